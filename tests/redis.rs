@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeSet, HashSet},
     net::{IpAddr, Ipv4Addr},
     num::NonZeroU64,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,6 +22,7 @@ use tokio::{
 use tower_passticket::{
     clock::{Clock, ManualClock, SystemClock, Timestamp},
     cluster::{
+        ClusterNode, ClusterOptions, LeaseStatus,
         coordinator::{
             Coordinator, CoordinatorError, Followed, ImageCursor, Incarnation, Joined, LeaseRecord,
             LogPosition, NodeName, Term,
@@ -35,7 +37,7 @@ use tower_passticket::{
         SharedLoginFailures,
     },
     passticket::{Applid, SharedTimeSlots, SlotRequest, UserId},
-    revocation::{Record, RecordKind, RecordParts, Revocation},
+    revocation::{DurableStore, Record, RecordKind, RecordParts, Revocation},
     token::{ServiceId, TokenFingerprint},
 };
 use zeroize::Zeroizing;
@@ -154,9 +156,7 @@ async fn records_reach_the_log_and_the_image_once() {
         Record::Salt([0xff; 64]),
     ];
     let first = place.publish(term.clone(), node("a"), all.clone()).await.unwrap();
-    // The log has never lost an entry. But Redis cannot know this for a reader that begins at the start.
-    let gap = place.follow(term.clone(), LogPosition::START, WAIT).await.unwrap();
-    assert_eq!(gap, Followed::Gap);
+    assert_eq!(entries(&place, &term, LogPosition::START).await, all);
     assert_eq!(image(&place, &term).await, all);
 
     // Records that change nothing are not appended.
@@ -212,6 +212,7 @@ async fn entries_that_were_removed_are_a_gap() {
     }
     redis.run(&["XTRIM", "tp:{prod}:log", "MAXLEN", "1"]).ok();
     let follow = |after| place.follow(term.clone(), after, WAIT);
+    assert_eq!(follow(LogPosition::START).await.unwrap(), Followed::Gap);
     assert_eq!(follow(positions[0]).await.unwrap(), Followed::Gap);
     // The entry after this position is still there, but Redis no longer shows that it is the next one.
     assert_eq!(follow(positions[1]).await.unwrap(), Followed::Gap);
@@ -529,6 +530,113 @@ async fn a_full_redis_refuses_to_write() {
 }
 
 #[tokio::test]
+async fn a_redis_that_cannot_store_its_data_refuses_to_write() {
+    if !has_redis() {
+        return;
+    }
+    let redis = Redis::start();
+    let place = place(&redis);
+    let term = place.join().await.unwrap().term;
+    let save = async |expected: &str| {
+        until_ok(async || match redis.run(&["BGSAVE"]) {
+            Reply::Error(text) => {
+                Err(CoordinatorError::Unreachable { place: "".into(), reason: text.into() })
+            }
+            _ => Ok(()),
+        })
+        .await;
+        let is_done = async {
+            while redis.info("persistence", "rdb_bgsave_in_progress") != "0" {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, is_done).await.unwrap();
+        assert_eq!(redis.info("persistence", "rdb_last_bgsave_status"), expected);
+    };
+    redis.run(&["CONFIG", "SET", "save", "3600 1000000"]).ok();
+    // A file cannot replace a directory.
+    let file = redis.directory().join("dump.rdb");
+    std::fs::create_dir(&file).unwrap();
+    save("err").await;
+    let calls = [
+        place.publish(term.clone(), node("a"), vec![token(1, 1)]).await.map(drop),
+        place.renew(term.clone(), lease("a", Incarnation::new(), 1), None).await.map(drop),
+        place.leases(term.clone()).await.map(drop),
+    ];
+    for call in calls {
+        let error = call.unwrap_err();
+        let CoordinatorError::Refused { reason, .. } = &error else { panic!("{error}") };
+        assert!(reason.contains("MISCONF"), "{error}");
+    }
+    assert_eq!(image_size(&redis), 0);
+    std::fs::remove_dir(&file).unwrap();
+    save("ok").await;
+    place.publish(term, node("a"), vec![token(1, 1)]).await.unwrap();
+}
+
+/// A user may have 1,000 PATs, and the text of a PAT has room for about 2,200 services.
+#[tokio::test]
+async fn the_largest_pats_of_a_user_reach_a_new_node() {
+    if !has_redis() {
+        return;
+    }
+    let issued = |number: u64| {
+        let mut fingerprint = [7; 32];
+        fingerprint[..8].copy_from_slice(&number.to_be_bytes());
+        let key = [&number.to_be_bytes()[..], &fingerprint].concat();
+        let expires_at = SystemClock.now().plus(Duration::from_secs(86_400)).as_millis();
+        let value = [&expires_at.to_be_bytes()[..], b"\x04USER", &[1; 8 * 2200]].concat();
+        let parts = RecordParts { kind: RecordKind::Issued, key, value, is_of_now: false };
+        Record::from_parts(&parts).unwrap()
+    };
+    let records: Vec<_> = (0..1000).map(issued).collect();
+    let redis = Redis::start();
+    let place = place(&redis);
+    let term = place.join().await.unwrap().term;
+    for part in records.chunks(100) {
+        place.publish(term.clone(), node("a"), part.to_vec()).await.unwrap();
+    }
+    let expected: HashSet<_> = records.iter().map(text).collect();
+    let all = |records: &[Record]| records.iter().map(text).collect::<HashSet<_>>() == expected;
+    assert!(all(&image(&place, &term).await));
+    // The log.
+    let (mut followed, mut position) = (Vec::new(), LogPosition::START);
+    loop {
+        let Followed::Entries(entries) = place.follow(term.clone(), position, WAIT).await.unwrap()
+        else {
+            panic!("a gap")
+        };
+        let Some(last) = entries.last() else { break };
+        position = last.position;
+        followed.extend(entries.into_iter().map(|entry| entry.record));
+    }
+    assert_eq!(followed, records);
+
+    // A node reads them, and publishes them after a loss of data. Another node reads them then.
+    let directory = tempfile::tempdir().unwrap();
+    let start = async |name: &str| {
+        let store = DurableStore::create(directory.path().join(name)).unwrap();
+        let options = ClusterOptions::new(node(name)).with_lease(Duration::from_secs(1));
+        let place: Arc<dyn Coordinator> = Arc::new(place.clone());
+        timeout(PATIENCE, ClusterNode::start(Arc::new(store), place, options, None)).await
+    };
+    let is_refilled = async || {
+        while redis.run(&["HLEN", "tp:{prod}:image:p"]).int() != 1000 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let first = start("one").await.unwrap().unwrap();
+    redis.flush();
+    timeout(PATIENCE, is_refilled()).await.unwrap();
+    let second = start("two").await.unwrap().unwrap();
+    assert_eq!(second.status().lease, LeaseStatus::Ok);
+    first.leave().await;
+    redis.flush();
+    timeout(PATIENCE, is_refilled()).await.unwrap();
+    second.leave().await;
+}
+
+#[tokio::test]
 async fn a_redis_that_does_not_answer_is_unreachable() {
     if !has_redis() {
         return;
@@ -805,7 +913,29 @@ async fn the_inspection_finds_wrong_settings() {
     let inspection = place.inspect(SystemClock).await.unwrap();
     assert!(inspection.findings.contains(&Finding::LongLag(10)), "{inspection:?}");
     assert!(inspection.memory.unwrap() < 10_000);
-    drop(replica);
+
+    // One replica would be enough for the old primary, but there are two. Sentinel would be too fast.
+    let second = RedisOptions::default().replica_of(&redis).start();
+    redis.wait_for_replicas(2);
+    redis.run(&["CONFIG", "SET", "min-replicas-max-lag", "2"]).ok();
+    let sentinel = RedisOptions::default().start_sentinel(&redis);
+    sentinel.wait_for_replicas(2);
+    let url = sentinel.url();
+    let address = RedisAddress::from_sentinel("main", [url.as_str()], None, 0).unwrap();
+    let place = RedisPlace::new(RedisSettings::new(site(), address)).unwrap();
+    let errors = async || {
+        let inspection = place.inspect(SystemClock).await.unwrap();
+        let is_error = |finding: &Finding| finding.severity() == Severity::Error;
+        inspection.findings.into_iter().filter(is_error).collect::<Vec<_>>()
+    };
+    let some = Finding::WritesWithSomeReplicas { needed: 1, replicas: 2 };
+    let early = Finding::EarlyFailover { down_after: 500, at_least: 5000 };
+    redis.run(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).ok();
+    assert_eq!(errors().await, [some, early]);
+    redis.run(&["CONFIG", "SET", "min-replicas-to-write", "2"]).ok();
+    sentinel.run(&["SENTINEL", "SET", "main", "down-after-milliseconds", "5000"]).ok();
+    assert_eq!(errors().await, []);
+    drop((replica, second));
 }
 
 /// `REDIS_RECORDS` sets the number of records. The figures are in docs/operating/nodes-redis.md.

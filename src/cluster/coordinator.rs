@@ -35,7 +35,7 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     fn join(&self) -> CoordinatorFuture<Joined>;
 
     /// Merges at most [`MAX_PUBLISHED`] records into the image, and appends those that have changed the image to the log.
-    /// A [`Record::RuleOfNow`] is always appended. Returns the position of the last entry of the log after this. All in
+    /// A [`Record::RuleOfNow`] is always appended. The 17th salt is an error. Returns the position of the last entry of the log after this. All in
     /// one atomic step.
     fn publish(
         &self,
@@ -44,7 +44,8 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
         records: Vec<Record>,
     ) -> CoordinatorFuture<LogPosition>;
 
-    /// Returns the entries of the log after `after`. If there are none, waits up to `wait` for the first.
+    /// Returns the entries of the log after `after`. A place that has removed no entry may be followed from
+    /// [`LogPosition::START`]. If there are no entries, waits up to `wait` for the first.
     fn follow(&self, term: Term, after: LogPosition, wait: Duration)
     -> CoordinatorFuture<Followed>;
 
@@ -138,6 +139,16 @@ pub enum CoordinatorError {
         place: Arc<str>,
         /// The version of the data.
         found: u32,
+    },
+    /// The salts of fingerprints that nodes of the site have used are as many as a node can know, so there is no room for
+    /// the one of this node. The other nodes are not affected.
+    #[error(
+        "{place} has the salts of 16 revocation files, and a node can know no more; move the file of this node away, so \
+         that the node begins a file with the salt of the others (revocations that only the old file has are then lost)"
+    )]
+    TooManySalts {
+        /// The name of the place.
+        place: Arc<str>,
     },
     /// The data of the site is malformed.
     #[error("{place} has malformed data: {reason}")]

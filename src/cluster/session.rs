@@ -22,6 +22,9 @@ use crate::revocation::{Record, StoreError};
 /// How long a node waits for entries of the log in one call.
 const FOLLOW: Duration = Duration::from_millis(500);
 
+/// About how many bytes are published in one call. The records of PATs can be long, and each call has a time limit.
+const MAX_PUBLISHED_BYTES: usize = 1024 * 1024;
+
 /// The lease record of a node that has ended is removed after this many lease times.
 const REMOVED_AFTER: u32 = 20;
 
@@ -380,12 +383,28 @@ async fn publish(
     records: Vec<Record>,
 ) -> Result<LogPosition, CoordinatorError> {
     let mut last = LogPosition::START;
-    for records in records.chunks(MAX_PUBLISHED) {
+    for records in parts(&records) {
         let (term, name) = (term.clone(), shared.name().clone());
         let call = shared.coordinator.publish(term, name, records.to_vec());
         last = shared.call(Duration::ZERO, call).await?;
     }
     Ok(last)
+}
+
+/// Divides records for calls of `publish`, by their number and their size.
+fn parts(mut records: &[Record]) -> impl Iterator<Item = &[Record]> {
+    std::iter::from_fn(move || {
+        let mut size = 0;
+        let fits = |record: &&Record| {
+            let is_first = size == 0;
+            size += record.size();
+            is_first || size <= MAX_PUBLISHED_BYTES
+        };
+        let len = records.iter().take(MAX_PUBLISHED).take_while(fits).count();
+        let (part, rest) = records.split_at(len);
+        records = rest;
+        (len > 0).then_some(part)
+    })
 }
 
 /// Publishes what follows from records of other nodes. The node does not say that it has applied those records before
@@ -424,4 +443,30 @@ async fn publish_all(shared: &Shared, term: &Term) -> Result<(), SessionError> {
     let took = shared.clock.now().since(start);
     tracing::info!(records = count, ?took, "this node has published its whole memory");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::revocation::{RecordKind, RecordParts};
+
+    #[test]
+    fn records_are_divided_by_their_number_and_their_size() {
+        let issued = |services: usize| {
+            let value = [&[0; 8][..], b"\x04USER", &vec![1; 8 * services]].concat();
+            let kind = RecordKind::Issued;
+            let parts = RecordParts { kind, key: vec![7; 40], value, is_of_now: false };
+            Record::from_parts(&parts).unwrap()
+        };
+        let lens = |records: &[Record]| parts(records).map(<[_]>::len).collect::<Vec<_>>();
+        assert!(lens(&[]).is_empty());
+        let salts = vec![Record::Salt([1; 64]); 2 * MAX_PUBLISHED + 1];
+        assert_eq!(lens(&salts), [MAX_PUBLISHED, MAX_PUBLISHED, 1]);
+        // A part may be as large as the limit, and one record may be larger.
+        let size = issued(2_200).size();
+        let fitting = MAX_PUBLISHED_BYTES / size;
+        assert_eq!(lens(&vec![issued(2_200); fitting + 1]), [fitting, 1]);
+        let records = [issued(0), issued(8_000), issued(8_000)];
+        assert_eq!(parts(&records).flatten().cloned().collect::<Vec<_>>(), records);
+    }
 }

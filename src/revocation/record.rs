@@ -12,7 +12,8 @@ use crate::{
 /// The length of a salt in bytes.
 pub const SALT_LEN: usize = 64;
 
-/// The maximum length of the value of a record in bytes. A PAT has at most a few hundred services, with 8 bytes each.
+/// The maximum length of the value of a record in bytes. The services of a PAT have 8 bytes each, and the
+/// text of a PAT has room for about 2,200.
 const MAX_VALUE: usize = 64 * 1024;
 
 /// One fact about tokens. All nodes of a cluster know the same records.
@@ -153,6 +154,15 @@ impl Record {
             Self::Salt(salt) => (RecordKind::Salt, salt.to_vec(), b"1".to_vec()),
         };
         RecordParts { kind, key, value, is_of_now }
+    }
+
+    /// About how many bytes the [parts](Self::parts) have.
+    pub(crate) fn size(&self) -> usize {
+        const WITHOUT_SCOPE: usize = 100;
+        match self {
+            Self::Issued(issued) => WITHOUT_SCOPE + issued.scope_hashes.len(),
+            _ => WITHOUT_SCOPE,
+        }
     }
 
     /// Reads a record.

@@ -208,7 +208,9 @@ fn exit(error: ClusterError) -> Exit {
     match error {
         ClusterError::NameTaken { .. }
         | ClusterError::EmptySite
-        | ClusterError::Coordinator(CoordinatorError::NameTaken { .. }) => Exit::usage(error),
+        | ClusterError::Coordinator(
+            CoordinatorError::NameTaken { .. } | CoordinatorError::TooManySalts { .. },
+        ) => Exit::usage(error),
         ClusterError::Coordinator(CoordinatorError::OtherVersion { .. }) => {
             Exit::Negative(error.to_string())
         }

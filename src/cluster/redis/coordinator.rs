@@ -27,8 +27,13 @@ use crate::{
 /// The maximum number of entries in one answer of the log.
 const MAX_ENTRIES: usize = 1000;
 
-/// About how many records are in one part of the image.
-const IMAGE_PART: usize = 1000;
+/// About how many records are in one part of the image. The record of a PAT can have thousands of services.
+fn image_part(kind: RecordKind) -> u16 {
+    match kind {
+        RecordKind::Issued => 200,
+        _ => 1000,
+    }
+}
 
 /// The maximum time that a call waits for new entries.
 const MAX_WAIT: Duration = Duration::from_secs(30);
@@ -223,7 +228,7 @@ impl Coordinator for RedisPlace {
             let problem = Problem("a cursor of another program".to_owned());
             return Box::pin(async move { Err(malformed(problem)) });
         };
-        let args = vec![cursor.to_string().into_bytes(), IMAGE_PART.to_string().into_bytes()];
+        let args = vec![cursor.to_string().into_bytes(), image_part(kind).to_string().into_bytes()];
         let answer = self.in_term(&IMAGE, vec![self.keys().image(kind)], &term, args);
         Box::pin(async move {
             let (cursor, records) = reply::image(kind, &answer.await?).map_err(malformed)?;
@@ -283,7 +288,7 @@ impl Coordinator for RedisPlace {
         let Some(needed) = needed_for(kind) else {
             return Box::pin(async move { Ok(next_cursor(kind, 0)) });
         };
-        let numbers = [u128::from(cursor), IMAGE_PART as u128, now.as_millis().into()];
+        let numbers = [cursor.into(), image_part(kind).into(), now.as_millis().into()];
         let numbers = numbers.into_iter().chain([needed.as_millis()]);
         let mut args = vec![kind.letter().into()];
         args.extend(numbers.map(|number| number.to_string().into_bytes()));

@@ -52,6 +52,7 @@ impl Failure {
                     (CoordinatorError::Malformed { place, reason }, false)
                 }
             },
+            "TPSALT" => (CoordinatorError::TooManySalts { place }, false),
             "TPBAD" => (CoordinatorError::Malformed { place, reason: reason(&detail) }, false),
             "WRONGTYPE" => {
                 let reason = reason("a key of the site has a wrong type; remove it");

@@ -5,8 +5,16 @@ local after = ARGV[3]
 if after == last then
   return {last, 0, {}}
 end
+-- Whether no entry was ever removed. Redis knows this since version 7.
+local function is_complete()
+  local info, fields = redis.call('XINFO', 'STREAM', KEYS[2]), {}
+  for i = 1, #info, 2 do
+    fields[info[i]] = info[i + 1]
+  end
+  return fields['entries-added'] ~= nil and fields['entries-added'] == fields['length']
+end
 -- Entries are removed from the beginning. So none after `after` is missing if one that is not after it is still there.
-if #redis.call('XRANGE', KEYS[2], '-', after, 'COUNT', 1) == 0 then
+if #redis.call('XRANGE', KEYS[2], '-', after, 'COUNT', 1) == 0 and not (after == '0-0' and is_complete()) then
   return {last, 1, {}}
 end
 local entries, size = {}, 0

@@ -8,7 +8,7 @@ use super::{
     coordinator::INSPECT,
     failure::{Failure, text_of},
     place::{ANSWER_LIMIT, RedisPlace},
-    primary::Primary,
+    primary::{self, Primary},
     reply::{self, Info},
     settings::Source,
 };
@@ -23,6 +23,11 @@ const MIN_VERSION: (u32, u32) = (6, 2);
 
 /// The maximum value of `min-replicas-max-lag` in seconds. A primary that has lost its replicas accepts writes for so long.
 const MAX_LAG: u64 = 2;
+
+/// By how many seconds Sentinel must wait longer than `min-replicas-max-lag` before it replaces a primary. The primary counts
+/// the lag in whole seconds, and looks at it once a second. The last answer to Sentinel may be a second older than the loss of
+/// the connection.
+const SENTINEL_MARGIN: u64 = 3;
 
 /// The maximum difference of the clocks in milliseconds. PassTickets of replay-protected services use the clock of Redis.
 const MAX_CLOCK_DIFFERENCE: u64 = 1000;
@@ -70,8 +75,23 @@ pub enum Finding {
     Evicts(String),
     /// A primary that has lost its replicas would accept writes, although there are replicas or Sentinels.
     WritesWithoutReplica,
+    /// A primary that has lost some of its replicas would accept writes, although one of the lost ones may have become the
+    /// primary.
+    WritesWithSomeReplicas {
+        /// `min-replicas-to-write`.
+        needed: u64,
+        /// The number of replicas.
+        replicas: u64,
+    },
     /// A primary that has lost its replicas accepts writes for this number of seconds.
     LongLag(u64),
+    /// Sentinel replaces a primary that may still accept writes.
+    EarlyFailover {
+        /// The lowest `down-after-milliseconds` of the Sentinels.
+        down_after: u64,
+        /// What it must be at least.
+        at_least: u64,
+    },
     /// Redis loses all data when it is restarted.
     NotPersistent,
     /// The clock of Redis differs from the clock of this machine by this number of milliseconds.
@@ -91,7 +111,11 @@ impl Finding {
     /// Returns whether this must be corrected.
     pub fn severity(&self) -> Severity {
         match self {
-            Self::OldVersion(_) | Self::Evicts(_) | Self::WritesWithoutReplica => Severity::Error,
+            Self::OldVersion(_)
+            | Self::Evicts(_)
+            | Self::WritesWithoutReplica
+            | Self::WritesWithSomeReplicas { .. }
+            | Self::EarlyFailover { .. } => Severity::Error,
             Self::LongLag(_) | Self::NotPersistent | Self::ClockDiffers(_) | Self::NoPassword => {
                 Severity::Warning
             }
@@ -112,7 +136,15 @@ impl fmt::Display for Finding {
                 "Redis removes data when its memory is full, so that a new node would not know all revocations (maxmemory-policy {policy}); set maxmemory-policy noeviction"
             ),
             Self::WritesWithoutReplica => f.write_str(
-                "after a failover, the old primary may accept writes that are lost; set min-replicas-to-write 1 and min-replicas-max-lag 2 on each server",
+                "after a failover, the old primary may accept writes that are lost; set min-replicas-to-write to the number of replicas, and min-replicas-max-lag 2, on each server",
+            ),
+            Self::WritesWithSomeReplicas { needed, replicas } => write!(
+                f,
+                "there are {replicas} replicas, but min-replicas-to-write is {needed}, so after a failover, an old primary that has kept a replica may accept writes that are lost; set min-replicas-to-write {replicas} on each server (SENTINEL RESET removes replicas that no longer exist)"
+            ),
+            Self::EarlyFailover { down_after, at_least } => write!(
+                f,
+                "Sentinel replaces a primary after {down_after} ms, when it may still accept writes; set down-after-milliseconds {at_least} or more on each Sentinel"
             ),
             Self::LongLag(seconds) => write!(
                 f,
@@ -170,11 +202,13 @@ impl RedisPlace {
                     used =
                         used.zip(usage.ok().map(|it| reply::size(&it))).map(|(sum, it)| sum + it);
                 }
-                let lag = connection
-                    .command(redis::cmd("CONFIG").arg("GET").arg("min-replicas-max-lag"))
+                let config = connection
+                    .command(redis::cmd("CONFIG").arg("GET").arg("min-replicas-*"))
                     .await
-                    .ok()
-                    .and_then(|answer| reply::setting(&answer));
+                    .ok();
+                let config = |name| config.as_ref().and_then(|answer| reply::setting(answer, name));
+                let sentinels = primary::ask_sentinels(&shared.name, &shared.settings).await;
+                let sentinels: Vec<_> = sentinels.into_iter().flatten().collect();
 
                 let millis = reply::millis(&time).and_then(|it| i64::try_from(it).ok());
                 let here = i64::try_from(now.as_millis()).ok();
@@ -191,7 +225,10 @@ impl RedisPlace {
                 let settings = Settings {
                     policy: memory.get("maxmemory_policy").map(|it| text_of(it.as_bytes())),
                     waits_for_replicas: replication.get("min_slaves_good_slaves").is_some(),
-                    lag,
+                    needed_replicas: config("min-replicas-to-write"),
+                    lag: config("min-replicas-max-lag"),
+                    replicas_at_sentinel: sentinels.iter().filter_map(|it| it.replicas).max(),
+                    down_after: sentinels.iter().filter_map(|it| it.down_after).min(),
                     is_persistent: persistence.get("aof_enabled") == Some("1"),
                     has_sentinel: matches!(shared.settings.address.source, Source::Sentinel { .. }),
                     has_password: shared.settings.password.is_some(),
@@ -207,7 +244,10 @@ impl RedisPlace {
 struct Settings {
     policy: Option<String>,
     waits_for_replicas: bool,
+    needed_replicas: Option<u64>,
     lag: Option<u64>,
+    replicas_at_sentinel: Option<u64>,
+    down_after: Option<u64>,
     is_persistent: bool,
     has_sentinel: bool,
     has_password: bool,
@@ -237,6 +277,21 @@ fn findings(inspection: &Inspection, settings: &Settings) -> Vec<Finding> {
                 add(Finding::NotKnown { what, command: "CONFIG GET" }, true);
             }
         }
+        let replicas = inspection.replicas.max(settings.replicas_at_sentinel.unwrap_or(0));
+        match settings.needed_replicas {
+            Some(needed) => {
+                add(Finding::WritesWithSomeReplicas { needed, replicas }, needed < replicas);
+            }
+            None => {
+                let what = "min-replicas-to-write";
+                add(Finding::NotKnown { what, command: "CONFIG GET" }, replicas > 1);
+            }
+        }
+    }
+    if let Some(down_after) = settings.down_after {
+        let at_least = settings.lag.unwrap_or(MAX_LAG).saturating_add(SENTINEL_MARGIN);
+        let at_least = at_least.saturating_mul(1000);
+        add(Finding::EarlyFailover { down_after, at_least }, down_after < at_least);
     }
     add(Finding::WritesWithoutReplica, has_replicas && !settings.waits_for_replicas);
     add(Finding::NotPersistent, !settings.is_persistent);
@@ -260,7 +315,10 @@ mod tests {
         Settings {
             policy: Some("noeviction".to_owned()),
             waits_for_replicas: true,
+            needed_replicas: Some(1),
             lag: Some(2),
+            replicas_at_sentinel: Some(1),
+            down_after: Some(5000),
             is_persistent: true,
             has_sentinel: true,
             has_password: true,
@@ -285,7 +343,15 @@ mod tests {
         assert_eq!(findings(&inspection(), &settings()), []);
         let single = Inspection { replicas: 0, ..inspection() };
         let has_sentinel = false;
-        let alone = Settings { waits_for_replicas: false, lag: None, has_sentinel, ..settings() };
+        let alone = Settings {
+            waits_for_replicas: false,
+            needed_replicas: None,
+            lag: None,
+            replicas_at_sentinel: None,
+            down_after: None,
+            has_sentinel,
+            ..settings()
+        };
         assert_eq!(findings(&single, &alone), []);
         for version in ["6.0.16", "5.0.14", "", "x"] {
             let old = Inspection { version: version.to_owned(), ..inspection() };
@@ -299,7 +365,21 @@ mod tests {
         let lru = || "allkeys-lru".to_owned();
         assert_eq!(wrong(|it| it.policy = Some("allkeys-lru".into())), [Finding::Evicts(lru())]);
         assert_eq!(wrong(|it| it.waits_for_replicas = false), [Finding::WritesWithoutReplica]);
-        assert_eq!(wrong(|it| it.lag = Some(10)), [Finding::LongLag(10)]);
+        let early = |down_after, at_least| Finding::EarlyFailover { down_after, at_least };
+        assert_eq!(wrong(|it| it.lag = Some(10)), [Finding::LongLag(10), early(5000, 13_000)]);
+        assert_eq!(wrong(|it| it.down_after = Some(4999)), [early(4999, 5000)]);
+        // The replicas that are connected, and those that a Sentinel knows.
+        let some = |needed, replicas| Finding::WritesWithSomeReplicas { needed, replicas };
+        assert_eq!(wrong(|it| it.replicas_at_sentinel = Some(2)), [some(1, 2)]);
+        let three = Inspection { replicas: 3, ..inspection() };
+        assert_eq!(findings(&three, &settings()), [some(1, 3)]);
+        for (needed, expected) in [(2, vec![some(2, 3)]), (3, vec![]), (4, vec![])] {
+            let settings = Settings { needed_replicas: Some(needed), ..settings() };
+            assert_eq!(findings(&three, &settings), expected);
+        }
+        let unknown = findings(&three, &Settings { needed_replicas: None, ..settings() });
+        let what = "min-replicas-to-write";
+        assert_eq!(unknown, [Finding::NotKnown { what, command: "CONFIG GET" }]);
         assert_eq!(wrong(|it| it.is_persistent = false), [Finding::NotPersistent]);
         assert_eq!(wrong(|it| it.has_password = false), [Finding::NoPassword]);
         let lag = wrong(|it| it.lag = None);

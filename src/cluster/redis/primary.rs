@@ -94,9 +94,40 @@ pub(super) async fn connect(
 
 /// The address of the current primary. Of the answers of the Sentinels, the one of the last failover counts.
 pub(super) async fn find(place: &Arc<str>, settings: &RedisSettings) -> Result<Endpoint, Failure> {
-    let (master, nodes, user) = match &settings.address.source {
+    let nodes = match &settings.address.source {
         Source::Server(endpoint) => return Ok(endpoint.clone()),
-        Source::Sentinel { master, nodes, user } => (master, nodes, user),
+        Source::Sentinel { nodes, .. } => nodes,
+    };
+    let (mut newest, mut failure): (Option<reply::SentinelMaster>, Option<Failure>) = (None, None);
+    for answer in ask_sentinels(place, settings).await {
+        match answer {
+            Ok(answer) => {
+                if newest.as_ref().is_none_or(|newest| newest.epoch < answer.epoch) {
+                    newest = Some(answer);
+                }
+            }
+            Err(error) => failure = Some(error),
+        }
+    }
+    let Some(reply::SentinelMaster { host, port, .. }) = newest else {
+        return Err(failure.unwrap_or_else(|| Failure::unreachable(place, "no Sentinel")));
+    };
+    let is_encrypted = nodes.iter().any(|node| node.is_encrypted);
+    Endpoint::new(&host, port, is_encrypted).map_err(|_| {
+        let reason = format!(
+            "Sentinel names the primary {host}, and the connection to it would not be encrypted"
+        );
+        Failure::refused(place, &reason)
+    })
+}
+
+/// Asks all Sentinels for the primary. Empty without Sentinels.
+pub(super) async fn ask_sentinels(
+    place: &Arc<str>,
+    settings: &RedisSettings,
+) -> Vec<Result<reply::SentinelMaster, Failure>> {
+    let Source::Sentinel { master, nodes, user } = &settings.address.source else {
+        return Vec::new();
     };
     let login = Login {
         user: user.as_deref(),
@@ -116,28 +147,7 @@ pub(super) async fn find(place: &Arc<str>, settings: &RedisSettings) -> Result<E
             Err(Failure::unreachable(place, &format!("Sentinel {node} has not answered in time")))
         }
     };
-    let answers = futures_join(nodes.iter().map(limited)).await;
-    let (mut newest, mut failure): (Option<reply::SentinelMaster>, Option<Failure>) = (None, None);
-    for answer in answers {
-        match answer {
-            Ok(answer) => {
-                if newest.as_ref().is_none_or(|newest| newest.epoch < answer.epoch) {
-                    newest = Some(answer);
-                }
-            }
-            Err(error) => failure = Some(error),
-        }
-    }
-    let Some(reply::SentinelMaster { host, port, epoch: _ }) = newest else {
-        return Err(failure.unwrap_or_else(|| Failure::unreachable(place, "no Sentinel")));
-    };
-    let is_encrypted = nodes.iter().any(|node| node.is_encrypted);
-    Endpoint::new(&host, port, is_encrypted).map_err(|_| {
-        let reason = format!(
-            "Sentinel names the primary {host}, and the connection to it would not be encrypted"
-        );
-        Failure::refused(place, &reason)
-    })
+    futures_join(nodes.iter().map(limited)).await
 }
 
 /// Waits for all futures.

@@ -7,6 +7,10 @@ for i = 4, #ARGV, 5 do
   local kind, merge, id, value, always = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   local old = redis.call('HGET', images[kind], id)
   local changes = not old
+  if changes and kind == 'x' and redis.call('HLEN', images.x) >= 16 then
+    -- A node can know no more.
+    return redis.error_reply('TPSALT the site has 16 salts')
+  end
   if old and merge == 'larger' then
     if #old > 20 or not string.find(old, '^%d+$') then
       return redis.error_reply('TPBAD the key image:' .. kind .. ' has a value that is not a number; remove that field')

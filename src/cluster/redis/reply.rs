@@ -37,6 +37,10 @@ pub(super) struct SentinelMaster {
     pub(super) port: u16,
     /// The number of the failover. A higher number is newer.
     pub(super) epoch: u64,
+    /// After how many milliseconds without an answer this Sentinel replaces the primary.
+    pub(super) down_after: Option<u64>,
+    /// The number of replicas that this Sentinel knows, also of those that it cannot reach.
+    pub(super) replicas: Option<u64>,
 }
 
 impl SentinelMaster {
@@ -50,7 +54,13 @@ impl SentinelMaster {
         };
         let host = field("ip").filter(|host| !host.is_empty() && host.len() <= 253)?.to_owned();
         let port = field("port")?.parse().ok().filter(|port| *port > 0)?;
-        Some(Self { host, port, epoch: field("config-epoch")?.parse().ok()? })
+        Some(Self {
+            host,
+            port,
+            epoch: field("config-epoch")?.parse().ok()?,
+            down_after: field("down-after-milliseconds").and_then(decimal),
+            replicas: field("num-slaves").and_then(decimal),
+        })
     }
 }
 
@@ -81,10 +91,11 @@ pub(super) fn size(answer: &Value) -> u64 {
     }
 }
 
-/// The number in the answer to `CONFIG GET` for one setting.
-pub(super) fn setting(answer: &Value) -> Option<u64> {
+/// The number in the answer to `CONFIG GET`, names and values in turn.
+pub(super) fn setting(answer: &Value, name: &str) -> Option<u64> {
     let Value::Array(parts) = answer else { return None };
-    text(parts.get(1)?).and_then(decimal)
+    let mut pairs = parts.chunks_exact(2);
+    text(&pairs.find(|pair| text(&pair[0]) == Some(name))?[1]).and_then(decimal)
 }
 
 /// The id of a server process or of its data: 40 hexadecimal digits.
@@ -405,10 +416,13 @@ mod tests {
     fn the_newest_sentinel_answer_has_a_number() {
         let answer = |port: &str| {
             let fields = ["name", "main", "ip", "10.0.0.1", "port", port, "config-epoch", "3"];
+            let more = ["num-slaves", "2", "down-after-milliseconds", "5000"];
+            let fields = fields.into_iter().chain(more).collect::<Vec<_>>();
             SentinelMaster::read(&Value::Array(fields.iter().map(|it| text(it)).collect()))
         };
         let master = answer("6380").unwrap();
         assert_eq!((master.host.as_str(), master.port, master.epoch), ("10.0.0.1", 6380, 3));
+        assert_eq!((master.replicas, master.down_after), (Some(2), Some(5000)));
         assert_eq!(answer("0"), None);
         assert_eq!(answer("x"), None);
         assert_eq!(SentinelMaster::read(&Value::Nil), None);

@@ -7,7 +7,8 @@ use std::{fmt, sync::OnceLock};
 /// A script reports its own errors with these codes:
 /// - `TPTERM`: the data is of another term;
 /// - `TPVER n`: the data was written by protocol version `n`;
-/// - `TPBAD text`: the data is malformed.
+/// - `TPBAD text`: the data is malformed;
+/// - `TPSALT text`: there is no room for another salt.
 pub(crate) struct Script {
     name: &'static str,
     code: &'static str,

@@ -103,6 +103,8 @@ async fn assert_contract(place: &dyn Coordinator) {
     let first = first.unwrap();
     assert!(first > LogPosition::START);
     assert_eq!(place.join().await.unwrap().last, first);
+    // No entry was removed, so the log can be read from its start.
+    assert_eq!(entries(place, &term, LogPosition::START).await.len(), 3);
     let changing = [token(1, 10), Record::RuleOfNow(rule(4)), Record::Salt([1; 64]), token(2, 1)];
     let unchanged = [token(1, 9), Record::Revocation(rule(5)), issued(6), token(2, 1)];
     let all = [&changing[..], &unchanged].concat();
@@ -127,6 +129,16 @@ async fn assert_contract(place: &dyn Coordinator) {
     let new = entries(place, &term, before).await;
     assert_eq!(new.into_iter().map(|entry| entry.record).collect::<Vec<_>>(), many);
     assert_eq!(image(place, &term).await.len(), 5 + MAX_PUBLISHED);
+
+    // Salts. The place refuses only the node that has one too many.
+    for number in 2..=16 {
+        publish("a", vec![Record::Salt([number; 64])]).await.unwrap();
+    }
+    let position = place.join().await.unwrap().last;
+    let refused = publish("b", vec![Record::Salt([17; 64]), token(3, 1)]).await.unwrap_err();
+    assert!(matches!(refused, CoordinatorError::TooManySalts { .. }), "{refused}");
+    publish("a", vec![Record::Salt([16; 64])]).await.unwrap();
+    assert_eq!(place.join().await.unwrap().last, position);
 
     // Leases.
     let (one, two) = (Incarnation::new(), Incarnation::new());

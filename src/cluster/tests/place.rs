@@ -199,6 +199,13 @@ impl Place {
         assert!(!records.is_empty() && records.len() <= MAX_PUBLISHED);
         self.write(Some(term), |server, now| {
             for record in records {
+                let is_salt = |record: &&Record| matches!(record, Record::Salt(_));
+                if is_salt(&&record)
+                    && !server.image.values().any(|stored| *stored == record)
+                    && server.image.values().filter(is_salt).count() >= 16
+                {
+                    return Err(CoordinatorError::TooManySalts { place: "place".into() });
+                }
                 if server.merge(&record) {
                     server.last = server.next_position(now);
                     let (position, from) = (server.last, from.clone());
@@ -220,7 +227,9 @@ impl Place {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
             let followed = self.with(Some(term), |server, _| {
-                if after < server.trimmed {
+                // After the removal of entries, a position is known only by an entry that is not after it.
+                let is_known = server.log.first().is_some_and(|first| first.position <= after);
+                if server.trimmed > LogPosition::START && after != server.last && !is_known {
                     return Ok(Followed::Gap);
                 }
                 let is_new = |entry: &&LogEntry| entry.position > after;
