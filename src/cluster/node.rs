@@ -282,7 +282,9 @@ fn starting(error: SessionError, is_late: bool) -> Result<ClusterError, SessionE
         SessionError::NameTaken(name) => Ok(ClusterError::NameTaken { name }),
         SessionError::EmptySite => Ok(ClusterError::EmptySite),
         SessionError::Coordinator(
-            error @ (CoordinatorError::OtherVersion { .. } | CoordinatorError::Malformed { .. }),
+            error @ (CoordinatorError::OtherVersion { .. }
+            | CoordinatorError::OtherLease { .. }
+            | CoordinatorError::Malformed { .. }),
         ) => Ok(error.into()),
         SessionError::Coordinator(error) if is_late => Ok(error.into()),
         SessionError::Store(error) if is_late => Ok(error.into()),

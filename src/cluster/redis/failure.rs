@@ -1,6 +1,6 @@
 //! What an error of Redis means.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use redis::{ErrorKind, RedisError};
 
@@ -49,6 +49,18 @@ impl Failure {
                 Ok(found) => (CoordinatorError::OtherVersion { place, found }, false),
                 Err(_) => {
                     let reason = reason("the key version is not a number");
+                    (CoordinatorError::Malformed { place, reason }, false)
+                }
+            },
+            "TPLEASE" => match detail.parse() {
+                // The caller knows the other values.
+                Ok(found) => {
+                    let (found, own) = (Duration::from_millis(found), Duration::ZERO);
+                    let key = reason("lease-time");
+                    (CoordinatorError::OtherLease { place, key, found, own }, false)
+                }
+                Err(_) => {
+                    let reason = reason("the key lease-time is not a number");
                     (CoordinatorError::Malformed { place, reason }, false)
                 }
             },
@@ -174,7 +186,9 @@ mod tests {
         )));
         assert!(!is("TPVER 7", |it| matches!(it, CoordinatorError::OtherVersion { found: 7, .. })));
         let is_malformed = |it: &_| matches!(it, CoordinatorError::Malformed { .. });
-        for answer in ["TPVER x", "TPBAD the key log", "WRONGTYPE Operation against a key"] {
+        for answer in
+            ["TPVER x", "TPLEASE x", "TPBAD the key log", "WRONGTYPE Operation against a key"]
+        {
             assert!(!is(answer, is_malformed));
         }
         for answer in
