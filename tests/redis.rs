@@ -44,6 +44,7 @@ use zeroize::Zeroizing;
 
 /// How long a call of `follow` waits in these tests.
 const WAIT: Duration = Duration::from_millis(100);
+const LEASE_TIME: Duration = Duration::from_secs(3);
 
 fn site() -> SiteName {
     SiteName::new("prod").unwrap()
@@ -135,10 +136,10 @@ async fn records_reach_the_log_and_the_image_once() {
     }
     let redis = Redis::start();
     let place = place(&redis);
-    let joined = place.join().await.unwrap();
+    let joined = place.join(LEASE_TIME).await.unwrap();
     assert!(joined.is_new);
     let term = joined.term;
-    let again = place.join().await.unwrap();
+    let again = place.join(LEASE_TIME).await.unwrap();
     assert_eq!((again.is_new, &again.term), (false, &term));
 
     let issued = Record::from_parts(&RecordParts {
@@ -183,7 +184,7 @@ async fn a_reader_waits_for_entries_and_other_calls_do_not_wait_for_it() {
     }
     let redis = Redis::start();
     let place = place(&redis);
-    let term = place.join().await.unwrap().term;
+    let term = place.join(LEASE_TIME).await.unwrap().term;
     let first = place.publish(term.clone(), node("a"), vec![token(1, 1)]).await.unwrap();
     let waiting = tokio::spawn(place.follow(term.clone(), first, Duration::from_secs(20)));
     // Redis reports how many clients wait.
@@ -204,7 +205,7 @@ async fn entries_that_were_removed_are_a_gap() {
     }
     let redis = Redis::start();
     let place = place(&redis);
-    let term = place.join().await.unwrap().term;
+    let term = place.join(LEASE_TIME).await.unwrap().term;
     let mut positions = Vec::new();
     for number in 0..3 {
         let records = vec![token(number, 1)];
@@ -232,7 +233,7 @@ async fn leases_are_renewed_replaced_and_removed() {
     }
     let redis = Redis::start();
     let place = place(&redis);
-    let term = place.join().await.unwrap().term;
+    let term = place.join(LEASE_TIME).await.unwrap().term;
     let (first, second) = (Incarnation::new(), Incarnation::new());
     let (one, other) = (lease("a", first, 1), lease("b", Incarnation::new(), 7));
     let renew = |lease: &LeaseRecord, replaced| place.renew(term.clone(), lease.clone(), replaced);
@@ -269,7 +270,7 @@ async fn records_that_are_not_needed_are_evicted() {
     }
     let redis = Redis::start();
     let place = place(&redis);
-    let term = place.join().await.unwrap().term;
+    let term = place.join(LEASE_TIME).await.unwrap().term;
     let day = |days: u64| days * 24 * 60 * 60 * 1000;
     let now = SystemClock.now();
     let ago = |days| now.as_millis() - day(days);
@@ -330,18 +331,18 @@ async fn a_loss_of_data_begins_a_new_term() {
     }
     let mut redis = Redis::start();
     let place = place(&redis);
-    let first = place.join().await.unwrap();
+    let first = place.join(LEASE_TIME).await.unwrap();
     redis.flush();
     assert_other_term(&place, &first.term).await;
     assert_eq!(image_size(&redis), 0);
-    let second = place.join().await.unwrap();
+    let second = place.join(LEASE_TIME).await.unwrap();
     assert!(second.is_new && second.term != first.term);
 
     // A restart also begins another term, even if all data is there, because the last writes could be missing.
     place.publish(second.term.clone(), node("a"), vec![token(1, 1)]).await.unwrap();
     redis.run(&["SAVE"]).ok();
     redis.start_again();
-    let third = until_ok(|| place.join()).await;
+    let third = until_ok(|| place.join(LEASE_TIME)).await;
     assert!(!third.is_new && third.term != second.term);
     assert_eq!(image(&place, &third.term).await, [token(1, 1)]);
     until_ok(|| place.follow(third.term.clone(), third.last, WAIT)).await;
@@ -361,7 +362,7 @@ async fn a_server_that_was_a_replica_in_between_has_a_new_term() {
     let second = RedisOptions::default().replica_of(&first).start();
     first.wait_for_replicas(1);
     let place = place(&first);
-    let term = place.join().await.unwrap().term;
+    let term = place.join(LEASE_TIME).await.unwrap().term;
     let last = place.publish(term.clone(), node("a"), vec![token(1, 1)]).await.unwrap();
     assert_eq!(entries(&place, &term, last).await, []);
     first.wait_for_replicas(1);
@@ -373,10 +374,10 @@ async fn a_server_that_was_a_replica_in_between_has_a_new_term() {
     first.run(&["REPLICAOF", "127.0.0.1", &port]).ok();
     second.wait_for_replicas(1);
     assert_other_term(&place, &term).await;
-    assert!(matches!(place.join().await, Err(CoordinatorError::Refused { .. })));
+    assert!(matches!(place.join(LEASE_TIME).await, Err(CoordinatorError::Refused { .. })));
     first.run(&["REPLICAOF", "NO", "ONE"]).ok();
     assert_other_term(&place, &term).await;
-    let joined = until_ok(|| place.join()).await;
+    let joined = until_ok(|| place.join(LEASE_TIME)).await;
     assert!(!joined.is_new, "the epoch is the same");
     assert_eq!(image(&place, &joined.term).await, [token(1, 1)], "the last write is lost");
 }
@@ -394,14 +395,14 @@ async fn sentinel_names_the_new_primary() {
     let url = sentinel.url();
     let address = RedisAddress::from_sentinel("main", [url.as_str()], None, 0).unwrap();
     let place = RedisPlace::new(RedisSettings::new(site(), address)).unwrap();
-    let term = place.join().await.unwrap().term;
+    let term = place.join(LEASE_TIME).await.unwrap().term;
     place.publish(term.clone(), node("a"), vec![token(1, 1)]).await.unwrap();
     first.wait_for_replicas(1);
 
     // The old primary is paused, so that it does not close the connections.
     first.pause();
     let began = Instant::now();
-    let joined = until_ok(|| place.join()).await;
+    let joined = until_ok(|| place.join(LEASE_TIME)).await;
     println!("joined the new primary {:?} after the pause", began.elapsed());
     assert_ne!(joined.term, term);
     assert_eq!(image(&place, &joined.term).await, [token(1, 1)]);
@@ -423,7 +424,7 @@ async fn sentinel_names_the_new_primary() {
     .await;
     sentinel.wait_for_primary(first.port());
     let back = until_ok(|| async {
-        let joined = place.join().await?;
+        let joined = place.join(LEASE_TIME).await?;
         match joined.term.as_str().contains(&first.info("server", "run_id")) {
             true => Ok(joined),
             false => Err(CoordinatorError::OtherTerm { place: "".into() }),
@@ -457,9 +458,9 @@ async fn sentinel_and_the_primary_use_tls_and_users() {
             .with_sentinel_password(secret(sentinel_password));
         RedisPlace::new(settings).unwrap()
     };
-    assert!(open("PASSWORD", "SENTINEL").join().await.unwrap().is_new);
+    assert!(open("PASSWORD", "SENTINEL").join(LEASE_TIME).await.unwrap().is_new);
     for (password, sentinel_password) in [("PASSWORD", "wrong"), ("wrong", "SENTINEL")] {
-        let error = open(password, sentinel_password).join().await.unwrap_err();
+        let error = open(password, sentinel_password).join(LEASE_TIME).await.unwrap_err();
         assert!(error.to_string().contains("the user or the password is wrong"), "{error}");
     }
     // An unknown name of the primary.
@@ -468,7 +469,7 @@ async fn sentinel_and_the_primary_use_tls_and_users() {
     let settings = settings
         .with_password(Zeroizing::new(b"PASSWORD".to_vec()))
         .with_sentinel_password(Zeroizing::new(b"SENTINEL".to_vec()));
-    let error = RedisPlace::new(settings).unwrap().join().await.unwrap_err();
+    let error = RedisPlace::new(settings).unwrap().join(LEASE_TIME).await.unwrap_err();
     assert!(error.to_string().contains("No such master"), "{error}");
 }
 
@@ -485,11 +486,11 @@ async fn a_primary_without_its_replica_refuses_to_write() {
         CoordinatorError::Refused { reason, .. } => reason,
         other => panic!("{other}"),
     };
-    assert!(reason(place.join().await.unwrap_err()).contains("min-replicas-to-write"));
+    assert!(reason(place.join(LEASE_TIME).await.unwrap_err()).contains("min-replicas-to-write"));
 
     let replica = RedisOptions::default().replica_of(&redis).start();
     redis.wait_for_replicas(1);
-    let term = until_ok(|| place.join()).await.term;
+    let term = until_ok(|| place.join(LEASE_TIME)).await.term;
     let lease = lease("a", Incarnation::new(), 1);
     place.renew(term.clone(), lease.clone(), None).await.unwrap();
     drop(replica);
@@ -517,7 +518,7 @@ async fn a_full_redis_refuses_to_write() {
     }
     let redis = Redis::start();
     let place = place(&redis);
-    let term = place.join().await.unwrap().term;
+    let term = place.join(LEASE_TIME).await.unwrap().term;
     redis.run(&["CONFIG", "SET", "maxmemory", "1"]).ok();
     let error = place.publish(term.clone(), node("a"), vec![token(1, 1)]).await.unwrap_err();
     assert!(
@@ -536,7 +537,7 @@ async fn a_redis_that_cannot_store_its_data_refuses_to_write() {
     }
     let redis = Redis::start();
     let place = place(&redis);
-    let term = place.join().await.unwrap().term;
+    let term = place.join(LEASE).await.unwrap().term;
     let save = async |expected: &str| {
         until_ok(async || match redis.run(&["BGSAVE"]) {
             Reply::Error(text) => {
@@ -592,7 +593,7 @@ async fn the_largest_pats_of_a_user_reach_a_new_node() {
     let records: Vec<_> = (0..1000).map(issued).collect();
     let redis = Redis::start();
     let place = place(&redis);
-    let term = place.join().await.unwrap().term;
+    let term = place.join(LEASE).await.unwrap().term;
     for part in records.chunks(100) {
         place.publish(term.clone(), node("a"), part.to_vec()).await.unwrap();
     }
@@ -643,7 +644,7 @@ async fn a_redis_that_does_not_answer_is_unreachable() {
     }
     let redis = Redis::start();
     let place = place(&redis);
-    let term = place.join().await.unwrap().term;
+    let term = place.join(LEASE_TIME).await.unwrap().term;
     redis.pause();
     let error = timeout(PATIENCE, place.leases(term.clone())).await.unwrap().unwrap_err();
     assert!(matches!(error, CoordinatorError::Unreachable { .. }), "{error}");
@@ -674,15 +675,15 @@ async fn a_wrong_password_is_refused_and_not_shown() {
         let settings = settings(&url).with_password(Zeroizing::new(password.to_vec()));
         RedisPlace::new(settings).unwrap()
     };
-    with(b"right").join().await.unwrap();
+    with(b"right").join(LEASE_TIME).await.unwrap();
     for wrong in [&b"wrong-secret"[..], b"\xffwrong-secret\r\n"] {
         let place = with(wrong);
-        let error = place.join().await.unwrap_err();
+        let error = place.join(LEASE_TIME).await.unwrap_err();
         assert!(matches!(error, CoordinatorError::Refused { .. }), "{error}");
         let shown = format!("{error} {error:?} {place:?}");
         assert!(!shown.contains("wrong-secret"), "{shown}");
     }
-    let error = place(&redis).join().await.unwrap_err();
+    let error = place(&redis).join(LEASE_TIME).await.unwrap_err();
     assert!(error.to_string().contains("passwordFile"), "{error}");
 }
 
@@ -695,7 +696,7 @@ async fn tls_with_and_without_a_client_certificate() {
     let stranger = Authority::stranger().pem().as_bytes();
     let connect = async |redis: &Redis, tls: RedisTls| {
         let settings = settings(&format!("rediss://127.0.0.1:{}", redis.port())).with_tls(tls);
-        RedisPlace::new(settings).unwrap().join().await
+        RedisPlace::new(settings).unwrap().join(LEASE_TIME).await
     };
     let server = RedisOptions::default().with_tls(Clients::MayHaveCertificate).start();
     assert!(connect(&server, RedisTls::new(authority).unwrap()).await.unwrap().is_new);
@@ -736,7 +737,7 @@ async fn malformed_data_is_an_error_that_names_the_key() {
     ];
     for (command, named) in cases {
         redis.flush();
-        let term = place.join().await.unwrap().term;
+        let term = place.join(LEASE_TIME).await.unwrap().term;
         let record = vec![token(1, 1)];
         if !command[0].starts_with("SET") {
             position = place.publish(term.clone(), node("a"), record).await.unwrap();
@@ -766,7 +767,7 @@ async fn malformed_data_is_an_error_that_names_the_key() {
     }
     redis.flush();
     redis.run(&["SET", "tp:{prod}:version", "2"]).ok();
-    let error = place.join().await.unwrap_err();
+    let error = place.join(LEASE_TIME).await.unwrap_err();
     assert!(matches!(error, CoordinatorError::OtherVersion { found: 2, .. }), "{error}");
     let error = place.image(Term::new("x"), Some(ImageCursor("y".to_owned()))).await.unwrap_err();
     assert!(matches!(error, CoordinatorError::Malformed { .. }), "{error}");
@@ -774,7 +775,7 @@ async fn malformed_data_is_an_error_that_names_the_key() {
 
 /// Calls each function that a node calls.
 async fn call_everything(place: &RedisPlace) {
-    let joined = place.join().await.unwrap();
+    let joined = place.join(LEASE_TIME).await.unwrap();
     let term = joined.term;
     let records = vec![token(1, 1), Record::RuleOfNow(user(1)), Record::Salt([1; 64])];
     let first = place.publish(term.clone(), node("a"), records).await.unwrap();
@@ -864,15 +865,15 @@ async fn the_acl_has_exactly_the_commands_that_a_node_uses() {
         CoordinatorError::Refused { reason, .. } => reason,
         other => panic!("{other}"),
     };
-    let other_site = open("prod2").join().await.unwrap_err();
+    let other_site = open("prod2").join(LEASE_TIME).await.unwrap_err();
     assert!(reason(other_site).contains("keys of this site"));
-    let term = place.join().await.unwrap().term;
+    let term = place.join(LEASE_TIME).await.unwrap().term;
     admin(&["ACL", "SETUSER", "tp", "-xadd"]).ok();
     let records = vec![token(3, 1)];
     let refused = reason(place.publish(term, node("a"), records).await.unwrap_err());
     assert!(refused.contains("all commands of the scripts"), "{refused}");
     admin(&["ACL", "SETUSER", "tp", "+xadd", "-xread"]).ok();
-    let Joined { term, last, .. } = place.join().await.unwrap();
+    let Joined { term, last, .. } = place.join(LEASE_TIME).await.unwrap();
     let refused = reason(place.follow(term, last, WAIT).await.unwrap_err());
     assert!(refused.contains("the command xread"), "{refused}");
 
@@ -902,7 +903,7 @@ async fn the_inspection_finds_wrong_settings() {
     assert_eq!(rest, [evicts, Finding::NotPersistent, Finding::NoPassword]);
     assert_eq!(redis.run(&["DBSIZE"]).int(), 0, "the inspection changes nothing");
 
-    place.join().await.unwrap();
+    place.join(LEASE_TIME).await.unwrap();
     let replica = RedisOptions::default().replica_of(&redis).start();
     redis.wait_for_replicas(1);
     let inspection = place.inspect(SystemClock).await.unwrap();
@@ -947,7 +948,7 @@ async fn a_large_image_is_published_and_read() {
     let count: u32 = std::env::var("REDIS_RECORDS").map_or(20_000, |it| it.parse().unwrap());
     let redis = Redis::start();
     let place = place(&redis);
-    let term = place.join().await.unwrap().term;
+    let term = place.join(LEASE_TIME).await.unwrap().term;
     let began = Instant::now();
     let mut running: JoinSet<Result<LogPosition, CoordinatorError>> = JoinSet::new();
     for first in (0..count).step_by(1000) {

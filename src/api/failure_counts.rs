@@ -970,7 +970,7 @@ mod redis_tests {
                 // Redis forgets the slots, and the nodes give none of them again.
                 redis.flush();
             }
-            place(&redis).join().await.unwrap();
+            place(&redis).join(Duration::from_secs(3)).await.unwrap();
             // The first slots are those after the second in which a node has seen the data of the site.
             for node in &nodes {
                 let _ = node.reserve(request).await;

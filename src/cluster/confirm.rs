@@ -91,7 +91,7 @@ async fn derived(shared: &Shared, term: &Term, position: LogPosition) -> Result<
     if !applied.await {
         return Err(OtherTerm);
     }
-    let joined = shared.call(Duration::ZERO, shared.coordinator.join()).await;
+    let joined = shared.join().await;
     match joined {
         Ok(joined) if joined.term == *term => barrier(shared, term, joined.last).await,
         _ => Err(OtherTerm),

@@ -31,12 +31,17 @@ pub type CoordinatorFuture<T> = Pin<Box<dyn Future<Output = Result<T, Coordinato
 /// [`CoordinatorError::Unreachable`].
 pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     /// Returns the current term and the position of the last entry of the log. If the place has no data of this site,
-    /// begins a new term. A place that has data written by an incompatible version is an error.
-    fn join(&self) -> CoordinatorFuture<Joined>;
+    /// begins a new term, and stores `lease`: the lease time of the nodes of this site. A place that has data written by an
+    /// incompatible version is an error.
+    ///
+    /// # Errors
+    /// [`CoordinatorError::OtherLease`] if the nodes of this site have another lease time. A node knows that a lease of
+    /// another node has ended only if both have the same lease time.
+    fn join(&self, lease: Duration) -> CoordinatorFuture<Joined>;
 
     /// Merges at most [`MAX_PUBLISHED`] records into the image, and appends those that have changed the image to the log.
-    /// A [`Record::RuleOfNow`] is always appended. The 17th salt is an error. Returns the position of the last entry of the log after this. All in
-    /// one atomic step.
+    /// A [`Record::RuleOfNow`] is always appended. The 17th salt is an error. Returns the position of the last entry of the
+    /// log after this. All in one atomic step.
     fn publish(
         &self,
         term: Term,
@@ -149,6 +154,21 @@ pub enum CoordinatorError {
     TooManySalts {
         /// The name of the place.
         place: Arc<str>,
+    },
+    /// The nodes of the site have another lease time.
+    #[error(
+        "the nodes of this site use the lease time {found:?}, but this node has {own:?} (leaseSeconds), and all nodes need the same \
+         value; to change it, stop all nodes, remove the key {key} from {place}, and start all nodes with the new value"
+    )]
+    OtherLease {
+        /// The name of the place.
+        place: Arc<str>,
+        /// The key in which the place stores the lease time.
+        key: Arc<str>,
+        /// The lease time of the site.
+        found: Duration,
+        /// The lease time of this node.
+        own: Duration,
     },
     /// The data of the site is malformed.
     #[error("{place} has malformed data: {reason}")]
@@ -368,8 +388,8 @@ pub struct Renewed {
 }
 
 impl<C: Coordinator + ?Sized> Coordinator for Arc<C> {
-    fn join(&self) -> CoordinatorFuture<Joined> {
-        (**self).join()
+    fn join(&self, lease: Duration) -> CoordinatorFuture<Joined> {
+        (**self).join(lease)
     }
 
     fn publish(

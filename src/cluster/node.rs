@@ -283,6 +283,7 @@ fn starting(error: SessionError, is_late: bool) -> Result<ClusterError, SessionE
         SessionError::EmptySite => Ok(ClusterError::EmptySite),
         SessionError::Coordinator(
             error @ (CoordinatorError::OtherVersion { .. }
+            | CoordinatorError::OtherLease { .. }
             | CoordinatorError::Malformed { .. }
             | CoordinatorError::TooManySalts { .. }),
         ) => Ok(error.into()),

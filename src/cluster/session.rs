@@ -101,8 +101,7 @@ impl Sessions {
 
     async fn join(&mut self) -> Result<InTerm, SessionError> {
         let shared = self.shared.clone();
-        let Joined { term, last, is_new } =
-            shared.call(Duration::ZERO, shared.coordinator.join()).await?;
+        let Joined { term, last, is_new } = shared.join().await?;
         let now = shared.clock.now();
         let followed = shared.memory.followed().filter(|followed| followed.term == term);
         let is_other = shared.update(|state| {
@@ -171,7 +170,7 @@ impl Sessions {
                 Log::Entries(entries) => self.apply(term, applied, entries).await?,
                 Log::Gap => {
                     tracing::info!("this node is far behind, and reads all data again");
-                    let joined = shared.call(Duration::ZERO, shared.coordinator.join()).await?;
+                    let joined = shared.join().await?;
                     if joined.term != *term {
                         let place = "the place that the nodes share".into();
                         return Err(CoordinatorError::OtherTerm { place }.into());
@@ -363,7 +362,7 @@ async fn publish_writes(shared: &Shared, term: &Term) -> Result<Infallible, Sess
         let batch = shared.queue.next().await;
         let position = if batch.records.is_empty() {
             // The memory knew everything. So the records are published, or in front of this write in the queue.
-            let joined = shared.call(Duration::ZERO, shared.coordinator.join()).await?;
+            let joined = shared.join().await?;
             if joined.term != *term {
                 let place = "the place that the nodes share".into();
                 return Err(CoordinatorError::OtherTerm { place }.into());

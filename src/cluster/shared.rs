@@ -17,8 +17,8 @@ use super::{
     barrier::Observation,
     boot_clock::{BootClock, BootTime},
     coordinator::{
-        Coordinator, CoordinatorError, CoordinatorFuture, Incarnation, LeaseRecord, LogPosition,
-        NodeName, Renewed, Term,
+        Coordinator, CoordinatorError, CoordinatorFuture, Incarnation, Joined, LeaseRecord,
+        LogPosition, NodeName, Renewed, Term,
     },
     counts::ClusterCounts,
     lease::{Lease, Reply},
@@ -204,6 +204,11 @@ impl Shared {
                 reason: "it has not answered in time".into(),
             })
         })
+    }
+
+    /// Joins the current term.
+    pub(super) async fn join(&self) -> Result<Joined, CoordinatorError> {
+        self.call(Duration::ZERO, self.coordinator.join(self.rules.lease)).await
     }
 
     /// Removes records that are not needed any more from the place. If this fails, the next eviction removes them.

@@ -149,7 +149,7 @@ pub(crate) async fn reach(config: &Config) -> Result<(), Exit> {
     let Some(settings) = &config.cluster else { return Ok(()) };
     let place = settings.place().map_err(Exit::usage)?;
     let name = place.name().to_owned();
-    match timeout(REACH, place.join()).await {
+    match timeout(REACH, place.join(settings.lease)).await {
         Ok(joined) => joined.map(drop).map_err(|error| exit(error.into())),
         Err(_) => {
             Err(Exit::runtime(format!("{name} has not answered after {} s", REACH.as_secs())))
@@ -202,8 +202,8 @@ async fn count_nodes(node: ClusterNode, login_failures: RedisLoginFailures) {
     }
 }
 
-/// Nodes of different versions are a state of the site and not a mistake in the configuration, so this is a negative
-/// answer: systemd may start the gateway again.
+/// Nodes of different versions or lease times are a state of the site and not a mistake in the configuration, so this is a
+/// negative answer: systemd may start the gateway again.
 fn exit(error: ClusterError) -> Exit {
     match error {
         ClusterError::NameTaken { .. }
@@ -211,9 +211,9 @@ fn exit(error: ClusterError) -> Exit {
         | ClusterError::Coordinator(
             CoordinatorError::NameTaken { .. } | CoordinatorError::TooManySalts { .. },
         ) => Exit::usage(error),
-        ClusterError::Coordinator(CoordinatorError::OtherVersion { .. }) => {
-            Exit::Negative(error.to_string())
-        }
+        ClusterError::Coordinator(
+            CoordinatorError::OtherVersion { .. } | CoordinatorError::OtherLease { .. },
+        ) => Exit::Negative(error.to_string()),
         _ => Exit::runtime(error),
     }
 }

@@ -129,10 +129,13 @@ fn with_term(
 }
 
 impl Coordinator for RedisPlace {
-    fn join(&self) -> CoordinatorFuture<Joined> {
-        let keys = vec![self.keys().epoch(), self.keys().version(), self.keys().log()];
+    fn join(&self, lease: Duration) -> CoordinatorFuture<Joined> {
+        let site = self.keys();
+        let keys = vec![site.epoch(), site.version(), site.log(), site.lease_time()];
+        let lease_key: Arc<str> = String::from_utf8_lossy(&site.lease_time()).into();
         let epoch = Uuid::new_v4().simple().to_string();
-        let args = vec![epoch.into_bytes(), PROTOCOL_VERSION.to_string().into_bytes()];
+        let (version, lease_time) = (PROTOCOL_VERSION.to_string(), lease.as_millis().to_string());
+        let args = vec![epoch.into_bytes(), version.into_bytes(), lease_time.into_bytes()];
         let (shared, malformed) = (self.shared.clone(), self.malformed());
         Box::pin(async move {
             let call = async |primary: &Primary| {
@@ -140,7 +143,13 @@ impl Coordinator for RedisPlace {
                 let answer = answer.map_err(|error| Failure::new(&shared.name, &error))?;
                 Ok((primary.run_id.clone(), answer))
             };
-            let (run_id, answer) = shared.call(&shared.calls, ANSWER_LIMIT, call).await?;
+            let joined = shared.call(&shared.calls, ANSWER_LIMIT, call).await;
+            let (run_id, answer) = joined.map_err(|error| match error {
+                CoordinatorError::OtherLease { place, found, .. } => {
+                    CoordinatorError::OtherLease { place, key: lease_key, found, own: lease }
+                }
+                error => error,
+            })?;
             let reply::Joining { is_new, epoch, replication_id, last } =
                 reply::joining(&answer).map_err(malformed)?;
             let term = TermParts { epoch, run_id, replication_id }.term();

@@ -1,6 +1,6 @@
 //! What an error of Redis means.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use redis::{ErrorKind, RedisError};
 
@@ -53,6 +53,18 @@ impl Failure {
                 }
             },
             "TPSALT" => (CoordinatorError::TooManySalts { place }, false),
+            "TPLEASE" => match detail.parse() {
+                // The caller knows the other values.
+                Ok(found) => {
+                    let (found, own) = (Duration::from_millis(found), Duration::ZERO);
+                    let key = reason("lease-time");
+                    (CoordinatorError::OtherLease { place, key, found, own }, false)
+                }
+                Err(_) => {
+                    let reason = reason("the key lease-time is not a number");
+                    (CoordinatorError::Malformed { place, reason }, false)
+                }
+            },
             "TPBAD" => (CoordinatorError::Malformed { place, reason: reason(&detail) }, false),
             "WRONGTYPE" => {
                 let reason = reason("a key of the site has a wrong type; remove it");
@@ -175,7 +187,9 @@ mod tests {
         )));
         assert!(!is("TPVER 7", |it| matches!(it, CoordinatorError::OtherVersion { found: 7, .. })));
         let is_malformed = |it: &_| matches!(it, CoordinatorError::Malformed { .. });
-        for answer in ["TPVER x", "TPBAD the key log", "WRONGTYPE Operation against a key"] {
+        for answer in
+            ["TPVER x", "TPLEASE x", "TPBAD the key log", "WRONGTYPE Operation against a key"]
+        {
             assert!(!is(answer, is_malformed));
         }
         for answer in

@@ -1,5 +1,5 @@
 -- Returns the term. If there is none, begins one.
--- KEYS: epoch, version, log. ARGV: a new epoch, the version of this program.
+-- KEYS: epoch, version, log, lease time. ARGV: a new epoch, the version of this program, the lease time of this node.
 local replication = redis.call('INFO', 'replication')
 if not string.find(replication, '\nrole:master\r', 1, true) then
   return redis.error_reply('READONLY this is a replica')
@@ -8,6 +8,12 @@ local epoch = redis.call('GET', KEYS[1])
 local version = redis.call('GET', KEYS[2])
 if version and version ~= ARGV[2] then
   return redis.error_reply('TPVER ' .. string.sub(version, 1, 20))
+end
+local lease = redis.call('GET', KEYS[4])
+if not lease then
+  redis.call('SET', KEYS[4], ARGV[3])
+elseif lease ~= ARGV[3] then
+  return redis.error_reply('TPLEASE ' .. string.sub(lease, 1, 20))
 end
 local is_new = 0
 if not epoch then

@@ -24,6 +24,11 @@ impl SiteKeys<'_> {
         self.key("version")
     }
 
+    /// The lease time of the nodes in milliseconds.
+    pub(super) fn lease_time(&self) -> Vec<u8> {
+        self.key("lease-time")
+    }
+
     pub(super) fn log(&self) -> Vec<u8> {
         self.key("log")
     }

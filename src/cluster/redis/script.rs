@@ -7,6 +7,7 @@ use std::{fmt, sync::OnceLock};
 /// A script reports its own errors with these codes:
 /// - `TPTERM`: the data is of another term;
 /// - `TPVER n`: the data was written by protocol version `n`;
+/// - `TPLEASE n`: the lease time of the nodes is `n` milliseconds;
 /// - `TPBAD text`: the data is malformed;
 /// - `TPSALT text`: there is no room for another salt.
 pub(crate) struct Script {

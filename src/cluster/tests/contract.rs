@@ -21,6 +21,7 @@ use crate::{
 };
 
 const WAIT: Duration = Duration::from_millis(100);
+const LEASE: Duration = Duration::from_millis(2500);
 
 fn node(name: &str) -> NodeName {
     NodeName::new(name).unwrap()
@@ -90,10 +91,18 @@ fn text(record: &Record) -> String {
 }
 
 async fn assert_contract(place: &dyn Coordinator) {
-    let joined = place.join().await.unwrap();
+    let join = || place.join(LEASE);
+    let joined = join().await.unwrap();
     assert_eq!((joined.is_new, joined.last), (true, LogPosition::START));
-    let again = place.join().await.unwrap();
+    let again = join().await.unwrap();
     assert_eq!((again.is_new, &again.term), (false, &joined.term));
+    // All nodes of a site have the same lease time.
+    match place.join(LEASE * 2).await {
+        Err(CoordinatorError::OtherLease { found, own, .. }) => {
+            assert_eq!((found, own), (LEASE, LEASE * 2));
+        }
+        other => panic!("{other:?}"),
+    }
     let term = joined.term;
     let publish = |from, records| place.publish(term.clone(), node(from), records);
     assert_eq!(entries(place, &term, LogPosition::START).await, []);
@@ -102,7 +111,7 @@ async fn assert_contract(place: &dyn Coordinator) {
     let first = publish("a", vec![token(1, 5), Record::Revocation(rule(5)), issued(5)]).await;
     let first = first.unwrap();
     assert!(first > LogPosition::START);
-    assert_eq!(place.join().await.unwrap().last, first);
+    assert_eq!(join().await.unwrap().last, first);
     // No entry was removed, so the log can be read from its start.
     assert_eq!(entries(place, &term, LogPosition::START).await.len(), 3);
     let changing = [token(1, 10), Record::RuleOfNow(rule(4)), Record::Salt([1; 64]), token(2, 1)];
@@ -124,7 +133,7 @@ async fn assert_contract(place: &dyn Coordinator) {
 
     // A large call, in the order of the records.
     let many: Vec<_> = (0..MAX_PUBLISHED as u64).map(|number| token(100 + number, 7)).collect();
-    let before = place.join().await.unwrap().last;
+    let before = join().await.unwrap().last;
     publish("a", many.clone()).await.unwrap();
     let new = entries(place, &term, before).await;
     assert_eq!(new.into_iter().map(|entry| entry.record).collect::<Vec<_>>(), many);
@@ -134,18 +143,18 @@ async fn assert_contract(place: &dyn Coordinator) {
     for number in 2..=16 {
         publish("a", vec![Record::Salt([number; 64])]).await.unwrap();
     }
-    let position = place.join().await.unwrap().last;
+    let position = join().await.unwrap().last;
     let refused = publish("b", vec![Record::Salt([17; 64]), token(3, 1)]).await.unwrap_err();
     assert!(matches!(refused, CoordinatorError::TooManySalts { .. }), "{refused}");
     publish("a", vec![Record::Salt([16; 64])]).await.unwrap();
-    assert_eq!(place.join().await.unwrap().last, position);
+    assert_eq!(join().await.unwrap().last, position);
 
     // Leases.
     let (one, two) = (Incarnation::new(), Incarnation::new());
     let renew = |lease: LeaseRecord, replaced| place.renew(term.clone(), lease, replaced);
     let renewed = renew(lease("a", one, 1), None).await.unwrap();
     assert_eq!(renewed.leases, [lease("a", one, 1)]);
-    assert_eq!(renewed.last, place.join().await.unwrap().last);
+    assert_eq!(renewed.last, join().await.unwrap().last);
     renew(lease("a", one, 2), None).await.unwrap();
     for replaced in [None, Some(two)] {
         match renew(lease("a", two, 1), replaced).await {

@@ -15,7 +15,9 @@ use crate::{
     clock::Timestamp,
     cluster::{
         ClusterError, ClusterNode, ClusterOptions, Confirm, EmptySite, HandedOverLease,
-        LeaseStatus, coordinator::NodeName, rules::Rules,
+        LeaseStatus,
+        coordinator::{CoordinatorError, NodeName},
+        rules::Rules,
     },
     metrics::MetricRegistry,
     revocation::{CheckError, Revocation, RevocationCheck, RevocationStore, StoreError},
@@ -77,6 +79,24 @@ async fn a_second_process_with_the_name_of_a_node_does_not_start() {
     let node = machine.start(&Process::default(), "a").await.unwrap();
     let error = other.start(&Process::default(), "a").await.unwrap_err();
     assert!(matches!(&error, ClusterError::NameTaken { name } if name.as_str() == "a"), "{error}");
+    sleep(LEASE * 3).await;
+    assert_eq!(check(&node), SERVED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_with_another_lease_time_does_not_start() {
+    let place = place();
+    let (machine, other) = (Machine::new(&place, 1), Machine::new(&place, 2));
+    let node = machine.start(&Process::default(), "a").await.unwrap();
+    let (process, rules) = (Process::default(), Rules::new(LEASE * 2));
+    let started = start(&process, options("b"), &other.memory, &other.network, rules, None);
+    let error = started.await.unwrap_err();
+    let is_lease = matches!(
+        &error,
+        ClusterError::Coordinator(CoordinatorError::OtherLease { found, own, .. })
+            if (*found, *own) == (LEASE, LEASE * 2)
+    );
+    assert!(is_lease, "{error}");
     sleep(LEASE * 3).await;
     assert_eq!(check(&node), SERVED);
 }

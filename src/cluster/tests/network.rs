@@ -132,8 +132,8 @@ impl AsyncCall<Followed> for Follow {
 }
 
 impl Coordinator for Network {
-    fn join(&self) -> CoordinatorFuture<Joined> {
-        self.call(Duration::ZERO, |place: &Place| place.join())
+    fn join(&self, lease: Duration) -> CoordinatorFuture<Joined> {
+        self.call(Duration::ZERO, move |place: &Place| place.join(lease))
     }
 
     fn publish(

@@ -25,6 +25,7 @@ struct Server {
     /// The difference of the clock of the server to the real time, in milliseconds.
     skew: i64,
     epoch: Option<u64>,
+    lease: Option<Duration>,
     log: Arc<Vec<LogEntry>>,
     last: LogPosition,
     /// Entries up to here were removed.
@@ -176,7 +177,7 @@ impl Place {
         result
     }
 
-    pub(super) fn join(&self) -> Option<Result<Joined, CoordinatorError>> {
+    pub(super) fn join(&self, lease: Duration) -> Option<Result<Joined, CoordinatorError>> {
         let epoch = self.lock().random.u64(..);
         let is_full = self.availability() == Availability::Full;
         self.with(None, |server, _| {
@@ -184,6 +185,11 @@ impl Place {
             if is_new && is_full {
                 let reason = "the memory is full".into();
                 return Err(CoordinatorError::Refused { place: "place".into(), reason });
+            }
+            let found = *server.lease.get_or_insert(lease);
+            if found != lease {
+                let (place, key) = ("place".into(), "lease".into());
+                return Err(CoordinatorError::OtherLease { place, key, found, own: lease });
             }
             server.epoch.get_or_insert(epoch);
             Ok(Joined { term: server.term().unwrap(), last: server.last, is_new })
