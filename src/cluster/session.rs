@@ -56,6 +56,8 @@ pub(super) struct Sessions {
     needs_union: bool,
     /// Whether the memory had no records but salts when the process started. Then there is nothing to publish.
     began_empty: bool,
+    /// Whether the site has data, or may begin without data.
+    site_is_checked: bool,
     /// The position of the last entry when this process joined the term. Later entries with the name of this node are from
     /// this process.
     joined_at: LogPosition,
@@ -76,7 +78,13 @@ impl Sessions {
         let has_records = first.iter().any(|record| !matches!(record, Record::Salt(_)));
         let began_empty = shared.memory.followed().is_none() && !has_records;
         // A process may have ended between a write and its publication.
-        Ok(Self { shared, needs_union: true, began_empty, joined_at: LogPosition::START })
+        Ok(Self {
+            shared,
+            needs_union: true,
+            began_empty,
+            site_is_checked: false,
+            joined_at: LogPosition::START,
+        })
     }
 
     /// Joins, and works until there is a problem.
@@ -123,9 +131,15 @@ impl Sessions {
                  why the data is gone"
             );
         }
-        if is_other && self.began_empty && shared.options.empty_site == EmptySite::Refuse {
+        // A session that failed before it had checked this leaves the check to the next session.
+        self.site_is_checked &= !is_other;
+        if self.began_empty
+            && !self.site_is_checked
+            && shared.options.empty_site == EmptySite::Refuse
+        {
             check_site(&shared, &term).await?;
         }
+        self.site_is_checked = true;
         claim_name(&shared, &term).await?;
         let from = {
             let state = shared.lock();
