@@ -147,8 +147,8 @@ async fn observe(shared: &Shared) {
             shared.update(|state| {
                 if state.lease.term() == Some(&term) {
                     state.peers.observe(&leases, shared.incarnation, now);
-                    let (own, over) = (shared.incarnation, shared.rules.over());
-                    let applied_by_all = state.peers.applied_by_all(&leases, own, over, now);
+                    let (own, rules) = (shared.incarnation, &shared.rules);
+                    let applied_by_all = state.peers.applied_by_all(&leases, own, rules, now);
                     state.observation = Some(Observation { request, term, applied_by_all });
                 }
             });

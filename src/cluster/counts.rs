@@ -29,6 +29,10 @@ const UNIONS: Description = Description::counter(
     "passticket_cluster_unions_total",
     "Times that this node published its whole memory.",
 );
+const JOINING_GIVEN_UP: Description = Description::counter(
+    "passticket_cluster_joining_given_up_total",
+    "Times that this node got a lease although another node was still joining after ten lease times.",
+);
 const UNCONFIRMED: Description = Description::counter(
     "passticket_cluster_unconfirmed_writes_total",
     "Writes that were not confirmed by all nodes in time.",
@@ -48,6 +52,7 @@ pub(super) struct ClusterCounts {
     pub(super) refused: Counter,
     pub(super) incidents: Counter,
     pub(super) unions: Counter,
+    pub(super) joining_given_up: Counter,
     pub(super) unconfirmed: Counter,
     pub(super) connection_errors: Counter,
     /// How long writes have waited for all nodes.
@@ -60,6 +65,7 @@ impl Default for ClusterCounts {
             refused: Counter::new(),
             incidents: Counter::new(),
             unions: Counter::new(),
+            joining_given_up: Counter::new(),
             unconfirmed: Counter::new(),
             connection_errors: Counter::new(),
             waits: Histogram::new(BUCKETS),
@@ -72,6 +78,7 @@ impl Collect for ClusterCounts {
         exposition.value(&REFUSED, self.refused.get());
         exposition.value(&INCIDENTS, self.incidents.get());
         exposition.value(&UNIONS, self.unions.get());
+        exposition.value(&JOINING_GIVEN_UP, self.joining_given_up.get());
         exposition.value(&UNCONFIRMED, self.unconfirmed.get());
         exposition.value(&CONNECTION_ERRORS, self.connection_errors.get());
         exposition.histogram(&WAITS, &self.waits);

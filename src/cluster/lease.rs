@@ -29,6 +29,8 @@ pub(super) struct Lease {
     /// The node holds the lease before this time.
     until: BootTime,
     term: Option<InTerm>,
+    /// The memory has refused a call since the node has last made progress.
+    has_failed: bool,
 }
 
 /// What the node has done in the current term.
@@ -42,6 +44,8 @@ struct InTerm {
     waits_for_others: bool,
     has_caught_up: bool,
     applied: LogPosition,
+    /// The position in the last renewal.
+    renewed_with: Option<LogPosition>,
     /// The times from which leases run, and the positions that this node must have applied so that they count.
     pending: VecDeque<(BootTime, LogPosition)>,
 }
@@ -49,6 +53,8 @@ struct InTerm {
 /// The reply to a renewal.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reply {
+    /// The position that the renewal has stored.
+    pub(super) applied: LogPosition,
     pub(super) sent: BootTime,
     pub(super) received: BootTime,
     /// The position of the last entry of the log.
@@ -60,7 +66,7 @@ pub(super) struct Reply {
 impl Lease {
     /// Creates a lease that is not held. `number` is the number of the last renewal.
     pub(super) fn new(rules: Rules, number: u64) -> Self {
-        Self { rules, number, until: BootTime::default(), term: None }
+        Self { rules, number, until: BootTime::default(), term: None, has_failed: false }
     }
 
     /// Begins a term, or continues the current term. `has_followed` tells whether the memory has followed the log of this
@@ -75,6 +81,7 @@ impl Lease {
             waits_for_others: !has_followed && !self.is_held(now),
             has_caught_up: false,
             applied: LogPosition::START,
+            renewed_with: None,
             pending: VecDeque::new(),
         });
         true
@@ -83,8 +90,10 @@ impl Lease {
     /// Notes that all entries up to `position` have been applied, and that the node has caught up.
     pub(super) fn advance(&mut self, position: LogPosition) {
         let Some(term) = &mut self.term else { return };
+        let position = position.max(FIRST);
+        self.has_failed &= term.has_caught_up && position <= term.applied;
         term.has_caught_up = true;
-        term.applied = term.applied.max(position).max(FIRST);
+        term.applied = term.applied.max(position);
         while let Some((start, _)) = term.pending.front().filter(|(_, last)| *last <= term.applied)
         {
             self.until = self.until.max(start.plus(self.rules.lease));
@@ -95,7 +104,28 @@ impl Lease {
     /// Returns the number and the position of the next renewal.
     pub(super) fn next_renewal(&mut self) -> (NonZeroU64, LogPosition) {
         self.number = self.number.saturating_add(1);
-        (NonZeroU64::new(self.number).unwrap_or(NonZeroU64::MAX), self.applied())
+        let applied = self.applied();
+        if let Some(term) = &mut self.term {
+            term.renewed_with = Some(applied);
+        }
+        (NonZeroU64::new(self.number).unwrap_or(NonZeroU64::MAX), applied)
+    }
+
+    /// Notes that the memory has refused a call.
+    pub(super) fn note_failure(&mut self) {
+        self.has_failed = true;
+    }
+
+    /// Returns whether a renewal now can help this node or others. `last` is the last known position of the log.
+    ///
+    /// Other nodes wait for a node whose lease record changes. So a node that has no lease and cannot apply the log stays
+    /// silent until it makes progress: then the others wait for it no longer than for a node that is dead.
+    pub(super) fn is_renewal_useful(&self, last: LogPosition, now: BootTime) -> bool {
+        let Some(term) = self.term.as_ref().filter(|_| !self.is_held(now)) else { return true };
+        if !term.has_caught_up {
+            return !self.has_failed;
+        }
+        term.applied >= last || term.renewed_with != Some(term.applied)
     }
 
     /// Makes the next number larger than `number`, which the place has stored for this node.
@@ -105,13 +135,17 @@ impl Lease {
 
     /// Applies the reply to a renewal.
     pub(super) fn renewed(&mut self, reply: Reply) {
-        let Reply { sent, received, last, others_are_joining } = reply;
+        let Reply { applied, sent, received, last, others_are_joining } = reply;
         let waits_until = self.waits_until();
         let rules = self.rules;
         let Some(term) = &mut self.term else { return };
         let start = if applies!(rules, LeaseRunsFromSending) { sent } else { received };
         let needs_log = applies!(rules, LeaseNeedsAppliedLog);
         if !term.has_caught_up && needs_log {
+            return;
+        }
+        // The other nodes do not wait for a node that is joining. So the place must know of a lease before it counts.
+        if applied == JOINING && needs_log && applies!(rules, PlaceKnowsOfLease) {
             return;
         }
         if let Some(end) = waits_until
@@ -155,6 +189,7 @@ impl Lease {
     pub(super) fn end(&mut self) {
         self.until = BootTime::default();
         self.term = None;
+        self.has_failed = false;
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -203,7 +238,8 @@ mod tests {
 
     fn reply(sent: u64, received: u64, last: u64) -> Reply {
         let (sent, received) = (at(sent), at(received));
-        Reply { sent, received, last: position(last), others_are_joining: false }
+        let (applied, last) = (position(1), position(last));
+        Reply { applied, sent, received, last, others_are_joining: false }
     }
 
     #[test]
@@ -253,6 +289,20 @@ mod tests {
     }
 
     #[test]
+    fn a_renewal_of_a_joining_node_gives_no_lease_although_it_has_caught_up_since() {
+        let mut lease = lease();
+        lease.join(&Term::new("a"), at(0), true);
+        let (_, applied) = lease.next_renewal();
+        assert_eq!(applied, JOINING);
+        lease.advance(position(5));
+        lease.renewed(Reply { applied, ..reply(100, 200, 5) });
+        assert_eq!(lease.until(), at(0));
+        let (_, applied) = lease.next_renewal();
+        lease.renewed(Reply { applied, ..reply(300, 400, 5) });
+        assert_eq!(lease.until(), at(300 + L));
+    }
+
+    #[test]
     fn joining_the_same_term_again_keeps_the_position() {
         let mut lease = lease();
         assert!(lease.join(&Term::new("a"), at(0), true));
@@ -263,6 +313,36 @@ mod tests {
         assert_eq!(lease.next_renewal(), (NonZeroU64::new(42).unwrap(), position(7)));
         lease.end();
         assert!(lease.join(&Term::new("a"), at(9), false));
+    }
+
+    #[test]
+    fn a_node_without_a_lease_renews_only_if_it_makes_progress() {
+        let mut lease = lease();
+        let useful = |lease: &Lease, last, now| lease.is_renewal_useful(position(last), at(now));
+        lease.join(&Term::new("a"), at(0), true);
+        // A node that is joining.
+        lease.next_renewal();
+        assert!(useful(&lease, 5, 1));
+        lease.note_failure();
+        assert!(!useful(&lease, 5, 1));
+        lease.advance(position(5));
+        assert!(useful(&lease, 5, 1));
+        lease.next_renewal();
+        lease.renewed(reply(100, 100, 5));
+        // With a lease, a node that cannot apply the log renews until the lease ends.
+        lease.note_failure();
+        assert!(useful(&lease, 6, 99 + L) && !useful(&lease, 6, 100 + L));
+        assert!(useful(&lease, 5, 100 + L), "it has applied all");
+        lease.advance(position(6));
+        assert!(useful(&lease, 7, 100 + L));
+        lease.next_renewal();
+        assert!(!useful(&lease, 7, 100 + L));
+        // A node that joins another term, and cannot.
+        lease.note_failure();
+        lease.join(&Term::new("b"), at(9000), false);
+        assert!(!useful(&lease, 0, 9000));
+        lease.advance(position(0));
+        assert!(useful(&lease, 0, 9000));
     }
 
     #[test]

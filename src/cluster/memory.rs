@@ -29,7 +29,8 @@ pub(crate) trait NodeMemory: RevocationCheck {
     /// time may give more than one record.
     fn write(&self, write: NodeWrite) -> StoreFuture<Vec<Record>>;
 
-    /// Merges records of other nodes, and remembers `followed`. Returns the records that follow from them and that this
+    /// Merges records of the log or of the image, and remembers `followed`. Records that this memory has are cheap: a node
+    /// gets its own records back from the log. Returns the records that follow from them and that this
     /// memory did not know: revocations of registered PATs that a [`Record::RuleOfNow`] revokes.
     fn apply(&self, records: Vec<Record>, followed: Option<Followed>) -> StoreFuture<Vec<Record>>;
 
@@ -37,6 +38,6 @@ pub(crate) trait NodeMemory: RevocationCheck {
     /// first call is in one of the results.
     fn export(&self, after: Option<Record>, limit: usize) -> StoreFuture<Vec<Record>>;
 
-    /// Returns the last stored value of `followed`. `None` if this node has never followed a log.
+    /// Returns the last value of `followed`. After a restart, this may be an earlier value. `None` if this node has never followed a log.
     fn followed(&self) -> Option<Followed>;
 }

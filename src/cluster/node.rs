@@ -243,6 +243,9 @@ async fn work(shared: Arc<Shared>, mut sessions: Sessions, started: oneshot::Sen
         let had_caught_up = shared.update(|state| {
             let had_caught_up = state.problem.is_none() && state.lease.has_caught_up();
             state.problem = Some(error.to_string());
+            if matches!(error, SessionError::Store(_)) {
+                state.lease.note_failure();
+            }
             had_caught_up
         });
         // If the receiver is gone, the node has started.

@@ -6,6 +6,7 @@ use super::{
     boot_clock::BootTime,
     coordinator::{Incarnation, LeaseRecord, LogPosition, NodeName},
     lease::JOINING,
+    rules::{Rules, applies},
 };
 
 /// The leases of the other nodes, and since when each has been the same.
@@ -18,6 +19,17 @@ struct Seen {
     incarnation: Incarnation,
     number: NonZeroU64,
     first: BootTime,
+    /// Since when the node is joining.
+    joining_since: Option<BootTime>,
+}
+
+/// Which other nodes that run have joined the term, but have not caught up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct JoiningNodes<'l> {
+    /// There is such a node, and it may have data that this node needs.
+    pub(super) is_waited_for: bool,
+    /// A node that needs too long.
+    pub(super) given_up: Option<&'l NodeName>,
 }
 
 impl Peers {
@@ -28,12 +40,17 @@ impl Peers {
     pub(super) fn observe(&mut self, leases: &[LeaseRecord], own: Incarnation, now: BootTime) {
         let mut last = std::mem::take(&mut self.0);
         for lease in leases.iter().filter(|lease| lease.incarnation != own) {
-            let LeaseRecord { node, incarnation, number, .. } = lease;
-            let before = last.remove(node).filter(|seen| {
-                (seen.incarnation, seen.number) == (lease.incarnation, lease.number)
-            });
-            let new = Seen { incarnation: *incarnation, number: *number, first: now };
-            self.0.insert(node.clone(), before.unwrap_or(new));
+            let LeaseRecord { node, incarnation, number, applied } = lease;
+            let before = last.remove(node).filter(|seen| seen.incarnation == *incarnation);
+            let since = before.and_then(|seen| seen.joining_since).unwrap_or(now);
+            let same = before.filter(|seen| seen.number == *number);
+            let seen = Seen {
+                incarnation: *incarnation,
+                number: *number,
+                first: same.map_or(now, |seen| seen.first),
+                joining_since: (*applied == JOINING).then_some(since),
+            };
+            self.0.insert(node.clone(), seen);
         }
     }
 
@@ -44,40 +61,62 @@ impl Peers {
 
     /// How long this lease, which is in the last observed list, has been the same.
     pub(super) fn unchanged(&self, lease: &LeaseRecord, now: BootTime) -> Duration {
-        let seen = self
-            .0
-            .get(&lease.node)
-            .filter(|seen| (seen.incarnation, seen.number) == (lease.incarnation, lease.number));
-        seen.map_or(Duration::ZERO, |seen| now.since(seen.first))
+        self.seen(lease).map_or(Duration::ZERO, |seen| now.since(seen.first))
+    }
+
+    fn seen(&self, lease: &LeaseRecord) -> Option<&Seen> {
+        let seen = self.0.get(&lease.node);
+        seen.filter(|seen| (seen.incarnation, seen.number) == (lease.incarnation, lease.number))
+    }
+
+    /// How long this node, whose lease is in the last observed list, has been joining. `None` if it has caught up.
+    fn joining_for(&self, lease: &LeaseRecord, now: BootTime) -> Option<Duration> {
+        let since = self.seen(lease).and_then(|seen| seen.joining_since);
+        let time = since.map_or(Duration::ZERO, |since| now.since(since));
+        (lease.applied == JOINING).then_some(time)
     }
 
     /// Returns the position that all other nodes have applied that may hold a lease. `None` if no other node may hold
-    /// one. `leases` is the last observed list. A lease has certainly ended after `over`.
+    /// one. `leases` is the last observed list.
+    ///
+    /// A node that has just begun to join may hold a lease of the last term, which it has got from a server that this node
+    /// had already left. It gets no other lease before it has caught up.
     pub(super) fn applied_by_all(
         &self,
         leases: &[LeaseRecord],
         own: Incarnation,
-        over: Duration,
+        rules: &Rules,
         now: BootTime,
     ) -> Option<LogPosition> {
-        let may_hold =
-            |lease: &&LeaseRecord| lease.applied != JOINING && self.unchanged(lease, now) < over;
+        let over = rules.over();
+        let has_old_lease =
+            |joining: Duration| joining < over && applies!(rules, JoiningNodeMayHaveOldLease);
+        let may_hold = |lease: &&LeaseRecord| {
+            self.joining_for(lease, now).is_none_or(has_old_lease)
+                && self.unchanged(lease, now) < over
+        };
         let others = leases.iter().filter(|lease| lease.incarnation != own);
         others.filter(may_hold).map(|lease| lease.applied).min()
     }
 
-    /// Returns whether another node that runs has joined the term, but has not caught up.
-    pub(super) fn are_joining(
+    /// Returns which other nodes that run have joined the term, but have not caught up.
+    pub(super) fn joining<'l>(
         &self,
-        leases: &[LeaseRecord],
+        leases: &'l [LeaseRecord],
         own: Incarnation,
-        over: Duration,
+        rules: &Rules,
         now: BootTime,
-    ) -> bool {
-        let others = leases.iter().filter(|lease| lease.incarnation != own);
-        others
-            .into_iter()
-            .any(|lease| lease.applied == JOINING && self.unchanged(lease, now) < over)
+    ) -> JoiningNodes<'l> {
+        let mut nodes = JoiningNodes::default();
+        for lease in leases.iter().filter(|lease| lease.incarnation != own) {
+            match self.joining_for(lease, now) {
+                Some(_) if self.unchanged(lease, now) >= rules.over() => {}
+                Some(time) if time < rules.patience_with_joining() => nodes.is_waited_for = true,
+                Some(_) => nodes.given_up = Some(&lease.node),
+                None => {}
+            }
+        }
+        nodes
     }
 
     /// The number of other nodes whose lease may not have ended.
@@ -90,7 +129,7 @@ impl Peers {
 mod tests {
     use super::*;
 
-    const OVER: Duration = Duration::from_millis(3300);
+    const RULES: Rules = Rules::new(Duration::from_millis(3000));
 
     fn at(millis: u64) -> BootTime {
         BootTime::from_nanos(millis * 1_000_000)
@@ -120,20 +159,26 @@ mod tests {
             (9900, one, 5, 10, None),
             // Another incarnation is another lease.
             (9901, two, 5, 10, Some(10)),
-            // A node that is joining holds no lease.
-            (9902, two, 6, 0, None),
+            // A node that is joining can have a lease of the last term for some time.
+            (9902, two, 6, 0, Some(0)),
+            (12_000, two, 7, 0, Some(0)),
+            (13_201, two, 8, 0, Some(0)),
+            (13_202, two, 9, 0, None),
+            (13_203, two, 10, 12, Some(12)),
+            (13_204, two, 11, 0, Some(0)),
         ];
         let mut peers = Peers::default();
         for (time, incarnation, number, applied, want) in rows {
             let leases = [lease("a", own, 1, 1), lease("b", incarnation, number, applied)];
             peers.observe(&leases, own, at(time));
-            let got = peers.applied_by_all(&leases, own, OVER, at(time));
+            let got = peers.applied_by_all(&leases, own, &RULES, at(time));
             assert_eq!(got, want.map(|it| LogPosition::new(it, 0)), "{time}");
-            assert_eq!(peers.are_joining(&leases, own, OVER, at(time)), applied == 0);
+            let joining = peers.joining(&leases, own, &RULES, at(time));
+            assert_eq!((joining.is_waited_for, joining.given_up), (applied == 0, None));
         }
-        assert_eq!(peers.running(OVER, at(9902)), 1);
-        peers.observe(&[], own, at(9903));
-        assert_eq!(peers.running(OVER, at(9903)), 0);
+        assert_eq!(peers.running(RULES.over(), at(13_204)), 1);
+        peers.observe(&[], own, at(13_205));
+        assert_eq!(peers.running(RULES.over(), at(13_205)), 0);
     }
 
     #[test]
@@ -146,7 +191,7 @@ mod tests {
         ];
         let mut peers = Peers::default();
         peers.observe(&leases, own, at(0));
-        let applied = |peers: &Peers| peers.applied_by_all(&leases, own, OVER, at(1));
+        let applied = |peers: &Peers| peers.applied_by_all(&leases, own, &RULES, at(1));
         assert_eq!(applied(&peers), Some(LogPosition::new(7, 0)));
         peers.forget();
         assert_eq!(applied(&peers), Some(LogPosition::new(7, 0)), "unknown leases count");
@@ -158,7 +203,21 @@ mod tests {
         let leases = [lease("b", Incarnation::new(), 1, 0)];
         let mut peers = Peers::default();
         peers.observe(&leases, own, at(0));
-        assert!(peers.are_joining(&leases, own, OVER, at(3299)));
-        assert!(!peers.are_joining(&leases, own, OVER, at(3300)));
+        assert!(peers.joining(&leases, own, &RULES, at(3299)).is_waited_for);
+        assert!(!peers.joining(&leases, own, &RULES, at(3300)).is_waited_for);
+    }
+
+    #[test]
+    fn a_node_that_joins_for_too_long_is_not_waited_for() {
+        let (own, other) = (Incarnation::new(), Incarnation::new());
+        let mut peers = Peers::default();
+        for number in 0..=30 {
+            let (leases, now) = ([lease("b", other, number + 1, 0)], at(1000 * number));
+            peers.observe(&leases, own, now);
+            let joining = peers.joining(&leases, own, &RULES, now);
+            let is_waited_for = number < 30;
+            assert_eq!(joining.is_waited_for, is_waited_for, "{number}");
+            assert_eq!(joining.given_up.is_none(), is_waited_for, "{number}");
+        }
     }
 }

@@ -14,6 +14,10 @@ pub(super) enum Rule {
     Union,
     /// A lease counts only when the log is applied up to the position in the reply.
     LeaseNeedsAppliedLog,
+    /// A renewal that was sent while the node was joining gives no lease.
+    PlaceKnowsOfLease,
+    /// For some time after a node has begun to join, it may have a lease of the last term.
+    JoiningNodeMayHaveOldLease,
     /// A node that had no lease when the term changed waits for the nodes that had one.
     WaitForUnionOfOthers,
     /// A barrier uses only lists of leases that were requested after the record was published.
@@ -51,6 +55,11 @@ impl Rules {
     /// The time between two renewals.
     pub(super) fn renewal(&self) -> Duration {
         self.lease / 3
+    }
+
+    /// A node without a lease waits so long for another node that is joining.
+    pub(super) fn patience_with_joining(&self) -> Duration {
+        self.lease * 10
     }
 
     /// The longest time that a write waits for the other nodes.

@@ -58,9 +58,6 @@ pub(super) struct Sessions {
     began_empty: bool,
     /// Whether the site has data, or may begin without data.
     site_is_checked: bool,
-    /// The position of the last entry when this process joined the term. Later entries with the name of this node are from
-    /// this process.
-    joined_at: LogPosition,
 }
 
 /// A session has joined this term.
@@ -78,13 +75,7 @@ impl Sessions {
         let has_records = first.iter().any(|record| !matches!(record, Record::Salt(_)));
         let began_empty = shared.memory.followed().is_none() && !has_records;
         // A process may have ended between a write and its publication.
-        Ok(Self {
-            shared,
-            needs_union: true,
-            began_empty,
-            site_is_checked: false,
-            joined_at: LogPosition::START,
-        })
+        Ok(Self { shared, needs_union: true, began_empty, site_is_checked: false })
     }
 
     /// Joins, and works until there is a problem.
@@ -122,7 +113,6 @@ impl Sessions {
         });
         if is_other {
             self.needs_union |= applies!(shared.rules, Union);
-            self.joined_at = last;
         }
         if is_new && shared.memory.followed().is_some() {
             shared.counts.incidents.increment();
@@ -209,20 +199,14 @@ impl Sessions {
             state.received = u64::try_from(entries.len()).unwrap_or(u64::MAX);
             state.last = state.last.max(position);
         });
-        // This process has stored its own records before it published them. A rule with the current time is nevertheless
-        // applied again, because PATs may have been registered before it in the log.
-        let is_news = |entry: &LogEntry| {
-            let is_own = entry.from == *shared.name() && entry.position > self.joined_at;
-            !is_own || matches!(entry.record, Record::RuleOfNow(_))
-        };
-        let news: Vec<_> = entries.into_iter().filter(is_news).map(|entry| entry.record).collect();
-        if !news.is_empty() {
-            // If the session ends here, nothing else would publish what follows from the rules.
-            self.needs_union |= news.iter().any(|record| matches!(record, Record::RuleOfNow(_)));
-            let derived = shared.memory.apply(news, followed(&shared, term, position)).await?;
-            publish_derived(&shared, term, derived).await?;
-            self.needs_union = false;
-        }
+        // Entries with the name of this node are not skipped: another process may have had this name. The memory knows the
+        // records of this process, and does not store them again.
+        let records: Vec<_> = entries.into_iter().map(|entry| entry.record).collect();
+        // If the session ends here, nothing else would publish what follows from the rules.
+        self.needs_union |= records.iter().any(|record| matches!(record, Record::RuleOfNow(_)));
+        let derived = shared.memory.apply(records, followed(&shared, term, position)).await?;
+        publish_derived(&shared, term, derived).await?;
+        self.needs_union = false;
         Ok(position)
     }
 
@@ -326,7 +310,9 @@ async fn claim_name(shared: &Shared, term: &Term) -> Result<(), SessionError> {
 /// Renews the lease at regular times, and whenever the node has applied entries.
 async fn renew(shared: &Shared, term: &Term) -> Result<Infallible, SessionError> {
     loop {
+        shared.wait_until_renewal_helps().await;
         let (lease, replaced) = shared.next_lease();
+        let applied = lease.applied;
         let sent = shared.clock.now();
         let call = shared.coordinator.renew(term.clone(), lease, replaced);
         let renewed = match shared.call(Duration::ZERO, call).await {
@@ -336,7 +322,7 @@ async fn renew(shared: &Shared, term: &Term) -> Result<Infallible, SessionError>
             }
             Err(error) => return Err(error.into()),
         };
-        shared.renewed(term, sent, &renewed);
+        shared.renewed(term, applied, sent, &renewed);
         remove_ended(shared, term, &renewed.leases).await?;
         let now = shared.clock.now();
         let regular = shared.rules.renewal().saturating_sub(now.since(sent));

@@ -28,7 +28,7 @@ use super::{
     publish_queue::PublishQueue,
     rules::Rules,
 };
-use crate::{clock::Timestamp, revocation::RevocationStore};
+use crate::{clock::Timestamp, log_limit::log_limited, revocation::RevocationStore};
 
 /// The memory of a node, which also evicts.
 pub(super) trait NodeStore: NodeMemory + RevocationStore {}
@@ -237,21 +237,53 @@ impl Shared {
     }
 
     /// Applies the reply to a renewal.
-    pub(super) fn renewed(&self, term: &Term, sent: BootTime, renewed: &Renewed) {
+    pub(super) fn renewed(
+        &self,
+        term: &Term,
+        applied: LogPosition,
+        sent: BootTime,
+        renewed: &Renewed,
+    ) {
         let received = self.clock.now();
-        self.update(|state| {
+        let Renewed { last, leases } = renewed;
+        let given_up = self.update(|state| {
             if state.lease.term() != Some(term) {
-                return;
+                return None;
             }
-            let Renewed { last, leases } = renewed;
             state.peers.observe(leases, self.incarnation, received);
-            let (own, over) = (self.incarnation, self.rules.over());
-            let others_are_joining = state.peers.are_joining(leases, own, over, received);
+            let (own, rules) = (self.incarnation, &self.rules);
+            let joining = state.peers.joining(leases, own, rules, received);
+            let others_are_joining = joining.is_waited_for;
+            let has_waited = state.lease.waits_for_others();
             state.last = state.last.max(*last);
             state.replaced = None;
             let last = *last;
-            state.lease.renewed(Reply { sent, received, last, others_are_joining });
+            state.lease.renewed(Reply { applied, sent, received, last, others_are_joining });
+            joining.given_up.filter(|_| has_waited && !state.lease.waits_for_others())
         });
+        if let Some(node) = given_up {
+            self.joining_given_up(node);
+        }
+    }
+
+    fn joining_given_up(&self, node: &NodeName) {
+        self.counts.joining_given_up.increment();
+        log_limited!(
+            error,
+            "joining given up",
+            { %node },
+            "another node has been joining for ten lease times; this node does not wait for its revocations any more. Find \
+             out why that node cannot join"
+        );
+    }
+
+    /// Waits until a renewal can help this node or others.
+    pub(super) async fn wait_until_renewal_helps(&self) {
+        self.wait_for(|state| {
+            let is_useful = state.lease.is_renewal_useful(state.last, self.clock.now());
+            is_useful.then_some(())
+        })
+        .await;
     }
 
     /// Notes that all entries of the log up to `position` have been applied.

@@ -196,6 +196,10 @@ impl DurableStore {
             counts,
             unwritten: Unwritten::default(),
             is_failing: false,
+            #[cfg(feature = "redis")]
+            has_committed: false,
+            #[cfg(feature = "redis")]
+            followed_is_newer: false,
             is_suspended: false,
             advanced: uptime(),
             uptime: Box::new(uptime),

@@ -8,6 +8,10 @@ if old then
   if other ~= ARGV[4] and other ~= ARGV[6] then
     return {0, old}
   end
+  local number = tonumber(string.match(old, '^%x+ (%d+) '))
+  if other == ARGV[4] and number and number >= tonumber(string.match(ARGV[5], '^%d+')) then
+    return redis.error_reply('TPTERM a later renewal has already arrived')
+  end
 end
 local last = last_id(KEYS[2])
 redis.call('HSET', KEYS[3], ARGV[3], ARGV[4] .. ' ' .. ARGV[5])

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    future::ready,
     ops::Bound,
     sync::{Arc, Mutex},
     time::Duration,
@@ -14,7 +15,7 @@ use crate::{
     cluster::memory::{Followed, NodeMemory, NodeWrite},
     revocation::{
         CheckError, Evicted, IssuedRecord, Merge, Record, Revocation, RevocationCheck,
-        RevocationIndex, RevocationListener, RevocationStore, SALT_LEN, StoreFuture,
+        RevocationIndex, RevocationListener, RevocationStore, SALT_LEN, StoreError, StoreFuture,
     },
     token::VerifiedToken,
 };
@@ -36,6 +37,8 @@ struct State {
     random: fastrand::Rng,
     /// The longest time of a write.
     delay: Duration,
+    /// The disk is full.
+    is_full: bool,
 }
 
 type Key = (&'static str, Vec<u8>);
@@ -52,6 +55,7 @@ impl Memory {
             followed: None,
             random,
             delay: Duration::from_millis(3),
+            is_full: false,
         };
         let memory =
             Self(Arc::new(Inner { index: RevocationIndex::default(), state: state.into() }));
@@ -61,6 +65,11 @@ impl Memory {
 
     pub(super) fn set_delay(&self, delay: Duration) {
         self.0.state.lock().unwrap().delay = delay;
+    }
+
+    /// From now on, the memory can store records of the log, or not.
+    pub(super) fn set_full(&self, is_full: bool) {
+        self.0.state.lock().unwrap().is_full = is_full;
     }
 
     /// All records, so that tests can compare them.
@@ -150,6 +159,9 @@ impl NodeMemory for Memory {
     }
 
     fn apply(&self, records: Vec<Record>, followed: Option<Followed>) -> StoreFuture<Vec<Record>> {
+        if self.0.state.lock().unwrap().is_full {
+            return Box::pin(ready(Err(StoreError::Replaced { store: "memory".into() })));
+        }
         let mut derived = Vec::new();
         for record in records {
             self.merge(&record);

@@ -184,6 +184,17 @@ async fn an_empty_site_begins_only_if_it_may() {
     let error = machine.start_with(&Process::default(), refuse.clone(), None).await.unwrap_err();
     assert!(matches!(error, ClusterError::EmptySite), "{error}");
 
+    // The first session fails before it has read the data of the site.
+    place.set(Availability::Full);
+    let process = Process::default();
+    let start = machine.start_with(&process, refuse.clone(), None);
+    let recover = async {
+        sleep(LEASE / 2).await;
+        place.set(Availability::Up);
+    };
+    let (started, ()) = tokio::join!(start, recover);
+    assert!(matches!(started.unwrap_err(), ClusterError::EmptySite));
+
     let node = other.start(&Process::default(), "b").await.unwrap();
     node.store().record(revocation(0)).await.unwrap();
     let filled = machine.start_with(&Process::default(), refuse, None).await.unwrap();
@@ -248,6 +259,37 @@ async fn a_write_waits_for_a_node_that_is_away_unless_the_options_say_local() {
         node.store().record_rule_of_now(rule).await.unwrap();
         assert!(begun.elapsed() < SHORT, "{:?}", begun.elapsed());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_cannot_apply_does_not_block_the_others() {
+    let place = place();
+    let machines = [1, 2, 3, 4].map(|number| Machine::new(&place, number));
+    let one = machines[0].start(&Process::default(), "a").await.unwrap();
+    let full = machines[1].start(&Process::default(), "b").await.unwrap();
+    let other = machines[2].start(&Process::default(), "c").await.unwrap();
+    machines[1].memory.set_full(true);
+    // This may fail, because the node that is full has a lease.
+    let _ = one.store().record(revocation(1)).await;
+    sleep(LEASE * 2).await;
+    for token in 2..5 {
+        let begun = Instant::now();
+        one.store().record(revocation(token)).await.unwrap();
+        assert!(begun.elapsed() < SHORT, "{:?}", begun.elapsed());
+        assert_eq!((check(&one), check(&full), check(&other)), (SERVED, REFUSED, SERVED));
+        sleep(LEASE).await;
+    }
+    // The place loses its data. A node that starts does not wait for ever for the node that is full.
+    place.flush();
+    let begun = Instant::now();
+    let new = machines[3].start(&Process::default(), "d").await.unwrap();
+    assert!(begun.elapsed() < LEASE * 4, "{:?}", begun.elapsed());
+    one.store().record(revocation(5)).await.unwrap();
+    assert_eq!((check(&one), check(&new), check(&full)), (SERVED, SERVED, REFUSED));
+    machines[1].memory.set_full(false);
+    sleep(LEASE * 2).await;
+    assert_eq!(check(&full), SERVED);
+    assert!((1..6).all(|token| machines[1].memory.knows(&TOKENS[token])));
 }
 
 #[tokio::test(start_paused = true)]

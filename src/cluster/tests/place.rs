@@ -285,6 +285,12 @@ impl Place {
                 let name = lease.node.clone();
                 return Err(CoordinatorError::NameTaken { name, lease: taken.clone() });
             }
+            let is_late = |stored: &LeaseRecord| {
+                stored.incarnation == lease.incarnation && stored.number >= lease.number
+            };
+            if server.leases.get(&lease.node).is_some_and(is_late) {
+                return Err(CoordinatorError::OtherTerm { place: "place".into() });
+            }
             server.leases.insert(lease.node.clone(), lease);
             Ok(Renewed { last: server.last, leases: server.leases.values().cloned().collect() })
         })

@@ -13,6 +13,52 @@ use crate::{
 };
 
 impl Writer {
+    /// If the file has all records of the group, answers the writes without a commit, and returns true. A node gets its own
+    /// records back from the log, and must not store them twice. The new value of `followed` is stored with the next
+    /// commit. Until then, the file has an older value, so a restart reads some records again.
+    ///
+    /// This looks at the file and not at the index: the index also has revocations that could not be written.
+    pub(super) fn answer_known(&mut self, group: &mut Vec<(Write, Reply<Written>)>) -> bool {
+        let is_shared =
+            |write: &Write| matches!(write, Write::Shared(shared) if shared.can_be_known());
+        let may_be_known = self.has_committed
+            && !self.is_failing
+            && self.unwritten.is_empty()
+            && group.iter().all(|(write, _)| is_shared(write));
+        if !may_be_known {
+            return false;
+        }
+        let own = *self.salts.own().bytes();
+        let known = self.with_database(|database| {
+            for (write, _) in &*group {
+                let Write::Shared(shared) = write else { return Ok(false) };
+                if !shared::has_all(database, &own, &shared.records)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        });
+        // After an error, the caller tries to write.
+        if !matches!(known, Ok(true)) {
+            return false;
+        }
+        for (write, reply) in group.drain(..) {
+            if let Write::Shared(SharedRecords { records: _, followed: Some(followed) }) = &write {
+                let mut last = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+                *last = Some(followed.clone());
+                self.followed_is_newer = true;
+            }
+            let _ = reply.send(Ok(Written { write, missed: Vec::new() }));
+        }
+        true
+    }
+
+    /// Returns `followed` if the file has an older value.
+    pub(super) fn newer_followed(&self) -> Option<Vec<u8>> {
+        let followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        followed.clone().filter(|_| self.followed_is_newer)
+    }
+
     /// Adds the salts of the records of other nodes, so that checks use them. If there are too many salts, refuses the
     /// records. Returns the salt that replaces the own salt, if there is one: the first salt that arrives while no hash
     /// was made with the own salt. Then all nodes normally have the same salt.

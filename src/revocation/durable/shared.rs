@@ -37,6 +37,13 @@ impl SharedRecords {
         })
     }
 
+    /// Whether a file that has the records need not be changed. A rule with the current time can revoke more than the file
+    /// has.
+    pub(super) fn can_be_known(&self) -> bool {
+        let is_of_now = |record: &Record| matches!(record, Record::RuleOfNow(_));
+        !self.records.is_empty() && !self.records.iter().any(is_of_now)
+    }
+
     /// Stores the salts and the position in the log. `own` is the own salt of the file after this, and `is_adopted` says
     /// whether it is new.
     pub(super) fn store_meta(
@@ -59,6 +66,60 @@ impl SharedRecords {
         }
         Ok(())
     }
+}
+
+/// Whether the file has all records. `own` is the own salt of the file.
+pub(super) fn has_all(
+    database: &Database,
+    own: &[u8; Salt::LEN],
+    records: &[Record],
+) -> Result<bool, redb::Error> {
+    let txn = database.begin_read()?;
+    let tokens = open_if_present(&txn, TOKENS)?;
+    let users = open_if_present(&txn, USERS)?;
+    let services = open_if_present(&txn, SERVICES)?;
+    let issued = open_if_present(&txn, ISSUED)?;
+    let salts = open_if_present(&txn, SALTS)?;
+    for record in records {
+        let stored_time = match record {
+            Record::RuleOfNow(_) => None,
+            Record::Revocation(Revocation::Token { token, expires_at }) => match &tokens {
+                Some(table) => table.get(*token.as_bytes())?.map(|it| (it.value(), expires_at)),
+                None => None,
+            },
+            Record::Revocation(Revocation::User { user, up_to }) => match &users {
+                Some(table) => table.get(user.as_str())?.map(|it| (it.value(), up_to)),
+                None => None,
+            },
+            Record::Revocation(Revocation::Service { service, up_to }) => match &services {
+                Some(table) => table.get(service.as_str())?.map(|it| (it.value(), up_to)),
+                None => None,
+            },
+            Record::Issued(pat) => {
+                let key = (pat.issued_at.as_millis(), *pat.token.as_bytes());
+                match &issued {
+                    Some(table) if table.get(key)?.is_some() => continue,
+                    _ => None,
+                }
+            }
+            Record::Salt(salt) if salt == own => {
+                let meta = txn.open_table(META)?;
+                // Other nodes know this salt, so no other salt may replace it.
+                if meta.get(UNUSED_SALT)?.is_none() {
+                    continue;
+                }
+                None
+            }
+            Record::Salt(salt) => match &salts {
+                Some(table) if table.get(salt)?.is_some() => continue,
+                _ => None,
+            },
+        };
+        if stored_time.is_none_or(|(stored, time)| stored < time.as_millis()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Records that can be stored in any order. They are stored in the order of their keys, so that each page of the file is

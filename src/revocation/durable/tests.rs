@@ -46,6 +46,10 @@ impl Fixture {
             counts: PatCounts::default(),
             unwritten: Unwritten::default(),
             is_failing: false,
+            #[cfg(feature = "redis")]
+            has_committed: false,
+            #[cfg(feature = "redis")]
+            followed_is_newer: false,
             is_suspended: false,
             uptime: Box::new(Uptime::now),
             advanced: Uptime::now(),
@@ -88,6 +92,74 @@ fn after_a_failed_write_the_revocation_applies_and_the_next_write_works() {
     // The file also contains the revocation whose write returned an error.
     drop(writer);
     assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 2);
+}
+
+/// A node gets its own records back from the log.
+#[cfg(feature = "redis")]
+#[test]
+fn records_that_the_file_has_are_not_committed_again() {
+    use super::{load::load_followed, shared::SharedRecords, tables::SEALS};
+    use crate::revocation::{Record, SALT_LEN};
+
+    let Fixture { directory: _directory, path, mut writer } = Fixture::new();
+    let write = |writer: &mut Writer, write| {
+        let (reply, mut answer) = oneshot::channel();
+        writer.record(&mut vec![(write, reply)]);
+        answer.try_recv().unwrap()
+    };
+    let commits = |writer: &Writer| {
+        let transaction = writer.database.as_ref().unwrap().begin_read().unwrap();
+        let meta = transaction.open_table(META).unwrap();
+        u64::from_be_bytes(meta.get(SEALS).unwrap().unwrap().value().try_into().unwrap())
+    };
+    let token = |number, expires_at| {
+        let token = TokenFingerprint::from_bytes([number; 32]);
+        Revocation::Token { token, expires_at: Timestamp::from_secs(expires_at) }
+    };
+    let written = write(&mut writer, Write::Revocation(token(1, 5))).unwrap();
+    let Write::Revocation(own) = written.write else { panic!("another write") };
+    write(&mut writer, Write::Revocation(user("ONE"))).unwrap();
+    let salt = Record::Salt(*writer.salts.own().bytes());
+    let known = [salt, Record::Revocation(own), Record::Revocation(user("ONE"))];
+    let record = |number, expires_at| Record::Revocation(token(number, expires_at));
+    for (position, (records, is_committed)) in [
+        (known.to_vec(), false),
+        (vec![record(2, 5)], true),
+        (vec![record(2, 5), record(2, 4)], false),
+        (vec![record(2, 6)], true),
+        (vec![Record::Salt([7; SALT_LEN])], true),
+        (vec![Record::Salt([7; SALT_LEN]), record(2, 6)], false),
+        (vec![Record::RuleOfNow(user("ONE"))], true),
+        (vec![record(2, 6), record(3, 1)], true),
+        (known.to_vec(), false),
+        (Vec::new(), true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let followed = vec![u8::try_from(position).unwrap()];
+        let shared = SharedRecords { records, followed: Some(followed.clone()) };
+        let before = commits(&writer);
+        write(&mut writer, Write::Shared(shared)).unwrap();
+        assert_eq!(commits(&writer), before + u64::from(is_committed), "{position}");
+        assert_eq!(writer.followed.lock().unwrap().as_ref(), Some(&followed));
+        let stored = load_followed(writer.database.as_ref().unwrap()).unwrap();
+        assert_eq!(stored == Some(followed), is_committed, "{position}");
+    }
+    // Another write stores the position.
+    let known_again = SharedRecords { records: known.to_vec(), followed: Some(vec![77]) };
+    write(&mut writer, Write::Shared(known_again)).unwrap();
+    write(&mut writer, Write::Revocation(user("TWO"))).unwrap();
+    assert_eq!(load_followed(writer.database.as_ref().unwrap()).unwrap(), Some(vec![77]));
+
+    // A record that could not be written applies, but is not in the file.
+    let failing = || SharedRecords { records: vec![record(9, 5)], followed: Some(vec![99]) };
+    let (away, before) = (path.with_extension("away"), commits(&writer));
+    fs::rename(&path, &away).unwrap();
+    assert!(write(&mut writer, Write::Shared(failing())).is_err());
+    fs::rename(&away, &path).unwrap();
+    write(&mut writer, Write::Shared(failing())).unwrap();
+    assert_eq!(commits(&writer), before + 1);
 }
 
 #[test]

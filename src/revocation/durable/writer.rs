@@ -11,8 +11,6 @@ use std::{
 use redb::{Database, ReadableTableMetadata};
 use tokio::sync::oneshot;
 
-#[cfg(feature = "redis")]
-use super::shared::{SharedRecords, Unordered};
 use super::{
     file::{FileId, open},
     load::{count_pats, load_followed, load_into, load_salts},
@@ -20,6 +18,11 @@ use super::{
         ISSUED, META, NETWORKS, SERVICES, TOKENS, TRUSTED, Tables, UNUSED_SALT, USERS,
         advance_trusted_time, commit, read_trusted_time, retain,
     },
+};
+#[cfg(feature = "redis")]
+use super::{
+    shared::{SharedRecords, Unordered},
+    tables::FOLLOWED,
 };
 #[cfg(feature = "redis")]
 use crate::revocation::Record;
@@ -181,6 +184,13 @@ pub(super) struct Writer {
     pub(super) unwritten: Unwritten,
     /// Whether the last write failed.
     pub(super) is_failing: bool,
+    /// Whether this process has committed to the file. A file that was only opened may have its newest records under one
+    /// of its two roots.
+    #[cfg(feature = "redis")]
+    pub(super) has_committed: bool,
+    /// `followed` is newer than in the file. The next commit stores it.
+    #[cfg(feature = "redis")]
+    pub(super) followed_is_newer: bool,
     /// Whether another process writes the file.
     pub(super) is_suspended: bool,
     pub(super) uptime: Box<dyn Fn() -> Uptime + Send>,
@@ -293,6 +303,10 @@ impl Writer {
         match resumed {
             Ok(()) => {
                 self.counts = counts;
+                #[cfg(feature = "redis")]
+                {
+                    (self.has_committed, self.followed_is_newer) = (false, false);
+                }
                 *self.followed.lock().unwrap_or_else(PoisonError::into_inner) = followed;
             }
             Err(_) => (self.is_suspended, self.database) = (true, None),
@@ -322,6 +336,10 @@ impl Writer {
         if group.is_empty() {
             return;
         }
+        #[cfg(feature = "redis")]
+        if self.answer_known(group) {
+            return;
+        }
         group.iter_mut().for_each(|(write, _)| write.salt(&self.salts));
         #[cfg(feature = "redis")]
         let adopted = self.take_salts(group);
@@ -334,10 +352,16 @@ impl Writer {
         #[cfg(feature = "redis")]
         let own = adopted.unwrap_or(*self.salts.own().bytes());
         let is_own_used = self.salts.is_own_used();
+        #[cfg(feature = "redis")]
+        let followed = self.newer_followed();
         let uptime = (self.uptime)();
         let written = self.with_database(|database| {
             commit(database, |txn| {
                 advance_trusted_time(txn, uptime.clone())?;
+                #[cfg(feature = "redis")]
+                if let Some(followed) = &followed {
+                    txn.open_table(META)?.insert(FOLLOWED, followed.as_slice())?;
+                }
                 if is_own_used {
                     txn.open_table(META)?.remove(UNUSED_SALT)?;
                 }
@@ -389,6 +413,10 @@ impl Writer {
         let has_failed = written.is_err();
         if !has_failed {
             self.advanced = uptime;
+            #[cfg(feature = "redis")]
+            {
+                (self.has_committed, self.followed_is_newer) = (true, false);
+            }
         }
         #[cfg(feature = "redis")]
         self.finish_shared(group, adopted, &registered, has_failed);
@@ -572,6 +600,10 @@ impl Writer {
         };
         self.faults.count.increment();
         self.is_failing = true;
+        #[cfg(feature = "redis")]
+        {
+            self.has_committed = false;
+        }
         *self.faults.last() = Some(reason);
         error
     }
