@@ -237,7 +237,7 @@ async fn leases_are_renewed_replaced_and_removed() {
     let (one, other) = (lease("a", first, 1), lease("b", Incarnation::new(), 7));
     let renew = |lease: &LeaseRecord, replaced| place.renew(term.clone(), lease.clone(), replaced);
 
-    assert_eq!(renew(&one, None).await.unwrap().leases, [one.clone()]);
+    assert_eq!(renew(&one, None).await.unwrap().leases, std::slice::from_ref(&one));
     let position = place.publish(term.clone(), node("a"), vec![token(1, 1)]).await.unwrap();
     let renewed = renew(&other, None).await.unwrap();
     assert_eq!((renewed.last, renewed.leases.len()), (position, 2));
