@@ -63,7 +63,7 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`CoordinatorError::NameTaken`] if the stored lease of this name has another incarnation, unless this is
-    /// `replaced`. [`CoordinatorError::OtherTerm`] also if the number of the stored lease is not smaller: this renewal was
+    /// `replaced`. [`CoordinatorError::OtherTerm`] also if the number of the stored lease is larger: this renewal was
     /// delayed on its way, and nobody waits for the reply. Nothing is stored then.
     fn renew(
         &self,

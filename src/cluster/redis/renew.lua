@@ -9,7 +9,7 @@ if old then
     return {0, old}
   end
   local number = tonumber(string.match(old, '^%x+ (%d+) '))
-  if other == ARGV[4] and number and number >= tonumber(string.match(ARGV[5], '^%d+')) then
+  if other == ARGV[4] and number and number > tonumber(string.match(ARGV[5], '^%d+')) then
     return redis.error_reply('TPTERM a later renewal has already arrived')
   end
 end

@@ -286,7 +286,7 @@ impl Place {
                 return Err(CoordinatorError::NameTaken { name, lease: taken.clone() });
             }
             let is_late = |stored: &LeaseRecord| {
-                stored.incarnation == lease.incarnation && stored.number >= lease.number
+                stored.incarnation == lease.incarnation && stored.number > lease.number
             };
             if server.leases.get(&lease.node).is_some_and(is_late) {
                 return Err(CoordinatorError::OtherTerm { place: "place".into() });
