@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     failure::Failure,
     keys::SiteKeys,
-    place::{ANSWER_LIMIT, RedisPlace, Server},
+    place::{RedisPlace, Server},
     primary::Primary,
     reply::{self, Problem, Renewal},
     script::Script,
@@ -130,6 +130,7 @@ fn with_term(
 
 impl Coordinator for RedisPlace {
     fn join(&self, lease: Duration) -> CoordinatorFuture<Joined> {
+        self.shared.set_lease(lease);
         let site = self.keys();
         let keys = vec![site.epoch(), site.version(), site.log(), site.lease_time()];
         let lease_key: Arc<str> = String::from_utf8_lossy(&site.lease_time()).into();
@@ -143,7 +144,7 @@ impl Coordinator for RedisPlace {
                 let answer = answer.map_err(|error| Failure::new(&shared.name, &error))?;
                 Ok((primary.run_id.clone(), answer))
             };
-            let joined = shared.call(&shared.calls, ANSWER_LIMIT, call).await;
+            let joined = shared.call(&shared.calls, shared.answer_limit(), call).await;
             let (run_id, answer) = joined.map_err(|error| match error {
                 CoordinatorError::OtherLease { place, found, .. } => {
                     CoordinatorError::OtherLease { place, key: lease_key, found, own: lease }
@@ -226,7 +227,8 @@ impl Coordinator for RedisPlace {
                 let (waited, answer) = tokio::join!(primary.connection.command(&waiting), follow());
                 read(&waited.and(answer).map_err(failure)?)
             };
-            let following = shared.call(&shared.waiting, ANSWER_LIMIT + wait, call).await?;
+            let following =
+                shared.call(&shared.waiting, shared.answer_limit() + wait, call).await?;
             if after > following.last { Err(other_term()) } else { Ok(following.followed) }
         })
     }

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,8 +26,11 @@ use super::{
 };
 use crate::cluster::coordinator::{CoordinatorError, CoordinatorFuture};
 
-/// How long Redis may take to answer.
+/// How long Redis may take to answer, at most.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// A shorter limit would close connections because of a short pause of Redis.
+const MIN_ANSWER_LIMIT: Duration = Duration::from_millis(500);
 
 /// After a failed attempt to connect, calls fail without another attempt for this time.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
@@ -48,6 +54,8 @@ pub(super) struct Shared {
     /// For the call that waits for new entries of the log. Redis answers the calls of a connection one after the other.
     pub(super) waiting: Line,
     watch: std::sync::Mutex<Option<JoinHandle<()>>>,
+    /// How long Redis may take to answer, in milliseconds.
+    answer_limit: AtomicU64,
 }
 
 /// A connection that is opened when it is needed.
@@ -72,7 +80,9 @@ impl RedisPlace {
         let name = settings.address.to_string().into();
         let (calls, waiting) = (Line::default(), Line::default());
         let watch = std::sync::Mutex::default();
-        Ok(Self { shared: Arc::new(Shared { name, settings, calls, waiting, watch }) })
+        let answer_limit = AtomicU64::new(millis(ANSWER_LIMIT));
+        let shared = Shared { name, settings, calls, waiting, watch, answer_limit };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Returns the name of this place for messages. It contains no secret.
@@ -107,12 +117,27 @@ impl RedisPlace {
                 let answer = primary.connection.run(script, &keys, &args).await;
                 answer.map_err(|error| Failure::new(&shared.name, &error))
             };
-            shared.call(&shared.calls, ANSWER_LIMIT, call).await
+            shared.call(&shared.calls, shared.answer_limit(), call).await
         })
     }
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Shared {
+    /// Sets how long Redis may take to answer, for nodes with this lease time. A node must notice in less than a lease time
+    /// that another server has taken the place of a server that does not answer any more.
+    pub(super) fn set_lease(&self, lease: Duration) {
+        let limit = (lease / 3).clamp(MIN_ANSWER_LIMIT, ANSWER_LIMIT);
+        self.answer_limit.store(millis(limit), Ordering::Relaxed);
+    }
+
+    pub(super) fn answer_limit(&self) -> Duration {
+        Duration::from_millis(self.answer_limit.load(Ordering::Relaxed))
+    }
+
     /// Runs `call` with a connection of `line`. The time limit includes connecting.
     pub(super) async fn call<T>(
         self: &Arc<Self>,
