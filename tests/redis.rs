@@ -88,7 +88,7 @@ fn lease(name: &str, incarnation: Incarnation, number: u64) -> LeaseRecord {
     }
 }
 
-/// `Debug` of a record does not show the fingerprint.
+/// Shows all parts of a record. `Debug` hides the fingerprint.
 fn text(record: &Record) -> String {
     let RecordParts { kind, key, value, is_of_now } = record.parts();
     format!("{kind:?} {key:?} {value:?} {is_of_now}")
@@ -215,7 +215,8 @@ async fn entries_that_were_removed_are_a_gap() {
     let follow = |after| place.follow(term.clone(), after, WAIT);
     assert_eq!(follow(LogPosition::START).await.unwrap(), Followed::Gap);
     assert_eq!(follow(positions[0]).await.unwrap(), Followed::Gap);
-    // The entry after this position is still there, but Redis no longer shows that it is the next one.
+    // The next entry still exists. But the entry at this position was trimmed, so Redis cannot tell whether other entries
+    // between the two are missing.
     assert_eq!(follow(positions[1]).await.unwrap(), Followed::Gap);
     assert_eq!(entries(&place, &term, positions[2]).await, []);
     redis.run(&["XTRIM", "tp:{prod}:log", "MAXLEN", "0"]).ok();
@@ -338,7 +339,7 @@ async fn a_loss_of_data_begins_a_new_term() {
     let second = place.join(LEASE_TIME).await.unwrap();
     assert!(second.is_new && second.term != first.term);
 
-    // A restart also begins another term, even if all data is there, because the last writes could be missing.
+    // A restart also begins a new term. Nodes cannot know whether Redis saved the last writes, even if it did.
     place.publish(second.term.clone(), node("a"), vec![token(1, 1)]).await.unwrap();
     redis.run(&["SAVE"]).ok();
     redis.start_again();
@@ -506,7 +507,8 @@ async fn a_primary_without_its_replica_refuses_to_write() {
     let records = vec![token(1, 1)];
     let refused = place.publish(term.clone(), node("a"), records).await.unwrap_err();
     assert!(reason(refused).contains("min-replicas-to-write"));
-    // The list of a server that other nodes may have left would lack their leases.
+    // The nodes may already use a new primary. The old primary does not have their new leases, so it must refuse to list
+    // leases.
     let refused = place.leases(term).await.unwrap_err();
     assert!(reason(refused).contains("min-replicas-to-write"));
 }
@@ -915,7 +917,8 @@ async fn the_inspection_finds_wrong_settings() {
     assert!(inspection.findings.contains(&Finding::LongLag(10)), "{inspection:?}");
     assert!(inspection.memory.unwrap() < 10_000);
 
-    // One replica would be enough for the old primary, but there are two. Sentinel would be too fast.
+    // `min-replicas-to-write` is 1, but there are two replicas. After a failover, an old primary that keeps one replica
+    // would still accept writes. Sentinel's `down-after-milliseconds` is also too short.
     let second = RedisOptions::default().replica_of(&redis).start();
     redis.wait_for_replicas(2);
     redis.run(&["CONFIG", "SET", "min-replicas-max-lag", "2"]).ok();

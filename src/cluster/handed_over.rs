@@ -4,13 +4,13 @@ use std::{fmt, str::FromStr};
 
 use super::coordinator::Incarnation;
 
-/// The version of the text.
+/// The version of the text form of [`HandedOverLease`].
 const VERSION: &str = "1";
 
 /// The maximum length of the text.
 const MAX_LEN: usize = 100;
 
-/// The identity of a node's lease, for the process that takes over the work of this process. `Display` and `FromStr`
+/// Identifies the lease of a node. The old process passes it to the new process, which then renews the same lease. `Display` and `FromStr`
 /// convert it to text and back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandedOverLease {

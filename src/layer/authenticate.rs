@@ -4,7 +4,7 @@
 //!    the layer selects the first credential that the request has, in this order: cookie `apimlAuthenticationToken`,
 //!    header `Authorization: Bearer` or `token`, cookie `personalAccessToken`, header `PRIVATE-TOKEN`, header
 //!    `Authorization: Basic`, client certificate. If this credential is not valid, the layer does not try another
-//!    credential (docs/decisions.md#d6). The password of `Basic` may be a Personal Access Token. Another password is a
+//!    credential (docs/decisions.md#d6). The password of `Basic` may be a Personal Access Token. Any other password is a
 //!    credential only on a route with [`ClientBasic::Verify`] (docs/decisions.md#d24).
 //! 2. A [`TokenVerifier`] verifies a token, and a [`RevocationCheck`] checks whether the token is revoked. An
 //!    [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. A

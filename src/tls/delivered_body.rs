@@ -50,6 +50,7 @@ impl<B: Body<Error: Into<BoxError>>> Body for DeliveredBody<B> {
             None => match ready!(this.inner.poll_frame(cx)) {
                 Some(Err(error)) => {
                     client.response().set_flushed(false);
+                    // hyper polls the body again after the flush that follows this poll.
                     cx.waker().wake_by_ref();
                     error.into()
                 }
@@ -60,8 +61,7 @@ impl<B: Body<Error: Into<BoxError>>> Body for DeliveredBody<B> {
         if client.response().is_flushed() {
             return Poll::Ready(Some(Err(error)));
         }
-        // No waker is needed here: hyper writes and flushes after each poll of the body, and polls the body again after
-        // the flush.
+        // The task was woken when the failure was found. After that, hyper polls the body again after each flush.
         *this.failed = Some(error);
         Poll::Pending
     }

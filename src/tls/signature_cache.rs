@@ -60,8 +60,8 @@ fn caching_provider() -> CryptoProvider {
 /// The valid signatures. The cache key is [`Caching::digest`].
 type Valid = LazyLock<Cache<[u8; 32], ()>>;
 
-/// The cache that all listeners and connectors of the process share. Only certificates that a trusted authority has
-/// issued add entries to it, because a chain is verified from its root.
+/// The cache that all listeners and connectors of the process share. It contains only signatures of certificates from a
+/// trusted authority: rustls verifies a chain from its root, so an untrusted chain fails before anything is cached.
 static VALID: Valid = LazyLock::new(|| Cache::new(MAX_SIGNATURES));
 
 /// A signature algorithm with a cache of the valid signatures.

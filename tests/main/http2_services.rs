@@ -415,7 +415,7 @@ async fn a_service_that_refuses_each_request_does_not_get_each_request_twice() {
     }
     let text = MetricRegistry::new().with(settings.counts).expose();
     let received = received.load(Ordering::Relaxed);
-    // 100 retries are free in 10 s, and one fifth of the requests may be sent again.
+    // The retry budget allows 100 retries in 10 s, plus one retry for each five requests.
     assert!((REQUESTS + 100..REQUESTS + 300).contains(&received), "{received}: {text}");
     assert!(!text.contains("passticket_service_retries_refused_total 0"), "{text}");
 }
@@ -669,8 +669,8 @@ async fn a_request_with_a_passticket_gets_a_new_one_if_the_service_may_have_seen
     assert_ne!(seen[0], seen[1]);
 }
 
-/// A service with TLS that answers a request with its version after it has read the body, which is empty or ends with a
-/// dot.
+/// Starts a TLS service. It reads the whole body of a request, which is empty or ends with a dot. Then it answers with the
+/// HTTP version of the request.
 async fn reading_service(alpn: &str) -> String {
     let config = ServerConfig::builder()
         .with_no_client_auth()
@@ -706,8 +706,8 @@ async fn reading_service(alpn: &str) -> String {
     format!("https://localhost:{}", address.port())
 }
 
-/// Whether the service uses HTTP/2 is known only when the connection is open. Until then, the gateway must not decide
-/// that the client may pause for any time.
+/// The gateway knows only after it has connected whether the service uses HTTP/2. Until then, it must keep the time limit
+/// for the body of the request.
 #[tokio::test]
 async fn a_client_of_grpc_may_pause_only_if_the_service_uses_http_2() {
     const LIMIT: Duration = Duration::from_millis(300);

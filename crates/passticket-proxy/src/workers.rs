@@ -41,7 +41,7 @@ pub(crate) struct Inbound {
     /// All threads share the limits of connections, because the kernel does not distribute connections evenly to the
     /// threads.
     pub(crate) limits: Arc<ClientLimits>,
-    /// Each thread has one of these hearts.
+    /// Each thread sends one of these heartbeats.
     heartbeats: Heartbeats,
 }
 
@@ -56,7 +56,7 @@ impl Inbound {
 
 /// Returns the settings of the listener for new connections.
 pub(crate) fn settings(config: &Config, parts: &Parts) -> ServerSettings {
-    // Without TLS of the gateway, AT-TLS encrypts the connections of clients.
+    // If the gateway has no TLS, AT-TLS (the TCP/IP stack of z/OS) encrypts the connections of clients.
     let mut settings = ServerSettings::new(parts.tls().cloned());
     if let Some(proxies) = &config.trusted_proxies {
         settings = settings.with_trusted_proxies(proxies.clone());

@@ -72,7 +72,7 @@ where
     /// Checks the instance of `service` at `upstream` by requesting `url`. The future runs until it is dropped. At most
     /// one check of the instance runs at a time.
     ///
-    /// A failed check counts until the futures of all checks of the instance are dropped. To change the settings of a
+    /// When the last future for an instance is dropped, the gateway discards the result of its failed checks. To change the settings of a
     /// check, call this function for the new check before you drop the old future.
     pub fn run(
         self,

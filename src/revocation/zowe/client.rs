@@ -85,7 +85,8 @@ impl ServiceClient {
                 reply.json::<Lists>()?;
                 Ok(true)
             }
-            // Something in front of the service may have answered, so the service must answer another call.
+            // A proxy in front of the service may have sent this status. A second call checks that the service itself
+            // answers.
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
                 let path = ["cache-list", "apimlReachabilityProbe"];
                 let reply = self.call(Method::GET, &path, None).await?;

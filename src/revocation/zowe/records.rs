@@ -33,8 +33,8 @@ pub(super) fn has_message(body: &[u8], number: &str) -> bool {
 
 /// Returns the value of a revoked token, in the form of API ML (docs/reference/zowe-site.md#revocation-records).
 ///
-/// The times have no zone: API ML writes them in its local time. So the end is one day later, and no eviction drops the
-/// entry too early.
+/// API ML reads these times as its local time, but this function writes UTC. It adds one day to `expiresAt`, so that API ML
+/// does not evict the entry before the token expires.
 pub(super) fn token_value(hash: &ItemHash, issued_at: Timestamp, expires_at: Timestamp) -> String {
     const DAY_SECS: u64 = 24 * 60 * 60;
     let expires_at = expires_at.as_secs().saturating_add(DAY_SECS);

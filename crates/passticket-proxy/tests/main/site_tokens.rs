@@ -267,7 +267,7 @@ async fn tokens_of_an_api_ml_that_fails_are_503_and_ours_are_accepted() {
     assert_eq!(site.get(&own).await, user());
 }
 
-/// Answers that say neither that a token is valid nor that it is not.
+/// Answers that do not say whether the token is valid.
 fn wrong() -> Vec<Behaviour> {
     let send = |text: &str| Behaviour::Scripted(vec![Step::send(text)]);
     vec![
@@ -298,7 +298,7 @@ async fn a_signing_key_that_is_also_the_key_of_api_ml_causes_a_warning() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_keys_of_api_ml_there_is_no_decision() {
-    /// An API ML whose certificate has another key than all keys of its list.
+    /// An API ML whose certificate has a key that is not in its list of public keys.
     async fn other() -> Fake {
         let certificates = Authority::trusted().pem().to_owned();
         Fake::https(SERVER.acceptor(), move |request| match &*request.path {
