@@ -4,7 +4,10 @@
 use std::{
     collections::HashSet,
     ops::Deref,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use passticket::clock::{Clock, SystemClock};
@@ -31,7 +34,6 @@ pub struct FakeApiml {
 struct State {
     /// The tokens that are valid.
     valid: HashSet<String>,
-    issued: u32,
 }
 
 impl FakeApiml {
@@ -77,10 +79,12 @@ impl FakeApiml {
     }
 
     fn issue(&self, mut claims: Value) -> String {
+        // The numbers of all fakes differ. Otherwise two fakes could issue the same token in the same second.
+        static ISSUED: AtomicU32 = AtomicU32::new(0);
         let mut state = self.state();
-        state.issued += 1;
+        let number = ISSUED.fetch_add(1, Ordering::Relaxed);
         let now = SystemClock.now().as_secs();
-        claims["jti"] = format!("id-{}", state.issued).into();
+        claims["jti"] = format!("id-{number}").into();
         (claims["iat"], claims["exp"]) = (now.into(), (now + 28_800).into());
         let token = jws::sign(pki::OTHER_SIGNING_KEY, &json!({"alg": "RS256"}), &claims);
         state.valid.insert(token.clone());
