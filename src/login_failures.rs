@@ -43,6 +43,7 @@ impl FailureLimit {
     }
 
     /// Returns the limit for one node, if `nodes` nodes count separately.
+    #[cfg(feature = "api")]
     pub(crate) fn divided_by(self, nodes: NonZeroU32) -> Self {
         Self { free: self.free / nodes, ..self }
     }
@@ -71,6 +72,7 @@ impl FailureLimits {
     }
 
     /// Returns the limits for one node, if `nodes` nodes count separately.
+    #[cfg(feature = "api")]
     pub(crate) fn divided_by(self, nodes: NonZeroU32) -> Self {
         Self {
             user_and_network: self.user_and_network.divided_by(nodes),
