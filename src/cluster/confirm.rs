@@ -91,10 +91,9 @@ async fn derived(shared: &Shared, term: &Term, position: LogPosition) -> Result<
     if !applied.await {
         return Err(OtherTerm);
     }
-    let joined = shared.join().await;
-    match joined {
-        Ok(joined) if joined.term == *term => barrier(shared, term, joined.last).await,
-        _ => Err(OtherTerm),
+    match shared.last_in(term).await {
+        Ok(last) => barrier(shared, term, last).await,
+        Err(_) => Err(OtherTerm),
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) enum SessionError {
     Overflow,
 }
 
-/// What a node remembers from one session to the next.
+/// The state that a node keeps from one session to the next.
 #[derive(Debug)]
 pub(super) struct Sessions {
     shared: Arc<Shared>,
@@ -174,13 +174,9 @@ impl Sessions {
                 Log::Entries(entries) => self.apply(term, applied, entries).await?,
                 Log::Gap => {
                     tracing::info!("this node is far behind, and reads all data again");
-                    let joined = shared.join().await?;
-                    if joined.term != *term {
-                        let place = "the place that the nodes share".into();
-                        return Err(CoordinatorError::OtherTerm { place }.into());
-                    }
-                    self.read_image(term, joined.last).await?;
-                    joined.last
+                    let last = shared.last_in(term).await?;
+                    self.read_image(term, last).await?;
+                    last
                 }
             };
         }
@@ -362,12 +358,7 @@ async fn publish_writes(shared: &Shared, term: &Term) -> Result<Infallible, Sess
         let batch = shared.queue.next().await;
         let position = if batch.records.is_empty() {
             // The memory knew everything. So the records are published, or in front of this write in the queue.
-            let joined = shared.join().await?;
-            if joined.term != *term {
-                let place = "the place that the nodes share".into();
-                return Err(CoordinatorError::OtherTerm { place }.into());
-            }
-            joined.last
+            shared.last_in(term).await?
         } else {
             publish(shared, term, batch.records.clone()).await?
         };

@@ -1,4 +1,4 @@
-//! What the tasks of a node share.
+//! The state that the tasks of a node share.
 
 use std::{
     fmt,
@@ -48,7 +48,7 @@ pub(super) enum Mode {
     Left,
 }
 
-/// What the tasks of a node share.
+/// The state that the tasks of a node share.
 pub(super) struct Shared {
     pub(super) memory: Arc<dyn NodeStore>,
     pub(super) coordinator: Arc<dyn Coordinator>,
@@ -92,7 +92,7 @@ pub(super) struct State {
     pub(super) since: BootTime,
 }
 
-/// What a node is made of.
+/// The parts from which a node is made.
 pub(super) struct Parts {
     pub(super) memory: Arc<dyn NodeStore>,
     pub(super) coordinator: Arc<dyn Coordinator>,
@@ -209,6 +209,20 @@ impl Shared {
     /// Joins the current term.
     pub(super) async fn join(&self) -> Result<Joined, CoordinatorError> {
         self.call(Duration::ZERO, self.coordinator.join(self.rules.lease)).await
+    }
+
+    /// Returns the position of the last entry of the log.
+    ///
+    /// # Errors
+    /// [`CoordinatorError::OtherTerm`] if `term` is not the current term any more.
+    pub(super) async fn last_in(&self, term: &Term) -> Result<LogPosition, CoordinatorError> {
+        let joined = self.join().await?;
+        if joined.term == *term {
+            Ok(joined.last)
+        } else {
+            let place = "the place that the nodes share".into();
+            Err(CoordinatorError::OtherTerm { place })
+        }
     }
 
     /// Removes records that are not needed any more from the place. If this fails, the next eviction removes them.
