@@ -6,7 +6,7 @@ use super::{
     rules::{Rules, applies},
 };
 
-/// What one list of leases says about the other nodes.
+/// The information about the other nodes in one list of leases.
 #[derive(Clone, Debug)]
 pub(super) struct Observation {
     /// The number of the request for the list.

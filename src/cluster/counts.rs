@@ -46,7 +46,7 @@ const WAITS: Description = Description::histogram(
     "Time from a write until all nodes had it.",
 );
 
-/// What a node counts.
+/// The counters of a node, for the metrics.
 #[derive(Debug)]
 pub(super) struct ClusterCounts {
     pub(super) refused: Counter,

@@ -33,7 +33,7 @@ pub(super) struct Lease {
     has_failed: bool,
 }
 
-/// What the node has done in the current term.
+/// The progress of the node in the current term.
 #[derive(Debug)]
 struct InTerm {
     term: Term,

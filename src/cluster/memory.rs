@@ -19,8 +19,8 @@ pub(crate) enum NodeWrite {
     Issued(IssuedPat),
 }
 
-/// What a node knows, and keeps over a restart. [`DurableStore`](crate::revocation::DurableStore) is the memory of a real
-/// node.
+/// The records that a node knows, and keeps over a restart. [`DurableStore`](crate::revocation::DurableStore) is the memory
+/// of a real node.
 ///
 /// If a future returns `Ok`, its records are as durable as the memory can make them, and each check that starts after this
 /// sees them.

@@ -1,4 +1,4 @@
-//! What this node knows about the leases of the other nodes.
+//! The leases of the other nodes, as far as this node knows them.
 
 use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
 

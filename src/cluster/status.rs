@@ -1,4 +1,4 @@
-//! What a node reports about itself.
+//! The status that a node reports.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What nodes of a cluster share about tokens.
+//! The records about tokens that the nodes of a cluster share.
 
 use std::fmt;
 

@@ -91,7 +91,7 @@ impl Random {
     }
 }
 
-/// What a link does with bytes.
+/// The treatment of bytes on a link.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Flow {
     Open,
@@ -260,7 +260,7 @@ impl Drop for Member {
     }
 }
 
-/// What the test has seen.
+/// The observations of the test.
 #[derive(Default)]
 struct Seen {
     events: AtomicU64,

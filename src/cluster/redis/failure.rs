@@ -1,4 +1,4 @@
-//! What an error of Redis means.
+//! Converts an error of Redis to the error of a call.
 
 use std::{sync::Arc, time::Duration};
 

@@ -49,7 +49,7 @@ struct Epoch {
     first: u64,
 }
 
-/// What the script has decided.
+/// The decision of the script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
     Reserved(Timestamp),

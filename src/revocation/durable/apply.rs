@@ -1,4 +1,4 @@
-//! What the writer does with records of other nodes besides writing them.
+//! Takes over the records of other nodes, apart from writing them to the file.
 
 use std::sync::PoisonError;
 

@@ -1,4 +1,4 @@
-//! What a node of a cluster needs of its store.
+//! The functions of the store that a node of a cluster needs.
 
 use std::sync::PoisonError;
 

@@ -125,7 +125,7 @@ struct Shared {
     salts_seen: AtomicU64,
 }
 
-/// What is known about the site.
+/// The facts that the gateway knows about the site.
 struct Site {
     /// The salts since the start, the oldest first.
     salts: Vec<Salt>,

@@ -92,7 +92,7 @@ impl fmt::Display for CachingServiceLayout {
     }
 }
 
-/// What the gateway found at the Caching Service.
+/// The facts that the gateway found at the Caching Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CachingServiceFound {

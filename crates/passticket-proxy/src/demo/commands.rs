@@ -40,7 +40,7 @@ Make a Personal Access Token at node 1, and use it at node 2. It answers 200.
 Revoke this token at node 2, and ask node 1 about it. It answers 401.
   {curl} -X DELETE -d "{{\"token\":\"$PAT\"}}" {other_auth}/access-token/revoke && {status} -X POST -d "{{\"token\":\"$PAT\",\"serviceId\":\"dcpassticket\"}}" {auth}/access-token/validate
 
-Log in again, and let Redis answer nobody for 8 seconds. After 3 seconds, both nodes refuse all tokens with 503. Then they answer 200.
+Log in again, and make Redis answer no client for 8 seconds. 3 seconds later, both nodes refuse all tokens with 503. When Redis answers again, they answer 200.
   {curl} -c {jar} {basic} {auth}/login; redis-cli -p {redis_port} CLIENT PAUSE 8000 && sleep 6; {status} -b {jar} {auth}/query {other_auth}/query -o /dev/null; sleep 5; {status} -b {jar} {auth}/query {other_auth}/query -o /dev/null
 "#,
         zowe_yaml = quote(&files.zowe_yaml()),
