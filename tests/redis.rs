@@ -595,7 +595,7 @@ async fn the_largest_pats_of_a_user_reach_a_new_node() {
     let records: Vec<_> = (0..1000).map(issued).collect();
     let redis = Redis::start();
     let place = place(&redis);
-    let term = place.join(LEASE_TIME).await.unwrap().term;
+    let term = place.join(Duration::from_secs(1)).await.unwrap().term;
     for part in records.chunks(100) {
         place.publish(term.clone(), node("a"), part.to_vec()).await.unwrap();
     }
