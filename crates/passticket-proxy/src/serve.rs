@@ -56,15 +56,14 @@ pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
         let mut signals = Signals::listen()?;
         let config = &loaded.config;
         // This is asked before anything else, so that a start that must fail changes nothing.
-        let zowe = caching_service::caching_service(config).map_err(Exit::usage)?;
-        caching_service::prepare(zowe.as_ref()).await?;
+        let zowe = caching_service::prepared(config).await?;
         let socket = Some(config.takeover_socket.clone());
         let predecessor = match options.takeover {
             true => Predecessor::connect(config).await?,
             false => None,
         };
         if let Some(predecessor) = predecessor {
-            let (listeners, stores, taken_over) = predecessor.take_over(config).await?;
+            let (listeners, stores, taken_over) = predecessor.take_over(config, zowe).await?;
             let start = Start { listeners, taken_over: Some(taken_over), socket };
             return run(loaded, stores, start, signals).await;
         }
@@ -72,7 +71,7 @@ pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
         // The stores are opened after the ports, so that the program leaves no new revocation file behind if a port is
         // in use.
         let new_store = if options.new_store { NewStore::Required } else { NewStore::Never };
-        let (mut stores, origin) = stack::stores(config, new_store)?;
+        let (mut stores, origin) = stack::stores(config, new_store, zowe)?;
         if options.trust_clock {
             let now = SystemClock.now();
             stores.revocations.trust_clock(now).await.map_err(Exit::runtime)?;
@@ -164,8 +163,6 @@ pub(crate) async fn run(
     let address = listener.local_addr().map_err(Exit::runtime)?;
     tracing::info!(%address, routes = config.routes.len(), "listening");
     parts.start_tasks();
-    // The service was asked before the stores were opened. This call fills the store of this process.
-    caching_service::prepare(stores.zowe.as_ref()).await?;
     let watching = stores.zowe.clone().map(|zowe| tokio::spawn(zowe.run()));
     let kept =
         Kept::new(stores.clone(), counts.clone(), &config, &parts, hand_over.clone(), discovery);

@@ -32,7 +32,6 @@ use zeroize::Zeroizing;
 use crate::{
     admin::Counts,
     apiml::{self, NeededParts},
-    caching_service::caching_service,
     cluster::{self, Cluster, FileOrigin},
     connectors::{self, Connectors, Outbound, OutboundSettings},
     discovery::{self, Discovery, Finding, FindingSettings, RouteUpdater},
@@ -402,9 +401,6 @@ pub(crate) enum StoresError {
     /// If the gateway started without the audit file, events would not be audited.
     #[error(transparent)]
     Audit(#[from] AuditFileError),
-    /// The client certificate for API ML cannot be used.
-    #[error("components.passticket-proxy.zowe: {0}")]
-    Zowe(#[from] TlsError),
     /// The mark of a new revocation file cannot be written.
     #[error(transparent)]
     Mark(#[from] cluster::MarkError),
@@ -432,10 +428,11 @@ pub(crate) enum NewStore {
     IfMissing,
 }
 
-/// Opens the [`Stores`]. This function blocks the thread. The caller must [join](crate::cluster::join) the cluster.
+/// Opens the [`Stores`]. `zowe` is prepared. This function blocks the thread. The caller must [join](crate::cluster::join) the cluster.
 pub(crate) fn stores(
     config: &Config,
     new_store: NewStore,
+    zowe: Option<CachingService>,
 ) -> Result<(Stores, FileOrigin), StoresError> {
     let file = &config.revocations;
     // The audit file is opened first, so that the program leaves no new revocation file behind if the audit file has a
@@ -467,15 +464,7 @@ pub(crate) fn stores(
             opened => opened?,
         },
     };
-    Ok((
-        Stores {
-            revocations: Arc::new(revocations),
-            cluster: None,
-            audit,
-            zowe: caching_service(config)?,
-        },
-        origin,
-    ))
+    Ok((Stores { revocations: Arc::new(revocations), cluster: None, audit, zowe }, origin))
 }
 
 /// Counts the requests that the limits of a route refuse.

@@ -15,7 +15,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
-use tower_passticket::revocation::RevocationFeed;
+use tower_passticket::revocation::{CachingService, RevocationFeed};
 
 use super::{
     frames::{Kind, StepError, receive, receive_sockets, send},
@@ -67,6 +67,7 @@ impl Predecessor {
     pub(crate) async fn take_over(
         self,
         config: &Config,
+        zowe: Option<CachingService>,
     ) -> Result<(Listeners, Stores, TakenOver), Exit> {
         let mut stream = self.0;
         let taken_over = async {
@@ -76,7 +77,7 @@ impl Predecessor {
             let text = receive(&mut stream, Kind::State, STATE).await?;
             let state: State =
                 text.parse().map_err(|error| TakeoverError::Other(Exit::runtime(error)))?;
-            let mut stores = stores(config).await?;
+            let mut stores = stores(config, zowe).await?;
             // The old process follows this store. It must also learn of the revocations that this process gets while it
             // joins the other nodes.
             let feed = stores.revocations.follow();
@@ -148,10 +149,10 @@ fn serves(wanted: SocketAddr, address: Option<SocketAddr>) -> bool {
 }
 
 /// Opens the stores. The old process has closed the revocation file. It unlocks the audit files a moment later.
-async fn stores(config: &Config) -> Result<Stores, TakeoverError> {
+async fn stores(config: &Config, zowe: Option<CachingService>) -> Result<Stores, TakeoverError> {
     let deadline = Instant::now() + AUDIT_BUSY;
     loop {
-        match stack::stores(config, NewStore::Never) {
+        match stack::stores(config, NewStore::Never, zowe.clone()) {
             Ok((stores, _)) => return Ok(stores),
             Err(StoresError::Audit(error)) if error.is_busy() && Instant::now() < deadline => {
                 sleep(TRY_AGAIN_AFTER).await;
