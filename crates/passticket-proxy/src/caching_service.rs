@@ -19,8 +19,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(15);
 
 const MEBIBYTE: usize = 1024 * 1024;
 
-/// Returns the service of the configuration. Returns `None` if the gateway does not use the revocations of API ML.
-/// Nothing is asked yet.
+/// Returns the Caching Service of the configuration. Returns `None` if the gateway does not use the revocations of API
+/// ML. No request is sent yet.
 pub(crate) fn caching_service(config: &Config) -> Result<Option<CachingService>, TlsError> {
     match config.zowe.as_ref().and_then(|zowe| zowe.revocations) {
         None => Ok(None),
@@ -28,7 +28,7 @@ pub(crate) fn caching_service(config: &Config) -> Result<Option<CachingService>,
     }
 }
 
-/// Returns the service of the configuration, with other settings.
+/// Returns the Caching Service of the configuration, but with `settings` in place of the configured settings.
 pub(crate) fn with_settings(
     config: &Config,
     settings: CachingServiceSettings,

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
     use crate::config::{own_section, problem::Report, reader::Document};
 
-    /// The settings, or the problems: errors, or warnings if there are no errors.
+    /// Returns the settings, or the problems: errors, or warnings if there are no errors.
     fn read_text(yaml: &str, has_identity: bool) -> (Option<CachingServiceSettings>, Vec<String>) {
         let report = Report::default();
         let text = format!("components: {{passticket-proxy: {{zowe: {{revocations: {yaml}}}}}}}\n");

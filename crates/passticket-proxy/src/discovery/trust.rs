@@ -180,7 +180,7 @@ mod tests {
         }
     }
 
-    /// A registration is `app host port` and metadata. `s` before the port means TLS.
+    /// Each case has a registration: `app host port` and metadata. `s` before the port means TLS.
     #[test]
     fn only_the_configured_hosts_applids_and_schemes_are_trusted() {
         const TICKET: &str = "scheme=httpBasicPassTicket";
@@ -244,7 +244,7 @@ mod tests {
             ("x a.other.example s443", true, "ignored"),
             ("gateway a.other.example s443", false, "ignored"),
             ("eureka a.other.example s443", false, "ignored"),
-            // The hosts of other services do not count for a named service.
+            // `otherHosts` does not apply to a service that `services` names.
             ("svc a.other.example s443 scheme=zoweJwt", false, "the host"),
         ] {
             let got = shown_decision(BYPASS, registration, is_defined);

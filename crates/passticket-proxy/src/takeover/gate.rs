@@ -67,7 +67,7 @@ pub(super) enum Answerer {
 
 impl Gate {
     /// Holds new requests. Waits until the earlier requests to the auth API have been answered, but at most for `wait`.
-    /// So this process still writes the revocations that clients have already sent.
+    /// Because of this wait, this process still writes the revocations that clients have already sent.
     pub(super) async fn hold(&self, wait: Duration) {
         self.set(Phase::Held);
         let deadline = Instant::now() + wait;

@@ -2,8 +2,8 @@
 //! new process for the tickets that its own last requests need. The new process answers in [`relayed`](super::relayed).
 //!
 //! The Unix socket of the takeover becomes an HTTP/2 connection. The old process is its client. The new process answers
-//! a relayed request like a request on a connection of its own. A header contains what the old process knows about the
-//! connection of the client.
+//! a relayed request like a request on a connection of its own. A header tells the new process from which client
+//! connection the request came.
 
 use std::{net::SocketAddr, str::FromStr, sync::Arc};
 
