@@ -248,8 +248,8 @@ mod tests {
 
     #[test]
     fn a_lease_runs_from_sending_and_counts_when_the_log_is_applied() {
-        // Each row has the position at the renewal, the last position in the reply, the position that is applied later,
-        // and the time at which the lease then ends.
+        // Each row has three positions and a time: the position at the renewal, the last position in the reply, the
+        // position that is applied later, and the end of the lease.
         for (applied, last, later, until) in
             [(5, 5, 5, 100 + L), (6, 5, 6, 100 + L), (5, 6, 5, 0), (5, 6, 6, 100 + L), (5, 9, 8, 0)]
         {

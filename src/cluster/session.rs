@@ -238,7 +238,7 @@ impl Sessions {
 
 /// Returns how far this node has followed the log, for its memory.
 ///
-/// If the memory has followed the log of a term, the next process concludes that this node had a lease of the term, and
+/// If the memory has a position of a term, the next process concludes that this node had a lease of the term. It then
 /// does not wait for the data of other nodes. So the memory gets no position before the first lease of the term.
 fn followed(shared: &Shared, term: &Term, position: LogPosition) -> Option<Followed> {
     let has_had_lease = !shared.lock().lease.waits_for_others();

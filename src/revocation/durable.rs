@@ -77,9 +77,9 @@ const WRITE_ERRORS: Description = Description::counter(
 /// takes nearly the same time with a million rules as with ten.
 ///
 /// The store has one writer thread. This thread writes a group of revocations with two durable commits. Revocations
-/// that arrive while the thread waits for the disk form the next group. The thread does not belong to an async runtime,
-/// so a runtime that shuts down or has no free blocking thread cannot lose or delay a write. `benches/revocation.rs`
-/// measures checks and writes.
+/// that arrive while the thread waits for the disk form the next group. The thread does not belong to an async runtime.
+/// So a write is not lost if a runtime shuts down, and not delayed if a runtime has no free blocking thread.
+/// `benches/revocation.rs` measures checks and writes.
 ///
 /// Eviction removes expired revocations. It does not trust a wall clock that has advanced further than the monotonic
 /// clock since the last eviction (docs/decisions.md#d39). With such a clock, it removes fewer revocations.

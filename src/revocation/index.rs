@@ -38,9 +38,9 @@ const SHARDS: usize = 256;
 /// hashes of signed texts.
 ///
 /// # Memory
-/// With a million entries of each kind, a revoked token takes 82 bytes, a rule for a user takes 30 bytes, and a rule
-/// for a service takes 72 bytes if the id has 14 characters. An empty index takes half a megabyte at most. While a
-/// shard of a map grows, it takes up to twice its size for a short time.
+/// These sizes hold with a million entries of each kind. A revoked token takes 82 bytes. A rule for a user takes 30
+/// bytes. A rule for a service takes 72 bytes if the id has 14 characters. An empty index takes half a megabyte at
+/// most. While a shard of a map grows, it takes up to twice its size for a short time.
 #[derive(Debug)]
 pub struct RevocationIndex {
     tokens: DashMap<TokenFingerprint, Timestamp, BuildHasherDefault<AlreadyHashed>>,

@@ -29,8 +29,8 @@ const MAX_VALUE: usize = 64 * 1024;
 pub enum Record {
     /// A revocation.
     Revocation(Revocation),
-    /// A rule for a user or a service that also revokes PATs with a later issue time, if their [`Issued`](Self::Issued)
-    /// record is before this record in the log (docs/decisions.md#d8).
+    /// A rule with the current time, for a user or a service. It also revokes PATs with a later issue time, if their
+    /// [`Issued`](Self::Issued) records are before this record in the log (docs/decisions.md#d8).
     RuleOfNow(Revocation),
     /// A PAT that a node has issued.
     Issued(IssuedRecord),

@@ -89,7 +89,7 @@ impl Lists {
         (self.tokens.0.len(), self.users.times.len(), self.services.times.len())
     }
 
-    /// The number of rules whose time cannot be read.
+    /// Returns the number of rules whose time cannot be read.
     pub(super) fn unreadable(&self) -> usize {
         self.users.unreadable + self.services.unreadable
     }

@@ -57,7 +57,7 @@ impl CachingServiceSettings {
         Self { creates_salt: true, ..self }
     }
 
-    /// How revocations are read.
+    /// Returns how revocations are read.
     pub fn mode(&self) -> ReadMode {
         self.mode
     }

@@ -64,8 +64,8 @@ struct Applying {
 }
 
 impl Discovery {
-    /// From now on, `updater` replaces the routes. The first routes come from the last registry. Refused instances are
-    /// recorded in `audit`.
+    /// Makes `updater` replace the routes from now on. The first routes come from the last registry. Refused instances
+    /// are recorded in `audit`.
     pub(crate) fn attach(&self, updater: RouteUpdater, audit: Audit) {
         self.0.status.begin();
         let mut applying = self.applying();
