@@ -1,4 +1,4 @@
-//! Decides when a write has reached all nodes.
+//! Decides when a write has reached all nodes. The wait for this is called a *barrier*.
 
 use super::{
     boot_clock::BootTime,

@@ -16,10 +16,10 @@ use crate::{
     revocation::{Record, StoreError},
 };
 
-/// The first time between two requests for the leases of all nodes.
+/// The first pause between two requests for the leases of all nodes.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 
-/// The longest time between two of these requests. The time grows while the same writes wait.
+/// The longest pause between two of these requests. The pause grows while the same writes wait.
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 
 /// The event for which a write waits.
@@ -60,7 +60,7 @@ pub(super) async fn confirm(
     Ok(())
 }
 
-/// Returns `None` if the queue is full.
+/// Publishes the records, and waits for the event `until`. Returns `None` if the queue is full.
 async fn reach(shared: &Shared, records: &[Record], until: Until) -> Option<()> {
     loop {
         let Ok(published) = shared.queue.add(records.to_vec())?.await else { return None };

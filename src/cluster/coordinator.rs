@@ -77,7 +77,7 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     /// that other nodes have left, and its list would lack their new leases.
     fn leases(&self, term: Term) -> CoordinatorFuture<Vec<LeaseRecord>>;
 
-    /// Removes the lease of a node that has ended, if the stored lease is still `lease`.
+    /// Removes `lease`, the lease of a node that has ended. Does nothing if another lease is stored for the node.
     fn remove(&self, term: Term, lease: LeaseRecord) -> CoordinatorFuture<()>;
 
     /// Removes records from a part of the image if they are not needed at `now`, nor for some days before. As in

@@ -1,4 +1,5 @@
-//! One connection of a node to the place that the nodes share: join, publish, follow, renew.
+//! A session of a node with the place that the nodes share. The node joins the term, publishes its writes, follows the
+//! log, and renews its lease.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -54,9 +55,9 @@ pub(super) struct Sessions {
     shared: Arc<Shared>,
     /// Whether the node must publish its whole memory.
     needs_union: bool,
-    /// Whether the memory had no records but salts when the process started. Then there is nothing to publish.
+    /// Whether the memory had no records except salts when the process started. There is then nothing to publish.
     began_empty: bool,
-    /// Whether the site has data, or may begin without data.
+    /// Whether the node has checked that the site has data, or may begin without data.
     site_is_checked: bool,
 }
 
@@ -322,7 +323,7 @@ async fn renew(shared: &Shared, term: &Term) -> Result<Infallible, SessionError>
         remove_ended(shared, term, &renewed.leases).await?;
         let now = shared.clock.now();
         let regular = shared.rules.renewal().saturating_sub(now.since(sent));
-        // The first renewal that can count is not delayed.
+        // The first renewal that can give a lease is sent without delay.
         let waits_until = shared.lock().lease.waits_until().filter(|end| *end > now);
         let pause = waits_until.map_or(regular, |end| regular.min(end.since(now)));
         tokio::select! {

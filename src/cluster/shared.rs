@@ -66,7 +66,7 @@ pub(super) struct Shared {
     /// its receivers in a random order. The simulation must give the same run each time.
     progress: Notify,
     pub(super) renew_now: Notify,
-    /// The number of requests for lists of leases.
+    /// The number of requests for lists of leases so far.
     requests: AtomicU64,
     barriers: AtomicUsize,
     pub(super) barrier_added: Notify,
