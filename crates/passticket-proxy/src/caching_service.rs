@@ -1,4 +1,4 @@
-//! Zowe's Caching Service, in which API ML keeps its revocations of Personal Access Tokens
+//! Zowe's Caching Service, in which API ML (Zowe's API Mediation Layer) keeps its revocations of Personal Access Tokens
 //! (docs/operating/zowe-revocations.md).
 
 use std::time::Duration;

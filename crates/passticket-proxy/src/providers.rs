@@ -86,7 +86,8 @@ impl TokenSource for Tokens {
     }
 }
 
-/// Returns the provider that checks passwords. It stores the sessions at z/OSMF in `zosmf_sessions`.
+/// Returns the provider that checks passwords. It stores the sessions at z/OSMF (IBM's management server on z/OS) in
+/// `zosmf_sessions`.
 pub(crate) fn login(
     config: &Config,
     remote: &Remote,

@@ -1,5 +1,5 @@
-//! The tokens of the site: tokens of a running Zowe API ML and of z/OSMF. The gateway accepts them in addition to its
-//! own tokens.
+//! The tokens of the site: tokens of a running API ML (Zowe's API Mediation Layer) and of z/OSMF (IBM's management
+//! server on z/OS). The gateway accepts them in addition to its own tokens.
 
 use std::{
     future::ready,

@@ -1,4 +1,4 @@
-//! Checks how Redis is set up.
+//! Checks how Redis and Sentinel are set up. Sentinel is the program that watches the servers of Redis.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! Opens connections to Redis, and runs calls on them.
+//! Opens connections to Redis, and runs calls on them. Sentinel, the program that watches the servers of Redis, names
+//! the primary.
 
 use std::{
     fmt,

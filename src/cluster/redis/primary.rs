@@ -1,4 +1,5 @@
-//! Finds the primary, and connects to it.
+//! Finds the primary, and connects to it. With Sentinel, the program that watches the servers of Redis, the primary can
+//! change.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! How to reach Redis.
+//! The settings for reaching Redis, directly or through Sentinel, the program that watches the servers of Redis.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 

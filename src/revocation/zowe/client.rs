@@ -1,4 +1,5 @@
-//! The calls to Zowe's Caching Service (docs/reference/zowe-site.md#caching-endpoints).
+//! The calls to Zowe's Caching Service, in which API ML (Zowe's API Mediation Layer) keeps its revocations
+//! (docs/reference/zowe-site.md#caching-endpoints).
 
 use std::{pin::Pin, sync::Arc};
 

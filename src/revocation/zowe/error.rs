@@ -34,7 +34,7 @@ pub enum CachingServiceError {
         "the Caching Service does not know /cache-query, which releases before 3.6 do not have; set mode: index"
     )]
     NoQuery,
-    /// API ML does not forward to a Caching Service.
+    /// API ML (Zowe's API Mediation Layer) does not forward to a Caching Service.
     #[error(
         "API ML forwards to no Caching Service (status 404); start the Caching Service, and check zowe.url"
     )]

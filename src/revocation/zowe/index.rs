@@ -1,4 +1,4 @@
-//! The last answer with all revocations.
+//! The last answer of Zowe's Caching Service with all revocations.
 
 use std::{sync::Arc, time::Duration};
 

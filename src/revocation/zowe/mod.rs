@@ -1,4 +1,5 @@
-//! The revocations of a running Zowe API ML, which API ML keeps in Zowe's Caching Service (docs/decisions.md#d33).
+//! The revocations of a running API ML (Zowe's API Mediation Layer), which it keeps in Zowe's Caching Service
+//! (docs/decisions.md#d33).
 //!
 //! | file | what it does |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! The salt of a site, and the hashes that are the keys of its revocations
+//! The salt of a site of API ML (Zowe's API Mediation Layer), and the hashes that are the keys of its revocations
 //! (docs/reference/zowe-site.md#revocation-records).
 
 use std::fmt;

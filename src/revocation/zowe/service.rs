@@ -1,4 +1,5 @@
-//! Zowe's Caching Service as a second store of revocations.
+//! Zowe's Caching Service as a second store of revocations. API ML (Zowe's API Mediation Layer) keeps its revocations
+//! there.
 
 use std::{
     fmt,

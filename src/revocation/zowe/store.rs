@@ -1,4 +1,4 @@
-//! A store that also uses Zowe's Caching Service.
+//! A store that also uses Zowe's Caching Service, in which API ML (Zowe's API Mediation Layer) keeps its revocations.
 
 use super::{service::CachingService, write::Subject};
 use crate::{

@@ -45,7 +45,8 @@ pub struct ClientIdentities {
     /// settings are absent, the gateway presents its own certificate (`zowe.certificate.pem`) to a service with the
     /// scheme `x509`, as API ML does. It does not do so if the service also has the scheme `bypass`.
     pub services: Vec<(ServiceId, ClientIdentity)>,
-    /// The services that have the scheme `bypass`, or may have it when they are found in Eureka.
+    /// The services that have the scheme `bypass`, or may have it when they are found in Eureka (the registry of API
+    /// ML).
     open: BTreeMap<ServiceId, ServiceClients>,
 }
 

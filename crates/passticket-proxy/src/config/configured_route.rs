@@ -194,7 +194,8 @@ impl ConfiguredRoute {
         self.update_route();
     }
 
-    /// Adds instances. As in Zowe API ML, an instance replaces an earlier one with the same host and port.
+    /// Adds instances. As in Zowe's API Mediation Layer (API ML), an instance replaces an earlier one with the same
+    /// host and port.
     pub(super) fn add_instances(&mut self, instances: impl IntoIterator<Item = Upstream>) {
         for instance in instances {
             let place = |it: &Upstream| (it.host().to_owned(), it.port());

@@ -1,5 +1,5 @@
-//! Reads how the gateway uses the revocations of a running Zowe API ML: `components.passticket-proxy.zowe.revocations`
-//! (docs/decisions.md#d33, docs/decisions.md#d47).
+//! Reads how the gateway uses the revocations of a running API Mediation Layer (API ML) of Zowe:
+//! `components.passticket-proxy.zowe.revocations` (docs/decisions.md#d33, docs/decisions.md#d47).
 
 use std::time::Duration;
 

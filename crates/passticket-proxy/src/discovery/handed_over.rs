@@ -8,8 +8,8 @@ use tower_passticket::{
     remote::Address,
 };
 
-/// The maximum length of the registry as text, in bytes. A longer registry is not handed over. Answers of Eureka have
-/// the same limit.
+/// The maximum length of the registry as text, in bytes. A longer registry is not handed over. Answers of Eureka, the
+/// discovery service, have the same limit.
 const MAX_TEXT: usize = 16 * 1024 * 1024;
 
 /// A registry, and the discovery services that it came from.

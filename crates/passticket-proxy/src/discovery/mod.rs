@@ -1,4 +1,4 @@
-//! Finds services in Eureka (docs/decisions.md#d35).
+//! Finds services in Eureka, the registry of Zowe's API Mediation Layer (docs/decisions.md#d35).
 
 mod found;
 mod handed_over;

@@ -95,8 +95,8 @@ pub(super) fn decide<'s>(
     instance: &Instance,
 ) -> Decision<'s> {
     if is_reserved(id) {
-        // API ML's own services register themselves in each installation, so they are ignored, and not reported as
-        // refused.
+        // The services of API ML (Zowe's API Mediation Layer) register themselves in each installation. So they are
+        // ignored, and not reported as refused.
         return Decision::Ignored;
     }
     match settings.services.iter().find(|service| service.id == *id) {
