@@ -1,4 +1,4 @@
-//! Zowe's Caching Service, in which API ML keeps its revocations of Personal Access Tokens
+//! Zowe's Caching Service, in which API ML (Zowe's API Mediation Layer) keeps its revocations of Personal Access Tokens
 //! (docs/operating/zowe-revocations.md).
 
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(crate) async fn prepared(config: &Config) -> Result<Option<CachingService>, 
     Ok(service)
 }
 
-/// Returns the service of the configuration, with other settings.
+/// Returns the Caching Service of the configuration, but with `settings` in place of the configured settings.
 pub(crate) fn with_settings(
     config: &Config,
     settings: CachingServiceSettings,

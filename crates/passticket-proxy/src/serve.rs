@@ -55,7 +55,7 @@ pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
     runtime()?.block_on(async move {
         let mut signals = Signals::listen()?;
         let config = &loaded.config;
-        // This is asked before anything else, so that a start that must fail changes nothing.
+        // The gateway asks this service before any other step, so that a start that must fail changes nothing.
         let zowe = caching_service::prepared(config).await?;
         let socket = Some(config.takeover_socket.clone());
         let predecessor = match options.takeover {
@@ -187,7 +187,8 @@ pub(crate) async fn run(
     let (relaying, routes) = (OnceCell::new(), config.routes.len());
     let successor = async {
         workers.all_run().await;
-        // The old process ends its own offer when it learns that this process serves. So this offer is made before.
+        // The old process ends its own offer when it learns that this process serves. So this process makes its offer
+        // first.
         let offer = offer.map(|(socket, running)| Offer::new(running, socket));
         if let Some(taken_over) = taken_over
             && let Some(task) = taken_over.serving(relayed, relayed_clients, &hand_over).await
@@ -309,9 +310,8 @@ fn running(
     })
 }
 
-/// The revocation store and the audit log each have a thread that writes their file. Waits until one of these threads
-/// has ended, and returns the name of the data that this thread wrote. This data is not written again until the program
-/// is restarted.
+/// Waits until a writer thread has ended, and returns the name of the data that this thread wrote. The revocation store
+/// and the audit log each have such a thread. The data is not written again until the program is restarted.
 async fn ended_thread(stores: &Stores) -> &'static str {
     let mut checks = tokio::time::interval(CHECK_THREADS_EVERY);
     loop {

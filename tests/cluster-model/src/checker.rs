@@ -1,7 +1,7 @@
 //! A breadth-first search through the states of a model.
 //!
-//! The crate `stateright` also does this. It is not used here, because its web server cannot be switched off, and because
-//! it would add 13 crates, some without releases for years, for the code in this file.
+//! The crate `stateright` also does this. It is not used here for two reasons: its web server cannot be switched off,
+//! and it would add 13 crates, some of which have had no release for years.
 
 use std::{
     collections::HashMap,
@@ -11,8 +11,8 @@ use std::{
 
 /// A model: states, and the steps from each state to the next ones.
 pub trait Model {
-    /// A state. Two states with the same hash are taken for the same state. With 100 million states, this is wrong with a
-    /// probability of less than 1 in 3,000.
+    /// A state. The checker treats two states with the same hash as one state. With 100 million states, the probability
+    /// that two different states have the same hash is less than 1 in 3,000.
     type State: Clone + Hash;
     /// A step.
     type Step: Copy + Debug;

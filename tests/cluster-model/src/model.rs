@@ -1,13 +1,14 @@
 //! The protocol as states and steps.
 //!
 //! # What the model contains
-//! - Nodes, each with its file, its session with a server, its lease, and what it has seen of the leases of the others.
-//! - Servers, each with the image, the log, the leases and the term. The first server may lose data, and a stale or empty
-//!   replica may take its place while some nodes still use the old server.
-//! - Messages that are late or lost, before or after their effect. A node that is slow, paused or cut off takes no steps.
-//!   No step must happen, so the model contains all such cases.
-//! - Time in ticks. All clocks have the same speed, as CLOCK_BOOTTIME of different machines nearly has. The difference is
-//!   the margin of the program, which the model does not need.
+//! - Nodes. Each node has its file, its session with a server, its lease, and the leases of the other nodes that it has
+//!   seen.
+//! - Servers, each with the image, the log, the leases and the term. The first server may lose data. A stale or empty
+//!   replica may become the new server while some nodes still use the old server.
+//! - Messages that are late or lost, before or after their effect. A node that is slow, paused or cut off takes no
+//!   steps. In the model, no step is forced to happen, so the model contains all such cases.
+//! - Time in ticks. All clocks have the same speed. The clocks `CLOCK_BOOTTIME` of real machines differ slightly in
+//!   speed. The program allows for this by a margin, which the model does not need.
 //!
 //! # What the model does not contain
 //! - Evictions, salts and rules with the current time (`RuleOfNow`).
@@ -22,31 +23,31 @@ const NODES: usize = 3;
 /// The maximum number of revocations.
 const REVOCATIONS: usize = 2;
 
-/// A rule of the protocol, or an assumption about the surroundings.
+/// A rule of the protocol, or an assumption about servers and nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// A lease runs from the time at which its renewal was sent.
     LeaseRunsFromSending,
     /// A lease counts only when the node has applied the log up to the position in the reply.
     LeaseNeedsAppliedLog,
-    /// In the first lease time after a node has seen a new term, its barriers wait.
+    /// In the first lease time after a node has seen a new term, the node confirms no revocation.
     BarrierWaitsInNewTerm,
-    /// A node publishes all that it has when the term has changed.
+    /// A node publishes all its revocations when the term has changed. This is a *union*.
     Union,
-    /// A node that had no lease when the term changed waits for the unions of the others.
+    /// A node that had no lease when the term changed waits for the unions of the other nodes.
     WaitForUnionOfOthers,
-    /// A node writes to its file that it follows a term only when it has had a lease in this term. So a node that was
-    /// killed while it waited waits again.
+    /// A node writes to its file that it follows a term only after it has had a lease in this term. So if a node is
+    /// killed while it waits, it waits again after its restart.
     WaitSurvivesRestart,
-    /// A barrier takes a node for dead only when its lease was the same for a lease time.
+    /// A barrier treats a node as dead only if the lease of the node has not changed for a lease time.
     DeadNodesAreWaitedFor,
-    /// A barrier uses a list of leases only if the server that returns it can still write. A server that was replaced
-    /// answers reads, but does not show the nodes that work with the new server.
+    /// A barrier uses a list of leases only if the server that returns it can still write. A replaced server answers
+    /// reads, but its list lacks the nodes that use the new server.
     BarrierAsksWriter,
-    /// Assumption: a server that was replaced accepts no writes (`min-replicas-to-write`).
+    /// Assumption: a replaced server accepts no writes (`min-replicas-to-write`).
     OldServerRefusesWrites,
-    /// Assumption: after a loss of data, the confirmed revocations are published again within a lease time, by any node
-    /// that has them.
+    /// Assumption: after a loss of data, the nodes that have the confirmed revocations publish them again within a
+    /// lease time.
     UnionsArePrompt,
 }
 
@@ -61,13 +62,13 @@ pub struct Cluster {
     pub lease: u8,
     /// How often a server loses data.
     pub losses: u8,
-    /// Whether a replica may take the place of the server.
+    /// Whether a replica may replace the server.
     pub has_replica: bool,
     /// How often a node is killed and started again.
     pub crashes: u8,
     /// The maximum number of ticks. `None` for any number.
     pub ticks: Option<u8>,
-    /// A rule that does not apply.
+    /// The rule that is switched off.
     pub broken: Option<Rule>,
 }
 
@@ -99,16 +100,16 @@ pub struct State {
     ticks: u8,
 }
 
-/// The revocation by a client.
+/// The state of a client's revocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Write {
-    /// The client has not begun.
+    /// The client has not sent the revocation.
     None,
     /// The node has stored the revocation.
     Stored { node: u8 },
     /// The node has published the revocation in its current term.
     Published { node: u8, position: u8 },
-    /// The client has the answer that the revocation holds everywhere.
+    /// The client has received the answer that the revocation applies at all nodes.
     Success,
     /// The node was killed, so the client gets no answer.
     Failed,
@@ -123,27 +124,27 @@ struct Node {
     session: Option<Session>,
     /// The reply to the last renewal, until the node uses it.
     reply: Option<Reply>,
-    /// The last term in which the node has had a lease. This is in the file, too.
+    /// The last term in which the node had a lease. The file also contains this term.
     followed: u8,
-    /// What the node has seen of the leases of the others.
+    /// For each other node, the state of its lease as this node has seen it.
     seen: [Seen; NODES],
 }
 
-/// A node works with one server in one term.
+/// The session of a node with one server in one term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Session {
     server: u8,
     term: u8,
     phase: Phase,
-    /// The time since the node has first seen the term.
+    /// The time since the node first saw the term.
     term_age: u8,
-    /// Whether the node waits for the unions of others before it uses a lease.
+    /// Whether the node waits for the unions of other nodes before it uses a lease.
     waits: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Phase {
-    /// The node publishes all that it has, and reads the image. Then it follows the log from `last`.
+    /// The node publishes all its revocations, and reads the image. Then it follows the log from `last`.
     Union {
         last: u8,
     },
@@ -164,20 +165,20 @@ impl Session {
 /// The reply to a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Reply {
-    /// The time since the request was sent. The server has stored the lease immediately: if it stored it later, the lease
-    /// of the node would be shorter.
+    /// The time since the request was sent. In the model, the server stores the lease when the request is sent. If the
+    /// server stored it later, the lease of the node would be shorter.
     age: u8,
     last: u8,
     /// Whether another node had not caught up.
     others_are_joining: bool,
 }
 
-/// What a node has seen of the lease of another.
+/// The lease of another node, as a node has seen it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Seen {
-    /// The lease was never seen, or it has changed since.
+    /// The node has never seen the lease, or the lease has changed since.
     Changed,
-    /// The lease was the same for this time.
+    /// The lease has not changed for this time.
     Same { age: u8 },
 }
 
@@ -241,7 +242,7 @@ pub enum Step {
         /// The server.
         server: u8,
     },
-    /// The node publishes all that it has, and reads the image.
+    /// The node publishes all its revocations, and reads the image.
     Unite(u8),
     /// The node applies the next entry of the log.
     Follow(u8),
@@ -260,12 +261,12 @@ pub enum Step {
     ReadLeases(u8),
     /// The node is killed and started again.
     Crash(u8),
-    /// The current server loses all data but `image`, for example by FLUSHALL, or by a restart.
+    /// The current server loses all data except `image`, for example because of FLUSHALL or a restart.
     LoseData {
         /// The revocations that remain.
         image: u8,
     },
-    /// A replica with these revocations takes the place of the current server.
+    /// A replica with these revocations replaces the current server.
     FailOver {
         /// The revocations that the replica has.
         image: u8,
@@ -289,7 +290,7 @@ impl State {
         self.servers[usize::from(server)].as_mut().expect("a session has a server")
     }
 
-    /// Ends the renewal on its way, and forgets where revocations were published: a new term begins for the node.
+    /// Drops the renewal in flight and the positions of published revocations, because a new term begins for the node.
     fn leave_term(&mut self, node: u8) {
         for write in &mut self.writes {
             if let Write::Published { node: of, .. } = *write
@@ -303,7 +304,7 @@ impl State {
         node.seen = [Seen::Changed; NODES];
     }
 
-    /// Whether for each confirmed revocation, the current server has it, or a node that has it works with that server and
+    /// Returns whether each confirmed revocation is on the current server, or known to a node that uses this server and
     /// should have published it.
     fn has_united(&self) -> bool {
         let Some(server) = self.servers[usize::from(self.current)] else { return false };
@@ -321,7 +322,7 @@ impl State {
 }
 
 impl Node {
-    /// Whether the reply counts.
+    /// Returns whether the node may use the reply to its renewal.
     fn can_use_reply(&self, model: &Cluster) -> bool {
         let (Some(reply), Some(session)) = (self.reply, self.session) else { return false };
         let is_applied = session.applied().is_some_and(|applied| applied >= reply.last);
@@ -380,7 +381,7 @@ impl Model for Cluster {
             let write = state.writes[usize::from(revocation)];
             match write {
                 Write::None => {
-                    // The nodes are alike, so the first revocation is at the first node.
+                    // All nodes are equal, so the model tries the first revocation only at the first node.
                     let nodes = if revocation == 0 { 1 } else { self.nodes as u8 };
                     steps.extend((0..nodes).map(|node| Step::Store { node, revocation }));
                 }
@@ -588,13 +589,13 @@ impl Cluster {
         let others_are_joining = self.others(usize::from(node)).any(is_joining);
         let reply = Reply { age: 0, last: server.len, others_are_joining };
         state.node(node).reply = Some(reply);
-        // The others see a new number.
+        // The other nodes see a new number.
         for other in self.others(usize::from(node)) {
             state.nodes[other].seen[usize::from(node)] = Seen::Changed;
         }
     }
 
-    /// The node reads the leases for the clients that wait, and answers those for which the barrier is over.
+    /// Reads the leases at a node, and answers the waiting clients whose barrier is over.
     fn read_leases(&self, state: &mut State, node: u8) {
         let Some((session, server)) = state.connected(node) else { return };
         if !server.can_write && self.applies(Rule::BarrierAsksWriter) {

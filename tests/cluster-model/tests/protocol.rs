@@ -1,4 +1,4 @@
-//! The protocol is correct, and each of its rules is needed.
+//! Tests that the protocol is correct, and that each of its rules is needed.
 
 #![expect(clippy::print_stdout, reason = "the size of a model and the steps to a problem")]
 
@@ -7,7 +7,7 @@ use cluster_model::{
     model::{Cluster, Rule},
 };
 
-/// Two nodes, one revocation, one loss of data or replaced server, one crash, and any time.
+/// Two nodes, one revocation, one loss of data or one replaced server, one crash, and no limit of time.
 const SMALL: Cluster = Cluster {
     nodes: 2,
     revocations: 1,
@@ -102,13 +102,13 @@ fn a_barrier_does_not_ask_an_old_server() {
     assert_needed(Rule::BarrierAsksWriter, &SMALL);
 }
 
-/// This is a limit of the protocol: a replaced server must refuse writes.
+/// Shows a limit of the protocol: a replaced server must refuse writes.
 #[test]
 fn an_old_server_that_accepts_writes_is_a_limit() {
     assert_needed(Rule::OldServerRefusesWrites, &SMALL);
 }
 
-/// This is a limit of the protocol: after a loss of data, the nodes that have the data must come back in time.
+/// Shows a limit of the protocol: after a loss of data, the nodes that have the data must come back in time.
 #[test]
 fn late_unions_are_a_limit() {
     assert_needed(Rule::UnionsArePrompt, &SMALL);

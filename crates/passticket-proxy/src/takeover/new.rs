@@ -34,7 +34,8 @@ use crate::{
     stack::{self, NewStore, Stores, StoresError},
 };
 
-/// The time that the old process may take to hand its state over: it waits for requests and for password checks.
+/// The time that the old process may take to hand its state over. In this time, it waits for requests and for password
+/// checks.
 const STATE: Duration = Duration::from_secs(15);
 
 /// The time that the old process may take to unlock the audit files.
