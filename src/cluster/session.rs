@@ -212,27 +212,26 @@ impl Sessions {
         let shared = &*self.shared;
         let image =
             |cursor| shared.call(Duration::ZERO, shared.coordinator.image(term.clone(), cursor));
-        let mut has_salt = false;
+        let (mut has_salt, mut batch, mut bytes) = (false, Vec::new(), 0);
         let mut part = image(None).await?;
         loop {
-            let records = std::mem::take(&mut part.records);
-            has_salt |= records.iter().any(|record| matches!(record, Record::Salt(_)));
-            let followed = part.next.is_none().then(|| followed(shared, term, last)).flatten();
-            let applied = shared.memory.apply(records, followed);
-            let derived = match part.next.take() {
-                None => {
-                    let derived = applied.await?;
-                    publish_derived(shared, term, derived).await?;
-                    return Ok(has_salt);
-                }
-                // Reads the next part while this part is stored.
-                Some(cursor) => {
-                    let (derived, next) = tokio::join!(applied, image(Some(cursor)));
-                    part = next?;
-                    derived?
-                }
+            has_salt |= part.records.iter().any(|record| matches!(record, Record::Salt(_)));
+            bytes += part.records.iter().map(Record::size).sum::<usize>();
+            batch.append(&mut part.records);
+            let Some(cursor) = part.next.take() else {
+                let applied = shared.memory.apply(batch, followed(shared, term, last));
+                publish_derived(shared, term, applied.await?).await?;
+                return Ok(has_salt);
             };
-            publish_derived(shared, term, derived).await?;
+            if bytes < MAX_APPLIED_BYTES {
+                part = image(Some(cursor)).await?;
+                continue;
+            }
+            // The next part is on its way while the batch is stored.
+            let applied = shared.memory.apply(std::mem::take(&mut batch), None);
+            let (derived, next) = tokio::join!(applied, image(Some(cursor)));
+            (part, bytes) = (next?, 0);
+            publish_derived(shared, term, derived?).await?;
         }
     }
 }
