@@ -1,18 +1,19 @@
-//! The protocol as states and steps.
+//! The model of the protocol: its states and steps.
 //!
 //! # What the model contains
-//! - Nodes, each with its file, its session with a server, its lease, and what it has seen of the leases of the others.
-//! - Servers, each with the image, the log, the leases and the term. The first server may lose data, and a stale or empty
-//!   replica may take its place while some nodes still use the old server.
-//! - Messages that are late or lost, before or after their effect. A node that is slow, paused or cut off takes no steps.
-//!   No step must happen, so the model contains all such cases.
-//! - Time in ticks. All clocks have the same speed, as CLOCK_BOOTTIME of different machines nearly has. The difference is
-//!   the margin of the program, which the model does not need.
+//! - Nodes. Each has a file, a session with a server, a lease, and its observations of the leases of the other nodes.
+//! - Servers (Redis). Each has an image (all records), a log of new records, leases and a term (the period in which its
+//!   data is complete). The first server may lose data. A stale or empty replica may take its place, while some nodes
+//!   still use the first server.
+//! - Late and lost messages, before or after their effect. A slow, paused or disconnected node takes no steps. Because
+//!   the model forces no step, it contains all these cases.
+//! - Time in ticks. All clocks of the model have exactly the same speed. The clocks of real machines (CLOCK_BOOTTIME)
+//!   differ slightly. The program allows for this with a margin, which the model does not need.
 //!
 //! # What the model does not contain
 //! - Evictions, salts and rules with the current time (`RuleOfNow`).
 //! - A machine whose clock stops while it is paused.
-//! - More than one process with the name of a node.
+//! - Two processes that use the same node name.
 
 use crate::checker::Model;
 
@@ -22,31 +23,31 @@ const NODES: usize = 3;
 /// The maximum number of revocations.
 const REVOCATIONS: usize = 2;
 
-/// A rule of the protocol, or an assumption about the surroundings.
+/// A rule of the protocol, or an assumption about its environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// A lease runs from the time at which its renewal was sent.
+    /// A lease begins when the node sends the renewal, not when the reply arrives.
     LeaseRunsFromSending,
-    /// A lease counts only when the node has applied the log up to the position in the reply.
+    /// A node uses a lease only after it has applied the log up to the position in the reply.
     LeaseNeedsAppliedLog,
-    /// In the first lease time after a node has seen a new term, its barriers wait.
+    /// After a node has seen a new term, its barriers wait for one lease time. A barrier is the wait before a
+    /// revocation succeeds.
     BarrierWaitsInNewTerm,
-    /// A node publishes all that it has when the term has changed.
+    /// When the term has changed, a node publishes all its revocations (a union).
     Union,
-    /// A node that had no lease when the term changed waits for the unions of the others.
+    /// A node that had no lease when the term changed waits for the unions of the other nodes.
     WaitForUnionOfOthers,
-    /// A node writes to its file that it follows a term only when it has had a lease in this term. So a node that was
-    /// killed while it waited waits again.
+    /// A node records a term in its file only after it has had a lease in this term. So a node that is killed during
+    /// its wait must wait again.
     WaitSurvivesRestart,
-    /// A barrier takes a node for dead only when its lease was the same for a lease time.
+    /// A barrier treats a node as dead only after the lease of this node has not changed for one lease time.
     DeadNodesAreWaitedFor,
-    /// A barrier uses a list of leases only if the server that returns it can still write. A server that was replaced
-    /// answers reads, but does not show the nodes that work with the new server.
+    /// A barrier uses a list of leases only if it comes from a server that accepts writes. A replaced server may still
+    /// answer reads, but its list lacks the nodes that use the new server.
     BarrierAsksWriter,
-    /// Assumption: a server that was replaced accepts no writes (`min-replicas-to-write`).
+    /// Assumption: a replaced server accepts no writes (Redis setting `min-replicas-to-write`).
     OldServerRefusesWrites,
-    /// Assumption: after a loss of data, the confirmed revocations are published again within a lease time, by any node
-    /// that has them.
+    /// Assumption: within one lease time after a loss of data, some node publishes each confirmed revocation again.
     UnionsArePrompt,
 }
 
@@ -65,9 +66,9 @@ pub struct Cluster {
     pub has_replica: bool,
     /// How often a node is killed and started again.
     pub crashes: u8,
-    /// The maximum number of ticks. `None` for any number.
+    /// The maximum number of ticks. `None` means no limit.
     pub ticks: Option<u8>,
-    /// A rule that does not apply.
+    /// The rule that this model leaves out, if any.
     pub broken: Option<Rule>,
 }
 
@@ -99,16 +100,16 @@ pub struct State {
     ticks: u8,
 }
 
-/// The revocation by a client.
+/// The progress of a client that revokes a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Write {
-    /// The client has not begun.
+    /// The client has not sent the revocation.
     None,
     /// The node has stored the revocation.
     Stored { node: u8 },
     /// The node has published the revocation in its current term.
     Published { node: u8, position: u8 },
-    /// The client has the answer that the revocation holds everywhere.
+    /// The client has the answer that all nodes apply the revocation.
     Success,
     /// The node was killed, so the client gets no answer.
     Failed,
@@ -123,13 +124,13 @@ struct Node {
     session: Option<Session>,
     /// The reply to the last renewal, until the node uses it.
     reply: Option<Reply>,
-    /// The last term in which the node has had a lease. This is in the file, too.
+    /// The last term in which the node has had a lease. The file also contains this term.
     followed: u8,
-    /// What the node has seen of the leases of the others.
+    /// The node's observations of the leases of the other nodes.
     seen: [Seen; NODES],
 }
 
-/// A node works with one server in one term.
+/// The session of a node: it uses one server in one term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Session {
     server: u8,
@@ -137,13 +138,13 @@ struct Session {
     phase: Phase,
     /// The time since the node has first seen the term.
     term_age: u8,
-    /// Whether the node waits for the unions of others before it uses a lease.
+    /// Whether the node waits for the unions of the other nodes before it uses a lease.
     waits: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Phase {
-    /// The node publishes all that it has, and reads the image. Then it follows the log from `last`.
+    /// The node publishes all its revocations, and reads the image. Then it follows the log from `last`.
     Union {
         last: u8,
     },
@@ -164,20 +165,20 @@ impl Session {
 /// The reply to a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Reply {
-    /// The time since the request was sent. The server has stored the lease immediately: if it stored it later, the lease
-    /// of the node would be shorter.
+    /// The time since the node sent the request. The model lets the server store the lease immediately. If the server
+    /// stored the lease later, the node could use it for less time.
     age: u8,
     last: u8,
-    /// Whether another node had not caught up.
+    /// Whether another node has not yet applied the whole log.
     others_are_joining: bool,
 }
 
-/// What a node has seen of the lease of another.
+/// What a node has observed about the lease of another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Seen {
-    /// The lease was never seen, or it has changed since.
+    /// The node has never seen the lease, or the lease has changed since.
     Changed,
-    /// The lease was the same for this time.
+    /// The lease has not changed for this time.
     Same { age: u8 },
 }
 
@@ -241,26 +242,26 @@ pub enum Step {
         /// The server.
         server: u8,
     },
-    /// The node publishes all that it has, and reads the image.
+    /// The node publishes all its revocations, and reads the image.
     Unite(u8),
     /// The node applies the next entry of the log.
     Follow(u8),
-    /// The node publishes a revocation. If `is_answered` is false, it does not get the answer.
+    /// The node publishes a revocation. If `is_answered` is `false`, the answer is lost.
     Publish {
         /// The revocation.
         revocation: u8,
         /// Whether the answer arrives.
         is_answered: bool,
     },
-    /// The node sends a renewal, and the server stores the lease. If a reply is on its way, it is lost.
+    /// The node sends a renewal, and the server stores the lease. An earlier reply that is still on its way is lost.
     Renew(u8),
-    /// The node gets the reply, and has applied the log.
+    /// The node gets the reply after it has applied the log.
     UseReply(u8),
-    /// A node whose client waits reads the leases, and answers if it can.
+    /// A node with a waiting client reads the leases, and answers the client if the barrier is over.
     ReadLeases(u8),
     /// The node is killed and started again.
     Crash(u8),
-    /// The current server loses all data but `image`, for example by FLUSHALL, or by a restart.
+    /// The current server loses all data except `image`, for example by a restart or the command FLUSHALL.
     LoseData {
         /// The revocations that remain.
         image: u8,
@@ -289,7 +290,8 @@ impl State {
         self.servers[usize::from(server)].as_mut().expect("a session has a server")
     }
 
-    /// Ends the renewal on its way, and forgets where revocations were published: a new term begins for the node.
+    /// Ends the term for a node. Removes the reply that is on its way, and the positions at which the node has
+    /// published revocations.
     fn leave_term(&mut self, node: u8) {
         for write in &mut self.writes {
             if let Write::Published { node: of, .. } = *write
@@ -303,8 +305,8 @@ impl State {
         node.seen = [Seen::Changed; NODES];
     }
 
-    /// Whether for each confirmed revocation, the current server has it, or a node that has it works with that server and
-    /// should have published it.
+    /// Returns whether each confirmed revocation is on the current server, or on a node that uses this server and
+    /// should already have published it.
     fn has_united(&self) -> bool {
         let Some(server) = self.servers[usize::from(self.current)] else { return false };
         let joined = self.nodes.iter().filter(|node| {
@@ -321,7 +323,7 @@ impl State {
 }
 
 impl Node {
-    /// Whether the reply counts.
+    /// Returns whether the node may use the reply.
     fn can_use_reply(&self, model: &Cluster) -> bool {
         let (Some(reply), Some(session)) = (self.reply, self.session) else { return false };
         let is_applied = session.applied().is_some_and(|applied| applied >= reply.last);
@@ -380,7 +382,8 @@ impl Model for Cluster {
             let write = state.writes[usize::from(revocation)];
             match write {
                 Write::None => {
-                    // The nodes are alike, so the first revocation is at the first node.
+                    // All nodes are equal at the beginning. So it is enough to begin the first revocation at the first
+                    // node.
                     let nodes = if revocation == 0 { 1 } else { self.nodes as u8 };
                     steps.extend((0..nodes).map(|node| Step::Store { node, revocation }));
                 }
@@ -572,7 +575,7 @@ impl Cluster {
                 && of_node.followed != term
                 && self.applies(Rule::WaitForUnionOfOthers),
         });
-        // A server that cannot write is useless for a node that joins.
+        // A node that joins must write, so it does not join a server that refuses writes.
         let is_used = state.nodes.iter().any(|it| it.session.is_some_and(|it| it.server == 0));
         if state.servers[0].is_some_and(|server| !server.can_write) && !is_used {
             state.servers[0] = None;
@@ -588,13 +591,13 @@ impl Cluster {
         let others_are_joining = self.others(usize::from(node)).any(is_joining);
         let reply = Reply { age: 0, last: server.len, others_are_joining };
         state.node(node).reply = Some(reply);
-        // The others see a new number.
+        // The other nodes see that the lease has changed.
         for other in self.others(usize::from(node)) {
             state.nodes[other].seen[usize::from(node)] = Seen::Changed;
         }
     }
 
-    /// The node reads the leases for the clients that wait, and answers those for which the barrier is over.
+    /// Reads the leases for the waiting clients of a node. Answers each client whose barrier is over.
     fn read_leases(&self, state: &mut State, node: u8) {
         let Some((session, server)) = state.connected(node) else { return };
         if !server.can_write && self.applies(Rule::BarrierAsksWriter) {
