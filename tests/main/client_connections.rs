@@ -649,7 +649,7 @@ async fn a_client_that_closes_its_sending_side_gets_its_response() {
 
 /// A client may close its sending side in the middle of an upload.
 #[tokio::test]
-async fn an_incomplete_upload_is_400() {
+async fn an_incomplete_upload_gets_400() {
     for transport in BOTH {
         let service = Scripted::http([Step::ReadHead, Step::ReadToEnd]).await;
         let address = gateway(transport, service.address).await;

@@ -410,7 +410,7 @@ async fn ask_again(stream: &mut TlsStream<TcpStream>, want: &str) {
 
 /// The server must refuse a client with a session ticket if the new settings do not trust its authority.
 #[tokio::test]
-async fn new_settings_apply_to_new_handshakes_and_to_open_client_certificates() {
+async fn new_settings_apply_to_new_handshakes_and_to_open_connections_with_a_client_certificate() {
     let settings = |clients: &Authority| {
         let (chain, key) = (SERVER.certificate.as_bytes(), SERVER.key.as_bytes());
         let tls = ServerTls::from_pem(chain, key, Some(clients.pem().as_bytes()));

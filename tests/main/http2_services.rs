@@ -706,8 +706,8 @@ async fn reading_service(alpn: &str) -> String {
     format!("https://localhost:{}", address.port())
 }
 
-/// The gateway learns from the TLS handshake whether the service uses HTTP/2. Until then, it must keep the time limit
-/// ready for the request body.
+/// The gateway learns from the TLS handshake whether the service uses HTTP/2. Only then does it know whether the time
+/// limit for the request body applies.
 #[tokio::test]
 async fn a_grpc_client_may_pause_its_upload_only_if_the_service_uses_http2() {
     const LIMIT: Duration = Duration::from_millis(300);

@@ -475,7 +475,7 @@ async fn a_new_connection_that_closes_before_the_request_counts_as_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_attempt_without_enough_time_ejects_no_instance() {
+async fn a_second_attempt_with_little_time_left_ejects_no_instance() {
     let addresses: [SocketAddr; 2] = ["192.0.2.1:1", "192.0.2.1:2"].map(|it| it.parse().unwrap());
     let [refusing, silent] = addresses;
     let upstream = |address| Upstream::parse(&format!("http://{address}")).unwrap();

@@ -135,7 +135,7 @@ where
 }
 
 #[tokio::test]
-async fn a_connection_of_one_identity_is_never_used_for_another() {
+async fn a_connection_with_one_client_certificate_is_never_used_for_another() {
     for version in [&TLS12, &TLS13] {
         let url = service(server(&[], SERVER.certificate, SERVER.key, version)).await;
         let user = connector(Some((USER.certificate, USER.key)));
@@ -158,7 +158,7 @@ async fn a_connection_of_one_identity_is_never_used_for_another() {
 }
 
 #[tokio::test]
-async fn a_request_without_a_user_does_not_use_the_identity_of_the_gateway() {
+async fn a_request_without_a_user_does_not_use_the_client_certificate_of_the_gateway() {
     let url = service(server(&[], SERVER.certificate, SERVER.key, &TLS13)).await;
     let key = SigningKey::from_pem(SIGNING_KEY.as_bytes()).unwrap();
     let verifier = Rs256Verifier::new(key.verifying_key());

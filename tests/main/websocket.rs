@@ -1,5 +1,6 @@
-//! WebSockets through the gateway: handshakes, frames in both directions, and when the gateway closes a WebSocket. The
-//! clients and the services send raw bytes.
+//! Tests of WebSockets through the gateway: handshakes, frames in both directions, and when the gateway closes a
+//! WebSocket. An open WebSocket is called a tunnel: the gateway forwards all bytes between the client and the service.
+//! The clients and the services of the tests send raw bytes.
 
 use std::{
     convert::Infallible,
@@ -124,8 +125,7 @@ impl Gateway {
         client
     }
 
-    /// Returns the number of tunnels that have ended for this reason. A tunnel is the pair of connections of an open
-    /// WebSocket.
+    /// Returns the number of tunnels that have ended for this reason.
     fn ended(&self, reason: &str) -> u64 {
         let text = MetricRegistry::new().with(self.ended.clone()).expose();
         let name = format!("passticket_tunnels_ended_total{{reason=\"{reason}\"}} ");

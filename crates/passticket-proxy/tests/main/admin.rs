@@ -369,7 +369,7 @@ async fn the_gateway_is_not_ready_while_the_revocation_file_cannot_be_written() 
 }
 
 #[tokio::test]
-async fn without_an_audit_file_the_gateway_is_ready_and_counts() {
+async fn without_an_audit_file_the_gateway_is_ready_and_counts_decisions() {
     let gateway = Gateway::start_with(|yaml| {
         yaml.replace("file: audit.jsonl", "enabled: false")
             .replace("delegatePassticket: true", "delegatePassticket: false")

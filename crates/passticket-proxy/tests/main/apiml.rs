@@ -156,7 +156,7 @@ async fn an_access_check_uses_the_permissions_of_the_gateway() {
 }
 
 #[tokio::test]
-async fn the_health_is_503_while_revocations_cannot_be_stored() {
+async fn the_health_endpoint_gives_503_while_revocations_cannot_be_stored() {
     let demo = Demo::reconfigured(|yaml| yaml);
     let client = demo.client();
     let pat = demo.pat(&["dcpassticket"]).await;
@@ -179,7 +179,7 @@ async fn the_health_is_503_while_revocations_cannot_be_stored() {
 }
 
 #[tokio::test]
-async fn with_the_profile_zowe_v3_the_health_is_detailed_and_protected() {
+async fn with_the_profile_zowe_v3_the_health_endpoint_is_detailed_and_protected() {
     let protected = Demo::reconfigured(|yaml| yaml + ZOWE_V3);
     let open = Demo::reconfigured(|yaml| {
         let apiml = "    apiml:\n      health: {protected: false}\n";

@@ -493,7 +493,7 @@ async fn wrong_passwords_block_logins_until_retry_after() {
 }
 
 #[tokio::test]
-async fn disabled_endpoints_are_404_and_the_validity_of_a_pat_is_limited() {
+async fn disabled_endpoints_get_404_and_the_validity_of_a_pat_is_limited() {
     let demo = Demo::reconfigured(|yaml| {
         let disabled = yaml.replace("enabled: true", "enabled: false");
         let disabled = disabled.replace("allowTokenRefresh: true", "allowTokenRefresh: false");
@@ -631,7 +631,7 @@ fn a_missing_revocation_file_is_an_error_and_new_store_creates_it() {
 
 /// While the gateway runs, the test replaces the revocation file by an older copy, or removes it.
 #[tokio::test]
-async fn revoking_is_503_while_the_revocation_file_is_gone() {
+async fn revocations_get_503_while_the_revocation_file_is_missing_or_replaced() {
     let mut demo = Demo::start();
     let file = demo.directory.join("revocations.redb");
     let (copy, away) = (file.with_extension("copy"), file.with_extension("away"));

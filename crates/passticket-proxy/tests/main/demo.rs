@@ -128,7 +128,7 @@ async fn a_failed_credential_is_removed_and_client_and_service_get_the_reason() 
 }
 
 #[tokio::test]
-async fn bypass_routes_forward_credentials_and_unknown_paths_are_404() {
+async fn bypass_routes_forward_credentials_and_unknown_paths_get_404() {
     let demo = Demo::start();
     let client = demo.client();
     let bypass = client.get(demo.at("/dcbypass/api/v1/request")).basic_auth("me", Some("secret"));

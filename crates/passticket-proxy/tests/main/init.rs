@@ -78,7 +78,7 @@ fn files(directory: &Path) -> BTreeMap<String, (Vec<u8>, u32)> {
 }
 
 #[tokio::test]
-async fn the_files_pass_check_and_the_gateway_serves_with_them() {
+async fn the_files_of_init_pass_check_and_the_gateway_serves_with_them() {
     let site = Site::new();
     let (code, out, err) = site.init();
     assert_eq!(code, Some(0), "{out}{err}");
@@ -131,7 +131,7 @@ async fn the_files_pass_check_and_the_gateway_serves_with_them() {
 }
 
 #[test]
-fn no_file_is_overwritten() {
+fn init_overwrites_no_file() {
     let site = Site::new();
     let directory = site.path("gateway");
     for name in ["zowe.yaml", "keys/jwt.pem", "revocations.redb"] {

@@ -504,7 +504,7 @@ async fn websockets_of_a_revoked_client_certificate_are_closed_with_1008() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_signing_key_is_rotated_and_a_removed_key_is_not_accepted_from_a_cache() {
+async fn tokens_of_a_removed_signing_key_are_refused_although_they_are_cached() {
     let gateway = Gateway::start(|directory, yaml| {
         let key = directory.join("keys/new.pem");
         fs::write(&key, pki::OTHER_SIGNING_KEY).unwrap();

@@ -1,6 +1,6 @@
-//! Tests of a gateway beside a running Zowe API ML (Zowe's gateway) and z/OSMF (an API server of z/OS). The gateway
-//! accepts their tokens as credentials, and relays logouts to them. Both servers are fakes, which sign their tokens
-//! without a JWT library.
+//! Tests of a gateway beside a running Zowe API ML (Zowe's gateway) and z/OSMF (IBM's management server on z/OS). The
+//! gateway accepts their tokens as credentials, and relays logouts to them. Both servers are fakes, which sign their
+//! tokens without a JWT library.
 
 use std::{
     fs::{self, Permissions},
