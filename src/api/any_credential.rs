@@ -7,7 +7,8 @@ use super::{
 };
 use crate::{audit::CredentialKind, passticket::UserId};
 
-/// Authenticates callers by the first credential of the request, in this order: login token, password, client
+/// Authenticates callers by one credential of the request. [`user`](Self::user) uses the first of these credentials
+/// that the request has: login token, password, client certificate. [`caller`](Self::caller) first tries the client
 /// certificate.
 #[derive(Clone, Copy)]
 pub(super) struct AnyCredential<'a> {
@@ -28,8 +29,9 @@ impl AnyCredential<'_> {
         self.callers.require(request).await
     }
 
-    /// Returns the caller of an endpoint that both users and programs may call. A program needs only a client
-    /// certificate that the listener trusts. The certificate need not belong to a user.
+    /// Returns the caller of an endpoint that both users and programs may call. If the request has a client certificate
+    /// that the listener trusts, the caller is a program. The certificate need not belong to a user. Other requests
+    /// need a credential of a user.
     ///
     /// # Errors
     /// [`ApiError::NoCredential`] if the request has no credential. Other errors if the credential is not valid.

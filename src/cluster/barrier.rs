@@ -1,4 +1,4 @@
-//! When a write has reached all nodes.
+//! Decides when a write has reached all nodes. The wait for this is called a *barrier*.
 
 use super::{
     boot_clock::BootTime,
@@ -9,10 +9,11 @@ use super::{
 /// The information about the other nodes in one list of leases.
 #[derive(Clone, Debug)]
 pub(super) struct Observation {
-    /// The number of the request for the list.
+    /// The number of the request that returned the list.
     pub(super) request: u64,
     pub(super) term: Term,
-    /// The position that all other nodes have applied that may hold a lease. `None` if no other node may hold one.
+    /// The position up to which each other node that may hold a lease has applied the log. `None` if no other node may
+    /// hold a lease.
     pub(super) applied_by_all: Option<LogPosition>,
 }
 
@@ -21,16 +22,16 @@ pub(super) struct Observation {
 pub(super) struct Waiting {
     pub(super) term: Term,
     pub(super) position: LogPosition,
-    /// The number of the first request for a list that was sent after the record was published. An older list may lack a
-    /// renewal that did not see the record.
+    /// The number of the first request for a list that was sent after the record was published. An older list may lack
+    /// a renewal that was sent before its node saw the record.
     pub(super) first_request: u64,
-    /// When this node first knew of the term. Before that, a node may have got a lease of the last term, and the place
-    /// does not know such leases.
+    /// When this node first knew of the term. Before that, a node may have got a lease of the previous term, which the
+    /// place does not know any more.
     pub(super) term_seen: BootTime,
 }
 
 impl Waiting {
-    /// Returns whether no node accepts a token any more that the record revokes.
+    /// Returns whether every node has stopped accepting the tokens that the record revokes.
     pub(super) fn is_over(&self, observation: &Observation, rules: &Rules, now: BootTime) -> bool {
         let is_new_enough =
             observation.request >= self.first_request || !applies!(rules, BarrierReadsAfterPublish);

@@ -9,7 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 pub(super) struct BootTime(u64);
 
 impl BootTime {
-    /// The nanoseconds since the start of the machine.
+    /// Creates a point in time from the nanoseconds since the start of the machine.
     pub(super) const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
@@ -22,7 +22,7 @@ impl BootTime {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// The time from `earlier` until this time. Zero if `earlier` is later.
+    /// Returns the time from `earlier` until this time. Zero if `earlier` is later than this time.
     pub(super) const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

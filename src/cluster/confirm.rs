@@ -1,4 +1,4 @@
-//! Writes that wait until all nodes have them.
+//! Publishes writes, and waits until all nodes have them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,27 +16,28 @@ use crate::{
     revocation::{Record, StoreError},
 };
 
-/// The time between two requests for the leases of all nodes, at first.
+/// The first pause between two requests for the leases of all nodes.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 
-/// The longest time between two requests. The time grows while the same writes wait.
+/// The longest pause between two of these requests. The pause grows while the same writes wait.
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 
-/// For what a write waits.
+/// The event for which a write waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Until {
     /// The place has the records.
     Published,
-    /// No node accepts a token any more that the records revoke.
+    /// Every node has stopped accepting the tokens that the records revoke.
     Applied,
-    /// As [`Applied`](Self::Applied), for a rule with the current time. The nodes also have what follows from the rule.
+    /// The same as [`Applied`](Self::Applied), but for a rule with the current time. The nodes also have the
+    /// revocations of PATs that the rule causes.
     AppliedWithDerived,
 }
 
 /// Why a barrier ended early: the place has lost data.
 struct OtherTerm;
 
-/// Publishes the records of a write, and waits.
+/// Publishes the records of a write, and waits for the event `until`.
 pub(super) async fn confirm(
     shared: &Shared,
     records: Vec<Record>,
@@ -59,7 +60,7 @@ pub(super) async fn confirm(
     Ok(())
 }
 
-/// Returns `None` if the queue has no place.
+/// Publishes the records, and waits for the event `until`. Returns `None` if the queue is full.
 async fn reach(shared: &Shared, records: &[Record], until: Until) -> Option<()> {
     loop {
         let Ok(published) = shared.queue.add(records.to_vec())?.await else { return None };
@@ -74,15 +75,15 @@ async fn reach(shared: &Shared, records: &[Record], until: Until) -> Option<()> 
         if reached.is_ok() {
             return Some(());
         }
-        // The place has lost data. This node has published its memory again, or will do so.
+        // The place has lost data. This node publishes its memory again, or has done so.
     }
 }
 
-/// Waits until this node has applied its own rule, and until all nodes have what follows from the rule.
+/// Waits until this node has applied its own rule, and until all nodes have the revocations that the rule causes.
 ///
-/// A node that has applied a rule with the current time has first published the revocations of the PATs that the rule
-/// revokes in addition, so they are in the log now. A node that joins can read the rule without being able to know those
-/// PATs.
+/// A rule with the current time also revokes registered PATs. Before a node has applied such a rule, it publishes the
+/// revocations of these PATs, so they are then in the log. All nodes need these revocations: a node that joins may read
+/// the rule without knowing the PATs.
 async fn derived(shared: &Shared, term: &Term, position: LogPosition) -> Result<(), OtherTerm> {
     let applied = shared.wait_for(|state| {
         let is_same = state.lease.term() == Some(term);
@@ -97,7 +98,7 @@ async fn derived(shared: &Shared, term: &Term, position: LogPosition) -> Result<
     }
 }
 
-/// Waits until no node accepts a token any more that a record up to `position` revokes.
+/// Waits until every node has stopped accepting the tokens that the records up to `position` revoke.
 async fn barrier(shared: &Shared, term: &Term, position: LogPosition) -> Result<(), OtherTerm> {
     let term_seen = {
         let state = shared.lock();
@@ -152,7 +153,7 @@ async fn observe(shared: &Shared) {
                 }
             });
         }
-        // The session that renews the lease finds out at once, and joins again.
+        // The session that renews the lease then finds out about the new term, and joins again.
         Err(CoordinatorError::OtherTerm { .. }) => shared.renew_now.notify_one(),
         Err(_) => {}
     }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{clock::Timestamp, revocation::Record};
 
-/// The version of the rules by which nodes share data. All nodes of a site must use the same version.
+/// The version of the protocol by which nodes share data. All nodes of a site must use the same version.
 pub const PROTOCOL_VERSION: u32 = 1;
 
 /// The maximum number of records in one call of [`Coordinator::publish`].
@@ -24,24 +24,24 @@ pub type CoordinatorFuture<T> = Pin<Box<dyn Future<Output = Result<T, Coordinato
 /// - the *leases*: one [`LeaseRecord`] for each node;
 /// - the *term*.
 ///
-/// The place may lose data, for example when a replica becomes the primary. Each node has its own memory of all records,
-/// so the nodes notice a loss by the new [`Term`], and publish their records again.
+/// The place may lose data, for example when a replica becomes the primary. The nodes notice the loss, because a new
+/// [`Term`] begins. Each node has its own memory of all records, so the nodes can then publish their records again.
 ///
 /// Each call must limit the time that it waits for the place. A call that takes longer returns
 /// [`CoordinatorError::Unreachable`].
 pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     /// Returns the current term and the position of the last entry of the log. If the place has no data of this site,
-    /// begins a new term, and stores `lease`: the lease time of the nodes of this site. A place that has data written by an
-    /// incompatible version is an error.
+    /// begins a new term, and stores `lease`, the lease time of the nodes of this site. If an incompatible version has
+    /// written the data, returns an error.
     ///
     /// # Errors
     /// [`CoordinatorError::OtherLease`] if the nodes of this site have another lease time. A node knows that a lease of
     /// another node has ended only if both have the same lease time.
     fn join(&self, lease: Duration) -> CoordinatorFuture<Joined>;
 
-    /// Merges at most [`MAX_PUBLISHED`] records into the image, and appends those that have changed the image to the log.
-    /// A [`Record::RuleOfNow`] is always appended. The 17th salt is an error. Returns the position of the last entry of the
-    /// log after this. All in one atomic step.
+    /// Merges at most [`MAX_PUBLISHED`] records into the image, and appends those that have changed the image to the
+    /// log. A [`Record::RuleOfNow`] is always appended. The 17th salt is an error. Returns the position of the last
+    /// entry of the log after the call. The whole call is one atomic step.
     fn publish(
         &self,
         term: Term,
@@ -49,22 +49,23 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
         records: Vec<Record>,
     ) -> CoordinatorFuture<LogPosition>;
 
-    /// Returns the entries of the log after `after`. A place that has removed no entry may be followed from
+    /// Returns the entries of the log after `after`. If the place has never removed an entry, `after` may be
     /// [`LogPosition::START`]. If there are no entries, waits up to `wait` for the first.
     fn follow(&self, term: Term, after: LogPosition, wait: Duration)
     -> CoordinatorFuture<Followed>;
 
-    /// Returns a part of the image. `None` as `cursor` begins at the start. A record that is in the image during the
-    /// whole reading is returned at least once.
+    /// Returns a part of the image. If `cursor` is `None`, returns the first part. Calls that read the whole image
+    /// return each record at least once, if the record is in the image from the first call to the last.
     fn image(&self, term: Term, cursor: Option<ImageCursor>) -> CoordinatorFuture<ImagePart>;
 
-    /// Stores the lease of a node, and returns the position of the last entry of the log and the leases of all nodes. All
-    /// in one atomic step.
+    /// Stores the lease of a node, and returns the position of the last entry of the log and the leases of all nodes.
+    /// The whole call is one atomic step.
     ///
     /// # Errors
-    /// [`CoordinatorError::NameTaken`] if the stored lease of this name has another incarnation, unless this is
-    /// `replaced`. [`CoordinatorError::OtherTerm`] also if the number of the stored lease is larger: this renewal was
-    /// delayed on its way, and nobody waits for the reply. Nothing is stored then.
+    /// [`CoordinatorError::NameTaken`] if the stored lease of this name has an incarnation other than that of `lease`
+    /// and other than `replaced`. [`CoordinatorError::OtherTerm`] if the term is not current, or if the number of the
+    /// stored lease is larger: then the network delayed this renewal, and the node does not wait for the reply any
+    /// more. In both cases, nothing is stored.
     fn renew(
         &self,
         term: Term,
@@ -72,16 +73,16 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
         replaced: Option<Incarnation>,
     ) -> CoordinatorFuture<Renewed>;
 
-    /// Returns the leases of all nodes. A place that may not write must refuse this call: it may be an old server that other
-    /// nodes have left, and its list would lack their new leases.
+    /// Returns the leases of all nodes. A server that may not write must refuse this call. It may be an old primary
+    /// that other nodes have left, and its list would lack their new leases.
     fn leases(&self, term: Term) -> CoordinatorFuture<Vec<LeaseRecord>>;
 
-    /// Removes the lease of a node that has ended, if the stored lease is still `lease`.
+    /// Removes `lease`, the lease of a node that has ended. Does nothing if another lease is stored for the node.
     fn remove(&self, term: Term, lease: LeaseRecord) -> CoordinatorFuture<()>;
 
-    /// Removes records from a part of the image if they are not needed at `now`, nor for some days before. The other
-    /// arguments and the result are those of [`image`](Self::image): `None` as `cursor` begins at the start, and the result
-    /// is `None` at the end.
+    /// Removes records from a part of the image if they are not needed at `now`, nor for some days before. As in
+    /// [`image`](Self::image), `None` as `cursor` means the first part. The result is the cursor of the next part, or
+    /// `None` at the end.
     ///
     /// The clock of the caller may be wrong, so a place with a clock should use the earlier time. By default, nothing is
     /// removed.
@@ -100,7 +101,7 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoordinatorError {
-    /// The place cannot be reached, or has not answered in time. It may nevertheless have done what was asked. A later
+    /// The place cannot be reached, or has not answered in time. It may nevertheless have executed the call. A later
     /// call can succeed.
     #[error("{place} cannot be reached: {reason}")]
     Unreachable {
@@ -109,7 +110,7 @@ pub enum CoordinatorError {
         /// The cause. It contains no secret.
         reason: Arc<str>,
     },
-    /// The place refuses to write, for example because its memory is full, or because it has no replica.
+    /// The place refuses the call, for example because its memory is full, or because it has no replica.
     #[error("{place} refuses to write: {reason}")]
     Refused {
         /// The name of the place.
@@ -136,7 +137,7 @@ pub enum CoordinatorError {
         /// The lease of the other process.
         lease: LeaseRecord,
     },
-    /// The data of the site was written by a version with which this version cannot work.
+    /// A version with an incompatible protocol has written the data of the site.
     #[error(
         "{place} has data of protocol version {found}, but this program uses version {PROTOCOL_VERSION}; run the same version on all nodes"
     )]
@@ -146,8 +147,8 @@ pub enum CoordinatorError {
         /// The version of the data.
         found: u32,
     },
-    /// The salts of fingerprints that nodes of the site have used are as many as a node can know, so there is no room for
-    /// the one of this node. The other nodes are not affected.
+    /// The nodes of the site have used the maximum number of salts that a node can know, so the place refuses the salt
+    /// of this node. The other nodes are not affected.
     #[error(
         "{place} has the salts of 16 revocation files, and a node can know no more; move the file of this node away, so \
          that the node begins a file with the salt of the others (revocations that only the old file has are then lost)"
@@ -181,8 +182,8 @@ pub enum CoordinatorError {
     },
 }
 
-/// Identifies the data of a place from one loss of data to the next. A new term begins when data may have been lost: when
-/// the data is gone, when the server was restarted, or when another server has taken its place.
+/// Identifies the data of a place from one loss of data to the next. A new term begins when data may have been lost:
+/// when the data is missing, when the server was restarted, or when another server has become the primary.
 ///
 /// Positions in the log can be compared only within one term.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -320,9 +321,9 @@ impl FromStr for Incarnation {
 
 /// The lease of a node, as the place stores it.
 ///
-/// Each renewal has a new number. A node may accept tokens only for a limited time after it has *sent* a renewal. So other
-/// nodes know that it accepts none any more if they have seen the same number for that time. They need no clock of the
-/// place.
+/// Each renewal has a new number. A node may accept tokens only for a limited time after it has *sent* a renewal. So if
+/// other nodes see the same number for longer than that time, they know that the node accepts no tokens any more. They
+/// do not need the clock of the place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseRecord {
     /// The node.
@@ -360,13 +361,13 @@ pub struct LogEntry {
 /// The result of [`Coordinator::follow`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Followed {
-    /// The next entries, in the order of the log. Empty if there were none in the time.
+    /// The next entries, in the order of the log. Empty if no entry arrived within the time.
     Entries(Vec<LogEntry>),
     /// Entries after the position may have been removed. The node must read the whole image.
     Gap,
 }
 
-/// A place in the image, where the next part begins. Only the coordinator that has made it understands it.
+/// The position in the image where the next part begins. Only the coordinator that created the cursor understands it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageCursor(pub String);
 

@@ -55,7 +55,7 @@ pub(super) struct ClusterCounts {
     pub(super) joining_given_up: Counter,
     pub(super) unconfirmed: Counter,
     pub(super) connection_errors: Counter,
-    /// How long writes have waited for all nodes.
+    /// How long writes waited for all nodes.
     pub(super) waits: Histogram,
 }
 

@@ -1,4 +1,4 @@
-//! The lease of this node: until when it may accept tokens.
+//! The lease of this node. It says until when the node may accept tokens.
 
 use std::{collections::VecDeque, num::NonZeroU64};
 
@@ -8,19 +8,20 @@ use super::{
     rules::{Rules, applies},
 };
 
-/// The maximum number of replies whose position this node has not reached yet. The oldest are forgotten, so the lease
-/// then ends earlier.
+/// The maximum number of kept replies whose position this node has not reached yet. If there are more, the oldest reply
+/// is dropped, and the lease may end earlier.
 const MAX_PENDING: usize = 64;
 
-/// The first position that an entry can have. No entry of a real log has it, because positions begin with the time.
+/// The first position that an entry can have. No entry of a real log has this position, because a real position begins
+/// with the time.
 const FIRST: LogPosition = LogPosition::new(0, 1);
 
 /// The position in the lease record of a node that has joined the term, but has not caught up. Such a node has no lease
 /// of this term.
 pub(super) const JOINING: LogPosition = LogPosition::START;
 
-/// The lease of this node. A lease that is held proves this: the node has applied each record whose write has succeeded
-/// at any node.
+/// The lease of this node. While the node holds the lease, it has applied each record whose write has succeeded at any
+/// node.
 #[derive(Debug)]
 pub(super) struct Lease {
     rules: Rules,
@@ -29,7 +30,7 @@ pub(super) struct Lease {
     /// The node holds the lease before this time.
     until: BootTime,
     term: Option<InTerm>,
-    /// The memory has refused a call since the node has last made progress.
+    /// Whether the memory has refused a call since the node last made progress.
     has_failed: bool,
 }
 
@@ -46,20 +47,21 @@ struct InTerm {
     applied: LogPosition,
     /// The position in the last renewal.
     renewed_with: Option<LogPosition>,
-    /// The times from which leases run, and the positions that this node must have applied so that they count.
+    /// For each reply, the time at which its lease begins, and the position that this node must apply before the lease
+    /// counts.
     pending: VecDeque<(BootTime, LogPosition)>,
 }
 
 /// The reply to a renewal.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reply {
-    /// The position that the renewal has stored.
+    /// The position that the renewal stored.
     pub(super) applied: LogPosition,
     pub(super) sent: BootTime,
     pub(super) received: BootTime,
     /// The position of the last entry of the log.
     pub(super) last: LogPosition,
-    /// Whether another node that runs has joined, but has not caught up.
+    /// Whether another running node has joined, but has not caught up.
     pub(super) others_are_joining: bool,
 }
 
@@ -118,8 +120,8 @@ impl Lease {
 
     /// Returns whether a renewal now can help this node or others. `last` is the last known position of the log.
     ///
-    /// Other nodes wait for a node whose lease record changes. So a node that has no lease and cannot apply the log stays
-    /// silent until it makes progress: then the others wait for it no longer than for a node that is dead.
+    /// Other nodes wait for a node whose lease record changes. So a node that has no lease and cannot apply the log
+    /// sends no renewals until it makes progress. Then the other nodes wait for it no longer than for a dead node.
     pub(super) fn is_renewal_useful(&self, last: LogPosition, now: BootTime) -> bool {
         let Some(term) = self.term.as_ref().filter(|_| !self.is_held(now)) else { return true };
         if !term.has_caught_up {
@@ -144,7 +146,8 @@ impl Lease {
         if !term.has_caught_up && needs_log {
             return;
         }
-        // The other nodes do not wait for a node that is joining. So the place must know of a lease before it counts.
+        // The other nodes do not wait for a joining node. So the lease of such a node counts only when the place knows
+        // it.
         if applied == JOINING && needs_log && applies!(rules, PlaceKnowsOfLease) {
             return;
         }
@@ -172,7 +175,7 @@ impl Lease {
         term.map(|term| term.seen.plus(self.rules.over()))
     }
 
-    /// Whether the node waits for the data of other nodes, and has had no lease of this term.
+    /// Returns whether the node waits for the data of other nodes, and has had no lease of this term.
     pub(super) fn waits_for_others(&self) -> bool {
         self.term.as_ref().is_none_or(|current| current.waits_for_others)
     }
@@ -200,7 +203,7 @@ impl Lease {
         self.term.as_ref().map(|current| &current.term)
     }
 
-    /// When this node first knew of the current term.
+    /// Returns when this node first knew of the current term.
     pub(super) fn seen(&self) -> Option<BootTime> {
         self.term.as_ref().map(|current| current.seen)
     }
@@ -209,7 +212,8 @@ impl Lease {
         self.term.as_ref().is_some_and(|current| current.has_caught_up)
     }
 
-    /// The position up to which this node has applied the log, as its lease record shows it.
+    /// Returns the position up to which this node has applied the log. The lease record of the node shows the same
+    /// position.
     pub(super) fn applied(&self) -> LogPosition {
         let caught_up = self.term.as_ref().filter(|current| current.has_caught_up);
         caught_up.map_or(JOINING, |current| current.applied)
@@ -244,8 +248,8 @@ mod tests {
 
     #[test]
     fn a_lease_runs_from_sending_and_counts_when_the_log_is_applied() {
-        // The position at the renewal, the last position in the reply, the position that is applied later, and until
-        // when the lease is then held.
+        // Each row has three positions and a time: the position at the renewal, the last position in the reply, the
+        // position that is applied later, and the end of the lease.
         for (applied, last, later, until) in
             [(5, 5, 5, 100 + L), (6, 5, 6, 100 + L), (5, 6, 5, 0), (5, 6, 6, 100 + L), (5, 9, 8, 0)]
         {
@@ -329,7 +333,7 @@ mod tests {
         assert!(useful(&lease, 5, 1));
         lease.next_renewal();
         lease.renewed(reply(100, 100, 5));
-        // With a lease, a node that cannot apply the log renews until the lease ends.
+        // A node that has a lease, but cannot apply the log, renews the lease until it ends.
         lease.note_failure();
         assert!(useful(&lease, 6, 99 + L) && !useful(&lease, 6, 100 + L));
         assert!(useful(&lease, 5, 100 + L), "it has applied all");
@@ -337,7 +341,7 @@ mod tests {
         assert!(useful(&lease, 7, 100 + L));
         lease.next_renewal();
         assert!(!useful(&lease, 7, 100 + L));
-        // A node that joins another term, and cannot.
+        // The node joins another term, but cannot apply its log.
         lease.note_failure();
         lease.join(&Term::new("b"), at(9000), false);
         assert!(!useful(&lease, 0, 9000));

@@ -19,8 +19,8 @@ pub(crate) enum NodeWrite {
     Issued(IssuedPat),
 }
 
-/// The records that a node knows, and keeps over a restart. [`DurableStore`](crate::revocation::DurableStore) is the memory
-/// of a real node.
+/// The records that a node knows. They survive a restart. [`DurableStore`](crate::revocation::DurableStore) is the
+/// memory of a real node.
 ///
 /// If a future returns `Ok`, its records are as durable as the memory can make them, and each check that starts after this
 /// sees them.
@@ -29,13 +29,13 @@ pub(crate) trait NodeMemory: RevocationCheck {
     /// time may give more than one record.
     fn write(&self, write: NodeWrite) -> StoreFuture<Vec<Record>>;
 
-    /// Merges records of the log or of the image, and remembers `followed`. Records that this memory has are cheap: a node
-    /// gets its own records back from the log. Returns the records that follow from them and that this
-    /// memory did not know: revocations of registered PATs that a [`Record::RuleOfNow`] revokes.
+    /// Merges records of the log or of the image, and stores `followed`. Records that this memory already has must cost
+    /// little, because a node gets its own records back from the log. A [`Record::RuleOfNow`] also revokes registered
+    /// PATs. Returns the revocations of these PATs that this memory did not know.
     fn apply(&self, records: Vec<Record>, followed: Option<Followed>) -> StoreFuture<Vec<Record>>;
 
-    /// Returns up to `limit` records after `after`, in a fixed order. Empty at the end. A record that was stored before the
-    /// first call is in one of the results.
+    /// Returns up to `limit` records after `after`, in a fixed order. Returns no records at the end. Calls that read
+    /// all records return each record that was stored before the first call.
     fn export(&self, after: Option<Record>, limit: usize) -> StoreFuture<Vec<Record>>;
 
     /// Returns the last value of `followed`. After a restart, this may be an earlier value. `None` if this node has never followed a log.

@@ -64,13 +64,14 @@ impl Drop for Running {
 }
 
 impl ClusterNode {
-    /// Starts the node: joins the other nodes, makes sure that no other node has this name, catches up, and gets a lease.
+    /// Starts the node. The node joins the other nodes, checks that no other node has its name, catches up, and gets a
+    /// lease.
     ///
-    /// `inherited` is the lease of the process whose work this process takes over.
+    /// If this process takes over from another process, `inherited` is the lease of the other process.
     ///
-    /// If the process before this one was killed, this waits until its lease is over. If the place has lost data, this
-    /// also waits for one lease time, so that other nodes can publish their data first. If the place cannot be reached,
-    /// this tries again for five lease times.
+    /// If the previous process was killed, this call waits until the lease of that process has ended. If the place has
+    /// lost data, it also waits for one lease time, so that other nodes can publish their data first. If the place
+    /// cannot be reached, it tries again for five lease times.
     ///
     /// # Errors
     /// [`ClusterError`] says what to do.
@@ -160,8 +161,8 @@ impl ClusterNode {
         }
     }
 
-    /// Leaves the site: refuses all tokens from now on, and removes the lease, so that the next process with this name need
-    /// not wait. If the place cannot be reached, the lease stays there until it is over.
+    /// Leaves the site. From now on, the node refuses all tokens. It removes its lease, so that the next process with
+    /// this name need not wait. If the place cannot be reached, the lease stays there until its time is over.
     pub async fn leave(&self) {
         let shared = self.shared();
         let (before, term) = {
@@ -215,19 +216,19 @@ fn set_mode(shared: &Shared, mode: Mode) {
         if state.mode != Mode::Left {
             state.mode = mode;
             state.since = shared.clock.now();
-            // The lease of this process has ended in each mode. A node that takes its lease back gets a new one.
+            // In each mode, the lease of this process ends here. A node that takes its lease back gets a new lease.
             state.lease.end();
         }
     });
 }
 
-/// Waits until the process works as the node, or not.
+/// Waits until the process runs as the node, or until it does not. `is_running` selects which.
 async fn running(shared: &Shared, is_running: bool) {
     let is_reached = |mode| (mode == Mode::Running) == is_running;
     shared.wait_for(|state| is_reached(state.mode).then_some(())).await;
 }
 
-/// Keeps the connection to the place that the nodes share. `started` gets the error that ends the start.
+/// Keeps the connection to the place that the nodes share. If the node cannot start, sends the error to `started`.
 async fn work(shared: Arc<Shared>, mut sessions: Sessions, started: oneshot::Sender<ClusterError>) {
     let mut started = Some(started);
     let patience = Instant::now() + shared.rules.lease * START_PATIENCE;
@@ -268,7 +269,7 @@ async fn work(shared: Arc<Shared>, mut sessions: Sessions, started: oneshot::Sen
         if had_caught_up {
             backoff = FIRST_BACKOFF;
         }
-        // Several nodes that have lost the same place do not come back at the same time.
+        // The wait is random, so that nodes that have lost the same place do not all connect again at the same time.
         let wait = backoff.mul_f64(0.5 + fastrand::f64());
         backoff = (backoff * 2).min(shared.rules.renewal());
         tokio::select! {

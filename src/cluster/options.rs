@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::coordinator::NodeName;
 
-/// When a revocation is answered with success.
+/// When the response to a revocation reports success.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Confirm {
     /// When no node accepts the revoked token any more.
@@ -16,14 +16,14 @@ pub enum Confirm {
     Local,
 }
 
-/// The reaction of a node if neither its own file nor the place that the nodes share has any data of the site.
+/// What a node does if neither its own file nor the place that the nodes share has any data of the site.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EmptySite {
     /// Begins with an empty site. Use this if the file existed before, or if the operator has asked for a new file.
     #[default]
     Begin,
-    /// Does not start. Use this if the file was missing, and the operator has not asked for a new file: all revocations
-    /// of the site may be lost (docs/decisions.md#d38).
+    /// Does not start. Use this if the file was missing, and the operator has not asked for a new file. In this case,
+    /// all revocations of the site may be lost (docs/decisions.md#d38).
     Refuse,
 }
 
@@ -39,11 +39,11 @@ pub struct ClusterOptions {
 }
 
 impl ClusterOptions {
-    /// The default of [`with_lease`](Self::with_lease).
+    /// The default lease time. See [`with_lease`](Self::with_lease).
     pub const LEASE: Duration = Duration::from_secs(3);
-    /// The shortest lease.
+    /// The shortest lease time.
     pub const MIN_LEASE: Duration = Duration::from_millis(300);
-    /// The longest lease.
+    /// The longest lease time.
     pub const MAX_LEASE: Duration = Duration::from_secs(60);
 
     /// Creates options with their defaults. Each node of a site needs its own name.
@@ -57,16 +57,16 @@ impl ClusterOptions {
         }
     }
 
-    /// Sets how long a node accepts tokens after it has last sent a successful renewal. All nodes of a site must have the
-    /// same value. The default is 3 seconds. A shorter or longer time than the limits becomes
-    /// [`MIN_LEASE`](Self::MIN_LEASE) or [`MAX_LEASE`](Self::MAX_LEASE).
+    /// Sets how long a node accepts tokens after it has last sent a successful renewal. All nodes of a site must have
+    /// the same value. The default is 3 seconds. A time below [`MIN_LEASE`](Self::MIN_LEASE) becomes `MIN_LEASE`, and a
+    /// time above [`MAX_LEASE`](Self::MAX_LEASE) becomes `MAX_LEASE`.
     #[must_use]
     pub fn with_lease(mut self, lease: Duration) -> Self {
         self.lease = lease.clamp(Self::MIN_LEASE, Self::MAX_LEASE);
         self
     }
 
-    /// Sets when a revocation is answered with success. The default is [`Confirm::Everywhere`].
+    /// Sets when the response to a revocation reports success. The default is [`Confirm::Everywhere`].
     #[must_use]
     pub fn with_confirm(mut self, confirm: Confirm) -> Self {
         self.confirm = confirm;
@@ -74,7 +74,7 @@ impl ClusterOptions {
     }
 
     /// Sets how much longer this node accepts tokens after its lease has ended. The default is zero. In this additional
-    /// time, the node may accept a token whose revocation was answered with success at another node
+    /// time, the node may accept a token although another node has already confirmed its revocation
     /// (docs/decisions.md#d9).
     #[must_use]
     pub fn with_serve_without_lease(mut self, time: Duration) -> Self {

@@ -9,7 +9,7 @@ use super::{
     rules::{Rules, applies},
 };
 
-/// The leases of the other nodes, and since when each has been the same.
+/// The leases of the other nodes, and for each lease the time since which it has not changed.
 #[derive(Debug, Default)]
 pub(super) struct Peers(BTreeMap<NodeName, Seen>);
 
@@ -23,20 +23,20 @@ struct Seen {
     joining_since: Option<BootTime>,
 }
 
-/// Which other nodes that run have joined the term, but have not caught up.
+/// The other running nodes that have joined the term, but have not caught up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct JoiningNodes<'l> {
-    /// There is such a node, and it may have data that this node needs.
+    /// Whether there is such a node that may still catch up in time. It may have data that this node needs.
     pub(super) is_waited_for: bool,
-    /// A node that needs too long.
+    /// A node that takes too long to catch up.
     pub(super) given_up: Option<&'l NodeName>,
 }
 
 impl Peers {
     /// Notes a list of leases that was just received.
     ///
-    /// Any difference to the last list counts as a new lease, even if the number is smaller. A smaller number can come
-    /// from a renewal that was delayed on its way, and it may have replaced a larger number that this node never saw.
+    /// Any difference from the last list counts as a new lease, even if the number is smaller. A smaller number can
+    /// come from a renewal that the network delayed. It may have replaced a larger number that this node never saw.
     pub(super) fn observe(&mut self, leases: &[LeaseRecord], own: Incarnation, now: BootTime) {
         let mut last = std::mem::take(&mut self.0);
         for lease in leases.iter().filter(|lease| lease.incarnation != own) {
@@ -54,12 +54,13 @@ impl Peers {
         }
     }
 
-    /// Forgets when the leases were seen. For a new term, whose numbers can repeat numbers of the last term.
+    /// Forgets when the leases were seen. Call this at the start of a term, because its numbers can repeat numbers of
+    /// the previous term.
     pub(super) fn forget(&mut self) {
         self.0.clear();
     }
 
-    /// How long this lease, which is in the last observed list, has been the same.
+    /// Returns for how long this lease has not changed. The lease must be in the last observed list.
     pub(super) fn unchanged(&self, lease: &LeaseRecord, now: BootTime) -> Duration {
         self.seen(lease).map_or(Duration::ZERO, |seen| now.since(seen.first))
     }
@@ -69,18 +70,19 @@ impl Peers {
         seen.filter(|seen| (seen.incarnation, seen.number) == (lease.incarnation, lease.number))
     }
 
-    /// How long this node, whose lease is in the last observed list, has been joining. `None` if it has caught up.
+    /// Returns how long the node of this lease has been joining. `None` if it has caught up. The lease must be in the
+    /// last observed list.
     fn joining_for(&self, lease: &LeaseRecord, now: BootTime) -> Option<Duration> {
         let since = self.seen(lease).and_then(|seen| seen.joining_since);
         let time = since.map_or(Duration::ZERO, |since| now.since(since));
         (lease.applied == JOINING).then_some(time)
     }
 
-    /// Returns the position that all other nodes have applied that may hold a lease. `None` if no other node may hold
-    /// one. `leases` is the last observed list.
+    /// Returns the position up to which each other node that may hold a lease has applied the log. `None` if no other
+    /// node may hold a lease. `leases` is the last observed list.
     ///
-    /// A node that has just begun to join may hold a lease of the last term, which it has got from a server that this node
-    /// had already left. It gets no other lease before it has caught up.
+    /// A node that has just begun to join may hold a lease of the previous term. It may have got this lease from a
+    /// server that this node had already left. It gets no other lease before it has caught up.
     pub(super) fn applied_by_all(
         &self,
         leases: &[LeaseRecord],
@@ -99,7 +101,7 @@ impl Peers {
         others.filter(may_hold).map(|lease| lease.applied).min()
     }
 
-    /// Returns which other nodes that run have joined the term, but have not caught up.
+    /// Returns the other running nodes that have joined the term, but have not caught up.
     pub(super) fn joining<'l>(
         &self,
         leases: &'l [LeaseRecord],
@@ -119,7 +121,7 @@ impl Peers {
         nodes
     }
 
-    /// The number of other nodes whose lease may not have ended.
+    /// Returns the number of other nodes whose lease may not have ended.
     pub(super) fn running(&self, over: Duration, now: BootTime) -> usize {
         self.0.values().filter(|seen| now.since(seen.first) < over).count()
     }
@@ -147,7 +149,7 @@ mod tests {
     #[test]
     fn a_lease_ends_when_its_number_has_not_changed_for_long_enough() {
         let (own, one, two) = (Incarnation::new(), Incarnation::new(), Incarnation::new());
-        // At each time, the lease of the peer, and the position that all have applied.
+        // Each row has a time, the lease of the peer at this time, and the position that all nodes have applied.
         let rows = [
             (0, one, 5, 10, Some(10)),
             (3299, one, 5, 10, Some(10)),
@@ -159,7 +161,7 @@ mod tests {
             (9900, one, 5, 10, None),
             // Another incarnation is another lease.
             (9901, two, 5, 10, Some(10)),
-            // A node that is joining can have a lease of the last term for some time.
+            // A joining node can have a lease of the previous term for some time.
             (9902, two, 6, 0, Some(0)),
             (12_000, two, 7, 0, Some(0)),
             (13_201, two, 8, 0, Some(0)),

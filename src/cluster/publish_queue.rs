@@ -13,15 +13,15 @@ use crate::revocation::Record;
 /// The maximum number of records that wait. If there are more, the node publishes its whole memory instead.
 const MAX_WAITING: usize = 10_000;
 
-/// Where a record was published.
+/// The term and the position in the log at which a record was published.
 #[derive(Clone, Debug)]
 pub(super) struct Published {
     pub(super) term: Term,
     pub(super) position: LogPosition,
 }
 
-/// The writes of this node that are not published yet, in the order of the writes. They stay in the queue until the place
-/// has confirmed them, so a lost connection loses none.
+/// The writes of this node that are not published yet, in the order of the writes. A write stays in the queue until the
+/// place has confirmed it, so a lost connection does not lose it.
 #[derive(Debug, Default)]
 pub(super) struct PublishQueue {
     state: Mutex<State>,
@@ -32,7 +32,7 @@ pub(super) struct PublishQueue {
 struct State {
     writes: VecDeque<Write>,
     records: usize,
-    /// Records did not fit into the queue, so the node must publish its whole memory.
+    /// Whether records did not fit into the queue. The node must then publish its whole memory.
     has_overflowed: bool,
 }
 
@@ -50,15 +50,15 @@ pub(super) struct Batch {
 }
 
 impl PublishQueue {
-    /// Adds the records of one write. Returns where they are published, once they are. `None` if the queue is full. The
-    /// records are then published with the whole memory.
+    /// Adds the records of one write. The returned receiver gets the position at which they are published. Returns
+    /// `None` if the queue is full: the records are then published with the whole memory.
     pub(super) fn add(&self, records: Vec<Record>) -> Option<oneshot::Receiver<Published>> {
         let (sender, receiver) = oneshot::channel();
         let is_added = self.push(records, Some(sender));
         is_added.then_some(receiver)
     }
 
-    /// Adds records for whose publication nothing waits.
+    /// Adds records whose publication no caller waits for.
     pub(super) fn add_unawaited(&self, records: Vec<Record>) {
         self.push(records, None);
     }
@@ -139,7 +139,7 @@ impl PublishQueue {
         self.lock().has_overflowed = true;
     }
 
-    /// The number of writes that wait.
+    /// Returns the number of writes that wait.
     pub(super) fn len(&self) -> usize {
         self.lock().writes.len()
     }

@@ -1,8 +1,8 @@
-//! The rules of the protocol that tests can switch off, to show that each of them is needed.
+//! The rules of the protocol. Tests can switch off each rule, to show that it is needed.
 
 use std::time::Duration;
 
-/// A rule of the protocol. A test that breaks one of them must fail.
+/// A rule of the protocol. If a rule is switched off, the simulation must find a violation.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
@@ -10,13 +10,13 @@ pub(super) enum Rule {
     LeaseRunsFromSending,
     /// In the first lease time of a new term, a barrier waits until that time is over.
     BarrierWaitsInNewTerm,
-    /// After a change of the term, a node publishes all that it has.
+    /// After a change of the term, a node publishes all its records.
     Union,
-    /// A lease counts only when the log is applied up to the position in the reply.
+    /// A lease counts only when the node has applied the log up to the position in the reply.
     LeaseNeedsAppliedLog,
-    /// A renewal that was sent while the node was joining gives no lease.
+    /// If a node was joining when it sent a renewal, the renewal gives no lease.
     PlaceKnowsOfLease,
-    /// For some time after a node has begun to join, it may have a lease of the last term.
+    /// For some time after a node has begun to join, it may have a lease of the previous term.
     JoiningNodeMayHaveOldLease,
     /// A node that had no lease when the term changed waits for the nodes that had one.
     WaitForUnionOfOthers,
@@ -42,27 +42,28 @@ impl Rules {
         }
     }
 
-    /// How much longer than a lease the other nodes wait, so that a difference in the speed of clocks does no harm.
+    /// Returns how much longer than a lease the other nodes wait. The margin allows for clocks that run at different
+    /// speeds.
     pub(super) fn margin(&self) -> Duration {
         self.lease / 10
     }
 
-    /// After this time, a lease of another node has certainly ended.
+    /// Returns the time after which an unchanged lease of another node has certainly ended.
     pub(super) fn over(&self) -> Duration {
         self.lease + self.margin()
     }
 
-    /// The time between two renewals.
+    /// Returns the time between two renewals.
     pub(super) fn renewal(&self) -> Duration {
         self.lease / 3
     }
 
-    /// A node without a lease waits so long for another node that is joining.
+    /// Returns how long a node without a lease waits for another node that is joining.
     pub(super) fn patience_with_joining(&self) -> Duration {
         self.lease * 10
     }
 
-    /// The longest time that a write waits for the other nodes.
+    /// Returns the longest time that a write waits for the other nodes.
     pub(super) fn patience(&self) -> Duration {
         self.lease * 2
     }
@@ -73,7 +74,7 @@ impl Rules {
     }
 }
 
-/// Whether a rule applies. In a program, each rule applies.
+/// Returns whether a rule applies. Outside of tests, each rule applies.
 #[cfg(test)]
 macro_rules! applies {
     ($rules:expr, $rule:ident) => {

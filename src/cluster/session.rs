@@ -1,4 +1,5 @@
-//! One connection of a node to the place that the nodes share: join, publish, follow, renew.
+//! A session of a node with the place that the nodes share. The node joins the term, publishes its writes, follows the
+//! log, and renews its lease.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -25,7 +26,7 @@ const FOLLOW: Duration = Duration::from_millis(500);
 /// About how many bytes are published in one call. The records of PATs can be long, and each call has a time limit.
 const MAX_PUBLISHED_BYTES: usize = 1024 * 1024;
 
-/// The lease record of a node that has ended is removed after this many lease times.
+/// After this number of lease times without a renewal, the lease record of a node is removed.
 const REMOVED_AFTER: u32 = 20;
 
 /// Why a session ended.
@@ -40,7 +41,7 @@ pub(super) enum SessionError {
         "another node with the name {0} is running; give each node its own name (cluster.node)"
     )]
     NameTaken(NodeName),
-    /// There is no data of the site, and the options do not permit to begin.
+    /// There is no data of the site, and the options do not permit an empty site.
     #[error("there is no data of this site")]
     EmptySite,
     /// The queue was full, so the node publishes its whole memory.
@@ -54,17 +55,17 @@ pub(super) struct Sessions {
     shared: Arc<Shared>,
     /// Whether the node must publish its whole memory.
     needs_union: bool,
-    /// Whether the memory had no records but salts when the process started. Then there is nothing to publish.
+    /// Whether the memory had no records except salts when the process started. There is then nothing to publish.
     began_empty: bool,
-    /// Whether the site has data, or may begin without data.
+    /// Whether the node has checked that the site has data, or may begin without data.
     site_is_checked: bool,
 }
 
-/// A session has joined this term.
+/// The term that a session has joined.
 #[derive(Clone, Debug)]
 struct InTerm {
     term: Term,
-    /// The log is followed from here if the place has not lost data since.
+    /// The position from which the session follows the log. `None` if the node must first read the whole image.
     from: Option<LogPosition>,
     last: LogPosition,
 }
@@ -78,7 +79,7 @@ impl Sessions {
         Ok(Self { shared, needs_union: true, began_empty, site_is_checked: false })
     }
 
-    /// Joins, and works until there is a problem.
+    /// Joins, and runs until there is a problem.
     pub(super) async fn run(&mut self) -> SessionError {
         let joined = match self.join().await {
             Ok(joined) => joined,
@@ -121,7 +122,7 @@ impl Sessions {
                  why the data is gone"
             );
         }
-        // A session that failed before it had checked this leaves the check to the next session.
+        // If a session fails before this check, the next session does the check.
         self.site_is_checked &= !is_other;
         if self.began_empty
             && !self.site_is_checked
@@ -182,7 +183,7 @@ impl Sessions {
         }
     }
 
-    /// Applies entries of the log, and returns the position of the last.
+    /// Applies entries of the log, and returns the position of the last entry.
     async fn apply(
         &mut self,
         term: &Term,
@@ -198,7 +199,7 @@ impl Sessions {
         // Entries with the name of this node are not skipped: another process may have had this name. The memory knows the
         // records of this process, and does not store them again.
         let records: Vec<_> = entries.into_iter().map(|entry| entry.record).collect();
-        // If the session ends here, nothing else would publish what follows from the rules.
+        // If the session ends here, the next session must publish the revocations that the rules cause.
         self.needs_union |= records.iter().any(|record| matches!(record, Record::RuleOfNow(_)));
         let derived = shared.memory.apply(records, followed(&shared, term, position)).await?;
         publish_derived(&shared, term, derived).await?;
@@ -224,7 +225,7 @@ impl Sessions {
                     publish_derived(shared, term, derived).await?;
                     return Ok(has_salt);
                 }
-                // The next part is on its way while this part is stored.
+                // Reads the next part while this part is stored.
                 Some(cursor) => {
                     let (derived, next) = tokio::join!(applied, image(Some(cursor)));
                     part = next?;
@@ -238,15 +239,15 @@ impl Sessions {
 
 /// Returns how far this node has followed the log, for its memory.
 ///
-/// A memory that has followed the log of a term tells the next process that this node had a lease of the term, so the next
-/// process need not wait for the data of other nodes. So nothing is stored before the first lease.
+/// If the memory has a position of a term, the next process concludes that this node had a lease of the term. It then
+/// does not wait for the data of other nodes. So the memory gets no position before the first lease of the term.
 fn followed(shared: &Shared, term: &Term, position: LogPosition) -> Option<Followed> {
     let has_had_lease = !shared.lock().lease.waits_for_others();
     has_had_lease.then(|| Followed { term: term.clone(), position })
 }
 
-/// Returns an error if no node has data of the site. Another node of the term has published its data, or publishes them
-/// before this node gets a lease.
+/// Returns an error if no node has data of the site. If another node of the term exists, it has published its data, or
+/// publishes it before this node gets a lease.
 async fn check_site(shared: &Shared, term: &Term) -> Result<(), SessionError> {
     let leases = shared.call(Duration::ZERO, shared.coordinator.leases(term.clone())).await?;
     if leases.iter().any(|lease| lease.node != shared.options.name) {
@@ -286,7 +287,7 @@ async fn claim_name(shared: &Shared, term: &Term) -> Result<(), SessionError> {
         if first.as_ref().is_some_and(is_other) {
             return Err(SessionError::NameTaken(shared.name().clone()));
         }
-        // The lease that this list shows was stored before `sent`.
+        // The lease in this list was stored before `sent`.
         if peers.unchanged(lease, sent) >= shared.rules.over() {
             shared.lock().replaced = Some(lease.incarnation);
             return Ok(());
@@ -322,7 +323,7 @@ async fn renew(shared: &Shared, term: &Term) -> Result<Infallible, SessionError>
         remove_ended(shared, term, &renewed.leases).await?;
         let now = shared.clock.now();
         let regular = shared.rules.renewal().saturating_sub(now.since(sent));
-        // The first renewal that can count is not delayed.
+        // The first renewal that can give a lease is sent without delay.
         let waits_until = shared.lock().lease.waits_until().filter(|end| *end > now);
         let pause = waits_until.map_or(regular, |end| regular.min(end.since(now)));
         tokio::select! {
@@ -357,7 +358,8 @@ async fn publish_writes(shared: &Shared, term: &Term) -> Result<Infallible, Sess
     loop {
         let batch = shared.queue.next().await;
         let position = if batch.records.is_empty() {
-            // The memory knew everything. So the records are published, or in front of this write in the queue.
+            // The memory already knew all records of this write. So they are published, or they are in the queue before
+            // this write.
             shared.last_in(term).await?
         } else {
             publish(shared, term, batch.records.clone()).await?
@@ -397,8 +399,8 @@ fn parts(mut records: &[Record]) -> impl Iterator<Item = &[Record]> {
     })
 }
 
-/// Publishes what follows from records of other nodes. The node does not say that it has applied those records before
-/// this is published.
+/// Publishes the revocations that rules of other nodes cause. Only after this does the node report that it has applied
+/// the rules.
 async fn publish_derived(
     shared: &Shared,
     term: &Term,
@@ -424,7 +426,7 @@ async fn publish_all(shared: &Shared, term: &Term) -> Result<(), SessionError> {
         count += records.len();
         let published = publish(shared, term, records);
         let next = shared.memory.export(Some(last), MAX_PUBLISHED);
-        // The next records are read while these are on their way.
+        // Reads the next records while these records are published.
         let (published, next) = tokio::join!(published, next);
         published?;
         records = next?;
@@ -452,7 +454,7 @@ mod tests {
         assert!(lens(&[]).is_empty());
         let salts = vec![Record::Salt([1; 64]); 2 * MAX_PUBLISHED + 1];
         assert_eq!(lens(&salts), [MAX_PUBLISHED, MAX_PUBLISHED, 1]);
-        // A part may be as large as the limit, and one record may be larger.
+        // A part may have exactly the size of the limit. A single record may exceed the limit.
         let size = issued(2_200).size();
         let fitting = MAX_PUBLISHED_BYTES / size;
         assert_eq!(lens(&vec![issued(2_200); fitting + 1]), [fitting, 1]);

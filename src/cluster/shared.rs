@@ -30,19 +30,19 @@ use super::{
 };
 use crate::{clock::Timestamp, log_limit::log_limited, revocation::RevocationStore};
 
-/// The memory of a node, which also evicts.
+/// The memory of a node. It also supports eviction.
 pub(super) trait NodeStore: NodeMemory + RevocationStore {}
 
 impl<S: NodeMemory + RevocationStore> NodeStore for S {}
 
-/// Runs a task of the node. Tests can stop such tasks, as the operating system stops a process.
+/// Spawns a task of the node. In tests, these tasks can be stopped as the operating system stops a process.
 pub(super) type Spawn = Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
 
-/// Whether this process works as the node.
+/// Whether this process runs as the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     Running,
-    /// Another process has taken over. It tells this process about revocations.
+    /// Another process has taken over. It sends its revocations to this process.
     HandedOver,
     /// The node has left the cluster.
     Left,
@@ -59,14 +59,14 @@ pub(super) struct Shared {
     pub(super) incarnation: Incarnation,
     pub(super) queue: PublishQueue,
     pub(super) counts: ClusterCounts,
-    /// Tokens are accepted before this time, in nanoseconds. Checks read only this.
+    /// The node accepts tokens before this time, in nanoseconds. Checks read only this field.
     serve_until: AtomicU64,
     state: Mutex<State>,
-    /// Notified when `state` has changed in a way for which a task may wait. Not a `watch` channel, which wakes its
-    /// receivers in a random order: the simulation must give the same run each time.
+    /// Notified after a change of `state` for which a task may wait. This is not a `watch` channel, because that wakes
+    /// its receivers in a random order. The simulation must give the same run each time.
     progress: Notify,
     pub(super) renew_now: Notify,
-    /// The number of requests for lists of leases.
+    /// The number of requests for lists of leases so far.
     requests: AtomicU64,
     barriers: AtomicUsize,
     pub(super) barrier_added: Notify,
@@ -78,7 +78,7 @@ pub(super) struct State {
     pub(super) mode: Mode,
     pub(super) lease: Lease,
     pub(super) peers: Peers,
-    /// The last position of the log that this node knows of.
+    /// The position of the last entry of the log that this node knows of.
     pub(super) last: LogPosition,
     /// The number of entries that were received, but not applied.
     pub(super) received: u64,
@@ -86,9 +86,9 @@ pub(super) struct State {
     pub(super) observation: Option<Observation>,
     /// The incarnation of a dead node with this name.
     pub(super) replaced: Option<Incarnation>,
-    /// Why there is no connection to the place.
+    /// Why there is no connection to the place. `None` if there is a connection.
     pub(super) problem: Option<String>,
-    /// Since when the lease is held or not.
+    /// When the node last got or lost its lease.
     pub(super) since: BootTime,
 }
 
@@ -146,8 +146,8 @@ impl Shared {
 
     /// Returns whether this node may accept tokens now.
     ///
-    /// A check must call this before it looks at the revocations. `Acquire` makes the revocations visible on which the
-    /// lease depends.
+    /// A check must call this before it looks at the revocations. The lease depends on revocations that the node has
+    /// applied. `Acquire` makes these revocations visible to the check.
     pub(super) fn may_serve(&self) -> bool {
         let until = self.serve_until.load(Ordering::Acquire);
         until == u64::MAX || self.clock.now() < BootTime::from_nanos(until)
@@ -157,7 +157,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state, and tells the tasks that wait for a change.
+    /// Changes the state, and wakes the tasks that wait for a change.
     pub(super) fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let result = change(&mut state);
@@ -191,7 +191,8 @@ impl Shared {
         }
     }
 
-    /// Waits for a call of the coordinator. A coordinator limits its calls. This limit is for one that does not.
+    /// Waits for a call of the coordinator, with a time limit. A correct coordinator limits its calls itself. This
+    /// limit is for a coordinator that does not.
     pub(super) async fn call<T>(
         &self,
         additional: Duration,
@@ -225,7 +226,7 @@ impl Shared {
         }
     }
 
-    /// Removes records that are not needed any more from the place. If this fails, the next eviction removes them.
+    /// Removes records that are no longer needed from the place. If this fails, the next eviction removes them.
     pub(super) async fn evict_from_place(&self, now: Timestamp) {
         let Some(term) = self.lock().lease.term().cloned() else { return };
         let mut cursor = None;
@@ -242,7 +243,7 @@ impl Shared {
         }
     }
 
-    /// Returns the lease record for the next renewal.
+    /// Returns the lease record for the next renewal, and the incarnation that it replaces.
     pub(super) fn next_lease(&self) -> (LeaseRecord, Option<Incarnation>) {
         let mut state = self.lock();
         let (number, applied) = state.lease.next_renewal();
@@ -318,12 +319,13 @@ impl Shared {
         }
     }
 
-    /// Returns the number for the next request for a list of leases. A request that has been sent has a smaller number.
+    /// Returns the number for the next request for a list of leases. Requests that were already sent have smaller
+    /// numbers.
     pub(super) fn next_request(&self) -> u64 {
         self.requests.load(Ordering::SeqCst)
     }
 
-    /// Takes the number of a request that is sent now.
+    /// Takes the number for a request that the caller sends now.
     pub(super) fn take_request(&self) -> u64 {
         self.requests.fetch_add(1, Ordering::SeqCst)
     }
@@ -339,7 +341,7 @@ impl Shared {
         self.barriers.load(Ordering::SeqCst) > 0
     }
 
-    /// Makes the number of the next renewal larger than that of a lease of this incarnation in the place.
+    /// Makes the number of the next renewal larger than `number`, which the place has stored for this incarnation.
     pub(super) fn skip_to(&self, number: NonZeroU64) {
         self.lock().lease.skip_to(number);
     }

@@ -7,7 +7,7 @@ use super::coordinator::Term;
 /// Whether a node has its lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseStatus {
-    /// The node knows each revocation that was answered with success, and accepts tokens.
+    /// The node knows each confirmed revocation, and accepts tokens.
     Ok,
     /// The node cannot know whether it has all revocations. It refuses all tokens.
     Expired,
@@ -16,7 +16,7 @@ pub enum LeaseStatus {
 }
 
 impl LeaseStatus {
-    /// `ok`, `expired` or `handedOver`.
+    /// Returns `ok`, `expired` or `handedOver`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -32,12 +32,12 @@ impl LeaseStatus {
 pub struct ClusterStatus {
     /// Whether the node has its lease.
     pub lease: LeaseStatus,
-    /// Since when `lease` has this value.
+    /// How long `lease` has had this value.
     pub since: Duration,
-    /// The number of entries of the log that this node has received, but not applied. At least 1 if the log has later
-    /// entries that this node has not received.
+    /// The number of entries of the log that this node has received, but not applied. If the log has later entries that
+    /// this node has not received, the number is at least 1.
     pub behind: u64,
-    /// The number of other nodes that run.
+    /// The number of other running nodes.
     pub peers: usize,
     /// The number of writes of this node that the other nodes cannot see yet.
     pub unpublished: usize,

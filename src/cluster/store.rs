@@ -22,15 +22,15 @@ use crate::{
 /// The revocation store of a node. Its revocations hold on all nodes of the site.
 ///
 /// # Guarantees
-/// If [`Confirm::Everywhere`](super::Confirm::Everywhere) is set, `Ok` from `record` means: no node accepts the token in a
-/// request that arrives after this. A node that does not have the revocation yet cannot accept any token, because it has
+/// With [`Confirm::Everywhere`](super::Confirm::Everywhere), `Ok` from `record` means that no node accepts the token in
+/// a request that arrives later. A node that does not have the revocation yet cannot accept any token, because it has
 /// no lease. The guarantees of the [`DurableStore`](crate::revocation::DurableStore) also hold.
 ///
 /// [`StoreError::NotEverywhere`] means that this node has stored the revocation, and that another node may still accept the
 /// token for a short time. The node continues to publish the revocation.
 ///
 /// # Cost
-/// A check reads one number and the clock of the machine, and then checks the memory of this node.
+/// A check compares one number with the clock of the machine, and then searches the memory of this node.
 ///
 /// If the node has no lease, each check returns [`CheckError::Unavailable`], or [`CheckError::Revoked`] if this node knows
 /// that the token is revoked.
@@ -44,7 +44,7 @@ impl ClusterStore {
         Self { shared }
     }
 
-    /// Refuses a check, because there is no lease.
+    /// Counts and logs a check that is refused because there is no lease. Returns the error.
     #[cold]
     fn refuse(&self) -> CheckError {
         self.shared.counts.refused.increment();
@@ -57,7 +57,8 @@ impl ClusterStore {
         CheckError::Unavailable
     }
 
-    /// Stores and publishes a write. The write starts before this returns, and is finished if the future is dropped.
+    /// Stores and publishes a write. The write starts before this function returns. It is finished even if the future
+    /// is dropped.
     fn write(&self, write: NodeWrite, until: Until) -> StoreFuture<()> {
         let shared = self.shared.clone();
         let written = shared.memory.write(write);
@@ -83,12 +84,12 @@ impl fmt::Debug for ClusterStore {
 
 impl RevocationCheck for ClusterStore {
     fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>> {
-        // The clock is read before the revocations. In the other order, a revocation and a renewal could come in between,
-        // and the check would use the new lease with the old revocations.
+        // The clock is read before the revocations. In the other order, a revocation and a renewal could happen between
+        // the two reads. The check would then use the new lease with the old revocations.
         if self.shared.may_serve() {
             return self.shared.memory.try_check_now(token);
         }
-        // A revocation that this node knows is a better answer. For example, it ends a WebSocket.
+        // If this node knows a revocation of the token, it reports the revocation. For example, this ends a WebSocket.
         match self.shared.memory.try_check_now(token) {
             Some(Err(revoked @ CheckError::Revoked(_))) => Some(Err(revoked)),
             _ => Some(Err(self.refuse())),
@@ -122,8 +123,8 @@ impl RevocationStore for ClusterStore {
         self.write(NodeWrite::RuleOfNow(rule), Until::AppliedWithDerived)
     }
 
-    /// Evicts from the memory of this node, and then, without waiting, from the place that the nodes share. The other nodes
-    /// keep their records until they evict.
+    /// Evicts from the memory of this node. Then starts an eviction from the place that the nodes share, and does not
+    /// wait for it. The other nodes keep their records until they evict.
     fn evict(&self, now: Timestamp) -> StoreFuture<Evicted> {
         let (evicted, shared) = (self.shared.memory.evict(now), self.shared.clone());
         Box::pin(async move {

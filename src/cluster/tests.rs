@@ -1,5 +1,5 @@
-//! Tests of nodes in a simulation: the real code of nodes, with a simulated place, network, disk, clock and processes. All
-//! run in one thread, and in a virtual time. So a seed always gives the same run.
+//! Tests of nodes in a simulation. The nodes run their real code, but the place, network, disk, clock and processes are
+//! simulated. All nodes run in one thread and in virtual time, so a seed always gives the same run.
 
 mod contract;
 mod memory;

@@ -69,23 +69,23 @@ const WRITE_ERRORS: Description = Description::counter(
 ///    for pending writes.
 ///
 /// If a write fails, the caller gets the error. The revocation nevertheless applies in this process. The store keeps up
-/// to 10,000 such revocations. It tries to write them before the next write, every five seconds, and when it is
+/// to 10,000 such revocations. It tries to write them before the next write, every five seconds, and when the store is
 /// dropped.
 ///
 /// # Cost
-/// A check reads memory only. It hashes one block with SHA-256, and looks the hash up in a [`RevocationIndex`]. With a
-/// million rules, a check takes nearly the same time as with ten rules.
+/// A check reads memory only. It hashes one block with SHA-256, and looks the hash up in a [`RevocationIndex`]. A check
+/// takes nearly the same time with a million rules as with ten.
 ///
 /// The store has one writer thread. This thread writes a group of revocations with two durable commits. Revocations
-/// that arrive while the thread waits for the disk form the next group. The thread does not belong to an async runtime,
-/// so a runtime that shuts down or has no free blocking thread cannot lose or delay a write. `benches/revocation.rs`
-/// measures checks and writes.
+/// that arrive while the thread waits for the disk form the next group. The thread does not belong to an async runtime.
+/// So a write is not lost if a runtime shuts down, and not delayed if a runtime has no free blocking thread.
+/// `benches/revocation.rs` measures checks and writes.
 ///
 /// Eviction removes expired revocations. It does not trust a wall clock that has advanced further than the monotonic
 /// clock since the last eviction (docs/decisions.md#d39). With such a clock, it removes fewer revocations.
-/// [`trust_clock`](Self::trust_clock) makes the next evictions trust the clock. If an eviction has removed something,
-/// it rewrites the file to make the file smaller. This takes about a second for half a million rules. Writes wait until
-/// the eviction ends, but checks do not wait.
+/// [`trust_clock`](Self::trust_clock) makes the next evictions trust the clock. An eviction that has removed something
+/// also rewrites the file, so that the file becomes smaller. This takes about a second for half a million rules. Writes
+/// wait until the eviction ends, but checks do not wait.
 ///
 /// # What the file holds
 /// The file is a [redb] database with the tables `invalidTokens`, `invalidUsers`, `invalidScopes`, `issuedPats`,
@@ -94,8 +94,8 @@ const WRITE_ERRORS: Description = Description::counter(
 /// file contains it. A token cannot be computed from its hash. A reader who has a token can find it in the file by
 /// computing its hash. Users and services are stored by name. The names are not secret, and they let an administrator
 /// read which rules exist. `knownNetworks` lists the networks from which each user has logged in ([`KnownNetworks`]),
-/// as salted hashes. If nodes share revocations, the file also has those of other nodes, and `foreignSalts` has the salts
-/// of their hashes, if they are different.
+/// as salted hashes. If nodes share revocations, the file also has the revocations of other nodes. `foreignSalts` has
+/// the salts of their hashes, if these salts differ from the salt of the file.
 ///
 /// [redb]: https://docs.rs/redb
 ///
@@ -120,7 +120,7 @@ pub struct DurableStore {
     followers: Followers,
     networks: Arc<NetworkMemory>,
     salts: Arc<Salts>,
-    /// How far this node has followed the log of the nodes, as in the file.
+    /// How far this node has followed the log of the nodes. The file has the same value.
     followed: Arc<Mutex<Option<Vec<u8>>>>,
     name: Arc<str>,
     faults: Arc<Faults>,
@@ -155,7 +155,7 @@ impl DurableStore {
         Self::open_with_uptime(path.into(), Uptime::now)
     }
 
-    /// Does the same as [`open`](Self::open), but takes the uptime from another source. This is for tests.
+    /// Does the same as [`open`](Self::open), but takes the uptime from another source. For tests.
     pub(super) fn open_with_uptime(
         path: PathBuf,
         uptime: impl Fn() -> Uptime + Send + 'static,
@@ -165,7 +165,8 @@ impl DurableStore {
             let io_error = |source| OpenError::Io { file: path.clone(), source };
             let id = FileId::of(&path).map_err(io_error)?;
             let (database, salt) = open(&path)?;
-            // If the id is the same before and after opening, the database is the file with this id.
+            // The id is read before and after the file is opened. If both ids are the same, the database is in the file
+            // with this id.
             if FileId::of(&path).map_err(io_error)? != id {
                 return Err(io_error(io::Error::other(
                     "the file was replaced while it was opened",
@@ -215,10 +216,10 @@ impl DurableStore {
 
     /// Returns whether the store works: the writer thread runs, the last write succeeded, and no revocation was lost.
     ///
-    /// Checks work even if the store is down, and they see all revocations of this process. But the calls for new
+    /// Checks work even if the store is down, and they see all revocations of this process. But calls that record
     /// revocations return errors, and some revocations may be lost at a restart. After a failed write, the store tries
     /// every five seconds to write the revocations that are not in the file. If there are more such revocations than
-    /// the store can keep, some are lost, and the store stays down until the program is restarted.
+    /// the store can keep, some never reach the file, and the store stays down until the program is restarted.
     pub fn health(&self) -> Health {
         if self.has_ended() {
             let remedy = "restart the program and report what its log says";
@@ -247,7 +248,7 @@ impl DurableStore {
     /// and evictions return [`StoreError::HandedOver`]. Checks continue with the revocations that this process knows.
     ///
     /// # Errors
-    /// The error of the last write, if revocations are not in the file. The store then continues.
+    /// The error of the last write, if the file lacks revocations. The store then stays open.
     pub fn suspend(&self) -> StoreFuture<()> {
         self.send(Command::Suspend)
     }
@@ -268,7 +269,8 @@ impl DurableStore {
         self.followers.add(&self.salts)
     }
 
-    /// Applies a revocation of the process that has the file now. So checks of responses that are not finished see it.
+    /// Applies a revocation of the process that has the file now. Then unfinished responses of this process, such as
+    /// WebSockets, are checked against the revocation.
     pub fn apply_followed(&self, AppliedRevocation(applied): &AppliedRevocation) {
         match applied {
             Applied::Revocation(revocation) => {

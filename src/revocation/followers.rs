@@ -1,5 +1,5 @@
-//! Processes that follow the revocations of a [`DurableStore`](super::DurableStore): they have handed their work over, but
-//! some of their responses are not finished.
+//! Processes that follow the revocations of a [`DurableStore`](super::DurableStore). Such a process has handed its work
+//! over to a new process, but some of its responses are not finished.
 
 use std::{
     fmt,
@@ -25,11 +25,11 @@ const MAX_UNREAD: usize = 65_536;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppliedRevocation(pub(super) Applied);
 
-/// What a store has applied.
+/// A change that a store has applied.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Applied {
     Revocation(Revocation),
-    /// The salt of fingerprints of later revocations. The salt is not the one with which the follower has opened the file.
+    /// A salt of fingerprints in later revocations. It differs from the salt with which the follower opened the file.
     Salt([u8; Salt::LEN]),
 }
 
@@ -115,11 +115,12 @@ impl RevocationFeed {
 pub(super) struct Followers(Arc<Mutex<Vec<mpsc::Sender<AppliedRevocation>>>>);
 
 impl Followers {
-    /// Adds a follower, and tells it the salts of `salts`.
+    /// Adds a follower, and sends it the salts in `salts`.
     pub(super) fn add(&self, salts: &Salts) -> RevocationFeed {
         let (sender, receiver) = mpsc::channel(MAX_UNREAD);
         let mut followers = self.lock();
-        // The lock is held until the new follower is in the list, so that it is told each salt before its first use.
+        // The lock is held until the new follower is in the list, so that the follower receives each salt before a
+        // revocation uses it.
         for salt in salts.foreign().chain(salts.adopted()) {
             // The channel has room for all salts.
             let _ = sender.try_send(AppliedRevocation(Applied::Salt(*salt.bytes())));
@@ -128,12 +129,12 @@ impl Followers {
         RevocationFeed(receiver)
     }
 
-    /// Tells the followers about a revocation. This never waits.
+    /// Sends a revocation to the followers. This call never waits.
     pub(super) fn tell(&self, revocation: &Revocation) {
         self.send(|| Applied::Revocation(revocation.clone()));
     }
 
-    /// Tells the followers about a salt. Call this before the first revocation that needs the salt.
+    /// Sends a salt to the followers. Call this before the first revocation that needs the salt.
     #[cfg(feature = "redis")]
     pub(super) fn tell_salt(&self, salt: &[u8; Salt::LEN]) {
         self.send(|| Applied::Salt(*salt));

@@ -26,8 +26,8 @@ use crate::{
 const SHARDS: usize = 256;
 
 /// Revocations in memory. The check of a PAT (Personal Access Token) makes one look-up for the token, one for its user,
-/// and one for each of its scopes. The check of any other token makes only one look-up. With a million rules, a check
-/// takes nearly the same time as with ten rules.
+/// and one for each of its scopes. The check of any other token makes only one look-up. A check takes nearly the same
+/// time with a million rules as with ten.
 ///
 /// Use the index as a [`RevocationStore`] only in tests, because all revocations are lost when the process
 /// ends. A store that keeps revocations elsewhere can [`apply`](Self::apply) them to an index, and use
@@ -38,15 +38,15 @@ const SHARDS: usize = 256;
 /// hashes of signed texts.
 ///
 /// # Memory
-/// With a million entries of each kind, a revoked token takes 82 bytes, a rule for a user takes 30 bytes, and a rule
-/// for a service takes 72 bytes if the id has 14 characters. An empty index takes half a megabyte at most. While a
-/// shard of a map grows, it takes up to twice its size for a short time.
+/// These sizes hold with a million entries of each kind. A revoked token takes 82 bytes. A rule for a user takes 30
+/// bytes. A rule for a service takes 72 bytes if the id has 14 characters. An empty index takes half a megabyte at
+/// most. While a shard of a map grows, it takes up to twice its size for a short time.
 #[derive(Debug)]
 pub struct RevocationIndex {
     tokens: DashMap<TokenFingerprint, Timestamp, BuildHasherDefault<AlreadyHashed>>,
     users: DashMap<UserId, Timestamp>,
     services: DashMap<ServiceId, Timestamp>,
-    /// The registered PATs. The list is empty if the index belongs to a store that registers PATs elsewhere.
+    /// The registered PATs. The list is empty if the index belongs to a store that keeps registered PATs elsewhere.
     issued: Mutex<Issued>,
     listeners: Listeners,
 }

@@ -39,7 +39,7 @@ impl ClientNetwork {
 }
 
 impl From<IpAddr> for ClientNetwork {
-    /// An IPv4-mapped IPv6 address counts as the IPv4 address that it contains.
+    /// Returns the network of an address. An IPv4-mapped IPv6 address counts as the IPv4 address that it contains.
     fn from(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V4(v4) => {
@@ -91,7 +91,7 @@ impl<K: KnownNetworks + ?Sized> KnownNetworks for std::sync::Arc<K> {
 pub struct NetworkMemory {
     /// The state of SHA-256 after it has hashed the salt. If there is no file, there is no salt.
     salted: Sha256,
-    /// The same for a salt that has replaced the salt of the file.
+    /// The state after it has hashed the salt that has replaced the salt of the file, if there is such a salt.
     adopted: OnceLock<Sha256>,
     networks: Mutex<Networks>,
 }
@@ -368,8 +368,8 @@ mod tests {
         assert_ne!(keys_of([8; 64], "192.0.2.1"), keys[0]);
     }
 
-    /// The file of revocations contains these hashes. If their computation changed, all known networks would become
-    /// unknown.
+    /// The revocation file contains these hashes. If the program computed them differently, all known networks would
+    /// become unknown.
     #[cfg(feature = "store")]
     #[test]
     fn the_keys_are_hashes_of_the_salt_the_user_and_the_network() {

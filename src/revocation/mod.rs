@@ -6,8 +6,8 @@
 //! example, a login token is revoked when its user logs out (docs/reference/tokens-and-revocation.md#pat-contract).
 //!
 //! There are two traits for revocations. The layers call a [`RevocationCheck`] for each request with a token. The auth
-//! API (the endpoints for login and tokens) writes revocations to a [`RevocationStore`]. The file of revocations also
-//! keeps the networks from which users log in, for the login throttle ([`KnownNetworks`]).
+//! API (the endpoints for login and tokens) writes revocations to a [`RevocationStore`]. The revocation file also keeps
+//! the networks from which users log in. The login throttle uses them ([`KnownNetworks`]).
 //!
 //! | store | its revocations survive | feature |
 //! |---|---|---|
@@ -189,7 +189,7 @@ pub type CheckFuture = Pin<Box<dyn Future<Output = Result<(), CheckError>> + Sen
 /// A function that is called after each revocation: see [`RevocationCheck::on_revocation`].
 pub type RevocationListener = Arc<dyn Fn() + Send + Sync>;
 
-/// The trait for types that decide whether a token is revoked.
+/// Decides whether a token is revoked.
 ///
 /// The check runs for each request with a token. [`RevocationIndex`] decides with data in memory. An implementation
 /// that must ask a server returns `None` from [`try_check_now`](Self::try_check_now). The caller then waits for
@@ -282,7 +282,7 @@ pub type StoreFuture<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + S
 ///         self.0.record(revocation)
 ///     }
 ///
-///     // The default implementations of the next three methods would not reach the methods of the other store.
+///     // The default implementations of the next three methods would not call the methods of the inner store.
 ///     fn revoke(&self, token: &VerifiedToken) -> StoreFuture<()> {
 ///         println!("{:?}", token.fingerprint());
 ///         self.0.revoke(token)
@@ -414,8 +414,8 @@ pub enum StoreError {
         /// The name of the store.
         store: Arc<str>,
     },
-    /// Another program that also keeps the revocation did not confirm it. This gateway has stored the revocation and
-    /// applies it. It repeats the write to the other program until the program confirms it.
+    /// Another program that also keeps the revocation did not confirm it. This gateway has stored and applies the
+    /// revocation. It repeats the write until the other program confirms it.
     #[error(
         "{store} did not confirm the revocation: {source}; this gateway applies the revocation, and repeats the write \
          every few seconds"
@@ -463,7 +463,7 @@ pub enum StoreError {
     NotEverywhere {
         /// The name of the node.
         store: Arc<str>,
-        /// Why it is not confirmed.
+        /// Why not all nodes have confirmed the revocation.
         reason: Arc<str>,
     },
     /// The store accepts no more writes, because of an error in the program.

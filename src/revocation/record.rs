@@ -29,8 +29,8 @@ const MAX_VALUE: usize = 64 * 1024;
 pub enum Record {
     /// A revocation.
     Revocation(Revocation),
-    /// A rule for a user or a service that also revokes PATs with a later issue time, if their [`Issued`](Self::Issued)
-    /// record is before this record in the log (docs/decisions.md#d8).
+    /// A rule with the current time, for a user or a service. It also revokes PATs with a later issue time, if their
+    /// [`Issued`](Self::Issued) records are before this record in the log (docs/decisions.md#d8).
     RuleOfNow(Revocation),
     /// A PAT that a node has issued.
     Issued(IssuedRecord),
@@ -54,7 +54,7 @@ pub struct IssuedRecord {
     pub expires_at: Timestamp,
 }
 
-/// The kind of a record in a place that nodes share.
+/// The kind of a record. The place that nodes share stores each kind under its own key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum RecordKind {
@@ -83,7 +83,7 @@ impl RecordKind {
     /// All kinds.
     pub const ALL: [Self; 5] = [Self::Token, Self::User, Self::Service, Self::Issued, Self::Salt];
 
-    /// Returns the letter for this kind in a place that nodes share.
+    /// Returns the letter that stands for this kind in the place that nodes share.
     pub fn letter(self) -> &'static str {
         match self {
             Self::Token => "t",
@@ -108,7 +108,7 @@ impl RecordKind {
     }
 }
 
-/// A record as bytes, for a place that nodes share.
+/// A record as bytes, for the place that nodes share.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RecordParts {
     /// The kind.
@@ -121,7 +121,7 @@ pub struct RecordParts {
     pub is_of_now: bool,
 }
 
-/// The parts are not those of a record, or a newer version of this program has written them.
+/// The bytes are not a record, or a newer version of this program has written them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the shared record is malformed, or has the format of a newer version of this program")]
 pub struct RecordError;
@@ -156,7 +156,7 @@ impl Record {
         RecordParts { kind, key, value, is_of_now }
     }
 
-    /// About how many bytes the [parts](Self::parts) have.
+    /// Returns the approximate number of bytes in the [parts](Self::parts).
     pub(crate) fn size(&self) -> usize {
         const WITHOUT_SCOPE: usize = 100;
         match self {
@@ -168,7 +168,7 @@ impl Record {
     /// Reads a record.
     ///
     /// # Errors
-    /// [`RecordError`] if the parts are not those of a record.
+    /// [`RecordError`] if the parts are not a record that this version knows.
     pub fn from_parts(parts: &RecordParts) -> Result<Self, RecordError> {
         read(parts).ok_or(RecordError)
     }

@@ -17,7 +17,7 @@ pub(super) struct Salts {
     opened: Salt,
     /// The salt of another node that has replaced `opened`.
     adopted: OnceLock<Salt>,
-    /// The salts of other nodes. The values that are set come first.
+    /// The salts of other nodes. Unset values are at the end.
     foreign: [OnceLock<Salt>; MAX_SALTS - 1],
     /// Whether there may be hashes that were made with the own salt. If there are none, another salt can replace it.
     is_own_used: AtomicBool,

@@ -488,7 +488,7 @@ mod durable {
         Images { running, closed: fs::read(&path).unwrap(), entries }
     });
 
-    /// Opens a file with these bytes. Asserts that opening fails, or that the store has all entries.
+    /// Opens a file with these bytes. Asserts that the call fails, or that the opened store has all entries.
     fn assert_rejected_or_complete(image: &[u8]) -> Result<(), TestCaseError> {
         let (_directory, path) = directory();
         fs::write(&path, image).unwrap();

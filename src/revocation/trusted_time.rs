@@ -22,7 +22,7 @@ const TOLERANCE: Duration = Duration::from_secs(60);
 /// wrong. For example, a machine without a battery for its clock starts in 1970.
 const MAX_BEHIND: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
-/// The time since the machine was started, without jumps.
+/// The time since the machine was started. It never jumps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Uptime {
     /// Identifies the last start of the machine. If the operating system provides no such identity, identifies the
@@ -32,8 +32,8 @@ pub(super) struct Uptime {
 }
 
 impl Uptime {
-    /// On Linux, returns the uptime of the machine, including the time in suspension. So the time in which the program
-    /// does not run also counts. On other systems, returns the uptime of this process.
+    /// Returns the current uptime. On Linux, this is the uptime of the machine, including the time in suspension, so
+    /// the time in which the program does not run also counts. On other systems, it is the uptime of this process.
     pub(super) fn now() -> Self {
         Self::of_machine().unwrap_or_else(Self::of_process)
     }
@@ -63,16 +63,16 @@ pub(super) struct TrustedReading {
 impl TrustedReading {
     /// Returns the next reading when the wall clock shows `wall`.
     ///
-    /// Normally, the result has the time of the wall clock. This is so even if the wall clock is behind `self`, because
-    /// `self` may be ahead of the real time. There are two exceptions:
+    /// Normally, the result has the time of the wall clock, even if the wall clock is behind `self`: then `self` may be
+    /// ahead of the real time. There are two exceptions:
     ///
     /// - The wall clock is ahead by more than [`TOLERANCE`].
     /// - The wall clock is behind by more than [`MAX_BEHIND`], so it is wrong. If it were trusted, the trusted time
     ///   would stay in the past even after the clock is corrected.
     ///
-    /// In both cases, the result has the time of `self` plus the monotonic time that has certainly passed. If `self` is
-    /// not ahead of the real time, the result is not ahead of the real time, either. After a restart of the machine, or
-    /// on another machine, the time that has passed since `self` is unknown, and counts as zero.
+    /// In both cases, the result has the time of `self` plus the monotonic time that has certainly passed. So the
+    /// result is ahead of the real time only if `self` is. After a restart of the machine, or on another machine, the
+    /// time that has passed since `self` is unknown, and counts as zero.
     pub(super) fn advance(&self, wall: Timestamp, uptime: Uptime) -> Self {
         let advanced = self.advance_without_clock(uptime);
         let is_trusted = wall <= advanced.time.plus(TOLERANCE) && !advanced.is_far_ahead_of(wall);

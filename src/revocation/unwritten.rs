@@ -12,7 +12,7 @@ use crate::{
 /// The maximum number of revocations that wait for a file that cannot be written.
 pub(super) const MAX_UNWRITTEN: usize = 10_000;
 
-/// The PATs (Personal Access Tokens) that a rule revokes. A rule with `OfNow` also revokes registered PATs whose issue
+/// Which PATs (Personal Access Tokens) a rule revokes. With `OfNow`, the rule also revokes registered PATs whose issue
 /// time is later than the time of the rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reach {
@@ -77,7 +77,7 @@ impl Unwritten {
         self.revocations.len()
     }
 
-    /// Forgets the revocations. Call this when they are in the file.
+    /// Removes all revocations. Call this when they are in the file.
     pub(super) fn clear(&mut self) {
         self.revocations = HashMap::new();
     }

@@ -1,4 +1,4 @@
-//! Zowe's Caching Service, in which API ML keeps its revocations of Personal Access Tokens
+//! Zowe's Caching Service, in which API ML (Zowe's API Mediation Layer) keeps its revocations of Personal Access Tokens
 //! (docs/operating/zowe-revocations.md).
 
 use std::time::Duration;
@@ -19,16 +19,24 @@ const START_TIMEOUT: Duration = Duration::from_secs(15);
 
 const MEBIBYTE: usize = 1024 * 1024;
 
-/// Returns the service of the configuration. Returns `None` if the gateway does not use the revocations of API ML.
-/// Nothing is asked yet.
-pub(crate) fn caching_service(config: &Config) -> Result<Option<CachingService>, TlsError> {
-    match config.zowe.as_ref().and_then(|zowe| zowe.revocations) {
-        None => Ok(None),
-        Some(settings) => with_settings(config, settings),
+/// Returns the service of the configuration, after it was asked once. Returns `None` if the gateway does not use the
+/// revocations of API ML. If the service does not answer, the gateway starts nevertheless.
+///
+/// # Errors
+/// The client certificate for API ML cannot be used, or the answer of the service shows that the configuration of the
+/// gateway or of API ML is wrong.
+pub(crate) async fn prepared(config: &Config) -> Result<Option<CachingService>, Exit> {
+    let settings = config.zowe.as_ref().and_then(|zowe| zowe.revocations);
+    let Some(settings) = settings else { return Ok(None) };
+    let service = with_settings(config, settings)
+        .map_err(|error| Exit::usage(format!("components.passticket-proxy.zowe: {error}")))?;
+    if let Some(service) = &service {
+        prepare(service).await?;
     }
+    Ok(service)
 }
 
-/// Returns the service of the configuration, with other settings.
+/// Returns the Caching Service of the configuration, but with `settings` in place of the configured settings.
 pub(crate) fn with_settings(
     config: &Config,
     settings: CachingServiceSettings,
@@ -42,12 +50,7 @@ pub(crate) fn with_settings(
     Ok(Some(CachingService::new(connector, limits, zowe.url.clone(), settings)))
 }
 
-/// Asks the service once at the start. If the service does not answer, the gateway starts nevertheless.
-///
-/// # Errors
-/// The answer of the service shows that the configuration of the gateway or of API ML is wrong.
-pub(crate) async fn prepare(service: Option<&CachingService>) -> Result<(), Exit> {
-    let Some(service) = service else { return Ok(()) };
+async fn prepare(service: &CachingService) -> Result<(), Exit> {
     match timeout(START_TIMEOUT, service.prepare()).await {
         Ok(Ok(found)) => {
             tracing::info!(%found, "the Caching Service of API ML is used");

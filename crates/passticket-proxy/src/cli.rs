@@ -46,8 +46,7 @@ pub(crate) enum Command {
     ///
     /// With --config, the gateway reads a zowe.yaml: Zowe's own settings, and the section components.passticket-proxy
     /// for settings that Zowe does not have. On SIGTERM, SIGQUIT or Ctrl-C, the gateway stops accepting connections,
-    /// finishes the requests in flight, and exits. On SIGHUP, it reads the permissions
-    /// (components.passticket-proxy.saf) again.
+    /// finishes the requests in flight, and exits. On SIGHUP, it reads its configuration again.
     ///
     /// With --demo, no configuration is needed. The demo makes a directory with certificates, keys
     /// and a user. It runs a gateway on loopback, and behind the gateway a service that evaluates
@@ -154,7 +153,7 @@ pub(crate) struct Serve {
     /// The URL of the Redis for two gateways, such as redis://127.0.0.1:6379.
     #[arg(long, value_name = "URL", requires = "nodes", required_if_eq("nodes", "2"))]
     redis: Option<String>,
-    /// End when the process with this id ends, which has started this process.
+    /// End when the parent process ends. The value is the id of the parent process.
     #[arg(long, value_name = "PID", hide = true, requires = "config")]
     end_with: Option<i32>,
 }

@@ -38,15 +38,16 @@ const REACH: Duration = Duration::from_secs(5);
 /// How often the nodes are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
-/// Where the revocation file comes from.
+/// The origin of the revocation file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileOrigin {
-    /// The file was there, or the operator has asked for a new one.
+    /// The file existed, or the operator asked for a new file.
     Wanted,
-    /// The file was missing, and a new one was made for the revocations of the other nodes. If no node has shared any,
-    /// the gateway does not start (docs/decisions.md#d38).
+    /// The file was missing, and a new one was made for the revocations of the other nodes. If no other node has shared
+    /// revocations, the gateway does not start (docs/decisions.md#d38).
     Missing,
-    /// As [`Missing`](Self::Missing), but an earlier process has made the file, and was killed before it joined.
+    /// The same as [`Missing`](Self::Missing), but an earlier process made the file, and was killed before it joined
+    /// the other nodes.
     NotJoined,
 }
 
@@ -58,7 +59,7 @@ pub(crate) struct Cluster {
     pub(crate) login_failures: RedisLoginFailures,
     /// Reserves time slots together with the other nodes.
     pub(crate) time_slots: Arc<RedisTimeSlots>,
-    /// Tells `login_failures` how many nodes run.
+    /// Updates the number of nodes in `login_failures`.
     _counting: Task,
     settings: ClusterSettings,
 }
@@ -66,7 +67,7 @@ pub(crate) struct Cluster {
 /// Joins the cluster of the configuration, if it has one. When this function returns, the node has all revocations of the
 /// other nodes.
 ///
-/// This takes as long as Redis cannot be reached. A signal that stops the program ends it.
+/// While Redis cannot be reached, this function waits. A signal that stops the program ends the wait.
 pub(crate) async fn join(
     config: &Config,
     store: &Arc<DurableStore>,
@@ -92,15 +93,16 @@ pub(crate) async fn join(
     started.map(Some)
 }
 
-/// The mark of a revocation file that was made because the file was missing. It exists until the node has joined the other
-/// nodes. If the process is killed before, the next start must not take the empty file for the real one.
+/// Returns the path of the mark. The mark says that the revocation file was made because the file was missing. It
+/// exists until the node has joined the other nodes. If the process is killed before that, the next start finds the
+/// mark, and does not trust the empty revocation file.
 fn mark(file: &Path) -> PathBuf {
     let mut mark = file.as_os_str().to_owned();
     mark.push(".not-joined");
     mark.into()
 }
 
-/// Whether the process that made this revocation file ended before it joined the other nodes.
+/// Returns whether the process that made this revocation file ended before it joined the other nodes.
 pub(crate) fn has_not_joined(file: &Path) -> bool {
     mark(file).exists()
 }
@@ -127,7 +129,8 @@ fn remove(file: &Path) {
     }
 }
 
-/// Does the same as [`join`] in a process that takes over from another process, with the lease of that process.
+/// Does the same as [`join`], but for a process that takes over from another process. The node continues the lease of
+/// the other process.
 pub(crate) async fn take_over(
     config: &Config,
     store: &Arc<DurableStore>,
@@ -190,7 +193,8 @@ async fn start(
     })
 }
 
-/// Without Redis, each node divides the number of free failures by the number of nodes that it has last seen.
+/// Counts the nodes regularly. If Redis is not available, each node divides the number of free failures by the last
+/// number of nodes.
 async fn count_nodes(node: ClusterNode, login_failures: RedisLoginFailures) {
     loop {
         let status = node.status();
@@ -202,8 +206,8 @@ async fn count_nodes(node: ClusterNode, login_failures: RedisLoginFailures) {
     }
 }
 
-/// Nodes of different versions or lease times are a state of the site and not a mistake in the configuration, so this is a
-/// negative answer: systemd may start the gateway again.
+/// Converts the error to an exit code. Different versions or lease times of nodes are not a mistake in this
+/// configuration. So they give a negative answer, after which systemd may start the gateway again.
 fn exit(error: ClusterError) -> Exit {
     match error {
         ClusterError::NameTaken { .. }
@@ -225,7 +229,7 @@ impl fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// Whether the node may accept tokens.
+    /// Returns whether the node may accept tokens.
     pub(crate) fn health(&self) -> Health {
         let status = self.node.status();
         match status.lease {
@@ -241,7 +245,7 @@ impl Cluster {
         }
     }
 
-    /// The status for `/health`.
+    /// Returns the status for `/health`.
     pub(crate) fn document(&self) -> Value {
         let status = self.node.status();
         json!({"lease": status.lease.as_str(), "behind": status.behind, "peers": status.peers})
@@ -256,7 +260,7 @@ impl Cluster {
         }
     }
 
-    /// Hands the lease over to another process. From now on, that process tells this process about revocations.
+    /// Hands the lease over to another process. From now on, that process sends its revocations to this process.
     pub(crate) fn hand_over(&self) -> LeaseOfNode {
         let ClusterSettings { site, node, .. } = &self.settings;
         LeaseOfNode {
@@ -266,7 +270,7 @@ impl Cluster {
         }
     }
 
-    /// Continues with the lease. The other process has ended.
+    /// Continues with the lease, after the other process has ended.
     pub(crate) fn take_back(&self) {
         self.node.take_back();
     }
@@ -281,7 +285,7 @@ pub(crate) struct LeaseOfNode {
 }
 
 impl LeaseOfNode {
-    /// The lease, if it is for the same node.
+    /// Returns the lease if it is for the node in `settings`.
     fn of(&self, settings: &ClusterSettings) -> Option<HandedOverLease> {
         let is_same = self.site == settings.site.as_str() && self.node == settings.node.as_str();
         is_same.then(|| self.lease.clone())
@@ -291,7 +295,8 @@ impl LeaseOfNode {
         json!({"site": self.site, "node": self.node, "lease": self.lease.to_string()})
     }
 
-    /// `None` if this version cannot read the lease. The node then starts with a new lease, when the old one has ended.
+    /// Reads the lease. Returns `None` if this version cannot read it. The node then gets a new lease when the old
+    /// lease has ended.
     pub(crate) fn from_json(document: &Value) -> Option<Self> {
         let text = |key: &str| document.get(key)?.as_str();
         Some(Self {

@@ -75,10 +75,10 @@ fn timed_services(config: &Config) -> impl Iterator<Item = (&ServiceId, Duration
     })
 }
 
-/// Returns the services that are found in Eureka and may receive credentials. Returns no services if all services are
-/// verified strictly anyway. Any program with a trusted certificate can register an instance. So an instance must
-/// present a certificate for its registered host, also with `verifyCertificates: NONSTRICT` or `DISABLED`
-/// (docs/decisions.md#d35).
+/// Returns the services that are found in Eureka (the registry of Zowe's API Mediation Layer) and may receive
+/// credentials. Returns no services if all services are verified strictly anyway. Any program with a trusted
+/// certificate can register an instance. So an instance must present a certificate for its registered host, also with
+/// `verifyCertificates: NONSTRICT` or `DISABLED` (docs/decisions.md#d35).
 fn strict_services(config: &Config) -> impl Iterator<Item = &ServiceId> {
     let found = config.discovery.iter().flat_map(|discovery| &discovery.services);
     found.map(|service| &service.id).filter(|_| config.verify != Verification::Strict)
@@ -148,8 +148,9 @@ impl Connectors {
         self.own.iter().find(|(id, _)| id == service).map(|(_, connector)| connector)
     }
 
-    /// Returns the connector to servers that receive passwords. A server that can answer in place of z/OSMF or ZSS can
-    /// log in any user. So these servers are verified even if the verification of services is off.
+    /// Returns the connector to servers that receive passwords: z/OSMF (IBM's management server) and ZSS (a server of
+    /// Zowe). A server that can answer in place of z/OSMF or ZSS can log in any user. So these servers are verified
+    /// even if the verification of services is off.
     pub(crate) fn to_logins(&self, config: &Config) -> Result<Connector, TlsError> {
         match config.verify {
             Verification::Disabled => connector_as(config, Verification::Strict, None),

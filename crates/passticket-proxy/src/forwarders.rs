@@ -1,5 +1,5 @@
-//! Keeps the certificates of trusted forwarders up to date: proxies that may send the certificates of their clients in
-//! `Client-Cert`.
+//! Keeps the certificates of trusted forwarders up to date. A forwarder is a proxy that may send the certificates of
+//! its clients in `Client-Cert`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,8 +25,8 @@ const EVERY: Duration = Duration::from_secs(3600);
 /// The wait after a failure.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// The wait after a failure while a list was never fetched. This wait is shorter, because the gateway accepts no client
-/// certificate of a TLS connection without the list.
+/// The wait after a failure if a list was never fetched. This wait is shorter, because without the list the gateway
+/// accepts no client certificate of a TLS connection.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The trusted forwarders, and the lists of their certificates.
@@ -62,8 +62,9 @@ impl Forwarders {
     /// Makes the forwarders of the configuration. `None` if no proxy may send certificates. Nothing is fetched yet. If
     /// the settings are the same as in `previous`, the lists of `previous` stay.
     ///
-    /// Former forwarders stay known, even if no proxy may send certificates any more: the certificate of a former
-    /// forwarder is not a credential. If there is no error, the forwarders of `previous` are replaced at once.
+    /// Former forwarders stay known, even if no proxy may send certificates any more, because the certificate of a
+    /// former forwarder must not become a credential. If there is no error, the forwarders of `previous` are replaced
+    /// immediately.
     pub(crate) fn new(
         config: &Config,
         previous: Option<&Self>,

@@ -19,8 +19,8 @@ use tower_passticket::{
 
 use crate::{connectors::Connectors, names, part::Task};
 
-/// The tasks of [`start_tasks`] for the current configuration. Connections keep the gateways of old configurations, so a
-/// gateway must not own its tasks.
+/// The tasks of [`start_tasks`] for the current configuration. They are not a part of the gateway object: open
+/// connections keep the gateway objects of old configurations, and would keep their tasks running.
 #[derive(Default)]
 pub(crate) struct InstanceTasks(Mutex<Vec<Task>>);
 
@@ -35,10 +35,10 @@ impl InstanceTasks {
 }
 
 /// Starts the health checks, and the task that resolves the names of services again. The tasks end when the result is
-/// dropped. `shared` is the current table, also with the routes of found services.
+/// dropped. `shared` is the current table of routes, including the routes of found services.
 ///
-/// There is a check for each instance that has a health URL and is not the only instance of its service. With one
-/// instance, there is no choice, so a check would have no use.
+/// There is a check for each instance that has a health URL and is not the only instance of its service. If a service
+/// has only one instance, a check would be useless, because there is no other instance to choose.
 pub(crate) fn start_tasks<B: Send + 'static>(
     config: &Config,
     routes: &[Route],
@@ -94,8 +94,9 @@ pub(crate) struct FoundCheck {
 }
 
 impl FoundCheck {
-    /// Returns `None` if the instance has no health URL, or if its health URL leads to another server. A registrant could
-    /// otherwise let the gateway send requests to any server. `is_bypass` says that the service receives no credentials.
+    /// Returns `None` if the instance has no health URL, or if its health URL leads to another server. Otherwise, a
+    /// program that registers an instance could make the gateway send requests to any server. `is_bypass` says that the
+    /// service receives no credentials.
     pub(crate) fn new(
         service: &ServiceId,
         instance: &ListedInstance,
@@ -139,7 +140,7 @@ impl FoundChecks {
     }
 }
 
-/// The scheme, host and port of a URL.
+/// Returns the scheme, host and port of a URL.
 fn server(url: &Uri) -> Option<Upstream> {
     format!("{}://{}", url.scheme_str()?, url.authority()?).parse().ok()
 }

@@ -12,7 +12,8 @@ use crate::{admin, exit::Exit};
 const REMEDY: &str = "in the socket unit, write ListenStream= and FileDescriptorName=gateway for the port of the gateway, \
                       and FileDescriptorName=admin in another socket unit for the admin port";
 
-/// The listening sockets. The system already accepts connections for them, but the gateway does not answer yet.
+/// The listening sockets. The operating system already accepts connections on them, but the gateway does not answer
+/// yet.
 pub(crate) struct Listeners {
     pub(crate) gateway: TcpListener,
     /// `None` if the configuration has no admin port.
@@ -56,8 +57,8 @@ impl Listeners {
 
 /// Returns the sockets for the gateway and for the admin port that systemd has passed to this process (`LISTEN_FDS`).
 ///
-/// `listenfd` does the work: making a socket of a number that the environment names needs unsafe code. It also removes
-/// the variables from the environment.
+/// The crate `listenfd` makes the sockets, because making a socket from a descriptor number needs unsafe code. The
+/// crate also removes the variables from the environment.
 fn inherited(config: &Config) -> Result<(Option<TcpListener>, Option<TcpListener>), String> {
     // systemd separates the names with colons. `LISTEN_PID` names the process that the variables are for.
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();

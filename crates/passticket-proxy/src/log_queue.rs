@@ -25,7 +25,7 @@ const MAX_LINES: usize = 4096;
 /// The maximum size of the waiting lines, in bytes. A longer line is accepted if no other line waits.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// The minimum time between two reports of lost lines, and between two attempts to write such a report.
+/// The minimum time between two attempts to report lost lines.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The pause before a write is repeated, if standard error is a full pipe in non-blocking mode.

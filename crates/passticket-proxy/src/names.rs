@@ -26,7 +26,8 @@ const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 /// A look-up may take this long.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The maximum number of names of found services that are resolved again. A registrant decides about these names.
+/// The maximum number of names of found services that are resolved again. Any program that can register a service
+/// chooses its names, so their number must be limited.
 const MAX_FOUND_NAMES: usize = 500;
 
 /// Returns the host names of the services of the definitions.
@@ -55,8 +56,9 @@ fn with_names_of(names: &BTreeSet<String>, routes: &Routes, maximum: usize) -> B
     names
 }
 
-/// Every 30 s, resolves `names` and the names in the current `routes`, one after the other. Retires the connections to
-/// each name that has lost an address. Runs until its task is aborted, or the connections are not used any more.
+/// Resolves `names` and the names in the current `routes` every 30 s, one after the other. If a name has lost an
+/// address, retires the connections to this name. Runs until its task is aborted, or until the connections are not used
+/// any more.
 pub(crate) async fn watch<C, B>(
     names: BTreeSet<String>,
     routes: SharedRoutes,

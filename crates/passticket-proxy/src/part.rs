@@ -32,7 +32,7 @@ impl<K: PartialEq, T: Clone> Part<K, T> {
     }
 }
 
-/// Settings that are the same only if they are the same object.
+/// Settings that count as equal only if they are the same object.
 pub(crate) struct Same<T>(pub(crate) Arc<T>);
 
 impl<T> Clone for Same<T> {

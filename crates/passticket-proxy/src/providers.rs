@@ -48,8 +48,8 @@ impl Remote {
         Self { connector, limits, tokens: Tokens(Arc::new(issuer)) }
     }
 
-    /// Creates an HTTP client for a provider that checks passwords. It waits longer than the user who logs in, so a
-    /// late refusal still counts as a wrong password.
+    /// Creates an HTTP client for a provider that checks passwords. The client still waits when the login request has
+    /// already timed out, so that a late refusal counts as a wrong password.
     fn login_client(&self) -> Client<Connector> {
         let deadline = self.limits.deadline().max(LONGEST_LOGIN);
         Client::new(self.connector.clone(), self.limits.with_deadline(deadline))
@@ -86,7 +86,8 @@ impl TokenSource for Tokens {
     }
 }
 
-/// Returns the provider that checks passwords. It stores the sessions at z/OSMF in `zosmf_sessions`.
+/// Returns the provider that checks passwords. It stores the sessions at z/OSMF (IBM's management server on z/OS) in
+/// `zosmf_sessions`.
 pub(crate) fn login(
     config: &Config,
     remote: &Remote,

@@ -38,8 +38,8 @@ pub(crate) struct Checked {
     pub(crate) parts: Parts,
 }
 
-/// Reads and checks the configuration, and builds its parts. Returns also the files that were read. This function blocks
-/// the thread.
+/// Reads and checks the configuration, and builds its parts. Also returns the files that were read. This function
+/// blocks the thread.
 pub(crate) fn read(
     file: &std::path::Path,
     previous: Option<&Parts>,
@@ -181,7 +181,7 @@ impl Running {
         Some(Outcome::Changing)
     }
 
-    /// Reads the files if they have changed, and stayed the same since the last poll.
+    /// Reads the files if they have changed, but not since the last poll.
     fn poll(&mut self, watch: &mut Watch) -> Option<Outcome> {
         match watch.poll(|| read(&self.file, Some(&self.parts))) {
             Polled::Changing | Polled::Nothing => None,

@@ -10,12 +10,12 @@ use std::{
 
 use tower_service::Service;
 
-/// Passes each request to the latest service. Each clone has a clone of this service, which it takes at its first
-/// request. Later requests compare one number, and take a new clone if the number has changed. A request that has begun
-/// stays with the service that it began with.
+/// Passes each request to the latest service. At its first request, each clone of this type clones the service. At
+/// later requests, it compares one number, and clones the service again if the number has changed. A request stays with
+/// the service that it began with.
 ///
-/// A clone without further requests keeps an old service. Each clone belongs to a connection, so the idle timeout of
-/// the connection ends this.
+/// A clone that gets no further requests keeps an old service. Each clone belongs to a connection, so it is dropped at
+/// the latest at the idle timeout of the connection.
 pub(crate) struct Reloadable<S> {
     shared: Arc<Shared<S>>,
     generation: u64,
@@ -100,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers with its number.
+    /// A service that answers with its number.
     #[derive(Clone)]
     struct Numbered(Arc<u32>);
 

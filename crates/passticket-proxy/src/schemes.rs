@@ -34,8 +34,8 @@ pub(crate) struct Schemes<G> {
 }
 
 impl<G: PassTicketGenerator + Clone> Schemes<G> {
-    /// Creates the schemes. `remote` makes the clients that send PassTickets to servers. `logins` contains the z/OSMF
-    /// sessions of users who have logged in.
+    /// Creates the schemes. `remote` makes the clients that send PassTickets to servers. `logins` contains the sessions
+    /// at z/OSMF (IBM's management server on z/OS) of users who have logged in.
     pub(crate) fn new(
         config: &Config,
         remote: &Remote,

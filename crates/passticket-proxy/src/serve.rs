@@ -55,16 +55,15 @@ pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
     runtime()?.block_on(async move {
         let mut signals = Signals::listen()?;
         let config = &loaded.config;
-        // This is asked before anything else, so that a start that must fail changes nothing.
-        let zowe = caching_service::caching_service(config).map_err(Exit::usage)?;
-        caching_service::prepare(zowe.as_ref()).await?;
+        // The gateway asks this service before any other step, so that a start that must fail changes nothing.
+        let zowe = caching_service::prepared(config).await?;
         let socket = Some(config.takeover_socket.clone());
         let predecessor = match options.takeover {
             true => Predecessor::connect(config).await?,
             false => None,
         };
         if let Some(predecessor) = predecessor {
-            let (listeners, stores, taken_over) = predecessor.take_over(config).await?;
+            let (listeners, stores, taken_over) = predecessor.take_over(config, zowe).await?;
             let start = Start { listeners, taken_over: Some(taken_over), socket };
             return run(loaded, stores, start, signals).await;
         }
@@ -72,7 +71,7 @@ pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
         // The stores are opened after the ports, so that the program leaves no new revocation file behind if a port is
         // in use.
         let new_store = if options.new_store { NewStore::Required } else { NewStore::Never };
-        let (mut stores, origin) = stack::stores(config, new_store)?;
+        let (mut stores, origin) = stack::stores(config, new_store, zowe)?;
         if options.trust_clock {
             let now = SystemClock.now();
             stores.revocations.trust_clock(now).await.map_err(Exit::runtime)?;
@@ -164,8 +163,6 @@ pub(crate) async fn run(
     let address = listener.local_addr().map_err(Exit::runtime)?;
     tracing::info!(%address, routes = config.routes.len(), "listening");
     parts.start_tasks();
-    // The service was asked before the stores were opened. This call fills the store of this process.
-    caching_service::prepare(stores.zowe.as_ref()).await?;
     let watching = stores.zowe.clone().map(|zowe| tokio::spawn(zowe.run()));
     let kept =
         Kept::new(stores.clone(), counts.clone(), &config, &parts, hand_over.clone(), discovery);
@@ -190,7 +187,8 @@ pub(crate) async fn run(
     let (relaying, routes) = (OnceCell::new(), config.routes.len());
     let successor = async {
         workers.all_run().await;
-        // The old process ends its own offer when it learns that this process serves. So this offer is made before.
+        // The old process ends its own offer when it learns that this process serves. So this process makes its offer
+        // first.
         let offer = offer.map(|(socket, running)| Offer::new(running, socket));
         if let Some(taken_over) = taken_over
             && let Some(task) = taken_over.serving(relayed, relayed_clients, &hand_over).await
@@ -312,9 +310,8 @@ fn running(
     })
 }
 
-/// The revocation store and the audit log each have a thread that writes their file. Waits until one of these threads
-/// has ended, and returns the name of the data that this thread wrote. This data is not written again until the program
-/// is restarted.
+/// Waits until a writer thread has ended, and returns the name of the data that this thread wrote. The revocation store
+/// and the audit log each have such a thread. The data is not written again until the program is restarted.
 async fn ended_thread(stores: &Stores) -> &'static str {
     let mut checks = tokio::time::interval(CHECK_THREADS_EVERY);
     loop {

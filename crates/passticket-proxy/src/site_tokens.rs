@@ -1,5 +1,5 @@
-//! The tokens of the site: tokens of a running Zowe API ML and of z/OSMF. The gateway accepts them in addition to its
-//! own tokens.
+//! The tokens of the site: tokens of a running API ML (Zowe's API Mediation Layer) and of z/OSMF (IBM's management
+//! server on z/OS). The gateway accepts them in addition to its own tokens.
 
 use std::{
     future::ready,
@@ -35,7 +35,7 @@ struct ApimlTokens {
     apiml: Apiml<Connector>,
     keys: IssuerKeys,
     task: Task,
-    /// `None` if API ML is not asked whether a token is still valid.
+    /// Asks API ML whether a token is still valid. `None` if the gateway does not ask.
     check: Option<IssuerCheck>,
 }
 
@@ -47,8 +47,9 @@ struct ZosmfTokens {
 }
 
 /// Asks z/OSMF about its tokens, except about tokens of sessions that the gateway itself has opened. Services with the
-/// scheme `zosmf` receive tokens of such sessions, also for a Personal Access Token that is limited to the service. If
-/// the gateway accepted them, a service could act as the user at all other services (docs/decisions.md#d23).
+/// scheme `zosmf` receive tokens of such sessions, even if the client sent a Personal Access Token that is limited to
+/// the service. If the gateway accepted them, a service could act as the user at all other services
+/// (docs/decisions.md#d23).
 struct AskZosmf {
     zosmf: Zosmf<Connector>,
     sessions: ZosmfSessions,
@@ -64,9 +65,9 @@ impl AskIssuer for AskZosmf {
 }
 
 impl SiteTokens {
-    /// Makes the issuers of the configuration. `to_zosmf` is the connector for logins at z/OSMF: a server that can
-    /// answer in place of z/OSMF can log in any user anyway. `sessions` contains the sessions that the gateway opens at
-    /// z/OSMF.
+    /// Makes the issuers of the configuration. `to_zosmf` is the connector for logins at z/OSMF. It is also good enough
+    /// for tokens, because a server that can answer in place of z/OSMF can log in any user anyway. `sessions` contains
+    /// the sessions that the gateway opens at z/OSMF.
     pub(crate) fn new(
         config: &Config,
         to_zosmf: &Connector,

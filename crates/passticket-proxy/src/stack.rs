@@ -32,7 +32,6 @@ use zeroize::Zeroizing;
 use crate::{
     admin::Counts,
     apiml::{self, NeededParts},
-    caching_service::caching_service,
     cluster::{self, Cluster, FileOrigin},
     connectors::{self, Connectors, Outbound, OutboundSettings},
     discovery::{self, Discovery, Finding, FindingSettings, RouteUpdater},
@@ -164,17 +163,18 @@ struct SiteSettings {
 }
 
 impl Parts {
-    /// `None` if AT-TLS (TLS by the TCP/IP stack of z/OS) decrypts connections for the gateway.
+    /// Returns the TLS settings of the listener. `None` if AT-TLS (TLS by the TCP/IP stack of z/OS) decrypts
+    /// connections for the gateway.
     pub(crate) fn tls(&self) -> Option<&ServerTls> {
         self.tls.value.as_ref()
     }
 
-    /// Whether passwords are checked as with the previous configuration.
+    /// Returns whether passwords are checked as with the previous configuration.
     pub(crate) fn has_same_logins(&self) -> bool {
         self.login.is_kept
     }
 
-    /// Starts the background tasks: those that fetch keys of issuers, and lists of certificates. Each ends when no
+    /// Starts the background tasks, which fetch keys of issuers and lists of certificates. A task ends when no
     /// configuration needs it any more.
     pub(crate) fn start_tasks(&self) {
         for Part { value: Provider { issuer, keys }, .. } in &self.oidc {
@@ -298,7 +298,7 @@ pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, 
     })
 }
 
-/// The service that forwards requests, with its connections to services.
+/// Makes the service that forwards requests, with its connections to services.
 fn forward(
     config: &Config,
     previous: Option<&Part<ForwardSettings, Forward<Connector, Incoming>>>,
@@ -342,7 +342,7 @@ fn forward(
     forward
 }
 
-/// TLS settings of the listener: the certificate of the gateway, and the authorities whose client
+/// Makes the TLS settings of the listener: the certificate of the gateway, and the authorities whose client
 /// certificates the listener accepts.
 pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
     let files = &config.tls;
@@ -402,9 +402,6 @@ pub(crate) enum StoresError {
     /// If the gateway started without the audit file, events would not be audited.
     #[error(transparent)]
     Audit(#[from] AuditFileError),
-    /// The client certificate for API ML cannot be used.
-    #[error("components.passticket-proxy.zowe: {0}")]
-    Zowe(#[from] TlsError),
     /// The mark of a new revocation file cannot be written.
     #[error(transparent)]
     Mark(#[from] cluster::MarkError),
@@ -420,7 +417,7 @@ impl From<StoresError> for Exit {
     }
 }
 
-/// Says whether the program creates the revocation file.
+/// Whether the program creates the revocation file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum NewStore {
     /// The file must exist. If it is missing, it may be on a volume that is not mounted. A node of a cluster gets the
@@ -432,10 +429,11 @@ pub(crate) enum NewStore {
     IfMissing,
 }
 
-/// Opens the [`Stores`]. This function blocks the thread. The caller must [join](crate::cluster::join) the cluster.
+/// Opens the [`Stores`]. `zowe` is prepared. This function blocks the thread. The caller must [join](crate::cluster::join) the cluster.
 pub(crate) fn stores(
     config: &Config,
     new_store: NewStore,
+    zowe: Option<CachingService>,
 ) -> Result<(Stores, FileOrigin), StoresError> {
     let file = &config.revocations;
     // The audit file is opened first, so that the program leaves no new revocation file behind if the audit file has a
@@ -467,15 +465,7 @@ pub(crate) fn stores(
             opened => opened?,
         },
     };
-    Ok((
-        Stores {
-            revocations: Arc::new(revocations),
-            cluster: None,
-            audit,
-            zowe: caching_service(config)?,
-        },
-        origin,
-    ))
+    Ok((Stores { revocations: Arc::new(revocations), cluster: None, audit, zowe }, origin))
 }
 
 /// Counts the requests that the limits of a route refuse.
@@ -500,7 +490,8 @@ pub(crate) struct Kept {
     stores: Stores,
     /// `None` if there is no admin port. Then nothing is counted.
     counts: Option<Counts>,
-    /// The generator with the used time slots: no second is used for two PassTickets because of a reload.
+    /// The generator with the used time slots. It stays, so that a reload cannot lead to two PassTickets for the same
+    /// second.
     generator: LocalGenerator,
     /// The failed logins, and the passwords that were verified.
     logins: LoginMemory,
@@ -588,7 +579,7 @@ impl Kept {
     }
 }
 
-/// The layer that limits the rate of requests, without counts of earlier requests.
+/// Makes the layer that limits the rate of requests. It has no counts of earlier requests.
 fn rates(config: &Config, counts: Option<&Counts>) -> (NonZeroUsize, RateLimitLayer) {
     let maximum = config.limits.rate_limited_clients;
     let layer = RateLimitLayer::new().with_max_clients(maximum);
@@ -709,7 +700,8 @@ pub(crate) fn gateway(
     let found = config.discovery.iter().flat_map(|discovery| &discovery.services);
     let found = found.flat_map(|service| &service.schemes);
     if config.routes.iter().chain(found).any(|route| route.client_basic() == ClientBasic::Verify) {
-        // The auth API has all its settings here, so both count the same failed logins.
+        // All settings of the auth API are set here, so the auth API and the authenticator count the same failed
+        // logins.
         authenticator = authenticator.with_passwords(api.basic_login());
     }
     let compatibility = config.compatibility;
@@ -720,7 +712,7 @@ pub(crate) fn gateway(
     };
     let routes: Vec<_> = config.routes.iter().map(&implement).collect();
     let states = kept.instances.clone();
-    // With discovery, the updater does this for the whole table: the states of found instances stay.
+    // With discovery, the updater does this for the whole table of routes, so that the states of found instances stay.
     if config.discovery.is_none() {
         states.set_routes(&routes);
     }

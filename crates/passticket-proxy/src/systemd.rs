@@ -1,8 +1,8 @@
 //! Messages to systemd (`sd_notify`): whether the gateway is ready, reloads or stops, and whether its worker threads
 //! work.
 //!
-//! A message is one datagram to the socket `NOTIFY_SOCKET`. This needs about as much code as calling a library. Without
-//! the variable, nothing is sent.
+//! A message is one datagram to the socket that the environment variable `NOTIFY_SOCKET` names. Sending it needs about
+//! as much code as calling a library. Without the variable, nothing is sent.
 
 use std::{
     env,
@@ -28,7 +28,7 @@ use tokio::time::interval;
 pub(crate) struct Notifier(Option<Arc<UnixDatagram>>);
 
 impl Notifier {
-    /// Connects to the socket `NOTIFY_SOCKET`, if the variable is set.
+    /// Connects to the socket that `NOTIFY_SOCKET` names, if the variable is set.
     pub(crate) fn from_env() -> Self {
         let Some(path) = env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) else {
             return Self::default();

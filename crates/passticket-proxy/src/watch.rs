@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(watched.polls(2), ["changing", "1 new"]);
     }
 
-    /// A file can become readable without a change of its version.
+    /// Each poll reads the file again, because a file can become readable without a change of its version.
     #[test]
     fn a_file_with_a_problem_is_read_again_at_each_poll() {
         let mut watched = Watched::new();

@@ -38,7 +38,7 @@ use crate::{
 pub(crate) struct Inbound {
     pub(crate) cores: usize,
     pub(crate) settings: SettingsHandle,
-    /// All threads share the limits of connections, because the kernel does not distribute connections evenly to the
+    /// All threads share the limits of connections, because the kernel does not distribute connections evenly among the
     /// threads.
     pub(crate) limits: Arc<ClientLimits>,
     /// Each thread sends one of these heartbeats.

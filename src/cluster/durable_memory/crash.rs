@@ -27,7 +27,7 @@ use crate::{
 /// The name of the environment variable that contains the directory of the child's file.
 const DIRECTORY: &str = "TOWER_PASSTICKET_APPLY_DIRECTORY";
 
-/// The records of a batch. A batch with many records takes several pages of the file.
+/// Returns the records of a batch. A batch with many records needs several pages of the file.
 fn batch(number: u64) -> Vec<Record> {
     let until = Timestamp::from_secs(4_000_000_000);
     let record = |i: u64| {
@@ -60,7 +60,7 @@ fn position(number: u64) -> Followed {
     Followed { term: Term::new("term"), position: LogPosition::new(number, 0) }
 }
 
-/// The code of the child process. Without the variable [`DIRECTORY`], this function does nothing.
+/// Runs in the child process. Without the environment variable [`DIRECTORY`], this function does nothing.
 #[test]
 fn child() {
     let Some(directory) = env::var_os(DIRECTORY) else { return };

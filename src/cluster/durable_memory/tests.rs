@@ -218,7 +218,7 @@ fn a_salt_that_other_nodes_use_is_not_replaced() {
             one.apply(&[of_three, of_two].concat());
         } else {
             one.apply(&of_three);
-            // The place does not repeat a salt in the log.
+            // The record of the salt is left out, because the log contains each salt only once.
             one.apply(&of_two[1..]);
         }
         assert_eq!(check(one.store(), &revoked), BY_TOKEN);
@@ -277,7 +277,7 @@ fn a_rule_of_now_revokes_pats_of_all_nodes_in_the_order_of_the_log() {
     };
     assert!(matches!(missed, Revocation::Token { .. }));
     assert_eq!((check(two.store(), &ahead), check(two.store(), &of_service)), (BY_TOKEN, Ok(())));
-    // So node one learns nothing new when it applies the rule. But if the rule came alone, it finds the PAT.
+    // So node one learns nothing new when it applies the rule. But if only the rule arrives, node one finds the PAT.
     let rule = [Record::RuleOfNow(user("USER", NOW))];
     assert_eq!(one.apply(&rule), [Record::Revocation(missed.clone())]);
     assert_eq!(check(one.store(), &ahead), BY_TOKEN);
@@ -309,7 +309,7 @@ fn pats_of_other_nodes_count_for_the_limit_and_are_evicted() {
     let mut node = Node::new();
     let records: Vec<_> = (0..999).map(|i| issued(i, "USER")).collect();
     node.apply(&records);
-    // A record that is known does not count again.
+    // A known record does not count again.
     node.apply(&records);
     let register = |node: &Node| block_on(node.store().register((&pat("user", "a", NOW)).into()));
     for _ in 0..2 {
@@ -349,7 +349,7 @@ fn a_suspended_store_follows_the_salts_of_the_process_that_has_the_file() {
     two.write(NodeWrite::Revocation(user("user", NOW)));
     let first = pat("one", "a", NOW);
     let mut batches = vec![one.write(token(&first))];
-    // In the second round, the file already uses a salt, and a node with another salt joins.
+    // In the second round, the file already uses its salt, and a node with another salt joins.
     let other = Node::new();
     let second = pat("other", "a", NOW);
     batches.push(other.write(token(&second)));

@@ -24,10 +24,10 @@ use super::{
     tls::RedisTls,
 };
 
-/// How long opening a connection may take, with TLS and the password.
+/// The time limit for opening a connection, including TLS and the log-in.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
-/// Where to connect, and as whom.
+/// The server to connect to, and the user and password for it.
 #[derive(Clone, Copy)]
 pub(super) struct Login<'a> {
     pub(super) user: Option<&'a str>,
@@ -45,7 +45,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects and logs in. `place` is the name in errors.
+    /// Connects and logs in. Errors contain the name `place`.
     pub(super) async fn open(
         place: &Arc<str>,
         endpoint: &Endpoint,
@@ -67,7 +67,7 @@ impl Connection {
         let (socket, answer_bytes) = Socket::connect(endpoint, login.tls)
             .await
             .map_err(|error| Failure::unreachable(place, &format!("{endpoint}: {error}")))?;
-        // The crate sends the user and the password only as UTF-8, so they are sent below.
+        // The crate `redis` sends the user and the password only as UTF-8, so this function sends them itself, below.
         let nothing = RedisConnectionInfo::default().set_skip_set_lib_name();
         // Each call has its own time limit.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);

@@ -27,7 +27,8 @@ use crate::{
 /// The maximum number of entries in one answer of the log.
 const MAX_ENTRIES: usize = 1000;
 
-/// About how many records are in one part of the image. The record of a PAT can have thousands of services.
+/// Returns the approximate number of records in one part of the image. It is smaller for PATs, because the record of a
+/// PAT can have thousands of services.
 fn image_part(kind: RecordKind) -> u16 {
     match kind {
         RecordKind::Issued => 200,
@@ -40,8 +41,9 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Records are removed so long after they were needed. Both the clock of the node and that of Redis must be ahead by more
-/// than this, before a record is removed too early. Even then, the nodes that have it keep it.
+/// Records are removed when they have not been needed for this time. So a record is removed too early only if both the
+/// clock of the node and the clock of Redis are ahead by more than this time. Even then, the nodes that have the record
+/// keep it.
 const EVICTION_MARGIN: Duration = DAY.saturating_mul(7);
 
 /// The code of a script, after the parts that it needs.
@@ -61,8 +63,9 @@ static REMOVE: Script = script!("remove", "term");
 static EVICT: Script = script!("evict", "term");
 pub(super) static INSPECT: Script = script!("inspect", "leases_of");
 
-/// The parts of a [`Term`]. The epoch identifies the data, until all of it is removed. The run id identifies the process of
-/// Redis: a restart may have lost data. Redis changes the replication id when a replica becomes the primary.
+/// The parts of a [`Term`]. The epoch identifies the data. It changes only if all data was removed. The run id
+/// identifies the process of Redis, because a restart may lose data. Redis changes the replication id when a replica
+/// becomes the primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct TermParts {
     epoch: Arc<str>,
@@ -85,7 +88,7 @@ impl TermParts {
 }
 
 impl RedisPlace {
-    /// The keys of the site.
+    /// Returns the keys of the site.
     pub(crate) fn keys(&self) -> SiteKeys<'_> {
         SiteKeys(&self.shared.settings.site)
     }
@@ -116,7 +119,7 @@ impl RedisPlace {
     }
 }
 
-/// The arguments of a script that begins with `term.lua`. `None` if the server is not the one of the term.
+/// Returns the arguments of a script that begins with `term.lua`. `None` if `term` is of another server.
 fn with_term(
     server: &Server<'_>,
     term: Option<TermParts>,
@@ -198,7 +201,8 @@ impl Coordinator for RedisPlace {
         let wait = wait.clamp(Duration::from_millis(1), MAX_WAIT);
         let after_text = after.to_string();
         let mut waiting = redis::cmd("XREAD");
-        // The answer of XREAD only ends the waiting. It does not say whether the term is still the same.
+        // This `XREAD` only waits for an entry. Its answer is not used, because it does not say whether the term is
+        // still current.
         waiting.arg("COUNT").arg(1).arg("BLOCK").arg(wait.as_millis().to_string());
         waiting.arg("STREAMS").arg(self.keys().log()).arg(&after_text);
         let keys = vec![self.keys().epoch(), self.keys().log()];
@@ -223,7 +227,7 @@ impl Coordinator for RedisPlace {
                 if !is_empty || after > following.last {
                     return Ok(following);
                 }
-                // Both are sent at once. Redis runs the script when the waiting has ended.
+                // Both commands are sent at the same time. Redis runs the script when `XREAD` has ended.
                 let (waited, answer) = tokio::join!(primary.connection.command(&waiting), follow());
                 read(&waited.and(answer).map_err(failure)?)
             };
@@ -311,7 +315,7 @@ impl Coordinator for RedisPlace {
     }
 }
 
-/// How long a record of this kind is needed after its time. `None` if it is needed always.
+/// Returns how long a record of this kind is needed after its time. `None` if it is always needed.
 fn needed_for(kind: RecordKind) -> Option<Duration> {
     let rule = DAY * u32::from(Validity::MAX.days());
     match kind {
@@ -321,7 +325,8 @@ fn needed_for(kind: RecordKind) -> Option<Duration> {
     }
 }
 
-/// The kinds are read one after the other. A cursor is the letter of the kind and the cursor of Redis, such as `t:5`.
+/// Splits a cursor, such as `t:5`, into the kind of records and the cursor of Redis. The kinds are read one after the
+/// other.
 fn read_cursor(cursor: Option<ImageCursor>) -> Option<(RecordKind, u64)> {
     let Some(ImageCursor(text)) = cursor else { return Some((RecordKind::ALL[0], 0)) };
     let (letter, cursor) = text.split_once(':')?;

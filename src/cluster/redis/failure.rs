@@ -18,19 +18,19 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// The server cannot be reached, or has not answered.
+    /// Creates the error for a server that cannot be reached, or that has not answered.
     pub(super) fn unreachable(place: &Arc<str>, reason: &str) -> Self {
         let error = CoordinatorError::Unreachable { place: place.clone(), reason: reason.into() };
         Self { error, is_of_connection: true }
     }
 
-    /// The server refuses this node.
+    /// Creates the error for a server that refuses this node.
     pub(super) fn refused(place: &Arc<str>, reason: &str) -> Self {
         let error = CoordinatorError::Refused { place: place.clone(), reason: reason.into() };
         Self { error, is_of_connection: true }
     }
 
-    /// The error with which Redis has answered, or the connection has failed.
+    /// Converts an error that Redis has answered, or an error of the connection.
     pub(super) fn new(place: &Arc<str>, error: &RedisError) -> Self {
         let (place, reason) = (place.clone(), |text: &str| Arc::<str>::from(text));
         let detail = text_of(error.detail().unwrap_or_default().as_bytes());
@@ -115,13 +115,13 @@ fn refused(place: Arc<str>, reason: &str) -> CoordinatorError {
     CoordinatorError::Refused { place, reason: reason.into() }
 }
 
-/// Names what must be allowed.
+/// Returns a text that names the missing permission.
 fn permission(detail: &str) -> String {
     let command = detail.split('\'').nth(1).filter(|_| detail.contains("run the '"));
     let what = match command {
         Some(command) => format!("the user must have the command {command}"),
         None if detail.contains("key") => "the user must have the keys of this site".to_owned(),
-        // Redis does not say which.
+        // Redis does not say which command is missing.
         None if detail.contains("can't run this command") => {
             "the user must have all commands of the scripts".to_owned()
         }
@@ -130,7 +130,7 @@ fn permission(detail: &str) -> String {
     format!("{what}; set the ACL that `check --live` prints")
 }
 
-/// A text of Redis, without control characters and not too long.
+/// Returns a text of Redis without control characters, shortened to [`MAX_TEXT`].
 pub(super) fn text_of(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     text.chars().filter(|char| !char.is_control()).take(MAX_TEXT).collect()
@@ -140,7 +140,7 @@ pub(super) fn text_of(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// The error for an answer of Redis.
+    /// Returns the error for an answer of Redis.
     fn failure(answer: &str) -> Failure {
         let answer = redis::parse_redis_value(format!("-{answer}\r\n").as_bytes()).unwrap();
         let error = answer.extract_error().unwrap_err();

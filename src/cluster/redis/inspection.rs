@@ -1,4 +1,4 @@
-//! Checks how Redis is set up.
+//! Checks how Redis and Sentinel are set up. Sentinel is the program that watches the servers of Redis.
 
 use std::fmt;
 
@@ -18,27 +18,28 @@ use crate::{
     revocation::RecordKind,
 };
 
-/// The lowest version that has all commands: XRANGE with an exclusive start is of 6.2.
+/// The lowest version that supports all needed commands. `XRANGE` with an exclusive start is new in 6.2.
 const MIN_VERSION: (u32, u32) = (6, 2);
 
-/// The maximum value of `min-replicas-max-lag` in seconds. A primary that has lost its replicas accepts writes for so long.
+/// The maximum value of `min-replicas-max-lag` in seconds. A primary that has lost its replicas accepts writes for this
+/// time.
 const MAX_LAG: u64 = 2;
 
-/// By how many seconds Sentinel must wait longer than `min-replicas-max-lag` before it replaces a primary. The primary counts
-/// the lag in whole seconds, and looks at it once a second. The last answer to Sentinel may be a second older than the loss of
-/// the connection.
+/// Before Sentinel replaces a primary, it must wait for `min-replicas-max-lag` plus this number of seconds. The primary
+/// counts the lag in whole seconds, and checks it once a second. The last answer to Sentinel may be a second older than
+/// the loss of the connection.
 const SENTINEL_MARGIN: u64 = 3;
 
 /// The maximum difference of the clocks in milliseconds. PassTickets of replay-protected services use the clock of Redis.
 const MAX_CLOCK_DIFFERENCE: u64 = 1000;
 
-/// How Redis is set up, and what must be changed.
+/// The setup of Redis, and the settings that must be changed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Inspection {
     /// The host and port of the primary.
     pub primary: String,
-    /// The version.
+    /// The version of Redis.
     pub version: String,
     /// The number of connected replicas.
     pub replicas: u64,
@@ -46,11 +47,11 @@ pub struct Inspection {
     pub clock_difference: i64,
     /// The number of records of the site.
     pub records: u64,
-    /// The memory for the data of the site in bytes. `None` if the user may not ask.
+    /// The memory for the data of the site in bytes. `None` if the node's Redis user may not run `MEMORY USAGE`.
     pub memory: Option<u64>,
     /// The leases of nodes that are running, or were running.
     pub leases: Vec<LeaseRecord>,
-    /// What must be changed.
+    /// The problems of the setup.
     pub findings: Vec<Finding>,
 }
 
@@ -59,9 +60,9 @@ pub struct Inspection {
 pub enum Severity {
     /// Revocations can be lost, or calls will fail.
     Error,
-    /// It should be corrected.
+    /// The setting should be corrected.
     Warning,
-    /// It could not be checked.
+    /// The setting could not be checked.
     NotKnown,
 }
 
@@ -75,8 +76,8 @@ pub enum Finding {
     Evicts(String),
     /// A primary that has lost its replicas would accept writes, although there are replicas or Sentinels.
     WritesWithoutReplica,
-    /// A primary that has lost some of its replicas would accept writes, although one of the lost ones may have become the
-    /// primary.
+    /// A primary that has lost some of its replicas would accept writes, although one of the lost replicas may have
+    /// become the primary.
     WritesWithSomeReplicas {
         /// `min-replicas-to-write`.
         needed: u64,
@@ -89,7 +90,7 @@ pub enum Finding {
     EarlyFailover {
         /// The lowest `down-after-milliseconds` of the Sentinels.
         down_after: u64,
-        /// What it must be at least.
+        /// The lowest permitted `down-after-milliseconds`.
         at_least: u64,
     },
     /// Redis loses all data when it is restarted.
@@ -98,9 +99,9 @@ pub enum Finding {
     ClockDiffers(i64),
     /// The node has no password for Redis.
     NoPassword,
-    /// The user may not ask for this setting.
+    /// The node's Redis user may not read this setting.
     NotKnown {
-        /// What is not known.
+        /// The name of the setting or value that is not known.
         what: &'static str,
         /// The command that the user must have.
         command: &'static str,
@@ -108,7 +109,7 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// Returns whether this must be corrected.
+    /// Returns how severe the finding is.
     pub fn severity(&self) -> Severity {
         match self {
             Self::OldVersion(_)
@@ -171,7 +172,7 @@ impl RedisPlace {
     /// Checks how Redis is set up. It changes nothing.
     ///
     /// # Errors
-    /// [`CoordinatorError`] if Redis cannot be reached, or if the user has not the permissions of
+    /// [`CoordinatorError`] if Redis cannot be reached, or if the user does not have the permissions of
     /// [`acl_command`](super::acl_command).
     pub fn inspect(&self, clock: impl Clock) -> CoordinatorFuture<Inspection> {
         let shared = self.shared.clone();
@@ -368,7 +369,7 @@ mod tests {
         let early = |down_after, at_least| Finding::EarlyFailover { down_after, at_least };
         assert_eq!(wrong(|it| it.lag = Some(10)), [Finding::LongLag(10), early(5000, 13_000)]);
         assert_eq!(wrong(|it| it.down_after = Some(4999)), [early(4999, 5000)]);
-        // The replicas that are connected, and those that a Sentinel knows.
+        // The arguments are the number of connected replicas and the number that a Sentinel knows.
         let some = |needed, replicas| Finding::WritesWithSomeReplicas { needed, replicas };
         assert_eq!(wrong(|it| it.replicas_at_sentinel = Some(2)), [some(1, 2)]);
         let three = Inspection { replicas: 3, ..inspection() };

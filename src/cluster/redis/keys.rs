@@ -11,7 +11,7 @@ use crate::revocation::RecordKind;
 pub(crate) struct SiteKeys<'a>(pub(super) &'a SiteName);
 
 impl SiteKeys<'_> {
-    /// A key of the site, such as `tp:{prod}:log`.
+    /// Returns a key of the site, such as `tp:{prod}:log`.
     pub(crate) fn key(&self, name: &str) -> Vec<u8> {
         format!("tp:{{{}}}:{name}", self.0.as_str()).into_bytes()
     }
@@ -24,7 +24,7 @@ impl SiteKeys<'_> {
         self.key("version")
     }
 
-    /// The lease time of the nodes in milliseconds.
+    /// Returns the key of the lease time of the nodes. Its value is in milliseconds.
     pub(super) fn lease_time(&self) -> Vec<u8> {
         self.key("lease-time")
     }
@@ -37,7 +37,7 @@ impl SiteKeys<'_> {
         self.key("leases")
     }
 
-    /// A key that is written when the leases are read.
+    /// Returns the key that the script writes when it reads the leases.
     pub(super) fn asked(&self) -> Vec<u8> {
         self.key("asked")
     }

@@ -29,12 +29,13 @@ use crate::{
 
 static COUNT: Script = Script::new("login_failures", include_str!("login_failures.lua"));
 
-/// The maximum number of entries of each of the four counts. A stranger can invent users.
+/// The maximum number of entries of each of the four counts. Without a limit, an attacker who invents users could fill
+/// the memory of Redis.
 const MAX_ENTRIES: u32 = 100_000;
 
 /// Counts the failed logins of all nodes of a site in Redis. Clones share the counts.
 ///
-/// Redis holds user ids and the networks of clients, for a day at most.
+/// Redis holds user ids and the networks of clients for at most a day.
 #[derive(Clone, Debug)]
 pub struct RedisLoginFailures {
     place: RedisPlace,
@@ -42,7 +43,7 @@ pub struct RedisLoginFailures {
 }
 
 impl RedisLoginFailures {
-    /// Counts in `place`.
+    /// Creates counts in `place`.
     pub fn new(place: RedisPlace) -> Self {
         Self { place, nodes: Arc::new(AtomicU32::new(1)) }
     }
@@ -129,7 +130,8 @@ impl SharedLoginFailures for RedisLoginFailures {
             FORGIVEN_A_DAY.to_string(),
         ];
         let call = self.invoke(operation, attempt, &more);
-        // The number of calls is limited: each belongs to a login that has had a turn, or to a client connection.
+        // The number of these tasks is limited, because each belongs to a login that was allowed to run, or to a client
+        // connection.
         tokio::spawn(async move {
             if let Err(error) = call.await {
                 log_limited!(warn, "login result not shared", { %error }, "the result of a login was not counted together with the other nodes");
@@ -146,7 +148,7 @@ fn millis(duration: Duration) -> String {
     duration.as_millis().to_string()
 }
 
-/// Reads the answer of the script to `begin`: the claim, or the wait.
+/// Reads the answer of the script to `begin`. It is a claim, or a time to wait.
 fn read(answer: &Value) -> Option<Result<SharedClaim, Duration>> {
     let Value::Array(parts) = answer else { return None };
     let time = |value: &Value| -> Option<Option<u64>> {

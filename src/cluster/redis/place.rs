@@ -1,4 +1,5 @@
-//! The connections to Redis, and calls.
+//! Opens connections to Redis, and runs calls on them. Sentinel, the program that watches the servers of Redis, names
+//! the primary.
 
 use std::{
     fmt,
@@ -26,21 +27,21 @@ use super::{
 };
 use crate::cluster::coordinator::{CoordinatorError, CoordinatorFuture};
 
-/// How long Redis may take to answer, at most.
+/// The longest time limit for an answer of Redis. A short lease time lowers the limit.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
-/// A shorter limit would close connections because of a short pause of Redis.
+/// The shortest time limit for an answer. With a lower limit, a short pause of Redis would close connections.
 const MIN_ANSWER_LIMIT: Duration = Duration::from_millis(500);
 
 /// After a failed attempt to connect, calls fail without another attempt for this time.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often Sentinel is asked for the primary while connections to it are open.
+/// How often Sentinel is asked for the primary while connections to the primary are open.
 const SENTINEL_PERIOD: Duration = Duration::from_secs(1);
 
 /// Redis as the place in which the nodes of a site share data.
 ///
-/// It connects again when a connection was closed. With Sentinel, it follows the primary.
+/// If a connection was closed, the next call connects again. With Sentinel, calls go to the current primary.
 #[derive(Clone)]
 pub struct RedisPlace {
     pub(super) shared: Arc<Shared>,
@@ -49,9 +50,10 @@ pub struct RedisPlace {
 pub(super) struct Shared {
     pub(super) name: Arc<str>,
     pub(super) settings: RedisSettings,
-    /// For calls that are answered at once.
+    /// For calls that Redis answers immediately.
     pub(super) calls: Line,
-    /// For the call that waits for new entries of the log. Redis answers the calls of a connection one after the other.
+    /// For the call that waits for new entries of the log. It has its own connection, because Redis answers the calls
+    /// of a connection one after the other.
     pub(super) waiting: Line,
     watch: std::sync::Mutex<Option<JoinHandle<()>>>,
     /// How long Redis may take to answer, in milliseconds.
@@ -71,7 +73,7 @@ enum State {
 }
 
 impl RedisPlace {
-    /// Creates a place. It connects at the first call.
+    /// Creates a place. The first call connects to Redis.
     ///
     /// # Errors
     /// [`RedisSettingsError`] if the settings do not fit together.
@@ -90,8 +92,8 @@ impl RedisPlace {
         &self.shared.name
     }
 
-    /// Runs a script with the keys and arguments, and returns its answer. It waits at most a few seconds. All keys must be
-    /// keys of this site.
+    /// Runs a script with the keys and arguments, and returns its answer. The call takes at most a few seconds. All
+    /// keys must be keys of this site.
     pub(crate) fn invoke(
         &self,
         script: &'static Script,
@@ -111,7 +113,7 @@ impl RedisPlace {
         let shared = self.shared.clone();
         Box::pin(async move {
             let call = async |primary: &Primary| {
-                // Another connection may reach the server of the term.
+                // A new connection may reach the server of the term.
                 let args = args(&primary.server())
                     .map_err(|error| Failure { error, is_of_connection: true })?;
                 let answer = primary.connection.run(script, &keys, &args).await;
@@ -127,8 +129,8 @@ fn millis(time: Duration) -> u64 {
 }
 
 impl Shared {
-    /// Sets how long Redis may take to answer, for nodes with this lease time. A node must notice in less than a lease time
-    /// that another server has taken the place of a server that does not answer any more.
+    /// Sets how long Redis may take to answer, for nodes with this lease time. If a server does not answer any more and
+    /// another server has become the primary, a node must notice this in less than a lease time.
     pub(super) fn set_lease(&self, lease: Duration) {
         let limit = (lease / 3).clamp(MIN_ANSWER_LIMIT, ANSWER_LIMIT);
         self.answer_limit.store(millis(limit), Ordering::Relaxed);
@@ -184,7 +186,7 @@ impl Shared {
         }
     }
 
-    /// Starts the task that notices a failover although the old primary still answers.
+    /// Starts the task that asks Sentinel for the primary. It notices a failover even if the old primary still answers.
     fn watch_sentinel(self: &Arc<Self>) {
         if !matches!(self.settings.address.source, Source::Sentinel { .. }) {
             return;
@@ -217,7 +219,7 @@ async fn watch_sentinel(shared: Weak<Shared>) {
 }
 
 impl Line {
-    /// Gives up a connection. Calls that wait for an answer on it keep it until then.
+    /// Drops a connection. Calls that wait for an answer on this connection keep it until they have the answer.
     async fn close(&self, primary: &Arc<Primary>) {
         let mut state = self.0.lock().await;
         if matches!(&*state, State::Open(open) if Arc::ptr_eq(open, primary)) {

@@ -1,4 +1,5 @@
-//! Finds the primary, and connects to it.
+//! Finds the primary, and connects to it. With Sentinel, the program that watches the servers of Redis, the primary can
+//! change.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +18,7 @@ const SENTINEL_LIMIT: Duration = Duration::from_millis(500);
 /// How long the first commands on a new connection may take.
 const SETUP_LIMIT: Duration = Duration::from_secs(1);
 
-/// A connection to a primary, and what identifies the server process.
+/// A connection to a primary, and the facts that identify the server process.
 #[derive(Debug)]
 pub(super) struct Primary {
     pub(super) connection: Connection,
@@ -35,7 +36,7 @@ impl Primary {
 /// The server that runs a script.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Server<'a> {
-    /// The id of the server process. Each start of Redis has another.
+    /// The id of the server process. Each start of Redis has a new id.
     pub(crate) run_id: &'a str,
     /// The clock of the server in seconds since 1970, when the connection was opened.
     pub(crate) opened_at: u64,
@@ -92,7 +93,8 @@ pub(super) async fn connect(
     Ok(Primary { connection, run_id, opened_at })
 }
 
-/// The address of the current primary. Of the answers of the Sentinels, the one of the last failover counts.
+/// Returns the address of the current primary. If the Sentinels give different answers, uses the answer of the latest
+/// failover.
 pub(super) async fn find(place: &Arc<str>, settings: &RedisSettings) -> Result<Endpoint, Failure> {
     let nodes = match &settings.address.source {
         Source::Server(endpoint) => return Ok(endpoint.clone()),
@@ -121,7 +123,7 @@ pub(super) async fn find(place: &Arc<str>, settings: &RedisSettings) -> Result<E
     })
 }
 
-/// Asks all Sentinels for the primary. Empty without Sentinels.
+/// Asks all Sentinels for the primary. Returns no answers if no Sentinels are configured.
 pub(super) async fn ask_sentinels(
     place: &Arc<str>,
     settings: &RedisSettings,

@@ -1,4 +1,4 @@
-//! Reads answers of Redis. They are bytes from outside: what is not as expected is an error.
+//! Reads answers of Redis. The answers are untrusted bytes, so an unexpected answer is an error.
 
 use std::{collections::HashMap, num::NonZeroU64, sync::Arc};
 
@@ -39,12 +39,12 @@ pub(super) struct SentinelMaster {
     pub(super) epoch: u64,
     /// After how many milliseconds without an answer this Sentinel replaces the primary.
     pub(super) down_after: Option<u64>,
-    /// The number of replicas that this Sentinel knows, also of those that it cannot reach.
+    /// The number of replicas that this Sentinel knows, including those that it cannot reach.
     pub(super) replicas: Option<u64>,
 }
 
 impl SentinelMaster {
-    /// Reads the answer to `SENTINEL MASTER`, names and values in turn.
+    /// Reads the answer to `SENTINEL MASTER`. It is a list in which each name is followed by its value.
     pub(super) fn read(answer: &Value) -> Option<Self> {
         let Value::Array(parts) = answer else { return None };
         let field = |name: &str| {
@@ -64,26 +64,26 @@ impl SentinelMaster {
     }
 }
 
-/// Whether the answer to `ROLE` is that of a primary.
+/// Returns whether the answer to `ROLE` comes from a primary.
 pub(super) fn is_primary(answer: &Value) -> bool {
     let Value::Array(parts) = answer else { return false };
     parts.first().and_then(bytes) == Some(b"master")
 }
 
-/// The seconds of the answer to `TIME`.
+/// Reads the seconds of the answer to `TIME`.
 pub(super) fn seconds(answer: &Value) -> Option<u64> {
     let Value::Array(parts) = answer else { return None };
     std::str::from_utf8(bytes(parts.first()?)?).ok()?.parse().ok()
 }
 
-/// The milliseconds of the answer to `TIME`, which are seconds and microseconds.
+/// Reads the answer to `TIME`, which has seconds and microseconds, and returns milliseconds.
 pub(super) fn millis(answer: &Value) -> Option<u64> {
     let Value::Array(parts) = answer else { return None };
     let micros: u64 = std::str::from_utf8(bytes(parts.get(1)?)?).ok()?.parse().ok()?;
     seconds(answer)?.checked_mul(1000)?.checked_add(micros / 1000)
 }
 
-/// The bytes in the answer to `MEMORY USAGE`. It is nil for a key that does not exist.
+/// Reads the number of bytes in the answer to `MEMORY USAGE`. The answer is nil for a key that does not exist.
 pub(super) fn size(answer: &Value) -> u64 {
     match answer {
         Value::Int(bytes) => u64::try_from(*bytes).unwrap_or(0),
@@ -91,20 +91,21 @@ pub(super) fn size(answer: &Value) -> u64 {
     }
 }
 
-/// The number in the answer to `CONFIG GET`, names and values in turn.
+/// Reads the number of the setting `name` in the answer to `CONFIG GET`. The answer is a list in which each name is
+/// followed by its value.
 pub(super) fn setting(answer: &Value, name: &str) -> Option<u64> {
     let Value::Array(parts) = answer else { return None };
     let mut pairs = parts.chunks_exact(2);
     text(&pairs.find(|pair| text(&pair[0]) == Some(name))?[1]).and_then(decimal)
 }
 
-/// The id of a server process or of its data: 40 hexadecimal digits.
+/// Reads the id of a server process or of its data: 40 hexadecimal digits.
 pub(super) fn server_id(text: &str) -> Option<Arc<str>> {
     let is_id = text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_id.then(|| text.into())
 }
 
-/// An integer.
+/// Reads an integer.
 pub(super) fn number(value: &Value) -> Option<i64> {
     match value {
         Value::Int(number) => Some(*number),
@@ -112,7 +113,7 @@ pub(super) fn number(value: &Value) -> Option<i64> {
     }
 }
 
-/// The bytes of a string.
+/// Returns the bytes of a string.
 pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
     match value {
         Value::BulkString(bytes) => Some(bytes),
@@ -152,13 +153,13 @@ pub(super) fn joining(answer: &Value) -> Result<Joining, Problem> {
     })
 }
 
-/// An epoch: 32 hexadecimal digits.
+/// Reads an epoch: 32 hexadecimal digits.
 pub(super) fn read_epoch(text: &str) -> Option<Arc<str>> {
     let is_epoch = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_epoch.then(|| text.into())
 }
 
-/// A position in the log.
+/// Reads a position in the log.
 pub(super) fn position(answer: &Value) -> Result<LogPosition, Problem> {
     let position = text(answer).and_then(|text| text.parse().ok());
     position.ok_or_else(|| Problem::new("a position in the log"))
@@ -206,7 +207,7 @@ fn entry(answer: &Value) -> Result<LogEntry, Problem> {
     read.filter(|_| fields.len() == 10).ok_or_else(problem)
 }
 
-/// The answer of the script `image` for one kind of records: the next cursor, and the records.
+/// Reads the answer of the script `image` for one kind of records. Returns the next cursor and the records.
 pub(super) fn image(kind: RecordKind, answer: &Value) -> Result<(u64, Vec<Record>), Problem> {
     let [cursor, fields] = array(answer)?;
     let cursor = self::cursor(cursor)?;
@@ -226,12 +227,12 @@ pub(super) fn image(kind: RecordKind, answer: &Value) -> Result<(u64, Vec<Record
     Ok((cursor, records.collect::<Result<_, _>>()?))
 }
 
-/// A cursor of `HSCAN`.
+/// Reads a cursor of `HSCAN`.
 pub(super) fn cursor(answer: &Value) -> Result<u64, Problem> {
     text(answer).and_then(decimal).ok_or_else(|| Problem::new("a cursor"))
 }
 
-/// The answer of the script `renew`: the lease is stored, or the name has another lease.
+/// The answer of the script `renew`. Either the lease is stored, or another lease has the name of the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Renewal {
     Stored(Renewed),
@@ -254,7 +255,7 @@ pub(super) fn renewal(node: &NodeName, answer: &Value) -> Result<Renewal, Proble
     }
 }
 
-/// All leases.
+/// Reads all leases.
 pub(super) fn leases(answer: &Value) -> Result<Vec<LeaseRecord>, Problem> {
     let lease = |pair: &[Value]| {
         let [node, lease] = pair else { return Err(Problem::new("the key leases")) };
@@ -264,7 +265,7 @@ pub(super) fn leases(answer: &Value) -> Result<Vec<LeaseRecord>, Problem> {
     elements(answer)?.chunks(2).map(lease).collect()
 }
 
-/// The answer of the script `inspect`: the number of records, and the leases.
+/// Reads the answer of the script `inspect`. Returns the number of records and the leases.
 pub(super) fn contents(answer: &Value) -> Result<(u64, Vec<LeaseRecord>), Problem> {
     let [records, leases] = array(answer)?;
     Ok((size(records), self::leases(leases)?))
@@ -285,7 +286,7 @@ fn read_lease(node: NodeName, answer: &Value) -> Result<LeaseRecord, Problem> {
     Ok(LeaseRecord { node, incarnation, number, applied })
 }
 
-/// The elements of an array with a fixed length.
+/// Returns the elements of an array with a fixed length.
 fn array<const N: usize>(answer: &Value) -> Result<&[Value; N], Problem> {
     elements(answer)?.try_into().map_err(|_| Problem::new("the answer to a script"))
 }
@@ -314,10 +315,10 @@ fn text(answer: &Value) -> Option<&str> {
     std::str::from_utf8(bytes(answer)?).ok()
 }
 
-/// Reads an answer in each of the ways of this module. The fuzz target calls it.
+/// Calls each reader of this module with an answer. A fuzz target calls this function.
 ///
 /// # Panics
-/// This function panics if something that was read is not read again from its own text.
+/// This function panics if a value that it has read cannot be read again from the text of the value.
 #[cfg(feature = "fuzzing")]
 pub fn read_answers(answer: &[u8]) {
     let Ok(answer) = redis::parse_redis_value(answer) else { return };

@@ -25,7 +25,7 @@ impl Script {
         self.code
     }
 
-    /// The SHA-1 hash by which Redis finds a script that it knows.
+    /// Returns the SHA-1 hash by which Redis finds a script that it has in its cache.
     pub(super) fn hash(&self) -> &str {
         self.hash.get_or_init(|| redis::Script::new(self.code).get_hash().to_owned())
     }

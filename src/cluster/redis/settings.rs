@@ -1,4 +1,4 @@
-//! How to reach Redis.
+//! The settings for reaching Redis, directly or through Sentinel, the program that watches the servers of Redis.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 
 use super::{settings_error::RedisSettingsError, tls::RedisTls};
 
-/// The name of a site: 1–64 letters, digits, dots, hyphens and underscores. All nodes of a site have the same, and two
-/// sites can share a Redis.
+/// The name of a site: 1–64 letters, digits, dots, hyphens and underscores. All nodes of a site use the same site name.
+/// Two sites with different names can share one Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SiteName(Arc<str>);
 
@@ -31,7 +31,7 @@ impl SiteName {
     }
 }
 
-/// Where the primary of Redis is.
+/// The address of the primary of Redis, or of the Sentinels that know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisAddress {
     pub(super) source: Source,
@@ -54,7 +54,7 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint without TLS must be on this machine.
+    /// Creates an endpoint. Without TLS, the host must be this machine.
     pub(super) fn new(
         host: &str,
         port: u16,
@@ -94,8 +94,8 @@ impl RedisAddress {
     /// Asks Redis Sentinel for the primary.
     ///
     /// `master` is the name of the primary in the configuration of Sentinel. `sentinels` are the URLs of the Sentinels,
-    /// such as `rediss://host:26379`, perhaps with a user for Sentinel. If they use TLS, the primary must use it, too.
-    /// `user` is the user for Redis.
+    /// such as `rediss://host:26379`. They can contain a user for Sentinel. If they use TLS, the primary must use TLS,
+    /// too. `user` is the user for Redis.
     ///
     /// # Errors
     /// [`RedisSettingsError`] if a part is malformed.
@@ -128,7 +128,7 @@ impl RedisAddress {
         Ok(Self { source, user, database })
     }
 
-    /// Returns the user of Redis. `None` is Redis's user `default`.
+    /// Returns the user of Redis. `None` means Redis's user `default`.
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
@@ -169,22 +169,22 @@ pub struct RedisSettings {
 }
 
 impl RedisSettings {
-    /// The settings for the data of `site`.
+    /// Creates settings for the data of `site`.
     pub fn new(site: SiteName, address: RedisAddress) -> Self {
         Self { site, address, password: None, sentinel_password: None, tls: None }
     }
 
-    /// The password of the user in the address. If the address has no user, Redis's user `default` is used.
+    /// Sets the password of the user in the address. If the address has no user, Redis uses its user `default`.
     pub fn with_password(self, password: Zeroizing<Vec<u8>>) -> Self {
         Self { password: Some(Arc::new(password)), ..self }
     }
 
-    /// The password for Sentinel.
+    /// Sets the password for Sentinel.
     pub fn with_sentinel_password(self, password: Zeroizing<Vec<u8>>) -> Self {
         Self { sentinel_password: Some(Arc::new(password)), ..self }
     }
 
-    /// The certificates for `rediss://`.
+    /// Sets the certificates for `rediss://`.
     pub fn with_tls(self, tls: RedisTls) -> Self {
         Self { tls: Some(tls), ..self }
     }
@@ -230,7 +230,8 @@ struct Url {
 impl Url {
     fn read(url: &str) -> Result<Self, RedisSettingsError> {
         const ERROR: RedisSettingsError = RedisSettingsError::Url;
-        // Found here, because the parser of URLs could refuse a URL with a password for another reason.
+        // The password is searched for before the URL is parsed. Otherwise the parser could refuse the URL for another
+        // reason, and the error would not mention the password.
         let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
         let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
         let user = authority.rsplit_once('@').map(|(user, _)| user);

@@ -32,7 +32,7 @@ pub enum RedisSettingsError {
         "the list of Sentinels is wrong; it needs 1 to 16 URLs, all with the same scheme and user, and without a database"
     )]
     Sentinels,
-    /// Certificates without `rediss://`, or the reverse.
+    /// Certificates without `rediss://`, or `rediss://` without certificates.
     #[error(
         "rediss:// needs certificateAuthorities (the certificates that have signed the certificate of Redis), and redis:// must not have certificates"
     )]

@@ -19,7 +19,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{settings::Endpoint, tls::RedisTls};
 
-/// The maximum number of bytes from one completed answer to the next.
+/// The maximum number of bytes between two completed answers.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// A stream that fails if an answer is too large. The client keeps an answer in memory until it is complete.
@@ -51,7 +51,7 @@ impl AnswerBytes {
 }
 
 impl Socket {
-    /// Opens a connection. It has no time limit of its own.
+    /// Opens a connection. The caller must limit the time.
     pub(super) async fn connect(
         endpoint: &Endpoint,
         tls: Option<&RedisTls>,

@@ -28,11 +28,11 @@ static RESERVE: Script = Script::new("time_slot", include_str!("time_slot.lua"))
 
 /// Reserves time slots in Redis, so that no two nodes of a site make the same PassTicket. Clones share their state.
 ///
-/// The slots are seconds of the clock of Redis. If Redis has lost its data, or if a new primary does not know the last
-/// reservations of the old one, slots of the past may have been reserved. So each node reserves only slots after the second
-/// in which it connected to the server, and after the second in which it first saw the epoch of the data. If the old
-/// primary still answers another node at that time, the same slot may be reserved twice. To avoid this, the old primary
-/// must stop writing when it has lost its replicas (`min-replicas-to-write`).
+/// The slots are seconds of the clock of Redis. Redis may lose its data, or a new primary may lack the last
+/// reservations of the old primary. A past slot may then be reserved without a record of it. So each node reserves only
+/// slots that are later than two times: its connection to the server, and the second in which it first saw the epoch of
+/// the data. If the old primary still answers another node at that time, the same slot may be reserved twice. To avoid
+/// this, the old primary must stop writing when it has lost its replicas (`min-replicas-to-write`).
 #[derive(Clone, Debug)]
 pub struct RedisTimeSlots {
     place: RedisPlace,
@@ -41,7 +41,7 @@ pub struct RedisTimeSlots {
     epoch: Arc<Mutex<Epoch>>,
 }
 
-/// The data of a site from one loss to the next.
+/// Identifies the data of a site from one loss of data to the next.
 #[derive(Clone, Debug, Default)]
 struct Epoch {
     id: Vec<u8>,
@@ -54,7 +54,7 @@ struct Epoch {
 enum Verdict {
     Reserved(Timestamp),
     None(NoTimeSlot),
-    /// The site has this epoch, and not that of the request.
+    /// The data of the site has this epoch, which differs from the epoch of the request.
     OtherEpoch(Vec<u8>),
 }
 

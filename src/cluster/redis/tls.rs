@@ -12,8 +12,8 @@ use super::settings_error::RedisSettingsError;
 
 /// The certificates for the connections to Redis and Sentinel.
 ///
-/// It does not use the default cryptography provider of the process, and not the certificate authorities of the operating
-/// system.
+/// These connections use neither the default cryptography provider of the process nor the certificate authorities of
+/// the operating system.
 #[derive(Clone)]
 pub struct RedisTls {
     pub(super) config: Arc<ClientConfig>,
@@ -74,7 +74,7 @@ fn builder(authorities: &[u8]) -> Result<Builder, RedisSettingsError> {
     Ok(builder.with_root_certificates(roots))
 }
 
-/// All certificates of a document. `None` if the document has no certificate or a malformed one.
+/// Returns all certificates of a document. `None` if the document has no certificate or a malformed one.
 fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     let all: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
     (!all.is_empty()).then_some(all)

@@ -1,5 +1,5 @@
-//! What each place must do. The simulated place and Redis run the same checks, so that the simulation shows how nodes
-//! behave with Redis.
+//! Checks that each place must pass. The simulated place and Redis pass the same checks, so nodes in the simulation
+//! behave as with Redis.
 
 use std::{collections::BTreeSet, num::NonZeroU64, time::Duration};
 
@@ -55,7 +55,7 @@ fn lease(name: &str, incarnation: Incarnation, number: u64) -> LeaseRecord {
     }
 }
 
-/// All entries after `after`.
+/// Returns all entries after `after`.
 async fn entries(place: &dyn Coordinator, term: &Term, after: LogPosition) -> Vec<LogEntry> {
     let (mut all, mut position) = (Vec::new(), after);
     loop {
@@ -84,7 +84,7 @@ async fn image(place: &dyn Coordinator, term: &Term) -> BTreeSet<String> {
     }
 }
 
-/// `Debug` of a record does not show the fingerprint.
+/// Returns a record as text with its fingerprint, which `Debug` does not show.
 fn text(record: &Record) -> String {
     let RecordParts { kind, key, value, is_of_now } = record.parts();
     format!("{kind:?} {key:?} {value:?} {is_of_now}")
@@ -139,7 +139,7 @@ async fn assert_contract(place: &dyn Coordinator) {
     assert_eq!(new.into_iter().map(|entry| entry.record).collect::<Vec<_>>(), many);
     assert_eq!(image(place, &term).await.len(), 5 + MAX_PUBLISHED);
 
-    // Salts. The place refuses only the node that has one too many.
+    // Salts. The place refuses only the node whose salt exceeds the limit.
     for number in 2..=16 {
         publish("a", vec![Record::Salt([number; 64])]).await.unwrap();
     }

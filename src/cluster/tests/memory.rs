@@ -67,12 +67,12 @@ impl Memory {
         self.0.state.lock().unwrap().delay = delay;
     }
 
-    /// From now on, the memory can store records of the log, or not.
+    /// Sets whether the disk is full. Then the memory cannot store records of the log.
     pub(super) fn set_full(&self, is_full: bool) {
         self.0.state.lock().unwrap().is_full = is_full;
     }
 
-    /// All records, so that tests can compare them.
+    /// Returns all records, so that tests can compare them.
     pub(super) fn records(&self) -> Vec<Record> {
         self.0.state.lock().unwrap().records.values().cloned().collect()
     }
@@ -123,7 +123,7 @@ impl Memory {
         missed.into_iter().filter(|record| self.merge(record)).collect()
     }
 
-    /// The write has its effect at once, and is answered later.
+    /// Returns the result of a write after a delay. The write itself takes effect immediately.
     fn answer<T: Send + 'static>(&self, result: T) -> StoreFuture<T> {
         let mut state = self.0.state.lock().unwrap();
         let longest = u64::try_from(state.delay.as_micros()).unwrap();

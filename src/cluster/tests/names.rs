@@ -1,4 +1,4 @@
-//! Names, takeovers and starts of nodes.
+//! Tests of the names, takeovers and starts of nodes.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::{
 };
 
 const LEASE: Duration = Duration::from_secs(3);
-/// What a node takes if it waits for nothing.
+/// The longest time of a start in which the node waits for no other node.
 const SHORT: Duration = Duration::from_millis(200);
 const SERVED: Option<Result<(), CheckError>> = Some(Ok(()));
 const REFUSED: Option<Result<(), CheckError>> = Some(Err(CheckError::Unavailable));
@@ -107,7 +107,8 @@ async fn a_node_starts_at_once_after_it_has_left_and_waits_after_a_kill() {
     let machine = Machine::new(&place, 1);
     let process = Process::default();
     let node = machine.start(&process, "a").await.unwrap();
-    // The memory notes that the node has had a lease of this term, so the next process need not wait for other nodes.
+    // In this second, the memory stores that the node has had a lease of this term. So the next process need not wait
+    // for other nodes.
     sleep(Duration::from_secs(1)).await;
     node.leave().await;
     assert_eq!(check(&node), REFUSED);
@@ -252,7 +253,7 @@ async fn a_write_waits_for_a_node_that_is_away_unless_the_options_say_local() {
         assert_eq!(took < SHORT, is_fast, "{took:?}");
         assert!(took < LEASE * 2, "{took:?}");
         assert_eq!(check(&away) == SERVED, is_fast);
-        // The node is over, so nothing waits for it any more.
+        // The lease of the node is over, so no write waits for the node any more.
         sleep(LEASE * 2).await;
         let begun = Instant::now();
         let rule = Revocation::User { user: user(1), up_to: Timestamp::from_millis(1) };
@@ -269,7 +270,7 @@ async fn a_node_that_cannot_apply_does_not_block_the_others() {
     let full = machines[1].start(&Process::default(), "b").await.unwrap();
     let other = machines[2].start(&Process::default(), "c").await.unwrap();
     machines[1].memory.set_full(true);
-    // This may fail, because the node that is full has a lease.
+    // This may fail, because the node with the full memory has a lease.
     let _ = one.store().record(revocation(1)).await;
     sleep(LEASE * 2).await;
     for token in 2..5 {
@@ -279,7 +280,7 @@ async fn a_node_that_cannot_apply_does_not_block_the_others() {
         assert_eq!((check(&one), check(&full), check(&other)), (SERVED, REFUSED, SERVED));
         sleep(LEASE).await;
     }
-    // The place loses its data. A node that starts does not wait for ever for the node that is full.
+    // The place loses its data. A node that starts does not wait forever for the node with the full memory.
     place.flush();
     let begun = Instant::now();
     let new = machines[3].start(&Process::default(), "d").await.unwrap();

@@ -71,7 +71,7 @@ impl Network {
         Duration::from_micros(random.u64(0..=longest + 300))
     }
 
-    /// Sends a request. Whatever happens to the caller, the request arrives if the network is not cut.
+    /// Sends a request. It arrives even if the caller ends, unless the link drops requests.
     fn call<T: Send + 'static>(
         &self,
         additional: Duration,
@@ -98,7 +98,7 @@ impl Network {
             let reply = async {
                 match receiver.await {
                     Ok(result) => result,
-                    // There is no reply. The caller notices only when its time is over.
+                    // There is no reply. The caller notices this only when its time limit has passed.
                     Err(_) => pending().await,
                 }
             };

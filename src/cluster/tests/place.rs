@@ -22,19 +22,19 @@ use crate::{
 struct Server {
     /// Identifies this run of this server.
     run: u64,
-    /// The difference of the clock of the server to the real time, in milliseconds.
+    /// The clock of the server minus the real time, in milliseconds.
     skew: i64,
     epoch: Option<u64>,
     lease: Option<Duration>,
     log: Arc<Vec<LogEntry>>,
     last: LogPosition,
-    /// Entries up to here were removed.
+    /// Entries up to this position were removed.
     trimmed: LogPosition,
     image: Arc<BTreeMap<(u8, Vec<u8>), Record>>,
     leases: BTreeMap<NodeName, LeaseRecord>,
 }
 
-/// How the place is now.
+/// The current state of the place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Availability {
     Up,
@@ -61,10 +61,10 @@ pub(super) struct Place {
     changed: Arc<Notify>,
 }
 
-/// What becomes the primary.
+/// The replica that becomes the primary.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Replica {
-    /// A replica that has the state of this time ago.
+    /// A replica whose state is older than the primary's by this time.
     Stale(Duration),
     Empty,
 }
@@ -233,7 +233,8 @@ impl Place {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
             let followed = self.with(Some(term), |server, _| {
-                // After the removal of entries, a position is known only by an entry that is not after it.
+                // If entries were removed, the position is known only if the log still has an entry at the position or
+                // before it.
                 let is_known = server.log.first().is_some_and(|first| first.position <= after);
                 if server.trimmed > LogPosition::START && after != server.last && !is_known {
                     return Ok(Followed::Gap);
@@ -260,8 +261,8 @@ impl Place {
     ) -> Option<Result<ImagePart, CoordinatorError>> {
         const PART: usize = 7;
         self.with(Some(term), |server, _| {
-            // The cursor is the number of the records before it. A record that is added before the cursor moves others
-            // behind it, so the parts overlap.
+            // The cursor is the number of records before it. A record that is added before the cursor moves another
+            // record behind the cursor. So the parts overlap.
             let read: usize = cursor.map_or(0, |cursor| cursor.0.parse().unwrap());
             let from = read.min(server.image.len()).saturating_sub(3);
             let part: Vec<_> = server.image.values().skip(from).take(PART).cloned().collect();
@@ -333,7 +334,7 @@ impl Server {
         next
     }
 
-    /// Returns whether the record belongs into the log.
+    /// Merges a record. Returns whether the log must get the record.
     fn merge(&mut self, record: &Record) -> bool {
         let parts = record.parts();
         let number = |value: &[u8]| -> u64 { std::str::from_utf8(value).unwrap().parse().unwrap() };

@@ -65,19 +65,19 @@ impl Process {
         tasks.handles.push(handle);
     }
 
-    /// As the signal `SIGSTOP`.
+    /// Stops the process, as the signal `SIGSTOP` does.
     pub(super) fn stop(&self) {
         self.0.lock().unwrap().is_stopped = true;
     }
 
-    /// As the signal `SIGCONT`.
+    /// Continues the process, as the signal `SIGCONT` does.
     pub(super) fn resume(&self) {
         let mut tasks = self.0.lock().unwrap();
         tasks.is_stopped = false;
         tasks.waiting.drain(..).for_each(Waker::wake);
     }
 
-    /// As the signal `SIGKILL`. What was sent arrives nevertheless.
+    /// Ends the process, as the signal `SIGKILL` does. Messages that it has sent still arrive.
     pub(super) fn kill(&self) {
         let mut tasks = self.0.lock().unwrap();
         tasks.is_dead = true;
@@ -90,7 +90,7 @@ impl Process {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Whether the process was killed.
+    /// Returns whether the process was killed.
     pub(super) fn is_dead(&self) -> bool {
         self.0.lock().unwrap().is_dead
     }

@@ -1,5 +1,5 @@
-//! Random schedules of faults and requests. The property: no request is accepted that arrives at any node after the
-//! revocation of its token was answered with success. After the faults, all nodes work and know the same.
+//! Tests random schedules of faults and requests. The tested property: after a revocation is confirmed, no node accepts
+//! a request with the revoked token. After the faults, all nodes work and know the same records.
 
 use std::{
     collections::BTreeMap,
@@ -29,11 +29,11 @@ use crate::{
 
 const LEASE: Duration = Duration::from_secs(3);
 const NODES: u8 = 3;
-/// How long there are faults.
+/// The length of the time in which faults happen.
 const FAULTS: Duration = Duration::from_secs(40);
 /// After the faults, the nodes must work within this time.
 const RECOVERY: Duration = Duration::from_secs(20);
-/// The tokens of these users are revoked by rules, the tokens of the others one by one.
+/// The tokens of the first users are revoked by rules. The tokens of the other users are revoked one by one.
 const USERS_WITH_RULES: usize = 3;
 
 /// A request of a client for a revocation.
@@ -44,20 +44,20 @@ enum Write {
     RuleOfNow { user: usize, up_to: u64 },
 }
 
-/// A revocation of a token that was answered with success.
+/// A confirmed revocation of a token.
 #[derive(Clone, Copy, Debug)]
 struct Success {
     order: u64,
-    /// From this time on, the place must not lose data, or a node that knows the revocation must publish it again.
+    /// If the place loses data after this time, a node that knows the revocation must publish it again.
     begun: Instant,
 }
 
-/// What clients have seen. One lock, because all is in one thread.
+/// The results that clients have seen. One lock is enough, because all tasks run in one thread.
 #[derive(Debug, Default)]
 struct Seen {
     /// The number of events. It gives the events of one instant an order.
     order: u64,
-    /// When the registration of each token has begun, and its order.
+    /// For each token, when its registration began, and the number of the event at which the registration ended.
     registered: BTreeMap<usize, (Instant, u64)>,
     successes: BTreeMap<usize, Success>,
     violations: Vec<String>,
@@ -68,7 +68,7 @@ struct Seen {
     log: Vec<String>,
 }
 
-/// What has happened in some runs.
+/// The counts of events in some runs.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     accepted: u64,
@@ -76,7 +76,8 @@ struct Counts {
     unavailable: u64,
     confirmed: u64,
     unconfirmed: u64,
-    /// Revoked tokens that were accepted, because the place had lost the revocation, and no node that knew it was there.
+    /// Revoked tokens that were accepted because the place had lost the revocation, and no node that knew the
+    /// revocation was running.
     lost: u64,
 }
 
@@ -166,7 +167,7 @@ impl World {
         }
     }
 
-    /// A request with a token arrives at a node.
+    /// Sends a request with a token to a node.
     fn check(self: &Arc<Self>, number: usize, token: usize) {
         let arrival = {
             let mut seen = self.seen();
@@ -194,8 +195,8 @@ impl World {
         });
     }
 
-    /// If the place has lost data, the nodes that know a revocation publish it again. Until one of them is there, the
-    /// others cannot know it.
+    /// Records that a node accepted a token after the success of its revocation. This is a loss and not a violation in
+    /// one case: the place has lost data, and no node that knows the revocation was running to publish it again.
     fn accepted_after_success(&self, number: usize, token: usize, success: Success) {
         let loss = self.seen().losses.iter().rev().find(|at| **at >= success.begun).copied();
         let up_since = self.seen().up_since;
@@ -223,7 +224,7 @@ impl World {
         }
     }
 
-    /// A client revokes at a node.
+    /// Sends a revocation of a client to a node.
     fn revoke(self: &Arc<Self>, number: usize, write: Write) {
         let Some(store) = self.nodes[number].store() else { return };
         let world = self.clone();
@@ -276,7 +277,7 @@ impl World {
                 revoked.push(token);
             }
             drop(seen);
-            // Most violations are short.
+            // A client uses the token immediately, because most violations last only a short time.
             if let Some(token) = revoked.first().copied() {
                 tokio::spawn(async move {
                     for pause in [0, 1, 5, 50, 100, 200, 200, 200, 200, 500, 500] {
@@ -294,7 +295,7 @@ impl World {
         seen.order
     }
 
-    /// A node has issued a token.
+    /// Registers a token that a node has issued.
     fn register(self: &Arc<Self>, number: usize, token: usize) {
         let Some(store) = self.nodes[number].store() else { return };
         let VerifiedToken::Pat(pat) = &TOKENS[token] else { panic!("not a PAT") };
@@ -323,13 +324,13 @@ impl World {
         }
     }
 
-    /// The place has lost data.
+    /// Records that the place has lost data.
     fn note_loss(&self) {
         self.seen().losses.push(Instant::now());
     }
 }
 
-/// A fault ends after some time.
+/// Ends a fault after some time.
 fn later(after: Duration, end: impl FnOnce() + Send + 'static) {
     tokio::spawn(async move {
         sleep(after).await;
@@ -436,7 +437,7 @@ async fn cause_faults(world: Arc<World>, mut random: fastrand::Rng) {
                 });
             }
             22 | 23 => {
-                // Replies come late, and then there are none.
+                // Replies are late. After some time, no replies arrive.
                 let late = millis(&mut random, 1500, 4000);
                 let away = late + millis(&mut random, 3000, 6000);
                 world.log(|| format!("{}: late replies, away after {late:?}", node.name));
@@ -501,7 +502,7 @@ async fn check(world: Arc<World>, mut random: fastrand::Rng) {
     }
 }
 
-/// After the faults, all nodes work and know the same.
+/// Checks that all nodes work and know the same records after the faults.
 async fn recover(world: &Arc<World>) -> Result<(), String> {
     world.log(|| "the faults end".to_owned());
     world.place.set(Availability::Up);
@@ -563,7 +564,7 @@ async fn recover(world: &Arc<World>) -> Result<(), String> {
     Ok(())
 }
 
-/// What is wrong with a run.
+/// The reason why a run failed.
 #[derive(Debug)]
 enum Problem {
     /// A request was accepted after success.
@@ -628,7 +629,8 @@ fn run(seed: u64, rules: Rules) -> Result<Counts, Problem> {
     })
 }
 
-/// The seeds: `CLUSTER_SEEDS` many, from `CLUSTER_FIRST_SEED` on.
+/// Returns the seeds. The environment variable `CLUSTER_SEEDS` sets their number, and `CLUSTER_FIRST_SEED` sets the
+/// first seed.
 fn seeds(default: u64) -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let first = number("CLUSTER_FIRST_SEED").unwrap_or(0);
@@ -648,7 +650,7 @@ fn no_request_is_accepted_after_success() {
         sum.lost += counts.lost;
     }
     println!("{sum:?}");
-    // The property is not true only because nothing works.
+    // Checks that the nodes worked most of the time. If they refused everything, the property would hold trivially.
     assert!(sum.accepted > sum.unavailable / 10 && sum.confirmed > sum.unconfirmed, "{sum:?}");
     assert!(sum.lost < sum.refused / 100, "{sum:?}");
 }

@@ -13,7 +13,7 @@ pub(super) const ISSUED: u64 = 1_800_000_000_000;
 pub(super) const USERS: usize = 13;
 pub(super) const TOKENS_PER_USER: usize = 5;
 
-/// The tokens of all runs: those of the first user, then those of the second, and so on.
+/// The tokens of all runs: first the tokens of the first user, then those of the second user, and so on.
 pub(super) static TOKENS: LazyLock<Vec<VerifiedToken>> = LazyLock::new(|| {
     let key = SigningKey::from_pem(test_support::pki::SIGNING_KEY.as_bytes()).unwrap();
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(ISSUED)));

@@ -1,4 +1,4 @@
-//! Takes over the records of other nodes, apart from writing them to the file.
+//! Applies the records of other nodes in memory. Another module writes them to the file.
 
 use std::sync::PoisonError;
 
@@ -13,9 +13,9 @@ use crate::{
 };
 
 impl Writer {
-    /// If the file has all records of the group, answers the writes without a commit, and returns true. A node gets its own
-    /// records back from the log, and must not store them twice. The new value of `followed` is stored with the next
-    /// commit. Until then, the file has an older value, so a restart reads some records again.
+    /// Answers the writes without a commit if the file has all records of the group. Returns whether it did so. A node
+    /// gets its own records back from the log, and must not store them twice. The next commit stores the new value of
+    /// `followed`. Until then, the file has an older value, so after a restart the node reads some records again.
     ///
     /// This looks at the file and not at the index: the index also has revocations that could not be written.
     pub(super) fn answer_known(&mut self, group: &mut Vec<(Write, Reply<Written>)>) -> bool {
@@ -38,7 +38,7 @@ impl Writer {
             }
             Ok(true)
         });
-        // After an error, the caller tries to write.
+        // After an error, the caller writes the group.
         if !matches!(known, Ok(true)) {
             return false;
         }
@@ -61,7 +61,7 @@ impl Writer {
 
     /// Adds the salts of the records of other nodes, so that checks use them. If there are too many salts, refuses the
     /// records. Returns the salt that replaces the own salt, if there is one: the first salt that arrives while no hash
-    /// was made with the own salt. Then all nodes normally have the same salt.
+    /// was made with the own salt. Because of this replacement, all nodes normally have the same salt.
     pub(super) fn take_salts(
         &self,
         group: &mut Vec<(Write, Reply<Written>)>,
@@ -103,8 +103,8 @@ impl Writer {
         None
     }
 
-    /// Applies the records of other nodes in memory. If they could not be written, applies the revocations nevertheless.
-    /// The caller repeats the write.
+    /// Applies the records of other nodes in memory. The revocations apply even if they could not be written. The
+    /// caller then repeats the write.
     pub(super) fn finish_shared(
         &mut self,
         group: &[(Write, Reply<Written>)],
@@ -113,8 +113,8 @@ impl Writer {
         has_failed: bool,
     ) {
         match adopted {
-            // Until the caller repeats the write, checks use both salts. There is room: a file that has not used its own
-            // salt has no salts of other nodes.
+            // Until the caller repeats the write, checks use both salts. The list has room for this salt, because a
+            // file that has not used its own salt has no salts of other nodes.
             Some(salt) if has_failed => {
                 let _ = self.salts.add(salt);
             }

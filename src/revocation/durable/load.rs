@@ -89,7 +89,7 @@ pub(super) fn load_all(path: &Path, database: &Database, own: Salt) -> Result<Lo
     let load_all = || {
         let (index, counts) = (load(database)?, count_pats(database)?);
         let (networks, salts) = (load_networks(database)?, Salts::new(own));
-        // An older version of this program may have written hashes without changing the entry.
+        // An older version of this program may have written hashes without removing the entry `unusedSalt`.
         let has_hashes = index.has_tokens() || !counts.is_empty() || !networks.is_empty();
         if has_hashes || !is_salt_unused(database)? {
             salts.use_own();

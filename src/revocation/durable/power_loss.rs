@@ -35,8 +35,8 @@ use crate::{
 /// A disk writes a sector completely or not at all.
 const SECTOR: usize = 512;
 
-/// The number of random files for each event, in addition to two special files. In one of these two files, all writes
-/// after the last `sync_data` are kept. In the other file, all these writes are lost.
+/// The number of random files for each event, in addition to two special files. One special file has all writes after
+/// the last `sync_data`. The other has none of them.
 const RANDOM_FILES: usize = 3;
 
 /// The number of expired revocations before each revocation.
@@ -182,7 +182,7 @@ fn expired(i: usize) -> Revocation {
     Revocation::Token { token, expires_at: Timestamp::from_secs(1) }
 }
 
-/// A rule of another node. The position in the log is `i`.
+/// Returns a salt, a PAT and a rule of another node. The position in the log is `i`.
 #[cfg(feature = "redis")]
 fn shared(i: usize) -> Write {
     let until = Timestamp::from_secs(4_000_000_000);
@@ -209,7 +209,8 @@ fn shared_rule(i: usize) -> Revocation {
     Revocation::User { user: UserId::new(&format!("S{i}")).unwrap(), up_to }
 }
 
-/// Records revocations, records of other nodes, expired revocations and evictions.
+/// Writes revocations, records of other nodes and expired revocations, and evicts. Returns the first file and the
+/// recorded events.
 fn recorded() -> (Vec<u8>, Vec<Event>) {
     let Fixture { directory: _directory, path, mut writer } = Fixture::new();
     let recorder = Recorder::default();
@@ -268,7 +269,8 @@ fn entries(file: Vec<u8>) -> Result<BTreeSet<String>, redb::Error> {
     Ok(entries)
 }
 
-/// Returns the files that cannot be opened or have lost a confirmed revocation, and the number of all files.
+/// Returns a message for each file that cannot be opened or has lost a confirmed revocation, and the number of all
+/// files.
 fn losses(first: &[u8], events: &[Event]) -> (Vec<String>, usize) {
     let (mut losses, mut files) = (Vec::new(), 0);
     for end in (0..=events.len()).step_by(3) {

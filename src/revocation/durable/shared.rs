@@ -1,4 +1,4 @@
-//! Records of other nodes in the file, and the records of the file for other nodes.
+//! Stores the records of other nodes in the file, and reads the records of the file for other nodes.
 
 use std::{cmp::Ordering, collections::BTreeSet, ops::Bound};
 
@@ -37,15 +37,15 @@ impl SharedRecords {
         })
     }
 
-    /// Whether a file that has the records need not be changed. A rule with the current time can revoke more than the file
-    /// has.
+    /// Returns whether the file need not change if it already has the records. With a rule with the current time, it
+    /// may have to change: the rule can revoke PATs whose revocation is not in the file.
     pub(super) fn can_be_known(&self) -> bool {
         let is_of_now = |record: &Record| matches!(record, Record::RuleOfNow(_));
         !self.records.is_empty() && !self.records.iter().any(is_of_now)
     }
 
-    /// Stores the salts and the position in the log. `own` is the own salt of the file after this, and `is_adopted` says
-    /// whether it is new.
+    /// Stores the salts and the position in the log. `own` is the file's own salt after this call. `is_adopted` says
+    /// whether this salt is new.
     pub(super) fn store_meta(
         &self,
         txn: &WriteTransaction,
@@ -68,7 +68,7 @@ impl SharedRecords {
     }
 }
 
-/// Whether the file has all records. `own` is the own salt of the file.
+/// Returns whether the file has all records. `own` is the file's own salt.
 pub(super) fn has_all(
     database: &Database,
     own: &[u8; Salt::LEN],
@@ -122,8 +122,8 @@ pub(super) fn has_all(
     Ok(true)
 }
 
-/// Records that can be stored in any order. They are stored in the order of their keys, so that each page of the file is
-/// changed once. This is many times as fast as the order of a log.
+/// Records that can be stored in any order. They are stored in the order of their keys, so that each page of the file
+/// is changed only once. This is many times faster than the order of the log.
 #[derive(Default)]
 pub(super) struct Unordered<'a>(Vec<&'a Record>);
 
@@ -204,8 +204,8 @@ fn rank(record: &Record) -> usize {
     EXPORTED.iter().position(|it| *it == kind).unwrap_or(EXPORTED.len())
 }
 
-/// Returns up to `limit` records after `after`, in the order of [`EXPORTED`] and of the keys. `own` is the own salt of the
-/// file if fingerprints need it.
+/// Returns up to `limit` records after `after`, in the order of [`EXPORTED`] and of the keys. `own` is the file's own
+/// salt. It is `None` if no fingerprint needs it.
 pub(super) fn export(
     database: &Database,
     own: Option<[u8; Salt::LEN]>,
@@ -220,7 +220,7 @@ pub(super) fn export(
         if room == 0 {
             break;
         }
-        // Only the first table is read from the key of `after` on.
+        // `after` limits only the table of its own kind. Later tables are read from their start.
         let after = after.filter(|after| EXPORTED[rank(after)] == kind);
         match kind {
             RecordKind::Salt => {

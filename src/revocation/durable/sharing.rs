@@ -12,14 +12,15 @@ use crate::revocation::{
 };
 
 impl DurableStore {
-    /// Does the same as [`record`](crate::revocation::RevocationStore::record), and returns the records for other nodes:
-    /// the salt first, if they need it. Then the records do not depend on records after them.
+    /// Does the same as [`record`](crate::revocation::RevocationStore::record), and returns the records for other
+    /// nodes. If the records need the salt, it is the first record, so that no record depends on a later one.
     pub(crate) fn record_for_nodes(&self, revocation: Revocation) -> StoreFuture<Vec<Record>> {
         self.write_for_nodes(Write::Revocation(revocation))
     }
 
-    /// Does the same for [`record_rule_of_now`](crate::revocation::RevocationStore::record_rule_of_now). The revocations
-    /// of registered PATs are before the rule, so that other nodes know them when they apply the rule.
+    /// Does the same for [`record_rule_of_now`](crate::revocation::RevocationStore::record_rule_of_now). The
+    /// revocations of registered PATs come before the rule, so that other nodes know these revocations when they apply
+    /// the rule.
     pub(crate) fn record_rule_of_now_for_nodes(
         &self,
         rule: Revocation,
@@ -38,11 +39,11 @@ impl DurableStore {
         Box::pin(async move { written.await.map(|written| records(written, &salts)) })
     }
 
-    /// Stores records of other nodes, and `followed`, in one commit. Returns the revocations that this store did not have:
-    /// those of registered PATs that a rule with the current time revokes.
+    /// Stores records of other nodes, and `followed`, in one commit. A rule with the current time can also revoke
+    /// registered PATs. Returns the revocations of these PATs that this store did not have.
     ///
-    /// If the write fails, the revocations apply nevertheless, and the caller must repeat the call. A call with many
-    /// records is many times as fast as many calls that wait for each other.
+    /// If the write fails, the revocations apply nevertheless, and the caller must repeat the call. One call with many
+    /// records is many times faster than one call for each record.
     pub(crate) fn apply_shared(
         &self,
         records: Vec<Record>,
@@ -90,7 +91,7 @@ fn records(Written { write, missed }: Written, salts: &Salts) -> Vec<Record> {
         )
     });
     if has_fingerprint {
-        // Fingerprints of PATs of other nodes may have other salts. These nodes have published them.
+        // Fingerprints of PATs of other nodes may have other salts. The other nodes have published these salts.
         records.insert(0, Record::Salt(*salts.own().bytes()));
     }
     records

@@ -43,8 +43,8 @@ pub(super) const FORMAT: &str = "format";
 pub(super) const SALT: &str = "salt";
 /// The trusted time, as of the last write. Files of older versions of this program do not have this entry.
 pub(super) const TRUSTED: &str = "trustedTime";
-/// Present if no hash was made with the salt of the file, and no other node knows this salt. Only then may another salt
-/// replace it. Files of older versions of this program do not have this entry.
+/// This entry exists while no hash was made with the salt of the file, and no other node knows this salt. Only then may
+/// another salt replace it. Files of older versions of this program do not have this entry.
 pub(super) const UNUSED_SALT: &str = "unusedSalt";
 /// How far this node has followed the log of the nodes. Older versions of this program do not know this entry, and ignore
 /// it.
@@ -146,8 +146,8 @@ impl<'txn> Tables<'txn> {
     }
 
     /// Returns revocations of the registered PATs that belong to the user or service of `rule`, but have a later issue
-    /// time than the rule. The table is sorted by issue time. If the clock was never ahead, there is no such PAT, and
-    /// no entry is read.
+    /// time than the rule. The table is sorted by issue time, so only PATs with a later issue time are read. There are
+    /// none if the clock was never ahead.
     pub(super) fn missed_by(&self, rule: &Revocation) -> Result<Vec<Revocation>, redb::Error> {
         let (Revocation::User { up_to, .. } | Revocation::Service { up_to, .. }) = rule else {
             return Ok(Vec::new());

@@ -20,7 +20,7 @@ fn user(name: &str) -> Revocation {
     Revocation::User { user: UserId::new(name).unwrap(), up_to: Timestamp::from_secs(1) }
 }
 
-/// A new file, and a writer whose database is closed, as after an error.
+/// A new file and its writer. The database of the writer is closed, as it is after an error.
 pub(super) struct Fixture {
     pub(super) directory: tempfile::TempDir,
     pub(super) path: PathBuf,
@@ -58,7 +58,7 @@ impl Fixture {
         Self { directory, path, writer }
     }
 
-    /// Opens the file, as another process could do. The writer cannot open the file until the returned database is
+    /// Opens the file, as another process could. The writer cannot open the file until the returned database is
     /// dropped.
     fn block(&self) -> Database {
         open(&self.path).unwrap().0
@@ -167,7 +167,7 @@ fn a_store_without_its_writer_thread_has_ended_and_writes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = DurableStore::create(directory.path().join("revocations.redb")).unwrap();
     assert!(!store.has_ended());
-    // The writer thread ends when nothing can send commands to it.
+    // The writer thread ends when no sender for its commands is left.
     store.commands = None;
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
     while !store.has_ended() {

@@ -16,7 +16,7 @@ use super::{
 impl DurableStore {
     /// Verifies the file at `path`, and does not change it. `Ok` means that a store can load the file.
     ///
-    /// The file is locked for a moment only, to find out whether a store has it open. This function reads the file into
+    /// The file is locked only for a moment, to find out whether a store has it open. This function reads the file into
     /// memory, and blocks until the copy is verified.
     ///
     /// # Errors

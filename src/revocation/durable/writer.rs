@@ -50,23 +50,23 @@ pub(super) const LAG: Duration = Duration::from_secs(24 * 60 * 60);
 /// The maximum number of revocations in one commit. It limits how long the first revocation waits for the commit.
 pub(super) const MAX_GROUP: usize = 4096;
 
-/// If a group has this number of records, it is committed. Records of other nodes come in batches: large groups make a
-/// node that starts faster.
+/// A group with this number of records is committed. Records of other nodes arrive in batches. With large groups, a
+/// node starts faster.
 const MAX_GROUP_RECORDS: usize = 200_000;
 
 /// After a failed write, the writer tests at this interval whether the file can be written again. Without this test,
 /// the store would stay down until the next revocation. The next revocation may come only much later.
 pub(super) const PROBE_EVERY: Duration = Duration::from_secs(5);
 
-/// If nothing else is written, the writer stores the trusted time at this interval. So the trusted time loses at most
-/// this much when the machine is restarted.
+/// If nothing else is written, the writer stores the trusted time at this interval. So a restart of the machine sets
+/// the trusted time back by at most this interval.
 pub(super) const ADVANCE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Command {
     Write(Write, Reply<Written>),
-    /// Returns records for other nodes: up to this number after this record.
+    /// Returns records for other nodes: at most as many as the number, and only records after the given record.
     #[cfg(feature = "redis")]
     Export(Option<Record>, usize, Reply<Vec<Record>>),
     Evict(Timestamp, Reply<Evicted>),
@@ -81,9 +81,9 @@ pub(super) enum Command {
     expect(dead_code, reason = "only the nodes of a cluster need it")
 )]
 pub(super) struct Written {
-    /// What was written, with salted fingerprints.
+    /// The write that was stored. Its fingerprints are salted.
     pub(super) write: Write,
-    /// Revocations of single PATs that follow from the write.
+    /// Revocations of single PATs that a rule with the current time causes.
     pub(super) missed: Vec<Revocation>,
 }
 
@@ -108,7 +108,7 @@ impl Write {
             Self::Revocation(Revocation::Token { token, .. })
             | Self::RuleOfNow(Revocation::Token { token, .. })
             | Self::Issued(IssuedPat { token, .. }) => token,
-            // The networks are hashed with the own salt.
+            // The hashes of networks were made with the own salt.
             Self::Networks(..) => return salts.use_own(),
             _ => return,
         };
@@ -116,7 +116,7 @@ impl Write {
         *token = salts.own().apply(*token);
     }
 
-    /// Whether the caller writes the same again after an error.
+    /// Returns whether the caller repeats this write after an error.
     fn is_repeated_by_caller(&self) -> bool {
         match self {
             #[cfg(feature = "redis")]
@@ -125,7 +125,7 @@ impl Write {
         }
     }
 
-    /// The number of records in this write.
+    /// Returns the number of records in this write.
     fn records(&self) -> usize {
         match self {
             #[cfg(feature = "redis")]
@@ -184,11 +184,11 @@ pub(super) struct Writer {
     pub(super) unwritten: Unwritten,
     /// Whether the last write failed.
     pub(super) is_failing: bool,
-    /// Whether this process has committed to the file. A file that was only opened may have its newest records under one
-    /// of its two roots.
+    /// Whether this process has committed to the file. Before the first commit, the newest records may be under only
+    /// one of the two roots of the file.
     #[cfg(feature = "redis")]
     pub(super) has_committed: bool,
-    /// `followed` is newer than in the file. The next commit stores it.
+    /// Whether `followed` is newer than the value in the file. The next commit stores it.
     #[cfg(feature = "redis")]
     pub(super) followed_is_newer: bool,
     /// Whether another process writes the file.
@@ -343,8 +343,8 @@ impl Writer {
         group.iter_mut().for_each(|(write, _)| write.salt(&self.salts));
         #[cfg(feature = "redis")]
         let adopted = self.take_salts(group);
-        // For each write, the revocations of single PATs that follow from it: a rule should revoke these PATs, but misses
-        // them, because the PATs have a later issue time than the rule.
+        // For each write, the revocations of the PATs that the rule of the write misses because their issue time is
+        // later than the rule.
         let mut missed: Vec<Vec<Revocation>> = Vec::new();
         // The users of registered PATs of other nodes.
         #[cfg(feature = "redis")]
@@ -393,7 +393,7 @@ impl Writer {
                             for record in &shared.records {
                                 unordered.add(record);
                                 let Record::RuleOfNow(rule) = record else { continue };
-                                // The order of rules and PATs is that of the log.
+                                // Rules and PATs are stored in the order of the log.
                                 unordered.store(&mut tables, &mut registered)?;
                                 for revocation in tables.missed_by(rule)? {
                                     if tables.insert(&revocation)? {
@@ -441,11 +441,11 @@ impl Writer {
         }
     }
 
-    /// Refuses the writes of the group that must not be written: all if the store is suspended, and PATs of users who have
-    /// the maximum number of PATs.
+    /// Refuses the writes that must not be stored. If the store is suspended, refuses all writes. Otherwise refuses
+    /// PATs of users who already have the maximum number of PATs.
     fn refuse(&mut self, group: &mut Vec<(Write, Reply<Written>)>) {
         if self.is_suspended {
-            // The caller repeats the request, and the other process answers it.
+            // The client repeats the request, and the other process answers it.
             for (_, reply) in group.drain(..) {
                 let _ = reply.send(Err(StoreError::HandedOver { store: self.name.clone() }));
             }

@@ -1,4 +1,5 @@
-//! The calls to Zowe's Caching Service (docs/reference/zowe-site.md#caching-endpoints).
+//! The calls to Zowe's Caching Service, in which API ML (Zowe's API Mediation Layer) keeps its revocations
+//! (docs/reference/zowe-site.md#caching-endpoints).
 
 use std::{pin::Pin, sync::Arc};
 
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::remote::{Address, Client, Connect, RemoteError, Reply};
 
-/// The maximum number of keys in one call of `/cache-query`: the default of the service
+/// The maximum number of keys in one call of `/cache-query`. This is the default limit of the service
 /// (`caching.storage.maxQueryKeys`).
 const MAX_QUERY_KEYS: usize = 66;
 
@@ -48,7 +49,7 @@ pub(super) struct AllLists {
 }
 
 impl ServiceClient {
-    /// `address` is the address of API ML's gateway.
+    /// Creates a client. `address` is the address of API ML's gateway, which forwards to the service.
     pub(super) fn new(http: Arc<dyn Call>, address: Address) -> Self {
         Self { http, address }
     }
@@ -77,7 +78,8 @@ impl ServiceClient {
         }
     }
 
-    /// Whether the service knows `/cache-query`. Also proves that the service itself answers, and that it stores lists.
+    /// Returns whether the service supports `/cache-query`. If the result is `Ok`, the service itself has answered, and
+    /// it can store lists.
     pub(super) async fn has_query(&self) -> Result<bool, CachingServiceError> {
         let reply = self.call(Method::POST, &["cache-query"], Some(&json!({}))).await?;
         match reply.status() {
@@ -146,7 +148,7 @@ impl ServiceClient {
         }
     }
 
-    /// Stores an entry of a list. `ttl_secs` must be `None` if the service does not know `/cache-query`.
+    /// Stores an entry of a list. `ttl_secs` must be `None` if the service does not support `/cache-query`.
     pub(super) async fn put(
         &self,
         list: List,

@@ -2,7 +2,7 @@
 
 use crate::remote::RemoteError;
 
-/// Why Zowe's Caching Service cannot be asked, or cannot take a revocation. The text says what to do.
+/// Why a call to Zowe's Caching Service failed. The text says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CachingServiceError {
@@ -23,7 +23,7 @@ pub enum CachingServiceError {
          ML, or set createSalt: true"
     )]
     NoSalt,
-    /// The service has another storage than Infinispan.
+    /// The service does not use the storage Infinispan, the only one in which it can store lists.
     #[error(
         "the Caching Service stores no lists (ZWECS136E), so API ML cannot revoke Personal Access Tokens; set caching \
          storage mode infinispan"
@@ -34,7 +34,7 @@ pub enum CachingServiceError {
         "the Caching Service does not know /cache-query, which releases before 3.6 do not have; set mode: index"
     )]
     NoQuery,
-    /// API ML does not forward to a Caching Service.
+    /// API ML (Zowe's API Mediation Layer) does not forward to a Caching Service.
     #[error(
         "API ML forwards to no Caching Service (status 404); start the Caching Service, and check zowe.url"
     )]
@@ -42,27 +42,27 @@ pub enum CachingServiceError {
     /// The salt cannot be read, or changed while it was created.
     #[error("the record of the salt is not usable; repair it at API ML")]
     BadSalt,
-    /// The verifier does not keep the text of the PAT, so its key cannot be computed.
+    /// The verifier does not keep the text of the PAT, so the keys of its revocations cannot be computed.
     #[error(
         "the text of the token is not known; let the verifier keep it (Rs256Verifier::with_pat_texts)"
     )]
     NoText,
-    /// The service was not asked yet.
+    /// The gateway has not asked the service yet.
     #[error("the Caching Service was not asked yet")]
     NotPrepared,
-    /// The service has answered a write with success, but does not have the revocation.
+    /// The service answered a write with success, but does not have the revocation.
     #[error(
         "the Caching Service answered with success, but does not have the revocation: releases before 3.6 drop a write \
          if their cluster is busy"
     )]
     Dropped,
-    /// The service did not answer, or not as expected.
+    /// The service did not answer, or its answer is not as expected.
     #[error("the Caching Service is {0}")]
     Remote(#[from] RemoteError),
 }
 
 impl CachingServiceError {
-    /// Whether only an operator can remove the cause. If not, a later call may succeed.
+    /// Returns whether only an operator can remove the cause. If not, a later call may succeed.
     pub fn needs_operator(&self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! The last answer with all revocations.
+//! The last answer of Zowe's Caching Service with all revocations.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,10 +11,10 @@ use crate::{
     revocation::{CheckError, RevokedBy},
 };
 
-/// The last answer with all revocations. It counts for a limited time.
+/// The last answer with all revocations. It is used for a limited time.
 pub(super) struct PolledIndex {
     last: ArcSwapOption<Polled>,
-    /// How long an answer counts, from the time when it was asked for.
+    /// How long an answer is used. This time begins when the request is sent.
     max_age: Duration,
 }
 
@@ -29,7 +29,7 @@ impl PolledIndex {
         Self { last: ArcSwapOption::empty(), max_age }
     }
 
-    /// Replaces the answer. Returns whether the revocations are others than before.
+    /// Replaces the answer. Returns whether the revocations have changed.
     pub(super) fn replace(&self, all: AllLists, asked: Instant) -> bool {
         let before = self.last.load_full();
         let is_changed = before.is_none_or(|before| before.lists != all.lists);
@@ -46,7 +46,7 @@ impl PolledIndex {
         }
     }
 
-    /// How old the answer is. `None` if there is none.
+    /// Returns the age of the answer. `None` if there is no answer.
     pub(super) fn age(&self) -> Option<Duration> {
         self.last.load().as_ref().map(|last| last.asked.elapsed())
     }
@@ -55,7 +55,7 @@ impl PolledIndex {
         self.last.load().as_ref().is_some_and(|last| self.is_fresh(last))
     }
 
-    /// The number of entries, the number of rules that cannot be read, and the size of the answer.
+    /// Returns the number of entries, the number of rules whose time cannot be read, and the size of the answer.
     pub(super) fn size(&self) -> (usize, usize, usize) {
         self.last.load().as_ref().map_or((0, 0, 0), |last| {
             let (tokens, users, services) = last.lists.counts();

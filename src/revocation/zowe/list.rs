@@ -1,4 +1,4 @@
-//! The names of the lists of revocations.
+//! The names of the lists of revocations in Zowe's Caching Service.
 
 /// One of the three lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,4 +1,4 @@
-//! The three lists of revocations in Zowe's Caching Service, as it answers them
+//! Reads answers of Zowe's Caching Service with its three lists of revocations
 //! (docs/reference/zowe-site.md#revocation-records).
 
 use std::{
@@ -14,7 +14,7 @@ use serde::{
 use super::{list::List, pat_hashes::PatHashes, salt::ItemHash};
 use crate::{clock::Timestamp, revocation::RevokedBy};
 
-/// The revocations of an answer. Other lists of the answer are ignored, because they are not ours.
+/// The revocations of an answer. Other lists of the answer are ignored, because they belong to other programs.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Lists {
     #[serde(default, rename = "invalidTokens")]
@@ -25,7 +25,7 @@ pub(super) struct Lists {
     services: Rules,
 }
 
-/// Revoked tokens. Presence is enough: API ML does not read the value, either.
+/// Revoked tokens. A token in this list is revoked, whatever its value is. API ML does not read the value, either.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Tokens(HashSet<ItemHash>);
 
@@ -38,7 +38,7 @@ pub(super) struct Rules {
 }
 
 impl Lists {
-    /// Says whether one of the revocations is for a PAT that was issued at `issued_at`.
+    /// Returns the kind of revocation that revokes a PAT with the issue time `issued_at`. `None` if no revocation does.
     pub(super) fn decide(&self, pat: &PatHashes, issued_at: Timestamp) -> Option<RevokedBy> {
         let is_hit = |rules: &Rules, hashes: &[ItemHash]| {
             hashes.iter().any(|hash| rules.times.get(hash).is_some_and(|up_to| issued_at <= *up_to))
@@ -84,12 +84,12 @@ impl Lists {
         }
     }
 
-    /// The numbers of tokens, of rules for users and of rules for services.
+    /// Returns the numbers of tokens, of rules for users and of rules for services.
     pub(super) fn counts(&self) -> (usize, usize, usize) {
         (self.tokens.0.len(), self.users.times.len(), self.services.times.len())
     }
 
-    /// The number of rules whose time cannot be read.
+    /// Returns the number of rules whose time cannot be read.
     pub(super) fn unreadable(&self) -> usize {
         self.users.unreadable + self.services.unreadable
     }
@@ -123,7 +123,7 @@ impl<'de> Deserialize<'de> for Rules {
     }
 }
 
-/// Reads a map from hashes to values. Keys that are no hashes are ignored: they cannot be for a token.
+/// Reads a map from hashes to values. Keys that are not hashes are ignored, because they cannot belong to a token.
 struct Entries<F, V>(F, std::marker::PhantomData<V>);
 
 impl<'de, F: FnMut(ItemHash, V), V: Deserialize<'de>> Visitor<'de> for Entries<F, V> {
@@ -216,7 +216,7 @@ mod tests {
             ("invalidUsers", "OTHER", json!("9000"), None),
             ("invalidScopes", "b", json!("5000"), by_service),
             ("invalidScopes", "c", json!("5000"), None),
-            // A time that cannot be read revokes.
+            // A rule whose time cannot be read revokes all tokens.
             ("invalidScopes", "a", json!("soon"), by_service),
             ("invalidUsers", "USER", json!({}), by_user),
             // Lists and keys of other programs.

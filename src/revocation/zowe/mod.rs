@@ -1,16 +1,17 @@
-//! Revocations of a running Zowe API ML, in Zowe's Caching Service (docs/decisions.md#d33).
+//! The revocations of a running API ML (Zowe's API Mediation Layer), which it keeps in Zowe's Caching Service
+//! (docs/decisions.md#d33).
 //!
 //! | file | what it does |
 //! |---|---|
 //! | `salt` | the salt, and the hashes that are the keys of revocations |
 //! | `pat_hashes` | the keys that revoke one PAT |
-//! | `list`, `lists` | the lists of revocations, and their answers |
-//! | `records` | other records |
-//! | `client` | the calls |
+//! | `list`, `lists` | the names of the lists of revocations, and the answers with these lists |
+//! | `records` | the texts of records, such as the salt and revoked tokens |
+//! | `client` | the HTTP calls |
 //! | `index` | the last answer with all revocations |
 //! | `write` | writes that are read back |
-//! | `service` | all of this together, with its tasks |
-//! | `store` | the store that uses it beside another store |
+//! | `service` | the background tasks, and the type that uses all these files |
+//! | `store` | a store that uses the Caching Service in addition to another store |
 
 mod client;
 mod error;

@@ -47,8 +47,8 @@ impl PatHashes {
     }
 }
 
-/// Returns the spellings of a user under which a rule may be stored. The releases 3.0 hash the user as the caller wrote
-/// it, and look a token up by its `sub`. Later releases hash it in upper case.
+/// Returns the spellings of a user under which a rule may be stored. The releases 3.0 hash the user id of a rule as the
+/// caller wrote it, and look a token up by its claim `sub`. Later releases hash the user id in upper case.
 pub(super) fn user_spellings(user: &UserId, subject: Option<&str>) -> Vec<String> {
     let upper = user.as_str().to_uppercase();
     let mut all = vec![upper.to_lowercase(), upper];
@@ -60,7 +60,8 @@ pub(super) fn user_spellings(user: &UserId, subject: Option<&str>) -> Vec<String
     all
 }
 
-/// Returns the text under which a rule for a service is stored: tokens hold service ids in lower case.
+/// Returns the text under which a rule for a service is stored. It is in lower case, because tokens have service ids in
+/// lower case.
 pub(super) fn service_spelling(service: &ServiceId) -> &str {
     service.as_str()
 }

@@ -1,4 +1,4 @@
-//! The records that are written to Zowe's Caching Service, and the small records that are read from it.
+//! The records that the gateway writes to Zowe's Caching Service, and the small records that it reads.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -11,12 +11,12 @@ use crate::clock::Timestamp;
 #[serde(rename_all = "camelCase")]
 pub(super) struct KeyValue {
     pub(super) value: String,
-    /// The partition to which the client belongs, in clear: the subject of its certificate.
+    /// The partition to which the client belongs, as plain text. It is the subject of the client's certificate.
     #[serde(default)]
     pub(super) service_id: String,
 }
 
-/// Returns whether an error of API ML has this message number.
+/// Returns whether an error of API ML (Zowe's API Mediation Layer) has this message number.
 pub(super) fn has_message(body: &[u8], number: &str) -> bool {
     #[derive(Deserialize)]
     struct Body {
@@ -33,8 +33,8 @@ pub(super) fn has_message(body: &[u8], number: &str) -> bool {
 
 /// Returns the value of a revoked token, in the form of API ML (docs/reference/zowe-site.md#revocation-records).
 ///
-/// API ML reads these times as its local time, but this function writes UTC. It adds one day to `expiresAt`, so that API ML
-/// does not evict the entry before the token expires.
+/// This function writes times in UTC, but API ML reads them as its local time. So the function adds one day to
+/// `expiresAt`. Then API ML does not evict the entry before the token expires.
 pub(super) fn token_value(hash: &ItemHash, issued_at: Timestamp, expires_at: Timestamp) -> String {
     const DAY_SECS: u64 = 24 * 60 * 60;
     let expires_at = expires_at.as_secs().saturating_add(DAY_SECS);
@@ -52,7 +52,7 @@ pub(super) fn token_value(hash: &ItemHash, issued_at: Timestamp, expires_at: Tim
 /// Returns year, month, day, hour, minute and second in UTC.
 fn date_time(secs: u64) -> [u64; 6] {
     const DAYS_IN_400_YEARS: u64 = 146_097;
-    // A year begins in March here, so the leap day is its last day. The first day is 0000-03-01.
+    // In this calculation, a year begins in March, so that the leap day is its last day. Day 0 is 0000-03-01.
     let days = secs / 86_400 + 719_468;
     let (era, day) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;

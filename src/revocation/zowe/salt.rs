@@ -1,4 +1,4 @@
-//! The salt of a site, and the hashes that are the keys of its revocations
+//! The salt of a site of API ML (Zowe's API Mediation Layer), and the hashes that are the keys of its revocations
 //! (docs/reference/zowe-site.md#revocation-records).
 
 use std::fmt;
@@ -15,8 +15,8 @@ use sha2::{Digest, Sha512};
 pub enum SaltSpelling {
     /// The text is Base64 of 16 bytes, as later releases write it.
     Base64Of16Bytes,
-    /// The text is Base64 of another number of bytes. A later release that reads the salt of an older one writes such a
-    /// text, and then finds no earlier revocation.
+    /// The text is Base64 of another number of bytes. A later release writes such a text when it reads the salt of an
+    /// older release. It then finds no earlier revocation.
     Base64,
     /// The bytes are the text itself in UTF-8, as the releases 3.0 write it.
     Text,
@@ -60,7 +60,7 @@ impl Salt {
         self.spelling
     }
 
-    /// Whether the record has the same text.
+    /// Returns whether both salts have the same text.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.text == other.text
     }

@@ -1,4 +1,5 @@
-//! Zowe's Caching Service as a second place of revocations.
+//! Zowe's Caching Service as a second store of revocations. API ML (Zowe's API Mediation Layer) keeps its revocations
+//! there.
 
 use std::{
     fmt,
@@ -34,28 +35,29 @@ use crate::{
 /// How often the salt is read again, as API ML does.
 const SALT_EVERY: Duration = Duration::from_secs(5 * 60);
 
-/// The pause after a failure, before the service is asked or written to again.
+/// The pause after a failed call, before the next call.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// How often the query mode asks for nothing, so that its health is known even if no PAT is used.
+/// How often the query mode sends a query without keys, so that the health of the service is known even if no PAT is
+/// used.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 
-/// How long a failed answer about a PAT is used again, if answers are used again at all.
+/// How long the result of a failed query about a PAT is used again. This applies only if results are used again at all.
 const ERROR_MEMORY: Duration = Duration::from_secs(1);
 
 /// The maximum number of PATs whose answers are kept in the query mode.
 const MAX_ANSWERS: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
 
-/// The maximum number of hashes that are kept, of 64 bytes each.
+/// The maximum number of hashes that are kept. A hash has 64 bytes.
 const MAX_HASHES: usize = 50_000;
 
-/// The maximum number of salts that count. More salts would slow all checks down.
+/// The maximum number of salts that checks use. More salts would slow down all checks.
 const MAX_SALTS: usize = 4;
 
 /// From this size of the answer on, the log recommends the query mode.
 const LARGE_ANSWER: usize = 1024 * 1024;
 
-/// How long a write may take, with all its tries.
+/// The time limit of a write, including all tries.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A busy service answers a write only after it has waited four seconds for its lock.
@@ -96,9 +98,9 @@ const BYTES: Description = Description::gauge(
 /// Zowe's Caching Service: the place where API ML keeps its revocations of PATs (Personal Access Tokens)
 /// (docs/reference/zowe-site.md#caching-store-modes, docs/decisions.md#d33).
 ///
-/// Until [`prepare`](Self::prepare) has succeeded, each PAT is [unavailable](CheckError::Unavailable).
-/// [`run`](Self::run) repeats it until it succeeds, and must run as long as the service is used. Clones are handles to
-/// the same service.
+/// Until [`prepare`](Self::prepare) has succeeded, each check of a PAT returns [`CheckError::Unavailable`].
+/// [`run`](Self::run) repeats `prepare` until it succeeds. `run` must run as long as the service is used. Clones are
+/// handles to the same service.
 #[derive(Clone)]
 pub struct CachingService(Arc<Shared>);
 
@@ -127,7 +129,7 @@ struct Shared {
 
 /// The facts that the gateway knows about the site.
 struct Site {
-    /// The salts since the start, the oldest first.
+    /// The salts that the gateway has seen since its start, the oldest first.
     salts: Vec<Salt>,
     has_query: bool,
     /// The hashes of the PATs that were checked last.
@@ -146,11 +148,11 @@ impl Weighter<TokenFingerprint, Arc<PatHashes>> for HashCount {
 /// Why the service does not work as it should.
 #[derive(Default)]
 struct Problems {
-    /// The last call that read failed.
+    /// The error of the last call that read, if the call failed.
     read: Option<CachingServiceError>,
-    /// The last write that failed.
+    /// The error of the last write, if the write failed.
     write: Option<CachingServiceError>,
-    /// The salt is another one than at the start, or is gone.
+    /// Set if the salt has changed since the start, or is missing.
     salt: Option<&'static str>,
     /// Whether the log has recommended the query mode.
     is_large: bool,
@@ -177,8 +179,8 @@ impl CachingService {
     /// Uses the Caching Service behind API ML's gateway at `address`, such as `https://zowe.example:7554`.
     ///
     /// `connector` must present a certificate with the subject of API ML's own certificate, and must verify the server.
-    /// `limits` holds for calls that read. Its [`max_body`](ClientLimits::max_body) limits the size of all revocations in
-    /// the index mode.
+    /// `limits` applies to calls that read. Its [`max_body`](ClientLimits::max_body) limits the size of all revocations
+    /// in the index mode.
     pub fn new<C: Connect>(
         connector: C,
         limits: ClientLimits,
@@ -187,7 +189,7 @@ impl CachingService {
     ) -> Self {
         let writes = limits.with_deadline(limits.deadline().max(MIN_WRITE_DEADLINE));
         let reads: Client<C> = Client::new(connector.clone(), limits);
-        // Writes may take long, and must not delay checks. So they have their own client.
+        // Writes may take a long time, and must not delay checks. So writes have their own client.
         let writes: Client<C> = Client::new(connector, writes);
         let calls = Calls { reads: Arc::new(reads), writes: Arc::new(writes) };
         Self::with_calls(calls, limits.deadline(), address, settings)
@@ -226,8 +228,8 @@ impl CachingService {
         }))
     }
 
-    /// Finds out whether the service can be used, and how: the partition, the salt and the layout. In the index mode,
-    /// also reads all revocations.
+    /// Finds out whether the service can be used, and which partition, salt and layout it has. In the index mode, also
+    /// reads all revocations.
     ///
     /// # Errors
     /// [`CachingServiceError`]. If it [needs an operator](CachingServiceError::needs_operator), the program should not
@@ -255,7 +257,7 @@ impl CachingService {
         tokio::join!(shared.read_regularly(), shared.watch_salt(), shared.repeat_writes());
     }
 
-    /// Whether the service works. If not, the text says what to do.
+    /// Returns whether the service works. If not, the text says what to do.
     pub fn health(&self) -> Health {
         self.0.health()
     }
@@ -408,7 +410,8 @@ impl Shared {
         }
     }
 
-    /// Reads the salt regularly. A changed salt is an incident: both sides would lose the revocations of the other.
+    /// Reads the salt regularly. A changed salt is an incident: without the earlier salt, the gateway and API ML would
+    /// not find each other's earlier revocations.
     async fn watch_salt(&self) {
         let mut next = SALT_EVERY;
         loop {
@@ -434,7 +437,7 @@ impl Shared {
                     return;
                 }
                 let mut salts = site.salts.clone();
-                // The first salt and the newest ones count.
+                // Checks use the first salt and the newest salts.
                 if salts.len() == MAX_SALTS {
                     salts.remove(1);
                 }
@@ -549,8 +552,8 @@ impl Shared {
     }
 }
 
-/// Makes a salt that API ML reads as the gateway does. Releases before 3.6 may hash the text itself, so their salt is no
-/// Base64.
+/// Makes a salt that API ML reads as the gateway does. Releases before 3.6 may hash the text itself, so the text for
+/// them is not Base64.
 fn new_salt(has_query: bool) -> String {
     use base64::{Engine, prelude::BASE64_STANDARD};
     use sha2::{Digest, Sha256};

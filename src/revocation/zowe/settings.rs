@@ -1,4 +1,4 @@
-//! The settings of the Caching Service, and what a start finds.
+//! The settings for the Caching Service, and the facts that the gateway finds out about it at the start.
 
 use std::{fmt, time::Duration};
 
@@ -13,9 +13,9 @@ pub enum ReadMode {
         /// The time from the beginning of one call to the beginning of the next call.
         every: Duration,
     },
-    /// The service is asked about a PAT when the PAT is used. This needs API ML 3.6 or later.
+    /// The gateway asks the service about a PAT when a client uses the PAT. This needs API ML 3.6 or later.
     Query {
-        /// How long an answer is used again. With 0, the service is asked each time.
+        /// How long an answer is used again. With 0, the gateway asks the service each time.
         memory: Duration,
     },
 }
@@ -38,36 +38,36 @@ pub struct CachingServiceSettings {
 }
 
 impl CachingServiceSettings {
-    /// The gateway reads revocations, and writes nothing.
+    /// Creates settings with which the gateway reads revocations, and writes nothing.
     pub fn new(mode: ReadMode) -> Self {
         Self { mode, writes: false, creates_salt: false }
     }
 
-    /// The gateway also writes its own revocations of PATs to the service, so that API ML applies them.
+    /// Makes the gateway also write its own revocations of PATs to the service, so that API ML applies them.
     #[must_use]
     pub fn with_writes(self) -> Self {
         Self { writes: true, ..self }
     }
 
-    /// The gateway creates a salt if the service has none. Use this only if API ML has never used a PAT, and if the
-    /// client certificate of the gateway has the subject of API ML's certificate. With two salts, neither side sees the
-    /// revocations of the other.
+    /// Makes the gateway create a salt if the service has none. Use this only if API ML has never used a PAT, and if
+    /// the client certificate of the gateway has the subject of API ML's certificate. With two salts, neither side sees
+    /// the revocations of the other.
     #[must_use]
     pub fn with_salt_creation(self) -> Self {
         Self { creates_salt: true, ..self }
     }
 
-    /// How revocations are read.
+    /// Returns how revocations are read.
     pub fn mode(&self) -> ReadMode {
         self.mode
     }
 
-    /// Whether the gateway writes its own revocations.
+    /// Returns whether the gateway writes its own revocations.
     pub fn writes(&self) -> bool {
         self.writes
     }
 
-    /// Whether the gateway creates a salt if there is none.
+    /// Returns whether the gateway creates a salt if there is none.
     pub fn creates_salt(&self) -> bool {
         self.creates_salt
     }
@@ -77,9 +77,9 @@ impl CachingServiceSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CachingServiceLayout {
-    /// One cache entry for each list: releases before 3.6. The service has no `/cache-query`.
+    /// One cache entry for each list, as in releases before 3.6. The service has no `/cache-query`.
     OneMapPerList,
-    /// One cache entry for each revocation: release 3.6 and later. The service has `/cache-query`.
+    /// One cache entry for each revocation, as in release 3.6 and later. The service has `/cache-query`.
     OneEntryPerRevocation,
 }
 
@@ -92,7 +92,7 @@ impl fmt::Display for CachingServiceLayout {
     }
 }
 
-/// The facts that the gateway found at the Caching Service.
+/// The facts that the gateway found out about the Caching Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CachingServiceFound {
@@ -108,7 +108,7 @@ pub struct CachingServiceFound {
 
 impl fmt::Display for CachingServiceFound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The text comes from another program, and is printed to terminals and logs.
+        // The text comes from another program and appears on terminals and in logs, so control characters are removed.
         let partition = self.partition.chars().filter(|c| !c.is_control()).take(200);
         let partition: String = partition.collect();
         let created = if self.is_new_salt { ", created now" } else { "" };

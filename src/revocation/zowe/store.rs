@@ -1,4 +1,4 @@
-//! A store that also uses Zowe's Caching Service.
+//! A store that also uses Zowe's Caching Service, in which API ML (Zowe's API Mediation Layer) keeps its revocations.
 
 use super::{service::CachingService, write::Subject};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A [`RevocationStore`] that also uses Zowe's [`CachingService`] for PATs (Personal Access Tokens). Put it around all
-/// other stores: it needs the token, and other stores pass only its fingerprint on.
+/// other stores: it needs the token itself, but other stores pass on only the fingerprint of the token.
 ///
 /// - **Reads:** a PAT is revoked if the own store or the Caching Service says so. If one of them cannot decide, the PAT is
 ///   [unavailable](CheckError::Unavailable). For other tokens, only the own store decides: API ML keeps only revocations
@@ -20,7 +20,8 @@ use crate::{
 ///   that the Caching Service also has the revocation. [`StoreError::Unconfirmed`] means that only the own store has it.
 ///   The write is then repeated as long as this process runs.
 ///
-/// A rule of now also revokes PATs that were issued while the clock was ahead, but only in the own store.
+/// A rule with the current time also revokes PATs that were issued while the clock was ahead, but only in the own
+/// store.
 #[derive(Clone, Debug)]
 pub struct WithCachingService<S> {
     own: S,
@@ -88,8 +89,8 @@ impl<S: RevocationStore> RevocationStore for WithCachingService<S> {
     fn record(&self, revocation: Revocation) -> StoreFuture<()> {
         let own = self.own.record(revocation.clone());
         match revocation {
-            // API ML does not keep the revocation of a login token here, and cannot be given that of a PAT without its
-            // text: see `revoke`.
+            // In the Caching Service, API ML keeps no revocations of login tokens. The revocation of a PAT needs the
+            // text of the PAT, so only `revoke` can write it.
             Revocation::Token { .. } => own,
             rule if self.zowe.writes() => self.then_write(own, Subject::Rule(rule)),
             _ => own,

@@ -88,14 +88,14 @@ impl Fake {
         CachingService::with_calls(calls, 5 * SECOND, address, settings)
     }
 
-    /// API ML revokes something: `key` is what it hashes.
+    /// Stores a revocation as API ML does. API ML hashes the text `key`.
     fn revoke(&self, list: &str, key: &str, value: &str) {
         let mut store = self.store();
         let key = zowe_hash(store.salt().unwrap(), key);
         store.put(list, &key, value);
     }
 
-    /// What API ML finds under the hash of `key`.
+    /// Returns the value that API ML finds under the hash of `key`.
     fn found(&self, list: &str, key: &str) -> Option<String> {
         let store = self.store();
         let key = zowe_hash(store.salt().unwrap(), key);
@@ -103,7 +103,7 @@ impl Fake {
     }
 }
 
-/// SHA-512 of the salt and the value, as ApimlAccessTokenProvider computes it.
+/// Returns SHA-512 of the salt and the value, as API ML's class `ApimlAccessTokenProvider` computes it.
 fn zowe_hash(salt: &str, value: &str) -> String {
     let decoded = BASE64_STANDARD.decode(salt);
     let salt = decoded.unwrap_or_else(|_| salt.as_bytes().to_vec());
@@ -111,7 +111,7 @@ fn zowe_hash(salt: &str, value: &str) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A PAT of `USER` for two services, and its text.
+/// Returns a PAT of `USER` for two services, and its text.
 fn pat(keeps_text: bool) -> (VerifiedToken, String) {
     let key = SigningKey::from_pem(test_support::pki::SIGNING_KEY.as_bytes()).unwrap();
     let verifier = Rs256Verifier::new(key.verifying_key());
@@ -138,7 +138,7 @@ async fn check(store: &impl RevocationStore, token: &VerifiedToken) -> Result<()
     }
 }
 
-/// Starts the tasks of a service that is prepared.
+/// Prepares a service, and starts its tasks.
 async fn running(
     fake: &Fake,
     settings: CachingServiceSettings,
@@ -212,7 +212,7 @@ async fn a_service_that_is_away_fails_closed_and_recovers() {
         let asked = Instant::now();
         fake.set_away(true);
         if bound > Duration::ZERO {
-            // The last answer still counts.
+            // The last answer is still used.
             sleep(bound - SECOND).await;
             assert_eq!(check(&store, &token).await, Ok(()));
         }
@@ -300,7 +300,7 @@ async fn a_dropped_write_is_sent_again_and_reported() {
     store.revoke(&token).await.unwrap();
     assert!(fake.found("invalidTokens", &text).is_some());
 
-    // The service drops more writes than are tried. The caller learns it, and the own store has the revocation.
+    // The service drops all tries of a write. The caller gets an error, and the own store has the revocation.
     fake.store().drops = 1000;
     let (token, text) = pat(true);
     let error = store.revoke(&token).await.unwrap_err();
@@ -340,7 +340,7 @@ async fn a_changed_salt_is_an_alarm_and_both_salts_count() {
     assert!(fake.found("invalidTokens", &third_text).is_some());
     fake.store().set_salt(Some(SALT));
     assert!(fake.found("invalidTokens", &third_text).is_some());
-    // A salt that is gone is an alarm, too, and the known ones still count.
+    // A missing salt is also an alarm. The known salts are still used.
     fake.store().set_salt(None);
     sleep(301 * SECOND).await;
     assert!(health(&store).unwrap().contains("salt of API ML's revocations is gone"));

@@ -19,7 +19,7 @@ use crate::{
     token::{Pat, Validity},
 };
 
-/// How often a write is sent before it counts as dropped.
+/// The number of times that a write is sent before it counts as dropped.
 const TRIES: u32 = 3;
 
 /// The pause before a write is sent again. A busy service has already waited four seconds for its lock.
@@ -48,7 +48,7 @@ enum Value {
 #[derive(Clone, Debug)]
 pub(super) enum Subject {
     Pat(Pat),
-    /// A rule. A revocation of one token is not a rule, and has no writes.
+    /// A rule. If the revocation is of one token, it is not a rule, and nothing is written.
     Rule(Revocation),
 }
 
@@ -140,7 +140,7 @@ impl Write {
         self.is_stored(client, has_query).await
     }
 
-    /// Whether the service has the token, or a rule of this time or later.
+    /// Returns whether the service has the token, or a rule with this time or a later time.
     async fn is_stored(
         &self,
         client: &ServiceClient,
@@ -157,8 +157,8 @@ impl Write {
         }))
     }
 
-    /// How long the service must keep the entry. `None` if the entry has no effect any more: a write with such a time
-    /// would remove an older entry.
+    /// Returns how many seconds the service must keep the entry. `None` if the entry has no effect any more: a write
+    /// with 0 seconds would remove an older entry.
     fn ttl_secs(&self, now: Timestamp) -> Option<u64> {
         let longest = u64::from(Validity::MAX.days()) * DAY_SECS;
         let end = match self.value {
@@ -197,7 +197,8 @@ impl Waiting {
         self.subjects.retain(|other| !other.is_same(subject));
     }
 
-    /// Puts the first revocation behind the others, so that one that is always refused does not stop them.
+    /// Moves the first revocation to the end, so that a revocation that the service always refuses does not block the
+    /// others.
     pub(super) fn rotate(&mut self) {
         if !self.subjects.is_empty() {
             self.subjects.rotate_left(1);

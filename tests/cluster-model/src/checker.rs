@@ -1,7 +1,7 @@
 //! A breadth-first search through the states of a model.
 //!
-//! The crate `stateright` contains such a search, too. We do not use it for two reasons: its web server cannot be
-//! switched off, and it depends on 13 more crates, some of which have had no release for years.
+//! The crate `stateright` also does this. It is not used here for two reasons: its web server cannot be switched off,
+//! and it would add 13 crates, some of which have had no release for years.
 
 use std::{
     collections::HashMap,
@@ -11,8 +11,8 @@ use std::{
 
 /// A model: states, and the steps from each state to the next ones.
 pub trait Model {
-    /// A state. The search treats two states with the same hash as the same state. With 100 million states, the
-    /// probability that two different states have the same hash is less than 1 in 3,000.
+    /// A state. The checker treats two states with the same hash as one state. With 100 million states, the probability
+    /// that two different states have the same hash is less than 1 in 3,000.
     type State: Clone + Hash;
     /// A step.
     type Step: Copy + Debug;
@@ -26,37 +26,37 @@ pub trait Model {
     /// Returns the state after a step.
     fn after(&self, state: &Self::State, step: Self::Step) -> Self::State;
 
-    /// Returns a description of the problem of a state, if the state has a problem.
+    /// Returns what is wrong with a state, if there is something.
     fn problem(&self, state: &Self::State) -> Option<String>;
 }
 
 /// The result of a search.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The search has explored all states, and none has a problem.
+    /// All states were explored, and there is no problem.
     Correct {
         /// The number of states.
         states: usize,
         /// The number of steps to the last new state.
         depth: usize,
     },
-    /// A sequence of steps leads to a problem. No shorter sequence does.
+    /// A sequence of steps leads to a problem. There is no shorter one.
     Problem {
         /// The problem.
         problem: String,
         /// The steps.
         steps: Vec<String>,
     },
-    /// The search has stopped at the maximum number of states.
+    /// There are more states than the limit.
     TooManyStates {
-        /// All states that can be reached within this number of steps were explored.
+        /// The number of steps up to which all states were explored.
         depth: usize,
     },
 }
 
 type Hashes<S> = HashMap<u64, Option<(u64, S)>, BuildHasherDefault<AlreadyHashed>>;
 
-/// Explores the states of a model. Stops when it has explored `max_states` states.
+/// Explores the states of a model, up to a number of states.
 pub fn check<M: Model>(model: &M, max_states: usize) -> Outcome {
     let first = model.first();
     // For each state, the state before it and the step between them.
@@ -107,7 +107,7 @@ fn hash(state: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// A hasher for values that are already hashes. It returns the value itself.
+/// A hasher for keys that are hashes.
 #[derive(Default)]
 struct AlreadyHashed(u64);
 

@@ -1,19 +1,19 @@
-//! The model of the protocol: its states and steps.
+//! The protocol as states and steps.
 //!
 //! # What the model contains
-//! - Nodes. Each has a file, a session with a server, a lease, and its observations of the leases of the other nodes.
-//! - Servers (Redis). Each has an image (all records), a log of new records, leases and a term (the period in which its
-//!   data is complete). The first server may lose data. A stale or empty replica may take its place, while some nodes
-//!   still use the first server.
-//! - Late and lost messages, before or after their effect. A slow, paused or disconnected node takes no steps. Because
-//!   the model forces no step, it contains all these cases.
-//! - Time in ticks. All clocks of the model have exactly the same speed. The clocks of real machines (CLOCK_BOOTTIME)
-//!   differ slightly. The program allows for this with a margin, which the model does not need.
+//! - Nodes. Each node has its file, its session with a server, its lease, and the leases of the other nodes that it has
+//!   seen.
+//! - Servers, each with the image, the log, the leases and the term. The first server may lose data. A stale or empty
+//!   replica may become the new server while some nodes still use the old server.
+//! - Messages that are late or lost, before or after their effect. A node that is slow, paused or cut off takes no
+//!   steps. In the model, no step is forced to happen, so the model contains all such cases.
+//! - Time in ticks. All clocks have the same speed. The clocks `CLOCK_BOOTTIME` of real machines differ slightly in
+//!   speed. The program allows for this by a margin, which the model does not need.
 //!
 //! # What the model does not contain
 //! - Evictions, salts and rules with the current time (`RuleOfNow`).
 //! - A machine whose clock stops while it is paused.
-//! - Two processes that use the same node name.
+//! - More than one process with the name of a node.
 
 use crate::checker::Model;
 
@@ -23,31 +23,31 @@ const NODES: usize = 3;
 /// The maximum number of revocations.
 const REVOCATIONS: usize = 2;
 
-/// A rule of the protocol, or an assumption about its environment.
+/// A rule of the protocol, or an assumption about servers and nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// A lease begins when the node sends the renewal, not when the reply arrives.
+    /// A lease runs from the time at which its renewal was sent.
     LeaseRunsFromSending,
-    /// A node uses a lease only after it has applied the log up to the position in the reply.
+    /// A lease counts only when the node has applied the log up to the position in the reply.
     LeaseNeedsAppliedLog,
-    /// After a node has seen a new term, its barriers wait for one lease time. A barrier is the wait before a
-    /// revocation succeeds.
+    /// In the first lease time after a node has seen a new term, the node confirms no revocation.
     BarrierWaitsInNewTerm,
-    /// When the term has changed, a node publishes all its revocations (a union).
+    /// A node publishes all its revocations when the term has changed. This is a *union*.
     Union,
     /// A node that had no lease when the term changed waits for the unions of the other nodes.
     WaitForUnionOfOthers,
-    /// A node records a term in its file only after it has had a lease in this term. So a node that is killed during
-    /// its wait must wait again.
+    /// A node writes to its file that it follows a term only after it has had a lease in this term. So if a node is
+    /// killed while it waits, it waits again after its restart.
     WaitSurvivesRestart,
-    /// A barrier treats a node as dead only after the lease of this node has not changed for one lease time.
+    /// A barrier treats a node as dead only if the lease of the node has not changed for a lease time.
     DeadNodesAreWaitedFor,
-    /// A barrier uses a list of leases only if it comes from a server that accepts writes. A replaced server may still
-    /// answer reads, but its list lacks the nodes that use the new server.
+    /// A barrier uses a list of leases only if the server that returns it can still write. A replaced server answers
+    /// reads, but its list lacks the nodes that use the new server.
     BarrierAsksWriter,
-    /// Assumption: a replaced server accepts no writes (Redis setting `min-replicas-to-write`).
+    /// Assumption: a replaced server accepts no writes (`min-replicas-to-write`).
     OldServerRefusesWrites,
-    /// Assumption: within one lease time after a loss of data, some node publishes each confirmed revocation again.
+    /// Assumption: after a loss of data, the nodes that have the confirmed revocations publish them again within a
+    /// lease time.
     UnionsArePrompt,
 }
 
@@ -62,13 +62,13 @@ pub struct Cluster {
     pub lease: u8,
     /// How often a server loses data.
     pub losses: u8,
-    /// Whether a replica may take the place of the server.
+    /// Whether a replica may replace the server.
     pub has_replica: bool,
     /// How often a node is killed and started again.
     pub crashes: u8,
-    /// The maximum number of ticks. `None` means no limit.
+    /// The maximum number of ticks. `None` for any number.
     pub ticks: Option<u8>,
-    /// The rule that this model leaves out, if any.
+    /// The rule that is switched off.
     pub broken: Option<Rule>,
 }
 
@@ -100,7 +100,7 @@ pub struct State {
     ticks: u8,
 }
 
-/// The progress of a client that revokes a token.
+/// The state of a client's revocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Write {
     /// The client has not sent the revocation.
@@ -109,7 +109,7 @@ enum Write {
     Stored { node: u8 },
     /// The node has published the revocation in its current term.
     Published { node: u8, position: u8 },
-    /// The client has the answer that all nodes apply the revocation.
+    /// The client has received the answer that the revocation applies at all nodes.
     Success,
     /// The node was killed, so the client gets no answer.
     Failed,
@@ -124,21 +124,21 @@ struct Node {
     session: Option<Session>,
     /// The reply to the last renewal, until the node uses it.
     reply: Option<Reply>,
-    /// The last term in which the node has had a lease. The file also contains this term.
+    /// The last term in which the node had a lease. The file also contains this term.
     followed: u8,
-    /// The node's observations of the leases of the other nodes.
+    /// For each other node, the state of its lease as this node has seen it.
     seen: [Seen; NODES],
 }
 
-/// The session of a node: it uses one server in one term.
+/// The session of a node with one server in one term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Session {
     server: u8,
     term: u8,
     phase: Phase,
-    /// The time since the node has first seen the term.
+    /// The time since the node first saw the term.
     term_age: u8,
-    /// Whether the node waits for the unions of the other nodes before it uses a lease.
+    /// Whether the node waits for the unions of other nodes before it uses a lease.
     waits: bool,
 }
 
@@ -165,15 +165,15 @@ impl Session {
 /// The reply to a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Reply {
-    /// The time since the node sent the request. The model lets the server store the lease immediately. If the server
-    /// stored the lease later, the node could use it for less time.
+    /// The time since the request was sent. In the model, the server stores the lease when the request is sent. If the
+    /// server stored it later, the lease of the node would be shorter.
     age: u8,
     last: u8,
-    /// Whether another node has not yet applied the whole log.
+    /// Whether another node had not caught up.
     others_are_joining: bool,
 }
 
-/// What a node has observed about the lease of another node.
+/// The lease of another node, as a node has seen it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Seen {
     /// The node has never seen the lease, or the lease has changed since.
@@ -246,27 +246,27 @@ pub enum Step {
     Unite(u8),
     /// The node applies the next entry of the log.
     Follow(u8),
-    /// The node publishes a revocation. If `is_answered` is `false`, the answer is lost.
+    /// The node publishes a revocation. If `is_answered` is false, it does not get the answer.
     Publish {
         /// The revocation.
         revocation: u8,
         /// Whether the answer arrives.
         is_answered: bool,
     },
-    /// The node sends a renewal, and the server stores the lease. An earlier reply that is still on its way is lost.
+    /// The node sends a renewal, and the server stores the lease. If a reply is on its way, it is lost.
     Renew(u8),
-    /// The node gets the reply after it has applied the log.
+    /// The node gets the reply, and has applied the log.
     UseReply(u8),
-    /// A node with a waiting client reads the leases, and answers the client if the barrier is over.
+    /// A node whose client waits reads the leases, and answers if it can.
     ReadLeases(u8),
     /// The node is killed and started again.
     Crash(u8),
-    /// The current server loses all data except `image`, for example by a restart or the command FLUSHALL.
+    /// The current server loses all data except `image`, for example because of FLUSHALL or a restart.
     LoseData {
         /// The revocations that remain.
         image: u8,
     },
-    /// A replica with these revocations takes the place of the current server.
+    /// A replica with these revocations replaces the current server.
     FailOver {
         /// The revocations that the replica has.
         image: u8,
@@ -290,8 +290,7 @@ impl State {
         self.servers[usize::from(server)].as_mut().expect("a session has a server")
     }
 
-    /// Ends the term for a node. Removes the reply that is on its way, and the positions at which the node has
-    /// published revocations.
+    /// Drops the renewal in flight and the positions of published revocations, because a new term begins for the node.
     fn leave_term(&mut self, node: u8) {
         for write in &mut self.writes {
             if let Write::Published { node: of, .. } = *write
@@ -305,8 +304,8 @@ impl State {
         node.seen = [Seen::Changed; NODES];
     }
 
-    /// Returns whether each confirmed revocation is on the current server, or on a node that uses this server and
-    /// should already have published it.
+    /// Returns whether each confirmed revocation is on the current server, or known to a node that uses this server and
+    /// should have published it.
     fn has_united(&self) -> bool {
         let Some(server) = self.servers[usize::from(self.current)] else { return false };
         let joined = self.nodes.iter().filter(|node| {
@@ -323,7 +322,7 @@ impl State {
 }
 
 impl Node {
-    /// Returns whether the node may use the reply.
+    /// Returns whether the node may use the reply to its renewal.
     fn can_use_reply(&self, model: &Cluster) -> bool {
         let (Some(reply), Some(session)) = (self.reply, self.session) else { return false };
         let is_applied = session.applied().is_some_and(|applied| applied >= reply.last);
@@ -382,8 +381,7 @@ impl Model for Cluster {
             let write = state.writes[usize::from(revocation)];
             match write {
                 Write::None => {
-                    // All nodes are equal at the beginning. So it is enough to begin the first revocation at the first
-                    // node.
+                    // All nodes are equal, so the model tries the first revocation only at the first node.
                     let nodes = if revocation == 0 { 1 } else { self.nodes as u8 };
                     steps.extend((0..nodes).map(|node| Step::Store { node, revocation }));
                 }
@@ -575,7 +573,7 @@ impl Cluster {
                 && of_node.followed != term
                 && self.applies(Rule::WaitForUnionOfOthers),
         });
-        // A node that joins must write, so it does not join a server that refuses writes.
+        // A server that cannot write is useless for a node that joins.
         let is_used = state.nodes.iter().any(|it| it.session.is_some_and(|it| it.server == 0));
         if state.servers[0].is_some_and(|server| !server.can_write) && !is_used {
             state.servers[0] = None;
@@ -591,13 +589,13 @@ impl Cluster {
         let others_are_joining = self.others(usize::from(node)).any(is_joining);
         let reply = Reply { age: 0, last: server.len, others_are_joining };
         state.node(node).reply = Some(reply);
-        // The other nodes see that the lease has changed.
+        // The other nodes see a new number.
         for other in self.others(usize::from(node)) {
             state.nodes[other].seen[usize::from(node)] = Seen::Changed;
         }
     }
 
-    /// Reads the leases for the waiting clients of a node. Answers each client whose barrier is over.
+    /// Reads the leases at a node, and answers the waiting clients whose barrier is over.
     fn read_leases(&self, state: &mut State, node: u8) {
         let Some((session, server)) = state.connected(node) else { return };
         if !server.can_write && self.applies(Rule::BarrierAsksWriter) {

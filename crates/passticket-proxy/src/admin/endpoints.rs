@@ -68,7 +68,8 @@ impl Endpoints {
         response
     }
 
-    /// Reloads the configuration, and waits for the result. One reload runs, and at most one other request waits for it.
+    /// Reloads the configuration, and waits for the result. Only one reload runs at a time, and at most one other
+    /// request for a reload waits.
     async fn reload(&self) -> Response<Bytes> {
         let outcome = match self.components.reloads().request() {
             None => return busy("another reload is running; try again"),

@@ -147,7 +147,7 @@ impl Components {
         let health = self.reloads.health();
         parts.push(Part::new(Component::Configuration, Need::Optional, health));
         if let Some(health) = self.discovery.health() {
-            // While no discovery service answers, the gateway uses the last registry.
+            // While no discovery service answers, the gateway uses the last registrations that it received.
             parts.push(Part::new(Component::Discovery, Need::Optional, health));
         }
         if let Some(zowe) = &self.zowe {

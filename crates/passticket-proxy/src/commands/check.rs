@@ -61,9 +61,9 @@ pub(crate) fn check(file: &Path, live: bool) -> Result<(), Exit> {
     if live { live::ask_all(&config) } else { Ok(()) }
 }
 
-/// Returns the routes whose service does not receive a client's `Authorization: Basic`, although Zowe API ML would
-/// forward it (docs/decisions.md#d24). Routes with the scheme x509 are left out: a password cannot replace a client
-/// certificate.
+/// Returns the routes whose service does not receive a client's `Authorization: Basic`, although Zowe's API Mediation
+/// Layer (API ML) would forward it (docs/decisions.md#d24). Routes with the scheme x509 are left out: a password cannot
+/// replace a client certificate.
 fn stripped_basic(config: &Config) -> impl Iterator<Item = &ConfiguredRoute> {
     config.routes.iter().filter(|route| {
         !matches!(route.scheme(), ServiceScheme::Bypass | ServiceScheme::X509 { .. })

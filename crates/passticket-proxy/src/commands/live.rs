@@ -62,7 +62,7 @@ enum Question {
     Zosmf,
     /// How many keys an identity provider publishes.
     Keys,
-    /// How many signing keys API ML publishes.
+    /// How many signing keys API ML (Zowe's API Mediation Layer) publishes.
     ApimlKeys(Address),
     /// How many certificates of trusted forwarders the server lists.
     Forwarders,

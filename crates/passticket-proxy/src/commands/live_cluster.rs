@@ -11,7 +11,7 @@ use tower_passticket::{
 
 use crate::{exit::Exit, serve, terminal::print_line};
 
-/// The user in the command that is printed, if the configuration has none.
+/// The user in the printed ACL command, if the configuration names no user.
 const DEFAULT_USER: &str = "tp";
 
 /// Connects to Redis once, and prints what it finds. Returns whether Redis answered and can be used.

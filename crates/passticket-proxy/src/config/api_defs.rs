@@ -671,7 +671,7 @@ additionalServiceMetadata: []
         }
     }
 
-    /// The setting `enableUrlEncodedCharacters` is an example of a setting that restricts a service.
+    /// Uses the setting `enableUrlEncodedCharacters` as an example of a setting that restricts a service.
     #[test]
     fn a_blank_value_neither_blocks_nor_erases_a_restriction() {
         let custom = |value: &str| {

@@ -32,7 +32,7 @@ pub struct ClusterSettings {
     pub redis: RedisServers,
     /// How long the node may serve after it has last reached the servers: `leaseSeconds`.
     pub lease: Duration,
-    /// When the node answers that a token is revoked: `confirm`.
+    /// When the response to a revocation reports success: `confirm`.
     pub confirm: Confirm,
     /// How long the node serves without a lease: `serveWithoutLeaseSeconds`.
     pub serve_without_lease: Duration,
@@ -53,7 +53,7 @@ impl ClusterSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisServers {
-    /// Where the servers are: `url`, or `sentinel`.
+    /// The address of the servers: `url`, or `sentinel`.
     pub address: RedisAddress,
     /// The password: the content of `passwordFile`.
     password: Option<Password>,
@@ -247,7 +247,7 @@ mod tests {
     use super::*;
     use crate::config::{own_section, problem::Report, reader::Document};
 
-    /// A directory with a password, a certificate and its key.
+    /// Returns a directory with a password, a certificate and the key of the certificate.
     fn directory() -> TempDir {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, content: &[u8]| {
@@ -265,7 +265,7 @@ mod tests {
         directory
     }
 
-    /// The settings, or the problems: errors, or warnings if there are no errors.
+    /// Returns the settings, or the problems: errors, or warnings if there are no errors.
     fn read_in(directory: &TempDir, yaml: &str) -> (Option<ClusterSettings>, Vec<String>) {
         let report = Report::default();
         let text = format!("components: {{passticket-proxy: {{cluster: {yaml}}}}}\n");

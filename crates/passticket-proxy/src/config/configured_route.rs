@@ -162,8 +162,8 @@ impl ConfiguredRoute {
         }
     }
 
-    /// Also applies the restrictions of the route `other`, which comes from a definition of the same service. If
-    /// `other` sends all requests of a user to one instance, this route does so, too.
+    /// Applies the restrictions of the route `other` in addition. `other` comes from a definition of the same service.
+    /// If `other` sends all requests of a user to one instance, this route does so, too.
     #[must_use]
     pub fn with_restrictions_of(mut self, other: &Self) -> Self {
         if other.balancing() == Balancing::StickyUser {
@@ -194,7 +194,8 @@ impl ConfiguredRoute {
         self.update_route();
     }
 
-    /// Adds instances. As in Zowe API ML, an instance replaces an earlier one with the same host and port.
+    /// Adds instances. As in Zowe's API Mediation Layer (API ML), an instance replaces an earlier one with the same
+    /// host and port.
     pub(super) fn add_instances(&mut self, instances: impl IntoIterator<Item = Upstream>) {
         for instance in instances {
             let place = |it: &Upstream| (it.host().to_owned(), it.port());

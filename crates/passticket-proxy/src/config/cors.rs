@@ -1,6 +1,6 @@
-//! Reads which web pages of other origins may use the auth API and the services (CORS): `apiml.service.corsEnabled` and
-//! `corsAllowedMethods` of Zowe, `components.passticket-proxy.cors`, `components.passticket-proxy.services.ID.cors`,
-//! and the metadata of the services.
+//! Reads which origins may use the auth API and the services from their web pages (CORS): `apiml.service.corsEnabled`
+//! and `corsAllowedMethods` of Zowe, `components.passticket-proxy.cors`,
+//! `components.passticket-proxy.services.ID.cors`, and the metadata of the services.
 
 use std::time::Duration;
 

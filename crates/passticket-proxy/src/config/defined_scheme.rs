@@ -106,7 +106,8 @@ pub(super) fn scheme_of<'a>(
         (Some((name, at)), _) => (*name, Some(at.clone())),
         (None, Some(field)) => (field.parse()?, Some(field.at.clone())),
         (None, None) => match authentication {
-            // Zowe API ML chooses bypass or zosmf in this case. The operator probably forgot the setting.
+            // Zowe's API Mediation Layer (API ML) chooses bypass or zosmf in this case. The operator probably forgot
+            // the setting.
             Some(at) => {
                 at.missing("scheme", SCHEMES);
                 return None;

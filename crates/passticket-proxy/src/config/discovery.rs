@@ -1,4 +1,5 @@
-//! Reads how services are found in Eureka: `components.passticket-proxy.discovery`.
+//! Reads how services are found in Eureka, the registry of Zowe's API Mediation Layer (API ML):
+//! `components.passticket-proxy.discovery`.
 //!
 //! A registration is not a proof: any program whose certificate Eureka trusts can register any service. So the settings
 //! name the hosts, the APPLIDs and the schemes of the services that may receive credentials (docs/decisions.md#d35).

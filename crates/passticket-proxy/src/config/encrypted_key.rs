@@ -19,7 +19,7 @@ const MAX_ITERATIONS: u32 = 1_000_000;
 /// The maximum memory that scrypt may use, in bytes. OpenSSL has the same limit for the keys that it encrypts.
 const MAX_SCRYPT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The reason why a key could not be decrypted. The text follows the path of the file.
+/// The reason why a key could not be decrypted. Messages show this text after the path of the file.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum EncryptedKeyError {
     #[error("cannot be decrypted with this password")]

@@ -19,8 +19,8 @@ pub(super) struct Identities {
     pub(super) distributed: Option<DistributedMap>,
 }
 
-/// Reads the file. `registry` is the default registry for distributed identities. `protected` are the users to whom no
-/// distributed identity is mapped.
+/// Reads the file. `registry` is the default registry for distributed identities. No distributed identity is mapped to
+/// a user in `protected`.
 pub(super) fn read(
     mut root: Section<'_>,
     registry: Option<&Registry>,

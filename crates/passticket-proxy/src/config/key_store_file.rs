@@ -14,7 +14,7 @@ use super::{
     reader::Field,
 };
 
-/// Java's types of key stores that `keytool` converts. A store of the type `JCECCAKS` can refer to keys in
+/// The types of Java key stores that `keytool` can convert. A store of the type `JCECCAKS` can refer to keys in
 /// cryptographic hardware.
 const JAVA_TYPES: [&str; 3] = ["JKS", "JCEKS", "JCECCAKS"];
 

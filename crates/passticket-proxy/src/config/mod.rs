@@ -14,6 +14,7 @@
 //! - RACF: IBM's security product for z/OS.
 //! - SAF: the interface of z/OS to the security product. It decides which user may access which
 //!   resource. Each resource has a class, such as `PTKTDATA`.
+//! - z/OSMF: IBM's management server on z/OS.
 //! - ZSS: a server of Zowe on z/OS. It maps certificates and e-mail addresses to user ids.
 //! - AT-TLS: the TLS of the z/OS TCP/IP stack.
 //!
@@ -323,7 +324,7 @@ pub struct Config {
     /// The users to whom no identity of another registry is mapped:
     /// `components.passticket-proxy.delegation.protectedUsers`, and the gateway's own user.
     pub protected_users: Vec<UserId>,
-    /// A running Zowe API ML: `components.passticket-proxy.zowe`.
+    /// A running API Mediation Layer (API ML) of Zowe: `components.passticket-proxy.zowe`.
     pub zowe: Option<ZowePeer>,
     /// The mapping of the users of [`oidc`](Self::oidc) to user ids. Present if there is a provider.
     pub identity_mapping: Option<IdentityMapping>,

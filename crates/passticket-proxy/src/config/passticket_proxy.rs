@@ -192,7 +192,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let cors = cors::read_site(section.section("cors"));
     let error_pages = section.optional("errorPages").and_then(|field| field.boolean());
     let compatibility = compatibility.unwrap_or_default();
-    // API ML answers browsers with JSON, too.
+    // API ML sends JSON to browsers, too, so `zowe-v3` turns error pages off.
     let error_pages = error_pages.unwrap_or(compatibility != Compatibility::ZoweV3);
     let log_level = section.optional("logLevel").and_then(|field| field.parse());
     let at = section.at.clone();

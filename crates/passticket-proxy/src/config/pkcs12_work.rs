@@ -1,8 +1,7 @@
 //! Computes how much work a PKCS12 file needs, before the work is done.
 //!
-//! Each encrypted part of a file has its own key derivation, with a number of iterations that the file chooses (RFC
-//! 8018 §4.2, RFC 7914, RFC 7292 appendix B). The library limits the iterations of each part. This module limits their
-//! sum.
+//! Each encrypted part of a file has its own key derivation. The file chooses the number of its iterations (RFC 8018
+//! §4.2, RFC 7914, RFC 7292 appendix B). The library limits the iterations of each part. This module limits their sum.
 
 use x509_cert::der::{
     Decode, Reader, SliceReader, Tag, Tagged,

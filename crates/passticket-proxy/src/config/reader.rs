@@ -321,7 +321,7 @@ impl<'a> Field<'a> {
         matches!(&self.node.value, Value::Scalar(text) if text.trim() == wanted)
     }
 
-    /// Like [`Self::is_text`], but upper and lower case do not matter.
+    /// Does the same as [`Self::is_text`], but ignores upper and lower case.
     pub(super) fn is_word(&self, wanted: &str) -> bool {
         matches!(&self.node.value, Value::Scalar(text) if text.trim().eq_ignore_ascii_case(wanted))
     }

@@ -40,7 +40,7 @@ impl ZoweTemplate {
         report.finish(template).map(|(template, _)| template)
     }
 
-    /// Returns the address and the APPLID of z/OSMF, if the file has `zOSMF.host`.
+    /// Returns the address and the APPLID of z/OSMF (IBM's management server on z/OS), if the file has `zOSMF.host`.
     pub fn zosmf(&self) -> Option<&ZosmfSettings> {
         self.zosmf.as_ref()
     }

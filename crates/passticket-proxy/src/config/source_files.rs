@@ -10,7 +10,7 @@ use std::{
     sync::LazyLock,
 };
 
-/// The files and directories that a configuration was read from, also those that could not be read.
+/// The files and directories that a configuration was read from, including those that could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceFiles(BTreeMap<PathBuf, SourceFile>);
 
@@ -102,8 +102,8 @@ impl SourceFiles {
 }
 
 thread_local! {
-    // Many functions read files. If each of them had to add its file to a list, a forgotten file would not be watched.
-    // So the one function that opens files adds them.
+    // Many functions read files. If each of these functions had to add its file to a list, a function that forgets it
+    // would leave its file unwatched. So the one function that opens files adds them.
     static RECORDED: RefCell<Option<SourceFiles>> = const { RefCell::new(None) };
 }
 

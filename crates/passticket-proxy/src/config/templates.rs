@@ -13,7 +13,7 @@ use super::yaml::{Node, Value};
 const MAX_TEMPLATES: usize = 1_000;
 /// The maximum length of a value in bytes after its templates were replaced.
 const MAX_LENGTH: usize = 4_096;
-/// The maximum nesting: the value of a template contains a template, and so on.
+/// The maximum depth of nested templates. A template is nested if the value of another template contains it.
 const MAX_DEPTH: usize = 8;
 
 /// Replaces the templates. A value with a template that cannot be resolved stays as it is. If the gateway reads such a

@@ -1,5 +1,5 @@
-//! Reads the certificates and the private key of the gateway from the PEM files that `zowe.certificate.pem` names, or
-//! from the key store and the trust store of Zowe.
+//! Reads the certificates and the private key of the gateway. They are in the PEM files that `zowe.certificate.pem`
+//! names, or in the key store and the trust store of Zowe.
 
 use std::{fmt, path::Path};
 

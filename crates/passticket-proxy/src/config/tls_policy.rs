@@ -86,7 +86,7 @@ fn cipher_suites(
 ) -> Option<Vec<SupportedCipherSuite>> {
     let suites = known(field, "cipher suite", |name| {
         ALL_CIPHER_SUITES.iter().copied().find(|suite| {
-            // rustls writes TLS13_AES_128_GCM_SHA256 for TLS_AES_128_GCM_SHA256.
+            // rustls uses the name TLS13_AES_128_GCM_SHA256 for TLS_AES_128_GCM_SHA256.
             let own = suite.suite().as_str().unwrap_or_default().replace("TLS13_", "TLS_");
             own.eq_ignore_ascii_case(name)
         })

@@ -3,8 +3,8 @@
 //!
 //! The gateway of Zowe is the component `gateway`, or in newer installations a part of the component `apiml`. Settings
 //! below `apiml.security` can also be in the component `zaas`, Zowe's authentication service. If several components
-//! contain a setting, the first of them counts, in the order `zaas`, `apiml`, `gateway` (docs/decisions.md#d47). A
-//! component that is switched off counts last.
+//! contain a setting, the value of the first of them is used, in the order `zaas`, `apiml`, `gateway`
+//! (docs/decisions.md#d47). A component that is switched off comes last in this order.
 
 use std::time::Duration;
 
@@ -139,9 +139,9 @@ pub(super) fn read<'a>(root: &mut Section<'a>) -> Zowe<'a> {
     }
 }
 
-/// Merges two sections. The settings of `component` have precedence over those of `other`. If the component is switched
-/// off, the settings of `other` have precedence: Zowe does not run such a component, so its settings have no effect in
-/// Zowe.
+/// Merges two sections. The settings of `component` have precedence over those of `other`. If `component` is switched
+/// off, `other` has precedence: Zowe does not run a component that is switched off, so the settings of that component
+/// have no effect in Zowe.
 fn precede<'a>(mut component: Section<'a>, other: Section<'a>) -> Section<'a> {
     match is_off(&mut component) {
         true => other.over(component),

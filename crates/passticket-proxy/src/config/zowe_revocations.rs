@@ -1,5 +1,5 @@
-//! Reads how the gateway uses the revocations of a running Zowe API ML: `components.passticket-proxy.zowe.revocations`
-//! (docs/decisions.md#d33, docs/decisions.md#d47).
+//! Reads how the gateway uses the revocations of a running API Mediation Layer (API ML) of Zowe:
+//! `components.passticket-proxy.zowe.revocations` (docs/decisions.md#d33, docs/decisions.md#d47).
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
     use crate::config::{own_section, problem::Report, reader::Document};
 
-    /// The settings, or the problems: errors, or warnings if there are no errors.
+    /// Returns the settings, or the problems: errors, or warnings if there are no errors.
     fn read_text(yaml: &str, has_identity: bool) -> (Option<CachingServiceSettings>, Vec<String>) {
         let report = Report::default();
         let text = format!("components: {{passticket-proxy: {{zowe: {{revocations: {yaml}}}}}}}\n");

@@ -2,7 +2,7 @@
 //!
 //! A list in the directory contains the SHA-256 hash of each file that the demo wrote. The list has the format of
 //! `sha256sum`. The demo writes a file only if the file is missing, or if its hash is in the list. The demo adds the
-//! hash to the list before it writes the file. So if the demo is killed between these two steps, it still recognises
+//! hash to the list before it writes the file. So if the demo is killed between these two steps, it still recognizes
 //! its own files at the next start.
 
 use std::{
@@ -22,7 +22,7 @@ use crate::exit::Exit;
 /// The file name of the list.
 const LIST: &str = "demo-files.sha256";
 
-/// Who can read a file.
+/// The users who can read a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Access {
     /// Mode 600: only the owner can read the file.

@@ -212,7 +212,7 @@ identities:
     )
 }
 
-/// `node`: the number of the node, and the URL of the Redis that the nodes share.
+/// Returns the configuration. `node` is the number of the node and the URL of the Redis that the nodes share.
 fn zowe_yaml(gateway: u16, node: Option<(u8, &str)>) -> String {
     let suffix = match node {
         None | Some((1, _)) => String::new(),

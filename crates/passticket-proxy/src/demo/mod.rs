@@ -65,7 +65,7 @@ pub(crate) fn serve(options: &DemoOptions) -> Result<(), Exit> {
         if redis.is_some() {
             nodes::reach_redis(config).await?;
         }
-        let (mut stores, origin) = stack::stores(config, NewStore::IfMissing)?;
+        let (mut stores, origin) = stack::stores(config, NewStore::IfMissing, None)?;
         stores.cluster = cluster::join(config, &stores.revocations, origin, &mut signals).await?;
 
         let applid = Applid::new(files::APPLID).map_err(Exit::runtime)?;

@@ -62,7 +62,7 @@ pub(super) struct SecondNode(Child);
 impl SecondNode {
     /// Starts the process, and waits until it accepts connections on `port`.
     pub(super) async fn start(files: &DemoFiles, port: u16) -> Result<Self, Exit> {
-        // A process that another program has started on the port would answer instead of the node.
+        // If another process already used the port, that process would answer instead of the node.
         if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
             return Err(Exit::runtime(format!(
                 "cannot listen on 127.0.0.1:{port} for node 2: {error}; choose another port with --port"
@@ -93,7 +93,7 @@ impl SecondNode {
         Ok(node)
     }
 
-    /// Waits until the process ends, and says so. Never returns.
+    /// Waits until the process ends, and prints that it has ended. Never returns.
     pub(super) async fn watch(&mut self) {
         let mut is_running = true;
         loop {

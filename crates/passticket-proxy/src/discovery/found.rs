@@ -17,8 +17,8 @@ pub(super) struct Found<'r> {
     /// The services, sorted by id.
     pub(super) services: Vec<FoundService<'r>>,
     pub(super) refused: Vec<Refused<'r>>,
-    /// The number of services that exceed a limit, plus the number of instances and routes of the remaining services
-    /// that exceed one.
+    /// The number of services that exceed a limit, plus the number of those instances and routes of the other services
+    /// that exceed a limit.
     pub(super) left_out: usize,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct FoundService<'r> {
 #[derive(Debug)]
 pub(super) struct FoundInstance<'r> {
     pub(super) instance: &'r Instance,
-    /// The part of the gateway's path after the id of the service, and the address at the instance.
+    /// Maps the part of the gateway's path after the id of the service to the address at the instance.
     pub(super) routes: BTreeMap<String, Upstream>,
 }
 

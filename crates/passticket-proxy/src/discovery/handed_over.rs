@@ -1,4 +1,4 @@
-//! The registry, as one process hands it to another at a takeover.
+//! The registry of services, as one process hands it over to another process at a takeover.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +8,8 @@ use tower_passticket::{
     remote::Address,
 };
 
-/// The maximum length of the registry as text, in bytes. A longer registry is not handed over. An answer of Eureka has the
-/// same limit.
+/// The maximum length of the registry as text, in bytes. A longer registry is not handed over. Answers of Eureka, the
+/// discovery service, have the same limit.
 const MAX_TEXT: usize = 16 * 1024 * 1024;
 
 /// A registry, and the discovery services that it came from.
@@ -24,8 +24,9 @@ impl HandedOver {
         Self { eureka: eureka.iter().map(ToString::to_string).collect(), registry }
     }
 
-    /// Returns whether one of the discovery services `eureka` is among those that the registry came from. An operator
-    /// who no longer trusts the earlier services replaces all of them.
+    /// Returns whether the registry came from at least one of the discovery services `eureka`. If the operator has
+    /// replaced all discovery services, the earlier ones may not be trusted, so the new process must not use their
+    /// registry.
     pub(super) fn is_from(&self, eureka: &[Address]) -> bool {
         eureka.iter().any(|address| self.eureka.contains(&address.to_string()))
     }

@@ -7,18 +7,19 @@ use std::{
 
 use tower_passticket::eureka::{Fetch, Instance, Registry};
 
-/// The time for which a missing instance is kept: the time after which Eureka removes an instance that does not renew
-/// its registration. A discovery service that was restarted has an empty registry until its services register again,
-/// which takes up to 30 seconds. Without this time, all services would be unavailable meanwhile.
+/// The time for which a missing instance is kept. Eureka, the discovery service, removes an instance after the same
+/// time if the instance does not renew its registration. A discovery service that was restarted has an empty registry
+/// until the services register again, which takes up to 30 seconds. If missing instances were not kept, all services
+/// would be unavailable during this time.
 const KEEP_FOR: Duration = Duration::from_secs(90);
 
-/// The instances that are missing in the registry, and since when.
+/// The instances that are missing in the registry, and the times since which they are missing.
 #[derive(Debug, Default)]
 pub(super) struct Missing(BTreeMap<(String, String), (Instance, Instant)>);
 
 impl Missing {
-    /// Returns the instances of `now`, and the missing instances that are kept. `before` is the registry of the
-    /// previous fetch.
+    /// Returns the instances of the registry `now`, and the missing instances that are kept. `before` is the registry
+    /// of the previous fetch.
     ///
     /// A delta says that an instance has ended its registration. Such an instance is not kept. The whole registry does not
     /// say why an instance is missing.

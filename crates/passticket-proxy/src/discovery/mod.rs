@@ -1,4 +1,4 @@
-//! Finds services in Eureka (docs/decisions.md#d35).
+//! Finds services in Eureka, the registry of Zowe's API Mediation Layer (docs/decisions.md#d35).
 
 mod found;
 mod handed_over;
@@ -35,7 +35,7 @@ use status::DiscoveryStatus;
 
 pub(crate) use updater::{RouteUpdater, listed_authentication};
 
-/// After a failed fetch, the next one begins after this time at the latest.
+/// After a failed fetch, the next fetch begins after this time at the latest.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The maximum number of refused instances that one fetch logs and audits.
@@ -64,8 +64,8 @@ struct Applying {
 }
 
 impl Discovery {
-    /// Lets `updater` replace routes from now on, beginning with the last registry. Refused instances are recorded in
-    /// `audit`.
+    /// Makes `updater` replace the routes from now on. The first routes come from the last registry. Refused instances
+    /// are recorded in `audit`.
     pub(crate) fn attach(&self, updater: RouteUpdater, audit: Audit) {
         self.0.status.begin();
         let mut applying = self.applying();
@@ -95,7 +95,7 @@ impl Discovery {
         document
     }
 
-    /// Begins with the registry of another process, see [`hand_over`](Self::hand_over). Call this before
+    /// Begins with the registry that another process has [handed over](Self::hand_over). Call this before
     /// [`attach`](Self::attach).
     pub(crate) fn continue_from(&self, document: &Value) {
         let handed_over = HandedOver::from_json(document);
@@ -223,7 +223,7 @@ fn report(refused: &BTreeSet<(ServiceId, String, String)>, audit: &Audit) {
     }
 }
 
-/// Returns a random number. It spreads the load of several gateways, and needs no cryptographic quality.
+/// Returns a random number for [`jittered`]. It need not be cryptographically secure.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

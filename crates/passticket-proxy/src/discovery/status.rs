@@ -66,7 +66,7 @@ impl Label for FetchResult {
     }
 }
 
-/// Says whether the registry is current, and what the gateway uses of it.
+/// Says whether the registry is current, and which of its services and instances the gateway uses.
 #[derive(Debug, Default)]
 pub(super) struct DiscoveryStatus {
     fetches: CounterFamily<(FetchResult,)>,
@@ -75,7 +75,8 @@ pub(super) struct DiscoveryStatus {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whether the last fetch failed, or none has finished yet. `None` if discovery is off.
+    /// Why the registry is not current: the last fetch failed, or no fetch has finished yet. `None` if discovery is
+    /// off.
     problem: Option<Option<String>>,
     last: u64,
     applied: Applied,
@@ -120,7 +121,8 @@ impl DiscoveryStatus {
         state.problem.replace(Some(problem)).flatten().is_none()
     }
 
-    /// Records what the gateway uses of the registry. Returns the refused instances that were not refused before.
+    /// Records which services and instances of the registry the gateway uses. Returns the refused instances that were
+    /// not refused before.
     pub(super) fn applied(&self, applied: Applied) -> BTreeSet<(ServiceId, String, String)> {
         let before = std::mem::replace(&mut self.state().applied, applied);
         let state = self.state();

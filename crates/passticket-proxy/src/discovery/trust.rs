@@ -95,8 +95,8 @@ pub(super) fn decide<'s>(
     instance: &Instance,
 ) -> Decision<'s> {
     if is_reserved(id) {
-        // API ML's own services register themselves in each installation, so they are ignored, and not reported as
-        // refused.
+        // The services of API ML (Zowe's API Mediation Layer) register themselves in each installation. So they are
+        // ignored, and not reported as refused.
         return Decision::Ignored;
     }
     match settings.services.iter().find(|service| service.id == *id) {
@@ -180,7 +180,7 @@ mod tests {
         }
     }
 
-    /// A registration is `app host port` and metadata. `s` before the port means TLS.
+    /// Each case has a registration: `app host port` and metadata. `s` before the port means TLS.
     #[test]
     fn only_the_configured_hosts_applids_and_schemes_are_trusted() {
         const TICKET: &str = "scheme=httpBasicPassTicket";
@@ -244,7 +244,7 @@ mod tests {
             ("x a.other.example s443", true, "ignored"),
             ("gateway a.other.example s443", false, "ignored"),
             ("eureka a.other.example s443", false, "ignored"),
-            // The hosts of other services do not count for a named service.
+            // `otherHosts` does not apply to a service that `services` names.
             ("svc a.other.example s443 scheme=zoweJwt", false, "the host"),
         ] {
             let got = shown_decision(BYPASS, registration, is_defined);

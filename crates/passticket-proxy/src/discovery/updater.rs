@@ -133,7 +133,8 @@ impl RouteUpdater {
         let mut planned: HashMap<_, _> = defined.collect();
         let maximum = planned.len() + self.settings.limits.all_routes;
         let mut left_out = 0;
-        // The other services are last, so that they cannot use up the routes of the services in the configuration.
+        // The other services come last, so that their routes cannot use up the limit before the services in the
+        // configuration have their routes.
         let (trusted, others): (Vec<_>, Vec<_>) =
             found.services.iter().partition(|service| service.trusted.is_some());
         for service in trusted.into_iter().chain(others) {
@@ -152,7 +153,8 @@ impl RouteUpdater {
             }
         }
         let mut planned: Vec<_> = planned.into_values().collect();
-        // If the instances of a service are gone, or not known yet, its paths get 503 and not 404.
+        // A service whose instances are missing, or not known yet, keeps its paths. Requests for them get 503 and not
+        // 404.
         for trusted in &self.settings.services {
             let is_planned = planned.iter().any(|it| *it.route.service() == trusted.id);
             let template = trusted.schemes.first().filter(|_| !is_planned);
@@ -268,9 +270,9 @@ fn add_instances(route: &mut ConfiguredRoute, service: &FoundService<'_>, path: 
     route.add_registered_instances(with_path);
 }
 
-/// Returns the checks of the found instances of trusted services. `services` has all instances of each service. With
-/// one instance, there is no choice, so a check would have no use. An instance that another program registered as an
-/// other service gets only requests of clients.
+/// Returns the checks of the found instances of trusted services. `services` has all instances of each service. If a
+/// service has only one instance, a check would be useless, because there is no other instance to choose. An instance
+/// of a service that the configuration does not name is never checked, so it gets only requests of clients.
 fn checks_of(found: &Found<'_>, services: &[ListedService]) -> Vec<FoundCheck> {
     let mut checks = Vec::new();
     for FoundService { id, trusted, instances } in &found.services {

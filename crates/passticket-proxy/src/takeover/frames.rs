@@ -36,7 +36,7 @@ pub(super) enum Kind {
     Opened,
     Go,
     Serving,
-    /// The sender gives the takeover up. The text says why.
+    /// The sender aborts the takeover. The text says why.
     GivenUp,
 }
 
@@ -66,7 +66,7 @@ pub(super) enum StepError {
         "the other process does not speak this protocol; both must be versions that can take over from each other"
     )]
     Protocol,
-    /// Revocations are not in the file, so the new process would not know them.
+    /// Some revocations could not be written to the file, so the new process would not know them.
     #[error("the revocation file cannot be handed over: {0}")]
     Store(#[from] StoreError),
 }

@@ -25,7 +25,7 @@ use tower_service::Service;
 use super::relay::{Relay, unavailable};
 use crate::gateway_service::GatewayService;
 
-/// The paths of the auth API, and of the other endpoints of API ML's gateway.
+/// The prefix of the paths of the auth API, and of the other endpoints that API ML's gateway has.
 const OWN_PATHS: &str = "/gateway/";
 
 /// The interval at which [`Gate::hold`] checks whether the requests to the auth API have been answered.
@@ -67,7 +67,7 @@ pub(super) enum Answerer {
 
 impl Gate {
     /// Holds new requests. Waits until the earlier requests to the auth API have been answered, but at most for `wait`.
-    /// So this process still writes the revocations that clients have already sent.
+    /// Because of this wait, this process still writes the revocations that clients have already sent.
     pub(super) async fn hold(&self, wait: Duration) {
         self.set(Phase::Held);
         let deadline = Instant::now() + wait;

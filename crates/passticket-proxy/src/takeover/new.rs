@@ -15,7 +15,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
-use tower_passticket::revocation::RevocationFeed;
+use tower_passticket::revocation::{CachingService, RevocationFeed};
 
 use super::{
     frames::{Kind, StepError, receive, receive_sockets, send},
@@ -34,7 +34,8 @@ use crate::{
     stack::{self, NewStore, Stores, StoresError},
 };
 
-/// The time that the old process may take to hand its state over: it waits for requests and for password checks.
+/// The time that the old process may take to hand its state over. In this time, it waits for requests and for password
+/// checks.
 const STATE: Duration = Duration::from_secs(15);
 
 /// The time that the old process may take to unlock the audit files.
@@ -67,6 +68,7 @@ impl Predecessor {
     pub(crate) async fn take_over(
         self,
         config: &Config,
+        zowe: Option<CachingService>,
     ) -> Result<(Listeners, Stores, TakenOver), Exit> {
         let mut stream = self.0;
         let taken_over = async {
@@ -76,7 +78,7 @@ impl Predecessor {
             let text = receive(&mut stream, Kind::State, STATE).await?;
             let state: State =
                 text.parse().map_err(|error| TakeoverError::Other(Exit::runtime(error)))?;
-            let mut stores = stores(config).await?;
+            let mut stores = stores(config, zowe).await?;
             // The old process follows this store. It must also learn of the revocations that this process gets while it
             // joins the other nodes.
             let feed = stores.revocations.follow();
@@ -148,10 +150,10 @@ fn serves(wanted: SocketAddr, address: Option<SocketAddr>) -> bool {
 }
 
 /// Opens the stores. The old process has closed the revocation file. It unlocks the audit files a moment later.
-async fn stores(config: &Config) -> Result<Stores, TakeoverError> {
+async fn stores(config: &Config, zowe: Option<CachingService>) -> Result<Stores, TakeoverError> {
     let deadline = Instant::now() + AUDIT_BUSY;
     loop {
-        match stack::stores(config, NewStore::Never) {
+        match stack::stores(config, NewStore::Never, zowe.clone()) {
             Ok((stores, _)) => return Ok(stores),
             Err(StoresError::Audit(error)) if error.is_busy() && Instant::now() < deadline => {
                 sleep(TRY_AGAIN_AFTER).await;

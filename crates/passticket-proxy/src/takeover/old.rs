@@ -229,9 +229,9 @@ impl Held<'_> {
         self.running.reopen_store().await;
     }
 
-    /// Decides which process continues after `failure` of a new process that has the permission to serve. Kills the new
-    /// process, if possible. Then waits until the new process serves nevertheless, or until the store file can be
-    /// opened. If the new process serves, returns the connection to it.
+    /// Decides which process continues if a new process that has the permission to serve fails with `failure`. Kills
+    /// the new process, if possible. Then waits until the new process serves nevertheless, or until the store file can
+    /// be opened. If the new process serves, returns the connection to it.
     ///
     /// # Errors
     /// `failure`. This process has continued its work.
@@ -351,7 +351,8 @@ mod tests {
         Held { running, may_be_used, is_done: false }
     }
 
-    /// In another namespace, the new process cannot be killed, and the end of its connection proves nothing.
+    /// The new process is in another namespace. So it cannot be killed, and the end of its connection does not prove
+    /// that it has ended.
     #[tokio::test]
     async fn the_old_process_continues_only_with_the_lock_of_the_store() {
         let directory = tempfile::tempdir().unwrap();

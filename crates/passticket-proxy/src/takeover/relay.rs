@@ -2,8 +2,8 @@
 //! new process for the tickets that its own last requests need. The new process answers in [`relayed`](super::relayed).
 //!
 //! The Unix socket of the takeover becomes an HTTP/2 connection. The old process is its client. The new process answers
-//! a relayed request like a request on a connection of its own. A header contains what the old process knows about the
-//! connection of the client.
+//! a relayed request like a request on a connection of its own. A header tells the new process from which client
+//! connection the request came.
 
 use std::{net::SocketAddr, str::FromStr, sync::Arc};
 
@@ -36,8 +36,8 @@ use tower_passticket::{
 pub(super) const ORIGIN: HeaderName = HeaderName::from_static("passticket-takeover");
 
 /// The flow-control windows of HTTP/2. All streams share the window of the connection. The window of the connection is
-/// larger than the windows of all streams together, so that clients that do not read their responses cannot stop
-/// tickets and revocations.
+/// larger than the windows of all streams together. So clients that do not read their responses cannot stop tickets and
+/// revocations.
 pub(super) const STREAM_WINDOW: u32 = 64 * 1024 - 1;
 pub(super) const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 const _: () = assert!(MAX_STREAMS < CONNECTION_WINDOW / STREAM_WINDOW);

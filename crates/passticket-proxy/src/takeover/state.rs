@@ -79,7 +79,7 @@ impl Owners {
         }
     }
 
-    /// Continues with the state. `may_be_used` says whether the new process may have made tickets.
+    /// Continues with the state of this process. `may_be_used` says whether the new process may have made tickets.
     pub(super) fn take_back(&self, may_be_used: bool) {
         if let Some(tickets) = self.tickets.get() {
             match may_be_used {
@@ -108,7 +108,7 @@ impl Owners {
     }
 }
 
-/// The state, as one process hands it to another.
+/// The state, as one process hands it over to another process.
 #[derive(Debug)]
 pub(super) struct State {
     time_slots: Option<UsedTimeSlots>,
@@ -137,12 +137,12 @@ impl State {
         .to_string()
     }
 
-    /// The lease of the node.
+    /// Returns the lease of the node.
     pub(super) fn lease(&self) -> Option<&LeaseOfNode> {
         self.lease.as_ref()
     }
 
-    /// Lets `discovery` begin with the registry.
+    /// Makes `discovery` begin with the registry.
     pub(super) fn continue_discovery(&mut self, discovery: &Discovery) {
         if let Some(registry) = self.registry.take() {
             discovery.continue_from(&registry);
@@ -165,7 +165,7 @@ impl FromStr for State {
             // Without the used time slots, a ticket could be made twice. So a text that cannot be read is an error.
             time_slots: slots.map_err(|_| StateError)?,
             logins: text("failedLogins")?.map(str::to_owned),
-            // Earlier versions do not hand a registry over.
+            // Earlier versions do not hand over a registry.
             registry: document.get("registry").filter(|it| !it.is_null()).cloned(),
             lease: document.get("lease").and_then(LeaseOfNode::from_json),
         })

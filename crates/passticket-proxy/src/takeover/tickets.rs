@@ -1,4 +1,4 @@
-//! PassTickets of a process that may hand its time slots over.
+//! Makes PassTickets in a process that may hand over its time slots.
 
 use tower_passticket::passticket::{
     Applid, GenerateError, GenerateFuture, LocalGenerator, NoTimeSlot, PassTicket,
