@@ -273,7 +273,7 @@ async fn after_a_refused_connection_a_request_of_any_method_is_sent_to_another_i
     let instance = Running::start();
     let addresses = [refused().await, instance.address];
     for method in [Method::GET, Method::POST, Method::DELETE] {
-        // Each new stack takes both instances for healthy.
+        // Each new stack assumes that both instances are healthy.
         for _ in 0..8 {
             let stack = stack(&addresses, Arc::default());
             let (status, body) = send(stack, request(method.clone(), "x")).await;

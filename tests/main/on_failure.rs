@@ -1,5 +1,5 @@
-//! Tests of malformed requests and forged headers. Each test runs with each value of [`OnFailure`] (what the gateway
-//! does after a failed authentication), on a route with custom PassTicket headers and on a route without
+//! Tests of malformed requests and forged headers. Each test uses all values of [`OnFailure`], which determines what
+//! the gateway does after a failed authentication. One route has custom PassTicket headers, and the other route has no
 //! authentication.
 
 use std::{

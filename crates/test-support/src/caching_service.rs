@@ -38,7 +38,7 @@ pub struct CachingStore {
     lists: BTreeMap<String, BTreeMap<String, String>>,
     /// The lifetimes of the entries that were written with a lifetime.
     lifetimes: BTreeMap<String, i64>,
-    /// The number of writes to lists that the service drops from now on. It answers them with success.
+    /// How many of the next writes to lists the service drops. It answers these writes with success.
     pub drops: usize,
     /// Whether the storage is Infinispan. Other storages have no lists.
     pub is_infinispan: bool,

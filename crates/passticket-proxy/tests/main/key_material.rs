@@ -109,8 +109,8 @@ async fn served(
     tokio::task::spawn_blocking(start).await.unwrap()
 }
 
-/// Returns `yaml` with `keys` as the settings of `zowe.certificate` instead of the PEM files of the demo, and with the
-/// lines `section` in the section of the gateway.
+/// Returns a changed `yaml`. `keys` contains settings of `zowe.certificate`, which replace the PEM files of the demo.
+/// `section` contains lines that are added to the section of the gateway.
 fn certificate(yaml: &str, keys: &str, section: &str) -> String {
     let start = yaml.find("    pem:\n").unwrap();
     let end = yaml.find("  verifyCertificates").unwrap();

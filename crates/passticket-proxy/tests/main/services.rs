@@ -142,7 +142,7 @@ async fn events(next: Arc<Notify>) -> String {
     format!("http://{address}")
 }
 
-/// The service sends the second event only after the client has received the first one, and after a pause that is
+/// The service sends the second event only after the client has received the first one. The pause between both is
 /// longer than the body timeout.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_forwarded_immediately_and_a_pause_does_not_end_the_stream() {

@@ -103,8 +103,8 @@ async fn tokens_of_api_ml_are_accepted_until_api_ml_ends_them() {
     let (status, content) = site.auth("query", &login).await;
     assert_eq!((status, &content["userId"]), (200, &json!("USER")));
 
-    // The list of keys of API ML also contains the keys of identity providers. Such a key must not sign tokens of API
-    // ML or z/OSMF.
+    // API ML's list of public keys also contains the keys of identity providers. The gateway must refuse a token with
+    // the issuer API ML or z/OSMF if an identity provider has signed it.
     let provider = pki::SIGNING_KEY;
     for (case, token) in [
         ("a provider signs APIML", forged(provider, json!({}))),
@@ -187,7 +187,7 @@ async fn a_logout_while_the_issuer_is_down_revokes_the_token() {
     for token in [site.apiml.login_token("USER"), site.zosmf.jwt("USER")] {
         assert_eq!(site.get(&token).await, user());
     }
-    // The following tokens are new, so the gateway has cached no answer about them.
+    // The following tokens are new, so the cache of the gateway contains no answer about them.
     let token = site.apiml.login_token("USER");
     site.apiml.behave(down());
     assert_eq!(site.auth("logout", &token).await.0, 503);
@@ -294,7 +294,7 @@ async fn a_signing_key_that_is_also_the_key_of_api_ml_causes_a_warning() {
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     site.demo = tokio::task::spawn_blocking(move || site.demo.restarted()).await.unwrap();
     site.demo.program.logged("the key of API ML is a signing key of this gateway");
-    // The gateway takes the token of API ML for its own, so it does not ask API ML.
+    // The gateway treats the token of API ML as its own, so it does not ask API ML.
     assert_eq!(site.get(&token).await, user());
 }
 
