@@ -1,8 +1,9 @@
-//! If `DurableStore` has acknowledged a revocation with `Ok`, the revocation survives `kill -9` at any moment.
+//! Tests that a revocation survives `kill -9` at any moment after `DurableStore` has returned `Ok` for it.
 //!
-//! The test starts this program again as a child process. The child records revocations in a file. When the store has
-//! returned `Ok` for a revocation, the child prints its number. The test kills the child, opens the file, and checks
-//! every revocation that any child has printed so far. The test repeats this `CRASH_ROUNDS` times (default: 50).
+//! The test starts its own program as a child process. The child records revocations in a file. When the store has
+//! returned `Ok` for a revocation, the child prints the number of this revocation. The test kills the child, opens the
+//! file, and checks each revocation whose number any child has printed so far. The environment variable `CRASH_ROUNDS`
+//! sets how often the test repeats this (default: 50).
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
@@ -40,8 +41,8 @@ fn signing_key() -> SigningKey {
     SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap()
 }
 
-/// Issues `count` Personal Access Tokens (PATs). Each has a different user and a different service, so
-/// that each revocation affects only one PAT.
+/// Issues `count` personal access tokens (PATs). Each has a different user and a different service, so that each
+/// revocation affects only one PAT.
 fn issue(directory: &Path, count: usize) {
     let issuer = TokenIssuer::new(signing_key());
     let pats: Vec<_> = (0..count)
@@ -103,7 +104,8 @@ async fn child() {
             for (i, pat) in pats.iter().enumerate().skip(worker).step_by(WORKERS) {
                 store.record(revocation(first + i, pat)).await.unwrap();
                 println!("{}", first + i);
-                // Eviction compacts the file. The revocations must also survive a kill during eviction.
+                // Eviction (removal of expired records) compacts the file. The revocations must survive a kill during
+                // eviction, too.
                 if i % 16 == 0 {
                     let user = UserId::new(&format!("OLD{i}")).unwrap();
                     let up_to = Timestamp::from_secs(1);
@@ -135,7 +137,7 @@ fn acknowledged_revocations_survive_a_kill() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // In every fourth round the child may be killed before it has opened the file.
+        // In every fourth round, the test may kill the child before the child has opened the file.
         let mut output = child.stdout.take().unwrap();
         let mut printed = Vec::new();
         if round % 4 != 0 {
@@ -153,7 +155,7 @@ fn acknowledged_revocations_survive_a_kill() {
 
         let before = acknowledged.len();
         let printed = String::from_utf8(printed).unwrap();
-        // The last line may be incomplete because of the kill. Such a line does not count.
+        // The last line may be incomplete because of the kill. The test ignores an incomplete line.
         let complete = printed.rsplit_once('\n').map_or("", |(complete, _)| complete);
         acknowledged.extend(complete.lines().filter_map(|line| line.parse::<usize>().ok()));
         let in_this_round = acknowledged.len() - before;

@@ -1,4 +1,4 @@
-//! The nodes' data in a real Redis. The tests start Redis servers on loopback.
+//! Tests of the data that the nodes of a cluster share in Redis. The tests start real Redis servers on loopback.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -88,7 +88,7 @@ fn lease(name: &str, incarnation: Incarnation, number: u64) -> LeaseRecord {
     }
 }
 
-/// Shows all parts of a record. `Debug` hides the fingerprint.
+/// Returns all parts of a record as text. `Debug` of a record hides the fingerprint.
 fn text(record: &Record) -> String {
     let RecordParts { kind, key, value, is_of_now } = record.parts();
     format!("{kind:?} {key:?} {value:?} {is_of_now}")
@@ -160,12 +160,13 @@ async fn records_reach_the_log_and_the_image_once() {
     assert_eq!(entries(&place, &term, LogPosition::START).await, all);
     assert_eq!(image(&place, &term).await, all);
 
-    // Records that change nothing are not appended.
+    // Records that change nothing are not appended to the log.
     let lower = vec![token(1, 999), Record::Revocation(user(7)), service(99)];
     assert_eq!(place.publish(term.clone(), node("b"), lower).await.unwrap(), first);
     assert_eq!(entries(&place, &term, first).await, []);
 
-    // The numbers are not compared as texts: 1000 is more than 999. A rule with the current time is always appended.
+    // Numbers are compared as numbers, not as texts: 1000 is more than 999. A `RuleOfNow`, which takes effect at the
+    // current time, is always appended.
     let rule = Record::RuleOfNow(user(7));
     let changes = vec![token(2, 999), token(2, 1_000), rule.clone(), token(1, 1_001)];
     let last = place.publish(term.clone(), node("b"), changes.clone()).await.unwrap();
@@ -178,7 +179,7 @@ async fn records_reach_the_log_and_the_image_once() {
 }
 
 #[tokio::test]
-async fn a_reader_waits_for_entries_and_other_calls_do_not_wait_for_it() {
+async fn a_call_of_follow_waits_for_entries_and_does_not_block_other_calls() {
     if !has_redis() {
         return;
     }
@@ -187,7 +188,7 @@ async fn a_reader_waits_for_entries_and_other_calls_do_not_wait_for_it() {
     let term = place.join(LEASE_TIME).await.unwrap().term;
     let first = place.publish(term.clone(), node("a"), vec![token(1, 1)]).await.unwrap();
     let waiting = tokio::spawn(place.follow(term.clone(), first, Duration::from_secs(20)));
-    // Redis reports how many clients wait.
+    // Redis reports how many clients wait in a blocking command.
     while redis.info("clients", "blocked_clients") != "1" {
         sleep(Duration::from_millis(5)).await;
     }
@@ -199,7 +200,7 @@ async fn a_reader_waits_for_entries_and_other_calls_do_not_wait_for_it() {
 }
 
 #[tokio::test]
-async fn entries_that_were_removed_are_a_gap() {
+async fn removed_log_entries_are_reported_as_a_gap() {
     if !has_redis() {
         return;
     }
@@ -215,14 +216,14 @@ async fn entries_that_were_removed_are_a_gap() {
     let follow = |after| place.follow(term.clone(), after, WAIT);
     assert_eq!(follow(LogPosition::START).await.unwrap(), Followed::Gap);
     assert_eq!(follow(positions[0]).await.unwrap(), Followed::Gap);
-    // The next entry still exists. But the entry at this position was trimmed, so Redis cannot tell whether other entries
-    // between the two are missing.
+    // The next entry still exists. But the entry at this position was removed, so Redis cannot tell whether entries
+    // between this position and the next entry are missing.
     assert_eq!(follow(positions[1]).await.unwrap(), Followed::Gap);
     assert_eq!(entries(&place, &term, positions[2]).await, []);
     redis.run(&["XTRIM", "tp:{prod}:log", "MAXLEN", "0"]).ok();
     assert_eq!(follow(positions[1]).await.unwrap(), Followed::Gap);
     assert_eq!(entries(&place, &term, positions[2]).await, []);
-    // This log has not reached this position, so the position cannot belong to this term.
+    // The log is shorter than this position, so the position must belong to another term.
     let error = follow(LogPosition::new(u64::MAX, 0)).await.unwrap_err();
     assert!(matches!(error, CoordinatorError::OtherTerm { .. }), "{error}");
 }
@@ -257,7 +258,7 @@ async fn leases_are_renewed_replaced_and_removed() {
             .contains(&lease("a", second, 1))
     );
 
-    // A lease that has changed is not removed.
+    // `remove` does not remove a lease that was renewed or replaced since.
     place.remove(term.clone(), one).await.unwrap();
     assert_eq!(place.leases(term.clone()).await.unwrap().len(), 2);
     place.remove(term.clone(), lease("a", second, 1)).await.unwrap();
@@ -304,9 +305,9 @@ async fn records_that_are_not_needed_are_evicted() {
             }
         }
     };
-    // If the clock of the node is behind, less is evicted.
+    // If the clock of the node is behind, `evict` removes less.
     assert_eq!(evict(Timestamp::from_millis(day(8))).await.len(), 9);
-    // If the clock of the node is ahead, the clock of Redis counts.
+    // If the clock of the node is ahead, `evict` uses the clock of Redis.
     let left = evict(now.plus(Duration::from_millis(day(5000)))).await;
     let texts = |records: &[Record]| -> BTreeSet<_> { records.iter().map(text).collect() };
     assert_eq!(texts(&left), texts(&needed));
@@ -339,7 +340,7 @@ async fn a_loss_of_data_begins_a_new_term() {
     let second = place.join(LEASE_TIME).await.unwrap();
     assert!(second.is_new && second.term != first.term);
 
-    // A restart also begins a new term. Nodes cannot know whether Redis saved the last writes, even if it did.
+    // A restart also begins a new term, because nodes cannot know whether Redis has saved the last writes. Here it has.
     place.publish(second.term.clone(), node("a"), vec![token(1, 1)]).await.unwrap();
     redis.run(&["SAVE"]).ok();
     redis.start_again();
@@ -355,7 +356,7 @@ fn image_size(redis: &Redis) -> i64 {
 }
 
 #[tokio::test]
-async fn a_server_that_was_a_replica_in_between_has_a_new_term() {
+async fn a_primary_that_was_a_replica_for_a_while_has_a_new_term() {
     if !has_redis() {
         return;
     }
@@ -368,7 +369,8 @@ async fn a_server_that_was_a_replica_in_between_has_a_new_term() {
     assert_eq!(entries(&place, &term, last).await, []);
     first.wait_for_replicas(1);
 
-    // The replica becomes a primary, and the first server copies it. Redis does not close the connection.
+    // The second server becomes a primary, and the first server becomes its replica. Redis keeps the connection of the
+    // node open.
     second.run(&["REPLICAOF", "NO", "ONE"]).ok();
     place.publish(term.clone(), node("a"), vec![token(2, 2)]).await.unwrap();
     let port = second.port().to_string();
@@ -379,7 +381,7 @@ async fn a_server_that_was_a_replica_in_between_has_a_new_term() {
     first.run(&["REPLICAOF", "NO", "ONE"]).ok();
     assert_other_term(&place, &term).await;
     let joined = until_ok(|| place.join(LEASE_TIME)).await;
-    assert!(!joined.is_new, "the epoch is the same");
+    assert!(!joined.is_new, "the server must have data of the site");
     assert_eq!(image(&place, &joined.term).await, [token(1, 1)], "the last write is lost");
 }
 
@@ -400,7 +402,7 @@ async fn sentinel_names_the_new_primary() {
     place.publish(term.clone(), node("a"), vec![token(1, 1)]).await.unwrap();
     first.wait_for_replicas(1);
 
-    // The old primary is paused, so that it does not close the connections.
+    // The old primary is paused, not stopped. So it does not close its connections.
     first.pause();
     let began = Instant::now();
     let joined = until_ok(|| place.join(LEASE_TIME)).await;
@@ -410,7 +412,7 @@ async fn sentinel_names_the_new_primary() {
     until_ok(|| place.follow(joined.term.clone(), joined.last, WAIT)).await;
     assert_other_term(&place, &term).await;
 
-    // Sentinel returns to the first server while the second one still answers.
+    // Sentinel makes the first server the primary again, while the second server still answers.
     first.resume();
     second.wait_for_replicas(1);
     sleep(Duration::from_secs(1)).await;
@@ -437,7 +439,7 @@ async fn sentinel_names_the_new_primary() {
 }
 
 #[tokio::test]
-async fn sentinel_and_the_primary_use_tls_and_users() {
+async fn a_node_authenticates_to_sentinel_and_the_primary_over_tls() {
     if !has_redis() {
         return;
     }
@@ -464,7 +466,7 @@ async fn sentinel_and_the_primary_use_tls_and_users() {
         let error = open(password, sentinel_password).join(LEASE_TIME).await.unwrap_err();
         assert!(error.to_string().contains("the user or the password is wrong"), "{error}");
     }
-    // An unknown name of the primary.
+    // Sentinel does not know a primary with the name `other`.
     let address = RedisAddress::from_sentinel("other", [url.as_str()], Some("tp"), 0).unwrap();
     let settings = RedisSettings::new(site(), address).with_tls(tls());
     let settings = settings
@@ -475,7 +477,7 @@ async fn sentinel_and_the_primary_use_tls_and_users() {
 }
 
 #[tokio::test]
-async fn a_primary_without_its_replica_refuses_to_write() {
+async fn a_primary_with_too_few_replicas_refuses_writes_and_the_list_of_leases() {
     if !has_redis() {
         return;
     }
@@ -507,14 +509,14 @@ async fn a_primary_without_its_replica_refuses_to_write() {
     let records = vec![token(1, 1)];
     let refused = place.publish(term.clone(), node("a"), records).await.unwrap_err();
     assert!(reason(refused).contains("min-replicas-to-write"));
-    // The nodes may already use a new primary. The old primary does not have their new leases, so it must refuse to list
+    // Other nodes may already use a new primary. The old primary does not have their new leases, so it must not list
     // leases.
     let refused = place.leases(term).await.unwrap_err();
     assert!(reason(refused).contains("min-replicas-to-write"));
 }
 
 #[tokio::test]
-async fn a_full_redis_refuses_to_write() {
+async fn a_redis_without_memory_refuses_writes() {
     if !has_redis() {
         return;
     }
@@ -533,7 +535,7 @@ async fn a_full_redis_refuses_to_write() {
 }
 
 #[tokio::test]
-async fn a_redis_that_cannot_store_its_data_refuses_to_write() {
+async fn a_redis_that_cannot_save_to_disk_refuses_writes_and_the_list_of_leases() {
     if !has_redis() {
         return;
     }
@@ -557,7 +559,7 @@ async fn a_redis_that_cannot_store_its_data_refuses_to_write() {
         assert_eq!(redis.info("persistence", "rdb_last_bgsave_status"), expected);
     };
     redis.run(&["CONFIG", "SET", "save", "3600 1000000"]).ok();
-    // A file cannot replace a directory.
+    // Redis cannot save, because a directory has the name of its file.
     let file = redis.directory().join("dump.rdb");
     std::fs::create_dir(&file).unwrap();
     save("err").await;
@@ -577,7 +579,7 @@ async fn a_redis_that_cannot_store_its_data_refuses_to_write() {
     place.publish(term, node("a"), vec![token(1, 1)]).await.unwrap();
 }
 
-/// A user may have 1,000 PATs, and the text of a PAT has room for about 2,200 services.
+/// A user may have 1,000 PATs. A PAT of the maximum length contains about 2,200 services.
 #[tokio::test]
 async fn the_largest_pats_of_a_user_reach_a_new_node() {
     if !has_redis() {
@@ -602,7 +604,7 @@ async fn the_largest_pats_of_a_user_reach_a_new_node() {
     let expected: HashSet<_> = records.iter().map(text).collect();
     let all = |records: &[Record]| records.iter().map(text).collect::<HashSet<_>>() == expected;
     assert!(all(&image(&place, &term).await));
-    // The log.
+    // Reads the whole log.
     let (mut followed, mut position) = (Vec::new(), LogPosition::START);
     loop {
         let Followed::Entries(entries) = place.follow(term.clone(), position, WAIT).await.unwrap()
@@ -615,7 +617,7 @@ async fn the_largest_pats_of_a_user_reach_a_new_node() {
     }
     assert_eq!(followed, records);
 
-    // A node reads them, and publishes them after a loss of data. Another node reads them then.
+    // The first node reads the records. After a loss of data, it publishes them again, and the second node reads them.
     let directory = tempfile::tempdir().unwrap();
     let start = async |name: &str| {
         let store = DurableStore::create(directory.path().join(name)).unwrap();
@@ -650,13 +652,13 @@ async fn a_redis_that_does_not_answer_is_unreachable() {
     redis.pause();
     let error = timeout(PATIENCE, place.leases(term.clone())).await.unwrap().unwrap_err();
     assert!(matches!(error, CoordinatorError::Unreachable { .. }), "{error}");
-    // The kernel accepts a new connection, but Redis does not answer.
+    // The kernel accepts a new connection, although Redis is paused.
     let error = timeout(PATIENCE, place.leases(term.clone())).await.unwrap().unwrap_err();
     assert!(matches!(error, CoordinatorError::Unreachable { .. }), "{error}");
     redis.resume();
     until_ok(|| place.leases(term.clone())).await;
 
-    // Closed connections are replaced. The term is the same, because the process is the same.
+    // The node replaces closed connections. The term stays the same, because Redis was not restarted.
     redis.close_connections();
     until_ok(|| place.leases(term.clone())).await;
     drop(redis);
@@ -775,7 +777,7 @@ async fn malformed_data_is_an_error_that_names_the_key() {
     assert!(matches!(error, CoordinatorError::Malformed { .. }), "{error}");
 }
 
-/// Calls each function that a node calls.
+/// Calls each function of the coordinator that a node calls.
 async fn call_everything(place: &RedisPlace) {
     let joined = place.join(LEASE_TIME).await.unwrap();
     let term = joined.term;
@@ -822,7 +824,7 @@ async fn call_everything(place: &RedisPlace) {
     let claim = begin().await.unwrap().unwrap();
     failures.end(attempt, claim, AttemptResult::Withdrawn);
     let failed = timeout(PATIENCE, async {
-        // `end` does not wait, so the attempt may have to wait first.
+        // `end` returns before its effect, so `begin` may refuse this attempt at first.
         loop {
             match begin().await.unwrap() {
                 Ok(claim) => return failures.end(attempt, claim, AttemptResult::Failed),
@@ -835,7 +837,7 @@ async fn call_everything(place: &RedisPlace) {
 }
 
 #[tokio::test]
-async fn the_acl_has_exactly_the_commands_that_a_node_uses() {
+async fn the_acl_allows_exactly_the_commands_that_a_node_uses() {
     if !has_redis() {
         return;
     }
@@ -888,7 +890,7 @@ async fn the_acl_has_exactly_the_commands_that_a_node_uses() {
 }
 
 #[tokio::test]
-async fn the_inspection_finds_wrong_settings() {
+async fn inspect_finds_wrong_settings_of_redis() {
     if !has_redis() {
         return;
     }
@@ -917,8 +919,8 @@ async fn the_inspection_finds_wrong_settings() {
     assert!(inspection.findings.contains(&Finding::LongLag(10)), "{inspection:?}");
     assert!(inspection.memory.unwrap() < 10_000);
 
-    // `min-replicas-to-write` is 1, but there are two replicas. After a failover, an old primary that keeps one replica
-    // would still accept writes. Sentinel's `down-after-milliseconds` is also too short.
+    // `min-replicas-to-write` is 1, but there are two replicas. So after a failover, an old primary that keeps one
+    // replica would still accept writes. In addition, Sentinel's `down-after-milliseconds` is too short.
     let second = RedisOptions::default().replica_of(&redis).start();
     redis.wait_for_replicas(2);
     redis.run(&["CONFIG", "SET", "min-replicas-max-lag", "2"]).ok();
@@ -942,7 +944,7 @@ async fn the_inspection_finds_wrong_settings() {
     drop((replica, second));
 }
 
-/// `REDIS_RECORDS` sets the number of records. The figures are in docs/operating/nodes-redis.md.
+/// `REDIS_RECORDS` sets the number of records. docs/operating/nodes-redis.md contains measured times.
 #[tokio::test]
 async fn a_large_image_is_published_and_read() {
     if !has_redis() {
@@ -958,7 +960,7 @@ async fn a_large_image_is_published_and_read() {
         let records: Vec<_> = (first..count.min(first + 1000))
             .map(|number| {
                 let mut bytes = [7; 32];
-                // Like the first bytes of real fingerprints, these bytes are spread over the whole range.
+                // The first bytes of real fingerprints are evenly distributed. So are these bytes.
                 bytes[..4].copy_from_slice(&number.wrapping_mul(2_654_435_761).to_be_bytes());
                 let token = TokenFingerprint::from_bytes(bytes);
                 let expires_at = Timestamp::from_millis(1_764_300_000_000 + u64::from(number));

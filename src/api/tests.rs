@@ -1,5 +1,4 @@
-//! Tests that send requests to [`AuthApi`] and check the responses. Each response is also compared with
-//! the OpenAPI document.
+//! Tests that send requests to [`AuthApi`] and check the responses. Each response must also match the OpenAPI document.
 
 mod apiml;
 mod audit;
@@ -63,7 +62,7 @@ const SCOPES: &str = r#"{"validity":2,"scopes":["B,a"]}"#;
 static KEY: LazyLock<SigningKey> =
     LazyLock::new(|| SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
 
-/// A login provider. The password of each user is `validPassword`. For the user `DOWN`, the provider is not available.
+/// A login provider. The password of each user is `validPassword`. The provider is not available for the user `DOWN`.
 #[derive(Clone, Copy)]
 struct StubLogin {
     /// If `true`, the provider supports password changes, and refuses the new password `weak`.
@@ -87,7 +86,7 @@ impl LoginProvider for StubLogin {
     }
 }
 
-/// A revocation store in memory that a test can make fail.
+/// A revocation store in memory. A test can make it fail.
 #[derive(Default)]
 struct Store {
     index: RevocationIndex,
@@ -137,8 +136,8 @@ impl RevocationStore for Store {
     }
 }
 
-/// Checks permissions against the list in [`World::with_replay`]. A check for the user `SAFDOWN` fails because SAF is
-/// not available. A check for the user `SAFBAD` fails because SAF gives no decision.
+/// Checks permissions against the list in [`World::with_replay`]. For the user `SAFDOWN`, SAF (the z/OS interface to
+/// the security product) is not available. For the user `SAFBAD`, SAF gives no decision.
 #[derive(Clone)]
 struct StubSaf(FileSaf);
 
@@ -152,8 +151,8 @@ impl SafProvider for StubSaf {
     }
 }
 
-/// An auth API, together with its clock, its revocation store and its audit records. A test can change
-/// the clock and the store, and read the records.
+/// An auth API, with its clock, its revocation store and its audit records. A test can change the clock and the store,
+/// and read the records.
 struct World {
     clock: Arc<ManualClock>,
     store: Arc<Store>,
@@ -168,7 +167,7 @@ impl World {
     }
 
     /// Creates a world with the application `ZOWEAPPL`, with or without replay protection. `READER` may revoke tokens
-    /// of other users. `ADMIN` may also remove expired revocations. `AGENT` may obtain PassTickets for other users.
+    /// of other users. `ADMIN` may also remove expired revocations. `AGENT` may get PassTickets for other users.
     fn with_replay(replay: Replay) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
         let store = Arc::new(Store::default());
@@ -200,7 +199,7 @@ impl World {
         Self { clock, store, collected, minimal }
     }
 
-    /// Returns an auth API in which all endpoints except `delegate/passticket` are on, and client certificates are on.
+    /// Returns an auth API with all endpoints except `delegate/passticket`, and with client certificates.
     fn api(&self, compatibility: Compatibility) -> AuthApi {
         self.minimal
             .clone()
@@ -257,7 +256,7 @@ fn forged(token: &str) -> String {
     format!("{signed}.{other}{}", &signature[1..])
 }
 
-/// Returns the value of `Authorization: Basic`.
+/// Returns the value of the header `Authorization` with these Basic credentials.
 fn basic(credentials: &str) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(credentials))
 }
@@ -310,8 +309,8 @@ impl TestRequest<'_> {
         response
     }
 
-    /// Asserts that the OpenAPI document (`description`) describes the response: the status, the content
-    /// type, the message number and the headers.
+    /// Asserts that the OpenAPI document `description` describes the response: its status, content type, message number
+    /// and headers.
     fn assert_described(&self, description: &Value, response: &Response<Bytes>) {
         let (url, verb) = (self.url.split('?').next().unwrap(), self.method.to_ascii_lowercase());
         let status = response.status().as_u16();
@@ -349,8 +348,8 @@ impl TestRequest<'_> {
     }
 }
 
-/// Returns the status and the message number of a response. The number is empty if the response is a success. Also
-/// asserts the headers, the extension and the body that all error responses must have.
+/// Returns the status and the message number of a response. The number of a successful response is empty. Also asserts
+/// the headers, the extension and the body that all error responses must have.
 fn outcome(response: &Response<Bytes>) -> (u16, String) {
     let status = response.status();
     if status.is_success() {
@@ -374,7 +373,7 @@ fn content(response: &Response<Bytes>) -> String {
 }
 
 #[tokio::test]
-async fn login_evaluates_basic_else_the_body_else_the_certificate() {
+async fn login_uses_basic_or_else_the_body_or_else_the_certificate() {
     let good = basic("user:validPassword");
     let good = Some(good.as_str());
     let wrong = basic("user:wrong");
@@ -539,7 +538,7 @@ async fn login_sets_a_cookie_with_a_token_that_verifies() {
 }
 
 #[tokio::test]
-async fn challenges_do_not_open_a_browser_dialogue() {
+async fn a_401_does_not_make_browsers_ask_for_a_password() {
     let response = TestRequest { body: WRONG_BODY, ..POST_LOGIN }.send_to(api()).await;
     assert_eq!(response.headers()["www-authenticate"], r#"xBasic realm="zowe", charset="UTF-8""#);
     let response = GET_QUERY.send_to(api()).await;
@@ -740,7 +739,7 @@ async fn generate_refuses_bad_credentials_and_bodies() {
 }
 
 #[tokio::test]
-async fn an_unavailable_identity_mapping_is_503() {
+async fn an_unavailable_identity_mapping_gets_503() {
     struct UnavailableMapper;
     impl IdentityMapper for UnavailableMapper {
         fn map_certificate(&self, _: &PeerCertificate) -> MapFuture {
@@ -753,7 +752,7 @@ async fn an_unavailable_identity_mapping_is_503() {
 }
 
 #[tokio::test]
-async fn unknown_paths_are_404() {
+async fn unknown_paths_get_404() {
     for url in ["/gateway/api/v1/auth/logouts", "/gateway/api/v1/auth", "/", "/login"] {
         let response = TestRequest { url, ..POST_LOGIN }.send_to(api()).await;
         assert_eq!(outcome(&response), (404, "ZWEAO404E".to_owned()), "{url}");
@@ -761,7 +760,7 @@ async fn unknown_paths_are_404() {
 }
 
 #[tokio::test]
-async fn a_body_longer_than_the_limit_is_413() {
+async fn a_body_longer_than_the_limit_gets_413() {
     let padded = |len: usize| format!("{GOOD_BODY}{}", " ".repeat(len - GOOD_BODY.len()));
     let response = TestRequest { body: &padded(MAX_BODY_LEN), ..POST_LOGIN }.send_to(api()).await;
     assert_eq!(outcome(&response), (204, String::new()));
@@ -773,8 +772,8 @@ async fn a_body_longer_than_the_limit_is_413() {
 }
 
 #[tokio::test]
-async fn an_incomplete_body_is_400() {
-    /// A body with one frame, followed by an error that does not implement `std::error::Error`.
+async fn an_incomplete_body_gets_400() {
+    /// A body with one frame. After this frame, it fails with an error that does not implement `std::error::Error`.
     struct BrokenBody(Option<Bytes>);
     struct NotAnError;
     impl Body for BrokenBody {

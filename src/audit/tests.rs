@@ -1,4 +1,5 @@
-//! Tests that records match the schema, and tests of the audit file. Some tests cause write errors or use many threads.
+//! Tests that audit records match their JSON schema, and tests of the audit file. Some tests cause write errors or use
+//! many threads.
 
 use std::{
     collections::HashMap,
@@ -34,8 +35,8 @@ use crate::{
     token::{Scopes, ServiceId, TokenFingerprint},
 };
 
-/// A sink for the tests of this module and of other modules. It keeps the records, and asserts that each
-/// record matches the schema. A test can make the sink unavailable.
+/// A sink for the tests of this module and of other modules. It stores the records, and asserts that each record
+/// matches the schema. A test can make the sink unavailable.
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     records: Mutex<Vec<AuditRecord>>,
@@ -43,7 +44,7 @@ pub(crate) struct Collected {
 }
 
 impl Collected {
-    /// Removes and returns the records so far.
+    /// Removes all stored records from the sink, and returns them.
     pub(crate) fn take(&self) -> Vec<AuditRecord> {
         std::mem::take(&mut self.records.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -70,8 +71,8 @@ fn assert_matches_schema(line: &str) {
     }
 }
 
-/// Checks a value against a schema. Supports only the keywords that our schema uses. Any other keyword is
-/// an error.
+/// Checks a value against a schema. Supports only the keywords that the schema of the audit records contains. Any other
+/// keyword is an error.
 fn check(value: &Value, schema: &Value) -> Result<(), String> {
     for (keyword, want) in schema.as_object().unwrap() {
         let holds = match keyword.as_str() {
@@ -164,7 +165,7 @@ fn full_record(detail: Detail) -> AuditRecord {
 }
 
 #[test]
-fn a_line_has_all_fields_of_the_record() {
+fn a_line_contains_all_fields_of_the_record() {
     let record =
         full_record(Detail::Rule { kind: RuleKind::Service, up_to: Timestamp::from_secs(1) });
     let value: Value = serde_json::from_str(&record.to_json()).unwrap();
@@ -203,7 +204,7 @@ fn a_line_has_all_fields_of_the_record() {
 }
 
 #[test]
-fn all_details_match_the_schema_and_the_schema_has_the_strings_of_the_enums() {
+fn all_details_match_the_schema_and_the_schema_lists_all_strings_of_the_enums() {
     let scopes = Scopes::parse(["a", "b"]).unwrap();
     let mut evicted = Evicted::default();
     (evicted.tokens, evicted.users, evicted.services) = (1, 2, 3);
@@ -232,7 +233,7 @@ fn all_details_match_the_schema_and_the_schema_has_the_strings_of_the_enums() {
     assert_eq!(properties["credential"]["enum"], strings(CredentialKind::ALL));
     assert_eq!(properties["rule"]["properties"]["kind"]["enum"], strings(RuleKind::ALL));
 
-    // The check rejects lines that do not match the schema.
+    // The function `check` must refuse lines that do not match the schema.
     for wrong in [
         json!({}),
         json!({"time": "2027", "event": "login", "outcome": "success"}),
@@ -269,7 +270,7 @@ fn a_handle_is_available_if_its_sink_is_available() {
 }
 
 #[test]
-fn the_default_is_20_kept_files_of_100_mib() {
+fn by_default_20_full_files_of_100_mib_are_kept() {
     let AuditFileOptions { rotate_at, keep, .. } = AuditFileOptions::default();
     assert_eq!((rotate_at >> 20, keep.get()), (100, 20));
 }
@@ -278,8 +279,8 @@ fn record(name: &str) -> AuditRecord {
     AuditRecord::succeeded(Event::Login, TIME).with_user(user(name))
 }
 
-/// Reads a log. Returns one text for each line: the user of the record, or the number of dropped records.
-/// Each line must match the schema.
+/// Reads an audit log, whose lines must match the schema. Returns a text for each line: the user of the record, or the
+/// number of dropped records.
 fn logged(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'));
@@ -373,7 +374,7 @@ fn a_shared_file_can_be_opened_by_another_process_and_both_append() {
     new.record(record());
     old.record(record());
     new.close();
-    // The takeover failed, so the old process locks the file again.
+    // The takeover has failed, so the old process locks the file again.
     old.unshare();
     while AuditFile::open(&path, options()).is_ok() {
         thread::yield_now();
@@ -398,7 +399,7 @@ fn open_adds_a_newline_to_an_incomplete_last_line() {
     }
 }
 
-/// Returns a queue and its writer. The writer does not run yet.
+/// Returns a queue and its writer, which does not run yet.
 fn queue_and_writer(path: &Path, options: AuditFileOptions) -> (Queue, Writer) {
     let (queue, records) = Queue::new(options.queue);
     let shared = queue.shared.clone();
@@ -431,7 +432,7 @@ fn records_beyond_the_queue_are_dropped_and_reported() {
 fn full_files_are_rotated_and_the_oldest_file_is_deleted() {
     let (directory, path) = log_path();
     let line = record("A").to_json().len() as u64 + 1;
-    // A file has room for two lines.
+    // With this limit, a file can contain two lines.
     let options =
         options().with_rotate_at(2 * line + 1).with_kept_files(NonZeroU32::new(2).unwrap());
     for names in [["A", "B"], ["C", "D"], ["E", "F"], ["G", "H"]] {
@@ -448,7 +449,7 @@ fn full_files_are_rotated_and_the_oldest_file_is_deleted() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
 }
 
-/// The rotation fails, because the new name belongs to a directory that is not empty.
+/// The rotation fails, because a directory that is not empty already has the new name.
 #[test]
 fn a_failed_rotation_loses_no_record() {
     let (directory, path) = log_path();
@@ -482,7 +483,7 @@ fn each_record_of_many_threads_is_written_or_counted_as_dropped() {
         .flat_map(|entry| {
             let path = entry.unwrap().path();
             assert!(fs::metadata(&path).unwrap().len() <= 1 << 20);
-            // A check of each line against the schema would take too long here.
+            // A check of all these lines against the schema would take too long.
             let text = fs::read_to_string(path).unwrap();
             text.lines().map(|l| serde_json::from_str(l).unwrap()).collect::<Vec<Value>>()
         })
@@ -514,10 +515,10 @@ proptest! {
 }
 
 #[test]
-fn requests_without_a_credential_are_summed_up_in_the_second_file() {
+fn requests_without_a_credential_are_counted_in_the_second_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name| directory.path().join(name);
-    // The queue has room for all records, so no record is dropped.
+    // The queue can store all records, so no record is dropped.
     let options =
         AuditFileOptions::default().with_queue_capacity(NonZeroUsize::new(10_000).unwrap());
     let files = AuditFiles::open(path("a.jsonl"), path("u.jsonl"), options).unwrap();

@@ -1,4 +1,4 @@
-//! Tests of all layers together, in the right order and in every wrong order.
+//! Tests of all layers together, in the correct order and in every wrong order.
 
 mod accepts;
 mod audit;
@@ -58,9 +58,9 @@ fn expired_certificate() -> PeerCertificate {
     PeerCertificate::from_der(der).unwrap()
 }
 
-/// The request that the service received, and the response that the client received.
+/// The request that the service has received, and the response that the client has received.
 struct Exchange {
-    /// The headers that the service received. `None` if the request was not forwarded.
+    /// The headers that the service has received. `None` if the gateway has not forwarded the request.
     southbound: Option<HeaderMap>,
     status: StatusCode,
     response: HeaderMap,
@@ -69,12 +69,12 @@ struct Exchange {
 }
 
 impl Exchange {
-    /// Returns the header that the service received.
+    /// Returns the value of this header in the request that the service has received.
     fn received(&self, name: &str) -> Option<&str> {
         self.southbound.as_ref()?.get(name).map(|v| v.to_str().unwrap())
     }
 
-    /// Evaluates the PassTicket that the service received, and returns its user.
+    /// Evaluates the PassTicket that the service has received. Returns its user.
     fn ticket_user(&self) -> Option<UserId> {
         let basic = self.received("authorization")?.strip_prefix("Basic ")?;
         let plain = String::from_utf8(BASE64_STANDARD.decode(basic).unwrap()).unwrap();
@@ -188,7 +188,7 @@ impl World {
     }
 }
 
-/// Accepts two passwords of each user: `right` immediately, and `slow` after a wait.
+/// Verifies passwords. Accepts two passwords of each user: `right` immediately, and `slow` after a wait.
 struct Passwords;
 
 impl PasswordVerifier for Passwords {
@@ -223,7 +223,7 @@ impl PasswordVerifier for Passwords {
     }
 }
 
-/// Returns the received headers in the extensions of the response.
+/// Answers a request. Puts the headers of the request into the extensions of the response.
 async fn echo(request: Request<Body>) -> Result<Response<Body>, Infallible> {
     let mut response = Response::new(Body::default());
     response.extensions_mut().insert(request.headers().clone());
@@ -276,7 +276,7 @@ async fn each_credential_becomes_a_ticket_and_is_removed() {
             get(FILES, &[(name, &value), ("accept", "x"), ("connection", "authorization")]);
         let exchange = world.exchange(request).await;
         assert_eq!(exchange.status, 200);
-        // The `Connection` line names `Authorization`, so SanitizeLayer removes this header.
+        // The header `Connection` contains `Authorization`. So `SanitizeLayer` removes the header `Authorization`.
         if name == "authorization" {
             assert_eq!(exchange.failure, Some(Failure::NoCredential), "{name}: {value}");
         } else {
@@ -305,7 +305,7 @@ fn basic(user: &str, password: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_pat_in_the_place_of_the_password_becomes_a_ticket_whatever_client_basic_is() {
+async fn a_pat_as_a_basic_password_becomes_a_ticket_with_each_value_of_client_basic() {
     for client_basic in [ClientBasic::Strip, ClientBasic::Verify, ClientBasic::Forward] {
         let world = World { client_basic, ..World::new() };
         let pat = world.pat("files");
@@ -328,7 +328,8 @@ async fn a_pat_in_the_place_of_the_password_becomes_a_ticket_whatever_client_bas
             (basic("USER", &world.jwt()), NONE),
             (format!("token {}", world.jwt()), NONE),
         ] {
-            // No second credential is tried: neither the certificate, nor the token as a password.
+            // The layer tries no second credential. It does not use the certificate, and does not check the token as a
+            // password.
             let mut request = get(FILES, &[("authorization", &value)]);
             request.extensions_mut().insert(certificate("USER"));
             let exchange = world.exchange(request).await;
@@ -346,7 +347,7 @@ async fn client_basic_decides_what_happens_to_a_password() {
     let [right, slow, wrong] = ["right", "slow", "wrong"].map(|password| basic("user", password));
     let unavailable = "ZWEAG104E Authentication service is not available";
     let early = "ZWESG429E Request was denied access: wait 60 seconds";
-    // The result is the user of the ticket, or the failure and the forwarded header.
+    // The last column contains the user of the PassTicket, or else the failure and the forwarded header.
     let cases: [(_, &str, Result<&str, (&str, Option<&str>)>); 13] = [
         (Strip, &right, Err((NONE, None))),
         (Forward, &right, Err((NONE, Some(&right)))),
@@ -380,7 +381,7 @@ async fn client_basic_decides_what_happens_to_a_password() {
         let cookie = format!("apimlAuthenticationToken={}", world.jwt());
         let exchange = world.exchange(get(FILES, &[("authorization", value), ("cookie", &cookie)]));
         assert_eq!(exchange.await.ticket_user().unwrap().as_str(), "USER", "{client_basic:?}");
-        // If passwords are not checked, the certificate is the credential.
+        // If the layer does not check passwords, the certificate is the credential.
         let mut request = get(FILES, &[("authorization", value)]);
         request.extensions_mut().insert(certificate("CERT"));
         let user = world.exchange(request).await.ticket_user();
@@ -390,7 +391,7 @@ async fn client_basic_decides_what_happens_to_a_password() {
 }
 
 #[tokio::test]
-async fn a_401_offers_basic_where_basic_is_accepted() {
+async fn a_401_offers_basic_only_on_routes_that_accept_basic() {
     let world = World { client_basic: ClientBasic::Verify, ..World::with(OnFailure::Reject) };
     for (headers, status, schemes) in [
         (vec![], 401, &["Bearer", "Basic"][..]),
@@ -407,7 +408,7 @@ async fn a_401_offers_basic_where_basic_is_accepted() {
         assert_eq!((exchange.status.as_u16(), &offered[..]), (status, schemes), "{headers:?}");
         assert_eq!(exchange.response.contains_key("retry-after"), status == 429);
     }
-    // Without PATs and passwords, Basic is not offered.
+    // A layer that accepts neither PATs nor passwords does not offer Basic.
     let stack = ServiceBuilder::new()
         .layer(RouteLayer::new(world.routes()))
         .layer(AuthenticateLayer::new(Authenticator::new(world.verifier())))
@@ -637,7 +638,7 @@ async fn the_failure_header_is_replaced_in_requests_and_kept_in_responses() {
     let values: Vec<_> = southbound.get_all(&X_ZOWE_AUTH_FAILURE).iter().collect();
     assert_eq!(values, ["ZWEAG160E No authentication provided in the request"]);
 
-    // The service may be another gateway, which sends this header itself.
+    // The service may be another gateway, which sends this header, too.
     let sends_the_header = |_: Request<Body>| {
         let response = Response::builder().header(&X_ZOWE_AUTH_FAILURE, "from the service");
         ready(Ok::<_, Infallible>(response.body(Body::default()).unwrap()))
@@ -703,8 +704,8 @@ async fn a_stack_with_a_wrong_order_or_a_missing_layer_does_not_forward() {
     let bearer = format!("Bearer {}", world.jwt());
     let mut wrong_stacks = 0;
     for order in permutations(&all) {
-        // The test uses the stack of all layers in this order. It also uses this stack without one layer, for each
-        // layer except `SchemeLayer`.
+        // The test uses the stack of all layers in this order. For each layer except `SchemeLayer`, it also uses this
+        // stack without that layer.
         let shorter = (0..order.len()).map(|missing| {
             let others = order.iter().enumerate().filter(|(i, _)| *i != missing);
             others.map(|(_, l)| *l).collect::<Vec<_>>()
@@ -788,10 +789,10 @@ impl PassTicketGenerator for Slow {
     }
 }
 
-/// The mock service panics if it is called before its `poll_ready` has returned `Ready`. A clone of a ready service is
-/// not ready.
+/// The mock service panics if a layer calls it before its `poll_ready` has returned `Ready`. A clone of a ready service
+/// is not ready.
 #[tokio::test]
-async fn the_ready_service_is_called_and_not_its_clone() {
+async fn the_layers_call_the_ready_service_and_not_its_clone() {
     let world = World::new();
     let (mock, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
     handle.allow(1);
@@ -839,7 +840,7 @@ async fn errors_of_the_inner_service_are_returned_unchanged() {
     assert_eq!(stack.oneshot(get(FILES, &[])).await.unwrap_err(), InnerError);
 }
 
-/// A revocation check that is not available for PATs.
+/// A revocation check that is available only for login tokens, not for PATs.
 struct UnavailableForPats;
 
 impl RevocationCheck for UnavailableForPats {
@@ -851,7 +852,7 @@ impl RevocationCheck for UnavailableForPats {
     }
 }
 
-/// A generator that always fails, because the gateway is not authorized to generate tickets.
+/// A generator that always fails, because the gateway is not authorized to generate PassTickets.
 #[derive(Clone)]
 struct NotAllowed;
 
@@ -903,7 +904,7 @@ async fn a_revoked_login_token_is_refused() {
     [revocation, rule].iter().for_each(|revocation| world.revocations.apply(revocation));
     let bearer = |token: &str| format!("Bearer {token}");
 
-    // Login tokens are checked for revocation even if PATs are turned off.
+    // The layer checks login tokens for revocation even if PATs are turned off.
     let without_pats =
         Authenticator::new(world.verifier()).with_revocations(world.revocations.clone());
     let with_pats =
@@ -922,7 +923,7 @@ async fn a_revoked_login_token_is_refused() {
         assert_eq!(accepted.failure_text(), None);
     }
 
-    // A revocation check alone does not turn PATs on.
+    // A revocation check does not turn PATs on.
     let authenticator =
         Authenticator::new(world.verifier()).with_revocations(RevocationIndex::default());
     let stack = ServiceBuilder::new()
@@ -1005,7 +1006,7 @@ async fn a_revocation_check_without_an_answer_refuses_the_token() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_reaches_no_service() {
+async fn a_post_of_a_page_of_another_origin_is_not_forwarded() {
     let world = World::new();
     let cookie = format!("apimlAuthenticationToken={}", world.jwt());
     for (method, origin, status) in [

@@ -1,4 +1,4 @@
-//! Tests of the connections of clients: how they are closed, and which bytes a client still receives. The clients send
+//! Tests of client connections: how the gateway closes them, and which bytes a client still receives. The clients send
 //! raw bytes over TCP or TLS.
 
 use std::{
@@ -102,11 +102,10 @@ where
     address
 }
 
-/// Reads until the end of the connection. Returns the text that was read, and an error if the connection did
-/// not end properly.
+/// Reads until the end of the connection. Returns the text, and an error if the connection did not end properly.
 async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> (String, io::Result<()>) {
     let mut read = Vec::new();
-    let result = timeout(PATIENCE, stream.read_to_end(&mut read)).await.expect("it ends in time");
+    let result = timeout(PATIENCE, stream.read_to_end(&mut read)).await.expect("an end in time");
     (String::from_utf8(read).unwrap(), result.map(drop))
 }
 
@@ -127,7 +126,7 @@ async fn response(stream: &mut impl Stream) -> io::Result<String> {
     timeout(PATIENCE, read).await.expect("the response arrives in time")
 }
 
-/// Sends a request with a body of `length` bytes. Reads only after the whole body is sent, as Python's
+/// Sends a request with a body of `length` bytes. Reads the response only after it has sent the whole body, as Python's
 /// `http.client` does.
 async fn upload(stream: &mut impl Stream, length: usize) -> io::Result<String> {
     let head = format!("POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: {length}\r\n\r\n");
@@ -146,14 +145,14 @@ static PIECE: [u8; 50_000] = [b'x'; 50_000];
 enum EarlyResponse {
     /// A handler of the gateway.
     Gateway,
-    /// The gateway, because the service closes the connection.
+    /// The gateway, which answers 502 because the service closes its connection.
     BadGateway,
     /// The service, which then closes the connection.
     Service,
 }
 
 /// Sends 1,000 uploads of 100 KB to 5 MB. If the gateway closed a connection while the client is still sending, the
-/// kernel would reset the connection, and most clients would lose the response.
+/// kernel would reset the connection. Then most clients would lose the response.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_response_to_an_upload_is_lost() {
     for transport in BOTH {
@@ -193,7 +192,7 @@ async fn no_response_to_an_upload_is_lost() {
                     assert!(response.starts_with(&start), "{case}: {response:?}");
                     let is_closed = response.contains("\r\nconnection: close\r\n");
                     assert!(is_closed || kind != EarlyResponse::Gateway, "{case}: {response:?}");
-                    // If the gateway has read the whole request, it does not close the connection.
+                    // The gateway leaves the connection open if it has read the whole request.
                     if !is_closed && kind == EarlyResponse::BadGateway {
                         let next = upload(&mut stream, 0).await;
                         next.unwrap_or_else(|error| panic!("{case}: not announced: {error}"));
@@ -210,8 +209,8 @@ async fn no_response_to_an_upload_is_lost() {
     }
 }
 
-/// The connection stays open if the service has read the body. It also stays open if hyper can discard the body without
-/// waiting.
+/// The connection of the client stays open in two cases: the service has read the body, or hyper can discard the body
+/// without waiting.
 #[tokio::test]
 async fn a_connection_stays_open_after_a_short_upload_that_was_not_read() {
     let answer = service_fn(async |_: Request<Incoming>| {
@@ -233,10 +232,10 @@ async fn a_connection_stays_open_after_a_short_upload_that_was_not_read() {
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 const LENGTH: &str = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n";
 
-/// The service closes its connection in the middle of the response. The client must get the first part of the response,
-/// which shows that the request has arrived at the service.
+/// The service closes its connection in the middle of the response. The client must still get the first part of the
+/// response. This part shows the client that the request has arrived at the service.
 #[tokio::test]
-async fn a_response_that_breaks_off_is_delivered_up_to_that_point() {
+async fn the_first_part_of_an_incomplete_response_is_delivered() {
     const PAUSE: Step = Step::Wait(Duration::from_millis(100));
     for transport in BOTH {
         for (head, part) in
@@ -252,7 +251,7 @@ async fn a_response_that_breaks_off_is_delivered_up_to_that_point() {
                 let mut service = Scripted::http(steps).await;
                 let address = gateway(transport, service.address).await;
                 let mut stream = transport.connect(address).await;
-                // After a 502 response, a keep-alive connection stays open, and `read_all` would never return.
+                // A response 502 would leave a keep-alive connection open, and `read_all` would never return.
                 let keep_alive = if pause { "keep-alive" } else { "close" };
                 let request = format!(
                     "POST /svc/x HTTP/1.1\r\nhost: gw\r\nconnection: {keep_alive}\r\n\
@@ -263,13 +262,14 @@ async fn a_response_that_breaks_off_is_delivered_up_to_that_point() {
                 let (response, result) = read_all(&mut stream).await;
                 let case = format!("{head:?} {part:?}, pause {pause}, {transport:?}: {response:?}");
                 if part.is_empty() && !pause {
-                    // If the gateway has not sent the head yet, it answers 502 instead.
+                    // The gateway answers 502 if it has not yet sent the head of the response.
                     let is_502 = response.starts_with("HTTP/1.1 502 ");
                     assert!(is_502 || response.starts_with("HTTP/1.1 200 "), "{case}");
                 } else {
                     assert!(response.starts_with("HTTP/1.1 200 "), "{case}");
                     assert!(response.ends_with(part) && !response.ends_with("0\r\n\r\n"), "{case}");
-                    // Without TLS, the length of the body shows the client that a part is missing.
+                    // Only over TLS does the read fail. Without TLS, the incomplete body shows the client that a part
+                    // is missing.
                     assert_eq!(result.is_ok(), matches!(transport, Transport::Tcp), "{case}");
                 }
                 service.ended().await.unwrap();
@@ -279,10 +279,10 @@ async fn a_response_that_breaks_off_is_delivered_up_to_that_point() {
     }
 }
 
-/// For an HTTP/1.0 client, the response ends when the connection is closed. Only a reset shows that the
-/// response is incomplete.
+/// For an HTTP/1.0 client, a response without length ends when the connection is closed. Only a reset shows the client
+/// that the response is incomplete.
 #[tokio::test]
-async fn an_http10_client_sees_that_a_response_without_length_breaks_off() {
+async fn an_incomplete_response_without_length_ends_with_a_reset_for_an_http10_client() {
     for transport in BOTH {
         let pause = Step::Wait(Duration::from_millis(100));
         let steps = [Step::ReadHead, Step::send(format!("{CHUNKED}4\r\npart\r\n")), pause];
@@ -296,9 +296,9 @@ async fn an_http10_client_sees_that_a_response_without_length_breaks_off() {
     }
 }
 
-/// If curl gets no byte of a response on a reused connection, it repeats the request on another connection.
+/// curl sends a request again on another connection if it gets no byte of the response on a reused connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn curl_does_not_repeat_a_post_whose_response_breaks_off() {
+async fn curl_does_not_send_a_post_again_after_an_incomplete_response() {
     if Command::new("curl").arg("--version").output().is_err() {
         return;
     }
@@ -355,8 +355,8 @@ async fn curl_does_not_repeat_a_post_whose_response_breaks_off() {
 /// The number of clients in the shutdown test.
 const LOAD_CLIENTS: usize = 32;
 
-/// Keep-alive clients send one request after the other while the server shuts down. A request is lost if it was sent on
-/// an open connection and gets no response.
+/// Keep-alive clients send one request after the other while the server shuts down. A request is lost if a client sends
+/// it on an open connection and gets no response.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_loses_no_request_of_keep_alive_clients() {
     let wanted: usize = std::env::var("SHUTDOWN_REQUESTS").map_or(4_000, |n| n.parse().unwrap());
@@ -378,7 +378,7 @@ async fn a_shutdown_loses_no_request_of_keep_alive_clients() {
             let stream = BufReader::new(transport.connect(address).await);
             clients.spawn(ask_until_closed(stream, answered.clone()));
         }
-        // The time varies, so that the clients are in different states at the beginning of the shutdown.
+        // The time differs in each round, so that the shutdown begins in different states of the clients.
         sleep(Duration::from_micros(20_000 + 137 * round as u64 % 5_000)).await;
         shut_down.send(()).unwrap();
         while let Some(lost) = clients.join_next().await {
@@ -389,8 +389,7 @@ async fn a_shutdown_loses_no_request_of_keep_alive_clients() {
     }
 }
 
-/// Sends requests until a response announces the end of the connection. If a request was lost, returns the
-/// error.
+/// Sends requests until a response announces the end of the connection. Returns an error if a request was lost.
 async fn ask_until_closed(
     mut stream: BufReader<Box<dyn Stream>>,
     answered: Arc<AtomicUsize>,
@@ -455,8 +454,8 @@ async fn an_idle_connection_delays_the_shutdown_for_a_short_time() {
     }
 }
 
-/// The port is closed even if clients connect all the time and a request is in flight. The server answers this request
-/// after it has closed the port.
+/// The server closes its port even if clients connect all the time and a request is in flight. It answers this request
+/// after that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_closes_the_port_before_the_requests_in_flight_are_answered() {
     for transport in BOTH {
@@ -493,7 +492,7 @@ async fn a_shutdown_closes_the_port_before_the_requests_in_flight_are_answered()
         }
         shut_down.send(()).unwrap();
         let refused = timeout(Duration::from_secs(5), others.join_all()).await;
-        let refused = refused.expect("the port is still open");
+        let refused = refused.expect("the port is closed in time");
         assert_eq!(refused, [io::ErrorKind::ConnectionRefused; 4]);
         finish.notify_one();
         let (response, result) = timeout(PATIENCE, read_all(&mut in_flight)).await.unwrap();
@@ -503,7 +502,7 @@ async fn a_shutdown_closes_the_port_before_the_requests_in_flight_are_answered()
     }
 }
 
-/// The number of open connections is 0 as soon as `run` returns, even if the server cuts off a connection.
+/// When `run` returns, the number of open connections is 0. This also holds if the server has aborted a connection.
 #[tokio::test]
 async fn after_a_shutdown_no_connection_is_counted_as_open() {
     let answer = service_fn(async |request: Request<Incoming>| {
@@ -568,10 +567,10 @@ fn reads(request: &str) -> Vec<Step> {
     steps
 }
 
-/// From a TCP FIN alone, the gateway cannot see whether the client has closed the whole connection or only its sending
-/// side. It must still detect that the whole connection was closed.
+/// A TCP FIN does not tell the gateway whether the client has closed the whole connection or only its sending side. The
+/// gateway must still detect that the client has closed the whole connection.
 #[tokio::test]
-async fn the_request_of_a_client_that_has_gone_is_cancelled() {
+async fn the_request_of_a_disconnected_client_is_cancelled() {
     for (transport, leaves) in [
         (Transport::Tcp, Leaves::Resets),
         (Transport::Tcp, Leaves::Closes),
@@ -628,7 +627,7 @@ async fn a_client_that_closes_its_sending_side_gets_its_response() {
             (GET, 100, "HTTP/1.1 200 OK\r\n"),
             (POST, 100, "HTTP/1.1 200 OK\r\n"),
             (HTTP_10, 1500, "HTTP/1.0 200 OK\r\n"),
-            // If a client may have disconnected, the server sends `100 Continue` to it as a probe. A client that still
+            // If a client may have disconnected, the server sends the probe `100 Continue` to it. A client that still
             // waits ignores the probe.
             (GET, 1500, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"),
             (POST, 2500, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"),
@@ -650,7 +649,7 @@ async fn a_client_that_closes_its_sending_side_gets_its_response() {
 
 /// A client may close its sending side in the middle of an upload.
 #[tokio::test]
-async fn an_incomplete_upload_is_400() {
+async fn an_incomplete_upload_gets_400() {
     for transport in BOTH {
         let service = Scripted::http([Step::ReadHead, Step::ReadToEnd]).await;
         let address = gateway(transport, service.address).await;

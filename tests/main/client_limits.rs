@@ -1,4 +1,5 @@
-//! Limits of client connections: their number, how long they may be idle, and how slow a client may be.
+//! Tests of the limits of client connections: their number, their idle time, slow clients, requests in flight, and the
+//! size of request headers.
 
 use std::{
     convert::Infallible,
@@ -42,12 +43,12 @@ use crate::{
     until,
 };
 
-/// When a limit is reached, the server must close a connection or serve a client within this time.
+/// The time within which the server must act on a limit: it closes a connection, or serves a client that has waited.
 const A_SECOND: Duration = Duration::from_secs(1);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// Answers a request. The path selects the response.
+/// Answers a request of a test. The path of the request selects the response.
 async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let body: Body = match request.uri().path() {
         "/never" => pending().await,
@@ -76,7 +77,7 @@ impl http_body::Body for Endless {
     }
 }
 
-/// Starts a server over plain HTTP, with the changes of `settings`.
+/// Starts a server without TLS. `settings` changes its settings.
 async fn serve(settings: impl FnOnce(Server) -> Server) -> SocketAddr {
     let (listener, address) = listener().await;
     let server = settings(Server::http(listener));
@@ -84,7 +85,7 @@ async fn serve(settings: impl FnOnce(Server) -> Server) -> SocketAddr {
     address
 }
 
-/// Starts a server over TLS, with the changes of `settings`.
+/// Starts a server with TLS. `settings` changes its settings.
 async fn serve_tls(settings: impl FnOnce(Server) -> Server) -> SocketAddr {
     let tls = ServerTls::builder(SERVER.certificate.as_bytes(), SERVER.key.as_bytes());
     let (listener, address) = listener().await;
@@ -99,7 +100,7 @@ fn limits(connections: usize, per_address: usize) -> Arc<ClientLimits> {
     Arc::new(limits.with_connections_per_address(number(per_address)))
 }
 
-/// A client over HTTP/1.1 without TLS.
+/// An HTTP/1.1 client without TLS.
 struct Client(BufReader<TcpStream>);
 
 impl Client {
@@ -129,7 +130,7 @@ impl Client {
         assert_eq!(body, path.as_bytes());
     }
 
-    /// Waits until the server has closed the connection. Returns how long this took.
+    /// Waits until the server closes the connection. Returns the time that it has waited.
     async fn closed(&mut self) -> Duration {
         let start = Instant::now();
         let mut rest = Vec::new();
@@ -141,14 +142,14 @@ impl Client {
     }
 }
 
-/// Connects over TLS, with the protocol HTTP/2.
+/// Opens a TLS connection that negotiates HTTP/2.
 pub(crate) async fn connect_h2(address: SocketAddr) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     Authority::trusted().connector(&[b"h2"]).connect(name, stream).await.unwrap()
 }
 
-/// Connects an HTTP/2 client over TLS. A task drives the connection.
+/// Connects an HTTP/2 client over TLS. A separate task drives the connection.
 async fn h2_client(to: SocketAddr) -> h2::client::SendRequest<Bytes> {
     let (client, connection) = h2::client::handshake(connect_h2(to).await).await.unwrap();
     tokio::spawn(connection);
@@ -182,7 +183,7 @@ async fn at_the_limit_the_longest_idle_connection_of_all_servers_is_closed() {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_request_is_closed_for_a_new_client() {
+async fn at_the_limit_a_connection_without_a_request_is_closed() {
     let limits = limits(100, 200);
     let address = serve_tls(|server| server.with_client_limits(limits.clone())).await;
     let mut silent = Vec::new();
@@ -211,8 +212,8 @@ async fn without_an_idle_connection_a_new_connection_waits_up_to_one_second() {
     let took = refused.closed().await;
     assert!(took > Duration::from_millis(900), "{took:?}");
     let mut waits = Client::connect_from(from, address).await;
-    // With this option, the kernel resets a connection that the client closes. The server cancels the request
-    // immediately after a reset.
+    // With this option, the kernel resets the connections when they are dropped. After a reset, the server cancels the
+    // request immediately.
     for client in &busy {
         client.0.get_ref().set_zero_linger().unwrap();
     }
@@ -233,7 +234,7 @@ async fn at_the_limit_of_an_address_its_longest_idle_connection_is_closed() {
     let mut third = Client::connect(address).await;
     timeout(A_SECOND, third.get("/")).await.unwrap();
     assert!(first.closed().await < A_SECOND);
-    // Now the address has no idle connection, so the server closes each new connection of this address at once.
+    // Now no connection of this address is idle, so the server closes each new connection of this address at once.
     for client in [&mut second, &mut third] {
         client.send("GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     }
@@ -292,7 +293,7 @@ async fn without_an_idle_connection_a_connection_that_waits_for_a_body_is_closed
 }
 
 #[tokio::test]
-async fn connections_that_wait_for_a_proxy_header_count_for_the_limits() {
+async fn connections_without_their_proxy_header_count_for_the_peer_address() {
     let proxies = TrustedProxies::new(|address| address.is_loopback());
     let settings =
         |server: Server| server.with_proxy_protocol(proxies).with_client_limits(limits(2, 1));
@@ -302,7 +303,7 @@ async fn connections_that_wait_for_a_proxy_header_count_for_the_limits() {
     let _second = Client::connect(address).await;
     let mut third = Client::connect(address).await;
     assert!(first.closed().await < A_SECOND);
-    // When the server has read the header, the connection counts for the client address in the header.
+    // After the server has read the PROXY header, the connection counts for the client address in this header.
     let header = "PROXY TCP4 192.0.2.7 192.0.2.1 50000 443\r\n";
     third.send(header).await;
     third.get("/").await;
@@ -313,7 +314,7 @@ async fn connections_that_wait_for_a_proxy_header_count_for_the_limits() {
 }
 
 #[tokio::test]
-async fn a_connection_with_a_failed_handshake_is_closed_at_once_for_a_new_connection() {
+async fn at_the_limit_a_connection_with_a_failed_handshake_is_closed_at_once() {
     let counts = Arc::<ConnectionCounts>::default();
     let settings = |server: Server| {
         server.with_client_limits(limits(1, 1)).with_connection_counts(counts.clone())
@@ -321,8 +322,8 @@ async fn a_connection_with_a_failed_handshake_is_closed_at_once_for_a_new_connec
     let address = serve_tls(settings).await;
     let mut failed = Client::connect(address).await;
     failed.send("\x16\x03\x01\x00\x05hello").await;
-    // The client has received the alert. The server would now wait up to one second for the client to close the
-    // connection.
+    // The client receives the TLS alert. Below the limit, the server would wait up to one second after the alert, so
+    // that the client can close the connection.
     timeout(PATIENCE, failed.0.fill_buf()).await.unwrap().unwrap();
     let _new = Client::connect(address).await;
     sleep(Duration::from_millis(300)).await;
@@ -346,7 +347,7 @@ async fn an_aborted_response_without_a_length_ends_with_a_reset() {
     all_closed_after_one(&counts).await;
     assert_eq!(end(&mut client).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
 
-    // The connection is also reset if the drain timeout ends during the response.
+    // The server also resets the connection if its drain timeout ends during the response.
     let (listener, address) = listener().await;
     let server = Server::http(listener).with_drain_timeout(Duration::from_millis(300));
     let (shut_down, shutdown) = oneshot::channel::<()>();
@@ -360,14 +361,14 @@ async fn an_aborted_response_without_a_length_ends_with_a_reset() {
     assert_eq!(end(&mut client).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
-/// Waits until the server has accepted a connection, and then until all connections are closed.
+/// Waits until the server has accepted a connection, and then until no connection is open.
 async fn all_closed_after_one(counts: &ConnectionCounts) {
     until(|| counts.open() > 0).await;
     all_closed(counts).await;
 }
 
 #[tokio::test]
-async fn at_a_shutdown_idle_clients_are_disconnected_soon() {
+async fn a_shutdown_disconnects_idle_clients_before_the_drain_timeout() {
     let tls = ServerTls::builder(SERVER.certificate.as_bytes(), SERVER.key.as_bytes());
     let (secure, plain) = (listener().await, listener().await);
     let (shut_down, shutdown) = watch::channel(());
@@ -388,7 +389,7 @@ async fn at_a_shutdown_idle_clients_are_disconnected_soon() {
         () = answered => {}
         _ = &mut connection => panic!("closed"),
     }
-    // After this line, nothing polls `connection`, so the HTTP/2 client reads nothing.
+    // From here on, nothing polls `connection`, so the HTTP/2 client reads nothing.
     let mut half_sent = Client::connect(plain.1).await;
     half_sent.send("GET / HT").await;
     sleep(Duration::from_millis(100)).await;
@@ -397,8 +398,8 @@ async fn at_a_shutdown_idle_clients_are_disconnected_soon() {
     for server in servers {
         assert_eq!(timeout(PATIENCE, server).await.unwrap().unwrap(), Drained::Completely);
     }
-    // The default drain timeout is 30 s. If the shutdown takes less than 10 s, this timeout is not the reason for the
-    // end of the connections.
+    // The default drain timeout is 30 s. A shutdown of less than 10 s shows that the connections ended before this
+    // timeout.
     assert!(start.elapsed() < Duration::from_secs(10));
 }
 
@@ -442,10 +443,10 @@ async fn an_http2_connection_with_a_stream_is_not_idle() {
     assert!(!connection.is_finished());
 }
 
-/// The whole response fits into the buffers of the server. So the request counts as ended, although the client has not
-/// read the response.
+/// The whole response fits into the buffers of the server. So the server treats the request as ended, although the
+/// client has not read the response.
 #[tokio::test]
-async fn an_http2_client_cannot_keep_a_connection_by_leaving_a_short_response_unread() {
+async fn an_http2_connection_with_a_short_unread_response_is_closed() {
     let idle = Duration::from_millis(300);
     let settings = |server: Server| server.with_idle_timeout(idle).with_send_timeout(SEND);
     let address = serve_tls(settings).await;
@@ -490,7 +491,7 @@ async fn the_idle_timeout_and_the_header_timeout_are_separate() {
 /// The send timeout in the tests of slow clients.
 const SEND: Duration = Duration::from_secs(1);
 
-/// Waits until the server has no open connection. Returns how long this took.
+/// Waits until the server has no open connection. Returns the time that it has waited.
 async fn all_closed(counts: &ConnectionCounts) -> Duration {
     let start = Instant::now();
     until(|| counts.open() == 0).await;
@@ -498,7 +499,7 @@ async fn all_closed(counts: &ConnectionCounts) -> Duration {
 }
 
 #[tokio::test]
-async fn a_client_that_never_reads_is_disconnected_except_from_an_event_stream() {
+async fn a_client_that_never_reads_is_disconnected_unless_it_has_an_event_stream() {
     let counts = Arc::<ConnectionCounts>::default();
     let settings =
         |server: Server| server.with_send_timeout(SEND).with_connection_counts(counts.clone());
@@ -518,7 +519,8 @@ async fn a_client_that_never_reads_is_disconnected_except_from_an_event_stream()
 #[tokio::test]
 async fn a_client_that_reads_slowly_stays_connected() {
     let address = serve(|server| server.with_send_timeout(SEND)).await;
-    // The buffer is small, because the kernel lets the server continue only when a part of the buffer is empty.
+    // The kernel lets the server send only when a part of this buffer is empty. With a small buffer, this happens
+    // often.
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(64 * 1024).unwrap();
     let mut client = Client(BufReader::new(socket.connect(address).await.unwrap()));
@@ -557,7 +559,7 @@ async fn an_http2_stream_with_a_full_window_is_reset_and_its_connection_stays_op
     assert_eq!(timeout(PATIENCE, response).await.unwrap().unwrap().status(), 200);
 }
 
-/// Reads the data that has arrived, but never enlarges the flow-control window. Returns the error that ends the stream.
+/// Reads all data, but never enlarges the flow-control window. Returns the error that ends the stream.
 async fn end_of(mut body: h2::RecvStream) -> h2::Error {
     loop {
         if let Some(Err(error)) = body.data().await {
@@ -591,7 +593,7 @@ async fn an_upload_that_is_too_slow_gets_408_and_a_steady_upload_continues() {
     tokio::spawn(server.run(stack, pending()));
 
     const HEAD: &str = "POST /svc/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n";
-    // This client sends one byte five times a second, which is too slow.
+    // This client sends five bytes a second, which is too slow.
     let mut slow = Client::connect(address).await;
     let start = Instant::now();
     slow.send(&format!("{HEAD}\r\n")).await;
@@ -607,8 +609,8 @@ async fn an_upload_that_is_too_slow_gets_408_and_a_steady_upload_continues() {
     assert!(response.starts_with("HTTP/1.1 408"), "{response}");
     assert!(start.elapsed() > SEND / 2);
 
-    // The first client sends more than the required 4 KiB in each second. The second client sends nothing. A gRPC
-    // client may do so, but this service does not use HTTP/2.
+    // The first client sends more than the required 4 KiB in each second. The second client sends nothing. Only a gRPC
+    // client may do this, and only if the service uses HTTP/2, which this service does not.
     let mut steady = Client::connect(address).await;
     steady.send(&format!("{HEAD}\r\n")).await;
     let mut grpc = Client::connect(address).await;
@@ -630,7 +632,7 @@ async fn requests_of_an_address_beyond_its_limit_are_answered_with_429() {
     let limits = ClientLimits::default().with_requests_per_address(NonZeroUsize::new(3).unwrap());
     let limits = Arc::new(limits);
     let counts = Arc::<ConnectionCounts>::default();
-    // The limit counts the requests of an address on all servers and all connections together.
+    // The limit applies to the requests of one address on all servers and all connections together.
     let one = serve(|server| server.with_client_limits(limits.clone())).await;
     let settings = |server: Server| {
         server.with_client_limits(limits.clone()).with_connection_counts(counts.clone())
@@ -653,7 +655,7 @@ async fn requests_of_an_address_beyond_its_limit_are_answered_with_429() {
         let text = String::from_utf8(data.to_vec()).unwrap();
         assert_eq!(text.contains("ZWESG429E"), method == "GET", "{text}");
     }
-    // The limit does not affect another address.
+    // Another address has its own limit.
     let mut stranger = Client::connect_from(Ipv4Addr::new(127, 0, 0, 2), one).await;
     stranger.get("/").await;
     drop(streams);
@@ -665,7 +667,7 @@ async fn requests_of_an_address_beyond_its_limit_are_answered_with_429() {
     assert!(text.contains(line), "{text}");
 }
 
-/// A request that has arrived at the service. The service does not answer it before [`answer`](Self::answer) is called.
+/// A request that has arrived at the service. The service answers it when the test calls [`answer`](Self::answer).
 struct Held(oneshot::Sender<()>);
 
 impl Held {
@@ -674,8 +676,8 @@ impl Held {
     }
 }
 
-/// A server that trusts the proxy 127.0.0.1, and permits 2 requests in flight for each address. The service delays its
-/// answer to each request for `/held`.
+/// A server that trusts the proxy 127.0.0.1, and permits 2 requests in flight for each address. The service holds each
+/// request for `/held` until the test answers it.
 struct BehindProxy {
     address: SocketAddr,
     held: mpsc::UnboundedReceiver<Held>,
@@ -708,7 +710,7 @@ impl BehindProxy {
         Self { address, held, counts }
     }
 
-    /// Waits until one more request is in flight.
+    /// Waits until the next request for `/held` has arrived.
     async fn held(&mut self) -> Held {
         timeout(PATIENCE, self.held.recv()).await.unwrap().unwrap()
     }
@@ -722,7 +724,7 @@ impl BehindProxy {
     }
 }
 
-/// The header `X-Forwarded-For` of a request.
+/// The value of the header `X-Forwarded-For`. With `None`, the request does not contain the header.
 type ForwardedFor<'a> = Option<&'a str>;
 
 impl Client {
@@ -760,7 +762,7 @@ async fn over_http1_a_client_behind_a_trusted_proxy_has_its_own_limit_of_request
     let mut proxy = Client::connect(server.address).await;
     for (client, status) in [
         (Some("203.0.113.1"), "429"),
-        // The client has sent the first address, and the proxy the second one.
+        // The client has sent the first address, and the proxy has added the second one.
         (Some("203.0.113.2, 203.0.113.1"), "429"),
         (Some("203.0.113.2"), "200"),
         (None, "200"),
@@ -772,7 +774,7 @@ async fn over_http1_a_client_behind_a_trusted_proxy_has_its_own_limit_of_request
 
     held.remove(0).answer();
     assert_eq!(busy[0].next_status().await, "200");
-    // The next request on the connection begins after the previous one has ended.
+    // A request on this connection begins only after the previous one has ended.
     busy[0].send_for("/held", Some("203.0.113.1")).await;
     held.push(server.held().await);
     assert_eq!(proxy.status_for(Some("203.0.113.1")).await, "429");
@@ -800,7 +802,7 @@ async fn over_http2_a_client_behind_a_trusted_proxy_has_its_own_limit_of_request
     let _held = server.held().await;
     for (client, status) in [
         (client, 429),
-        // An IPv6 network of 64 bits is one client.
+        // All addresses of an IPv6 /64 network count as one client.
         (Some("2001:db8::ffff:0:0:1"), 429),
         (Some("2001:db8:0:1::1"), 200),
         (None, 200),
@@ -811,14 +813,14 @@ async fn over_http2_a_client_behind_a_trusted_proxy_has_its_own_limit_of_request
     held.answer();
     assert_eq!(first.await, 200);
     let deadline = Instant::now() + PATIENCE;
-    // The stream ends in a separate task, shortly after the client has received its response.
+    // The server ends the stream in a separate task, shortly after the client has received the response.
     while send("/", client).await != 200 {
         assert!(Instant::now() < deadline, "still refused");
     }
 }
 
 #[tokio::test]
-async fn requests_of_a_peer_that_is_not_trusted_count_for_the_peer() {
+async fn requests_of_an_untrusted_peer_count_for_its_own_address() {
     let mut server = BehindProxy::start(Server::http).await;
     let mut busy = Vec::new();
     for (from, client) in [
@@ -833,7 +835,8 @@ async fn requests_of_a_peer_that_is_not_trusted_count_for_the_peer() {
     }
     let mut stranger = Client::connect_from(Ipv4Addr::new(127, 0, 0, 2), server.address).await;
     assert_eq!(stranger.status_for(Some("203.0.113.3")).await, "429");
-    // A proxy can announce the address of a client that also connects directly.
+    // A proxy can name the address of a client that also connects directly. The requests of both count for this
+    // address.
     let mut proxy = Client::connect(server.address).await;
     assert_eq!(proxy.status_for(Some("127.0.0.2")).await, "429");
     assert_eq!(proxy.status_for(Some("203.0.113.3")).await, "200");
@@ -881,8 +884,8 @@ async fn headers_of_more_than_64_kib_are_answered_with_431_over_http1() {
     }
 }
 
-/// Encodes an HTTP/2 frame (RFC 9113 §4.1). A SETTINGS frame is for the connection (stream 0). Any other frame is for
-/// stream 1.
+/// Encodes an HTTP/2 frame (RFC 9113 §4.1). A SETTINGS frame belongs to the connection (stream 0). Any other frame
+/// belongs to stream 1.
 fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     let stream = u8::from(kind != SETTINGS);
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
@@ -897,7 +900,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 
-/// If the server reset the stream with an error after the response, many clients would only report the reset.
+/// If the server reset the stream with an error after the response, many clients would report only the reset.
 #[tokio::test]
 async fn the_answer_to_too_large_headers_is_not_followed_by_a_reset_with_an_error() {
     for has_body in [false, true] {
@@ -905,12 +908,13 @@ async fn the_answer_to_too_large_headers_is_not_followed_by_a_reset_with_an_erro
     }
 }
 
-/// Checks that there is no such reset. With `has_body`, the client announces a body by not ending the request stream.
+/// Checks that the server does not reset the stream with an error. With `has_body`, the client leaves the request
+/// stream open, which announces a body.
 async fn no_reset_with_an_error_follows(has_body: bool) {
     let address = serve_tls(|server| server).await;
     let mut stream = connect_h2(address).await;
-    // The encoded headers are `:method: GET`, `:scheme: https`, `:path: /`, `:authority: localhost`, and `x`
-    // (RFC 7541 §6).
+    // These bytes encode `:method: GET`, `:scheme: https`, `:path: /`, `:authority: localhost`, and the header `x` (RFC
+    // 7541 §6).
     let mut block = vec![0x82, 0x87, 0x84, 0x01, 9];
     block.extend(b"localhost");
     // The value of `x` has 70,000 bytes. HPACK encodes this length in several bytes: 127 + 0x71 + (0x21 << 7) +
@@ -940,12 +944,12 @@ async fn no_reset_with_an_error_follows(has_body: bool) {
             }
         }
     };
-    // The server keeps the connection open, so `read` does not end. Within this second, it receives all frames.
+    // The server keeps the connection open, so `read` does not end. All frames arrive within this second.
     assert!(timeout(A_SECOND, read).await.is_err());
     let (kind, block) = &frames[0];
-    // Entry 8 of the static table is `:status`. The value is `431`, in Huffman code.
+    // The first byte names entry 8 of the static table, `:status`. The value is `431` in Huffman code.
     assert_eq!((*kind, &block[..5]), (HEADERS, &[0x48, 0x83, 0x69, 0x90, 0xff][..]), "{block:?}");
-    // A server that resets with NO_ERROR only tells the client that it does not need the body (RFC 9113 §8.1).
+    // A reset with NO_ERROR only tells the client that the server does not need the body (RFC 9113 §8.1).
     let resets = frames.iter().filter(|(kind, _)| *kind == RST_STREAM);
     for (_, code) in resets {
         assert!(has_body);
@@ -961,14 +965,14 @@ async fn the_memory_for_headers_of_all_connections_is_limited() {
     for _ in 0..3 {
         clients.push(h2_client(address).await);
     }
-    // Nine requests of 56 kB stay below the limit of 512 KiB. A tenth request exceeds the limit.
+    // The headers of nine requests of 56 kB stay below the limit of 512 KiB. A tenth request exceeds it.
     let mut held = Vec::new();
     for number in 0..9 {
         let request = with_headers("/never", 1, 56_000);
         held.push(clients[number % 2].send_request(request, true).unwrap());
     }
-    // Sends a large request on another connection. Repeats it until the status is `wanted`, because the requests above
-    // take some time to arrive and to end.
+    // Sends a large request on another connection, and repeats it until the status is `wanted`. It must repeat, because
+    // the requests above take some time to arrive and to end.
     let large = async |client: &mut h2::client::SendRequest<Bytes>, wanted: u16| {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -983,7 +987,7 @@ async fn the_memory_for_headers_of_all_connections_is_limited() {
     };
     let response = large(&mut clients[2], 503).await;
     assert_eq!(response.headers()["retry-after"], "1");
-    // A small request does not use the shared memory, so it still succeeds.
+    // The limit does not apply to the headers of a small request, so this request succeeds.
     let (response, _) = clients[2].send_request(get("/"), true).unwrap();
     assert_eq!(timeout(PATIENCE, response).await.unwrap().unwrap().status(), 200);
     drop(held);

@@ -1,4 +1,4 @@
-//! Tests of `EurekaClient` against a fake Eureka.
+//! Tests of `EurekaClient` against a fake Eureka. Eureka is the registry in which the services of Zowe register.
 
 use std::time::Duration;
 
@@ -33,14 +33,14 @@ async fn eureka() -> FakeEureka {
     FakeEureka::https(pki::SERVER.acceptor()).await
 }
 
-/// Returns the ids and the status of all instances.
+/// Returns the id and the status of each instance in `registry`.
 fn seen(registry: &Registry) -> String {
     let shown = registry.instances().map(|it| format!("{} {}", it.id, it.status.as_str()));
     shown.collect::<Vec<_>>().join(",")
 }
 
 #[tokio::test]
-async fn changes_are_fetched_as_deltas_and_a_missed_change_by_a_full_fetch() {
+async fn changes_are_fetched_as_a_delta_and_after_a_missed_change_all_instances_are_fetched() {
     let eureka = eureka().await;
     let mut client = client(&[&eureka]);
     eureka.register(Registration::https("files", "zos1", 1).with_route("api/v1", "/x"));
@@ -71,9 +71,9 @@ async fn changes_are_fetched_as_deltas_and_a_missed_change_by_a_full_fetch() {
     assert_eq!(eureka.take_requests(), ["GET /eureka/apps/delta", "GET /eureka/apps"]);
 }
 
-/// The hash code does not show that one instance has replaced another.
+/// One instance has replaced another. The delta is empty, and the hash code is the same, so neither shows the change.
 #[tokio::test]
-async fn after_a_pause_the_whole_registry_is_fetched() {
+async fn after_two_minutes_without_a_fetch_all_instances_are_fetched() {
     let eureka = eureka().await;
     let mut client = client(&[&eureka]);
     eureka.register(Registration::https("a", "zos1", 1));
@@ -91,7 +91,7 @@ async fn after_a_pause_the_whole_registry_is_fetched() {
 }
 
 #[tokio::test]
-async fn the_next_host_is_asked_and_the_registry_stays_if_none_answers() {
+async fn the_next_host_is_asked_and_without_any_answer_the_registry_stays_unchanged() {
     let (mut first, mut second) = (eureka().await, eureka().await);
     for eureka in [&first, &second] {
         eureka.register(Registration::https("files", "zos1", 1));
@@ -103,7 +103,7 @@ async fn the_next_host_is_asked_and_the_registry_stays_if_none_answers() {
     let fetched = client.fetch().await.unwrap();
     assert_eq!((fetched.fetch, fetched.address.to_string()), (Fetch::Full, second.url()));
     assert_eq!(fetched.failed.len(), 1, "{fetched:?}");
-    // The client first asks the host that answered last.
+    // The next fetch begins with the host that has answered last.
     assert_eq!(client.fetch().await.unwrap().fetch, Fetch::Delta);
 
     second.stop().await;
@@ -113,7 +113,7 @@ async fn the_next_host_is_asked_and_the_registry_stays_if_none_answers() {
 }
 
 #[tokio::test]
-async fn wrong_answers_leave_the_registry_as_it_was() {
+async fn wrong_answers_leave_the_registry_unchanged() {
     let eureka = eureka().await;
     eureka.register(Registration::https("files", "zos1", 1));
     let mut client = client(&[&eureka]);
@@ -148,7 +148,7 @@ async fn wrong_answers_leave_the_registry_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_slow_host_is_given_up() {
+async fn a_host_that_does_not_answer_in_time_is_an_error() {
     let eureka = eureka().await;
     eureka.behave(Behaviour::Scripted(vec![Step::send("HTTP/1.1 200 OK\r\n\r\n{"), Step::Stall]));
     let mut client = client(&[&eureka]);

@@ -36,13 +36,13 @@ where
         .service(Forward::new(connector, timeouts))
 }
 
-/// Returns a connector to services that accepts any certificate.
+/// Returns a connector that accepts any certificate of a service.
 pub(crate) fn unverified() -> Connector {
     verified(Verification::Disabled, "")
 }
 
-/// Returns a connector that verifies the certificates of services with `authorities` (PEM). `verification` determines
-/// what is verified.
+/// Returns a connector that verifies the certificates of services with the certificates `authorities` (PEM).
+/// `verification` determines what the connector verifies.
 pub(crate) fn verified(verification: Verification, authorities: &str) -> Connector {
     Connector::builder()
         .with_verification(verification)

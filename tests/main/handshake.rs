@@ -1,5 +1,5 @@
-//! TLS with clients: accepted and refused client certificates, alerts, session resumption, and the signature
-//! cache.
+//! Tests of TLS with clients: accepted and refused client certificates, alerts, session resumption, and the cache of
+//! verified certificate signatures.
 
 use std::{
     convert::Infallible, future::pending, io, net::SocketAddr, num::NonZeroUsize, sync::Arc,
@@ -63,7 +63,7 @@ async fn server(clients: &Authority, cache: SignatureCache) -> (Server, SocketAd
     (Server::https(listener, tls.unwrap()), address)
 }
 
-/// Starts a server that answers with the common name of the client's certificate.
+/// Starts a server that answers each request with the common name of the client certificate.
 async fn serve(clients: &Authority, cache: SignatureCache) -> SocketAddr {
     let (server, address) = server(clients, cache).await;
     tokio::spawn(server.run(tower::service_fn(whoami), pending()));
@@ -91,7 +91,7 @@ async fn whoami(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     Ok(Response::new(Full::from(name.to_owned())))
 }
 
-/// A client certificate and a key. The key need not match the certificate.
+/// A client certificate and a private key. A test may combine a certificate with a key that does not match it.
 #[derive(Debug)]
 struct Credential(Arc<CertifiedKey>);
 
@@ -132,7 +132,7 @@ async fn ask(stream: &mut TlsStream<TcpStream>) -> io::Result<String> {
 
 /// Connects to a server that refuses the client. Returns the alert that the server sends.
 async fn alert(connector: &TlsConnector, address: SocketAddr) -> AlertDescription {
-    // In TLS 1.3, the client's handshake is complete before the server has verified the certificate.
+    // In TLS 1.3, the handshake of the client is complete before the server has verified the client certificate.
     let error = match connect(connector, address).await {
         Ok(mut stream) => ask(&mut stream).await.unwrap_err(),
         Err(error) => error,
@@ -148,7 +148,7 @@ fn alert_in(error: &io::Error) -> AlertDescription {
     }
 }
 
-/// The alert must be the same with and without the signature cache, and after handshakes with a valid certificate.
+/// The alert must not depend on the signature cache, nor on earlier handshakes with a valid certificate.
 #[tokio::test]
 async fn an_invalid_client_certificate_is_refused_with_an_alert() {
     for cache in OFF_AND_ON {
@@ -194,7 +194,8 @@ async fn refuses_invalid_certificates(cache: SignatureCache) {
     }
 }
 
-/// Starts a server that trusts client certificates of the authority, and checks them with these revocation lists.
+/// Starts a server that trusts client certificates of the authority, and checks them against the revocation lists
+/// `lists`.
 async fn serve_with_lists(authority: &Authority, lists: &[&str]) -> SocketAddr {
     let tls = ServerTls::builder(SERVER.certificate.as_bytes(), SERVER.key.as_bytes())
         .with_client_authorities(authority.pem().as_bytes())
@@ -207,7 +208,7 @@ async fn serve_with_lists(authority: &Authority, lists: &[&str]) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn a_client_certificate_needs_a_current_list_that_does_not_have_it() {
+async fn a_client_certificate_is_refused_if_it_is_revoked_or_has_no_current_revocation_list() {
     let authority = Authority::trusted();
     let key = USER.key_pair();
     let certificate = authority.certify(&key, |params| params.serial_number = Some(7_u64.into()));
@@ -229,7 +230,7 @@ async fn a_client_certificate_needs_a_current_list_that_does_not_have_it() {
             let address = serve_with_lists(&authority, lists).await;
             let connector = connector(version, credential());
             match want {
-                // A resumed session would not check the certificate again.
+                // Both handshakes must be full, because a resumed session would not check the certificate again.
                 None => {
                     for _ in 0..2 {
                         let mut stream = connect(&connector, address).await.unwrap();
@@ -262,8 +263,8 @@ fn malformed_revocation_lists_are_refused() {
     }
 }
 
-/// In TLS 1.3, a client can send its request before the server has verified the certificate. If the server reset the
-/// connection, the client's next write would fail before the client has read the alert.
+/// In TLS 1.3, a client can send its request before the server has verified the client certificate. If the server then
+/// reset the connection, the next write of the client would fail before the client has read the alert.
 #[tokio::test]
 async fn a_client_that_is_refused_while_it_sends_can_read_the_alert() {
     let authority = Authority::trusted();
@@ -295,9 +296,10 @@ async fn a_client_that_is_refused_while_it_sends_can_read_the_alert() {
     }
 }
 
-/// The server soon closes its side of the connection, even if the client does not. So another client can connect.
+/// The server soon closes its side of the connection, even if the client keeps its side open. Then another client can
+/// connect.
 #[tokio::test]
-async fn a_client_without_tls_gets_400_and_its_connection_is_freed() {
+async fn a_client_without_tls_gets_400_and_its_connection_is_closed() {
     for (request, is_alert) in [
         ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", false),
         ("get", false),
@@ -322,8 +324,8 @@ async fn a_client_without_tls_gets_400_and_its_connection_is_freed() {
         let metrics = MetricRegistry::new().with(counts).expose();
         assert!(metrics.contains(&line), "{metrics}");
         let connector = connector(&TLS13, None);
-        // The server allows one connection for each client address. Until the first connection is freed, the
-        // server refuses a second one.
+        // The server allows one connection for each client address. It refuses a second one until it has closed the
+        // first one.
         let connected = async {
             loop {
                 if let Ok(stream) = connect(&connector, address).await {
@@ -351,7 +353,7 @@ async fn a_client_that_sends_nothing_to_a_tls_port_times_out() {
 #[tokio::test]
 async fn shutdown_does_not_wait_for_refused_clients() {
     let (server, address) = server(&Authority::trusted(), SignatureCache::Off).await;
-    // This timeout is shorter than the time that a refused client has to close its connection.
+    // A refused client has more time than this to close its connection.
     let server = server.with_drain_timeout(Duration::from_millis(500));
     let (shut_down, shutdown) = oneshot::channel::<()>();
     let run = server.run(tower::service_fn(whoami), async move { shutdown.await.unwrap() });
@@ -363,8 +365,8 @@ async fn shutdown_does_not_wait_for_refused_clients() {
     assert_eq!(drained, Drained::Completely);
 }
 
-/// Sends `request` to the TLS port. Returns the connection, still open, and everything that the server has
-/// sent.
+/// Sends `request` without TLS to the TLS port. Returns all bytes that the server has sent, and the connection, which
+/// is still open.
 async fn ask_without_tls(address: SocketAddr, request: &str) -> (TcpStream, Vec<u8>) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -373,7 +375,7 @@ async fn ask_without_tls(address: SocketAddr, request: &str) -> (TcpStream, Vec<
     (stream, response)
 }
 
-/// Returns whether `record` is one TLS record with an alert of the level "fatal" (RFC 8446 §5.1, §6).
+/// Returns whether `record` is one TLS record that contains a fatal alert (RFC 8446 §5.1, §6).
 fn is_fatal_alert(record: &[u8]) -> bool {
     matches!(record, [21, 3, _, 0, 2, 2, _])
 }
@@ -396,7 +398,7 @@ async fn trusts_its_own_authorities_only(cache: SignatureCache) {
     assert_eq!(alert(&connector, address_of_other).await, AlertDescription::UnknownCA);
 }
 
-/// Sends a request, and keeps the connection open. The answer must end with `want`.
+/// Sends a request on an open connection, and keeps the connection open. Asserts that the response ends with `want`.
 async fn ask_again(stream: &mut TlsStream<TcpStream>, want: &str) {
     stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     let mut response = Vec::new();
@@ -406,9 +408,9 @@ async fn ask_again(stream: &mut TlsStream<TcpStream>, want: &str) {
     }
 }
 
-/// A client with a session ticket must be refused if its authority is not trusted any more.
+/// The server must refuse a client with a session ticket if the new settings do not trust its authority.
 #[tokio::test]
-async fn new_settings_apply_to_new_handshakes_and_to_open_client_certificates() {
+async fn new_settings_apply_to_new_handshakes_and_to_open_connections_with_a_client_certificate() {
     let settings = |clients: &Authority| {
         let (chain, key) = (SERVER.certificate.as_bytes(), SERVER.key.as_bytes());
         let tls = ServerTls::from_pem(chain, key, Some(clients.pem().as_bytes()));
@@ -445,7 +447,7 @@ async fn new_settings_apply_to_new_handshakes_and_to_open_client_certificates() 
     }
 }
 
-/// The server sends a session ticket on each connection. So the client's next connection needs no full handshake.
+/// The server sends a session ticket on each connection, so the next connection of the client needs no full handshake.
 #[tokio::test]
 async fn a_returning_client_resumes_its_session() {
     let address = serve(&Authority::trusted(), SignatureCache::Off).await;

@@ -108,7 +108,7 @@ fn gateway(
     gateway_of(&[url], settings)
 }
 
-/// Returns a gateway to a service with these instances.
+/// Returns a gateway in front of a service. `urls` are the addresses of the service's instances.
 fn gateway_of(
     urls: &[&str],
     settings: &Settings,
@@ -138,7 +138,7 @@ fn get() -> Request<Body> {
     Request::get("/svc/x").body(empty()).unwrap()
 }
 
-/// A request to the service and the stream of its response.
+/// A request that the service has received, and the handle that sends its response.
 type Exchange = (Request<RecvStream>, SendResponse<Bytes>);
 
 /// Serves HTTP/2 on `io`. Each exchange runs `handle` in a separate task.
@@ -153,7 +153,7 @@ where
     }
 }
 
-/// Starts a service of HTTP/2 without TLS. Returns its URL and the number of its connections.
+/// Starts an HTTP/2 service without TLS. Returns its URL and a counter of its connections.
 async fn service<F>(
     builder: h2::server::Builder,
     handle: impl Fn(Exchange) -> F + Clone + Send + Sync + 'static,
@@ -193,7 +193,7 @@ async fn text(response: Response<ResponseBody>) -> String {
 }
 
 #[tokio::test]
-async fn both_bodies_are_streamed_at_the_same_time_with_trailers() {
+async fn request_and_response_bodies_with_trailers_are_streamed_at_the_same_time() {
     let (url, _) = service(h2::server::Builder::new(), async |(request, mut respond)| {
         assert_eq!(request.version(), Version::HTTP_2);
         assert_eq!(request.uri().path(), "/x");
@@ -235,8 +235,8 @@ async fn both_bodies_are_streamed_at_the_same_time_with_trailers() {
     assert_eq!(names, ["grpc-status", "x-sum"]);
 }
 
-/// Starts a service with TLS. It serves HTTP/2 if `alpn` contains it, and otherwise HTTP/1.1. It answers with the
-/// version.
+/// Starts a service with TLS. The service uses HTTP/2 if `alpn` contains `h2`, and otherwise HTTP/1.1. Each response
+/// body is the HTTP version.
 async fn tls_service(alpn: &[&str]) -> String {
     let config = ServerConfig::builder()
         .with_no_client_auth()
@@ -283,7 +283,7 @@ async fn http2_is_used_where_the_service_offers_it() {
 }
 
 #[tokio::test]
-async fn requests_share_a_connection_within_the_services_limit() {
+async fn requests_share_a_connection_within_the_stream_limit_of_the_service() {
     let open = Arc::<AtomicUsize>::default();
     let most = Arc::<AtomicUsize>::default();
     let (now, max) = (open.clone(), most.clone());
@@ -315,7 +315,7 @@ async fn requests_share_a_connection_within_the_services_limit() {
 }
 
 #[tokio::test]
-async fn our_limit_of_streams_opens_another_connection_and_then_requests_wait() {
+async fn at_the_stream_limit_a_second_connection_is_opened_and_then_requests_wait() {
     let (gate, _) = tokio::sync::broadcast::channel::<()>(1);
     let opened = gate.clone();
     let (url, connections) = service(h2::server::Builder::new(), move |(_, respond)| {
@@ -346,7 +346,7 @@ async fn our_limit_of_streams_opens_another_connection_and_then_requests_wait() 
 }
 
 #[tokio::test]
-async fn a_refused_request_is_sent_again_once_whatever_its_method() {
+async fn a_refused_post_is_sent_again_once() {
     for (refusals, want) in [(1, 200), (2, 502)] {
         let left = Arc::new(AtomicUsize::new(refusals));
         let (url, _) = service(h2::server::Builder::new(), move |(request, mut respond)| {
@@ -355,7 +355,7 @@ async fn a_refused_request_is_sent_again_once_whatever_its_method() {
                 let may_refuse = left
                     .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
                 if may_refuse.is_ok() {
-                    // The service refuses the request after a part of the body has arrived.
+                    // The service refuses the request after it has received a part of the body.
                     let mut body: RecvStream = request.into_body();
                     body.data().await.unwrap().unwrap();
                     return respond.send_reset(Reason::REFUSED_STREAM);
@@ -374,7 +374,7 @@ async fn a_refused_request_is_sent_again_once_whatever_its_method() {
     }
 }
 
-/// Starts a service that refuses each request. Returns its URL and the number of its requests.
+/// Starts a service that refuses each request with `REFUSED_STREAM`. Returns its URL and a counter of the requests.
 async fn refusing() -> (String, Arc<AtomicUsize>) {
     let requests = Arc::<AtomicUsize>::default();
     let count = requests.clone();
@@ -400,12 +400,12 @@ async fn a_refused_request_is_sent_to_another_instance() {
         assert_eq!(response.status(), 200);
         assert_eq!(text(response).await, "ok");
         sent += 1;
-        assert!(sent < 1000, "the refusing instance gets no requests");
+        assert!(sent < 1000, "the refusing instance gets too few requests");
     }
 }
 
 #[tokio::test]
-async fn a_service_that_refuses_each_request_does_not_get_each_request_twice() {
+async fn retries_of_refused_requests_stay_within_the_retry_budget() {
     const REQUESTS: usize = 400;
     let (url, received) = refusing().await;
     let settings = Settings::default();
@@ -415,13 +415,13 @@ async fn a_service_that_refuses_each_request_does_not_get_each_request_twice() {
     }
     let text = MetricRegistry::new().with(settings.counts).expose();
     let received = received.load(Ordering::Relaxed);
-    // The retry budget allows 100 retries in 10 s, plus one retry for each five requests.
+    // The retry budget allows 100 retries in 10 s, plus one retry for every five requests.
     assert!((REQUESTS + 100..REQUESTS + 300).contains(&received), "{received}: {text}");
     assert!(!text.contains("passticket_service_retries_refused_total 0"), "{text}");
 }
 
 #[tokio::test]
-async fn requests_after_the_last_one_of_a_goaway_are_sent_again_elsewhere() {
+async fn requests_after_the_last_stream_of_a_goaway_are_sent_again_on_another_connection() {
     let (url, connections) = {
         let connections = Arc::<AtomicUsize>::default();
         let count = connections.clone();
@@ -431,7 +431,7 @@ async fn requests_after_the_last_one_of_a_goaway_are_sent_again_elsewhere() {
                 let mut connection = h2::server::handshake(stream).await.unwrap();
                 let (_, respond) = connection.accept().await.unwrap().unwrap();
                 if is_first {
-                    // The second request arrives after the GOAWAY was sent, so h2 does not accept it.
+                    // The second request arrives after the service has sent GOAWAY, so the crate h2 does not accept it.
                     connection.graceful_shutdown();
                     tokio::spawn(async move {
                         sleep(Duration::from_millis(100)).await;
@@ -461,7 +461,7 @@ async fn requests_after_the_last_one_of_a_goaway_are_sent_again_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_connection_lost_before_the_answer_is_replaced_for_idempotent_requests_only() {
+async fn only_an_idempotent_request_is_sent_again_if_its_connection_is_lost() {
     for (method, want) in [("GET", 200), ("POST", 502)] {
         let first = Arc::new(AtomicUsize::new(0));
         let address = raw::service(move |stream: TcpStream| {
@@ -484,7 +484,7 @@ async fn a_connection_lost_before_the_answer_is_replaced_for_idempotent_requests
 }
 
 #[tokio::test]
-async fn a_cancelled_request_resets_its_stream_and_the_connection_stays() {
+async fn a_cancelled_request_resets_its_stream_and_the_connection_stays_open() {
     let (resets, mut reset) = mpsc::unbounded_channel();
     let (url, connections) = service(h2::server::Builder::new(), move |(request, mut respond)| {
         let resets = resets.clone();
@@ -526,7 +526,7 @@ async fn a_cancelled_request_resets_its_stream_and_the_connection_stays() {
 }
 
 #[tokio::test]
-async fn the_reason_of_a_reset_stream_reaches_the_client() {
+async fn the_error_of_a_reset_stream_contains_the_reason_of_the_service() {
     let (url, _) = service(h2::server::Builder::new(), async |(_, mut respond)| {
         let mut stream = respond.send_response(Response::new(()), false).unwrap();
         stream.send_data("half".into(), false).unwrap();
@@ -538,7 +538,7 @@ async fn the_reason_of_a_reset_stream_reaches_the_client() {
     let error = response.into_body().collect().await.unwrap_err();
     let mut cause: Option<&dyn std::error::Error> = Some(&error);
     let reason = loop {
-        let error = cause.expect("an error of HTTP/2");
+        let error = cause.expect("an HTTP/2 error");
         if let Some(error) = error.downcast_ref::<h2::Error>() {
             break error.reason();
         }
@@ -548,7 +548,7 @@ async fn the_reason_of_a_reset_stream_reaches_the_client() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_keeps_no_other_response_back() {
+async fn clients_that_do_not_read_do_not_delay_other_responses() {
     const LENGTH: usize = 1024 * 1024;
     let (url, connections) = service(h2::server::Builder::new(), async |(_, mut respond)| {
         let mut stream = respond.send_response(Response::new(()), false).unwrap();
@@ -576,14 +576,14 @@ async fn a_client_that_does_not_read_keeps_no_other_response_back() {
 }
 
 #[tokio::test]
-async fn a_dead_connection_gets_no_further_request() {
+async fn a_connection_gets_no_further_request_after_a_response_timeout() {
     let connections = Arc::<AtomicUsize>::default();
     let count = connections.clone();
     let address = raw::service(move |stream: TcpStream| {
         let is_first = count.fetch_add(1, Ordering::Relaxed) == 0;
         async move {
             if is_first {
-                // The peer neither answers nor closes the connection.
+                // The service neither answers on its first connection nor closes it.
                 let _stream = stream;
                 return std::future::pending().await;
             }
@@ -597,7 +597,7 @@ async fn a_dead_connection_gets_no_further_request() {
     let gateway = gateway(&format!("http://{address}"), &settings);
     assert_eq!(gateway.clone().oneshot(get()).await.unwrap().status(), 504);
     assert_eq!(gateway.clone().oneshot(get()).await.unwrap().status(), 200);
-    // The connection is closed although the peer does not close it.
+    // The gateway closes the first connection, although the service does not.
     until(|| settings.counts.open() == 1).await;
 }
 
@@ -614,7 +614,7 @@ async fn idle_connections_are_closed() {
 }
 
 #[tokio::test]
-async fn a_pause_in_a_body_ends_it_except_for_event_streams() {
+async fn a_response_that_pauses_too_long_is_aborted_unless_it_is_an_event_stream() {
     let (url, _) = service(h2::server::Builder::new(), async |(request, mut respond)| {
         let head =
             Response::builder().header("content-type", request.uri().path()[1..].replace('_', "/"));
@@ -634,9 +634,9 @@ async fn a_pause_in_a_body_ends_it_except_for_event_streams() {
     }
 }
 
-/// Both attempts need their own PassTicket, because the service accepts each only once.
+/// Each attempt needs its own PassTicket, because the service accepts a PassTicket only once.
 #[tokio::test]
-async fn a_request_with_a_passticket_gets_a_new_one_if_the_service_may_have_seen_the_first() {
+async fn a_request_is_sent_again_with_another_passticket() {
     let seen = Arc::<Mutex<VecDeque<String>>>::default();
     let log = seen.clone();
     let address = raw::service(move |stream: TcpStream| {
@@ -669,8 +669,8 @@ async fn a_request_with_a_passticket_gets_a_new_one_if_the_service_may_have_seen
     assert_ne!(seen[0], seen[1]);
 }
 
-/// Starts a TLS service. It reads the whole body of a request, which is empty or ends with a dot. Then it answers with the
-/// HTTP version of the request.
+/// Starts a service with TLS that reads the whole request body. The body must end with a dot. The response body is the
+/// HTTP version.
 async fn reading_service(alpn: &str) -> String {
     let config = ServerConfig::builder()
         .with_no_client_auth()
@@ -706,10 +706,10 @@ async fn reading_service(alpn: &str) -> String {
     format!("https://localhost:{}", address.port())
 }
 
-/// The gateway knows only after it has connected whether the service uses HTTP/2. Until then, it must keep the time limit
-/// for the body of the request.
+/// The gateway learns from the TLS handshake whether the service uses HTTP/2. Only then does it know whether the time
+/// limit for the request body applies.
 #[tokio::test]
-async fn a_client_of_grpc_may_pause_only_if_the_service_uses_http_2() {
+async fn a_grpc_client_may_pause_its_upload_only_if_the_service_uses_http2() {
     const LIMIT: Duration = Duration::from_millis(300);
     for (alpn, pause, want) in [
         ("http/1.1", Some(4 * LIMIT), (408, None)),
@@ -725,7 +725,7 @@ async fn a_client_of_grpc_may_pause_only_if_the_service_uses_http_2() {
         let response = tokio::spawn(gateway.oneshot(request.body(body).unwrap()));
         sender.send(Frame::data("begin".into())).unwrap();
         sleep(pause.unwrap_or_default()).await;
-        // The gateway may have ended the request.
+        // The send fails if the gateway has already ended the request.
         let _ = sender.send(Frame::data("end.".into()));
         drop(sender);
         let response = timeout(PATIENCE, response).await.unwrap().unwrap().unwrap();
@@ -735,7 +735,7 @@ async fn a_client_of_grpc_may_pause_only_if_the_service_uses_http_2() {
     }
 }
 
-/// Connects to a service in memory. `serve` gets the number of the connection, which begins with 0.
+/// Connects to a service in memory. `serve` gets the number of the connection. The first connection has the number 0.
 #[derive(Clone)]
 struct InMemory {
     serve: Arc<dyn Fn(usize, DuplexStream) + Send + Sync>,
@@ -768,12 +768,13 @@ impl NegotiateHttp2 for InMemory {
     }
 }
 
-/// A long poll, and a service that is lost without a word. Only the answers to the pings show the difference.
+/// A slow response (long poll) and a lost connection look the same to the gateway. Only the answers to its pings show
+/// the difference.
 #[tokio::test(start_paused = true)]
-async fn pings_end_the_requests_of_a_lost_connection_and_not_those_that_wait_long() {
+async fn unanswered_pings_end_a_request_and_answered_pings_do_not() {
     const INTERVAL: Duration = Duration::from_secs(30);
     const LATE: Duration = Duration::from_secs(3000);
-    // The interval, and the 20 s in which the service must answer the ping.
+    // The gateway sends a ping after 30 s. The service must answer it within 20 s.
     let lost = 50..53;
     for (method, pings, answers_pings, want, seconds) in [
         ("GET", Some(INTERVAL), true, (200, "0"), 3000..3003),
@@ -791,7 +792,7 @@ async fn pings_end_the_requests_of_a_lost_connection_and_not_those_that_wait_lon
                     continue;
                 }
                 if !answers_pings {
-                    // Nothing polls the connection, so it answers no ping.
+                    // Nothing polls the connection, so the service answers no ping.
                     return std::future::pending().await;
                 }
                 tokio::spawn(async move {
@@ -816,7 +817,8 @@ async fn pings_end_the_requests_of_a_lost_connection_and_not_those_that_wait_lon
         let gateway = ServiceBuilder::new()
             .layer(RouteLayer::new(Routes::new([route]).unwrap()))
             .service(forward);
-        // A request on a connection that was used before may be sent again.
+        // After this first request, the connection has been used before. The gateway repeats a request only if it was
+        // sent on such a connection.
         let first = Request::get("/svc/first").body(empty()).unwrap();
         assert_eq!(text(gateway.clone().oneshot(first).await.unwrap()).await, "0");
         let begin = Instant::now();
@@ -829,7 +831,8 @@ async fn pings_end_the_requests_of_a_lost_connection_and_not_those_that_wait_lon
         let waited = begin.elapsed().as_secs();
         assert!(seconds.contains(&waited), "{case}: {waited} s");
         if pings.is_some() {
-            // The lost connection is closed, and the other one stays.
+            // The gateway closes only the connection whose pings are not answered. After that, the GET has a new
+            // connection.
             let open = i64::from(answers_pings || method == "GET");
             until(|| counts.open() == open).await;
         }

@@ -1,5 +1,5 @@
-//! Several instances of a service: how the gateway chooses between them, stops using a failed one (ejection), and sends
-//! requests again.
+//! Tests of a service with several instances. The gateway chooses an instance for each request, ejects a failed
+//! instance (stops using it), and sends failed requests again.
 
 use std::{
     collections::HashMap,
@@ -41,11 +41,11 @@ use tower_passticket::{
 
 use crate::{PATIENCE, forwarding::unverified, until};
 
-/// The number of times that an instance has received each request, by `METHOD path authorization`.
+/// How often an instance has received each request. The key is `METHOD path authorization`.
 type Received = Arc<Mutex<HashMap<String, usize>>>;
 
-/// An instance of a service. It has its own thread and its own runtime. So a test can close all its sockets at the same
-/// time, as when a process is killed.
+/// An instance of a service, which has its own thread and runtime. So a test can close all sockets of the instance at
+/// the same time, as the kernel does when a process is killed.
 struct Running {
     address: SocketAddr,
     received: Received,
@@ -73,7 +73,7 @@ impl Running {
                     tokio::spawn(answer(stream, of_thread.clone()));
                 }
             });
-            // An error means that the test has ended.
+            // This is an error if the test has ended without killing the instance.
             let _ = runtime.block_on(killed);
             runtime.shutdown_background();
         });
@@ -130,7 +130,7 @@ async fn answer(stream: TcpStream, received: Received) {
 
 type Body = Full<Bytes>;
 
-/// Answers one request on a connection of a connector, with status 200 and without a body.
+/// Answers one request on `stream` with status 200 and without a body.
 async fn answer_on(stream: DuplexStream) {
     let mut stream = BufReader::new(stream);
     let head = raw::head(&mut stream).await;
@@ -141,7 +141,7 @@ async fn answer_on(stream: DuplexStream) {
     stream.get_mut().write_all(response).await.unwrap();
 }
 
-/// Creates a route to these instances.
+/// Creates a route to the instances at these addresses.
 fn route(addresses: &[SocketAddr], balancing: Balancing, scheme: impl Scheme) -> Routes {
     let service = ServiceId::new("svc").unwrap();
     let upstream = |address: &SocketAddr| Upstream::parse(&format!("http://{address}")).unwrap();
@@ -152,7 +152,7 @@ fn route(addresses: &[SocketAddr], balancing: Balancing, scheme: impl Scheme) ->
     Routes::new([route.with_instances(instances)]).unwrap()
 }
 
-/// Returns a stack that forwards to these instances.
+/// Returns a stack that forwards to the instances at these addresses.
 fn stack(
     addresses: &[SocketAddr],
     states: Arc<InstanceStates>,
@@ -186,7 +186,7 @@ async fn send(
 }
 
 #[tokio::test]
-async fn an_instance_that_is_killed_under_load_costs_no_get() {
+async fn no_get_fails_if_an_instance_is_killed_under_load() {
     let mut instances = [(); 3].map(|()| Some(Running::start()));
     let addresses = instances.each_ref().map(|it| it.as_ref().unwrap().address);
     let states = Arc::<InstanceStates>::default();
@@ -228,7 +228,7 @@ async fn an_instance_that_is_killed_under_load_costs_no_get() {
     until(|| health() == InstanceHealth::Ejected).await;
     assert_eq!(states.unhealthy(), [(format!("svc at {upstream}"), InstanceHealth::Ejected)]);
 
-    // The gateway has already closed the connections to the killed instance, so no byte of a request can be lost.
+    // The gateway has already closed its connections to the killed instance. So it sends no POST there, and none fails.
     let posts = (0..50).map(|number| {
         let request = request(Method::POST, &format!("after-{number}"));
         send(stack.clone(), request)
@@ -256,24 +256,24 @@ async fn an_instance_that_is_killed_under_load_costs_no_get() {
     assert!(posts.is_empty(), "these requests were executed twice: {posts:?}");
 }
 
-/// Runs all futures at the same time.
+/// Runs all futures at the same time. Returns their outputs.
 async fn futures_join<F: Future<Output: Send + 'static> + Send + 'static>(
     futures: impl Iterator<Item = F>,
 ) -> Vec<F::Output> {
     futures.collect::<JoinSet<_>>().join_all().await
 }
 
-/// Returns an address at which no listener accepts connections.
+/// Returns an address that refuses connections.
 async fn refused() -> SocketAddr {
     raw::listener().await.1
 }
 
 #[tokio::test]
-async fn a_refused_connection_moves_requests_of_any_method_to_another_instance() {
+async fn after_a_refused_connection_a_request_of_any_method_is_sent_to_another_instance() {
     let instance = Running::start();
     let addresses = [refused().await, instance.address];
     for method in [Method::GET, Method::POST, Method::DELETE] {
-        // A new stack knows nothing about the health of the instances.
+        // Each new stack assumes that both instances are healthy.
         for _ in 0..8 {
             let stack = stack(&addresses, Arc::default());
             let (status, body) = send(stack, request(method.clone(), "x")).await;
@@ -304,7 +304,7 @@ async fn a_client_chooses_an_instance_by_its_id() {
         assert_eq!(status, 404, "{id}");
         assert!(body.unwrap().contains("ZWEAG510E"));
     }
-    // The chosen instance does not answer. No other instance must get the request.
+    // The chosen instance is killed. The gateway must not send the request to another instance.
     let [first, second, third] = instances;
     let (killed, _) = first.kill();
     let before = second.requests() + third.requests();
@@ -313,7 +313,7 @@ async fn a_client_chooses_an_instance_by_its_id() {
     assert_eq!(second.requests() + third.requests(), before);
 }
 
-/// Returns a scheme with PassTickets that the service accepts only once.
+/// Returns a scheme that uses each PassTicket only once (replay protection).
 fn passtickets() -> Arc<dyn Scheme> {
     let profile = key_profile("ZOWEAPPL").with_replay(Replay::Protected);
     let applid = *profile.applid();
@@ -325,7 +325,7 @@ fn passtickets() -> Arc<dyn Scheme> {
     Arc::new(PassTicketScheme::new(applid, tickets))
 }
 
-/// Returns a node of the gateway that authenticates users.
+/// Returns the stack of one node. The node authenticates users, and sends all requests of a user to the same instance.
 fn sticky_node(
     addresses: &[SocketAddr],
     scheme: Arc<dyn Scheme>,
@@ -341,7 +341,7 @@ fn sticky_node(
     BoxCloneService::new(stack)
 }
 
-/// Sends a GET of each user. Returns the instances that have answered.
+/// Sends one GET for each user. Returns the instance that has answered, for each user.
 async fn instances_of(
     node: &BoxCloneService<Request<Body>, Response<ResponseBody>, Infallible>,
     users: &[(String, HeaderValue)],
@@ -358,10 +358,10 @@ async fn instances_of(
 }
 
 #[tokio::test]
-async fn a_user_stays_at_one_instance_on_all_nodes_and_moves_only_if_it_is_lost() {
+async fn all_nodes_use_the_same_instance_for_a_user_until_it_is_lost() {
     let instances = [(); 3].map(|()| Running::start());
     let addresses = instances.each_ref().map(|it| it.address);
-    // The order of the instances in the configuration does not matter.
+    // The two nodes list the instances in a different order, which must not matter.
     let scheme = passtickets();
     let nodes = [[0, 1, 2], [2, 0, 1]]
         .map(|order| sticky_node(&order.map(|at| addresses[at]), scheme.clone()));
@@ -401,7 +401,7 @@ async fn a_user_stays_at_one_instance_on_all_nodes_and_moves_only_if_it_is_lost(
 }
 
 #[tokio::test]
-async fn retired_connections_are_not_used_again() {
+async fn retired_connections_are_not_reused() {
     let accepted = Arc::<AtomicUsize>::default();
     let of_service = accepted.clone();
     let address = raw::service(move |stream| {
@@ -423,7 +423,7 @@ async fn retired_connections_are_not_used_again() {
         assert_eq!(get().await.0, 200);
         assert_eq!(accepted.load(Ordering::Relaxed), want, "{name}");
     }
-    // A connection that is in use is closed at the end of its exchange.
+    // `retire` closes a connection that is in use at the end of its exchange.
     let response = stack.clone().oneshot(request(Method::GET, "x")).await.unwrap();
     connections.retire("localhost");
     drop(response.into_body().collect().await.unwrap());
@@ -436,7 +436,7 @@ async fn retired_connections_are_not_used_again() {
 #[tokio::test]
 async fn a_new_connection_that_closes_before_the_request_counts_as_refused() {
     let addresses: [SocketAddr; 2] = ["192.0.2.1:1", "192.0.2.1:2"].map(|it| it.parse().unwrap());
-    // Of the connections to the first instance, the first `closing` end immediately.
+    // `closing` is the number of connections to the first instance that end immediately. They are the first ones.
     for (instances, closing, want, connections) in
         [(2, usize::MAX, 200, None), (1, 1, 200, Some(2)), (1, usize::MAX, 502, Some(2))]
     {
@@ -475,11 +475,11 @@ async fn a_new_connection_that_closes_before_the_request_counts_as_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_attempt_without_enough_time_ejects_no_instance() {
+async fn a_second_attempt_with_little_time_left_ejects_no_instance() {
     let addresses: [SocketAddr; 2] = ["192.0.2.1:1", "192.0.2.1:2"].map(|it| it.parse().unwrap());
     let [refusing, silent] = addresses;
     let upstream = |address| Upstream::parse(&format!("http://{address}")).unwrap();
-    // The response timeout is 5 s.
+    // The response timeout is 5 s. After a refusal at 4.5 s, the second attempt has too little time to prove a failure.
     for (refused_after, is_ejected) in [(4500, false), (3500, true)] {
         let mut first_attempts = [0; 2];
         while first_attempts.contains(&0) {

@@ -1,4 +1,5 @@
-//! Fetches the keys of an identity provider over TLS. The server sends a correct, a late, a wrong or no answer.
+//! Tests of `JwksUrl`, which fetches the signing keys of an identity provider over TLS. The server of the keys sends
+//! correct, late or wrong answers, or does not exist.
 
 use std::{
     sync::{
@@ -44,8 +45,8 @@ fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Starts a TLS server that counts its requests. It answers each request with these bytes, and then keeps the
-/// connection open. Returns its port and the count.
+/// Starts a TLS server that sends `answer` for each request, and then keeps the connection open. Returns the port and a
+/// counter of the requests.
 async fn server(answer: String) -> (u16, Arc<AtomicUsize>) {
     let requests = Arc::new(AtomicUsize::new(0));
     let (acceptor, counted) = (SERVER.acceptor(), requests.clone());
@@ -66,7 +67,7 @@ async fn server(answer: String) -> (u16, Arc<AtomicUsize>) {
     (address.port(), requests)
 }
 
-/// Verifies a valid token with the keys that the server at this port sends. Returns the error, if there is one.
+/// Verifies a valid token with the keys from the server at this port. Returns the error, if there is one.
 async fn verify(port: u16, authority: &Authority) -> Option<TokenError> {
     let connector =
         Connector::builder().with_authorities(authority.pem().as_bytes()).build().unwrap();
@@ -90,7 +91,7 @@ async fn verify(port: u16, authority: &Authority) -> Option<TokenError> {
 }
 
 #[tokio::test]
-async fn only_a_complete_answer_of_the_right_server_gives_keys() {
+async fn only_a_complete_correct_answer_gives_keys() {
     let set = jwk_set();
     let half = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{}", set.len(), &set[..20]);
     let redirect = format!(
@@ -123,7 +124,7 @@ async fn only_a_complete_answer_of_the_right_server_gives_keys() {
 }
 
 #[tokio::test]
-async fn keys_of_a_server_that_is_absent_or_not_verified_are_not_used() {
+async fn keys_of_an_absent_or_untrusted_server_are_not_used() {
     let (port, requests) = server(ok(&jwk_set())).await;
     for authority in [Authority::stranger(), Authority::namesake()] {
         let got = verify(port, &authority).await;

@@ -1,5 +1,5 @@
-//! Tests of the library through its public API: layers, listeners, forwarding, and providers that ask other
-//! servers. Most of these tests use real sockets.
+//! Tests of the library through its public API: layers, listeners, forwarding, and providers that call other servers.
+//! Most of these tests use real sockets.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -28,12 +28,12 @@ mod wire;
 /// The time limit for one step of a test. It allows for a slow and busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits until `what` returns `true`.
+/// Calls `what` until it returns `true`. Panics after [`PATIENCE`].
 pub(crate) async fn until(what: impl Fn() -> bool) {
     let reached = async {
         while !what() {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, reached).await.expect("the state is reached in time");
+    timeout(PATIENCE, reached).await.expect("the condition is true in time");
 }

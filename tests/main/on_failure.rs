@@ -1,5 +1,6 @@
-//! Tests malformed requests and forged headers with each value of [`OnFailure`], on a route with custom
-//! PassTicket headers and on a route without authentication.
+//! Tests of malformed requests and forged headers. Each test uses all values of [`OnFailure`], which determines what
+//! the gateway does after a failed authentication. One route has custom PassTicket headers, and the other route has no
+//! authentication.
 
 use std::{
     convert::Infallible,
@@ -36,15 +37,16 @@ fn key() -> SigningKey {
     SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap()
 }
 
-/// Returns three values of `Authorization`: no header, a token that is not valid, and a valid token.
+/// Returns values of the header `Authorization`: no header, an invalid token, and a valid token.
 fn credentials() -> [Option<String>; 3] {
     let token = TokenIssuer::new(key()).login_token(&user("USER"), "domain").unwrap();
     let bearer = |token: &str| Some(format!("Bearer {token}"));
     [None, bearer("garbage"), bearer(token.expose())]
 }
 
-/// Returns a gateway with two routes: `/svc`, which needs a PassTicket, and `/open`. The service counts its requests in
-/// `received`. It puts the headers of each request into the extensions of the response.
+/// Returns a gateway with two routes: `/svc`, whose service gets PassTickets, and `/open`, which has no authentication.
+/// The service counts its requests in `received`, and puts the headers of each request into the extensions of the
+/// response.
 fn gateway(
     on_failure: OnFailure,
     received: &Arc<AtomicUsize>,
@@ -127,7 +129,7 @@ async fn malformed_requests_are_refused_for_each_value_of_on_failure() {
 }
 
 #[tokio::test]
-async fn forged_custom_headers_and_headers_of_other_gateways_are_not_passed_on() {
+async fn forged_headers_with_credentials_are_not_forwarded() {
     const FORGED: [&str; 9] = [
         "x-user",
         "x_user",

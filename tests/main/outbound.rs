@@ -1,4 +1,4 @@
-//! Limits, retries and time limits of connections to services.
+//! Tests of connections to services: their maximum number, retries and time limits.
 
 use std::{
     collections::HashSet,
@@ -86,10 +86,10 @@ async fn body_of(response: Response<ResponseBody>) -> Bytes {
     timeout(PATIENCE, response.into_body().collect()).await.unwrap().unwrap().to_bytes()
 }
 
-/// A service that answers a request when a permit is available.
+/// A service that needs a permit for each response.
 #[derive(Debug)]
 struct Gated {
-    /// Each permit allows the service to answer one request.
+    /// The permits. A test adds one for each response.
     gate: Semaphore,
     open: AtomicUsize,
     max_open: AtomicUsize,
@@ -137,7 +137,7 @@ fn multi_threaded() -> Runtime {
 
 /// Each thread has its own runtime and a clone of one `Forward`, as in the program `passticket-proxy`.
 #[test]
-fn all_runtimes_share_the_limit_of_connections_and_every_request_is_answered() {
+fn all_runtimes_share_the_connection_limit_and_each_request_is_answered() {
     const LIMIT: usize = 3;
     const REQUESTS: usize = 200;
     let service_runtime = multi_threaded();
@@ -178,8 +178,8 @@ fn all_runtimes_share_the_limit_of_connections_and_every_request_is_answered() {
     }));
 }
 
-/// Only one connection is allowed. So the idle connection of the first runtime must be closed before the second runtime
-/// can open one.
+/// The gateway may have only one connection. So it must close the idle connection of the first runtime before the
+/// second runtime can open one.
 #[test]
 fn an_idle_connection_of_another_runtime_is_closed_for_a_request_that_waits() {
     let service_runtime = multi_threaded();
@@ -202,7 +202,7 @@ fn an_idle_connection_of_another_runtime_is_closed_for_a_request_that_waits() {
 }
 
 #[tokio::test]
-async fn at_the_limit_requests_wait_first_come_first_served_and_then_get_503() {
+async fn at_the_connection_limit_requests_wait_in_order_and_get_503_after_the_queue_timeout() {
     let service = Gated::new(0);
     let url = service.start().await;
     let timeouts = ForwardTimeouts::default().with_queue(Duration::from_millis(1500));
@@ -244,7 +244,7 @@ async fn at_the_limit_requests_wait_first_come_first_served_and_then_get_503() {
     }
 }
 
-/// The response timeout begins only when the request has a connection.
+/// The response timeout of a request begins when the request gets a connection.
 #[tokio::test]
 async fn the_time_in_the_queue_is_not_part_of_the_response_timeout() {
     let service = Gated::new(0);
@@ -269,8 +269,8 @@ async fn the_time_in_the_queue_is_not_part_of_the_response_timeout() {
     }
 }
 
-/// A service that closes a connection without having sent `Connection: close`. At this time, the gateway may already
-/// have sent the next request.
+/// A service that closes its connections without sending `Connection: close`. When it closes one, the gateway may
+/// already have sent the next request.
 #[derive(Debug, Default)]
 struct Closing {
     connections: AtomicUsize,
@@ -285,15 +285,15 @@ enum Close {
     AfterResponse,
     /// After it has read the next request.
     AfterRequest,
-    /// When the next request has arrived. The service does not read it, so the kernel resets the connection.
+    /// When the next request has arrived. The service does not read this request, so the kernel resets the connection.
     Reset,
     /// After the first bytes of the next response.
     AfterStatus,
 }
 
 impl Closing {
-    /// Starts a service that answers one to nine requests on each connection, and then closes the connection in one of
-    /// the ways in `closes`. The number of answers and the way depend on the number of the connection.
+    /// Starts a service that answers one to nine requests on each connection, and then closes the connection. The
+    /// number of the connection determines the number of answers, and one of the ways in `closes`.
     async fn start(self: &Arc<Self>, closes: &'static [Close]) -> String {
         let this = self.clone();
         let address = raw::service(move |stream| this.clone().serve(stream, closes)).await;
@@ -338,7 +338,7 @@ impl Closing {
         self.requests.lock().unwrap().push(head);
     }
 
-    /// Returns how often a request with this id arrived.
+    /// Returns how often the request with this id has arrived.
     fn arrived(&self, id: &str) -> usize {
         let requests = self.requests.lock().unwrap();
         requests.iter().filter(|head| head.contains(&format!("/{id} "))).count()
@@ -351,7 +351,7 @@ fn request(method: Method, id: usize, body: &'static str) -> Request<Body> {
 
 const CLOSES: [Close; 3] = [Close::AfterResponse, Close::AfterRequest, Close::Reset];
 
-/// Sends 10,000 requests, with the values of `Authorization` in turn.
+/// Sends 10,000 requests. They use the values of `authorization` in turn.
 async fn get_10_000(stack: &Stack, authorization: &[HeaderValue]) {
     let mut tasks = JoinSet::new();
     for task in 0..4 {
@@ -372,7 +372,8 @@ async fn get_10_000(stack: &Stack, authorization: &[HeaderValue]) {
     tasks.join_all().await;
 }
 
-/// The service accepts each PassTicket once. Each user can get only 60 PassTickets, so there are many users.
+/// The service accepts each PassTicket only once. The test needs many users, because each user can get only 60
+/// PassTickets.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_get_of_10_000_with_passtickets_fails_although_the_service_closes_its_connections() {
     let service = Arc::<Closing>::default();
@@ -389,7 +390,8 @@ async fn no_get_of_10_000_with_passtickets_fails_although_the_service_closes_its
     assert_eq!(credentials.len(), requests.len());
 }
 
-/// A GET may be repeated (RFC 9110 §9.2.2), so the client must not notice that the service closes connections.
+/// The gateway may send a GET again (RFC 9110 §9.2.2). So the client must not notice that the service closes
+/// connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_get_of_10_000_fails_although_the_service_closes_its_connections() {
     let service = Arc::<Closing>::default();
@@ -404,7 +406,7 @@ async fn no_get_of_10_000_fails_although_the_service_closes_its_connections() {
 }
 
 #[tokio::test]
-async fn only_idempotent_requests_are_sent_again_and_only_before_body_and_response() {
+async fn only_an_idempotent_request_without_a_sent_body_and_without_a_response_is_sent_again() {
     use Close::{AfterRequest, AfterStatus, Reset};
     for (close, method, body, is_sent_again) in [
         (&[AfterRequest], Method::GET, "", true),
@@ -518,8 +520,8 @@ pub(crate) fn bearer(name: &str) -> HeaderValue {
     format!("Bearer {}", token.expose()).parse().unwrap()
 }
 
-/// With replay protection, the service may have used the PassTicket before it closed the connection. So the request is
-/// sent again with another PassTicket.
+/// The service may have accepted the PassTicket before it closed the connection. With replay protection, it would
+/// refuse the same PassTicket again. So the gateway sends the request again with another one.
 #[tokio::test]
 async fn with_replay_protection_a_request_is_sent_again_with_another_passticket() {
     let custom = ["x-user", "x-ticket"].map(HeaderName::from_static);
@@ -531,7 +533,7 @@ async fn with_replay_protection_a_request_is_sent_again_with_another_passticket(
         let records = Arc::<Records>::default();
         let scheme = passtickets(replay).with_custom_headers(custom.clone());
         let stack = authorized(&url, scheme, Audit::to(records.clone()));
-        // A request without a credential gets no PassTicket, so the gateway sends it again.
+        // A request without a credential has no PassTicket, so the gateway can send it again unchanged.
         for (id, bearer) in [(1, None), (2, Some(bearer("USER"))), (3, None), (4, None)] {
             let mut request = request(Method::GET, id, "");
             if let Some(bearer) = bearer {
@@ -558,7 +560,7 @@ async fn with_replay_protection_a_request_is_sent_again_with_another_passticket(
     }
 }
 
-/// A scheme whose headers a service accepts only once. `again` returns the result of `prepare_again`.
+/// A scheme whose headers a service accepts only once. The function `again` makes the result of `prepare_again`.
 struct OneTime {
     again: fn() -> Option<SchemeFuture>,
 }
@@ -620,9 +622,9 @@ async fn a_request_is_sent_again_only_if_the_scheme_makes_another_credential() {
     }
 }
 
-/// The time in which the scheme makes another credential is part of the response timeout.
+/// The response timeout includes the time that the scheme needs for another credential.
 #[tokio::test]
-async fn a_scheme_that_makes_no_other_credential_in_time_gets_504() {
+async fn a_request_gets_504_if_its_scheme_makes_no_other_credential_in_time() {
     let service = Arc::<Closing>::default();
     let url = service.start(&[Close::AfterRequest]).await;
     let scheme = OneTime { again: || Some(SchemeFuture::pending(std::future::pending())) };
@@ -636,7 +638,7 @@ async fn a_scheme_that_makes_no_other_credential_in_time_gets_504() {
     }
 }
 
-/// A request is not sent again if the service closes a new connection without a response.
+/// The gateway does not send a request again if the service closes a new connection without a response.
 #[tokio::test]
 async fn a_request_on_a_new_connection_is_not_sent_again() {
     let accepted = Arc::new(AtomicUsize::new(0));
@@ -680,10 +682,10 @@ async fn a_refused_connection_is_tried_once_more_for_any_method() {
     }
 }
 
-/// The service closes its listener, so the gateway cannot send the request again. The error message must show that the
-/// service cannot be reached.
+/// The service closes its connection and its listener, so the gateway cannot send the request again. The error message
+/// must say that the service cannot be reached.
 #[tokio::test]
-async fn a_request_that_cannot_be_sent_again_because_the_service_is_gone_gets_503() {
+async fn a_request_gets_503_if_the_service_is_gone_before_the_second_attempt() {
     let (listener, address) = raw::listener().await;
     let service = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
@@ -702,7 +704,7 @@ async fn a_request_that_cannot_be_sent_again_because_the_service_is_gone_gets_50
     service.await.unwrap();
 }
 
-/// A service sends many informational responses without a pause.
+/// The service sends many informational responses (status 1xx) without a pause.
 #[tokio::test]
 async fn informational_responses_are_limited() {
     for (times, want) in [(16, 200), (17, 502), (100_000, 502)] {
@@ -721,10 +723,10 @@ async fn informational_responses_are_limited() {
     }
 }
 
-/// If a service pauses too long in a response body, the gateway aborts the response. The client must notice that the
+/// If a service pauses too long in a response body, the gateway aborts the response. The client must see that the
 /// response is incomplete.
 #[tokio::test]
-async fn a_body_is_aborted_when_the_service_pauses_too_long_except_an_event_stream() {
+async fn a_response_body_that_pauses_too_long_is_aborted_unless_it_is_an_event_stream() {
     const LIMIT: Duration = Duration::from_millis(800);
     // Each of the first three pauses is shorter than the limit, but their sum is longer.
     for (content_type, pauses, is_cut) in [
@@ -773,9 +775,9 @@ async fn a_body_is_aborted_when_the_service_pauses_too_long_except_an_event_stre
     }
 }
 
-/// The body timeout does not count the time in which the client does not read.
+/// The body timeout does not include the time in which the client does not read.
 #[tokio::test]
-async fn a_client_that_pauses_does_not_count_as_a_pause_of_the_service() {
+async fn a_pause_of_the_client_does_not_abort_the_response() {
     let address = raw::service(async |stream| {
         let mut stream = BufReader::new(stream);
         head(&mut stream).await;
@@ -794,9 +796,9 @@ async fn a_client_that_pauses_does_not_count_as_a_pause_of_the_service() {
     assert_eq!(body.collect().await.unwrap().to_bytes(), "def");
 }
 
-/// The limit of a route replaces the limit of the proxy.
+/// The body timeout of a route replaces the body timeout of the gateway.
 #[tokio::test]
-async fn a_route_has_its_own_limit_for_pauses() {
+async fn the_body_timeout_of_a_route_replaces_the_default() {
     let address = raw::service(async |stream| {
         let mut stream = BufReader::new(stream);
         head(&mut stream).await;
@@ -815,12 +817,12 @@ async fn a_route_has_its_own_limit_for_pauses() {
     timeout(PATIENCE, response.into_body().collect()).await.unwrap().unwrap_err();
 }
 
-/// The gateway does not wait for the rest of an upload that the service has stopped reading.
+/// If the service answers an upload early, the gateway does not wait for the rest of the upload.
 #[tokio::test]
 async fn an_early_error_is_delivered_at_once_although_the_upload_is_not_complete() {
     for (answer, want) in [
         ("HTTP/1.1 413 Content Too Large\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno", 413),
-        // The head is not complete.
+        // The head of this response is incomplete.
         ("HTTP/1.1 413 Content Too Large\r\ncontent-le", 502),
         ("HTTP/1.1 413 Content Too Large\r\ncontent-length: 2\r\n", 502),
         ("HTTP", 502),
@@ -834,7 +836,7 @@ async fn an_early_error_is_delivered_at_once_although_the_upload_is_not_complete
         .await;
         let stack = forward_body(&format!("http://{address}"));
         let begin = Instant::now();
-        // The client sends a part of its upload, and then stops.
+        // The client sends a part of its upload, and then pauses.
         let (pieces, body) = tokio::sync::mpsc::channel(1);
         pieces.send(Bytes::from_static(b"a part")).await.unwrap();
         let request = Request::post("/svc/x").header("content-length", "1000000");

@@ -1,12 +1,12 @@
-//! Tests of three providers that call another server over TLS. The server sends correct, late or malformed
-//! responses, or no response.
+//! Tests of three providers that call another server over TLS. The server sends correct, late or malformed responses,
+//! or no response.
 //!
-//! - `EndpointSaf` asks whether a user may access a resource. This is called a SAF check. SAF is the z/OS interface to
-//!   the security product.
-//! - `ZssCertificates` asks which user a client certificate is mapped to. The server is ZSS (Zowe System
-//!   Services) on z/OS.
-//! - `ZssIdentities` asks ZSS which user a distributed identity is mapped to. A distributed identity is a
-//!   name in a registry such as LDAP.
+//! - `EndpointSaf` asks whether a user may access a resource (a SAF check). SAF is the z/OS interface to the security
+//!   product.
+//! - `ZssCertificates` asks which user a client certificate belongs to. The server is ZSS (Zowe System Services) on
+//!   z/OS.
+//! - `ZssIdentities` asks ZSS which user a distributed identity belongs to. A distributed identity is a name in a user
+//!   registry such as LDAP.
 
 use std::{
     convert::Infallible,
@@ -54,7 +54,7 @@ use tower_passticket::{
 
 use crate::{PATIENCE, until};
 
-/// The deadline of calls that the peer does not answer in time.
+/// The deadline of a call in tests where the peer answers too late.
 const SHORT: Duration = Duration::from_millis(300);
 
 /// A time that is longer than any deadline in this file.
@@ -74,7 +74,7 @@ enum How {
     Huge,
     HalfABody,
     Redirect,
-    /// The correct document, but only after the test has added a permit for the request.
+    /// The correct document, but only after the test has added a permit for this request.
     WhenPermitted,
 }
 
@@ -97,7 +97,7 @@ struct Received {
     body: Bytes,
 }
 
-/// The number of requests that the peer handles at the same time.
+/// Counts the requests that the peer handles at the same time.
 #[derive(Default)]
 struct Concurrent {
     now: usize,
@@ -114,7 +114,7 @@ impl Peer {
         self.received.lock().unwrap().len()
     }
 
-    /// Returns the last request.
+    /// Returns the last request that the peer has received.
     fn last(&self) -> Received {
         self.received.lock().unwrap().last().unwrap().clone()
     }
@@ -176,8 +176,8 @@ impl Peer {
     }
 }
 
-/// Returns the correct document. `USER` is authorized, and other users are not. Any certificate is mapped to `USER`.
-/// One distributed identity is also mapped to `USER`, and all others are not mapped.
+/// Returns the correct document. `USER` is authorized, and other users are not. Every certificate belongs to `USER`.
+/// One distributed identity also belongs to `USER`, and all others belong to no user.
 fn document(path: &str, headers: &HeaderMap, body: &Bytes) -> String {
     let as_user = |user| headers["cookie"] == cookie(user);
     let mapped = |userid: &str| {
@@ -206,7 +206,7 @@ fn cookie(user: &str) -> String {
     format!("apimlAuthenticationToken=token-of-{user}")
 }
 
-/// A body that fails after its first part.
+/// A body that fails after its first part was sent.
 struct Half(Option<Bytes>);
 
 impl Body for Half {
@@ -320,7 +320,7 @@ impl From<Result<UserId, MapError>> for Outcome {
 
 const PROVIDERS: [&str; 3] = ["SAF", "certificates", "identities"];
 
-/// Calls a new provider, whose cache is empty. A correct response gives [`Outcome::Yes`].
+/// Calls a new provider, whose cache is empty. Returns [`Outcome::Yes`] after a correct response.
 async fn ask<C>(provider: &str, client: Client<C>, base: &str) -> Outcome
 where
     C: Connect,
@@ -343,7 +343,7 @@ where
                 .into(),
         }
     };
-    timeout(PATIENCE + SHORT, outcome).await.expect("the call ends in time")
+    timeout(PATIENCE + SHORT, outcome).await.expect("the call returns in time")
 }
 
 #[tokio::test]
@@ -410,7 +410,7 @@ async fn without_a_response_the_outcome_is_unavailable() {
 struct Hostile {
     /// The bytes that the server sends first.
     first: &'static str,
-    /// The bytes that the server then sends again and again.
+    /// The bytes that the server sends repeatedly after that.
     again: &'static str,
     pace: Pace,
 }
@@ -443,7 +443,7 @@ impl Hostile {
 }
 
 #[tokio::test]
-async fn a_hostile_server_does_not_hold_a_call_longer_than_the_deadline() {
+async fn a_call_to_a_hostile_server_ends_at_the_deadline() {
     use Outcome::{Failed, Unavailable};
     use Pace::{Drip, Flood};
     let hostile = |first, again, pace| Hostile { first, again, pace };
@@ -509,7 +509,7 @@ async fn calls_have_the_form_that_zowe_expects_and_are_cached() {
     assert_eq!(request.headers["cookie"], cookie("USER"));
     assert_eq!(request.body, "");
 
-    // The same check again is answered from the cache. A check with another user, level or resource is a new call.
+    // The provider answers an equal check from its cache. A check of another user, level or resource is a new call.
     assert_eq!(check("USER", "ZOWE", RESOURCE, AccessLevel::Read).await, Outcome::Yes);
     assert_eq!(peer.calls(), 1);
     assert_eq!(check("OTHER", "ZOWE", RESOURCE, AccessLevel::Read).await, Outcome::No);
@@ -609,7 +609,7 @@ async fn concurrent_calls_are_limited() {
 }
 
 #[tokio::test]
-async fn a_call_fails_if_the_queue_is_full_and_dropped_calls_leave_the_queue() {
+async fn a_call_fails_if_the_queue_is_full_and_a_dropped_call_leaves_the_queue() {
     let peer = peer(How::WhenPermitted).await;
     let one = NonZeroUsize::MIN;
     let limits = limits(PATIENCE).with_max_concurrent(one).with_max_waiting(1);
@@ -624,17 +624,17 @@ async fn a_call_fails_if_the_queue_is_full_and_dropped_calls_leave_the_queue() {
         let mut third = tokio_test::task::spawn(client.call(request()));
         assert!(first.poll().is_pending() && second.poll().is_pending());
         let Poll::Ready(third) = third.poll() else {
-            panic!("expected an error, because the queue is full")
+            panic!("expected an error because the queue is full")
         };
         assert!(matches!(third, Err(RemoteError::Unavailable(_))), "{third:?}");
     }
-    // Now all three calls are dropped, so the queue accepts a new call.
+    // All three calls are now dropped, so the queue accepts a new call.
     peer.set_how(How::Correct);
     peer.permits.add_permits(2);
     assert_eq!(client.call(request()).await.unwrap().status(), 200);
 }
 
-/// The deadline also counts the time in the queue.
+/// The deadline includes the time in the queue.
 #[tokio::test]
 async fn the_deadline_counts_from_the_start_of_the_call() {
     let peer = peer(How::WhenPermitted).await;
@@ -645,7 +645,7 @@ async fn the_deadline_counts_from_the_start_of_the_call() {
         let resource = format!("RESOURCE.{i}");
         checks.spawn(saf.check(&user("USER"), "ZOWE", &resource, AccessLevel::Read));
     }
-    // If each deadline began only when its call leaves the queue, all calls together would take six seconds.
+    // If a deadline began when its call leaves the queue, all calls together would take six seconds.
     let all = async {
         while let Some(answer) = checks.join_next().await {
             assert_eq!(answer.unwrap(), Err(SafError::Unavailable));
@@ -654,8 +654,8 @@ async fn the_deadline_counts_from_the_start_of_the_call() {
     timeout(SHORT * 10, all).await.expect("all calls end in time");
 }
 
-/// A TCP proxy in front of the peer. If a test sends a value to `up`, all open connections are closed. While the value
-/// is `false`, each new connection is also closed.
+/// A TCP proxy in front of the peer. If a test sends a value to `up`, the proxy closes all open connections. While the
+/// last value is `false`, it also closes each new connection.
 struct TcpProxy {
     port: u16,
     up: watch::Sender<bool>,
@@ -725,7 +725,7 @@ async fn no_call_fails_because_a_pooled_connection_was_closed() {
         let resource = format!("RESOURCE.{i}");
         let answer = saf.check(&user("USER"), "ZOWE", &resource, AccessLevel::Read).await;
         assert_eq!(answer, Ok(Access::Granted), "{i}");
-        // Sending `true` closes the open connections. New connections reach the peer.
+        // With `true`, the proxy closes the open connections, and new connections reach the peer.
         proxy.up.send(true).unwrap();
         if i % 2 == 0 {
             tokio::task::yield_now().await;

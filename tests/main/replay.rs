@@ -1,6 +1,5 @@
-//! Sends a burst of requests of one user through a gateway to a service. A service with replay protection
-//! accepts each PassTicket only once. A service without replay protection accepts a PassTicket any number of
-//! times.
+//! Tests in which one user sends a burst of requests through a gateway to a service. A service with replay protection
+//! accepts each PassTicket only once. A service without replay protection accepts a PassTicket any number of times.
 
 use std::{
     collections::HashSet,
@@ -33,17 +32,17 @@ type Body = Full<Bytes>;
 
 const NOW: u64 = 1_800_000_000;
 
-/// The results of a burst of requests, as numbers of requests.
+/// The results of a burst: the number of requests with each result.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Results {
-    /// The gateway made a ticket for these requests, and the service accepted the ticket.
+    /// For these requests, the gateway made a PassTicket, and the service accepted it.
     accepted: usize,
-    /// The gateway made no ticket for these requests. The service and the client got the header
+    /// For these requests, the gateway made no PassTicket. The service and the client received the header
     /// `X-Zowe-Auth-Failure`.
     without_ticket: usize,
 }
 
-/// A service that evaluates tickets as RACF (a security product of z/OS) does.
+/// A service that checks PassTickets as RACF (a security product of z/OS) does.
 #[derive(Debug)]
 struct TestService {
     profile: KeyProfile,
@@ -55,7 +54,7 @@ struct TestService {
 impl TestService {
     fn answer(&self, request: &Request<Body>) -> StatusCode {
         let Some(basic) = request.headers().get("authorization") else {
-            // If there is no ticket, this header must be present and contain the reason.
+            // A request without a PassTicket must have this header, which contains the reason.
             let failure = request.headers().get("x-zowe-auth-failure").unwrap().to_str().unwrap();
             assert!(failure.starts_with("ZWEAG141E"), "{failure}");
             return StatusCode::UNAUTHORIZED;
@@ -74,7 +73,7 @@ impl TestService {
     }
 }
 
-/// A service, and the clock and signing key that all gateways in a test share.
+/// A service, a clock and a signing key. All gateways of a test share them.
 struct Setup {
     clock: Arc<ManualClock>,
     service: Arc<TestService>,
@@ -90,7 +89,8 @@ impl Setup {
         Self { clock, service: Arc::new(service), key }
     }
 
-    /// Creates a gateway in front of the service. Each call makes a new gateway, as after a restart.
+    /// Creates a gateway in front of the service. A second call is like a restart: the new gateway shares no state with
+    /// the old one.
     fn gateway(
         &self,
     ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone {
@@ -122,7 +122,7 @@ impl Setup {
             }))
     }
 
-    /// Sends `requests` requests of one user, alternately through two clones of the gateway.
+    /// Sends `requests` requests of one user. Two clones of the gateway forward them in turn.
     async fn burst<S>(&self, gateway: &S, user: &str, requests: usize) -> Results
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
@@ -187,7 +187,7 @@ async fn with_replay_protection_no_ticket_is_sent_twice() {
             Results { accepted: 1, without_ticket: 2 }
         );
     }
-    // Sets the clock back by 20 s, and then by another 1000 s.
+    // Sets the clock back by 20 s, and then by another 1,000 s.
     for back in [20, 1000] {
         setup.clock.set(Timestamp::from_secs(setup.clock.now().as_secs() - back));
         assert_eq!(

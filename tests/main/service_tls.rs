@@ -1,4 +1,4 @@
-//! TLS to services: client certificates, and services that accept only certain curves.
+//! Tests of TLS with services: client certificates of the gateway, and services that accept only P-384 or P-521.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -32,7 +32,7 @@ use tower_passticket::{
     token::{Rs256Verifier, ServiceId, SigningKey, TokenIssuer},
 };
 
-/// Returns a server that needs a client certificate of the trusted authority.
+/// Returns a TLS server that requires a client certificate of the trusted authority.
 fn server(
     groups: &[&'static dyn SupportedKxGroup],
     certificate: &str,
@@ -57,8 +57,8 @@ fn server(
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// Starts a service that answers each request with the common name of the client certificate, and keeps its
-/// connections. Returns its URL.
+/// Starts a service that answers each request with the common name of the client certificate. It keeps its connections
+/// open. Returns the URL of the service.
 async fn service(acceptor: TlsAcceptor) -> String {
     let address = test_support::raw::service(move |stream: TcpStream| {
         let acceptor = acceptor.clone();
@@ -100,7 +100,7 @@ fn id(service: &str) -> ServiceId {
     ServiceId::new(service).unwrap()
 }
 
-/// Returns a stack with a route for each of `services`. All of them lead to `url`.
+/// Returns a stack with one route for each service id in `services`. All routes lead to `url`.
 fn stack(
     forward: Forward<Connector, Full<Bytes>>,
     url: &str,
@@ -118,7 +118,7 @@ fn stack(
     ServiceBuilder::new().layer(RouteLayer::new(Routes::new(routes).unwrap())).service(forward)
 }
 
-/// Returns status and body of the answer to `GET /{service}/x`.
+/// Sends `GET /{service}/x`. Returns the status and the body of the response.
 async fn get<S>(stack: &S, service: &str) -> (StatusCode, Bytes)
 where
     S: Service<
@@ -135,7 +135,7 @@ where
 }
 
 #[tokio::test]
-async fn a_connection_of_one_identity_is_never_used_for_another() {
+async fn a_connection_with_one_client_certificate_is_never_used_for_another() {
     for version in [&TLS12, &TLS13] {
         let url = service(server(&[], SERVER.certificate, SERVER.key, version)).await;
         let user = connector(Some((USER.certificate, USER.key)));
@@ -143,7 +143,7 @@ async fn a_connection_of_one_identity_is_never_used_for_another() {
         let forward = Forward::new(user, ForwardTimeouts::default())
             .with_connector_of(id("other"), other)
             .with_connector_of(id("nobody"), connector(None))
-            // The settings apply to all connectors.
+            // These settings apply to the connections of all connectors.
             .with_max_connections(2.try_into().unwrap());
         let stack = stack(forward, &url, &["one", "two", "other", "nobody"]);
         for _ in 0..3 {
@@ -158,7 +158,7 @@ async fn a_connection_of_one_identity_is_never_used_for_another() {
 }
 
 #[tokio::test]
-async fn a_request_without_a_user_does_not_use_the_identity_of_the_gateway() {
+async fn a_request_without_a_user_does_not_use_the_client_certificate_of_the_gateway() {
     let url = service(server(&[], SERVER.certificate, SERVER.key, &TLS13)).await;
     let key = SigningKey::from_pem(SIGNING_KEY.as_bytes()).unwrap();
     let verifier = Rs256Verifier::new(key.verifying_key());
@@ -180,7 +180,7 @@ async fn a_request_without_a_user_does_not_use_the_identity_of_the_gateway() {
         .with_connector_of(id("own"), other())
         .with_connector_of(id("bypassown"), other())
         .with_max_connections(2.try_into().unwrap());
-    // One stack handles all requests, so that it has the connections of the last route.
+    // One stack handles all requests. So it has idle connections of the previous route, which it must not use.
     let mut stack = ServiceBuilder::new()
         .layer(RouteLayer::new(routes.unwrap()))
         .layer(AuthenticateLayer::new(Authenticator::new(verifier)))
@@ -209,7 +209,7 @@ async fn a_request_without_a_user_does_not_use_the_identity_of_the_gateway() {
             let body = response.into_body().collect().await.unwrap().to_bytes();
             match want {
                 Some(name) => assert_eq!((status.as_u16(), &*body), (200, name.as_bytes())),
-                // The service refuses the connection, because it has no certificate.
+                // The service refuses the connection, because the gateway presents no certificate.
                 None => assert!(status.is_server_error(), "{service} {has_user} {status}"),
             }
         }
@@ -217,7 +217,7 @@ async fn a_request_without_a_user_does_not_use_the_identity_of_the_gateway() {
 }
 
 #[tokio::test]
-async fn services_and_identities_may_use_p384_or_p521_only() {
+async fn services_and_client_certificates_may_use_only_p384_or_p521() {
     let authority = Authority::trusted();
     for (name, algorithm, group) in [
         ("P-384", &rcgen::PKCS_ECDSA_P384_SHA384, aws_lc_rs::kx_group::SECP384R1),
@@ -237,7 +237,7 @@ async fn services_and_identities_may_use_p384_or_p521_only() {
 }
 
 #[test]
-fn an_identity_that_cannot_be_used_is_an_error() {
+fn an_unusable_client_certificate_or_key_is_an_error() {
     let build = |certificate: &str, key: &str| {
         let builder = Connector::builder().with_authorities(Authority::trusted().pem().as_bytes());
         let built = builder.with_identity(certificate.as_bytes(), key.as_bytes()).build();

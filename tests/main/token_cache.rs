@@ -1,5 +1,5 @@
-//! The verifier caches verified tokens. Each request still checks a cached token for revocation and expiry. So a
-//! revoked or expired token is refused from the next request on.
+//! Tests of the cache of verified tokens. The gateway checks a cached token for revocation and expiry at each request.
+//! So it refuses a revoked or expired token from the next request on.
 
 use std::{convert::Infallible, num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -37,7 +37,7 @@ impl Setup {
         Self { clock, issuer, verifier, revocations: Arc::default() }
     }
 
-    /// Returns a Personal Access Token (PAT) that is valid for one day.
+    /// Issues a personal access token (PAT) that is valid for one day.
     fn pat(&self, user: &UserId) -> IssuedToken {
         let scopes = Scopes::parse(["files"]).unwrap();
         self.issuer.personal_access_token(user, &scopes, Validity::requested(Some(1))).unwrap()

@@ -1,4 +1,4 @@
-//! Forwarding to services: certificate verification, time limits, clients that disconnect, connection reuse.
+//! Tests of forwarding to services: certificate verification, time limits, disconnecting clients, connection reuse.
 
 use std::{
     convert::Infallible,
@@ -39,8 +39,7 @@ use crate::{
     forwarding::{forward, unverified, verified},
 };
 
-/// Returns the TLS configuration of a listener with this certificate. The certificate must be for the key of
-/// [`SERVER`].
+/// Returns the TLS configuration of a listener with this certificate. The private key is the key of [`SERVER`].
 fn server_tls(certificate: &str) -> ServerTls {
     ServerTls::from_pem(certificate.as_bytes(), SERVER.key.as_bytes(), None).unwrap()
 }
@@ -110,7 +109,7 @@ async fn service_certificates_are_verified_as_configured() {
 
 #[tokio::test]
 async fn a_client_that_disconnects_cancels_the_request_to_the_service() {
-    /// Notifies the test when it is dropped together with the future of the service.
+    /// A part of the service's future. It notifies the test when this future is dropped.
     struct Cancelled(Arc<Notify>);
     impl Drop for Cancelled {
         fn drop(&mut self) {
@@ -149,7 +148,7 @@ async fn a_slow_upload_does_not_time_out() {
     let timeouts = ForwardTimeouts::default().with_response(Duration::from_millis(600));
     let at = gateway(address, timeouts).await;
 
-    // The upload takes three times as long as the timeout. But the pauses between its pieces are shorter than the
+    // The whole upload takes three times as long as the timeout. But each pause between its pieces is shorter than the
     // timeout.
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     tokio::spawn(async move {
@@ -197,7 +196,7 @@ async fn a_service_that_closes_without_a_response_gives_502() {
 }
 
 #[tokio::test]
-async fn a_request_that_no_scheme_layer_has_prepared_gets_500() {
+async fn without_a_scheme_layer_a_request_gets_500() {
     let (listener, address) = listener().await;
     tokio::spawn(Server::http(listener).run(tower::service_fn(hello), std::future::pending()));
     let generator = LocalGenerator::new(KeyProfiles::new([] as [KeyProfile; 0]).unwrap());
@@ -207,8 +206,8 @@ async fn a_request_that_no_scheme_layer_has_prepared_gets_500() {
     assert_eq!(stack.oneshot(get()).await.unwrap().status(), 500);
 }
 
-/// Sends the bytes of `request` to a gateway, and returns the raw response. The service behind the gateway answers with
-/// the method, URI, headers and body that it received.
+/// Sends the bytes of `request` to a gateway, and returns the raw response. The body of the response contains the
+/// method, URI, headers and body that the service has received.
 async fn raw(request: &str) -> String {
     let (listener, address) = listener().await;
     tokio::spawn(Server::http(listener).run(tower::service_fn(echo), std::future::pending()));
@@ -278,8 +277,8 @@ async fn several_cookie_headers_are_joined() {
     assert!(answer.contains("cookie: a=1; personalAccessToken=x; b\n"), "{answer}");
 }
 
-/// A connection is accepted before the shutdown begins. Its first request arrives after that, and must still be
-/// answered. A silent connection delays the shutdown only for a short time.
+/// A client connects before the shutdown begins, and sends its first request after that. The server must answer this
+/// request. A silent connection delays the shutdown only for a short time.
 #[tokio::test]
 async fn a_connection_accepted_before_shutdown_is_served() {
     let (listener, address) = listener().await;
@@ -302,16 +301,15 @@ async fn a_connection_accepted_before_shutdown_is_served() {
     drop(silent);
 }
 
-/// When `run` returns, the futures of aborted requests must have been dropped. This matters, because dropping a future
-/// can have effects, such as writing an audit record. The test includes HTTP/2, where each request has a separate task.
+/// Before `run` returns, the server must drop the futures of aborted requests. The drop of a future can have effects,
+/// such as an audit record. The test includes HTTP/2, where each request has a separate task.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn aborted_requests_are_dropped_before_run_returns() {
-    /// Counts the requests that are not dropped yet.
+    /// Counts the requests whose future is not dropped yet.
     struct Counted(Arc<AtomicUsize>);
     impl Drop for Counted {
         fn drop(&mut self) {
-            // The sleep makes the drop slow. If `run` did not wait for the drop, it would return before the count
-            // changes.
+            // This makes the drop slow. If `run` did not wait for the drop, it would return before the count changes.
             std::thread::sleep(Duration::from_millis(30));
             self.0.fetch_sub(1, Ordering::SeqCst);
         }
@@ -448,7 +446,7 @@ async fn an_idle_connection_is_closed() {
     }
 }
 
-/// A number of bytes that does not fit into the socket buffers between client and service.
+/// A number of bytes that exceeds the socket buffers between client and service.
 const LARGE: usize = 48 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -478,7 +476,7 @@ async fn an_upload_continues_while_the_client_does_not_read_the_response() {
 }
 
 #[tokio::test]
-async fn an_upload_arrives_completely_although_it_was_answered_early() {
+async fn an_upload_is_forwarded_completely_after_an_early_response() {
     const LENGTH: usize = 4 << 20;
     let answer = Step::send("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n");
     let mut service = Scripted::http([Step::ReadHead, answer, Step::Read(LENGTH)]).await;
@@ -492,8 +490,8 @@ async fn an_upload_arrives_completely_although_it_was_answered_early() {
     assert_eq!(read.unwrap(), LENGTH);
 }
 
-/// A service may send a response without a request. Such a response must not become the response to the next
-/// request, which another user may have sent.
+/// A service may send a response without a request. The next request may come from another user, and must not get this
+/// response.
 #[tokio::test]
 async fn an_unsolicited_response_is_never_used() {
     let service = Scripted::http([
@@ -616,7 +614,7 @@ async fn malformed_responses_are_repaired_or_give_502() {
 }
 
 #[tokio::test]
-async fn trailers_of_a_service_have_no_header_fields() {
+async fn forbidden_fields_are_removed_from_the_trailers_of_a_service() {
     let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-checksum\r\n\r\n\
                   2\r\nok\r\n0\r\nx-checksum: 1\r\nset-cookie: apimlAuthenticationToken=x\r\n\
                   x-zowe-auth-failure: forged\r\ncontent-length: 5\r\n\r\n";

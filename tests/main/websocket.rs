@@ -1,5 +1,6 @@
-//! WebSockets through the gateway: handshakes, frames in both directions, and when the gateway closes a WebSocket. The
-//! clients and the services send raw bytes.
+//! Tests of WebSockets through the gateway: handshakes, frames in both directions, and when the gateway closes a
+//! WebSocket. An open WebSocket is called a tunnel: the gateway forwards all bytes between the client and the service.
+//! The clients and the services of the tests send raw bytes.
 
 use std::{
     convert::Infallible,
@@ -53,17 +54,17 @@ use tower_passticket::{
 
 use crate::{PATIENCE, forwarding::unverified, until};
 
-/// Sends audit records to a test.
+/// An audit sink that sends the records to the test.
 struct Records(mpsc::UnboundedSender<AuditRecord>);
 
 impl AuditSink for Records {
     fn record(&self, record: AuditRecord) {
-        // The receiver may be gone at the end of a test.
+        // At the end of a test, the receiver may already be dropped.
         let _ = self.0.send(record);
     }
 }
 
-/// A running gateway with two routes to the same service: `/svc` needs a login, and `/open` does not.
+/// A running gateway with two routes to the same service. `/svc` requires a token, and `/open` does not.
 struct Gateway {
     address: SocketAddr,
     issuer: TokenIssuer,
@@ -116,7 +117,7 @@ impl Gateway {
         pat.unwrap().expose().to_owned()
     }
 
-    /// Opens a WebSocket on the route that needs a login.
+    /// Opens a WebSocket on the route that requires a token.
     async fn open(&self, token: &str) -> Client<TcpStream> {
         let handshake = format!("{HANDSHAKE}authorization: Bearer {token}\r\n");
         let (head, client) = Client::send(self.address, "/svc/chat", &handshake).await;
@@ -213,7 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 }
 
-/// Starts a service that runs `handle` for each connection. The receiver gets the results.
+/// Starts a service that runs `handle` for each connection. The returned receiver gets the results of `handle`.
 async fn service<T: Send + 'static, F>(
     handle: impl Fn(TcpStream) -> F + Send + 'static,
 ) -> (SocketAddr, mpsc::UnboundedReceiver<T>)
@@ -228,7 +229,7 @@ where
     (address.await, results)
 }
 
-/// Accepts the handshake, and then waits for frames of the client.
+/// Accepts the handshake. Returns the stream, from which the service then reads the frames of the client.
 async fn accept(stream: TcpStream) -> BufReader<TcpStream> {
     stream.set_nodelay(true).unwrap();
     let mut stream = BufReader::new(stream);
@@ -294,7 +295,7 @@ async fn a_tunnel_works_over_tls_and_on_a_route_with_the_scheme_bypass() {
     }
     client.write(&Frame::masked(CLOSE, 1000_u16.to_be_bytes())).await;
     assert_eq!(client.read().await.unwrap().unwrap().close_code(), Some(1000));
-    // TLS ends properly. Without `close_notify`, `read` would return an error.
+    // The gateway ends TLS with `close_notify`. Otherwise `read` would return an error.
     assert_eq!(client.read().await.unwrap(), None);
 }
 
@@ -330,7 +331,7 @@ async fn only_a_correct_handshake_is_upgraded() {
 }
 
 #[tokio::test]
-async fn a_refused_handshake_gets_a_plain_status() {
+async fn a_refused_handshake_gets_an_http_error_status() {
     let (service, mut served) = service(async |stream: TcpStream| {
         let mut stream = BufReader::new(stream);
         raw::head(&mut stream).await;
@@ -356,15 +357,16 @@ async fn a_refused_handshake_gets_a_plain_status() {
         let (head, _) = Client::send(gateway.address, path, &headers).await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path} {headers}: {head}");
     }
-    assert!(served.try_recv().is_err(), "the service got a refused handshake");
-    // The page belongs to the gateway, but the service refuses the handshake.
+    assert!(served.try_recv().is_err(), "the service got a handshake that the gateway refused");
+    // The gateway accepts the handshake, because the page that sends it has the gateway's own origin. But the service
+    // refuses it.
     let headers = format!("{HANDSHAKE}origin: http://localhost\r\n");
     let (head, _) = Client::send(gateway.address, "/open/chat", &headers).await;
     assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_fit_the_handshake_is_502() {
+async fn a_service_response_that_does_not_match_the_handshake_gives_502() {
     for (answer, offered, status) in [
         (ACCEPTED.to_owned(), "", 101),
         (ACCEPTED.replace("s3p", "s3q"), "", 502),
@@ -440,7 +442,8 @@ async fn an_event_stream_ends_when_its_token_is_revoked_or_expires() {
     let mut end = [0; 5];
     timeout(PATIENCE, first.0.read_exact(&mut end)).await.unwrap().unwrap();
     assert_eq!(&end, b"0\r\n\r\n");
-    // The other stream continues until its token expires. It notices this when a revocation makes it check the clock.
+    // The other stream continues until its token expires. The gateway notices the expiry when the next revocation makes
+    // it check the clock.
     timeout(Duration::from_millis(200), second.0.read_exact(&mut end)).await.unwrap_err();
     clock.advance(Duration::from_secs(91 * 24 * 3600));
     gateway.revocations.apply(&Revocation::Token { token: TokenFingerprint::of(&pat), expires_at });
@@ -450,7 +453,7 @@ async fn an_event_stream_ends_when_its_token_is_revoked_or_expires() {
     until(|| gateway.counts.open() == 0).await;
 }
 
-/// Starts a service of HTTP/2 that never answers.
+/// Starts an HTTP/2 service that never answers.
 async fn silent() -> SocketAddr {
     raw::service(|stream: TcpStream| async {
         let mut connection = h2::server::handshake(stream).await.unwrap();
@@ -484,7 +487,7 @@ async fn a_grpc_call_without_an_answer_ends_when_its_token_is_revoked() {
 }
 
 #[tokio::test]
-async fn a_revocation_closes_with_1008() {
+async fn a_revocation_closes_the_websocket_with_1008() {
     let (service, mut served) = service(echo).await;
     let mut gateway = Gateway::start(service).await;
     let now = SystemClock.now();
@@ -515,18 +518,18 @@ async fn a_revocation_closes_with_1008() {
             assert!(json.contains(part), "{part}: {json}");
         }
     }
-    // A tunnel with another token continues.
+    // A WebSocket with another token stays open.
     other.write(&Frame::masked(TEXT, *b"still here")).await;
     assert_eq!(other.read().await.unwrap().unwrap(), Frame::plain(TEXT, *b"still here"));
     assert_eq!(gateway.ended("revoked"), 3);
-    // Rules for services apply to PATs only, so the tunnel of the login token continues.
+    // A revocation rule for a service applies only to PATs, so the WebSocket with a login token stays open.
     gateway.revocations.apply(&Revocation::Service { service: service_id, up_to });
     other.write(&Frame::masked(TEXT, *b"and here")).await;
     assert_eq!(other.read().await.unwrap().unwrap(), Frame::plain(TEXT, *b"and here"));
 }
 
 #[tokio::test]
-async fn the_end_of_the_tokens_validity_closes_with_1008() {
+async fn the_expiry_of_the_token_closes_the_websocket_with_1008() {
     let (service, _served) = service(echo).await;
     let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let for_tunnels = clock.clone();
@@ -534,7 +537,7 @@ async fn the_end_of_the_tokens_validity_closes_with_1008() {
         Gateway::start_with(service, |tunnels| tunnels.with_clock(for_tunnels), |server| server)
             .await;
     let token = gateway.issuer.login_token(&user("USER"), "domain").unwrap();
-    // The tunnel assumes that the token expires in a tenth of a second.
+    // On the clock of the tunnels, the token expires in a tenth of a second.
     let almost = token.expires_at().as_millis() - 100;
     clock.set(tower_passticket::clock::Timestamp::from_millis(almost));
     let mut client = gateway.open(token.expose()).await;
@@ -548,7 +551,7 @@ async fn the_end_of_the_tokens_validity_closes_with_1008() {
 }
 
 #[tokio::test]
-async fn a_shutdown_closes_with_1001() {
+async fn a_shutdown_closes_the_websocket_with_1001() {
     let (service, mut served) = service(echo).await;
     let gateway = Gateway::start(service).await;
     let mut client = gateway.open(&gateway.token()).await;
@@ -563,7 +566,7 @@ async fn a_shutdown_closes_with_1001() {
 }
 
 #[tokio::test]
-async fn a_tunnel_may_continue_for_the_tunnel_drain_timeout() {
+async fn a_shutdown_waits_for_tunnels_until_the_tunnel_drain_timeout() {
     let (service, _served) = service(echo).await;
     let server = |server: Server| {
         server.with_drain_timeout(Duration::ZERO).with_tunnel_drain_timeout(PATIENCE)
@@ -573,7 +576,7 @@ async fn a_tunnel_may_continue_for_the_tunnel_drain_timeout() {
     client.write(&Frame::masked(TEXT, *b"before")).await;
     client.read().await.unwrap().unwrap();
     drop(gateway.stop);
-    // The listener is closed when the shutdown has begun.
+    // The server closes its listener at the beginning of the shutdown.
     while TcpStream::connect(gateway.address).await.is_ok() {
         tokio::task::yield_now().await;
     }
@@ -585,9 +588,9 @@ async fn a_tunnel_may_continue_for_the_tunnel_drain_timeout() {
     timeout(PATIENCE / 2, gateway.drained).await.expect("the server stops").unwrap();
 }
 
-/// The service sends one half of a frame before the gateway closes the WebSocket, and the other half after that.
+/// The service sends the first half of a frame before the gateway closes the WebSocket, and the second half after that.
 #[tokio::test]
-async fn the_close_frame_comes_after_the_current_frame() {
+async fn the_gateway_sends_its_close_frame_after_the_current_frame() {
     let (go_on, waiting) = oneshot::channel::<()>();
     let waiting = std::sync::Mutex::new(Some(waiting));
     let message = Frame::plain(BINARY, vec![9; 100_000]);
@@ -631,7 +634,7 @@ async fn a_user_has_a_limited_number_of_tunnels() {
     let second = format!("{HANDSHAKE}authorization: Bearer {}\r\n", gateway.token());
     let (head, _) = Client::send(gateway.address, "/svc/chat", &second).await;
     assert!(head.starts_with("HTTP/1.1 429 ") && head.contains("retry-after"), "{head}");
-    // Tunnels without a user have their own limit.
+    // WebSockets without a user have a separate limit.
     let (head, _open) = Client::send(gateway.address, "/open/chat", HANDSHAKE).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     client.write(&Frame::masked(CLOSE, Vec::new())).await;
@@ -640,7 +643,7 @@ async fn a_user_has_a_limited_number_of_tunnels() {
     gateway.open(&gateway.token()).await;
 }
 
-/// The pool has two connections.
+/// The pool has two connections to the instance. Two WebSockets occupy them, so the third one waits.
 #[tokio::test]
 async fn a_tunnel_occupies_a_connection_of_its_instance() {
     let (service, _served) = service(echo).await;
@@ -668,10 +671,10 @@ async fn an_idle_tunnel_is_closed_with_1001() {
     assert_eq!(gateway.ended("idle"), 1);
 }
 
-/// The client reads no bytes. So the gateway reads no more from the service. After the write timeout, it closes both
-/// connections.
+/// The client reads no bytes, so the gateway stops reading from the service. After the write timeout, the gateway
+/// closes both connections.
 #[tokio::test]
-async fn a_client_that_does_not_read_stops_the_service_and_is_cut() {
+async fn a_client_that_does_not_read_is_disconnected_after_the_write_timeout() {
     let (service, mut served) = service(async |stream| {
         let mut stream = accept(stream).await;
         let piece = Frame::plain(BINARY, vec![0; 65_536]).to_bytes();
@@ -685,15 +688,15 @@ async fn a_client_that_does_not_read_stops_the_service_and_is_cut() {
     let settings = |tunnels: Tunnels| tunnels.with_write_timeout(Duration::from_millis(500));
     let gateway = Gateway::start_with(service, settings, |server| server).await;
     let client = gateway.open(&gateway.token()).await;
-    let sent = timeout(PATIENCE, served.recv()).await.expect("the tunnel is cut").unwrap();
-    // The buffers of the kernel take several megabytes. The gateway adds only a few kilobytes.
+    let sent = timeout(PATIENCE, served.recv()).await.expect("the tunnel ends").unwrap();
+    // The buffers of the kernel store several megabytes. The gateway stores only a few kilobytes more.
     assert!(sent < 64 * 1024 * 1024, "{sent} bytes");
     until(|| gateway.ended("stalled") == 1).await;
     drop(client);
 }
 
 #[tokio::test]
-async fn an_end_of_one_side_ends_the_other_side() {
+async fn if_one_side_disconnects_the_gateway_closes_the_other_side() {
     let (address, mut served) = service(echo).await;
     let gateway = Gateway::start(address).await;
     // The client disconnects without a close frame.
@@ -709,7 +712,7 @@ async fn an_end_of_one_side_ends_the_other_side() {
 }
 
 #[tokio::test]
-async fn a_websocket_ends_the_ejection_of_its_instance_and_counts_for_the_balance() {
+async fn a_websocket_ends_the_ejection_of_its_instance_and_counts_as_a_request_in_flight() {
     let ([first, second], id) = ([listener().await.1, listener().await.1], "svc");
     let service = ServiceId::new(id).unwrap();
     let upstream = |address| Upstream::parse(&format!("http://{address}")).unwrap();
@@ -740,7 +743,7 @@ async fn a_websocket_ends_the_ejection_of_its_instance_and_counts_for_the_balanc
             }
         });
     };
-    // No instance accepts a connection.
+    // No instance listens yet, so the gateway ejects both.
     open().await;
     assert_eq!([first, second].map(health), [InstanceHealth::Ejected; 2]);
     serve(first, &echoes[0]).await;

@@ -1,4 +1,4 @@
-//! Tests of the connections to services: under load, when they are closed, and with HTTP/2 clients.
+//! Tests of connections to services: under load, when one side closes them, and with HTTP/2 clients.
 
 use std::{
     convert::Infallible,
@@ -75,8 +75,7 @@ fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed_unsync()
 }
 
-/// A stream that yields copies of `piece`. `left` is the number of copies that it has not yielded yet. The poll returns
-/// `Pending` once before each copy and once before the end.
+/// A stream that yields `left` copies of `piece`. It returns `Pending` once before each copy, and once before the end.
 struct Slowly {
     piece: Bytes,
     left: usize,
@@ -111,7 +110,7 @@ impl futures_core::Stream for Pieces {
     }
 }
 
-/// Returns a body that consists of `times` pieces. Its poll returns `Pending` before each piece.
+/// Returns a body of `times` pieces, which returns `Pending` before each piece.
 fn slowly(piece: impl Into<Bytes>, times: usize) -> Body {
     StreamBody::new(Slowly { piece: piece.into(), left: times, was_pending: false }).boxed_unsync()
 }
@@ -140,7 +139,7 @@ impl Echo {
             self.open.fetch_add(1, Ordering::SeqCst);
             let this = self.clone();
             tokio::spawn(async move {
-                // An error is possible, because the gateway closes the connection early after some exchanges.
+                // After some exchanges, the gateway closes the connection early. Then this call returns an error.
                 let _ = http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service_fn(answer))
                     .await;
@@ -158,7 +157,7 @@ impl Echo {
 }
 
 /// Answers a request to `/{how}/{id}`. `how` selects the response. The response contains `id`, so that a test can check
-/// that it belongs to its own request.
+/// that the response belongs to the request.
 async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<UnsyncBoxBody<Bytes, hyper::Error>>, hyper::Error> {
@@ -193,8 +192,8 @@ enum Exchange {
     Echo,
     /// The client reads only the first piece of the response.
     HalfRead,
-    /// The client yields to the runtime this many times, and then cancels the request. In most cases the
-    /// response has not arrived by then.
+    /// The client yields to the runtime this many times, and then cancels the request. In most cases, this is before
+    /// the response.
     Cancelled(usize),
 }
 
@@ -293,8 +292,7 @@ fn single_threaded() -> Runtime {
 fn every_request_gets_its_own_response_although_other_requests_are_cancelled() {
     /// The number of tasks in each thread.
     const TASKS: usize = 4;
-    /// The number of times that the tasks of each thread run [`EXCHANGES`]. The first thread ends long before the
-    /// others.
+    /// For each thread: how often its tasks run [`EXCHANGES`]. The first thread ends long before the others.
     const ROUNDS: [usize; 4] = [2, 8, 8, 8];
 
     let (service_runtime, echo, url) = echo();
@@ -392,7 +390,7 @@ async fn a_tls_connection_is_closed_with_close_notify_after_forward_is_dropped()
     }
 }
 
-/// The behaviour of a service after it has answered an upload early, which means before it has read the body.
+/// The behaviour of a service after an early response, which the service sends before it has read the upload.
 #[derive(Clone, Copy, Debug)]
 enum AfterEarlyResponse {
     /// The service reads until the gateway closes the connection.
@@ -403,12 +401,12 @@ enum AfterEarlyResponse {
     StopsReading,
 }
 
-/// A number of bytes that does not fit into the socket buffers between client and service.
+/// A number of bytes that exceeds the socket buffers between client and service.
 const LARGE: usize = 16 << 20;
 
 /// Starts a service that answers an upload to `/early` as soon as it has read the head. It answers any other request
-/// after it has read the body. The response is the length of the request body. With `ReadsTheRest`, the service counts
-/// the bytes that it reads after an early response, and sends this number to `sender`.
+/// after it has read the body. The response is the length of the request body. With `ReadsTheRest`, the service sends
+/// to `sender` how many bytes it has read after the early response.
 async fn answers_early(then: AfterEarlyResponse, sender: mpsc::Sender<usize>) -> SocketAddr {
     raw::service(move |stream| answer_early(BufReader::new(stream), then, sender.clone())).await
 }
@@ -477,7 +475,7 @@ async fn ask(client: &mut http2::SendRequest<Body>, request: Request<Body>) -> B
 }
 
 #[tokio::test]
-async fn trailers_reach_an_http2_client() {
+async fn an_http2_client_gets_the_announced_trailers() {
     let (heads, mut received) = mpsc::channel(1);
     let address = raw::service(move |stream| {
         let heads = heads.clone();
@@ -515,22 +513,22 @@ async fn an_early_response_does_not_affect_other_http2_streams() {
     upload_early_then(StopsReading, &[0; 16], ForwardTimeouts::default()).await;
 }
 
-/// All uploads on an HTTP/2 connection share one flow-control window (RFC 9113 §5.2.1). The unread bytes of
-/// the stalled upload fill this window, until the gateway closes the connection to the service.
+/// All uploads on an HTTP/2 connection share one flow-control window (RFC 9113 §5.2.1). The unread bytes of the stalled
+/// upload fill this window until the gateway closes the connection to the service.
 #[tokio::test]
 async fn after_an_early_response_a_stalled_upload_blocks_other_uploads_only_until_a_timeout() {
     let timeouts = ForwardTimeouts::default().with_response(Duration::from_secs(6));
     upload_early_then(AfterEarlyResponse::StopsReading, &[1 << 20; 32], timeouts).await;
 }
 
-/// Begins a large upload that is answered early. Then sends one request for each of `lengths` on the same HTTP/2
-/// connection, with a body of this length.
+/// Begins a large upload, which the service answers early. Then sends more uploads on the same HTTP/2 connection: one
+/// for each length in `lengths`.
 async fn upload_early_then(then: AfterEarlyResponse, lengths: &[usize], timeouts: ForwardTimeouts) {
     let (sender, mut read) = mpsc::channel(1);
     let mut client = http2_to(answers_early(then, sender).await, timeouts).await;
     let (pieces, body) = mpsc::channel(1);
     let early = upload("/svc/early", LARGE).body(StreamBody::new(Pieces(body)).boxed_unsync());
-    // The response arrives before the second piece is sent.
+    // The client sends the second piece only after the response has arrived.
     let piece = Bytes::from(vec![b'y'; LARGE / 16]);
     pieces.send(piece.clone()).await.unwrap();
     assert_eq!(ask(&mut client, early.unwrap()).await, LARGE.to_string(), "{then:?}");
@@ -551,9 +549,10 @@ async fn upload_early_then(then: AfterEarlyResponse, lengths: &[usize], timeouts
     }
 }
 
-/// The service knows the length from the header. So it answers before the client has sent the flag END_STREAM.
+/// The service knows the length of the upload from the header `Content-Length`. So it answers before the client has
+/// sent the flag END_STREAM.
 #[tokio::test]
-async fn a_connection_is_reused_after_an_upload_with_a_late_end_of_stream() {
+async fn a_connection_is_reused_if_the_upload_ends_after_the_response() {
     let echo = Arc::<Echo>::default();
     let (listener, address) = listener().await;
     tokio::spawn(echo.clone().serve(listener));
@@ -572,8 +571,8 @@ async fn a_connection_is_reused_after_an_upload_with_a_late_end_of_stream() {
     assert_eq!(echo.accepted.load(Ordering::SeqCst), 1);
 }
 
-/// The response of a service that reads only the head of an upload and then closes the connection. Because of the
-/// unread bytes, the kernel resets the connection.
+/// The response of a service that reads only the head of an upload. After the response, it closes the connection.
+/// Because of the unread bytes, the kernel then resets the connection.
 #[derive(Clone, Copy, Debug)]
 enum ResponseBeforeReset {
     Complete,
@@ -645,8 +644,7 @@ async fn upload_over_http1(at: SocketAddr) -> String {
     head
 }
 
-/// The number of uploads in each of the following tests. The tests repeat the upload, because the reset does not always
-/// arrive at the same time.
+/// How often each of the following tests repeats its upload. The repetitions let the reset arrive at different times.
 const REPETITIONS: usize = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

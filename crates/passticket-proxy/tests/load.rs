@@ -1,5 +1,5 @@
-//! Tests revocation under load. After the gateway has answered a revocation request, it refuses the revoked
-//! token in every new request, although it caches verified tokens.
+//! Tests revocation under load. The gateway caches verified tokens. After it has answered a revocation, it must still
+//! refuse the revoked token in each new request.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -38,8 +38,8 @@ async fn a_revoked_token_is_refused_immediately_under_load() {
     use_while_revoking(&demo, &jwt, logout).await;
 }
 
-/// Sends requests with `token` from eight clients, and sends `revoke` at the same time. Checks that the gateway
-/// refuses `token` in each request that a client sends after the response to `revoke`.
+/// Eight clients send requests with `token`. At the same time, another client sends `revoke`. Asserts that the gateway
+/// refuses each request that a client sends after the response to `revoke`.
 async fn use_while_revoking(demo: &Demo, token: &str, revoke: reqwest::RequestBuilder) {
     let revoked = Arc::new(AtomicBool::new(false));
     let (accepted, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));

@@ -1,6 +1,6 @@
-//! A long mixed load. Some clients and services close connections early, send garbage or stall, and the program
-//! reloads its files every second. At the end, the program may use only a little more memory, file descriptors
-//! and threads than at the beginning.
+//! A long mixed load. Some clients and services close connections early, send garbage or stall. The program reloads its
+//! files every second. At the end, the program may use only a little more memory, file descriptors and threads than at
+//! the beginning.
 //!
 //! `just soak SECONDS` runs this test. `cargo test` does not.
 
@@ -40,7 +40,7 @@ use tower_passticket::tls::Server;
 /// This flag tells the clients to stop.
 type Stop = Arc<AtomicBool>;
 
-/// How long the test runs, if `SOAK_SECONDS` is not set.
+/// The duration of the test if the environment variable `SOAK_SECONDS` is not set.
 const DEFAULT_SECONDS: u64 = 60;
 
 /// The names and the responses of the broken services. The service `healthy` is separate.
@@ -77,8 +77,8 @@ async fn memory_descriptors_and_threads_do_not_grow() {
     ] {
         assert!(after * 10 <= before * 11, "{what}: {before} before, {after} after");
     }
-    // The program reads its files every two seconds, and resolves names every thirty. If both happen at the same time,
-    // there is one more thread for blocking calls, which then stays.
+    // The program checks its files every two seconds, and resolves names every thirty seconds. If both happen at the
+    // same time, the program starts one more thread for blocking calls, and keeps this thread.
     assert!(
         after.threads <= before.threads + 2,
         "threads: {} before, {} after",
@@ -132,8 +132,8 @@ struct Usage {
 }
 
 impl Usage {
-    /// Waits until the numbers of descriptors and threads no longer fall. After the load, the program closes
-    /// connections with a delay, and threads for blocking calls end after ten seconds without work.
+    /// Waits until the numbers of file descriptors and threads have stopped falling. They fall for some time after the
+    /// load: the program closes connections late, and threads for blocking calls end after ten seconds without work.
     async fn at_rest(program: &Running) -> Self {
         let deadline = Instant::now() + Duration::from_secs(60);
         let (mut least, mut since) = (u64::MAX, Instant::now());
@@ -162,7 +162,7 @@ impl Usage {
     }
 }
 
-/// The clients, and the data that they need.
+/// The load: the clients, and the data that they need.
 struct Load {
     demo_url: String,
     jwt: String,
@@ -214,7 +214,7 @@ impl Load {
         }
     }
 
-    /// A client of the healthy service. Each of its requests must get the status 200 and its own body back.
+    /// Runs a client of the healthy service. Each response must have the status 200 and the body of its request.
     fn healthy(&self, i: usize, stop: Stop) -> impl Future<Output = ()> + Send + use<> {
         let client = self.clients[i % 3].clone();
         let body = Bytes::from(vec![b'x'; 100 << (2 * i)]);
@@ -233,7 +233,7 @@ impl Load {
         }
     }
 
-    /// A client of broken services. It accepts any response, and gives up after a second.
+    /// Runs a client of the broken services. It accepts any response, and waits at most one second for it.
     fn broken_service(&self, i: usize, stop: Stop) -> impl Future<Output = ()> + Send + use<> {
         let client = self.clients[i % 3].clone();
         let ids = BROKEN.iter().map(|(id, _)| *id).chain(["stalled", "unknown"]);
@@ -253,7 +253,7 @@ impl Load {
         }
     }
 
-    /// A client that sends garbage, or closes its connection before the response.
+    /// Runs a client that sends garbage, or closes its connection before the response.
     fn broken_client(&self, i: usize, stop: Stop) -> impl Future<Output = ()> + Send + use<> {
         let address = self.demo_url.strip_prefix("https://").unwrap().to_owned();
         let (client, url, jwt) =

@@ -1,5 +1,5 @@
-//! A fake Zowe API ML (the API gateway of Zowe): its certificates, its list of public keys, and the endpoints that
-//! verify and end its tokens (docs/reference/zowe-site.md#issuers, docs/reference/zowe-site.md#logout).
+//! A fake Zowe API ML (the API gateway of Zowe). It sends its certificates and its list of public keys, and validates
+//! and ends its tokens (docs/reference/zowe-site.md#issuers, docs/reference/zowe-site.md#logout).
 
 use std::{
     collections::HashSet,
@@ -51,12 +51,12 @@ impl FakeApiml {
         Self { fake: Fake::https(acceptor, handle).await, state }
     }
 
-    /// Issues a login token of `user`. It is valid for eight hours, or until the user logs out.
+    /// Issues a login token of `user`. The token is valid for eight hours, or until the user logs out.
     pub fn login_token(&self, user: &str) -> String {
         self.issue(json!({"iss": "APIML", "sub": user, "dom": "security-domain"}))
     }
 
-    /// Issues a Personal Access Token of `user` for `services`.
+    /// Issues a personal access token of `user` for `services`.
     pub fn pat(&self, user: &str, services: &[&str]) -> String {
         self.issue(json!({
             "iss": "APIML_PAT", "sub": user, "scopes": services, "auth.prov": "zOSMF",
@@ -73,13 +73,13 @@ impl FakeApiml {
         self.state().valid.contains(token)
     }
 
-    /// Closes the port. New connections are refused.
+    /// Closes the port, so that new connections are refused.
     pub async fn stop(&mut self) {
         self.fake.stop().await;
     }
 
     fn issue(&self, mut claims: Value) -> String {
-        // The numbers of all fakes differ. Otherwise two fakes could issue the same token in the same second.
+        // All fakes share this counter. Otherwise two fakes could issue the same token in the same second.
         static ISSUED: AtomicU32 = AtomicU32::new(0);
         let mut state = self.state();
         let number = ISSUED.fetch_add(1, Ordering::Relaxed);

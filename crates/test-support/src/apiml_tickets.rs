@@ -1,4 +1,4 @@
-//! A fake API ML (the API gateway of Zowe): the endpoint that makes PassTickets, the one-time passwords of z/OS
+//! A fake API ML (the API gateway of Zowe) with the endpoint that makes PassTickets, the one-time passwords of z/OS
 //! (docs/reference/zowe-site.md#ticket-sources, call A).
 
 use std::ops::Deref;
@@ -22,9 +22,9 @@ pub struct FakeTickets {
 }
 
 impl FakeTickets {
-    /// Starts a fake API ML that makes PassTickets of `profile`. It serves only clients with a certificate of
-    /// [`Authority::trusted`](crate::pki::Authority::trusted). It accepts a token that has the issuer `APIML` and has
-    /// not expired, and does not verify the signature.
+    /// Starts a fake API ML that makes PassTickets with `profile`. It serves only clients with a certificate of
+    /// [`Authority::trusted`](crate::pki::Authority::trusted). It accepts each token that has the issuer `APIML` and
+    /// has not expired, without a check of the signature.
     pub async fn https(profile: KeyProfile) -> Self {
         let handle = move |request: &Request| answer(&profile, request);
         Self {

@@ -1,5 +1,5 @@
-//! A fake of Zowe's Caching Service, in which API ML keeps its revocations of Personal Access Tokens
-//! (docs/reference/zowe-site.md#caching-endpoints).
+//! A fake of Zowe's Caching Service, in which API ML (the API gateway of Zowe) stores its revocations of personal
+//! access tokens (docs/reference/zowe-site.md#caching-endpoints).
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use crate::{
 /// The maximum number of keys in a call of `/cache-query`.
 const MAX_QUERY_KEYS: usize = 66;
 
-/// How a release of the service stores lists.
+/// How the service stores lists. This depends on its release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// Releases before 3.6: one map for each list, and no `/cache-query`.
@@ -30,14 +30,15 @@ pub enum Layout {
 #[derive(Debug)]
 pub struct CachingStore {
     layout: Layout,
-    /// The certificate of API ML, as DER. `None` if all clients have the partition of API ML.
+    /// The certificate of API ML, as DER. Only a client with this certificate uses the partition (data) of API ML. With
+    /// `None`, all clients do.
     api_ml: Option<Vec<u8>>,
     /// The key-value records and the lists of API ML's partition.
     records: BTreeMap<String, String>,
     lists: BTreeMap<String, BTreeMap<String, String>>,
     /// The lifetimes of the entries that were written with a lifetime.
     lifetimes: BTreeMap<String, i64>,
-    /// The service drops this number of the next writes to lists, although it answers with success.
+    /// How many of the next writes to lists the service drops. It answers these writes with success.
     pub drops: usize,
     /// Whether the storage is Infinispan. Other storages have no lists.
     pub is_infinispan: bool,
@@ -48,7 +49,7 @@ pub struct CachingStore {
 }
 
 impl CachingStore {
-    /// Creates a service without a salt. All clients have the partition of API ML.
+    /// Creates the data of a service without a salt. All clients use the partition of API ML.
     pub fn new(layout: Layout) -> Self {
         Self {
             layout,
@@ -63,7 +64,7 @@ impl CachingStore {
         }
     }
 
-    /// Sets the salt of API ML's partition, or removes it.
+    /// Sets the salt of API ML's partition. `None` removes the salt.
     pub fn set_salt(&mut self, text: Option<&str>) {
         match text {
             Some(text) => drop(self.records.insert("salt".to_owned(), text.to_owned())),
@@ -87,7 +88,7 @@ impl CachingStore {
         self.lists.get(list)?.get(key).map(String::as_str)
     }
 
-    /// Returns the lifetime in seconds with which an entry was written.
+    /// Returns the lifetime of an entry in seconds, if it was written with a lifetime.
     pub fn lifetime(&self, key: &str) -> Option<i64> {
         self.lifetimes.get(key).copied()
     }
@@ -119,7 +120,7 @@ impl CachingStore {
             return message(400, "ZWECS136E");
         }
         if !is_api_ml {
-            // The partition of another client has no data.
+            // The partition of any other client is empty.
             return Self::new(self.layout).answer_api_ml(method, &segments, &body);
         }
         self.answer_api_ml(method, &segments, &body)
@@ -209,7 +210,7 @@ pub struct FakeCachingService {
 }
 
 impl FakeCachingService {
-    /// Starts a service. API ML has the certificate `api_ml`.
+    /// Starts a fake. API ML is the client with the certificate `api_ml`.
     pub async fn https(layout: Layout, api_ml: &Identity) -> Self {
         let mut store = CachingStore::new(layout);
         store.api_ml = Some(api_ml.certificate_der().to_vec());

@@ -1,4 +1,4 @@
-//! An HTTP client for tests. It uses `reqwest`, and not the client of `tower-passticket`.
+//! An HTTP client for tests. It uses the crate `reqwest`, and not the client of `tower-passticket`.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::{Certificate, Client, ClientBuilder};

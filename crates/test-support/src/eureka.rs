@@ -1,4 +1,4 @@
-//! A fake Eureka, the discovery service of Zowe's API Mediation Layer (docs/reference/zowe-site.md#eureka).
+//! A fake Eureka. Eureka is the discovery service of Zowe's API Mediation Layer (docs/reference/zowe-site.md#eureka).
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::fake::{Answer, Fake, Request};
 
-/// An instance that registers itself.
+/// The registration of an instance of a service.
 #[derive(Clone, Debug)]
 pub struct Registration {
     app: String,
@@ -26,19 +26,19 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Creates an instance of the service `app` with TLS.
+    /// Creates a registration of an instance of the service `app` with TLS.
     pub fn https(app: &str, host: &str, port: u16) -> Self {
         let (app, host) = (app.to_uppercase(), host.to_owned());
         let (is_secure, health_url, metadata) = (true, None, BTreeMap::new());
         Self { app, host, port, is_secure, status: "UP", health_url, metadata }
     }
 
-    /// Creates an instance of the service `app` without TLS.
+    /// Creates a registration of an instance of the service `app` without TLS.
     pub fn http(app: &str, host: &str, port: u16) -> Self {
         Self { is_secure: false, ..Self::https(app, host, port) }
     }
 
-    /// Sets the URL at which the instance says whether it works.
+    /// Sets the URL of the health check of the instance.
     #[must_use]
     pub fn with_health_url(self, url: String) -> Self {
         Self { health_url: Some(url), ..self }
@@ -51,7 +51,7 @@ impl Registration {
         self
     }
 
-    /// Adds a route from the paths `/{app}/{gateway_url}` of the gateway to `service_url`.
+    /// Adds a route. The gateway forwards requests below `/{app}/{gateway_url}` to `service_url`.
     #[must_use]
     pub fn with_route(self, gateway_url: &str, service_url: &str) -> Self {
         let id = gateway_url.replace('/', "-");
@@ -59,7 +59,7 @@ impl Registration {
             .with(&format!("apiml.routes.{id}.serviceUrl"), service_url)
     }
 
-    /// Adds a scheme, and the APPLID if it is not empty.
+    /// Adds a scheme. Adds the APPLID (name of a z/OS application) if it is not empty.
     #[must_use]
     pub fn with_scheme(self, scheme: &str, applid: &str) -> Self {
         let this = self.with("apiml.authentication.scheme", scheme);
@@ -98,8 +98,8 @@ impl Registration {
     }
 }
 
-/// A fake Eureka. It answers in JSON, compressed if the client accepts this. Each change is part of the delta until
-/// [`forget_changes`](Self::forget_changes) is called.
+/// A fake Eureka. It answers in JSON, and compresses its answers if the client accepts this. Its delta contains all
+/// changes since the last call of [`forget_changes`](Self::forget_changes).
 #[derive(Debug)]
 pub struct FakeEureka {
     fake: Fake,
@@ -157,7 +157,7 @@ impl FakeEureka {
         self.state().changes.clear();
     }
 
-    /// Closes the port. New connections are refused.
+    /// Closes the port, so that new connections are refused.
     pub async fn stop(&mut self) {
         self.fake.stop().await;
     }

@@ -1,5 +1,5 @@
-//! HTTPS servers for tests. They answer correctly, slowly, wrongly or not at all. `FakeApiml`, `FakeTickets`,
-//! `FakeZosmf` and `FakeZss` use them.
+//! HTTPS servers for tests. They answer correctly, slowly, wrongly or not at all. The fakes of the servers of a Zowe
+//! installation, such as `FakeApiml` and `FakeZosmf`, use them.
 
 use std::{
     collections::VecDeque,
@@ -30,8 +30,7 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The body. A request without `Content-Length` has no body.
     pub body: Vec<u8>,
-    /// The client certificate of the connection, as DER. `None` if the acceptor did not ask for one, or if the client
-    /// has none.
+    /// The client certificate of the connection, as DER. `None` if the client has not presented one.
     pub certificate: Option<Vec<u8>>,
 }
 
@@ -41,7 +40,7 @@ impl Request {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
     }
 
-    /// Returns the value of this cookie.
+    /// Returns the value of the cookie with this name.
     pub fn cookie(&self, name: &str) -> Option<&str> {
         let pairs = self.header("cookie")?.split(';');
         pairs
@@ -141,7 +140,7 @@ impl Fake {
                     let (stream, _) = listener.accept().await.unwrap();
                     let (behaviours, requests) = (behaviours.clone(), requests.clone());
                     let (acceptor, handle) = (acceptor.clone(), handle.clone());
-                    // A client may close its connection early, or refuse the certificate. So errors are ignored.
+                    // A client may close its connection early, or refuse the certificate. So the server ignores errors.
                     tokio::spawn(async move {
                         let _ =
                             connection(stream, acceptor, &behaviours, &requests, &*handle).await;
@@ -168,13 +167,13 @@ impl Fake {
         self.requests.lock().unwrap().clone()
     }
 
-    /// Returns method and path of the requests so far, and removes these requests.
+    /// Removes all recorded requests. Returns their methods and paths.
     pub fn take_requests(&self) -> Vec<String> {
         let requests = std::mem::take(&mut *self.requests.lock().unwrap());
         requests.iter().map(|r| format!("{} {}", r.method, r.path)).collect()
     }
 
-    /// Closes the port. New connections are refused.
+    /// Closes the port, so that new connections are refused.
     pub async fn stop(&mut self) {
         self.accepting.abort();
         let _ = (&mut self.accepting).await;

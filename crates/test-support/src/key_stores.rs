@@ -1,4 +1,4 @@
-//! Key stores and encrypted keys that OpenSSL and keytool (a program of Java) have made (`key-stores/README.md`).
+//! Key stores and encrypted keys, made with OpenSSL and with keytool, a program of Java (`key-stores/README.md`).
 
 /// The password of each file.
 pub const PASSWORD: &str = "secret-of-the-tests";
@@ -11,18 +11,18 @@ macro_rules! files {
 }
 
 files! {
-    /// The key and the certificate chain of the server, by OpenSSL. The alias is `localhost`.
+    /// The key and the certificate chain of the server, made with OpenSSL. The alias is `localhost`.
     OPENSSL = "openssl.p12";
     /// The same content in the format of older versions of OpenSSL.
     OPENSSL_LEGACY = "openssl-legacy.p12";
-    /// The certificate of the authority, by OpenSSL. It does not have the attribute that marks a trusted certificate in
-    /// Java.
+    /// The certificate of the authority, made with OpenSSL. It lacks the attribute with which Java marks a trusted
+    /// certificate.
     OPENSSL_TRUST = "openssl-trust.p12";
-    /// The keys with the aliases `localhost` and `user`, by keytool.
+    /// The keys with the aliases `localhost` and `user`, made with keytool.
     KEYTOOL = "keytool.p12";
-    /// The certificate of the authority, by keytool.
+    /// The certificate of the authority, made with keytool.
     KEYTOOL_TRUST = "keytool-trust.p12";
-    /// The certificate of the authority, by keytool, without a password.
+    /// The certificate of the authority, made with keytool, without a password.
     KEYTOOL_OPEN_TRUST = "keytool-open-trust.p12";
     /// The key of the server, encrypted with AES-256.
     AES256 = "aes256.key";
@@ -38,6 +38,6 @@ files! {
     SLOW = "slow.key";
     /// The key that signs tokens, encrypted with AES-256.
     SIGNING = "signing.key";
-    /// The key of the server in OpenSSL's older format.
+    /// The key of the server, encrypted in the older format of OpenSSL.
     TRADITIONAL = "traditional.key";
 }

@@ -1,7 +1,7 @@
-//! Keys and certificates. The private keys are public, so **never trust these keys outside of tests.**
+//! Keys and certificates. The private keys are published, so **never trust these keys outside of tests.**
 //!
-//! The files in `pki/` are committed, because generating an RSA key takes long. The certificates are valid until 2126.
-//! `cargo run -p test-support --example make-pki` replaces these files.
+//! The files in `pki/` are committed, because generating an RSA key takes a long time. The certificates are valid until
+//! 2126. `cargo run -p test-support --example make-pki` replaces these files.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 pub const SIGNING_KEY: &str = include_str!("../pki/signing.key");
 
 /// An RSA key of 2048 bits that differs from [`SIGNING_KEY`]. A verifier that trusts only `SIGNING_KEY` refuses tokens
-/// that are signed with it.
+/// of this key.
 pub const OTHER_SIGNING_KEY: &str = include_str!("../pki/other-signing.key");
 
 /// The certificate of a server at `localhost`, signed by [`Authority::trusted`].
@@ -50,22 +50,22 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Returns the private key for rcgen, the library that makes certificates.
+    /// Returns the private key for the crate rcgen, which makes certificates.
     pub fn key_pair(&self) -> KeyPair {
         KeyPair::from_pem(self.key).unwrap()
     }
 
-    /// Returns the certificate for rustls.
+    /// Returns the certificate for the crate rustls.
     pub fn certificate_der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()
     }
 
-    /// Returns the private key for rustls.
+    /// Returns the private key for the crate rustls.
     pub fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
     }
 
-    /// Returns an acceptor of TLS connections that presents this certificate, and asks clients for a certificate.
+    /// Returns a TLS acceptor that presents this certificate, and asks clients for a certificate.
     pub fn acceptor_of_clients(&self, clients: Clients) -> TlsAcceptor {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let roots = Arc::new(Authority::trusted().roots());
@@ -83,7 +83,7 @@ impl Identity {
         TlsAcceptor::from(Arc::new(config))
     }
 
-    /// Returns an acceptor of TLS connections that presents this certificate. Clients need no certificate.
+    /// Returns a TLS acceptor that presents this certificate. It does not ask clients for a certificate.
     pub fn acceptor(&self) -> TlsAcceptor {
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
@@ -160,16 +160,16 @@ impl Authority {
         TlsConnector::from(Arc::new(config))
     }
 
-    /// Signs a certificate for `key`, and returns it in PEM format. The certificate is for `localhost` and has the
-    /// common name `USER`. `change` can change its parameters before it is signed.
+    /// Issues a certificate for `key`, and returns it in PEM format. By default, the certificate is for `localhost` and
+    /// has the common name `USER`. `change` can change these parameters.
     pub fn certify(&self, key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> String {
         let mut params = leaf_params("USER");
         change(&mut params);
         params.signed_by(key, &self.issuer).unwrap().pem()
     }
 
-    /// Signs a certificate revocation list with these serial numbers, and returns it in PEM format. The list is
-    /// current. `change` can change its parameters before it is signed.
+    /// Issues a certificate revocation list with these serial numbers, and returns it in PEM format. By default, the
+    /// list is current. `change` can change its parameters.
     pub fn revoke(
         &self,
         serials: &[u64],

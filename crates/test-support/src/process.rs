@@ -32,20 +32,19 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts `program` with the log level `debug`. The program must log to standard error.
+    /// Starts `program` with the log level `debug`. The program must write its log to standard error.
     pub fn start(program: &str, args: &[&str]) -> Self {
         Self::start_after("", program, args)
     }
 
-    /// Does the same as [`start`](Self::start), but limits the number of files that the program can open to
-    /// `open_files`.
+    /// Does the same as [`start`](Self::start), but limits the open files of the program to `open_files`.
     pub fn start_with_open_files(open_files: usize, program: &str, args: &[&str]) -> Self {
         Self::start_after(&format!("ulimit -n {open_files} && "), program, args)
     }
 
     fn start_after(commands: &str, program: &str, args: &[&str]) -> Self {
-        // By default, the signal SIGXFSZ kills a program that exceeds a limit on file sizes. The shell ignores this
-        // signal, and so does the program, which inherits this setting. So the program gets a write error instead.
+        // By default, the signal SIGXFSZ kills a program that exceeds a limit of file sizes. Here, the shell ignores
+        // this signal. The program inherits this setting, so it gets a write error instead.
         let mut child = Command::new("sh")
             .args(["-c", &format!(r#"trap '' XFSZ; {commands} exec "$0" "$@""#), program])
             .args(args)
@@ -86,8 +85,8 @@ impl Running {
         line.unwrap_or_else(|| panic!("program ended early:\n{}", self.log.lock().unwrap()))
     }
 
-    /// Waits until a line of the log contains `text`, and returns this line. Returns `None` if the program ends without
-    /// such a line.
+    /// Waits until a line of the log contains `text`, and returns this line. Returns `None` if the program ends before
+    /// that.
     pub fn logged_before_end(&mut self, text: &str) -> Option<String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -112,13 +111,13 @@ impl Running {
         self.child.id()
     }
 
-    /// Sends a signal with `kill`, such as `-TERM`.
+    /// Sends a signal, such as `-TERM`, with the command `kill`.
     pub fn signal(&self, signal: &str) {
         let pid = self.pid().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
-    /// Kills the program with SIGKILL. This takes less time than [`signal`](Self::signal), which starts a process.
+    /// Kills the program with SIGKILL. This is faster than [`signal`](Self::signal), which starts a process.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
     }

@@ -28,7 +28,7 @@ pub async fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// Starts a service that calls `handle` for each connection, in a separate task. Returns the address of the service.
+/// Starts a service that calls `handle` for each connection in a separate task. Returns the address of the service.
 pub async fn service<F>(mut handle: impl FnMut(TcpStream) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
@@ -76,17 +76,16 @@ pub enum Step {
     ReadHead,
     /// Reads this number of bytes.
     Read(usize),
-    /// Reads until the client closes the connection. A TLS connection that ends without `close_notify` is an
-    /// error.
+    /// Reads until the client closes the connection. The end of a TLS connection without `close_notify` is an error.
     ReadToEnd,
     /// Sends these bytes.
     Send(Vec<u8>),
     /// Pauses for this time.
     Wait(Duration),
-    /// Waits until bytes arrive, but does not read them. If the service then closes the connection, the kernel resets
-    /// it because of the unread bytes.
+    /// Waits until bytes arrive, but does not read them. If the service then closes the connection, the unread bytes
+    /// make the kernel reset the connection.
     LeaveUnread,
-    /// Closes the service's side of the connection. The client can still send.
+    /// Closes the sending side of the service's connection. The client can still send.
     ShutDown,
     /// Keeps the connection open, and does nothing else.
     Stall,
@@ -129,7 +128,7 @@ impl Scripted {
             let (steps, acceptor, sender) = (steps.clone(), acceptor.clone(), sender.clone());
             async move {
                 let result = connection(stream, acceptor, &steps).await;
-                // Sending fails only if the test has dropped the receiver, so the result is ignored.
+                // This fails only if the test has dropped the receiver.
                 let _ = sender.send(result);
             }
         })
@@ -156,8 +155,8 @@ async fn connection(
     acceptor: Option<TlsAcceptor>,
     steps: &[Step],
 ) -> io::Result<usize> {
-    // With this option, the kernel sends the bytes of each step immediately. Otherwise, a reset could discard bytes
-    // that are not sent yet.
+    // With this option, the kernel sends the bytes of each step immediately. Otherwise, a reset could discard unsent
+    // bytes.
     stream.set_nodelay(true)?;
     match acceptor {
         None => run_steps(&mut BufReader::new(stream), |stream| stream, steps).await,

@@ -1,6 +1,6 @@
-//! Starts real Redis servers: a primary, replicas and Sentinels, perhaps with TLS.
+//! Starts real Redis servers: a primary, replicas and Sentinels (they monitor a primary, and replace it by a replica).
 //!
-//! Each server has a free port on loopback and a temporary directory. Dropping a value ends its process.
+//! Each server has its own port on loopback and its own temporary directory. Dropping a value ends its process.
 
 use std::{
     fs,
@@ -21,10 +21,11 @@ use crate::{
     pki::{self, Authority, Clients},
 };
 
-/// Returns whether `redis-server` and `redis-sentinel` are installed. If not, a test says so and returns.
+/// Returns whether `redis-server` and `redis-sentinel` are installed. If a program is missing, prints that the test did
+/// nothing.
 ///
 /// # Panics
-/// This function panics in CI if a program is not installed.
+/// This function panics in CI if a program is missing.
 pub fn has_redis() -> bool {
     ["redis-server", "redis-sentinel"].into_iter().all(|program| {
         let found = Command::new(program).arg("--version").output().is_ok();
@@ -54,7 +55,7 @@ pub struct Sentinel {
     process: Process,
 }
 
-/// How a server is started.
+/// The options with which a server is started.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct RedisOptions {
@@ -69,8 +70,8 @@ impl RedisOptions {
         self
     }
 
-    /// Listens with TLS. The certificate of the server is for `localhost` and `127.0.0.1`, and signed by
-    /// [`Authority::trusted`].
+    /// Makes the server listen with TLS. [`Authority::trusted`] has issued its certificate, which is for `localhost`
+    /// and `127.0.0.1`.
     pub fn with_tls(self, clients: Clients) -> Self {
         Self { clients: Some(clients), ..self }
     }
@@ -118,22 +119,22 @@ impl Redis {
         self.process.child.id()
     }
 
-    /// Returns the directory with its data.
+    /// Returns the directory with the data of the server.
     pub fn directory(&self) -> &Path {
         self.process.directory.path()
     }
 
-    /// Returns the URL without TLS.
+    /// Returns the URL for connections without TLS.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port())
     }
 
-    /// Runs a command as the user `default`, and returns its answer.
+    /// Runs a command as the Redis user `default`, and returns the answer.
     pub fn run(&self, command: &[&str]) -> Reply {
         self.process.run(command)
     }
 
-    /// Runs a command with binary arguments as the user `default`.
+    /// Runs a command with binary arguments as the Redis user `default`, and returns the answer.
     pub fn run_bytes(&self, command: &[&[u8]]) -> Reply {
         self.process.run_bytes(command)
     }
@@ -169,7 +170,7 @@ impl Redis {
         self.process.start_again();
     }
 
-    /// Waits until the server has `count` replicas that have all data.
+    /// Waits until the server has `count` replicas with all data.
     pub fn wait_for_replicas(&self, count: usize) {
         wait("the replicas", || {
             let info = self.run(&["INFO", "replication"]).text();
@@ -179,7 +180,7 @@ impl Redis {
         });
     }
 
-    /// Returns a field of `INFO`.
+    /// Returns a field in the output of the command `INFO`.
     pub fn info(&self, section: &str, field: &str) -> String {
         let info = self.run(&["INFO", section]).text();
         let line = info.lines().find_map(|line| line.strip_prefix(&format!("{field}:")));
@@ -193,7 +194,7 @@ impl Sentinel {
         self.process.port
     }
 
-    /// Returns the URL without TLS.
+    /// Returns the URL for connections without TLS.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port())
     }
@@ -220,7 +221,7 @@ impl Sentinel {
     }
 }
 
-/// Calls `is_done` until it returns true.
+/// Calls `is_done` until it returns `true`.
 fn wait(what: &str, mut is_done: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_done() {
@@ -245,13 +246,13 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// Asserts that this is no error.
+    /// Asserts that the answer is not an error.
     #[track_caller]
     pub fn ok(self) {
         assert!(!matches!(self, Self::Error(_)), "{self:?}");
     }
 
-    /// Returns the text.
+    /// Returns the text of the answer. Panics if the answer is not a text.
     #[track_caller]
     pub fn text(self) -> String {
         match self {
@@ -260,7 +261,7 @@ impl Reply {
         }
     }
 
-    /// Returns the number.
+    /// Returns the number in the answer. Panics if the answer is not a number.
     #[track_caller]
     pub fn int(self) -> i64 {
         match self {
@@ -290,7 +291,7 @@ impl Reply {
     }
 }
 
-/// A process with its directory. Commands of the test go through a Unix socket, so that they need no TLS.
+/// A process and its directory. The test sends its commands through a Unix socket, so that they need no TLS.
 #[derive(Debug)]
 struct Process {
     child: Child,
@@ -302,7 +303,7 @@ struct Process {
 impl Process {
     fn start(program: &'static str, options: &RedisOptions) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // Another process can take the port before the server listens.
+        // The loop tries again, because another process can take the port before the server listens.
         for _ in 0..10 {
             let port = free_port();
             fs::write(
@@ -402,7 +403,7 @@ fn spawn(program: &str, directory: &Path) -> Child {
         .unwrap()
 }
 
-/// Waits until the server answers. Returns false if the process has ended.
+/// Waits until the server answers. Returns `false` if the process has ended.
 fn is_ready(child: &mut Child, directory: &Path) -> bool {
     let deadline = Instant::now() + PATIENCE;
     while child.try_wait().unwrap().is_none() {

@@ -1,11 +1,11 @@
-//! User ids, APPLIDs (names of z/OS applications) and a key for PassTickets (one-time passwords of z/OS).
+//! User ids, APPLIDs (names of z/OS applications) and a key of PassTickets (one-time passwords of z/OS).
 
 use passticket::{
     Algorithm, Applid, KeyProfile, PassTicket, UserId,
     clock::{Clock, SystemClock},
 };
 
-/// A PassTicket key of the legacy algorithm, as hexadecimal digits. This key is public, so never use it outside of
+/// A PassTicket key of the legacy algorithm, as hexadecimal digits. This key is published, so never use it outside of
 /// tests.
 pub const LEGACY_KEY: &str = "E001193519561977";
 
@@ -17,7 +17,7 @@ pub fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
 }
 
-/// Returns the APPLID (name of an application) `name`.
+/// Returns the APPLID `name`.
 ///
 /// # Panics
 /// This function panics if `name` is not a valid APPLID.

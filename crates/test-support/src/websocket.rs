@@ -82,10 +82,10 @@ impl Frame {
         bytes
     }
 
-    /// Reads a frame. Returns `None` if the stream ends before the first byte of a frame.
+    /// Reads a frame. Returns `None` if the stream ends before its first byte.
     ///
     /// # Errors
-    /// The error of the stream, or `UnexpectedEof` if the stream ends in a frame.
+    /// Returns the error of the stream, or `UnexpectedEof` if the stream ends inside of a frame.
     pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Self>> {
         let mut first = [0];
         if stream.read(&mut first).await? == 0 {
@@ -112,15 +112,15 @@ impl Frame {
     /// Writes the frame.
     ///
     /// # Errors
-    /// The error of the stream.
+    /// Returns the error of the stream.
     pub async fn write(&self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         stream.write_all(&self.to_bytes()).await?;
         stream.flush().await
     }
 }
 
-/// Accepts a handshake, and then echoes each frame. Ends after it has echoed a close frame, or when the client closes the
-/// connection. Returns the head of the handshake and the frames.
+/// Accepts a handshake, and then sends each received frame back. Ends after a close frame, or when the client closes
+/// the connection. Returns the head of the handshake, and the received frames.
 ///
 /// # Panics
 /// This function panics if there is no handshake.

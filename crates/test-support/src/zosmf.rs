@@ -1,5 +1,5 @@
-//! A fake z/OSMF (IBM's management server on z/OS): the login service, the key of its JWTs, and `/zosmf/info`
-//! (docs/reference/zowe-site.md#zosmf).
+//! A fake z/OSMF (IBM's management server on z/OS) with the login service, the public key of its JWTs, and
+//! `/zosmf/info` (docs/reference/zowe-site.md#zosmf).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -29,7 +29,7 @@ pub enum UserState {
     Active,
     /// The password has expired. The user can change it.
     Expired,
-    /// The user is revoked.
+    /// The user is revoked, and cannot log in.
     Revoked,
 }
 
@@ -90,7 +90,7 @@ impl FakeZosmf {
         self.state().users.get(name).map(|(password, _)| password.clone())
     }
 
-    /// Sets which tokens the next logins return.
+    /// Sets which tokens later logins return.
     pub fn issue(&self, tokens: Tokens) {
         self.state().tokens = tokens;
     }
@@ -114,7 +114,7 @@ impl FakeZosmf {
         self.state().valid.contains(token)
     }
 
-    /// Accepts PassTickets of this profile for active users. Without a profile, no PassTicket is accepted.
+    /// Lets active users log in with PassTickets of this profile. With `None`, z/OSMF refuses all PassTickets.
     pub fn accept_tickets(&self, profile: Option<KeyProfile>) {
         self.state().profile = profile;
     }
@@ -124,7 +124,7 @@ impl FakeZosmf {
         self.state().valid.len()
     }
 
-    /// Closes the port. New connections are refused.
+    /// Closes the port, so that new connections are refused.
     pub async fn stop(&mut self) {
         self.fake.stop().await;
     }

@@ -1,5 +1,5 @@
-//! A fake ZSS (Zowe System Services, a server on z/OS): the endpoints that check and change passwords
-//! (docs/reference/zowe-site.md#zss-login), and the endpoint that makes SAF identity tokens
+//! A fake ZSS (Zowe System Services, a server on z/OS). Its endpoints check and change passwords
+//! (docs/reference/zowe-site.md#zss-login), and make SAF identity tokens, which are JWTs of the z/OS security product
 //! (docs/reference/zowe-site.md#schemes).
 
 use std::{
@@ -48,8 +48,7 @@ impl FakeZss {
         Self { fake: Fake::https(acceptor, handle).await, users, profile }
     }
 
-    /// Accepts PassTickets of this profile in requests for SAF identity tokens. Without a profile, each PassTicket is
-    /// refused.
+    /// Lets clients get SAF identity tokens with PassTickets of this profile. With `None`, ZSS refuses all PassTickets.
     pub fn accept_tickets(&self, profile: Option<KeyProfile>) {
         *self.profile.lock().unwrap() = profile;
     }

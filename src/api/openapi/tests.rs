@@ -9,7 +9,7 @@ use crate::{
 
 static PREFIX: LazyLock<AuthPrefix> = LazyLock::new(AuthPrefix::default);
 static RESOURCES: LazyLock<GuardingResources> = LazyLock::new(GuardingResources::default);
-/// Settings in which all endpoints and client certificates are on.
+/// Settings with all endpoints and with client certificates.
 static EVERYTHING: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     prefix: &PREFIX,
     switches: Switches { tickets: true, pats: true, refresh: true, delegation: true },
@@ -19,7 +19,7 @@ static EVERYTHING: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     max_validity: Validity::MAX,
     guarding_resources: &RESOURCES,
 });
-/// Settings in which only one optional endpoint is on: `ticket`.
+/// Settings with only one optional endpoint: `ticket`.
 static LEAST: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     switches: Switches { tickets: true, ..Switches::default() },
     certificates: false,
@@ -70,7 +70,7 @@ fn every_endpoint_that_is_on_is_described_once() {
 }
 
 #[test]
-fn references_and_security_schemes_resolve() {
+fn references_and_security_schemes_exist() {
     for settings in [*EVERYTHING, *LEAST] {
         let document = document(&settings);
         let mut references = 0;

@@ -1,4 +1,4 @@
-//! Tests of the endpoints of API ML's gateway that are outside of the auth API.
+//! Tests of the endpoints of API ML (Zowe's gateway) that are not part of the auth API.
 
 use super::*;
 use crate::{
@@ -26,7 +26,7 @@ struct Answer {
     text: String,
 }
 
-/// Sends a request with this credential: `basic:USER`, `token`, `certificate:NAME`, or nothing.
+/// Sends a request. `credential` is `basic:USER`, `token` or `certificate:NAME`, or is empty.
 async fn send(world: &World, api: AuthApi, line: &str, credential: &str, body: &str) -> Answer {
     let (method, url) = line.split_once(' ').unwrap();
     let request = Request::builder().method(method).uri(url).header("host", "gw:7554");
@@ -189,7 +189,7 @@ async fn an_access_check_answers_for_the_caller() {
 }
 
 #[tokio::test]
-async fn the_health_is_short_and_open_or_detailed_and_protected() {
+async fn the_health_depends_on_the_profile_and_on_the_access() {
     use Compatibility::{Documented, ZoweV3};
     let world = World::new();
     let parts = |is_up| {
@@ -290,7 +290,7 @@ async fn with_the_profile_zowe_v3_a_wrong_method_has_the_message_of_the_endpoint
 }
 
 #[tokio::test]
-async fn with_the_profile_zowe_v3_services_and_health_do_not_say_what_is_wrong_with_a_credential() {
+async fn with_the_profile_zowe_v3_all_invalid_credentials_get_the_same_response() {
     let world = World::new();
     let bearer = |token: &str| format!("Bearer {token}");
     let expired = issuer().with_lifetime(Duration::ZERO);

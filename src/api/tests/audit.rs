@@ -1,5 +1,5 @@
-//! Tests of audit records. Each request to an audited endpoint has one record, even if it fails. A record contains no
-//! secret.
+//! Tests of audit records. Each request to an audited endpoint causes one record, even if the request fails. A record
+//! contains no secret.
 
 use std::{future::pending, task::Waker};
 
@@ -523,7 +523,7 @@ async fn each_record_has_the_fields_of_its_event() {
             RuleKind::Service,
         ),
     ] {
-        // Even if the rule cannot be stored, the record has these fields.
+        // The record contains these fields even if the rule cannot be stored.
         for cannot_write in [true, false] {
             world.store.cannot_write.store(cannot_write, SeqCst);
             let (_, rule) = send(&world, &format!("{tokens}{path}"), password("admin"), body).await;
@@ -660,13 +660,13 @@ async fn no_record_has_a_secret() {
     add(send(&world, "POST logout", bearer(&jwt), "").await.1);
     secrets.extend([jwt, pat]);
 
-    // A client may send a password in the place of a token. The record must not contain the fingerprint of this text,
-    // because a fingerprint is a hash, from which a password can be guessed.
+    // A client may send a password where a token is expected. The record must not contain the fingerprint of the
+    // password: a fingerprint is a hash, with which an attacker can test guesses of the password.
     secrets.push(TokenFingerprint::of("validPassword").to_string());
-    // The text `wrong` is a password in this test, but these two reason codes also contain it.
+    // In this test, `wrong` is a password. These two reason codes also contain this text.
     let searched = all_records.replace("wrong-password", "").replace("wrong-kind", "");
     for secret in secrets {
-        // The records must not contain a part of a token, either. So the test looks for each part of each secret.
+        // The records must also not contain parts of a token. So the test searches for each part of each secret.
         for part in secret.split('.') {
             assert!(!searched.contains(part), "{part} is in {all_records}");
         }

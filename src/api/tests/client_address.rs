@@ -1,12 +1,12 @@
-//! If a trusted proxy sends the address of a client, the auth API counts failed logins for this client, and not for the
-//! proxy. Audit records also contain the address of the client.
+//! Tests of the auth API behind a trusted proxy, which sends the address of the client. The auth API counts failed
+//! logins for this address, and not for the proxy. Audit records contain this address.
 
 use std::net::IpAddr;
 
 use super::*;
 use crate::connection::{ConnectionInfo, Protocol, TrustedProxies};
 
-/// Returns a login through the proxy 10.0.0.1, which has appended the address of the client.
+/// Returns a login request from the proxy 10.0.0.1, which has added the address `client`.
 fn login(client: &str, credentials: &str) -> Request<Full<Bytes>> {
     let request = Request::post(LOGIN)
         .header("x-forwarded-for", format!("198.51.100.1, {client}"))
@@ -31,7 +31,7 @@ async fn a_guesser_behind_a_proxy_does_not_block_other_clients() {
     };
     while !held("203.0.113.7", &format!("U{guesses}:wrong")).await {
         guesses += 1;
-        assert!(guesses < 200, "the address of the guesser is not held");
+        assert!(guesses < 200, "the address of the guesser does not have to wait");
     }
     assert!(held("203.0.113.7", "user:validPassword").await);
     assert!(!held("198.51.100.8", "user:validPassword").await);
@@ -44,7 +44,7 @@ async fn a_guesser_behind_a_proxy_does_not_block_other_clients() {
 }
 
 #[tokio::test]
-async fn exempt_networks_contain_the_client_and_not_the_proxy() {
+async fn exempt_networks_apply_to_the_client_and_not_to_the_proxy() {
     let world = World::new();
     for (exempt, want) in [("203.0.113.7", 401), ("10.0.0.1", 429)] {
         let exempt: IpAddr = exempt.parse().unwrap();

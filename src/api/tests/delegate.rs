@@ -40,7 +40,7 @@ fn delegation() -> Delegation {
         .with_protected(user("IBMUSER"))
 }
 
-/// Returns the auth API of `world` with all endpoints on.
+/// Returns the auth API of `world` with all endpoints.
 fn api_with(world: &World, delegation: Delegation) -> AuthApi {
     world.api(Compatibility::Documented).with_delegation(delegation)
 }
@@ -141,7 +141,7 @@ async fn each_failure_has_a_status_and_a_message_number() {
         let (status, number) = outcome(&response);
         assert_eq!((status, number.as_str()), want, "{name}");
     }
-    // If client certificates are off, the certificate is ignored.
+    // If client certificates are off, the endpoint ignores the certificate.
     let api = world.minimal.clone().with_delegation(delegation());
     assert_eq!(outcome(&DELEGATE.send_to(api).await), (401, "ZWEAG167E".to_owned()));
     let zowe_v3 = world.api(Compatibility::ZoweV3).with_delegation(delegation());
@@ -149,8 +149,8 @@ async fn each_failure_has_a_status_and_a_message_number() {
     assert_eq!((response.status().as_u16(), response.body().len()), (400, 0));
 }
 
-/// With replay protection, time is divided into slots of one second, and each user gets one PassTicket per slot. A
-/// ticket from `ticket` and a ticket from `delegate/passticket` never use the same slot.
+/// With replay protection, each user gets one PassTicket in each time slot of one second. The endpoints `ticket` and
+/// `delegate/passticket` never use the same time slot for a user.
 #[tokio::test]
 async fn delegated_tickets_use_the_time_slots_of_their_user() {
     let world = World::with_replay(Replay::Protected);
@@ -200,7 +200,7 @@ async fn grants_allow_only_what_they_name() {
     let root = body("ZOWEAPPL", "root@example.com");
     let no_key = body("NOKEY", "user@example.com");
     let grant_for_everything = || Grant::to_user(user("AGENT"), AllowList::Any, AllowList::Any);
-    // Each case has a description of the grant, the grant, the body of the request, and the status.
+    // Each case contains a description of the grant, the grant, the body of the request, and the status.
     for (name, grant, body, want) in [
         (
             "application and user",
@@ -256,7 +256,7 @@ async fn grants_allow_only_what_they_name() {
         let response = TestRequest { body, ..DELEGATE }.send_to(api).await;
         assert_eq!(response.status(), want, "{name}");
         if want == 403 {
-            // The response must not reveal the user id that the e-mail address is mapped to.
+            // The response must not contain the user id to which the e-mail address is mapped.
             let content = content(&response);
             assert!(!content.contains("OTHER") && !content.contains("IBMUSER"), "{content}");
         }
@@ -281,7 +281,7 @@ async fn no_delegated_tickets_while_the_audit_log_cannot_be_written() {
     let world = World::new();
     let api = api_with(&world, delegation());
     world.collected.is_unavailable.store(true, SeqCst);
-    // The response is the same for each certificate, because the endpoint then evaluates no credential.
+    // Without the audit log, the endpoint evaluates no credential. So the response is the same for each certificate.
     for certificate in [Some("AGENT"), Some("USER"), None] {
         let response = TestRequest { certificate, ..DELEGATE }.send_to(api.clone()).await;
         assert_eq!(outcome(&response), (503, "ZWEAG104E".to_owned()), "{certificate:?}");
@@ -290,7 +290,7 @@ async fn no_delegated_tickets_while_the_audit_log_cannot_be_written() {
         assert_eq!(records[0].reason, Some(ReasonCode::AuditUnavailable));
         assert_eq!(records[0].user, None);
     }
-    // If delegation is off, the path is unknown. Endpoints other than `delegate/passticket` work without the audit log.
+    // If delegation is off, the path is unknown. All other endpoints work without the audit log.
     let response = DELEGATE.send_to(world.api(Compatibility::Documented)).await;
     assert_eq!(response.status(), 404);
     let basic = super::basic("user:validPassword");
@@ -310,10 +310,10 @@ async fn calls_of_a_caller_are_limited_per_minute() {
     }
     let refused = DELEGATE.send_to(api.clone()).await;
     assert_eq!(outcome(&refused), (429, "ZWESG429E".to_owned()));
-    // `Retry-After` is at most 10 s. The message contains the time that the caller really must wait.
+    // `Retry-After` is at most 10 s. The message contains the whole time that the caller must wait.
     assert_eq!(refused.headers()["retry-after"], "10");
     assert!(refused.body().windows(4).any(|text| text == b"30 s"), "{:?}", refused.body());
-    // Another caller has a separate limit. A call that is answered with 403 also counts.
+    // Another caller has a separate limit. A call that gets 403 also counts.
     let other = TestRequest { certificate: Some("USER"), ..DELEGATE };
     for want in [403, 403, 429] {
         assert_eq!(other.send_to(api.clone()).await.status(), want);
@@ -334,7 +334,7 @@ impl DistributedMapper for FailingMapper {
 }
 
 #[tokio::test]
-async fn an_unmapped_address_is_404_and_a_failing_mapper_is_503() {
+async fn an_unmapped_address_gets_404_and_a_failing_mapper_causes_503() {
     for (error, want) in [
         (MapError::NotMapped, (404, "ZWEAG161E")),
         (MapError::Unavailable, (503, "ZWEAG104E")),

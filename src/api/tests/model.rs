@@ -1,6 +1,5 @@
-//! Sends random sequences of requests, and compares the responses with a simple model. The model is a
-//! list of issued tokens and lists of revocation rules
-//! (docs/reference/tokens-and-revocation.md#pat-contract).
+//! Sends random sequences of requests, and compares the responses with a simple model. The model is a list of issued
+//! tokens and lists of revocation rules (docs/reference/tokens-and-revocation.md#pat-contract).
 
 use proptest::{collection::vec, prelude::*};
 
@@ -12,8 +11,8 @@ const DAY_MS: u64 = 86_400_000;
 
 /// A request, or a change of the clock.
 ///
-/// `user` and `service` are indexes into [`USERS`] and [`SERVICES`]. `ago` is the time of a rule, in milliseconds
-/// before now. `None` means that the request contains no time.
+/// `user` and `service` are indexes into [`USERS`] and [`SERVICES`]. `ago` is the age of a rule in milliseconds. `None`
+/// means that the request contains no time.
 #[derive(Clone, Debug)]
 enum Step {
     /// Advances the clock by 1 ms to 40 days.

@@ -1,12 +1,12 @@
-//! Tests of `oidc-token/validate`.
+//! Tests of the endpoint `oidc-token/validate`.
 
 use super::*;
 use crate::token::{ExternalClaims, TokenError, TokenVerifier, VerifyFuture};
 
 const URL: &str = "/gateway/api/v1/auth/oidc-token/validate";
 
-/// Accepts the token `good`. The token `late` has expired. The keys for the token `down` cannot be fetched. All other
-/// tokens are tokens of the gateway.
+/// A verifier that accepts the token `good`. The token `late` has expired. The keys for the token `down` cannot be
+/// fetched. All other tokens are tokens of the gateway.
 struct StubVerifier;
 
 impl TokenVerifier for StubVerifier {
@@ -76,7 +76,7 @@ async fn without_an_identity_provider_each_token_is_refused() {
 }
 
 #[tokio::test]
-async fn options_is_204_with_the_methods_of_the_endpoint() {
+async fn options_gets_204_with_the_methods_of_the_endpoint() {
     for (path, want) in [
         ("login", Some("POST, OPTIONS")),
         ("query", Some("GET, HEAD, OPTIONS")),
@@ -90,7 +90,7 @@ async fn options_is_204_with_the_methods_of_the_endpoint() {
         let allow = response.headers().get("allow").map(|allow| allow.to_str().unwrap());
         assert_eq!((response.status() == 204, allow), (want.is_some(), want), "{path}");
         assert!(response.headers().contains_key("cache-control"), "{path}");
-        // An endpoint that is off has no methods: the answer is 404.
+        // An endpoint that is off gets 404.
         let request = Request::options(&url).body(Full::<Bytes>::default()).unwrap();
         let response = minimal_api().oneshot(request).await.unwrap();
         let is_off = path.starts_with("access-token") || want.is_none();

@@ -1,4 +1,4 @@
-//! Tests that the auth API and routes pass the same texts on to the login provider.
+//! Tests that neither the auth API nor a route sends a token or a control character to the login provider.
 
 use std::convert::Infallible;
 
@@ -65,13 +65,13 @@ async fn call_route(api: &AuthApi, authorization: String) -> u16 {
 }
 
 #[tokio::test]
-async fn neither_path_passes_a_token_or_a_control_character_on_as_a_password() {
+async fn a_token_or_a_control_character_is_never_sent_to_the_provider_as_a_password() {
     let api = api();
     let issuer = TokenIssuer::new(KEY.clone());
     let jwt = issuer.login_token(&user("USER"), "domain").unwrap().expose().to_owned();
     for password in ["zowepat_x", &jwt, "eyJh.e30.", "a\0b", "a\nb", "a\tb", "\x7f", "\u{85}"] {
         let authorization = || basic(&format!("user:{password}"));
-        // If these requests were failed logins, the throttle would refuse the last ones.
+        // If these requests counted as failed logins, the throttle would refuse the last ones.
         for _ in 0..6 {
             assert_eq!(call_route(&api, authorization()).await, 401, "{password:?}");
             let status = log_in(&api, Some(authorization()), String::new()).await;

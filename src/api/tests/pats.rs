@@ -1,4 +1,4 @@
-//! Tests of the endpoints of Personal Access Tokens (PATs), in both compatibility profiles
+//! Tests of the endpoints of personal access tokens (PATs), in both compatibility profiles
 //! (docs/reference/auth-endpoints.md#personal-access-tokens).
 
 use super::*;
@@ -18,8 +18,8 @@ fn outcome_or_no_body(response: &Response<Bytes>) -> (u16, String) {
     outcome(response)
 }
 
-/// Sends the request in both profiles, each time with a new [`World`]. `prepare` can change this world, and returns the
-/// header `Authorization`, the name of the client certificate, and the body.
+/// Sends a request in both profiles, each time with a new [`World`], and checks the responses. `prepare` can change
+/// this world, and returns the header `Authorization`, the name of the client certificate, and the body.
 async fn check(
     name: &str,
     (method, path): (&str, &str),
@@ -49,7 +49,7 @@ async fn check(
     }
 }
 
-/// Revokes `token`: stores the revocation that `revocation` returns for the token.
+/// Revokes `token` with the revocation that `revocation` returns for it.
 fn revoke(world: &World, revocation: impl FnOnce(&Pat) -> Revocation, token: &str) {
     let VerifiedToken::Pat(pat) = verifier().verify(token).unwrap() else {
         panic!("expected a PAT")
@@ -72,11 +72,11 @@ fn by_scope(pat: &Pat) -> Revocation {
     }
 }
 
-// Each of the following constants contains two expected responses: the response in the profile `documented` and the
-// response in the profile `zowe-v3`.
+// Each of the following constants contains two expected responses: first for the profile `documented`, then for the
+// profile `zowe-v3`.
 
 const DONE: [Want; 2] = [(200, ""), (204, "")];
-/// The response for a revoked PAT, a PAT for other services, or a login token. In the profile `zowe-v3`, the response
+/// The response to a revoked PAT, a PAT for other services, or a login token. In the profile `zowe-v3`, the response
 /// has no body.
 const UNUSABLE: [Want; 2] = [(401, "ZWEAG102E"), (401, "")];
 const INVALID: [Want; 2] = [(401, "ZWEAG102E"); 2];
@@ -153,7 +153,7 @@ async fn validate_and_revoke_check_the_token() {
 
 #[tokio::test]
 async fn validate_and_revoke_check_the_body() {
-    // The last two columns are for `validate` and `revoke`.
+    // The last two columns contain the responses of `validate` and of `revoke`.
     let cases: [(&str, Body, [Want; 2], [Want; 2]); 10] = [
         (
             "token for another service",
@@ -276,8 +276,8 @@ async fn rules_and_evict_authenticate_and_authorize() {
     let certificate = |name| (None, Some(name));
     let jwt = Some(format!("Bearer {}", World::new().jwt()));
     let pat = Some(format!("Bearer {}", World::new().pat("ADMIN", "a")));
-    // The last column contains three responses: for a rule for the caller's own tokens, for a rule for tokens of other
-    // users, and for `evict`.
+    // The last column contains the responses to three requests: to create a rule for the caller's own tokens, to create
+    // a rule for tokens of other users, and `evict`.
     let cases = [
         ("ADMIN", (as_user("admin"), None), [DONE, DONE, EVICTED]),
         ("READER", (as_user("reader"), None), [DONE, DONE, EVICT_REFUSED]),
@@ -320,7 +320,7 @@ async fn rules_and_evict_authenticate_and_authorize() {
 
 /// The gateway issues a PAT while its clock is an hour ahead. A rule with the current time must also revoke this PAT.
 #[tokio::test]
-async fn rules_with_the_current_time_revoke_a_pat_from_the_future() {
+async fn rules_with_the_current_time_revoke_a_pat_with_an_issue_time_in_the_future() {
     let admin = basic("admin:validPassword");
     for (path, body, hits) in [
         ("revoke/tokens", "".to_owned(), true),
@@ -367,7 +367,7 @@ async fn rules_with_the_current_time_revoke_a_pat_from_the_future() {
 /// A rule with the current time can revoke only registered PATs. So the gateway does not issue a PAT that it
 /// cannot register.
 #[tokio::test]
-async fn generate_is_503_if_the_pat_cannot_be_registered() {
+async fn generate_gets_503_if_the_pat_cannot_be_registered() {
     let world = World::new();
     world.store.cannot_write.store(true, SeqCst);
     let authorization = basic("user:validPassword");
@@ -377,7 +377,7 @@ async fn generate_is_503_if_the_pat_cannot_be_registered() {
 }
 
 #[tokio::test]
-async fn generate_is_429_if_the_user_has_too_many_tokens() {
+async fn generate_gets_429_if_the_user_has_too_many_tokens() {
     let world = World::new();
     let pat = IssuedPat {
         token: crate::token::TokenFingerprint::of("token"),
@@ -408,8 +408,8 @@ async fn generate_is_429_if_the_user_has_too_many_tokens() {
 #[tokio::test]
 async fn rules_check_the_body() {
     const BAD: [Want; 2] = [(400, "ZWEAT607E"); 2];
-    // Each case contains a body and three responses: for a rule for the caller's own tokens, for a rule for a user, and
-    // for a rule for a service.
+    // Each case contains a body, and the responses to three requests with this body: to create a rule for the caller's
+    // own tokens, a rule for a user, and a rule for a service.
     for (body, own, by_user, by_scope) in [
         (RULE, DONE, DONE, DONE),
         ("", DONE, BAD, BAD),
@@ -517,7 +517,7 @@ async fn the_message_names_the_missing_permission() {
 }
 
 #[tokio::test]
-async fn the_endpoints_are_404_while_personal_access_tokens_are_off() {
+async fn the_endpoints_get_404_while_personal_access_tokens_are_off() {
     let admin = basic("admin:validPassword");
     for (method, path) in [
         ("POST", "generate"),

@@ -1,9 +1,9 @@
-//! Tests of the login throttle through HTTP requests.
+//! Tests of the login throttle, which delays logins after wrong passwords. The tests send HTTP requests.
 
 use super::*;
 use crate::connection::{ConnectionInfo, Protocol};
 
-/// Returns the seconds in `Retry-After`. Asserts that the throttle has refused the request.
+/// Asserts that the throttle has refused the request. Returns the seconds in `Retry-After`.
 fn wait(response: &Response<Bytes>) -> u64 {
     assert_eq!(outcome(response), (429, "ZWESG429E".to_owned()));
     response.headers()["retry-after"].to_str().unwrap().parse().unwrap()
@@ -22,11 +22,11 @@ async fn guesses_are_throttled_and_the_right_password_works_after_the_wait() {
         assert_eq!(outcome(&guess.send_to(api.clone()).await).0, 401);
     }
     assert_eq!(wait(&guess.send_to(api.clone()).await), 1);
-    // During the wait, even the right password is refused. `generate` uses the same throttle as `login`.
+    // During the wait, the throttle refuses even the right password. `generate` uses the same throttle as `login`.
     assert_eq!(wait(&right.send_to(api.clone()).await), 1);
     let generate = TestRequest { authorization: Some(&good), ..POST_GENERATE };
     assert_eq!(wait(&generate.send_to(api.clone()).await), 1);
-    // The wait does not affect other users, and does not affect logins with a certificate.
+    // The wait affects neither other users nor logins with a certificate.
     let other = basic("other:validPassword");
     let other = TestRequest { authorization: Some(&other), ..POST_LOGIN };
     assert_eq!(outcome(&other.send_to(api.clone()).await).0, 204);
@@ -58,7 +58,7 @@ async fn logins_while_the_provider_is_unavailable_are_not_failures() {
 }
 
 #[tokio::test]
-async fn retry_after_is_at_most_10_s_and_the_message_has_the_real_wait() {
+async fn retry_after_is_at_most_10_s_and_the_message_contains_the_whole_wait() {
     for compatibility in [Compatibility::Documented, Compatibility::ZoweV3] {
         let world = World::new();
         let api = world.api(compatibility);
@@ -82,7 +82,7 @@ async fn retry_after_is_at_most_10_s_and_the_message_has_the_real_wait() {
     }
 }
 
-/// Sends a login for `user` from `address`.
+/// Sends a login with these credentials from `address`. Returns the status.
 async fn log_in_from(api: &AuthApi, address: &str, credentials: &str) -> u16 {
     let peer = format!("{address}:50000").parse().unwrap();
     let connection = ConnectionInfo::new(peer, peer, Protocol::Https);
@@ -98,7 +98,7 @@ async fn attackers_elsewhere_do_not_lock_a_user_out() {
     for i in 0..5 {
         assert_eq!(log_in_from(&api, &format!("10.0.{i}.1"), "user:wrong").await, 401);
     }
-    // The user has not logged in before.
+    // This is the first login of the user.
     assert_eq!(log_in_from(&api, "192.0.2.1", "user:validPassword").await, 204);
     for second in 0..61u32 {
         for i in 0..5 {
@@ -108,12 +108,12 @@ async fn attackers_elsewhere_do_not_lock_a_user_out() {
         assert_eq!(log_in_from(&api, "192.0.2.77", "user:validPassword").await, 204, "{second}");
         world.clock.advance(Duration::from_millis(400));
     }
-    // The attackers must wait. So must the user in a network that is new for the user.
+    // The attackers must wait. The user must also wait, but only in a network from which the user has never logged in.
     assert_eq!(log_in_from(&api, "10.9.9.9", "user:validPassword").await, 429);
 }
 
 #[tokio::test]
-async fn failures_behind_a_nat_do_not_block_other_users_there() {
+async fn failures_behind_a_nat_do_not_block_other_users_behind_it() {
     let world = World::new();
     let api = world.api(Compatibility::Documented);
     for i in 0..30 {

@@ -13,8 +13,8 @@ const TICKET: TestRequest<'_> = TestRequest {
 
 const PROFILES: [Compatibility; 2] = [Compatibility::Documented, Compatibility::ZoweV3];
 
-/// Each case is a credential that is not a valid login token. In some cases, the status of `logout` differs
-/// from the status of the other endpoints.
+/// Each case is a credential that is not a valid login token. In some cases, the status of `logout` differs from that
+/// of the other endpoints.
 #[tokio::test]
 async fn only_a_valid_login_token_is_accepted() {
     for profile in PROFILES {
@@ -136,7 +136,7 @@ async fn refresh_and_ticket_check_the_certificate_first() {
             let response = request.send_to(world.api(Compatibility::ZoweV3)).await;
             assert_eq!((response.status().as_u16(), response.body().len()), (403, 0));
         }
-        // If client certificates are off, the certificate is ignored.
+        // If client certificates are off, the endpoints ignore the certificate.
         let request =
             TestRequest { authorization: Some(&token), certificate: Some("USER"), ..request };
         let response = request.send_to(world.minimal.clone().with_token_refresh()).await;
@@ -211,7 +211,7 @@ async fn public_keys_need_no_credential() {
     }
 }
 
-/// `all` contains each key once. The signing key is the first.
+/// The list `all` contains each key once, and begins with the signing key.
 #[tokio::test]
 async fn all_keys_are_listed_and_the_current_key_alone() {
     let new = SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap();
@@ -266,7 +266,7 @@ async fn head_is_answered_like_get_without_a_body() {
 }
 
 #[tokio::test]
-async fn a_failing_store_is_503() {
+async fn a_failing_store_causes_503() {
     let world = World::new();
     let token = format!("Bearer {}", world.jwt());
     let with_token = |request| TestRequest { authorization: Some(&token), ..request };
@@ -294,8 +294,8 @@ async fn a_new_password_is_set_or_the_login_fails() {
     };
     let good = basic("user:validPassword");
     let good = Some(good.as_str());
-    // The last two columns are the response if the provider supports password changes, and the response if it does not
-    // support them.
+    // The last two columns contain the responses with a provider that supports password changes, and with a provider
+    // that does not.
     for (authorization, body, changed, unsupported) in [
         (None, body("validPassword", "new"), (204, ""), (400, "ZWEAG121E")),
         (None, body("wrong", "new"), (401, "ZWEAG120E"), (400, "ZWEAG121E")),
@@ -313,7 +313,7 @@ async fn a_new_password_is_set_or_the_login_fails() {
 }
 
 #[tokio::test]
-async fn the_message_for_a_malformed_body_has_the_position() {
+async fn the_message_for_a_malformed_body_contains_the_position() {
     let request = TestRequest { body: "{\"username\":\"u\",\n \"password\":secret}", ..POST_LOGIN };
     let content_in = |profile| {
         let api = World::new().api(profile);
@@ -354,7 +354,7 @@ async fn the_validity_of_a_pat_is_limited_by_the_configured_maximum() {
     }
 }
 
-/// An issuer that records the tokens of users who log out. It waits for `gate` first.
+/// An issuer that waits for `gate` at each logout, and then records the token.
 #[cfg(feature = "remote")]
 #[derive(Clone, Default)]
 struct Relayed {
@@ -399,7 +399,7 @@ async fn a_logout_is_relayed_if_the_store_fails_or_the_client_disconnects() {
     let bearer = format!("Bearer {jwt}");
     let logout = TestRequest { authorization: Some(&bearer), ..LOGOUT };
     {
-        // The client disconnects before the issuer has answered.
+        // The client disconnects before the issuer answers.
         let mut request = std::pin::pin!(logout.send_to(api.clone()));
         let waker = std::task::Waker::noop();
         assert!(request.as_mut().poll(&mut Context::from_waker(waker)).is_pending());

@@ -1,8 +1,8 @@
-//! Tests of [`Scheme::accepts`]: which credential of a client counts, and which token a scheme can read.
+//! Tests of [`Scheme::accepts`], which determines the credentials that a scheme uses, and the token that it can read.
 
 use super::*;
 
-/// Sends the user and the client's token to the service.
+/// A scheme that sends the user and the client's token to the service.
 struct Shown(Accepts);
 
 impl Scheme for Shown {
@@ -66,7 +66,7 @@ async fn a_scheme_reads_only_the_login_token_that_was_verified() {
 }
 
 #[tokio::test]
-async fn with_client_certificate_tokens_do_not_count() {
+async fn a_scheme_that_accepts_client_certificates_ignores_tokens() {
     let world = World::new();
     let bearer = format!("Bearer {}", world.jwt());
     let request = || get(FILES, &[("authorization", &bearer)]);

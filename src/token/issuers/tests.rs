@@ -1,4 +1,5 @@
-//! Tests of tokens of several issuers. The crate `jsonwebtoken` signs the tokens of the providers.
+//! Tests of tokens of several issuers: the gateway, identity providers, API ML (Zowe's gateway) and z/OSMF. The crate
+//! `jsonwebtoken` signs the tokens of the providers.
 
 use std::{
     num::NonZeroUsize,
@@ -70,7 +71,7 @@ impl ProviderKey {
     }
 }
 
-/// The keys of the two providers. They are generated once, because this takes long.
+/// The keys of the two providers. The tests generate them only once, because this takes a long time.
 static RSA: LazyLock<ProviderKey> =
     LazyLock::new(|| ProviderKey::rsa(pki::OTHER_SIGNING_KEY, "rsa"));
 static NEW_PEM: LazyLock<String> = LazyLock::new(|| {
@@ -81,7 +82,7 @@ static NEW_RSA: LazyLock<ProviderKey> = LazyLock::new(|| ProviderKey::rsa(&NEW_P
 static OWN: LazyLock<SigningKey> =
     LazyLock::new(|| SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
 
-/// Sets members of an object. `null` removes a member.
+/// Sets the members `members` of an object. The value `null` removes a member.
 fn merge(object: &mut Value, members: Value) {
     for (name, value) in members.as_object().unwrap() {
         if value.is_null() {
@@ -140,7 +141,7 @@ fn verify(issuers: &TrustedIssuers, token: &str) -> Result<VerifiedToken, TokenE
     issuers.try_verify_now(token.as_bytes()).expect("the keys are fixed")
 }
 
-/// Returns the name of the user, or the error.
+/// Returns the name of the user in a verified token, or the error.
 fn name(verified: Result<VerifiedToken, TokenError>) -> Result<String, TokenError> {
     verified.map(|verified| match verified {
         VerifiedToken::External(token) => match token.subject() {
@@ -279,7 +280,7 @@ fn the_user_is_in_the_first_claim_that_exists() {
         (json!({"email": "e@x", "email_verified": true, "groups": "g"}), Ok("e@x".to_owned())),
         (json!({"https://example.com/user": "u", "email": "e@x"}), Ok("u".to_owned())),
         (json!({"groups.memberOf": "flat", "groups": {"memberOf": "g"}}), Ok("flat".to_owned())),
-        // If a claim has an unusable value, later claims are not tried.
+        // If a claim has an unusable value, the verifier does not try the next claims.
         (
             json!({"email": "e@x", "groups": {"memberOf": ["g", "h"]}}),
             problem("groups.memberOf is a list, but not of exactly one text"),
@@ -305,7 +306,7 @@ fn the_user_is_in_the_first_claim_that_exists() {
     }
 }
 
-/// The provider has signed the payload. But if a claim is repeated, two programs could read different values.
+/// If a signed payload contains a claim twice, two programs could read different values.
 #[test]
 fn a_repeated_claim_of_a_provider_is_refused() {
     let issuers = trusted([provider(IDP, fixed([&*RSA]))]);
@@ -322,7 +323,7 @@ fn a_repeated_claim_of_a_provider_is_refused() {
 }
 
 #[test]
-fn a_token_has_an_algorithm_that_is_configured_and_that_its_key_has() {
+fn a_token_needs_an_algorithm_that_both_the_configuration_and_its_key_permit() {
     let p256 = ProviderKey::elliptic("p256", "P-256");
     let p384 = ProviderKey::elliptic("p384", "P-384");
     let pinned = NEW_RSA.with(json!({"alg": "PS256"}));
@@ -417,7 +418,7 @@ fn a_header_cannot_choose_another_kind_of_key() {
         (json!({"kid": "rsa"}), TokenError::Malformed),
         (json!({"alg": "RS256", "crit": ["exp"], "exp": 1}), TokenError::Malformed),
         (json!(["RS256"]), TokenError::Malformed),
-        // The attacker's key in the header is ignored.
+        // The verifier ignores the attacker's key in the header.
         (
             json!({"alg": "RS256", "jwk": NEW_RSA.jwk, "jku": "https://evil.example/", "x5u": "x"}),
             TokenError::Signature,
@@ -469,7 +470,7 @@ fn a_key_of_one_issuer_never_verifies_a_token_of_another() {
 }
 
 #[test]
-fn our_own_tokens_need_no_provider() {
+fn tokens_of_the_gateway_need_no_provider() {
     let issuer = TokenIssuer::new(OWN.clone().with_key_id(KeyId::new("k").unwrap()));
     let issuer = issuer.with_clock(clock());
     let own = Rs256Verifier::new(issuer.verifying_key()).with_clock(clock());
@@ -483,7 +484,7 @@ fn our_own_tokens_need_no_provider() {
 
 /// The issuer in both tokens is `APIML`. So only the key that verifies a token shows who issued it.
 #[test]
-fn tokens_of_api_ml_are_distinguished_from_our_own() {
+fn tokens_of_api_ml_are_distinguished_from_tokens_of_the_gateway() {
     let apiml = SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap();
     let issue = |key: &SigningKey| TokenIssuer::new(key.clone()).with_clock(clock());
     let own_verifier = own().with_apiml_keys(IssuerKeys::fixed(&apiml.verifying_key()));
@@ -501,7 +502,7 @@ fn tokens_of_api_ml_are_distinguished_from_our_own() {
             assert_eq!(jwt.origin(), origin);
         }
     }
-    // PATs of API ML are refused, because the gateway does not know which of them API ML has revoked.
+    // The verifier refuses PATs of API ML, because it does not know which of them API ML has revoked.
     let scopes = crate::token::Scopes::parse(["a"]).unwrap();
     let pat =
         issue(&apiml).personal_access_token(&user("USER"), &scopes, crate::token::Validity::MAX);
@@ -514,7 +515,7 @@ fn tokens_of_api_ml_are_distinguished_from_our_own() {
     assert_eq!(verify(&issuers, &stranger).unwrap_err(), TokenError::Signature);
 }
 
-/// A source whose answer a test can change.
+/// A source of keys. A test can change its answer.
 #[derive(Clone)]
 struct Source(Arc<SourceState>);
 
@@ -561,7 +562,7 @@ impl Source {
     }
 }
 
-/// Verifies tokens of a provider whose keys are fetched from `source`. Tokens are cached.
+/// Returns a verifier with a cache of tokens. It fetches the keys of a provider from `source`.
 fn fetching(source: &Source) -> (TrustedIssuers, Arc<ManualClock>) {
     let (clock, source) = (clock(), source.clone());
     let keys = IssuerKeys::fetched(IDP, move || source.fetch()).with_clock(clock.clone());
@@ -571,7 +572,7 @@ fn fetching(source: &Source) -> (TrustedIssuers, Arc<ManualClock>) {
     (TrustedIssuers::new(own).with_oidc(provider(IDP, keys)).unwrap(), clock)
 }
 
-/// Verifies a token in the same way as the layer.
+/// Verifies a token as `AuthenticateLayer` does.
 async fn decide(issuers: &TrustedIssuers, token: &str) -> Result<String, TokenError> {
     name(match issuers.try_verify_now(token.as_bytes()) {
         Some(decided) => decided,
@@ -590,11 +591,11 @@ async fn a_new_key_is_fetched_when_its_first_token_arrives() {
     let old = token(&RSA, Alg::RS256, &lasting("old"));
     assert_eq!(decide(&issuers, &old).await.unwrap(), "old");
     assert_eq!(source.calls(), 1);
-    // The cached token needs no keys.
+    // The token is cached, so its verification needs no keys.
     assert!(issuers.try_verify_now(old.as_bytes()).unwrap().is_ok());
 
-    // The provider rotates its keys. In the first 30 s after a fetch, a token with an unknown key is refused without
-    // another fetch.
+    // The provider rotates its keys. For 30 s after a fetch, a token with an unknown key is refused, and causes no
+    // other fetch.
     source.set(Ok(jwk_set([&*RSA, &*NEW_RSA])));
     let new = token(&NEW_RSA, Alg::RS256, &lasting("new"));
     clock.advance(Duration::from_millis(29_999));
@@ -620,7 +621,7 @@ async fn a_new_key_is_fetched_when_its_first_token_arrives() {
 }
 
 #[tokio::test]
-async fn a_token_without_an_id_is_checked_with_each_key() {
+async fn a_token_without_a_key_id_is_checked_with_each_key() {
     let source = Source::new(jwk_set([&*RSA]));
     let (issuers, clock) = fetching(&source);
     let anonymous = |key: &ProviderKey| key.with(json!({"kid": null}));
@@ -678,13 +679,13 @@ async fn the_last_good_keys_stay_if_a_fetch_fails() {
         clock.advance(Duration::from_secs(601));
         assert!(decide(&issuers, &fresh()).await.is_ok(), "{answer:?}");
         assert_eq!(source.calls(), calls + 2);
-        // While the provider is down, a token does not wait for each new attempt to fetch the keys.
+        // While the provider is down, not every token waits for another attempt to fetch the keys.
         assert!(issuers.try_verify_now(fresh().as_bytes()).unwrap().is_ok());
     }
 }
 
 #[tokio::test]
-async fn without_any_keys_a_token_is_undecided_and_fetching_is_tried_again() {
+async fn without_any_keys_tokens_are_unavailable_and_the_keys_are_fetched_again() {
     let source = Source::new(Bytes::new());
     let (issuers, clock) = fetching(&source);
     let jane = token(&RSA, Alg::RS256, &lasting("jane"));
@@ -705,7 +706,7 @@ async fn without_any_keys_a_token_is_undecided_and_fetching_is_tried_again() {
 }
 
 #[tokio::test]
-async fn one_fetch_runs_at_a_time_and_a_client_that_disconnects_does_not_cancel_it() {
+async fn concurrent_tokens_share_one_fetch_and_a_disconnecting_client_does_not_cancel_it() {
     let gate = tokio::sync::Semaphore::new(0);
     let source = Source::with_gate(jwk_set([&*RSA]), Some(gate));
     let (issuers, _) = fetching(&source);
@@ -732,7 +733,7 @@ async fn one_fetch_runs_at_a_time_and_a_client_that_disconnects_does_not_cancel_
 }
 
 #[tokio::test]
-async fn requests_that_are_dropped_leave_one_task() {
+async fn dropped_requests_leave_only_one_task() {
     let source = Source::with_gate(jwk_set([&*RSA]), Some(tokio::sync::Semaphore::new(0)));
     let (issuers, _) = fetching(&source);
     let token = token(&RSA, Alg::RS256, &lasting("jane"));
@@ -752,7 +753,7 @@ async fn requests_that_are_dropped_leave_one_task() {
 }
 
 #[tokio::test]
-async fn a_source_that_panics_leaves_the_last_good_keys() {
+async fn the_last_good_keys_stay_if_a_source_panics() {
     let panics = Arc::new(Mutex::new(false));
     let clock = clock();
     let keys = IssuerKeys::fetched(IDP, {
@@ -760,7 +761,7 @@ async fn a_source_that_panics_leaves_the_last_good_keys() {
         move || -> FetchFuture {
             assert!(
                 !*panics.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
-                "the test wants it"
+                "panic of the test"
             );
             Box::pin(async { Ok(jwk_set([&*RSA])) })
         }
@@ -785,7 +786,7 @@ async fn keys_are_kept_fresh_without_tokens() {
             self.0.elapsed()
         }
     }
-    // While an issuer has no keys, it is asked at growing intervals.
+    // While an issuer has no keys, the intervals between the fetches grow.
     for (answer, calls) in [(jwk_set([&*RSA]), 6..=7), (Bytes::new(), 10..=15)] {
         let source = Source::new(answer);
         let keys = IssuerKeys::fetched(IDP, {
@@ -802,7 +803,7 @@ async fn keys_are_kept_fresh_without_tokens() {
     }
 }
 
-/// The verifiers in this test trust different issuers. They are created from one verifier with a cache.
+/// The verifiers in this test trust different issuers. All of them are made from the same verifier with a cache.
 #[test]
 fn a_cached_token_is_accepted_only_by_verifiers_that_trust_its_issuer() {
     let own = own().with_cache(NonZeroUsize::new(100).unwrap());
@@ -829,7 +830,7 @@ fn a_cached_token_is_accepted_only_by_verifiers_that_trust_its_issuer() {
 }
 
 #[tokio::test]
-async fn a_cached_token_starts_a_fetch_of_keys_that_are_too_old() {
+async fn a_cached_token_causes_a_fetch_if_the_keys_are_too_old() {
     let source = Source::new(jwk_set([&*RSA, &*NEW_RSA]));
     let (issuers, clock) = fetching(&source);
     let stolen = token(&RSA, Alg::RS256, &lasting("stolen"));
@@ -838,7 +839,7 @@ async fn a_cached_token_starts_a_fetch_of_keys_that_are_too_old() {
     clock.advance(Duration::from_secs(599));
     assert!(issuers.try_verify_now(stolen.as_bytes()).unwrap().is_ok());
     clock.advance(Duration::from_secs(31));
-    // The token does not wait for the fetch.
+    // The verification of this token does not wait for the fetch.
     assert!(issuers.try_verify_now(stolen.as_bytes()).unwrap().is_ok());
     for _ in 0..100 {
         tokio::task::yield_now().await;
@@ -848,7 +849,7 @@ async fn a_cached_token_starts_a_fetch_of_keys_that_are_too_old() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_lists_no_usable_key_has_withdrawn_all() {
+async fn a_list_without_a_usable_key_withdraws_all_keys() {
     let none = || Bytes::from_static(br#"{"keys": []}"#);
     let other_kind = || Bytes::from_static(br#"{"keys": [{"kty": "oct", "k": "AAAA"}]}"#);
     for empty in [none(), other_kind()] {
@@ -890,7 +891,7 @@ async fn keys_that_cannot_be_fetched_again_are_discarded_after_a_day() {
 }
 
 #[test]
-fn a_key_without_an_id_verifies_tokens_with_any_id() {
+fn a_key_without_a_key_id_verifies_tokens_with_any_key_id() {
     let fixed_key = IssuerKeys::fixed(&VerifyingKey::from_jwk(&RSA.jwk).unwrap());
     let listed = fixed([&RSA.with(json!({"kid": null}))]);
     for keys in [fixed_key, listed] {
@@ -905,7 +906,7 @@ fn a_key_without_an_id_verifies_tokens_with_any_id() {
 }
 
 #[tokio::test]
-async fn a_key_that_loses_an_algorithm_is_noticed() {
+async fn tokens_are_refused_after_their_key_has_lost_the_algorithm() {
     let source = Source::new(jwk_set([&*RSA]));
     let (issuers, clock) = fetching(&source);
     let jane = token(&RSA, Alg::RS256, &lasting("jane"));
@@ -917,10 +918,10 @@ async fn a_key_that_loses_an_algorithm_is_noticed() {
     assert_eq!(decide(&issuers, &jane).await.unwrap_err(), TokenError::Signature);
 }
 
-/// PyJWT (a Python library) has created the tokens. So this test does not depend on how a Rust library reads the
+/// PyJWT (a Python library) has created these tokens. So this test does not depend on how a Rust library interprets the
 /// standard.
 #[test]
-fn tokens_of_a_foreign_library_are_accepted_or_refused_like_ours() {
+fn tokens_of_another_jwt_library_are_accepted_or_refused_correctly() {
     let vectors: Value = serde_json::from_str(include_str!("vectors/pyjwt.json")).unwrap();
     let algorithms = [Algorithm::Rs256, Algorithm::Ps256];
     let issuers = trusted([provider(IDP, fixed([&*RSA])).with_algorithms(algorithms)]);
@@ -932,7 +933,7 @@ fn tokens_of_a_foreign_library_are_accepted_or_refused_like_ours() {
     assert_eq!(tokens.len(), 15);
 }
 
-/// An issuer whose answer a test can change.
+/// An issuer that the verifier asks whether a token is still valid. A test can change its answer.
 #[derive(Clone)]
 struct Asked(Arc<AskedState>);
 
@@ -968,7 +969,7 @@ impl AskIssuer for Asked {
     }
 }
 
-/// Verifies tokens of API ML (key `RSA`) and of z/OSMF (key `NEW_RSA`). Both issuers are asked.
+/// Returns a verifier of the tokens of API ML (key `RSA`) and of z/OSMF (key `NEW_RSA`). It asks both issuers.
 fn site() -> (TrustedIssuers, [Asked; 2], Arc<ManualClock>) {
     let (clock, asked) = (clock(), [Asked::new(), Asked::new()]);
     let check = |name, asked: &Asked| {
@@ -994,7 +995,7 @@ fn site_token(key: &ProviderKey, iss: &str) -> String {
 }
 
 #[tokio::test]
-async fn tokens_of_the_site_are_accepted_only_by_the_keys_of_their_issuer() {
+async fn tokens_of_the_site_are_accepted_only_if_their_issuer_has_signed_them() {
     let (issuers, asked, _) = site();
     let own = ProviderKey::rsa(pki::SIGNING_KEY, "x");
     for (key, iss, want) in [
@@ -1025,12 +1026,12 @@ async fn tokens_of_the_site_are_accepted_only_by_the_keys_of_their_issuer() {
             assert_eq!(origin, want.map(|want| (want, user("IBMUSER"))), "{iss}: {got:?}");
         }
     }
-    // The issuers were asked once about each of their tokens, and never about the gateway's own tokens.
+    // The verifier has asked each issuer once about each of its tokens, and never about the gateway's own tokens.
     assert_eq!(asked.each_ref().map(Asked::take_calls), [3, 2]);
 }
 
 #[tokio::test]
-async fn an_issuer_is_asked_once_a_minute_and_without_an_answer_the_token_is_refused() {
+async fn an_answer_of_an_issuer_is_cached_for_a_minute_and_a_failed_call_refuses_the_token() {
     let (issuers, asked, clock) = site();
     let own = ProviderKey::rsa(pki::SIGNING_KEY, "x");
     for (key, iss, asked) in [(&*RSA, "APIML", &asked[0]), (&*NEW_RSA, "zOSMF", &asked[1])] {
@@ -1043,8 +1044,8 @@ async fn an_issuer_is_asked_once_a_minute_and_without_an_answer_the_token_is_ref
         assert_eq!(asked.take_calls(), 1);
         clock.advance(Duration::from_millis(1));
         assert_eq!(decide(&issuers, &token).await.unwrap_err(), TokenError::LoggedOut);
-        let remembered = issuers.try_verify_now(token.as_bytes()).unwrap();
-        assert_eq!(remembered.unwrap_err(), TokenError::LoggedOut);
+        let cached = issuers.try_verify_now(token.as_bytes()).unwrap();
+        assert_eq!(cached.unwrap_err(), TokenError::LoggedOut);
         assert_eq!(asked.take_calls(), 1);
         for error in [
             RemoteError::Unavailable("down".to_owned()),
@@ -1055,7 +1056,7 @@ async fn an_issuer_is_asked_once_a_minute_and_without_an_answer_the_token_is_ref
             let got = decide(&issuers, &token).await.unwrap_err();
             assert!(matches!(got, TokenError::Unavailable(_)), "{got}");
         }
-        // The gateway's own tokens do not depend on the issuer.
+        // The gateway's own tokens need no answer of the issuer.
         assert!(decide(&issuers, &site_token(&own, "APIML")).await.is_ok());
         asked.set(Ok(TokenStatus::Active));
         clock.advance(Duration::from_secs(60));
@@ -1069,7 +1070,7 @@ async fn an_issuer_is_asked_once_a_minute_and_without_an_answer_the_token_is_ref
 }
 
 #[tokio::test]
-async fn tokens_of_the_site_are_checked_like_our_own_and_not_from_the_future() {
+async fn the_header_and_the_claims_of_tokens_of_the_site_are_checked() {
     let (issuers, _, _) = site();
     let signed = |header: Value, members: Value| {
         let mut claims = json!({"iss": "zOSMF", "sub": "IBMUSER", "iat": NOW, "exp": NOW + 60});
@@ -1102,9 +1103,9 @@ async fn tokens_of_the_site_are_checked_like_our_own_and_not_from_the_future() {
     }
 }
 
-/// Without the check, the gateway would accept PATs that API ML has revoked.
+/// If the gateway does not ask API ML about tokens, it refuses PATs of API ML, because API ML may have revoked them.
 #[test]
-fn pats_of_api_ml_need_the_check() {
+fn pats_of_api_ml_are_refused_if_api_ml_is_not_asked() {
     let own = own().with_apiml_keys(fixed([&*RSA]));
     let issuers = TrustedIssuers::new(own.clone());
     for token in [site_token(&RSA, "APIML_PAT"), site_token(&NEW_RSA, "APIML_PAT")] {
@@ -1114,7 +1115,7 @@ fn pats_of_api_ml_need_the_check() {
 }
 
 #[tokio::test]
-async fn without_keys_of_api_ml_its_tokens_are_undecided_and_ours_are_not() {
+async fn without_keys_of_api_ml_only_its_own_tokens_are_unavailable() {
     let source = Source::new(Bytes::from_static(b"<html>"));
     let (clock, fetched) = (clock(), source.clone());
     let keys = IssuerKeys::fetched("API ML", move || fetched.fetch()).with_clock(clock.clone());
@@ -1175,7 +1176,7 @@ fn keys_that_cannot_verify_signatures_are_skipped() {
         let issuers = trusted([provider(IDP, fixed([&jwk, &*NEW_RSA]))]);
         assert!(verify(&issuers, &token(&NEW_RSA, Alg::RS256, &claims())).is_ok(), "{case}");
     }
-    // A token without an id is checked with at most 16 keys.
+    // The verifier checks a token without a key id with at most 16 keys.
     let anonymous = RSA.with(json!({"kid": null}));
     let jane = token(&anonymous, Alg::RS256, &claims());
     for (others, is_good) in [(15, true), (16, false)] {
@@ -1183,7 +1184,7 @@ fn keys_that_cannot_verify_signatures_are_skipped() {
         let issuers = trusted([provider(IDP, fixed(keys))]);
         assert_eq!(verify(&issuers, &jane).is_ok(), is_good, "{others}");
     }
-    // Two keys may have the same id. Each of them is tried.
+    // Two keys may have the same id. The verifier tries both.
     let twin = NEW_RSA.with(json!({"kid": "rsa"}));
     let issuers = trusted([provider(IDP, fixed([&*RSA, &twin]))]);
     for key in [&*RSA, &twin] {

@@ -1,5 +1,5 @@
-//! Tests of the verifier. The crate `jsonwebtoken` signs most of the tokens. One test compares the decisions of
-//! `jsonwebtoken` with the decisions of our verifier.
+//! Tests of [`Rs256Verifier`]. The crate `jsonwebtoken` signs most of the tokens. One test compares the decisions of
+//! `jsonwebtoken` with the decisions of `Rs256Verifier`.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -41,7 +41,7 @@ fn valid_claims() -> Value {
     json!({"sub": "user", "iat": NOW - 5, "exp": NOW + 5, "iss": "APIML_PAT", "scopes": ["a"]})
 }
 
-/// Returns the claims of a valid PAT, together with `new_claims`. A new claim replaces a claim with the same name.
+/// Returns the claims of a valid PAT and `new_claims`. A new claim replaces a claim with the same name.
 fn with(new_claims: Value) -> Value {
     let mut claims = valid_claims();
     for (k, v) in new_claims.as_object().unwrap() {
@@ -178,7 +178,7 @@ fn only_rs256_signatures_by_the_right_key_are_accepted() {
     assert_eq!(verifier().verify(&unsigned("none")).unwrap_err(), TokenError::Algorithm);
     assert_eq!(verifier().verify(&unsigned("RS256")).unwrap_err(), TokenError::Signature);
 
-    // An attacker signs with HS256 and uses the public key as the secret. The secret is the key in PEM, or its modulus
+    // An attacker signs with HS256, and uses the public key as the shared secret: the whole key in PEM, or its modulus
     // in base64url.
     let public = KEY.verifying_key();
     for secret in [public.to_pem(), public.to_jwk()["n"].as_str().unwrap().to_owned()] {
@@ -313,7 +313,7 @@ fn valid_tokens_are_cached_until_they_expire() {
     let token = signed(&valid_claims());
     for _ in 0..3 {
         assert!(verifier.verify(&token).is_ok());
-        // A character after the signature makes the token invalid.
+        // A further character after the signature makes the token invalid.
         assert!(verifier.verify(&format!("{token}A")).is_err());
         let (header, rest) = token.split_once('.').unwrap();
         let (_, signature) = rest.split_once('.').unwrap();
@@ -350,8 +350,9 @@ fn debug_output_does_not_contain_the_token() {
     assert_eq!(format!("{issued:?}"), "IssuedToken(..)");
 }
 
-/// Lets the crate jsonwebtoken verify the signature and parse the token. Converts its errors to a [`TokenError`]. Then
-/// [`Rs256Verifier::check`] checks the claims, because the checks of jsonwebtoken allow a leeway.
+/// Verifies a token. The crate jsonwebtoken verifies the signature and parses the token. This function converts its
+/// errors to a [`TokenError`]. [`Rs256Verifier::check`] checks the claims, because the checks of jsonwebtoken allow a
+/// leeway.
 fn verify_with_jsonwebtoken(token: &str) -> Result<VerifiedToken, TokenError> {
     let jwk = serde_json::from_value(KEY.verifying_key().to_jwk()).unwrap();
     let mut validation = Validation::new(Algorithm::RS256);
@@ -376,7 +377,7 @@ fn verify_with_jsonwebtoken(token: &str) -> Result<VerifiedToken, TokenError> {
             _ => TokenError::Malformed,
         })?;
     if !has_object_as_payload(token) {
-        // jsonwebtoken also reads claims from an array.
+        // jsonwebtoken also accepts an array as the claims.
         return Err(TokenError::Malformed);
     }
     if data.header.crit.is_some() {
@@ -390,11 +391,11 @@ fn has_object_as_payload(token: &str) -> bool {
     str::from_utf8(&payload).unwrap().trim_start().starts_with('{')
 }
 
-/// Generates JSON objects. `members` contains the name and the possible values of each member. Some objects lack a
-/// member, or have it twice.
+/// Generates JSON objects. `members` contains the name and the possible values of each member. In some objects, a
+/// member is missing or occurs twice.
 fn object(members: Vec<(&'static str, Vec<String>)>) -> impl Strategy<Value = String> {
     let member = |(name, values): (&'static str, Vec<String>)| {
-        // The first value is valid. It is chosen most often.
+        // The first value is valid. The strategy chooses it most often.
         let (valid, any) = (Just(values[0].clone()), proptest::sample::select(values));
         let value = prop_oneof![9 => valid.boxed(), 1 => any.boxed()];
         let one = proptest::collection::vec(value.prop_map(move |v| format!("{name:?}:{v}")), 1);
@@ -510,10 +511,10 @@ fn other_key() -> SigningKey {
     SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap()
 }
 
-/// The right key is found even if the header contains no key id, or an id that no key has. The id never makes another
-/// key acceptable.
+/// The verifier finds the correct key even if the header contains no key id, or an id that belongs to no key. The id
+/// never makes another key acceptable.
 #[test]
-fn each_listed_key_verifies_tokens_and_no_other() {
+fn only_the_listed_keys_verify_tokens() {
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
     let id = |id: &str| KeyId::new(id).unwrap();
     let token = |key: SigningKey| {

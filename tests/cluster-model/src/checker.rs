@@ -26,37 +26,37 @@ pub trait Model {
     /// Returns the state after a step.
     fn after(&self, state: &Self::State, step: Self::Step) -> Self::State;
 
-    /// Returns what is wrong with a state, if there is something.
+    /// Returns a description of the problem of a state, if the state has a problem.
     fn problem(&self, state: &Self::State) -> Option<String>;
 }
 
 /// The result of a search.
 #[derive(Debug)]
 pub enum Outcome {
-    /// All states were explored, and there is no problem.
+    /// The search has explored all states, and none has a problem.
     Correct {
         /// The number of states.
         states: usize,
         /// The number of steps to the last new state.
         depth: usize,
     },
-    /// A sequence of steps leads to a problem. There is no shorter one.
+    /// A sequence of steps leads to a problem. No shorter sequence does.
     Problem {
         /// The problem.
         problem: String,
         /// The steps.
         steps: Vec<String>,
     },
-    /// There are more states than the limit.
+    /// The search has stopped at the maximum number of states.
     TooManyStates {
-        /// The number of steps up to which all states were explored.
+        /// All states that can be reached within this number of steps were explored.
         depth: usize,
     },
 }
 
 type Hashes<S> = HashMap<u64, Option<(u64, S)>, BuildHasherDefault<AlreadyHashed>>;
 
-/// Explores the states of a model, up to a number of states.
+/// Explores the states of a model. Stops when it has explored `max_states` states.
 pub fn check<M: Model>(model: &M, max_states: usize) -> Outcome {
     let first = model.first();
     // For each state, the state before it and the step between them.
@@ -107,7 +107,7 @@ fn hash(state: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// A hasher for keys that are hashes.
+/// A hasher for values that are already hashes. It returns the value itself.
 #[derive(Default)]
 struct AlreadyHashed(u64);
 

@@ -19,10 +19,10 @@ const SMALL: Cluster = Cluster {
     broken: None,
 };
 
-/// The maximum number of states, so that an error does not fill the memory.
+/// The maximum number of states. Without it, an error in the model could fill the memory.
 const MAX_STATES: usize = 20_000_000;
 
-/// The environment variable for larger models. They take minutes and gigabytes.
+/// The environment variable that adds larger models. They need minutes and gigabytes.
 const LARGE: &str = "CLUSTER_MODEL_LARGE";
 
 fn assert_correct(name: &str, model: &Cluster) {
@@ -32,7 +32,7 @@ fn assert_correct(name: &str, model: &Cluster) {
     }
 }
 
-/// Explores as many states as fit into the memory.
+/// Asserts that the model has no problem within the maximum number of states.
 fn assert_correct_as_far_as_explored(name: &str, model: &Cluster) {
     match check(model, MAX_STATES) {
         Outcome::TooManyStates { depth } => println!("{name}: explored to depth {depth}"),
@@ -63,54 +63,54 @@ fn no_node_accepts_a_token_after_success_when_a_replica_takes_over() {
 }
 
 #[test]
-fn a_lease_runs_from_sending() {
+fn a_lease_must_begin_when_the_renewal_is_sent() {
     assert_needed(Rule::LeaseRunsFromSending, &SMALL);
 }
 
 #[test]
-fn a_lease_needs_the_applied_log() {
+fn a_lease_must_wait_for_the_applied_log() {
     assert_needed(Rule::LeaseNeedsAppliedLog, &SMALL);
 }
 
 #[test]
-fn a_barrier_waits_in_a_new_term() {
+fn a_barrier_must_wait_in_a_new_term() {
     assert_needed(Rule::BarrierWaitsInNewTerm, &SMALL);
 }
 
 #[test]
-fn nodes_publish_all_in_a_new_term() {
+fn nodes_must_publish_all_revocations_in_a_new_term() {
     assert_needed(Rule::Union, &SMALL);
 }
 
 #[test]
-fn a_node_without_a_lease_waits_for_the_others() {
+fn a_node_without_a_lease_must_wait_for_unions() {
     assert_needed(Rule::WaitForUnionOfOthers, &SMALL);
 }
 
 #[test]
-fn a_node_that_is_killed_while_it_waits_waits_again() {
+fn a_node_that_is_killed_during_its_wait_must_wait_again() {
     assert_needed(Rule::WaitSurvivesRestart, &SMALL);
 }
 
 #[test]
-fn a_dead_node_is_waited_for() {
+fn a_barrier_must_wait_for_a_dead_node() {
     assert_needed(Rule::DeadNodesAreWaitedFor, &SMALL);
 }
 
 #[test]
-fn a_barrier_does_not_ask_an_old_server() {
+fn a_barrier_must_not_ask_a_replaced_server() {
     assert_needed(Rule::BarrierAsksWriter, &SMALL);
 }
 
 /// Shows a limit of the protocol: a replaced server must refuse writes.
 #[test]
-fn an_old_server_that_accepts_writes_is_a_limit() {
+fn the_protocol_fails_if_a_replaced_server_accepts_writes() {
     assert_needed(Rule::OldServerRefusesWrites, &SMALL);
 }
 
 /// Shows a limit of the protocol: after a loss of data, the nodes that have the data must come back in time.
 #[test]
-fn late_unions_are_a_limit() {
+fn the_protocol_fails_if_unions_are_late() {
     assert_needed(Rule::UnionsArePrompt, &SMALL);
 }
 

@@ -1,5 +1,5 @@
-//! jsonwebtoken panics at its first use if its features select two cryptography backends, or none.
-//! `tower-passticket` must not cause this panic in an application that has selected one backend.
+//! Tests that `tower-passticket` does not disturb the choice of a cryptography backend of the crate jsonwebtoken.
+//! jsonwebtoken panics at its first use if its features select no backend, or two backends.
 
 use embed_other_backend::{read_session, session};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -15,8 +15,8 @@ const SECRET: &[u8] = b"a secret of the application, for its own sessions";
 
 #[test]
 fn the_application_and_tower_passticket_sign_and_verify() {
-    // The application uses jsonwebtoken before `tower-passticket` does, because the first use determines the backend.
-    // The test in `ours_first.rs` has the opposite order.
+    // The first use of jsonwebtoken determines the backend. In this test, the application uses it first. In the test in
+    // `ours_first.rs`, `tower-passticket` uses it first.
     let claims = json!({ "sub": "jane", "exp": 4_000_000_000_u64 });
     assert_eq!(read_session(&session(&claims, SECRET).unwrap(), SECRET).unwrap(), claims);
 

@@ -1,5 +1,5 @@
-//! In the test of `backends.rs`, the application uses jsonwebtoken before `tower-passticket` does. In this
-//! test, `tower-passticket` uses jsonwebtoken first. "Backend" is the cryptography backend of jsonwebtoken.
+//! Tests an application with its own cryptography backend of the crate jsonwebtoken. In this test, `tower-passticket`
+//! uses jsonwebtoken first. In the test in `backends.rs`, the application uses it first.
 
 use embed_other_backend::{read_session, session};
 use serde_json::json;

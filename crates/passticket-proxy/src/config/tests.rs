@@ -89,7 +89,7 @@ impl Setup {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Sets the mode of a file, or of the directory if `name` is empty.
+    /// Sets the mode (permissions) of a file. If `name` is empty, sets the mode of the directory.
     fn set_mode(&self, name: &str, mode: u32) {
         let path = self.0.path().join(name);
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -108,8 +108,8 @@ impl Setup {
         Config::load(&self.0.path().join("zowe.yaml"), &env)
     }
 
-    /// Returns the errors, or the warnings if there are no errors. The file paths in them are relative to the temporary
-    /// directory.
+    /// Returns the errors. If there are no errors, returns the warnings. The file paths in them are relative to the
+    /// temporary directory.
     fn problems(&self) -> Vec<String> {
         let problems = match self.load() {
             Ok(loaded) => loaded.warnings,
@@ -121,7 +121,7 @@ impl Setup {
 }
 
 #[test]
-fn a_url_of_zss_that_nothing_uses_causes_a_warning() {
+fn an_unused_url_of_zss_causes_a_warning() {
     let zss = "  passticket-proxy:\n    zss: {url: 'https://zss:7557'}\n";
     let setup = Setup::new();
     setup.edit("  passticket-proxy:\n", zss);
@@ -221,7 +221,7 @@ fn the_example_zowe_yaml_loads() {
 }
 
 #[test]
-fn the_zowe_yaml_of_an_installation_loads_with_our_section_as_a_component() {
+fn the_zowe_yaml_of_an_installation_loads_with_the_section_of_the_gateway() {
     let setup = Setup::new();
     setup.write("zowe.yaml", INSTALLATION, 0o644);
     let Loaded { config, warnings } = setup.load().unwrap();
@@ -231,7 +231,7 @@ fn the_zowe_yaml_of_an_installation_loads_with_our_section_as_a_component() {
     let Logins::Zosmf(zosmf) = &config.logins else { panic!("{:?}", config.logins) };
     assert_eq!(zosmf.address.to_string(), "https://zosmf.example.com:443/");
     assert_eq!(config.routes.len(), 1);
-    // The same section at its old place.
+    // The section may also be at its old place.
     let (zowe, ours) = INSTALLATION.split_once("  passticket-proxy:\n").unwrap();
     let ours = ours.replace("\n  ", "\n");
     let old = format!("{zowe}passticketProxy:\n  {}", ours.trim_start());
@@ -280,7 +280,7 @@ fn with_zowe_v3_and_without_cors_pages_of_other_origins_are_refused() {
     setup.edit("compatibility: documented", "compatibility: zowe-v3");
     let refused = own.with_foreign_origins(ForeignOrigins::Refused);
     assert_eq!(format!("{:?}", policy(&setup)), format!("{refused:?}"));
-    // With CORS, only the listed pages are allowed.
+    // With CORS, only pages of the listed origins are allowed.
     setup.edit("    apiml:", "    apiml:\n      service: {corsEnabled: true}");
     assert_eq!(format!("{:?}", policy(&setup)), format!("{refused:?}"));
     setup.edit(
@@ -339,7 +339,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
     let open =
         "tls/server.key is accessible to users other than its owner (mode 0644); run: chmod 600";
     type Change = fn(&Setup);
-    // Each case has a change of the example, and a part of each problem that this change causes.
+    // Each case contains a change of the example, and a part of the text of each problem that the change causes.
     let cases: &[(Change, &[&str])] = &[
         (
             |s| s.edit("algorithm: legacy", "algorithm: desx"),
@@ -781,7 +781,7 @@ fn an_empty_list_of_callers_permits_no_caller() {
 #[test]
 fn files_that_authentication_depends_on_must_not_be_writable_by_others() {
     for file in ["zowe.yaml", "tls/ca.pem", "users.yml", "saf.yml", "identities.yml", "jwt.key"] {
-        // The group of the files is a group of this process. This group may write a file, unless the file contains
+        // The group of these files is a group of this process. The group may write a file, unless the file contains
         // secrets.
         let is_secret = ["users.yml", "jwt.key"].contains(&file);
         for (mode, is_refused) in [(0o620, is_secret), (0o602, true)] {
@@ -797,7 +797,7 @@ fn files_that_authentication_depends_on_must_not_be_writable_by_others() {
             assert!(found.is_some_and(|found| found.ends_with(file)), "{file}: {problems:?}");
         }
     }
-    // If another user may write one of the following files or directories, there is only a warning.
+    // If other users may write the following file or directory, there is only a warning.
     for (file, mode, want) in [
         ("tls/server.pem", 0o646, "tls/server.pem is writable by all users (mode 0646)"),
         ("", 0o777, "is writable by all users (mode 0777), who can replace the file"),
@@ -811,7 +811,7 @@ fn files_that_authentication_depends_on_must_not_be_writable_by_others() {
 }
 
 #[test]
-fn sending_tokens_without_strict_verification_causes_a_warning() {
+fn tokens_for_servers_without_strict_verification_cause_a_warning() {
     let endpoint = |s: &Setup| {
         let keys = "authorization: {provider: endpoint, endpoint: {url: 'https://zss/saf'}}";
         s.edit("        x509:\n", &format!("        {keys}\n        x509:\n"));
@@ -858,7 +858,7 @@ fn sending_tokens_without_strict_verification_causes_a_warning() {
             assert_eq!(warned, off.into_iter().chain(want).collect::<Vec<_>>(), "{mode}");
         }
     }
-    // If there is no SAF endpoint and no mapper, the gateway sends no tokens.
+    // The gateway sends no tokens if the configuration contains neither a SAF endpoint nor a mapper.
     let setup = Setup::new();
     setup.edit("verifyCertificates: STRICT ", "verifyCertificates: NONSTRICT ");
     assert_eq!(setup.problems(), Vec::<String>::new());
@@ -917,7 +917,7 @@ fn http2_to_services_has_settings() {
 }
 
 #[test]
-fn optional_keys_have_defaults() {
+fn optional_settings_have_defaults() {
     let setup = Setup::new();
     setup.edit("  saf: ", "  # ");
     setup.edit("    takeoverSocket: ", "    # ");
@@ -944,8 +944,8 @@ fn optional_keys_have_defaults() {
     assert_eq!(saf.unwrap(), Ok(Access::Refused));
 }
 
-/// Returns the errors, or the warnings, with this scheme in the api-def, and with these settings in our section and at
-/// the top level.
+/// Loads a configuration with this scheme in the api-def. `ours` contains settings of the gateway's section, and `top`
+/// contains settings at the top level. Returns the errors. If there are none, returns the warnings.
 fn scheme_problems(scheme: &str, ours: &str, top: &str) -> (Setup, Vec<String>) {
     let setup = Setup::new();
     let old = "{scheme: httpBasicPassTicket, applid: ZOWEAPPL}";
@@ -955,7 +955,7 @@ fn scheme_problems(scheme: &str, ours: &str, top: &str) -> (Setup, Vec<String>) 
     setup.edit("signingKey: jwt.key ", &format!("signingKey: jwt.key\n{ours}    #"));
     setup.edit("zowe:\n", &format!("{top}zowe:\n"));
     let problems = setup.problems();
-    // The example has PassTicket keys for these APPLIDs, and applids of paths below the service.
+    // The example contains PassTicket keys for other APPLIDs. The removed warnings are about these keys.
     let problems = problems.into_iter().filter(|text| !text.contains("no service has APPLID"));
     (setup, problems.collect())
 }
@@ -995,8 +995,9 @@ fn schemes_need_their_servers() {
     }
 }
 
-/// Returns the problems of a configuration in which `found` are the services that are found in a registry, and
-/// `services` is `components.passticket-proxy.services`. `ours` are other lines of our section.
+/// Returns the problems of a configuration with discovery. `found` is the setting `discovery.services`: the services
+/// that the gateway may find in Eureka. `services` is the setting `components.passticket-proxy.services`. `ours`
+/// contains other lines of the gateway's section.
 fn found_problems(found: &str, services: &str, ours: &str) -> (Setup, Vec<String>) {
     let ours = format!("    discovery: {{eureka: 'https://e', services: {found}}}\n{ours}");
     let scheme = "{scheme: httpBasicPassTicket, applid: ZOWEAPPL}";
@@ -1012,7 +1013,7 @@ fn found_problems(found: &str, services: &str, ours: &str) -> (Setup, Vec<String
 }
 
 #[test]
-fn our_section_has_settings_of_routes_that_only_the_registry_has() {
+fn settings_apply_to_routes_that_only_eureka_names() {
     let (setup, problems) = found_problems(
         "{dcpassticket: {hosts: a, applid: ZOWEAPPL, schemes: httpBasicPassTicket}}",
         "{dcpassticket: {methods: GET, routes: {api/v1: {bodyMegabytes: 1, responseSeconds: 7}, ui/v1: \
@@ -1023,7 +1024,7 @@ fn our_section_has_settings_of_routes_that_only_the_registry_has() {
     let config = setup.load().unwrap().config;
     let found = &config.discovery.unwrap().services[0];
     let scheme = config.routes[0].scheme();
-    // The registration does not change a timeout in our section.
+    // The metadata of a registration does not change a timeout in the gateway's section.
     let metadata = BTreeMap::from([("response-timeout".to_owned(), "86400000".to_owned())]);
     for (url, has_body, has_headers, seconds) in [
         ("", false, false, 86_400),
@@ -1048,8 +1049,8 @@ fn our_section_has_settings_of_routes_that_only_the_registry_has() {
 }
 
 #[test]
-fn our_section_has_settings_of_services_that_only_the_registry_has() {
-    // HTTP/2 without TLS needs a service that may have no TLS.
+fn settings_apply_to_services_that_only_eureka_names() {
+    // HTTP/2 without TLS is possible only if the configuration permits plain HTTP for the service.
     for (keys, want) in [("", Some("set plainHttp to true in")), (", plainHttp: true", None)] {
         let found = format!("{{new: {{hosts: a, schemes: zoweJwt{keys}}}}}");
         let (_, problems) = found_problems(&found, "{new: {http: h2c}}", "");
@@ -1118,7 +1119,7 @@ fn a_credential_is_not_forwarded_to_a_found_service_that_is_not_verified() {
 }
 
 #[test]
-fn client_certificates_and_a_running_zowe_have_rules() {
+fn settings_of_client_certificates_and_of_a_running_zowe_are_checked() {
     let scheme = "{scheme: httpBasicPassTicket, applid: ZOWEAPPL}";
     let identity = "clientCertificate: {certificate: client.pem, key: client.key}";
     let (setup, problems) = scheme_problems(scheme, &format!("    {identity}\n"), "");
@@ -1126,7 +1127,7 @@ fn client_certificates_and_a_running_zowe_have_rules() {
     let config = setup.load().unwrap().config;
     assert!(config.client_identities.default.is_some());
     assert!(!format!("{config:?}").contains("PRIVATE"));
-    // A service with the scheme x509 gets the certificate of the gateway.
+    // A service with the scheme x509 gets the client certificate of the gateway.
     let x509 = "{scheme: x509, headers: X-Certificate-Public}";
     let (setup, _) = scheme_problems(x509, "", "");
     let identities = setup.load().unwrap().config.client_identities;
@@ -1191,8 +1192,7 @@ fn a_missing_zowe_yaml_is_one_problem() {
     assert_eq!(error.iter().next().unwrap().place().line(), None);
 }
 
-/// Reads `yaml` with the reader of each kind of file: zowe.yaml, identities, users, permissions and
-/// api-defs.
+/// Reads `yaml` with the reader of each kind of file: zowe.yaml, identities, users, permissions and api-defs.
 fn read_as_each_file(yaml: &str) {
     let report = Report::default();
     let document = Document::parse("f".into(), yaml.as_bytes(), &report);
@@ -1224,7 +1224,7 @@ fn read_as_each_file(yaml: &str) {
     }
 }
 
-/// Returns a strategy for YAML values in flow style, with the names of real keys.
+/// Returns a strategy that generates YAML values in flow style. They contain the names of real settings.
 fn yaml_value() -> impl Strategy<Value = String> {
     let names = "zowe|certificate|pem|key|components|gateway|port|apiml|security|auth|oidc|enabled|\
                  passticketProxy|services|serviceId|routes|gatewayUrl|instanceBaseUrls|applids|\
@@ -1257,7 +1257,7 @@ proptest! {
         read_as_each_file(&value);
     }
 
-    /// The generated names of resources have no wildcards, so a user has exactly the listed access.
+    /// The generated resource names contain no wildcards. So a user has exactly the listed access.
     #[test]
     fn users_have_exactly_the_access_that_the_file_lists(
         entries in prop::collection::vec(
@@ -1333,7 +1333,7 @@ fn the_file_of_unauthenticated_requests_is_beside_the_audit_file() {
     assert!(setup.problems()[0].ends_with(want), "{:?}", setup.problems());
 }
 
-/// Replaces `signingKey` by `keys`, and returns the texts of the errors, or the warnings if there are no errors.
+/// Replaces the setting `signingKey` by `keys`. Returns the errors. If there are no errors, returns the warnings.
 fn key_problems(keys: &str) -> Vec<String> {
     let setup = Setup::new();
     setup.write("new.key", pki::OTHER_SIGNING_KEY, 0o600);
@@ -1344,7 +1344,7 @@ fn key_problems(keys: &str) -> Vec<String> {
 }
 
 #[test]
-fn several_signing_keys_have_rules() {
+fn settings_of_several_signing_keys_are_checked() {
     let line = "zowe.yaml:36: components.passticket-proxy.signingKeys";
     for (keys, want) in [
         ("signingKeys: [{file: jwt.key, signs: true}] ", &[][..]),
@@ -1428,7 +1428,7 @@ fn identities_of_protected_users_cause_a_warning() {
     assert_eq!(config.protected_users.len(), 2);
 }
 
-/// Returns the errors, or the warnings, with these entries of `oidc`.
+/// Loads a configuration with these entries of `oidc`. Returns the errors. If there are none, returns the warnings.
 fn oidc_problems(setup: &Setup, entries: &str) -> Vec<String> {
     setup.edit("signingKey: jwt.key ", &format!("signingKey: jwt.key\n    oidc: {entries} "));
     setup.problems()
@@ -1521,7 +1521,7 @@ fn identity_providers_have_an_issuer_keys_and_an_audience() {
         }
     }
 
-    // A provider without a mapping of its users is an error.
+    // A provider without a mapping of its users to z/OS users is an error.
     let setup = Setup::new();
     setup.write(
         "identities.yml",

@@ -1,12 +1,12 @@
-//! Tests of the commands for all products.
+//! Tests of the commands for all security products (RACF, ACF2 and Top Secret).
 
 use proptest::prelude::*;
 use test_support::tickets::user;
 
 use super::*;
 
-/// Returns all commands for a security product: for PassTickets, keys, delegation, and each kind of identity. The
-/// user ids and the APPLID have the maximum length.
+/// Returns all commands for a security product: commands for PassTickets, keys, delegation, and each kind of identity.
+/// The user ids and the APPLID have the maximum length.
 fn all_topics(esm: Esm) -> Vec<Commands> {
     let (gateway, user) = (user("ZWESVUSR"), user("JANEDOE1"));
     let applid = Applid::new("IZUDFLT8").unwrap();
@@ -37,8 +37,8 @@ fn is_comment(line: &str) -> bool {
     line.starts_with("* ") || tso.is_some_and(|text| !text.contains("*/"))
 }
 
-/// Returns the commands that TSO executes. Comments are left out, and each command is one line. Also checks the format
-/// of each line.
+/// Returns the commands that TSO (the command processor of z/OS) executes: without comments, and each as one line. Also
+/// asserts the format of each line.
 fn submitted(commands: &Commands) -> Vec<String> {
     let mut submitted: Vec<String> = Vec::new();
     let mut continued = false;
@@ -160,7 +160,7 @@ fn the_commands_of_zowes_documentation_are_included_unchanged() {
 }
 
 #[test]
-fn commands_for_keys_set_replay_protection_and_contain_no_key() {
+fn commands_for_passticket_keys_set_replay_protection_and_contain_no_key() {
     let applid = Applid::new("IZUDFLT").unwrap();
     for (esm, algorithm, protected, allowed) in [
         (
@@ -218,7 +218,7 @@ fn commands_for_keys_set_replay_protection_and_contain_no_key() {
         {
             let commands = keys(esm, &[Application { applid, algorithm, replay }]);
             assert_eq!(submitted(&commands), [""; 0]);
-            // The comment may have a line break between any two words.
+            // The comment may contain a line break between any two words.
             let notes = commands.to_string().replace(" */\n /*", "");
             assert!(notes.contains("No command for IZUDFLT, enhanced-upper"), "{notes}");
             assert!(notes.contains(note), "{notes}");
@@ -227,7 +227,7 @@ fn commands_for_keys_set_replay_protection_and_contain_no_key() {
 }
 
 #[test]
-fn an_apostrophe_is_doubled_for_racf_and_an_error_for_other_products() {
+fn apostrophes_are_doubled_for_racf_and_are_errors_for_other_products() {
     let (gateway, jane) = (user("ZWESVUSR"), user("JANE"));
     let email: EmailOperand = "jane.o'neil@acme.com".parse().unwrap();
     let registry = "acme".parse().unwrap();
@@ -239,7 +239,7 @@ fn an_apostrophe_is_doubled_for_racf_and_an_error_for_other_products() {
         let error = identity(esm, &gateway, &jane, id, &label).unwrap_err().to_string();
         assert!(error.starts_with("\"jane.o'neil@acme.com\" has an apostrophe"), "{error}");
     }
-    // The following cases have an apostrophe in the subject, in the issuer and in the label.
+    // Each of the following cases has one apostrophe: in the subject, in the issuer or in the label.
     let (plain, quote) = ("CN=Jane".parse().unwrap(), "CN=O'Neil".parse().unwrap());
     let label_with_quote: Label = "Jane's".parse().unwrap();
     for (subject, issuer, label) in
@@ -251,7 +251,7 @@ fn an_apostrophe_is_doubled_for_racf_and_an_error_for_other_products() {
     }
 }
 
-/// Returns ordinary texts, and texts that try to add commands.
+/// Returns a strategy that generates ordinary texts, and texts that try to add commands.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[A-Za-z0-9 .,_:/@#$%'-]{1,260}",
@@ -307,7 +307,7 @@ proptest! {
                         continue;
                     }
                     different += 1;
-                    // Only one command may differ. It must contain all input texts.
+                    // At most one command may differ. This command must contain all input texts.
                     let verb = |command: &str| command.split(' ').next().unwrap().to_owned();
                     prop_assert_eq!(verb(got), verb(plain));
                     let parentheses = |c| got.matches(c).count();

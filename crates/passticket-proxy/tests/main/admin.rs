@@ -68,7 +68,7 @@ impl Gateway {
     }
 }
 
-/// Sends the bytes of a request. Returns all bytes that the server sends until it closes the connection.
+/// Sends the text of a request. Returns everything that the server sends until it closes the connection.
 fn raw(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -107,7 +107,7 @@ async fn metrics_count_requests_decisions_and_connections() {
     let token = demo.login().await;
     assert_eq!((gateway.metric(LOGINS).await, gateway.metric(API).await), (1, 1));
     let client = demo.client();
-    // The service of the demo does not run, so the answer is 503.
+    // The service of this route does not run, so the gateway answers 503.
     let url = demo.at("/dcpassticket/api/v1/request");
     for (token, number) in [(token.as_str(), 1), ("wrong", 2)] {
         let response = client.get(&url).bearer_auth(token).send().await.unwrap();
@@ -118,7 +118,7 @@ async fn metrics_count_requests_decisions_and_connections() {
     let refused = r#"passticket_decisions_total{event="authentication",outcome="refused",reason="token-malformed"}"#;
     assert_eq!(gateway.metric(refused).await, 1);
 
-    // The client chooses the path, so the path must not be a label.
+    // A metric must not have the path as a label, because the client chooses the path.
     client.get(demo.at("/no-such-service/x")).send().await.unwrap();
     assert_eq!(gateway.metric(LOST).await, 1);
     let health = client.get(demo.at("/application/health")).send().await.unwrap();
@@ -151,7 +151,7 @@ async fn metrics_count_requests_decisions_and_connections() {
     }
 }
 
-/// Each sample follows the HELP and TYPE lines of its metric. No series occurs twice.
+/// Asserts that each sample follows the HELP and TYPE lines of its metric, and that no series occurs twice.
 fn assert_is_valid(text: &str) {
     let mut metric = "";
     let (mut metrics, mut all_series) = (HashSet::new(), HashSet::new());
@@ -174,7 +174,7 @@ fn assert_is_valid(text: &str) {
 }
 
 #[tokio::test]
-async fn the_documents_name_each_metric() {
+async fn the_documentation_lists_each_metric() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operating/metrics.md");
     let page = fs::read_to_string(page).unwrap();
     let gateway = Gateway::start();
@@ -183,9 +183,10 @@ async fn the_documents_name_each_metric() {
     let mut documented =
         page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     for metric in metrics.clone() {
-        assert!(documented.clone().any(|name| name == metric), "{metric} is not in the page");
+        assert!(documented.clone().any(|name| name == metric), "{metric} is not documented");
     }
-    // These exist only if the configuration uses other nodes, or the Caching Service of API ML.
+    // These metrics exist only if the configuration uses several nodes, or the Caching Service of API ML (Zowe's
+    // gateway).
     let is_optional = |name: &str| {
         ["passticket_cluster_", "passticket_zowe_revocation_"].iter().any(|it| name.starts_with(it))
     };
@@ -238,10 +239,10 @@ async fn the_admin_port_answers_get_and_head_only() {
     });
     assert_eq!(gateway.get("/health").await.1, json!({"status": "UP", "components": components}));
 
-    // In DNS rebinding, a web page makes the browser send such a request to the loopback address.
+    // In an attack by DNS rebinding, a web page makes the browser send such a request to the loopback address.
     let answer = raw(gateway.admin, "GET /metrics HTTP/1.1\r\nHost: attacker.example\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
-    // The server closes the connection after one answer, so `raw` returns.
+    // `raw` returns, because the server closes the connection after one response.
     let answer = raw(gateway.admin, "GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(
         answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("{\"status\":\"UP\"}"),
@@ -249,7 +250,7 @@ async fn the_admin_port_answers_get_and_head_only() {
     );
 }
 
-/// If idle connections stayed open, a client could occupy all connections of the admin port, and probes would
+/// If idle connections stayed open, a client could occupy all connections of the admin port. Then health probes would
 /// get no answer.
 #[tokio::test]
 async fn idle_connections_to_the_admin_port_end_after_two_seconds() {
@@ -265,13 +266,13 @@ async fn idle_connections_to_the_admin_port_end_after_two_seconds() {
             stream
         })
         .collect();
-    // All allowed connections are open. So if a client opens one more connection, the gateway closes the
-    // longest idle connection.
+    // All permitted connections are open. If a client opens one more connection, the gateway closes the connection that
+    // has been idle for the longest time.
     assert_eq!(gateway.get("/health/ready").await.0, 200);
     assert!(started.elapsed() < Duration::from_secs(2));
     for mut stream in connections {
         let mut rest = Vec::new();
-        // The server may answer the half-sent request before it closes the connection.
+        // The server may answer the incomplete request before it closes the connection.
         let _ = stream.read_to_end(&mut rest);
     }
     let waited = started.elapsed();
@@ -304,7 +305,7 @@ async fn while_the_gateway_drains_it_is_live_but_not_ready() {
         assert!(Instant::now() < deadline);
         sleep(Duration::from_millis(20)).await;
     }
-    // The client needs this time for the TLS handshake and for the head of the request.
+    // During this time, the client completes the TLS handshake and sends the head of the request.
     sleep(Duration::from_millis(500)).await;
     gateway.demo.program.signal("-TERM");
     gateway.demo.program.logged("no new connections");
@@ -329,7 +330,7 @@ async fn while_the_gateway_drains_it_is_live_but_not_ready() {
     assert!(TcpStream::connect(gateway.admin).is_err());
 }
 
-/// The test limits the size of the files that the program can write. This has the effect of a full disk.
+/// The test limits the size of the files that the program can write. This limit has the effect of a full disk.
 #[tokio::test]
 async fn the_gateway_is_not_ready_while_the_revocation_file_cannot_be_written() {
     let gateway = Gateway::start();
@@ -359,8 +360,7 @@ async fn the_gateway_is_not_ready_while_the_revocation_file_cannot_be_written() 
         r#"passticket_decisions_total{event="logout",outcome="error",reason="store-unavailable"}"#;
     assert_eq!(gateway.metric(unavailable).await, 1);
 
-    // A gateway that is not ready receives no requests. So it must notice without a request that the disk has
-    // space again.
+    // A gateway that is not ready receives no requests. So it must notice by itself that the disk has space again.
     assert!(limit("unlimited").unwrap().success());
     gateway.wait_for("/health/ready", StatusCode::OK).await;
     let token = gateway.demo.login().await;
@@ -369,7 +369,7 @@ async fn the_gateway_is_not_ready_while_the_revocation_file_cannot_be_written() 
 }
 
 #[tokio::test]
-async fn without_an_audit_file_the_gateway_is_ready_and_counts() {
+async fn without_an_audit_file_the_gateway_is_ready_and_counts_decisions() {
     let gateway = Gateway::start_with(|yaml| {
         yaml.replace("file: audit.jsonl", "enabled: false")
             .replace("delegatePassticket: true", "delegatePassticket: false")
@@ -384,8 +384,8 @@ async fn without_an_audit_file_the_gateway_is_ready_and_counts() {
 
 #[tokio::test]
 async fn health_finds_the_admin_port_in_the_configuration() {
-    // The listener is dropped before the gateway starts, so its port is free. Another program is unlikely to
-    // take it.
+    // The test drops this listener before the gateway starts, so that the port is free. Another program is unlikely to
+    // take the port.
     let (free, address) = listener().await;
     let port = address.port();
     drop(free);
@@ -393,7 +393,7 @@ async fn health_finds_the_admin_port_in_the_configuration() {
     let path = demo.directory.join("zowe.yaml");
     let config = path.to_str().unwrap().to_owned();
     let yaml = fs::read_to_string(&path).unwrap();
-    // Only the admin port is read, so other keys can be wrong and other files unreadable.
+    // The command reads only the admin port. So other settings can be wrong, and other files can be unreadable.
     fs::write(&path, yaml.replace("signingKey: keys/jwt.pem", "signingKy: nowhere")).unwrap();
     assert_eq!(health(&["--config", &config]), (Some(0), "UP\n".to_owned(), String::new()));
 

@@ -1,4 +1,5 @@
-//! Tests of the endpoints of API ML's gateway outside of the auth API, and of the profile `zowe-v3` on routes.
+//! Tests of the endpoints of API ML (Zowe's gateway) that are not part of the auth API, and of the compatibility
+//! profile `zowe-v3` on routes.
 
 use std::{
     fs,
@@ -109,7 +110,7 @@ async fn definitions_describe_apis_and_pages() {
     assert_eq!(list[1]["apiml"]["authentication"], authentication);
     let instance = &list[1]["instances"]["STATIC-localhost:reports:2"];
     assert_eq!(instance["customMetadata"], json!({"zone": "east"}));
-    // The route leads only to an API, so the page has its address at the service.
+    // No route leads to the page, so the list contains the page's own address at the service.
     assert_eq!(list[0]["apiml"]["service"]["homePageUrl"], "https://localhost:1/zosmf/web");
 }
 
@@ -155,7 +156,7 @@ async fn an_access_check_uses_the_permissions_of_the_gateway() {
 }
 
 #[tokio::test]
-async fn the_health_is_503_while_revocations_cannot_be_stored() {
+async fn the_health_endpoint_gives_503_while_revocations_cannot_be_stored() {
     let demo = Demo::reconfigured(|yaml| yaml);
     let client = demo.client();
     let pat = demo.pat(&["dcpassticket"]).await;
@@ -178,7 +179,7 @@ async fn the_health_is_503_while_revocations_cannot_be_stored() {
 }
 
 #[tokio::test]
-async fn with_the_profile_zowe_v3_the_health_is_detailed_and_protected() {
+async fn with_the_profile_zowe_v3_the_health_endpoint_is_detailed_and_protected() {
     let protected = Demo::reconfigured(|yaml| yaml + ZOWE_V3);
     let open = Demo::reconfigured(|yaml| {
         let apiml = "    apiml:\n      health: {protected: false}\n";
@@ -203,7 +204,8 @@ async fn with_the_profile_zowe_v3_the_health_is_detailed_and_protected() {
     }
 }
 
-/// The service does not run. A response of the gateway has the failure header, too.
+/// The service does not run, so the gateway itself answers. Its responses also contain the header
+/// `X-Zowe-Auth-Failure`.
 #[tokio::test]
 async fn with_the_profile_zowe_v3_routes_have_the_texts_and_statuses_of_api_ml() {
     const DOCUMENTED: [&str; 3] = [

@@ -1,4 +1,4 @@
-//! Tests of the audit files.
+//! Tests of the audit files: `audit.jsonl`, and the file for requests without a user.
 
 use std::{fs, time::Duration};
 
@@ -14,7 +14,7 @@ fn lines(demo: &Demo, file: &str) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_without_a_credential_are_summed_up_in_a_file_of_their_own() {
+async fn requests_without_a_user_are_counted_in_a_separate_audit_file() {
     const REQUESTS: u64 = 300;
     let demo = Demo::start();
     let client = demo.client();
@@ -52,7 +52,7 @@ async fn requests_without_a_credential_are_summed_up_in_a_file_of_their_own() {
         );
         assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
     }
-    // The file `audit.jsonl` has only the authenticated requests, with method and path.
+    // The file `audit.jsonl` contains only the authenticated requests, with method and path.
     loop {
         let records = lines(&demo, "audit.jsonl");
         let events: Vec<_> =

@@ -27,31 +27,31 @@ enum Credential {
     LoginToken,
     /// A login token of `USER`, and the certificate of this user.
     TokenAndCertificate(&'static str),
-    /// A login token after its logout.
+    /// A login token whose user has logged out.
     LoggedOutToken,
     /// An expired login token of `USER`, and the certificate of `USER`.
     ExpiredToken,
     /// A login token with a wrong signature.
     ForgedToken,
-    /// A certificate that belongs to no user. The authority of the demo has signed it.
+    /// A certificate of the demo's authority that belongs to no user.
     UnmappedCertificate,
     /// A Personal Access Token of `USER`.
     Pat,
 }
 
-/// A request and its expected responses. In a body, `{PAT}`, `{REVOKED}`, `{EXPIRED}` and `{JWT}` are replaced by new
-/// tokens, and `{BIG}` is replaced by a text that is too large.
+/// A request and its expected responses. In the body, the test replaces `{PAT}`, `{REVOKED}`, `{EXPIRED}` and `{JWT}`
+/// by new tokens, and `{BIG}` by a text that is too large.
 struct Row {
     method: Method,
     path: &'static str,
     credential: Credential,
     body: &'static str,
-    /// Status and message number in two compatibility profiles: the default profile and `zowe-v3`. An
-    /// empty number means a response without a message.
+    /// The status and the message number of the response, in the default profile and in the profile `zowe-v3`. An empty
+    /// number means a response without a message.
     want: [(u16, &'static str); 2],
 }
 
-/// The same status and message number in both profiles.
+/// Returns the same status and message number for both profiles.
 const fn same(status: u16, number: &'static str) -> [(u16, &'static str); 2] {
     [(status, number); 2]
 }
@@ -80,7 +80,7 @@ fn rows() -> Vec<Row> {
     let generate = r#"{"validity":1,"scopes":["dcpassticket"]}"#;
     let validate = r#"{"token":"{PAT}","serviceId":"dcpassticket"}"#;
     let applid = r#"{"applicationName":"ZOWEAPPL"}"#;
-    // The timestamp of the rule is in 2020, so the rule does not revoke the tokens of the other rows.
+    // The timestamp of this rule is in 2020, so the rule does not revoke the tokens of the other rows.
     let rule = r#"{"userId":"USER","serviceId":"dcpassticket","timestamp":"1582239600000"}"#;
     let mut rows = vec![
         row(post(), "login", Password, "", same(204, "")),
@@ -255,16 +255,16 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// Clients of one gateway. They log in with a certificate, because a login with a password is slow: the
-/// gateway hashes the password.
+/// Clients of one gateway. They log in with a certificate, because a login with a password is slow (the gateway hashes
+/// the password).
 struct Clients<'d> {
     demo: &'d Demo,
     anonymous: Client,
-    /// Has the certificate of `USER`.
+    /// The client with the certificate of `USER`.
     user: Client,
-    /// Has the certificate of `APIMTST`.
+    /// The client with the certificate of `APIMTST`.
     other: Client,
-    /// Has a certificate that belongs to no user.
+    /// The client with a certificate that belongs to no user.
     unmapped: Client,
 }
 
@@ -274,7 +274,7 @@ impl<'d> Clients<'d> {
         Self { demo, anonymous: demo.client(), user, other, unmapped: unmapped_client(demo) }
     }
 
-    /// A token of `USER` that expired a second ago, with `more` claims.
+    /// Makes a token of `USER` that expired a second ago. `more` contains further claims.
     fn expired(&self, more: Value) -> String {
         let key = fs::read(self.demo.directory.join("keys/jwt.pem")).unwrap();
         let now = SystemClock.now().as_secs();
@@ -295,7 +295,7 @@ impl<'d> Clients<'d> {
         }
     }
 
-    /// Logs in as `USER` with the certificate; returns the token.
+    /// Logs in as `USER` with the certificate. Returns the token.
     async fn login(&self) -> String {
         let response = self.user.post(self.demo.auth("login")).send().await.unwrap();
         let cookie = response.headers()["set-cookie"].to_str().unwrap();
@@ -303,7 +303,7 @@ impl<'d> Clients<'d> {
         value.split(';').next().unwrap().to_owned()
     }
 
-    /// Makes a Personal Access Token of `USER` with the certificate.
+    /// Logs in as `USER` with the certificate, and makes a personal access token (PAT).
     async fn pat(&self) -> String {
         let request = self.user.post(self.demo.auth("access-token/generate"));
         let response = request.body(r#"{"scopes":["dcpassticket"]}"#).send().await.unwrap();
@@ -311,8 +311,7 @@ impl<'d> Clients<'d> {
     }
 }
 
-/// A client with a certificate that the authority of the demo has signed. The common name of the
-/// certificate is not a user id.
+/// Makes a client with a certificate of the demo's authority. The common name of the certificate is not a user id.
 fn unmapped_client(demo: &Demo) -> Client {
     let read = |name: &str| fs::read_to_string(demo.directory.join(name)).unwrap();
     let mut ca = CertificateParams::default();
@@ -327,7 +326,7 @@ fn unmapped_client(demo: &Demo) -> Client {
     demo.builder().identity(Identity::from_pem(pem.as_bytes()).unwrap()).build().unwrap()
 }
 
-/// Sends `token` in a body, and returns the status.
+/// Sends `token` in the body of a request. Returns the status.
 async fn send_token(demo: &Demo, method: Method, path: &str, token: &str, service: &str) -> u16 {
     let body = json!({"token": token, "serviceId": service}).to_string();
     let request = demo.client().request(method, demo.auth(path)).body(body);
@@ -385,8 +384,8 @@ async fn send(clients: &Clients<'_>, row: &Row) -> Response {
     request.send().await.unwrap()
 }
 
-/// Sends all requests, and compares the responses with the expected ones. `profile` is the index in
-/// [`Row::want`]: 0 for the default profile, 1 for `zowe-v3`.
+/// Sends the requests of all rows, and compares the responses with [`Row::want`]. `profile` is an index of `want`: 0
+/// for the default profile, 1 for `zowe-v3`.
 async fn check(demo: &Demo, profile: usize) {
     let clients = Clients::of(demo);
     for row in rows() {
@@ -410,7 +409,7 @@ async fn check(demo: &Demo, profile: usize) {
         let message = &document["messages"][0];
         assert_eq!(message["messageNumber"], number, "{name}");
         let content = message["messageContent"].as_str().unwrap();
-        // A path in a message begins with /gateway/ in the default profile, and with /zaas/ in zowe-v3.
+        // The paths in messages begin with /gateway/ in the default profile, and with /zaas/ in zowe-v3.
         let wrong_prefix = ["/zaas/", "/gateway/"][profile];
         assert!(!content.contains(wrong_prefix), "{name}: {content}");
     }
@@ -431,7 +430,7 @@ async fn with_the_profile_zowe_v3_every_endpoint_answers_as_zowe_v3() {
 
 /// The test limits the size of the files that the program can write. This limit has the effect of a full disk.
 #[tokio::test]
-async fn a_revocation_that_cannot_be_stored_is_503() {
+async fn a_revocation_that_cannot_be_stored_gets_503() {
     let demo = Demo::start();
     let clients = Clients::of(&demo);
     let pat = clients.pat().await;
@@ -494,7 +493,7 @@ async fn wrong_passwords_block_logins_until_retry_after() {
 }
 
 #[tokio::test]
-async fn disabled_endpoints_are_404_and_the_validity_of_a_pat_is_limited() {
+async fn disabled_endpoints_get_404_and_the_validity_of_a_pat_is_limited() {
     let demo = Demo::reconfigured(|yaml| {
         let disabled = yaml.replace("enabled: true", "enabled: false");
         let disabled = disabled.replace("allowTokenRefresh: true", "allowTokenRefresh: false");
@@ -519,15 +518,15 @@ async fn disabled_endpoints_are_404_and_the_validity_of_a_pat_is_limited() {
     assert_eq!(lifetime, 2 * 86_400);
 }
 
-/// The claims of a token. The signature is not checked.
+/// Returns the claims of a token, without a check of its signature.
 fn claims(token: &str) -> Value {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
     let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
     serde_json::from_slice(&claims).unwrap()
 }
 
-/// Sends a request with this header to the service of the demo, and returns the status. The service
-/// refuses requests without a valid PassTicket.
+/// Sends a request with this header to the service of the demo. Returns the status. The service refuses requests
+/// without a valid PassTicket.
 async fn routed(demo: &Demo, header: (&str, &str)) -> u16 {
     let request = demo.client().get(demo.at("/dcpassticket/api/v1/passticketTest"));
     let response = request.header(header.0, header.1).send().await.unwrap();
@@ -591,7 +590,7 @@ fn the_gateway_does_not_start_with_a_damaged_revocation_file() {
     assert_eq!(fs::read(file).unwrap(), b"not a store");
 }
 
-/// The revocation file must exist. With the option `--new-store`, the gateway creates it.
+/// The gateway does not start without its revocation file. With the option `--new-store`, it creates the file.
 #[test]
 fn a_missing_revocation_file_is_an_error_and_new_store_creates_it() {
     let directory = tempfile::tempdir().unwrap();
@@ -608,7 +607,7 @@ fn a_missing_revocation_file_is_an_error_and_new_store_creates_it() {
     assert!(!file.exists());
 
     let new_store = [&serve[..], &["--new-store"]].concat();
-    // If the gateway cannot start because the admin port is in use, it creates no revocation file.
+    // The gateway cannot start, because the admin port is in use. So it must not create a revocation file.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let admin = format!("{yaml}    admin: {{port: {}}}\n", port.local_addr().unwrap().port());
     fs::write(&config, admin).unwrap();
@@ -630,9 +629,9 @@ fn a_missing_revocation_file_is_an_error_and_new_store_creates_it() {
     Running::start(PROGRAM, &trusted).logged("the clock is confirmed");
 }
 
-/// While the gateway runs, an older copy replaces the revocation file, or the file is removed.
+/// While the gateway runs, the test replaces the revocation file by an older copy, or removes it.
 #[tokio::test]
-async fn revoking_is_503_while_the_revocation_file_is_gone() {
+async fn revocations_get_503_while_the_revocation_file_is_missing_or_replaced() {
     let mut demo = Demo::start();
     let file = demo.directory.join("revocations.redb");
     let (copy, away) = (file.with_extension("copy"), file.with_extension("away"));
@@ -657,7 +656,7 @@ async fn revoking_is_503_while_the_revocation_file_is_gone() {
     let all = all.basic_auth("USER", Some("validPassword")).send().await.unwrap();
     assert_eq!(all.status(), 503);
     demo.program.logged("the revocation file was removed or replaced");
-    // The gateway still serves other requests.
+    // The gateway still answers other requests.
     demo.login().await;
 
     fs::rename(&away, &file).unwrap();

@@ -1,8 +1,7 @@
-//! Tests of authorization: delegated PassTickets, changed permissions, failing providers, and the audit
-//! log.
+//! Tests of authorization: delegated PassTickets, changed permissions, failing providers, and the audit log.
 //!
-//! With a delegated PassTicket, a caller acts for another user. The request contains the e-mail address of this
-//! user. A provider is a server that the gateway asks for permissions and user ids.
+//! With a delegated PassTicket, a caller acts for another user. The caller's request contains the e-mail address of
+//! this user. A provider is a server that the gateway asks for permissions and user ids.
 
 use std::{
     convert::Infallible,
@@ -33,7 +32,7 @@ use tower_passticket::{
     tls::{Server, ServerTls},
 };
 
-/// Requests a delegated PassTicket; returns status, message number and the whole body.
+/// Requests a delegated PassTicket. Returns the status, the message number and the whole body.
 async fn delegate(demo: &Demo, client: &Client, body: &Value) -> (u16, String, Value) {
     let request = client.post(demo.auth("delegate/passticket")).json(body);
     let response = request.send().await.unwrap();
@@ -43,12 +42,12 @@ async fn delegate(demo: &Demo, client: &Client, body: &Value) -> (u16, String, V
     (status, number.to_owned(), answer)
 }
 
-/// The body of a request for a delegated PassTicket.
+/// Returns the body of a request for a delegated PassTicket.
 fn delegation_of(email: &str) -> Value {
     json!({ "applId": "ZOWEAPPL", "emailId": email })
 }
 
-/// Waits until the audit log has `count` records that `matches` selects; returns them.
+/// Waits until `matches` selects `count` records of the audit log. Returns these records.
 async fn audited(demo: &Demo, count: usize, matches: impl Fn(&Value) -> bool) -> Vec<Value> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -89,7 +88,7 @@ async fn the_service_accepts_a_delegated_ticket_and_every_call_is_audited() {
             delegation_of(&format!("{}@example.com", "a".repeat(300))),
             (400, "ZWEAO400E"),
         ),
-        // The configuration lets this caller obtain PassTickets for ZOWEAPPL only.
+        // The configuration lets this caller get PassTickets only for ZOWEAPPL.
         (user.clone(), no_key, (403, "ZWEAT403E")),
     ] {
         let (status, number, answer) = delegate(&demo, &client, &body).await;
@@ -136,7 +135,7 @@ async fn changed_permissions_take_effect_and_an_invalid_file_changes_nothing() {
     let text = "ZWEAG141E The generation of the PassTicket failed. Reason: Not authorized to use";
     assert!(reason.starts_with(text), "{reason}");
     let line = demo.program.logged("no PassTicket");
-    // 8/8/16 are the codes of SAF and RACF for "not authorized".
+    // 8/8/16 are the return codes of SAF and RACF for "not authorized".
     for part in ["USER", "ZOWEAPPL", "dcpassticket", "8/8/16"] {
         assert!(line.contains(part), "{line}");
     }
@@ -157,9 +156,9 @@ const SERVER_ERROR: u8 = 1;
 const MALFORMED: u8 = 2;
 const SILENT: u8 = 3;
 
-/// A provider that replaces ZSS (Zowe's server on z/OS). It permits `USER` to remove expired revocations and to
-/// obtain PassTickets for other users. It maps each certificate to its common name, except the certificate of
-/// `APIMTST`. It maps the e-mail address `user@example.com` to `USER`.
+/// Answers as ZSS (Zowe's server on z/OS), which is the provider. It permits `USER` to remove expired revocations and
+/// to get PassTickets for other users. It maps each certificate except that of `APIMTST` to its common name, and the
+/// e-mail address `user@example.com` to `USER`.
 async fn zss(request: Request<Incoming>, mode: Arc<AtomicU8>) -> Response<Full<Bytes>> {
     let answer = |status: u16, body: Value| {
         Response::builder().status(status).body(Full::from(body.to_string())).unwrap()
@@ -241,7 +240,7 @@ async fn a_failing_provider_causes_a_server_error_and_not_401_or_403() {
     tokio::spawn(Server::https(listener, tls).run(service, std::future::pending()));
 
     let user = demo.client_of("USER");
-    // This request removes expired revocations, for which the user needs the permission UPDATE on APIML.SERVICES.
+    // This request removes expired revocations. For this, the user needs the permission UPDATE on APIML.SERVICES.
     let evict = async |client: &Client| {
         client.delete(demo.auth("access-token/evict")).send().await.unwrap().status()
     };
@@ -264,7 +263,7 @@ async fn a_failing_provider_causes_a_server_error_and_not_401_or_403() {
     sleep(Duration::from_millis(1100)).await;
     let login = user.post(demo.auth("login")).send().await.unwrap();
     assert_eq!(login.status(), 204);
-    // Now the gateway has cached the mapping of the certificate, so only the SAF check fails.
+    // The gateway has now cached the mapping of the certificate, so only the permission check (SAF check) fails.
     for (mode_of_failure, want) in [(SERVER_ERROR, 503), (MALFORMED, 500), (SILENT, 503)] {
         mode.store(mode_of_failure, Ordering::Relaxed);
         sleep(Duration::from_millis(1100)).await;
@@ -282,9 +281,9 @@ async fn a_failing_provider_causes_a_server_error_and_not_401_or_403() {
     assert!(!routed.headers().contains_key("x-zowe-auth-failure"));
 }
 
-/// The client gets 503 for each cause, so only the log can tell the operator the cause.
+/// The client gets 503 for every cause. Only the log tells the operator which cause it is.
 #[tokio::test]
-async fn the_log_has_the_cause_of_a_failed_provider() {
+async fn the_log_contains_the_cause_of_a_failed_provider() {
     let (listener, address) = listener().await;
     let url = format!("https://localhost:{}/saf", address.port());
     let mut demo = Demo::reconfigured(|yaml| {
@@ -307,7 +306,7 @@ async fn the_log_has_the_cause_of_a_failed_provider() {
     };
     let evict_url = format!("{}/gateway/api/v1/auth/access-token/evict", demo.url);
 
-    // The operating system accepts the connection, but no server answers yet.
+    // The kernel accepts the connection, but no server answers yet.
     evict(evict_url.clone()).await;
     logged("no response within 1s");
 

@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::support::Demo;
 
-/// A service that sends the files of a directory, and the credentials that it received.
+/// A service that sends the files of a directory. It records the credentials that it receives.
 struct Files {
     url: String,
     received: Arc<Mutex<Vec<String>>>,
@@ -31,7 +31,7 @@ impl Files {
         Self { url: format!("http://{address}"), received }
     }
 
-    /// The credentials that the service received since the last call, each once.
+    /// Returns the credentials that the service has received since the last call, without duplicates.
     fn take_credentials(&self) -> Vec<String> {
         let mut received = std::mem::take(&mut *self.received.lock().unwrap());
         received.sort();
@@ -59,7 +59,8 @@ async fn answer(stream: TcpStream, directory: Arc<PathBuf>, received: Arc<Mutex<
     stream.get_mut().write_all(&body).await.unwrap();
 }
 
-/// A gateway with the route `/repo/api/v1`, whose service receives PassTickets.
+/// Starts a gateway with the route `/repo/api/v1`, whose service receives PassTickets. `settings` are settings of this
+/// service.
 async fn gateway(files: &Files, settings: &str) -> Demo {
     let definition = format!(
         "services:\n  - serviceId: repo\n    instanceBaseUrls: [\"{}\"]\n    routes: [{{gatewayUrl: api/v1}}]\n    \
@@ -74,7 +75,7 @@ async fn gateway(files: &Files, settings: &str) -> Demo {
     .await
 }
 
-/// Whether each credential is a PassTicket of `USER`.
+/// Returns whether each credential is a PassTicket of `USER`.
 fn are_tickets(credentials: &[String]) -> bool {
     let is_ticket = |credential: &String| {
         let plain = BASE64_STANDARD.decode(credential.trim_start_matches("Basic ")).unwrap();
@@ -98,7 +99,7 @@ fn git(directory: &Path, authorities: &Path, args: &[&str]) -> Output {
         .unwrap()
 }
 
-/// A bare repository with one commit, for clients that read its files over HTTP.
+/// Makes a bare git repository with one commit. Clients can read its files over HTTP.
 fn make_repository(directory: &Path) {
     let run = |args: &[&str]| {
         let output = git(directory, Path::new(""), args);
@@ -118,7 +119,7 @@ async fn git_clones_with_a_personal_access_token_as_the_password() {
     let directory = temporary.path().to_owned();
     make_repository(&directory);
     let files = Files::serve(directory.clone()).await;
-    // git sends its credentials only after a 401, which the gateway answers because of `onFailure: reject`.
+    // git sends its credentials only after it has received 401. With `onFailure: reject`, the gateway answers 401.
     let demo = gateway(&files, "onFailure: reject").await;
     let pat = demo.pat(&["repo"]).await;
     let authority = demo.directory.join("certs/ca.pem");
@@ -174,7 +175,7 @@ async fn a_revoked_token_is_refused_as_a_password_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn curl_uses_a_password_where_the_gateway_verifies_it() {
+async fn curl_can_use_a_password_on_a_route_that_verifies_passwords() {
     if !has_curl() {
         return;
     }
@@ -197,7 +198,7 @@ async fn curl_uses_a_password_where_the_gateway_verifies_it() {
     for (credentials, more) in [
         ("USER:validPassword", &[][..]),
         ("user:validPassword", &[]),
-        // With this option, curl sends the credentials only after a challenge.
+        // With this option, curl sends the credentials only after it has received a challenge.
         ("USER:validPassword", &["--anyauth"]),
         (&format!("USER:{pat}"), &[]),
         (&format!(":{pat}"), &[]),
@@ -206,7 +207,8 @@ async fn curl_uses_a_password_where_the_gateway_verifies_it() {
         let credentials = files.take_credentials();
         assert!(are_tickets(&credentials), "{credentials:?}");
     }
-    // Four wrong passwords cause no wait. After the next one, no password is checked for a second.
+    // Four wrong passwords cause no wait. After the fifth one, the gateway checks no password of this user for a
+    // second.
     let answers: Vec<_> = (0..20).map(|_| curl("APIMTST:wrong", &[])).collect();
     assert!(answers[0].ends_with("401") && answers[0].contains("ZWEAG120E"), "{answers:?}");
     assert!(answers.iter().any(|answer| answer.ends_with("429")), "{answers:?}");
@@ -216,7 +218,7 @@ async fn curl_uses_a_password_where_the_gateway_verifies_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_is_forwarded_only_where_the_operator_says_so() {
+async fn a_password_is_forwarded_only_if_the_operator_permits_it() {
     let temporary = tempfile::tempdir().unwrap();
     fs::write(temporary.path().join("x"), "x").unwrap();
     let files = Files::serve(temporary.path().to_owned()).await;

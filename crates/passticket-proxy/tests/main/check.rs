@@ -1,4 +1,5 @@
-//! `check` beside a running gateway, and `check --live`.
+//! Tests of the commands `check` and `check --live`. `check` may run while the gateway runs. `check --live` also calls
+//! the servers in the configuration.
 
 use std::{
     fs,
@@ -29,7 +30,7 @@ fn check(directory: &Path, more: &[&str]) -> (Option<i32>, String, String) {
     (status.code(), text(stdout), text(stderr))
 }
 
-/// The content of a file and the time of its last change.
+/// Returns the content of a file and the time of its last change.
 fn state(path: &Path) -> (Vec<u8>, SystemTime) {
     (fs::read(path).unwrap(), fs::metadata(path).unwrap().modified().unwrap())
 }
@@ -60,7 +61,7 @@ async fn check_does_not_disturb_a_running_gateway() {
     program.wait();
     let audit = fs::read_to_string(directory.join("audit.jsonl")).unwrap();
     assert!(audit.lines().any(|line| line.contains("logout")), "{audit}");
-    // Without the gateway, `check` verifies the file, and does not change it.
+    // While no gateway runs, `check` verifies the file. It does not change the file.
     let before = ["revocations.redb", "audit.jsonl"].map(|name| state(&directory.join(name)));
     let (code, out, err) = check(&directory, &[]);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
@@ -69,7 +70,7 @@ async fn check_does_not_disturb_a_running_gateway() {
     assert!(before == after);
 }
 
-/// A gateway that was killed leaves a file that the next start repairs.
+/// A killed gateway leaves a file that the next start of the gateway repairs.
 #[test]
 fn check_verifies_the_file_of_a_killed_gateway_and_leaves_the_repair_to_the_gateway() {
     let demo = Demo::start();
@@ -124,7 +125,7 @@ fn problems_with_the_revocation_file_and_the_audit_log_are_reported() {
     }
 }
 
-/// The files of a demo that was stopped, with the authority of the fakes. `edit` changes the zowe.yaml.
+/// Returns a stopped demo, which trusts the authority of the fakes. `edit` changes its zowe.yaml.
 async fn stopped(edit: impl FnOnce(String) -> String + Send + 'static) -> Demo {
     let stop = move || {
         let mut demo = Demo::start();
@@ -147,7 +148,7 @@ async fn live(demo: &Demo) -> (Option<i32>, String, String) {
     tokio::task::spawn_blocking(move || check(&directory, &["--live"])).await.unwrap()
 }
 
-/// A server with the keys of an identity provider.
+/// Starts a server that sends the keys of an identity provider.
 async fn provider() -> Fake {
     let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap().verifying_key().to_jwk();
     let answer = json!({ "keys": [key] });
@@ -204,7 +205,8 @@ async fn live_asks_each_server_once_without_credentials() {
     }
 }
 
-/// The servers of schemes, of tokens and of forwarders, and a service that requires a client certificate.
+/// The configuration names servers that schemes call, servers that issue tokens, the list of trusted forwarders, and a
+/// service that requires a client certificate.
 #[tokio::test]
 async fn live_asks_the_servers_of_schemes_and_tokens_and_names_each_one_that_fails() {
     let acceptor = || SERVER.acceptor();
@@ -238,7 +240,7 @@ async fn live_asks_the_servers_of_schemes_and_tokens_and_names_each_one_that_fai
     .await;
     let write = |name: &str, text: &str| fs::write(demo.directory.join(name), text).unwrap();
     write("certs/USER.pem", pki::USER.certificate);
-    // The file replaces one that only its owner can read.
+    // This overwrites an existing file and keeps its mode: only its owner can read it.
     write("certs/USER.key", pki::USER.key);
     let entry = |id: &str, port: u16, scheme: &str| {
         format!(
@@ -248,7 +250,7 @@ async fn live_asks_the_servers_of_schemes_and_tokens_and_names_each_one_that_fai
     };
     let services = [
         entry("svc", service_port, "{scheme: zosmf}"),
-        // This service has no client certificate, and its server asks for none.
+        // The configuration has no client certificate for this service, and the service asks for none.
         entry("saf", zosmf_port, "{scheme: safIdt, applid: ZOWEAPPL}"),
     ];
     write("api-defs/demo.yml", &format!("services:\n{}", services.concat()));
@@ -283,7 +285,7 @@ async fn live_asks_the_servers_of_schemes_and_tokens_and_names_each_one_that_fai
         let (code, out, err) = live(&demo).await;
         fake.behave(Behaviour::Right);
         assert_eq!(code, Some(1), "{out}{err}");
-        // The role of the server, and its address.
+        // This is the role of the server, with its address.
         let (name, _) = line.split_once(": ").unwrap();
         assert!(out.contains(&format!("{name}: FAILED: ")), "{name}\n{out}");
     }
@@ -292,7 +294,7 @@ async fn live_asks_the_servers_of_schemes_and_tokens_and_names_each_one_that_fai
 #[tokio::test]
 async fn live_reports_servers_that_are_slow_wrong_absent_or_not_trusted() {
     let html = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>";
-    // The deadline of the slow servers is short. The other servers have time, because the machine may be slow.
+    // Only the slow servers have a short deadline. The deadline of the others is long, because the machine may be slow.
     let late = "FAILED: not available: no response within 1s";
     for (behaviour, seconds, want) in [
         (Behaviour::Scripted(vec![Step::Stall]), 1, late),

@@ -27,7 +27,7 @@ fn run_with_input(args: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// Makes a file with `key` and these permissions. Returns its path.
+/// Writes `key` into a file with the permissions `mode`. Returns the path.
 fn key_file(directory: &Path, key: &str, mode: u32) -> String {
     let path = directory.join(format!("{mode:o}.key"));
     let mut file =
@@ -37,8 +37,8 @@ fn key_file(directory: &Path, key: &str, mode: u32) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Checks the exit code, and that standard output and standard error contain these texts. With exit code
-/// 0, standard error must be empty. With another exit code, it may have one line.
+/// Asserts the exit code, and that standard output and standard error contain these texts. Standard error must be empty
+/// if the exit code is 0, and otherwise may have one line.
 #[track_caller]
 fn check(output: &Output, code: i32, stdout: &str, stderr: &str) {
     let (out, err) =
@@ -76,7 +76,7 @@ fn ticket_generate_and_ticket_evaluate_agree_with_a_test_vector() {
     check(&evaluate(&["--at", "4125906245"]), 0, "age 600 s", "");
     check(&evaluate(&["--at", "4125906246"]), 1, "refused: ", "");
     check(&evaluate(&["--at", "4125905700", "--window", "10"]), 1, "refused: ", "");
-    // Without --at, the PassTicket of the year 2100 is evaluated at the present time.
+    // Without --at, the command evaluates this PassTicket of the year 2100 at the current time.
     let other_key = "refused: not a PassTicket of this user, APPLID and key";
     check(&evaluate(&[]), 1, other_key, "");
     check(&ticket("evaluate", &["--ticket", "SHSIIPWC", "--at", AT]), 1, "refused: ", "");
@@ -85,7 +85,7 @@ fn ticket_generate_and_ticket_evaluate_agree_with_a_test_vector() {
     check(&ticket("evaluate", &["--ticket", "-21w9pDH", "--at", AT]), 1, not_a_ticket, "");
     check(&ticket("evaluate", &["--ticket", "PASSWORD", "--at", AT]), 1, not_a_ticket, "");
 
-    // Tickets of the enhanced-mixed algorithm may begin with a hyphen.
+    // A PassTicket of the enhanced-mixed algorithm may begin with a hyphen.
     let mixed = ["--algorithm", "enhanced-mixed", "--user", "USER", "--applid", "ZOWEAPPL"];
     let key = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
     let mixed = [&mixed[..], &["--at", AT, "--key-file", "-"]].concat();
@@ -118,7 +118,7 @@ fn the_key_comes_from_standard_input_or_from_a_private_file() {
         check(&refused, 2, "", "chmod 600");
         assert!(!String::from_utf8_lossy(&refused.stderr).contains(KEY));
     }
-    // The group can read the file. This permission is accepted, because the group is a group of this process.
+    // The group of the file can read it. The command accepts this, because its process belongs to the group.
     check(&with_file(&key_file(directory.path(), KEY, 0o640)), 0, TICKET, "");
     check(&with_file("/nonexistent"), 2, "", "/nonexistent");
     let wrong = run_with_input(&[&args[..], &["-"]].concat(), "F90F48F03C28DC8\n");
@@ -172,7 +172,7 @@ fn usage_errors_are_one_line_and_each_command_has_help() {
 }
 
 #[test]
-fn check_prints_all_problems_at_once() {
+fn check_prints_all_problems() {
     let directory = TempDir::new().unwrap();
     drop(Demo::start_in(directory.path()));
     let config = directory.path().join("zowe.yaml");
@@ -202,7 +202,7 @@ fn check_prints_all_problems_at_once() {
             "{place} {part}\n{problems}"
         );
     }
-    // With a configuration that fails the check, the gateway does not start.
+    // The gateway does not start with a configuration that fails the check.
     let output = run(&["serve", "--config", file]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(String::from_utf8(output.stderr).unwrap(), problems);
@@ -271,12 +271,12 @@ impl DemoFiles {
         Self(directory)
     }
 
-    /// The zowe.yaml of the demo.
+    /// Returns the zowe.yaml of the demo.
     fn yaml(&self) -> String {
         fs::read_to_string(self.0.path().join("zowe.yaml")).unwrap()
     }
 
-    /// Runs `check` with another zowe.yaml in the directory.
+    /// Runs `check` in the directory, after `yaml` has replaced its zowe.yaml.
     fn check(&self, yaml: impl AsRef<[u8]>) -> Output {
         let file = self.0.path().join("checked.yaml");
         fs::write(&file, yaml).unwrap();
@@ -292,7 +292,7 @@ fn errors_about_utf_16_and_ebcdic_name_the_conversion() {
     check(&demo.check(&utf16), 2, "", "is UTF-16, not UTF-8; save it as UTF-8, or convert it with");
     let with_byte_order_mark = [&[0xff, 0xfe][..], &utf16].concat();
     check(&demo.check(with_byte_order_mark), 2, "", "iconv -f UTF-16 -t UTF-8");
-    // "zowe:" and a line end in IBM-1047.
+    // `zowe:` and a line end, encoded in IBM-1047 (EBCDIC).
     let ebcdic = [0xa9, 0x96, 0xa6, 0x85, 0x7a, 0x15];
     check(&demo.check(ebcdic), 2, "", "iconv -f IBM-1047 -t UTF-8");
 }
@@ -316,7 +316,7 @@ fn yaml_anchors_and_merge_keys_work_and_their_expansion_is_limited() {
         assert!(problems.contains(&format!("no service has APPLID {applid};")), "{problems}");
     }
 
-    // Each level multiplies the number of values by more than 10.
+    // Each level has more than ten times as many values as the previous level.
     let mut bomb = "a0: &a0 {k: [x, x, x, x, x, x, x, x, x, x]}\n".to_owned();
     for i in 1..12 {
         let previous = format!("*a{}", i - 1);
@@ -374,7 +374,7 @@ fn passwd_prints_a_line_of_the_users_file() {
         check(&output, 2, "", want);
         assert!(output.stdout.is_empty());
     }
-    // A password cannot be an argument, because other users of the machine can see arguments.
+    // The command refuses a password as an argument, because other users of the machine can see arguments.
     let output = run(&["passwd", "JANE", "secret"]);
     check(&output, 2, "", "unexpected argument");
 }

@@ -1,4 +1,4 @@
-//! Tests of web pages of other origins that may use services and the auth API.
+//! Tests of CORS: which web pages of other origins may use services and the auth API.
 
 use std::{convert::Infallible, fs};
 
@@ -15,8 +15,8 @@ use tower_passticket::tls::Server;
 const APP: &str = "https://app.example";
 const EVIL: &str = "https://evil.example";
 
-/// Starts a gateway with the services `shared`, which `APP` may use, and `closed`. Both answer with the number of
-/// headers that no service may receive, and with a CORS header of their own.
+/// Starts a gateway with two services: `shared`, which pages of `APP` may use, and `closed`. Both services answer with
+/// the number of request headers that they must not receive, and add their own CORS header.
 async fn start() -> Demo {
     let (listener, address) = listener().await;
     let service = service_fn(async |request: Request<Incoming>| {
@@ -53,7 +53,7 @@ fn allowed(headers: &HeaderMap) -> Option<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn listed_pages_use_services_and_the_auth_api_and_other_pages_do_not() {
+async fn only_listed_origins_can_use_services_and_the_auth_api() {
     let demo = start().await;
     let token = demo.login().await;
     let cookie = format!("apimlAuthenticationToken={token}");
@@ -61,7 +61,7 @@ async fn listed_pages_use_services_and_the_auth_api_and_other_pages_do_not() {
     let login = "/gateway/api/v1/auth/login";
     let query = "/gateway/api/v1/auth/query";
 
-    // Preflight requests have no credential, and are answered all the same.
+    // The gateway answers preflight requests, although they have no credential.
     for (path, origin, method, status) in [
         (route, APP, "PUT", 200),
         (route, APP, "PATCH", 403),
@@ -84,14 +84,14 @@ async fn listed_pages_use_services_and_the_auth_api_and_other_pages_do_not() {
         }
     }
 
-    // Requests with the cookie of the user.
+    // These requests have the cookie of the user.
     for (method, path, origin, status, shared) in [
         (Method::POST, route, APP, 200, Some(APP)),
         (Method::GET, route, APP, 200, Some(APP)),
         (Method::GET, query, APP, 200, Some(APP)),
         (Method::POST, route, EVIL, 403, None),
         (Method::PATCH, route, APP, 403, None),
-        // The page cannot read this answer.
+        // The browser does not let the page read this response.
         (Method::GET, route, EVIL, 200, None),
         (Method::GET, query, EVIL, 200, None),
         (Method::POST, "/closed/api/v1/x", APP, 403, None),
@@ -110,7 +110,7 @@ async fn listed_pages_use_services_and_the_auth_api_and_other_pages_do_not() {
         }
     }
 
-    // A page logs the user in, and can read why it may not.
+    // A listed page can log the user in, and can read the reason of a refusal.
     for (origin, password, status) in
         [(APP, "validPassword", 204), (APP, "wrong", 401), (EVIL, "validPassword", 403)]
     {

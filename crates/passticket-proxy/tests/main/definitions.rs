@@ -1,5 +1,5 @@
-//! Tests of `check` and `serve --config` with service definitions that have each construct of the definitions that Zowe
-//! ships (`tests/definitions`).
+//! Tests of `check` and `serve --config` with the service definitions in `tests/definitions`. They contain each
+//! construct that the definitions of Zowe contain.
 
 use std::{fs, path::Path, process::Command};
 
@@ -9,7 +9,7 @@ use crate::support::{Demo, PROGRAM};
 
 const DEFINITIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/definitions");
 
-/// Settings that replace the schemes that need another server.
+/// Settings that replace each scheme that needs another server.
 const OVERRIDES: &str = "    services:
       ibmzosmf: {scheme: httpBasicPassTicket, applid: ZOWEAPPL, clientBasic: verify}
       jwt: {scheme: bypass}
@@ -40,7 +40,7 @@ fn check(lines: &str) -> (i32, String, String) {
 }
 
 #[test]
-fn definitions_of_zowe_load_unchanged_and_each_key_without_effect_causes_a_warning() {
+fn definitions_of_zowe_load_unchanged_and_each_setting_without_effect_causes_a_warning() {
     let (code, printed, warnings) = check(OVERRIDES);
     assert_eq!(code, 0, "{warnings}");
     assert!(printed.contains("zowe.yaml: good, 11 routes\n"), "{printed}");
@@ -56,7 +56,7 @@ fn definitions_of_zowe_load_unchanged_and_each_key_without_effect_causes_a_warni
 }
 
 #[test]
-fn check_names_the_routes_that_remove_basic_of_clients() {
+fn check_names_the_routes_that_remove_basic_credentials_of_clients() {
     let (_, printed, _) = check(OVERRIDES);
     let named: Vec<_> = printed
         .lines()

@@ -17,7 +17,7 @@ use test_support::{PATIENCE, basic, client, has_curl};
 const NO_CREDENTIAL: &str = "ZWEAG160E No authentication provided in the request";
 const INVALID_TOKEN: &str = "ZWEAG102E Token is not valid";
 
-/// Adds a credential to a request.
+/// A function that adds a credential to a request.
 type AddCredential = Box<dyn Fn(RequestBuilder) -> RequestBuilder>;
 
 fn header(name: &'static str, value: String) -> AddCredential {
@@ -79,7 +79,7 @@ async fn the_service_accepts_the_ticket_made_for_each_kind_of_credential() {
 }
 
 #[tokio::test]
-async fn a_failed_credential_is_removed_and_the_reason_is_sent_to_client_and_service() {
+async fn a_failed_credential_is_removed_and_client_and_service_get_the_reason() {
     let demo = Demo::start();
     let jwt = demo.login().await;
     let other_pat = demo.pat(&["dcbypass"]).await;
@@ -128,7 +128,7 @@ async fn a_failed_credential_is_removed_and_the_reason_is_sent_to_client_and_ser
 }
 
 #[tokio::test]
-async fn bypass_routes_forward_credentials_and_unknown_paths_are_404() {
+async fn bypass_routes_forward_credentials_and_unknown_paths_get_404() {
     let demo = Demo::start();
     let client = demo.client();
     let bypass = client.get(demo.at("/dcbypass/api/v1/request")).basic_auth("me", Some("secret"));
@@ -195,8 +195,8 @@ async fn credentials_hop_by_hop_headers_and_malformed_cookies_are_removed() {
     assert_eq!(cookies.len(), 100);
     let headers = echo["headers"].as_object().unwrap();
     assert!(!headers.contains_key("x-mine"));
-    // The gateway sets this header itself, because the client accepts trailers (RFC 9110 §10.1.4). It speaks HTTP/2 with
-    // the service, so there is no `Connection`.
+    // The gateway sets `TE` itself, because the client accepts trailers (RFC 9110 §10.1.4). It uses HTTP/2 with the
+    // service, so it does not send the header `Connection`.
     assert_eq!(headers["te"], "trailers");
     assert!(!headers.contains_key("connection"));
     assert_eq!(headers["x-forwarded-for"], "127.0.0.1");
@@ -214,7 +214,7 @@ async fn the_second_start_is_quick_and_keeps_the_signing_key() {
     assert_eq!(request.send().await.unwrap().status(), 200);
 }
 
-// The client must keep running while the test waits for the program to end.
+// Several threads, because the client must run while the test waits for the program to end.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_owner_can_read_secret_files_and_the_log_has_no_secret() {
     let mut demo = Demo::start();
@@ -253,7 +253,7 @@ async fn only_the_owner_can_read_secret_files_and_the_log_has_no_secret() {
     }
 }
 
-/// A printed line that begins with two blanks is a command.
+/// In the text that the demo prints, a line that begins with two blanks is a command.
 #[tokio::test]
 async fn the_printed_commands_work_without_a_change() {
     if !has_curl() {
@@ -277,8 +277,8 @@ async fn the_printed_commands_work_without_a_change() {
     ]) {
         let run = || Command::new("sh").args(["-c", command]).output().unwrap();
         let mut output = run();
-        // The gateway writes the audit file shortly after the response, so repeat `tail` until the
-        // record is there.
+        // The gateway writes the audit file shortly after the response. So the test repeats `tail` until it prints the
+        // record.
         let deadline = Instant::now() + PATIENCE;
         while command.starts_with("tail ")
             && !String::from_utf8_lossy(&output.stdout).contains(want)
@@ -336,7 +336,7 @@ async fn files_of_the_user_are_not_overwritten() {
         assert_eq!(fs::read(&path).unwrap(), b"mine");
     }
 
-    // The demo also does not overwrite a file that it made and that the user has edited.
+    // The demo also does not overwrite a file that it has made if the user has edited the file.
     let directory = temporary.path().join("edited");
     drop(Demo::start_in(&directory));
     let yaml = directory.join("zowe.yaml");
@@ -347,8 +347,8 @@ async fn files_of_the_user_are_not_overwritten() {
     assert!(error.contains("serve --config"), "{error}");
     assert_eq!(fs::read_to_string(&yaml).unwrap(), edited);
 
-    // The error tells the user to delete the file. After that, the demo starts again. It makes some files, such
-    // as identities.yml, only if they are missing, so it keeps an edited identities.yml.
+    // The error tells the user to delete the file. After that, the demo starts. It keeps the edited identities.yml,
+    // because it makes this file only if it is missing.
     fs::remove_file(&yaml).unwrap();
     let identities = directory.join("identities.yml");
     let own = fs::read_to_string(&identities).unwrap() + "# mine\n";
@@ -371,7 +371,7 @@ async fn a_copy_of_the_directory_works_as_a_configuration() {
     {
         assert!(text.contains(part), "{text}");
     }
-    // Add a user with the line that `passwd` prints.
+    // Adds a user with the line that `passwd` prints.
     let mut passwd = Command::new(PROGRAM)
         .args(["passwd", "JANE"])
         .stdin(Stdio::piped())

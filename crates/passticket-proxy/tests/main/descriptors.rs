@@ -1,4 +1,4 @@
-//! Tests the gateway with a low limit of open files.
+//! Tests of the gateway with a low limit of open files.
 
 use std::{
     fs,
@@ -32,12 +32,12 @@ async fn silent_connections(number: u8, to: SocketAddr) -> Vec<TcpStream> {
     connections
 }
 
-/// Checks that the gateway answers a new client.
+/// Asserts that the gateway answers a new client.
 async fn is_served(builder: impl Fn() -> Client, url: &str) {
     let start = Instant::now();
     let response = builder().get(format!("{url}/application/health")).send().await.unwrap();
     assert_eq!(response.status(), 200);
-    // A new connection waits up to one second. On a busy machine, the handshake may take two more seconds.
+    // The gateway may delay a new connection by one second. On a busy machine, the handshake may take two more seconds.
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
 
@@ -47,7 +47,7 @@ async fn with_few_open_files_the_gateway_serves_new_clients_and_recovers() {
     drop(Demo::start_in(directory.path()));
     write_configuration(directory.path(), service().await, 60_000, 1);
     let cores = thread::available_parallelism().unwrap().get();
-    // With this limit, the gateway serves 20 clients and opens up to 20 connections to services.
+    // With this limit of open files, the gateway serves 20 clients, and opens up to 20 connections to services.
     let open_files = 32 + 6 * cores + 40;
     let config = directory.path().join("zowe.yaml");
     let args = ["serve", "--config", config.to_str().unwrap()];
@@ -58,19 +58,19 @@ async fn with_few_open_files_the_gateway_serves_new_clients_and_recovers() {
     let authorities = fs::read(directory.path().join("certs/ca.pem")).unwrap();
     let builder = || client(&authorities).build().unwrap();
 
-    // The number of clients is larger than the number of files that the gateway can open.
+    // There are more clients than the gateway can open files.
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let silent = silent_connections(200, address).await;
     is_served(builder, &url).await;
     program.logged("limits.connections reached");
     drop(silent);
 
-    // The number of concurrent requests is larger than the number of files that the gateway can open. The gateway
-    // closes idle connections, so that it can serve new clients.
+    // There are more concurrent requests than the gateway can open files. The gateway closes idle connections, so that
+    // it can serve new clients.
     let _silent = silent_connections(15, address).await;
     let busy = builder();
-    // The client sends all later requests on the HTTP/2 connection of this request. Without this connection,
-    // the client would open a connection for each request.
+    // This request opens an HTTP/2 connection, on which the client sends all later requests. Otherwise the client would
+    // open a connection for each of them.
     busy.get(format!("{url}/application/health")).send().await.unwrap();
     let mut requests = JoinSet::new();
     for _ in 0..100 {
@@ -83,7 +83,7 @@ async fn with_few_open_files_the_gateway_serves_new_clients_and_recovers() {
     }
     program.logged("cannot accept connections");
 
-    // The requests have ended, so services can be reached again.
+    // When the requests have ended, the gateway can reach services again.
     requests.shutdown().await;
     drop(busy);
     sleep(Duration::from_millis(500)).await;
@@ -94,7 +94,7 @@ async fn with_few_open_files_the_gateway_serves_new_clients_and_recovers() {
     }
 }
 
-/// With each number of open files, the start fails at a different place.
+/// Tries several limits of open files. With each limit, the start fails in a different step.
 #[test]
 fn a_start_without_enough_files_fails_with_a_message() {
     let directory = TempDir::new().unwrap();
@@ -105,7 +105,7 @@ fn a_start_without_enough_files_fails_with_a_message() {
     for open_files in fewest.. {
         let mut program = Running::start_with_open_files(open_files, PROGRAM, &args);
         if program.logged_before_end("cannot open enough files").is_some() {
-            // How many of the numbers are too small depends on the number of worker threads, and so on the machine.
+            // The smallest sufficient limit depends on the number of worker threads, and so on the machine.
             assert!(open_files > fewest, "the start needs more than {fewest} files");
             break;
         }

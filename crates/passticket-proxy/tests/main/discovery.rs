@@ -1,4 +1,5 @@
-//! Tests of services that are found in Eureka, against a fake Eureka.
+//! Tests of services that the gateway finds in Eureka, the discovery service of Zowe. Eureka is a fake. A registrant is
+//! a program that registers itself there as an instance of a service.
 
 use std::{
     fs,
@@ -33,7 +34,7 @@ use tokio::{
     time::{Duration, sleep},
 };
 
-/// A gateway, its discovery services and services that answer `200 ok`.
+/// A gateway, two discovery services (Eureka), and two services that answer `200 ok`.
 struct Site {
     demo: Demo,
     first: FakeEureka,
@@ -49,7 +50,7 @@ async fn service(identity: Identity) -> Fake {
 }
 
 impl Site {
-    /// `keys` are lines of `discovery`.
+    /// Starts the servers and the gateway. `keys` are lines of the setting `discovery`. `edit` changes the zowe.yaml.
     async fn start(keys: &'static str, edit: fn(String) -> String) -> Self {
         let eureka = || async {
             let acceptor = pki::SERVER.acceptor_of_clients(Clients::MayHaveCertificate);
@@ -83,7 +84,7 @@ impl Site {
         change(&self.second);
     }
 
-    /// An instance of `files` at `host`, with a PassTicket.
+    /// Returns a registration of an instance of `files` at `host`, whose scheme is PassTickets.
     fn files(host: &str, port: u16) -> Registration {
         Registration::https("files", host, port)
             .with_route("api/v1", "/base")
@@ -94,7 +95,7 @@ impl Site {
         self.demo.client_of("USER").get(self.demo.at(path)).send().await.unwrap()
     }
 
-    /// Requests `path` until the answer has this status.
+    /// Requests `path` until the response has this status. Returns the response.
     async fn until(&self, path: &str, status: u16) -> Response {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -107,7 +108,7 @@ impl Site {
         }
     }
 
-    /// Waits until `/application/health` names this state of discovery.
+    /// Waits until `/application/health` contains this state of discovery.
     async fn until_health(&self, want: &str) {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -132,7 +133,7 @@ fn write_identity(directory: &Path, name: &str, identity: Identity) {
 const FILES: &str = "/files/api/v1/x";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn services_come_and_go_and_a_rogue_registrant_gets_no_credential() {
+async fn found_services_get_routes_and_a_rogue_registrant_gets_no_credential() {
     const KEYS: &str = "      services:\n        files: {hosts: [localhost], applid: ZOWEAPPL, schemes: \
                         [httpBasicPassTicket]}\n      others: bypass\n      otherHosts: [127.0.0.1]\n";
     let mut site = Site::start(KEYS, |yaml| yaml).await;
@@ -141,7 +142,7 @@ async fn services_come_and_go_and_a_rogue_registrant_gets_no_credential() {
     let plain = reqwest::Client::builder().no_proxy().build().unwrap();
     let ask = |path: &str| plain.get(format!("http://{admin}{path}")).send();
 
-    // The service appears, and receives PassTickets.
+    // The service registers itself. After that, it receives PassTickets.
     assert_eq!(site.get(FILES).await.status(), 503);
     let (port, rogue) = (site.service.address.port(), site.rogue.address.port());
     let files = Site::files("localhost", port);
@@ -159,7 +160,7 @@ async fn services_come_and_go_and_a_rogue_registrant_gets_no_credential() {
     assert_eq!(services["apiml"]["authentication"][0]["applid"], "ZOWEAPPL");
     assert!(services["instances"].as_object().unwrap().contains_key(&files.id()), "{services}");
 
-    // Another registrant has the same service id, and a third one the service id of a definition.
+    // A second registrant uses the same service id. A third registrant uses the service id of a definition.
     site.register(&Site::files("127.0.0.1", rogue));
     site.register(&Registration::https("svc", "127.0.0.1", rogue).with_route("evil", "/"));
     site.register(&Site::files("localhost", rogue).with_scheme("httpBasicPassTicket", "IZUDFLT"));
@@ -184,11 +185,11 @@ async fn services_come_and_go_and_a_rogue_registrant_gets_no_credential() {
     };
     assert!(refused.iter().all(|line| line.contains("registration-refused")), "{refused:?}");
 
-    // A service that the configuration does not name receives no credential of the client.
+    // A service that the configuration does not name receives no credential of clients.
     site.register(&Registration::https("other", "127.0.0.1", rogue).with_route("api", "/"));
     let token = site.demo.login().await;
     site.until("/other/api/x", 503).await;
-    // Its certificate is for another name. With the right name, it answers.
+    // The certificate of this service is for another host name. With the right host name, the service gets requests.
     site.register(
         &Registration::http("plain", "127.0.0.1", plain_service().await).with_route("api", "/"),
     );
@@ -207,7 +208,7 @@ async fn services_come_and_go_and_a_rogue_registrant_gets_no_credential() {
     assert!(body.contains("theme=dark") && !body.contains(&token), "{body}");
     assert!(!body.to_ascii_lowercase().contains("authorization"), "{body}");
 
-    // The last instance is down, and up again.
+    // The last instance of the service is down, and then up again.
     site.each(|eureka| eureka.set_status(&files.id(), "OUT_OF_SERVICE"));
     let response = site.until(FILES, 503).await;
     assert!(response.text().await.unwrap().contains("no instance of the service is up"));
@@ -215,7 +216,7 @@ async fn services_come_and_go_and_a_rogue_registrant_gets_no_credential() {
     site.until(FILES, 200).await;
     site.until_health("UP").await;
 
-    // Discovery is away. The routes stay, and the gateway stays ready.
+    // Both discovery services are stopped. The routes stay, and the gateway stays ready.
     site.first.stop().await;
     site.second.behave(Behaviour::Scripted(vec![Step::ShutDown]));
     site.until_health("STALE").await;
@@ -234,14 +235,14 @@ async fn services_come_and_go_and_a_rogue_registrant_gets_no_credential() {
     }
     site.demo.program.logged("registry of services not fetched; the last registry is kept");
 
-    // Discovery comes back. In between, the status of the service has changed.
+    // A discovery service runs again. In the meantime, the status of the service has changed.
     site.second.set_status(&files.id(), "DOWN");
     site.second.behave(Behaviour::Right);
     site.until_health("UP").await;
     site.until(FILES, 503).await;
     site.second.register(files.clone());
     site.until(FILES, 200).await;
-    // The service ends its registration. Its routes stay.
+    // The service cancels its registration. Its routes stay.
     site.second.cancel(&files.id());
     site.until(FILES, 503).await;
     assert_eq!(site.rogue.requests().len(), 0);
@@ -263,8 +264,9 @@ async fn plain_service() -> u16 {
     address.await.port()
 }
 
-/// Any client can send requests to a service with the scheme bypass, so the gateway does not act as itself there. The
-/// service has connections of its own, because its host is always verified.
+/// Any client can send requests to a service with the scheme bypass. So the gateway does not present its own
+/// certificate to this service. It also uses separate connections for this service, because it always verifies the
+/// service's host.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_found_service_without_authentication_gets_no_certificate_of_the_gateway() {
     const KEYS: &str = "      services:\n        open: {hosts: [localhost], schemes: bypass}\n        \
@@ -290,7 +292,7 @@ async fn a_found_service_without_authentication_gets_no_certificate_of_the_gatew
     }
 }
 
-/// The registered host must be the name in the certificate, also if the gateway does not verify other services.
+/// The certificate of the service must contain the registered host, even if the gateway does not verify other services.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_found_service_needs_a_certificate_for_its_host() {
     const KEYS: &str = "      services:\n        files: {hosts: [localhost], applid: ZOWEAPPL, schemes: httpBasicPassTicket}\n";
@@ -305,7 +307,7 @@ async fn a_found_service_needs_a_certificate_for_its_host() {
     site.register(&Site::files("localhost", stranger.address.port()));
     site.until(FILES, 503).await;
     assert_eq!(stranger.requests().len(), 0);
-    // The service of a definition is not verified.
+    // With this configuration, the gateway does not verify the service of a definition.
     let definition = fs::read_to_string(site.demo.directory.join("api-defs/demo.yml")).unwrap();
     let port = stranger.address.port().to_string();
     let definition = definition.replace("localhost:1\"", &format!("localhost:{port}\""));
@@ -316,7 +318,7 @@ async fn a_found_service_needs_a_certificate_for_its_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_takeover_keeps_the_found_services_while_discovery_is_away() {
+async fn a_takeover_keeps_the_found_services_while_discovery_is_down() {
     const KEYS: &str = "      services:\n        files: {hosts: [localhost], applid: ZOWEAPPL, schemes: httpBasicPassTicket}\n";
     let mut site = Site::start(KEYS, |yaml| yaml).await;
     fs::set_permissions(&site.demo.directory, fs::Permissions::from_mode(0o755)).unwrap();
@@ -326,7 +328,7 @@ async fn a_takeover_keeps_the_found_services_while_discovery_is_away() {
     site.second.stop().await;
     let config = site.demo.directory.join("zowe.yaml");
     for _ in 0..2 {
-        // The second process has the registry only from the first one.
+        // The second process can get the registry only from the first process.
         let new = successor(&config).await;
         let mut old = std::mem::replace(&mut site.demo.program, new);
         assert_eq!(site.get(FILES).await.status(), 200);
@@ -354,7 +356,8 @@ async fn check_live_asks_each_discovery_service() {
     assert!(line(site.second.url()).contains("FAILED"), "{text}");
 }
 
-/// Eureka learns only after 90 s that an instance has stopped, and never that an instance answers with errors only.
+/// Eureka notices only after 90 s that an instance has stopped. It never notices that an instance answers only errors.
+/// So the gateway checks instances itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn found_instances_are_checked_at_their_own_address_only() {
     const KEYS: &str = "      services:\n        files: {hosts: [localhost], applid: ZOWEAPPL, schemes: \
@@ -375,7 +378,7 @@ async fn found_instances_are_checked_at_their_own_address_only() {
     let health_url = |port: u16| format!("https://localhost:{port}/health");
     let failing_instance = Site::files("localhost", bad).with_health_url(health_url(bad));
     site.register(&failing_instance);
-    // The URL of this instance leads to another server.
+    // The health URL of this instance leads to another server.
     site.register(&Site::files("localhost", good).with_health_url(health_url(rogue)));
     // The configuration does not name this service.
     for port in [rogue, bad] {
@@ -403,12 +406,12 @@ async fn found_instances_are_checked_at_their_own_address_only() {
         fake.requests().iter().map(|request| request.path.clone()).collect()
     };
     assert!(paths(&failing).iter().all(|path| path == "/health"), "{:?}", paths(&failing));
-    // The check has no credential.
+    // A health check contains no credential.
     until_failed(true).await;
     let is_bare = failing.requests().iter().all(|it| it.header("authorization").is_none());
     assert!(is_bare);
 
-    // A reload keeps what the checks have found.
+    // A reload keeps the results of the checks.
     let path = site.demo.directory.join("zowe.yaml");
     let yaml = fs::read_to_string(&path).unwrap();
     fs::write(&path, yaml.replace("healthChecks: {", "healthChecks: {timeoutSeconds: 3, "))

@@ -36,7 +36,7 @@ async fn browsers_get_a_page_and_programs_get_json() {
         let json = get(&client, demo.at(path), "application/json").await;
         assert_eq!(json.status(), status, "{path}");
         assert_eq!(json.headers()["content-type"], "application/json");
-        // The other headers are the same.
+        // Apart from that, both responses have the same headers.
         let names = |headers: &reqwest::header::HeaderMap| -> Vec<String> {
             let names = headers.keys().map(ToString::to_string);
             let differ = ["vary", "content-security-policy", "date"];
@@ -51,7 +51,7 @@ async fn browsers_get_a_page_and_programs_get_json() {
 }
 
 #[test]
-fn a_key_and_zowe_v3_turn_the_pages_off() {
+fn a_setting_and_the_profile_zowe_v3_turn_the_pages_off() {
     for (ours, want) in [
         ("errorPages: false", "application/json"),
         ("compatibility: zowe-v3", "application/json"),

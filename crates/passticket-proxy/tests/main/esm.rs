@@ -1,8 +1,7 @@
-//! Tests of `esm`, which prints commands for the security products RACF, ACF2 and Top Secret (tss).
+//! Tests of the command `esm`, which prints commands for the security products RACF, ACF2 and Top Secret (tss) of z/OS.
 //!
-//! The files in tests/golden/esm have the expected output. To rewrite them, run
-//! `UPDATE_GOLDEN=1 cargo test -p passticket-proxy --test main esm`. Read the differences before you
-//! commit them.
+//! The files in tests/golden/esm contain the expected output. To rewrite them, run `UPDATE_GOLDEN=1 cargo test -p
+//! passticket-proxy --test main esm`. Read the differences before you commit them.
 
 use std::{
     env, fs,
@@ -19,7 +18,7 @@ fn esm(args: &[&str]) -> Output {
     Command::new(PROGRAM).arg("esm").args(args).output().unwrap()
 }
 
-/// The output of a command that must succeed.
+/// Runs a command, which must succeed. Returns its output.
 #[track_caller]
 fn printed(args: &[&str]) -> String {
     let output = esm(args);
@@ -31,7 +30,7 @@ fn printed(args: &[&str]) -> String {
 /// Compares the output with a golden file.
 #[track_caller]
 fn check_golden(name: &str, printed: &str) {
-    // A z/OS batch job reads only 72 columns of a line. A line that begins with /* or // ends its input.
+    // A z/OS batch job reads only 72 columns of a line. A line that begins with /* or // ends the input of the job.
     for line in printed.lines() {
         assert!(line.len() <= 72, "{line}");
         assert!(!line.starts_with("/*") && !line.starts_with("//"), "{line}");
@@ -107,7 +106,7 @@ fn from_config_prints_all_commands_that_the_configuration_needs() {
         let renamed = printed(&["--esm", product, "--from-config", file, "--zowesrv", "GATEWAY1"]);
         assert_eq!(renamed, all.replace("ZWESVUSR", "GATEWAY1"));
     }
-    // The output contains no key of the configuration.
+    // The output must not contain a PassTicket key of the configuration.
     let all: String =
         PRODUCTS.map(|product| printed(&["--esm", product, "--from-config", file])).concat();
     let has_key = all.split(|c: char| !c.is_ascii_hexdigit()).any(|word| word.len() >= 16);
@@ -115,7 +114,7 @@ fn from_config_prints_all_commands_that_the_configuration_needs() {
 }
 
 #[test]
-fn order_case_and_duplicates_of_arguments_make_no_difference() {
+fn order_case_and_duplicates_of_arguments_do_not_matter() {
     let want = printed(&["--esm", "racf", "passticket", "--applid", "A", "--applid", "B"]);
     for args in [
         &["passticket", "--applid", "b", "--applid", "a", "--esm", "racf"][..],

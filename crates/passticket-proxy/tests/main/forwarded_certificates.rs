@@ -1,5 +1,5 @@
-//! Certificates of clients that a proxy forwards in `Client-Cert`, over TLS. The proxy is a client with a certificate of
-//! its own, `APIMTST`.
+//! Tests of client certificates that a proxy forwards in the header `Client-Cert`. Such a proxy is called a forwarder.
+//! It connects with its own client certificate, `APIMTST`.
 
 use std::{fs, path::Path, time::Instant};
 
@@ -22,7 +22,7 @@ async fn start(edit: impl FnOnce(String) -> String + Send + 'static) -> Demo {
     start_with(edit, |_| ()).await
 }
 
-/// Starts a gateway. `edit` changes its zowe.yaml, and `write` can write more files into its directory.
+/// Starts a gateway. `edit` changes its zowe.yaml, and `write` may write more files into its directory.
 async fn start_with(
     edit: impl FnOnce(String) -> String + Send + 'static,
     write: impl FnOnce(&Path) + Send + 'static,
@@ -35,7 +35,7 @@ async fn start_with(
     .await
 }
 
-/// The certificate of a demo's user, as Zowe writes it into the header.
+/// Returns the certificate of a user of the demo, in the form in which Zowe writes it into the header.
 fn certificate(demo: &Demo, user: &str) -> String {
     base64_of(&fs::read_to_string(demo.directory.join(format!("certs/{user}.pem"))).unwrap())
 }
@@ -46,7 +46,7 @@ fn base64_of(pem: &str) -> String {
     text
 }
 
-/// The status of a request to the service, and the user if the request was forwarded.
+/// Sends a request to the service. Returns the status, and the user if the gateway has forwarded the request.
 async fn get(demo: &Demo, client: &Client, headers: &[(&str, &str)]) -> (u16, String) {
     let mut request = client.request(Method::GET, demo.at("/svc/api/v1/x"));
     for (name, value) in headers {
@@ -70,7 +70,7 @@ async fn a_trusted_forwarder_acts_for_its_clients_and_not_for_itself() {
     let rfc = format!(":{of_user}:");
     let found = |user: &str| (200, user.to_owned());
     let status = |status| (status, String::new());
-    // `site.pem` is an authority of the gateway, too.
+    // The gateway also trusts the authority in `site.pem`.
     let of_site = found("USER");
     for (case, client, headers, want) in [
         ("Zowe's spelling", &forwarder, vec![("Client-Cert", &*of_user)], found("USER")),
@@ -98,13 +98,13 @@ async fn a_trusted_forwarder_acts_for_its_clients_and_not_for_itself() {
             vec![("Client-Cert", "x")],
             status(401),
         ),
-        // A client of this forwarder that has no certificate.
+        // The client of the forwarder has no certificate.
         ("a forwarder that is not listed, no header", &user, vec![], status(401)),
         ("no TLS certificate", &anonymous, vec![("Client-Cert", &*of_user)], status(401)),
     ] {
         assert_eq!(get(&demo, client, &headers).await, want, "{case}");
     }
-    // The auth API sees the certificate of the client, too.
+    // The auth API uses the certificate of the client, too.
     let login = forwarder.post(demo.auth("login")).header("Client-Cert", &of_user);
     let login = login.send().await.unwrap();
     assert_eq!(login.status(), 204);
@@ -138,7 +138,8 @@ async fn a_revoked_certificate_is_refused() {
     let list = authority.revoke(&[8], |_| {});
     let demo = start_with(
         |yaml| {
-            // The forwarder needs a current list, too, so its authority is that of the test.
+            // The certificate of the forwarder also needs a current revocation list. So the test's authority has issued
+            // it.
             yaml.replace("[certs/ca.pem, certs/site.pem]", "certs/site.pem")
                 + "    crls: [certs/clients.crl]\n    forwarders: {certificates: certs/proxy.pem}\n"
         },
@@ -166,12 +167,12 @@ async fn without_forwarders_no_certificate_in_a_header_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_forwarders_are_in_the_list_of_zowe() {
+async fn the_gateway_fetches_the_list_of_forwarders_from_zowe() {
     let list = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
     let answer = list.clone();
     let fake =
         Fake::https(SERVER.acceptor(), move |_| Answer::text(200, &answer.lock().unwrap())).await;
-    // At first, the answer is no list.
+    // The first answer of Zowe contains no list.
     fake.behave(Behaviour::Scripted(vec![Step::send(
         "HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n",
     )]));
@@ -192,7 +193,7 @@ async fn the_forwarders_are_in_the_list_of_zowe() {
     let of_user = certificate(&demo, "USER");
     let forwarder = demo.client_of(FORWARDER);
     let headers = [("Client-Cert", &*of_user)];
-    // Each peer may be the forwarder, so no certificate is accepted.
+    // Without the list, each client may be a forwarder. So the gateway accepts no certificate.
     assert_eq!(get(&demo, &forwarder, &headers).await, (401, String::new()));
     assert_eq!(get(&demo, &forwarder, &[]).await, (401, String::new()));
     assert_eq!(get(&demo, &demo.client_of("USER"), &[]).await, (401, String::new()));
@@ -200,7 +201,7 @@ async fn the_forwarders_are_in_the_list_of_zowe() {
     let pem = fs::read_to_string(demo.directory.join(format!("certs/{FORWARDER}.pem"))).unwrap();
     *list.lock().unwrap() = pem + Authority::trusted().pem();
     fake.behave(Behaviour::Right);
-    // The program fetches the list again after 30 s, or at its start.
+    // The gateway fetches the list again after 30 s. To save this time, the test restarts it.
     let demo = tokio::task::spawn_blocking(move || demo.restarted()).await.unwrap();
     let forwarder = demo.client_of(FORWARDER);
     let deadline = Instant::now() + PATIENCE;
@@ -208,13 +209,13 @@ async fn the_forwarders_are_in_the_list_of_zowe() {
         assert!(Instant::now() < deadline);
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    // Clients with a certificate are accepted now. The forwarder is no user.
+    // The gateway now accepts clients with a certificate. The certificate of the forwarder identifies no user.
     assert_eq!(get(&demo, &demo.client_of("USER"), &[]).await, (200, "USER".to_owned()));
     assert_eq!(get(&demo, &forwarder, &[]).await, (401, String::new()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_authority_of_clients_issues_no_certificate_of_the_list() {
+async fn the_server_of_the_list_needs_a_certificate_of_a_service_authority() {
     let fake = Fake::https(SERVER.acceptor(), |_| Answer::text(200, pki::USER.certificate)).await;
     let port = fake.address.port();
     let mut demo = start(move |yaml| {

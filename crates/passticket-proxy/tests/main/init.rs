@@ -1,4 +1,4 @@
-//! `init --from`: a working configuration beside an existing Zowe.
+//! Tests of the command `init --from`, which makes a working configuration from the zowe.yaml of an existing Zowe.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use test_support::{
 
 use crate::support::{PROGRAM, serve};
 
-/// Each construct of a zowe.yaml of Zowe that concerns the gateway.
+/// A zowe.yaml of Zowe with each construct that concerns the gateway.
 const ZOWE: &str = include_str!("../../src/config/examples/zowe-installation.yaml");
 
 fn run(args: &[&str]) -> (Option<i32>, String, String) {
@@ -25,7 +25,8 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
     (status.code(), text(stdout), text(stderr))
 }
 
-/// A directory with a zowe.yaml without the section of the gateway, and the certificates that it names.
+/// A directory with a zowe.yaml that has no section of the gateway, and with the certificates that this zowe.yaml
+/// names.
 struct Site(TempDir);
 
 impl Site {
@@ -77,7 +78,7 @@ fn files(directory: &Path) -> BTreeMap<String, (Vec<u8>, u32)> {
 }
 
 #[tokio::test]
-async fn the_files_pass_check_and_the_gateway_serves_with_them() {
+async fn the_files_of_init_pass_check_and_the_gateway_serves_with_them() {
     let site = Site::new();
     let (code, out, err) = site.init();
     assert_eq!(code, Some(0), "{out}{err}");
@@ -130,7 +131,7 @@ async fn the_files_pass_check_and_the_gateway_serves_with_them() {
 }
 
 #[test]
-fn no_file_is_overwritten() {
+fn init_overwrites_no_file() {
     let site = Site::new();
     let directory = site.path("gateway");
     for name in ["zowe.yaml", "keys/jwt.pem", "revocations.redb"] {
@@ -154,7 +155,7 @@ fn no_file_is_overwritten() {
 }
 
 #[test]
-fn what_is_missing_on_this_machine_is_listed() {
+fn files_that_are_missing_on_this_machine_are_listed() {
     let site = Site::new();
     let path = site.path("zowe.yaml");
     let yaml = fs::read_to_string(&path).unwrap();
@@ -168,7 +169,7 @@ fn what_is_missing_on_this_machine_is_listed() {
 }
 
 #[test]
-fn a_file_with_the_section_or_without_yaml_is_refused() {
+fn init_refuses_a_file_that_has_the_section_or_is_not_yaml() {
     let site = Site::new();
     for (content, want) in [
         ("components:\n  passticket-proxy: {}\n", "is the section of this gateway already"),

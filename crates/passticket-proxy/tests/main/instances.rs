@@ -1,4 +1,4 @@
-//! Several instances of a service: definitions, health checks, the list of services.
+//! Tests of services with several instances: definitions, health checks, the list of services.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::support::{Demo, admin_address};
 
-/// An instance that answers with its port, and its health check with `status`.
+/// Starts an instance that answers requests with its port, and health checks with `status`. Returns the port.
 async fn instance(status: Arc<AtomicUsize>) -> u16 {
     let address = raw::service(move |stream: TcpStream| {
         let status = status.clone();
@@ -45,17 +45,17 @@ async fn instance(status: Arc<AtomicUsize>) -> u16 {
     address.port()
 }
 
-/// Waits until `what` returns true.
+/// Calls `what` until it returns `true`.
 async fn until(mut what: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !what().await {
-        assert!(Instant::now() < deadline, "the state is not reached in time");
+        assert!(Instant::now() < deadline, "the condition is not true in time");
         sleep(Duration::from_millis(50)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_instances_are_used_checked_and_listed() {
+async fn all_instances_are_used_and_checked_and_listed() {
     let statuses = [200, 200, 401].map(|status| Arc::new(AtomicUsize::new(status)));
     let mut ports = Vec::new();
     for status in &statuses {
@@ -97,7 +97,7 @@ async fn all_instances_are_used_checked_and_listed() {
     }
     assert_eq!(get(Some("STATIC-localhost:svc:1")).await.0, 404);
 
-    // The status 401 is no failure, because a health URL may need a login.
+    // A health check that gets 401 has not failed, because a health URL may require a login.
     statuses[0].store(503, Ordering::Relaxed);
     let list = async || {
         let url = demo.at("/gateway/api/v1/services/svc");
@@ -131,11 +131,12 @@ async fn all_instances_are_used_checked_and_listed() {
     ] {
         assert!(metrics.lines().any(|it| it == line), "{line} is not in {metrics}");
     }
-    // The instance is used again as soon as its check succeeds.
+    // The gateway uses the instance again as soon as its check succeeds.
     statuses[0].store(200, Ordering::Relaxed);
     until(async || get(None).await.1 == format!("{first:5}")).await;
 
-    // A reload that changes other settings continues the checks. A reload without checks ends the failure.
+    // After a reload that changes other settings, the checks continue. After a reload that removes the checks, the
+    // instance counts as healthy.
     statuses[0].store(503, Ordering::Relaxed);
     let failed = async || {
         let health: Value = serde_json::from_str(&of_admin("/health").await).unwrap();
@@ -155,8 +156,8 @@ async fn all_instances_are_used_checked_and_listed() {
     assert!(failed().await);
     reload(slower, "enabled: false\n").await;
     until(async || !failed().await).await;
-    // The old gateway, which the connection of the client has used, checks no more. Otherwise, the failure would be known
-    // again after two checks.
+    // The checks of the old configuration must end, although the connection of the client has used this configuration.
+    // Otherwise, two more checks would mark the instance as failed again.
     sleep(Duration::from_millis(2500)).await;
     assert!(!failed().await);
 }

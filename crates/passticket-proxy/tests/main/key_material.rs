@@ -1,4 +1,5 @@
-//! Certificates and keys in PKCS12 files and encrypted PEM files, authorities of services, and revocation lists.
+//! Tests of certificates and keys in PKCS12 files and encrypted PEM files, of the authorities of services, and of
+//! certificate revocation lists.
 
 use std::{
     fs,
@@ -27,7 +28,7 @@ fn write(directory: &Path, name: &str, content: impl AsRef<[u8]>) {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// A demo that was stopped, with the files of the tests.
+/// A stopped demo with the files of the tests in its directory.
 struct Stopped {
     demo: Demo,
     yaml: String,
@@ -72,7 +73,7 @@ impl Stopped {
         Command::new(PROGRAM).args(args).env("KEYSTORE_PASSWORD", PASSWORD).output().unwrap()
     }
 
-    /// The errors of `check`.
+    /// Runs `check`, which must find errors. Returns the errors.
     fn errors(&self) -> String {
         let output = self.check();
         let errors = String::from_utf8(output.stderr).unwrap();
@@ -81,7 +82,7 @@ impl Stopped {
         errors
     }
 
-    /// The warnings of `check`, which finds no error.
+    /// Runs `check`, which must find no errors. Returns the warnings.
     fn warnings(&self) -> String {
         let output = self.check();
         let warnings = String::from_utf8(output.stderr).unwrap();
@@ -91,7 +92,7 @@ impl Stopped {
     }
 }
 
-/// Runs the gateway with a zowe.yaml that `edit` has changed, and with these other files.
+/// Starts the gateway with these files, and with a zowe.yaml that `edit` has changed.
 async fn served(
     edit: impl FnOnce(&str) -> String + Send + 'static,
     files: Vec<(&'static str, Vec<u8>)>,
@@ -108,8 +109,8 @@ async fn served(
     tokio::task::spawn_blocking(start).await.unwrap()
 }
 
-/// Replaces the PEM files of the demo by these keys of `zowe.certificate`, and adds these lines to the section of the
-/// gateway.
+/// Returns a changed `yaml`. `keys` contains settings of `zowe.certificate`, which replace the PEM files of the demo.
+/// `section` contains lines that are added to the section of the gateway.
 fn certificate(yaml: &str, keys: &str, section: &str) -> String {
     let start = yaml.find("    pem:\n").unwrap();
     let end = yaml.find("  verifyCertificates").unwrap();
@@ -123,7 +124,7 @@ const STORES: &str = "    keystore: {type: PKCS12, file: keytool.p12, alias: loc
 const PASSWORDS: &str =
     "    passwords: {keystore: {file: password}, truststore: {file: password}}\n";
 
-/// A client that trusts the authority of the tests and presents a certificate for the key of `USER`.
+/// Returns a client that trusts the authority of the tests, and presents `certificate` with the key of `USER`.
 fn user(certificate: &str) -> Client {
     let pem = format!("{certificate}{}", USER.key);
     let identity = Identity::from_pem(pem.as_bytes()).unwrap();
@@ -281,7 +282,7 @@ fn encrypted_keys_need_their_password() {
 }
 
 #[test]
-fn one_list_of_authorities_for_clients_and_services_causes_a_warning() {
+fn the_same_list_of_authorities_for_clients_and_services_causes_a_warning() {
     let stopped = Stopped::new();
     assert_eq!(stopped.warnings(), "");
     stopped.edit(|yaml| yaml.replacen("    serviceAuthorities: certs/ca.pem\n", "", 1));
@@ -291,7 +292,7 @@ fn one_list_of_authorities_for_clients_and_services_causes_a_warning() {
 }
 
 #[tokio::test]
-async fn service_authorities_issue_no_client_certificates() {
+async fn a_client_certificate_of_a_service_authority_is_refused() {
     let edit = |yaml: &str| {
         yaml.replacen("serviceAuthorities: certs/ca.pem", "serviceAuthorities: test-ca.pem", 1)
     };
@@ -304,7 +305,7 @@ async fn service_authorities_issue_no_client_certificates() {
 }
 
 #[tokio::test]
-async fn client_authorities_issue_no_certificates_of_services() {
+async fn a_service_certificate_of_a_client_authority_is_refused() {
     let acceptor = pki::SERVER.acceptor();
     let service = raw::service(move |stream| {
         let acceptor = acceptor.clone();

@@ -1,4 +1,4 @@
-//! When the program has confirmed a revocation, this revocation survives `kill -9` of the program.
+//! Tests that a revocation survives `kill -9` of the program, if the program has confirmed the revocation before.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -22,7 +22,7 @@ const PATS_PER_ROUND: usize = 24;
 const REVOKERS: usize = 4;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answered_revocations_survive_a_kill_of_the_program() {
+async fn confirmed_revocations_survive_a_kill_of_the_program() {
     let demo = Demo::reconfigured(|yaml| yaml);
     let user = demo.client_of("USER");
     let mut pats = Vec::new();
@@ -62,10 +62,11 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// Revokes `pats` (Personal Access Tokens), and kills the program when it has confirmed a random number of
+    /// Revokes `pats` (personal access tokens). Kills the program after it has confirmed a random number of
     /// revocations, at most half of them. Returns the PATs whose revocation the program has confirmed.
     async fn revoke_until_killed(&self, program: &mut Running, pats: &[String]) -> Vec<String> {
-        // A random time would depend on the speed of the machine: a fast one confirms all revocations before it.
+        // The test does not kill the program after a random time, because a fast machine could then confirm all
+        // revocations before the kill.
         let enough = 1 + RandomState::new().hash_one(pats) as usize % (pats.len() / 2);
         let (answered, kill) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Notify::new()));
         let mut revokers = JoinSet::new();

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use tower::service_fn;
 use tower_passticket::tls::Server;
 
-/// Starts a service that answers with the length of the request's body.
+/// Starts a service that answers with the length of the request body.
 async fn service() -> SocketAddr {
     let (listener, address) = listener().await;
     let service = service_fn(async |request: Request<Incoming>| {
@@ -25,8 +25,8 @@ async fn service() -> SocketAddr {
     address
 }
 
-/// Starts a gateway with the services `open` (scheme `bypass`) and `closed` (scheme `zoweJwt`). `ours` is
-/// `components.passticket-proxy.services`, and `zowe` are keys of `components.gateway.apiml`.
+/// Starts a gateway with the services `open` (scheme `bypass`) and `closed` (scheme `zoweJwt`). `ours` contains
+/// settings of `components.passticket-proxy.services`, and `zowe` contains settings of `components.gateway.apiml`.
 async fn start(ours: &'static str, zowe: &'static str) -> Demo {
     let address = service().await;
     Demo::beside_servers(move |directory, yaml| {
@@ -127,7 +127,7 @@ impl<I: Iterator<Item = Result<Vec<u8>, Infallible>> + Unpin> futures_core::Stre
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn users_and_addresses_are_limited_in_rate() {
+async fn the_request_rates_of_users_and_addresses_are_limited() {
     let mut demo = start(
         "closed: {rateLimit: {requests: 3, seconds: 3600}}",
         "      routing: {servicesToLimitRequestRate: open}\n      gateway: {rateLimiterCapacity: 2, \
@@ -144,14 +144,14 @@ async fn users_and_addresses_are_limited_in_rate() {
     };
     for (path, token, want) in [
         ("/open/api/v1/x", None, 200),
-        // The routes of a service share the counts. The scheme bypass evaluates no token.
+        // All routes of a service share one count. The scheme bypass does not read tokens, so it counts no user.
         ("/open/ui/x", Some(token.as_str()), 200),
         ("/open/api/v1/x", None, 429),
         ("/closed/api/v1/x", Some(&token), 200),
         ("/closed/api/v1/x", Some(&token), 200),
         ("/closed/ui/x", Some(&token), 200),
         ("/closed/api/v1/x", Some(&token), 429),
-        // Requests without a user have counts of their own.
+        // Requests without a user are counted separately.
         ("/closed/api/v1/x", None, 200),
         ("/closed/api/v1/x", Some("forged"), 200),
         ("/closed/api/v1/x", None, 200),

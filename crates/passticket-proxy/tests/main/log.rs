@@ -1,4 +1,4 @@
-//! Tests that the log on standard error never stops the gateway (docs/decisions.md#d37).
+//! Tests that the gateway continues if it cannot write its log to standard error (docs/decisions.md#d37).
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// Starts `serve --config` from a shell. `redirection` is the shell's redirection of standard error.
+    /// Starts `serve --config` from a shell. `redirection` tells the shell where to redirect standard error.
     fn start(redirection: &str, stderr: Stdio) -> Self {
         let directory = TempDir::new().unwrap();
         drop(Demo::start_in(directory.path()));
@@ -56,7 +56,7 @@ impl Gateway {
         format!("{}/gateway/api/v1/auth/{path}", self.url)
     }
 
-    /// Issues and revokes Personal Access Tokens (PATs).
+    /// Asserts that the gateway issues and revokes personal access tokens (PATs).
     async fn assert_serves_and_revokes(&self) {
         let generate = async || {
             let request = self.client.post(self.auth("access-token/generate"));
@@ -107,7 +107,7 @@ impl Drop for Gateway {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_closed_pipe_or_closed_standard_error_does_not_stop_the_gateway() {
     for redirection in ["2>/dev/full", "2>&-", ""] {
-        // Without a redirection, standard error is a pipe whose reader has closed it.
+        // If there is no redirection, standard error is a pipe whose reader has closed its end.
         let stderr = if redirection.is_empty() { Stdio::piped() } else { Stdio::null() };
         let mut gateway = Gateway::start(redirection, stderr);
         drop(gateway.child.stderr.take());
@@ -120,7 +120,7 @@ async fn a_full_disk_closed_pipe_or_closed_standard_error_does_not_stop_the_gate
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unread_pipe_does_not_stop_the_gateway_and_lost_lines_are_counted() {
     let mut gateway = Gateway::start("", Stdio::piped());
-    // The requests log more lines than the pipe and the queue accept.
+    // These requests cause more log lines than the pipe and the queue can store.
     for _ in 0..30 {
         let requests = (0..50).map(|_| gateway.client.get(gateway.auth("query")).send());
         for request in requests {
@@ -129,7 +129,7 @@ async fn an_unread_pipe_does_not_stop_the_gateway_and_lost_lines_are_counted() {
     }
     gateway.assert_serves_and_revokes().await;
 
-    // Now the test begins to read the pipe.
+    // From here on, the test reads the pipe.
     let stderr = BufReader::new(gateway.child.stderr.take().unwrap());
     let (found, lost) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || {
@@ -146,7 +146,7 @@ async fn an_unread_pipe_does_not_stop_the_gateway_and_lost_lines_are_counted() {
     reader.join().unwrap();
 }
 
-/// When the gateway ends, it does not wait until the pipe is read.
+/// The gateway ends even if nothing reads the pipe.
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_ends_a_gateway_whose_log_is_not_read() {
     let mut gateway = Gateway::start("", Stdio::piped());

@@ -1,4 +1,5 @@
-//! Tests of logins at z/OSMF and ZSS, against fakes of these servers.
+//! Tests of logins whose passwords z/OSMF (IBM's management server on z/OS) or ZSS (Zowe's server on z/OS) checks. Both
+//! servers are fakes.
 
 use std::{fs, time::Duration};
 
@@ -18,8 +19,8 @@ use tokio::time::{Instant, sleep};
 
 const AUTHENTICATE: &str = "/zosmf/services/authenticate";
 
-/// Starts the gateway. It trusts `authority` and the authority of the demo. `edit` changes a zowe.yaml without the key
-/// `users`.
+/// Starts the gateway. It trusts `authority` and the authority of the demo. `edit` changes its zowe.yaml, which has no
+/// setting `users`.
 async fn gateway(
     authority: &Authority,
     edit: impl FnOnce(String) -> String + Send + 'static,
@@ -41,7 +42,7 @@ async fn with_zosmf(zosmf: &Fake) -> Demo {
         format!("{yaml}zOSMF: {{host: localhost, port: {port}, applId: IZUDFLT}}\n")
     })
     .await;
-    // The gateway fetches the keys of z/OSMF at its start, and then not for ten minutes.
+    // The gateway fetches the keys of z/OSMF at its start. It does not fetch them again for ten minutes.
     demo.program.logged("fetched the keys of an issuer");
     zosmf.take_requests();
     demo
@@ -66,7 +67,7 @@ async fn log_in(demo: &Demo, user: &str, password: &str, new: Option<&str>) -> R
     demo.client().post(demo.auth("login")).json(&body).send().await.unwrap()
 }
 
-/// Status and message number of a response.
+/// Returns the status and the message number of a response.
 async fn outcome(response: Response) -> (u16, String) {
     let status = response.status().as_u16();
     let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default();
@@ -91,7 +92,7 @@ async fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Returns answers that mean neither a successful login nor a refusal.
+/// Returns answers that are neither a successful login nor a refusal.
 fn nonsense() -> Vec<(&'static str, Vec<Step>)> {
     let html = "<html><form action=login></form></html>";
     let huge = "x".repeat(100_000);
@@ -115,8 +116,8 @@ fn nonsense() -> Vec<(&'static str, Vec<Step>)> {
     ]
 }
 
-/// Makes `server` answer wrongly, and then slowly. Checks that the gateway answers 503, that it sends each password
-/// only once, and that none of the failed logins counts as a wrong password.
+/// Makes `server` answer wrongly, and then slowly. Asserts that the gateway answers 503, that it sends each password
+/// only once, and that it counts none of these logins as a wrong password.
 async fn check_failures(demo: &Demo, server: &Fake) {
     server.take_requests();
     for (name, steps) in nonsense() {
@@ -127,7 +128,7 @@ async fn check_failures(demo: &Demo, server: &Fake) {
             assert_eq!(server.take_requests().len(), 1, "{name} {new:?}");
         }
     }
-    // The status 401 alone is a refusal, even if the body is incomplete.
+    // An answer with the status 401 is a refusal, even if its body is incomplete.
     let refused = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 10\r\n\r\nabc";
     server.behave(Behaviour::Scripted(vec![Step::send(refused)]));
     assert_eq!(login(demo, "USER", "wrong", None).await.0, 401);
@@ -136,7 +137,7 @@ async fn check_failures(demo: &Demo, server: &Fake) {
     let begun = Instant::now();
     assert_eq!(login(demo, "USER", "validPassword", None).await, same(503, "ZWEAG104E"));
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    // If the failed logins counted as wrong passwords, there would be more than 4, and the user would have to wait.
+    // If the failed logins counted as wrong passwords, the user would now have more than 4 and would have to wait.
     server.behave(Behaviour::Slow(Duration::from_millis(200)));
     assert_eq!(login(demo, "USER", "validPassword", None).await, same(204, ""));
     server.behave(Behaviour::Right);
@@ -156,7 +157,7 @@ async fn zosmf_checks_passwords_and_a_logout_ends_its_session() {
     assert_eq!((&*request.method, &*request.path), ("POST", AUTHENTICATE));
     assert_eq!(request.header("authorization"), Some("Basic VVNFUjp2YWxpZFBhc3N3b3Jk"));
     assert_eq!(request.header("x-csrf-zosmf-header"), Some(""));
-    // The next login of a user ends the earlier session at z/OSMF. A session may have two tokens.
+    // The second login of a user ends the user's first session at z/OSMF. A session may have two tokens.
     until(|| zosmf.valid_tokens() == 1).await;
     let requests = zosmf.take_requests();
     let count = |method: &str| requests.iter().filter(|it| it.starts_with(method)).count();
@@ -170,7 +171,7 @@ async fn zosmf_checks_passwords_and_a_logout_ends_its_session() {
     until(|| zosmf.valid_tokens() == 0).await;
     let [post, delete] = ["POST", "DELETE"].map(|method| format!("{method} {AUTHENTICATE}"));
     assert_eq!(zosmf.take_requests(), [&post, &delete, &delete, &delete].map(String::clone));
-    // z/OSMF being away does not prevent a logout.
+    // A logout succeeds although z/OSMF does not answer.
     let token = demo.login().await;
     zosmf.behave(Behaviour::Scripted(vec![Step::Stall]));
     let logout = demo.client().post(demo.auth("logout")).bearer_auth(&token).send().await.unwrap();
@@ -186,7 +187,7 @@ async fn zosmf_refuses_passwords_and_changes_them() {
     zosmf.set_user("GONE", "itsPassword", UserState::Revoked);
     let demo = with_zosmf(&zosmf).await;
     let wrong = || same(401, "ZWEAG120E");
-    // z/OSMF does not say why it refuses a login.
+    // z/OSMF gives no reason for a refusal.
     for (user, password) in
         [("USER", "wrong"), ("NOBODY", "x"), ("OLD", "oldPassword"), ("GONE", "itsPassword")]
     {
@@ -204,9 +205,10 @@ async fn zosmf_refuses_passwords_and_changes_them() {
     );
     assert_eq!(login(&demo, "OLD", "n\u{e4}w \"1", None).await, same(204, ""));
 
-    // The earlier session is ended in the background.
+    // The gateway ends the earlier session in the background.
     until(|| zosmf.valid_tokens() == 2).await;
-    // After a change of the password, z/OSMF must confirm the login.
+    // After a change of the password, the gateway logs the user in at z/OSMF with the new password. This login fails
+    // here.
     let away = Behaviour::Scripted(vec![Step::send("HTTP/1.1 503 x\r\n\r\n")]);
     zosmf.behave_in_turn([Behaviour::Right], away);
     let unavailable = same(503, "ZWEAG104E");
@@ -216,7 +218,7 @@ async fn zosmf_refuses_passwords_and_changes_them() {
     assert_eq!(login(&demo, "OLD", "new2", None).await, same(204, ""));
     until(|| zosmf.valid_tokens() == 2).await;
 
-    // After too many wrong passwords, the throttle refuses logins without a request to z/OSMF.
+    // After too many wrong passwords, the gateway refuses logins without a request to z/OSMF.
     for i in 0.. {
         zosmf.take_requests();
         let (status, _) = login(&demo, "VICTIM", "guess", None).await;
@@ -224,7 +226,7 @@ async fn zosmf_refuses_passwords_and_changes_them() {
             break;
         }
         assert_eq!((status, zosmf.take_requests().len()), (401, 1));
-        assert!(i < 30, "no login is throttled");
+        assert!(i < 30, "the gateway refuses no login");
     }
     assert_eq!(zosmf.take_requests(), [""; 0]);
 }

@@ -1,5 +1,4 @@
-//! Tests that start the program as a process: the command line, the configuration, the demo and the
-//! gateway.
+//! Tests that start the program as a process: the command line, the configuration, the demo and the gateway.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

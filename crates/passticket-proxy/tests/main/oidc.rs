@@ -1,5 +1,5 @@
-//! Tests of requests to services with tokens of an identity provider. The provider is a TLS server in the test, which
-//! sends the list of its keys.
+//! Tests of requests with tokens of an identity provider to services. The provider is a TLS server in the test, which
+//! sends the list of its signing keys.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ use crate::support::{Demo, serve, user_service, with_any_port};
 
 const ISSUER: &str = "https://idp.example.com/realms/z";
 
-/// A provider whose answer a test can change.
+/// An identity provider whose answer a test can change.
 #[derive(Clone, Default)]
 struct Provider(Arc<Mutex<String>>);
 
@@ -76,7 +76,7 @@ fn now() -> u64 {
     SystemClock.now().as_secs()
 }
 
-/// A token that the key signs. `claims` replace the claims of a valid token.
+/// Makes a token and signs it with the key `pem`. `claims` replaces claims of a valid token.
 fn token(pem: &str, algorithm: Algorithm, claims: Value) -> String {
     let mut all = json!({"iss": ISSUER, "sub": "x", "email": "jane@example.com", "email_verified": true, "aud": "gateway",
                          "exp": now() + 600, "iat": now()});
@@ -132,14 +132,14 @@ impl Gateway {
         Self { program, url, client, own_token, _directory: directory }
     }
 
-    /// The status of `oidc-token/validate`.
+    /// Sends a token to the endpoint `oidc-token/validate`. Returns the status.
     async fn validate(&self, token: &str) -> u16 {
         let url = self.url.replace("/svc/api/v1/x", "/gateway/api/v1/auth/oidc-token/validate");
         let request = self.client.post(url).json(&json!({"token": token}));
         request.send().await.unwrap().status().as_u16()
     }
 
-    /// The status, and the user if the request was forwarded.
+    /// Sends a request to the service. Returns the status, and the user if the gateway has forwarded the request.
     async fn get(&self, token: &str) -> (u16, String) {
         let response = self.client.get(&self.url).bearer_auth(token).send().await.unwrap();
         let status = response.status().as_u16();
@@ -182,7 +182,7 @@ async fn tokens_of_a_provider_become_passtickets_of_the_mapped_user() {
         for _ in 0..2 {
             assert_eq!(gateway.get(&token).await, want, "{case}");
         }
-        // The endpoint does not map the user of a token, and accepts only tokens of the provider.
+        // The endpoint `validate` does not map a token to a user, and accepts only tokens of the provider.
         let status = match case {
             "not mapped" => 204,
             "our own" => 401,
@@ -193,9 +193,9 @@ async fn tokens_of_a_provider_become_passtickets_of_the_mapped_user() {
     }
 }
 
-/// The tokens are made by hand, without a JWT library.
+/// The test makes its tokens by hand, without a JWT library.
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_that_no_jwt_library_has_made_become_passtickets_or_are_refused() {
+async fn tokens_that_are_made_without_a_jwt_library_become_passtickets_or_are_refused() {
     let (key, other) = (pki::OTHER_SIGNING_KEY, pki::SIGNING_KEY);
     let provider = Provider::default();
     provider.lists(&[key]);
@@ -221,7 +221,7 @@ async fn tokens_that_no_jwt_library_has_made_become_passtickets_or_are_refused()
             refused(),
         ),
         ("expired", signed(json!({"exp": now() - 1})), refused()),
-        ("from the future", signed(json!({"iat": now() + 3600})), refused()),
+        ("issued in the future", signed(json!({"iat": now() + 3600})), refused()),
         ("key of another issuer", jws::sign(other, &header(), &claims(json!({}))), refused()),
     ] {
         assert_eq!(gateway.get(&token).await, want, "{case}");
@@ -233,7 +233,7 @@ async fn a_provider_without_usable_keys_does_not_stop_the_gateway() {
     let key = pki::OTHER_SIGNING_KEY;
     let provider = Provider::default();
     let listed = json!({ "keys": [jwk(key)] }).to_string();
-    // The gateway does not follow a redirect, even if the body of the redirect is a correct list of keys.
+    // The gateway does not follow a redirect, and does not use its body, which is a correct list of keys.
     provider.answers("302 Found", "location: https://localhost:1/\r\n", &listed);
     let mut gateway = Gateway::start(&provider).await;
     let line = gateway.program.logged("the keys of an issuer could not be fetched");
@@ -242,7 +242,7 @@ async fn a_provider_without_usable_keys_does_not_stop_the_gateway() {
     let response = gateway.client.get(&gateway.url).bearer_auth(&jane).send().await.unwrap();
     assert_eq!(response.status(), 503);
     assert_eq!(gateway.get(&gateway.own_token).await, (200, "USER".to_owned()));
-    // The gateway tries again after five seconds.
+    // The gateway fetches the keys again after five seconds.
     provider.lists(&[key]);
     let deadline = Instant::now() + PATIENCE;
     while gateway.get(&jane).await.0 != 200 {

@@ -1,4 +1,5 @@
-//! Tests of proxies in front of the gateway: trusted proxies, the PROXY protocol, and AT-TLS.
+//! Tests of proxies in front of the gateway: trusted proxies, the PROXY protocol, and AT-TLS (TLS by the TCP/IP stack
+//! of z/OS).
 
 use std::{convert::Infallible, fs, process::Command, time::Duration};
 
@@ -25,8 +26,8 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// Starts a gateway. `ours` are lines of `components.passticket-proxy`, and `zowe` are keys of
-    /// `components.gateway.apiml.security`. With `attls`, the gateway serves plain HTTP.
+    /// Starts a gateway. `ours` contains lines of `components.passticket-proxy`, and `zowe` contains settings of
+    /// `components.gateway.apiml.security`. With `attls`, the gateway serves HTTP without TLS.
     async fn start(ours: &str, zowe: &str, attls: bool) -> Self {
         let (listener, address) = listener().await;
         let service = service_fn(async |request: Request<Incoming>| {
@@ -47,7 +48,7 @@ impl Gateway {
                 .replace("apiDefs: api-defs", &format!("apiDefs: {}", file.display()))
                 .replace("      security:\n", &format!("      security:\n{zowe}"));
             let yaml = if attls {
-                // With AT-TLS there are no client certificates.
+                // With AT-TLS, the gateway sees no client certificates.
                 yaml.replacen("zowe:\n", "zowe:\n  network: {server: {tls: {attls: true}}}\n", 1)
                     .replace("delegatePassticket: true", "delegatePassticket: false")
             } else {
@@ -73,14 +74,14 @@ impl Gateway {
     async fn send(&self, bytes: &[u8]) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port())).await.unwrap();
         let request = b"GET /svc/api/v1/x HTTP/1.1\r\nHost: gw:1\r\nConnection: close\r\n\r\n";
-        // The gateway may close the connection before everything is sent.
+        // This fails if the gateway closes the connection before it has read everything.
         let _ = stream.write_all(&[bytes, request].concat()).await;
         let mut answer = Vec::new();
         let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap();
         String::from_utf8(answer).unwrap()
     }
 
-    /// Returns the value of this field in the audit record. There must be exactly one request.
+    /// Waits for the only audit record in this file. Returns the value of its field `field`.
     async fn audited(&self, file: &str, field: &str) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -97,7 +98,7 @@ impl Gateway {
     }
 }
 
-/// Returns the headers as JSON. If a header has several lines, they are separated by `|`.
+/// Returns the headers as JSON. Joins the values of a repeated header with `|`.
 fn shown(headers: &HeaderMap) -> Value {
     let value = |name| {
         let lines = headers.get_all(name).iter().map(|v| String::from_utf8_lossy(v.as_bytes()));
@@ -106,8 +107,8 @@ fn shown(headers: &HeaderMap) -> Value {
     headers.keys().map(|name| (name.to_string(), value(name))).collect::<Map<_, _>>().into()
 }
 
-/// The headers that a proxy on this machine sends. The first address comes from the client, which may have
-/// forged it.
+/// The headers that a proxy on this machine sends. The first address in `X-Forwarded-For` comes from the client, which
+/// may have forged it.
 const OF_PROXY: [(&str, &str); 5] = [
     ("x-forwarded-for", "198.51.100.1, 203.0.113.9"),
     ("x-forwarded-host", "public.example"),
@@ -117,7 +118,7 @@ const OF_PROXY: [(&str, &str); 5] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_gateway_extends_the_headers_of_a_trusted_proxy_and_audits_their_client() {
+async fn the_gateway_extends_the_headers_of_a_trusted_proxy_and_audits_the_client_in_them() {
     let by_network = ("    trustedProxies: [127.0.0.0/8]\n", "");
     let by_expression =
         ("", "        forwardHeader: {trustedProxies: '127\\.\\d\\.\\d\\.(1|2)'}\n");
@@ -141,7 +142,7 @@ async fn the_gateway_extends_the_headers_of_a_trusted_proxy_and_audits_their_cli
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_of_any_other_peer_are_replaced() {
+async fn forwarding_headers_of_an_untrusted_peer_are_replaced() {
     let not_this_machine = "    trustedProxies: [192.0.2.0/24]\n";
     for ours in ["", not_this_machine] {
         let gateway = Gateway::start(ours, "", false).await;
@@ -169,7 +170,7 @@ async fn a_malformed_address_in_the_header_of_a_trusted_proxy_is_ignored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_at_tls_the_protocol_is_https() {
+async fn with_at_tls_services_see_the_protocol_https() {
     let gateway = Gateway::start("", "", true).await;
     let answer = gateway.send(b"").await;
     for want in [
@@ -181,7 +182,7 @@ async fn with_at_tls_the_protocol_is_https() {
     }
 }
 
-/// Encodes a PROXY protocol header (version 2) for a client at 203.0.113.9:50000.
+/// Encodes a PROXY protocol header (version 2) with this command, for a client at 203.0.113.9:50000.
 fn v2(command: u8) -> Vec<u8> {
     let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
     header.extend([0x20 | command, 0x11, 0, 15, 203, 0, 113, 9, 127, 0, 0, 1, 0xc3, 0x50, 0, 80]);

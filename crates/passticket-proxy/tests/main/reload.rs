@@ -1,4 +1,5 @@
-//! Tests that the running program takes a new configuration, and that a bad one changes nothing.
+//! Tests that the running program applies a changed configuration, and that a configuration with errors changes
+//! nothing.
 
 use std::{
     fs,
@@ -49,7 +50,7 @@ impl Gateway {
         Self::start_before(crate::serve::service().await, edit).await
     }
 
-    /// Starts the gateway in front of this service.
+    /// Starts the gateway in front of this service, after `edit` has changed the files.
     async fn start_before(
         service: SocketAddr,
         edit: impl FnOnce(&Path, String) -> String + Send + 'static,
@@ -71,7 +72,7 @@ impl Gateway {
         (response.status(), response.json().await.unwrap())
     }
 
-    /// Requests a reload, which must be successful. Returns the answer.
+    /// Requests a reload, which must succeed. Returns the answer.
     async fn reload(&self) -> Value {
         let (status, answer) = self.ask(Method::POST, "/reload").await;
         assert_eq!(status, 200, "{answer}");
@@ -92,7 +93,8 @@ impl Gateway {
         replace(&path, &text);
     }
 
-    /// Waits until the file watch has reloaded the configuration another time.
+    /// Waits until at least `count` reloads have had this result. The gateway watches its files, and reloads them when
+    /// they change.
     async fn wait_for_reloads(&self, result: &str, count: i64) {
         let series = format!("passticket_configuration_reloads_total{{result=\"{result}\"}}");
         let deadline = Instant::now() + PATIENCE;
@@ -112,7 +114,7 @@ impl Gateway {
     }
 }
 
-/// Replaces a file as a whole, and keeps its mode.
+/// Replaces a file by renaming a new file, which gets the mode of the old file.
 fn replace(path: &Path, text: &str) {
     let mode = fs::metadata(path).map_or(0o600, |metadata| metadata.permissions().mode());
     let new = path.with_extension("new");
@@ -152,14 +154,14 @@ async fn no_request_and_no_connection_is_lost_under_load() {
     let first = gateway.path("zowe.yaml");
     let yaml = fs::read_to_string(&first).unwrap();
     for number in 0..reloads {
-        // With another time limit for bodies, the gateway opens new connections to the service.
+        // If the time limit for bodies changes, the gateway opens new connections to the service.
         let (level, tokens, seconds) =
             (["debug", "info"][number % 2], 1000 + number % 3, 100 + number / 4);
         let change = format!(
             "    limits: {{cachedTokens: {tokens}}}\n    timeouts: {{serviceBodySeconds: {seconds}}}\n    logLevel: {level}\n"
         );
         replace(&first, &format!("{yaml}{change}"));
-        // On a busy machine, the watch may have reloaded the file already.
+        // On a busy machine, the file watch may already have reloaded the file.
         gateway.reload().await;
         if number == reloads / 3 || number + 1 == reloads {
             used.push(usage(gateway.demo.program.pid()));
@@ -198,13 +200,13 @@ fn usage(pid: u32) -> (usize, usize, usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn routes_users_and_the_log_level_change_at_once() {
+async fn changed_routes_users_and_log_level_take_effect_immediately() {
     let mut gateway = Gateway::start(|_, yaml| yaml).await;
     let client = gateway.demo.client_of("USER");
     assert_eq!(gateway.status(&client).await, 200);
     assert_eq!(gateway.reload().await, json!({"result": "unchanged"}));
 
-    // A route is removed, and another one is added.
+    // The test removes a route and adds another one.
     gateway.edit("api-defs/demo.yml", |text| text.replace("serviceId: svc", "serviceId: other"));
     let answer = gateway.reload().await;
     let changes = strings(&answer["changes"]);
@@ -215,13 +217,13 @@ async fn routes_users_and_the_log_level_change_at_once() {
     assert_eq!(gateway.status(&client).await, 404);
     let other = client.get(gateway.demo.at("/other/api/v1/x")).send().await.unwrap();
     assert_eq!(other.text().await.unwrap(), "/x");
-    // A new file in the directory of the definitions is found by the watch.
+    // The file watch finds a new file in the directory of the definitions.
     let definition = fs::read_to_string(gateway.path("api-defs/demo.yml")).unwrap();
     fs::write(gateway.path("api-defs/svc.yml"), definition.replace("other", "svc")).unwrap();
     gateway.wait_for_reloads("reloaded", 2).await;
     assert_eq!(gateway.status(&client).await, 200);
 
-    // A user is removed.
+    // The test removes a user.
     gateway.demo.login().await;
     gateway.edit("users.yml", |text| text.replace("USER:", "OTHER:"));
     assert_eq!(strings(&gateway.reload().await["changes"]), ["users"]);
@@ -229,7 +231,7 @@ async fn routes_users_and_the_log_level_change_at_once() {
     let login = login.basic_auth("USER", Some("validPassword")).send().await.unwrap();
     assert_eq!(login.status(), 401);
 
-    // The level of the log. The program was started with the level debug.
+    // The test changes the log level. The program was started with the level debug.
     gateway.edit("zowe.yaml", |text| text + "    logLevel: error\n");
     assert_eq!(strings(&gateway.reload().await["changes"]), ["level of the log"]);
     gateway.edit("zowe.yaml", |text| text.replace("logLevel: error", "logLevel: warn"));
@@ -273,7 +275,7 @@ async fn a_bad_configuration_changes_nothing_and_names_file_line_and_remedy() {
         replace(&gateway.path(name), &before);
         assert_eq!(gateway.reload().await["result"], "unchanged");
     }
-    // A key file is missing.
+    // The test removes a key file.
     let key = gateway.path("certs/localhost.key");
     fs::rename(&key, key.with_extension("away")).unwrap();
     gateway.wait_for_reloads("failed", 5).await;
@@ -284,14 +286,15 @@ async fn a_bad_configuration_changes_nothing_and_names_file_line_and_remedy() {
     assert_eq!(status, 503);
     let configuration = &health["components"]["configuration"];
     assert!(configuration["reason"].as_str().unwrap().contains("localhost.key"), "{health}");
-    // The gateway is ready nevertheless, and still has its configuration.
+    // The gateway is still ready, and still uses its old configuration.
     assert_eq!(gateway.ask(Method::GET, "/health/ready").await.0, 200);
     assert_eq!(gateway.status(&gateway.demo.client_of("USER")).await, 200);
     fs::rename(key.with_extension("away"), &key).unwrap();
     gateway.demo.program.logged("have no problem any more");
     assert_eq!(gateway.ask(Method::GET, "/health").await.0, 200);
 
-    // A half-written file is valid YAML, but the next poll sees that it still grows.
+    // The file is written in several steps, and is valid YAML after each. At each poll, the file watch sees that the
+    // file still grows, and waits.
     let definition = fs::read_to_string(gateway.path("api-defs/demo.yml")).unwrap();
     let more = definition.replace("serviceId: svc", "serviceId: more");
     let more = more.strip_prefix("services:\n").unwrap();
@@ -339,9 +342,10 @@ async fn addresses_and_stores_need_a_restart() {
     assert!(!gateway.path("new.redb").exists() && !gateway.path("new.jsonl").exists());
 }
 
-/// Kubernetes replaces the link `..data`, through which all files are read.
+/// Kubernetes changes the files of a volume by replacing the symbolic link `..data`. All paths of the files contain
+/// this link.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replaced_link_of_kubernetes_reloads_all_files() {
+async fn a_link_that_kubernetes_has_replaced_reloads_all_files() {
     let gateway = Gateway::start(|directory, yaml| {
         let mount = directory.join("mount");
         fs::create_dir_all(mount.join("..1")).unwrap();
@@ -368,7 +372,7 @@ async fn a_replaced_link_of_kubernetes_reloads_all_files() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn new_handshakes_get_the_new_certificate_and_open_connections_stay() {
+async fn new_handshakes_get_the_new_certificate_and_open_connections_stay_open() {
     let gateway = Gateway::start(|_, yaml| yaml).await;
     let open = gateway.demo.client_of("USER");
     assert_eq!(gateway.status(&open).await, 200);
@@ -385,7 +389,7 @@ async fn new_handshakes_get_the_new_certificate_and_open_connections_stay() {
     assert_eq!(strings(&answer["changes"]), ["certificate"]);
     assert_eq!(gateway.status(&open).await, 200);
     assert_eq!(gateway.metric("passticket_connections_total").await, 1);
-    // Only a client that trusts the new issuer can connect now.
+    // From here on, only a client that trusts the new issuer can connect.
     let new = test_support::client(site.pem().as_bytes()).build().unwrap();
     let url = gateway.demo.at("/svc/api/v1/x");
     assert_eq!(new.get(&url).send().await.unwrap().status(), 200);
@@ -396,7 +400,8 @@ async fn new_handshakes_get_the_new_certificate_and_open_connections_stay() {
 #[tokio::test(flavor = "multi_thread")]
 async fn open_connections_of_a_revoked_client_certificate_are_closed() {
     let gateway = Gateway::start(|directory, yaml| {
-        // The authority of the demo has no list, so its certificates would be refused.
+        // The gateway would refuse certificates of the demo's authority, because it has no revocation list of this
+        // authority.
         let list = Authority::trusted().revoke(&[1], |_| {});
         fs::write(directory.join("certs/site.crl"), list).unwrap();
         yaml.replace("[certs/ca.pem, certs/site.pem]", "certs/site.pem")
@@ -421,7 +426,7 @@ async fn open_connections_of_a_revoked_client_certificate_are_closed() {
         assert_eq!((response.status(), response.version()), (StatusCode::OK, *version));
         assert_eq!(response.text().await.unwrap(), "/x");
     }
-    // These requests are in flight when the certificate is revoked.
+    // These requests are in flight when the test revokes the certificate.
     let mut in_flight = JoinSet::new();
     for (_, _, client) in &clients {
         let request = client.get(gateway.demo.at("/svc/api/v1/slow"));
@@ -440,7 +445,7 @@ async fn open_connections_of_a_revoked_client_certificate_are_closed() {
         let answer = client.get(gateway.demo.at("/svc/api/v1/x")).send().await;
         match serial {
             7 => assert_eq!(answer.unwrap().status(), 200, "{version:?}"),
-            // The open connection was closed, and a new handshake is refused.
+            // The gateway has closed the open connection, and refuses a new handshake.
             _ => assert!(answer.is_err(), "{version:?}: {answer:?}"),
         }
     }
@@ -485,7 +490,7 @@ async fn websockets_of_a_revoked_client_certificate_are_closed_with_1008() {
     Frame::masked(TEXT, *b"still here").write(&mut good).await.unwrap();
     let echoed = timeout(PATIENCE, Frame::read(&mut good)).await.unwrap().unwrap();
     assert_eq!(echoed, Some(Frame::plain(TEXT, *b"still here")));
-    // The audit file is written by a task.
+    // A separate task writes the audit file.
     let deadline = Instant::now() + PATIENCE;
     let is_audited = |text: &str| {
         text.lines().any(|line| {
@@ -499,7 +504,7 @@ async fn websockets_of_a_revoked_client_certificate_are_closed_with_1008() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_signing_key_is_rotated_and_a_removed_key_is_not_accepted_from_a_cache() {
+async fn tokens_of_a_removed_signing_key_are_refused_although_they_are_cached() {
     let gateway = Gateway::start(|directory, yaml| {
         let key = directory.join("keys/new.pem");
         fs::write(&key, pki::OTHER_SIGNING_KEY).unwrap();
@@ -530,7 +535,7 @@ async fn the_signing_key_is_rotated_and_a_removed_key_is_not_accepted_from_a_cac
     assert_eq!((query(&old).await, query(&new).await), (401, 200));
 }
 
-/// How a client proves who it is.
+/// How a client proves its identity.
 enum Proof {
     Token(String),
     /// A login with this password.
@@ -540,7 +545,7 @@ enum Proof {
 }
 
 impl Gateway {
-    /// The user for whom the gateway acts.
+    /// Sends a request. Returns the user for whom the gateway has forwarded it, or `None` if it refused the request.
     async fn user(&self, proof: &Proof) -> Option<String> {
         let url = self.demo.at("/svc/api/v1/x");
         let request = match proof {
@@ -565,7 +570,7 @@ impl Gateway {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_servers_and_proxies_that_say_who_a_client_is_change_at_once() {
+async fn changed_identity_providers_and_proxies_take_effect_immediately() {
     let keys = json!({"keys": [jws::jwk(pki::OTHER_SIGNING_KEY)]});
     let provider = Fake::https(pki::SERVER.acceptor(), move |_| Answer::json(200, &keys)).await;
     let first_apiml = FakeApiml::https(pki::SERVER.acceptor()).await;
@@ -618,7 +623,7 @@ async fn the_servers_and_proxies_that_say_who_a_client_is_change_at_once() {
         let keys = keys.to_owned();
         Box::new(move |yaml| yaml + &keys)
     };
-    // Of each change, first what is accepted from then on, and then what is no longer accepted.
+    // For each change: the proofs to test after it, and the user whom the gateway then identifies, if any.
     let cases: [(&str, Edit<'_>, Vec<(Proof, Option<&str>)>); 7] = [
         (
             "at the start",
@@ -648,7 +653,7 @@ async fn the_servers_and_proxies_that_say_who_a_client_is_change_at_once() {
             ],
         ),
         ("a forwarder", add(forwarders), vec![(Proof::ForwardedCertificate, Some("USER"))]),
-        // The certificate of a former forwarder is no credential.
+        // The certificate of a former forwarder identifies no user.
         (
             "no forwarder",
             replace(forwarders.to_owned(), String::new()),
@@ -661,7 +666,7 @@ async fn the_servers_and_proxies_that_say_who_a_client_is_change_at_once() {
         assert_eq!(gateway.reload().await["result"], want, "{case}");
         for (position, (proof, want)) in proofs.iter().enumerate() {
             let deadline = Instant::now() + PATIENCE;
-            // The keys of an issuer are fetched after the reload.
+            // After the reload, the gateway first fetches the keys of the issuer.
             while want.is_some() && gateway.user(proof).await.is_none() && Instant::now() < deadline
             {
                 sleep(Duration::from_millis(50)).await;

@@ -1,4 +1,5 @@
-//! Tests of the schemes `zoweJwt`, `zosmf`, `safIdt` and `x509`, against fakes of a service, z/OSMF and ZSS.
+//! Tests of the schemes `zoweJwt`, `zosmf`, `safIdt` and `x509`. The service, z/OSMF (IBM's management server on z/OS)
+//! and ZSS (Zowe's server on z/OS) are fakes.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
@@ -51,12 +52,12 @@ struct Site {
 }
 
 impl Site {
-    /// Starts the gateway with users of a file. `ours` has lines of `components.passticket-proxy`.
+    /// Starts the gateway with users from a file. `ours` contains lines of `components.passticket-proxy`.
     async fn start(ours: &'static str) -> Self {
         Self::start_with(None, ours).await
     }
 
-    /// Starts the gateway in front of a service that asks for client certificates, if `clients` is present.
+    /// Starts the gateway. If `clients` is present, the service behind it asks for client certificates.
     async fn start_with(clients: Option<Clients>, ours: &'static str) -> Self {
         Self::start_edited(clients, ours, |yaml| yaml).await
     }
@@ -118,7 +119,7 @@ impl Site {
         client.get(self.demo.at(&format!("/{service}/api/v1/x")))
     }
 
-    /// Sends a request. Returns the request that the service received.
+    /// Sends a request. Returns the request that the service has received.
     async fn send(&self, request: RequestBuilder) -> Request {
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
@@ -126,7 +127,7 @@ impl Site {
         self.service.requests().pop().unwrap()
     }
 
-    /// Sends a request. Returns the texts of the failure in the response and in the request to the service.
+    /// Sends a request whose scheme fails. Asserts that client and service get the same failure text, and returns it.
     async fn failure(&self, request: RequestBuilder) -> String {
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
@@ -155,7 +156,7 @@ async fn until(condition: impl Fn() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn zowe_jwt_sends_the_token_of_the_client_or_one_that_is_issued() {
+async fn zowe_jwt_sends_the_token_of_the_client_or_issues_one() {
     let site = Site::start("").await;
     let token = site.demo.login().await;
     let cookie = format!("a=1; apimlAuthenticationToken={token}; b=2");
@@ -180,7 +181,7 @@ async fn zowe_jwt_sends_the_token_of_the_client_or_one_that_is_issued() {
     };
     let pat = site.demo.pat(&["jwt"]).await;
     let first = issued(site.get(Some("USER"), "jwt")).await;
-    // The token is a login token of the user.
+    // The service has received a login token of the user.
     let query = site.demo.client().get(site.demo.auth("query")).bearer_auth(&first);
     let body: Value = query.send().await.unwrap().json().await.unwrap();
     assert_eq!(body["userId"], "USER");
@@ -190,7 +191,7 @@ async fn zowe_jwt_sends_the_token_of_the_client_or_one_that_is_issued() {
     assert_ne!(issued(site.get(Some("APIMTST"), "jwt")).await, first);
     site.log_out(&token).await;
     assert_ne!(issued(site.get(Some("USER"), "jwt")).await, first);
-    // A revoked token is not sent.
+    // The gateway does not send a revoked token.
     let text = site.failure(site.get(None, "jwt").bearer_auth(&token)).await;
     assert_eq!(text, "ZWEAG102E Token is not valid");
 }
@@ -207,7 +208,7 @@ async fn an_issued_token_is_valid_only_for_its_service() {
     let token = issued().await;
     let again = site.send(site.get(None, "jwt").bearer_auth(&token)).await;
     assert_eq!(again.cookie("apimlAuthenticationToken"), Some(&*token));
-    // The other services answer as to the PAT itself.
+    // The token gets the same answers for the other services as the PAT itself.
     for service in ["zosmf", "saf"] {
         let with_pat = site.get(None, service).header("private-token", &pat);
         for request in [site.get(None, service).bearer_auth(&token), with_pat] {
@@ -224,7 +225,7 @@ async fn an_issued_token_is_valid_only_for_its_service() {
         assert_eq!(services.bearer_auth(token).send().await.unwrap().status(), want);
     }
     let ticket = r#"{"applicationName":"ZOWEAPPL"}"#;
-    // The service has a certificate that the gateway trusts.
+    // The service also presents a client certificate that the gateway trusts.
     let client = site.demo.client_of("APIMTST");
     for (path, body, want) in [("ticket", ticket, 200), ("refresh", "", 204)] {
         for (token, want) in [(&token, 401), (&login, want)] {
@@ -243,7 +244,7 @@ async fn an_issued_token_is_valid_only_for_its_service() {
     assert_eq!(issued().await, token);
     site.log_out(&token).await;
     assert_eq!(query().await.unwrap().status(), 401);
-    // A token that was logged out is not sent again.
+    // The gateway does not send a token again after its user has logged out.
     assert_ne!(issued().await, token);
 }
 
@@ -271,7 +272,7 @@ async fn zosmf_opens_one_session_for_each_user_and_ends_it_at_logout() {
         let ended = site.zosmf.take_requests();
         assert_eq!(ended, ["DELETE /zosmf/services/authenticate"].repeat(count));
     }
-    // A session that is being opened while its user logs out is ended.
+    // If a user logs out while the gateway opens a session, the gateway ends this session.
     let token = site.demo.login().await;
     let slow = Behaviour::Slow(Duration::from_secs(1));
     site.zosmf.behave_in_turn([slow], Behaviour::Right);
@@ -282,7 +283,7 @@ async fn zosmf_opens_one_session_for_each_user_and_ends_it_at_logout() {
     request.await.unwrap().unwrap();
     until(|| site.zosmf.take_requests() == ["DELETE /zosmf/services/authenticate"]).await;
     until(|| site.zosmf.valid_tokens() == valid).await;
-    // Requests of one user that arrive together wait for one session.
+    // Concurrent requests of one user share one session.
     site.zosmf.behave(Behaviour::Slow(Duration::from_millis(300)));
     let request = site.get(Some("USER"), "zosmf");
     let requests = (0..20).map(|_| request.try_clone().unwrap().send());
@@ -294,14 +295,14 @@ async fn zosmf_opens_one_session_for_each_user_and_ends_it_at_logout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_z_osmf_that_a_service_gets_is_no_login_token() {
-    // z/OSMF checks passwords, and its tokens are login tokens.
+async fn a_z_osmf_token_that_a_service_has_received_is_not_accepted_as_a_login_token() {
+    // Without the setting `users`, z/OSMF checks passwords, and its tokens are login tokens.
     let without_users = |yaml: String| yaml.replace("    users: users.yml\n", "");
     let site = Site::start_edited(None, "    onFailure: reject\n", without_users).await;
     site.zosmf.issue(Tokens::Jwt);
     let pat = site.demo.pat(&["zosmf"]).await;
     let login = site.demo.login().await;
-    // The service gets the token of the login, and then that of a session which the scheme opens.
+    // First the service receives the token of the login. Then it receives the token of a session that the scheme opens.
     for case in ["login", "scheme"] {
         let seen = site.send(site.get(None, "zosmf").header("private-token", &pat)).await;
         let token = seen.cookie("jwtToken").unwrap().to_owned();
@@ -376,7 +377,7 @@ async fn services_get_the_client_certificates_of_the_configuration() {
             let seen = site.send(site.get(Some("USER"), service)).await;
             let want = want.certificate_der().to_vec();
             assert!(seen.certificate == Some(want), "{service}");
-            // The gateway does not act for a stranger.
+            // Without a user, the gateway does not use its own client certificate.
             site.failure(site.get(None, service)).await;
             let seen = site.service.requests().pop().unwrap();
             assert!(seen.certificate.is_none(), "{service}");
@@ -387,7 +388,7 @@ async fn services_get_the_client_certificates_of_the_configuration() {
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_refuse_or_do_not_answer_are_failures() {
     let site = Site::start("").await;
-    // z/OSMF and ZSS refuse each PassTicket. The second request sends no PassTicket.
+    // z/OSMF and ZSS refuse each PassTicket. For the second request, the gateway sends no PassTicket.
     site.zosmf.accept_tickets(None);
     site.zss.accept_tickets(None);
     for _ in 0..2 {
@@ -419,7 +420,7 @@ async fn servers_that_refuse_or_do_not_answer_are_failures() {
         }
         assert_eq!(site.zosmf.take_requests().len(), 1, "{name}");
         assert_eq!(site.zss.take_requests().len(), 1, "{name}");
-        // The error is kept for a second.
+        // The gateway caches the error for a second.
         sleep(Duration::from_millis(1100)).await;
     }
     site.zosmf.behave(Behaviour::Right);
@@ -428,7 +429,7 @@ async fn servers_that_refuse_or_do_not_answer_are_failures() {
     site.send(site.get(Some("USER"), "saf")).await;
     assert_eq!(site.get(None, "cert").send().await.unwrap().status(), 401);
 
-    // Each call of a scheme has one audit record.
+    // Each call of a scheme causes one audit record.
     for (scheme, outcome) in [("zosmf", "error"), ("zosmf", "success"), ("safIdt", "success")] {
         let is_wanted = |line: &str| {
             line.contains("\"event\":\"scheme\"")
@@ -437,7 +438,7 @@ async fn servers_that_refuse_or_do_not_answer_are_failures() {
                 && line.contains("\"applid\":\"ZOWEAPPL\"")
         };
         let file = site.demo.directory.join("audit.jsonl");
-        // The records are written in the background.
+        // The gateway writes the records in the background.
         until(|| fs::read_to_string(&file).unwrap().lines().any(is_wanted)).await;
     }
 }

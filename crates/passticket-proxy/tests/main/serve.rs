@@ -25,7 +25,7 @@ const GIB: u64 = 1024 * 1024 * 1024;
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// Starts a service in this process. The gateway forwards requests to it.
+/// Starts the service to which the gateway forwards requests. It runs in the process of the test.
 pub(crate) async fn service() -> SocketAddr {
     let (listener, address) = listener().await;
     let service = tower::service_fn(answer);
@@ -58,7 +58,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
     Ok(Response::new(Full::from(body).boxed_unsync()))
 }
 
-/// Makes a stream from an iterator. The stream is always ready.
+/// A stream that is always ready. It yields the values of an iterator.
 struct Chunks<I>(I);
 
 impl<I: Iterator + Unpin> futures_core::Stream for Chunks<I> {
@@ -84,7 +84,7 @@ impl Gateway {
     /// Starts a gateway whose route `/svc/api/v1` leads to `service`.
     fn start(service: SocketAddr, connection_timeout_ms: u64, drain_secs: u64) -> Self {
         let directory = TempDir::new().unwrap();
-        // The demo makes certificates and keys. The test replaces the configuration.
+        // The demo makes certificates and keys. The test uses them with a different configuration.
         drop(Demo::start_in(directory.path()));
         write_configuration(directory.path(), service, connection_timeout_ms, drain_secs);
         let config = directory.path().join("zowe.yaml");
@@ -130,7 +130,7 @@ pub(crate) fn write_configuration(
 async fn bodies_of_1_gib_are_streamed_in_constant_memory() {
     let gateway = Gateway::start(service().await, 60_000, 30);
     let client = client(&gateway.authorities).http1_only().timeout(4 * PATIENCE).build().unwrap();
-    // The first request allocates memory that later requests reuse, so the measurement begins after it.
+    // The first request allocates memory that later requests reuse. So the measurement begins after this request.
     client.get(gateway.at("/warm")).send().await.unwrap();
     let before = gateway.program.peak_kib();
 
@@ -171,7 +171,7 @@ async fn sigterm_finishes_the_requests_in_flight() {
     finish(gateway, in_flight).await;
 }
 
-/// Checks that the gateway answers all requests in flight and then ends. Returns its log.
+/// Asserts that the gateway answers all requests in flight and then ends. Returns the log of the gateway.
 async fn finish(
     mut gateway: Gateway,
     mut in_flight: JoinSet<Result<reqwest::Response, reqwest::Error>>,
@@ -186,7 +186,7 @@ async fn finish(
     log
 }
 
-/// By default, each of these signals would end the process.
+/// Each of these signals ends a process that does not handle it.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_signal_aborts_a_request() {
     let gateway = Gateway::start(service().await, 60_000, 30);
@@ -234,7 +234,7 @@ async fn sighup_reloads_the_permissions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shutdown_cuts_off_requests_after_the_drain_timeout() {
+async fn shutdown_aborts_requests_after_the_drain_timeout() {
     let mut gateway = Gateway::start(service().await, 60_000, 1);
     let client = gateway.client();
     let stuck = tokio::spawn(client.get(gateway.at("/never")).send());
@@ -271,7 +271,7 @@ async fn a_slow_service_gives_504_and_an_unreachable_service_gives_503() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unreachable_service_makes_one_log_line_a_second() {
+async fn an_unreachable_service_causes_at_most_one_log_line_a_second() {
     let (unused, address) = listener().await;
     drop(unused);
     let mut gateway = Gateway::start(address, 500, 1);
@@ -297,14 +297,14 @@ async fn an_unreachable_service_makes_one_log_line_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_at_tls_the_gateway_serves_plain_http() {
+async fn with_at_tls_the_gateway_serves_http_without_tls() {
     let gateway = Demo::reconfigured(|yaml| {
         yaml.replacen("zowe:\n", "zowe:\n  network: {server: {tls: {attls: true}}}\n", 1)
             .replace("delegatePassticket: true", "delegatePassticket: false")
     });
     let url = gateway.at("/application/health").replace("https:", "http:");
     let client = gateway.client();
-    // The gateway is healthy when all its worker threads run. The first of them already answers before this.
+    // The gateway is healthy when all its worker threads run. The first thread may already answer before that.
     let healthy = async {
         while client.get(&url).send().await.unwrap().status() != 200 {
             sleep(Duration::from_millis(10)).await;
@@ -317,14 +317,14 @@ async fn behind_at_tls_the_gateway_serves_plain_http() {
     let login = client.post(login).basic_auth("USER", Some("validPassword"));
     let response = login.send().await.unwrap();
     assert_eq!(response.status(), 204);
-    // With AT-TLS, the TCP/IP stack of z/OS encrypts the connection of the client. So the cookie still has the
+    // With AT-TLS, the TCP/IP stack of z/OS encrypts the connection of the client. So the cookie must have the
     // attribute Secure.
     let cookie = response.headers()["set-cookie"].to_str().unwrap();
     assert!(cookie.contains("Secure"), "{cookie}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_host_to_listen_on_may_be_a_name() {
+async fn the_gateway_can_listen_on_a_host_name() {
     let gateway = Demo::reconfigured(|yaml| yaml.replace("host: 127.0.0.1", "host: localhost"));
     let health = gateway.client().get(gateway.at("/application/health")).send().await.unwrap();
     assert_eq!(health.status(), 200);

@@ -22,7 +22,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// A running gateway with the route `/svc/api/v1`, and with these keys in `components.passticket-proxy`.
+/// A running gateway with the route `/svc/api/v1`.
 struct Gateway {
     program: Running,
     url: String,
@@ -33,7 +33,7 @@ struct Gateway {
 impl Gateway {
     fn start(service: &str, keys: &str) -> Self {
         let directory = TempDir::new().unwrap();
-        // The demo makes certificates and keys. The test replaces the configuration.
+        // The demo makes certificates and keys. The test uses them with a different configuration.
         drop(Demo::start_in(directory.path()));
         let path = directory.path().join("zowe.yaml");
         let yaml = crate::support::with_any_port(&fs::read_to_string(&path).unwrap());
@@ -41,8 +41,7 @@ impl Gateway {
         write_definition(directory.path(), service);
         let (program, port) = serve(&path);
         let authorities = fs::read(directory.path().join("certs/ca.pem")).unwrap();
-        // With HTTP/1.1, the client opens several connections, which different worker threads of the gateway
-        // may serve.
+        // With HTTP/1.1, the client opens several connections. Different worker threads of the gateway may serve them.
         let client = client(&authorities).http1_only().timeout(PATIENCE).build().unwrap();
         let url = format!("https://localhost:{port}/svc/api/v1");
         Self { program, url, client, directory }
@@ -53,7 +52,7 @@ impl Gateway {
     }
 }
 
-/// Starts a service that answers `/pause` with half of a body and never answers any other request.
+/// Starts a service that answers `/pause` with the first half of a body. It answers no other request.
 async fn service() -> String {
     let address = raw::service(async |stream: TcpStream| {
         let mut stream = BufReader::new(stream);
@@ -68,7 +67,7 @@ async fn service() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_configured_limit_of_connections_to_an_instance_holds_over_all_threads() {
+async fn all_threads_share_the_configured_limit_of_connections_to_an_instance() {
     const KEYS: &str =
         "    timeouts:\n      queueSeconds: 1\n    limits:\n      connectionsPerInstance: 2\n";
     let mut gateway = Gateway::start(&service().await, KEYS);
@@ -93,8 +92,8 @@ async fn the_configured_limit_of_connections_to_an_instance_holds_over_all_threa
         line.contains("max_connections=2") && line.contains("connectionsPerInstance"),
         "{line}"
     );
-    // When a client disconnects, the gateway cancels its request, and the connection to the service becomes
-    // free. The cancellation takes about one second.
+    // When a client disconnects, the gateway cancels the client's request, and the connection to the service becomes
+    // free. This takes about one second.
     requests.iter().for_each(tokio::task::JoinHandle::abort);
     let deadline = Instant::now() + PATIENCE;
     while gateway.get("/pause").await.status() == 503 {
@@ -124,7 +123,7 @@ async fn a_body_is_aborted_when_the_service_pauses_longer_than_configured() {
     }
 }
 
-/// Starts a service that sends an event, and another one when `next` is notified.
+/// Starts a service that sends one event immediately, and a second event when the test notifies `next`.
 async fn events(next: Arc<Notify>) -> String {
     let address = raw::service(move |stream: TcpStream| {
         let next = next.clone();
@@ -143,10 +142,10 @@ async fn events(next: Arc<Notify>) -> String {
     format!("http://{address}")
 }
 
-/// The second event is sent only after the client has received the first one, and after a pause that is longer than the
-/// limit for pauses.
+/// The service sends the second event only after the client has received the first one. The pause between both is
+/// longer than the body timeout.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_reaches_the_client_at_once_and_a_pause_does_not_end_the_stream() {
+async fn events_are_forwarded_immediately_and_a_pause_does_not_end_the_stream() {
     let next = Arc::<Notify>::default();
     let keys =
         "    timeouts:\n      serviceBodySeconds: 1\n      sendSeconds: 1\n      idleSeconds: 1\n";
@@ -163,7 +162,7 @@ async fn an_event_reaches_the_client_at_once_and_a_pause_does_not_end_the_stream
     }
 }
 
-/// Writes a definition of the service `svc` with these instances and this metadata.
+/// Writes a definition of the service `svc` with these instances and this metadata into `directory`.
 fn define(directory: &Path, instances: &[String], metadata: &str) {
     let definition = format!(
         "services:\n  - serviceId: svc\n    instanceBaseUrls: {instances:?}\n    customMetadata: {{{metadata}}}\n    \
@@ -172,10 +171,10 @@ fn define(directory: &Path, instances: &[String], metadata: &str) {
     fs::write(directory.join("api-defs/demo.yml"), definition).unwrap();
 }
 
-/// A service for long polling answers only when it has an event, or after its own time limit. All time limits of the
-/// gateway are shorter than this time, except for the time until the answer begins.
+/// In a long poll, a service answers only when it has an event, or after its own time limit. In this test, only one
+/// time limit of the gateway is longer than the time limit of the service: the response timeout.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_poll_is_cut_only_by_the_response_time_and_the_instance_stays_healthy() {
+async fn only_the_response_timeout_ends_a_long_poll_and_the_instance_stays_healthy() {
     const LATE: Duration = Duration::from_millis(2500);
     const KEYS: &str = "    timeouts:\n      idleSeconds: 1\n      sendSeconds: 1\n      receiveSeconds: \
         1\n      serviceBodySeconds: 1\n      queueSeconds: 1\n    admin:\n      port: 0\n";
@@ -184,11 +183,11 @@ async fn a_long_poll_is_cut_only_by_the_response_time_and_the_instance_stays_hea
         head(&mut stream).await;
         sleep(LATE).await;
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nevent";
-        // The gateway may have given up.
+        // This fails if the gateway has already ended the request.
         let _ = stream.get_mut().write_all(answer).await;
     })
     .await;
-    // Two instances, because a single one is never ejected.
+    // The service has two instances, because the gateway never ejects the only instance of a service.
     let instances =
         ["localhost", "127.0.0.1"].map(|host| format!("http://{host}:{}", address.port()));
     for (milliseconds, want) in [(60_000, 200), (1000, 504)] {
@@ -201,7 +200,7 @@ async fn a_long_poll_is_cut_only_by_the_response_time_and_the_instance_stays_hea
         let admin = admin_address(&mut demo.program);
         for builder in [demo.builder().http1_only(), demo.builder()] {
             let client = builder.timeout(PATIENCE).build().unwrap();
-            // Enough requests to use both instances.
+            // These are enough requests to use both instances.
             let polls: Vec<_> = (0..8)
                 .map(|_| tokio::spawn(client.get(demo.at("/svc/api/v1/poll")).send()))
                 .collect();
@@ -221,7 +220,8 @@ async fn a_long_poll_is_cut_only_by_the_response_time_and_the_instance_stays_hea
     }
 }
 
-/// A listener whose queue is full. The kernel answers no more connections, as a host that is switched off.
+/// Returns a listener whose queue is full, and the connections in its queue. The kernel does not answer further
+/// connections. For a client, this is like a host that is switched off.
 async fn full_listener() -> (TcpListener, Vec<TcpStream>) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -236,9 +236,9 @@ async fn full_listener() -> (TcpListener, Vec<TcpStream>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connect_timeout_of_the_metadata_limits_the_wait_for_an_instance_that_never_accepts() {
+async fn the_connect_timeout_of_the_metadata_limits_the_wait_for_an_unresponsive_instance() {
     let (full, _waiting) = full_listener().await;
-    // The kernel opens connections to this listener, but no program answers the TLS handshake.
+    // The kernel accepts connections to this listener, but no program answers the TLS handshake.
     let hanging = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = |scheme: &str, listener: &TcpListener| {
         format!("{scheme}://127.0.0.1:{}", listener.local_addr().unwrap().port())
@@ -246,9 +246,9 @@ async fn connect_timeout_of_the_metadata_limits_the_wait_for_an_instance_that_ne
     let ours = "    services:\n      svc:\n        connectSeconds: 1\n";
     for (url, keys, want) in [
         (url("http", &full), "", 300),
-        // Our section replaces the metadata.
+        // The setting in the gateway's own section replaces the metadata.
         (url("http", &full), ours, 1000),
-        // The TLS handshake has the same time once more.
+        // The TLS handshake has its own time limit, which is as long as that of the connection.
         (url("https", &hanging), "", 600),
     ] {
         let instances = [url.clone()];
@@ -263,7 +263,7 @@ async fn connect_timeout_of_the_metadata_limits_the_wait_for_an_instance_that_ne
         let waited = begin.elapsed();
         assert_eq!(response.status(), 503, "{url} {keys}");
         assert!(response.text().await.unwrap().contains("ZWEAO503E"), "{url} {keys}");
-        // Without the limit of the service, the gateway would wait for 10 s or 20 s.
+        // Without this setting of the service, the gateway would wait for 10 s or 20 s.
         let want = Duration::from_millis(want);
         assert!((want..want + Duration::from_secs(8)).contains(&waited), "{waited:?} {url} {keys}");
         let line = demo.program.logged("cannot reach the service");
@@ -271,10 +271,10 @@ async fn connect_timeout_of_the_metadata_limits_the_wait_for_an_instance_that_ne
     }
 }
 
-/// The service sees the first ping after the configured second. It must come while a request is open, and must not come
-/// with the value 0.
+/// With the value 1, the gateway sends the first ping one second after the request, while the request is open. With the
+/// value 0, it sends no ping.
 #[tokio::test(flavor = "multi_thread")]
-async fn http2_ping_seconds_is_the_time_until_a_silent_service_is_asked() {
+async fn http2_ping_seconds_is_the_time_until_the_first_ping() {
     const PING: u8 = 6;
     const HEADERS: u8 = 1;
     for (seconds, has_ping) in [(1, true), (0, false)] {
@@ -282,7 +282,7 @@ async fn http2_ping_seconds_is_the_time_until_a_silent_service_is_asked() {
         let address = raw::service(move |mut stream: TcpStream| {
             let frames = frames.clone();
             async move {
-                // Empty SETTINGS, and the acknowledgement of those of the gateway (RFC 9113 §6.5).
+                // The service sends empty SETTINGS, and acknowledges the SETTINGS of the gateway (RFC 9113 §6.5).
                 stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
                 stream.write_all(&[0, 0, 0, 4, 1, 0, 0, 0, 0]).await.unwrap();
                 let mut preface = [0; 24];

@@ -10,7 +10,7 @@ use crate::support::Demo;
 
 const ONE_KEY: &str = "  signingKey: keys/jwt.pem\n";
 
-/// Replaces the setting `signingKey` or `signingKeys` of a demo by `entries`, and starts the program again.
+/// Replaces the setting `signingKey` or `signingKeys` of a demo by `entries`, and restarts the program.
 fn with_keys(demo: Demo, entries: &str) -> Demo {
     let path = demo.directory.join("zowe.yaml");
     let yaml = fs::read_to_string(&path).unwrap();
@@ -24,7 +24,7 @@ async fn query(demo: &Demo, token: &str) -> StatusCode {
     demo.client().get(demo.auth("query")).bearer_auth(token).send().await.unwrap().status()
 }
 
-/// Returns the `kid` of each key that `keys/public/PATH` lists.
+/// Returns the `kid` (key id) of each key in the list at `keys/public/PATH`.
 async fn ids(demo: &Demo, path: &str) -> Vec<Option<String>> {
     let url = demo.auth(&format!("keys/public/{path}"));
     let set: Value = demo.client().get(url).send().await.unwrap().json().await.unwrap();
@@ -33,7 +33,7 @@ async fn ids(demo: &Demo, path: &str) -> Vec<Option<String>> {
 }
 
 #[tokio::test]
-async fn a_rotation_of_the_signing_key_logs_no_user_out() {
+async fn a_rotation_of_the_signing_key_does_not_log_users_out() {
     let demo = Demo::reconfigured(|yaml| {
         assert!(yaml.contains(ONE_KEY), "{yaml}");
         yaml
@@ -44,7 +44,7 @@ async fn a_rotation_of_the_signing_key_logs_no_user_out() {
     let old = demo.login().await;
     assert_eq!(ids(&demo, "all").await, [None]);
 
-    // 1. The new key is added, so that all nodes know it before it signs.
+    // 1. The operator adds the new key. It does not sign yet, so that all nodes can learn it first.
     let demo = with_keys(
         demo,
         "    signingKeys:\n    - {file: keys/jwt.pem, signs: true}\n    - {file: keys/new.pem, kid: new}\n",
@@ -53,7 +53,7 @@ async fn a_rotation_of_the_signing_key_logs_no_user_out() {
     assert_eq!(ids(&demo, "all").await, [None, Some("new".to_owned())]);
     assert_eq!(ids(&demo, "current").await, [None]);
 
-    // 2. The new key signs.
+    // 2. The operator lets the new key sign.
     let demo = with_keys(
         demo,
         "    signingKeys:\n    - {file: keys/jwt.pem}\n    - {file: keys/new.pem, kid: new, signs: true}\n",
@@ -64,7 +64,7 @@ async fn a_rotation_of_the_signing_key_logs_no_user_out() {
     assert_eq!(ids(&demo, "current").await, [Some("new".to_owned())]);
     assert_eq!(jsonwebtoken::decode_header(&new).unwrap().kid.as_deref(), Some("new"));
 
-    // 3. The old key is removed.
+    // 3. The operator removes the old key.
     let demo =
         with_keys(demo, "    signingKeys:\n    - {file: keys/new.pem, kid: new, signs: true}\n");
     assert_eq!([query(&demo, &old).await, query(&demo, &new).await], [401, 200]);

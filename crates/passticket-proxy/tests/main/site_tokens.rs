@@ -1,5 +1,6 @@
-//! Tokens of a running Zowe API ML and of z/OSMF as credentials, and logouts that are relayed to them. The servers are
-//! fakes, which sign their tokens without a JWT library.
+//! Tests of a gateway beside a running Zowe API ML (Zowe's gateway) and z/OSMF (IBM's management server on z/OS). The
+//! gateway accepts their tokens as credentials, and relays logouts to them. Both servers are fakes, which sign their
+//! tokens without a JWT library.
 
 use std::{
     fs::{self, Permissions},
@@ -20,7 +21,7 @@ use tower_passticket::clock::{Clock, SystemClock};
 
 use crate::support::{Demo, user_service, with_site};
 
-/// A gateway of a site with API ML and z/OSMF.
+/// A gateway, with a fake API ML and a fake z/OSMF beside it.
 struct Site {
     apiml: FakeApiml,
     zosmf: FakeZosmf,
@@ -28,7 +29,7 @@ struct Site {
 }
 
 impl Site {
-    /// `zowe` is more keys of `components.passticket-proxy.zowe`.
+    /// Starts the servers and the gateway. `zowe` contains further settings of `components.passticket-proxy.zowe`.
     async fn start(zowe: &str) -> Self {
         let apiml = FakeApiml::https(SERVER.acceptor()).await;
         let zosmf = FakeZosmf::https(SERVER.acceptor()).await;
@@ -47,7 +48,7 @@ impl Site {
         Self { apiml, zosmf, demo }
     }
 
-    /// The status of a request to the service, and the user if the request was forwarded.
+    /// Sends a request to the service. Returns the status, and the user if the status is 200.
     async fn get(&self, token: &str) -> (u16, String) {
         let url = self.demo.at("/svc/api/v1/x");
         let response = self.demo.client().get(url).bearer_auth(token).send().await.unwrap();
@@ -56,7 +57,7 @@ impl Site {
         (status, if status == 200 { text } else { String::new() })
     }
 
-    /// The status of a request to the auth API, and the body.
+    /// Sends a request to the auth API. Returns the status and the body of the response.
     async fn auth(&self, endpoint: &str, token: &str) -> (u16, Value) {
         let url = self.demo.auth(endpoint);
         let request = match endpoint {
@@ -81,7 +82,7 @@ fn now() -> u64 {
     SystemClock.now().as_secs()
 }
 
-/// A token of API ML that `key` has signed.
+/// Returns a token that names API ML as its issuer, and is signed with `key`.
 fn forged(key: &str, claims: Value) -> String {
     let mut all = json!({"iss": "APIML", "sub": "USER", "iat": now(), "exp": now() + 600});
     for (name, value) in claims.as_object().unwrap() {
@@ -91,18 +92,19 @@ fn forged(key: &str, claims: Value) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_of_api_ml_are_accepted_until_the_user_logs_out_there() {
+async fn tokens_of_api_ml_are_accepted_until_api_ml_ends_them() {
     let site = Site::start("checkLogoutSeconds: 0").await;
     let (login, pat) = (site.apiml.login_token("USER"), site.apiml.pat("USER", &["svc"]));
     assert_eq!(site.get(&login).await, user());
     assert_eq!(site.get(&pat).await, user());
-    // A PAT is valid only for its services, and is no credential on the auth API.
+    // A PAT (personal access token) is valid only for its services. The auth API does not accept it.
     assert_eq!(site.get(&site.apiml.pat("USER", &["other"])).await, refused(403));
     assert_eq!(site.auth("query", &pat).await.0, 401);
     let (status, content) = site.auth("query", &login).await;
     assert_eq!((status, &content["userId"]), (200, &json!("USER")));
 
-    // The list of API ML has the keys of identity providers, too.
+    // API ML's list of public keys also contains the keys of identity providers. The gateway must refuse a token with
+    // the issuer API ML or z/OSMF if an identity provider has signed it.
     let provider = pki::SIGNING_KEY;
     for (case, token) in [
         ("a provider signs APIML", forged(provider, json!({}))),
@@ -112,8 +114,8 @@ async fn tokens_of_api_ml_are_accepted_until_the_user_logs_out_there() {
         ),
         ("a provider signs zOSMF", forged(provider, json!({"iss": "zOSMF"}))),
         ("expired", forged(pki::OTHER_SIGNING_KEY, json!({"exp": now() - 1}))),
-        ("from the future", forged(pki::OTHER_SIGNING_KEY, json!({"iat": now() + 3600}))),
-        // API ML does not know this token, although its key has signed it.
+        ("issued in the future", forged(pki::OTHER_SIGNING_KEY, json!({"iat": now() + 3600}))),
+        // API ML has not issued this token, although it is signed with the key of API ML.
         ("not valid at API ML", forged(pki::OTHER_SIGNING_KEY, json!({}))),
     ] {
         assert_eq!(site.get(&token).await, refused(401), "{case}");
@@ -127,13 +129,13 @@ async fn tokens_of_api_ml_are_accepted_until_the_user_logs_out_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_of_api_ml_is_remembered() {
+async fn an_answer_of_api_ml_is_cached() {
     let site = Site::start("checkLogout: query").await;
     let login = site.apiml.login_token("USER");
     assert_eq!(site.get(&login).await, user());
     site.apiml.take_requests();
     site.apiml.end(&login);
-    // API ML is asked again after a minute.
+    // The gateway caches the answer of API ML for a minute.
     for _ in 0..3 {
         assert_eq!(site.get(&login).await, user());
     }
@@ -159,13 +161,13 @@ async fn a_logout_is_relayed_to_the_issuer_of_the_token() {
         assert_eq!(site.get(token).await, refused(401));
         assert_eq!(site.auth("logout", token).await.0, 401);
     }
-    // The gateway's own tokens are not sent to other servers.
+    // The logout of the gateway's own token is not relayed.
     let own = site.demo.login().await;
     site.apiml.take_requests();
     assert_eq!(site.auth("logout", &own).await.0, 204);
     assert_eq!(site.apiml.take_requests(), [""; 0]);
 
-    // If the issuer does not confirm the logout, the client learns this, and the token is refused here.
+    // If the issuer does not confirm the logout, the client gets 503. This gateway still refuses the token.
     let apiml = site.apiml.login_token("USER");
     assert_eq!(site.get(&apiml).await, user());
     let page = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>";
@@ -181,11 +183,11 @@ async fn a_logout_is_relayed_to_the_issuer_of_the_token() {
 async fn a_logout_while_the_issuer_is_down_revokes_the_token() {
     let site = Site::start("").await;
     let down = || Behaviour::Scripted(vec![]);
-    // The gateway has the keys of both issuers.
+    // With these requests, the gateway fetches the keys of both issuers.
     for token in [site.apiml.login_token("USER"), site.zosmf.jwt("USER")] {
         assert_eq!(site.get(&token).await, user());
     }
-    // The tokens are new: the gateway has no answer of the issuer about them.
+    // The following tokens are new, so the cache of the gateway contains no answer about them.
     let token = site.apiml.login_token("USER");
     site.apiml.behave(down());
     assert_eq!(site.auth("logout", &token).await.0, 503);
@@ -202,7 +204,7 @@ async fn a_logout_while_the_issuer_is_down_revokes_the_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_login_token_is_not_exchanged_for_one_of_ours() {
+async fn refresh_accepts_only_tokens_of_the_gateway() {
     let site = Site::start("").await;
     let client = site.demo.client_of("USER");
     let refresh = async |token: &str| {
@@ -226,7 +228,7 @@ async fn tokens_of_z_osmf_are_validated_by_z_osmf() {
         (status, &content["userId"], &content["domain"]),
         (200, &json!("USER"), &Value::Null)
     );
-    // An answer is remembered.
+    // The gateway caches an answer of z/OSMF.
     site.zosmf.take_requests();
     assert_eq!(site.get(&valid).await, user());
     assert_eq!(site.zosmf.take_requests(), [""; 0]);
@@ -236,7 +238,7 @@ async fn tokens_of_z_osmf_are_validated_by_z_osmf() {
     assert_eq!(site.get(&ended).await, refused(401));
     assert_eq!(site.auth("query", &ended).await.0, 401);
 
-    // z/OSMF answers wrongly, slowly and not at all.
+    // z/OSMF sends wrong answers and late answers. At the end, it is stopped.
     for behaviour in wrong() {
         site.zosmf.behave(behaviour.clone());
         let token = site.zosmf.jwt("USER");
@@ -251,7 +253,7 @@ async fn tokens_of_z_osmf_are_validated_by_z_osmf() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_of_an_api_ml_that_fails_are_503_and_ours_are_accepted() {
+async fn while_api_ml_fails_its_tokens_get_503_and_tokens_of_the_gateway_are_accepted() {
     let mut site = Site::start("checkLogoutSeconds: 0").await;
     let own = site.demo.login().await;
     let token = site.apiml.login_token("USER");
@@ -267,7 +269,7 @@ async fn tokens_of_an_api_ml_that_fails_are_503_and_ours_are_accepted() {
     assert_eq!(site.get(&own).await, user());
 }
 
-/// Answers that do not say whether the token is valid.
+/// Returns answers that do not say whether a token is valid.
 fn wrong() -> Vec<Behaviour> {
     let send = |text: &str| Behaviour::Scripted(vec![Step::send(text)]);
     vec![
@@ -292,13 +294,13 @@ async fn a_signing_key_that_is_also_the_key_of_api_ml_causes_a_warning() {
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     site.demo = tokio::task::spawn_blocking(move || site.demo.restarted()).await.unwrap();
     site.demo.program.logged("the key of API ML is a signing key of this gateway");
-    // The gateway cannot tell such a token from its own.
+    // The gateway treats the token of API ML as its own, so it does not ask API ML.
     assert_eq!(site.get(&token).await, user());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_keys_of_api_ml_there_is_no_decision() {
-    /// An API ML whose certificate has a key that is not in its list of public keys.
+async fn without_the_signing_key_of_api_ml_its_tokens_get_503() {
+    /// Starts an API ML whose certificate has a key that is not in its list of public keys.
     async fn other() -> Fake {
         let certificates = Authority::trusted().pem().to_owned();
         Fake::https(SERVER.acceptor(), move |request| match &*request.path {

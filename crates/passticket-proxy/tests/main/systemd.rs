@@ -1,4 +1,4 @@
-//! Tests of socket activation and of the messages to systemd. The tests do what systemd does.
+//! Tests of socket activation, and of the messages to systemd. The tests play the role of systemd.
 
 use std::{
     fs::{self, Permissions},
@@ -18,9 +18,10 @@ use tokio::task::spawn_blocking;
 
 use crate::support::{Demo, PROGRAM, admin_address};
 
-/// Starts the gateway as systemd does: with the listening socket `socket` as file descriptor 3, and with this name.
+/// Starts the gateway as systemd does. It gets the listening socket `socket` as file descriptor 3, and the name of this
+/// socket.
 fn start(config: &Path, socket: impl Into<OwnedFd>, name: &str, notify: &Path) -> Child {
-    // The shell moves its standard input to the descriptor 3. Its process id stays, because of `exec`.
+    // The shell moves its standard input to descriptor 3. With `exec`, the gateway keeps the process id of the shell.
     let script =
         r#"exec 3<&0 </dev/null; LISTEN_PID=$$ WATCHDOG_PID=$$ exec "$0" serve --config "$1""#;
     let child = Command::new("sh")
@@ -36,7 +37,7 @@ fn start(config: &Path, socket: impl Into<OwnedFd>, name: &str, notify: &Path) -
     child.unwrap()
 }
 
-/// The socket on which systemd receives the messages of a unit.
+/// The socket on which systemd receives the messages of a service unit.
 struct Messages {
     socket: UnixDatagram,
     directory: TempDir,
@@ -66,7 +67,7 @@ impl Messages {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn systemd_passes_the_port_and_learns_when_the_gateway_is_ready_and_stops() {
+async fn the_gateway_uses_the_socket_of_systemd_and_reports_when_it_is_ready_and_when_it_stops() {
     let demo = Demo::reconfigured(|yaml| yaml);
     let (config, client) = (demo.directory.join("zowe.yaml"), demo.client());
     let Demo { program, directory: _directory, _temporary, .. } = demo;

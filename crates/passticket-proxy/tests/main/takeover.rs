@@ -1,4 +1,5 @@
-//! Tests of `serve --takeover`: restarts under load, and new processes that fail.
+//! Tests of `serve --takeover`, with which a new process takes over the connections and the state of the running
+//! gateway: restarts under load, and new processes that fail.
 
 use std::{
     collections::HashSet,
@@ -38,15 +39,15 @@ use tower_passticket::tls::Server;
 
 use crate::support::{Demo, PROGRAM, with_site};
 
-/// The number of restarts. The variable is for a longer test by hand.
+/// Returns the number of restarts. A developer can set an environment variable for a longer test.
 fn rounds() -> usize {
     env::var("TAKEOVER_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
 }
 
-/// The users that need PassTickets. Each of them sends about one request a second.
+/// The number of users for whom the gateway makes PassTickets. Each of them sends about one request a second.
 const TICKET_USERS: usize = 8;
 
-/// A service with replay protection: it accepts each PassTicket once.
+/// A service with replay protection: it accepts each PassTicket only once.
 #[derive(Clone, Default)]
 struct Tickets {
     seen: Arc<Mutex<HashSet<String>>>,
@@ -77,7 +78,7 @@ impl Tickets {
     }
 }
 
-/// The requests of all clients.
+/// The requests of all clients and their results.
 #[derive(Clone, Default)]
 struct Load {
     has_ended: Arc<AtomicBool>,
@@ -86,7 +87,7 @@ struct Load {
 }
 
 impl Load {
-    /// Sends requests until the end, one after the other.
+    /// Sends one request after the other until the test ends.
     async fn send(
         self,
         name: &'static str,
@@ -121,7 +122,7 @@ impl Load {
     }
 }
 
-/// Makes a client with a certificate of this user.
+/// Makes a client with a certificate for this user.
 fn client_of(demo: &Demo, user: &str) -> Client {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut pem = Authority::trusted().certify(&key, |params| *params = leaf_params(user));
@@ -129,8 +130,8 @@ fn client_of(demo: &Demo, user: &str) -> Client {
     demo.builder().identity(Identity::from_pem(pem.as_bytes()).unwrap()).build().unwrap()
 }
 
-/// Starts a gateway with the route `/svc/api/v1`, which needs PassTickets with replay protection, and the route
-/// `/open/api/v1`, which needs no credential.
+/// Starts a gateway with two routes. The service at `/svc/api/v1` gets PassTickets with replay protection. The route
+/// `/open/api/v1` needs no credential.
 async fn gateway(tickets: &Tickets) -> Demo {
     let service = tickets.start().await;
     let demo = Demo::beside_servers(move |directory, yaml| {
@@ -150,7 +151,7 @@ async fn gateway(tickets: &Tickets) -> Demo {
     demo
 }
 
-/// Starts a process that takes over. Returns it when it has taken over.
+/// Starts a process that takes over from the running gateway. Returns the process when it has taken over.
 pub(crate) async fn successor(config: &Path) -> Running {
     let config = config.to_str().unwrap().to_owned();
     spawn_blocking(move || {
@@ -200,7 +201,7 @@ async fn restarts_under_load_lose_no_request_no_revocation_and_no_ticket() {
         ended.spawn_blocking(move || old.wait());
         sleep(Duration::from_millis(200)).await;
     }
-    // Some requests after the last restart.
+    // The clients send some requests after the last restart.
     sleep(Duration::from_millis(500)).await;
     load.has_ended.store(true, SeqCst);
     while let Some(client) = timeout(PATIENCE, clients.join_next()).await.unwrap() {
@@ -230,7 +231,8 @@ fn unrestricted(config: &Path) -> Client {
     test_support::client(&authority).build().unwrap()
 }
 
-/// Makes PATs, revokes each of them, and checks that it is refused. Returns the PATs whose revocation was confirmed.
+/// Starts clients that make PATs, revoke each PAT, and check that the gateway then refuses it. The clients return the
+/// PATs whose revocation was confirmed.
 fn clients_that_revoke(
     demo: &Demo,
     load: &Load,
@@ -280,11 +282,11 @@ async fn accepts(client: &Client, url: &str, pat: &str) -> bool {
     }
 }
 
-/// Checks that the gateway answers requests, makes tickets and writes revocations.
+/// Asserts that the gateway answers requests, makes PassTickets and stores revocations.
 async fn check_serves(demo: &Demo) {
     let open = demo.client().get(demo.at("/open/api/v1/x")).send().await.unwrap();
     assert_eq!(open.status(), 200);
-    // For one second after the start, or after a takeover that failed late, there is no ticket for a user.
+    // For one second after its start, or after a takeover that has failed late, the gateway makes no PassTicket.
     let user = client_of(demo, "USERT");
     let has_ticket = async {
         loop {
@@ -341,15 +343,15 @@ async fn a_new_process_with_a_bad_configuration_changes_nothing() {
         assert!(log.contains(want), "{name}: {log}");
         check_serves(&demo).await;
     }
-    // The last of these processes failed when it had the state already.
+    // The last of these processes has failed after it had received the state.
     demo.program.logged("the takeover failed; this process continues");
 }
 
-/// The steps of a process that takes over and then fails, see [`fake_new_process`].
+/// The environment variable with the number of steps of [`fake_new_process`].
 const STEPS: &str = "TAKEOVER_STEPS";
 const SOCKET: &str = "TAKEOVER_SOCKET";
 
-/// Starts this test program as a process that does `steps` steps of a takeover, and then waits.
+/// Starts this test program as a process that runs the first `steps` steps of a takeover, and then waits.
 pub(crate) fn fake(socket: &Path, steps: usize) -> Child {
     let child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "takeover::fake_new_process", "--ignored", "--nocapture"])
@@ -360,12 +362,12 @@ pub(crate) fn fake(socket: &Path, steps: usize) -> Child {
     child.unwrap()
 }
 
-/// The kinds of the messages.
+/// The kinds of messages between the two processes.
 const HELLO: u8 = 0;
 const PREPARED: u8 = 2;
 const OPENED: u8 = 4;
 
-/// Not a test: a process that does some steps of a takeover, and then hangs.
+/// This is not a test, but a process that runs the first steps of a takeover and then hangs.
 #[test]
 #[ignore = "other tests start it as a process"]
 fn fake_new_process() {
@@ -376,7 +378,8 @@ fn fake_new_process() {
             0 => send(&mut stream, HELLO, "1"),
             1 => {
                 receive(&mut stream);
-                // The byte to which the sockets are attached. The kernel closes the sockets.
+                // The sockets arrive together with this byte. Because this process does not receive them, the kernel
+                // closes them.
                 stream.read_exact(&mut [0]).unwrap();
                 send(&mut stream, PREPARED, "");
             }
@@ -405,7 +408,7 @@ fn socket_of(demo: &Demo) -> PathBuf {
     demo.directory.join("revocations.redb.takeover")
 }
 
-/// Waits for the socket of a takeover. The gateway makes it when its worker threads run.
+/// Waits until the gateway has created its socket for takeovers. It does this when its worker threads run.
 async fn wait_for_socket(demo: &Demo) {
     let socket = async {
         while !socket_of(demo).exists() {
@@ -432,12 +435,12 @@ async fn the_old_process_continues_if_the_new_process_is_killed_at_any_step() {
         sleep(Duration::from_millis(200)).await;
         new.kill().unwrap();
         new.wait().unwrap();
-        // A request that arrived during the takeover is answered, too.
+        // The gateway also answers a request that has arrived during the takeover.
         timeout(PATIENCE, during).await.unwrap().unwrap();
         check_serves(&demo).await;
     }
     demo.program.logged("the takeover failed; this process continues");
-    // Another process can still take over.
+    // After that, another process can still take over.
     let new = successor(&demo.directory.join("zowe.yaml")).await;
     let mut old = std::mem::replace(&mut demo.program, new);
     assert!(spawn_blocking(move || old.wait()).await.unwrap().0.success());
@@ -446,10 +449,10 @@ async fn the_old_process_continues_if_the_new_process_is_killed_at_any_step() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_process_that_hangs_before_it_serves_is_killed() {
+async fn the_old_process_kills_a_new_process_that_hangs_before_it_serves() {
     let tickets = Tickets::default();
     let demo = gateway(&tickets).await;
-    // After the last of these steps, the new process may serve. So the old process must make sure that it does not.
+    // After the fifth step, the new process may begin to serve. The old process continues, so it must kill the new one.
     let mut new = fake(&socket_of(&demo), 5);
     sleep(Duration::from_millis(500)).await;
     check_serves(&demo).await;
@@ -458,7 +461,7 @@ async fn a_new_process_that_hangs_before_it_serves_is_killed() {
     assert!(tickets.repeated.lock().unwrap().is_empty());
 }
 
-/// A takeover from a gateway with an open WebSocket.
+/// The state after a takeover from a gateway with an open WebSocket.
 struct OpenWebSocket {
     demo: Demo,
     _old: Running,
@@ -469,7 +472,7 @@ struct OpenWebSocket {
 /// Starts a gateway, opens a WebSocket with a PAT, and starts a process that takes over.
 async fn taken_over_with_websocket() -> OpenWebSocket {
     let service = raw::service(async |stream| drop(echo(stream).await)).await;
-    // Without TLS, the test can send frames on a plain connection.
+    // The gateway serves HTTP without TLS, so that the test can send frames on a TCP connection.
     let demo = Demo::beside_servers(move |directory, yaml| {
         let yaml = with_site(directory, &yaml, &format!("http://{service}"));
         yaml.replacen("zowe:\n", "zowe:\n  network: {server: {tls: {attls: true}}}\n", 1)
@@ -503,7 +506,7 @@ async fn taken_over_with_websocket() -> OpenWebSocket {
 async fn a_websocket_at_the_old_process_ends_when_the_new_process_ends() {
     let OpenWebSocket { mut demo, _old, mut stream, .. } = taken_over_with_websocket().await;
     demo.program.kill();
-    // From now on, the old process does not learn about revocations.
+    // When the new process has ended, the old process cannot learn about revocations. So it closes the WebSocket.
     let frame = timeout(PATIENCE, Frame::read(&mut stream)).await.unwrap().unwrap().unwrap();
     assert_eq!(frame.close_code(), Some(1001), "{frame:?}");
 }
@@ -511,7 +514,7 @@ async fn a_websocket_at_the_old_process_ends_when_the_new_process_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_at_the_old_process_ends_when_the_new_process_revokes_its_token() {
     let OpenWebSocket { demo, _old, mut stream, pat } = taken_over_with_websocket().await;
-    // A new connection, so the new process answers.
+    // This request opens a new connection, so the new process answers it.
     let request = demo.client().delete(demo.auth("access-token/revoke"));
     let revoked = request.json(&json!({"token": pat})).send().await.unwrap();
     assert_eq!(revoked.status(), 200);
@@ -526,7 +529,7 @@ async fn without_a_running_gateway_a_takeover_is_a_normal_start() {
     let config = demo.directory.join("zowe.yaml");
     demo.program.kill();
     demo.program.wait();
-    // The killed process has left its socket behind.
+    // The killed process has not removed its socket.
     assert!(socket_of(&demo).exists());
     let args = ["serve", "--takeover", "--config", config.to_str().unwrap()];
     let (program, port) = crate::support::listening(Running::start(PROGRAM, &args));

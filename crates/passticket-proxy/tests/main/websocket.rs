@@ -1,4 +1,4 @@
-//! WebSockets through the program: a logout, the end of the program, and the settings.
+//! Tests of WebSockets through the program: the effects of a logout, of the end of the program, and of settings.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn start(edit: impl FnOnce(String) -> String + Send + 'static) -> Demo {
     .await
 }
 
-/// Sends a handshake.
+/// Sends a WebSocket handshake with this token. Returns the response.
 async fn handshake(demo: &Demo, token: &str) -> reqwest::Response {
     handshake_of(&demo.url, demo.builder(), token).await
 }
@@ -43,12 +43,12 @@ async fn handshake_of(url: &str, client: ClientBuilder, token: &str) -> reqwest:
     request.send().await.unwrap()
 }
 
-/// Opens a WebSocket, and checks that it works.
+/// Opens a WebSocket, and asserts that it works.
 async fn open(demo: &Demo, token: &str) -> Upgraded {
     open_of(&demo.url, demo.builder(), token).await
 }
 
-/// Opens a WebSocket of a certain client. An empty token is not sent.
+/// Opens a WebSocket with this client. If `token` is empty, the handshake contains no token.
 pub(crate) async fn open_of(url: &str, client: ClientBuilder, token: &str) -> Upgraded {
     let response = handshake_of(url, client, token).await;
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
@@ -62,7 +62,7 @@ async fn read(stream: &mut Upgraded) -> Option<Frame> {
     timeout(PATIENCE, Frame::read(stream)).await.expect("a frame in time").unwrap()
 }
 
-/// Reads a close frame, answers it, and waits for the end of the connection. Returns the code.
+/// Reads a close frame, answers it, and waits for the end of the connection. Returns the code of the frame.
 pub(crate) async fn closed(mut stream: Upgraded) -> Option<u16> {
     let close = read(&mut stream).await.expect("a close frame");
     Frame::masked(CLOSE, close.payload.clone()).write(&mut stream).await.unwrap();
@@ -72,7 +72,7 @@ pub(crate) async fn closed(mut stream: Upgraded) -> Option<u16> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_logout_closes_the_websockets_of_the_token_with_1008() {
-    // The definition has the scheme bypass, so this test sets a scheme that evaluates the token.
+    // The definition has the scheme bypass, which ignores tokens. So this test sets a scheme that reads them.
     let demo = start(|yaml| {
         yaml + "    services:\n      svc: {scheme: httpBasicPassTicket, applid: ZOWEAPPL}\n"
     })
@@ -89,7 +89,7 @@ async fn a_logout_closes_the_websockets_of_the_token_with_1008() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_settings_of_zowe_and_of_the_gateway_have_an_effect() {
+async fn the_settings_of_zowe_and_of_the_gateway_limit_websockets() {
     let demo = start(|yaml| {
         let server = "    server: {webSocket: {maxIdleTimeout: 500, requestBufferSize: 8192}}\n";
         let yaml = yaml.replace("    port: 0\n", &format!("    port: 0\n{server}"));
@@ -99,11 +99,11 @@ async fn the_settings_of_zowe_and_of_the_gateway_have_an_effect() {
     let first = open(&demo, "").await;
     assert_eq!(handshake(&demo, "").await.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(closed(first).await, Some(1001));
-    // The place is free again as soon as the tunnel has ended.
+    // When the first WebSocket has ended, the gateway accepts another one.
     let freed = async {
         while handshake(&demo, "").await.status() != StatusCode::SWITCHING_PROTOCOLS {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(PATIENCE, freed).await.expect("a place in time");
+    timeout(PATIENCE, freed).await.expect("another WebSocket in time");
 }

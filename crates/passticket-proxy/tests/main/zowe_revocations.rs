@@ -1,5 +1,5 @@
-//! Revocations that the gateway shares with a running API ML through Zowe's Caching Service, which is a fake here. Zowe's
-//! hash functions are written a second time.
+//! Tests of revocations that the gateway shares with a running API ML (Zowe's gateway) through Zowe's Caching Service.
+//! The service is a fake. The tests contain their own copy of Zowe's hash functions.
 
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::support::{Demo, PROGRAM, admin_address, metric, user_service, with_si
 
 const SALT: &str = "AAECAwQFBgcICQoLDA0ODw==";
 
-/// A gateway and a Caching Service with a salt.
+/// A gateway, and a Caching Service that contains a salt.
 struct Site {
     demo: Demo,
     caching: FakeCachingService,
@@ -31,11 +31,11 @@ struct Site {
     client: reqwest::Client,
 }
 
-/// The configuration of a gateway with the client certificate of `APIMTST`.
+/// Writes the files of a gateway with the client certificate of `APIMTST`. Returns its zowe.yaml.
 fn configured(directory: &Path, yaml: &str, service: &str, port: u16, revocations: &str) -> String {
     let yaml = with_site(directory, yaml, service);
     fs::write(directory.join("certs/client.pem"), pki::APIMTST.certificate).unwrap();
-    // The file replaces one that only its owner can read.
+    // This overwrites an existing file and keeps its mode: only its owner can read it.
     fs::write(directory.join("certs/USER.key"), pki::APIMTST.key).unwrap();
     yaml + &format!(
         "    onFailure: reject
@@ -63,7 +63,7 @@ impl Site {
         Self { demo, caching, admin, client }
     }
 
-    /// The status of a request to the service `svc`.
+    /// Sends a request to the service `svc`. Returns the status.
     async fn get(&self, token: &str) -> u16 {
         let url = self.demo.at("/svc/api/v1/x");
         let response = self.demo.client().get(url).bearer_auth(token).send().await.unwrap();
@@ -83,7 +83,7 @@ impl Site {
         }
     }
 
-    /// The status of a call of the auth API.
+    /// Calls the auth API. Returns the status.
     async fn call(&self, method: Method, path: &str, body: &Value) -> u16 {
         let request = self.demo.client().request(method, self.demo.auth(path)).json(body);
         request.send().await.unwrap().status().as_u16()
@@ -104,7 +104,7 @@ impl Site {
     }
 }
 
-/// SHA-512 of the salt and the value, as ApimlAccessTokenProvider computes it.
+/// Returns the SHA-512 hash of the salt and the value, as the class ApimlAccessTokenProvider of API ML computes it.
 fn zowe_hash(value: &str) -> String {
     let salt = BASE64_STANDARD.decode(SALT).unwrap();
     let digest = Sha512::digest([&salt, value.as_bytes()].concat());
@@ -136,20 +136,20 @@ async fn a_pat_that_api_ml_revokes_is_refused_in_both_modes() {
             let body = json!({"token": pat, "serviceId": "svc"});
             let status = site.call(Method::POST, "access-token/validate", &body).await;
             assert_eq!(status, 401, "{layout:?} {list}");
-            // Login tokens are not in the Caching Service.
+            // The rules in the Caching Service do not apply to login tokens.
             assert_eq!(site.get(&login).await, 200);
-            // The next token is newer than the rule.
+            // After this pause, the next token is newer than the rule.
             sleep(Duration::from_millis(2)).await;
         }
         let body = json!({"token": other, "serviceId": "other"});
         let status = site.call(Method::POST, "access-token/validate", &body).await;
-        assert_eq!(status, 401, "the rule for the user hits all its tokens");
+        assert_eq!(status, 401, "the rule for the user applies to all its tokens");
         assert_eq!(site.health().await["status"], "UP");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn api_ml_finds_a_revocation_that_was_made_here() {
+async fn api_ml_finds_a_revocation_of_the_gateway() {
     for (layout, revocations) in [
         (Layout::Maps, "{mode: index, write: true}"),
         (Layout::Entries, "{mode: query, write: true}"),
@@ -177,7 +177,7 @@ async fn api_ml_finds_a_revocation_that_was_made_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_caching_service_pats_fail_closed_and_recover() {
+async fn pats_are_refused_while_the_caching_service_is_down() {
     for (layout, revocations) in [
         (Layout::Maps, "{mode: index, seconds: 1}"),
         (Layout::Entries, "{mode: query, seconds: 0}"),
@@ -197,12 +197,12 @@ async fn without_the_caching_service_pats_fail_closed_and_recover() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_is_dropped_is_reported_and_repeated() {
+async fn a_write_that_the_caching_service_drops_is_reported_and_repeated() {
     let site = Site::start(Layout::Maps, "{mode: index, write: true}").await;
     site.caching.store().drops = 1000;
     let pat = site.demo.pat(&["svc"]).await;
     assert_eq!(site.revoke(&pat).await, 503);
-    // This gateway applies the revocation.
+    // The gateway itself already applies the revocation.
     assert_eq!(site.get(&pat).await, 401);
     let health = site.health().await;
     assert_eq!(health["status"], "DOWN");
@@ -218,7 +218,8 @@ async fn a_write_that_is_dropped_is_reported_and_repeated() {
     assert_eq!(site.health().await["status"], "UP");
 }
 
-/// Starts the program with a configuration, and returns its exit code and its log; also those of `check --live`.
+/// Runs `check --live`, and then `serve`, with the same configuration. Returns the exit code and the log of `serve`,
+/// and the exit code and the output of `check --live`.
 async fn started(
     caching: &FakeCachingService,
     revocations: &'static str,
@@ -255,7 +256,7 @@ async fn a_start_with_a_wrong_partition_or_storage_is_refused() {
         caching
     };
     let index = "{mode: index}";
-    // API ML has another certificate than the gateway.
+    // The gateway has a different certificate than API ML, so it sees a different partition.
     let caching = service(Layout::Maps, &pki::USER, Some(SALT)).await;
     let ((code, log), (live_code, live)) = started(&caching, index).await;
     assert_eq!(code, Some(3), "{log}");
@@ -277,9 +278,9 @@ async fn a_start_with_a_wrong_partition_or_storage_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_says_what_it_found() {
+async fn the_start_logs_what_it_has_found_in_the_caching_service() {
     let caching = FakeCachingService::https(Layout::Entries, &pki::APIMTST).await;
-    // Only a start creates a salt, `check --live` does not.
+    // `serve` creates a salt. `check --live` does not.
     let ((code, log), (_, live)) = started(&caching, "{mode: query, createSalt: true}").await;
     assert!(live.contains("ZWECS131E"), "{live}");
     assert_eq!(code, Some(0), "{log}");
@@ -292,7 +293,7 @@ async fn a_start_says_what_it_found() {
                 each revocation (3.6 or later)";
     assert!(live.contains(want), "{live}");
 
-    // A service that does not answer does not stop the start.
+    // The gateway also starts if the Caching Service does not answer.
     caching.behave(Behaviour::Scripted(vec![]));
     let ((code, log), _) = started(&caching, "{mode: query}").await;
     assert_eq!(code, Some(0), "{log}");

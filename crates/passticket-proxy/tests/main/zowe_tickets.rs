@@ -1,4 +1,5 @@
-//! Tests of PassTickets from a running Zowe (`source: zowe`), against a fake of API ML's ticket endpoint.
+//! Tests of PassTickets that a running Zowe makes (`source: zowe`). The ticket endpoint of API ML (Zowe's gateway) is a
+//! fake.
 
 use std::{collections::HashSet, fs, path::Path, time::Duration};
 
@@ -28,7 +29,8 @@ struct Site {
 }
 
 impl Site {
-    /// Starts the gateway. `replay_protection` and `more` are in the entry of `ptktdata` and in the section `zowe`.
+    /// Starts the gateway. `replay_protection` is a setting of its entry in `ptktdata`. `more` contains settings of the
+    /// section `zowe`.
     async fn start(replay_protection: bool, more: &'static str) -> Self {
         let service = Fake::https(pki::SERVER.acceptor(), |_| Answer::text(200, "ok")).await;
         let zowe = FakeTickets::https(tickets::key_profile("ZOWEAPPL")).await;
@@ -37,7 +39,7 @@ impl Site {
             let write = |name: &str, text: &str| fs::write(directory.join(name), text).unwrap();
             write("certs/other.pem", Authority::trusted().pem());
             write("certs/client.pem", pki::APIMTST.certificate);
-            // The file replaces one that only its owner can read.
+            // This overwrites an existing file and keeps its mode: only its owner can read it.
             write("certs/USER.key", pki::APIMTST.key);
             let route = |id: &str, applid: &str| {
                 format!(
@@ -70,7 +72,7 @@ impl Site {
         self.demo.client().get(url).bearer_auth(token).send().await.unwrap()
     }
 
-    /// The user and the PassTicket that the service received last.
+    /// Returns the user and the PassTicket that the service has received last.
     fn seen(&self) -> (String, String) {
         let request = self.service.requests().pop().unwrap();
         let basic = request.header("authorization").unwrap().strip_prefix("Basic ").unwrap();
@@ -91,7 +93,7 @@ fn claims(token: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_token_of_the_user_is_passed_on() {
+async fn the_token_of_the_user_is_sent_to_zowe() {
     let mut site = Site::start(false, "").await;
     let token = site.demo.login().await;
     assert_eq!(failure(&site.get("svc", &token).await), "");
@@ -103,7 +105,7 @@ async fn the_token_of_the_user_is_passed_on() {
     assert_eq!(request.header("authorization"), Some(&*format!("Bearer {token}")));
     let body: Value = serde_json::from_slice(&request.body).unwrap();
     assert_eq!(body, json!({"applicationName": "ZOWEAPPL"}));
-    // Requests of a user share a PassTicket for a few seconds.
+    // The requests of a user share one PassTicket for a few seconds.
     site.zowe.take_requests();
     sleep(Duration::from_millis(5500)).await;
     site.zowe.behave(Behaviour::Slow(Duration::from_millis(300)));
@@ -113,16 +115,16 @@ async fn the_token_of_the_user_is_passed_on() {
     for response in requests.collect::<JoinSet<_>>().join_all().await {
         assert_eq!(failure(&response.unwrap()), "");
     }
-    // On a slow machine, the requests may take longer than the PassTicket is used.
+    // On a slow machine, the requests may take longer than these seconds.
     let most = 1 + begun.elapsed().as_secs() / 5;
     assert!(site.zowe.take_requests().len() as u64 <= most);
-    // The auth API passes the token on, too.
+    // The auth API also sends the token of the user to Zowe.
     let ticket = site.demo.client_of("APIMTST").post(site.demo.auth("ticket")).bearer_auth(&token);
     let ticket = ticket.json(&json!({"applicationName": "ZOWEAPPL"})).send().await.unwrap();
     let ticket: Value = ticket.json().await.unwrap();
     assert_eq!(ticket["ticket"].as_str().map(str::len), Some(8));
 
-    // A Personal Access Token is not passed on.
+    // The gateway does not send a personal access token to Zowe.
     let pat = site.demo.pat(&["svc"]).await;
     let text = failure(&site.get("svc", &pat).await);
     assert!(text.ends_with("Reason: Invalid or missing authentication"), "{text}");
@@ -132,7 +134,7 @@ async fn the_token_of_the_user_is_passed_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_replay_protection_there_is_one_call_in_a_second() {
+async fn with_replay_protection_the_gateway_calls_zowe_once_a_second() {
     let site = Site::start(true, "    onFailure: reject\n").await;
     let token = site.demo.login().await;
     site.zowe.behave(Behaviour::Slow(Duration::from_millis(1000)));
@@ -148,7 +150,8 @@ async fn with_replay_protection_there_is_one_call_in_a_second() {
             assert_eq!(response.headers()["retry-after"], "1");
         }
     }
-    // Usually exactly one request gets a PassTicket. On a slow machine, the requests may be more than a second apart.
+    // Usually exactly one request gets a PassTicket. On a slow machine, more than a second may pass between the
+    // requests.
     assert!((1..5).contains(&good), "{good}");
     assert_eq!(site.zowe.take_requests().len(), good);
     site.zowe.behave(Behaviour::Right);
@@ -160,7 +163,7 @@ async fn with_replay_protection_there_is_one_call_in_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_are_signed_only_if_mint_is_on() {
+async fn the_gateway_signs_tokens_only_if_mint_is_on() {
     let site = Site::start(false, "      mint: true\n").await;
     let pat = site.demo.pat(&["svc"]).await;
     assert_eq!(failure(&site.get("svc", &pat).await), "");
@@ -176,7 +179,7 @@ async fn tokens_are_signed_only_if_mint_is_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_sent_only_to_a_server_with_the_right_name() {
+async fn a_token_is_sent_only_to_a_server_whose_certificate_contains_its_name() {
     let site = Site::start(false, "    onFailure: reject\n").await;
     let port = site.zowe.address.port();
     let path = site.demo.directory.join("zowe.yaml");
@@ -196,7 +199,7 @@ async fn a_token_is_sent_only_to_a_server_with_the_right_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_zowe_that_is_wrong_slow_or_away_gives_no_ticket() {
+async fn without_a_correct_answer_of_zowe_in_time_there_is_no_ticket() {
     let site = Site::start(false, "    onFailure: reject\n").await;
     let token = site.demo.login().await;
     let answer = |status: u16, body: &str| {

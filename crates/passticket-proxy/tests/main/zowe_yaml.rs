@@ -1,4 +1,4 @@
-//! The effect of Zowe's own keys on the running gateway.
+//! Tests of the effects of Zowe's own settings in the zowe.yaml on the running gateway.
 
 use std::{convert::Infallible, fs};
 
@@ -23,7 +23,7 @@ fn with_network(keys: &'static str) -> Demo {
 }
 
 #[tokio::test]
-async fn the_listener_has_the_tls_versions_of_zowe() {
+async fn the_listener_uses_the_tls_versions_of_zowe() {
     for (keys, has_12, has_13) in [
         ("server: {tls: {minTls: TLSv1.2, maxTls: TLSv1.3}}", true, true),
         ("server: {tls: {minTls: TLSv1.3}}", false, true),
@@ -41,7 +41,7 @@ async fn the_listener_has_the_tls_versions_of_zowe() {
 
 /// The service supports only TLS 1.2.
 #[tokio::test]
-async fn services_are_connected_with_the_tls_versions_of_zowe() {
+async fn connections_to_services_use_the_tls_versions_of_zowe() {
     for (keys, is_connected) in [
         ("client: {tls: {minTls: TLSv1.2}}", true),
         ("server: {tls: {minTls: TLSv1.3}}", true),
@@ -71,12 +71,13 @@ async fn services_are_connected_with_the_tls_versions_of_zowe() {
 }
 
 #[tokio::test]
-async fn the_gateway_listens_on_the_address_of_zowe_unless_its_own_key_is_present() {
+async fn the_gateway_listens_on_the_address_of_zowe_unless_its_own_setting_is_present() {
     let listen = |yaml: String, address: &str| {
         let keys = format!("zowe:\n  network: {{server: {{listenAddresses: [{address}]}}}}\n");
         yaml.replacen("zowe:\n", &keys, 1)
     };
-    // TEST-NET-1 (RFC 5737) is never an address of this machine, so the gateway would not start.
+    // The gateway could not listen on Zowe's address, because TEST-NET-1 (RFC 5737) is never an address of this
+    // machine.
     let own = Demo::reconfigured(|yaml| listen(yaml, "192.0.2.1"));
     let zowe =
         Demo::reconfigured(|yaml| listen(yaml.replace("    host: 127.0.0.1\n", ""), "127.0.0.1"));

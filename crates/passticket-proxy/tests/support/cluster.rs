@@ -1,4 +1,4 @@
-//! Several gateways that share revocations over a real Redis.
+//! Helpers that start several gateways (nodes), which share revocations in a real Redis.
 
 use std::{
     fs,
@@ -15,10 +15,10 @@ use tokio::{task::spawn_blocking, time::sleep};
 
 use super::{Demo, PROGRAM, admin_address, listening, with_any_port};
 
-/// The lease of the nodes.
+/// The lease time of the nodes.
 pub(crate) const LEASE: Duration = Duration::from_secs(3);
 
-/// The files of a demo, from which nodes are started.
+/// The files of a demo, with which the tests start nodes.
 pub(crate) struct Site {
     /// Runs the service `dcpassticket`.
     demo: Demo,
@@ -140,7 +140,7 @@ pub(crate) struct Api {
     user: Client,
 }
 
-/// A token, and how it is checked.
+/// A token. Its kind determines how [`Api::check`] sends it.
 #[derive(Clone, Debug)]
 pub(crate) enum Token {
     Login(String),
@@ -169,7 +169,7 @@ impl Api {
         response.text().await.ok().map(Token::Pat)
     }
 
-    /// Makes a PAT for this service. Waits while the node has no lease.
+    /// Makes a PAT for this service. Tries again while the node has no lease.
     pub(crate) async fn pat(&self, service: &str) -> Token {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -218,7 +218,7 @@ impl Api {
         Ok(request.send().await?.status().as_u16())
     }
 
-    /// Creates a rule at one of the endpoints `access-token/revoke/tokens*`.
+    /// Creates a revocation rule at one of the endpoints `access-token/revoke/tokens*`. Returns the status.
     pub(crate) async fn rule(&self, path: &str, body: Value) -> u16 {
         let url = self.auth(&format!("access-token/revoke/{path}"));
         self.user.request(Method::DELETE, url).json(&body).send().await.unwrap().status().as_u16()
@@ -230,7 +230,7 @@ impl Api {
         self.user.get(url).send().await.unwrap().status().as_u16()
     }
 
-    /// Requests a PassTicket for the user of a login token. Returns the PassTicket, or the status.
+    /// Requests a PassTicket for the user of a login token. Returns the PassTicket, or the status of a refusal.
     pub(crate) async fn ticket(&self, token: &Token, applid: &str) -> Result<String, u16> {
         let Token::Login(token) = token else {
             panic!("the auth API makes no PassTicket for a PAT")
@@ -245,7 +245,7 @@ impl Api {
         Ok(answer["ticket"].as_str().unwrap().to_owned())
     }
 
-    /// Waits until the node answers a request with the token with this status. Returns how long this took.
+    /// Sends requests with the token until the node answers with this status. Returns how long this took.
     pub(crate) async fn wait_for(&self, token: &Token, status: u16) -> Duration {
         let start = Instant::now();
         while self.check(token).await != status {
@@ -257,7 +257,7 @@ impl Api {
 }
 
 impl Node {
-    /// Returns the status and the answer of `/health` at the admin port.
+    /// Sends a GET of `path` to the admin port. Returns the status and the body of the response.
     pub(crate) async fn health(&self, path: &str) -> (u16, Value) {
         let answer = reqwest::get(format!("http://{}{path}", self.admin)).await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
@@ -278,7 +278,7 @@ impl Node {
     }
 }
 
-/// Starts a Redis, if it is installed.
+/// Starts a Redis. Returns `None` if Redis is not installed.
 pub(crate) fn redis() -> Option<Redis> {
     test_support::redis::has_redis().then(Redis::start)
 }

@@ -55,14 +55,14 @@ impl Demo {
         Self { program, directory: directory.to_owned(), printed, url, _temporary: None }
     }
 
-    /// Starts `serve --config` with the files of a demo, after `edit` has changed the zowe.yaml. The
-    /// service of the demo does not run.
+    /// Starts `serve --config` with the files of a demo, after `edit` has changed the zowe.yaml. The service of the
+    /// demo does not run.
     pub(crate) fn reconfigured(edit: impl FnOnce(String) -> String) -> Self {
         Self::with_files(|_, yaml| edit(yaml))
     }
 
-    /// Does the same as [`reconfigured`](Self::reconfigured). `edit` also gets the directory, and may write files into
-    /// it.
+    /// Does the same as [`reconfigured`](Self::reconfigured). `edit` also gets the directory, into which it may write
+    /// files.
     pub(crate) fn with_files(edit: impl FnOnce(&Path, String) -> String) -> Self {
         let demo = Self::start();
         let path = demo.directory.join("zowe.yaml");
@@ -71,8 +71,8 @@ impl Demo {
         demo.restarted()
     }
 
-    /// Does the same as [`with_files`](Self::with_files), for a test with servers in its runtime: starting the program
-    /// blocks the thread.
+    /// Does the same as [`with_files`](Self::with_files), but on another thread, because starting the program blocks
+    /// its thread. So servers in the runtime of the test continue to run.
     pub(crate) async fn beside_servers(
         edit: impl FnOnce(&Path, String) -> String + Send + 'static,
     ) -> Self {
@@ -129,7 +129,7 @@ impl Demo {
         value.split(';').next().unwrap().to_owned()
     }
 
-    /// Makes a Personal Access Token (PAT) of `USER` for these services.
+    /// Makes a personal access token (PAT) of `USER` for these services.
     pub(crate) async fn pat(&self, scopes: &[&str]) -> String {
         let request = self.client().post(self.auth("access-token/generate"));
         let body = serde_json::json!({"validity": 1, "scopes": scopes});
@@ -147,7 +147,8 @@ pub(crate) fn with_any_port(yaml: &str) -> String {
     format!("{}    port: 0{}", &yaml[..port], &yaml[end..])
 }
 
-/// Replaces the service definitions of the demo: the route `/svc/api/v1` leads to the service at `url`.
+/// Replaces the service definitions of the demo by one with the route `/svc/api/v1`, which leads to the service at
+/// `url`.
 pub(crate) fn write_definition(directory: &Path, url: &str) {
     let definition = format!(
         "services:\n  - serviceId: svc\n    instanceBaseUrls: [\"{url}\"]\n    \
@@ -186,8 +187,8 @@ pub(crate) async fn metric(client: &Client, admin: SocketAddr, series: &str) -> 
     value.unwrap_or_else(|| panic!("{series} is not in:\n{text}")).parse().unwrap()
 }
 
-/// Writes the definition of the service `svc` at the URL `service`, which receives PassTickets, and the authority of the
-/// fakes. Returns `yaml` with this authority.
+/// Writes two files into `directory`: the certificate of the fakes' authority, and a definition of the service `svc`.
+/// This service is at the URL `service`, and receives PassTickets. Returns `yaml` with the authority added.
 pub(crate) fn with_site(directory: &Path, yaml: &str, service: &str) -> String {
     fs::write(directory.join("certs/site.pem"), Authority::trusted().pem()).unwrap();
     let definition = format!(
@@ -199,7 +200,7 @@ pub(crate) fn with_site(directory: &Path, yaml: &str, service: &str) -> String {
     yaml.replace("certs/ca.pem", "[certs/ca.pem, certs/site.pem]")
 }
 
-/// A service that answers with the user id of the Basic credentials.
+/// Starts a service that answers with the user id of the Basic credentials. Returns its URL.
 pub(crate) async fn user_service() -> String {
     let address = raw::service(async |stream: TcpStream| {
         let mut stream = BufReader::new(stream);

@@ -1,5 +1,4 @@
-//! An application has its own audit sink. The application chooses at run time how client certificates are
-//! mapped to users.
+//! An application has its own audit sink. At run time, it chooses the code that maps client certificates to users.
 
 use std::{
     convert::Infallible,
@@ -22,7 +21,7 @@ use tower_passticket::{
     test_util,
 };
 
-/// Stores audit records in memory. A real sink would send them, for example to a SIEM (security monitoring).
+/// Stores audit records in memory. A real sink would send the records, for example to a SIEM (security monitoring).
 #[derive(Default)]
 struct Siem {
     records: Mutex<Vec<AuditRecord>>,
@@ -49,7 +48,8 @@ impl AuditSink for Siem {
     }
 }
 
-/// Maps a certificate by the organizational unit in its subject. It waits, as a look-up in another system would.
+/// Maps a certificate to a user by the organizational unit in its subject. It waits, as a look-up in another system
+/// would.
 struct ByUnit;
 
 impl IdentityMapper for ByUnit {
@@ -83,8 +83,7 @@ fn certificate(common_name: &str, unit: &str) -> PeerCertificate {
     PeerCertificate::from_der(&**certificate.der()).unwrap()
 }
 
-/// Sends a request. Returns the status of the response and its body, which is the user id that the handler
-/// sees.
+/// Sends a request. Returns the status and the body of the response. The body is the user id that the handler sees.
 async fn ask(
     mapper: Arc<dyn IdentityMapper>,
     audit: &Audit,

@@ -35,7 +35,7 @@ impl LoginProvider for Directory {
     }
 }
 
-/// The choice of a login provider. A real application reads the choice from its configuration.
+/// The login providers from which the application chooses. A real application reads the choice from its configuration.
 enum Provider {
     Directory,
     File,

@@ -1,5 +1,6 @@
-//! `axum::serve` does not add `ConnectionInfo` to requests, but `ConnectionInfoLayer` does. With this layer, audit
-//! records contain the client address, and the service receives it in `X-Forwarded-For`.
+//! An application runs a gateway with `axum::serve`, which does not add `ConnectionInfo` to requests. The application
+//! adds `ConnectionInfoLayer`. Then audit records contain the client address, and the service receives it in
+//! `X-Forwarded-For`.
 
 use std::{
     net::SocketAddr,
@@ -44,7 +45,7 @@ impl AuditSink for Peers {
     }
 }
 
-/// Starts a service that answers with the `X-Forwarded-For` that it received.
+/// Starts a service that answers with the value of `X-Forwarded-For` in the request.
 async fn service() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

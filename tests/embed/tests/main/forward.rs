@@ -173,7 +173,8 @@ async fn a_client_certificate_verified_by_a_custom_tls_config_is_in_the_request(
     let (listener, address) = listener().await;
     tokio::spawn(Server::https(listener, tls).run(whoami, pending()));
 
-    // The client of this listener is a gateway. It has a client certificate in one case, and none in the other.
+    // The client of this listener is a gateway. In one case, the gateway has a client certificate. In the other case,
+    // it has none.
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()

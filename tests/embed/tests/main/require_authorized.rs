@@ -1,6 +1,7 @@
-//! An application adds its own handlers behind the layers of `tower-passticket`. `RequireAuthorizedLayer` answers
+//! An application adds its own handlers behind the layers of `tower-passticket`. `RequireAuthorizedLayer` refuses
 //! requests that are not authorized, so that no handler is called for them (docs/decisions.md#d40). There is one
-//! exception: a route with the scheme `Bypass`, if the layer was made with `with_bypass_allowed`.
+//! exception: with `with_bypass_allowed`, the layer calls the handler for routes with the scheme `Bypass` (no
+//! authentication).
 
 use axum::{
     Extension, Router,
@@ -21,8 +22,8 @@ use tower_passticket::{
     token::ServiceId,
 };
 
-/// An extractor for the authorized user. If a request is not authorized, the extractor answers it with the
-/// same response as `RequireAuthorizedLayer`.
+/// An axum extractor for the authorized user. If a request is not authorized, the extractor answers with the same
+/// response as `RequireAuthorizedLayer`.
 struct User(Authorized);
 
 impl<S: Sync> FromRequestParts<S> for User {
@@ -116,7 +117,7 @@ async fn a_forwarded_failure_keeps_its_status() {
 }
 
 #[tokio::test]
-async fn an_extractor_rejects_without_any_layer() {
+async fn an_extractor_refuses_a_request_without_any_layer() {
     assert_eq!(ask(&handlers(), "/extractor", "").await.0, 401);
 }
 

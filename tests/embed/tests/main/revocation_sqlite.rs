@@ -29,7 +29,7 @@ use tower_passticket::{
 
 type Body = Full<Bytes>;
 
-/// Stores revocations in SQLite. Checks read an index in memory.
+/// Stores revocations in SQLite. A check reads only an index in memory.
 ///
 /// A write blocks its thread, which is acceptable in a test. A real store would write in a separate thread.
 struct SqliteStore {
@@ -184,13 +184,13 @@ async fn revocations_in_sqlite_survive_a_restart() {
     for revocation in [
         Revocation::Token { token: TokenFingerprint::of(revoked[0].expose()), expires_at },
         Revocation::User { user: UserId::new("TWO").unwrap(), up_to },
-        // This rule has an earlier time than the previous one, so it must not replace it.
+        // This rule has an earlier time than the rule above, which it must not replace.
         Revocation::User { user: UserId::new("TWO").unwrap(), up_to: Timestamp::from_secs(0) },
         Revocation::Service { service, up_to },
     ] {
         store.record(revocation).await.unwrap();
     }
-    // `store` has recorded the revocations. `open` reads the file again, as after a restart.
+    // `store` has recorded the revocations. `open` reads them from the file, as after a restart.
     for store in [store, open()] {
         for token in &revoked {
             assert_eq!(tokens.status(&store, token).await, 401);

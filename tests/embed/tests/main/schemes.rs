@@ -1,5 +1,5 @@
-//! An application has its own schemes. A scheme decides which headers a service receives instead of the client's
-//! credential. One scheme in this file sends a constant header. The other one asks a server for a token.
+//! An application has its own schemes. A scheme makes the headers that a service receives instead of the client's
+//! credential. One scheme in this file makes a constant header. The other scheme asks a server for a token.
 
 use std::{
     convert::Infallible,
@@ -45,7 +45,7 @@ impl Scheme for ApiKey {
 }
 
 /// Asks a token server for a token of the user, and sends this token to the service. In this test, the server has a
-/// token only for `USER`. It does not answer requests for other users.
+/// token only for `USER`. For other users, it does not answer.
 struct Exchange;
 
 impl Scheme for Exchange {
@@ -98,8 +98,8 @@ fn routes() -> Routes {
     .unwrap()
 }
 
-/// Sends a request through all layers. Returns the headers that the service received, the response, and the
-/// audit records of the scheme.
+/// Sends a request through all layers. Returns the headers that the service has received, the response, and the audit
+/// records of the scheme.
 async fn exchange(request: Request<Body>) -> (HeaderMap, Response<Body>, Vec<AuditRecord>) {
     let records = Arc::new(Records::default());
     let stack = ServiceBuilder::new()

@@ -1,5 +1,5 @@
-//! An application chooses its providers at run time. Other tests make PassTickets in three ways: with a generator of
-//! the application, with a key outside of the process, and in a short job.
+//! An application chooses its providers at run time. Other tests make PassTickets (one-time passwords of z/OS) in three
+//! ways: with a generator of the application, with a key outside of the process, and in a short job.
 
 use std::{
     convert::Infallible,
@@ -65,7 +65,7 @@ fn certificate(common_name: &str) -> PeerCertificate {
     PeerCertificate::from_der(certificate.der().to_vec()).unwrap()
 }
 
-/// Makes the layers, with providers that were chosen at run time. The service returns the headers of its request.
+/// Returns all layers with these providers, and a service that returns the headers of its request.
 fn gateway(
     tickets: Arc<dyn PassTicketGenerator>,
     mapper: Arc<dyn IdentityMapper>,
@@ -95,7 +95,7 @@ fn gateway(
         }))
 }
 
-/// Sends a request of a client whose certificate has this common name.
+/// Sends a request of a client. `common_name` is the common name in its certificate.
 async fn get(
     gateway: impl Service<
         Request<Full<Bytes>>,
@@ -118,7 +118,7 @@ fn basic(headers: &HeaderMap) -> (String, PassTicket) {
     (user.to_owned(), PassTicket::parse(ticket).unwrap())
 }
 
-/// A generator of the application. It simulates another system, which can be up or down.
+/// A PassTicket generator of the application. It simulates a remote system, which may be down.
 #[derive(Clone, Default)]
 struct Remote {
     down: Option<GenerateError>,
@@ -143,7 +143,7 @@ impl PassTicketGenerator for Remote {
     }
 }
 
-/// A provider of the application for logins, permission checks and user mapping. It simulates another system.
+/// A provider of the application for logins, permission checks and user mapping. It simulates a remote system.
 #[derive(Clone)]
 struct Directory;
 
@@ -182,7 +182,7 @@ impl DistributedMapper for Directory {
     }
 }
 
-/// The providers of a program, which its configuration selects.
+/// The providers of an application. A real application would select them by its configuration.
 struct Providers {
     tickets: Arc<dyn PassTicketGenerator>,
     login: Arc<dyn LoginProvider>,
@@ -319,7 +319,7 @@ async fn permitted_generator_calls_a_custom_generator_only_for_permitted_tickets
 #[derive(Debug)]
 struct HsmKey {
     key: [u8; 32],
-    /// The number of calls that succeed before the session with the HSM ends.
+    /// The number of calls before the session with the HSM ends.
     calls_left: AtomicUsize,
 }
 
@@ -338,7 +338,7 @@ impl KeySource for HsmKey {
 
 #[test]
 fn a_key_outside_of_the_process_makes_the_same_tickets_as_a_local_key() {
-    // A ticket needs seven HMACs, so the session ends after two tickets.
+    // A PassTicket needs seven HMACs, so the session ends after two PassTickets.
     let hsm: Arc<dyn KeySource> =
         Arc::new(HsmKey { key: [0xAB; 32], calls_left: AtomicUsize::new(2 * 7) });
     let remote = KeyProfile::from_source(applid(), hsm).with_replay(Replay::Allowed);
@@ -363,7 +363,7 @@ fn a_short_job_gets_its_first_ticket_without_waiting() {
     let profiles = || KeyProfiles::new([key()]).unwrap();
     let job = LocalGenerator::one_shot(profiles());
     assert!(job.generate_now(&user("BATCH"), &applid()).is_ok());
-    // The generator of a long-running service makes no ticket in the second in which it starts.
+    // The generator of a long-running service makes no PassTicket in the second in which it starts.
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
     let service = LocalGenerator::new(profiles()).with_clock(clock.clone());
     let error = service.generate_now(&user("BATCH"), &applid()).unwrap_err();

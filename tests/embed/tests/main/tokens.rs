@@ -1,5 +1,5 @@
-//! An application contains a gateway. In some tests, the gateway only verifies tokens. In others, it accepts tokens of
-//! other issuers.
+//! An application contains a gateway. In one test, the gateway can verify tokens, but not issue them. In the other
+//! tests, it accepts tokens of other issuers.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -77,13 +77,13 @@ async fn a_gateway_with_only_a_public_key_verifies_tokens() {
 const NOW: u64 = 1_800_000_000;
 const ISSUER: &str = "https://idp.example.com";
 
-/// Verifies the tokens of this gateway itself. Asks an identity provider about all other tokens.
+/// A verifier that verifies the tokens of this gateway itself, and asks an identity provider about all other tokens.
 struct Introspection {
     own: Rs256Verifier,
     provider: Arc<Provider>,
 }
 
-/// Simulates the server of the identity provider, which knows some opaque tokens. A test can lock the mutex to delay a
+/// Simulates the server of the identity provider, which knows some opaque tokens. A test locks the mutex to delay a
 /// response.
 #[derive(Default)]
 struct Provider(Mutex<()>);
@@ -164,7 +164,7 @@ fn gateway(provider: Arc<Provider>, revocations: Arc<RevocationIndex>) -> Gatewa
 
 type Gateway = BoxCloneService<Request<Body>, Response<Body>, Infallible>;
 
-/// Reads a claim of the token and adds a header. This is code of the application between the layers.
+/// Reads a claim of the token, and adds it to the request as a header. The application calls this between two layers.
 fn add_groups(mut request: Request<Body>) -> Request<Body> {
     let authorized = request.extensions().get::<Authorized>();
     if let Some(Proof::External(token)) = authorized.map(Authorized::proof) {

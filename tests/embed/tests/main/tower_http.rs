@@ -1,4 +1,4 @@
-//! Layers of `tower-http` can be placed outside, between and inside the layers of `tower-passticket`.
+//! An application uses layers of the crate `tower-http` outside, between and inside the layers of `tower-passticket`.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -42,7 +42,7 @@ fn timeout_layer(after: Duration) -> TimeoutLayer {
     TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, after)
 }
 
-/// Answers with the body type `Empty`. The layers cannot put an error message into a body of this type, so the stack
+/// A service with the body type `Empty`. The layers cannot put an error message into a body of this type, so the stack
 /// needs a `ResponseBodyLayer`.
 async fn empty(_: Request<Full<Bytes>>) -> Result<Response<Empty<Bytes>>, Infallible> {
     Ok(Response::new(Empty::new()))
@@ -118,7 +118,7 @@ async fn tower_http_layers_work_around_forward() {
         .layer(AuthenticateLayer::new(Authenticator::new(test_util::verifier())))
         .layer(ScopeLayer::new())
         .layer(SchemeLayer::new());
-    // In `inside`, the layers of `tower-http` are directly around `Forward`. In `outside`, they are around all other
+    // In `inside`, the layers of `tower-http` directly surround `Forward`. In `outside`, they surround all other
     // layers.
     let inside = ServiceBuilder::new()
         .layer(auth_layers.clone())
