@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::{
     boot_clock::BootTime,
     coordinator::{
-        CoordinatorError, Followed as Log, Joined, LeaseRecord, LogEntry, LogPosition,
+        CoordinatorError, Followed as Log, ImageCursor, Joined, LeaseRecord, LogEntry, LogPosition,
         MAX_PUBLISHED, NodeName, Term,
     },
     memory::Followed,
@@ -214,29 +214,41 @@ impl Sessions {
     /// Reads and applies the image. Returns whether it has a salt.
     async fn read_image(&self, term: &Term, last: LogPosition) -> Result<bool, SessionError> {
         let shared = &*self.shared;
-        let image =
-            |cursor| shared.call(Duration::ZERO, shared.coordinator.image(term.clone(), cursor));
-        let (mut has_salt, mut batch, mut bytes) = (false, Vec::new(), 0);
-        let mut part = image(None).await?;
+        let mut has_salt = false;
+        let mut batch = read_batch(shared, term, None).await?;
         loop {
-            has_salt |= part.records.iter().any(|record| matches!(record, Record::Salt(_)));
-            bytes += part.records.iter().map(Record::size).sum::<usize>();
-            batch.append(&mut part.records);
-            let Some(cursor) = part.next.take() else {
-                let applied = shared.memory.apply(batch, followed(shared, term, last));
+            let (records, next) = batch;
+            has_salt |= records.iter().any(|record| matches!(record, Record::Salt(_)));
+            let Some(cursor) = next else {
+                let applied = shared.memory.apply(records, followed(shared, term, last));
                 publish_derived(shared, term, applied.await?).await?;
                 return Ok(has_salt);
             };
-            if bytes < MAX_APPLIED_BYTES {
-                part = image(Some(cursor)).await?;
-                continue;
-            }
-            // The next part is on its way while the batch is stored.
-            let applied = shared.memory.apply(std::mem::take(&mut batch), None);
-            let (derived, next) = tokio::join!(applied, image(Some(cursor)));
-            (part, bytes) = (next?, 0);
+            // Reads the next batch while this batch is stored.
+            let applied = shared.memory.apply(records, None);
+            let (derived, next) = tokio::join!(applied, read_batch(shared, term, Some(cursor)));
+            batch = next?;
             publish_derived(shared, term, derived?).await?;
         }
+    }
+}
+
+/// Reads parts of the image, up to about [`MAX_APPLIED_BYTES`]. Also returns where the next batch begins.
+async fn read_batch(
+    shared: &Shared,
+    term: &Term,
+    mut cursor: Option<ImageCursor>,
+) -> Result<(Vec<Record>, Option<ImageCursor>), CoordinatorError> {
+    let (mut records, mut bytes) = (Vec::new(), 0);
+    loop {
+        let call = shared.coordinator.image(term.clone(), cursor);
+        let mut part = shared.call(Duration::ZERO, call).await?;
+        bytes += part.records.iter().map(Record::size).sum::<usize>();
+        records.append(&mut part.records);
+        if part.next.is_none() || bytes >= MAX_APPLIED_BYTES {
+            return Ok((records, part.next));
+        }
+        cursor = part.next;
     }
 }
 
