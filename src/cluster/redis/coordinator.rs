@@ -36,6 +36,9 @@ fn image_part(kind: RecordKind) -> u16 {
     }
 }
 
+/// The approximate number of records in one part of the image if their values are short.
+const SCANNED: u16 = 5000;
+
 /// The maximum time that a call waits for new entries.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
@@ -56,6 +59,8 @@ macro_rules! script {
 static JOIN: Script = script!("join", "last");
 static PUBLISH: Script = script!("publish", "term", "last");
 static FOLLOW: Script = script!("follow", "term", "last");
+/// Only checks the term.
+static TERM: Script = Script::new("term", include_str!("term.lua"));
 static IMAGE: Script = script!("image", "term");
 static RENEW: Script = script!("renew", "term", "last", "leases_of");
 static LEASES: Script = script!("leases", "term", "leases_of");
@@ -107,6 +112,32 @@ impl RedisPlace {
         let other_term = CoordinatorError::OtherTerm { place: name };
         self.invoke_at(script, all_keys, move |server| {
             with_term(server, term, args).ok_or(other_term)
+        })
+    }
+
+    /// Reads a part of the image whose values are short. A script would need many times as long, because it copies each
+    /// value twice.
+    fn scan_in_term(&self, kind: RecordKind, term: &Term, cursor: u64) -> CoordinatorFuture<Value> {
+        let (shared, term) = (self.shared.clone(), TermParts::read(term));
+        let keys = vec![self.keys().epoch()];
+        let mut scan = redis::cmd("HSCAN");
+        scan.arg(self.keys().image(kind)).arg(cursor).arg("COUNT").arg(SCANNED);
+        Box::pin(async move {
+            let failure = |error: RedisError| Failure::new(&shared.name, &error);
+            let call = async |primary: &Primary| {
+                let args = with_term(&primary.server(), term, Vec::new()).ok_or_else(|| {
+                    let error = CoordinatorError::OtherTerm { place: shared.name.clone() };
+                    Failure { error, is_of_connection: true }
+                })?;
+                // Redis runs the script after `HSCAN`. A term does not come back, so the records are of this term if the
+                // term is still current then.
+                let (part, checked) = tokio::join!(
+                    primary.connection.command(&scan),
+                    primary.connection.run(&TERM, &keys, &args)
+                );
+                checked.and(part).map_err(failure)
+            };
+            shared.call(&shared.calls, shared.answer_limit(), call).await
         })
     }
 
@@ -243,8 +274,14 @@ impl Coordinator for RedisPlace {
             let problem = Problem("a cursor of another program".to_owned());
             return Box::pin(async move { Err(malformed(problem)) });
         };
-        let args = vec![cursor.to_string().into_bytes(), image_part(kind).to_string().into_bytes()];
-        let answer = self.in_term(&IMAGE, vec![self.keys().image(kind)], &term, args);
+        let answer = match kind {
+            RecordKind::Issued => {
+                let numbers = [cursor, image_part(kind).into()];
+                let args = numbers.map(|number| number.to_string().into_bytes()).into();
+                self.in_term(&IMAGE, vec![self.keys().image(kind)], &term, args)
+            }
+            _ => self.scan_in_term(kind, &term, cursor),
+        };
         Box::pin(async move {
             let (cursor, records) = reply::image(kind, &answer.await?).map_err(malformed)?;
             Ok(ImagePart { records, next: next_cursor(kind, cursor) })
