@@ -26,9 +26,9 @@ const FOLLOW: Duration = Duration::from_millis(500);
 /// About how many bytes are published in one call. The records of PATs can be long, and each call has a time limit.
 const MAX_PUBLISHED_BYTES: usize = 1024 * 1024;
 
-/// About how many bytes of the image are stored in one commit. Each commit waits for the disk, and a part of the image has
-/// only about a thousand records.
-const MAX_APPLIED_BYTES: usize = 8 * 1024 * 1024;
+/// About how many bytes of the image are stored in one commit. Each commit writes most pages of the file again, because the
+/// fingerprints of tokens are spread over all pages.
+const MAX_APPLIED_BYTES: usize = 32 * 1024 * 1024;
 
 /// After this number of lease times without a renewal, the lease record of a node is removed.
 const REMOVED_AFTER: u32 = 20;
