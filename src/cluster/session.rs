@@ -108,6 +108,7 @@ impl Sessions {
             if is_other {
                 state.peers.forget();
                 state.last = last;
+                state.in_order_after = LogPosition::START;
             }
             is_other
         });
@@ -132,8 +133,12 @@ impl Sessions {
         self.site_is_checked = true;
         claim_name(&shared, &term).await?;
         let from = {
-            let state = shared.lock();
+            let mut state = shared.lock();
             let applied = state.lease.has_caught_up().then(|| state.lease.applied());
+            if applied.is_none() && followed.is_some() {
+                // The memory of an earlier process may have records of later entries than its position.
+                state.in_order_after = state.in_order_after.max(last);
+            }
             applied.or(followed.map(|followed| followed.position))
         };
         Ok(InTerm { term, from, last })
@@ -195,9 +200,18 @@ impl Sessions {
             state.received = u64::try_from(entries.len()).unwrap_or(u64::MAX);
             state.last = state.last.max(position);
         });
+        let in_order_after = shared.lock().in_order_after;
         // Entries with the name of this node are not skipped: another process may have had this name. The memory knows the
         // records of this process, and does not store them again.
-        let records: Vec<_> = entries.into_iter().map(|entry| entry.record).collect();
+        let records: Vec<_> = entries
+            .into_iter()
+            .map(|entry| match entry.record {
+                Record::RuleOfNow(rule) if entry.position <= in_order_after => {
+                    Record::Revocation(rule)
+                }
+                record => record,
+            })
+            .collect();
         // If the session ends here, nothing else would publish what follows from the rules.
         self.needs_union |= records.iter().any(|record| matches!(record, Record::RuleOfNow(_)));
         let derived = shared.memory.apply(records, followed(&shared, term, position)).await?;
@@ -222,6 +236,9 @@ impl Sessions {
                 None => {
                     let derived = applied.await?;
                     publish_derived(shared, term, derived).await?;
+                    let read_up_to = shared.last_in(term).await?;
+                    let mut state = shared.lock();
+                    state.in_order_after = state.in_order_after.max(read_up_to);
                     return Ok(has_salt);
                 }
                 // The next part is on its way while this part is stored.

@@ -23,29 +23,29 @@ use crate::{
     revocation::{CheckError, Revocation, RevocationCheck, RevocationStore, StoreError},
 };
 
-const LEASE: Duration = Duration::from_secs(3);
+pub(super) const LEASE: Duration = Duration::from_secs(3);
 /// What a node takes if it waits for nothing.
-const SHORT: Duration = Duration::from_millis(200);
-const SERVED: Option<Result<(), CheckError>> = Some(Ok(()));
-const REFUSED: Option<Result<(), CheckError>> = Some(Err(CheckError::Unavailable));
+pub(super) const SHORT: Duration = Duration::from_millis(200);
+pub(super) const SERVED: Option<Result<(), CheckError>> = Some(Ok(()));
+pub(super) const REFUSED: Option<Result<(), CheckError>> = Some(Err(CheckError::Unavailable));
 
-fn options(name: &str) -> ClusterOptions {
+pub(super) fn options(name: &str) -> ClusterOptions {
     ClusterOptions::new(NodeName::new(name).unwrap())
 }
 
 /// A machine with one place for a node.
-struct Machine {
-    memory: Memory,
-    network: Network,
+pub(super) struct Machine {
+    pub(super) memory: Memory,
+    pub(super) network: Network,
 }
 
 impl Machine {
-    fn new(place: &Place, number: u8) -> Self {
+    pub(super) fn new(place: &Place, number: u8) -> Self {
         let memory = Memory::new(number, fastrand::Rng::with_seed(u64::from(number)));
         Self { memory, network: Network::new(place.clone(), fastrand::Rng::with_seed(1)) }
     }
 
-    async fn start_with(
+    pub(super) async fn start_with(
         &self,
         process: &Process,
         options: ClusterOptions,
@@ -54,17 +54,25 @@ impl Machine {
         start(process, options, &self.memory, &self.network, Rules::new(LEASE), inherited).await
     }
 
-    async fn start(&self, process: &Process, name: &str) -> Result<ClusterNode, ClusterError> {
+    pub(super) async fn start(
+        &self,
+        process: &Process,
+        name: &str,
+    ) -> Result<ClusterNode, ClusterError> {
         self.start_with(process, options(name), None).await
     }
 }
 
-fn place() -> Place {
+pub(super) fn place() -> Place {
     Place::new(fastrand::Rng::with_seed(0))
 }
 
 fn check(node: &ClusterNode) -> Option<Result<(), CheckError>> {
-    node.store().try_check_now(&TOKENS[0])
+    check_token(node, 0)
+}
+
+pub(super) fn check_token(node: &ClusterNode, token: usize) -> Option<Result<(), CheckError>> {
+    node.store().try_check_now(&TOKENS[token])
 }
 
 fn revocation(token: usize) -> Revocation {
