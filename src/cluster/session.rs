@@ -262,23 +262,51 @@ fn followed(shared: &Shared, term: &Term, position: LogPosition) -> Option<Follo
     has_had_lease.then(|| Followed { term: term.clone(), position })
 }
 
-/// Returns an error if no node has data of the site. Another node of the term has published its data, or publishes them
-/// before this node gets a lease.
+/// Returns an error if neither the place nor another node that runs has data of the site.
 async fn check_site(shared: &Shared, term: &Term) -> Result<(), SessionError> {
-    let leases = shared.call(Duration::ZERO, shared.coordinator.leases(term.clone())).await?;
-    if leases.iter().any(|lease| lease.node != shared.options.name) {
-        return Ok(());
+    if has_image(shared, term).await? || has_other_node(shared, term).await? {
+        Ok(())
+    } else {
+        Err(SessionError::EmptySite)
     }
+}
+
+async fn has_image(shared: &Shared, term: &Term) -> Result<bool, CoordinatorError> {
     // A part may be empty although a later part is not.
     let mut cursor = None;
     loop {
         let call = shared.coordinator.image(term.clone(), cursor);
         let part = shared.call(Duration::ZERO, call).await?;
         match part.next {
-            _ if !part.records.is_empty() => return Ok(()),
-            None => return Err(SessionError::EmptySite),
+            _ if !part.records.is_empty() => return Ok(true),
+            None => return Ok(false),
             next => cursor = next,
         }
+    }
+}
+
+/// Returns whether another node runs: its lease changes. Such a node has published its data, or publishes them before this
+/// node gets a lease. The lease of a node that has ended stays in the place for some time.
+async fn has_other_node(shared: &Shared, term: &Term) -> Result<bool, CoordinatorError> {
+    let mut first: Option<Vec<LeaseRecord>> = None;
+    let end = shared.clock.now().plus(shared.rules.over());
+    loop {
+        let mut leases =
+            shared.call(Duration::ZERO, shared.coordinator.leases(term.clone())).await?;
+        leases.retain(|lease| lease.node != *shared.name());
+        if first.as_ref().is_some_and(|first| leases.iter().any(|lease| !first.contains(lease))) {
+            return Ok(true);
+        }
+        if leases.is_empty() || shared.clock.now() >= end {
+            return Ok(false);
+        }
+        if first.is_none() {
+            tracing::info!(
+                "there are no revocations of this site; waits for a sign of life of another node"
+            );
+        }
+        first.get_or_insert(leases);
+        sleep(shared.rules.lease / 10).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Names, takeovers and starts of nodes.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
@@ -16,7 +16,7 @@ use crate::{
     cluster::{
         ClusterError, ClusterNode, ClusterOptions, Confirm, EmptySite, HandedOverLease,
         LeaseStatus,
-        coordinator::{CoordinatorError, NodeName},
+        coordinator::{CoordinatorError, Incarnation, LeaseRecord, LogPosition, NodeName},
         rules::Rules,
     },
     metrics::MetricRegistry,
@@ -182,6 +182,35 @@ async fn a_takeover_continues_the_lease_and_can_be_taken_back() {
     peer.store().record(revocation(1)).await.unwrap();
     assert!(begun.elapsed() < SHORT, "{:?}", begun.elapsed());
     assert!(machine.memory.knows(&TOKENS[1]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_without_data_does_not_start_because_of_the_lease_of_a_dead_node() {
+    for is_running in [false, true] {
+        let place = place();
+        let term = place.join(LEASE).unwrap().unwrap().term;
+        let (node, incarnation) = (NodeName::new("b").unwrap(), Incarnation::new());
+        let renew = |number| {
+            let (node, number) = (node.clone(), NonZeroU64::new(number).unwrap());
+            let lease = LeaseRecord { node, incarnation, number, applied: LogPosition::new(1, 0) };
+            place.renew(&term, lease, None).unwrap().unwrap();
+        };
+        renew(1);
+        let (machine, process) = (Machine::new(&place, 1), Process::default());
+        let refuse = options("a").with_empty_site(EmptySite::Refuse);
+        let start = machine.start_with(&process, refuse, None);
+        let peer = async {
+            sleep(LEASE).await;
+            if is_running {
+                renew(2);
+            }
+        };
+        let (started, ()) = tokio::join!(start, peer);
+        match started {
+            Ok(_) => assert!(is_running),
+            Err(error) => assert!(!is_running && matches!(error, ClusterError::EmptySite)),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
