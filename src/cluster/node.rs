@@ -141,7 +141,8 @@ impl ClusterNode {
 
     /// Hands the lease over to another process of this node. From now on, this process does not renew the lease. It accepts
     /// tokens without a lease, because it must follow the revocations of the other process
-    /// ([`DurableStore::apply_followed`]), and accept no new requests.
+    /// ([`DurableStore::apply_followed`]), and accept no new requests. If it can no longer follow them, call
+    /// [`leave`](Self::leave).
     pub fn hand_over(&self) -> HandedOverLease {
         let shared = self.shared();
         set_mode(shared, Mode::HandedOver);
@@ -161,7 +162,8 @@ impl ClusterNode {
     }
 
     /// Leaves the site: refuses all tokens from now on, and removes the lease, so that the next process with this name need
-    /// not wait. If the place cannot be reached, the lease stays there until it is over.
+    /// not wait. If the place cannot be reached, the lease stays there until it is over. If the lease was handed over to
+    /// another process, that process keeps it.
     pub async fn leave(&self) {
         let shared = self.shared();
         let (before, term) = {

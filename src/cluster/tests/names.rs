@@ -185,6 +185,23 @@ async fn a_takeover_continues_the_lease_and_can_be_taken_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_that_has_handed_over_can_refuse_tokens_without_removing_the_lease() {
+    let place = place();
+    let machine = Machine::new(&place, 1);
+    let first = machine.start(&Process::default(), "a").await.unwrap();
+    let inherited = Some(first.hand_over());
+    let second = machine.start_with(&Process::default(), options("a"), inherited).await.unwrap();
+    assert_eq!((check(&first), check(&second)), (SERVED, SERVED));
+    first.leave().await;
+    assert_eq!(first.status().lease, LeaseStatus::Expired);
+    first.take_back();
+    for _ in 0..10 {
+        assert_eq!((check(&first), check(&second)), (REFUSED, SERVED));
+        sleep(LEASE / 2).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_without_data_does_not_start_because_of_the_lease_of_a_dead_node() {
     for is_running in [false, true] {
         let place = place();
