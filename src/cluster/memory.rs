@@ -30,8 +30,8 @@ pub(crate) trait NodeMemory: RevocationCheck {
     fn write(&self, write: NodeWrite) -> StoreFuture<Vec<Record>>;
 
     /// Merges records of the log or of the image, and remembers `followed`. Records that this memory has are cheap: a node
-    /// gets its own records back from the log. Returns the records that follow from them and that this
-    /// memory did not know: revocations of registered PATs that a [`Record::RuleOfNow`] revokes.
+    /// gets its own records back from the log. Returns the records that follow from them: revocations of registered PATs that
+    /// a [`Record::RuleOfNow`] revokes, also if this memory knew them. They may not be published yet.
     fn apply(&self, records: Vec<Record>, followed: Option<Followed>) -> StoreFuture<Vec<Record>>;
 
     /// Returns up to `limit` records after `after`, in a fixed order. Empty at the end. A record that was stored before the

@@ -156,7 +156,7 @@ impl ClusterNode {
         let shared = self.shared();
         let mode = shared.lock().mode;
         if mode == Mode::HandedOver {
-            shared.queue.set_overflow();
+            shared.queue.add_whole();
             set_mode(shared, Mode::Running);
         }
     }
@@ -301,7 +301,7 @@ fn starting(error: SessionError, is_late: bool) -> Result<ClusterError, SessionE
 fn report(shared: &Shared, error: &SessionError) {
     let node = shared.name();
     match error {
-        SessionError::Coordinator(CoordinatorError::OtherTerm { .. }) | SessionError::Overflow => {
+        SessionError::Coordinator(CoordinatorError::OtherTerm { .. }) => {
             tracing::warn!(%node, %error, "this node joins the other nodes again");
         }
         SessionError::NameTaken(_) => {

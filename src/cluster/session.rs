@@ -43,17 +43,12 @@ pub(super) enum SessionError {
     /// There is no data of the site, and the options do not permit to begin.
     #[error("there is no data of this site")]
     EmptySite,
-    /// The queue was full, so the node publishes its whole memory.
-    #[error("too many writes have waited to be published, so the node publishes all its data")]
-    Overflow,
 }
 
 /// The state that a node keeps from one session to the next.
 #[derive(Debug)]
 pub(super) struct Sessions {
     shared: Arc<Shared>,
-    /// Whether the node must publish its whole memory.
-    needs_union: bool,
     /// Whether the memory had no records but salts when the process started. Then there is nothing to publish.
     began_empty: bool,
     /// Whether the site has data, or may begin without data.
@@ -75,7 +70,8 @@ impl Sessions {
         let has_records = first.iter().any(|record| !matches!(record, Record::Salt(_)));
         let began_empty = shared.memory.followed().is_none() && !has_records;
         // A process may have ended between a write and its publication.
-        Ok(Self { shared, needs_union: true, began_empty, site_is_checked: false })
+        shared.queue.add_whole();
+        Ok(Self { shared, began_empty, site_is_checked: false })
     }
 
     /// Joins, and works until there is a problem.
@@ -90,6 +86,7 @@ impl Sessions {
             biased;
             ended = renew(shared, &term) => ended,
             ended = publish_writes(shared, &term) => ended,
+            ended = publish_whole(shared, &term) => ended,
             ended = self.catch_up_and_follow(&joined) => ended,
         };
         match ended {
@@ -112,8 +109,8 @@ impl Sessions {
             }
             is_other
         });
-        if is_other {
-            self.needs_union |= applies!(shared.rules, Union);
+        if is_other && applies!(shared.rules, Union) {
+            shared.queue.add_whole();
         }
         if is_new && shared.memory.followed().is_some() {
             shared.counts.incidents.increment();
@@ -147,33 +144,28 @@ impl Sessions {
     async fn catch_up_and_follow(&mut self, joined: &InTerm) -> Result<Infallible, SessionError> {
         let shared = self.shared.clone();
         let InTerm { term, from, last } = joined;
-        self.needs_union |= shared.queue.take_overflow();
-        if self.needs_union && !self.began_empty {
-            publish_all(&shared, term).await?;
-        }
         let mut applied = match from {
+            // The place has all records of this node whose writes have succeeded in this term, and all of earlier terms. The
+            // node publishes its memory after it has a lease.
             Some(position) => *position,
             None => {
-                let has_salt = self.read_image(term, *last).await?;
-                if self.began_empty && !has_salt {
+                let whole = shared.queue.whole().filter(|_| self.began_empty);
+                if !self.began_empty {
                     publish_all(&shared, term).await?;
+                }
+                let has_salt = self.read_image(term, *last).await?;
+                match whole {
+                    Some(whole) if has_salt => shared.queue.remove_whole(whole),
+                    Some(_) => publish_all(&shared, term).await?,
+                    None => {}
                 }
                 *last
             }
         };
-        self.needs_union = false;
         self.began_empty = false;
-        let is_stored = || shared.memory.followed().is_some_and(|followed| followed.term == *term);
         loop {
             shared.advance(term, applied);
-            if !is_stored()
-                && let Some(followed) = followed(&shared, term, applied)
-            {
-                shared.memory.apply(Vec::new(), Some(followed)).await?;
-            }
-            if shared.queue.has_overflowed() {
-                return Err(SessionError::Overflow);
-            }
+            store_term(&shared, term, applied).await?;
             let call = shared.coordinator.follow(term.clone(), applied, FOLLOW);
             applied = match shared.call(FOLLOW, call).await? {
                 Log::Entries(entries) => self.apply(term, applied, entries).await?,
@@ -189,7 +181,7 @@ impl Sessions {
 
     /// Applies entries of the log, and returns the position of the last.
     async fn apply(
-        &mut self,
+        &self,
         term: &Term,
         after: LogPosition,
         entries: Vec<LogEntry>,
@@ -212,11 +204,8 @@ impl Sessions {
                 record => record,
             })
             .collect();
-        // If the session ends here, nothing else would publish what follows from the rules.
-        self.needs_union |= records.iter().any(|record| matches!(record, Record::RuleOfNow(_)));
         let derived = shared.memory.apply(records, followed(&shared, term, position)).await?;
         publish_derived(&shared, term, derived).await?;
-        self.needs_union = false;
         Ok(position)
     }
 
@@ -260,6 +249,18 @@ impl Sessions {
 fn followed(shared: &Shared, term: &Term, position: LogPosition) -> Option<Followed> {
     let has_had_lease = !shared.lock().lease.waits_for_others();
     has_had_lease.then(|| Followed { term: term.clone(), position })
+}
+
+/// Stores that this node has had a lease of the term, if the memory does not have this yet. The first lease may come after
+/// the last record.
+async fn store_term(shared: &Shared, term: &Term, applied: LogPosition) -> Result<(), StoreError> {
+    if shared.memory.followed().is_some_and(|followed| followed.term == *term) {
+        return Ok(());
+    }
+    if let Some(followed) = followed(shared, term, applied) {
+        shared.memory.apply(Vec::new(), Some(followed)).await?;
+    }
+    Ok(())
 }
 
 /// Returns an error if neither the place nor another node that runs has data of the site.
@@ -460,8 +461,24 @@ async fn publish_derived(
     Ok(())
 }
 
-/// Publishes the whole memory.
+/// Publishes the whole memory whenever this is necessary, while the node works. Before the node has caught up,
+/// `catch_up_and_follow` publishes it.
+async fn publish_whole(shared: &Shared, term: &Term) -> Result<Infallible, SessionError> {
+    shared
+        .wait_for(|state| {
+            let is_same = state.lease.term() == Some(term);
+            (is_same && state.lease.has_caught_up()).then_some(())
+        })
+        .await;
+    loop {
+        shared.queue.next_whole().await;
+        publish_all(shared, term).await?;
+    }
+}
+
+/// Publishes the whole memory, if this is necessary.
 async fn publish_all(shared: &Shared, term: &Term) -> Result<(), SessionError> {
+    let Some(whole) = shared.queue.whole() else { return Ok(()) };
     let start: BootTime = shared.clock.now();
     let mut count = 0;
     let mut records = shared.memory.export(None, MAX_PUBLISHED).await?;
@@ -474,6 +491,7 @@ async fn publish_all(shared: &Shared, term: &Term) -> Result<(), SessionError> {
         published?;
         records = next?;
     }
+    shared.queue.remove_whole(whole);
     shared.counts.unions.increment();
     let took = shared.clock.now().since(start);
     tracing::info!(records = count, ?took, "this node has published its whole memory");

@@ -120,7 +120,10 @@ impl Memory {
             _ => None,
         };
         let missed: Vec<_> = self.records().iter().filter_map(missed).collect();
-        missed.into_iter().filter(|record| self.merge(record)).collect()
+        for record in &missed {
+            self.merge(record);
+        }
+        missed
     }
 
     /// The write has its effect at once, and is answered later.

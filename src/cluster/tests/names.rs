@@ -20,7 +20,8 @@ use crate::{
         rules::Rules,
     },
     metrics::MetricRegistry,
-    revocation::{CheckError, Revocation, RevocationCheck, RevocationStore, StoreError},
+    revocation::{CheckError, Record, Revocation, RevocationCheck, RevocationStore, StoreError},
+    token::TokenFingerprint,
 };
 
 pub(super) const LEASE: Duration = Duration::from_secs(3);
@@ -199,6 +200,50 @@ async fn a_process_that_has_handed_over_can_refuse_tokens_without_removing_the_l
         assert_eq!((check(&first), check(&second)), (REFUSED, SERVED));
         sleep(LEASE / 2).await;
     }
+}
+
+/// A million records take longer than requests may wait.
+#[tokio::test(start_paused = true)]
+async fn a_takeover_publishes_the_whole_memory_while_the_node_serves() {
+    let place = place();
+    let (machine, other) = (Machine::new(&place, 1), Machine::new(&place, 2));
+    let (old, new) = (Process::default(), Process::default());
+    let first = machine.start(&old, "a").await.unwrap();
+    let _peer = other.start(&Process::default(), "b").await.unwrap();
+    let term = first.status().term.unwrap();
+    for part in 0..3 {
+        let record = |number: u16| {
+            let mut token = [part; 32];
+            token[..2].copy_from_slice(&number.to_be_bytes());
+            let token = TokenFingerprint::from_bytes(token);
+            let expires_at = Timestamp::from_millis(u64::MAX);
+            Record::Revocation(Revocation::Token { token, expires_at })
+        };
+        let records = (0..1000).map(record).collect();
+        place.publish(&term, &NodeName::new("c").unwrap(), records).unwrap().unwrap();
+    }
+    sleep(LEASE).await;
+    assert!(machine.memory.records().len() > 3000);
+
+    // A revocation that was not published.
+    place.set(Availability::Full);
+    first.store().record(revocation(1)).await.unwrap_err();
+    let inherited = Some(first.hand_over());
+    place.set(Availability::Up);
+    sleep(LEASE).await;
+    let begun = Instant::now();
+    let second = machine.start_with(&new, options("a"), inherited).await.unwrap();
+    assert!(begun.elapsed() < SHORT, "{:?}", begun.elapsed());
+    assert_eq!(check(&second), SERVED);
+    sleep(LEASE * 3).await;
+    assert!(other.memory.knows(&TOKENS[1]));
+
+    // The same for a takeover that has failed.
+    new.kill();
+    drop(second);
+    first.take_back();
+    sleep(SHORT).await;
+    assert_eq!(check(&first), SERVED);
 }
 
 #[tokio::test(start_paused = true)]

@@ -38,8 +38,8 @@ impl DurableStore {
         Box::pin(async move { written.await.map(|written| records(written, &salts)) })
     }
 
-    /// Stores records of other nodes, and `followed`, in one commit. Returns the revocations that this store did not have:
-    /// those of registered PATs that a rule with the current time revokes.
+    /// Stores records of other nodes, and `followed`, in one commit. Returns the revocations of registered PATs that a rule
+    /// with the current time revokes.
     ///
     /// If the write fails, the revocations apply nevertheless, and the caller must repeat the call. A call with many
     /// records is many times as fast as many calls that wait for each other.

@@ -396,9 +396,8 @@ impl Writer {
                                 // The order of rules and PATs is that of the log.
                                 unordered.store(&mut tables, &mut registered)?;
                                 for revocation in tables.missed_by(rule)? {
-                                    if tables.insert(&revocation)? {
-                                        missed_now.push(revocation);
-                                    }
+                                    tables.insert(&revocation)?;
+                                    missed_now.push(revocation);
                                 }
                             }
                         }
