@@ -34,8 +34,9 @@ pub(super) enum Until {
     AppliedWithDerived,
 }
 
-/// Why a barrier ended early: the place has lost data.
-struct OtherTerm;
+/// The records must be published again: the place has lost data, or this node has applied its rule without the order of the
+/// log.
+struct PublishAgain;
 
 /// Publishes the records of a write, and waits for the event `until`.
 pub(super) async fn confirm(
@@ -75,42 +76,44 @@ async fn reach(shared: &Shared, records: &[Record], until: Until) -> Option<()> 
         if reached.is_ok() {
             return Some(());
         }
-        // The place has lost data. This node publishes its memory again, or has done so.
+        // If the place has lost data, this node has published its memory again, or will do so. In its memory, a rule with
+        // the current time is a rule with a fixed time.
     }
 }
 
 /// Waits until this node has applied its own rule, and until all nodes have the revocations that the rule causes.
 ///
-/// A rule with the current time also revokes registered PATs. Before a node has applied such a rule, it publishes the
-/// revocations of these PATs, so they are then in the log. All nodes need these revocations: a node that joins may read
-/// the rule without knowing the PATs.
-async fn derived(shared: &Shared, term: &Term, position: LogPosition) -> Result<(), OtherTerm> {
+/// A node that has applied a rule with the current time in the order of the log has first published the revocations of the
+/// PATs that the rule revokes in addition, so they are in the log now. Nodes that join can read the rule without being able
+/// to know which PATs were before it.
+async fn derived(shared: &Shared, term: &Term, position: LogPosition) -> Result<(), PublishAgain> {
     let applied = shared.wait_for(|state| {
         let is_same = state.lease.term() == Some(term);
-        (!is_same || state.lease.applied() >= position).then_some(is_same)
+        let is_in_order = is_same && position > state.in_order_after;
+        (!is_same || state.lease.applied() >= position).then_some(is_in_order)
     });
     if !applied.await {
-        return Err(OtherTerm);
+        return Err(PublishAgain);
     }
     match shared.last_in(term).await {
         Ok(last) => barrier(shared, term, last).await,
-        Err(_) => Err(OtherTerm),
+        Err(_) => Err(PublishAgain),
     }
 }
 
 /// Waits until every node has stopped accepting the tokens that the records up to `position` revoke.
-async fn barrier(shared: &Shared, term: &Term, position: LogPosition) -> Result<(), OtherTerm> {
+async fn barrier(shared: &Shared, term: &Term, position: LogPosition) -> Result<(), PublishAgain> {
     let term_seen = {
         let state = shared.lock();
         let is_same = state.lease.term() == Some(term);
-        state.lease.seen().filter(|_| is_same).ok_or(OtherTerm)?
+        state.lease.seen().filter(|_| is_same).ok_or(PublishAgain)?
     };
     let first_request = shared.next_request();
     let waiting = Waiting { term: term.clone(), position, first_request, term_seen };
     let _guard = shared.add_barrier();
     let reached = shared.wait_for(|state| {
         if state.lease.term() != Some(term) {
-            return Some(Err(OtherTerm));
+            return Some(Err(PublishAgain));
         }
         let now = shared.clock.now();
         let is_over = |it: &Observation| waiting.is_over(it, &shared.rules, now);

@@ -142,7 +142,8 @@ impl ClusterNode {
 
     /// Hands the lease over to another process of this node. From now on, this process does not renew the lease. It accepts
     /// tokens without a lease, because it must follow the revocations of the other process
-    /// ([`DurableStore::apply_followed`]), and accept no new requests.
+    /// ([`DurableStore::apply_followed`]), and accept no new requests. If it can no longer follow them, call
+    /// [`leave`](Self::leave).
     pub fn hand_over(&self) -> HandedOverLease {
         let shared = self.shared();
         set_mode(shared, Mode::HandedOver);
@@ -156,13 +157,14 @@ impl ClusterNode {
         let shared = self.shared();
         let mode = shared.lock().mode;
         if mode == Mode::HandedOver {
-            shared.queue.set_overflow();
+            shared.queue.add_whole();
             set_mode(shared, Mode::Running);
         }
     }
 
-    /// Leaves the site. From now on, the node refuses all tokens. It removes its lease, so that the next process with
-    /// this name need not wait. If the place cannot be reached, the lease stays there until its time is over.
+    /// Leaves the site: refuses all tokens from now on, and removes the lease, so that the next process with this name need
+    /// not wait. If the place cannot be reached, the lease stays there until it is over. If the lease was handed over to
+    /// another process, that process keeps it.
     pub async fn leave(&self) {
         let shared = self.shared();
         let (before, term) = {
@@ -300,7 +302,7 @@ fn starting(error: SessionError, is_late: bool) -> Result<ClusterError, SessionE
 fn report(shared: &Shared, error: &SessionError) {
     let node = shared.name();
     match error {
-        SessionError::Coordinator(CoordinatorError::OtherTerm { .. }) | SessionError::Overflow => {
+        SessionError::Coordinator(CoordinatorError::OtherTerm { .. }) => {
             tracing::warn!(%node, %error, "this node joins the other nodes again");
         }
         SessionError::NameTaken(_) => {

@@ -26,14 +26,20 @@ pub(super) struct Published {
 pub(super) struct PublishQueue {
     state: Mutex<State>,
     added: Notify,
+    whole_added: Notify,
 }
+
+/// The whole memory must be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Whole(u64);
 
 #[derive(Debug, Default)]
 struct State {
     writes: VecDeque<Write>,
     records: usize,
-    /// Whether records did not fit into the queue. The node must then publish its whole memory.
-    has_overflowed: bool,
+    /// How often it became necessary to publish the whole memory, and how many of these times are done.
+    whole: u64,
+    whole_done: u64,
 }
 
 #[derive(Debug)]
@@ -72,10 +78,11 @@ impl PublishQueue {
             state.records += size;
             state.writes.push_back(Write { records, published });
         } else {
-            state.has_overflowed = true;
+            state.whole += 1;
         }
         drop(state);
         self.added.notify_one();
+        self.whole_added.notify_one();
         fits
     }
 
@@ -125,18 +132,33 @@ impl PublishQueue {
         state.records = 0;
     }
 
-    /// Returns whether records did not fit into the queue since the last call.
-    pub(super) fn take_overflow(&self) -> bool {
-        std::mem::take(&mut self.lock().has_overflowed)
+    /// Notes that the whole memory must be published.
+    pub(super) fn add_whole(&self) {
+        self.lock().whole += 1;
+        self.whole_added.notify_one();
     }
 
-    pub(super) fn has_overflowed(&self) -> bool {
-        self.lock().has_overflowed
+    /// Whether the whole memory must be published. The node calls [`remove_whole`](Self::remove_whole) with the result when
+    /// it has published all records that the memory had at the time of this call.
+    pub(super) fn whole(&self) -> Option<Whole> {
+        let state = self.lock();
+        (state.whole > state.whole_done).then_some(Whole(state.whole))
     }
 
-    /// Remembers that the whole memory must be published.
-    pub(super) fn set_overflow(&self) {
-        self.lock().has_overflowed = true;
+    /// Waits until the whole memory must be published.
+    pub(super) async fn next_whole(&self) -> Whole {
+        loop {
+            let added = self.whole_added.notified();
+            if let Some(whole) = self.whole() {
+                return whole;
+            }
+            added.await;
+        }
+    }
+
+    pub(super) fn remove_whole(&self, Whole(done): Whole) {
+        let mut state = self.lock();
+        state.whole_done = state.whole_done.max(done);
     }
 
     /// Returns the number of writes that wait.
@@ -186,7 +208,13 @@ mod tests {
             let is_added = queue.add(vec![record(number)]).is_some();
             assert_eq!(is_added, number < 10_000, "{number}");
         }
-        assert!(queue.has_overflowed() && queue.take_overflow() && !queue.take_overflow());
+        let whole = queue.next_whole().await;
+        queue.add_whole();
+        queue.remove_whole(whole);
+        // This became necessary while the memory was published.
+        let whole = queue.next_whole().await;
+        queue.remove_whole(whole);
+        assert_eq!(queue.whole(), None);
         let mut batches = 0;
         while queue.len() > 0 {
             let batch = queue.next().await;

@@ -48,18 +48,13 @@ pub(super) enum SessionError {
     /// There is no data of the site, and the options do not permit an empty site.
     #[error("there is no data of this site")]
     EmptySite,
-    /// The queue was full, so the node publishes its whole memory.
-    #[error("too many writes have waited to be published, so the node publishes all its data")]
-    Overflow,
 }
 
 /// The state that a node keeps from one session to the next.
 #[derive(Debug)]
 pub(super) struct Sessions {
     shared: Arc<Shared>,
-    /// Whether the node must publish its whole memory.
-    needs_union: bool,
-    /// Whether the memory had no records except salts when the process started. There is then nothing to publish.
+    /// Whether the memory had no records but salts when the process started. Then there is nothing to publish.
     began_empty: bool,
     /// Whether the node has checked that the site has data, or may begin without data.
     site_is_checked: bool,
@@ -80,7 +75,8 @@ impl Sessions {
         let has_records = first.iter().any(|record| !matches!(record, Record::Salt(_)));
         let began_empty = shared.memory.followed().is_none() && !has_records;
         // A process may have ended between a write and its publication.
-        Ok(Self { shared, needs_union: true, began_empty, site_is_checked: false })
+        shared.queue.add_whole();
+        Ok(Self { shared, began_empty, site_is_checked: false })
     }
 
     /// Joins, and runs until there is a problem.
@@ -95,6 +91,7 @@ impl Sessions {
             biased;
             ended = renew(shared, &term) => ended,
             ended = publish_writes(shared, &term) => ended,
+            ended = publish_whole(shared, &term) => ended,
             ended = self.catch_up_and_follow(&joined) => ended,
         };
         match ended {
@@ -113,11 +110,12 @@ impl Sessions {
             if is_other {
                 state.peers.forget();
                 state.last = last;
+                state.in_order_after = LogPosition::START;
             }
             is_other
         });
-        if is_other {
-            self.needs_union |= applies!(shared.rules, Union);
+        if is_other && applies!(shared.rules, Union) {
+            shared.queue.add_whole();
         }
         if is_new && shared.memory.followed().is_some() {
             shared.counts.incidents.increment();
@@ -137,8 +135,12 @@ impl Sessions {
         self.site_is_checked = true;
         claim_name(&shared, &term).await?;
         let from = {
-            let state = shared.lock();
+            let mut state = shared.lock();
             let applied = state.lease.has_caught_up().then(|| state.lease.applied());
+            if applied.is_none() && followed.is_some() {
+                // The memory of an earlier process may have records of later entries than its position.
+                state.in_order_after = state.in_order_after.max(last);
+            }
             applied.or(followed.map(|followed| followed.position))
         };
         Ok(InTerm { term, from, last })
@@ -147,33 +149,28 @@ impl Sessions {
     async fn catch_up_and_follow(&mut self, joined: &InTerm) -> Result<Infallible, SessionError> {
         let shared = self.shared.clone();
         let InTerm { term, from, last } = joined;
-        self.needs_union |= shared.queue.take_overflow();
-        if self.needs_union && !self.began_empty {
-            publish_all(&shared, term).await?;
-        }
         let mut applied = match from {
+            // The place has all records of this node whose writes have succeeded in this term, and all of earlier terms. The
+            // node publishes its memory after it has a lease.
             Some(position) => *position,
             None => {
-                let has_salt = self.read_image(term, *last).await?;
-                if self.began_empty && !has_salt {
+                let whole = shared.queue.whole().filter(|_| self.began_empty);
+                if !self.began_empty {
                     publish_all(&shared, term).await?;
+                }
+                let has_salt = self.read_image(term, *last).await?;
+                match whole {
+                    Some(whole) if has_salt => shared.queue.remove_whole(whole),
+                    Some(_) => publish_all(&shared, term).await?,
+                    None => {}
                 }
                 *last
             }
         };
-        self.needs_union = false;
         self.began_empty = false;
-        let is_stored = || shared.memory.followed().is_some_and(|followed| followed.term == *term);
         loop {
             shared.advance(term, applied);
-            if !is_stored()
-                && let Some(followed) = followed(&shared, term, applied)
-            {
-                shared.memory.apply(Vec::new(), Some(followed)).await?;
-            }
-            if shared.queue.has_overflowed() {
-                return Err(SessionError::Overflow);
-            }
+            store_term(&shared, term, applied).await?;
             let call = shared.coordinator.follow(term.clone(), applied, FOLLOW);
             applied = match shared.call(FOLLOW, call).await? {
                 Log::Entries(entries) => self.apply(term, applied, entries).await?,
@@ -189,7 +186,7 @@ impl Sessions {
 
     /// Applies entries of the log, and returns the position of the last entry.
     async fn apply(
-        &mut self,
+        &self,
         term: &Term,
         after: LogPosition,
         entries: Vec<LogEntry>,
@@ -200,14 +197,20 @@ impl Sessions {
             state.received = u64::try_from(entries.len()).unwrap_or(u64::MAX);
             state.last = state.last.max(position);
         });
+        let in_order_after = shared.lock().in_order_after;
         // Entries with the name of this node are not skipped: another process may have had this name. The memory knows the
         // records of this process, and does not store them again.
-        let records: Vec<_> = entries.into_iter().map(|entry| entry.record).collect();
-        // If the session ends here, the next session must publish the revocations that the rules cause.
-        self.needs_union |= records.iter().any(|record| matches!(record, Record::RuleOfNow(_)));
+        let records: Vec<_> = entries
+            .into_iter()
+            .map(|entry| match entry.record {
+                Record::RuleOfNow(rule) if entry.position <= in_order_after => {
+                    Record::Revocation(rule)
+                }
+                record => record,
+            })
+            .collect();
         let derived = shared.memory.apply(records, followed(&shared, term, position)).await?;
         publish_derived(&shared, term, derived).await?;
-        self.needs_union = false;
         Ok(position)
     }
 
@@ -222,6 +225,9 @@ impl Sessions {
             let Some(cursor) = next else {
                 let applied = shared.memory.apply(records, followed(shared, term, last));
                 publish_derived(shared, term, applied.await?).await?;
+                let read_up_to = shared.last_in(term).await?;
+                let mut state = shared.lock();
+                state.in_order_after = state.in_order_after.max(read_up_to);
                 return Ok(has_salt);
             };
             // Reads the next batch while this batch is stored.
@@ -261,23 +267,63 @@ fn followed(shared: &Shared, term: &Term, position: LogPosition) -> Option<Follo
     has_had_lease.then(|| Followed { term: term.clone(), position })
 }
 
-/// Returns an error if no node has data of the site. If another node of the term exists, it has published its data, or
-/// publishes it before this node gets a lease.
-async fn check_site(shared: &Shared, term: &Term) -> Result<(), SessionError> {
-    let leases = shared.call(Duration::ZERO, shared.coordinator.leases(term.clone())).await?;
-    if leases.iter().any(|lease| lease.node != shared.options.name) {
+/// Stores that this node has had a lease of the term, if the memory does not have this yet. The first lease may come after
+/// the last record.
+async fn store_term(shared: &Shared, term: &Term, applied: LogPosition) -> Result<(), StoreError> {
+    if shared.memory.followed().is_some_and(|followed| followed.term == *term) {
         return Ok(());
     }
+    if let Some(followed) = followed(shared, term, applied) {
+        shared.memory.apply(Vec::new(), Some(followed)).await?;
+    }
+    Ok(())
+}
+
+/// Returns an error if neither the place nor another node that runs has data of the site.
+async fn check_site(shared: &Shared, term: &Term) -> Result<(), SessionError> {
+    if has_image(shared, term).await? || has_other_node(shared, term).await? {
+        Ok(())
+    } else {
+        Err(SessionError::EmptySite)
+    }
+}
+
+async fn has_image(shared: &Shared, term: &Term) -> Result<bool, CoordinatorError> {
     // A part may be empty although a later part is not.
     let mut cursor = None;
     loop {
         let call = shared.coordinator.image(term.clone(), cursor);
         let part = shared.call(Duration::ZERO, call).await?;
         match part.next {
-            _ if !part.records.is_empty() => return Ok(()),
-            None => return Err(SessionError::EmptySite),
+            _ if !part.records.is_empty() => return Ok(true),
+            None => return Ok(false),
             next => cursor = next,
         }
+    }
+}
+
+/// Returns whether another node runs: its lease changes. Such a node has published its data, or publishes them before this
+/// node gets a lease. The lease of a node that has ended stays in the place for some time.
+async fn has_other_node(shared: &Shared, term: &Term) -> Result<bool, CoordinatorError> {
+    let mut first: Option<Vec<LeaseRecord>> = None;
+    let end = shared.clock.now().plus(shared.rules.over());
+    loop {
+        let mut leases =
+            shared.call(Duration::ZERO, shared.coordinator.leases(term.clone())).await?;
+        leases.retain(|lease| lease.node != *shared.name());
+        if first.as_ref().is_some_and(|first| leases.iter().any(|lease| !first.contains(lease))) {
+            return Ok(true);
+        }
+        if leases.is_empty() || shared.clock.now() >= end {
+            return Ok(false);
+        }
+        if first.is_none() {
+            tracing::info!(
+                "there are no revocations of this site; waits for a sign of life of another node"
+            );
+        }
+        first.get_or_insert(leases);
+        sleep(shared.rules.lease / 10).await;
     }
 }
 
@@ -432,8 +478,24 @@ async fn publish_derived(
     Ok(())
 }
 
-/// Publishes the whole memory.
+/// Publishes the whole memory whenever this is necessary, while the node works. Before the node has caught up,
+/// `catch_up_and_follow` publishes it.
+async fn publish_whole(shared: &Shared, term: &Term) -> Result<Infallible, SessionError> {
+    shared
+        .wait_for(|state| {
+            let is_same = state.lease.term() == Some(term);
+            (is_same && state.lease.has_caught_up()).then_some(())
+        })
+        .await;
+    loop {
+        shared.queue.next_whole().await;
+        publish_all(shared, term).await?;
+    }
+}
+
+/// Publishes the whole memory, if this is necessary.
 async fn publish_all(shared: &Shared, term: &Term) -> Result<(), SessionError> {
+    let Some(whole) = shared.queue.whole() else { return Ok(()) };
     let start: BootTime = shared.clock.now();
     let mut count = 0;
     let mut records = shared.memory.export(None, MAX_PUBLISHED).await?;
@@ -446,6 +508,7 @@ async fn publish_all(shared: &Shared, term: &Term) -> Result<(), SessionError> {
         published?;
         records = next?;
     }
+    shared.queue.remove_whole(whole);
     shared.counts.unions.increment();
     let took = shared.clock.now().since(start);
     tracing::info!(records = count, ?took, "this node has published its whole memory");

@@ -80,6 +80,16 @@ pub(super) struct State {
     pub(super) peers: Peers,
     /// The position of the last entry of the log that this node knows of.
     pub(super) last: LogPosition,
+    /// Rules with the current time up to this position are applied as rules with a fixed time.
+    ///
+    /// A rule with the current time revokes the PATs whose records are before it in the log. A node that has read the image
+    /// may know PATs that came after a rule which it reads in the log later, and would revoke them on all nodes. The same is
+    /// true for a node that begins with the memory of an earlier process.
+    ///
+    /// The revocations of the PATs before the rule are not lost: the rule succeeds only when its node has applied it in the
+    /// order of the log, and when all nodes have the revocations that this node has then published. If the node itself
+    /// cannot apply the rule in its order, it publishes the rule again.
+    pub(super) in_order_after: LogPosition,
     /// The number of entries that were received, but not applied.
     pub(super) received: u64,
     /// The last list of leases that a barrier has requested.
@@ -114,6 +124,7 @@ impl Shared {
             lease: Lease::new(rules, number),
             peers: Peers::default(),
             last: LogPosition::START,
+            in_order_after: LogPosition::START,
             received: 0,
             observation: None,
             replaced: None,

@@ -7,5 +7,6 @@ mod names;
 mod network;
 mod place;
 mod process;
+mod rules_of_now;
 mod simulation;
 mod tokens;

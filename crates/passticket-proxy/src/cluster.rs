@@ -270,6 +270,12 @@ impl Cluster {
         }
     }
 
+    /// Refuses all tokens from now on, after [`hand_over`](Self::hand_over): the other process no longer tells this process
+    /// about revocations. The other process keeps the lease.
+    pub(crate) async fn refuse_tokens(&self) {
+        self.node.leave().await;
+    }
+
     /// Continues with the lease, after the other process has ended.
     pub(crate) fn take_back(&self) {
         self.node.take_back();

@@ -1,9 +1,9 @@
-//! Three gateways that share revocations over Redis with replicas and Sentinel, while processes are killed and paused, and
-//! connections are cut, delayed and frozen at random. No gateway may accept a token after its revocation was answered with
-//! success.
+//! Three gateways that share revocations over Redis with a replica and Sentinel, while processes are killed, paused and
+//! replaced by a takeover, and connections are cut, delayed and frozen at random. No gateway may accept a token after its
+//! revocation was answered with success.
 //!
 //! `just cluster-chaos NUMBER` runs this test with this number of revocations. `CLUSTER_SEED` repeats the events of an
-//! earlier run. `cargo test` does not run the test.
+//! earlier run. `CLUSTER_LEASE` sets `leaseSeconds`. `cargo test` does not run the test.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -38,14 +38,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// The lease of the nodes. It is short, so that many leases end during the test.
-const LEASE: Duration = Duration::from_secs(1);
-
 /// The number of gateways.
 const NODES: usize = 3;
 
-/// The number of Redis servers: one primary and two replicas.
-const SERVERS: usize = 3;
+/// The number of Redis servers: one primary and one replica, as `docs/operating/nodes-redis.md` advises.
+const SERVERS: usize = 2;
 
 /// The number of clients that revoke at the same time.
 const REVOKERS: usize = 6;
@@ -63,11 +60,13 @@ const RECOVERY: Duration = Duration::from_secs(60);
 const MIN_EVENTS: u64 = 20;
 
 /// The number of kinds of events.
-const KINDS: usize = 14;
+const KINDS: usize = 16;
 /// The kind of event that kills the primary.
 const FAILOVER: usize = 9;
 /// The kind of event that kills a replica.
 const REPLICA: usize = 13;
+/// The kinds of event in which a new process takes over from a gateway.
+const TAKEOVERS: [usize; 2] = [14, 15];
 
 /// Random numbers that depend only on the seed (SplitMix64).
 #[derive(Clone)]
@@ -196,20 +195,41 @@ fn replace_all(bytes: &mut [u8], text: &[u8], with: &[u8]) {
     }
 }
 
+/// The processes of a gateway.
+#[derive(Default)]
+struct Processes {
+    current: Option<Child>,
+    /// The process that takes over from `current`. If the takeover succeeds, `current` ends by itself. If it fails, this
+    /// process ends.
+    successor: Option<Child>,
+}
+
+impl Processes {
+    /// Forgets the processes that have ended.
+    fn update(&mut self) {
+        for process in [&mut self.current, &mut self.successor] {
+            process.take_if(|child| child.try_wait().unwrap().is_some());
+        }
+        if self.current.is_none() {
+            self.current = self.successor.take();
+        }
+    }
+}
+
 /// A gateway, which is started again when it ends.
 struct Member {
     name: String,
     config: PathBuf,
     api: Api,
     links: Vec<Link>,
-    process: Mutex<Option<Child>>,
+    processes: Mutex<Processes>,
     /// Whether the process is started again when it has ended.
     is_wanted: AtomicBool,
     starts: AtomicU64,
 }
 
 impl Member {
-    fn start(&self, options: &[&str]) {
+    fn spawn(&self, options: &[&str]) -> Child {
         let log = self.config.with_extension("log");
         let log = File::options().create(true).append(true).open(log).unwrap();
         let child = Command::new(PROGRAM)
@@ -223,40 +243,58 @@ impl Member {
             .spawn()
             .unwrap();
         self.starts.fetch_add(1, SeqCst);
-        *self.process.lock().unwrap() = Some(child);
+        child
+    }
+
+    fn start(&self, options: &[&str]) {
+        self.processes.lock().unwrap().current = Some(self.spawn(options));
+    }
+
+    /// Starts a process that takes over. Returns `false` if there is no process, or if a takeover is not finished.
+    fn take_over(&self) -> bool {
+        let mut processes = self.processes.lock().unwrap();
+        processes.update();
+        let can_begin = processes.current.is_some() && processes.successor.is_none();
+        if can_begin {
+            processes.successor = Some(self.spawn(&["--takeover"]));
+        }
+        can_begin
     }
 
     /// Starts the process again whenever it has ended.
     async fn keep_running(self: Arc<Self>) {
         loop {
             sleep(Duration::from_millis(100)).await;
-            let has_ended = match &mut *self.process.lock().unwrap() {
-                Some(child) => child.try_wait().unwrap().is_some(),
-                None => true,
-            };
-            if has_ended && self.is_wanted.load(SeqCst) {
-                self.start(&[]);
+            let mut processes = self.processes.lock().unwrap();
+            processes.update();
+            if processes.current.is_none() && self.is_wanted.load(SeqCst) {
+                processes.current = Some(self.spawn(&[]));
             }
         }
     }
 
     fn signal(&self, signal: &str) {
-        if let Some(child) = &*self.process.lock().unwrap() {
+        if let Some(child) = &self.processes.lock().unwrap().current {
             let _ = Command::new("kill").args([signal, &child.id().to_string()]).status();
         }
     }
 
     fn kill(&self) {
-        if let Some(child) = &mut *self.process.lock().unwrap() {
-            let _ = child.kill();
-            let _ = child.wait();
+        if let Some(child) = &mut self.processes.lock().unwrap().current {
+            end(child);
         }
     }
 }
 
+fn end(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
 impl Drop for Member {
     fn drop(&mut self) {
-        self.kill();
+        let Processes { current, successor } = self.processes.get_mut().unwrap();
+        current.iter_mut().chain(successor).for_each(end);
     }
 }
 
@@ -287,6 +325,11 @@ fn seed() -> u64 {
     variable("CLUSTER_SEED").unwrap_or_else(|| RandomState::new().hash_one(0) % 1_000_000)
 }
 
+/// The lease of the nodes. By default, it is short, so that many leases end during the test.
+fn lease() -> Duration {
+    Duration::from_secs(variable("CLUSTER_LEASE").unwrap_or(1))
+}
+
 /// A real deployment: the servers, the nodes, and the links between them.
 struct Deployment {
     servers: Vec<Redis>,
@@ -298,14 +341,14 @@ struct Deployment {
 impl Deployment {
     async fn start() -> Self {
         let options = RedisOptions::default()
-            .with("min-replicas-to-write 1")
+            .with(&format!("min-replicas-to-write {}", SERVERS - 1))
             .with("min-replicas-max-lag 2")
             .with("repl-timeout 3")
             .with("repl-ping-replica-period 1");
         let (servers, sentinel) = spawn_blocking(move || {
             let primary = options.start();
             let replica = options.replica_of(&primary);
-            let servers = vec![primary, replica.start(), replica.start()];
+            let servers = vec![primary, replica.start()];
             servers[0].wait_for_replicas(SERVERS - 1);
             let sentinel = RedisOptions::default().start_sentinel(&servers[0]);
             sentinel.wait_for_replicas(SERVERS - 1);
@@ -330,7 +373,7 @@ impl Deployment {
             links.push(of_sentinel);
             let config = site.configure(name, name, |yaml| {
                 yaml.replace("redis: REDIS", &format!("redis: {redis}"))
-                    .replace("leaseSeconds: 3", &format!("leaseSeconds: {}", LEASE.as_secs()))
+                    .replace("leaseSeconds: 3", &format!("leaseSeconds: {}", lease().as_secs()))
                     .replacen("    port: 0", &format!("    port: {port}"), 1)
             });
             let member = Arc::new(Member {
@@ -338,7 +381,7 @@ impl Deployment {
                 config,
                 api: site.api(port),
                 links,
-                process: Mutex::new(None),
+                processes: Mutex::default(),
                 is_wanted: AtomicBool::new(true),
                 starts: AtomicU64::new(0),
             });
@@ -470,15 +513,16 @@ async fn make_events(
     is_done: impl Fn(&Seen) -> bool,
 ) -> Vec<(Duration, String)> {
     let mut events = Vec::new();
-    let less = LEASE - Duration::from_millis(200);
-    let more = LEASE + Duration::from_millis(300);
+    let lease = lease();
+    let less = lease - Duration::from_millis(200);
+    let more = lease + Duration::from_millis(300);
     // The first event, and many later ones.
     let mut kind = FAILOVER;
     while !is_done(seen) {
         let pause = Duration::from_millis(200 + random.next() % 1500);
         sleep(pause).await;
         let (node, server) = (random.below(NODES), random.below(SERVERS));
-        let long = random.pick(&[less, more, 2 * LEASE, Duration::from_millis(300)]);
+        let long = random.pick(&[less, more, 2 * lease, Duration::from_millis(300)]);
         let member = deployment.members[node].clone();
         let name = member.name.clone();
         let at = start.elapsed();
@@ -535,6 +579,10 @@ async fn make_events(
                 sleep(Duration::from_secs(1)).await;
                 format!("server {server} ({role}) killed and started again")
             }
+            kind if TAKEOVERS.contains(&kind) => match member.take_over() {
+                true => format!("node {name} taken over"),
+                false => format!("node {name} not taken over"),
+            },
             10 | 12 => {
                 deployment.servers.iter().for_each(|server| {
                     // A replica refuses it.

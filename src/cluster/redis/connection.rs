@@ -6,14 +6,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use redis::{
     AsyncConnectionConfig, Cmd, ErrorKind, RedisConnectionInfo, RedisError, ServerErrorKind, Value,
     aio::MultiplexedConnection,
 };
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::task::JoinHandle;
 
 use super::{
     failure::Failure,
@@ -24,10 +23,7 @@ use super::{
     tls::RedisTls,
 };
 
-/// The time limit for opening a connection, including TLS and the log-in.
-const CONNECT_LIMIT: Duration = Duration::from_secs(1);
-
-/// The server to connect to, and the user and password for it.
+/// Where to connect, and as whom.
 #[derive(Clone, Copy)]
 pub(super) struct Login<'a> {
     pub(super) user: Option<&'a str>,
@@ -45,21 +41,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects and logs in. Errors contain the name `place`.
+    /// Connects and logs in. `place` is the name in errors. The caller must limit the time.
     pub(super) async fn open(
-        place: &Arc<str>,
-        endpoint: &Endpoint,
-        login: Login<'_>,
-    ) -> Result<Self, Failure> {
-        match timeout(CONNECT_LIMIT, Self::open_unlimited(place, endpoint, login)).await {
-            Ok(opened) => opened,
-            Err(_) => {
-                Err(Failure::unreachable(place, &format!("{endpoint} has not answered in time")))
-            }
-        }
-    }
-
-    async fn open_unlimited(
         place: &Arc<str>,
         endpoint: &Endpoint,
         login: Login<'_>,

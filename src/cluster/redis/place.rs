@@ -27,7 +27,7 @@ use super::{
 };
 use crate::cluster::coordinator::{CoordinatorError, CoordinatorFuture};
 
-/// The longest time limit for an answer of Redis. A short lease time lowers the limit.
+/// How long Redis may take to answer, at most. Opening a connection has the same limit.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// The shortest time limit for an answer. With a lower limit, a short pause of Redis would close connections.
@@ -124,6 +124,13 @@ impl RedisPlace {
     }
 }
 
+/// How long Redis may take to answer, and how long opening a connection may take, for nodes with this lease time. Both
+/// together are shorter than a lease of 1.5 s or longer. So a node can leave a server that does not answer before its lease
+/// ends.
+fn limit_for(lease: Duration) -> Duration {
+    (lease / 3).clamp(MIN_ANSWER_LIMIT, ANSWER_LIMIT)
+}
+
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
@@ -132,15 +139,15 @@ impl Shared {
     /// Sets how long Redis may take to answer, for nodes with this lease time. If a server does not answer any more and
     /// another server has become the primary, a node must notice this in less than a lease time.
     pub(super) fn set_lease(&self, lease: Duration) {
-        let limit = (lease / 3).clamp(MIN_ANSWER_LIMIT, ANSWER_LIMIT);
-        self.answer_limit.store(millis(limit), Ordering::Relaxed);
+        self.answer_limit.store(millis(limit_for(lease)), Ordering::Relaxed);
     }
 
     pub(super) fn answer_limit(&self) -> Duration {
         Duration::from_millis(self.answer_limit.load(Ordering::Relaxed))
     }
 
-    /// Runs `call` with a connection of `line`. The time limit includes connecting.
+    /// Runs `call` with a connection of `line`. `limit` is the time limit of `call`. A connection that must be opened
+    /// first has a time limit of its own.
     pub(super) async fn call<T>(
         self: &Arc<Self>,
         line: &Line,
@@ -172,7 +179,7 @@ impl Shared {
             _ => {}
         }
         *state = State::Closed;
-        match primary::connect(&self.name, &self.settings).await {
+        match primary::connect(&self.name, &self.settings, self.answer_limit()).await {
             Ok(primary) => {
                 let primary = Arc::new(primary);
                 *state = State::Open(primary.clone());
@@ -240,5 +247,33 @@ impl fmt::Debug for RedisPlace {
         f.debug_struct("RedisPlace")
             .field("settings", &self.shared.settings)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::cluster::{
+        coordinator::Coordinator,
+        redis::{RedisAddress, SiteName},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_accepts_connections_and_does_not_answer_is_left_in_time() {
+        for (lease, limit) in [(300, 500), (1000, 500), (3000, 1000), (6000, 2000), (60_000, 2000)]
+        {
+            let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("redis://{}", server.local_addr().unwrap());
+            let address = RedisAddress::from_url(&url).unwrap();
+            let settings = RedisSettings::new(SiteName::new("site").unwrap(), address);
+            let place = RedisPlace::new(settings).unwrap();
+            let begun = Instant::now();
+            let error = place.join(Duration::from_millis(lease)).await.unwrap_err();
+            assert!(matches!(error, CoordinatorError::Unreachable { .. }), "{error}");
+            let (took, limit) = (begun.elapsed(), Duration::from_millis(limit));
+            assert!(took >= limit && took < limit + Duration::from_millis(10), "{lease} {took:?}");
+        }
     }
 }

@@ -15,10 +15,7 @@ use super::{
 /// How long a Sentinel may take to answer.
 const SENTINEL_LIMIT: Duration = Duration::from_millis(500);
 
-/// How long the first commands on a new connection may take.
-const SETUP_LIMIT: Duration = Duration::from_secs(1);
-
-/// A connection to a primary, and the facts that identify the server process.
+/// A connection to a primary, and what identifies the server process.
 #[derive(Debug)]
 pub(super) struct Primary {
     pub(super) connection: Connection,
@@ -42,19 +39,31 @@ pub(crate) struct Server<'a> {
     pub(crate) opened_at: u64,
 }
 
-/// Connects to the current primary.
+/// Connects to the current primary. The connection, TLS, the password and the first commands may take `limit` together.
 pub(super) async fn connect(
     place: &Arc<str>,
     settings: &RedisSettings,
+    limit: Duration,
 ) -> Result<Primary, Failure> {
     let endpoint = find(place, settings).await?;
+    match timeout(limit, open(place, settings, &endpoint)).await {
+        Ok(opened) => opened,
+        Err(_) => Err(Failure::unreachable(place, &format!("{endpoint} has not answered in time"))),
+    }
+}
+
+async fn open(
+    place: &Arc<str>,
+    settings: &RedisSettings,
+    endpoint: &Endpoint,
+) -> Result<Primary, Failure> {
     let login = Login {
         user: settings.address.user.as_deref(),
         password: settings.password.as_ref().map(|password| password.as_slice()),
         tls: settings.tls.as_ref(),
     };
-    let connection = Connection::open(place, &endpoint, login).await?;
-    let opened = async {
+    let connection = Connection::open(place, endpoint, login).await?;
+    let set_up = async {
         if settings.address.database != 0 {
             connection.command(redis::cmd("SELECT").arg(settings.address.database)).await?;
         }
@@ -62,15 +71,7 @@ pub(super) async fn connect(
         let (role, time) = (connection.command(&role), redis::cmd("TIME"));
         tokio::try_join!(role, server, connection.command(&time))
     };
-    let (role, server, time) = match timeout(SETUP_LIMIT, opened).await {
-        Ok(opened) => opened.map_err(|error| Failure::new(place, &error))?,
-        Err(_) => {
-            return Err(Failure::unreachable(
-                place,
-                &format!("{endpoint} has not answered in time"),
-            ));
-        }
-    };
+    let (role, server, time) = set_up.await.map_err(|error| Failure::new(place, &error))?;
     match (&settings.address.source, reply::is_primary(&role)) {
         (_, true) => {}
         (Source::Server(_), false) => {

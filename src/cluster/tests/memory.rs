@@ -120,7 +120,10 @@ impl Memory {
             _ => None,
         };
         let missed: Vec<_> = self.records().iter().filter_map(missed).collect();
-        missed.into_iter().filter(|record| self.merge(record)).collect()
+        for record in &missed {
+            self.merge(record);
+        }
+        missed
     }
 
     /// Returns the result of a write after a delay. The write itself takes effect immediately.

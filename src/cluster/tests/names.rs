@@ -1,6 +1,6 @@
 //! Tests of the names, takeovers and starts of nodes.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
@@ -16,36 +16,37 @@ use crate::{
     cluster::{
         ClusterError, ClusterNode, ClusterOptions, Confirm, EmptySite, HandedOverLease,
         LeaseStatus,
-        coordinator::{CoordinatorError, NodeName},
+        coordinator::{CoordinatorError, Incarnation, LeaseRecord, LogPosition, NodeName},
         rules::Rules,
     },
     metrics::MetricRegistry,
-    revocation::{CheckError, Revocation, RevocationCheck, RevocationStore, StoreError},
+    revocation::{CheckError, Record, Revocation, RevocationCheck, RevocationStore, StoreError},
+    token::TokenFingerprint,
 };
 
-const LEASE: Duration = Duration::from_secs(3);
-/// The longest time of a start in which the node waits for no other node.
-const SHORT: Duration = Duration::from_millis(200);
-const SERVED: Option<Result<(), CheckError>> = Some(Ok(()));
-const REFUSED: Option<Result<(), CheckError>> = Some(Err(CheckError::Unavailable));
+pub(super) const LEASE: Duration = Duration::from_secs(3);
+/// What a node takes if it waits for nothing.
+pub(super) const SHORT: Duration = Duration::from_millis(200);
+pub(super) const SERVED: Option<Result<(), CheckError>> = Some(Ok(()));
+pub(super) const REFUSED: Option<Result<(), CheckError>> = Some(Err(CheckError::Unavailable));
 
-fn options(name: &str) -> ClusterOptions {
+pub(super) fn options(name: &str) -> ClusterOptions {
     ClusterOptions::new(NodeName::new(name).unwrap())
 }
 
 /// A machine with one place for a node.
-struct Machine {
-    memory: Memory,
-    network: Network,
+pub(super) struct Machine {
+    pub(super) memory: Memory,
+    pub(super) network: Network,
 }
 
 impl Machine {
-    fn new(place: &Place, number: u8) -> Self {
+    pub(super) fn new(place: &Place, number: u8) -> Self {
         let memory = Memory::new(number, fastrand::Rng::with_seed(u64::from(number)));
         Self { memory, network: Network::new(place.clone(), fastrand::Rng::with_seed(1)) }
     }
 
-    async fn start_with(
+    pub(super) async fn start_with(
         &self,
         process: &Process,
         options: ClusterOptions,
@@ -54,17 +55,25 @@ impl Machine {
         start(process, options, &self.memory, &self.network, Rules::new(LEASE), inherited).await
     }
 
-    async fn start(&self, process: &Process, name: &str) -> Result<ClusterNode, ClusterError> {
+    pub(super) async fn start(
+        &self,
+        process: &Process,
+        name: &str,
+    ) -> Result<ClusterNode, ClusterError> {
         self.start_with(process, options(name), None).await
     }
 }
 
-fn place() -> Place {
+pub(super) fn place() -> Place {
     Place::new(fastrand::Rng::with_seed(0))
 }
 
 fn check(node: &ClusterNode) -> Option<Result<(), CheckError>> {
-    node.store().try_check_now(&TOKENS[0])
+    check_token(node, 0)
+}
+
+pub(super) fn check_token(node: &ClusterNode, token: usize) -> Option<Result<(), CheckError>> {
+    node.store().try_check_now(&TOKENS[token])
 }
 
 fn revocation(token: usize) -> Revocation {
@@ -175,6 +184,96 @@ async fn a_takeover_continues_the_lease_and_can_be_taken_back() {
     peer.store().record(revocation(1)).await.unwrap();
     assert!(begun.elapsed() < SHORT, "{:?}", begun.elapsed());
     assert!(machine.memory.knows(&TOKENS[1]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_has_handed_over_can_refuse_tokens_without_removing_the_lease() {
+    let place = place();
+    let machine = Machine::new(&place, 1);
+    let first = machine.start(&Process::default(), "a").await.unwrap();
+    let inherited = Some(first.hand_over());
+    let second = machine.start_with(&Process::default(), options("a"), inherited).await.unwrap();
+    assert_eq!((check(&first), check(&second)), (SERVED, SERVED));
+    first.leave().await;
+    assert_eq!(first.status().lease, LeaseStatus::Expired);
+    first.take_back();
+    for _ in 0..10 {
+        assert_eq!((check(&first), check(&second)), (REFUSED, SERVED));
+        sleep(LEASE / 2).await;
+    }
+}
+
+/// A million records take longer than requests may wait.
+#[tokio::test(start_paused = true)]
+async fn a_takeover_publishes_the_whole_memory_while_the_node_serves() {
+    let place = place();
+    let (machine, other) = (Machine::new(&place, 1), Machine::new(&place, 2));
+    let (old, new) = (Process::default(), Process::default());
+    let first = machine.start(&old, "a").await.unwrap();
+    let _peer = other.start(&Process::default(), "b").await.unwrap();
+    let term = first.status().term.unwrap();
+    for part in 0..3 {
+        let record = |number: u16| {
+            let mut token = [part; 32];
+            token[..2].copy_from_slice(&number.to_be_bytes());
+            let token = TokenFingerprint::from_bytes(token);
+            let expires_at = Timestamp::from_millis(u64::MAX);
+            Record::Revocation(Revocation::Token { token, expires_at })
+        };
+        let records = (0..1000).map(record).collect();
+        place.publish(&term, &NodeName::new("c").unwrap(), records).unwrap().unwrap();
+    }
+    sleep(LEASE).await;
+    assert!(machine.memory.records().len() > 3000);
+
+    // A revocation that was not published.
+    place.set(Availability::Full);
+    first.store().record(revocation(1)).await.unwrap_err();
+    let inherited = Some(first.hand_over());
+    place.set(Availability::Up);
+    sleep(LEASE).await;
+    let begun = Instant::now();
+    let second = machine.start_with(&new, options("a"), inherited).await.unwrap();
+    assert!(begun.elapsed() < SHORT, "{:?}", begun.elapsed());
+    assert_eq!(check(&second), SERVED);
+    sleep(LEASE * 3).await;
+    assert!(other.memory.knows(&TOKENS[1]));
+
+    // The same for a takeover that has failed.
+    new.kill();
+    drop(second);
+    first.take_back();
+    sleep(SHORT).await;
+    assert_eq!(check(&first), SERVED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_without_data_does_not_start_because_of_the_lease_of_a_dead_node() {
+    for is_running in [false, true] {
+        let place = place();
+        let term = place.join(LEASE).unwrap().unwrap().term;
+        let (node, incarnation) = (NodeName::new("b").unwrap(), Incarnation::new());
+        let renew = |number| {
+            let (node, number) = (node.clone(), NonZeroU64::new(number).unwrap());
+            let lease = LeaseRecord { node, incarnation, number, applied: LogPosition::new(1, 0) };
+            place.renew(&term, lease, None).unwrap().unwrap();
+        };
+        renew(1);
+        let (machine, process) = (Machine::new(&place, 1), Process::default());
+        let refuse = options("a").with_empty_site(EmptySite::Refuse);
+        let start = machine.start_with(&process, refuse, None);
+        let peer = async {
+            sleep(LEASE).await;
+            if is_running {
+                renew(2);
+            }
+        };
+        let (started, ()) = tokio::join!(start, peer);
+        match started {
+            Ok(_) => assert!(is_running),
+            Err(error) => assert!(!is_running && matches!(error, ClusterError::EmptySite)),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -39,8 +39,8 @@ impl DurableStore {
         Box::pin(async move { written.await.map(|written| records(written, &salts)) })
     }
 
-    /// Stores records of other nodes, and `followed`, in one commit. A rule with the current time can also revoke
-    /// registered PATs. Returns the revocations of these PATs that this store did not have.
+    /// Stores records of other nodes, and `followed`, in one commit. Returns the revocations of registered PATs that a rule
+    /// with the current time revokes.
     ///
     /// If the write fails, the revocations apply nevertheless, and the caller must repeat the call. One call with many
     /// records is many times faster than one call for each record.

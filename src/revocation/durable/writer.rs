@@ -396,9 +396,8 @@ impl Writer {
                                 // Rules and PATs are stored in the order of the log.
                                 unordered.store(&mut tables, &mut registered)?;
                                 for revocation in tables.missed_by(rule)? {
-                                    if tables.insert(&revocation)? {
-                                        missed_now.push(revocation);
-                                    }
+                                    tables.insert(&revocation)?;
+                                    missed_now.push(revocation);
                                 }
                             }
                         }

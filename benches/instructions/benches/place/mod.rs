@@ -18,7 +18,7 @@ const LAST: LogPosition = LogPosition::new(1, 0);
 
 /// The place. It has the lease of the node, because the node reads its own lease back.
 #[derive(Debug, Default)]
-pub struct Place(Arc<Mutex<Vec<LeaseRecord>>>);
+pub(crate) struct Place(Arc<Mutex<Vec<LeaseRecord>>>);
 
 impl Place {
     fn leases(&self) -> Vec<LeaseRecord> {

@@ -173,7 +173,7 @@ impl Running {
                 let (following, owners) = (relay.clone(), self.hand_over.owners.clone());
                 tokio::spawn(async move {
                     following.follow_revocations(store).await;
-                    owners.end_tunnels();
+                    owners.end_following().await;
                 });
                 self.hand_over.gate.relay(relay);
                 Ok(())
@@ -222,6 +222,11 @@ impl Held<'_> {
         drop(stream);
         if timeout(STORE_BUSY, self.running.reopen_store()).await.is_err() {
             process.kill();
+            if self.running.stores.cluster.is_some() {
+                // The new process may still renew the lease of this node. Other nodes would then regard the revocations
+                // that the new process has applied as applied by this process.
+                self.running.reopen_store().await;
+            }
         }
         self.is_done = true;
         self.running.open(self.may_be_used);
@@ -229,9 +234,9 @@ impl Held<'_> {
         self.running.reopen_store().await;
     }
 
-    /// Decides which process continues if a new process that has the permission to serve fails with `failure`. Kills
-    /// the new process, if possible. Then waits until the new process serves nevertheless, or until the store file can
-    /// be opened. If the new process serves, returns the connection to it.
+    /// Decides which process continues after `failure` of a new process that has the permission to serve. Kills the new
+    /// process, if possible. Then waits until the store file can be opened, or until a new process that could not be killed
+    /// serves nevertheless. If the new process serves, returns the connection to it.
     ///
     /// # Errors
     /// `failure`. This process has continued its work.
@@ -241,10 +246,15 @@ impl Held<'_> {
         process: &Process,
         failure: StepError,
     ) -> Result<UnixStream, StepError> {
-        process.kill();
+        let is_killed = process.kill();
+        if !is_killed {
+            // The new process may serve, and nobody tells this process about its revocations.
+            self.running.hand_over.owners.end_tunnels();
+        }
         tracing::warn!(error = %failure, "the new process may serve; requests wait until it serves, or until it has closed the revocation file");
         let serves = async {
-            if receive(&mut stream, Kind::Serving, Duration::MAX).await.is_err() {
+            // A process that was killed does not serve, although its message may still arrive.
+            if is_killed || receive(&mut stream, Kind::Serving, Duration::MAX).await.is_err() {
                 // The end of the connection does not prove the end of the process.
                 pending::<()>().await;
             }
@@ -275,6 +285,7 @@ impl Drop for Held<'_> {
         if self.may_be_used {
             // This process ends while the new process may serve, so it refuses requests.
             self.running.hand_over.gate.refuse();
+            self.running.hand_over.owners.end_tunnels();
         } else {
             // The command is sent when `resume` is called. Nothing waits for its result.
             drop(self.running.stores.revocations.resume());
@@ -310,11 +321,11 @@ impl Process {
         Self(pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()))
     }
 
-    fn kill(&self) {
-        if let Some(process) = &self.0 {
-            tracing::warn!("the new process does not end by itself, so it is killed");
-            let _ = pidfd_send_signal(process, Signal::KILL);
-        }
+    /// Kills the process. Returns whether this was possible.
+    fn kill(&self) -> bool {
+        let Some(process) = &self.0 else { return false };
+        tracing::warn!("the new process does not end by itself, so it is killed");
+        pidfd_send_signal(process, Signal::KILL).is_ok()
     }
 }
 
@@ -389,6 +400,25 @@ mod tests {
         let settled = timeout(10 * ANSWER, settling).await.unwrap();
         assert!(settled.is_ok(), "{settled:?}");
         assert!(timeout(SHORT, running.hand_over.gate.answerer()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_new_process_that_was_killed_has_not_taken_over_although_it_has_served() {
+        let directory = tempfile::tempdir().unwrap();
+        let running = handed_over(directory.path()).await;
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let process = Process(Some(pidfd_open(pid, PidfdFlags::empty()).unwrap()));
+        let (stream, mut peer) = UnixStream::pair().unwrap();
+        send(&mut peer, Kind::Serving, "", ANSWER).await.unwrap();
+        let mut held = held(&running, true);
+        let settling = held.settle(stream, &process, StepError::Deadline(SERVE));
+        let settled = timeout(10 * ANSWER, settling).await;
+        child.kill().unwrap();
+        assert!(!child.wait().unwrap().success());
+        assert!(matches!(settled, Ok(Err(StepError::Deadline(_)))), "{settled:?}");
+        let answerer = timeout(SHORT, running.hand_over.gate.answerer()).await;
+        assert!(matches!(answerer, Ok(Answerer::ThisProcess)));
     }
 
     #[tokio::test]

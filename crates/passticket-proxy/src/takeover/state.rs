@@ -53,7 +53,16 @@ impl<T: Clone> Owner<T> {
 }
 
 impl Owners {
-    /// Ends the WebSockets and event streams of this process, because it no longer learns which tokens are revoked.
+    /// Refuses all tokens in this process, and ends its WebSockets and event streams, because it no longer learns which
+    /// tokens are revoked.
+    pub(super) async fn end_following(&self) {
+        if let Some(cluster) = self.cluster.get() {
+            cluster.refuse_tokens().await;
+        }
+        self.end_tunnels();
+    }
+
+    /// Ends the WebSockets and event streams of this process, because it does not learn which tokens are revoked.
     pub(super) fn end_tunnels(&self) {
         if let Some(tunnels) = self.tunnels.get() {
             tracing::warn!(
