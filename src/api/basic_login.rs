@@ -193,7 +193,10 @@ impl fmt::Debug for BasicLogin {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{
+        num::NonZeroU32,
+        sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    };
 
     use test_support::{pki, tickets::user};
     use tokio::sync::Semaphore;
@@ -202,6 +205,10 @@ mod tests {
     use crate::{
         api::{AuthApi, LoginFuture, PlatformError},
         clock::{ManualClock, Timestamp},
+        login_failures::{
+            Attempt, AttemptResult, BeginFuture, CountInAdvance, FailureLimits, SharedClaim,
+            SharedLoginFailures,
+        },
         revocation::RevocationIndex,
         token::{Rs256Verifier, SigningKey, TokenIssuer},
     };
@@ -419,6 +426,49 @@ mod tests {
         // After the wait, the cached password is accepted again.
         world.clock.advance(Duration::from_secs(1));
         assert_eq!(world.verify_from(client, "A", "right").await, Ok(user("A")));
+    }
+
+    /// Shared counts that refuse each attempt from now on, if they are told to.
+    #[derive(Debug, Default)]
+    struct Refusing(AtomicBool);
+
+    impl SharedLoginFailures for Refusing {
+        fn begin(&self, _: Attempt, _: FailureLimits, _: CountInAdvance) -> BeginFuture {
+            let result = match self.0.load(Ordering::Relaxed) {
+                true => Err(Duration::from_secs(30)),
+                false => Ok(SharedClaim::default()),
+            };
+            Box::pin(std::future::ready(Ok(result)))
+        }
+
+        fn end(&self, _: Attempt, _: SharedClaim, _: AttemptResult) {}
+
+        fn nodes(&self) -> NonZeroU32 {
+            NonZeroU32::MIN
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_refusal_by_the_shared_counts_no_password_is_compared_with_the_cached_one() {
+        let (world, shared) = (World::new(100), Arc::new(Refusing::default()));
+        let api = world.api.clone().with_shared_login_failures(shared.clone());
+        let world = World { login: api.basic_login(), api, ..world };
+        let client = "192.0.2.1".parse().ok();
+        assert_eq!(world.verify_from(client, "A", "right").await, Ok(user("A")));
+        shared.0.store(true, Ordering::Relaxed);
+        let early =
+            |secs| Err(PasswordError::TooManyAttempts { retry_after: Duration::from_secs(secs) });
+        assert_eq!(world.verify_from(client, "A", "wrong").await, early(30));
+        world.clock.advance(Duration::from_secs(10));
+        for password in ["right", "wrong"] {
+            let compared = world.login.try_verify_now(&user("A"), password.as_bytes(), client);
+            assert_eq!(compared, Some(early(20)), "{password}");
+        }
+        let guess = world.login.verify_password(user("A"), b"wrong", client);
+        assert_eq!(guess.await, early(20));
+        world.clock.advance(Duration::from_secs(20));
+        assert_eq!(world.verify_from(client, "A", "right").await, Ok(user("A")));
+        assert_eq!(world.checks(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -177,6 +177,18 @@ impl FailureCounts {
         }
     }
 
+    /// Checks whether an attempt may begin, but only with the count of the network.
+    ///
+    /// # Errors
+    /// The wait until an attempt may begin.
+    pub(super) fn check_network(&self, attempt: Attempt, now: Duration) -> Result<(), Duration> {
+        let (_, _, network) = attempt.keys();
+        match network.map(|it| self.networks.wait(&it, self.networks.limit, now)) {
+            None | Some(Duration::ZERO) => Ok(()),
+            Some(wait) => Err(wait),
+        }
+    }
+
     /// Records that the password was wrong.
     pub(super) fn failed(&mut self, attempt: Attempt, claimed: Claimed, now: Duration) {
         self.users_and_networks.failed(

@@ -17,6 +17,10 @@
 //! counts its own failures. If a node cannot reach the shared place, it uses its own counts. It then divides the number
 //! of free failures by the number of nodes.
 //!
+//! The shared place is asked only after the wait for a turn. If it says that a client must wait, the node remembers this
+//! for at most a minute ([`SharedWaits`]), and refuses the client without a turn. So clients that must wait cannot take
+//! the places of other clients in the queue. A login of the user at another node does not end the remembered wait.
+//!
 //! The number of concurrent password checks is also limited. A login may have to wait until another check is done.
 //! After this wait, the throttle checks the number of failures again.
 
@@ -32,7 +36,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::failure_counts::{Claimed, FailureCounts};
+use super::{
+    failure_counts::{Claimed, FailureCounts},
+    shared_waits::SharedWaits,
+};
 use crate::{
     clock::Clock,
     log_limit::log_limited,
@@ -121,6 +128,8 @@ pub(super) struct LoginThrottle {
 #[derive(Debug)]
 pub(super) struct FailedLogins {
     counts: Mutex<FailureCounts>,
+    /// The waits that the shared counts have told this node. Empty without shared counts.
+    shared_waits: Mutex<SharedWaits>,
     turns: Arc<Semaphore>,
     waiting: Semaphore,
     /// How far the times of `counts` are ahead of the monotonic clock. It is not zero if this process continues the work
@@ -134,6 +143,7 @@ impl FailedLogins {
     fn new(limits: FailureLimits) -> Self {
         Self {
             counts: Mutex::new(FailureCounts::new(limits)),
+            shared_waits: Mutex::default(),
             turns: Arc::new(Semaphore::new(MAX_CONCURRENT)),
             waiting: Semaphore::new(MAX_WAITING),
             ahead: Mutex::default(),
@@ -143,6 +153,10 @@ impl FailedLogins {
 
     fn counts(&self) -> MutexGuard<'_, FailureCounts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shared_waits(&self) -> MutexGuard<'_, SharedWaits> {
+        self.shared_waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the time that `counts` uses.
@@ -228,9 +242,9 @@ impl LoginThrottle {
         clock: Arc<dyn Clock>,
     ) -> Result<Turn, NoTurn> {
         let attempt = self.attempt(user, client, &*clock);
-        if let (Some(attempt), None) = (attempt, &self.shared) {
-            // A client with too many failures is refused here, before it waits for a turn.
-            self.counts().check(attempt, self.now(&*clock)).map_err(early)?;
+        // A client with too many failures is refused here, before it waits for a turn.
+        if let Some(attempt) = &attempt {
+            self.check_before_turn(attempt, self.now(&*clock))?;
         }
         let permit = self.permit().await?;
         let state = match attempt {
@@ -253,7 +267,9 @@ impl LoginThrottle {
         clock: &dyn Clock,
     ) -> Result<(), TooEarly> {
         let Some(attempt) = self.attempt(user, client, clock) else { return Ok(()) };
-        self.counts().check(attempt, self.now(clock)).map_err(early)
+        let now = self.now(clock);
+        self.check_shared_waits(&attempt, now)?;
+        self.counts().check(attempt, now).map_err(early)
     }
 
     /// Counts a failure for a password that differs from the cached one. The comparison needed no turn. If the login
@@ -271,6 +287,7 @@ impl LoginThrottle {
             None => None,
             Some(attempt) => {
                 let now = self.now(&*clock);
+                self.check_shared_waits(&attempt, now)?;
                 let own = self.counts().claim(attempt, now).map_err(early)?;
                 Some(Begun { attempt, own, shared: SharedClaim::default() })
             }
@@ -278,12 +295,55 @@ impl LoginThrottle {
         Ok(Guess(Counted { throttle: self.clone(), clock, state }))
     }
 
+    /// Checks an attempt before it waits for a turn. With shared counts, a login at another node may have cleared the
+    /// failures of the user. But no login clears the failures of a network.
+    fn check_before_turn(&self, attempt: &Attempt, now: Duration) -> Result<(), TooEarly> {
+        let counted = match &self.shared {
+            Some(_) => {
+                self.check_shared_waits(attempt, now)?;
+                self.counts().check_network(*attempt, now)
+            }
+            None => self.counts().check(*attempt, now),
+        };
+        counted.map_err(early)
+    }
+
+    /// Checks whether the shared counts have told this node a short time ago that the client must wait.
+    fn check_shared_waits(&self, attempt: &Attempt, now: Duration) -> Result<(), TooEarly> {
+        match &self.shared {
+            Some(_) => self.failures.shared_waits().check(attempt, now).map_err(early),
+            None => Ok(()),
+        }
+    }
+
+    /// Remembers that the client must wait.
+    fn keep_shared_wait(&self, attempt: &Attempt, early: TooEarly, clock: &dyn Clock) {
+        let now = self.now(clock);
+        self.failures.shared_waits().keep(attempt, early.retry_after, now);
+    }
+
     /// Begins an attempt. If there are shared counts and they can be reached, only they decide.
     async fn begin(&self, attempt: Attempt, clock: &dyn Clock) -> Result<Begun, TooEarly> {
-        let not_shared = |own| Begun { attempt, own, shared: SharedClaim::default() };
-        let Some(shared) = &self.shared else {
-            return self.counts().begin(attempt, self.now(clock)).map(not_shared).map_err(early);
-        };
+        match &self.shared {
+            None => {
+                let own = self.counts().begin(attempt, self.now(clock)).map_err(early)?;
+                Ok(Begun { attempt, own, shared: SharedClaim::default() })
+            }
+            Some(shared) => {
+                // Another attempt may have been refused during the wait for the turn.
+                self.check_shared_waits(&attempt, self.now(clock))?;
+                let begun = self.begin_shared(&**shared, attempt, clock).await;
+                begun.inspect_err(|early| self.keep_shared_wait(&attempt, *early, clock))
+            }
+        }
+    }
+
+    async fn begin_shared(
+        &self,
+        shared: &dyn SharedLoginFailures,
+        attempt: Attempt,
+        clock: &dyn Clock,
+    ) -> Result<Begun, TooEarly> {
         let limits = self.options.limits();
         match shared.begin(attempt, limits, CountInAdvance::IfLimitIsExceeded).await {
             Ok(Ok(shared)) => {
@@ -297,7 +357,8 @@ impl LoginThrottle {
                 let limits = limits.divided_by(shared.nodes());
                 counts.check_with(attempt, limits, now).map_err(early)?;
                 // The attempt always counts in advance, because `counts` itself uses the limits without the division.
-                counts.claim(attempt, now).map(not_shared).map_err(early)
+                let own = counts.claim(attempt, now).map_err(early)?;
+                Ok(Begun { attempt, own, shared: SharedClaim::default() })
             }
         }
     }
@@ -305,6 +366,9 @@ impl LoginThrottle {
     /// Records the result of an attempt in the shared counts.
     fn end_shared(&self, begun: &Begun, result: AttemptResult) {
         if let Some(shared) = &self.shared {
+            if result != AttemptResult::Failed {
+                self.failures.shared_waits().remove(&begun.attempt);
+            }
             shared.end(begun.attempt, begun.shared, result);
         }
     }
@@ -440,7 +504,12 @@ impl Guess {
         if let (Some(begun), Some(shared)) = (&mut self.0.state, &self.0.throttle.shared) {
             let limits = self.0.throttle.options.limits();
             match shared.begin(begun.attempt, limits, CountInAdvance::Always).await {
-                Ok(claim) => begun.shared = claim.map_err(early)?,
+                Ok(Ok(claim)) => begun.shared = claim,
+                Ok(Err(wait)) => {
+                    let early = early(wait);
+                    self.0.throttle.keep_shared_wait(&begun.attempt, early, &*self.0.clock);
+                    return Err(early.into());
+                }
                 Err(error) => log_unshared(&error),
             }
         }
@@ -586,6 +655,8 @@ mod tests {
         claims: Mutex<Vec<(Attempt, Claimed)>>,
         clock: Arc<ManualClock>,
         is_away: std::sync::atomic::AtomicBool,
+        /// The number of calls of `begin`.
+        begun: std::sync::atomic::AtomicUsize,
     }
 
     impl Place {
@@ -595,7 +666,12 @@ mod tests {
                 claims: Mutex::default(),
                 clock: clock.clone(),
                 is_away: false.into(),
+                begun: 0.into(),
             })
+        }
+
+        fn begun(&self) -> usize {
+            self.begun.load(std::sync::atomic::Ordering::Relaxed)
         }
 
         fn is_away(&self) -> bool {
@@ -610,6 +686,7 @@ mod tests {
             _: FailureLimits,
             count_in_advance: CountInAdvance,
         ) -> crate::login_failures::BeginFuture {
+            self.begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let (mut counts, now) = (self.counts.lock().unwrap(), self.clock.monotonic());
             let begun = match count_in_advance {
                 CountInAdvance::IfLimitIsExceeded => counts.begin(attempt, now),
@@ -661,6 +738,9 @@ mod tests {
         let open = two.turn(&user("A"), CLIENT, clock.clone()).await.unwrap();
         assert!(!guess(&one, CLIENT, &clock).await);
         open.succeeded();
+        // The other node remembers that the user had to wait for two seconds.
+        assert!(!guess(&one, CLIENT, &clock).await);
+        clock.advance(Duration::from_secs(2));
         for throttle in [&one, &two, &one, &two, &one] {
             assert!(guess(throttle, CLIENT, &clock).await);
         }
@@ -673,7 +753,7 @@ mod tests {
         for throttle in [&one, &two] {
             assert!(throttle.turn(&name, CLIENT, clock.clone()).await.is_err());
         }
-        assert!(one.guess(&name, CLIENT, clock.clone()).unwrap().turn().await.is_err());
+        assert!(one.guess(&name, CLIENT, clock.clone()).is_err());
 
         // While the shared place cannot be reached, each node permits half of the free attempts.
         place.is_away.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -685,6 +765,112 @@ mod tests {
             }
             assert_eq!(attempts, 3);
         }
+    }
+
+    /// Returns two nodes that count in one place. The user A has used up the free failures at the first node, so that the
+    /// place makes A wait for a second.
+    async fn nodes_after_failures(
+        clock: &Arc<ManualClock>,
+    ) -> (Arc<Place>, Arc<LoginThrottle>, Arc<LoginThrottle>) {
+        let place = Place::new(clock);
+        let node = || Arc::new(throttle().with_shared_failures(place.clone()));
+        let (one, two) = (node(), node());
+        for _ in 0..5 {
+            assert!(guess(&one, CLIENT, clock).await);
+        }
+        (place, one, two)
+    }
+
+    /// Takes all turns, for users in another network.
+    async fn all_turns(throttle: &Arc<LoginThrottle>, clock: &Arc<ManualClock>) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        for i in 0..MAX_CONCURRENT {
+            let (name, client) = (user(&format!("O{i}")), "198.51.100.1".parse().ok());
+            turns.push(throttle.turn(&name, client, clock.clone()).await.unwrap());
+        }
+        turns
+    }
+
+    /// Returns the reason why a login has no turn, or `None` if it waits for one.
+    async fn refused_now(
+        throttle: &Arc<LoginThrottle>,
+        name: &str,
+        clock: &Arc<ManualClock>,
+    ) -> Option<NoTurn> {
+        let name = user(name);
+        let mut turn = Box::pin(throttle.turn(&name, CLIENT, clock.clone()));
+        match std::future::poll_fn(|cx| Poll::Ready(turn.as_mut().poll(cx))).await {
+            Poll::Ready(turn) => Some(turn.err().expect("a turn")),
+            Poll::Pending => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_the_shared_counts_refuse_takes_no_waiting_place() {
+        let clock = clock();
+        let (place, _, two) = nodes_after_failures(&clock).await;
+        // This refusal tells the node that the client must wait.
+        assert!(!guess(&two, CLIENT, &clock).await);
+        let begun = place.begun();
+        let turns = all_turns(&two, &clock).await;
+        for _ in 0..2 * MAX_WAITING {
+            let refused = refused_now(&two, "A", &clock).await;
+            assert_eq!(refused, Some(early(Duration::from_secs(1)).into()));
+        }
+        assert_eq!(refused_now(&two, "B", &clock).await, None);
+        assert_eq!(place.begun(), begun + MAX_CONCURRENT, "the place was asked again");
+        drop(turns);
+        // After the wait, the place is asked again.
+        clock.advance(Duration::from_secs(1));
+        assert!(guess(&two, CLIENT, &clock).await);
+        assert_eq!(place.begun(), begun + MAX_CONCURRENT + 1);
+    }
+
+    #[tokio::test]
+    async fn a_shared_refusal_also_refuses_comparisons_until_a_login_succeeds() {
+        let clock = clock();
+        let (_, _, two) = nodes_after_failures(&clock).await;
+        let name = user("A");
+        let check = || two.check(&name, CLIENT, &*clock);
+        assert_eq!(check(), Ok(()), "the node knows only its own counts");
+        let refused = two.guess(&name, CLIENT, clock.clone()).unwrap().turn().await.err();
+        let wait = early(Duration::from_secs(1));
+        assert_eq!(refused, Some(wait.into()));
+        assert_eq!(check(), Err(wait));
+        assert_eq!(two.guess(&name, CLIENT, clock.clone()).err(), Some(wait));
+        assert_eq!(two.check(&user("B"), CLIENT, &*clock), Ok(()));
+        // The guess has failed, so the wait is two seconds now. The next attempt counts in advance, so a concurrent
+        // attempt must wait for longer. A success ends this wait.
+        clock.advance(Duration::from_secs(2));
+        let open = two.turn(&name, CLIENT, clock.clone()).await.unwrap();
+        assert!(!guess(&two, CLIENT, &clock).await);
+        assert!(check().is_err());
+        open.succeeded();
+        assert_eq!(check(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn other_users_in_a_network_with_too_many_failures_take_no_waiting_place() {
+        let clock = clock();
+        let node = Arc::new(throttle().with_shared_failures(Place::new(&clock)));
+        for i in 0..101 {
+            let turn = node.turn(&user(&format!("U{i}")), CLIENT, clock.clone()).await;
+            turn.unwrap().failed();
+        }
+        let _turns = all_turns(&node, &clock).await;
+        let refused = refused_now(&node, "NEW", &clock).await;
+        assert_eq!(refused, Some(early(Duration::from_secs(1)).into()));
+    }
+
+    #[tokio::test]
+    async fn while_the_place_is_away_a_refused_client_does_not_wait_for_it_again() {
+        let clock = clock();
+        let (place, one, _) = nodes_after_failures(&clock).await;
+        place.is_away.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(!guess(&one, CLIENT, &clock).await);
+        let begun = place.begun();
+        assert!(!guess(&one, CLIENT, &clock).await);
+        assert_eq!(place.begun(), begun);
     }
 
     #[tokio::test]

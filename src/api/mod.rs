@@ -175,6 +175,7 @@ mod revocations;
 mod service;
 mod service_list;
 mod sessions;
+mod shared_waits;
 #[cfg(test)]
 mod tests;
 mod ticket;

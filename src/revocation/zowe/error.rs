@@ -42,6 +42,12 @@ pub enum CachingServiceError {
     /// The salt cannot be read, or changed while it was created.
     #[error("the record of the salt is not usable; repair it at API ML")]
     BadSalt,
+    /// The lists became empty, and the salt is not the one of the start.
+    #[error(
+        "the lists of the Caching Service have become empty, and its salt is gone or has changed, so API ML has lost its \
+         revocations; revoke these tokens again at API ML, then restart the gateway"
+    )]
+    ListsLost,
     /// The verifier does not keep the text of the PAT, so the keys of its revocations cannot be computed.
     #[error(
         "the text of the token is not known; let the verifier keep it (Rs256Verifier::with_pat_texts)"
@@ -71,6 +77,7 @@ impl CachingServiceError {
                 | Self::NotInfinispan
                 | Self::NoQuery
                 | Self::BadSalt
+                | Self::ListsLost
         )
     }
 }

@@ -84,6 +84,10 @@ impl Lists {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.counts() == (0, 0, 0)
+    }
+
     /// Returns the numbers of tokens, of rules for users and of rules for services.
     pub(super) fn counts(&self) -> (usize, usize, usize) {
         (self.tokens.0.len(), self.users.times.len(), self.services.times.len())

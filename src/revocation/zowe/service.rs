@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use uuid::Uuid;
 
 use super::{
-    client::{Call, ServiceClient},
+    client::{AllLists, Call, ServiceClient},
     error::CachingServiceError,
     index::{PolledIndex, as_check},
     pat_hashes::PatHashes,
@@ -53,6 +53,10 @@ const MAX_HASHES: usize = 50_000;
 
 /// The maximum number of salts that checks use. More salts would slow down all checks.
 const MAX_SALTS: usize = 4;
+
+/// The problems with the salt.
+const GONE: &str = "is gone";
+const CHANGED: &str = "has changed";
 
 /// From this size of the answer on, the log recommends the query mode.
 const LARGE_ANSWER: usize = 1024 * 1024;
@@ -154,6 +158,8 @@ struct Problems {
     write: Option<CachingServiceError>,
     /// Set if the salt has changed since the start, or is missing.
     salt: Option<&'static str>,
+    /// The lists became empty, and the salt was not the one of the start. Answers do not count until it is.
+    lists_are_lost: bool,
     /// Whether the log has recommended the query mode.
     is_large: bool,
 }
@@ -382,7 +388,10 @@ impl Shared {
     }
 
     async fn poll(&self, asked: Instant) {
-        let all = self.reads.all().await;
+        let all = match self.reads.all().await {
+            Ok(all) => self.confirm(all).await,
+            Err(error) => Err(error),
+        };
         self.note_read(all.as_ref().err());
         match all {
             Ok(all) => {
@@ -395,6 +404,28 @@ impl Shared {
                 log_limited!(warn, "caching service poll", { %error, age = ?self.index.age() }, "the revocations of API ML could not be read; if this lasts, Personal Access Tokens are refused");
             }
         }
+    }
+
+    /// Reads the salt if the lists have become empty. The service may have lost its data, and would then have no salt, or
+    /// a new one. In that case its answers do not count, so that PATs are soon refused. They count again if the salt is the
+    /// one of the start, or after a restart.
+    async fn confirm(&self, all: AllLists) -> Result<AllLists, CachingServiceError> {
+        let is_emptied = all.lists.is_empty() && self.index.size().0 > 0;
+        if !is_emptied && !lock(&self.problems).lists_are_lost {
+            return Ok(all);
+        }
+        let found = match self.reads.salt().await {
+            Ok(found) => found.map(|(salt, _)| salt),
+            Err(CachingServiceError::BadSalt) => None,
+            // The service may only be busy. The next call asks again.
+            Err(error) => return Err(error),
+        };
+        let first = self.site.load_full().and_then(|site| site.salts.first().cloned());
+        let is_first =
+            found.as_ref().zip(first.as_ref()).is_some_and(|(one, two)| one.is_same(two));
+        self.compare_salt(found);
+        lock(&self.problems).lists_are_lost = !is_first;
+        is_first.then_some(all).ok_or(CachingServiceError::ListsLost)
     }
 
     /// Recommends the query mode once if the answer is large.
@@ -430,7 +461,9 @@ impl Shared {
     fn compare_salt(&self, found: Option<Salt>) {
         let Some(site) = self.site.load_full() else { return };
         let problem = match found {
-            None => "is gone",
+            // Polls may find the same again every few seconds.
+            None if lock(&self.problems).salt == Some(GONE) => return,
+            None => GONE,
             Some(salt) => {
                 if site.salts.iter().any(|known| known.is_same(&salt)) {
                     // The alarm stays until the next start, because older revocations have the older salt.
@@ -444,7 +477,7 @@ impl Shared {
                 salts.push(salt);
                 self.salts_seen.fetch_add(1, Ordering::Relaxed);
                 self.site.store(Some(Arc::new(Site::new(salts, site.has_query))));
-                "has changed"
+                CHANGED
             }
         };
         tracing::error!(
@@ -539,7 +572,8 @@ impl Shared {
         }
         if lost > 0 {
             return Health::down(format!(
-                "{lost} revocations were not written to API ML, because too many waited; revoke these tokens again"
+                "{lost} revocations were not written to API ML, because too many waited; revoke these tokens again, then \
+                 restart the gateway"
             ));
         }
         match self.index.size() {

@@ -3,7 +3,10 @@
 
 use std::{
     future::ready,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -345,6 +348,105 @@ async fn a_changed_salt_is_an_alarm_and_both_salts_count() {
     sleep(301 * SECOND).await;
     assert!(health(&store).unwrap().contains("salt of API ML's revocations is gone"));
     assert_eq!(check(&store, &old).await, revoked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_that_become_empty_count_only_with_the_salt_of_the_start() {
+    let (token, text) = pat(true);
+    let revoked = Err(CheckError::Revoked(RevokedBy::Token));
+    for (salt, problem) in
+        [(Some(SALT), None), (None, Some("is gone")), (Some("another salt"), Some("has changed"))]
+    {
+        let fake = Fake::new(Layout::Maps, Some(SALT));
+        fake.revoke("invalidTokens", &text, "{}");
+        let store = running(&fake, index()).await;
+        sleep(SECOND).await;
+        *fake.store() = CachingStore::new(Layout::Maps);
+        fake.store().set_salt(salt);
+        // The next poll begins two seconds after the first one.
+        sleep(2 * SECOND).await;
+        let Some(problem) = problem else {
+            assert_eq!(check(&store, &token).await, Ok(()));
+            assert_eq!(health(&store), None);
+            continue;
+        };
+        let alarm = health(&store).unwrap();
+        assert!(alarm.contains(&format!("salt of API ML's revocations {problem}")), "{alarm}");
+        // The last answer counts until it is too old. The answers after it do not count.
+        assert_eq!(check(&store, &token).await, revoked, "{problem}");
+        sleep(6 * SECOND).await;
+        assert_eq!(check(&store, &token).await, Err(CheckError::Unavailable), "{problem}");
+        let refused = health(&store).unwrap();
+        assert!(refused.contains("refused: the lists of the Caching Service"), "{refused}");
+        // API ML uses a new salt, and revokes another token.
+        fake.store().set_salt(Some("another salt"));
+        fake.revoke("invalidTokens", "another token", "{}");
+        sleep(3 * SECOND).await;
+        assert_eq!(check(&store, &token).await, Err(CheckError::Unavailable), "{problem}");
+        // The data come back, for example when a network partition ends.
+        fake.store().set_salt(Some(SALT));
+        fake.revoke("invalidTokens", &text, "{}");
+        sleep(3 * SECOND).await;
+        assert_eq!(check(&store, &token).await, revoked, "{problem}");
+        assert!(health(&store).unwrap().contains("the salt of API ML's revocations"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_that_become_empty_do_not_count_while_the_salt_cannot_be_read() {
+    /// Fails to answer with its salt while the flag is set.
+    struct BusySalt(Fake, Arc<AtomicBool>);
+    impl Call for BusySalt {
+        fn send(&self, request: Request<Full<Bytes>>) -> CallFuture {
+            match request.uri().path().ends_with("/salt") && self.1.load(Ordering::Relaxed) {
+                true => Box::pin(ready(Err(RemoteError::Unavailable("busy".to_owned())))),
+                false => self.0.send(request),
+            }
+        }
+    }
+    let (token, text) = pat(true);
+    let (fake, is_busy) = (Fake::new(Layout::Maps, Some(SALT)), Arc::new(AtomicBool::new(false)));
+    fake.revoke("invalidTokens", &text, "{}");
+    let reads = Arc::new(BusySalt(fake.clone(), is_busy.clone()));
+    let calls = Calls { reads, writes: Arc::new(fake.clone()) };
+    let address = "https://zowe:7554".parse().unwrap();
+    let service = CachingService::with_calls(calls, 5 * SECOND, address, index());
+    service.prepare().await.unwrap();
+    tokio::spawn(service.clone().run());
+    let store = WithCachingService::new(RevocationIndex::default(), service);
+    sleep(SECOND).await;
+    is_busy.store(true, Ordering::Relaxed);
+    *fake.store() = CachingStore::new(Layout::Maps);
+    fake.store().set_salt(Some(SALT));
+    sleep(2 * SECOND).await;
+    assert_eq!(check(&store, &token).await, Err(CheckError::Revoked(RevokedBy::Token)));
+    sleep(6 * SECOND).await;
+    assert_eq!(check(&store, &token).await, Err(CheckError::Unavailable));
+    // A service that was only busy is no alarm.
+    is_busy.store(false, Ordering::Relaxed);
+    sleep(3 * SECOND).await;
+    assert_eq!(check(&store, &token).await, Ok(()));
+    assert_eq!(health(&store), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_with_a_time_in_the_future_is_written_as_a_number_that_api_ml_can_read() {
+    let user = UserId::new("user").unwrap();
+    for (millis, want) in [
+        (4_102_444_800_000, "4102444800000"),
+        (9_223_372_036_854_775_808, "9223372036854775807"),
+        (u64::MAX, "9223372036854775807"),
+    ] {
+        let fake = Fake::new(Layout::Entries, Some(SALT));
+        let store = running(&fake, index().with_writes()).await;
+        let up_to = Timestamp::from_millis(millis);
+        store.record(Revocation::User { user, up_to }).await.unwrap();
+        assert_eq!(fake.found("invalidUsers", "USER").as_deref(), Some(want));
+        let lifetime = fake.store().lifetime(&zowe_hash(SALT, "USER"));
+        assert_eq!(lifetime, Some(90 * 24 * 60 * 60));
+        sleep(3 * SECOND).await;
+        assert_eq!(health(&store), None, "{millis}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,6 +28,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The maximum number of revocations that wait for the service.
 const MAX_WAITING: usize = 10_000;
 
+/// The latest time of a rule that API ML can read: a `long` of Java. API ML ignores a rule with a larger number.
+const LATEST: Timestamp = Timestamp::from_millis(i64::MAX.unsigned_abs());
+
 const DAY_SECS: u64 = 24 * 60 * 60;
 
 /// One entry that the service should have.
@@ -87,7 +90,7 @@ impl Write {
                 (List::Services, vec![service_spelling(service).to_owned()], *up_to)
             }
         };
-        let value = Value::Rule { up_to };
+        let value = Value::Rule { up_to: up_to.min(LATEST) };
         let of_salt = |salt: &Salt| {
             let write = |spelling: &String| Self { list, hash: salt.hash(spelling), value };
             spellings.iter().map(write).collect::<Vec<_>>()
