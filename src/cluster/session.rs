@@ -28,7 +28,7 @@ const MAX_PUBLISHED_BYTES: usize = 1024 * 1024;
 
 /// About how many bytes of the image are stored in one commit. Each commit writes most pages of the file again, because the
 /// fingerprints of tokens are spread over all pages.
-const MAX_APPLIED_BYTES: usize = 32 * 1024 * 1024;
+const MAX_APPLIED_BYTES: usize = 16 * 1024 * 1024;
 
 /// After this number of lease times without a renewal, the lease record of a node is removed.
 const REMOVED_AFTER: u32 = 20;
