@@ -12,6 +12,7 @@ mod caching;
 mod command_line;
 mod configuration;
 mod discovery;
+mod esm_listing;
 mod exchange;
 mod gateway;
 mod headers;
@@ -78,6 +79,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("answers_caching", caching::answers),
     ("names", names::names),
     ("esm_texts", names::esm_texts),
+    ("esm_listing", esm_listing::esm_listing),
     ("tickets", tickets::tickets),
     ("command_line", command_line::command_line),
     ("http1_client", exchange::http1_client),

@@ -258,13 +258,18 @@ Examples:
     passticket-proxy esm --esm tss passticket --applid IZUDFLT --applid OMVSAPPL
   Define the PassTicket key of an application
     passticket-proxy esm --esm racf keys --applid IZUDFLT --algorithm enhanced-mixed
+  Print the job that puts the gateway's key into the key store of z/OS
+    passticket-proxy esm --esm racf key-job --applid IZUDFLT
   Let two users obtain PassTickets for others
     passticket-proxy esm --esm acf2 delegate --user APIMTST --user BATCH01
   Map an e-mail address or a certificate to a user id
     passticket-proxy esm --esm racf identity --user JANE \\
         --email jane@acme.com --registry ldaps://us.acme.com
     passticket-proxy esm --esm racf identity --user JANE \\
-        --subject 'CN=Jane Doe,OU=Payroll,O=Acme,C=US'";
+        --subject 'CN=Jane Doe,OU=Payroll,O=Acme,C=US'
+  Compare the output of display commands with a configuration
+    passticket-proxy esm --esm racf --from-config zowe.yaml verify
+    passticket-proxy esm --esm racf --from-config zowe.yaml verify --listing output.txt";
 
 #[derive(Args, Debug)]
 pub(crate) struct Esm {
@@ -297,9 +302,31 @@ pub(crate) enum EsmTopic {
         /// The APPLID of the application. Can be given several times.
         #[arg(long)]
         applid: Vec<Applid>,
-        /// legacy, enhanced-upper or enhanced-mixed [default: legacy].
+        /// legacy, enhanced-upper or enhanced-mixed [default: enhanced-upper].
         #[arg(long)]
         algorithm: Option<Algorithm>,
+    },
+    /// Print a batch job that puts PassTicket keys into the CKDS, the key store of z/OS (RACF only). The job contains no
+    /// key: it reads the key from a data set.
+    KeyJob {
+        /// The APPLID of the application. Can be given several times.
+        #[arg(long)]
+        applid: Vec<Applid>,
+        /// legacy, enhanced-upper or enhanced-mixed [default: enhanced-upper].
+        #[arg(long)]
+        algorithm: Option<Algorithm>,
+        /// Let the job make a random key, and write it to a data set for the gateway.
+        #[arg(long)]
+        make: bool,
+    },
+    /// Compare what the security product displays with the zowe.yaml. Without --listing, print the display commands.
+    Verify {
+        /// A file with the output of the display commands; - reads standard input. Can be given several times.
+        #[arg(long, value_name = "FILE")]
+        listing: Vec<PathBuf>,
+        /// Also check the attributes of this user (RACF). Can be given several times.
+        #[arg(long)]
+        user: Vec<UserId>,
     },
     /// Permit users to obtain PassTickets for other users, who are named by e-mail address.
     Delegate {

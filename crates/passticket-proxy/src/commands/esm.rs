@@ -1,13 +1,23 @@
 //! `esm`: prints commands for the external security manager (ESM), which is RACF, ACF2 or Top Secret.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
 
 use passticket_proxy::config::Config;
-use passticket_proxy::esm::{self, Application, Commands, Identity, Label};
+use passticket_proxy::esm::{
+    self, Application, Commands, Identity, KeyOrigin, Label,
+    verify::{self, Expected, MAX_LISTING, Verdict},
+};
 use tower_passticket::{
     api::Grant,
-    passticket::{Algorithm, Applid, Replay, UserId},
+    clock::{Clock, SystemClock},
+    passticket::{Algorithm, Applid, DEFAULT_WINDOW, Replay, UserId},
 };
+use zeroize::Zeroizing;
 
 use crate::{
     cli::{Esm, EsmIdentity, EsmTopic},
@@ -42,6 +52,25 @@ pub(crate) fn esm(args: &Esm) -> Result<(), Exit> {
         (None, Some(requirements)) => requirements.gateway,
         (None, None) => UserId::new(ZOWESRV).map_err(Exit::runtime)?,
     };
+    match &args.topic {
+        Some(EsmTopic::KeyJob { applid, algorithm, make }) => {
+            let applications = applications(applid, *algorithm, requirements)?;
+            return key_jobs(esm, applications, *make);
+        }
+        Some(EsmTopic::Verify { listing, user }) => {
+            let Some(Requirements { applications, .. }) = requirements else {
+                return Err(Exit::usage(
+                    "verify compares with a configuration; add --from-config with a zowe.yaml",
+                ));
+            };
+            let mut users = user.clone();
+            users.sort_unstable();
+            users.dedup();
+            let applications = applications.into_values().collect();
+            return verify(esm, &Expected { gateway, applications, users }, listing);
+        }
+        _ => {}
+    }
     let passticket = |applications: &Applications| {
         let applids: Vec<_> = applications.keys().copied().collect();
         esm::passticket(esm, &gateway, &applids)
@@ -53,8 +82,8 @@ pub(crate) fn esm(args: &Esm) -> Result<(), Exit> {
     let printed = match (&args.topic, requirements) {
         (None, None) => {
             return Err(Exit::usage(
-                "nothing to print; add passticket, keys, delegate or identity, or --from-config \
-                 with a zowe.yaml",
+                "nothing to print; add passticket, keys, key-job, delegate, identity or verify, or \
+                 --from-config with a zowe.yaml",
             ));
         }
         (None, Some(Requirements { applications, callers, .. })) => {
@@ -77,11 +106,59 @@ pub(crate) fn esm(args: &Esm) -> Result<(), Exit> {
             vec![esm::delegate(esm, &users)]
         }
         (Some(EsmTopic::Identity(args)), _) => identity(esm, &gateway, args)?,
+        (Some(EsmTopic::KeyJob { .. } | EsmTopic::Verify { .. }), _) => Vec::new(),
     };
     for commands in printed {
         commands.lines().for_each(print_line);
     }
     Ok(())
+}
+
+/// Prints the jobs of the topic `key-job`.
+fn key_jobs(esm: esm::Esm, applications: Applications, make: bool) -> Result<(), Exit> {
+    let origin = if make { KeyOrigin::Zos } else { KeyOrigin::Gateway };
+    let jobs: Result<Vec<_>, _> =
+        applications.values().map(|application| esm::key_job(esm, application, origin)).collect();
+    for job in jobs.map_err(Exit::usage)? {
+        job.lines().for_each(print_line);
+    }
+    Ok(())
+}
+
+/// Prints the display commands. If there are listings, compares them with the configuration instead.
+fn verify(esm: esm::Esm, expected: &Expected, listings: &[PathBuf]) -> Result<(), Exit> {
+    if listings.is_empty() {
+        verify::display_commands(esm, expected).lines().for_each(print_line);
+        return Ok(());
+    }
+    let listing = read_listings(listings)?;
+    let report = verify::compare(esm, expected, &listing, SystemClock.now());
+    for finding in report.findings() {
+        print_line(&finding.to_string());
+    }
+    let [different, missing] =
+        [Verdict::Different, Verdict::Missing].map(|verdict| report.count(verdict));
+    match report.is_same() {
+        true => Ok(()),
+        false => Err(Exit::Negative(format!("{different} different, {missing} missing"))),
+    }
+}
+
+/// Reads the listings one after the other, up to one byte more than the comparison reads.
+fn read_listings(listings: &[PathBuf]) -> Result<Zeroizing<Vec<u8>>, Exit> {
+    let mut text = Zeroizing::new(Vec::new());
+    for path in listings {
+        let left = (MAX_LISTING + 1).saturating_sub(text.len()) as u64;
+        let read = match path.as_os_str() == "-" {
+            true => io::stdin().lock().take(left).read_to_end(&mut text),
+            false => File::open(path).and_then(|file| file.take(left).read_to_end(&mut text)),
+        };
+        read.map_err(|error| {
+            Exit::runtime(format_args!("cannot read {}: {error}", path.display()))
+        })?;
+        text.push(b'\n');
+    }
+    Ok(text)
 }
 
 /// Returns the commands of the topic `identity`.
@@ -107,10 +184,17 @@ fn identity(esm: esm::Esm, gateway: &UserId, args: &EsmIdentity) -> Result<Vec<C
 /// Refuses options and topics that cannot be combined with `--from-config`.
 fn check_combination(args: &Esm) -> Result<(), Exit> {
     let wrong = match (&args.topic, &args.from_config) {
-        (Some(EsmTopic::Passticket { applid }), Some(_)) if !applid.is_empty() => true,
-        (Some(EsmTopic::Keys { applid, algorithm }), Some(_)) => {
-            !applid.is_empty() || algorithm.is_some()
+        (Some(EsmTopic::KeyJob { make: true, .. }), Some(_)) => {
+            return Err(Exit::usage(
+                "--make makes a new key, but this zowe.yaml already has the keys; leave out --make or \
+                 --from-config",
+            ));
         }
+        (Some(EsmTopic::Passticket { applid }), Some(_)) if !applid.is_empty() => true,
+        (
+            Some(EsmTopic::Keys { applid, algorithm } | EsmTopic::KeyJob { applid, algorithm, .. }),
+            Some(_),
+        ) => !applid.is_empty() || algorithm.is_some(),
         (Some(EsmTopic::Delegate { .. } | EsmTopic::Identity(_)), Some(_)) => {
             return Err(Exit::usage(
                 "this topic cannot be combined with --from-config; leave out --from-config, or use it \
@@ -142,12 +226,15 @@ fn applications(
              with a zowe.yaml",
         )),
         (applids, algorithm, None) => {
-            let algorithm = algorithm.unwrap_or(Algorithm::Legacy);
+            // IBM recommends the enhanced algorithm. Its form with upper case works in every application, and without
+            // SETROPTS PASSWORD(MIXEDCASE) (docs/reference/security-products.md#key-profiles).
+            let algorithm = algorithm.unwrap_or(Algorithm::EnhancedUpper);
             // Replay protection is off for applications of the command line, because Zowe's documentation asked
             // operators to turn it off (docs/reference/security-products.md#replay-protection). In a configuration,
             // replay protection is on by default.
             let replay = Replay::Allowed;
-            let application = |applid| Application { applid, algorithm, replay };
+            let window = DEFAULT_WINDOW;
+            let application = |applid| Application { applid, algorithm, replay, window };
             Ok(applids.iter().map(|applid| (*applid, application(*applid))).collect())
         }
     }

@@ -30,19 +30,47 @@ pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[A
                 "ALLOW)",
             ]);
         }
+        commands.note(
+            "Rules of type PTK become resident in storage. ADD keeps the other types of the list. \
+             Without ADD, the command would remove them:",
+        );
+        commands.run("SET CONTROL(GSO)");
+        commands.run("CHANGE INFODIR TYPES(R-RPTK) ADD");
+        commands.run("F ACF2,REFRESH(INFODIR)");
+        commands.note("This command activates the rules:");
+        commands.run("F ACF2,REBUILD(PTK)");
+        commands.note(
+            "This command of Zowe's documentation activates key records (class P). It does not \
+             activate the rules:",
+        );
         commands.run("F ACF2,REBUILD(PTK),CLASS(P)");
         commands.note(
-            "The next command is only needed if the rules are resident (INFODIR R-RPTK). \
-             Otherwise, ACF2 rejects it:",
+            "PTKRESCK: if this option is set in the GSO record OPTS, ACF2 also checks the resource \
+             PTKTGEN.applid.user when a program on z/OS makes a PassTicket. Then the gateway's \
+             user id needs SERVICE(UPDATE) for it. Do not set the option only for this gateway, \
+             because it applies to all programs. Check the syntax of this rule in your manual of \
+             ACF2:",
         );
-        commands.run("F ACF2,REBUILD(PTK)");
+        for applid in applids {
+            commands.note_line(&format!(
+                "RECKEY PTKTGEN ADD({applid}.- UID({gateway}) SERVICE(UPDATE) ALLOW)"
+            ));
+        }
         commands.note("To verify:");
+        commands.run("LIST INFODIR");
+        commands.run("SET RESOURCE(PTK)");
         commands.run("LIST LIKE(IRRPTAUTH-)");
     });
 }
 
 pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
     let legacy = legacy_only(commands, applications, "ACF2, SSIGNON profile records");
+    commands.note(
+        "APPL: if your site protects applications (SHOW CLASMAP shows the resource type of class \
+         APPL), each user also needs access to the APPLID. MFA: a user with multi-factor \
+         authentication needs the factor for PassTickets, AZFPTKT1. Read in your manual of ACF2 \
+         how to permit both, and whether users without a password may use PassTickets.",
+    );
     if legacy.is_empty() {
         return;
     }
@@ -75,7 +103,8 @@ pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
         commands.note_line("SET CONTROL(GSO)");
         commands.note_line("INSERT CLASMAP.ZOWE RESOURCE(ZOWE) RSRCTYPE(ZWE)");
         commands.note_line("F ACF2,REFRESH(CLASMAP),TYPE(GSO)");
-        commands.note_line("CHANGE INFODIR TYPES(R-RZWE)");
+        commands.note("ADD keeps the other types of the list:");
+        commands.note_line("CHANGE INFODIR TYPES(R-RZWE) ADD");
         commands.note_line("F ACF2,REFRESH(INFODIR)");
         commands.note(UID);
         commands.run("SET RESOURCE(ZWE)");

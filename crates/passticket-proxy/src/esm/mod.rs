@@ -9,8 +9,11 @@
 //!
 //! - [`passticket`] permits the gateway's user id to make PassTickets for an application;
 //! - [`keys`] gives an application its PassTicket key, with which z/OS checks PassTickets;
+//! - [`key_job`] puts the key of an application into the key store of z/OS;
 //! - [`delegate`] permits users to request PassTickets for other users by e-mail address;
 //! - [`identity`] maps an e-mail address or a client certificate to a z/OS user id.
+//!
+//! The module [`verify`] compares what the product displays with the configuration of the gateway.
 //!
 //! The commands never contain a key. Instead of a key, they contain a text in angle brackets that no product accepts as
 //! a key.
@@ -57,13 +60,16 @@
 
 mod acf2;
 mod commands;
+mod job;
 mod operand;
 mod racf;
 mod tss;
+pub mod verify;
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 pub use commands::Commands;
+pub use job::{Job, KeyOrigin, NoKeyJob, key_job};
 pub use operand::{
     EmailOperand, Label, NameOperand, OperandError, OperandProblem, RegistryOperand,
 };
@@ -137,6 +143,10 @@ pub fn passticket(esm: Esm, gateway: &UserId, applids: &[Applid]) -> Commands {
     let applications: Vec<_> = applids.iter().map(ToString::to_string).collect();
     let mut commands = esm.title("PassTickets", &applications);
     commands.note(&format!("The gateway runs as {gateway}."));
+    commands.note(
+        "z/OS checks this permission when a program on z/OS asks it for a PassTicket, as Zowe's API \
+         ML does. passticket-proxy makes PassTickets itself: its saf.yml decides for which users.",
+    );
     match esm {
         Esm::Racf => racf::passticket(&mut commands, gateway, applids),
         Esm::Acf2 => acf2::passticket(&mut commands, gateway, applids),
@@ -154,12 +164,38 @@ pub struct Application {
     pub algorithm: Algorithm,
     /// Whether the application accepts a PassTicket more than once.
     pub replay: Replay,
+    /// How far the time of a PassTicket may be from the clock of z/OS (`windowSeconds`).
+    pub window: Duration,
+}
+
+impl Application {
+    /// The longest window of RACF, in seconds. It is also the fixed window of legacy PassTickets.
+    const MAX_WINDOW: u64 = 600;
+
+    /// Returns the operand of `TIMEOUT` for an enhanced key. RACF permits 1 to 600 seconds.
+    fn timeout(&self) -> u64 {
+        self.window.as_secs().clamp(1, Self::MAX_WINDOW)
+    }
+
+    fn is_legacy(&self) -> bool {
+        self.algorithm == Algorithm::Legacy
+    }
+
+    /// Returns the label under which the key is in the CKDS, the key store of z/OS. One profile can have a legacy key
+    /// and an enhanced key, so their labels differ.
+    fn key_label(&self) -> String {
+        let Self { applid, .. } = self;
+        match self.is_legacy() {
+            true => format!("PTKTDES.{applid}"),
+            false => format!("PASSTICKET.{applid}"),
+        }
+    }
 }
 
 impl From<&KeyProfile> for Application {
     fn from(profile: &KeyProfile) -> Self {
         let (applid, algorithm) = (*profile.applid(), profile.algorithm());
-        Self { applid, algorithm, replay: profile.replay() }
+        Self { applid, algorithm, replay: profile.replay(), window: profile.window() }
     }
 }
 
@@ -176,12 +212,9 @@ pub fn keys(esm: Esm, applications: &[Application]) -> Commands {
         "The key is a secret: anyone who has it can log on as any user. Write the same key \
          to the gateway's key file for the APPLID.",
     );
-    if applications.iter().any(|application| application.algorithm == Algorithm::Legacy) {
-        commands.note(
-            "Replace the text in angle brackets with the key. In a batch job, put the commands \
-             into a data set that no other user can read, and delete it afterwards. Use \
-             //SYSTSPRT DD DUMMY, because the job log would repeat each command.",
-        );
+    if esm != Esm::Racf && applications.iter().any(Application::is_legacy) {
+        commands
+            .note(&format!("Replace the text in angle brackets with the key. {COMMANDS_WITH_KEY}"));
     }
     if let Some(applids) = applids_with(applications, Replay::Allowed) {
         commands.note(&format!(
@@ -201,8 +234,20 @@ pub fn keys(esm: Esm, applications: &[Application]) -> Commands {
         Esm::Acf2 => acf2::keys(&mut commands, applications),
         Esm::TopSecret => tss::keys(&mut commands, applications),
     }
+    commands.note(
+        "Clock: a PassTicket contains the time in GMT (UTC). The console command D T shows the GMT \
+         time of z/OS. It must agree with the clock of the gateway. The time zone does not matter. \
+         passticket-proxy esm verify prints all display commands, and compares their output with a \
+         zowe.yaml.",
+    );
     commands
 }
+
+/// Where an administrator may enter a command that contains a key.
+const COMMANDS_WITH_KEY: &str = "Put a command that contains a key into a data set that only you can \
+    read, and run it in a batch job with //SYSTSPRT DD DUMMY, because the job log would repeat the \
+    command. Delete the data set afterwards. Do not enter such a command at the console, because it \
+    goes to the system log, and not at an ISPF panel, because it may go to the ISPF log.";
 
 /// Returns the APPLIDs of the applications with this replay protection, or `None` if there are none.
 fn applids_with(applications: &[Application], replay: Replay) -> Option<String> {
@@ -347,8 +392,8 @@ fn legacy_only(
     see: &str,
 ) -> Vec<Application> {
     let (legacy, enhanced): (Vec<_>, Vec<_>) =
-        applications.iter().partition(|application| application.algorithm == Algorithm::Legacy);
-    for Application { applid, algorithm, replay } in enhanced {
+        applications.iter().partition(|application| application.is_legacy());
+    for Application { applid, algorithm, replay, .. } in enhanced {
         let replay = match replay {
             Replay::Protected => "Do not allow",
             Replay::Allowed => "Allow",

@@ -7,7 +7,8 @@
 //! and ZWEIRACZ; docs/reference/security-products.md#racf.
 
 use super::{
-    Application, Commands, EmailOperand, Mapping, NameOperand, RegistryOperand, key_placeholder,
+    Application, COMMANDS_WITH_KEY, Commands, EmailOperand, Mapping, NameOperand, RegistryOperand,
+    key_placeholder,
 };
 use tower_passticket::passticket::{Algorithm, Applid, Replay, UserId};
 
@@ -32,56 +33,141 @@ pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[A
 }
 
 pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
-    let is_legacy = |application: &Application| application.algorithm == Algorithm::Legacy;
-    if applications.iter().any(is_legacy) {
-        commands.note(
-            "Legacy keys: if the system has ICSF, write KEYENCRYPTED instead of KEYMASKED, or \
-             write KEYLABEL(label) with the label of an 8-byte DES key in the CKDS. With KEYLABEL \
-             the command contains no key.",
-        );
+    if applications.iter().any(Application::is_legacy) {
+        legacy_notes(commands, applications);
     }
-    if !applications.iter().all(is_legacy) {
-        commands.note(
-            "Enhanced keys: the key must be in the CKDS of ICSF, under the label in EPTKEYLABEL. \
-             You may change this label. The key must be an HMAC key with the uses generate and \
-             verify. REPLAY(YES) permits a PassTicket to be used more than once. TYPE(MIXED) \
-             needs an application that does not change the case of a password.",
-        );
+    if !applications.iter().all(Application::is_legacy) {
+        enhanced_notes(commands, applications);
     }
-    commands.note(&format!("{DEFINED} To replace a key, write RALTER instead of RDEFINE."));
-    if applications.iter().any(|it| is_legacy(it) && it.replay == Replay::Protected) {
+    commands.note(&format!(
+        "{DEFINED} To change a profile, write RALTER instead of RDEFINE, and leave out UACC. The name \
+         of a key profile must have no wildcards: RACF ignores a generic profile here.",
+    ));
+    if applications.iter().any(|it| it.is_legacy() && it.replay == Replay::Protected) {
         commands
             .note("RALTER keeps APPLDATA('NO REPLAY PROTECTION'). To remove it, add NOAPPLDATA.");
     }
     commands.run("SETROPTS CLASSACT(PTKTDATA) RACLIST(PTKTDATA)");
-    for Application { applid, algorithm, replay } in applications {
+    for application in applications {
+        let Application { applid, algorithm, replay, .. } = application;
         let head = format!("RDEFINE PTKTDATA {applid} UACC(NONE)");
+        let label = application.key_label();
         let enhanced = |kind| {
             let replay = match replay {
                 Replay::Protected => "NO",
                 Replay::Allowed => "YES",
             };
-            format!("SSIGNON(EPTKEYLABEL(PASSTICKET.{applid}) TYPE({kind}) REPLAY({replay}))")
+            let timeout = application.timeout();
+            [
+                format!("SSIGNON(EPTKEYLABEL({label})"),
+                format!("TYPE({kind})"),
+                format!("TIMEOUT({timeout})"),
+                format!("REPLAY({replay}))"),
+            ]
         };
-        match algorithm {
+        let operands = match algorithm {
             Algorithm::Legacy => {
-                let key = key_placeholder(applid);
-                let key = format!("SSIGNON(KEYMASKED({key}))");
                 let unprotected = match replay {
                     Replay::Protected => None,
-                    Replay::Allowed => Some("APPLDATA('NO REPLAY PROTECTION')"),
+                    Replay::Allowed => Some("APPLDATA('NO REPLAY PROTECTION')".to_owned()),
                 };
-                commands.run_long([Some(&*head), unprotected, Some(&key)].into_iter().flatten());
+                let key = format!("SSIGNON(KEYLABEL({label}))");
+                unprotected.into_iter().chain([key]).collect::<Vec<_>>()
             }
-            Algorithm::EnhancedUpper => commands.run_long([&*head, &enhanced("UPPER")]),
-            Algorithm::EnhancedMixed => commands.run_long([&*head, &enhanced("MIXED")]),
-        }
+            Algorithm::EnhancedUpper => enhanced("UPPER").to_vec(),
+            Algorithm::EnhancedMixed => enhanced("MIXED").to_vec(),
+        };
+        commands.run_long([&*head].into_iter().chain(operands.iter().map(String::as_str)));
     }
     commands.run("SETROPTS RACLIST(PTKTDATA) REFRESH");
+    user_notes(commands, applications);
     commands.note("To verify (the output does not show the key):");
+    commands.run("SETROPTS LIST");
     for Application { applid, .. } in applications {
         commands.run(format!("RLIST PTKTDATA {applid} SSIGNON ALL"));
     }
+}
+
+fn legacy_notes(commands: &mut Commands, applications: &[Application]) {
+    commands.note(
+        "Legacy keys: the label in KEYLABEL is the label of an 8-byte DES key (type DATA) in the \
+         CKDS of ICSF. You may change this label. The command contains no key. passticket-proxy esm \
+         --esm racf key-job --algorithm legacy prints a job that puts the key into the CKDS.",
+    );
+    commands.note(
+        "Exception, if the system has no ICSF: write this operand instead of \
+         SSIGNON(KEYLABEL(label)), with the key in place of the text in angle brackets:",
+    );
+    for Application { applid, .. } in applications.iter().filter(|it| it.is_legacy()) {
+        commands.note_line(&format!("SSIGNON(KEYMASKED({}))", key_placeholder(applid)));
+    }
+    commands.note(&format!(
+        "Masking is not encryption with a secret key, so a copy or a backup of the RACF database is \
+         as secret as the key. When ICSF is available, RALTER with SSIGNON(ENCRYPTKEY) moves a \
+         masked key into the CKDS. {COMMANDS_WITH_KEY}",
+    ));
+    let longer =
+        |it: &&Application| it.is_legacy() && it.window.as_secs() > Application::MAX_WINDOW;
+    if let Some(Application { applid, .. }) = applications.iter().find(longer) {
+        commands.note(&format!(
+            "The windowSeconds of {applid} are too many: RACF accepts a legacy PassTicket for 600 \
+             seconds. Write windowSeconds: 600 or less.",
+        ));
+    }
+}
+
+fn enhanced_notes(commands: &mut Commands, applications: &[Application]) {
+    commands.note(
+        "Enhanced keys need z/OS 2.5, or z/OS 2.3 or 2.4 with the APARs OA59196 and OA59197. The \
+         label in EPTKEYLABEL is the label of an HMAC key in the CKDS of ICSF: type MAC, key usage \
+         GENERATE, 64 bytes or more. You may change this label. The CKDS must have the \
+         variable-length format or the common record format (KDSR). KGUP cannot load an HMAC key: \
+         passticket-proxy esm --esm racf key-job prints a job that loads the gateway's key, or that \
+         makes a key. Since z/OS 3.1, an ICSF panel for HMAC keys does this, too.",
+    );
+    commands.note(
+        "TIMEOUT is windowSeconds of the gateway. Without TIMEOUT, RACF takes 60 seconds. \
+         REPLAY(YES) permits a PassTicket to be used more than once. APPLDATA has no effect on \
+         enhanced PassTickets.",
+    );
+    if applications.iter().any(|it| it.algorithm == Algorithm::EnhancedMixed) {
+        commands.note(
+            "TYPE(MIXED) needs SETROPTS PASSWORD(MIXEDCASE), and an application that does not \
+             change the case of a password and permits - and _ in it.",
+        );
+    }
+    let longer = |it: &&Application| !it.is_legacy() && it.window.as_secs() > it.timeout();
+    if let Some(Application { applid, .. }) = applications.iter().find(longer) {
+        commands.note(&format!(
+            "The windowSeconds of {applid} are too many: RACF permits TIMEOUT(600) at most. Write \
+             windowSeconds: 600 or less.",
+        ));
+    }
+}
+
+/// Adds comments about what RACF requires of the users of PassTickets.
+fn user_notes(commands: &mut Commands, applications: &[Application]) {
+    commands.note(
+        "APPL: if class APPL is active and a profile protects the APPLID, each user needs READ. If \
+         you want this, define the profiles before you activate the class, because SETROPTS \
+         CLASSACT(APPL) activates every APPL profile of your site:",
+    );
+    for Application { applid, .. } in applications {
+        commands.note_line(&format!("RDEFINE APPL {applid} UACC(NONE)"));
+        commands.note_line(&format!("PERMIT {applid} CLASS(APPL) ID(group) ACCESS(READ)"));
+    }
+    commands.note_line("SETROPTS RACLIST(APPL) REFRESH");
+    commands.note(
+        "MFA: a user of IBM MFA needs the factor for PassTickets. Otherwise, RACF refuses the \
+         PassTicket:",
+    );
+    commands.note_line("RDEFINE MFADEF FACTOR.AZFPTKT1");
+    commands.note_line("SETROPTS RACLIST(MFADEF) REFRESH");
+    commands.note_line("ALTUSER user MFA(FACTOR(AZFPTKT1) ACTIVE)");
+    commands.note(
+        "PROTECTED: RACF refuses PassTickets for a user with the attribute PROTECTED. A user that \
+         was added without a password has it. LISTUSER shows it.",
+    );
 }
 
 pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use test_support::tickets::user;
+use tower_passticket::passticket::DEFAULT_WINDOW;
 
 use super::*;
 
@@ -12,7 +13,12 @@ fn all_topics(esm: Esm) -> Vec<Commands> {
     let applid = Applid::new("IZUDFLT8").unwrap();
     let algorithms = [Algorithm::Legacy, Algorithm::EnhancedUpper, Algorithm::EnhancedMixed];
     let applications = algorithms.into_iter().flat_map(|algorithm| {
-        [Replay::Protected, Replay::Allowed].map(|replay| Application { applid, algorithm, replay })
+        [Replay::Protected, Replay::Allowed].map(|replay| Application {
+            applid,
+            algorithm,
+            replay,
+            window: DEFAULT_WINDOW,
+        })
     });
     let email = "jane@acme.com".parse().unwrap();
     let registry = "ldaps://us.acme.com".parse().unwrap();
@@ -29,6 +35,15 @@ fn all_topics(esm: Esm) -> Vec<Commands> {
         delegate(esm, &[user, user]),
     ];
     all.extend(identities.map(|id| identity(esm, &gateway, &user, id, &label).unwrap()));
+    let applications = algorithms.map(|algorithm| Application {
+        applid,
+        algorithm,
+        replay: Replay::Protected,
+        window: DEFAULT_WINDOW,
+    });
+    let expected =
+        verify::Expected { gateway, applications: applications.to_vec(), users: vec![user] };
+    all.push(verify::display_commands(esm, &expected));
     all
 }
 
@@ -65,7 +80,8 @@ fn submitted(commands: &Commands) -> Vec<String> {
 
 #[test]
 fn lines_have_the_syntax_of_the_products() {
-    const VERBS: [&str; 20] = [
+    const VERBS: [&str; 21] = [
+        "LISTUSER ",
         "SETROPTS ",
         "RDEFINE ",
         "PERMIT ",
@@ -114,6 +130,68 @@ fn lines_have_the_syntax_of_the_products() {
 }
 
 #[test]
+fn timeout_is_the_window_and_a_longer_window_has_a_comment() {
+    let applid = Applid::new("IZUDFLT").unwrap();
+    for (algorithm, seconds, timeout, warning) in [
+        (Algorithm::EnhancedUpper, 60, Some("TIMEOUT(60)"), false),
+        (Algorithm::EnhancedUpper, 600, Some("TIMEOUT(600)"), false),
+        (Algorithm::EnhancedMixed, 601, Some("TIMEOUT(600)"), true),
+        (Algorithm::Legacy, 600, None, false),
+        (Algorithm::Legacy, 86_400, None, true),
+    ] {
+        let window = Duration::from_secs(seconds);
+        let application = Application { applid, algorithm, replay: Replay::Protected, window };
+        let commands = keys(Esm::Racf, &[application]);
+        let define = submitted(&commands).into_iter().find(|it| it.starts_with("RDEFINE")).unwrap();
+        assert_eq!(timeout.is_some(), define.contains("TIMEOUT"), "{define}");
+        assert!(timeout.is_none_or(|timeout| define.contains(timeout)), "{define}");
+        let notes = commands.to_string().replace(" */\n /*", "");
+        assert_eq!(notes.contains("The windowSeconds of IZUDFLT are too many"), warning, "{notes}");
+    }
+}
+
+/// Without `ADD`, `CHANGE` removes the other types from the list.
+#[test]
+fn acf2_adds_a_type_to_infodir_and_rebuilds_the_rules() {
+    let applid = Applid::new("IZUDFLT").unwrap();
+    let all = [
+        passticket(Esm::Acf2, &user("ZWESVUSR"), &[applid]).to_string(),
+        delegate(Esm::Acf2, &[user("JANE")]).to_string(),
+    ]
+    .concat();
+    for line in all.lines().filter(|line| line.contains("INFODIR TYPES")) {
+        assert!(line.ends_with(" ADD"), "{line}");
+    }
+    assert_eq!(all.matches("INFODIR TYPES").count(), 2);
+    let commands = submitted(&passticket(Esm::Acf2, &user("ZWESVUSR"), &[applid]));
+    let place = |command: &str| commands.iter().position(|it| it == command).expect(command);
+    let rule = commands.iter().position(|it| it.starts_with("RECKEY")).unwrap();
+    let infodir = place("CHANGE INFODIR TYPES(R-RPTK) ADD");
+    let (refresh, rebuild) = (place("F ACF2,REFRESH(INFODIR)"), place("F ACF2,REBUILD(PTK)"));
+    assert!(rule < infodir && infodir < refresh && refresh < rebuild, "{commands:?}");
+}
+
+/// The table of sources in the documentation has a row for each command.
+#[test]
+fn each_command_has_a_source_in_the_documentation() {
+    let page = include_str!("../../../../docs/reference/security-products.md");
+    let (_, table) = page.split_once("<a id=\"command-sources\"></a>").unwrap();
+    let rows: Vec<_> = table
+        .lines()
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'))
+        .flat_map(|row| row.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2))
+        .collect();
+    for command in Esm::ALL.into_iter().flat_map(all_topics).flat_map(|it| submitted(&it)) {
+        if matches!(&*command, "ACF" | "END") {
+            continue;
+        }
+        let sourced = rows.iter().any(|row| command.starts_with(row));
+        assert!(sourced, "{command} has no row in docs/reference/security-products.md");
+    }
+}
+
+#[test]
 fn the_commands_of_zowes_documentation_are_included_unchanged() {
     let (gateway, applid) = (user("ZWESVUSR"), Applid::new("OMVSAPPL").unwrap());
     for (esm, want) in [
@@ -144,8 +222,10 @@ fn the_commands_of_zowes_documentation_are_included_unchanged() {
         ),
     ] {
         let commands = submitted(&passticket(esm, &gateway, &[applid]));
-        let found: Vec<_> = commands.iter().filter(|c| want.contains(&c.as_str())).collect();
-        assert_eq!(found, want, "{esm}: {commands:?}");
+        let places: Vec<_> =
+            want.iter().map(|want| commands.iter().position(|command| command == want)).collect();
+        assert!(places.iter().all(Option::is_some), "{esm}: {commands:?}");
+        assert!(places.is_sorted(), "{esm}: {commands:?}");
     }
     let commands = submitted(&delegate(Esm::Racf, &[user("JANE")]));
     assert_eq!(
@@ -166,25 +246,25 @@ fn commands_for_passticket_keys_set_replay_protection_and_contain_no_key() {
         (
             Esm::Racf,
             Algorithm::Legacy,
-            "RDEFINE PTKTDATA IZUDFLT UACC(NONE) SSIGNON(KEYMASKED(<16-hex-digits-of-IZUDFLT>))",
+            "RDEFINE PTKTDATA IZUDFLT UACC(NONE) SSIGNON(KEYLABEL(PTKTDES.IZUDFLT))",
             "RDEFINE PTKTDATA IZUDFLT UACC(NONE) APPLDATA('NO REPLAY PROTECTION') \
-             SSIGNON(KEYMASKED(<16-hex-digits-of-IZUDFLT>))",
+             SSIGNON(KEYLABEL(PTKTDES.IZUDFLT))",
         ),
         (
             Esm::Racf,
             Algorithm::EnhancedUpper,
             "RDEFINE PTKTDATA IZUDFLT UACC(NONE) \
-             SSIGNON(EPTKEYLABEL(PASSTICKET.IZUDFLT) TYPE(UPPER) REPLAY(NO))",
+             SSIGNON(EPTKEYLABEL(PASSTICKET.IZUDFLT) TYPE(UPPER) TIMEOUT(600) REPLAY(NO))",
             "RDEFINE PTKTDATA IZUDFLT UACC(NONE) \
-             SSIGNON(EPTKEYLABEL(PASSTICKET.IZUDFLT) TYPE(UPPER) REPLAY(YES))",
+             SSIGNON(EPTKEYLABEL(PASSTICKET.IZUDFLT) TYPE(UPPER) TIMEOUT(600) REPLAY(YES))",
         ),
         (
             Esm::Racf,
             Algorithm::EnhancedMixed,
             "RDEFINE PTKTDATA IZUDFLT UACC(NONE) \
-             SSIGNON(EPTKEYLABEL(PASSTICKET.IZUDFLT) TYPE(MIXED) REPLAY(NO))",
+             SSIGNON(EPTKEYLABEL(PASSTICKET.IZUDFLT) TYPE(MIXED) TIMEOUT(600) REPLAY(NO))",
             "RDEFINE PTKTDATA IZUDFLT UACC(NONE) \
-             SSIGNON(EPTKEYLABEL(PASSTICKET.IZUDFLT) TYPE(MIXED) REPLAY(YES))",
+             SSIGNON(EPTKEYLABEL(PASSTICKET.IZUDFLT) TYPE(MIXED) TIMEOUT(600) REPLAY(YES))",
         ),
         (
             Esm::Acf2,
@@ -203,7 +283,8 @@ fn commands_for_passticket_keys_set_replay_protection_and_contain_no_key() {
             (Replay::Protected, protected, "Replay protection is on for IZUDFLT:"),
             (Replay::Allowed, allowed, "Replay protection is off for IZUDFLT:"),
         ] {
-            let printed = keys(esm, &[Application { applid, algorithm, replay }]);
+            let window = DEFAULT_WINDOW;
+            let printed = keys(esm, &[Application { applid, algorithm, replay, window }]);
             let commands = submitted(&printed);
             assert!(commands.iter().any(|command| command == want), "{commands:?}");
             let notes = printed.to_string();
@@ -216,7 +297,8 @@ fn commands_for_passticket_keys_set_replay_protection_and_contain_no_key() {
         for (replay, note) in
             [(Replay::Protected, "Do not allow multiple"), (Replay::Allowed, ". Allow multiple")]
         {
-            let commands = keys(esm, &[Application { applid, algorithm, replay }]);
+            let window = DEFAULT_WINDOW;
+            let commands = keys(esm, &[Application { applid, algorithm, replay, window }]);
             assert_eq!(submitted(&commands), [""; 0]);
             // The comment may contain a line break between any two words.
             let notes = commands.to_string().replace(" */\n /*", "");

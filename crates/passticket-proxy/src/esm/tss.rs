@@ -25,6 +25,10 @@ pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[A
         ));
     }
     commands.run("TSS REFRESH");
+    commands.note(
+        "If the control option PTKRESCK is set, Top Secret may check further permissions when a \
+         program on z/OS makes a PassTicket. Read in your manual of Top Secret which.",
+    );
     commands.note("To verify:");
     for applid in applids {
         commands.run(format!("TSS WHOHAS PTKTDATA(IRRPTAUTH.{applid}.)"));
@@ -33,6 +37,14 @@ pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[A
 
 pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
     let legacy = legacy_only(commands, applications, "Top Secret, PSTKAPPL keyword");
+    let applid = applications.first().map(|application| application.applid.to_string());
+    commands.note(&format!(
+        "APPL: if your site protects applications, each user also needs access to the APPLID. TSS \
+         WHOHAS APPL({}) shows who has access. MFA: a user with multi-factor authentication needs \
+         the factor for PassTickets, AZFPTKT1. Read in your manual of Top Secret how to permit \
+         both, and whether users without a password may use PassTickets.",
+        applid.as_deref().unwrap_or("applid"),
+    ));
     if legacy.is_empty() {
         return;
     }
@@ -51,7 +63,10 @@ pub(super) fn keys(commands: &mut Commands, applications: &[Application]) {
         commands.run_long(operands.into_iter().flatten());
     }
     commands.run("TSS REFRESH");
-    commands.note("To verify:");
+    commands.note(
+        "To verify. Never add DATA(SESSKEY) or DATA(ALL) to this command, because they show the \
+         keys:",
+    );
     commands.run("TSS LIST(NDT)");
 }
 

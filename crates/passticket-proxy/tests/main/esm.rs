@@ -5,9 +5,10 @@
 
 use std::{
     env, fs,
+    io::Write,
     os::unix::fs::PermissionsExt,
-    path::Path,
-    process::{Command, Output},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
 };
 
 use crate::support::{Demo, PROGRAM};
@@ -33,7 +34,8 @@ fn check_golden(name: &str, printed: &str) {
     // A z/OS batch job reads only 72 columns of a line. A line that begins with /* or // ends the input of the job.
     for line in printed.lines() {
         assert!(line.len() <= 72, "{line}");
-        assert!(!line.starts_with("/*") && !line.starts_with("//"), "{line}");
+        let ends_input = line.starts_with("/*") || line.starts_with("//");
+        assert!(!ends_input || name.contains("key-job"), "{line}");
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/esm").join(name);
     if env::var_os("UPDATE_GOLDEN").is_some() {
@@ -46,10 +48,14 @@ fn check_golden(name: &str, printed: &str) {
 
 #[test]
 fn each_topic_prints_its_golden_file_for_each_product() {
-    let topics: [(&str, &[&str]); 5] = [
+    let topics: [(&str, &[&str]); 6] = [
         ("passticket", &["passticket", "--applid", "izudflt", "--applid", "OMVSAPPL"]),
-        ("keys", &["keys", "--applid", "IZUDFLT", "--applid", "OMVSAPPL"]),
-        ("keys-enhanced", &["keys", "--applid", "IZUDFLT", "--algorithm", "enhanced-mixed"]),
+        (
+            "keys-legacy",
+            &["keys", "--applid", "IZUDFLT", "--applid", "OMVSAPPL", "--algorithm", "legacy"],
+        ),
+        ("keys", &["keys", "--applid", "IZUDFLT"]),
+        ("keys-mixed", &["keys", "--applid", "IZUDFLT", "--algorithm", "enhanced-mixed"]),
         ("delegate", &["delegate", "--user", "apimtst", "--user", "BATCH01"]),
         (
             "identity",
@@ -80,9 +86,8 @@ fn each_topic_prints_its_golden_file_for_each_product() {
     }
 }
 
-#[test]
-fn from_config_prints_all_commands_that_the_configuration_needs() {
-    let demo = Demo::start();
+/// Adds an APPLID with an enhanced key to the configuration of the demo, which has ZOWEAPPL with a legacy key.
+fn configuration(demo: &Demo) -> PathBuf {
     let file = demo.directory.join("zowe.yaml");
     let key = demo.directory.join("enhanced.key");
     fs::write(&key, "A5".repeat(32)).unwrap();
@@ -96,6 +101,99 @@ fn from_config_prints_all_commands_that_the_configuration_needs() {
     let yaml = fs::read_to_string(&file).unwrap();
     assert!(yaml.contains("    ptktdata:\n"), "{yaml}");
     fs::write(&file, yaml.replace("    ptktdata:", with_second_applid)).unwrap();
+    file
+}
+
+#[test]
+fn the_key_job_prints_its_golden_file() {
+    for (name, args) in [
+        ("load", &["--applid", "IZUDFLT"][..]),
+        ("make", &["--applid", "IZUDFLT", "--make"]),
+        ("legacy", &["--applid", "IZUDFLT", "--algorithm", "legacy"]),
+    ] {
+        let job = printed(&[&["--esm", "racf", "key-job"], args].concat());
+        check_golden(&format!("racf-key-job-{name}.txt"), &job);
+    }
+    // There is one job for each key of a configuration, and no job contains a key.
+    let demo = Demo::start();
+    let file = configuration(&demo);
+    let jobs = printed(&["--esm", "racf", "--from-config", file.to_str().unwrap(), "key-job"]);
+    assert_eq!(jobs.lines().filter(|line| line.contains(" JOB (")).count(), 2, "{jobs}");
+    let has_key = jobs.split(|c: char| !c.is_ascii_hexdigit()).any(|word| word.len() >= 16);
+    assert!(!has_key, "{jobs}");
+}
+
+#[test]
+fn verify_compares_listings_with_a_configuration() {
+    let demo = Demo::start();
+    let file = configuration(&demo);
+    let file = file.to_str().unwrap();
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/esm/verify/samples");
+    for product in PRODUCTS {
+        let verify = ["--esm", product, "--from-config", file, "verify"];
+        check_golden(&format!("{product}-verify.txt"), &printed(&verify));
+        let sample = samples.join(format!("{product}.txt"));
+        let sample = sample.to_str().unwrap();
+        let report = printed(&[&verify[..], &["--listing", sample]].concat());
+        check_report(&format!("{product}-verify-report.txt"), &report);
+    }
+    // Two files are one listing. A difference and a missing display give exit code 1.
+    let listing = fs::read_to_string(samples.join("racf.txt")).unwrap();
+    let (first, second) = listing.split_once("RLIST PTKTDATA ZOWEAPPL").unwrap();
+    let verify = ["--esm", "racf", "--from-config", file, "verify", "--user", "JANE"];
+    let run = |first: &str, args: &[&str], stdin: &str| {
+        let path = demo.directory.join("listing.txt");
+        fs::write(&path, first).unwrap();
+        let args = [&verify[..], &["--listing", path.to_str().unwrap()], args].concat();
+        let mut child = Command::new(PROGRAM)
+            .arg("esm")
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // The program does not read standard input if no listing is `-`.
+        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, report) = run(first, &["--listing", "-"], second);
+    assert_eq!(code, Some(0), "{report}");
+    let (code, report) = run(first, &[], "");
+    assert_eq!(code, Some(1), "{report}");
+    assert!(report.contains("missing    ZOWEAPPL: run RLIST PTKTDATA ZOWEAPPL"), "{report}");
+    assert!(report.ends_with("\n0 different, 2 missing\n"), "{report}");
+    let (code, report) =
+        run(first, &["--listing", "-"], &second.replace("NO REPLAY PROTECTION", "NONE"));
+    assert_eq!(code, Some(1), "{report}");
+    assert!(report.contains("different  ZOWEAPPL: replayProtection is false"), "{report}");
+    assert!(report.ends_with("\n1 different, 0 missing\n"), "{report}");
+    // A file that cannot be read is a failure of the command.
+    let output = esm(&[&verify[..], &["--listing", "/nowhere/listing.txt"]].concat());
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{error}");
+    assert!(error.contains("cannot read /nowhere/listing.txt"), "{error}");
+}
+
+/// Compares a report with a golden file. The age of the listing is not the same in each run.
+#[track_caller]
+fn check_report(name: &str, report: &str) {
+    let lines = report.lines().filter(|line| !line.contains("clock: "));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/esm").join(name);
+    let report: String = lines.map(|line| format!("{line}\n")).collect();
+    if env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(file, report).unwrap();
+        return;
+    }
+    assert_eq!(report, fs::read_to_string(file).unwrap(), "{name} differs");
+}
+
+#[test]
+fn from_config_prints_all_commands_that_the_configuration_needs() {
+    let demo = Demo::start();
+    let file = configuration(&demo);
     let file = file.to_str().unwrap();
     for product in PRODUCTS {
         let all = printed(&["--esm", product, "--from-config", file]);
@@ -134,7 +232,15 @@ fn invalid_arguments_give_a_one_line_error() {
     for (args, want) in [
         (&["passticket", "--applid", "A"][..], "write --esm racf, --esm acf2 or --esm tss"),
         (&["--esm", "RACF", "passticket", "--applid", "A"], "write racf, acf2 or tss"),
-        (&["--esm", "racf"], "add passticket, keys, delegate or identity, or --from-config"),
+        (&["--esm", "racf"], "add passticket, keys, key-job, delegate, identity or verify, or"),
+        (&["--esm", "racf", "verify"], "add --from-config with a zowe.yaml"),
+        (&["--esm", "racf", "key-job"], "--applid is missing; write --applid"),
+        (&["--esm", "acf2", "key-job", "--applid", "A"], "key-job is only for RACF"),
+        (
+            &["--esm", "racf", "key-job", "--applid", "A", "--algorithm", "legacy", "--make"],
+            "--make is only for enhanced keys",
+        ),
+        (&["--esm", "racf", "key-job", "--make", "--from-config", "no.yaml"], "leave out --make"),
         (&passticket, "--applid is missing; write --applid"),
         (&["--esm", "racf", "keys"], "--applid is missing; write --applid"),
         (&["--esm", "racf", "delegate"], "--user"),
@@ -212,7 +318,7 @@ fn the_examples_in_the_help_work() {
     let help = printed(&["--help"]);
     let joined = help.replace("\\\n", " ");
     let examples: Vec<_> = joined.lines().filter(|line| line.contains("proxy esm --esm")).collect();
-    assert_eq!(examples.len(), 6, "{help}");
+    assert_eq!(examples.len(), 9, "{help}");
     for example in examples {
         let (_, args) = example.split_once("proxy esm ").unwrap();
         // This example needs a file that the test does not have.
