@@ -369,9 +369,10 @@ pub(crate) struct Evaluate {
     // The algorithm enhanced-mixed makes PassTickets that begin with a hyphen.
     #[arg(long = "ticket", value_name = "T", value_parser = parse_ticket, allow_hyphen_values = true)]
     pub(crate) passticket: TicketArgument,
-    /// The time window: how many seconds the PassTicket may be older or newer than --at.
-    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = parse_window)]
-    pub(crate) window: Duration,
+    /// The time window: how many seconds the PassTicket may be older or newer than --at [default: 600 for legacy, 60
+    /// for enhanced, as in RACF].
+    #[arg(long, value_name = "SECONDS", value_parser = parse_window)]
+    pub(crate) window: Option<Duration>,
 }
 
 /// The argument of `--ticket`. If the text cannot be a PassTicket, this is not a usage error: the command prints that

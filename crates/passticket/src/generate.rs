@@ -185,11 +185,12 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// How many tickets a user can get depends on the [`Replay`] of the profile.
 ///
 /// With [`Replay::Allowed`], a ticket is for the current second. All requests of a user for an APPLID in this second
-/// get the same ticket. The number of requests is not limited.
+/// get the same ticket. The number of requests is not limited. With [`KeyProfile::with_reuse`] and a
+/// [ticket cache](Self::with_ticket_cache), the requests of some seconds get the same ticket.
 ///
 /// With [`Replay::Protected`], a user gets one ticket per second and APPLID, and never the same ticket twice. The
 /// second of a ticket is called its time slot. An unused time slot can be used for 60 s, or for a quarter of the
-/// profile's window if this is shorter. So after a pause, a user can get up to 61 tickets immediately one after the
+/// profile's window if this is shorter (15 s with the default window of enhanced tickets). So after a pause, a user can get up to 61 tickets immediately one after the
 /// other. A request beyond this limit gets an error with a [`NoTimeSlot`]. Otherwise it would get a ticket that the
 /// service refuses.
 ///
@@ -297,7 +298,8 @@ impl LocalGenerator {
     /// Reserves the time slots of tickets with [replay protection](#replay-protection) in a place that several
     /// processes share. A ticket is then for a second of the clock of this place. No ticket is made if the place cannot
     /// be reached. No ticket is made either if the clocks of the place and of this process differ by more than an
-    /// eighth of the window of the profile. Tickets without replay protection are not affected.
+    /// eighth of the window of the profile (at most of [`MAX_WINDOW`](super::MAX_WINDOW)), or if the slot is older than
+    /// a slot without a shared place would be. Tickets without replay protection are not affected.
     #[must_use]
     pub fn with_shared_time_slots(self, shared: Arc<dyn SharedTimeSlots>) -> Self {
         Self { shared: Some(shared), ..self }
@@ -307,7 +309,8 @@ impl LocalGenerator {
     /// profiles with [`Replay::Allowed`] are cached.
     ///
     /// The cache does not change any ticket, because the algorithms always give the same ticket for the same user,
-    /// APPLID and second.
+    /// APPLID and second. There is one exception: [`KeyProfile::with_reuse`] uses a cached ticket for longer than its
+    /// second.
     #[must_use]
     pub fn with_ticket_cache(mut self, pairs: NonZeroUsize) -> Self {
         self.cache = Some(Arc::new(TicketCache::new(pairs)));
@@ -358,7 +361,7 @@ impl LocalGenerator {
                 return Err(GenerateError::unavailable(*user, *applid, None).with_reason(reason));
             }
             (Replay::Protected, _) => {
-                let slot = self.slots.reserve(user, applid, profile.window(), now);
+                let slot = self.slots.reserve(user, applid, profile.making_window(), now);
                 let slot = slot.map_err(|why| GenerateError::no_slot(*user, *applid, why))?;
                 profile.generate(user, slot)
             }
@@ -385,7 +388,7 @@ impl LocalGenerator {
         let profile = self.profile(&user, &applid)?;
         let no_slot = |why| GenerateError::no_slot(user, applid, why);
         let not_before = self.slots.first_shared(&applid).map_err(no_slot)?;
-        let spare = Duration::from_secs(spare_secs(profile.window()));
+        let spare = Duration::from_secs(spare_secs(profile.making_window()));
         let reserved = shared.reserve(SlotRequest::new(user, applid, spare, not_before)).await;
         let SharedSlot { slot, place_time } = reserved.map_err(|error| match error {
             SharedSlotError::NoTimeSlot(why) => no_slot(why),
@@ -396,12 +399,19 @@ impl LocalGenerator {
         })?;
         let difference = place_time.as_millis().abs_diff(self.clock.now().as_millis());
         let difference = Duration::from_millis(difference);
-        if difference > profile.window() / 8 {
+        if difference > profile.making_window() / 8 {
             let reason = format!(
                 "the clock of this machine differs by {} s from the clock of the place in which time slots are reserved; \
                  set the clocks",
                 difference.as_secs()
             );
+            return Err(GenerateError::unavailable(user, applid, None).with_reason(reason));
+        }
+        let age = place_time.as_secs().checked_sub(slot.as_secs());
+        if age.is_none_or(|age| age > spare.as_secs()) {
+            // z/OS would refuse the ticket, and count it as a wrong password of the user.
+            let reason = "the place in which time slots are reserved has answered with a slot that is too old or in the \
+                          future";
             return Err(GenerateError::unavailable(user, applid, None).with_reason(reason));
         }
         profile.generate(&user, slot).map_err(|error| key_failed(user, applid, &error))
@@ -1026,11 +1036,40 @@ mod tests {
         assert_eq!(asked, SlotRequest::new(user, applid, Duration::from_secs(60), after(1)));
 
         let answer = |answer| *place.answer.lock().unwrap() = answer;
-        // The window of the profile is ten minutes, so the clocks may differ by 75 s.
-        for (place_time, has_ticket) in [(85, true), (86, false)] {
-            answer(Ok(slot(3, place_time)));
+        // The window of the profile is ten minutes, so the clocks may differ by 75 s. A slot may be 60 s old.
+        for (of_slot, place_time, has_ticket) in [
+            (25, 85, true),
+            (85, 85, true),
+            (26, 86, false),
+            (24, 85, false),
+            (86, 85, false),
+            (3, 63, true),
+            (3, 64, false),
+        ] {
+            answer(Ok(slot(of_slot, place_time)));
             let made = generate();
-            assert_eq!(made.is_ok(), has_ticket, "{place_time}");
+            assert_eq!(made.is_ok(), has_ticket, "{of_slot} {place_time}");
+            assert!(made.map_or_else(|error| error.is_unavailable(), |_| true));
+        }
+        // A longer window than that of z/OS changes nothing.
+        let long = generator.with_profiles(
+            KeyProfiles::new([key().with_window(Duration::from_secs(86_400))]).unwrap(),
+        );
+        for (of_slot, place_time, has_ticket) in [(25, 85, true), (26, 86, false), (24, 85, false)]
+        {
+            answer(Ok(slot(of_slot, place_time)));
+            let made = tokio_test::block_on(long.generate(&user, &applid));
+            assert_eq!(made.is_ok(), has_ticket, "{of_slot} {place_time}");
+        }
+        let asked_spare = || place.asked.lock().unwrap().unwrap().spare.as_secs();
+        assert_eq!(asked_spare(), 60);
+        let enhanced = KeyProfile::from_hex(applid, Algorithm::EnhancedMixed, &"AB".repeat(32));
+        let enhanced = generator.with_profiles(KeyProfiles::new([enhanced.unwrap()]).unwrap());
+        for (of_slot, place_time, has_ticket) in [(2, 17, true), (2, 18, false), (1, 17, false)] {
+            answer(Ok(slot(of_slot, place_time)));
+            let made = tokio_test::block_on(enhanced.generate(&user, &applid));
+            assert_eq!(made.is_ok(), has_ticket, "{of_slot} {place_time}");
+            assert_eq!(asked_spare(), 15);
         }
         answer(Err(SharedSlotError::unreachable("connection refused")));
         let error = generate().unwrap_err();

@@ -21,9 +21,16 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// The default of [`KeyProfile::with_window`]: a ticket may be ten minutes older or newer than the clock, as in RACF
-/// (IBM's security product for z/OS).
+/// The default of [`KeyProfile::with_window`] for legacy tickets: a ticket may be ten minutes older or newer than the
+/// clock. In RACF (IBM's security product for z/OS), this window cannot be changed.
 pub const DEFAULT_WINDOW: Duration = Duration::from_secs(600);
+
+/// The default of [`KeyProfile::with_window`] for enhanced tickets. It is the default of the operand `TIMEOUT` in RACF.
+pub const DEFAULT_ENHANCED_WINDOW: Duration = Duration::from_secs(60);
+
+/// The longest window that RACF has: 600 s for legacy tickets, and `TIMEOUT(600)` for enhanced tickets. A longer
+/// [window](KeyProfile::with_window) does not lead to older tickets.
+pub const MAX_WINDOW: Duration = Duration::from_secs(600);
 
 /// Returns the alphabet of an enhanced algorithm, or `None` for the legacy algorithm.
 const fn alphabet(algorithm: Algorithm) -> Option<EnhancedType> {
@@ -79,6 +86,8 @@ pub struct KeyProfile {
     key: KeySchedule,
     window: Duration,
     replay: Replay,
+    /// For how many seconds a ticket is used again, if replay is allowed.
+    reuse_secs: u64,
 }
 
 /// Keys in memory are boxed, so that moving a profile leaves no copy of a key in memory. They have their own variants,
@@ -96,12 +105,12 @@ impl KeyProfile {
         Self::new(applid, KeySchedule::Legacy(Box::new(Schedule::new(key))))
     }
 
-    /// Creates a profile for enhanced PassTickets with [`DEFAULT_WINDOW`] and [`Replay::Protected`].
+    /// Creates a profile for enhanced PassTickets with [`DEFAULT_ENHANCED_WINDOW`] and [`Replay::Protected`].
     pub fn enhanced(applid: Applid, alphabet: EnhancedType, key: &EnhancedKey) -> Self {
         Self::new(applid, KeySchedule::Enhanced(Box::new(KeyedMac::new(key)), alphabet))
     }
 
-    /// Creates a profile for PassTickets of the source's algorithm with [`DEFAULT_WINDOW`] and
+    /// Creates a profile for PassTickets of the source's algorithm, with the default window of this algorithm and
     /// [`Replay::Protected`]. The key stays in the source.
     pub fn from_source(applid: Applid, source: impl KeySource) -> Self {
         let algorithm = source.algorithm();
@@ -127,11 +136,19 @@ impl KeyProfile {
     }
 
     fn new(applid: Applid, key: KeySchedule) -> Self {
-        Self { applid, key, window: DEFAULT_WINDOW, replay: Replay::default() }
+        let window = match key {
+            KeySchedule::Legacy(_) | KeySchedule::LegacySource(_) => DEFAULT_WINDOW,
+            KeySchedule::Enhanced(..) | KeySchedule::EnhancedSource(..) => DEFAULT_ENHANCED_WINDOW,
+        };
+        Self { applid, key, window, replay: Replay::default(), reuse_secs: 0 }
     }
 
     /// Sets the window. The time of a ticket may differ from the clock of the evaluating system by at most `window`, in
     /// both directions. Only the whole seconds of `window` count.
+    ///
+    /// The profile on z/OS must accept this window: `TIMEOUT` of enhanced tickets in RACF. Otherwise z/OS refuses
+    /// tickets that were made for an earlier [time slot](super::LocalGenerator#replay-protection), and counts each one
+    /// as a wrong password.
     #[must_use]
     pub fn with_window(mut self, window: Duration) -> Self {
         self.window = window;
@@ -153,6 +170,36 @@ impl KeyProfile {
     pub fn with_replay(mut self, replay: Replay) -> Self {
         self.replay = replay;
         self
+    }
+
+    /// Sets for how long a [`LocalGenerator`](super::LocalGenerator) with a
+    /// [ticket cache](super::LocalGenerator::with_ticket_cache) gives a user the same ticket again. Only the whole
+    /// seconds of `reuse` count. The default is zero: a ticket is used within its second only.
+    ///
+    /// A service on z/OS compares a ticket with the password first, which may be expensive. The security product can
+    /// check a ticket faster if it has seen this ticket before. So fewer different tickets can mean less work there. The
+    /// price is that a ticket which an attacker has read stays in use for longer.
+    ///
+    /// With [`Replay::Protected`], this setting has no effect, because the second use of a ticket would count as a wrong
+    /// password. With [`Replay::Allowed`], the time is limited to a [quarter of the window](Self::max_reuse).
+    #[must_use]
+    pub fn with_reuse(mut self, reuse: Duration) -> Self {
+        self.reuse_secs = reuse.as_secs();
+        self
+    }
+
+    /// Returns for how long a ticket is used again: the value of [`with_reuse`](Self::with_reuse), within its limits.
+    pub fn reuse(&self) -> Duration {
+        match self.replay {
+            Replay::Protected => Duration::ZERO,
+            Replay::Allowed => Duration::from_secs(self.reuse_secs.min(self.max_reuse().as_secs())),
+        }
+    }
+
+    /// Returns the longest possible [`reuse`](Self::reuse): a quarter of the window, and of at most [`MAX_WINDOW`]. The
+    /// rest of the window allows for the transport to the service and for differences between the clocks.
+    pub fn max_reuse(&self) -> Duration {
+        Duration::from_secs(self.making_window().as_secs() / 4)
     }
 
     /// Returns the APPLID that tickets of this profile are for.
@@ -177,6 +224,12 @@ impl KeyProfile {
     /// duration, in both directions.
     pub fn window(&self) -> Duration {
         self.window
+    }
+
+    /// Returns the window within which tickets are made. It is not longer than [`MAX_WINDOW`], whatever the evaluating
+    /// system would accept.
+    pub(super) fn making_window(&self) -> Duration {
+        self.window.min(MAX_WINDOW)
     }
 
     /// Returns whether the evaluating system accepts a ticket more than once.
@@ -254,6 +307,7 @@ impl fmt::Debug for KeyProfile {
             .field("algorithm", &self.algorithm())
             .field("window", &self.window)
             .field("replay", &self.replay)
+            .field("reuse", &self.reuse())
             .finish_non_exhaustive()
     }
 }
@@ -521,6 +575,48 @@ mod tests {
             "LEGACY".parse::<Algorithm>().unwrap_err().to_string(),
             "unknown PassTicket algorithm; write legacy, enhanced-upper or enhanced-mixed"
         );
+    }
+
+    #[test]
+    fn the_default_window_is_that_of_racf() {
+        for (algorithm, secs) in Algorithm::ALL.into_iter().zip([600, 60, 60]) {
+            assert_eq!(profile("APPL", algorithm).window().as_secs(), secs, "{algorithm}");
+            let (source, _) = Source::new(algorithm);
+            let remote =
+                KeyProfile::from_source(Applid::new("APPL").unwrap(), source as Arc<dyn KeySource>);
+            assert_eq!(remote.window().as_secs(), secs, "{algorithm}");
+        }
+        for (window, made_within) in [(0, 0), (60, 60), (600, 600), (601, 600), (86_400, 600)] {
+            let profile =
+                profile("APPL", Algorithm::Legacy).with_window(Duration::from_secs(window));
+            assert_eq!(profile.making_window().as_secs(), made_within);
+            assert_eq!(profile.window().as_secs(), window);
+        }
+    }
+
+    #[test]
+    fn a_ticket_is_used_again_for_at_most_a_quarter_of_the_window() {
+        struct Case {
+            replay: Replay,
+            window: u64,
+            reuse: u64,
+            want: u64,
+        }
+        use Replay::{Allowed, Protected};
+        for Case { replay, window, reuse, want } in [
+            Case { replay: Protected, window: 600, reuse: 60, want: 0 },
+            Case { replay: Allowed, window: 600, reuse: 0, want: 0 },
+            Case { replay: Allowed, window: 600, reuse: 60, want: 60 },
+            Case { replay: Allowed, window: 600, reuse: 151, want: 150 },
+            Case { replay: Allowed, window: 86_400, reuse: 3600, want: 150 },
+            Case { replay: Allowed, window: 60, reuse: 60, want: 15 },
+            Case { replay: Allowed, window: 3, reuse: 60, want: 0 },
+        ] {
+            let [window, reuse] = [window, reuse].map(Duration::from_secs);
+            let profile = profile("APPL", Algorithm::Legacy).with_reuse(reuse);
+            let profile = profile.with_window(window).with_replay(replay);
+            assert_eq!(profile.reuse().as_secs(), want, "{replay:?} {window:?} {reuse:?}");
+        }
     }
 
     #[test]
@@ -795,6 +891,7 @@ mod tests {
         ) {
             let (user, applid) = (UserId::new(&user).unwrap(), Applid::new(&applid).unwrap());
             let profile = KeyProfile::from_hex(applid, algorithm, &hex(&key)).unwrap();
+            let profile = profile.with_window(DEFAULT_WINDOW);
             let ticket = profile.generate(&user, at(time)).unwrap();
             let now = at(time.saturating_add_signed(offset));
             let evaluated = profile.evaluate(&user, &ticket, now).unwrap();

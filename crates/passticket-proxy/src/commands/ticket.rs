@@ -29,7 +29,11 @@ pub(crate) fn generate(Generate { ticket }: &Generate) -> Result<(), Exit> {
 }
 
 pub(crate) fn evaluate(Evaluate { ticket, passticket, window }: &Evaluate) -> Result<(), Exit> {
-    let profile = profile(ticket)?.with_window(*window);
+    let profile = profile(ticket)?;
+    let profile = match window {
+        Some(window) => profile.with_window(*window),
+        None => profile,
+    };
     let refused = |reason: &dyn Display| Exit::Negative(format!("refused: {reason}"));
     let passticket = passticket.0.as_ref().map_err(|e| refused(e))?;
     let evaluated = profile.evaluate(&ticket.user, passticket, time(ticket));

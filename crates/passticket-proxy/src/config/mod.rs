@@ -95,7 +95,8 @@
 //! immediately one after the other. This number is lower if `windowSeconds` is below 240. A request beyond this limit
 //! gets no PassTicket ([`NoTimeSlot`](tower_passticket::passticket::NoTimeSlot)).
 //!
-//! If `replayProtection` is `false`, the profile must allow replay, and the limit does not apply.
+//! If `replayProtection` is `false`, the profile must allow replay, and the limit does not apply. `reuseSeconds` is then
+//! possible: the gateway uses the PassTicket of a user for so many seconds (docs/operating/ticket-reuse.md).
 //!
 //! `passticket-proxy esm --from-config` prints the commands that define the profile with the
 //! configured setting.

@@ -14,7 +14,7 @@ use super::{
     reader::{At, Field},
     zowe_peer::ZowePeer,
 };
-use tower_passticket::passticket::{Algorithm, Applid, DEFAULT_WINDOW, KeyProfile, Replay};
+use tower_passticket::passticket::{Algorithm, Applid, KeyProfile, MAX_WINDOW, Replay};
 
 /// The place of each entry, by APPLID. The map also contains entries with a wrong PassTicket key. Otherwise the gateway
 /// would report a second error: that the routes with this APPLID have no PassTicket key.
@@ -80,7 +80,7 @@ pub(super) fn read<'a>(list: Option<&Field<'a>>, env: Environment<'_>) -> PtktDa
         };
         if source == Some(Source::Zowe) {
             let protection = section.optional("replayProtection").map(|field| field.boolean());
-            for name in ["algorithm", "key", "windowSeconds"] {
+            for name in ["algorithm", "key", "windowSeconds", "reuseSeconds"] {
                 if let Some(field) = section.optional(name) {
                     field.at.error(
                         "contradicts source: zowe, because Zowe has the key; remove this setting",
@@ -98,8 +98,11 @@ pub(super) fn read<'a>(list: Option<&Field<'a>>, env: Environment<'_>) -> PtktDa
         let algorithm = section
             .required("algorithm", "legacy, enhanced-upper or enhanced-mixed")
             .and_then(|field| field.read(algorithm));
-        let window = section.optional("windowSeconds").map(|field| field.number(1..=86_400));
+        let window = section.optional("windowSeconds").and_then(|field| window(&field));
         let protection = section.optional("replayProtection").map(|field| field.boolean());
+        let reuse = section
+            .optional("reuseSeconds")
+            .and_then(|field| Some((field.number(1..=MAX_WINDOW.as_secs() / 4)?, field.at)));
         let remedy = "{ file: PATH } of a file with the key in hex, or { env: NAME }";
         let key =
             section.required("key", remedy).and_then(|field| Some((key(&field, env)?, field.at)));
@@ -115,9 +118,12 @@ pub(super) fn read<'a>(list: Option<&Field<'a>>, env: Environment<'_>) -> PtktDa
         };
         match KeyProfile::from_hex(applid, algorithm, &key) {
             Ok(profile) => {
-                let window = window.flatten().map_or(DEFAULT_WINDOW, Duration::from_secs);
-                let replay = replay(protection.flatten());
-                profiles.push(profile.with_window(window).with_replay(replay));
+                let window = window.unwrap_or(profile.window());
+                let profile = profile.with_window(window).with_replay(replay(protection.flatten()));
+                profiles.push(match reuse {
+                    Some((secs, at)) => with_reuse(profile, secs, &at),
+                    None => profile,
+                });
             }
             // The error contains the length of the key or the position of a wrong character, but not the key itself.
             Err(error) => at
@@ -125,6 +131,38 @@ pub(super) fn read<'a>(list: Option<&Field<'a>>, env: Environment<'_>) -> PtktDa
         }
     }
     PtktData { entries, profiles, zowe }
+}
+
+/// Reads `windowSeconds`. Warns about a window that no profile on z/OS can have.
+fn window(field: &Field<'_>) -> Option<Duration> {
+    let window = Duration::from_secs(field.number(1..=86_400)?);
+    if window > MAX_WINDOW {
+        field.at.warning(format_args!(
+            "is longer than {most} s. In RACF, a legacy PassTicket is valid for 600 s, and an enhanced one for at most \
+             TIMEOUT(600). The gateway makes PassTickets as for {most} s; write {most} or less",
+            most = MAX_WINDOW.as_secs()
+        ));
+    }
+    Some(window)
+}
+
+/// Sets `reuseSeconds`. Reports an error if a PassTicket cannot be used for so long.
+fn with_reuse(profile: KeyProfile, secs: u64, at: &At<'_>) -> KeyProfile {
+    let most = profile.max_reuse().as_secs();
+    if profile.replay() == Replay::Protected {
+        at.error(
+            "needs replayProtection: false. With replay protection, z/OS accepts each PassTicket once, and counts the \
+             second use as a wrong password of the user; remove reuseSeconds, or write replayProtection: false if the \
+             profile in the security product allows replay",
+        );
+    } else if secs > most {
+        at.error(format_args!(
+            "is more than a quarter of windowSeconds ({}), so a PassTicket could expire on its way; write at most \
+             {most}, or a larger windowSeconds if the profile in the security product has a longer window",
+            profile.window().as_secs()
+        ));
+    }
+    profile.with_reuse(Duration::from_secs(secs))
 }
 
 /// Adds an entry, and returns `true`. If the APPLID already has an entry, reports an error and returns `false`.
@@ -229,6 +267,36 @@ mod tests {
     const KEY: &str = "E001193519561977";
     const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
 
+    /// Reads a list of entries with a legacy key, and returns the result of `look` and the problems. `{key}` in the
+    /// entries is replaced by the key and its algorithm.
+    fn read_list<T>(entries: &str, look: impl FnOnce(&PtktData<'_>) -> T) -> (T, Vec<String>) {
+        let env = |_: &str| Some(KEY.to_owned());
+        let report = Report::default();
+        let entries = entries.replace("{key}", "algorithm: legacy, key: {env: KEY}");
+        let document =
+            Document::parse("f.yaml".into(), format!("l: [{entries}]").as_bytes(), &report);
+        let seen = look(&read(document.section(&report).optional("l").as_ref(), &env));
+        let problems = match report.finish(Some(())) {
+            Ok(((), warnings)) => warnings.iter().map(|it| format!("warning: {it}")).collect(),
+            Err(problems) => problems.iter().map(ToString::to_string).collect(),
+        };
+        (seen, problems)
+    }
+
+    #[test]
+    fn a_window_that_no_profile_of_z_os_can_have_causes_a_warning() {
+        for (secs, warns) in [(1, false), (600, false), (601, true), (86_400, true)] {
+            let entry = format!("{{applid: A, {{key}}, windowSeconds: {secs}}}");
+            let (window, problems) = read_list(&entry, |data| data.profiles[0].window());
+            assert_eq!(window.as_secs(), secs);
+            let has_warning = problems.iter().any(|text| {
+                text.starts_with("warning: ")
+                    && text.contains("l[0].windowSeconds: is longer than 600 s")
+            });
+            assert_eq!((has_warning, problems.len()), (warns, usize::from(warns)), "{problems:?}");
+        }
+    }
+
     #[test]
     fn each_entry_is_read_or_reported() {
         let directory = tempfile::tempdir().unwrap();
@@ -266,6 +334,34 @@ mod tests {
                 &["l[0].source: is"],
             ),
             ("{applid: A, algorithm: legacy, key: {file: good}, replayProtection: false}", &[]),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}, replayProtection: false, reuseSeconds: 150}",
+                &[],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}, replayProtection: false, reuseSeconds: 151}",
+                &["l[0].reuseSeconds: \"151\" is not valid; write a number from 1 to 150"],
+            ),
+            (
+                "{applid: A, algorithm: enhanced-upper, key: {file: enhanced}, replayProtection: false, \
+                  reuseSeconds: 16}",
+                &[
+                    "l[0].reuseSeconds: is more than a quarter of windowSeconds (60), so a PassTicket could expire on its \
+                   way; write at most 15, or",
+                ],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}, reuseSeconds: 10}",
+                &["l[0].reuseSeconds: needs replayProtection: false. With replay protection, z/OS"],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}, replayProtection: true, reuseSeconds: 10}",
+                &["l[0].reuseSeconds: needs replayProtection: false. With replay protection, z/OS"],
+            ),
+            (
+                "{applid: A, source: zowe, replayProtection: false, reuseSeconds: 10}",
+                &["l[0].reuseSeconds: contradicts source: zowe"],
+            ),
             (
                 "{applid: A, algorithm: legacy, key: {file: good}, replayProtection: NO}",
                 &["l[0].replayProtection: \"NO\" is neither true nor false; write one of them"],
@@ -380,8 +476,11 @@ mod tests {
                 }
                 Ok(_) => {
                     assert_eq!(profiles.len(), 1, "{entry}");
-                    let secs = if entry.contains("windowSeconds") { 60 } else { 600 };
+                    let is_short = entry.contains("windowSeconds") || entry.contains("enhanced");
+                    let secs = if is_short { 60 } else { 600 };
                     assert_eq!(profiles[0].window().as_secs(), secs);
+                    let reuse = if entry.contains("reuseSeconds") { 150 } else { 0 };
+                    assert_eq!(profiles[0].reuse().as_secs(), reuse, "{entry}");
                     let allowed = entry.contains("replayProtection: false");
                     assert_eq!(profiles[0].replay() == Replay::Allowed, allowed, "{entry}");
                     Vec::new()

@@ -582,7 +582,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("maxAge: 31536000", "maxAge: 1y"),
             &[
-                "zowe.yaml:113: components.passticket-proxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
+                "zowe.yaml:114: components.passticket-proxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
                a number from 0 to 315360000",
             ],
         ),
@@ -884,9 +884,9 @@ fn the_problems_of_all_files_are_reported_together() {
         "zowe.yaml:35: components.passticket-proxy.host: ",
         "zowe.yaml:36: components.passticket-proxy.signingKey: ",
         "zowe.yaml:79: components.passticket-proxy.ptktdata[0].key: ",
-        "zowe.yaml:91: components.passticket-proxy.timeouts.drainSeconds: ",
-        "zowe.yaml:95: components.passticket-proxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
-        "zowe.yaml:96: components.passticket-proxy.limits.rememberedTicket: is an unknown key; did ",
+        "zowe.yaml:92: components.passticket-proxy.timeouts.drainSeconds: ",
+        "zowe.yaml:96: components.passticket-proxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
+        "zowe.yaml:97: components.passticket-proxy.limits.rememberedTicket: is an unknown key; did ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.schema: is an unknown key; did ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
