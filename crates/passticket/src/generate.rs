@@ -200,6 +200,8 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 ///   that it receives first.
 /// - A generator makes no ticket for the second in which it starts, because a previous process may have made the same
 ///   ticket. Only a generator from [`one_shot`](Self::one_shot) makes tickets for this second.
+/// - If a profile has a [next key](KeyProfile::with_next_key), the clock decides which key makes a ticket, not the time
+///   slot of the ticket.
 /// - If the clock is set back, no ticket is made twice. If it is set back by more than 60 s (or a quarter of the
 ///   window), no tickets are made until the clock has caught up.
 ///
@@ -354,7 +356,8 @@ impl LocalGenerator {
         user: &UserId,
         applid: &Applid,
     ) -> Result<PassTicket, GenerateError> {
-        let (profile, now) = (self.profile(user, applid)?, self.clock.now());
+        let now = self.clock.now();
+        let profile = self.profile(user, applid)?.at(now);
         let generated = match (profile.replay(), &self.cache) {
             (Replay::Protected, _) if self.shared.is_some() => {
                 let reason = "the time slot of this ticket must be reserved, so it cannot be made without waiting";
@@ -385,7 +388,8 @@ impl LocalGenerator {
         user: UserId,
         applid: Applid,
     ) -> Result<PassTicket, GenerateError> {
-        let profile = self.profile(&user, &applid)?;
+        // The key is chosen before the slot, because its window limits how old the slot may be.
+        let profile = self.profile(&user, &applid)?.at(self.clock.now());
         let no_slot = |why| GenerateError::no_slot(user, applid, why);
         let not_before = self.slots.first_shared(&applid).map_err(no_slot)?;
         let spare = Duration::from_secs(spare_secs(profile.making_window()));
@@ -838,6 +842,36 @@ mod tests {
                 clock.advance(Duration::from_millis(100));
             }
             assert!(!format!("{generator:?}").contains("F90F48F0"));
+        }
+    }
+
+    #[test]
+    fn the_clock_decides_which_key_makes_a_ticket() {
+        let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
+        let start = Timestamp::from_secs(1_700_000_000);
+        let from = start.plus(Duration::from_secs(100));
+        let new =
+            || KeyProfile::from_hex(applid, Algorithm::EnhancedMixed, &"AB".repeat(64)).unwrap();
+        for replay in [Replay::Protected, Replay::Allowed] {
+            let clock = Arc::new(ManualClock::new(start));
+            let reuse = Duration::from_secs(15);
+            let both = profile(replay).with_next_key(new(), from).with_reuse(reuse);
+            let generator = LocalGenerator::new(KeyProfiles::new([both]).unwrap())
+                .with_clock(clock.clone())
+                .with_ticket_cache(NonZeroUsize::MIN);
+            let generate = || generator.generate_now(&user, &applid).unwrap();
+            let is_new = |ticket: &PassTicket| new().evaluate(&user, ticket, clock.now()).is_ok();
+            clock.advance(Duration::from_secs(99));
+            assert!(!is_new(&generate()));
+            // Neither an earlier time slot nor a ticket that would be used again has the old key.
+            clock.advance(Duration::from_secs(1));
+            let ticket = generate();
+            assert!(is_new(&ticket));
+            let age = new().evaluate(&user, &ticket, clock.now()).unwrap().age_secs();
+            assert_eq!(age, if replay == Replay::Protected { 15 } else { 0 });
+            // The clock is set back before the change.
+            clock.set(start.plus(Duration::from_secs(99)));
+            assert!(!is_new(&generate()));
         }
     }
 

@@ -88,6 +88,10 @@ pub struct KeyProfile {
     replay: Replay,
     /// For how many seconds a ticket is used again, if replay is allowed.
     reuse_secs: u64,
+    /// The first second in which this key makes tickets. It is 0, except for the next key of another profile.
+    since: u64,
+    /// The key that replaces this key. It is boxed, because most profiles have none.
+    next: Option<Box<KeyProfile>>,
 }
 
 /// Keys in memory are boxed, so that moving a profile leaves no copy of a key in memory. They have their own variants,
@@ -140,7 +144,7 @@ impl KeyProfile {
             KeySchedule::Legacy(_) | KeySchedule::LegacySource(_) => DEFAULT_WINDOW,
             KeySchedule::Enhanced(..) | KeySchedule::EnhancedSource(..) => DEFAULT_ENHANCED_WINDOW,
         };
-        Self { applid, key, window, replay: Replay::default(), reuse_secs: 0 }
+        Self { applid, key, window, replay: Replay::default(), reuse_secs: 0, since: 0, next: None }
     }
 
     /// Sets the window. The time of a ticket may differ from the clock of the evaluating system by at most `window`, in
@@ -169,6 +173,9 @@ impl KeyProfile {
     #[must_use]
     pub fn with_replay(mut self, replay: Replay) -> Self {
         self.replay = replay;
+        if let Some(next) = &mut self.next {
+            next.replay = replay;
+        }
         self
     }
 
@@ -185,6 +192,9 @@ impl KeyProfile {
     #[must_use]
     pub fn with_reuse(mut self, reuse: Duration) -> Self {
         self.reuse_secs = reuse.as_secs();
+        if let Some(next) = &mut self.next {
+            next.reuse_secs = self.reuse_secs;
+        }
         self
     }
 
@@ -197,9 +207,78 @@ impl KeyProfile {
     }
 
     /// Returns the longest possible [`reuse`](Self::reuse): a quarter of the window, and of at most [`MAX_WINDOW`]. The
-    /// rest of the window allows for the transport to the service and for differences between the clocks.
+    /// rest of the window allows for the transport to the service and for differences between the clocks. If there is a
+    /// next key, the [`max_reuse`](Self::max_reuse) of the profile that [`at`](Self::at) returns can be different.
     pub fn max_reuse(&self) -> Duration {
         Duration::from_secs(self.making_window().as_secs() / 4)
+    }
+
+    /// Replaces the key at the time `from`. Only the whole seconds of `from` count.
+    ///
+    /// The new key, its algorithm and its window are those of `next`. The APPLID and the other settings of `next` do not
+    /// count: those of `self` apply to both keys. A next key of `next` is dropped.
+    ///
+    /// Tickets are made with the new key from `from` on, for whatever second they are. Tickets of both keys are accepted
+    /// while `from` is within the window of the clock. If the windows are different, the longer one decides. The system
+    /// that makes the tickets may have another clock, and a ticket can be on its way. Before and after this overlap,
+    /// only one key is accepted.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use passticket::{clock::Timestamp, Algorithm, Applid, KeyProfile, UserId};
+    ///
+    /// let (user, applid) = (UserId::new("ibmuser")?, Applid::new("IZUDFLT")?);
+    /// let old = || KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF");
+    /// let new = KeyProfile::from_hex(applid, Algorithm::EnhancedMixed, &"5A".repeat(64))?;
+    ///
+    /// let from = Timestamp::from_secs(1_800_000_000);
+    /// let profile = old()?.with_next_key(new, from);
+    /// let later = |secs| from.plus(Duration::from_secs(secs));
+    /// let late = old()?.generate(&user, from)?;
+    /// assert!(profile.evaluate(&user, &late, later(60)).is_ok());
+    /// assert!(profile.evaluate(&user, &late, later(601)).is_err());
+    ///
+    /// let ticket = profile.generate(&user, from)?;
+    /// assert!(old()?.evaluate(&user, &ticket, from).is_err());
+    /// assert!(profile.evaluate(&user, &ticket, from).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_next_key(mut self, next: KeyProfile, from: Timestamp) -> Self {
+        let Self { applid, replay, reuse_secs, .. } = self;
+        let since = from.as_secs();
+        self.next = Some(Box::new(Self { applid, replay, reuse_secs, since, next: None, ..next }));
+        self
+    }
+
+    /// Returns the profile with the next key, and the time from which on this key makes tickets. Returns `None` if
+    /// there is no [next key](Self::with_next_key).
+    pub fn next_key(&self) -> Option<(&Self, Timestamp)> {
+        self.next.as_deref().map(|next| (next, Timestamp::from_secs(next.since)))
+    }
+
+    /// Returns the profile with the key that makes tickets at the time `now`: this profile, or the one with the
+    /// [next key](Self::with_next_key).
+    pub fn at(&self, now: Timestamp) -> &Self {
+        match &self.next {
+            Some(next) if next.since <= now.as_secs() => next,
+            _ => self,
+        }
+    }
+
+    /// Returns the profile with the other key, if tickets of both keys are accepted at the time `now`. [`at`](Self::at)
+    /// returns the first one.
+    fn also_accepted_at(&self, now: Timestamp) -> Option<&Self> {
+        let next = self.next.as_deref()?;
+        let now = now.as_secs();
+        let overlap = self.window.max(next.window).as_secs();
+        let other = if next.since <= now { self } else { next };
+        (now.abs_diff(next.since) <= overlap).then_some(other)
+    }
+
+    /// Returns the first second in which this key makes tickets.
+    pub(super) fn since(&self) -> u64 {
+        self.since
     }
 
     /// Returns the APPLID that tickets of this profile are for.
@@ -238,13 +317,18 @@ impl KeyProfile {
     }
 
     /// Does the part of the computation that is the same for all tickets of one user. This saves 2 of the 8 DES blocks,
-    /// or 1 of the 7 HMACs, for each ticket after the first.
+    /// or 1 of the 7 HMACs, for each ticket after the first. A [next key](Self::with_next_key) has no such saving.
     ///
     /// # Errors
     /// [`KeySourceError`] if the [`KeySource`] of the profile fails. There is no error if the key is in memory.
     pub fn for_user(&self, user: &UserId) -> Result<UserTickets<'_>, KeySourceError> {
+        Ok(UserTickets { profile: self, user: *user, pair: self.pair(user)? })
+    }
+
+    /// Does the part of the computation that is the same for all tickets that this key makes for `user`.
+    fn pair(&self, user: &UserId) -> Result<Pair<'_>, KeySourceError> {
         let applid = &self.applid;
-        let pair = match &self.key {
+        Ok(match &self.key {
             KeySchedule::Legacy(key) => {
                 let Ok(pair) = legacy::Pair::new(&**key, user, applid);
                 Pair::Legacy(pair)
@@ -259,12 +343,14 @@ impl KeyProfile {
             KeySchedule::EnhancedSource(key, alphabet) => {
                 Pair::EnhancedSource(enhanced::Pair::new(&**key, *alphabet, user, applid)?)
             }
-        };
-        Ok(UserTickets { profile: self, user: *user, pair })
+        })
     }
 
     /// Returns the ticket that logs `user` on to this profile's application at `time`. Only the whole seconds of `time`
     /// count.
+    ///
+    /// If there is a [next key](Self::with_next_key), `time` also decides which key makes the ticket. To make a ticket
+    /// for an earlier second than the current one, choose the key first: `profile.at(now).generate(user, earlier)`.
     ///
     /// For the same user and the same second, this method gives the same ticket, with or without replay protection. If
     /// the application has replay protection, the caller must choose a new second for each ticket, as
@@ -273,7 +359,7 @@ impl KeyProfile {
     /// # Errors
     /// [`KeySourceError`] if the [`KeySource`] of the profile fails. There is no error if the key is in memory.
     pub fn generate(&self, user: &UserId, time: Timestamp) -> Result<PassTicket, KeySourceError> {
-        self.for_user(user)?.generate(time)
+        self.at(time).pair(user)?.generate(time)
     }
 
     /// Checks a ticket that a client has sent for `user`.
@@ -296,7 +382,29 @@ impl KeyProfile {
         ticket: &PassTicket,
         now: Timestamp,
     ) -> Result<Evaluated, Refusal> {
-        self.for_user(user)?.evaluate(ticket, now)
+        let first = self.at(now);
+        let pair = first.pair(user).map_err(Refusal::from);
+        let evaluated = pair.and_then(|pair| pair.evaluate(ticket, now, first.window));
+        self.or_other_key(evaluated, user, ticket, now)
+    }
+
+    /// Returns the result with the first key if it is final. Otherwise evaluates the ticket with the other key, if this
+    /// key is also accepted.
+    fn or_other_key(
+        &self,
+        first: Result<Evaluated, Refusal>,
+        user: &UserId,
+        ticket: &PassTicket,
+        now: Timestamp,
+    ) -> Result<Evaluated, Refusal> {
+        let refusal = match first {
+            Ok(evaluated) => return Ok(evaluated),
+            Err(refusal) => refusal,
+        };
+        let Some(other) = self.also_accepted_at(now) else { return Err(refusal) };
+        let pair = other.pair(user).map_err(Refusal::from);
+        let evaluated = pair.and_then(|pair| pair.evaluate(ticket, now, other.window));
+        evaluated.map_err(|with_other| refusal.most_telling(with_other))
     }
 }
 
@@ -308,6 +416,7 @@ impl fmt::Debug for KeyProfile {
             .field("window", &self.window)
             .field("replay", &self.replay)
             .field("reuse", &self.reuse())
+            .field("next", &self.next)
             .finish_non_exhaustive()
     }
 }
@@ -339,8 +448,37 @@ impl UserTickets<'_> {
     /// # Errors
     /// The errors of [`KeyProfile::generate`].
     pub fn generate(&self, time: Timestamp) -> Result<PassTicket, KeySourceError> {
+        match self.other_key(time) {
+            None => self.pair.generate(time),
+            Some(next) => next.pair(&self.user)?.generate(time),
+        }
+    }
+
+    /// Does the same as [`KeyProfile::evaluate`], for this user.
+    ///
+    /// # Errors
+    /// The errors of [`KeyProfile::evaluate`].
+    pub fn evaluate(&self, ticket: &PassTicket, now: Timestamp) -> Result<Evaluated, Refusal> {
+        match self.other_key(now) {
+            None => {
+                let evaluated = self.pair.evaluate(ticket, now, self.profile.window);
+                self.profile.or_other_key(evaluated, &self.user, ticket, now)
+            }
+            Some(_) => self.profile.evaluate(&self.user, ticket, now),
+        }
+    }
+
+    /// Returns the profile with the next key, if this key makes tickets at the time `now`.
+    fn other_key(&self, now: Timestamp) -> Option<&KeyProfile> {
+        let profile = self.profile.at(now);
+        (profile.since != self.profile.since).then_some(profile)
+    }
+}
+
+impl Pair<'_> {
+    fn generate(&self, time: Timestamp) -> Result<PassTicket, KeySourceError> {
         let secs = time.as_secs();
-        let ticket = match &self.pair {
+        let ticket = match self {
             Pair::Legacy(pair) => {
                 let Ok(ticket) = pair.generate(secs);
                 ticket
@@ -355,13 +493,14 @@ impl UserTickets<'_> {
         Ok(PassTicket::from_alphabet(ticket))
     }
 
-    /// Does the same as [`KeyProfile::evaluate`], for this user.
-    ///
-    /// # Errors
-    /// The errors of [`KeyProfile::evaluate`].
-    pub fn evaluate(&self, ticket: &PassTicket, now: Timestamp) -> Result<Evaluated, Refusal> {
+    fn evaluate(
+        &self,
+        ticket: &PassTicket,
+        now: Timestamp,
+        window: Duration,
+    ) -> Result<Evaluated, Refusal> {
         let (text, now_secs) = (ticket.expose_bytes(), now.as_secs());
-        let secs = match &self.pair {
+        let secs = match self {
             Pair::Legacy(pair) => {
                 let Ok(secs) = pair.evaluate(text, now_secs);
                 secs
@@ -374,7 +513,7 @@ impl UserTickets<'_> {
             Pair::EnhancedSource(pair) => pair.evaluate(text)?,
         };
         let secs = secs.ok_or(Refusal::NotATicket)?;
-        let (generated_at, window) = (Timestamp::from_secs(secs), self.profile.window);
+        let generated_at = Timestamp::from_secs(secs);
         match secs.abs_diff(now_secs) {
             off if off <= window.as_secs() => Ok(Evaluated { generated_at, now }),
             off if off <= window.as_secs().saturating_add(PLAUSIBLE_SECS) => {
@@ -471,6 +610,20 @@ pub enum Refusal {
         /// How far the time of the ticket may be before or after `now`.
         window: Duration,
     },
+}
+
+impl Refusal {
+    /// Returns the refusal that says more, if a ticket was evaluated with two keys. If a key could not be used, the
+    /// ticket was not fully checked.
+    fn most_telling(self, other: Self) -> Self {
+        let rank = |refusal: &Self| match refusal {
+            Self::KeyUnavailable(_) => 3,
+            Self::OutsideWindow { .. } => 2,
+            Self::OtherKey => 1,
+            Self::NotATicket => 0,
+        };
+        if rank(&other) > rank(&self) { other } else { self }
+    }
 }
 
 /// Returns the age of a ticket as text. If the time of the ticket is in the future, the text contains the time until
@@ -786,6 +939,110 @@ mod tests {
         }
     }
 
+    /// A profile with a legacy key. An enhanced key replaces it at [`NOW`].
+    fn with_next(window: u64, of_next: u64) -> (KeyProfile, KeyProfile, KeyProfile) {
+        let [window, of_next] = [window, of_next].map(Duration::from_secs);
+        let old = || profile("APPL", Algorithm::Legacy).with_window(window);
+        let new = || profile("APPL", Algorithm::EnhancedMixed).with_window(of_next);
+        let both = old().with_next_key(new(), at(NOW).plus(Duration::from_millis(999)));
+        (both, old(), new())
+    }
+
+    #[test]
+    fn the_next_key_makes_tickets_from_its_time_on() {
+        let user = UserId::new("IBMUSER").unwrap();
+        let (both, old, new) = with_next(600, 60);
+        let tickets = both.for_user(&user).unwrap();
+        for (secs, has_next) in [(0, false), (NOW - 1, false), (NOW, true), (NOW + 9999, true)] {
+            let want = if has_next { &new } else { &old }.generate(&user, at(secs)).unwrap();
+            assert_eq!(both.generate(&user, at(secs)).unwrap(), want, "{secs}");
+            assert_eq!(tickets.generate(at(secs)).unwrap(), want, "{secs}");
+            // The profile of a time makes tickets for earlier times with the same key.
+            let maker = both.at(at(secs).plus(Duration::from_millis(999)));
+            assert_eq!(maker.algorithm() == Algorithm::EnhancedMixed, has_next);
+            let earlier = at(secs.saturating_sub(15));
+            let want = if has_next { &new } else { &old }.generate(&user, earlier).unwrap();
+            assert_eq!(maker.generate(&user, earlier).unwrap(), want, "{secs}");
+        }
+        let (next, from) = both.next_key().unwrap();
+        assert_eq!((next.window().as_secs(), from), (60, at(NOW)));
+        assert!(next.next_key().is_none() && old.next_key().is_none());
+    }
+
+    #[test]
+    fn the_next_key_has_the_applid_and_the_replay_protection_of_the_profile() {
+        let other = profile("OTHER", Algorithm::EnhancedMixed).with_replay(Replay::Allowed);
+        let nested = other.with_next_key(profile("APPL", Algorithm::Legacy), at(1));
+        let both = profile("APPL", Algorithm::Legacy).with_next_key(nested, at(NOW));
+        let next = both.at(at(NOW));
+        assert_eq!((next.applid(), next.replay()), (both.applid(), Replay::Protected));
+        assert!(next.next_key().is_none());
+        let reuse = Duration::from_secs(150);
+        let both = both.with_replay(Replay::Allowed).with_reuse(reuse);
+        assert_eq!((both.reuse(), both.at(at(NOW)).reuse().as_secs()), (reuse, 15));
+        assert_eq!(both.at(at(NOW)).replay(), Replay::Allowed);
+    }
+
+    #[test]
+    fn both_keys_are_accepted_while_the_change_is_within_the_window() {
+        let user = UserId::new("IBMUSER").unwrap();
+        for (window, of_next) in [(600, 60), (60, 600)] {
+            let (both, old, new) = with_next(window, of_next);
+            let tickets = both.for_user(&user).unwrap();
+            for (now, old_is_accepted, new_is_accepted) in [
+                (NOW - 86_400, true, false),
+                (NOW - 601, true, false),
+                (NOW - 600, true, true),
+                (NOW - 1, true, true),
+                (NOW, true, true),
+                (NOW + 600, true, true),
+                (NOW + 601, false, true),
+                (NOW + 86_400, false, true),
+            ] {
+                for (key, is_accepted) in [(&old, old_is_accepted), (&new, new_is_accepted)] {
+                    let ticket = key.generate(&user, at(now)).unwrap();
+                    let evaluated = both.evaluate(&user, &ticket, at(now));
+                    assert_eq!(
+                        evaluated.is_ok(),
+                        is_accepted,
+                        "{now} {window} {}",
+                        key.algorithm()
+                    );
+                    assert_eq!(tickets.evaluate(&ticket, at(now)), evaluated);
+                    // Each key has its own window.
+                    let age = key.window().as_secs() + 1;
+                    let late = key.generate(&user, at(now - age)).unwrap();
+                    let late = both.evaluate(&user, &late, at(now)).unwrap_err();
+                    let is_late = matches!(late, Refusal::OutsideWindow { .. });
+                    assert_eq!(is_late, is_accepted, "{now} {window} {}", key.algorithm());
+                }
+                let other = UserId::new("OTHER").unwrap();
+                let ticket = new.generate(&other, at(now)).unwrap();
+                assert!(both.evaluate(&user, &ticket, at(now)).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_used_does_not_stop_the_other_key() {
+        let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("APPL").unwrap());
+        let old = profile("APPL", Algorithm::Legacy);
+        let (source, works) = Source::new(Algorithm::EnhancedMixed);
+        let new = KeyProfile::from_source(applid, source as Arc<dyn KeySource>);
+        let both = profile("APPL", Algorithm::Legacy).with_next_key(new, at(NOW));
+        works.store(false, SeqCst);
+        let ticket = both.generate(&user, at(NOW - 1)).unwrap();
+        assert!(both.generate(&user, at(NOW)).is_err());
+        for now in [NOW - 1, NOW, NOW + 1] {
+            assert!(both.evaluate(&user, &ticket, at(now)).is_ok(), "{now}");
+            let wrong = old.generate(&UserId::new("OTHER").unwrap(), at(now)).unwrap();
+            let refusal = both.evaluate(&user, &wrong, at(now)).unwrap_err();
+            assert!(matches!(refusal, Refusal::KeyUnavailable(_)), "{refusal}");
+        }
+        let before = both.evaluate(&user, &ticket, at(NOW - 1000)).unwrap_err();
+        assert!(matches!(before, Refusal::OutsideWindow { .. }), "{before}");
+    }
+
     #[test]
     fn only_enhanced_mixed_refuses_a_ticket_in_lower_case() {
         struct Case {
@@ -845,7 +1102,8 @@ mod tests {
             let ticket = tickets.generate(at(NOW)).unwrap();
             let evaluated = tickets.evaluate(&ticket, at(NOW)).unwrap();
             let shown = format!("{profile:?} {profile:#?} {tickets:?} {ticket:?} {evaluated:?}");
-            let profiles = KeyProfiles::new([profile]).unwrap();
+            let both = profile.with_next_key(self::profile("APPL", algorithm), at(NOW));
+            let profiles = KeyProfiles::new([both]).unwrap();
             let shown = format!("{shown} {profiles:?}");
             let shown = shown.to_ascii_uppercase();
             assert!(!shown.contains(LEGACY_KEY), "{shown}");
@@ -897,6 +1155,26 @@ mod tests {
             let evaluated = profile.evaluate(&user, &ticket, now).unwrap();
             prop_assert_eq!(evaluated.generated_at(), at(time));
             prop_assert_eq!(evaluated.age_secs(), now.as_secs() as i64 - time as i64);
+        }
+
+        /// Whatever the clocks of both systems are within the window, a change of the key refuses no ticket.
+        #[test]
+        fn a_change_of_the_key_refuses_no_ticket(
+            (old, new) in (algorithm_and_key(), algorithm_and_key()),
+            (from, made) in (10_000_u64..1 << 31, -3000_i64..3000),
+            age in 0_i64..=15,
+            skew in -45_i64..=45,
+        ) {
+            let (user, applid) = (UserId::new("U").unwrap(), Applid::new("A").unwrap());
+            let profile = |(algorithm, key): (Algorithm, Vec<u8>)| {
+                KeyProfile::from_hex(applid, algorithm, &hex(&key)).unwrap()
+            };
+            let both = profile(old).with_next_key(profile(new), at(from));
+            let now = from.saturating_add_signed(made);
+            let slot = at(now.saturating_add_signed(-age));
+            let ticket = both.at(at(now)).generate(&user, slot).unwrap();
+            let there = at(now.saturating_add_signed(skew));
+            prop_assert_eq!(both.evaluate(&user, &ticket, there).unwrap().generated_at(), slot);
         }
 
         /// The window is zero, so a random time is accepted in at most one of 2^32 cases.

@@ -16,6 +16,8 @@ impl TicketCache {
         Self(Cache::new(pairs.get()))
     }
 
+    /// Returns a ticket that the key of `profile` has made. The key must be the one that makes tickets at the time
+    /// `now`.
     pub(super) fn get_or_generate(
         &self,
         profile: &KeyProfile,
@@ -24,7 +26,11 @@ impl TicketCache {
     ) -> Result<PassTicket, KeySourceError> {
         let (key, secs) = ((*user, *profile.applid()), now.as_secs());
         match self.0.get(&key) {
-            Some((at, ticket)) if is_current(at, secs, profile.reuse().as_secs()) => Ok(ticket),
+            Some((at, ticket))
+                if at >= profile.since() && is_current(at, secs, profile.reuse().as_secs()) =>
+            {
+                Ok(ticket)
+            }
             _ => {
                 let ticket = profile.generate(user, now)?;
                 self.0.insert(key, (secs, ticket.clone()));
