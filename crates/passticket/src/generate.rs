@@ -8,7 +8,8 @@ use std::{
 use super::{
     key_source::KeySourceError,
     names::{Applid, UserId},
-    profile::{KeyProfile, KeyProfiles, Replay},
+    profile::{KeyProfile, Replay},
+    profiles::KeyProfiles,
     shared_time_slots::{SharedSlot, SharedSlotError, SharedTimeSlots, SlotRequest},
     ticket::PassTicket,
     ticket_cache::TicketCache,
@@ -336,8 +337,9 @@ impl LocalGenerator {
     /// seconds may have been made without a time slot.
     #[must_use]
     pub fn with_profiles(&self, profiles: KeyProfiles) -> Self {
-        let were_protected: HashSet<_> = protected(&self.profiles).collect();
-        let newly_protected = protected(&profiles).filter(|it| !were_protected.contains(it));
+        let were_protected = self.profiles.fully_protected();
+        let newly_protected =
+            profiles.partly_protected().filter(|applid| !were_protected.contains(applid));
         self.slots.protect(newly_protected, self.clock.now());
         Self { profiles, cache: None, ..self.clone() }
     }
@@ -375,9 +377,9 @@ impl LocalGenerator {
     }
 
     /// Returns the place in which the time slot of a ticket must be reserved, if there is one.
-    fn shared(&self, applid: &Applid) -> Option<&Arc<dyn SharedTimeSlots>> {
+    fn shared(&self, user: &UserId, applid: &Applid) -> Option<&Arc<dyn SharedTimeSlots>> {
         let shared = self.shared.as_ref()?;
-        let profile = self.profiles.get(applid)?;
+        let profile = self.profiles.find(user, applid)?;
         (profile.replay() == Replay::Protected).then_some(shared)
     }
 
@@ -426,7 +428,7 @@ impl LocalGenerator {
     /// [`continue_time_slots`](Self::continue_time_slots) with the result. So no ticket is made twice, and each user
     /// keeps the unused slots.
     pub fn hand_over_time_slots(&self) -> UsedTimeSlots {
-        self.slots.hand_over(protected(&self.profiles).collect())
+        self.slots.hand_over(self.profiles.fully_protected().into_iter().collect())
     }
 
     /// Continues with the time slots that another process has handed over. Call this before the first ticket.
@@ -440,7 +442,8 @@ impl LocalGenerator {
             // The shared place does not know the slots of the other process if that process had no shared slots.
             self.slots.skip_to_latest();
         }
-        let newly_protected = protected(&self.profiles).filter(|it| !were_protected.contains(it));
+        let newly_protected =
+            self.profiles.partly_protected().filter(|applid| !were_protected.contains(applid));
         self.slots.protect(newly_protected, self.clock.now());
     }
 
@@ -457,7 +460,7 @@ impl LocalGenerator {
 
     fn profile(&self, user: &UserId, applid: &Applid) -> Result<&KeyProfile, GenerateError> {
         self.profiles
-            .get(applid)
+            .find(user, applid)
             .map(Arc::as_ref)
             .ok_or_else(|| GenerateError::new(*user, *applid, SafReturnCodes::NO_PROFILE))
     }
@@ -467,15 +470,9 @@ fn key_failed(user: UserId, applid: Applid, error: &KeySourceError) -> GenerateE
     GenerateError::unavailable(user, applid, error.retry_after()).with_reason(error.to_string())
 }
 
-/// Returns the APPLIDs with replay protection.
-fn protected(profiles: &KeyProfiles) -> impl Iterator<Item = Applid> {
-    let protected = profiles.iter().filter(|profile| profile.replay() == Replay::Protected);
-    protected.map(|profile| *profile.applid())
-}
-
 impl PassTicketGenerator for LocalGenerator {
     fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture {
-        match self.shared(applid) {
+        match self.shared(user, applid) {
             Some(shared) => Box::pin(self.clone().generate_shared(shared.clone(), *user, *applid)),
             None => Box::pin(ready(self.generate_now(user, applid))),
         }
@@ -486,7 +483,7 @@ impl PassTicketGenerator for LocalGenerator {
         user: &UserId,
         applid: &Applid,
     ) -> Option<Result<PassTicket, GenerateError>> {
-        self.shared(applid).is_none().then(|| self.generate_now(user, applid))
+        self.shared(user, applid).is_none().then(|| self.generate_now(user, applid))
     }
 
     fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
@@ -494,7 +491,7 @@ impl PassTicketGenerator for LocalGenerator {
     }
 
     fn replay(&self, applid: &Applid) -> Replay {
-        self.profiles.get(applid).map_or(Replay::Protected, |profile| profile.replay())
+        self.profiles.replay(applid)
     }
 }
 
@@ -816,7 +813,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Algorithm, KeySource,
+        Algorithm, KeySource, Qualifier,
         clock::{ManualClock, Timestamp},
     };
 
@@ -873,6 +870,60 @@ mod tests {
             clock.set(start.plus(Duration::from_secs(99)));
             assert!(!is_new(&generate()));
         }
+    }
+
+    #[test]
+    fn a_user_with_a_qualified_profile_gets_tickets_of_its_key_and_replay_protection() {
+        let applid = Applid::new("IZUDFLT").unwrap();
+        let [ann, bob] = ["ANN", "BOB"].map(|name| UserId::new(name).unwrap());
+        let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF").unwrap();
+        let of_ann = Arc::new(key.with_qualifier(Qualifier::User(ann)));
+        let of_all = Arc::new(profile(Replay::Allowed));
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
+        let all = KeyProfiles::new([of_all.clone(), of_ann.clone()]).unwrap();
+        let generator = LocalGenerator::new(all).with_clock(clock.clone());
+        clock.advance(Duration::from_secs(1));
+        for (user, key, other, is_protected) in
+            [(ann, &of_ann, &of_all, true), (bob, &of_all, &of_ann, false)]
+        {
+            let ticket = generator.generate_now(&user, &applid).unwrap();
+            assert!(key.evaluate(&user, &ticket, clock.now()).is_ok(), "{user}");
+            assert!(other.evaluate(&user, &ticket, clock.now()).is_err(), "{user}");
+            assert_eq!(generator.generate_now(&user, &applid).is_err(), is_protected, "{user}");
+        }
+        // A request of a user whose profile is not known here must not be sent twice.
+        assert_eq!(generator.replay(&applid), Replay::Protected);
+
+        // Without a profile of the APPLID, other users get no ticket.
+        let generator = generator.with_profiles(KeyProfiles::new([of_ann]).unwrap());
+        let error = generator.precheck(&bob, &applid).unwrap_err();
+        assert_eq!(error.codes(), SafReturnCodes::NO_PROFILE);
+        assert_eq!(generator.precheck(&ann, &applid), Ok(()));
+        // The tickets of BOB were made without time slots until now, so his first ticket is for the next second.
+        let generator = generator.with_profiles(KeyProfiles::new([of_all]).unwrap());
+        assert!(generator.generate_now(&bob, &applid).is_ok());
+        let protected = KeyProfiles::new([profile(Replay::Protected)]).unwrap();
+        let generator = generator.with_profiles(protected);
+        assert!(generator.generate_now(&bob, &applid).is_err());
+        clock.advance(Duration::from_secs(1));
+        assert!(generator.generate_now(&bob, &applid).is_ok());
+    }
+
+    #[test]
+    fn a_profile_that_becomes_protected_for_some_users_starts_in_the_next_second() {
+        let applid = Applid::new("IZUDFLT").unwrap();
+        let ann = UserId::new("ANN").unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
+        let of_ann = |replay| profile(replay).with_qualifier(Qualifier::User(ann));
+        let profiles = |of_ann| KeyProfiles::new([profile(Replay::Protected), of_ann]).unwrap();
+        let generator = LocalGenerator::new(profiles(of_ann(Replay::Allowed)));
+        let generator = generator.with_clock(clock.clone());
+        clock.advance(Duration::from_secs(100));
+        assert!(generator.generate_now(&ann, &applid).is_ok());
+        let generator = generator.with_profiles(profiles(of_ann(Replay::Protected)));
+        assert!(generator.generate_now(&ann, &applid).is_err());
+        clock.advance(Duration::from_secs(1));
+        assert!(generator.generate_now(&ann, &applid).is_ok());
     }
 
     #[test]

@@ -111,6 +111,8 @@ mod key_source;
 mod legacy;
 mod names;
 mod profile;
+mod profiles;
+mod qualifier;
 mod shared_time_slots;
 mod ticket;
 mod ticket_cache;
@@ -124,11 +126,13 @@ pub use generate::{
 };
 pub use key::{EnhancedKey, KeyError, LegacyKey};
 pub use key_source::{KeySource, KeySourceError};
-pub use names::{Applid, NameError, NameRule, UserId};
+pub use names::{Applid, GroupName, NameError, NameRule, UserId};
 pub use profile::{
-    DEFAULT_ENHANCED_WINDOW, DEFAULT_WINDOW, DuplicateApplid, Evaluated, KeyProfile, KeyProfiles,
-    MAX_WINDOW, Refusal, Replay, UserTickets,
+    DEFAULT_ENHANCED_WINDOW, DEFAULT_WINDOW, Evaluated, KeyProfile, MAX_WINDOW, Refusal, Replay,
+    UserTickets,
 };
+pub use profiles::{KeyProfiles, ProfileConflict};
+pub use qualifier::Qualifier;
 pub use shared_time_slots::{
     SharedSlot, SharedSlotError, SharedTimeSlots, SlotFuture, SlotRequest,
 };

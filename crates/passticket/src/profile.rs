@@ -1,14 +1,7 @@
 //! Key profiles for PassTickets (one-time passwords of z/OS). A profile has a key, its APPLID (the name of the
 //! application), the algorithm, the window in which a ticket is valid, and the setting of replay protection.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    fmt,
-    sync::Arc,
-    time::Duration,
-};
-
-use foldhash::fast::RandomState;
+use std::{fmt, time::Duration};
 
 use super::{
     algorithm::Algorithm,
@@ -16,7 +9,8 @@ use super::{
     key::{EnhancedKey, KeyError, LegacyKey},
     key_source::{KeySource, KeySourceError},
     legacy::{self, Schedule},
-    names::{Applid, UserId},
+    names::{Applid, GroupName, UserId},
+    qualifier::Qualifier,
     ticket::PassTicket,
 };
 use crate::clock::Timestamp;
@@ -83,6 +77,8 @@ pub enum Replay {
 /// ```
 pub struct KeyProfile {
     applid: Applid,
+    /// It is boxed, because most profiles have none.
+    qualifier: Option<Box<Qualifier>>,
     key: KeySchedule,
     window: Duration,
     replay: Replay,
@@ -91,7 +87,7 @@ pub struct KeyProfile {
     /// The first second in which this key makes tickets. It is 0, except for the next key of another profile.
     since: u64,
     /// The key that replaces this key. It is boxed, because most profiles have none.
-    next: Option<Box<KeyProfile>>,
+    next: Option<Box<Self>>,
 }
 
 /// Keys in memory are boxed, so that moving a profile leaves no copy of a key in memory. They have their own variants,
@@ -144,7 +140,8 @@ impl KeyProfile {
             KeySchedule::Legacy(_) | KeySchedule::LegacySource(_) => DEFAULT_WINDOW,
             KeySchedule::Enhanced(..) | KeySchedule::EnhancedSource(..) => DEFAULT_ENHANCED_WINDOW,
         };
-        Self { applid, key, window, replay: Replay::default(), reuse_secs: 0, since: 0, next: None }
+        let (qualifier, replay) = (None, Replay::default());
+        Self { applid, qualifier, key, window, replay, reuse_secs: 0, since: 0, next: None }
     }
 
     /// Sets the window. The time of a ticket may differ from the clock of the evaluating system by at most `window`, in
@@ -177,6 +174,28 @@ impl KeyProfile {
             next.replay = replay;
         }
         self
+    }
+
+    /// Limits the profile to some users of the APPLID. In [`KeyProfiles`](super::KeyProfiles), such a profile takes
+    /// precedence over the profile of the APPLID. The methods of this type do not check whether a user is one of them.
+    #[must_use]
+    pub fn with_qualifier(mut self, qualifier: Qualifier) -> Self {
+        self.qualifier = Some(Box::new(qualifier));
+        self
+    }
+
+    /// Returns the users that the profile is for. Returns `None` if the profile has no
+    /// [qualifier](Self::with_qualifier).
+    pub fn qualifier(&self) -> Option<&Qualifier> {
+        self.qualifier.as_deref()
+    }
+
+    /// Returns the name of the profile in the security product, such as `IZUDFLT` or `IZUDFLT.GROUP.USER`.
+    pub fn name(&self) -> String {
+        let group = self.qualifier().and_then(Qualifier::group).map(GroupName::as_str);
+        let user = self.qualifier().and_then(Qualifier::user).map(UserId::as_str);
+        let parts = [Some(self.applid.as_str()), group, user];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(".")
     }
 
     /// Sets for how long a [`LocalGenerator`](super::LocalGenerator) with a
@@ -244,10 +263,12 @@ impl KeyProfile {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn with_next_key(mut self, next: KeyProfile, from: Timestamp) -> Self {
+    pub fn with_next_key(mut self, next: Self, from: Timestamp) -> Self {
         let Self { applid, replay, reuse_secs, .. } = self;
         let since = from.as_secs();
-        self.next = Some(Box::new(Self { applid, replay, reuse_secs, since, next: None, ..next }));
+        let qualifier = None;
+        let next = Self { applid, qualifier, replay, reuse_secs, since, next: None, ..next };
+        self.next = Some(Box::new(next));
         self
     }
 
@@ -412,6 +433,7 @@ impl fmt::Debug for KeyProfile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyProfile")
             .field("applid", &self.applid)
+            .field("qualifier", &self.qualifier)
             .field("algorithm", &self.algorithm())
             .field("window", &self.window)
             .field("replay", &self.replay)
@@ -635,69 +657,17 @@ fn offset(generated_at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// The profiles of several applications, by APPLID.
-///
-/// Clones share the profiles, so cloning is cheap.
-#[derive(Clone, Debug, Default)]
-pub struct KeyProfiles(Arc<ByApplid>);
-
-// The hash function is fast, but a person who can choose the entries of a map can cause hash collisions. This is safe
-// here, because the APPLIDs in this map come from the operator, and not from clients.
-type ByApplid = HashMap<Applid, Arc<KeyProfile>, RandomState>;
-
-impl KeyProfiles {
-    /// Collects profiles, one for each APPLID.
-    ///
-    /// # Errors
-    /// [`DuplicateApplid`] if two profiles are for the same APPLID.
-    pub fn new<I>(profiles: I) -> Result<Self, DuplicateApplid>
-    where
-        I: IntoIterator,
-        I::Item: Into<Arc<KeyProfile>>,
-    {
-        let mut map = ByApplid::default();
-        for profile in profiles {
-            let profile = profile.into();
-            match map.entry(profile.applid) {
-                Entry::Vacant(entry) => entry.insert(profile),
-                Entry::Occupied(entry) => return Err(DuplicateApplid { applid: *entry.key() }),
-            };
-        }
-        Ok(Self(Arc::new(map)))
-    }
-
-    /// Returns the profile for an APPLID, if there is one.
-    pub fn get(&self, applid: &Applid) -> Option<&Arc<KeyProfile>> {
-        self.0.get(applid)
-    }
-
-    /// Returns all profiles, in no defined order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<KeyProfile>> {
-        self.0.values()
-    }
-}
-
-/// The error for two profiles of the same APPLID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("APPLID {applid} has two PassTicket keys; remove one of them")]
-pub struct DuplicateApplid {
-    applid: Applid,
-}
-
-impl DuplicateApplid {
-    /// Returns the APPLID that occurs twice.
-    pub fn applid(&self) -> &Applid {
-        &self.applid
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    };
 
     use proptest::prelude::*;
 
     use super::*;
+    use crate::KeyProfiles;
 
     const LEGACY_KEY: &str = "F90F48F03C28DC86";
     const NOW: u64 = 1_700_000_000;
@@ -1075,22 +1045,6 @@ mod tests {
                 assert_eq!(refusal, Refusal::NotATicket, "{algorithm} {text}");
             }
         }
-    }
-
-    #[test]
-    fn two_profiles_of_one_applid_are_refused() {
-        let [a, b] = ["A", "B"].map(|applid| profile(applid, Algorithm::Legacy));
-        let profiles = KeyProfiles::new([a, b]).unwrap();
-        for applid in ["A", "B"] {
-            let applid = Applid::new(applid).unwrap();
-            assert_eq!(profiles.get(&applid).unwrap().applid(), &applid);
-        }
-        assert!(profiles.get(&Applid::new("C").unwrap()).is_none());
-        assert_eq!(profiles.iter().len(), 2);
-
-        let twice = [Algorithm::Legacy, Algorithm::EnhancedMixed].map(|a| profile("A", a));
-        let error = KeyProfiles::new(twice.map(Arc::new)).unwrap_err();
-        assert_eq!(error.to_string(), "APPLID A has two PassTicket keys; remove one of them");
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub(crate) fn check(file: &Path, live: bool) -> Result<(), Exit> {
     }
     for profile in config.profiles.iter() {
         if let Some((next, from)) = profile.next_key() {
-            let (name, algorithm, from) = (profile.applid(), next.algorithm(), Instant(from));
+            let (name, algorithm, from) = (profile.name(), next.algorithm(), Instant(from));
             print_line(&format!(
                 "{name}: from {from} on, PassTickets are made with the next key ({algorithm})"
             ));

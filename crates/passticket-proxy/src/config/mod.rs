@@ -174,6 +174,7 @@ mod pkcs12_work;
 mod private_key_file;
 mod problem;
 mod ptktdata;
+mod qualifier;
 mod rate_limits;
 mod reader;
 mod revocation_lists;
@@ -396,7 +397,7 @@ pub struct Config {
     /// The clients that may see the health of the gateway: `apiml.health.protected`. This setting has an effect only
     /// with `compatibility: zowe-v3`.
     pub health: HealthAccess,
-    /// The PassTicket keys: `components.passticket-proxy.ptktdata`.
+    /// The PassTicket keys: `components.passticket-proxy.ptktdata`. An APPLID can have keys for some users only.
     pub profiles: KeyProfiles,
     /// The APPLIDs whose PassTickets come from [`zowe`](Self::zowe), and whether they have replay protection: the
     /// entries of `components.passticket-proxy.ptktdata` with `source: zowe`.
@@ -695,7 +696,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         discovery: ours.discovery.map(|discovery| discovery.settings(templates, of_urls)),
         health: health_access(ours.compatibility, zowe.health_protected),
         profiles: KeyProfiles::new(ours.profiles)
-            .expect("ptktdata::read keeps one entry per APPLID"),
+            .expect("ptktdata::read reports conflicts, and keeps only one of the profiles"),
         zowe_tickets: ours.zowe_applids,
         client_identities,
         log_level: ours.log_level,

@@ -2,7 +2,7 @@
 //!
 //! A PassTicket is a short-lived password of z/OS for one application. There is one entry for each APPLID. An APPLID is
 //! the name of a z/OS application in the security product. RACF, IBM's security product, has the same data in profiles
-//! of class `PTKTDATA`.
+//! of class `PTKTDATA`. Further entries of an APPLID can have other keys for a user or for a group (qualified profiles).
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::{
     environment::Environment,
     problem::{looks_like_key_material, may_contain_secret, quote},
+    qualifier,
     reader::{At, Field, Section},
     zowe_peer::ZowePeer,
 };
@@ -20,7 +21,7 @@ use tower_passticket::{
     passticket::{Algorithm, Applid, KeyProfile, MAX_WINDOW, Replay},
 };
 
-/// The place of each entry, by APPLID. The map also contains entries with a wrong PassTicket key. Otherwise the gateway
+/// The place of the first entry of each APPLID. The map also contains entries with a wrong PassTicket key. Otherwise the gateway
 /// would report a second error: that the routes with this APPLID have no PassTicket key.
 pub(super) type Entries<'a> = BTreeMap<Applid, At<'a>>;
 
@@ -74,7 +75,7 @@ pub(super) fn read<'a>(
     now: Timestamp,
 ) -> PtktData<'a> {
     let (mut entries, mut profiles) = (Entries::new(), Vec::new());
-    let mut zowe = ZoweApplids::new();
+    let (mut zowe, mut names) = (ZoweApplids::new(), qualifier::Names::default());
     for item in list.map(Field::items).unwrap_or_default() {
         let mut section = item.section();
         let applid = section.required("applid", "the APPLID of a service");
@@ -89,7 +90,16 @@ pub(super) fn read<'a>(
         };
         if source == Some(Source::Zowe) {
             let protection = section.optional("replayProtection").map(|field| field.boolean());
-            for name in ["algorithm", "key", "windowSeconds", "reuseSeconds", "nextKey"] {
+            for name in [
+                "algorithm",
+                "key",
+                "windowSeconds",
+                "reuseSeconds",
+                "nextKey",
+                "user",
+                "group",
+                "users",
+            ] {
                 if let Some(field) = section.optional(name) {
                     field.at.error(
                         "contradicts source: zowe, because Zowe has the key; remove this setting",
@@ -104,6 +114,7 @@ pub(super) fn read<'a>(
             }
             continue;
         }
+        let qualifier = qualifier::read(&mut section);
         let current = OneKey::read(&mut section, env);
         let protection = section.optional("replayProtection").map(|field| field.boolean());
         let reuse = section
@@ -112,12 +123,18 @@ pub(super) fn read<'a>(
         let next = section.present("nextKey").map(|field| NextKey::read(&field, env));
         section.finish();
 
-        if let Some((applid, at)) = &applid
-            && !is_first(&mut entries, *applid, at.clone())
-        {
+        let Some((applid, at)) = applid else { continue };
+        if zowe.contains_key(&applid) {
+            // This reports the entry with source: zowe.
+            is_first(&mut entries, applid, at);
             continue;
         }
-        let (Some((applid, _)), Some(current)) = (applid, current) else {
+        entries.entry(applid).or_insert_with(|| at.clone());
+        let Ok(qualifier) = qualifier else { continue };
+        if !names.add(applid, qualifier.as_ref(), &at) {
+            continue;
+        }
+        let Some(current) = current else {
             continue;
         };
         let profile = current.profile(applid, None);
@@ -133,6 +150,10 @@ pub(super) fn read<'a>(
         let profile = profile.with_replay(replay(protection.flatten()));
         let profile = match next {
             Some((next, from)) => profile.with_next_key(next, from),
+            None => profile,
+        };
+        let profile = match qualifier {
+            Some(qualifier) => profile.with_qualifier(qualifier),
             None => profile,
         };
         profiles.push(match reuse {
@@ -417,6 +438,92 @@ mod tests {
     }
 
     #[test]
+    fn the_users_of_an_entry_are_read_or_reported() {
+        for (entries, want_names, want) in [
+            (
+                "{applid: A, {key}}, {applid: A, {key}, user: u}, {applid: A, {key}, group: g, users: [u, v]}, \
+                  {applid: A, {key}, group: g, user: v}, {applid: B, {key}, group: h, users: [u]}",
+                &["A", "A.U", "A.G", "A.G.V", "B.H"][..],
+                &[][..],
+            ),
+            (
+                "{applid: A, {key}, user: U}, {applid: a, {key}, user: u}",
+                &["A.U"],
+                &[
+                    "l[1].applid: the profile A.U already has an entry in f.yaml:1; remove one of them",
+                ],
+            ),
+            (
+                "{applid: A, {key}, group: G, users: [U]}, {applid: A, {key}, group: H, users: [V, U]}",
+                &["A.G"],
+                &[
+                    "l[1].applid: user U has the group G in f.yaml:1, and H here; keep the default group of the user",
+                ],
+            ),
+            (
+                "{applid: A, {key}, group: G, users: [U]}, {applid: A, {key}, group: H, user: U}",
+                &["A.G"],
+                &["l[1].applid: user U has the group G in f.yaml:1, and H here"],
+            ),
+            (
+                "{applid: A, {key}, group: G}",
+                &[],
+                &[
+                    "l[0].group: needs the users of the group, because the gateway does not ask z/OS for them; add users: [USER, \
+                   ...], the users whose default group is G, or user: USER for one user",
+                ],
+            ),
+            (
+                "{applid: A, {key}, group: G, users: []}",
+                &[],
+                &["l[0].users: is empty; write the users whose default group"],
+            ),
+            // A blank value must not make the entry one for all users.
+            ("{applid: A, {key}, user: }", &[], &["l[0].user: is empty; write a value"]),
+            ("{applid: A, {key}, user: \"\"}", &[], &["l[0].user: user id \"\" is empty"]),
+            ("{applid: A, {key}, group: ~}", &[], &["l[0].group: is empty; write a value"]),
+            (
+                "{applid: A, {key}, users: }",
+                &[],
+                &["l[0].users: is empty; write the users", "l[0].users: needs group: GROUP"],
+            ),
+            (
+                "{applid: A, {key}, users: [U]}",
+                &[],
+                &[
+                    "l[0].users: needs group: GROUP, the default group of these users; for one user without a group, write \
+                   user: USER",
+                ],
+            ),
+            (
+                "{applid: A, {key}, group: G, user: U, users: [V]}",
+                &[],
+                &[
+                    "l[0].users: contradicts user, which makes the profile one of a single user; remove one of them",
+                ],
+            ),
+            (
+                "{applid: A, {key}, group: TOOLONGGROUP, users: [\"\", U-1]}",
+                &[],
+                &[
+                    "l[0].group: group name \"TOOLONGGROUP\" is longer than 8 characters",
+                    "l[0].users[0]: ",
+                    "l[0].users[1]: user id \"U-1\" has the character '-'",
+                ],
+            ),
+        ] {
+            let (names, problems) = read_list(entries, |data| {
+                data.profiles.iter().map(KeyProfile::name).collect::<Vec<_>>()
+            });
+            assert_eq!(names, want_names, "{entries}");
+            assert_eq!(problems.len(), want.len(), "{entries}: {problems:?}");
+            for (problem, want) in problems.iter().zip(want) {
+                assert!(problem.contains(want), "{entries}: {problem}");
+            }
+        }
+    }
+
+    #[test]
     fn the_next_key_has_its_own_window_and_instant() {
         struct Case {
             name: &'static str,
@@ -689,6 +796,25 @@ mod tests {
                  {applid: a, algorithm: legacy, key: {file: good}}",
                 &["l[1].applid: A already has an entry in "],
             ),
+            (
+                "{applid: A, source: zowe}, {applid: A, user: U, algorithm: legacy, key: {file: good}}",
+                &["l[1].applid: A already has an entry in "],
+            ),
+            (
+                "{applid: A, user: U, algorithm: legacy, key: {file: good}}, {applid: A, source: zowe}",
+                &["l[1].applid: A already has an entry in "],
+            ),
+            (
+                "{applid: A, source: zowe, user: U, group: G, users: [V]}",
+                &[
+                    "l[0].user: contradicts source: zowe",
+                    "l[0].group: contradicts source: zowe",
+                    "l[0].users: contradicts source: zowe",
+                ],
+            ),
+            ("{applid: A, algorithm: legacy, key: {file: good}, group: G, users: [U, V]}", &[]),
+            ("{applid: A, algorithm: legacy, key: {file: good}, user: u}", &[]),
+            ("{applid: A, algorithm: legacy, key: {file: good}, user: u, group: g}", &[]),
         ] {
             let report = Report::default();
             let file = directory.path().join("f.yaml");
