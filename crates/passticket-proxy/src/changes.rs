@@ -10,7 +10,11 @@ use std::{
 use passticket_proxy::config::{
     AuditSettings, ClientIdentity, ClusterSettings, Config, ConfiguredRoute,
 };
-use tower_passticket::{remote::Address, revocation::CachingServiceSettings};
+use tower_passticket::{
+    passticket::{KeyProfile, Replay},
+    remote::Address,
+    revocation::CachingServiceSettings,
+};
 
 /// At most this many routes are named.
 const MAX_ROUTES: usize = 20;
@@ -47,6 +51,15 @@ pub(crate) fn describe(old: &Config, new: &Config) -> Vec<String> {
     let are_same_keys = old_keys.len() == new_keys.len()
         && old_keys.iter().zip(&new_keys).all(|(one, other)| one.is_same_key(other));
     add(!are_same_keys, "signing keys");
+    // The keys themselves cannot be compared.
+    let tickets = |config: &Config| -> BTreeSet<_> {
+        let settings = |it: &KeyProfile| (it.algorithm().as_str(), it.window(), it.reuse());
+        let profiles = config.profiles.iter();
+        let replay = |it: &KeyProfile| it.replay() == Replay::Allowed;
+        let next = |it: &KeyProfile| it.next_key().map(|(next, from)| (settings(next), from));
+        profiles.map(|it| (it.name(), settings(it), replay(it), next(it))).collect()
+    };
+    add(tickets(old) != tickets(new), "settings of PassTicket keys");
     let users = |config: &Config| {
         let users = config.logins.users().iter();
         users.map(|(user, hash)| (*user, hash.expose())).collect::<Vec<_>>()

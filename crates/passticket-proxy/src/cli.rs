@@ -7,7 +7,10 @@
 use std::{convert::Infallible, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use passticket_proxy::esm::{self, EmailOperand, Label, NameOperand, RegistryOperand};
+use passticket_proxy::{
+    esm::{self, EmailOperand, Label, NameOperand, RegistryOperand},
+    instant::Instant,
+};
 use tower_passticket::passticket::{Algorithm, Applid, PassTicket, PassTicketError, UserId};
 
 /// A gateway for z/OS single sign-on. A client sends a JWT, a client certificate or a Personal
@@ -395,9 +398,19 @@ pub(crate) struct Evaluate {
     // The algorithm enhanced-mixed makes PassTickets that begin with a hyphen.
     #[arg(long = "ticket", value_name = "T", value_parser = parse_ticket, allow_hyphen_values = true)]
     pub(crate) passticket: TicketArgument,
-    /// The time window: how many seconds the PassTicket may be older or newer than --at.
-    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = parse_window)]
-    pub(crate) window: Duration,
+    /// The time window: how many seconds the PassTicket may be older or newer than --at [default: 600 for legacy, 60
+    /// for enhanced, as in RACF].
+    #[arg(long, value_name = "SECONDS", value_parser = parse_window)]
+    pub(crate) window: Option<Duration>,
+    /// A file with the next key, in hex. Around the change of the key, a PassTicket of either key is good.
+    #[arg(long, value_name = "FILE", requires_all = ["next_algorithm", "next_from"])]
+    pub(crate) next_key_file: Option<PathBuf>,
+    /// The algorithm of the next key.
+    #[arg(long, value_name = "ALGORITHM", requires = "next_key_file")]
+    pub(crate) next_algorithm: Option<Algorithm>,
+    /// The instant of the change in UTC, such as 2026-12-01T02:00:00Z.
+    #[arg(long, value_name = "INSTANT", requires = "next_key_file")]
+    pub(crate) next_from: Option<Instant>,
 }
 
 /// The argument of `--ticket`. If the text cannot be a PassTicket, this is not a usage error: the command prints that

@@ -7,3 +7,4 @@
 
 pub mod config;
 pub mod esm;
+pub mod instant;

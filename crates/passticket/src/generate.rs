@@ -8,7 +8,8 @@ use std::{
 use super::{
     key_source::KeySourceError,
     names::{Applid, UserId},
-    profile::{KeyProfile, KeyProfiles, Replay},
+    profile::{KeyProfile, Replay},
+    profiles::KeyProfiles,
     shared_time_slots::{SharedSlot, SharedSlotError, SharedTimeSlots, SlotRequest},
     ticket::PassTicket,
     ticket_cache::TicketCache,
@@ -185,11 +186,12 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// How many tickets a user can get depends on the [`Replay`] of the profile.
 ///
 /// With [`Replay::Allowed`], a ticket is for the current second. All requests of a user for an APPLID in this second
-/// get the same ticket. The number of requests is not limited.
+/// get the same ticket. The number of requests is not limited. With [`KeyProfile::with_reuse`] and a
+/// [ticket cache](Self::with_ticket_cache), the requests of some seconds get the same ticket.
 ///
 /// With [`Replay::Protected`], a user gets one ticket per second and APPLID, and never the same ticket twice. The
 /// second of a ticket is called its time slot. An unused time slot can be used for 60 s, or for a quarter of the
-/// profile's window if this is shorter. So after a pause, a user can get up to 61 tickets immediately one after the
+/// profile's window if this is shorter (15 s with the default window of enhanced tickets). So after a pause, a user can get up to 61 tickets immediately one after the
 /// other. A request beyond this limit gets an error with a [`NoTimeSlot`]. Otherwise it would get a ticket that the
 /// service refuses.
 ///
@@ -199,6 +201,8 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 ///   that it receives first.
 /// - A generator makes no ticket for the second in which it starts, because a previous process may have made the same
 ///   ticket. Only a generator from [`one_shot`](Self::one_shot) makes tickets for this second.
+/// - If a profile has a [next key](KeyProfile::with_next_key), the clock decides which key makes a ticket, not the time
+///   slot of the ticket.
 /// - If the clock is set back, no ticket is made twice. If it is set back by more than 60 s (or a quarter of the
 ///   window), no tickets are made until the clock has caught up.
 ///
@@ -297,7 +301,8 @@ impl LocalGenerator {
     /// Reserves the time slots of tickets with [replay protection](#replay-protection) in a place that several
     /// processes share. A ticket is then for a second of the clock of this place. No ticket is made if the place cannot
     /// be reached. No ticket is made either if the clocks of the place and of this process differ by more than an
-    /// eighth of the window of the profile. Tickets without replay protection are not affected.
+    /// eighth of the window of the profile (at most of [`MAX_WINDOW`](super::MAX_WINDOW)), or if the slot is older than
+    /// a slot without a shared place would be. Tickets without replay protection are not affected.
     #[must_use]
     pub fn with_shared_time_slots(self, shared: Arc<dyn SharedTimeSlots>) -> Self {
         Self { shared: Some(shared), ..self }
@@ -307,7 +312,8 @@ impl LocalGenerator {
     /// profiles with [`Replay::Allowed`] are cached.
     ///
     /// The cache does not change any ticket, because the algorithms always give the same ticket for the same user,
-    /// APPLID and second.
+    /// APPLID and second. There is one exception: [`KeyProfile::with_reuse`] uses a cached ticket for longer than its
+    /// second.
     #[must_use]
     pub fn with_ticket_cache(mut self, pairs: NonZeroUsize) -> Self {
         self.cache = Some(Arc::new(TicketCache::new(pairs)));
@@ -331,8 +337,9 @@ impl LocalGenerator {
     /// seconds may have been made without a time slot.
     #[must_use]
     pub fn with_profiles(&self, profiles: KeyProfiles) -> Self {
-        let were_protected: HashSet<_> = protected(&self.profiles).collect();
-        let newly_protected = protected(&profiles).filter(|it| !were_protected.contains(it));
+        let were_protected = self.profiles.fully_protected();
+        let newly_protected =
+            profiles.partly_protected().filter(|applid| !were_protected.contains(applid));
         self.slots.protect(newly_protected, self.clock.now());
         Self { profiles, cache: None, ..self.clone() }
     }
@@ -351,14 +358,15 @@ impl LocalGenerator {
         user: &UserId,
         applid: &Applid,
     ) -> Result<PassTicket, GenerateError> {
-        let (profile, now) = (self.profile(user, applid)?, self.clock.now());
+        let now = self.clock.now();
+        let profile = self.profile(user, applid)?.at(now);
         let generated = match (profile.replay(), &self.cache) {
             (Replay::Protected, _) if self.shared.is_some() => {
                 let reason = "the time slot of this ticket must be reserved, so it cannot be made without waiting";
                 return Err(GenerateError::unavailable(*user, *applid, None).with_reason(reason));
             }
             (Replay::Protected, _) => {
-                let slot = self.slots.reserve(user, applid, profile.window(), now);
+                let slot = self.slots.reserve(user, applid, profile.making_window(), now);
                 let slot = slot.map_err(|why| GenerateError::no_slot(*user, *applid, why))?;
                 profile.generate(user, slot)
             }
@@ -369,9 +377,9 @@ impl LocalGenerator {
     }
 
     /// Returns the place in which the time slot of a ticket must be reserved, if there is one.
-    fn shared(&self, applid: &Applid) -> Option<&Arc<dyn SharedTimeSlots>> {
+    fn shared(&self, user: &UserId, applid: &Applid) -> Option<&Arc<dyn SharedTimeSlots>> {
         let shared = self.shared.as_ref()?;
-        let profile = self.profiles.get(applid)?;
+        let profile = self.profiles.find(user, applid)?;
         (profile.replay() == Replay::Protected).then_some(shared)
     }
 
@@ -382,10 +390,11 @@ impl LocalGenerator {
         user: UserId,
         applid: Applid,
     ) -> Result<PassTicket, GenerateError> {
-        let profile = self.profile(&user, &applid)?;
+        // The key is chosen before the slot, because its window limits how old the slot may be.
+        let profile = self.profile(&user, &applid)?.at(self.clock.now());
         let no_slot = |why| GenerateError::no_slot(user, applid, why);
         let not_before = self.slots.first_shared(&applid).map_err(no_slot)?;
-        let spare = Duration::from_secs(spare_secs(profile.window()));
+        let spare = Duration::from_secs(spare_secs(profile.making_window()));
         let reserved = shared.reserve(SlotRequest::new(user, applid, spare, not_before)).await;
         let SharedSlot { slot, place_time } = reserved.map_err(|error| match error {
             SharedSlotError::NoTimeSlot(why) => no_slot(why),
@@ -396,12 +405,19 @@ impl LocalGenerator {
         })?;
         let difference = place_time.as_millis().abs_diff(self.clock.now().as_millis());
         let difference = Duration::from_millis(difference);
-        if difference > profile.window() / 8 {
+        if difference > profile.making_window() / 8 {
             let reason = format!(
                 "the clock of this machine differs by {} s from the clock of the place in which time slots are reserved; \
                  set the clocks",
                 difference.as_secs()
             );
+            return Err(GenerateError::unavailable(user, applid, None).with_reason(reason));
+        }
+        let age = place_time.as_secs().checked_sub(slot.as_secs());
+        if age.is_none_or(|age| age > spare.as_secs()) {
+            // z/OS would refuse the ticket, and count it as a wrong password of the user.
+            let reason = "the place in which time slots are reserved has answered with a slot that is too old or in the \
+                          future";
             return Err(GenerateError::unavailable(user, applid, None).with_reason(reason));
         }
         profile.generate(&user, slot).map_err(|error| key_failed(user, applid, &error))
@@ -412,7 +428,7 @@ impl LocalGenerator {
     /// [`continue_time_slots`](Self::continue_time_slots) with the result. So no ticket is made twice, and each user
     /// keeps the unused slots.
     pub fn hand_over_time_slots(&self) -> UsedTimeSlots {
-        self.slots.hand_over(protected(&self.profiles).collect())
+        self.slots.hand_over(self.profiles.fully_protected().into_iter().collect())
     }
 
     /// Continues with the time slots that another process has handed over. Call this before the first ticket.
@@ -426,7 +442,8 @@ impl LocalGenerator {
             // The shared place does not know the slots of the other process if that process had no shared slots.
             self.slots.skip_to_latest();
         }
-        let newly_protected = protected(&self.profiles).filter(|it| !were_protected.contains(it));
+        let newly_protected =
+            self.profiles.partly_protected().filter(|applid| !were_protected.contains(applid));
         self.slots.protect(newly_protected, self.clock.now());
     }
 
@@ -443,7 +460,7 @@ impl LocalGenerator {
 
     fn profile(&self, user: &UserId, applid: &Applid) -> Result<&KeyProfile, GenerateError> {
         self.profiles
-            .get(applid)
+            .find(user, applid)
             .map(Arc::as_ref)
             .ok_or_else(|| GenerateError::new(*user, *applid, SafReturnCodes::NO_PROFILE))
     }
@@ -453,15 +470,9 @@ fn key_failed(user: UserId, applid: Applid, error: &KeySourceError) -> GenerateE
     GenerateError::unavailable(user, applid, error.retry_after()).with_reason(error.to_string())
 }
 
-/// Returns the APPLIDs with replay protection.
-fn protected(profiles: &KeyProfiles) -> impl Iterator<Item = Applid> {
-    let protected = profiles.iter().filter(|profile| profile.replay() == Replay::Protected);
-    protected.map(|profile| *profile.applid())
-}
-
 impl PassTicketGenerator for LocalGenerator {
     fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture {
-        match self.shared(applid) {
+        match self.shared(user, applid) {
             Some(shared) => Box::pin(self.clone().generate_shared(shared.clone(), *user, *applid)),
             None => Box::pin(ready(self.generate_now(user, applid))),
         }
@@ -472,7 +483,7 @@ impl PassTicketGenerator for LocalGenerator {
         user: &UserId,
         applid: &Applid,
     ) -> Option<Result<PassTicket, GenerateError>> {
-        self.shared(applid).is_none().then(|| self.generate_now(user, applid))
+        self.shared(user, applid).is_none().then(|| self.generate_now(user, applid))
     }
 
     fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
@@ -480,7 +491,7 @@ impl PassTicketGenerator for LocalGenerator {
     }
 
     fn replay(&self, applid: &Applid) -> Replay {
-        self.profiles.get(applid).map_or(Replay::Protected, |profile| profile.replay())
+        self.profiles.replay(applid)
     }
 }
 
@@ -802,7 +813,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Algorithm, KeySource,
+        Algorithm, KeySource, Qualifier,
         clock::{ManualClock, Timestamp},
     };
 
@@ -829,6 +840,90 @@ mod tests {
             }
             assert!(!format!("{generator:?}").contains("F90F48F0"));
         }
+    }
+
+    #[test]
+    fn the_clock_decides_which_key_makes_a_ticket() {
+        let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("IZUDFLT").unwrap());
+        let start = Timestamp::from_secs(1_700_000_000);
+        let from = start.plus(Duration::from_secs(100));
+        let new =
+            || KeyProfile::from_hex(applid, Algorithm::EnhancedMixed, &"AB".repeat(64)).unwrap();
+        for replay in [Replay::Protected, Replay::Allowed] {
+            let clock = Arc::new(ManualClock::new(start));
+            let reuse = Duration::from_secs(15);
+            let both = profile(replay).with_next_key(new(), from).with_reuse(reuse);
+            let generator = LocalGenerator::new(KeyProfiles::new([both]).unwrap())
+                .with_clock(clock.clone())
+                .with_ticket_cache(NonZeroUsize::MIN);
+            let generate = || generator.generate_now(&user, &applid).unwrap();
+            let is_new = |ticket: &PassTicket| new().evaluate(&user, ticket, clock.now()).is_ok();
+            clock.advance(Duration::from_secs(99));
+            assert!(!is_new(&generate()));
+            // Neither an earlier time slot nor a ticket that would be used again has the old key.
+            clock.advance(Duration::from_secs(1));
+            let ticket = generate();
+            assert!(is_new(&ticket));
+            let age = new().evaluate(&user, &ticket, clock.now()).unwrap().age_secs();
+            assert_eq!(age, if replay == Replay::Protected { 15 } else { 0 });
+            // The clock is set back before the change.
+            clock.set(start.plus(Duration::from_secs(99)));
+            assert!(!is_new(&generate()));
+        }
+    }
+
+    #[test]
+    fn a_user_with_a_qualified_profile_gets_tickets_of_its_key_and_replay_protection() {
+        let applid = Applid::new("IZUDFLT").unwrap();
+        let [ann, bob] = ["ANN", "BOB"].map(|name| UserId::new(name).unwrap());
+        let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF").unwrap();
+        let of_ann = Arc::new(key.with_qualifier(Qualifier::User(ann)));
+        let of_all = Arc::new(profile(Replay::Allowed));
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
+        let all = KeyProfiles::new([of_all.clone(), of_ann.clone()]).unwrap();
+        let generator = LocalGenerator::new(all).with_clock(clock.clone());
+        clock.advance(Duration::from_secs(1));
+        for (user, key, other, is_protected) in
+            [(ann, &of_ann, &of_all, true), (bob, &of_all, &of_ann, false)]
+        {
+            let ticket = generator.generate_now(&user, &applid).unwrap();
+            assert!(key.evaluate(&user, &ticket, clock.now()).is_ok(), "{user}");
+            assert!(other.evaluate(&user, &ticket, clock.now()).is_err(), "{user}");
+            assert_eq!(generator.generate_now(&user, &applid).is_err(), is_protected, "{user}");
+        }
+        // A request of a user whose profile is not known here must not be sent twice.
+        assert_eq!(generator.replay(&applid), Replay::Protected);
+
+        // Without a profile of the APPLID, other users get no ticket.
+        let generator = generator.with_profiles(KeyProfiles::new([of_ann]).unwrap());
+        let error = generator.precheck(&bob, &applid).unwrap_err();
+        assert_eq!(error.codes(), SafReturnCodes::NO_PROFILE);
+        assert_eq!(generator.precheck(&ann, &applid), Ok(()));
+        // The tickets of BOB were made without time slots until now, so his first ticket is for the next second.
+        let generator = generator.with_profiles(KeyProfiles::new([of_all]).unwrap());
+        assert!(generator.generate_now(&bob, &applid).is_ok());
+        let protected = KeyProfiles::new([profile(Replay::Protected)]).unwrap();
+        let generator = generator.with_profiles(protected);
+        assert!(generator.generate_now(&bob, &applid).is_err());
+        clock.advance(Duration::from_secs(1));
+        assert!(generator.generate_now(&bob, &applid).is_ok());
+    }
+
+    #[test]
+    fn a_profile_that_becomes_protected_for_some_users_starts_in_the_next_second() {
+        let applid = Applid::new("IZUDFLT").unwrap();
+        let ann = UserId::new("ANN").unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
+        let of_ann = |replay| profile(replay).with_qualifier(Qualifier::User(ann));
+        let profiles = |of_ann| KeyProfiles::new([profile(Replay::Protected), of_ann]).unwrap();
+        let generator = LocalGenerator::new(profiles(of_ann(Replay::Allowed)));
+        let generator = generator.with_clock(clock.clone());
+        clock.advance(Duration::from_secs(100));
+        assert!(generator.generate_now(&ann, &applid).is_ok());
+        let generator = generator.with_profiles(profiles(of_ann(Replay::Protected)));
+        assert!(generator.generate_now(&ann, &applid).is_err());
+        clock.advance(Duration::from_secs(1));
+        assert!(generator.generate_now(&ann, &applid).is_ok());
     }
 
     #[test]
@@ -1026,11 +1121,40 @@ mod tests {
         assert_eq!(asked, SlotRequest::new(user, applid, Duration::from_secs(60), after(1)));
 
         let answer = |answer| *place.answer.lock().unwrap() = answer;
-        // The window of the profile is ten minutes, so the clocks may differ by 75 s.
-        for (place_time, has_ticket) in [(85, true), (86, false)] {
-            answer(Ok(slot(3, place_time)));
+        // The window of the profile is ten minutes, so the clocks may differ by 75 s. A slot may be 60 s old.
+        for (of_slot, place_time, has_ticket) in [
+            (25, 85, true),
+            (85, 85, true),
+            (26, 86, false),
+            (24, 85, false),
+            (86, 85, false),
+            (3, 63, true),
+            (3, 64, false),
+        ] {
+            answer(Ok(slot(of_slot, place_time)));
             let made = generate();
-            assert_eq!(made.is_ok(), has_ticket, "{place_time}");
+            assert_eq!(made.is_ok(), has_ticket, "{of_slot} {place_time}");
+            assert!(made.map_or_else(|error| error.is_unavailable(), |_| true));
+        }
+        // A longer window than that of z/OS changes nothing.
+        let long = generator.with_profiles(
+            KeyProfiles::new([key().with_window(Duration::from_secs(86_400))]).unwrap(),
+        );
+        for (of_slot, place_time, has_ticket) in [(25, 85, true), (26, 86, false), (24, 85, false)]
+        {
+            answer(Ok(slot(of_slot, place_time)));
+            let made = tokio_test::block_on(long.generate(&user, &applid));
+            assert_eq!(made.is_ok(), has_ticket, "{of_slot} {place_time}");
+        }
+        let asked_spare = || place.asked.lock().unwrap().unwrap().spare.as_secs();
+        assert_eq!(asked_spare(), 60);
+        let enhanced = KeyProfile::from_hex(applid, Algorithm::EnhancedMixed, &"AB".repeat(32));
+        let enhanced = generator.with_profiles(KeyProfiles::new([enhanced.unwrap()]).unwrap());
+        for (of_slot, place_time, has_ticket) in [(2, 17, true), (2, 18, false), (1, 17, false)] {
+            answer(Ok(slot(of_slot, place_time)));
+            let made = tokio_test::block_on(enhanced.generate(&user, &applid));
+            assert_eq!(made.is_ok(), has_ticket, "{of_slot} {place_time}");
+            assert_eq!(asked_spare(), 15);
         }
         answer(Err(SharedSlotError::unreachable("connection refused")));
         let error = generate().unwrap_err();

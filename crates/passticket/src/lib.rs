@@ -29,7 +29,7 @@
 //!
 //! The same inputs give the same ticket. The system that evaluates (checks) a ticket has the same key. It compares the
 //! time of the ticket with its own clock. By default, it accepts a ticket if the time of the ticket is at most
-//! [`DEFAULT_WINDOW`] earlier or later than its clock.
+//! [`DEFAULT_WINDOW`] (or [`DEFAULT_ENHANCED_WINDOW`]) earlier or later than its clock.
 //!
 //! # Algorithms
 //!
@@ -42,6 +42,7 @@
 //! | key | 8 bytes, [`LegacyKey`] | 32 to 256 bytes, [`EnhancedKey`] |
 //! | characters | `A-Z 0-9` | `0-9 A-Z` or `0-9 A-Z a-z - _` ([`EnhancedType`]) |
 //! | time | 32 bits, wraps in 2106 | 41 or 48 bits |
+//! | default window | 600 s, fixed in RACF | 60 s, at most 600 s in RACF (`TIMEOUT`) |
 //! | cost of a ticket | 8 DES blocks | 7 HMACs |
 //!
 //! Prefer the enhanced algorithm if the system of the service supports it. A DES key has only 56 bits. An attacker who
@@ -80,13 +81,13 @@
 //! let noon = Timestamp::from_secs(1_767_268_800);
 //! let password = profile.generate(&user, noon)?.expose().to_owned();
 //!
-//! // Two minutes later the service checks it.
+//! // Half a minute later the service checks it.
 //! let ticket = PassTicket::parse(&password)?;
-//! let evaluated = profile.evaluate(&user, &ticket, noon.plus(Duration::from_secs(120)))?;
+//! let evaluated = profile.evaluate(&user, &ticket, noon.plus(Duration::from_secs(30)))?;
 //! assert_eq!(evaluated.generated_at(), noon);
-//! assert_eq!(evaluated.age_secs(), 120);
+//! assert_eq!(evaluated.age_secs(), 30);
 //!
-//! let too_late = noon.plus(Duration::from_secs(601));
+//! let too_late = noon.plus(Duration::from_secs(61));
 //! let refusal = profile.evaluate(&user, &ticket, too_late).unwrap_err();
 //! assert!(matches!(refusal, Refusal::OutsideWindow { .. }));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -110,6 +111,8 @@ mod key_source;
 mod legacy;
 mod names;
 mod profile;
+mod profiles;
+mod qualifier;
 mod shared_time_slots;
 mod ticket;
 mod ticket_cache;
@@ -123,11 +126,13 @@ pub use generate::{
 };
 pub use key::{EnhancedKey, KeyError, LegacyKey};
 pub use key_source::{KeySource, KeySourceError};
-pub use names::{Applid, NameError, NameRule, UserId};
+pub use names::{Applid, GroupName, NameError, NameRule, UserId};
 pub use profile::{
-    DEFAULT_WINDOW, DuplicateApplid, Evaluated, KeyProfile, KeyProfiles, Refusal, Replay,
+    DEFAULT_ENHANCED_WINDOW, DEFAULT_WINDOW, Evaluated, KeyProfile, MAX_WINDOW, Refusal, Replay,
     UserTickets,
 };
+pub use profiles::{KeyProfiles, ProfileConflict};
+pub use qualifier::Qualifier;
 pub use shared_time_slots::{
     SharedSlot, SharedSlotError, SharedTimeSlots, SlotFuture, SlotRequest,
 };

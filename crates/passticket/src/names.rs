@@ -98,11 +98,6 @@ macro_rules! name {
             pub fn as_bytes(&self) -> &[u8] {
                 self.0.as_bytes()
             }
-
-            /// Returns the name in EBCDIC (code page 1047), padded with blanks at the right to 8 bytes.
-            pub(super) fn to_ebcdic(self) -> [u8; MAX_LEN] {
-                self.0.0.map(ebcdic)
-            }
         }
 
         impl FromStr for $type {
@@ -183,6 +178,34 @@ name! {
     /// each APPLID, in a profile of class `PTKTDATA`. A service accepts only tickets for its own
     /// APPLID.
     Applid, "APPLID"
+}
+
+name! {
+    /// The name of a group of users in the security product.
+    ///
+    /// A [`Qualifier`](crate::Qualifier) gives a group a PassTicket key of its own.
+    GroupName, "group name"
+}
+
+impl Name {
+    /// Returns the name in EBCDIC (code page 1047), padded with blanks at the right to 8 bytes.
+    fn to_ebcdic(self) -> [u8; MAX_LEN] {
+        self.0.map(ebcdic)
+    }
+}
+
+impl UserId {
+    /// Returns the name in EBCDIC (code page 1047), padded with blanks at the right to 8 bytes.
+    pub(super) fn to_ebcdic(self) -> [u8; MAX_LEN] {
+        self.0.to_ebcdic()
+    }
+}
+
+impl Applid {
+    /// Returns the name in EBCDIC (code page 1047), padded with blanks at the right to 8 bytes.
+    pub(super) fn to_ebcdic(self) -> [u8; MAX_LEN] {
+        self.0.to_ebcdic()
+    }
 }
 
 /// Converts a character of a name from ASCII to EBCDIC. The code pages 037 and 1047 have the same

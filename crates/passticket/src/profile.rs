@@ -1,14 +1,7 @@
 //! Key profiles for PassTickets (one-time passwords of z/OS). A profile has a key, its APPLID (the name of the
 //! application), the algorithm, the window in which a ticket is valid, and the setting of replay protection.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    fmt,
-    sync::Arc,
-    time::Duration,
-};
-
-use foldhash::fast::RandomState;
+use std::{fmt, time::Duration};
 
 use super::{
     algorithm::Algorithm,
@@ -16,14 +9,22 @@ use super::{
     key::{EnhancedKey, KeyError, LegacyKey},
     key_source::{KeySource, KeySourceError},
     legacy::{self, Schedule},
-    names::{Applid, UserId},
+    names::{Applid, GroupName, UserId},
+    qualifier::Qualifier,
     ticket::PassTicket,
 };
 use crate::clock::Timestamp;
 
-/// The default of [`KeyProfile::with_window`]: a ticket may be ten minutes older or newer than the clock, as in RACF
-/// (IBM's security product for z/OS).
+/// The default of [`KeyProfile::with_window`] for legacy tickets: a ticket may be ten minutes older or newer than the
+/// clock. In RACF (IBM's security product for z/OS), this window cannot be changed.
 pub const DEFAULT_WINDOW: Duration = Duration::from_secs(600);
+
+/// The default of [`KeyProfile::with_window`] for enhanced tickets. It is the default of the operand `TIMEOUT` in RACF.
+pub const DEFAULT_ENHANCED_WINDOW: Duration = Duration::from_secs(60);
+
+/// The longest window that RACF has: 600 s for legacy tickets, and `TIMEOUT(600)` for enhanced tickets. A longer
+/// [window](KeyProfile::with_window) does not lead to older tickets.
+pub const MAX_WINDOW: Duration = Duration::from_secs(600);
 
 /// Returns the alphabet of an enhanced algorithm, or `None` for the legacy algorithm.
 const fn alphabet(algorithm: Algorithm) -> Option<EnhancedType> {
@@ -76,9 +77,17 @@ pub enum Replay {
 /// ```
 pub struct KeyProfile {
     applid: Applid,
+    /// It is boxed, because most profiles have none.
+    qualifier: Option<Box<Qualifier>>,
     key: KeySchedule,
     window: Duration,
     replay: Replay,
+    /// For how many seconds a ticket is used again, if replay is allowed.
+    reuse_secs: u64,
+    /// The first second in which this key makes tickets. It is 0, except for the next key of another profile.
+    since: u64,
+    /// The key that replaces this key. It is boxed, because most profiles have none.
+    next: Option<Box<Self>>,
 }
 
 /// Keys in memory are boxed, so that moving a profile leaves no copy of a key in memory. They have their own variants,
@@ -96,12 +105,12 @@ impl KeyProfile {
         Self::new(applid, KeySchedule::Legacy(Box::new(Schedule::new(key))))
     }
 
-    /// Creates a profile for enhanced PassTickets with [`DEFAULT_WINDOW`] and [`Replay::Protected`].
+    /// Creates a profile for enhanced PassTickets with [`DEFAULT_ENHANCED_WINDOW`] and [`Replay::Protected`].
     pub fn enhanced(applid: Applid, alphabet: EnhancedType, key: &EnhancedKey) -> Self {
         Self::new(applid, KeySchedule::Enhanced(Box::new(KeyedMac::new(key)), alphabet))
     }
 
-    /// Creates a profile for PassTickets of the source's algorithm with [`DEFAULT_WINDOW`] and
+    /// Creates a profile for PassTickets of the source's algorithm, with the default window of this algorithm and
     /// [`Replay::Protected`]. The key stays in the source.
     pub fn from_source(applid: Applid, source: impl KeySource) -> Self {
         let algorithm = source.algorithm();
@@ -127,11 +136,20 @@ impl KeyProfile {
     }
 
     fn new(applid: Applid, key: KeySchedule) -> Self {
-        Self { applid, key, window: DEFAULT_WINDOW, replay: Replay::default() }
+        let window = match key {
+            KeySchedule::Legacy(_) | KeySchedule::LegacySource(_) => DEFAULT_WINDOW,
+            KeySchedule::Enhanced(..) | KeySchedule::EnhancedSource(..) => DEFAULT_ENHANCED_WINDOW,
+        };
+        let (qualifier, replay) = (None, Replay::default());
+        Self { applid, qualifier, key, window, replay, reuse_secs: 0, since: 0, next: None }
     }
 
     /// Sets the window. The time of a ticket may differ from the clock of the evaluating system by at most `window`, in
     /// both directions. Only the whole seconds of `window` count.
+    ///
+    /// The profile on z/OS must accept this window: `TIMEOUT` of enhanced tickets in RACF. Otherwise z/OS refuses
+    /// tickets that were made for an earlier [time slot](super::LocalGenerator#replay-protection), and counts each one
+    /// as a wrong password.
     #[must_use]
     pub fn with_window(mut self, window: Duration) -> Self {
         self.window = window;
@@ -152,7 +170,136 @@ impl KeyProfile {
     #[must_use]
     pub fn with_replay(mut self, replay: Replay) -> Self {
         self.replay = replay;
+        if let Some(next) = &mut self.next {
+            next.replay = replay;
+        }
         self
+    }
+
+    /// Limits the profile to some users of the APPLID. In [`KeyProfiles`](super::KeyProfiles), such a profile takes
+    /// precedence over the profile of the APPLID. The methods of this type do not check whether a user is one of them.
+    #[must_use]
+    pub fn with_qualifier(mut self, qualifier: Qualifier) -> Self {
+        self.qualifier = Some(Box::new(qualifier));
+        self
+    }
+
+    /// Returns the users that the profile is for. Returns `None` if the profile has no
+    /// [qualifier](Self::with_qualifier).
+    pub fn qualifier(&self) -> Option<&Qualifier> {
+        self.qualifier.as_deref()
+    }
+
+    /// Returns the name of the profile in the security product, such as `IZUDFLT` or `IZUDFLT.GROUP.USER`.
+    pub fn name(&self) -> String {
+        let group = self.qualifier().and_then(Qualifier::group).map(GroupName::as_str);
+        let user = self.qualifier().and_then(Qualifier::user).map(UserId::as_str);
+        let parts = [Some(self.applid.as_str()), group, user];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(".")
+    }
+
+    /// Sets for how long a [`LocalGenerator`](super::LocalGenerator) with a
+    /// [ticket cache](super::LocalGenerator::with_ticket_cache) gives a user the same ticket again. Only the whole
+    /// seconds of `reuse` count. The default is zero: a ticket is used within its second only.
+    ///
+    /// A service on z/OS compares a ticket with the password first, which may be expensive. The security product can
+    /// check a ticket faster if it has seen this ticket before. So fewer different tickets can mean less work there. The
+    /// price is that a ticket which an attacker has read stays in use for longer.
+    ///
+    /// With [`Replay::Protected`], this setting has no effect, because the second use of a ticket would count as a wrong
+    /// password. With [`Replay::Allowed`], the time is limited to a [quarter of the window](Self::max_reuse).
+    #[must_use]
+    pub fn with_reuse(mut self, reuse: Duration) -> Self {
+        self.reuse_secs = reuse.as_secs();
+        if let Some(next) = &mut self.next {
+            next.reuse_secs = self.reuse_secs;
+        }
+        self
+    }
+
+    /// Returns for how long a ticket is used again: the value of [`with_reuse`](Self::with_reuse), within its limits.
+    pub fn reuse(&self) -> Duration {
+        match self.replay {
+            Replay::Protected => Duration::ZERO,
+            Replay::Allowed => Duration::from_secs(self.reuse_secs.min(self.max_reuse().as_secs())),
+        }
+    }
+
+    /// Returns the longest possible [`reuse`](Self::reuse): a quarter of the window, and of at most [`MAX_WINDOW`]. The
+    /// rest of the window allows for the transport to the service and for differences between the clocks. If there is a
+    /// next key, the [`max_reuse`](Self::max_reuse) of the profile that [`at`](Self::at) returns can be different.
+    pub fn max_reuse(&self) -> Duration {
+        Duration::from_secs(self.making_window().as_secs() / 4)
+    }
+
+    /// Replaces the key at the time `from`. Only the whole seconds of `from` count.
+    ///
+    /// The new key, its algorithm and its window are those of `next`. The APPLID and the other settings of `next` do not
+    /// count: those of `self` apply to both keys. A next key of `next` is dropped.
+    ///
+    /// Tickets are made with the new key from `from` on, for whatever second they are. Tickets of both keys are accepted
+    /// while `from` is within the window of the clock. If the windows are different, the longer one decides. The system
+    /// that makes the tickets may have another clock, and a ticket can be on its way. Before and after this overlap,
+    /// only one key is accepted.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use passticket::{clock::Timestamp, Algorithm, Applid, KeyProfile, UserId};
+    ///
+    /// let (user, applid) = (UserId::new("ibmuser")?, Applid::new("IZUDFLT")?);
+    /// let old = || KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF");
+    /// let new = KeyProfile::from_hex(applid, Algorithm::EnhancedMixed, &"5A".repeat(64))?;
+    ///
+    /// let from = Timestamp::from_secs(1_800_000_000);
+    /// let profile = old()?.with_next_key(new, from);
+    /// let later = |secs| from.plus(Duration::from_secs(secs));
+    /// let late = old()?.generate(&user, from)?;
+    /// assert!(profile.evaluate(&user, &late, later(60)).is_ok());
+    /// assert!(profile.evaluate(&user, &late, later(601)).is_err());
+    ///
+    /// let ticket = profile.generate(&user, from)?;
+    /// assert!(old()?.evaluate(&user, &ticket, from).is_err());
+    /// assert!(profile.evaluate(&user, &ticket, from).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_next_key(mut self, next: Self, from: Timestamp) -> Self {
+        let Self { applid, replay, reuse_secs, .. } = self;
+        let since = from.as_secs();
+        let qualifier = None;
+        let next = Self { applid, qualifier, replay, reuse_secs, since, next: None, ..next };
+        self.next = Some(Box::new(next));
+        self
+    }
+
+    /// Returns the profile with the next key, and the time from which on this key makes tickets. Returns `None` if
+    /// there is no [next key](Self::with_next_key).
+    pub fn next_key(&self) -> Option<(&Self, Timestamp)> {
+        self.next.as_deref().map(|next| (next, Timestamp::from_secs(next.since)))
+    }
+
+    /// Returns the profile with the key that makes tickets at the time `now`: this profile, or the one with the
+    /// [next key](Self::with_next_key).
+    pub fn at(&self, now: Timestamp) -> &Self {
+        match &self.next {
+            Some(next) if next.since <= now.as_secs() => next,
+            _ => self,
+        }
+    }
+
+    /// Returns the profile with the other key, if tickets of both keys are accepted at the time `now`. [`at`](Self::at)
+    /// returns the first one.
+    fn also_accepted_at(&self, now: Timestamp) -> Option<&Self> {
+        let next = self.next.as_deref()?;
+        let now = now.as_secs();
+        let overlap = self.window.max(next.window).as_secs();
+        let other = if next.since <= now { self } else { next };
+        (now.abs_diff(next.since) <= overlap).then_some(other)
+    }
+
+    /// Returns the first second in which this key makes tickets.
+    pub(super) fn since(&self) -> u64 {
+        self.since
     }
 
     /// Returns the APPLID that tickets of this profile are for.
@@ -179,19 +326,30 @@ impl KeyProfile {
         self.window
     }
 
+    /// Returns the window within which tickets are made. It is not longer than [`MAX_WINDOW`], whatever the evaluating
+    /// system would accept.
+    pub(super) fn making_window(&self) -> Duration {
+        self.window.min(MAX_WINDOW)
+    }
+
     /// Returns whether the evaluating system accepts a ticket more than once.
     pub fn replay(&self) -> Replay {
         self.replay
     }
 
     /// Does the part of the computation that is the same for all tickets of one user. This saves 2 of the 8 DES blocks,
-    /// or 1 of the 7 HMACs, for each ticket after the first.
+    /// or 1 of the 7 HMACs, for each ticket after the first. A [next key](Self::with_next_key) has no such saving.
     ///
     /// # Errors
     /// [`KeySourceError`] if the [`KeySource`] of the profile fails. There is no error if the key is in memory.
     pub fn for_user(&self, user: &UserId) -> Result<UserTickets<'_>, KeySourceError> {
+        Ok(UserTickets { profile: self, user: *user, pair: self.pair(user)? })
+    }
+
+    /// Does the part of the computation that is the same for all tickets that this key makes for `user`.
+    fn pair(&self, user: &UserId) -> Result<Pair<'_>, KeySourceError> {
         let applid = &self.applid;
-        let pair = match &self.key {
+        Ok(match &self.key {
             KeySchedule::Legacy(key) => {
                 let Ok(pair) = legacy::Pair::new(&**key, user, applid);
                 Pair::Legacy(pair)
@@ -206,12 +364,14 @@ impl KeyProfile {
             KeySchedule::EnhancedSource(key, alphabet) => {
                 Pair::EnhancedSource(enhanced::Pair::new(&**key, *alphabet, user, applid)?)
             }
-        };
-        Ok(UserTickets { profile: self, user: *user, pair })
+        })
     }
 
     /// Returns the ticket that logs `user` on to this profile's application at `time`. Only the whole seconds of `time`
     /// count.
+    ///
+    /// If there is a [next key](Self::with_next_key), `time` also decides which key makes the ticket. To make a ticket
+    /// for an earlier second than the current one, choose the key first: `profile.at(now).generate(user, earlier)`.
     ///
     /// For the same user and the same second, this method gives the same ticket, with or without replay protection. If
     /// the application has replay protection, the caller must choose a new second for each ticket, as
@@ -220,7 +380,7 @@ impl KeyProfile {
     /// # Errors
     /// [`KeySourceError`] if the [`KeySource`] of the profile fails. There is no error if the key is in memory.
     pub fn generate(&self, user: &UserId, time: Timestamp) -> Result<PassTicket, KeySourceError> {
-        self.for_user(user)?.generate(time)
+        self.at(time).pair(user)?.generate(time)
     }
 
     /// Checks a ticket that a client has sent for `user`.
@@ -243,7 +403,29 @@ impl KeyProfile {
         ticket: &PassTicket,
         now: Timestamp,
     ) -> Result<Evaluated, Refusal> {
-        self.for_user(user)?.evaluate(ticket, now)
+        let first = self.at(now);
+        let pair = first.pair(user).map_err(Refusal::from);
+        let evaluated = pair.and_then(|pair| pair.evaluate(ticket, now, first.window));
+        self.or_other_key(evaluated, user, ticket, now)
+    }
+
+    /// Returns the result with the first key if it is final. Otherwise evaluates the ticket with the other key, if this
+    /// key is also accepted.
+    fn or_other_key(
+        &self,
+        first: Result<Evaluated, Refusal>,
+        user: &UserId,
+        ticket: &PassTicket,
+        now: Timestamp,
+    ) -> Result<Evaluated, Refusal> {
+        let refusal = match first {
+            Ok(evaluated) => return Ok(evaluated),
+            Err(refusal) => refusal,
+        };
+        let Some(other) = self.also_accepted_at(now) else { return Err(refusal) };
+        let pair = other.pair(user).map_err(Refusal::from);
+        let evaluated = pair.and_then(|pair| pair.evaluate(ticket, now, other.window));
+        evaluated.map_err(|with_other| refusal.most_telling(with_other))
     }
 }
 
@@ -251,9 +433,12 @@ impl fmt::Debug for KeyProfile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyProfile")
             .field("applid", &self.applid)
+            .field("qualifier", &self.qualifier)
             .field("algorithm", &self.algorithm())
             .field("window", &self.window)
             .field("replay", &self.replay)
+            .field("reuse", &self.reuse())
+            .field("next", &self.next)
             .finish_non_exhaustive()
     }
 }
@@ -285,8 +470,37 @@ impl UserTickets<'_> {
     /// # Errors
     /// The errors of [`KeyProfile::generate`].
     pub fn generate(&self, time: Timestamp) -> Result<PassTicket, KeySourceError> {
+        match self.other_key(time) {
+            None => self.pair.generate(time),
+            Some(next) => next.pair(&self.user)?.generate(time),
+        }
+    }
+
+    /// Does the same as [`KeyProfile::evaluate`], for this user.
+    ///
+    /// # Errors
+    /// The errors of [`KeyProfile::evaluate`].
+    pub fn evaluate(&self, ticket: &PassTicket, now: Timestamp) -> Result<Evaluated, Refusal> {
+        match self.other_key(now) {
+            None => {
+                let evaluated = self.pair.evaluate(ticket, now, self.profile.window);
+                self.profile.or_other_key(evaluated, &self.user, ticket, now)
+            }
+            Some(_) => self.profile.evaluate(&self.user, ticket, now),
+        }
+    }
+
+    /// Returns the profile with the next key, if this key makes tickets at the time `now`.
+    fn other_key(&self, now: Timestamp) -> Option<&KeyProfile> {
+        let profile = self.profile.at(now);
+        (profile.since != self.profile.since).then_some(profile)
+    }
+}
+
+impl Pair<'_> {
+    fn generate(&self, time: Timestamp) -> Result<PassTicket, KeySourceError> {
         let secs = time.as_secs();
-        let ticket = match &self.pair {
+        let ticket = match self {
             Pair::Legacy(pair) => {
                 let Ok(ticket) = pair.generate(secs);
                 ticket
@@ -301,13 +515,14 @@ impl UserTickets<'_> {
         Ok(PassTicket::from_alphabet(ticket))
     }
 
-    /// Does the same as [`KeyProfile::evaluate`], for this user.
-    ///
-    /// # Errors
-    /// The errors of [`KeyProfile::evaluate`].
-    pub fn evaluate(&self, ticket: &PassTicket, now: Timestamp) -> Result<Evaluated, Refusal> {
+    fn evaluate(
+        &self,
+        ticket: &PassTicket,
+        now: Timestamp,
+        window: Duration,
+    ) -> Result<Evaluated, Refusal> {
         let (text, now_secs) = (ticket.expose_bytes(), now.as_secs());
-        let secs = match &self.pair {
+        let secs = match self {
             Pair::Legacy(pair) => {
                 let Ok(secs) = pair.evaluate(text, now_secs);
                 secs
@@ -320,7 +535,7 @@ impl UserTickets<'_> {
             Pair::EnhancedSource(pair) => pair.evaluate(text)?,
         };
         let secs = secs.ok_or(Refusal::NotATicket)?;
-        let (generated_at, window) = (Timestamp::from_secs(secs), self.profile.window);
+        let generated_at = Timestamp::from_secs(secs);
         match secs.abs_diff(now_secs) {
             off if off <= window.as_secs() => Ok(Evaluated { generated_at, now }),
             off if off <= window.as_secs().saturating_add(PLAUSIBLE_SECS) => {
@@ -419,6 +634,20 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// Returns the refusal that says more, if a ticket was evaluated with two keys. If a key could not be used, the
+    /// ticket was not fully checked.
+    fn most_telling(self, other: Self) -> Self {
+        let rank = |refusal: &Self| match refusal {
+            Self::KeyUnavailable(_) => 3,
+            Self::OutsideWindow { .. } => 2,
+            Self::OtherKey => 1,
+            Self::NotATicket => 0,
+        };
+        if rank(&other) > rank(&self) { other } else { self }
+    }
+}
+
 /// Returns the age of a ticket as text. If the time of the ticket is in the future, the text contains the time until
 /// then.
 fn offset(generated_at: Timestamp, now: Timestamp) -> String {
@@ -428,69 +657,17 @@ fn offset(generated_at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// The profiles of several applications, by APPLID.
-///
-/// Clones share the profiles, so cloning is cheap.
-#[derive(Clone, Debug, Default)]
-pub struct KeyProfiles(Arc<ByApplid>);
-
-// The hash function is fast, but a person who can choose the entries of a map can cause hash collisions. This is safe
-// here, because the APPLIDs in this map come from the operator, and not from clients.
-type ByApplid = HashMap<Applid, Arc<KeyProfile>, RandomState>;
-
-impl KeyProfiles {
-    /// Collects profiles, one for each APPLID.
-    ///
-    /// # Errors
-    /// [`DuplicateApplid`] if two profiles are for the same APPLID.
-    pub fn new<I>(profiles: I) -> Result<Self, DuplicateApplid>
-    where
-        I: IntoIterator,
-        I::Item: Into<Arc<KeyProfile>>,
-    {
-        let mut map = ByApplid::default();
-        for profile in profiles {
-            let profile = profile.into();
-            match map.entry(profile.applid) {
-                Entry::Vacant(entry) => entry.insert(profile),
-                Entry::Occupied(entry) => return Err(DuplicateApplid { applid: *entry.key() }),
-            };
-        }
-        Ok(Self(Arc::new(map)))
-    }
-
-    /// Returns the profile for an APPLID, if there is one.
-    pub fn get(&self, applid: &Applid) -> Option<&Arc<KeyProfile>> {
-        self.0.get(applid)
-    }
-
-    /// Returns all profiles, in no defined order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<KeyProfile>> {
-        self.0.values()
-    }
-}
-
-/// The error for two profiles of the same APPLID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("APPLID {applid} has two PassTicket keys; remove one of them")]
-pub struct DuplicateApplid {
-    applid: Applid,
-}
-
-impl DuplicateApplid {
-    /// Returns the APPLID that occurs twice.
-    pub fn applid(&self) -> &Applid {
-        &self.applid
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    };
 
     use proptest::prelude::*;
 
     use super::*;
+    use crate::KeyProfiles;
 
     const LEGACY_KEY: &str = "F90F48F03C28DC86";
     const NOW: u64 = 1_700_000_000;
@@ -521,6 +698,48 @@ mod tests {
             "LEGACY".parse::<Algorithm>().unwrap_err().to_string(),
             "unknown PassTicket algorithm; write legacy, enhanced-upper or enhanced-mixed"
         );
+    }
+
+    #[test]
+    fn the_default_window_is_that_of_racf() {
+        for (algorithm, secs) in Algorithm::ALL.into_iter().zip([600, 60, 60]) {
+            assert_eq!(profile("APPL", algorithm).window().as_secs(), secs, "{algorithm}");
+            let (source, _) = Source::new(algorithm);
+            let remote =
+                KeyProfile::from_source(Applid::new("APPL").unwrap(), source as Arc<dyn KeySource>);
+            assert_eq!(remote.window().as_secs(), secs, "{algorithm}");
+        }
+        for (window, made_within) in [(0, 0), (60, 60), (600, 600), (601, 600), (86_400, 600)] {
+            let profile =
+                profile("APPL", Algorithm::Legacy).with_window(Duration::from_secs(window));
+            assert_eq!(profile.making_window().as_secs(), made_within);
+            assert_eq!(profile.window().as_secs(), window);
+        }
+    }
+
+    #[test]
+    fn a_ticket_is_used_again_for_at_most_a_quarter_of_the_window() {
+        struct Case {
+            replay: Replay,
+            window: u64,
+            reuse: u64,
+            want: u64,
+        }
+        use Replay::{Allowed, Protected};
+        for Case { replay, window, reuse, want } in [
+            Case { replay: Protected, window: 600, reuse: 60, want: 0 },
+            Case { replay: Allowed, window: 600, reuse: 0, want: 0 },
+            Case { replay: Allowed, window: 600, reuse: 60, want: 60 },
+            Case { replay: Allowed, window: 600, reuse: 151, want: 150 },
+            Case { replay: Allowed, window: 86_400, reuse: 3600, want: 150 },
+            Case { replay: Allowed, window: 60, reuse: 60, want: 15 },
+            Case { replay: Allowed, window: 3, reuse: 60, want: 0 },
+        ] {
+            let [window, reuse] = [window, reuse].map(Duration::from_secs);
+            let profile = profile("APPL", Algorithm::Legacy).with_reuse(reuse);
+            let profile = profile.with_window(window).with_replay(replay);
+            assert_eq!(profile.reuse().as_secs(), want, "{replay:?} {window:?} {reuse:?}");
+        }
     }
 
     #[test]
@@ -690,6 +909,110 @@ mod tests {
         }
     }
 
+    /// A profile with a legacy key. An enhanced key replaces it at [`NOW`].
+    fn with_next(window: u64, of_next: u64) -> (KeyProfile, KeyProfile, KeyProfile) {
+        let [window, of_next] = [window, of_next].map(Duration::from_secs);
+        let old = || profile("APPL", Algorithm::Legacy).with_window(window);
+        let new = || profile("APPL", Algorithm::EnhancedMixed).with_window(of_next);
+        let both = old().with_next_key(new(), at(NOW).plus(Duration::from_millis(999)));
+        (both, old(), new())
+    }
+
+    #[test]
+    fn the_next_key_makes_tickets_from_its_time_on() {
+        let user = UserId::new("IBMUSER").unwrap();
+        let (both, old, new) = with_next(600, 60);
+        let tickets = both.for_user(&user).unwrap();
+        for (secs, has_next) in [(0, false), (NOW - 1, false), (NOW, true), (NOW + 9999, true)] {
+            let want = if has_next { &new } else { &old }.generate(&user, at(secs)).unwrap();
+            assert_eq!(both.generate(&user, at(secs)).unwrap(), want, "{secs}");
+            assert_eq!(tickets.generate(at(secs)).unwrap(), want, "{secs}");
+            // The profile of a time makes tickets for earlier times with the same key.
+            let maker = both.at(at(secs).plus(Duration::from_millis(999)));
+            assert_eq!(maker.algorithm() == Algorithm::EnhancedMixed, has_next);
+            let earlier = at(secs.saturating_sub(15));
+            let want = if has_next { &new } else { &old }.generate(&user, earlier).unwrap();
+            assert_eq!(maker.generate(&user, earlier).unwrap(), want, "{secs}");
+        }
+        let (next, from) = both.next_key().unwrap();
+        assert_eq!((next.window().as_secs(), from), (60, at(NOW)));
+        assert!(next.next_key().is_none() && old.next_key().is_none());
+    }
+
+    #[test]
+    fn the_next_key_has_the_applid_and_the_replay_protection_of_the_profile() {
+        let other = profile("OTHER", Algorithm::EnhancedMixed).with_replay(Replay::Allowed);
+        let nested = other.with_next_key(profile("APPL", Algorithm::Legacy), at(1));
+        let both = profile("APPL", Algorithm::Legacy).with_next_key(nested, at(NOW));
+        let next = both.at(at(NOW));
+        assert_eq!((next.applid(), next.replay()), (both.applid(), Replay::Protected));
+        assert!(next.next_key().is_none());
+        let reuse = Duration::from_secs(150);
+        let both = both.with_replay(Replay::Allowed).with_reuse(reuse);
+        assert_eq!((both.reuse(), both.at(at(NOW)).reuse().as_secs()), (reuse, 15));
+        assert_eq!(both.at(at(NOW)).replay(), Replay::Allowed);
+    }
+
+    #[test]
+    fn both_keys_are_accepted_while_the_change_is_within_the_window() {
+        let user = UserId::new("IBMUSER").unwrap();
+        for (window, of_next) in [(600, 60), (60, 600)] {
+            let (both, old, new) = with_next(window, of_next);
+            let tickets = both.for_user(&user).unwrap();
+            for (now, old_is_accepted, new_is_accepted) in [
+                (NOW - 86_400, true, false),
+                (NOW - 601, true, false),
+                (NOW - 600, true, true),
+                (NOW - 1, true, true),
+                (NOW, true, true),
+                (NOW + 600, true, true),
+                (NOW + 601, false, true),
+                (NOW + 86_400, false, true),
+            ] {
+                for (key, is_accepted) in [(&old, old_is_accepted), (&new, new_is_accepted)] {
+                    let ticket = key.generate(&user, at(now)).unwrap();
+                    let evaluated = both.evaluate(&user, &ticket, at(now));
+                    assert_eq!(
+                        evaluated.is_ok(),
+                        is_accepted,
+                        "{now} {window} {}",
+                        key.algorithm()
+                    );
+                    assert_eq!(tickets.evaluate(&ticket, at(now)), evaluated);
+                    // Each key has its own window.
+                    let age = key.window().as_secs() + 1;
+                    let late = key.generate(&user, at(now - age)).unwrap();
+                    let late = both.evaluate(&user, &late, at(now)).unwrap_err();
+                    let is_late = matches!(late, Refusal::OutsideWindow { .. });
+                    assert_eq!(is_late, is_accepted, "{now} {window} {}", key.algorithm());
+                }
+                let other = UserId::new("OTHER").unwrap();
+                let ticket = new.generate(&other, at(now)).unwrap();
+                assert!(both.evaluate(&user, &ticket, at(now)).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_used_does_not_stop_the_other_key() {
+        let (user, applid) = (UserId::new("IBMUSER").unwrap(), Applid::new("APPL").unwrap());
+        let old = profile("APPL", Algorithm::Legacy);
+        let (source, works) = Source::new(Algorithm::EnhancedMixed);
+        let new = KeyProfile::from_source(applid, source as Arc<dyn KeySource>);
+        let both = profile("APPL", Algorithm::Legacy).with_next_key(new, at(NOW));
+        works.store(false, SeqCst);
+        let ticket = both.generate(&user, at(NOW - 1)).unwrap();
+        assert!(both.generate(&user, at(NOW)).is_err());
+        for now in [NOW - 1, NOW, NOW + 1] {
+            assert!(both.evaluate(&user, &ticket, at(now)).is_ok(), "{now}");
+            let wrong = old.generate(&UserId::new("OTHER").unwrap(), at(now)).unwrap();
+            let refusal = both.evaluate(&user, &wrong, at(now)).unwrap_err();
+            assert!(matches!(refusal, Refusal::KeyUnavailable(_)), "{refusal}");
+        }
+        let before = both.evaluate(&user, &ticket, at(NOW - 1000)).unwrap_err();
+        assert!(matches!(before, Refusal::OutsideWindow { .. }), "{before}");
+    }
+
     #[test]
     fn only_enhanced_mixed_refuses_a_ticket_in_lower_case() {
         struct Case {
@@ -725,22 +1048,6 @@ mod tests {
     }
 
     #[test]
-    fn two_profiles_of_one_applid_are_refused() {
-        let [a, b] = ["A", "B"].map(|applid| profile(applid, Algorithm::Legacy));
-        let profiles = KeyProfiles::new([a, b]).unwrap();
-        for applid in ["A", "B"] {
-            let applid = Applid::new(applid).unwrap();
-            assert_eq!(profiles.get(&applid).unwrap().applid(), &applid);
-        }
-        assert!(profiles.get(&Applid::new("C").unwrap()).is_none());
-        assert_eq!(profiles.iter().len(), 2);
-
-        let twice = [Algorithm::Legacy, Algorithm::EnhancedMixed].map(|a| profile("A", a));
-        let error = KeyProfiles::new(twice.map(Arc::new)).unwrap_err();
-        assert_eq!(error.to_string(), "APPLID A has two PassTicket keys; remove one of them");
-    }
-
-    #[test]
     fn debug_does_not_show_keys_and_tickets() {
         let user = UserId::new("IBMUSER").unwrap();
         for algorithm in Algorithm::ALL {
@@ -749,7 +1056,8 @@ mod tests {
             let ticket = tickets.generate(at(NOW)).unwrap();
             let evaluated = tickets.evaluate(&ticket, at(NOW)).unwrap();
             let shown = format!("{profile:?} {profile:#?} {tickets:?} {ticket:?} {evaluated:?}");
-            let profiles = KeyProfiles::new([profile]).unwrap();
+            let both = profile.with_next_key(self::profile("APPL", algorithm), at(NOW));
+            let profiles = KeyProfiles::new([both]).unwrap();
             let shown = format!("{shown} {profiles:?}");
             let shown = shown.to_ascii_uppercase();
             assert!(!shown.contains(LEGACY_KEY), "{shown}");
@@ -795,11 +1103,32 @@ mod tests {
         ) {
             let (user, applid) = (UserId::new(&user).unwrap(), Applid::new(&applid).unwrap());
             let profile = KeyProfile::from_hex(applid, algorithm, &hex(&key)).unwrap();
+            let profile = profile.with_window(DEFAULT_WINDOW);
             let ticket = profile.generate(&user, at(time)).unwrap();
             let now = at(time.saturating_add_signed(offset));
             let evaluated = profile.evaluate(&user, &ticket, now).unwrap();
             prop_assert_eq!(evaluated.generated_at(), at(time));
             prop_assert_eq!(evaluated.age_secs(), now.as_secs() as i64 - time as i64);
+        }
+
+        /// Whatever the clocks of both systems are within the window, a change of the key refuses no ticket.
+        #[test]
+        fn a_change_of_the_key_refuses_no_ticket(
+            (old, new) in (algorithm_and_key(), algorithm_and_key()),
+            (from, made) in (10_000_u64..1 << 31, -3000_i64..3000),
+            age in 0_i64..=15,
+            skew in -45_i64..=45,
+        ) {
+            let (user, applid) = (UserId::new("U").unwrap(), Applid::new("A").unwrap());
+            let profile = |(algorithm, key): (Algorithm, Vec<u8>)| {
+                KeyProfile::from_hex(applid, algorithm, &hex(&key)).unwrap()
+            };
+            let both = profile(old).with_next_key(profile(new), at(from));
+            let now = from.saturating_add_signed(made);
+            let slot = at(now.saturating_add_signed(-age));
+            let ticket = both.at(at(now)).generate(&user, slot).unwrap();
+            let there = at(now.saturating_add_signed(skew));
+            prop_assert_eq!(both.evaluate(&user, &ticket, there).unwrap().generated_at(), slot);
         }
 
         /// The window is zero, so a random time is accepted in at most one of 2^32 cases.

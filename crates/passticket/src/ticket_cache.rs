@@ -1,5 +1,5 @@
 //! A cache of the current tickets. Without it, each further request of a user in the same second would compute the same
-//! ticket again.
+//! ticket again. If the profile says so, a ticket is also used again in the seconds after its own.
 
 use std::{fmt, num::NonZeroUsize};
 
@@ -16,6 +16,8 @@ impl TicketCache {
         Self(Cache::new(pairs.get()))
     }
 
+    /// Returns a ticket that the key of `profile` has made. The key must be the one that makes tickets at the time
+    /// `now`.
     pub(super) fn get_or_generate(
         &self,
         profile: &KeyProfile,
@@ -24,7 +26,11 @@ impl TicketCache {
     ) -> Result<PassTicket, KeySourceError> {
         let (key, secs) = ((*user, *profile.applid()), now.as_secs());
         match self.0.get(&key) {
-            Some((at, ticket)) if at == secs => Ok(ticket),
+            Some((at, ticket))
+                if at >= profile.since() && is_current(at, secs, profile.reuse().as_secs()) =>
+            {
+                Ok(ticket)
+            }
             _ => {
                 let ticket = profile.generate(user, now)?;
                 self.0.insert(key, (secs, ticket.clone()));
@@ -32,6 +38,12 @@ impl TicketCache {
             }
         }
     }
+}
+
+/// Returns whether the ticket of the second `at` is still used in the second `now`. A ticket of the future is not used:
+/// the clock was set back.
+const fn is_current(at: u64, now: u64, reuse_secs: u64) -> bool {
+    at == now || at < now && now - at < reuse_secs
 }
 
 impl fmt::Debug for TicketCache {
@@ -42,8 +54,64 @@ impl fmt::Debug for TicketCache {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::Algorithm;
+    use crate::{Algorithm, Replay};
+
+    #[test]
+    fn a_ticket_is_current_in_its_second_and_for_the_time_of_reuse() {
+        for (at, now, reuse, want) in [
+            (100, 100, 0, true),
+            (100, 101, 0, false),
+            (100, 101, 1, false),
+            (100, 101, 2, true),
+            (100, 109, 10, true),
+            (100, 110, 10, false),
+            // The clock was set back.
+            (100, 99, 10, false),
+            (u64::MAX, 0, 10, false),
+            (0, u64::MAX, u64::MAX, false),
+        ] {
+            assert_eq!(is_current(at, now, reuse), want, "{at} {now} {reuse}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 128,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        /// Whatever the clock does, each ticket is valid, and its age is less than the time of reuse.
+        #[test]
+        fn a_ticket_that_is_used_again_is_valid(
+            steps in prop::collection::vec((-20_i64..40, 0..2_usize), 1..60),
+            reuse in 0..400_u64,
+            window in 0..900_u64,
+        ) {
+            let applid = Applid::new("ZOWEAPPL").unwrap();
+            let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86")
+                .unwrap()
+                .with_replay(Replay::Allowed)
+                .with_window(Duration::from_secs(window))
+                .with_reuse(Duration::from_secs(reuse));
+            let cache = TicketCache::new(NonZeroUsize::new(10).unwrap());
+            let mut now = 1_700_000_000_u64;
+            for (step, user) in steps {
+                now = now.saturating_add_signed(step);
+                let user = UserId::new(["A", "B"][user]).unwrap();
+                let ticket = cache.get_or_generate(&profile, &user, Timestamp::from_secs(now));
+                let at = Timestamp::from_secs(now);
+                let age = profile.evaluate(&user, &ticket.unwrap(), at).unwrap().age_secs();
+                prop_assert!(age == 0 || (1..profile.reuse().as_secs() as i64).contains(&age));
+                prop_assert!(age as u64 <= window / 4 && age <= 150);
+            }
+        }
+    }
 
     #[test]
     fn a_cached_ticket_equals_a_generated_one() {

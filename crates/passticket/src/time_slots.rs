@@ -17,7 +17,7 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// An unused time slot can be used for this many seconds. This allows a burst of requests, because
+/// An unused time slot can be used for at most this many seconds. This allows a burst of requests, because
 /// one page of a web application makes dozens of requests.
 const SPARE_SECS: u64 = 60;
 

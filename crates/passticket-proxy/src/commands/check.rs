@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use passticket_proxy::config::{AuditSettings, Config, ConfiguredRoute, ServiceScheme};
+use passticket_proxy::{
+    config::{AuditSettings, Config, ConfiguredRoute, ServiceScheme},
+    instant::Instant,
+};
 use rustix::fs::{Access, access};
 use tower_passticket::{
     layer::{ClientBasic, OnFailure},
@@ -50,6 +53,14 @@ pub(crate) fn check(file: &Path, live: bool) -> Result<(), Exit> {
             if config.pats { ", unless the password is a Personal Access Token" } else { "" },
             route.service(),
         ));
+    }
+    for profile in config.profiles.iter() {
+        if let Some((next, from)) = profile.next_key() {
+            let (name, algorithm, from) = (profile.name(), next.algorithm(), Instant(from));
+            print_line(&format!(
+                "{name}: from {from} on, PassTickets are made with the next key ({algorithm})"
+            ));
+        }
     }
     let routes = config.routes.len();
     let found = config.discovery.as_ref().map(|discovery| {

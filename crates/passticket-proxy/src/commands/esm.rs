@@ -244,7 +244,11 @@ fn applications(
 /// There are no other applications, because a configuration is not valid if a service has an APPLID without a key.
 fn requirements(file: &Path) -> Result<Requirements, Exit> {
     let Config { profiles, gateway_user, delegation, .. } = loading::load_quietly(file)?.config;
-    let keys = profiles.iter().map(|profile| (*profile.applid(), (&**profile).into()));
+    // An APPLID has one item: the profile for all users, or else one of its profiles for some users.
+    let (qualified, for_all): (Vec<_>, Vec<_>) =
+        profiles.iter().partition(|profile| profile.qualifier().is_some());
+    let keys = qualified.into_iter().chain(for_all);
+    let keys = keys.map(|profile| (*profile.applid(), (&**profile).into()));
     let applications: Applications = keys.collect();
     if applications.is_empty() {
         let file = file.display();

@@ -6,10 +6,10 @@ use std::{
     path::Path,
 };
 
-use passticket_proxy::config::read_secret_file;
+use passticket_proxy::{config::read_secret_file, instant::Instant};
 use tower_passticket::{
     clock::{Clock, SystemClock, Timestamp},
-    passticket::{KeyProfile, Refusal},
+    passticket::{Algorithm, Applid, KeyProfile, Refusal},
 };
 use zeroize::Zeroizing;
 
@@ -28,8 +28,20 @@ pub(crate) fn generate(Generate { ticket }: &Generate) -> Result<(), Exit> {
     Ok(())
 }
 
-pub(crate) fn evaluate(Evaluate { ticket, passticket, window }: &Evaluate) -> Result<(), Exit> {
-    let profile = profile(ticket)?.with_window(*window);
+pub(crate) fn evaluate(args: &Evaluate) -> Result<(), Exit> {
+    let Evaluate { ticket, passticket, window, .. } = args;
+    let with_window = |profile: KeyProfile| match window {
+        Some(window) => profile.with_window(*window),
+        None => profile,
+    };
+    let current = with_window(profile(ticket)?);
+    let profile = match (&args.next_key_file, args.next_algorithm, args.next_from) {
+        (Some(file), Some(algorithm), Some(Instant(from))) => {
+            let next = with_window(read_profile(ticket.applid, algorithm, file)?);
+            current.with_next_key(next, from)
+        }
+        _ => current,
+    };
     let refused = |reason: &dyn Display| Exit::Negative(format!("refused: {reason}"));
     let passticket = passticket.0.as_ref().map_err(|e| refused(e))?;
     let evaluated = profile.evaluate(&ticket.user, passticket, time(ticket));
@@ -49,10 +61,14 @@ fn time(ticket: &TicketArgs) -> Timestamp {
 }
 
 fn profile(ticket: &TicketArgs) -> Result<KeyProfile, Exit> {
-    let key = read_key(&ticket.key_file)?;
+    read_profile(ticket.applid, ticket.algorithm, &ticket.key_file)
+}
+
+fn read_profile(applid: Applid, algorithm: Algorithm, file: &Path) -> Result<KeyProfile, Exit> {
+    let key = read_key(file)?;
     let key = str::from_utf8(&key).unwrap_or_default();
-    KeyProfile::from_hex(ticket.applid, ticket.algorithm, key)
-        .map_err(|e| Exit::usage(format!("the key in {}: {e}", ticket.key_file.display())))
+    KeyProfile::from_hex(applid, algorithm, key)
+        .map_err(|e| Exit::usage(format!("the key in {}: {e}", file.display())))
 }
 
 fn read_key(file: &Path) -> Result<Zeroizing<Vec<u8>>, Exit> {

@@ -96,7 +96,8 @@
 //! immediately one after the other. This number is lower if `windowSeconds` is below 240. A request beyond this limit
 //! gets no PassTicket ([`NoTimeSlot`](tower_passticket::passticket::NoTimeSlot)).
 //!
-//! If `replayProtection` is `false`, the profile must allow replay, and the limit does not apply.
+//! If `replayProtection` is `false`, the profile must allow replay, and the limit does not apply. `reuseSeconds` is then
+//! possible: the gateway uses the PassTicket of a user for so many seconds (docs/operating/ticket-reuse.md).
 //!
 //! `passticket-proxy esm --from-config` prints the commands that define the profile with the
 //! configured setting.
@@ -174,6 +175,7 @@ mod pkcs12_work;
 mod private_key_file;
 mod problem;
 mod ptktdata;
+mod qualifier;
 mod rate_limits;
 mod reader;
 mod revocation_lists;
@@ -396,7 +398,7 @@ pub struct Config {
     /// The clients that may see the health of the gateway: `apiml.health.protected`. This setting has an effect only
     /// with `compatibility: zowe-v3`.
     pub health: HealthAccess,
-    /// The PassTicket keys: `components.passticket-proxy.ptktdata`.
+    /// The PassTicket keys: `components.passticket-proxy.ptktdata`. An APPLID can have keys for some users only.
     pub profiles: KeyProfiles,
     /// The APPLIDs whose PassTickets come from [`zowe`](Self::zowe), and whether they have replay protection: the
     /// entries of `components.passticket-proxy.ptktdata` with `source: zowe`.
@@ -695,7 +697,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         discovery: ours.discovery.map(|discovery| discovery.settings(templates, of_urls)),
         health: health_access(ours.compatibility, zowe.health_protected),
         profiles: KeyProfiles::new(ours.profiles)
-            .expect("ptktdata::read keeps one entry per APPLID"),
+            .expect("ptktdata::read reports conflicts, and keeps only one of the profiles"),
         zowe_tickets: ours.zowe_applids,
         client_identities,
         log_level: ours.log_level,

@@ -38,6 +38,7 @@ use super::{
 use tower_passticket::{
     api::{AllowList, Compatibility, Grant, LoginThrottleOptions},
     audit::{AuditFileOptions, Fsync},
+    clock::{Clock, SystemClock},
     gateway::{StrictHosts, StrictTransportSecurity},
     layer::OnFailure,
     passticket::{KeyProfile, UserId},
@@ -166,7 +167,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let overrides = read_overrides(&section.section("services"));
     let ptktdata = section.child("ptktdata");
     let PtktData { entries, profiles, zowe: zowe_applids } =
-        ptktdata::read(section.optional("ptktdata").as_ref(), env);
+        ptktdata::read(section.optional("ptktdata").as_ref(), env, SystemClock.now());
     ptktdata::check_zowe(&zowe_applids, &entries, zowe.as_ref(), section.child("zowe"));
     let client_identity =
         section.optional("clientCertificate").and_then(|field| client_identity::read(&field));

@@ -2,7 +2,7 @@
 //!
 //! A PassTicket is a short-lived password of z/OS for one application. There is one entry for each APPLID. An APPLID is
 //! the name of a z/OS application in the security product. RACF, IBM's security product, has the same data in profiles
-//! of class `PTKTDATA`.
+//! of class `PTKTDATA`. Further entries of an APPLID can have other keys for a user or for a group (qualified profiles).
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,12 +11,17 @@ use zeroize::Zeroizing;
 use super::{
     environment::Environment,
     problem::{looks_like_key_material, may_contain_secret, quote},
-    reader::{At, Field},
+    qualifier,
+    reader::{At, Field, Section},
     zowe_peer::ZowePeer,
 };
-use tower_passticket::passticket::{Algorithm, Applid, DEFAULT_WINDOW, KeyProfile, Replay};
+use crate::instant::Instant;
+use tower_passticket::{
+    clock::Timestamp,
+    passticket::{Algorithm, Applid, KeyProfile, MAX_WINDOW, Replay},
+};
 
-/// The place of each entry, by APPLID. The map also contains entries with a wrong PassTicket key. Otherwise the gateway
+/// The place of the first entry of each APPLID. The map also contains entries with a wrong PassTicket key. Otherwise the gateway
 /// would report a second error: that the routes with this APPLID have no PassTicket key.
 pub(super) type Entries<'a> = BTreeMap<Applid, At<'a>>;
 
@@ -63,9 +68,14 @@ pub(super) fn check_zowe(
 }
 
 /// Reads the entries. Only an entry without a problem has a [`KeyProfile`] in the result.
-pub(super) fn read<'a>(list: Option<&Field<'a>>, env: Environment<'_>) -> PtktData<'a> {
+/// `now` is the current time.
+pub(super) fn read<'a>(
+    list: Option<&Field<'a>>,
+    env: Environment<'_>,
+    now: Timestamp,
+) -> PtktData<'a> {
     let (mut entries, mut profiles) = (Entries::new(), Vec::new());
-    let mut zowe = ZoweApplids::new();
+    let (mut zowe, mut names) = (ZoweApplids::new(), qualifier::Names::default());
     for item in list.map(Field::items).unwrap_or_default() {
         let mut section = item.section();
         let applid = section.required("applid", "the APPLID of a service");
@@ -80,7 +90,16 @@ pub(super) fn read<'a>(list: Option<&Field<'a>>, env: Environment<'_>) -> PtktDa
         };
         if source == Some(Source::Zowe) {
             let protection = section.optional("replayProtection").map(|field| field.boolean());
-            for name in ["algorithm", "key", "windowSeconds"] {
+            for name in [
+                "algorithm",
+                "key",
+                "windowSeconds",
+                "reuseSeconds",
+                "nextKey",
+                "user",
+                "group",
+                "users",
+            ] {
                 if let Some(field) = section.optional(name) {
                     field.at.error(
                         "contradicts source: zowe, because Zowe has the key; remove this setting",
@@ -95,36 +114,189 @@ pub(super) fn read<'a>(list: Option<&Field<'a>>, env: Environment<'_>) -> PtktDa
             }
             continue;
         }
+        let qualifier = qualifier::read(&mut section);
+        let current = OneKey::read(&mut section, env);
+        let protection = section.optional("replayProtection").map(|field| field.boolean());
+        let reuse = section
+            .optional("reuseSeconds")
+            .and_then(|field| Some((field.number(1..=MAX_WINDOW.as_secs() / 4)?, field.at)));
+        let next = section.present("nextKey").map(|field| NextKey::read(&field, env));
+        section.finish();
+
+        let Some((applid, at)) = applid else { continue };
+        if zowe.contains_key(&applid) {
+            // This reports the entry with source: zowe.
+            is_first(&mut entries, applid, at);
+            continue;
+        }
+        entries.entry(applid).or_insert_with(|| at.clone());
+        let Ok(qualifier) = qualifier else { continue };
+        if !names.add(applid, qualifier.as_ref(), &at) {
+            continue;
+        }
+        let Some(current) = current else {
+            continue;
+        };
+        let profile = current.profile(applid, None);
+        let next = match next {
+            None => None,
+            // An entry without its next key would make PassTickets with the old key for ever.
+            Some(next) => match next.and_then(|next| next.after(&current, applid, now)) {
+                Some(next) => Some(next),
+                None => continue,
+            },
+        };
+        let Some(profile) = profile else { continue };
+        let profile = profile.with_replay(replay(protection.flatten()));
+        let profile = match next {
+            Some((next, from)) => profile.with_next_key(next, from),
+            None => profile,
+        };
+        let profile = match qualifier {
+            Some(qualifier) => profile.with_qualifier(qualifier),
+            None => profile,
+        };
+        profiles.push(match reuse {
+            Some((secs, at)) => with_reuse(profile, secs, &at),
+            None => profile,
+        });
+    }
+    PtktData { entries, profiles, zowe }
+}
+
+/// A key with its algorithm and window: the key of an entry, or its next key.
+struct OneKey<'a> {
+    algorithm: Algorithm,
+    /// The text of the key. It may be wrong.
+    key: Zeroizing<String>,
+    at: At<'a>,
+    /// The value of `windowSeconds`.
+    window: Option<Duration>,
+}
+
+impl<'a> OneKey<'a> {
+    fn read(section: &mut Section<'a>, env: Environment<'_>) -> Option<Self> {
         let algorithm = section
             .required("algorithm", "legacy, enhanced-upper or enhanced-mixed")
             .and_then(|field| field.read(algorithm));
-        let window = section.optional("windowSeconds").map(|field| field.number(1..=86_400));
-        let protection = section.optional("replayProtection").map(|field| field.boolean());
+        let window = section.optional("windowSeconds").and_then(|field| window(&field));
         let remedy = "{ file: PATH } of a file with the key in hex, or { env: NAME }";
         let key =
             section.required("key", remedy).and_then(|field| Some((key(&field, env)?, field.at)));
-        section.finish();
+        let (algorithm, (key, at)) = (algorithm?, key?);
+        Some(Self { algorithm, key, at, window })
+    }
 
-        if let Some((applid, at)) = &applid
-            && !is_first(&mut entries, *applid, at.clone())
-        {
-            continue;
-        }
-        let (Some((applid, _)), Some(algorithm), Some((key, at))) = (applid, algorithm, key) else {
-            continue;
-        };
-        match KeyProfile::from_hex(applid, algorithm, &key) {
+    /// Returns the profile with this key. Its window is that of `windowSeconds`, or `inherited`, or the default of the
+    /// algorithm. Reports a key that the algorithm does not have.
+    fn profile(&self, applid: Applid, inherited: Option<Duration>) -> Option<KeyProfile> {
+        let Self { algorithm, key, at, window } = self;
+        match KeyProfile::from_hex(applid, *algorithm, key) {
             Ok(profile) => {
-                let window = window.flatten().map_or(DEFAULT_WINDOW, Duration::from_secs);
-                let replay = replay(protection.flatten());
-                profiles.push(profile.with_window(window).with_replay(replay));
+                let window = window.or(inherited).unwrap_or(profile.window());
+                Some(profile.with_window(window))
             }
             // The error contains the length of the key or the position of a wrong character, but not the key itself.
-            Err(error) => at
-                .error(format_args!("is not a valid {algorithm} key for APPLID {applid}: {error}")),
+            Err(error) => {
+                at.error(format_args!(
+                    "is not a valid {algorithm} key for APPLID {applid}: {error}"
+                ));
+                None
+            }
         }
     }
-    PtktData { entries, profiles, zowe }
+
+    fn is_legacy(&self) -> bool {
+        self.algorithm == Algorithm::Legacy
+    }
+}
+
+/// The value of `nextKey`: the key that replaces the key of the entry.
+struct NextKey<'a> {
+    key: OneKey<'a>,
+    from: Instant,
+    from_at: At<'a>,
+}
+
+/// A next key causes a warning if it has made the PassTickets for longer than this time.
+const LONG_PAST: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl<'a> NextKey<'a> {
+    fn read(field: &Field<'a>, env: Environment<'_>) -> Option<Self> {
+        let mut section = field.section();
+        let key = OneKey::read(&mut section, env);
+        let from = section
+            .required("from", "the instant of the change in UTC, as in 2026-12-01T02:00:00Z")
+            .and_then(|field| Some((field.parse::<Instant>()?, field.at)));
+        section.finish();
+        let (key, (from, from_at)) = (key?, from?);
+        Some(Self { key, from, from_at })
+    }
+
+    /// Returns the profile with this key, and the time of the change. `current` is the key of the entry.
+    fn after(
+        self,
+        current: &OneKey<'_>,
+        applid: Applid,
+        now: Timestamp,
+    ) -> Option<(KeyProfile, Timestamp)> {
+        let Self { key, from: Instant(from), from_at } = self;
+        if key.algorithm == current.algorithm
+            && key.key.trim().eq_ignore_ascii_case(current.key.trim())
+        {
+            key.at.error(
+                "is the same key as that of the entry, so nothing would change; write a new key, or remove nextKey",
+            );
+            return None;
+        }
+        // The profile on z/OS has one TIMEOUT for enhanced PassTickets. The window of legacy ones is fixed.
+        let inherited = current.window.filter(|_| key.is_legacy() == current.is_legacy());
+        let profile = key.profile(applid, inherited)?;
+        if now >= from.plus(LONG_PAST) {
+            let days = (now.as_secs() - from.as_secs()) / LONG_PAST.as_secs();
+            from_at.warning(format_args!(
+                "was {days} {} ago, and since then only the next key makes PassTickets for APPLID {applid}; replace \
+                 algorithm, key and windowSeconds of the entry by those of nextKey, remove nextKey, and delete the old \
+                 key",
+                if days == 1 { "day" } else { "days" },
+            ));
+        }
+        Some((profile, from))
+    }
+}
+
+/// Reads `windowSeconds`. Warns about a window that no profile on z/OS can have.
+fn window(field: &Field<'_>) -> Option<Duration> {
+    let window = Duration::from_secs(field.number(1..=86_400)?);
+    if window > MAX_WINDOW {
+        field.at.warning(format_args!(
+            "is longer than {most} s. In RACF, a legacy PassTicket is valid for 600 s, and an enhanced one for at most \
+             TIMEOUT(600). The gateway makes PassTickets as for {most} s; write {most} or less",
+            most = MAX_WINDOW.as_secs()
+        ));
+    }
+    Some(window)
+}
+
+/// Sets `reuseSeconds`. Reports an error if a PassTicket cannot be used for so long.
+fn with_reuse(profile: KeyProfile, secs: u64, at: &At<'_>) -> KeyProfile {
+    let next = profile.next_key().map(|(next, _)| next);
+    let shortest = next.into_iter().chain([&profile]).min_by_key(|profile| profile.window());
+    let shortest = shortest.unwrap_or(&profile);
+    let (most, window) = (shortest.max_reuse().as_secs(), shortest.window().as_secs());
+    if profile.replay() == Replay::Protected {
+        at.error(
+            "needs replayProtection: false. With replay protection, z/OS accepts each PassTicket once, and counts the \
+             second use as a wrong password of the user; remove reuseSeconds, or write replayProtection: false if the \
+             profile in the security product allows replay",
+        );
+    } else if secs > most {
+        at.error(format_args!(
+            "is more than a quarter of windowSeconds ({window}), so a PassTicket could expire on its way; write at most \
+             {most}, or a larger windowSeconds if the profile in the security product has a longer window"
+        ));
+    }
+    profile.with_reuse(Duration::from_secs(secs))
 }
 
 /// Adds an entry, and returns `true`. If the APPLID already has an entry, reports an error and returns `false`.
@@ -227,7 +399,204 @@ mod tests {
     use crate::config::{problem::Report, reader::Document};
 
     const KEY: &str = "E001193519561977";
+    /// 2026-12-01T02:00:00Z.
+    const NOW: Timestamp = Timestamp::from_secs(1_796_090_400);
     const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
+
+    /// Reads a list of entries with a legacy key, and returns the result of `look` and the problems. `{key}` in the
+    /// entries is replaced by the key and its algorithm.
+    fn read_list<T>(entries: &str, look: impl FnOnce(&PtktData<'_>) -> T) -> (T, Vec<String>) {
+        let env = |name: &str| match name {
+            "OTHER" => Some(KEY.replace('E', "A")),
+            "ENHANCED" => Some(ENHANCED.to_owned()),
+            _ => Some(KEY.to_owned()),
+        };
+        let report = Report::default();
+        let entries = entries.replace("{key}", "algorithm: legacy, key: {env: KEY}");
+        let document =
+            Document::parse("f.yaml".into(), format!("l: [{entries}]").as_bytes(), &report);
+        let seen = look(&read(document.section(&report).optional("l").as_ref(), &env, NOW));
+        let problems = match report.finish(Some(())) {
+            Ok(((), warnings)) => warnings.iter().map(|it| format!("warning: {it}")).collect(),
+            Err(problems) => problems.iter().map(ToString::to_string).collect(),
+        };
+        (seen, problems)
+    }
+
+    #[test]
+    fn a_window_that_no_profile_of_z_os_can_have_causes_a_warning() {
+        for (secs, warns) in [(1, false), (600, false), (601, true), (86_400, true)] {
+            let entry = format!("{{applid: A, {{key}}, windowSeconds: {secs}}}");
+            let (window, problems) = read_list(&entry, |data| data.profiles[0].window());
+            assert_eq!(window.as_secs(), secs);
+            let has_warning = problems.iter().any(|text| {
+                text.starts_with("warning: ")
+                    && text.contains("l[0].windowSeconds: is longer than 600 s")
+            });
+            assert_eq!((has_warning, problems.len()), (warns, usize::from(warns)), "{problems:?}");
+        }
+    }
+
+    #[test]
+    fn the_users_of_an_entry_are_read_or_reported() {
+        for (entries, want_names, want) in [
+            (
+                "{applid: A, {key}}, {applid: A, {key}, user: u}, {applid: A, {key}, group: g, users: [u, v]}, \
+                  {applid: A, {key}, group: g, user: v}, {applid: B, {key}, group: h, users: [u]}",
+                &["A", "A.U", "A.G", "A.G.V", "B.H"][..],
+                &[][..],
+            ),
+            (
+                "{applid: A, {key}, user: U}, {applid: a, {key}, user: u}",
+                &["A.U"],
+                &[
+                    "l[1].applid: the profile A.U already has an entry in f.yaml:1; remove one of them",
+                ],
+            ),
+            (
+                "{applid: A, {key}, group: G, users: [U]}, {applid: A, {key}, group: H, users: [V, U]}",
+                &["A.G"],
+                &[
+                    "l[1].applid: user U has the group G in f.yaml:1, and H here; keep the default group of the user",
+                ],
+            ),
+            (
+                "{applid: A, {key}, group: G, users: [U]}, {applid: A, {key}, group: H, user: U}",
+                &["A.G"],
+                &["l[1].applid: user U has the group G in f.yaml:1, and H here"],
+            ),
+            (
+                "{applid: A, {key}, group: G}",
+                &[],
+                &[
+                    "l[0].group: needs the users of the group, because the gateway does not ask z/OS for them; add users: [USER, \
+                   ...], the users whose default group is G, or user: USER for one user",
+                ],
+            ),
+            (
+                "{applid: A, {key}, group: G, users: []}",
+                &[],
+                &["l[0].users: is empty; write the users whose default group"],
+            ),
+            // A blank value must not make the entry one for all users.
+            ("{applid: A, {key}, user: }", &[], &["l[0].user: is empty; write a value"]),
+            ("{applid: A, {key}, user: \"\"}", &[], &["l[0].user: user id \"\" is empty"]),
+            ("{applid: A, {key}, group: ~}", &[], &["l[0].group: is empty; write a value"]),
+            (
+                "{applid: A, {key}, users: }",
+                &[],
+                &["l[0].users: is empty; write the users", "l[0].users: needs group: GROUP"],
+            ),
+            (
+                "{applid: A, {key}, users: [U]}",
+                &[],
+                &[
+                    "l[0].users: needs group: GROUP, the default group of these users; for one user without a group, write \
+                   user: USER",
+                ],
+            ),
+            (
+                "{applid: A, {key}, group: G, user: U, users: [V]}",
+                &[],
+                &[
+                    "l[0].users: contradicts user, which makes the profile one of a single user; remove one of them",
+                ],
+            ),
+            (
+                "{applid: A, {key}, group: TOOLONGGROUP, users: [\"\", U-1]}",
+                &[],
+                &[
+                    "l[0].group: group name \"TOOLONGGROUP\" is longer than 8 characters",
+                    "l[0].users[0]: ",
+                    "l[0].users[1]: user id \"U-1\" has the character '-'",
+                ],
+            ),
+        ] {
+            let (names, problems) = read_list(entries, |data| {
+                data.profiles.iter().map(KeyProfile::name).collect::<Vec<_>>()
+            });
+            assert_eq!(names, want_names, "{entries}");
+            assert_eq!(problems.len(), want.len(), "{entries}: {problems:?}");
+            for (problem, want) in problems.iter().zip(want) {
+                assert!(problem.contains(want), "{entries}: {problem}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_next_key_has_its_own_window_and_instant() {
+        struct Case {
+            name: &'static str,
+            entry: &'static str,
+            next: &'static str,
+            windows: [u64; 2],
+            warns: bool,
+        }
+        let legacy = "algorithm: legacy, key: {env: OTHER}";
+        let enhanced = "algorithm: enhanced-mixed, key: {env: ENHANCED}";
+        for Case { name, entry, next, windows, warns } in [
+            Case {
+                name: "each algorithm has its default",
+                entry: "",
+                next: enhanced,
+                windows: [600, 60],
+                warns: false,
+            },
+            Case {
+                name: "the window of legacy PassTickets is not that of enhanced ones",
+                entry: ", windowSeconds: 300",
+                next: enhanced,
+                windows: [300, 60],
+                warns: false,
+            },
+            Case {
+                name: "the next key of the same algorithm has the same window",
+                entry: ", windowSeconds: 300",
+                next: legacy,
+                windows: [300, 300],
+                warns: false,
+            },
+            Case {
+                name: "the next key has a window of its own",
+                entry: ", windowSeconds: 300",
+                next: "algorithm: legacy, key: {env: OTHER}, windowSeconds: 200",
+                windows: [300, 200],
+                warns: false,
+            },
+            Case {
+                name: "the change was a day ago",
+                entry: "",
+                next: "algorithm: legacy, key: {env: OTHER}, from: 2026-11-30T02:00:00Z",
+                windows: [600, 600],
+                warns: true,
+            },
+            Case {
+                name: "the change was almost a day ago",
+                entry: "",
+                next: "algorithm: legacy, key: {env: OTHER}, from: 2026-11-30T02:00:01Z",
+                windows: [600, 600],
+                warns: false,
+            },
+        ] {
+            let from = if next.contains("from") { "" } else { ", from: 2027-01-01T00:00:00Z" };
+            let text = format!("{{applid: A, {{key}}{entry}, nextKey: {{{next}{from}}}}}");
+            let (profile, problems) = read_list(&text, |data| {
+                let profile = &data.profiles[0];
+                let (next, from) = profile.next_key().unwrap();
+                let windows = [profile.window(), next.window()].map(|window| window.as_secs());
+                (windows, next.algorithm(), from)
+            });
+            assert_eq!(profile.0, windows, "{name}");
+            assert_eq!(profile.1 == Algorithm::Legacy, next.contains("legacy"), "{name}");
+            assert_eq!(profile.2.as_secs() == 1_798_761_600, !from.is_empty(), "{name}");
+            let has_warning = problems.iter().any(|text| {
+                text.contains(
+                    "l[0].nextKey.from: was 1 day ago, and since then only the next key makes",
+                )
+            });
+            assert_eq!((has_warning, problems.len()), (warns, usize::from(warns)), "{problems:?}");
+        }
+    }
 
     #[test]
     fn each_entry_is_read_or_reported() {
@@ -266,6 +635,74 @@ mod tests {
                 &["l[0].source: is"],
             ),
             ("{applid: A, algorithm: legacy, key: {file: good}, replayProtection: false}", &[]),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}, replayProtection: false, reuseSeconds: 150}",
+                &[],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}, replayProtection: false, reuseSeconds: 151}",
+                &["l[0].reuseSeconds: \"151\" is not valid; write a number from 1 to 150"],
+            ),
+            (
+                "{applid: A, algorithm: enhanced-upper, key: {file: enhanced}, replayProtection: false, \
+                  reuseSeconds: 16}",
+                &[
+                    "l[0].reuseSeconds: is more than a quarter of windowSeconds (60), so a PassTicket could expire on its \
+                   way; write at most 15, or",
+                ],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}, reuseSeconds: 10}",
+                &["l[0].reuseSeconds: needs replayProtection: false. With replay protection, z/OS"],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}, replayProtection: true, reuseSeconds: 10}",
+                &["l[0].reuseSeconds: needs replayProtection: false. With replay protection, z/OS"],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}, replayProtection: false, reuseSeconds: 16, \
+                  nextKey: {algorithm: enhanced-upper, key: {file: enhanced}, from: 2026-12-01T02:00:00Z}}",
+                &["l[0].reuseSeconds: is more than a quarter of windowSeconds (60), so"],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}, nextKey: {algorithm: legacy, key: {env: GOOD}, \
+                  from: 2026-12-01T02:00:00Z}}",
+                &["l[0].nextKey.key: is the same key as that of the entry, so nothing"],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}, nextKey: {algorithm: enhanced-mixed, key: {file: \
+                  good}, from: 2026-12-01T02:00:00+01:00}}",
+                &[
+                    "l[0].nextKey.from: is not an instant; write it in UTC and in the form of RFC 3339",
+                ],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}, nextKey: {algorithm: enhanced-mixed, key: {file: \
+                  good}, from: 2026-12-01T02:00:00Z}}",
+                &[
+                    "l[0].nextKey.key: is not a valid enhanced-mixed key for APPLID A: the key has 16 characters; ",
+                ],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}, nextKey: {algorithm: legacy, key: \
+                  E001193519561978, from: 2026-12-01T02:00:00Z, replayProtection: false}}",
+                &[
+                    "l[0].nextKey.key: must not be the PassTicket key itself; write { file",
+                    "l[0].nextKey.replayProtection: is an unknown key",
+                ],
+            ),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}, nextKey: {}}",
+                &[missing, missing, missing],
+            ),
+            (
+                "{applid: A, source: zowe, nextKey: {algorithm: legacy, key: {file: good}, from: 2026-12-01T02:00:00Z}}",
+                &["l[0].nextKey: contradicts source: zowe"],
+            ),
+            (
+                "{applid: A, source: zowe, replayProtection: false, reuseSeconds: 10}",
+                &["l[0].reuseSeconds: contradicts source: zowe"],
+            ),
             (
                 "{applid: A, algorithm: legacy, key: {file: good}, replayProtection: NO}",
                 &["l[0].replayProtection: \"NO\" is neither true nor false; write one of them"],
@@ -359,13 +796,32 @@ mod tests {
                  {applid: a, algorithm: legacy, key: {file: good}}",
                 &["l[1].applid: A already has an entry in "],
             ),
+            (
+                "{applid: A, source: zowe}, {applid: A, user: U, algorithm: legacy, key: {file: good}}",
+                &["l[1].applid: A already has an entry in "],
+            ),
+            (
+                "{applid: A, user: U, algorithm: legacy, key: {file: good}}, {applid: A, source: zowe}",
+                &["l[1].applid: A already has an entry in "],
+            ),
+            (
+                "{applid: A, source: zowe, user: U, group: G, users: [V]}",
+                &[
+                    "l[0].user: contradicts source: zowe",
+                    "l[0].group: contradicts source: zowe",
+                    "l[0].users: contradicts source: zowe",
+                ],
+            ),
+            ("{applid: A, algorithm: legacy, key: {file: good}, group: G, users: [U, V]}", &[]),
+            ("{applid: A, algorithm: legacy, key: {file: good}, user: u}", &[]),
+            ("{applid: A, algorithm: legacy, key: {file: good}, user: u, group: g}", &[]),
         ] {
             let report = Report::default();
             let file = directory.path().join("f.yaml");
             let document = Document::parse(file, format!("l: [{entry}]").as_bytes(), &report);
             let PtktData { profiles, zowe, .. } = {
                 let list = document.section(&report).optional("l");
-                read(list.as_ref(), &env)
+                read(list.as_ref(), &env, NOW)
             };
             let debug = format!("{profiles:?}");
             let problems = match report.finish(Some(())) {
@@ -380,8 +836,11 @@ mod tests {
                 }
                 Ok(_) => {
                     assert_eq!(profiles.len(), 1, "{entry}");
-                    let secs = if entry.contains("windowSeconds") { 60 } else { 600 };
+                    let is_short = entry.contains("windowSeconds") || entry.contains("enhanced");
+                    let secs = if is_short { 60 } else { 600 };
                     assert_eq!(profiles[0].window().as_secs(), secs);
+                    let reuse = if entry.contains("reuseSeconds") { 150 } else { 0 };
+                    assert_eq!(profiles[0].reuse().as_secs(), reuse, "{entry}");
                     let allowed = entry.contains("replayProtection: false");
                     assert_eq!(profiles[0].replay() == Replay::Allowed, allowed, "{entry}");
                     Vec::new()

@@ -582,7 +582,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("maxAge: 31536000", "maxAge: 1y"),
             &[
-                "zowe.yaml:113: components.passticket-proxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
+                "zowe.yaml:116: components.passticket-proxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
                a number from 0 to 315360000",
             ],
         ),
@@ -884,9 +884,10 @@ fn the_problems_of_all_files_are_reported_together() {
         "zowe.yaml:35: components.passticket-proxy.host: ",
         "zowe.yaml:36: components.passticket-proxy.signingKey: ",
         "zowe.yaml:79: components.passticket-proxy.ptktdata[0].key: ",
-        "zowe.yaml:91: components.passticket-proxy.timeouts.drainSeconds: ",
-        "zowe.yaml:95: components.passticket-proxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
-        "zowe.yaml:96: components.passticket-proxy.limits.rememberedTicket: is an unknown key; did ",
+        "zowe.yaml:86: components.passticket-proxy.ptktdata[1].nextKey.key: ",
+        "zowe.yaml:94: components.passticket-proxy.timeouts.drainSeconds: ",
+        "zowe.yaml:98: components.passticket-proxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
+        "zowe.yaml:99: components.passticket-proxy.limits.rememberedTicket: is an unknown key; did ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.schema: is an unknown key; did ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
@@ -1228,7 +1229,7 @@ fn read_as_each_file(yaml: &str) {
 fn yaml_value() -> impl Strategy<Value = String> {
     let names = "zowe|certificate|pem|key|components|gateway|port|apiml|security|auth|oidc|enabled|\
                  passticketProxy|services|serviceId|routes|gatewayUrl|instanceBaseUrls|applids|\
-                 authentication|scheme|applid|ptktdata|algorithm|users|timeouts|apiDefs|a/v1|\
+                 authentication|scheme|applid|ptktdata|algorithm|group|nextKey|from|windowSeconds|users|timeouts|apiDefs|a/v1|\
                  identities|certificates|distributed|user|subject|issuer|sha256|name|registry|\
                  safAccess|ZOWE|A.'*'|READ|UPDATE|delegation|callers|delegatePassticket|\
                  additionalServiceMetadata|mode|customMetadata|response-timeout|headersToIgnore|clientBasic";

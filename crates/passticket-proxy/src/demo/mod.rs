@@ -69,13 +69,10 @@ pub(crate) fn serve(options: &DemoOptions) -> Result<(), Exit> {
         stores.cluster = cluster::join(config, &stores.revocations, origin, &mut signals).await?;
 
         let applid = Applid::new(files::APPLID).map_err(Exit::runtime)?;
-        let profile = config
-            .profiles
-            .get(&applid)
-            .ok_or_else(|| Exit::runtime("the demo has no PassTicket key for its service"))?;
+        let service = service::ZosService::new(applid, config.profiles.clone());
         let server =
             Server::https(service_listener, stack::server_tls(config).map_err(Exit::usage)?);
-        let server = server.run(service::ZosService::new(profile.clone()), std::future::pending());
+        let server = server.run(service, std::future::pending());
         let server = tokio::spawn(server);
 
         let mut node = match second {

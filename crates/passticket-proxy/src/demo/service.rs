@@ -4,7 +4,6 @@
 use std::{
     convert::Infallible,
     future::{Ready, ready},
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -19,7 +18,7 @@ use serde_json::{Map, Value, json};
 use tower_passticket::{
     clock::{Clock, SystemClock},
     layer::X_ZOWE_AUTH_FAILURE,
-    passticket::{Evaluated, KeyProfile, PassTicket, UserId},
+    passticket::{Applid, Evaluated, KeyProfiles, PassTicket, UserId},
 };
 use tower_service::Service;
 
@@ -27,12 +26,14 @@ use tower_service::Service;
 /// `.../passticketTest`, the service evaluates the PassTicket of the request.
 #[derive(Clone)]
 pub(super) struct ZosService {
-    profile: Arc<KeyProfile>,
+    applid: Applid,
+    profiles: KeyProfiles,
 }
 
 impl ZosService {
-    pub(super) fn new(profile: Arc<KeyProfile>) -> Self {
-        Self { profile }
+    /// Creates the service of an APPLID. `profiles` has the keys of its users.
+    pub(super) fn new(applid: Applid, profiles: KeyProfiles) -> Self {
+        Self { applid, profiles }
     }
 
     fn answer<B>(&self, request: &Request<B>) -> (StatusCode, Value) {
@@ -43,7 +44,7 @@ impl ZosService {
                     StatusCode::OK,
                     json!({
                         "user": user.as_str(),
-                        "applid": self.profile.applid().as_str(),
+                        "applid": self.applid.as_str(),
                         "ticketTime": evaluated.generated_at().as_secs(),
                         "ageSeconds": evaluated.age_secs(),
                     }),
@@ -79,7 +80,9 @@ impl ZosService {
             .ok_or("Authorization is not Basic user:PassTicket")?;
         let user = UserId::new(user).map_err(|e| e.to_string())?;
         let ticket = PassTicket::parse(ticket).map_err(|e| e.to_string())?;
-        let evaluated = self.profile.evaluate(&user, &ticket, SystemClock.now());
+        let profile =
+            self.profiles.find(&user, &self.applid).ok_or("the user has no PassTicket key")?;
+        let evaluated = profile.evaluate(&user, &ticket, SystemClock.now());
         Ok((user, evaluated.map_err(|e| e.to_string())?))
     }
 }

@@ -105,6 +105,55 @@ fn ticket_generate_and_ticket_evaluate_agree_with_a_test_vector() {
 }
 
 #[test]
+fn ticket_evaluate_accepts_both_keys_around_the_change() {
+    let directory = TempDir::new().unwrap();
+    let file = key_file(directory.path(), KEY, 0o600);
+    let next = directory.path().join("next");
+    fs::write(&next, "AB".repeat(64)).unwrap();
+    fs::set_permissions(&next, fs::Permissions::from_mode(0o600)).unwrap();
+    let next = next.to_str().unwrap();
+    let name = ["--user", VECTOR[3], "--applid", VECTOR[5]];
+    let of_next = [&["ticket", "generate", "--algorithm", "enhanced-mixed"], &name[..]].concat();
+    let of_next = run(&[&of_next[..], &["--key-file", next, "--at", AT]].concat());
+    let of_next = String::from_utf8(of_next.stdout).unwrap();
+    // AT is 2100-09-29T12:54:05Z.
+    for (from, old, new) in [
+        ("2100-09-29T13:05:00Z", 0, 1),
+        ("2100-09-29T13:04:05Z", 0, 0),
+        ("2100-09-29T12:54:05Z", 0, 0),
+        ("2100-09-29T12:44:05Z", 0, 0),
+        ("2100-09-29T12:44:04Z", 1, 0),
+    ] {
+        for (passticket, code) in [(TICKET, old), (of_next.trim(), new)] {
+            let args = [
+                &["ticket", "evaluate", "--ticket", passticket],
+                &VECTOR[..],
+                &["--key-file", &file, "--at", AT, "--next-key-file", next],
+                &["--next-algorithm", "enhanced-mixed", "--next-from", from],
+            ];
+            let want = if code == 0 { "good: " } else { "refused: " };
+            check(&run(&args.concat()), code, want, "");
+        }
+    }
+    for (more, error) in [
+        (&["--next-key-file", next][..], "--next-algorithm"),
+        (&["--next-from", "2100-09-29T12:54:05Z"], "--next-key-file"),
+        (
+            &["--next-key-file", next, "--next-algorithm", "legacy", "--next-from", "2100"],
+            "is not an instant; write it in UTC",
+        ),
+    ] {
+        let args = [
+            &["ticket", "evaluate", "--ticket", TICKET],
+            &VECTOR[..],
+            &["--key-file", &file, "--at", AT],
+            more,
+        ];
+        check(&run(&args.concat()), 2, "", error);
+    }
+}
+
+#[test]
 fn the_key_comes_from_standard_input_or_from_a_private_file() {
     let directory = TempDir::new().unwrap();
     let args = [&["ticket", "generate"][..], &VECTOR, &["--at", AT, "--key-file"]].concat();
