@@ -1,4 +1,4 @@
-//! The trait for the place in which nodes share records and leases.
+//! The trait for the *place*: the store, such as Redis, in which the nodes share records and leases.
 
 use std::{fmt, num::NonZeroU64, pin::Pin, str::FromStr, sync::Arc, time::Duration};
 
@@ -15,7 +15,8 @@ pub const MAX_PUBLISHED: usize = 1000;
 /// The future of a call of a [`Coordinator`]. It does not borrow from the coordinator.
 pub type CoordinatorFuture<T> = Pin<Box<dyn Future<Output = Result<T, CoordinatorError>> + Send>>;
 
-/// The place in which the nodes of a site share records and leases.
+/// The store, such as Redis, in which the nodes of a site share records and leases. It is called the *place* of the
+/// site.
 ///
 /// The place holds, for each site:
 /// - the *image*: all records, merged by [`RecordKind::merge`](crate::revocation::RecordKind::merge);

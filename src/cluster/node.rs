@@ -230,7 +230,7 @@ async fn running(shared: &Shared, is_running: bool) {
     shared.wait_for(|state| is_reached(state.mode).then_some(())).await;
 }
 
-/// Keeps the connection to the place that the nodes share. If the node cannot start, sends the error to `started`.
+/// Keeps the connection to the store that the nodes share. If the node cannot start, sends the error to `started`.
 async fn work(shared: Arc<Shared>, mut sessions: Sessions, started: oneshot::Sender<ClusterError>) {
     let mut started = Some(started);
     let patience = Instant::now() + shared.rules.lease * START_PATIENCE;

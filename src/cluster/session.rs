@@ -1,4 +1,4 @@
-//! A session of a node with the place that the nodes share. The node joins the term, publishes its writes, follows the
+//! A session of a node with the store that the nodes share. The node joins the term, publishes its writes, follows the
 //! log, and renews its lease.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -120,8 +120,8 @@ impl Sessions {
         if is_new && shared.memory.followed().is_some() {
             shared.counts.incidents.increment();
             tracing::error!(
-                "the place that the nodes share has lost the data of this site; the nodes publish their data again. Find out \
-                 why the data is gone"
+                "the store that the nodes share (such as Redis) has lost the data of this site; the nodes publish \
+                 their data again. Find out why the data is gone"
             );
         }
         // If a session fails before this check, the next session does the check.

@@ -212,7 +212,7 @@ impl Shared {
         let limit = self.rules.lease + additional;
         timeout(limit, call).await.unwrap_or_else(|_| {
             Err(CoordinatorError::Unreachable {
-                place: "the place that the nodes share".into(),
+                place: "the store that the nodes share (such as Redis)".into(),
                 reason: "it has not answered in time".into(),
             })
         })
@@ -232,7 +232,7 @@ impl Shared {
         if joined.term == *term {
             Ok(joined.last)
         } else {
-            let place = "the place that the nodes share".into();
+            let place = "the store that the nodes share (such as Redis)".into();
             Err(CoordinatorError::OtherTerm { place })
         }
     }
@@ -247,7 +247,11 @@ impl Shared {
                 Ok(Some(next)) => cursor = Some(next),
                 Ok(None) => return,
                 Err(error) => {
-                    tracing::warn!(%error, "expired records were not removed from the place that the nodes share; the next eviction tries again");
+                    tracing::warn!(
+                        %error,
+                        "expired records were not removed from the store that the nodes share (such as Redis); \
+                         the next eviction tries again"
+                    );
                     return;
                 }
             }

@@ -423,7 +423,7 @@ impl LocalGenerator {
         let were_protected: HashSet<_> = used.protected.iter().copied().collect();
         self.slots.continue_from(used);
         if self.shared.is_some() {
-            // The shared place does not know the slots of the other process if that process had no shared slots.
+            // The shared store does not know the slots of the other process if that process had no shared slots.
             self.slots.skip_to_latest();
         }
         let newly_protected = protected(&self.profiles).filter(|it| !were_protected.contains(it));
@@ -1042,7 +1042,7 @@ mod tests {
         let error = generate().unwrap_err();
         assert_eq!(error.no_time_slot(), Some(taken));
 
-        // The other process may have used slots that the shared place does not know.
+        // The other process may have used slots that the shared store does not know.
         let other =
             LocalGenerator::new(KeyProfiles::new([key()]).unwrap()).with_clock(clock.clone());
         clock.advance(Duration::from_secs(5));
