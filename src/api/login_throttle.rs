@@ -128,7 +128,7 @@ pub(super) struct LoginThrottle {
 #[derive(Debug)]
 pub(super) struct FailedLogins {
     counts: Mutex<FailureCounts>,
-    /// The waits that the shared counts have told this node. Empty without shared counts.
+    /// The waits that this node has learned from the shared counts. Empty without shared counts.
     shared_waits: Mutex<SharedWaits>,
     turns: Arc<Semaphore>,
     waiting: Semaphore,

@@ -1,4 +1,4 @@
-//! The waits that the shared counts of failed logins have told this node.
+//! The waits that this node has learned from the shared counts of failed logins.
 //!
 //! Only the shared store knows how long a client must wait, and asking it takes a turn. With this memory, the
 //! [login throttle](super::login_throttle) refuses a client that was refused a short time ago without asking again.
@@ -113,7 +113,8 @@ mod tests {
             (5, "A", 2, Unknown, 0, Ok(())),
             // The wait may come from a count that does not delay the user in a known network.
             (5, "A", 1, Known, 0, Ok(())),
-            // After a minute, the shared store is asked again. Until then, the client is told the whole wait.
+            // After a minute, the shared store is asked again. Until then, the answer to the client contains the whole
+            // wait.
             (3600, "A", 1, Unknown, 59, Err(3541)),
             (3600, "A", 1, Unknown, 60, Ok(())),
         ] {

@@ -31,7 +31,8 @@ const UNIONS: Description = Description::counter(
 );
 const JOINING_GIVEN_UP: Description = Description::counter(
     "passticket_cluster_joining_given_up_total",
-    "Times that this node got a lease although another node was still joining after ten lease times.",
+    "Times that this node got a lease although another node that joins had not exchanged all revocations after ten \
+     lease times.",
 );
 const UNCONFIRMED: Description = Description::counter(
     "passticket_cluster_unconfirmed_writes_total",

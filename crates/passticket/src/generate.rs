@@ -294,10 +294,10 @@ impl LocalGenerator {
         Self { profiles, clock, cache: None, start_second, slots, shared: None }
     }
 
-    /// Reserves the time slots of tickets with [replay protection](#replay-protection) in a place that several
-    /// processes share. A ticket is then for a second of the clock of this place. No ticket is made if the place cannot
-    /// be reached. No ticket is made either if the clocks of the place and of this process differ by more than an
-    /// eighth of the window of the profile. Tickets without replay protection are not affected.
+    /// Reserves the time slots of tickets with [replay protection](#replay-protection) in a store that several
+    /// processes share, such as Redis. A ticket is then for a second of the clock of this store. No ticket is made if
+    /// the store cannot be reached. No ticket is made either if the clocks of the store and of this process differ by
+    /// more than an eighth of the window of the profile. Tickets without replay protection are not affected.
     #[must_use]
     pub fn with_shared_time_slots(self, shared: Arc<dyn SharedTimeSlots>) -> Self {
         Self { shared: Some(shared), ..self }
@@ -368,7 +368,7 @@ impl LocalGenerator {
         generated.map_err(|error| key_failed(*user, *applid, &error))
     }
 
-    /// Returns the place in which the time slot of a ticket must be reserved, if there is one.
+    /// Returns the shared store in which the time slot of a ticket must be reserved, if there is one.
     fn shared(&self, applid: &Applid) -> Option<&Arc<dyn SharedTimeSlots>> {
         let shared = self.shared.as_ref()?;
         let profile = self.profiles.get(applid)?;
@@ -398,8 +398,8 @@ impl LocalGenerator {
         let difference = Duration::from_millis(difference);
         if difference > profile.window() / 8 {
             let reason = format!(
-                "the clock of this machine differs by {} s from the clock of the place in which time slots are reserved; \
-                 set the clocks",
+                "the clock of this machine differs by {} s from the clock of the store (such as Redis) in which time \
+                 slots are reserved; set the clocks",
                 difference.as_secs()
             );
             return Err(GenerateError::unavailable(user, applid, None).with_reason(reason));
@@ -988,7 +988,7 @@ mod tests {
         }
     }
 
-    /// A place that answers with the slot that the test has set, and keeps the last request.
+    /// A store that answers with the slot that the test has set, and keeps the last request.
     #[derive(Debug)]
     struct Place {
         answer: Mutex<Result<SharedSlot, SharedSlotError>>,
