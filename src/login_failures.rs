@@ -122,7 +122,7 @@ pub enum CountInAdvance {
 }
 
 /// The counts in which an attempt was counted in advance, and the times of the failures before it. All times are in
-/// milliseconds of the clock of the shared place.
+/// milliseconds of the clock of the shared store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SharedClaim {
     /// The time of the attempt.
@@ -145,7 +145,7 @@ pub enum AttemptResult {
     Withdrawn,
 }
 
-/// The shared place that counts the failures cannot be reached.
+/// The shared store that counts the failures cannot be reached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("failed logins cannot be counted together with the other nodes: {0}")]
 pub struct SharedFailuresError(pub Arc<str>);
@@ -155,13 +155,13 @@ pub type BeginFuture = Pin<
     Box<dyn Future<Output = Result<Result<SharedClaim, Duration>, SharedFailuresError>> + Send>,
 >;
 
-/// Counts the failed logins of several nodes in a shared place.
+/// Counts the failed logins of several nodes in a store that they share, such as Redis.
 ///
-/// The limits apply in the same way as within one process. If the place cannot be reached, each node counts on its own,
+/// The limits apply in the same way as within one process. If the store cannot be reached, each node counts on its own,
 /// and divides the number of free failures by the [number of nodes](Self::nodes). So users can still log in, and an
 /// attacker gains little.
 pub trait SharedLoginFailures: fmt::Debug + Send + Sync + 'static {
-    /// Begins an attempt, unless the client must wait. The future must limit how long it waits for the place.
+    /// Begins an attempt, unless the client must wait. The future must limit how long it waits for the store.
     fn begin(
         &self,
         attempt: Attempt,

@@ -428,7 +428,7 @@ mod tests {
         assert_eq!(world.verify_from(client, "A", "right").await, Ok(user("A")));
     }
 
-    /// Shared counts that refuse each attempt from now on, if they are told to.
+    /// Shared counts. While the value is true, they refuse each attempt.
     #[derive(Debug, Default)]
     struct Refusing(AtomicBool);
 

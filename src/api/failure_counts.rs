@@ -136,7 +136,7 @@ impl FailureCounts {
         }
     }
 
-    /// Begins an attempt that counts as a failure from now on, even if no count is over its limit.
+    /// Begins an attempt, and counts it as a failure immediately, even if no count is over its limit.
     ///
     /// # Errors
     /// The wait until an attempt may begin.

@@ -13,13 +13,13 @@
 //! With the default limits, an attacker gets at most 100 tries a day for one user, in all unknown networks and one
 //! known network together.
 //!
-//! The nodes of a cluster can count the failures together in a shared place ([`SharedLoginFailures`]). Each node also
-//! counts its own failures. If a node cannot reach the shared place, it uses its own counts. It then divides the number
-//! of free failures by the number of nodes.
+//! The nodes of a cluster can count the failures together in a store, such as Redis ([`SharedLoginFailures`]). Each
+//! node also counts its own failures. If a node cannot reach the shared store, it uses its own counts. It then divides
+//! the number of free failures by the number of nodes.
 //!
-//! The shared place is asked only after the wait for a turn. If it says that a client must wait, the node remembers this
-//! for at most a minute ([`SharedWaits`]), and refuses the client without a turn. So clients that must wait cannot take
-//! the places of other clients in the queue. A login of the user at another node does not end the remembered wait.
+//! The shared store is asked only after the wait for a turn. If it says that a client must wait, the node remembers
+//! this for at most a minute ([`SharedWaits`]), and refuses the client without a turn. So clients that must wait cannot
+//! take the places of other clients in the queue. A login of the user at another node does not end the remembered wait.
 //!
 //! The number of concurrent password checks is also limited. A login may have to wait until another check is done.
 //! After this wait, the throttle checks the number of failures again.
@@ -128,7 +128,7 @@ pub(super) struct LoginThrottle {
 #[derive(Debug)]
 pub(super) struct FailedLogins {
     counts: Mutex<FailureCounts>,
-    /// The waits that the shared counts have told this node. Empty without shared counts.
+    /// The waits that this node has learned from the shared counts. Empty without shared counts.
     shared_waits: Mutex<SharedWaits>,
     turns: Arc<Semaphore>,
     waiting: Semaphore,
@@ -206,7 +206,7 @@ impl LoginThrottle {
         Self { options, known, failures, shared: None }
     }
 
-    /// Creates a throttle that continues with `failures`. The limits of this throttle apply to them from now on.
+    /// Creates a throttle that continues with `failures`. From now on, the limits of this throttle apply to them.
     pub(super) fn with_failures(&self, failures: Arc<FailedLogins>) -> Self {
         failures.counts().set_limits(self.options.limits());
         let Self { options, known, shared, .. } = self;
@@ -406,7 +406,7 @@ impl LoginThrottle {
     }
 }
 
-/// The failed logins of an [`AuthApi`](super::AuthApi), for a program whose work another process continues.
+/// The failed logins of an [`AuthApi`](super::AuthApi). A process hands them over to a process that continues its work.
 #[derive(Clone, Debug)]
 pub struct LoginFailures {
     failures: Arc<FailedLogins>,
@@ -423,9 +423,9 @@ impl LoginFailures {
         Self { failures: throttle.failures.clone(), clock }
     }
 
-    /// Returns the failed logins as text, for the process that continues. Before that, waits at most `wait` until the
-    /// results of the current password checks are counted. From now on, this process checks no password. Logins wait
-    /// until [`take_back`](Self::take_back) is called, or until their time limit.
+    /// Returns the failed logins as text, for the process that continues the work. Before that, waits for the results
+    /// of the current password checks, but at most for `wait`. From now on, this process checks no password. Logins
+    /// wait until [`take_back`](Self::take_back) is called, but at most until their time limit.
     pub async fn hand_over(&self, wait: Duration) -> String {
         let failures = &self.failures;
         let all = u32::try_from(MAX_CONCURRENT).unwrap_or(u32::MAX);
@@ -648,7 +648,7 @@ mod tests {
         assert!(guess(&throttle, CLIENT, &clock).await);
     }
 
-    /// A shared place that counts the failures of several throttles while it can be reached.
+    /// A shared store that counts the failures of several throttles while it can be reached.
     #[derive(Debug)]
     struct Place {
         counts: Mutex<FailureCounts>,
@@ -755,7 +755,7 @@ mod tests {
         }
         assert!(one.guess(&name, CLIENT, clock.clone()).is_err());
 
-        // While the shared place cannot be reached, each node permits half of the free attempts.
+        // While the shared store cannot be reached, each node permits half of the free attempts.
         place.is_away.store(true, std::sync::atomic::Ordering::Relaxed);
         let (one, two) = (node(), node());
         for throttle in [&one, &two] {

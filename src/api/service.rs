@@ -188,7 +188,8 @@ impl AuthApi {
     /// `query`, `ticket` and `logout` then also accept login tokens of Zowe API ML and of z/OSMF, if `verifier` is a
     #[cfg_attr(feature = "remote", doc = "[`TrustedIssuers`](crate::token::TrustedIssuers)")]
     #[cfg_attr(not(feature = "remote"), doc = "`TrustedIssuers`")]
-    /// that trusts them. `refresh` accepts only tokens of this gateway. Tokens of identity providers are refused.
+    /// that trusts them. `refresh` accepts only tokens of this gateway. All four endpoints refuse tokens of
+    /// identity providers, even if `verifier` accepts them.
     ///
     /// Use the same verifier as in the [`Authenticator`](crate::layer::Authenticator) of the proxy.
     #[must_use]
@@ -310,16 +311,17 @@ impl AuthApi {
         self.with(|state| state.throttle = Arc::new(state.throttle.with_options(options)))
     }
 
-    /// Returns the failed logins, for a program whose work another process continues.
+    /// Returns the failed logins, so that this process can hand them over to a process that continues its work.
     pub fn login_failures(&self) -> LoginFailures {
         LoginFailures::new(&self.0.throttle, self.0.clock.clone())
     }
 
-    /// Sets how long a client waits for a password check. After this time, the client gets a 503. The check continues
-    /// until one minute after its start, and its result counts for the login throttle. The default is a minute.
+    /// Sets how long a client waits for a password check. After this time, the client gets a 503. The check
+    /// continues. It is stopped one minute after its start. If it ends earlier, its result counts for the login
+    /// throttle. The default is a minute.
     ///
-    /// A login provider that asks a server should wait longer than the client. Otherwise, if the server is slow, a
-    /// wrong password counts only at the server, and not here.
+    /// A login provider that asks a server should wait for the server longer than `wait`. If the provider gives up
+    /// before a slow server answers, a wrong password counts only at the server, and not for the login throttle.
     #[must_use]
     pub fn with_login_wait(self, wait: Duration) -> Self {
         self.with(|state| state.login_wait = wait.min(LONGEST_CHECK))
@@ -334,8 +336,8 @@ impl AuthApi {
     }
 
     /// Sets the store for the networks from which users have logged in. The login throttle uses these networks: failed
-    /// logins from other networks do not lock a user out. By default, the networks are kept in memory, and are lost
-    /// when the program ends.
+    /// logins from other networks do not lock a user out of these networks. By default, the networks are kept in
+    /// memory, and are lost when the program ends.
     #[must_use]
     pub fn with_known_networks(self, networks: impl KnownNetworks) -> Self {
         let networks = Arc::new(networks);
@@ -344,7 +346,8 @@ impl AuthApi {
 
     /// Continues with the failed logins and the verified passwords in `memory`. Call this function after
     /// [`with_login_throttle`](Self::with_login_throttle) and [`with_known_networks`](Self::with_known_networks), which
-    /// create a throttle without failures. The limits of this service apply to the failures from now on.
+    /// create a throttle without failures. From now on, the limits of this service also apply to the failures in
+    /// `memory`.
     #[must_use]
     pub fn with_login_memory(self, memory: &LoginMemory) -> Self {
         let LoginMemory { failures, passwords } = memory.clone();

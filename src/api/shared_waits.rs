@@ -1,6 +1,6 @@
-//! The waits that the shared counts of failed logins have told this node.
+//! The waits that this node has learned from the shared counts of failed logins.
 //!
-//! Only the shared place knows how long a client must wait, and asking it takes a turn. With this memory, the
+//! Only the shared store knows how long a client must wait, and asking it takes a turn. With this memory, the
 //! [login throttle](super::login_throttle) refuses a client that was refused a short time ago without asking again.
 
 use std::{collections::HashMap, time::Duration};
@@ -11,7 +11,7 @@ use crate::{
     revocation::ClientNetwork,
 };
 
-/// After this time, the shared place is asked again, because a login at another node may have cleared the failures.
+/// After this time, the shared store is asked again, because a login at another node may have cleared the failures.
 const LIFETIME: Duration = Duration::from_secs(60);
 
 /// The maximum number of entries. An entry has about 80 bytes.
@@ -53,7 +53,7 @@ impl SharedWaits {
     }
 
     /// Keeps a wait. It replaces an earlier wait of the same user in the same network. If the memory is full and no
-    /// entry has expired, nothing is kept, and the shared place is asked again next time.
+    /// entry has expired, nothing is kept, and the shared store is asked again next time.
     pub(super) fn keep(&mut self, attempt: &Attempt, wait: Duration, now: Duration) {
         let pair = pair(attempt);
         if self.waits.len() >= MAX_ENTRIES && !self.waits.contains_key(&pair) {
@@ -113,7 +113,8 @@ mod tests {
             (5, "A", 2, Unknown, 0, Ok(())),
             // The wait may come from a count that does not delay the user in a known network.
             (5, "A", 1, Known, 0, Ok(())),
-            // After a minute, the shared place is asked again. Until then, the client is told the whole wait.
+            // After a minute, the shared store is asked again. Until then, the answer to the client contains the whole
+            // wait.
             (3600, "A", 1, Unknown, 59, Err(3541)),
             (3600, "A", 1, Unknown, 60, Ok(())),
         ] {

@@ -25,8 +25,8 @@ pub(super) struct Waiting {
     /// The number of the first request for a list that was sent after the record was published. An older list may lack
     /// a renewal that was sent before its node saw the record.
     pub(super) first_request: u64,
-    /// When this node first knew of the term. Before that, a node may have got a lease of the previous term, which the
-    /// place does not know any more.
+    /// When this node first knew of the term. Before that, a node may have got a lease of the previous term. The place
+    /// does not know this lease any more.
     pub(super) term_seen: BootTime,
 }
 

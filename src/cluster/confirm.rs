@@ -34,8 +34,8 @@ pub(super) enum Until {
     AppliedWithDerived,
 }
 
-/// The records must be published again: the place has lost data, or this node has applied its rule without the order of the
-/// log.
+/// The records must be published again: the place has lost data, or this node has not applied its rule in the order of
+/// the log.
 struct PublishAgain;
 
 /// Publishes the records of a write, and waits for the event `until`.
@@ -83,9 +83,9 @@ async fn reach(shared: &Shared, records: &[Record], until: Until) -> Option<()> 
 
 /// Waits until this node has applied its own rule, and until all nodes have the revocations that the rule causes.
 ///
-/// A node that has applied a rule with the current time in the order of the log has first published the revocations of the
-/// PATs that the rule revokes in addition, so they are in the log now. Nodes that join can read the rule without being able
-/// to know which PATs were before it.
+/// A node that has applied a rule with the current time in the order of the log has first published the revocations of
+/// the PATs that the rule revokes in addition, so they are in the log now. Nodes that join can read the rule, but
+/// cannot know which PATs were before it.
 async fn derived(shared: &Shared, term: &Term, position: LogPosition) -> Result<(), PublishAgain> {
     let applied = shared.wait_for(|state| {
         let is_same = state.lease.term() == Some(term);

@@ -1,4 +1,4 @@
-//! The trait for the place in which nodes share records and leases.
+//! The trait for the *place*: the store, such as Redis, in which the nodes share records and leases.
 
 use std::{fmt, num::NonZeroU64, pin::Pin, str::FromStr, sync::Arc, time::Duration};
 
@@ -15,7 +15,8 @@ pub const MAX_PUBLISHED: usize = 1000;
 /// The future of a call of a [`Coordinator`]. It does not borrow from the coordinator.
 pub type CoordinatorFuture<T> = Pin<Box<dyn Future<Output = Result<T, CoordinatorError>> + Send>>;
 
-/// The place in which the nodes of a site share records and leases.
+/// The store, such as Redis, in which the nodes of a site share records and leases. It is called the *place* of the
+/// site.
 ///
 /// The place holds, for each site:
 /// - the *image*: all records, merged by [`RecordKind::merge`](crate::revocation::RecordKind::merge);
@@ -80,12 +81,12 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     /// Removes `lease`, the lease of a node that has ended. Does nothing if another lease is stored for the node.
     fn remove(&self, term: Term, lease: LeaseRecord) -> CoordinatorFuture<()>;
 
-    /// Removes records from a part of the image if they are not needed at `now`, nor for some days before. As in
+    /// Removes records from a part of the image if they have not been needed for some days before `now`. As in
     /// [`image`](Self::image), `None` as `cursor` means the first part. The result is the cursor of the next part, or
     /// `None` at the end.
     ///
-    /// The clock of the caller may be wrong, so a place with a clock should use the earlier time. By default, nothing is
-    /// removed.
+    /// The clock of the caller may be wrong. So if the place has its own clock, it should use the earlier of the two
+    /// times. By default, nothing is removed.
     fn evict(
         &self,
         term: Term,

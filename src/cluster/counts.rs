@@ -23,7 +23,7 @@ const REFUSED: Description = Description::counter(
 );
 const INCIDENTS: Description = Description::counter(
     "passticket_cluster_incidents_total",
-    "Times that the shared place had no data of this site, although this node had.",
+    "Times that the shared store (such as Redis) had no data of this site, although this node had data.",
 );
 const UNIONS: Description = Description::counter(
     "passticket_cluster_unions_total",
@@ -31,7 +31,8 @@ const UNIONS: Description = Description::counter(
 );
 const JOINING_GIVEN_UP: Description = Description::counter(
     "passticket_cluster_joining_given_up_total",
-    "Times that this node got a lease although another node was still joining after ten lease times.",
+    "Times that this node got a lease although another node that joins had not exchanged all revocations after ten \
+     lease times.",
 );
 const UNCONFIRMED: Description = Description::counter(
     "passticket_cluster_unconfirmed_writes_total",
@@ -39,7 +40,7 @@ const UNCONFIRMED: Description = Description::counter(
 );
 const CONNECTION_ERRORS: Description = Description::counter(
     "passticket_cluster_connection_errors_total",
-    "Failed calls of the shared place, after which the node has connected again.",
+    "Failed calls of the shared store (such as Redis). After each failure, the node has connected again.",
 );
 const WAITS: Description = Description::histogram(
     "passticket_cluster_confirmation_seconds",

@@ -15,14 +15,14 @@ pub enum ClusterError {
         /// The name.
         name: NodeName,
     },
-    /// Neither the file of this node nor the place that the nodes share has data of this site.
+    /// Neither the file of this node nor the store that the nodes share has data of this site.
     #[error(
         "the revocation file was missing, and no other node has shared revocations of this site; restore a backup of \
          the file, or start another node first. To start without revocations, which makes revoked tokens valid again, \
          use --new-store"
     )]
     EmptySite,
-    /// The place that the nodes share cannot be used.
+    /// The store that the nodes share cannot be used.
     #[error(transparent)]
     Coordinator(#[from] CoordinatorError),
     /// The file of this node cannot be used.

@@ -121,7 +121,7 @@ impl Lease {
     /// Returns whether a renewal now can help this node or others. `last` is the last known position of the log.
     ///
     /// Other nodes wait for a node whose lease record changes. So a node that has no lease and cannot apply the log
-    /// sends no renewals until it makes progress. Then the other nodes wait for it no longer than for a dead node.
+    /// sends no renewals until it makes progress. Then the other nodes wait for it only as long as for a dead node.
     pub(super) fn is_renewal_useful(&self, last: LogPosition, now: BootTime) -> bool {
         let Some(term) = self.term.as_ref().filter(|_| !self.is_held(now)) else { return true };
         if !term.has_caught_up {
@@ -169,7 +169,8 @@ impl Lease {
         }
     }
 
-    /// Returns when the node stops waiting for the data of other nodes. A renewal that is sent before this does not count.
+    /// Returns the time at which the node stops waiting for the data of other nodes. A renewal that is sent before this
+    /// time does not count.
     pub(super) fn waits_until(&self) -> Option<BootTime> {
         let term = self.term.as_ref().filter(|current| current.waits_for_others);
         term.map(|term| term.seen.plus(self.rules.over()))

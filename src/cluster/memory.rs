@@ -29,9 +29,10 @@ pub(crate) trait NodeMemory: RevocationCheck {
     /// time may give more than one record.
     fn write(&self, write: NodeWrite) -> StoreFuture<Vec<Record>>;
 
-    /// Merges records of the log or of the image, and remembers `followed`. Records that this memory has are cheap: a node
-    /// gets its own records back from the log. Returns the records that follow from them: revocations of registered PATs that
-    /// a [`Record::RuleOfNow`] revokes, also if this memory knew them. They may not be published yet.
+    /// Merges records of the log or of the image, and remembers `followed`. Merging a record that the memory already
+    /// has costs little. This is frequent, because a node gets its own records back from the log. Returns the records
+    /// that result from a [`Record::RuleOfNow`]: the revocations of the registered PATs that it revokes. The result
+    /// includes revocations that this memory already knew, because it is possible that they are not published yet.
     fn apply(&self, records: Vec<Record>, followed: Option<Followed>) -> StoreFuture<Vec<Record>>;
 
     /// Returns up to `limit` records after `after`, in a fixed order. Returns no records at the end. Calls that read

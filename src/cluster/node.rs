@@ -140,10 +140,10 @@ impl ClusterNode {
         }
     }
 
-    /// Hands the lease over to another process of this node. From now on, this process does not renew the lease. It accepts
-    /// tokens without a lease, because it must follow the revocations of the other process
-    /// ([`DurableStore::apply_followed`]), and accept no new requests. If it can no longer follow them, call
-    /// [`leave`](Self::leave).
+    /// Hands the lease over to another process of this node. From now on, this process does not renew the lease. It
+    /// still accepts tokens, although it has no lease. So it must apply the revocations of the other process
+    /// ([`DurableStore::apply_followed`]), and must accept no new requests. If it can no longer apply these
+    /// revocations, call [`leave`](Self::leave).
     pub fn hand_over(&self) -> HandedOverLease {
         let shared = self.shared();
         set_mode(shared, Mode::HandedOver);
@@ -224,13 +224,14 @@ fn set_mode(shared: &Shared, mode: Mode) {
     });
 }
 
-/// Waits until the process runs as the node, or until it does not. `is_running` selects which.
+/// If `is_running` is true, waits until the process runs as the node. Otherwise, waits until it does not run as the
+/// node.
 async fn running(shared: &Shared, is_running: bool) {
     let is_reached = |mode| (mode == Mode::Running) == is_running;
     shared.wait_for(|state| is_reached(state.mode).then_some(())).await;
 }
 
-/// Keeps the connection to the place that the nodes share. If the node cannot start, sends the error to `started`.
+/// Keeps the connection to the store that the nodes share. If the node cannot start, sends the error to `started`.
 async fn work(shared: Arc<Shared>, mut sessions: Sessions, started: oneshot::Sender<ClusterError>) {
     let mut started = Some(started);
     let patience = Instant::now() + shared.rules.lease * START_PATIENCE;
@@ -282,7 +283,8 @@ async fn work(shared: Arc<Shared>, mut sessions: Sessions, started: oneshot::Sen
     }
 }
 
-/// Returns `Ok` if the node cannot start because of this error.
+/// Returns `Ok` with the reason if the node cannot start because of `error`. Returns `Err` if the node should try
+/// again. `is_late` means that the node has already tried for the maximum time.
 fn starting(error: SessionError, is_late: bool) -> Result<ClusterError, SessionError> {
     match error {
         SessionError::NameTaken(name) => Ok(ClusterError::NameTaken { name }),

@@ -10,13 +10,13 @@ pub enum Confirm {
     /// When no node accepts the revoked token any more.
     #[default]
     Everywhere,
-    /// When this node has stored the revocation, and the place that the nodes share has it. The other nodes may accept the
-    /// token for a short time, normally a few milliseconds. A node that has lost its connection may accept it until its
-    /// lease ends.
+    /// When this node has stored the revocation, and the store that the nodes share has it. The other nodes may accept
+    /// the token for a short time, normally a few milliseconds. A node that has lost its connection may accept it until
+    /// its lease ends.
     Local,
 }
 
-/// What a node does if neither its own file nor the place that the nodes share has any data of the site.
+/// What a node does if neither its own file nor the store that the nodes share has any data of the site.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EmptySite {
     /// Begins with an empty site. Use this if the file existed before, or if the operator has asked for a new file.

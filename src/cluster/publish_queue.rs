@@ -37,7 +37,7 @@ pub(super) struct Whole(u64);
 struct State {
     writes: VecDeque<Write>,
     records: usize,
-    /// How often it became necessary to publish the whole memory, and how many of these times are done.
+    /// How often it became necessary to publish the whole memory, and how often the node has done so.
     whole: u64,
     whole_done: u64,
 }
@@ -71,7 +71,7 @@ impl PublishQueue {
 
     fn push(&self, records: Vec<Record>, published: Option<oneshot::Sender<Published>>) -> bool {
         let mut state = self.lock();
-        // An empty write also takes a place.
+        // An empty write counts as one record.
         let size = records.len().max(1);
         let fits = state.records + size <= MAX_WAITING;
         if fits {

@@ -42,8 +42,8 @@ impl Rules {
         }
     }
 
-    /// Returns how much longer than a lease the other nodes wait. The margin allows for clocks that run at different
-    /// speeds.
+    /// Returns the margin: the other nodes wait for the time of a lease plus this margin, because clocks may run at
+    /// different speeds.
     pub(super) fn margin(&self) -> Duration {
         self.lease / 10
     }

@@ -1,4 +1,4 @@
-//! A session of a node with the place that the nodes share. The node joins the term, publishes its writes, follows the
+//! A session of a node with the store that the nodes share. The node joins the term, publishes its writes, follows the
 //! log, and renews its lease.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -54,7 +54,8 @@ pub(super) enum SessionError {
 #[derive(Debug)]
 pub(super) struct Sessions {
     shared: Arc<Shared>,
-    /// Whether the memory had no records but salts when the process started. Then there is nothing to publish.
+    /// Whether the memory had only salts, and no other records, when the process started. Then there is nothing to
+    /// publish.
     began_empty: bool,
     /// Whether the node has checked that the site has data, or may begin without data.
     site_is_checked: bool,
@@ -120,8 +121,8 @@ impl Sessions {
         if is_new && shared.memory.followed().is_some() {
             shared.counts.incidents.increment();
             tracing::error!(
-                "the place that the nodes share has lost the data of this site; the nodes publish their data again. Find out \
-                 why the data is gone"
+                "the store that the nodes share (such as Redis) has lost the data of this site; the nodes publish \
+                 their data again. Find out why the data is gone"
             );
         }
         // If a session fails before this check, the next session does the check.
@@ -279,7 +280,7 @@ async fn store_term(shared: &Shared, term: &Term, applied: LogPosition) -> Resul
     Ok(())
 }
 
-/// Returns an error if neither the place nor another node that runs has data of the site.
+/// Returns an error if neither the place nor another running node has data of the site.
 async fn check_site(shared: &Shared, term: &Term) -> Result<(), SessionError> {
     if has_image(shared, term).await? || has_other_node(shared, term).await? {
         Ok(())
@@ -302,8 +303,9 @@ async fn has_image(shared: &Shared, term: &Term) -> Result<bool, CoordinatorErro
     }
 }
 
-/// Returns whether another node runs: its lease changes. Such a node has published its data, or publishes them before this
-/// node gets a lease. The lease of a node that has ended stays in the place for some time.
+/// Returns whether another node runs. A node counts as running if its lease changes. The lease alone does not count,
+/// because the lease of a node that has ended stays in the place for some time. A running node has published its data,
+/// or publishes its data before this node gets a lease.
 async fn has_other_node(shared: &Shared, term: &Term) -> Result<bool, CoordinatorError> {
     let mut first: Option<Vec<LeaseRecord>> = None;
     let end = shared.clock.now().plus(shared.rules.over());

@@ -82,9 +82,9 @@ pub(super) struct State {
     pub(super) last: LogPosition,
     /// Rules with the current time up to this position are applied as rules with a fixed time.
     ///
-    /// A rule with the current time revokes the PATs whose records are before it in the log. A node that has read the image
-    /// may know PATs that came after a rule which it reads in the log later, and would revoke them on all nodes. The same is
-    /// true for a node that begins with the memory of an earlier process.
+    /// A rule with the current time revokes the PATs whose records are before it in the log. A node that has read the
+    /// image may know PATs that came after a rule that it reads in the log later. It would revoke these PATs on all
+    /// nodes. The same is true for a node that begins with the memory of an earlier process.
     ///
     /// The revocations of the PATs before the rule are not lost: the rule succeeds only when its node has applied it in the
     /// order of the log, and when all nodes have the revocations that this node has then published. If the node itself
@@ -212,7 +212,7 @@ impl Shared {
         let limit = self.rules.lease + additional;
         timeout(limit, call).await.unwrap_or_else(|_| {
             Err(CoordinatorError::Unreachable {
-                place: "the place that the nodes share".into(),
+                place: "the store that the nodes share (such as Redis)".into(),
                 reason: "it has not answered in time".into(),
             })
         })
@@ -232,7 +232,7 @@ impl Shared {
         if joined.term == *term {
             Ok(joined.last)
         } else {
-            let place = "the place that the nodes share".into();
+            let place = "the store that the nodes share (such as Redis)".into();
             Err(CoordinatorError::OtherTerm { place })
         }
     }
@@ -247,7 +247,11 @@ impl Shared {
                 Ok(Some(next)) => cursor = Some(next),
                 Ok(None) => return,
                 Err(error) => {
-                    tracing::warn!(%error, "expired records were not removed from the place that the nodes share; the next eviction tries again");
+                    tracing::warn!(
+                        %error,
+                        "expired records were not removed from the store that the nodes share (such as Redis); \
+                         the next eviction tries again"
+                    );
                     return;
                 }
             }
@@ -298,8 +302,8 @@ impl Shared {
             error,
             "joining given up",
             { %node },
-            "another node has been joining for ten lease times; this node does not wait for its revocations any more. Find \
-             out why that node cannot join"
+            "another node joins, but has not exchanged all revocations within ten lease times; this node no longer \
+             waits for the revocations of that node. Find out why that node cannot join"
         );
     }
 

@@ -43,6 +43,6 @@ pub struct ClusterStatus {
     pub unpublished: usize,
     /// The current term. `None` before the node has reached the place for the first time.
     pub term: Option<Term>,
-    /// Why the node has no connection to the place that the nodes share. `None` if it has one.
+    /// Why the node has no connection to the store that the nodes share. `None` if it has one.
     pub problem: Option<String>,
 }

@@ -52,7 +52,7 @@ impl ClusterStore {
             error,
             "no lease",
             { node = %self.shared.name() },
-            "tokens are refused, because this node has no lease from the place that the nodes share"
+            "tokens are refused, because this node has no lease from the store that the nodes share (such as Redis)"
         );
         CheckError::Unavailable
     }
@@ -123,7 +123,7 @@ impl RevocationStore for ClusterStore {
         self.write(NodeWrite::RuleOfNow(rule), Until::AppliedWithDerived)
     }
 
-    /// Evicts from the memory of this node. Then starts an eviction from the place that the nodes share, and does not
+    /// Evicts from the memory of this node. Then starts an eviction from the store that the nodes share, and does not
     /// wait for it. The other nodes keep their records until they evict.
     fn evict(&self, now: Timestamp) -> StoreFuture<Evicted> {
         let (evicted, shared) = (self.shared.memory.evict(now), self.shared.clone());

@@ -120,7 +120,7 @@ pub(super) enum ExchangeError {
     /// end of the response's head, or immediately after it.
     Interrupted(hyper::Error),
     /// The service answered with status 101. If the request had no `Upgrade`, this is an error (RFC 9110 §7.8). The
-    /// gateway cannot pass this status on to an HTTP/2 client, because HTTP/2 does not have it (RFC 9113 §8.6).
+    /// gateway cannot send this status to an HTTP/2 client, because HTTP/2 does not have it (RFC 9113 §8.6).
     SwitchedProtocols(ServiceUpgrade),
     TimedOut,
 }

@@ -595,7 +595,7 @@ struct ServiceRequest<B> {
     request: Request<RequestBody<B>>,
     /// Whether the client accepts the trailers of the response.
     accepts_trailers: bool,
-    /// Parts of the client's request that are not passed on.
+    /// Parts of the client's request that the gateway does not forward.
     client: ClientHead,
 }
 
@@ -636,7 +636,7 @@ fn service_request<C, B: Body>(
     let client = ClientHead {
         method: head.method.clone(),
         uri: mem::replace(&mut head.uri, Uri::from(path)),
-        // The extensions describe the connection of the client, so they are not passed on.
+        // The extensions describe the connection of the client, so the gateway does not forward them.
         extensions: mem::take(&mut head.extensions),
     };
     let max_size = route.limits().and_then(RouteLimits::max_body);

@@ -82,7 +82,7 @@ pub(super) struct ServiceHeaders<'a> {
 /// any client can send such values (CVE-2025-41235).
 ///
 /// If a request of a trusted proxy has `X-Forwarded-For`, the gateway replaces the header `Forwarded` of the request. A
-/// proxy that writes only `X-Forwarded-For` may pass on a `Forwarded` header that its client sent.
+/// proxy that writes only `X-Forwarded-For` may forward a header `Forwarded` that its client sent.
 pub(super) fn set_forwarded(
     headers: &mut HeaderMap,
     uri: &Uri,
@@ -95,7 +95,7 @@ pub(super) fn set_forwarded(
     sweep(headers, is_forwarded);
     // HTTP/2 requests have the host in the URI. HTTP/1.1 requests have it in the header `Host`.
     let host = headers.insert(HOST, service.host.clone());
-    // An absolute URI may contain a user and a password. These are not passed on.
+    // An absolute URI may contain a user and a password. The gateway does not forward these.
     let authority = uri.authority().and_then(|a| a.as_str().rsplit('@').next());
     let authority = authority.and_then(|host| HeaderValue::from_str(host).ok());
     let host = authority.or(host);

@@ -57,8 +57,8 @@ impl Progress {
         Self { start: Instant::now(), shared }
     }
 
-    /// Returns the deadline: `timeout` after the last frame of the body was passed on. If there was no frame yet, the
-    /// time counts from the start.
+    /// Returns the deadline: `timeout` after the last frame of the body was passed to the connection. If there was no
+    /// frame yet, the time counts from the start.
     pub(super) fn deadline(&self, timeout: Duration) -> Instant {
         let last_frame =
             self.shared.as_ref().map_or(0, |shared| shared.last_frame.load(Ordering::Relaxed));

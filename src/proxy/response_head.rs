@@ -265,8 +265,8 @@ fn path_of(attribute: &[u8]) -> Option<&[u8]> {
     name.eq_ignore_ascii_case(b"Path").then_some(path)
 }
 
-/// Returns the value of `Trailer` without the names that [`filter_trailers`] removes. hyper sends only trailers that
-/// the head of the response announces.
+/// Returns the value of `Trailer`, but without the names of the fields that [`filter_trailers`] removes. hyper sends
+/// only trailers that the head of the response announces.
 #[cold]
 fn announced_trailers(headers: &HeaderMap) -> Option<HeaderValue> {
     let names: Vec<_> = all_list_items(headers, &TRAILER)

@@ -320,8 +320,8 @@ pub trait RevocationStore: RevocationCheck {
     /// Stores the revocation of one verified token, as [`record`](Self::record) does with a [`Revocation::Token`]. A store
     /// that shares revocations with another program may need more of the token than its fingerprint.
     ///
-    /// The default implementation calls `record`. A store that contains another store must call the method of the other
-    /// store.
+    /// The default implementation calls `record`. A store that contains another store must implement this method, and
+    /// call `revoke` of the other store.
     fn revoke(&self, token: &VerifiedToken) -> StoreFuture<()> {
         let (token, expires_at) = (token.fingerprint(), token.expires_at());
         self.record(Revocation::Token { token, expires_at })
@@ -333,8 +333,8 @@ pub trait RevocationStore: RevocationCheck {
     /// The stores of this crate register at most 1000 PATs of a user. If the user already has this number, the result
     /// is [`StoreError::TooManyPats`]. A PAT counts until it has expired and [`evict`](Self::evict) was called.
     ///
-    /// The default implementation does nothing. A store that contains another store must call the method
-    /// of the other store.
+    /// The default implementation does nothing. A store that contains another store must implement this method, and
+    /// call `register` of the other store.
     fn register(&self, pat: IssuedPat) -> StoreFuture<()> {
         drop(pat);
         Box::pin(ready(Ok(())))
@@ -345,7 +345,7 @@ pub trait RevocationStore: RevocationCheck {
     /// issued while the clock was ahead (docs/decisions.md#d8).
     ///
     /// The default implementation calls `record`, which only compares times. A store that contains another store must
-    /// call the method of the other store.
+    /// implement this method, and call `record_rule_of_now` of the other store.
     fn record_rule_of_now(&self, rule: Revocation) -> StoreFuture<()> {
         self.record(rule)
     }

@@ -54,7 +54,7 @@ pub struct IssuedRecord {
     pub expires_at: Timestamp,
 }
 
-/// The kind of a record. The place that nodes share stores each kind under its own key.
+/// The kind of a record. The store that the nodes share keeps each kind under its own key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum RecordKind {
@@ -83,7 +83,7 @@ impl RecordKind {
     /// All kinds.
     pub const ALL: [Self; 5] = [Self::Token, Self::User, Self::Service, Self::Issued, Self::Salt];
 
-    /// Returns the letter that stands for this kind in the place that nodes share.
+    /// Returns the letter that stands for this kind in the store that the nodes share.
     pub fn letter(self) -> &'static str {
         match self {
             Self::Token => "t",
@@ -108,7 +108,7 @@ impl RecordKind {
     }
 }
 
-/// A record as bytes, for the place that nodes share.
+/// A record as bytes, for the store that the nodes share.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RecordParts {
     /// The kind.

@@ -156,8 +156,9 @@ impl<'a> ConnectorBuilder<'a> {
         ConnectorBuilder { authorities, ..self }
     }
 
-    /// Presents a client certificate to services that ask for one. `certificate` is the chain, the certificate itself
-    /// first, and `key` its private key, both in PEM. The key may be RSA or ECDSA with P-256, P-384 or P-521.
+    /// Presents a client certificate to services that ask for one. `certificate` is the certificate chain, which begins
+    /// with the client certificate. `key` is the private key of the client certificate. Both are in PEM. The key may be
+    /// RSA or ECDSA with P-256, P-384 or P-521.
     ///
     /// A connection belongs to the identity of its connector. So clients with different identities need different
     /// connectors, see [`Forward::with_connector_of`](../proxy/struct.Forward.html#method.with_connector_of).
@@ -170,8 +171,9 @@ impl<'a> ConnectorBuilder<'a> {
 
     /// Sets how long to wait for a TCP connection. Default: 10 s. The addresses of a name are tried 250 ms apart, with
     /// alternating address families (RFC 8305). The limit includes the name resolution and the attempts for all
-    /// addresses. The TCP connection and the TLS handshake together may take twice this time. The kernel of a host opens
-    /// TCP connections also for a program that hangs, but only the program answers the handshake.
+    /// addresses. The TCP connection and the TLS handshake together may take at most twice this time. The handshake
+    /// needs a limit, too: if a program hangs, the kernel of its host still accepts TCP connections, but nothing
+    /// answers the handshake.
     pub fn with_connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }
     }

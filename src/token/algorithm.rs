@@ -10,8 +10,8 @@ use aws_lc_rs::signature::{
 
 /// A signature algorithm (RFC 7518 §3.1) of tokens of other issuers: RSA or ECDSA.
 ///
-/// This type has no variant for tokens without a signature (`none`) and none for algorithms with a shared secret, such
-/// as `HS256`. So a configuration cannot permit them.
+/// This type has no variant for `none` (tokens without a signature), and no variant for algorithms with a shared
+/// secret, such as `HS256`. So a configuration cannot permit them.
 ///
 /// ECDSA signatures are not unique: from one valid signature, anyone can compute a second one. With the second
 /// signature, the token has another [fingerprint](super::TokenFingerprint). A revocation by fingerprint does not apply

@@ -16,8 +16,8 @@ use super::{Algorithm, VerifyingKey, key::rsa_public_key};
 /// The maximum number of keys in a set.
 const MAX_KEYS: usize = 32;
 
-/// The maximum number of keys that are tried for a token without a key id, or for a token whose id belongs to several
-/// keys. Each check takes time, and anyone can send a token with a wrong signature.
+/// The maximum number of keys that are tried for a token without `kid` (key id), or for a token whose `kid` belongs to
+/// several keys. Each check takes time, and anyone can send a token with a wrong signature.
 const MAX_CHECKS: usize = 16;
 
 /// The maximum length of a document in bytes.
@@ -80,7 +80,8 @@ impl KeySet {
         Ok(Self { keys })
     }
 
-    /// Checks a signature. `id` is the `kid` of the token. Keys without an id are tried for each `kid`.
+    /// Checks a signature. `id` is the `kid` of the token. A key without an id is tried whatever the `kid` is. If the
+    /// token has no `kid`, all keys are tried, but at most [`MAX_CHECKS`].
     pub(super) fn check(
         &self,
         algorithm: Algorithm,
@@ -94,14 +95,14 @@ impl KeySet {
         if checked.any(|key| key.verify_sig(message, signature).is_ok()) {
             return Signature::Good;
         }
-        // If the set has no key with this id, the issuer may have signed the token with a new key.
+        // If the set has no key with this `kid`, the issuer may have signed the token with a new key.
         match id {
             Some(_) if self.keys.iter().any(|key| key.id.as_deref() == id) => Signature::Bad,
             _ => Signature::UnknownKey,
         }
     }
 
-    /// Returns whether `new` lacks a key of this set, or lists the key with other algorithms.
+    /// Returns whether `new` lacks a key of this set, or has the key with another id or with other algorithms.
     pub(super) fn loses_keys_to(&self, new: &Self) -> bool {
         let kept: HashSet<_> = new.keys.iter().map(|key| key.fingerprint).collect();
         self.keys.iter().any(|key| !kept.contains(&key.fingerprint))
@@ -116,9 +117,11 @@ impl KeySet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signature {
     Good,
-    /// The key with the id of the token has not made the signature, or cannot be used with the algorithm.
+    /// The set has a key with the `kid` of the token, but this key has not made the signature, or cannot be used with
+    /// the algorithm.
     Bad,
-    /// The set has no key with the id of the token. If the token has no id: no key of the set has made the signature.
+    /// The set has no key with the `kid` of the token. If the token has no `kid`: no key that was tried has made the
+    /// signature.
     UnknownKey,
 }
 

@@ -90,8 +90,8 @@ pub trait TokenVerifier: Send + Sync + 'static {
     /// Verifies `token` if this is possible without waiting. If the result is `None`, the caller calls
     /// [`verify_token`](Self::verify_token).
     ///
-    /// Implement this function for speed: unless the result is `None`, the caller need not store the request while it
-    /// waits for a future.
+    /// Implement this function for speed: if it returns a result, the caller goes on at once. After `None`, the caller
+    /// must store the request and wait for a future.
     fn try_verify_now(&self, token: &[u8]) -> Option<Result<VerifiedToken, TokenError>> {
         let _ = token;
         None
@@ -100,8 +100,8 @@ pub trait TokenVerifier: Send + Sync + 'static {
     /// Verifies a token whose user logs out. Here, a verifier must not ask the issuer whether the token is still valid.
     /// Otherwise no user could log out while the issuer does not answer.
     ///
-    /// By default, calls [`verify_token`](Self::verify_token). A verifier that contains another verifier must call the
-    /// method of the other verifier.
+    /// By default, calls [`verify_token`](Self::verify_token). A verifier that contains another verifier must
+    /// implement this method, and call `verify_for_logout` of the other verifier.
     fn verify_for_logout(&self, token: &[u8]) -> VerifyFuture {
         self.verify_token(token)
     }

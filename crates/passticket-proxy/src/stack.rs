@@ -361,7 +361,7 @@ pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
     Ok(tls.build()?)
 }
 
-/// The files whose data must survive a restart of the gateway, and the place in which nodes share the revocations.
+/// The files whose data must survive a restart of the gateway, and the store in which the nodes share the revocations.
 #[derive(Clone)]
 pub(crate) struct Stores {
     /// The file with the revoked tokens.

@@ -298,11 +298,11 @@ impl LocalGenerator {
         Self { profiles, clock, cache: None, start_second, slots, shared: None }
     }
 
-    /// Reserves the time slots of tickets with [replay protection](#replay-protection) in a place that several
-    /// processes share. A ticket is then for a second of the clock of this place. No ticket is made if the place cannot
-    /// be reached. No ticket is made either if the clocks of the place and of this process differ by more than an
-    /// eighth of the window of the profile (at most of [`MAX_WINDOW`](super::MAX_WINDOW)), or if the slot is older than
-    /// a slot without a shared place would be. Tickets without replay protection are not affected.
+    /// Reserves the time slots of tickets with [replay protection](#replay-protection) in a store that several
+    /// processes share, such as Redis. A ticket is then for a second of the clock of this store. No ticket is made if
+    /// the store cannot be reached. No ticket is made either if the clocks of the store and of this process differ by
+    /// more than an eighth of the window of the profile (at most of [`MAX_WINDOW`](super::MAX_WINDOW)), or if the slot is
+    /// older than a slot without a shared store would be. Tickets without replay protection are not affected.
     #[must_use]
     pub fn with_shared_time_slots(self, shared: Arc<dyn SharedTimeSlots>) -> Self {
         Self { shared: Some(shared), ..self }
@@ -376,7 +376,7 @@ impl LocalGenerator {
         generated.map_err(|error| key_failed(*user, *applid, &error))
     }
 
-    /// Returns the place in which the time slot of a ticket must be reserved, if there is one.
+    /// Returns the shared store in which the time slot of a ticket must be reserved, if there is one.
     fn shared(&self, user: &UserId, applid: &Applid) -> Option<&Arc<dyn SharedTimeSlots>> {
         let shared = self.shared.as_ref()?;
         let profile = self.profiles.find(user, applid)?;
@@ -407,8 +407,8 @@ impl LocalGenerator {
         let difference = Duration::from_millis(difference);
         if difference > profile.making_window() / 8 {
             let reason = format!(
-                "the clock of this machine differs by {} s from the clock of the place in which time slots are reserved; \
-                 set the clocks",
+                "the clock of this machine differs by {} s from the clock of the store (such as Redis) in which time \
+                 slots are reserved; set the clocks",
                 difference.as_secs()
             );
             return Err(GenerateError::unavailable(user, applid, None).with_reason(reason));
@@ -439,7 +439,7 @@ impl LocalGenerator {
         let were_protected: HashSet<_> = used.protected.iter().copied().collect();
         self.slots.continue_from(used);
         if self.shared.is_some() {
-            // The shared place does not know the slots of the other process if that process had no shared slots.
+            // The shared store does not know the slots of the other process if that process had no shared slots.
             self.slots.skip_to_latest();
         }
         let newly_protected =
@@ -1083,7 +1083,7 @@ mod tests {
         }
     }
 
-    /// A place that answers with the slot that the test has set, and keeps the last request.
+    /// A store that answers with the slot that the test has set, and keeps the last request.
     #[derive(Debug)]
     struct Place {
         answer: Mutex<Result<SharedSlot, SharedSlotError>>,
@@ -1166,7 +1166,7 @@ mod tests {
         let error = generate().unwrap_err();
         assert_eq!(error.no_time_slot(), Some(taken));
 
-        // The other process may have used slots that the shared place does not know.
+        // The other process may have used slots that the shared store does not know.
         let other =
             LocalGenerator::new(KeyProfiles::new([key()]).unwrap()).with_clock(clock.clone());
         clock.advance(Duration::from_secs(5));

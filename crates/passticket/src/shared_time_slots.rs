@@ -1,4 +1,4 @@
-//! Time slots that several processes reserve in one place.
+//! Time slots that several processes reserve in one store, such as Redis.
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 /// The future of [`SharedTimeSlots::reserve`]. It borrows nothing.
 pub type SlotFuture = Pin<Box<dyn Future<Output = Result<SharedSlot, SharedSlotError>> + Send>>;
 
-/// Reserves [time slots](NoTimeSlot) in a place that several processes share, so that no two of these processes make
+/// Reserves [time slots](NoTimeSlot) in a store that several processes share, so that no two of these processes make
 /// the same PassTicket. See [`LocalGenerator::with_shared_time_slots`](super::LocalGenerator::with_shared_time_slots).
 ///
 /// ```
@@ -18,7 +18,7 @@ pub type SlotFuture = Pin<Box<dyn Future<Output = Result<SharedSlot, SharedSlotE
 ///     clock::{Clock, SystemClock, Timestamp},
 /// };
 ///
-/// /// Gives each second once, to whichever user asks first.
+/// /// Gives each second once: to the user who asks first.
 /// #[derive(Debug)]
 /// struct OneForAll(Mutex<u64>);
 ///
@@ -39,7 +39,7 @@ pub type SlotFuture = Pin<Box<dyn Future<Output = Result<SharedSlot, SharedSlotE
 /// ```
 pub trait SharedTimeSlots: fmt::Debug + Send + Sync + 'static {
     /// Reserves the earliest slot of the user and APPLID that is not reserved yet. The slot is not before
-    /// [`SlotRequest::not_before`], and not after the current time of the place. It is earlier than this time by at
+    /// [`SlotRequest::not_before`], and not after the current time of the store. It is earlier than this time by at
     /// most [`SlotRequest::spare`].
     ///
     /// The future must limit how long it waits.
@@ -78,24 +78,24 @@ impl SlotRequest {
 pub struct SharedSlot {
     /// The slot, in whole seconds.
     pub slot: Timestamp,
-    /// The time of the place when it reserved the slot. The clock of this process must agree with it.
+    /// The time of the store when it reserved the slot. The clock of this process must agree with it.
     pub place_time: Timestamp,
 }
 
-/// The reason why the place has reserved no slot.
+/// The reason why the store has reserved no slot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SharedSlotError {
     /// There is no slot for this ticket.
     #[error(transparent)]
     NoTimeSlot(#[from] NoTimeSlot),
-    /// The place cannot be reached, or refuses to write.
+    /// The store cannot be reached, or refuses to write.
     #[error("time slots cannot be reserved: {0}")]
     Unreachable(Arc<str>),
 }
 
 impl SharedSlotError {
-    /// Creates the error of a place that cannot be reached. `reason` must contain no secret.
+    /// Creates the error of a store that cannot be reached. `reason` must contain no secret.
     pub fn unreachable(reason: impl Into<Arc<str>>) -> Self {
         Self::Unreachable(reason.into())
     }

@@ -112,7 +112,7 @@ impl TimeSlots {
         Ok(Timestamp::from_secs(second))
     }
 
-    /// Returns the first slot that can be reserved for the APPLID in a shared place.
+    /// Returns the first slot that can be reserved for the APPLID in a shared store.
     ///
     /// # Errors
     /// [`NoTimeSlot::HandedOver`] if another process makes the tickets now.

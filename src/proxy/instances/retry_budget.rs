@@ -1,7 +1,7 @@
 //! Limits how many requests to a service are sent again.
 //!
-//! Without a limit, the gateway would double the load of a service that fails because of its load. The limit is 20 % of
-//! the requests of the last 10 s, plus 10 retries in each second. The second part permits retries to a service with few
+//! Without a limit, the gateway would double the load of a service that fails because of its load. The retries
+//! within 10 s are limited to 20 % of the requests of these 10 s, plus 100. The 100 retries are for services with few
 //! requests.
 
 use std::time::Duration;
@@ -14,7 +14,8 @@ const REQUESTS_PER_DEPOSIT: u8 = 5;
 /// A deposit is used up or expires after this time.
 const LIFETIME: Duration = Duration::from_secs(10);
 
-/// This number of retries in each second needs no deposit.
+/// This number, multiplied by the seconds of [`LIFETIME`], is the number of retries within [`LIFETIME`] that need no
+/// deposit: 100. All of them can be used at once.
 const FREE_PER_SECOND: u32 = 10;
 
 /// The budget of one service. All threads share it.

@@ -1,9 +1,9 @@
 //! The state of one instance: its requests in flight, and whether it is healthy.
 //!
 //! An instance is *ejected* after the gateway could not connect to it. The first ejection takes 1 s. After each further
-//! failure, the ejection takes twice as long, up to 30 s. Then one request goes to the instance as a probe. If it
-//! reaches the instance, the ejection ends. Only connecting counts. A slow response does not eject an instance, because
-//! a client could then eject all instances with requests that always take long.
+//! failure, the ejection takes twice as long, up to 30 s. Then one request goes to the instance as a probe. If the
+//! gateway can connect, the ejection ends. Only failures to connect count. A slow response does not eject an instance.
+//! Otherwise, a client could eject all instances with requests that always take long.
 
 use std::{
     sync::{

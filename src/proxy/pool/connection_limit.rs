@@ -4,8 +4,8 @@
 //! While a slot is free, no request waits. At the limit, requests wait in one queue:
 //!
 //! - A connection that becomes free is handed to the first waiter of its runtime, because a connection works only in
-//!   its runtime. So a request may overtake the first waiter of the whole queue, but only if it began to wait less than
-//!   [`MAX_OVERTAKEN`] later.
+//!   its runtime. So a request may overtake the first waiter of the whole queue, but only if the request began to wait
+//!   less than [`MAX_OVERTAKEN`] after this waiter.
 //! - If no waiter of the connection's runtime may get the connection, the connection is closed. The first waiter of the
 //!   whole queue gets the slot of the closed connection, and makes a new connection.
 //! - A request that begins to wait closes an idle connection of another runtime, if there is one. The request then gets
@@ -339,8 +339,8 @@ mod tests {
         assert!(matches!(assert_ready!(waiting[0].poll()), Grant::Connection("a")));
         assert_eq!(limit.offer("b", here), Offer::Close("b"));
         assert_pending!(waiting[1].poll());
-        // A connection has already been closed for the first waiter. So the next free connection goes to another
-        // waiter.
+        // A connection has already been closed, and its slot is for the first waiter. So the next free connection goes
+        // to another waiter.
         assert_eq!(limit.offer("c", here), Offer::Taken);
         assert!(matches!(assert_ready!(waiting[2].poll()), Grant::Connection("c")));
         drop(slot_in_use);

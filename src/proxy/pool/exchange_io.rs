@@ -65,7 +65,8 @@ pub(in crate::proxy) enum Resend {
 /// Signals between the I/O and the task that polls it.
 #[derive(Debug, Default)]
 pub(super) struct ExchangeSignals {
-    /// The [`Resend`] of the exchange that has begun, plus 1. [`NONE`](Self::NONE) if no exchange has begun.
+    /// `resend as u8 + 1` for the [`Resend`] of the exchange that has begun since the last [`take`](Self::take).
+    /// [`NONE`](Self::NONE) if none has begun since then.
     begun: AtomicU8,
     wants_headers: AtomicBool,
     new_headers: Mutex<Option<NewHeaders>>,
@@ -163,7 +164,8 @@ enum Phase<T> {
     /// The service has closed the connection, and the request needs new headers.
     WantsHeaders,
     Reconnecting(Reconnecting<T>),
-    /// The first `written` bytes of the request are written to the new connection.
+    /// The request is being written to the new connection. `written` is the number of bytes that it has already
+    /// accepted.
     Resending {
         io: T,
         written: usize,
@@ -189,8 +191,8 @@ impl<T: Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         }
     }
 
-    /// Writes to the connection. While the connection is being replaced, the write is pending. The read that replaces
-    /// the connection wakes the task.
+    /// Writes to the connection. While the connection is being replaced, the write is pending.
+    /// [`poll_read`](Read::poll_read) replaces the connection, and then wakes the task.
     fn poll_written(
         &mut self,
         write: impl FnOnce(Pin<&mut ReadAfterReset<T, A>>) -> Poll<io::Result<usize>>,
@@ -582,7 +584,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_sent_again_only_once_and_only_its_own_bytes() {
+    fn a_request_is_sent_again_only_once_and_without_bytes_of_earlier_requests() {
         let (mut old, mut new) = (Builder::new(), Builder::new());
         old.write(b"GET 1").read(OK.as_bytes()).write(b"GET 2").read(b"");
         new.write(b"GET 2").read(b"");

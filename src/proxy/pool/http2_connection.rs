@@ -165,7 +165,7 @@ impl<B> Http2Connection<B> {
         self.is_retired.store(true, Ordering::Relaxed);
     }
 
-    /// Changes whenever bytes arrive from the service.
+    /// Returns a number that changes whenever bytes arrive from the service.
     pub(super) fn received(&self) -> u64 {
         self.control.received()
     }

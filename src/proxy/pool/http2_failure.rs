@@ -75,7 +75,8 @@ impl SendAgain {
     ) -> Self {
         match (failure, resend) {
             _ if was_sent_again => Self::No,
-            // The caller gives up if it cannot repeat the part of the body that was taken.
+            // If the caller cannot repeat the part of the body that hyper has taken, the caller does not send the
+            // request again.
             (Failure::Unsent | Failure::Refused | Failure::Unprocessed, _) => Self::Same,
             (Failure::ConnectionLost, Resend::BeforeBody) if !has_begun => Self::Same,
             (Failure::ConnectionLost, Resend::WithNewHeaders) if !has_begun => Self::WithNewHeaders,

@@ -23,7 +23,7 @@ pub(super) struct IoControl {
 }
 
 impl IoControl {
-    /// Changes whenever bytes arrive.
+    /// Returns a number that changes whenever bytes arrive.
     pub(super) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }

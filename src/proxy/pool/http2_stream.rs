@@ -36,7 +36,7 @@ pub(super) struct StreamPermit<B> {
     pool: Weak<dyn StreamPool>,
 }
 
-/// The pool of the connections. A stream offers its place to other requests when it ends.
+/// The pool of the connections. When a stream ends, another request can open a stream instead.
 pub(super) trait StreamPool: Send + Sync {
     /// Returns how often the reaper has run.
     fn tick(&self) -> u64;
@@ -272,8 +272,8 @@ where
         SendError::new(error, Some(GivenBack { request, why }))
     }
 
-    /// Ends the exchange after the end of the response. The rest of the request's body is still sent, unless the
-    /// service takes no bytes for as long as a connection may take to close.
+    /// Ends the exchange after the end of the response. The rest of the request's body is still sent. But the stream is
+    /// reset if the service takes no bytes for the time that a connection may take to close.
     pub(super) fn finish(mut self) {
         let Some(sent) = self.sent.take() else { return };
         let Sent { body, .. } = *sent;

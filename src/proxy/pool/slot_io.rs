@@ -8,8 +8,8 @@ use std::{
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-/// Holds the slot `S` of a connection as long as its I/O `T` is open. hyper gives the I/O away when the protocol of the
-/// connection changes. So the slot is held by the I/O, and not by the future of the connection.
+/// Holds the slot `S` of a connection as long as its I/O `T` is open. When the protocol of the connection changes,
+/// hyper gives the I/O to the caller. So the I/O holds the slot, and not the future of the connection.
 ///
 /// Dropping this value closes the connection, and then gives the slot back.
 pub(super) struct SlotIo<T, S> {

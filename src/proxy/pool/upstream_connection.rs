@@ -204,7 +204,7 @@ impl<B> UpstreamConnection<B> {
         self.poll(cx, |cx| sending.as_mut().poll(cx)).map_err(SendError::from)
     }
 
-    /// Waits until hyper gives the I/O away after a response with status 101. `on_upgrade` belongs to this response. The
+    /// Waits until hyper returns the I/O, after a response with status 101. `on_upgrade` belongs to this response. The
     /// I/O holds the slot of the connection.
     pub(super) fn poll_upgraded(
         &mut self,

@@ -113,7 +113,7 @@ impl CredentialCheck {
             Ok(()) => self.unavailable_since = None,
             Err(CheckError::Revoked(by)) => return Err(Invalid::Revoked(by)),
             Err(CheckError::Unavailable) => {
-                // Further checks may follow at once, because other tokens are revoked meanwhile.
+                // Further checks may follow immediately, because other tokens are revoked meanwhile.
                 let end = *self.unavailable_since.get_or_insert(now) + CHECK_AGAIN_AFTER;
                 if now >= end {
                     return Err(Invalid::Unchecked);

@@ -1,6 +1,6 @@
 //! The boundaries of WebSocket frames in a stream of bytes, and the frame that closes a WebSocket (RFC 6455 §5).
 //!
-//! A tunnel passes frames on without changing them. It must know where a frame ends, because it may send its own close
+//! A tunnel forwards frames without changing them. It must know where a frame ends, because it may send its own close
 //! frame only between two frames. So [`FrameTracker`] reads the headers of frames, and skips their payloads.
 
 /// The opcode of the frame that closes a WebSocket (RFC 6455 §5.2).

@@ -1,4 +1,4 @@
-//! Ends an endless response, such as an event stream, when the credential of its request is no longer valid.
+//! Ends an event stream or a call of gRPC when the credential of its request is no longer valid.
 
 use std::{
     fmt,
@@ -23,7 +23,8 @@ use crate::{
     token::{ServiceId, VerifiedToken},
 };
 
-/// Watches the credential of one response, or of one request whose body has no time limit.
+/// Watches the credential of one request: while the request waits for its response and its body has no time limit
+/// (gRPC), and while an endless response is sent.
 pub(in crate::proxy) struct StreamCredential {
     tunnels: Arc<Tunnels>,
     token: Option<VerifiedToken>,
@@ -95,7 +96,13 @@ impl StreamEnd for StreamCredential {
         let why = ready!(self.poll_invalid(cx));
         let Self { service, user, request_id, .. } = self;
         let request_id = request_id.map(tracing::field::display);
-        tracing::info!(%service, %user, request_id, reason = why, "event stream ended: its credential is no longer valid");
+        tracing::info!(
+            %service,
+            %user,
+            request_id,
+            reason = why,
+            "event stream or gRPC call ended: its credential is no longer valid"
+        );
         Poll::Ready(why)
     }
 }

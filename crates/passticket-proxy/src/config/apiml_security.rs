@@ -28,7 +28,8 @@ pub(super) struct ApimlSecurity<'a> {
     pub(super) client_certificates: bool,
     pub(super) token_refresh: bool,
     pub(super) custom_headers: Option<CustomHeaders>,
-    /// The names of the custom headers. If only one of the two settings is present, the list contains only one name.
+    /// The headers that the gateway removes from the requests of clients: the names in `customUserHeader` and
+    /// `customAuthHeader` (even if only one of them is set), in `headersToBeCleared`, and `jwt_header`.
     pub(super) strip_headers: Vec<HeaderName>,
     /// `auth.jwt.customAuthHeader`: one more header with the token, for the scheme `zoweJwt`.
     pub(super) jwt_header: Option<HeaderName>,
@@ -86,8 +87,7 @@ pub(super) fn read<'a>(
     let (pats, x509) = (switch("personalAccessToken"), switch("x509"));
     if let (Some(_), Some(field)) = (attls, &x509) {
         field.at.warning(
-            "has no effect with AT-TLS, which does not pass client certificates on; switch off x509 or \
-             attls",
+            "has no effect with AT-TLS, which does not forward client certificates; switch off x509 or attls",
         );
     }
     ApimlSecurity {

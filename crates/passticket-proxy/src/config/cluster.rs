@@ -39,7 +39,7 @@ pub struct ClusterSettings {
 }
 
 impl ClusterSettings {
-    /// Returns the place in which the nodes share revocations. The place connects at the first call.
+    /// Returns the store in which the nodes share revocations. It connects at the first call.
     ///
     /// # Errors
     /// [`RedisSettingsError`] if the files of [`RedisServers`] cannot be used together. [`Config::load`](super::Config::load)

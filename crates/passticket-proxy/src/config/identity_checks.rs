@@ -56,8 +56,7 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
     let delegation = zowe.security.delegation.as_ref().and_then(|at| {
         if zowe.attls.is_some() {
             at.error(
-                "needs client certificates, which AT-TLS does not pass on; set this setting or attls to \
-                 false",
+                "needs client certificates, which AT-TLS does not forward; set this setting or attls to false",
             );
         } else if !zowe.security.client_certificates {
             at.error("needs client certificates; set x509.enabled to true, or this setting to false");

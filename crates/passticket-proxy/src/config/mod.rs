@@ -352,8 +352,9 @@ pub struct Config {
     pub forwarders: Option<ForwarderSettings>,
     /// `...security.auth.passticket.customUserHeader` and `customAuthHeader`, if both are present.
     pub custom_headers: Option<CustomHeaders>,
-    /// The names in `customUserHeader` and `customAuthHeader`. This list contains a name even if only one of the two
-    /// settings is present. The gateway removes headers with these names from the requests of clients.
+    /// The headers that the gateway removes from the requests of clients: the names in `customUserHeader` and
+    /// `customAuthHeader` (even if only one of them is set), in `...security.headersToBeCleared`, and in
+    /// `...security.auth.jwt.customAuthHeader`.
     pub strip_headers: Vec<HeaderName>,
     /// Changes to the list of headers that the gateway removes from requests, for each service with such changes:
     /// `components.passticket-proxy.services.ID.requestHeaders`.

@@ -106,8 +106,8 @@ pub(super) fn setting(field: Option<&Field<'_>>, env: Environment<'_>) -> Passwo
         let text = field.text().unwrap_or_default();
         if !text.contains(['/', '.']) && may_contain_secret(text) {
             field.at.error(
-                "looks like the password itself (not shown); move it to a file that only you can read, and set \
-                 this setting to the path of that file",
+                "looks like the password itself (not shown); move it to a file that only you can read, and write \
+                 {file: PATH} with the path of that file",
             );
             return PasswordSetting::Faulty;
         }

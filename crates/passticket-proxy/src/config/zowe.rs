@@ -440,7 +440,7 @@ mod tests {
         assert_eq!(
             problems,
             ["z:2: components.gateway.apiml.security.x509.enabled: has no effect with AT-TLS, \
-              which does not pass client certificates on; switch off x509 or attls"]
+              which does not forward client certificates; switch off x509 or attls"]
         );
     }
 

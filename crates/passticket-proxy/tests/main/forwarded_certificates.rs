@@ -98,7 +98,8 @@ async fn a_trusted_forwarder_acts_for_its_clients_and_not_for_itself() {
             vec![("Client-Cert", "x")],
             status(401),
         ),
-        // The client of the forwarder has no certificate.
+        // The same request as in "not a forwarder". But this peer has sent `Client-Cert` since then, so it may be a
+        // forwarder, and its certificate is no longer a credential.
         ("a forwarder that is not listed, no header", &user, vec![], status(401)),
         ("no TLS certificate", &anonymous, vec![("Client-Cert", &*of_user)], status(401)),
     ] {
@@ -138,8 +139,8 @@ async fn a_revoked_certificate_is_refused() {
     let list = authority.revoke(&[8], |_| {});
     let demo = start_with(
         |yaml| {
-            // The certificate of the forwarder also needs a current revocation list. So the test's authority has issued
-            // it.
+            // With `crls`, the issuer of the forwarder's certificate also needs a current revocation list. So the
+            // forwarder has a certificate of the test's authority, the only authority with a list.
             yaml.replace("[certs/ca.pem, certs/site.pem]", "certs/site.pem")
                 + "    crls: [certs/clients.crl]\n    forwarders: {certificates: certs/proxy.pem}\n"
         },
