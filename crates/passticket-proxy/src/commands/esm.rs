@@ -15,7 +15,7 @@ use passticket_proxy::esm::{
 use tower_passticket::{
     api::Grant,
     clock::{Clock, SystemClock},
-    passticket::{Algorithm, Applid, DEFAULT_WINDOW, Replay, UserId},
+    passticket::{Algorithm, Applid, DEFAULT_ENHANCED_WINDOW, DEFAULT_WINDOW, Replay, UserId},
 };
 use zeroize::Zeroizing;
 
@@ -233,7 +233,10 @@ fn applications(
             // operators to turn it off (docs/reference/security-products.md#replay-protection). In a configuration,
             // replay protection is on by default.
             let replay = Replay::Allowed;
-            let window = DEFAULT_WINDOW;
+            let window = match algorithm {
+                Algorithm::Legacy => DEFAULT_WINDOW,
+                Algorithm::EnhancedUpper | Algorithm::EnhancedMixed => DEFAULT_ENHANCED_WINDOW,
+            };
             let application = |applid| Application { applid, algorithm, replay, window };
             Ok(applids.iter().map(|applid| (*applid, application(*applid))).collect())
         }

@@ -97,7 +97,7 @@ fn configuration(demo: &Demo) -> PathBuf {
         applids:
           api/v1/admin: IZUDFLT
     ptktdata:
-      - { applid: izudflt, algorithm: enhanced-mixed, key: { file: enhanced.key } }";
+      - { applid: izudflt, algorithm: enhanced-mixed, windowSeconds: 600, key: { file: enhanced.key } }";
     let yaml = fs::read_to_string(&file).unwrap();
     assert!(yaml.contains("    ptktdata:\n"), "{yaml}");
     fs::write(&file, yaml.replace("    ptktdata:", with_second_applid)).unwrap();
