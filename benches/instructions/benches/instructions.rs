@@ -28,7 +28,6 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 #![allow(missing_docs, unused_qualifications, reason = "the macros of gungraun have both")]
 
-mod place;
 #[path = "../../profiles/mod.rs"]
 mod profiles;
 #[path = "../../requests/mod.rs"]
@@ -55,7 +54,6 @@ use gungraun::{
 use http::{Request, Response, StatusCode, header::AUTHORIZATION};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
-use place::Place;
 use profiles::profile;
 use rcgen::{CertificateParams, DnType};
 use requests::{Body, request};
@@ -68,7 +66,6 @@ use tower::{Layer, Service, ServiceBuilder, service_fn};
 use tower_passticket::{
     audit::{Audit, AuditRecord, AuditSink},
     clock::{ManualClock, Timestamp},
-    cluster::{ClusterNode, ClusterOptions, coordinator::NodeName},
     identity::{CommonNameMapper, PeerCertificate},
     layer::{
         AuthenticateLayer, Authentication, Authenticator, Authorized, Bypass, PassTicketScheme,
@@ -76,7 +73,7 @@ use tower_passticket::{
     },
     passticket::{Algorithm, Applid, KeyProfiles, LocalGenerator, Replay, UserId},
     proxy::{Forward, ForwardTimeouts},
-    revocation::{DurableStore, RevocationCheck, RevocationIndex, RevocationStore},
+    revocation::RevocationIndex,
     token::{Rs256Verifier, Scopes, ServiceId, SigningKey, TokenIssuer, Validity, VerifiedToken},
 };
 
@@ -405,47 +402,6 @@ fn revocation_check() -> Work {
     Box::new(move || assert!(revocations.check(black_box(&pat)).is_ok()))
 }
 
-/// The longest lease, so that the node holds it during the count.
-const LEASE: Duration = Duration::from_secs(60);
-
-/// Returns work that checks a PAT with a store in a file. A node of a cluster also checks its lease.
-fn file_check(is_node: bool) -> Work {
-    let World { verifier, pat, .. } = World::new();
-    let pat = verifier.verify(&pat).unwrap();
-    let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let store = Arc::new(DurableStore::create(directory.path().join("revocations")).unwrap());
-    runtime.block_on(async {
-        for revocation in (0..100).map(revocation) {
-            store.record(revocation).await.unwrap();
-        }
-    });
-    let options = ClusterOptions::new(NodeName::new("node").unwrap()).with_lease(LEASE);
-    let place = Arc::new(Place::default());
-    let checks: Arc<dyn RevocationCheck> = match is_node {
-        false => store.clone(),
-        true => {
-            let node = ClusterNode::start(store.clone(), place, options, None);
-            let node = runtime.block_on(node).unwrap();
-            let store = Arc::new(node.store());
-            // The store refuses all tokens when the node is dropped.
-            mem::forget(node);
-            store
-        }
-    };
-    // The threads and tasks of the store run until the process ends.
-    mem::forget((runtime, store, directory));
-    Box::new(move || assert_eq!(checks.try_check_now(black_box(&pat)), Some(Ok(()))))
-}
-
-fn store_check() -> Work {
-    file_check(false)
-}
-
-fn node_check() -> Work {
-    file_check(true)
-}
-
 /// Returns work that advances the clock by `step` and then makes a PassTicket.
 fn ticket(algorithm: Algorithm, replay: Replay, step: Duration) -> Work {
     let clock = Arc::new(ManualClock::new(NOW));
@@ -508,7 +464,7 @@ macro_rules! count {
 count! {
     bypass jwt_cookie jwt_audited pat_header client_certificate
     sanitize route authenticate scope passticket forward
-    revocation_check store_check node_check cached_token
+    revocation_check cached_token
     legacy_new_second legacy_remembered legacy_protected enhanced_new_second
     evaluate_legacy evaluate_enhanced
 }
