@@ -74,7 +74,7 @@ pub use operand::{
     EmailOperand, Label, NameOperand, OperandError, OperandProblem, RegistryOperand,
 };
 
-use tower_passticket::passticket::{Algorithm, Applid, KeyProfile, Replay, UserId};
+use tower_passticket::passticket::{Algorithm, Applid, KeyProfile, MAX_WINDOW, Replay, UserId};
 
 /// The security product (external security manager) of a z/OS system.
 ///
@@ -169,12 +169,9 @@ pub struct Application {
 }
 
 impl Application {
-    /// The longest window of RACF, in seconds. It is also the fixed window of legacy PassTickets.
-    const MAX_WINDOW: u64 = 600;
-
     /// Returns the operand of `TIMEOUT` for an enhanced key. RACF permits 1 to 600 seconds.
     fn timeout(&self) -> u64 {
-        self.window.as_secs().clamp(1, Self::MAX_WINDOW)
+        self.window.as_secs().clamp(1, MAX_WINDOW.as_secs())
     }
 
     fn is_legacy(&self) -> bool {

@@ -10,7 +10,7 @@ use super::{
     Application, COMMANDS_WITH_KEY, Commands, EmailOperand, Mapping, NameOperand, RegistryOperand,
     key_placeholder,
 };
-use tower_passticket::passticket::{Algorithm, Applid, Replay, UserId};
+use tower_passticket::passticket::{Algorithm, Applid, MAX_WINDOW, Replay, UserId};
 
 const DEFINED: &str = "If a profile already exists, RDEFINE issues a message and changes nothing.";
 
@@ -106,8 +106,7 @@ fn legacy_notes(commands: &mut Commands, applications: &[Application]) {
          as secret as the key. When ICSF is available, RALTER with SSIGNON(ENCRYPTKEY) moves a \
          masked key into the CKDS. {COMMANDS_WITH_KEY}",
     ));
-    let longer =
-        |it: &&Application| it.is_legacy() && it.window.as_secs() > Application::MAX_WINDOW;
+    let longer = |it: &&Application| it.is_legacy() && it.window.as_secs() > MAX_WINDOW.as_secs();
     if let Some(Application { applid, .. }) = applications.iter().find(longer) {
         commands.note(&format!(
             "The windowSeconds of {applid} are too many: RACF accepts a legacy PassTicket for 600 \

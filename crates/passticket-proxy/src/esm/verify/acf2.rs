@@ -167,15 +167,9 @@ pub(super) fn compare(report: &mut Report, expected: &Expected, listing: &Listin
 }
 
 fn key_record(report: &mut Report, application: &Application, listing: &Acf2Listing) {
-    let Application { applid, algorithm, replay, .. } = application;
+    let Application { applid, replay, .. } = application;
     if !application.is_legacy() {
-        report.note(
-            applid,
-            format_args!(
-                "the fields for {algorithm} are not publicly documented; compare algorithm, window and \
-                 replay protection by hand"
-            ),
-        );
+        report.note_undocumented("fields", application);
     }
     let mut records = listing.records.iter().filter(|record| record.id == applid.as_str());
     let Some(record) = records.next_back() else {

@@ -35,7 +35,7 @@ use super::{Application, Commands, Esm};
 /// The longest listing, in bytes.
 pub const MAX_LISTING: usize = 4 << 20;
 
-/// What the gateway's configuration expects from the security product.
+/// The settings that the security product must have for the gateway's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
     /// The user id of the gateway.

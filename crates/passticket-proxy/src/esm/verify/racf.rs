@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use tower_passticket::{
     clock::Timestamp,
-    passticket::{Algorithm, Replay, UserId},
+    passticket::{Algorithm, MAX_WINDOW, Replay, UserId},
 };
 
 use super::{
@@ -190,7 +190,7 @@ fn legacy(report: &mut Report, application: &Application, profile: &Profile) {
         Replay::Allowed => format!("RALTER PTKTDATA {applid} APPLDATA('NO REPLAY PROTECTION')"),
         Replay::Protected => format!("RALTER PTKTDATA {applid} NOAPPLDATA"),
     });
-    if window.as_secs() > Application::MAX_WINDOW {
+    if window.as_secs() > MAX_WINDOW.as_secs() {
         report.different(
             applid,
             format_args!(

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use super::listing::{Listing, words};
 
-/// What the listing says.
+/// The values that a listing of RACF shows.
 #[derive(Default)]
 pub(super) struct RacfListing {
     pub(super) options: Options,

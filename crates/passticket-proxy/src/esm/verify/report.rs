@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-/// What a comparison found out about one setting.
+use crate::esm::Application;
+
+/// The result of the comparison of one setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// z/OS and the configuration have the same value.
@@ -85,6 +87,18 @@ impl Report {
 
     pub(super) fn note(&mut self, subject: impl ToString, text: impl ToString) {
         self.add(Verdict::Note, subject, text);
+    }
+
+    /// Notes that the manuals do not name the `parts` of the key profile, so the program cannot compare it.
+    pub(super) fn note_undocumented(&mut self, parts: &str, application: &Application) {
+        let Application { applid, algorithm, .. } = application;
+        self.note(
+            applid,
+            format_args!(
+                "the {parts} for {algorithm} are not publicly documented; compare algorithm, window and \
+                 replay protection by hand"
+            ),
+        );
     }
 
     pub(super) fn missing(&mut self, subject: impl ToString, text: impl ToString) {

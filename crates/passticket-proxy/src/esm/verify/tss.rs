@@ -97,15 +97,9 @@ pub(super) fn compare(report: &mut Report, expected: &Expected, listing: &Listin
 }
 
 fn key(report: &mut Report, application: &Application, listing: &TssListing) {
-    let Application { applid, algorithm, replay, .. } = application;
+    let Application { applid, replay, .. } = application;
     if !application.is_legacy() {
-        report.note(
-            applid,
-            format_args!(
-                "the keywords for {algorithm} are not publicly documented; compare algorithm, window and \
-                 replay protection by hand"
-            ),
-        );
+        report.note_undocumented("keywords", application);
     }
     let node = listing.nodes.iter().rfind(|node| node.applid == applid.as_str());
     match (node, listing.nodes.is_empty()) {
