@@ -16,7 +16,7 @@ pub enum Confirm {
     Local,
 }
 
-/// What a node does if neither its own file nor the store that the nodes share has any data of the site.
+/// Selects whether a node starts if its own file and the store that the nodes share have no data of the site.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EmptySite {
     /// Begins with an empty site. Use this if the file existed before, or if the operator has asked for a new file.
