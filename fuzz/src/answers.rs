@@ -128,7 +128,10 @@ impl Answer {
         // Responses with these statuses have no body (RFC 9112 §6.3).
         let value =
             if matches!(status, 204 | 304) { None } else { serde_json::from_slice(body).ok() };
-        Some(Self { bytes: [head.as_bytes(), body].concat().into(), status_and_json: Some((status, value)) })
+        Some(Self {
+            bytes: [head.as_bytes(), body].concat().into(),
+            status_and_json: Some((status, value)),
+        })
     }
 
     /// Returns a connector to a server that gives this answer to every request.
