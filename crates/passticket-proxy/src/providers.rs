@@ -86,8 +86,8 @@ impl TokenSource for Tokens {
     }
 }
 
-/// Returns the provider that checks passwords. It stores the sessions at z/OSMF (IBM's management server on z/OS) in
-/// `zosmf_sessions`.
+/// Returns the provider that checks passwords. If this is z/OSMF (IBM's management server on z/OS), the provider stores
+/// the sessions of users at z/OSMF in `zosmf_sessions`.
 pub(crate) fn login(
     config: &Config,
     remote: &Remote,

@@ -1,5 +1,5 @@
-//! Reads the client certificates with which the gateway connects to services:
-//! `components.passticket-proxy.clientCertificate` and `services.ID.clientCertificate`.
+//! Reads the client certificates of the gateway: `clientCertificate` in the section `components.passticket-proxy` and
+//! below it, and the certificate for Redis. [`ClientIdentities`] chooses the certificate for each service.
 
 use std::{collections::BTreeMap, fmt};
 

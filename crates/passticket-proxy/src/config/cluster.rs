@@ -1,5 +1,6 @@
-//! Reads the settings of a node that shares revocations with other nodes: `components.passticket-proxy.cluster`
-//! (docs/operating/nodes.md).
+//! Reads the settings of a node of a cluster: `components.passticket-proxy.cluster` (docs/operating/nodes.md). A site is
+//! the set of nodes that share revocations. Each node holds a lease in Redis: as long as the lease is valid, the node knows
+//! all revocations.
 
 use std::{fmt, time::Duration};
 
@@ -59,9 +60,9 @@ pub struct RedisServers {
     password: Option<Password>,
     /// The password for Sentinel: the content of `sentinel.passwordFile`.
     sentinel_password: Option<Password>,
-    /// The authorities of the servers' certificates, in PEM: `certificateAuthorities`.
+    /// The certificate authorities (CAs) of the servers, in PEM: `certificateAuthorities`.
     authorities: Option<Vec<u8>>,
-    /// The client certificate of the gateway towards the servers: `certificate` and `key`.
+    /// The client certificate that the gateway presents to the servers: `certificate` and `key`.
     identity: Option<ClientIdentity>,
 }
 

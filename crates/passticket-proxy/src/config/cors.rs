@@ -219,7 +219,7 @@ fn origins_of(field: &Field<'_>) -> Origins {
     let origin = |text: &str| match text.parse::<Origin>() {
         Ok(origin) => Some(origin),
         Err(error) => {
-            field.at.warning(format_args!("{error}; this one is not used"));
+            field.at.warning(format_args!("{error}; the gateway ignores this origin"));
             None
         }
     };

@@ -267,7 +267,10 @@ pub(super) fn read<'a>(mut section: Section<'a>) -> Option<DiscoverySection<'a>>
         }
         (true, ..) => OtherServices::Bypass { hosts: other_hosts },
         (false, _, Some(field)) => {
-            field.at.warning("has no effect without others: bypass");
+            field.at.warning(
+                "has no effect without components.passticket-proxy.discovery.others: bypass; set that setting, or remove \
+                 this one",
+            );
             OtherServices::Ignore
         }
         (false, ..) => OtherServices::Ignore,

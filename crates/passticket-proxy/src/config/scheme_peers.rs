@@ -95,8 +95,8 @@ pub(super) fn read(
         (with_saf_idt, &ours.zss.field, logins)
     {
         field.at.warning(
-            "has no effect, because auth.provider is not saf, and no service has the scheme safIdt; set auth.provider \
-             to saf to check passwords with ZSS, or remove this key",
+            "has no effect, because components.gateway.apiml.security.auth.provider is not saf, and no service has the \
+             scheme safIdt; set that setting to saf to check passwords with ZSS, or remove this setting",
         );
     }
     if let Some(service) = with_saf_idt {

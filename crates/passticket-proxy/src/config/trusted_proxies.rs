@@ -62,7 +62,7 @@ impl ProxySection<'_> {
         if self.networks.is_empty() {
             at.error(
                 "needs the addresses of the proxies, because otherwise any client could announce a false address; \
-                 write trustedProxies: [CIDR]",
+                 set components.passticket-proxy.trustedProxies to [CIDR]",
             );
             return None;
         }
@@ -252,7 +252,7 @@ mod tests {
             (
                 "proxyProtocol: required",
                 "key: '10[.].*'",
-                "z:1: ours.proxyProtocol: needs the addresses of the proxies, because otherwise any client could announce a false address; write trustedProxies: [CIDR]".to_owned(),
+                "z:1: ours.proxyProtocol: needs the addresses of the proxies, because otherwise any client could announce a false address; set components.passticket-proxy.trustedProxies to [CIDR]".to_owned(),
             ),
             (
                 "proxyProtocol: v2",
