@@ -4,6 +4,8 @@
 //! A provider reads its answers from a file, or asks a server over HTTP. One such server is ZSS, the Zowe
 //! server on z/OS. ZSS asks the security product through SAF, the security interface of z/OS. A
 //! certificate can also be mapped by its common name, without a file or a server.
+//!
+//! A PassTicket is a one-time password of z/OS.
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 

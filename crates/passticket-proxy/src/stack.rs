@@ -1,4 +1,7 @@
 //! Assembles the gateway from a configuration.
+//!
+//! A PassTicket is a one-time password of z/OS. API ML is Zowe's API Mediation Layer. z/OSMF is IBM's management server
+//! on z/OS.
 
 use std::{convert::Infallible, num::NonZeroUsize, sync::Arc, time::Duration};
 

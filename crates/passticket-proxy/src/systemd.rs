@@ -1,4 +1,4 @@
-//! Messages to systemd (`sd_notify`): whether the gateway is ready, reloads or stops, and whether its worker threads
+//! Sends messages to systemd (`sd_notify`): whether the gateway is ready, reloads or stops, and whether its worker threads
 //! work.
 //!
 //! A message is one datagram to the socket that the environment variable `NOTIFY_SOCKET` names. Sending it needs about

@@ -1,4 +1,6 @@
-//! The components of the gateway, and whether they work.
+//! Reports whether the components of the gateway work.
+//!
+//! A PassTicket is a one-time password of z/OS.
 
 use std::{
     sync::{

@@ -193,13 +193,16 @@ fn read_redis(mut section: Section<'_>) -> Option<RedisServers> {
             return None;
         }
         (Some(_), Some(field)) => {
-            field.at.error("is beside url; write only one of them");
+            field.at.error("is present, and so is url; remove one of them");
             return None;
         }
     };
     let (authorities, identity) = (authorities?, identity?);
     if let (Some(field), None) = (&certificate, &authorities) {
-        field.at.error("is without certificateAuthorities; write the path of a PEM file with the authorities of Redis");
+        field.at.error(
+            "needs certificateAuthorities; add it, with the path of a PEM file with the certificate authorities (CAs) of \
+             Redis",
+        );
         return None;
     }
     Some(RedisServers {
@@ -339,7 +342,7 @@ mod tests {
             (with("{url: 'redis://10.0.0.1'}"), "C.redis.url: the connection to Redis at \"10.0.0.1\" would not be encrypted"),
             (with("{url: 'rediss://tp:topSecret@h'}"), "C.redis.url: the URL of Redis contains a password; write the password to a file"),
             (with("{url: 'topSecret@h'}"), "C.redis.url: the URL of Redis is malformed"),
-            (with("{url: 'redis://localhost', sentinel: {master: m, nodes: ['redis://localhost']}}"), "C.redis.sentinel: is beside url; write only one"),
+            (with("{url: 'redis://localhost', sentinel: {master: m, nodes: ['redis://localhost']}}"), "C.redis.sentinel: is present, and so is url; remove one"),
             (with("{sentinel: {nodes: ['redis://localhost']}}"), "C.redis.sentinel.master: is missing; write the name of the primary"),
             (with("{sentinel: {master: m}}"), "C.redis.sentinel.nodes: is missing; write the URLs of Sentinel"),
             (with("{sentinel: {master: m, nodes: ['redis://localhost', 'rediss://h']}}"), "C.redis.sentinel: the list of Sentinels is wrong"),

@@ -3,6 +3,8 @@
 //!
 //! A registration is not a proof: any program whose certificate Eureka trusts can register any service. So the settings
 //! name the hosts, the APPLIDs and the schemes of the services that may receive credentials (docs/decisions.md#d35).
+//!
+//! An APPLID is the name of an application on z/OS.
 
 use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 

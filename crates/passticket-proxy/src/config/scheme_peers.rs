@@ -1,4 +1,4 @@
-//! The servers and settings that schemes of services need: z/OSMF for `zosmf`, ZSS for `safIdt`, and the name of a
+//! Finds the servers and settings that schemes of services need: z/OSMF for `zosmf`, ZSS for `safIdt`, and the name of a
 //! header for `zoweJwt`. z/OSMF is IBM's management server on z/OS, and ZSS is a server of Zowe on z/OS.
 
 use http::HeaderName;

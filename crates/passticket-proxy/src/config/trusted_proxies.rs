@@ -1,5 +1,5 @@
-//! The proxies in front of the gateway: `components.passticket-proxy.trustedProxies` and `proxyProtocol`, and Zowe's
-//! setting `forwardHeader.trustedProxies` below `components.gateway.apiml.security`.
+//! Reads which proxies in front of the gateway are trusted: `components.passticket-proxy.trustedProxies` and
+//! `proxyProtocol`, and Zowe's setting `forwardHeader.trustedProxies` below `components.gateway.apiml.security`.
 
 use std::{
     fmt::Write,

@@ -18,6 +18,8 @@
 //! assert_eq!(report.findings()[0].to_string(), "missing    class PTKTDATA: run SETROPTS LIST");
 //! # Ok::<(), tower_passticket::passticket::NameError>(())
 //! ```
+//!
+//! A PassTicket is a one-time password of z/OS. A security product is RACF, ACF2 or Top Secret.
 
 mod acf2;
 mod listing;
