@@ -1,5 +1,6 @@
-//! Creates the client of Zowe's Caching Service, and asks the service once before the gateway starts. API ML (Zowe's API
-//! Mediation Layer) keeps its revocations of Personal Access Tokens in this service (docs/operating/zowe-revocations.md).
+//! Creates the client of Zowe's Caching Service, and asks the service once before the gateway starts. API ML (Zowe's
+//! API Mediation Layer) keeps its revocations of Personal Access Tokens in this service
+//! (docs/operating/zowe-revocations.md).
 
 use std::time::Duration;
 

@@ -375,8 +375,8 @@ pub(crate) struct TicketArgs {
     /// The APPLID of the service.
     #[arg(long)]
     pub(crate) applid: Applid,
-    /// A file with the key in hex: 16 digits for legacy, 64 to 512 for enhanced. Only its owner may write it, and only its
-    /// owner and a group of this process may read it. "-" reads standard input.
+    /// A file with the key in hex: 16 digits for legacy, 64 to 512 for enhanced. Only its owner may write it, and only
+    /// its owner and a group of this process may read it. "-" reads standard input.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: PathBuf,
     /// The time, in seconds since 1970-01-01 UTC [default: now].

@@ -29,8 +29,8 @@ impl Listeners {
         Self::open_missing(config, gateway, admin).await
     }
 
-    /// Opens each configured port for which the caller passes no socket. Drops `admin` if the configuration has no admin
-    /// port.
+    /// Opens each configured port for which the caller passes no socket. Drops `admin` if the configuration has no
+    /// admin port.
     pub(crate) async fn open_missing(
         config: &Config,
         gateway: Option<TcpListener>,
@@ -61,7 +61,8 @@ impl Listeners {
 /// The crate `listenfd` makes the sockets, because making a socket from a descriptor number needs unsafe code. The
 /// crate also removes the variables from the environment.
 fn inherited(config: &Config) -> Result<(Option<TcpListener>, Option<TcpListener>), String> {
-    // systemd separates the names with colons. `from_env` checks that the variables are for this process (`LISTEN_PID`).
+    // systemd separates the names with colons. `from_env` checks that the variables are for this process
+    // (`LISTEN_PID`).
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut sockets = ListenFd::from_env();
     if sockets.len() == 0 {

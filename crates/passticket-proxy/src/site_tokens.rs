@@ -1,5 +1,5 @@
-//! Makes the gateway accept the tokens of the site, in addition to its own tokens: those of a running API ML (Zowe's API
-//! Mediation Layer) and of z/OSMF (IBM's management server on z/OS).
+//! Makes the gateway accept the tokens of the site, in addition to its own tokens: those of a running API ML (Zowe's
+//! API Mediation Layer) and of z/OSMF (IBM's management server on z/OS).
 
 use std::{
     future::ready,

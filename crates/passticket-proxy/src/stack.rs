@@ -345,8 +345,8 @@ fn forward(
     forward
 }
 
-/// Makes the TLS settings of the listener: the certificate of the gateway, the certificate authorities (CAs) of clients,
-/// and their revocation lists.
+/// Makes the TLS settings of the listener: the certificate of the gateway, the certificate authorities (CAs) of
+/// clients, and their revocation lists.
 pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
     let files = &config.tls;
     let authorities = (!files.authorities.is_empty()).then_some(files.authorities.as_slice());

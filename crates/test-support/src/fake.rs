@@ -1,5 +1,5 @@
-//! HTTPS servers for tests. A test chooses whether a server answers correctly, slowly, wrongly or not at all. `FakeApiml`,
-//! `FakeZosmf` and the fakes of other Zowe servers use them.
+//! HTTPS servers for tests. A test chooses whether a server answers correctly, slowly, wrongly or not at all.
+//! `FakeApiml`, `FakeZosmf` and the fakes of other Zowe servers use them.
 
 use std::{
     collections::VecDeque,

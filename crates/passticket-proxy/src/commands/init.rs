@@ -279,8 +279,8 @@ fn print_to_do(
         ),
     }
     steps.push(format!(
-        "Add the static definitions of your services to components.passticket-proxy.apiDefs. In {directory}/saf.yml, name the users who may \
-         revoke tokens or list services (the command config auto-init of Zowe CLI lists services)."
+        "Add the static definitions of your services to components.passticket-proxy.apiDefs. In {directory}/saf.yml, \
+         name the users who may revoke tokens or list services (the command config auto-init of Zowe CLI lists services)."
     ));
     steps.push(format!(
         "Check the result, and ask each server: passticket-proxy check --config {config} --live"

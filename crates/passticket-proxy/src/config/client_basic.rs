@@ -1,5 +1,5 @@
-//! Reads and checks the setting `clientBasic` of a service. The setting says what the gateway does with a client's header
-//! `Authorization: Basic` (docs/decisions.md#d24).
+//! Reads and checks the setting `clientBasic` of a service. The setting says what the gateway does with a client's
+//! header `Authorization: Basic` (docs/decisions.md#d24).
 
 use tower_passticket::layer::{ClientBasic, OnFailure};
 

@@ -1,6 +1,6 @@
-//! Reads the settings of a node of a cluster: `components.passticket-proxy.cluster` (docs/operating/nodes.md). A site is
-//! the set of nodes that share revocations. Each node holds a lease in Redis: as long as the lease is valid, the node knows
-//! all revocations.
+//! Reads the settings of a node of a cluster: `components.passticket-proxy.cluster` (docs/operating/nodes.md). A site
+//! is the set of nodes that share revocations. Each node holds a lease in Redis: as long as the lease is valid, the
+//! node knows all revocations.
 
 use std::{fmt, time::Duration};
 

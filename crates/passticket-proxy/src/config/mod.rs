@@ -33,10 +33,10 @@
 //!    newer Zowe. A setting of Zowe that this gateway does not support causes a warning, or an error if it restricts
 //!    something (docs/reference/zowe-yaml-keys.md).
 //! 4. A setting with a blank value counts as absent, because the zowe.yaml that Zowe ships has blank values. There are
-//!    exceptions: blank `callers` permit no caller, an empty list `allowedOrigins` of a service permits no origin, and a
-//!    blank `gatewayUrl` matches all paths of the service. A blank value that could lift a restriction is an error. The
-//!    template `${{ a.b }}` becomes the value of the setting `a.b`, and `${HOSTNAME}` becomes the name of the machine.
-//!    Another template is an error if the gateway needs the value.
+//!    exceptions: blank `callers` permit no caller, an empty list `allowedOrigins` of a service permits no origin, and
+//!    a blank `gatewayUrl` matches all paths of the service. A blank value that could lift a restriction is an error.
+//!    The template `${{ a.b }}` becomes the value of the setting `a.b`, and `${HOSTNAME}` becomes the name of the
+//!    machine. Another template is an error if the gateway needs the value.
 //! 5. Secrets (the private keys for TLS and for signing tokens, their passwords, PassTicket keys, password hashes)
 //!    belong in files that only their owner and a group of the gateway's process can read, see [`read_secret_file`].
 //!    PassTicket keys and passwords of files can also be in environment variables. Problems and `Debug` never show a
@@ -427,8 +427,8 @@ impl Config {
     /// zowe.yaml starts at the directory of the zowe.yaml.
     ///
     /// `env` looks up an environment variable. A program passes `&|name| std::env::var(name).ok()`. `env` is called
-    /// only for variables that the configuration names as the place of a secret, and for `HOSTNAME`. This function blocks
-    /// while it reads files and resolves a host name.
+    /// only for variables that the configuration names as the place of a secret, and for `HOSTNAME`. This function
+    /// blocks while it reads files and resolves a host name.
     ///
     /// # Errors
     /// [`Problems`] contains the problems of all files.

@@ -1,5 +1,5 @@
-//! Reads `components.passticket-proxy.crls`: the certificate revocation lists (CRLs, RFC 5280 §5) for client certificates.
-//! A certificate authority (CA) issues each list.
+//! Reads `components.passticket-proxy.crls`: the certificate revocation lists (CRLs, RFC 5280 §5) for client
+//! certificates. A certificate authority (CA) issues each list.
 
 use std::{path::Path, sync::Arc};
 
@@ -24,8 +24,8 @@ use super::{
     reader::{At, Field},
 };
 
-/// Reads the files, each in PEM or DER, and returns the lists as one PEM text. `authorities` is the PEM text with the CAs
-/// of clients. If there is an error, reports it and returns `None`.
+/// Reads the files, each in PEM or DER, and returns the lists as one PEM text. `authorities` is the PEM text with the
+/// CAs of clients. If there is an error, reports it and returns `None`.
 pub(super) fn read(field: &Field<'_>, authorities: &[u8], now: Timestamp) -> Option<Vec<u8>> {
     let roots = certificates(authorities);
     // All files are read before the function returns, so that the errors of all files are reported.

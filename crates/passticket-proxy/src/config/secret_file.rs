@@ -20,8 +20,8 @@ const MAX_LEN: u64 = 1 << 20;
 ///
 /// The file must be a regular file of at most 1 MiB. It must belong to root or to the user of this process. Only its
 /// owner may write it. Only its owner and a group of this process may read it. On systems without Unix permissions, the
-/// owner and the permissions are not checked. The function checks the file that it has opened, so another program cannot
-/// replace the file between the check and the read.
+/// owner and the permissions are not checked. The function checks the file that it has opened, so another program
+/// cannot replace the file between the check and the read.
 ///
 /// The returned bytes are wiped from memory when they are dropped. This function leaves no other copy of these bytes in
 /// memory.

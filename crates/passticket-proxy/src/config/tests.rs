@@ -450,11 +450,9 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("  certificateMapping: file  ", "  #"),
-            &[
-                "components.passticket-proxy.identities: contains identities.certificates, but \
+            &["components.passticket-proxy.identities: contains identities.certificates, but \
                  components.passticket-proxy.certificateMapping does not use them; set it to file, or remove \
-                 identities.certificates",
-            ],
+                 identities.certificates"],
         ),
         (
             |s| {
@@ -510,7 +508,9 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("x509:\n          enabled: true", "x509:\n          enabled: false"),
-            &["delegatePassticket: needs client certificates; set components.gateway.apiml.security.x509.enabled to"],
+            &[
+                "delegatePassticket: needs client certificates; set components.gateway.apiml.security.x509.enabled to",
+            ],
         ),
         (
             |s| s.edit("dcpassticket:", "dcpasticket:"),
@@ -685,10 +685,8 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                     &format!("{IDENTITY_MAPPER}\n          registry: ldaps"),
                 );
             },
-            &[
-                "components.passticket-proxy.identities: has identities.distributed, so \
-                 components.gateway.apiml.security.oidc.identityMapperUrl is not used; remove one of them",
-            ],
+            &["components.passticket-proxy.identities: has identities.distributed, so \
+                 components.gateway.apiml.security.oidc.identityMapperUrl is not used; remove one of them"],
         ),
         (
             |s| {
@@ -758,9 +756,7 @@ fn an_external_mapper_replaces_the_internal_mapper() {
     assert!(matches!(config.certificate_mapping, CertificateMapping::Zss(_)));
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
-        warnings[0]
-            .text()
-            .ends_with(".x509.externalMapperUrl decides how certificates are mapped")
+        warnings[0].text().ends_with(".x509.externalMapperUrl decides how certificates are mapped")
     );
 }
 
@@ -832,13 +828,18 @@ fn tokens_for_servers_without_strict_verification_cause_a_warning() {
     };
     const DISABLED: &str = "zowe.yaml:2: zowe.verifyCertificates: turns off the verification of services, so \
                             anybody on the network path can receive PassTickets; write STRICT or NONSTRICT";
-    let all_users =
-        "those of all users whose permissions are checked (by \
+    let all_users = "those of all users whose permissions are checked (by \
          components.gateway.apiml.security.authorization.endpoint.url)";
     let cases: [(&dyn Fn(&Setup), _); 3] = [
         (&endpoint, all_users),
-        (&certificates, "those of ZWESVUSR (for components.gateway.apiml.security.x509.externalMapperUrl)"),
-        (&identities, "those of ZWESVUSR (for components.gateway.apiml.security.oidc.identityMapperUrl)"),
+        (
+            &certificates,
+            "those of ZWESVUSR (for components.gateway.apiml.security.x509.externalMapperUrl)",
+        ),
+        (
+            &identities,
+            "those of ZWESVUSR (for components.gateway.apiml.security.oidc.identityMapperUrl)",
+        ),
     ];
     for (mode, server) in [
         ("STRICT", None),

@@ -1,5 +1,5 @@
-//! Reads the certificate of the gateway, its private key, the certificate authorities (CAs) that the gateway trusts, and
-//! the revocation lists. They are in PEM files, or in the key store and the trust store of Zowe.
+//! Reads the certificate of the gateway, its private key, the certificate authorities (CAs) that the gateway trusts,
+//! and the revocation lists. They are in PEM files, or in the key store and the trust store of Zowe.
 
 use std::{fmt, path::Path};
 

@@ -93,7 +93,9 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ZowePeer> {
                 );
             }
             if let Some(field) = &seconds {
-                field.at.warning("has no effect with checkLogout: off; remove one of the two settings");
+                field
+                    .at
+                    .warning("has no effect with checkLogout: off; remove one of the two settings");
             }
             CheckLogout::Off
         }

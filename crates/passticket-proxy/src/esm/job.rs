@@ -1,5 +1,5 @@
-//! Makes the batch job that puts a PassTicket key into the CKDS, the key store of ICSF. ICSF is the cryptographic service
-//! of z/OS.
+//! Makes the batch job that puts a PassTicket key into the CKDS, the key store of ICSF. ICSF is the cryptographic
+//! service of z/OS.
 //!
 //! The job contains no key. It reads the key from a data set, because the text of a job stays in the spool.
 //!

@@ -1,6 +1,6 @@
-//! The relay of the old process. It sends requests that arrive after a takeover to the new process. It also asks the new
-//! process for the PassTickets that the last requests of the old process need, and for its revocations. The new process
-//! answers in [`relayed`](super::relayed).
+//! The relay of the old process. It sends requests that arrive after a takeover to the new process. It also asks the
+//! new process for the PassTickets that the last requests of the old process need, and for its revocations. The new
+//! process answers in [`relayed`](super::relayed).
 //!
 //! The Unix socket of the takeover becomes an HTTP/2 connection. The old process is its client. The new process answers
 //! a relayed request like a request on a connection of its own. A header tells the new process from which client

@@ -20,7 +20,8 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Makes the socket with mode 0600. It replaces the socket of another process at the path, even if that process runs.
+    /// Makes the socket with mode 0600. It replaces the socket of another process at the path, even if that process
+    /// runs.
     ///
     /// # Errors
     /// For example, the path is too long, or other users can write to the directory.

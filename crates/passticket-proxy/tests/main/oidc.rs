@@ -1,5 +1,5 @@
-//! Tests of requests to services with tokens of an identity provider. The gateway replaces such a token by a PassTicket (a
-//! one-time password of z/OS). The provider is a TLS server in the test, which sends the list of its signing keys.
+//! Tests of requests to services with tokens of an identity provider. The gateway replaces such a token by a PassTicket
+//! (a one-time password of z/OS). The provider is a TLS server in the test, which sends the list of its signing keys.
 
 use std::{
     fs,

@@ -1,4 +1,5 @@
-//! Compares what a security product displays with the configuration of the gateway.
+//! Compares what a security product (RACF, ACF2 or Top Secret) displays with the configuration of the gateway. A
+//! PassTicket is a one-time password of z/OS.
 //!
 //! [`display_commands`] returns the display commands. An administrator runs them, and copies their output, the
 //! *listing*. [`compare`] reads the listing, and returns a [`Report`] that names each difference.
@@ -18,8 +19,6 @@
 //! assert_eq!(report.findings()[0].to_string(), "missing    class PTKTDATA: run SETROPTS LIST");
 //! # Ok::<(), tower_passticket::passticket::NameError>(())
 //! ```
-//!
-//! A PassTicket is a one-time password of z/OS. A security product is RACF, ACF2 or Top Secret.
 
 mod acf2;
 mod listing;

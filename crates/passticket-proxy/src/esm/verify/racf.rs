@@ -131,8 +131,8 @@ fn options(report: &mut Report, expected: &Expected, options: &Options) {
     }
 }
 
-/// Returns the last outputs of `RLIST` for a profile, at most [`DISPLAYS`]. The last one is first. The caller reports an
-/// empty list.
+/// Returns the last outputs of `RLIST` for a profile, at most [`DISPLAYS`]. The last one is first. The caller reports
+/// an empty list.
 fn displays<'a>(listing: &'a RacfListing, class: &str, name: &str) -> Vec<&'a Profile> {
     let matching = listing.profiles.iter().filter(|it| it.class == class && it.name == name);
     matching.rev().take(DISPLAYS).collect()

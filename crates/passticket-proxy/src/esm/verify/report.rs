@@ -90,8 +90,8 @@ impl Report {
         self.add(Verdict::Note, subject, text);
     }
 
-    /// Adds a note: the manuals do not describe the `parts` (fields or keywords) of an enhanced key, so an administrator
-    /// must compare them by hand.
+    /// Adds a note: the manuals do not describe the `parts` (fields or keywords) of an enhanced key, so an
+    /// administrator must compare them by hand.
     pub(super) fn note_undocumented(&mut self, parts: &str, application: &Application) {
         let Application { applid, algorithm, .. } = application;
         self.note(
