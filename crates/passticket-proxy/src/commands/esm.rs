@@ -1,4 +1,5 @@
-//! `esm`: prints commands for the external security manager (ESM), which is RACF, ACF2 or Top Secret.
+//! `esm`: prints commands for the external security manager (ESM), which is RACF, ACF2 or Top Secret. The commands
+//! define PassTickets, the one-time passwords of z/OS.
 
 use std::{
     collections::BTreeMap,

@@ -15,7 +15,7 @@ use super::{
     report::Report,
 };
 
-/// At most so many displays of one profile or user are compared.
+/// The maximum number of outputs of `RLIST` for one profile, and of `LISTUSER` for one user, that are compared.
 const DISPLAYS: usize = 16;
 /// The clock of z/OS may be this many seconds ahead of the gateway's clock. A listing is older than its comparison, so
 /// its clock should be behind.
