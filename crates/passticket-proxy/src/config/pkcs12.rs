@@ -61,8 +61,8 @@ pub(super) enum Pkcs12Error {
     #[error("has no certificate for its private key {}; import the certificate into the file", quote(.0))]
     NoCertificate(String),
     #[error(
-        "has no trusted certificate; import the certificates of the certificate authorities (CAs) with keytool -importcert, \
-         or with openssl pkcs12 -export -nokeys"
+        "has no trusted certificate; import the CA certificates with keytool -importcert, or with \
+         openssl pkcs12 -export -nokeys"
     )]
     NoTrusted,
 }

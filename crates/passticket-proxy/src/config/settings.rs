@@ -183,7 +183,7 @@ pub struct LimitSettings {
     /// `components.passticket-proxy.limits.cachedTokens`.
     pub cached_tokens: NonZeroUsize,
     /// The maximum number of cached PassTickets, 100 to 1,000,000. There is one PassTicket for each pair of user and
-    /// APPLID. It takes 100 bytes, and is cached for the current second or for `reuseSeconds`. Only the PassTickets of
+    /// APPLID. Each takes 100 bytes, and is cached for the current second or for `reuseSeconds`. Only the PassTickets of
     /// APPLIDs without replay protection are cached. The setting is
     /// `components.passticket-proxy.limits.rememberedTickets`.
     pub remembered_tickets: NonZeroUsize,
