@@ -568,7 +568,7 @@ mod tests {
                 "{authorization: {provider: Native}}",
                 ".authorization.provider",
                 "makes Zowe check permissions in RACF, but this gateway checks them in the file of \
-                 components.passticket-proxy.saf",
+                 components.passticket-proxy.saf; write the same permissions in that file",
             ),
             (
                 "{authorization: {provider: endpoint}}",
