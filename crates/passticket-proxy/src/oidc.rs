@@ -31,6 +31,10 @@ pub(crate) fn provider(settings: &OidcSettings, config: &Config) -> Result<OidcI
         OidcIssuer::new(settings.issuer.clone(), first.as_str(), settings.registry.clone(), keys);
     let issuer =
         others.iter().fold(issuer, |issuer, audience| issuer.with_audience(audience.as_str()));
+    let kept = settings.kept_values.iter();
+    let issuer = kept.fold(issuer, |issuer, (claim, value)| {
+        issuer.with_kept_value(claim.as_str(), value.as_str())
+    });
     Ok(issuer
         .with_authorized_parties(settings.authorized_parties.iter().map(String::as_str))
         .with_algorithms(settings.algorithms.iter().copied())
