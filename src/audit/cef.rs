@@ -495,6 +495,20 @@ mod tests {
         assert!(unknown.is_empty(), "src/audit/cef.golden has lines of no event: {unknown:#?}");
     }
 
+    #[test]
+    fn the_page_about_the_audit_log_names_each_event_and_each_key() {
+        let page = include_str!("../../docs/operating/audit.md");
+        for event in Event::ALL {
+            assert!(page.contains(&format!("`{event}`")), "docs/operating/audit.md lacks {event}");
+        }
+        for line in GOLDEN.lines().filter(|line| !line.starts_with('#')) {
+            for (key, _) in parse(line).1 {
+                let key = key.trim_end_matches("Label");
+                assert!(page.contains(&format!("`{key}`")), "docs/operating/audit.md lacks {key}");
+            }
+        }
+    }
+
     /// Splits a line into the seven fields of its header and the fields of its extension, and reverses the escapes. This
     /// is a second implementation, which knows nothing of the writer.
     fn parse(line: &str) -> (Vec<String>, Vec<(String, String)>) {

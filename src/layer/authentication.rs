@@ -63,6 +63,14 @@ impl Authenticated {
         self.rule.as_deref()
     }
 
+    /// Returns the token whose person acts through a technical user.
+    pub(super) fn person(&self) -> Option<&ExternalToken> {
+        match (&self.rule, &self.proof) {
+            (Some(_), Proof::External(token)) => Some(token),
+            _ => None,
+        }
+    }
+
     /// Returns the z/OS user. It may be a [technical user](Self::technical_user).
     pub fn user(&self) -> &UserId {
         &self.user
@@ -104,9 +112,9 @@ impl Authenticated {
     /// Adds the user and the proof to `record`.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
         let record = self.proof.add_to_record(record).with_user(self.user);
-        match (&self.rule, &self.proof) {
-            (Some(_), Proof::External(token)) => record.with_subject(token),
-            _ => record,
+        match self.person() {
+            Some(token) => record.with_subject(token),
+            None => record,
         }
     }
 

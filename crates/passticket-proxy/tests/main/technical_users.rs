@@ -21,12 +21,12 @@ fn rules(rules: &[(&str, &str, &str)]) -> String {
     format!("technicalUsers:\n{}", rules.iter().map(rule).collect::<String>())
 }
 
-async fn start(first: &[(&str, &str, &str)], keys: &str) -> Gateway {
+async fn start(first: &[(&str, &str, &str)]) -> Gateway {
     let provider = Provider::default();
     provider.lists(&[KEY]);
     let edit = |directory: &Path, yaml: String| {
         fs::write(directory.join("technical.yml"), rules(first)).unwrap();
-        yaml + "    technicalUsers: technical.yml\n" + keys
+        yaml + "    technicalUsers: technical.yml\n"
     };
     Gateway::start_with(&provider, edit).await
 }
@@ -55,7 +55,7 @@ async fn a_role_of_a_token_becomes_the_technical_user_and_the_audit_names_the_pe
         ("realm_access.roles", "cics", "CICSUSR"),
         ("scope", "files.read", "FILESRO"),
     ];
-    let gateway = start(&first, "").await;
+    let gateway = start(&first).await;
     let user = |name: &str| (200, name.to_owned());
     let refused = || (401, String::new());
     let joe = |mut claims: Value| {
@@ -106,7 +106,7 @@ async fn a_role_of_a_token_becomes_the_technical_user_and_the_audit_names_the_pe
 /// The provider has verified the token before, so a cached token must get the new rules, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_file_applies_to_a_known_token_and_a_wrong_file_changes_nothing() {
-    let gateway = start(&[("groups", "batch", "BATCHUSR")], "").await;
+    let gateway = start(&[("groups", "batch", "BATCHUSR")]).await;
     let file = gateway.directory.path().join("technical.yml");
     let write = |text: &str| {
         let new = file.with_extension("new");
@@ -140,14 +140,15 @@ async fn a_changed_file_applies_to_a_known_token_and_a_wrong_file_changes_nothin
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_audit_log_in_the_common_event_format_has_no_forged_field() {
-    let keys = "    audit:\n      format: cef\n";
     let provider = Provider::default();
     provider.lists(&[KEY]);
     let gateway = Gateway::start_with(&provider, |directory, yaml| {
         let first = [("groups", "batch", "BATCHUSR")];
         fs::write(directory.join("technical.yml"), rules(&first)).unwrap();
-        assert!(!yaml.contains("    audit:\n"), "{yaml}");
-        yaml + "    technicalUsers: technical.yml\n" + keys
+        let json = "    audit:\n      file: audit.jsonl\n";
+        assert!(yaml.contains(json), "{yaml}");
+        let yaml = yaml.replace(json, "    audit:\n      file: audit.cef\n      format: cef\n");
+        yaml + "    technicalUsers: technical.yml\n"
     })
     .await;
     let name = "joe suid=IBMUSER|act=x\\@example.com";
