@@ -4,7 +4,10 @@
 //! A technical user is a z/OS user id through which many persons use a service. A rule gives it to the persons whose
 //! identity provider has written a certain value into a claim of their tokens.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     configured_route::{ConfiguredRoute, ServiceScheme},
@@ -21,6 +24,10 @@ use tower_passticket::{
 
 /// The maximum number of rules, counted for each service.
 const MAX_RULES: usize = 10_000;
+
+/// The maximum number of claims that the rules of all services name for one issuer. The gateway looks for each of these
+/// claims when it verifies a token.
+const MAX_CLAIMS: usize = 64;
 
 /// A rule for one service, and its place in the file.
 struct Rule<'a> {
@@ -70,6 +77,16 @@ pub(super) fn read(
         if let Some(provider) = known.providers.iter_mut().find(|it| it.issuer.as_str() == issuer) {
             let (claim, value) = (rule.rule.claim().to_string(), rule.rule.value().to_string());
             provider.kept_values.insert((claim, value));
+        }
+    }
+    for provider in known.providers.iter() {
+        let claims: BTreeSet<_> = provider.kept_values.iter().map(|(claim, _)| claim).collect();
+        if claims.len() > MAX_CLAIMS {
+            list.at.error(format_args!(
+                "names {} claims of the issuer {}; write at most {MAX_CLAIMS} different claims",
+                claims.len(),
+                provider.issuer
+            ));
         }
     }
     let mut services = BTreeMap::<ServiceId, Vec<Rule<'_>>>::new();

@@ -1658,6 +1658,24 @@ fn wrong_technical_users_are_reported_with_their_places() {
         }
     }
 
+    let claims = |n: usize| {
+        let rule = |i: usize| {
+            let rule = rule("dcpassticket", "BATCHUSR");
+            format!("- {}\n  ", rule.replace("claim: groups", &format!("claim: c{i}")))
+        };
+        (0..n).map(rule).collect::<String>()
+    };
+    let [problem] = &with_technical_users(&claims(9)).problems()[..] else { panic!() };
+    assert!(
+        problem.starts_with("technical.yml:10: technicalUsers[8]: for the service"),
+        "{problem}"
+    );
+    assert!(problem.contains("name more than 8 claims"), "{problem}");
+    let problems = with_technical_users(&claims(65)).problems();
+    let want =
+        "technicalUsers: names 65 claims of the issuer https://idp/a; write at most 64 different";
+    assert!(problems.iter().any(|problem| problem.contains(want)), "{problems:#?}");
+
     // The gateway may not make tickets for the technical user.
     let setup = with_technical_users(&format!("- {}", rule("dcpassticket", "BATCHUSR")));
     let saf = SAF

@@ -59,7 +59,7 @@ impl Provider {
         self.answers("200 OK", "", &body);
     }
 
-    fn answers(&self, status: &str, headers: &str, body: &str) {
+    pub(crate) fn answers(&self, status: &str, headers: &str, body: &str) {
         *self.0.lock().unwrap() = format!(
             "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
             body.len()

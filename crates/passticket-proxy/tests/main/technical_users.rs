@@ -21,14 +21,13 @@ fn rules(rules: &[(&str, &str, &str)]) -> String {
     format!("technicalUsers:\n{}", rules.iter().map(rule).collect::<String>())
 }
 
-async fn start(first: &[(&str, &str, &str)]) -> Gateway {
-    let provider = Provider::default();
+async fn start(provider: &Provider, first: &[(&str, &str, &str)]) -> Gateway {
     provider.lists(&[KEY]);
     let edit = |directory: &Path, yaml: String| {
         fs::write(directory.join("technical.yml"), rules(first)).unwrap();
         yaml + "    technicalUsers: technical.yml\n"
     };
-    Gateway::start_with(&provider, edit).await
+    Gateway::start_with(provider, edit).await
 }
 
 /// Waits until the audit file has `count` records of the event.
@@ -55,7 +54,7 @@ async fn a_role_of_a_token_becomes_the_technical_user_and_the_audit_names_the_pe
         ("realm_access.roles", "cics", "CICSUSR"),
         ("scope", "files.read", "FILESRO"),
     ];
-    let gateway = start(&first).await;
+    let gateway = start(&Provider::default(), &first).await;
     let user = |name: &str| (200, name.to_owned());
     let refused = || (401, String::new());
     let joe = |mut claims: Value| {
@@ -106,7 +105,8 @@ async fn a_role_of_a_token_becomes_the_technical_user_and_the_audit_names_the_pe
 /// The provider has verified the token before, so a cached token must get the new rules, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_file_applies_to_a_known_token_and_a_wrong_file_changes_nothing() {
-    let gateway = start(&[("groups", "batch", "BATCHUSR")]).await;
+    let provider = Provider::default();
+    let gateway = start(&provider, &[("groups", "batch", "BATCHUSR")]).await;
     let file = gateway.directory.path().join("technical.yml");
     let write = |text: &str| {
         let new = file.with_extension("new");
@@ -115,6 +115,8 @@ async fn a_changed_file_applies_to_a_known_token_and_a_wrong_file_changes_nothin
     };
     let jane = token(KEY, RS256, json!({"groups": ["batch", "cics"]}));
     assert_eq!(gateway.get(&jane).await, (200, "BATCHUSR".to_owned()));
+    // New rules must not need new keys.
+    provider.answers("503 Service Unavailable", "", "");
     for (text, want) in [
         (rules(&[("groups", "cics", "CICSUSR")]), (200, "CICSUSR".to_owned())),
         (
