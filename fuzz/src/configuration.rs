@@ -1,4 +1,5 @@
-//! The files of a configuration. Each target replaces one file in a directory with a valid configuration.
+//! Fuzz targets for the files of a configuration. Each function takes one fuzzer input, and panics if a property does
+//! not hold. Most of them replace one file in a directory with a valid configuration, and load the configuration.
 
 use std::{
     fs,
@@ -17,11 +18,13 @@ use tower_passticket::{
     saf::{Access, AccessLevel, FileSaf, SafProvider},
 };
 
-use crate::support::{AUTHORITY, SERVER_CERTIFICATE, SERVER_KEY, SIGNING_KEY, ready};
+use crate::support::{CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY, SIGNING_KEY, ready};
 
 /// A PassTicket key. Files of the corpus contain this key, sometimes in a wrong place, such as a user id.
 const KEY: &str = "E001193519561977";
+/// A key for enhanced PassTickets. Like [`KEY`], it may be in a wrong place.
 const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
+/// The hash of a password.
 const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg";
 const EXAMPLE: &str = include_str!("../../crates/passticket-proxy/src/config/examples/zowe.yaml");
 
@@ -66,7 +69,7 @@ struct Directory(TempDir);
 
 static DIRECTORY: Mutex<Option<Directory>> = Mutex::new(None);
 
-/// Returns the directory with the configuration. All its files are valid.
+/// Locks the directory with the configuration, after it has been made. All its files are valid.
 fn directory() -> MutexGuard<'static, Option<Directory>> {
     let mut directory = DIRECTORY.lock().unwrap_or_else(PoisonError::into_inner);
     directory.get_or_insert_with(Directory::new);
@@ -93,7 +96,7 @@ impl Directory {
             ("zowe.yaml", EXAMPLE.to_owned()),
             ("tls/server.pem", SERVER_CERTIFICATE.to_owned()),
             ("tls/server.key", SERVER_KEY.to_owned()),
-            ("tls/ca.pem", AUTHORITY.to_owned()),
+            ("tls/ca.pem", CA_CERTIFICATE.to_owned()),
             ("jwt.key", SIGNING_KEY.to_owned()),
             ("users.yml", format!("users:\n  USER: '{HASH}'\n")),
             ("saf.yml", SAF.to_owned()),
@@ -160,7 +163,8 @@ impl Directory {
         Ok(loaded?.config)
     }
 
-    /// Loads the configuration with `content` in the file `name`. Then restores the file.
+    /// Loads the configuration with `content` in the file `name`. Then restores the file. Asserts that neither problems
+    /// nor the `Debug` output of the configuration show a secret.
     fn load_with(&self, name: &str, content: &[u8]) -> Result<Config, Problems> {
         self.write(name, content);
         let env = |name: &str| (name == "ADMAPPL_KEY").then(|| KEY.to_owned());
@@ -208,6 +212,7 @@ fn is_whole_word(secret: &str, content: &[u8]) -> bool {
     })
 }
 
+/// Asserts that each problem is one line, names a line of the file, and shows no secret.
 fn check_problems(problems: &[Problem], file: &Path, content: &[u8]) {
     // Both `\n` and `\r` break lines in YAML.
     let lines = content.iter().filter(|b| matches!(b, b'\n' | b'\r')).count() + 1;
@@ -225,6 +230,7 @@ fn check_problems(problems: &[Problem], file: &Path, content: &[u8]) {
     }
 }
 
+/// Calls `run` with the directory. Never returns `None`, because [`directory`] makes the directory.
 fn with<T>(run: impl FnOnce(&Directory) -> T) -> Option<T> {
     directory().as_ref().map(run)
 }

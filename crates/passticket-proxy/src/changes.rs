@@ -19,7 +19,7 @@ use tower_passticket::{
 /// At most this many routes are named.
 const MAX_ROUTES: usize = 20;
 
-/// Describes what `new` changes.
+/// Describes what `new` changes. This function does not compare all settings.
 pub(crate) fn describe(old: &Config, new: &Config) -> Vec<String> {
     let mut changes = Vec::new();
     let mut add = |is_changed: bool, text: &str| {

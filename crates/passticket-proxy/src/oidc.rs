@@ -1,5 +1,5 @@
-//! Creates an [`OidcIssuer`] for each identity provider of the configuration. Its HTTP client fetches the provider's
-//! keys.
+//! Creates an [`OidcIssuer`] for each identity provider of the configuration, with the HTTP client that fetches the
+//! provider's keys.
 
 use passticket_proxy::config::{Config, OidcSettings};
 use tower_passticket::{

@@ -1,4 +1,7 @@
 //! Assembles the gateway from a configuration.
+//!
+//! A PassTicket is a one-time password of z/OS. API ML is Zowe's API Mediation Layer. z/OSMF is IBM's management server
+//! on z/OS.
 
 use std::{
     collections::BTreeSet, convert::Infallible, num::NonZeroUsize, sync::Arc, time::Duration,
@@ -352,8 +355,8 @@ fn forward(
     forward
 }
 
-/// Makes the TLS settings of the listener: the certificate of the gateway, and the authorities whose client
-/// certificates the listener accepts.
+/// Makes the TLS settings of the listener: the certificate of the gateway, the certificate authorities (CAs) of
+/// clients, and their revocation lists.
 pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
     let files = &config.tls;
     let authorities = (!files.authorities.is_empty()).then_some(files.authorities.as_slice());
@@ -371,12 +374,12 @@ pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
     Ok(tls.build()?)
 }
 
-/// The files whose data must survive a restart of the gateway, and the store in which the nodes share the revocations.
+/// The stores of revocations and of audit records. A reload does not replace them.
 #[derive(Clone)]
 pub(crate) struct Stores {
     /// The file with the revoked tokens.
     pub(crate) revocations: Arc<DurableStore>,
-    /// This gateway as a node. `None` if it shares no revocations with other nodes.
+    /// This gateway as a node. `None` if it shares nothing with other nodes.
     pub(crate) cluster: Option<Cluster>,
     /// The audit files.
     pub(crate) audit: Option<Arc<AuditFiles>>,

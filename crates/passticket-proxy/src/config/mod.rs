@@ -33,13 +33,15 @@
 //!    newer Zowe. A setting of Zowe that this gateway does not support causes a warning, or an error if it restricts
 //!    something (docs/reference/zowe-yaml-keys.md).
 //! 4. A setting with a blank value counts as absent, because the zowe.yaml that Zowe ships has blank values. There are
-//!    two exceptions: blank `callers` are an empty list, and a blank `gatewayUrl` matches all paths of the service. The
-//!    template `${{ a.b }}` becomes the value of the setting `a.b`, and `${HOSTNAME}` becomes the name of the machine.
-//!    Another template is an error if the gateway needs the value.
+//!    exceptions: blank `callers` permit no caller, an empty list `allowedOrigins` of a service permits no origin, and
+//!    a blank `gatewayUrl` matches all paths of the service. A blank value that could lift a restriction is an error.
+//!    The template `${{ a.b }}` becomes the value of the setting `a.b`, and `${HOSTNAME}` becomes the name of the
+//!    machine. Another template is an error if the gateway needs the value.
 //! 5. Secrets (the private keys for TLS and for signing tokens, their passwords, PassTicket keys, password hashes)
-//!    belong in files that only their owner can access, see [`read_secret_file`]. PassTicket keys and passwords can
-//!    also be in environment variables. Problems and `Debug` never show a secret from these files and variables. A
-//!    problem also does not show any other value that looks like a PassTicket key or a private key.
+//!    belong in files that only their owner and a group of the gateway's process can read, see [`read_secret_file`].
+//!    PassTicket keys and passwords of files can also be in environment variables. Problems and `Debug` never show a
+//!    secret from these files and variables. A problem also does not show any other value that looks like a PassTicket
+//!    key or a private key.
 //! 6. YAML anchors, aliases and merge keys (`<<`) work. The number of values in a file is limited. An alias counts as
 //!    all values that it repeats.
 //!
@@ -350,7 +352,7 @@ pub struct Config {
     /// The path of the file with revocations: `components.passticket-proxy.revocations`. `serve --new-store` creates a
     /// missing file.
     pub revocations: PathBuf,
-    /// Set if this gateway is one of several nodes that share revocations: `components.passticket-proxy.cluster`.
+    /// Present if this gateway is one of several nodes, which share revocations: `components.passticket-proxy.cluster`.
     pub cluster: Option<ClusterSettings>,
     /// The path of the Unix socket on which the gateway waits for a process that takes over:
     /// `components.passticket-proxy.takeoverSocket`. The default is the path of the revocation file with `.takeover`
@@ -438,8 +440,8 @@ impl Config {
     /// zowe.yaml starts at the directory of the zowe.yaml.
     ///
     /// `env` looks up an environment variable. A program passes `&|name| std::env::var(name).ok()`. `env` is called
-    /// only for variables that `ptktdata` and `passwords` name, and for `HOSTNAME`. This function blocks while it reads files and
-    /// resolves a host name.
+    /// only for variables that the configuration names as the place of a secret, and for `HOSTNAME`. This function
+    /// blocks while it reads files and resolves a host name.
     ///
     /// # Errors
     /// [`Problems`] contains the problems of all files.
@@ -509,7 +511,9 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let unauthenticated = match &ours.audit.unauthenticated {
         Some(field) => field.path().inspect(|path| {
             if audit.as_ref() == Some(path) {
-                field.at.error("is the same file as audit.file; write another one");
+                field.at.error(
+                    "is the same file as components.passticket-proxy.audit.file; write the path of another file",
+                );
             }
         }),
         None => audit.as_deref().map(beside),
@@ -610,7 +614,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     }
     if routes.is_empty() && ours.discovery.is_none() {
         ours.at.warning(
-            "has no routes, so the gateway forwards nothing; write api-defs, and set apiDefs to their path",
+            "has no routes, so the gateway forwards nothing; write api-defs, and set \
+             components.passticket-proxy.apiDefs to their path",
         );
     }
     identity_checks::check_tickets(&profiles, &all_routes, &ours);
@@ -757,8 +762,8 @@ fn takeover_socket_of(revocations: &Path) -> PathBuf {
     socket.into()
 }
 
-/// Returns the default file for requests that were not authenticated: `audit.unauthenticated.jsonl` in the directory of
-/// `audit.jsonl`.
+/// Returns the default audit file for requests that were not authenticated: the path `audit` with `.unauthenticated`
+/// before the extension, such as `audit.unauthenticated.jsonl`.
 fn beside(audit: &Path) -> PathBuf {
     let mut name = audit.file_stem().unwrap_or_default().to_owned();
     name.push(".unauthenticated");
@@ -787,8 +792,9 @@ fn logins<'a>(
         Provided::Nothing => {
             if !client_certificates {
                 ours.at.warning(
-                    "names no users, and client certificates are off, so no user can log in; set users to \
-                     the path of a file, set zOSMF.host, or set x509.enabled to true",
+                    "names no users, and client certificates are off, so no user can log in; set \
+                     components.passticket-proxy.users to the path of a file, set zOSMF.host, or set \
+                     components.gateway.apiml.security.x509.enabled to true",
                 );
             }
             Some(Logins::Users(Vec::new()))

@@ -13,9 +13,9 @@ use tower_passticket::{
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OidcSettings {
-    /// The claim `iss` of its tokens: `issuer`.
+    /// The claim `iss` of the provider's tokens: `issuer`.
     pub issuer: IssuerUrl,
-    /// The URL of its keys: `jwksUri`.
+    /// The URL of the provider's keys: `jwksUri`.
     pub jwks: Address,
     /// The accepted audiences, at least one: `audience`.
     pub audiences: Vec<String>,
@@ -29,7 +29,7 @@ pub struct OidcSettings {
     pub registry: Registry,
     /// The interval at which the keys are fetched again: `refreshMinutes`.
     pub refresh: Duration,
-    /// The authorities (CAs) of the server with the keys: `certificateAuthorities`. `None` means the authorities of
+    /// The certificate authorities (CAs) of the server with the keys: `certificateAuthorities`. `None` means the CAs of
     /// services.
     pub authorities: Option<Vec<u8>>,
     /// The claims and values that the rules of `components.passticket-proxy.technicalUsers` name for this issuer.

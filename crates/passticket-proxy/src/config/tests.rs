@@ -129,7 +129,7 @@ fn an_unused_url_of_zss_causes_a_warning() {
     setup.edit("  passticket-proxy:\n", zss);
     let [warning] = &setup.problems()[..] else { panic!("{:?}", setup.problems()) };
     assert!(
-        warning.contains("zss.url: has no effect, because auth.provider is not saf"),
+        warning.contains("zss.url: has no effect, because components.gateway.apiml.security.auth.provider is not saf"),
         "{warning}"
     );
     let setup = Setup::new();
@@ -447,15 +447,14 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             |s| s.edit("          registry: ldaps", "          #"),
             &[
                 "identities.yml:5: identities.distributed[0]: has no registry; add one here, or",
-                "needs the registry of the e-mail addresses; set oidc.registry to its name",
+                "needs the registry of the e-mail addresses; set components.gateway.apiml.security.oidc.registry to its",
             ],
         ),
         (
             |s| s.edit("  certificateMapping: file  ", "  #"),
-            &[
-                "components.passticket-proxy.identities: contains identities.certificates, but certificateMapping \
-               does not use them; set certificateMapping to file, or remove identities.certificates",
-            ],
+            &["components.passticket-proxy.identities: contains identities.certificates, but \
+                 components.passticket-proxy.certificateMapping does not use them; set it to file, or remove \
+                 identities.certificates"],
         ),
         (
             |s| {
@@ -511,7 +510,9 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("x509:\n          enabled: true", "x509:\n          enabled: false"),
-            &["delegatePassticket: needs client certificates; set x509.enabled to true"],
+            &[
+                "delegatePassticket: needs client certificates; set components.gateway.apiml.security.x509.enabled to",
+            ],
         ),
         (
             |s| s.edit("dcpassticket:", "dcpasticket:"),
@@ -650,8 +651,9 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             |s| s.write("saf.yml", &SAF.replace("IRRPTAUTH.*.*", "IRRPTAUTH.ZOWEAPPL.IBM*"), 0o644),
             &[
                 "components.passticket-proxy.saf: gives ZWESVUSR no UPDATE on IRRPTAUTH.ADMAPPL.* in class \
-                 PTKTDATA, so the gateway cannot make PassTickets for ADMAPPL; in the file of saf, add \
-                 below safAccess: PTKTDATA: { IRRPTAUTH.ADMAPPL.*: { UPDATE: [ZWESVUSR] } }",
+                 PTKTDATA, so the gateway cannot make PassTickets for ADMAPPL; in the file of \
+                 components.passticket-proxy.saf, add below safAccess: PTKTDATA: { IRRPTAUTH.ADMAPPL.*: { UPDATE: \
+                 [ZWESVUSR] } }",
             ],
         ),
         (
@@ -685,10 +687,8 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                     &format!("{IDENTITY_MAPPER}\n          registry: ldaps"),
                 );
             },
-            &[
-                "components.passticket-proxy.identities: has identities.distributed, so oidc.identityMapperUrl \
-               is not used; remove one of them",
-            ],
+            &["components.passticket-proxy.identities: has identities.distributed, so \
+                 components.gateway.apiml.security.oidc.identityMapperUrl is not used; remove one of them"],
         ),
         (
             |s| {
@@ -716,8 +716,8 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                 s.edit("addSecurityHeaders: true ", "clientBasic: verify ");
             },
             &[
-                "zowe.yaml:72: components.passticket-proxy.services.dcpassticket.clientBasic: verify needs a server \
-               that checks passwords; set users or zOSMF.host",
+                "zowe.yaml:72: components.passticket-proxy.services.dcpassticket.clientBasic: verify needs users with \
+                 passwords; set components.passticket-proxy.users to a file with users, or set zOSMF.host",
             ],
         ),
         (
@@ -758,9 +758,7 @@ fn an_external_mapper_replaces_the_internal_mapper() {
     assert!(matches!(config.certificate_mapping, CertificateMapping::Zss(_)));
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
-        warnings[0]
-            .text()
-            .ends_with("; x509.externalMapperUrl decides how certificates are mapped")
+        warnings[0].text().ends_with(".x509.externalMapperUrl decides how certificates are mapped")
     );
 }
 
@@ -832,12 +830,18 @@ fn tokens_for_servers_without_strict_verification_cause_a_warning() {
     };
     const DISABLED: &str = "zowe.yaml:2: zowe.verifyCertificates: turns off the verification of services, so \
                             anybody on the network path can receive PassTickets; write STRICT or NONSTRICT";
-    let all_users =
-        "those of all users whose permissions are checked (by authorization.endpoint.url)";
+    let all_users = "those of all users whose permissions are checked (by \
+         components.gateway.apiml.security.authorization.endpoint.url)";
     let cases: [(&dyn Fn(&Setup), _); 3] = [
         (&endpoint, all_users),
-        (&certificates, "those of ZWESVUSR (for x509.externalMapperUrl)"),
-        (&identities, "those of ZWESVUSR (for oidc.identityMapperUrl)"),
+        (
+            &certificates,
+            "those of ZWESVUSR (for components.gateway.apiml.security.x509.externalMapperUrl)",
+        ),
+        (
+            &identities,
+            "those of ZWESVUSR (for components.gateway.apiml.security.oidc.identityMapperUrl)",
+        ),
     ];
     for (mode, server) in [
         ("STRICT", None),
@@ -1331,8 +1335,8 @@ fn the_file_of_unauthenticated_requests_is_beside_the_audit_file() {
     }
     let setup = Setup::new();
     setup.edit("file: audit.jsonl", "file: audit.jsonl\n      unauthenticatedFile: audit.jsonl");
-    let want = "components.passticket-proxy.audit.unauthenticatedFile: is the same file as audit.file; write \
-                another one";
+    let want = "components.passticket-proxy.audit.unauthenticatedFile: is the same file as \
+                components.passticket-proxy.audit.file; write the path of another file";
     assert!(setup.problems()[0].ends_with(want), "{:?}", setup.problems());
 }
 

@@ -22,7 +22,7 @@ fn rules(rules: &[(&str, &str, &str)]) -> String {
 }
 
 async fn start(provider: &Provider, first: &[(&str, &str, &str)]) -> Gateway {
-    provider.lists(&[KEY]);
+    provider.send_keys(&[KEY]);
     let edit = |directory: &Path, yaml: String| {
         fs::write(directory.join("technical.yml"), rules(first)).unwrap();
         yaml + "    technicalUsers: technical.yml\n"
@@ -116,7 +116,7 @@ async fn a_changed_file_applies_to_a_known_token_and_a_wrong_file_changes_nothin
     let jane = token(KEY, RS256, json!({"groups": ["batch", "cics"]}));
     assert_eq!(gateway.get(&jane).await, (200, "BATCHUSR".to_owned()));
     // New rules must not need new keys.
-    provider.answers("503 Service Unavailable", "", "");
+    provider.send("503 Service Unavailable", "", "");
     for (text, want) in [
         (rules(&[("groups", "cics", "CICSUSR")]), (200, "CICSUSR".to_owned())),
         (
@@ -143,7 +143,7 @@ async fn a_changed_file_applies_to_a_known_token_and_a_wrong_file_changes_nothin
 #[tokio::test(flavor = "multi_thread")]
 async fn the_audit_log_in_the_common_event_format_has_no_forged_field() {
     let provider = Provider::default();
-    provider.lists(&[KEY]);
+    provider.send_keys(&[KEY]);
     let gateway = Gateway::start_with(&provider, |directory, yaml| {
         let first = [("groups", "batch", "BATCHUSR")];
         fs::write(directory.join("technical.yml"), rules(&first)).unwrap();
