@@ -8,7 +8,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use passticket_proxy::config::{Config, Problem, Problems, read_permissions};
+use passticket_proxy::config::{
+    Config, ConfiguredRoute, Problem, Problems, ServiceScheme, read_permissions,
+};
 use tempfile::TempDir;
 use tower_passticket::{
     layer::{Bypass, Routes},
@@ -134,6 +136,30 @@ impl Directory {
         let loaded = Config::load(&self.0.path().join("stores.yaml"), &env);
         let (_, valid) = STORES.iter().find(|(known, _)| *known == name).expect("a known file");
         self.write(name, valid);
+        Ok(loaded?.config)
+    }
+
+    /// Loads the configuration with an identity provider and a file of technical users with this content.
+    fn load_rules(&self, content: &[u8]) -> Result<Config, Problems> {
+        let provider =
+            "oidc: [{issuer: 'https://idp/a', jwksUri: 'https://idp/keys', audience: gw}]";
+        let section = "  passticket-proxy:\n";
+        let keys = format!("{section}    {provider}\n    technicalUsers: technical.yml\n");
+        let jwt = API_DEF.replace("dcpassticket", "jwt");
+        let jwt = jwt.replace("httpBasicPassTicket, applid: ZOWEAPPL", "zoweJwt");
+        let yaml = EXAMPLE.replacen(section, &keys, 1);
+        self.write("rules.yaml", yaml.as_bytes());
+        self.write("technical.yml", content);
+        self.write("api-defs/jwt.yml", jwt.as_bytes());
+        let env = |name: &str| (name == "ADMAPPL_KEY").then(|| KEY.to_owned());
+        let loaded = Config::load(&self.0.path().join("rules.yaml"), &env);
+        // Other targets load all files of this directory.
+        fs::remove_file(self.0.path().join("api-defs/jwt.yml")).expect("the file was just made");
+        let problems = match &loaded {
+            Ok(loaded) => loaded.warnings.clone(),
+            Err(problems) => problems.iter().cloned().collect(),
+        };
+        check_problems(&problems, &self.0.path().join("technical.yml"), content);
         Ok(loaded?.config)
     }
 
@@ -309,6 +335,21 @@ pub(crate) fn saf_file(data: &[u8]) {
 /// The input is a file of identities.
 pub(crate) fn identities_file(data: &[u8]) {
     let _ = with(|directory| directory.load_with("identities.yml", data));
+}
+
+/// The input is a file of technical users.
+pub(crate) fn technical_users_file(data: &[u8]) {
+    let Some(Ok(config)) = with(|directory| directory.load_rules(data)) else { return };
+    for service in config.technical_users.keys() {
+        let mut routes = config.routes.iter().filter(|route| route.service() == service);
+        assert!(routes.clone().next().is_some(), "{service}");
+        let is_ticket = |route: &ConfiguredRoute| {
+            matches!(route.scheme(), ServiceScheme::HttpBasicPassTicket { .. })
+        };
+        assert!(routes.all(is_ticket), "{service}");
+    }
+    let has_rules = !config.technical_users.is_empty();
+    assert_eq!(has_rules, config.oidc.iter().any(|it| !it.kept_values.is_empty()));
 }
 
 /// The input is a byte that selects a file with a key or a certificate, followed by the content of this file.

@@ -66,6 +66,7 @@ pub(crate) fn describe(old: &Config, new: &Config) -> Vec<String> {
     };
     add(users(old) != users(new), "users");
     add(old.oidc != new.oidc, "identity providers");
+    add(old.technical_users != new.technical_users, "technical users");
     add(old.limits != new.limits, "limits");
     add(old.timeouts != new.timeouts, "timeouts");
     add(old.log_level != new.log_level, "level of the log");

@@ -47,11 +47,14 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
     let oidc = oidc.unwrap_or_default();
     let is_mapping_used = zowe.security.delegation.is_some() || !oidc.is_empty();
     let mapping = is_mapping_used.then(|| identity_mapping(zowe, ours, distributed)).flatten();
-    if let (Some(list), None, false) = (&ours.oidc, &mapping, oidc.is_empty()) {
+    // Technical users need no mapping: the persons of the providers then need no user ids.
+    let is_mapping_needed = !oidc.is_empty() && ours.technical_users.is_none();
+    if let (Some(list), None, true) = (&ours.oidc, &mapping, is_mapping_needed) {
         list.at.error(
             "needs a mapping of the users of the providers to user ids; set components.passticket-proxy.identities to the \
-             path of a file with identities.distributed, or set \
-             components.gateway.apiml.security.oidc.identityMapperUrl to the URL of a mapper",
+             path of a file with identities.distributed, set \
+             components.gateway.apiml.security.oidc.identityMapperUrl to the URL of a mapper, or set \
+             components.passticket-proxy.technicalUsers to the path of a file with rules",
         );
     }
     let delegation = zowe.security.delegation.as_ref().and_then(|at| {

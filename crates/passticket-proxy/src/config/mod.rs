@@ -76,7 +76,13 @@
 //! subject, by its issuer, or by subject and issuer (see
 //! [`CertificateFilter`](tower_passticket::identity::CertificateFilter)).
 //!
-//! If users other than the owner may write the file of `saf` or the file of `identities`, the gateway refuses to read
+//! `technicalUsers` names a file with rules. A rule gives a technical user to the users of an identity provider in `oidc`
+//! whose tokens have a certain value in a claim (docs/operating/technical-users.md). A service of a rule must have the
+//! scheme `httpBasicPassTicket`.
+//!
+#![doc = concat!("```yaml\n", include_str!("examples/technical-users.yml"), "```")]
+//!
+//! If users other than the owner may write the file of `saf`, `identities` or `technicalUsers`, the gateway refuses to read
 //! it. There is one exception: if only the owner and a group of the gateway's own process may write the file, the
 //! gateway reads it and logs a warning.
 //!
@@ -190,6 +196,7 @@ mod settings;
 mod setup;
 mod signing_keys;
 mod source_files;
+mod technical_users;
 mod templates;
 #[cfg(test)]
 #[cfg(unix)]
@@ -209,6 +216,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -255,7 +263,9 @@ use tower_passticket::{
     clock::{Clock, SystemClock},
     connection::TrustedProxies,
     gateway::StrictTransportSecurity,
-    layer::{CookieNames, CustomHeaders, ForeignOrigins, OriginPolicy, RequestHeaders},
+    layer::{
+        CookieNames, CustomHeaders, ForeignOrigins, OriginPolicy, RequestHeaders, TechnicalUsers,
+    },
     passticket::{Applid, KeyProfiles, Replay, UserId},
     remote::Address,
     saf::{FileSaf, Profile},
@@ -332,6 +342,9 @@ pub struct Config {
     pub zowe: Option<ZowePeer>,
     /// The mapping of the users of [`oidc`](Self::oidc) to user ids. Present if there is a provider.
     pub identity_mapping: Option<IdentityMapping>,
+    /// The rules that give the users of [`oidc`](Self::oidc) technical users, for each service with rules:
+    /// `components.passticket-proxy.technicalUsers`. These services have the scheme `httpBasicPassTicket`.
+    pub technical_users: BTreeMap<ServiceId, Arc<TechnicalUsers>>,
     /// Delegated PassTickets, if `...security.delegatePassticket` is on.
     pub delegation: Option<DelegationSettings>,
     /// The audit file. `None` if `components.passticket-proxy.audit.enabled` is `false`.
@@ -487,13 +500,13 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         .and_then(|keys| signing_keys::read(keys, &ours.key_material.passwords.signing_key, env));
     let (saf_file, profiles) = permissions(ours.saf.as_ref(), report).unzip();
     let profiles = profiles.unwrap_or_default();
-    let identification = identity_checks::read(&zowe, &ours, report);
+    let mut identification = identity_checks::read(&zowe, &ours, report);
     let zosmf_peer = zowe.logins.zosmf_peer();
     let saf_tokens = scheme_peers::saf_tokens(&zowe, &ours.zss);
     let logins = logins(zowe.logins, zowe.security.client_certificates, &ours, report);
     let audit = match &ours.audit.file {
         Some(field) => field.path(),
-        None => Some(path.with_file_name("audit.jsonl")),
+        None => Some(path.with_file_name(ours.audit.format.file_name())),
     };
     let unauthenticated = match &ours.audit.unauthenticated {
         Some(field) => field.path().inspect(|path| {
@@ -606,6 +619,20 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         );
     }
     identity_checks::check_tickets(&profiles, &all_routes, &ours);
+    let technical_users = ours.technical_users.as_ref().and_then(Field::authorization_file);
+    let technical_users = technical_users.map(|(file, content)| {
+        let document = Document::parse(file, &content, report);
+        let known = technical_users::Known {
+            routes: &all_routes,
+            is_complete,
+            providers: &mut identification.oidc,
+            protected: &identification.protected,
+            permissions: &profiles,
+            gateway: ours.gateway_user,
+            foreign: &|applid| ours.zowe_applids.contains_key(applid),
+        };
+        technical_users::read(document.section(report), known)
+    });
     let (host, host_at) =
         listen::host(ours.host.as_ref(), &ours.host_at, zowe.addresses.as_ref(), &listen::resolve);
     let admin = ours.admin.settings(&listen::resolve);
@@ -653,6 +680,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         certificate_mapping: identification.certificate_mapping,
         oidc: identification.oidc,
         identity_mapping: identification.identity_mapping,
+        technical_users: technical_users.unwrap_or_default(),
         zowe: ours.zowe,
         protected_users: identification.protected,
         delegation: identification.delegation,

@@ -114,7 +114,8 @@ pub struct DelegationSettings {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AuditSettings {
-    /// `components.passticket-proxy.audit.file`. The default is `audit.jsonl` in the directory of the zowe.yaml.
+    /// `components.passticket-proxy.audit.file`. The default is `audit.jsonl` in the directory of the zowe.yaml, or
+    /// `audit.cef` with `format: cef`.
     pub file: PathBuf,
     /// `components.passticket-proxy.audit.unauthenticatedFile`: the file for requests that were not authenticated. The
     /// default is [`file`](Self::file) with `.unauthenticated` before the extension, such as

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -26,11 +27,11 @@ use tower_passticket::{
 
 use crate::support::{Demo, serve, user_service, with_any_port};
 
-const ISSUER: &str = "https://idp.example.com/realms/z";
+pub(crate) const ISSUER: &str = "https://idp.example.com/realms/z";
 
 /// An identity provider. A test sets its response.
 #[derive(Clone, Default)]
-struct Provider(Arc<Mutex<String>>);
+pub(crate) struct Provider(Arc<Mutex<String>>);
 
 impl Provider {
     /// Starts the provider. Returns its port.
@@ -53,14 +54,14 @@ impl Provider {
     }
 
     /// Makes the provider send a list of these keys (PEM).
-    fn send_keys(&self, keys: &[&str]) {
+    pub(crate) fn send_keys(&self, keys: &[&str]) {
         let keys: Vec<_> = keys.iter().map(|pem| jwk(pem)).collect();
         let body = json!({ "keys": keys }).to_string();
         self.send("200 OK", "", &body);
     }
 
     /// Makes the provider send this response. Each header ends with CRLF.
-    fn send(&self, status: &str, headers: &str, body: &str) {
+    pub(crate) fn send(&self, status: &str, headers: &str, body: &str) {
         *self.0.lock().unwrap() = format!(
             "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
             body.len()
@@ -79,7 +80,7 @@ fn now() -> u64 {
 }
 
 /// Makes a token and signs it with the key `pem`. `claims` replaces claims of a valid token.
-fn token(pem: &str, algorithm: Algorithm, claims: Value) -> String {
+pub(crate) fn token(pem: &str, algorithm: Algorithm, claims: Value) -> String {
     let mut all = json!({"iss": ISSUER, "sub": "x", "email": "jane@example.com", "email_verified": true, "aud": "gateway",
                          "exp": now() + 600, "iat": now()});
     for (name, value) in claims.as_object().unwrap() {
@@ -92,16 +93,24 @@ fn token(pem: &str, algorithm: Algorithm, claims: Value) -> String {
 }
 
 /// A running gateway that trusts the provider.
-struct Gateway {
-    program: Running,
+pub(crate) struct Gateway {
+    pub(crate) program: Running,
     url: String,
     client: reqwest::Client,
-    own_token: String,
-    _directory: TempDir,
+    pub(crate) own_token: String,
+    pub(crate) directory: TempDir,
 }
 
 impl Gateway {
     async fn start(provider: &Provider) -> Self {
+        Self::start_with(provider, |_, yaml| yaml).await
+    }
+
+    /// Starts the gateway after `edit` has changed the zowe.yaml and the files in its directory.
+    pub(crate) async fn start_with(
+        provider: &Provider,
+        edit: impl FnOnce(&Path, String) -> String,
+    ) -> Self {
         let port = provider.start().await;
         let directory = TempDir::new().unwrap();
         let demo = Demo::start_in(directory.path());
@@ -126,12 +135,13 @@ impl Gateway {
              PS256]\n      userIdField: [missing.claim, email]\n      registry: idp\n      \
              certificateAuthorities: certs/idp-ca.pem\n"
         );
-        fs::write(path("zowe.yaml"), yaml + &oidc).unwrap();
+        let yaml = edit(directory.path(), yaml + &oidc);
+        fs::write(path("zowe.yaml"), yaml).unwrap();
         let (program, port) = serve(&path("zowe.yaml"));
         let authorities = fs::read(path("certs/ca.pem")).unwrap();
         let client = client(&authorities).timeout(PATIENCE).build().unwrap();
         let url = format!("https://localhost:{port}/svc/api/v1/x");
-        Self { program, url, client, own_token, _directory: directory }
+        Self { program, url, client, own_token, directory }
     }
 
     /// Sends a token to the endpoint `oidc-token/validate`. Returns the status.
@@ -142,7 +152,7 @@ impl Gateway {
     }
 
     /// Sends a request to the service. Returns the status, and the user if the gateway has forwarded the request.
-    async fn get(&self, token: &str) -> (u16, String) {
+    pub(crate) async fn get(&self, token: &str) -> (u16, String) {
         let response = self.client.get(&self.url).bearer_auth(token).send().await.unwrap();
         let status = response.status().as_u16();
         let text = response.text().await.unwrap();
