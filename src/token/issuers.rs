@@ -314,7 +314,7 @@ impl TokenVerifier for TrustedIssuers {
         };
         match self.0.check_of(&verified) {
             None => Some(Ok(verified)),
-            Some(check) => check.remembered(&verified).map(|answer| answer.map(|()| verified)),
+            Some(check) => check.cached(&verified).map(|answer| answer.map(|()| verified)),
         }
     }
 
