@@ -59,7 +59,9 @@ fn check_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Re
     }
     match uri.authority() {
         Some(authority) if version >= Version::HTTP_2 && !is_same_host(authority, host, uri) => {
-            Err(Rejection::Malformed("the Host header and :authority name different hosts or ports"))
+            Err(Rejection::Malformed(
+                "the Host header and :authority name different hosts or ports",
+            ))
         }
         _ => Ok(()),
     }

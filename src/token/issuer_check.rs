@@ -124,8 +124,9 @@ impl IssuerCheck {
                     warn, ("issuer check", issuer), { %issuer, %error },
                     "an issuer could not be asked whether a token is still valid; the token is refused"
                 );
-                let text =
-                    format!("{issuer} could not be asked whether the token is still valid: {error}");
+                let text = format!(
+                    "{issuer} could not be asked whether the token is still valid: {error}"
+                );
                 Err(TokenError::Unavailable(text.into()))
             }
         }

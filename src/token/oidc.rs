@@ -194,10 +194,12 @@ impl OidcIssuer {
             Some(text) => (has(&self.audiences, &text), true),
             None => {
                 let items = audience.list().filter(|items| items.len() <= MAX_AUDIENCES);
-                let items = items
-                    .ok_or_else(|| problem("aud is neither a string nor a short array of strings"))?;
+                let items = items.ok_or_else(|| {
+                    problem("aud is neither a string nor a short array of strings")
+                })?;
                 let texts: Option<Vec<_>> = items.iter().map(|item| item.text()).collect();
-                let texts = texts.ok_or_else(|| problem("aud has an element that is not a string"))?;
+                let texts =
+                    texts.ok_or_else(|| problem("aud has an element that is not a string"))?;
                 (texts.iter().any(|text| has(&self.audiences, text)), texts.len() == 1)
             }
         };
