@@ -63,7 +63,9 @@ pub enum CachingServiceError {
     )]
     NoText,
     /// The gateway has not read the salt yet, so it cannot compute the keys of revocations.
-    #[error("the gateway has not read the salt from the Caching Service yet; it tries again regularly")]
+    #[error(
+        "the gateway has not read the salt from the Caching Service yet; it tries again regularly"
+    )]
     NotPrepared,
     /// The service answered a write with success, but does not have the revocation.
     #[error(
