@@ -68,7 +68,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
         /// Also ask each configured server once, and print what it answers: services, z/OSMF, ZSS, the SAF endpoint,
-        /// identity mappers and identity providers. No passwords and no tokens are sent.
+        /// identity mappers, identity providers, API ML, the Caching Service, Eureka and Redis. No passwords and tokens of
+        /// users are sent.
         #[arg(long)]
         live: bool,
     },

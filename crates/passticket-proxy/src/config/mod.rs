@@ -107,7 +107,7 @@
 //! If `replayProtection` is `false`, the profile must allow replay, and the limit does not apply. `reuseSeconds` is then
 //! possible: the gateway uses the PassTicket of a user for so many seconds (docs/operating/ticket-reuse.md).
 //!
-//! `passticket-proxy esm --from-config` prints the commands that define the profile with the
+//! `passticket-proxy esm --esm racf --from-config` prints the commands that define the profile with the
 //! configured setting.
 //!
 //! # AT-TLS
