@@ -14,23 +14,18 @@ use super::{
 /// The input of a trial MAC. It is no input of a PassTicket, because these have 16 or 20 bytes.
 pub(super) const PROBE: &[u8] = b"tower-passticket trial";
 
-/// An enhanced PassTicket key in a PKCS#11 token.
-///
-/// The key is the only secret key of the token with its label. It must be sensitive, must not be extractable, and must be
-/// permitted for signatures. HMAC-SHA-512 (`CKM_SHA512_HMAC`) runs in the token.
-///
-/// There is no type for legacy keys: a DES key can be found by trying all keys, wherever it is stored.
+/// A secret key in a PKCS#11 token: the only secret key of the token with its label. It must be sensitive, must not be
+/// extractable, and must be permitted for signatures.
 #[derive(Clone, Debug)]
-pub struct Pkcs11Key {
+pub struct TokenKey {
     token: Token,
     label: KeyLabel,
-    alphabet: EnhancedType,
 }
 
-impl Pkcs11Key {
+impl TokenKey {
     /// Describes the key with this label. The token is not used until [`check`](Self::check) or the first PassTicket.
-    pub fn new(token: Token, label: KeyLabel, alphabet: EnhancedType) -> Self {
-        Self { token, label, alphabet }
+    pub fn new(token: Token, label: KeyLabel) -> Self {
+        Self { token, label }
     }
 
     /// Returns the token.
@@ -72,6 +67,22 @@ impl Pkcs11Key {
     }
 }
 
+/// An enhanced PassTicket key in a PKCS#11 token. HMAC-SHA-512 (`CKM_SHA512_HMAC`) runs in the token.
+///
+/// There is no type for legacy keys: a DES key can be found by trying all keys, wherever it is stored.
+#[derive(Clone, Debug)]
+pub struct Pkcs11Key {
+    key: TokenKey,
+    alphabet: EnhancedType,
+}
+
+impl Pkcs11Key {
+    /// Makes PassTickets of this type with the key.
+    pub fn new(key: TokenKey, alphabet: EnhancedType) -> Self {
+        Self { key, alphabet }
+    }
+}
+
 impl KeySource for Pkcs11Key {
     fn algorithm(&self) -> Algorithm {
         match self.alphabet {
@@ -81,13 +92,13 @@ impl KeySource for Pkcs11Key {
     }
 
     fn compute(&self, input: &[u8]) -> Result<[u8; 8], KeySourceError> {
-        let mac = self.hmac(input)?;
+        let mac = self.key.hmac(input)?;
         let mut left = [0; 8];
         left.copy_from_slice(&mac[..8]);
         Ok(left)
     }
 
     fn threads(&self) -> Option<Arc<dyn KeyThreads>> {
-        Some(self.token.threads().clone())
+        Some(self.key.token.threads().clone())
     }
 }

@@ -7,13 +7,14 @@
 //! ```no_run
 //! use std::path::Path;
 //! use passticket::{Applid, EnhancedType, KeyProfile, KeyProfiles, LocalGenerator};
-//! use passticket_pkcs11::{KeyLabel, Pin, Pkcs11Key, Token, TokenLabel};
+//! use passticket_pkcs11::{KeyLabel, Pin, Pkcs11Key, Token, TokenKey, TokenLabel};
 //!
 //! let pin = Pin::parse(&std::fs::read("/etc/gateway/hsm.pin")?)?;
 //! let module = Path::new("/usr/lib/softhsm/libsofthsm2.so");
 //! let token = Token::new(module, TokenLabel::new("PTKT")?, pin);
-//! let key = Pkcs11Key::new(token, KeyLabel::new("IZUDFLT")?, EnhancedType::Mixed);
+//! let key = TokenKey::new(token, KeyLabel::new("IZUDFLT")?);
 //! key.check()?;
+//! let key = Pkcs11Key::new(key, EnhancedType::Mixed);
 //! let profile = KeyProfile::from_source(Applid::new("IZUDFLT")?, key);
 //! let generator = LocalGenerator::new(KeyProfiles::new([profile])?);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -48,7 +49,7 @@ mod token;
 
 pub use calls::end;
 pub use error::{KeyFault, Pkcs11Error, ReturnCode};
-pub use key::Pkcs11Key;
+pub use key::{Pkcs11Key, TokenKey};
 pub use names::{KeyLabel, LabelError, Pin, PinError, TokenLabel};
 pub use new_key::KeyValue;
 pub use token::Token;

@@ -19,7 +19,9 @@ use passticket::{
     LocalGenerator, PassTicketGenerator, Replay, UserId,
     clock::{ManualClock, Timestamp},
 };
-use passticket_pkcs11::{KeyLabel, KeyValue, Pin, Pkcs11Error, Pkcs11Key, Token, TokenLabel};
+use passticket_pkcs11::{
+    KeyLabel, KeyValue, Pin, Pkcs11Error, Pkcs11Key, Token, TokenKey, TokenLabel,
+};
 use serde_json::Value;
 use test_support::{
     PATIENCE,
@@ -67,8 +69,12 @@ fn label(text: &str) -> KeyLabel {
     KeyLabel::new(text).unwrap()
 }
 
-fn key(token: &Token, text: &str) -> Pkcs11Key {
-    Pkcs11Key::new(token.clone(), label(text), EnhancedType::Mixed)
+fn key(token: &Token, text: &str) -> TokenKey {
+    TokenKey::new(token.clone(), label(text))
+}
+
+fn source(token: &Token, text: &str) -> Pkcs11Key {
+    Pkcs11Key::new(key(token, text), EnhancedType::Mixed)
 }
 
 fn user() -> UserId {
@@ -104,7 +110,7 @@ fn tickets_equal_those_of_keys_in_memory() {
             let hex = format!("{:0<128}", text("key"));
             let label = label(&format!("key {i}"));
             token.import(&label, &KeyValue::from_hex(&hex).unwrap()).unwrap();
-            let key = Pkcs11Key::new(token.clone(), label, alphabet);
+            let key = Pkcs11Key::new(TokenKey::new(token.clone(), label), alphabet);
             let profile = KeyProfile::from_source(Applid::new(text("applid")).unwrap(), key);
             let time = Timestamp::from_secs(vector["time"].as_u64().unwrap());
             let user = UserId::new(text("user")).unwrap();
@@ -206,7 +212,7 @@ fn a_refused_pin_is_not_tried_again() {
         // While another session of this process is logged in, the token would accept any PIN.
         key(&token(hsm), "K").check().unwrap();
         assert!(key(&wrong, "K").check().is_err());
-        let error = KeySource::compute(&key(&wrong, "K"), b"x").unwrap_err();
+        let error = KeySource::compute(&source(&wrong, "K"), b"x").unwrap_err();
         assert_eq!(error.retry_after(), None);
     });
 }
@@ -220,7 +226,8 @@ async fn a_generator_makes_tickets_on_the_threads_of_the_token() {
         let memory = KeyProfile::from_hex(applid(), Algorithm::EnhancedMixed, KEY).unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         for replay in [Replay::Allowed, Replay::Protected] {
-            let profile = KeyProfile::from_source(applid(), key(&token, "K")).with_replay(replay);
+            let profile =
+                KeyProfile::from_source(applid(), source(&token, "K")).with_replay(replay);
             let profiles = KeyProfiles::new([profile]).unwrap();
             let generator = LocalGenerator::one_shot(profiles)
                 .with_ticket_cache(10.try_into().unwrap())
@@ -247,7 +254,7 @@ fn a_removed_token_causes_errors_until_it_is_back() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let token = token(hsm);
         import(&token, "K");
-        let profile = KeyProfile::from_source(applid(), key(&token, "K"));
+        let profile = KeyProfile::from_source(applid(), source(&token, "K"));
         let profile = profile.with_replay(Replay::Allowed);
         let generator = LocalGenerator::new(KeyProfiles::new([profile]).unwrap());
         let ticket = || runtime.block_on(generator.generate(&user(), &applid()));
@@ -305,7 +312,7 @@ fn a_ticket_that_became_too_old_in_the_token_is_not_used() {
         for (millis, is_good) in [(4_000, true), (5_000, false)] {
             for replay in [Replay::Allowed, Replay::Protected] {
                 let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
-                let slow = Slow(key(&token, "K"), clock.clone(), Duration::from_millis(millis));
+                let slow = Slow(source(&token, "K"), clock.clone(), Duration::from_millis(millis));
                 let profile = KeyProfile::from_source(applid(), slow).with_replay(replay);
                 let generator = LocalGenerator::one_shot(KeyProfiles::new([profile]).unwrap())
                     .with_clock(clock);
