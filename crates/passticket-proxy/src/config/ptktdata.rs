@@ -596,7 +596,7 @@ mod tests {
                 0,
                 Some("l[0].key.pkcs11.pinFile: is missing"),
             ),
-            (mixed(&key("''", &pin)), 0, Some("l[0].key.pkcs11.label: is missing")),
+            (mixed(&key("''", &pin)), 0, Some("l[0].key.pkcs11.label: is empty")),
             (
                 mixed(&key("K", &pin).replace("token", "tokn")),
                 0,
@@ -913,7 +913,7 @@ mod tests {
             ),
             (
                 "{applid: A, algorithm: legacy, key: {E001193519561977: }}",
-                &["l[0].key: has other settings than file and env (not shown, because"],
+                &["l[0].key: has other settings than file, env and pkcs11 (not shown, because"],
             ),
             (
                 "{applid: A, algorithm: legacy, key: {file: E001193519561977}}",
@@ -925,7 +925,7 @@ mod tests {
             ),
             (
                 "{applid: A, algorithm: legacy, key: {0xE0, 0x01, 0x19, 0x35, 0x20, 0x56, 0x21, 0x77}}",
-                &["l[0].key: has other settings than file and env (not shown, because"],
+                &["l[0].key: has other settings than file, env and pkcs11 (not shown, because"],
             ),
             (
                 "{applid: A, algorithm: legacy, key: {file: EO01193519561977}}",
@@ -941,7 +941,7 @@ mod tests {
             ),
             (
                 "{applid: A, algorithm: legacy, key: {file: good, env: GOOD}}",
-                &["l[0].key: needs either file or env"],
+                &["l[0].key: needs one of file, env and pkcs11"],
             ),
             ("{applid: A, algorithm: legacy, key: {}}", &["l[0].key: is empty; write { file"]),
             (
