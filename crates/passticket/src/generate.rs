@@ -1,12 +1,18 @@
 //! Generators of PassTickets (one-time passwords of z/OS).
 
 use std::{
-    borrow::Cow, collections::HashSet, fmt, future::ready, num::NonZeroUsize, pin::Pin, sync::Arc,
+    borrow::Cow,
+    collections::HashSet,
+    fmt,
+    future::ready,
+    num::NonZeroUsize,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use super::{
-    key_source::KeySourceError,
+    key_source::{KeySourceError, KeyThreads},
     names::{Applid, UserId},
     profile::{KeyProfile, Replay},
     profiles::KeyProfiles,
@@ -16,7 +22,7 @@ use super::{
     time_slots::{NoTimeSlot, StartSecond, TimeSlots, spare_secs},
     used_time_slots::UsedTimeSlots,
 };
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, Timestamp};
 
 /// Makes tickets that are valid now.
 ///
@@ -179,8 +185,9 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 
 /// Computes PassTickets in this process, from [`KeyProfiles`].
 ///
-/// The future of [`generate`](PassTicketGenerator::generate) never waits and is ready immediately, unless the generator
-/// has [shared time slots](Self::with_shared_time_slots).
+/// The future of [`generate`](PassTicketGenerator::generate) never waits and is ready immediately, with two exceptions:
+/// the generator has [shared time slots](Self::with_shared_time_slots), or the key is in a [`KeySource`](super::KeySource)
+/// with [threads](super::KeySource::threads).
 ///
 /// # Replay protection
 /// How many tickets a user can get depends on the [`Replay`] of the profile.
@@ -363,28 +370,85 @@ impl LocalGenerator {
         applid: &Applid,
     ) -> Result<PassTicket, GenerateError> {
         let now = self.clock.now();
-        let profile = self.profile(user, applid)?.at(now);
-        let generated = match (profile.replay(), &self.cache) {
-            (Replay::Protected, _) if self.shared.is_some() => {
-                let reason = "the time slot of this ticket must be reserved, so it cannot be made without waiting";
-                return Err(GenerateError::unavailable(*user, *applid, None).with_reason(reason));
-            }
-            (Replay::Protected, _) => {
-                let slot = self.slots.reserve(user, applid, profile.making_window(), now);
-                let slot = slot.map_err(|why| GenerateError::no_slot(*user, *applid, why))?;
-                profile.generate(user, slot)
-            }
-            (Replay::Allowed, Some(cache)) => cache.get_or_generate(profile, user, now),
-            (Replay::Allowed, None) => profile.generate(user, now),
-        };
-        generated.map_err(|error| key_failed(*user, *applid, &error))
+        self.generate_at(self.profile(user, applid)?.at(now), user, now)
     }
 
-    /// Returns the shared store in which the time slot of a ticket must be reserved, if there is one.
-    fn shared(&self, user: &UserId, applid: &Applid) -> Option<&Arc<dyn SharedTimeSlots>> {
-        let shared = self.shared.as_ref()?;
-        let profile = self.profiles.find(user, applid)?;
-        (profile.replay() == Replay::Protected).then_some(shared)
+    /// Returns the shared store in which the time slots of the profile's tickets must be reserved, if there is one.
+    fn shared(&self, profile: &KeyProfile) -> Option<&Arc<dyn SharedTimeSlots>> {
+        self.shared.as_ref().filter(|_| profile.replay() == Replay::Protected)
+    }
+
+    /// Makes a ticket with the key of `profile`, which makes the tickets at the time `now`.
+    fn generate_at(
+        &self,
+        profile: &KeyProfile,
+        user: &UserId,
+        now: Timestamp,
+    ) -> Result<PassTicket, GenerateError> {
+        let applid = *profile.applid();
+        match (profile.replay(), &self.cache) {
+            (Replay::Protected, _) if self.shared.is_some() => {
+                let reason = "the time slot of this ticket must be reserved, so it cannot be made without waiting";
+                Err(GenerateError::unavailable(*user, applid, None).with_reason(reason))
+            }
+            (Replay::Protected, _) => {
+                let slot = self.slots.reserve(user, &applid, profile.making_window(), now);
+                let slot = slot.map_err(|why| GenerateError::no_slot(*user, applid, why))?;
+                self.generate_for(profile, user, slot)
+            }
+            (Replay::Allowed, Some(cache)) => match cache.get(profile, user, now) {
+                Some(ticket) => Ok(ticket),
+                None => {
+                    let ticket = self.generate_for(profile, user, now)?;
+                    cache.insert(profile, user, now, ticket.clone());
+                    Ok(ticket)
+                }
+            },
+            (Replay::Allowed, None) => self.generate_for(profile, user, now),
+        }
+    }
+
+    /// Makes the ticket for the second `slot` with the key of `profile`. The key may have blocked its thread, so the age
+    /// of the ticket is checked afterwards: z/OS would refuse a late ticket, and count it as a wrong password of the user.
+    fn generate_for(
+        &self,
+        profile: &KeyProfile,
+        user: &UserId,
+        slot: Timestamp,
+    ) -> Result<PassTicket, GenerateError> {
+        let applid = *profile.applid();
+        let generated = profile.generate(user, slot);
+        let ticket = generated.map_err(|error| key_failed(*user, applid, &error))?;
+        if profile.may_block() {
+            let age = self.clock.now().as_secs().checked_sub(slot.as_secs());
+            if age.is_none_or(|age| age > profile.max_age_when_made().as_secs()) {
+                let reason = "the key took so long that the PassTicket could expire on its way, or the clock was set \
+                              back in the meantime";
+                return Err(GenerateError::unavailable(*user, applid, None).with_reason(reason));
+            }
+        }
+        Ok(ticket)
+    }
+
+    /// Makes a ticket on a thread that may wait for the key. `make` makes the ticket.
+    async fn generate_on(
+        threads: Arc<dyn KeyThreads>,
+        user: UserId,
+        applid: Applid,
+        make: impl FnOnce() -> Result<PassTicket, GenerateError> + Send + 'static,
+    ) -> Result<PassTicket, GenerateError> {
+        let made = Arc::new(Mutex::new(None));
+        let work = {
+            let made = made.clone();
+            move || *made.lock().unwrap_or_else(PoisonError::into_inner) = Some(make())
+        };
+        let run = threads.run(Box::new(work)).await;
+        run.map_err(|error| key_failed(user, applid, &error))?;
+        let made = made.lock().unwrap_or_else(PoisonError::into_inner).take();
+        made.unwrap_or_else(|| {
+            let reason = "the thread for the key has made no PassTicket";
+            Err(GenerateError::unavailable(user, applid, None).with_reason(reason))
+        })
     }
 
     /// Makes a ticket for a time slot that was reserved in `shared`.
@@ -395,7 +459,8 @@ impl LocalGenerator {
         applid: Applid,
     ) -> Result<PassTicket, GenerateError> {
         // The key is chosen before the slot, because its window limits how old the slot may be.
-        let profile = self.profile(&user, &applid)?.at(self.clock.now());
+        let began = self.clock.now();
+        let profile = self.profile(&user, &applid)?.at(began);
         let no_slot = |why| GenerateError::no_slot(user, applid, why);
         let not_before = self.slots.first_shared(&applid).map_err(no_slot)?;
         let spare = Duration::from_secs(spare_secs(profile.making_window()));
@@ -424,7 +489,17 @@ impl LocalGenerator {
                           future";
             return Err(GenerateError::unavailable(user, applid, None).with_reason(reason));
         }
-        profile.generate(&user, slot).map_err(|error| key_failed(user, applid, &error))
+        match profile.threads() {
+            None => self.generate_for(profile, &user, slot),
+            Some(threads) => {
+                let generator = self.clone();
+                Self::generate_on(threads, user, applid, move || {
+                    let profile = generator.profile(&user, &applid)?.at(began);
+                    generator.generate_for(profile, &user, slot)
+                })
+                .await
+            }
+        }
     }
 
     /// Hands the time slots of this generator and of its clones over to another process. From now on, a request for a
@@ -477,9 +552,21 @@ fn key_failed(user: UserId, applid: Applid, error: &KeySourceError) -> GenerateE
 
 impl PassTicketGenerator for LocalGenerator {
     fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture {
-        match self.shared(user, applid) {
-            Some(shared) => Box::pin(self.clone().generate_shared(shared.clone(), *user, *applid)),
-            None => Box::pin(ready(self.generate_now(user, applid))),
+        let (user, applid, now) = (*user, *applid, self.clock.now());
+        let profile = match self.profile(&user, &applid) {
+            Ok(profile) => profile.at(now),
+            Err(error) => return Box::pin(ready(Err(error))),
+        };
+        match (self.shared(profile), profile.threads()) {
+            (Some(shared), _) => {
+                Box::pin(self.clone().generate_shared(shared.clone(), user, applid))
+            }
+            (None, Some(threads)) => {
+                let generator = self.clone();
+                let make = move || generator.generate_now(&user, &applid);
+                Box::pin(Self::generate_on(threads, user, applid, make))
+            }
+            (None, None) => Box::pin(ready(self.generate_at(profile, &user, now))),
         }
     }
 
@@ -488,7 +575,20 @@ impl PassTicketGenerator for LocalGenerator {
         user: &UserId,
         applid: &Applid,
     ) -> Option<Result<PassTicket, GenerateError>> {
-        self.shared(user, applid).is_none().then(|| self.generate_now(user, applid))
+        let now = self.clock.now();
+        let profile = match self.profile(user, applid) {
+            Ok(profile) => profile.at(now),
+            Err(error) => return Some(Err(error)),
+        };
+        if self.shared(profile).is_some() {
+            return None;
+        }
+        if profile.may_block() {
+            // A cached ticket does not need the key.
+            let cache = self.cache.as_ref().filter(|_| profile.replay() == Replay::Allowed);
+            return cache?.get(profile, user, now).map(Ok);
+        }
+        Some(self.generate_at(profile, user, now))
     }
 
     fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
