@@ -73,6 +73,7 @@ impl SoftHsm {
     }
 
     /// Makes a token with this label and [`PIN`].
+    #[must_use]
     pub fn with_token(self, label: &str) -> Self {
         let args =
             ["--init-token", "--free", "--label", label, "--so-pin", "87654321", "--pin", PIN];
