@@ -44,6 +44,11 @@ impl Compatibility {
 
     /// Returns the response for `error`. `url` is the path of the request, as the client wrote it.
     pub(super) fn response(self, error: ApiError, url: &str) -> Response<Full<Bytes>> {
+        if let ApiError::Exchange(exchange) = &error {
+            let mut response = exchange.response(url);
+            response.extensions_mut().insert(error);
+            return response;
+        }
         let (status, message) = self.status_and_message(&error, url);
         let mut response = match message {
             Some(message) => message.into_response(status).map(Full::new),

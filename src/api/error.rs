@@ -7,6 +7,8 @@ use http::{Method, StatusCode};
 use super::{
     body::{BodyProblem, MAX_BODY_LEN, ReadError},
     delegation::DelegationRefusal,
+    exchange_error::ExchangeError,
+    exchange_request::ExchangeProblem,
     permission::{GuardedTask, Permission},
     platform_error::PlatformError,
     provider::LoginError,
@@ -152,6 +154,20 @@ pub enum ApiError {
     /// The caller is not allowed to obtain PassTickets for this application or this user: 403.
     #[error(transparent)]
     Delegation(#[from] DelegationRefusal),
+    /// The endpoint `token` issued no PassTicket. The status is that of [`ExchangeError`]. Its
+    /// [cause](ExchangeError::cause) is one of the other variants.
+    #[error(transparent)]
+    Exchange(ExchangeError),
+    /// The body of `token` is not a request for a PassTicket.
+    #[error(transparent)]
+    InvalidExchange(#[from] ExchangeProblem),
+    /// The actor token and the subject token are of the same user. So the actor has only proved what the subject token
+    /// proves.
+    #[error("the actor token and the subject token are of the same user")]
+    ActorIsSubject,
+    /// The actor token and the client certificate are of different users.
+    #[error("the actor token and the client certificate are of different users")]
+    ActorIsNotClient,
     /// The body of `access-token/generate` is malformed: 400.
     #[error("the body is not a valid request for a Personal Access Token: {0}")]
     InvalidPatBody(BodyProblem),
@@ -275,12 +291,21 @@ impl From<LoginError> for ApiError {
 }
 
 impl ApiError {
+    /// Returns the cause of the error of a token exchange, and otherwise the error itself.
+    pub(super) fn cause(&self) -> &Self {
+        match self {
+            Self::Exchange(error) => error.cause(),
+            error => error,
+        }
+    }
+
     /// Returns the status of the response, and the message for the client. `url` is the path of the request.
     pub(super) fn message(&self, url: &str) -> (StatusCode, ApiMessage) {
         let plain = |status, template| (status, ApiMessage::new(template));
         let with_url =
             |status, template: &'static Template| (status, ApiMessage::with(template, &[url]));
         match self {
+            Self::Exchange(error) => (error.status(), error.cause().message(url).1),
             Self::NotFound | Self::NoSuchService => {
                 plain(StatusCode::NOT_FOUND, &messages::NOT_FOUND)
             }
@@ -297,6 +322,7 @@ impl ApiError {
             | Self::InvalidBody(_)
             | Self::FieldMissing(_)
             | Self::InvalidDelegateBody(_)
+            | Self::InvalidExchange(_)
             | Self::InvalidCheckBody(_) => {
                 let problem = self.to_string();
                 (StatusCode::BAD_REQUEST, ApiMessage::with(&messages::BAD_REQUEST, &[&problem]))
@@ -343,7 +369,7 @@ impl ApiError {
             | Self::LoggedOut => {
                 with_url(StatusCode::UNAUTHORIZED, &messages::TOKEN_NOT_VALID_FOR_URL)
             }
-            Self::NotALoginToken => {
+            Self::NotALoginToken | Self::ActorIsSubject | Self::ActorIsNotClient => {
                 with_url(StatusCode::BAD_REQUEST, &messages::TOKEN_NOT_VALID_FOR_URL)
             }
             Self::InvalidTicketBody(_) => {
@@ -432,7 +458,9 @@ impl ApiError {
             | Self::TooManyScopes
             | Self::TooManyAttempts { .. }
             | Self::TooManyCalls { .. }
-            | Self::TooManyPats { .. } => Some(self.to_string()),
+            | Self::TooManyPats { .. }
+            | Self::ActorIsSubject
+            | Self::ActorIsNotClient => Some(self.to_string()),
             Self::Ticket(error) if error.is_unavailable() => {
                 let unavailable = "the system that generates PassTickets is not available; try again \
                                    after the number of seconds in Retry-After";

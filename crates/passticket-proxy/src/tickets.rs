@@ -1,6 +1,6 @@
 //! The sources of PassTickets: the gateway's own PassTicket keys, and a running Zowe (`source: zowe`).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use passticket_proxy::config::Config;
 use tower_passticket::{
@@ -107,5 +107,9 @@ impl<G: PassTicketGenerator> PassTicketGenerator for Tickets<G> {
 
     fn replay(&self, applid: &Applid) -> Replay {
         self.source(applid).replay(applid)
+    }
+
+    fn lifetime(&self, user: &UserId, applid: &Applid) -> Option<Duration> {
+        self.source(applid).lifetime(user, applid)
     }
 }

@@ -1,5 +1,7 @@
 //! Makes PassTickets in a process that may hand over its time slots.
 
+use std::time::Duration;
+
 use tower_passticket::passticket::{
     Applid, GenerateError, GenerateFuture, LocalGenerator, NoTimeSlot, PassTicket,
     PassTicketGenerator, Replay, UserId,
@@ -53,6 +55,10 @@ impl PassTicketGenerator for OwnTickets {
 
     fn replay(&self, applid: &Applid) -> Replay {
         self.local.replay(applid)
+    }
+
+    fn lifetime(&self, user: &UserId, applid: &Applid) -> Option<Duration> {
+        self.local.lifetime(user, applid)
     }
 }
 
