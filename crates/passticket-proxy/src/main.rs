@@ -45,7 +45,7 @@ use clap::{Parser, error::ErrorKind};
 use mimalloc::MiMalloc;
 
 use cli::{Cli, Command, Serve, ServeSource, TicketCommand};
-use commands::{check, esm, health, init, passwd, ticket};
+use commands::{check, esm, health, init, passwd, ticket, ticket_get};
 use exit::Exit;
 use terminal::print_problem;
 
@@ -65,6 +65,7 @@ fn main() -> ExitCode {
         Command::Passwd { user } => passwd::passwd(&user),
         Command::Ticket { command: TicketCommand::Generate(args) } => ticket::generate(&args),
         Command::Ticket { command: TicketCommand::Evaluate(args) } => ticket::evaluate(&args),
+        Command::Ticket { command: TicketCommand::Get(args) } => ticket_get::get(&args),
         Command::Esm(args) => esm::esm(&args),
     };
     let code = match result {

@@ -8,3 +8,4 @@ mod live;
 mod live_cluster;
 pub(crate) mod passwd;
 pub(crate) mod ticket;
+pub(crate) mod ticket_get;
