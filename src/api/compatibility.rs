@@ -21,7 +21,7 @@ use super::{
 pub use crate::compatibility::Compatibility;
 use crate::{
     apiml_path::{ApimlPath, service_id},
-    layer::X_ZOWE_AUTH_FAILURE,
+    layer::{BearerNeeded, X_ZOWE_AUTH_FAILURE},
     messages::{self, ApiMessage},
 };
 
@@ -58,6 +58,7 @@ impl Compatibility {
                 response
             }
         };
+        let mut needs_bearer = false;
         let headers = response.headers_mut();
         if let Some(after) = error.retry_after() {
             headers.insert(RETRY_AFTER, messages::retry_after(after));
@@ -65,6 +66,7 @@ impl Compatibility {
         // A 401 response must have this header (RFC 9110 §11.6.1).
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(error.challenge()));
+            needs_bearer = error.challenge().starts_with("Bearer ");
         }
         if let ApiError::MethodNotAllowed { allowed, .. } = &error {
             headers.insert(ALLOW, allow(allowed));
@@ -78,6 +80,9 @@ impl Compatibility {
             && let Ok(line) = HeaderValue::try_from(ApiMessage::new(template).line())
         {
             headers.insert(&X_ZOWE_AUTH_FAILURE, line);
+        }
+        if needs_bearer {
+            response.extensions_mut().insert(BearerNeeded);
         }
         response.extensions_mut().insert(error);
         response

@@ -14,7 +14,7 @@ use super::{
     authorize::Authorizer,
     body,
     certificates::ClientCertificates,
-    delegation::{TicketCaller, Delegation},
+    delegation::{Delegation, TicketCaller},
     error::ApiError,
     permission::GuardedTask,
     record::add_to_record,

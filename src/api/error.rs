@@ -7,7 +7,6 @@ use http::{Method, StatusCode};
 use super::{
     body::{BodyProblem, MAX_BODY_LEN, ReadError},
     delegation::DelegationRefusal,
-    exchange_error::ExchangeError,
     exchange_request::ExchangeProblem,
     permission::{GuardedTask, Permission},
     platform_error::PlatformError,
@@ -270,6 +269,61 @@ pub enum OidcRefusal {
     NoProvider,
 }
 
+/// The error of a token exchange: why no PassTicket was issued, and where the error occurred.
+///
+/// The response has the form of RFC 6749 §5.2: the parameter `error` is [`code`](Self::code), and `error_description` is
+/// the message of Zowe for [`cause`](Self::cause).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("token exchange, {}: {cause}", .part.as_str())]
+pub struct ExchangeError {
+    part: ExchangePart,
+    cause: Box<ApiError>,
+}
+
+/// The part of a token exchange in which an error occurred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ExchangePart {
+    /// The form of the request.
+    Request,
+    /// The certificate of the client.
+    Client,
+    /// The token of the actor.
+    Actor,
+    /// The token of the user for whom the PassTicket is.
+    Subject,
+    /// The decision whether the actor may have the PassTicket, and the making of the PassTicket.
+    Ticket,
+}
+
+impl ExchangePart {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Client => "client certificate",
+            Self::Actor => "actor token",
+            Self::Subject => "subject token",
+            Self::Ticket => "PassTicket",
+        }
+    }
+}
+
+impl ExchangeError {
+    pub(super) fn new(part: ExchangePart, cause: impl Into<ApiError>) -> Self {
+        Self { part, cause: Box::new(cause.into()) }
+    }
+
+    /// Returns the part of the exchange in which the error occurred.
+    pub fn part(&self) -> ExchangePart {
+        self.part
+    }
+
+    /// Returns the cause.
+    pub fn cause(&self) -> &ApiError {
+        &self.cause
+    }
+}
+
 impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         match error {
@@ -305,7 +359,8 @@ impl ApiError {
         let with_url =
             |status, template: &'static Template| (status, ApiMessage::with(template, &[url]));
         match self {
-            Self::Exchange(error) => (error.status(), error.cause().message(url).1),
+            // `exchange_error` makes the response, with another status and another form.
+            Self::Exchange(error) => error.cause().message(url),
             Self::NotFound | Self::NoSuchService => {
                 plain(StatusCode::NOT_FOUND, &messages::NOT_FOUND)
             }

@@ -1,4 +1,4 @@
-//! `POST token`: exchanges the token of a user for a PassTicket (RFC 8693, docs/decisions.md#d53).
+//! `POST token`: exchanges the token of a user for a PassTicket (RFC 8693, docs/decisions.md#d55).
 //!
 //! The subject is the user of the token in `subject_token`. The PassTicket (a one-time password of z/OS) is for the
 //! subject. The actor is the client, whom its certificate or the token in `actor_token` authenticates. An APPLID is the
@@ -17,8 +17,7 @@ use super::{
     body,
     certificates::ClientCertificates,
     delegation::TicketCaller,
-    error::{ApiError, PatRefusal},
-    exchange_error::{ExchangeError, ExchangePart},
+    error::{ApiError, ExchangeError, ExchangePart, PatRefusal},
     exchange_policy::{ActorNames, TokenExchange, check_may_act, earlier_actors},
     exchange_request::{self, ExchangeRequest, PASSTICKET, PresentedToken, TokenKind},
     permission::GuardedTask,
@@ -124,8 +123,7 @@ impl TokenExchanges<'_> {
         if actor.is_none() {
             self.count(&proven.user).map_err(in_ticket)?;
         }
-        self.check_tokens(&proven, actor.as_ref(), &applid)
-            .map_err(at(ExchangePart::Subject))?;
+        self.check_tokens(&proven, actor.as_ref(), &applid).map_err(at(ExchangePart::Subject))?;
         self.permit(request, actor.as_ref(), &proven.user, &applid).await.map_err(in_ticket)?;
         let ticket = self.make(&proven, &subject, &applid).await.map_err(in_ticket)?;
         let by = actor.as_ref().map(|actor| actor.user.as_str());

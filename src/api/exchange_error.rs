@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{
     delegation::DelegationRefusal,
-    error::{ApiError, PatRefusal},
+    error::{ApiError, ExchangeError, ExchangePart, PatRefusal},
     exchange_request::ExchangeProblem,
 };
 use crate::{
@@ -19,45 +19,6 @@ use crate::{
     saf::SafError,
     token::TokenError,
 };
-
-/// The error of a token exchange: why no PassTicket was issued, and where the error occurred.
-///
-/// The response has the form of RFC 6749 §5.2: the parameter `error` is [`code`](Self::code), and `error_description` is
-/// the message of Zowe for [`cause`](Self::cause).
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("token exchange, {}: {cause}", .part.as_str())]
-pub struct ExchangeError {
-    part: ExchangePart,
-    cause: Box<ApiError>,
-}
-
-/// The part of a token exchange in which an error occurred.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ExchangePart {
-    /// The form of the request.
-    Request,
-    /// The certificate of the client.
-    Client,
-    /// The token of the actor.
-    Actor,
-    /// The token of the user for whom the PassTicket is.
-    Subject,
-    /// The decision whether the actor may have the PassTicket, and the making of the PassTicket.
-    Ticket,
-}
-
-impl ExchangePart {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Request => "request",
-            Self::Client => "client certificate",
-            Self::Actor => "actor token",
-            Self::Subject => "subject token",
-            Self::Ticket => "PassTicket",
-        }
-    }
-}
 
 /// The value of `error`: the codes of RFC 6749 §5.2 that apply to a token exchange, and `invalid_target` of RFC 8693
 /// §2.2.2. RFC 6749 has no code for a server that cannot answer now, so the codes of its §4.1.2.1 are used.
@@ -99,26 +60,12 @@ impl OAuthCode {
 }
 
 impl ExchangeError {
-    pub(super) fn new(part: ExchangePart, cause: impl Into<ApiError>) -> Self {
-        Self { part, cause: Box::new(cause.into()) }
-    }
-
-    /// Returns the part of the exchange in which the error occurred.
-    pub fn part(&self) -> ExchangePart {
-        self.part
-    }
-
-    /// Returns the cause.
-    pub fn cause(&self) -> &ApiError {
-        &self.cause
-    }
-
     /// Returns the OAuth code.
     pub fn code(&self) -> OAuthCode {
-        match &*self.cause {
+        match self.cause() {
             ApiError::InvalidExchange(problem) => code_of_problem(*problem),
             ApiError::OnlyCertificate => OAuthCode::InvalidClient,
-            ApiError::NoUser if self.part == ExchangePart::Client => OAuthCode::InvalidClient,
+            ApiError::NoUser if self.part() == ExchangePart::Client => OAuthCode::InvalidClient,
             ApiError::NotPermitted(_) => OAuthCode::UnauthorizedClient,
             ApiError::Delegation(DelegationRefusal::Applid(_))
             | ApiError::Pat(PatRefusal::OutOfScope) => OAuthCode::InvalidTarget,
@@ -138,7 +85,7 @@ impl ExchangeError {
 
     /// Returns the status of the response.
     pub(super) fn status(&self) -> StatusCode {
-        match (self.code(), &*self.cause) {
+        match (self.code(), self.cause()) {
             (_, ApiError::TooManyCalls { .. }) => StatusCode::TOO_MANY_REQUESTS,
             (_, ApiError::BodyTooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             (OAuthCode::InvalidClient, _) => StatusCode::UNAUTHORIZED,
@@ -150,8 +97,8 @@ impl ExchangeError {
 
     /// Returns the value of `error_description`. `url` is the path of the request.
     pub(super) fn description(&self, url: &str) -> String {
-        let (_, message) = self.cause.message(url);
-        let message = match self.cause.detail() {
+        let (_, message) = self.cause().message(url);
+        let message = match self.cause().detail() {
             Some(detail) => message.with_detail(&detail),
             None => message,
         };
@@ -175,7 +122,7 @@ impl ExchangeError {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
-        if let Some(after) = self.cause.retry_after() {
+        if let Some(after) = self.cause().retry_after() {
             headers.insert(RETRY_AFTER, messages::retry_after(after));
         }
         if response.status() == StatusCode::UNAUTHORIZED {
@@ -270,19 +217,16 @@ mod tests {
             (Ticket, no_slot, "temporarily_unavailable", 503),
             (Ticket, set_back, "server_error", 500),
             (Ticket, down, "temporarily_unavailable", 503),
-            (
-                Ticket,
-                GenerateError::not_authenticated(user, applid).into(),
-                "invalid_request",
-                400,
-            ),
+            (Ticket, GenerateError::not_authenticated(user, applid).into(), "invalid_request", 400),
             (Ticket, ApiError::Internal, "server_error", 500),
         ] {
             let error = ExchangeError::new(part, cause);
             assert_eq!((error.code().as_str(), error.status().as_u16()), (code, status), "{error}");
             let description = error.description("/x\"\\\u{e4}");
             assert!(description.starts_with("ZWE"), "{description}");
-            assert!(description.bytes().all(|b| matches!(b, 0x20..=0x7e) && b != b'"' && b != b'\\'));
+            assert!(
+                description.bytes().all(|b| matches!(b, 0x20..=0x7e) && b != b'"' && b != b'\\')
+            );
         }
     }
 }

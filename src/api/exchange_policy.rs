@@ -347,10 +347,12 @@ mod tests {
 
     #[test]
     fn earlier_actors_are_read_or_refused() {
-        let chain = |depth| (0..depth).fold(json!(null), |act, _| match act {
-            Value::Null => json!({"sub": "x"}),
-            act => json!({"sub": "x", "act": act}),
-        });
+        let chain = |depth| {
+            (0..depth).fold(json!(null), |act, _| match act {
+                Value::Null => json!({"sub": "x"}),
+                act => json!({"sub": "x", "act": act}),
+            })
+        };
         let names = |act: &Value| earlier_actors(Some(act)).map(|names| names.join(","));
         assert_eq!(earlier_actors(None), Ok(Vec::new()));
         for (act, want) in [
@@ -390,7 +392,11 @@ mod tests {
             (json!(null), false, false),
         ] {
             assert!(check_may_act(Some(&claim), None).is_err(), "{claim}");
-            assert_eq!(check_may_act(Some(&claim), Some(by_certificate)).is_ok(), certificate, "{claim}");
+            assert_eq!(
+                check_may_act(Some(&claim), Some(by_certificate)).is_ok(),
+                certificate,
+                "{claim}"
+            );
             assert_eq!(check_may_act(Some(&claim), Some(by_token)).is_ok(), token, "{claim}");
         }
         assert!(check_may_act(None, None).is_ok());

@@ -12,7 +12,7 @@ use crate::{passticket::Applid, token::MAX_TOKEN_LEN};
 pub(super) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
 /// The token type of a PassTicket: the only supported `requested_token_type`, and the `issued_token_type` of the
-/// response. The URN is this project's own (docs/decisions.md#d53).
+/// response. The URN is this project's own (docs/decisions.md#d55).
 pub(super) const PASSTICKET: &str = "urn:passticket:params:oauth:token-type:passticket";
 
 /// The media type of the body.
@@ -318,7 +318,11 @@ mod tests {
                 without("requested_token_type"),
                 Err(P::Missing("requested_token_type")),
             ),
-            ("other requested type", with("requested_token_type", access), Err(P::RequestedTokenType)),
+            (
+                "other requested type",
+                with("requested_token_type", access),
+                Err(P::RequestedTokenType),
+            ),
             ("no subject", without("subject_token"), Err(P::Missing("subject_token"))),
             (
                 "no subject type",
@@ -353,7 +357,9 @@ mod tests {
     #[test]
     fn problems_contain_no_value() {
         let body = GOOD.replace("a.b.c", "secret") + "&actor_token=secret&secret=secret&secret=1";
-        for body in [body.clone(), body.replace("audience=zoweappl", "audience=secret!"), "secret".into()] {
+        for body in
+            [body.clone(), body.replace("audience=zoweappl", "audience=secret!"), "secret".into()]
+        {
             let problem = parse(body.as_bytes()).map(drop).unwrap_err();
             assert!(!format!("{problem} {problem:?}").contains("secret"), "{problem}");
         }

@@ -107,6 +107,8 @@ pub use passticket::{CustomHeaders, PassTicketScheme};
 pub use password::{PasswordError, PasswordFuture, PasswordVerifier};
 #[cfg(feature = "api")]
 pub(crate) use password_form::may_be_password;
+#[cfg(feature = "api")]
+pub(crate) use protected_resource::BearerNeeded;
 pub use protected_resource::{
     ProtectedResourceFuture, ProtectedResourceLayer, ProtectedResourceService,
 };

@@ -131,7 +131,8 @@ impl Resources {
     /// Returns the document for `path` at this origin. Returns `None` if no resource has this path.
     fn document(&self, path: &str, origin: &Origin) -> Option<String> {
         let is_resource = path.is_empty()
-            || (is_plain(path) && self.routes.current().find(path).is_some_and(|r| accepts_tokens(r)));
+            || (is_plain(path)
+                && self.routes.current().find(path).is_some_and(|r| accepts_tokens(r)));
         is_resource.then(|| {
             json!({
                 "resource": format!("{origin}{path}"),
@@ -286,6 +287,14 @@ where
     }
 }
 
+/// The auth API adds this extension to a 401 response with a `Bearer` challenge.
+#[cfg_attr(
+    not(any(feature = "api", test)),
+    expect(dead_code, reason = "only the auth API makes it")
+)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BearerNeeded;
+
 /// Who decided about a 401.
 enum Decided {
     /// A layer answered the request, or the service answered after a failure that a layer forwarded.
@@ -302,11 +311,7 @@ fn decided_by<B>(response: &Response<B>) -> Option<Decided> {
     if extensions.get::<Failure>().is_some_and(|it| it.status() == StatusCode::UNAUTHORIZED) {
         return Some(Decided::ByLayers);
     }
-    #[cfg(feature = "api")]
-    if extensions.get::<crate::api::ApiError>().is_some() {
-        return Some(Decided::ByAuthApi);
-    }
-    None
+    extensions.get::<BearerNeeded>().map(|BearerNeeded| Decided::ByAuthApi)
 }
 
 #[cold]
@@ -315,8 +320,8 @@ fn add_challenge<B>(response: &mut Response<B>, addressed: &Addressed, resources
     let origin = resources.origin_for(addressed.authority());
     let Some(url) = resources.document_url(addressed.uri.path(), origin) else { return };
     // A challenge of the service is not changed, because it may be for a token that only the service knows.
-    let is_ours = response.extensions().get::<Rejection>().is_some()
-        || matches!(decided, Decided::ByAuthApi);
+    let is_ours =
+        response.extensions().get::<Rejection>().is_some() || matches!(decided, Decided::ByAuthApi);
     let parameter = format!("resource_metadata=\"{url}\"");
     let headers = response.headers_mut();
     if is_ours && name_in_bearer(headers, &parameter) {
@@ -365,7 +370,8 @@ mod tests {
 
     fn routes() -> SharedRoutes {
         let route = |id: &str, scheme: Result<PassTicketScheme<LocalGenerator>, bool>| {
-            let (id, upstream) = (ServiceId::new(id).unwrap(), "http://localhost:1".parse().unwrap());
+            let (id, upstream) =
+                (ServiceId::new(id).unwrap(), "http://localhost:1".parse().unwrap());
             match scheme {
                 Ok(scheme) => Route::new(id, "api/v1", upstream, scheme),
                 Err(true) => Route::new(id, "api/v1", upstream, Bypass),
@@ -383,7 +389,8 @@ mod tests {
             Applid::new("A").unwrap(),
             LocalGenerator::new(KeyProfiles::default()),
         );
-        let routes = [route("svc", Ok(scheme)), route("open", Err(true)), route("cert", Err(false))];
+        let routes =
+            [route("svc", Ok(scheme)), route("open", Err(true)), route("cert", Err(false))];
         Routes::new(routes).unwrap().into()
     }
 
@@ -451,8 +458,8 @@ mod tests {
 
     #[tokio::test]
     async fn challenges_name_the_document_of_the_path() {
-        let rejected = |failure: Failure| move || {
-            Rejection::Authentication(failure.clone()).into_response::<Full<Bytes>>()
+        let rejected = |failure: Failure| {
+            move || Rejection::Authentication(failure.clone()).into_response::<Full<Bytes>>()
         };
         let with_basic = || {
             let mut response = rejected(Failure::NoCredential)();
@@ -460,15 +467,17 @@ mod tests {
             response
         };
         // The service answers 401 after a failure that the layers have forwarded.
-        let of_service = |failure: Option<Failure>| move || {
-            let mut response = Response::new(Full::default());
-            *response.status_mut() = StatusCode::UNAUTHORIZED;
-            let challenge = HeaderValue::from_static("Bearer realm=\"service\"");
-            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-            if let Some(failure) = failure.clone() {
-                response.extensions_mut().insert(failure);
+        let of_service = |failure: Option<Failure>| {
+            move || {
+                let mut response = Response::new(Full::default());
+                *response.status_mut() = StatusCode::UNAUTHORIZED;
+                let challenge = HeaderValue::from_static("Bearer realm=\"service\"");
+                response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+                if let Some(failure) = failure.clone() {
+                    response.extensions_mut().insert(failure);
+                }
+                response
             }
-            response
         };
         let challenges = async |path: &str, answer: &dyn Fn() -> Response<Full<Bytes>>| {
             let response = send(Method::GET, path, "evil.example.com", answer).await;
@@ -497,19 +506,22 @@ mod tests {
         assert!(response.headers().is_empty());
     }
 
-    #[cfg(feature = "api")]
     #[tokio::test]
     async fn only_bearer_challenges_of_the_auth_api_name_a_document() {
-        use crate::api::ApiError;
-        let answer = |challenge: &'static str| move || {
-            let mut response = Response::new(Full::default());
-            *response.status_mut() = StatusCode::UNAUTHORIZED;
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-            response.extensions_mut().insert(ApiError::TokenNotProvided);
-            response
+        let answer = |challenge: &'static str| {
+            move || {
+                let mut response = Response::new(Full::default());
+                *response.status_mut() = StatusCode::UNAUTHORIZED;
+                response
+                    .headers_mut()
+                    .insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+                response.extensions_mut().insert(BearerNeeded);
+                response
+            }
         };
         let path = "/gateway/api/v1/auth/query";
-        let named = format!("Bearer realm=\"zowe\", resource_metadata=\"https://gw:7554{WELL_KNOWN}\"");
+        let named =
+            format!("Bearer realm=\"zowe\", resource_metadata=\"https://gw:7554{WELL_KNOWN}\"");
         for (challenge, want) in
             [("Bearer realm=\"zowe\"", &*named), ("xBasic realm=\"zowe\"", "xBasic realm=\"zowe\"")]
         {

@@ -15,8 +15,8 @@ use tower_passticket::{
     gateway::Gateway,
     layer::{
         AuthenticateLayer, Authenticator, ClientBasic, CorsLayer, PRIVATE_TOKEN,
-        ProtectedResourceLayer, RateLimitLayer, Route, RouteLayer, RouteLimitCounts, Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
-        SharedRoutes,
+        ProtectedResourceLayer, RateLimitLayer, Route, RouteLayer, RouteLimitCounts, Routes,
+        SanitizeLayer, SchemeLayer, ScopeLayer, SharedRoutes,
     },
     passticket::{LocalGenerator, UserId},
     proxy::{Forward, ForwardTimeouts, Http2Settings, InstanceStates, Tunnels},
@@ -675,9 +675,10 @@ pub(crate) fn gateway(
         }
         None => Authenticator::new(verifier),
     };
-    let identities = config.identity_mapping.as_ref().map(|mapping| {
-        providers::identity_mapper(mapping, &config.protected_users, &remote)
-    });
+    let identities = config
+        .identity_mapping
+        .as_ref()
+        .map(|mapping| providers::identity_mapper(mapping, &config.protected_users, &remote));
     if let Some(settings) = &config.exchange {
         let protected = &config.protected_users;
         let exchange = providers::token_exchange(settings, protected, identities.clone());
@@ -798,9 +799,7 @@ pub(crate) fn gateway(
     let metadata = || option_layer(metadata.clone());
     let api = metadata().layer(cors().layer(api));
     let routed = metadata().layer(cors().layer(forwarded().layer(routed)));
-    let mut gateway = Gateway::new(api, routed)
-        .with_auth_prefix(prefix)
-        .with_apiml_endpoints();
+    let mut gateway = Gateway::new(api, routed).with_auth_prefix(prefix).with_apiml_endpoints();
     if config.error_pages {
         gateway = gateway.with_error_pages();
     }

@@ -14,8 +14,7 @@ use crate::{
         body::BodyProblem,
         delegation::DelegationRefusal,
         endpoint::Endpoint,
-        error::{ApiError, BodyField, OidcRefusal, PatRefusal},
-        exchange_error::{ExchangeError, ExchangePart},
+        error::{ApiError, BodyField, ExchangeError, ExchangePart, OidcRefusal, PatRefusal},
         exchange_request::{ExchangeProblem, GRANT_TYPE, PASSTICKET, TokenKind},
         permission::GuardedTask,
     },
@@ -520,13 +519,7 @@ fn exchange_body() -> RequestBody {
     let token = |description: &str| json!({ "description": description, "type": "string" });
     let kinds = TokenKind::ALL.map(|(urn, _)| urn);
     let schema = object(
-        &[
-            "grant_type",
-            "requested_token_type",
-            "audience",
-            "subject_token",
-            "subject_token_type",
-        ],
+        &["grant_type", "requested_token_type", "audience", "subject_token", "subject_token_type"],
         json!({
             "grant_type": { "const": GRANT_TYPE },
             "requested_token_type": { "const": PASSTICKET },

@@ -17,8 +17,7 @@ use serde_json::{Map, Value, json};
 use super::{
     body::MAX_BODY_LEN,
     endpoint::{ENDPOINTS, Endpoint},
-    error::ApiError,
-    exchange_error::{ExchangeError, ExchangePart},
+    error::{ApiError, ExchangeError, ExchangePart},
     platform_error::PlatformError,
 };
 use crate::messages::SECURITY_HEADERS;
@@ -142,9 +141,11 @@ impl Settings<'_> {
         let unreadable = [ApiError::BodyTooLarge, ApiError::BodyBroken];
         match body {
             Some(BodyFormat::Json) => errors.extend(unreadable),
-            Some(BodyFormat::Form) => errors.extend(unreadable.map(|error| {
-                ApiError::Exchange(ExchangeError::new(ExchangePart::Request, error))
-            })),
+            Some(BodyFormat::Form) => {
+                errors.extend(unreadable.map(|error| {
+                    ApiError::Exchange(ExchangeError::new(ExchangePart::Request, error))
+                }))
+            }
             None => {}
         }
         if errors.contains(&ApiError::WrongCredentials) {

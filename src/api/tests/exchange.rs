@@ -10,9 +10,7 @@ use crate::{
     audit::{AuditRecord, CredentialKind, Detail, Event, Outcome, ReasonCode},
     identity::{CertificateFilter, DistributedIdentity, DistributedMap, DistributedMapper},
     passticket::PassTicket,
-    token::{
-        ExternalClaims, ServiceId, TokenError, TokenFingerprint, TokenVerifier, VerifyFuture,
-    },
+    token::{ExternalClaims, ServiceId, TokenError, TokenFingerprint, TokenVerifier, VerifyFuture},
 };
 
 const TOKEN: &str = "/gateway/api/v1/auth/token";
@@ -41,9 +39,14 @@ impl TokenVerifier for WithProvider {
                 let claims = ExternalClaims::new(identity, ISSUER, Timestamp::from_secs(NOW));
                 Ok(VerifiedToken::external(token, claims))
             }
-            b"acted" => external("jane@x", json!({"act": {"sub": "svc", "iss": ISSUER, "act": {"sub": "B"}}})),
+            b"acted" => external(
+                "jane@x",
+                json!({"act": {"sub": "svc", "iss": ISSUER, "act": {"sub": "B"}}}),
+            ),
             b"deep" => external("jane@x", json!({"act": {"sub": 1}})),
-            b"for-agent" => external("jane@x", json!({"may_act": {"sub": "agent@x", "iss": ISSUER}})),
+            b"for-agent" => {
+                external("jane@x", json!({"may_act": {"sub": "agent@x", "iss": ISSUER}}))
+            }
             b"for-other" => external("jane@x", json!({"may_act": {"sub": "other@x"}})),
             b"down" => Err(TokenError::Unavailable("why".into())),
             _ => self.0.verify(str::from_utf8(token).unwrap()),
@@ -131,11 +134,7 @@ async fn a_token_becomes_a_passticket_of_its_user() {
     let world = World::new();
     let api = world.exchanging(exchange());
     let pat = world.pat("USER", "a,b");
-    for (subject, want) in [
-        (world.jwt(), "USER"),
-        (pat, "USER"),
-        ("jane".to_owned(), "JANE"),
-    ] {
+    for (subject, want) in [(world.jwt(), "USER"), (pat, "USER"), ("jane".to_owned(), "JANE")] {
         let body = form(&subject, &[]);
         let response = request(Some("AGENT"), &body).send_to(api.clone()).await;
         assert_eq!(refusal(&response).0, 200, "{response:?}");
@@ -163,7 +162,8 @@ async fn with_replay_protection_the_lifetime_allows_for_old_time_slots() {
 #[tokio::test]
 async fn the_exchange_is_off_by_default() {
     let body = form("x", &[]);
-    let response = request(Some("AGENT"), &body).send_to(World::new().api(Compatibility::Documented)).await;
+    let response =
+        request(Some("AGENT"), &body).send_to(World::new().api(Compatibility::Documented)).await;
     assert_eq!(outcome(&response), (404, "ZWEAO404E".to_owned()));
 }
 
@@ -211,22 +211,57 @@ async fn each_refusal_has_an_oauth_code_and_a_message() {
         // The actor.
         ("no actor", None, good.clone(), (401, "invalid_client", "ZWEAG167E")),
         ("no actor, no valid token", None, form("x", &[]), (401, "invalid_client", "ZWEAG167E")),
-        ("unmapped certificate", Some("no user"), good.clone(), (401, "invalid_client", "ZWEAG161E")),
+        (
+            "unmapped certificate",
+            Some("no user"),
+            good.clone(),
+            (401, "invalid_client", "ZWEAG161E"),
+        ),
         ("forged actor", None, with_actor(&jwt, &forged(&agent_jwt)), invalid("ZWEAG130E")),
         ("unmapped actor", None, with_actor(&jwt, "stranger"), invalid("ZWEAG161E")),
         ("PAT as actor", None, with_actor(&jwt, &world.pat("AGENT", "a,b")), invalid("ZWEAG130E")),
-        ("actor token of another user", Some("USER"), with_actor("jane", "agent"), invalid("ZWEAG130E")),
-        ("the subject token as actor", None, with_actor(&agent_jwt, &agent_jwt), invalid("ZWEAG130E")),
-        ("another token of the subject as actor", None, with_actor("agent", "agent-2"), invalid("ZWEAG130E")),
-        ("a token of ours and of the provider", None, with_actor("agent", &agent_jwt), invalid("ZWEAG130E")),
+        (
+            "actor token of another user",
+            Some("USER"),
+            with_actor("jane", "agent"),
+            invalid("ZWEAG130E"),
+        ),
+        (
+            "the subject token as actor",
+            None,
+            with_actor(&agent_jwt, &agent_jwt),
+            invalid("ZWEAG130E"),
+        ),
+        (
+            "another token of the subject as actor",
+            None,
+            with_actor("agent", "agent-2"),
+            invalid("ZWEAG130E"),
+        ),
+        (
+            "a token of ours and of the provider",
+            None,
+            with_actor("agent", &agent_jwt),
+            invalid("ZWEAG130E"),
+        ),
         ("no permission", Some("USER"), good.clone(), (400, "unauthorized_client", "ZWEAT403E")),
-        ("SAF not available", Some("SAFDOWN"), good.clone(), (503, "temporarily_unavailable", "ZWEAG104E")),
+        (
+            "SAF not available",
+            Some("SAFDOWN"),
+            good.clone(),
+            (503, "temporarily_unavailable", "ZWEAG104E"),
+        ),
         ("SAF without decision", Some("SAFBAD"), good.clone(), (500, "server_error", "ZWEAT603E")),
         // The subject.
         ("forged", agent, form(&other_key, &[]), invalid("ZWEAG130E")),
         ("not a token", agent, form("x", &[]), invalid("ZWEAG130E")),
         ("expired in a cache", agent, form("late", &[]), invalid("ZWEAT100E")),
-        ("keys not available", agent, form("down", &[]), (503, "temporarily_unavailable", "ZWEAG104E")),
+        (
+            "keys not available",
+            agent,
+            form("down", &[]),
+            (503, "temporarily_unavailable", "ZWEAG104E"),
+        ),
         ("unmapped", agent, form("stranger", &[]), invalid("ZWEAG161E")),
         ("login token as ID token", agent, id_token(good.clone()), invalid("ZWEAG130E")),
         ("protected", agent, form(&root, &[]), invalid("ZWEAT403E")),
@@ -269,9 +304,21 @@ async fn grants_limit_the_applications_and_users_of_an_actor() {
         ("certificate", vec![of_certificate("CN=AGENT")], ""),
         ("other certificate", vec![of_certificate("CN=OTHER")], "invalid_target"),
         ("nothing", Vec::new(), "invalid_target"),
-        ("to another", vec![Grant::to_user(user("OTHER"), everything(), AllowList::Any)], "invalid_target"),
-        ("other applid", vec![Grant::to_user(agent(), only_applid("B"), AllowList::Any)], "invalid_target"),
-        ("other user", vec![Grant::to_user(agent(), everything(), only_user("JANE"))], "invalid_request"),
+        (
+            "to another",
+            vec![Grant::to_user(user("OTHER"), everything(), AllowList::Any)],
+            "invalid_target",
+        ),
+        (
+            "other applid",
+            vec![Grant::to_user(agent(), only_applid("B"), AllowList::Any)],
+            "invalid_target",
+        ),
+        (
+            "other user",
+            vec![Grant::to_user(agent(), everything(), only_user("JANE"))],
+            "invalid_request",
+        ),
         (
             "two halves",
             vec![
@@ -357,7 +404,10 @@ async fn revoked_tokens_are_refused() {
     let pat = form(&world.pat("JANE", "a,b"), &[]);
     let rule = Revocation::Service { service: service("b"), up_to: Timestamp::from_secs(NOW) };
     world.store.index.record(rule).await.unwrap();
-    assert_eq!(refusal(&request(Some("AGENT"), &pat).send_to(api.clone()).await).1, "invalid_request");
+    assert_eq!(
+        refusal(&request(Some("AGENT"), &pat).send_to(api.clone()).await).1,
+        "invalid_request"
+    );
     world.store.cannot_check.store(true, SeqCst);
     let response = request(Some("AGENT"), &form("acted", &[])).send_to(api).await;
     assert_eq!(refusal(&response).0, 503);
@@ -420,7 +470,10 @@ async fn the_record_names_the_actors_the_tokens_and_the_user() {
     let by_certificate = record(Some("AGENT"), &form(&jwt, &[])).await;
     assert_eq!(by_certificate.outcome, Outcome::Success);
     assert_eq!(by_certificate.credential, Some(CredentialKind::Certificate));
-    assert_eq!((by_certificate.user, by_certificate.target), (Some(user("AGENT")), Some(user("USER"))));
+    assert_eq!(
+        (by_certificate.user, by_certificate.target),
+        (Some(user("AGENT")), Some(user("USER")))
+    );
     assert_eq!(by_certificate.applid, Some(applid("ZOWEAPPL")));
     assert_eq!(by_certificate.token_id, Some(TokenFingerprint::of(&jwt)));
     assert!(by_certificate.certificate.is_some());

@@ -246,7 +246,8 @@ fn applications(
 /// Loads a configuration and collects its [`Requirements`]. The applications are the APPLIDs with a PassTicket key.
 /// There are no other applications, because a configuration is not valid if a service has an APPLID without a key.
 fn requirements(file: &Path) -> Result<Requirements, Exit> {
-    let Config { profiles, gateway_user, delegation, exchange, .. } = loading::load_quietly(file)?.config;
+    let Config { profiles, gateway_user, delegation, exchange, .. } =
+        loading::load_quietly(file)?.config;
     // An APPLID has one item: the profile for all users, or else one of its profiles for some users.
     let (qualified, for_all): (Vec<_>, Vec<_>) =
         profiles.iter().partition(|profile| profile.qualifier().is_some());

@@ -193,8 +193,8 @@ mod templates;
 #[cfg(unix)]
 mod tests;
 mod tls_files;
-mod token_exchange;
 mod tls_policy;
+mod token_exchange;
 mod trusted_proxies;
 mod users;
 mod validity;
@@ -230,8 +230,7 @@ pub use scheme_peers::SchemePeers;
 pub use secret_file::{SecretFileError, read_secret_file};
 pub use settings::{
     AuditSettings, CertificateMapping, DelegationSettings, Encryption, ExchangeSettings,
-    IdentityMapping,
-    LimitSettings, Logins, TimeoutSettings, ZosmfSettings, Zss,
+    IdentityMapping, LimitSettings, Logins, TimeoutSettings, ZosmfSettings, Zss,
 };
 pub use setup::ZoweTemplate;
 pub use source_files::{FileVersion, SourceFiles};

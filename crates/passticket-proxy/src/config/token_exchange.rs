@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    configured_route::{ConfiguredRoute, ServiceScheme}, oidc::OidcSettings, passticket_proxy::PassticketProxy,
+    configured_route::{ConfiguredRoute, ServiceScheme},
+    oidc::OidcSettings,
+    passticket_proxy::PassticketProxy,
     settings::ExchangeSettings,
 };
 use tower_passticket::{api::Compatibility, layer::Origin, passticket::Applid, token::ServiceId};
@@ -30,14 +32,6 @@ pub(super) fn settings(
             "permits no exchange; list the actors in callers, or the APPLIDs that need no actor in \
              bearerApplids",
         );
-    }
-    if !section.bearer_applids.is_empty() {
-        let applids: Vec<_> = section.bearer_applids.iter().map(ToString::to_string).collect();
-        section.at.warning(format_args!(
-            "lets everyone who has a token of a user obtain PassTickets of this user for {}; if clients have \
-             certificates, list them in callers instead of bearerApplids",
-            applids.join(", ")
-        ));
     }
     if !section.grants.is_empty() && !client_certificates {
         section.at.warning(
@@ -73,7 +67,9 @@ pub(super) fn resource_origins(
     match &ours.resource_metadata {
         Some((true, at)) => {
             if providers.is_empty() {
-                at.error("needs identity providers; add them to oidc, or set this setting to false");
+                at.error(
+                    "needs identity providers; add them to oidc, or set this setting to false",
+                );
             } else if own.is_empty() {
                 at.error(
                     "needs the address under which clients reach the gateway; set zowe.externalDomains to its \

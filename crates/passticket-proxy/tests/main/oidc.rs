@@ -258,7 +258,11 @@ async fn a_provider_without_usable_keys_does_not_stop_the_gateway() {
 
 /// Gives the gateway an address for OAuth clients.
 fn with_domain(yaml: String) -> String {
-    yaml.replacen("zowe:\n", "zowe:\n  externalDomains: [zowe.example.com]\n  externalPort: 7554\n", 1)
+    yaml.replacen(
+        "zowe:\n",
+        "zowe:\n  externalDomains: [zowe.example.com]\n  externalPort: 7554\n",
+        1,
+    )
 }
 
 fn challenges(response: &reqwest::Response) -> Vec<String> {
@@ -284,9 +288,7 @@ async fn a_401_leads_to_the_identity_provider() {
     let query = gateway.url.replace("/svc/api/v1/x", "/gateway/api/v1/auth/query");
     let response = client.get(query).send().await.unwrap();
     assert_eq!(challenges(&response), [format!("Bearer realm=\"zowe\", {}", metadata(""))]);
-    for (path, resource) in
-        [("", own.to_owned()), ("/svc/api/v1", format!("{own}/svc/api/v1"))]
-    {
+    for (path, resource) in [("", own.to_owned()), ("/svc/api/v1", format!("{own}/svc/api/v1"))] {
         let url = gateway.url.replace("/svc/api/v1/x", &format!("{well_known}{path}"));
         let request = client.get(&url).header("host", "evil.example.com");
         let response = request.send().await.unwrap();
@@ -318,8 +320,7 @@ async fn there_is_no_metadata_with_zowe_v3_or_without_a_domain() {
         let response = gateway.client.get(&gateway.url).send().await.unwrap();
         let has_metadata =
             challenges(&response).iter().any(|value| value.contains("resource_metadata"));
-        let url =
-            gateway.url.replace("/svc/api/v1/x", "/.well-known/oauth-protected-resource");
+        let url = gateway.url.replace("/svc/api/v1/x", "/.well-known/oauth-protected-resource");
         let status = gateway.client.get(url).send().await.unwrap().status();
         assert_eq!((has_metadata, status == 200), (want, want));
     }
@@ -352,7 +353,12 @@ async fn a_token_of_the_provider_is_exchanged_for_a_passticket_of_the_mapped_use
         ("ID token", of_provider(json!({})), "id_token", "JANE"),
         ("earlier actor", of_provider(json!({"act": {"sub": "svc"}})), "jwt", "JANE"),
         ("malformed act", of_provider(json!({"act": "svc"})), "jwt", "invalid_request"),
-        ("only for an actor", of_provider(json!({"may_act": {"sub": "svc"}})), "jwt", "invalid_request"),
+        (
+            "only for an actor",
+            of_provider(json!({"may_act": {"sub": "svc"}})),
+            "jwt",
+            "invalid_request",
+        ),
         ("not mapped", of_provider(json!({"email": "joe@example.com"})), "jwt", "invalid_request"),
         ("our own", gateway.own_token.clone(), "jwt", "USER"),
         ("our own as ID token", gateway.own_token.clone(), "id_token", "invalid_request"),

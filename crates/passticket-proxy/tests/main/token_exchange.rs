@@ -116,7 +116,10 @@ async fn a_permitted_actor_exchanges_tokens_and_others_do_not() {
     let first = succeeded[0];
     assert_eq!(first["exchange"], json!({"subject": "login-token", "act": ["USER"]}));
     assert_eq!((&first["user"], &first["target"]), (&json!("USER"), &json!("USER")));
-    assert_eq!((&first["applid"], &first["credential"]), (&json!("ZOWEAPPL"), &json!("certificate")));
+    assert_eq!(
+        (&first["applid"], &first["credential"]),
+        (&json!("ZOWEAPPL"), &json!("certificate"))
+    );
     let text = fs::read_to_string(demo.directory.join("audit.jsonl")).unwrap();
     assert!(!text.contains(ticket) && !text.contains(&jwt) && !text.contains(&pat));
 }
@@ -159,7 +162,9 @@ async fn rate_and_protected_users_apply() {
         yaml + EXCHANGE + "      callsPerMinute: 2\n"
     });
     let (agent, jwt) = (demo.client_of("USER"), demo.login().await);
-    for want in [(400, "invalid_request"), (400, "invalid_request"), (429, "temporarily_unavailable")] {
+    for want in
+        [(400, "invalid_request"), (400, "invalid_request"), (429, "temporarily_unavailable")]
+    {
         let got = outcome(exchange(&demo, &agent, &jwt, "").await).await;
         assert_eq!(got, (want.0, want.1.to_owned()));
     }
@@ -263,7 +268,8 @@ async fn ticket_get_prints_user_and_ticket() {
     let public = secret_file(&demo.directory, "public.txt", &pat);
     fs::set_permissions(&public, fs::Permissions::from_mode(0o644)).unwrap();
     let other = ["--cert", &of("APIMTST.pem"), "--key", &of("APIMTST.key"), "--token-file", "-"];
-    let strange_ca = secret_file(&demo.directory, "strange.pem", test_support::pki::Authority::trusted().pem());
+    let strange_ca =
+        secret_file(&demo.directory, "strange.pem", test_support::pki::Authority::trusted().pem());
     for (name, options, input, code, error) in [
         ("nothing to log in with", vec![], "", 2, "nothing to log in with"),
         ("no token", vec!["--token-file", "-"], "", 2, "does not contain one token"),
