@@ -46,6 +46,8 @@ string_enum! {
         UserMismatch = "user-mismatch",
         /// There is no z/OS user for the certificate, the token or the e-mail address.
         NoUser = "no-user",
+        /// The rules of the service give the person of the token two different technical users.
+        AmbiguousUser = "ambiguous-user",
         /// A client certificate is needed, alone or in addition to a token.
         CertificateRequired = "certificate-required",
         /// The certificate has expired since the TLS handshake.
@@ -153,6 +155,7 @@ impl ReasonCode {
             | Self::OutOfScope
             | Self::UserMismatch
             | Self::NoUser
+            | Self::AmbiguousUser
             | Self::CertificateExpired
             | Self::CertificateRevoked
             | Self::SafRefused
@@ -234,6 +237,7 @@ impl From<&MapError> for ReasonCode {
     fn from(error: &MapError) -> Self {
         match error {
             MapError::NoCommonName | MapError::NotAUserId(_) | MapError::NotMapped => Self::NoUser,
+            MapError::Ambiguous { .. } => Self::AmbiguousUser,
             MapError::Expired => Self::CertificateExpired,
             MapError::Unavailable | MapError::Failed(_) => Self::MappingUnavailable,
         }

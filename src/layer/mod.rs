@@ -67,6 +67,7 @@ mod scheme_ticket;
 mod schemes;
 pub mod scope;
 mod shared_routes;
+mod technical_users;
 #[cfg(test)]
 mod tests;
 mod upstream;
@@ -135,6 +136,7 @@ pub use schemes::{
 };
 pub use scope::{Authorized, ScopeLayer, ScopeService};
 pub use shared_routes::SharedRoutes;
+pub use technical_users::{TechnicalUserError, TechnicalUserRule, TechnicalUsers};
 pub use upstream::Upstream;
 #[cfg(feature = "proxy")]
 pub(crate) use websocket::AsksForWebSocket;

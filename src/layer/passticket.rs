@@ -1,12 +1,15 @@
 //! The scheme `httpBasicPassTicket`: the service receives `Authorization: Basic user:PassTicket`.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
-use super::schemes::{Accepts, Authorization, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest};
+use super::{
+    schemes::{Accepts, Authorization, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest},
+    technical_users::TechnicalUsers,
+};
 use crate::{
     audit::{AuditRecord, Event},
     passticket::{Applid, PassTicket, PassTicketGenerator, Replay, UserId},
@@ -69,19 +72,28 @@ pub struct PassTicketScheme<G> {
     applid: Applid,
     generator: G,
     custom: Option<CustomHeaders>,
+    technical_users: Option<Arc<TechnicalUsers>>,
 }
 
 impl<G: PassTicketGenerator> PassTicketScheme<G> {
     /// Creates a scheme that gets tickets for the application `applid` from `generator`. The service must check the
     /// tickets with the same APPLID.
     pub fn new(applid: Applid, generator: G) -> Self {
-        Self { applid, generator, custom: None }
+        Self { applid, generator, custom: None, technical_users: None }
     }
 
     /// Also sends the user id and the ticket in the headers `custom`.
     #[must_use]
     pub fn with_custom_headers(self, custom: CustomHeaders) -> Self {
         Self { custom: Some(custom), ..self }
+    }
+
+    /// Makes tickets for technical users, by the rules `technical_users`. A person whom a rule matches needs no user of
+    /// their own. Only this scheme uses such rules: another scheme would pass on an identity that the client has not
+    /// proved.
+    #[must_use]
+    pub fn with_technical_users(self, technical_users: Arc<TechnicalUsers>) -> Self {
+        Self { technical_users: Some(technical_users), ..self }
     }
 
     /// Returns the application that the tickets are for.
@@ -124,6 +136,10 @@ impl<G: PassTicketGenerator> Scheme for PassTicketScheme<G> {
 
     fn reserved_headers(&self) -> &[HeaderName] {
         self.custom.as_ref().map_or(&[], |custom| &custom.0)
+    }
+
+    fn technical_users(&self) -> Option<Arc<TechnicalUsers>> {
+        self.technical_users.clone()
     }
 
     fn event(&self) -> Event {

@@ -1,6 +1,9 @@
 //! An OpenID Connect provider whose tokens are accepted, and the checks of their claims.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashSet},
+};
 
 use serde_json::Value;
 
@@ -59,6 +62,8 @@ pub struct OidcIssuer {
     user_id_fields: Vec<Box<str>>,
     registry: Registry,
     keys: IssuerKeys,
+    /// The values of claims that are kept, for each name of a claim.
+    kept: BTreeMap<Box<str>, HashSet<Box<str>>>,
 }
 
 impl OidcIssuer {
@@ -81,6 +86,7 @@ impl OidcIssuer {
             user_id_fields: vec!["sub".into()],
             registry,
             keys,
+            kept: BTreeMap::new(),
         }
     }
 
@@ -125,6 +131,24 @@ impl OidcIssuer {
         fields: impl IntoIterator<Item = impl Into<Box<str>>>,
     ) -> Self {
         self.user_id_fields = fields.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Keeps this value of a claim, if a token has it. Later layers can read it with
+    /// [`ExternalToken::claim`](super::ExternalToken::claim), which then returns a list of texts. Other values are
+    /// dropped, so the memory for a token does not depend on what its issuer writes into it.
+    ///
+    /// `claim` is a name or a path with dots, as in [`with_user_id_fields`](Self::with_user_id_fields). The claim may be
+    /// a text or a list of texts. A text in `scope` (RFC 8693 §4.2) or `scp` (Entra ID) is a list whose items are
+    /// separated by spaces. A text in any other claim is one value, even if it contains spaces: otherwise, the group `x
+    /// admin` would count as the group `admin`. Values that are not texts are not kept.
+    #[must_use]
+    pub fn with_kept_value(
+        mut self,
+        claim: impl Into<Box<str>>,
+        value: impl Into<Box<str>>,
+    ) -> Self {
+        self.kept.entry(claim.into()).or_default().insert(value.into());
         self
     }
 
@@ -178,7 +202,8 @@ impl OidcIssuer {
             // data.
             .map_err(|error| problem(&format!("the name of the user {}", error.rule())))?;
         let expires_at = Timestamp::from_secs(expires_at);
-        let mut verified = ExternalClaims::new(user, self.issuer.as_str(), expires_at);
+        let verified = ExternalClaims::new(user, self.issuer.as_str(), expires_at);
+        let mut verified = self.keep_values(verified, claims)?;
         // The token exchange needs these claims (RFC 8693 §4.1, §4.4). Most tokens have neither.
         for name in ["act", "may_act"] {
             if let Some(claim) = claims.claim(name)? {
@@ -188,6 +213,33 @@ impl OidcIssuer {
         Ok(match issued_at {
             Some(at) => verified.with_issued_at(Timestamp::from_secs(at)),
             None => verified,
+        })
+    }
+
+    fn keep_values(
+        &self,
+        verified: ExternalClaims,
+        claims: &Payload<'_>,
+    ) -> Result<ExternalClaims, TokenError> {
+        self.kept.iter().try_fold(verified, |verified, (name, wanted)| {
+            let value = match claims.claim(name)? {
+                Some(claim) => Some(claim.value().ok_or(TokenError::Malformed)?),
+                None => at_path(claims, name)?,
+            };
+            let is_separated = matches!(&**name, "scope" | "scp");
+            let texts: Vec<&str> = match &value {
+                Some(Value::String(text)) if is_separated => text.split(' ').collect(),
+                Some(Value::String(text)) => vec![text],
+                Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect(),
+                _ => Vec::new(),
+            };
+            // A set, because a token may repeat a value thousands of times.
+            let kept: BTreeSet<_> =
+                texts.into_iter().filter(|text| wanted.contains(*text)).collect();
+            Ok(match kept.is_empty() {
+                true => verified,
+                false => verified.with_claim(&**name, kept.into_iter().map(Value::from).collect()),
+            })
         })
     }
 

@@ -308,6 +308,60 @@ fn the_user_is_in_the_first_claim_that_exists() {
 
 /// If a signed payload contains a claim twice, two programs could read different values.
 #[test]
+fn only_the_values_that_are_needed_are_kept() {
+    let keep = |claim, value| {
+        let keys = fixed([&*RSA]);
+        trusted([provider(IDP, keys)
+            .with_kept_value("other", "x")
+            .with_kept_value(claim, value)
+            .with_kept_value(claim, "second")])
+    };
+    let cases = [
+        // The claim and the wanted value; the claims of the token; the kept values.
+        ("groups", "batch", json!({"groups": "batch"}), json!(["batch"])),
+        ("groups", "batch", json!({"groups": ["a", "batch", "batch"]}), json!(["batch"])),
+        ("groups", "batch", json!({"groups": ["second", "batch"]}), json!(["batch", "second"])),
+        ("groups", "batch", json!({"groups": ["a"]}), Value::Null),
+        ("groups", "batch", json!({}), Value::Null),
+        ("groups", "batch", json!({"groups": null}), Value::Null),
+        ("groups", "1", json!({"groups": [1, true, ["1"], {"1": "1"}]}), Value::Null),
+        ("groups", "batch", json!({"groups": {"batch": "batch"}}), Value::Null),
+        // A group whose name has a space is one group.
+        ("groups", "batch", json!({"groups": "x batch"}), Value::Null),
+        ("roles", "batch", json!({"roles": "x batch"}), Value::Null),
+        ("roles", "x batch", json!({"roles": "x batch"}), json!(["x batch"])),
+        ("scope", "batch", json!({"scope": "openid batch"}), json!(["batch"])),
+        ("scp", "batch", json!({"scp": "batch second"}), json!(["batch", "second"])),
+        ("scope", "batch", json!({"scope": "openid batch2 \tbatch"}), Value::Null),
+        ("scope", "batch", json!({"scope": ["openid", "batch"]}), json!(["batch"])),
+        // Nested objects, and a claim whose name has dots.
+        (
+            "realm_access.roles",
+            "batch",
+            json!({"realm_access": {"roles": ["batch"]}}),
+            json!(["batch"]),
+        ),
+        (
+            "https://example.com/roles",
+            "batch",
+            json!({"https://example.com/roles": ["batch"]}),
+            json!(["batch"]),
+        ),
+        ("a.b", "batch", json!({"a.b": "x", "a": {"b": "batch"}}), Value::Null),
+    ];
+    for (claim, value, members, want) in cases {
+        let token = token(&RSA, Alg::RS256, &with(members.clone()));
+        let Ok(VerifiedToken::External(verified)) = verify(&keep(claim, value), &token) else {
+            panic!("{members}")
+        };
+        let got = verified.claim(claim).cloned().unwrap_or_default();
+        assert_eq!(got, want, "{claim} {members}");
+        let kept = verified.claims().count();
+        assert_eq!(kept, usize::from(!want.is_null()), "{members}");
+    }
+}
+
+#[test]
 fn a_repeated_claim_of_a_provider_is_refused() {
     let issuers = trusted([provider(IDP, fixed([&*RSA]))]);
     for repeated in

@@ -1,5 +1,7 @@
-//! The metadata of a service: the keys below `customMetadata` of an api-def, joined with dots, and the scheme in its
-//! `authentication`. The page docs/reference/service-metadata.md shows the table of this file.
+//! Collects and checks the metadata of a service: the keys below `customMetadata` of an api-def, joined with dots, and
+//! the settings in its `authentication`. The page docs/reference/service-metadata.md shows the table of this file.
+//!
+//! API ML is Zowe's API Mediation Layer.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,5 @@
-//! The keys of a zowe.yaml that concern a gateway, and what this gateway does with each of them
-//! (docs/decisions.md#d18). The page docs/reference/zowe-yaml-keys.md shows the tables
-//! of this file.
+//! Checks the keys of a zowe.yaml that concern a gateway. Tables say what this gateway does with each key
+//! (docs/decisions.md#d18). The page docs/reference/zowe-yaml-keys.md shows these tables.
 
 use super::{
     key_effect::{

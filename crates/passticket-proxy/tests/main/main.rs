@@ -39,6 +39,7 @@ mod signing_keys;
 mod site_tokens;
 mod systemd;
 mod takeover;
+mod technical_users;
 mod token_exchange;
 mod websocket;
 mod zowe_revocations;
