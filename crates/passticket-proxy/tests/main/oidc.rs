@@ -336,7 +336,7 @@ async fn there_is_no_metadata_with_zowe_v3_or_without_a_domain() {
 async fn a_token_of_the_provider_is_exchanged_for_a_passticket_of_the_mapped_user() {
     let key = pki::OTHER_SIGNING_KEY;
     let provider = Provider::default();
-    provider.lists(&[key]);
+    provider.send_keys(&[key]);
     let exchange = "    tokenExchange: {enabled: true, bearerApplids: [ZOWEAPPL]}\n";
     let gateway = Gateway::start_with(&provider, |_, yaml| yaml + exchange).await;
     let send = async |token: &str, kind: &str| {
