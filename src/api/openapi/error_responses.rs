@@ -26,7 +26,10 @@ pub(super) fn error_responses(
 ) -> Map<String, Value> {
     let mut statuses = BTreeMap::<String, ErrorResponse>::new();
     for error in errors {
-        let (status, _) = compatibility.status_and_message(&error, url);
+        let status = match &error {
+            ApiError::Exchange(exchange) => exchange.status(),
+            error => compatibility.status_and_message(error, url).0,
+        };
         let response = statuses.entry(status.as_str().to_owned()).or_default();
         response.add(error, url, compatibility);
     }

@@ -280,7 +280,9 @@ fn challenges(response: &reqwest::Response) -> Vec<String> {
 async fn a_401_leads_to_the_identity_provider() {
     let provider = Provider::default();
     let gateway = Gateway::start_with(&provider, |_, yaml| with_domain(yaml)).await;
-    let client = &gateway.client;
+    // In HTTP/2, a forged `Host` would be refused, because it differs from `:authority`.
+    let authorities = fs::read(gateway.directory.path().join("certs/ca.pem")).unwrap();
+    let client = client(&authorities).http1_only().timeout(PATIENCE).build().unwrap();
     let own = "https://zowe.example.com:7554";
     let well_known = "/.well-known/oauth-protected-resource";
     let metadata = |path: &str| format!("resource_metadata=\"{own}{well_known}{path}\"");

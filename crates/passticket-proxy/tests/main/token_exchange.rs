@@ -107,7 +107,7 @@ async fn a_permitted_actor_exchanges_tokens_and_others_do_not() {
 
     // The program writes all records before it ends.
     let mut demo = demo;
-    demo.program.signal("TERM");
+    demo.program.signal("-TERM");
     demo.program.wait();
     let records = audit(&demo);
     let succeeded: Vec<_> =
