@@ -52,13 +52,13 @@ string_enum! {
         CertificateRequired = "certificate-required",
         /// The certificate has expired since the TLS handshake.
         CertificateExpired = "certificate-expired",
-        /// After the handshake, the certificate of the connection was revoked, or its authority was removed.
+        /// After the handshake, the certificate of the connection was revoked, or the gateway stopped to trust its CA.
         CertificateRevoked = "certificate-revoked",
         /// The user does not exist, or the password is wrong.
         WrongPassword = "wrong-password",
         /// The password is right, but has expired.
         PasswordExpired = "password-expired",
-        /// The user is revoked in the security product.
+        /// The user is revoked in the security product (RACF, ACF2 or Top Secret).
         UserRevoked = "user-revoked",
         /// The new password violates a password rule.
         NewPasswordRefused = "new-password-refused",
@@ -120,8 +120,8 @@ string_enum! {
 enum Cause {
     /// Any client, even a client that never had a valid credential.
     AnyClient,
-    /// A client with a credential that is or was valid, or a client that tries to log in. The login throttle limits the
-    /// number of logins.
+    /// A client with a credential that is or was valid, or a client that tries to log in. The login throttle (the limit
+    /// on failed logins) limits how often such a client can fail.
     KnownClient,
     /// The gateway, or a system that it needs.
     Gateway,
@@ -140,12 +140,12 @@ impl ReasonCode {
             | Self::TooManyAttempts
             | Self::BadRequest
             | Self::CrossOrigin => Cause::AnyClient,
-            // The login throttle limits how often these two reasons can occur.
+            // The login throttle counts failures for these two reasons.
             Self::WrongPassword
-            | Self::PasswordExpired
             | Self::UserRevoked
+            // For all further reasons, the client needs a credential that is or was valid.
+            | Self::PasswordExpired
             | Self::NewPasswordRefused
-            // All following reasons need a credential that is or was valid.
             | Self::TokenClaims
             | Self::TokenExpired
             | Self::TokenNotYetValid

@@ -16,8 +16,9 @@ use crate::{
 };
 
 /// The names of two headers that the service receives in addition to `Authorization`: one with the user id, and one
-/// with the PassTicket. In Zowe, the settings are `customUserHeader` and `customAuthHeader` under
-/// `apiml.security.auth.passticket`. Each setting has no effect without the other, so this type always has both names.
+/// with the PassTicket (a one-time password of z/OS). In Zowe, the settings are `customUserHeader` and
+/// `customAuthHeader` under `apiml.security.auth.passticket`. Each setting has no effect without the other, so this type
+/// always has both names.
 ///
 /// If a client sends headers with these names, the gateway replaces them, or removes them if no ticket is generated.
 #[derive(Clone, Debug)]
@@ -40,8 +41,9 @@ impl CustomHeaders {
     }
 }
 
-/// The scheme `httpBasicPassTicket`: the service receives `Authorization: Basic base64(user:ticket)`. If
-/// [`CustomHeaders`] are set, the service also receives the user id and the ticket in these headers.
+/// The scheme `httpBasicPassTicket`: the service receives `Authorization: Basic base64(user:ticket)`. The ticket is a
+/// PassTicket, a one-time password of z/OS. If [`CustomHeaders`] are set, the service also receives the user id and the
+/// ticket in these headers.
 ///
 /// For each attempt to generate a ticket, the audit log gets one [`Ticket`](Event::Ticket) record. After a failed
 /// attempt, the program's log also shows the user, the APPLID (the name of the application) and the return codes.

@@ -115,15 +115,15 @@ impl OidcIssuer {
         self
     }
 
-    /// Sets the claims that may name the user. The user is in the first claim of `fields` that the token contains. If
-    /// the value of this claim is not usable, the token is refused, and no later claim is tried. If `fields` is empty,
-    /// no token is accepted.
+    /// Sets the claims that may name the user. The user is in the first claim of `fields` that the token contains. A
+    /// claim with the value `null` counts as missing. If the value of the first claim is not usable, the token is
+    /// refused, and no later claim is tried. If `fields` is empty, no token is accepted.
     ///
     /// A field is the name of a claim, or a path into nested objects with dots between the names. If a claim has the
-    /// whole field as its name, with the dots, this claim is used instead of the path. The value must be a text, or a
-    /// list with exactly one text.
+    /// whole field as its name, with the dots, this claim is used instead of the path. The value must be a string,
+    /// or an array with exactly one string.
     ///
-    /// If the field is `email`, the claim `email_verified` must be `true` or the text `"true"`, because many providers
+    /// If the field is `email`, the claim `email_verified` must be `true` or the string `"true"`, because many providers
     /// let users enter any address.
     #[must_use]
     pub fn with_user_id_fields(
@@ -252,10 +252,12 @@ impl OidcIssuer {
             Some(text) => (has(&self.audiences, &text), true),
             None => {
                 let items = audience.list().filter(|items| items.len() <= MAX_AUDIENCES);
-                let items = items
-                    .ok_or_else(|| problem("aud is neither a text nor a short list of texts"))?;
+                let items = items.ok_or_else(|| {
+                    problem("aud is neither a string nor a short array of strings")
+                })?;
                 let texts: Option<Vec<_>> = items.iter().map(|item| item.text()).collect();
-                let texts = texts.ok_or_else(|| problem("aud has an item that is not a text"))?;
+                let texts =
+                    texts.ok_or_else(|| problem("aud has an element that is not a string"))?;
                 (texts.iter().any(|text| has(&self.audiences, text)), texts.len() == 1)
             }
         };
@@ -264,7 +266,7 @@ impl OidcIssuer {
         }
         let party = match claims.claim("azp")? {
             None => None,
-            Some(party) => Some(party.text().ok_or_else(|| problem("azp is not a text"))?),
+            Some(party) => Some(party.text().ok_or_else(|| problem("azp is not a string"))?),
         };
         let parties = match self.authorized_parties.as_slice() {
             [] if is_single => return Ok(()),
@@ -298,7 +300,7 @@ impl OidcIssuer {
     }
 }
 
-/// Returns the text in a claim that names the user.
+/// Returns the string in a claim that names the user.
 fn name_of_user<'a>(claim: Claim<'a>, field: &str) -> Result<Cow<'a, str>, TokenError> {
     if let Some(text) = claim.text() {
         return Ok(text);
@@ -323,11 +325,11 @@ fn name_at_path(value: Value, field: &str) -> Result<String, TokenError> {
 }
 
 fn not_a_text(field: &str) -> TokenError {
-    problem(&format!("{field} is not a text"))
+    problem(&format!("{field} is not a string"))
 }
 
 fn not_one_text(field: &str) -> TokenError {
-    problem(&format!("{field} is a list, but not of exactly one text"))
+    problem(&format!("{field} is an array, but not of exactly one string"))
 }
 
 /// Returns the value at a path into nested objects, with dots between the names.
@@ -352,7 +354,7 @@ fn has_verified_email(claims: &Payload<'_>) -> Result<bool, TokenError> {
 /// time is never skipped.
 fn seconds(claims: &Payload<'_>, name: &str) -> Result<Option<u64>, TokenError> {
     let Some(claim) = claims.claim(name)? else { return Ok(None) };
-    let error = || problem(&format!("{name} is not a whole number"));
+    let error = || problem(&format!("{name} is not an integer, or is negative"));
     claim.number().map(Some).ok_or_else(error)
 }
 

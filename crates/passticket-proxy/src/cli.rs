@@ -68,7 +68,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
         /// Also ask each configured server once, and print what it answers: services, z/OSMF, ZSS, the SAF endpoint,
-        /// identity mappers and identity providers. No passwords and no tokens are sent.
+        /// identity mappers, identity providers, API ML, the Caching Service, Eureka and Redis. No passwords and tokens of
+        /// users are sent.
         #[arg(long)]
         live: bool,
     },
@@ -112,6 +113,12 @@ Example: add a user to the file that components.passticket-proxy.users names
     Ticket {
         #[command(subcommand)]
         command: TicketCommand,
+    },
+    /// Put PassTicket keys into a PKCS#11 token, such as a hardware security module.
+    #[cfg(feature = "pkcs11")]
+    Pkcs11 {
+        #[command(subcommand)]
+        command: Pkcs11Command,
     },
     /// Print the commands that a security administrator submits to RACF, ACF2 or Top Secret.
     ///
@@ -333,6 +340,53 @@ pub(crate) enum TicketOutput {
     Json,
     /// Two assignments for a shell: PASSTICKET_USER and PASSTICKET.
     Env,
+}
+
+/// The subcommands of `pkcs11`.
+#[cfg(feature = "pkcs11")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum Pkcs11Command {
+    /// Store the key of a key file in a token. The key cannot be read from the token again.
+    ///
+    /// Then the command compares a MAC of the token with one of the key in memory. It does not delete the key file.
+    #[command(after_help = "\
+Example:
+  passticket-proxy pkcs11 import --module /usr/lib/softhsm/libsofthsm2.so --token PTKT \\
+      --pin-file hsm.pin --label IZUDFLT --key-file ptktdata/IZUDFLT.key")]
+    Import {
+        #[command(flatten)]
+        token: TokenKeyArgs,
+        /// A file with the key in hex: 64 to 512 digits. Only its owner may have access to it. "-" reads standard input.
+        #[arg(long, value_name = "FILE")]
+        key_file: PathBuf,
+    },
+    /// Make a random key in a token. Nobody can read this key, so use it only if the system that evaluates the PassTickets
+    /// uses the same token.
+    Generate {
+        #[command(flatten)]
+        token: TokenKeyArgs,
+        /// The length of the key in bytes.
+        #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(32..=256))]
+        bytes: u16,
+    },
+}
+
+/// A key in a token.
+#[cfg(feature = "pkcs11")]
+#[derive(Args, Debug)]
+pub(crate) struct TokenKeyArgs {
+    /// The PKCS#11 module: a shared library of the token's vendor.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) module: PathBuf,
+    /// The label of the token.
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) token: passticket_pkcs11::TokenLabel,
+    /// A file with the PIN of the token's user. Only its owner may have access to it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pin_file: PathBuf,
+    /// The label of the new key. No other secret key of the token may have it.
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) label: passticket_pkcs11::KeyLabel,
 }
 
 const ESM_EXAMPLES: &str = "\

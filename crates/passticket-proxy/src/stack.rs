@@ -10,7 +10,8 @@ use std::{
 use http::header::{AUTHORIZATION, COOKIE};
 use hyper::body::Incoming;
 use passticket_proxy::config::{
-    AuditSettings, Config, Encryption, Logins, OidcSettings, TlsFiles, ZosmfSettings, ZowePeer,
+    AuditSettings, Config, Encryption, Logins, OidcSettings, Problem, TlsFiles, ZosmfSettings,
+    ZowePeer,
 };
 use tower::{Layer, ServiceBuilder, util::option_layer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
@@ -69,6 +70,9 @@ pub(crate) enum PartsError {
     Forwarders(#[source] TlsError),
     #[error("components.passticket-proxy.users: {0}")]
     Users(#[from] tower_passticket::api::FileLoginError),
+    /// A PassTicket key in a PKCS#11 token.
+    #[error("{0}")]
+    TokenKey(Problem),
 }
 
 /// The parts that the program builds from the configuration before the gateway listens. A reload keeps the parts whose
@@ -295,6 +299,9 @@ pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, 
     let forwarders = forwarders.map_err(PartsError::Forwarders)?;
     let finding = previous.and_then(|it| it.finding.as_ref());
     let finding = discovery::finding(config, finding).map_err(PartsError::Discovery)?;
+    for key in &config.token_keys {
+        key.check().map_err(PartsError::TokenKey)?;
+    }
     Ok(Parts {
         tls,
         outbound,

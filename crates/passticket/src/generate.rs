@@ -1,12 +1,18 @@
 //! Generators of PassTickets (one-time passwords of z/OS).
 
 use std::{
-    borrow::Cow, collections::HashSet, fmt, future::ready, num::NonZeroUsize, pin::Pin, sync::Arc,
+    borrow::Cow,
+    collections::HashSet,
+    fmt,
+    future::ready,
+    num::NonZeroUsize,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use super::{
-    key_source::KeySourceError,
+    key_source::{KeySourceError, KeyThreads},
     names::{Applid, UserId},
     profile::{KeyProfile, Replay},
     profiles::KeyProfiles,
@@ -16,7 +22,7 @@ use super::{
     time_slots::{NoTimeSlot, StartSecond, TimeSlots, spare_secs},
     used_time_slots::UsedTimeSlots,
 };
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, Timestamp};
 
 /// Makes tickets that are valid now.
 ///
@@ -193,8 +199,9 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 
 /// Computes PassTickets in this process, from [`KeyProfiles`].
 ///
-/// The future of [`generate`](PassTicketGenerator::generate) never waits and is ready immediately, unless the generator
-/// has [shared time slots](Self::with_shared_time_slots).
+/// The future of [`generate`](PassTicketGenerator::generate) never waits and is ready immediately, with two exceptions:
+/// the generator has [shared time slots](Self::with_shared_time_slots), or the key is in a [`KeySource`](super::KeySource)
+/// with [threads](super::KeySource::threads).
 ///
 /// # Replay protection
 /// How many tickets a user can get depends on the [`Replay`] of the profile.
@@ -205,9 +212,9 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 ///
 /// With [`Replay::Protected`], a user gets one ticket per second and APPLID, and never the same ticket twice. The
 /// second of a ticket is called its time slot. An unused time slot can be used for 60 s, or for a quarter of the
-/// profile's window if this is shorter (15 s with the default window of enhanced tickets). So after a pause, a user can get up to 61 tickets immediately one after the
-/// other. A request beyond this limit gets an error with a [`NoTimeSlot`]. Otherwise it would get a ticket that the
-/// service refuses.
+/// profile's window if this is shorter (15 s with the default window of enhanced tickets). So after a pause, a user can
+/// get up to 61 tickets immediately one after the other (16 with this default window). A request beyond this limit gets
+/// an error with a [`NoTimeSlot`]. Otherwise it would get a ticket that the service refuses.
 ///
 /// - Clones of a generator share their time slots. Generators from several calls of [`new`](Self::new), or in several
 ///   processes, share them only with [`with_shared_time_slots`](Self::with_shared_time_slots). Without shared time
@@ -313,10 +320,14 @@ impl LocalGenerator {
     }
 
     /// Reserves the time slots of tickets with [replay protection](#replay-protection) in a store that several
-    /// processes share, such as Redis. A ticket is then for a second of the clock of this store. No ticket is made if
-    /// the store cannot be reached. No ticket is made either if the clocks of the store and of this process differ by
-    /// more than an eighth of the window of the profile (at most of [`MAX_WINDOW`](super::MAX_WINDOW)), or if the slot is
-    /// older than a slot without a shared store would be. Tickets without replay protection are not affected.
+    /// processes share, such as Redis. The slots follow the clock of this store. Tickets without replay protection are
+    /// not affected. With replay protection, no ticket is made in these cases:
+    ///
+    /// - The store cannot be reached.
+    /// - The clocks of the store and of this process differ by more than an eighth of the profile's window, or of
+    ///   [`MAX_WINDOW`](super::MAX_WINDOW) if the window is longer.
+    /// - The store answers with a slot that is in the future, or that is older than an
+    ///   [unused slot](#replay-protection) may be.
     #[must_use]
     pub fn with_shared_time_slots(self, shared: Arc<dyn SharedTimeSlots>) -> Self {
         Self { shared: Some(shared), ..self }
@@ -347,8 +358,8 @@ impl LocalGenerator {
     /// share their time slots. So they never make two tickets for the same user, APPLID and second. The new generator
     /// has no [ticket cache](Self::with_ticket_cache).
     ///
-    /// If an APPLID had no replay protection until now, its first ticket is for the next second. Tickets for earlier
-    /// seconds may have been made without a time slot.
+    /// If the profiles of `self` for an APPLID had no replay protection for at least some users, the first ticket with
+    /// replay protection is for the next second. Tickets for earlier seconds may have been made without a time slot.
     #[must_use]
     pub fn with_profiles(&self, profiles: KeyProfiles) -> Self {
         let were_protected = self.profiles.fully_protected();
@@ -373,28 +384,85 @@ impl LocalGenerator {
         applid: &Applid,
     ) -> Result<PassTicket, GenerateError> {
         let now = self.clock.now();
-        let profile = self.profile(user, applid)?.at(now);
-        let generated = match (profile.replay(), &self.cache) {
-            (Replay::Protected, _) if self.shared.is_some() => {
-                let reason = "the time slot of this ticket must be reserved, so it cannot be made without waiting";
-                return Err(GenerateError::unavailable(*user, *applid, None).with_reason(reason));
-            }
-            (Replay::Protected, _) => {
-                let slot = self.slots.reserve(user, applid, profile.making_window(), now);
-                let slot = slot.map_err(|why| GenerateError::no_slot(*user, *applid, why))?;
-                profile.generate(user, slot)
-            }
-            (Replay::Allowed, Some(cache)) => cache.get_or_generate(profile, user, now),
-            (Replay::Allowed, None) => profile.generate(user, now),
-        };
-        generated.map_err(|error| key_failed(*user, *applid, &error))
+        self.generate_at(self.profile(user, applid)?.at(now), user, now)
     }
 
-    /// Returns the shared store in which the time slot of a ticket must be reserved, if there is one.
-    fn shared(&self, user: &UserId, applid: &Applid) -> Option<&Arc<dyn SharedTimeSlots>> {
-        let shared = self.shared.as_ref()?;
-        let profile = self.profiles.find(user, applid)?;
-        (profile.replay() == Replay::Protected).then_some(shared)
+    /// Returns the shared store in which the time slots of the profile's tickets must be reserved, if there is one.
+    fn shared(&self, profile: &KeyProfile) -> Option<&Arc<dyn SharedTimeSlots>> {
+        self.shared.as_ref().filter(|_| profile.replay() == Replay::Protected)
+    }
+
+    /// Makes a ticket with the key of `profile`, which makes the tickets at the time `now`.
+    fn generate_at(
+        &self,
+        profile: &KeyProfile,
+        user: &UserId,
+        now: Timestamp,
+    ) -> Result<PassTicket, GenerateError> {
+        let applid = *profile.applid();
+        match (profile.replay(), &self.cache) {
+            (Replay::Protected, _) if self.shared.is_some() => {
+                let reason = "the time slot of this ticket must be reserved, so it cannot be made without waiting";
+                Err(GenerateError::unavailable(*user, applid, None).with_reason(reason))
+            }
+            (Replay::Protected, _) => {
+                let slot = self.slots.reserve(user, &applid, profile.making_window(), now);
+                let slot = slot.map_err(|why| GenerateError::no_slot(*user, applid, why))?;
+                self.generate_for(profile, user, slot)
+            }
+            (Replay::Allowed, Some(cache)) => match cache.get(profile, user, now) {
+                Some(ticket) => Ok(ticket),
+                None => {
+                    let ticket = self.generate_for(profile, user, now)?;
+                    cache.insert(profile, user, now, ticket.clone());
+                    Ok(ticket)
+                }
+            },
+            (Replay::Allowed, None) => self.generate_for(profile, user, now),
+        }
+    }
+
+    /// Makes the ticket for the second `slot` with the key of `profile`. The key may have blocked its thread, so the age
+    /// of the ticket is checked afterwards: z/OS would refuse a late ticket, and count it as a wrong password of the user.
+    fn generate_for(
+        &self,
+        profile: &KeyProfile,
+        user: &UserId,
+        slot: Timestamp,
+    ) -> Result<PassTicket, GenerateError> {
+        let applid = *profile.applid();
+        let generated = profile.generate(user, slot);
+        let ticket = generated.map_err(|error| key_failed(*user, applid, &error))?;
+        if profile.may_block() {
+            let age = self.clock.now().as_secs().checked_sub(slot.as_secs());
+            if age.is_none_or(|age| age > profile.max_age_when_made().as_secs()) {
+                let reason = "the key took so long that the PassTicket could expire on its way, or the clock was set \
+                              back in the meantime";
+                return Err(GenerateError::unavailable(*user, applid, None).with_reason(reason));
+            }
+        }
+        Ok(ticket)
+    }
+
+    /// Makes a ticket on a thread that may wait for the key. `make` makes the ticket.
+    async fn generate_on(
+        threads: Arc<dyn KeyThreads>,
+        user: UserId,
+        applid: Applid,
+        make: impl FnOnce() -> Result<PassTicket, GenerateError> + Send + 'static,
+    ) -> Result<PassTicket, GenerateError> {
+        let made = Arc::new(Mutex::new(None));
+        let work = {
+            let made = made.clone();
+            move || *made.lock().unwrap_or_else(PoisonError::into_inner) = Some(make())
+        };
+        let run = threads.run(Box::new(work)).await;
+        run.map_err(|error| key_failed(user, applid, &error))?;
+        let made = made.lock().unwrap_or_else(PoisonError::into_inner).take();
+        made.unwrap_or_else(|| {
+            let reason = "the thread for the key has made no PassTicket";
+            Err(GenerateError::unavailable(user, applid, None).with_reason(reason))
+        })
     }
 
     /// Makes a ticket for a time slot that was reserved in `shared`.
@@ -405,7 +473,8 @@ impl LocalGenerator {
         applid: Applid,
     ) -> Result<PassTicket, GenerateError> {
         // The key is chosen before the slot, because its window limits how old the slot may be.
-        let profile = self.profile(&user, &applid)?.at(self.clock.now());
+        let began = self.clock.now();
+        let profile = self.profile(&user, &applid)?.at(began);
         let no_slot = |why| GenerateError::no_slot(user, applid, why);
         let not_before = self.slots.first_shared(&applid).map_err(no_slot)?;
         let spare = Duration::from_secs(spare_secs(profile.making_window()));
@@ -430,11 +499,21 @@ impl LocalGenerator {
         let age = place_time.as_secs().checked_sub(slot.as_secs());
         if age.is_none_or(|age| age > spare.as_secs()) {
             // z/OS would refuse the ticket, and count it as a wrong password of the user.
-            let reason = "the place in which time slots are reserved has answered with a slot that is too old or in the \
+            let reason = "the store in which time slots are reserved has answered with a slot that is too old or in the \
                           future";
             return Err(GenerateError::unavailable(user, applid, None).with_reason(reason));
         }
-        profile.generate(&user, slot).map_err(|error| key_failed(user, applid, &error))
+        match profile.threads() {
+            None => self.generate_for(profile, &user, slot),
+            Some(threads) => {
+                let generator = self.clone();
+                Self::generate_on(threads, user, applid, move || {
+                    let profile = generator.profile(&user, &applid)?.at(began);
+                    generator.generate_for(profile, &user, slot)
+                })
+                .await
+            }
+        }
     }
 
     /// Hands the time slots of this generator and of its clones over to another process. From now on, a request for a
@@ -447,8 +526,9 @@ impl LocalGenerator {
 
     /// Continues with the time slots that another process has handed over. Call this before the first ticket.
     ///
-    /// If the other process had no replay protection for an APPLID, the first ticket is for the next second. The other
-    /// process may have made tickets for earlier seconds without time slots.
+    /// If the other process had no replay protection for at least some users of an APPLID, the first ticket with replay
+    /// protection is for the next second. The other process may have made tickets for earlier seconds without time
+    /// slots. With [shared time slots](Self::with_shared_time_slots), this also holds for all other APPLIDs.
     pub fn continue_time_slots(&self, used: UsedTimeSlots) {
         let were_protected: HashSet<_> = used.protected.iter().copied().collect();
         self.slots.continue_from(used);
@@ -486,9 +566,21 @@ fn key_failed(user: UserId, applid: Applid, error: &KeySourceError) -> GenerateE
 
 impl PassTicketGenerator for LocalGenerator {
     fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture {
-        match self.shared(user, applid) {
-            Some(shared) => Box::pin(self.clone().generate_shared(shared.clone(), *user, *applid)),
-            None => Box::pin(ready(self.generate_now(user, applid))),
+        let (user, applid, now) = (*user, *applid, self.clock.now());
+        let profile = match self.profile(&user, &applid) {
+            Ok(profile) => profile.at(now),
+            Err(error) => return Box::pin(ready(Err(error))),
+        };
+        match (self.shared(profile), profile.threads()) {
+            (Some(shared), _) => {
+                Box::pin(self.clone().generate_shared(shared.clone(), user, applid))
+            }
+            (None, Some(threads)) => {
+                let generator = self.clone();
+                let make = move || generator.generate_now(&user, &applid);
+                Box::pin(Self::generate_on(threads, user, applid, make))
+            }
+            (None, None) => Box::pin(ready(self.generate_at(profile, &user, now))),
         }
     }
 
@@ -497,7 +589,20 @@ impl PassTicketGenerator for LocalGenerator {
         user: &UserId,
         applid: &Applid,
     ) -> Option<Result<PassTicket, GenerateError>> {
-        self.shared(user, applid).is_none().then(|| self.generate_now(user, applid))
+        let now = self.clock.now();
+        let profile = match self.profile(user, applid) {
+            Ok(profile) => profile.at(now),
+            Err(error) => return Some(Err(error)),
+        };
+        if self.shared(profile).is_some() {
+            return None;
+        }
+        if profile.may_block() {
+            // A cached ticket does not need the key.
+            let cache = self.cache.as_ref().filter(|_| profile.replay() == Replay::Allowed);
+            return cache?.get(profile, user, now).map(Ok);
+        }
+        Some(self.generate_at(profile, user, now))
     }
 
     fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
@@ -885,7 +990,8 @@ mod tests {
             let is_new = |ticket: &PassTicket| new().evaluate(&user, ticket, clock.now()).is_ok();
             clock.advance(Duration::from_secs(99));
             assert!(!is_new(&generate()));
-            // Neither an earlier time slot nor a ticket that would be used again has the old key.
+            // A ticket of the new key is made even for an earlier time slot, or if the cached ticket of the old key could
+            // be used again.
             clock.advance(Duration::from_secs(1));
             let ticket = generate();
             assert!(is_new(&ticket));
@@ -916,7 +1022,7 @@ mod tests {
             assert!(other.evaluate(&user, &ticket, clock.now()).is_err(), "{user}");
             assert_eq!(generator.generate_now(&user, &applid).is_err(), is_protected, "{user}");
         }
-        // A request of a user whose profile is not known here must not be sent twice.
+        // This method does not know the user, so the profile with replay protection decides for all users.
         assert_eq!(generator.replay(&applid), Replay::Protected);
 
         // Without a profile of the APPLID, other users get no ticket.

@@ -107,7 +107,7 @@
 //! If `replayProtection` is `false`, the profile must allow replay, and the limit does not apply. `reuseSeconds` is then
 //! possible: the gateway uses the PassTicket of a user for so many seconds (docs/operating/ticket-reuse.md).
 //!
-//! `passticket-proxy esm --from-config` prints the commands that define the profile with the
+//! `passticket-proxy esm --esm racf --from-config` prints the commands that define the profile with the
 //! configured setting.
 //!
 //! # AT-TLS
@@ -149,6 +149,7 @@ mod client_identity;
 mod cluster;
 mod configured_route;
 mod cors;
+mod crypto_policy;
 mod defined_scheme;
 mod description;
 mod discovery;
@@ -156,6 +157,8 @@ mod encoding;
 mod encrypted_key;
 mod environment;
 mod file_access;
+#[cfg(passticket_fips)]
+mod fips_key;
 mod forwarders;
 mod health_checks;
 mod identities;
@@ -171,6 +174,8 @@ mod login_throttle;
 mod logins;
 mod metadata;
 mod methods;
+#[cfg(not(feature = "pkcs11"))]
+mod no_token_key;
 mod oidc;
 mod own_origins;
 mod own_section;
@@ -204,6 +209,8 @@ mod tests;
 mod tls_files;
 mod tls_policy;
 mod token_exchange;
+#[cfg(feature = "pkcs11")]
+mod token_key;
 mod trusted_proxies;
 mod users;
 mod validity;
@@ -223,10 +230,16 @@ use std::{
 
 use http::HeaderName;
 
+#[cfg(not(feature = "pkcs11"))]
+pub use no_token_key::ConfiguredTokenKey;
+#[cfg(feature = "pkcs11")]
+pub use token_key::ConfiguredTokenKey;
+
 pub use admin::AdminSettings;
 pub use client_identity::{ClientIdentities, ClientIdentity, ServiceClients};
 pub use cluster::{ClusterSettings, RedisServers};
 pub use configured_route::{CertificateHeaders, ConfiguredRoute, ServiceScheme};
+pub use crypto_policy::CryptoPolicy;
 pub use discovery::{
     DiscoveryLimits, DiscoverySettings, HostPattern, OtherServices, TrustedService, is_reserved,
 };
@@ -423,6 +436,8 @@ pub struct Config {
     pub health: HealthAccess,
     /// The PassTicket keys: `components.passticket-proxy.ptktdata`. An APPLID can have keys for some users only.
     pub profiles: KeyProfiles,
+    /// The keys of [`profiles`](Self::profiles) that are in PKCS#11 tokens. They were not looked for yet.
+    pub token_keys: Vec<ConfiguredTokenKey>,
     /// The APPLIDs whose PassTickets come from [`zowe`](Self::zowe), and whether they have replay protection: the
     /// entries of `components.passticket-proxy.ptktdata` with `source: zowe`.
     pub zowe_tickets: BTreeMap<Applid, Replay>,
@@ -749,6 +764,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         health: health_access(ours.compatibility, zowe.health_protected),
         profiles: KeyProfiles::new(ours.profiles)
             .expect("ptktdata::read reports conflicts, and keeps only one of the profiles"),
+        token_keys: ours.token_keys,
         zowe_tickets: ours.zowe_applids,
         client_identities,
         log_level: ours.log_level,

@@ -12,11 +12,16 @@ use std::{
     time::Duration,
 };
 
+#[cfg(not(feature = "pkcs11"))]
+use super::no_token_key::ConfiguredTokenKey;
+#[cfg(feature = "pkcs11")]
+use super::token_key::ConfiguredTokenKey;
 use super::{
     admin::{self, AdminSection},
     client_identity::{self, ClientIdentity},
     cluster::{self, ClusterSettings},
     cors::{self, SiteCors},
+    crypto_policy::CryptoPolicy,
     discovery::{self, DiscoverySection},
     environment::Environment,
     forwarders,
@@ -85,6 +90,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) ptktdata: At<'a>,
     pub(super) entries: Entries<'a>,
     pub(super) profiles: Vec<KeyProfile>,
+    pub(super) token_keys: Vec<ConfiguredTokenKey>,
     /// The APPLIDs whose PassTickets come from a running Zowe.
     pub(super) zowe_applids: ZoweApplids,
     pub(super) client_identity: Option<ClientIdentity>,
@@ -191,8 +197,12 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let on_failure = read_on_failure(&mut section);
     let overrides = read_overrides(&section.section("services"));
     let ptktdata = section.child("ptktdata");
-    let PtktData { entries, profiles, zowe: zowe_applids } =
-        ptktdata::read(section.optional("ptktdata").as_ref(), env, SystemClock.now());
+    let PtktData { entries, profiles, zowe: zowe_applids, token_keys } = ptktdata::read(
+        section.optional("ptktdata").as_ref(),
+        env,
+        SystemClock.now(),
+        CryptoPolicy::of_this_program(),
+    );
     ptktdata::check_zowe(&zowe_applids, &entries, zowe.as_ref(), section.child("zowe"));
     let client_identity =
         section.optional("clientCertificate").and_then(|field| client_identity::read(&field));
@@ -258,6 +268,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         ptktdata,
         entries,
         profiles,
+        token_keys,
         zowe_applids,
         client_identity,
         handshake,

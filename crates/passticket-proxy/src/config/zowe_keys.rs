@@ -23,7 +23,10 @@ const ZOWE: &[Key] = &[
     ),
     key(
         "certificate.keystore.clientCertificateAlias",
-        Warning(Any, "the gateway presents no certificate to services"),
+        Warning(
+            Any,
+            "the gateway presents a certificate only to services with the scheme x509; set components.passticket-proxy.clientCertificate",
+        ),
     ),
     key(
         "certificate.keystore.file",
@@ -53,7 +56,10 @@ const ZOWE: &[Key] = &[
     ),
     key(
         "certificate.pem.clientCertificate",
-        Warning(Any, "the gateway presents no certificate to services"),
+        Warning(
+            Any,
+            "the gateway presents a certificate only to services with the scheme x509; set components.passticket-proxy.clientCertificate",
+        ),
     ),
     key("certificate.pem.clientKey", Detail("zowe.certificate.pem.clientCertificate")),
     key("certificate.pem.key", Honoured("private key of the listener")),
@@ -84,7 +90,9 @@ const ZOWE: &[Key] = &[
     key("logDirectory", Elsewhere("the gateway logs to standard error")),
     key(
         "network.allowedDomains",
-        Elsewhere("services that register themselves; here services are configured"),
+        Elsewhere(
+            "limits where services of API ML register themselves; the gateway asks only configured services",
+        ),
     ),
     key(
         "network.client.tls.attls",

@@ -30,6 +30,7 @@ mod limits;
 mod log;
 mod logins;
 mod oidc;
+mod pkcs11;
 mod proxies;
 mod reload;
 mod schemes;
