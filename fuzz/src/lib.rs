@@ -70,6 +70,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("body_login", bodies::login),
     ("body_ticket", bodies::ticket),
     ("body_delegate", bodies::delegate),
+    ("body_exchange", bodies::exchange),
     ("body_generate", bodies::generate),
     ("body_validate", bodies::validate),
     ("body_revoke", bodies::revoke),

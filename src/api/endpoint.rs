@@ -15,6 +15,7 @@ pub(super) enum Endpoint {
     Refresh,
     Ticket,
     DelegatedTicket,
+    ExchangeToken,
     PublicKeyPem,
     PublicKeySet,
     CurrentPublicKeySet,
@@ -30,7 +31,7 @@ pub(super) enum Endpoint {
 
 /// Each entry has a method, a path below the prefix, and an endpoint. Each path supports only one method. `GET`
 /// includes `HEAD` (RFC 9110 §9.3.2).
-pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 19] = [
+pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 20] = [
     (Method::GET, "/openapi.json", Endpoint::Describe),
     (Method::POST, "/login", Endpoint::Login),
     (Method::POST, "/logout", Endpoint::Logout),
@@ -38,6 +39,7 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 19] = [
     (Method::POST, "/refresh", Endpoint::Refresh),
     (Method::POST, "/ticket", Endpoint::Ticket),
     (Method::POST, "/delegate/passticket", Endpoint::DelegatedTicket),
+    (Method::POST, "/token", Endpoint::ExchangeToken),
     (Method::GET, "/keys/public", Endpoint::PublicKeyPem),
     (Method::GET, "/keys/public/all", Endpoint::PublicKeySet),
     (Method::GET, "/keys/public/current", Endpoint::CurrentPublicKeySet),
@@ -61,6 +63,7 @@ pub(super) struct Switches {
     pub(super) pats: bool,
     pub(super) refresh: bool,
     pub(super) delegation: bool,
+    pub(super) exchange: bool,
 }
 
 impl Endpoint {
@@ -107,6 +110,7 @@ impl Endpoint {
             Self::Refresh => switches.refresh,
             Self::Ticket => switches.tickets,
             Self::DelegatedTicket => switches.tickets && switches.delegation,
+            Self::ExchangeToken => switches.tickets && switches.exchange,
             Self::Generate
             | Self::Validate
             | Self::Revoke
@@ -133,7 +137,8 @@ pub(super) fn check_method(method: &Method, allowed: &Method) -> Result<(), ApiE
 mod tests {
     use super::*;
 
-    const ALL: Switches = Switches { tickets: true, pats: true, refresh: true, delegation: true };
+    const ALL: Switches =
+        Switches { tickets: true, pats: true, refresh: true, delegation: true, exchange: true };
 
     #[test]
     fn a_path_has_one_endpoint_and_one_method() {
@@ -148,7 +153,8 @@ mod tests {
                 (Switches { pats: false, ..ALL }, &["/access-token"][..]),
                 (Switches { refresh: false, ..ALL }, &["/refresh"]),
                 (Switches { delegation: false, ..ALL }, &["/delegate"]),
-                (Switches { tickets: false, ..ALL }, &["/delegate", "/ticket"]),
+                (Switches { exchange: false, ..ALL }, &["/token"]),
+                (Switches { tickets: false, ..ALL }, &["/delegate", "/ticket", "/token"]),
             ] {
                 let is_off = paths_off.iter().any(|start| path.starts_with(start));
                 let want = if is_off { Err(ApiError::NotFound) } else { Ok(*endpoint) };

@@ -31,6 +31,7 @@ pub(super) fn event(endpoint: Endpoint) -> Option<Event> {
         Endpoint::Refresh => Some(Event::Refresh),
         Endpoint::Ticket => Some(Event::Ticket),
         Endpoint::DelegatedTicket => Some(Event::DelegatedTicket),
+        Endpoint::ExchangeToken => Some(Event::TokenExchange),
         Endpoint::Generate => Some(Event::TokenMinted),
         Endpoint::Revoke => Some(Event::TokenRevoked),
         Endpoint::RevokeOwn | Endpoint::RevokeUser | Endpoint::RevokeService => {
@@ -117,10 +118,10 @@ impl RecordGuard {
         self.write(|record| match error {
             None => (record.outcome, record.reason) = (Outcome::Success, None),
             Some(error) => {
-                if let ApiError::Ticket(error) = error {
+                if let ApiError::Ticket(error) = error.cause() {
                     record.codes = Some(error.codes());
                 }
-                fail(record, record.reason.unwrap_or(error.into()));
+                fail(record, record.reason.unwrap_or(error.cause().into()));
             }
         });
     }
@@ -150,6 +151,7 @@ fn fail(record: &mut AuditRecord, reason: ReasonCode) {
 impl From<&ApiError> for ReasonCode {
     fn from(error: &ApiError) -> Self {
         match error {
+            ApiError::Exchange(error) => error.cause().into(),
             ApiError::NotFound
             | ApiError::MethodNotAllowed { .. }
             | ApiError::BodyTooLarge
@@ -164,6 +166,7 @@ impl From<&ApiError> for ReasonCode {
             | ApiError::TooManyScopes
             | ApiError::PatWithoutScopes
             | ApiError::InvalidDelegateBody(_)
+            | ApiError::InvalidExchange(_)
             | ApiError::InvalidCheckBody(_)
             | ApiError::NoSuchService
             | ApiError::InvalidRuleBody(_) => Self::BadRequest,
@@ -193,6 +196,7 @@ impl From<&ApiError> for ReasonCode {
             | ApiError::NotALoginToken
             | ApiError::Oidc(OidcRefusal::WrongKind | OidcRefusal::NoProvider)
             | ApiError::Pat(PatRefusal::NotAPat) => Self::WrongKind,
+            ApiError::ActorIsSubject | ApiError::ActorIsNotClient => Self::UserMismatch,
             ApiError::LoggedOut => Self::TokenRevoked,
             ApiError::Ticket(error) => error.into(),
             ApiError::Pat(PatRefusal::Revoked(by)) | ApiError::Oidc(OidcRefusal::Revoked(by)) => {

@@ -10,7 +10,7 @@ use super::{
     event::{CredentialKind, Event, Outcome},
     line::Plain,
     reason::ReasonCode,
-    record::{AuditRecord, Detail, name_of},
+    record::{AuditRecord, Detail, ExchangeDetail, name_of},
 };
 use crate::{
     clock::Timestamp, identity::Fingerprint, passticket::SafReturnCodes, revocation::Evicted,
@@ -155,6 +155,7 @@ const fn describe(event: Event) -> (&'static str, u8) {
         Event::Scheme => ("Credential for a service", 1),
         Event::TechnicalUser => ("Technical user", 3),
         Event::DelegatedTicket => ("Delegated PassTicket", 3),
+        Event::TokenExchange => ("Token exchanged for a PassTicket", 3),
         Event::Login => ("Login", 2),
         Event::Logout => ("Logout", 2),
         Event::WebSocketClosed => ("WebSocket closed", 2),
@@ -296,6 +297,12 @@ impl Extension<'_> {
             Detail::Delegation { email } => {
                 self.labelled_text("flexString1", "E-mail address", email.as_str());
             }
+            Detail::Exchange(exchange) => {
+                let ExchangeDetail { subject, actor_token, actors } = &**exchange;
+                self.labelled("flexString1", "Subject token", subject.map(CredentialKind::as_str));
+                self.labelled_text("flexString2", "Actors", &actors.join(", "));
+                self.plain_if_any("PassticketProxyActorToken", *actor_token);
+            }
             Detail::TechnicalUser { claim, value } => {
                 self.labelled_text("flexString1", "Claim", claim);
                 self.labelled_text("flexString2", "Value of the claim", value);
@@ -428,6 +435,17 @@ mod tests {
                 .with_detail(Detail::Delegation {
                     email: EmailAddress::new("jane@example.com").unwrap(),
                 }),
+            Event::TokenExchange => succeeded()
+                .with_credential(CredentialKind::Certificate)
+                .with_token_id(token)
+                .with_user(user("AGENT"))
+                .with_target(user("JANE"))
+                .with_applid(applid)
+                .with_detail(Detail::Exchange(Box::new(ExchangeDetail {
+                    subject: Some(CredentialKind::ExternalToken),
+                    actor_token: Some(issued),
+                    actors: vec!["AGENT".into(), "https://idp.example.com#svc".into()],
+                }))),
             Event::Login => failed(ReasonCode::PasswordExpired)
                 .with_credential(CredentialKind::Password)
                 .with_user(user("USER"))
@@ -579,6 +597,11 @@ mod tests {
             Detail::PasswordChange,
             Detail::Scheme { name: "apiKey" },
             Detail::TechnicalUser { claim: "a".into(), value: "b".into() },
+            Detail::Exchange(Box::new(ExchangeDetail {
+                subject: Some(CredentialKind::LoginToken),
+                actor_token: Some(TokenFingerprint::of("c")),
+                actors: vec!["a".into()],
+            })),
             Detail::Delegation { email: EmailAddress::new("j@e").unwrap() },
             Detail::Registration { instance: "a:b:1\n".into(), why: "another host".into() },
         ] {

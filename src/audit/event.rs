@@ -14,6 +14,8 @@ string_enum! {
         TechnicalUser = "technical-user",
         /// A PassTicket for another user.
         DelegatedTicket = "delegated-ticket",
+        /// A PassTicket in exchange for the token of a user (RFC 8693).
+        TokenExchange = "token-exchange",
         /// A login with a password or a certificate.
         Login = "login",
         /// Revocation of a login token by logout.

@@ -136,7 +136,7 @@ pub use file::{AuditFile, AuditFileError};
 pub use files::AuditFiles;
 pub use options::{AuditFileOptions, AuditFormat, Fsync};
 pub use reason::ReasonCode;
-pub use record::{AuditRecord, Detail};
+pub use record::{AuditRecord, Detail, ExchangeDetail};
 pub use request_id::{RequestId, X_REQUEST_ID};
 pub use request_line::RequestLine;
 pub use sink::{Audit, AuditSink};

@@ -41,7 +41,8 @@ string_enum! {
         RevokedByServiceRule = "revoked-by-service-rule",
         /// The scope of the Personal Access Token does not include the service.
         OutOfScope = "out-of-scope",
-        /// The user name in `Authorization: Basic` is not that of the user of the Personal Access Token.
+        /// The user name in `Authorization: Basic` is not that of the user of the Personal Access Token. In a token
+        /// exchange, the actor token has the user of the subject token, or another user than the client certificate.
         UserMismatch = "user-mismatch",
         /// There is no z/OS user for the certificate, the token or the e-mail address.
         NoUser = "no-user",

@@ -47,6 +47,7 @@ mod passticket;
 mod password;
 mod password_form;
 mod path;
+pub mod protected_resource;
 pub mod rate_limit;
 mod rejection;
 mod request_headers;
@@ -107,6 +108,11 @@ pub use passticket::{CustomHeaders, PassTicketScheme};
 pub use password::{PasswordError, PasswordFuture, PasswordVerifier};
 #[cfg(feature = "api")]
 pub(crate) use password_form::may_be_password;
+#[cfg(feature = "api")]
+pub(crate) use protected_resource::BearerNeeded;
+pub use protected_resource::{
+    ProtectedResourceFuture, ProtectedResourceLayer, ProtectedResourceService,
+};
 pub use rate_limit::{RateKey, RateLimitCounts, RateLimitLayer, RateLimitService};
 pub use rejection::Rejection;
 pub use request_headers::{RequestHeaderError, RequestHeaders};

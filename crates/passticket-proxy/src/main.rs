@@ -47,7 +47,7 @@ use mimalloc::MiMalloc;
 use cli::{Cli, Command, Serve, ServeSource, TicketCommand};
 #[cfg(feature = "pkcs11")]
 use commands::pkcs11;
-use commands::{check, esm, health, init, passwd, ticket};
+use commands::{check, esm, health, init, passwd, ticket, ticket_get};
 use exit::Exit;
 use terminal::print_problem;
 
@@ -71,6 +71,7 @@ fn main() -> ExitCode {
         Command::Passwd { user } => passwd::passwd(&user),
         Command::Ticket { command: TicketCommand::Generate(args) } => ticket::generate(&args),
         Command::Ticket { command: TicketCommand::Evaluate(args) } => ticket::evaluate(&args),
+        Command::Ticket { command: TicketCommand::Get(args) } => ticket_get::get(&args),
         Command::Esm(args) => esm::esm(&args),
         #[cfg(feature = "pkcs11")]
         Command::Pkcs11 { command } => pkcs11::pkcs11(&command),

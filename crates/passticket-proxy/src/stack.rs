@@ -20,9 +20,9 @@ use tower_passticket::{
     audit::{Audit, AuditFileError, AuditFiles},
     gateway::Gateway,
     layer::{
-        AuthenticateLayer, Authenticator, ClientBasic, CorsLayer, PRIVATE_TOKEN, RateLimitLayer,
-        Route, RouteLayer, RouteLimitCounts, Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
-        SharedRoutes,
+        AuthenticateLayer, Authenticator, ClientBasic, CorsLayer, PRIVATE_TOKEN,
+        ProtectedResourceLayer, RateLimitLayer, Route, RouteLayer, RouteLimitCounts, Routes,
+        SanitizeLayer, SchemeLayer, ScopeLayer, SharedRoutes,
     },
     passticket::{LocalGenerator, UserId},
     proxy::{Forward, ForwardTimeouts, Http2Settings, InstanceStates, Tunnels},
@@ -695,12 +695,17 @@ pub(crate) fn gateway(
         }
         None => Authenticator::new(verifier),
     };
-    let authenticator = match &config.identity_mapping {
-        Some(mapping) => authenticator.with_distributed_identities(providers::identity_mapper(
-            mapping,
-            &config.protected_users,
-            &remote,
-        )),
+    let identities = config
+        .identity_mapping
+        .as_ref()
+        .map(|mapping| providers::identity_mapper(mapping, &config.protected_users, &remote));
+    if let Some(settings) = &config.exchange {
+        let protected = &config.protected_users;
+        let exchange = providers::token_exchange(settings, protected, identities.clone());
+        api = api.with_token_exchange(exchange);
+    }
+    let authenticator = match identities {
+        Some(identities) => authenticator.with_distributed_identities(identities),
         None => authenticator,
     };
     let mut authenticator = authenticator
@@ -743,6 +748,7 @@ pub(crate) fn gateway(
     kept.instance_tasks.replace(tasks);
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
     shared.replace(routes);
+    let metadata = resource_metadata(config, &shared);
     let (routes, defined) = (shared, apiml::defined_services(config));
     let services = SharedServices::new(defined.clone());
     let discovery = &kept.discovery;
@@ -809,9 +815,11 @@ pub(crate) fn gateway(
     let api = forwarded().layer(SetSensitiveRequestHeaders::new(api, sensitive));
     // This layer is in front of authentication, because preflight requests have no credential.
     let cors = || option_layer(cors.clone());
-    let mut gateway = Gateway::new(cors().layer(api), cors().layer(forwarded().layer(routed)))
-        .with_auth_prefix(prefix)
-        .with_apiml_endpoints();
+    // This layer is in front of CORS, because anyone may read the metadata.
+    let metadata = || option_layer(metadata.clone());
+    let api = metadata().layer(cors().layer(api));
+    let routed = metadata().layer(cors().layer(forwarded().layer(routed)));
+    let mut gateway = Gateway::new(api, routed).with_auth_prefix(prefix).with_apiml_endpoints();
     if config.error_pages {
         gateway = gateway.with_error_pages();
     }
@@ -822,4 +830,13 @@ pub(crate) fn gateway(
         gateway = gateway.with_request_counts(counts.requests.clone());
     }
     gateway
+}
+
+/// Makes the layer that tells OAuth clients which identity providers issue the tokens that the gateway accepts. `None` if
+/// the configuration has no such metadata.
+fn resource_metadata(config: &Config, routes: &SharedRoutes) -> Option<ProtectedResourceLayer> {
+    let (first, more) = config.resource_origins.split_first()?;
+    let issuers = config.oidc.iter().map(|provider| provider.issuer.as_str());
+    let layer = ProtectedResourceLayer::new(first.clone(), issuers, routes.clone());
+    Some(layer.with_more_origins(more.iter().cloned()))
 }

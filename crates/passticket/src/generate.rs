@@ -143,6 +143,16 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         let _ = applid;
         Replay::Protected
     }
+
+    /// Returns for how long a ticket that is made now is valid at least, if this is known. The clock of the application
+    /// must agree with the clock of the generator. The default is `None`: not known.
+    ///
+    /// A generator that contains another generator must implement this method, and call `lifetime` of the other
+    /// generator.
+    fn lifetime(&self, user: &UserId, applid: &Applid) -> Option<Duration> {
+        let _ = (user, applid);
+        None
+    }
 }
 
 /// The future of [`PassTicketGenerator::generate`]. It returns the ticket, or the reason why there is none.
@@ -180,6 +190,10 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 
     fn replay(&self, applid: &Applid) -> Replay {
         (**self).replay(applid)
+    }
+
+    fn lifetime(&self, user: &UserId, applid: &Applid) -> Option<Duration> {
+        (**self).lifetime(user, applid)
     }
 }
 
@@ -597,6 +611,17 @@ impl PassTicketGenerator for LocalGenerator {
 
     fn replay(&self, applid: &Applid) -> Replay {
         self.profiles.replay(applid)
+    }
+
+    fn lifetime(&self, user: &UserId, applid: &Applid) -> Option<Duration> {
+        let profile = self.profiles.find(user, applid)?.at(self.clock.now());
+        let window = profile.making_window();
+        // A ticket can be for a time slot of the past, or it can be a ticket that is reused.
+        let oldest = match profile.replay() {
+            Replay::Protected => Duration::from_secs(spare_secs(window)),
+            Replay::Allowed => profile.reuse(),
+        };
+        Some(window.saturating_sub(oldest))
     }
 }
 

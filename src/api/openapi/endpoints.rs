@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    model::{Description, RequestBody, Security, Success, TOKEN, object, reference},
+    model::{BodyFormat, Description, RequestBody, Security, Success, TOKEN, object, reference},
     settings::Settings,
 };
 use crate::{
@@ -14,13 +14,14 @@ use crate::{
         body::BodyProblem,
         delegation::DelegationRefusal,
         endpoint::Endpoint,
-        error::{ApiError, BodyField, OidcRefusal, PatRefusal},
+        error::{ApiError, BodyField, ExchangeError, ExchangePart, OidcRefusal, PatRefusal},
+        exchange_request::{ExchangeProblem, GRANT_TYPE, PASSTICKET, TokenKind},
         permission::GuardedTask,
     },
     passticket::{Applid, GenerateError, NoTimeSlot, SafReturnCodes, UserId},
     revocation::RevokedBy,
     saf::SafError,
-    token::TokenError,
+    token::{ServiceId, TokenError},
 };
 
 impl Settings<'_> {
@@ -42,6 +43,7 @@ impl Settings<'_> {
                 summary: "Log in",
                 security: Security::Login,
                 body: Some(RequestBody {
+                    format: BodyFormat::Json,
                     required: false,
                     schema: object(
                         &["username", "password"],
@@ -107,6 +109,7 @@ impl Settings<'_> {
                 summary: "Get a PassTicket for the user of an e-mail address",
                 security: Security::Certificate,
                 body: Some(RequestBody {
+                    format: BodyFormat::Json,
                     required: true,
                     schema: object(
                         &["applId", "emailId"],
@@ -144,6 +147,7 @@ impl Settings<'_> {
                 summary: "Get a PassTicket",
                 security: Security::CertificateAndLoginToken,
                 body: Some(RequestBody {
+                    format: BodyFormat::Json,
                     required: true,
                     schema: object(
                         &["applicationName"],
@@ -178,6 +182,17 @@ impl Settings<'_> {
                     errors.extend(no_ticket());
                     errors
                 },
+            },
+            Endpoint::ExchangeToken => Description {
+                summary: "Exchange a token for a PassTicket (RFC 8693)",
+                security: Security::BodyAndPerhapsCertificate,
+                body: Some(exchange_body()),
+                success: {
+                    let success = Success::json("The PassTicket and the user id.", exchanged());
+                    let pragma = json!({ "required": true, "schema": { "const": "no-cache" } });
+                    Success { headers: json!({ "Pragma": pragma }), ..success }
+                },
+                errors: self.exchange_errors(),
             },
             Endpoint::PublicKeyPem => Description {
                 summary: "Get the public key in PEM",
@@ -232,6 +247,7 @@ impl Settings<'_> {
                 summary: "Check whether a Personal Access Token is valid for a service",
                 security: Security::None,
                 body: Some(RequestBody {
+                    format: BodyFormat::Json,
                     required: true,
                     schema: object(
                         &["token", "serviceId"],
@@ -255,6 +271,7 @@ impl Settings<'_> {
                 summary: "Check whether a token of an identity provider is valid",
                 security: Security::None,
                 body: Some(RequestBody {
+                    format: BodyFormat::Json,
                     required: true,
                     schema: object(&["token"], json!({ "token": { "type": "string" } })),
                     example: json!({ "token": "eyJ…" }),
@@ -276,6 +293,7 @@ impl Settings<'_> {
                 summary: "Revoke a Personal Access Token",
                 security: Security::None,
                 body: Some(RequestBody {
+                    format: BodyFormat::Json,
                     required: true,
                     schema: object(&["token"], json!({ "token": { "type": "string" } })),
                     example: json!({ "token": "eyJ…" }),
@@ -341,6 +359,7 @@ impl Settings<'_> {
             },
         });
         RequestBody {
+            format: BodyFormat::Json,
             required: true,
             schema,
             example: json!({ "validity": 1, "scopes": ["dcpassticket", "zosmf,ims"] }),
@@ -401,6 +420,54 @@ impl Settings<'_> {
         errors
     }
 
+    /// Returns the errors of `token`.
+    fn exchange_errors(&self) -> Vec<ApiError> {
+        use ExchangePart::{Actor, Client, Request, Subject, Ticket};
+        let mut errors = vec![
+            (Request, ExchangeProblem::ContentType.into()),
+            (Request, ExchangeProblem::Encoding.into()),
+            (Request, ExchangeProblem::TooLarge.into()),
+            (Request, ExchangeProblem::Repeated.into()),
+            (Request, ExchangeProblem::Missing("grant_type").into()),
+            (Request, ExchangeProblem::GrantType.into()),
+            (Request, ExchangeProblem::RequestedTokenType.into()),
+            (Request, ExchangeProblem::TokenType("subject_token_type").into()),
+            (Request, ExchangeProblem::ActorTypeAlone.into()),
+            (Request, ExchangeProblem::Audience.into()),
+            (Request, ExchangeProblem::Resource.into()),
+            (Request, ExchangeProblem::Scope.into()),
+            (Request, ApiError::AuditUnavailable),
+            (Client, ApiError::OnlyCertificate),
+            (Client, ApiError::NoUser),
+            (Client, ApiError::Unavailable),
+            (Actor, TokenError::Signature.into()),
+            (Actor, ApiError::PersonalAccessToken),
+            (Actor, ApiError::ActorIsNotClient),
+            (Subject, TokenError::Signature.into()),
+            (Subject, TokenError::Expired { secs_ago: 1 }.into()),
+            (Subject, TokenError::Unavailable("the keys are missing".into()).into()),
+            (Subject, ApiError::LoggedOut),
+            (Subject, ApiError::NoUser),
+            (Subject, PatRefusal::Revoked(RevokedBy::Token).into()),
+            (Subject, PatRefusal::OutOfScope.into()),
+            (Subject, ApiError::ActorIsSubject),
+            (Subject, ApiError::StoreUnavailable),
+            (Ticket, ApiError::TooManyCalls { retry_after: Duration::from_secs(60) }),
+            (Ticket, ApiError::Internal),
+        ];
+        if let Ok(service) = ServiceId::new("zosmf") {
+            errors.push((Subject, ApiError::ServiceToken { service }));
+        }
+        errors.extend(self.guarded(GuardedTask::Delegate).map(|error| (Ticket, error)));
+        if let (Ok(user), Ok(applid)) = (UserId::new("USER"), Applid::new("ZOWEAPPL")) {
+            errors.push((Ticket, DelegationRefusal::Applid(applid).into()));
+            errors.push((Ticket, DelegationRefusal::Target(user).into()));
+        }
+        errors.extend(no_ticket().into_iter().map(|error| (Ticket, error)));
+        let errors = errors.into_iter();
+        errors.map(|(part, cause)| ApiError::Exchange(ExchangeError::new(part, cause))).collect()
+    }
+
     /// Returns the errors of the permission check for `task`.
     fn guarded(&self, task: GuardedTask) -> [ApiError; 4] {
         let failed = SafError::Failed("the answer is not valid".to_owned());
@@ -447,6 +514,67 @@ fn pat<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     errors
 }
 
+/// Describes the body of a token exchange.
+fn exchange_body() -> RequestBody {
+    let token = |description: &str| json!({ "description": description, "type": "string" });
+    let kinds = TokenKind::ALL.map(|(urn, _)| urn);
+    let schema = object(
+        &["grant_type", "requested_token_type", "audience", "subject_token", "subject_token_type"],
+        json!({
+            "grant_type": { "const": GRANT_TYPE },
+            "requested_token_type": { "const": PASSTICKET },
+            "audience": {
+                "description": "The APPLID: the name of the application in the security product.",
+                "type": "string",
+                "pattern": "^[A-Za-z0-9#@$]{1,8}$",
+            },
+            "subject_token": token(
+                "The token of the user: a login token, a token of an identity provider or a Personal Access \
+                 Token.",
+            ),
+            "subject_token_type": { "enum": kinds },
+            "actor_token": token(
+                "The token of the client that acts for the user. It is not needed if the client has a \
+                 certificate.",
+            ),
+            "actor_token_type": { "enum": kinds },
+        }),
+    );
+    let example = json!({
+        "grant_type": GRANT_TYPE,
+        "requested_token_type": PASSTICKET,
+        "audience": "ZOWEAPPL",
+        "subject_token": "eyJ…",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+    });
+    RequestBody { format: BodyFormat::Form, required: true, schema, example }
+}
+
+/// Describes the response to a token exchange.
+fn exchanged() -> Value {
+    json!({
+        "type": "object",
+        "required": ["access_token", "issued_token_type", "token_type", "user_id"],
+        "additionalProperties": false,
+        "properties": {
+            "access_token": {
+                "description": "The PassTicket.",
+                "type": "string",
+                "minLength": 8,
+                "maxLength": 8,
+            },
+            "issued_token_type": { "const": PASSTICKET },
+            "token_type": { "const": "N_A" },
+            "expires_in": {
+                "description": "The seconds for which the PassTicket is valid at least.",
+                "type": "integer",
+                "minimum": 0,
+            },
+            "user_id": { "type": "string", "minLength": 1, "maxLength": 8 },
+        },
+    })
+}
+
 /// Returns one error for each status that a failed generation of a PassTicket can have.
 fn no_ticket() -> Vec<ApiError> {
     let codes = [SafReturnCodes::NO_PROFILE, SafReturnCodes::NOT_AUTHORIZED];
@@ -476,5 +604,6 @@ fn rule_body(target: Option<(&str, &str, &str)>) -> RequestBody {
         required.push(field);
     }
     // Only a rule for the caller's own tokens needs no body. Without a body, the rule has the current time.
-    RequestBody { required: target.is_some(), schema: object(&required, properties), example }
+    let schema = object(&required, properties);
+    RequestBody { format: BodyFormat::Json, required: target.is_some(), schema, example }
 }

@@ -17,11 +17,11 @@ use serde_json::{Map, Value, json};
 use super::{
     body::MAX_BODY_LEN,
     endpoint::{ENDPOINTS, Endpoint},
-    error::ApiError,
+    error::{ApiError, ExchangeError, ExchangePart},
     platform_error::PlatformError,
 };
 use crate::messages::SECURITY_HEADERS;
-use model::{Description, RequestBody, Security, schemas};
+use model::{BodyFormat, Description, RequestBody, Security, schemas};
 pub(super) use settings::Settings;
 
 /// Returns the OpenAPI document of the endpoints that are on.
@@ -41,8 +41,8 @@ pub(super) fn document(settings: &Settings<'_>) -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "description": format!(
                 "Logins, PassTickets and Personal Access Tokens, compatible with Zowe API ML. Bodies \
-                 are read as JSON, whatever their `Content-Type` is, and have at most {MAX_BODY_LEN} \
-                 bytes. Endpoints that are off answer 404 and are not described."
+                 are read as JSON, whatever their `Content-Type` is, except that of `token`. They have at \
+                 most {MAX_BODY_LEN} bytes. Endpoints that are off answer 404 and are not described."
             ),
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
@@ -76,7 +76,8 @@ pub(super) fn document(settings: &Settings<'_>) -> Value {
 impl Settings<'_> {
     fn operation(&self, method: &Method, path: &str, endpoint: Endpoint) -> Value {
         let Description { summary, security, body, success, errors } = self.describe(endpoint);
-        let mut responses = self.error_responses(method, path, body.is_some(), errors);
+        let format = body.as_ref().map(|body| body.format);
+        let mut responses = self.error_responses(method, path, format, errors);
         let mut response =
             json!({ "description": success.description, "headers": success.headers });
         if let Some((content_type, schema)) = success.content {
@@ -97,10 +98,10 @@ impl Settings<'_> {
             "security": self.security(security),
             "responses": responses,
         });
-        if let Some(RequestBody { required, schema, example }) = body {
+        if let Some(RequestBody { format, required, schema, example }) = body {
             operation["requestBody"] = json!({
                 "required": required,
-                "content": { "application/json": { "schema": schema, "example": example } },
+                "content": { format.media_type(): { "schema": schema, "example": example } },
             });
         }
         operation
@@ -108,7 +109,7 @@ impl Settings<'_> {
 
     fn security(&self, security: Security) -> Value {
         let certificate = self.certificates.then(|| json!({ "certificate": [] }));
-        let user = iter::once(json!({ "basic": [] })).chain(certificate);
+        let user = iter::once(json!({ "basic": [] })).chain(certificate.clone());
         match security {
             Security::None => json!([]),
             Security::Login => user.chain([json!({})]).collect(),
@@ -119,6 +120,9 @@ impl Settings<'_> {
                 { "certificate": [], "bearer": [] },
             ]),
             Security::Certificate => json!([{ "certificate": [] }]),
+            Security::BodyAndPerhapsCertificate => {
+                certificate.into_iter().chain([json!({})]).collect()
+            }
         }
     }
 
@@ -128,14 +132,21 @@ impl Settings<'_> {
         &self,
         method: &Method,
         path: &str,
-        reads_body: bool,
+        body: Option<BodyFormat>,
         mut errors: Vec<ApiError>,
     ) -> Map<String, Value> {
         // `PUT` is an example of a wrong method, because no endpoint supports it.
         errors.push(ApiError::MethodNotAllowed { method: Method::PUT, allowed: method.clone() });
         errors.push(ApiError::CrossOrigin);
-        if reads_body {
-            errors.extend([ApiError::BodyTooLarge, ApiError::BodyBroken]);
+        let unreadable = [ApiError::BodyTooLarge, ApiError::BodyBroken];
+        match body {
+            Some(BodyFormat::Json) => errors.extend(unreadable),
+            Some(BodyFormat::Form) => {
+                errors.extend(unreadable.map(|error| {
+                    ApiError::Exchange(ExchangeError::new(ExchangePart::Request, error))
+                }))
+            }
+            None => {}
         }
         if errors.contains(&ApiError::WrongCredentials) {
             // Each endpoint that checks passwords uses the login throttle, which answers 429.

@@ -10,3 +10,4 @@ pub(crate) mod passwd;
 #[cfg(feature = "pkcs11")]
 pub(crate) mod pkcs11;
 pub(crate) mod ticket;
+pub(crate) mod ticket_get;

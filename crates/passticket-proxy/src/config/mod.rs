@@ -208,6 +208,7 @@ mod templates;
 mod tests;
 mod tls_files;
 mod tls_policy;
+mod token_exchange;
 #[cfg(feature = "pkcs11")]
 mod token_key;
 mod trusted_proxies;
@@ -251,8 +252,8 @@ pub use problem::{Place, Problem, Problems};
 pub use scheme_peers::SchemePeers;
 pub use secret_file::{SecretFileError, read_secret_file};
 pub use settings::{
-    AuditSettings, CertificateMapping, DelegationSettings, Encryption, IdentityMapping,
-    LimitSettings, Logins, TimeoutSettings, ZosmfSettings, Zss,
+    AuditSettings, CertificateMapping, DelegationSettings, Encryption, ExchangeSettings,
+    IdentityMapping, LimitSettings, Logins, TimeoutSettings, ZosmfSettings, Zss,
 };
 pub use setup::ZoweTemplate;
 pub use source_files::{FileVersion, SourceFiles};
@@ -277,7 +278,8 @@ use tower_passticket::{
     connection::TrustedProxies,
     gateway::StrictTransportSecurity,
     layer::{
-        CookieNames, CustomHeaders, ForeignOrigins, OriginPolicy, RequestHeaders, TechnicalUsers,
+        CookieNames, CustomHeaders, ForeignOrigins, Origin, OriginPolicy, RequestHeaders,
+        TechnicalUsers,
     },
     passticket::{Applid, KeyProfiles, Replay, UserId},
     remote::Address,
@@ -360,6 +362,11 @@ pub struct Config {
     pub technical_users: BTreeMap<ServiceId, Arc<TechnicalUsers>>,
     /// Delegated PassTickets, if `...security.delegatePassticket` is on.
     pub delegation: Option<DelegationSettings>,
+    /// The token exchange, if `components.passticket-proxy.tokenExchange.enabled` is `true`.
+    pub exchange: Option<ExchangeSettings>,
+    /// The addresses in the metadata for OAuth clients (RFC 9728): the origins of `zowe.externalDomains`. Empty if
+    /// `components.passticket-proxy.resourceMetadata` is off.
+    pub resource_origins: Vec<Origin>,
     /// The audit file. `None` if `components.passticket-proxy.audit.enabled` is `false`.
     pub audit: Option<AuditSettings>,
     /// The path of the file with revocations: `components.passticket-proxy.revocations`. `serve --new-store` creates a
@@ -603,6 +610,14 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let connect_timeouts = routes::connect_timeouts(overrides, &definitions);
     let request_headers = routes::request_headers(overrides, &definitions);
     let listed = listed_services::list(&definitions, routes);
+    let exchange = token_exchange::settings(
+        &ours,
+        zowe.security.client_certificates,
+        &all_routes,
+        zosmf_applid,
+    );
+    let resource_origins =
+        token_exchange::resource_origins(&ours, &identification.oidc, &zowe.own_origins);
     let origins = OriginPolicy::default()
         .with_own_origins(zowe.own_origins)
         .with_foreign_origins(foreign_origins(ours.compatibility));
@@ -699,6 +714,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         zowe: ours.zowe,
         protected_users: identification.protected,
         delegation: identification.delegation,
+        exchange,
+        resource_origins,
         audit: match (ours.audit.enabled, ours.audit.options) {
             (true, options) => {
                 Some(AuditSettings { file: audit?, unauthenticated: unauthenticated?, options })

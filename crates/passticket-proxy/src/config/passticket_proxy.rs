@@ -48,7 +48,7 @@ use tower_passticket::{
     clock::{Clock, SystemClock},
     gateway::{StrictHosts, StrictTransportSecurity},
     layer::OnFailure,
-    passticket::{KeyProfile, UserId},
+    passticket::{Applid, KeyProfile, UserId},
     token::Validity,
 };
 
@@ -73,6 +73,8 @@ pub(super) struct PassticketProxy<'a> {
     /// `forwarders.certificates`.
     pub(super) forwarders: Option<Field<'a>>,
     pub(super) delegation: DelegationSection,
+    pub(super) exchange: ExchangeSection<'a>,
+    pub(super) resource_metadata: ResourceMetadataSwitch<'a>,
     pub(super) audit: AuditSection<'a>,
     pub(super) revocations: Option<Field<'a>>,
     pub(super) cluster: Option<ClusterSettings>,
@@ -127,6 +129,21 @@ pub(super) struct DelegationSection {
     pub(super) calls_per_minute: Option<NonZeroU32>,
 }
 
+/// `components.passticket-proxy.tokenExchange`.
+pub(super) struct ExchangeSection<'a> {
+    pub(super) at: At<'a>,
+    /// The setting `enabled`. The default is `false`.
+    pub(super) enabled: bool,
+    /// The actors. An absent setting permits no actor.
+    pub(super) grants: Vec<Grant>,
+    /// The APPLIDs for which a token is exchanged without an actor.
+    pub(super) bearer_applids: Vec<Applid>,
+    pub(super) calls_per_minute: Option<NonZeroU32>,
+}
+
+/// `components.passticket-proxy.resourceMetadata`, with its place. `None` if the setting is absent.
+pub(super) type ResourceMetadataSwitch<'a> = Option<(bool, At<'a>)>;
+
 /// `components.passticket-proxy.audit`.
 pub(super) struct AuditSection<'a> {
     pub(super) at: At<'a>,
@@ -163,6 +180,9 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let zowe = zowe_peer::read(section.section("zowe"));
     let forwarders = forwarders::read(section.section("forwarders"));
     let delegation = delegation(section.section("delegation"));
+    let exchange = exchange(section.section("tokenExchange"));
+    let resource_metadata =
+        section.optional("resourceMetadata").and_then(|field| Some((field.boolean()?, field.at)));
     let audit = audit(section.section("audit"), env);
     let revocations = section.optional("revocations");
     let cluster = cluster::read(section.section("cluster"));
@@ -232,6 +252,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         zowe,
         forwarders,
         delegation,
+        exchange,
+        resource_metadata,
         audit,
         revocations,
         cluster,
@@ -342,7 +364,25 @@ fn delegation(mut section: Section<'_>) -> DelegationSection {
     }
 }
 
-/// Reads one item of `delegation.callers`. It has `applids`, `users`, and either `user` or
+fn exchange(mut section: Section<'_>) -> ExchangeSection<'_> {
+    let enabled = section.optional("enabled").is_some_and(|field| field.is_on());
+    let calls = section.optional("callsPerMinute").and_then(|field| field.number(1..=60_000));
+    let bearer = section.optional("bearerApplids").map(|field| field.one_or_more());
+    let callers = section.optional("callers").map(|field| field.items());
+    let at = section.at.clone();
+    section.finish();
+    ExchangeSection {
+        at,
+        enabled,
+        grants: callers.iter().flatten().filter_map(grant).collect(),
+        bearer_applids: bearer.iter().flatten().filter_map(Field::parse).collect(),
+        calls_per_minute: calls
+            .and_then(|calls| u32::try_from(calls).ok())
+            .and_then(NonZeroU32::new),
+    }
+}
+
+/// Reads one item of `delegation.callers` or `tokenExchange.callers`. It has `applids`, `users`, and either `user` or
 /// `certificate`.
 fn grant(item: &Field<'_>) -> Option<Grant> {
     let mut section = item.section();

@@ -763,6 +763,41 @@ fn an_external_mapper_replaces_the_internal_mapper() {
 }
 
 #[test]
+fn the_token_exchange_is_off_by_default_and_needs_the_audit_log() {
+    let switch = "enabled: false                    # default false";
+    let setup = Setup::new();
+    assert!(setup.load().unwrap().config.exchange.is_none());
+    setup.edit(switch, "enabled: true");
+    let Loaded { config, warnings } = setup.load().unwrap();
+    assert_eq!(warnings, []);
+    let exchange = config.exchange.unwrap();
+    assert_eq!((exchange.grants.len(), exchange.bearer_applids.len()), (1, 1));
+    assert_eq!(exchange.calls_per_minute.map(NonZeroU32::get), Some(60));
+    let service = ServiceId::new("dcpassticket").unwrap();
+    for applid in ["ZOWEAPPL", "ADMAPPL"] {
+        let services = &exchange.services[&Applid::new(applid).unwrap()];
+        assert!(services.contains(&service), "{applid}: {services:?}");
+    }
+    setup.edit("enabled: true                     # default true", "enabled: false");
+    let problems = setup.load().unwrap_err();
+    let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert!(
+        texts.iter().any(|text| text.contains("cannot be off while tokenExchange is on")),
+        "{texts:?}"
+    );
+
+    let setup = Setup::new();
+    setup.edit(switch, "enabled: true");
+    setup.edit("bearerApplids: [ADMAPPL]", "bearerApplid: [ADMAPPL]");
+    let problems = setup.load().unwrap_err();
+    let text = problems.iter().next().unwrap().to_string();
+    assert!(
+        text.contains("tokenExchange.bearerApplid: is an unknown key; did you mean bearerApplids?"),
+        "{text}"
+    );
+}
+
+#[test]
 fn an_empty_list_of_callers_permits_no_caller() {
     let callers = EXAMPLE.split_once("      callers:").unwrap().1;
     let callers = format!("      callers:{}", callers.split_once("    audit:").unwrap().0);
@@ -889,11 +924,11 @@ fn the_problems_of_all_files_are_reported_together() {
         "zowe.yaml:11: components.gateway.port: ",
         "zowe.yaml:35: components.passticket-proxy.host: ",
         "zowe.yaml:36: components.passticket-proxy.signingKey: ",
-        "zowe.yaml:79: components.passticket-proxy.ptktdata[0].key: ",
-        "zowe.yaml:86: components.passticket-proxy.ptktdata[1].nextKey.key: ",
-        "zowe.yaml:94: components.passticket-proxy.timeouts.drainSeconds: ",
-        "zowe.yaml:98: components.passticket-proxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
-        "zowe.yaml:99: components.passticket-proxy.limits.rememberedTicket: is an unknown key; did ",
+        "zowe.yaml:88: components.passticket-proxy.ptktdata[0].key: ",
+        "zowe.yaml:95: components.passticket-proxy.ptktdata[1].nextKey.key: ",
+        "zowe.yaml:103: components.passticket-proxy.timeouts.drainSeconds: ",
+        "zowe.yaml:107: components.passticket-proxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
+        "zowe.yaml:108: components.passticket-proxy.limits.rememberedTicket: is an unknown key; did ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.schema: is an unknown key; did ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",

@@ -41,6 +41,7 @@ mod site_tokens;
 mod systemd;
 mod takeover;
 mod technical_users;
+mod token_exchange;
 mod websocket;
 mod zowe_revocations;
 mod zowe_tickets;
