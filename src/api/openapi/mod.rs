@@ -144,7 +144,7 @@ impl Settings<'_> {
             Some(BodyFormat::Form) => {
                 errors.extend(unreadable.map(|error| {
                     ApiError::Exchange(ExchangeError::new(ExchangePart::Request, error))
-                }))
+                }));
             }
             None => {}
         }

@@ -161,7 +161,7 @@ impl Session {
             None => self.log_in().await?,
         };
         if endpoint == TicketEndpoint::Ticket {
-            return self.from_ticket_endpoint(applid, &token).await;
+            return self.ask_ticket_endpoint(applid, &token).await;
         }
         let body = exchange_body(applid, &token, actor.as_ref().map(|actor| actor.as_str()));
         let reply = self.post("token", "application/x-www-form-urlencoded", &body, None).await?;
@@ -174,13 +174,13 @@ impl Session {
                     self.url
                 )));
             }
-            return self.from_ticket_endpoint(applid, &token).await;
+            return self.ask_ticket_endpoint(applid, &token).await;
         }
         // The user of the certificate may get its own tickets without being an actor.
         let code = document(&reply)["error"].as_str().unwrap_or_default().to_owned();
         let is_no_actor = ["unauthorized_client", "invalid_target"].contains(&code.as_str());
         if may_fall_back && has_logged_in && is_no_actor {
-            return self.from_ticket_endpoint(applid, &token).await;
+            return self.ask_ticket_endpoint(applid, &token).await;
         }
         self.read(&reply, "user_id", "access_token")
     }
@@ -200,7 +200,7 @@ impl Session {
     }
 
     /// Uses the endpoint `ticket` of Zowe, which needs a login token and a client certificate.
-    async fn from_ticket_endpoint(&self, applid: &Applid, token: &str) -> Result<Ticket, Exit> {
+    async fn ask_ticket_endpoint(&self, applid: &Applid, token: &str) -> Result<Ticket, Exit> {
         let body = json!({ "applicationName": applid.as_str() }).to_string();
         let reply = self.post("ticket", "application/json", &body, Some(token)).await?;
         self.read(&reply, "userId", "ticket")
