@@ -19,6 +19,7 @@
 //! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each request on a route. `ScopeLayer` decides last, so it records each success. Each failure is recorded by the layer that rejects the request |
 //! | [`SchemeLayer`] | `ticket`, or `scheme` for a scheme other than PassTicket | one for each call of a scheme, after success and after failure |
 //! | the auth API | see the table in `api` | one for each request to an endpoint in that table |
+//! | [`TicketBreaker`](../ticket_breaker/struct.TicketBreaker.html) | `tickets-stopped`, `tickets-resumed` | one when it stops or resumes the tickets of a user or an APPLID |
 //! | a program that finds services in a registry | `registration` | one for each instance that it begins to refuse |
 //!
 //! A request that is refused before its sender is authenticated also has a record. [`AuditFiles`] writes sums of such

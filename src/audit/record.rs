@@ -59,6 +59,11 @@ pub enum Detail {
         /// The name of the scheme.
         name: &'static str,
     },
+    /// [`Event::TicketsStopped`]: what an operator should check. [`Event::TicketsResumed`]: why tickets are made again.
+    Check {
+        /// The text.
+        check: &'static str,
+    },
 }
 
 /// The record of one decision.
@@ -345,6 +350,7 @@ impl Detail {
                 object.end();
             }
             Self::Scheme { name } => line.text("scheme", name),
+            Self::Check { check } => line.text("check", check),
         }
     }
 }

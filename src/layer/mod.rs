@@ -127,6 +127,9 @@ pub use scheme_error::SchemeError;
 pub use schemes::{
     Accepts, Authorization, Bypass, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest,
 };
+#[cfg(feature = "proxy")]
+#[doc(hidden)]
+pub use schemes::TicketAnswer;
 pub use scope::{Authorized, ScopeLayer, ScopeService};
 pub use shared_routes::SharedRoutes;
 pub use upstream::Upstream;

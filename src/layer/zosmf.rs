@@ -23,6 +23,7 @@ use crate::{
     remote::Connect,
     token::TokenOrigin,
     zosmf::{Zosmf, ZosmfError, ZosmfSession, ZosmfSessions},
+    ticket_breaker::TicketBreaker,
 };
 
 /// The issuer of the JWTs of z/OSMF.
@@ -78,6 +79,13 @@ impl<C: Connect, G: PassTicketGenerator> ZosmfScheme<C, G> {
     /// the sessions of users who have logged in with a password.
     pub fn new(zosmf: Zosmf<C>, tickets: G, applid: Applid, logins: ZosmfSessions) -> Self {
         Self(Arc::new(Shared { zosmf, logins, opened: TicketExchange::new(tickets, applid) }))
+    }
+
+    /// Stops PassTickets that z/OSMF refuses, as the documentation of [`ticket_breaker`](crate::ticket_breaker) says.
+    #[must_use]
+    pub fn with_breaker(self, breaker: &TicketBreaker) -> Self {
+        self.0.opened.set_breaker(breaker, "zosmf");
+        self
     }
 }
 

@@ -164,6 +164,10 @@ impl<G: PassTicketGenerator, S: SafProvider> PassTicketGenerator for PermittedGe
     fn replay(&self, applid: &Applid) -> Replay {
         self.shared.generator.replay(applid)
     }
+
+    fn forget(&self, user: &UserId, applid: &Applid) {
+        self.shared.generator.forget(user, applid);
+    }
 }
 
 impl<G: PassTicketGenerator, S: SafProvider> Shared<G, S> {

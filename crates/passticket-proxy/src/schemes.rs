@@ -10,6 +10,7 @@ use tower_passticket::{
         ZosmfScheme, ZoweJwtScheme,
     },
     passticket::{Applid, PassTicketGenerator},
+    ticket_breaker::TicketBreaker,
     tls::Connector,
     token::TokenIssuer,
     zosmf::{Zosmf, ZosmfSessions},
@@ -31,6 +32,7 @@ pub(crate) struct Schemes<G> {
     zowe_jwt: ZoweJwtScheme,
     zosmf: Option<ZosmfScheme<Connector, Tickets<G>>>,
     saf_idt: BTreeMap<Applid, SafIdtScheme<Connector, Tickets<G>>>,
+    breaker: TicketBreaker,
 }
 
 impl<G: PassTicketGenerator + Clone> Schemes<G> {
@@ -41,6 +43,7 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
         remote: &Remote,
         tickets: &Tickets<G>,
         logins: &ZosmfSessions,
+        breaker: &TicketBreaker,
     ) -> Self {
         let peers = &config.scheme_peers;
         let lifetime = config.token_lifetime.min(ZOWE_JWT_LIFETIME);
@@ -52,7 +55,7 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
         let zosmf = peers.zosmf.as_ref().map(|settings| {
             let zosmf = Zosmf::new(remote.client(), settings.address.clone());
             let tickets = tickets.of(&settings.applid);
-            ZosmfScheme::new(zosmf, tickets, settings.applid, logins.clone())
+            ZosmfScheme::new(zosmf, tickets, settings.applid, logins.clone()).with_breaker(breaker)
         });
         let found = config.discovery.iter().flat_map(|discovery| &discovery.services);
         let found = found.flat_map(|service| &service.schemes);
@@ -64,6 +67,7 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
             let scheme = |applid| {
                 let client = remote.client();
                 SafIdtScheme::new(client, address.clone(), tickets.of(&applid), applid)
+                    .with_breaker(breaker)
             };
             applids.map(|applid| (applid, scheme(applid))).collect()
         });
@@ -73,6 +77,7 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
             zowe_jwt,
             zosmf,
             saf_idt: saf_idt.unwrap_or_default(),
+            breaker: breaker.clone(),
         }
     }
 
@@ -82,10 +87,10 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
             ServiceScheme::HttpBasicPassTicket { applid } => {
                 // The source of PassTickets is chosen once for the route, and not for each request.
                 match self.tickets.zowe(&applid) {
-                    Some(zowe) => route.with_scheme(self.pass_ticket(applid, zowe.clone())),
+                    Some(zowe) => route.with_scheme(self.pass_ticket(route, applid, zowe.clone())),
                     None => {
                         let local = self.tickets.local().clone();
-                        route.with_scheme(self.pass_ticket(applid, local))
+                        route.with_scheme(self.pass_ticket(route, applid, local))
                     }
                 }
             }
@@ -106,10 +111,16 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
 
     fn pass_ticket<T: PassTicketGenerator>(
         &self,
+        route: &ConfiguredRoute,
         applid: Applid,
         tickets: T,
     ) -> PassTicketScheme<T> {
-        let scheme = PassTicketScheme::new(applid, tickets);
+        let refused = route.refused_statuses();
+        let scheme = PassTicketScheme::new(applid, tickets).with_breaker(
+            &self.breaker,
+            route.prefix(),
+            refused,
+        );
         match self.custom_headers.clone() {
             None => scheme,
             Some(custom) => scheme.with_custom_headers(custom),

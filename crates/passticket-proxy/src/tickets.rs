@@ -108,4 +108,8 @@ impl<G: PassTicketGenerator> PassTicketGenerator for Tickets<G> {
     fn replay(&self, applid: &Applid) -> Replay {
         self.source(applid).replay(applid)
     }
+
+    fn forget(&self, user: &UserId, applid: &Applid) {
+        self.source(applid).forget(user, applid);
+    }
 }

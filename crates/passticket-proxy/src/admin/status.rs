@@ -17,6 +17,7 @@ use tower_passticket::{
     health::Health,
     metrics::{Label, LabelName},
     revocation::{CachingService, DurableStore},
+    ticket_breaker::TicketBreaker,
 };
 
 use super::certificate::CertificateExpiry;
@@ -83,6 +84,7 @@ pub(crate) struct Components {
     reloads: Arc<Reloads>,
     discovery: Discovery,
     cluster: Option<Cluster>,
+    breaker: TicketBreaker,
 }
 
 impl Components {
@@ -92,6 +94,7 @@ impl Components {
         workers: &Arc<WorkerState>,
         reloads: &Arc<Reloads>,
         discovery: &Discovery,
+        breaker: &TicketBreaker,
     ) -> Self {
         Self {
             workers: workers.clone(),
@@ -103,6 +106,7 @@ impl Components {
             reloads: reloads.clone(),
             discovery: discovery.clone(),
             cluster: stores.cluster.clone(),
+            breaker: breaker.clone(),
         }
     }
 
@@ -114,6 +118,10 @@ impl Components {
 
     pub(super) fn cluster(&self) -> Option<&Cluster> {
         self.cluster.as_ref()
+    }
+
+    pub(super) fn breaker(&self) -> &TicketBreaker {
+        &self.breaker
     }
 
     pub(super) fn reloads(&self) -> &Arc<Reloads> {

@@ -42,6 +42,7 @@ use tower_passticket::{
     gateway::{StrictHosts, StrictTransportSecurity},
     layer::OnFailure,
     passticket::{KeyProfile, UserId},
+    ticket_breaker::TicketLimits,
     token::Validity,
 };
 
@@ -82,6 +83,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) profiles: Vec<KeyProfile>,
     /// The APPLIDs whose PassTickets come from a running Zowe.
     pub(super) zowe_applids: ZoweApplids,
+    pub(super) ticket_limits: TicketLimits,
     pub(super) client_identity: Option<ClientIdentity>,
     pub(super) handshake: Duration,
     pub(super) drain: Duration,
@@ -166,7 +168,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let on_failure = read_on_failure(&mut section);
     let overrides = read_overrides(&section.section("services"));
     let ptktdata = section.child("ptktdata");
-    let PtktData { entries, profiles, zowe: zowe_applids } =
+    let PtktData { entries, profiles, zowe: zowe_applids, limits: ticket_limits } =
         ptktdata::read(section.optional("ptktdata").as_ref(), env, SystemClock.now());
     ptktdata::check_zowe(&zowe_applids, &entries, zowe.as_ref(), section.child("zowe"));
     let client_identity =
@@ -231,6 +233,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         entries,
         profiles,
         zowe_applids,
+        ticket_limits,
         client_identity,
         handshake,
         drain,

@@ -19,6 +19,7 @@ use crate::instant::Instant;
 use tower_passticket::{
     clock::Timestamp,
     passticket::{Algorithm, Applid, KeyProfile, MAX_WINDOW, Replay},
+    ticket_breaker::TicketLimits,
 };
 
 /// The place of the first entry of each APPLID. The map also contains entries with a wrong PassTicket key. Otherwise the gateway
@@ -33,6 +34,7 @@ pub(super) struct PtktData<'a> {
     pub(super) entries: Entries<'a>,
     pub(super) profiles: Vec<KeyProfile>,
     pub(super) zowe: ZoweApplids,
+    pub(super) limits: TicketLimits,
 }
 
 /// The source of the PassTickets of an APPLID.
@@ -76,10 +78,19 @@ pub(super) fn read<'a>(
 ) -> PtktData<'a> {
     let (mut entries, mut profiles) = (Entries::new(), Vec::new());
     let (mut zowe, mut names) = (ZoweApplids::new(), qualifier::Names::default());
+    let mut refusals = BTreeMap::new();
     for item in list.map(Field::items).unwrap_or_default() {
         let mut section = item.section();
         let applid = section.required("applid", "the APPLID of a service");
         let applid = applid.and_then(|field| Some((field.parse::<Applid>()?, field.at)));
+        // The third wrong password may revoke the user, so two refusals are the most.
+        let refused = section.optional("refusals").and_then(|field| field.number(1..=2));
+        if let (Some((applid, _)), Some(refused)) = (&applid, refused) {
+            let refused = u8::try_from(refused).unwrap_or(1);
+            // If an APPLID has several keys, the lowest number counts.
+            let lowest = refusals.entry(*applid).or_insert(refused);
+            *lowest = refused.min(*lowest);
+        }
         let source = match section.optional("source") {
             None => Some(Source::Key),
             Some(field) => field.read(|text| match text {
@@ -161,7 +172,10 @@ pub(super) fn read<'a>(
             None => profile,
         });
     }
-    PtktData { entries, profiles, zowe }
+    let limits = refusals
+        .into_iter()
+        .fold(TicketLimits::default(), |limits, (applid, refused)| limits.with(applid, refused));
+    PtktData { entries, profiles, zowe, limits }
 }
 
 /// A key with its algorithm and window: the key of an entry, or its next key.

@@ -54,6 +54,10 @@ impl PassTicketGenerator for OwnTickets {
     fn replay(&self, applid: &Applid) -> Replay {
         self.local.replay(applid)
     }
+
+    fn forget(&self, user: &UserId, applid: &Applid) {
+        self.local.forget(user, applid);
+    }
 }
 
 fn is_handed_over(error: &GenerateError) -> bool {
