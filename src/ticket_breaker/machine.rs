@@ -160,14 +160,15 @@ impl Machine {
                 None => is_probe = true,
             }
         }
-        for stop_of in &scope.stops {
+        for stop_of in &mut scope.stops {
             if stop_of.class.is_some_and(|class| class != ask.class) {
                 continue;
             }
             let why = if stop_of.class.is_none() { Why::Applid } else { Why::Paths };
-            let next = stop_of.next.min(now.plus(LONGEST_PAUSE));
-            if now < next {
-                return stop(why, Some(next));
+            // If the clock was set back, the pause does not become longer.
+            stop_of.next = stop_of.next.min(now.plus(LONGEST_PAUSE));
+            if now < stop_of.next {
+                return stop(why, Some(stop_of.next));
             }
             // One ticket is tried at a time. All other requests are refused until its answer is known.
             if let Some(flight) = scope.flights.first() {
@@ -179,10 +180,8 @@ impl Machine {
         let free = USERS.saturating_sub(scope.streak.len()).max(1);
         let others = scope.flights.iter().filter(|flight| flight.user != user).count();
         let full = others >= free;
-        let checked_since = |since: Timestamp, classes: &[PathClass]| {
-            scope.refused.iter().any(|(class, good)| {
-                classes.contains(class) && good.is_some_and(|good| good > since)
-            })
+        let is_checked = |classes: &[PathClass]| {
+            scope.refused.iter().any(|(class, good)| classes.contains(class) && good.is_some())
         };
 
         let records = self.users.entry(user).or_default();
@@ -199,9 +198,10 @@ impl Machine {
         let spent: u8 = records.iter().map(|it| it.refused).fold(0, u8::saturating_add);
         let own = records.iter_mut().find(|it| it.applid == applid).expect("added above");
         own.flights.retain(|flight| flight.is_awaited(now, ANSWER_WITHIN));
+        own.next = own.next.min(now.plus(LONGEST_PAUSE));
         // A refusal was personal if the service has accepted another ticket on the same paths since, and a ticket of
         // this user on others.
-        if own.refused > 0 && own.good_since && checked_since(own.last, &own.classes) {
+        if own.refused > 0 && own.good_since && is_checked(&own.classes) {
             own.refused = 0;
             own.classes.clear();
             own.tries = 0;
@@ -209,7 +209,7 @@ impl Machine {
         let decision = if is_probe {
             match own.refused >= BUDGET {
                 true => stop(Why::User, None),
-                false if own.refused > 0 && now < own.next.min(now.plus(LONGEST_PAUSE)) => {
+                false if own.refused > 0 && now < own.next => {
                     stop(Why::User, Some(own.next))
                 }
                 false if full || !own.flights.is_empty() => Decision::Wait(WaitFor::User),
@@ -221,13 +221,13 @@ impl Machine {
             stop(Why::User, None)
         } else if own.refused >= ask.limit && !own.is_open {
             // Half-open: one ticket after the pause.
-            match own.next.min(now.plus(LONGEST_PAUSE)) {
-                next if now < next => stop(Why::User, Some(next)),
-                _ if !own.flights.is_empty() => Decision::Wait(WaitFor::User),
-                _ if full && !is_key_proven => Decision::Wait(WaitFor::Applid),
-                _ => Decision::Send(0),
+            match () {
+                () if now < own.next => stop(Why::User, Some(own.next)),
+                () if !own.flights.is_empty() => Decision::Wait(WaitFor::User),
+                () if full && !is_key_proven => Decision::Wait(WaitFor::Applid),
+                () => Decision::Send(0),
             }
-        } else if own.unknown > 1 && !is_key_proven && now < own.next.min(now.plus(LONGEST_PAUSE)) {
+        } else if own.unknown > 1 && !is_key_proven && now < own.next {
             stop(Why::NoAnswers, Some(own.next))
         } else {
             let left = ask.limit.min(BUDGET).saturating_sub(spent).max(1);
@@ -346,8 +346,9 @@ impl Machine {
                 if !scope.streak.contains(&user) && scope.streak.len() < USERS {
                     scope.streak.push(user);
                 }
-                if !scope.refused.iter().any(|(it, _)| *it == class) {
-                    push_limited(&mut scope.refused, (class, None));
+                match scope.refused.iter_mut().find(|(it, _)| *it == class) {
+                    Some((_, good)) => *good = None,
+                    None => push_limited(&mut scope.refused, (class, None)),
                 }
                 let same = scope.recent.iter().filter(|(_, it)| *it == class).count();
                 let of = match () {
@@ -551,6 +552,11 @@ impl Machine {
     /// Returns how many tickets of the user for the APPLID were refused.
     pub(super) fn refused(&self, user: &UserId, applid: &Applid) -> u8 {
         self.personal(user, applid).map_or(0, |own| own.refused)
+    }
+
+    /// Returns whether a ticket of this key was accepted recently.
+    pub(super) fn is_key_proven(&self, key: &Arc<str>, now: Timestamp) -> bool {
+        self.keys.get(key).is_some_and(|scope| scope.is_proven(now, PROVEN_FOR))
     }
 
     /// Returns the users with refused tickets.

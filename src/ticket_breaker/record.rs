@@ -112,7 +112,7 @@ pub(super) struct Scope {
     pub(super) streak: Vec<UserId>,
     /// The refusals on paths on which no ticket was accepted since.
     pub(super) recent: Vec<(UserId, PathClass)>,
-    /// The paths on which a ticket was refused, and the time at which one was last accepted there.
+    /// The paths on which a ticket was refused, and the time at which one was accepted there since.
     pub(super) refused: Vec<(PathClass, Option<Timestamp>)>,
     pub(super) stops: Vec<Stop>,
     pub(super) clock_stop: Option<ClockStop>,

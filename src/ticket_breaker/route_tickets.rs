@@ -214,8 +214,12 @@ impl OwnTickets {
     async fn reserve(&self, permit: &Permit) -> OtherNodes {
         let Some(others) = self.shared.others.get() else { return OtherNodes::Send };
         let ticket = SharedTicket::new(permit.user, permit.applid, permit.class.to_bits());
-        let known = self.shared.machine().refused(&permit.user, &permit.applid);
-        match others.reserve(ticket, known, Some(USERS)).await {
+        let (known, is_proven) = {
+            let machine = self.shared.machine();
+            let known = machine.refused(&permit.user, &permit.applid);
+            (known, machine.is_key_proven(&permit.key, self.shared.now()))
+        };
+        match others.reserve(ticket, known, (!is_proven).then_some(USERS)).await {
             Ok(Reserved::Yes) => {
                 permit.is_shared.store(true, Ordering::Release);
                 OtherNodes::Send
