@@ -124,12 +124,12 @@ pub(crate) use sanitize::AnnouncedTrailers;
 pub use sanitize::{SanitizeLayer, SanitizeService};
 pub use scheme::{Preparing, ReadyToForward, SchemeLayer, SchemeService};
 pub use scheme_error::SchemeError;
-pub use schemes::{
-    Accepts, Authorization, Bypass, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest,
-};
 #[cfg(feature = "proxy")]
 #[doc(hidden)]
 pub use schemes::TicketAnswer;
+pub use schemes::{
+    Accepts, Authorization, Bypass, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest,
+};
 pub use scope::{Authorized, ScopeLayer, ScopeService};
 pub use shared_routes::SharedRoutes;
 pub use upstream::Upstream;

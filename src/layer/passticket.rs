@@ -6,9 +6,9 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
+use super::schemes::{Accepts, Authorization, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest};
 #[cfg(feature = "proxy")]
 use super::{scheme::ReadyToForward, schemes::TicketAnswer};
-use super::schemes::{Accepts, Authorization, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest};
 #[cfg(feature = "proxy")]
 use crate::ticket_breaker::{PathClass, RefusedStatuses, RouteTickets, Sent, TicketBreaker, Tried};
 use crate::{
@@ -212,7 +212,7 @@ impl<G: PassTicketGenerator> Scheme for PassTicketScheme<G> {
         #[cfg(feature = "proxy")]
         if let Some(breaker) = &self.breaker {
             let (user, token) = (*authorization.user(), authorization.login_token());
-            return Some(self.watched(breaker, user, token, authorization.sent?.class));
+            return Some(self.watched(breaker, user, token, authorization.sent?.watched.class()));
         }
         Some(self.headers_for(*authorization.user(), authorization.login_token()))
     }
@@ -236,9 +236,9 @@ impl<G: PassTicketGenerator> Scheme for PassTicketScheme<G> {
     #[cfg(feature = "proxy")]
     fn answered(&self, answer: &TicketAnswer<'_>) {
         let Some(breaker) = &self.breaker else { return };
-        let TicketAnswer { user, class, status, headers, extensions } = *answer;
+        let TicketAnswer { user, watched, status, headers, extensions } = *answer;
         let sent = || extensions.get::<ReadyToForward>()?.sent();
-        if breaker.answered(user, class, status, headers, sent) {
+        if breaker.answered(user, watched, status, headers, sent) {
             // The next ticket must be another one.
             self.generator.forget(&user, &self.applid);
         }

@@ -319,7 +319,10 @@ fn finish<B>(
         record(head, &authorized, &prepared, audit)
     });
     match prepared {
-        #[cfg_attr(not(feature = "proxy"), expect(unused_mut, reason = "only the proxy watches answers"))]
+        #[cfg_attr(
+            not(feature = "proxy"),
+            expect(unused_mut, reason = "only the proxy watches answers")
+        )]
         Ok(mut prepared) => {
             #[cfg(feature = "proxy")]
             let sent = prepared.take_sent().inspect(Sent::set_sent);

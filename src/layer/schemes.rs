@@ -14,7 +14,7 @@ use super::{
     failure::Failure,
 };
 #[cfg(feature = "proxy")]
-use crate::ticket_breaker::{PathClass, Sent};
+use crate::ticket_breaker::{Sent, Watched};
 use crate::{
     audit::{AuditRecord, Event},
     passticket::{Replay, UserId},
@@ -413,7 +413,7 @@ impl fmt::Debug for SchemeRequest<'_> {
 #[doc(hidden)]
 pub struct TicketAnswer<'a> {
     pub(crate) user: UserId,
-    pub(crate) class: PathClass,
+    pub(crate) watched: Watched,
     pub(crate) status: http::StatusCode,
     pub(crate) headers: &'a HeaderMap,
     /// The extensions of the request.

@@ -2,6 +2,8 @@
 
 mod accepts;
 mod audit;
+#[cfg(feature = "proxy")]
+mod breaker;
 
 use std::{
     convert::Infallible,

@@ -21,9 +21,9 @@ use crate::{
     messages::{self, ApiMessage},
     passticket::{Applid, PassTicket, PassTicketGenerator, Replay, UserId},
     remote::Connect,
+    ticket_breaker::TicketBreaker,
     token::TokenOrigin,
     zosmf::{Zosmf, ZosmfError, ZosmfSession, ZosmfSessions},
-    ticket_breaker::TicketBreaker,
 };
 
 /// The issuer of the JWTs of z/OSMF.

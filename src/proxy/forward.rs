@@ -66,15 +66,15 @@ use crate::{
     error_chain::ErrorChain,
     headers::{content_type, cookie, strip_request_hop_by_hop},
     http2_negotiation::NegotiateHttp2,
-    layer::{ TicketAnswer,
+    layer::{
         CookieNames, NoResponse, ReadyToForward, Rejection, Route, RouteLimits, ServiceProtocol,
-        Upstream,
+        TicketAnswer, Upstream,
     },
     log_limit::log_limited,
     messages::{self, ApiMessage},
     passticket::{Replay, UserId},
     stall::Stalled,
-    ticket_breaker::PathClass,
+    ticket_breaker::Watched,
     token::ServiceId,
 };
 
@@ -553,23 +553,24 @@ struct RequestTarget {
     /// The user for whom the scheme has prepared the request.
     user: Option<UserId>,
     /// The paths of a ticket whose answer the scheme wants.
-    watched: Option<PathClass>,
+    watched: Option<Watched>,
 }
 
 fn target_of(extensions: &Extensions) -> Result<RequestTarget, Rejection> {
-    let (route, user, sent) = match (extensions.get::<ReadyToForward>(), extensions.get::<Arc<Route>>()) {
-        (Some(ready), _) => (ready.route(), ready.user().copied(), ready.sent()),
-        (None, Some(route)) if route.is_bypass() => (route, None, None),
-        (None, Some(_)) => {
-            return Err(Rejection::misassembled("Forward needs SchemeLayer before it"));
-        }
-        (None, None) => {
-            return Err(Rejection::misassembled("Forward needs RouteLayer before it"));
-        }
-    };
+    let (route, user, sent) =
+        match (extensions.get::<ReadyToForward>(), extensions.get::<Arc<Route>>()) {
+            (Some(ready), _) => (ready.route(), ready.user().copied(), ready.sent()),
+            (None, Some(route)) if route.is_bypass() => (route, None, None),
+            (None, Some(_)) => {
+                return Err(Rejection::misassembled("Forward needs SchemeLayer before it"));
+            }
+            (None, None) => {
+                return Err(Rejection::misassembled("Forward needs RouteLayer before it"));
+            }
+        };
     match route.instances() {
         Some(_) => {
-            let watched = sent.map(|sent| sent.class);
+            let watched = sent.map(|sent| sent.watched);
             Ok(RequestTarget { route: route.clone(), user, watched })
         }
         None => Err(Rejection::misassembled("Forward needs an upstream; Route::local has none")),
@@ -673,7 +674,7 @@ pin_project! {
             progress: Progress,
             route: Arc<Route>,
             user: Option<UserId>,
-            watched: Option<PathClass>,
+            watched: Option<Watched>,
             shared: Arc<Shared>,
             upgrade: Option<Box<ClientUpgrade>>,
         },
@@ -725,8 +726,8 @@ where
                     let message = ApiMessage::new(&messages::UNAUTHORIZED);
                     return Poll::Ready(Ok(gateway_response(message, StatusCode::UNAUTHORIZED)));
                 };
-                if let (Some(class), Some(user)) = (*watched, *user) {
-                    report(route, user, class, &answered, credential.extensions());
+                if let (Some(watched), Some(user)) = (*watched, *user) {
+                    report(route, user, watched, &answered, credential.extensions());
                 }
                 let context = response_head::Context {
                     route,
@@ -782,23 +783,25 @@ where
 fn report(
     route: &Route,
     user: UserId,
-    class: PathClass,
+    watched: Watched,
     answered: &Result<Response<ResponseBody>, ExchangeError>,
     extensions: &Extensions,
 ) {
-    let no_headers = HeaderMap::new();
-    let (status, headers) = match answered {
-        Ok(response) => (response.status(), response.headers()),
-        Err(ExchangeError::SwitchedProtocols(_)) => (StatusCode::SWITCHING_PROTOCOLS, &no_headers),
+    let answer = |status, headers: &HeaderMap| {
+        route.scheme().answered(&TicketAnswer { user, watched, status, headers, extensions });
+    };
+    match answered {
+        Ok(response) => answer(response.status(), response.headers()),
+        Err(ExchangeError::SwitchedProtocols(_)) => {
+            answer(StatusCode::SWITCHING_PROTOCOLS, &HeaderMap::new());
+        }
         Err(ExchangeError::Connect(_)) => {
             if let Some(sent) = extensions.get::<ReadyToForward>().and_then(ReadyToForward::sent) {
                 sent.set_not_sent();
             }
-            return;
         }
-        Err(ExchangeError::Interrupted(_) | ExchangeError::TimedOut) => return,
-    };
-    route.scheme().answered(&TicketAnswer { user, class, status, headers, extensions });
+        Err(ExchangeError::Interrupted(_) | ExchangeError::TimedOut) => {}
+    }
 }
 
 /// Ends an endless response when the credential of its request is no longer valid.

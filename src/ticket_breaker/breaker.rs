@@ -1,6 +1,7 @@
 //! The handle of the breaker, for the program.
 
 use std::{
+    collections::HashSet,
     fmt,
     path::PathBuf,
     sync::{
@@ -134,9 +135,9 @@ impl TicketBreaker {
     pub fn report(&self) -> StoppedReport {
         let machine = self.0.machine();
         let keys = self.0.keys.load();
-        let users = machine.users().filter(|(_, own)| {
-            own.refused >= keys.limits.of(&own.applid) && !own.is_open
-        });
+        let users = machine
+            .users()
+            .filter(|(_, own)| own.refused >= keys.limits.of(&own.applid) && !own.is_open);
         let users = users.map(|(user, own)| StoppedUser {
             user: *user,
             applid: own.applid,
@@ -248,12 +249,16 @@ impl TicketBreaker {
         let mut machine = self.0.machine();
         let now = self.0.clock.now();
         let mut changes = Vec::new();
+        let mut known = HashSet::new();
         for refusal in &list {
+            let ticket = refusal.ticket;
+            known.insert((ticket.user, ticket.applid));
+            if machine.knows(&ticket.user, &ticket.applid, refusal.refused.min(BUDGET)) {
+                continue;
+            }
             changes.extend(self.0.learn_one(&mut machine, refusal, now));
         }
-        changes.extend(machine.keep_shared(|user, applid| {
-            list.iter().any(|it| it.ticket.user == *user && it.ticket.applid == *applid)
-        }));
+        changes.extend(machine.keep_shared(|user, applid| known.contains(&(*user, *applid))));
         self.0.apply(&machine, &changes, "another node has reported it");
     }
 }

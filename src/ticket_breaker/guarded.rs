@@ -22,7 +22,9 @@ impl<G> GuardedGenerator<G> {
 
 impl<G: fmt::Debug> fmt::Debug for GuardedGenerator<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GuardedGenerator").field("generator", &self.generator).finish_non_exhaustive()
+        f.debug_struct("GuardedGenerator")
+            .field("generator", &self.generator)
+            .finish_non_exhaustive()
     }
 }
 

@@ -127,14 +127,40 @@ pub(super) enum Outcome {
 /// What an answer changed, for the log, the audit log and the waiting requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    UserStopped { user: UserId, applid: Applid, refused: u8 },
+    UserStopped {
+        user: UserId,
+        applid: Applid,
+        refused: u8,
+    },
     /// The whole APPLID, or one class of paths.
-    KeyStopped { key: Arc<str>, applid: Applid, user: UserId, whole: bool },
-    UserResumed { user: UserId, applid: Applid },
-    KeyResumed { key: Arc<str>, applid: Applid },
-    ClockStopped { key: Arc<str>, applid: Applid, secs: i64 },
-    ClockWarning { key: Arc<str>, applid: Applid, secs: i64 },
-    ClockAgrees { key: Arc<str>, applid: Applid },
+    KeyStopped {
+        key: Arc<str>,
+        applid: Applid,
+        user: UserId,
+        whole: bool,
+    },
+    UserResumed {
+        user: UserId,
+        applid: Applid,
+    },
+    KeyResumed {
+        key: Arc<str>,
+        applid: Applid,
+    },
+    ClockStopped {
+        key: Arc<str>,
+        applid: Applid,
+        secs: i64,
+    },
+    ClockWarning {
+        key: Arc<str>,
+        applid: Applid,
+        secs: i64,
+    },
+    ClockAgrees {
+        key: Arc<str>,
+        applid: Applid,
+    },
 }
 
 /// The state of all users and APPLIDs.
@@ -209,9 +235,7 @@ impl Machine {
         let decision = if is_probe {
             match own.refused >= BUDGET {
                 true => stop(Why::User, None),
-                false if own.refused > 0 && now < own.next => {
-                    stop(Why::User, Some(own.next))
-                }
+                false if own.refused > 0 && now < own.next => stop(Why::User, Some(own.next)),
                 false if full || !own.flights.is_empty() => Decision::Wait(WaitFor::User),
                 false => Decision::Send(0),
             }
@@ -242,12 +266,7 @@ impl Machine {
         };
         if let Decision::Send(_) = decision {
             self.next_id += 1;
-            let flight = Flight {
-                id: self.next_id,
-                user,
-                since: now,
-                class: ask.class,
-            };
+            let flight = Flight { id: self.next_id, user, since: now, class: ask.class };
             own.flights.push(flight);
             scope.flights.push(flight);
             if let Some(clock) = &mut scope.clock_stop {
@@ -325,7 +344,10 @@ impl Machine {
                     *good = Some(now);
                 }
                 let before = scope.stops.len();
-                scope.stops.retain(|it| it.class.is_some_and(|it| it != class));
+                // A ticket that was sent before the stop says nothing, unless its paths are those of the refusals.
+                if id.is_some() || scope.refused.iter().any(|(it, _)| *it == class) {
+                    scope.stops.retain(|it| it.class.is_some_and(|it| it != class));
+                }
                 if scope.stops.len() < before {
                     changes.push(Change::KeyResumed { key: ask.key.clone(), applid });
                 }
@@ -557,6 +579,11 @@ impl Machine {
     /// Returns whether a ticket of this key was accepted recently.
     pub(super) fn is_key_proven(&self, key: &Arc<str>, now: Timestamp) -> bool {
         self.keys.get(key).is_some_and(|scope| scope.is_proven(now, PROVEN_FOR))
+    }
+
+    /// Returns whether this many refusals are known, here and at the other nodes.
+    pub(super) fn knows(&self, user: &UserId, applid: &Applid, refused: u8) -> bool {
+        self.personal(user, applid).is_some_and(|own| own.is_shared && own.refused >= refused)
     }
 
     /// Returns the users with refused tickets.

@@ -11,25 +11,40 @@ use std::{
 use super::{
     machine::Outcome,
     path_class::PathClass,
+    proofs::Fingerprint,
     shared::{Gate, Settled, Shared},
 };
 use crate::passticket::{Applid, UserId};
 
+/// The paths of a ticket, for the answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watched {
+    pub(super) class: PathClass,
+    /// The proof of the user and the paths, at the time of the ticket.
+    pub(super) proof: Fingerprint,
+}
+
+impl Watched {
+    pub(crate) const fn class(&self) -> PathClass {
+        self.class
+    }
+}
+
 /// What the breaker must know of a request with a ticket, when the answer arrives.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
-    pub(crate) class: PathClass,
+    pub(crate) watched: Watched,
     /// `None` if the answer need not be reported.
     pub(super) permit: Option<Arc<Permit>>,
 }
 
 impl Sent {
-    pub(super) const fn proven(class: PathClass) -> Self {
-        Self { class, permit: None }
+    pub(super) const fn proven(class: PathClass, proof: Fingerprint) -> Self {
+        Self { watched: Watched { class, proof }, permit: None }
     }
 
-    pub(super) fn with(permit: Permit) -> Self {
-        Self { class: permit.class, permit: Some(Arc::new(permit)) }
+    pub(super) fn with(permit: Permit, proof: Fingerprint) -> Self {
+        Self { watched: Watched { class: permit.class, proof }, permit: Some(Arc::new(permit)) }
     }
 
     /// Records that the ticket leaves the gateway from now on.

@@ -34,7 +34,7 @@ pub(super) struct Proofs {
 
 /// The place and the content of a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fingerprint(u64);
+pub(crate) struct Fingerprint(u64);
 
 impl Proofs {
     /// Returns the fingerprint of a user and a class of paths. `epoch` is the number of times that all proofs of the

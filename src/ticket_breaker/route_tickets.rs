@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, StatusCode, header::{AGE, DATE}};
+use http::{
+    HeaderMap, StatusCode,
+    header::{AGE, DATE},
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -16,7 +19,8 @@ use super::{
     breaker::TicketBreaker,
     machine::Outcome,
     path_class::{PathClass, RouteSeed},
-    permit::{Permit, Sent},
+    permit::{Permit, Sent, Watched},
+    proofs::Fingerprint,
     shared::{Asked, Gate, Settled, Shared},
     shared_refusals::{Reserved, SharedOutcome, SharedTicket},
     skew,
@@ -93,7 +97,7 @@ impl RouteTickets {
         let OwnTickets { shared, gate, .. } = &self.0.tickets;
         let proof = shared.proofs.fingerprint(&user, class, gate.epoch());
         if shared.proofs.has(proof) && !gate.is_closed() {
-            return Tried::Send(Sent::proven(class));
+            return Tried::Send(Sent::proven(class, proof));
         }
         self.0.tickets.try_unproven(user, class)
     }
@@ -109,22 +113,35 @@ impl RouteTickets {
     pub(crate) fn answered<'s>(
         &self,
         user: UserId,
-        class: PathClass,
+        watched: Watched,
         status: StatusCode,
         headers: &HeaderMap,
         sent: impl FnOnce() -> Option<&'s Sent>,
     ) -> bool {
-        let Route { tickets: OwnTickets { shared, gate, .. }, refused, compare_at, .. } = &*self.0;
+        let Route { tickets: OwnTickets { shared, .. }, compare_at, .. } = &*self.0;
         if shared.secs.load(Ordering::Relaxed) >= compare_at.load(Ordering::Relaxed) {
             self.compare(user, headers);
         }
-        let proof = shared.proofs.fingerprint(&user, class, gate.epoch());
-        if answer::is_success(status) && shared.proofs.is_fresh(proof) {
+        // If all proofs were dropped in the meantime, the success adds none.
+        if answer::is_success(status) && shared.proofs.is_fresh(watched.proof) {
             return false;
         }
-        let was_proven = shared.proofs.has(proof);
+        self.apply(user, watched.class, status, headers, sent())
+    }
+
+    #[cold]
+    fn apply(
+        &self,
+        user: UserId,
+        class: PathClass,
+        status: StatusCode,
+        headers: &HeaderMap,
+        sent: Option<&Sent>,
+    ) -> bool {
+        let Route { tickets, refused, .. } = &*self.0;
+        let was_proven = tickets.shared.proofs.has(tickets.proof(&user, class));
         let outcome = answer::judge(status, headers, refused, was_proven);
-        self.0.tickets.settle(user, class, outcome, was_proven, sent());
+        tickets.settle(user, class, outcome, was_proven, sent);
         outcome == Some(Outcome::Refused)
     }
 
@@ -158,6 +175,10 @@ impl OwnTickets {
         Self { shared, gate, applid }
     }
 
+    fn proof(&self, user: &UserId, class: PathClass) -> Fingerprint {
+        self.shared.proofs.fingerprint(user, class, self.gate.epoch())
+    }
+
     #[cold]
     fn try_unproven(&self, user: UserId, class: PathClass) -> Tried {
         // The other nodes must be asked, too.
@@ -165,8 +186,11 @@ impl OwnTickets {
             return Tried::Wait(class);
         }
         match self.shared.ask(&self.gate, user, self.applid, class) {
-            Asked::Proven => Tried::Send(Sent::proven(class)),
-            Asked::Reserved(id, key) => Tried::Send(Sent::with(self.permit(user, class, id, key))),
+            Asked::Proven => Tried::Send(Sent::proven(class, self.proof(&user, class))),
+            Asked::Reserved(id, key) => {
+                let permit = self.permit(user, class, id, key);
+                Tried::Send(Sent::with(permit, self.proof(&user, class)))
+            }
             Asked::Wait => Tried::Wait(class),
             Asked::Stopped(error) => Tried::Stopped(error),
         }
@@ -178,21 +202,19 @@ impl OwnTickets {
     }
 
     /// Waits until a ticket may be sent.
-    pub(crate) async fn wait(
-        &self,
-        user: UserId,
-        class: PathClass,
-    ) -> Result<Sent, GenerateError> {
+    pub(crate) async fn wait(&self, user: UserId, class: PathClass) -> Result<Sent, GenerateError> {
         let deadline = Instant::now() + LONGEST_WAIT;
         loop {
             let mut answered = std::pin::pin!(self.gate.answered.notified());
             answered.as_mut().enable();
             match self.shared.ask(&self.gate, user, self.applid, class) {
-                Asked::Proven => return Ok(Sent::proven(class)),
+                Asked::Proven => return Ok(Sent::proven(class, self.proof(&user, class))),
                 Asked::Reserved(id, key) => {
                     let permit = self.permit(user, class, id, key);
                     match self.reserve(&permit).await {
-                        OtherNodes::Send => return Ok(Sent::with(permit)),
+                        OtherNodes::Send => {
+                            return Ok(Sent::with(permit, self.proof(&user, class)));
+                        }
                         OtherNodes::AskAgain => {}
                         OtherNodes::Wait => sleep(ASK_NODES_AGAIN).await,
                     }
@@ -276,7 +298,7 @@ impl OwnTickets {
     /// Applies the answer to a ticket that the gateway has sent for itself.
     pub(crate) fn settle_own(&self, sent: &Sent, user: UserId, is_accepted: bool) {
         let outcome = if is_accepted { Outcome::Accepted } else { Outcome::Refused };
-        self.settle(user, sent.class, Some(outcome), false, Some(sent));
+        self.settle(user, sent.watched.class, Some(outcome), false, Some(sent));
     }
 }
 

@@ -135,7 +135,10 @@ mod tests {
             ("", "EOF"),
             ("{}", "missing field"),
             (r#"{"version":2,"users":[],"keys":[]}"#, "version is 2"),
-            (r#"{"version":1,"users":[],"keys":[{"key":"A","applid":"a b","streak":[],"stops":[]}]}"#, "a b"),
+            (
+                r#"{"version":1,"users":[],"keys":[{"key":"A","applid":"a b","streak":[],"stops":[]}]}"#,
+                "a b",
+            ),
         ] {
             let error = from_text(text).map(drop).unwrap_err().to_string();
             assert!(error.contains(want), "{error}");

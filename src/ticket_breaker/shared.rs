@@ -132,13 +132,7 @@ impl Shared {
     }
 
     /// Decides about a ticket, and reserves it.
-    pub(super) fn ask(
-        &self,
-        gate: &Gate,
-        user: UserId,
-        applid: Applid,
-        class: PathClass,
-    ) -> Asked {
+    pub(super) fn ask(&self, gate: &Gate, user: UserId, applid: Applid, class: PathClass) -> Asked {
         let key = self.key(&user, &applid);
         let limit = self.limit(&applid);
         let mut machine = self.machine();
@@ -159,8 +153,7 @@ impl Shared {
         let key = self.key(user, applid);
         let limit = self.limit(applid);
         let class = PathClass::from_bits(0);
-        let ask =
-            Ask { user: *user, applid: *applid, key: &key, class, limit, is_proven: false };
+        let ask = Ask { user: *user, applid: *applid, key: &key, class, limit, is_proven: false };
         match self.machine().check(&ask, self.now()) {
             None => Ok(()),
             Some(stopped) => Err(self.stopped(*user, *applid, stopped)),
@@ -277,12 +270,7 @@ impl Shared {
 
     /// Logs changes and writes audit records. Opens and closes the gates. The caller holds the lock, so that the gates
     /// follow the order of the changes.
-    pub(super) fn apply(
-        &self,
-        machine: &Machine,
-        changes: &[Change],
-        why: &'static str,
-    ) {
+    pub(super) fn apply(&self, machine: &Machine, changes: &[Change], why: &'static str) {
         for (applid, gate) in &*self.gates() {
             let is_closed = machine.is_stopped(applid);
             if gate.is_closed.swap(is_closed, Ordering::AcqRel) != is_closed && is_closed {

@@ -78,8 +78,7 @@ pub fn parse_date(value: &[u8]) -> Option<Timestamp> {
     }
     // Days since 1970: years begin in March, so that the leap day is the last day of a year
     // (https://howardhinnant.github.io/date_algorithms.html#days_from_civil).
-    let (shifted, march_year) =
-        if month < 2 { (month + 10, year - 1) } else { (month - 2, year) };
+    let (shifted, march_year) = if month < 2 { (month + 10, year - 1) } else { (month - 2, year) };
     let leap_days = march_year / 4 - march_year / 100 + march_year / 400;
     let days = march_year * 365 + leap_days + (153 * shifted + 2) / 5 + day - 1 - 719_468;
     Some(Timestamp::from_secs(((days * 24 + hour) * 60 + minute) * 60 + second))

@@ -28,8 +28,7 @@ pub(crate) fn breaker(config: &Config) -> TicketBreaker {
         Ok(_) => fs::read_to_string(&path).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
-    let restored = read
-        .and_then(|text| breaker.restore(&text).map_err(|error| error.to_string()));
+    let restored = read.and_then(|text| breaker.restore(&text).map_err(|error| error.to_string()));
     if let Err(error) = restored {
         let file = path.display();
         tracing::error!(%file, %error, "the stopped PassTickets cannot be read; the gateway begins without stops, so a refused PassTicket may be sent again");

@@ -54,7 +54,8 @@ impl RedisRefusals {
     ) -> CoordinatorFuture<Value> {
         let site = SiteKeys(&self.place.shared.settings.site);
         let name = |name: Option<&str>| name.unwrap_or_default().to_owned();
-        let (applid, user) = (applid.as_ref().map(Applid::as_str), user.as_ref().map(UserId::as_str));
+        let (applid, user) =
+            (applid.as_ref().map(Applid::as_str), user.as_ref().map(UserId::as_str));
         let keys = vec![
             site.key("tickets"),
             site.key("tickets:times"),

@@ -48,8 +48,7 @@ impl World {
     fn with<const N: usize>(profiles: [KeyProfile; N], refused: RefusedStatuses) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let profiles = KeyProfiles::new(profiles).unwrap();
-        let breaker =
-            TicketBreaker::with_clock(profiles, TicketLimits::default(), clock.clone());
+        let breaker = TicketBreaker::with_clock(profiles, TicketLimits::default(), clock.clone());
         let route = RouteTickets::new(&breaker, applid(), PREFIX, refused);
         Self { breaker, route, clock }
     }
@@ -78,7 +77,7 @@ impl World {
 
     fn answered(&self, name: &str, sent: &Sent, status: u16, headers: &HeaderMap) -> bool {
         let status = StatusCode::from_u16(status).unwrap();
-        self.route.answered(user(name), sent.class, status, headers, || Some(sent))
+        self.route.answered(user(name), sent.watched, status, headers, || Some(sent))
     }
 
     fn answer(&self, name: &str, sent: &Sent, status: u16) -> bool {
@@ -110,7 +109,7 @@ async fn of_30_requests_at_the_same_time_one_sends_a_wrong_ticket() {
             sent.set_sent();
             tokio::task::yield_now().await;
             let (status, headers) = (StatusCode::UNAUTHORIZED, HeaderMap::new());
-            route.answered(user("USER"), class, status, &headers, || Some(&sent));
+            route.answered(user("USER"), sent.watched, status, &headers, || Some(&sent));
             true
         });
     }
@@ -278,8 +277,7 @@ fn refusals_of_one_qualified_key_do_not_stop_the_users_of_another() {
         group: "PAYROLL".parse().unwrap(),
         users: users.iter().chain(&["DAN"]).map(|name| user(name)).collect(),
     };
-    let profiles =
-        [profile("F90F48F03C28DC86"), profile("E001193519561977").with_qualifier(group)];
+    let profiles = [profile("F90F48F03C28DC86"), profile("E001193519561977").with_qualifier(group)];
     let world = World::with(profiles, RefusedStatuses::default());
     for name in users {
         assert!(world.request(name, "/jobs", 401));

@@ -44,7 +44,11 @@ impl World {
     }
 
     /// `ticket` is `USER APPLID PATHS`, such as `A X 1`. `PATHS!` means that the paths are proven.
-    fn with<T>(&mut self, ticket: &str, run: impl FnOnce(&mut Machine, &Ask<'_>, Timestamp) -> T) -> T {
+    fn with<T>(
+        &mut self,
+        ticket: &str,
+        run: impl FnOnce(&mut Machine, &Ask<'_>, Timestamp) -> T,
+    ) -> T {
         let mut parts = ticket.split(' ');
         let [name, appl, class] = [(); 3].map(|()| parts.next().unwrap());
         let is_proven = class.ends_with('!');
@@ -267,7 +271,9 @@ fn users_who_always_get_401_on_one_path_stop_only_these_paths_for_others() {
 #[test]
 fn tickets_without_an_answer_slow_a_user_down_but_stop_nobody() {
     let mut world = World::new();
-    for (pause, want) in [(0, "send"), (0, "send"), (0, "no answers"), (5, "send"), (5, "no answers"), (5, "send")] {
+    for (pause, want) in
+        [(0, "send"), (0, "send"), (0, "no answers"), (5, "send"), (5, "no answers"), (5, "send")]
+    {
         world.wait(pause);
         assert_eq!(world.ask("A X 1"), want);
         if want == "send" {
@@ -417,9 +423,8 @@ fn the_number_of_records_is_limited() {
     for name in names {
         world.refuse(&format!("{name} X 1"));
         // Otherwise three users would stop the APPLID.
-        let _ = world.with("Z X 1", |machine, ask, now| {
-            machine.settle(ask, None, Outcome::Accepted, now)
-        });
+        let _ = world
+            .with("Z X 1", |machine, ask, now| machine.settle(ask, None, Outcome::Accepted, now));
     }
     assert_eq!(world.ask("NEW X 1"), "full");
     assert_eq!(world.ask("NEW X 1!"), "proven");

@@ -102,7 +102,9 @@ mod tests {
             ("appl=X", Err("applid=APPLID")),
         ] {
             match (Resume::parse(query), want) {
-                (Ok(got), Ok((applid, user))) => assert_eq!(got, Resume { applid, user }, "{query}"),
+                (Ok(got), Ok((applid, user))) => {
+                    assert_eq!(got, Resume { applid, user }, "{query}")
+                }
                 (Err(got), Err(want)) => assert!(got.contains(want), "{query}: {got}"),
                 (got, want) => panic!("{query}: {got:?}, not {want:?}"),
             }

@@ -639,6 +639,11 @@ mod tests {
             ("{applid: A, algorithm: legacy, key: {file: good}, replayProtection: true}", &[]),
             ("{applid: A, source: zowe}", &[]),
             ("{applid: A, source: zowe, replayProtection: false}", &[]),
+            ("{applid: A, source: zowe, refusals: 2}", &[]),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}, refusals: 3}",
+                &["l[0].refusals: \"3\" is not valid; write a number from 1 to 2"],
+            ),
             ("{applid: A, source: key, algorithm: legacy, key: {file: good}}", &[]),
             (
                 "{applid: A, source: zowe, algorithm: legacy, key: {file: good}}",

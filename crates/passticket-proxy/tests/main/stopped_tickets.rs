@@ -310,7 +310,8 @@ async fn a_service_with_refused_statuses_none_is_not_watched() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_refusals_can_be_permitted() {
-    let edit = |yaml: String| yaml.replace("applid: ZOWEAPPL", "applid: ZOWEAPPL\n        refusals: 2");
+    let edit =
+        |yaml: String| yaml.replace("applid: ZOWEAPPL", "applid: ZOWEAPPL\n        refusals: 2");
     let gateway = Gateway::with(edit).await;
     let failures = gateway.requests("U1", 30).await;
     assert_eq!(gateway.zos.take().len(), 2);
@@ -359,17 +360,16 @@ async fn several_nodes_together_send_one_wrong_ticket() {
     let site = Site::at(&redis.url()).await;
     let zos = Zos::start().await;
     let yaml = fs::read_to_string(site.directory().join("zowe.yaml")).unwrap();
-    fs::write(site.directory().join("zowe.yaml"), with_site(site.directory(), &yaml, &zos.url)).unwrap();
+    fs::write(site.directory().join("zowe.yaml"), with_site(site.directory(), &yaml, &zos.url))
+        .unwrap();
     let nodes = site.start_all(["a", "b"]).await;
     let key = rcgen::KeyPair::generate().unwrap();
     let mut pem = Authority::trusted().certify(&key, |params| *params = leaf_params("U1"));
     pem.push_str(&key.serialize_pem());
     let identity = Identity::from_pem(pem.as_bytes()).unwrap();
     let client = site.builder().identity(identity).build().unwrap();
-    let (a, b) = tokio::join!(
-        requests(&client, &nodes[0].url, 15),
-        requests(&client, &nodes[1].url, 15)
-    );
+    let (a, b) =
+        tokio::join!(requests(&client, &nodes[0].url, 15), requests(&client, &nodes[1].url, 15));
     assert_eq!(zos.take().len(), 1);
     assert_eq!(are_stopped(&a) + are_stopped(&b), 29);
     // Both nodes show it, and one administrator resumes both.
@@ -398,10 +398,9 @@ async fn the_clock_of_the_service_warns_and_then_stops_tickets() {
     let gateway = Gateway::start().await;
     gateway.zos.set(200);
     let deadline = Instant::now() + PATIENCE;
-    for (ahead, key, want) in [
-        (200, "clockDifferenceSeconds", false),
-        (3600, "stoppedByClock", true),
-    ] {
+    for (ahead, key, want) in
+        [(200, "clockDifferenceSeconds", false), (3600, "stoppedByClock", true)]
+    {
         gateway.zos.ahead.store(ahead, SeqCst);
         loop {
             let failures = gateway.requests("U1", 1).await;
