@@ -146,7 +146,7 @@ fn proven_paths_need_no_decision_for_ten_minutes() {
     world.wait(599);
     // Another success proves the paths again.
     assert!(world.request("USER", "/jobs/1", 200));
-    world.wait(599);
+    world.wait(539);
     assert!(world.try_now("USER", "/jobs/1").unwrap().permit.is_none());
     world.wait(60);
     assert!(world.try_now("USER", "/jobs/1").unwrap().permit.is_some());

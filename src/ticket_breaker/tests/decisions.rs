@@ -344,7 +344,7 @@ fn another_key_resumes_its_users_only() {
 fn a_clock_that_differs_twice_stops_tickets_until_it_agrees() {
     let mut world = World::new();
     let key: Arc<str> = Arc::from("X");
-    let mut compare = |world: &mut World, secs, verdict| {
+    let compare = |world: &mut World, secs, verdict| {
         world.machine.compare(&key, applid("X"), secs, verdict, world.now)
     };
     use SkewVerdict::{Agree, Stop, Warn};
