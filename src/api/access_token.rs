@@ -30,9 +30,9 @@ struct PatRequest {
     scopes: Scopes,
 }
 
-/// Answers with a Personal Access Token that is valid for at most `max_validity`. As in Zowe API ML, the body is
-/// checked before the credentials. The token is registered before the response is sent. So a rule that revokes tokens
-/// later applies to it.
+/// Answers with a Personal Access Token that is valid for at most `max_validity`. As in API ML (Zowe's API Mediation
+/// Layer), the body is checked before the credentials. The token is registered before the response is sent. So a rule
+/// that revokes tokens later applies to it.
 pub(super) async fn generate<B: Body>(
     request: &Parts,
     body: B,
@@ -97,7 +97,7 @@ fn parse_generate_body(body: &[u8]) -> Result<PatRequest, ApiError> {
     Ok(PatRequest { validity: Validity::requested(validity.map(i64::from)), scopes })
 }
 
-/// Deserializes a number of days like Zowe API ML, which uses a Java `int` and the JSON parser Jackson. A blank string
+/// Deserializes a number of days like API ML, which uses a Java `int` and the JSON parser Jackson. A blank string
 /// counts as a missing number. Jackson would truncate a number with a fraction, but this function returns an error.
 fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Error> {
     let days = match Value::deserialize(deserializer)? {

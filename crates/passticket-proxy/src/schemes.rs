@@ -1,4 +1,6 @@
 //! Builds the schemes of the routes. A scheme decides what a service receives in place of the client's credential.
+//!
+//! A PassTicket is a one-time password of z/OS.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -6,13 +8,13 @@ use passticket_proxy::config::{Config, ConfiguredRoute, ServiceScheme};
 use tower_passticket::{
     api::LogoutListener,
     layer::{
-        Bypass, CustomHeaders, PassTicketScheme, Route, SafIdtScheme, Scheme, X509Scheme,
-        ZosmfScheme, ZoweJwtScheme,
+        Bypass, CustomHeaders, PassTicketScheme, Route, SafIdtScheme, Scheme, TechnicalUsers,
+        X509Scheme, ZosmfScheme, ZoweJwtScheme,
     },
     passticket::{Applid, PassTicketGenerator},
     ticket_breaker::TicketBreaker,
     tls::Connector,
-    token::TokenIssuer,
+    token::{ServiceId, TokenIssuer},
     zosmf::{Zosmf, ZosmfSessions},
 };
 
@@ -29,6 +31,7 @@ const ZOWE_JWT_LIFETIME: Duration = Duration::from_secs(15 * 60);
 pub(crate) struct Schemes<G> {
     tickets: Tickets<G>,
     custom_headers: Option<CustomHeaders>,
+    technical_users: BTreeMap<ServiceId, Arc<TechnicalUsers>>,
     zowe_jwt: ZoweJwtScheme,
     zosmf: Option<ZosmfScheme<Connector, Tickets<G>>>,
     saf_idt: BTreeMap<Applid, SafIdtScheme<Connector, Tickets<G>>>,
@@ -74,6 +77,7 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
         Self {
             tickets: tickets.clone(),
             custom_headers: config.custom_headers.clone(),
+            technical_users: config.technical_users.clone(),
             zowe_jwt,
             zosmf,
             saf_idt: saf_idt.unwrap_or_default(),
@@ -121,6 +125,10 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
             route.prefix(),
             refused,
         );
+        let scheme = match self.technical_users.get(route.service()) {
+            Some(rules) => scheme.with_technical_users(rules.clone()),
+            None => scheme,
+        };
         match self.custom_headers.clone() {
             None => scheme,
             Some(custom) => scheme.with_custom_headers(custom),

@@ -40,6 +40,7 @@ mod site_tokens;
 mod stopped_tickets;
 mod systemd;
 mod takeover;
+mod technical_users;
 mod websocket;
 mod zowe_revocations;
 mod zowe_tickets;
