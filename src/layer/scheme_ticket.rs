@@ -111,13 +111,18 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
             if let Some((_, sent)) = &sent {
                 Sent::set_sent(sent);
             }
-            let issued = exchange(ticket).await?;
+            let issued = exchange(ticket).await;
             if let Some((breaker, sent)) = &sent {
-                breaker.settle_own(sent, user, issued.is_some());
-                if issued.is_none() {
+                match &issued {
+                    Ok(issued) => breaker.settle_own(sent, user, issued.is_some()),
+                    // The failure says nothing about the ticket.
+                    Err(_) => sent.set_not_sent(),
+                }
+                if matches!(issued, Ok(None)) {
                     self.tickets.forget(&user, &self.applid);
                 }
             }
+            let issued = issued?;
             Ok(issued.map(|(issued, expires_at)| (Arc::new(issued), kept_until(expires_at))))
         };
         self.issued.get_and_release(&user, issue, is_cached, end).await

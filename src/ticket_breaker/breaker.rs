@@ -258,7 +258,7 @@ impl TicketBreaker {
             }
             changes.extend(self.0.learn_one(&mut machine, refusal, now));
         }
-        changes.extend(machine.keep_shared(|user, applid| known.contains(&(*user, *applid))));
+        changes.extend(machine.keep_shared(|user, applid| known.contains(&(*user, *applid)), now));
         self.0.apply(&machine, &changes, "another node has reported it");
     }
 }

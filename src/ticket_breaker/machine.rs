@@ -51,6 +51,9 @@ const LONGEST_UNKNOWN_PAUSE: Duration = Duration::from_secs(10 * 60);
 /// While the clocks differ too much, one ticket is tried in this time.
 const CLOCK_PAUSE: Duration = Duration::from_secs(60);
 
+/// The list of the refusals of all nodes may be older than a refusal by this time.
+const LIST_DELAY: Duration = Duration::from_secs(5);
+
 /// A ticket that is to be sent.
 #[derive(Clone, Debug)]
 pub(super) struct Ask<'a> {
@@ -548,15 +551,19 @@ impl Machine {
     }
 
     /// Forgets the refusals that came from other nodes and that these nodes have forgotten.
+    ///
+    /// A refusal of the last seconds stays, because the list of the other nodes may be older.
     pub(super) fn keep_shared(
         &mut self,
         is_known: impl Fn(&UserId, &Applid) -> bool,
+        now: Timestamp,
     ) -> Vec<Change> {
         let mut changes = Vec::new();
         for (user, records) in &mut self.users {
             for own in records.iter_mut() {
                 let applid = own.applid;
-                if own.is_shared && own.refused > 0 && !is_known(user, &applid) {
+                let is_recent = now < own.last.plus(LIST_DELAY);
+                if own.is_shared && own.refused > 0 && !is_recent && !is_known(user, &applid) {
                     changes.push(Change::UserResumed { user: *user, applid });
                     *own = Personal { flights: own.flights.clone(), ..Personal::new(applid) };
                     for scope in self.keys.values_mut().filter(|it| it.applid == applid) {
@@ -569,6 +576,13 @@ impl Machine {
         }
         self.drop_clean();
         changes
+    }
+
+    /// Records that the refusals of this user and APPLID were reported to the other nodes.
+    pub(super) fn set_shared(&mut self, user: &UserId, applid: &Applid) {
+        if let Some(own) = self.personal_mut(user, applid) {
+            own.is_shared = true;
+        }
     }
 
     /// Returns how many tickets of the user for the APPLID were refused.

@@ -213,6 +213,9 @@ impl Shared {
             Outcome::Accepted | Outcome::Unknown | Outcome::NotSent => {}
         }
         let others = self.others.get().filter(|_| is_shared || refused_before > 0);
+        if others.is_some() && outcome == Outcome::Refused {
+            machine.set_shared(&user, &applid);
+        }
         let why = if outcome == Outcome::Accepted { "a ticket was accepted" } else { "" };
         self.apply(&machine, &changes, why);
         drop(machine);

@@ -381,7 +381,7 @@ fn refusals_of_other_nodes_count_and_are_forgotten_with_them() {
     assert_eq!(world.ask("A X 1"), "user for good");
     // A refusal that only this node knows stays.
     world.refuse("B X 1");
-    world.machine.keep_shared(|_, _| false);
+    world.machine.keep_shared(|_, _| false, world.now);
     assert_eq!(world.ask("A X 1"), "send");
     assert_eq!(world.ask("B X 1"), "user");
 }
