@@ -521,6 +521,11 @@ impl ApiError {
                                    after the number of seconds in Retry-After";
                 Some(unavailable.to_owned())
             }
+            Self::Ticket(error) if error.is_stopped() => {
+                let stopped = "a service has refused PassTickets, so no more are made for now; the operator must check \
+                               the PassTicket key and the clocks";
+                Some(stopped.to_owned())
+            }
             Self::Ticket(error) if error.retry_after().is_some() => {
                 let limit = "the application accepts each PassTicket only once, so each user gets one \
                              per second; try again after the number of seconds in Retry-After";

@@ -165,6 +165,8 @@ const fn describe(event: Event) -> (&'static str, u8) {
         Event::RuleMade => ("Revocation rule made", 3),
         Event::Evicted => ("Expired revocations removed", 2),
         Event::Registration => ("Registration of an instance", 2),
+        Event::TicketsStopped => ("PassTickets stopped", 3),
+        Event::TicketsResumed => ("PassTickets resumed", 3),
     }
 }
 
@@ -317,6 +319,7 @@ impl Extension<'_> {
                 self.text("msg", why);
             }
             Detail::Scheme { name } => self.labelled_text("flexString1", "Scheme", name),
+            Detail::Check { check } => self.text("msg", check),
         }
     }
 }
@@ -485,6 +488,13 @@ mod tests {
                     instance: "evil:files:1\nCEF:0|x|y|1|login|Login|1|act=success".into(),
                     why: "another host".into(),
                 }),
+            Event::TicketsStopped => failed(ReasonCode::TicketRefused)
+                .with_user(user("USER"))
+                .with_applid(applid)
+                .with_detail(Detail::Check { check: "compare the keys" }),
+            Event::TicketsResumed => succeeded()
+                .with_applid(applid)
+                .with_detail(Detail::Check { check: "a ticket was accepted" }),
         };
         AuditRecord {
             peer: Some(SocketAddr::from(([192, 0, 2, 7], 555))),
@@ -596,6 +606,7 @@ mod tests {
             Detail::Evicted(Evicted::default()),
             Detail::PasswordChange,
             Detail::Scheme { name: "apiKey" },
+            Detail::Check { check: "compare the keys" },
             Detail::TechnicalUser { claim: "a".into(), value: "b".into() },
             Detail::Exchange(Box::new(ExchangeDetail {
                 subject: Some(CredentialKind::LoginToken),

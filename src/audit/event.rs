@@ -34,6 +34,11 @@ string_enum! {
         Evicted = "evicted",
         /// The gateway refuses an instance of a service that is registered in a registry.
         Registration = "registration",
+        /// The gateway stops PassTickets for a user or an APPLID, because a service has refused some, or because the
+        /// clocks differ.
+        TicketsStopped = "tickets-stopped",
+        /// The gateway makes PassTickets again that were stopped.
+        TicketsResumed = "tickets-resumed",
     }
 }
 

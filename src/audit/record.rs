@@ -68,6 +68,11 @@ pub enum Detail {
         /// The name of the scheme.
         name: &'static str,
     },
+    /// [`Event::TicketsStopped`]: what an operator should check. [`Event::TicketsResumed`]: why tickets are made again.
+    Check {
+        /// The text.
+        check: &'static str,
+    },
 }
 
 /// The tokens in a token exchange (RFC 8693), and who acts for the user of the ticket.
@@ -406,6 +411,7 @@ impl Detail {
                 object.end();
             }
             Self::Scheme { name } => line.text("scheme", name),
+            Self::Check { check } => line.text("check", check),
         }
     }
 }

@@ -220,6 +220,7 @@ fn all_details_match_the_schema_and_the_schema_lists_all_strings_of_the_enums() 
         })),
         Detail::PasswordChange,
         Detail::Scheme { name: "apiKey" },
+        Detail::Check { check: "compare the keys" },
         Detail::Registration { instance: "a:b:1\n".into(), why: "another host".into() },
     ] {
         assert_matches_schema(&full_record(detail).to_json());

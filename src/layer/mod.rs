@@ -131,6 +131,9 @@ pub(crate) use sanitize::AnnouncedTrailers;
 pub use sanitize::{SanitizeLayer, SanitizeService};
 pub use scheme::{Preparing, ReadyToForward, SchemeLayer, SchemeService};
 pub use scheme_error::SchemeError;
+#[cfg(feature = "proxy")]
+#[doc(hidden)]
+pub use schemes::TicketAnswer;
 pub use schemes::{
     Accepts, Authorization, Bypass, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest,
 };

@@ -168,6 +168,10 @@ impl<G: PassTicketGenerator, S: SafProvider> PassTicketGenerator for PermittedGe
     fn lifetime(&self, user: &UserId, applid: &Applid) -> Option<Duration> {
         self.shared.generator.lifetime(user, applid)
     }
+
+    fn forget(&self, user: &UserId, applid: &Applid) {
+        self.shared.generator.forget(user, applid);
+    }
 }
 
 impl<G: PassTicketGenerator, S: SafProvider> Shared<G, S> {

@@ -32,6 +32,7 @@ mod serve;
 mod signals;
 mod site_tokens;
 mod stack;
+mod stopped_tickets;
 mod systemd;
 mod takeover;
 mod terminal;

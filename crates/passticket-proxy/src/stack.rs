@@ -29,6 +29,7 @@ use tower_passticket::{
     remote::Address,
     revocation::{CachingService, DurableStore, OpenError, RevocationStore, WithCachingService},
     saf::PermittedGenerator,
+    ticket_breaker::TicketBreaker,
     tls::{Connector, ServerTls, TlsError, TlsPolicy},
     token::{OidcIssuer, Rs256Verifier, TokenIssuer, TrustedIssuers, VerifyingKey},
     zosmf::ZosmfSessions,
@@ -513,6 +514,8 @@ pub(crate) struct Kept {
     /// The generator with the used time slots. It stays, so that a reload cannot lead to two PassTickets for the same
     /// second.
     generator: LocalGenerator,
+    /// The refused PassTickets.
+    breaker: TicketBreaker,
     /// The failed logins, and the passwords that were verified.
     logins: LoginMemory,
     /// The service that forwards requests, with its connections to services. They stay while their settings stay.
@@ -540,6 +543,7 @@ impl Kept {
         parts: &Parts,
         hand_over: HandOver,
         discovery: Discovery,
+        breaker: TicketBreaker,
     ) -> Self {
         let generator = LocalGenerator::new(config.profiles.clone());
         let generator = match &stores.cluster {
@@ -558,7 +562,9 @@ impl Kept {
         let tunnels = Arc::new(with_settings(tunnels, config));
         hand_over.tunnels(tunnels.clone());
         hand_over.discovery(discovery.clone());
+        hand_over.breaker(breaker.clone());
         if let Some(cluster) = &stores.cluster {
+            breaker.share(cluster.refusals.clone());
             hand_over.cluster(cluster.clone());
         }
         let logins = LoginMemory::default();
@@ -567,6 +573,7 @@ impl Kept {
             stores,
             counts,
             generator,
+            breaker,
             logins,
             forward,
             rates,
@@ -581,6 +588,7 @@ impl Kept {
     /// Continues with a new configuration. If the users have changed, no password of the old users stays verified.
     pub(crate) fn continue_with(&mut self, config: &Config, parts: &Parts) {
         self.generator = self.generator.with_profiles(config.profiles.clone());
+        self.breaker.set_keys(config.profiles.clone(), config.ticket_limits.clone());
         if !parts.has_same_logins() {
             self.logins = self.logins.without_passwords();
         }
@@ -649,8 +657,9 @@ pub(crate) fn gateway(
     let remote = Remote::new(connectors.anonymous.clone(), config);
     let zowe_remote = zowe.clone().map(|connector| Remote::new(connector, config));
     let generator = Tickets::new(generator, config, zowe_remote.as_ref());
-    let schemes = Schemes::new(config, &login_remote, &generator, zosmf_sessions);
+    let schemes = Schemes::new(config, &login_remote, &generator, zosmf_sessions, &kept.breaker);
     let audit = self::audit(audit, counts);
+    kept.breaker.set_audit(audit.clone());
 
     // The auth API and the authenticator share one mapper. If the mapper asks ZSS (Zowe's server on
     // z/OS), they also share the cache of the answers.
@@ -671,7 +680,7 @@ pub(crate) fn gateway(
         .with_login_wait(config.timeouts.provider)
         .with_known_networks(networks)
         .with_login_memory(&kept.logins)
-        .with_passtickets(generator)
+        .with_passtickets(kept.breaker.guard(generator))
         .with_saf(providers::saf(config, &remote))
         .with_guarding_resources(config.guards.clone())
         .with_cookie_names(config.cookies.clone())

@@ -114,4 +114,8 @@ impl<G: PassTicketGenerator> PassTicketGenerator for Tickets<G> {
     fn lifetime(&self, user: &UserId, applid: &Applid) -> Option<Duration> {
         self.source(applid).lifetime(user, applid)
     }
+
+    fn forget(&self, user: &UserId, applid: &Applid) {
+        self.source(applid).forget(user, applid);
+    }
 }

@@ -153,6 +153,13 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         let _ = (user, applid);
         None
     }
+
+    /// Forgets the cached ticket of this user and APPLID, because the application has refused it. The next call makes
+    /// another ticket, as far as the algorithm can: two tickets for the same second are always equal. By default, this
+    /// method does nothing.
+    fn forget(&self, user: &UserId, applid: &Applid) {
+        let _ = (user, applid);
+    }
 }
 
 /// The future of [`PassTicketGenerator::generate`]. It returns the ticket, or the reason why there is none.
@@ -194,6 +201,10 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 
     fn lifetime(&self, user: &UserId, applid: &Applid) -> Option<Duration> {
         (**self).lifetime(user, applid)
+    }
+
+    fn forget(&self, user: &UserId, applid: &Applid) {
+        (**self).forget(user, applid);
     }
 }
 
@@ -623,6 +634,12 @@ impl PassTicketGenerator for LocalGenerator {
         };
         Some(window.saturating_sub(oldest))
     }
+
+    fn forget(&self, user: &UserId, applid: &Applid) {
+        if let Some(cache) = &self.cache {
+            cache.forget(user, applid);
+        }
+    }
 }
 
 /// The reason why there is no ticket.
@@ -656,6 +673,7 @@ enum Why {
     Codes(SafReturnCodes),
     NoTimeSlot(NoTimeSlot),
     Unavailable { retry_after: Option<Duration> },
+    Stopped { retry_after: Option<Duration> },
     NotAuthenticated,
 }
 
@@ -663,6 +681,7 @@ impl Why {
     const fn codes(&self) -> SafReturnCodes {
         match self {
             Self::Codes(codes) => *codes,
+            Self::Stopped { .. } => SafReturnCodes::STOPPED,
             // z/OS has no return code for these errors. They do not occur on z/OS, which makes each ticket itself and
             // for the current second.
             Self::NoTimeSlot(_) | Self::Unavailable { .. } | Self::NotAuthenticated => {
@@ -678,6 +697,7 @@ impl fmt::Display for Why {
             Self::Codes(codes) => f.write_str(&codes.text()),
             Self::NoTimeSlot(why) => why.fmt(f),
             Self::Unavailable { .. } => f.write_str("the PassTicket generator is not available"),
+            Self::Stopped { .. } => f.write_str("the tickets are stopped"),
             Self::NotAuthenticated => f.write_str(NOT_AUTHENTICATED),
         }
     }
@@ -723,6 +743,16 @@ impl GenerateError {
         Self::because(user, applid, Why::Unavailable { retry_after })
     }
 
+    /// Creates an error for a ticket that is not made because the application has refused earlier tickets. z/OS counts
+    /// each refused ticket as a wrong password, and many sites revoke a user after the third one. `retry_after` is the
+    /// time after which a ticket may be tried again, if known.
+    ///
+    /// The return codes are [`SafReturnCodes::STOPPED`]. An HTTP server should answer 503, with
+    /// [`retry_after`](Self::retry_after) as `Retry-After`.
+    pub const fn stopped(user: UserId, applid: Applid, retry_after: Option<Duration>) -> Self {
+        Self::because(user, applid, Why::Stopped { retry_after })
+    }
+
     /// Creates an error of a generator that gets tickets from another system. This system does not accept the
     /// credential of the user, or the user has no credential that it could accept. The return codes are
     /// [`SafReturnCodes::INTERNAL`]. An HTTP server should answer 401.
@@ -763,6 +793,11 @@ impl GenerateError {
         matches!(self.why, Why::Unavailable { .. })
     }
 
+    /// Returns whether this is an error of [`stopped`](Self::stopped).
+    pub const fn is_stopped(&self) -> bool {
+        matches!(self.why, Why::Stopped { .. })
+    }
+
     /// Returns how long to wait before the next attempt. For [`NoTimeSlot::AllTaken`], this is the time until the user
     /// has a time slot again. For an unavailable generator, it is the time until it is expected to work again. Returns
     /// `None` for all other errors.
@@ -772,7 +807,9 @@ impl GenerateError {
     pub fn retry_after(&self) -> Option<Duration> {
         let retry_after = match self.why {
             Why::NoTimeSlot(NoTimeSlot::AllTaken { retry_after, .. }) => retry_after,
-            Why::Unavailable { retry_after } => retry_after.unwrap_or(Self::MAX_RETRY_AFTER),
+            Why::Unavailable { retry_after } | Why::Stopped { retry_after } => {
+                retry_after.unwrap_or(Self::MAX_RETRY_AFTER)
+            }
             Why::Codes(_) | Why::NoTimeSlot(_) | Why::NotAuthenticated => return None,
         };
         Some(retry_after.min(Self::MAX_RETRY_AFTER))
@@ -801,7 +838,10 @@ impl GenerateError {
     pub const fn no_time_slot(&self) -> Option<NoTimeSlot> {
         match self.why {
             Why::NoTimeSlot(why) => Some(why),
-            Why::Codes(_) | Why::Unavailable { .. } | Why::NotAuthenticated => None,
+            Why::Codes(_)
+            | Why::Unavailable { .. }
+            | Why::Stopped { .. }
+            | Why::NotAuthenticated => None,
         }
     }
 }
@@ -840,6 +880,9 @@ impl SafReturnCodes {
     pub const NOT_AUTHORIZED: Self = Self { saf: 8, racf: 8, reason: 16 };
     /// 8/16/28: the APPLID has no key.
     pub const NO_PROFILE: Self = Self { saf: 8, racf: 16, reason: 28 };
+    /// 8/16/32: the ticket cannot be made with this key. These codes are also used if tickets are
+    /// [stopped](GenerateError::stopped).
+    pub const STOPPED: Self = Self { saf: 8, racf: 16, reason: 32 };
 
     /// The return codes with a [`text`](Self::text) of their own.
     const KNOWN: [(u32, u32, u32); 14] = [

@@ -39,6 +39,11 @@ impl TicketCache {
     ) {
         self.0.insert((*user, *profile.applid()), (at.as_secs(), ticket));
     }
+
+    /// Forgets the ticket of this user and APPLID.
+    pub(super) fn forget(&self, user: &UserId, applid: &Applid) {
+        self.0.remove(&(*user, *applid));
+    }
 }
 
 /// Returns whether the ticket of the second `at` is still used in the second `now`. A ticket of the future is not used:
@@ -129,6 +134,21 @@ mod tests {
                 prop_assert!(age as u64 <= window / 4 && age <= 150);
             }
         }
+    }
+
+    #[test]
+    fn a_forgotten_ticket_is_not_used_again() {
+        let (applid, user) = (Applid::new("ZOWEAPPL").unwrap(), UserId::new("A").unwrap());
+        let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86")
+            .unwrap()
+            .with_replay(Replay::Allowed)
+            .with_reuse(Duration::from_secs(100));
+        let cache = TicketCache::new(NonZeroUsize::new(10).unwrap());
+        let ticket = |secs| cache.get_or_generate(&profile, &user, Timestamp::from_secs(secs));
+        let first = ticket(1_700_000_000);
+        assert_eq!(ticket(1_700_000_050), first);
+        cache.forget(&user, &applid);
+        assert_ne!(ticket(1_700_000_050), first);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use tower_passticket::{
     health::Health,
     metrics::{Label, LabelName},
     revocation::{CachingService, DurableStore},
+    ticket_breaker::TicketBreaker,
 };
 
 use super::certificate::CertificateExpiry;
@@ -85,6 +86,7 @@ pub(crate) struct Components {
     reloads: Arc<Reloads>,
     discovery: Discovery,
     cluster: Option<Cluster>,
+    breaker: TicketBreaker,
 }
 
 /// Returns whether the gateway refuses some requests while the audit log does not work.
@@ -99,6 +101,7 @@ impl Components {
         workers: &Arc<WorkerState>,
         reloads: &Arc<Reloads>,
         discovery: &Discovery,
+        breaker: &TicketBreaker,
     ) -> Self {
         Self {
             workers: workers.clone(),
@@ -110,6 +113,7 @@ impl Components {
             reloads: reloads.clone(),
             discovery: discovery.clone(),
             cluster: stores.cluster.clone(),
+            breaker: breaker.clone(),
         }
     }
 
@@ -121,6 +125,10 @@ impl Components {
 
     pub(super) fn cluster(&self) -> Option<&Cluster> {
         self.cluster.as_ref()
+    }
+
+    pub(super) fn breaker(&self) -> &TicketBreaker {
+        &self.breaker
     }
 
     pub(super) fn reloads(&self) -> &Arc<Reloads> {

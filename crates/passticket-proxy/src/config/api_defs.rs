@@ -922,6 +922,24 @@ additionalServiceMetadata: []
                 ),
             ),
             (&x509, "svc: {clientBasic: forward}", Some(""), None),
+            (&x509, "svc: {refusedStatuses: none}", Some(""), None),
+            (&x509, "svc: {refusedStatuses: [401, 403]}", Some(""), None),
+            (
+                &x509,
+                "svc: {refusedStatuses: 302}",
+                Some(""),
+                Some(
+                    "z:1: services.svc.refusedStatuses: \"302\" is not a status from 400 to 599; write none, or a list",
+                ),
+            ),
+            (
+                &x509,
+                "svc: {refusedStatuses: []}",
+                Some(""),
+                Some(
+                    "z:1: services.svc.refusedStatuses: has no status; write none, or statuses such as [401, 403]",
+                ),
+            ),
         ] {
             let (routes, problems) = read_files(&[file], &format!("services: {{{ours}}}"));
             let applids: Vec<_> =

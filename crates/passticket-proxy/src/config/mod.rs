@@ -284,6 +284,7 @@ use tower_passticket::{
     passticket::{Applid, KeyProfiles, Replay, UserId},
     remote::Address,
     saf::{FileSaf, Profile},
+    ticket_breaker::TicketLimits,
     tls::{TlsPolicy, Verification},
     token::{ServiceId, SigningKey, Validity, VerifyingKey},
 };
@@ -441,6 +442,9 @@ pub struct Config {
     /// The APPLIDs whose PassTickets come from [`zowe`](Self::zowe), and whether they have replay protection: the
     /// entries of `components.passticket-proxy.ptktdata` with `source: zowe`.
     pub zowe_tickets: BTreeMap<Applid, Replay>,
+    /// How many refused PassTickets stop the PassTickets of a user: `refusals` in the entries of
+    /// `components.passticket-proxy.ptktdata`.
+    pub ticket_limits: TicketLimits,
     /// The client certificates towards services.
     pub client_identities: ClientIdentities,
     /// The level of the log, instead of the environment variable `RUST_LOG`: `components.passticket-proxy.logLevel`.
@@ -766,6 +770,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
             .expect("ptktdata::read reports conflicts, and keeps only one of the profiles"),
         token_keys: ours.token_keys,
         zowe_tickets: ours.zowe_applids,
+        ticket_limits: ours.ticket_limits,
         client_identities,
         log_level: ours.log_level,
     })

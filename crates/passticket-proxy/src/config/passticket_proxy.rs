@@ -49,6 +49,7 @@ use tower_passticket::{
     gateway::{StrictHosts, StrictTransportSecurity},
     layer::OnFailure,
     passticket::{Applid, KeyProfile, UserId},
+    ticket_breaker::TicketLimits,
     token::Validity,
 };
 
@@ -93,6 +94,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) token_keys: Vec<ConfiguredTokenKey>,
     /// The APPLIDs whose PassTickets come from a running Zowe.
     pub(super) zowe_applids: ZoweApplids,
+    pub(super) ticket_limits: TicketLimits,
     pub(super) client_identity: Option<ClientIdentity>,
     pub(super) handshake: Duration,
     pub(super) drain: Duration,
@@ -197,12 +199,13 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let on_failure = read_on_failure(&mut section);
     let overrides = read_overrides(&section.section("services"));
     let ptktdata = section.child("ptktdata");
-    let PtktData { entries, profiles, zowe: zowe_applids, token_keys } = ptktdata::read(
-        section.optional("ptktdata").as_ref(),
-        env,
-        SystemClock.now(),
-        CryptoPolicy::of_this_program(),
-    );
+    let PtktData { entries, profiles, zowe: zowe_applids, token_keys, limits: ticket_limits } =
+        ptktdata::read(
+            section.optional("ptktdata").as_ref(),
+            env,
+            SystemClock.now(),
+            CryptoPolicy::of_this_program(),
+        );
     ptktdata::check_zowe(&zowe_applids, &entries, zowe.as_ref(), section.child("zowe"));
     let client_identity =
         section.optional("clientCertificate").and_then(|field| client_identity::read(&field));
@@ -270,6 +273,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         profiles,
         token_keys,
         zowe_applids,
+        ticket_limits,
         client_identity,
         handshake,
         drain,

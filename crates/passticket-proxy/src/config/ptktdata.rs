@@ -26,6 +26,7 @@ use tower_passticket::passticket::EnhancedType;
 use tower_passticket::{
     clock::Timestamp,
     passticket::{Algorithm, Applid, KeyProfile, MAX_WINDOW, Replay},
+    ticket_breaker::TicketLimits,
 };
 
 /// The place of the first entry of each APPLID. The map also contains entries with a wrong PassTicket key. Otherwise the gateway
@@ -42,6 +43,7 @@ pub(super) struct PtktData<'a> {
     pub(super) zowe: ZoweApplids,
     /// The keys of `profiles` that are in tokens.
     pub(super) token_keys: Vec<ConfiguredTokenKey>,
+    pub(super) limits: TicketLimits,
 }
 
 /// The source of the PassTickets of an APPLID.
@@ -87,10 +89,19 @@ pub(super) fn read<'a>(
     let mut tokens = Tokens::default();
     let (mut entries, mut profiles) = (Entries::new(), Vec::new());
     let (mut zowe, mut names) = (ZoweApplids::new(), qualifier::Names::default());
+    let mut refusals = BTreeMap::new();
     for item in list.map(Field::items).unwrap_or_default() {
         let mut section = item.section();
         let applid = section.required("applid", "the APPLID of a service");
         let applid = applid.and_then(|field| Some((field.parse::<Applid>()?, field.at)));
+        // The third wrong password may revoke the user, so two refusals are the most.
+        let refused = section.optional("refusals").and_then(|field| field.number(1..=2));
+        if let (Some((applid, _)), Some(refused)) = (&applid, refused) {
+            let refused = u8::try_from(refused).unwrap_or(1);
+            // If an APPLID has several keys, the lowest number counts.
+            let lowest = refusals.entry(*applid).or_insert(refused);
+            *lowest = refused.min(*lowest);
+        }
         let source = match section.optional("source") {
             None => Some(Source::Key),
             Some(field) => field.read(|text| match text {
@@ -173,7 +184,10 @@ pub(super) fn read<'a>(
             None => profile,
         });
     }
-    PtktData { entries, profiles, zowe, token_keys: tokens.keys }
+    let limits = refusals
+        .into_iter()
+        .fold(TicketLimits::default(), |limits, (applid, refused)| limits.with(applid, refused));
+    PtktData { entries, profiles, zowe, token_keys: tokens.keys, limits }
 }
 
 /// A key with its algorithm and window: the key of an entry, or its next key.
@@ -820,6 +834,11 @@ mod tests {
             ("{applid: A, algorithm: legacy, key: {file: good}, replayProtection: true}", &[]),
             ("{applid: A, source: zowe}", &[]),
             ("{applid: A, source: zowe, replayProtection: false}", &[]),
+            ("{applid: A, source: zowe, refusals: 2}", &[]),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}, refusals: 3}",
+                &["l[0].refusals: \"3\" is not valid; write a number from 1 to 2"],
+            ),
             ("{applid: A, source: key, algorithm: legacy, key: {file: good}}", &[]),
             (
                 "{applid: A, source: zowe, algorithm: legacy, key: {file: good}}",

@@ -62,6 +62,10 @@ impl PassTicketGenerator for OwnTickets {
     fn lifetime(&self, user: &UserId, applid: &Applid) -> Option<Duration> {
         self.local.lifetime(user, applid)
     }
+
+    fn forget(&self, user: &UserId, applid: &Applid) {
+        self.local.forget(user, applid);
+    }
 }
 
 fn is_handed_over(error: &GenerateError) -> bool {

@@ -38,6 +38,7 @@ mod serve;
 mod services;
 mod signing_keys;
 mod site_tokens;
+mod stopped_tickets;
 mod systemd;
 mod takeover;
 mod technical_users;
