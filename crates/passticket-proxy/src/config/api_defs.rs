@@ -932,14 +932,6 @@ additionalServiceMetadata: []
                     "z:1: services.svc.refusedStatuses: \"302\" is not a status from 400 to 599; write none, or a list",
                 ),
             ),
-            (
-                &x509,
-                "svc: {refusedStatuses: []}",
-                Some(""),
-                Some(
-                    "z:1: services.svc.refusedStatuses: has no status; write none, or statuses such as [401, 403]",
-                ),
-            ),
         ] {
             let (routes, problems) = read_files(&[file], &format!("services: {{{ours}}}"));
             let applids: Vec<_> =

@@ -146,17 +146,14 @@ pub(super) fn read_on_failure(section: &mut Section<'_>) -> Option<OnFailure> {
     })
 }
 
-/// Reads the setting `refusedStatuses` of a service: `none`, or the statuses by which the service refuses a PassTicket.
+/// Reads the setting `refusedStatuses` of a service: `none`, or the statuses by which the service refuses a PassTicket. An
+/// empty list counts as absent, like each blank value.
 fn read_refused_statuses(field: &Field<'_>) -> Option<RefusedStatuses> {
     let statuses = field.one_or_more();
     if let [only] = &statuses[..]
         && only.text()? == "none"
     {
         return Some(RefusedStatuses::NONE);
-    }
-    if statuses.is_empty() {
-        field.at.error("has no status; write none, or statuses such as [401, 403]");
-        return None;
     }
     let status = |field: &Field<'_>| {
         field.read(|text| {
