@@ -165,7 +165,11 @@ pub mod saf;
 mod stall;
 #[cfg(feature = "test-util")]
 pub mod test_util;
-#[cfg(any(feature = "proxy", feature = "redis", feature = "remote"))]
+#[cfg(any(feature = "proxy", feature = "remote"))]
+#[cfg_attr(
+    not(feature = "proxy"),
+    expect(dead_code, unused_imports, reason = "only routes watch the answers of services")
+)]
 pub mod ticket_breaker;
 #[cfg(feature = "tls")]
 pub mod tls;

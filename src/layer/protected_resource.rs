@@ -288,10 +288,6 @@ where
 }
 
 /// The auth API adds this extension to a 401 response with a `Bearer` challenge.
-#[cfg_attr(
-    not(any(feature = "api", test)),
-    expect(dead_code, reason = "only the auth API makes it")
-)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BearerNeeded;
 

@@ -47,7 +47,9 @@ pub use guarded::GuardedGenerator;
 pub(crate) use path_class::PathClass;
 pub(crate) use permit::{Sent, Watched};
 pub use report::{StoppedApplid, StoppedReport, StoppedUser};
-pub(crate) use route_tickets::{OwnTickets, RouteTickets, Tried};
+#[cfg(feature = "remote")]
+pub(crate) use route_tickets::OwnTickets;
+pub(crate) use route_tickets::{RouteTickets, Tried};
 pub use saved::RestoreError;
 pub use shared::TicketLimits;
 pub use shared_refusals::{

@@ -47,6 +47,7 @@ impl PathClass {
         Self(first.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32) ^ route.0)
     }
 
+    #[cfg(feature = "remote")]
     /// The class of tickets that the gateway sends for itself, such as to z/OSMF. They have no path of a client.
     pub(crate) fn own(purpose: &str) -> Self {
         Self(RouteSeed::new(purpose).0)

@@ -295,6 +295,7 @@ impl OwnTickets {
         }
     }
 
+    #[cfg(feature = "remote")]
     /// Applies the answer to a ticket that the gateway has sent for itself.
     pub(crate) fn settle_own(&self, sent: &Sent, user: UserId, is_accepted: bool) {
         let outcome = if is_accepted { Outcome::Accepted } else { Outcome::Refused };

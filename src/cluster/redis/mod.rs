@@ -19,6 +19,7 @@ mod script;
 mod settings;
 mod settings_error;
 mod socket;
+#[cfg(any(feature = "proxy", feature = "remote"))]
 mod ticket_refusals;
 mod time_slots;
 mod tls;
@@ -32,6 +33,7 @@ pub use place::RedisPlace;
 pub use reply::read_answers;
 pub use settings::{RedisAddress, RedisSettings, SiteName};
 pub use settings_error::RedisSettingsError;
+#[cfg(any(feature = "proxy", feature = "remote"))]
 pub use ticket_refusals::RedisRefusals;
 pub use time_slots::RedisTimeSlots;
 pub use tls::RedisTls;
