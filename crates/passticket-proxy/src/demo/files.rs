@@ -282,6 +282,12 @@ components:
         - user: {USER}
           applids: [{APPLID}]
           users: [{USER}, {OTHER_USER}]
+    tokenExchange:
+      enabled: true
+      callers:
+        - user: {USER}
+          applids: [{APPLID}]
+          users: [{USER}, {OTHER_USER}]
     audit:
       file: audit{suffix}.jsonl
     revocations: revocations{suffix}.redb

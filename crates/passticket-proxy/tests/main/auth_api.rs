@@ -696,6 +696,7 @@ fn the_commands_in_endpoints_md_work() {
         "\"userId\":\"USER\"",
         "\"ticket\":\"",
         "\"tsoUserid\":\"USER\"",
+        "\"user_id\":\"USER\"",
         "BEGIN PUBLIC KEY",
         "\"keys\":[",
         "\"serviceId\":\"dcpassticket\"",

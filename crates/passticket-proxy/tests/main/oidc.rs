@@ -25,7 +25,7 @@ use tower_passticket::{
     token::{KeyId, SigningKey},
 };
 
-use crate::support::{Demo, serve, user_service, with_any_port};
+use crate::support::{Demo, serve, user_service, with_any_port, without_exchange};
 
 pub(crate) const ISSUER: &str = "https://idp.example.com/realms/z";
 
@@ -340,7 +340,8 @@ async fn a_token_of_the_provider_is_exchanged_for_a_passticket_of_the_mapped_use
     let provider = Provider::default();
     provider.send_keys(&[key]);
     let exchange = "    tokenExchange: {enabled: true, bearerApplids: [ZOWEAPPL]}\n";
-    let gateway = Gateway::start_with(&provider, |_, yaml| yaml + exchange).await;
+    let gateway =
+        Gateway::start_with(&provider, |_, yaml| without_exchange(&yaml) + exchange).await;
     let send = async |token: &str, kind: &str| {
         let urn = "urn:ietf:params:oauth";
         let body = format!(

@@ -16,7 +16,7 @@ use tower_passticket::{
     passticket::{Algorithm, Applid, KeyProfile, PassTicket, UserId},
 };
 
-use crate::support::{Demo, PROGRAM};
+use crate::support::{Demo, PROGRAM, without_exchange};
 
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const PASSTICKET: &str = "urn:passticket:params:oauth:token-type:passticket";
@@ -28,7 +28,7 @@ const EXCHANGE: &str = "    tokenExchange:\n      enabled: true\n      callers:\
 
 fn with_exchange(more: &str) -> Demo {
     let more = more.to_owned();
-    Demo::reconfigured(move |yaml| yaml + EXCHANGE + &more)
+    Demo::reconfigured(move |yaml| without_exchange(&yaml) + EXCHANGE + &more)
 }
 
 /// Sends a token exchange. The tests' client has no forms, so the body is made by hand: tokens and URNs need no escapes.
@@ -126,7 +126,7 @@ async fn a_permitted_actor_exchanges_tokens_and_others_do_not() {
 
 #[tokio::test]
 async fn without_the_setting_there_is_no_exchange() {
-    let demo = Demo::reconfigured(|yaml| yaml);
+    let demo = Demo::reconfigured(|yaml| without_exchange(&yaml));
     let jwt = demo.login().await;
     let response = exchange(&demo, &demo.client_of("USER"), &jwt, "").await;
     assert_eq!(response.status(), 404);
@@ -141,7 +141,7 @@ async fn a_pat_needs_all_services_with_the_applid_in_its_scopes() {
                       - {gatewayUrl: api/v1, serviceRelativeUrl: /}\n    authentication: {scheme: \
                       httpBasicPassTicket, applid: ZOWEAPPL}\n";
         fs::write(path, definitions + second).unwrap();
-        yaml + EXCHANGE
+        without_exchange(&yaml) + EXCHANGE
     });
     let agent = demo.client_of("USER");
     for (scopes, want) in [
@@ -159,7 +159,7 @@ async fn a_pat_needs_all_services_with_the_applid_in_its_scopes() {
 async fn rate_and_protected_users_apply() {
     let demo = Demo::reconfigured(|yaml| {
         let yaml = yaml.replace("protectedUsers: [IBMUSER]", "protectedUsers: [IBMUSER, USER]");
-        yaml + EXCHANGE + "      callsPerMinute: 2\n"
+        without_exchange(&yaml) + EXCHANGE + "      callsPerMinute: 2\n"
     });
     let (agent, jwt) = (demo.client_of("USER"), demo.login().await);
     for want in
@@ -186,7 +186,7 @@ async fn bearers_alone_get_tickets_only_for_the_named_applids() {
 fn the_actors_of_the_exchange_need_commands_for_the_security_product() {
     let demo = Demo::reconfigured(|yaml| {
         let yaml = yaml.replace("delegatePassticket: true", "delegatePassticket: false");
-        yaml + EXCHANGE
+        without_exchange(&yaml) + EXCHANGE
     });
     let config = demo.directory.join("zowe.yaml");
     let output = Command::new(PROGRAM)
@@ -301,7 +301,7 @@ async fn ticket_get_prints_user_and_ticket() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ticket_get_uses_the_ticket_endpoint_while_the_exchange_is_off() {
-    let demo = Demo::reconfigured(|yaml| yaml);
+    let demo = Demo::reconfigured(|yaml| without_exchange(&yaml));
     let jwt = demo.login().await;
     let of = |name: &str| demo.directory.join("certs").join(name).to_str().unwrap().to_owned();
     let (cert, key) = (of("USER.pem"), of("USER.key"));

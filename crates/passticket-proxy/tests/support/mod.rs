@@ -140,6 +140,13 @@ impl Demo {
     }
 }
 
+/// Removes the section `tokenExchange` from the configuration of a demo.
+pub(crate) fn without_exchange(yaml: &str) -> String {
+    let (before, after) = yaml.split_once("    tokenExchange:\n").unwrap();
+    let (_, after) = after.split_once("    audit:\n").unwrap();
+    format!("{before}    audit:\n{after}")
+}
+
 /// Returns `yaml` with port 0, so that the gateway listens on a free port.
 pub(crate) fn with_any_port(yaml: &str) -> String {
     let port = yaml.find("    port: ").unwrap();
