@@ -1,5 +1,6 @@
 //! Revocations in a file, which is a database of the crate `redb`.
 
+mod access_tokens;
 #[cfg(feature = "redis")]
 mod apply;
 mod file;

@@ -52,7 +52,7 @@ impl DurableStore {
         let write = Write::Shared(SharedRecords { records, followed });
         let written = self.send(|reply| Command::Write(write, reply));
         Box::pin(async move {
-            let Written { write: _, missed } = written.await?;
+            let Written { write: _, missed, outcome: _ } = written.await?;
             Ok(missed.into_iter().map(Record::Revocation).collect())
         })
     }
@@ -68,7 +68,7 @@ impl DurableStore {
     }
 }
 
-fn records(Written { write, missed }: Written, salts: &Salts) -> Vec<Record> {
+fn records(Written { write, missed, outcome: _ }: Written, salts: &Salts) -> Vec<Record> {
     let record = match write {
         Write::Revocation(revocation) => Record::Revocation(revocation),
         Write::RuleOfNow(rule) => Record::RuleOfNow(rule),
@@ -78,7 +78,7 @@ fn records(Written { write, missed }: Written, salts: &Salts) -> Vec<Record> {
             Record::Issued(IssuedRecord { token, user, scope_hashes, issued_at, expires_at })
         }
         // Other nodes do not need these writes.
-        Write::Networks(..) | Write::Shared(_) => return Vec::new(),
+        Write::AccessTokens(..) | Write::Networks(..) | Write::Shared(_) => return Vec::new(),
     };
     let mut records: Vec<_> = missed.into_iter().map(Record::Revocation).collect();
     records.push(record);
