@@ -11,7 +11,7 @@ use http::request::Parts;
 use super::{
     delegation::DelegationRefusal,
     endpoint::Endpoint,
-    error::{ApiError, OidcRefusal, PatRefusal},
+    error::{ApiError, NotRotated, OidcRefusal, PatRefusal},
 };
 use crate::{
     audit::{Audit, AuditRecord, CredentialKind, Event, Outcome, ReasonCode},
@@ -37,6 +37,12 @@ pub(super) fn event(endpoint: Endpoint) -> Option<Event> {
             Some(Event::RuleMade)
         }
         Endpoint::Evict => Some(Event::Evicted),
+        Endpoint::ListTokens | Endpoint::GetToken | Endpoint::OwnToken => {
+            Some(Event::Authentication)
+        }
+        Endpoint::ChangeToken => Some(Event::TokenChanged),
+        Endpoint::DeleteToken => Some(Event::TokenRevoked),
+        Endpoint::RotateToken | Endpoint::RotateOwnToken => Some(Event::TokenRotated),
         // These endpoints evaluate no credential, and they change nothing.
         Endpoint::Describe
         | Endpoint::PublicKeyPem
@@ -166,6 +172,9 @@ impl From<&ApiError> for ReasonCode {
             | ApiError::InvalidDelegateBody(_)
             | ApiError::InvalidCheckBody(_)
             | ApiError::NoSuchService
+            | ApiError::NoSuchToken
+            | ApiError::InvalidQuery(_)
+            | ApiError::NotRotated(NotRotated::AlreadyRotated)
             | ApiError::InvalidRuleBody(_) => Self::BadRequest,
             ApiError::CrossOrigin => Self::CrossOrigin,
             ApiError::NewPasswordRefused => Self::NewPasswordRefused,
@@ -193,7 +202,8 @@ impl From<&ApiError> for ReasonCode {
             | ApiError::NotALoginToken
             | ApiError::Oidc(OidcRefusal::WrongKind | OidcRefusal::NoProvider)
             | ApiError::Pat(PatRefusal::NotAPat) => Self::WrongKind,
-            ApiError::LoggedOut => Self::TokenRevoked,
+            ApiError::NotRotated(NotRotated::Expired) => Self::TokenExpired,
+            ApiError::LoggedOut | ApiError::NotRotated(NotRotated::Revoked) => Self::TokenRevoked,
             ApiError::Ticket(error) => error.into(),
             ApiError::Pat(PatRefusal::Revoked(by)) | ApiError::Oidc(OidcRefusal::Revoked(by)) => {
                 (*by).into()

@@ -16,7 +16,7 @@ use crate::{
     connection::{ClientAddress, ConnectionInfo},
     identity::{EmailAddress, Fingerprint, PeerCertificate},
     passticket::{Applid, SafReturnCodes, UserId},
-    revocation::Evicted,
+    revocation::{AccessTokenId, Evicted},
     token::{Scopes, ServiceId, TokenFingerprint},
 };
 
@@ -37,6 +37,12 @@ pub enum Detail {
         scopes: Scopes,
         /// The lifetime in days.
         days: u8,
+    },
+    /// [`Event::TokenRotated`], [`Event::TokenChanged`] and [`Event::TokenRevoked`]: the token, if the client has named
+    /// it by its id.
+    AccessToken {
+        /// The id in the registry of issued tokens.
+        id: AccessTokenId,
     },
     /// [`Event::DelegatedTicket`]: the user of the ticket, as named in the request.
     Delegation {
@@ -329,6 +335,7 @@ impl Detail {
                 object.number("days", (*days).into());
                 object.end();
             }
+            Self::AccessToken { id } => line.plain("access_token", *id),
             Self::Delegation { email } => line.text("email", email.as_str()),
             Self::Evicted(Evicted { tokens, users, services }) => {
                 let mut object = line.object("evicted");

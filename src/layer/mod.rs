@@ -89,6 +89,8 @@ pub use connection::{ConnectionInfoLayer, ConnectionInfoService};
 pub use cors::{CorsFuture, CorsLayer, CorsService};
 pub use cors_rules::CorsRules;
 #[cfg(feature = "api")]
+#[cfg(feature = "api")]
+pub(crate) use credential::presented_token;
 pub(crate) use credential::login_token;
 pub use credential::{CookieNames, PRIVATE_TOKEN};
 pub use cross_origin::{CrossOriginCounts, ForeignOrigins, OriginPolicy};

@@ -12,7 +12,13 @@ static RESOURCES: LazyLock<GuardingResources> = LazyLock::new(GuardingResources:
 /// Settings with all endpoints and with client certificates.
 static EVERYTHING: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     prefix: &PREFIX,
-    switches: Switches { tickets: true, pats: true, refresh: true, delegation: true },
+    switches: Switches {
+        tickets: true,
+        pats: true,
+        registry: true,
+        refresh: true,
+        delegation: true,
+    },
     certificates: true,
     compatibility: Compatibility::Documented,
     cookie: "apimlAuthenticationToken",
@@ -103,6 +109,9 @@ fn common_responses_are_described_for_each_endpoint() {
             let responses = &operation["responses"];
             let allow = &responses["405"]["headers"]["Allow"];
             let methods = match verb {
+                _ if path.ends_with("/access-tokens/{id}") => {
+                    "GET, HEAD, PATCH, DELETE, OPTIONS".to_owned()
+                }
                 "get" => "GET, HEAD, OPTIONS".to_owned(),
                 verb => format!("{}, OPTIONS", verb.to_ascii_uppercase()),
             };
@@ -114,7 +123,9 @@ fn common_responses_are_described_for_each_endpoint() {
             assert_eq!(responses.get("401").is_some(), challenge["required"] == true, "{path}");
             let security = operation["security"].as_array().unwrap();
             let takes_password = security.contains(&json!({ "basic": [] }));
-            let limited = takes_password || path.ends_with("/delegate/passticket");
+            let limited = takes_password
+                || path.ends_with("/delegate/passticket")
+                || path.ends_with("/access-tokens/self/rotate");
             let throttled = responses["429"]["headers"]["Retry-After"]["required"] == true;
             assert_eq!(throttled, limited, "{path}");
             let successes = responses.as_object().unwrap().keys().filter(|s| s.starts_with('2'));

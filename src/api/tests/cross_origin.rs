@@ -30,7 +30,7 @@ async fn each_endpoint_that_changes_something_refuses_pages_of_other_origins() {
     let world = World::new();
     let token = format!("apimlAuthenticationToken={}", world.jwt());
     for compatibility in [Compatibility::Documented, Compatibility::ZoweV3] {
-        let api = world.api(compatibility);
+        let api = world.api_with_registry().with_compatibility(compatibility);
         for (method, path, endpoint) in &ENDPOINTS {
             let is_safe = *method == Method::GET;
             if !is_safe && *path != "/delegate/passticket" {
