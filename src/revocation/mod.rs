@@ -66,7 +66,7 @@ pub use access_tokens::{
     AccessToken, AccessTokenChange, AccessTokenCursor, AccessTokenCursorError, AccessTokenId,
     AccessTokenIdError, AccessTokenKey, AccessTokenOutcome, AccessTokenPage, AccessTokenQuery,
     AccessTokenState, AccessTokenStore, LabelError, LastUse, MAX_PAGE, MemoryAccessTokens, PatUse,
-    RotatedPat, TokenDescription, TokenName,
+    RotatedPat, TokenDescription, TokenName, TokenUses,
 };
 #[cfg(feature = "store")]
 pub use durable::{DurableStore, OpenError};

@@ -117,6 +117,9 @@ pub enum AccessTokenChange {
     Use(Vec<PatUse>),
     /// Revokes the rotated PATs whose grace has ended.
     EndGraces,
+    /// Revokes the active PATs that were not used for this time. The time of a PAT that was never used counts from its
+    /// issue. A store with a trusted time uses it (docs/decisions.md#d39).
+    RevokeIdle(Duration),
 }
 
 /// Names the PAT that a rotation replaces.
@@ -295,6 +298,7 @@ pub(in crate::revocation) fn apply<E: EntriesMut>(
             }
             Ok(AccessTokenOutcome::Revoked(0))
         }
+        AccessTokenChange::RevokeIdle(idle) => revoke_idle(*idle, now, entries),
         AccessTokenChange::EndGraces => {
             let mut revoked = 0;
             while let Some((user, token)) = entries.take_ended_grace(now)? {
@@ -399,6 +403,27 @@ fn misuse<E: EntriesMut>(
             entries.revoke(&entry)?;
             revoked += 1;
         }
+    }
+    Ok(AccessTokenOutcome::Revoked(revoked))
+}
+
+fn revoke_idle<E: EntriesMut>(
+    idle: Duration,
+    now: Timestamp,
+    entries: &mut E,
+) -> Result<AccessTokenOutcome, E::Error> {
+    let mut revoked = 0;
+    let mut user = entries.next_user(None)?;
+    while let Some(current) = user {
+        for entry in entries.of_user(&current)? {
+            let used_at = entry.last_use.as_ref().map_or(entry.issued_at, |last| last.at);
+            let is_idle = used_at.max(entry.issued_at).plus(idle) <= now;
+            if is_idle && entries.state(&entry, now)? == AccessTokenState::Active {
+                entries.revoke(&entry)?;
+                revoked += 1;
+            }
+        }
+        user = entries.next_user(Some(&current))?;
     }
     Ok(AccessTokenOutcome::Revoked(revoked))
 }

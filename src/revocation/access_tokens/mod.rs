@@ -17,6 +17,7 @@ mod listing;
 mod memory;
 #[cfg(test)]
 pub(super) mod tests;
+mod uses;
 
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ pub use listing::{
     AccessTokenCursor, AccessTokenCursorError, AccessTokenPage, AccessTokenQuery, MAX_PAGE,
 };
 pub use memory::MemoryAccessTokens;
+pub use uses::TokenUses;
 
 use super::StoreFuture;
 use crate::clock::Timestamp;

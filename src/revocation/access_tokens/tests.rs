@@ -194,6 +194,7 @@ pub(in crate::revocation) fn test_common_behaviour(
     test_rotations(&world);
     test_limits(&world);
     test_uses(&world);
+    test_idle(&world);
 }
 
 fn test_rotations(world: &World) {
@@ -268,6 +269,23 @@ fn test_limits(world: &World) {
     world.record(pats[1].revocation());
     world.issue(&pats[LIMIT as usize + 1], "x");
     assert_eq!(world.try_issue(&pats[LIMIT as usize + 2], "x"), too_many);
+}
+
+fn test_idle(world: &World) {
+    let idle = |days: u32, millis| world.change(AccessTokenChange::RevokeIdle(days * DAY), millis);
+    let (old, used) = (pat("idle", "idle", "a", 0), pat("not idle", "idle", "a", 0));
+    world.issue(&old, "x");
+    world.issue(&used, "x");
+    let day = 86_400_000;
+    let last_use = LastUse::new(at(5 * day), None, None);
+    let uses = vec![PatUse::new(used.clone(), last_use)];
+    world.change(AccessTokenChange::Use(uses), 5 * day);
+    // The other tokens of this world are not older.
+    idle(20, 7 * day);
+    assert_eq!((world.state(&old), world.state(&used)), (Active, Active));
+    idle(7, 7 * day);
+    assert_eq!((world.state(&old), world.state(&used)), (Revoked, Active));
+    assert_eq!(idle(7, 7 * day), AccessTokenOutcome::Revoked(0));
 }
 
 fn test_uses(world: &World) {

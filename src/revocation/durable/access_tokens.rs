@@ -7,7 +7,7 @@ use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable};
 use super::{
     DurableStore,
     load::open_if_present,
-    tables::{ACCESS_TOKENS, Tables},
+    tables::{ACCESS_TOKENS, GRACES, Tables},
     writer::{Command, Write, Writer},
 };
 use crate::{
@@ -210,12 +210,29 @@ impl EntriesMut for ChangedEntries<'_, '_> {
     }
 }
 
-/// Returns whether a grace has ended at `now`, without a write.
-pub(super) fn has_ended_grace(database: &Database, now: Timestamp) -> Result<bool, redb::Error> {
-    let txn = database.begin_read()?;
-    let Some(graces) = open_if_present(&txn, super::tables::GRACES)? else { return Ok(false) };
-    let first = graces.first()?;
-    Ok(first.is_some_and(|(key, _)| key.value().0 <= now.as_millis()))
+/// Returns whether a change that the program makes regularly has nothing to do. If so, the file need not be written.
+pub(super) fn is_idle(
+    database: &Database,
+    salts: &Salts,
+    index: &RevocationIndex,
+    change: &AccessTokenChange,
+    now: Timestamp,
+) -> Result<bool, redb::Error> {
+    match change {
+        AccessTokenChange::EndGraces => {
+            let txn = database.begin_read()?;
+            let Some(graces) = open_if_present(&txn, GRACES)? else { return Ok(true) };
+            let first = graces.first()?;
+            Ok(first.is_none_or(|(key, _)| key.value().0 > now.as_millis()))
+        }
+        AccessTokenChange::Misuse { pat } => {
+            let Some(table) = open_entries(database)? else { return Ok(true) };
+            let entry = StoredEntries { table, index, salts }.of_pat(pat)?;
+            let has_ended = |entry: &Entry| entry.rotation.is_some_and(|it| it.until <= now);
+            Ok(!entry.as_ref().is_some_and(has_ended))
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Removes the entries that are no longer needed at `now`. Returns their number.

@@ -12,7 +12,7 @@ use redb::{Database, ReadableTableMetadata};
 use tokio::sync::oneshot;
 
 use super::{
-    access_tokens::{self, ChangedEntries, has_ended_grace},
+    access_tokens::{self, ChangedEntries, is_idle},
     file::{FileId, open},
     load::{count_pats, load_followed, load_into, load_salts},
     tables::{
@@ -433,7 +433,13 @@ impl Writer {
                                 salts: &salts,
                                 revoked: Vec::new(),
                             };
-                            outcome = Some(apply(change, *now, &mut entries)?);
+                            let now = match change {
+                                AccessTokenChange::RevokeIdle(_) => {
+                                    read_trusted_time(txn, *now, uptime.clone())?.min(*now)
+                                }
+                                _ => *now,
+                            };
+                            outcome = Some(apply(change, now, &mut entries)?);
                             missed_now = entries.revoked;
                         }
                         Write::Networks(user, networks) => {
@@ -500,18 +506,27 @@ impl Writer {
         }
     }
 
-    /// Answers a group that only asks to revoke rotated PATs whose grace has ended, if there are none. Returns whether
-    /// it did so. The program asks every second, and this must not write to the file each time.
+    /// Answers a group of changes of the registry that have nothing to do, without a commit. Returns whether it did so.
+    /// The program makes such changes every second.
     fn answer_idle(&mut self, group: &mut Vec<(Write, Reply<Written>)>) -> bool {
-        let mut latest = Timestamp::from_millis(0);
-        for (write, _) in &*group {
-            let Write::AccessTokens(AccessTokenChange::EndGraces, now) = write else {
-                return false;
-            };
-            latest = latest.max(*now);
+        let is_regular = |write: &Write| {
+            use AccessTokenChange::{EndGraces, Misuse};
+            matches!(write, Write::AccessTokens(EndGraces | Misuse { .. }, _))
+        };
+        if !group.iter().all(|(write, _)| is_regular(write)) {
+            return false;
         }
-        let has_ended = self.with_database(|database| has_ended_grace(database, latest));
-        if !matches!(has_ended, Ok(false)) {
+        let (salts, index) = (self.salts.clone(), self.index.clone());
+        let are_idle = self.with_database(|database| {
+            for (write, _) in &*group {
+                let Write::AccessTokens(change, now) = write else { return Ok(false) };
+                if !is_idle(database, &salts, &index, change, *now)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        });
+        if !matches!(are_idle, Ok(true)) {
             return false;
         }
         for (write, reply) in group.drain(..) {
