@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [issuer, jwks_uri, audience, ca_file] = arguments.as_slice() else {
         return Err("write: oidc ISSUER JWKS_URI AUDIENCE CA_FILE".into());
     };
-    // The keys are fetched over TLS. The certificate of the server must come from this authority.
+    // The keys are fetched over TLS. The certificate of the server must come from this certificate authority.
     let connector = Connector::builder().with_authorities(&std::fs::read(ca_file)?).build()?;
     let client = Client::new(connector, ClientLimits::default());
     let keys = IssuerKeys::fetched(issuer, JwksUrl::new(client, jwks_uri.parse()?)?);

@@ -1,5 +1,5 @@
-//! The paths outside of the auth API that API ML's gateway answers itself, instead of forwarding the request
-//! (docs/reference/auth-endpoints.md#gateway-endpoints).
+//! The paths outside of the auth API that the gateway of API ML (Zowe's API Mediation Layer) answers itself, instead of
+//! forwarding the request (docs/reference/auth-endpoints.md#gateway-endpoints).
 
 #[cfg(feature = "api")]
 use http::Method;

@@ -45,9 +45,9 @@ const API_TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// - Paths below the [`AuthPrefix`] go to the auth API `A`. If `A` does not respond within 30 seconds, the
 ///   gateway answers 503.
-/// - With [`with_apiml_endpoints`](Self::with_apiml_endpoints), the paths that API ML's gateway answers itself also go
-///   to `A`, such as `/gateway/api/v1/services`. Otherwise, the gateway itself answers requests for
-///   `/application/health`.
+/// - With [`with_apiml_endpoints`](Self::with_apiml_endpoints), the paths that the gateway of API ML (Zowe's API
+///   Mediation Layer) answers itself also go to `A`, such as `/gateway/api/v1/services`. Otherwise, this gateway itself
+///   answers requests for `/application/health`.
 /// - All other paths go to the routed stack `R`. This is the stack of layers that forward requests to services.
 ///
 /// The gateway answers 400 to malformed requests:

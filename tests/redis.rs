@@ -165,7 +165,7 @@ async fn records_reach_the_log_and_the_image_once() {
     assert_eq!(place.publish(term.clone(), node("b"), lower).await.unwrap(), first);
     assert_eq!(entries(&place, &term, first).await, []);
 
-    // Numbers are compared as numbers, not as texts: 1000 is more than 999. A `RuleOfNow`, which takes effect at the
+    // Numbers are compared as numbers, not as strings: 1000 is more than 999. A `RuleOfNow`, which takes effect at the
     // current time, is always appended.
     let rule = Record::RuleOfNow(user(7));
     let changes = vec![token(2, 999), token(2, 1_000), rule.clone(), token(1, 1_001)];
@@ -579,7 +579,7 @@ async fn a_redis_that_cannot_save_to_disk_refuses_writes_and_the_list_of_leases(
     place.publish(term, node("a"), vec![token(1, 1)]).await.unwrap();
 }
 
-/// A user may have 1,000 PATs. A PAT of the maximum length contains about 2,200 services.
+/// A user may have 1,000 Personal Access Tokens (PATs). A PAT of the maximum length contains about 2,200 services.
 #[tokio::test]
 async fn the_largest_pats_of_a_user_reach_a_new_node() {
     if !has_redis() {

@@ -1,5 +1,9 @@
-//! Answers of three servers of Zowe, and of Redis. ZSS (Zowe System Services) maps identities to users. The SAF
-//! endpoint checks permissions. API ML tells the gateway whether a token is still valid.
+//! Fuzz targets for answers of other servers. Each function takes one fuzzer input, and panics if a property does not
+//! hold.
+//!
+//! ZSS (Zowe System Services, a server on z/OS) maps identities to users. Zowe's SAF endpoint checks permissions in the
+//! security product of z/OS. API ML, the gateway of Zowe, says whether a token is still valid. Redis carries records
+//! from one node of the gateway to the other nodes.
 
 use std::{
     future::{Ready, ready},
@@ -30,6 +34,7 @@ use tower_passticket::{
 
 use crate::{exchange::block_on, gateway::user, support::CERTIFICATE};
 
+/// The client's end of a connection in memory.
 pub(crate) struct InMemoryConnection(TokioIo<DuplexStream>);
 
 impl Connection for InMemoryConnection {
@@ -86,7 +91,8 @@ impl tower_service::Service<Uri> for Connector {
     }
 }
 
-/// Waits for the head of a request, sends the answer, then reads until the client closes the connection.
+/// Waits for the head of a request, sends the answer, then reads until the client closes the connection. Sends nothing
+/// if the client closes the connection before the head is complete.
 async fn answer(mut stream: DuplexStream, answer: Arc<[u8]>) {
     let mut request = Vec::new();
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -103,18 +109,18 @@ async fn answer(mut stream: DuplexStream, answer: Arc<[u8]>) {
 /// An answer of the server.
 pub(crate) struct Answer {
     bytes: Arc<[u8]>,
-    /// The status and the JSON body. `None` if the input also contains the head of the answer.
-    pub(crate) framed: Option<(u16, Option<Value>)>,
+    /// The status, and the body if it is JSON. `None` if the input also contains the head of the answer.
+    pub(crate) status_and_json: Option<(u16, Option<Value>)>,
 }
 
 impl Answer {
-    /// Reads an answer from the input. If the first line of the input is a status, the rest of the input is the body. If
-    /// the first line is `raw`, the rest is the head and the body.
+    /// Reads an answer from the input. If the first line of the input is a status, the rest of the input is the body.
+    /// If the first line is `raw`, the rest is the head and the body. Returns `None` for any other first line.
     pub(crate) fn new(data: &[u8]) -> Option<Self> {
         let end = data.iter().position(|b| *b == b'\n')?;
         let (first, body) = (str::from_utf8(&data[..end]).ok()?, &data[end + 1..]);
         if first == "raw" {
-            return Some(Self { bytes: body.into(), framed: None });
+            return Some(Self { bytes: body.into(), status_and_json: None });
         }
         let status = first.parse().ok().filter(|status| (200..600).contains(status))?;
         let length = body.len();
@@ -122,7 +128,10 @@ impl Answer {
         // Responses with these statuses have no body (RFC 9112 §6.3).
         let value =
             if matches!(status, 204 | 304) { None } else { serde_json::from_slice(body).ok() };
-        Some(Self { bytes: [head.as_bytes(), body].concat().into(), framed: Some((status, value)) })
+        Some(Self {
+            bytes: [head.as_bytes(), body].concat().into(),
+            status_and_json: Some((status, value)),
+        })
     }
 
     /// Returns a connector to a server that gives this answer to every request.
@@ -139,6 +148,7 @@ pub(crate) fn address() -> Address {
     Address::parse("http://localhost:1/path").expect("a valid address")
 }
 
+/// Returns the token with which the gateway authenticates to a server.
 fn token(_: &UserId) -> Result<UserToken, tower_passticket::remote::NoToken> {
     UserToken::new("token")
 }
@@ -150,7 +160,7 @@ pub(crate) fn saf(data: &[u8]) {
         let saf = EndpointSaf::new(answer.client(), address(), token);
         saf.check(&user("USER"), "ZOWE", "APIML.SERVICES", AccessLevel::Read).await
     });
-    match (check, answer.framed) {
+    match (check, answer.status_and_json) {
         (Ok(Access::Granted), Some((status, value))) => {
             let value = value.expect("an answer that grants is JSON");
             assert!((200..300).contains(&status), "{status}");
@@ -165,8 +175,8 @@ pub(crate) fn saf(data: &[u8]) {
     }
 }
 
-/// The input is an answer of ZSS to a request for the user of a certificate or of a name, in the form that
-/// [`Answer::new`] describes.
+/// The input is an answer of ZSS, in the form that [`Answer::new`] describes. ZSS gives this answer to two requests:
+/// for the user of a certificate, and for the user of a name. Both must have the same result.
 pub(crate) fn zss(data: &[u8]) {
     let Some(answer) = Answer::new(data) else { return };
     let (certificate, identity) = block_on(async {
@@ -178,7 +188,7 @@ pub(crate) fn zss(data: &[u8]) {
         (certificate, mapper.map_identity(&identity.expect("a valid identity")).await)
     });
     assert_eq!(certificate, identity);
-    match (certificate, answer.framed) {
+    match (certificate, answer.status_and_json) {
         (Ok(mapped), Some((status, value))) => {
             let value = value.expect("an answer with a user is JSON");
             assert!((200..300).contains(&status), "{status}");
@@ -196,7 +206,8 @@ pub(crate) fn zss(data: &[u8]) {
     }
 }
 
-/// The input is an answer of API ML about a token, in the form that [`Answer::new`] describes.
+/// The input is an answer of API ML, in the form that [`Answer::new`] describes. API ML gives this answer to three
+/// requests: the checks of a login token and of a Personal Access Token (PAT), and a logout.
 pub(crate) fn apiml(data: &[u8]) {
     let Some(answer) = Answer::new(data) else { return };
     let address = Address::parse("http://localhost:1").expect("a valid address");
@@ -208,7 +219,7 @@ pub(crate) fn apiml(data: &[u8]) {
             apiml().log_out("a.b.c").await,
         )
     });
-    let Some((status, value)) = answer.framed else { return };
+    let Some((status, value)) = answer.status_and_json else { return };
     match login {
         Ok(true) => {
             let value = value.expect("the content of a token is JSON");
@@ -227,7 +238,7 @@ pub(crate) fn apiml(data: &[u8]) {
     assert_eq!(logout.is_ok(), pat.is_ok());
 }
 
-/// The input is an answer of Redis.
+/// The input is an answer of Redis. The called function contains the assertions.
 pub(crate) fn redis(data: &[u8]) {
     tower_passticket::fuzzing::read_answers(data);
 }

@@ -1,4 +1,5 @@
-//! Requests to the auth API: bodies, and the `Basic` header.
+//! Fuzz targets for requests to the auth API: bodies, and the header `Authorization: Basic`. Each function takes one
+//! fuzzer input, and panics if a property does not hold. A PAT is a Personal Access Token.
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ enum Caller {
     Authorization(HeaderValue),
 }
 
+/// The auth API, and the revocations that it has stored.
 struct Auth {
     revocations: Arc<RevocationIndex>,
 }
@@ -38,6 +40,7 @@ impl Auth {
         Self { revocations: Arc::default() }
     }
 
+    /// Sends a request to the auth API. Returns the response, after [`check_answer`] has checked it.
     fn send(&self, method: Method, path: &str, caller: Caller, body: &[u8]) -> Response<Bytes> {
         let body = Full::new(Bytes::copy_from_slice(body));
         let mut request = Request::new(body);
@@ -80,8 +83,8 @@ impl Auth {
     }
 }
 
-/// Asserts that the status is not 500. An error response must have a Zowe message. The header `WWW-Authenticate` must
-/// be present if the status is 401, and absent if it is not.
+/// Asserts that the status is not 500. An error response must be JSON with a Zowe message, and must not set a cookie.
+/// It must have the header `WWW-Authenticate` if its status is 401, and must not have it otherwise.
 fn check_answer(response: &Response<Bytes>) {
     let status = response.status();
     assert!(status != 500, "{response:?}");
@@ -208,7 +211,7 @@ pub(crate) fn generate(data: &[u8]) {
     let days = pat.expires_at().as_secs() - NOW;
     assert!((86_400..=90 * 86_400).contains(&days), "{days}");
     let scopes = &object(data)["scopes"];
-    let listed = scopes.as_array().expect("expected a JSON list").iter();
+    let listed = scopes.as_array().expect("expected a JSON array").iter();
     let listed: Vec<_> = listed
         .flat_map(|item| item.as_str().expect("expected a JSON string").split(','))
         .filter_map(|id| ServiceId::new(id).ok())

@@ -1,4 +1,5 @@
-//! Answers of Zowe's Caching Service, in which API ML keeps its revocations.
+//! Fuzz target for answers of Zowe's Caching Service, in which API ML (Zowe's gateway) keeps its revocations of
+//! Personal Access Tokens (PATs).
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -56,18 +57,19 @@ pub(crate) fn answers(data: &[u8]) {
             assert!(prepared.is_ok() || checked == Err(CheckError::Unavailable));
             checked
         });
-        let Some((status, value)) = &answer.framed else { continue };
+        let Some((status, value)) = &answer.status_and_json else { continue };
         if checked == Ok(()) {
             assert_eq!(*status, 200);
-            // The client ignores some texts that are no `Value`, such as a number that is too large in an unknown member.
+            // The client accepts some JSON that `Value` cannot contain, such as a too large number in an unknown
+            // member.
             let Some(value) = value else { continue };
             assert!(!is_revoked(value), "{value}");
         }
     }
 }
 
-/// Returns whether a rule for `USER` or `svc` revokes a token that is issued now. The salt must be a text that is not
-/// Base64.
+/// Returns whether a rule for `USER` or `svc` revokes a PAT that is issued now. The keys of rules are hashes of a salt
+/// and a name. This function computes them only for the salt `salt!`, and returns `false` for any other salt.
 fn is_revoked(answer: &Value) -> bool {
     let salt = answer["value"].as_str().expect("there is a salt");
     if salt != "salt!" {

@@ -1,4 +1,4 @@
-//! The arguments of the program.
+//! Fuzz target for the arguments of the program.
 
 use clap::{CommandFactory, Parser};
 

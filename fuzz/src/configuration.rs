@@ -1,4 +1,5 @@
-//! The files of a configuration. Each target replaces one file in a directory with a valid configuration.
+//! Fuzz targets for the files of a configuration. Each function takes one fuzzer input, and panics if a property does
+//! not hold. Most of them replace one file in a directory with a valid configuration, and load the configuration.
 
 use std::{
     fs,
@@ -7,7 +8,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use passticket_proxy::config::{Config, Problem, Problems, read_permissions};
+use passticket_proxy::config::{
+    Config, ConfiguredRoute, Problem, Problems, ServiceScheme, read_permissions,
+};
 use tempfile::TempDir;
 use tower_passticket::{
     layer::{Bypass, Routes},
@@ -15,11 +18,13 @@ use tower_passticket::{
     saf::{Access, AccessLevel, FileSaf, SafProvider},
 };
 
-use crate::support::{AUTHORITY, SERVER_CERTIFICATE, SERVER_KEY, SIGNING_KEY, ready};
+use crate::support::{CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY, SIGNING_KEY, ready};
 
 /// A PassTicket key. Files of the corpus contain this key, sometimes in a wrong place, such as a user id.
 const KEY: &str = "E001193519561977";
+/// A key for enhanced PassTickets. Like [`KEY`], it may be in a wrong place.
 const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
+/// The hash of a password.
 const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg";
 const EXAMPLE: &str = include_str!("../../crates/passticket-proxy/src/config/examples/zowe.yaml");
 
@@ -64,7 +69,7 @@ struct Directory(TempDir);
 
 static DIRECTORY: Mutex<Option<Directory>> = Mutex::new(None);
 
-/// Returns the directory with the configuration. All its files are valid.
+/// Locks the directory with the configuration, after it has been made. All its files are valid.
 fn directory() -> MutexGuard<'static, Option<Directory>> {
     let mut directory = DIRECTORY.lock().unwrap_or_else(PoisonError::into_inner);
     directory.get_or_insert_with(Directory::new);
@@ -91,7 +96,7 @@ impl Directory {
             ("zowe.yaml", EXAMPLE.to_owned()),
             ("tls/server.pem", SERVER_CERTIFICATE.to_owned()),
             ("tls/server.key", SERVER_KEY.to_owned()),
-            ("tls/ca.pem", AUTHORITY.to_owned()),
+            ("tls/ca.pem", CA_CERTIFICATE.to_owned()),
             ("jwt.key", SIGNING_KEY.to_owned()),
             ("users.yml", format!("users:\n  USER: '{HASH}'\n")),
             ("saf.yml", SAF.to_owned()),
@@ -134,7 +139,32 @@ impl Directory {
         Ok(loaded?.config)
     }
 
-    /// Loads the configuration with `content` in the file `name`. Then restores the file.
+    /// Loads the configuration with an identity provider and a file of technical users with this content.
+    fn load_rules(&self, content: &[u8]) -> Result<Config, Problems> {
+        let provider =
+            "oidc: [{issuer: 'https://idp/a', jwksUri: 'https://idp/keys', audience: gw}]";
+        let section = "  passticket-proxy:\n";
+        let keys = format!("{section}    {provider}\n    technicalUsers: technical.yml\n");
+        let jwt = API_DEF.replace("dcpassticket", "jwt");
+        let jwt = jwt.replace("httpBasicPassTicket, applid: ZOWEAPPL", "zoweJwt");
+        let yaml = EXAMPLE.replacen(section, &keys, 1);
+        self.write("rules.yaml", yaml.as_bytes());
+        self.write("technical.yml", content);
+        self.write("api-defs/jwt.yml", jwt.as_bytes());
+        let env = |name: &str| (name == "ADMAPPL_KEY").then(|| KEY.to_owned());
+        let loaded = Config::load(&self.0.path().join("rules.yaml"), &env);
+        // Other targets load all files of this directory.
+        fs::remove_file(self.0.path().join("api-defs/jwt.yml")).expect("the file was just made");
+        let problems = match &loaded {
+            Ok(loaded) => loaded.warnings.clone(),
+            Err(problems) => problems.iter().cloned().collect(),
+        };
+        check_problems(&problems, &self.0.path().join("technical.yml"), content);
+        Ok(loaded?.config)
+    }
+
+    /// Loads the configuration with `content` in the file `name`. Then restores the file. Asserts that neither problems
+    /// nor the `Debug` output of the configuration show a secret.
     fn load_with(&self, name: &str, content: &[u8]) -> Result<Config, Problems> {
         self.write(name, content);
         let env = |name: &str| (name == "ADMAPPL_KEY").then(|| KEY.to_owned());
@@ -182,6 +212,7 @@ fn is_whole_word(secret: &str, content: &[u8]) -> bool {
     })
 }
 
+/// Asserts that each problem is one line, names a line of the file, and shows no secret.
 fn check_problems(problems: &[Problem], file: &Path, content: &[u8]) {
     // Both `\n` and `\r` break lines in YAML.
     let lines = content.iter().filter(|b| matches!(b, b'\n' | b'\r')).count() + 1;
@@ -199,6 +230,7 @@ fn check_problems(problems: &[Problem], file: &Path, content: &[u8]) {
     }
 }
 
+/// Calls `run` with the directory. Never returns `None`, because [`directory`] makes the directory.
 fn with<T>(run: impl FnOnce(&Directory) -> T) -> Option<T> {
     directory().as_ref().map(run)
 }
@@ -303,6 +335,21 @@ pub(crate) fn saf_file(data: &[u8]) {
 /// The input is a file of identities.
 pub(crate) fn identities_file(data: &[u8]) {
     let _ = with(|directory| directory.load_with("identities.yml", data));
+}
+
+/// The input is a file of technical users.
+pub(crate) fn technical_users_file(data: &[u8]) {
+    let Some(Ok(config)) = with(|directory| directory.load_rules(data)) else { return };
+    for service in config.technical_users.keys() {
+        let mut routes = config.routes.iter().filter(|route| route.service() == service);
+        assert!(routes.clone().next().is_some(), "{service}");
+        let is_ticket = |route: &ConfiguredRoute| {
+            matches!(route.scheme(), ServiceScheme::HttpBasicPassTicket { .. })
+        };
+        assert!(routes.all(is_ticket), "{service}");
+    }
+    let has_rules = !config.technical_users.is_empty();
+    assert_eq!(has_rules, config.oidc.iter().any(|it| !it.kept_values.is_empty()));
 }
 
 /// The input is a byte that selects a file with a key or a certificate, followed by the content of this file.

@@ -1,4 +1,4 @@
-//! Answers of Eureka, the registry of services.
+//! Fuzz target for answers of Eureka, the registry of services.
 
 use tower_passticket::eureka::{Action, Document, InstanceStatus, Registry};
 
@@ -32,7 +32,7 @@ pub(crate) fn eureka(data: &[u8]) {
     }
 }
 
-/// Reads an answer, and checks the limits of its instances.
+/// Reads an answer, and checks the limits of its instances. Returns `None` if the answer is malformed.
 fn read(json: &[u8]) -> Option<Document> {
     let document = Document::parse(json).ok()?;
     assert!(document.instances().count() <= 10_000);
@@ -49,7 +49,7 @@ fn read(json: &[u8]) -> Option<Document> {
     Some(document)
 }
 
-/// Compares the hash code with the counts of the statuses.
+/// Asserts that the hash code consists of each status and the number of its instances.
 fn check_hash(registry: &Registry) {
     let sorted = [
         InstanceStatus::Down,

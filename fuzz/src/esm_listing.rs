@@ -1,4 +1,4 @@
-//! The output of display commands of the external security manager (ESM): RACF, ACF2 or Top Secret.
+//! Fuzz target for the output of display commands of the external security manager (ESM): RACF, ACF2 or Top Secret.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use tower_passticket::{
     passticket::{Algorithm, Applid, Replay, UserId},
 };
 
-/// Returns a configuration with one application. For RACF, its key is enhanced.
+/// Returns a configuration with one application. Its key is for enhanced PassTickets with RACF, and for legacy
+/// PassTickets (one-time passwords of z/OS) with ACF2 and Top Secret.
 fn expected(esm: Esm) -> Expected {
     let algorithm = match esm {
         Esm::Racf => Algorithm::EnhancedMixed,
@@ -31,7 +32,7 @@ fn compare(esm: Esm, text: &[u8]) -> Report {
     verify::compare(esm, &expected(esm), text, Timestamp::from_secs(1_704_114_010))
 }
 
-/// The input is a listing.
+/// The input is the output of display commands.
 pub(crate) fn esm_listing(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let text = &*text;

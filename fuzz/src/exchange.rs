@@ -1,6 +1,7 @@
-//! Whole exchanges between a client, the gateway and a service. The input is either the bytes that the client sends or
-//! the bytes that the service sends. All connections are in memory. Tokio's clock is paused: when all tasks wait, it
-//! advances to the next timer.
+//! Fuzz targets for whole exchanges between a client, the gateway and a service. Each function takes one fuzzer input,
+//! and panics if a property does not hold. The input contains either the bytes of the client or the bytes of the
+//! service. All connections are in memory. Tokio's clock is paused: when all tasks wait, the clock advances to the next
+//! timer.
 
 use std::{
     collections::BTreeMap,
@@ -106,7 +107,8 @@ fn parse_request(bytes: &[u8]) -> Option<Parsed<'_>> {
     parse_body(message, &bytes[length..], None)
 }
 
-/// Parses the first final response to a request with this method. Returns `None` if it is incomplete.
+/// Parses the first response that is not informational (1xx), to a request with this method. Returns `None` if the
+/// response is incomplete.
 ///
 /// A response without a length ends when the connection is closed. Such a response is incomplete unless
 /// `connection_ended`.
@@ -320,6 +322,7 @@ fn check_requests(received: &[Message], log: &Log) {
     check_requests_from(Peer::Client, received, log);
 }
 
+/// Does the same as [`check_requests`], for requests that `peer` has sent.
 fn check_requests_from(peer: Peer, received: &[Message], log: &Log) {
     let forwarded = log.entries().forwarded;
     assert!(received.len() <= forwarded.len(), "{received:?} of {forwarded:?}");
@@ -473,7 +476,7 @@ where
     output
 }
 
-/// The input consists of all bytes of an HTTP/1.1 client.
+/// The input consists of all bytes of an HTTP/1.1 client, with placeholders for tokens (see [`with_tokens`]).
 pub(crate) fn http1_client(data: &[u8]) {
     let (service, log) = (CorrectService::default(), Log::default());
     let bytes = with_tokens(data);

@@ -1,4 +1,4 @@
-//! A gateway like that of the program, with fixed keys and without files and sockets.
+//! Makes a gateway for the targets: like that of the program, but with fixed keys, and without files and sockets.
 
 use std::{
     convert::Infallible,
@@ -32,7 +32,9 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The password of all users.
 pub(crate) const PASSWORD: &str = "validPassword";
+/// The e-mail address of the user `OTHER`.
 pub(crate) const EMAIL: &str = "user@example.com";
+/// The name of the z/OS application for which the gateway makes PassTickets (one-time passwords of z/OS).
 pub(crate) const APPLID: &str = "ZOWEAPPL";
 /// The host and the port of the service. All routes lead to this service.
 pub(crate) const SERVICE: &str = "service:1234";

@@ -1,4 +1,5 @@
-//! Request headers: cookies, credentials, hop-by-hop headers, and headers that only the gateway may set.
+//! Fuzz targets for request headers: cookies, credentials, hop-by-hop headers, and headers that clients may not send.
+//! Each function takes one fuzzer input, and panics if a property does not hold. A PAT is a Personal Access Token.
 
 use std::{collections::BTreeSet, convert::Infallible, sync::LazyLock};
 
@@ -110,6 +111,7 @@ fn pairs(headers: &HeaderMap) -> Vec<&[u8]> {
     lines.flat_map(|line| line.split(|b| *b == b';')).map(<[u8]>::trim_ascii).collect()
 }
 
+/// Returns the name of a cookie. Returns `None` if there is no `=`, or if the name is empty.
 fn name_of(pair: &[u8]) -> Option<&[u8]> {
     let equals = pair.iter().position(|b| *b == b'=')?;
     Some(pair[..equals].trim_ascii()).filter(|name| !name.is_empty())

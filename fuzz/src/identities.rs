@@ -1,4 +1,5 @@
-//! Certificates, distinguished names, and names that are mapped to a user.
+//! Fuzz targets for certificates, distinguished names, and names that are mapped to a user. Each function takes one
+//! fuzzer input, and panics if a property does not hold.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue};
@@ -206,7 +207,7 @@ pub(crate) fn client_cert(data: &[u8]) {
         again.insert("client-cert-chain", value(list.join(", ")));
     }
     assert_eq!(forwarded_chain(&again).as_ref(), Ok(&Some(chain.clone())));
-    // A certificate of an unknown authority must not be accepted.
+    // A certificate from an unknown certificate authority must be refused.
     let verifier = ClientCertificates::new(SERVER_CERTIFICATE.as_bytes());
     let verifier = verifier.expect("the fixture is a certificate");
     assert!(verifier.verify(leaf, intermediates).is_err());

@@ -1,4 +1,5 @@
-//! Tokens and keys of identity providers.
+//! Fuzz targets for tokens and keys of identity providers. Each function takes one fuzzer input, and panics if a
+//! property does not hold.
 
 use std::sync::LazyLock;
 
@@ -42,7 +43,7 @@ pub(crate) fn issuer_claims(data: &[u8]) {
         return;
     };
     assert_eq!((claims["iss"].as_str(), token.issuer()), (Some(ISSUER), ISSUER));
-    let expires = claims["exp"].as_u64().expect("expected a whole number");
+    let expires = claims["exp"].as_u64().expect("expected an integer");
     assert!(expires > NOW && token.expires_at() == Timestamp::from_secs(expires));
     let audiences = match &claims["aud"] {
         Value::Array(items) => items.clone(),
@@ -52,7 +53,7 @@ pub(crate) fn issuer_claims(data: &[u8]) {
     assert!(audiences.len() == 1 || claims["azp"] == AUDIENCE);
     assert!(claims.get("events").is_none() && claims.get("cnf").is_none());
     let ExternalSubject::Identity(identity) = token.subject() else {
-        panic!("a provider must not name a user id")
+        panic!("the token of a provider names a user id")
     };
     let name = match &claims["sub"] {
         Value::Array(items) if items.len() == 1 => items[0].as_str(),
@@ -66,7 +67,7 @@ pub(crate) fn jwk_sets(data: &[u8]) {
     let Ok(keys) = IssuerKeys::from_jwk_set(data) else { return };
     assert!(data.len() <= 64 * 1024);
     let set: Value = serde_json::from_slice(data).expect("the library accepted this JSON");
-    let listed = set["keys"].as_array().expect("expected a list");
+    let listed = set["keys"].as_array().expect("expected a JSON array");
     assert!((1..=32).contains(&listed.len()));
     // A token that our key has signed is a token of the provider only if the provider lists our key.
     let claims = format!(r#"{{"iss":"{ISSUER}","aud":"{AUDIENCE}","sub":"a","exp":{}}}"#, NOW + 9);

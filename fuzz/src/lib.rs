@@ -9,6 +9,7 @@
 mod answers;
 mod bodies;
 mod caching;
+mod cef;
 mod command_line;
 mod configuration;
 mod discovery;
@@ -60,8 +61,10 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("users", configuration::users),
     ("saf_file", configuration::saf_file),
     ("identities_file", configuration::identities_file),
+    ("technical_users_file", configuration::technical_users_file),
     ("secret_files", configuration::secret_files),
     ("key_stores", configuration::key_stores),
+    ("cef", cef::cef),
     ("profiles", permissions::profiles),
     ("basic", bodies::basic),
     ("body_login", bodies::login),

@@ -1,5 +1,6 @@
-//! User ids and APPLIDs, and texts in commands for the external security manager (ESM): RACF, ACF2 or Top
-//! Secret.
+//! Fuzz targets for user ids, for APPLIDs (names of z/OS applications), and for texts in commands for the external
+//! security manager (ESM): RACF, ACF2 or Top Secret. Each function takes one fuzzer input, and panics if a property
+//! does not hold.
 
 use std::{fmt, str::FromStr};
 

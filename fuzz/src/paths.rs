@@ -1,4 +1,5 @@
-//! Paths of requests and URLs of services.
+//! Fuzz targets for paths of requests, and for URLs of services. Each function takes one fuzzer input, and panics if a
+//! property does not hold.
 
 use std::{convert::Infallible, sync::LazyLock};
 
@@ -92,7 +93,7 @@ pub(crate) fn paths(data: &[u8]) {
     assert!(southbound.path().ends_with(below), "{uri}: {path}");
 }
 
-/// The input is a line with the URL of a service, and a line with the rest of a path.
+/// The input is a line with the URL of a service or an origin, and a line with a path.
 pub(crate) fn addresses(data: &[u8]) {
     let lines = lines(data, 2);
     let [url, rest @ ..] = &lines[..] else { return };

@@ -1,5 +1,5 @@
-//! The selection of the profile that protects a resource, as in a security product such as RACF. The name of a generic
-//! profile contains `%` or `*`. The name of a discrete profile contains neither.
+//! Fuzz target for the selection of the profile that protects a resource, as in a security product such as RACF. The
+//! name of a generic profile contains `%` or `*`. The name of a discrete profile contains neither.
 
 use tower_passticket::{
     passticket::UserId,

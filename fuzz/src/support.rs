@@ -1,4 +1,4 @@
-//! Fixed keys, tokens and time, and functions that several targets use.
+//! Helpers of the targets: fixed keys, fixed tokens, a fixed time, and functions that several targets use.
 
 use std::{
     pin::pin,
@@ -21,7 +21,7 @@ pub(crate) const NOW: u64 = 1_800_000_000;
 pub(crate) const SIGNING_KEY: &str = include_str!("../fixtures/signing.key");
 pub(crate) const SERVER_KEY: &str = include_str!("../fixtures/server.key");
 pub(crate) const SERVER_CERTIFICATE: &str = include_str!("../fixtures/server.pem");
-pub(crate) const AUTHORITY: &str = include_str!("../fixtures/ca.pem");
+pub(crate) const CA_CERTIFICATE: &str = include_str!("../fixtures/ca.pem");
 
 /// The header of the tokens that the gateway issues.
 pub(crate) const HEADER: &str = r#"{"alg":"RS256"}"#;
@@ -64,6 +64,7 @@ pub(crate) static PAT: LazyLock<String> = LazyLock::new(|| {
 pub(crate) static PAT_AS_PASSWORD: LazyLock<String> =
     LazyLock::new(|| Engine::encode(&base64::prelude::BASE64_STANDARD, format!(":{}", *PAT)));
 
+/// A login token that expires at `NOW`.
 pub(crate) static EXPIRED_TOKEN: LazyLock<String> = LazyLock::new(|| {
     let claims =
         format!(r#"{{"sub":"{LOGIN_USER}","iat":{},"exp":{NOW},"iss":"APIML"}}"#, NOW - 60);

@@ -1,4 +1,4 @@
-//! PassTickets: parsing and evaluation.
+//! Fuzz target for PassTickets (one-time passwords of z/OS): parsing, making and evaluation.
 
 use tower_passticket::{
     clock::Timestamp,

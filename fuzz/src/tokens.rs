@@ -1,4 +1,5 @@
-//! Tokens: text, header, claims, scopes, fingerprints and public keys.
+//! Fuzz targets for tokens: text, header, claims, scopes, fingerprints and public keys. Each function takes one fuzzer
+//! input, and panics if a property does not hold. A PAT is a Personal Access Token.
 
 use std::{num::NonZeroUsize, sync::LazyLock};
 
@@ -16,12 +17,13 @@ use crate::support::{
 
 static VERIFIER: LazyLock<Rs256Verifier> = LazyLock::new(verifier);
 
-/// The input is the text of a token. Only the texts of the two valid tokens are accepted.
+/// The input is the text of a token, with placeholders for tokens (see [`with_tokens`]). The verifiers accept only the
+/// exact texts of the login token and of the PAT.
 pub(crate) fn token_text(data: &[u8]) {
     let text = with_tokens(data);
     let Ok(text) = str::from_utf8(&text) else { return };
     let with_cache = verifier().with_cache(NonZeroUsize::MIN);
-    // In the second pass, a valid token comes from the cache.
+    // In the second pass, `with_cache` finds a valid token in its cache.
     for _ in 0..2 {
         let verified = VERIFIER.verify(text);
         let cached = with_cache.verify(text);
@@ -48,6 +50,7 @@ pub(crate) fn token_text(data: &[u8]) {
     }
 }
 
+/// Returns the claims of a login token that is valid for a minute.
 fn claims() -> String {
     let exp = NOW + 60;
     format!(r#"{{"sub":"{LOGIN_USER}","iat":{NOW},"exp":{exp},"iss":"APIML"}}"#)
@@ -65,10 +68,10 @@ pub(crate) fn token_header(data: &[u8]) {
 pub(crate) fn token_claims(data: &[u8]) {
     let Ok(token) = VERIFIER.verify(&signed(HEADER.as_bytes(), data)) else { return };
     let claims: Value = serde_json::from_slice(data).expect("the verifier accepted this JSON");
-    let expires = claims["exp"].as_u64().expect("expected a whole number");
+    let expires = claims["exp"].as_u64().expect("expected an integer");
     assert!(expires > NOW);
     assert!(claims.get("nbf").is_none_or(|nbf| nbf.as_u64().is_some_and(|nbf| nbf <= NOW)));
-    let issued = claims["iat"].as_u64().expect("expected a whole number");
+    let issued = claims["iat"].as_u64().expect("expected an integer");
     let (user, issuer) = match &token {
         VerifiedToken::Jwt(jwt) => {
             assert_eq!(jwt.issued_at(), Timestamp::from_secs(issued));
@@ -77,10 +80,10 @@ pub(crate) fn token_claims(data: &[u8]) {
         }
         VerifiedToken::Pat(pat) => {
             assert_eq!(pat.issued_at().as_secs(), Timestamp::from_secs(issued).as_secs());
-            let listed = claims["scopes"].as_array().expect("expected a JSON list");
+            let listed = claims["scopes"].as_array().expect("expected a JSON array");
             for scope in pat.scopes().iter() {
-                let same = |item: &Value| ServiceId::new(item.as_str().unwrap_or_default());
-                assert!(listed.iter().any(|item| same(item).as_ref() == Ok(scope)), "{scope}");
+                let id = |item: &Value| ServiceId::new(item.as_str().unwrap_or_default());
+                assert!(listed.iter().any(|item| id(item).as_ref() == Ok(scope)), "{scope}");
             }
             (pat.user(), "APIML_PAT")
         }
@@ -94,7 +97,7 @@ pub(crate) fn token_claims(data: &[u8]) {
     );
 }
 
-/// The input consists of lines. Each is tested as an item of a list of scopes, and as a service id.
+/// The input consists of lines. All lines together are tested as a list of scopes, and each line as a service id.
 pub(crate) fn scopes(data: &[u8]) {
     let items = lines(data, 100);
     if let Ok(scopes) = Scopes::parse(&items) {
@@ -133,7 +136,7 @@ pub(crate) fn public_keys(data: &[u8]) {
     {
         assert_eq!(read.expect("a written key can be read").to_jwk(), written);
     }
-    // Our own key has signed this PAT. No other key must verify it.
+    // The gateway's key has signed this PAT, so only this key may verify it.
     let verified = Rs256Verifier::new(key).with_clock(crate::support::clock()).verify(&PAT);
     assert!(verified.is_err() || written == crate::support::KEY.verifying_key().to_jwk());
 }

@@ -1,4 +1,5 @@
-//! WebSockets: the boundaries of frames, and handshakes. The input comes from a client or a service.
+//! Fuzz targets for WebSockets: the boundaries of frames, and handshakes. Each function takes one fuzzer input, and
+//! panics if a property does not hold. The input comes from a client or a service.
 
 use tower_passticket::fuzzing::{accepts_answer, track_frames};
 
@@ -21,7 +22,7 @@ pub(crate) fn frames(data: &[u8]) {
     }
 }
 
-/// Returns the positions of all boundaries, and the end of the first close frame.
+/// Returns the positions of all boundaries between frames, and the end of the first close frame (`None` without one).
 fn boundaries(stream: &[u8]) -> (Vec<usize>, Option<usize>) {
     let (mut ends, mut close) = (vec![0], None);
     let mut at = 0;

@@ -1,4 +1,4 @@
-//! Checks the passwords of `Authorization: Basic` on routes (docs/decisions.md#d24).
+//! Checks the passwords in `Authorization: Basic` of requests on routes (docs/decisions.md#d24).
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
@@ -22,15 +22,16 @@ use crate::{
 /// logins) with an [`AuthApi`](super::AuthApi). [`AuthApi::basic_login`](super::AuthApi::basic_login) creates this
 /// type.
 ///
-/// A wrong password counts as a failed login. A client sends its password with each request. So a password that was
-/// checked is accepted for a minute without another check, but only from the same network. For this, a cache holds a
-/// keyed hash of the password, for at most 10,000 pairs of a user and a network. The cache does not notice if a user is
-/// revoked or if a password is changed elsewhere. If the user changes the password at this `AuthApi`, the cache removes
-/// the old password.
+/// A wrong password counts as a failed login. A client sends its password with each request. So a password that the
+/// provider has accepted is accepted for a minute without another check, but only from the same network (the first 24
+/// bits of an IPv4 address, or the first 56 bits of an IPv6 address). For this, a cache holds a keyed hash of the
+/// password, for at most 10,000 pairs of a user and a network. The cache does not notice if a user is revoked or if a
+/// password is changed elsewhere. If the user changes the password at this `AuthApi`, the cache removes the old
+/// password.
 ///
 /// The throttle also applies to passwords in the cache: while a user must wait in a network, no password of this user
-/// is accepted from this network. A password that differs from the cached one counts as a failed login. If the provider
-/// then accepts the password, the failure is taken back.
+/// is accepted from this network. A password that differs from the cached one counts as a failed login, even before the
+/// provider checks it. If the provider then accepts the password, the failure is taken back.
 ///
 /// Requests from one network with the same user and password share one check. A request waits at most
 /// [`AuthApi::with_login_wait`](super::AuthApi::with_login_wait). This time includes the wait for other checks to end.
@@ -65,8 +66,9 @@ pub struct BasicLogin {
 }
 
 impl BasicLogin {
-    /// Runs a check. The caller runs this function in a separate task. So the result counts and is cached even if all
-    /// clients have disconnected. If they disconnect before the check has a turn, the provider is not called.
+    /// Runs a check. It first waits for a turn: the permission of the throttle to check one password. The caller runs
+    /// this function in a separate task. So the result counts, and an accepted password is cached, even if all clients
+    /// have disconnected. If they disconnect before the check has a turn, the provider is not called.
     async fn run(
         self,
         check: Check,
@@ -107,7 +109,7 @@ impl BasicLogin {
         let result = finish_check(turn, self.login.login(user, password)).await;
         result.map_err(|error| {
             if error == LoginError::Unavailable {
-                log_limited!(warn, "login provider", { %user, %error }, "authentication failed");
+                log_limited!(warn, "login provider", { %user, %error }, "the login provider did not check a password");
             }
             password_error(error)
         })
@@ -213,7 +215,7 @@ mod tests {
         token::{Rs256Verifier, SigningKey, TokenIssuer},
     };
 
-    /// Counts the checks. Each check waits for a permit.
+    /// A login provider that counts the checks. Each check and each password change waits for a permit.
     #[derive(Clone)]
     struct Counting {
         checks: Arc<AtomicUsize>,
@@ -367,7 +369,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_changed_password_is_forgotten_even_if_the_client_does_not_wait() {
+    async fn an_old_password_leaves_the_cache_even_if_the_client_does_not_wait_for_the_change() {
         let world = World::new(1);
         assert_eq!(world.verify("A", "right").await, Ok(user("A")));
         // A check with the old password is in progress, from another network.
@@ -392,7 +394,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_remembered_password_is_no_oracle_for_other_networks() {
+    async fn a_cached_password_is_no_oracle_for_other_networks() {
         let world = World::new(100);
         let [first, second] = ["192.0.2.1", "198.51.100.1"].map(|address| address.parse().ok());
         assert_eq!(world.verify_from(first, "A", "right").await, Ok(user("A")));
@@ -407,7 +409,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn guesses_at_the_remembered_password_count_before_their_checks_end() {
+    async fn guesses_at_the_cached_password_count_before_their_checks_end() {
         let world = World::new(1);
         let client = "192.0.2.1".parse().ok();
         assert_eq!(world.verify_from(client, "A", "right").await, Ok(user("A")));
@@ -428,7 +430,7 @@ mod tests {
         assert_eq!(world.verify_from(client, "A", "right").await, Ok(user("A")));
     }
 
-    /// Shared counts. While the value is true, they refuse each attempt.
+    /// A shared store of failed logins. While the value is true, it refuses each attempt.
     #[derive(Debug, Default)]
     struct Refusing(AtomicBool);
 

@@ -55,7 +55,7 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 26] = [
     (Method::POST, "/access-token/validate", Endpoint::Validate),
     (Method::DELETE, "/access-token/revoke", Endpoint::Revoke),
     (Method::DELETE, "/access-token/revoke/tokens", Endpoint::RevokeOwn),
-    // Zowe's documentation says `users`, but a running API ML (the API gateway of Zowe) serves `user`. The gateway
+    // Zowe's documentation says `users`, but a running API ML (Zowe's API Mediation Layer) serves `user`. The gateway
     // serves both paths (docs/decisions.md#d2).
     (Method::DELETE, "/access-token/revoke/tokens/user", Endpoint::RevokeUser),
     (Method::DELETE, "/access-token/revoke/tokens/users", Endpoint::RevokeUser),

@@ -78,7 +78,7 @@ pub enum ApiError {
     #[error("the user or the password is wrong")]
     WrongCredentials,
     /// z/OS refuses the login and says why: 401. If z/OS could not check the password: 500.
-    #[error("z/OS refuses the login: {0}")]
+    #[error("the login at z/OS failed: {0}")]
     Platform(PlatformError),
     /// The endpoint needs a password or a client certificate, and the request has neither: 401.
     #[error("the request has neither a password nor a client certificate")]
@@ -526,7 +526,7 @@ impl ApiError {
     /// (docs/reference/error-messages.md#failures).
     pub(super) fn auth_failure(&self) -> Option<&'static Template> {
         match self {
-            // Zowe API ML (the API gateway of Zowe) does not send this header for an expired token.
+            // API ML (Zowe's API Mediation Layer) does not send this header for an expired token.
             Self::Token(TokenError::Expired { .. } | TokenError::Unavailable(_)) => None,
             Self::Token(_)
             | Self::PersonalAccessToken

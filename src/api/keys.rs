@@ -38,7 +38,7 @@ impl PublicKeys {
         typed(self.current.clone(), HeaderValue::from_static("application/json"))
     }
 
-    /// Answers with the JWK set of all keys. In contrast to Zowe API ML (the API gateway of Zowe), this set does not
+    /// Answers with the JWK set of all keys. In contrast to API ML (Zowe's API Mediation Layer), this set does not
     /// contain the keys of identity providers (docs/decisions.md#d21).
     pub(super) fn all(&self) -> Response<Full<Bytes>> {
         typed(self.all.clone(), HeaderValue::from_static("application/json"))

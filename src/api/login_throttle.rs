@@ -17,12 +17,13 @@
 //! node also counts its own failures. If a node cannot reach the shared store, it uses its own counts. It then divides
 //! the number of free failures by the number of nodes.
 //!
+//! The number of concurrent password checks is also limited. Each check needs one of [`MAX_CONCURRENT`] turns. If no
+//! turn is free, the login waits in a queue until another check is done. After this wait, the throttle checks the
+//! number of failures again.
+//!
 //! The shared store is asked only after the wait for a turn. If it says that a client must wait, the node remembers
 //! this for at most a minute ([`SharedWaits`]), and refuses the client without a turn. So clients that must wait cannot
 //! take the places of other clients in the queue. A login of the user at another node does not end the remembered wait.
-//!
-//! The number of concurrent password checks is also limited. A login may have to wait until another check is done.
-//! After this wait, the throttle checks the number of failures again.
 
 use std::{
     fmt,
@@ -424,8 +425,11 @@ impl LoginFailures {
     }
 
     /// Returns the failed logins as text, for the process that continues the work. Before that, waits for the results
-    /// of the current password checks, but at most for `wait`. From now on, this process checks no password. Logins
+    /// of the current password checks, but at most for `wait`. From then on, this process checks no password. Logins
     /// wait until [`take_back`](Self::take_back) is called, but at most until their time limit.
+    ///
+    /// If the current checks do not end within `wait`, this process continues to check passwords. The text then lacks
+    /// the failures that come later.
     pub async fn hand_over(&self, wait: Duration) -> String {
         let failures = &self.failures;
         let all = u32::try_from(MAX_CONCURRENT).unwrap_or(u32::MAX);
@@ -722,7 +726,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_at_all_nodes_count_together_and_alone_if_the_place_is_away() {
+    async fn failures_at_all_nodes_count_together_and_alone_if_the_store_is_away() {
         let clock = clock();
         let place = Place::new(&clock);
         let node = || Arc::new(throttle().with_shared_failures(place.clone()));
@@ -767,8 +771,8 @@ mod tests {
         }
     }
 
-    /// Returns two nodes that count in one place. The user A has used up the free failures at the first node, so that the
-    /// place makes A wait for a second.
+    /// Returns two nodes that count in one store. The user A has used up the free failures at the first node, so that
+    /// the store makes A wait for a second.
     async fn nodes_after_failures(
         clock: &Arc<ManualClock>,
     ) -> (Arc<Place>, Arc<LoginThrottle>, Arc<LoginThrottle>) {
@@ -818,9 +822,9 @@ mod tests {
             assert_eq!(refused, Some(early(Duration::from_secs(1)).into()));
         }
         assert_eq!(refused_now(&two, "B", &clock).await, None);
-        assert_eq!(place.begun(), begun + MAX_CONCURRENT, "the place was asked again");
+        assert_eq!(place.begun(), begun + MAX_CONCURRENT, "the store was asked again");
         drop(turns);
-        // After the wait, the place is asked again.
+        // After the wait, the store is asked again.
         clock.advance(Duration::from_secs(1));
         assert!(guess(&two, CLIENT, &clock).await);
         assert_eq!(place.begun(), begun + MAX_CONCURRENT + 1);
@@ -863,7 +867,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn while_the_place_is_away_a_refused_client_does_not_wait_for_it_again() {
+    async fn while_the_store_is_away_a_refused_client_does_not_wait_for_it_again() {
         let clock = clock();
         let (place, one, _) = nodes_after_failures(&clock).await;
         place.is_away.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// The `dom` claim of tokens for users whom the gateway itself has authenticated. Zowe API ML (the API gateway of Zowe)
+/// The `dom` claim of tokens for users whom the gateway itself has authenticated. API ML (Zowe's API Mediation Layer)
 /// also uses this value.
 pub(super) const DOMAIN: &str = "security-domain";
 

@@ -399,7 +399,7 @@ mod tests {
         // The first check has ended, so a later request begins another one. Both keep their results.
         let mut later = join(1);
         let check = later.begun.take().unwrap();
-        assert!(!check.was_compared(), "the password is the remembered one");
+        assert!(!check.was_compared(), "the password is the cached one");
         assert!(join(2).begun.take().unwrap().was_compared());
         check.finish(Err(PasswordError::Wrong), secs(0));
         assert_eq!(later.result().await, Err(PasswordError::Wrong));

@@ -9,8 +9,9 @@ use crate::{
     messages::{self, ApiMessage, Template},
 };
 
-/// The reason why z/OS refuses a login (`docs/reference/error-messages.md#password-errors`). The z/OS function
-/// `__passwd` (BPX4PWD) defines the names and numbers of these errors.
+/// The reason why z/OS refuses a login or could not check the password
+/// (`docs/reference/error-messages.md#password-errors`). The z/OS function `__passwd` (BPX4PWD) defines the names and
+/// numbers of these errors.
 ///
 /// If z/OS refuses only a new password (EMVSPASSWORD), a provider returns
 /// [`LoginError::NewPasswordRefused`](super::LoginError::NewPasswordRefused) instead.
@@ -89,7 +90,7 @@ impl PlatformError {
         }
     }
 
-    /// Returns the status and the message of API ML (the API gateway of Zowe).
+    /// Returns the status and the message of API ML (Zowe's API Mediation Layer).
     pub(super) fn message(self) -> (StatusCode, ApiMessage) {
         let (refused, failed) = (StatusCode::UNAUTHORIZED, StatusCode::INTERNAL_SERVER_ERROR);
         let (status, template): (_, &'static Template) = match self {

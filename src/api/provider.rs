@@ -119,8 +119,8 @@ pub enum LoginError {
     /// The user and the password are right, but the new password is not allowed.
     #[error("the new password is refused")]
     NewPasswordRefused,
-    /// z/OS refuses the login, and says why.
-    #[error("z/OS refuses the login: {0}")]
+    /// z/OS refuses the login or could not check the password, and says why.
+    #[error("the login at z/OS failed: {0}")]
     Platform(PlatformError),
     /// The back end does not answer.
     #[error("the login provider is not available")]

@@ -57,8 +57,8 @@ struct Draft(Arc<Mutex<AuditRecord>>);
 
 /// Applies `edit` to the record of the request, if the request has a record.
 ///
-/// If `edit` sets a `reason`, the record has this reason instead of the reason of the final [`ApiError`]. So the reason
-/// in the record can be more exact than the reason in the response.
+/// If `edit` sets a `reason`, the record has this reason instead of the reason of the [`ApiError`] with which the
+/// endpoint answers. So the reason in the record can be more exact than the reason in the response.
 pub(super) fn add_to_record(request: &Parts, edit: impl FnOnce(&mut AuditRecord)) {
     if let Some(Draft(record)) = request.extensions.get() {
         edit(&mut record.lock().unwrap_or_else(PoisonError::into_inner));

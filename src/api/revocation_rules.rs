@@ -131,7 +131,7 @@ fn add_rule(record: &mut AuditRecord, rule: &Revocation) {
     record.detail = Some(Detail::Rule { kind, up_to });
 }
 
-// The bodies of the three kinds of rules. As in Zowe API ML (the API gateway of Zowe), unknown fields and the fields of
+// The bodies of the three kinds of rules. As in API ML (Zowe's API Mediation Layer), unknown fields and the fields of
 // another kind of rule are ignored.
 
 #[derive(Debug, Deserialize)]

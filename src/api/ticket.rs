@@ -28,7 +28,7 @@ struct TicketResponse<'a> {
 }
 
 /// Answers with a PassTicket (a one-time password of z/OS) for the caller. The caller needs a client certificate and a
-/// login token. The certificate and the token are checked before the body, as in Zowe API ML (the API gateway of Zowe).
+/// login token. The certificate and the token are checked before the body, as in API ML (Zowe's API Mediation Layer).
 pub(super) async fn ticket<B: Body>(
     request: &Parts,
     body: B,

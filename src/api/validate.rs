@@ -73,8 +73,8 @@ impl HeldTokens<'_> {
         Ok(empty(self.compatibility.success()))
     }
 
-    /// Checks that `token` is a Personal Access Token, and that it is valid and not revoked. In contrast to Zowe API ML
-    /// (the API gateway of Zowe), a login token is refused (docs/reference/auth-endpoints.md#quirks).
+    /// Checks that `token` is a Personal Access Token, and that it is valid and not revoked. In contrast to API ML
+    /// (Zowe's API Mediation Layer), a login token is refused (docs/reference/auth-endpoints.md#quirks).
     async fn valid_pat(
         self,
         request: &Parts,

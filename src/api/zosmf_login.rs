@@ -17,7 +17,7 @@ use crate::{
 /// session at z/OSMF.
 ///
 /// z/OSMF does not say why it refuses a login. So the error for an expired password or a revoked user is also
-/// [`LoginError::WrongCredentials`], as in Zowe API ML (the API gateway of Zowe). If z/OSMF cannot be reached, or if
+/// [`LoginError::WrongCredentials`], as in API ML (Zowe's API Mediation Layer). If z/OSMF cannot be reached, or if
 /// its response is neither a login nor a refusal, the error is [`LoginError::Unavailable`].
 pub struct ZosmfLogin<C> {
     zosmf: Zosmf<C>,

@@ -23,8 +23,8 @@ use crate::{
 /// A login provider that checks passwords with ZSS (Zowe System Services, a server on z/OS). ZSS asks SAF, the z/OS
 /// interface to the security product (`docs/reference/zowe-site.md#zss-login`).
 ///
-/// If ZSS refuses a login, the error is [`LoginError::Platform`], as with the login provider `saf` of Zowe API ML (the
-/// API gateway of Zowe). Each request is sent at most once, because the security product counts wrong passwords. A
+/// If ZSS refuses a login, the error is [`LoginError::Platform`], as with the login provider `saf` of API ML (Zowe's
+/// API Mediation Layer). Each request is sent at most once, because the security product counts wrong passwords. A
 /// response that does not come from ZSS is [`LoginError::Unavailable`], and does not count as a refused password.
 pub struct ZssLogin<C> {
     client: Client<C>,

@@ -1,4 +1,4 @@
-//! The auth endpoints of API ML (the API gateway of Zowe).
+//! The auth endpoints of API ML (Zowe's API Mediation Layer).
 
 use std::fmt;
 

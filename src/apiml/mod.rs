@@ -1,4 +1,4 @@
-//! Clients of a running Zowe API ML, the API gateway of Zowe.
+//! Clients of a running API ML (Zowe's API Mediation Layer).
 //!
 //! [`Apiml`] fetches the public keys of API ML, asks whether a token is still valid, and logs a user out. The module
 //! [`token`](crate::token) verifies tokens of API ML with these keys.

@@ -1,4 +1,4 @@
-//! The endpoint of API ML (the API gateway of Zowe) that makes PassTickets, the one-time passwords of z/OS
+//! The endpoint of API ML (Zowe's API Mediation Layer) that makes PassTickets, the one-time passwords of z/OS
 //! (`docs/reference/zowe-site.md#ticket-sources`, call A).
 
 use std::{

@@ -10,6 +10,8 @@ string_enum! {
         Ticket = "ticket",
         /// The credential that a scheme other than PassTicket prepares for the service.
         Scheme = "scheme",
+        /// A technical user for the person of a token, by a rule of the service.
+        TechnicalUser = "technical-user",
         /// A PassTicket for another user.
         DelegatedTicket = "delegated-ticket",
         /// A login with a password or a certificate.

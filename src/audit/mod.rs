@@ -17,6 +17,7 @@
 //! | source | event | number of records |
 //! |---|---|---|
 //! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each request on a route. `ScopeLayer` decides last, so it records each success. Each failure is recorded by the layer that rejects the request |
+//! | [`AuthenticateLayer`] | `technical-user` | one for each request whose token a rule of the service matches, and for each token to which the rules give two technical users |
 //! | [`SchemeLayer`] | `ticket`, or `scheme` for a scheme other than PassTicket | one for each call of a scheme, after success and after failure |
 //! | the auth API | see the table in `api` | one for each request to an endpoint in that table |
 //! | a program that finds services in a registry | `registration` | one for each instance that it begins to refuse |
@@ -94,6 +95,10 @@
 //! [`CountingSink`] counts the records in [`AuditCounts`], for a metrics endpoint, and passes them to another sink.
 //! [`AuditFile`] has its own metrics and its own [health](AuditFile::health).
 //!
+//! # Common Event Format
+//! With [`AuditFormat::Cef`], an [`AuditFile`] writes each record as one line of the Common Event Format (CEF) instead of
+//! JSON. [`CefDevice`] describes the format.
+//!
 //! # Schema
 //! The JSON Schema (draft 2020-12) of one line:
 //!
@@ -104,6 +109,7 @@
 // A macro must be declared before the modules that use it.
 #[macro_use]
 mod string_enum;
+mod cef;
 mod counts;
 mod event;
 mod file;
@@ -123,11 +129,12 @@ mod sums;
 mod tests;
 mod writer;
 
+pub use cef::CefDevice;
 pub use counts::{AuditCounts, CountingSink};
 pub use event::{CredentialKind, Event, Outcome, RuleKind};
 pub use file::{AuditFile, AuditFileError};
 pub use files::AuditFiles;
-pub use options::{AuditFileOptions, Fsync};
+pub use options::{AuditFileOptions, AuditFormat, Fsync};
 pub use reason::ReasonCode;
 pub use record::{AuditRecord, Detail};
 #[cfg(feature = "api")]

@@ -5,7 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use crate::clock::{Clock, SystemClock};
+use super::{cef::CefDevice, line::Object, record::AuditRecord};
+use crate::clock::{Clock, SystemClock, Timestamp};
 
 /// When the writer syncs written records to the disk (`fdatasync`). Records that are written but not synced survive a
 /// crash of the process, but not a crash of the machine.
@@ -37,6 +38,18 @@ pub struct AuditFileOptions {
     pub(super) fsync: Fsync,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) lines: Lines,
+    pub(super) format: AuditFormat,
+}
+
+/// The format of the lines of an audit file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AuditFormat {
+    /// Each line is a JSON object, as in the [schema](super#schema).
+    #[default]
+    JsonLines,
+    /// Each line is an event in the Common Event Format. The device writes its name into each line.
+    Cef(CefDevice),
 }
 
 /// The meaning of a line of the file.
@@ -61,6 +74,7 @@ impl Default for AuditFileOptions {
             fsync: Fsync::EverySeconds(NonZeroU32::MIN),
             clock: Arc::new(SystemClock),
             lines: Lines::Record,
+            format: AuditFormat::JsonLines,
         }
     }
 }
@@ -93,6 +107,12 @@ impl AuditFileOptions {
         Self { fsync, ..self }
     }
 
+    /// Sets the format of the lines.
+    #[must_use]
+    pub fn with_format(self, format: AuditFormat) -> Self {
+        Self { format, ..self }
+    }
+
     /// Returns the options of a file with sums.
     pub(super) fn summed_up(self) -> Self {
         Self { lines: Lines::Sum, keep: self.keep.min(MAX_KEPT_SUMS), ..self }
@@ -102,5 +122,36 @@ impl AuditFileOptions {
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self }
+    }
+}
+
+impl AuditFormat {
+    pub(super) fn write_record(&self, record: &AuditRecord, bytes: &mut Vec<u8>) {
+        match self {
+            Self::JsonLines => record.write_json(bytes),
+            Self::Cef(device) => device.write_record(record, None, bytes),
+        }
+    }
+
+    /// Writes a line that describes `count` requests. `first` is the record of the first of these requests.
+    pub(super) fn write_sum(&self, first: &AuditRecord, count: u64, bytes: &mut Vec<u8>) {
+        match self {
+            Self::JsonLines => first.write_sum(count, bytes),
+            Self::Cef(device) => device.write_record(first, Some(count), bytes),
+        }
+    }
+
+    /// Writes a line that reports `count` dropped records.
+    pub(super) fn write_gap(&self, time: Timestamp, count: u64, bytes: &mut Vec<u8>) {
+        match self {
+            Self::JsonLines => {
+                let mut line = Object::begin(bytes);
+                line.plain("time", time);
+                line.plain("event", "dropped");
+                line.number("count", count);
+                line.end();
+            }
+            Self::Cef(device) => device.write_gap(time, count, bytes),
+        }
     }
 }

@@ -45,17 +45,19 @@ string_enum! {
         UserMismatch = "user-mismatch",
         /// There is no z/OS user for the certificate, the token or the e-mail address.
         NoUser = "no-user",
+        /// The rules of the service give the person of the token two different technical users.
+        AmbiguousUser = "ambiguous-user",
         /// A client certificate is needed, alone or in addition to a token.
         CertificateRequired = "certificate-required",
         /// The certificate has expired since the TLS handshake.
         CertificateExpired = "certificate-expired",
-        /// After the handshake, the certificate of the connection was revoked, or its authority was removed.
+        /// After the handshake, the certificate of the connection was revoked, or the gateway stopped to trust its CA.
         CertificateRevoked = "certificate-revoked",
         /// The user does not exist, or the password is wrong.
         WrongPassword = "wrong-password",
         /// The password is right, but has expired.
         PasswordExpired = "password-expired",
-        /// The user is revoked in the security product.
+        /// The user is revoked in the security product (RACF, ACF2 or Top Secret).
         UserRevoked = "user-revoked",
         /// The new password violates a password rule.
         NewPasswordRefused = "new-password-refused",
@@ -117,8 +119,8 @@ string_enum! {
 enum Cause {
     /// Any client, even a client that never had a valid credential.
     AnyClient,
-    /// A client with a credential that is or was valid, or a client that tries to log in. The login throttle limits the
-    /// number of logins.
+    /// A client with a credential that is or was valid, or a client that tries to log in. The login throttle (the limit
+    /// on failed logins) limits how often such a client can fail.
     KnownClient,
     /// The gateway, or a system that it needs.
     Gateway,
@@ -137,12 +139,12 @@ impl ReasonCode {
             | Self::TooManyAttempts
             | Self::BadRequest
             | Self::CrossOrigin => Cause::AnyClient,
-            // The login throttle limits how often these two reasons can occur.
+            // The login throttle counts failures for these two reasons.
             Self::WrongPassword
-            | Self::PasswordExpired
             | Self::UserRevoked
+            // For all further reasons, the client needs a credential that is or was valid.
+            | Self::PasswordExpired
             | Self::NewPasswordRefused
-            // All following reasons need a credential that is or was valid.
             | Self::TokenClaims
             | Self::TokenExpired
             | Self::TokenNotYetValid
@@ -152,6 +154,7 @@ impl ReasonCode {
             | Self::OutOfScope
             | Self::UserMismatch
             | Self::NoUser
+            | Self::AmbiguousUser
             | Self::CertificateExpired
             | Self::CertificateRevoked
             | Self::SafRefused
@@ -233,6 +236,7 @@ impl From<&MapError> for ReasonCode {
     fn from(error: &MapError) -> Self {
         match error {
             MapError::NoCommonName | MapError::NotAUserId(_) | MapError::NotMapped => Self::NoUser,
+            MapError::Ambiguous { .. } => Self::AmbiguousUser,
             MapError::Expired => Self::CertificateExpired,
             MapError::Unavailable | MapError::Failed(_) => Self::MappingUnavailable,
         }

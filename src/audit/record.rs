@@ -1,6 +1,6 @@
 //! The audit record, and its conversion to JSON.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use http::{Extensions, Method, Uri};
 
@@ -17,7 +17,7 @@ use crate::{
     identity::{EmailAddress, Fingerprint, PeerCertificate},
     passticket::{Applid, SafReturnCodes, UserId},
     revocation::{AccessTokenId, Evicted},
-    token::{Scopes, ServiceId, TokenFingerprint},
+    token::{ExternalSubject, ExternalToken, Scopes, ServiceId, TokenFingerprint},
 };
 
 /// Facts that only one kind of event has.
@@ -48,6 +48,13 @@ pub enum Detail {
     Delegation {
         /// The e-mail address in the request.
         email: EmailAddress,
+    },
+    /// [`Event::TechnicalUser`]: the rule that matched.
+    TechnicalUser {
+        /// The name of the claim.
+        claim: Arc<str>,
+        /// The value of the claim.
+        value: Arc<str>,
     },
     /// [`Event::Evicted`]: how many revocations were removed.
     Evicted(Evicted),
@@ -123,6 +130,9 @@ pub struct AuditRecord {
     /// A second user that the event concerns: the user for whom a ticket was requested, or the user whose
     /// tokens a rule revokes.
     pub target: Option<UserId>,
+    /// The token of an identity provider whose person acts through a technical user. The record then contains the name
+    /// of the person, and [`user`](Self::user) is the technical user.
+    pub subject: Option<ExternalToken>,
     /// The service that the event concerns.
     pub service: Option<ServiceId>,
     /// The APPLID (the name of an application on z/OS) that the event concerns.
@@ -152,6 +162,7 @@ impl AuditRecord {
             certificate: None,
             user: None,
             target: None,
+            subject: None,
             service: None,
             applid: None,
             codes: None,
@@ -241,6 +252,12 @@ impl AuditRecord {
         Self { target: Some(target), ..self }
     }
 
+    /// Sets the token whose person acts through a technical user.
+    #[must_use]
+    pub fn with_subject(self, token: &ExternalToken) -> Self {
+        Self { subject: Some(token.clone()), ..self }
+    }
+
     /// Sets the SAF return codes.
     #[must_use]
     pub fn with_codes(self, codes: SafReturnCodes) -> Self {
@@ -305,6 +322,12 @@ impl AuditRecord {
         }
         line.plain_if_any("user", self.user);
         line.plain_if_any("target", self.target);
+        if let Some(token) = &self.subject {
+            let mut object = line.object("subject");
+            object.text("issuer", token.issuer());
+            object.text("name", name_of(token));
+            object.end();
+        }
         line.plain_if_any("service", self.service.as_ref());
         line.plain_if_any("applid", self.applid);
         if let Some(SafReturnCodes { saf, racf, reason }) = self.codes {
@@ -317,6 +340,14 @@ impl AuditRecord {
         if let Some(detail) = &self.detail {
             detail.write_to(line);
         }
+    }
+}
+
+/// Returns the name of the person whom a token names.
+pub(super) fn name_of(token: &ExternalToken) -> &str {
+    match token.subject() {
+        ExternalSubject::User(user) => user.as_str(),
+        ExternalSubject::Identity(identity) => identity.name(),
     }
 }
 
@@ -336,6 +367,12 @@ impl Detail {
                 object.end();
             }
             Self::AccessToken { id } => line.plain("access_token", *id),
+            Self::TechnicalUser { claim, value } => {
+                let mut object = line.object("rule_claim");
+                object.text("claim", claim);
+                object.text("value", value);
+                object.end();
+            }
             Self::Delegation { email } => line.text("email", email.as_str()),
             Self::Evicted(Evicted { tokens, users, services }) => {
                 let mut object = line.object("evicted");

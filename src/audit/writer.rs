@@ -11,8 +11,7 @@ use std::{
 };
 
 use super::{
-    line::Object,
-    options::{AuditFileOptions, Fsync, Lines},
+    options::{AuditFileOptions, AuditFormat, Fsync, Lines},
     queue::Shared,
     record::AuditRecord,
     rotation,
@@ -144,10 +143,11 @@ impl Writer {
         while self.write_batch() && was_full {
             let dropped = self.shared.dropped.load(SeqCst);
             let taken = match &mut self.sums {
-                None => self.batch.take_records(batch_len, &self.records),
+                None => self.batch.take_records(batch_len, &self.records, &self.options.format),
                 Some(sums) => {
                     let is_closing = self.shared.closed.load(SeqCst);
-                    self.batch.take_sums(batch_len, &self.records, sums, is_closing)
+                    let (records, format) = (&self.records, &self.options.format);
+                    self.batch.take_sums(batch_len, records, sums, is_closing, format)
                 }
             };
             self.shared.waiting.fetch_sub(taken, SeqCst);
@@ -156,7 +156,8 @@ impl Writer {
             // already taken from it. The queue is empty now, so the line about the dropped records comes after all
             // older records.
             if !was_full && dropped > self.reported {
-                self.batch.gap(self.options.clock.now(), dropped - self.reported);
+                let now = self.options.clock.now();
+                self.batch.gap(now, dropped - self.reported, &self.options.format);
                 self.reported = dropped;
             }
         }
@@ -340,20 +341,25 @@ struct Batch {
 }
 
 impl Batch {
-    fn record(&mut self, record: &AuditRecord) {
-        record.write_json(&mut self.bytes);
+    fn record(&mut self, record: &AuditRecord, format: &AuditFormat) {
+        format.write_record(record, &mut self.bytes);
         self.bytes.push(b'\n');
         self.records += 1;
     }
 
     /// Adds waiting records, up to `max` bytes. Returns how many records it has taken from the queue.
-    fn take_records(&mut self, max: usize, records: &Receiver<AuditRecord>) -> usize {
+    fn take_records(
+        &mut self,
+        max: usize,
+        records: &Receiver<AuditRecord>,
+        format: &AuditFormat,
+    ) -> usize {
         let mut taken = 0;
         while self.bytes.len() < max
             && let Ok(record) = records.try_recv()
         {
             taken += 1;
-            self.record(&record);
+            self.record(&record, format);
         }
         taken
     }
@@ -366,6 +372,7 @@ impl Batch {
         records: &Receiver<AuditRecord>,
         sums: &mut Sums,
         is_closing: bool,
+        format: &AuditFormat,
     ) -> usize {
         let now = Instant::now();
         let mut taken = 0;
@@ -381,7 +388,7 @@ impl Batch {
         while self.bytes.len() < max
             && let Some(Sum { first, count }) = sums.next_due(now)
         {
-            first.write_sum(count, &mut self.bytes);
+            format.write_sum(&first, count, &mut self.bytes);
             self.bytes.push(b'\n');
             self.records += count;
         }
@@ -389,12 +396,8 @@ impl Batch {
     }
 
     /// Adds a line that reports `count` dropped records.
-    fn gap(&mut self, time: Timestamp, count: u64) {
-        let mut line = Object::begin(&mut self.bytes);
-        line.plain("time", time);
-        line.plain("event", "dropped");
-        line.number("count", count);
-        line.end();
+    fn gap(&mut self, time: Timestamp, count: u64, format: &AuditFormat) {
+        format.write_gap(time, count, &mut self.bytes);
         self.bytes.push(b'\n');
     }
 
@@ -688,9 +691,10 @@ mod tests {
     fn writing_a_batch_continues_after_the_disk_was_full() {
         let time = Timestamp::from_secs(1);
         let mut batch = Batch::default();
-        batch.record(&AuditRecord::succeeded(Event::Login, time));
-        batch.record(&AuditRecord::succeeded(Event::Logout, time));
-        batch.gap(time, 3);
+        let format = AuditFormat::JsonLines;
+        batch.record(&AuditRecord::succeeded(Event::Login, time), &format);
+        batch.record(&AuditRecord::succeeded(Event::Logout, time), &format);
+        batch.gap(time, 3, &format);
         let whole = batch.bytes.clone();
 
         let mut disk = Disk { bytes: Vec::new(), room: 30 };

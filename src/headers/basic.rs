@@ -8,7 +8,7 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
-/// Accepts Base64 with or without padding, as Zowe API ML (the API gateway of Zowe) does.
+/// Accepts Base64 with or without padding, as API ML (Zowe's API Mediation Layer) does.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),

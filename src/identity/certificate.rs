@@ -130,7 +130,7 @@ impl PeerCertificate {
         &self.0.issuer
     }
 
-    /// Returns the issuer: the authority that signed the certificate.
+    /// Returns the issuer: the name of the CA (certificate authority) that signed the certificate.
     pub fn issuer_name(&self) -> &DistinguishedName {
         &self.0.issuer_name
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::passticket::UserId;
 
-/// Uses the common name of the subject as the user id: `CN=USER` maps to `USER`. Zowe API ML (the API gateway of Zowe)
+/// Uses the common name of the subject as the user id: `CN=USER` maps to `USER`. API ML (Zowe's API Mediation Layer)
 /// does the same if no other mapping is configured (docs/reference/identity-and-saf.md#common-name).
 ///
 /// This mapping is only as trustworthy as the certificate authorities that the TLS listener accepts. If

@@ -159,6 +159,17 @@ pub enum MapError {
     /// No user is mapped to the identity.
     #[error("no user is mapped to the identity")]
     NotMapped,
+    /// The rules of the service give the person two different technical users.
+    #[error(
+        "rules of the service give the person two technical users, {first} and {second}; remove one of the rules, or \
+         remove the person from one of the roles"
+    )]
+    Ambiguous {
+        /// One of the technical users.
+        first: UserId,
+        /// Another technical user.
+        second: UserId,
+    },
     /// The system that maps identities is not available, for example because it cannot be reached.
     #[error("the identity mapping is not available")]
     Unavailable,

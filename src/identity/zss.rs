@@ -36,9 +36,9 @@ const MAX_CERTIFICATE: usize = 4096;
 /// (docs/reference/identity-and-saf.md#zss-certificate).
 ///
 /// The gateway calls ZSS under the gateway's own user id, with a token from `T`. A certificate is mapped if all four
-/// return codes of the response are 0 and the response has a user id. API ML (the API gateway of Zowe) does not check
-/// the return codes. A certificate of more than 4096 bytes is not sent and has no user, because the z/OS service that
-/// ZSS calls does not accept it.
+/// return codes of the response are 0 and the response has a user id. API ML (Zowe's API Mediation Layer) does not
+/// check the return codes. A certificate of more than 4096 bytes is not sent and has no user, because the z/OS service
+/// that ZSS calls does not accept it.
 ///
 /// Responses are cached by the fingerprint of the certificate. [`CachePolicy`] sets the limits of the cache. Concurrent
 /// look-ups of the same certificate share one call.

@@ -20,7 +20,9 @@
 //! On a route with the scheme `bypass`, the layer does nothing.
 //!
 //! The layer writes one [`Authentication`](Event::Authentication) record to the audit log for each failure.
-//! [`ScopeLayer`](super::ScopeLayer) writes the record of a success, because it may still refuse the request.
+//! [`ScopeLayer`](super::ScopeLayer) writes the record of a success, because it may still refuse the request. If the route
+//! has rules for technical users ([`TechnicalUsers`](super::TechnicalUsers)), the layer also writes a
+//! [`TechnicalUser`](Event::TechnicalUser) record for each token that a rule matches.
 //!
 //! [`TokenVerifier`]: crate::token::TokenVerifier
 //!
@@ -88,9 +90,10 @@ use super::{
     rejection::Rejection,
     routes::{ClientBasic, OnFailure, Route},
     schemes::Accepts,
+    technical_users::TechnicalUserRule,
 };
 use crate::{
-    audit::{Audit, AuditRecord, Event, RequestId},
+    audit::{Audit, AuditRecord, Detail, Event, RequestId},
     identity::{CommonNameMapper, IdentityMapper, PeerCertificate},
     revocation::{RevocationCheck, RevocationIndex},
 };
@@ -229,7 +232,7 @@ impl<R: RevocationCheck, M: IdentityMapper, ReqBody> PollDecision<ReqBody>
         request: &mut Request<ReqBody>,
     ) -> Poll<Outcome> {
         let Self { pending, authenticator, audit, rules } = self.get_mut();
-        let result = ready!(authenticator.poll(pending, cx));
+        let result = ready!(authenticator.poll(pending, request.extensions(), cx));
         Poll::Ready(apply_result(authenticator, audit, request, result, *rules))
     }
 }
@@ -255,6 +258,9 @@ fn apply_result<R, M, B>(
                 authenticator.keep_token(&mut authenticated, request.headers());
             }
             authenticator.strip(request.headers_mut());
+            if let Some(rule) = authenticated.technical_user() {
+                audit.record(|| through_rule(rule, &authenticated, request, audit));
+            }
             Authentication::Authenticated(authenticated)
         }
         Err(refused) => return refuse(authenticator, audit, request, refused, rules),
@@ -272,7 +278,10 @@ fn refuse<R, M, B>(
     refused: Refused,
     rules: Rules,
 ) -> Outcome {
-    audit.record(|| record(request, &refused, audit));
+    audit.record(|| record(Event::Authentication, request, &refused, audit));
+    if refused.is_ambiguous() {
+        audit.record(|| record(Event::TechnicalUser, request, &refused, audit));
+    }
     let failure = refused.failure;
     log(request, &failure);
     match rules.on_failure {
@@ -294,10 +303,32 @@ fn refuse<R, M, B>(
     Outcome::Forward
 }
 
-fn record<B>(request: &Request<B>, refused: &Refused, audit: &Audit) -> AuditRecord {
-    let record = AuditRecord::failed(Event::Authentication, &refused.failure, audit.now())
-        .with_request(request.method(), request.uri(), request.extensions());
+fn record<B>(event: Event, request: &Request<B>, refused: &Refused, audit: &Audit) -> AuditRecord {
+    let record = AuditRecord::failed(event, &refused.failure, audit.now()).with_request(
+        request.method(),
+        request.uri(),
+        request.extensions(),
+    );
     let record = refused.add_to_record(record);
+    match request.extensions().get::<Arc<Route>>() {
+        Some(route) => record.with_service(route.service()),
+        None => record,
+    }
+}
+
+/// Returns the record for a person who acts through a technical user.
+#[cold]
+fn through_rule<B>(
+    rule: &TechnicalUserRule,
+    authenticated: &Authenticated,
+    request: &Request<B>,
+    audit: &Audit,
+) -> AuditRecord {
+    let (claim, value) = (rule.claim().clone(), rule.value().clone());
+    let record = AuditRecord::succeeded(Event::TechnicalUser, audit.now())
+        .with_request(request.method(), request.uri(), request.extensions())
+        .with_detail(Detail::TechnicalUser { claim, value });
+    let record = authenticated.add_to_record(record);
     match request.extensions().get::<Arc<Route>>() {
         Some(route) => record.with_service(route.service()),
         None => record,

@@ -1,12 +1,12 @@
 //! The result of [`AuthenticateLayer`](super::AuthenticateLayer): either the user of a request and the
 //! proof of the user's identity, or the failure.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use http::HeaderMap;
 use zeroize::Zeroizing;
 
-use super::{credential::Withheld, failure::Failure};
+use super::{credential::Withheld, failure::Failure, technical_users::TechnicalUserRule};
 use crate::{
     audit::{AuditRecord, CredentialKind},
     identity::PeerCertificate,
@@ -29,6 +29,8 @@ pub enum Authentication {
 pub struct Authenticated {
     user: UserId,
     proof: Proof,
+    /// The rule that has given the person of the token the technical user `user`.
+    rule: Option<Arc<TechnicalUserRule>>,
     // Credentials of the client, which are rarely kept. The box keeps `Authenticated` small, because each layer moves
     // it.
     kept: Option<Box<Kept>>,
@@ -47,10 +49,29 @@ struct Kept {
 
 impl Authenticated {
     pub(super) fn new(user: UserId, proof: Proof) -> Self {
-        Self { user, proof, kept: None }
+        Self { user, proof, rule: None, kept: None }
     }
 
-    /// Returns the z/OS user.
+    /// The person of `token` acts through the technical user of `rule`.
+    pub(super) fn through(rule: Arc<TechnicalUserRule>, token: ExternalToken) -> Self {
+        Self { rule: Some(rule.clone()), ..Self::new(rule.user(), Proof::External(token)) }
+    }
+
+    /// Returns the rule by which the person of the token acts through a technical user. The [`user`](Self::user) is then
+    /// this technical user, and the [`proof`](Self::proof) names the person. `None` if the client has the user itself.
+    pub fn technical_user(&self) -> Option<&TechnicalUserRule> {
+        self.rule.as_deref()
+    }
+
+    /// Returns the token whose person acts through a technical user.
+    pub(super) fn person(&self) -> Option<&ExternalToken> {
+        match (&self.rule, &self.proof) {
+            (Some(_), Proof::External(token)) => Some(token),
+            _ => None,
+        }
+    }
+
+    /// Returns the z/OS user. It may be a [technical user](Self::technical_user).
     pub fn user(&self) -> &UserId {
         &self.user
     }
@@ -90,7 +111,11 @@ impl Authenticated {
 
     /// Adds the user and the proof to `record`.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
-        self.proof.add_to_record(record).with_user(self.user)
+        let record = self.proof.add_to_record(record).with_user(self.user);
+        match self.person() {
+            Some(token) => record.with_subject(token),
+            None => record,
+        }
     }
 
     /// Puts the credential headers back, if [`withhold`](Self::withhold) was called.
@@ -107,6 +132,7 @@ impl fmt::Debug for Authenticated {
         f.debug_struct("Authenticated")
             .field("user", &self.user)
             .field("proof", &self.proof)
+            .field("technical_user", &self.rule)
             .finish_non_exhaustive()
     }
 }
@@ -168,6 +194,8 @@ pub(super) enum Presented {
         user: Option<UserId>,
         token_id: TokenFingerprint,
     },
+    /// A verified token to whose person the rules of the service give two technical users.
+    Ambiguous(ExternalToken),
     Certificate(PeerCertificate),
     /// A password, and the name that the client sent with it. `None` if the name is not a valid user id.
     Password(Option<UserId>),
@@ -188,6 +216,11 @@ impl Presented {
 }
 
 impl Refused {
+    /// Returns whether the rules of the service give the person two technical users.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        matches!(self.presented, Presented::Ambiguous(_))
+    }
+
     pub(super) fn new(failure: impl Into<Failure>, presented: Presented) -> Self {
         Self { failure: failure.into(), presented }
     }
@@ -204,6 +237,10 @@ impl Refused {
                     None => record,
                 }
             }
+            Presented::Ambiguous(token) => record
+                .with_credential(CredentialKind::ExternalToken)
+                .with_token_id(token.fingerprint())
+                .with_subject(token),
             Presented::Certificate(certificate) => {
                 record.with_credential(CredentialKind::Certificate).with_certificate(certificate)
             }

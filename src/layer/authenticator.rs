@@ -15,7 +15,7 @@ use super::{
     failure::Failure,
     password::{PasswordError, PasswordFuture, PasswordVerifier},
     password_form::may_be_password,
-    routes::ClientBasic,
+    routes::{ClientBasic, Route},
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -253,9 +253,11 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
     ) -> Progress {
         let certificate = extensions.get::<PeerCertificate>();
         match credential::select(headers, certificate, &self.names, self.accepted(client_basic)) {
-            Some(Credential::Token { text, place }) => self.verify(text, place),
+            Some(Credential::Token { text, place }) => self.verify(text, place, extensions),
             Some(Credential::Certificate(certificate)) => self.map_certificate(certificate),
-            Some(Credential::PatAsPassword(basic)) => self.verify_pat_as_password(&basic),
+            Some(Credential::PatAsPassword(basic)) => {
+                self.verify_pat_as_password(&basic, extensions)
+            }
             Some(Credential::Password(basic)) => self.check_password(&basic, extensions),
             Some(Credential::MalformedBasic) => {
                 Progress::refused(PasswordError::Wrong, Presented::Password(None))
@@ -264,9 +266,9 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
         }
     }
 
-    fn verify(&self, text: &[u8], place: Place) -> Progress {
+    fn verify(&self, text: &[u8], place: Place, extensions: &Extensions) -> Progress {
         match self.verifier.try_verify_now(text) {
-            Some(verified) => self.after_verification(verified, place),
+            Some(verified) => self.after_verification(verified, place, extensions),
             None => {
                 let future = self.verifier.verify_token(text);
                 Progress::Waiting(Pending::Verification { place, future })
@@ -275,12 +277,16 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
     }
 
     #[cold]
-    fn verify_pat_as_password(&self, basic: &BasicCredentials) -> Progress {
+    fn verify_pat_as_password(
+        &self,
+        basic: &BasicCredentials,
+        extensions: &Extensions,
+    ) -> Progress {
         if !self.pats {
             return Progress::refused(Failure::WrongKind, Presented::Token);
         }
         match BasicUser::parse(basic.user()) {
-            Some(user) => self.verify(basic.password(), Place::Password(user)),
+            Some(user) => self.verify(basic.password(), Place::Password(user), extensions),
             None => Progress::refused(Failure::UserMismatch, Presented::Token),
         }
     }
@@ -312,20 +318,21 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
         }
     }
 
-    /// Continues a decision that had to wait.
+    /// Continues a decision that had to wait. `extensions` are those of the request.
     pub(super) fn poll(
         &self,
         pending: &mut Pending,
+        extensions: &Extensions,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Authenticated, Refused>> {
         loop {
             let progress = match pending {
                 Pending::Verification { place, future } => {
-                    self.after_verification(ready!(future.as_mut().poll(cx)), *place)
+                    self.after_verification(ready!(future.as_mut().poll(cx)), *place, extensions)
                 }
                 Pending::Revocation { token, future } => {
                     let checked = ready!(future.as_mut().poll(cx));
-                    self.after_revocation_check(token.clone(), checked)
+                    self.after_revocation_check(token.clone(), checked, extensions)
                 }
                 Pending::Identity { token, future } => {
                     let mapped = ready!(future.as_mut().poll(cx));
@@ -370,6 +377,7 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
         &self,
         verified: Result<VerifiedToken, TokenError>,
         place: Place,
+        extensions: &Extensions,
     ) -> Progress {
         let token = match verified {
             Ok(token) => token,
@@ -384,10 +392,10 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
             return Progress::refused(Failure::UserMismatch, Presented::verified(&token));
         }
         let Some(revocations) = &self.revocations else {
-            return self.after_revocation_check(token, Ok(()));
+            return self.after_revocation_check(token, Ok(()), extensions);
         };
         match revocations.try_check_now(&token) {
-            Some(checked) => self.after_revocation_check(token, checked),
+            Some(checked) => self.after_revocation_check(token, checked, extensions),
             None => {
                 let future = revocations.check_token(&token);
                 Progress::Waiting(Pending::Revocation { token, future })
@@ -399,6 +407,7 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
         &self,
         token: VerifiedToken,
         checked: Result<(), CheckError>,
+        extensions: &Extensions,
     ) -> Progress {
         if let Err(error) = checked {
             if let (Some(uses), VerifiedToken::Pat(pat)) = (&self.uses, &token)
@@ -415,17 +424,28 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
             VerifiedToken::Pat(pat) => {
                 Progress::Decided(Ok(Authenticated::new(*pat.user(), Proof::Pat(pat))))
             }
-            VerifiedToken::External(token) => self.map_external(token),
+            VerifiedToken::External(token) => self.map_external(token, extensions),
         }
     }
 
     #[cold]
-    fn map_external(&self, token: ExternalToken) -> Progress {
+    fn map_external(&self, token: ExternalToken, extensions: &Extensions) -> Progress {
         let (now, expires_at) = (self.clock.now(), token.expires_at());
         if expires_at <= now {
             // A verifier with a cache may return a token that has expired, so the expiry is checked here.
             let error = TokenError::Expired { secs_ago: now.as_secs() - expires_at.as_secs() };
             return Progress::refused(error, Presented::verified(&token.into()));
+        }
+        // The rules of the service come first, so a person whom a rule matches needs no user of their own.
+        let route = extensions.get::<Arc<Route>>();
+        if let Some(rules) = route.and_then(|route| route.technical_users()) {
+            match rules.find(&token).map(|rule| rule.cloned()) {
+                Ok(Some(rule)) => {
+                    return Progress::Decided(Ok(Authenticated::through(rule, token)));
+                }
+                Ok(None) => {}
+                Err(error) => return Progress::refused(error, Presented::Ambiguous(token)),
+            }
         }
         match (token.subject(), &self.identities) {
             (ExternalSubject::User(user), _) => {

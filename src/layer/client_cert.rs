@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName};
 static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 static CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 
-/// The maximum number of certificates between the certificate of the client and a trusted authority.
+/// The maximum number of certificates between the certificate of the client and a trusted CA (certificate authority).
 const MAX_CHAIN: usize = 8;
 
 /// The maximum length of the text of a certificate, in bytes.
@@ -23,7 +23,7 @@ const MAX_LEN: usize = 16 * 1024;
 pub(super) struct ForwardedChain {
     /// The certificate of the client.
     pub(super) leaf: Vec<u8>,
-    /// The authorities between this certificate and a trusted authority.
+    /// The CA certificates between this certificate and a trusted CA.
     pub(super) intermediates: Vec<Vec<u8>>,
 }
 

@@ -61,8 +61,8 @@ const SUSPECT_FOR: Duration = Duration::from_secs(3600);
 
 /// The certificates of the proxies that may send the certificates of their clients. Clones share the list.
 ///
-/// A proxy is a trusted forwarder if its own TLS certificate is in the list. The certificate of an authority in the
-/// list does not make other certificates trusted.
+/// A proxy is a trusted forwarder if its own TLS certificate is in the list. If the list has the certificate of a CA
+/// (certificate authority), the certificates that this CA has issued are not trusted because of that.
 ///
 /// ```
 /// use tower_passticket::{identity::Fingerprint, layer::TrustedForwarders};
@@ -230,9 +230,9 @@ impl fmt::Debug for TrustedForwarders {
     doc = "[`ClientCertificates`](crate::tls::ClientCertificates) implements it."
 )]
 pub trait VerifyClientCertificate: Send + Sync + 'static {
-    /// Checks that the certificate `leaf` is valid now for a TLS client, and comes from a trusted authority.
-    /// `intermediates` are the certificates of the authorities in between. All certificates are in DER, as the
-    /// forwarder has sent them.
+    /// Checks that the certificate `leaf` is valid now for a TLS client, and that a chain of certificates leads from it
+    /// to a trusted CA (certificate authority). `intermediates` are the CA certificates in between. All certificates
+    /// are in DER, as the forwarder has sent them.
     ///
     /// # Errors
     /// The reason why the certificate is not accepted, for the log.

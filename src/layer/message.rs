@@ -1,5 +1,6 @@
-//! Checks the parts of a request that the HTTP server does not check. The target of the request and the header `Host`
-//! must be valid and agree with each other. The gateway must support the transfer coding of the body.
+//! Checks the parts of a request that the HTTP server does not check. The target of the request and the `Host` header
+//! must be valid. In HTTP/2, they must name the same host and port. In HTTP/1, the gateway must support the transfer
+//! coding of the body.
 //!
 //! Two servers may read a malformed request in different ways. An attacker can use the difference: the first server
 //! checks one host or body, but the second server uses another one.
@@ -38,26 +39,29 @@ fn check_target(uri: &Uri) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Checks the header `Host`. HTTP/1.1 needs exactly one `Host` (RFC 9112 §3.2). In HTTP/2, `Host` must agree with
-/// `:authority` (RFC 9113 §8.3.1). In HTTP/1.1, the authority of a target in absolute form takes precedence over `Host`
+/// Checks the `Host` header. In HTTP/1.1, a request must have exactly one (RFC 9112 §3.2). In other versions, it may
+/// also have none. In HTTP/2, `Host` must name the host and port of `:authority`, if the request has both (RFC 9113
+/// §8.3.1). In HTTP/1, they may differ, because the authority of a target in absolute form takes precedence over `Host`
 /// (RFC 9112 §3.2.2).
 fn check_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Rejection> {
     let mut hosts = headers.get_all(HOST).iter();
     let Some(host) = hosts.next() else {
         return match version {
-            Version::HTTP_11 => Err(Rejection::Malformed("the header Host is missing")),
+            Version::HTTP_11 => Err(Rejection::Malformed("the Host header is missing")),
             _ => Ok(()),
         };
     };
     if hosts.next().is_some() {
-        return Err(Rejection::Malformed("the request has several headers Host"));
+        return Err(Rejection::Malformed("the request has several Host headers"));
     }
     if !is_host_value(host.as_bytes()) {
-        return Err(Rejection::Malformed("the header Host is not a host with an optional port"));
+        return Err(Rejection::Malformed("the Host header is not a host with an optional port"));
     }
     match uri.authority() {
         Some(authority) if version >= Version::HTTP_2 && !is_same_host(authority, host, uri) => {
-            Err(Rejection::Malformed("the header Host and :authority name different hosts"))
+            Err(Rejection::Malformed(
+                "the Host header and :authority name different hosts or ports",
+            ))
         }
         _ => Ok(()),
     }
@@ -82,8 +86,8 @@ fn is_same_host(authority: &Authority, host: &HeaderValue, uri: &Uri) -> bool {
     })
 }
 
-/// Checks the transfer codings. The gateway supports only the coding `chunked`, which must not be applied twice (RFC
-/// 9112 §6.1). The HTTP server has already checked that `chunked` is the last coding.
+/// Checks the transfer codings. The gateway supports only the coding `chunked`. A client is not allowed to apply it
+/// twice (RFC 9112 §6.1). The HTTP server has already checked that `chunked` is the last coding.
 #[cold]
 fn check_codings(headers: &HeaderMap) -> Result<(), Rejection> {
     let codings = all_list_items(headers, &TRANSFER_ENCODING);

@@ -66,6 +66,7 @@ mod scheme_ticket;
 mod schemes;
 pub mod scope;
 mod shared_routes;
+mod technical_users;
 #[cfg(test)]
 mod tests;
 mod upstream;
@@ -131,6 +132,7 @@ pub use schemes::{
 };
 pub use scope::{Authorized, ScopeLayer, ScopeService};
 pub use shared_routes::SharedRoutes;
+pub use technical_users::{TechnicalUserError, TechnicalUserRule, TechnicalUsers};
 pub use upstream::Upstream;
 #[cfg(feature = "proxy")]
 pub(crate) use websocket::AsksForWebSocket;

@@ -1,20 +1,24 @@
 //! The scheme `httpBasicPassTicket`: the service receives `Authorization: Basic user:PassTicket`.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
-use super::schemes::{Accepts, Authorization, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest};
+use super::{
+    schemes::{Accepts, Authorization, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest},
+    technical_users::TechnicalUsers,
+};
 use crate::{
     audit::{AuditRecord, Event},
     passticket::{Applid, PassTicket, PassTicketGenerator, Replay, UserId},
 };
 
 /// The names of two headers that the service receives in addition to `Authorization`: one with the user id, and one
-/// with the PassTicket. In Zowe, the settings are `customUserHeader` and `customAuthHeader` under
-/// `apiml.security.auth.passticket`. Each setting has no effect without the other, so this type always has both names.
+/// with the PassTicket (a one-time password of z/OS). In Zowe, the settings are `customUserHeader` and
+/// `customAuthHeader` under `apiml.security.auth.passticket`. Each setting has no effect without the other, so this type
+/// always has both names.
 ///
 /// If a client sends headers with these names, the gateway replaces them, or removes them if no ticket is generated.
 #[derive(Clone, Debug)]
@@ -37,8 +41,9 @@ impl CustomHeaders {
     }
 }
 
-/// The scheme `httpBasicPassTicket`: the service receives `Authorization: Basic base64(user:ticket)`. If
-/// [`CustomHeaders`] are set, the service also receives the user id and the ticket in these headers.
+/// The scheme `httpBasicPassTicket`: the service receives `Authorization: Basic base64(user:ticket)`. The ticket is a
+/// PassTicket, a one-time password of z/OS. If [`CustomHeaders`] are set, the service also receives the user id and the
+/// ticket in these headers.
 ///
 /// For each attempt to generate a ticket, the audit log gets one [`Ticket`](Event::Ticket) record. After a failed
 /// attempt, the program's log also shows the user, the APPLID (the name of the application) and the return codes.
@@ -69,19 +74,28 @@ pub struct PassTicketScheme<G> {
     applid: Applid,
     generator: G,
     custom: Option<CustomHeaders>,
+    technical_users: Option<Arc<TechnicalUsers>>,
 }
 
 impl<G: PassTicketGenerator> PassTicketScheme<G> {
     /// Creates a scheme that gets tickets for the application `applid` from `generator`. The service must check the
     /// tickets with the same APPLID.
     pub fn new(applid: Applid, generator: G) -> Self {
-        Self { applid, generator, custom: None }
+        Self { applid, generator, custom: None, technical_users: None }
     }
 
     /// Also sends the user id and the ticket in the headers `custom`.
     #[must_use]
     pub fn with_custom_headers(self, custom: CustomHeaders) -> Self {
         Self { custom: Some(custom), ..self }
+    }
+
+    /// Makes tickets for technical users, by the rules `technical_users`. A person whom a rule matches needs no user of
+    /// their own. Only this scheme uses such rules: another scheme would pass on an identity that the client has not
+    /// proved.
+    #[must_use]
+    pub fn with_technical_users(self, technical_users: Arc<TechnicalUsers>) -> Self {
+        Self { technical_users: Some(technical_users), ..self }
     }
 
     /// Returns the application that the tickets are for.
@@ -124,6 +138,10 @@ impl<G: PassTicketGenerator> Scheme for PassTicketScheme<G> {
 
     fn reserved_headers(&self) -> &[HeaderName] {
         self.custom.as_ref().map_or(&[], |custom| &custom.0)
+    }
+
+    fn technical_users(&self) -> Option<Arc<TechnicalUsers>> {
+        self.technical_users.clone()
     }
 
     fn event(&self) -> Event {

@@ -106,7 +106,8 @@ pub enum PasswordError {
         /// The time after which the client may try again.
         retry_after: Duration,
     },
-    /// The server that checks passwords does not answer.
+    /// No password check was possible: the server that checks passwords does not answer, or too many checks are already
+    /// in progress.
     #[error("the server that checks passwords is not available")]
     Unavailable,
 }

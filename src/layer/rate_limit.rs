@@ -1,8 +1,9 @@
 //! Limits how often each client may use a service.
 //!
 //! A [`RateLimit`] of a [`Route`] permits a number of requests in a period, and a burst of requests at once. The layer
-//! counts the requests of each authenticated user, and all other requests for each address of a client. An address is
-//! one IPv4 address or an IPv6 network of 64 bits. A request above the limit is answered with 429 and `Retry-After`
+//! counts the requests of each authenticated user, and all other requests for each address of a client. It counts the
+//! requests of each person who acts through a [technical user](super::TechnicalUsers) separately. An address is one IPv4
+//! address or an IPv6 network of 64 bits. A request above the limit is answered with 429 and `Retry-After`
 //! ([D45](crate::decisions#d45)), and reaches no later layer.
 //!
 //! Put this layer after [`ScopeLayer`](super::ScopeLayer), which finds the user, and before
@@ -37,10 +38,10 @@
 
 use std::{
     fmt,
-    hash::RandomState,
+    hash::{BuildHasher, RandomState},
     num::NonZeroUsize,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -66,7 +67,7 @@ use crate::{
     log_limit::log_limited,
     metrics::{Collect, CounterFamily, Description, Exposition, Label, LabelName},
     passticket::UserId,
-    token::ServiceId,
+    token::{ExternalSubject, ServiceId},
 };
 
 const REFUSED: Description = Description::counter(
@@ -167,7 +168,7 @@ impl CheckRate {
     #[cold]
     fn refused(&self, service: &ServiceId, client: RateClient) {
         let (key, user) = match client {
-            RateClient::User(user) => (RateKey::User, Some(user)),
+            RateClient::User(user) | RateClient::Person { user, .. } => (RateKey::User, Some(user)),
             RateClient::Address(_) => (RateKey::Address, None),
         };
         if let Some(counts) = &self.counts {
@@ -183,17 +184,37 @@ impl CheckRate {
     }
 }
 
+/// Makes the hashes of persons. The key is random, because the persons choose some of the names.
+static PERSONS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
 /// The client whose limit a request counts against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum RateClient {
     User(UserId),
+    /// A person who acts through a technical user. Otherwise, one person could use up the limit of all persons who act
+    /// through this user.
+    Person {
+        /// A hash of the issuer and the name of the person, with a random key.
+        person: u64,
+        user: UserId,
+    },
     Address(SourceNetwork),
 }
 
 /// Returns the client for which a request counts. `None` if it is not known.
 fn client(authorized: Option<&Authorized>, extensions: &Extensions) -> Option<RateClient> {
     if let Some(authorized) = authorized {
-        return Some(RateClient::User(*authorized.user()));
+        let user = *authorized.user();
+        return Some(match authorized.authenticated().person() {
+            None => RateClient::User(user),
+            Some(token) => {
+                let name = match token.subject() {
+                    ExternalSubject::User(user) => user.as_str(),
+                    ExternalSubject::Identity(identity) => identity.name(),
+                };
+                RateClient::Person { person: PERSONS.hash_one((token.issuer(), name)), user }
+            }
+        });
     }
     let connection = extensions.get::<ConnectionInfo>()?;
     // Otherwise, all clients of a proxy that does not announce its client would share one limit.
@@ -207,7 +228,7 @@ fn client(authorized: Option<&Authorized>, extensions: &Extensions) -> Option<Ra
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RateKey {
-    /// The requests of an authenticated user.
+    /// The requests of an authenticated user, or of a person who acts through a technical user.
     User,
     /// The requests of an address without an authenticated user.
     Address,
@@ -309,7 +330,9 @@ mod tests {
     use crate::{
         clock::{ManualClock, Timestamp},
         connection::{Protocol, TrustedProxies},
-        layer::{Authenticated, Authentication, Failure, Proof, ScopeLayer},
+        identity::DistributedIdentity,
+        layer::{Authenticated, Authentication, Failure, Proof, ScopeLayer, TechnicalUserRule},
+        token::{ExternalClaims, VerifiedToken},
     };
 
     fn limit(requests: u32, seconds: u64) -> RateLimit {
@@ -385,6 +408,39 @@ mod tests {
     /// Returns the status and `Retry-After`.
     fn answer(response: Response<Full<Bytes>>) -> (u16, Option<HeaderValue>) {
         (response.status().as_u16(), response.headers().get("retry-after").cloned())
+    }
+
+    #[tokio::test]
+    async fn persons_with_the_same_technical_user_have_counts_of_their_own() {
+        let stack = Stack::new();
+        let route = route("files", Some(limit(1, 60)));
+        let batch = user("BATCH");
+        let send = async |issuer: &str, name: &str| {
+            let identity = DistributedIdentity::new(name, "registry").unwrap();
+            let claims = ExternalClaims::new(identity, issuer, Timestamp::from_secs(1));
+            let VerifiedToken::External(token) = VerifiedToken::external(b"x", claims) else {
+                unreachable!("the token was made above")
+            };
+            let rule = TechnicalUserRule::new(issuer, "a", "b", batch).unwrap();
+            let authenticated = Authenticated::through(Arc::new(rule), token);
+            let request = Request::get("/x")
+                .extension(route.clone())
+                .extension(Authentication::Authenticated(authenticated));
+            let service = ScopeLayer::new().layer(stack.service());
+            answer(service.oneshot(request.body(()).unwrap()).await.unwrap()).0
+        };
+        for (issuer, name, want) in [
+            ("https://a", "joe", 200),
+            ("https://a", "joe", 429),
+            ("https://a", "ann", 200),
+            ("https://b", "joe", 200),
+            ("https://b", "joe", 429),
+        ] {
+            assert_eq!(send(issuer, name).await, want, "{issuer} {name}");
+        }
+        // The user itself has another count.
+        assert_eq!(stack.send(&route, "BATCH").await.0, 200);
+        assert_eq!(stack.counts.refused(RateKey::User), 2);
     }
 
     #[tokio::test]

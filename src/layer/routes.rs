@@ -13,6 +13,7 @@ use super::{
     route_limits::RouteLimits,
     scheme_error::SchemeError,
     schemes::{Accepts, Scheme, SchemeFuture, SchemeRequest},
+    technical_users::TechnicalUsers,
     upstream::Upstream,
 };
 use crate::{compatibility::Compatibility, passticket::Replay, token::ServiceId};
@@ -131,13 +132,15 @@ struct RouteScheme {
     is_bypass: bool,
     accepts: Accepts,
     replay: Replay,
+    technical_users: Option<Arc<TechnicalUsers>>,
 }
 
 impl RouteScheme {
     fn new(scheme: impl Scheme) -> Self {
         let (is_bypass, replay) = (!scheme.needs_authorization(), scheme.replay());
+        let technical_users = scheme.technical_users();
         let (accepts, scheme) = (scheme.accepts(), Arc::new(scheme));
-        Self { scheme, is_bypass, accepts, replay }
+        Self { scheme, is_bypass, accepts, replay, technical_users }
     }
 }
 
@@ -329,6 +332,12 @@ impl Route {
     /// Returns which credentials of a client count on this route ([`Scheme::accepts`](super::Scheme::accepts)).
     pub fn accepts(&self) -> Accepts {
         self.scheme.accepts
+    }
+
+    /// Returns the rules by which the person of a token gets a technical user
+    /// ([`Scheme::technical_users`](super::Scheme::technical_users)).
+    pub fn technical_users(&self) -> Option<&TechnicalUsers> {
+        self.scheme.technical_users.as_deref()
     }
 
     /// Says whether the service accepts the headers of the scheme in more than one request

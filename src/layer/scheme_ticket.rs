@@ -1,5 +1,5 @@
-//! Exchanges a PassTicket for a token of another server, and keeps the token. The schemes `safIdt` and `zosmf` share this
-//! code.
+//! Exchanges a PassTicket (a one-time password of z/OS) for a token of another server, and keeps the token. The schemes
+//! `safIdt` and `zosmf` share this code.
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -52,8 +52,8 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
         }
     }
 
-    /// Returns the kept token of `user`, or the failure that is remembered. The kept token is `None` if the server has
-    /// refused the PassTicket.
+    /// Returns the kept token of `user`, or the cached failure. The kept token is `None` if the server has refused the
+    /// PassTicket.
     pub(super) fn kept(&self, user: &UserId) -> Option<Result<Option<Arc<T>>, Failure>> {
         self.issued.cached(user)
     }
@@ -77,8 +77,8 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
     }
 
     /// Returns the kept token of `user`, or a token that `exchange` gets for a PassTicket. `exchange` also returns the
-    /// time at which the token expires. The result is `None` if the server refuses the PassTicket. `end` gets each token
-    /// that is no longer kept, or was never kept because the user has logged out.
+    /// time at which the token expires. The result is `None` if the server refuses the PassTicket. `end` gets each
+    /// token that is no longer kept, or was never kept because the user has logged out.
     pub(super) async fn get<F>(
         &self,
         user: UserId,
@@ -93,7 +93,7 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
             let issued = exchange(self.ticket(&user, token).await?).await?;
             Ok(issued.map(|(issued, expires_at)| (Arc::new(issued), kept_until(expires_at))))
         };
-        self.issued.get_and_release(&user, issue, is_remembered, end).await
+        self.issued.get_and_release(&user, issue, is_cached, end).await
     }
 
     async fn ticket(&self, user: &UserId, token: Token) -> Result<PassTicket, Failure> {
@@ -120,9 +120,10 @@ pub(super) fn kept_until(expires_at: Timestamp) -> Timestamp {
     Timestamp::from_millis(expires_at.as_millis().saturating_sub(MARGIN_MILLIS))
 }
 
-/// Returns whether later requests of the user get the same failure for a second. If no PassTicket was generated, only
-/// an unavailable generator is remembered: other failures depend on the token of the request, or on the moment.
-fn is_remembered(failure: &Failure) -> bool {
+/// Returns whether the failure is cached: later requests of the user then get the same failure for a second. If no
+/// PassTicket was generated, the failure is cached only if the generator was not available. The other failures depend
+/// on the token of the request, or on the moment.
+fn is_cached(failure: &Failure) -> bool {
     match failure {
         Failure::Generate(error) => error.is_unavailable(),
         _ => true,
@@ -186,7 +187,7 @@ mod tests {
             (SchemeError::unavailable("x", None).into(), true),
         ] {
             let failure: Failure = failure;
-            assert_eq!(is_remembered(&failure), want, "{failure}");
+            assert_eq!(is_cached(&failure), want, "{failure}");
         }
     }
 }

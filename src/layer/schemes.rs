@@ -12,6 +12,7 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri}
 use super::{
     authentication::{Authenticated, Proof},
     failure::Failure,
+    technical_users::TechnicalUsers,
 };
 use crate::{
     audit::{AuditRecord, Event},
@@ -169,6 +170,12 @@ pub trait Scheme: Send + Sync + 'static {
         Accepts::AnyCredential
     }
 
+    /// Returns the rules by which the person of a token gets a technical user on the routes of the scheme. `None`, the
+    /// default, means that each client gets its own user. This function is called once, when the route gets the scheme.
+    fn technical_users(&self) -> Option<Arc<TechnicalUsers>> {
+        None
+    }
+
     /// Removes the tokens that the scheme keeps for `user`, who has logged out. This function must not block. By
     /// default, it does nothing.
     ///
@@ -219,6 +226,10 @@ impl<S: Scheme + ?Sized> Scheme for Arc<S> {
 
     fn accepts(&self) -> Accepts {
         (**self).accepts()
+    }
+
+    fn technical_users(&self) -> Option<Arc<TechnicalUsers>> {
+        (**self).technical_users()
     }
 
     fn logged_out(&self, user: &UserId) {

@@ -2,6 +2,7 @@
 
 mod accepts;
 mod audit;
+mod technical_users;
 
 use std::{
     convert::Infallible,

@@ -37,9 +37,9 @@ const ISSUER: &str = "zOSMF";
 ///    with the claim `ltpa`, the scheme uses the token in this claim.
 /// 2. The token of the user's session in [`ZosmfSessions`], where [`ZosmfLogin`](../api/struct.ZosmfLogin.html) stores
 ///    it when the user logs in.
-/// 3. The token of a session that the scheme opens with a PassTicket for the APPLID (application name) of z/OSMF. The
-///    scheme keeps the sessions of at most 5,000 users, each until a minute before it expires or until the user logs
-///    out. For each user, it opens one session at a time.
+/// 3. The token of a session that the scheme opens with a PassTicket (a one-time password of z/OS) for the APPLID
+///    (application name) of z/OSMF. The scheme keeps the sessions of at most 5,000 users, each until a minute before it
+///    expires or until the user logs out. For each user, it opens one session at a time.
 ///
 /// If z/OSMF refuses the PassTicket, the failure is a [`SchemeError`] with `ZWEAZ601W`. The scheme then sends no
 /// PassTicket of this user for a minute, because the security product counts refused PassTickets as wrong passwords.

@@ -15,13 +15,14 @@ use super::{
 use crate::layer::VerifyClientCertificate;
 
 /// Verifies client certificates that a [trusted forwarder](crate::layer::TrustedForwarders) sends, as a TLS handshake
-/// would: the signatures up to a trusted authority, the dates, and the purpose (client authentication). The handshake
-/// between the client and the forwarder has shown that the client has the private key. This cannot be verified here.
+/// would: the signatures up to a trusted CA (certificate authority), the dates, and the purpose (client
+/// authentication). The handshake between the client and the forwarder has shown that the client has the private key.
+/// This cannot be verified here.
 #[derive(Clone)]
 pub struct ClientCertificates(Arc<dyn ClientCertVerifier>);
 
 impl ClientCertificates {
-    /// Accepts certificates that the CA certificates in a PEM document have issued.
+    /// Accepts certificates that the CAs in a PEM document have issued.
     ///
     /// # Errors
     /// [`TlsError::Authorities`] if the document cannot be used.

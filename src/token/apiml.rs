@@ -1,5 +1,5 @@
-//! API ML (the API gateway of Zowe) as the issuer of tokens. Fetches its signing key, and asks API ML whether a token
-//! is still valid.
+//! API ML (Zowe's API Mediation Layer) as the issuer of tokens. Fetches its signing key, and asks API ML whether a
+//! token is still valid.
 
 use bytes::Bytes;
 use serde::Deserialize;

@@ -199,14 +199,16 @@ impl TokenCache {
 }
 
 /// Computes the weight of a token. A token weighs 1. A PAT weighs 1 more for every four scopes. If its text is kept, it
-/// also weighs 1 more for every 400 bytes of the text. A weight of 1 means less than 400 bytes of memory.
+/// also weighs 1 more for every 400 bytes of the text. A token of another issuer weighs 1 more for every 400 bytes of its
+/// kept claims. A weight of 1 means less than 400 bytes of memory.
 #[derive(Clone)]
 struct TokenWeight;
 
 impl Weighter<TokenHash, VerifiedToken> for TokenWeight {
     fn weight(&self, _: &TokenHash, token: &VerifiedToken) -> u64 {
         match token {
-            VerifiedToken::Jwt(_) | VerifiedToken::External(_) => 1,
+            VerifiedToken::Jwt(_) => 1,
+            VerifiedToken::External(token) => 1 + token.size_of_claims() as u64 / 400,
             VerifiedToken::Pat(pat) => {
                 let text = pat.expose().map_or(0, str::len);
                 1 + pat.scopes().iter().len() as u64 / 4 + text as u64 / 400

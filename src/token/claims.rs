@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::KeyId;
 
-/// `{"alg":"RS256"}` in base64url: the header of the tokens that this crate and Zowe API ML (the API gateway of Zowe)
+/// `{"alg":"RS256"}` in base64url: the header of the tokens that this crate and API ML (Zowe's API Mediation Layer)
 /// issue.
 pub(super) const OUR_HEADER: &str = "eyJhbGciOiJSUzI1NiJ9";
 

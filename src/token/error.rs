@@ -58,7 +58,8 @@ impl TokenError {
     /// Returns whether another verifier might accept the token. This is `true` for [`Algorithm`](Self::Algorithm),
     /// [`Signature`](Self::Signature) and [`Issuer`](Self::Issuer).
     ///
-    /// If you combine several verifiers, try the next one only if the result is `true`. All other errors are final.
+    /// If you combine several verifiers, try the next one only if the result is `true`. After any other error, refuse
+    /// the token.
     pub fn is_foreign(&self) -> bool {
         match self {
             Self::Algorithm | Self::Signature | Self::Issuer => true,

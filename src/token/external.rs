@@ -150,8 +150,25 @@ impl ExternalToken {
         self.0.claims.additional.iter().map(|(name, value)| (name.as_str(), value))
     }
 
+    /// Returns the approximate number of bytes that the added claims need.
+    pub(super) fn size_of_claims(&self) -> usize {
+        // For each text, `Value` and the allocator need about 64 bytes in addition.
+        self.claims().map(|(name, value)| 64 + name.len() + size(value)).sum()
+    }
+
     /// Returns the fingerprint, which identifies the token in logs and in revocations.
     pub fn fingerprint(&self) -> TokenFingerprint {
         self.0.fingerprint
+    }
+}
+
+fn size(value: &Value) -> usize {
+    match value {
+        Value::String(text) => 64 + text.len(),
+        Value::Array(items) => items.iter().map(size).sum(),
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| name.len() + size(value)).sum()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => 32,
     }
 }

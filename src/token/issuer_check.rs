@@ -1,9 +1,9 @@
 //! Asks an issuer whether one of its tokens is still valid. The signature alone does not show this, because it stays
 //! valid after the user has logged out.
 //!
-//! The answers are cached. The cache limits their age and their number, and only contains answers about tokens with a
-//! valid signature. Concurrent requests with the same token share one call to the issuer. If the issuer does not
-//! answer, the token is refused.
+//! The answers are cached, but only answers about tokens with a valid signature: "valid" for 60 s or the time that is
+//! set, "not valid" for 10 s, and a failed call for 1 s. Concurrent requests with the same token share one call to the
+//! issuer. If the call fails, the token is refused.
 
 use std::{fmt, num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration};
 
@@ -17,8 +17,8 @@ use crate::{
 /// The maximum number of cached answers.
 const ANSWERS: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
 
-/// The cache keeps the answer that a token is valid for this time, unless another time is set.
-const DEFAULT_MEMORY: Duration = Duration::from_secs(60);
+/// The time for which the cache keeps the answer "the token is valid", unless another time is set.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 
 /// The answer of an issuer about a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub type AskFuture = Pin<Box<dyn Future<Output = Result<TokenStatus, RemoteError
 
 /// Asks an issuer whether one of its tokens is still valid.
 ///
-/// `Apiml` and `Zosmf` implement this trait. The answer must depend only on the token, because all requests with the
-/// token share the cached answer.
+/// `Apiml` (for Zowe's API Mediation Layer) and `Zosmf` (for IBM's management server on z/OS) implement this trait. The
+/// answer must depend only on the token, because all requests with the token share the cached answer.
 pub trait AskIssuer: Send + Sync + 'static {
     /// Asks about `token`, whose signature was checked. `verified` contains its claims. The future must limit how long
     /// it waits.
@@ -53,24 +53,27 @@ struct Inner {
     /// The name of the issuer in logs and errors.
     issuer: Box<str>,
     source: Arc<dyn AskIssuer>,
-    memory: SingleFlightCache<TokenFingerprint, (), RemoteError>,
+    cache: SingleFlightCache<TokenFingerprint, (), RemoteError>,
 }
 
 impl IssuerCheck {
-    /// Asks `source`, and caches each answer for 60 s. So a token may be accepted for up to 60 s after a logout at the
-    /// issuer. `issuer` is the name in logs and errors.
+    /// Creates a check that asks `source`. `issuer` is the name in logs and errors.
+    ///
+    /// The answer that a token is valid is cached for 60 s. So a token may be accepted for up to 60 s after a logout at
+    /// the issuer.
     pub fn new(issuer: &str, source: impl AskIssuer) -> Self {
-        Self::with(issuer, Arc::new(source), DEFAULT_MEMORY, None)
+        Self::with(issuer, Arc::new(source), DEFAULT_LIFETIME, None)
     }
 
-    /// Sets how long the cache keeps the answer that a token is valid. With zero, each request asks the issuer. The
-    /// returned value has an empty cache.
+    /// Sets how long the cache keeps the answer that a token is valid. With zero, it does not keep this answer: only
+    /// concurrent requests share it. The returned value has an empty cache.
     #[must_use]
     pub fn with_memory(self, memory: Duration) -> Self {
         Self::with(&self.0.issuer, self.0.source.clone(), memory, None)
     }
 
-    /// Sets how long the cache keeps the answer that a token is valid, and the clock that measures this time.
+    /// Sets how long the cache keeps the answer that a token is valid, and the clock of the cache. The returned value has
+    /// an empty cache.
     #[must_use]
     pub fn with_memory_and_clock(self, memory: Duration, clock: Arc<dyn Clock>) -> Self {
         Self::with(&self.0.issuer, self.0.source.clone(), memory, Some(clock))
@@ -79,21 +82,21 @@ impl IssuerCheck {
     fn with(
         issuer: &str,
         source: Arc<dyn AskIssuer>,
-        memory: Duration,
+        lifetime: Duration,
         clock: Option<Arc<dyn Clock>>,
     ) -> Self {
-        let policy = CachePolicy::default().with_entries(ANSWERS).with_found(memory);
-        let memory = SingleFlightCache::new(policy);
-        let memory = match clock {
-            Some(clock) => memory.with_clock(clock),
-            None => memory,
+        let policy = CachePolicy::default().with_entries(ANSWERS).with_found(lifetime);
+        let cache = SingleFlightCache::new(policy);
+        let cache = match clock {
+            Some(clock) => cache.with_clock(clock),
+            None => cache,
         };
-        Self(Arc::new(Inner { issuer: issuer.into(), source, memory }))
+        Self(Arc::new(Inner { issuer: issuer.into(), source, cache }))
     }
 
     /// Returns the cached answer, or `None` if the issuer must be asked.
-    pub(super) fn remembered(&self, verified: &VerifiedToken) -> Option<Result<(), TokenError>> {
-        let answer = self.0.memory.cached(&verified.fingerprint())?;
+    pub(super) fn cached(&self, verified: &VerifiedToken) -> Option<Result<(), TokenError>> {
+        let answer = self.0.cache.cached(&verified.fingerprint())?;
         Some(self.decide(answer))
     }
 
@@ -107,7 +110,7 @@ impl IssuerCheck {
             let status = self.0.source.ask(token, verified).await?;
             Ok((status == TokenStatus::Active).then_some(()))
         };
-        let answer = self.0.memory.get(&verified.fingerprint(), found).await;
+        let answer = self.0.cache.get(&verified.fingerprint(), found).await;
         self.decide(answer)
     }
 
@@ -119,10 +122,11 @@ impl IssuerCheck {
                 let issuer = &self.0.issuer;
                 log_limited!(
                     warn, ("issuer check", issuer), { %issuer, %error },
-                    "an issuer does not say whether a token is valid; the token is refused"
+                    "an issuer could not be asked whether a token is still valid; the token is refused"
                 );
-                let text =
-                    format!("{issuer} does not say whether the token is still valid: {error}");
+                let text = format!(
+                    "{issuer} could not be asked whether the token is still valid: {error}"
+                );
                 Err(TokenError::Unavailable(text.into()))
             }
         }
@@ -133,7 +137,7 @@ impl fmt::Debug for IssuerCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IssuerCheck")
             .field("issuer", &self.0.issuer)
-            .field("memory", &self.0.memory)
+            .field("cache", &self.0.cache)
             .finish_non_exhaustive()
     }
 }

@@ -407,7 +407,7 @@ impl IssuerKeys {
         let (issuer, has_keys) = (&remote.issuer, self.0.set.load().is_some());
         log_limited!(
             warn, ("keys of an issuer", issuer), { %issuer, %error, has_keys },
-            "the keys of an issuer could not be fetched; keys that were fetched earlier stay in use"
+            "the keys of an issuer could not be fetched; earlier keys, if there are any, stay in use until they are too old"
         );
     }
 

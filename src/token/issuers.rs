@@ -26,7 +26,8 @@ use crate::clock::Timestamp;
 /// The verifier checks at most once in this number of seconds whether keys are old.
 const LOOK_EVERY_SECS: u64 = 30;
 
-/// The [`TokenVerifier`] for tokens of several issuers: this crate, Zowe API ML, z/OSMF and OpenID Connect providers.
+/// The [`TokenVerifier`] for tokens of several issuers: this crate, API ML (Zowe's API Mediation Layer), z/OSMF (IBM's
+/// management server on z/OS) and OpenID Connect providers.
 ///
 /// A token is verified only with the keys of the issuer in its claim `iss` (docs/decisions.md#d21). So a provider
 /// cannot sign a token of another issuer, such as a login token with `iss: APIML`.
@@ -314,7 +315,7 @@ impl TokenVerifier for TrustedIssuers {
         };
         match self.0.check_of(&verified) {
             None => Some(Ok(verified)),
-            Some(check) => check.remembered(&verified).map(|answer| answer.map(|()| verified)),
+            Some(check) => check.cached(&verified).map(|answer| answer.map(|()| verified)),
         }
     }
 

@@ -228,7 +228,7 @@ pub enum KeySetError {
         /// The length of the document in bytes.
         bytes: usize,
     },
-    /// The document is not a JSON object with a list `keys`.
+    /// The document is not a JSON object with an array `keys`.
     #[error("the document is not a JWK set; check that the URL is the jwks_uri of the issuer")]
     NotAJwkSet,
     /// The set has more than 32 keys.

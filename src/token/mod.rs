@@ -1,13 +1,13 @@
 //! Issues and verifies login tokens and Personal Access Tokens (PATs).
 //!
 //! Tokens of both kinds are JWTs that an RSA key has signed with RS256. The claim `iss` is `APIML` in a login token and
-//! `APIML_PAT` in a PAT. The claim `scopes` of a PAT lists the services that accept the PAT. Zowe API ML (the API
-//! gateway of Zowe) uses the same claims. If API ML and this crate have the same signing key, each accepts the tokens
+//! `APIML_PAT` in a PAT. The claim `scopes` of a PAT lists the services that accept the PAT. API ML (Zowe's API
+//! Mediation Layer) uses the same claims. If API ML and this crate have the same signing key, each accepts the tokens
 //! of the other.
 //!
 //! [`Rs256Verifier`] verifies tokens of both kinds. A gateway that issues no tokens needs only the public key
 //! ([`VerifyingKey::from_pem`], [`VerifyingKey::from_jwk`]). With the feature `remote`, `TrustedIssuers` also verifies
-//! the tokens of Zowe API ML, of z/OSMF (IBM's management server on z/OS) and of OpenID Connect providers. To accept
+//! the tokens of API ML, of z/OSMF (IBM's management server on z/OS) and of OpenID Connect providers. To accept
 //! other tokens, implement [`TokenVerifier`].
 //!
 //! ```

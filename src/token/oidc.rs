@@ -1,6 +1,9 @@
 //! An OpenID Connect provider whose tokens are accepted, and the checks of their claims.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashSet},
+};
 
 use serde_json::Value;
 
@@ -59,6 +62,8 @@ pub struct OidcIssuer {
     user_id_fields: Vec<Box<str>>,
     registry: Registry,
     keys: IssuerKeys,
+    /// The values of claims that are kept, for each name of a claim.
+    kept: BTreeMap<Box<str>, HashSet<Box<str>>>,
 }
 
 impl OidcIssuer {
@@ -81,6 +86,7 @@ impl OidcIssuer {
             user_id_fields: vec!["sub".into()],
             registry,
             keys,
+            kept: BTreeMap::new(),
         }
     }
 
@@ -109,15 +115,15 @@ impl OidcIssuer {
         self
     }
 
-    /// Sets the claims that may name the user. The user is in the first claim of `fields` that the token contains. If
-    /// the value of this claim is not usable, the token is refused, and no later claim is tried. If `fields` is empty,
-    /// no token is accepted.
+    /// Sets the claims that may name the user. The user is in the first claim of `fields` that the token contains. A
+    /// claim with the value `null` counts as missing. If the value of the first claim is not usable, the token is
+    /// refused, and no later claim is tried. If `fields` is empty, no token is accepted.
     ///
     /// A field is the name of a claim, or a path into nested objects with dots between the names. If a claim has the
-    /// whole field as its name, with the dots, this claim is used instead of the path. The value must be a text, or a
-    /// list with exactly one text.
+    /// whole field as its name, with the dots, this claim is used instead of the path. The value must be a string,
+    /// or an array with exactly one string.
     ///
-    /// If the field is `email`, the claim `email_verified` must be `true` or the text `"true"`, because many providers
+    /// If the field is `email`, the claim `email_verified` must be `true` or the string `"true"`, because many providers
     /// let users enter any address.
     #[must_use]
     pub fn with_user_id_fields(
@@ -125,6 +131,24 @@ impl OidcIssuer {
         fields: impl IntoIterator<Item = impl Into<Box<str>>>,
     ) -> Self {
         self.user_id_fields = fields.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Keeps this value of a claim, if a token has it. Later layers can read it with
+    /// [`ExternalToken::claim`](super::ExternalToken::claim), which then returns a list of texts. Other values are
+    /// dropped, so the memory for a token does not depend on what its issuer writes into it.
+    ///
+    /// `claim` is a name or a path with dots, as in [`with_user_id_fields`](Self::with_user_id_fields). The claim may be
+    /// a text or a list of texts. A text in `scope` (RFC 8693 §4.2) or `scp` (Entra ID) is a list whose items are
+    /// separated by spaces. A text in any other claim is one value, even if it contains spaces: otherwise, the group `x
+    /// admin` would count as the group `admin`. Values that are not texts are not kept.
+    #[must_use]
+    pub fn with_kept_value(
+        mut self,
+        claim: impl Into<Box<str>>,
+        value: impl Into<Box<str>>,
+    ) -> Self {
+        self.kept.entry(claim.into()).or_default().insert(value.into());
         self
     }
 
@@ -179,9 +203,37 @@ impl OidcIssuer {
             .map_err(|error| problem(&format!("the name of the user {}", error.rule())))?;
         let expires_at = Timestamp::from_secs(expires_at);
         let verified = ExternalClaims::new(user, self.issuer.as_str(), expires_at);
+        let verified = self.keep_values(verified, claims)?;
         Ok(match issued_at {
             Some(at) => verified.with_issued_at(Timestamp::from_secs(at)),
             None => verified,
+        })
+    }
+
+    fn keep_values(
+        &self,
+        verified: ExternalClaims,
+        claims: &Payload<'_>,
+    ) -> Result<ExternalClaims, TokenError> {
+        self.kept.iter().try_fold(verified, |verified, (name, wanted)| {
+            let value = match claims.claim(name)? {
+                Some(claim) => Some(claim.value().ok_or(TokenError::Malformed)?),
+                None => at_path(claims, name)?,
+            };
+            let is_separated = matches!(&**name, "scope" | "scp");
+            let texts: Vec<&str> = match &value {
+                Some(Value::String(text)) if is_separated => text.split(' ').collect(),
+                Some(Value::String(text)) => vec![text],
+                Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect(),
+                _ => Vec::new(),
+            };
+            // A set, because a token may repeat a value thousands of times.
+            let kept: BTreeSet<_> =
+                texts.into_iter().filter(|text| wanted.contains(*text)).collect();
+            Ok(match kept.is_empty() {
+                true => verified,
+                false => verified.with_claim(&**name, kept.into_iter().map(Value::from).collect()),
+            })
         })
     }
 
@@ -194,10 +246,12 @@ impl OidcIssuer {
             Some(text) => (has(&self.audiences, &text), true),
             None => {
                 let items = audience.list().filter(|items| items.len() <= MAX_AUDIENCES);
-                let items = items
-                    .ok_or_else(|| problem("aud is neither a text nor a short list of texts"))?;
+                let items = items.ok_or_else(|| {
+                    problem("aud is neither a string nor a short array of strings")
+                })?;
                 let texts: Option<Vec<_>> = items.iter().map(|item| item.text()).collect();
-                let texts = texts.ok_or_else(|| problem("aud has an item that is not a text"))?;
+                let texts =
+                    texts.ok_or_else(|| problem("aud has an element that is not a string"))?;
                 (texts.iter().any(|text| has(&self.audiences, text)), texts.len() == 1)
             }
         };
@@ -206,7 +260,7 @@ impl OidcIssuer {
         }
         let party = match claims.claim("azp")? {
             None => None,
-            Some(party) => Some(party.text().ok_or_else(|| problem("azp is not a text"))?),
+            Some(party) => Some(party.text().ok_or_else(|| problem("azp is not a string"))?),
         };
         let parties = match self.authorized_parties.as_slice() {
             [] if is_single => return Ok(()),
@@ -240,7 +294,7 @@ impl OidcIssuer {
     }
 }
 
-/// Returns the text in a claim that names the user.
+/// Returns the string in a claim that names the user.
 fn name_of_user<'a>(claim: Claim<'a>, field: &str) -> Result<Cow<'a, str>, TokenError> {
     if let Some(text) = claim.text() {
         return Ok(text);
@@ -265,11 +319,11 @@ fn name_at_path(value: Value, field: &str) -> Result<String, TokenError> {
 }
 
 fn not_a_text(field: &str) -> TokenError {
-    problem(&format!("{field} is not a text"))
+    problem(&format!("{field} is not a string"))
 }
 
 fn not_one_text(field: &str) -> TokenError {
-    problem(&format!("{field} is a list, but not of exactly one text"))
+    problem(&format!("{field} is an array, but not of exactly one string"))
 }
 
 /// Returns the value at a path into nested objects, with dots between the names.
@@ -294,7 +348,7 @@ fn has_verified_email(claims: &Payload<'_>) -> Result<bool, TokenError> {
 /// time is never skipped.
 fn seconds(claims: &Payload<'_>, name: &str) -> Result<Option<u64>, TokenError> {
     let Some(claim) = claims.claim(name)? else { return Ok(None) };
-    let error = || problem(&format!("{name} is not a whole number"));
+    let error = || problem(&format!("{name} is not an integer, or is negative"));
     claim.number().map(Some).ok_or_else(error)
 }
 

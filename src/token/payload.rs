@@ -28,10 +28,10 @@ impl<'a> Payload<'a> {
     /// Returns the claim `iss`. Until the signature is checked, use the result only to select the keys.
     ///
     /// # Errors
-    /// [`TokenError::Claims`] if the claim is missing, repeated or not a text.
+    /// [`TokenError::Claims`] if the claim is missing, repeated or not a string.
     pub(super) fn issuer(&self) -> Result<Cow<'a, str>, TokenError> {
         let issuer = self.claim("iss").ok().flatten().and_then(Claim::text);
-        issuer.ok_or_else(|| TokenError::Claims("iss is missing, repeated or not a text".into()))
+        issuer.ok_or_else(|| TokenError::Claims("iss is missing, repeated or not a string".into()))
     }
 
     /// Returns the claim with this name.
@@ -75,28 +75,28 @@ impl<'de> Deserialize<'de> for Payload<'de> {
 #[derive(Clone, Copy)]
 pub(super) struct Claim<'a>(&'a str);
 
-/// A JSON text. It is copied only if it contains an escape sequence.
+/// A JSON string. It is copied only if it contains an escape sequence.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Claim<'a> {
-    /// Returns the value if it is a text.
+    /// Returns the value if it is a string.
     pub(super) fn text(self) -> Option<Cow<'a, str>> {
         serde_json::from_str(self.0).ok().map(|Text(text)| text)
     }
 
-    /// Returns the value if it is a list.
+    /// Returns the value if it is an array.
     pub(super) fn list(self) -> Option<Vec<Self>> {
         let items: Vec<&RawValue> = serde_json::from_str(self.0).ok()?;
         Some(items.into_iter().map(|item| Claim(item.get())).collect())
     }
 
-    /// Returns the value if it is a whole number that is not negative.
+    /// Returns the value if it is an integer that is not negative.
     pub(super) fn number(self) -> Option<u64> {
         serde_json::from_str(self.0).ok()
     }
 
-    /// Returns the value in the form of the crate serde_json, or `None` if its lists and objects are nested too deeply.
+    /// Returns the value in the form of the crate serde_json, or `None` if its arrays and objects are nested too deeply.
     pub(super) fn value(self) -> Option<Value> {
         serde_json::from_str(self.0).ok()
     }

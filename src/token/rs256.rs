@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The [`TokenVerifier`] for login tokens and Personal Access Tokens (PATs). [`TokenIssuer`](super::TokenIssuer) and
-/// Zowe API ML (the API gateway of Zowe) issue such tokens. The verifier has one or more public keys. One of them must
+/// API ML (Zowe's API Mediation Layer) issue such tokens. The verifier has one or more public keys. One of them must
 /// verify the signature of the token.
 ///
 /// # Rotation of the signing key

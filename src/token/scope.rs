@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 /// The id of a service, as in request paths and in the scopes of a PAT.
 ///
 /// A service id has 1 to 64 characters: `a-z`, `0-9`, `-`, `_` and `.`. At least one character is not a dot. Upper case
-/// is converted to lower case, as in Zowe API ML (the API gateway of Zowe).
+/// is converted to lower case, as in API ML (Zowe's API Mediation Layer).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceId(Arc<str>);
 

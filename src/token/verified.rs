@@ -15,7 +15,7 @@ use crate::{clock::Timestamp, passticket::UserId};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum VerifiedToken {
-    /// A login token of this crate, of Zowe API ML (the API gateway of Zowe) or of z/OSMF (IBM's management server on
+    /// A login token of this crate, of API ML (Zowe's API Mediation Layer) or of z/OSMF (IBM's management server on
     /// z/OS).
     Jwt(Jwt),
     /// A Personal Access Token of this crate or of Zowe API ML.

@@ -51,7 +51,7 @@ enum SignatureCache {
 
 const OFF_AND_ON: [SignatureCache; 2] = [SignatureCache::Off, SignatureCache::On];
 
-/// Returns a server with the certificate [`SERVER`]. It trusts client certificates of the authority `clients`.
+/// Returns a server with the certificate [`SERVER`]. The server trusts client certificates of the CA `clients`.
 async fn server(clients: &Authority, cache: SignatureCache) -> (Server, SocketAddr) {
     let tls = ServerTls::builder(SERVER.certificate.as_bytes(), SERVER.key.as_bytes())
         .with_client_authorities(clients.pem().as_bytes());
@@ -194,7 +194,7 @@ async fn refuses_invalid_certificates(cache: SignatureCache) {
     }
 }
 
-/// Starts a server that trusts client certificates of the authority, and checks them against the revocation lists
+/// Starts a server that trusts client certificates of the CA, and checks them against the revocation lists
 /// `lists`.
 async fn serve_with_lists(authority: &Authority, lists: &[&str]) -> SocketAddr {
     let tls = ServerTls::builder(SERVER.certificate.as_bytes(), SERVER.key.as_bytes())
@@ -324,8 +324,8 @@ async fn a_client_without_tls_gets_400_and_its_connection_is_closed() {
         let metrics = MetricRegistry::new().with(counts).expose();
         assert!(metrics.contains(&line), "{metrics}");
         let connector = connector(&TLS13, None);
-        // The server allows one connection for each client address. It refuses a second one until it has closed the
-        // first one.
+        // The server allows one connection for each client address. It refuses a second connection until it has closed
+        // the first.
         let connected = async {
             loop {
                 if let Ok(stream) = connect(&connector, address).await {
@@ -380,8 +380,8 @@ fn is_fatal_alert(record: &[u8]) -> bool {
     matches!(record, [21, 3, _, 0, 2, 2, _])
 }
 
-/// A listener trusts only its own authorities, even if another listener of the process has verified and cached a
-/// certificate of another authority.
+/// A listener trusts only its own CAs, even if another listener of the process has verified and cached a certificate of
+/// another CA.
 #[tokio::test]
 async fn listeners_do_not_share_trust() {
     for cache in OFF_AND_ON {
@@ -408,7 +408,7 @@ async fn ask_again(stream: &mut TlsStream<TcpStream>, want: &str) {
     }
 }
 
-/// The server must refuse a client with a session ticket if the new settings do not trust its authority.
+/// The server must refuse a client with a session ticket if the new settings do not trust the CA of its certificate.
 #[tokio::test]
 async fn new_settings_apply_to_new_handshakes_and_to_open_connections_with_a_client_certificate() {
     let settings = |clients: &Authority| {

@@ -1,4 +1,4 @@
-//! HTTP/2 to services: negotiation, streams, trailers, cancellation, retries and limits.
+//! Tests of HTTP/2 to services: negotiation, streams, trailers, cancellation, retries and limits.
 
 use std::{
     collections::VecDeque,
@@ -634,7 +634,8 @@ async fn a_response_that_pauses_too_long_is_aborted_unless_it_is_an_event_stream
     }
 }
 
-/// Each attempt needs its own PassTicket, because the service accepts a PassTicket only once.
+/// Each attempt needs its own PassTicket (a one-time password of z/OS), because the service accepts a PassTicket only
+/// once.
 #[tokio::test]
 async fn a_request_is_sent_again_with_another_passticket() {
     let seen = Arc::<Mutex<VecDeque<String>>>::default();

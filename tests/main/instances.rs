@@ -1,5 +1,5 @@
 //! Tests of a service with several instances. The gateway chooses an instance for each request, ejects a failed
-//! instance (stops using it), and sends failed requests again.
+//! instance (stops using it), and sends failed requests again. A PassTicket is a one-time password of z/OS.
 
 use std::{
     collections::HashMap,

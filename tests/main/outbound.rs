@@ -1,4 +1,5 @@
-//! Tests of connections to services: their maximum number, retries and time limits.
+//! Tests of connections to services: their maximum number, retries and time limits. A PassTicket is a one-time password
+//! of z/OS.
 
 use std::{
     collections::HashSet,

@@ -256,7 +256,7 @@ fn limits(deadline: Duration) -> ClientLimits {
     ClientLimits::default().with_deadline(deadline)
 }
 
-/// Returns a client that trusts the authority of [`SERVER`].
+/// Returns a client that trusts the CA of [`SERVER`].
 fn client(limits: ClientLimits) -> Client<impl Connect> {
     let connector = Connector::builder()
         .with_authorities(Authority::trusted().pem().as_bytes())

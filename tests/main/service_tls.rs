@@ -32,7 +32,7 @@ use tower_passticket::{
     token::{Rs256Verifier, ServiceId, SigningKey, TokenIssuer},
 };
 
-/// Returns a TLS server that requires a client certificate of the trusted authority.
+/// Returns a TLS server that requires a client certificate of the trusted CA.
 fn server(
     groups: &[&'static dyn SupportedKxGroup],
     certificate: &str,

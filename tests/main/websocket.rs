@@ -443,7 +443,7 @@ async fn an_event_stream_ends_when_its_token_is_revoked_or_expires() {
     timeout(PATIENCE, first.0.read_exact(&mut end)).await.unwrap().unwrap();
     assert_eq!(&end, b"0\r\n\r\n");
     // The other stream continues until its token expires. The gateway notices the expiry when the next revocation makes
-    // it check the clock.
+    // the gateway check the clock.
     timeout(Duration::from_millis(200), second.0.read_exact(&mut end)).await.unwrap_err();
     clock.advance(Duration::from_secs(91 * 24 * 3600));
     gateway.revocations.apply(&Revocation::Token { token: TokenFingerprint::of(&pat), expires_at });

@@ -1,4 +1,5 @@
-//! Zowe's Caching Service, in which API ML (Zowe's API Mediation Layer) keeps its revocations of Personal Access Tokens
+//! Creates the client of Zowe's Caching Service, and asks the service once before the gateway starts. API ML (Zowe's
+//! API Mediation Layer) keeps its revocations of Personal Access Tokens in this service
 //! (docs/operating/zowe-revocations.md).
 
 use std::time::Duration;

@@ -19,7 +19,7 @@ use tower_passticket::{
 /// At most this many routes are named.
 const MAX_ROUTES: usize = 20;
 
-/// Describes what `new` changes.
+/// Describes what `new` changes. This function does not compare all settings.
 pub(crate) fn describe(old: &Config, new: &Config) -> Vec<String> {
     let mut changes = Vec::new();
     let mut add = |is_changed: bool, text: &str| {
@@ -66,6 +66,7 @@ pub(crate) fn describe(old: &Config, new: &Config) -> Vec<String> {
     };
     add(users(old) != users(new), "users");
     add(old.oidc != new.oidc, "identity providers");
+    add(old.technical_users != new.technical_users, "technical users");
     add(old.limits != new.limits, "limits");
     add(old.timeouts != new.timeouts, "timeouts");
     add(old.log_level != new.log_level, "level of the log");

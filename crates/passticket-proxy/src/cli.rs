@@ -27,15 +27,15 @@ Start here:
 
 Exit codes:
   0  success, or the answer is yes
-  1  the answer is no (ticket evaluate, health, check --live)
+  1  the answer is no (ticket evaluate, health, check --live, esm verify)
   2  the command line, the environment or the configuration is wrong; each problem is one line on
      standard error
   3  the command failed (a port in use, a file that cannot be written)
 
 Environment:
   RUST_LOG   the level of the log of serve: error, warn, info (default), debug or trace; or
-             MODULE=LEVEL, with commas between directives. The key logLevel of the
-             configuration replaces it
+             MODULE=LEVEL, with commas between directives. The setting
+             components.passticket-proxy.logLevel replaces it
   NO_COLOR   if set, no colours in the output"
 )]
 pub(crate) struct Cli {
@@ -68,7 +68,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
         /// Also ask each configured server once, and print what it answers: services, z/OSMF, ZSS, the SAF endpoint,
-        /// identity mappers and identity providers. No passwords and no tokens are sent.
+        /// identity mappers, identity providers, API ML, the Caching Service, Eureka and Redis. No passwords and tokens of
+        /// users are sent.
         #[arg(long)]
         live: bool,
     },
@@ -349,7 +350,7 @@ pub(crate) struct EsmIdentity {
     /// The e-mail address of the user. Write upper and lower case as callers of the gateway do.
     #[arg(long, requires = "registry")]
     pub(crate) email: Option<EmailOperand>,
-    /// The registry of the address: the value of oidc.registry in the zowe.yaml.
+    /// The registry of the address: the value of components.gateway.apiml.security.oidc.registry.
     #[arg(long, requires = "email")]
     pub(crate) registry: Option<RegistryOperand>,
     /// The subject of the user's certificates: CN=Jane Doe,OU=Payroll,O=Acme,C=US.
@@ -375,8 +376,8 @@ pub(crate) struct TicketArgs {
     /// The APPLID of the service.
     #[arg(long)]
     pub(crate) applid: Applid,
-    /// A file with the key in hex: 16 digits for legacy, 64 to 512 for enhanced. Only its owner
-    /// may have access to it. "-" reads standard input.
+    /// A file with the key in hex: 16 digits for legacy, 64 to 512 for enhanced. Only its owner may write it, and only
+    /// its owner and a group of this process may read it. "-" reads standard input.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: PathBuf,
     /// The time, in seconds since 1970-01-01 UTC [default: now].

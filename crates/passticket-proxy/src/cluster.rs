@@ -1,4 +1,7 @@
-//! Runs this gateway as a node of a cluster, which shares revocations with other nodes (docs/decisions.md#d32).
+//! Runs this gateway as a node of a cluster. The nodes share revocations, time slots for PassTickets, and failed logins
+//! (docs/decisions.md#d32).
+//!
+//! A PassTicket is a one-time password of z/OS.
 
 use std::{
     fmt, fs, io,

@@ -30,8 +30,8 @@ pub(crate) fn client_limits(limits: &LimitSettings, workers: usize) -> ClientLim
         tracing::warn!(
             open_files,
             needed,
-            "the process cannot open enough files for {configured} clients (limits.connections), so the gateway \
-             serves only {connections}; raise the hard limit (ulimit -Hn), or set limits.connections to a lower number"
+            "the process cannot open enough files for {configured} clients, so the gateway serves only {connections}; \
+             raise the hard limit (ulimit -Hn), or set components.passticket-proxy.limits.connections to a lower number"
         );
     }
     let client_limits = ClientLimits::new(connections);

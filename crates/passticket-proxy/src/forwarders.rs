@@ -112,8 +112,8 @@ impl Lists {
         before: Option<TrustedForwarders>,
     ) -> Result<Self, TlsError> {
         let ForwarderSettings { certificates, urls, .. } = forwarders;
-        // The server needs a certificate of an authority for services. A certificate of an authority for clients is not
-        // enough.
+        // The server needs a certificate of a certificate authority (CA) for services. A certificate of a CA for
+        // clients is not enough.
         let connector = to_authority(config, &config.tls.service_authorities)?;
         let limits = ClientLimits::default().with_deadline(config.timeouts.provider);
         let fixed = certificates.iter().copied();

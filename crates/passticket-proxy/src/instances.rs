@@ -1,4 +1,4 @@
-//! The instances of the services: their health checks, and their health in the list of services.
+//! Starts the health checks of the instances of services, and reports their health for the list of services.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,5 @@
-//! Instants in configuration and command line: RFC 3339 in UTC, such as `2026-12-01T02:00:00Z`.
+//! Reads and writes the instants of the configuration and of the command line: RFC 3339 in UTC, such as
+//! `2026-12-01T02:00:00Z`.
 
 use std::time::Duration;
 

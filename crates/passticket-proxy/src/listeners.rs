@@ -1,4 +1,4 @@
-//! The listening sockets of the gateway and of its admin port.
+//! Opens the listening sockets of the gateway and of its admin port, or takes them from systemd.
 
 use std::{env, io, net::TcpListener};
 
@@ -8,9 +8,10 @@ use rustix::net::sockopt::socket_acceptconn;
 
 use crate::{admin, exit::Exit};
 
-/// The end of error messages: the lines that a socket unit of systemd needs.
-const REMEDY: &str = "in the socket unit, write ListenStream= and FileDescriptorName=gateway for the port of the gateway, \
-                      and FileDescriptorName=admin in another socket unit for the admin port";
+/// The end of error messages: the lines that the socket units of systemd need.
+const REMEDY: &str = "in the socket unit of the gateway, write ListenStream= and FileDescriptorName=gateway; if systemd \
+                      opens the admin port, too, write another socket unit with ListenStream=, \
+                      FileDescriptorName=admin and Service= with the service unit of the gateway";
 
 /// The listening sockets. The operating system already accepts connections on them, but the gateway does not answer
 /// yet.
@@ -21,15 +22,15 @@ pub(crate) struct Listeners {
 }
 
 impl Listeners {
-    /// Opens the ports of the configuration. If systemd has passed sockets to this process (socket activation), these
-    /// sockets are used instead.
+    /// Opens the ports of the configuration. If systemd has passed a socket for a port (socket activation), uses this
+    /// socket, and does not open the port.
     pub(crate) async fn open(config: &Config) -> Result<Self, Exit> {
         let (gateway, admin) = inherited(config).map_err(Exit::usage)?;
         Self::open_missing(config, gateway, admin).await
     }
 
-    /// Opens each configured port, unless the caller passes its socket. Drops `admin` if the configuration has no admin
-    /// port.
+    /// Opens each configured port for which the caller passes no socket. Drops `admin` if the configuration has no
+    /// admin port.
     pub(crate) async fn open_missing(
         config: &Config,
         gateway: Option<TcpListener>,
@@ -55,56 +56,58 @@ impl Listeners {
     }
 }
 
-/// Returns the sockets for the gateway and for the admin port that systemd has passed to this process (`LISTEN_FDS`).
+/// Returns the sockets that systemd has passed to this process (`LISTEN_FDS`): for the gateway, and for the admin port.
 ///
 /// The crate `listenfd` makes the sockets, because making a socket from a descriptor number needs unsafe code. The
 /// crate also removes the variables from the environment.
 fn inherited(config: &Config) -> Result<(Option<TcpListener>, Option<TcpListener>), String> {
-    // systemd separates the names with colons. `LISTEN_PID` names the process that the variables are for.
+    // systemd separates the names with colons. `from_env` checks that the variables are for this process
+    // (`LISTEN_PID`).
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut sockets = ListenFd::from_env();
     if sockets.len() == 0 {
         return Ok((None, None));
     }
-    let ports = ports(sockets.len(), &names)?;
+    let roles = roles(sockets.len(), &names)?;
     let mut taken = [None, None];
-    for (index, port) in ports.into_iter().enumerate() {
+    for (index, role) in roles.into_iter().enumerate() {
         let listener = sockets.take_tcp_listener(index).ok().flatten();
         let listener = listener.filter(|listener| socket_acceptconn(listener).unwrap_or(false));
         let listener = listener.ok_or_else(|| {
             format!(
                 "socket {} of systemd ({}) is no listening TCP socket; {REMEDY}",
                 index + 1,
-                port.name()
+                role.name()
             )
         })?;
         let address = listener.local_addr().map_err(|error: io::Error| error.to_string())?;
-        if port == Port::Admin && config.admin.is_none() {
+        if role == Role::Admin && config.admin.is_none() {
             return Err(format!(
                 "systemd passes the socket admin ({address}), but there is no admin port; set \
                  components.passticket-proxy.admin.port to a port, or remove the socket unit"
             ));
         }
-        if port == Port::Admin && !address.ip().is_loopback() {
+        if role == Role::Admin && !address.ip().is_loopback() {
             return Err(format!(
                 "the socket admin of systemd listens on {address}; the admin port must listen on a loopback address, \
                  such as ListenStream=127.0.0.1:{}",
                 address.port()
             ));
         }
-        tracing::info!(%address, port = port.name(), "systemd has opened the port");
-        taken[port as usize] = Some(listener);
+        tracing::info!(%address, port = role.name(), "systemd has opened the port");
+        taken[role as usize] = Some(listener);
     }
     Ok(taken.into())
 }
 
+/// What a socket of systemd is for: its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Port {
+enum Role {
     Gateway,
     Admin,
 }
 
-impl Port {
+impl Role {
     fn name(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
@@ -113,8 +116,8 @@ impl Port {
     }
 }
 
-/// Returns the port of each socket of systemd.
-fn ports(sockets: usize, names: &str) -> Result<Vec<Port>, String> {
+/// Returns the role of each socket of systemd.
+fn roles(sockets: usize, names: &str) -> Result<Vec<Role>, String> {
     let names: Vec<_> = names.split(':').filter(|name| !name.is_empty()).collect();
     if names.len() != sockets {
         return Err(format!(
@@ -122,22 +125,22 @@ fn ports(sockets: usize, names: &str) -> Result<Vec<Port>, String> {
             names.len()
         ));
     }
-    let mut ports = Vec::new();
+    let mut roles = Vec::new();
     for name in names {
-        let port = match name {
-            "gateway" => Port::Gateway,
-            "admin" => Port::Admin,
+        let role = match name {
+            "gateway" => Role::Gateway,
+            "admin" => Role::Admin,
             _ => return Err(format!("systemd passes a socket with the name {name}; {REMEDY}")),
         };
-        if ports.contains(&port) {
+        if roles.contains(&role) {
             return Err(format!("systemd passes two sockets with the name {name}; {REMEDY}"));
         }
-        ports.push(port);
+        roles.push(role);
     }
-    if !ports.contains(&Port::Gateway) {
+    if !roles.contains(&Role::Gateway) {
         return Err(format!("systemd passes no socket with the name gateway; {REMEDY}"));
     }
-    Ok(ports)
+    Ok(roles)
 }
 
 #[cfg(test)]
@@ -145,8 +148,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_socket_of_systemd_has_a_name_that_says_its_port() {
-        use Port::{Admin, Gateway};
+    fn the_name_of_a_systemd_socket_says_its_role() {
+        use Role::{Admin, Gateway};
         for (sockets, names, want) in [
             (1, "gateway", Ok(vec![Gateway])),
             (2, "admin:gateway", Ok(vec![Admin, Gateway])),
@@ -157,8 +160,8 @@ mod tests {
             (1, "", Err("1 sockets, but names 0")),
             (1, "gateway:admin", Err("1 sockets, but names 2")),
         ] {
-            match (ports(sockets, names), want) {
-                (Ok(ports), Ok(want)) => assert_eq!(ports, want, "{names}"),
+            match (roles(sockets, names), want) {
+                (Ok(roles), Ok(want)) => assert_eq!(roles, want, "{names}"),
                 (Err(error), Err(want)) => {
                     assert!(
                         error.contains(want) && error.contains("FileDescriptorName"),

@@ -1,5 +1,5 @@
-//! The log on standard error. Its level comes from the setting `logLevel`. If this setting is absent, the level comes
-//! from the environment variable `RUST_LOG`.
+//! Starts the log on standard error. Its level comes from `components.passticket-proxy.logLevel`. If this setting is
+//! absent, the level comes from the environment variable `RUST_LOG`.
 //!
 //! From [`start`] on, only the thread of the [`log_queue`] writes to standard error. If other threads wrote to standard
 //! error, they could wait forever, for example for a pipe that no process reads.

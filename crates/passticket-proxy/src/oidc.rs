@@ -1,5 +1,5 @@
-//! Creates an [`OidcIssuer`] for each identity provider of the configuration. Its HTTP client fetches the provider's
-//! keys.
+//! Creates an [`OidcIssuer`] for each identity provider of the configuration, with the HTTP client that fetches the
+//! provider's keys.
 
 use passticket_proxy::config::{Config, OidcSettings};
 use tower_passticket::{
@@ -16,7 +16,15 @@ pub(crate) fn connector(settings: &OidcSettings, config: &Config) -> Result<Conn
     to_authority(config, authorities)
 }
 
-/// Creates the provider. Its keys are fetched later.
+/// Makes the provider keep the values of claims that the rules for technical users need. The result has the same keys.
+pub(crate) fn with_kept_values(provider: &OidcIssuer, settings: &OidcSettings) -> OidcIssuer {
+    let kept = settings.kept_values.iter();
+    kept.fold(provider.clone(), |provider, (claim, value)| {
+        provider.with_kept_value(claim.as_str(), value.as_str())
+    })
+}
+
+/// Creates the provider, without the values of claims that it keeps. Its keys are fetched later.
 pub(crate) fn provider(settings: &OidcSettings, config: &Config) -> Result<OidcIssuer, TlsError> {
     let connector = connector(settings, config)?;
     let limits = ClientLimits::default().with_deadline(config.timeouts.provider);

@@ -1,4 +1,4 @@
-//! A process that ends with its parent: the second node of the demo.
+//! Ends this process together with its parent. The second node of the demo uses this.
 
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 

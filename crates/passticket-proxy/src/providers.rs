@@ -4,6 +4,8 @@
 //! A provider reads its answers from a file, or asks a server over HTTP. One such server is ZSS, the Zowe
 //! server on z/OS. ZSS asks the security product through SAF, the security interface of z/OS. A
 //! certificate can also be mapped by its common name, without a file or a server.
+//!
+//! A PassTicket is a one-time password of z/OS.
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -86,8 +88,8 @@ impl TokenSource for Tokens {
     }
 }
 
-/// Returns the provider that checks passwords. It stores the sessions at z/OSMF (IBM's management server on z/OS) in
-/// `zosmf_sessions`.
+/// Returns the provider that checks passwords. If this is z/OSMF (IBM's management server on z/OS), the provider stores
+/// the sessions of users at z/OSMF in `zosmf_sessions`.
 pub(crate) fn login(
     config: &Config,
     remote: &Remote,

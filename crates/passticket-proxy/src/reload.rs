@@ -1,5 +1,5 @@
-//! Reads the configuration again when one of its files changes, on SIGHUP, and when the admin port asks for it
-//! (docs/decisions.md#d30).
+//! Reads the configuration again when one of its files changes, on SIGHUP, and when a client of the admin port requests
+//! it (docs/decisions.md#d30).
 //!
 //! The new configuration is read and checked, and all its parts are built, before anything is replaced. If there is a
 //! problem, nothing changes.
@@ -118,7 +118,7 @@ pub(crate) async fn keep_current(
                 // The failed task owned the configuration. The gateway continues to serve requests with it.
                 tracing::error!(%error, "reloads have ended; restart the program, and report what its log says");
                 reloads.add(&Outcome::Failed(vec![
-                    "reloads have ended because of an error in the program; restart it".to_owned(),
+                    "reloads have ended because of an error; restart the program".to_owned(),
                 ]));
                 return;
             }
@@ -139,7 +139,7 @@ pub(crate) async fn keep_current(
     }
 }
 
-/// Logs the result of a reload. `was_up` means that the previous reload had no problem.
+/// Logs the result of a reload. `was_up` says whether the previous reload had no problem.
 fn log(outcome: &Outcome, is_requested: bool, was_up: bool) {
     match outcome {
         Outcome::Reloaded { files, changes, warnings } => {

@@ -1,4 +1,4 @@
-//! The results of reloads, for metrics, health, and the admin port.
+//! Records the results of reloads, for metrics, health, and the admin port.
 
 use std::{
     fmt,

@@ -1,4 +1,6 @@
 //! Builds the schemes of the routes. A scheme decides what a service receives in place of the client's credential.
+//!
+//! A PassTicket is a one-time password of z/OS.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -6,12 +8,12 @@ use passticket_proxy::config::{Config, ConfiguredRoute, ServiceScheme};
 use tower_passticket::{
     api::LogoutListener,
     layer::{
-        Bypass, CustomHeaders, PassTicketScheme, Route, SafIdtScheme, Scheme, X509Scheme,
-        ZosmfScheme, ZoweJwtScheme,
+        Bypass, CustomHeaders, PassTicketScheme, Route, SafIdtScheme, Scheme, TechnicalUsers,
+        X509Scheme, ZosmfScheme, ZoweJwtScheme,
     },
     passticket::{Applid, PassTicketGenerator},
     tls::Connector,
-    token::TokenIssuer,
+    token::{ServiceId, TokenIssuer},
     zosmf::{Zosmf, ZosmfSessions},
 };
 
@@ -28,6 +30,7 @@ const ZOWE_JWT_LIFETIME: Duration = Duration::from_secs(15 * 60);
 pub(crate) struct Schemes<G> {
     tickets: Tickets<G>,
     custom_headers: Option<CustomHeaders>,
+    technical_users: BTreeMap<ServiceId, Arc<TechnicalUsers>>,
     zowe_jwt: ZoweJwtScheme,
     zosmf: Option<ZosmfScheme<Connector, Tickets<G>>>,
     saf_idt: BTreeMap<Applid, SafIdtScheme<Connector, Tickets<G>>>,
@@ -70,6 +73,7 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
         Self {
             tickets: tickets.clone(),
             custom_headers: config.custom_headers.clone(),
+            technical_users: config.technical_users.clone(),
             zowe_jwt,
             zosmf,
             saf_idt: saf_idt.unwrap_or_default(),
@@ -82,10 +86,12 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
             ServiceScheme::HttpBasicPassTicket { applid } => {
                 // The source of PassTickets is chosen once for the route, and not for each request.
                 match self.tickets.zowe(&applid) {
-                    Some(zowe) => route.with_scheme(self.pass_ticket(applid, zowe.clone())),
+                    Some(zowe) => {
+                        route.with_scheme(self.pass_ticket(route.service(), applid, zowe.clone()))
+                    }
                     None => {
                         let local = self.tickets.local().clone();
-                        route.with_scheme(self.pass_ticket(applid, local))
+                        route.with_scheme(self.pass_ticket(route.service(), applid, local))
                     }
                 }
             }
@@ -106,10 +112,15 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
 
     fn pass_ticket<T: PassTicketGenerator>(
         &self,
+        service: &ServiceId,
         applid: Applid,
         tickets: T,
     ) -> PassTicketScheme<T> {
         let scheme = PassTicketScheme::new(applid, tickets);
+        let scheme = match self.technical_users.get(service) {
+            Some(rules) => scheme.with_technical_users(rules.clone()),
+            None => scheme,
+        };
         match self.custom_headers.clone() {
             None => scheme,
             Some(custom) => scheme.with_custom_headers(custom),

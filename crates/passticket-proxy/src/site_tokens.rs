@@ -1,5 +1,5 @@
-//! The tokens of the site: tokens of a running API ML (Zowe's API Mediation Layer) and of z/OSMF (IBM's management
-//! server on z/OS). The gateway accepts them in addition to its own tokens.
+//! Makes the gateway accept the tokens of the site, in addition to its own tokens: those of a running API ML (Zowe's
+//! API Mediation Layer) and of z/OSMF (IBM's management server on z/OS).
 
 use std::{
     future::ready,
@@ -155,7 +155,7 @@ impl SiteTokens {
 }
 
 /// Fetches the keys of API ML, and warns once if one of them is a key of the gateway. The gateway treats tokens of such
-/// a key as its own (docs/decisions.md#d48), so API ML is never asked about it.
+/// a key as its own (docs/decisions.md#d48), so it never asks API ML about such a token.
 struct WarnsOfOwnKeys {
     apiml: Apiml<Connector>,
     own: Arc<[VerifyingKey]>,
@@ -178,8 +178,8 @@ impl JwkSetSource for WarnsOfOwnKeys {
             if has_one_of(&keys, &own) && !warned.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     "the key of API ML is a signing key of this gateway, so all tokens of API ML count as tokens of the \
-                     gateway: checkLogout has no effect, and logouts are not relayed; use another key in signingKeys, \
-                     unless the shared key is needed"
+                     gateway: components.passticket-proxy.zowe.checkLogout has no effect, and logouts are not relayed; \
+                     use another key in components.passticket-proxy.signingKeys, unless the shared key is needed"
                 );
             }
             Ok(keys)

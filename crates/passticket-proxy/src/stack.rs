@@ -1,6 +1,11 @@
 //! Assembles the gateway from a configuration.
+//!
+//! A PassTicket is a one-time password of z/OS. API ML is Zowe's API Mediation Layer. z/OSMF is IBM's management server
+//! on z/OS.
 
-use std::{convert::Infallible, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet, convert::Infallible, num::NonZeroUsize, sync::Arc, time::Duration,
+};
 
 use http::header::{AUTHORIZATION, COOKIE};
 use hyper::body::Incoming;
@@ -82,6 +87,8 @@ pub(crate) struct Parts {
     keeps_pat_texts: bool,
     /// The identity providers whose tokens are accepted.
     oidc: Vec<Part<OidcPartSettings, Provider>>,
+    /// For each provider, the values of claims that it keeps. If only these change, the keys need not be fetched again.
+    kept_values: Vec<BTreeSet<(String, String)>>,
     /// The issuers of the site whose tokens are accepted.
     site: Part<SiteSettings, Arc<SiteTokens>>,
     /// The verifier of the tokens of all issuers. `None` if only the gateway's own tokens are accepted.
@@ -257,7 +264,9 @@ pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, 
         let before = previous.and_then(|it| {
             it.oidc.iter().find(|part| part.value.issuer.issuer() == &settings.issuer)
         });
-        let key = OidcPartSettings { outbound: same.clone(), provider: settings.clone() };
+        let mut provider = settings.clone();
+        provider.kept_values.clear();
+        let key = OidcPartSettings { outbound: same.clone(), provider };
         Part::keep_or_make(before, key, |_| {
             let issuer = oidc::provider(settings, config)?;
             Ok(Provider { issuer, keys: Task::default() })
@@ -270,15 +279,18 @@ pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, 
         let verifier = if keeps_pat_texts { verifier.with_pat_texts() } else { verifier };
         Ok::<_, Infallible>(verifier.with_cache(config.limits.cached_tokens))
     });
+    let kept_values: Vec<_> = config.oidc.iter().map(|it| it.kept_values.clone()).collect();
     let are_issuers_kept = verifier.is_kept
         && site.is_kept
         && oidc.iter().all(|part| part.is_kept)
-        && previous.is_some_and(|it| it.oidc.len() == oidc.len());
+        && previous.is_some_and(|it| it.oidc.len() == oidc.len() && it.kept_values == kept_values);
     let issuers = match previous {
         Some(previous) if are_issuers_kept => previous.issuers.clone(),
         _ => {
-            let providers = oidc.iter().map(|part| part.value.issuer.clone()).collect();
-            site.value.verifier(&verifier.value, providers)
+            let providers = oidc.iter().zip(&config.oidc);
+            let providers = providers
+                .map(|(part, settings)| oidc::with_kept_values(&part.value.issuer, settings));
+            site.value.verifier(&verifier.value, providers.collect())
         }
     };
     let forwarders = previous.and_then(|it| it.forwarders.as_ref());
@@ -294,6 +306,7 @@ pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, 
         verifier,
         keeps_pat_texts,
         oidc,
+        kept_values,
         site,
         issuers,
         finding,
@@ -345,8 +358,8 @@ fn forward(
     forward
 }
 
-/// Makes the TLS settings of the listener: the certificate of the gateway, and the authorities whose client
-/// certificates the listener accepts.
+/// Makes the TLS settings of the listener: the certificate of the gateway, the certificate authorities (CAs) of
+/// clients, and their revocation lists.
 pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
     let files = &config.tls;
     let authorities = (!files.authorities.is_empty()).then_some(files.authorities.as_slice());
@@ -364,12 +377,12 @@ pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
     Ok(tls.build()?)
 }
 
-/// The files whose data must survive a restart of the gateway, and the store in which the nodes share the revocations.
+/// The stores of revocations and of audit records. A reload does not replace them.
 #[derive(Clone)]
 pub(crate) struct Stores {
     /// The file with the revoked tokens.
     pub(crate) revocations: Arc<DurableStore>,
-    /// This gateway as a node. `None` if it shares no revocations with other nodes.
+    /// This gateway as a node. `None` if it shares nothing with other nodes.
     pub(crate) cluster: Option<Cluster>,
     /// The audit files.
     pub(crate) audit: Option<Arc<AuditFiles>>,

@@ -1,5 +1,5 @@
-//! Messages to systemd (`sd_notify`): whether the gateway is ready, reloads or stops, and whether its worker threads
-//! work.
+//! Sends messages to systemd (`sd_notify`): whether the gateway is ready, reloads or stops, and whether its worker
+//! threads work.
 //!
 //! A message is one datagram to the socket that the environment variable `NOTIFY_SOCKET` names. Sending it needs about
 //! as much code as calling a library. Without the variable, nothing is sent.

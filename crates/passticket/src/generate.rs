@@ -191,9 +191,9 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 ///
 /// With [`Replay::Protected`], a user gets one ticket per second and APPLID, and never the same ticket twice. The
 /// second of a ticket is called its time slot. An unused time slot can be used for 60 s, or for a quarter of the
-/// profile's window if this is shorter (15 s with the default window of enhanced tickets). So after a pause, a user can get up to 61 tickets immediately one after the
-/// other. A request beyond this limit gets an error with a [`NoTimeSlot`]. Otherwise it would get a ticket that the
-/// service refuses.
+/// profile's window if this is shorter (15 s with the default window of enhanced tickets). So after a pause, a user can
+/// get up to 61 tickets immediately one after the other (16 with this default window). A request beyond this limit gets
+/// an error with a [`NoTimeSlot`]. Otherwise it would get a ticket that the service refuses.
 ///
 /// - Clones of a generator share their time slots. Generators from several calls of [`new`](Self::new), or in several
 ///   processes, share them only with [`with_shared_time_slots`](Self::with_shared_time_slots). Without shared time
@@ -299,10 +299,14 @@ impl LocalGenerator {
     }
 
     /// Reserves the time slots of tickets with [replay protection](#replay-protection) in a store that several
-    /// processes share, such as Redis. A ticket is then for a second of the clock of this store. No ticket is made if
-    /// the store cannot be reached. No ticket is made either if the clocks of the store and of this process differ by
-    /// more than an eighth of the window of the profile (at most of [`MAX_WINDOW`](super::MAX_WINDOW)), or if the slot is
-    /// older than a slot without a shared store would be. Tickets without replay protection are not affected.
+    /// processes share, such as Redis. The slots follow the clock of this store. Tickets without replay protection are
+    /// not affected. With replay protection, no ticket is made in these cases:
+    ///
+    /// - The store cannot be reached.
+    /// - The clocks of the store and of this process differ by more than an eighth of the profile's window, or of
+    ///   [`MAX_WINDOW`](super::MAX_WINDOW) if the window is longer.
+    /// - The store answers with a slot that is in the future, or that is older than an
+    ///   [unused slot](#replay-protection) may be.
     #[must_use]
     pub fn with_shared_time_slots(self, shared: Arc<dyn SharedTimeSlots>) -> Self {
         Self { shared: Some(shared), ..self }
@@ -333,8 +337,8 @@ impl LocalGenerator {
     /// share their time slots. So they never make two tickets for the same user, APPLID and second. The new generator
     /// has no [ticket cache](Self::with_ticket_cache).
     ///
-    /// If an APPLID had no replay protection until now, its first ticket is for the next second. Tickets for earlier
-    /// seconds may have been made without a time slot.
+    /// If the profiles of `self` for an APPLID had no replay protection for at least some users, the first ticket with
+    /// replay protection is for the next second. Tickets for earlier seconds may have been made without a time slot.
     #[must_use]
     pub fn with_profiles(&self, profiles: KeyProfiles) -> Self {
         let were_protected = self.profiles.fully_protected();
@@ -416,7 +420,7 @@ impl LocalGenerator {
         let age = place_time.as_secs().checked_sub(slot.as_secs());
         if age.is_none_or(|age| age > spare.as_secs()) {
             // z/OS would refuse the ticket, and count it as a wrong password of the user.
-            let reason = "the place in which time slots are reserved has answered with a slot that is too old or in the \
+            let reason = "the store in which time slots are reserved has answered with a slot that is too old or in the \
                           future";
             return Err(GenerateError::unavailable(user, applid, None).with_reason(reason));
         }
@@ -433,8 +437,9 @@ impl LocalGenerator {
 
     /// Continues with the time slots that another process has handed over. Call this before the first ticket.
     ///
-    /// If the other process had no replay protection for an APPLID, the first ticket is for the next second. The other
-    /// process may have made tickets for earlier seconds without time slots.
+    /// If the other process had no replay protection for at least some users of an APPLID, the first ticket with replay
+    /// protection is for the next second. The other process may have made tickets for earlier seconds without time
+    /// slots. With [shared time slots](Self::with_shared_time_slots), this also holds for all other APPLIDs.
     pub fn continue_time_slots(&self, used: UsedTimeSlots) {
         let were_protected: HashSet<_> = used.protected.iter().copied().collect();
         self.slots.continue_from(used);
@@ -860,7 +865,8 @@ mod tests {
             let is_new = |ticket: &PassTicket| new().evaluate(&user, ticket, clock.now()).is_ok();
             clock.advance(Duration::from_secs(99));
             assert!(!is_new(&generate()));
-            // Neither an earlier time slot nor a ticket that would be used again has the old key.
+            // A ticket of the new key is made even for an earlier time slot, or if the cached ticket of the old key could
+            // be used again.
             clock.advance(Duration::from_secs(1));
             let ticket = generate();
             assert!(is_new(&ticket));
@@ -891,7 +897,7 @@ mod tests {
             assert!(other.evaluate(&user, &ticket, clock.now()).is_err(), "{user}");
             assert_eq!(generator.generate_now(&user, &applid).is_err(), is_protected, "{user}");
         }
-        // A request of a user whose profile is not known here must not be sent twice.
+        // This method does not know the user, so the profile with replay protection decides for all users.
         assert_eq!(generator.replay(&applid), Replay::Protected);
 
         // Without a profile of the APPLID, other users get no ticket.

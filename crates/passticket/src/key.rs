@@ -13,7 +13,7 @@ pub struct LegacyKey(
 );
 
 impl LegacyKey {
-    /// Length in bytes.
+    /// The length in bytes.
     pub const LEN: usize = 8;
 
     const NEEDED: &str = "a legacy key has 16 hex digits (8 bytes)";

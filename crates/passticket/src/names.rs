@@ -1,5 +1,5 @@
-//! User ids and APPLIDs (names of applications). A PassTicket is made for one user id and one
-//! APPLID.
+//! User ids, APPLIDs (names of applications) and names of groups. A PassTicket (a one-time password of z/OS) is made for
+//! one user id and one APPLID.
 
 use std::{fmt, str::FromStr};
 
@@ -37,7 +37,7 @@ impl Name {
     }
 }
 
-/// The reason why a text is not a user id or an APPLID.
+/// The reason why a text is not a user id, an APPLID or a group name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {value:?} {rule}; write 1 to 8 characters of A-Z 0-9 # @ $")]
 pub struct NameError {
@@ -58,7 +58,7 @@ impl NameError {
     }
 }
 
-/// A rule for the form of user ids and APPLIDs.
+/// A rule for the form of user ids, APPLIDs and group names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameRule {
@@ -174,9 +174,9 @@ name! {
 }
 
 name! {
-    /// The name of an application, such as `IZUDFLT` for z/OSMF. z/OS keeps one PassTicket key for
-    /// each APPLID, in a profile of class `PTKTDATA`. A service accepts only tickets for its own
-    /// APPLID.
+    /// The name of an application, such as `IZUDFLT` for z/OSMF (IBM's management server on z/OS). z/OS keeps the
+    /// PassTicket keys of an APPLID in profiles of class `PTKTDATA`: usually one key for all users. A service accepts
+    /// only tickets for its own APPLID.
     Applid, "APPLID"
 }
 

@@ -22,8 +22,9 @@ pub const DEFAULT_WINDOW: Duration = Duration::from_secs(600);
 /// The default of [`KeyProfile::with_window`] for enhanced tickets. It is the default of the operand `TIMEOUT` in RACF.
 pub const DEFAULT_ENHANCED_WINDOW: Duration = Duration::from_secs(60);
 
-/// The longest window that RACF has: 600 s for legacy tickets, and `TIMEOUT(600)` for enhanced tickets. A longer
-/// [window](KeyProfile::with_window) does not lead to older tickets.
+/// The longest window that RACF has: 600 s for legacy tickets, and `TIMEOUT(600)` for enhanced tickets. If the
+/// [window](KeyProfile::with_window) of a profile is longer, a [`LocalGenerator`](super::LocalGenerator) still makes no
+/// older tickets.
 pub const MAX_WINDOW: Duration = Duration::from_secs(600);
 
 /// Returns the alphabet of an enhanced algorithm, or `None` for the legacy algorithm.
@@ -225,22 +226,26 @@ impl KeyProfile {
         }
     }
 
-    /// Returns the longest possible [`reuse`](Self::reuse): a quarter of the window, and of at most [`MAX_WINDOW`]. The
-    /// rest of the window allows for the transport to the service and for differences between the clocks. If there is a
-    /// next key, the [`max_reuse`](Self::max_reuse) of the profile that [`at`](Self::at) returns can be different.
+    /// Returns the longest possible [`reuse`](Self::reuse): a quarter of the window or of [`MAX_WINDOW`], whichever is
+    /// shorter. The rest of the window allows for the transport to the service and for differences between the clocks.
+    /// The value for a [next key](Self::next_key) can be different.
     pub fn max_reuse(&self) -> Duration {
         Duration::from_secs(self.making_window().as_secs() / 4)
     }
 
     /// Replaces the key at the time `from`. Only the whole seconds of `from` count.
     ///
-    /// The new key, its algorithm and its window are those of `next`. The APPLID and the other settings of `next` do not
-    /// count: those of `self` apply to both keys. A next key of `next` is dropped.
+    /// The new key, its algorithm and its window are those of `next`. The APPLID, the replay protection and the reuse
+    /// are those of `self` for both keys. The profile that [`next_key`](Self::next_key) returns has no qualifier, but
+    /// [`KeyProfiles`](super::KeyProfiles) uses both keys for the users of the qualifier of `self`. A next key of `next`
+    /// is dropped.
     ///
-    /// Tickets are made with the new key from `from` on, for whatever second they are. Tickets of both keys are accepted
-    /// while `from` is within the window of the clock. If the windows are different, the longer one decides. The system
-    /// that makes the tickets may have another clock, and a ticket can be on its way. Before and after this overlap,
-    /// only one key is accepted.
+    /// From the time `from` on, a [`LocalGenerator`](super::LocalGenerator) makes each ticket with the new key, even a
+    /// ticket for an earlier second. [`generate`](Self::generate) chooses the key by the second of the ticket.
+    ///
+    /// [`evaluate`](Self::evaluate) accepts tickets of both keys while the difference between its time `now` and `from`
+    /// is at most the longer one of the two windows. There is this overlap because the system that makes the tickets may
+    /// have another clock, and a ticket can be on its way. Before and after the overlap, only one key is accepted.
     ///
     /// ```
     /// use std::time::Duration;
@@ -287,8 +292,8 @@ impl KeyProfile {
         }
     }
 
-    /// Returns the profile with the other key, if tickets of both keys are accepted at the time `now`. [`at`](Self::at)
-    /// returns the first one.
+    /// Returns the profile with the key that makes no tickets at the time `now`, if its tickets are accepted
+    /// nevertheless. [`at`](Self::at) returns the profile with the key that makes tickets.
     fn also_accepted_at(&self, now: Timestamp) -> Option<&Self> {
         let next = self.next.as_deref()?;
         let now = now.as_secs();
@@ -338,7 +343,8 @@ impl KeyProfile {
     }
 
     /// Does the part of the computation that is the same for all tickets of one user. This saves 2 of the 8 DES blocks,
-    /// or 1 of the 7 HMACs, for each ticket after the first. A [next key](Self::with_next_key) has no such saving.
+    /// or 1 of the 7 HMACs, for each ticket after the first. It saves nothing for the tickets of a
+    /// [next key](Self::with_next_key).
     ///
     /// # Errors
     /// [`KeySourceError`] if the [`KeySource`] of the profile fails. There is no error if the key is in memory.
@@ -371,7 +377,8 @@ impl KeyProfile {
     /// count.
     ///
     /// If there is a [next key](Self::with_next_key), `time` also decides which key makes the ticket. To make a ticket
-    /// for an earlier second than the current one, choose the key first: `profile.at(now).generate(user, earlier)`.
+    /// for an earlier second with the key of the current time, choose the key first: `profile.at(now).generate(user,
+    /// earlier)`.
     ///
     /// For the same user and the same second, this method gives the same ticket, with or without replay protection. If
     /// the application has replay protection, the caller must choose a new second for each ticket, as
@@ -389,8 +396,8 @@ impl KeyProfile {
     /// costs as much as generating a ticket.
     ///
     /// With [`Algorithm::Legacy`] and [`Algorithm::EnhancedUpper`], lower case counts as upper case, because z/OS
-    /// converts passwords to upper case. A legacy ticket contains only the low 32 bits of its time. Several times have
-    /// these bits. This method assumes the one that is nearest to `now`.
+    /// converts passwords to upper case. A legacy ticket contains only the low 32 bits of its time. Of the times with
+    /// these bits, this method assumes the one that is nearest to `now`.
     ///
     /// This method does not check whether the ticket was used before. If the application has replay
     /// protection, the caller must check this.
@@ -403,29 +410,29 @@ impl KeyProfile {
         ticket: &PassTicket,
         now: Timestamp,
     ) -> Result<Evaluated, Refusal> {
-        let first = self.at(now);
-        let pair = first.pair(user).map_err(Refusal::from);
-        let evaluated = pair.and_then(|pair| pair.evaluate(ticket, now, first.window));
-        self.or_other_key(evaluated, user, ticket, now)
+        let making = self.at(now);
+        let pair = making.pair(user).map_err(Refusal::from);
+        let evaluated = pair.and_then(|pair| pair.evaluate(ticket, now, making.window));
+        self.or_second_key(evaluated, user, ticket, now)
     }
 
-    /// Returns the result with the first key if it is final. Otherwise evaluates the ticket with the other key, if this
-    /// key is also accepted.
-    fn or_other_key(
+    /// `result` is the result with the key that makes tickets at the time `now`. If this key has not accepted the
+    /// ticket, evaluates the ticket with the second key, if tickets of both keys are accepted.
+    fn or_second_key(
         &self,
-        first: Result<Evaluated, Refusal>,
+        result: Result<Evaluated, Refusal>,
         user: &UserId,
         ticket: &PassTicket,
         now: Timestamp,
     ) -> Result<Evaluated, Refusal> {
-        let refusal = match first {
+        let refusal = match result {
             Ok(evaluated) => return Ok(evaluated),
             Err(refusal) => refusal,
         };
-        let Some(other) = self.also_accepted_at(now) else { return Err(refusal) };
-        let pair = other.pair(user).map_err(Refusal::from);
-        let evaluated = pair.and_then(|pair| pair.evaluate(ticket, now, other.window));
-        evaluated.map_err(|with_other| refusal.most_telling(with_other))
+        let Some(second) = self.also_accepted_at(now) else { return Err(refusal) };
+        let pair = second.pair(user).map_err(Refusal::from);
+        let evaluated = pair.and_then(|pair| pair.evaluate(ticket, now, second.window));
+        evaluated.map_err(|with_second| refusal.most_telling(with_second))
     }
 }
 
@@ -470,7 +477,7 @@ impl UserTickets<'_> {
     /// # Errors
     /// The errors of [`KeyProfile::generate`].
     pub fn generate(&self, time: Timestamp) -> Result<PassTicket, KeySourceError> {
-        match self.other_key(time) {
+        match self.next_if_makes_at(time) {
             None => self.pair.generate(time),
             Some(next) => next.pair(&self.user)?.generate(time),
         }
@@ -481,17 +488,17 @@ impl UserTickets<'_> {
     /// # Errors
     /// The errors of [`KeyProfile::evaluate`].
     pub fn evaluate(&self, ticket: &PassTicket, now: Timestamp) -> Result<Evaluated, Refusal> {
-        match self.other_key(now) {
+        match self.next_if_makes_at(now) {
             None => {
                 let evaluated = self.pair.evaluate(ticket, now, self.profile.window);
-                self.profile.or_other_key(evaluated, &self.user, ticket, now)
+                self.profile.or_second_key(evaluated, &self.user, ticket, now)
             }
             Some(_) => self.profile.evaluate(&self.user, ticket, now),
         }
     }
 
     /// Returns the profile with the next key, if this key makes tickets at the time `now`.
-    fn other_key(&self, now: Timestamp) -> Option<&KeyProfile> {
+    fn next_if_makes_at(&self, now: Timestamp) -> Option<&KeyProfile> {
         let profile = self.profile.at(now);
         (profile.since != self.profile.since).then_some(profile)
     }
@@ -635,8 +642,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Returns the refusal that says more, if a ticket was evaluated with two keys. If a key could not be used, the
-    /// ticket was not fully checked.
+    /// Returns the more informative refusal of a ticket that was evaluated with two keys. [`Self::KeyUnavailable`] takes
+    /// precedence, because the ticket was then not fully checked.
     fn most_telling(self, other: Self) -> Self {
         let rank = |refusal: &Self| match refusal {
             Self::KeyUnavailable(_) => 3,
@@ -909,7 +916,8 @@ mod tests {
         }
     }
 
-    /// A profile with a legacy key. An enhanced key replaces it at [`NOW`].
+    /// Returns three profiles: one with a legacy key that an enhanced key replaces at [`NOW`], one with only the legacy
+    /// key, and one with only the enhanced key.
     fn with_next(window: u64, of_next: u64) -> (KeyProfile, KeyProfile, KeyProfile) {
         let [window, of_next] = [window, of_next].map(Duration::from_secs);
         let old = || profile("APPL", Algorithm::Legacy).with_window(window);
@@ -940,7 +948,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_key_has_the_applid_and_the_replay_protection_of_the_profile() {
+    fn the_next_key_has_the_applid_the_replay_protection_and_the_reuse_of_the_profile() {
         let other = profile("OTHER", Algorithm::EnhancedMixed).with_replay(Replay::Allowed);
         let nested = other.with_next_key(profile("APPL", Algorithm::Legacy), at(1));
         let both = profile("APPL", Algorithm::Legacy).with_next_key(nested, at(NOW));
@@ -1111,9 +1119,10 @@ mod tests {
             prop_assert_eq!(evaluated.age_secs(), now.as_secs() as i64 - time as i64);
         }
 
-        /// Whatever the clocks of both systems are within the window, a change of the key refuses no ticket.
+        /// A ticket is at most 15 s old, and the clocks of the two systems differ by at most 45 s. So each ticket is
+        /// within the shortest default window.
         #[test]
-        fn a_change_of_the_key_refuses_no_ticket(
+        fn no_ticket_is_refused_because_of_a_change_of_the_key(
             (old, new) in (algorithm_and_key(), algorithm_and_key()),
             (from, made) in (10_000_u64..1 << 31, -3000_i64..3000),
             age in 0_i64..=15,
@@ -1133,7 +1142,7 @@ mod tests {
 
         /// The window is zero, so a random time is accepted in at most one of 2^32 cases.
         #[test]
-        fn a_change_of_ticket_user_applid_or_key_is_refused(
+        fn a_ticket_is_refused_with_another_text_user_applid_or_key(
             (algorithm, mut key) in algorithm_and_key(),
             users in (name(), name()),
             applids in (name(), name()),

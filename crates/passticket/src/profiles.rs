@@ -35,7 +35,8 @@ impl KeyProfiles {
     /// Collects profiles.
     ///
     /// # Errors
-    /// [`ProfileConflict`] if two profiles have the same [name](KeyProfile::name), or if a user is in two groups of the same APPLID.
+    /// [`ProfileConflict`] if two profiles have the same [name](KeyProfile::name), or if a user is in two groups of the
+    /// same APPLID.
     pub fn new<I>(profiles: I) -> Result<Self, ProfileConflict>
     where
         I: IntoIterator,
@@ -67,7 +68,8 @@ impl KeyProfiles {
         Ok(Self(Arc::new(index)))
     }
 
-    /// Returns the profile of an APPLID for all users without a profile of their own, if there is one.
+    /// Returns the profile of an APPLID without a qualifier, if there is one. It is for all users of the APPLID that have
+    /// no qualified profile.
     pub fn get(&self, applid: &Applid) -> Option<&Arc<KeyProfile>> {
         self.0.unqualified.get(applid)
     }
@@ -76,7 +78,7 @@ impl KeyProfiles {
     /// the one of user and group, the one of the user, the one of the group, the one of the APPLID.
     ///
     /// RACF uses the same order. If a ticket does not match the key of a qualified profile, RACF also tries the key of
-    /// the APPLID. A caller of this function does not.
+    /// the profile without a qualifier. This function returns only the first profile.
     pub fn find(&self, user: &UserId, applid: &Applid) -> Option<&Arc<KeyProfile>> {
         if !self.0.qualified.is_empty()
             && let Some(profile) = self.0.qualified.get(&(*applid, *user))

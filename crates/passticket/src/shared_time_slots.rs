@@ -1,4 +1,5 @@
-//! Time slots that several processes reserve in one store, such as Redis.
+//! The trait for stores, such as Redis, in which several processes reserve time slots for PassTickets (one-time
+//! passwords of z/OS).
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
@@ -78,7 +79,8 @@ impl SlotRequest {
 pub struct SharedSlot {
     /// The slot, in whole seconds.
     pub slot: Timestamp,
-    /// The time of the store when it reserved the slot. The clock of this process must agree with it.
+    /// The time of the store when it reserved the slot. If the clock of this process differs too much from this time, no
+    /// ticket is made.
     pub place_time: Timestamp,
 }
 

@@ -1,5 +1,5 @@
 //! A cache of the current tickets. Without it, each further request of a user in the same second would compute the same
-//! ticket again. If the profile says so, a ticket is also used again in the seconds after its own.
+//! ticket again. If the profile has a reuse time, a ticket is also used again after its second, until this time ends.
 
 use std::{fmt, num::NonZeroUsize};
 
@@ -86,7 +86,7 @@ mod tests {
             ..ProptestConfig::default()
         })]
 
-        /// Whatever the clock does, each ticket is valid, and its age is less than the time of reuse.
+        /// Whatever the clock does, each ticket is valid. Its age is 0, or less than the reuse time.
         #[test]
         fn a_ticket_that_is_used_again_is_valid(
             steps in prop::collection::vec((-20_i64..40, 0..2_usize), 1..60),

@@ -56,7 +56,7 @@ impl FakeApiml {
         self.issue(json!({"iss": "APIML", "sub": user, "dom": "security-domain"}))
     }
 
-    /// Issues a personal access token of `user` for `services`.
+    /// Issues a Personal Access Token of `user` for `services`.
     pub fn pat(&self, user: &str, services: &[&str]) -> String {
         self.issue(json!({
             "iss": "APIML_PAT", "sub": user, "scopes": services, "auth.prov": "zOSMF",

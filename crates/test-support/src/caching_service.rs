@@ -1,5 +1,6 @@
-//! A fake of Zowe's Caching Service, in which API ML (the API gateway of Zowe) stores its revocations of personal
-//! access tokens (docs/reference/zowe-site.md#caching-endpoints).
+//! A fake of Zowe's Caching Service, in which API ML (the API gateway of Zowe) stores its revocations of Personal
+//! Access Tokens (docs/reference/zowe-site.md#caching-endpoints). API ML stores hashes of tokens. A random text, the
+//! salt, is a part of each hashed value.
 
 use std::{
     collections::BTreeMap,

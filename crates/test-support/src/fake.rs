@@ -1,5 +1,5 @@
-//! HTTPS servers for tests. They answer correctly, slowly, wrongly or not at all. The fakes of the servers of a Zowe
-//! installation, such as `FakeApiml` and `FakeZosmf`, use them.
+//! HTTPS servers for tests. A test chooses whether a server answers correctly, slowly, wrongly or not at all.
+//! `FakeApiml`, `FakeZosmf` and the fakes of other Zowe servers use them.
 
 use std::{
     collections::VecDeque,
@@ -35,7 +35,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// Returns the first header with this name. `name` must be in lower case.
+    /// Returns the value of the first header with this name. `name` must be in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
     }
@@ -55,14 +55,14 @@ impl Request {
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// The names and values of the headers, without `Content-Length`.
+    /// The names and values of the headers, without `Connection` and `Content-Length`.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Vec<u8>,
 }
 
 impl Answer {
-    /// Creates an empty response.
+    /// Creates a response without headers and without a body.
     pub fn empty(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: Vec::new() }
     }
@@ -79,7 +79,8 @@ impl Answer {
         Self { status, headers, body: body.as_bytes().to_vec() }
     }
 
-    /// Returns the response as bytes for the connection.
+    /// Returns the bytes of the response. They include `Connection: close` and, unless the status is 204,
+    /// `Content-Length`.
     pub fn to_bytes(&self) -> Vec<u8> {
         let Self { status, headers, body } = self;
         let mut text = format!("HTTP/1.1 {status} x\r\nConnection: close\r\n");
@@ -96,19 +97,19 @@ impl Answer {
 /// How a [`Fake`] behaves.
 #[derive(Clone, Debug)]
 pub enum Behaviour {
-    /// The server answers as the real server does.
+    /// The server sends the response of `handle` ([`Fake::https`]).
     Right,
-    /// The server answers as the real server does, but only after this time.
+    /// The server waits for this time, and then sends the response of `handle`.
     Slow(Duration),
-    /// The server reads the request, and then runs these steps instead of answering.
+    /// The server reads the request, and then runs these steps. It does not call `handle`.
     Scripted(Vec<Step>),
 }
 
 #[derive(Debug)]
 struct Behaviours {
-    /// The behaviours for the next requests: one for each request.
+    /// The behaviours for the next requests, one for each request.
     next: VecDeque<Behaviour>,
-    /// The behaviour for all later requests.
+    /// The behaviour for all requests after those of `next`.
     then: Behaviour,
 }
 
@@ -123,7 +124,7 @@ pub struct Fake {
 }
 
 impl Fake {
-    /// Starts a server. `handle` answers a request as the real server does.
+    /// Starts a server. `handle` returns the response that the real server would send.
     pub async fn https(
         acceptor: TlsAcceptor,
         handle: impl Fn(&Request) -> Answer + Send + Sync + 'static,
@@ -162,7 +163,7 @@ impl Fake {
         *self.behaviours.lock().unwrap() = Behaviours { next: next.into(), then };
     }
 
-    /// Returns the requests so far.
+    /// Returns the requests since the start or the last call of [`take_requests`](Self::take_requests).
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }

@@ -1,5 +1,7 @@
 //! A fake z/OSMF (IBM's management server on z/OS) with the login service, the public key of its JWTs, and
 //! `/zosmf/info` (docs/reference/zowe-site.md#zosmf).
+//!
+//! A PassTicket is a one-time password of z/OS.
 
 use std::{
     collections::{HashMap, HashSet},

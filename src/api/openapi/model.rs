@@ -1,4 +1,4 @@
-//! Parts of the OpenAPI document that several endpoints share.
+//! Types that describe an endpoint, and the schemas that several endpoints share.
 
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
@@ -18,17 +18,22 @@ pub(super) struct Description {
     pub(super) errors: Vec<ApiError>,
 }
 
-/// The credentials that an endpoint accepts.
+/// The credentials that an endpoint accepts. A client certificate is described only if the endpoints accept it
+/// (`Settings::certificates`), except where it is required.
 #[derive(Clone, Copy)]
 pub(super) enum Security {
+    /// No credential is needed.
     None,
-    /// HTTP Basic. Without a Basic header, the endpoint uses the credentials in the body. Without these, it uses the
-    /// client certificate.
+    /// HTTP Basic, credentials in the body, or a client certificate. The endpoint uses the first of these that the
+    /// request has.
     Login,
-    /// HTTP Basic. Without a Basic header, the endpoint uses the client certificate.
+    /// HTTP Basic or a client certificate. The endpoint uses the certificate only if there is no Basic header.
     User,
+    /// A login token in the cookie or in a Bearer header.
     LoginToken,
+    /// A client certificate, and in addition a login token.
     CertificateAndLoginToken,
+    /// A client certificate.
     Certificate,
     /// A login token. Without a login token, HTTP Basic. Without a Basic header, the client certificate.
     Any,
@@ -94,7 +99,7 @@ pub(super) fn schemas() -> Value {
     let text = json!({ "type": "string" });
     json!({
         "ApiMessage": {
-            "description": "What happened, why, and what to do about it.",
+            "description": "An error message: what happened, why, and what to do about it.",
             "type": "object",
             "required": ["messages"],
             "additionalProperties": false,
@@ -186,20 +191,20 @@ pub(super) fn schemas() -> Value {
             },
         },
         "ServiceId": {
-            "description": "A service id. It is converted to lower case. An id of dots only is not valid.",
+            "description": "A service id, which is converted to lower case. At least one character must not be a dot.",
             "type": "string",
             "maxLength": 64,
             "pattern": "^\\.*[A-Za-z0-9_-][A-Za-z0-9._-]*$",
         },
         "UserId": {
-            "description": "A user id. It is converted to upper case.",
+            "description": "A user id, which is converted to upper case.",
             "type": "string",
             "pattern": "^[A-Za-z0-9#@$]{1,8}$",
         },
         "Timestamp": {
-            "description": "Milliseconds since 1970-01-01, as a number or a string of digits. \
-                            Tokens that were issued at this time or before are revoked. If it is \
-                            missing, null, blank or 0, the current time is used.",
+            "description": "Milliseconds since 1970-01-01, as an integer or a string of digits. \
+                            Tokens that were issued at this time or before are revoked. A missing, \
+                            null or blank timestamp, or 0, means the current time.",
             "anyOf": [
                 { "type": "integer", "minimum": 0, "maximum": u64::MAX },
                 { "type": "string", "pattern": "^ *[0-9]{0,19} *$" },

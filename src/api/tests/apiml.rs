@@ -1,4 +1,4 @@
-//! Tests of the endpoints of API ML (Zowe's gateway) that are not part of the auth API.
+//! Tests of the endpoints of API ML (Zowe's API Mediation Layer) that are not part of the auth API.
 
 use super::*;
 use crate::{

@@ -663,7 +663,7 @@ async fn no_record_has_a_secret() {
     // A client may send a password where a token is expected. The record must not contain the fingerprint of the
     // password: a fingerprint is a hash, with which an attacker can test guesses of the password.
     secrets.push(TokenFingerprint::of("validPassword").to_string());
-    // In this test, `wrong` is a password. These two reason codes also contain this text.
+    // In this test, `wrong` is a password. The reason codes `wrong-password` and `wrong-kind` also contain this text.
     let searched = all_records.replace("wrong-password", "").replace("wrong-kind", "");
     for secret in secrets {
         // The records must also not contain parts of a token. So the test searches for each part of each secret.

@@ -94,9 +94,13 @@ impl Failure {
                 (refused(place, "it is a Redis Cluster, which is not supported"), true)
             }
             "WRONGPASS" => (refused(place, "the user or the password is wrong"), true),
-            "NOAUTH" => {
-                (refused(place, "it wants a user and a password; set user and passwordFile"), true)
-            }
+            "NOAUTH" => (
+                refused(
+                    place,
+                    "it wants a user and a password; set the user (in redis.url, or redis.sentinel.user) and redis.passwordFile",
+                ),
+                true,
+            ),
             "NOPERM" => (refused(place, &permission(&detail)), false),
             // Redis 6 and 7 report a missing permission of a script's command as a common error.
             _ if detail.contains("The user executing the script") => {

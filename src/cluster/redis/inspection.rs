@@ -159,7 +159,7 @@ impl fmt::Display for Finding {
                 "the clock of Redis differs by {millis} ms from the clock of this machine; synchronize the clocks (NTP)"
             ),
             Self::NoPassword => f.write_str(
-                "the node logs in to Redis without a password, so any program that reaches Redis can change the data; create a user with the command below, and set user and passwordFile",
+                "the node logs in to Redis without a password, so any program that reaches Redis can change the data; create a user with the command below, and set this user (in redis.url, or redis.sentinel.user) and redis.passwordFile",
             ),
             Self::NotKnown { what, command } => {
                 write!(f, "{what} is not known, because the user may not run {command}")

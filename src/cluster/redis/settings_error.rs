@@ -19,7 +19,7 @@ pub enum RedisSettingsError {
     Url,
     /// The URL contains a password.
     #[error(
-        "the URL of Redis contains a password; write the password to a file, and set passwordFile"
+        "the URL of Redis contains a password; write the password to a file, and set redis.passwordFile (for Sentinel: redis.sentinel.passwordFile)"
     )]
     PasswordInUrl,
     /// A URL without TLS to another machine.
@@ -38,7 +38,9 @@ pub enum RedisSettingsError {
     )]
     Tls,
     /// A user without a password.
-    #[error("a user of Redis or Sentinel is set, but no password; set passwordFile")]
+    #[error(
+        "a user of Redis or Sentinel is set, but no password; set redis.passwordFile (for Sentinel: redis.sentinel.passwordFile)"
+    )]
     PasswordMissing,
     /// Malformed certificates or keys.
     #[error("the {0} for Redis cannot be read; it must be in PEM format")]

@@ -12,15 +12,15 @@ use super::settings_error::RedisSettingsError;
 
 /// The certificates for the connections to Redis and Sentinel.
 ///
-/// These connections use neither the default cryptography provider of the process nor the certificate authorities of
-/// the operating system.
+/// These connections use neither the default cryptography provider of the process nor the CAs (certificate authorities)
+/// that the operating system trusts.
 #[derive(Clone)]
 pub struct RedisTls {
     pub(super) config: Arc<ClientConfig>,
 }
 
 impl RedisTls {
-    /// Trusts servers with a certificate of these authorities (PEM).
+    /// Trusts servers whose certificate one of these CAs has issued. `authorities` has the CA certificates in PEM.
     ///
     /// # Errors
     /// [`RedisSettingsError::Pem`] if the document has no certificate, or a malformed one.
@@ -29,7 +29,8 @@ impl RedisTls {
         Ok(Self { config: Arc::new(config) })
     }
 
-    /// Trusts servers with a certificate of these authorities, and presents a client certificate (all PEM).
+    /// Trusts servers whose certificate one of these CAs has issued, and presents a client certificate. All documents
+    /// are in PEM.
     ///
     /// # Errors
     /// [`RedisSettingsError`] if a document is malformed, or if the key is not the key of the certificate.

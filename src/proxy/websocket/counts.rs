@@ -82,7 +82,8 @@ impl TunnelCounts {
         self.open.get()
     }
 
-    /// Returns the number of handshakes that were refused because their user had too many WebSockets.
+    /// Returns the number of handshakes that were refused because their user, or without a user their client address,
+    /// had too many WebSockets.
     pub fn refused(&self) -> u64 {
         self.refused.get()
     }

@@ -76,7 +76,7 @@ impl ClientUpgrade {
     /// Takes the handshake from a request. Returns `None` if the request is not a correct handshake.
     ///
     /// # Errors
-    /// The answer to the client, if its user has too many tunnels.
+    /// The answer to the client, if its user (or without a user, its address) has too many tunnels.
     #[inline]
     pub(super) fn begin<B: Body>(
         tunnels: &Arc<Tunnels>,
@@ -114,7 +114,7 @@ impl ClientUpgrade {
             let (limit, user) =
                 (tunnels.per_user(), authorized.map(|a| tracing::field::display(a.user())));
             let peer = client.map(tracing::field::display);
-            log_limited!(warn, ("tunnels per user", service), { %service, user, peer, limit }, "WebSocket refused: its user has reached limits.tunnelsPerUser");
+            log_limited!(warn, ("tunnels per user", service), { %service, user, peer, limit }, "WebSocket refused: its user, or without a user the address of its client, has reached limits.tunnelsPerUser");
             return Err(Box::new(too_many()));
         };
         let proof = authorized.map(|authorized| authorized.proof());

@@ -298,7 +298,7 @@ impl CachingService {
         self.0.settings.writes()
     }
 
-    /// Writes a revocation. If the service does not confirm it, it is written again later.
+    /// Writes a revocation. If the service does not confirm the revocation, the gateway writes it again later.
     pub(super) fn write(&self, subject: Subject) -> StoreFuture<()> {
         let shared = self.0.clone();
         Box::pin(async move {
@@ -557,7 +557,8 @@ impl Shared {
         };
         if self.site.load().is_none() || !is_usable {
             let cause = problems.read.as_ref().map(ToString::to_string);
-            let cause = cause.unwrap_or_else(|| "it was not asked yet".to_owned());
+            let cause = cause
+                .unwrap_or_else(|| "the gateway has not asked the Caching Service yet".to_owned());
             return Health::down(format!("Personal Access Tokens are refused: {cause}"));
         }
         if let Some(salt) = problems.salt {

@@ -49,9 +49,10 @@ impl CachingServiceSettings {
         Self { writes: true, ..self }
     }
 
-    /// Makes the gateway create a salt if the service has none. Use this only if API ML has never used a PAT, and if
-    /// the client certificate of the gateway has the subject of API ML's certificate. With two salts, neither side sees
-    /// the revocations of the other.
+    /// Makes the gateway create a salt if the service has none. API ML and the gateway hash the salt and a token
+    /// together, and store the revocation of the token under this hash. Use this only if API ML has never used a PAT,
+    /// and if the client certificate of the gateway has the subject of API ML's certificate. With two salts, neither
+    /// side sees the revocations of the other.
     #[must_use]
     pub fn with_salt_creation(self) -> Self {
         Self { creates_salt: true, ..self }

@@ -459,7 +459,7 @@ async fn a_start_says_what_it_found_or_why_it_must_not_start() {
     );
     let error = |error: CachingServiceError| (error.needs_operator(), error.to_string());
     let text = error(fake.service(query()).prepare().await.unwrap_err());
-    assert!(text.0 && text.1.contains("set mode: index"), "{text:?}");
+    assert!(text.0 && text.1.contains("set zowe.revocations.mode: index"), "{text:?}");
 
     // Without a salt, and with the permission to create one.
     for layout in [Layout::Maps, Layout::Entries] {
@@ -479,7 +479,7 @@ async fn a_start_says_what_it_found_or_why_it_must_not_start() {
     let fake = Fake::new(Layout::Maps, Some(SALT));
     fake.store().is_infinispan = false;
     let text = error(fake.service(index()).prepare().await.unwrap_err());
-    assert!(text.0 && text.1.contains("set caching storage mode infinispan"), "{text:?}");
+    assert!(text.0 && text.1.contains("set caching.storage.mode: infinispan"), "{text:?}");
     fake.store().trusts_clients = false;
     let text = error(fake.service(index()).prepare().await.unwrap_err());
     assert!(text.0 && text.1.contains("refuses the client certificate"), "{text:?}");

@@ -1,5 +1,5 @@
-//! Tests of tokens of several issuers: the gateway, identity providers, API ML (Zowe's gateway) and z/OSMF. The crate
-//! `jsonwebtoken` signs the tokens of the providers.
+//! Tests the verification of tokens of several issuers: the gateway, identity providers, API ML (Zowe's API Mediation
+//! Layer) and z/OSMF (IBM's management server on z/OS). The crate `jsonwebtoken` signs the tokens of the providers.
 
 use std::{
     num::NonZeroUsize,
@@ -33,7 +33,7 @@ const NOW: u64 = 1_800_000_000;
 const IDP: &str = "https://idp.example.com/realms/a";
 const OTHER_IDP: &str = "https://other.example.com";
 
-/// A key of a provider: the private key, and the entry in the provider's list of keys.
+/// A key of a provider: the private key, and the entry in the provider's JWK set.
 #[derive(Clone)]
 struct ProviderKey {
     sign: EncodingKey,
@@ -71,18 +71,21 @@ impl ProviderKey {
     }
 }
 
-/// The keys of the two providers. The tests generate them only once, because this takes a long time.
+/// The key of the provider [`IDP`], or of API ML.
 static RSA: LazyLock<ProviderKey> =
     LazyLock::new(|| ProviderKey::rsa(pki::OTHER_SIGNING_KEY, "rsa"));
+/// The private key of [`NEW_RSA`]. It is generated only once, because this takes a long time.
 static NEW_PEM: LazyLock<String> = LazyLock::new(|| {
     let pair = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
     pair.unwrap().serialize_pem()
 });
+/// A later key of [`IDP`], or the key of [`OTHER_IDP`] or of z/OSMF.
 static NEW_RSA: LazyLock<ProviderKey> = LazyLock::new(|| ProviderKey::rsa(&NEW_PEM, "new"));
+/// The key of the gateway.
 static OWN: LazyLock<SigningKey> =
     LazyLock::new(|| SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
 
-/// Sets the members `members` of an object. The value `null` removes a member.
+/// Sets members of an object. The value `null` removes a member.
 fn merge(object: &mut Value, members: Value) {
     for (name, value) in members.as_object().unwrap() {
         if value.is_null() {
@@ -162,8 +165,12 @@ fn the_claims_of_a_provider_are_checked() {
         ("iss with a slash", json!({"iss": format!("{IDP}/")}), Err(TokenError::Issuer)),
         ("iss in upper case", json!({"iss": IDP.to_uppercase()}), Err(TokenError::Issuer)),
         ("iss is a prefix", json!({"iss": &IDP[..IDP.len() - 1]}), Err(TokenError::Issuer)),
-        ("no iss", json!({"iss": null}), problem("iss is missing, repeated or not a text")),
-        ("iss is a list", json!({"iss": [IDP]}), problem("iss is missing, repeated or not a text")),
+        ("no iss", json!({"iss": null}), problem("iss is missing, repeated or not a string")),
+        (
+            "iss is an array",
+            json!({"iss": [IDP]}),
+            problem("iss is missing, repeated or not a string"),
+        ),
         ("other aud", json!({"aud": "x"}), problem("aud does not contain an accepted audience")),
         ("no aud", json!({"aud": null}), problem("aud is missing")),
         ("empty aud", json!({"aud": []}), problem("aud does not contain an accepted audience")),
@@ -175,24 +182,24 @@ fn the_claims_of_a_provider_are_checked() {
         (
             "aud is a number",
             json!({"aud": 5}),
-            problem("aud is neither a text nor a short list of texts"),
+            problem("aud is neither a string nor a short array of strings"),
         ),
         (
             "aud is an object",
             json!({"aud": {"gateway": true}}),
-            problem("aud is neither a text nor a short list of texts"),
+            problem("aud is neither a string nor a short array of strings"),
         ),
         (
             "aud with a number",
             json!({"aud": ["gateway", 5]}),
-            problem("aud has an item that is not a text"),
+            problem("aud has an element that is not a string"),
         ),
         (
             "many aud",
             json!({"aud": vec!["gateway"; 65]}),
-            problem("aud is neither a text nor a short list of texts"),
+            problem("aud is neither a string nor a short array of strings"),
         ),
-        ("aud is a list of one", json!({"aud": ["gateway"]}), ok()),
+        ("aud is an array of one", json!({"aud": ["gateway"]}), ok()),
         ("two aud, no azp", json!({"aud": ["x", "gateway"]}), problem("azp is missing")),
         ("two aud, azp is ours", json!({"aud": ["x", "gateway"], "azp": "gateway"}), ok()),
         (
@@ -201,22 +208,30 @@ fn the_claims_of_a_provider_are_checked() {
             problem("azp is not an accepted client"),
         ),
         ("one aud, other azp", json!({"azp": "x"}), ok()),
-        ("azp is a list", json!({"azp": ["gateway"]}), problem("azp is not a text")),
+        ("azp is an array", json!({"azp": ["gateway"]}), problem("azp is not a string")),
         ("no exp", json!({"exp": null}), problem("exp is missing")),
-        ("exp is a text", json!({"exp": "1900000000"}), problem("exp is not a whole number")),
-        ("exp is negative", json!({"exp": -1}), problem("exp is not a whole number")),
-        ("exp is a fraction", json!({"exp": 1.9e9}), problem("exp is not a whole number")),
+        (
+            "exp is a string",
+            json!({"exp": "1900000000"}),
+            problem("exp is not an integer, or is negative"),
+        ),
+        ("exp is negative", json!({"exp": -1}), problem("exp is not an integer, or is negative")),
+        (
+            "exp is a fraction",
+            json!({"exp": 1.9e9}),
+            problem("exp is not an integer, or is negative"),
+        ),
         ("exp is now", json!({"exp": NOW}), Err(TokenError::Expired { secs_ago: 0 })),
         ("expired", json!({"exp": NOW - 7}), Err(TokenError::Expired { secs_ago: 7 })),
         ("nbf in a minute", json!({"nbf": NOW + 60}), ok()),
         ("nbf later", json!({"nbf": NOW + 61}), Err(TokenError::NotYetValid { in_secs: 61 })),
-        ("nbf is a text", json!({"nbf": "0"}), problem("nbf is not a whole number")),
+        ("nbf is a string", json!({"nbf": "0"}), problem("nbf is not an integer, or is negative")),
         ("iat in a minute", json!({"iat": NOW + 60}), ok()),
         ("iat later", json!({"iat": NOW + 61}), Err(TokenError::NotYetValid { in_secs: 61 })),
         ("no iat", json!({"iat": null}), ok()),
-        ("iat is a text", json!({"iat": "0"}), problem("iat is not a whole number")),
+        ("iat is a string", json!({"iat": "0"}), problem("iat is not an integer, or is negative")),
         ("no sub", json!({"sub": null}), problem("no claim names the user")),
-        ("sub is a number", json!({"sub": 5}), problem("sub is not a text")),
+        ("sub is a number", json!({"sub": 5}), problem("sub is not a string")),
         ("sub is empty", json!({"sub": ""}), problem("the name of the user is empty or blank")),
         (
             "sub is padded",
@@ -283,17 +298,17 @@ fn the_user_is_in_the_first_claim_that_exists() {
         // If a claim has an unusable value, the verifier does not try the next claims.
         (
             json!({"email": "e@x", "groups": {"memberOf": ["g", "h"]}}),
-            problem("groups.memberOf is a list, but not of exactly one text"),
+            problem("groups.memberOf is an array, but not of exactly one string"),
         ),
         (
             json!({"email": "e@x", "groups": {"memberOf": []}}),
-            problem("groups.memberOf is a list, but not of exactly one text"),
+            problem("groups.memberOf is an array, but not of exactly one string"),
         ),
         (
             json!({"email": "e@x", "groups": {"memberOf": {"a": "b"}}}),
-            problem("groups.memberOf is not a text"),
+            problem("groups.memberOf is not a string"),
         ),
-        (json!({"email": true}), problem("email is not a text")),
+        (json!({"email": true}), problem("email is not a string")),
         (json!({"email": "e@x", "email_verified": true}), Ok("e@x".to_owned())),
         (json!({"email": "e@x"}), problem("email_verified is not true")),
         (json!({"email": "e@x", "email_verified": "true"}), Ok("e@x".to_owned())),
@@ -307,6 +322,60 @@ fn the_user_is_in_the_first_claim_that_exists() {
 }
 
 /// If a signed payload contains a claim twice, two programs could read different values.
+#[test]
+fn only_the_values_that_are_needed_are_kept() {
+    let keep = |claim, value| {
+        let keys = fixed([&*RSA]);
+        trusted([provider(IDP, keys)
+            .with_kept_value("other", "x")
+            .with_kept_value(claim, value)
+            .with_kept_value(claim, "second")])
+    };
+    let cases = [
+        // The claim and the wanted value; the claims of the token; the kept values.
+        ("groups", "batch", json!({"groups": "batch"}), json!(["batch"])),
+        ("groups", "batch", json!({"groups": ["a", "batch", "batch"]}), json!(["batch"])),
+        ("groups", "batch", json!({"groups": ["second", "batch"]}), json!(["batch", "second"])),
+        ("groups", "batch", json!({"groups": ["a"]}), Value::Null),
+        ("groups", "batch", json!({}), Value::Null),
+        ("groups", "batch", json!({"groups": null}), Value::Null),
+        ("groups", "1", json!({"groups": [1, true, ["1"], {"1": "1"}]}), Value::Null),
+        ("groups", "batch", json!({"groups": {"batch": "batch"}}), Value::Null),
+        // A group whose name has a space is one group.
+        ("groups", "batch", json!({"groups": "x batch"}), Value::Null),
+        ("roles", "batch", json!({"roles": "x batch"}), Value::Null),
+        ("roles", "x batch", json!({"roles": "x batch"}), json!(["x batch"])),
+        ("scope", "batch", json!({"scope": "openid batch"}), json!(["batch"])),
+        ("scp", "batch", json!({"scp": "batch second"}), json!(["batch", "second"])),
+        ("scope", "batch", json!({"scope": "openid batch2 \tbatch"}), Value::Null),
+        ("scope", "batch", json!({"scope": ["openid", "batch"]}), json!(["batch"])),
+        // Nested objects, and a claim whose name has dots.
+        (
+            "realm_access.roles",
+            "batch",
+            json!({"realm_access": {"roles": ["batch"]}}),
+            json!(["batch"]),
+        ),
+        (
+            "https://example.com/roles",
+            "batch",
+            json!({"https://example.com/roles": ["batch"]}),
+            json!(["batch"]),
+        ),
+        ("a.b", "batch", json!({"a.b": "x", "a": {"b": "batch"}}), Value::Null),
+    ];
+    for (claim, value, members, want) in cases {
+        let token = token(&RSA, Alg::RS256, &with(members.clone()));
+        let Ok(VerifiedToken::External(verified)) = verify(&keep(claim, value), &token) else {
+            panic!("{members}")
+        };
+        let got = verified.claim(claim).cloned().unwrap_or_default();
+        assert_eq!(got, want, "{claim} {members}");
+        let kept = verified.claims().count();
+        assert_eq!(kept, usize::from(!want.is_null()), "{members}");
+    }
+}
+
 #[test]
 fn a_repeated_claim_of_a_provider_is_refused() {
     let issuers = trusted([provider(IDP, fixed([&*RSA]))]);
@@ -428,8 +497,8 @@ fn a_header_cannot_choose_another_kind_of_key() {
             assert_eq!(verify(&issuers, &forged).unwrap_err(), want, "{header}");
         }
     }
-    let own_key = json!({"alg": "RS256", "jwk": NEW_RSA.jwk, "kid": "new"});
-    let by_attacker = with_header(&token(&NEW_RSA, Alg::RS256, &claims()), &own_key);
+    let header_with_key = json!({"alg": "RS256", "jwk": NEW_RSA.jwk, "kid": "new"});
+    let by_attacker = with_header(&token(&NEW_RSA, Alg::RS256, &claims()), &header_with_key);
     assert_eq!(verify(&issuers, &by_attacker).unwrap_err(), TokenError::Signature);
 }
 
@@ -443,17 +512,17 @@ fn a_key_of_one_issuer_never_verifies_a_token_of_another() {
                "scopes": ["a"]})
     };
     for (case, key, iss, is_good) in [
-        ("a signs a", &a, IDP, true),
-        ("b signs b", &b, OTHER_IDP, true),
-        ("a signs b", &a, OTHER_IDP, false),
-        ("b signs a", &b, IDP, false),
-        ("a signs APIML", &a, "APIML", false),
-        ("a signs apiml", &a, "apiml", false),
-        ("a signs APIML_PAT", &a, "APIML_PAT", false),
-        ("a signs zOSMF", &a, "zOSMF", false),
-        ("we sign a", &own_as_provider, IDP, false),
-        ("we sign APIML", &own_as_provider, "APIML", true),
-        ("we sign an unknown issuer", &own_as_provider, "https://x", false),
+        ("key of a, issuer a", &a, IDP, true),
+        ("key of b, issuer b", &b, OTHER_IDP, true),
+        ("key of a, issuer b", &a, OTHER_IDP, false),
+        ("key of b, issuer a", &b, IDP, false),
+        ("key of a, issuer APIML", &a, "APIML", false),
+        ("key of a, issuer apiml", &a, "apiml", false),
+        ("key of a, issuer APIML_PAT", &a, "APIML_PAT", false),
+        ("key of a, issuer zOSMF", &a, "zOSMF", false),
+        ("own key, issuer a", &own_as_provider, IDP, false),
+        ("own key, issuer APIML", &own_as_provider, "APIML", true),
+        ("own key, unknown issuer", &own_as_provider, "https://x", false),
     ] {
         for id in [json!(null), json!("rsa"), json!("new"), key.jwk["kid"].clone()] {
             let key = key.with(json!({ "kid": id }));
@@ -515,7 +584,7 @@ fn tokens_of_api_ml_are_distinguished_from_tokens_of_the_gateway() {
     assert_eq!(verify(&issuers, &stranger).unwrap_err(), TokenError::Signature);
 }
 
-/// A source of keys. A test can change its answer.
+/// A source of keys that counts its calls. A test can change its answer.
 #[derive(Clone)]
 struct Source(Arc<SourceState>);
 
@@ -685,7 +754,7 @@ async fn the_last_good_keys_stay_if_a_fetch_fails() {
 }
 
 #[tokio::test]
-async fn without_any_keys_tokens_are_unavailable_and_the_keys_are_fetched_again() {
+async fn without_any_keys_no_token_can_be_verified_and_the_keys_are_fetched_again() {
     let source = Source::new(Bytes::new());
     let (issuers, clock) = fetching(&source);
     let jane = token(&RSA, Alg::RS256, &lasting("jane"));
@@ -849,7 +918,7 @@ async fn a_cached_token_causes_a_fetch_if_the_keys_are_too_old() {
 }
 
 #[tokio::test]
-async fn a_list_without_a_usable_key_withdraws_all_keys() {
+async fn a_jwk_set_without_a_usable_key_withdraws_all_keys() {
     let none = || Bytes::from_static(br#"{"keys": []}"#);
     let other_kind = || Bytes::from_static(br#"{"keys": [{"kty": "oct", "k": "AAAA"}]}"#);
     for empty in [none(), other_kind()] {
@@ -933,7 +1002,7 @@ fn tokens_of_another_jwt_library_are_accepted_or_refused_correctly() {
     assert_eq!(tokens.len(), 15);
 }
 
-/// An issuer that the verifier asks whether a token is still valid. A test can change its answer.
+/// An issuer that is asked whether a token is still valid, and counts the calls. A test can change its answer.
 #[derive(Clone)]
 struct Asked(Arc<AskedState>);
 
@@ -969,7 +1038,8 @@ impl AskIssuer for Asked {
     }
 }
 
-/// Returns a verifier of the tokens of API ML (key `RSA`) and of z/OSMF (key `NEW_RSA`). It asks both issuers.
+/// Returns a verifier of the tokens of API ML (key `RSA`) and of z/OSMF (key `NEW_RSA`), the two issuers that it asks,
+/// and its clock.
 fn site() -> (TrustedIssuers, [Asked; 2], Arc<ManualClock>) {
     let (clock, asked) = (clock(), [Asked::new(), Asked::new()]);
     let check = |name, asked: &Asked| {
@@ -1031,7 +1101,7 @@ async fn tokens_of_the_site_are_accepted_only_if_their_issuer_has_signed_them() 
 }
 
 #[tokio::test]
-async fn an_answer_of_an_issuer_is_cached_for_a_minute_and_a_failed_call_refuses_the_token() {
+async fn an_answer_of_an_issuer_is_cached_and_a_token_is_refused_if_the_call_fails() {
     let (issuers, asked, clock) = site();
     let own = ProviderKey::rsa(pki::SIGNING_KEY, "x");
     for (key, iss, asked) in [(&*RSA, "APIML", &asked[0]), (&*NEW_RSA, "zOSMF", &asked[1])] {
@@ -1103,7 +1173,8 @@ async fn the_header_and_the_claims_of_tokens_of_the_site_are_checked() {
     }
 }
 
-/// If the gateway does not ask API ML about tokens, it refuses PATs of API ML, because API ML may have revoked them.
+/// If the gateway does not ask API ML about tokens, it refuses Personal Access Tokens (PATs) of API ML, because API ML
+/// may have revoked them.
 #[test]
 fn pats_of_api_ml_are_refused_if_api_ml_is_not_asked() {
     let own = own().with_apiml_keys(fixed([&*RSA]));
@@ -1115,12 +1186,12 @@ fn pats_of_api_ml_are_refused_if_api_ml_is_not_asked() {
 }
 
 #[tokio::test]
-async fn without_keys_of_api_ml_only_its_own_tokens_are_unavailable() {
+async fn without_keys_of_api_ml_only_tokens_of_api_ml_cannot_be_verified() {
     let source = Source::new(Bytes::from_static(b"<html>"));
     let (clock, fetched) = (clock(), source.clone());
     let keys = IssuerKeys::fetched("API ML", move || fetched.fetch()).with_clock(clock.clone());
-    let own_key = Rs256Verifier::new(OWN.verifying_key()).with_clock(clock.clone());
-    let issuers = TrustedIssuers::new(own_key.with_apiml_keys(keys));
+    let verifier = Rs256Verifier::new(OWN.verifying_key()).with_clock(clock.clone());
+    let issuers = TrustedIssuers::new(verifier.with_apiml_keys(keys));
     let foreign = site_token(&RSA, "APIML");
     let got = decide(&issuers, &foreign).await.unwrap_err();
     assert!(matches!(got, TokenError::Unavailable(_)), "{got}");
@@ -1144,9 +1215,9 @@ fn keys_that_cannot_verify_signatures_are_skipped() {
     let long = "k".repeat(257);
     for (case, jwk) in [
         ("encryption", RSA.with(json!({"use": "enc"}))),
-        ("use is a list", RSA.with(json!({"use": ["sig"]}))),
+        ("use is an array", RSA.with(json!({"use": ["sig"]}))),
         ("operations", RSA.with(json!({"key_ops": ["encrypt"]}))),
-        ("operations is a text", RSA.with(json!({"key_ops": "verify"}))),
+        ("operations is a string", RSA.with(json!({"key_ops": "verify"}))),
         ("unknown algorithm", RSA.with(json!({"alg": "RSA-OAEP"}))),
         ("algorithm none", RSA.with(json!({"alg": "none"}))),
         ("algorithm HS256", RSA.with(json!({"alg": "HS256"}))),
@@ -1201,6 +1272,10 @@ fn an_empty_audience_matches_no_token() {
         let got = verify(&issuers, &token(&RSA, Alg::RS256, &with(json!({ "aud": aud }))));
         assert!(matches!(got, Err(TokenError::Claims(_))), "{aud}: {got:?}");
     }
+}
+
+#[test]
+fn debug_shows_only_the_number_of_keys() {
     let key = VerifyingKey::from_jwk(&RSA.jwk).unwrap();
     let shown = format!("{:?}", IssuerKeys::fixed(&key));
     assert_eq!(shown, "IssuerKeys { keys: Some(1), fetched: false, .. }");

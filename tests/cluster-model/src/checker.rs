@@ -1,4 +1,4 @@
-//! A breadth-first search through the states of a model.
+//! Explores the states of a model by a breadth-first search.
 //!
 //! The crate `stateright` also does this. It is not used here for two reasons: its web server cannot be switched off,
 //! and it would add 13 crates, some of which have had no release for years.

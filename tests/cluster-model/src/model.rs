@@ -1,4 +1,4 @@
-//! The protocol as states and steps.
+//! Describes the protocol as states and steps.
 //!
 //! # What the model contains
 //! - Nodes. Each node has its file, its session with a server, its lease, and the leases of the other nodes that it has

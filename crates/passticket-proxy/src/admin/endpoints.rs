@@ -1,4 +1,4 @@
-//! The endpoints of the admin port.
+//! Answers the requests to the endpoints of the admin port: metrics, health and reload.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The admin port: metrics and health, on a loopback address.
+//! Serves the admin port on a loopback address: metrics, health, and requests to reload the configuration.
 //!
 //! The port has its own thread and its own runtime, so it answers even if all worker threads are busy. Each connection
 //! serves one request, so no client can hold a connection for longer than the time limit for the headers.
@@ -46,7 +46,7 @@ const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(64).expect("should not b
 const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// When the program stops, the last requests may take this long. This is enough, because the port answers each request
-/// immediately.
+/// except a reload immediately.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Binds the socket of the admin port, if the configuration has an admin port.

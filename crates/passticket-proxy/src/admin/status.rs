@@ -1,4 +1,6 @@
-//! The components of the gateway, and whether they work.
+//! Reports whether the components of the gateway work.
+//!
+//! A PassTicket is a one-time password of z/OS.
 
 use std::{
     sync::{
@@ -151,7 +153,7 @@ impl Components {
             parts.push(Part::new(Component::Discovery, Need::Optional, health));
         }
         if let Some(zowe) = &self.zowe {
-            // Without it, the gateway refuses Personal Access Tokens, and serves all other requests.
+            // Without this service, the gateway refuses Personal Access Tokens, and serves all other requests.
             parts.push(Part::new(Component::ZoweRevocations, Need::Optional, zowe.health()));
         }
         if let Some(cluster) = &self.cluster {
@@ -168,7 +170,7 @@ pub(super) struct Status(Vec<Part>);
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) component: Component,
-    /// Whether PassTickets or Personal Access Tokens need the component.
+    /// Whether the gateway is ready only if the component works.
     is_needed: bool,
     pub(super) health: Health,
     /// A problem that does not stop the component yet, and its remedy.
@@ -198,7 +200,7 @@ impl Status {
         self.0.iter().all(|part| part.health.is_up())
     }
 
-    /// Returns whether the components that PassTickets and Personal Access Tokens need are all working.
+    /// Returns whether all components that the gateway needs work.
     pub(super) fn is_ready(&self) -> bool {
         self.0.iter().all(|part| part.health.is_up() || !part.is_needed)
     }

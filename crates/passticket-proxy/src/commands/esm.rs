@@ -1,4 +1,5 @@
-//! `esm`: prints commands for the external security manager (ESM), which is RACF, ACF2 or Top Secret.
+//! `esm`: prints commands for the external security manager (ESM), which is RACF, ACF2 or Top Secret. The commands
+//! define PassTickets, the one-time passwords of z/OS.
 
 use std::{
     collections::BTreeMap,
@@ -197,8 +198,8 @@ fn check_combination(args: &Esm) -> Result<(), Exit> {
         ) => !applid.is_empty() || algorithm.is_some(),
         (Some(EsmTopic::Delegate { .. } | EsmTopic::Identity(_)), Some(_)) => {
             return Err(Exit::usage(
-                "this topic cannot be combined with --from-config; leave out --from-config, or use it \
-                 with passticket, with keys, or without a topic",
+                "this topic cannot be combined with --from-config; leave out --from-config, or use it with passticket, \
+                 keys, key-job or verify, or without a topic",
             ));
         }
         _ => false,

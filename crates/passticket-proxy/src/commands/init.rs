@@ -1,4 +1,5 @@
-//! `init`: writes the files of a new gateway beside an existing Zowe, and prints what the operator still has to do.
+//! `init`: writes the files of a new gateway beside an existing Zowe, and prints what the operator still has to do. One
+//! of the files is a PassTicket key. A PassTicket is a one-time password of z/OS.
 
 use std::{
     env,
@@ -273,13 +274,14 @@ fn print_to_do(
              print the commands, run: passticket-proxy esm --esm racf --from-config {config} (or acf2, or tss)."
         )),
         None => steps.push(
-            "Add the APPLID of each service to ptktdata, with its PassTicket key. Add its permission to saf.yml, too."
+            "Add the APPLID of each service to components.passticket-proxy.ptktdata, with its PassTicket key. Add its \
+             permission to saf.yml, too."
                 .to_owned(),
         ),
     }
     steps.push(format!(
-        "Add the static definitions of your services to apiDefs. In {directory}/saf.yml, name the users who may \
-         revoke tokens or list services (the command config auto-init of Zowe CLI lists services)."
+        "Add the static definitions of your services to components.passticket-proxy.apiDefs. In {directory}/saf.yml, \
+         name the users who may revoke tokens or list services (the command config auto-init of Zowe CLI lists services)."
     ));
     steps.push(format!(
         "Check the result, and ask each server: passticket-proxy check --config {config} --live"

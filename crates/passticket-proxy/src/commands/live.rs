@@ -1,5 +1,5 @@
 //! `check --live`: asks each server of a configuration once, and prints one line about each server. It sends no
-//! passwords and no tokens.
+//! passwords and tokens of users.
 
 use std::{collections::BTreeSet, error::Error, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The admin port: `components.passticket-proxy.admin`.
+//! Reads the address of the admin port: `components.passticket-proxy.admin`.
 
 use std::{
     io,

@@ -85,10 +85,11 @@ pub(super) fn read<'a>(
     let forwarded = forwarders::read_zowe(&mut x509);
     let mut switch = |name| section.section(name).optional("enabled").filter(Field::is_on);
     let (pats, x509) = (switch("personalAccessToken"), switch("x509"));
-    if let (Some(_), Some(field)) = (attls, &x509) {
-        field.at.warning(
-            "has no effect with AT-TLS, which does not forward client certificates; switch off x509 or attls",
-        );
+    if let (Some(attls), Some(field)) = (attls, &x509) {
+        field.at.warning(format_args!(
+            "has no effect with AT-TLS, which does not forward client certificates; set this setting or {} to false",
+            attls.key
+        ));
     }
     ApimlSecurity {
         pats: pats.is_some(),
@@ -172,8 +173,8 @@ fn authorization(
                 "dummy" => Ok(false),
                 "native" => {
                     field.at.warning(
-                    "makes Zowe check permissions in RACF; this gateway checks permissions in the file of \
-                     components.passticket-proxy.saf",
+                    "makes Zowe check permissions in RACF, but this gateway checks them in the file of \
+                     components.passticket-proxy.saf; write the same permissions in that file",
                 );
                     Ok(false)
                 }
@@ -204,7 +205,8 @@ fn authorization(
     {
         at.error(format_args!(
             "is {}, but the endpoint only checks class {ENDPOINT_CLASS}; write {ENDPOINT_CLASS}, or \
-             set authorization.provider to dummy to use the file of components.passticket-proxy.saf",
+             set components.gateway.apiml.security.authorization.provider to dummy to use the file of \
+             components.passticket-proxy.saf",
             quote(class)
         ));
     }
@@ -565,8 +567,8 @@ mod tests {
             (
                 "{authorization: {provider: Native}}",
                 ".authorization.provider",
-                "makes Zowe check permissions in RACF; this gateway checks permissions in the file of \
-                 components.passticket-proxy.saf",
+                "makes Zowe check permissions in RACF, but this gateway checks them in the file of \
+                 components.passticket-proxy.saf; write the same permissions in that file",
             ),
             (
                 "{authorization: {provider: endpoint}}",
@@ -594,7 +596,8 @@ mod tests {
                  resourceClass: FACILITY}}",
                 ".authorization.resourceClass",
                 "is \"FACILITY\", but the endpoint only checks class ZOWE; write ZOWE, or set \
-                 authorization.provider to dummy to use the file of components.passticket-proxy.saf",
+                 components.gateway.apiml.security.authorization.provider to dummy to use the file of \
+                 components.passticket-proxy.saf",
             ),
             (
                 "{saf: {serviceResourceClass: A}, authorization: {resourceClass: B}}",

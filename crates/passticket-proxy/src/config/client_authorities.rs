@@ -1,7 +1,7 @@
-//! Warns about properties of the configured authorities that TLS does not enforce.
+//! Warns about properties of the configured certificate authorities (CAs) that TLS does not enforce.
 //!
-//! A configured authority is a trust anchor (RFC 5280 §6.1.1). TLS uses only the name, the key and the name constraints
-//! of the anchor's certificate. If this certificate has other restrictions, an operator may expect TLS to enforce them.
+//! A configured CA is a trust anchor (RFC 5280 §6.1.1). TLS uses only the name, the key and the name constraints of
+//! the anchor's certificate. If this certificate has other restrictions, an operator may expect TLS to enforce them.
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tower_passticket::identity::PeerCertificate;
@@ -13,7 +13,7 @@ use x509_cert::{
 
 use super::{problem::quote, reader::At};
 
-/// Warns about the authorities in `pem`. The listener accepts client certificates of these authorities.
+/// Warns about the CAs in `pem`. The listener accepts client certificates of these CAs.
 pub(super) fn check(at: &At<'_>, pem: &[u8]) {
     for der in CertificateDer::pem_slice_iter(pem).flatten() {
         // A certificate that cannot be parsed is reported when the listener is built.
@@ -29,16 +29,16 @@ fn check_authority(at: &At<'_>, names: &PeerCertificate, certificate: &Certifica
     let (subject, issuer) = (quote(names.subject()), quote(names.issuer()));
     if names.subject_name() != names.issuer_name() {
         at.warning(format_args!(
-            "contains {subject}, an intermediate certificate that the authority {issuer} issued. TLS trusts \
+            "contains {subject}, an intermediate certificate that the CA {issuer} issued. TLS trusts \
              this certificate like a root: TLS does not check whether it has expired or is revoked, and \
              restrictions by {issuer} have no effect. If that is not intended, list the root instead"
         ));
     }
     if let Some(length) = path_length(certificate) {
         at.warning(format_args!(
-            "contains the authority {subject}, whose certificate permits {length} levels of authorities below \
-             it. TLS does not enforce this limit for an authority that is listed here, so it also accepts \
-             certificates from deeper levels. If such authorities exist, map certificates by a file \
+            "contains the CA {subject}, whose certificate permits {length} levels of CAs below \
+             it. TLS does not enforce this limit for a CA that is listed here, so TLS also accepts \
+             certificates from deeper levels. If CAs on such levels exist, map certificates by a file \
              with their issuers (components.passticket-proxy.certificateMapping: file)"
         ));
     }
@@ -94,8 +94,8 @@ mod tests {
         assert_eq!(warnings("no certificate"), [""; 0]);
         let found = warnings(&format!("{root_pem}\n{intermediate}\n{limited}"));
         let starts = [
-            "z:1: a: contains \"CN=Sub\", an intermediate certificate that the authority \"CN=Root\" issued.",
-            "z:1: a: contains the authority \"CN=Short\", whose certificate permits 0 levels of authorities",
+            "z:1: a: contains \"CN=Sub\", an intermediate certificate that the CA \"CN=Root\" issued.",
+            "z:1: a: contains the CA \"CN=Short\", whose certificate permits 0 levels of CAs",
         ];
         assert_eq!(found.len(), 2, "{found:?}");
         for (warning, start) in found.iter().zip(starts) {

@@ -1,5 +1,5 @@
-//! Reads the setting `clientBasic` of a service. It says what the gateway does with a client's header
-//! `Authorization: Basic` (docs/decisions.md#d24).
+//! Reads and checks the setting `clientBasic` of a service. The setting says what the gateway does with a client's
+//! header `Authorization: Basic` (docs/decisions.md#d24).
 
 use tower_passticket::layer::{ClientBasic, OnFailure};
 
@@ -19,14 +19,18 @@ pub(super) fn read<'a>(section: &mut Section<'a>) -> Option<(ClientBasic, At<'a>
     Some((value?, field.at))
 }
 
-/// Warns about a service with `clientBasic: verify` if nothing can check the passwords.
+/// Warns about a service with `clientBasic: verify`. The caller has found that the gateway knows no password.
 pub(super) fn warn_without_logins(client_basic: ClientBasic, at: &At<'_>) {
     if client_basic == ClientBasic::Verify {
-        at.warning("verify needs a server that checks passwords; set users or zOSMF.host");
+        at.warning(
+            "verify needs users with passwords; set components.passticket-proxy.users to a file with users, or set \
+             zOSMF.host",
+        );
     }
 }
 
-/// Reports settings of a service that contradict each other. `schemes` are the schemes of its routes.
+/// Reports a value that has no effect with `schemes`, the schemes of the service's routes, or that contradicts
+/// `onFailure`.
 pub(super) fn check(
     client_basic: ClientBasic,
     at: &At<'_>,

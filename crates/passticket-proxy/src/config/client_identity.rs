@@ -1,5 +1,5 @@
-//! Reads the client certificates with which the gateway connects to services:
-//! `components.passticket-proxy.clientCertificate` and `services.ID.clientCertificate`.
+//! Reads the client certificates of the gateway: `clientCertificate` in the section `components.passticket-proxy` and
+//! below it, and the certificate for Redis. [`ClientIdentities`] chooses the certificate for each service.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -42,7 +42,7 @@ pub struct ClientIdentities {
     /// The certificate for services that have none of their own: `components.passticket-proxy.clientCertificate`.
     pub default: Option<ClientIdentity>,
     /// The certificates of single services: `components.passticket-proxy.services.ID.clientCertificate`. If both
-    /// settings are absent, the gateway presents its own certificate (`zowe.certificate.pem`) to a service with the
+    /// settings are absent, the gateway presents its own certificate (`zowe.certificate`) to a service with the
     /// scheme `x509`, as API ML does. It does not do so if the service also has the scheme `bypass`.
     pub services: Vec<(ServiceId, ClientIdentity)>,
     /// The services that have the scheme `bypass`, or may have it when they are found in Eureka (the registry of API

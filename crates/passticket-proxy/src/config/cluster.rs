@@ -1,5 +1,6 @@
-//! Reads the settings of a node that shares revocations with other nodes: `components.passticket-proxy.cluster`
-//! (docs/operating/nodes.md).
+//! Reads the settings of a node of a cluster: `components.passticket-proxy.cluster` (docs/operating/nodes.md). A site
+//! is the set of nodes that share revocations. Each node holds a lease in Redis: as long as the lease is valid, the
+//! node knows all revocations.
 
 use std::{fmt, time::Duration};
 
@@ -59,9 +60,9 @@ pub struct RedisServers {
     password: Option<Password>,
     /// The password for Sentinel: the content of `sentinel.passwordFile`.
     sentinel_password: Option<Password>,
-    /// The authorities of the servers' certificates, in PEM: `certificateAuthorities`.
+    /// The certificate authorities (CAs) of the servers, in PEM: `certificateAuthorities`.
     authorities: Option<Vec<u8>>,
-    /// The client certificate of the gateway towards the servers: `certificate` and `key`.
+    /// The client certificate that the gateway presents to the servers: `certificate` and `key`.
     identity: Option<ClientIdentity>,
 }
 
@@ -192,13 +193,16 @@ fn read_redis(mut section: Section<'_>) -> Option<RedisServers> {
             return None;
         }
         (Some(_), Some(field)) => {
-            field.at.error("is beside url; write only one of them");
+            field.at.error("is present, and so is url; remove one of them");
             return None;
         }
     };
     let (authorities, identity) = (authorities?, identity?);
     if let (Some(field), None) = (&certificate, &authorities) {
-        field.at.error("is without certificateAuthorities; write the path of a PEM file with the authorities of Redis");
+        field.at.error(
+            "needs certificateAuthorities; add it, with the path of a PEM file with the certificate authorities (CAs) of \
+             Redis",
+        );
         return None;
     }
     Some(RedisServers {
@@ -338,7 +342,7 @@ mod tests {
             (with("{url: 'redis://10.0.0.1'}"), "C.redis.url: the connection to Redis at \"10.0.0.1\" would not be encrypted"),
             (with("{url: 'rediss://tp:topSecret@h'}"), "C.redis.url: the URL of Redis contains a password; write the password to a file"),
             (with("{url: 'topSecret@h'}"), "C.redis.url: the URL of Redis is malformed"),
-            (with("{url: 'redis://localhost', sentinel: {master: m, nodes: ['redis://localhost']}}"), "C.redis.sentinel: is beside url; write only one"),
+            (with("{url: 'redis://localhost', sentinel: {master: m, nodes: ['redis://localhost']}}"), "C.redis.sentinel: is present, and so is url; remove one"),
             (with("{sentinel: {nodes: ['redis://localhost']}}"), "C.redis.sentinel.master: is missing; write the name of the primary"),
             (with("{sentinel: {master: m}}"), "C.redis.sentinel.nodes: is missing; write the URLs of Sentinel"),
             (with("{sentinel: {master: m, nodes: ['redis://localhost', 'rediss://h']}}"), "C.redis.sentinel: the list of Sentinels is wrong"),

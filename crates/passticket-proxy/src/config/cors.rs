@@ -219,7 +219,7 @@ fn origins_of(field: &Field<'_>) -> Origins {
     let origin = |text: &str| match text.parse::<Origin>() {
         Ok(origin) => Some(origin),
         Err(error) => {
-            field.at.warning(format_args!("{error}; this one is not used"));
+            field.at.warning(format_args!("{error}; the gateway ignores this origin"));
             None
         }
     };
@@ -368,7 +368,7 @@ mod tests {
                 "{}",
                 "apiml.corsEnabled: true, apiml.corsAllowedOrigins: https://a/",
                 "d:1: services[0].customMetadata.apiml.corsAllowedOrigins: \"https://a/\" is not an origin; write one \
-                 like https://zowe.example.com:7554; this one is not used"
+                 like https://zowe.example.com:7554; the gateway ignores this origin"
                     .to_owned(),
             ),
         ] {

@@ -3,6 +3,8 @@
 //!
 //! A registration is not a proof: any program whose certificate Eureka trusts can register any service. So the settings
 //! name the hosts, the APPLIDs and the schemes of the services that may receive credentials (docs/decisions.md#d35).
+//!
+//! An APPLID is the name of an application on z/OS.
 
 use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
@@ -267,7 +269,10 @@ pub(super) fn read<'a>(mut section: Section<'a>) -> Option<DiscoverySection<'a>>
         }
         (true, ..) => OtherServices::Bypass { hosts: other_hosts },
         (false, _, Some(field)) => {
-            field.at.warning("has no effect without others: bypass");
+            field.at.warning(
+                "has no effect without components.passticket-proxy.discovery.others: bypass; set that setting, or remove \
+                 this one",
+            );
             OtherServices::Ignore
         }
         (false, ..) => OtherServices::Ignore,

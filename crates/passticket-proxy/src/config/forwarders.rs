@@ -49,7 +49,8 @@ pub(super) fn settings(
     if !client_certificates {
         if let Some(field) = ours {
             field.at.warning(
-                "has no effect, because client certificates are off; set x509.enabled to true, and do not use AT-TLS",
+                "has no effect, because client certificates are off; set \
+                 components.gateway.apiml.security.x509.enabled to true, and do not use AT-TLS",
             );
         }
         return None;
@@ -67,7 +68,8 @@ pub(super) fn settings(
     let urls = zowe.map(|keys| {
         if keys.urls.is_empty() && ours.is_none() {
             keys.at.warning(
-                "has no effect, because no forwarder is known; set certificatesUrls, or set \
+                "has no effect, because no forwarder is known; set \
+                 components.gateway.apiml.security.x509.certificatesUrls, or set \
                  components.passticket-proxy.forwarders.certificates to the PEM file of the forwarders' certificates",
             );
         }

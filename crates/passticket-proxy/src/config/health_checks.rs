@@ -1,4 +1,4 @@
-//! The health checks of the instances of services: `components.passticket-proxy.healthChecks`.
+//! Reads the settings of the health checks of instances of services: `components.passticket-proxy.healthChecks`.
 
 use std::time::Duration;
 

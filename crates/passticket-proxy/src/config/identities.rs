@@ -46,7 +46,8 @@ pub(super) fn read(
                 if protected.contains(&user) {
                     item.at.warning(format_args!(
                         "maps a distributed identity to {user}, which is the gateway's own user or one of \
-                         delegation.protectedUsers; the gateway refuses this identity; remove this entry"
+                         components.passticket-proxy.delegation.protectedUsers; the gateway refuses this identity; remove \
+                         this entry"
                     ));
                 }
                 Some((identity, user))

@@ -47,24 +47,32 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
     let oidc = oidc.unwrap_or_default();
     let is_mapping_used = zowe.security.delegation.is_some() || !oidc.is_empty();
     let mapping = is_mapping_used.then(|| identity_mapping(zowe, ours, distributed)).flatten();
-    if let (Some(list), None, false) = (&ours.oidc, &mapping, oidc.is_empty()) {
+    // Technical users need no mapping: the persons of the providers then need no user ids.
+    let is_mapping_needed = !oidc.is_empty() && ours.technical_users.is_none();
+    if let (Some(list), None, true) = (&ours.oidc, &mapping, is_mapping_needed) {
         list.at.error(
             "needs a mapping of the users of the providers to user ids; set components.passticket-proxy.identities to the \
-             path of a file with identities.distributed, or set oidc.identityMapperUrl to the URL of a mapper",
+             path of a file with identities.distributed, set \
+             components.gateway.apiml.security.oidc.identityMapperUrl to the URL of a mapper, or set \
+             components.passticket-proxy.technicalUsers to the path of a file with rules",
         );
     }
     let delegation = zowe.security.delegation.as_ref().and_then(|at| {
-        if zowe.attls.is_some() {
-            at.error(
-                "needs client certificates, which AT-TLS does not forward; set this setting or attls to false",
-            );
+        if let Some(attls) = &zowe.attls {
+            at.error(format_args!(
+                "needs client certificates, which AT-TLS does not forward; set this setting or {} to false",
+                attls.key
+            ));
         } else if !zowe.security.client_certificates {
-            at.error("needs client certificates; set x509.enabled to true, or this setting to false");
+            at.error(
+                "needs client certificates; set components.gateway.apiml.security.x509.enabled to true, or this setting \
+                 to false",
+            );
         }
         if !ours.audit.enabled {
             ours.audit.at.error(
-                "cannot be off while delegatePassticket is on, because delegated PassTickets are always \
-                 audited",
+                "cannot be off while delegatePassticket is on, because delegated PassTickets are always audited; set \
+                 components.passticket-proxy.audit.enabled to true",
             );
         }
         if ours.delegation.grants.is_none() {
@@ -77,14 +85,18 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
         let Some(mapping) = mapping.clone() else {
             at.error(
                 "needs a mapping of e-mail addresses; set components.passticket-proxy.identities to the path \
-                 of a file with identities.distributed, or set oidc.identityMapperUrl to the URL of a mapper",
+                 of a file with identities.distributed, or set \
+                 components.gateway.apiml.security.oidc.identityMapperUrl to the URL of a mapper",
             );
             return None;
         };
         let Some(registry) = registry else {
             // If the setting is present, its value is wrong, and the problem has already been reported.
             if zowe.security.registry.is_none() {
-                at.error("needs the registry of the e-mail addresses; set oidc.registry to its name");
+                at.error(
+                    "needs the registry of the e-mail addresses; set \
+                     components.gateway.apiml.security.oidc.registry to its name",
+                );
             }
             return None;
         };
@@ -112,8 +124,8 @@ fn identity_mapping(
         (Some(map), mapper) => {
             if let (Some(_), Some(field)) = (mapper, &ours.identities) {
                 field.at.warning(
-                    "has identities.distributed, so oidc.identityMapperUrl is not used; remove \
-                     one of them",
+                    "has identities.distributed, so components.gateway.apiml.security.oidc.identityMapperUrl is not \
+                     used; remove one of them",
                 );
             }
             Some(IdentityMapping::File(map))
@@ -138,7 +150,7 @@ fn certificate_mapping(
     {
         let instead = match (by, mapper) {
             (Some(_), _) => Some("components.passticket-proxy.certificateMapping"),
-            (None, Some(_)) => Some("x509.externalMapperUrl"),
+            (None, Some(_)) => Some("components.gateway.apiml.security.x509.externalMapperUrl"),
             (None, None) => None,
         };
         match instead {
@@ -160,12 +172,12 @@ fn certificate_mapping(
         match by {
             Some((MapCertificatesBy::File, _)) => {}
             None if zowe.security.client_certificates => field.at.error(
-                "contains identities.certificates, but certificateMapping does not use them; set \
-                 certificateMapping to file, or remove identities.certificates",
+                "contains identities.certificates, but components.passticket-proxy.certificateMapping does not use them; \
+                 set it to file, or remove identities.certificates",
             ),
             Some(_) | None => field.at.warning(
-                "contains identities.certificates, which are not used; set certificateMapping to file, or \
-                 remove identities.certificates",
+                "contains identities.certificates, which are not used; set \
+                 components.passticket-proxy.certificateMapping to file, or remove identities.certificates",
             ),
         }
     }
@@ -208,17 +220,19 @@ fn check_verification(
     };
     let mut tokens = Vec::new();
     if zowe.security.saf_endpoint.is_some() {
-        let text =
-            "those of all users whose permissions are checked (by authorization.endpoint.url)";
+        let text = "those of all users whose permissions are checked (by \
+                    components.gateway.apiml.security.authorization.endpoint.url)";
         tokens.push(text.to_owned());
     }
     if let CertificateMapping::Zss(zss) = mapping
         && zowe.security.client_certificates
     {
-        tokens.push(format!("those of {} (for x509.externalMapperUrl)", zss.user));
+        let key = "components.gateway.apiml.security.x509.externalMapperUrl";
+        tokens.push(format!("those of {} (for {key})", zss.user));
     }
     if let Some(IdentityMapping::Zss(zss)) = identities {
-        tokens.push(format!("those of {} (for oidc.identityMapperUrl)", zss.user));
+        let key = "components.gateway.apiml.security.oidc.identityMapperUrl";
+        tokens.push(format!("those of {} (for {key})", zss.user));
     }
     if !tokens.is_empty() {
         let tokens = tokens.join(", ");
@@ -266,8 +280,8 @@ pub(super) fn check_tickets(
             let at = ours.saf.as_ref().map_or(&ours.at, |field| &field.at);
             at.warning(format_args!(
                 "gives {gateway} no UPDATE on {prefix}* in class PTKTDATA, so the gateway cannot make \
-                 PassTickets for {applid}; in the file of saf, add below safAccess: PTKTDATA: {{ \
-                 {prefix}*: {{ UPDATE: [{gateway}] }} }}"
+                 PassTickets for {applid}; in the file of components.passticket-proxy.saf, add below safAccess: \
+                 PTKTDATA: {{ {prefix}*: {{ UPDATE: [{gateway}] }} }}"
             ));
         }
     }

@@ -1,5 +1,5 @@
-//! Chooses the files with the certificate of the gateway and with the authorities: `zowe.certificate.pem`, or the key
-//! store and the trust store of Zowe.
+//! Chooses the files with the certificate of the gateway and with the certificate authorities (CAs) that it trusts:
+//! `zowe.certificate.pem`, or the key store and the trust store of Zowe.
 
 use super::reader::{Field, Section};
 
@@ -11,7 +11,7 @@ pub(super) enum IdentitySource<'a> {
     KeyStore { store: Store<'a>, alias: Option<Field<'a>> },
 }
 
-/// The source of the authorities.
+/// The source of the CAs.
 pub(super) enum AuthoritiesSource<'a> {
     /// PEM files. `None` if the setting is missing. The error was reported.
     Pem(Option<Field<'a>>),
@@ -94,7 +94,7 @@ pub(super) fn read(mut certificate: Section<'_>) -> (IdentitySource<'_>, Authori
         Some(store) => AuthoritiesSource::TrustStore(store),
         None => AuthoritiesSource::Pem(pem.required(
             "certificateAuthorities",
-            "the paths of PEM files with the authorities of clients and services",
+            "the paths of PEM files with the certificate authorities (CAs) of clients and services",
         )),
     };
     (identity, authorities)

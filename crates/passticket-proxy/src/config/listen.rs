@@ -1,4 +1,4 @@
-//! The address on which the gateway listens: `components.passticket-proxy.host` or
+//! Reads the address on which the gateway listens: `components.passticket-proxy.host` or
 //! `zowe.network.server.listenAddresses`, and `components.gateway.port`.
 
 use std::{

@@ -1,5 +1,7 @@
 //! Reads which server checks passwords (docs/decisions.md#d20): the file of `components.passticket-proxy.users`, z/OSMF
 //! or ZSS. z/OSMF is IBM's management server on z/OS. ZSS is a server of Zowe on z/OS.
+//!
+//! An APPLID is the name of an application on z/OS.
 
 use super::{
     problem::quote,
@@ -99,7 +101,7 @@ impl<'a> LoginKeys<'a> {
             (Some((Provider::Wrong, _)), _) => Provided::Wrong,
             (Some((_, at)), Some(users)) => {
                 users.at.error(format_args!(
-                    "is present, and so is {} in {at}; both choose who checks passwords: remove users to ask that \
+                    "is present, and so is {} in {at}; both choose who checks passwords: remove this setting to ask that \
                      server, or remove {} to check passwords with the file",
                     at.key, at.key
                 ));
@@ -110,7 +112,8 @@ impl<'a> LoginKeys<'a> {
                 Some(field) => self.protected_address(field).map_or(Provided::Wrong, Provided::Zss),
                 None => {
                     zss_url.at.error(
-                        "is missing; with auth.provider: saf, write the URL of ZSS, like https://zos.example.com:7557",
+                        "is missing, but components.gateway.apiml.security.auth.provider is saf; write the URL of ZSS, \
+                         like https://zos.example.com:7557",
                     );
                     Provided::Wrong
                 }
@@ -270,7 +273,8 @@ mod tests {
                 format!("{zosmf}{host}{users}"),
                 &format!(
                     "z:3: passticketProxy.users: is present, and so is {key} in z:1; both choose who checks \
-                     passwords: remove users to ask that server, or remove {key} to check passwords with the file"
+                     passwords: remove this setting to ask that server, or remove {key} to check passwords with the \
+                     file"
                 ),
             ),
             (
@@ -279,8 +283,9 @@ mod tests {
             ),
             (
                 saf,
-                "z:1: components.passticket-proxy.zss.url: is missing; with auth.provider: saf, write the URL of ZSS, \
-                 like https://zos.example.com:7557",
+                "z:1: components.passticket-proxy.zss.url: is missing, but \
+                 components.gateway.apiml.security.auth.provider is saf; write the URL of ZSS, like \
+                 https://zos.example.com:7557",
             ),
             (
                 provider("dummy"),

@@ -1,5 +1,7 @@
-//! The metadata of a service: the keys below `customMetadata` of an api-def, joined with dots, and the scheme in its
-//! `authentication`. The page docs/reference/service-metadata.md shows the table of this file.
+//! Collects and checks the metadata of a service: the keys below `customMetadata` of an api-def, joined with dots, and
+//! the settings in its `authentication`. The page docs/reference/service-metadata.md shows the table of this file.
+//!
+//! API ML is Zowe's API Mediation Layer.
 
 use std::collections::BTreeMap;
 
@@ -30,6 +32,9 @@ pub(super) const RESPONSE_TIMEOUT: &str = "response-timeout";
 
 const NOT_IN_VERSION_3: &str = "Zowe API ML 3 ignores this key, too; to limit the time to the \
                                 head of an answer, set response-timeout";
+
+const IN_LIST: &str =
+    "for the API Catalog; of a service from Eureka, a part of `GET /gateway/api/v1/services`";
 
 const KEYS: &[Key] = &[
     key("apiml.apiInfo", Elsewhere("for the API Catalog")),
@@ -93,13 +98,13 @@ const KEYS: &[Key] = &[
         CORS_METHODS,
         Honoured("the methods that web pages of other origins may use, separated by commas"),
     ),
-    key("apiml.service.description", Elsewhere("for the API Catalog")),
+    key("apiml.service.description", Elsewhere(IN_LIST)),
     key("apiml.service.externalUrl", Warning(Any, "requests go to `instanceBaseUrls`")),
     key(
         "apiml.service.supportClientCertForwarding",
         Warning(Is("true"), "the service does not receive the certificate of the client"),
     ),
-    key("apiml.service.title", Elsewhere("for the API Catalog")),
+    key("apiml.service.title", Elsewhere(IN_LIST)),
     key(CONNECT_TIMEOUT, Honoured("milliseconds for connecting to the service, at most 10,000")),
     key(RESPONSE_TIMEOUT, Honoured("milliseconds until the service must begin its answer")),
     key("version", Elsewhere("the version of the metadata")),

@@ -33,13 +33,15 @@
 //!    newer Zowe. A setting of Zowe that this gateway does not support causes a warning, or an error if it restricts
 //!    something (docs/reference/zowe-yaml-keys.md).
 //! 4. A setting with a blank value counts as absent, because the zowe.yaml that Zowe ships has blank values. There are
-//!    two exceptions: blank `callers` are an empty list, and a blank `gatewayUrl` matches all paths of the service. The
-//!    template `${{ a.b }}` becomes the value of the setting `a.b`, and `${HOSTNAME}` becomes the name of the machine.
-//!    Another template is an error if the gateway needs the value.
+//!    exceptions: blank `callers` permit no caller, an empty list `allowedOrigins` of a service permits no origin, and
+//!    a blank `gatewayUrl` matches all paths of the service. A blank value that could lift a restriction is an error.
+//!    The template `${{ a.b }}` becomes the value of the setting `a.b`, and `${HOSTNAME}` becomes the name of the
+//!    machine. Another template is an error if the gateway needs the value.
 //! 5. Secrets (the private keys for TLS and for signing tokens, their passwords, PassTicket keys, password hashes)
-//!    belong in files that only their owner can access, see [`read_secret_file`]. PassTicket keys and passwords can
-//!    also be in environment variables. Problems and `Debug` never show a secret from these files and variables. A
-//!    problem also does not show any other value that looks like a PassTicket key or a private key.
+//!    belong in files that only their owner and a group of the gateway's process can read, see [`read_secret_file`].
+//!    PassTicket keys and passwords of files can also be in environment variables. Problems and `Debug` never show a
+//!    secret from these files and variables. A problem also does not show any other value that looks like a PassTicket
+//!    key or a private key.
 //! 6. YAML anchors, aliases and merge keys (`<<`) work. The number of values in a file is limited. An alias counts as
 //!    all values that it repeats.
 //!
@@ -74,7 +76,13 @@
 //! subject, by its issuer, or by subject and issuer (see
 //! [`CertificateFilter`](tower_passticket::identity::CertificateFilter)).
 //!
-//! If users other than the owner may write the file of `saf` or the file of `identities`, the gateway refuses to read
+//! `technicalUsers` names a file with rules. A rule gives a technical user to the users of an identity provider in `oidc`
+//! whose tokens have a certain value in a claim (docs/operating/technical-users.md). A service of a rule must have the
+//! scheme `httpBasicPassTicket`.
+//!
+#![doc = concat!("```yaml\n", include_str!("examples/technical-users.yml"), "```")]
+//!
+//! If users other than the owner may write the file of `saf`, `identities` or `technicalUsers`, the gateway refuses to read
 //! it. There is one exception: if only the owner and a group of the gateway's own process may write the file, the
 //! gateway reads it and logs a warning.
 //!
@@ -99,7 +107,7 @@
 //! If `replayProtection` is `false`, the profile must allow replay, and the limit does not apply. `reuseSeconds` is then
 //! possible: the gateway uses the PassTicket of a user for so many seconds (docs/operating/ticket-reuse.md).
 //!
-//! `passticket-proxy esm --from-config` prints the commands that define the profile with the
+//! `passticket-proxy esm --esm racf --from-config` prints the commands that define the profile with the
 //! configured setting.
 //!
 //! # AT-TLS
@@ -188,6 +196,7 @@ mod settings;
 mod setup;
 mod signing_keys;
 mod source_files;
+mod technical_users;
 mod templates;
 #[cfg(test)]
 #[cfg(unix)]
@@ -208,6 +217,7 @@ use std::{
     net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -254,7 +264,9 @@ use tower_passticket::{
     clock::{Clock, SystemClock},
     connection::TrustedProxies,
     gateway::StrictTransportSecurity,
-    layer::{CookieNames, CustomHeaders, ForeignOrigins, OriginPolicy, RequestHeaders},
+    layer::{
+        CookieNames, CustomHeaders, ForeignOrigins, OriginPolicy, RequestHeaders, TechnicalUsers,
+    },
     passticket::{Applid, KeyProfiles, Replay, UserId},
     remote::Address,
     saf::{FileSaf, Profile},
@@ -337,6 +349,9 @@ pub struct Config {
     pub zowe: Option<ZowePeer>,
     /// The mapping of the users of [`oidc`](Self::oidc) to user ids. Present if there is a provider.
     pub identity_mapping: Option<IdentityMapping>,
+    /// The rules that give the users of [`oidc`](Self::oidc) technical users, for each service with rules:
+    /// `components.passticket-proxy.technicalUsers`. These services have the scheme `httpBasicPassTicket`.
+    pub technical_users: BTreeMap<ServiceId, Arc<TechnicalUsers>>,
     /// Delegated PassTickets, if `...security.delegatePassticket` is on.
     pub delegation: Option<DelegationSettings>,
     /// The audit file. `None` if `components.passticket-proxy.audit.enabled` is `false`.
@@ -344,7 +359,7 @@ pub struct Config {
     /// The path of the file with revocations: `components.passticket-proxy.revocations`. `serve --new-store` creates a
     /// missing file.
     pub revocations: PathBuf,
-    /// Set if this gateway is one of several nodes that share revocations: `components.passticket-proxy.cluster`.
+    /// Present if this gateway is one of several nodes, which share revocations: `components.passticket-proxy.cluster`.
     pub cluster: Option<ClusterSettings>,
     /// The path of the Unix socket on which the gateway waits for a process that takes over:
     /// `components.passticket-proxy.takeoverSocket`. The default is the path of the revocation file with `.takeover`
@@ -432,8 +447,8 @@ impl Config {
     /// zowe.yaml starts at the directory of the zowe.yaml.
     ///
     /// `env` looks up an environment variable. A program passes `&|name| std::env::var(name).ok()`. `env` is called
-    /// only for variables that `ptktdata` and `passwords` name, and for `HOSTNAME`. This function blocks while it reads files and
-    /// resolves a host name.
+    /// only for variables that the configuration names as the place of a secret, and for `HOSTNAME`. This function
+    /// blocks while it reads files and resolves a host name.
     ///
     /// # Errors
     /// [`Problems`] contains the problems of all files.
@@ -492,18 +507,20 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         .and_then(|keys| signing_keys::read(keys, &ours.key_material.passwords.signing_key, env));
     let (saf_file, profiles) = permissions(ours.saf.as_ref(), report).unzip();
     let profiles = profiles.unwrap_or_default();
-    let identification = identity_checks::read(&zowe, &ours, report);
+    let mut identification = identity_checks::read(&zowe, &ours, report);
     let zosmf_peer = zowe.logins.zosmf_peer();
     let saf_tokens = scheme_peers::saf_tokens(&zowe, &ours.zss);
     let logins = logins(zowe.logins, zowe.security.client_certificates, &ours, report);
     let audit = match &ours.audit.file {
         Some(field) => field.path(),
-        None => Some(path.with_file_name("audit.jsonl")),
+        None => Some(path.with_file_name(ours.audit.format.file_name())),
     };
     let unauthenticated = match &ours.audit.unauthenticated {
         Some(field) => field.path().inspect(|path| {
             if audit.as_ref() == Some(path) {
-                field.at.error("is the same file as audit.file; write another one");
+                field.at.error(
+                    "is the same file as components.passticket-proxy.audit.file; write the path of another file",
+                );
             }
         }),
         None => audit.as_deref().map(beside),
@@ -604,10 +621,25 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     }
     if routes.is_empty() && ours.discovery.is_none() {
         ours.at.warning(
-            "has no routes, so the gateway forwards nothing; write api-defs, and set apiDefs to their path",
+            "has no routes, so the gateway forwards nothing; write api-defs, and set \
+             components.passticket-proxy.apiDefs to their path",
         );
     }
     identity_checks::check_tickets(&profiles, &all_routes, &ours);
+    let technical_users = ours.technical_users.as_ref().and_then(Field::authorization_file);
+    let technical_users = technical_users.map(|(file, content)| {
+        let document = Document::parse(file, &content, report);
+        let known = technical_users::Known {
+            routes: &all_routes,
+            is_complete,
+            providers: &mut identification.oidc,
+            protected: &identification.protected,
+            permissions: &profiles,
+            gateway: ours.gateway_user,
+            foreign: &|applid| ours.zowe_applids.contains_key(applid),
+        };
+        technical_users::read(document.section(report), known)
+    });
     let (host, host_at) =
         listen::host(ours.host.as_ref(), &ours.host_at, zowe.addresses.as_ref(), &listen::resolve);
     let admin = ours.admin.settings(&listen::resolve);
@@ -657,6 +689,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         certificate_mapping: identification.certificate_mapping,
         oidc: identification.oidc,
         identity_mapping: identification.identity_mapping,
+        technical_users: technical_users.unwrap_or_default(),
         zowe: ours.zowe,
         protected_users: identification.protected,
         delegation: identification.delegation,
@@ -738,8 +771,8 @@ fn takeover_socket_of(revocations: &Path) -> PathBuf {
     socket.into()
 }
 
-/// Returns the default file for requests that were not authenticated: `audit.unauthenticated.jsonl` in the directory of
-/// `audit.jsonl`.
+/// Returns the default audit file for requests that were not authenticated: the path `audit` with `.unauthenticated`
+/// before the extension, such as `audit.unauthenticated.jsonl`.
 fn beside(audit: &Path) -> PathBuf {
     let mut name = audit.file_stem().unwrap_or_default().to_owned();
     name.push(".unauthenticated");
@@ -768,8 +801,9 @@ fn logins<'a>(
         Provided::Nothing => {
             if !client_certificates {
                 ours.at.warning(
-                    "names no users, and client certificates are off, so no user can log in; set users to \
-                     the path of a file, set zOSMF.host, or set x509.enabled to true",
+                    "names no users, and client certificates are off, so no user can log in; set \
+                     components.passticket-proxy.users to the path of a file, set zOSMF.host, or set \
+                     components.gateway.apiml.security.x509.enabled to true",
                 );
             }
             Some(Logins::Users(Vec::new()))

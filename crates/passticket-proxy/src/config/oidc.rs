@@ -1,6 +1,6 @@
 //! Reads the identity providers whose tokens are accepted: `components.passticket-proxy.oidc`.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use super::{reader::Field, tls_files::concatenate};
 use tower_passticket::{
@@ -13,9 +13,9 @@ use tower_passticket::{
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OidcSettings {
-    /// The claim `iss` of its tokens: `issuer`.
+    /// The claim `iss` of the provider's tokens: `issuer`.
     pub issuer: IssuerUrl,
-    /// The URL of its keys: `jwksUri`.
+    /// The URL of the provider's keys: `jwksUri`.
     pub jwks: Address,
     /// The accepted audiences, at least one: `audience`.
     pub audiences: Vec<String>,
@@ -29,9 +29,11 @@ pub struct OidcSettings {
     pub registry: Registry,
     /// The interval at which the keys are fetched again: `refreshMinutes`.
     pub refresh: Duration,
-    /// The authorities (CAs) of the server with the keys: `certificateAuthorities`. `None` means the authorities of
+    /// The certificate authorities (CAs) of the server with the keys: `certificateAuthorities`. `None` means the CAs of
     /// services.
     pub authorities: Option<Vec<u8>>,
+    /// The claims and values that the rules of `components.passticket-proxy.technicalUsers` name for this issuer.
+    pub kept_values: BTreeSet<(String, String)>,
 }
 
 impl fmt::Debug for OidcSettings {
@@ -154,5 +156,7 @@ fn provider(item: &Field<'_>, default: Option<&Registry>) -> Option<OidcSettings
             None => None,
             Some(read) => Some(read?),
         },
+        // The rules are read later, because they depend on the routes.
+        kept_values: BTreeSet::new(),
     })
 }

@@ -1,4 +1,6 @@
 //! Reads the section `components.passticket-proxy` of the zowe.yaml. It contains the gateway's own settings.
+//!
+//! A PassTicket is a one-time password of z/OS for one APPLID. An APPLID is the name of an application on z/OS.
 
 use std::{
     ffi::OsStr,
@@ -30,14 +32,14 @@ use super::{
     routes::{Override, read_on_failure, read_overrides},
     settings::{LimitSettings, default_gateway_user},
     signing_keys::{self, SigningKeysField},
-    source_files,
+    source_files, templates,
     tls_files::OwnKeys,
     trusted_proxies::{self, ProxySection},
     zowe_peer::{self, ZowePeer},
 };
 use tower_passticket::{
     api::{AllowList, Compatibility, Grant, LoginThrottleOptions},
-    audit::{AuditFileOptions, Fsync},
+    audit::{AuditFileOptions, AuditFormat, CefDevice, Fsync},
     clock::{Clock, SystemClock},
     gateway::{StrictHosts, StrictTransportSecurity},
     layer::OnFailure,
@@ -62,6 +64,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) gateway_user: UserId,
     pub(super) saf: Option<Field<'a>>,
     pub(super) identities: Option<Field<'a>>,
+    pub(super) technical_users: Option<Field<'a>>,
     pub(super) certificate_mapping: Option<(MapCertificatesBy, At<'a>)>,
     pub(super) oidc: Option<Field<'a>>,
     pub(super) zowe: Option<ZowePeer>,
@@ -129,6 +132,7 @@ pub(super) struct AuditSection<'a> {
     pub(super) enabled: bool,
     pub(super) file: Option<Field<'a>>,
     pub(super) unauthenticated: Option<Field<'a>>,
+    pub(super) format: AuditLines,
     pub(super) options: AuditFileOptions,
 }
 
@@ -150,6 +154,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let gateway_user = section.optional("gatewayUser").and_then(|field| field.parse());
     let saf = section.optional("saf");
     let identities = section.optional("identities");
+    let technical_users = section.optional("technicalUsers");
     let certificate_mapping = section
         .optional("certificateMapping")
         .and_then(|field| Some((field.read(mapping_by)?, field.at)));
@@ -157,7 +162,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let zowe = zowe_peer::read(section.section("zowe"));
     let forwarders = forwarders::read(section.section("forwarders"));
     let delegation = delegation(section.section("delegation"));
-    let audit = audit(section.section("audit"));
+    let audit = audit(section.section("audit"), env);
     let revocations = section.optional("revocations");
     let cluster = cluster::read(section.section("cluster"));
     let takeover_socket = section.optional("takeoverSocket");
@@ -218,6 +223,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         gateway_user: gateway_user.unwrap_or_else(default_gateway_user),
         saf,
         identities,
+        technical_users,
         certificate_mapping,
         oidc,
         zowe,
@@ -370,7 +376,7 @@ fn allow_list<T: Eq + Hash + FromStr<Err: fmt::Display>>(field: &Field<'_>) -> A
     }
 }
 
-fn audit(mut section: Section<'_>) -> AuditSection<'_> {
+fn audit<'a>(mut section: Section<'a>, env: Environment<'_>) -> AuditSection<'a> {
     let enabled = section.optional("enabled").and_then(|field| field.boolean());
     let file = section.optional("file");
     let unauthenticated = section.optional("unauthenticatedFile");
@@ -387,9 +393,50 @@ fn audit(mut section: Section<'_>) -> AuditSection<'_> {
     if let Some(fsync) = section.optional("fsync").and_then(|field| field.read(fsync)) {
         options = options.with_fsync(fsync);
     }
+    let format = section.optional("format").and_then(|field| field.read(audit_format));
+    let format = format.unwrap_or(AuditLines::Json);
+    if let AuditLines::Cef = format {
+        options = options.with_format(AuditFormat::Cef(cef_device(env)));
+    }
     let at = section.at.clone();
     section.finish();
-    AuditSection { at, enabled: enabled.unwrap_or(true), file, unauthenticated, options }
+    let enabled = enabled.unwrap_or(true);
+    AuditSection { at, enabled, file, unauthenticated, format, options }
+}
+
+/// The value of `audit.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AuditLines {
+    Json,
+    Cef,
+}
+
+impl AuditLines {
+    /// Returns the default name of the audit file.
+    pub(super) fn file_name(self) -> &'static str {
+        match self {
+            Self::Json => "audit.jsonl",
+            Self::Cef => "audit.cef",
+        }
+    }
+}
+
+fn audit_format(text: &str) -> Result<AuditLines, &'static str> {
+    match text {
+        "json" => Ok(AuditLines::Json),
+        "cef" => Ok(AuditLines::Cef),
+        _ => Err("is unknown; write json or cef"),
+    }
+}
+
+/// Returns the device that the lines of the Common Event Format name: this program, its version, and this machine.
+fn cef_device(env: Environment<'_>) -> CefDevice {
+    let product = env!("CARGO_PKG_NAME");
+    let device = CefDevice::new("tower-passticket", product, env!("CARGO_PKG_VERSION"));
+    match templates::host_name(env) {
+        Some(host) => device.with_host(&host),
+        None => device,
+    }
 }
 
 fn fsync(text: &str) -> Result<Fsync, &'static str> {

@@ -17,8 +17,7 @@ pub(super) enum Wanted {
 /// the file, and a command that converts the file. Returns `None` if the format is not known, or if no command can
 /// convert the file.
 ///
-/// The error shows this text after the path of the file. The text does not contain any content of the
-/// file.
+/// The error shows this text after the path of the file. The text does not contain any content of the file.
 pub(super) fn explain(content: &[u8], path: &Path, wanted: Wanted) -> Option<String> {
     let file = path.display();
     let kind = Kind::of(content)?;
@@ -45,7 +44,7 @@ pub(super) fn explain(content: &[u8], path: &Path, wanted: Wanted) -> Option<Str
             let name = store.name();
             let place = match wanted {
                 Wanted::KeyStore => "this setting",
-                _ => "zowe.certificate.keystore.file or truststore.file",
+                _ => "zowe.certificate.keystore.file or zowe.certificate.truststore.file",
             };
             format!(
                 "is a Java key store of type {name}; make it a PKCS12 file with: keytool -importkeystore -srckeystore \

@@ -34,7 +34,7 @@ pub(super) struct Pkcs12(Pkcs12Archive);
 /// A private key and its certificates, as PEM texts.
 pub(super) struct KeyEntry {
     pub(super) key: Zeroizing<Vec<u8>>,
-    /// The certificate of the key, followed by the authorities above it that are in the file.
+    /// The certificate of the key, followed by the certificate authorities (CAs) above it that are in the file.
     pub(super) chain: Vec<u8>,
 }
 
@@ -61,7 +61,7 @@ pub(super) enum Pkcs12Error {
     #[error("has no certificate for its private key {}; import the certificate into the file", quote(.0))]
     NoCertificate(String),
     #[error(
-        "has no trusted certificate; import the certificates of the authorities with keytool -importcert, or with \
+        "has no trusted certificate; import the CA certificates with keytool -importcert, or with \
          openssl pkcs12 -export -nokeys"
     )]
     NoTrusted,
@@ -165,7 +165,7 @@ impl Pkcs12 {
         })
     }
 
-    /// Returns `leaf`, and the certificates of the authorities above it.
+    /// Returns `leaf`, and the certificates of the CAs above it.
     fn chain<'a>(&'a self, leaf: &'a CertificateBag) -> Vec<&'a CertificateBag> {
         let parsed: Vec<_> = self
             .0
@@ -188,7 +188,7 @@ impl Pkcs12 {
                 names_are_equal(issuer.tbs_certificate().subject(), last.issuer())
                     && chain.iter().all(|known| known.cert.as_der() != bag.cert.as_der())
             });
-            // A renewed authority keeps its name, so several certificates may fit. The key identifiers say which one is
+            // A renewed CA keeps its name, so several certificates may fit. The key identifiers say which one is
             // right.
             match issuers.max_by_key(|(_, issuer)| has_key_id_of_issuer(last, issuer)) {
                 Some((bag, _)) => chain.push(*bag),

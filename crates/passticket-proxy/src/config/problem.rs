@@ -33,8 +33,8 @@ impl Place {
 
     /// Returns the line, counted from 1. Returns `None` if the place is a whole file.
     ///
-    /// If the zowe.yaml does not contain the key, a [`Problem`] has the line of the mapping that lacks the key. A
-    /// [`Listen`](super::Listen) has no line for such a key.
+    /// If the zowe.yaml does not contain the key, a [`Problem`] has the line of the mapping that lacks the key. The
+    /// places in [`Listen`](super::Listen) and [`AdminSettings`](super::AdminSettings) have no line for such a key.
     pub fn line(&self) -> Option<usize> {
         (self.line > 0).then_some(self.line)
     }

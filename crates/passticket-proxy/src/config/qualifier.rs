@@ -1,4 +1,6 @@
 //! Reads for which users an entry of `ptktdata` is: its keys `user`, `group` and `users`.
+//!
+//! An APPLID is the name of an application on z/OS.
 
 use std::collections::BTreeMap;
 

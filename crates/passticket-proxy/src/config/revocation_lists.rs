@@ -1,6 +1,7 @@
-//! Reads the certificate revocation lists (CRLs, RFC 5280 §5) for client certificates: `crls`.
+//! Reads `components.passticket-proxy.crls`: the certificate revocation lists (CRLs, RFC 5280 §5) for client
+//! certificates. A certificate authority (CA) issues each list.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use rustls::{
     RootCertStore,
@@ -24,7 +25,7 @@ use super::{
 };
 
 /// Reads the files, each in PEM or DER, and returns the lists as one PEM text. `authorities` is the PEM text with the
-/// authorities of clients. On a problem, reports it and returns `None`.
+/// CAs of clients. If there is an error, reports it and returns `None`.
 pub(super) fn read(field: &Field<'_>, authorities: &[u8], now: Timestamp) -> Option<Vec<u8>> {
     let roots = certificates(authorities);
     // All files are read before the function returns, so that the errors of all files are reported.
@@ -68,7 +69,7 @@ fn read_file(field: &Field<'_>, store: &Arc<RootCertStore>, now: Timestamp) -> O
         return None;
     };
     for (list, parsed) in &lists {
-        warn_about_expiry(&field.at, list, parsed, now);
+        warn_about_expiry(&field.at, &path, list, parsed, now);
     }
     Some(lists.into_iter().map(|(list, _)| list).collect())
 }
@@ -91,18 +92,25 @@ fn parse(
     Some((List { der, issuer }, parsed))
 }
 
-fn warn_about_expiry(at: &At<'_>, list: &List, parsed: &CertificateList, now: Timestamp) {
+fn warn_about_expiry(
+    at: &At<'_>,
+    path: &Path,
+    list: &List,
+    parsed: &CertificateList,
+    now: Timestamp,
+) {
     let Some(next) = parsed.tbs_cert_list.next_update else { return };
     if next.to_unix_duration().as_secs() <= now.as_secs() {
         at.warning(format_args!(
-            "has the list of {}, which has expired at {next}; client certificates of this authority are refused until \
-             the gateway starts with a new list",
+            "{} contains a list of the CA {}, which expired at {next}; the gateway refuses client certificates of this CA; \
+             replace the file with a current list",
+            path.display(),
             quote(&list.issuer.to_string())
         ));
     }
 }
 
-/// Warns about each authority without a list, because the gateway refuses client certificates that it has issued.
+/// Warns about each CA without a list, because the gateway refuses client certificates of this CA.
 fn warn_about_missing_lists(at: &At<'_>, roots: &[CertificateDer<'_>], lists: &[List]) {
     let issuers: Vec<_> = lists.iter().filter_map(|list| list.issuer.to_der().ok()).collect();
     for root in roots {
@@ -110,7 +118,8 @@ fn warn_about_missing_lists(at: &At<'_>, roots: &[CertificateDer<'_>], lists: &[
         let subject = root.tbs_certificate().subject();
         if subject.to_der().is_ok_and(|name| !issuers.contains(&name)) {
             at.warning(format_args!(
-                "has no list of the authority {}, so its client certificates are refused; add its list",
+                "names no file with a list of the CA {}, so the gateway refuses client certificates of this CA; add the \
+                 path of a file with its list",
                 quote(&subject.to_string())
             ));
         }

@@ -1,5 +1,5 @@
-//! The servers and settings that schemes of services need: z/OSMF for `zosmf`, ZSS for `safIdt`, and the name of a
-//! header for `zoweJwt`. z/OSMF is IBM's management server on z/OS, and ZSS is a server of Zowe on z/OS.
+//! Finds the servers and settings that schemes of services need: z/OSMF for `zosmf`, ZSS for `safIdt`, and the name of
+//! a header for `zoweJwt`. z/OSMF is IBM's management server on z/OS, and ZSS is a server of Zowe on z/OS.
 
 use http::HeaderName;
 use tower_passticket::remote::Address;
@@ -95,8 +95,8 @@ pub(super) fn read(
         (with_saf_idt, &ours.zss.field, logins)
     {
         field.at.warning(
-            "has no effect, because auth.provider is not saf, and no service has the scheme safIdt; set auth.provider \
-             to saf to check passwords with ZSS, or remove this key",
+            "has no effect, because components.gateway.apiml.security.auth.provider is not saf, and no service has the \
+             scheme safIdt; set that setting to saf to check passwords with ZSS, or remove this setting",
         );
     }
     if let Some(service) = with_saf_idt {

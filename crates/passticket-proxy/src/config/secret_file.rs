@@ -18,9 +18,10 @@ const MAX_LEN: u64 = 1 << 20;
 
 /// Reads a file that contains a secret: a key or password hashes.
 ///
-/// The file must be a regular file of at most 1 MiB. Only its owner may write it. Only its owner and a group of this
-/// process may read it. On systems without Unix permissions, these permissions are not checked. The function checks the
-/// file that it has opened, so another program cannot replace the file between the check and the read.
+/// The file must be a regular file of at most 1 MiB. It must belong to root or to the user of this process. Only its
+/// owner may write it. Only its owner and a group of this process may read it. On systems without Unix permissions, the
+/// owner and the permissions are not checked. The function checks the file that it has opened, so another program
+/// cannot replace the file between the check and the read.
 ///
 /// The returned bytes are wiped from memory when they are dropped. This function leaves no other copy of these bytes in
 /// memory.
@@ -89,7 +90,7 @@ pub enum SecretFileError {
         /// The error of the operating system.
         source: io::Error,
     },
-    /// The path names a directory, a pipe or a device instead of a regular file.
+    /// The path does not name a regular file, but, for example, a directory, a pipe or a device.
     #[error("{} is not a regular file", path.display())]
     #[non_exhaustive]
     NotAFile {
@@ -113,7 +114,7 @@ pub enum SecretFileError {
         /// The permission bits of the file.
         mode: u32,
     },
-    /// Users other than the owner can write the file.
+    /// Users other than the owner and a group of this process can write the file.
     #[error(
         "{} is writable by users other than its owner (mode {mode:04o}); run: chmod go-w {}",
         path.display(),

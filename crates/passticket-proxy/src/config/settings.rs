@@ -114,10 +114,12 @@ pub struct DelegationSettings {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AuditSettings {
-    /// `components.passticket-proxy.audit.file`. The default is `audit.jsonl` in the directory of the zowe.yaml.
+    /// `components.passticket-proxy.audit.file`. The default is `audit.jsonl` in the directory of the zowe.yaml, or
+    /// `audit.cef` with `format: cef`.
     pub file: PathBuf,
     /// `components.passticket-proxy.audit.unauthenticatedFile`: the file for requests that were not authenticated. The
-    /// default is `audit.unauthenticated.jsonl` in the directory of [`file`](Self::file).
+    /// default is [`file`](Self::file) with `.unauthenticated` before the extension, such as
+    /// `audit.unauthenticated.jsonl`.
     pub unauthenticated: PathBuf,
     /// The other settings of `components.passticket-proxy.audit`.
     pub options: AuditFileOptions,
@@ -181,12 +183,14 @@ pub struct LimitSettings {
     /// bytes](tower_passticket::token::Rs256Verifier::with_cache). The setting is
     /// `components.passticket-proxy.limits.cachedTokens`.
     pub cached_tokens: NonZeroUsize,
-    /// The maximum number of cached PassTickets of the current second, 100 to 1,000,000. There is one PassTicket for
-    /// each pair of user and APPLID. A PassTicket takes 100 bytes. Only the PassTickets of APPLIDs without replay
-    /// protection are cached. The setting is `components.passticket-proxy.limits.rememberedTickets`.
+    /// The maximum number of cached PassTickets, 100 to 1,000,000. There is one PassTicket for each pair of user and
+    /// APPLID. Each takes 100 bytes, and is cached for the current second or for `reuseSeconds`. Only the PassTickets of
+    /// APPLIDs without replay protection are cached. The setting is
+    /// `components.passticket-proxy.limits.rememberedTickets`.
     pub remembered_tickets: NonZeroUsize,
-    /// The maximum number of open client connections, 1 to 1,000,000. At the limit, the connection that has been idle
-    /// longest is closed. The setting is `components.passticket-proxy.limits.connections`.
+    /// The maximum number of open client connections, 1 to 1,000,000. At the limit, the gateway closes the connection
+    /// that has been idle longest. If none is idle, it closes a stalled connection, or else the new one. The setting is
+    /// `components.passticket-proxy.limits.connections`.
     pub connections: NonZeroUsize,
     /// The maximum number of open connections of one client address. The default is half of
     /// [`connections`](Self::connections), rounded up. The setting is

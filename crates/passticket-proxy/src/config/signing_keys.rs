@@ -1,4 +1,5 @@
-//! Reads the keys that sign and verify the gateway's own tokens: `signingKey`, or `signingKeys` with several keys.
+//! Reads the keys that sign and verify the gateway's own tokens: `components.passticket-proxy.signingKey`, or
+//! `signingKeys` with several keys.
 
 use super::{
     environment::Environment,

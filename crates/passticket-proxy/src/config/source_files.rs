@@ -1,5 +1,5 @@
-//! The files that a configuration was read from. The program watches them, and reads the configuration again when one of
-//! them changes (docs/decisions.md#d30).
+//! Records the files that a configuration was read from. The program watches them, and reads the configuration again
+//! when one of them changes (docs/decisions.md#d30).
 
 use std::{
     cell::RefCell,

@@ -16,7 +16,9 @@ use super::{reader::Section, *};
 use tower_passticket::{
     gateway::StrictHosts,
     identity::Registry,
-    layer::{Bypass, CorsRules, OnFailure, Routes, SecurityHeaders, ServiceProtocol},
+    layer::{
+        Bypass, CorsRules, OnFailure, Routes, SecurityHeaders, ServiceProtocol, TechnicalUserRule,
+    },
     passticket::Replay,
     saf::{Access, AccessLevel, SafProvider},
 };
@@ -127,7 +129,7 @@ fn an_unused_url_of_zss_causes_a_warning() {
     setup.edit("  passticket-proxy:\n", zss);
     let [warning] = &setup.problems()[..] else { panic!("{:?}", setup.problems()) };
     assert!(
-        warning.contains("zss.url: has no effect, because auth.provider is not saf"),
+        warning.contains("zss.url: has no effect, because components.gateway.apiml.security.auth.provider is not saf"),
         "{warning}"
     );
     let setup = Setup::new();
@@ -445,15 +447,14 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             |s| s.edit("          registry: ldaps", "          #"),
             &[
                 "identities.yml:5: identities.distributed[0]: has no registry; add one here, or",
-                "needs the registry of the e-mail addresses; set oidc.registry to its name",
+                "needs the registry of the e-mail addresses; set components.gateway.apiml.security.oidc.registry to its",
             ],
         ),
         (
             |s| s.edit("  certificateMapping: file  ", "  #"),
-            &[
-                "components.passticket-proxy.identities: contains identities.certificates, but certificateMapping \
-               does not use them; set certificateMapping to file, or remove identities.certificates",
-            ],
+            &["components.passticket-proxy.identities: contains identities.certificates, but \
+                 components.passticket-proxy.certificateMapping does not use them; set it to file, or remove \
+                 identities.certificates"],
         ),
         (
             |s| {
@@ -509,7 +510,9 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("x509:\n          enabled: true", "x509:\n          enabled: false"),
-            &["delegatePassticket: needs client certificates; set x509.enabled to true"],
+            &[
+                "delegatePassticket: needs client certificates; set components.gateway.apiml.security.x509.enabled to",
+            ],
         ),
         (
             |s| s.edit("dcpassticket:", "dcpasticket:"),
@@ -648,8 +651,9 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             |s| s.write("saf.yml", &SAF.replace("IRRPTAUTH.*.*", "IRRPTAUTH.ZOWEAPPL.IBM*"), 0o644),
             &[
                 "components.passticket-proxy.saf: gives ZWESVUSR no UPDATE on IRRPTAUTH.ADMAPPL.* in class \
-                 PTKTDATA, so the gateway cannot make PassTickets for ADMAPPL; in the file of saf, add \
-                 below safAccess: PTKTDATA: { IRRPTAUTH.ADMAPPL.*: { UPDATE: [ZWESVUSR] } }",
+                 PTKTDATA, so the gateway cannot make PassTickets for ADMAPPL; in the file of \
+                 components.passticket-proxy.saf, add below safAccess: PTKTDATA: { IRRPTAUTH.ADMAPPL.*: { UPDATE: \
+                 [ZWESVUSR] } }",
             ],
         ),
         (
@@ -683,10 +687,8 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                     &format!("{IDENTITY_MAPPER}\n          registry: ldaps"),
                 );
             },
-            &[
-                "components.passticket-proxy.identities: has identities.distributed, so oidc.identityMapperUrl \
-               is not used; remove one of them",
-            ],
+            &["components.passticket-proxy.identities: has identities.distributed, so \
+                 components.gateway.apiml.security.oidc.identityMapperUrl is not used; remove one of them"],
         ),
         (
             |s| {
@@ -714,8 +716,8 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                 s.edit("addSecurityHeaders: true ", "clientBasic: verify ");
             },
             &[
-                "zowe.yaml:72: components.passticket-proxy.services.dcpassticket.clientBasic: verify needs a server \
-               that checks passwords; set users or zOSMF.host",
+                "zowe.yaml:72: components.passticket-proxy.services.dcpassticket.clientBasic: verify needs users with \
+                 passwords; set components.passticket-proxy.users to a file with users, or set zOSMF.host",
             ],
         ),
         (
@@ -756,9 +758,7 @@ fn an_external_mapper_replaces_the_internal_mapper() {
     assert!(matches!(config.certificate_mapping, CertificateMapping::Zss(_)));
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
-        warnings[0]
-            .text()
-            .ends_with("; x509.externalMapperUrl decides how certificates are mapped")
+        warnings[0].text().ends_with(".x509.externalMapperUrl decides how certificates are mapped")
     );
 }
 
@@ -830,12 +830,18 @@ fn tokens_for_servers_without_strict_verification_cause_a_warning() {
     };
     const DISABLED: &str = "zowe.yaml:2: zowe.verifyCertificates: turns off the verification of services, so \
                             anybody on the network path can receive PassTickets; write STRICT or NONSTRICT";
-    let all_users =
-        "those of all users whose permissions are checked (by authorization.endpoint.url)";
+    let all_users = "those of all users whose permissions are checked (by \
+         components.gateway.apiml.security.authorization.endpoint.url)";
     let cases: [(&dyn Fn(&Setup), _); 3] = [
         (&endpoint, all_users),
-        (&certificates, "those of ZWESVUSR (for x509.externalMapperUrl)"),
-        (&identities, "those of ZWESVUSR (for oidc.identityMapperUrl)"),
+        (
+            &certificates,
+            "those of ZWESVUSR (for components.gateway.apiml.security.x509.externalMapperUrl)",
+        ),
+        (
+            &identities,
+            "those of ZWESVUSR (for components.gateway.apiml.security.oidc.identityMapperUrl)",
+        ),
     ];
     for (mode, server) in [
         ("STRICT", None),
@@ -1329,8 +1335,8 @@ fn the_file_of_unauthenticated_requests_is_beside_the_audit_file() {
     }
     let setup = Setup::new();
     setup.edit("file: audit.jsonl", "file: audit.jsonl\n      unauthenticatedFile: audit.jsonl");
-    let want = "components.passticket-proxy.audit.unauthenticatedFile: is the same file as audit.file; write \
-                another one";
+    let want = "components.passticket-proxy.audit.unauthenticatedFile: is the same file as \
+                components.passticket-proxy.audit.file; write the path of another file";
     assert!(setup.problems()[0].ends_with(want), "{:?}", setup.problems());
 }
 
@@ -1534,4 +1540,185 @@ fn identity_providers_have_an_issuer_keys_and_an_audience() {
         got.iter().any(|got| got.starts_with(&format!("{at}: needs a mapping of the users"))),
         "{got:#?}"
     );
+}
+
+const PROVIDER: &str = "[{issuer: 'https://idp/a', jwksUri: 'https://idp/keys', audience: gw}]";
+
+/// Makes a setup with an identity provider and these rules for technical users. The service `jwt` has another scheme
+/// than PassTicket.
+fn with_technical_users(rules: &str) -> Setup {
+    let setup = Setup::new();
+    let keys =
+        format!("signingKey: jwt.key\n    oidc: {PROVIDER}\n    technicalUsers: technical.yml ");
+    setup.edit("signingKey: jwt.key ", &keys);
+    let jwt = API_DEF.replace("dcpassticket", "jwt");
+    let jwt = jwt.replace("{scheme: httpBasicPassTicket, applid: ZOWEAPPL}", "{scheme: zoweJwt}");
+    setup.write("api-defs/jwt.yml", &jwt, 0o644);
+    setup.write("technical.yml", &format!("technicalUsers:\n  {rules}\n"), 0o644);
+    setup
+}
+
+#[test]
+fn technical_users_are_read_for_each_service_and_the_provider_keeps_their_claims() {
+    let setup = with_technical_users(
+        "- {issuer: 'https://idp/a', services: dcpassticket, claim: groups, value: batch, user: batchusr}",
+    );
+    assert_eq!(setup.problems(), [""; 0]);
+    let config = setup.load().unwrap().config;
+    assert_eq!(config.technical_users.len(), 1);
+    let service = ServiceId::new("dcpassticket").unwrap();
+    let rule = TechnicalUserRule::new(
+        "https://idp/a",
+        "groups",
+        "batch",
+        UserId::new("BATCHUSR").unwrap(),
+    );
+    let want = TechnicalUsers::new([rule.unwrap()]).unwrap();
+    assert_eq!(*config.technical_users[&service], want);
+    let kept: Vec<_> = config.oidc[0].kept_values.iter().cloned().collect();
+    assert_eq!(kept, [("groups".to_owned(), "batch".to_owned())]);
+
+    // Persons who act through technical users need no user ids of their own.
+    setup.write(
+        "identities.yml",
+        "identities: {certificates: [{user: USER, subject: 'CN=a'}]}",
+        0o644,
+    );
+    setup.edit("        delegatePassticket: true ", "        delegatePassticket: false ");
+    assert!(setup.load().is_ok(), "{:?}", setup.problems());
+
+    let setup = Setup::new();
+    assert!(setup.load().unwrap().config.technical_users.is_empty());
+}
+
+#[test]
+fn wrong_technical_users_are_reported_with_their_places() {
+    let rule = |services: &str, user: &str| {
+        format!(
+            "{{issuer: 'https://idp/a', services: {services}, claim: groups, value: batch, user: {user}}}"
+        )
+    };
+    let at = "technical.yml:2: technicalUsers[0]";
+    for (rules, want) in [
+        (
+            "- {}".to_owned(),
+            vec![
+                format!("{at}.issuer: is missing; write the issuer of an entry of oidc"),
+                format!("{at}.services: is missing; write the id of a service, or a list of ids"),
+                format!("{at}.claim: is missing; write the name of a claim of the tokens"),
+                format!("{at}.value: is missing; write the value that the claim has"),
+                format!("{at}.user: is missing; write the user id of the technical user"),
+            ],
+        ),
+        (
+            format!("- {}", rule("'*'", "BATCHUSR")),
+            vec![format!("{at}.services: would be all services, also those that are added later; write the id of each")],
+        ),
+        (
+            format!("- {}", rule("dcpasticket", "BATCHUSR")),
+            vec![format!("{at}.services: service dcpasticket has no route; did you mean dcpassticket?")],
+        ),
+        (
+            format!("- {}", rule("[dcpassticket, jwt]", "BATCHUSR")),
+            vec![format!("{at}.services[1]: has the scheme zoweJwt; only services with httpBasicPassTicket")],
+        ),
+        (
+            format!("- {}", rule("dcpassticket", "IBMUSER")),
+            vec![format!("{at}.user: is IBMUSER, which is the gateway's own user or one of delegation.protectedUsers")],
+        ),
+        (
+            format!("- {}", rule("dcpassticket", "ZWESVUSR")),
+            vec![format!("{at}.user: is ZWESVUSR, which is the gateway's own user")],
+        ),
+        (
+            format!("- {}", rule("dcpassticket", "TOOLONGNAME")),
+            vec![format!("{at}.user: ")],
+        ),
+        (
+            format!("- {}", rule("dcpassticket", "BATCHUSR").replace("idp/a", "idp/b")),
+            vec![format!("{at}: has the issuer https://idp/b, which no entry of components.passticket-proxy.oidc has")],
+        ),
+        (
+            format!("- {}", rule("dcpassticket", "BATCHUSR").replace("value: batch", "value: 'b\tc'")),
+            vec![format!("{at}: the value has a control character; remove it")],
+        ),
+        (
+            format!("- {}\n  - {}", rule("dcpassticket", "BATCHUSR"), rule("dcpassticket", "OTHER")),
+            vec![
+                "technical.yml:3: technicalUsers[1]: is the second rule for the service dcpassticket with this issuer, the \
+                 claim \"groups\" and the value \"batch\"; keep one of the two rules"
+                    .to_owned(),
+            ],
+        ),
+        (
+            format!("- {}\n  - x: 1", rule("dcpassticket", "BATCHUSR")),
+            vec!["technical.yml:3: technicalUsers[1].issuer".to_owned()],
+        ),
+    ] {
+        let got = with_technical_users(&rules).problems();
+        assert!(got.len() >= want.len(), "{rules}: {got:#?}");
+        for want in want {
+            assert!(got.iter().any(|got| got.starts_with(&want)), "{rules}: expected {want}, got {got:#?}");
+        }
+    }
+
+    let claims = |n: usize| {
+        let rule = |i: usize| {
+            let rule = rule("dcpassticket", "BATCHUSR");
+            format!("- {}\n  ", rule.replace("claim: groups", &format!("claim: c{i}")))
+        };
+        (0..n).map(rule).collect::<String>()
+    };
+    let [problem] = &with_technical_users(&claims(9)).problems()[..] else { panic!() };
+    assert!(
+        problem.starts_with("technical.yml:10: technicalUsers[8]: for the service"),
+        "{problem}"
+    );
+    assert!(problem.contains("name more than 8 claims"), "{problem}");
+    let problems = with_technical_users(&claims(65)).problems();
+    let want =
+        "technicalUsers: names 65 claims of the issuer https://idp/a; write at most 64 different";
+    assert!(problems.iter().any(|problem| problem.contains(want)), "{problems:#?}");
+
+    // The gateway may not make tickets for the technical user.
+    let setup = with_technical_users(&format!("- {}", rule("dcpassticket", "BATCHUSR")));
+    let saf = SAF
+        .replace("{UPDATE: [ZWESVUSR]}", "{UPDATE: [ZWESVUSR]}, IRRPTAUTH.ZOWEAPPL.BATCHUSR: {}");
+    setup.write("saf.yml", &saf, 0o644);
+    let [warning] = &setup.problems()[..] else { panic!("{:#?}", setup.problems()) };
+    let want = format!(
+        "{at}.user: is BATCHUSR, but the file of saf gives ZWESVUSR no UPDATE on IRRPTAUTH.ZOWEAPPL.BATCHUSR"
+    );
+    assert!(warning.starts_with(&want), "{warning}");
+
+    // Other users must not be able to write the file.
+    let setup = with_technical_users(&format!("- {}", rule("dcpassticket", "BATCHUSR")));
+    setup.set_mode("technical.yml", 0o666);
+    let problems = setup.problems();
+    assert!(problems[0].contains("components.passticket-proxy.technicalUsers"), "{problems:#?}");
+}
+
+#[test]
+fn the_example_of_technical_users_has_no_unknown_key() {
+    let setup = with_technical_users("");
+    let example = include_str!("examples/technical-users.yml");
+    setup.write("technical.yml", example, 0o644);
+    for problem in setup.problems() {
+        let expected = problem.contains("has no route") || problem.contains("has the issuer");
+        assert!(expected, "{problem}");
+    }
+}
+
+#[test]
+fn the_common_event_format_has_its_own_file_names() {
+    let setup = Setup::new();
+    setup.edit("      file: audit.jsonl ", "      format: cef ");
+    let audit = setup.load().unwrap().config.audit.unwrap();
+    assert_eq!(audit.file, setup.0.path().join("audit.cef"));
+    assert_eq!(audit.unauthenticated, setup.0.path().join("audit.unauthenticated.cef"));
+    assert!(format!("{:?}", audit.options).contains("CEF:0|tower-passticket|passticket-proxy|"));
+    let setup = Setup::new();
+    setup.edit("      file: audit.jsonl ", "      format: leef ");
+    let want = "components.passticket-proxy.audit.format: is unknown; write json or cef";
+    assert!(setup.problems()[0].ends_with(want), "{:?}", setup.problems());
 }

@@ -1,5 +1,5 @@
-//! Reads the certificates and the private key of the gateway. They are in the PEM files that `zowe.certificate.pem`
-//! names, or in the key store and the trust store of Zowe.
+//! Reads the certificate of the gateway, its private key, the certificate authorities (CAs) that the gateway trusts,
+//! and the revocation lists. They are in PEM files, or in the key store and the trust store of Zowe.
 
 use std::{fmt, path::Path};
 
@@ -37,9 +37,9 @@ pub struct TlsFiles {
     pub certificate: Vec<u8>,
     /// The private key of the gateway's certificate.
     pub key: Zeroizing<Vec<u8>>,
-    /// The certificates of the authorities (CAs) that the gateway trusts for clients.
+    /// The certificates of the CAs that the gateway trusts for clients.
     pub authorities: Vec<u8>,
-    /// The certificates of the authorities that the gateway trusts for services and other servers. If
+    /// The certificates of the CAs that the gateway trusts for services and other servers. If
     /// `components.passticket-proxy.serviceAuthorities` is absent, they are the same as
     /// [`authorities`](Self::authorities).
     pub service_authorities: Vec<u8>,
@@ -62,7 +62,7 @@ struct Identity<'a> {
     key_field: &'a Field<'a>,
 }
 
-/// The settings of our section that concern certificates.
+/// The settings of `components.passticket-proxy` that concern certificates.
 pub(super) struct OwnKeys<'a> {
     pub(super) passwords: Passwords,
     /// `serviceAuthorities`.
@@ -100,8 +100,8 @@ pub(super) fn read(
         validity::check(&field.at, clients, now);
         if has_client_certificates && services.is_none() {
             field.at.warning(
-                "has the authorities of clients and of services in one list, so an authority of services can issue a \
-                 client certificate for any user; add the authorities of services to \
+                "has the certificate authorities (CAs) of clients and of services in one list, so a CA of services can \
+                 issue a client certificate for any user; add the CAs of services to \
                  components.passticket-proxy.serviceAuthorities",
             );
         }
@@ -115,7 +115,8 @@ pub(super) fn read(
     };
     if let (Some(field), false) = (&ours.revocation_lists, has_client_certificates) {
         field.at.warning(
-            "has no effect, because client certificates are off; set x509.enabled to true",
+            "has no effect, because client certificates are off; set components.gateway.apiml.security.x509.enabled to \
+             true",
         );
     }
     let identity = identity.filter(is_usable)?;
@@ -262,7 +263,7 @@ pub(super) fn private_key(
     Some(pem)
 }
 
-/// Reads the files of all authorities into one PEM text.
+/// Reads all PEM files that the setting names into one PEM text. Commas may separate several paths in one value.
 pub(super) fn concatenate(field: &Field<'_>) -> Option<Vec<u8>> {
     let mut paths = Vec::new();
     for item in field.one_or_more() {
@@ -271,7 +272,7 @@ pub(super) fn concatenate(field: &Field<'_>) -> Option<Vec<u8>> {
     }
     paths.retain(|(_, path)| !path.is_empty());
     if paths.is_empty() {
-        field.at.error("names no file; add the paths of PEM files with the authorities");
+        field.at.error("names no file; add the paths of PEM files with certificates");
         return None;
     }
     // All files are read, even after an error, so that the errors of all files are reported.

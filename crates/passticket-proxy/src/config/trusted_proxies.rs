@@ -1,5 +1,5 @@
-//! The proxies in front of the gateway: `components.passticket-proxy.trustedProxies` and `proxyProtocol`, and Zowe's
-//! setting `forwardHeader.trustedProxies` below `components.gateway.apiml.security`.
+//! Reads which proxies in front of the gateway are trusted: `components.passticket-proxy.trustedProxies` and
+//! `proxyProtocol`, and Zowe's setting `forwardHeader.trustedProxies` below `components.gateway.apiml.security`.
 
 use std::{
     fmt::Write,
@@ -62,7 +62,7 @@ impl ProxySection<'_> {
         if self.networks.is_empty() {
             at.error(
                 "needs the addresses of the proxies, because otherwise any client could announce a false address; \
-                 write trustedProxies: [CIDR]",
+                 set components.passticket-proxy.trustedProxies to [CIDR]",
             );
             return None;
         }
@@ -252,7 +252,7 @@ mod tests {
             (
                 "proxyProtocol: required",
                 "key: '10[.].*'",
-                "z:1: ours.proxyProtocol: needs the addresses of the proxies, because otherwise any client could announce a false address; write trustedProxies: [CIDR]".to_owned(),
+                "z:1: ours.proxyProtocol: needs the addresses of the proxies, because otherwise any client could announce a false address; set components.passticket-proxy.trustedProxies to [CIDR]".to_owned(),
             ),
             (
                 "proxyProtocol: v2",

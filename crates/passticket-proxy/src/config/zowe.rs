@@ -440,7 +440,8 @@ mod tests {
         assert_eq!(
             problems,
             ["z:2: components.gateway.apiml.security.x509.enabled: has no effect with AT-TLS, \
-              which does not forward client certificates; switch off x509 or attls"]
+              which does not forward client certificates; set this setting or \
+              zowe.network.server.tls.attls to false"]
         );
     }
 

@@ -1,6 +1,5 @@
-//! The keys of a zowe.yaml that concern a gateway, and what this gateway does with each of them
-//! (docs/decisions.md#d18). The page docs/reference/zowe-yaml-keys.md shows the tables
-//! of this file.
+//! Checks the keys of a zowe.yaml that concern a gateway. Tables say what this gateway does with each key
+//! (docs/decisions.md#d18). The page docs/reference/zowe-yaml-keys.md shows these tables.
 
 use super::{
     key_effect::{
@@ -24,7 +23,10 @@ const ZOWE: &[Key] = &[
     ),
     key(
         "certificate.keystore.clientCertificateAlias",
-        Warning(Any, "the gateway presents no certificate to services"),
+        Warning(
+            Any,
+            "the gateway presents a certificate only to services with the scheme x509; set components.passticket-proxy.clientCertificate",
+        ),
     ),
     key(
         "certificate.keystore.file",
@@ -54,7 +56,10 @@ const ZOWE: &[Key] = &[
     ),
     key(
         "certificate.pem.clientCertificate",
-        Warning(Any, "the gateway presents no certificate to services"),
+        Warning(
+            Any,
+            "the gateway presents a certificate only to services with the scheme x509; set components.passticket-proxy.clientCertificate",
+        ),
     ),
     key("certificate.pem.clientKey", Detail("zowe.certificate.pem.clientCertificate")),
     key("certificate.pem.key", Honoured("private key of the listener")),
@@ -85,7 +90,9 @@ const ZOWE: &[Key] = &[
     key("logDirectory", Elsewhere("the gateway logs to standard error")),
     key(
         "network.allowedDomains",
-        Elsewhere("services that register themselves; here services are configured"),
+        Elsewhere(
+            "limits where services of API ML register themselves; the gateway asks only configured services",
+        ),
     ),
     key(
         "network.client.tls.attls",

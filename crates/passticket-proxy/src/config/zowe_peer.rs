@@ -1,5 +1,7 @@
 //! Reads the address of a running API Mediation Layer (API ML) of Zowe, and the settings that say what the gateway asks
 //! it: `components.passticket-proxy.zowe` (docs/decisions.md#d47).
+//!
+//! A PassTicket is a one-time password of z/OS.
 
 use std::time::Duration;
 
@@ -36,7 +38,8 @@ pub struct ZowePeer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CheckLogout {
-    /// A token is accepted until it expires, even if its user has logged out at API ML.
+    /// A login token is accepted until it expires, even if its user has logged out at API ML. Personal Access Tokens of
+    /// API ML are refused.
     Off,
     /// The gateway asks API ML about each token of API ML.
     Query {
@@ -90,7 +93,9 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ZowePeer> {
                 );
             }
             if let Some(field) = &seconds {
-                field.at.warning("has no effect with checkLogout: off");
+                field
+                    .at
+                    .warning("has no effect with checkLogout: off; remove one of the two settings");
             }
             CheckLogout::Off
         }

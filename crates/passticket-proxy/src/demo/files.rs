@@ -1,5 +1,7 @@
 //! Makes the files of the demo: a certificate authority and its certificates, a signing key for tokens, a PassTicket
 //! key, a user with a password, permissions and identities. The configuration of the demo names these files.
+//!
+//! A PassTicket is a one-time password of z/OS.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +19,7 @@ use super::directory::{Access, DemoDirectory, DemoError};
 pub(super) const USER: &str = "USER";
 /// The password of [`USER`].
 pub(super) const PASSWORD: &str = "validPassword";
-/// The name of the demo's service in the security product.
+/// The name of the demo's service in the security product (its APPLID).
 pub(super) const APPLID: &str = "ZOWEAPPL";
 
 /// A user with a certificate, but without permissions.
@@ -113,8 +115,8 @@ impl DemoFiles {
         let owners = ["ca", "localhost"].into_iter().chain(CERTIFICATE_USERS);
         let files = owners.flat_map(|name| ["pem", "key"].map(|end| format!("certs/{name}.{end}")));
         let files: Vec<_> = files.collect();
-        // If one of these files is missing, all these files are made again, so that the same authority signs all
-        // certificates.
+        // If one of these files is missing, all these files are made again, so that the same certificate authority (CA)
+        // signs all certificates.
         if self.directory.has_all(&files)? {
             return Ok(());
         }
@@ -125,7 +127,7 @@ impl DemoFiles {
     }
 }
 
-/// Makes the authority and the certificates that it signs. Returns the name, the access and the content of each file.
+/// Makes the CA and the certificates that it signs. Returns the name, the access and the content of each file.
 fn certificates() -> Result<Vec<(String, Access, String)>, rcgen::Error> {
     let ca_key = KeyPair::generate()?;
     let mut ca = params("Demonstration CA of passticket-proxy");

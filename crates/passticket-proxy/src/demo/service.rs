@@ -1,5 +1,7 @@
-//! The service of the demo. Like a service on z/OS, it evaluates the user id and the PassTicket of a
-//! request, and accepts no tokens.
+//! The service of the demo. Like a service on z/OS, it evaluates the user id and the PassTicket of a request, and
+//! accepts no tokens.
+//!
+//! A PassTicket is a one-time password of z/OS for one APPLID. An APPLID is the name of an application on z/OS.
 
 use std::{
     convert::Infallible,
@@ -22,8 +24,8 @@ use tower_passticket::{
 };
 use tower_service::Service;
 
-/// Answers requests to two paths. At `.../request`, the response describes the request. At
-/// `.../passticketTest`, the service evaluates the PassTicket of the request.
+/// Answers requests to two paths. For `.../request`, the response describes the request. For `.../passticketTest`, the
+/// response shows the result of evaluating the PassTicket of the request.
 #[derive(Clone)]
 pub(super) struct ZosService {
     applid: Applid,
@@ -31,7 +33,7 @@ pub(super) struct ZosService {
 }
 
 impl ZosService {
-    /// Creates the service of an APPLID. `profiles` has the keys of its users.
+    /// Creates the service with this APPLID. `profiles` contains the PassTicket keys of its users.
     pub(super) fn new(applid: Applid, profiles: KeyProfiles) -> Self {
         Self { applid, profiles }
     }
@@ -67,7 +69,7 @@ impl ZosService {
         }
     }
 
-    /// Evaluates the PassTicket of the request. The error is a text for the client.
+    /// Evaluates the PassTicket in the header `Authorization`. The error is a text for the client.
     fn evaluate(&self, headers: &HeaderMap) -> Result<(UserId, Evaluated), String> {
         let authorization =
             headers.get(AUTHORIZATION).ok_or("the request has no Authorization header")?;

@@ -1,4 +1,4 @@
-//! The registry of services, as one process hands it over to another process at a takeover.
+//! Writes and reads the registry of services that one process hands over to another process at a takeover.
 
 use std::collections::BTreeSet;
 

@@ -191,7 +191,8 @@ impl Discovery {
         if applied.left_out > 0 {
             tracing::warn!(
                 left_out = applied.left_out,
-                "services, instances or routes in the registry were left out; raise the limits in discovery.limits"
+                "services, instances or routes in the registry were left out; raise the limits in \
+                 components.passticket-proxy.discovery.limits"
             );
         }
         report(&self.0.status.applied(applied), audit);

@@ -1,4 +1,5 @@
-//! Tests of the commands for all security products (RACF, ACF2 and Top Secret).
+//! Tests of the commands for all security products (RACF, ACF2 and Top Secret). A PassTicket is a one-time password of
+//! z/OS. An APPLID is the name of an application on z/OS.
 
 use proptest::prelude::*;
 use test_support::tickets::user;

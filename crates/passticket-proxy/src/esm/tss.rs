@@ -3,6 +3,8 @@
 //! Sources: Broadcom's *Top Secret for z/OS Command Functions Guide* and *Cookbook*, Zowe's jobs ZWEITSS
 //! and ZWEITSSZ, Zowe's documentation of PassTickets, distributed identities and client certificates;
 //! docs/reference/security-products.md#top-secret.
+//!
+//! A PassTicket is a one-time password of z/OS.
 
 use super::{
     Application, Commands, EmailOperand, Mapping, NameOperand, RegistryOperand, key_placeholder,

@@ -1,5 +1,5 @@
-//! The messages of a takeover. A message consists of its kind (one byte), the length of its text (four bytes, big
-//! endian), and its text.
+//! Sends and receives the messages of a takeover. A message consists of its kind (one byte), the length of its text
+//! (four bytes, big endian), and its text.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},

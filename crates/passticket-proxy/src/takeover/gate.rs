@@ -1,4 +1,5 @@
-//! The gate in front of the gateway's services. It holds requests during a takeover, and relays them after it.
+//! The gate in front of the gateway's services. It holds requests during a takeover. If the takeover succeeds, it
+//! relays them to the new process. Otherwise, this process answers them.
 
 use std::{
     convert::Infallible,

@@ -1,4 +1,6 @@
-//! The parts of the gateway that take part in a takeover.
+//! Registers the parts of the gateway that take part in a takeover.
+//!
+//! A PassTicket is a one-time password of z/OS.
 
 use std::sync::Arc;
 

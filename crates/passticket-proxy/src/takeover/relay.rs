@@ -1,9 +1,12 @@
 //! The relay of the old process. It sends requests that arrive after a takeover to the new process. It also asks the
-//! new process for the tickets that its own last requests need. The new process answers in [`relayed`](super::relayed).
+//! new process for the PassTickets that the last requests of the old process need, and for its revocations. The new
+//! process answers in [`relayed`](super::relayed).
 //!
 //! The Unix socket of the takeover becomes an HTTP/2 connection. The old process is its client. The new process answers
 //! a relayed request like a request on a connection of its own. A header tells the new process from which client
 //! connection the request came.
+//!
+//! A PassTicket is a one-time password of z/OS.
 
 use std::{net::SocketAddr, str::FromStr, sync::Arc};
 

@@ -1,4 +1,5 @@
-//! The answers of the new process to the [`relay`](super::relay) of the old process.
+//! Answers, in the new process, what the [`relay`](super::relay) of the old process sends: requests of clients, and
+//! requests for PassTickets and revocations.
 
 use std::{
     convert::Infallible,
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::gateway_service::GatewayService;
 
-/// The settings by which this process judges the clients of the old process.
+/// The settings with which this process checks the clients of the old process.
 #[derive(Clone)]
 pub(crate) struct ClientSettings {
     pub(crate) proxies: Option<TrustedProxies>,
@@ -77,7 +78,7 @@ async fn answer(
                 connection = connection.with_trusted_proxies(proxies, request.headers());
             }
             request.extensions_mut().insert(connection);
-            // The old process may have had other authorities and revocation lists.
+            // The old process may have had other certificate authorities (CAs) and revocation lists.
             if let Some(certificate) = certificate
                 && clients.settings.accepts_client(&certificate)
             {

@@ -1,4 +1,4 @@
-//! The Unix socket of a takeover, and the checks that only the same user can use it.
+//! Makes the Unix socket of a takeover, connects to it, and checks that only the same user can use it.
 
 use std::{
     fs, io,
@@ -20,17 +20,18 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Makes the socket with mode 0600. It replaces a socket that another process has left behind at the path.
+    /// Makes the socket with mode 0600. It replaces the socket of another process at the path, even if that process
+    /// runs.
     ///
     /// # Errors
-    /// The path is too long, or other users can write to the directory.
+    /// For example, the path is too long, or other users can write to the directory.
     pub(super) fn bind(path: &Path) -> io::Result<Self> {
         check_directory(path)?;
         // The socket gets its final name only after its mode is set. So no other user can connect before.
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(format!(".{}", process::id()));
         let temporary = PathBuf::from(temporary);
-        // A process with the same id may have left it behind.
+        // A process with the same id may have left this file behind.
         let _ = fs::remove_file(&temporary);
         let listener = UnixListener::bind(&temporary)?;
         let bound: io::Result<_> = (|| {

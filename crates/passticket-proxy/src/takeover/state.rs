@@ -1,5 +1,8 @@
-//! The state that one process at a time may change: the time slots of PassTickets, the failed logins, and the lease of
-//! the node. The registry of services is handed over, too, so that the new process has all routes when it begins to serve.
+//! Hands over the state that only one process at a time may change: the time slots of PassTickets, the failed logins,
+//! and the lease of the node. The registry of services is handed over, too, so that the new process has all routes when
+//! it begins to serve.
+//!
+//! A PassTicket is a one-time password of z/OS.
 
 use std::{
     str::FromStr,

@@ -1,4 +1,6 @@
 //! Makes PassTickets in a process that may hand over its time slots.
+//!
+//! A PassTicket is a one-time password of z/OS.
 
 use tower_passticket::passticket::{
     Applid, GenerateError, GenerateFuture, LocalGenerator, NoTimeSlot, PassTicket,

@@ -1,4 +1,6 @@
 //! Tests of the auth API of the program. They send requests over TLS with the HTTP client `reqwest`.
+//!
+//! A PassTicket is a one-time password of z/OS.
 
 use std::{fs, process::Command, time::Duration};
 
@@ -303,7 +305,7 @@ impl<'d> Clients<'d> {
         value.split(';').next().unwrap().to_owned()
     }
 
-    /// Logs in as `USER` with the certificate, and makes a personal access token (PAT).
+    /// Logs in as `USER` with the certificate, and makes a Personal Access Token (PAT).
     async fn pat(&self) -> String {
         let request = self.user.post(self.demo.auth("access-token/generate"));
         let response = request.body(r#"{"scopes":["dcpassticket"]}"#).send().await.unwrap();

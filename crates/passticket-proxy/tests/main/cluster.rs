@@ -1,4 +1,5 @@
-//! Tests of several gateways that share revocations over a real Redis.
+//! Tests of several gateways (nodes) that share revocations and the time slots of PassTickets (one-time passwords of
+//! z/OS) over a real Redis.
 
 use std::{
     collections::HashSet,

@@ -287,7 +287,7 @@ fn the_same_list_of_authorities_for_clients_and_services_causes_a_warning() {
     assert_eq!(stopped.warnings(), "");
     stopped.edit(|yaml| yaml.replacen("    serviceAuthorities: certs/ca.pem\n", "", 1));
     let found = stopped.warnings();
-    let want = "certificateAuthorities: has the authorities of clients and of services in one list";
+    let want = "certificateAuthorities: has the certificate authorities (CAs) of clients and of services in one list";
     assert!(found.contains(want) && found.lines().count() == 1, "{found}");
 }
 
@@ -374,12 +374,12 @@ fn revocation_lists_that_cannot_be_used_are_reported() {
     for (crls, want) in [
         (
             "[expired.crl]",
-            "has the list of \"CN=CA\", which has expired at 2020-01-01T00:00:00Z; client certificates of this authority \
-             are refused",
+            "expired.crl contains a list of the CA \"CN=CA\", which expired at 2020-01-01T00:00:00Z; the gateway refuses \
+             client certificates of this CA; replace",
         ),
         (
             "foreign.crl",
-            "has no list of the authority \"CN=CA\", so its client certificates are refused; add its list",
+            "names no file with a list of the CA \"CN=CA\", so the gateway refuses client certificates of this CA; add",
         ),
     ] {
         with(crls);

@@ -62,7 +62,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// Revokes `pats` (personal access tokens). Kills the program after it has confirmed a random number of
+    /// Revokes `pats` (Personal Access Tokens). Kills the program after it has confirmed a random number of
     /// revocations, at most half of them. Returns the PATs whose revocation the program has confirmed.
     async fn revoke_until_killed(&self, program: &mut Running, pats: &[String]) -> Vec<String> {
         // The test does not kill the program after a random time, because a fast machine could then confirm all

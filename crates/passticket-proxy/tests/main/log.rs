@@ -56,7 +56,7 @@ impl Gateway {
         format!("{}/gateway/api/v1/auth/{path}", self.url)
     }
 
-    /// Asserts that the gateway issues and revokes personal access tokens (PATs).
+    /// Asserts that the gateway issues and revokes Personal Access Tokens (PATs).
     async fn assert_serves_and_revokes(&self) {
         let generate = async || {
             let request = self.client.post(self.auth("access-token/generate"));

@@ -39,6 +39,7 @@ mod signing_keys;
 mod site_tokens;
 mod systemd;
 mod takeover;
+mod technical_users;
 mod websocket;
 mod zowe_revocations;
 mod zowe_tickets;

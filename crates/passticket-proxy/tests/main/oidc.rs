@@ -1,8 +1,9 @@
-//! Tests of requests with tokens of an identity provider to services. The provider is a TLS server in the test, which
-//! sends the list of its signing keys.
+//! Tests of requests to services with tokens of an identity provider. The gateway replaces such a token by a PassTicket
+//! (a one-time password of z/OS). The provider is a TLS server in the test, which sends the list of its signing keys.
 
 use std::{
     fs,
+    path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -26,25 +27,25 @@ use tower_passticket::{
 
 use crate::support::{Demo, serve, user_service, with_any_port};
 
-const ISSUER: &str = "https://idp.example.com/realms/z";
+pub(crate) const ISSUER: &str = "https://idp.example.com/realms/z";
 
-/// An identity provider whose answer a test can change.
+/// An identity provider. A test sets its response.
 #[derive(Clone, Default)]
-struct Provider(Arc<Mutex<String>>);
+pub(crate) struct Provider(Arc<Mutex<String>>);
 
 impl Provider {
     /// Starts the provider. Returns its port.
     async fn start(&self) -> u16 {
-        let answer = self.0.clone();
+        let response = self.0.clone();
         let acceptor = SERVER.acceptor();
         let address = raw::service(move |stream: TcpStream| {
-            let (answer, acceptor) = (answer.clone(), acceptor.clone());
+            let (response, acceptor) = (response.clone(), acceptor.clone());
             async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
                 let mut stream = BufReader::new(stream);
                 head(&mut stream).await;
-                let answer = answer.lock().unwrap().clone();
-                let _ = stream.get_mut().write_all(answer.as_bytes()).await;
+                let response = response.lock().unwrap().clone();
+                let _ = stream.get_mut().write_all(response.as_bytes()).await;
                 let _ = stream.get_mut().shutdown().await;
             }
         })
@@ -52,13 +53,15 @@ impl Provider {
         address.port()
     }
 
-    fn lists(&self, keys: &[&str]) {
+    /// Makes the provider send a list of these keys (PEM).
+    pub(crate) fn send_keys(&self, keys: &[&str]) {
         let keys: Vec<_> = keys.iter().map(|pem| jwk(pem)).collect();
         let body = json!({ "keys": keys }).to_string();
-        self.answers("200 OK", "", &body);
+        self.send("200 OK", "", &body);
     }
 
-    fn answers(&self, status: &str, headers: &str, body: &str) {
+    /// Makes the provider send this response. Each header ends with CRLF.
+    pub(crate) fn send(&self, status: &str, headers: &str, body: &str) {
         *self.0.lock().unwrap() = format!(
             "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
             body.len()
@@ -77,7 +80,7 @@ fn now() -> u64 {
 }
 
 /// Makes a token and signs it with the key `pem`. `claims` replaces claims of a valid token.
-fn token(pem: &str, algorithm: Algorithm, claims: Value) -> String {
+pub(crate) fn token(pem: &str, algorithm: Algorithm, claims: Value) -> String {
     let mut all = json!({"iss": ISSUER, "sub": "x", "email": "jane@example.com", "email_verified": true, "aud": "gateway",
                          "exp": now() + 600, "iat": now()});
     for (name, value) in claims.as_object().unwrap() {
@@ -90,16 +93,24 @@ fn token(pem: &str, algorithm: Algorithm, claims: Value) -> String {
 }
 
 /// A running gateway that trusts the provider.
-struct Gateway {
-    program: Running,
+pub(crate) struct Gateway {
+    pub(crate) program: Running,
     url: String,
     client: reqwest::Client,
-    own_token: String,
-    _directory: TempDir,
+    pub(crate) own_token: String,
+    pub(crate) directory: TempDir,
 }
 
 impl Gateway {
     async fn start(provider: &Provider) -> Self {
+        Self::start_with(provider, |_, yaml| yaml).await
+    }
+
+    /// Starts the gateway after `edit` has changed the zowe.yaml and the files in its directory.
+    pub(crate) async fn start_with(
+        provider: &Provider,
+        edit: impl FnOnce(&Path, String) -> String,
+    ) -> Self {
         let port = provider.start().await;
         let directory = TempDir::new().unwrap();
         let demo = Demo::start_in(directory.path());
@@ -124,12 +135,13 @@ impl Gateway {
              PS256]\n      userIdField: [missing.claim, email]\n      registry: idp\n      \
              certificateAuthorities: certs/idp-ca.pem\n"
         );
-        fs::write(path("zowe.yaml"), yaml + &oidc).unwrap();
+        let yaml = edit(directory.path(), yaml + &oidc);
+        fs::write(path("zowe.yaml"), yaml).unwrap();
         let (program, port) = serve(&path("zowe.yaml"));
         let authorities = fs::read(path("certs/ca.pem")).unwrap();
         let client = client(&authorities).timeout(PATIENCE).build().unwrap();
         let url = format!("https://localhost:{port}/svc/api/v1/x");
-        Self { program, url, client, own_token, _directory: directory }
+        Self { program, url, client, own_token, directory }
     }
 
     /// Sends a token to the endpoint `oidc-token/validate`. Returns the status.
@@ -140,7 +152,7 @@ impl Gateway {
     }
 
     /// Sends a request to the service. Returns the status, and the user if the gateway has forwarded the request.
-    async fn get(&self, token: &str) -> (u16, String) {
+    pub(crate) async fn get(&self, token: &str) -> (u16, String) {
         let response = self.client.get(&self.url).bearer_auth(token).send().await.unwrap();
         let status = response.status().as_u16();
         let text = response.text().await.unwrap();
@@ -152,7 +164,7 @@ impl Gateway {
 async fn tokens_of_a_provider_become_passtickets_of_the_mapped_user() {
     let (key, other) = (pki::OTHER_SIGNING_KEY, pki::SIGNING_KEY);
     let provider = Provider::default();
-    provider.lists(&[key]);
+    provider.send_keys(&[key]);
     let gateway = Gateway::start(&provider).await;
     let jane = || (200, "JANE".to_owned());
     let refused = || (401, String::new());
@@ -167,12 +179,12 @@ async fn tokens_of_a_provider_become_passtickets_of_the_mapped_user() {
         ("expired", token(key, RS256, json!({"exp": now() - 1})), refused()),
         ("key of another issuer", token(other, RS256, json!({})), refused()),
         (
-            "provider signs APIML",
+            "provider signs a token with the issuer of the gateway",
             token(key, RS256, json!({"iss": "APIML", "sub": "USER"})),
             refused(),
         ),
         (
-            "provider signs a PAT",
+            "provider signs a token with the issuer of Personal Access Tokens",
             token(key, RS256, json!({"iss": "APIML_PAT", "sub": "USER", "scopes": ["svc"]})),
             refused(),
         ),
@@ -182,7 +194,7 @@ async fn tokens_of_a_provider_become_passtickets_of_the_mapped_user() {
         for _ in 0..2 {
             assert_eq!(gateway.get(&token).await, want, "{case}");
         }
-        // The endpoint `validate` does not map a token to a user, and accepts only tokens of the provider.
+        // The endpoint `oidc-token/validate` does not map a token to a user, and accepts only tokens of the provider.
         let status = match case {
             "not mapped" => 204,
             "our own" => 401,
@@ -193,12 +205,11 @@ async fn tokens_of_a_provider_become_passtickets_of_the_mapped_user() {
     }
 }
 
-/// The test makes its tokens by hand, without a JWT library.
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_that_are_made_without_a_jwt_library_become_passtickets_or_are_refused() {
     let (key, other) = (pki::OTHER_SIGNING_KEY, pki::SIGNING_KEY);
     let provider = Provider::default();
-    provider.lists(&[key]);
+    provider.send_keys(&[key]);
     let gateway = Gateway::start(&provider).await;
     let claims = |members: Value| {
         let mut all = json!({"iss": ISSUER, "sub": "x", "email": "jane@example.com", "email_verified": true,
@@ -234,7 +245,7 @@ async fn a_provider_without_usable_keys_does_not_stop_the_gateway() {
     let provider = Provider::default();
     let listed = json!({ "keys": [jwk(key)] }).to_string();
     // The gateway does not follow a redirect, and does not use its body, which is a correct list of keys.
-    provider.answers("302 Found", "location: https://localhost:1/\r\n", &listed);
+    provider.send("302 Found", "location: https://localhost:1/\r\n", &listed);
     let mut gateway = Gateway::start(&provider).await;
     let line = gateway.program.logged("the keys of an issuer could not be fetched");
     assert!(line.contains("status 302") && line.contains(ISSUER), "{line}");
@@ -243,7 +254,7 @@ async fn a_provider_without_usable_keys_does_not_stop_the_gateway() {
     assert_eq!(response.status(), 503);
     assert_eq!(gateway.get(&gateway.own_token).await, (200, "USER".to_owned()));
     // The gateway fetches the keys again after five seconds.
-    provider.lists(&[key]);
+    provider.send_keys(&[key]);
     let deadline = Instant::now() + PATIENCE;
     while gateway.get(&jane).await.0 != 200 {
         assert!(Instant::now() < deadline);

@@ -1,5 +1,7 @@
 //! Tests of the schemes `zoweJwt`, `zosmf`, `safIdt` and `x509`. The service, z/OSMF (IBM's management server on z/OS)
 //! and ZSS (Zowe's server on z/OS) are fakes.
+//!
+//! A PassTicket is a one-time password of z/OS. A PAT is a Personal Access Token.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 

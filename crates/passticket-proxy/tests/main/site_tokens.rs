@@ -97,7 +97,7 @@ async fn tokens_of_api_ml_are_accepted_until_api_ml_ends_them() {
     let (login, pat) = (site.apiml.login_token("USER"), site.apiml.pat("USER", &["svc"]));
     assert_eq!(site.get(&login).await, user());
     assert_eq!(site.get(&pat).await, user());
-    // A PAT (personal access token) is valid only for its services. The auth API does not accept it.
+    // A PAT (Personal Access Token) is valid only for its services. The auth API does not accept it.
     assert_eq!(site.get(&site.apiml.pat("USER", &["other"])).await, refused(403));
     assert_eq!(site.auth("query", &pat).await.0, 401);
     let (status, content) = site.auth("query", &login).await;

@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 
 use crate::support::{Demo, PROGRAM, admin_address};
 
-/// Starts the gateway as systemd does. It gets the listening socket `socket` as file descriptor 3, and the name of this
+/// Starts the gateway as systemd does. The gateway gets `socket` as file descriptor 3, and `name` as the name of this
 /// socket.
 fn start(config: &Path, socket: impl Into<OwnedFd>, name: &str, notify: &Path) -> Child {
     // The shell moves its standard input to descriptor 3. With `exec`, the gateway keeps the process id of the shell.

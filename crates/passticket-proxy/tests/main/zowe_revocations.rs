@@ -265,12 +265,12 @@ async fn a_start_with_a_wrong_partition_or_storage_is_refused() {
 
     let caching = service(Layout::Maps, &pki::APIMTST, Some(SALT)).await;
     let ((code, log), (_, live)) = started(&caching, "{mode: query}").await;
-    assert!(code == Some(3) && log.contains("set mode: index"), "{log}");
-    assert!(live.contains("set mode: index"), "{live}");
+    assert!(code == Some(3) && log.contains("set zowe.revocations.mode: index"), "{log}");
+    assert!(live.contains("set zowe.revocations.mode: index"), "{live}");
 
     caching.store().is_infinispan = false;
     let ((code, log), _) = started(&caching, index).await;
-    assert!(code == Some(3) && log.contains("set caching storage mode infinispan"), "{log}");
+    assert!(code == Some(3) && log.contains("set caching.storage.mode: infinispan"), "{log}");
 
     caching.store().trusts_clients = false;
     let ((code, log), _) = started(&caching, index).await;

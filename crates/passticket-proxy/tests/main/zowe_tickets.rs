@@ -1,5 +1,5 @@
-//! Tests of PassTickets that a running Zowe makes (`source: zowe`). The ticket endpoint of API ML (Zowe's gateway) is a
-//! fake.
+//! Tests of PassTickets (one-time passwords of z/OS) that a running Zowe makes (`source: zowe`). The ticket endpoint of
+//! API ML (Zowe's gateway) is a fake.
 
 use std::{collections::HashSet, fs, path::Path, time::Duration};
 
@@ -124,7 +124,7 @@ async fn the_token_of_the_user_is_sent_to_zowe() {
     let ticket: Value = ticket.json().await.unwrap();
     assert_eq!(ticket["ticket"].as_str().map(str::len), Some(8));
 
-    // The gateway does not send a personal access token to Zowe.
+    // The gateway does not send a Personal Access Token to Zowe.
     let pat = site.demo.pat(&["svc"]).await;
     let text = failure(&site.get("svc", &pat).await);
     assert!(text.ends_with("Reason: Invalid or missing authentication"), "{text}");

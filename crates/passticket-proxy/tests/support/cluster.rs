@@ -8,9 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::{Client, ClientBuilder, Method};
+use reqwest::{Client, ClientBuilder, Identity, Method};
 use serde_json::{Value, json};
-use test_support::{PATIENCE, Running, redis::Redis};
+use test_support::{
+    PATIENCE, Running,
+    pki::{Authority, USER, leaf_params},
+    redis::Redis,
+};
 use tokio::{task::spawn_blocking, time::sleep};
 
 use super::{Demo, PROGRAM, admin_address, listening, with_any_port};
@@ -64,6 +68,19 @@ impl Site {
             nodes.push(self.start(name).await);
         }
         nodes.try_into().ok().unwrap()
+    }
+
+    /// Returns a client with a certificate of this user. Nodes that start later trust the certificate.
+    pub(crate) fn client_of(&self, user: &str) -> Client {
+        let (authority, key) = (Authority::trusted(), USER.key_pair());
+        let trusted = self.demo.directory.join("certs/ca.pem");
+        let authorities = fs::read_to_string(&trusted).unwrap();
+        if !authorities.contains(authority.pem()) {
+            fs::write(&trusted, authorities + authority.pem()).unwrap();
+        }
+        let certificate = authority.certify(&key, |params| *params = leaf_params(user));
+        let identity = Identity::from_pem((certificate + USER.key).as_bytes()).unwrap();
+        self.builder().identity(identity).build().unwrap()
     }
 
     /// Writes the configuration of a node. `file` is the name of its files.
@@ -161,9 +178,10 @@ impl Api {
         Token::Login(value.split(';').next().unwrap().to_owned())
     }
 
-    /// Makes a PAT for the service of the site. Returns `None` if the node does not make one.
-    pub(crate) async fn try_pat(&self) -> Option<Token> {
-        let request = self.user.post(self.auth("access-token/generate"));
+    /// Makes a PAT of the user with this client certificate, for the service of the site. Returns `None` if the node does
+    /// not make one.
+    pub(crate) async fn try_pat(&self, user: &Client) -> Option<Token> {
+        let request = user.post(self.auth("access-token/generate"));
         let request = request.json(&json!({"validity": 1, "scopes": ["dcpassticket"]}));
         let response = request.send().await.ok().filter(|response| response.status() == 200)?;
         response.text().await.ok().map(Token::Pat)

@@ -129,7 +129,7 @@ impl Demo {
         value.split(';').next().unwrap().to_owned()
     }
 
-    /// Makes a personal access token (PAT) of `USER` for these services.
+    /// Makes a Personal Access Token (PAT) of `USER` for these services.
     pub(crate) async fn pat(&self, scopes: &[&str]) -> String {
         let request = self.client().post(self.auth("access-token/generate"));
         let body = serde_json::json!({"validity": 1, "scopes": scopes});

@@ -1,4 +1,4 @@
-//! The lines of a listing, that is, of the output of display commands.
+//! Reads the lines of a listing, the output of display commands.
 
 /// A listing: the output of display commands, as an administrator copied it.
 pub(super) struct Listing {

@@ -15,7 +15,7 @@ use super::{
     report::Report,
 };
 
-/// At most so many displays of one profile or user are compared.
+/// The maximum number of outputs of `RLIST` for one profile, and of `LISTUSER` for one user, that are compared.
 const DISPLAYS: usize = 16;
 /// The clock of z/OS may be this many seconds ahead of the gateway's clock. A listing is older than its comparison, so
 /// its clock should be behind.
@@ -131,7 +131,8 @@ fn options(report: &mut Report, expected: &Expected, options: &Options) {
     }
 }
 
-/// Returns the displays of a profile. Reports if there are none.
+/// Returns the last outputs of `RLIST` for a profile, at most [`DISPLAYS`]. The last one is first. The caller reports
+/// an empty list.
 fn displays<'a>(listing: &'a RacfListing, class: &str, name: &str) -> Vec<&'a Profile> {
     let matching = listing.profiles.iter().filter(|it| it.class == class && it.name == name);
     matching.rev().take(DISPLAYS).collect()

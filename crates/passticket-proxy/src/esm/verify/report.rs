@@ -1,19 +1,20 @@
-//! The result of a comparison.
+//! The report of [`compare`](super::compare): what a listing (the output of display commands of a security product)
+//! shows about each setting that the configuration needs.
 
 use std::fmt;
 
 use crate::esm::Application;
 
-/// The result of the comparison of one setting.
+/// What the listing shows about one setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
-    /// z/OS and the configuration have the same value.
+    /// The setting is as the configuration needs it.
     Same,
-    /// A fact that an administrator should know, or compare by hand. The listing does not show a difference.
+    /// A fact that an administrator should know, or a setting to compare by hand. [`Report::is_same`] ignores it.
     Note,
-    /// The listing does not contain the output of a display command that is needed.
+    /// The listing lacks the output of a display command, or is longer than [`MAX_LISTING`](super::MAX_LISTING).
     Missing,
-    /// z/OS and the configuration differ.
+    /// The listing shows something that an administrator must correct, on z/OS or in the configuration.
     Different,
 }
 
@@ -46,7 +47,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Returns what the comparison found out.
+    /// Returns the verdict.
     pub fn verdict(&self) -> Verdict {
         self.verdict
     }
@@ -66,7 +67,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Returns the findings in the order of the configuration.
+    /// Returns the findings, in the order in which the comparison made them.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
@@ -76,7 +77,7 @@ impl Report {
         self.findings.iter().filter(|finding| finding.verdict == verdict).count()
     }
 
-    /// Returns whether all settings that are needed were compared, and none differs.
+    /// Returns whether no finding is [`Verdict::Missing`] or [`Verdict::Different`]. Notes do not count.
     pub fn is_same(&self) -> bool {
         self.count(Verdict::Missing) == 0 && self.count(Verdict::Different) == 0
     }
@@ -89,7 +90,8 @@ impl Report {
         self.add(Verdict::Note, subject, text);
     }
 
-    /// Notes that the manuals do not name the `parts` of the key profile, so the program cannot compare it.
+    /// Adds a note: the manuals do not describe the `parts` (fields or keywords) of an enhanced key, so an
+    /// administrator must compare them by hand.
     pub(super) fn note_undocumented(&mut self, parts: &str, application: &Application) {
         let Application { applid, algorithm, .. } = application;
         self.note(
@@ -109,7 +111,7 @@ impl Report {
         self.add(Verdict::Different, subject, text);
     }
 
-    /// Adds a finding, unless the same finding is in the report already. A listing may contain a display twice.
+    /// Adds a finding, unless the report already contains it. A listing may contain the output of one command twice.
     fn add(&mut self, verdict: Verdict, subject: impl ToString, text: impl ToString) {
         let finding = Finding { verdict, subject: subject.to_string(), text: text.to_string() };
         if !self.findings.contains(&finding) {

@@ -85,7 +85,7 @@ fn an_empty_listing_is_not_the_same() {
     }
 }
 
-/// Replaces a text of a sample, and returns the findings that say so.
+/// Replaces the text `was` of a sample by `is`. Returns the findings [`Verdict::Different`].
 #[track_caller]
 fn changed(esm: Esm, sample: &str, was: &str, is: &str) -> String {
     assert!(sample.contains(was), "{was}");
