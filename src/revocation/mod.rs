@@ -75,7 +75,9 @@ pub use followers::{AppliedRevocation, AppliedRevocationError, RevocationFeed};
 pub use index::RevocationIndex;
 pub use known_networks::{ClientNetwork, KnownNetworks, NetworkMemory};
 #[cfg(feature = "redis")]
-pub use record::{IssuedRecord, Merge, Record, RecordError, RecordKind, RecordParts, SALT_LEN};
+pub use record::{
+    AccessTokenRecord, IssuedRecord, Merge, Record, RecordError, RecordKind, RecordParts, SALT_LEN,
+};
 #[cfg(feature = "remote")]
 pub use zowe::{
     CachingService, CachingServiceError, CachingServiceFound, CachingServiceLayout,

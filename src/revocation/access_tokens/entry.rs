@@ -152,6 +152,49 @@ impl Entry {
         bytes
     }
 
+    /// Returns a number that rises with each change of the entry. The version of a merged entry is at least that of both
+    /// entries, and it is larger than that of an entry that lacks a part of the other.
+    #[cfg(feature = "redis")]
+    pub(in crate::revocation) fn version(&self) -> u64 {
+        let last_use = self.last_use.as_ref().map_or(0, |last| last.at.as_millis());
+        let rotation = self.rotation.as_ref().map_or(0, |it| it.at.as_millis());
+        let of_family = u64::from(self.family != self.id());
+        let changes = self.label.changed_at.as_millis().saturating_add(last_use);
+        changes.saturating_add(rotation).saturating_add(of_family)
+    }
+
+    /// Merges the entries of one token of two nodes. The newer value of each field stays. The result does not depend on
+    /// the order of the entries.
+    #[cfg(feature = "redis")]
+    pub(in crate::revocation) fn merge(mut self, other: &Self) -> Self {
+        let of_label = |entry: &Self| {
+            let Label { name, description, changed_at } = entry.label.clone();
+            let name = name.map(|name| name.as_str().to_owned());
+            (changed_at, name, description.as_str().to_owned())
+        };
+        if of_label(other) > of_label(&self) {
+            self.label = other.label.clone();
+        }
+        let of_use = |entry: &Self| {
+            let last = entry.last_use.clone();
+            last.map(|LastUse { at, from, service }| (at, from, service))
+        };
+        if of_use(other) > of_use(&self) {
+            self.last_use = other.last_use.clone();
+        }
+        let of_rotation = |entry: &Self| {
+            entry.rotation.map(|Rotated { at, until, successor }| (at, until, successor))
+        };
+        if of_rotation(other) > of_rotation(&self) {
+            self.rotation = other.rotation;
+        }
+        // A node that has only seen the token does not know its family.
+        if self.family == self.id() {
+            self.family = other.family;
+        }
+        self
+    }
+
     /// Reads the bytes of [`to_bytes`](Self::to_bytes).
     ///
     /// # Errors
@@ -336,6 +379,23 @@ mod tests {
         }
         // A plain entry with a short name is small: a million of them fit into a small file.
         assert!(entries()[1].to_bytes().len() < 70);
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn a_merged_entry_has_the_newer_fields_of_both_in_any_order() {
+        let all = entries();
+        let mut merged = all[0].clone();
+        for entry in &all {
+            let (one, other) = (merged.clone().merge(entry), entry.clone().merge(&merged));
+            assert_eq!(one, other);
+            assert!(one.version() >= merged.version().max(entry.version()), "{one:?}");
+            assert_eq!(one.clone().merge(entry), one);
+            merged = one;
+        }
+        assert_eq!(merged.label.name.as_ref().unwrap().as_str(), "jenkins");
+        assert!(merged.last_use.is_some() && merged.rotation.is_some());
+        assert_ne!(merged.family, merged.id());
     }
 
     proptest! {

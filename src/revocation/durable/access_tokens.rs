@@ -121,6 +121,41 @@ pub(super) struct ChangedEntries<'a, 'txn> {
     pub(super) salts: &'a Salts,
     /// The revocations that the changes have made.
     pub(super) revoked: Vec<Revocation>,
+    /// The entries that the changes have stored.
+    pub(super) changed: Vec<Entry>,
+    /// The PATs that the changes have registered.
+    pub(super) registered: Vec<IssuedPat>,
+}
+
+impl<'a, 'txn> ChangedEntries<'a, 'txn> {
+    pub(super) fn new(tables: &'a mut Tables<'txn>, salts: &'a Salts) -> Self {
+        let (revoked, changed, registered) = (Vec::new(), Vec::new(), Vec::new());
+        Self { tables, salts, revoked, changed, registered }
+    }
+}
+
+impl Tables<'_> {
+    /// Merges an entry of another node. Returns the merged entry.
+    #[cfg(feature = "redis")]
+    pub(super) fn merge_access_token(&mut self, entry: &Entry) -> Result<Entry, redb::Error> {
+        let present = get(&self.access_tokens, &entry.user, &entry.token)?;
+        let merged = match &present {
+            Some(present) => present.clone().merge(entry),
+            None => entry.clone(),
+        };
+        if present.as_ref() == Some(&merged) {
+            return Ok(merged);
+        }
+        let is_rotated = present.and_then(|it| it.rotation) != merged.rotation;
+        if let Some(rotation) = merged.rotation.filter(|_| is_rotated) {
+            // Each node ends the grace, because the node that has rotated the token may have ended.
+            let key = (rotation.until.as_millis(), *merged.token.as_bytes());
+            self.graces.insert(key, merged.user.as_str())?;
+        }
+        let key = (merged.user.as_str(), *merged.token.as_bytes());
+        self.access_tokens.insert(key, merged.to_bytes().as_slice())?;
+        Ok(merged)
+    }
 }
 
 impl Entries for ChangedEntries<'_, '_> {
@@ -165,6 +200,7 @@ impl EntriesMut for ChangedEntries<'_, '_> {
     fn put(&mut self, entry: &Entry) -> Result<(), redb::Error> {
         let key = (entry.user.as_str(), *entry.token.as_bytes());
         self.tables.access_tokens.insert(key, entry.to_bytes().as_slice())?;
+        self.changed.push(entry.clone());
         Ok(())
     }
 
@@ -175,7 +211,10 @@ impl EntriesMut for ChangedEntries<'_, '_> {
 
     fn register(&mut self, entry: &Entry) -> Result<(), redb::Error> {
         let Entry { token, user, scopes, issued_at, expires_at, .. } = entry.clone();
-        self.tables.register(&IssuedPat { token, user, scopes, issued_at, expires_at })
+        let pat = IssuedPat { token, user, scopes, issued_at, expires_at };
+        self.tables.register(&pat)?;
+        self.registered.push(pat);
+        Ok(())
     }
 
     fn revoke(&mut self, entry: &Entry) -> Result<(), redb::Error> {
@@ -296,7 +335,7 @@ fn next_user(
 
 /// Reads an entry. An entry of a newer version of this program is skipped. It must not be an error, because the error
 /// would also prevent the other writes of its group, such as revocations.
-fn read_entry(user: UserId, token: TokenFingerprint, bytes: &[u8]) -> Option<Entry> {
+pub(super) fn read_entry(user: UserId, token: TokenFingerprint, bytes: &[u8]) -> Option<Entry> {
     let entry = Entry::from_bytes(user, token, bytes);
     if let Err(error) = &entry {
         log_limited!(warn, "access token entry", { %user, %error }, "an issued Personal Access Token is not listed");

@@ -35,7 +35,7 @@ use crate::{
     revocation::{
         AccessToken, AccessTokenChange, AccessTokenKey, AccessTokenOutcome, AccessTokenPage,
         AccessTokenQuery, Evicted, IssuedPat, Revocation, RevocationIndex, StoreError,
-        access_tokens::apply,
+        access_tokens::{Entry, apply},
         followers::Followers,
         is_rule_needed, is_token_revocation_needed,
         issued::{MAX_PATS, PatCounts},
@@ -92,6 +92,36 @@ pub(super) struct Written {
     pub(super) missed: Vec<Revocation>,
     /// The result of a change of the registry of issued PATs.
     pub(super) outcome: Option<AccessTokenOutcome>,
+    /// The entries of the registry that changed, and the PATs that were registered.
+    pub(super) changed: Vec<Entry>,
+    pub(super) registered: Vec<IssuedPat>,
+    /// Records that other nodes do not have: entries of the registry that are newer than their records.
+    #[cfg(feature = "redis")]
+    pub(super) newer: Vec<Record>,
+}
+
+impl Written {
+    /// Returns the result of a write that has changed nothing else.
+    pub(super) fn of(write: Write) -> Self {
+        Self {
+            write,
+            missed: Vec::new(),
+            outcome: None,
+            changed: Vec::new(),
+            registered: Vec::new(),
+            #[cfg(feature = "redis")]
+            newer: Vec::new(),
+        }
+    }
+}
+
+/// What one write of a group has caused.
+#[derive(Default)]
+struct Done {
+    missed: Vec<Revocation>,
+    outcome: Option<AccessTokenOutcome>,
+    changed: Vec<Entry>,
+    registered: Vec<IssuedPat>,
 }
 
 /// One write. The writer salts the fingerprints of revocations and PATs.
@@ -383,8 +413,9 @@ impl Writer {
         let adopted = self.take_salts(group);
         // For each write, the revocations of the PATs that the rule of the write misses because their issue time is
         // later than the rule.
-        let mut missed: Vec<Vec<Revocation>> = Vec::new();
-        let mut outcomes: Vec<Option<AccessTokenOutcome>> = Vec::new();
+        let mut done: Vec<Done> = Vec::new();
+        #[cfg(feature = "redis")]
+        let mut newer = Vec::new();
         let salts = self.salts.clone();
         // The users of registered PATs of other nodes.
         #[cfg(feature = "redis")]
@@ -409,17 +440,17 @@ impl Writer {
                 #[cfg(feature = "redis")]
                 let mut unordered = Unordered::default();
                 for (write, _) in &*group {
-                    let (mut missed_now, mut outcome) = (Vec::new(), None);
+                    let mut now_done = Done::default();
                     match write {
                         Write::Revocation(revocation) => {
                             tables.insert(revocation)?;
                         }
                         Write::RuleOfNow(rule) => {
                             #[cfg(feature = "redis")]
-                            unordered.store(&mut tables, &mut registered)?;
+                            unordered.store(&mut tables, &mut registered, &mut newer)?;
                             tables.insert(rule)?;
-                            missed_now = tables.missed_by(rule)?;
-                            for revocation in &missed_now {
+                            now_done.missed = tables.missed_by(rule)?;
+                            for revocation in &now_done.missed {
                                 tables.insert(revocation)?;
                             }
                         }
@@ -427,20 +458,18 @@ impl Writer {
                         Write::AccessTokens(change, now) => {
                             // The change must see the revocations of other nodes.
                             #[cfg(feature = "redis")]
-                            unordered.store(&mut tables, &mut registered)?;
-                            let mut entries = ChangedEntries {
-                                tables: &mut tables,
-                                salts: &salts,
-                                revoked: Vec::new(),
-                            };
+                            unordered.store(&mut tables, &mut registered, &mut newer)?;
+                            let mut entries = ChangedEntries::new(&mut tables, &salts);
                             let now = match change {
                                 AccessTokenChange::RevokeIdle(_) => {
                                     read_trusted_time(txn, *now, uptime.clone())?.min(*now)
                                 }
                                 _ => *now,
                             };
-                            outcome = Some(apply(change, now, &mut entries)?);
-                            missed_now = entries.revoked;
+                            now_done.outcome = Some(apply(change, now, &mut entries)?);
+                            let ChangedEntries { revoked, changed, registered, .. } = entries;
+                            now_done.missed = revoked;
+                            (now_done.changed, now_done.registered) = (changed, registered);
                         }
                         Write::Networks(user, networks) => {
                             tables.networks.insert(user, networks.as_slice())?;
@@ -452,19 +481,18 @@ impl Writer {
                                 unordered.add(record);
                                 let Record::RuleOfNow(rule) = record else { continue };
                                 // Rules and PATs are stored in the order of the log.
-                                unordered.store(&mut tables, &mut registered)?;
+                                unordered.store(&mut tables, &mut registered, &mut newer)?;
                                 for revocation in tables.missed_by(rule)? {
                                     tables.insert(&revocation)?;
-                                    missed_now.push(revocation);
+                                    now_done.missed.push(revocation);
                                 }
                             }
                         }
                     }
-                    missed.push(missed_now);
-                    outcomes.push(outcome);
+                    done.push(now_done);
                 }
                 #[cfg(feature = "redis")]
-                unordered.store(&mut tables, &mut registered)?;
+                unordered.store(&mut tables, &mut registered, &mut newer)?;
                 Ok(())
             })
         });
@@ -479,10 +507,10 @@ impl Writer {
         #[cfg(feature = "redis")]
         self.finish_shared(group, adopted, &registered, has_failed);
         // A failed transaction may have ended before the last write.
-        missed.resize_with(group.len(), Vec::new);
-        outcomes.resize_with(group.len(), || None);
+        done.resize_with(group.len(), Done::default);
         let unwritten = |reach| has_failed.then_some(reach);
-        for (((write, reply), missed), outcome) in group.drain(..).zip(missed).zip(outcomes) {
+        for ((write, reply), done) in group.drain(..).zip(done) {
+            let Done { missed, outcome, changed, registered } = done;
             let is_repeated = write.is_repeated_by_caller();
             if !has_failed || write.revokes_without_file() {
                 for revocation in &missed {
@@ -502,7 +530,21 @@ impl Writer {
                 Write::Shared(_) => {}
             }
             // Sending fails only if the caller has dropped the future, so the result is ignored.
-            let _ = reply.send(written.clone().map(|()| Written { write, missed, outcome }));
+            // The first write of records gets all newer entries. Its caller publishes them.
+            #[cfg(feature = "redis")]
+            let newer = match &write {
+                Write::Shared(_) => std::mem::take(&mut newer),
+                _ => Vec::new(),
+            };
+            let _ = reply.send(written.clone().map(|()| Written {
+                write,
+                missed,
+                outcome,
+                changed,
+                registered,
+                #[cfg(feature = "redis")]
+                newer,
+            }));
         }
     }
 
@@ -531,7 +573,7 @@ impl Writer {
         }
         for (write, reply) in group.drain(..) {
             let outcome = Some(AccessTokenOutcome::Revoked(0));
-            let _ = reply.send(Ok(Written { write, missed: Vec::new(), outcome }));
+            let _ = reply.send(Ok(Written { outcome, ..Written::of(write) }));
         }
         true
     }
