@@ -224,8 +224,8 @@ async fn rotating_child() {
 #[test]
 fn a_kill_leaves_exactly_one_token_of_a_rotated_chain() {
     let directory = tempfile::tempdir().unwrap();
-    let issuer = TokenIssuer::new(signing_key())
-        .with_clock(Arc::new(ManualClock::new(SystemClock.now())));
+    let issuer =
+        TokenIssuer::new(signing_key()).with_clock(Arc::new(ManualClock::new(SystemClock.now())));
     let (user, scopes) = (UserId::new("USER").unwrap(), Scopes::parse(["a"]).unwrap());
     let issue = |_| {
         let pat = issuer.personal_access_token(&user, &scopes, Validity::MAX).unwrap();

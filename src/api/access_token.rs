@@ -277,9 +277,8 @@ mod tests {
     fn names_and_expiry_times_are_parsed_or_refused() {
         let body = |fields: &str| format!(r#"{{"scopes":["a"],{fields}}}"#);
         let parse = |fields: &str| parse_generate_body(body(fields).as_bytes());
-        let request = parse(
-            r#""name":" jenkins ","description":"x","expiresAt":"2027-01-15T08:00:00Z""#,
-        );
+        let request =
+            parse(r#""name":" jenkins ","description":"x","expiresAt":"2027-01-15T08:00:00Z""#);
         let PatRequest { lifetime, label, .. } = request.unwrap();
         assert_eq!(lifetime, Lifetime::Until(Timestamp::from_secs(1_800_000_000)));
         assert_eq!(label.name.unwrap().as_str(), "jenkins");

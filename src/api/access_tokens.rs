@@ -29,8 +29,8 @@ use crate::{
     log_limit::log_limited,
     passticket::UserId,
     revocation::{
-        AccessTokenId, AccessTokenQuery, CheckError, IssuedPat, MAX_PAGE, RevokedBy,
-        RotatedPat, TokenDescription, TokenName,
+        AccessTokenId, AccessTokenQuery, CheckError, IssuedPat, MAX_PAGE, RevokedBy, RotatedPat,
+        TokenDescription, TokenName,
     },
     token::{Pat, Rs256Verifier, TokenError, TokenFingerprint, TokenIssuer, VerifiedToken},
 };

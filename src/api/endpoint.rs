@@ -113,11 +113,13 @@ impl Endpoint {
     ) -> Result<Vec<(&'static Method, Self)>, ApiError> {
         let below = prefix.below(path).ok_or(ApiError::NotFound)?;
         let find = |is_path: &dyn Fn(&str) -> bool| -> Vec<_> {
-            let found = ENDPOINTS.iter().filter(|(_, path, it)| is_path(path) && it.is_on(switches));
+            let found =
+                ENDPOINTS.iter().filter(|(_, path, it)| is_path(path) && it.is_on(switches));
             found.map(|(method, _, endpoint)| (method, *endpoint)).collect()
         };
         let exact = find(&|path| path == below);
-        let found = if exact.is_empty() { find(&|path| id_in(path, below).is_some()) } else { exact };
+        let found =
+            if exact.is_empty() { find(&|path| id_in(path, below).is_some()) } else { exact };
         if found.is_empty() { Err(ApiError::NotFound) } else { Ok(found) }
     }
 

@@ -334,8 +334,9 @@ impl TestRequest<'_> {
                 .is_some_and(|id| !id.is_empty() && !id.contains('/')),
             None => false,
         };
-        let described =
-            paths.get(url).or_else(|| paths.iter().find(|(path, _)| is_like(path)).map(|(_, it)| it));
+        let described = paths
+            .get(url)
+            .or_else(|| paths.iter().find(|(path, _)| is_like(path)).map(|(_, it)| it));
         let Some(operations) = described.and_then(Value::as_object) else {
             assert_eq!(status, 404, "{name}");
             return;

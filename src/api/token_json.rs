@@ -112,7 +112,8 @@ pub(super) fn wants_json(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|item| {
         let mut parts = item.split(';').map(str::trim);
-        let is_json = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
+        let is_json =
+            parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
         let is_refused = parts.any(|part| {
             let quality = part.strip_prefix("q=").or(part.strip_prefix("Q="));
             quality.is_some_and(|quality| quality.trim().parse() == Ok(0.0_f32))

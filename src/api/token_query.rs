@@ -46,7 +46,10 @@ impl TokenQuery {
                 "state" => set(&mut parsed.state, state(&value)?)?,
                 "service" => {
                     let service = ServiceId::new(&value);
-                    set(&mut parsed.service, service.map_err(|_| wrong("`service` is not a service id"))?)?;
+                    set(
+                        &mut parsed.service,
+                        service.map_err(|_| wrong("`service` is not a service id"))?,
+                    )?;
                 }
                 "name" if value.is_empty() || value.len() > MAX_NAME => {
                     return Err(wrong("`name` must have 1 to 256 bytes"));
@@ -54,13 +57,19 @@ impl TokenQuery {
                 "name" => set(&mut parsed.name, value)?,
                 "cursor" => {
                     let cursor = value.parse();
-                    let cursor = cursor.map_err(|_| wrong("`cursor` is not the value of `next` of an earlier page"))?;
+                    let cursor = cursor.map_err(|_| {
+                        wrong("`cursor` is not the value of `next` of an earlier page")
+                    })?;
                     set(&mut parsed.cursor, cursor)?;
                 }
                 "limit" => set(&mut parsed.limit, limit(&value)?)?,
                 "user" => set(&mut user, user_id(&value)?)?,
                 "all" => set(&mut all, boolean(&value)?)?,
-                _ => return Err(wrong("a parameter is unknown; use state, service, name, limit, cursor, user or all")),
+                _ => {
+                    return Err(wrong(
+                        "a parameter is unknown; use state, service, name, limit, cursor, user or all",
+                    ));
+                }
             }
         }
         parsed.owner = match (user, all.unwrap_or(false)) {
@@ -185,9 +194,25 @@ mod tests {
             assert_eq!(parse(query), Ok(want), "{query}");
         }
         for wrong in [
-            "x=1", "state=Active", "state=", "service=", "service=a%20b", "name=", "limit=0",
-            "limit=101", "limit=+5", "limit=x", "cursor=x", "user=", "user=toolongid", "all=1",
-            "user=a&all=true", "state=active&state=active", "name=%", "name=%4", "name=%zz",
+            "x=1",
+            "state=Active",
+            "state=",
+            "service=",
+            "service=a%20b",
+            "name=",
+            "limit=0",
+            "limit=101",
+            "limit=+5",
+            "limit=x",
+            "cursor=x",
+            "user=",
+            "user=toolongid",
+            "all=1",
+            "user=a&all=true",
+            "state=active&state=active",
+            "name=%",
+            "name=%4",
+            "name=%zz",
             "name=%ff",
         ] {
             let error = parse(wrong);

@@ -137,10 +137,10 @@ pub use files::AuditFiles;
 pub use options::{AuditFileOptions, AuditFormat, Fsync};
 pub use reason::ReasonCode;
 pub use record::{AuditRecord, Detail};
-#[cfg(feature = "api")]
-pub(crate) use rfc3339::rfc3339;
 pub use request_id::{RequestId, X_REQUEST_ID};
 pub use request_line::RequestLine;
+#[cfg(feature = "api")]
+pub(crate) use rfc3339::rfc3339;
 pub use sink::{Audit, AuditSink};
 #[cfg(test)]
 pub(crate) use tests::Collected;

@@ -114,11 +114,7 @@ impl RevocationCheck for ClusterStore {
 /// The entries of all nodes are in the file of each node. A change that revokes tokens succeeds when no node accepts them
 /// any more. If it is not confirmed, the change is stored on this node, and is published later.
 impl AccessTokenStore for ClusterStore {
-    fn change(
-        &self,
-        change: AccessTokenChange,
-        now: Timestamp,
-    ) -> StoreFuture<AccessTokenOutcome> {
+    fn change(&self, change: AccessTokenChange, now: Timestamp) -> StoreFuture<AccessTokenOutcome> {
         let shared = self.shared.clone();
         let is_awaited = !matches!(change, AccessTokenChange::Use(_));
         let changed = NodeMemory::change(&*shared.memory, change, now);
@@ -132,11 +128,8 @@ impl AccessTokenStore for ClusterStore {
                 }
                 Ok((outcome, records)) => {
                     let revokes = |record: &Record| matches!(record, Record::Revocation(_));
-                    let until = if records.iter().any(revokes) {
-                        Until::Applied
-                    } else {
-                        Until::Published
-                    };
+                    let until =
+                        if records.iter().any(revokes) { Until::Applied } else { Until::Published };
                     confirm(&shared, records, until).await.map(|()| outcome)
                 }
                 Err(error) => Err(error),

@@ -25,9 +25,7 @@ use crate::{
         CommonNameMapper, DistributedMapper, IdentityMapper, MapError, MapFuture, PeerCertificate,
     },
     passticket::UserId,
-    revocation::{
-        CheckError, CheckFuture, RevocationCheck, RevocationIndex, RevokedBy, TokenUses,
-    },
+    revocation::{CheckError, CheckFuture, RevocationCheck, RevocationIndex, RevokedBy, TokenUses},
     token::{
         ExternalSubject, ExternalToken, TokenError, TokenFingerprint, TokenVerifier, VerifiedToken,
         VerifyFuture,

@@ -213,10 +213,7 @@ pub(crate) fn login_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Op
 /// Returns the first token of the request, in any place that accepts a PAT, except the password of
 /// `Authorization: Basic`.
 #[cfg(feature = "api")]
-pub(crate) fn presented_token<'a>(
-    headers: &'a HeaderMap,
-    names: &CookieNames,
-) -> Option<&'a [u8]> {
+pub(crate) fn presented_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Option<&'a [u8]> {
     match select(headers, None, names, Accepted { pats: true, passwords: false })? {
         Credential::Token { text, .. } => Some(text),
         _ => None,

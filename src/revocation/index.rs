@@ -11,10 +11,8 @@ use dashmap::{DashMap, Entry};
 
 use super::{
     CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationListener,
-    RevocationStore, RevokedBy, StoreFuture,
-    access_tokens::Entry as AccessTokenEntry,
-    is_rule_needed, is_token_revocation_needed,
-    issued::PatCounts,
+    RevocationStore, RevokedBy, StoreFuture, access_tokens::Entry as AccessTokenEntry,
+    is_rule_needed, is_token_revocation_needed, issued::PatCounts,
 };
 use crate::{
     clock::Timestamp,

@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use super::{
-    Revocation,
-    access_tokens::Entry,
-};
+use super::{Revocation, access_tokens::Entry};
 use crate::{
     clock::Timestamp,
     passticket::UserId,
@@ -96,14 +93,8 @@ pub enum Merge {
 
 impl RecordKind {
     /// All kinds.
-    pub const ALL: [Self; 6] = [
-        Self::Token,
-        Self::User,
-        Self::Service,
-        Self::Issued,
-        Self::Salt,
-        Self::AccessToken,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Token, Self::User, Self::Service, Self::Issued, Self::Salt, Self::AccessToken];
 
     /// Returns the letter that stands for this kind in the store that the nodes share.
     pub fn letter(self) -> &'static str {
@@ -251,7 +242,8 @@ fn read(parts: &RecordParts) -> Option<Record> {
             let user = UserId::new(std::str::from_utf8(user).ok()?).ok()?;
             let (version, rest) = value.split_first_chunk::<20>()?;
             let (expires_at, bytes) = rest.split_first_chunk::<20>()?;
-            let entry = Entry::from_bytes(user, TokenFingerprint::from_bytes(*token), bytes).ok()?;
+            let entry =
+                Entry::from_bytes(user, TokenFingerprint::from_bytes(*token), bytes).ok()?;
             let is_right = time(version)?.as_millis() == entry.version()
                 && time(expires_at)? == entry.expires_at;
             return is_right.then_some(Record::AccessToken(AccessTokenRecord(entry)));

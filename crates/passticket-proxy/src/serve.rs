@@ -19,7 +19,8 @@ use tokio::{
 use tower_passticket::{
     clock::{Clock, SystemClock},
     revocation::{
-        AccessTokenChange, AccessTokenOutcome, AccessTokenStore, Evicted, RevocationStore, TokenUses,
+        AccessTokenChange, AccessTokenOutcome, AccessTokenStore, Evicted, RevocationStore,
+        TokenUses,
     },
 };
 
@@ -373,18 +374,27 @@ fn keep_registry(
                     "a rotated Personal Access Token was used after its grace, so the tokens that replaced it are revoked"
                 ),
                 // The store has logged the error.
-                Err(error) => tracing::debug!(%error, "the uses of Personal Access Tokens were not recorded"),
+                Err(error) => {
+                    tracing::debug!(%error, "the uses of Personal Access Tokens were not recorded")
+                }
             }
-            let Some(idle) = idle.filter(|_| last_idle.is_none_or(|at| at.elapsed() >= REVOKE_IDLE_EVERY)) else {
+            let Some(idle) =
+                idle.filter(|_| last_idle.is_none_or(|at| at.elapsed() >= REVOKE_IDLE_EVERY))
+            else {
                 continue;
             };
             last_idle = Some(Instant::now());
             match registry.change(AccessTokenChange::RevokeIdle(idle), SystemClock.now()).await {
                 Ok(AccessTokenOutcome::Revoked(tokens)) if tokens > 0 => {
-                    tracing::info!(tokens, "revoked Personal Access Tokens that were not used for a long time");
+                    tracing::info!(
+                        tokens,
+                        "revoked Personal Access Tokens that were not used for a long time"
+                    );
                 }
                 Ok(_) => {}
-                Err(error) => tracing::error!(%error, "cannot revoke Personal Access Tokens that were not used for a long time"),
+                Err(error) => {
+                    tracing::error!(%error, "cannot revoke Personal Access Tokens that were not used for a long time")
+                }
             }
         }
     }

@@ -574,9 +574,7 @@ fn pat<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
 /// Returns the errors of an endpoint whose credential is a Personal Access Token.
 fn presented<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     let mut errors = pat(more);
-    errors.retain(|error| {
-        !matches!(error, ApiError::FieldMissing(_) | ApiError::InvalidBody(_))
-    });
+    errors.retain(|error| !matches!(error, ApiError::FieldMissing(_) | ApiError::InvalidBody(_)));
     errors.push(ApiError::TokenNotProvided);
     errors
 }

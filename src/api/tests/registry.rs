@@ -111,7 +111,10 @@ async fn users_list_rename_and_revoke_their_tokens() {
 
     let body = r#"{"name":"new name","description":"text"}"#;
     let (status, entry) = tokens.call("PATCH", &path, PASSWORD, body).await;
-    assert_eq!((status, &entry["name"], &entry["description"]), (200, &json!("new name"), &json!("text")));
+    assert_eq!(
+        (status, &entry["name"], &entry["description"]),
+        (200, &json!("new name"), &json!("text"))
+    );
     for body in ["", "{}", "[]", r#"{"name":""}"#, r#"{"name":"a\u0007"}"#, r#"{"scopes":["b"]}"#] {
         let (status, error) = tokens.call("PATCH", &path, PASSWORD, body).await;
         assert_eq!((status, number(&error)), (400, "ZWEAO400E"), "{body}");
@@ -122,9 +125,12 @@ async fn users_list_rename_and_revoke_their_tokens() {
     for id in [&other, &unknown, "x", &first.to_uppercase()] {
         let path = format!("access-tokens/{id}");
         let rotate = format!("{path}/rotate");
-        for (method, path, body) in
-            [("GET", &path, ""), ("PATCH", &path, body), ("DELETE", &path, ""), ("POST", &rotate, "")]
-        {
+        for (method, path, body) in [
+            ("GET", &path, ""),
+            ("PATCH", &path, body),
+            ("DELETE", &path, ""),
+            ("POST", &rotate, ""),
+        ] {
             let (status, error) = tokens.call(method, path, PASSWORD, body).await;
             assert_eq!((status, number(&error)), (404, "ZWEAO404E"), "{method} {path}");
         }
@@ -178,15 +184,21 @@ async fn administrators_see_and_revoke_the_tokens_of_others() {
     assert_eq!(tokens.state(&id).await, "revoked");
     // A user needs no permission for the user's own tokens.
     assert_eq!(tokens.names("access-tokens?user=USER", PASSWORD).await, ["one"]);
-    for path in ["access-tokens?all=true", "access-tokens?user=admin", &format!("{path}?user=admin")] {
+    for path in
+        ["access-tokens?all=true", "access-tokens?user=admin", &format!("{path}?user=admin")]
+    {
         let (status, error) = tokens.call("GET", path, PASSWORD, "").await;
         assert_eq!((status, number(&error)), (403, "ZWEAT403E"), "{path}");
     }
-    for (query, want) in [("x=1", 400), ("limit=0", 400), ("cursor=x", 400), ("user=&all=true", 400)] {
-        let (status, error) = tokens.call("GET", &format!("access-tokens?{query}"), reader, "").await;
+    for (query, want) in
+        [("x=1", 400), ("limit=0", 400), ("cursor=x", 400), ("user=&all=true", 400)]
+    {
+        let (status, error) =
+            tokens.call("GET", &format!("access-tokens?{query}"), reader, "").await;
         assert_eq!((status, number(&error)), (want, "ZWEAO400E"), "{query}");
     }
-    let (status, _) = tokens.call("GET", "access-tokens?all=true", "Basic safdown:validPassword", "").await;
+    let (status, _) =
+        tokens.call("GET", "access-tokens?all=true", "Basic safdown:validPassword", "").await;
     assert_eq!(status, 503);
 }
 
@@ -214,10 +226,14 @@ async fn a_token_is_a_credential_only_for_itself() {
         assert_eq!((status, entry["id"].as_str()), (200, Some(&*id)), "{authorization}");
     }
     let jwt = format!("Bearer {}", tokens.world.jwt());
-    for (authorization, want) in
-        [(&*jwt, "ZWEAG102E"), (PASSWORD, "ZWEAG131E"), ("", "ZWEAG131E"), ("Bearer x", "ZWEAG102E")]
-    {
-        for (method, path) in [("GET", "access-tokens/self"), ("POST", "access-tokens/self/rotate")] {
+    for (authorization, want) in [
+        (&*jwt, "ZWEAG102E"),
+        (PASSWORD, "ZWEAG131E"),
+        ("", "ZWEAG131E"),
+        ("Bearer x", "ZWEAG102E"),
+    ] {
+        for (method, path) in [("GET", "access-tokens/self"), ("POST", "access-tokens/self/rotate")]
+        {
             let (status, error) = tokens.call(method, path, authorization, "").await;
             assert_eq!((status, number(&error)), (401, want), "{authorization}");
         }
@@ -259,20 +275,25 @@ async fn a_rotated_token_is_replaced_and_its_later_use_revokes_the_family() {
         tokens.call("GET", "access-tokens/self", &format!("Bearer {pat}"), "").await.0
     };
     assert_eq!((own(&second).await, own(third).await), (200, 200));
-    for (status, error) in [
-        tokens.call("POST", &path, PASSWORD, "").await,
-        rotate_self(&second, "").await,
-    ] {
+    for (status, error) in
+        [tokens.call("POST", &path, PASSWORD, "").await, rotate_self(&second, "").await]
+    {
         assert_eq!((status, number(&error)), (409, "ZWEAO409E"));
     }
-    tokens.world.registry.change(AccessTokenChange::EndGraces, Timestamp::from_secs(NOW + 60)).await.unwrap();
+    tokens
+        .world
+        .registry
+        .change(AccessTokenChange::EndGraces, Timestamp::from_secs(NOW + 60))
+        .await
+        .unwrap();
     assert_eq!((own(third).await, tokens.state(&second_id).await.as_str()), (200, "revoked"));
 
     tokens.world.clock.advance(Duration::from_secs(60));
     assert_eq!(own(&second).await, 401);
     assert_eq!(tokens.state(third_id).await, "revoked");
     assert_eq!(own(third).await, 401);
-    let (status, error) = tokens.call("POST", &format!("access-tokens/{third_id}/rotate"), PASSWORD, "").await;
+    let (status, error) =
+        tokens.call("POST", &format!("access-tokens/{third_id}/rotate"), PASSWORD, "").await;
     assert_eq!((status, number(&error)), (409, "ZWEAO409E"));
 }
 
@@ -287,7 +308,10 @@ async fn a_user_has_a_limited_number_of_active_tokens() {
     assert_eq!((status, number(&error)), (429, "ZWESG429E"));
     let content = error["messages"][0]["messageContent"].as_str().unwrap();
     assert!(content.contains("has 3 Personal Access Tokens"), "{content}");
-    assert_eq!(tokens.call("DELETE", &format!("access-tokens/{}", ids[0]), PASSWORD, "").await.0, 204);
+    assert_eq!(
+        tokens.call("DELETE", &format!("access-tokens/{}", ids[0]), PASSWORD, "").await.0,
+        204
+    );
     let (status, _) = tokens.call("POST", "access-token/generate", PASSWORD, SCOPES).await;
     assert_eq!(status, 200);
 }
@@ -330,7 +354,13 @@ async fn pages_of_other_origins_cannot_use_the_registry() {
         let request = Request::builder()
             .method(method)
             .uri(format!("{AUTH}{path}"))
-            .header("cookie", format!("apimlAuthenticationToken={}; personalAccessToken={pat}", tokens.world.jwt()))
+            .header(
+                "cookie",
+                format!(
+                    "apimlAuthenticationToken={}; personalAccessToken={pat}",
+                    tokens.world.jwt()
+                ),
+            )
             .header("sec-fetch-site", "cross-site")
             .body(Full::<Bytes>::default())
             .unwrap();
@@ -349,11 +379,17 @@ async fn changes_are_audited() {
     tokens.call("POST", "access-tokens/self/rotate", &format!("Bearer {pat}"), "").await;
     tokens.call("DELETE", &path, PASSWORD, "").await;
     tokens.call("GET", "access-tokens?user=admin", PASSWORD, "").await;
-    let events: Vec<_> = tokens.world.collected.take().iter().map(|record| {
-        let record: Value = serde_json::from_str(&record.to_json()).unwrap();
-        let text = |key: &str| record[key].as_str().unwrap_or("-").to_owned();
-        (text("event"), text("outcome"), text("user"), text("access_token"), text("target"))
-    }).collect();
+    let events: Vec<_> = tokens
+        .world
+        .collected
+        .take()
+        .iter()
+        .map(|record| {
+            let record: Value = serde_json::from_str(&record.to_json()).unwrap();
+            let text = |key: &str| record[key].as_str().unwrap_or("-").to_owned();
+            (text("event"), text("outcome"), text("user"), text("access_token"), text("target"))
+        })
+        .collect();
     let want = [
         ("token-minted", "success", "-", "-"),
         ("token-changed", "success", &*id, "-"),
@@ -361,9 +397,11 @@ async fn changes_are_audited() {
         ("token-revoked", "success", &*id, "-"),
         ("authentication", "refused", "-", "ADMIN"),
     ];
-    let want: Vec<_> = want.map(|(event, outcome, id, target)| {
-        let text = str::to_owned;
-        (text(event), text(outcome), text("USER"), text(id), text(target))
-    }).into();
+    let want: Vec<_> = want
+        .map(|(event, outcome, id, target)| {
+            let text = str::to_owned;
+            (text(event), text(outcome), text("USER"), text(id), text(target))
+        })
+        .into();
     assert_eq!(events, want);
 }

@@ -17,9 +17,9 @@ use crate::{
     passticket::UserId,
     revocation::{
         AccessToken, AccessTokenChange, AccessTokenKey, AccessTokenOutcome, AccessTokenState,
-        AccessTokenStore, CheckError, ClientNetwork, IssuedPat, IssuedRecord, KnownNetworks, LastUse,
-        PatUse, Revocation, RevocationCheck, RevocationStore, RevokedBy, RotatedPat, SALT_LEN,
-        StoreError, TokenDescription, TokenName,
+        AccessTokenStore, CheckError, ClientNetwork, IssuedPat, IssuedRecord, KnownNetworks,
+        LastUse, PatUse, Revocation, RevocationCheck, RevocationStore, RevokedBy, RotatedPat,
+        SALT_LEN, StoreError, TokenDescription, TokenName,
     },
     token::{
         Pat, Rs256Verifier, Scopes, ServiceId, SigningKey, TokenFingerprint, TokenIssuer, Validity,

@@ -15,8 +15,9 @@ use crate::{
     cluster::memory::{Followed, NodeMemory, NodeWrite},
     revocation::{
         AccessToken, AccessTokenChange, AccessTokenKey, AccessTokenOutcome, AccessTokenPage,
-        AccessTokenQuery, AccessTokenStore, CheckError, Evicted, IssuedRecord, Merge, Record, Revocation, RevocationCheck,
-        RevocationIndex, RevocationListener, RevocationStore, SALT_LEN, StoreError, StoreFuture,
+        AccessTokenQuery, AccessTokenStore, CheckError, Evicted, IssuedRecord, Merge, Record,
+        Revocation, RevocationCheck, RevocationIndex, RevocationListener, RevocationStore,
+        SALT_LEN, StoreError, StoreFuture,
     },
     token::VerifiedToken,
 };

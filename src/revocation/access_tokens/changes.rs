@@ -174,11 +174,7 @@ pub enum AccessTokenOutcome {
 pub(in crate::revocation) trait Entries {
     type Error;
 
-    fn get(
-        &self,
-        user: &UserId,
-        token: &TokenFingerprint,
-    ) -> Result<Option<Entry>, Self::Error>;
+    fn get(&self, user: &UserId, token: &TokenFingerprint) -> Result<Option<Entry>, Self::Error>;
 
     /// Returns the entries of a user, in any order.
     fn of_user(&self, user: &UserId) -> Result<Vec<Entry>, Self::Error>;

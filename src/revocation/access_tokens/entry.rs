@@ -79,7 +79,9 @@ pub(in crate::revocation) struct Rotated {
 
 /// The bytes are not an entry, or a newer version of this program has written them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the entry of a Personal Access Token is malformed, or has the format of a newer version of this program")]
+#[error(
+    "the entry of a Personal Access Token is malformed, or has the format of a newer version of this program"
+)]
 pub(in crate::revocation) struct EntryError;
 
 impl Entry {

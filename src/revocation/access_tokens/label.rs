@@ -120,7 +120,11 @@ mod tests {
             ("\u{200b}", Err(LabelError::Invisible(0x200b))),
         ] {
             let name = TokenName::new(text);
-            assert_eq!(name.as_ref().map(TokenName::as_str), want.as_ref().map(|it| *it), "{text:?}");
+            assert_eq!(
+                name.as_ref().map(TokenName::as_str),
+                want.as_ref().map(|it| *it),
+                "{text:?}"
+            );
         }
     }
 

@@ -10,9 +10,7 @@ use std::{
 
 use super::{
     AccessTokenStore,
-    changes::{
-        AccessToken, AccessTokenChange, AccessTokenOutcome, Entries, EntriesMut, apply,
-    },
+    changes::{AccessToken, AccessTokenChange, AccessTokenOutcome, Entries, EntriesMut, apply},
     entry::Entry,
     find::AccessTokenKey,
     listing::{AccessTokenPage, AccessTokenQuery, list},
@@ -52,11 +50,7 @@ impl MemoryAccessTokens {
 }
 
 impl AccessTokenStore for MemoryAccessTokens {
-    fn change(
-        &self,
-        change: AccessTokenChange,
-        now: Timestamp,
-    ) -> StoreFuture<AccessTokenOutcome> {
+    fn change(&self, change: AccessTokenChange, now: Timestamp) -> StoreFuture<AccessTokenOutcome> {
         let mut entries = Locked { state: self.lock(), index: &self.index };
         let Ok(outcome) = apply(&change, now, &mut entries);
         Box::pin(ready(Ok(outcome)))

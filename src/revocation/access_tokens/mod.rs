@@ -77,11 +77,7 @@ pub trait AccessTokenStore: Send + Sync + 'static {
     /// Makes a change. The change starts before this method returns, and is finished even if the caller drops the
     /// future. `Ok` means that the change is as durable as this store can make it. If the change revokes tokens, every
     /// check that starts after `Ok` sees their revocations.
-    fn change(
-        &self,
-        change: AccessTokenChange,
-        now: Timestamp,
-    ) -> StoreFuture<AccessTokenOutcome>;
+    fn change(&self, change: AccessTokenChange, now: Timestamp) -> StoreFuture<AccessTokenOutcome>;
 
     /// Finds one token.
     fn find(&self, key: AccessTokenKey, now: Timestamp) -> StoreFuture<Option<AccessToken>>;
@@ -91,11 +87,7 @@ pub trait AccessTokenStore: Send + Sync + 'static {
 }
 
 impl<S: AccessTokenStore + ?Sized> AccessTokenStore for Arc<S> {
-    fn change(
-        &self,
-        change: AccessTokenChange,
-        now: Timestamp,
-    ) -> StoreFuture<AccessTokenOutcome> {
+    fn change(&self, change: AccessTokenChange, now: Timestamp) -> StoreFuture<AccessTokenOutcome> {
         (**self).change(change, now)
     }
 

@@ -116,9 +116,7 @@ use AccessTokenState::{Active, Expired, Revoked};
 
 /// Tests the behaviour that all registries have in common. `reopen(None)` makes an empty registry, and
 /// `reopen(Some(world))` closes a registry and opens it again.
-pub(in crate::revocation) fn test_common_behaviour(
-    mut reopen: impl FnMut(Option<World>) -> World,
-) {
+pub(in crate::revocation) fn test_common_behaviour(mut reopen: impl FnMut(Option<World>) -> World) {
     let world = reopen(None);
     let (one, two, three) =
         (pat("1", "one", "a", 0), pat("2", "one", "a,b", 1), pat("3", "one", "c", 2));
@@ -250,9 +248,8 @@ fn test_rotations(world: &World) {
 }
 
 fn test_limits(world: &World) {
-    let pats: Vec<_> = (0..LIMIT + 3)
-        .map(|i| pat(&format!("limit {i}"), "limit", "a", u64::from(i)))
-        .collect();
+    let pats: Vec<_> =
+        (0..LIMIT + 3).map(|i| pat(&format!("limit {i}"), "limit", "a", u64::from(i))).collect();
     for pat in &pats[..LIMIT as usize] {
         world.issue(pat, "x");
     }

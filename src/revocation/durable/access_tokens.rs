@@ -25,11 +25,7 @@ use crate::{
 };
 
 impl AccessTokenStore for DurableStore {
-    fn change(
-        &self,
-        change: AccessTokenChange,
-        now: Timestamp,
-    ) -> StoreFuture<AccessTokenOutcome> {
+    fn change(&self, change: AccessTokenChange, now: Timestamp) -> StoreFuture<AccessTokenOutcome> {
         let written = self.send(|reply| Command::Write(Write::AccessTokens(change, now), reply));
         let store = self.name.clone();
         Box::pin(async move { written.await?.outcome.ok_or(StoreError::Ended { store }) })

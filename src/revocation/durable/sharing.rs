@@ -10,9 +10,9 @@ use super::{
 use crate::{
     clock::Timestamp,
     revocation::{
-    AccessTokenChange, AccessTokenOutcome, AccessTokenRecord, IssuedPat, IssuedRecord, Record, Revocation, StoreFuture, issued::scope_hashes, salts::Salts,
-    StoreError,
-},
+        AccessTokenChange, AccessTokenOutcome, AccessTokenRecord, IssuedPat, IssuedRecord, Record,
+        Revocation, StoreError, StoreFuture, issued::scope_hashes, salts::Salts,
+    },
 };
 
 impl DurableStore {

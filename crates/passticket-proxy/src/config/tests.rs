@@ -701,7 +701,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| {
                 s.edit("[api-defs]", "[]");
-                let services = EXAMPLE.lines().skip(65).take(10).collect::<Vec<_>>().join("\n");
+                let services = EXAMPLE.lines().skip(67).take(10).collect::<Vec<_>>().join("\n");
                 s.edit(&services, "  # nothing");
             },
             &[

@@ -742,7 +742,10 @@ async fn users_see_the_last_use_of_their_tokens_and_rotate_and_revoke_them() {
         // The use is written about every second the first time.
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
-    assert_eq!((&used["lastUsedFrom"], &used["lastUsedService"]), (&"127.0.0.1".into(), &"dcpassticket".into()));
+    assert_eq!(
+        (&used["lastUsedFrom"], &used["lastUsedService"]),
+        (&"127.0.0.1".into(), &"dcpassticket".into())
+    );
 
     let rotate = demo.client().post(demo.auth("access-tokens/self/rotate"));
     let response = rotate.header("private-token", &pat).send().await.unwrap();
