@@ -7,6 +7,7 @@ mod file;
 mod load;
 #[cfg(test)]
 mod power_loss;
+mod registry;
 #[cfg(feature = "redis")]
 mod shared;
 #[cfg(feature = "redis")]

@@ -1,89 +1,39 @@
-//! The registry of issued Personal Access Tokens in the file.
+//! The table with the registry of issued Personal Access Tokens, and changes of it in a transaction.
 
 use std::ops::Bound;
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable};
 
 use super::{
-    DurableStore,
     load::open_if_present,
     tables::{ACCESS_TOKENS, GRACES, Tables},
-    writer::{Command, Write, Writer},
 };
 use crate::{
     clock::Timestamp,
     log_limit::log_limited,
     passticket::UserId,
     revocation::{
-        AccessToken, AccessTokenChange, AccessTokenKey, AccessTokenOutcome, AccessTokenPage,
-        AccessTokenQuery, AccessTokenStore, IssuedPat, Revocation, RevocationIndex, StoreError,
-        StoreFuture,
-        access_tokens::{Entries, EntriesMut, Entry, KEPT_AFTER_EXPIRY, list},
+        AccessTokenChange, IssuedPat, Revocation, RevocationIndex,
+        access_tokens::{Entries, EntriesMut, Entry, KEPT_AFTER_EXPIRY},
         salts::Salts,
     },
     token::TokenFingerprint,
 };
 
-impl AccessTokenStore for DurableStore {
-    fn change(&self, change: AccessTokenChange, now: Timestamp) -> StoreFuture<AccessTokenOutcome> {
-        let written = self.send(|reply| Command::Write(Write::AccessTokens(change, now), reply));
-        let store = self.name.clone();
-        Box::pin(async move { written.await?.outcome.ok_or(StoreError::Ended { store }) })
-    }
-
-    fn find(&self, key: AccessTokenKey, now: Timestamp) -> StoreFuture<Option<AccessToken>> {
-        self.send(|reply| Command::FindAccessToken(key, now, reply))
-    }
-
-    fn list(&self, query: AccessTokenQuery, now: Timestamp) -> StoreFuture<AccessTokenPage> {
-        self.send(|reply| Command::ListAccessTokens(query, now, reply))
-    }
-}
-
-impl Writer {
-    pub(super) fn find_access_token(
-        &mut self,
-        key: &AccessTokenKey,
-        now: Timestamp,
-    ) -> Result<Option<AccessToken>, StoreError> {
-        self.read_access_tokens(|entries| key.find(now, entries), || None)
-    }
-
-    pub(super) fn list_access_tokens(
-        &mut self,
-        query: &AccessTokenQuery,
-        now: Timestamp,
-    ) -> Result<AccessTokenPage, StoreError> {
-        self.read_access_tokens(|entries| list(query, now, entries), AccessTokenPage::default)
-    }
-
-    fn read_access_tokens<T>(
-        &mut self,
-        read: impl FnOnce(&StoredEntries<'_>) -> Result<T, redb::Error>,
-        absent: impl FnOnce() -> T,
-    ) -> Result<T, StoreError> {
-        let (index, salts) = (self.index.clone(), self.salts.clone());
-        self.with_database(|database| match open_entries(database)? {
-            Some(table) => read(&StoredEntries { table, index: &index, salts: &salts }),
-            None => Ok(absent()),
-        })
-    }
-}
-
 type KeyType = (&'static str, [u8; 32]);
 type ValueType = &'static [u8];
 
-fn open_entries(
+pub(super) fn open_entries(
     database: &Database,
 ) -> Result<Option<ReadOnlyTable<KeyType, ValueType>>, redb::Error> {
     open_if_present(&database.begin_read()?, ACCESS_TOKENS)
 }
 
 /// The entries of the file, for reading.
-struct StoredEntries<'a> {
-    table: ReadOnlyTable<KeyType, ValueType>,
-    index: &'a RevocationIndex,
-    salts: &'a Salts,
+pub(super) struct StoredEntries<'a> {
+    pub(super) table: ReadOnlyTable<KeyType, ValueType>,
+    pub(super) index: &'a RevocationIndex,
+    pub(super) salts: &'a Salts,
 }
 
 impl Entries for StoredEntries<'_> {

@@ -480,4 +480,102 @@ mod access_tokens {
         let query = AccessTokenQuery::new(Some(early.user));
         assert_eq!(writer.list_access_tokens(&query, start).unwrap().tokens.len(), 1);
     }
+
+    /// Prints how long a start, a list of one's own and an issue take, and the size of the file. `ENTRIES` sets the number
+    /// of entries. `cargo test --release --features store --lib -- --ignored --nocapture many_entries`
+    #[test]
+    #[ignore = "takes minutes"]
+    fn many_entries_cost_little() {
+        use std::time::Instant;
+
+        use super::super::tables::{Tables, commit};
+        use crate::revocation::{TokenName, access_tokens::Entry};
+
+        let count: u32 = std::env::var("ENTRIES").map_or(1_000_000, |it| it.parse().unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations.redb");
+        drop(DurableStore::create(&path).unwrap());
+        let (database, salt) = open(&path).unwrap();
+        let salts = Salts::new(salt);
+        let pat_of = |number: u32| IssuedPat {
+            token: TokenFingerprint::of(number.to_le_bytes()),
+            user: UserId::new(&format!("U{:06}", number / 20)).unwrap(),
+            ..pat("x", "one", "files,jobs", number.into())
+        };
+        let fill = |revoked: bool| {
+            for part in 0..count / 50_000 {
+                let mut numbers: Vec<_> =
+                    (part * 50_000..(part + 1) * 50_000).map(pat_of).collect();
+                numbers.sort_by_key(|pat| (pat.user, salts.own().apply(pat.token)));
+                commit(&database, |txn| {
+                    let mut tables = Tables::open(txn)?;
+                    for pat in &numbers {
+                        let token = salts.own().apply(pat.token);
+                        let pat = IssuedPat { token, ..pat.clone() };
+                        if revoked {
+                            tables.insert(&pat.revocation())?;
+                        } else {
+                            tables.register(&pat)?;
+                        }
+                    }
+                    Ok(())
+                })
+                .unwrap();
+            }
+        };
+        let start = |name: &str| {
+            let begun = Instant::now();
+            let store = DurableStore::open(&path).unwrap();
+            let size = fs::metadata(&path).unwrap().len() / 1_000_000;
+            println!("{name}: start {:?}, file {size} MB", begun.elapsed());
+            store
+        };
+        fill(true);
+        fill(false);
+        drop(database);
+        let new = |number: u32| IssuedPat {
+            token: TokenFingerprint::of(format!("new {number}")),
+            ..pat("x", "NEW", "files", 0)
+        };
+        let store = start("without entries");
+        let begun = Instant::now();
+        for number in 0..40 {
+            tokio_test::block_on(store.register(new(number))).unwrap();
+        }
+        println!("register: {:?}", begun.elapsed() / 40);
+        drop(store);
+        let (database, _) = open(&path).unwrap();
+        for part in 0..count / 50_000 {
+            let mut pats: Vec<_> = (part * 50_000..(part + 1) * 50_000).map(pat_of).collect();
+            pats.sort_by_key(|pat| (pat.user, salts.own().apply(pat.token)));
+            commit(&database, |txn| {
+                let mut tables = Tables::open(txn)?;
+                for pat in &pats {
+                    let token = salts.own().apply(pat.token);
+                    let mut entry =
+                        Entry::new(&IssuedPat { token, ..pat.clone() }, Default::default());
+                    entry.label.name = TokenName::new("jenkins").ok();
+                    tables.access_tokens.insert(
+                        (entry.user.as_str(), *entry.token.as_bytes()),
+                        entry.to_bytes().as_slice(),
+                    )?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        }
+        drop(database);
+        let store = start("with entries");
+        let begun = Instant::now();
+        for number in 40..80 {
+            tokio_test::block_on(store.change(issue(new(number)), new(number).issued_at)).unwrap();
+        }
+        println!("issue: {:?}", begun.elapsed() / 40);
+        for user in [None, Some(pat_of(7).user)] {
+            let begun = Instant::now();
+            let query = AccessTokenQuery::new(user);
+            let page = tokio_test::block_on(store.list(query, pat_of(0).issued_at)).unwrap();
+            println!("list of {user:?}: {} in {:?}", page.tokens.len(), begun.elapsed());
+        }
+    }
 }
