@@ -25,23 +25,22 @@ pub(super) fn event(endpoint: Endpoint) -> Option<Event> {
     match endpoint {
         Endpoint::Login => Some(Event::Login),
         Endpoint::Logout => Some(Event::Logout),
-        Endpoint::Query | Endpoint::Validate | Endpoint::ValidateOidc => {
-            Some(Event::Authentication)
-        }
+        Endpoint::Query
+        | Endpoint::Validate
+        | Endpoint::ValidateOidc
+        | Endpoint::ListTokens
+        | Endpoint::GetToken
+        | Endpoint::OwnToken => Some(Event::Authentication),
         Endpoint::Refresh => Some(Event::Refresh),
         Endpoint::Ticket => Some(Event::Ticket),
         Endpoint::DelegatedTicket => Some(Event::DelegatedTicket),
         Endpoint::Generate => Some(Event::TokenMinted),
-        Endpoint::Revoke => Some(Event::TokenRevoked),
+        Endpoint::Revoke | Endpoint::DeleteToken => Some(Event::TokenRevoked),
         Endpoint::RevokeOwn | Endpoint::RevokeUser | Endpoint::RevokeService => {
             Some(Event::RuleMade)
         }
         Endpoint::Evict => Some(Event::Evicted),
-        Endpoint::ListTokens | Endpoint::GetToken | Endpoint::OwnToken => {
-            Some(Event::Authentication)
-        }
         Endpoint::ChangeToken => Some(Event::TokenChanged),
-        Endpoint::DeleteToken => Some(Event::TokenRevoked),
         Endpoint::RotateToken | Endpoint::RotateOwnToken => Some(Event::TokenRotated),
         // These endpoints evaluate no credential, and they change nothing.
         Endpoint::Describe

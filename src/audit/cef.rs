@@ -440,7 +440,7 @@ mod tests {
                 .with_user(user("USER"))
                 .with_token_id(token)
                 .with_service(&files),
-            Event::Refresh => succeeded()
+            Event::Refresh | Event::TokenRotated => succeeded()
                 .with_user(user("USER"))
                 .with_token_id(token)
                 .with_issued_token_id(issued),
@@ -451,10 +451,6 @@ mod tests {
                     .with_issued_token_id(issued)
                     .with_detail(Detail::Minted { scopes, days: 90 })
             }
-            Event::TokenRotated => succeeded()
-                .with_user(user("USER"))
-                .with_token_id(token)
-                .with_issued_token_id(issued),
             Event::TokenChanged => succeeded()
                 .with_user(user("USER"))
                 .with_detail(Detail::AccessToken { id: "0a".repeat(16).parse().unwrap() }),

@@ -375,7 +375,7 @@ fn keep_registry(
                 ),
                 // The store has logged the error.
                 Err(error) => {
-                    tracing::debug!(%error, "the uses of Personal Access Tokens were not recorded")
+                    tracing::debug!(%error, "the uses of Personal Access Tokens were not recorded");
                 }
             }
             let Some(idle) =
@@ -393,7 +393,7 @@ fn keep_registry(
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::error!(%error, "cannot revoke Personal Access Tokens that were not used for a long time")
+                    tracing::error!(%error, "cannot revoke Personal Access Tokens that were not used for a long time");
                 }
             }
         }
