@@ -241,7 +241,9 @@ impl AccessTokens<'_> {
         } else {
             body::object(body).map_err(ApiError::InvalidBody)?
         };
-        if expires_at.is_some_and(|expires_at| expires_at <= self.clock.now()) {
+        // A token has whole seconds, so it would have expired already if its expiry is in this second.
+        let now = self.clock.now().as_secs();
+        if expires_at.is_some_and(|expires_at| expires_at.as_secs() <= now) {
             return Err(ApiError::InvalidBody(BodyProblem::new("`expiresAt` is in the past")));
         }
         let grace = Duration::from_secs(grace_seconds.unwrap_or(0));

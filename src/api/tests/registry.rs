@@ -253,7 +253,7 @@ async fn a_rotated_token_is_replaced_and_its_later_use_revokes_the_family() {
         tokens.call("POST", "access-tokens/self/rotate", &format!("Bearer {pat}"), body).await
     };
     let late = r#"{"expiresAt":"2027-01-17T08:00:01Z"}"#;
-    let past = r#"{"expiresAt":"2027-01-15T08:00:00Z"}"#;
+    let past = r#"{"expiresAt":"2027-01-15T08:00:00.9Z"}"#;
     for body in [late, past, r#"{"graceSeconds":604801}"#, r#"{"graceSeconds":-1}"#, r#"{"x":1}"#] {
         let (status, error) = rotate_self(&pat, body).await;
         assert_eq!((status, number(&error)), (400, "ZWEAO400E"), "{body}");
