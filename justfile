@@ -61,6 +61,7 @@ features:
         cargo clippy --quiet --locked -p tower-passticket --lib --features "$features" -- -D warnings; \
     done
     cargo clippy --quiet --locked -p passticket-proxy --bins -- -D warnings
+    cargo clippy --quiet --locked -p passticket-proxy --bins --no-default-features -- -D warnings
 
 # Check the dependency rules for crates, modules and files (docs/architecture.md#walls).
 walls:

@@ -92,6 +92,7 @@
 //! | `proxy` | forwarding to services | `proxy` |
 //! | `gateway` | the front router: auth API, health endpoint, routed requests | `proxy` |
 //! | `cluster` | several nodes that share revocations, time slots and failed logins over Redis | `redis` |
+//! | `ticket_breaker` | stops PassTickets that a service refuses | `proxy`, `redis` or `remote` |
 //! | `login_failures` | limits on failed logins, and counts that several nodes share | `api` or `redis` |
 //! | `remote` | HTTP clients for other servers | `remote` |
 //! | `zosmf` | logins at z/OSMF, IBM's management server on z/OS | `remote` |
@@ -164,6 +165,8 @@ pub mod saf;
 mod stall;
 #[cfg(feature = "test-util")]
 pub mod test_util;
+#[cfg(any(feature = "proxy", feature = "redis", feature = "remote"))]
+pub mod ticket_breaker;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod token;

@@ -5,7 +5,10 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, Uri, header::AUTHORIZATION};
+use http::{
+    HeaderValue, Method, Request, Response, Uri,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use tower::ServiceExt;
@@ -56,6 +59,10 @@ impl Auth {
         if matches!(caller, Caller::Certificate | Caller::CertificateAndToken) {
             request.extensions_mut().insert(CERTIFICATE.clone());
         }
+        if path == "/token" {
+            let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+            request.headers_mut().insert(CONTENT_TYPE, form);
+        }
         match caller {
             Caller::Authorization(value) => {
                 request.headers_mut().insert(AUTHORIZATION, value);
@@ -101,6 +108,11 @@ fn check_answer(response: &Response<Bytes>) {
     }
     assert_eq!(response.headers()["content-type"], "application/json");
     let body: Value = serde_json::from_slice(response.body()).expect("a refusal is JSON");
+    if let Some(description) = body["error_description"].as_str() {
+        assert!(description.starts_with("ZWE"), "{description}");
+        assert!(body["error"].is_string());
+        return;
+    }
     let number = body["messages"][0]["messageNumber"].as_str().expect("a message has a number");
     assert!(number.starts_with("ZWE"), "{number}");
     assert_eq!(status == 401, response.headers().contains_key("www-authenticate"));
@@ -204,6 +216,62 @@ pub(crate) fn delegate(data: &[u8]) {
     let email = body["emailId"].as_str().expect("expected a JSON string");
     assert!(email.trim().eq_ignore_ascii_case(crate::gateway::EMAIL), "{email:?}");
     assert_eq!(object(response.body())["tsoUserid"], "OTHER");
+}
+
+/// The input is a body of `token`, with placeholders for tokens (see [`with_tokens`]).
+pub(crate) fn exchange(data: &[u8]) {
+    let body = with_tokens(data);
+    let response = Auth::new().send(Method::POST, "/token", Caller::Certificate, &body);
+    let answer = str::from_utf8(response.body()).expect("JSON is UTF-8");
+    if response.status() != 200 {
+        assert!(matches!(response.status().as_u16(), 400 | 413), "{response:?}");
+        assert!(!answer.contains(&**PAT) && !answer.contains(&**LOGIN_TOKEN));
+        return;
+    }
+    let values = |name: &str| -> Vec<String> {
+        let pairs = body.split(|byte| *byte == b'&');
+        let pairs = pairs.map(|pair| match pair.iter().position(|byte| *byte == b'=') {
+            Some(at) => (form_text(&pair[..at]), form_text(&pair[at + 1..])),
+            None => (form_text(pair), String::new()),
+        });
+        pairs.filter(|(other, _)| other == name).map(|(_, value)| value).collect()
+    };
+    let audience: Vec<_> =
+        values("audience").iter().map(|name| name.trim().to_ascii_uppercase()).collect();
+    assert_eq!(audience, [APPLID]);
+    assert_eq!(values("grant_type"), ["urn:ietf:params:oauth:grant-type:token-exchange"]);
+    assert!(values("scope").iter().chain(&values("resource")).all(String::is_empty));
+    let answer = object(response.body());
+    let name = answer["user_id"].as_str().expect("expected a JSON string");
+    let token = match name {
+        "LOGINUSR" => &*LOGIN_TOKEN,
+        "PATUSER" => &*PAT,
+        other => panic!("{other}"),
+    };
+    assert_eq!(values("subject_token"), [(**token).to_owned()]);
+    let ticket = answer["access_token"].as_str().expect("expected a JSON string");
+    let ticket = PassTicket::parse(ticket).expect("expected a PassTicket");
+    let now = tower_passticket::clock::Clock::now(&*clock());
+    assert!(profile().evaluate(&user(name), &ticket, now).is_ok());
+}
+
+/// Decodes a name or a value of an accepted form.
+fn form_text(text: &[u8]) -> String {
+    let mut decoded = Vec::new();
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        match first {
+            b'+' => decoded.push(b' '),
+            b'%' => {
+                let digits = str::from_utf8(&rest[..2]).expect("an accepted escape has two digits");
+                decoded.push(u8::from_str_radix(digits, 16).expect("an accepted escape is hex"));
+                rest = &rest[2..];
+            }
+            byte => decoded.push(*byte),
+        }
+    }
+    String::from_utf8(decoded).expect("an accepted form is UTF-8")
 }
 
 /// The input is a body of `access-token/generate`.

@@ -61,7 +61,7 @@ fn chunks(extension: &str) -> Vec<Chunk> {
     for (at, _) in extension.match_indices('=') {
         let before = &extension[..at];
         let backslashes = before.len() - before.trim_end_matches('\\').len();
-        if backslashes % 2 == 0 {
+        if backslashes.is_multiple_of(2) {
             ends.push(at);
         }
     }

@@ -12,7 +12,10 @@ use http_body::Body;
 use hyper::rt::{Read, Write};
 use tower::{Service, ServiceBuilder};
 use tower_passticket::{
-    api::{AuthApi, Delegation, LoginError, LoginFuture, LoginProvider, Password},
+    api::{
+        AllowList, AuthApi, Delegation, Grant, LoginError, LoginFuture, LoginProvider, Password,
+        TokenExchange,
+    },
     gateway::Gateway,
     identity::{CommonNameMapper, DistributedIdentity, DistributedMap, Registry},
     layer::{
@@ -95,6 +98,14 @@ pub(crate) fn api(revocations: Arc<RevocationIndex>) -> AuthApi {
         .with_personal_access_tokens(Validity::MAX)
         .with_token_refresh()
         .with_delegation(Delegation::new(map, registry))
+        .with_token_exchange(
+            TokenExchange::new()
+                .with_grants([Grant::to_user(user("USER"), AllowList::Any, AllowList::Any)])
+                .with_services(
+                    Applid::new(APPLID).expect("a valid APPLID"),
+                    [ServiceId::new("svc").expect("a valid service id")],
+                ),
+        )
         .with_client_certificates(CommonNameMapper)
         .with_clock(clock())
 }

@@ -23,6 +23,7 @@ mod names;
 mod paths;
 mod permissions;
 mod proxies;
+mod stopped_tickets;
 mod support;
 mod tickets;
 mod tokens;
@@ -70,6 +71,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("body_login", bodies::login),
     ("body_ticket", bodies::ticket),
     ("body_delegate", bodies::delegate),
+    ("body_exchange", bodies::exchange),
     ("body_generate", bodies::generate),
     ("access_tokens", bodies::access_tokens),
     ("body_validate", bodies::validate),
@@ -85,6 +87,8 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("esm_texts", names::esm_texts),
     ("esm_listing", esm_listing::esm_listing),
     ("tickets", tickets::tickets),
+    ("service_date", stopped_tickets::date),
+    ("stopped_tickets_file", stopped_tickets::file),
     ("command_line", command_line::command_line),
     ("http1_client", exchange::http1_client),
     ("http2_client", exchange::http2_client),

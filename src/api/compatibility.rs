@@ -21,7 +21,7 @@ use super::{
 pub use crate::compatibility::Compatibility;
 use crate::{
     apiml_path::{ApimlPath, service_id},
-    layer::X_ZOWE_AUTH_FAILURE,
+    layer::{BearerNeeded, X_ZOWE_AUTH_FAILURE},
     messages::{self, ApiMessage},
 };
 
@@ -44,6 +44,11 @@ impl Compatibility {
 
     /// Returns the response for `error`. `url` is the path of the request, as the client wrote it.
     pub(super) fn response(self, error: ApiError, url: &str) -> Response<Full<Bytes>> {
+        if let ApiError::Exchange(exchange) = &error {
+            let mut response = exchange.response(url);
+            response.extensions_mut().insert(error);
+            return response;
+        }
         let (status, message) = self.status_and_message(&error, url);
         let mut response = match message {
             Some(message) => message.into_response(status).map(Full::new),
@@ -53,6 +58,7 @@ impl Compatibility {
                 response
             }
         };
+        let mut needs_bearer = false;
         let headers = response.headers_mut();
         if let Some(after) = error.retry_after() {
             headers.insert(RETRY_AFTER, messages::retry_after(after));
@@ -60,6 +66,7 @@ impl Compatibility {
         // A 401 response must have this header (RFC 9110 §11.6.1).
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(error.challenge()));
+            needs_bearer = error.challenge().starts_with("Bearer ");
         }
         if let ApiError::MethodNotAllowed { allowed, .. } = &error {
             headers.insert(ALLOW, allow(allowed));
@@ -73,6 +80,9 @@ impl Compatibility {
             && let Ok(line) = HeaderValue::try_from(ApiMessage::new(template).line())
         {
             headers.insert(&X_ZOWE_AUTH_FAILURE, line);
+        }
+        if needs_bearer {
+            response.extensions_mut().insert(BearerNeeded);
         }
         response.extensions_mut().insert(error);
         response

@@ -14,7 +14,7 @@ use super::{
     authorize::Authorizer,
     body,
     certificates::ClientCertificates,
-    delegation::{CertifiedCaller, Delegation},
+    delegation::{Delegation, TicketCaller},
     error::ApiError,
     permission::GuardedTask,
     record::add_to_record,
@@ -82,7 +82,7 @@ impl DelegatedTickets<'_> {
             record.applid = Some(applid);
             record.detail = Some(Detail::Delegation { email: email.clone() });
         });
-        let caller = CertifiedCaller { user, certificate };
+        let caller = TicketCaller { user, certificate: Some(certificate) };
         self.delegation.check_applid(&caller, &applid)?;
         let target = self.delegation.user_of(&email).await.map_err(|error| match error {
             MapError::NotMapped => ApiError::NoUserOfEmail,

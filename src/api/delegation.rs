@@ -1,5 +1,5 @@
 //! Limits which PassTickets (one-time passwords of z/OS) a caller can obtain for other users, and how many calls it
-//! makes.
+//! makes. The token exchange uses the same grants and the same limit.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -51,7 +51,8 @@ pub struct Delegation {
     calls: CallLimit,
 }
 
-const CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("is not zero");
+/// The default limit of the calls of each caller per minute.
+pub(super) const CALLS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("is not zero");
 
 impl Delegation {
     /// Maps e-mail addresses to users with `mapper`. `registry` is the name of the directory that contains the users
@@ -103,10 +104,10 @@ impl Delegation {
     /// [`DelegationRefusal::Applid`] if no grant allows `applid`.
     pub(super) fn check_applid(
         &self,
-        caller: &CertifiedCaller<'_>,
+        caller: &TicketCaller<'_>,
         applid: &Applid,
     ) -> Result<(), DelegationRefusal> {
-        let allows = |grant: &Grant| grant.is_for(caller) && grant.applids.contains(applid);
+        let allows = |grant: &Grant| grant.allows_applid(caller, applid);
         if self.has_grant(allows) { Ok(()) } else { Err(DelegationRefusal::Applid(*applid)) }
     }
 
@@ -117,16 +118,15 @@ impl Delegation {
     /// `applid` and `target`.
     pub(super) fn check_target(
         &self,
-        caller: &CertifiedCaller<'_>,
+        caller: &TicketCaller<'_>,
         applid: &Applid,
         target: &UserId,
     ) -> Result<(), DelegationRefusal> {
         if self.protected.contains(target) {
             return Err(DelegationRefusal::Protected(*target));
         }
-        let allows = |grant: &Grant| {
-            grant.is_for(caller) && grant.applids.contains(applid) && grant.users.contains(target)
-        };
+        let allows =
+            |grant: &Grant| grant.allows_applid(caller, applid) && grant.allows_user(target);
         if self.has_grant(allows) { Ok(()) } else { Err(DelegationRefusal::Target(*target)) }
     }
 
@@ -156,10 +156,11 @@ impl fmt::Debug for Delegation {
     }
 }
 
-/// A caller whom a client certificate has authenticated.
-pub(super) struct CertifiedCaller<'a> {
+/// A caller who wants a PassTicket for another user.
+pub(super) struct TicketCaller<'a> {
     pub(super) user: UserId,
-    pub(super) certificate: &'a PeerCertificate,
+    /// The certificate that has authenticated the caller. `None` if a token has.
+    pub(super) certificate: Option<&'a PeerCertificate>,
 }
 
 /// Allows a caller to obtain PassTickets for some applications and users.
@@ -191,9 +192,22 @@ impl Grant {
         self.user.as_ref()
     }
 
-    fn is_for(&self, caller: &CertifiedCaller<'_>) -> bool {
+    /// Returns whether the grant is for `caller`, and allows `applid`.
+    pub(super) fn allows_applid(&self, caller: &TicketCaller<'_>, applid: &Applid) -> bool {
+        self.is_for(caller) && self.applids.contains(applid)
+    }
+
+    /// Returns whether the grant allows `user`.
+    pub(super) fn allows_user(&self, user: &UserId) -> bool {
+        self.users.contains(user)
+    }
+
+    fn is_for(&self, caller: &TicketCaller<'_>) -> bool {
+        let matches = |filter: &CertificateFilter| {
+            caller.certificate.is_some_and(|certificate| filter.matches(certificate))
+        };
         self.user.is_none_or(|user| user == caller.user)
-            && self.certificate.as_ref().is_none_or(|filter| filter.matches(caller.certificate))
+            && self.certificate.as_ref().is_none_or(matches)
     }
 }
 
@@ -233,7 +247,7 @@ pub enum DelegationRefusal {
 }
 
 /// A limit on the calls of each caller. Each caller has a token bucket that holds the calls of one minute.
-struct CallLimit {
+pub(super) struct CallLimit {
     burst: NonZeroU32,
     /// The time since 1970-01-01 at which the bucket of a caller will be full again. A caller without an entry has a
     /// full bucket. `Timestamp` is too coarse here, because it counts whole milliseconds. If more than 60,000 calls per
@@ -247,15 +261,20 @@ const MINUTE: Duration = Duration::from_secs(60);
 const CLEANUP_THRESHOLD: usize = 1_000;
 
 impl CallLimit {
-    fn new(per_minute: NonZeroU32) -> Self {
+    pub(super) fn new(per_minute: NonZeroU32) -> Self {
         Self { burst: per_minute, full_at: Mutex::default() }
+    }
+
+    /// Returns the number of calls in a minute.
+    pub(super) fn burst(&self) -> NonZeroU32 {
+        self.burst
     }
 
     /// Counts a call of `caller` if the limit permits it.
     ///
     /// # Errors
     /// The time after which the caller may call again, if the caller has reached the limit.
-    fn count(&self, caller: &UserId, now: Timestamp) -> Result<(), Duration> {
+    pub(super) fn count(&self, caller: &UserId, now: Timestamp) -> Result<(), Duration> {
         let now = Duration::from_millis(now.as_millis());
         let mut callers = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         if callers.len() >= CLEANUP_THRESHOLD {

@@ -15,6 +15,7 @@ pub(super) enum Endpoint {
     Refresh,
     Ticket,
     DelegatedTicket,
+    ExchangeToken,
     PublicKeyPem,
     PublicKeySet,
     CurrentPublicKeySet,
@@ -40,7 +41,7 @@ const ID: &str = "{id}";
 
 /// Each entry has a method, a path below the prefix, and an endpoint. A path may support several methods. `GET`
 /// includes `HEAD` (RFC 9110 §9.3.2). `{id}` stands for any segment, unless another entry has exactly this path.
-pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 26] = [
+pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 27] = [
     (Method::GET, "/openapi.json", Endpoint::Describe),
     (Method::POST, "/login", Endpoint::Login),
     (Method::POST, "/logout", Endpoint::Logout),
@@ -48,6 +49,7 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 26] = [
     (Method::POST, "/refresh", Endpoint::Refresh),
     (Method::POST, "/ticket", Endpoint::Ticket),
     (Method::POST, "/delegate/passticket", Endpoint::DelegatedTicket),
+    (Method::POST, "/token", Endpoint::ExchangeToken),
     (Method::GET, "/keys/public", Endpoint::PublicKeyPem),
     (Method::GET, "/keys/public/all", Endpoint::PublicKeySet),
     (Method::GET, "/keys/public/current", Endpoint::CurrentPublicKeySet),
@@ -80,6 +82,7 @@ pub(super) struct Switches {
     pub(super) registry: bool,
     pub(super) refresh: bool,
     pub(super) delegation: bool,
+    pub(super) exchange: bool,
 }
 
 impl Endpoint {
@@ -142,6 +145,7 @@ impl Endpoint {
             Self::Refresh => switches.refresh,
             Self::Ticket => switches.tickets,
             Self::DelegatedTicket => switches.tickets && switches.delegation,
+            Self::ExchangeToken => switches.tickets && switches.exchange,
             Self::Generate
             | Self::Validate
             | Self::Revoke
@@ -187,8 +191,14 @@ pub(super) fn check_method(method: &Method, allowed: &Method) -> Result<(), ApiE
 mod tests {
     use super::*;
 
-    const ALL: Switches =
-        Switches { tickets: true, pats: true, registry: true, refresh: true, delegation: true };
+    const ALL: Switches = Switches {
+        tickets: true,
+        pats: true,
+        registry: true,
+        refresh: true,
+        delegation: true,
+        exchange: true,
+    };
 
     #[test]
     fn a_path_has_one_endpoint_for_each_of_its_methods() {
@@ -209,7 +219,8 @@ mod tests {
                 (Switches { registry: false, ..ALL }, &["/access-tokens"]),
                 (Switches { refresh: false, ..ALL }, &["/refresh"]),
                 (Switches { delegation: false, ..ALL }, &["/delegate"]),
-                (Switches { tickets: false, ..ALL }, &["/delegate", "/ticket"]),
+                (Switches { exchange: false, ..ALL }, &["/token"]),
+                (Switches { tickets: false, ..ALL }, &["/delegate", "/ticket", "/token"]),
             ] {
                 let is_off = paths_off.iter().any(|start| path.starts_with(start));
                 let want = if is_off { Err(ApiError::NotFound) } else { Ok(*endpoint) };

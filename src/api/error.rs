@@ -7,6 +7,7 @@ use http::{Method, StatusCode};
 use super::{
     body::{BodyProblem, MAX_BODY_LEN, ReadError},
     delegation::DelegationRefusal,
+    exchange_request::ExchangeProblem,
     permission::{GuardedTask, Permission},
     platform_error::PlatformError,
     provider::LoginError,
@@ -152,6 +153,20 @@ pub enum ApiError {
     /// The caller is not allowed to obtain PassTickets for this application or this user: 403.
     #[error(transparent)]
     Delegation(#[from] DelegationRefusal),
+    /// The endpoint `token` issued no PassTicket. The status is that of [`ExchangeError`]. Its
+    /// [cause](ExchangeError::cause) is one of the other variants.
+    #[error(transparent)]
+    Exchange(ExchangeError),
+    /// The body of `token` is not a request for a PassTicket.
+    #[error(transparent)]
+    InvalidExchange(#[from] ExchangeProblem),
+    /// The actor token and the subject token are of the same user. So the actor has only proved what the subject token
+    /// proves.
+    #[error("the actor token and the subject token are of the same user")]
+    ActorIsSubject,
+    /// The actor token and the client certificate are of different users.
+    #[error("the actor token and the client certificate are of different users")]
+    ActorIsNotClient,
     /// The body of `access-token/generate` is malformed: 400.
     #[error("the body is not a valid request for a Personal Access Token: {0}")]
     InvalidPatBody(BodyProblem),
@@ -278,6 +293,61 @@ pub enum OidcRefusal {
     NoProvider,
 }
 
+/// The error of a token exchange: why no PassTicket was issued, and where the error occurred.
+///
+/// The response has the form of RFC 6749 §5.2: the parameter `error` is [`code`](Self::code), and `error_description` is
+/// the message of Zowe for [`cause`](Self::cause).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("token exchange, {}: {cause}", .part.as_str())]
+pub struct ExchangeError {
+    part: ExchangePart,
+    cause: Box<ApiError>,
+}
+
+/// The part of a token exchange in which an error occurred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ExchangePart {
+    /// The form of the request.
+    Request,
+    /// The certificate of the client.
+    Client,
+    /// The token of the actor.
+    Actor,
+    /// The token of the user for whom the PassTicket is.
+    Subject,
+    /// The decision whether the actor may have the PassTicket, and the making of the PassTicket.
+    Ticket,
+}
+
+impl ExchangePart {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Client => "client certificate",
+            Self::Actor => "actor token",
+            Self::Subject => "subject token",
+            Self::Ticket => "PassTicket",
+        }
+    }
+}
+
+impl ExchangeError {
+    pub(super) fn new(part: ExchangePart, cause: impl Into<ApiError>) -> Self {
+        Self { part, cause: Box::new(cause.into()) }
+    }
+
+    /// Returns the part of the exchange in which the error occurred.
+    pub fn part(&self) -> ExchangePart {
+        self.part
+    }
+
+    /// Returns the cause.
+    pub fn cause(&self) -> &ApiError {
+        &self.cause
+    }
+}
+
 impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         match error {
@@ -299,12 +369,22 @@ impl From<LoginError> for ApiError {
 }
 
 impl ApiError {
+    /// Returns the cause of the error of a token exchange, and otherwise the error itself.
+    pub(super) fn cause(&self) -> &Self {
+        match self {
+            Self::Exchange(error) => error.cause(),
+            error => error,
+        }
+    }
+
     /// Returns the status of the response, and the message for the client. `url` is the path of the request.
     pub(super) fn message(&self, url: &str) -> (StatusCode, ApiMessage) {
         let plain = |status, template| (status, ApiMessage::new(template));
         let with_url =
             |status, template: &'static Template| (status, ApiMessage::with(template, &[url]));
         match self {
+            // `exchange_error` makes the response, with another status and another form.
+            Self::Exchange(error) => error.cause().message(url),
             Self::NotFound | Self::NoSuchService | Self::NoSuchToken => {
                 plain(StatusCode::NOT_FOUND, &messages::NOT_FOUND)
             }
@@ -322,6 +402,7 @@ impl ApiError {
             | Self::FieldMissing(_)
             | Self::InvalidQuery(_)
             | Self::InvalidDelegateBody(_)
+            | Self::InvalidExchange(_)
             | Self::InvalidCheckBody(_) => {
                 let problem = self.to_string();
                 (StatusCode::BAD_REQUEST, ApiMessage::with(&messages::BAD_REQUEST, &[&problem]))
@@ -368,7 +449,7 @@ impl ApiError {
             | Self::LoggedOut => {
                 with_url(StatusCode::UNAUTHORIZED, &messages::TOKEN_NOT_VALID_FOR_URL)
             }
-            Self::NotALoginToken => {
+            Self::NotALoginToken | Self::ActorIsSubject | Self::ActorIsNotClient => {
                 with_url(StatusCode::BAD_REQUEST, &messages::TOKEN_NOT_VALID_FOR_URL)
             }
             Self::InvalidTicketBody(_) => {
@@ -462,11 +543,18 @@ impl ApiError {
             | Self::TooManyScopes
             | Self::TooManyAttempts { .. }
             | Self::TooManyCalls { .. }
-            | Self::TooManyPats { .. } => Some(self.to_string()),
+            | Self::TooManyPats { .. }
+            | Self::ActorIsSubject
+            | Self::ActorIsNotClient => Some(self.to_string()),
             Self::Ticket(error) if error.is_unavailable() => {
                 let unavailable = "the system that generates PassTickets is not available; try again \
                                    after the number of seconds in Retry-After";
                 Some(unavailable.to_owned())
+            }
+            Self::Ticket(error) if error.is_stopped() => {
+                let stopped = "a service has refused PassTickets, so no more are made for now; the operator must check \
+                               the PassTicket key and the clocks";
+                Some(stopped.to_owned())
             }
             Self::Ticket(error) if error.retry_after().is_some() => {
                 let limit = "the application accepts each PassTicket only once, so each user gets one \

@@ -12,6 +12,7 @@
 //! | `POST refresh` | a client certificate, and the login cookie or `Bearer` | 204 and a new login cookie |
 //! | `POST ticket` | a client certificate, and the login cookie or `Bearer` | 200 and a PassTicket |
 //! | `POST delegate/passticket` | a client certificate, with `READ` on `APIML.DELEGATE.PASSTICKET` | 200 and a PassTicket for another user |
+//! | `POST token` | the token of a user in the body, and usually a client certificate or an actor token, with `READ` on `APIML.DELEGATE.PASSTICKET` | 200 and a PassTicket for the user of the token (RFC 8693) |
 //! | `GET keys/public` | none | 200 and the key of new tokens in PEM |
 //! | `GET keys/public/all` | none | 200 and the keys of all accepted tokens as a JWK set (RFC 7517) |
 //! | `GET keys/public/current` | none | 200 and the key of new tokens as a JWK set |
@@ -47,8 +48,9 @@
 //! 1. Where the table says "else", `AuthApi` evaluates only the first credential that the request has. For example, if
 //!    the `Basic` header is wrong, `AuthApi` does not try the body or the certificate.
 //! 2. A Personal Access Token (PAT) is not a credential for these endpoints, so a client cannot use it to issue or
-//!    revoke other tokens. But a client that has a PAT can validate, revoke and rotate this PAT.
-//! 3. PassTickets, PATs, client certificates, `refresh` and [`Delegation`] are off by default. An endpoint that is off
+//!    revoke other tokens. But a client that has a PAT can validate, revoke and rotate this PAT, and can exchange it for a
+//!    PassTicket of a service in its scopes, if [`TokenExchange`] allows this.
+//! 3. PassTickets, PATs, client certificates, `refresh`, [`Delegation`] and [`TokenExchange`] are off by default. An endpoint that is off
 //!    answers 404. If only client certificates are off, `ticket` and `refresh` answer 403, and `delegate/passticket`
 //!    answers 401.
 //! 4. An endpoint that revokes tokens answers with success only after the [`RevocationStore`] has stored
@@ -57,7 +59,8 @@
 //!    exception is the 503 of the health endpoint if the gateway is DOWN. The body of an error response is a JSON
 //!    [`ApiMessage`](crate::messages::ApiMessage). In the profile [`Compatibility::ZoweV3`], a few of these responses
 //!    have no body. The default profile follows the documentation of Zowe, and `ZoweV3` follows the running Zowe API
-//!    ML. [`Compatibility`] lists the differences.
+//!    ML. [`Compatibility`] lists the differences. The errors of `token` have the form of RFC 6749 §5.2, and contain the
+//!    number and the text of the message.
 //! 6. A 401 response has a challenge (RFC 9110 §11.6.1): `Bearer` if a token is needed, `Certificate` if only a
 //!    certificate is accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are not registered schemes,
 //!    and browsers ignore them. The challenge is never `Basic`, because a browser would open its own login dialogue.
@@ -80,6 +83,7 @@
 //! | `refresh` | `refresh` | the token, the issued token, the certificate |
 //! | `ticket` | `ticket` | the token, the certificate, the APPLID, the return codes |
 //! | `delegate/passticket` | `delegated-ticket` | the certificate, the APPLID, the e-mail address, the user to whom the address is mapped |
+//! | `token` | `token-exchange` | the certificate, the token, the APPLID, the user of the PassTicket, the kind of the token, the actor token, earlier actors |
 //! | `access-token/generate` | `token-minted` | scopes, days, the issued token |
 //! | `access-token/validate` | `authentication` | the token, the service |
 //! | `access-token/revoke` | `token-revoked` | the token |
@@ -161,6 +165,10 @@ mod delegate;
 mod delegation;
 mod endpoint;
 mod error;
+mod exchange;
+mod exchange_error;
+mod exchange_policy;
+mod exchange_request;
 mod failure_counts;
 mod file_login;
 #[cfg(feature = "remote")]
@@ -207,7 +215,12 @@ pub use basic_login::BasicLogin;
 pub use body::{BodyProblem, MAX_BODY_LEN};
 pub use compatibility::Compatibility;
 pub use delegation::{AllowList, Delegation, DelegationRefusal, Grant};
-pub use error::{ApiError, BodyField, NotRotated, OidcRefusal, PatRefusal};
+pub use error::{
+    ApiError, BodyField, ExchangeError, ExchangePart, NotRotated, OidcRefusal, PatRefusal,
+};
+pub use exchange_error::OAuthCode;
+pub use exchange_policy::TokenExchange;
+pub use exchange_request::ExchangeProblem;
 pub use file_login::{FileLogin, FileLoginError};
 #[cfg(feature = "remote")]
 pub use issuer_logout::{IssuerLogout, IssuerLogoutFuture};

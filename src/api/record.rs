@@ -34,6 +34,7 @@ pub(super) fn event(endpoint: Endpoint) -> Option<Event> {
         Endpoint::Refresh => Some(Event::Refresh),
         Endpoint::Ticket => Some(Event::Ticket),
         Endpoint::DelegatedTicket => Some(Event::DelegatedTicket),
+        Endpoint::ExchangeToken => Some(Event::TokenExchange),
         Endpoint::Generate => Some(Event::TokenMinted),
         Endpoint::Revoke | Endpoint::DeleteToken => Some(Event::TokenRevoked),
         Endpoint::RevokeOwn | Endpoint::RevokeUser | Endpoint::RevokeService => {
@@ -122,10 +123,10 @@ impl RecordGuard {
         self.write(|record| match error {
             None => (record.outcome, record.reason) = (Outcome::Success, None),
             Some(error) => {
-                if let ApiError::Ticket(error) = error {
+                if let ApiError::Ticket(error) = error.cause() {
                     record.codes = Some(error.codes());
                 }
-                fail(record, record.reason.unwrap_or(error.into()));
+                fail(record, record.reason.unwrap_or(error.cause().into()));
             }
         });
     }
@@ -155,6 +156,7 @@ fn fail(record: &mut AuditRecord, reason: ReasonCode) {
 impl From<&ApiError> for ReasonCode {
     fn from(error: &ApiError) -> Self {
         match error {
+            ApiError::Exchange(error) => error.cause().into(),
             ApiError::NotFound
             | ApiError::MethodNotAllowed { .. }
             | ApiError::BodyTooLarge
@@ -169,6 +171,7 @@ impl From<&ApiError> for ReasonCode {
             | ApiError::TooManyScopes
             | ApiError::PatWithoutScopes
             | ApiError::InvalidDelegateBody(_)
+            | ApiError::InvalidExchange(_)
             | ApiError::InvalidCheckBody(_)
             | ApiError::NoSuchService
             | ApiError::NoSuchToken
@@ -202,6 +205,7 @@ impl From<&ApiError> for ReasonCode {
             | ApiError::Oidc(OidcRefusal::WrongKind | OidcRefusal::NoProvider)
             | ApiError::Pat(PatRefusal::NotAPat) => Self::WrongKind,
             ApiError::NotRotated(NotRotated::Expired) => Self::TokenExpired,
+            ApiError::ActorIsSubject | ApiError::ActorIsNotClient => Self::UserMismatch,
             ApiError::LoggedOut | ApiError::NotRotated(NotRotated::Revoked) => Self::TokenRevoked,
             ApiError::Ticket(error) => error.into(),
             ApiError::Pat(PatRefusal::Revoked(by)) | ApiError::Oidc(OidcRefusal::Revoked(by)) => {

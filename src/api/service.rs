@@ -35,6 +35,8 @@ use super::{
     delegation::Delegation,
     endpoint::{Endpoint, Switches},
     error::ApiError,
+    exchange::TokenExchanges,
+    exchange_policy::TokenExchange,
     keys::PublicKeys,
     login,
     login_memory::LoginMemory,
@@ -112,6 +114,8 @@ struct State {
     mapper: Option<Arc<dyn IdentityMapper>>,
     /// `None` if PassTickets for other users are off.
     delegation: Option<Arc<Delegation>>,
+    /// `None` if the token exchange is off.
+    exchange: Option<Arc<TokenExchange>>,
     token_refresh: bool,
     /// Verifies the tokens of identity providers. `None` if there is no identity provider.
     oidc: Option<Arc<dyn TokenVerifier>>,
@@ -167,6 +171,7 @@ impl AuthApi {
             tickets: None,
             mapper: None,
             delegation: None,
+            exchange: None,
             token_refresh: false,
             oidc: None,
             apiml: None,
@@ -239,6 +244,18 @@ impl AuthApi {
     #[must_use]
     pub fn with_delegation(self, delegation: Delegation) -> Self {
         self.with(|state| state.delegation = Some(Arc::new(delegation)))
+    }
+
+    /// Turns `token` on: the exchange of a token for a PassTicket (RFC 8693). The endpoint accepts the tokens that the
+    /// verifier of [`with_login_token_verifier`](Self::with_login_token_verifier) accepts. These are the tokens that
+    /// clients also use on routes.
+    ///
+    /// The endpoint also needs [`with_passtickets`](Self::with_passtickets). For actors, it needs
+    /// [`with_saf`](Self::with_saf), and [`with_client_certificates`](Self::with_client_certificates) if certificates
+    /// authenticate them.
+    #[must_use]
+    pub fn with_token_exchange(self, exchange: TokenExchange) -> Self {
+        self.with(|state| state.exchange = Some(Arc::new(exchange)))
     }
 
     /// Turns on the endpoints whose paths begin with `access-token`. No Personal Access Token is valid for longer than
@@ -442,6 +459,7 @@ impl State {
             registry: self.registry.is_some(),
             refresh: self.token_refresh,
             delegation: self.delegation.is_some(),
+            exchange: self.exchange.is_some(),
         }
     }
 
@@ -613,7 +631,8 @@ impl State {
 
     fn check_origin(&self, endpoint: Endpoint, request: &Parts) -> Result<(), ApiError> {
         let checked = match endpoint {
-            Endpoint::Login => self.origins.check_login(request),
+            // Each page can send a form without a preflight request, and the form contains the credential.
+            Endpoint::Login | Endpoint::ExchangeToken => self.origins.check_login(request),
             _ => self.origins.check(request),
         };
         checked.map_err(|_| ApiError::CrossOrigin)
@@ -657,6 +676,23 @@ impl State {
                     clock: &*self.clock,
                 };
                 endpoint.issue(request, body).await
+            }
+            Endpoint::ExchangeToken => {
+                let (Some(exchange), Some(generator)) = (&self.exchange, &self.tickets) else {
+                    return Err(off);
+                };
+                let endpoint = TokenExchanges {
+                    exchange,
+                    certificates: self.certificates(),
+                    verifier: &*self.login_verifier,
+                    accepts_pats: self.max_validity.is_some(),
+                    revocations: &self.revocations,
+                    authorizer: self.authorizer(),
+                    generator: &**generator,
+                    audit: &self.audit,
+                    clock: &*self.clock,
+                };
+                endpoint.exchange(request, body).await
             }
             Endpoint::PublicKeyPem => Ok(self.public_keys.pem(self.compatibility)),
             Endpoint::PublicKeySet => Ok(self.public_keys.all()),
@@ -741,6 +777,7 @@ impl fmt::Debug for AuthApi {
             .field("prefix", prefix)
             .field("passtickets", &self.0.tickets.is_some())
             .field("delegation", delegation)
+            .field("token_exchange", &self.0.exchange)
             .field("personal_access_tokens", &self.0.max_validity)
             .field("access_token_registry", &self.0.registry.is_some())
             .field("token_refresh", &self.0.token_refresh)

@@ -5,6 +5,7 @@ mod audit;
 mod client_address;
 mod cross_origin;
 mod delegate;
+mod exchange;
 mod model;
 mod oidc;
 mod passwords;
@@ -279,6 +280,7 @@ struct TestRequest<'a> {
     cookie: Option<&'a str>,
     /// The common name of the client certificate.
     certificate: Option<&'a str>,
+    content_type: Option<&'a str>,
     body: &'a str,
 }
 
@@ -288,6 +290,7 @@ const POST_LOGIN: TestRequest<'_> = TestRequest {
     authorization: None,
     cookie: None,
     certificate: None,
+    content_type: None,
     body: "",
 };
 const POST_GENERATE: TestRequest<'_> = TestRequest { url: GENERATE, body: SCOPES, ..POST_LOGIN };
@@ -303,7 +306,11 @@ fn description(api: &AuthApi) -> Arc<Value> {
 impl TestRequest<'_> {
     async fn send_to(&self, api: AuthApi) -> Response<Bytes> {
         let mut request = Request::builder().method(self.method).uri(self.url);
-        for (name, value) in [("authorization", self.authorization), ("cookie", self.cookie)] {
+        for (name, value) in [
+            ("authorization", self.authorization),
+            ("cookie", self.cookie),
+            ("content-type", self.content_type),
+        ] {
             if let Some(value) = value {
                 request = request.header(name, value);
             }
@@ -354,8 +361,13 @@ impl TestRequest<'_> {
         assert!(response.body().is_empty() || content.is_some(), "{name}");
         if let (Some(content), Some(kind)) = (content, headers.get("content-type")) {
             let content = &content[kind.to_str().unwrap()];
-            if status >= 400 {
-                let document: Value = serde_json::from_slice(response.body()).unwrap();
+            let document: Option<Value> = serde_json::from_slice(response.body()).ok();
+            let code = document.as_ref().and_then(|document| document["error"].as_str());
+            if let Some(code) = code {
+                let codes = &content["schema"]["allOf"][1]["properties"]["error"]["enum"];
+                assert!(codes.as_array().unwrap().iter().any(|it| it == code), "{name}: {code}");
+            } else if status >= 400 {
+                let document = document.unwrap();
                 let number = document["messages"][0]["messageNumber"].as_str().unwrap();
                 assert!(content["examples"][number].is_object(), "{name}: {number}");
             }

@@ -10,7 +10,7 @@ use super::{
     event::{CredentialKind, Event, Outcome},
     line::Plain,
     reason::ReasonCode,
-    record::{AuditRecord, Detail, name_of},
+    record::{AuditRecord, Detail, ExchangeDetail, name_of},
 };
 use crate::{
     clock::Timestamp, identity::Fingerprint, passticket::SafReturnCodes, revocation::Evicted,
@@ -155,6 +155,7 @@ const fn describe(event: Event) -> (&'static str, u8) {
         Event::Scheme => ("Credential for a service", 1),
         Event::TechnicalUser => ("Technical user", 3),
         Event::DelegatedTicket => ("Delegated PassTicket", 3),
+        Event::TokenExchange => ("Token exchanged for a PassTicket", 3),
         Event::Login => ("Login", 2),
         Event::Logout => ("Logout", 2),
         Event::WebSocketClosed => ("WebSocket closed", 2),
@@ -166,6 +167,8 @@ const fn describe(event: Event) -> (&'static str, u8) {
         Event::RuleMade => ("Revocation rule made", 3),
         Event::Evicted => ("Expired revocations removed", 2),
         Event::Registration => ("Registration of an instance", 2),
+        Event::TicketsStopped => ("PassTickets stopped", 3),
+        Event::TicketsResumed => ("PassTickets resumed", 3),
     }
 }
 
@@ -299,6 +302,12 @@ impl Extension<'_> {
             Detail::Delegation { email } => {
                 self.labelled_text("flexString1", "E-mail address", email.as_str());
             }
+            Detail::Exchange(exchange) => {
+                let ExchangeDetail { subject, actor_token, actors } = &**exchange;
+                self.labelled("flexString1", "Subject token", subject.map(CredentialKind::as_str));
+                self.labelled_text("flexString2", "Actors", &actors.join(", "));
+                self.plain_if_any("PassticketProxyActorToken", *actor_token);
+            }
             Detail::TechnicalUser { claim, value } => {
                 self.labelled_text("flexString1", "Claim", claim);
                 self.labelled_text("flexString2", "Value of the claim", value);
@@ -313,6 +322,7 @@ impl Extension<'_> {
                 self.text("msg", why);
             }
             Detail::Scheme { name } => self.labelled_text("flexString1", "Scheme", name),
+            Detail::Check { check } => self.text("msg", check),
         }
     }
 }
@@ -431,6 +441,17 @@ mod tests {
                 .with_detail(Detail::Delegation {
                     email: EmailAddress::new("jane@example.com").unwrap(),
                 }),
+            Event::TokenExchange => succeeded()
+                .with_credential(CredentialKind::Certificate)
+                .with_token_id(token)
+                .with_user(user("AGENT"))
+                .with_target(user("JANE"))
+                .with_applid(applid)
+                .with_detail(Detail::Exchange(Box::new(ExchangeDetail {
+                    subject: Some(CredentialKind::ExternalToken),
+                    actor_token: Some(issued),
+                    actors: vec!["AGENT".into(), "https://idp.example.com#svc".into()],
+                }))),
             Event::Login => failed(ReasonCode::PasswordExpired)
                 .with_credential(CredentialKind::Password)
                 .with_user(user("USER"))
@@ -473,6 +494,13 @@ mod tests {
                     instance: "evil:files:1\nCEF:0|x|y|1|login|Login|1|act=success".into(),
                     why: "another host".into(),
                 }),
+            Event::TicketsStopped => failed(ReasonCode::TicketRefused)
+                .with_user(user("USER"))
+                .with_applid(applid)
+                .with_detail(Detail::Check { check: "compare the keys" }),
+            Event::TicketsResumed => succeeded()
+                .with_applid(applid)
+                .with_detail(Detail::Check { check: "a ticket was accepted" }),
         };
         AuditRecord {
             peer: Some(SocketAddr::from(([192, 0, 2, 7], 555))),
@@ -584,7 +612,13 @@ mod tests {
             Detail::Evicted(Evicted::default()),
             Detail::PasswordChange,
             Detail::Scheme { name: "apiKey" },
+            Detail::Check { check: "compare the keys" },
             Detail::TechnicalUser { claim: "a".into(), value: "b".into() },
+            Detail::Exchange(Box::new(ExchangeDetail {
+                subject: Some(CredentialKind::LoginToken),
+                actor_token: Some(TokenFingerprint::of("c")),
+                actors: vec!["a".into()],
+            })),
             Detail::Delegation { email: EmailAddress::new("j@e").unwrap() },
             Detail::Registration { instance: "a:b:1\n".into(), why: "another host".into() },
         ] {

@@ -14,6 +14,8 @@ string_enum! {
         TechnicalUser = "technical-user",
         /// A PassTicket for another user.
         DelegatedTicket = "delegated-ticket",
+        /// A PassTicket in exchange for the token of a user (RFC 8693).
+        TokenExchange = "token-exchange",
         /// A login with a password or a certificate.
         Login = "login",
         /// Revocation of a login token by logout.
@@ -36,6 +38,11 @@ string_enum! {
         Evicted = "evicted",
         /// The gateway refuses an instance of a service that is registered in a registry.
         Registration = "registration",
+        /// The gateway stops PassTickets for a user or an APPLID, because a service has refused some, or because the
+        /// clocks differ.
+        TicketsStopped = "tickets-stopped",
+        /// The gateway makes PassTickets again that were stopped.
+        TicketsResumed = "tickets-resumed",
     }
 }
 

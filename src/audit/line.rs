@@ -70,6 +70,24 @@ impl<'a> Object<'a> {
         self.bytes.push(b']');
     }
 
+    /// Writes a list of any texts. Escapes characters where JSON requires it.
+    pub(super) fn text_list<'t>(
+        &mut self,
+        key: &'static str,
+        texts: impl IntoIterator<Item = &'t str>,
+    ) {
+        self.key(key);
+        self.bytes.push(b'[');
+        for (i, text) in texts.into_iter().enumerate() {
+            if i > 0 {
+                self.bytes.push(b',');
+            }
+            // Writing to a Vec cannot fail.
+            let _ = serde_json::to_writer(&mut *self.bytes, text);
+        }
+        self.bytes.push(b']');
+    }
+
     /// Writes any text. Escapes characters where JSON requires it.
     pub(super) fn text(&mut self, key: &'static str, text: &str) {
         self.key(key);

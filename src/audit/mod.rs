@@ -20,6 +20,7 @@
 //! | [`AuthenticateLayer`] | `technical-user` | one for each request whose token a rule of the service matches, and for each token to which the rules give two technical users |
 //! | [`SchemeLayer`] | `ticket`, or `scheme` for a scheme other than PassTicket | one for each call of a scheme, after success and after failure |
 //! | the auth API | see the table in `api` | one for each request to an endpoint in that table |
+//! | [`TicketBreaker`](../ticket_breaker/struct.TicketBreaker.html) | `tickets-stopped`, `tickets-resumed` | one when it stops or resumes the tickets of a user or an APPLID |
 //! | a program that finds services in a registry | `registration` | one for each instance that it begins to refuse |
 //!
 //! A request that is refused before its sender is authenticated also has a record. [`AuditFiles`] writes sums of such
@@ -136,7 +137,7 @@ pub use file::{AuditFile, AuditFileError};
 pub use files::AuditFiles;
 pub use options::{AuditFileOptions, AuditFormat, Fsync};
 pub use reason::ReasonCode;
-pub use record::{AuditRecord, Detail};
+pub use record::{AuditRecord, Detail, ExchangeDetail};
 pub use request_id::{RequestId, X_REQUEST_ID};
 pub use request_line::RequestLine;
 #[cfg(feature = "api")]

@@ -41,7 +41,8 @@ string_enum! {
         RevokedByServiceRule = "revoked-by-service-rule",
         /// The scope of the Personal Access Token does not include the service.
         OutOfScope = "out-of-scope",
-        /// The user name in `Authorization: Basic` is not that of the user of the Personal Access Token.
+        /// The user name in `Authorization: Basic` is not that of the user of the Personal Access Token. In a token
+        /// exchange, the actor token has the user of the subject token, or another user than the client certificate.
         UserMismatch = "user-mismatch",
         /// There is no z/OS user for the certificate, the token or the e-mail address.
         NoUser = "no-user",
@@ -92,6 +93,12 @@ string_enum! {
         /// The PassTicket could not be made, and no other reason code applies. The record also contains the SAF return
         /// codes.
         TicketFailed = "ticket-failed",
+        /// The PassTicket was not made, because a service has refused earlier ones, or because the clocks differ.
+        TicketsStopped = "tickets-stopped",
+        /// A service has refused a PassTicket.
+        TicketRefused = "ticket-refused",
+        /// The clock of a service differs too much from the clock of the gateway.
+        ClockDiffers = "clock-differs",
         /// The scheme of the route could not prepare the credential for the service.
         SchemeFailed = "scheme-failed",
         /// The password back end cannot be reached.
@@ -168,6 +175,9 @@ impl ReasonCode {
             | Self::NotAuthorized => Cause::KnownClient,
             Self::NoKeyProfile
             | Self::TicketFailed
+            | Self::TicketsStopped
+            | Self::TicketRefused
+            | Self::ClockDiffers
             | Self::SchemeFailed
             | Self::LoginUnavailable
             | Self::MappingUnavailable
@@ -259,6 +269,7 @@ impl From<&GenerateError> for ReasonCode {
             Some(NoTimeSlot::AllTaken { .. }) => Self::NoTimeSlot,
             Some(_) => Self::TicketFailed,
             None if error.is_unavailable() => Self::Unavailable,
+            None if error.is_stopped() => Self::TicketsStopped,
             None => error.codes().into(),
         }
     }
@@ -278,7 +289,7 @@ mod tests {
         let (user, applid) = (UserId::new("A").unwrap(), Applid::new("B").unwrap());
         let no_slot = |why| GenerateError::no_slot(user, applid, why);
         let minute = Duration::from_secs(60);
-        let cases: [(ReasonCode, &str, Outcome); 27] = [
+        let cases: [(ReasonCode, &str, Outcome); 28] = [
             ((&TokenError::TooLong { len: 1 }).into(), "token-malformed", Outcome::Refused),
             ((&TokenError::Malformed).into(), "token-malformed", Outcome::Refused),
             ((&TokenError::Algorithm).into(), "token-algorithm", Outcome::Refused),
@@ -324,6 +335,11 @@ mod tests {
             (
                 (&GenerateError::unavailable(user, applid, None)).into(),
                 "unavailable",
+                Outcome::Error,
+            ),
+            (
+                (&GenerateError::stopped(user, applid, None)).into(),
+                "tickets-stopped",
                 Outcome::Error,
             ),
         ];

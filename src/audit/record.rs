@@ -49,6 +49,8 @@ pub enum Detail {
         /// The e-mail address in the request.
         email: EmailAddress,
     },
+    /// [`Event::TokenExchange`]: the tokens, and who acts for the user of the ticket.
+    Exchange(Box<ExchangeDetail>),
     /// [`Event::TechnicalUser`]: the rule that matched.
     TechnicalUser {
         /// The name of the claim.
@@ -72,6 +74,25 @@ pub enum Detail {
         /// The name of the scheme.
         name: &'static str,
     },
+    /// [`Event::TicketsStopped`]: what an operator should check. [`Event::TicketsResumed`]: why tickets are made again.
+    Check {
+        /// The text.
+        check: &'static str,
+    },
+}
+
+/// The tokens in a token exchange (RFC 8693), and who acts for the user of the ticket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExchangeDetail {
+    /// The kind of the subject token. The fingerprint of this token is [`AuditRecord::token_id`].
+    pub subject: Option<CredentialKind>,
+    /// The fingerprint of the actor token, if the request has an actor token that was verified.
+    pub actor_token: Option<TokenFingerprint>,
+    /// The actors, the latest first: the user id of the actor of this exchange, and the actors in the claim `act` of the
+    /// subject token. These are written as the identity provider names them, with `iss#` before the name if the claim
+    /// has an issuer.
+    pub actors: Vec<Box<str>>,
 }
 
 /// The record of one decision.
@@ -374,6 +395,14 @@ impl Detail {
                 object.end();
             }
             Self::Delegation { email } => line.text("email", email.as_str()),
+            Self::Exchange(exchange) => {
+                let ExchangeDetail { subject, actor_token, actors } = &**exchange;
+                let mut object = line.object("exchange");
+                object.plain_if_any("subject", subject.map(CredentialKind::as_str));
+                object.plain_if_any("actor_token_id", *actor_token);
+                object.text_list("act", actors.iter().map(|actor| &**actor));
+                object.end();
+            }
             Self::Evicted(Evicted { tokens, users, services }) => {
                 let mut object = line.object("evicted");
                 for (key, count) in [("tokens", tokens), ("users", users), ("services", services)] {
@@ -389,6 +418,7 @@ impl Detail {
                 object.end();
             }
             Self::Scheme { name } => line.text("scheme", name),
+            Self::Check { check } => line.text("check", check),
         }
     }
 }

@@ -213,8 +213,15 @@ fn all_details_match_the_schema_and_the_schema_lists_all_strings_of_the_enums() 
         Detail::Minted { scopes, days: 90 },
         Detail::Evicted(evicted),
         Detail::AccessToken { id: "0a".repeat(16).parse().unwrap() },
+        Detail::Exchange(Box::default()),
+        Detail::Exchange(Box::new(ExchangeDetail {
+            subject: Some(CredentialKind::ExternalToken),
+            actor_token: Some(TokenFingerprint::of("c")),
+            actors: vec!["AGENT".into(), "https://idp.example.com#\"\n".into()],
+        })),
         Detail::PasswordChange,
         Detail::Scheme { name: "apiKey" },
+        Detail::Check { check: "compare the keys" },
         Detail::Registration { instance: "a:b:1\n".into(), why: "another host".into() },
     ] {
         assert_matches_schema(&full_record(detail).to_json());

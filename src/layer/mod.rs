@@ -47,6 +47,7 @@ mod passticket;
 mod password;
 mod password_form;
 mod path;
+pub mod protected_resource;
 pub mod rate_limit;
 mod rejection;
 mod request_headers;
@@ -109,6 +110,11 @@ pub use passticket::{CustomHeaders, PassTicketScheme};
 pub use password::{PasswordError, PasswordFuture, PasswordVerifier};
 #[cfg(feature = "api")]
 pub(crate) use password_form::may_be_password;
+#[cfg(feature = "api")]
+pub(crate) use protected_resource::BearerNeeded;
+pub use protected_resource::{
+    ProtectedResourceFuture, ProtectedResourceLayer, ProtectedResourceService,
+};
 pub use rate_limit::{RateKey, RateLimitCounts, RateLimitLayer, RateLimitService};
 pub use rejection::Rejection;
 pub use request_headers::{RequestHeaderError, RequestHeaders};
@@ -127,6 +133,9 @@ pub(crate) use sanitize::AnnouncedTrailers;
 pub use sanitize::{SanitizeLayer, SanitizeService};
 pub use scheme::{Preparing, ReadyToForward, SchemeLayer, SchemeService};
 pub use scheme_error::SchemeError;
+#[cfg(feature = "proxy")]
+#[doc(hidden)]
+pub use schemes::TicketAnswer;
 pub use schemes::{
     Accepts, Authorization, Bypass, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest,
 };

@@ -6,10 +6,14 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderName, HeaderValue, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
+#[cfg(feature = "proxy")]
+use super::{scheme::ReadyToForward, schemes::TicketAnswer};
 use super::{
     schemes::{Accepts, Authorization, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest},
     technical_users::TechnicalUsers,
 };
+#[cfg(feature = "proxy")]
+use crate::ticket_breaker::{PathClass, RefusedStatuses, RouteTickets, Sent, TicketBreaker, Tried};
 use crate::{
     audit::{AuditRecord, Event},
     passticket::{Applid, PassTicket, PassTicketGenerator, Replay, UserId},
@@ -69,19 +73,47 @@ impl CustomHeaders {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone)]
 pub struct PassTicketScheme<G> {
     applid: Applid,
-    generator: G,
+    generator: Arc<G>,
     custom: Option<CustomHeaders>,
     technical_users: Option<Arc<TechnicalUsers>>,
+    #[cfg(feature = "proxy")]
+    breaker: Option<RouteTickets>,
 }
 
 impl<G: PassTicketGenerator> PassTicketScheme<G> {
     /// Creates a scheme that gets tickets for the application `applid` from `generator`. The service must check the
     /// tickets with the same APPLID.
     pub fn new(applid: Applid, generator: G) -> Self {
-        Self { applid, generator, custom: None, technical_users: None }
+        Self {
+            applid,
+            generator: Arc::new(generator),
+            custom: None,
+            technical_users: None,
+            #[cfg(feature = "proxy")]
+            breaker: None,
+        }
+    }
+
+    /// Stops the tickets of a user, or of all users, before z/OS revokes a user, as the documentation of
+    /// [`ticket_breaker`](crate::ticket_breaker) says. `prefix` is the prefix of the route, such as `/ibmzosmf/api/v1`.
+    /// An answer with one of the statuses in `refused` counts as a refusal of the ticket. With
+    /// [`RefusedStatuses::NONE`], no answer counts, and the scheme does not use the breaker.
+    ///
+    /// The answers must come from [`Forward`](crate::proxy::Forward). Another service behind the layers reports no
+    /// answers, so only one request of each user would run at a time.
+    #[cfg(feature = "proxy")]
+    #[must_use]
+    pub fn with_breaker(
+        self,
+        breaker: &TicketBreaker,
+        prefix: &str,
+        refused: RefusedStatuses,
+    ) -> Self {
+        let tickets = || RouteTickets::new(breaker, self.applid, prefix, refused);
+        let breaker = (!refused.is_none()).then(tickets);
+        Self { breaker, ..self }
     }
 
     /// Also sends the user id and the ticket in the headers `custom`.
@@ -103,6 +135,48 @@ impl<G: PassTicketGenerator> PassTicketScheme<G> {
         self.applid
     }
 
+    /// Makes a ticket that a breaker permits.
+    #[cfg(feature = "proxy")]
+    fn watched(
+        &self,
+        breaker: &RouteTickets,
+        user: UserId,
+        token: Option<&str>,
+        class: PathClass,
+    ) -> SchemeFuture {
+        let waits = match breaker.try_now(user, class) {
+            Tried::Stopped(error) => return SchemeFuture::ready(Err(error.into())),
+            Tried::Wait(class) => Err(class),
+            Tried::Send(sent) => {
+                if let Some(generated) = self.generator.try_generate_now(&user, &self.applid) {
+                    let headers = generated.map(|ticket| {
+                        headers(&user, &ticket, self.custom.as_ref()).with_sent(sent)
+                    });
+                    return SchemeFuture::ready(headers.map_err(Into::into));
+                }
+                Ok(sent)
+            }
+        };
+        let token = token.filter(|_| self.generator.needs_token());
+        let token = token.map(|token| Zeroizing::new(token.to_owned()));
+        let (breaker, generator) = (breaker.clone(), self.generator.clone());
+        let (applid, custom) = (self.applid, self.custom.clone());
+        SchemeFuture::pending(async move {
+            let sent: Sent = match waits {
+                Ok(sent) => sent,
+                Err(class) => breaker.wait(user, class).await?,
+            };
+            let ticket = match generator.try_generate_now(&user, &applid) {
+                Some(generated) => generated?,
+                None => {
+                    let token = token.as_ref().map(|token| token.as_str());
+                    generator.generate_with_token(&user, &applid, token).await?
+                }
+            };
+            Ok(headers(&user, &ticket, custom.as_ref()).with_sent(sent))
+        })
+    }
+
     fn headers_for(&self, user: UserId, token: Option<&str>) -> SchemeFuture {
         if let Some(generated) = self.generator.try_generate_now(&user, &self.applid) {
             let headers = generated.map(|ticket| headers(&user, &ticket, self.custom.as_ref()));
@@ -111,6 +185,19 @@ impl<G: PassTicketGenerator> PassTicketScheme<G> {
         let future = self.generator.generate_with_token(&user, &self.applid, token);
         let custom = self.custom.clone();
         SchemeFuture::pending(async move { Ok(headers(&user, &future.await?, custom.as_ref())) })
+    }
+}
+
+impl<G> Clone for PassTicketScheme<G> {
+    fn clone(&self) -> Self {
+        Self {
+            applid: self.applid,
+            generator: self.generator.clone(),
+            custom: self.custom.clone(),
+            technical_users: self.technical_users.clone(),
+            #[cfg(feature = "proxy")]
+            breaker: self.breaker.clone(),
+        }
     }
 }
 
@@ -129,10 +216,20 @@ impl<G: PassTicketGenerator> Scheme for PassTicketScheme<G> {
     }
 
     fn prepare(&self, request: &SchemeRequest<'_>) -> SchemeFuture {
+        #[cfg(feature = "proxy")]
+        if let Some(breaker) = &self.breaker {
+            let class = breaker.class(request.uri().path());
+            return self.watched(breaker, *request.user(), request.login_token(), class);
+        }
         self.headers_for(*request.user(), request.login_token())
     }
 
     fn prepare_again(&self, authorization: &Authorization<'_>) -> Option<SchemeFuture> {
+        #[cfg(feature = "proxy")]
+        if let Some(breaker) = &self.breaker {
+            let (user, token) = (*authorization.user(), authorization.login_token());
+            return Some(self.watched(breaker, user, token, authorization.sent?.watched.class()));
+        }
         Some(self.headers_for(*authorization.user(), authorization.login_token()))
     }
 
@@ -154,6 +251,17 @@ impl<G: PassTicketGenerator> Scheme for PassTicketScheme<G> {
 
     fn replay(&self) -> Replay {
         self.generator.replay(&self.applid)
+    }
+
+    #[cfg(feature = "proxy")]
+    fn answered(&self, answer: &TicketAnswer<'_>) {
+        let Some(breaker) = &self.breaker else { return };
+        let TicketAnswer { user, watched, status, headers, extensions } = *answer;
+        let sent = || extensions.get::<ReadyToForward>()?.sent();
+        if breaker.answered(user, watched, status, headers, sent) {
+            // The next ticket must be another one.
+            self.generator.forget(&user, &self.applid);
+        }
     }
 
     fn accepts(&self) -> Accepts {

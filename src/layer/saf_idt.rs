@@ -25,6 +25,7 @@ use crate::{
     messages::{self, ApiMessage},
     passticket::{Applid, PassTicket, PassTicketGenerator, Replay, UserId},
     remote::{Address, Client, Connect, RemoteError, Reply, UserToken},
+    ticket_breaker::TicketBreaker,
 };
 
 static X_SAF_TOKEN: HeaderName = HeaderName::from_static("x-saf-token");
@@ -80,6 +81,13 @@ impl<C: Connect, G: PassTicketGenerator> SafIdtScheme<C, G> {
     /// of the endpoint, such as `https://zss.example:7557/saf/authenticate`.
     pub fn new(client: Client<C>, address: Address, tickets: G, applid: Applid) -> Self {
         Self(Arc::new(Shared { client, address, tokens: TicketExchange::new(tickets, applid) }))
+    }
+
+    /// Stops PassTickets that ZSS refuses, as the documentation of [`ticket_breaker`](crate::ticket_breaker) says.
+    #[must_use]
+    pub fn with_breaker(self, breaker: &TicketBreaker) -> Self {
+        self.0.tokens.set_breaker(breaker, "safIdt");
+        self
     }
 }
 

@@ -98,6 +98,8 @@ use super::{
     schemes::{Authorization, SchemeFuture, SchemeHeaders, SchemeRequest, Waiting},
     scope::Authorized,
 };
+#[cfg(feature = "proxy")]
+use crate::ticket_breaker::Sent;
 use crate::{
     audit::{Audit, AuditRecord, Detail, Event, RequestId},
     headers::strip_request_hop_by_hop,
@@ -115,7 +117,12 @@ pub struct ReadyToForward(Ready);
 
 #[derive(Clone, Debug)]
 enum Ready {
-    Prepared { authorized: Authorized, audit: Audit },
+    Prepared {
+        authorized: Authorized,
+        audit: Audit,
+        #[cfg(feature = "proxy")]
+        sent: Option<Sent>,
+    },
     Failed(Arc<Route>),
 }
 
@@ -145,6 +152,23 @@ impl ReadyToForward {
         }
     }
 
+    /// Returns the ticket of the request, if a breaker watches the answer.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn sent(&self) -> Option<&Sent> {
+        match &self.0 {
+            Ready::Prepared { sent, .. } => sent.as_ref(),
+            Ready::Failed(_) => None,
+        }
+    }
+
+    /// Replaces the ticket of the request, because another one is sent.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn set_sent(&mut self, new: Option<Sent>) {
+        if let Ready::Prepared { sent, .. } = &mut self.0 {
+            *sent = new;
+        }
+    }
+
     /// Calls the scheme again ([`Scheme::prepare_again`](super::Scheme::prepare_again)), because a proxy must send the
     /// request a second time. Writes a record to the audit log. `method`, `uri` and `extensions` must be the values of
     /// the request that the client sent.
@@ -158,11 +182,18 @@ impl ReadyToForward {
         uri: &Uri,
         extensions: &Extensions,
     ) -> Option<SchemeFuture> {
-        let Ready::Prepared { authorized, audit } = self.0.clone() else { return None };
+        let Ready::Prepared { authorized, audit, .. } = self.0.clone() else { return None };
         let route = authorized.route();
+        // The other ticket must not wait for the answer to the first one.
+        #[cfg(feature = "proxy")]
+        if let Some(sent) = self.sent() {
+            sent.set_unanswered();
+        }
         let prepared = route.scheme().prepare_again(&Authorization {
             authenticated: authorized.authenticated(),
             service: route.service(),
+            #[cfg(feature = "proxy")]
+            sent: self.sent(),
         })?;
         let (method, uri, extensions) = (method.clone(), uri.clone(), extensions.clone());
         Some(SchemeFuture::pending(async move {
@@ -288,12 +319,23 @@ fn finish<B>(
         record(head, &authorized, &prepared, audit)
     });
     match prepared {
-        Ok(prepared) => {
+        #[cfg_attr(
+            not(feature = "proxy"),
+            expect(unused_mut, reason = "only the proxy watches answers")
+        )]
+        Ok(mut prepared) => {
+            #[cfg(feature = "proxy")]
+            let sent = prepared.take_sent().inspect(Sent::set_sent);
             let headers = request.headers_mut();
             remove_all(headers, authorized.route().scheme().reserved_headers());
             prepared.write_to(headers);
             authorized.discard_withheld();
-            let ready = Ready::Prepared { authorized, audit: audit.clone() };
+            let ready = Ready::Prepared {
+                authorized,
+                audit: audit.clone(),
+                #[cfg(feature = "proxy")]
+                sent,
+            };
             request.extensions_mut().insert(ReadyToForward(ready));
             Outcome::Forward
         }

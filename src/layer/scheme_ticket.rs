@@ -1,7 +1,11 @@
 //! Exchanges a PassTicket (a one-time password of z/OS) for a token of another server, and keeps the token. The schemes
 //! `safIdt` and `zosmf` share this code.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use zeroize::Zeroizing;
 
@@ -10,6 +14,7 @@ use crate::{
     clock::{Clock, SystemClock, Timestamp},
     passticket::{Applid, GenerateError, PassTicket, PassTicketGenerator, UserId},
     remote::{CachePolicy, SingleFlightCache},
+    ticket_breaker::{OwnTickets, PathClass, Sent, TicketBreaker},
 };
 
 /// A token is not used in the last minute before it expires, so that it is still valid when the service checks it.
@@ -32,13 +37,21 @@ pub(super) struct TicketExchange<G, T> {
     /// `None` if the server has refused the PassTicket.
     issued: SingleFlightCache<UserId, Arc<T>, Failure>,
     clock: Arc<dyn Clock>,
+    /// Stops tickets that the server refuses.
+    breaker: OnceLock<(OwnTickets, PathClass)>,
 }
 
 impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
     pub(super) fn new(tickets: G, applid: Applid) -> Self {
         let policy = CachePolicy::default().with_entries(CAPACITY).with_not_found(AFTER_REFUSAL);
         let (issued, clock) = (SingleFlightCache::new(policy), Arc::new(SystemClock));
-        Self { tickets, applid, issued, clock }
+        Self { tickets, applid, issued, clock, breaker: OnceLock::new() }
+    }
+
+    /// Asks `breaker` before each ticket. `purpose` names the server. Only the first call has an effect.
+    pub(super) fn set_breaker(&self, breaker: &TicketBreaker, purpose: &str) {
+        let tickets = OwnTickets::new(breaker, self.applid);
+        let _ = self.breaker.set((tickets, PathClass::own(purpose)));
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -90,7 +103,26 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
         F: Future<Output = Result<Option<(T, Timestamp)>, Failure>>,
     {
         let issue = async {
-            let issued = exchange(self.ticket(&user, token).await?).await?;
+            let sent = match self.breaker.get() {
+                Some((breaker, class)) => Some((breaker, breaker.wait(user, *class).await?)),
+                None => None,
+            };
+            let ticket = self.ticket(&user, token).await?;
+            if let Some((_, sent)) = &sent {
+                Sent::set_sent(sent);
+            }
+            let issued = exchange(ticket).await;
+            if let Some((breaker, sent)) = &sent {
+                match &issued {
+                    Ok(issued) => breaker.settle_own(sent, user, issued.is_some()),
+                    // The failure says nothing about the ticket.
+                    Err(_) => sent.set_not_sent(),
+                }
+                if matches!(issued, Ok(None)) {
+                    self.tickets.forget(&user, &self.applid);
+                }
+            }
+            let issued = issued?;
             Ok(issued.map(|(issued, expires_at)| (Arc::new(issued), kept_until(expires_at))))
         };
         self.issued.get_and_release(&user, issue, is_cached, end).await

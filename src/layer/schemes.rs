@@ -14,6 +14,8 @@ use super::{
     failure::Failure,
     technical_users::TechnicalUsers,
 };
+#[cfg(feature = "proxy")]
+use crate::ticket_breaker::{Sent, Watched};
 use crate::{
     audit::{AuditRecord, Event},
     passticket::{Replay, UserId},
@@ -185,6 +187,14 @@ pub trait Scheme: Send + Sync + 'static {
         let _ = user;
     }
 
+    /// Handles the answer of the service to a request with the PassTicket of this scheme. The proxy calls this function
+    /// only if the scheme has a [`TicketBreaker`](crate::ticket_breaker::TicketBreaker).
+    #[cfg(feature = "proxy")]
+    #[doc(hidden)]
+    fn answered(&self, answer: &TicketAnswer<'_>) {
+        let _ = answer;
+    }
+
     /// Says whether the layers authenticate and authorize requests to the service. This function is called once, when
     /// the route gets the scheme.
     ///
@@ -234,6 +244,11 @@ impl<S: Scheme + ?Sized> Scheme for Arc<S> {
 
     fn logged_out(&self, user: &UserId) {
         (**self).logged_out(user);
+    }
+
+    #[cfg(feature = "proxy")]
+    fn answered(&self, answer: &TicketAnswer<'_>) {
+        (**self).answered(answer);
     }
 
     fn needs_authorization(&self) -> bool {
@@ -288,6 +303,9 @@ impl Scheme for Bypass {
 pub struct Authorization<'a> {
     pub(super) authenticated: &'a Authenticated,
     pub(super) service: &'a ServiceId,
+    /// The ticket that was sent first.
+    #[cfg(feature = "proxy")]
+    pub(super) sent: Option<&'a Sent>,
 }
 
 impl<'a> Authorization<'a> {
@@ -400,6 +418,19 @@ impl fmt::Debug for SchemeRequest<'_> {
     }
 }
 
+/// The answer of a service to a request with a PassTicket.
+#[cfg(feature = "proxy")]
+#[derive(Clone, Copy, Debug)]
+#[doc(hidden)]
+pub struct TicketAnswer<'a> {
+    pub(crate) user: UserId,
+    pub(crate) watched: Watched,
+    pub(crate) status: http::StatusCode,
+    pub(crate) headers: &'a HeaderMap,
+    /// The extensions of the request.
+    pub(crate) extensions: &'a Extensions,
+}
+
 /// The headers that a [`Scheme`] sets. Each header replaces all headers of the request with the same name.
 ///
 /// The values are marked as sensitive, so `Debug` does not show them, and HTTP/2 does not add them to its header
@@ -409,12 +440,31 @@ pub struct SchemeHeaders {
     // Most schemes set only one header, which needs no allocation here.
     first: Option<(HeaderName, HeaderValue)>,
     more: Vec<(HeaderName, HeaderValue)>,
+    /// The ticket in the headers, if a breaker watches the answer.
+    #[cfg(feature = "proxy")]
+    sent: Option<Sent>,
 }
 
 impl SchemeHeaders {
     /// Creates an empty set of headers.
     pub const fn new() -> Self {
-        Self { first: None, more: Vec::new() }
+        Self {
+            first: None,
+            more: Vec::new(),
+            #[cfg(feature = "proxy")]
+            sent: None,
+        }
+    }
+
+    #[cfg(feature = "proxy")]
+    pub(super) fn with_sent(self, sent: Sent) -> Self {
+        Self { sent: Some(sent), ..self }
+    }
+
+    /// Takes the ticket whose answer a breaker watches.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn take_sent(&mut self) -> Option<Sent> {
+        self.sent.take()
     }
 
     /// Adds a header.

@@ -2,6 +2,8 @@
 
 mod accepts;
 mod audit;
+#[cfg(feature = "proxy")]
+mod breaker;
 mod technical_users;
 
 use std::{

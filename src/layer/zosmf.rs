@@ -21,6 +21,7 @@ use crate::{
     messages::{self, ApiMessage},
     passticket::{Applid, PassTicket, PassTicketGenerator, Replay, UserId},
     remote::Connect,
+    ticket_breaker::TicketBreaker,
     token::TokenOrigin,
     zosmf::{Zosmf, ZosmfError, ZosmfSession, ZosmfSessions},
 };
@@ -78,6 +79,13 @@ impl<C: Connect, G: PassTicketGenerator> ZosmfScheme<C, G> {
     /// the sessions of users who have logged in with a password.
     pub fn new(zosmf: Zosmf<C>, tickets: G, applid: Applid, logins: ZosmfSessions) -> Self {
         Self(Arc::new(Shared { zosmf, logins, opened: TicketExchange::new(tickets, applid) }))
+    }
+
+    /// Stops PassTickets that z/OSMF refuses, as the documentation of [`ticket_breaker`](crate::ticket_breaker) says.
+    #[must_use]
+    pub fn with_breaker(self, breaker: &TicketBreaker) -> Self {
+        self.0.opened.set_breaker(breaker, "zosmf");
+        self
     }
 }
 

@@ -10,8 +10,9 @@ use http::{Extensions, HeaderMap, Method, Uri};
 
 use super::pool::NewHeaders;
 use crate::{
-    layer::{ReadyToForward, SchemeFuture},
+    layer::{ReadyToForward, SchemeFuture, SchemeHeaders},
     passticket::Replay,
+    ticket_breaker::Sent,
 };
 
 /// The credential that the scheme has added to a request.
@@ -70,7 +71,11 @@ impl Credential {
         }
         let Self::Renewing(renewing, extensions) = self else { return Poll::Ready(None) };
         // A failure of the scheme is not logged here, because the layer logs it.
-        let renewed = ready!(Pin::new(renewing).poll(cx)).ok();
+        let mut renewed = ready!(Pin::new(renewing).poll(cx)).ok();
+        if let Some(ready) = extensions.get_mut::<ReadyToForward>() {
+            let sent = renewed.as_mut().and_then(SchemeHeaders::take_sent);
+            ready.set_sent(sent.inspect(Sent::set_sent));
+        }
         *self = Self::Spent(mem::take(extensions));
         Poll::Ready(renewed.map(|renewed| {
             let mut headers = HeaderMap::new();

@@ -32,7 +32,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    Extensions, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version,
+    Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING},
     uri::PathAndQuery,
 };
@@ -68,12 +68,13 @@ use crate::{
     http2_negotiation::NegotiateHttp2,
     layer::{
         CookieNames, NoResponse, ReadyToForward, Rejection, Route, RouteLimits, ServiceProtocol,
-        Upstream,
+        TicketAnswer, Upstream,
     },
     log_limit::log_limited,
     messages::{self, ApiMessage},
     passticket::{Replay, UserId},
     stall::Stalled,
+    ticket_breaker::Watched,
     token::ServiceId,
 };
 
@@ -364,7 +365,7 @@ where
         progress: &Progress,
         upgrade: Option<&ClientUpgrade>,
     ) -> Result<Begun<C, B>, BeginError> {
-        let RequestTarget { route, user } = target;
+        let RequestTarget { route, user, .. } = target;
         let instances = route.instances().ok_or(NoInstance::Empty)?;
         let is_authenticated = user.is_some();
         let is_unauthorized = !is_authenticated && self.unauthorized_pool.is_some();
@@ -501,7 +502,7 @@ where
         };
         let progress = Progress::start(request.body());
         let begun = self.begin(request, &target, &progress, upgrade.as_deref());
-        let RequestTarget { route, user } = target;
+        let RequestTarget { route, user, watched } = target;
         match begun {
             Ok(Begun { exchange, credential, accepts_trailers, watch }) => ForwardFuture {
                 state: State::Waiting {
@@ -514,7 +515,8 @@ where
                         .unwrap_or(self.pool.settings().timeouts.body()),
                     progress,
                     route,
-                    is_authenticated: user.is_some(),
+                    user,
+                    watched,
                     shared: self.shared.clone(),
                     upgrade,
                 },
@@ -550,21 +552,27 @@ struct RequestTarget {
     route: Arc<Route>,
     /// The user for whom the scheme has prepared the request.
     user: Option<UserId>,
+    /// The paths of a ticket whose answer the scheme wants.
+    watched: Option<Watched>,
 }
 
 fn target_of(extensions: &Extensions) -> Result<RequestTarget, Rejection> {
-    let (route, user) = match (extensions.get::<ReadyToForward>(), extensions.get::<Arc<Route>>()) {
-        (Some(ready), _) => (ready.route(), ready.user().copied()),
-        (None, Some(route)) if route.is_bypass() => (route, None),
-        (None, Some(_)) => {
-            return Err(Rejection::misassembled("Forward needs SchemeLayer before it"));
-        }
-        (None, None) => {
-            return Err(Rejection::misassembled("Forward needs RouteLayer before it"));
-        }
-    };
+    let (route, user, sent) =
+        match (extensions.get::<ReadyToForward>(), extensions.get::<Arc<Route>>()) {
+            (Some(ready), _) => (ready.route(), ready.user().copied(), ready.sent()),
+            (None, Some(route)) if route.is_bypass() => (route, None, None),
+            (None, Some(_)) => {
+                return Err(Rejection::misassembled("Forward needs SchemeLayer before it"));
+            }
+            (None, None) => {
+                return Err(Rejection::misassembled("Forward needs RouteLayer before it"));
+            }
+        };
     match route.instances() {
-        Some(_) => Ok(RequestTarget { route: route.clone(), user }),
+        Some(_) => {
+            let watched = sent.map(|sent| sent.watched);
+            Ok(RequestTarget { route: route.clone(), user, watched })
+        }
         None => Err(Rejection::misassembled("Forward needs an upstream; Route::local has none")),
     }
 }
@@ -665,7 +673,8 @@ pin_project! {
             body_timeout: Duration,
             progress: Progress,
             route: Arc<Route>,
-            is_authenticated: bool,
+            user: Option<UserId>,
+            watched: Option<Watched>,
             shared: Arc<Shared>,
             upgrade: Option<Box<ClientUpgrade>>,
         },
@@ -706,7 +715,8 @@ where
                 body_timeout,
                 progress,
                 route,
-                is_authenticated,
+                user,
+                watched,
                 shared,
                 upgrade,
             } => {
@@ -716,11 +726,14 @@ where
                     let message = ApiMessage::new(&messages::UNAUTHORIZED);
                     return Poll::Ready(Ok(gateway_response(message, StatusCode::UNAUTHORIZED)));
                 };
+                if let (Some(watched), Some(user)) = (*watched, *user) {
+                    report(route, user, watched, &answered, credential.extensions());
+                }
                 let context = response_head::Context {
                     route,
                     upstream: exchange.upstream(),
                     cookies: &shared.cookies,
-                    is_authenticated: *is_authenticated,
+                    is_authenticated: user.is_some(),
                     accepts_trailers: *accepts_trailers,
                 };
                 let mut response = match (answered, upgrade.take()) {
@@ -763,6 +776,31 @@ where
                 }))
             }
         }
+    }
+}
+
+/// Reports the answer to a request with a PassTicket to the scheme.
+fn report(
+    route: &Route,
+    user: UserId,
+    watched: Watched,
+    answered: &Result<Response<ResponseBody>, ExchangeError>,
+    extensions: &Extensions,
+) {
+    let answer = |status, headers: &HeaderMap| {
+        route.scheme().answered(&TicketAnswer { user, watched, status, headers, extensions });
+    };
+    match answered {
+        Ok(response) => answer(response.status(), response.headers()),
+        Err(ExchangeError::SwitchedProtocols(_)) => {
+            answer(StatusCode::SWITCHING_PROTOCOLS, &HeaderMap::new());
+        }
+        Err(ExchangeError::Connect(_)) => {
+            if let Some(sent) = extensions.get::<ReadyToForward>().and_then(ReadyToForward::sent) {
+                sent.set_not_sent();
+            }
+        }
+        Err(ExchangeError::Interrupted(_) | ExchangeError::TimedOut) => {}
     }
 }
 

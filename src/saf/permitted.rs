@@ -1,7 +1,7 @@
 //! A generator of PassTickets (one-time passwords of z/OS). Before it makes a PassTicket, it checks a permission with
 //! SAF (the z/OS interface to the security product).
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use quick_cache::sync::Cache;
 use zeroize::Zeroizing;
@@ -163,6 +163,14 @@ impl<G: PassTicketGenerator, S: SafProvider> PassTicketGenerator for PermittedGe
 
     fn replay(&self, applid: &Applid) -> Replay {
         self.shared.generator.replay(applid)
+    }
+
+    fn lifetime(&self, user: &UserId, applid: &Applid) -> Option<Duration> {
+        self.shared.generator.lifetime(user, applid)
+    }
+
+    fn forget(&self, user: &UserId, applid: &Applid) {
+        self.shared.generator.forget(user, applid);
     }
 }
 

@@ -203,7 +203,13 @@ impl OidcIssuer {
             .map_err(|error| problem(&format!("the name of the user {}", error.rule())))?;
         let expires_at = Timestamp::from_secs(expires_at);
         let verified = ExternalClaims::new(user, self.issuer.as_str(), expires_at);
-        let verified = self.keep_values(verified, claims)?;
+        let mut verified = self.keep_values(verified, claims)?;
+        // The token exchange needs these claims (RFC 8693 §4.1, §4.4). Most tokens have neither.
+        for name in ["act", "may_act"] {
+            if let Some(claim) = claims.claim(name)? {
+                verified = verified.with_claim(name, claim.value().ok_or(TokenError::Malformed)?);
+            }
+        }
         Ok(match issued_at {
             Some(at) => verified.with_issued_at(Timestamp::from_secs(at)),
             None => verified,

@@ -6,7 +6,7 @@
 
 use std::{convert::Infallible, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use passticket_proxy::{
     esm::{self, EmailOperand, Label, NameOperand, RegistryOperand},
     instant::Instant,
@@ -27,7 +27,7 @@ Start here:
 
 Exit codes:
   0  success, or the answer is yes
-  1  the answer is no (ticket evaluate, health, check --live, esm verify)
+  1  the answer is no (ticket evaluate, ticket get, health, check --live, esm verify)
   2  the command line, the environment or the configuration is wrong; each problem is one line on
      standard error
   3  the command failed (a port in use, a file that cannot be written)
@@ -109,10 +109,16 @@ Example: add a user to the file that components.passticket-proxy.users names
         #[arg(value_name = "USER")]
         user: UserId,
     },
-    /// Make or evaluate a single PassTicket.
+    /// Make or evaluate a single PassTicket, or get one from a gateway.
     Ticket {
         #[command(subcommand)]
         command: TicketCommand,
+    },
+    /// Put PassTicket keys into a PKCS#11 token, such as a hardware security module.
+    #[cfg(feature = "pkcs11")]
+    Pkcs11 {
+        #[command(subcommand)]
+        command: Pkcs11Command,
     },
     /// Print the commands that a security administrator submits to RACF, ACF2 or Top Secret.
     ///
@@ -252,6 +258,135 @@ Example: print a PassTicket for the current time, with the key from standard inp
     /// If the PassTicket is valid, the command prints when the PassTicket was made (seconds since 1970)
     /// and its age, and exits with 0. Otherwise the command prints the reason and exits with 1.
     Evaluate(Evaluate),
+    /// Get a PassTicket from a gateway: log in with a client certificate or a token, and print user id and PassTicket.
+    ///
+    /// The token is a login token, a token of an identity provider or a Personal Access Token. It is exchanged for a
+    /// PassTicket (RFC 8693), if the gateway has tokenExchange. Otherwise the endpoint ticket of Zowe is used, which
+    /// needs a login token and a client certificate. The certificate of the gateway is verified.
+    #[command(after_help = "\
+Exit codes:
+  0  the PassTicket is printed
+  1  the gateway refuses; the reason is on standard error
+  2  the command line or a file is wrong
+  3  the gateway cannot be reached, is not trusted, or cannot answer now
+
+Environment:
+  PASSTICKET_TOKEN_FILE  the file with the token, if --token-file is absent
+  SSL_CERT_FILE          the trusted certificates, if --cacert is absent
+
+Examples:
+  Log in with a certificate, and print two lines: user id and PassTicket
+    passticket-proxy ticket get --gateway https://gw:7554 --applid IMSPROD \\
+        --cert user.pem --key user.key --cacert ca.pem
+  Exchange a Personal Access Token, and set shell variables
+    eval \"$(passticket-proxy ticket get --gateway https://gw:7554 --applid CICSPROD \\
+        --token-file pat.txt --output env)\"")]
+    Get(Get),
+}
+
+/// The options of `ticket get`.
+#[derive(Args, Debug)]
+pub(crate) struct Get {
+    /// The URL of the gateway, such as https://gw:7554.
+    #[arg(long, value_name = "URL")]
+    pub(crate) gateway: String,
+    /// The APPLID of the application.
+    #[arg(long)]
+    pub(crate) applid: Applid,
+    /// A file with the token. Only its owner may have access to it. "-" reads standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// A file with the token of the program that acts for the user of the token.
+    #[arg(long, value_name = "FILE", requires = "token_file")]
+    pub(crate) actor_token_file: Option<PathBuf>,
+    /// A file with the client certificate and its chain, in PEM.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// A file with the private key of the client certificate, in PEM. Only its owner may have access to it.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+    /// A file with the certificates that may have issued the certificate of the gateway, in PEM [default: those that
+    /// the system trusts].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<PathBuf>,
+    /// Where to get the PassTicket.
+    #[arg(long, value_enum, default_value_t = TicketEndpoint::Auto)]
+    pub(crate) endpoint: TicketEndpoint,
+    /// The format of the output.
+    #[arg(long, value_enum, default_value_t = TicketOutput::Lines)]
+    pub(crate) output: TicketOutput,
+    /// The time limit for the whole command, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=300))]
+    pub(crate) timeout: u16,
+}
+
+/// The value of `ticket get --endpoint`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TicketEndpoint {
+    /// The token exchange. If it is off, the endpoint ticket.
+    Auto,
+    /// The token exchange only.
+    Exchange,
+    /// The endpoint ticket of Zowe only.
+    Ticket,
+}
+
+/// The value of `ticket get --output`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TicketOutput {
+    /// Two lines: the user id, and the PassTicket.
+    Lines,
+    /// A JSON object with user, applid, ticket, and expiresIn (seconds) if the gateway says it.
+    Json,
+    /// Two assignments for a shell: PASSTICKET_USER and PASSTICKET.
+    Env,
+}
+
+/// The subcommands of `pkcs11`.
+#[cfg(feature = "pkcs11")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum Pkcs11Command {
+    /// Store the key of a key file in a token. The key cannot be read from the token again.
+    ///
+    /// Then the command compares a MAC of the token with one of the key in memory. It does not delete the key file.
+    #[command(after_help = "\
+Example:
+  passticket-proxy pkcs11 import --module /usr/lib/softhsm/libsofthsm2.so --token PTKT \\
+      --pin-file hsm.pin --label IZUDFLT --key-file ptktdata/IZUDFLT.key")]
+    Import {
+        #[command(flatten)]
+        token: TokenKeyArgs,
+        /// A file with the key in hex: 64 to 512 digits. Only its owner may have access to it. "-" reads standard input.
+        #[arg(long, value_name = "FILE")]
+        key_file: PathBuf,
+    },
+    /// Make a random key in a token. Nobody can read this key, so use it only if the system that evaluates the PassTickets
+    /// uses the same token.
+    Generate {
+        #[command(flatten)]
+        token: TokenKeyArgs,
+        /// The length of the key in bytes.
+        #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(32..=256))]
+        bytes: u16,
+    },
+}
+
+/// A key in a token.
+#[cfg(feature = "pkcs11")]
+#[derive(Args, Debug)]
+pub(crate) struct TokenKeyArgs {
+    /// The PKCS#11 module: a shared library of the token's vendor.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) module: PathBuf,
+    /// The label of the token.
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) token: passticket_pkcs11::TokenLabel,
+    /// A file with the PIN of the token's user. Only its owner may have access to it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pin_file: PathBuf,
+    /// The label of the new key. No other secret key of the token may have it.
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) label: passticket_pkcs11::KeyLabel,
 }
 
 const ESM_EXAMPLES: &str = "\

@@ -21,7 +21,7 @@ use tower_passticket::{
     cluster::{
         ClusterError, ClusterNode, ClusterOptions, EmptySite, HandedOverLease, LeaseStatus,
         coordinator::{Coordinator, CoordinatorError},
-        redis::{RedisLoginFailures, RedisTimeSlots},
+        redis::{RedisLoginFailures, RedisRefusals, RedisTimeSlots},
     },
     health::Health,
     revocation::DurableStore,
@@ -62,6 +62,8 @@ pub(crate) struct Cluster {
     pub(crate) login_failures: RedisLoginFailures,
     /// Reserves time slots together with the other nodes.
     pub(crate) time_slots: Arc<RedisTimeSlots>,
+    /// Counts refused PassTickets together with the other nodes.
+    pub(crate) refusals: Arc<RedisRefusals>,
     /// Updates the number of nodes in `login_failures`.
     _counting: Task,
     settings: ClusterSettings,
@@ -190,6 +192,7 @@ async fn start(
     Ok(Cluster {
         node: started,
         login_failures,
+        refusals: Arc::new(RedisRefusals::new(place.clone())),
         time_slots: Arc::new(RedisTimeSlots::new(place)),
         _counting: counting,
         settings: settings.clone(),

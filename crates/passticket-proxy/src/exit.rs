@@ -9,6 +9,9 @@ use crate::terminal::{print_line, print_problem};
 pub(crate) enum Exit {
     /// Exit code 1: the command worked, and its answer is negative. The answer goes to standard output.
     Negative(String),
+    /// Exit code 1: a server refuses the request. The reason goes to standard error, because standard output may be the
+    /// input of another program.
+    Refused(String),
     /// Exit code 2: the command line, the environment or the configuration is wrong. Each problem is
     /// one line on standard error.
     Usage(Vec<String>),
@@ -31,6 +34,10 @@ impl Exit {
         match self {
             Self::Negative(answer) => {
                 print_line(&answer);
+                ExitCode::from(1)
+            }
+            Self::Refused(reason) => {
+                print_problem(&reason);
                 ExitCode::from(1)
             }
             Self::Usage(problems) => {

@@ -32,6 +32,7 @@ mod serve;
 mod signals;
 mod site_tokens;
 mod stack;
+mod stopped_tickets;
 mod systemd;
 mod takeover;
 mod terminal;
@@ -45,12 +46,18 @@ use clap::{Parser, error::ErrorKind};
 use mimalloc::MiMalloc;
 
 use cli::{Cli, Command, Serve, ServeSource, TicketCommand};
-use commands::{check, esm, health, init, passwd, ticket};
+#[cfg(feature = "pkcs11")]
+use commands::pkcs11;
+use commands::{check, esm, health, init, passwd, ticket, ticket_get};
 use exit::Exit;
 use terminal::print_problem;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// How long the program waits at its end for calls of tokens that still run.
+#[cfg(feature = "pkcs11")]
+const TOKEN_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -65,13 +72,18 @@ fn main() -> ExitCode {
         Command::Passwd { user } => passwd::passwd(&user),
         Command::Ticket { command: TicketCommand::Generate(args) } => ticket::generate(&args),
         Command::Ticket { command: TicketCommand::Evaluate(args) } => ticket::evaluate(&args),
+        Command::Ticket { command: TicketCommand::Get(args) } => ticket_get::get(&args),
         Command::Esm(args) => esm::esm(&args),
+        #[cfg(feature = "pkcs11")]
+        Command::Pkcs11 { command } => pkcs11::pkcs11(&command),
     };
     let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => exit.report(),
     };
     log_queue::flush();
+    #[cfg(feature = "pkcs11")]
+    passticket_pkcs11::end(TOKEN_PATIENCE);
     code
 }
 

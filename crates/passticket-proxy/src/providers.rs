@@ -10,10 +10,12 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use passticket_proxy::config::{
-    CertificateMapping, Config, DelegationSettings, IdentityMapping, Logins, Zss,
+    CertificateMapping, Config, DelegationSettings, ExchangeSettings, IdentityMapping, Logins, Zss,
 };
 use tower_passticket::{
-    api::{Delegation, FileLogin, FileLoginError, LoginProvider, ZosmfLogin, ZssLogin},
+    api::{
+        Delegation, FileLogin, FileLoginError, LoginProvider, TokenExchange, ZosmfLogin, ZssLogin,
+    },
     identity::{
         CommonNameMapper, DistributedMapper, IdentityMapper, ProtectedUsers, ZssCertificates,
         ZssIdentities,
@@ -171,5 +173,29 @@ pub(crate) fn delegation(settings: &DelegationSettings, remote: &Remote) -> Dele
     match settings.calls_per_minute {
         Some(calls) => delegation.with_calls_per_minute(calls),
         None => delegation,
+    }
+}
+
+/// Returns the settings of the token exchange. `identities` maps the users of identity providers.
+pub(crate) fn token_exchange(
+    settings: &ExchangeSettings,
+    protected: &[UserId],
+    identities: Option<Arc<dyn DistributedMapper>>,
+) -> TokenExchange {
+    let mut exchange = TokenExchange::new()
+        .with_grants(settings.grants.iter().cloned())
+        .with_bearer_applids(settings.bearer_applids.iter().copied());
+    for user in protected {
+        exchange = exchange.with_protected(*user);
+    }
+    for (applid, services) in &settings.services {
+        exchange = exchange.with_services(*applid, services.iter().cloned());
+    }
+    if let Some(identities) = identities {
+        exchange = exchange.with_distributed_identities(identities);
+    }
+    match settings.calls_per_minute {
+        Some(calls) => exchange.with_calls_per_minute(calls),
+        None => exchange,
     }
 }

@@ -12,6 +12,7 @@ use tower_passticket::{
         X509Scheme, ZosmfScheme, ZoweJwtScheme,
     },
     passticket::{Applid, PassTicketGenerator},
+    ticket_breaker::TicketBreaker,
     tls::Connector,
     token::{ServiceId, TokenIssuer},
     zosmf::{Zosmf, ZosmfSessions},
@@ -34,6 +35,7 @@ pub(crate) struct Schemes<G> {
     zowe_jwt: ZoweJwtScheme,
     zosmf: Option<ZosmfScheme<Connector, Tickets<G>>>,
     saf_idt: BTreeMap<Applid, SafIdtScheme<Connector, Tickets<G>>>,
+    breaker: TicketBreaker,
 }
 
 impl<G: PassTicketGenerator + Clone> Schemes<G> {
@@ -44,6 +46,7 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
         remote: &Remote,
         tickets: &Tickets<G>,
         logins: &ZosmfSessions,
+        breaker: &TicketBreaker,
     ) -> Self {
         let peers = &config.scheme_peers;
         let lifetime = config.token_lifetime.min(ZOWE_JWT_LIFETIME);
@@ -55,7 +58,7 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
         let zosmf = peers.zosmf.as_ref().map(|settings| {
             let zosmf = Zosmf::new(remote.client(), settings.address.clone());
             let tickets = tickets.of(&settings.applid);
-            ZosmfScheme::new(zosmf, tickets, settings.applid, logins.clone())
+            ZosmfScheme::new(zosmf, tickets, settings.applid, logins.clone()).with_breaker(breaker)
         });
         let found = config.discovery.iter().flat_map(|discovery| &discovery.services);
         let found = found.flat_map(|service| &service.schemes);
@@ -67,6 +70,7 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
             let scheme = |applid| {
                 let client = remote.client();
                 SafIdtScheme::new(client, address.clone(), tickets.of(&applid), applid)
+                    .with_breaker(breaker)
             };
             applids.map(|applid| (applid, scheme(applid))).collect()
         });
@@ -77,6 +81,7 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
             zowe_jwt,
             zosmf,
             saf_idt: saf_idt.unwrap_or_default(),
+            breaker: breaker.clone(),
         }
     }
 
@@ -86,12 +91,10 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
             ServiceScheme::HttpBasicPassTicket { applid } => {
                 // The source of PassTickets is chosen once for the route, and not for each request.
                 match self.tickets.zowe(&applid) {
-                    Some(zowe) => {
-                        route.with_scheme(self.pass_ticket(route.service(), applid, zowe.clone()))
-                    }
+                    Some(zowe) => route.with_scheme(self.pass_ticket(route, applid, zowe.clone())),
                     None => {
                         let local = self.tickets.local().clone();
-                        route.with_scheme(self.pass_ticket(route.service(), applid, local))
+                        route.with_scheme(self.pass_ticket(route, applid, local))
                     }
                 }
             }
@@ -112,12 +115,17 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
 
     fn pass_ticket<T: PassTicketGenerator>(
         &self,
-        service: &ServiceId,
+        route: &ConfiguredRoute,
         applid: Applid,
         tickets: T,
     ) -> PassTicketScheme<T> {
-        let scheme = PassTicketScheme::new(applid, tickets);
-        let scheme = match self.technical_users.get(service) {
+        let refused = route.refused_statuses();
+        let scheme = PassTicketScheme::new(applid, tickets).with_breaker(
+            &self.breaker,
+            route.prefix(),
+            refused,
+        );
+        let scheme = match self.technical_users.get(route.service()) {
             Some(rules) => scheme.with_technical_users(rules.clone()),
             None => scheme,
         };

@@ -40,6 +40,7 @@ use crate::{
     reloads::Reloads,
     signals::Signals,
     stack::{self, Kept, NewStore, Parts, Stores},
+    stopped_tickets,
     systemd::Notifier,
     takeover::{ClientSettings, HandOver, Offer, Predecessor, Running, TakenOver},
     terminal::print_problem,
@@ -159,7 +160,8 @@ pub(crate) async fn run(
     if let Some(taken_over) = &mut taken_over {
         taken_over.continue_discovery(&discovery);
     }
-    let components = Components::new(&config, &stores, &workers, &reloads, &discovery);
+    let breaker = stopped_tickets::breaker(&config);
+    let components = Components::new(&config, &stores, &workers, &reloads, &discovery, &breaker);
     let systemd = Notifier::from_env();
     let mut admin = match admin {
         Some(listener) => Some(Admin::start(listener, &stores, &components)?),
@@ -170,8 +172,9 @@ pub(crate) async fn run(
     tracing::info!(%address, routes = config.routes.len(), "listening");
     parts.start_tasks();
     let watching = stores.zowe.clone().map(|zowe| tokio::spawn(zowe.run()));
+    let (of_gateway, hand) = (breaker.clone(), hand_over.clone());
     let kept =
-        Kept::new(stores.clone(), counts.clone(), &config, &parts, hand_over.clone(), discovery);
+        Kept::new(stores.clone(), counts.clone(), &config, &parts, hand, discovery, of_gateway);
     let tunnels = kept.tunnels();
     let enforcing = tokio::spawn(async move { tunnels.enforce_revocations().await });
     let gateway = move |config: &Config, parts: &Parts, kept: &Kept| {
@@ -185,6 +188,7 @@ pub(crate) async fn run(
     if let Some(taken_over) = &mut taken_over {
         taken_over.apply(&hand_over);
     }
+    let breaking = tokio::spawn(breaker.run(Some(stopped_tickets::file(&config))));
     let inbound = Inbound::new(&config, &parts, systemd.watch());
     let relayed_clients = ClientSettings {
         proxies: config.trusted_proxies.clone(),
@@ -272,6 +276,7 @@ pub(crate) async fn run(
     // This also aborts the tasks of the configuration.
     reloading.abort();
     enforcing.abort();
+    breaking.abort();
     if let Some(watching) = watching {
         watching.abort();
     }

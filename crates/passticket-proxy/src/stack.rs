@@ -10,7 +10,8 @@ use std::{
 use http::header::{AUTHORIZATION, COOKIE};
 use hyper::body::Incoming;
 use passticket_proxy::config::{
-    AuditSettings, Config, Encryption, Logins, OidcSettings, TlsFiles, ZosmfSettings, ZowePeer,
+    AuditSettings, Config, Encryption, Logins, OidcSettings, Problem, TlsFiles, ZosmfSettings,
+    ZowePeer,
 };
 use tower::{Layer, ServiceBuilder, util::option_layer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
@@ -19,9 +20,9 @@ use tower_passticket::{
     audit::{Audit, AuditFileError, AuditFiles},
     gateway::Gateway,
     layer::{
-        AuthenticateLayer, Authenticator, ClientBasic, CorsLayer, PRIVATE_TOKEN, RateLimitLayer,
-        Route, RouteLayer, RouteLimitCounts, Routes, SanitizeLayer, SchemeLayer, ScopeLayer,
-        SharedRoutes,
+        AuthenticateLayer, Authenticator, ClientBasic, CorsLayer, PRIVATE_TOKEN,
+        ProtectedResourceLayer, RateLimitLayer, Route, RouteLayer, RouteLimitCounts, Routes,
+        SanitizeLayer, SchemeLayer, ScopeLayer, SharedRoutes,
     },
     passticket::{LocalGenerator, UserId},
     proxy::{Forward, ForwardTimeouts, Http2Settings, InstanceStates, Tunnels},
@@ -31,6 +32,7 @@ use tower_passticket::{
         WithCachingService,
     },
     saf::PermittedGenerator,
+    ticket_breaker::TicketBreaker,
     tls::{Connector, ServerTls, TlsError, TlsPolicy},
     token::{OidcIssuer, Rs256Verifier, TokenIssuer, TrustedIssuers, VerifyingKey},
     zosmf::ZosmfSessions,
@@ -72,6 +74,9 @@ pub(crate) enum PartsError {
     Forwarders(#[source] TlsError),
     #[error("components.passticket-proxy.users: {0}")]
     Users(#[from] tower_passticket::api::FileLoginError),
+    /// A PassTicket key in a PKCS#11 token.
+    #[error("{0}")]
+    TokenKey(Problem),
 }
 
 /// The parts that the program builds from the configuration before the gateway listens. A reload keeps the parts whose
@@ -298,6 +303,9 @@ pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, 
     let forwarders = forwarders.map_err(PartsError::Forwarders)?;
     let finding = previous.and_then(|it| it.finding.as_ref());
     let finding = discovery::finding(config, finding).map_err(PartsError::Discovery)?;
+    for key in &config.token_keys {
+        key.check().map_err(PartsError::TokenKey)?;
+    }
     Ok(Parts {
         tls,
         outbound,
@@ -520,6 +528,8 @@ pub(crate) struct Kept {
     /// The generator with the used time slots. It stays, so that a reload cannot lead to two PassTickets for the same
     /// second.
     generator: LocalGenerator,
+    /// The refused PassTickets.
+    breaker: TicketBreaker,
     /// The failed logins, and the passwords that were verified.
     logins: LoginMemory,
     /// The service that forwards requests, with its connections to services. They stay while their settings stay.
@@ -547,6 +557,7 @@ impl Kept {
         parts: &Parts,
         hand_over: HandOver,
         discovery: Discovery,
+        breaker: TicketBreaker,
     ) -> Self {
         let generator = LocalGenerator::new(config.profiles.clone());
         let generator = match &stores.cluster {
@@ -565,7 +576,9 @@ impl Kept {
         let tunnels = Arc::new(with_settings(tunnels, config));
         hand_over.tunnels(tunnels.clone());
         hand_over.discovery(discovery.clone());
+        hand_over.breaker(breaker.clone());
         if let Some(cluster) = &stores.cluster {
+            breaker.share(cluster.refusals.clone());
             hand_over.cluster(cluster.clone());
         }
         let logins = LoginMemory::default();
@@ -574,6 +587,7 @@ impl Kept {
             stores,
             counts,
             generator,
+            breaker,
             logins,
             forward,
             rates,
@@ -588,6 +602,7 @@ impl Kept {
     /// Continues with a new configuration. If the users have changed, no password of the old users stays verified.
     pub(crate) fn continue_with(&mut self, config: &Config, parts: &Parts) {
         self.generator = self.generator.with_profiles(config.profiles.clone());
+        self.breaker.set_keys(config.profiles.clone(), config.ticket_limits.clone());
         if !parts.has_same_logins() {
             self.logins = self.logins.without_passwords();
         }
@@ -656,8 +671,9 @@ pub(crate) fn gateway(
     let remote = Remote::new(connectors.anonymous.clone(), config);
     let zowe_remote = zowe.clone().map(|connector| Remote::new(connector, config));
     let generator = Tickets::new(generator, config, zowe_remote.as_ref());
-    let schemes = Schemes::new(config, &login_remote, &generator, zosmf_sessions);
+    let schemes = Schemes::new(config, &login_remote, &generator, zosmf_sessions, &kept.breaker);
     let audit = self::audit(audit, counts);
+    kept.breaker.set_audit(audit.clone());
 
     // The auth API and the authenticator share one mapper. If the mapper asks ZSS (Zowe's server on
     // z/OS), they also share the cache of the answers.
@@ -678,7 +694,7 @@ pub(crate) fn gateway(
         .with_login_wait(config.timeouts.provider)
         .with_known_networks(networks)
         .with_login_memory(&kept.logins)
-        .with_passtickets(generator)
+        .with_passtickets(kept.breaker.guard(generator))
         .with_saf(providers::saf(config, &remote))
         .with_guarding_resources(config.guards.clone())
         .with_cookie_names(config.cookies.clone())
@@ -702,12 +718,17 @@ pub(crate) fn gateway(
         }
         None => Authenticator::new(verifier),
     };
-    let authenticator = match &config.identity_mapping {
-        Some(mapping) => authenticator.with_distributed_identities(providers::identity_mapper(
-            mapping,
-            &config.protected_users,
-            &remote,
-        )),
+    let identities = config
+        .identity_mapping
+        .as_ref()
+        .map(|mapping| providers::identity_mapper(mapping, &config.protected_users, &remote));
+    if let Some(settings) = &config.exchange {
+        let protected = &config.protected_users;
+        let exchange = providers::token_exchange(settings, protected, identities.clone());
+        api = api.with_token_exchange(exchange);
+    }
+    let authenticator = match identities {
+        Some(identities) => authenticator.with_distributed_identities(identities),
         None => authenticator,
     };
     let mut authenticator = authenticator
@@ -754,6 +775,7 @@ pub(crate) fn gateway(
     kept.instance_tasks.replace(tasks);
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
     shared.replace(routes);
+    let metadata = resource_metadata(config, &shared);
     let (routes, defined) = (shared, apiml::defined_services(config));
     let services = SharedServices::new(defined.clone());
     let discovery = &kept.discovery;
@@ -820,9 +842,11 @@ pub(crate) fn gateway(
     let api = forwarded().layer(SetSensitiveRequestHeaders::new(api, sensitive));
     // This layer is in front of authentication, because preflight requests have no credential.
     let cors = || option_layer(cors.clone());
-    let mut gateway = Gateway::new(cors().layer(api), cors().layer(forwarded().layer(routed)))
-        .with_auth_prefix(prefix)
-        .with_apiml_endpoints();
+    // This layer is in front of CORS, because anyone may read the metadata.
+    let metadata = || option_layer(metadata.clone());
+    let api = metadata().layer(cors().layer(api));
+    let routed = metadata().layer(cors().layer(forwarded().layer(routed)));
+    let mut gateway = Gateway::new(api, routed).with_auth_prefix(prefix).with_apiml_endpoints();
     if config.error_pages {
         gateway = gateway.with_error_pages();
     }
@@ -833,4 +857,13 @@ pub(crate) fn gateway(
         gateway = gateway.with_request_counts(counts.requests.clone());
     }
     gateway
+}
+
+/// Makes the layer that tells OAuth clients which identity providers issue the tokens that the gateway accepts. `None` if
+/// the configuration has no such metadata.
+fn resource_metadata(config: &Config, routes: &SharedRoutes) -> Option<ProtectedResourceLayer> {
+    let (first, more) = config.resource_origins.split_first()?;
+    let issuers = config.oidc.iter().map(|provider| provider.issuer.as_str());
+    let layer = ProtectedResourceLayer::new(first.clone(), issuers, routes.clone());
+    Some(layer.with_more_origins(more.iter().cloned()))
 }

@@ -2,7 +2,7 @@
 //!
 //! A PassTicket is a one-time password of z/OS for one APPLID. An APPLID is the name of an application on z/OS.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use passticket_proxy::config::Config;
 use tower_passticket::{
@@ -109,5 +109,13 @@ impl<G: PassTicketGenerator> PassTicketGenerator for Tickets<G> {
 
     fn replay(&self, applid: &Applid) -> Replay {
         self.source(applid).replay(applid)
+    }
+
+    fn lifetime(&self, user: &UserId, applid: &Applid) -> Option<Duration> {
+        self.source(applid).lifetime(user, applid)
+    }
+
+    fn forget(&self, user: &UserId, applid: &Applid) {
+        self.source(applid).forget(user, applid);
     }
 }

@@ -1,12 +1,18 @@
 //! Generators of PassTickets (one-time passwords of z/OS).
 
 use std::{
-    borrow::Cow, collections::HashSet, fmt, future::ready, num::NonZeroUsize, pin::Pin, sync::Arc,
+    borrow::Cow,
+    collections::HashSet,
+    fmt,
+    future::ready,
+    num::NonZeroUsize,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use super::{
-    key_source::KeySourceError,
+    key_source::{KeySourceError, KeyThreads},
     names::{Applid, UserId},
     profile::{KeyProfile, Replay},
     profiles::KeyProfiles,
@@ -16,7 +22,7 @@ use super::{
     time_slots::{NoTimeSlot, StartSecond, TimeSlots, spare_secs},
     used_time_slots::UsedTimeSlots,
 };
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, Timestamp};
 
 /// Makes tickets that are valid now.
 ///
@@ -137,6 +143,23 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         let _ = applid;
         Replay::Protected
     }
+
+    /// Returns for how long a ticket that is made now is valid at least, if this is known. The clock of the application
+    /// must agree with the clock of the generator. The default is `None`: not known.
+    ///
+    /// A generator that contains another generator must implement this method, and call `lifetime` of the other
+    /// generator.
+    fn lifetime(&self, user: &UserId, applid: &Applid) -> Option<Duration> {
+        let _ = (user, applid);
+        None
+    }
+
+    /// Forgets the cached ticket of this user and APPLID, because the application has refused it. The next call makes
+    /// another ticket, as far as the algorithm can: two tickets for the same second are always equal. By default, this
+    /// method does nothing.
+    fn forget(&self, user: &UserId, applid: &Applid) {
+        let _ = (user, applid);
+    }
 }
 
 /// The future of [`PassTicketGenerator::generate`]. It returns the ticket, or the reason why there is none.
@@ -175,12 +198,21 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
     fn replay(&self, applid: &Applid) -> Replay {
         (**self).replay(applid)
     }
+
+    fn lifetime(&self, user: &UserId, applid: &Applid) -> Option<Duration> {
+        (**self).lifetime(user, applid)
+    }
+
+    fn forget(&self, user: &UserId, applid: &Applid) {
+        (**self).forget(user, applid);
+    }
 }
 
 /// Computes PassTickets in this process, from [`KeyProfiles`].
 ///
-/// The future of [`generate`](PassTicketGenerator::generate) never waits and is ready immediately, unless the generator
-/// has [shared time slots](Self::with_shared_time_slots).
+/// The future of [`generate`](PassTicketGenerator::generate) never waits and is ready immediately, with two exceptions:
+/// the generator has [shared time slots](Self::with_shared_time_slots), or the key is in a [`KeySource`](super::KeySource)
+/// with [threads](super::KeySource::threads).
 ///
 /// # Replay protection
 /// How many tickets a user can get depends on the [`Replay`] of the profile.
@@ -363,28 +395,85 @@ impl LocalGenerator {
         applid: &Applid,
     ) -> Result<PassTicket, GenerateError> {
         let now = self.clock.now();
-        let profile = self.profile(user, applid)?.at(now);
-        let generated = match (profile.replay(), &self.cache) {
-            (Replay::Protected, _) if self.shared.is_some() => {
-                let reason = "the time slot of this ticket must be reserved, so it cannot be made without waiting";
-                return Err(GenerateError::unavailable(*user, *applid, None).with_reason(reason));
-            }
-            (Replay::Protected, _) => {
-                let slot = self.slots.reserve(user, applid, profile.making_window(), now);
-                let slot = slot.map_err(|why| GenerateError::no_slot(*user, *applid, why))?;
-                profile.generate(user, slot)
-            }
-            (Replay::Allowed, Some(cache)) => cache.get_or_generate(profile, user, now),
-            (Replay::Allowed, None) => profile.generate(user, now),
-        };
-        generated.map_err(|error| key_failed(*user, *applid, &error))
+        self.generate_at(self.profile(user, applid)?.at(now), user, now)
     }
 
-    /// Returns the shared store in which the time slot of a ticket must be reserved, if there is one.
-    fn shared(&self, user: &UserId, applid: &Applid) -> Option<&Arc<dyn SharedTimeSlots>> {
-        let shared = self.shared.as_ref()?;
-        let profile = self.profiles.find(user, applid)?;
-        (profile.replay() == Replay::Protected).then_some(shared)
+    /// Returns the shared store in which the time slots of the profile's tickets must be reserved, if there is one.
+    fn shared(&self, profile: &KeyProfile) -> Option<&Arc<dyn SharedTimeSlots>> {
+        self.shared.as_ref().filter(|_| profile.replay() == Replay::Protected)
+    }
+
+    /// Makes a ticket with the key of `profile`, which makes the tickets at the time `now`.
+    fn generate_at(
+        &self,
+        profile: &KeyProfile,
+        user: &UserId,
+        now: Timestamp,
+    ) -> Result<PassTicket, GenerateError> {
+        let applid = *profile.applid();
+        match (profile.replay(), &self.cache) {
+            (Replay::Protected, _) if self.shared.is_some() => {
+                let reason = "the time slot of this ticket must be reserved, so it cannot be made without waiting";
+                Err(GenerateError::unavailable(*user, applid, None).with_reason(reason))
+            }
+            (Replay::Protected, _) => {
+                let slot = self.slots.reserve(user, &applid, profile.making_window(), now);
+                let slot = slot.map_err(|why| GenerateError::no_slot(*user, applid, why))?;
+                self.generate_for(profile, user, slot)
+            }
+            (Replay::Allowed, Some(cache)) => match cache.get(profile, user, now) {
+                Some(ticket) => Ok(ticket),
+                None => {
+                    let ticket = self.generate_for(profile, user, now)?;
+                    cache.insert(profile, user, now, ticket.clone());
+                    Ok(ticket)
+                }
+            },
+            (Replay::Allowed, None) => self.generate_for(profile, user, now),
+        }
+    }
+
+    /// Makes the ticket for the second `slot` with the key of `profile`. The key may have blocked its thread, so the age
+    /// of the ticket is checked afterwards: z/OS would refuse a late ticket, and count it as a wrong password of the user.
+    fn generate_for(
+        &self,
+        profile: &KeyProfile,
+        user: &UserId,
+        slot: Timestamp,
+    ) -> Result<PassTicket, GenerateError> {
+        let applid = *profile.applid();
+        let generated = profile.generate(user, slot);
+        let ticket = generated.map_err(|error| key_failed(*user, applid, &error))?;
+        if profile.may_block() {
+            let age = self.clock.now().as_secs().checked_sub(slot.as_secs());
+            if age.is_none_or(|age| age > profile.max_age_when_made().as_secs()) {
+                let reason = "the key took so long that the PassTicket could expire on its way, or the clock was set \
+                              back in the meantime";
+                return Err(GenerateError::unavailable(*user, applid, None).with_reason(reason));
+            }
+        }
+        Ok(ticket)
+    }
+
+    /// Makes a ticket on a thread that may wait for the key. `make` makes the ticket.
+    async fn generate_on(
+        threads: Arc<dyn KeyThreads>,
+        user: UserId,
+        applid: Applid,
+        make: impl FnOnce() -> Result<PassTicket, GenerateError> + Send + 'static,
+    ) -> Result<PassTicket, GenerateError> {
+        let made = Arc::new(Mutex::new(None));
+        let work = {
+            let made = made.clone();
+            move || *made.lock().unwrap_or_else(PoisonError::into_inner) = Some(make())
+        };
+        let run = threads.run(Box::new(work)).await;
+        run.map_err(|error| key_failed(user, applid, &error))?;
+        let made = made.lock().unwrap_or_else(PoisonError::into_inner).take();
+        made.unwrap_or_else(|| {
+            let reason = "the thread for the key has made no PassTicket";
+            Err(GenerateError::unavailable(user, applid, None).with_reason(reason))
+        })
     }
 
     /// Makes a ticket for a time slot that was reserved in `shared`.
@@ -395,7 +484,8 @@ impl LocalGenerator {
         applid: Applid,
     ) -> Result<PassTicket, GenerateError> {
         // The key is chosen before the slot, because its window limits how old the slot may be.
-        let profile = self.profile(&user, &applid)?.at(self.clock.now());
+        let began = self.clock.now();
+        let profile = self.profile(&user, &applid)?.at(began);
         let no_slot = |why| GenerateError::no_slot(user, applid, why);
         let not_before = self.slots.first_shared(&applid).map_err(no_slot)?;
         let spare = Duration::from_secs(spare_secs(profile.making_window()));
@@ -424,7 +514,17 @@ impl LocalGenerator {
                           future";
             return Err(GenerateError::unavailable(user, applid, None).with_reason(reason));
         }
-        profile.generate(&user, slot).map_err(|error| key_failed(user, applid, &error))
+        match profile.threads() {
+            None => self.generate_for(profile, &user, slot),
+            Some(threads) => {
+                let generator = self.clone();
+                Self::generate_on(threads, user, applid, move || {
+                    let profile = generator.profile(&user, &applid)?.at(began);
+                    generator.generate_for(profile, &user, slot)
+                })
+                .await
+            }
+        }
     }
 
     /// Hands the time slots of this generator and of its clones over to another process. From now on, a request for a
@@ -477,9 +577,21 @@ fn key_failed(user: UserId, applid: Applid, error: &KeySourceError) -> GenerateE
 
 impl PassTicketGenerator for LocalGenerator {
     fn generate(&self, user: &UserId, applid: &Applid) -> GenerateFuture {
-        match self.shared(user, applid) {
-            Some(shared) => Box::pin(self.clone().generate_shared(shared.clone(), *user, *applid)),
-            None => Box::pin(ready(self.generate_now(user, applid))),
+        let (user, applid, now) = (*user, *applid, self.clock.now());
+        let profile = match self.profile(&user, &applid) {
+            Ok(profile) => profile.at(now),
+            Err(error) => return Box::pin(ready(Err(error))),
+        };
+        match (self.shared(profile), profile.threads()) {
+            (Some(shared), _) => {
+                Box::pin(self.clone().generate_shared(shared.clone(), user, applid))
+            }
+            (None, Some(threads)) => {
+                let generator = self.clone();
+                let make = move || generator.generate_now(&user, &applid);
+                Box::pin(Self::generate_on(threads, user, applid, make))
+            }
+            (None, None) => Box::pin(ready(self.generate_at(profile, &user, now))),
         }
     }
 
@@ -488,7 +600,20 @@ impl PassTicketGenerator for LocalGenerator {
         user: &UserId,
         applid: &Applid,
     ) -> Option<Result<PassTicket, GenerateError>> {
-        self.shared(user, applid).is_none().then(|| self.generate_now(user, applid))
+        let now = self.clock.now();
+        let profile = match self.profile(user, applid) {
+            Ok(profile) => profile.at(now),
+            Err(error) => return Some(Err(error)),
+        };
+        if self.shared(profile).is_some() {
+            return None;
+        }
+        if profile.may_block() {
+            // A cached ticket does not need the key.
+            let cache = self.cache.as_ref().filter(|_| profile.replay() == Replay::Allowed);
+            return cache?.get(profile, user, now).map(Ok);
+        }
+        Some(self.generate_at(profile, user, now))
     }
 
     fn precheck(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
@@ -497,6 +622,23 @@ impl PassTicketGenerator for LocalGenerator {
 
     fn replay(&self, applid: &Applid) -> Replay {
         self.profiles.replay(applid)
+    }
+
+    fn lifetime(&self, user: &UserId, applid: &Applid) -> Option<Duration> {
+        let profile = self.profiles.find(user, applid)?.at(self.clock.now());
+        let window = profile.making_window();
+        // A ticket can be for a time slot of the past, or it can be a ticket that is reused.
+        let oldest = match profile.replay() {
+            Replay::Protected => Duration::from_secs(spare_secs(window)),
+            Replay::Allowed => profile.reuse(),
+        };
+        Some(window.saturating_sub(oldest))
+    }
+
+    fn forget(&self, user: &UserId, applid: &Applid) {
+        if let Some(cache) = &self.cache {
+            cache.forget(user, applid);
+        }
     }
 }
 
@@ -531,6 +673,7 @@ enum Why {
     Codes(SafReturnCodes),
     NoTimeSlot(NoTimeSlot),
     Unavailable { retry_after: Option<Duration> },
+    Stopped { retry_after: Option<Duration> },
     NotAuthenticated,
 }
 
@@ -538,6 +681,7 @@ impl Why {
     const fn codes(&self) -> SafReturnCodes {
         match self {
             Self::Codes(codes) => *codes,
+            Self::Stopped { .. } => SafReturnCodes::STOPPED,
             // z/OS has no return code for these errors. They do not occur on z/OS, which makes each ticket itself and
             // for the current second.
             Self::NoTimeSlot(_) | Self::Unavailable { .. } | Self::NotAuthenticated => {
@@ -553,6 +697,7 @@ impl fmt::Display for Why {
             Self::Codes(codes) => f.write_str(&codes.text()),
             Self::NoTimeSlot(why) => why.fmt(f),
             Self::Unavailable { .. } => f.write_str("the PassTicket generator is not available"),
+            Self::Stopped { .. } => f.write_str("the tickets are stopped"),
             Self::NotAuthenticated => f.write_str(NOT_AUTHENTICATED),
         }
     }
@@ -598,6 +743,16 @@ impl GenerateError {
         Self::because(user, applid, Why::Unavailable { retry_after })
     }
 
+    /// Creates an error for a ticket that is not made because the application has refused earlier tickets. z/OS counts
+    /// each refused ticket as a wrong password, and many sites revoke a user after the third one. `retry_after` is the
+    /// time after which a ticket may be tried again, if known.
+    ///
+    /// The return codes are [`SafReturnCodes::STOPPED`]. An HTTP server should answer 503, with
+    /// [`retry_after`](Self::retry_after) as `Retry-After`.
+    pub const fn stopped(user: UserId, applid: Applid, retry_after: Option<Duration>) -> Self {
+        Self::because(user, applid, Why::Stopped { retry_after })
+    }
+
     /// Creates an error of a generator that gets tickets from another system. This system does not accept the
     /// credential of the user, or the user has no credential that it could accept. The return codes are
     /// [`SafReturnCodes::INTERNAL`]. An HTTP server should answer 401.
@@ -638,6 +793,11 @@ impl GenerateError {
         matches!(self.why, Why::Unavailable { .. })
     }
 
+    /// Returns whether this is an error of [`stopped`](Self::stopped).
+    pub const fn is_stopped(&self) -> bool {
+        matches!(self.why, Why::Stopped { .. })
+    }
+
     /// Returns how long to wait before the next attempt. For [`NoTimeSlot::AllTaken`], this is the time until the user
     /// has a time slot again. For an unavailable generator, it is the time until it is expected to work again. Returns
     /// `None` for all other errors.
@@ -647,7 +807,9 @@ impl GenerateError {
     pub fn retry_after(&self) -> Option<Duration> {
         let retry_after = match self.why {
             Why::NoTimeSlot(NoTimeSlot::AllTaken { retry_after, .. }) => retry_after,
-            Why::Unavailable { retry_after } => retry_after.unwrap_or(Self::MAX_RETRY_AFTER),
+            Why::Unavailable { retry_after } | Why::Stopped { retry_after } => {
+                retry_after.unwrap_or(Self::MAX_RETRY_AFTER)
+            }
             Why::Codes(_) | Why::NoTimeSlot(_) | Why::NotAuthenticated => return None,
         };
         Some(retry_after.min(Self::MAX_RETRY_AFTER))
@@ -676,7 +838,10 @@ impl GenerateError {
     pub const fn no_time_slot(&self) -> Option<NoTimeSlot> {
         match self.why {
             Why::NoTimeSlot(why) => Some(why),
-            Why::Codes(_) | Why::Unavailable { .. } | Why::NotAuthenticated => None,
+            Why::Codes(_)
+            | Why::Unavailable { .. }
+            | Why::Stopped { .. }
+            | Why::NotAuthenticated => None,
         }
     }
 }
@@ -715,6 +880,9 @@ impl SafReturnCodes {
     pub const NOT_AUTHORIZED: Self = Self { saf: 8, racf: 8, reason: 16 };
     /// 8/16/28: the APPLID has no key.
     pub const NO_PROFILE: Self = Self { saf: 8, racf: 16, reason: 28 };
+    /// 8/16/32: the ticket cannot be made with this key. These codes are also used if tickets are
+    /// [stopped](GenerateError::stopped).
+    pub const STOPPED: Self = Self { saf: 8, racf: 16, reason: 32 };
 
     /// The return codes with a [`text`](Self::text) of their own.
     const KNOWN: [(u32, u32, u32); 14] = [

@@ -1,6 +1,6 @@
 //! Keys of PassTickets (one-time passwords of z/OS) that are stored outside of this process.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use super::algorithm::Algorithm;
 
@@ -15,10 +15,11 @@ use super::algorithm::Algorithm;
 ///
 /// # Blocking
 /// [`compute`](Self::compute) is synchronous and runs seven or eight times for each ticket. A gateway makes tickets on
-/// the threads of its async runtime. If a call takes longer than a few microseconds, use a thread for blocking work.
-/// For this, write a [`PassTicketGenerator`](super::PassTicketGenerator) that contains a
-/// [`LocalGenerator`](super::LocalGenerator), and calls [`generate_now`](super::LocalGenerator::generate_now) on such a
-/// thread.
+/// the threads of its async runtime. If a call takes longer than a few microseconds, [`threads`](Self::threads) must
+/// return the threads on which it may block. A [`LocalGenerator`](super::LocalGenerator) then makes the whole ticket on
+/// one of them. The synchronous functions of this crate, such as
+/// [`generate_now`](super::LocalGenerator::generate_now) and [`KeyProfile::evaluate`](super::KeyProfile::evaluate), block
+/// the thread of the caller.
 ///
 /// # Example
 /// ```
@@ -80,7 +81,32 @@ pub trait KeySource: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`KeySourceError`] if the key cannot be used now. The ticket is then not made or not accepted.
     fn compute(&self, input: &[u8]) -> Result<[u8; 8], KeySourceError>;
+
+    /// Returns the threads for calls of [`compute`](Self::compute) in asynchronous code. The default is `None`:
+    /// `compute` never blocks, so it can be called on any thread.
+    fn threads(&self) -> Option<Arc<dyn KeyThreads>> {
+        None
+    }
 }
+
+/// Threads that may wait for a key, such as a key in a hardware security module.
+pub trait KeyThreads: fmt::Debug + Send + Sync + 'static {
+    /// Runs `work` on one of the threads. The result is `Ok` after `work` has run to its end.
+    ///
+    /// An implementation must limit how much work waits, and for how long. If the caller drops the future, work that has
+    /// not begun should not run.
+    ///
+    /// # Errors
+    /// The future returns a [`KeySourceError`] if `work` was not run, or takes too long. In the second case, it may still
+    /// run.
+    fn run(&self, work: KeyWork) -> KeyWorkFuture;
+}
+
+/// A computation with a key that may block its thread.
+pub type KeyWork = Box<dyn FnOnce() + Send>;
+
+/// The future of [`KeyThreads::run`].
+pub type KeyWorkFuture = Pin<Box<dyn Future<Output = Result<(), KeySourceError>> + Send>>;
 
 impl<S: KeySource + ?Sized> KeySource for Arc<S> {
     fn algorithm(&self) -> Algorithm {
@@ -89,6 +115,10 @@ impl<S: KeySource + ?Sized> KeySource for Arc<S> {
 
     fn compute(&self, input: &[u8]) -> Result<[u8; 8], KeySourceError> {
         (**self).compute(input)
+    }
+
+    fn threads(&self) -> Option<Arc<dyn KeyThreads>> {
+        (**self).threads()
     }
 }
 

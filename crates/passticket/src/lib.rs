@@ -125,7 +125,7 @@ pub use generate::{
     GenerateError, GenerateFuture, LocalGenerator, PassTicketGenerator, SafReturnCodes,
 };
 pub use key::{EnhancedKey, KeyError, LegacyKey};
-pub use key_source::{KeySource, KeySourceError};
+pub use key_source::{KeySource, KeySourceError, KeyThreads, KeyWork, KeyWorkFuture};
 pub use names::{Applid, GroupName, NameError, NameRule, UserId};
 pub use profile::{
     DEFAULT_ENHANCED_WINDOW, DEFAULT_WINDOW, Evaluated, KeyProfile, MAX_WINDOW, Refusal, Replay,

@@ -1,13 +1,13 @@
 //! Key profiles for PassTickets (one-time passwords of z/OS). A profile has a key, its APPLID (the name of the
 //! application), the algorithm, the window in which a ticket is valid, and the setting of replay protection.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
     algorithm::Algorithm,
     enhanced::{self, EnhancedType, KeyedMac},
     key::{EnhancedKey, KeyError, LegacyKey},
-    key_source::{KeySource, KeySourceError},
+    key_source::{KeySource, KeySourceError, KeyThreads},
     legacy::{self, Schedule},
     names::{Applid, GroupName, UserId},
     qualifier::Qualifier,
@@ -340,6 +340,28 @@ impl KeyProfile {
     /// Returns whether the evaluating system accepts a ticket more than once.
     pub fn replay(&self) -> Replay {
         self.replay
+    }
+
+    /// Returns the threads on which tickets must be made in asynchronous code, if the key may block its thread.
+    pub(super) fn threads(&self) -> Option<Arc<dyn KeyThreads>> {
+        match &self.key {
+            KeySchedule::Legacy(_) | KeySchedule::Enhanced(..) => None,
+            KeySchedule::LegacySource(source) | KeySchedule::EnhancedSource(source, _) => {
+                source.threads()
+            }
+        }
+    }
+
+    /// Returns whether the key may block its thread.
+    pub(super) fn may_block(&self) -> bool {
+        self.threads().is_some()
+    }
+
+    /// Returns the age that a ticket may have when its key has made it, if the key may block its thread. The time slot
+    /// was reserved before. The limit is half of the window: at most a quarter of the window for the slot, and a quarter
+    /// for the key. The rest is for the transport to the service and for differences between the clocks.
+    pub(super) fn max_age_when_made(&self) -> Duration {
+        Duration::from_secs(self.making_window().as_secs() / 2)
     }
 
     /// Does the part of the computation that is the same for all tickets of one user. This saves 2 of the 8 DES blocks,

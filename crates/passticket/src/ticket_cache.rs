@@ -5,7 +5,7 @@ use std::{fmt, num::NonZeroUsize};
 
 use quick_cache::sync::Cache;
 
-use super::{Applid, KeyProfile, KeySourceError, PassTicket, UserId};
+use super::{Applid, KeyProfile, PassTicket, UserId};
 use crate::clock::Timestamp;
 
 /// For each user and APPLID, the last ticket and the time of this ticket in seconds since the epoch.
@@ -16,27 +16,33 @@ impl TicketCache {
         Self(Cache::new(pairs.get()))
     }
 
-    /// Returns a ticket that the key of `profile` has made. The key must be the one that makes tickets at the time
-    /// `now`.
-    pub(super) fn get_or_generate(
+    /// Returns the current ticket, if the key of `profile` has made it. The key must be the one that makes tickets at the
+    /// time `now`.
+    pub(super) fn get(
         &self,
         profile: &KeyProfile,
         user: &UserId,
         now: Timestamp,
-    ) -> Result<PassTicket, KeySourceError> {
-        let (key, secs) = ((*user, *profile.applid()), now.as_secs());
-        match self.0.get(&key) {
-            Some((at, ticket))
-                if at >= profile.since() && is_current(at, secs, profile.reuse().as_secs()) =>
-            {
-                Ok(ticket)
-            }
-            _ => {
-                let ticket = profile.generate(user, now)?;
-                self.0.insert(key, (secs, ticket.clone()));
-                Ok(ticket)
-            }
-        }
+    ) -> Option<PassTicket> {
+        let (at, ticket) = self.0.get(&(*user, *profile.applid()))?;
+        let reuse_secs = profile.reuse().as_secs();
+        (at >= profile.since() && is_current(at, now.as_secs(), reuse_secs)).then_some(ticket)
+    }
+
+    /// Keeps the ticket that the key of `profile` has made for the second `at`.
+    pub(super) fn insert(
+        &self,
+        profile: &KeyProfile,
+        user: &UserId,
+        at: Timestamp,
+        ticket: PassTicket,
+    ) {
+        self.0.insert((*user, *profile.applid()), (at.as_secs(), ticket));
+    }
+
+    /// Forgets the ticket of this user and APPLID.
+    pub(super) fn forget(&self, user: &UserId, applid: &Applid) {
+        self.0.remove(&(*user, *applid));
     }
 }
 
@@ -59,7 +65,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Algorithm, Replay};
+    use crate::{Algorithm, KeySourceError, Replay};
+
+    impl TicketCache {
+        /// Returns the current ticket. If there is none, makes it.
+        fn get_or_generate(
+            &self,
+            profile: &KeyProfile,
+            user: &UserId,
+            now: Timestamp,
+        ) -> Result<PassTicket, KeySourceError> {
+            if let Some(ticket) = self.get(profile, user, now) {
+                return Ok(ticket);
+            }
+            let ticket = profile.generate(user, now)?;
+            self.insert(profile, user, now, ticket.clone());
+            Ok(ticket)
+        }
+    }
 
     #[test]
     fn a_ticket_is_current_in_its_second_and_for_the_time_of_reuse() {
@@ -111,6 +134,21 @@ mod tests {
                 prop_assert!(age as u64 <= window / 4 && age <= 150);
             }
         }
+    }
+
+    #[test]
+    fn a_forgotten_ticket_is_not_used_again() {
+        let (applid, user) = (Applid::new("ZOWEAPPL").unwrap(), UserId::new("A").unwrap());
+        let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86")
+            .unwrap()
+            .with_replay(Replay::Allowed)
+            .with_reuse(Duration::from_secs(100));
+        let cache = TicketCache::new(NonZeroUsize::new(10).unwrap());
+        let ticket = |secs| cache.get_or_generate(&profile, &user, Timestamp::from_secs(secs));
+        let first = ticket(1_700_000_000);
+        assert_eq!(ticket(1_700_000_050), first);
+        cache.forget(&user, &applid);
+        assert_ne!(ticket(1_700_000_050), first);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod key_stores;
 pub mod pki;
 pub mod raw;
 pub mod redis;
+pub mod softhsm;
 pub mod tickets;
 pub mod websocket;
 pub mod zosmf;

@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    model::{Description, RequestBody, Security, Success, TOKEN, object, reference},
+    model::{BodyFormat, Description, RequestBody, Security, Success, TOKEN, object, reference},
     settings::Settings,
 };
 use crate::{
@@ -14,13 +14,16 @@ use crate::{
         body::BodyProblem,
         delegation::DelegationRefusal,
         endpoint::Endpoint,
-        error::{ApiError, BodyField, NotRotated, OidcRefusal, PatRefusal},
+        error::{
+            ApiError, BodyField, ExchangeError, ExchangePart, NotRotated, OidcRefusal, PatRefusal,
+        },
+        exchange_request::{ExchangeProblem, GRANT_TYPE, PASSTICKET, TokenKind},
         permission::GuardedTask,
     },
     passticket::{Applid, GenerateError, NoTimeSlot, SafReturnCodes, UserId},
     revocation::RevokedBy,
     saf::SafError,
-    token::TokenError,
+    token::{ServiceId, TokenError},
 };
 
 impl Settings<'_> {
@@ -44,6 +47,7 @@ impl Settings<'_> {
                 security: Security::Login,
                 parameters: Vec::new(),
                 body: Some(RequestBody {
+                    format: BodyFormat::Json,
                     required: false,
                     schema: object(
                         &["username", "password"],
@@ -113,6 +117,7 @@ impl Settings<'_> {
                 security: Security::Certificate,
                 parameters: Vec::new(),
                 body: Some(RequestBody {
+                    format: BodyFormat::Json,
                     required: true,
                     schema: object(
                         &["applId", "emailId"],
@@ -151,6 +156,7 @@ impl Settings<'_> {
                 security: Security::CertificateAndLoginToken,
                 parameters: Vec::new(),
                 body: Some(RequestBody {
+                    format: BodyFormat::Json,
                     required: true,
                     schema: object(
                         &["applicationName"],
@@ -185,6 +191,18 @@ impl Settings<'_> {
                     errors.extend(no_ticket());
                     errors
                 },
+            },
+            Endpoint::ExchangeToken => Description {
+                summary: "Exchange a token for a PassTicket (RFC 8693)",
+                security: Security::BodyAndPerhapsCertificate,
+                parameters: Vec::new(),
+                body: Some(exchange_body()),
+                success: {
+                    let success = Success::json("The PassTicket and the user id.", exchanged());
+                    let pragma = json!({ "required": true, "schema": { "const": "no-cache" } });
+                    Success { headers: json!({ "Pragma": pragma }), ..success }
+                },
+                errors: self.exchange_errors(),
             },
             Endpoint::PublicKeyPem => Description {
                 summary: "Get the public key in PEM",
@@ -245,6 +263,7 @@ impl Settings<'_> {
                 security: Security::None,
                 parameters: Vec::new(),
                 body: Some(RequestBody {
+                    format: BodyFormat::Json,
                     required: true,
                     schema: object(
                         &["token", "serviceId"],
@@ -296,6 +315,7 @@ impl Settings<'_> {
                 security: Security::Any,
                 parameters: vec![id_parameter()],
                 body: Some(RequestBody {
+                    format: BodyFormat::Json,
                     required: true,
                     schema: json!({
                         "type": "object",
@@ -364,6 +384,7 @@ impl Settings<'_> {
                 security: Security::None,
                 parameters: Vec::new(),
                 body: Some(RequestBody {
+                    format: BodyFormat::Json,
                     required: true,
                     schema: object(&["token"], json!({ "token": { "type": "string" } })),
                     example: json!({ "token": "eyJ…" }),
@@ -386,6 +407,7 @@ impl Settings<'_> {
                 security: Security::None,
                 parameters: Vec::new(),
                 body: Some(RequestBody {
+                    format: BodyFormat::Json,
                     required: true,
                     schema: object(&["token"], json!({ "token": { "type": "string" } })),
                     example: json!({ "token": "eyJ…" }),
@@ -464,6 +486,7 @@ impl Settings<'_> {
             },
         });
         RequestBody {
+            format: BodyFormat::Json,
             required: true,
             schema,
             example: json!({ "validity": 1, "scopes": ["dcpassticket", "zosmf,ims"] }),
@@ -523,6 +546,54 @@ impl Settings<'_> {
         }
         errors.extend(no_ticket());
         errors
+    }
+
+    /// Returns the errors of `token`.
+    fn exchange_errors(&self) -> Vec<ApiError> {
+        use ExchangePart::{Actor, Client, Request, Subject, Ticket};
+        let mut errors = vec![
+            (Request, ExchangeProblem::ContentType.into()),
+            (Request, ExchangeProblem::Encoding.into()),
+            (Request, ExchangeProblem::TooLarge.into()),
+            (Request, ExchangeProblem::Repeated.into()),
+            (Request, ExchangeProblem::Missing("grant_type").into()),
+            (Request, ExchangeProblem::GrantType.into()),
+            (Request, ExchangeProblem::RequestedTokenType.into()),
+            (Request, ExchangeProblem::TokenType("subject_token_type").into()),
+            (Request, ExchangeProblem::ActorTypeAlone.into()),
+            (Request, ExchangeProblem::Audience.into()),
+            (Request, ExchangeProblem::Resource.into()),
+            (Request, ExchangeProblem::Scope.into()),
+            (Request, ApiError::AuditUnavailable),
+            (Client, ApiError::OnlyCertificate),
+            (Client, ApiError::NoUser),
+            (Client, ApiError::Unavailable),
+            (Actor, TokenError::Signature.into()),
+            (Actor, ApiError::PersonalAccessToken),
+            (Actor, ApiError::ActorIsNotClient),
+            (Subject, TokenError::Signature.into()),
+            (Subject, TokenError::Expired { secs_ago: 1 }.into()),
+            (Subject, TokenError::Unavailable("the keys are missing".into()).into()),
+            (Subject, ApiError::LoggedOut),
+            (Subject, ApiError::NoUser),
+            (Subject, PatRefusal::Revoked(RevokedBy::Token).into()),
+            (Subject, PatRefusal::OutOfScope.into()),
+            (Subject, ApiError::ActorIsSubject),
+            (Subject, ApiError::StoreUnavailable),
+            (Ticket, ApiError::TooManyCalls { retry_after: Duration::from_secs(60) }),
+            (Ticket, ApiError::Internal),
+        ];
+        if let Ok(service) = ServiceId::new("zosmf") {
+            errors.push((Subject, ApiError::ServiceToken { service }));
+        }
+        errors.extend(self.guarded(GuardedTask::Delegate).map(|error| (Ticket, error)));
+        if let (Ok(user), Ok(applid)) = (UserId::new("USER"), Applid::new("ZOWEAPPL")) {
+            errors.push((Ticket, DelegationRefusal::Applid(applid).into()));
+            errors.push((Ticket, DelegationRefusal::Target(user).into()));
+        }
+        errors.extend(no_ticket().into_iter().map(|error| (Ticket, error)));
+        let errors = errors.into_iter();
+        errors.map(|(part, cause)| ApiError::Exchange(ExchangeError::new(part, cause))).collect()
     }
 
     /// Returns the errors of the permission check for `task`.
@@ -595,6 +666,7 @@ const QUERY_PROBLEM: &str = "`limit` must be a number from 1 to 100";
 
 fn rotate_body() -> RequestBody {
     RequestBody {
+        format: BodyFormat::Json,
         required: false,
         schema: json!({
             "type": "object",
@@ -681,6 +753,67 @@ fn list_parameters() -> Vec<Value> {
     ]
 }
 
+/// Describes the body of a token exchange.
+fn exchange_body() -> RequestBody {
+    let token = |description: &str| json!({ "description": description, "type": "string" });
+    let kinds = TokenKind::ALL.map(|(urn, _)| urn);
+    let schema = object(
+        &["grant_type", "requested_token_type", "audience", "subject_token", "subject_token_type"],
+        json!({
+            "grant_type": { "const": GRANT_TYPE },
+            "requested_token_type": { "const": PASSTICKET },
+            "audience": {
+                "description": "The APPLID: the name of the application in the security product.",
+                "type": "string",
+                "pattern": "^[A-Za-z0-9#@$]{1,8}$",
+            },
+            "subject_token": token(
+                "The token of the user: a login token, a token of an identity provider or a Personal Access \
+                 Token.",
+            ),
+            "subject_token_type": { "enum": kinds },
+            "actor_token": token(
+                "The token of the client that acts for the user. It is not needed if the client has a \
+                 certificate.",
+            ),
+            "actor_token_type": { "enum": kinds },
+        }),
+    );
+    let example = json!({
+        "grant_type": GRANT_TYPE,
+        "requested_token_type": PASSTICKET,
+        "audience": "ZOWEAPPL",
+        "subject_token": "eyJ…",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+    });
+    RequestBody { format: BodyFormat::Form, required: true, schema, example }
+}
+
+/// Describes the response to a token exchange.
+fn exchanged() -> Value {
+    json!({
+        "type": "object",
+        "required": ["access_token", "issued_token_type", "token_type", "user_id"],
+        "additionalProperties": false,
+        "properties": {
+            "access_token": {
+                "description": "The PassTicket.",
+                "type": "string",
+                "minLength": 8,
+                "maxLength": 8,
+            },
+            "issued_token_type": { "const": PASSTICKET },
+            "token_type": { "const": "N_A" },
+            "expires_in": {
+                "description": "The seconds for which the PassTicket is valid at least.",
+                "type": "integer",
+                "minimum": 0,
+            },
+            "user_id": { "type": "string", "minLength": 1, "maxLength": 8 },
+        },
+    })
+}
+
 /// Returns one error for each status that a failed generation of a PassTicket can have.
 fn no_ticket() -> Vec<ApiError> {
     let codes = [SafReturnCodes::NO_PROFILE, SafReturnCodes::NOT_AUTHORIZED];
@@ -710,5 +843,6 @@ fn rule_body(target: Option<(&str, &str, &str)>) -> RequestBody {
         required.push(field);
     }
     // Only a rule for the caller's own tokens needs no body. Without a body, the rule has the current time.
-    RequestBody { required: target.is_some(), schema: object(&required, properties), example }
+    let schema = object(&required, properties);
+    RequestBody { format: BodyFormat::Json, required: target.is_some(), schema, example }
 }

@@ -3,11 +3,11 @@
 //! The description of an [`ApiError`] is derived from the HTTP response for this error, which [`Compatibility`]
 //! creates. So the description has the same status, message and headers as the response.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::{
     HeaderValue,
-    header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{ALLOW, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde_json::{Map, Value, json};
 
@@ -26,7 +26,10 @@ pub(super) fn error_responses(
 ) -> Map<String, Value> {
     let mut statuses = BTreeMap::<String, ErrorResponse>::new();
     for error in errors {
-        let (status, _) = compatibility.status_and_message(&error, url);
+        let status = match &error {
+            ApiError::Exchange(exchange) => exchange.status(),
+            error => compatibility.status_and_message(error, url).0,
+        };
         let response = statuses.entry(status.as_str().to_owned()).or_default();
         response.add(error, url, compatibility);
     }
@@ -42,12 +45,19 @@ struct ErrorResponse {
     headers: BTreeMap<&'static str, Vec<String>>,
     /// Whether at least one of the errors has a message in the body.
     has_message: bool,
+    /// The codes of the errors that have the form of RFC 6749 §5.2.
+    codes: BTreeSet<&'static str>,
     /// An example message for each message number.
     examples: BTreeMap<&'static str, Value>,
 }
 
 impl ErrorResponse {
     fn add(&mut self, error: ApiError, url: &str, compatibility: Compatibility) {
+        if let ApiError::Exchange(exchange) = &error {
+            self.codes.insert(exchange.code().as_str());
+            self.causes.push(format!("- {}: {}", exchange.code().as_str(), exchange.cause()));
+            return self.add_headers(error, url, compatibility);
+        }
         match compatibility.status_and_message(&error, url).1 {
             Some(message) => {
                 self.has_message = true;
@@ -58,9 +68,14 @@ impl ErrorResponse {
             }
             None => self.causes.push(format!("- without a body: {error}")),
         }
+        self.add_headers(error, url, compatibility);
+    }
+
+    fn add_headers(&mut self, error: ApiError, url: &str, compatibility: Compatibility) {
         let response = compatibility.response(error, url);
         let names = [
             ("Allow", &ALLOW),
+            ("Pragma", &PRAGMA),
             ("Retry-After", &RETRY_AFTER),
             ("WWW-Authenticate", &WWW_AUTHENTICATE),
             ("X-Zowe-Auth-Failure", &X_ZOWE_AUTH_FAILURE),
@@ -73,7 +88,7 @@ impl ErrorResponse {
     }
 
     fn into_json(self) -> Value {
-        let Self { causes, headers, has_message, examples } = self;
+        let Self { causes, headers, has_message, codes, examples } = self;
         let mut response = json!({ "description": causes.join("\n") });
         for (name, mut values) in headers {
             let required = values.len() == causes.len();
@@ -85,7 +100,12 @@ impl ErrorResponse {
             };
             response["headers"][name] = json!({ "required": required, "schema": schema });
         }
-        if has_message {
+        if !codes.is_empty() {
+            // The errors of one endpoint that share a status have one form. Only 403 and 405 have the other form.
+            let allowed = json!({ "properties": { "error": { "enum": codes } } });
+            let schema = json!({ "allOf": [reference("OAuthError"), allowed] });
+            response["content"] = json!({ "application/json": { "schema": schema } });
+        } else if has_message {
             let mut schema = reference("ApiMessage");
             if !examples.is_empty() {
                 let numbers: Vec<_> = examples.keys().collect();

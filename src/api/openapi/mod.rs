@@ -17,11 +17,11 @@ use serde_json::{Map, Value, json};
 use super::{
     body::MAX_BODY_LEN,
     endpoint::{ENDPOINTS, Endpoint},
-    error::ApiError,
+    error::{ApiError, ExchangeError, ExchangePart},
     platform_error::PlatformError,
 };
 use crate::messages::SECURITY_HEADERS;
-use model::{Description, RequestBody, Security, schemas};
+use model::{BodyFormat, Description, RequestBody, Security, schemas};
 pub(super) use settings::Settings;
 
 /// Returns the OpenAPI document of the endpoints that are on.
@@ -42,8 +42,8 @@ pub(super) fn document(settings: &Settings<'_>) -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "description": format!(
                 "Logins, PassTickets and Personal Access Tokens, compatible with Zowe API ML. Bodies \
-                 are read as JSON, whatever their `Content-Type` is, and have at most {MAX_BODY_LEN} \
-                 bytes. Endpoints that are off answer 404 and are not described."
+                 are read as JSON, whatever their `Content-Type` is, except that of `token`. They have at \
+                 most {MAX_BODY_LEN} bytes. Endpoints that are off answer 404 and are not described."
             ),
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
@@ -78,7 +78,8 @@ impl Settings<'_> {
     fn operation(&self, method: &Method, path: &str, endpoint: Endpoint) -> Value {
         let Description { summary, security, parameters, body, success, errors } =
             self.describe(endpoint);
-        let mut responses = self.error_responses(path, body.is_some(), errors);
+        let format = body.as_ref().map(|body| body.format);
+        let mut responses = self.error_responses(path, format, errors);
         let mut response =
             json!({ "description": success.description, "headers": success.headers });
         for (content_type, schema) in success.content {
@@ -102,10 +103,10 @@ impl Settings<'_> {
         if !parameters.is_empty() {
             operation["parameters"] = parameters.into();
         }
-        if let Some(RequestBody { required, schema, example }) = body {
+        if let Some(RequestBody { format, required, schema, example }) = body {
             operation["requestBody"] = json!({
                 "required": required,
-                "content": { "application/json": { "schema": schema, "example": example } },
+                "content": { format.media_type(): { "schema": schema, "example": example } },
             });
         }
         operation
@@ -113,7 +114,7 @@ impl Settings<'_> {
 
     fn security(&self, security: Security) -> Value {
         let certificate = self.certificates.then(|| json!({ "certificate": [] }));
-        let user = iter::once(json!({ "basic": [] })).chain(certificate);
+        let user = iter::once(json!({ "basic": [] })).chain(certificate.clone());
         match security {
             Security::None => json!([]),
             Security::Login => user.chain([json!({})]).collect(),
@@ -129,6 +130,9 @@ impl Settings<'_> {
                 tokens.into_iter().chain(user).collect()
             }
             Security::AccessToken => json!([{ "bearer": [] }, { "cookie": [] }]),
+            Security::BodyAndPerhapsCertificate => {
+                certificate.into_iter().chain([json!({})]).collect()
+            }
         }
     }
 
@@ -137,7 +141,7 @@ impl Settings<'_> {
     fn error_responses(
         &self,
         path: &str,
-        reads_body: bool,
+        body: Option<BodyFormat>,
         mut errors: Vec<ApiError>,
     ) -> Map<String, Value> {
         // `PUT` is an example of a wrong method, because no endpoint supports it.
@@ -145,8 +149,15 @@ impl Settings<'_> {
         let allowed = methods.map(|(method, ..)| method.clone()).collect();
         errors.push(ApiError::MethodNotAllowed { method: Method::PUT, allowed });
         errors.push(ApiError::CrossOrigin);
-        if reads_body {
-            errors.extend([ApiError::BodyTooLarge, ApiError::BodyBroken]);
+        let unreadable = [ApiError::BodyTooLarge, ApiError::BodyBroken];
+        match body {
+            Some(BodyFormat::Json) => errors.extend(unreadable),
+            Some(BodyFormat::Form) => {
+                errors.extend(unreadable.map(|error| {
+                    ApiError::Exchange(ExchangeError::new(ExchangePart::Request, error))
+                }));
+            }
+            None => {}
         }
         if errors.contains(&ApiError::WrongCredentials) {
             // Each endpoint that checks passwords uses the login throttle, which answers 429.

@@ -3,7 +3,7 @@
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
-use crate::api::error::ApiError;
+use crate::api::{error::ApiError, exchange_request::FORM};
 
 /// The description of one endpoint, without its method and path.
 pub(super) struct Description {
@@ -39,9 +39,29 @@ pub(super) enum Security {
     Any,
     /// A Personal Access Token.
     AccessToken,
+    /// Tokens in the body. The client may also need a certificate.
+    BodyAndPerhapsCertificate,
+}
+
+/// The format of the body of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyFormat {
+    Json,
+    /// A form. The errors of the endpoint have the form of RFC 6749 §5.2.
+    Form,
+}
+
+impl BodyFormat {
+    pub(super) fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Form => FORM,
+        }
+    }
 }
 
 pub(super) struct RequestBody {
+    pub(super) format: BodyFormat,
     pub(super) required: bool,
     pub(super) schema: Value,
     pub(super) example: Value,
@@ -121,6 +141,19 @@ pub(super) fn schemas() -> Value {
                     },
                 },
             }},
+        },
+        "OAuthError": {
+            "description": "An error of RFC 6749 §5.2. The description begins with the number of a message of Zowe.",
+            "type": "object",
+            "required": ["error", "error_description"],
+            "additionalProperties": false,
+            "properties": {
+                "error": { "type": "string", "pattern": "^[a-z_]+$" },
+                "error_description": {
+                    "type": "string",
+                    "pattern": "^ZWE[A-Z]{2}[0-9]{3}E [\\x20\\x21\\x23-\\x5B\\x5D-\\x7E]*$",
+                },
+            },
         },
         "JwkSet": {
             "description": "A JWK set (RFC 7517 §5).",

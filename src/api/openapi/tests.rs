@@ -18,6 +18,7 @@ static EVERYTHING: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
         registry: true,
         refresh: true,
         delegation: true,
+        exchange: true,
     },
     certificates: true,
     compatibility: Compatibility::Documented,
@@ -125,6 +126,7 @@ fn common_responses_are_described_for_each_endpoint() {
             let takes_password = security.contains(&json!({ "basic": [] }));
             let limited = takes_password
                 || path.ends_with("/delegate/passticket")
+                || path.ends_with("/token")
                 || path.ends_with("/access-tokens/self/rotate");
             let throttled = responses["429"]["headers"]["Retry-After"]["required"] == true;
             assert_eq!(throttled, limited, "{path}");

@@ -58,6 +58,7 @@ async fn send(
         authorization: credentials.authorization.as_deref(),
         cookie: None,
         certificate: credentials.certificate,
+        content_type: None,
         body,
     };
     let response = request.send_to(world.api(Compatibility::Documented)).await;

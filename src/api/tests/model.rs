@@ -98,6 +98,7 @@ async fn send(api: &AuthApi, method: &str, path: &str, user: usize, body: &Value
         authorization: Some(&authorization),
         cookie: None,
         certificate: None,
+        content_type: None,
         body: &body,
     };
     let response = request.send_to(api.clone()).await;

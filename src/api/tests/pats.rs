@@ -39,6 +39,7 @@ async fn check(
             cookie: None,
             certificate,
             body: &body,
+            content_type: None,
         };
         let response = request.send_to(world.api(profile)).await;
         assert_eq!(

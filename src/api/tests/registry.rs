@@ -35,6 +35,7 @@ impl Tokens {
             authorization: encoded.as_deref().or(Some(authorization)),
             cookie: None,
             certificate: None,
+            content_type: None,
             body,
         };
         let response = request.send_to(self.api.clone()).await;

@@ -19,6 +19,7 @@ mod script;
 mod settings;
 mod settings_error;
 mod socket;
+mod ticket_refusals;
 mod time_slots;
 mod tls;
 
@@ -31,5 +32,6 @@ pub use place::RedisPlace;
 pub use reply::read_answers;
 pub use settings::{RedisAddress, RedisSettings, SiteName};
 pub use settings_error::RedisSettingsError;
+pub use ticket_refusals::RedisRefusals;
 pub use time_slots::RedisTimeSlots;
 pub use tls::RedisTls;

@@ -18,7 +18,10 @@ use tower_passticket::{
     proxy::InstanceStates,
 };
 
-use super::status::Components;
+use super::{
+    status::Components,
+    stopped_tickets::{self, Resume},
+};
 use crate::reloads::Outcome;
 
 /// The endpoints of the admin port.
@@ -54,8 +57,12 @@ impl Endpoints {
                 if let Some(cluster) = self.components.cluster() {
                     document["cluster"] = cluster.document();
                 }
+                if let Some(tickets) = stopped_tickets::document(self.components.breaker()) {
+                    document["passtickets"] = tickets;
+                }
                 health(status.is_up(), &document)
             }
+            Ok(Endpoint::ResumeTickets) => self.resume_tickets(request.uri()),
             Ok(Endpoint::Reload) => self.reload().await,
             Err(refusal) => refusal.into_response(),
         };
@@ -99,6 +106,21 @@ impl Endpoints {
         typed(status, "application/json", document.to_string().into())
     }
 
+    /// Lets PassTickets through that were stopped, because the operator has removed the cause.
+    fn resume_tickets(&self, uri: &Uri) -> Response<Bytes> {
+        match Resume::parse(uri.query().unwrap_or_default()) {
+            Ok(Resume { applid, user }) => {
+                let resumed = self.components.breaker().resume(applid, user);
+                let document = json!({"result": "resumed", "resumed": resumed});
+                typed(StatusCode::OK, "application/json", document.to_string().into())
+            }
+            Err(problem) => {
+                let message = ApiMessage::with(&messages::BAD_REQUEST, &[&problem]);
+                message.into_response(StatusCode::BAD_REQUEST)
+            }
+        }
+    }
+
     /// Adds the instances of services that are not healthy. They do not change the status, because the gateway itself
     /// works.
     fn add_instances(&self, document: &mut Value) {
@@ -126,6 +148,7 @@ enum Endpoint {
     Ready,
     Health,
     Reload,
+    ResumeTickets,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,16 +171,19 @@ fn find<B>(request: &Request<B>) -> Result<Endpoint, Refusal> {
         "/health/ready" => Endpoint::Ready,
         "/health" => Endpoint::Health,
         "/reload" => Endpoint::Reload,
+        "/tickets/resume" => Endpoint::ResumeTickets,
         _ => return Err(Refusal::NotFound),
     };
     match (endpoint, request.method()) {
         // A web page can send such a request to the loopback address, although it cannot read the answer. The browser
         // then adds `Origin`.
-        (Endpoint::Reload, &Method::POST) if request.headers().contains_key(ORIGIN) => {
+        (Endpoint::Reload | Endpoint::ResumeTickets, &Method::POST)
+            if request.headers().contains_key(ORIGIN) =>
+        {
             Err(Refusal::WebPage)
         }
-        (Endpoint::Reload, &Method::POST) => Ok(endpoint),
-        (Endpoint::Reload, _) => Err(Refusal::Method("POST")),
+        (Endpoint::Reload | Endpoint::ResumeTickets, &Method::POST) => Ok(endpoint),
+        (Endpoint::Reload | Endpoint::ResumeTickets, _) => Err(Refusal::Method("POST")),
         (_, &Method::GET | &Method::HEAD) => Ok(endpoint),
         _ => Err(Refusal::Method("GET, HEAD")),
     }
@@ -195,7 +221,7 @@ impl Refusal {
                 ApiMessage::new(&messages::NOT_FOUND).into_response(StatusCode::NOT_FOUND)
             }
             Self::WebPage => {
-                let text = "a web page cannot reload the configuration";
+                let text = "a web page cannot use this endpoint";
                 let message = ApiMessage::with(&messages::BAD_REQUEST, &[text]);
                 message.into_response(StatusCode::FORBIDDEN)
             }
@@ -238,6 +264,8 @@ mod tests {
             ("OPTIONS", "/health", Err(Refusal::Method("GET, HEAD"))),
             ("get", "/health", Err(Refusal::Method("GET, HEAD"))),
             ("POST", "/reload", Ok(Endpoint::Reload)),
+            ("POST", "/tickets/resume?applid=A", Ok(Endpoint::ResumeTickets)),
+            ("GET", "/tickets/resume", Err(Refusal::Method("POST"))),
             ("GET", "/reload", Err(Refusal::Method("POST"))),
             ("GET", "/", Err(Refusal::NotFound)),
             ("GET", "/health/", Err(Refusal::NotFound)),

@@ -8,6 +8,7 @@ mod counts;
 mod endpoints;
 mod process;
 mod status;
+mod stopped_tickets;
 
 use std::{
     convert::Infallible,
@@ -130,6 +131,7 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
         Some(cluster) => registry.with(cluster.node.clone()),
         None => registry,
     };
+    let registry = registry.with(components.breaker().clone());
     registry.with(components.reloads().clone()).with(components.discovery().clone())
 }
 

@@ -19,6 +19,7 @@ use tower_passticket::{
     health::Health,
     metrics::{Label, LabelName},
     revocation::{CachingService, DurableStore},
+    ticket_breaker::TicketBreaker,
 };
 
 use super::certificate::CertificateExpiry;
@@ -79,12 +80,18 @@ pub(crate) struct Components {
     zowe: Option<CachingService>,
     audit: Option<Arc<AuditFiles>>,
     certificate: CertificateExpiry,
-    /// Whether delegated PassTickets are on. If the audit log does not work, the gateway makes no delegated
-    /// PassTickets, but serves all other requests.
+    /// Whether delegated PassTickets or the token exchange are on. If the audit log does not work, the gateway makes no
+    /// such PassTickets, but serves all other requests.
     is_audit_needed: Arc<AtomicBool>,
     reloads: Arc<Reloads>,
     discovery: Discovery,
     cluster: Option<Cluster>,
+    breaker: TicketBreaker,
+}
+
+/// Returns whether the gateway refuses some requests while the audit log does not work.
+fn is_audit_needed(config: &Config) -> bool {
+    config.delegation.is_some() || config.exchange.is_some()
 }
 
 impl Components {
@@ -94,6 +101,7 @@ impl Components {
         workers: &Arc<WorkerState>,
         reloads: &Arc<Reloads>,
         discovery: &Discovery,
+        breaker: &TicketBreaker,
     ) -> Self {
         Self {
             workers: workers.clone(),
@@ -101,21 +109,26 @@ impl Components {
             zowe: stores.zowe.clone(),
             audit: stores.audit.clone(),
             certificate: CertificateExpiry::of(config),
-            is_audit_needed: Arc::new(AtomicBool::new(config.delegation.is_some())),
+            is_audit_needed: Arc::new(AtomicBool::new(is_audit_needed(config))),
             reloads: reloads.clone(),
             discovery: discovery.clone(),
             cluster: stores.cluster.clone(),
+            breaker: breaker.clone(),
         }
     }
 
     /// Applies a new configuration: its certificate, and whether the gateway needs the audit log.
     pub(crate) fn continue_with(&self, config: &Config) {
         self.certificate.set(config);
-        self.is_audit_needed.store(config.delegation.is_some(), SeqCst);
+        self.is_audit_needed.store(is_audit_needed(config), SeqCst);
     }
 
     pub(super) fn cluster(&self) -> Option<&Cluster> {
         self.cluster.as_ref()
+    }
+
+    pub(super) fn breaker(&self) -> &TicketBreaker {
+        &self.breaker
     }
 
     pub(super) fn reloads(&self) -> &Arc<Reloads> {

@@ -12,7 +12,9 @@ use passticket_proxy::{
 };
 use rustix::fs::{Access, access};
 use tower_passticket::{
+    clock::{Clock, SystemClock},
     layer::{ClientBasic, OnFailure},
+    passticket::{KeyProfile, UserId},
     revocation::{DurableStore, OpenError},
 };
 
@@ -41,8 +43,17 @@ pub(crate) fn check(file: &Path, live: bool) -> Result<(), Exit> {
             }
         }
     }
+    for profile in config.profiles.iter() {
+        let next = profile.next_key().map(|(next, _)| next);
+        problems.extend([&**profile].into_iter().chain(next).filter_map(try_key));
+    }
     if !problems.is_empty() {
         return Err(Exit::Usage(problems));
+    }
+    #[cfg(feature = "pkcs11")]
+    for key in &config.token_keys {
+        let (key, token) = (key.key().label(), key.key().token().label());
+        print_line(&format!("key {key} of the token {token}: good, cannot be read"));
     }
     for route in stripped_basic(&config) {
         print_line(&format!(
@@ -100,6 +111,16 @@ fn check_store(zowe_yaml: &Path, config: &Config, problems: &mut Vec<String>) {
         )),
         Err(error) => problems.push(error.to_string()),
     }
+}
+
+/// Makes a PassTicket that is not used, and evaluates it. Returns the problem if this fails.
+fn try_key(profile: &KeyProfile) -> Option<String> {
+    let (user, now) = (UserId::new("CHECK").ok()?, SystemClock.now());
+    let evaluated = match profile.generate(&user, now) {
+        Ok(ticket) => profile.evaluate(&user, &ticket, now).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    evaluated.err().map(|error| format!("{}: no PassTicket could be made: {error}", profile.name()))
 }
 
 /// Checks whether this process could append to a file. It neither changes nor creates the file.

@@ -247,7 +247,8 @@ fn applications(
 /// Loads a configuration and collects its [`Requirements`]. The applications are the APPLIDs with a PassTicket key.
 /// There are no other applications, because a configuration is not valid if a service has an APPLID without a key.
 fn requirements(file: &Path) -> Result<Requirements, Exit> {
-    let Config { profiles, gateway_user, delegation, .. } = loading::load_quietly(file)?.config;
+    let Config { profiles, gateway_user, delegation, exchange, .. } =
+        loading::load_quietly(file)?.config;
     // An APPLID has one item: the profile for all users, or else one of its profiles for some users.
     let (qualified, for_all): (Vec<_>, Vec<_>) =
         profiles.iter().partition(|profile| profile.qualifier().is_some());
@@ -262,6 +263,8 @@ fn requirements(file: &Path) -> Result<Requirements, Exit> {
         )));
     }
     let grants = delegation.iter().flat_map(|delegation| &delegation.grants).flatten();
+    // The actors of the token exchange need the same permission.
+    let grants = grants.chain(exchange.iter().flat_map(|exchange| &exchange.grants));
     let mut callers: Vec<_> = grants.filter_map(Grant::user).copied().collect();
     callers.sort_unstable();
     callers.dedup();

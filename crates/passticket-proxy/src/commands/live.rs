@@ -1,23 +1,34 @@
 //! `check --live`: asks each server of a configuration once, and prints one line about each server. It sends no
 //! passwords and tokens of users.
 
-use std::{collections::BTreeSet, error::Error, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use http::{Request, Uri};
+use http::{
+    Request, Uri,
+    header::{AGE, DATE},
+};
 use http_body_util::Full;
 use passticket_proxy::config::{
-    CertificateMapping, Config, DelegationSettings, ForwarderSettings, IdentityMapping, Logins, Zss,
+    CertificateMapping, Config, DelegationSettings, ForwarderSettings, IdentityMapping, Logins,
+    ServiceScheme, Zss,
 };
 use serde_json::Value;
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use tower::ServiceExt;
 use tower_passticket::{
     apiml::Apiml,
+    clock::{Clock, SystemClock},
     eureka::{EurekaClient, InstanceStatus, Registry},
     layer::TrustedForwarders,
     remote::{Address, Client, ClientLimits, Reply},
     revocation::{CachingService, CachingServiceSettings},
+    ticket_breaker::{SkewVerdict, clock_difference, clock_verdict, parse_date},
     tls::{Connector, TlsError, Verification},
     token::{IssuerKeys, JwkSetSource},
 };
@@ -46,6 +57,8 @@ struct Peer {
     question: Question,
     connector: Connector,
     deadline: Duration,
+    /// The window of the PassTicket key of the service. `None` if the clocks need not be compared.
+    window: Option<Duration>,
 }
 
 #[derive(Clone)]
@@ -110,7 +123,10 @@ async fn answers(peers: Vec<Peer>) -> Vec<(String, Result<String, String>)> {
         tasks.spawn(async move {
             // The semaphore is never closed.
             let _permit = permits.acquire().await;
-            let answer = peer.ask().await;
+            let answer = match (peer.ask().await, peer.window) {
+                (Ok(found), Some(window)) => peer.compare_clocks(found, window).await,
+                (answer, _) => answer,
+            };
             (index, peer.name, answer)
         });
     }
@@ -175,6 +191,35 @@ impl Peer {
                 eureka.fetch().await.map_err(|error| error.to_string())?;
                 Ok(listed_services(eureka.registry()))
             }
+        }
+    }
+
+    /// Compares the clock of the server with the clock of this machine. z/OS accepts a PassTicket only if they differ by
+    /// less than the window of the key.
+    async fn compare_clocks(&self, found: String, window: Duration) -> Result<String, String> {
+        let Ok(reply) = self.get(&self.url).await else {
+            return Ok(format!(
+                "{found}; it does not answer HTTP, so the clocks were not compared"
+            ));
+        };
+        let date = reply.headers().get(DATE).filter(|_| !reply.headers().contains_key(AGE));
+        let date = date.and_then(|date| parse_date(date.as_bytes()));
+        let Some(date) = date else {
+            return Ok(format!("{found}; it sends no Date, so the clocks were not compared"));
+        };
+        let secs = clock_difference(date, SystemClock.now());
+        let direction = if secs < 0 { "behind" } else { "ahead" };
+        let differs = format!("its clock is {} s {direction}", secs.unsigned_abs());
+        let window_secs = window.as_secs();
+        match clock_verdict(secs, window) {
+            SkewVerdict::Agree => Ok(format!("{found}; the clocks agree")),
+            SkewVerdict::Warn => Ok(format!(
+                "{found}; WARNING: {differs}, more than a quarter of windowSeconds ({window_secs}); set the clocks"
+            )),
+            _ => Err(format!(
+                "{differs}, more than half of windowSeconds ({window_secs}), so the gateway would stop its PassTickets; \
+                 set the clocks"
+            )),
         }
     }
 
@@ -263,14 +308,35 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
+/// Returns the windows of the PassTicket keys, by the names of the services. If a service has several keys, the shortest
+/// window counts.
+fn windows(config: &Config) -> BTreeMap<String, Duration> {
+    let mut windows = BTreeMap::new();
+    let now = SystemClock.now();
+    for route in &config.routes {
+        let ServiceScheme::HttpBasicPassTicket { applid } = route.scheme() else { continue };
+        let keys = config.profiles.iter().filter(|profile| *profile.applid() == applid);
+        let Some(window) = keys.map(|profile| profile.at(now).window()).min() else { continue };
+        for upstream in route.instances() {
+            let url = format!("{}://{}", upstream.scheme(), upstream.authority());
+            let shortest = windows.entry(format!("service {} {url}", route.service()));
+            let shortest: &mut Duration = shortest.or_insert(window);
+            *shortest = window.min(*shortest);
+        }
+    }
+    windows
+}
+
 /// Returns all servers of a configuration. A server with several roles is listed once for each role. Each entry has the
 /// connector that the gateway itself uses in this role.
 fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
     let mut peers: Vec<Peer> = Vec::new();
+    let windows: BTreeMap<String, Duration> = windows(config);
     let mut add = |role: &str, url: String, question, connector: Connector, deadline| {
         let name = format!("{role} {url}");
         if peers.iter().all(|known| known.name != name) {
-            peers.push(Peer { name, url, question, connector, deadline });
+            let window = windows.get(&name).copied();
+            peers.push(Peer { name, url, question, connector, deadline, window });
         }
     };
     let connectors = Connectors::new(config)?;

@@ -1,4 +1,4 @@
-//! The commands other than `serve`: `check`, `esm`, `health`, `init`, `passwd` and `ticket`.
+//! The commands other than `serve`: `check`, `esm`, `health`, `init`, `passwd`, `pkcs11` and `ticket`.
 
 pub(crate) mod check;
 pub(crate) mod esm;
@@ -7,4 +7,7 @@ pub(crate) mod init;
 mod live;
 mod live_cluster;
 pub(crate) mod passwd;
+#[cfg(feature = "pkcs11")]
+pub(crate) mod pkcs11;
 pub(crate) mod ticket;
+pub(crate) mod ticket_get;

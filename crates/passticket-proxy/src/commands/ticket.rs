@@ -73,7 +73,8 @@ fn read_profile(applid: Applid, algorithm: Algorithm, file: &Path) -> Result<Key
         .map_err(|e| Exit::usage(format!("the key in {}: {e}", file.display())))
 }
 
-fn read_key(file: &Path) -> Result<Zeroizing<Vec<u8>>, Exit> {
+/// Reads the text of a key from a file, or from standard input if the name of the file is `-`.
+pub(super) fn read_key(file: &Path) -> Result<Zeroizing<Vec<u8>>, Exit> {
     if file.as_os_str() != "-" {
         return read_secret_file(file).map_err(Exit::usage);
     }

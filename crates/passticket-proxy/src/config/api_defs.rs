@@ -922,6 +922,16 @@ additionalServiceMetadata: []
                 ),
             ),
             (&x509, "svc: {clientBasic: forward}", Some(""), None),
+            (&x509, "svc: {refusedStatuses: none}", Some(""), None),
+            (&x509, "svc: {refusedStatuses: [401, 403]}", Some(""), None),
+            (
+                &x509,
+                "svc: {refusedStatuses: 302}",
+                Some(""),
+                Some(
+                    "z:1: services.svc.refusedStatuses: \"302\" is not a status from 400 to 599; write none, or a list",
+                ),
+            ),
         ] {
             let (routes, problems) = read_files(&[file], &format!("services: {{{ours}}}"));
             let applids: Vec<_> =

@@ -18,6 +18,7 @@ use tower_passticket::{
         SchemeRequest, SecurityHeaders, ServiceProtocol, Upstream,
     },
     passticket::Applid,
+    ticket_breaker::RefusedStatuses,
     token::ServiceId,
 };
 
@@ -100,6 +101,7 @@ pub struct ConfiguredRoute {
     /// `STATIC-host:service:port`.
     ids: Vec<(Upstream, String)>,
     balancing: Balancing,
+    refused: RefusedStatuses,
 }
 
 impl ConfiguredRoute {
@@ -112,7 +114,8 @@ impl ConfiguredRoute {
         let instances = vec![upstream.clone()];
         let route = Route::new(service, gateway_url, upstream, Missing)?;
         let balancing = Balancing::default();
-        let mut configured = Self { route, scheme, instances, ids: Vec::new(), balancing };
+        let refused = RefusedStatuses::default();
+        let mut configured = Self { route, scheme, instances, ids: Vec::new(), balancing, refused };
         configured.update_route();
         Ok(configured)
     }
@@ -229,6 +232,15 @@ impl ConfiguredRoute {
     /// Returns how the gateway chooses an instance for a request.
     pub fn balancing(&self) -> Balancing {
         self.balancing
+    }
+
+    pub(super) fn with_refused_statuses(self, refused: RefusedStatuses) -> Self {
+        Self { refused, ..self }
+    }
+
+    /// Returns the statuses by which the service refuses a PassTicket.
+    pub fn refused_statuses(&self) -> RefusedStatuses {
+        self.refused
     }
 
     pub(super) fn with_on_failure(self, on_failure: OnFailure) -> Self {

@@ -149,6 +149,7 @@ mod client_identity;
 mod cluster;
 mod configured_route;
 mod cors;
+mod crypto_policy;
 mod defined_scheme;
 mod description;
 mod discovery;
@@ -156,6 +157,8 @@ mod encoding;
 mod encrypted_key;
 mod environment;
 mod file_access;
+#[cfg(passticket_fips)]
+mod fips_key;
 mod forwarders;
 mod health_checks;
 mod identities;
@@ -171,6 +174,8 @@ mod login_throttle;
 mod logins;
 mod metadata;
 mod methods;
+#[cfg(not(feature = "pkcs11"))]
+mod no_token_key;
 mod oidc;
 mod own_origins;
 mod own_section;
@@ -203,6 +208,9 @@ mod templates;
 mod tests;
 mod tls_files;
 mod tls_policy;
+mod token_exchange;
+#[cfg(feature = "pkcs11")]
+mod token_key;
 mod trusted_proxies;
 mod users;
 mod validity;
@@ -223,10 +231,16 @@ use std::{
 
 use http::HeaderName;
 
+#[cfg(not(feature = "pkcs11"))]
+pub use no_token_key::ConfiguredTokenKey;
+#[cfg(feature = "pkcs11")]
+pub use token_key::ConfiguredTokenKey;
+
 pub use admin::AdminSettings;
 pub use client_identity::{ClientIdentities, ClientIdentity, ServiceClients};
 pub use cluster::{ClusterSettings, RedisServers};
 pub use configured_route::{CertificateHeaders, ConfiguredRoute, ServiceScheme};
+pub use crypto_policy::CryptoPolicy;
 pub use discovery::{
     DiscoveryLimits, DiscoverySettings, HostPattern, OtherServices, TrustedService, is_reserved,
 };
@@ -239,8 +253,8 @@ pub use problem::{Place, Problem, Problems};
 pub use scheme_peers::SchemePeers;
 pub use secret_file::{SecretFileError, read_secret_file};
 pub use settings::{
-    AuditSettings, CertificateMapping, DelegationSettings, Encryption, IdentityMapping,
-    LimitSettings, Logins, TimeoutSettings, ZosmfSettings, Zss,
+    AuditSettings, CertificateMapping, DelegationSettings, Encryption, ExchangeSettings,
+    IdentityMapping, LimitSettings, Logins, TimeoutSettings, ZosmfSettings, Zss,
 };
 pub use setup::ZoweTemplate;
 pub use source_files::{FileVersion, SourceFiles};
@@ -265,11 +279,13 @@ use tower_passticket::{
     connection::TrustedProxies,
     gateway::StrictTransportSecurity,
     layer::{
-        CookieNames, CustomHeaders, ForeignOrigins, OriginPolicy, RequestHeaders, TechnicalUsers,
+        CookieNames, CustomHeaders, ForeignOrigins, Origin, OriginPolicy, RequestHeaders,
+        TechnicalUsers,
     },
     passticket::{Applid, KeyProfiles, Replay, UserId},
     remote::Address,
     saf::{FileSaf, Profile},
+    ticket_breaker::TicketLimits,
     tls::{TlsPolicy, Verification},
     token::{ServiceId, SigningKey, Validity, VerifyingKey},
 };
@@ -354,6 +370,11 @@ pub struct Config {
     pub technical_users: BTreeMap<ServiceId, Arc<TechnicalUsers>>,
     /// Delegated PassTickets, if `...security.delegatePassticket` is on.
     pub delegation: Option<DelegationSettings>,
+    /// The token exchange, if `components.passticket-proxy.tokenExchange.enabled` is `true`.
+    pub exchange: Option<ExchangeSettings>,
+    /// The addresses in the metadata for OAuth clients (RFC 9728): the origins of `zowe.externalDomains`. Empty if
+    /// `components.passticket-proxy.resourceMetadata` is off.
+    pub resource_origins: Vec<Origin>,
     /// The audit file. `None` if `components.passticket-proxy.audit.enabled` is `false`.
     pub audit: Option<AuditSettings>,
     /// The path of the file with revocations: `components.passticket-proxy.revocations`. `serve --new-store` creates a
@@ -423,9 +444,14 @@ pub struct Config {
     pub health: HealthAccess,
     /// The PassTicket keys: `components.passticket-proxy.ptktdata`. An APPLID can have keys for some users only.
     pub profiles: KeyProfiles,
+    /// The keys of [`profiles`](Self::profiles) that are in PKCS#11 tokens. They were not looked for yet.
+    pub token_keys: Vec<ConfiguredTokenKey>,
     /// The APPLIDs whose PassTickets come from [`zowe`](Self::zowe), and whether they have replay protection: the
     /// entries of `components.passticket-proxy.ptktdata` with `source: zowe`.
     pub zowe_tickets: BTreeMap<Applid, Replay>,
+    /// How many refused PassTickets stop the PassTickets of a user: `refusals` in the entries of
+    /// `components.passticket-proxy.ptktdata`.
+    pub ticket_limits: TicketLimits,
     /// The client certificates towards services.
     pub client_identities: ClientIdentities,
     /// The level of the log, instead of the environment variable `RUST_LOG`: `components.passticket-proxy.logLevel`.
@@ -595,6 +621,14 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let connect_timeouts = routes::connect_timeouts(overrides, &definitions);
     let request_headers = routes::request_headers(overrides, &definitions);
     let listed = listed_services::list(&definitions, routes);
+    let exchange = token_exchange::settings(
+        &ours,
+        zowe.security.client_certificates,
+        &all_routes,
+        zosmf_applid,
+    );
+    let resource_origins =
+        token_exchange::resource_origins(&ours, &identification.oidc, &zowe.own_origins);
     let origins = OriginPolicy::default()
         .with_own_origins(zowe.own_origins)
         .with_foreign_origins(foreign_origins(ours.compatibility));
@@ -693,6 +727,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         zowe: ours.zowe,
         protected_users: identification.protected,
         delegation: identification.delegation,
+        exchange,
+        resource_origins,
         audit: match (ours.audit.enabled, ours.audit.options) {
             (true, options) => {
                 Some(AuditSettings { file: audit?, unauthenticated: unauthenticated?, options })
@@ -741,7 +777,9 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         health: health_access(ours.compatibility, zowe.health_protected),
         profiles: KeyProfiles::new(ours.profiles)
             .expect("ptktdata::read reports conflicts, and keeps only one of the profiles"),
+        token_keys: ours.token_keys,
         zowe_tickets: ours.zowe_applids,
+        ticket_limits: ours.ticket_limits,
         client_identities,
         log_level: ours.log_level,
     })

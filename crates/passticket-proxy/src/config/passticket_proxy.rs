@@ -12,11 +12,16 @@ use std::{
     time::Duration,
 };
 
+#[cfg(not(feature = "pkcs11"))]
+use super::no_token_key::ConfiguredTokenKey;
+#[cfg(feature = "pkcs11")]
+use super::token_key::ConfiguredTokenKey;
 use super::{
     admin::{self, AdminSection},
     client_identity::{self, ClientIdentity},
     cluster::{self, ClusterSettings},
     cors::{self, SiteCors},
+    crypto_policy::CryptoPolicy,
     discovery::{self, DiscoverySection},
     environment::Environment,
     forwarders,
@@ -43,7 +48,8 @@ use tower_passticket::{
     clock::{Clock, SystemClock},
     gateway::{StrictHosts, StrictTransportSecurity},
     layer::OnFailure,
-    passticket::{KeyProfile, UserId},
+    passticket::{Applid, KeyProfile, UserId},
+    ticket_breaker::TicketLimits,
     token::Validity,
 };
 
@@ -71,6 +77,8 @@ pub(super) struct PassticketProxy<'a> {
     /// `forwarders.certificates`.
     pub(super) forwarders: Option<Field<'a>>,
     pub(super) delegation: DelegationSection,
+    pub(super) exchange: ExchangeSection<'a>,
+    pub(super) resource_metadata: ResourceMetadataSwitch<'a>,
     pub(super) audit: AuditSection<'a>,
     pub(super) revocations: Option<Field<'a>>,
     pub(super) cluster: Option<ClusterSettings>,
@@ -88,8 +96,10 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) ptktdata: At<'a>,
     pub(super) entries: Entries<'a>,
     pub(super) profiles: Vec<KeyProfile>,
+    pub(super) token_keys: Vec<ConfiguredTokenKey>,
     /// The APPLIDs whose PassTickets come from a running Zowe.
     pub(super) zowe_applids: ZoweApplids,
+    pub(super) ticket_limits: TicketLimits,
     pub(super) client_identity: Option<ClientIdentity>,
     pub(super) handshake: Duration,
     pub(super) drain: Duration,
@@ -125,6 +135,21 @@ pub(super) struct DelegationSection {
     pub(super) protected: Vec<UserId>,
     pub(super) calls_per_minute: Option<NonZeroU32>,
 }
+
+/// `components.passticket-proxy.tokenExchange`.
+pub(super) struct ExchangeSection<'a> {
+    pub(super) at: At<'a>,
+    /// The setting `enabled`. The default is `false`.
+    pub(super) enabled: bool,
+    /// The actors. An absent setting permits no actor.
+    pub(super) grants: Vec<Grant>,
+    /// The APPLIDs for which a token is exchanged without an actor.
+    pub(super) bearer_applids: Vec<Applid>,
+    pub(super) calls_per_minute: Option<NonZeroU32>,
+}
+
+/// `components.passticket-proxy.resourceMetadata`, with its place. `None` if the setting is absent.
+pub(super) type ResourceMetadataSwitch<'a> = Option<(bool, At<'a>)>;
 
 /// `components.passticket-proxy.audit`.
 pub(super) struct AuditSection<'a> {
@@ -162,6 +187,9 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let zowe = zowe_peer::read(section.section("zowe"));
     let forwarders = forwarders::read(section.section("forwarders"));
     let delegation = delegation(section.section("delegation"));
+    let exchange = exchange(section.section("tokenExchange"));
+    let resource_metadata =
+        section.optional("resourceMetadata").and_then(|field| Some((field.boolean()?, field.at)));
     let audit = audit(section.section("audit"), env);
     let revocations = section.optional("revocations");
     let cluster = cluster::read(section.section("cluster"));
@@ -178,8 +206,13 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let on_failure = read_on_failure(&mut section);
     let overrides = read_overrides(&section.section("services"));
     let ptktdata = section.child("ptktdata");
-    let PtktData { entries, profiles, zowe: zowe_applids } =
-        ptktdata::read(section.optional("ptktdata").as_ref(), env, SystemClock.now());
+    let PtktData { entries, profiles, zowe: zowe_applids, token_keys, limits: ticket_limits } =
+        ptktdata::read(
+            section.optional("ptktdata").as_ref(),
+            env,
+            SystemClock.now(),
+            CryptoPolicy::of_this_program(),
+        );
     ptktdata::check_zowe(&zowe_applids, &entries, zowe.as_ref(), section.child("zowe"));
     let client_identity =
         section.optional("clientCertificate").and_then(|field| client_identity::read(&field));
@@ -229,6 +262,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         zowe,
         forwarders,
         delegation,
+        exchange,
+        resource_metadata,
         audit,
         revocations,
         cluster,
@@ -247,7 +282,9 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         ptktdata,
         entries,
         profiles,
+        token_keys,
         zowe_applids,
+        ticket_limits,
         client_identity,
         handshake,
         drain,
@@ -342,7 +379,25 @@ fn delegation(mut section: Section<'_>) -> DelegationSection {
     }
 }
 
-/// Reads one item of `delegation.callers`. It has `applids`, `users`, and either `user` or
+fn exchange(mut section: Section<'_>) -> ExchangeSection<'_> {
+    let enabled = section.optional("enabled").is_some_and(|field| field.is_on());
+    let calls = section.optional("callsPerMinute").and_then(|field| field.number(1..=60_000));
+    let bearer = section.optional("bearerApplids").map(|field| field.one_or_more());
+    let callers = section.optional("callers").map(|field| field.items());
+    let at = section.at.clone();
+    section.finish();
+    ExchangeSection {
+        at,
+        enabled,
+        grants: callers.iter().flatten().filter_map(grant).collect(),
+        bearer_applids: bearer.iter().flatten().filter_map(Field::parse).collect(),
+        calls_per_minute: calls
+            .and_then(|calls| u32::try_from(calls).ok())
+            .and_then(NonZeroU32::new),
+    }
+}
+
+/// Reads one item of `delegation.callers` or `tokenExchange.callers`. It has `applids`, `users`, and either `user` or
 /// `certificate`.
 fn grant(item: &Field<'_>) -> Option<Grant> {
     let mut section = item.section();

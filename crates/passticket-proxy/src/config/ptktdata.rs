@@ -8,7 +8,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use zeroize::Zeroizing;
 
+#[cfg(not(feature = "pkcs11"))]
+use super::no_token_key::{ConfiguredTokenKey, Tokens};
+#[cfg(feature = "pkcs11")]
+use super::token_key::{ConfiguredTokenKey, Tokens};
 use super::{
+    crypto_policy::CryptoPolicy,
     environment::Environment,
     problem::{looks_like_key_material, may_contain_secret, quote},
     qualifier,
@@ -16,9 +21,12 @@ use super::{
     zowe_peer::ZowePeer,
 };
 use crate::instant::Instant;
+#[cfg(feature = "pkcs11")]
+use tower_passticket::passticket::EnhancedType;
 use tower_passticket::{
     clock::Timestamp,
     passticket::{Algorithm, Applid, KeyProfile, MAX_WINDOW, Replay},
+    ticket_breaker::TicketLimits,
 };
 
 /// The place of the first entry of each APPLID. The map also contains entries with a wrong PassTicket key. Otherwise the gateway
@@ -33,6 +41,9 @@ pub(super) struct PtktData<'a> {
     pub(super) entries: Entries<'a>,
     pub(super) profiles: Vec<KeyProfile>,
     pub(super) zowe: ZoweApplids,
+    /// The keys of `profiles` that are in tokens.
+    pub(super) token_keys: Vec<ConfiguredTokenKey>,
+    pub(super) limits: TicketLimits,
 }
 
 /// The source of the PassTickets of an APPLID.
@@ -68,18 +79,29 @@ pub(super) fn check_zowe(
 }
 
 /// Reads the entries. Only an entry without a problem has a [`KeyProfile`] in the result.
-/// `now` is the current time.
+/// `now` is the current time. `policy` decides which algorithms are permitted.
 pub(super) fn read<'a>(
     list: Option<&Field<'a>>,
     env: Environment<'_>,
     now: Timestamp,
+    policy: CryptoPolicy,
 ) -> PtktData<'a> {
+    let mut tokens = Tokens::default();
     let (mut entries, mut profiles) = (Entries::new(), Vec::new());
     let (mut zowe, mut names) = (ZoweApplids::new(), qualifier::Names::default());
+    let mut refusals = BTreeMap::new();
     for item in list.map(Field::items).unwrap_or_default() {
         let mut section = item.section();
         let applid = section.required("applid", "the APPLID of a service");
         let applid = applid.and_then(|field| Some((field.parse::<Applid>()?, field.at)));
+        // The third wrong password may revoke the user, so two refusals are the most.
+        let refused = section.optional("refusals").and_then(|field| field.number(1..=2));
+        if let (Some((applid, _)), Some(refused)) = (&applid, refused) {
+            let refused = u8::try_from(refused).unwrap_or(1);
+            // If an APPLID has several keys, the lowest number counts.
+            let lowest = refusals.entry(*applid).or_insert(refused);
+            *lowest = refused.min(*lowest);
+        }
         let source = match section.optional("source") {
             None => Some(Source::Key),
             Some(field) => field.read(|text| match text {
@@ -115,12 +137,13 @@ pub(super) fn read<'a>(
             continue;
         }
         let qualifier = qualifier::read(&mut section);
-        let current = OneKey::read(&mut section, env);
+        let current = OneKey::read(&mut section, env, policy, &mut tokens);
         let protection = section.optional("replayProtection").map(|field| field.boolean());
         let reuse = section
             .optional("reuseSeconds")
             .and_then(|field| Some((field.number(1..=MAX_WINDOW.as_secs() / 4)?, field.at)));
-        let next = section.present("nextKey").map(|field| NextKey::read(&field, env));
+        let next =
+            section.present("nextKey").map(|field| NextKey::read(&field, env, policy, &mut tokens));
         section.finish();
 
         let Some((applid, at)) = applid else { continue };
@@ -161,49 +184,97 @@ pub(super) fn read<'a>(
             None => profile,
         });
     }
-    PtktData { entries, profiles, zowe }
+    let limits = refusals
+        .into_iter()
+        .fold(TicketLimits::default(), |limits, (applid, refused)| limits.with(applid, refused));
+    PtktData { entries, profiles, zowe, token_keys: tokens.keys, limits }
 }
 
 /// A key with its algorithm and window: the key of an entry, or its next key.
 struct OneKey<'a> {
     algorithm: Algorithm,
-    /// The text of the key. It may be wrong.
-    key: Zeroizing<String>,
+    key: KeyPlace,
     at: At<'a>,
     /// The value of `windowSeconds`.
     window: Option<Duration>,
+    policy: CryptoPolicy,
+}
+
+/// Where a key is.
+enum KeyPlace {
+    /// The text of the key. It may be wrong.
+    Text(Zeroizing<String>),
+    /// A key that this process cannot read.
+    #[cfg(feature = "pkcs11")]
+    Token(passticket_pkcs11::TokenKey),
+}
+
+impl KeyPlace {
+    /// Returns whether both are the same key. A key in a token cannot be compared with a text.
+    fn is_same_key(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Text(one), Self::Text(other)) => one.trim().eq_ignore_ascii_case(other.trim()),
+            #[cfg(feature = "pkcs11")]
+            (Self::Token(one), Self::Token(other)) => one.is_same_key(other),
+            #[cfg(feature = "pkcs11")]
+            (Self::Text(_), Self::Token(_)) | (Self::Token(_), Self::Text(_)) => false,
+        }
+    }
 }
 
 impl<'a> OneKey<'a> {
-    fn read(section: &mut Section<'a>, env: Environment<'_>) -> Option<Self> {
+    fn read(
+        section: &mut Section<'a>,
+        env: Environment<'_>,
+        policy: CryptoPolicy,
+        tokens: &mut Tokens<'a>,
+    ) -> Option<Self> {
         let algorithm = section
             .required("algorithm", "legacy, enhanced-upper or enhanced-mixed")
-            .and_then(|field| field.read(algorithm));
+            .and_then(|field| Some((field.read(algorithm)?, field.at)));
         let window = section.optional("windowSeconds").and_then(|field| window(&field));
-        let remedy = "{ file: PATH } of a file with the key in hex, or { env: NAME }";
-        let key =
-            section.required("key", remedy).and_then(|field| Some((key(&field, env)?, field.at)));
-        let (algorithm, (key, at)) = (algorithm?, key?);
-        Some(Self { algorithm, key, at, window })
+        let remedy = "{ file: PATH } of a file with the key in hex, { env: NAME }, or { pkcs11: ... } of a key in a token";
+        let key = section
+            .required("key", remedy)
+            .and_then(|field| Some((key(&field, env, tokens)?, field.at)));
+        let ((algorithm, algorithm_at), (key, at)) = (algorithm?, key?);
+        if !policy.permits(algorithm) {
+            algorithm_at.error(CryptoPolicy::LEGACY_REFUSED);
+            return None;
+        }
+        Some(Self { algorithm, key, at, window, policy })
     }
 
     /// Returns the profile with this key. Its window is that of `windowSeconds`, or `inherited`, or the default of the
     /// algorithm. Reports a key that the algorithm does not have.
     fn profile(&self, applid: Applid, inherited: Option<Duration>) -> Option<KeyProfile> {
-        let Self { algorithm, key, at, window } = self;
-        match KeyProfile::from_hex(applid, *algorithm, key) {
-            Ok(profile) => {
-                let window = window.or(inherited).unwrap_or(profile.window());
-                Some(profile.with_window(window))
+        let Self { algorithm, key, at, window, policy } = self;
+        let profile = match key {
+            KeyPlace::Text(key) => match policy.profile(applid, *algorithm, key) {
+                Ok(profile) => profile,
+                // The error contains the length of the key or the position of a wrong character, but not the key itself.
+                Err(error) => {
+                    at.error(format_args!(
+                        "is not a valid {algorithm} key for APPLID {applid}: {error}"
+                    ));
+                    return None;
+                }
+            },
+            #[cfg(feature = "pkcs11")]
+            KeyPlace::Token(key) => {
+                let Some(alphabet) = enhanced(*algorithm) else {
+                    at.error(
+                        "is in a token, but the algorithm is legacy. A DES key can be found by trying all keys, so a token \
+                         does not protect it; change to an enhanced key with nextKey, or write { file: PATH }",
+                    );
+                    return None;
+                };
+                let key = passticket_pkcs11::Pkcs11Key::new(key.clone(), alphabet);
+                KeyProfile::from_source(applid, key)
             }
-            // The error contains the length of the key or the position of a wrong character, but not the key itself.
-            Err(error) => {
-                at.error(format_args!(
-                    "is not a valid {algorithm} key for APPLID {applid}: {error}"
-                ));
-                None
-            }
-        }
+        };
+        let window = window.or(inherited).unwrap_or(profile.window());
+        Some(profile.with_window(window))
     }
 
     fn is_legacy(&self) -> bool {
@@ -222,9 +293,14 @@ struct NextKey<'a> {
 const LONG_PAST: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl<'a> NextKey<'a> {
-    fn read(field: &Field<'a>, env: Environment<'_>) -> Option<Self> {
+    fn read(
+        field: &Field<'a>,
+        env: Environment<'_>,
+        policy: CryptoPolicy,
+        tokens: &mut Tokens<'a>,
+    ) -> Option<Self> {
         let mut section = field.section();
-        let key = OneKey::read(&mut section, env);
+        let key = OneKey::read(&mut section, env, policy, tokens);
         let from = section
             .required("from", "the instant of the change in UTC, as in 2026-12-01T02:00:00Z")
             .and_then(|field| Some((field.parse::<Instant>()?, field.at)));
@@ -241,9 +317,7 @@ impl<'a> NextKey<'a> {
         now: Timestamp,
     ) -> Option<(KeyProfile, Timestamp)> {
         let Self { key, from: Instant(from), from_at } = self;
-        if key.algorithm == current.algorithm
-            && key.key.trim().eq_ignore_ascii_case(current.key.trim())
-        {
+        if key.algorithm == current.algorithm && key.key.is_same_key(&current.key) {
             key.at.error(
                 "is the same key as that of the entry, so nothing would change; write a new key, or remove nextKey",
             );
@@ -323,8 +397,8 @@ fn algorithm(text: &str) -> Result<Algorithm, String> {
     })
 }
 
-/// Reads the key in hex, from a file or an environment variable.
-fn key(field: &Field<'_>, env: Environment<'_>) -> Option<Zeroizing<String>> {
+/// Reads the key in hex, from a file or an environment variable, or the place of a key in a token.
+fn key<'a>(field: &Field<'a>, env: Environment<'_>, tokens: &mut Tokens<'a>) -> Option<KeyPlace> {
     if !field.is_mapping() {
         field.at.error(
             "must not be the PassTicket key itself; write { file: PATH } of a file with the key in hex, \
@@ -334,11 +408,12 @@ fn key(field: &Field<'_>, env: Environment<'_>) -> Option<Zeroizing<String>> {
     }
     let mut section = field.section();
     let (file, variable) = (section.optional("file"), section.optional("env"));
-    if section.fields().iter().any(|(name, _)| !["file", "env"].contains(name)) {
+    let token = section.optional("pkcs11");
+    if section.fields().iter().any(|(name, _)| !["file", "env", "pkcs11"].contains(name)) {
         // The names may be parts of the key, for example in { 0xE0, 0x01 }.
         field.at.error(
-            "has other settings than file and env (not shown, because they may be parts of the \
-             PassTicket key); write { file: PATH } or { env: NAME }",
+            "has other settings than file, env and pkcs11 (not shown, because they may be parts of the \
+             PassTicket key); write { file: PATH }, { env: NAME } or { pkcs11: ... }",
         );
         return None;
     }
@@ -354,13 +429,35 @@ fn key(field: &Field<'_>, env: Environment<'_>) -> Option<Zeroizing<String>> {
             return None;
         }
     }
-    match (file, variable) {
-        (Some(file), None) => from_file(&file),
-        (None, Some(variable)) => from_environment(&variable, env),
+    match (file, variable, token) {
+        (Some(file), None, None) => from_file(&file).map(KeyPlace::Text),
+        (None, Some(variable), None) => from_environment(&variable, env).map(KeyPlace::Text),
+        (None, None, Some(token)) => from_token(&token, tokens),
         _ => {
-            field.at.error("needs either file or env; write { file: PATH } or { env: NAME }");
+            field.at.error(
+                "needs one of file, env and pkcs11; write { file: PATH }, { env: NAME } or { pkcs11: ... }",
+            );
             None
         }
+    }
+}
+
+#[cfg(feature = "pkcs11")]
+fn from_token<'a>(field: &Field<'a>, tokens: &mut Tokens<'a>) -> Option<KeyPlace> {
+    tokens.read(field).map(KeyPlace::Token)
+}
+
+#[cfg(not(feature = "pkcs11"))]
+fn from_token<'a>(field: &Field<'a>, tokens: &mut Tokens<'a>) -> Option<KeyPlace> {
+    match tokens.read(field)? {}
+}
+
+#[cfg(feature = "pkcs11")]
+const fn enhanced(algorithm: Algorithm) -> Option<EnhancedType> {
+    match algorithm {
+        Algorithm::Legacy => None,
+        Algorithm::EnhancedUpper => Some(EnhancedType::Upper),
+        Algorithm::EnhancedMixed => Some(EnhancedType::Mixed),
     }
 }
 
@@ -406,6 +503,14 @@ mod tests {
     /// Reads a list of entries with a legacy key, and returns the result of `look` and the problems. `{key}` in the
     /// entries is replaced by the key and its algorithm.
     fn read_list<T>(entries: &str, look: impl FnOnce(&PtktData<'_>) -> T) -> (T, Vec<String>) {
+        read_list_with(CryptoPolicy::Any, entries, look)
+    }
+
+    fn read_list_with<T>(
+        policy: CryptoPolicy,
+        entries: &str,
+        look: impl FnOnce(&PtktData<'_>) -> T,
+    ) -> (T, Vec<String>) {
         let env = |name: &str| match name {
             "OTHER" => Some(KEY.replace('E', "A")),
             "ENHANCED" => Some(ENHANCED.to_owned()),
@@ -415,12 +520,116 @@ mod tests {
         let entries = entries.replace("{key}", "algorithm: legacy, key: {env: KEY}");
         let document =
             Document::parse("f.yaml".into(), format!("l: [{entries}]").as_bytes(), &report);
-        let seen = look(&read(document.section(&report).optional("l").as_ref(), &env, NOW));
+        let seen = look(&read(document.section(&report).optional("l").as_ref(), &env, NOW, policy));
         let problems = match report.finish(Some(())) {
             Ok(((), warnings)) => warnings.iter().map(|it| format!("warning: {it}")).collect(),
             Err(problems) => problems.iter().map(ToString::to_string).collect(),
         };
         (seen, problems)
+    }
+
+    #[test]
+    fn a_fips_program_refuses_legacy_keys_and_makes_enhanced_tickets() {
+        for (entry, want) in [
+            (
+                "{applid: A, {key}}",
+                Some("l[0].algorithm: is legacy, which uses DES. This program was built with FIPS"),
+            ),
+            ("{applid: A, algorithm: enhanced-upper, key: {env: ENHANCED}}", None),
+            (
+                "{applid: A, algorithm: enhanced-upper, key: {env: ENHANCED}, nextKey: {{key}, from: 2027-01-01T00:00:00Z}}",
+                Some("l[0].nextKey.algorithm: is legacy, which uses DES"),
+            ),
+        ] {
+            let (profiles, problems) =
+                read_list_with(CryptoPolicy::Fips, entry, |data| data.profiles.len());
+            assert_eq!(profiles, usize::from(want.is_none()), "{entry}");
+            match want {
+                None => assert!(problems.is_empty(), "{problems:?}"),
+                Some(want) => {
+                    assert_eq!(problems.len(), 1, "{problems:?}");
+                    assert!(problems[0].contains(want), "{problems:?}");
+                    assert!(!problems[0].contains(KEY), "{problems:?}");
+                }
+            }
+        }
+    }
+
+    #[cfg(feature = "pkcs11")]
+    #[test]
+    fn keys_in_tokens_are_read_without_use_of_the_token() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &str, mode: u32| {
+            let path = directory.path().join(name);
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            path.display().to_string()
+        };
+        let (pin, open) = (file("pin", "98761234\n", 0o600), file("open", "98761234", 0o644));
+        let (other, empty) = (file("other", "1", 0o600), file("empty", "", 0o600));
+        let entry = |algorithm: &str, key: &str| {
+            format!("{{applid: A, algorithm: {algorithm}, key: {{pkcs11: {key}}}}}")
+        };
+        let key = |label: &str, pin: &str| {
+            format!("{{module: /no/such.so, token: T, label: {label}, pinFile: '{pin}'}}")
+        };
+        let mixed = |key: &str| entry("enhanced-mixed", key);
+        let good = mixed(&key("K", &pin));
+        let next = |label: &str, pin: &str| {
+            let next = format!(
+                "nextKey: {{algorithm: enhanced-mixed, key: {{pkcs11: {}}}, from: 2027-01-01T00:00:00Z}}}}",
+                key(label, pin)
+            );
+            format!("{}, {next}", good.strip_suffix('}').unwrap())
+        };
+        let group = good.replace("applid: A", "applid: A, group: G, users: [U]");
+        for (entries, keys, want) in [
+            (good.clone(), 1, None),
+            (format!("{good}, {group}"), 2, None),
+            (next("L", &pin), 2, None),
+            (next("K", &pin), 2, Some("l[0].nextKey.key: is the same key as that of the entry")),
+            (
+                next("L", &other),
+                1,
+                Some("l[0].nextKey.key.pkcs11.pinFile: is another file than the one in f.yaml:1"),
+            ),
+            (
+                entry("legacy", &key("K", &pin)),
+                1,
+                Some("l[0].key: is in a token, but the algorithm is legacy"),
+            ),
+            (
+                mixed(&key("K", &open)),
+                0,
+                Some("is accessible to users other than its owner (mode 0644)"),
+            ),
+            (mixed(&key("K", &empty)), 0, Some("a PIN has 1 to 255 bytes")),
+            (mixed(&key("K", "/no/such/pin")), 0, Some("cannot read /no/such/pin")),
+            (
+                mixed("{module: m.so, token: T, label: K}"),
+                0,
+                Some("l[0].key.pkcs11.pinFile: is missing"),
+            ),
+            (mixed(&key("''", &pin)), 0, Some("l[0].key.pkcs11.label: is empty")),
+            (
+                mixed(&key("K", &pin).replace("token", "tokn")),
+                0,
+                Some("l[0].key.pkcs11.token: is missing"),
+            ),
+            (
+                good.replace("pkcs11:", "file: f, pkcs11:"),
+                0,
+                Some("l[0].key: needs one of file, env and pkcs11"),
+            ),
+        ] {
+            let (found, problems) = read_list(&entries, |data| data.token_keys.len());
+            assert_eq!(found, keys, "{entries}: {problems:?}");
+            match want {
+                None => assert!(problems.is_empty(), "{problems:?}"),
+                Some(want) => assert!(problems.iter().any(|it| it.contains(want)), "{problems:?}"),
+            }
+            assert!(!format!("{problems:?}").contains("9876"), "{problems:?}");
+        }
     }
 
     #[test]
@@ -625,6 +834,11 @@ mod tests {
             ("{applid: A, algorithm: legacy, key: {file: good}, replayProtection: true}", &[]),
             ("{applid: A, source: zowe}", &[]),
             ("{applid: A, source: zowe, replayProtection: false}", &[]),
+            ("{applid: A, source: zowe, refusals: 2}", &[]),
+            (
+                "{applid: A, algorithm: legacy, key: {file: good}, refusals: 3}",
+                &["l[0].refusals: \"3\" is not valid; write a number from 1 to 2"],
+            ),
             ("{applid: A, source: key, algorithm: legacy, key: {file: good}}", &[]),
             (
                 "{applid: A, source: zowe, algorithm: legacy, key: {file: good}}",
@@ -718,7 +932,7 @@ mod tests {
             ),
             (
                 "{applid: A, algorithm: legacy, key: {E001193519561977: }}",
-                &["l[0].key: has other settings than file and env (not shown, because"],
+                &["l[0].key: has other settings than file, env and pkcs11 (not shown, because"],
             ),
             (
                 "{applid: A, algorithm: legacy, key: {file: E001193519561977}}",
@@ -730,7 +944,7 @@ mod tests {
             ),
             (
                 "{applid: A, algorithm: legacy, key: {0xE0, 0x01, 0x19, 0x35, 0x20, 0x56, 0x21, 0x77}}",
-                &["l[0].key: has other settings than file and env (not shown, because"],
+                &["l[0].key: has other settings than file, env and pkcs11 (not shown, because"],
             ),
             (
                 "{applid: A, algorithm: legacy, key: {file: EO01193519561977}}",
@@ -746,7 +960,7 @@ mod tests {
             ),
             (
                 "{applid: A, algorithm: legacy, key: {file: good, env: GOOD}}",
-                &["l[0].key: needs either file or env"],
+                &["l[0].key: needs one of file, env and pkcs11"],
             ),
             ("{applid: A, algorithm: legacy, key: {}}", &["l[0].key: is empty; write { file"]),
             (
@@ -821,7 +1035,7 @@ mod tests {
             let document = Document::parse(file, format!("l: [{entry}]").as_bytes(), &report);
             let PtktData { profiles, zowe, .. } = {
                 let list = document.section(&report).optional("l");
-                read(list.as_ref(), &env, NOW)
+                read(list.as_ref(), &env, NOW, CryptoPolicy::Any)
             };
             let debug = format!("{profiles:?}");
             let problems = match report.finish(Some(())) {

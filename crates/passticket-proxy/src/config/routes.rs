@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use http::{HeaderName, uri::Scheme};
+use http::{HeaderName, StatusCode, uri::Scheme};
 
 use super::{
     api_defs::{Definition, Definitions},
@@ -29,6 +29,7 @@ use tower_passticket::{
         SecurityHeaders, ServiceProtocol, Upstream,
     },
     passticket::Applid,
+    ticket_breaker::RefusedStatuses,
     token::ServiceId,
 };
 
@@ -50,6 +51,7 @@ pub(super) struct Override<'a> {
     cors: Option<ServiceCors<'a>>,
     rate: Option<ServiceRate>,
     limits: ServiceLimits<'a>,
+    refused: Option<RefusedStatuses>,
     /// Paths of the service that have their own APPLID. Each item contains the path, the APPLID, and the place of the
     /// setting.
     applids: Vec<(String, Applid, At<'a>)>,
@@ -80,6 +82,8 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
         let cors = cors::read_service(&mut section);
         let rate = rate_limits::read_service(&mut section);
         let limits = route_limits::read_service(&mut section);
+        let refused =
+            section.optional("refusedStatuses").and_then(|field| read_refused_statuses(&field));
         let applids =
             section.section("applids").fields().into_iter().filter_map(|(path, field)| {
                 let applid = field.parse()?;
@@ -118,6 +122,7 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
             cors,
             rate,
             limits,
+            refused,
             applids,
         });
     }
@@ -139,6 +144,27 @@ pub(super) fn read_on_failure(section: &mut Section<'_>) -> Option<OnFailure> {
         "reject" => Ok(OnFailure::Reject),
         _ => Err("is unknown; write forward, forward-unchanged or reject"),
     })
+}
+
+/// Reads the setting `refusedStatuses` of a service: `none`, or the statuses by which the service refuses a PassTicket. An
+/// empty list counts as absent, like each blank value.
+fn read_refused_statuses(field: &Field<'_>) -> Option<RefusedStatuses> {
+    let statuses = field.one_or_more();
+    if let [only] = &statuses[..]
+        && only.text()? == "none"
+    {
+        return Some(RefusedStatuses::NONE);
+    }
+    let status = |field: &Field<'_>| {
+        field.read(|text| {
+            let status = text.parse().ok().filter(|status| (400..=599).contains(status));
+            status.and_then(|status: u16| StatusCode::from_u16(status).ok()).ok_or_else(|| {
+                format!("{} is not a status from 400 to 599; write none, or a list", quote(text))
+            })
+        })
+    };
+    let statuses = statuses.iter().map(status).collect::<Option<Vec<_>>>()?;
+    Some(statuses.into_iter().fold(RefusedStatuses::NONE, RefusedStatuses::with))
 }
 
 /// Reads the setting `http` of a service.
@@ -402,6 +428,9 @@ pub(super) fn assemble_all<'a>(
             .with_client_basic(basic.map(|(basic, _)| *basic).unwrap_or_default());
         if let Some(body_timeout) = settings.and_then(|settings| settings.body_timeout) {
             route = route.with_body_timeout(body_timeout);
+        }
+        if let Some(refused) = settings.and_then(|settings| settings.refused) {
+            route = route.with_refused_statuses(refused);
         }
         if let Some((protocol, _)) = settings.and_then(|settings| settings.protocol.as_ref()) {
             route = route.with_protocol(*protocol);

@@ -5,6 +5,7 @@
 //! Zowe on z/OS that maps certificates and e-mail addresses to user ids.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     num::{NonZeroU16, NonZeroU32, NonZeroUsize},
     path::PathBuf,
     time::Duration,
@@ -16,6 +17,7 @@ use tower_passticket::{
     identity::{CertificateMap, DistributedMap, Registry},
     passticket::{Applid, UserId},
     remote::Address,
+    token::ServiceId,
 };
 
 /// The component that encrypts the connections between clients and the gateway.
@@ -107,6 +109,21 @@ pub struct DelegationSettings {
     pub protected: Vec<UserId>,
     /// The limit of calls of each caller in a minute: `components.passticket-proxy.delegation.callsPerMinute`. `None`
     /// if the setting is absent.
+    pub calls_per_minute: Option<NonZeroU32>,
+}
+
+/// Settings of the token exchange: `components.passticket-proxy.tokenExchange`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ExchangeSettings {
+    /// The PassTickets that each actor may obtain: `callers`.
+    pub grants: Vec<Grant>,
+    /// The APPLIDs for which a token is exchanged without an actor: `bearerApplids`.
+    pub bearer_applids: Vec<Applid>,
+    /// The services that accept PassTickets for each APPLID. They come from the api-defs, from `services` and from
+    /// `discovery`.
+    pub services: BTreeMap<Applid, BTreeSet<ServiceId>>,
+    /// The limit of calls in a minute: `callsPerMinute`. `None` if the setting is absent.
     pub calls_per_minute: Option<NonZeroU32>,
 }
 

@@ -346,7 +346,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("algorithm: legacy", "algorithm: desx"),
             &[
-                "zowe.yaml:83: components.passticket-proxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
+                "zowe.yaml:92: components.passticket-proxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
                write legacy, enhanced-upper or enhanced-mixed",
             ],
         ),
@@ -359,7 +359,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("onFailure: forward ", "onFailure: ignore "),
-            &["zowe.yaml:67: components.passticket-proxy.onFailure: is unknown; write forward, \
+            &["zowe.yaml:76: components.passticket-proxy.onFailure: is unknown; write forward, \
                forward-unchanged or reject"],
         ),
         (|s| s.write("tls/server.key", "x", 0o644), &[open]),
@@ -402,13 +402,13 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("compatibility: documented", "compatibility: zowe-v2"),
             &[
-                "zowe.yaml:60: components.passticket-proxy.compatibility: is unknown; write documented or",
+                "zowe.yaml:69: components.passticket-proxy.compatibility: is unknown; write documented or",
             ],
         ),
         (
             |s| s.edit("maximumValidityDays: 90", "maximumValidityDays: 91"),
             &[
-                "zowe.yaml:62: components.passticket-proxy.personalAccessToken.maximumValidityDays: \"91\" is \
+                "zowe.yaml:71: components.passticket-proxy.personalAccessToken.maximumValidityDays: \"91\" is \
                not valid; write a number from 1 to 90",
             ],
         ),
@@ -517,82 +517,82 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("dcpassticket:", "dcpasticket:"),
             &[
-                "zowe.yaml:69: components.passticket-proxy.services.dcpasticket: service dcpasticket has no \
+                "zowe.yaml:78: components.passticket-proxy.services.dcpasticket: service dcpasticket has no \
                api-def; did you mean dcpassticket?",
             ],
         ),
         (
             |s| s.edit("dcpassticket:", "e001193519561977:"),
             &[
-                "zowe.yaml:69: components.passticket-proxy.services.(not shown): service (not shown) has no \
+                "zowe.yaml:78: components.passticket-proxy.services.(not shown): service (not shown) has no \
                api-def; known here: dcpassticket",
             ],
         ),
         (
             |s| s.edit("dcpassticket:", "key E001193519561977:"),
             &[
-                "zowe.yaml:69: components.passticket-proxy.services.(not shown): is a wrong name (not shown: it \
+                "zowe.yaml:78: components.passticket-proxy.services.(not shown): is a wrong name (not shown: it \
                may contain a secret)",
             ],
         ),
         (
             |s| s.edit("[X-Tenant]", "[X-Tenant, Host, a b]"),
             &[
-                "zowe.yaml:72: components.passticket-proxy.services.dcpassticket.requestHeaders.remove[1]: host \
+                "zowe.yaml:81: components.passticket-proxy.services.dcpassticket.requestHeaders.remove[1]: host \
                  cannot be removed from requests, because the gateway needs it; delete the name",
-                "zowe.yaml:72: components.passticket-proxy.services.dcpassticket.requestHeaders.remove[2]: \"a b\" is \
+                "zowe.yaml:81: components.passticket-proxy.services.dcpassticket.requestHeaders.remove[2]: \"a b\" is \
                  not the name of a header; write one like X-Name",
             ],
         ),
         (
             |s| s.edit("[X-Tenant]", "[X_Real_IP]"),
             &[
-                "zowe.yaml:73: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[0]: x-real-ip is \
+                "zowe.yaml:82: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[0]: x-real-ip is \
                both removed and kept; remove the name from one of the two lists",
             ],
         ),
         (
             |s| s.edit("[X-Real-IP]", "[Client-Cert, content_length, Accept, X-Real-IP]"),
             &[
-                "zowe.yaml:73: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[0]: client-cert \
+                "zowe.yaml:82: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[0]: client-cert \
                  is set by the gateway alone, so a client's header is never kept; delete the name",
-                "zowe.yaml:73: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[1]: \
+                "zowe.yaml:82: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[1]: \
                  content_length is set",
-                "zowe.yaml:73: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[2]: accept is \
+                "zowe.yaml:82: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[2]: accept is \
                  not in the table of removed headers",
             ],
         ),
         (
             |s| s.edit("addSecurityHeaders: true ", "http: h2c "),
             &[
-                "zowe.yaml:74: components.passticket-proxy.services.dcpassticket.http: is only for services without \
+                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.http: is only for services without \
                  TLS, but the service has the instance https://zos:10012/",
             ],
         ),
         (
             |s| s.edit("addSecurityHeaders: true ", "http: h2 "),
             &[
-                "zowe.yaml:74: components.passticket-proxy.services.dcpassticket.http: \"h2\" is unknown; write auto, \
+                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.http: \"h2\" is unknown; write auto, \
                  http1 or h2c",
             ],
         ),
         (
             |s| s.edit("addSecurityHeaders: true", "addSecurityHeaders: on"),
             &[
-                "zowe.yaml:74: components.passticket-proxy.services.dcpassticket.addSecurityHeaders: \"on\" is neither",
+                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.addSecurityHeaders: \"on\" is neither",
             ],
         ),
         (
             |s| s.edit("maxAge: 31536000", "maxAge: 1y"),
             &[
-                "zowe.yaml:118: components.passticket-proxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
+                "zowe.yaml:128: components.passticket-proxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
                a number from 0 to 315360000",
             ],
         ),
         (
             |s| s.edit("api/v1/admin:", "ui/v1:"),
             &[
-                "zowe.yaml:77: components.passticket-proxy.services.dcpassticket.applids.ui/v1: is not below \
+                "zowe.yaml:86: components.passticket-proxy.services.dcpassticket.applids.ui/v1: is not below \
                a route of service dcpassticket; write a path that begins with one of its gatewayUrls",
             ],
         ),
@@ -607,7 +607,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("ADMAPPL  ", "NOAPPL  "),
             &[
-                "zowe.yaml:77: components.passticket-proxy.services.dcpassticket.applids.api/v1/admin: service \
+                "zowe.yaml:86: components.passticket-proxy.services.dcpassticket.applids.api/v1/admin: service \
                dcpassticket needs a PassTicket key for NOAPPL;",
             ],
         ),
@@ -629,7 +629,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("[api-defs]", "[api-defs, api-defs/dc.yml, gone]"),
-            &["zowe.yaml:66: components.passticket-proxy.apiDefs[2]: cannot read gone: "],
+            &["zowe.yaml:75: components.passticket-proxy.apiDefs[2]: cannot read gone: "],
         ),
         (|s| s.edit("[api-defs]", "api-defs"), &[]),
         (
@@ -642,7 +642,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY_KEY),
             &[
-                "zowe.yaml:84: components.passticket-proxy.ptktdata[1].key: must not be the PassTicket key itself; \
+                "zowe.yaml:93: components.passticket-proxy.ptktdata[1].key: must not be the PassTicket key itself; \
                write { file: PATH }",
             ],
         ),
@@ -701,7 +701,12 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| {
                 s.edit("[api-defs]", "[]");
-                let services = EXAMPLE.lines().skip(67).take(10).collect::<Vec<_>>().join("\n");
+                let services = EXAMPLE
+                    .lines()
+                    .skip_while(|line| !line.starts_with("    services:"))
+                    .take(10)
+                    .collect::<Vec<_>>()
+                    .join("\n");
                 s.edit(&services, "  # nothing");
             },
             &[
@@ -716,7 +721,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                 s.edit("addSecurityHeaders: true ", "clientBasic: verify ");
             },
             &[
-                "zowe.yaml:74: components.passticket-proxy.services.dcpassticket.clientBasic: verify needs users with \
+                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.clientBasic: verify needs users with \
                  passwords; set components.passticket-proxy.users to a file with users, or set zOSMF.host",
             ],
         ),
@@ -759,6 +764,41 @@ fn an_external_mapper_replaces_the_internal_mapper() {
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(
         warnings[0].text().ends_with(".x509.externalMapperUrl decides how certificates are mapped")
+    );
+}
+
+#[test]
+fn the_token_exchange_is_off_by_default_and_needs_the_audit_log() {
+    let switch = "enabled: false                    # default false";
+    let setup = Setup::new();
+    assert!(setup.load().unwrap().config.exchange.is_none());
+    setup.edit(switch, "enabled: true");
+    let Loaded { config, warnings } = setup.load().unwrap();
+    assert_eq!(warnings, []);
+    let exchange = config.exchange.unwrap();
+    assert_eq!((exchange.grants.len(), exchange.bearer_applids.len()), (1, 1));
+    assert_eq!(exchange.calls_per_minute.map(NonZeroU32::get), Some(60));
+    let service = ServiceId::new("dcpassticket").unwrap();
+    for applid in ["ZOWEAPPL", "ADMAPPL"] {
+        let services = &exchange.services[&Applid::new(applid).unwrap()];
+        assert!(services.contains(&service), "{applid}: {services:?}");
+    }
+    setup.edit("enabled: true                     # default true", "enabled: false");
+    let problems = setup.load().unwrap_err();
+    let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert!(
+        texts.iter().any(|text| text.contains("cannot be off while tokenExchange is on")),
+        "{texts:?}"
+    );
+
+    let setup = Setup::new();
+    setup.edit(switch, "enabled: true");
+    setup.edit("bearerApplids: [ADMAPPL]", "bearerApplid: [ADMAPPL]");
+    let problems = setup.load().unwrap_err();
+    let text = problems.iter().next().unwrap().to_string();
+    assert!(
+        text.contains("tokenExchange.bearerApplid: is an unknown key; did you mean bearerApplids?"),
+        "{text}"
     );
 }
 
@@ -889,11 +929,11 @@ fn the_problems_of_all_files_are_reported_together() {
         "zowe.yaml:11: components.gateway.port: ",
         "zowe.yaml:35: components.passticket-proxy.host: ",
         "zowe.yaml:36: components.passticket-proxy.signingKey: ",
-        "zowe.yaml:81: components.passticket-proxy.ptktdata[0].key: ",
-        "zowe.yaml:88: components.passticket-proxy.ptktdata[1].nextKey.key: ",
-        "zowe.yaml:96: components.passticket-proxy.timeouts.drainSeconds: ",
-        "zowe.yaml:100: components.passticket-proxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
-        "zowe.yaml:101: components.passticket-proxy.limits.rememberedTicket: is an unknown key; did ",
+        "zowe.yaml:90: components.passticket-proxy.ptktdata[0].key: ",
+        "zowe.yaml:98: components.passticket-proxy.ptktdata[1].nextKey.key: ",
+        "zowe.yaml:106: components.passticket-proxy.timeouts.drainSeconds: ",
+        "zowe.yaml:110: components.passticket-proxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
+        "zowe.yaml:111: components.passticket-proxy.limits.rememberedTicket: is an unknown key; did ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.schema: is an unknown key; did ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",

@@ -8,6 +8,7 @@ use tower_passticket::{
     api::LoginFailures,
     passticket::{Applid, GenerateError, LocalGenerator, PassTicket, PassTicketGenerator, UserId},
     proxy::Tunnels,
+    ticket_breaker::TicketBreaker,
 };
 
 use super::{
@@ -46,6 +47,11 @@ impl HandOver {
     /// Registers the failed logins.
     pub(crate) fn logins(&self, logins: LoginFailures) {
         self.owners.logins.set(logins);
+    }
+
+    /// Registers the breaker, which keeps the stopped PassTickets.
+    pub(crate) fn breaker(&self, breaker: TicketBreaker) {
+        self.owners.breaker.set(breaker);
     }
 
     /// Registers the discovery of services, which keeps the registry of services.

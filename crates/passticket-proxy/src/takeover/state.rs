@@ -15,6 +15,7 @@ use tower_passticket::{
     api::LoginFailures,
     passticket::{LocalGenerator, UsedTimeSlots},
     proxy::Tunnels,
+    ticket_breaker::TicketBreaker,
 };
 
 use crate::{
@@ -30,6 +31,7 @@ const PASSWORD_CHECKS: Duration = Duration::from_secs(2);
 pub(super) struct Owners {
     pub(super) tickets: Owner<LocalGenerator>,
     pub(super) logins: Owner<LoginFailures>,
+    pub(super) breaker: Owner<TicketBreaker>,
     pub(super) discovery: Owner<Discovery>,
     pub(super) cluster: Owner<Cluster>,
     pub(super) tunnels: Owner<Arc<Tunnels>>,
@@ -85,6 +87,7 @@ impl Owners {
         };
         State {
             logins,
+            stopped_tickets: self.breaker.get().map(|it| it.hand_over()),
             time_slots: self.tickets.get().map(|it| it.hand_over_time_slots()),
             registry: self.discovery.get().and_then(|it| it.hand_over()),
             lease: self.cluster.get().map(|it| it.hand_over()),
@@ -102,6 +105,9 @@ impl Owners {
         if let Some(logins) = self.logins.get() {
             logins.take_back();
         }
+        if let Some(breaker) = self.breaker.get() {
+            breaker.take_back();
+        }
         if let Some(cluster) = self.cluster.get() {
             cluster.take_back();
         }
@@ -111,6 +117,11 @@ impl Owners {
     pub(super) fn continue_from(&self, state: State) {
         if let (Some(tickets), Some(used)) = (self.tickets.get(), state.time_slots) {
             tickets.continue_time_slots(used);
+        }
+        if let (Some(breaker), Some(text)) = (self.breaker.get(), state.stopped_tickets)
+            && let Err(error) = breaker.restore(&text)
+        {
+            tracing::warn!(%error, "the stopped PassTickets from the old process cannot be read; the last saved ones count");
         }
         if let (Some(logins), Some(text)) = (self.logins.get(), state.logins)
             && let Err(error) = logins.continue_from(&text)
@@ -125,6 +136,7 @@ impl Owners {
 pub(super) struct State {
     time_slots: Option<UsedTimeSlots>,
     logins: Option<String>,
+    stopped_tickets: Option<String>,
     registry: Option<Value>,
     lease: Option<LeaseOfNode>,
 }
@@ -143,6 +155,7 @@ impl State {
         json!({
             "timeSlots": slots,
             "failedLogins": self.logins,
+            "stoppedTickets": self.stopped_tickets,
             "registry": self.registry,
             "lease": lease,
         })
@@ -177,6 +190,8 @@ impl FromStr for State {
             // Without the used time slots, a ticket could be made twice. So a text that cannot be read is an error.
             time_slots: slots.map_err(|_| StateError)?,
             logins: text("failedLogins")?.map(str::to_owned),
+            // Earlier versions stop no tickets.
+            stopped_tickets: document["stoppedTickets"].as_str().map(str::to_owned),
             // Earlier versions do not hand over a registry.
             registry: document.get("registry").filter(|it| !it.is_null()).cloned(),
             lease: document.get("lease").and_then(LeaseOfNode::from_json),

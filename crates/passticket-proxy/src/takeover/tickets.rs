@@ -2,6 +2,8 @@
 //!
 //! A PassTicket is a one-time password of z/OS.
 
+use std::time::Duration;
+
 use tower_passticket::passticket::{
     Applid, GenerateError, GenerateFuture, LocalGenerator, NoTimeSlot, PassTicket,
     PassTicketGenerator, Replay, UserId,
@@ -55,6 +57,14 @@ impl PassTicketGenerator for OwnTickets {
 
     fn replay(&self, applid: &Applid) -> Replay {
         self.local.replay(applid)
+    }
+
+    fn lifetime(&self, user: &UserId, applid: &Applid) -> Option<Duration> {
+        self.local.lifetime(user, applid)
+    }
+
+    fn forget(&self, user: &UserId, applid: &Applid) {
+        self.local.forget(user, applid);
     }
 }
 

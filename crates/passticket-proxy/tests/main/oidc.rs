@@ -261,3 +261,122 @@ async fn a_provider_without_usable_keys_does_not_stop_the_gateway() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
+
+/// Gives the gateway an address for OAuth clients.
+fn with_domain(yaml: String) -> String {
+    yaml.replacen(
+        "zowe:\n",
+        "zowe:\n  externalDomains: [zowe.example.com]\n  externalPort: 7554\n",
+        1,
+    )
+}
+
+fn challenges(response: &reqwest::Response) -> Vec<String> {
+    let values = response.headers().get_all("www-authenticate").iter();
+    values.map(|value| value.to_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_401_leads_to_the_identity_provider() {
+    let provider = Provider::default();
+    let gateway = Gateway::start_with(&provider, |_, yaml| with_domain(yaml)).await;
+    // In HTTP/2, a forged `Host` would be refused, because it differs from `:authority`.
+    let authorities = fs::read(gateway.directory.path().join("certs/ca.pem")).unwrap();
+    let client = client(&authorities).http1_only().timeout(PATIENCE).build().unwrap();
+    let own = "https://zowe.example.com:7554";
+    let well_known = "/.well-known/oauth-protected-resource";
+    let metadata = |path: &str| format!("resource_metadata=\"{own}{well_known}{path}\"");
+    // A forged host has no influence.
+    let request = client.get(&gateway.url).header("host", "evil.example.com");
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 401);
+    let want = format!("Bearer realm=\"zowe\", {}", metadata("/svc/api/v1/x"));
+    let basic = "Basic realm=\"zowe\", charset=\"UTF-8\"".to_owned();
+    assert_eq!(challenges(&response), [want, basic]);
+    let query = gateway.url.replace("/svc/api/v1/x", "/gateway/api/v1/auth/query");
+    let response = client.get(query).send().await.unwrap();
+    assert_eq!(challenges(&response), [format!("Bearer realm=\"zowe\", {}", metadata(""))]);
+    for (path, resource) in [("", own.to_owned()), ("/svc/api/v1", format!("{own}/svc/api/v1"))] {
+        let url = gateway.url.replace("/svc/api/v1/x", &format!("{well_known}{path}"));
+        let request = client.get(&url).header("host", "evil.example.com");
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        assert_eq!(response.headers()["cache-control"], "public, max-age=600");
+        assert_eq!(response.headers()["content-type"], "application/json");
+        let document: Value = response.json().await.unwrap();
+        let want = json!({"resource": resource, "authorization_servers": [ISSUER],
+                          "bearer_methods_supported": ["header"]});
+        assert_eq!(document, want);
+    }
+    let url = gateway.url.replace("/svc/api/v1/x", &format!("{well_known}/other/api/v1"));
+    assert_eq!(client.get(url).send().await.unwrap().status(), 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_no_metadata_with_zowe_v3_or_without_a_domain() {
+    let with_v3 = |yaml| with_domain(yaml) + "    compatibility: zowe-v3\n";
+    let switched_on = move |yaml| with_v3(yaml) + "    resourceMetadata: true\n";
+    let switched_off = |yaml| with_domain(yaml) + "    resourceMetadata: false\n";
+    let edits: [(Box<dyn FnOnce(String) -> String + Send>, bool); 4] = [
+        (Box::new(|yaml| yaml), false),
+        (Box::new(with_v3), false),
+        (Box::new(switched_off), false),
+        (Box::new(switched_on), true),
+    ];
+    for (edit, want) in edits {
+        let gateway = Gateway::start_with(&Provider::default(), |_, yaml| edit(yaml)).await;
+        let response = gateway.client.get(&gateway.url).send().await.unwrap();
+        let has_metadata =
+            challenges(&response).iter().any(|value| value.contains("resource_metadata"));
+        let url = gateway.url.replace("/svc/api/v1/x", "/.well-known/oauth-protected-resource");
+        let status = gateway.client.get(url).send().await.unwrap().status();
+        assert_eq!((has_metadata, status == 200), (want, want));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_the_provider_is_exchanged_for_a_passticket_of_the_mapped_user() {
+    let key = pki::OTHER_SIGNING_KEY;
+    let provider = Provider::default();
+    provider.send_keys(&[key]);
+    let exchange = "    tokenExchange: {enabled: true, bearerApplids: [ZOWEAPPL]}\n";
+    let gateway = Gateway::start_with(&provider, |_, yaml| yaml + exchange).await;
+    let send = async |token: &str, kind: &str| {
+        let urn = "urn:ietf:params:oauth";
+        let body = format!(
+            "grant_type={urn}:grant-type:token-exchange&requested_token_type=\
+             urn:passticket:params:oauth:token-type:passticket&audience=ZOWEAPPL&subject_token={token}\
+             &subject_token_type={urn}:token-type:{kind}"
+        );
+        let url = gateway.url.replace("/svc/api/v1/x", "/gateway/api/v1/auth/token");
+        let request = gateway.client.post(url).body(body);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let document: Value = request.send().await.unwrap().json().await.unwrap();
+        let text = |name: &str| document[name].as_str().map(str::to_owned);
+        text("user_id").or_else(|| text("error")).unwrap()
+    };
+    let of_provider = |claims| token(key, Algorithm::RS256, claims);
+    for (case, token, kind, want) in [
+        ("access token", of_provider(json!({})), "access_token", "JANE"),
+        ("ID token", of_provider(json!({})), "id_token", "JANE"),
+        ("earlier actor", of_provider(json!({"act": {"sub": "svc"}})), "jwt", "JANE"),
+        ("malformed act", of_provider(json!({"act": "svc"})), "jwt", "invalid_request"),
+        (
+            "only for an actor",
+            of_provider(json!({"may_act": {"sub": "svc"}})),
+            "jwt",
+            "invalid_request",
+        ),
+        ("not mapped", of_provider(json!({"email": "joe@example.com"})), "jwt", "invalid_request"),
+        ("our own", gateway.own_token.clone(), "jwt", "USER"),
+        ("our own as ID token", gateway.own_token.clone(), "id_token", "invalid_request"),
+        (
+            "provider signs APIML",
+            of_provider(json!({"iss": "APIML", "sub": "USER"})),
+            "jwt",
+            "invalid_request",
+        ),
+    ] {
+        assert_eq!(send(&token, kind).await, want, "{case}");
+    }
+}

@@ -396,10 +396,18 @@ async fn servers_that_refuse_or_do_not_answer_are_failures() {
     for _ in 0..2 {
         let text = site.failure(site.get(Some("USER"), "zosmf")).await;
         assert!(text.starts_with("ZWEAZ601W z/OSMF is not available or"), "{text}");
+    }
+    // The APPLID of both is the same, so the gateway does not send ZSS a PassTicket of this user.
+    let text = site.failure(site.get(Some("USER"), "saf")).await;
+    assert!(text.starts_with("ZWEAG141E"), "{text}");
+    assert_eq!(site.zosmf.take_requests(), [AUTHENTICATE]);
+    assert!(site.zss.take_requests().is_empty());
+    let site = Site::start("").await;
+    site.zss.accept_tickets(None);
+    for _ in 0..2 {
         let text = site.failure(site.get(Some("USER"), "saf")).await;
         assert!(text.starts_with("ZWEAG150E SAF IDT generation failed."), "{text}");
     }
-    assert_eq!(site.zosmf.take_requests(), [AUTHENTICATE]);
     assert_eq!(site.zss.take_requests(), ["POST /saf/authenticate"]);
 
     let site = Site::start("    onFailure: reject\n").await;

@@ -1,0 +1,55 @@
+//! Keys of z/OS PassTickets in a PKCS#11 token.
+//!
+//! A PassTicket is a one-time password of z/OS for one user and one application. Whoever has the key of an application can
+//! log on to it as any user. With this crate, the key stays in a hardware security module (HSM) or another token with a
+//! PKCS#11 module. The token computes HMAC-SHA-512, and the key never leaves it.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use passticket::{Applid, EnhancedType, KeyProfile, KeyProfiles, LocalGenerator};
+//! use passticket_pkcs11::{KeyLabel, Pin, Pkcs11Key, Token, TokenKey, TokenLabel};
+//!
+//! let pin = Pin::parse(&std::fs::read("/etc/gateway/hsm.pin")?)?;
+//! let module = Path::new("/usr/lib/softhsm/libsofthsm2.so");
+//! let token = Token::new(module, TokenLabel::new("PTKT")?, pin);
+//! let key = TokenKey::new(token, KeyLabel::new("IZUDFLT")?);
+//! key.check()?;
+//! let key = Pkcs11Key::new(key, EnhancedType::Mixed);
+//! let profile = KeyProfile::from_source(Applid::new("IZUDFLT")?, key);
+//! let generator = LocalGenerator::new(KeyProfiles::new([profile])?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Threads
+//! Each [`Token`] has four threads and four sessions. The generator of the crate `passticket` makes a PassTicket on one of
+//! these threads. At most 256 PassTickets wait for a thread, and each of them for at most 5 seconds. Beyond these limits,
+//! and if the token does not work, the error is one of
+//! [`GenerateError::unavailable`](passticket::GenerateError::unavailable). The futures need a Tokio runtime with a timer.
+//!
+//! # A removed token
+//! After an error, the sessions are closed, and a new one is opened with a new login. If this fails, too, all PassTickets of
+//! the token (or of the key, if only this key is wrong) fail at once for a second. When no session uses a module any more, the module is finalized, so that it finds
+//! a token which was replaced. A PIN that the token refuses is never tried again, because the token would lock itself.
+//!
+//! # The end of the process
+//! Call [`end`] before the process exits. Otherwise an exit handler of the module may wait for ever for another thread.
+//!
+//! # C
+//! The crate compiles no C. It loads the module of the vendor at run time, so the program must be linked dynamically.
+
+mod calls;
+mod error;
+mod key;
+mod module;
+mod names;
+mod new_key;
+mod session;
+mod threads;
+mod token;
+
+pub use calls::end;
+pub use error::{KeyFault, Pkcs11Error, ReturnCode};
+pub use key::{Pkcs11Key, TokenKey};
+pub use names::{KeyLabel, LabelError, Pin, PinError, TokenLabel};
+pub use new_key::KeyValue;
+pub use token::Token;

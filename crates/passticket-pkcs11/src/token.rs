@@ -1,0 +1,250 @@
+//! A token: its sessions, and what happens if it is removed.
+
+use std::{
+    collections::BTreeMap,
+    fmt, mem,
+    path::Path,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Instant,
+};
+
+use super::{
+    calls::Calling,
+    error::{Pkcs11Error, TRY_AGAIN_AFTER},
+    module::Module,
+    names::{KeyLabel, Pin, TokenLabel},
+    session::{Access, TokenSession},
+    threads::{THREADS, Threads, WAIT},
+};
+
+/// A token with its PIN. Clones refer to the same token.
+///
+/// Creating a value opens no session: the module is loaded and the token is used by the first computation. If the token is
+/// removed, computations fail until it is back. Then a new session is opened, and the user is logged in again.
+#[derive(Clone)]
+pub struct Token(Arc<Inner>);
+
+struct Inner {
+    module: Arc<Module>,
+    label: TokenLabel,
+    pin: Pin,
+    threads: Arc<Threads>,
+    state: Mutex<State>,
+    /// Notified when a session is put back.
+    put_back: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    idle: Vec<TokenSession>,
+    /// The number of sessions that a thread uses or opens.
+    in_use: usize,
+    /// Increases when the token was lost. Sessions of an earlier connection are not used again.
+    connection: u64,
+    /// The errors since the last success, and the time when another attempt is made. An error without a label concerns the
+    /// whole token, and another one a single key.
+    failed: BTreeMap<Option<KeyLabel>, (Pkcs11Error, Instant)>,
+}
+
+impl Token {
+    /// Describes the token with this label in a PKCS#11 module. `module` is the path of the shared library.
+    pub fn new(module: &Path, label: TokenLabel, pin: Pin) -> Self {
+        Self(Arc::new(Inner {
+            module: Module::of(module),
+            threads: Arc::new(Threads::new(label.clone())),
+            label,
+            pin,
+            state: Mutex::default(),
+            put_back: Condvar::new(),
+        }))
+    }
+
+    /// Returns the label.
+    pub fn label(&self) -> &TokenLabel {
+        &self.0.label
+    }
+
+    /// Returns the path of the module.
+    pub fn module(&self) -> &Path {
+        self.0.module.path()
+    }
+
+    /// Returns why the token does not work, or `None` if the last computation has succeeded or there was none.
+    pub fn problem(&self) -> Option<Pkcs11Error> {
+        self.state().failed.values().next().map(|(error, _)| error.clone())
+    }
+
+    pub(super) fn threads(&self) -> &Arc<Threads> {
+        &self.0.threads
+    }
+
+    /// Uses a session for a key. If the session belongs to a connection that was lost, uses a new session.
+    pub(super) fn with_session<T>(
+        &self,
+        key: &KeyLabel,
+        mut use_it: impl FnMut(&mut TokenSession) -> Result<T, Pkcs11Error>,
+    ) -> Result<T, Pkcs11Error> {
+        let _calling = self.begin()?;
+        let mut is_first = true;
+        loop {
+            let (mut session, connection, is_new) = self.take(key)?;
+            let error = match use_it(&mut session) {
+                Ok(value) => {
+                    self.put_back(session, connection, key);
+                    return Ok(value);
+                }
+                Err(error) => error,
+            };
+            drop(session);
+            self.free();
+            self.lose(connection);
+            // An idle session may be one of a token that was removed and is back. A new session is not.
+            if is_new || !is_first {
+                self.remember(key, &error);
+                return Err(error);
+            }
+            is_first = false;
+        }
+    }
+
+    /// Uses a new session that can change the token.
+    pub(super) fn with_new_session<T>(
+        &self,
+        use_it: impl FnOnce(&mut TokenSession) -> Result<T, Pkcs11Error>,
+    ) -> Result<T, Pkcs11Error> {
+        let Inner { module, label, pin, .. } = &*self.0;
+        let _calling = self.begin()?;
+        use_it(&mut TokenSession::open(module, label, pin, Access::Write)?)
+    }
+
+    /// Begins to call the module.
+    fn begin(&self) -> Result<Calling, Pkcs11Error> {
+        Calling::begin().ok_or_else(|| Pkcs11Error::Ended { token: self.label().clone() })
+    }
+
+    /// Takes an idle session, or opens one. Returns the connection that it belongs to, and whether it is new.
+    fn take(&self, key: &KeyLabel) -> Result<(TokenSession, u64, bool), Pkcs11Error> {
+        let Inner { module, label, pin, .. } = &*self.0;
+        let until = Instant::now() + WAIT;
+        let mut state = self.state();
+        let connection = loop {
+            let now = Instant::now();
+            for concerned in [None, Some(key.clone())] {
+                if let Some((error, again)) = state.failed.get(&concerned)
+                    && (now < *again || !error.is_temporary())
+                {
+                    return Err(error.clone());
+                }
+            }
+            if let Some(session) = state.idle.pop() {
+                state.in_use += 1;
+                return Ok((session, state.connection, false));
+            }
+            if state.in_use < THREADS {
+                state.in_use += 1;
+                break state.connection;
+            }
+            let left = until.saturating_duration_since(now);
+            if left.is_zero() {
+                return Err(Pkcs11Error::TimedOut { token: label.clone(), after: WAIT });
+            }
+            let waited = self.0.put_back.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        };
+        // The lock is not held while the module is called.
+        drop(state);
+        match TokenSession::open(module, label, pin, Access::Read) {
+            Ok(session) => Ok((session, connection, true)),
+            Err(error) => {
+                self.free();
+                self.lose(connection);
+                self.remember(key, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts a session back that has worked.
+    fn put_back(&self, session: TokenSession, connection: u64, key: &KeyLabel) {
+        let mut state = self.state();
+        state.in_use -= 1;
+        if !state.failed.is_empty() {
+            state.failed.remove(&None);
+            state.failed.remove(&Some(key.clone()));
+        }
+        let old = if connection == state.connection {
+            state.idle.push(session);
+            None
+        } else {
+            Some(session)
+        };
+        drop(state);
+        self.0.put_back.notify_one();
+        // Closing a session calls the module, so the lock is released before.
+        drop(old);
+    }
+
+    /// Lets another thread open a session, because one was closed or could not be opened.
+    fn free(&self) {
+        self.state().in_use -= 1;
+        self.0.put_back.notify_one();
+    }
+
+    /// Closes the idle sessions of a connection that was lost.
+    fn lose(&self, connection: u64) {
+        let mut state = self.state();
+        let lost = match state.connection == connection {
+            true => {
+                state.connection += 1;
+                mem::take(&mut state.idle)
+            }
+            false => Vec::new(),
+        };
+        drop(state);
+        drop(lost);
+    }
+
+    /// Remembers an error of a new session. For a short time, no other attempt is made.
+    fn remember(&self, key: &KeyLabel, error: &Pkcs11Error) {
+        let concerned = error.is_about_a_key().then(|| key.clone());
+        let again = Instant::now() + TRY_AGAIN_AFTER;
+        self.state().failed.insert(concerned, (error.clone(), again));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let idle = mem::take(&mut state.idle);
+        if idle.is_empty() {
+            return;
+        }
+        match Calling::begin() {
+            // The last user may be a thread of an async runtime, and closing a session may take long. If there is no
+            // thread, the sessions are closed here.
+            Some(calling) => {
+                let close = move || {
+                    drop(idle);
+                    drop(calling);
+                };
+                let _ = thread::Builder::new().name("pkcs11-close".to_owned()).spawn(close);
+            }
+            // The sessions end with the process.
+            None => mem::forget(idle),
+        }
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token")
+            .field("module", &self.module())
+            .field("label", &self.label())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,95 @@
+//! Checks the settings of the token exchange (RFC 8693), and of the metadata for OAuth clients (RFC 9728).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    configured_route::{ConfiguredRoute, ServiceScheme},
+    oidc::OidcSettings,
+    passticket_proxy::PassticketProxy,
+    settings::ExchangeSettings,
+};
+use tower_passticket::{api::Compatibility, layer::Origin, passticket::Applid, token::ServiceId};
+
+/// Returns the settings of the token exchange. `None` if it is off. `routes` are the routes of all services, also of those
+/// that are found in Eureka. `zosmf` is the APPLID of services with the scheme `zosmf`.
+pub(super) fn settings(
+    ours: &PassticketProxy<'_>,
+    client_certificates: bool,
+    routes: &[ConfiguredRoute],
+    zosmf: Option<Applid>,
+) -> Option<ExchangeSettings> {
+    let section = &ours.exchange;
+    if !section.enabled {
+        return None;
+    }
+    if !ours.audit.enabled {
+        ours.audit.at.error(
+            "cannot be off while tokenExchange is on, because token exchanges are always audited",
+        );
+    }
+    if section.grants.is_empty() && section.bearer_applids.is_empty() {
+        section.at.warning(
+            "permits no exchange; list the actors in callers, or the APPLIDs that need no actor in \
+             bearerApplids",
+        );
+    }
+    if !section.grants.is_empty() && !client_certificates {
+        section.at.warning(
+            "has callers, but client certificates are off, so only actor tokens authenticate them; to accept \
+             certificates, set x509.enabled to true",
+        );
+    }
+    let mut services = BTreeMap::<Applid, BTreeSet<ServiceId>>::new();
+    for route in routes {
+        let applid = match route.scheme() {
+            ServiceScheme::Zosmf => zosmf,
+            scheme => scheme.applid(),
+        };
+        if let Some(applid) = applid {
+            services.entry(applid).or_default().insert(route.service().clone());
+        }
+    }
+    Some(ExchangeSettings {
+        grants: section.grants.clone(),
+        bearer_applids: section.bearer_applids.clone(),
+        services,
+        calls_per_minute: section.calls_per_minute,
+    })
+}
+
+/// Returns the origins in the metadata for OAuth clients. The list is empty if there is no metadata. By default, there is
+/// metadata if tokens of identity providers are accepted, except with `compatibility: zowe-v3`.
+pub(super) fn resource_origins(
+    ours: &PassticketProxy<'_>,
+    providers: &[OidcSettings],
+    own: &[Origin],
+) -> Vec<Origin> {
+    match &ours.resource_metadata {
+        Some((true, at)) => {
+            if providers.is_empty() {
+                at.error(
+                    "needs identity providers; add them to oidc, or set this setting to false",
+                );
+            } else if own.is_empty() {
+                at.error(
+                    "needs the address under which clients reach the gateway; set zowe.externalDomains to its \
+                     host name",
+                );
+            }
+        }
+        Some((false, _)) => return Vec::new(),
+        None if providers.is_empty() || ours.compatibility == Compatibility::ZoweV3 => {
+            return Vec::new();
+        }
+        None => {
+            if let (true, Some(oidc)) = (own.is_empty(), &ours.oidc) {
+                oidc.at.warning(
+                    "names identity providers, but OAuth clients cannot find them, because zowe.externalDomains is \
+                     missing; set it to the host name of the gateway, or set \
+                     components.passticket-proxy.resourceMetadata to false",
+                );
+            }
+        }
+    }
+    own.to_vec()
+}

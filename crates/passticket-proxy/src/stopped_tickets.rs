@@ -1,0 +1,37 @@
+//! The file with the stopped PassTickets, beside the revocation file (docs/decisions.md#d42).
+
+use std::{ffi::OsString, fs, io, path::PathBuf};
+
+use passticket_proxy::config::Config;
+use tower_passticket::ticket_breaker::TicketBreaker;
+
+/// A longer file was not written by this program.
+const MAX_LEN: u64 = 16 * 1024 * 1024;
+
+/// Returns the path of the file.
+pub(crate) fn file(config: &Config) -> PathBuf {
+    let mut file = OsString::from(&config.revocations);
+    file.push(".stopped-tickets");
+    file.into()
+}
+
+/// Makes the breaker, which continues with the stops of the last process.
+///
+/// If the file cannot be read, the breaker begins without stops. Then at most one more PassTicket of each user is refused.
+/// This does less harm than a gateway that does not start.
+pub(crate) fn breaker(config: &Config) -> TicketBreaker {
+    let breaker = TicketBreaker::new(config.profiles.clone(), config.ticket_limits.clone());
+    let path = file(config);
+    let read = match fs::metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return breaker,
+        Ok(metadata) if metadata.len() > MAX_LEN => Err("is too long".to_owned()),
+        Ok(_) => fs::read_to_string(&path).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let restored = read.and_then(|text| breaker.restore(&text).map_err(|error| error.to_string()));
+    if let Err(error) = restored {
+        let file = path.display();
+        tracing::error!(%file, %error, "the stopped PassTickets cannot be read; the gateway begins without stops, so a refused PassTicket may be sent again");
+    }
+    breaker
+}

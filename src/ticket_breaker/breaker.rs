@@ -1,0 +1,316 @@
+//! The handle of the breaker, for the program.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use super::{
+    counts::{APPLIDS, BreakerCounts, CLOCK, NOT_MADE, REFUSED, UNSAVED, USERS},
+    file,
+    guarded::GuardedGenerator,
+    machine::{BUDGET, Change},
+    proofs::Proofs,
+    report::{StoppedApplid, StoppedReport, StoppedUser},
+    saved::{self, RestoreError},
+    shared::{Keys, Shared, TicketLimits},
+    shared_refusals::SharedRefusals,
+};
+use crate::{
+    audit::Audit,
+    clock::{Clock, SystemClock, Timestamp},
+    log_limit::log_limited,
+    metrics::{Collect, Exposition, LabelName},
+    passticket::{Applid, KeyProfile, KeyProfiles, PassTicketGenerator, UserId},
+};
+
+/// How often the state is saved and compared with the other nodes.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Watches whether services accept PassTickets, and stops tickets that they would refuse. Clones share the state. See
+/// the [module](super).
+///
+/// A [`PassTicketScheme`](crate::layer::PassTicketScheme) with a breaker asks it before each ticket. The proxy
+/// (`proxy::Forward`) reports the answers. Run [`run`](Self::run) in a runtime while the breaker is used.
+#[derive(Clone)]
+pub struct TicketBreaker(pub(super) Arc<Shared>);
+
+impl TicketBreaker {
+    /// Creates a breaker for tickets of these keys. The keys also say how much clocks may differ.
+    pub fn new(profiles: KeyProfiles, limits: TicketLimits) -> Self {
+        Self::with_clock(profiles, limits, Arc::new(SystemClock))
+    }
+
+    /// Creates a breaker with another clock.
+    pub fn with_clock(profiles: KeyProfiles, limits: TicketLimits, clock: Arc<dyn Clock>) -> Self {
+        let breaker = Self(Arc::new(Shared {
+            machine: Mutex::default(),
+            proofs: Proofs::default(),
+            gates: Mutex::default(),
+            keys: ArcSwap::from_pointee(Keys { profiles, limits }),
+            clock,
+            secs: AtomicU32::new(0),
+            counts: BreakerCounts::default(),
+            audit: ArcSwap::from_pointee(Audit::none()),
+            others: OnceLock::new(),
+            generation: AtomicU64::new(0),
+            changed: Notify::new(),
+            is_handed_over: AtomicBool::new(false),
+        }));
+        breaker.tick();
+        breaker
+    }
+
+    /// Counts refused tickets together with other nodes. Only the first call has an effect.
+    pub fn share(&self, others: Arc<dyn SharedRefusals>) {
+        let _ = self.0.others.set(others);
+    }
+
+    /// Writes a record to `audit` when tickets are stopped or resumed.
+    pub fn set_audit(&self, audit: Audit) {
+        self.0.audit.store(Arc::new(audit));
+    }
+
+    /// Continues with other keys. If a key has changed, the refusals of its tickets are forgotten.
+    pub fn set_keys(&self, profiles: KeyProfiles, limits: TicketLimits) {
+        let before = self.0.keys.swap(Arc::new(Keys { profiles: profiles.clone(), limits }));
+        let now = self.0.clock.now();
+        for changed in changed_keys(&before.profiles, &profiles, now) {
+            let (applid, name) = (*changed.applid(), Arc::from(changed.name()));
+            let has_key = |user: &UserId| {
+                profiles.find(user, &applid).is_some_and(|it| it.name() == changed.name())
+            };
+            let mut machine = self.0.machine();
+            let changes = machine.key_changed(&name, applid, has_key);
+            self.0.gate(&applid).epoch.fetch_add(1, Ordering::AcqRel);
+            self.0.apply(&machine, &changes, "a key was changed");
+            drop(machine);
+            if let Some(others) = self.0.others.get()
+                && !changes.is_empty()
+            {
+                for change in &changes {
+                    if let Change::UserResumed { user, applid } = change {
+                        others.resume(Some(*applid), Some(*user));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns a generator that makes no ticket if tickets of the user and APPLID are stopped. It is for tickets whose
+    /// use the gateway does not see, such as those of the auth API.
+    pub fn guard<G: PassTicketGenerator>(&self, generator: G) -> GuardedGenerator<G> {
+        GuardedGenerator::new(self.0.clone(), generator)
+    }
+
+    /// Forgets the refusals of an APPLID or a user, or of both, or all of them. Returns how many users and APPLIDs were
+    /// stopped. An operator asks for this after the cause was removed.
+    pub fn resume(&self, applid: Option<Applid>, user: Option<UserId>) -> usize {
+        let mut machine = self.0.machine();
+        let changes = machine.resume(applid, user);
+        // Tickets are tried one at a time again.
+        for (of, gate) in &*self.0.gates() {
+            if applid.is_none_or(|applid| applid == *of) {
+                gate.epoch.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+        self.0.apply(&machine, &changes, "an administrator has asked for it");
+        drop(machine);
+        if let Some(others) = self.0.others.get() {
+            others.resume(applid, user);
+        }
+        changes.len()
+    }
+
+    /// Returns what is stopped. The report contains user ids.
+    pub fn report(&self) -> StoppedReport {
+        let machine = self.0.machine();
+        let keys = self.0.keys.load();
+        let users = machine
+            .users()
+            .filter(|(_, own)| own.refused >= keys.limits.of(&own.applid) && !own.is_open);
+        let users = users.map(|(user, own)| StoppedUser {
+            user: *user,
+            applid: own.applid,
+            refused: own.refused,
+            next: (own.refused < BUDGET).then_some(own.next),
+        });
+        let applids = machine.keys().filter(|(_, scope)| {
+            !scope.stops.is_empty() || scope.clock_stop.is_some() || scope.is_warned
+        });
+        let applids = applids.map(|(key, scope)| StoppedApplid {
+            key: key.to_string(),
+            applid: scope.applid,
+            is_stopped: scope.stops.iter().any(|stop| stop.class.is_none()),
+            stopped_paths: scope.stops.iter().filter(|stop| stop.class.is_some()).count(),
+            is_stopped_by_clock: scope.clock_stop.is_some(),
+            clock_difference: scope.skew.filter(|_| scope.is_warned).map(|skew| skew.secs),
+            next: scope
+                .stops
+                .iter()
+                .map(|stop| stop.next)
+                .chain(scope.clock_stop.map(|stop| stop.next))
+                .max(),
+        });
+        let mut report = StoppedReport { users: users.collect(), applids: applids.collect() };
+        report.users.sort_by_key(|it| (it.applid, it.user));
+        report.applids.sort_by(|one, other| one.key.cmp(&other.key));
+        report
+    }
+
+    /// Returns the state as text, for another process. From now on, [`run`](Self::run) writes no file.
+    pub fn hand_over(&self) -> String {
+        self.0.is_handed_over.store(true, Ordering::Release);
+        saved::to_text(&self.0.machine())
+    }
+
+    /// Continues with the state, because the other process has ended.
+    pub fn take_back(&self) {
+        self.0.is_handed_over.store(false, Ordering::Release);
+        self.0.has_changed();
+    }
+
+    /// Continues with a state that [`hand_over`](Self::hand_over) returned or that [`run`](Self::run) saved. Call this
+    /// before the first ticket.
+    ///
+    /// # Errors
+    /// The text is not a state of this version. Nothing changes then.
+    pub fn restore(&self, text: &str) -> Result<(), RestoreError> {
+        let restored = saved::from_text(text)?;
+        let mut machine = self.0.machine();
+        *machine = restored;
+        self.0.apply(&machine, &[], "");
+        self.0.generation.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Updates the coarse time. [`run`](Self::run) calls this each second.
+    pub fn tick(&self) {
+        let secs = self.0.clock.monotonic().as_secs();
+        self.0.secs.store(secs as u32, Ordering::Relaxed);
+        self.0.proofs.set_minute(secs / 60);
+    }
+
+    /// Saves the state in `file` whenever it changes, and exchanges it with the other nodes. Does not return.
+    ///
+    /// If the file cannot be written, this is logged and counted. The gateway then goes on, but would send refused tickets
+    /// again after a restart.
+    pub async fn run(self, file: Option<PathBuf>) {
+        let mut saved = None;
+        let mut ticks = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {
+                    self.tick();
+                    self.learn().await;
+                }
+                () = self.0.changed.notified() => {}
+            }
+            let generation = self.0.generation.load(Ordering::Acquire);
+            let Some(file) = &file else { continue };
+            if saved == Some(generation) || self.0.is_handed_over.load(Ordering::Acquire) {
+                continue;
+            }
+            let text = saved::to_text(&self.0.machine());
+            if saved.is_none() && generation == 0 {
+                saved = Some(generation);
+                continue;
+            }
+            match file::write(file.clone(), text).await {
+                Ok(()) => saved = Some(generation),
+                Err(error) => {
+                    self.0.counts.unsaved.increment();
+                    let path = file.display();
+                    log_limited!(error, "stopped tickets not saved", { file = %path, %error }, "the stopped tickets cannot be saved; after a restart, refused tickets would be sent again");
+                }
+            }
+        }
+    }
+
+    /// Learns the refusals that other nodes have seen.
+    async fn learn(&self) {
+        let Some(others) = self.0.others.get() else { return };
+        let list = match others.list().await {
+            Ok(list) => list,
+            Err(error) => {
+                log_limited!(warn, "refused tickets not shared", { %error }, "refused tickets are not counted together with the other nodes; this node counts alone");
+                return;
+            }
+        };
+        let mut machine = self.0.machine();
+        let now = self.0.clock.now();
+        let mut changes = Vec::new();
+        let mut known = HashSet::new();
+        for refusal in &list {
+            let ticket = refusal.ticket;
+            known.insert((ticket.user, ticket.applid));
+            if machine.knows(&ticket.user, &ticket.applid, refusal.refused.min(BUDGET)) {
+                continue;
+            }
+            changes.extend(self.0.learn_one(&mut machine, refusal, now));
+        }
+        changes.extend(machine.keep_shared(|user, applid| known.contains(&(*user, *applid)), now));
+        self.0.apply(&machine, &changes, "another node has reported it");
+    }
+}
+
+/// Returns the profiles of `new` whose key, algorithm or window differs from that in `old`.
+fn changed_keys(old: &KeyProfiles, new: &KeyProfiles, now: Timestamp) -> Vec<Arc<KeyProfile>> {
+    let changed = new.iter().filter(|profile| {
+        let name = profile.name();
+        let before = old.iter().find(|it| it.applid() == profile.applid() && it.name() == name);
+        before.is_none_or(|before| !makes_same_tickets(before.at(now), profile.at(now)))
+    });
+    changed.cloned().collect()
+}
+
+/// Compares two keys by a ticket that they make for a user and a time that do not occur. A key that cannot be used now
+/// counts as unchanged.
+fn makes_same_tickets(one: &KeyProfile, other: &KeyProfile) -> bool {
+    let (Ok(user), time) = (UserId::new("$COMPARE"), Timestamp::from_secs(0)) else { return true };
+    match (one.generate(&user, time), other.generate(&user, time)) {
+        (Ok(ticket), Ok(same)) => {
+            ticket == same && one.window() == other.window() && one.algorithm() == other.algorithm()
+        }
+        _ => true,
+    }
+}
+
+impl Collect for TicketBreaker {
+    fn collect(&self, exposition: &mut Exposition) {
+        let report = self.report();
+        let counts = &self.0.counts;
+        exposition.value(&REFUSED, counts.refused.get());
+        exposition.family(&NOT_MADE, &counts.not_made);
+        exposition.value(&UNSAVED, counts.unsaved.get());
+        exposition.value(&USERS, report.users.len() as u64);
+        let stopped = report.applids.iter().filter(|it| it.is_stopped());
+        exposition.value(&APPLIDS, stopped.count() as u64);
+        let machine = self.0.machine();
+        let skews: Vec<_> = machine
+            .keys()
+            .filter_map(|(key, scope)| Some((key.clone(), scope.skew?.secs)))
+            .collect();
+        drop(machine);
+        // The names of keys come from the configuration.
+        let samples = skews.iter().map(|(key, secs)| ([(KEY, &**key)], *secs));
+        exposition.series(&CLOCK, samples);
+    }
+}
+
+const KEY: LabelName = LabelName::new("key");
+
+impl fmt::Debug for TicketBreaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TicketBreaker").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,670 @@
+//! The decisions of the breaker, without I/O and without locks: which ticket may be sent, and what an answer changes.
+//!
+//! The time is an argument of each function. So a table of steps tests everything here.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::{
+    path_class::PathClass,
+    pause::pause,
+    record::{ClockStop, Flight, Personal, Scope, Skew, Stop},
+    skew::SkewVerdict,
+};
+use crate::{
+    clock::Timestamp,
+    passticket::{Applid, UserId},
+};
+
+/// The number of refusals of one user, over all APPLIDs, after which only an administrator, a new key or a success lets
+/// tickets through again. The security product counts them together, and many sites revoke the user at the third
+/// (STIG V-223695).
+pub(super) const BUDGET: u8 = 2;
+
+/// The number of different users whose refusals stop the whole APPLID.
+const USERS: usize = 3;
+
+/// The maximum number of pairs of user and APPLID with refused tickets, or with a ticket whose answer is awaited. When
+/// this number is reached, further users without a proof get no ticket.
+const MAX_PAIRS: usize = 10_000;
+
+/// The maximum number of path classes that a user's record, or an APPLID's record, keeps.
+const MAX_CLASSES: usize = 32;
+
+/// A ticket without an answer blocks further tickets of its user for this time. A refusal needs no longer.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// A ticket without an answer blocks the tickets of other users for this time. The time is shorter than
+/// [`ANSWER_WITHIN`], so that users with slow requests cannot block others for long.
+const APPLID_ANSWER_WITHIN: Duration = Duration::from_secs(4);
+
+/// A success proves the key of the APPLID for this time.
+const PROVEN_FOR: Duration = Duration::from_secs(10 * 60);
+
+/// The pause after the first refusal. Each further refusal doubles it, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
+
+/// The pause after the second ticket in a row whose answer nobody has seen, doubled by each further one.
+const FIRST_UNKNOWN_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_UNKNOWN_PAUSE: Duration = Duration::from_secs(10 * 60);
+
+/// While the clocks differ too much, one ticket is tried in this time.
+const CLOCK_PAUSE: Duration = Duration::from_secs(60);
+
+/// The list of the refusals of all nodes may be older than a refusal by this time.
+const LIST_DELAY: Duration = Duration::from_secs(5);
+
+/// A ticket that is to be sent.
+#[derive(Clone, Debug)]
+pub(super) struct Ask<'a> {
+    pub(super) user: UserId,
+    pub(super) applid: Applid,
+    /// The name of the key profile that makes the ticket, such as `IZUDFLT` or `IZUDFLT.PAYROLL`.
+    pub(super) key: &'a Arc<str>,
+    pub(super) class: PathClass,
+    /// The number of refusals that stop the tickets of the user.
+    pub(super) limit: u8,
+    /// Whether a ticket of this user was accepted recently for a path of this class.
+    pub(super) is_proven: bool,
+}
+
+/// May the ticket be sent?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// Yes. The answer must be reported with this number.
+    Send(u64),
+    /// Yes. The answer need not be reported.
+    SendProven,
+    /// Not yet. Ask again when another answer has arrived.
+    Wait(WaitFor),
+    /// No.
+    Stopped(Stopped),
+}
+
+/// Whose answer a ticket waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WaitFor {
+    User,
+    Applid,
+}
+
+/// Why no ticket is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stopped {
+    pub(super) why: Why,
+    /// The time at which one ticket may be tried. `None` if only an administrator, another key or a success of another
+    /// kind ends the stop.
+    pub(super) until: Option<Timestamp>,
+}
+
+/// What is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Why {
+    /// The tickets of this user for this APPLID.
+    User,
+    /// The tickets of all users for this APLLID.
+    Applid,
+    /// The tickets of all users for one class of paths.
+    Paths,
+    /// The tickets for this APPLID, because the clocks differ.
+    Clock,
+    /// Too many users are stopped.
+    Full,
+    /// Too many tickets of this user had no answer.
+    NoAnswers,
+}
+
+/// The answer to a ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The service did not refuse the ticket.
+    Accepted,
+    /// The service refused the ticket.
+    Refused,
+    /// The ticket was sent, but nobody has seen the answer.
+    Unknown,
+    /// The ticket was not sent.
+    NotSent,
+}
+
+/// What an answer changed, for the log, the audit log and the waiting requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    UserStopped {
+        user: UserId,
+        applid: Applid,
+        refused: u8,
+    },
+    /// The whole APPLID, or one class of paths.
+    KeyStopped {
+        key: Arc<str>,
+        applid: Applid,
+        user: UserId,
+        whole: bool,
+    },
+    UserResumed {
+        user: UserId,
+        applid: Applid,
+    },
+    KeyResumed {
+        key: Arc<str>,
+        applid: Applid,
+    },
+    ClockStopped {
+        key: Arc<str>,
+        applid: Applid,
+        secs: i64,
+    },
+    ClockWarning {
+        key: Arc<str>,
+        applid: Applid,
+        secs: i64,
+    },
+    ClockAgrees {
+        key: Arc<str>,
+        applid: Applid,
+    },
+}
+
+/// The state of all users and APPLIDs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Machine {
+    users: HashMap<UserId, Vec<Personal>>,
+    keys: HashMap<Arc<str>, Scope>,
+    pairs: usize,
+    next_id: u64,
+}
+
+impl Machine {
+    /// Decides about a ticket. [`Decision::Send`] reserves it: no other ticket of the user is sent until the answer is
+    /// reported with [`settle`](Self::settle), or has not arrived in time.
+    pub(super) fn ask(&mut self, ask: &Ask<'_>, now: Timestamp) -> Decision {
+        let (user, applid) = (ask.user, ask.applid);
+        let scope = self.keys.entry(ask.key.clone()).or_insert_with(|| Scope::new(applid));
+        scope.forget_overdue(now, APPLID_ANSWER_WITHIN);
+        let mut is_probe = false;
+        if let Some(stopped) = scope.clock_stop(now) {
+            match stopped {
+                Some(until) => return stop(Why::Clock, Some(until)),
+                None => is_probe = true,
+            }
+        }
+        for stop_of in &mut scope.stops {
+            if stop_of.class.is_some_and(|class| class != ask.class) {
+                continue;
+            }
+            let why = if stop_of.class.is_none() { Why::Applid } else { Why::Paths };
+            // If the clock was set back, the pause does not become longer.
+            stop_of.next = stop_of.next.min(now.plus(LONGEST_PAUSE));
+            if now < stop_of.next {
+                return stop(why, Some(stop_of.next));
+            }
+            // One ticket is tried at a time. All other requests are refused until its answer is known.
+            if let Some(flight) = scope.flights.first() {
+                return stop(why, Some(flight.since.plus(APPLID_ANSWER_WITHIN)));
+            }
+            is_probe = true;
+        }
+        let is_key_proven = scope.is_proven(now, PROVEN_FOR) && scope.stops.is_empty();
+        let free = USERS.saturating_sub(scope.streak.len()).max(1);
+        let others = scope.flights.iter().filter(|flight| flight.user != user).count();
+        let full = others >= free;
+        let is_checked = |classes: &[PathClass]| {
+            scope.refused.iter().any(|(class, good)| classes.contains(class) && good.is_some())
+        };
+
+        let records = self.users.entry(user).or_default();
+        if !records.iter().any(|it| it.applid == applid) {
+            if !ask.is_proven && self.pairs >= MAX_PAIRS {
+                if records.is_empty() {
+                    self.users.remove(&user);
+                }
+                return stop(Why::Full, None);
+            }
+            self.pairs += 1;
+            records.push(Personal::new(applid));
+        }
+        let spent: u8 = records.iter().map(|it| it.refused).fold(0, u8::saturating_add);
+        let own = records.iter_mut().find(|it| it.applid == applid).expect("added above");
+        own.flights.retain(|flight| flight.is_awaited(now, ANSWER_WITHIN));
+        own.next = own.next.min(now.plus(LONGEST_PAUSE));
+        // A refusal was personal if the service has accepted another ticket on the same paths since, and a ticket of
+        // this user on others.
+        if own.refused > 0 && own.good_since && is_checked(&own.classes) {
+            own.refused = 0;
+            own.classes.clear();
+            own.tries = 0;
+        }
+        let decision = if is_probe {
+            match own.refused >= BUDGET {
+                true => stop(Why::User, None),
+                false if own.refused > 0 && now < own.next => stop(Why::User, Some(own.next)),
+                false if full || !own.flights.is_empty() => Decision::Wait(WaitFor::User),
+                false => Decision::Send(0),
+            }
+        } else if ask.is_proven {
+            Decision::SendProven
+        } else if own.refused >= BUDGET || spent >= BUDGET && !is_key_proven {
+            stop(Why::User, None)
+        } else if own.refused >= ask.limit && !own.is_open {
+            // Half-open: one ticket after the pause.
+            match () {
+                () if now < own.next => stop(Why::User, Some(own.next)),
+                () if !own.flights.is_empty() => Decision::Wait(WaitFor::User),
+                () if full && !is_key_proven => Decision::Wait(WaitFor::Applid),
+                () => Decision::Send(0),
+            }
+        } else if own.unknown > 1 && !is_key_proven && now < own.next {
+            stop(Why::NoAnswers, Some(own.next))
+        } else {
+            let left = ask.limit.min(BUDGET).saturating_sub(spent).max(1);
+            let in_flight = own.flights.len();
+            if in_flight >= usize::from(left) {
+                Decision::Wait(WaitFor::User)
+            } else if full && !is_key_proven {
+                Decision::Wait(WaitFor::Applid)
+            } else {
+                Decision::Send(0)
+            }
+        };
+        if let Decision::Send(_) = decision {
+            self.next_id += 1;
+            let flight = Flight { id: self.next_id, user, since: now, class: ask.class };
+            own.flights.push(flight);
+            scope.flights.push(flight);
+            if let Some(clock) = &mut scope.clock_stop {
+                clock.next = now.plus(CLOCK_PAUSE);
+            }
+            return Decision::Send(self.next_id);
+        }
+        self.drop_if_clean(&user);
+        decision
+    }
+
+    /// Returns why no ticket may be made for a caller whose use of the ticket the gateway does not see, such as a client
+    /// that asks the auth API for a ticket. Reserves nothing.
+    pub(super) fn check(&self, ask: &Ask<'_>, now: Timestamp) -> Option<Stopped> {
+        if let Some(scope) = self.keys.get(ask.key) {
+            if let Some(clock) = &scope.clock_stop {
+                return Some(Stopped { why: Why::Clock, until: Some(clock.next) });
+            }
+            if let Some(whole) = scope.stops.iter().find(|it| it.class.is_none()) {
+                return Some(Stopped { why: Why::Applid, until: Some(whole.next.max(now)) });
+            }
+        }
+        let records = self.users.get(&ask.user)?;
+        let spent: u8 = records.iter().map(|it| it.refused).fold(0, u8::saturating_add);
+        let own = records.iter().find(|it| it.applid == ask.applid);
+        let is_stopped = own.is_some_and(|own| own.refused >= ask.limit && !own.is_open);
+        (is_stopped || spent >= BUDGET).then(|| {
+            let until = own.filter(|own| own.refused < BUDGET).map(|own| own.next.max(now));
+            Stopped { why: Why::User, until }
+        })
+    }
+
+    /// Applies the answer to a ticket. `id` is that of [`Decision::Send`], or `None` if the ticket was proven.
+    pub(super) fn settle(
+        &mut self,
+        ask: &Ask<'_>,
+        id: Option<u64>,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Vec<Change> {
+        let (user, applid, class) = (ask.user, ask.applid, ask.class);
+        let mut changes = Vec::new();
+        let scope = self.keys.entry(ask.key.clone()).or_insert_with(|| Scope::new(applid));
+        let records = self.users.entry(user).or_default();
+        if !records.iter().any(|it| it.applid == applid) {
+            self.pairs += 1;
+            records.push(Personal::new(applid));
+        }
+        let own = records.iter_mut().find(|it| it.applid == applid).expect("added above");
+        if let Some(id) = id {
+            own.flights.retain(|flight| flight.id != id);
+            scope.flights.retain(|flight| flight.id != id);
+        }
+        let is_key_proven = scope.is_proven(now, PROVEN_FOR);
+        match outcome {
+            Outcome::Accepted => {
+                own.unknown = 0;
+                if own.refused > 0 {
+                    if own.classes.contains(&class) {
+                        *own = Personal { flights: own.flights.clone(), ..Personal::new(applid) };
+                        changes.push(Change::UserResumed { user, applid });
+                    } else {
+                        own.good_since = true;
+                        // The paths that were never refused are open again, one ticket at a time.
+                        if !own.is_open && own.refused < BUDGET && id.is_some() {
+                            own.is_open = true;
+                            changes.push(Change::UserResumed { user, applid });
+                        }
+                    }
+                }
+                scope.good = Some(now);
+                scope.streak.clear();
+                scope.recent.retain(|(_, it)| *it != class);
+                if let Some((_, good)) = scope.refused.iter_mut().find(|(it, _)| *it == class) {
+                    *good = Some(now);
+                }
+                let before = scope.stops.len();
+                // A ticket that was sent before the stop says nothing, unless its paths are those of the refusals.
+                if id.is_some() || scope.refused.iter().any(|(it, _)| *it == class) {
+                    scope.stops.retain(|it| it.class.is_some_and(|it| it != class));
+                }
+                if scope.stops.len() < before {
+                    changes.push(Change::KeyResumed { key: ask.key.clone(), applid });
+                }
+            }
+            Outcome::Refused => {
+                own.refused = own.refused.saturating_add(1);
+                own.is_open = false;
+                own.good_since = false;
+                own.last = now;
+                own.next = now.plus(pause(FIRST_PAUSE, LONGEST_PAUSE, own.tries));
+                own.tries = own.tries.saturating_add(1);
+                push_limited(&mut own.classes, class);
+                if own.refused >= ask.limit {
+                    let refused = own.refused;
+                    changes.push(Change::UserStopped { user, applid, refused });
+                }
+                push_limited(&mut scope.recent, (user, class));
+                if !scope.streak.contains(&user) && scope.streak.len() < USERS {
+                    scope.streak.push(user);
+                }
+                match scope.refused.iter_mut().find(|(it, _)| *it == class) {
+                    Some((_, good)) => *good = None,
+                    None => push_limited(&mut scope.refused, (class, None)),
+                }
+                let same = scope.recent.iter().filter(|(_, it)| *it == class).count();
+                let of = match () {
+                    () if scope.streak.len() >= USERS => Some(None),
+                    () if same >= USERS => Some(Some(class)),
+                    () => None,
+                };
+                if let Some(of) = of {
+                    match scope.stops.iter_mut().find(|it| it.class == of) {
+                        Some(stop) => stop.extend(now, FIRST_PAUSE, LONGEST_PAUSE),
+                        None => {
+                            let next = now.plus(FIRST_PAUSE);
+                            push_limited(&mut scope.stops, Stop { class: of, next, tries: 1 });
+                            let (key, whole) = (ask.key.clone(), of.is_none());
+                            changes.push(Change::KeyStopped { key, applid, user, whole });
+                        }
+                    }
+                }
+            }
+            Outcome::Unknown => {
+                if own.refused > 0 {
+                    own.next = own.next.max(now.plus(pause(FIRST_PAUSE, LONGEST_PAUSE, own.tries)));
+                } else if !is_key_proven {
+                    own.unknown = own.unknown.saturating_add(1);
+                    if let Some(doubled) = own.unknown.checked_sub(2) {
+                        let longest = LONGEST_UNKNOWN_PAUSE;
+                        own.next = now.plus(pause(FIRST_UNKNOWN_PAUSE, longest, doubled));
+                    }
+                }
+                for stop in &mut scope.stops {
+                    if now >= stop.next && stop.class.is_none_or(|it| it == class) {
+                        stop.next = now.plus(FIRST_PAUSE);
+                    }
+                }
+            }
+            Outcome::NotSent => {}
+        }
+        self.drop_if_clean(&user);
+        changes
+    }
+
+    /// Returns whether all users of an APPLID are stopped, or all users on some paths.
+    pub(super) fn is_stopped(&self, applid: &Applid) -> bool {
+        let mut scopes = self.keys.values().filter(|scope| scope.applid == *applid);
+        scopes.any(|scope| !scope.stops.is_empty() || scope.clock_stop.is_some())
+    }
+
+    /// Applies a comparison of the clock of a service with the clock of this machine.
+    pub(super) fn compare(
+        &mut self,
+        key: &Arc<str>,
+        applid: Applid,
+        secs: i64,
+        verdict: SkewVerdict,
+        now: Timestamp,
+    ) -> Option<Change> {
+        let scope = self.keys.entry(key.clone()).or_insert_with(|| Scope::new(applid));
+        let before = scope.skew.map(|it| it.verdict);
+        // One answer may be late, or may come from a cache. So a second one must confirm it.
+        let is_confirmed = before == Some(verdict);
+        scope.skew = Some(Skew { secs, verdict });
+        let key = key.clone();
+        match verdict {
+            SkewVerdict::Agree => {
+                let was_stopped = scope.clock_stop.take().is_some();
+                let was_warned = std::mem::take(&mut scope.is_warned);
+                (was_stopped || was_warned).then_some(Change::ClockAgrees { key, applid })
+            }
+            SkewVerdict::Warn => {
+                let was_stopped = scope.clock_stop.take().is_some();
+                let is_new = was_stopped || is_confirmed && !scope.is_warned;
+                scope.is_warned |= is_new;
+                is_new.then_some(Change::ClockWarning { key, applid, secs })
+            }
+            SkewVerdict::Stop => {
+                let next = now.plus(CLOCK_PAUSE);
+                match &mut scope.clock_stop {
+                    Some(stop) => {
+                        stop.next = next;
+                        None
+                    }
+                    None if is_confirmed => {
+                        scope.clock_stop = Some(ClockStop { next });
+                        scope.is_warned = true;
+                        Some(Change::ClockStopped { key, applid, secs })
+                    }
+                    None => None,
+                }
+            }
+        }
+    }
+
+    /// Forgets the refusals of an APPLID or a user, or of both, or all of them. An administrator asks for this.
+    pub(super) fn resume(&mut self, applid: Option<Applid>, user: Option<UserId>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (name, records) in &mut self.users {
+            if user.is_some_and(|user| user != *name) {
+                continue;
+            }
+            for own in records.iter_mut() {
+                if applid.is_some_and(|applid| applid != own.applid) {
+                    continue;
+                }
+                if own.refused > 0 {
+                    changes.push(Change::UserResumed { user: *name, applid: own.applid });
+                }
+                *own = Personal { flights: own.flights.clone(), ..Personal::new(own.applid) };
+            }
+        }
+        for (key, scope) in &mut self.keys {
+            if applid.is_some_and(|applid| applid != scope.applid) {
+                continue;
+            }
+            match user {
+                // The refusals of this user do not count any more. Those of other users do.
+                Some(user) => {
+                    scope.recent.retain(|(it, _)| *it != user);
+                    scope.streak.retain(|it| *it != user);
+                }
+                None => {
+                    if !scope.stops.is_empty() || scope.clock_stop.is_some() {
+                        changes.push(Change::KeyResumed { key: key.clone(), applid: scope.applid });
+                    }
+                    *scope = Scope { flights: scope.flights.clone(), ..Scope::new(scope.applid) };
+                }
+            }
+        }
+        self.drop_clean();
+        changes
+    }
+
+    /// Forgets the refusals of tickets that a changed key has made.
+    pub(super) fn key_changed(
+        &mut self,
+        key: &Arc<str>,
+        applid: Applid,
+        has_key: impl Fn(&UserId) -> bool,
+    ) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if let Some(scope) = self.keys.remove(key)
+            && (!scope.stops.is_empty() || scope.clock_stop.is_some())
+        {
+            changes.push(Change::KeyResumed { key: key.clone(), applid });
+        }
+        for (user, records) in &mut self.users {
+            for own in records.iter_mut().filter(|own| own.applid == applid) {
+                if has_key(user) && own.refused > 0 {
+                    changes.push(Change::UserResumed { user: *user, applid });
+                    *own = Personal { flights: own.flights.clone(), ..Personal::new(applid) };
+                }
+            }
+        }
+        self.drop_clean();
+        changes
+    }
+
+    /// Applies a refusal that another node has seen.
+    pub(super) fn learn(
+        &mut self,
+        ask: &Ask<'_>,
+        refused: u8,
+        last: Timestamp,
+        now: Timestamp,
+    ) -> Vec<Change> {
+        let known = self.refused(&ask.user, &ask.applid);
+        let mut changes = Vec::new();
+        for _ in known..refused.min(BUDGET) {
+            changes.extend(self.settle(ask, None, Outcome::Refused, now));
+        }
+        if let Some(own) = self.personal_mut(&ask.user, &ask.applid) {
+            own.is_shared = true;
+            own.last = own.last.max(last.min(now));
+        }
+        changes
+    }
+
+    /// Forgets the refusals that came from other nodes and that these nodes have forgotten.
+    ///
+    /// A refusal of the last seconds stays, because the list of the other nodes may be older.
+    pub(super) fn keep_shared(
+        &mut self,
+        is_known: impl Fn(&UserId, &Applid) -> bool,
+        now: Timestamp,
+    ) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (user, records) in &mut self.users {
+            for own in records.iter_mut() {
+                let applid = own.applid;
+                let is_recent = now < own.last.plus(LIST_DELAY);
+                if own.is_shared && own.refused > 0 && !is_recent && !is_known(user, &applid) {
+                    changes.push(Change::UserResumed { user: *user, applid });
+                    *own = Personal { flights: own.flights.clone(), ..Personal::new(applid) };
+                    for scope in self.keys.values_mut().filter(|it| it.applid == applid) {
+                        scope.recent.retain(|(it, _)| it != user);
+                        scope.streak.retain(|it| it != user);
+                        scope.stops.retain(|_| scope.streak.len() >= USERS);
+                    }
+                }
+            }
+        }
+        self.drop_clean();
+        changes
+    }
+
+    /// Records that the refusals of this user and APPLID were reported to the other nodes.
+    pub(super) fn set_shared(&mut self, user: &UserId, applid: &Applid) {
+        if let Some(own) = self.personal_mut(user, applid) {
+            own.is_shared = true;
+        }
+    }
+
+    /// Returns how many tickets of the user for the APPLID were refused.
+    pub(super) fn refused(&self, user: &UserId, applid: &Applid) -> u8 {
+        self.personal(user, applid).map_or(0, |own| own.refused)
+    }
+
+    /// Returns whether a ticket of this key was accepted recently.
+    pub(super) fn is_key_proven(&self, key: &Arc<str>, now: Timestamp) -> bool {
+        self.keys.get(key).is_some_and(|scope| scope.is_proven(now, PROVEN_FOR))
+    }
+
+    /// Returns whether this many refusals are known, here and at the other nodes.
+    pub(super) fn knows(&self, user: &UserId, applid: &Applid, refused: u8) -> bool {
+        self.personal(user, applid).is_some_and(|own| own.is_shared && own.refused >= refused)
+    }
+
+    /// Returns the users with refused tickets.
+    pub(super) fn users(&self) -> impl Iterator<Item = (&UserId, &Personal)> {
+        self.users.iter().flat_map(|(user, records)| records.iter().map(move |own| (user, own)))
+    }
+
+    /// Returns the keys, by the names of their profiles.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (&Arc<str>, &Scope)> {
+        self.keys.iter()
+    }
+
+    /// Adds the record of a user, for a state that was saved. Ignores a record that is one too many.
+    pub(super) fn restore_user(&mut self, user: UserId, own: Personal) {
+        let records = self.users.entry(user).or_default();
+        if self.pairs < MAX_PAIRS && !records.iter().any(|it| it.applid == own.applid) {
+            self.pairs += 1;
+            records.push(own);
+        }
+    }
+
+    /// Adds the record of a key.
+    pub(super) fn restore_key(&mut self, key: Arc<str>, scope: Scope) {
+        self.keys.insert(key, scope);
+    }
+
+    fn personal(&self, user: &UserId, applid: &Applid) -> Option<&Personal> {
+        self.users.get(user)?.iter().find(|it| it.applid == *applid)
+    }
+
+    fn personal_mut(&mut self, user: &UserId, applid: &Applid) -> Option<&mut Personal> {
+        self.users.get_mut(user)?.iter_mut().find(|it| it.applid == *applid)
+    }
+
+    fn drop_if_clean(&mut self, user: &UserId) {
+        if let Some(records) = self.users.get_mut(user) {
+            let before = records.len();
+            records.retain(|own| !own.is_clean());
+            self.pairs -= before - records.len();
+            if records.is_empty() {
+                self.users.remove(user);
+            }
+        }
+    }
+
+    fn drop_clean(&mut self) {
+        let pairs = &mut self.pairs;
+        self.users.retain(|_, records| {
+            let before = records.len();
+            records.retain(|own| !own.is_clean());
+            *pairs -= before - records.len();
+            !records.is_empty()
+        });
+    }
+}
+
+const fn stop(why: Why, until: Option<Timestamp>) -> Decision {
+    Decision::Stopped(Stopped { why, until })
+}
+
+/// Adds an item that is not there yet. Drops the oldest item if there are too many.
+fn push_limited<T: PartialEq>(items: &mut Vec<T>, item: T) {
+    if items.contains(&item) {
+        return;
+    }
+    if items.len() >= MAX_CLASSES {
+        items.remove(0);
+    }
+    items.push(item);
+}

@@ -1,0 +1,57 @@
+//! Stops PassTickets before a z/OS user is revoked ([D42](crate::decisions#d42)).
+//!
+//! RACF counts a PassTicket that it refuses as a wrong password. Many sites revoke a user after the third wrong password
+//! in a row. So a wrong key or a wrong clock of the gateway would revoke every active user. A [`TicketBreaker`] watches
+//! the answers of services, and stops tickets in time:
+//!
+//! 1. Until a service has accepted a ticket of a user, the user's other tickets wait for the answer to the first one. So
+//!    many requests at the same time send one wrong ticket only.
+//! 2. A refused ticket stops the tickets of this user for this APPLID. After a pause, one ticket is tried. After two
+//!    refusals, no ticket is tried until an administrator resumes, or a key has changed.
+//! 3. If three different users are refused and no ticket is accepted in between, the tickets of all users are stopped.
+//! 4. If the clock of a service differs from the clock of the gateway by half of the window of a key, the tickets of the
+//!    key are stopped until the clocks agree.
+//!
+//! # What a success proves
+//! The breaker cannot know whether a service has checked a ticket. So each success counts for one class of paths only:
+//! the paths of a route whose first segment begins with the same eight bytes. If a path needs no ticket, its success
+//! proves nothing about other paths.
+//!
+//! A success proves the paths for one user and ten minutes. The tickets of this user for these paths are then made
+//! without a further decision. This costs a few instructions for each request.
+
+mod advice;
+mod answer;
+mod breaker;
+mod counts;
+mod file;
+mod guarded;
+mod machine;
+mod path_class;
+mod pause;
+mod permit;
+mod proofs;
+mod record;
+mod report;
+mod route_tickets;
+mod saved;
+mod shared;
+mod shared_refusals;
+mod skew;
+#[cfg(test)]
+mod tests;
+
+pub use answer::RefusedStatuses;
+pub use breaker::TicketBreaker;
+pub use guarded::GuardedGenerator;
+pub(crate) use path_class::PathClass;
+pub(crate) use permit::{Sent, Watched};
+pub use report::{StoppedApplid, StoppedReport, StoppedUser};
+pub(crate) use route_tickets::{OwnTickets, RouteTickets, Tried};
+pub use saved::RestoreError;
+pub use shared::TicketLimits;
+pub use shared_refusals::{
+    Reserved, SharedOutcome, SharedRefusal, SharedRefusals, SharedRefusalsError,
+    SharedRefusalsFuture, SharedTicket,
+};
+pub use skew::{SkewVerdict, clock_difference, clock_verdict, parse_date};

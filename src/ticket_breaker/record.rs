@@ -1,0 +1,155 @@
+//! What the breaker remembers of a user, and of a key.
+
+use std::time::Duration;
+
+use super::{path_class::PathClass, pause::pause, skew::SkewVerdict};
+use crate::{
+    clock::Timestamp,
+    passticket::{Applid, UserId},
+};
+
+/// A ticket whose answer is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flight {
+    pub(super) id: u64,
+    pub(super) user: UserId,
+    pub(super) since: Timestamp,
+    pub(super) class: PathClass,
+}
+
+impl Flight {
+    pub(super) fn is_awaited(&self, now: Timestamp, within: Duration) -> bool {
+        // The second condition is for a clock that was set back.
+        now < self.since.plus(within) && self.since <= now.plus(within)
+    }
+}
+
+/// The tickets of one user for one APPLID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Personal {
+    pub(super) applid: Applid,
+    /// The refusals since the last success on the same paths.
+    pub(super) refused: u8,
+    /// The paths of these refusals.
+    pub(super) classes: Vec<PathClass>,
+    /// The time of the last refusal.
+    pub(super) last: Timestamp,
+    /// The time at which one ticket may be tried.
+    pub(super) next: Timestamp,
+    /// The number of pauses.
+    pub(super) tries: u8,
+    /// The tickets in a row whose answer nobody has seen.
+    pub(super) unknown: u8,
+    /// The service accepted the ticket that was tried after the pause, on other paths.
+    pub(super) is_open: bool,
+    /// A ticket was accepted since the last refusal, on other paths.
+    pub(super) good_since: bool,
+    /// The other nodes know this record.
+    pub(super) is_shared: bool,
+    pub(super) flights: Vec<Flight>,
+}
+
+impl Personal {
+    pub(super) const fn new(applid: Applid) -> Self {
+        Self {
+            applid,
+            refused: 0,
+            classes: Vec::new(),
+            last: Timestamp::from_secs(0),
+            next: Timestamp::from_secs(0),
+            tries: 0,
+            unknown: 0,
+            is_open: false,
+            good_since: false,
+            is_shared: false,
+            flights: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_clean(&self) -> bool {
+        self.refused == 0 && self.unknown == 0 && self.flights.is_empty()
+    }
+}
+
+/// A stop of all users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stop {
+    /// The paths that are stopped. `None` means all paths.
+    pub(super) class: Option<PathClass>,
+    pub(super) next: Timestamp,
+    pub(super) tries: u8,
+}
+
+impl Stop {
+    /// Begins another, longer pause.
+    pub(super) fn extend(&mut self, now: Timestamp, first: Duration, longest: Duration) {
+        self.next = now.plus(pause(first, longest, self.tries));
+        self.tries = self.tries.saturating_add(1);
+    }
+}
+
+/// A stop because of the clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ClockStop {
+    pub(super) next: Timestamp,
+}
+
+/// The last comparison of the clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Skew {
+    /// The clock of the service minus the clock of this machine.
+    pub(super) secs: i64,
+    pub(super) verdict: SkewVerdict,
+}
+
+/// The tickets that one key makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Scope {
+    pub(super) applid: Applid,
+    /// The time of the last accepted ticket.
+    pub(super) good: Option<Timestamp>,
+    /// The different users who were refused since the last accepted ticket, at most three.
+    pub(super) streak: Vec<UserId>,
+    /// The refusals on paths on which no ticket was accepted since.
+    pub(super) recent: Vec<(UserId, PathClass)>,
+    /// The paths on which a ticket was refused, and the time at which one was accepted there since.
+    pub(super) refused: Vec<(PathClass, Option<Timestamp>)>,
+    pub(super) stops: Vec<Stop>,
+    pub(super) clock_stop: Option<ClockStop>,
+    pub(super) skew: Option<Skew>,
+    pub(super) is_warned: bool,
+    pub(super) flights: Vec<Flight>,
+}
+
+impl Scope {
+    pub(super) const fn new(applid: Applid) -> Self {
+        Self {
+            applid,
+            good: None,
+            streak: Vec::new(),
+            recent: Vec::new(),
+            refused: Vec::new(),
+            stops: Vec::new(),
+            clock_stop: None,
+            skew: None,
+            is_warned: false,
+            flights: Vec::new(),
+        }
+    }
+
+    /// Returns whether a ticket was accepted recently.
+    pub(super) fn is_proven(&self, now: Timestamp, within: Duration) -> bool {
+        self.good.is_some_and(|good| now < good.plus(within) && good <= now)
+    }
+
+    /// Returns `None` if the clocks agree, `Some(None)` if one ticket may be tried now, and otherwise the time at which
+    /// one may be tried.
+    pub(super) fn clock_stop(&self, now: Timestamp) -> Option<Option<Timestamp>> {
+        let stop = self.clock_stop?;
+        Some((now < stop.next).then_some(stop.next))
+    }
+
+    pub(super) fn forget_overdue(&mut self, now: Timestamp, within: Duration) {
+        self.flights.retain(|flight| flight.is_awaited(now, within));
+    }
+}

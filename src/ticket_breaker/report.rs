@@ -1,0 +1,69 @@
+//! What is stopped, for the health endpoint.
+
+use crate::{
+    clock::Timestamp,
+    passticket::{Applid, UserId},
+};
+
+/// What [`TicketBreaker::report`](super::TicketBreaker::report) returns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoppedReport {
+    /// The users whose tickets are stopped, by APPLID.
+    pub users: Vec<StoppedUser>,
+    /// The APPLIDs with a stop or with a warning about the clock.
+    pub applids: Vec<StoppedApplid>,
+}
+
+impl StoppedReport {
+    /// Returns whether tickets of an APPLID are stopped for all users.
+    pub fn has_stopped_applid(&self) -> bool {
+        self.applids.iter().any(StoppedApplid::is_stopped)
+    }
+
+    /// Says what an operator should check.
+    pub const fn check(&self) -> &'static str {
+        super::advice::CHECK
+    }
+}
+
+/// A user whose tickets for an APPLID are stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoppedUser {
+    /// The user.
+    pub user: UserId,
+    /// The APPLID.
+    pub applid: Applid,
+    /// How many tickets were refused.
+    pub refused: u8,
+    /// The time at which one ticket is tried. `None` if an administrator must resume.
+    pub next: Option<Timestamp>,
+}
+
+/// An APPLID whose tickets are stopped, or whose clock differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoppedApplid {
+    /// The name of the key profile, such as `IZUDFLT` or `IZUDFLT.PAYROLL`.
+    pub key: String,
+    /// The APPLID.
+    pub applid: Applid,
+    /// Whether refusals stop the tickets of all users.
+    pub is_stopped: bool,
+    /// The number of classes of paths on which the tickets of all users are stopped.
+    pub stopped_paths: usize,
+    /// Whether the clock stops the tickets of all users.
+    pub is_stopped_by_clock: bool,
+    /// The clock of the service minus the clock of the gateway in seconds, if they differ too much.
+    pub clock_difference: Option<i64>,
+    /// The time at which one ticket is tried.
+    pub next: Option<Timestamp>,
+}
+
+impl StoppedApplid {
+    /// Returns whether tickets are stopped, and not only a warning was given.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped || self.is_stopped_by_clock || self.stopped_paths > 0
+    }
+}

@@ -1,0 +1,101 @@
+//! The trait for refused tickets that several nodes count together.
+
+use std::{fmt, pin::Pin, sync::Arc};
+
+use crate::{
+    clock::Timestamp,
+    passticket::{Applid, UserId},
+};
+
+/// A ticket for one user and APPLID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SharedTicket {
+    /// The user.
+    pub user: UserId,
+    /// The APPLID.
+    pub applid: Applid,
+    /// A number for the paths that the ticket is for. All nodes use the same number.
+    pub paths: u64,
+}
+
+impl SharedTicket {
+    /// Creates a ticket.
+    pub const fn new(user: UserId, applid: Applid, paths: u64) -> Self {
+        Self { user, applid, paths }
+    }
+}
+
+/// The refusals of the tickets of one user for one APPLID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SharedRefusal {
+    /// The last refused ticket.
+    pub ticket: SharedTicket,
+    /// How many tickets were refused since the last success.
+    pub refused: u8,
+    /// The time of the last refusal.
+    pub last: Timestamp,
+}
+
+impl SharedRefusal {
+    /// Creates the value.
+    pub const fn new(ticket: SharedTicket, refused: u8, last: Timestamp) -> Self {
+        Self { ticket, refused, last }
+    }
+}
+
+/// The result of [`SharedRefusals::reserve`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserved {
+    /// The ticket may be sent.
+    Yes,
+    /// Another node waits for the answer to a ticket of this user, or to tickets of too many users.
+    Busy,
+    /// The number of refusals is not the one that the caller knows.
+    Differs(SharedRefusal),
+}
+
+/// How a ticket that was reserved ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SharedOutcome {
+    /// The service accepted the ticket. Its user has no refusals any more.
+    Accepted,
+    /// The service refused the ticket.
+    Refused,
+    /// The ticket was not sent, or the answer says nothing.
+    Withdrawn,
+}
+
+/// The store that counts the refusals cannot be reached.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("refused tickets cannot be counted together with the other nodes: {0}")]
+pub struct SharedRefusalsError(pub Arc<str>);
+
+/// A future of [`SharedRefusals`].
+pub type SharedRefusalsFuture<T> =
+    Pin<Box<dyn Future<Output = Result<T, SharedRefusalsError>> + Send>>;
+
+/// Counts the refused tickets of several nodes in a store that they share, such as Redis.
+///
+/// Without it, `n` nodes would send `n` tickets with a wrong key for the same user. If the store cannot be reached, each
+/// node counts on its own.
+pub trait SharedRefusals: fmt::Debug + Send + Sync + 'static {
+    /// Reserves a ticket before it is sent. `known` is the number of refusals that the caller knows. If `max_users` is
+    /// given, the answer is [`Reserved::Busy`] while so many other users wait for an answer for this APPLID.
+    fn reserve(
+        &self,
+        ticket: SharedTicket,
+        known: u8,
+        max_users: Option<u8>,
+    ) -> SharedRefusalsFuture<Reserved>;
+
+    /// Records the answer to a ticket. Does not wait.
+    fn settle(&self, ticket: SharedTicket, outcome: SharedOutcome);
+
+    /// Returns all refusals.
+    fn list(&self) -> SharedRefusalsFuture<Vec<SharedRefusal>>;
+
+    /// Forgets the refusals of an APPLID or a user, or of both, or all of them. Does not wait.
+    fn resume(&self, applid: Option<Applid>, user: Option<UserId>);
+}
