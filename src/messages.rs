@@ -145,6 +145,11 @@ catalogue! {
     /// No service and no endpoint has this path.
     NOT_FOUND = "ZWEAO404E" "org.zowe.apiml.common.notFound"
         "The service can not find the requested resource." "" "";
+    /// The token is not in a state in which the request is possible.
+    TOKEN_CONFLICT = "ZWEAO409E" "org.zowe.apiml.common.conflict"
+        "The request contradicts the state of the resource: {}"
+        "The token has expired, is revoked, or was already rotated."
+        "List your tokens, and use one that is active.";
     /// The gateway does not forward this HTTP method.
     METHOD_NOT_ALLOWED = "ZWEAO405E" "org.zowe.apiml.common.methodNotAllowed"
         "The request method has been disabled and cannot be used for the requested resource." "" "";

@@ -21,9 +21,13 @@ use std::{
 
 use test_support::pki;
 use tower_passticket::{
-    clock::{Clock, SystemClock, Timestamp},
+    clock::{Clock, ManualClock, SystemClock, Timestamp},
     passticket::UserId,
-    revocation::{DurableStore, OpenError, Revocation, RevocationCheck, RevocationStore},
+    revocation::{
+        AccessTokenChange, AccessTokenOutcome, AccessTokenQuery, AccessTokenState,
+        AccessTokenStore, DurableStore, IssuedPat, OpenError, Revocation, RevocationCheck,
+        RevocationStore, RotatedPat, TokenDescription,
+    },
     token::{Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken},
 };
 
@@ -180,4 +184,94 @@ fn acknowledged_revocations_survive_a_kill() {
         killed_while_recording * 4 >= rounds,
         "too few children were killed while recording: {killed_while_recording}"
     );
+}
+
+/// The name of the environment variable that contains the directory of the file of the child that rotates.
+const ROTATE: &str = "TOWER_PASSTICKET_ROTATE_DIRECTORY";
+
+/// Runs in the child process of [`a_kill_leaves_exactly_one_token_of_a_rotated_chain`]. It replaces the active token of
+/// the user by a new one, again and again, and prints the number of each token that is stored.
+#[tokio::test]
+async fn rotating_child() {
+    let Some(directory) = env::var_os(ROTATE) else { return };
+    let directory = Path::new(&directory);
+    let pats: Vec<_> = pats(directory, 0..PER_ROUND).iter().map(IssuedPat::from).collect();
+    let store = DurableStore::open(directory.join("revocations.redb")).unwrap();
+    let now = SystemClock.now();
+    let page = store.list(AccessTokenQuery::new(None), now).await.unwrap();
+    let known = page.tokens.len();
+    println!("ready");
+    for (number, pat) in pats.iter().enumerate().skip(known) {
+        let (pat, limit) = (pat.clone(), 2);
+        let change = match number.checked_sub(1) {
+            None => {
+                let description = TokenDescription::default();
+                AccessTokenChange::Issue { pat, name: None, description, limit }
+            }
+            Some(old) => {
+                let old = RotatedPat::Verified(pats[old].clone());
+                AccessTokenChange::Rotate { old, new: pat, grace: Duration::ZERO, limit }
+            }
+        };
+        let outcome = store.change(change, now).await.unwrap();
+        assert!(matches!(outcome, AccessTokenOutcome::Token(_)), "{number}: {outcome:?}");
+        println!("{number}");
+    }
+    thread::sleep(Duration::from_secs(60));
+}
+
+/// A rotation is stored completely or not at all: there is never a moment in which a kill leaves no active token, or two.
+#[test]
+fn a_kill_leaves_exactly_one_token_of_a_rotated_chain() {
+    let directory = tempfile::tempdir().unwrap();
+    let issuer =
+        TokenIssuer::new(signing_key()).with_clock(Arc::new(ManualClock::new(SystemClock.now())));
+    let (user, scopes) = (UserId::new("USER").unwrap(), Scopes::parse(["a"]).unwrap());
+    let issue = |_| {
+        let pat = issuer.personal_access_token(&user, &scopes, Validity::MAX).unwrap();
+        pat.expose().to_owned()
+    };
+    let texts: Vec<_> = (0..PER_ROUND).map(issue).collect();
+    fs::write(directory.path().join("pats"), texts.join("\n")).unwrap();
+    let file = directory.path().join("revocations.redb");
+    drop(DurableStore::create(&file).unwrap());
+    let (mut acknowledged, mut kills) = (0, 0);
+    while acknowledged + 1 < PER_ROUND && kills < 100 {
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "rotating_child", "--nocapture", "--quiet"])
+            .env(ROTATE, directory.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = child.stdout.take().unwrap();
+        let mut printed = Vec::new();
+        while !printed.ends_with(b"ready\n") {
+            let mut byte = [0];
+            output.read_exact(&mut byte).unwrap();
+            printed.push(byte[0]);
+        }
+        thread::sleep(Duration::from_micros(RandomState::new().hash_one(kills) % 40_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        output.read_to_end(&mut printed).unwrap();
+        let printed = String::from_utf8(printed).unwrap();
+        let complete = printed.rsplit_once('\n').map_or("", |(complete, _)| complete);
+        let numbers = complete.lines().filter_map(|line| line.parse::<usize>().ok());
+        acknowledged = numbers.max().unwrap_or(acknowledged);
+        kills += 1;
+
+        let store = DurableStore::open(&file).unwrap();
+        let page = store.list(AccessTokenQuery::new(None), SystemClock.now());
+        let tokens = tokio_test::block_on(page).unwrap().tokens;
+        let is_active = |state| state == AccessTokenState::Active;
+        let active = tokens.iter().filter(|token| is_active(token.state)).count();
+        assert_eq!(active, tokens.len().min(1), "after {kills} kills: {tokens:?}");
+        assert!(tokens.len() > acknowledged || acknowledged == 0, "{acknowledged}");
+        for (number, pat) in pats(directory.path(), 0..tokens.len()).into_iter().enumerate() {
+            let checked = store.try_check_now(&pat.into()).unwrap();
+            assert_eq!(checked.is_ok(), number + 1 == tokens.len(), "token {number}");
+        }
+    }
+    println!("{kills} kills, {acknowledged} rotations");
+    assert!(kills > 1);
 }

@@ -37,8 +37,15 @@ use tower_passticket::{
         SharedLoginFailures,
     },
     passticket::{Applid, SharedTimeSlots, SlotRequest, UserId},
-    revocation::{DurableStore, Record, RecordKind, RecordParts, Revocation},
-    token::{ServiceId, TokenFingerprint},
+    revocation::{
+        AccessTokenChange, AccessTokenOutcome, AccessTokenQuery, AccessTokenStore, DurableStore,
+        IssuedPat, Record, RecordKind, RecordParts, Revocation, RevocationCheck, RotatedPat,
+        TokenDescription, TokenName,
+    },
+    token::{
+        Rs256Verifier, Scopes, ServiceId, SigningKey, TokenFingerprint, TokenIssuer, Validity,
+        VerifiedToken,
+    },
 };
 use zeroize::Zeroizing;
 
@@ -285,7 +292,26 @@ async fn records_that_are_not_needed_are_evicted() {
         })
         .unwrap()
     };
+    // The entry of an issued PAT is needed for 30 days after the expiry.
+    let entry = |expires_at: u64| {
+        let mut bytes = vec![1, 1];
+        let mut rest = expires_at;
+        while rest >= 0x80 {
+            bytes.push((rest & 0x7f) as u8 | 0x80);
+            rest >>= 7;
+        }
+        bytes.extend([rest as u8, 0, 0, 0, 0, 0, 0, 1, b'a']);
+        let head = format!("{:020}{expires_at:020}", 0);
+        Record::from_parts(&RecordParts {
+            kind: RecordKind::AccessToken,
+            key: [&[u8::try_from(expires_at % 251).unwrap(); 32][..], b"USER"].concat(),
+            value: [head.as_bytes(), &bytes].concat(),
+            is_of_now: false,
+        })
+        .unwrap()
+    };
     let needed = [
+        entry(ago(36)),
         token(1, ago(6)),
         token(2, u64::MAX),
         Record::Revocation(user(ago(96))),
@@ -293,7 +319,7 @@ async fn records_that_are_not_needed_are_evicted() {
         issued(u64::MAX),
         Record::Salt([1; 64]),
     ];
-    let evicted = [token(3, ago(8)), token(4, 0), service(ago(98)), issued(ago(8))];
+    let evicted = [entry(ago(38)), token(3, ago(8)), token(4, 0), service(ago(98)), issued(ago(8))];
     let all = [&needed[..], &evicted].concat();
     place.publish(term.clone(), node("a"), all).await.unwrap();
     let evict = async |now: Timestamp| {
@@ -306,7 +332,7 @@ async fn records_that_are_not_needed_are_evicted() {
         }
     };
     // If the clock of the node is behind, `evict` removes less.
-    assert_eq!(evict(Timestamp::from_millis(day(8))).await.len(), 9);
+    assert_eq!(evict(Timestamp::from_millis(day(8))).await.len(), 11);
     // If the clock of the node is ahead, `evict` uses the clock of Redis.
     let left = evict(now.plus(Duration::from_millis(day(5000)))).await;
     let texts = |records: &[Record]| -> BTreeSet<_> { records.iter().map(text).collect() };
@@ -642,6 +668,88 @@ async fn the_largest_pats_of_a_user_reach_a_new_node() {
 }
 
 #[tokio::test]
+async fn nodes_share_the_registry_of_issued_tokens() {
+    if !has_redis() {
+        return;
+    }
+    let redis = Redis::start();
+    let place = place(&redis);
+    let directory = tempfile::tempdir().unwrap();
+    let start = async |name: &str| {
+        let store = DurableStore::create(directory.path().join(name)).unwrap();
+        let options = ClusterOptions::new(node(name)).with_lease(Duration::from_secs(1));
+        let place: Arc<dyn Coordinator> = Arc::new(place.clone());
+        let started = ClusterNode::start(Arc::new(store), place, options, None);
+        timeout(PATIENCE, started).await.unwrap().unwrap()
+    };
+    let (one, two) = (start("one").await, start("two").await);
+    let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
+    let verifier = Rs256Verifier::new(key.verifying_key());
+    let issuer = TokenIssuer::new(key);
+    let (owner, scopes) = (UserId::new("USER").unwrap(), Scopes::parse(["a"]).unwrap());
+    let pat = || {
+        let token = issuer.personal_access_token(&owner, &scopes, Validity::MAX).unwrap();
+        verifier.verify(token.expose()).unwrap()
+    };
+    let issued = |token: &VerifiedToken| match token {
+        VerifiedToken::Pat(pat) => IssuedPat::from(pat),
+        other => panic!("{other:?}"),
+    };
+    let now = SystemClock.now();
+    // A later issue may expire a second later, and a rotation must not extend the lifetime.
+    let (new, old) = (pat(), pat());
+    let issue = AccessTokenChange::Issue {
+        pat: issued(&old),
+        name: TokenName::new("jenkins").ok(),
+        description: TokenDescription::default(),
+        limit: 50,
+    };
+    let change = async |node: &ClusterNode, change| {
+        let changed = node.store().change(change, now);
+        match timeout(PATIENCE, changed).await.unwrap().unwrap() {
+            AccessTokenOutcome::Token(token) => token,
+            other => panic!("{other:?}"),
+        }
+    };
+    let token = change(&one, issue).await;
+    let list = async |node: &ClusterNode| {
+        let query = AccessTokenQuery::new(Some(owner));
+        node.store().list(query, now).await.unwrap().tokens
+    };
+    let shows = async |node: &ClusterNode, count: usize| {
+        while list(node).await.len() != count {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, shows(&two, 1)).await.unwrap();
+    assert_eq!(list(&two).await, [token.clone()]);
+
+    // When a rotation or a revocation has succeeded on one node, the other node refuses the token.
+    let rotate = AccessTokenChange::Rotate {
+        old: RotatedPat::Entry(owner, token.id),
+        new: issued(&new),
+        grace: Duration::ZERO,
+        limit: 50,
+    };
+    let rotated = change(&two, rotate).await;
+    assert!(one.store().try_check_now(&old).unwrap().is_err());
+    timeout(PATIENCE, shows(&one, 2)).await.unwrap();
+    change(&one, AccessTokenChange::Revoke { user: owner, id: rotated.id }).await;
+    assert!(two.store().try_check_now(&new).unwrap().is_err());
+
+    // After a loss of data, the nodes publish the entries again.
+    redis.flush();
+    let is_refilled = async || {
+        while redis.run(&["HLEN", "tp:{prod}:image:a"]).int() != 2 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, is_refilled()).await.unwrap();
+    one.leave().await;
+    two.leave().await;
+}
+
+#[tokio::test]
 async fn a_redis_that_does_not_answer_is_unreachable() {
     if !has_redis() {
         return;
@@ -770,9 +878,9 @@ async fn malformed_data_is_an_error_that_names_the_key() {
         assert!(reason.contains(named), "{named}: {reason}");
     }
     redis.flush();
-    redis.run(&["SET", "tp:{prod}:version", "2"]).ok();
+    redis.run(&["SET", "tp:{prod}:version", "3"]).ok();
     let error = place.join(LEASE_TIME).await.unwrap_err();
-    assert!(matches!(error, CoordinatorError::OtherVersion { found: 2, .. }), "{error}");
+    assert!(matches!(error, CoordinatorError::OtherVersion { found: 3, .. }), "{error}");
     let error = place.image(Term::new("x"), Some(ImageCursor("y".to_owned()))).await.unwrap_err();
     assert!(matches!(error, CoordinatorError::Malformed { .. }), "{error}");
 }

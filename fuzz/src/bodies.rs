@@ -1,12 +1,12 @@
 //! Fuzz targets for requests to the auth API: bodies, and the header `Authorization: Basic`. Each function takes one
 //! fuzzer input, and panics if a property does not hold. A PAT is a Personal Access Token.
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response,
+    HeaderValue, Method, Request, Response, Uri,
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
 use http_body_util::{BodyExt, Full};
@@ -15,7 +15,10 @@ use tower::ServiceExt;
 use tower_passticket::{
     api::AuthPrefix,
     passticket::PassTicket,
-    revocation::{CheckError, RevocationIndex},
+    revocation::{
+        AccessTokenCursor, AccessTokenId, CheckError, MemoryAccessTokens, RevocationIndex,
+        TokenName,
+    },
     token::{ServiceId, VerifiedToken},
 };
 
@@ -36,11 +39,14 @@ enum Caller {
 /// The auth API, and the revocations that it has stored.
 struct Auth {
     revocations: Arc<RevocationIndex>,
+    registry: Arc<MemoryAccessTokens>,
 }
 
 impl Auth {
     fn new() -> Self {
-        Self { revocations: Arc::default() }
+        let revocations = Arc::<RevocationIndex>::default();
+        let registry = Arc::new(MemoryAccessTokens::new(revocations.clone()));
+        Self { revocations, registry }
     }
 
     /// Sends a request to the auth API. Returns the response, after [`check_answer`] has checked it.
@@ -69,7 +75,9 @@ impl Auth {
             Caller::Anonymous | Caller::Certificate => {}
         }
         // The API checks passwords in a separate task, so the future needs a runtime.
-        let response = block_on(api(self.revocations.clone()).oneshot(request));
+        let api = api(self.revocations.clone())
+            .with_access_token_registry(self.registry.clone(), NonZeroU32::MAX);
+        let response = block_on(api.oneshot(request));
         let Ok(response) = response;
         let (head, body) = response.into_parts();
         let Ok(body) = ready(body.collect());
@@ -276,8 +284,10 @@ pub(crate) fn generate(data: &[u8]) {
     let token = str::from_utf8(response.body()).expect("a token is ASCII");
     let Ok(VerifiedToken::Pat(pat)) = verifier().verify(token) else { panic!("{token}") };
     assert_eq!(pat.user(), &user("USER"));
-    let days = pat.expires_at().as_secs() - NOW;
-    assert!((86_400..=90 * 86_400).contains(&days), "{days}");
+    let secs = pat.expires_at().as_secs() - NOW;
+    let is_until = !object(data)["expiresAt"].is_null();
+    let shortest = if is_until { 1 } else { 86_400 };
+    assert!((shortest..=90 * 86_400).contains(&secs), "{secs}");
     let scopes = &object(data)["scopes"];
     let listed = scopes.as_array().expect("expected a JSON array").iter();
     let listed: Vec<_> = listed
@@ -286,6 +296,53 @@ pub(crate) fn generate(data: &[u8]) {
         .collect();
     assert!(pat.scopes().iter().all(|scope| listed.contains(scope)));
     assert!(listed.iter().all(|id| pat.scopes().contains(id)));
+}
+
+/// The input is a line with the query of `access-tokens`, and a body for the change or the rotation of a token.
+pub(crate) fn access_tokens(data: &[u8]) {
+    let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let (query, body) = (&data[..end], data.get(end + 1..).unwrap_or_default());
+    let auth = Auth::new();
+    let body_of_new = br#"{"scopes":["svc"],"name":"fuzz"}"#;
+    auth.send(Method::POST, "/access-token/generate", login_basic(), body_of_new);
+    let list = |query: &str| {
+        let path = format!("/access-tokens?{query}");
+        auth.send(Method::GET, &path, login_basic(), b"")
+    };
+    let page = object(list("").body());
+    let id = page["tokens"][0]["id"].as_str().expect("a token has an id").to_owned();
+    let text = str::from_utf8(query).unwrap_or_default();
+    if format!("/?{text}").parse::<Uri>().is_ok() {
+        let response = list(text);
+        assert!(matches!(response.status().as_u16(), 200 | 400), "{response:?}");
+        if response.status() == 200 {
+            let page = object(response.body());
+            let tokens = page["tokens"].as_array().expect("a page has a list");
+            assert!(tokens.len() <= 1 && page["next"].is_null());
+        }
+    }
+    if let Ok(cursor) = text.parse::<AccessTokenCursor>() {
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+    }
+    if let Ok(id) = text.parse::<AccessTokenId>() {
+        assert_eq!(id.to_string(), text);
+    }
+    let path = format!("/access-tokens/{id}");
+    let response = auth.send(Method::PATCH, &path, login_basic(), body);
+    assert!(matches!(response.status().as_u16(), 200 | 400), "{response:?}");
+    if response.status() == 200 {
+        let entry = object(response.body());
+        let name = entry["name"].as_str().expect("the token has a name");
+        assert_eq!(TokenName::new(name).map(|name| name.to_string()).as_deref(), Ok(name));
+    }
+    let response = auth.send(Method::POST, &format!("{path}/rotate"), login_basic(), body);
+    assert!(matches!(response.status().as_u16(), 200 | 400), "{response:?}");
+    if response.status() == 200 {
+        let new = object(response.body());
+        let token = new["token"].as_str().expect("the answer has a token");
+        let Ok(VerifiedToken::Pat(pat)) = verifier().verify(token) else { panic!("{token}") };
+        assert!(pat.expires_at().as_secs() <= NOW + 90 * 86_400);
+    }
 }
 
 /// The input is a body of `access-token/validate`, with placeholders for tokens (see [`with_tokens`]).

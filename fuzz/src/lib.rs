@@ -73,6 +73,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("body_delegate", bodies::delegate),
     ("body_exchange", bodies::exchange),
     ("body_generate", bodies::generate),
+    ("access_tokens", bodies::access_tokens),
     ("body_validate", bodies::validate),
     ("body_revoke", bodies::revoke),
     ("body_rules", bodies::rules),

@@ -9,95 +9,176 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
 
 use super::{
+    access_tokens,
     authenticate::Callers,
-    body, credentials,
+    body::{self, BodyProblem},
+    credentials,
     error::ApiError,
     record::add_to_record,
+    registry::{Label, Registry},
     response::{Answer, typed},
     revocations::Revocations,
+    token_json::{NewTokenFacts, new_token, wants_json},
 };
 use crate::{
     audit::Detail,
+    clock::{Clock, Timestamp},
     log_limit::log_limited,
-    revocation::IssuedPat,
+    revocation::{IssuedPat, TokenDescription, TokenName},
     token::{MAX_TOKEN_LEN, Scopes, ScopesError, TokenFingerprint, TokenIssuer, Validity},
 };
+
+const DAY_SECS: u64 = 86_400;
 
 /// The parsed body of a request for a Personal Access Token.
 #[derive(Debug)]
 struct PatRequest {
-    validity: Validity,
+    lifetime: Lifetime,
     scopes: Scopes,
+    label: Label,
 }
 
-/// Answers with a Personal Access Token that is valid for at most `max_validity`. As in API ML (Zowe's API Mediation
-/// Layer), the body is checked before the credentials. The token is registered before the response is sent. So a rule
-/// that revokes tokens later applies to it.
-pub(super) async fn generate<B: Body>(
-    request: &Parts,
-    body: B,
-    callers: Callers<'_>,
-    issuer: &TokenIssuer,
-    revocations: &Revocations,
-    max_validity: Validity,
-) -> Answer {
-    let PatRequest { validity, scopes } = parse_generate_body(&body::read(body).await?)?;
-    let user = callers.log_in(credentials::basic(request)?, request).await?;
-    let validity = validity.min(max_validity);
-    add_to_record(request, |record| {
-        record.detail = Some(Detail::Minted { scopes: scopes.clone(), days: validity.days() });
-    });
-    let issued = issuer.personal_access_token(&user, &scopes, validity).map_err(|error| {
-        log_limited!(error, "issue PAT", { %error }, "the Personal Access Token could not be issued");
-        ApiError::Internal
-    })?;
-    let token = issued.expose();
-    if token.len() > MAX_TOKEN_LEN {
-        // The gateway refuses longer tokens in requests, so it does not issue this one.
-        tracing::info!(%user, len = token.len(), "too many scopes for one token");
-        return Err(ApiError::TooManyScopes);
+/// How long a token should be valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lifetime {
+    Days(Validity),
+    Until(Timestamp),
+}
+
+/// What issues and registers new tokens.
+#[derive(Clone, Copy)]
+pub(super) struct NewTokens<'a> {
+    pub(super) callers: Callers<'a>,
+    pub(super) issuer: &'a TokenIssuer,
+    pub(super) revocations: &'a Revocations,
+    /// `None` if there is no registry. New tokens then have no name.
+    pub(super) registry: Option<&'a Registry>,
+    pub(super) max_validity: Validity,
+    pub(super) clock: &'a dyn Clock,
+}
+
+impl NewTokens<'_> {
+    /// Answers with a Personal Access Token that is valid for at most `max_validity`. As in Zowe API ML, the body is
+    /// checked before the credentials. The token is registered before the response is sent. So a rule that revokes
+    /// tokens later applies to it.
+    pub(super) async fn generate<B: Body>(self, request: &Parts, body: B) -> Answer {
+        let PatRequest { lifetime, scopes, label } = parse_generate_body(&body::read(body).await?)?;
+        if self.registry.is_none() && label != Label::default() {
+            let problem = BodyProblem::new("there is no registry for `name` and `description`");
+            return Err(ApiError::InvalidPatBody(problem));
+        }
+        if let Lifetime::Until(expires_at) = lifetime {
+            self.check_expiry(expires_at)?;
+        }
+        let user = self.callers.log_in(credentials::basic(request)?, request).await?;
+        let (issued, days) = match lifetime {
+            Lifetime::Days(validity) => {
+                let validity = validity.min(self.max_validity);
+                let issued = self.issuer.personal_access_token(&user, &scopes, validity);
+                (issued, validity.days())
+            }
+            Lifetime::Until(expires_at) => {
+                let issued = self.issuer.personal_access_token_until(&user, &scopes, expires_at);
+                let secs = expires_at.as_secs().saturating_sub(self.issuer.now().as_secs());
+                (issued, u8::try_from(secs.div_ceil(DAY_SECS)).unwrap_or(u8::MAX))
+            }
+        };
+        add_to_record(request, |record| {
+            record.detail = Some(Detail::Minted { scopes: scopes.clone(), days });
+        });
+        let issued = issued.map_err(|error| {
+            log_limited!(error, "issue PAT", { %error }, "the Personal Access Token could not be issued");
+            ApiError::Internal
+        })?;
+        let token = issued.expose();
+        if token.len() > MAX_TOKEN_LEN {
+            // The gateway refuses longer tokens in requests, so it does not issue this one.
+            tracing::info!(%user, len = token.len(), "too many scopes for one token");
+            return Err(ApiError::TooManyScopes);
+        }
+        let pat = IssuedPat {
+            token: TokenFingerprint::of(token),
+            user,
+            scopes: scopes.clone(),
+            issued_at: issued.issued_at(),
+            expires_at: issued.issued_at().plus(Duration::from_secs(issued.lifetime_secs())),
+        };
+        let (id, created_at) = (pat.token, pat.issued_at);
+        let entry = match self.registry {
+            Some(registry) => Some(registry.issue(pat, label, self.clock).await?),
+            None => {
+                self.revocations.register(pat).await?;
+                None
+            }
+        };
+        add_to_record(request, |record| record.issued_token_id = Some(id));
+        tracing::info!(%user, ?scopes, days, "issued a Personal Access Token");
+        if wants_json(&request.headers) {
+            let (scopes, expires_at) =
+                (scopes.iter().map(ToString::to_string).collect(), issued.expires_at());
+            return new_token(&issued, NewTokenFacts { entry, scopes, created_at, expires_at });
+        }
+        let token = Bytes::copy_from_slice(token.as_bytes());
+        Ok(typed(token, HeaderValue::from_static("text/plain")))
     }
-    let pat = IssuedPat {
-        token: TokenFingerprint::of(token),
-        user,
-        scopes: scopes.clone(),
-        issued_at: issued.issued_at(),
-        expires_at: issued.issued_at().plus(Duration::from_secs(issued.lifetime_secs())),
-    };
-    let id = pat.token;
-    revocations.register(pat).await?;
-    add_to_record(request, |record| record.issued_token_id = Some(id));
-    tracing::info!(%user, ?scopes, days = validity.days(), "issued a Personal Access Token");
-    let token = Bytes::copy_from_slice(token.as_bytes());
-    Ok(typed(token, HeaderValue::from_static("text/plain")))
+
+    /// # Errors
+    /// [`ApiError::InvalidPatBody`] if the time has passed, or if it is after the maximum validity.
+    fn check_expiry(self, expires_at: Timestamp) -> Result<(), ApiError> {
+        let now = self.issuer.now();
+        let latest = now.plus(Duration::from_secs(DAY_SECS) * u32::from(self.max_validity.days()));
+        let problem = if expires_at.as_secs() <= now.as_secs() {
+            "`expiresAt` is in the past"
+        } else if expires_at > latest {
+            "`expiresAt` is later than the maximum validity allows"
+        } else {
+            return Ok(());
+        };
+        Err(ApiError::InvalidPatBody(BodyProblem::new(problem)))
+    }
 }
 
-/// Parses `{"validity": days, "scopes": [service id, …]}`. Any other field is an error. `validity` may be
-/// missing, `null`, a number or a string of digits. An item of `scopes` may name several services,
-/// separated by commas.
+/// Parses `{"validity": days, "scopes": [service id, …]}`. The body may also have `name`, `description` and `expiresAt`,
+/// which replaces `validity`. Any other field is an error. `validity` may be missing, `null`, a number or a string of
+/// digits. An item of `scopes` may name several services, separated by commas.
 ///
 /// # Errors
 /// [`ApiError::PatWithoutScopes`] if the body names no service. [`ApiError::InvalidPatBody`] if anything else is wrong.
 fn parse_generate_body(body: &[u8]) -> Result<PatRequest, ApiError> {
     #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
+    #[serde(deny_unknown_fields, rename_all = "camelCase")]
     struct GenerateBody {
         #[serde(default, deserialize_with = "days")]
         validity: Option<i32>,
+        #[serde(default, deserialize_with = "access_tokens::expires_at")]
+        expires_at: Option<Timestamp>,
         #[serde(default, deserialize_with = "scopes")]
         scopes: Option<Result<Scopes, ScopesError>>,
+        #[serde(default, deserialize_with = "access_tokens::name")]
+        name: Option<TokenName>,
+        #[serde(default, deserialize_with = "access_tokens::description")]
+        description: Option<TokenDescription>,
     }
 
     if body.is_empty() {
         return Err(ApiError::PatWithoutScopes);
     }
-    let GenerateBody { validity, scopes } = body::object(body).map_err(ApiError::InvalidPatBody)?;
+    let GenerateBody { validity, expires_at, scopes, name, description } =
+        body::object(body).map_err(ApiError::InvalidPatBody)?;
     let scopes = scopes.unwrap_or(Err(ScopesError::Empty));
     let scopes = scopes.map_err(|_| ApiError::PatWithoutScopes)?;
-    Ok(PatRequest { validity: Validity::requested(validity.map(i64::from)), scopes })
+    let lifetime = match (validity, expires_at) {
+        (Some(_), Some(_)) => {
+            let problem = BodyProblem::new("`validity` and `expiresAt` exclude each other");
+            return Err(ApiError::InvalidPatBody(problem));
+        }
+        (None, Some(expires_at)) => Lifetime::Until(expires_at),
+        (days, None) => Lifetime::Days(Validity::requested(days.map(i64::from))),
+    };
+    Ok(PatRequest { lifetime, scopes, label: Label { name, description } })
 }
 
-/// Deserializes a number of days like API ML, which uses a Java `int` and the JSON parser Jackson. A blank string
+/// Deserializes a number of days like Zowe API ML, which uses a Java `int` and the JSON parser Jackson. A blank string
 /// counts as a missing number. Jackson would truncate a number with a fraction, but this function returns an error.
 fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Error> {
     let days = match Value::deserialize(deserializer)? {
@@ -177,7 +258,9 @@ mod tests {
         ];
         for (body, want) in cases {
             let got = parse_generate_body(body.as_bytes());
-            let got = got.as_ref().map(|PatRequest { validity, scopes }| {
+            let got = got.as_ref().map(|PatRequest { lifetime, scopes, label }| {
+                let Lifetime::Days(validity) = lifetime else { panic!("{body}: {lifetime:?}") };
+                assert_eq!(*label, Label::default(), "{body}");
                 (validity.days(), scopes.iter().map(ServiceId::as_str).collect::<Vec<_>>())
             });
             let got = got.map_err(|error| match error {
@@ -187,6 +270,34 @@ mod tests {
             });
             let want = want.as_ref().map(|(days, ids)| (*days, ids.to_vec()));
             assert_eq!(got, want, "{body}");
+        }
+    }
+
+    #[test]
+    fn names_and_expiry_times_are_parsed_or_refused() {
+        let body = |fields: &str| format!(r#"{{"scopes":["a"],{fields}}}"#);
+        let parse = |fields: &str| parse_generate_body(body(fields).as_bytes());
+        let request =
+            parse(r#""name":" jenkins ","description":"x","expiresAt":"2027-01-15T08:00:00Z""#);
+        let PatRequest { lifetime, label, .. } = request.unwrap();
+        assert_eq!(lifetime, Lifetime::Until(Timestamp::from_secs(1_800_000_000)));
+        assert_eq!(label.name.unwrap().as_str(), "jenkins");
+        assert_eq!(label.description.unwrap().as_str(), "x");
+        let PatRequest { lifetime, label, .. } =
+            parse(r#""name":null,"description":null,"expiresAt":null"#).unwrap();
+        assert_eq!((lifetime, label), (Lifetime::Days(Validity::MAX), Label::default()));
+        for wrong in [
+            r#""name":" ""#,
+            r#""name":"a\nb""#,
+            r#""name":5"#,
+            r#""description":"\u0000""#,
+            r#""expiresAt":"tomorrow""#,
+            r#""expiresAt":1800000000"#,
+            r#""expiresAt":"2027-01-15T08:00:00Z","validity":1"#,
+            r#""name":"a","name":"b""#,
+        ] {
+            let error = parse(wrong);
+            assert!(matches!(error, Err(ApiError::InvalidPatBody(_))), "{wrong}: {error:?}");
         }
     }
 

@@ -77,6 +77,11 @@ pub(super) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BodyPr
 pub struct BodyProblem(Box<str>);
 
 impl BodyProblem {
+    /// Returns a problem that a parser of JSON cannot find. The text must quote no value from the body.
+    pub(super) fn new(problem: &'static str) -> Self {
+        Self(problem.into())
+    }
+
     /// Returns an example for the error descriptions in the OpenAPI document.
     pub(super) fn example() -> Self {
         Self("expected value at line 1 column 1".into())

@@ -198,11 +198,14 @@ fn zaas_path(path: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns the value of `Allow` for an endpoint with this method.
-pub(super) fn allow(method: &Method) -> HeaderValue {
-    HeaderValue::from_static(match *method {
-        Method::GET => "GET, HEAD, OPTIONS",
-        Method::DELETE => "DELETE, OPTIONS",
-        _ => "POST, OPTIONS",
-    })
+/// Returns the value of `Allow` for a path with these methods.
+pub(super) fn allow(methods: &[Method]) -> HeaderValue {
+    let mut text = String::new();
+    for method in methods {
+        text.push_str(method.as_str());
+        text.push_str(if *method == Method::GET { ", HEAD, " } else { ", " });
+    }
+    text.push_str("OPTIONS");
+    // A method is a token, so the text is a valid header.
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("OPTIONS"))
 }

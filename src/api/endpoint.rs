@@ -26,12 +26,22 @@ pub(super) enum Endpoint {
     RevokeUser,
     RevokeService,
     Evict,
+    ListTokens,
+    OwnToken,
+    RotateOwnToken,
+    GetToken,
+    ChangeToken,
+    DeleteToken,
+    RotateToken,
     ValidateOidc,
 }
 
-/// Each entry has a method, a path below the prefix, and an endpoint. Each path supports only one method. `GET`
-/// includes `HEAD` (RFC 9110 §9.3.2).
-pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 20] = [
+/// The part of a path that stands for the id of a token.
+const ID: &str = "{id}";
+
+/// Each entry has a method, a path below the prefix, and an endpoint. A path may support several methods. `GET`
+/// includes `HEAD` (RFC 9110 §9.3.2). `{id}` stands for any segment, unless another entry has exactly this path.
+pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 27] = [
     (Method::GET, "/openapi.json", Endpoint::Describe),
     (Method::POST, "/login", Endpoint::Login),
     (Method::POST, "/logout", Endpoint::Logout),
@@ -53,6 +63,13 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 20] = [
     (Method::DELETE, "/access-token/revoke/tokens/users", Endpoint::RevokeUser),
     (Method::DELETE, "/access-token/revoke/tokens/scope", Endpoint::RevokeService),
     (Method::DELETE, "/access-token/evict", Endpoint::Evict),
+    (Method::GET, "/access-tokens", Endpoint::ListTokens),
+    (Method::GET, "/access-tokens/self", Endpoint::OwnToken),
+    (Method::POST, "/access-tokens/self/rotate", Endpoint::RotateOwnToken),
+    (Method::GET, "/access-tokens/{id}", Endpoint::GetToken),
+    (Method::PATCH, "/access-tokens/{id}", Endpoint::ChangeToken),
+    (Method::DELETE, "/access-tokens/{id}", Endpoint::DeleteToken),
+    (Method::POST, "/access-tokens/{id}/rotate", Endpoint::RotateToken),
     (Method::POST, "/oidc-token/validate", Endpoint::ValidateOidc),
 ];
 
@@ -61,6 +78,8 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 20] = [
 pub(super) struct Switches {
     pub(super) tickets: bool,
     pub(super) pats: bool,
+    /// The registry of issued Personal Access Tokens. Its endpoints also need `pats`.
+    pub(super) registry: bool,
     pub(super) refresh: bool,
     pub(super) delegation: bool,
     pub(super) exchange: bool,
@@ -78,12 +97,15 @@ impl Endpoint {
         prefix: &AuthPrefix,
         switches: Switches,
     ) -> Result<Self, ApiError> {
-        let (allowed, endpoint) = Self::find_path(path, prefix, switches)?;
-        check_method(method, allowed)?;
-        Ok(endpoint)
+        let methods = Self::find_path(path, prefix, switches)?;
+        let found = methods.iter().find(|(allowed, _)| is_method(method, allowed));
+        found.map(|(_, endpoint)| *endpoint).ok_or_else(|| ApiError::MethodNotAllowed {
+            method: method.clone(),
+            allowed: methods.iter().map(|(allowed, _)| (*allowed).clone()).collect(),
+        })
     }
 
-    /// Finds the method and the endpoint for `path`.
+    /// Finds the methods and the endpoints for `path`.
     ///
     /// # Errors
     /// [`ApiError::NotFound`] if no endpoint that is on has this path.
@@ -91,10 +113,23 @@ impl Endpoint {
         path: &str,
         prefix: &AuthPrefix,
         switches: Switches,
-    ) -> Result<(&'static Method, Self), ApiError> {
+    ) -> Result<Vec<(&'static Method, Self)>, ApiError> {
         let below = prefix.below(path).ok_or(ApiError::NotFound)?;
-        let found = ENDPOINTS.iter().find(|(_, path, it)| *path == below && it.is_on(switches));
-        found.map(|(method, _, endpoint)| (method, *endpoint)).ok_or(ApiError::NotFound)
+        let find = |is_path: &dyn Fn(&str) -> bool| -> Vec<_> {
+            let found =
+                ENDPOINTS.iter().filter(|(_, path, it)| is_path(path) && it.is_on(switches));
+            found.map(|(method, _, endpoint)| (method, *endpoint)).collect()
+        };
+        let exact = find(&|path| path == below);
+        let found =
+            if exact.is_empty() { find(&|path| id_in(path, below).is_some()) } else { exact };
+        if found.is_empty() { Err(ApiError::NotFound) } else { Ok(found) }
+    }
+
+    /// Returns the text in the place of `{id}` in the path of this endpoint.
+    pub(super) fn id<'p>(self, path: &'p str, prefix: &AuthPrefix) -> Option<&'p str> {
+        let (_, template, _) = ENDPOINTS.iter().find(|(.., endpoint)| *endpoint == self)?;
+        id_in(template, prefix.below(path)?)
     }
 
     pub(super) fn is_on(self, switches: Switches) -> bool {
@@ -118,8 +153,27 @@ impl Endpoint {
             | Self::RevokeUser
             | Self::RevokeService
             | Self::Evict => switches.pats,
+            Self::ListTokens
+            | Self::OwnToken
+            | Self::RotateOwnToken
+            | Self::GetToken
+            | Self::ChangeToken
+            | Self::DeleteToken
+            | Self::RotateToken => switches.pats && switches.registry,
         }
     }
+}
+
+/// Returns the segment of `path` that stands in the place of `{id}` in `template`. Returns `None` if the path does not
+/// have the form of the template.
+fn id_in<'p>(template: &str, path: &'p str) -> Option<&'p str> {
+    let (before, after) = template.split_once(ID)?;
+    let id = path.strip_prefix(before)?.strip_suffix(after)?;
+    (!id.is_empty() && !id.contains('/')).then_some(id)
+}
+
+fn is_method(method: &Method, allowed: &Method) -> bool {
+    method == allowed || (method == Method::HEAD && *allowed == Method::GET)
 }
 
 /// Checks that an endpoint with the method `allowed` supports `method`.
@@ -127,30 +181,42 @@ impl Endpoint {
 /// # Errors
 /// [`ApiError::MethodNotAllowed`] if it does not.
 pub(super) fn check_method(method: &Method, allowed: &Method) -> Result<(), ApiError> {
-    if method == allowed || (method == Method::HEAD && *allowed == Method::GET) {
+    if is_method(method, allowed) {
         return Ok(());
     }
-    Err(ApiError::MethodNotAllowed { method: method.clone(), allowed: allowed.clone() })
+    Err(ApiError::MethodNotAllowed { method: method.clone(), allowed: vec![allowed.clone()] })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ALL: Switches =
-        Switches { tickets: true, pats: true, refresh: true, delegation: true, exchange: true };
+    const ALL: Switches = Switches {
+        tickets: true,
+        pats: true,
+        registry: true,
+        refresh: true,
+        delegation: true,
+        exchange: true,
+    };
 
     #[test]
-    fn a_path_has_one_endpoint_and_one_method() {
+    fn a_path_has_one_endpoint_for_each_of_its_methods() {
         let prefix = AuthPrefix::default();
         let find = |method: &Method, path: &str, switches| {
             Endpoint::find(method, &format!("{prefix}{path}"), &prefix, switches)
         };
         for (method, path, endpoint) in &ENDPOINTS {
             assert_eq!(find(method, path, ALL), Ok(*endpoint), "{path}");
-            assert_eq!(ENDPOINTS.iter().filter(|(_, other, _)| other == path).count(), 1, "{path}");
+            let methods: Vec<_> = ENDPOINTS
+                .iter()
+                .filter(|(_, other, _)| other == path)
+                .map(|(method, ..)| method.clone())
+                .collect();
+            assert_eq!(methods.iter().filter(|other| *other == method).count(), 1, "{path}");
             for (switches, paths_off) in [
                 (Switches { pats: false, ..ALL }, &["/access-token"][..]),
+                (Switches { registry: false, ..ALL }, &["/access-tokens"]),
                 (Switches { refresh: false, ..ALL }, &["/refresh"]),
                 (Switches { delegation: false, ..ALL }, &["/delegate"]),
                 (Switches { exchange: false, ..ALL }, &["/token"]),
@@ -160,17 +226,17 @@ mod tests {
                 let want = if is_off { Err(ApiError::NotFound) } else { Ok(*endpoint) };
                 assert_eq!(find(method, path, switches), want, "{path}");
             }
-            for other in ["GET", "POST", "DELETE", "PUT", "OPTIONS", "HEAD", "BREW"] {
+            for other in ["GET", "POST", "PATCH", "DELETE", "PUT", "OPTIONS", "HEAD", "BREW"] {
                 let other: Method = other.parse().unwrap();
-                if other == method {
+                if methods.contains(&other) {
                     continue;
                 }
-                if *method == Method::GET && other == Method::HEAD {
-                    assert_eq!(find(&other, path, ALL), Ok(*endpoint), "{path}");
+                if methods[0] == Method::GET && other == Method::HEAD {
+                    assert!(find(&other, path, ALL).is_ok(), "{path}");
                     continue;
                 }
                 let error =
-                    ApiError::MethodNotAllowed { method: other.clone(), allowed: method.clone() };
+                    ApiError::MethodNotAllowed { method: other.clone(), allowed: methods.clone() };
                 assert_eq!(find(&other, path, ALL), Err(error), "{other} {path}");
             }
         }
@@ -183,6 +249,9 @@ mod tests {
             "/gateway/api/v1/auth/login/",
             "/gateway/api/v1/auth/LOGIN",
             "/gateway/api/v1/auth/access-token/revoke/tokens/scopes",
+            "/gateway/api/v1/auth/access-tokens/",
+            "/gateway/api/v1/auth/access-tokens/a/b",
+            "/gateway/api/v1/auth/access-tokens//rotate",
             "/gateway/api/v1/auth/",
             "/gateway/api/v1/auth",
             "/gateway/api/v1/authlogin",
@@ -193,6 +262,20 @@ mod tests {
             let found = Endpoint::find(&Method::POST, path, &prefix, ALL);
             assert_eq!(found, Err(ApiError::NotFound), "{path}");
         }
+    }
+
+    #[test]
+    fn the_word_self_is_not_an_id() {
+        let prefix = AuthPrefix::default();
+        let path = |id: &str| format!("{prefix}/access-tokens/{id}");
+        let find = |method, id: &str| Endpoint::find(&method, &path(id), &prefix, ALL);
+        assert_eq!(find(Method::GET, "self"), Ok(Endpoint::OwnToken));
+        assert_eq!(find(Method::GET, "selfish"), Ok(Endpoint::GetToken));
+        assert_eq!(find(Method::DELETE, "x"), Ok(Endpoint::DeleteToken));
+        assert!(matches!(find(Method::DELETE, "self"), Err(ApiError::MethodNotAllowed { .. })));
+        let id = |endpoint: Endpoint, rest: &str| endpoint.id(&path(rest), &prefix).map(str::len);
+        assert_eq!(id(Endpoint::RotateToken, "abc/rotate"), Some(3));
+        assert_eq!(id(Endpoint::GetToken, "abc"), Some(3));
     }
 
     #[test]

@@ -33,12 +33,12 @@ pub enum ApiError {
     #[error("no endpoint has this path")]
     NotFound,
     /// The endpoint does not support the method: 405.
-    #[error("the endpoint supports the method {allowed}, not {method}")]
+    #[error("the endpoint supports {allowed:?}, not {method}")]
     MethodNotAllowed {
         /// The method of the request.
         method: Method,
-        /// The method that the endpoint supports.
-        allowed: Method,
+        /// The methods that the endpoint supports.
+        allowed: Vec<Method>,
     },
     /// A web page of another origin made a browser send the request, see
     /// [`OriginPolicy`](crate::layer::OriginPolicy): 403.
@@ -181,6 +181,15 @@ pub enum ApiError {
         /// The maximum number of tokens of a user.
         limit: u32,
     },
+    /// The query of `access-tokens` is malformed: 400.
+    #[error("the query cannot be used: {0}")]
+    InvalidQuery(&'static str),
+    /// The caller has no Personal Access Token with this id: 404.
+    #[error("there is no Personal Access Token with this id")]
+    NoSuchToken,
+    /// The Personal Access Token cannot be rotated, because it has expired, is revoked, or was already rotated: 409.
+    #[error("the Personal Access Token cannot be rotated: {0}")]
+    NotRotated(NotRotated),
     /// The body of `access-token/generate` names no service: 400.
     #[error("the body names no service")]
     PatWithoutScopes,
@@ -231,6 +240,21 @@ pub enum BodyField {
     /// The token of an identity provider.
     #[error("token")]
     OidcToken,
+}
+
+/// The reason why a Personal Access Token cannot be rotated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotRotated {
+    /// The token has expired.
+    #[error("it has expired")]
+    Expired,
+    /// The token is revoked.
+    #[error("it is revoked")]
+    Revoked,
+    /// Another token has already replaced the token.
+    #[error("it was already rotated; use the token that replaced it")]
+    AlreadyRotated,
 }
 
 /// The reason why a token in the body is not accepted as a Personal Access Token.
@@ -361,7 +385,7 @@ impl ApiError {
         match self {
             // `exchange_error` makes the response, with another status and another form.
             Self::Exchange(error) => error.cause().message(url),
-            Self::NotFound | Self::NoSuchService => {
+            Self::NotFound | Self::NoSuchService | Self::NoSuchToken => {
                 plain(StatusCode::NOT_FOUND, &messages::NOT_FOUND)
             }
             Self::MethodNotAllowed { method, .. } => (
@@ -376,6 +400,7 @@ impl ApiError {
             Self::BodyBroken
             | Self::InvalidBody(_)
             | Self::FieldMissing(_)
+            | Self::InvalidQuery(_)
             | Self::InvalidDelegateBody(_)
             | Self::InvalidExchange(_)
             | Self::InvalidCheckBody(_) => {
@@ -448,6 +473,10 @@ impl ApiError {
             Self::TooManyPats { .. } => {
                 plain(StatusCode::TOO_MANY_REQUESTS, &messages::TOO_MANY_PATS)
             }
+            Self::NotRotated(_) => {
+                let problem = self.to_string();
+                (StatusCode::CONFLICT, ApiMessage::with(&messages::TOKEN_CONFLICT, &[&problem]))
+            }
             Self::NoUserOfEmail => plain(StatusCode::NOT_FOUND, &messages::NO_USER),
             Self::Delegation(refusal) => {
                 // The message must reveal neither the user to whom an address is mapped, nor which users are protected.
@@ -480,9 +509,10 @@ impl ApiError {
             Self::NotPermitted(permission) => {
                 let status = match permission.task() {
                     GuardedTask::Revoke => StatusCode::UNAUTHORIZED,
-                    GuardedTask::Evict | GuardedTask::Delegate | GuardedTask::ListServices => {
-                        StatusCode::FORBIDDEN
-                    }
+                    GuardedTask::ManageTokens
+                    | GuardedTask::Evict
+                    | GuardedTask::Delegate
+                    | GuardedTask::ListServices => StatusCode::FORBIDDEN,
                 };
                 let needed = format!("{permission} is needed");
                 (status, ApiMessage::with(&messages::FORBIDDEN, &[&needed]))

@@ -24,6 +24,13 @@
 //! | `DELETE access-token/revoke/tokens/user`, `…/users` | Basic, else a client certificate; with `READ` on `APIML.SERVICES` | 200 |
 //! | `DELETE access-token/revoke/tokens/scope` | Basic, else a client certificate; with `READ` on `APIML.SERVICES` | 200 |
 //! | `DELETE access-token/evict` | Basic, else a client certificate; with `UPDATE` on `APIML.SERVICES` | 204 |
+//! | `GET access-tokens` | the login cookie, else `Bearer`, else Basic, else a client certificate | 200 and a page of tokens |
+//! | `GET access-tokens/{id}` | the same | 200 and the token's entry |
+//! | `PATCH access-tokens/{id}` | the same | 200 and the token's entry |
+//! | `DELETE access-tokens/{id}` | the same | 204 |
+//! | `POST access-tokens/{id}/rotate` | the same | 200 and a new token |
+//! | `GET access-tokens/self` | a PAT | 200 and the token's entry |
+//! | `POST access-tokens/self/rotate` | a PAT | 200 and a new token |
 //! | `POST oidc-token/validate` | the token in the body | 204 |
 //!
 //! `APIML.SERVICES` and `APIML.DELEGATE.PASSTICKET` are resources in the security product of z/OS (RACF, ACF2 or Top
@@ -41,7 +48,7 @@
 //! 1. Where the table says "else", `AuthApi` evaluates only the first credential that the request has. For example, if
 //!    the `Basic` header is wrong, `AuthApi` does not try the body or the certificate.
 //! 2. A Personal Access Token (PAT) is not a credential for these endpoints, so a client cannot use it to issue or
-//!    revoke other tokens. But a client that has a PAT can validate and revoke this PAT, and can exchange it for a
+//!    revoke other tokens. But a client that has a PAT can validate, revoke and rotate this PAT, and can exchange it for a
 //!    PassTicket of a service in its scopes, if [`TokenExchange`] allows this.
 //! 3. PassTickets, PATs, client certificates, `refresh`, [`Delegation`] and [`TokenExchange`] are off by default. An endpoint that is off
 //!    answers 404. If only client certificates are off, `ticket` and `refresh` answer 403, and `delegate/passticket`
@@ -82,6 +89,10 @@
 //! | `access-token/revoke` | `token-revoked` | the token |
 //! | `access-token/revoke/tokens` and below | `rule-made` | the user or service, the time |
 //! | `access-token/evict` | `evicted` | the number of revocations |
+//! | `access-tokens`, `access-tokens/self`, `GET access-tokens/{id}` | `authentication` | the token, the user of the tokens if it is not the caller |
+//! | `PATCH access-tokens/{id}` | `token-changed` | the id of the token |
+//! | `DELETE access-tokens/{id}` | `token-revoked` | the id of the token, its user if it is not the caller |
+//! | `access-tokens/{id}/rotate`, `access-tokens/self/rotate` | `token-rotated` | the old token or its id, the issued token |
 //! | `oidc-token/validate` | `authentication` | the token |
 //! | services and access check of [`ApimlEndpoints`], and its health if it is protected | `authentication` | the token, the certificate |
 //!
@@ -140,6 +151,7 @@
 
 mod access_check;
 mod access_token;
+mod access_tokens;
 mod any_credential;
 mod apiml_endpoints;
 mod authenticate;
@@ -177,9 +189,11 @@ mod platform_error;
 mod provider;
 mod query;
 mod record;
+mod registry;
 mod response;
 mod revocation_rules;
 mod revocations;
+mod rfc3339;
 mod service;
 mod service_list;
 mod sessions;
@@ -187,6 +201,8 @@ mod shared_waits;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod token_json;
+mod token_query;
 mod validate;
 #[cfg(feature = "remote")]
 mod zosmf_login;
@@ -199,7 +215,9 @@ pub use basic_login::BasicLogin;
 pub use body::{BodyProblem, MAX_BODY_LEN};
 pub use compatibility::Compatibility;
 pub use delegation::{AllowList, Delegation, DelegationRefusal, Grant};
-pub use error::{ApiError, BodyField, ExchangeError, ExchangePart, OidcRefusal, PatRefusal};
+pub use error::{
+    ApiError, BodyField, ExchangeError, ExchangePart, NotRotated, OidcRefusal, PatRefusal,
+};
 pub use exchange_error::OAuthCode;
 pub use exchange_policy::TokenExchange;
 pub use exchange_request::ExchangeProblem;

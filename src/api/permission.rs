@@ -13,6 +13,9 @@ pub enum GuardedTask {
     /// Revoke tokens of other users.
     #[error("revoke tokens of others")]
     Revoke,
+    /// See and revoke Personal Access Tokens of other users in the registry.
+    #[error("see and revoke tokens of others")]
+    ManageTokens,
     /// Remove expired revocations.
     #[error("remove expired revocations")]
     Evict,
@@ -64,7 +67,9 @@ impl GuardingResources {
     /// Returns the permission that `task` needs.
     pub fn permission(&self, task: GuardedTask) -> Permission {
         let (level, name) = match task {
-            GuardedTask::Revoke | GuardedTask::ListServices => (AccessLevel::Read, "SERVICES"),
+            GuardedTask::Revoke | GuardedTask::ManageTokens | GuardedTask::ListServices => {
+                (AccessLevel::Read, "SERVICES")
+            }
             GuardedTask::Evict => (AccessLevel::Update, "SERVICES"),
             GuardedTask::Delegate => (AccessLevel::Read, "DELEGATE.PASSTICKET"),
         };

@@ -11,7 +11,7 @@ use http::request::Parts;
 use super::{
     delegation::DelegationRefusal,
     endpoint::Endpoint,
-    error::{ApiError, OidcRefusal, PatRefusal},
+    error::{ApiError, NotRotated, OidcRefusal, PatRefusal},
 };
 use crate::{
     audit::{Audit, AuditRecord, CredentialKind, Event, Outcome, ReasonCode},
@@ -25,19 +25,24 @@ pub(super) fn event(endpoint: Endpoint) -> Option<Event> {
     match endpoint {
         Endpoint::Login => Some(Event::Login),
         Endpoint::Logout => Some(Event::Logout),
-        Endpoint::Query | Endpoint::Validate | Endpoint::ValidateOidc => {
-            Some(Event::Authentication)
-        }
+        Endpoint::Query
+        | Endpoint::Validate
+        | Endpoint::ValidateOidc
+        | Endpoint::ListTokens
+        | Endpoint::GetToken
+        | Endpoint::OwnToken => Some(Event::Authentication),
         Endpoint::Refresh => Some(Event::Refresh),
         Endpoint::Ticket => Some(Event::Ticket),
         Endpoint::DelegatedTicket => Some(Event::DelegatedTicket),
         Endpoint::ExchangeToken => Some(Event::TokenExchange),
         Endpoint::Generate => Some(Event::TokenMinted),
-        Endpoint::Revoke => Some(Event::TokenRevoked),
+        Endpoint::Revoke | Endpoint::DeleteToken => Some(Event::TokenRevoked),
         Endpoint::RevokeOwn | Endpoint::RevokeUser | Endpoint::RevokeService => {
             Some(Event::RuleMade)
         }
         Endpoint::Evict => Some(Event::Evicted),
+        Endpoint::ChangeToken => Some(Event::TokenChanged),
+        Endpoint::RotateToken | Endpoint::RotateOwnToken => Some(Event::TokenRotated),
         // These endpoints evaluate no credential, and they change nothing.
         Endpoint::Describe
         | Endpoint::PublicKeyPem
@@ -169,6 +174,9 @@ impl From<&ApiError> for ReasonCode {
             | ApiError::InvalidExchange(_)
             | ApiError::InvalidCheckBody(_)
             | ApiError::NoSuchService
+            | ApiError::NoSuchToken
+            | ApiError::InvalidQuery(_)
+            | ApiError::NotRotated(NotRotated::AlreadyRotated)
             | ApiError::InvalidRuleBody(_) => Self::BadRequest,
             ApiError::CrossOrigin => Self::CrossOrigin,
             ApiError::NewPasswordRefused => Self::NewPasswordRefused,
@@ -196,8 +204,9 @@ impl From<&ApiError> for ReasonCode {
             | ApiError::NotALoginToken
             | ApiError::Oidc(OidcRefusal::WrongKind | OidcRefusal::NoProvider)
             | ApiError::Pat(PatRefusal::NotAPat) => Self::WrongKind,
+            ApiError::NotRotated(NotRotated::Expired) => Self::TokenExpired,
             ApiError::ActorIsSubject | ApiError::ActorIsNotClient => Self::UserMismatch,
-            ApiError::LoggedOut => Self::TokenRevoked,
+            ApiError::LoggedOut | ApiError::NotRotated(NotRotated::Revoked) => Self::TokenRevoked,
             ApiError::Ticket(error) => error.into(),
             ApiError::Pat(PatRefusal::Revoked(by)) | ApiError::Oidc(OidcRefusal::Revoked(by)) => {
                 (*by).into()

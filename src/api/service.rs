@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     fmt,
+    num::NonZeroU32,
     pin::{Pin, pin},
     sync::{Arc, OnceLock},
     task::{Context, Poll},
@@ -20,7 +21,8 @@ use http_body_util::Full;
 use tower_service::Service;
 
 use super::{
-    access_token,
+    access_token::NewTokens,
+    access_tokens::AccessTokens,
     any_credential::AnyCredential,
     apiml_endpoints::{ApimlEndpoints, ApimlGateway},
     authenticate::{Callers, LONGEST_CHECK},
@@ -49,6 +51,7 @@ use super::{
     provider::LoginProvider,
     query,
     record::{self, RecordGuard},
+    registry::Registry,
     response::{Answer, ResponseBody, empty, typed},
     revocation_rules::RevocationRules,
     revocations::Revocations,
@@ -71,7 +74,7 @@ use crate::{
     login_failures::SharedLoginFailures,
     messages,
     passticket::PassTicketGenerator,
-    revocation::{KnownNetworks, RevocationStore},
+    revocation::{AccessTokenStore, KnownNetworks, RevocationStore},
     saf::{FileSaf, SafProvider},
     token::{Rs256Verifier, TokenIssuer, TokenVerifier, Validity},
 };
@@ -121,6 +124,8 @@ struct State {
     apiml: Option<ApimlEndpoints>,
     /// The maximum validity of Personal Access Tokens. `None` if these tokens are off.
     max_validity: Option<Validity>,
+    /// The registry of issued Personal Access Tokens. `None` if there is none.
+    registry: Option<Registry>,
     cookies: CookieNames,
     origins: OriginPolicy,
     compatibility: Compatibility,
@@ -171,6 +176,7 @@ impl AuthApi {
             oidc: None,
             apiml: None,
             max_validity: None,
+            registry: None,
             cookies: CookieNames::default(),
             origins: OriginPolicy::default(),
             compatibility: Compatibility::default(),
@@ -257,6 +263,24 @@ impl AuthApi {
     #[must_use]
     pub fn with_personal_access_tokens(self, max: Validity) -> Self {
         self.with(|state| state.max_validity = Some(max))
+    }
+
+    /// Registers new Personal Access Tokens in `registry`, and turns on the endpoints whose paths begin with
+    /// `access-tokens`. A user can have at most `limit` active tokens. Also call
+    /// [`with_personal_access_tokens`](Self::with_personal_access_tokens).
+    ///
+    /// `registry` must be based on the revocation store of this service. For example, a
+    #[cfg_attr(feature = "store", doc = "[`DurableStore`](crate::revocation::DurableStore)")]
+    #[cfg_attr(not(feature = "store"), doc = "`DurableStore`")]
+    /// is both. Otherwise the registry would show revoked tokens as active.
+    #[must_use]
+    pub fn with_access_token_registry(
+        self,
+        registry: impl AccessTokenStore,
+        limit: NonZeroU32,
+    ) -> Self {
+        let registry = Registry::new(registry, limit);
+        self.with(|state| state.registry = Some(registry))
     }
 
     /// Turns `refresh` on. The endpoint also needs
@@ -432,6 +456,7 @@ impl State {
         Switches {
             tickets: self.tickets.is_some(),
             pats: self.max_validity.is_some(),
+            registry: self.registry.is_some(),
             refresh: self.token_refresh,
             delegation: self.delegation.is_some(),
             exchange: self.exchange.is_some(),
@@ -513,6 +538,33 @@ impl State {
         }
     }
 
+    fn new_tokens(&self, max_validity: Validity) -> NewTokens<'_> {
+        NewTokens {
+            callers: self.callers(),
+            issuer: &self.issuer,
+            revocations: &self.revocations,
+            registry: self.registry.as_ref(),
+            max_validity,
+            clock: &*self.clock,
+        }
+    }
+
+    /// # Errors
+    /// [`ApiError::NotFound`] if there is no registry. This error is never returned, because `Endpoint::find` returns
+    /// only endpoints that are on.
+    fn access_tokens(&self) -> Result<AccessTokens<'_>, ApiError> {
+        Ok(AccessTokens {
+            registry: self.registry.as_ref().ok_or(ApiError::NotFound)?,
+            credentials: AnyCredential { callers: self.callers(), tokens: self.login_tokens() },
+            authorizer: self.authorizer(),
+            issuer: &self.issuer,
+            verifier: &self.verifier,
+            revocations: &self.revocations,
+            cookies: &self.cookies,
+            clock: &*self.clock,
+        })
+    }
+
     fn describe(&self) -> Response<Full<Bytes>> {
         let make = || openapi::document(&self.settings()).to_string().into();
         let description = self.description.get_or_init(make);
@@ -525,8 +577,9 @@ impl State {
             return self.answer_apiml(endpoints, path, request, body).await;
         }
         if request.method == Method::OPTIONS {
-            let (method, _) = Endpoint::find_path(path, &self.prefix, self.switches())?;
-            return self.options(method, request);
+            let found = Endpoint::find_path(path, &self.prefix, self.switches())?;
+            let methods: Vec<_> = found.iter().map(|(method, _)| (*method).clone()).collect();
+            return self.options(&methods, request);
         }
         let endpoint = Endpoint::find(&request.method, path, &self.prefix, self.switches())?;
         let event = record::event(endpoint);
@@ -548,7 +601,7 @@ impl State {
         body: B,
     ) -> Answer {
         if request.method == Method::OPTIONS {
-            return self.options(&path.method(), request);
+            return self.options(&[path.method()], request);
         }
         let event = endpoints.event(path);
         let record = RecordGuard::start(&self.audit, &self.clock, event, request);
@@ -567,12 +620,12 @@ impl State {
         answer
     }
 
-    /// Answers `OPTIONS` for an endpoint with this method. The response has no CORS headers. So if a page of another
+    /// Answers `OPTIONS` for a path with these methods. The response has no CORS headers. So if a page of another
     /// origin sends a preflight request, the browser does not send the actual request.
-    fn options(&self, method: &Method, request: &Parts) -> Answer {
+    fn options(&self, methods: &[Method], request: &Parts) -> Answer {
         self.origins.check(request).map_err(|_| ApiError::CrossOrigin)?;
         let mut response = empty(StatusCode::NO_CONTENT);
-        response.headers_mut().insert(ALLOW, allow(method));
+        response.headers_mut().insert(ALLOW, allow(methods));
         Ok(response)
     }
 
@@ -583,6 +636,11 @@ impl State {
             _ => self.origins.check(request),
         };
         checked.map_err(|_| ApiError::CrossOrigin)
+    }
+
+    /// Returns the id in the path of a request to `endpoint`.
+    fn id<'r>(&self, endpoint: Endpoint, request: &'r Parts) -> &'r str {
+        endpoint.id(request.uri.path(), &self.prefix).unwrap_or_default()
     }
 
     async fn dispatch<B: Body>(&self, endpoint: Endpoint, request: &Parts, body: B) -> Answer {
@@ -641,16 +699,7 @@ impl State {
             Endpoint::CurrentPublicKeySet => Ok(self.public_keys.current()),
             Endpoint::Generate => {
                 let max_validity = self.max_validity.ok_or(off)?;
-                let (issuer, revocations) = (&self.issuer, &self.revocations);
-                access_token::generate(
-                    request,
-                    body,
-                    self.callers(),
-                    issuer,
-                    revocations,
-                    max_validity,
-                )
-                .await
+                self.new_tokens(max_validity).generate(request, body).await
             }
             Endpoint::Validate => self.held_tokens().validate(request, body).await,
             Endpoint::Revoke => self.held_tokens().revoke(request, body).await,
@@ -658,6 +707,23 @@ impl State {
             Endpoint::RevokeUser => self.revocation_rules().revoke_user(request, body).await,
             Endpoint::RevokeService => self.revocation_rules().revoke_service(request, body).await,
             Endpoint::Evict => self.revocation_rules().evict(request).await,
+            Endpoint::ListTokens => self.access_tokens()?.list(request).await,
+            Endpoint::OwnToken => self.access_tokens()?.own(request).await,
+            Endpoint::RotateOwnToken => self.access_tokens()?.rotate_own(request, body).await,
+            Endpoint::GetToken => {
+                self.access_tokens()?.get(request, self.id(endpoint, request)).await
+            }
+            Endpoint::ChangeToken => {
+                let id = self.id(endpoint, request);
+                self.access_tokens()?.change(request, id, body).await
+            }
+            Endpoint::DeleteToken => {
+                self.access_tokens()?.delete(request, self.id(endpoint, request)).await
+            }
+            Endpoint::RotateToken => {
+                let id = self.id(endpoint, request);
+                self.access_tokens()?.rotate(request, id, body).await
+            }
             Endpoint::ValidateOidc => self.oidc_tokens().validate(request, body).await,
         }
     }
@@ -713,6 +779,7 @@ impl fmt::Debug for AuthApi {
             .field("delegation", delegation)
             .field("token_exchange", &self.0.exchange)
             .field("personal_access_tokens", &self.0.max_validity)
+            .field("access_token_registry", &self.0.registry.is_some())
             .field("token_refresh", &self.0.token_refresh)
             .field("client_certificates", &mapper.is_some())
             .field("oidc_tokens", &self.0.oidc.is_some())

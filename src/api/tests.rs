@@ -10,12 +10,14 @@ mod model;
 mod oidc;
 mod passwords;
 mod pats;
+mod registry;
 mod throttle;
 mod tokens;
 
 use std::{
     collections::HashMap,
     future::ready,
+    num::NonZeroU32,
     pin::Pin,
     sync::{
         Arc, LazyLock, Mutex,
@@ -45,8 +47,8 @@ use crate::{
     layer::CookieNames,
     passticket::{Applid, KeyProfiles, LocalGenerator, Replay, UserId},
     revocation::{
-        CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex,
-        RevocationStore, StoreError, StoreFuture,
+        AccessTokenChange, AccessTokenStore, CheckError, Evicted, IssuedPat, MemoryAccessTokens,
+        Revocation, RevocationCheck, RevocationIndex, RevocationStore, StoreError, StoreFuture,
     },
     saf::{AccessLevel, CheckFuture, FileSaf, Profile, ProfileName, SafError, SafProvider},
     token::{KeyId, Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer, Validity, VerifiedToken},
@@ -90,7 +92,7 @@ impl LoginProvider for StubLogin {
 /// A revocation store in memory. A test can make it fail.
 #[derive(Default)]
 struct Store {
-    index: RevocationIndex,
+    index: Arc<RevocationIndex>,
     /// If `true`, the store cannot store or remove revocations.
     cannot_write: AtomicBool,
     /// If `true`, the store cannot check tokens.
@@ -158,6 +160,7 @@ struct World {
     clock: Arc<ManualClock>,
     store: Arc<Store>,
     collected: Arc<Collected>,
+    registry: Arc<MemoryAccessTokens>,
     /// An auth API with only one of the optional endpoints: `ticket`. Client certificates are off.
     minimal: AuthApi,
 }
@@ -197,7 +200,8 @@ impl World {
         .with_saf(StubSaf(saf))
         .with_clock(clock.clone())
         .with_audit(Audit::to(collected.clone()));
-        Self { clock, store, collected, minimal }
+        let registry = Arc::new(MemoryAccessTokens::new(store.index.clone()));
+        Self { clock, store, collected, registry, minimal }
     }
 
     /// Returns an auth API with all endpoints except `delegate/passticket`, and with client certificates.
@@ -208,6 +212,12 @@ impl World {
             .with_token_refresh()
             .with_client_certificates(CommonNameMapper)
             .with_compatibility(compatibility)
+    }
+
+    /// Returns an auth API with the registry of issued PATs. A user can have three active tokens.
+    fn api_with_registry(&self) -> AuthApi {
+        self.api(Compatibility::Documented)
+            .with_access_token_registry(self.registry.clone(), NonZeroU32::new(3).unwrap())
     }
 
     /// Returns a PAT of `user`, issued now.
@@ -322,12 +332,27 @@ impl TestRequest<'_> {
         let (url, verb) = (self.url.split('?').next().unwrap(), self.method.to_ascii_lowercase());
         let status = response.status().as_u16();
         let name = format!("{} {} {status}", self.method, self.url);
-        let Some(operations) = description["paths"][url].as_object() else {
+        // A path with an id is described with `{id}` in its place.
+        let paths = description["paths"].as_object().unwrap();
+        let is_like = |template: &str| match template.split_once("{id}") {
+            Some((before, after)) => url
+                .strip_prefix(before)
+                .and_then(|rest| rest.strip_suffix(after))
+                .is_some_and(|id| !id.is_empty() && !id.contains('/')),
+            None => false,
+        };
+        let described = paths
+            .get(url)
+            .or_else(|| paths.iter().find(|(path, _)| is_like(path)).map(|(_, it)| it));
+        let Some(operations) = described.and_then(Value::as_object) else {
             assert_eq!(status, 404, "{name}");
             return;
         };
-        let (described_verb, operation) = operations.iter().next().unwrap();
-        assert!(operations.len() == 1 && (status == 405 || *described_verb == verb), "{name}");
+        let operation = operations.get(&verb).or_else(|| {
+            assert_eq!(status, 405, "{name}");
+            operations.values().next()
+        });
+        let operation = operation.unwrap();
         let described = &operation["responses"][status.to_string()];
         assert!(described.is_object(), "{name}");
 

@@ -161,6 +161,8 @@ const fn describe(event: Event) -> (&'static str, u8) {
         Event::WebSocketClosed => ("WebSocket closed", 2),
         Event::Refresh => ("Login token refreshed", 2),
         Event::TokenMinted => ("Personal Access Token issued", 3),
+        Event::TokenRotated => ("Personal Access Token rotated", 3),
+        Event::TokenChanged => ("Personal Access Token renamed", 2),
         Event::TokenRevoked => ("Personal Access Token revoked", 3),
         Event::RuleMade => ("Revocation rule made", 3),
         Event::Evicted => ("Expired revocations removed", 2),
@@ -296,6 +298,7 @@ impl Extension<'_> {
                 self.labelled_text("flexString1", "Scopes", &scopes.join(","));
                 self.labelled_number("flexNumber1", "Days", (*days).into());
             }
+            Detail::AccessToken { id } => self.labelled("flexString1", "Token id", Some(*id)),
             Detail::Delegation { email } => {
                 self.labelled_text("flexString1", "E-mail address", email.as_str());
             }
@@ -458,7 +461,7 @@ mod tests {
                 .with_user(user("USER"))
                 .with_token_id(token)
                 .with_service(&files),
-            Event::Refresh => succeeded()
+            Event::Refresh | Event::TokenRotated => succeeded()
                 .with_user(user("USER"))
                 .with_token_id(token)
                 .with_issued_token_id(issued),
@@ -469,6 +472,9 @@ mod tests {
                     .with_issued_token_id(issued)
                     .with_detail(Detail::Minted { scopes, days: 90 })
             }
+            Event::TokenChanged => succeeded()
+                .with_user(user("USER"))
+                .with_detail(Detail::AccessToken { id: "0a".repeat(16).parse().unwrap() }),
             Event::TokenRevoked => succeeded().with_user(user("ADMIN")).with_target(user("USER")),
             Event::RuleMade => {
                 let up_to = Timestamp::from_secs(1_700_000_000);

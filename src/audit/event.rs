@@ -26,6 +26,10 @@ string_enum! {
         Refresh = "refresh",
         /// A new Personal Access Token.
         TokenMinted = "token-minted",
+        /// A new Personal Access Token in exchange for an old one.
+        TokenRotated = "token-rotated",
+        /// A new name or description of a Personal Access Token.
+        TokenChanged = "token-changed",
         /// Revocation of one Personal Access Token.
         TokenRevoked = "token-revoked",
         /// A new rule that revokes Personal Access Tokens of a user or for a service.

@@ -15,6 +15,7 @@ use crate::{
     connection::ClientAddress,
     identity::Fingerprint,
     passticket::{Applid, UserId},
+    revocation::AccessTokenId,
     token::{ServiceId, TokenFingerprint},
 };
 
@@ -142,6 +143,13 @@ fn plain(bytes: &mut Vec<u8>, value: impl Plain) {
 /// A value that JSON can contain without escapes, because it has no quote, no backslash and no control character.
 pub(super) trait Plain {
     fn write(&self, bytes: &mut Vec<u8>);
+}
+
+/// The id consists of hexadecimal digits.
+impl Plain for AccessTokenId {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.to_string().as_bytes());
+    }
 }
 
 /// The strings are constants of this crate, which need no escapes.

@@ -140,6 +140,8 @@ pub use reason::ReasonCode;
 pub use record::{AuditRecord, Detail, ExchangeDetail};
 pub use request_id::{RequestId, X_REQUEST_ID};
 pub use request_line::RequestLine;
+#[cfg(feature = "api")]
+pub(crate) use rfc3339::rfc3339;
 pub use sink::{Audit, AuditSink};
 #[cfg(test)]
 pub(crate) use tests::Collected;

@@ -16,7 +16,7 @@ use crate::{
     connection::{ClientAddress, ConnectionInfo},
     identity::{EmailAddress, Fingerprint, PeerCertificate},
     passticket::{Applid, SafReturnCodes, UserId},
-    revocation::Evicted,
+    revocation::{AccessTokenId, Evicted},
     token::{ExternalSubject, ExternalToken, Scopes, ServiceId, TokenFingerprint},
 };
 
@@ -37,6 +37,12 @@ pub enum Detail {
         scopes: Scopes,
         /// The lifetime in days.
         days: u8,
+    },
+    /// [`Event::TokenRotated`], [`Event::TokenChanged`] and [`Event::TokenRevoked`]: the token, if the client has named
+    /// it by its id.
+    AccessToken {
+        /// The id in the registry of issued tokens.
+        id: AccessTokenId,
     },
     /// [`Event::DelegatedTicket`]: the user of the ticket, as named in the request.
     Delegation {
@@ -381,6 +387,7 @@ impl Detail {
                 object.number("days", (*days).into());
                 object.end();
             }
+            Self::AccessToken { id } => line.plain("access_token", *id),
             Self::TechnicalUser { claim, value } => {
                 let mut object = line.object("rule_claim");
                 object.text("claim", claim);

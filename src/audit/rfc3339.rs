@@ -21,7 +21,7 @@ thread_local! {
 /// Writes a time in the format of RFC 3339 §5.6, in UTC, with milliseconds: `2027-01-15T08:00:00.000Z`.
 ///
 /// A time after the year 9999 is written as the last millisecond of that year.
-pub(super) fn rfc3339(time: Timestamp) -> Text {
+pub(crate) fn rfc3339(time: Timestamp) -> Text {
     let millis = time.as_millis().min(LAST);
     let (secs, millis) = (millis / 1000, (millis % 1000) as u16);
     let mut text = LAST_SECOND.with(|last| {

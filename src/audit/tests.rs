@@ -212,6 +212,7 @@ fn all_details_match_the_schema_and_the_schema_lists_all_strings_of_the_enums() 
         Detail::Rule { kind: RuleKind::User, up_to: Timestamp::from_millis(u64::MAX) },
         Detail::Minted { scopes, days: 90 },
         Detail::Evicted(evicted),
+        Detail::AccessToken { id: "0a".repeat(16).parse().unwrap() },
         Detail::Exchange(Box::default()),
         Detail::Exchange(Box::new(ExchangeDetail {
             subject: Some(CredentialKind::ExternalToken),

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::{clock::Timestamp, revocation::Record};
 
 /// The version of the protocol by which nodes share data. All nodes of a site must use the same version.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// The maximum number of records in one call of [`Coordinator::publish`].
 pub const MAX_PUBLISHED: usize = 1000;

@@ -4,7 +4,10 @@ use super::{
     coordinator::{LogPosition, Term},
     memory::{Followed, NodeMemory, NodeWrite},
 };
-use crate::revocation::{DurableStore, Record, StoreFuture};
+use crate::{
+    clock::Timestamp,
+    revocation::{AccessTokenChange, AccessTokenOutcome, DurableStore, Record, StoreFuture},
+};
 
 impl NodeMemory for DurableStore {
     fn write(&self, write: NodeWrite) -> StoreFuture<Vec<Record>> {
@@ -13,6 +16,14 @@ impl NodeMemory for DurableStore {
             NodeWrite::RuleOfNow(rule) => self.record_rule_of_now_for_nodes(rule),
             NodeWrite::Issued(pat) => self.register_for_nodes(pat),
         }
+    }
+
+    fn change(
+        &self,
+        change: AccessTokenChange,
+        now: Timestamp,
+    ) -> StoreFuture<(AccessTokenOutcome, Vec<Record>)> {
+        self.change_for_nodes(change, now)
     }
 
     fn apply(&self, records: Vec<Record>, followed: Option<Followed>) -> StoreFuture<Vec<Record>> {

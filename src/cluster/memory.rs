@@ -1,6 +1,12 @@
 //! The trait for the memory of one node.
 
-use crate::revocation::{IssuedPat, Record, Revocation, RevocationCheck, StoreFuture};
+use crate::{
+    clock::Timestamp,
+    revocation::{
+        AccessTokenChange, AccessTokenOutcome, IssuedPat, Record, Revocation, RevocationCheck,
+        StoreFuture,
+    },
+};
 
 use super::coordinator::{LogPosition, Term};
 
@@ -29,9 +35,17 @@ pub(crate) trait NodeMemory: RevocationCheck {
     /// time may give more than one record.
     fn write(&self, write: NodeWrite) -> StoreFuture<Vec<Record>>;
 
+    /// Makes a change of the registry of issued PATs. Also returns the records to publish.
+    fn change(
+        &self,
+        change: AccessTokenChange,
+        now: Timestamp,
+    ) -> StoreFuture<(AccessTokenOutcome, Vec<Record>)>;
+
     /// Merges records of the log or of the image, and remembers `followed`. Merging a record that the memory already
     /// has costs little. This is frequent, because a node gets its own records back from the log. Returns the records
     /// that result from a [`Record::RuleOfNow`]: the revocations of the registered PATs that it revokes. The result
+    /// also includes entries of the registry that are newer than their records. It
     /// includes revocations that this memory already knew, because it is possible that they are not published yet.
     fn apply(&self, records: Vec<Record>, followed: Option<Followed>) -> StoreFuture<Vec<Record>>;
 

@@ -28,12 +28,16 @@ use super::{
     publish_queue::PublishQueue,
     rules::Rules,
 };
-use crate::{clock::Timestamp, log_limit::log_limited, revocation::RevocationStore};
+use crate::{
+    clock::Timestamp,
+    log_limit::log_limited,
+    revocation::{AccessTokenStore, RevocationStore},
+};
 
 /// The memory of a node. It also supports eviction.
-pub(super) trait NodeStore: NodeMemory + RevocationStore {}
+pub(super) trait NodeStore: NodeMemory + RevocationStore + AccessTokenStore {}
 
-impl<S: NodeMemory + RevocationStore> NodeStore for S {}
+impl<S: NodeMemory + RevocationStore + AccessTokenStore> NodeStore for S {}
 
 /// Spawns a task of the node. In tests, these tasks can be stopped as the operating system stops a process.
 pub(super) type Spawn = Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;

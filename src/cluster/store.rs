@@ -6,15 +6,16 @@ use tokio::sync::oneshot;
 
 use super::{
     confirm::{Until, confirm},
-    memory::NodeWrite,
+    memory::{NodeMemory, NodeWrite},
     shared::Shared,
 };
 use crate::{
     clock::Timestamp,
     log_limit::log_limited,
     revocation::{
-        CheckError, CheckFuture, Evicted, IssuedPat, Revocation, RevocationCheck,
-        RevocationListener, RevocationStore, StoreError, StoreFuture,
+        AccessToken, AccessTokenChange, AccessTokenKey, AccessTokenOutcome, AccessTokenPage,
+        AccessTokenQuery, AccessTokenStore, CheckError, CheckFuture, Evicted, IssuedPat, Record,
+        Revocation, RevocationCheck, RevocationListener, RevocationStore, StoreError, StoreFuture,
     },
     token::VerifiedToken,
 };
@@ -107,6 +108,45 @@ impl RevocationCheck for ClusterStore {
             let refused = self.refuse();
             Box::pin(async move { Err(refused) })
         }
+    }
+}
+
+/// The entries of all nodes are in the file of each node. A change that revokes tokens succeeds when no node accepts them
+/// any more. If it is not confirmed, the change is stored on this node, and is published later.
+impl AccessTokenStore for ClusterStore {
+    fn change(&self, change: AccessTokenChange, now: Timestamp) -> StoreFuture<AccessTokenOutcome> {
+        let shared = self.shared.clone();
+        let is_awaited = !matches!(change, AccessTokenChange::Use(_));
+        let changed = NodeMemory::change(&*shared.memory, change, now);
+        let (sender, receiver) = oneshot::channel();
+        (self.shared.spawn)(Box::pin(async move {
+            let result = match changed.await {
+                Ok((outcome, records)) if records.is_empty() => Ok(outcome),
+                Ok((outcome, records)) if !is_awaited => {
+                    shared.queue.add_unawaited(records);
+                    Ok(outcome)
+                }
+                Ok((outcome, records)) => {
+                    let revokes = |record: &Record| matches!(record, Record::Revocation(_));
+                    let until =
+                        if records.iter().any(revokes) { Until::Applied } else { Until::Published };
+                    confirm(&shared, records, until).await.map(|()| outcome)
+                }
+                Err(error) => Err(error),
+            };
+            // The caller may have gone.
+            let _ = sender.send(result);
+        }));
+        let store = self.shared.name().as_str().into();
+        Box::pin(async move { receiver.await.unwrap_or(Err(StoreError::Ended { store })) })
+    }
+
+    fn find(&self, key: AccessTokenKey, now: Timestamp) -> StoreFuture<Option<AccessToken>> {
+        self.shared.memory.find(key, now)
+    }
+
+    fn list(&self, query: AccessTokenQuery, now: Timestamp) -> StoreFuture<AccessTokenPage> {
+        self.shared.memory.list(query, now)
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
         CommonNameMapper, DistributedMapper, IdentityMapper, MapError, MapFuture, PeerCertificate,
     },
     passticket::UserId,
-    revocation::{CheckError, CheckFuture, RevocationCheck, RevocationIndex},
+    revocation::{CheckError, CheckFuture, RevocationCheck, RevocationIndex, RevokedBy, TokenUses},
     token::{
         ExternalSubject, ExternalToken, TokenError, TokenFingerprint, TokenVerifier, VerifiedToken,
         VerifyFuture,
@@ -46,6 +46,7 @@ pub struct Authenticator<R = RevocationIndex, M = CommonNameMapper> {
     mapper: Option<M>,
     identities: Option<Arc<dyn DistributedMapper>>,
     passwords: Option<Arc<dyn PasswordVerifier>>,
+    uses: Option<Arc<TokenUses>>,
     names: CookieNames,
     clock: Arc<dyn Clock>,
 }
@@ -61,6 +62,7 @@ impl Authenticator {
             mapper: None,
             identities: None,
             passwords: None,
+            uses: None,
             names: CookieNames::default(),
             clock: Arc::new(SystemClock),
         }
@@ -75,9 +77,19 @@ impl<R, M> Authenticator<R, M> {
     /// [`with_personal_access_tokens`](Self::with_personal_access_tokens) replaces it.
     #[must_use]
     pub fn with_revocations<R2: RevocationCheck>(self, revocations: R2) -> Authenticator<R2, M> {
-        let Self { verifier, pats, mapper, identities, passwords, names, clock, .. } = self;
+        let Self { verifier, pats, mapper, identities, passwords, uses, names, clock, .. } = self;
         let revocations = Some(revocations);
-        Authenticator { verifier, revocations, pats, mapper, identities, passwords, names, clock }
+        Authenticator {
+            verifier,
+            revocations,
+            pats,
+            mapper,
+            identities,
+            passwords,
+            uses,
+            names,
+            clock,
+        }
     }
 
     /// Accepts PATs that are not revoked according to `revocations`. `revocations` also checks all other tokens.
@@ -94,9 +106,20 @@ impl<R, M> Authenticator<R, M> {
     /// Accepts client certificates that `mapper` maps to a user.
     #[must_use]
     pub fn with_client_certificates<M2: IdentityMapper>(self, mapper: M2) -> Authenticator<R, M2> {
-        let Self { verifier, revocations, pats, identities, passwords, names, clock, .. } = self;
+        let Self { verifier, revocations, pats, identities, passwords, uses, names, clock, .. } =
+            self;
         let mapper = Some(mapper);
-        Authenticator { verifier, revocations, pats, mapper, identities, passwords, names, clock }
+        Authenticator {
+            verifier,
+            revocations,
+            pats,
+            mapper,
+            identities,
+            passwords,
+            uses,
+            names,
+            clock,
+        }
     }
 
     /// Turns client certificates off. The type `M` does not change, so a program can decide at run time whether it
@@ -120,6 +143,13 @@ impl<R, M> Authenticator<R, M> {
     #[must_use]
     pub fn with_passwords(self, verifier: impl PasswordVerifier) -> Self {
         Self { passwords: Some(Arc::new(verifier)), ..self }
+    }
+
+    /// Reports the uses of revoked PATs to `uses`. A rotated PAT that is used after its grace was stolen, so the
+    /// registry then revokes its family.
+    #[must_use]
+    pub fn with_token_uses(self, uses: Arc<TokenUses>) -> Self {
+        Self { uses: Some(uses), ..self }
     }
 
     /// Sets the names of the cookies that contain tokens.
@@ -378,6 +408,11 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
         extensions: &Extensions,
     ) -> Progress {
         if let Err(error) = checked {
+            if let (Some(uses), VerifiedToken::Pat(pat)) = (&self.uses, &token)
+                && error == CheckError::Revoked(RevokedBy::Token)
+            {
+                uses.refused(pat);
+            }
             return Progress::refused(error, Presented::verified(&token));
         }
         match token {

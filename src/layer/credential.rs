@@ -210,6 +210,16 @@ pub(crate) fn login_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Op
     in_cookie.or_else(|| bearer(headers.get(AUTHORIZATION)?.as_bytes()))
 }
 
+/// Returns the first token of the request, in any place that accepts a PAT, except the password of
+/// `Authorization: Basic`.
+#[cfg(feature = "api")]
+pub(crate) fn presented_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Option<&'a [u8]> {
+    match select(headers, None, names, Accepted { pats: true, passwords: false })? {
+        Credential::Token { text, .. } => Some(text),
+        _ => None,
+    }
+}
+
 /// Returns the token of `Authorization: Bearer`. The name `Bearer` is not case-sensitive (RFC 9110 §11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.trim_ascii().split_at_checked(6)?;

@@ -81,7 +81,9 @@ use super::{
 };
 use crate::{
     audit::{Audit, AuditRecord, Event, RequestId},
+    connection::ConnectionInfo,
     passticket::UserId,
+    revocation::TokenUses,
     token::ServiceId,
 };
 
@@ -183,7 +185,13 @@ impl ScopeLayer {
     /// Writes a record to `audit` for each decision.
     #[must_use]
     pub fn with_audit(self, audit: Audit) -> Self {
-        Self { check: CheckScope { audit } }
+        Self { check: CheckScope { audit, ..self.check } }
+    }
+
+    /// Reports the uses of Personal Access Tokens to `uses`.
+    #[must_use]
+    pub fn with_token_uses(self, uses: Arc<TokenUses>) -> Self {
+        Self { check: CheckScope { uses: Some(uses), ..self.check } }
     }
 }
 
@@ -202,6 +210,7 @@ pub type ScopeService<S> = CheckService<S, CheckScope>;
 #[derive(Clone, Debug, Default)]
 pub struct CheckScope {
     audit: Audit,
+    uses: Option<Arc<TokenUses>>,
 }
 
 impl Check for CheckScope {
@@ -227,6 +236,12 @@ impl Check for CheckScope {
         };
         match decide(authenticated.proof(), route.service()) {
             Ok(()) => {
+                if let (Some(uses), Proof::Pat(pat)) = (&self.uses, authenticated.proof()) {
+                    uses.used(pat, route.service(), || {
+                        let connection = request.extensions().get::<ConnectionInfo>()?;
+                        Some(connection.client().ip())
+                    });
+                }
                 let authorized = Authorized { authenticated, route };
                 audit.record(|| {
                     let record = AuditRecord::succeeded(Event::Authentication, audit.now());

@@ -1,11 +1,13 @@
 //! Revocations in a file, which is a database of the crate `redb`.
 
+mod access_tokens;
 #[cfg(feature = "redis")]
 mod apply;
 mod file;
 mod load;
 #[cfg(test)]
 mod power_loss;
+mod registry;
 #[cfg(feature = "redis")]
 mod shared;
 #[cfg(feature = "redis")]

@@ -11,13 +11,13 @@ use dashmap::{DashMap, Entry};
 
 use super::{
     CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationListener,
-    RevocationStore, RevokedBy, StoreFuture, is_rule_needed, is_token_revocation_needed,
-    issued::PatCounts,
+    RevocationStore, RevokedBy, StoreFuture, access_tokens::Entry as AccessTokenEntry,
+    is_rule_needed, is_token_revocation_needed, issued::PatCounts,
 };
 use crate::{
     clock::Timestamp,
     passticket::UserId,
-    token::{Pat, ServiceId, TokenFingerprint, VerifiedToken},
+    token::{Scopes, ServiceId, TokenFingerprint, VerifiedToken},
 };
 
 /// The number of shards of each map. Each shard has its own lock. While a shard grows or is cleaned up, the checks that
@@ -162,7 +162,7 @@ impl RevocationIndex {
     ) -> Result<(), CheckError> {
         self.check_fingerprint(fingerprint)?;
         match token {
-            VerifiedToken::Pat(pat) => self.check_rules(pat),
+            VerifiedToken::Pat(pat) => self.check_rules(pat.user(), pat.scopes(), pat.issued_at()),
             VerifiedToken::Jwt(_) | VerifiedToken::External(_) => Ok(()),
         }
     }
@@ -190,15 +190,26 @@ impl RevocationIndex {
         self.tokens.is_empty() && self.users.is_empty() && self.services.is_empty()
     }
 
-    fn check_rules(&self, pat: &Pat) -> Result<(), CheckError> {
-        let hits = |up_to: Timestamp| pat.issued_at() <= up_to;
-        if self.users.get(pat.user()).is_some_and(|up_to| hits(*up_to)) {
+    /// Checks an entry of the registry of issued PATs, whose fingerprint is that of the index.
+    pub(super) fn check_entry(&self, entry: &AccessTokenEntry) -> Result<(), CheckError> {
+        self.check_fingerprint(entry.token)?;
+        self.check_rules(&entry.user, &entry.scopes, entry.issued_at)
+    }
+
+    fn check_rules(
+        &self,
+        user: &UserId,
+        scopes: &Scopes,
+        issued_at: Timestamp,
+    ) -> Result<(), CheckError> {
+        let hits = |up_to: Timestamp| issued_at <= up_to;
+        if self.users.get(user).is_some_and(|up_to| hits(*up_to)) {
             return Err(CheckError::Revoked(RevokedBy::UserRule));
         }
         // A rule for one of the services of a PAT revokes the PAT for all its services
         // (docs/reference/tokens-and-revocation.md#revocation-check).
         let by_rule = |service| self.services.get(service).is_some_and(|up_to| hits(*up_to));
-        if pat.scopes().iter().any(by_rule) {
+        if scopes.iter().any(by_rule) {
             return Err(CheckError::Revoked(RevokedBy::ServiceRule));
         }
         Ok(())

@@ -37,6 +37,7 @@
 //! assert_eq!(revocations.check(&token), Err(CheckError::Revoked(RevokedBy::UserRule)));
 //! ```
 
+mod access_tokens;
 #[cfg(feature = "store")]
 mod durable;
 #[cfg(feature = "store")]
@@ -61,6 +62,12 @@ mod zowe;
 
 use std::{error::Error, future::ready, pin::Pin, sync::Arc, time::Duration};
 
+pub use access_tokens::{
+    AccessToken, AccessTokenChange, AccessTokenCursor, AccessTokenCursorError, AccessTokenId,
+    AccessTokenIdError, AccessTokenKey, AccessTokenOutcome, AccessTokenPage, AccessTokenQuery,
+    AccessTokenState, AccessTokenStore, LabelError, LastUse, MAX_PAGE, MemoryAccessTokens, PatUse,
+    RotatedPat, TokenDescription, TokenName, TokenUses,
+};
 #[cfg(feature = "store")]
 pub use durable::{DurableStore, OpenError};
 #[cfg(feature = "store")]
@@ -68,7 +75,9 @@ pub use followers::{AppliedRevocation, AppliedRevocationError, RevocationFeed};
 pub use index::RevocationIndex;
 pub use known_networks::{ClientNetwork, KnownNetworks, NetworkMemory};
 #[cfg(feature = "redis")]
-pub use record::{IssuedRecord, Merge, Record, RecordError, RecordKind, RecordParts, SALT_LEN};
+pub use record::{
+    AccessTokenRecord, IssuedRecord, Merge, Record, RecordError, RecordKind, RecordParts, SALT_LEN,
+};
 #[cfg(feature = "remote")]
 pub use zowe::{
     CachingService, CachingServiceError, CachingServiceFound, CachingServiceLayout,

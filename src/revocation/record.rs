@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Revocation;
+use super::{Revocation, access_tokens::Entry};
 use crate::{
     clock::Timestamp,
     passticket::UserId,
@@ -36,7 +36,14 @@ pub enum Record {
     Issued(IssuedRecord),
     /// A salt of fingerprints.
     Salt([u8; SALT_LEN]),
+    /// An entry of the registry of issued PATs.
+    AccessToken(AccessTokenRecord),
 }
+
+/// An entry of the registry of issued PATs (docs/decisions.md#d36). Nodes merge two entries of a token field by field.
+/// The merged entry has a larger [version](RecordKind::AccessToken) than both, so all nodes finally have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessTokenRecord(pub(super) Entry);
 
 /// A PAT (Personal Access Token) that a node has issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +75,9 @@ pub enum RecordKind {
     Issued,
     /// A salt. The value has no meaning.
     Salt,
+    /// An entry of the registry of issued PATs. The key consists of the salted fingerprint and the user. The value
+    /// begins with the version of the entry and the expiry time of the PAT, each in 20 decimal digits.
+    AccessToken,
 }
 
 /// How two values of the same key are merged.
@@ -77,11 +87,14 @@ pub enum Merge {
     Larger,
     /// The first value stays.
     First,
+    /// Both values begin with a number of 20 decimal digits. The value with the larger number stays.
+    Newest,
 }
 
 impl RecordKind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [Self::Token, Self::User, Self::Service, Self::Issued, Self::Salt];
+    pub const ALL: [Self; 6] =
+        [Self::Token, Self::User, Self::Service, Self::Issued, Self::Salt, Self::AccessToken];
 
     /// Returns the letter that stands for this kind in the store that the nodes share.
     pub fn letter(self) -> &'static str {
@@ -91,6 +104,7 @@ impl RecordKind {
             Self::Service => "s",
             Self::Issued => "p",
             Self::Salt => "x",
+            Self::AccessToken => "a",
         }
     }
 
@@ -104,6 +118,7 @@ impl RecordKind {
         match self {
             Self::Token | Self::User | Self::Service => Merge::Larger,
             Self::Issued | Self::Salt => Merge::First,
+            Self::AccessToken => Merge::Newest,
         }
     }
 }
@@ -152,6 +167,11 @@ impl Record {
                 (RecordKind::Issued, key, [&expires_at[..], &user_len, user, scope_hashes].concat())
             }
             Self::Salt(salt) => (RecordKind::Salt, salt.to_vec(), b"1".to_vec()),
+            Self::AccessToken(AccessTokenRecord(entry)) => {
+                let key = [&entry.token.as_bytes()[..], entry.user.as_str().as_bytes()].concat();
+                let head = format!("{:020}{:020}", entry.version(), entry.expires_at.as_millis());
+                (RecordKind::AccessToken, key, [head.as_bytes(), &entry.to_bytes()].concat())
+            }
         };
         RecordParts { kind, key, value, is_of_now }
     }
@@ -161,6 +181,7 @@ impl Record {
         const WITHOUT_SCOPE: usize = 100;
         match self {
             Self::Issued(issued) => WITHOUT_SCOPE + issued.scope_hashes.len(),
+            Self::AccessToken(AccessTokenRecord(entry)) => WITHOUT_SCOPE + entry.to_bytes().len(),
             _ => WITHOUT_SCOPE,
         }
     }
@@ -216,6 +237,17 @@ fn read(parts: &RecordParts) -> Option<Record> {
             }));
         }
         RecordKind::Salt => return key.as_slice().try_into().ok().map(Record::Salt),
+        RecordKind::AccessToken => {
+            let (token, user) = key.split_first_chunk()?;
+            let user = UserId::new(std::str::from_utf8(user).ok()?).ok()?;
+            let (version, rest) = value.split_first_chunk::<20>()?;
+            let (expires_at, bytes) = rest.split_first_chunk::<20>()?;
+            let entry =
+                Entry::from_bytes(user, TokenFingerprint::from_bytes(*token), bytes).ok()?;
+            let is_right = time(version)?.as_millis() == entry.version()
+                && time(expires_at)? == entry.expires_at;
+            return is_right.then_some(Record::AccessToken(AccessTokenRecord(entry)));
+        }
     };
     Some(if *is_of_now { Record::RuleOfNow(revocation) } else { Record::Revocation(revocation) })
 }
@@ -227,6 +259,7 @@ impl fmt::Debug for Record {
             Self::RuleOfNow(rule) => f.debug_tuple("RuleOfNow").field(rule).finish(),
             Self::Issued(issued) => f.debug_tuple("Issued").field(issued).finish(),
             Self::Salt(_) => f.write_str("Salt"),
+            Self::AccessToken(record) => record.fmt(f),
         }
     }
 }
@@ -242,6 +275,7 @@ impl fmt::Debug for RecordParts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{revocation::IssuedPat, token::Scopes};
 
     fn records() -> Vec<Record> {
         let (user, service) = (UserId::new("USER").unwrap(), ServiceId::new("zosmf").unwrap());
@@ -259,6 +293,16 @@ mod tests {
                 expires_at: Timestamp::from_millis(u64::MAX),
             }),
             Record::Salt([9; SALT_LEN]),
+            Record::AccessToken(AccessTokenRecord(Entry::new(
+                &IssuedPat {
+                    token,
+                    user,
+                    scopes: Scopes::parse(["zosmf"]).unwrap(),
+                    issued_at: at,
+                    expires_at: at,
+                },
+                Default::default(),
+            ))),
         ]
     }
 

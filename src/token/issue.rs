@@ -86,6 +86,28 @@ impl TokenIssuer {
         })
     }
 
+    /// Issues a PAT to `user`, which expires at `expires_at`. Fractions of a second are ignored. The caller makes sure
+    /// that the time is not too late.
+    ///
+    /// # Errors
+    /// [`IssueError`] if the key cannot sign.
+    #[cfg(feature = "api")]
+    pub(crate) fn personal_access_token_until(
+        &self,
+        user: &UserId,
+        scopes: &Scopes,
+        expires_at: Timestamp,
+    ) -> Result<IssuedToken, IssueError> {
+        let claims = self.claims(user, ISSUER_PAT, Duration::ZERO);
+        self.sign(&Claims {
+            // If `expires_at` has already passed, the lifetime is zero, and not negative.
+            exp: expires_at.as_secs().max(claims.iat),
+            auth_prov: Some(ISSUER_JWT.to_owned()),
+            scopes: Some(scopes.iter().map(ToString::to_string).collect()),
+            ..claims
+        })
+    }
+
     /// Issues a login token that the gateway accepts only on the routes of `service`
     /// ([`Jwt::service`](super::Jwt::service)). The token expires at `expires_at` or at the end of the lifetime of
     /// login tokens, whichever is earlier.

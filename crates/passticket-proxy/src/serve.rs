@@ -14,11 +14,14 @@ use tokio::{
     runtime::{Builder, Runtime},
     sync::Notify,
     task::spawn_blocking,
-    time::timeout,
+    time::{Instant, MissedTickBehavior, timeout},
 };
 use tower_passticket::{
     clock::{Clock, SystemClock},
-    revocation::{Evicted, RevocationStore},
+    revocation::{
+        AccessTokenChange, AccessTokenOutcome, AccessTokenStore, Evicted, RevocationStore,
+        TokenUses,
+    },
 };
 
 use crate::{
@@ -46,6 +49,9 @@ use crate::{
 
 /// Interval between two checks whether the threads of the stores run.
 const CHECK_THREADS_EVERY: Duration = Duration::from_secs(1);
+
+/// How often tokens that were not used for a long time are revoked.
+const REVOKE_IDLE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// Runs the gateway with the zowe.yaml `file`.
 pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
@@ -206,10 +212,15 @@ pub(crate) async fn run(
         }
     };
     let service = hand_over.gate(service);
-    let revocations = stores.own_tokens();
+    let (revocations, registry) = (stores.own_tokens(), stores.registry());
+    let uses = stores.uses.clone();
     let evict = move |config: &Config| {
         let task = Task::default();
-        task.start(|| evict(revocations.clone(), config.evict_every));
+        let evicting = evict(revocations.clone(), config.evict_every);
+        let registering = keep_registry(registry.clone(), uses.clone(), config);
+        task.start(|| async {
+            tokio::join!(evicting, registering);
+        });
         task
     };
     let drain =
@@ -340,6 +351,56 @@ async fn evict(revocations: Arc<dyn RevocationStore>, every: Duration) {
                 tracing::info!(tokens, users, services, "removed expired revocations");
             }
             Err(error) => tracing::error!(%error, "cannot remove expired revocations"),
+        }
+    }
+}
+
+/// Records the uses of Personal Access Tokens, and revokes rotated tokens whose grace has ended. If it is configured, also
+/// revokes tokens that were not used for a long time.
+fn keep_registry(
+    registry: Arc<dyn AccessTokenStore>,
+    uses: Arc<TokenUses>,
+    config: &Config,
+) -> impl Future<Output = ()> + Send + use<> {
+    let (is_on, idle) = (config.pats, config.pat_idle);
+    async move {
+        if !is_on {
+            return;
+        }
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last_idle = None::<Instant>;
+        loop {
+            ticks.tick().await;
+            match uses.flush(&registry, SystemClock.now()).await {
+                Ok(0) => {}
+                Ok(revoked) => tracing::warn!(
+                    revoked,
+                    "a rotated Personal Access Token was used after its grace, so the tokens that replaced it are revoked"
+                ),
+                // The store has logged the error.
+                Err(error) => {
+                    tracing::debug!(%error, "the uses of Personal Access Tokens were not recorded");
+                }
+            }
+            let Some(idle) =
+                idle.filter(|_| last_idle.is_none_or(|at| at.elapsed() >= REVOKE_IDLE_EVERY))
+            else {
+                continue;
+            };
+            last_idle = Some(Instant::now());
+            match registry.change(AccessTokenChange::RevokeIdle(idle), SystemClock.now()).await {
+                Ok(AccessTokenOutcome::Revoked(tokens)) if tokens > 0 => {
+                    tracing::info!(
+                        tokens,
+                        "revoked Personal Access Tokens that were not used for a long time"
+                    );
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(%error, "cannot revoke Personal Access Tokens that were not used for a long time");
+                }
+            }
         }
     }
 }

@@ -27,7 +27,10 @@ use tower_passticket::{
     passticket::{LocalGenerator, UserId},
     proxy::{Forward, ForwardTimeouts, Http2Settings, InstanceStates, Tunnels},
     remote::Address,
-    revocation::{CachingService, DurableStore, OpenError, RevocationStore, WithCachingService},
+    revocation::{
+        AccessTokenStore, CachingService, DurableStore, OpenError, RevocationStore, TokenUses,
+        WithCachingService,
+    },
     saf::PermittedGenerator,
     ticket_breaker::TicketBreaker,
     tls::{Connector, ServerTls, TlsError, TlsPolicy},
@@ -391,6 +394,8 @@ pub(crate) struct Stores {
     pub(crate) cluster: Option<Cluster>,
     /// The audit files.
     pub(crate) audit: Option<Arc<AuditFiles>>,
+    /// The recent uses of Personal Access Tokens.
+    pub(crate) uses: Arc<TokenUses>,
     /// The revocations of a running API ML. `None` if the gateway does not use them.
     pub(crate) zowe: Option<CachingService>,
 }
@@ -402,6 +407,14 @@ impl Stores {
         match &self.zowe {
             None => own,
             Some(zowe) => Arc::new(WithCachingService::new(own, zowe.clone())),
+        }
+    }
+
+    /// Returns the registry of issued Personal Access Tokens.
+    pub(crate) fn registry(&self) -> Arc<dyn AccessTokenStore> {
+        match &self.cluster {
+            None => self.revocations.clone(),
+            Some(cluster) => Arc::new(cluster.node.store()),
         }
     }
 
@@ -486,7 +499,8 @@ pub(crate) fn stores(
             opened => opened?,
         },
     };
-    Ok((Stores { revocations: Arc::new(revocations), cluster: None, audit, zowe }, origin))
+    let (revocations, uses) = (Arc::new(revocations), Arc::default());
+    Ok((Stores { revocations, cluster: None, audit, uses, zowe }, origin))
 }
 
 /// Counts the requests that the limits of a route refuse.
@@ -722,8 +736,12 @@ pub(crate) fn gateway(
         .with_revocations(revocations.clone())
         .with_client_certificates(mapper);
     if config.pats {
-        api = api.with_personal_access_tokens(config.max_validity);
-        authenticator = authenticator.with_personal_access_tokens(revocations);
+        api = api
+            .with_personal_access_tokens(config.max_validity)
+            .with_access_token_registry(stores.registry(), config.pats_per_user);
+        authenticator = authenticator
+            .with_personal_access_tokens(revocations)
+            .with_token_uses(stores.uses.clone());
     }
     if config.token_refresh {
         api = api.with_token_refresh();
@@ -807,7 +825,7 @@ pub(crate) fn gateway(
         .layer(AuthenticateLayer::new(authenticator).with_audit(audit.clone()))
         // ScopeLayer is after AuthenticateLayer, because ScopeLayer compares the scopes of an
         // authenticated Personal Access Token with the route.
-        .layer(ScopeLayer::new().with_audit(audit.clone()))
+        .layer(ScopeLayer::new().with_audit(audit.clone()).with_token_uses(stores.uses.clone()))
         // RateLimitLayer is after ScopeLayer, so that it knows the user, and before SchemeLayer, so that a refused
         // request uses no PassTicket.
         .layer(option_layer(rate_limit))

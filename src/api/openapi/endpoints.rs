@@ -14,7 +14,9 @@ use crate::{
         body::BodyProblem,
         delegation::DelegationRefusal,
         endpoint::Endpoint,
-        error::{ApiError, BodyField, ExchangeError, ExchangePart, OidcRefusal, PatRefusal},
+        error::{
+            ApiError, BodyField, ExchangeError, ExchangePart, NotRotated, OidcRefusal, PatRefusal,
+        },
         exchange_request::{ExchangeProblem, GRANT_TYPE, PASSTICKET, TokenKind},
         permission::GuardedTask,
     },
@@ -32,6 +34,7 @@ impl Settings<'_> {
             Endpoint::Describe => Description {
                 summary: "Get this document",
                 security: Security::None,
+                parameters: Vec::new(),
                 body: None,
                 success: Success::json(
                     "An OpenAPI document.",
@@ -42,6 +45,7 @@ impl Settings<'_> {
             Endpoint::Login => Description {
                 summary: "Log in",
                 security: Security::Login,
+                parameters: Vec::new(),
                 body: Some(RequestBody {
                     format: BodyFormat::Json,
                     required: false,
@@ -74,6 +78,7 @@ impl Settings<'_> {
             Endpoint::Logout => Description {
                 summary: "Log out: revoke the login token",
                 security: Security::LoginToken,
+                parameters: Vec::new(),
                 body: None,
                 success: Success::empty(StatusCode::NO_CONTENT, "The login token is revoked."),
                 errors: login_token([ApiError::NotALoginToken]),
@@ -81,6 +86,7 @@ impl Settings<'_> {
             Endpoint::Query => Description {
                 summary: "Get the content of the login token",
                 security: Security::LoginToken,
+                parameters: Vec::new(),
                 body: None,
                 success: Success::json(
                     "The content of the token. Times are in milliseconds since 1970-01-01.",
@@ -101,6 +107,7 @@ impl Settings<'_> {
             Endpoint::Refresh => Description {
                 summary: "Get a new login token and revoke the old one",
                 security: Security::CertificateAndLoginToken,
+                parameters: Vec::new(),
                 body: None,
                 success: Success::login("The cookie has the new login token."),
                 errors: login_token([ApiError::CertificateRequired, ApiError::Internal]),
@@ -108,6 +115,7 @@ impl Settings<'_> {
             Endpoint::DelegatedTicket => Description {
                 summary: "Get a PassTicket for the user of an e-mail address",
                 security: Security::Certificate,
+                parameters: Vec::new(),
                 body: Some(RequestBody {
                     format: BodyFormat::Json,
                     required: true,
@@ -146,6 +154,7 @@ impl Settings<'_> {
             Endpoint::Ticket => Description {
                 summary: "Get a PassTicket",
                 security: Security::CertificateAndLoginToken,
+                parameters: Vec::new(),
                 body: Some(RequestBody {
                     format: BodyFormat::Json,
                     required: true,
@@ -186,6 +195,7 @@ impl Settings<'_> {
             Endpoint::ExchangeToken => Description {
                 summary: "Exchange a token for a PassTicket (RFC 8693)",
                 security: Security::BodyAndPerhapsCertificate,
+                parameters: Vec::new(),
                 body: Some(exchange_body()),
                 success: {
                     let success = Success::json("The PassTicket and the user id.", exchanged());
@@ -197,6 +207,7 @@ impl Settings<'_> {
             Endpoint::PublicKeyPem => Description {
                 summary: "Get the public key in PEM",
                 security: Security::None,
+                parameters: Vec::new(),
                 body: None,
                 success: Success::of_type(
                     self.compatibility.pem_type(),
@@ -208,6 +219,7 @@ impl Settings<'_> {
             Endpoint::PublicKeySet => Description {
                 summary: "Get the public keys as a JWK set",
                 security: Security::None,
+                parameters: Vec::new(),
                 body: None,
                 success: Success::json("The keys that verify tokens.", reference("JwkSet")),
                 errors: Vec::new(),
@@ -215,6 +227,7 @@ impl Settings<'_> {
             Endpoint::CurrentPublicKeySet => Description {
                 summary: "Get the public key of new tokens as a JWK set",
                 security: Security::None,
+                parameters: Vec::new(),
                 body: None,
                 success: Success::json(
                     "The key that verifies the tokens that are issued now.",
@@ -225,17 +238,19 @@ impl Settings<'_> {
             Endpoint::Generate => Description {
                 summary: "Get a new Personal Access Token",
                 security: Security::User,
+                parameters: Vec::new(),
                 body: Some(self.generate_body()),
                 success: Success::of_type(
                     HeaderValue::from_static("text/plain"),
-                    "The token.",
+                    "The token. With `Accept: application/json`, also its id, name, scopes and times.",
                     json!({ "type": "string", "pattern": format!("^{TOKEN}$") }),
-                ),
+                )
+                .or(HeaderValue::from_static("application/json"), reference("NewToken")),
                 errors: vec![
                     ApiError::PatWithoutScopes,
                     ApiError::InvalidPatBody(problem()),
                     ApiError::TooManyScopes,
-                    ApiError::TooManyPats { limit: 1000 },
+                    ApiError::TooManyPats { limit: 50 },
                     ApiError::InvalidLoginInput,
                     ApiError::WrongCredentials,
                     ApiError::Unavailable,
@@ -246,6 +261,7 @@ impl Settings<'_> {
             Endpoint::Validate => Description {
                 summary: "Check whether a Personal Access Token is valid for a service",
                 security: Security::None,
+                parameters: Vec::new(),
                 body: Some(RequestBody {
                     format: BodyFormat::Json,
                     required: true,
@@ -267,9 +283,106 @@ impl Settings<'_> {
                     ApiError::FieldMissing(BodyField::ServiceId),
                 ]),
             },
+            Endpoint::ListTokens => Description {
+                summary: "List Personal Access Tokens",
+                security: Security::Any,
+                parameters: list_parameters(),
+                body: None,
+                success: Success::json("A page of tokens.", reference("TokenPage")),
+                errors: {
+                    let mut errors = self.registry([ApiError::InvalidQuery(QUERY_PROBLEM)]);
+                    errors.extend(self.guarded(GuardedTask::ManageTokens));
+                    errors
+                },
+            },
+            Endpoint::GetToken => Description {
+                summary: "Get the entry of a Personal Access Token",
+                security: Security::Any,
+                parameters: vec![id_parameter(), user_parameter()],
+                body: None,
+                success: Success::json("The entry.", reference("TokenEntry")),
+                errors: {
+                    let mut errors = self.registry([
+                        ApiError::InvalidQuery(QUERY_PROBLEM),
+                        ApiError::NoSuchToken,
+                    ]);
+                    errors.extend(self.guarded(GuardedTask::ManageTokens));
+                    errors
+                },
+            },
+            Endpoint::ChangeToken => Description {
+                summary: "Change the name or the description of a Personal Access Token",
+                security: Security::Any,
+                parameters: vec![id_parameter()],
+                body: Some(RequestBody {
+                    format: BodyFormat::Json,
+                    required: true,
+                    schema: json!({
+                        "type": "object",
+                        "additionalProperties": false,
+                        "minProperties": 1,
+                        "properties": {
+                            "name": label("The new name.", 64),
+                            "description": label("The new description.", 256),
+                        },
+                    }),
+                    example: json!({ "name": "jenkins" }),
+                }),
+                success: Success::json("The changed entry.", reference("TokenEntry")),
+                errors: self
+                    .registry([ApiError::InvalidBody(problem()), ApiError::NoSuchToken]),
+            },
+            Endpoint::DeleteToken => Description {
+                summary: "Revoke a Personal Access Token by its id",
+                security: Security::Any,
+                parameters: vec![id_parameter(), user_parameter()],
+                body: None,
+                success: Success::empty(StatusCode::NO_CONTENT, "The token is revoked."),
+                errors: {
+                    let mut errors = self.registry([
+                        ApiError::InvalidQuery(QUERY_PROBLEM),
+                        ApiError::NoSuchToken,
+                    ]);
+                    errors.extend(self.guarded(GuardedTask::ManageTokens));
+                    errors
+                },
+            },
+            Endpoint::RotateToken => Description {
+                summary: "Replace a Personal Access Token by a new one",
+                security: Security::Any,
+                parameters: vec![id_parameter()],
+                body: Some(rotate_body()),
+                success: Success::json("The new token.", reference("NewToken")),
+                errors: {
+                    let mut errors = self.registry([ApiError::NoSuchToken]);
+                    errors.extend(not_rotated());
+                    errors
+                },
+            },
+            Endpoint::OwnToken => Description {
+                summary: "Get the entry of the Personal Access Token of the request",
+                security: Security::AccessToken,
+                parameters: Vec::new(),
+                body: None,
+                success: Success::json("The entry.", reference("TokenEntry")),
+                errors: presented([ApiError::NoSuchToken]),
+            },
+            Endpoint::RotateOwnToken => Description {
+                summary: "Replace the Personal Access Token of the request by a new one",
+                security: Security::AccessToken,
+                parameters: Vec::new(),
+                body: Some(rotate_body()),
+                success: Success::json("The new token.", reference("NewToken")),
+                errors: {
+                    let mut errors = presented([ApiError::NoSuchToken]);
+                    errors.extend(not_rotated());
+                    errors
+                },
+            },
             Endpoint::ValidateOidc => Description {
                 summary: "Check whether a token of an identity provider is valid",
                 security: Security::None,
+                parameters: Vec::new(),
                 body: Some(RequestBody {
                     format: BodyFormat::Json,
                     required: true,
@@ -292,6 +405,7 @@ impl Settings<'_> {
             Endpoint::Revoke => Description {
                 summary: "Revoke a Personal Access Token",
                 security: Security::None,
+                parameters: Vec::new(),
                 body: Some(RequestBody {
                     format: BodyFormat::Json,
                     required: true,
@@ -319,6 +433,7 @@ impl Settings<'_> {
             Endpoint::Evict => Description {
                 summary: "Remove revocations that no longer apply to any valid token",
                 security: Security::User,
+                parameters: Vec::new(),
                 body: None,
                 success: Success::empty(StatusCode::NO_CONTENT, "The revocations are removed."),
                 errors: {
@@ -328,6 +443,15 @@ impl Settings<'_> {
                 },
             },
         }
+    }
+
+    /// Returns the errors of an endpoint of the registry that needs a credential of a user, and `more`.
+    fn registry<const N: usize>(&self, more: [ApiError; N]) -> Vec<ApiError> {
+        let mut errors = self.caller();
+        errors.extend(login_token([]));
+        errors.retain(|error| *error != ApiError::TokenNotProvided);
+        errors.extend(more);
+        errors
     }
 
     fn generate_body(&self) -> RequestBody {
@@ -356,6 +480,9 @@ impl Settings<'_> {
                     "minItems": 1,
                     "items": { "type": "string", "pattern": "^[A-Za-z0-9._, -]*$" },
                 },
+                "expiresAt": expires_at("When the token expires. It replaces `validity`."),
+                "name": label("The name of the token in the list of tokens.", 64),
+                "description": label("The description of the token in the list of tokens.", 256),
             },
         });
         RequestBody {
@@ -373,6 +500,7 @@ impl Settings<'_> {
         Description {
             summary: "",
             security: Security::User,
+            parameters: Vec::new(),
             body: None,
             success: Success::empty(self.compatibility.success(), "The tokens are revoked."),
             errors,
@@ -512,6 +640,117 @@ fn pat<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     ];
     errors.extend(more);
     errors
+}
+
+/// Returns the errors of an endpoint whose credential is a Personal Access Token.
+fn presented<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
+    let mut errors = pat(more);
+    errors.retain(|error| !matches!(error, ApiError::FieldMissing(_) | ApiError::InvalidBody(_)));
+    errors.push(ApiError::TokenNotProvided);
+    errors
+}
+
+/// Returns the errors of a rotation.
+fn not_rotated() -> [ApiError; 6] {
+    [
+        ApiError::InvalidBody(BodyProblem::example()),
+        ApiError::NotRotated(NotRotated::Expired),
+        ApiError::NotRotated(NotRotated::Revoked),
+        ApiError::NotRotated(NotRotated::AlreadyRotated),
+        ApiError::TooManyPats { limit: 50 },
+        ApiError::Internal,
+    ]
+}
+
+const QUERY_PROBLEM: &str = "`limit` must be a number from 1 to 100";
+
+fn rotate_body() -> RequestBody {
+    RequestBody {
+        format: BodyFormat::Json,
+        required: false,
+        schema: json!({
+            "type": "object",
+            "additionalProperties": false,
+            "properties": {
+                "expiresAt": expires_at(
+                    "When the new token expires. It must not be later than the expiry of the old token, which is the \
+                     default.",
+                ),
+                "graceSeconds": {
+                    "description": "How long the old token stays valid. The default is 0.",
+                    "type": ["integer", "null"],
+                    "minimum": 0,
+                    "maximum": 604_800,
+                },
+            },
+        }),
+        example: json!({ "graceSeconds": 3600 }),
+    }
+}
+
+fn expires_at(description: &str) -> Value {
+    json!({ "description": description, "type": ["string", "null"], "format": "date-time" })
+}
+
+fn label(description: &str, max: usize) -> Value {
+    json!({
+        "description": format!("{description} It has no control characters."),
+        "type": ["string", "null"],
+        "maxLength": max,
+    })
+}
+
+fn id_parameter() -> Value {
+    json!({
+        "name": "id",
+        "in": "path",
+        "required": true,
+        "schema": { "type": "string", "pattern": "^[0-9a-f]{32}$" },
+    })
+}
+
+fn query_parameter(name: &str, description: &str, schema: Value) -> Value {
+    json!({ "name": name, "in": "query", "description": description, "schema": schema })
+}
+
+fn user_parameter() -> Value {
+    query_parameter(
+        "user",
+        "The user of the token. Another user than the caller needs READ on APIML.SERVICES.",
+        reference("UserId"),
+    )
+}
+
+fn list_parameters() -> Vec<Value> {
+    vec![
+        query_parameter(
+            "state",
+            "Only tokens in this state.",
+            json!({ "enum": ["active", "expired", "revoked"] }),
+        ),
+        query_parameter("service", "Only tokens for this service.", reference("ServiceId")),
+        query_parameter(
+            "name",
+            "Only tokens whose name contains this text. Upper and lower case are the same.",
+            json!({ "type": "string", "minLength": 1 }),
+        ),
+        query_parameter(
+            "limit",
+            "The maximum number of tokens on the page. A page may have fewer, even if there is a next page.",
+            json!({ "type": "integer", "minimum": 1, "maximum": 100 }),
+        ),
+        query_parameter(
+            "cursor",
+            "The value of `next` of the page before this one.",
+            json!({ "type": "string" }),
+        ),
+        user_parameter(),
+        query_parameter(
+            "all",
+            "The tokens of all users. It needs READ on APIML.SERVICES.",
+            json!({ "type": "boolean" }),
+        ),
+    ]
 }
 
 /// Describes the body of a token exchange.

@@ -31,7 +31,8 @@ pub(super) fn document(settings: &Settings<'_>) -> Value {
         if endpoint.is_on(settings.switches) {
             let operation = settings.operation(method, path, *endpoint);
             let verb = method.as_str().to_ascii_lowercase();
-            paths.insert(format!("{}{path}", settings.prefix), json!({ verb: operation }));
+            let operations = paths.entry(format!("{}{path}", settings.prefix));
+            operations.or_insert_with(|| json!({}))[verb] = operation;
         }
     }
     json!({
@@ -75,15 +76,16 @@ pub(super) fn document(settings: &Settings<'_>) -> Value {
 
 impl Settings<'_> {
     fn operation(&self, method: &Method, path: &str, endpoint: Endpoint) -> Value {
-        let Description { summary, security, body, success, errors } = self.describe(endpoint);
+        let Description { summary, security, parameters, body, success, errors } =
+            self.describe(endpoint);
         let format = body.as_ref().map(|body| body.format);
-        let mut responses = self.error_responses(method, path, format, errors);
+        let mut responses = self.error_responses(path, format, errors);
         let mut response =
             json!({ "description": success.description, "headers": success.headers });
-        if let Some((content_type, schema)) = success.content {
+        for (content_type, schema) in success.content {
             // All content types of the endpoints are ASCII.
             let content_type = content_type.to_str().unwrap_or_default();
-            response["content"] = json!({ content_type: { "schema": schema } });
+            response["content"][content_type] = json!({ "schema": schema });
         }
         responses.insert(success.status.as_str().to_owned(), response);
         for response in responses.values_mut() {
@@ -98,6 +100,9 @@ impl Settings<'_> {
             "security": self.security(security),
             "responses": responses,
         });
+        if !parameters.is_empty() {
+            operation["parameters"] = parameters.into();
+        }
         if let Some(RequestBody { format, required, schema, example }) = body {
             operation["requestBody"] = json!({
                 "required": required,
@@ -120,6 +125,11 @@ impl Settings<'_> {
                 { "certificate": [], "bearer": [] },
             ]),
             Security::Certificate => json!([{ "certificate": [] }]),
+            Security::Any => {
+                let tokens = [json!({ "cookie": [] }), json!({ "bearer": [] })];
+                tokens.into_iter().chain(user).collect()
+            }
+            Security::AccessToken => json!([{ "bearer": [] }, { "cookie": [] }]),
             Security::BodyAndPerhapsCertificate => {
                 certificate.into_iter().chain([json!({})]).collect()
             }
@@ -130,13 +140,14 @@ impl Settings<'_> {
     /// another origin, a body that cannot be read, and too many failed logins.
     fn error_responses(
         &self,
-        method: &Method,
         path: &str,
         body: Option<BodyFormat>,
         mut errors: Vec<ApiError>,
     ) -> Map<String, Value> {
         // `PUT` is an example of a wrong method, because no endpoint supports it.
-        errors.push(ApiError::MethodNotAllowed { method: Method::PUT, allowed: method.clone() });
+        let methods = ENDPOINTS.iter().filter(|(_, other, _)| *other == path);
+        let allowed = methods.map(|(method, ..)| method.clone()).collect();
+        errors.push(ApiError::MethodNotAllowed { method: Method::PUT, allowed });
         errors.push(ApiError::CrossOrigin);
         let unreadable = [ApiError::BodyTooLarge, ApiError::BodyBroken];
         match body {
@@ -168,7 +179,7 @@ impl Settings<'_> {
 /// Returns the id of an operation, such as `deleteAccessTokenRevokeTokens`. A test checks that each id is unique.
 fn operation_id(method: &Method, path: &str) -> String {
     let mut id = method.as_str().to_ascii_lowercase();
-    for word in path.split(['/', '-', '.']) {
+    for word in path.split(['/', '-', '.', '{', '}']) {
         let (first, rest) = word.split_at(word.len().min(1));
         id.push_str(&first.to_ascii_uppercase());
         id.push_str(rest);

@@ -9,6 +9,8 @@ use crate::api::{error::ApiError, exchange_request::FORM};
 pub(super) struct Description {
     pub(super) summary: &'static str,
     pub(super) security: Security,
+    /// The parameters in the path and in the query.
+    pub(super) parameters: Vec<Value>,
     pub(super) body: Option<RequestBody>,
     pub(super) success: Success,
     /// The errors that are specific to this endpoint. `Settings::error_responses` adds the errors that several
@@ -33,6 +35,10 @@ pub(super) enum Security {
     CertificateAndLoginToken,
     /// A client certificate.
     Certificate,
+    /// A login token. Without a login token, HTTP Basic. Without a Basic header, the client certificate.
+    Any,
+    /// A Personal Access Token.
+    AccessToken,
     /// Tokens in the body. The client may also need a certificate.
     BodyAndPerhapsCertificate,
 }
@@ -65,13 +71,13 @@ pub(super) struct Success {
     pub(super) status: StatusCode,
     pub(super) description: &'static str,
     pub(super) headers: Value,
-    /// The content type and the schema.
-    pub(super) content: Option<(HeaderValue, Value)>,
+    /// The content types and their schemas.
+    pub(super) content: Vec<(HeaderValue, Value)>,
 }
 
 impl Success {
     pub(super) fn empty(status: StatusCode, description: &'static str) -> Self {
-        Self { status, description, headers: json!({}), content: None }
+        Self { status, description, headers: json!({}), content: Vec::new() }
     }
 
     /// Describes a response with status 204 and the login cookie.
@@ -92,8 +98,16 @@ impl Success {
         description: &'static str,
         schema: Value,
     ) -> Self {
-        let content = Some((content_type, schema));
+        let content = vec![(content_type, schema)];
         Self { content, ..Self::empty(StatusCode::OK, description) }
+    }
+}
+
+impl Success {
+    /// Describes another content type, which the client can ask for.
+    pub(super) fn or(mut self, content_type: HeaderValue, schema: Value) -> Self {
+        self.content.push((content_type, schema));
+        self
     }
 }
 
@@ -160,6 +174,54 @@ pub(super) fn schemas() -> Value {
                     },
                 },
             }},
+        },
+        "TokenEntry": {
+            "description": "The entry of a Personal Access Token. It does not contain the token.",
+            "type": "object",
+            "required": [
+                "id", "user", "name", "description", "scopes", "createdAt", "expiresAt", "lastUsedAt",
+                "lastUsedFrom", "lastUsedService", "state",
+            ],
+            "additionalProperties": false,
+            "properties": {
+                "id": { "type": "string", "pattern": "^[0-9a-f]{32}$" },
+                "user": text,
+                "name": { "type": ["string", "null"], "maxLength": 64 },
+                "description": { "type": "string", "maxLength": 256 },
+                "scopes": { "type": "array", "items": text },
+                "createdAt": { "type": "string", "format": "date-time" },
+                "expiresAt": { "type": "string", "format": "date-time" },
+                "lastUsedAt": { "type": ["string", "null"], "format": "date-time" },
+                "lastUsedFrom": { "description": "The IP address of the client.", "type": ["string", "null"] },
+                "lastUsedService": { "type": ["string", "null"] },
+                "state": { "enum": ["active", "expired", "revoked"] },
+            },
+        },
+        "TokenPage": {
+            "type": "object",
+            "required": ["tokens", "next"],
+            "additionalProperties": false,
+            "properties": {
+                "tokens": { "type": "array", "maxItems": 100, "items": reference("TokenEntry") },
+                "next": {
+                    "description": "The parameter `cursor` of the next page. null if this is the last page.",
+                    "type": ["string", "null"],
+                },
+            },
+        },
+        "NewToken": {
+            "description": "A new Personal Access Token. It is shown only once.",
+            "type": "object",
+            "required": ["id", "token", "name", "scopes", "createdAt", "expiresAt"],
+            "additionalProperties": false,
+            "properties": {
+                "id": { "type": ["string", "null"], "pattern": "^[0-9a-f]{32}$" },
+                "token": { "type": "string", "pattern": format!("^{TOKEN}$") },
+                "name": { "type": ["string", "null"] },
+                "scopes": { "type": "array", "items": text },
+                "createdAt": { "type": "string", "format": "date-time" },
+                "expiresAt": { "type": "string", "format": "date-time" },
+            },
         },
         "ServiceId": {
             "description": "A service id, which is converted to lower case. At least one character must not be a dot.",

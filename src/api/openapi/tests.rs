@@ -15,6 +15,7 @@ static EVERYTHING: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     switches: Switches {
         tickets: true,
         pats: true,
+        registry: true,
         refresh: true,
         delegation: true,
         exchange: true,
@@ -109,6 +110,9 @@ fn common_responses_are_described_for_each_endpoint() {
             let responses = &operation["responses"];
             let allow = &responses["405"]["headers"]["Allow"];
             let methods = match verb {
+                _ if path.ends_with("/access-tokens/{id}") => {
+                    "GET, HEAD, PATCH, DELETE, OPTIONS".to_owned()
+                }
                 "get" => "GET, HEAD, OPTIONS".to_owned(),
                 verb => format!("{}, OPTIONS", verb.to_ascii_uppercase()),
             };
@@ -122,7 +126,8 @@ fn common_responses_are_described_for_each_endpoint() {
             let takes_password = security.contains(&json!({ "basic": [] }));
             let limited = takes_password
                 || path.ends_with("/delegate/passticket")
-                || path.ends_with("/token");
+                || path.ends_with("/token")
+                || path.ends_with("/access-tokens/self/rotate");
             let throttled = responses["429"]["headers"]["Retry-After"]["required"] == true;
             assert_eq!(throttled, limited, "{path}");
             let successes = responses.as_object().unwrap().keys().filter(|s| s.starts_with('2'));

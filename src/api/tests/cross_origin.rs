@@ -30,7 +30,10 @@ async fn each_endpoint_that_changes_something_refuses_pages_of_other_origins() {
     let world = World::new();
     let token = format!("apimlAuthenticationToken={}", world.jwt());
     for compatibility in [Compatibility::Documented, Compatibility::ZoweV3] {
-        let api = world.api(compatibility).with_token_exchange(TokenExchange::new());
+        let api = world
+            .api_with_registry()
+            .with_compatibility(compatibility)
+            .with_token_exchange(TokenExchange::new());
         for (method, path, endpoint) in &ENDPOINTS {
             let is_safe = *method == Method::GET;
             if !is_safe && *path != "/delegate/passticket" {

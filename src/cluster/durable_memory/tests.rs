@@ -16,8 +16,10 @@ use crate::{
     clock::{ManualClock, Timestamp},
     passticket::UserId,
     revocation::{
-        CheckError, ClientNetwork, IssuedPat, IssuedRecord, KnownNetworks, Revocation,
-        RevocationCheck, RevocationStore, RevokedBy, SALT_LEN, StoreError,
+        AccessToken, AccessTokenChange, AccessTokenKey, AccessTokenOutcome, AccessTokenState,
+        AccessTokenStore, CheckError, ClientNetwork, IssuedPat, IssuedRecord, KnownNetworks,
+        LastUse, PatUse, Revocation, RevocationCheck, RevocationStore, RevokedBy, RotatedPat,
+        SALT_LEN, StoreError, TokenDescription, TokenName,
     },
     token::{
         Pat, Rs256Verifier, Scopes, ServiceId, SigningKey, TokenFingerprint, TokenIssuer, Validity,
@@ -526,5 +528,130 @@ proptest! {
             node.reopen();
             prop_assert_eq!(&(revoked(node), records(node)), &first);
         }
+    }
+}
+
+/// Makes a change, and returns its records.
+fn change(node: &Node, change: AccessTokenChange, now: u64) -> (AccessTokenOutcome, Vec<Record>) {
+    block_on(NodeMemory::change(node.store(), change, at(now))).unwrap()
+}
+
+fn issue(node: &Node, pat: &Pat) -> (AccessToken, Vec<Record>) {
+    let description = TokenDescription::default();
+    let issue = AccessTokenChange::Issue { pat: pat.into(), name: None, description, limit: 50 };
+    match change(node, issue, NOW) {
+        (AccessTokenOutcome::Token(token), records) => (token, records),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn entry(node: &Node, pat: &Pat) -> Option<AccessToken> {
+    block_on(node.store().find(AccessTokenKey::Verified(pat.into()), at(NOW))).unwrap()
+}
+
+fn rotate(node: &Node, old: &Pat, new: &Pat, grace_secs: u64) -> Vec<Record> {
+    let rotate = AccessTokenChange::Rotate {
+        old: RotatedPat::Verified(old.into()),
+        new: new.into(),
+        grace: std::time::Duration::from_secs(grace_secs),
+        limit: 50,
+    };
+    let (outcome, records) = change(node, rotate, NOW);
+    assert!(matches!(outcome, AccessTokenOutcome::Token(_)), "{outcome:?}");
+    records
+}
+
+/// Applies records, and the records that result from them, until all nodes have all of them.
+fn exchange(nodes: &[&Node], mut records: Vec<Record>) {
+    for _ in 0..10 {
+        if records.is_empty() {
+            return;
+        }
+        records = nodes.iter().flat_map(|node| node.apply(&records)).collect();
+    }
+    panic!("the nodes do not agree: {records:?}");
+}
+
+#[test]
+fn nodes_share_entries_and_merge_concurrent_changes() {
+    let (mut one, two) = (Node::new(), Node::new());
+    let issued = pat("one", "a", NOW);
+    let (token, records) = issue(&one, &issued);
+    two.apply(&records);
+    assert_eq!(entry(&two, &issued), Some(token.clone()));
+    // A node that gets its own records back stores and publishes nothing.
+    assert_eq!(one.apply(&records), []);
+
+    let renamed = AccessTokenChange::Relabel {
+        user: token.user,
+        id: token.id,
+        name: TokenName::new("name").ok(),
+        description: None,
+    };
+    let last_use = LastUse::new(at(NOW + HOUR), "192.0.2.1".parse().ok(), None);
+    let used = AccessTokenChange::Use(vec![PatUse::new((&issued).into(), last_use.clone())]);
+    let (_, renamed) = change(&one, renamed, NOW + 1);
+    let (_, used) = change(&two, used, NOW + HOUR);
+    exchange(&[&one, &two], [renamed, used].concat());
+    one.reopen();
+    for node in [&one, &two] {
+        let entry = entry(node, &issued).unwrap();
+        assert_eq!(entry.name.unwrap().as_str(), "name");
+        assert_eq!(entry.last_use, Some(last_use.clone()));
+    }
+    let (all, of_two) = (one.export(3), two.export(1000));
+    let entries = |records: &[Record]| -> Vec<_> {
+        let is_entry = |record: &&Record| matches!(record, Record::AccessToken(_));
+        records.iter().filter(is_entry).cloned().collect()
+    };
+    assert_eq!(entries(&all), entries(&of_two));
+    assert_eq!(entries(&all).len(), 1);
+
+    // A revocation by id on one node revokes the token on the other.
+    let revoke = AccessTokenChange::Revoke { user: token.user, id: token.id };
+    let (_, records) = change(&two, revoke, NOW + 2);
+    one.apply(&records);
+    assert_eq!(check(one.store(), &issued), BY_TOKEN);
+    assert_eq!(entry(&one, &issued).unwrap().state, AccessTokenState::Revoked);
+}
+
+#[test]
+fn concurrent_rotations_on_two_nodes_revoke_the_old_token_on_both() {
+    let (one, two) = (Node::new(), Node::new());
+    let [old, first, second] = [(); 3].map(|()| pat("one", "a", NOW));
+    let (_, records) = issue(&one, &old);
+    two.apply(&records);
+    let records = [rotate(&one, &old, &first, 0), rotate(&two, &old, &second, 0)].concat();
+    exchange(&[&one, &two], records);
+    for node in [&one, &two] {
+        assert_eq!(check(node.store(), &old), BY_TOKEN);
+        assert_eq!(entry(node, &old).unwrap().state, AccessTokenState::Revoked);
+        // Both new tokens belong to the family of the old one.
+        let misuse = AccessTokenChange::Misuse { pat: (&old).into() };
+        let (outcome, records) = change(node, misuse, NOW + 1);
+        let revoked = if std::ptr::eq(node, &one) { 2 } else { 0 };
+        assert_eq!(outcome, AccessTokenOutcome::Revoked(revoked));
+        exchange(&[&one, &two], records);
+    }
+    for pat in [&first, &second] {
+        assert_eq!(check(two.store(), pat), BY_TOKEN);
+    }
+}
+
+#[test]
+fn a_grace_ends_on_the_other_node_if_the_node_of_the_rotation_has_ended() {
+    let (one, two) = (Node::new(), Node::new());
+    let [old, new] = [(); 2].map(|()| pat("one", "a", NOW));
+    let (_, records) = issue(&one, &old);
+    two.apply(&records);
+    two.apply(&rotate(&one, &old, &new, 60));
+    let end = |millis| change(&two, AccessTokenChange::EndGraces, NOW + millis);
+    assert_eq!(end(59_999).0, AccessTokenOutcome::Revoked(0));
+    assert_eq!(check(two.store(), &old), Ok(()));
+    let (outcome, records) = end(60_000);
+    assert_eq!(outcome, AccessTokenOutcome::Revoked(1));
+    one.apply(&records);
+    for node in [&one, &two] {
+        assert_eq!((check(node.store(), &old), check(node.store(), &new)), (BY_TOKEN, Ok(())));
     }
 }

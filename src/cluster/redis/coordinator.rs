@@ -31,7 +31,7 @@ const MAX_ENTRIES: usize = 1000;
 /// PAT can have thousands of services.
 fn image_part(kind: RecordKind) -> u16 {
     match kind {
-        RecordKind::Issued => 200,
+        RecordKind::Issued | RecordKind::AccessToken => 200,
         _ => 1000,
     }
 }
@@ -208,6 +208,7 @@ impl Coordinator for RedisPlace {
             let merge: &[u8] = match parts.kind.merge() {
                 Merge::Larger => b"larger",
                 Merge::First => b"first",
+                Merge::Newest => b"newest",
             };
             let is_always_appended: &[u8] = if parts.is_of_now { b"1" } else { b"0" };
             let kind = parts.kind.letter().into();
@@ -275,7 +276,7 @@ impl Coordinator for RedisPlace {
             return Box::pin(async move { Err(malformed(problem)) });
         };
         let answer = match kind {
-            RecordKind::Issued => {
+            RecordKind::Issued | RecordKind::AccessToken => {
                 let numbers = [cursor, image_part(kind).into()];
                 let args = numbers.map(|number| number.to_string().into_bytes()).into();
                 self.in_term(&IMAGE, vec![self.keys().image(kind)], &term, args)
@@ -358,6 +359,7 @@ fn needed_for(kind: RecordKind) -> Option<Duration> {
     match kind {
         RecordKind::Token | RecordKind::Issued => Some(EVICTION_MARGIN),
         RecordKind::User | RecordKind::Service => Some(rule + EVICTION_MARGIN),
+        RecordKind::AccessToken => Some(DAY * 30 + EVICTION_MARGIN),
         RecordKind::Salt => None,
     }
 }

@@ -14,6 +14,8 @@ for i = 1, #part[2], 2 do
         time = time * 256 + string.byte(value, j)
       end
     end
+  elseif ARGV[3] == 'a' then
+    time = tonumber(string.match(value, '^%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d)') or '')
   else
     time = tonumber(string.match(value, '^%d+$') or '')
   end

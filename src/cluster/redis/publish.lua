@@ -1,7 +1,7 @@
 -- Merges records into the image, and appends those that have changed it to the log. Returns the id of the last entry.
--- KEYS: epoch, log, the images of the kinds t, u, s, p, x. ARGV: epoch, replication id, the name of the node, and for each
--- record: kind, how to merge it (larger or first), key, value, whether it is always appended (1 or 0).
-local images = {t = KEYS[3], u = KEYS[4], s = KEYS[5], p = KEYS[6], x = KEYS[7]}
+-- KEYS: epoch, log, the images of the kinds t, u, s, p, x, a. ARGV: epoch, replication id, the name of the node, and for each
+-- record: kind, how to merge it (larger, first or newest), key, value, whether it is always appended (1 or 0).
+local images = {t = KEYS[3], u = KEYS[4], s = KEYS[5], p = KEYS[6], x = KEYS[7], a = KEYS[8]}
 local last = last_id(KEYS[2])
 for i = 4, #ARGV, 5 do
   local kind, merge, id, value, always = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
@@ -17,6 +17,10 @@ for i = 4, #ARGV, 5 do
     end
     -- Decimal numbers without leading zeros. A number of Lua is not exact enough.
     changes = #value > #old or (#value == #old and value > old)
+  end
+  if old and merge == 'newest' then
+    -- Both begin with 20 digits.
+    changes = string.sub(value, 1, 20) > string.sub(old, 1, 20)
   end
   -- The log first: if the image were written, and the log not, the next attempt would find nothing to append.
   if changes or always == '1' then

@@ -14,8 +14,10 @@ use crate::{
     clock::Timestamp,
     cluster::memory::{Followed, NodeMemory, NodeWrite},
     revocation::{
-        CheckError, Evicted, IssuedRecord, Merge, Record, Revocation, RevocationCheck,
-        RevocationIndex, RevocationListener, RevocationStore, SALT_LEN, StoreError, StoreFuture,
+        AccessToken, AccessTokenChange, AccessTokenKey, AccessTokenOutcome, AccessTokenPage,
+        AccessTokenQuery, AccessTokenStore, CheckError, Evicted, IssuedRecord, Merge, Record,
+        Revocation, RevocationCheck, RevocationIndex, RevocationListener, RevocationStore,
+        SALT_LEN, StoreError, StoreFuture,
     },
     token::VerifiedToken,
 };
@@ -96,6 +98,7 @@ impl Memory {
             Some(before) => match stored.parts().kind.merge() {
                 Merge::First => false,
                 Merge::Larger => number(&stored) > number(before),
+                Merge::Newest => stored.parts().value[..20] > before.parts().value[..20],
             },
         };
         if is_new {
@@ -161,6 +164,15 @@ impl NodeMemory for Memory {
         self.answer(records)
     }
 
+    fn change(
+        &self,
+        change: AccessTokenChange,
+        now: Timestamp,
+    ) -> StoreFuture<(AccessTokenOutcome, Vec<Record>)> {
+        let _ = (change, now);
+        unimplemented!("the simulation has no registry")
+    }
+
     fn apply(&self, records: Vec<Record>, followed: Option<Followed>) -> StoreFuture<Vec<Record>> {
         if self.0.state.lock().unwrap().is_full {
             return Box::pin(ready(Err(StoreError::Replaced { store: "memory".into() })));
@@ -191,6 +203,21 @@ impl NodeMemory for Memory {
 
     fn followed(&self) -> Option<Followed> {
         self.0.state.lock().unwrap().followed.clone()
+    }
+}
+
+/// The simulation has no registry.
+impl AccessTokenStore for Memory {
+    fn change(&self, _: AccessTokenChange, _: Timestamp) -> StoreFuture<AccessTokenOutcome> {
+        unimplemented!()
+    }
+
+    fn find(&self, _: AccessTokenKey, _: Timestamp) -> StoreFuture<Option<AccessToken>> {
+        unimplemented!()
+    }
+
+    fn list(&self, _: AccessTokenQuery, _: Timestamp) -> StoreFuture<AccessTokenPage> {
+        unimplemented!()
     }
 }
 

@@ -344,6 +344,7 @@ impl Server {
             Some(stored) => match parts.kind.merge() {
                 Merge::First => false,
                 Merge::Larger => number(&parts.value) > number(&stored.parts().value),
+                Merge::Newest => parts.value[..20] > stored.parts().value[..20],
             },
         };
         if is_change {

@@ -48,7 +48,7 @@ impl Writer {
                 *last = Some(followed.clone());
                 self.followed_is_newer = true;
             }
-            let _ = reply.send(Ok(Written { write, missed: Vec::new() }));
+            let _ = reply.send(Ok(Written::of(write)));
         }
         true
     }

@@ -11,7 +11,8 @@ use std::{
 use redb::{Database, ReadableDatabase};
 
 use super::tables::{
-    FORMAT, ISSUED, META, NETWORKS, SALT, SERVICES, TOKENS, UNUSED_SALT, USERS, commit,
+    ACCESS_TOKENS, FORMAT, GRACES, ISSUED, META, NETWORKS, SALT, SERVICES, TOKENS, UNUSED_SALT,
+    USERS, commit,
 };
 use crate::revocation::salt::Salt;
 
@@ -130,6 +131,8 @@ pub(super) fn initialize(path: &Path) -> Result<(), redb::Error> {
         txn.open_table(SERVICES)?;
         txn.open_table(ISSUED)?;
         txn.open_table(NETWORKS)?;
+        txn.open_table(ACCESS_TOKENS)?;
+        txn.open_table(GRACES)?;
         Ok(())
     })?;
     Ok(database.close()?)

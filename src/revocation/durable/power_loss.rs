@@ -12,12 +12,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use redb::{Database, StorageBackend};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend};
 use tokio::sync::oneshot;
 
 use super::{
     file::builder,
-    load::load,
+    load::{load, open_if_present},
+    tables::{ACCESS_TOKENS, ISSUED, TOKENS},
     tests::Fixture,
     writer::{Write, Writer},
 };
@@ -28,8 +29,11 @@ use crate::revocation::{IssuedRecord, Record, SALT_LEN};
 use crate::{
     clock::Timestamp,
     passticket::UserId,
-    revocation::{Revocation, RevocationIndex},
-    token::TokenFingerprint,
+    revocation::{
+        AccessTokenChange, IssuedPat, Revocation, RevocationIndex, RotatedPat, TokenDescription,
+        access_tokens::Entry,
+    },
+    token::{Scopes, TokenFingerprint},
 };
 
 /// A disk writes a sector completely or not at all.
@@ -209,6 +213,62 @@ fn shared_rule(i: usize) -> Revocation {
     Revocation::User { user: UserId::new(&format!("S{i}")).unwrap(), up_to }
 }
 
+/// Returns the issue of a PAT, or its rotation without a grace.
+fn token_change(i: usize) -> AccessTokenChange {
+    let until = Timestamp::from_secs(4_000_000_000);
+    let pat = |i: usize| IssuedPat {
+        token: TokenFingerprint::of(format!("pat {i}")),
+        user: UserId::new("ROTATED").unwrap(),
+        scopes: Scopes::parse(["a"]).unwrap(),
+        issued_at: until,
+        expires_at: until,
+    };
+    match i.checked_sub(1) {
+        None => AccessTokenChange::Issue {
+            pat: pat(i),
+            name: None,
+            description: TokenDescription::default(),
+            limit: 50,
+        },
+        Some(old) => AccessTokenChange::Rotate {
+            old: RotatedPat::Verified(pat(old)),
+            new: pat(i),
+            grace: std::time::Duration::ZERO,
+            limit: 50,
+        },
+    }
+}
+
+/// Checks that each rotation is in the file completely or not at all: the old PAT is revoked, and the new one is
+/// registered. Returns the number of entries.
+fn check_rotations(database: &Database) -> Result<usize, redb::Error> {
+    let txn = database.begin_read()?;
+    let Some(table) = open_if_present(&txn, ACCESS_TOKENS)? else { return Ok(0) };
+    let (tokens, issued) = (txn.open_table(TOKENS)?, txn.open_table(ISSUED)?);
+    let torn = || redb::Error::Corrupted("a rotation is incomplete".to_owned());
+    let (mut entries, mut successors) = (Vec::new(), BTreeSet::new());
+    for row in table.iter()? {
+        let (key, bytes) = row?;
+        let token = TokenFingerprint::from_bytes(key.value().1);
+        let user = UserId::new("ROTATED").unwrap();
+        let entry = Entry::from_bytes(user, token, bytes.value()).map_err(|_| torn())?;
+        successors.extend(entry.rotation.map(|it| it.successor.to_string()));
+        entries.push(entry);
+    }
+    for entry in &entries {
+        let is_revoked = tokens.get(entry.token.as_bytes())?.is_some();
+        let key = (entry.issued_at.as_millis(), *entry.token.as_bytes());
+        if is_revoked != entry.rotation.is_some() || issued.get(key)?.is_none() {
+            return Err(torn());
+        }
+        successors.remove(&entry.id().to_string());
+    }
+    if !successors.is_empty() {
+        return Err(torn());
+    }
+    Ok(entries.len())
+}
+
 /// Writes revocations, records of other nodes and expired revocations, and evicts. Returns the first file and the
 /// recorded events.
 fn recorded() -> (Vec<u8>, Vec<Event>) {
@@ -231,6 +291,8 @@ fn recorded() -> (Vec<u8>, Vec<Event>) {
         record(&mut writer, rule(i));
         #[cfg(feature = "redis")]
         write(&mut writer, shared(i));
+        let (change, now) = (token_change(i), Timestamp::from_secs(1));
+        write(&mut writer, Write::AccessTokens(change, now));
         recorder.lock().events.push(Event::Confirmed);
         if i % 2 == 1 {
             let evicted = writer.evict(Timestamp::from_secs(1_000_000_000)).unwrap();
@@ -253,7 +315,7 @@ fn confirmed_entries(count: usize) -> BTreeSet<String> {
 
 /// Opens a file as [`open`](super::file::open) does, but in memory. Returns its entries, and checks that it has the
 /// records up to its position in the log.
-fn entries(file: Vec<u8>) -> Result<BTreeSet<String>, redb::Error> {
+fn entries(file: Vec<u8>) -> Result<(BTreeSet<String>, usize), redb::Error> {
     let recorder = Recorder::default();
     recorder.lock().file = file;
     let database = builder().create_with_backend(recorder)?;
@@ -266,7 +328,7 @@ fn entries(file: Vec<u8>) -> Result<BTreeSet<String>, redb::Error> {
             return Err(redb::Error::Corrupted("the position is ahead of the records".to_owned()));
         }
     }
-    Ok(entries)
+    Ok((entries, check_rotations(&database)?))
 }
 
 /// Returns a message for each file that cannot be opened or has lost a confirmed revocation, and the number of all
@@ -276,14 +338,16 @@ fn losses(first: &[u8], events: &[Event]) -> (Vec<String>, usize) {
     for end in (0..=events.len()).step_by(3) {
         let events = &events[..end];
         let confirmed = events.iter().filter(|event| matches!(event, Event::Confirmed)).count();
-        let confirmed = confirmed_entries(confirmed);
+        let (registered, confirmed) = (confirmed, confirmed_entries(confirmed));
         let random = (0..RANDOM_FILES).map(|n| Random((end * RANDOM_FILES + n) as u64));
         let all = [Unsynced::Lost, Unsynced::Kept].into_iter().chain(random.map(Unsynced::Mixed));
         for (n, unsynced) in all.enumerate() {
             files += 1;
             let loss = match entries(after_power_loss(first, events, unsynced)) {
                 Err(error) => Some(error.to_string()),
-                Ok(entries) if confirmed.is_subset(&entries) => None,
+                Ok((entries, tokens)) if confirmed.is_subset(&entries) && tokens >= registered => {
+                    None
+                }
                 Ok(_) => Some("a confirmed revocation is lost".to_owned()),
             };
             losses.extend(loss.map(|loss| format!("after event {end}, file {n}: {loss}")));

@@ -5,13 +5,17 @@ use std::{cmp::Ordering, collections::BTreeSet, ops::Bound};
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::{
+    access_tokens::read_entry,
     load::open_if_present,
-    tables::{FOLLOWED, ISSUED, META, SALT, SALTS, SERVICES, TOKENS, Tables, UNUSED_SALT, USERS},
+    tables::{
+        ACCESS_TOKENS, FOLLOWED, ISSUED, META, SALT, SALTS, SERVICES, TOKENS, Tables, UNUSED_SALT,
+        USERS,
+    },
 };
 use crate::{
     clock::Timestamp,
     passticket::UserId,
-    revocation::{IssuedRecord, Record, RecordKind, Revocation, salt::Salt},
+    revocation::{AccessTokenRecord, IssuedRecord, Record, RecordKind, Revocation, salt::Salt},
     token::{ServiceId, TokenFingerprint},
 };
 
@@ -80,6 +84,7 @@ pub(super) fn has_all(
     let services = open_if_present(&txn, SERVICES)?;
     let issued = open_if_present(&txn, ISSUED)?;
     let salts = open_if_present(&txn, SALTS)?;
+    let access_tokens = open_if_present(&txn, ACCESS_TOKENS)?;
     for record in records {
         let stored_time = match record {
             Record::RuleOfNow(_) => None,
@@ -99,6 +104,19 @@ pub(super) fn has_all(
                 let key = (pat.issued_at.as_millis(), *pat.token.as_bytes());
                 match &issued {
                     Some(table) if table.get(key)?.is_some() => continue,
+                    _ => None,
+                }
+            }
+            Record::AccessToken(AccessTokenRecord(entry)) => {
+                let key = (entry.user.as_str(), *entry.token.as_bytes());
+                let stored = match &access_tokens {
+                    Some(table) => table.get(key)?,
+                    None => None,
+                };
+                let stored = stored.and_then(|it| read_entry(entry.user, entry.token, it.value()));
+                match stored {
+                    // A merge that gives a newer entry than the record must be published.
+                    Some(stored) if stored == *entry => continue,
                     _ => None,
                 }
             }
@@ -132,11 +150,13 @@ impl<'a> Unordered<'a> {
         self.0.push(record);
     }
 
-    /// Stores the records. Adds the users of PATs that were not registered to `registered`.
+    /// Stores the records. Adds the users of PATs that were not registered to `registered`. Adds the entries of issued
+    /// PATs that are newer than their records to `newer`.
     pub(super) fn store(
         &mut self,
         tables: &mut Tables<'_>,
         registered: &mut Vec<UserId>,
+        newer: &mut Vec<Record>,
     ) -> Result<(), redb::Error> {
         self.0.sort_unstable_by(|a, b| compare_keys(a, b));
         for record in self.0.drain(..) {
@@ -147,6 +167,12 @@ impl<'a> Unordered<'a> {
                 Record::Issued(issued) => {
                     if tables.register_shared(issued)? {
                         registered.push(issued.user);
+                    }
+                }
+                Record::AccessToken(AccessTokenRecord(entry)) => {
+                    let merged = tables.merge_access_token(entry)?;
+                    if merged.version() > entry.version() {
+                        newer.push(Record::AccessToken(AccessTokenRecord(merged)));
                     }
                 }
                 Record::Salt(_) => {}
@@ -168,6 +194,10 @@ fn compare_keys(a: &Record, b: &Record) -> Ordering {
             (Record::Issued(a), Record::Issued(b)) => {
                 (a.issued_at, a.token).cmp(&(b.issued_at, b.token))
             }
+            (
+                Record::AccessToken(AccessTokenRecord(a)),
+                Record::AccessToken(AccessTokenRecord(b)),
+            ) => (a.user.as_str(), a.token).cmp(&(b.user.as_str(), b.token)),
             _ => rank(a).cmp(&rank(b)),
         },
     }
@@ -176,18 +206,19 @@ fn compare_keys(a: &Record, b: &Record) -> Ordering {
 fn revocation_of(record: &Record) -> Option<&Revocation> {
     match record {
         Record::Revocation(revocation) | Record::RuleOfNow(revocation) => Some(revocation),
-        Record::Issued(_) | Record::Salt(_) => None,
+        Record::Issued(_) | Record::Salt(_) | Record::AccessToken(_) => None,
     }
 }
 
 /// The order of the kinds in an export. Salts are first, so that a node that reads the records knows the salt of each
 /// fingerprint.
-const EXPORTED: [RecordKind; 5] = [
+const EXPORTED: [RecordKind; 6] = [
     RecordKind::Salt,
     RecordKind::Token,
     RecordKind::User,
     RecordKind::Service,
     RecordKind::Issued,
+    RecordKind::AccessToken,
 ];
 
 fn rank(record: &Record) -> usize {
@@ -200,6 +231,7 @@ fn rank(record: &Record) -> usize {
         | Record::RuleOfNow(Revocation::Service { .. }) => RecordKind::Service,
         Record::Issued(_) => RecordKind::Issued,
         Record::Salt(_) => RecordKind::Salt,
+        Record::AccessToken(_) => RecordKind::AccessToken,
     };
     EXPORTED.iter().position(|it| *it == kind).unwrap_or(EXPORTED.len())
 }
@@ -275,6 +307,25 @@ pub(super) fn export(
                         .map_err(|e| redb::Error::Corrupted(e.to_string()))?;
                     let up_to = Timestamp::from_millis(up_to.value());
                     records.push(Record::Revocation(Revocation::Service { service, up_to }));
+                }
+            }
+            RecordKind::AccessToken => {
+                let start = match after {
+                    Some(Record::AccessToken(AccessTokenRecord(entry))) => {
+                        Bound::Excluded((entry.user.as_str(), *entry.token.as_bytes()))
+                    }
+                    _ => Bound::Unbounded,
+                };
+                let Some(table) = open_if_present(&txn, ACCESS_TOKENS)? else { continue };
+                for entry in table.range::<(&str, [u8; 32])>((start, Bound::Unbounded))? {
+                    let (key, bytes) = entry?;
+                    let (user, token) = key.value();
+                    let token = TokenFingerprint::from_bytes(token);
+                    let entry = read_entry(read_user(user)?, token, bytes.value());
+                    records.extend(entry.map(|it| Record::AccessToken(AccessTokenRecord(it))));
+                    if records.len() == limit {
+                        break;
+                    }
                 }
             }
             RecordKind::Issued => {

@@ -1,14 +1,18 @@
 //! The functions of the store that a node of a cluster needs.
 
-use std::sync::PoisonError;
+use std::{iter, sync::PoisonError};
 
 use super::{
     DurableStore,
     shared::SharedRecords,
     writer::{Command, Write, Written},
 };
-use crate::revocation::{
-    IssuedPat, IssuedRecord, Record, Revocation, StoreFuture, issued::scope_hashes, salts::Salts,
+use crate::{
+    clock::Timestamp,
+    revocation::{
+        AccessTokenChange, AccessTokenOutcome, AccessTokenRecord, IssuedPat, IssuedRecord, Record,
+        Revocation, StoreError, StoreFuture, issued::scope_hashes, salts::Salts,
+    },
 };
 
 impl DurableStore {
@@ -33,6 +37,21 @@ impl DurableStore {
         self.write_for_nodes(Write::Issued(pat))
     }
 
+    /// Does the same for [`change`](crate::revocation::AccessTokenStore::change).
+    pub(crate) fn change_for_nodes(
+        &self,
+        change: AccessTokenChange,
+        now: Timestamp,
+    ) -> StoreFuture<(AccessTokenOutcome, Vec<Record>)> {
+        let written = self.send(|reply| Command::Write(Write::AccessTokens(change, now), reply));
+        let (salts, store) = (self.salts.clone(), self.name.clone());
+        Box::pin(async move {
+            let mut written = written.await?;
+            let outcome = written.outcome.take().ok_or(StoreError::Ended { store })?;
+            Ok((outcome, records(written, &salts)))
+        })
+    }
+
     fn write_for_nodes(&self, write: Write) -> StoreFuture<Vec<Record>> {
         let written = self.send(|reply| Command::Write(write, reply));
         let salts = self.salts.clone();
@@ -52,8 +71,8 @@ impl DurableStore {
         let write = Write::Shared(SharedRecords { records, followed });
         let written = self.send(|reply| Command::Write(write, reply));
         Box::pin(async move {
-            let Written { write: _, missed } = written.await?;
-            Ok(missed.into_iter().map(Record::Revocation).collect())
+            let Written { missed, newer, .. } = written.await?;
+            Ok(missed.into_iter().map(Record::Revocation).chain(newer).collect())
         })
     }
 
@@ -68,14 +87,22 @@ impl DurableStore {
     }
 }
 
-fn records(Written { write, missed }: Written, salts: &Salts) -> Vec<Record> {
+fn records(written: Written, salts: &Salts) -> Vec<Record> {
+    let Written { write, missed, changed, registered, .. } = written;
     let record = match write {
         Write::Revocation(revocation) => Record::Revocation(revocation),
         Write::RuleOfNow(rule) => Record::RuleOfNow(rule),
-        Write::Issued(pat) => {
-            let IssuedPat { token, user, scopes, issued_at, expires_at } = pat;
-            let scope_hashes = scope_hashes::of(&scopes);
-            Record::Issued(IssuedRecord { token, user, scope_hashes, issued_at, expires_at })
+        Write::Issued(pat) => issued(pat),
+        Write::AccessTokens(..) => {
+            if missed.is_empty() && changed.is_empty() {
+                return Vec::new();
+            }
+            // The revocation of a rotated PAT comes before its successor.
+            let revocations = missed.into_iter().map(Record::Revocation);
+            let registered = registered.into_iter().map(issued);
+            let entries = changed.into_iter().map(|it| Record::AccessToken(AccessTokenRecord(it)));
+            let salt = Record::Salt(*salts.own().bytes());
+            return iter::once(salt).chain(revocations).chain(registered).chain(entries).collect();
         }
         // Other nodes do not need these writes.
         Write::Networks(..) | Write::Shared(_) => return Vec::new(),
@@ -95,4 +122,10 @@ fn records(Written { write, missed }: Written, salts: &Salts) -> Vec<Record> {
         records.insert(0, Record::Salt(*salts.own().bytes()));
     }
     records
+}
+
+fn issued(pat: IssuedPat) -> Record {
+    let IssuedPat { token, user, scopes, issued_at, expires_at } = pat;
+    let scope_hashes = scope_hashes::of(&scopes);
+    Record::Issued(IssuedRecord { token, user, scope_hashes, issued_at, expires_at })
 }

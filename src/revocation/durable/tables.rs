@@ -28,6 +28,15 @@ pub(super) const SERVICES: TableDefinition<'_, &str, u64> = TableDefinition::new
 /// services. Older versions of this program do not know this table, and ignore it.
 pub(super) const ISSUED: TableDefinition<'_, (u64, [u8; 32]), (u64, &str, &[u8])> =
     TableDefinition::new("issuedPats");
+/// The registry of issued PATs. A key consists of the user and the salted fingerprint. A value has the bytes of an
+/// [`Entry`](crate::revocation::access_tokens::Entry). Older versions of this program do not know this table, and ignore
+/// it.
+pub(super) const ACCESS_TOKENS: TableDefinition<'_, (&str, [u8; 32]), &[u8]> =
+    TableDefinition::new("accessTokens");
+/// The rotated PATs that are still valid. A key consists of the time from which the PAT is revoked, and of its salted
+/// fingerprint. A value is the user.
+pub(super) const GRACES: TableDefinition<'_, (u64, [u8; 32]), &str> =
+    TableDefinition::new("accessTokenGraces");
 /// The salts of other nodes. Fingerprints in [`TOKENS`] and [`ISSUED`] may be salted with them. Older versions of this
 /// program do not know this table, and ignore it.
 pub(super) const SALTS: TableDefinition<'_, [u8; Salt::LEN], ()> =
@@ -98,6 +107,8 @@ pub(super) struct Tables<'txn> {
     pub(super) services: Table<'txn, &'static str, u64>,
     pub(super) issued: Table<'txn, (u64, [u8; 32]), (u64, &'static str, &'static [u8])>,
     pub(super) networks: Table<'txn, [u8; HASH], &'static [u8]>,
+    pub(super) access_tokens: Table<'txn, (&'static str, [u8; 32]), &'static [u8]>,
+    pub(super) graces: Table<'txn, (u64, [u8; 32]), &'static str>,
 }
 
 impl<'txn> Tables<'txn> {
@@ -109,6 +120,8 @@ impl<'txn> Tables<'txn> {
             services: txn.open_table(SERVICES)?,
             issued: txn.open_table(ISSUED)?,
             networks: txn.open_table(NETWORKS)?,
+            access_tokens: txn.open_table(ACCESS_TOKENS)?,
+            graces: txn.open_table(GRACES)?,
         })
     }
 

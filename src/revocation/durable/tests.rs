@@ -323,3 +323,259 @@ fn the_writer_does_not_write_to_a_file_that_was_replaced() {
     let error = writer.evict(Timestamp::from_secs(1)).unwrap_err();
     assert!(error.to_string().contains("was removed or replaced"), "{error}");
 }
+
+mod access_tokens {
+    use super::*;
+    use crate::{
+        revocation::{
+            AccessTokenChange, AccessTokenOutcome, AccessTokenQuery, AccessTokenState,
+            AccessTokenStore, RotatedPat, TokenDescription,
+            access_tokens::tests::{World, pat, test_common_behaviour},
+        },
+        token::Scopes,
+    };
+
+    fn issue(pat: IssuedPat) -> AccessTokenChange {
+        let description = TokenDescription::default();
+        AccessTokenChange::Issue { pat, name: None, description, limit: 50 }
+    }
+
+    #[test]
+    fn a_registry_in_a_file_behaves_like_all_registries() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations.redb");
+        drop(DurableStore::create(&path).unwrap());
+        test_common_behaviour(|world| {
+            drop(world);
+            let store = Arc::new(DurableStore::open(&path).unwrap());
+            World { tokens: store.clone(), revocations: store }
+        });
+    }
+
+    /// The requests are sent before the writer thread answers the first of them, so some of them are in one group.
+    #[test]
+    fn one_of_many_concurrent_rotations_succeeds() {
+        let Fixture { directory: _directory, path, .. } = Fixture::new();
+        let store = DurableStore::open(&path).unwrap();
+        let old = pat("old", "one", "a", 0);
+        tokio_test::block_on(store.change(issue(old.clone()), old.issued_at)).unwrap();
+        let rotations: Vec<_> = (0..20)
+            .map(|number| {
+                let token = TokenFingerprint::of(format!("{number}"));
+                let new = IssuedPat { token, ..old.clone() };
+                let old = RotatedPat::Verified(old.clone());
+                let grace = Duration::ZERO;
+                let change = AccessTokenChange::Rotate { old, new, grace, limit: 50 };
+                store.change(change, Timestamp::from_secs(1_800_000_001))
+            })
+            .collect();
+        let outcomes: Vec<_> =
+            rotations.into_iter().map(|it| tokio_test::block_on(it).unwrap()).collect();
+        let refused = |it: &&AccessTokenOutcome| **it == AccessTokenOutcome::AlreadyRotated;
+        assert_eq!(outcomes.iter().filter(refused).count(), 19, "{outcomes:?}");
+        let query = AccessTokenQuery::new(Some(old.user));
+        let page = tokio_test::block_on(store.list(query, old.issued_at)).unwrap();
+        let is_active = |state| state == AccessTokenState::Active;
+        let active = page.tokens.iter().filter(|token| is_active(token.state)).count();
+        assert_eq!((page.tokens.len(), active), (2, 1));
+    }
+
+    /// A rotation that comes after a revocation is refused, even if one commit contains both.
+    #[test]
+    fn a_rotation_in_the_same_commit_as_a_revocation_follows_their_order() {
+        for is_revoked_first in [true, false] {
+            let Fixture { directory: _directory, path: _path, mut writer } = Fixture::new();
+            let old = pat("old", "one", "a", 0);
+            let new = IssuedPat { token: TokenFingerprint::of("new"), ..old.clone() };
+            let at = old.issued_at;
+            let (reply, _answer) = oneshot::channel();
+            writer.record(&mut vec![(Write::AccessTokens(issue(old.clone()), at), reply)]);
+            let rotate = AccessTokenChange::Rotate {
+                old: RotatedPat::Verified(old.clone()),
+                new: new.clone(),
+                grace: Duration::ZERO,
+                limit: 50,
+            };
+            let (reply, mut rotated) = oneshot::channel();
+            let mut group = vec![(Write::AccessTokens(rotate, at), reply)];
+            let revocation = (Write::Revocation(old.revocation()), oneshot::channel().0);
+            group.insert(usize::from(!is_revoked_first), revocation);
+            writer.record(&mut group);
+            let outcome = rotated.try_recv().unwrap().unwrap().outcome.unwrap();
+            let is_rotated = matches!(outcome, AccessTokenOutcome::Token(_));
+            assert_eq!(is_rotated, !is_revoked_first, "{outcome:?}");
+            let query = AccessTokenQuery::new(Some(old.user));
+            let page = writer.list_access_tokens(&query, at).unwrap();
+            assert_eq!(page.tokens.len(), 1 + usize::from(is_rotated));
+            assert!(writer.index.check_fingerprint(writer.salts.own().apply(old.token)).is_err());
+            assert!(writer.index.check_fingerprint(writer.salts.own().apply(new.token)).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_rotation_that_cannot_be_written_leaves_the_old_token_valid() {
+        let fixture = Fixture::new();
+        let store = DurableStore::open(&fixture.path).unwrap();
+        let old = pat("old", "one", "a", 0);
+        tokio_test::block_on(store.change(issue(old.clone()), old.issued_at)).unwrap();
+        drop(store);
+        let database = fixture.block();
+        let Fixture { directory: _directory, path, mut writer } = fixture;
+        let new = IssuedPat { token: TokenFingerprint::of("new"), ..old.clone() };
+        let rotated = RotatedPat::Verified(old.clone());
+        let change =
+            AccessTokenChange::Rotate { old: rotated, new, grace: Duration::ZERO, limit: 50 };
+        let (reply, mut answer) = oneshot::channel();
+        writer.record(&mut vec![(Write::AccessTokens(change, old.issued_at), reply)]);
+        assert!(answer.try_recv().unwrap().is_err());
+        drop(database);
+        writer.probe();
+        drop(writer);
+        let store = DurableStore::open(&path).unwrap();
+        let query = AccessTokenQuery::new(Some(old.user));
+        let page = tokio_test::block_on(store.list(query, old.issued_at)).unwrap();
+        let states: Vec<_> = page.tokens.iter().map(|token| token.state).collect();
+        assert_eq!(states, [AccessTokenState::Active]);
+    }
+
+    #[test]
+    fn entries_leave_30_days_after_the_expiry() {
+        let Fixture { directory: _directory, path: _path, mut writer } = Fixture::new();
+        let mut early = pat("early", "one", "a", 0);
+        early.expires_at = early.issued_at.plus(Duration::from_secs(86_400));
+        early.scopes = Scopes::parse(["a"]).unwrap();
+        let late = pat("late", "one", "a", 0);
+        for pat in [&early, &late] {
+            let (reply, _answer) = oneshot::channel();
+            let write = Write::AccessTokens(issue(pat.clone()), pat.issued_at);
+            writer.record(&mut vec![(write, reply)]);
+        }
+        let secs = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let read = secs.clone();
+        writer.uptime = Box::new(move || Uptime {
+            boot: "boot".to_owned(),
+            since_boot: Duration::from_secs(read.load(std::sync::atomic::Ordering::SeqCst)),
+        });
+        let day = 86_400;
+        let start = early.issued_at;
+        let mut count_after = |days: u64| {
+            secs.store(days * day, std::sync::atomic::Ordering::SeqCst);
+            let now = start.plus(Duration::from_secs(days * day));
+            writer.evict(now).unwrap();
+            let query = AccessTokenQuery::new(Some(early.user));
+            writer.list_access_tokens(&query, now).unwrap().tokens.len()
+        };
+        let counts = [0, 30, 31, 119, 120].map(&mut count_after);
+        assert_eq!(counts, [2, 2, 1, 1, 0]);
+        // A clock that jumps ahead removes nothing.
+        let (reply, _answer) = oneshot::channel();
+        let write = Write::AccessTokens(issue(pat("new", "one", "a", 0)), start);
+        writer.record(&mut vec![(write, reply)]);
+        writer.uptime = Box::new(|| Uptime {
+            boot: "boot".to_owned(),
+            since_boot: Duration::from_secs(120 * 86_400),
+        });
+        writer.trust_clock(start).unwrap();
+        writer.evict(start.plus(Duration::from_secs(1000 * day))).unwrap();
+        let query = AccessTokenQuery::new(Some(early.user));
+        assert_eq!(writer.list_access_tokens(&query, start).unwrap().tokens.len(), 1);
+    }
+
+    /// Prints how long a start, a list of one's own and an issue take, and the size of the file. `ENTRIES` sets the number
+    /// of entries. `cargo test --release --features store --lib -- --ignored --nocapture many_entries`
+    #[test]
+    #[ignore = "takes minutes"]
+    fn many_entries_cost_little() {
+        use std::time::Instant;
+
+        use super::super::tables::{Tables, commit};
+        use crate::revocation::{TokenName, access_tokens::Entry};
+
+        let count: u32 = std::env::var("ENTRIES").map_or(1_000_000, |it| it.parse().unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations.redb");
+        drop(DurableStore::create(&path).unwrap());
+        let (database, salt) = open(&path).unwrap();
+        let salts = Salts::new(salt);
+        let pat_of = |number: u32| IssuedPat {
+            token: TokenFingerprint::of(number.to_le_bytes()),
+            user: UserId::new(&format!("U{:06}", number / 20)).unwrap(),
+            ..pat("x", "one", "files,jobs", number.into())
+        };
+        let fill = |revoked: bool| {
+            for part in 0..count / 50_000 {
+                let mut numbers: Vec<_> =
+                    (part * 50_000..(part + 1) * 50_000).map(pat_of).collect();
+                numbers.sort_by_key(|pat| (pat.user, salts.own().apply(pat.token)));
+                commit(&database, |txn| {
+                    let mut tables = Tables::open(txn)?;
+                    for pat in &numbers {
+                        let token = salts.own().apply(pat.token);
+                        let pat = IssuedPat { token, ..pat.clone() };
+                        if revoked {
+                            tables.insert(&pat.revocation())?;
+                        } else {
+                            tables.register(&pat)?;
+                        }
+                    }
+                    Ok(())
+                })
+                .unwrap();
+            }
+        };
+        let start = |name: &str| {
+            let begun = Instant::now();
+            let store = DurableStore::open(&path).unwrap();
+            let size = fs::metadata(&path).unwrap().len() / 1_000_000;
+            println!("{name}: start {:?}, file {size} MB", begun.elapsed());
+            store
+        };
+        fill(true);
+        fill(false);
+        drop(database);
+        let new = |number: u32| IssuedPat {
+            token: TokenFingerprint::of(format!("new {number}")),
+            ..pat("x", "NEW", "files", 0)
+        };
+        let store = start("without entries");
+        let begun = Instant::now();
+        for number in 0..40 {
+            tokio_test::block_on(store.register(new(number))).unwrap();
+        }
+        println!("register: {:?}", begun.elapsed() / 40);
+        drop(store);
+        let (database, _) = open(&path).unwrap();
+        for part in 0..count / 50_000 {
+            let mut pats: Vec<_> = (part * 50_000..(part + 1) * 50_000).map(pat_of).collect();
+            pats.sort_by_key(|pat| (pat.user, salts.own().apply(pat.token)));
+            commit(&database, |txn| {
+                let mut tables = Tables::open(txn)?;
+                for pat in &pats {
+                    let token = salts.own().apply(pat.token);
+                    let mut entry =
+                        Entry::new(&IssuedPat { token, ..pat.clone() }, Default::default());
+                    entry.label.name = TokenName::new("jenkins").ok();
+                    tables.access_tokens.insert(
+                        (entry.user.as_str(), *entry.token.as_bytes()),
+                        entry.to_bytes().as_slice(),
+                    )?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        }
+        drop(database);
+        let store = start("with entries");
+        let begun = Instant::now();
+        for number in 40..80 {
+            tokio_test::block_on(store.change(issue(new(number)), new(number).issued_at)).unwrap();
+        }
+        println!("issue: {:?}", begun.elapsed() / 40);
+        for user in [None, Some(pat_of(7).user)] {
+            let begun = Instant::now();
+            let query = AccessTokenQuery::new(user);
+            let page = tokio_test::block_on(store.list(query, pat_of(0).issued_at)).unwrap();
+            println!("list of {user:?}: {} in {:?}", page.tokens.len(), begun.elapsed());
+        }
+    }
+}

@@ -12,11 +12,12 @@ use redb::{Database, ReadableTableMetadata};
 use tokio::sync::oneshot;
 
 use super::{
+    access_tokens::{self, ChangedEntries, is_idle},
     file::{FileId, open},
     load::{count_pats, load_followed, load_into, load_salts},
     tables::{
-        ISSUED, META, NETWORKS, SERVICES, TOKENS, TRUSTED, Tables, UNUSED_SALT, USERS,
-        advance_trusted_time, commit, read_trusted_time, retain,
+        ACCESS_TOKENS, ISSUED, META, NETWORKS, SERVICES, TOKENS, TRUSTED, Tables, UNUSED_SALT,
+        USERS, advance_trusted_time, commit, read_trusted_time, retain,
     },
 };
 #[cfg(feature = "redis")]
@@ -32,7 +33,9 @@ use crate::{
     metrics::Counter,
     passticket::UserId,
     revocation::{
-        Evicted, IssuedPat, Revocation, RevocationIndex, StoreError,
+        AccessToken, AccessTokenChange, AccessTokenKey, AccessTokenOutcome, AccessTokenPage,
+        AccessTokenQuery, Evicted, IssuedPat, Revocation, RevocationIndex, StoreError,
+        access_tokens::{Entry, apply},
         followers::Followers,
         is_rule_needed, is_token_revocation_needed,
         issued::{MAX_PATS, PatCounts},
@@ -69,6 +72,8 @@ pub(super) enum Command {
     /// Returns records for other nodes: at most as many as the number, and only records after the given record.
     #[cfg(feature = "redis")]
     Export(Option<Record>, usize, Reply<Vec<Record>>),
+    FindAccessToken(AccessTokenKey, Timestamp, Reply<Option<AccessToken>>),
+    ListAccessTokens(AccessTokenQuery, Timestamp, Reply<AccessTokenPage>),
     Evict(Timestamp, Reply<Evicted>),
     TrustClock(Timestamp, Reply<()>),
     Suspend(Reply<()>),
@@ -83,8 +88,40 @@ pub(super) enum Command {
 pub(super) struct Written {
     /// The write that was stored. Its fingerprints are salted.
     pub(super) write: Write,
-    /// Revocations of single PATs that a rule with the current time causes.
+    /// Revocations of single PATs that a rule with the current time causes, or a change of the registry of issued PATs.
     pub(super) missed: Vec<Revocation>,
+    /// The result of a change of the registry of issued PATs.
+    pub(super) outcome: Option<AccessTokenOutcome>,
+    /// The entries of the registry that changed, and the PATs that were registered.
+    pub(super) changed: Vec<Entry>,
+    pub(super) registered: Vec<IssuedPat>,
+    /// Records that other nodes do not have: entries of the registry that are newer than their records.
+    #[cfg(feature = "redis")]
+    pub(super) newer: Vec<Record>,
+}
+
+impl Written {
+    /// Returns the result of a write that has changed nothing else.
+    pub(super) fn of(write: Write) -> Self {
+        Self {
+            write,
+            missed: Vec::new(),
+            outcome: None,
+            changed: Vec::new(),
+            registered: Vec::new(),
+            #[cfg(feature = "redis")]
+            newer: Vec::new(),
+        }
+    }
+}
+
+/// What one write of a group has caused.
+#[derive(Default)]
+struct Done {
+    missed: Vec<Revocation>,
+    outcome: Option<AccessTokenOutcome>,
+    changed: Vec<Entry>,
+    registered: Vec<IssuedPat>,
 }
 
 /// One write. The writer salts the fingerprints of revocations and PATs.
@@ -94,6 +131,8 @@ pub(super) enum Write {
     /// rule.
     RuleOfNow(Revocation),
     Issued(IssuedPat),
+    /// A change of the registry of issued PATs. Its fingerprints are not salted.
+    AccessTokens(AccessTokenChange, Timestamp),
     /// The networks of the user with this hash.
     Networks([u8; HASH], Vec<u8>),
     /// Records of other nodes. Their fingerprints are salted.
@@ -108,8 +147,8 @@ impl Write {
             Self::Revocation(Revocation::Token { token, .. })
             | Self::RuleOfNow(Revocation::Token { token, .. })
             | Self::Issued(IssuedPat { token, .. }) => token,
-            // The hashes of networks were made with the own salt.
-            Self::Networks(..) => return salts.use_own(),
+            // The hashes of networks were made with the own salt. The hashes of a change are made while it is written.
+            Self::Networks(..) | Self::AccessTokens(..) => return salts.use_own(),
             _ => return,
         };
         salts.use_own();
@@ -123,6 +162,24 @@ impl Write {
             Self::Shared(_) => true,
             _ => false,
         }
+    }
+
+    /// Returns the user whose number of registered PATs this write raises.
+    fn registers_for(&self) -> Option<UserId> {
+        match self {
+            Self::Issued(pat)
+            | Self::AccessTokens(
+                AccessTokenChange::Issue { pat, .. } | AccessTokenChange::Rotate { new: pat, .. },
+                _,
+            ) => Some(pat.user),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the revocations of this change apply even if the change could not be written. A rotation is
+    /// different: its user does not get the new token, and must be able to use the old one.
+    fn revokes_without_file(&self) -> bool {
+        !matches!(self, Self::AccessTokens(AccessTokenChange::Rotate { .. }, _))
     }
 
     /// Returns the number of records in this write.
@@ -214,6 +271,14 @@ impl Writer {
                     Command::Export(after, limit, reply) => {
                         self.record(&mut group);
                         let _ = reply.send(self.export(after.as_ref(), limit));
+                    }
+                    Command::FindAccessToken(key, now, reply) => {
+                        self.record(&mut group);
+                        let _ = reply.send(self.find_access_token(&key, now));
+                    }
+                    Command::ListAccessTokens(query, now, reply) => {
+                        self.record(&mut group);
+                        let _ = reply.send(self.list_access_tokens(&query, now));
                     }
                     Command::Evict(now, reply) => {
                         self.record(&mut group);
@@ -340,12 +405,18 @@ impl Writer {
         if self.answer_known(group) {
             return;
         }
+        if self.answer_idle(group) {
+            return;
+        }
         group.iter_mut().for_each(|(write, _)| write.salt(&self.salts));
         #[cfg(feature = "redis")]
         let adopted = self.take_salts(group);
         // For each write, the revocations of the PATs that the rule of the write misses because their issue time is
         // later than the rule.
-        let mut missed: Vec<Vec<Revocation>> = Vec::new();
+        let mut done: Vec<Done> = Vec::new();
+        #[cfg(feature = "redis")]
+        let mut newer = Vec::new();
+        let salts = self.salts.clone();
         // The users of registered PATs of other nodes.
         #[cfg(feature = "redis")]
         let mut registered = Vec::new();
@@ -369,21 +440,37 @@ impl Writer {
                 #[cfg(feature = "redis")]
                 let mut unordered = Unordered::default();
                 for (write, _) in &*group {
-                    let mut missed_now = Vec::new();
+                    let mut now_done = Done::default();
                     match write {
                         Write::Revocation(revocation) => {
                             tables.insert(revocation)?;
                         }
                         Write::RuleOfNow(rule) => {
                             #[cfg(feature = "redis")]
-                            unordered.store(&mut tables, &mut registered)?;
+                            unordered.store(&mut tables, &mut registered, &mut newer)?;
                             tables.insert(rule)?;
-                            missed_now = tables.missed_by(rule)?;
-                            for revocation in &missed_now {
+                            now_done.missed = tables.missed_by(rule)?;
+                            for revocation in &now_done.missed {
                                 tables.insert(revocation)?;
                             }
                         }
                         Write::Issued(pat) => tables.register(pat)?,
+                        Write::AccessTokens(change, now) => {
+                            // The change must see the revocations of other nodes.
+                            #[cfg(feature = "redis")]
+                            unordered.store(&mut tables, &mut registered, &mut newer)?;
+                            let mut entries = ChangedEntries::new(&mut tables, &salts);
+                            let now = match change {
+                                AccessTokenChange::RevokeIdle(_) => {
+                                    read_trusted_time(txn, *now, uptime.clone())?.min(*now)
+                                }
+                                _ => *now,
+                            };
+                            now_done.outcome = Some(apply(change, now, &mut entries)?);
+                            let ChangedEntries { revoked, changed, registered, .. } = entries;
+                            now_done.missed = revoked;
+                            (now_done.changed, now_done.registered) = (changed, registered);
+                        }
                         Write::Networks(user, networks) => {
                             tables.networks.insert(user, networks.as_slice())?;
                         }
@@ -394,18 +481,18 @@ impl Writer {
                                 unordered.add(record);
                                 let Record::RuleOfNow(rule) = record else { continue };
                                 // Rules and PATs are stored in the order of the log.
-                                unordered.store(&mut tables, &mut registered)?;
+                                unordered.store(&mut tables, &mut registered, &mut newer)?;
                                 for revocation in tables.missed_by(rule)? {
                                     tables.insert(&revocation)?;
-                                    missed_now.push(revocation);
+                                    now_done.missed.push(revocation);
                                 }
                             }
                         }
                     }
-                    missed.push(missed_now);
+                    done.push(now_done);
                 }
                 #[cfg(feature = "redis")]
-                unordered.store(&mut tables, &mut registered)?;
+                unordered.store(&mut tables, &mut registered, &mut newer)?;
                 Ok(())
             })
         });
@@ -420,24 +507,75 @@ impl Writer {
         #[cfg(feature = "redis")]
         self.finish_shared(group, adopted, &registered, has_failed);
         // A failed transaction may have ended before the last write.
-        missed.resize_with(group.len(), Vec::new);
+        done.resize_with(group.len(), Done::default);
         let unwritten = |reach| has_failed.then_some(reach);
-        for ((write, reply), missed) in group.drain(..).zip(missed) {
+        for ((write, reply), done) in group.drain(..).zip(done) {
+            let Done { missed, outcome, changed, registered } = done;
             let is_repeated = write.is_repeated_by_caller();
-            for revocation in &missed {
-                self.apply(revocation, unwritten(Reach::ByTime).filter(|_| !is_repeated));
+            if !has_failed || write.revokes_without_file() {
+                for revocation in &missed {
+                    self.apply(revocation, unwritten(Reach::ByTime).filter(|_| !is_repeated));
+                }
+            }
+            let is_registered = !has_failed
+                && outcome.as_ref().is_none_or(|it| matches!(it, AccessTokenOutcome::Token(_)));
+            if let Some(user) = write.registers_for().filter(|_| !is_registered) {
+                self.counts.release(user);
             }
             match &write {
                 Write::Revocation(revocation) => self.apply(revocation, unwritten(Reach::ByTime)),
                 Write::RuleOfNow(rule) => self.apply(rule, unwritten(Reach::OfNow)),
-                Write::Issued(pat) if has_failed => self.counts.release(pat.user),
-                Write::Issued(_) | Write::Networks(..) => {}
+                Write::Issued(_) | Write::AccessTokens(..) | Write::Networks(..) => {}
                 #[cfg(feature = "redis")]
                 Write::Shared(_) => {}
             }
             // Sending fails only if the caller has dropped the future, so the result is ignored.
-            let _ = reply.send(written.clone().map(|()| Written { write, missed }));
+            // The first write of records gets all newer entries. Its caller publishes them.
+            #[cfg(feature = "redis")]
+            let newer = match &write {
+                Write::Shared(_) => std::mem::take(&mut newer),
+                _ => Vec::new(),
+            };
+            let _ = reply.send(written.clone().map(|()| Written {
+                write,
+                missed,
+                outcome,
+                changed,
+                registered,
+                #[cfg(feature = "redis")]
+                newer,
+            }));
         }
+    }
+
+    /// Answers a group of changes of the registry that have nothing to do, without a commit. Returns whether it did so.
+    /// The program makes such changes every second.
+    fn answer_idle(&mut self, group: &mut Vec<(Write, Reply<Written>)>) -> bool {
+        let is_regular = |write: &Write| {
+            use AccessTokenChange::{EndGraces, Misuse};
+            matches!(write, Write::AccessTokens(EndGraces | Misuse { .. }, _))
+        };
+        if !group.iter().all(|(write, _)| is_regular(write)) {
+            return false;
+        }
+        let (salts, index) = (self.salts.clone(), self.index.clone());
+        let are_idle = self.with_database(|database| {
+            for (write, _) in &*group {
+                let Write::AccessTokens(change, now) = write else { return Ok(false) };
+                if !is_idle(database, &salts, &index, change, *now)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        });
+        if !matches!(are_idle, Ok(true)) {
+            return false;
+        }
+        for (write, reply) in group.drain(..) {
+            let outcome = Some(AccessTokenOutcome::Revoked(0));
+            let _ = reply.send(Ok(Written { outcome, ..Written::of(write) }));
+        }
+        true
     }
 
     /// Refuses the writes that must not be stored. If the store is suspended, refuses all writes. Otherwise refuses
@@ -449,14 +587,12 @@ impl Writer {
                 let _ = reply.send(Err(StoreError::HandedOver { store: self.name.clone() }));
             }
         }
-        let refused = group.extract_if(.., |(write, _)| match write {
-            Write::Issued(pat) => self.counts.reserve(pat.user).is_err(),
-            _ => false,
+        let refused = group.extract_if(.., |(write, _)| {
+            write.registers_for().is_some_and(|user| self.counts.reserve(user).is_err())
         });
         for (write, reply) in refused {
-            if let Write::Issued(pat) = write {
-                let _ =
-                    reply.send(Err(StoreError::TooManyPats { user: pat.user, limit: MAX_PATS }));
+            if let Some(user) = write.registers_for() {
+                let _ = reply.send(Err(StoreError::TooManyPats { user, limit: MAX_PATS }));
             }
         }
     }
@@ -497,6 +633,8 @@ impl Writer {
                     keep
                 })?;
                 evicted_pats = before - issued.len()?;
+                let mut access_tokens = txn.open_table(ACCESS_TOKENS)?;
+                evicted_pats += access_tokens::evict(&mut access_tokens, trusted)?;
                 // The lock is released after each call, so that logins do not wait until the whole table is read.
                 networks.lock().forget_old(Day::of(trusted));
                 txn.open_table(NETWORKS)?.retain(|user, _| networks.lock().has(user))?;
@@ -521,7 +659,7 @@ impl Writer {
         Ok(evicted)
     }
 
-    fn trust_clock(&mut self, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn trust_clock(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let reading = TrustedReading { time: now, uptime: (self.uptime)() };
         self.with_database(|database| {
             commit(database, |txn| {

@@ -223,6 +223,7 @@ mod zowe_revocations;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -328,6 +329,12 @@ pub struct Config {
     /// The maximum validity of a Personal Access Token:
     /// `components.passticket-proxy.personalAccessToken.maximumValidityDays`.
     pub max_validity: Validity,
+    /// The maximum number of active Personal Access Tokens of a user:
+    /// `components.passticket-proxy.personalAccessToken.maximumPerUser`.
+    pub pats_per_user: NonZeroU32,
+    /// A Personal Access Token that was not used for this time is revoked:
+    /// `components.passticket-proxy.personalAccessToken.revokeIdleDays`.
+    pub pat_idle: Option<Duration>,
     /// The interval at which expired revocations are removed:
     /// `components.passticket-proxy.personalAccessToken.evictEveryHours`.
     pub evict_every: Duration,
@@ -704,6 +711,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         logins: logins?,
         pats: security.pats,
         max_validity: ours.max_validity,
+        pats_per_user: ours.pats_per_user,
+        pat_idle: ours.pat_idle,
         evict_every: ours.evict_every,
         token_refresh: security.token_refresh,
         gateway_user: ours.gateway_user,

@@ -53,6 +53,9 @@ use tower_passticket::{
     token::Validity,
 };
 
+/// The maximum number of active Personal Access Tokens of a user.
+const DEFAULT_PATS_PER_USER: NonZeroU32 = NonZeroU32::new(50).expect("should not be zero");
+
 /// The values of the section. [`read`] opens no file except the files with PassTicket keys and with passwords.
 pub(super) struct PassticketProxy<'a> {
     pub(super) at: At<'a>,
@@ -82,6 +85,8 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) takeover_socket: Option<Field<'a>>,
     pub(super) compatibility: Compatibility,
     pub(super) max_validity: Validity,
+    pub(super) pats_per_user: NonZeroU32,
+    pub(super) pat_idle: Option<Duration>,
     pub(super) evict_every: Duration,
     pub(super) api_defs: Vec<Field<'a>>,
     pub(super) discovery: Option<DiscoverySection<'a>>,
@@ -193,6 +198,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let mut pats = section.section("personalAccessToken");
     let days = pats.optional("maximumValidityDays").and_then(|field| field.number(1..=90));
     let hours = pats.optional("evictEveryHours").and_then(|field| field.number(1..=8_760));
+    let per_user = pats.optional("maximumPerUser").and_then(|field| field.number(1..=1000));
+    let idle_days = pats.optional("revokeIdleDays").and_then(|field| field.number(0..=90));
     pats.finish();
     let api_defs = section.optional("apiDefs").map(|field| field.one_or_more());
     let discovery = discovery::read(section.section("discovery"));
@@ -263,6 +270,10 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         takeover_socket,
         compatibility,
         max_validity: Validity::requested(days.and_then(|days| days.try_into().ok())),
+        pats_per_user: per_user
+            .and_then(|count| u32::try_from(count).ok().and_then(NonZeroU32::new))
+            .unwrap_or(DEFAULT_PATS_PER_USER),
+        pat_idle: idle_days.filter(|days| *days > 0).map(|days| Duration::from_secs(days * 86_400)),
         evict_every: Duration::from_secs(hours.unwrap_or(24) * 3600),
         api_defs: api_defs.unwrap_or_default(),
         discovery,

@@ -348,7 +348,13 @@ mod tests {
         let store = Arc::new(DurableStore::create(&revocations).unwrap());
         let running = Running {
             hand_over: HandOver::default(),
-            stores: Stores { revocations: store.clone(), cluster: None, audit: None, zowe: None },
+            stores: Stores {
+                revocations: store.clone(),
+                cluster: None,
+                audit: None,
+                uses: Arc::default(),
+                zowe: None,
+            },
             revocations,
             gateway,
             admin: None,

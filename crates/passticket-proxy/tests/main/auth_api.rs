@@ -705,3 +705,83 @@ fn the_commands_in_endpoints_md_work() {
         assert!(printed.contains(part), "{part}: {printed}");
     }
 }
+
+/// Issues a token with a name, and returns it with its id.
+async fn named_token(demo: &Demo, name: &str) -> (String, String) {
+    let body = format!(r#"{{"name":"{name}","scopes":["dcpassticket"]}}"#);
+    let request = demo.client().post(demo.auth("access-token/generate")).body(body);
+    let request = request.header("accept", "application/json");
+    let response = request.basic_auth("USER", Some("validPassword")).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let new: Value = response.json().await.unwrap();
+    let text = |field: &str| new[field].as_str().unwrap().to_owned();
+    (text("token"), text("id"))
+}
+
+async fn tokens(demo: &Demo, method: Method, path: &str) -> (u16, Value) {
+    let request = demo.client().request(method, demo.auth(path));
+    let response = request.basic_auth("USER", Some("validPassword")).send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn users_see_the_last_use_of_their_tokens_and_rotate_and_revoke_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let demo = Demo::start_in(directory.path());
+    let (pat, id) = named_token(&demo, "jenkins").await;
+    let path = format!("access-tokens/{id}");
+    let (status, entry) = tokens(&demo, Method::GET, &path).await;
+    assert_eq!((status, &entry["lastUsedAt"]), (200, &Value::Null));
+    assert_eq!(routed(&demo, ("private-token", &pat)).await, 200);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let used = loop {
+        let (_, entry) = tokens(&demo, Method::GET, &path).await;
+        if !entry["lastUsedAt"].is_null() {
+            break entry;
+        }
+        assert!(std::time::Instant::now() < deadline, "{entry}");
+        // The use is written about every second the first time.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(
+        (&used["lastUsedFrom"], &used["lastUsedService"]),
+        (&"127.0.0.1".into(), &"dcpassticket".into())
+    );
+
+    let rotate = demo.client().post(demo.auth("access-tokens/self/rotate"));
+    let response = rotate.header("private-token", &pat).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let new: Value = response.json().await.unwrap();
+    let new = new["token"].as_str().unwrap().to_owned();
+    assert_eq!(routed(&demo, ("private-token", &new)).await, 200);
+    drop(demo);
+
+    // The entries survive a restart. The use of the old token on a route revokes the new one.
+    let demo = Demo::start_in(directory.path());
+    let (_, page) = tokens(&demo, Method::GET, "access-tokens").await;
+    let states: Vec<_> = page["tokens"].as_array().unwrap().iter().map(|it| &it["state"]).collect();
+    assert_eq!(states, ["active", "revoked"], "{page}");
+    assert_eq!(routed(&demo, ("private-token", &pat)).await, 401);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while routed(&demo, ("private-token", &new)).await == 200 {
+        assert!(std::time::Instant::now() < deadline);
+        assert_eq!(routed(&demo, ("private-token", &pat)).await, 401);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    let (pat, id) = named_token(&demo, "second").await;
+    assert_eq!(tokens(&demo, Method::DELETE, &format!("access-tokens/{id}")).await.0, 204);
+    assert_eq!(routed(&demo, ("private-token", &pat)).await, 401);
+}
+
+#[tokio::test]
+async fn the_number_of_active_tokens_of_a_user_is_configurable() {
+    let demo = Demo::reconfigured(|yaml| {
+        yaml + "    personalAccessToken:\n      maximumPerUser: 1\n      revokeIdleDays: 30\n"
+    });
+    named_token(&demo, "one").await;
+    let request = demo.client().post(demo.auth("access-token/generate"));
+    let request = request.basic_auth("USER", Some("validPassword"));
+    let response = request.body(r#"{"scopes":["a"]}"#).send().await.unwrap();
+    assert_eq!(response.status(), 429);
+}

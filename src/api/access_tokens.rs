@@ -1,0 +1,313 @@
+//! The endpoints below `access-tokens`: users list, rename, rotate and revoke their Personal Access Tokens (PATs)
+//! (docs/reference/auth-endpoints.md#access-tokens, docs/decisions.md#d36).
+
+use std::time::Duration;
+
+use http::{StatusCode, request::Parts};
+use http_body::Body;
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use super::{
+    any_credential::AnyCredential,
+    authorize::Authorizer,
+    body::{self, BodyProblem},
+    error::{ApiError, NotRotated, PatRefusal},
+    permission::GuardedTask,
+    record::{add_to_record, add_token_to_record},
+    registry::{Label, Registry},
+    response::{Answer, empty, json},
+    revocations::Revocations,
+    rfc3339,
+    token_json::{NewTokenFacts, TokenEntry, TokenPage, new_token},
+    token_query::{Owner, TokenQuery, owner_of_one},
+};
+use crate::{
+    audit::Detail,
+    clock::{Clock, Timestamp},
+    connection::ConnectionInfo,
+    layer::{CookieNames, presented_token},
+    log_limit::log_limited,
+    passticket::UserId,
+    revocation::{
+        AccessTokenId, AccessTokenQuery, CheckError, IssuedPat, MAX_PAGE, RevokedBy, RotatedPat,
+        TokenDescription, TokenName,
+    },
+    token::{Pat, Rs256Verifier, TokenError, TokenFingerprint, TokenIssuer, VerifiedToken},
+};
+
+/// The maximum grace of a rotation: a week.
+const MAX_GRACE_SECS: u64 = 7 * 24 * 60 * 60;
+
+/// The endpoints of the registry.
+#[derive(Clone, Copy)]
+pub(super) struct AccessTokens<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) credentials: AnyCredential<'a>,
+    pub(super) authorizer: Authorizer<'a>,
+    pub(super) issuer: &'a TokenIssuer,
+    pub(super) verifier: &'a Rs256Verifier,
+    pub(super) revocations: &'a Revocations,
+    pub(super) cookies: &'a CookieNames,
+    pub(super) clock: &'a dyn Clock,
+}
+
+impl AccessTokens<'_> {
+    /// Answers with a page of tokens.
+    pub(super) async fn list(self, request: &Parts) -> Answer {
+        let caller = self.credentials.user(request).await?;
+        let query = TokenQuery::parse(request.uri.query())?;
+        let TokenQuery { owner, state, service, name, cursor, limit } = query;
+        let user = match owner {
+            Owner::Caller => Some(caller),
+            Owner::User(user) => Some(self.permitted(request, caller, user).await?),
+            Owner::All => {
+                self.authorizer.permit(request, &caller, GuardedTask::ManageTokens).await?;
+                None
+            }
+        };
+        let mut query = AccessTokenQuery::new(user);
+        (query.state, query.service, query.name) = (state, service, name);
+        (query.after, query.limit) = (cursor, limit.unwrap_or(MAX_PAGE));
+        let page = self.registry.list(query, self.clock).await?;
+        json(&TokenPage {
+            tokens: page.tokens.into_iter().map(TokenEntry::from).collect(),
+            next: page.next.map(|next| next.to_string()),
+        })
+    }
+
+    /// Answers with one token.
+    pub(super) async fn get(self, request: &Parts, id: &str) -> Answer {
+        let caller = self.credentials.user(request).await?;
+        let user = self.owner(request, caller).await?;
+        let token = self.registry.find(user, token_id(id)?, self.clock).await?;
+        json(&TokenEntry::from(token))
+    }
+
+    /// Changes the name or the description of one of the caller's tokens.
+    pub(super) async fn change<B: Body>(self, request: &Parts, id: &str, body: B) -> Answer {
+        let caller = self.credentials.user(request).await?;
+        let id = token_id(id)?;
+        let ChangeBody { name, description } =
+            body::object(&body::read(body).await?).map_err(ApiError::InvalidBody)?;
+        if name.is_none() && description.is_none() {
+            let problem = BodyProblem::new("it has neither `name` nor `description`");
+            return Err(ApiError::InvalidBody(problem));
+        }
+        add_to_record(request, |record| record.detail = Some(Detail::AccessToken { id }));
+        let label = Label { name, description };
+        let token = self.registry.relabel(caller, id, label, self.clock).await?;
+        tracing::info!(url = request.uri.path(), user = %caller, %id, "renamed a Personal Access Token");
+        json(&TokenEntry::from(token))
+    }
+
+    /// Revokes one token.
+    pub(super) async fn delete(self, request: &Parts, id: &str) -> Answer {
+        let caller = self.credentials.user(request).await?;
+        let user = self.owner(request, caller).await?;
+        let id = token_id(id)?;
+        add_to_record(request, |record| record.detail = Some(Detail::AccessToken { id }));
+        self.registry.revoke(user, id, self.clock).await?;
+        tracing::info!(url = request.uri.path(), %caller, %user, %id, "revoked a Personal Access Token");
+        Ok(empty(StatusCode::NO_CONTENT))
+    }
+
+    /// Replaces one of the caller's tokens by a new one.
+    pub(super) async fn rotate<B: Body>(self, request: &Parts, id: &str, body: B) -> Answer {
+        let caller = self.credentials.user(request).await?;
+        let id = token_id(id)?;
+        let body = self.rotation(&body::read(body).await?)?;
+        add_to_record(request, |record| record.detail = Some(Detail::AccessToken { id }));
+        let old = self.registry.find(caller, id, self.clock).await?;
+        let pat = IssuedPat {
+            // The new token differs only in its text and its issue time.
+            token: TokenFingerprint::from_bytes([0; 32]),
+            user: caller,
+            scopes: old.scopes,
+            issued_at: old.created_at,
+            expires_at: old.expires_at,
+        };
+        self.replace(request, RotatedPat::Entry(caller, id), &pat, body).await
+    }
+
+    /// Answers with the entry of the token that the client has presented.
+    pub(super) async fn own(self, request: &Parts) -> Answer {
+        let pat = self.presented(request).await?;
+        let from = request.extensions.get::<ConnectionInfo>();
+        let from = from.map(|connection| connection.client().ip());
+        let entry = self.registry.find_or_add(IssuedPat::from(&pat), from, self.clock).await?;
+        json(&TokenEntry::from(entry))
+    }
+
+    /// Replaces the token that the client has presented by a new one.
+    pub(super) async fn rotate_own<B: Body>(self, request: &Parts, body: B) -> Answer {
+        let pat = IssuedPat::from(&self.presented(request).await?);
+        let body = self.rotation(&body::read(body).await?)?;
+        self.replace(request, RotatedPat::Verified(pat.clone()), &pat, body).await
+    }
+
+    async fn replace(
+        self,
+        request: &Parts,
+        old: RotatedPat,
+        pat: &IssuedPat,
+        Rotation { expires_at, grace }: Rotation,
+    ) -> Answer {
+        if pat.expires_at <= self.clock.now() {
+            return Err(ApiError::NotRotated(NotRotated::Expired));
+        }
+        let expires_at = expires_at.unwrap_or(pat.expires_at);
+        if expires_at > pat.expires_at {
+            let problem = BodyProblem::new("`expiresAt` is later than the expiry of the token");
+            return Err(ApiError::InvalidBody(problem));
+        }
+        let IssuedPat { user, scopes, .. } = pat;
+        let issued = self.issuer.personal_access_token_until(user, scopes, expires_at);
+        let issued = issued.map_err(|error| {
+            log_limited!(error, "issue PAT", { %error }, "the Personal Access Token could not be issued");
+            ApiError::Internal
+        })?;
+        let new = IssuedPat {
+            token: TokenFingerprint::of(issued.expose()),
+            user: *user,
+            scopes: scopes.clone(),
+            issued_at: issued.issued_at(),
+            expires_at: issued.expires_at(),
+        };
+        let (id, facts) = (new.token, (new.issued_at, new.expires_at));
+        let entry = self.registry.rotate(old, new, grace, self.clock).await?;
+        add_to_record(request, |record| record.issued_token_id = Some(id));
+        tracing::info!(url = request.uri.path(), %user, id = %entry.id, "rotated a Personal Access Token");
+        let (created_at, expires_at) = facts;
+        let scopes = scopes.iter().map(ToString::to_string).collect();
+        new_token(&issued, NewTokenFacts { entry: Some(entry), scopes, created_at, expires_at })
+    }
+
+    /// Verifies the PAT that the client has presented. If the PAT was rotated and its grace has ended, also revokes the
+    /// tokens that were made from it.
+    async fn presented(self, request: &Parts) -> Result<Pat, ApiError> {
+        let text = presented_token(&request.headers, self.cookies);
+        let text = str::from_utf8(text.ok_or(ApiError::TokenNotProvided)?);
+        let token = text.map_err(|_| TokenError::Malformed).and_then(|it| self.verifier.verify(it));
+        add_token_to_record(request, &token);
+        let VerifiedToken::Pat(pat) = token.map_err(PatRefusal::Token)? else {
+            return Err(PatRefusal::NotAPat.into());
+        };
+        match self.revocations.check(&pat.clone().into()).await {
+            Ok(()) => Ok(pat),
+            Err(CheckError::Revoked(by)) => {
+                if by == RevokedBy::Token {
+                    self.report_misuse(request, &pat).await?;
+                }
+                Err(PatRefusal::Revoked(by).into())
+            }
+            Err(CheckError::Unavailable) => Err(ApiError::StoreUnavailable),
+        }
+    }
+
+    async fn report_misuse(self, request: &Parts, pat: &Pat) -> Result<(), ApiError> {
+        let revoked = self.registry.report_misuse(IssuedPat::from(pat), self.clock).await?;
+        if revoked > 0 {
+            let (url, user) = (request.uri.path(), pat.user());
+            tracing::warn!(url, %user, revoked, "a rotated Personal Access Token was used after its grace, so the tokens that replaced it are revoked");
+        }
+        Ok(())
+    }
+
+    /// Returns the user whose token a request is about.
+    async fn owner(self, request: &Parts, caller: UserId) -> Result<UserId, ApiError> {
+        match owner_of_one(request.uri.query())? {
+            Owner::User(user) => self.permitted(request, caller, user).await,
+            Owner::Caller | Owner::All => Ok(caller),
+        }
+    }
+
+    /// Checks that the caller may see and revoke the tokens of `user`, and returns `user`.
+    async fn permitted(
+        self,
+        request: &Parts,
+        caller: UserId,
+        user: UserId,
+    ) -> Result<UserId, ApiError> {
+        add_to_record(request, |record| record.target = Some(user));
+        if user != caller {
+            self.authorizer.permit(request, &caller, GuardedTask::ManageTokens).await?;
+        }
+        Ok(user)
+    }
+
+    fn rotation(self, body: &[u8]) -> Result<Rotation, ApiError> {
+        let RotateBody { expires_at, grace_seconds } = if body.is_empty() {
+            RotateBody::default()
+        } else {
+            body::object(body).map_err(ApiError::InvalidBody)?
+        };
+        // A token has whole seconds, so it would have expired already if its expiry is in this second.
+        let now = self.clock.now().as_secs();
+        if expires_at.is_some_and(|expires_at| expires_at.as_secs() <= now) {
+            return Err(ApiError::InvalidBody(BodyProblem::new("`expiresAt` is in the past")));
+        }
+        let grace = Duration::from_secs(grace_seconds.unwrap_or(0));
+        Ok(Rotation { expires_at, grace })
+    }
+}
+
+/// The parsed body of a rotation.
+struct Rotation {
+    expires_at: Option<Timestamp>,
+    grace: Duration,
+}
+
+/// Reads an id in a path. A text that is not an id belongs to no token.
+fn token_id(id: &str) -> Result<AccessTokenId, ApiError> {
+    id.parse().map_err(|_| ApiError::NoSuchToken)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangeBody {
+    #[serde(default, deserialize_with = "name")]
+    name: Option<TokenName>,
+    #[serde(default, deserialize_with = "description")]
+    description: Option<TokenDescription>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RotateBody {
+    #[serde(default, deserialize_with = "expires_at")]
+    expires_at: Option<Timestamp>,
+    #[serde(default, deserialize_with = "grace_seconds")]
+    grace_seconds: Option<u64>,
+}
+
+/// Deserializes the name of a token. `null` is the same as no name.
+pub(super) fn name<'de, D: Deserializer<'de>>(d: D) -> Result<Option<TokenName>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(d)? else { return Ok(None) };
+    let problem = |error| D::Error::custom(format!("`name` is not valid: {error}"));
+    TokenName::new(&text).map(Some).map_err(problem)
+}
+
+/// Deserializes the description of a token. `null` is the same as no description.
+pub(super) fn description<'de, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Option<TokenDescription>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(d)? else { return Ok(None) };
+    let problem = |error| D::Error::custom(format!("`description` is not valid: {error}"));
+    TokenDescription::new(&text).map(Some).map_err(problem)
+}
+
+/// Deserializes a time. `null` is the same as no time.
+pub(super) fn expires_at<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Timestamp>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(d)? else { return Ok(None) };
+    let problem = || D::Error::custom("`expiresAt` is not a time such as 2027-01-15T08:00:00Z");
+    rfc3339::parse(&text).map(Some).ok_or_else(problem)
+}
+
+fn grace_seconds<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
+    match Option::<u64>::deserialize(d)? {
+        Some(secs) if secs > MAX_GRACE_SECS => {
+            Err(D::Error::custom("`graceSeconds` is more than 604800, which is a week"))
+        }
+        secs => Ok(secs),
+    }
+}

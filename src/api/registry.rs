@@ -1,0 +1,185 @@
+//! The registry of issued Personal Access Tokens as a trait object.
+
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
+
+use super::error::{ApiError, NotRotated};
+use crate::{
+    clock::{Clock, Timestamp},
+    log_limit::log_limited,
+    passticket::UserId,
+    revocation::{
+        AccessToken, AccessTokenChange, AccessTokenId, AccessTokenKey, AccessTokenOutcome,
+        AccessTokenPage, AccessTokenQuery, AccessTokenState, AccessTokenStore, IssuedPat, LastUse,
+        PatUse, RotatedPat, StoreError, TokenDescription, TokenName,
+    },
+};
+
+/// The registry, whose type is chosen at run time.
+#[derive(Clone)]
+pub(super) struct Registry {
+    store: Arc<dyn AccessTokenStore>,
+    /// The maximum number of active tokens of a user.
+    limit: NonZeroU32,
+}
+
+/// The name and the description of a new token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Label {
+    pub(super) name: Option<TokenName>,
+    pub(super) description: Option<TokenDescription>,
+}
+
+impl Registry {
+    pub(super) fn new(store: impl AccessTokenStore, limit: NonZeroU32) -> Self {
+        Self { store: Arc::new(store), limit }
+    }
+
+    /// Registers a new token. The endpoint answers with the token only after `Ok`.
+    ///
+    /// # Errors
+    /// [`ApiError::TooManyPats`] if the user has too many tokens. [`ApiError::StoreUnavailable`] if the store returns
+    /// another error.
+    pub(super) async fn issue(
+        &self,
+        pat: IssuedPat,
+        label: Label,
+        clock: &dyn Clock,
+    ) -> Result<AccessToken, ApiError> {
+        let Label { name, description } = label;
+        let (description, limit) = (description.unwrap_or_default(), self.limit.get());
+        let change = AccessTokenChange::Issue { pat, name, description, limit };
+        token(self.change(change, clock.now()).await?)
+    }
+
+    /// # Errors
+    /// [`ApiError::NoSuchToken`] if the user has no token with this id. [`ApiError::StoreUnavailable`] if the store
+    /// returns an error.
+    pub(super) async fn find(
+        &self,
+        user: UserId,
+        id: AccessTokenId,
+        clock: &dyn Clock,
+    ) -> Result<AccessToken, ApiError> {
+        let found = self.store.find(AccessTokenKey::Id(user, id), clock.now()).await;
+        found.map_err(|error| not_read(&error))?.ok_or(ApiError::NoSuchToken)
+    }
+
+    /// Returns the entry of a token that the caller has verified. Adds the token to the registry if it is not there. This
+    /// is so for tokens of earlier versions and of Zowe API ML.
+    ///
+    /// # Errors
+    /// [`ApiError::NoSuchToken`] if the user has too many entries. [`ApiError::StoreUnavailable`] if the store returns
+    /// an error.
+    pub(super) async fn find_or_add(
+        &self,
+        pat: IssuedPat,
+        from: Option<IpAddr>,
+        clock: &dyn Clock,
+    ) -> Result<AccessToken, ApiError> {
+        let find = || self.store.find(AccessTokenKey::Verified(pat.clone()), clock.now());
+        if let Some(entry) = find().await.map_err(|error| not_read(&error))? {
+            return Ok(entry);
+        }
+        let added = PatUse::new(pat.clone(), LastUse::new(clock.now(), from, None));
+        self.change(AccessTokenChange::Use(vec![added]), clock.now()).await?;
+        find().await.map_err(|error| not_read(&error))?.ok_or(ApiError::NoSuchToken)
+    }
+
+    /// # Errors
+    /// [`ApiError::StoreUnavailable`] if the store returns an error.
+    pub(super) async fn list(
+        &self,
+        query: AccessTokenQuery,
+        clock: &dyn Clock,
+    ) -> Result<AccessTokenPage, ApiError> {
+        self.store.list(query, clock.now()).await.map_err(|error| not_read(&error))
+    }
+
+    /// # Errors
+    /// The errors of [`find`](Self::find).
+    pub(super) async fn relabel(
+        &self,
+        user: UserId,
+        id: AccessTokenId,
+        label: Label,
+        clock: &dyn Clock,
+    ) -> Result<AccessToken, ApiError> {
+        let Label { name, description } = label;
+        let change = AccessTokenChange::Relabel { user, id, name, description };
+        token(self.change(change, clock.now()).await?)
+    }
+
+    /// # Errors
+    /// The errors of [`find`](Self::find).
+    pub(super) async fn revoke(
+        &self,
+        user: UserId,
+        id: AccessTokenId,
+        clock: &dyn Clock,
+    ) -> Result<AccessToken, ApiError> {
+        token(self.change(AccessTokenChange::Revoke { user, id }, clock.now()).await?)
+    }
+
+    /// # Errors
+    /// [`ApiError::NotRotated`] if the old token is not active, or was already rotated. Also the errors of
+    /// [`issue`](Self::issue) and [`find`](Self::find).
+    pub(super) async fn rotate(
+        &self,
+        old: RotatedPat,
+        new: IssuedPat,
+        grace: Duration,
+        clock: &dyn Clock,
+    ) -> Result<AccessToken, ApiError> {
+        let limit = self.limit.get();
+        let change = AccessTokenChange::Rotate { old, new, grace, limit };
+        token(self.change(change, clock.now()).await?)
+    }
+
+    /// Reports that a client has used a revoked token. Returns the number of tokens that were revoked because of this.
+    ///
+    /// # Errors
+    /// [`ApiError::StoreUnavailable`] if the store returns an error.
+    pub(super) async fn report_misuse(
+        &self,
+        pat: IssuedPat,
+        clock: &dyn Clock,
+    ) -> Result<usize, ApiError> {
+        match self.change(AccessTokenChange::Misuse { pat }, clock.now()).await? {
+            AccessTokenOutcome::Revoked(count) => Ok(count),
+            _ => Ok(0),
+        }
+    }
+
+    async fn change(
+        &self,
+        change: AccessTokenChange,
+        now: Timestamp,
+    ) -> Result<AccessTokenOutcome, ApiError> {
+        self.store.change(change, now).await.map_err(|error| match error {
+            StoreError::TooManyPats { limit, .. } => ApiError::TooManyPats { limit },
+            error => {
+                log_limited!(error, "access token registry", { %error }, "the registry of Personal Access Tokens could not be changed");
+                ApiError::StoreUnavailable
+            }
+        })
+    }
+}
+
+fn not_read(error: &StoreError) -> ApiError {
+    log_limited!(error, "read access token registry", { %error }, "the registry of Personal Access Tokens could not be read");
+    ApiError::StoreUnavailable
+}
+
+fn token(outcome: AccessTokenOutcome) -> Result<AccessToken, ApiError> {
+    Err(match outcome {
+        AccessTokenOutcome::Token(token) => return Ok(token),
+        AccessTokenOutcome::NotFound => ApiError::NoSuchToken,
+        AccessTokenOutcome::AlreadyRotated => ApiError::NotRotated(NotRotated::AlreadyRotated),
+        AccessTokenOutcome::NotActive(AccessTokenState::Expired) => {
+            ApiError::NotRotated(NotRotated::Expired)
+        }
+        AccessTokenOutcome::NotActive(_) => ApiError::NotRotated(NotRotated::Revoked),
+        AccessTokenOutcome::TooMany { limit } => ApiError::TooManyPats { limit },
+        AccessTokenOutcome::Revoked(_) => ApiError::Internal,
+    })
+}

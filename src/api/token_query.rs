@@ -1,0 +1,234 @@
+//! The query of the endpoints `access-tokens`.
+
+use super::error::ApiError;
+use crate::{
+    passticket::UserId,
+    revocation::{AccessTokenCursor, AccessTokenState, MAX_PAGE},
+    token::ServiceId,
+};
+
+/// The parameters of a list of tokens.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct TokenQuery {
+    /// Whose tokens are listed.
+    pub(super) owner: Owner,
+    pub(super) state: Option<AccessTokenState>,
+    pub(super) service: Option<ServiceId>,
+    pub(super) name: Option<String>,
+    pub(super) cursor: Option<AccessTokenCursor>,
+    pub(super) limit: Option<usize>,
+}
+
+/// Whose tokens a request is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The caller's own tokens.
+    #[default]
+    Caller,
+    /// The tokens of this user.
+    User(UserId),
+    /// The tokens of all users.
+    All,
+}
+
+/// The maximum length of a name to look for, in bytes.
+const MAX_NAME: usize = 256;
+
+impl TokenQuery {
+    /// Parses the query of a list.
+    ///
+    /// # Errors
+    /// [`ApiError::InvalidQuery`] if a parameter is unknown, occurs twice, or has a wrong value.
+    pub(super) fn parse(query: Option<&str>) -> Result<Self, ApiError> {
+        let (mut parsed, mut user, mut all) = (Self::default(), None, None);
+        for (name, value) in parameters(query)? {
+            match &*name {
+                "state" => set(&mut parsed.state, state(&value)?)?,
+                "service" => {
+                    let service = ServiceId::new(&value);
+                    set(
+                        &mut parsed.service,
+                        service.map_err(|_| wrong("`service` is not a service id"))?,
+                    )?;
+                }
+                "name" if value.is_empty() || value.len() > MAX_NAME => {
+                    return Err(wrong("`name` must have 1 to 256 bytes"));
+                }
+                "name" => set(&mut parsed.name, value)?,
+                "cursor" => {
+                    let cursor = value.parse();
+                    let cursor = cursor.map_err(|_| {
+                        wrong("`cursor` is not the value of `next` of an earlier page")
+                    })?;
+                    set(&mut parsed.cursor, cursor)?;
+                }
+                "limit" => set(&mut parsed.limit, limit(&value)?)?,
+                "user" => set(&mut user, user_id(&value)?)?,
+                "all" => set(&mut all, boolean(&value)?)?,
+                _ => {
+                    return Err(wrong(
+                        "a parameter is unknown; use state, service, name, limit, cursor, user or all",
+                    ));
+                }
+            }
+        }
+        parsed.owner = match (user, all.unwrap_or(false)) {
+            (None, false) => Owner::Caller,
+            (Some(user), false) => Owner::User(user),
+            (None, true) => Owner::All,
+            (Some(_), true) => return Err(wrong("`user` and `all` exclude each other")),
+        };
+        Ok(parsed)
+    }
+}
+
+/// Parses the query of an endpoint for one token, which may name the user of the token.
+///
+/// # Errors
+/// [`ApiError::InvalidQuery`] if the query has anything else.
+pub(super) fn owner_of_one(query: Option<&str>) -> Result<Owner, ApiError> {
+    let mut user = None;
+    for (name, value) in parameters(query)? {
+        match &*name {
+            "user" => set(&mut user, user_id(&value)?)?,
+            _ => return Err(wrong("a parameter is unknown; only user can be used")),
+        }
+    }
+    Ok(user.map_or(Owner::Caller, Owner::User))
+}
+
+const fn wrong(problem: &'static str) -> ApiError {
+    ApiError::InvalidQuery(problem)
+}
+
+fn set<T>(slot: &mut Option<T>, value: T) -> Result<(), ApiError> {
+    if slot.is_some() {
+        return Err(wrong("a parameter occurs twice"));
+    }
+    *slot = Some(value);
+    Ok(())
+}
+
+fn state(text: &str) -> Result<AccessTokenState, ApiError> {
+    match text {
+        "active" => Ok(AccessTokenState::Active),
+        "expired" => Ok(AccessTokenState::Expired),
+        "revoked" => Ok(AccessTokenState::Revoked),
+        _ => Err(wrong("`state` must be active, expired or revoked")),
+    }
+}
+
+fn limit(text: &str) -> Result<usize, ApiError> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let limit = text.parse().ok().filter(|limit| is_number && (1..=MAX_PAGE).contains(limit));
+    limit.ok_or(wrong("`limit` must be a number from 1 to 100"))
+}
+
+fn user_id(text: &str) -> Result<UserId, ApiError> {
+    UserId::new(text).map_err(|_| wrong("`user` is not a user id of 1 to 8 characters"))
+}
+
+fn boolean(text: &str) -> Result<bool, ApiError> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(wrong("`all` must be true or false")),
+    }
+}
+
+/// Splits a query into its parameters, and decodes them.
+fn parameters(query: Option<&str>) -> Result<Vec<(String, String)>, ApiError> {
+    let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            decode(name).zip(decode(value)).ok_or(wrong("it is not correctly percent-encoded"))
+        })
+        .collect()
+}
+
+/// Decodes a text as forms encode it: `+` is a blank, and `%` begins an encoded byte.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+                let (high, low) = (digit(rest.next())?, digit(rest.next())?);
+                u8::try_from(high << 4 | low).ok()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn queries_are_parsed_or_refused() {
+        let parse = |query| TokenQuery::parse(Some(query));
+        let user = UserId::new("OTHER").unwrap();
+        for (query, want) in [
+            ("", TokenQuery::default()),
+            ("all=false", TokenQuery::default()),
+            ("user=other", TokenQuery { owner: Owner::User(user), ..TokenQuery::default() }),
+            ("all=true&", TokenQuery { owner: Owner::All, ..TokenQuery::default() }),
+            ("limit=100", TokenQuery { limit: Some(100), ..TokenQuery::default() }),
+            (
+                "state=revoked&service=ZOSMF&name=a+b%2B%C3%A4",
+                TokenQuery {
+                    state: Some(AccessTokenState::Revoked),
+                    service: ServiceId::new("zosmf").ok(),
+                    name: Some("a b+ä".to_owned()),
+                    ..TokenQuery::default()
+                },
+            ),
+        ] {
+            assert_eq!(parse(query), Ok(want), "{query}");
+        }
+        for wrong in [
+            "x=1",
+            "state=Active",
+            "state=",
+            "service=",
+            "service=a%20b",
+            "name=",
+            "limit=0",
+            "limit=101",
+            "limit=+5",
+            "limit=x",
+            "cursor=x",
+            "user=",
+            "user=toolongid",
+            "all=1",
+            "user=a&all=true",
+            "state=active&state=active",
+            "name=%",
+            "name=%4",
+            "name=%zz",
+            "name=%ff",
+        ] {
+            let error = parse(wrong);
+            assert!(matches!(error, Err(ApiError::InvalidQuery(_))), "{wrong}: {error:?}");
+        }
+        assert_eq!(owner_of_one(None), Ok(Owner::Caller));
+        assert_eq!(owner_of_one(Some("user=other")), Ok(Owner::User(user)));
+        assert!(owner_of_one(Some("all=true")).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_parser_never_panics(query in "(state|service|name|limit|cursor|user|all|&|=|%|\\PC){0,30}") {
+            let _ = TokenQuery::parse(Some(&query));
+        }
+    }
+}

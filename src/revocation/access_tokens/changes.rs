@@ -1,0 +1,487 @@
+//! Decides about changes of the registry. The decisions are the same for all stores: a store implements [`Entries`] and
+//! [`EntriesMut`], and makes each change in one step that other changes cannot interrupt.
+
+use std::time::Duration;
+
+use super::{
+    entry::{Entry, Label, LastUse, Rotated},
+    id::AccessTokenId,
+    label::{TokenDescription, TokenName},
+};
+use crate::{
+    clock::Timestamp,
+    passticket::UserId,
+    revocation::IssuedPat,
+    token::{Scopes, TokenFingerprint},
+};
+
+/// The maximum number of entries of one user. If a user has more, the oldest expired or revoked entries are removed.
+pub(in crate::revocation) const MAX_ENTRIES: usize = 1000;
+
+/// How long an entry stays after its token has expired: 30 days.
+#[cfg(feature = "store")]
+pub(in crate::revocation) const KEPT_AFTER_EXPIRY: Duration =
+    Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The registry records at most one use of a token in this time.
+const USE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// One Personal Access Token (PAT) in the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AccessToken {
+    /// Identifies the PAT.
+    pub id: AccessTokenId,
+    /// The user of the PAT.
+    pub user: UserId,
+    /// The name that the user has given to the PAT, if any.
+    pub name: Option<TokenName>,
+    /// The description, which may be empty.
+    pub description: TokenDescription,
+    /// The services that accept the PAT.
+    pub scopes: Scopes,
+    /// When the PAT was issued.
+    pub created_at: Timestamp,
+    /// When the PAT expires.
+    pub expires_at: Timestamp,
+    /// The last use that the registry knows. It may be up to a minute old.
+    pub last_use: Option<LastUse>,
+    /// Whether the gateway accepts the PAT.
+    pub state: AccessTokenState,
+}
+
+/// Whether the gateway accepts a Personal Access Token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AccessTokenState {
+    /// The gateway accepts the token.
+    Active,
+    /// The token has expired. It may also have been revoked before.
+    Expired,
+    /// The token is revoked, in any way.
+    Revoked,
+}
+
+/// A change of the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AccessTokenChange {
+    /// Registers a new PAT. The caller gives the PAT to its user only after [`AccessTokenOutcome::Token`].
+    Issue {
+        /// The PAT.
+        pat: IssuedPat,
+        /// Its name.
+        name: Option<TokenName>,
+        /// Its description.
+        description: TokenDescription,
+        /// The maximum number of active tokens of the user.
+        limit: u32,
+    },
+    /// Changes the name or the description of a PAT. `None` keeps the old value.
+    Relabel {
+        /// The user of the PAT.
+        user: UserId,
+        /// The PAT.
+        id: AccessTokenId,
+        /// The new name.
+        name: Option<TokenName>,
+        /// The new description.
+        description: Option<TokenDescription>,
+    },
+    /// Revokes a PAT.
+    Revoke {
+        /// The user of the PAT.
+        user: UserId,
+        /// The PAT.
+        id: AccessTokenId,
+    },
+    /// Replaces a PAT by a new one with the same scopes, which expires at the same time or earlier. The old PAT is
+    /// revoked at the end of `grace`. With a `grace` of zero, it is revoked by this change.
+    Rotate {
+        /// The PAT to replace.
+        old: RotatedPat,
+        /// The new PAT.
+        new: IssuedPat,
+        /// How long the old PAT stays valid.
+        grace: Duration,
+        /// The maximum number of active tokens of the user.
+        limit: u32,
+    },
+    /// Reports that a client has used a revoked PAT. If this PAT was rotated, and its grace has ended, two parties had
+    /// it: so all tokens that were made from it by rotations are revoked (docs/decisions.md#d36).
+    Misuse {
+        /// The PAT.
+        pat: IssuedPat,
+    },
+    /// Records uses of PATs. A PAT that is not in the registry is added.
+    Use(Vec<PatUse>),
+    /// Revokes the rotated PATs whose grace has ended.
+    EndGraces,
+    /// Revokes the active PATs that were not used for this time. The time of a PAT that was never used counts from its
+    /// issue. A store with a trusted time uses it (docs/decisions.md#d39).
+    RevokeIdle(Duration),
+}
+
+/// Names the PAT that a rotation replaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RotatedPat {
+    /// A PAT of this user in the registry.
+    Entry(UserId, AccessTokenId),
+    /// A PAT that the caller has verified. If it is not in the registry, it is added.
+    Verified(IssuedPat),
+}
+
+/// One use of a PAT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PatUse {
+    /// The PAT.
+    pub pat: IssuedPat,
+    /// When, from where and at which service it was used.
+    pub last_use: LastUse,
+}
+
+impl PatUse {
+    /// Creates a report of a use.
+    pub fn new(pat: IssuedPat, last_use: LastUse) -> Self {
+        Self { pat, last_use }
+    }
+}
+
+/// The result of an [`AccessTokenChange`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AccessTokenOutcome {
+    /// The change was made. This is the new or changed PAT.
+    Token(AccessToken),
+    /// The change was made, and belongs to no PAT of the caller. This is the number of PATs that were revoked.
+    Revoked(usize),
+    /// The user has no PAT with this id. Nothing was changed.
+    NotFound,
+    /// The PAT has expired or is revoked, so it cannot be rotated. Nothing was changed.
+    NotActive(AccessTokenState),
+    /// The PAT was already rotated. Nothing was changed.
+    AlreadyRotated,
+    /// The user has too many PATs. Nothing was changed.
+    TooMany {
+        /// The maximum number.
+        limit: u32,
+    },
+}
+
+/// The entries of a store, for reading.
+pub(in crate::revocation) trait Entries {
+    type Error;
+
+    fn get(&self, user: &UserId, token: &TokenFingerprint) -> Result<Option<Entry>, Self::Error>;
+
+    /// Returns the entries of a user, in any order.
+    fn of_user(&self, user: &UserId) -> Result<Vec<Entry>, Self::Error>;
+
+    /// Returns the first user after `after` who has entries.
+    fn next_user(&self, after: Option<&UserId>) -> Result<Option<UserId>, Self::Error>;
+
+    /// Returns whether any revocation applies to the PAT.
+    fn is_revoked(&self, entry: &Entry) -> Result<bool, Self::Error>;
+
+    /// Returns the hashes under which the store may have a PAT with this fingerprint. The first one is for new entries.
+    fn stored_as(&self, token: TokenFingerprint) -> Vec<TokenFingerprint>;
+
+    fn state(&self, entry: &Entry, now: Timestamp) -> Result<AccessTokenState, Self::Error> {
+        Ok(if entry.expires_at <= now {
+            AccessTokenState::Expired
+        } else if self.is_revoked(entry)? {
+            AccessTokenState::Revoked
+        } else {
+            AccessTokenState::Active
+        })
+    }
+
+    fn view(&self, entry: &Entry, now: Timestamp) -> Result<AccessToken, Self::Error> {
+        let state = self.state(entry, now)?;
+        let Label { name, description, changed_at: _ } = entry.label.clone();
+        Ok(AccessToken {
+            id: entry.id(),
+            user: entry.user,
+            name,
+            description,
+            scopes: entry.scopes.clone(),
+            created_at: entry.issued_at,
+            expires_at: entry.expires_at,
+            last_use: entry.last_use.clone(),
+            state,
+        })
+    }
+
+    fn with_id(&self, user: &UserId, id: &AccessTokenId) -> Result<Option<Entry>, Self::Error> {
+        Ok(self.of_user(user)?.into_iter().find(|entry| entry.id() == *id))
+    }
+
+    /// Returns the entry of a PAT. `pat` has the fingerprint of the token, without a salt.
+    fn of_pat(&self, pat: &IssuedPat) -> Result<Option<Entry>, Self::Error> {
+        for token in self.stored_as(pat.token) {
+            if let Some(entry) = self.get(&pat.user, &token)? {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes the entry of a PAT that is not in the registry.
+    fn new_entry(&self, pat: &IssuedPat, label: Label) -> Entry {
+        let token = self.stored_as(pat.token).first().copied().unwrap_or(pat.token);
+        Entry::new(&IssuedPat { token, ..pat.clone() }, label)
+    }
+}
+
+/// The entries of a store, for a change.
+pub(in crate::revocation) trait EntriesMut: Entries {
+    fn put(&mut self, entry: &Entry) -> Result<(), Self::Error>;
+    fn remove(&mut self, entry: &Entry) -> Result<(), Self::Error>;
+    /// Registers a new PAT, so that rules with the current time know it.
+    fn register(&mut self, entry: &Entry) -> Result<(), Self::Error>;
+    /// Stores the revocation of the PAT.
+    fn revoke(&mut self, entry: &Entry) -> Result<(), Self::Error>;
+    /// Remembers that the grace of a rotated PAT ends at `until`.
+    fn add_grace(&mut self, entry: &Entry, until: Timestamp) -> Result<(), Self::Error>;
+    /// Removes a grace that has ended at `now`, and returns its PAT.
+    fn take_ended_grace(
+        &mut self,
+        now: Timestamp,
+    ) -> Result<Option<(UserId, TokenFingerprint)>, Self::Error>;
+}
+
+/// Makes a change.
+pub(in crate::revocation) fn apply<E: EntriesMut>(
+    change: &AccessTokenChange,
+    now: Timestamp,
+    entries: &mut E,
+) -> Result<AccessTokenOutcome, E::Error> {
+    match change {
+        AccessTokenChange::Issue { pat, name, description, limit } => {
+            let (name, description) = (name.clone(), description.clone());
+            issue(pat, Label { name, description, changed_at: now }, *limit, now, entries)
+        }
+        AccessTokenChange::Relabel { user, id, name, description } => {
+            let Some(mut entry) = entries.with_id(user, id)? else {
+                return Ok(AccessTokenOutcome::NotFound);
+            };
+            let label = &mut entry.label;
+            label.name = name.clone().or(label.name.take());
+            if let Some(description) = description {
+                label.description = description.clone();
+            }
+            // A clock that was set back must not make this change older than the last one.
+            label.changed_at = now.max(label.changed_at.plus(Duration::from_millis(1)));
+            entries.put(&entry)?;
+            Ok(AccessTokenOutcome::Token(entries.view(&entry, now)?))
+        }
+        AccessTokenChange::Revoke { user, id } => {
+            let Some(entry) = entries.with_id(user, id)? else {
+                return Ok(AccessTokenOutcome::NotFound);
+            };
+            entries.revoke(&entry)?;
+            Ok(AccessTokenOutcome::Token(entries.view(&entry, now)?))
+        }
+        AccessTokenChange::Rotate { old, new, grace, limit } => {
+            rotate(old, new, *grace, *limit, now, entries)
+        }
+        AccessTokenChange::Misuse { pat } => misuse(pat, now, entries),
+        AccessTokenChange::Use(uses) => {
+            for PatUse { pat, last_use } in uses {
+                record_use(pat, last_use, now, entries)?;
+            }
+            Ok(AccessTokenOutcome::Revoked(0))
+        }
+        AccessTokenChange::RevokeIdle(idle) => revoke_idle(*idle, now, entries),
+        AccessTokenChange::EndGraces => {
+            let mut revoked = 0;
+            while let Some((user, token)) = entries.take_ended_grace(now)? {
+                if let Some(entry) = entries.get(&user, &token)? {
+                    entries.revoke(&entry)?;
+                    revoked += 1;
+                }
+            }
+            Ok(AccessTokenOutcome::Revoked(revoked))
+        }
+    }
+}
+
+fn issue<E: EntriesMut>(
+    pat: &IssuedPat,
+    label: Label,
+    limit: u32,
+    now: Timestamp,
+    entries: &mut E,
+) -> Result<AccessTokenOutcome, E::Error> {
+    let present = entries.of_user(&pat.user)?;
+    if count_active(&present, now, entries)? >= limit {
+        return Ok(AccessTokenOutcome::TooMany { limit });
+    }
+    if !make_room(present, now, entries)? {
+        return Ok(AccessTokenOutcome::TooMany { limit: MAX_ENTRIES as u32 });
+    }
+    let entry = entries.new_entry(pat, label);
+    entries.register(&entry)?;
+    entries.put(&entry)?;
+    Ok(AccessTokenOutcome::Token(entries.view(&entry, now)?))
+}
+
+fn rotate<E: EntriesMut>(
+    old: &RotatedPat,
+    new: &IssuedPat,
+    grace: Duration,
+    limit: u32,
+    now: Timestamp,
+    entries: &mut E,
+) -> Result<AccessTokenOutcome, E::Error> {
+    let old = match old {
+        RotatedPat::Entry(user, id) => entries.with_id(user, id)?,
+        RotatedPat::Verified(pat) => match entries.of_pat(pat)? {
+            None => Some(entries.new_entry(pat, Label::default())),
+            present => present,
+        },
+    };
+    let Some(mut old) = old.filter(|old| old.user == new.user) else {
+        return Ok(AccessTokenOutcome::NotFound);
+    };
+    // A PAT that was rotated without a grace is revoked, so this is the more exact answer.
+    if old.rotation.is_some() {
+        return Ok(AccessTokenOutcome::AlreadyRotated);
+    }
+    match entries.state(&old, now)? {
+        AccessTokenState::Active => {}
+        state => return Ok(AccessTokenOutcome::NotActive(state)),
+    }
+    if new.scopes != old.scopes || new.expires_at > old.expires_at {
+        // The caller has read another entry before.
+        return Ok(AccessTokenOutcome::NotFound);
+    }
+    let present = entries.of_user(&new.user)?;
+    // Without a grace, the new PAT takes the place of the old one.
+    if grace > Duration::ZERO && count_active(&present, now, entries)? >= limit {
+        return Ok(AccessTokenOutcome::TooMany { limit });
+    }
+    if !make_room(present, now, entries)? {
+        return Ok(AccessTokenOutcome::TooMany { limit: MAX_ENTRIES as u32 });
+    }
+    let label = Label { changed_at: now.max(old.label.changed_at), ..old.label.clone() };
+    let mut entry = entries.new_entry(new, label);
+    entry.family = old.family;
+    let until = now.plus(grace);
+    old.rotation = Some(Rotated { at: now, until, successor: entry.id() });
+    entries.register(&entry)?;
+    entries.put(&entry)?;
+    entries.put(&old)?;
+    if grace == Duration::ZERO {
+        entries.revoke(&old)?;
+    } else {
+        entries.add_grace(&old, until)?;
+    }
+    Ok(AccessTokenOutcome::Token(entries.view(&entry, now)?))
+}
+
+/// Revokes the family of a rotated PAT that was used after its grace.
+fn misuse<E: EntriesMut>(
+    pat: &IssuedPat,
+    now: Timestamp,
+    entries: &mut E,
+) -> Result<AccessTokenOutcome, E::Error> {
+    let used = entries.of_pat(pat)?;
+    let Some(used) = used.filter(|used| used.rotation.is_some_and(|it| it.until <= now)) else {
+        return Ok(AccessTokenOutcome::Revoked(0));
+    };
+    let mut revoked = 0;
+    for entry in entries.of_user(&used.user)? {
+        let is_of_family = entry.family == used.family;
+        if is_of_family && entries.state(&entry, now)? == AccessTokenState::Active {
+            entries.revoke(&entry)?;
+            revoked += 1;
+        }
+    }
+    Ok(AccessTokenOutcome::Revoked(revoked))
+}
+
+fn revoke_idle<E: EntriesMut>(
+    idle: Duration,
+    now: Timestamp,
+    entries: &mut E,
+) -> Result<AccessTokenOutcome, E::Error> {
+    let mut revoked = 0;
+    let mut user = entries.next_user(None)?;
+    while let Some(current) = user {
+        for entry in entries.of_user(&current)? {
+            let used_at = entry.last_use.as_ref().map_or(entry.issued_at, |last| last.at);
+            let is_idle = used_at.max(entry.issued_at).plus(idle) <= now;
+            if is_idle && entries.state(&entry, now)? == AccessTokenState::Active {
+                entries.revoke(&entry)?;
+                revoked += 1;
+            }
+        }
+        user = entries.next_user(Some(&current))?;
+    }
+    Ok(AccessTokenOutcome::Revoked(revoked))
+}
+
+fn record_use<E: EntriesMut>(
+    pat: &IssuedPat,
+    last_use: &LastUse,
+    now: Timestamp,
+    entries: &mut E,
+) -> Result<(), E::Error> {
+    let mut entry = match entries.of_pat(pat)? {
+        Some(entry) => entry,
+        None => {
+            // Empty scopes match no service, so such a PAT is of no use.
+            let is_kept = pat.expires_at > now && pat.scopes.iter().len() > 0;
+            let present = entries.of_user(&pat.user)?;
+            if !is_kept || !make_room(present, now, entries)? {
+                return Ok(());
+            }
+            entries.new_entry(pat, Label::default())
+        }
+    };
+    let is_news = |last: &LastUse| last_use.at >= last.at.plus(USE_INTERVAL);
+    if entry.last_use.as_ref().is_none_or(is_news) {
+        entry.last_use = Some(last_use.clone());
+        entries.put(&entry)?;
+    }
+    Ok(())
+}
+
+fn count_active<E: Entries>(
+    present: &[Entry],
+    now: Timestamp,
+    entries: &E,
+) -> Result<u32, E::Error> {
+    let mut active = 0;
+    for entry in present {
+        active += u32::from(entries.state(entry, now)? == AccessTokenState::Active);
+    }
+    Ok(active)
+}
+
+/// Removes the oldest entries that are not active, until there is room for another entry. Returns whether there is
+/// room.
+fn make_room<E: EntriesMut>(
+    mut present: Vec<Entry>,
+    now: Timestamp,
+    entries: &mut E,
+) -> Result<bool, E::Error> {
+    let mut surplus = (present.len() + 1).saturating_sub(MAX_ENTRIES);
+    if surplus == 0 {
+        return Ok(true);
+    }
+    present.sort_unstable_by_key(|entry| entry.issued_at);
+    for entry in present {
+        if entries.state(&entry, now)? != AccessTokenState::Active {
+            entries.remove(&entry)?;
+            surplus -= 1;
+            if surplus == 0 {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
