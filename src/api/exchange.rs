@@ -322,7 +322,7 @@ impl TokenExchanges<'_> {
                     user: &actor.user,
                     external: actor.token.as_ref().and_then(external_name),
                 });
-                check_may_act(token.claim("may_act"), names)
+                check_may_act(token.claim("may_act"), token.issuer(), names)
                     .map_err(|error| TokenError::Claims(error.to_string().into()).into())
             }
         }
