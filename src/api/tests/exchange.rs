@@ -405,7 +405,11 @@ async fn revoked_tokens_are_refused() {
         let response = request(certificate, &body).send_to(api.clone()).await;
         assert_eq!(refusal(&response).1, "invalid_request", "{body}");
         let records = world.collected.take();
-        assert_eq!(records.last().unwrap().reason, Some(ReasonCode::TokenRevoked));
+        let record = records.last().unwrap();
+        assert_eq!(record.reason, Some(ReasonCode::TokenRevoked));
+        // The record of a revoked token names its user, so that somebody can warn the user of a theft.
+        let own = (revoked == jwt || revoked == pat).then(|| user("USER"));
+        assert_eq!(record.target, own, "{body}");
     }
     // A rule for a service revokes all PATs for this service.
     let pat = form(&world.pat("JANE", "a,b"), &[]);
