@@ -207,12 +207,17 @@ impl TokenExchanges<'_> {
         add_to_record(request, |record| {
             let kind = verified.as_ref().map_or(CredentialKind::Token, kind_of);
             match &verified {
-                Ok(token) => record.token_id = Some(token.fingerprint()),
+                Ok(token) => {
+                    record.token_id = Some(token.fingerprint());
+                    // Also if the token is refused later, for example because it is revoked.
+                    record.target = own_user(token);
+                }
                 Err(error) => record.reason = Some(error.into()),
             }
             exchange_detail(record, |detail| detail.subject = Some(kind));
             if actor.is_none() {
                 record.credential = Some(kind);
+                record.user = record.target;
             }
         });
         let verified = verified.map_err(|error| in_subject(error.into()))?;
@@ -322,7 +327,7 @@ impl TokenExchanges<'_> {
                     user: &actor.user,
                     external: actor.token.as_ref().and_then(external_name),
                 });
-                check_may_act(token.claim("may_act"), names)
+                check_may_act(token.claim("may_act"), token.issuer(), names)
                     .map_err(|error| TokenError::Claims(error.to_string().into()).into())
             }
         }
@@ -390,6 +395,15 @@ fn kind_of(token: &VerifiedToken) -> CredentialKind {
         VerifiedToken::Jwt(_) => CredentialKind::LoginToken,
         VerifiedToken::Pat(_) => CredentialKind::PersonalAccessToken,
         VerifiedToken::External(_) => CredentialKind::ExternalToken,
+    }
+}
+
+/// Returns the z/OS user whom a token of ours names. The user of an identity provider must be mapped first.
+fn own_user(token: &VerifiedToken) -> Option<UserId> {
+    match token {
+        VerifiedToken::Jwt(jwt) => Some(*jwt.user()),
+        VerifiedToken::Pat(pat) => Some(*pat.user()),
+        VerifiedToken::External(_) => None,
     }
 }
 

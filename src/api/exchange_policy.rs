@@ -256,23 +256,25 @@ pub(super) struct ActorNames<'a> {
     pub(super) external: Option<(&'a str, &'a str)>,
 }
 
-/// Checks the claim `may_act` of a subject token. If there is such a claim, only the actor that it names may act.
+/// Checks the claim `may_act` of a subject token that `issuer` has issued. If there is such a claim, only the actor that
+/// it names may act. Without `iss`, its `sub` is a z/OS user id, or a name at `issuer`: the same name at another identity
+/// provider is another user (RFC 7519 §4.1.2).
 ///
 /// # Errors
 /// [`ActorClaimError::OtherActor`] if the claim names another actor, has another form, or if there is no actor.
 pub(super) fn check_may_act(
     may_act: Option<&Value>,
+    issuer: &str,
     actor: Option<ActorNames<'_>>,
 ) -> Result<(), ActorClaimError> {
     let Some(claim) = may_act else { return Ok(()) };
     let named = (claim.get("sub").and_then(Value::as_str), claim.get("iss"));
     let is_named = match (named, actor) {
         ((Some(subject), None), Some(ActorNames { user, external })) => {
-            subject.eq_ignore_ascii_case(user.as_str())
-                || external.is_some_and(|(name, _)| name == subject)
+            subject.eq_ignore_ascii_case(user.as_str()) || external == Some((subject, issuer))
         }
-        ((Some(subject), Some(Value::String(issuer))), Some(ActorNames { external, .. })) => {
-            external == Some((subject, issuer))
+        ((Some(subject), Some(Value::String(named))), Some(ActorNames { external, .. })) => {
+            external == Some((subject, named))
         }
         _ => false,
     };
@@ -378,27 +380,27 @@ mod tests {
     fn may_act_permits_only_the_actor_that_it_names() {
         let agent = user("AGENT");
         let by_certificate = ActorNames { user: &agent, external: None };
-        let external = Some(("agent@x", "https://i"));
-        let by_token = ActorNames { user: &agent, external };
-        for (claim, certificate, token) in [
-            (json!({"sub": "agent"}), true, true),
-            (json!({"sub": "agent@x"}), false, true),
-            (json!({"sub": "other"}), false, false),
-            (json!({"sub": "agent@x", "iss": "https://i"}), false, true),
-            (json!({"sub": "agent@x", "iss": "https://other"}), false, false),
-            (json!({"sub": "AGENT", "iss": "https://i"}), false, false),
-            (json!({"sub": "AGENT", "iss": 1}), false, false),
-            (json!({"iss": "https://i"}), false, false),
-            (json!(null), false, false),
+        let own = "https://i";
+        let by_token = ActorNames { user: &agent, external: Some(("agent@x", own)) };
+        let elsewhere = ActorNames { user: &agent, external: Some(("agent@x", "https://j")) };
+        for (claim, certificate, token, other_issuer) in [
+            (json!({"sub": "agent"}), true, true, true),
+            (json!({"sub": "agent@x"}), false, true, false),
+            (json!({"sub": "other"}), false, false, false),
+            (json!({"sub": "agent@x", "iss": "https://i"}), false, true, false),
+            (json!({"sub": "agent@x", "iss": "https://j"}), false, false, true),
+            (json!({"sub": "agent@x", "iss": "https://other"}), false, false, false),
+            (json!({"sub": "AGENT", "iss": "https://i"}), false, false, false),
+            (json!({"sub": "AGENT", "iss": 1}), false, false, false),
+            (json!({"iss": "https://i"}), false, false, false),
+            (json!(null), false, false, false),
         ] {
-            assert!(check_may_act(Some(&claim), None).is_err(), "{claim}");
-            assert_eq!(
-                check_may_act(Some(&claim), Some(by_certificate)).is_ok(),
-                certificate,
-                "{claim}"
-            );
-            assert_eq!(check_may_act(Some(&claim), Some(by_token)).is_ok(), token, "{claim}");
+            let checked = |actor| check_may_act(Some(&claim), own, actor).is_ok();
+            assert!(!checked(None), "{claim}");
+            assert_eq!(checked(Some(by_certificate)), certificate, "{claim}");
+            assert_eq!(checked(Some(by_token)), token, "{claim}");
+            assert_eq!(checked(Some(elsewhere)), other_issuer, "{claim}");
         }
-        assert!(check_may_act(None, None).is_ok());
+        assert!(check_may_act(None, own, None).is_ok());
     }
 }

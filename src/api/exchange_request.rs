@@ -68,8 +68,10 @@ pub enum ExchangeProblem {
     /// The header `Content-Type` is missing, repeated, or has another value.
     #[error("the Content-Type is not {FORM}")]
     ContentType,
-    /// The body is not form-encoded UTF-8.
-    #[error("the body is not form-encoded UTF-8 text")]
+    /// The body is not form-encoded UTF-8, or has a control character.
+    #[error(
+        "the body is not form-encoded UTF-8 text without line breaks and other control characters"
+    )]
     Encoding,
     /// The body has too many parameters, or a name or token is too long.
     #[error(

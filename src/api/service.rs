@@ -748,7 +748,8 @@ where
             let (mut request, body) = request.into_parts();
             let mut body = pin!(body);
             let answer = state.answer(&mut request, body.as_mut()).await;
-            let body_failed = matches!(answer, Err(ApiError::BodyTooLarge | ApiError::BodyBroken));
+            let cause = answer.as_ref().err().map(ApiError::cause);
+            let body_failed = matches!(cause, Some(ApiError::BodyTooLarge | ApiError::BodyBroken));
             // Read the rest of the body. Otherwise the HTTP server would close the connection, and a client that is
             // still sending would not receive the response. With `Expect: 100-continue`, the body is not read, because
             // the client has not begun to send it.

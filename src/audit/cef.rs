@@ -305,7 +305,7 @@ impl Extension<'_> {
             Detail::Exchange(exchange) => {
                 let ExchangeDetail { subject, actor_token, actors } = &**exchange;
                 self.labelled("flexString1", "Subject token", subject.map(CredentialKind::as_str));
-                self.labelled_text("flexString2", "Actors", &actors.join(", "));
+                self.labelled_text("flexString2", "Actors", &actor_list(actors));
                 self.plain_if_any("PassticketProxyActorToken", *actor_token);
             }
             Detail::TechnicalUser { claim, value } => {
@@ -325,6 +325,14 @@ impl Extension<'_> {
             Detail::Check { check } => self.text("msg", check),
         }
     }
+}
+
+/// Joins the names of actors. A comma and a backslash in a name are escaped, because an identity provider chooses the
+/// names, and two lists of names must not have the same text.
+fn actor_list(actors: &[Box<str>]) -> String {
+    let escaped: Vec<_> =
+        actors.iter().map(|actor| actor.replace('\\', "\\\\").replace(',', "\\,")).collect();
+    escaped.join(", ")
 }
 
 /// Writes a field of the header. The bar and the backslash are escaped. A field of the header cannot have line ends, so
@@ -647,6 +655,19 @@ mod tests {
                 assert_eq!(value(&fields, key), Some(want), "{line}");
             }
         }
+    }
+
+    #[test]
+    fn different_lists_of_actors_have_different_lines() {
+        let lists: [&[&str]; 6] =
+            [&["a", "b"], &["a, b"], &["a\\", "b"], &["a\\, b"], &["a\\\\", "b"], &["a,", "b"]];
+        let lines = lists.iter().map(|actors| {
+            let actors = actors.iter().map(|actor| Box::from(*actor)).collect();
+            let detail = ExchangeDetail { subject: None, actor_token: None, actors };
+            device()
+                .line(&sample(Event::TokenExchange).with_detail(Detail::Exchange(Box::new(detail))))
+        });
+        assert_eq!(lines.collect::<HashSet<_>>().len(), lists.len());
     }
 
     #[test]

@@ -1,7 +1,14 @@
 //! Tests of `POST token`, which exchanges a token for a PassTicket.
 
-use std::num::NonZeroU32;
+use std::{
+    convert::Infallible,
+    num::NonZeroU32,
+    pin::Pin,
+    sync::atomic::AtomicUsize,
+    task::{Context, Poll},
+};
 
+use http_body::{Body, Frame};
 use test_support::tickets::applid;
 
 use super::*;
@@ -398,7 +405,11 @@ async fn revoked_tokens_are_refused() {
         let response = request(certificate, &body).send_to(api.clone()).await;
         assert_eq!(refusal(&response).1, "invalid_request", "{body}");
         let records = world.collected.take();
-        assert_eq!(records.last().unwrap().reason, Some(ReasonCode::TokenRevoked));
+        let record = records.last().unwrap();
+        assert_eq!(record.reason, Some(ReasonCode::TokenRevoked));
+        // The record of a revoked token names its user, so that somebody can warn the user of a theft.
+        let own = (revoked == jwt || revoked == pat).then(|| user("USER"));
+        assert_eq!(record.target, own, "{body}");
     }
     // A rule for a service revokes all PATs for this service.
     let pat = form(&world.pat("JANE", "a,b"), &[]);
@@ -524,4 +535,31 @@ async fn forms_of_web_pages_of_other_origins_are_refused() {
         let response = world.exchanging(bearer()).oneshot(request).await.unwrap();
         assert_eq!(response.status(), 403, "{certificate:?}");
     }
+}
+
+#[tokio::test]
+async fn an_endless_body_is_read_only_up_to_the_limit() {
+    /// Counts the bytes that were read.
+    struct Endless(Arc<AtomicUsize>);
+
+    impl Body for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let data = Bytes::from_static(&[b'x'; 1024]);
+            self.0.fetch_add(data.len(), SeqCst);
+            Poll::Ready(Some(Ok(Frame::data(data))))
+        }
+    }
+
+    let read = Arc::new(AtomicUsize::new(0));
+    let request = Request::post(TOKEN).header("content-type", FORM);
+    let request = request.body(Endless(read.clone())).unwrap();
+    let response = World::new().exchanging(bearer()).oneshot(request).await.unwrap();
+    assert_eq!(response.status(), 413);
+    assert_eq!(read.load(SeqCst), MAX_BODY_LEN + 1024);
 }

@@ -2,14 +2,14 @@
 
 use std::{
     env,
-    io::{self, Read},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, StatusCode,
+    HeaderMap, HeaderValue, Request, StatusCode,
     header::{AUTHORIZATION, CONTENT_TYPE, SET_COOKIE},
 };
 use http_body_util::Full;
@@ -28,7 +28,6 @@ use crate::{
     cli::{Get, TicketEndpoint, TicketOutput},
     exit::Exit,
     serve,
-    terminal::print_line,
 };
 
 /// The environment variable that names the file with the token, if the command line names none.
@@ -112,25 +111,27 @@ pub(crate) fn get(args: &Get) -> Result<(), Exit> {
         has_certificate: identity.is_some(),
     };
     let asked = session.ticket(args.endpoint, &args.applid, token, actor);
-    let asked = serve::runtime()?.block_on(async { timeout(limit, asked).await });
+    let runtime = serve::runtime()?;
+    let asked = runtime.block_on(async { timeout(limit, asked).await });
+    // Dropping the runtime would wait for the resolver of the system, which may take much longer than the limit.
+    runtime.shutdown_background();
     let ticket = asked.map_err(|_| {
         Exit::runtime(format_args!("{}: no PassTicket within {} s", session.url, args.timeout))
     })??;
-    print(&ticket, &args.applid, args.output);
-    Ok(())
+    // A script that receives exit code 0 relies on the PassTicket.
+    let (text, mut stdout) = (text(&ticket, &args.applid, args.output), io::stdout());
+    let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    printed.map_err(|error| Exit::runtime(format_args!("cannot print the PassTicket: {error}")))
 }
 
-fn print(ticket: &Ticket, applid: &Applid, output: TicketOutput) {
+/// Returns the lines for standard output.
+fn text(ticket: &Ticket, applid: &Applid, output: TicketOutput) -> Zeroizing<String> {
     let Ticket { user, ticket, expires_in } = ticket;
-    match output {
-        TicketOutput::Lines => {
-            print_line(user.as_str());
-            print_line(ticket.expose());
-        }
+    Zeroizing::new(match output {
+        TicketOutput::Lines => format!("{user}\n{}\n", ticket.expose()),
         // Neither text can contain an apostrophe.
         TicketOutput::Env => {
-            print_line(&format!("PASSTICKET_USER='{user}'"));
-            print_line(&format!("PASSTICKET='{}'", ticket.expose()));
+            format!("PASSTICKET_USER='{user}'\nPASSTICKET='{}'\n", ticket.expose())
         }
         TicketOutput::Json => {
             let mut document = json!({
@@ -141,9 +142,9 @@ fn print(ticket: &Ticket, applid: &Applid, output: TicketOutput) {
             if let Some(seconds) = expires_in {
                 document["expiresIn"] = (*seconds).into();
             }
-            print_line(&document.to_string());
+            format!("{document}\n")
         }
-    }
+    })
 }
 
 impl Session {
@@ -191,10 +192,8 @@ impl Session {
         if !reply.status().is_success() {
             return Err(self.refused(&reply));
         }
-        let cookie = reply.headers().get(SET_COOKIE).and_then(|value| value.to_str().ok());
-        let token = cookie.and_then(|cookie| cookie.split(';').next()?.split_once('='));
-        match token {
-            Some((_, token)) => Ok(Zeroizing::new(token.to_owned())),
+        match login_token(reply.headers()) {
+            Some(token) => Ok(Zeroizing::new(token.to_owned())),
             None => Err(Exit::runtime(format_args!("{}: the login has no token", self.url))),
         }
     }
@@ -242,7 +241,7 @@ impl Session {
         Ok(Ticket { user, ticket, expires_in: document["expires_in"].as_u64() })
     }
 
-    /// Returns the exit for an answer other than success. 5xx means that the gateway cannot answer now.
+    /// Returns the exit for an answer other than success. 429 and 5xx mean that the gateway cannot answer now.
     fn refused(&self, reply: &Reply) -> Exit {
         let document = document(reply);
         let why = match (document["error"].as_str(), document["error_description"].as_str()) {
@@ -253,14 +252,26 @@ impl Session {
                 format!("{} {}", text("messageNumber"), text("messageContent"))
             }
         };
-        let shown = |c: &char| !c.is_control();
+        // Other characters could change what a terminal shows. RFC 6749 §5.2 permits only these.
+        let shown = |c: &char| matches!(c, ' '..='~');
         let why: String = why.chars().filter(shown).take(MAX_SHOWN).collect();
-        let text = format!("{}: status {}: {why}", self.url, reply.status().as_u16());
-        match reply.status().is_server_error() {
+        let status = reply.status();
+        let text = format!("{}: status {}: {why}", self.url, status.as_u16());
+        match status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             true => Exit::Runtime(text),
             false => Exit::Refused(text),
         }
     }
+}
+
+/// Returns the token in the cookies of a login. A load balancer may add cookies, and the name of the cookie is a setting
+/// of the gateway. So the cookie whose value is a JWT is chosen.
+fn login_token(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(SET_COOKIE).iter().filter_map(|cookie| cookie.to_str().ok());
+    let values = cookies.filter_map(|cookie| Some(cookie.split(';').next()?.split_once('=')?.1));
+    // Each JWT begins with an encoded `{"`.
+    let is_jwt = |value: &&str| value.starts_with("eyJ") && value.split('.').count() == 3;
+    values.map(str::trim).find(is_jwt)
 }
 
 /// Returns the JSON document in an answer, or `null`.
@@ -348,6 +359,25 @@ fn read_file(file: &Path) -> Result<Vec<u8>, Exit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_token_is_found_among_other_cookies() {
+        let token = "apimlAuthenticationToken=eyJh.eyJi.c-_; Path=/; Secure";
+        for (cookies, want) in [
+            (&[token][..], Some("eyJh.eyJi.c-_")),
+            (&["LB=node1; Path=/", token], Some("eyJh.eyJi.c-_")),
+            (&[token, "LB=a.b.c"], Some("eyJh.eyJi.c-_")),
+            (&["other=eyJh.eyJi.c"], Some("eyJh.eyJi.c")),
+            (&["LB=node1", "apimlAuthenticationToken=; Max-Age=0", "x"], None),
+            (&[], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for cookie in cookies {
+                headers.append(SET_COOKIE, HeaderValue::from_static(cookie));
+            }
+            assert_eq!(login_token(&headers), want, "{cookies:?}");
+        }
+    }
 
     #[test]
     fn the_body_is_form_encoded() {

@@ -360,7 +360,6 @@ mod tests {
             OnFailure::Forward,
             &Entries::new(),
             &ptktdata,
-            None,
         );
         let routes = routes.iter().map(|route| {
             let applid = route.scheme.applid().map(|applid| applid.to_string());
@@ -464,7 +463,7 @@ additionalServiceMetadata: []
             let ptktdata = document.section(&report).child("ptktdata");
             let on_failure = OnFailure::Forward;
             let routes =
-                routes::assemble(&definitions, &[], on_failure, &Entries::new(), &ptktdata, None);
+                routes::assemble(&definitions, &[], on_failure, &Entries::new(), &ptktdata);
             assert_eq!(routes[0].scheme(), want, "{authentication}");
         }
     }
@@ -774,8 +773,7 @@ additionalServiceMetadata: []
                 let ptktdata = documents[0].section(&report).child("ptktdata");
                 let none = Entries::new();
                 let on_failure = OnFailure::Forward;
-                let routes =
-                    routes::assemble(&definitions, &[], on_failure, &none, &ptktdata, None);
+                let routes = routes::assemble(&definitions, &[], on_failure, &none, &ptktdata);
                 let seen: Vec<_> = routes.iter().map(|route| route.response_timeout()).collect();
                 assert_eq!(seen, [want.map(std::time::Duration::from_secs)], "{files:?}");
             }

@@ -134,8 +134,7 @@ mod tests {
         let empty = Document::parse("z".into(), b"", &report);
         let ptktdata = empty.section(&report).child("ptktdata");
         let on_failure = OnFailure::default();
-        let routes =
-            routes::assemble(&definitions, &[], on_failure, &Entries::new(), &ptktdata, None);
+        let routes = routes::assemble(&definitions, &[], on_failure, &Entries::new(), &ptktdata);
         let services = list(&definitions, &routes);
         report.finish(Some(())).unwrap();
         services

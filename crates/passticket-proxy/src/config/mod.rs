@@ -595,15 +595,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         ours.discovery.iter().flat_map(|it| it.templates_at(gateway_urls)).collect();
     let of_urls = templates.len();
     templates.extend(ours.discovery.iter().flat_map(DiscoverySection::templates));
-    let Assembled { routes, templates } = routes::assemble_all(
-        &definitions,
-        overrides,
-        *on_failure,
-        entries,
-        ptktdata,
-        zosmf_applid,
-        templates,
-    );
+    let Assembled { routes, templates } =
+        routes::assemble_all(&definitions, overrides, *on_failure, entries, ptktdata, templates);
     // The limits also apply to the services that are found in Eureka: to their routes in our section, and to the
     // templates, which stand for all their other routes.
     let of_definitions = routes.len();
@@ -621,11 +614,13 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let connect_timeouts = routes::connect_timeouts(overrides, &definitions);
     let request_headers = routes::request_headers(overrides, &definitions);
     let listed = listed_services::list(&definitions, routes);
+    routes::warn_unused_keys(entries, &all_routes, zosmf_applid, &ours.exchange);
     let exchange = token_exchange::settings(
         &ours,
         zowe.security.client_certificates,
         &all_routes,
         zosmf_applid,
+        entries,
     );
     let resource_origins =
         token_exchange::resource_origins(&ours, &identification.oidc, &zowe.own_origins);

@@ -145,7 +145,17 @@ pub(super) struct ExchangeSection<'a> {
     pub(super) grants: Vec<Grant>,
     /// The APPLIDs for which a token is exchanged without an actor.
     pub(super) bearer_applids: Vec<Applid>,
+    /// All APPLIDs in the section, with their places. `None` stands for all APPLIDs (`"*"`).
+    pub(super) applids: Vec<(Option<Applid>, At<'a>)>,
     pub(super) calls_per_minute: Option<NonZeroU32>,
+}
+
+impl ExchangeSection<'_> {
+    /// Returns whether the exchange is on and can make PassTickets for this APPLID.
+    pub(super) fn may_use(&self, applid: &Applid) -> bool {
+        let is_allowed = |allowed: &Option<Applid>| allowed.is_none_or(|it| it == *applid);
+        self.enabled && self.applids.iter().any(|(allowed, _)| is_allowed(allowed))
+    }
 }
 
 /// `components.passticket-proxy.resourceMetadata`, with its place. `None` if the setting is absent.
@@ -371,7 +381,9 @@ fn delegation(mut section: Section<'_>) -> DelegationSection {
     let callers = section.present("callers").map(|field| field.items());
     section.finish();
     DelegationSection {
-        grants: callers.map(|callers| callers.iter().filter_map(grant).collect()),
+        grants: callers.map(|callers| {
+            callers.iter().filter_map(|caller| grant(caller, &mut Vec::new())).collect()
+        }),
         protected: protected.iter().flatten().filter_map(Field::parse).collect(),
         calls_per_minute: calls
             .and_then(|calls| u32::try_from(calls).ok())
@@ -379,18 +391,28 @@ fn delegation(mut section: Section<'_>) -> DelegationSection {
     }
 }
 
-fn exchange(mut section: Section<'_>) -> ExchangeSection<'_> {
+fn exchange<'a>(mut section: Section<'a>) -> ExchangeSection<'a> {
     let enabled = section.optional("enabled").is_some_and(|field| field.is_on());
     let calls = section.optional("callsPerMinute").and_then(|field| field.number(1..=60_000));
     let bearer = section.optional("bearerApplids").map(|field| field.one_or_more());
     let callers = section.optional("callers").map(|field| field.items());
     let at = section.at.clone();
     section.finish();
+    let mut applids = Vec::new();
+    let grants =
+        callers.iter().flatten().filter_map(|caller| grant(caller, &mut applids)).collect();
+    let bearer: Vec<(Applid, At<'a>)> = bearer
+        .iter()
+        .flatten()
+        .filter_map(|field| Some((field.parse()?, field.at.clone())))
+        .collect();
+    applids.extend(bearer.iter().map(|(applid, at)| (Some(*applid), at.clone())));
     ExchangeSection {
         at,
         enabled,
-        grants: callers.iter().flatten().filter_map(grant).collect(),
-        bearer_applids: bearer.iter().flatten().filter_map(Field::parse).collect(),
+        grants,
+        bearer_applids: bearer.into_iter().map(|(applid, _)| applid).collect(),
+        applids,
         calls_per_minute: calls
             .and_then(|calls| u32::try_from(calls).ok())
             .and_then(NonZeroU32::new),
@@ -398,8 +420,8 @@ fn exchange(mut section: Section<'_>) -> ExchangeSection<'_> {
 }
 
 /// Reads one item of `delegation.callers` or `tokenExchange.callers`. It has `applids`, `users`, and either `user` or
-/// `certificate`.
-fn grant(item: &Field<'_>) -> Option<Grant> {
+/// `certificate`. Adds the APPLIDs and their places to `named`, `None` for all APPLIDs.
+fn grant<'a>(item: &Field<'a>, named: &mut Vec<(Option<Applid>, At<'a>)>) -> Option<Grant> {
     let mut section = item.section();
     let user = section.optional("user");
     let certificate = section.optional("certificate");
@@ -407,7 +429,14 @@ fn grant(item: &Field<'_>) -> Option<Grant> {
     let users = section.required("users", "the user ids that are allowed, or \"*\" for all");
     let at = section.at.clone();
     section.finish();
-    let (applids, users) = (allow_list(&applids?), allow_list(&users?));
+    let (applids_at, users) = (applids?, allow_list(&users?));
+    let applids = allow_list(&applids_at);
+    match &applids {
+        AllowList::Only(applids) => {
+            named.extend(applids.iter().map(|applid| (Some(*applid), applids_at.at.clone())));
+        }
+        _ => named.push((None, applids_at.at.clone())),
+    }
     match (user, certificate) {
         (Some(user), None) => Some(Grant::to_user(user.parse()?, applids, users)),
         (None, Some(certificate)) => {

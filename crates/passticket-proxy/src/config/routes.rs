@@ -17,6 +17,7 @@ use super::{
     metadata::{
         CONNECT_TIMEOUT, ENCODED_CHARACTERS, HEADERS_TO_IGNORE, LOAD_BALANCING, RESPONSE_TIMEOUT,
     },
+    passticket_proxy::ExchangeSection,
     problem::{quote, shown_name, suggest},
     ptktdata::Entries,
     rate_limits::{self, ServiceRate},
@@ -380,14 +381,12 @@ pub(super) struct Assembled {
 }
 
 /// Makes all routes, and reports their problems. `templates` are the routes of services that are found in a registry.
-/// `zosmf` is the APPLID of z/OSMF.
 pub(super) fn assemble_all<'a>(
     definitions: &Definitions<'a>,
     overrides: &[Override<'a>],
     on_failure: OnFailure,
     entries: &Entries<'a>,
     ptktdata: &At<'a>,
-    zosmf: Option<Applid>,
     templates: Vec<DefinedRoute<'a>>,
 ) -> Assembled {
     let mut table = Table::default();
@@ -400,7 +399,7 @@ pub(super) fn assemble_all<'a>(
     for defined in extra.collect::<Vec<_>>() {
         table.insert(defined);
     }
-    check_applids(table.routes.values().chain(&templates), entries, ptktdata, zosmf);
+    check_applids(table.routes.values().chain(&templates), entries, ptktdata);
     for settings in overrides {
         let is_of_service = |it: &&DefinedRoute<'_>| *it.route.route.service() == settings.id;
         let routes = table.routes.values().filter(is_of_service);
@@ -454,10 +453,9 @@ pub(super) fn assemble<'a>(
     on_failure: OnFailure,
     entries: &Entries<'a>,
     ptktdata: &At<'a>,
-    zosmf: Option<Applid>,
 ) -> Vec<ConfiguredRoute> {
     let none = Vec::new();
-    assemble_all(definitions, overrides, on_failure, entries, ptktdata, zosmf, none).routes
+    assemble_all(definitions, overrides, on_failure, entries, ptktdata, none).routes
 }
 
 impl<'a> Table<'a> {
@@ -607,23 +605,16 @@ fn override_routes<'a>(
     routes
 }
 
-/// Reports an error for each route whose APPLID has no entry in `ptktdata`. Reports a warning for each entry in
-/// `ptktdata` whose APPLID no route uses.
+/// Reports an error for each route whose APPLID has no entry in `ptktdata`.
 fn check_applids<'t, 'a: 't>(
     routes: impl Iterator<Item = &'t DefinedRoute<'a>>,
     entries: &Entries<'a>,
     ptktdata: &At<'a>,
-    zosmf: Option<Applid>,
 ) {
-    let mut unused = entries.clone();
     for DefinedRoute { route, applid_at, .. } in routes {
-        if let (ServiceScheme::Zosmf, Some(applid)) = (route.scheme, zosmf) {
-            unused.remove(&applid);
-        }
         let (Some(applid), Some(at)) = (route.scheme.applid(), applid_at) else {
             continue;
         };
-        unused.remove(&applid);
         if !entries.contains_key(&applid) {
             at.error(format_args!(
                 "service {} needs a PassTicket key for {applid}; in {}, add this item to {}: - {{ applid: \
@@ -634,9 +625,25 @@ fn check_applids<'t, 'a: 't>(
             ));
         }
     }
-    for (applid, at) in unused {
-        at.warning(format_args!(
-            "no service has APPLID {applid}; remove this entry, or set this APPLID in the definition of a service"
-        ));
+}
+
+/// Reports a warning for each entry in `ptktdata` whose APPLID neither a route nor the token exchange uses. `zosmf` is the
+/// APPLID of services with the scheme `zosmf`.
+pub(super) fn warn_unused_keys(
+    entries: &Entries<'_>,
+    routes: &[ConfiguredRoute],
+    zosmf: Option<Applid>,
+    exchange: &ExchangeSection<'_>,
+) {
+    for (applid, at) in entries {
+        let is_used = routes.iter().any(|route| match route.scheme() {
+            ServiceScheme::Zosmf => zosmf == Some(*applid),
+            scheme => scheme.applid() == Some(*applid),
+        });
+        if !is_used && !exchange.may_use(applid) {
+            at.warning(format_args!(
+                "no service has APPLID {applid}; remove this entry, or set this APPLID in the definition of a service"
+            ));
+        }
     }
 }

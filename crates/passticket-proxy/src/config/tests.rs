@@ -803,6 +803,44 @@ fn the_token_exchange_is_off_by_default_and_needs_the_audit_log() {
 }
 
 #[test]
+fn the_applids_of_the_token_exchange_need_keys_and_their_keys_are_used() {
+    let first = "      - applid: ZOWEAPPL\n";
+    let more = "      - { applid: CICSPROD, algorithm: enhanced-mixed, key: { file: ptktdata/ZOWEAPPL.key } }\n";
+    let (_, section_of_example) = EXAMPLE.split_once("    tokenExchange:").unwrap();
+    let (section_of_example, _) = section_of_example.split_once("    resourceMetadata:").unwrap();
+    for (section, want) in [
+        ("{enabled: true, bearerApplids: [CICSPROD]}", &[][..]),
+        ("{enabled: true, callers: [{user: A, applids: [CICSPROD], users: A}]}", &[]),
+        ("{enabled: true, callers: [{user: A, applids: '*', users: A}]}", &[]),
+        ("{enabled: false, bearerApplids: [CICSPROD, NOKEY]}", &["no service has APPLID CICSPROD"]),
+        (
+            "{enabled: true, bearerApplids: [CICSPROD, NOKEY]}",
+            &["bearerApplids[1]: has no PassTicket key, so nobody gets a PassTicket for NOKEY"],
+        ),
+        (
+            "{enabled: true, callers: [{user: A, applids: [CICSPROD, NOKEY], users: A}]}",
+            &["callers[0].applids: has no PassTicket key, so nobody gets a PassTicket for NOKEY"],
+        ),
+    ] {
+        let setup = Setup::new();
+        setup.edit(first, &format!("{more}{first}"));
+        setup.edit(section_of_example, &format!(" {section}\n"));
+        let warnings = setup.load().unwrap().warnings;
+        let texts: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+        let texts: Vec<_> = texts
+            .iter()
+            .filter(|text| {
+                text.contains("APPLID CICSPROD") || text.contains("has no PassTicket key")
+            })
+            .collect();
+        assert_eq!(texts.len(), want.len(), "{section}: {texts:?}");
+        for (text, want) in texts.iter().zip(want) {
+            assert!(text.contains(want), "{section}: {text}");
+        }
+    }
+}
+
+#[test]
 fn an_empty_list_of_callers_permits_no_caller() {
     let callers = EXAMPLE.split_once("      callers:").unwrap().1;
     let callers = format!("      callers:{}", callers.split_once("    audit:").unwrap().0);
@@ -1260,14 +1298,7 @@ fn read_as_each_file(yaml: &str) {
     let mut definitions = api_defs::read(section());
     definitions.apply_additions(true);
     routes::request_headers(&ours.overrides, &definitions);
-    routes::assemble(
-        &definitions,
-        &ours.overrides,
-        ours.on_failure,
-        &ours.entries,
-        &ours.ptktdata,
-        None,
-    );
+    routes::assemble(&definitions, &ours.overrides, ours.on_failure, &ours.entries, &ours.ptktdata);
     if let Err(problems) = report.finish(Some(())) {
         for problem in problems.iter() {
             assert!(!problem.to_string().contains('\n'));

@@ -6,17 +6,19 @@ use super::{
     configured_route::{ConfiguredRoute, ServiceScheme},
     oidc::OidcSettings,
     passticket_proxy::PassticketProxy,
+    ptktdata::Entries,
     settings::ExchangeSettings,
 };
 use tower_passticket::{api::Compatibility, layer::Origin, passticket::Applid, token::ServiceId};
 
 /// Returns the settings of the token exchange. `None` if it is off. `routes` are the routes of all services, also of those
-/// that are found in Eureka. `zosmf` is the APPLID of services with the scheme `zosmf`.
+/// that are found in Eureka. `zosmf` is the APPLID of services with the scheme `zosmf`. `entries` are the PassTicket keys.
 pub(super) fn settings(
     ours: &PassticketProxy<'_>,
     client_certificates: bool,
     routes: &[ConfiguredRoute],
     zosmf: Option<Applid>,
+    entries: &Entries<'_>,
 ) -> Option<ExchangeSettings> {
     let section = &ours.exchange;
     if !section.enabled {
@@ -38,6 +40,16 @@ pub(super) fn settings(
             "has callers, but client certificates are off, so only actor tokens authenticate them; to accept \
              certificates, set x509.enabled to true",
         );
+    }
+    for (applid, at) in &section.applids {
+        if let Some(applid) = applid
+            && !entries.contains_key(applid)
+        {
+            at.warning(format_args!(
+                "has no PassTicket key, so nobody gets a PassTicket for {applid}; add an item for {applid} to \
+                 components.passticket-proxy.ptktdata, or remove it here"
+            ));
+        }
     }
     let mut services = BTreeMap::<Applid, BTreeSet<ServiceId>>::new();
     for route in routes {

@@ -300,6 +300,26 @@ async fn ticket_get_prints_user_and_ticket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ticket_get_fails_if_it_cannot_print_and_if_it_must_wait() {
+    let demo = with_exchange("      callsPerMinute: 1\n      bearerApplids: [ZOWEAPPL]\n");
+    let jwt = secret_file(&demo.directory, "jwt.txt", &demo.login().await);
+    let ca = demo.directory.join("certs/ca.pem");
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = Command::new(PROGRAM)
+        .args(["ticket", "get", "--gateway", &demo.url, "--applid", "ZOWEAPPL"])
+        .args(["--cacert", ca.to_str().unwrap(), "--token-file", jwt.to_str().unwrap()])
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("cannot print"), "{}", text(&output.stderr));
+    // The limit of one exchange per minute is reached.
+    let output = ticket_get(&demo, &["--token-file", jwt.to_str().unwrap()], "", &[]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("temporarily_unavailable"), "{}", text(&output.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ticket_get_uses_the_ticket_endpoint_while_the_exchange_is_off() {
     let demo = Demo::reconfigured(|yaml| without_exchange(&yaml));
     let jwt = demo.login().await;
