@@ -107,6 +107,8 @@ pub(super) enum Why {
     User,
     /// The tickets of all users for this APPLID.
     Applid,
+    /// The tickets of all users for this APPLID, because the refusals of the last process are not known.
+    Doubt,
     /// The tickets of all users for one class of paths.
     Paths,
     /// The tickets for this APPLID, because the clocks differ.
@@ -204,7 +206,7 @@ impl Machine {
             if stop_of.class.is_some_and(|class| class != ask.class) {
                 continue;
             }
-            let why = if stop_of.class.is_none() { Why::Applid } else { Why::Paths };
+            let why = why_of(stop_of);
             // If the clock was set back, the pause does not become longer.
             stop_of.next = stop_of.next.min(now.plus(LONGEST_PAUSE));
             if now < stop_of.next {
@@ -303,7 +305,7 @@ impl Machine {
                 return Some(Stopped { why: Why::Clock, until: Some(clock.next) });
             }
             if let Some(whole) = scope.stops.iter().find(|it| it.class.is_none()) {
-                return Some(Stopped { why: Why::Applid, until: Some(whole.next.max(now)) });
+                return Some(Stopped { why: why_of(whole), until: Some(whole.next.max(now)) });
             }
         }
         let records = self.users.get(&ask.user)?;
@@ -692,6 +694,14 @@ impl Machine {
             *pairs -= before - records.len();
             !records.is_empty()
         });
+    }
+}
+
+const fn why_of(stop: &Stop) -> Why {
+    match stop.class {
+        Some(_) => Why::Paths,
+        None if stop.tries == 0 => Why::Doubt,
+        None => Why::Applid,
     }
 }
 

@@ -178,6 +178,7 @@ impl Shared {
         let reason = match stopped.why {
             Why::User => "a service has refused PassTickets of this user",
             Why::Applid => "services have refused PassTickets of three users in a row",
+            Why::Doubt => "the stopped PassTickets of the last process could not be read",
             Why::Paths => "a service has refused PassTickets of three users on these paths",
             Why::Clock => "the clock of a service differs too much from the clock of the gateway",
             Why::Full => "PassTickets of too many users were refused",

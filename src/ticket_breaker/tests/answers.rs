@@ -257,6 +257,8 @@ fn a_breaker_without_its_state_tries_one_ticket_first() {
     world.breaker.begin_without_state();
     let first = world.try_now("A", "/jobs").unwrap();
     assert!(world.try_now("B", "/files").is_none());
+    let error = world.error("B", "/files").to_string();
+    assert!(error.contains("could not be read; one ticket is tried"), "{error}");
     assert!(world.answer("A", &first, 401));
     // After three users, the pause begins.
     assert!(world.request("B", "/jobs", 401) && world.request("C", "/files", 401));

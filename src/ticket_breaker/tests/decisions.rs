@@ -80,6 +80,7 @@ impl World {
                 (Why::User, Some(_)) => "user",
                 (Why::User, None) => "user for good",
                 (Why::Applid, _) => "applid",
+                (Why::Doubt, _) => "doubt",
                 (Why::Paths, _) => "paths",
                 (Why::Clock, _) => "clock",
                 (Why::Full, _) => "full",
