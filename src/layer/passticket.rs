@@ -218,7 +218,7 @@ impl<G: PassTicketGenerator> Scheme for PassTicketScheme<G> {
     fn prepare(&self, request: &SchemeRequest<'_>) -> SchemeFuture {
         #[cfg(feature = "proxy")]
         if let Some(breaker) = &self.breaker {
-            let class = breaker.class(request.uri().path());
+            let class = breaker.class(request.method(), request.uri().path());
             return self.watched(breaker, *request.user(), request.login_token(), class);
         }
         self.headers_for(*request.user(), request.login_token())

@@ -193,6 +193,12 @@ impl TicketBreaker {
         Ok(())
     }
 
+    /// Continues without the state of the last process, because it cannot be read. For each key, one ticket of one user is
+    /// tried at a time until one is accepted. Call this before the first ticket.
+    pub fn begin_without_state(&self) {
+        self.0.machine().doubt_all_keys();
+    }
+
     /// Updates the coarse time. [`run`](Self::run) calls this each second.
     pub fn tick(&self) {
         let secs = self.0.clock.monotonic().as_secs();
@@ -237,7 +243,7 @@ impl TicketBreaker {
     }
 
     /// Learns the refusals that other nodes have seen.
-    async fn learn(&self) {
+    pub(super) async fn learn(&self) {
         let Some(others) = self.0.others.get() else { return };
         let list = match others.list().await {
             Ok(list) => list,

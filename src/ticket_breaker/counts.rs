@@ -64,7 +64,7 @@ impl From<Why> for StoppedBy {
     fn from(why: Why) -> Self {
         match why {
             Why::User => Self::User,
-            Why::Applid => Self::Applid,
+            Why::Applid | Why::Doubt => Self::Applid,
             Why::Paths => Self::Paths,
             Why::Clock => Self::Clock,
             Why::Full => Self::Full,

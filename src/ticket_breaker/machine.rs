@@ -30,8 +30,11 @@ const MAX_PAIRS: usize = 10_000;
 /// The maximum number of path classes that a user's record, or an APPLID's record, keeps.
 const MAX_CLASSES: usize = 32;
 
-/// A ticket without an answer blocks further tickets of its user for this time. A refusal needs no longer.
+/// A ticket without an answer blocks further tickets of its user for this time. Most refusals need no longer.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// A ticket without an answer may still be refused within this time.
+const LAST_ANSWER_WITHIN: Duration = Duration::from_secs(10 * 60);
 
 /// A ticket without an answer blocks the tickets of other users for this time. The time is shorter than
 /// [`ANSWER_WITHIN`], so that users with slow requests cannot block others for long.
@@ -102,8 +105,10 @@ pub(super) struct Stopped {
 pub(super) enum Why {
     /// The tickets of this user for this APPLID.
     User,
-    /// The tickets of all users for this APLLID.
+    /// The tickets of all users for this APPLID.
     Applid,
+    /// The tickets of all users for this APPLID, because the refusals of the last process are not known.
+    Doubt,
     /// The tickets of all users for one class of paths.
     Paths,
     /// The tickets for this APPLID, because the clocks differ.
@@ -121,6 +126,8 @@ pub(super) enum Outcome {
     Accepted,
     /// The service refused the ticket.
     Refused,
+    /// A service refused a ticket some time ago, as another node says. The key may have been right since.
+    RefusedEarlier,
     /// The ticket was sent, but nobody has seen the answer.
     Unknown,
     /// The ticket was not sent.
@@ -171,6 +178,8 @@ pub(super) enum Change {
 pub(super) struct Machine {
     users: HashMap<UserId, Vec<Personal>>,
     keys: HashMap<Arc<str>, Scope>,
+    /// Whether a key that was not used yet is stopped until one ticket was accepted.
+    doubts_new_keys: bool,
     pairs: usize,
     next_id: u64,
 }
@@ -180,7 +189,11 @@ impl Machine {
     /// reported with [`settle`](Self::settle), or has not arrived in time.
     pub(super) fn ask(&mut self, ask: &Ask<'_>, now: Timestamp) -> Decision {
         let (user, applid) = (ask.user, ask.applid);
-        let scope = self.keys.entry(ask.key.clone()).or_insert_with(|| Scope::new(applid));
+        let doubts = self.doubts_new_keys;
+        let scope = self.keys.entry(ask.key.clone()).or_insert_with(|| match doubts {
+            true => Scope::doubted(applid, now),
+            false => Scope::new(applid),
+        });
         scope.forget_overdue(now, APPLID_ANSWER_WITHIN);
         let mut is_probe = false;
         if let Some(stopped) = scope.clock_stop(now) {
@@ -193,7 +206,7 @@ impl Machine {
             if stop_of.class.is_some_and(|class| class != ask.class) {
                 continue;
             }
-            let why = if stop_of.class.is_none() { Why::Applid } else { Why::Paths };
+            let why = why_of(stop_of);
             // If the clock was set back, the pause does not become longer.
             stop_of.next = stop_of.next.min(now.plus(LONGEST_PAUSE));
             if now < stop_of.next {
@@ -226,7 +239,7 @@ impl Machine {
         }
         let spent: u8 = records.iter().map(|it| it.refused).fold(0, u8::saturating_add);
         let own = records.iter_mut().find(|it| it.applid == applid).expect("added above");
-        own.flights.retain(|flight| flight.is_awaited(now, ANSWER_WITHIN));
+        own.flights.retain(|flight| flight.is_awaited(now, LAST_ANSWER_WITHIN));
         own.next = own.next.min(now.plus(LONGEST_PAUSE));
         // A refusal was personal if the service has accepted another ticket on the same paths since, and a ticket of
         // this user on others.
@@ -258,8 +271,11 @@ impl Machine {
             stop(Why::NoAnswers, Some(own.next))
         } else {
             let left = ask.limit.min(BUDGET).saturating_sub(spent).max(1);
-            let in_flight = own.flights.len();
-            if in_flight >= usize::from(left) {
+            let awaited = own.flights.iter().filter(|it| it.is_awaited(now, ANSWER_WITHIN)).count();
+            // The key may be wrong, and each of these tickets may still be refused.
+            let most = usize::from(BUDGET.saturating_sub(spent).max(1));
+            let is_exhausted = !is_key_proven && own.flights.len() >= most;
+            if awaited >= usize::from(left) || is_exhausted {
                 Decision::Wait(WaitFor::User)
             } else if full && !is_key_proven {
                 Decision::Wait(WaitFor::Applid)
@@ -289,7 +305,7 @@ impl Machine {
                 return Some(Stopped { why: Why::Clock, until: Some(clock.next) });
             }
             if let Some(whole) = scope.stops.iter().find(|it| it.class.is_none()) {
-                return Some(Stopped { why: Why::Applid, until: Some(whole.next.max(now)) });
+                return Some(Stopped { why: why_of(whole), until: Some(whole.next.max(now)) });
             }
         }
         let records = self.users.get(&ask.user)?;
@@ -302,6 +318,11 @@ impl Machine {
         })
     }
 
+    /// Stops each key until one ticket was accepted, because the refusals of the last process are not known.
+    pub(super) fn doubt_all_keys(&mut self) {
+        self.doubts_new_keys = true;
+    }
+
     /// Applies the answer to a ticket. `id` is that of [`Decision::Send`], or `None` if the ticket was proven.
     pub(super) fn settle(
         &mut self,
@@ -312,7 +333,11 @@ impl Machine {
     ) -> Vec<Change> {
         let (user, applid, class) = (ask.user, ask.applid, ask.class);
         let mut changes = Vec::new();
-        let scope = self.keys.entry(ask.key.clone()).or_insert_with(|| Scope::new(applid));
+        let doubts = self.doubts_new_keys;
+        let scope = self.keys.entry(ask.key.clone()).or_insert_with(|| match doubts {
+            true => Scope::doubted(applid, now),
+            false => Scope::new(applid),
+        });
         let records = self.users.entry(user).or_default();
         if !records.iter().any(|it| it.applid == applid) {
             self.pairs += 1;
@@ -355,7 +380,7 @@ impl Machine {
                     changes.push(Change::KeyResumed { key: ask.key.clone(), applid });
                 }
             }
-            Outcome::Refused => {
+            Outcome::Refused | Outcome::RefusedEarlier => {
                 own.refused = own.refused.saturating_add(1);
                 own.is_open = false;
                 own.good_since = false;
@@ -366,6 +391,9 @@ impl Machine {
                 if own.refused >= ask.limit {
                     let refused = own.refused;
                     changes.push(Change::UserStopped { user, applid, refused });
+                }
+                if outcome == Outcome::RefusedEarlier {
+                    return changes;
                 }
                 push_limited(&mut scope.recent, (user, class));
                 if !scope.streak.contains(&user) && scope.streak.len() < USERS {
@@ -382,15 +410,17 @@ impl Machine {
                     () => None,
                 };
                 if let Some(of) = of {
-                    match scope.stops.iter_mut().find(|it| it.class == of) {
-                        Some(stop) => stop.extend(now, FIRST_PAUSE, LONGEST_PAUSE),
-                        None => {
-                            let next = now.plus(FIRST_PAUSE);
-                            push_limited(&mut scope.stops, Stop { class: of, next, tries: 1 });
-                            let (key, whole) = (ask.key.clone(), of.is_none());
-                            changes.push(Change::KeyStopped { key, applid, user, whole });
-                        }
+                    let position = scope.stops.iter().position(|it| it.class == of);
+                    let at = position.unwrap_or_else(|| {
+                        push_limited(&mut scope.stops, Stop { class: of, next: now, tries: 0 });
+                        scope.stops.len() - 1
+                    });
+                    let stop = &mut scope.stops[at];
+                    if stop.tries == 0 {
+                        let (key, whole) = (ask.key.clone(), of.is_none());
+                        changes.push(Change::KeyStopped { key, applid, user, whole });
                     }
+                    stop.extend(now, FIRST_PAUSE, LONGEST_PAUSE);
                 }
             }
             Outcome::Unknown => {
@@ -419,6 +449,13 @@ impl Machine {
     pub(super) fn is_stopped(&self, applid: &Applid) -> bool {
         let mut scopes = self.keys.values().filter(|scope| scope.applid == *applid);
         scopes.any(|scope| !scope.stops.is_empty() || scope.clock_stop.is_some())
+    }
+
+    /// Returns the classes of paths on which a success ends the count of refused users, as the bits of
+    /// [`PathClass::bit`].
+    pub(super) fn awaited(&self, applid: &Applid) -> u64 {
+        let scopes = self.keys.values().filter(|scope| scope.applid == *applid);
+        scopes.fold(0, |bits, scope| bits | scope.awaited())
     }
 
     /// Applies a comparison of the clock of a service with the clock of this machine.
@@ -469,6 +506,7 @@ impl Machine {
     /// Forgets the refusals of an APPLID or a user, or of both, or all of them. An administrator asks for this.
     pub(super) fn resume(&mut self, applid: Option<Applid>, user: Option<UserId>) -> Vec<Change> {
         let mut changes = Vec::new();
+        self.doubts_new_keys &= applid.is_some() || user.is_some();
         for (name, records) in &mut self.users {
             if user.is_some_and(|user| user != *name) {
                 continue;
@@ -540,8 +578,13 @@ impl Machine {
     ) -> Vec<Change> {
         let known = self.refused(&ask.user, &ask.applid);
         let mut changes = Vec::new();
+        // A node that starts learns all refusals at once. If the old ones counted for the APPLID, they would stop it.
+        let outcome = match now < last.plus(FIRST_PAUSE) {
+            true => Outcome::Refused,
+            false => Outcome::RefusedEarlier,
+        };
         for _ in known..refused.min(BUDGET) {
-            changes.extend(self.settle(ask, None, Outcome::Refused, now));
+            changes.extend(self.settle(ask, None, outcome, now));
         }
         if let Some(own) = self.personal_mut(&ask.user, &ask.applid) {
             own.is_shared = true;
@@ -566,10 +609,10 @@ impl Machine {
                 if own.is_shared && own.refused > 0 && !is_recent && !is_known(user, &applid) {
                     changes.push(Change::UserResumed { user: *user, applid });
                     *own = Personal { flights: own.flights.clone(), ..Personal::new(applid) };
-                    for scope in self.keys.values_mut().filter(|it| it.applid == applid) {
-                        scope.recent.retain(|(it, _)| it != user);
-                        scope.streak.retain(|it| it != user);
-                        scope.stops.retain(|_| scope.streak.len() >= USERS);
+                    for (key, scope) in self.keys.iter_mut().filter(|it| it.1.applid == applid) {
+                        if scope.forget(user, USERS) {
+                            changes.push(Change::KeyResumed { key: key.clone(), applid });
+                        }
                     }
                 }
             }
@@ -651,6 +694,14 @@ impl Machine {
             *pairs -= before - records.len();
             !records.is_empty()
         });
+    }
+}
+
+const fn why_of(stop: &Stop) -> Why {
+    match stop.class {
+        Some(_) => Why::Paths,
+        None if stop.tries == 0 => Why::Doubt,
+        None => Why::Applid,
     }
 }
 

@@ -14,7 +14,7 @@
 //!
 //! # What a success proves
 //! The breaker cannot know whether a service has checked a ticket. So each success counts for one class of paths only:
-//! the paths of a route whose first segment begins with the same eight bytes. If a path needs no ticket, its success
+//! the paths of a route whose first segment begins with the same eight bytes. `OPTIONS` is a class of its own. If a path needs no ticket, its success
 //! proves nothing about other paths.
 //!
 //! A success proves the paths for one user and ten minutes. The tickets of this user for these paths are then made

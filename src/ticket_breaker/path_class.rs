@@ -53,6 +53,18 @@ impl PathClass {
         Self(RouteSeed::new(purpose).0)
     }
 
+    /// Returns the class of the same paths for the method `OPTIONS`.
+    #[cold]
+    pub(super) const fn of_options(self) -> Self {
+        Self(!self.0)
+    }
+
+    /// Returns one bit for the class. Different classes may have the same bit.
+    #[inline]
+    pub(super) const fn bit(self) -> u64 {
+        1 << (self.0 >> 58)
+    }
+
     pub(crate) const fn to_bits(self) -> u64 {
         self.0
     }

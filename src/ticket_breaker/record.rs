@@ -137,9 +137,44 @@ impl Scope {
         }
     }
 
-    /// Returns whether a ticket was accepted recently.
+    /// A key that is stopped until one ticket was accepted. Tickets are tried without a pause.
+    pub(super) fn doubted(applid: Applid, now: Timestamp) -> Self {
+        let stop = Stop { class: None, next: now, tries: 0 };
+        Self { stops: vec![stop], ..Self::new(applid) }
+    }
+
+    /// Forgets the refusals of a user, and the stops for which fewer than `users` users then remain. Returns whether a
+    /// stop has ended.
+    pub(super) fn forget(&mut self, user: &UserId, users: usize) -> bool {
+        let was_in_streak = self.streak.contains(user);
+        let paths: Vec<_> = self.recent.iter().filter(|it| it.0 == *user).map(|it| it.1).collect();
+        self.streak.retain(|it| it != user);
+        self.recent.retain(|(it, _)| it != user);
+        let (streak, recent, before) = (self.streak.len(), &self.recent, self.stops.len());
+        self.stops.retain(|stop| match stop.class {
+            None => !was_in_streak || streak >= users,
+            Some(class) => {
+                let left = recent.iter().filter(|(_, it)| *it == class).count();
+                !paths.contains(&class) || left >= users
+            }
+        });
+        self.stops.len() < before
+    }
+
+    /// Returns the classes of paths on which a success ends a count of refused users, as the bits of
+    /// [`PathClass::bit`].
+    pub(super) fn awaited(&self) -> u64 {
+        match self.streak.is_empty() {
+            true => self.recent.iter().fold(0, |bits, (_, class)| bits | class.bit()),
+            // Any success ends the count.
+            false => u64::MAX,
+        }
+    }
+
+    /// Returns whether a ticket was accepted recently, and none was refused since.
     pub(super) fn is_proven(&self, now: Timestamp, within: Duration) -> bool {
-        self.good.is_some_and(|good| now < good.plus(within) && good <= now)
+        self.streak.is_empty()
+            && self.good.is_some_and(|good| now < good.plus(within) && good <= now)
     }
 
     /// Returns `None` if the clocks agree, `Some(None)` if one ticket may be tried now, and otherwise the time at which

@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{
-    HeaderMap, StatusCode,
+    HeaderMap, Method, StatusCode,
     header::{AGE, DATE},
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -85,10 +85,15 @@ impl RouteTickets {
         }))
     }
 
-    /// Returns the class of the path of a request.
+    /// Returns the class of the path of a request. Services answer `OPTIONS` without a check of the ticket (CORS preflight
+    /// requests have no credential). So `OPTIONS` has classes of its own.
     #[inline]
-    pub(crate) fn class(&self, path: &str) -> PathClass {
-        PathClass::of(self.0.seed, path.get(self.0.prefix_len..).unwrap_or(path))
+    pub(crate) fn class(&self, method: &Method, path: &str) -> PathClass {
+        let class = PathClass::of(self.0.seed, path.get(self.0.prefix_len..).unwrap_or(path));
+        match *method == Method::OPTIONS {
+            true => class.of_options(),
+            false => class,
+        }
     }
 
     /// Decides without waiting.
@@ -118,29 +123,36 @@ impl RouteTickets {
         headers: &HeaderMap,
         sent: impl FnOnce() -> Option<&'s Sent>,
     ) -> bool {
-        let Route { tickets: OwnTickets { shared, .. }, compare_at, .. } = &*self.0;
+        let Route { tickets: OwnTickets { shared, gate, .. }, compare_at, .. } = &*self.0;
         if shared.secs.load(Ordering::Relaxed) >= compare_at.load(Ordering::Relaxed) {
             self.compare(user, headers);
         }
-        // If all proofs were dropped in the meantime, the success adds none.
-        if answer::is_success(status) && shared.proofs.is_fresh(watched.proof) {
+        let is_repeated = answer::is_success(status) && shared.proofs.is_fresh(watched.proof);
+        if is_repeated && !gate.awaits(watched.class) {
             return false;
         }
-        self.apply(user, watched.class, status, headers, sent())
+        self.apply(user, watched, status, headers, sent())
     }
 
     #[cold]
     fn apply(
         &self,
         user: UserId,
-        class: PathClass,
+        watched: Watched,
         status: StatusCode,
         headers: &HeaderMap,
         sent: Option<&Sent>,
     ) -> bool {
         let Route { tickets, refused, .. } = &*self.0;
-        let was_proven = tickets.shared.proofs.has(tickets.proof(&user, class));
+        let Watched { class, proof } = watched;
+        let now = tickets.proof(&user, class);
+        let was_proven = tickets.shared.proofs.has(now);
         let outcome = answer::judge(status, headers, refused, was_proven);
+        // If all proofs were dropped since the ticket was sent, its success proves nothing about later tickets.
+        let is_reserved = sent.is_some_and(|sent| sent.permit.is_some());
+        if outcome == Some(Outcome::Accepted) && proof != now && !is_reserved {
+            return false;
+        }
         tickets.settle(user, class, outcome, was_proven, sent);
         outcome == Some(Outcome::Refused)
     }
@@ -260,7 +272,7 @@ impl OwnTickets {
             }
             // The other nodes do not know the refusals that this node has seen while the store was not reachable.
             Ok(Reserved::Differs(_)) => {
-                others.settle(ticket, SharedOutcome::Refused);
+                self.shared.tell_others(&**others, ticket, SharedOutcome::Refused);
                 OtherNodes::Send
             }
             Err(error) => {

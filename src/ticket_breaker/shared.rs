@@ -10,7 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::{runtime::Handle, sync::Notify};
 
 use super::{
     advice::{CHECK, CHECK_CLOCK},
@@ -76,6 +76,8 @@ pub(super) struct Gate {
     pub(super) epoch: AtomicU64,
     /// Whether a ticket needs a decision although its paths are proven.
     is_closed: AtomicBool,
+    /// The classes of paths whose next success must be reported, although it is not the first one.
+    awaited: AtomicU64,
     /// Wakes the requests that wait for an answer.
     pub(super) answered: Notify,
 }
@@ -84,6 +86,12 @@ impl Gate {
     #[inline]
     pub(super) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Returns whether the next success on these paths must be reported.
+    #[inline]
+    pub(super) fn awaits(&self, class: PathClass) -> bool {
+        self.awaited.load(Ordering::Acquire) & class.bit() != 0
     }
 
     #[inline]
@@ -170,6 +178,7 @@ impl Shared {
         let reason = match stopped.why {
             Why::User => "a service has refused PassTickets of this user",
             Why::Applid => "services have refused PassTickets of three users in a row",
+            Why::Doubt => "the stopped PassTickets of the last process could not be read",
             Why::Paths => "a service has refused PassTickets of three users on these paths",
             Why::Clock => "the clock of a service differs too much from the clock of the gateway",
             Why::Full => "PassTickets of too many users were refused",
@@ -186,7 +195,7 @@ impl Shared {
 
     /// Applies the answer to a ticket. `id` is the number of the reservation, or `None` if the paths were proven.
     pub(super) fn settle(
-        &self,
+        self: &Arc<Self>,
         settled: &Settled<'_>,
         id: Option<u64>,
         outcome: Outcome,
@@ -209,18 +218,20 @@ impl Shared {
                 // Something has changed. No older success proves anything.
                 gate.epoch.fetch_add(1, Ordering::AcqRel);
             }
-            Outcome::Refused => self.proofs.remove(proof),
+            Outcome::Refused | Outcome::RefusedEarlier => self.proofs.remove(proof),
             Outcome::Accepted | Outcome::Unknown | Outcome::NotSent => {}
         }
         let others = self.others.get().filter(|_| is_shared || refused_before > 0);
-        if others.is_some() && outcome == Outcome::Refused {
-            machine.set_shared(&user, &applid);
+        gate.awaited.store(machine.awaited(&applid), Ordering::Release);
+        if !changes.is_empty() {
+            let why = if outcome == Outcome::Accepted { "a ticket was accepted" } else { "" };
+            self.apply(&machine, &changes, why);
         }
-        let why = if outcome == Outcome::Accepted { "a ticket was accepted" } else { "" };
-        self.apply(&machine, &changes, why);
         drop(machine);
         if outcome == Outcome::Refused {
             self.counts.refused.increment();
+            // The first of two refusals stops nothing, but counts after a restart, too.
+            self.has_changed();
         }
         if let Some(others) = others {
             let resumed = machine_resumed(&changes);
@@ -229,9 +240,34 @@ impl Shared {
                 Outcome::Accepted if refused_before > 0 && !resumed => SharedOutcome::Withdrawn,
                 outcome => outcome.into(),
             };
-            others.settle(SharedTicket::new(user, applid, class.to_bits()), shared);
+            self.tell_others(&**others, SharedTicket::new(user, applid, class.to_bits()), shared);
         }
         gate.answered.notify_waiters();
+    }
+
+    /// Reports an answer to the other nodes, without waiting. The number of these tasks is limited, because each belongs
+    /// to a request with a ticket.
+    pub(super) fn tell_others(
+        self: &Arc<Self>,
+        others: &dyn SharedRefusals,
+        ticket: SharedTicket,
+        outcome: SharedOutcome,
+    ) {
+        // A request may also end when its runtime has ended.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let (told, this) = (others.settle(ticket, outcome), self.clone());
+        runtime.spawn(async move {
+            match told.await {
+                // From now on, the refusal ends when the other nodes forget it. A refusal that they do not know stays.
+                Ok(()) if outcome == SharedOutcome::Refused => {
+                    this.machine().set_shared(&ticket.user, &ticket.applid);
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    log_limited!(warn, "answer to a ticket not shared", { %error }, "the answer to a PassTicket was not counted together with the other nodes");
+                }
+            }
+        });
     }
 
     pub(super) fn learn_one(
@@ -275,6 +311,7 @@ impl Shared {
     /// follow the order of the changes.
     pub(super) fn apply(&self, machine: &Machine, changes: &[Change], why: &'static str) {
         for (applid, gate) in &*self.gates() {
+            gate.awaited.store(machine.awaited(applid), Ordering::Release);
             let is_closed = machine.is_stopped(applid);
             if gate.is_closed.swap(is_closed, Ordering::AcqRel) != is_closed && is_closed {
                 gate.epoch.fetch_add(1, Ordering::AcqRel);
@@ -354,7 +391,7 @@ impl From<Outcome> for SharedOutcome {
     fn from(outcome: Outcome) -> Self {
         match outcome {
             Outcome::Accepted => Self::Accepted,
-            Outcome::Refused => Self::Refused,
+            Outcome::Refused | Outcome::RefusedEarlier => Self::Refused,
             Outcome::Unknown | Outcome::NotSent => Self::Withdrawn,
         }
     }

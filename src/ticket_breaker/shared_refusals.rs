@@ -90,8 +90,8 @@ pub trait SharedRefusals: fmt::Debug + Send + Sync + 'static {
         max_users: Option<u8>,
     ) -> SharedRefusalsFuture<Reserved>;
 
-    /// Records the answer to a ticket. Does not wait.
-    fn settle(&self, ticket: SharedTicket, outcome: SharedOutcome);
+    /// Records the answer to a ticket. A refusal stays with the node that has seen it if the result is an error.
+    fn settle(&self, ticket: SharedTicket, outcome: SharedOutcome) -> SharedRefusalsFuture<()>;
 
     /// Returns all refusals.
     fn list(&self) -> SharedRefusalsFuture<Vec<SharedRefusal>>;

@@ -17,8 +17,8 @@ pub(crate) fn file(config: &Config) -> PathBuf {
 
 /// Makes the breaker, which continues with the stops of the last process.
 ///
-/// If the file cannot be read, the breaker begins without stops. Then at most one more PassTicket of each user is refused.
-/// This does less harm than a gateway that does not start.
+/// If the file cannot be read, the gateway starts nevertheless, but the breaker tries one PassTicket of one user at a time
+/// until a service accepts one. So a wrong key costs three users one more refusal, and not all users.
 pub(crate) fn breaker(config: &Config) -> TicketBreaker {
     let breaker = TicketBreaker::new(config.profiles.clone(), config.ticket_limits.clone());
     let path = file(config);
@@ -31,7 +31,8 @@ pub(crate) fn breaker(config: &Config) -> TicketBreaker {
     let restored = read.and_then(|text| breaker.restore(&text).map_err(|error| error.to_string()));
     if let Err(error) = restored {
         let file = path.display();
-        tracing::error!(%file, %error, "the stopped PassTickets cannot be read; the gateway begins without stops, so a refused PassTicket may be sent again");
+        tracing::error!(%file, %error, "the stopped PassTickets cannot be read, and are forgotten; for each APPLID, one PassTicket at a time is tried until a service accepts one");
+        breaker.begin_without_state();
     }
     breaker
 }

@@ -73,13 +73,12 @@ impl RedisRefusals {
     }
 
     /// Calls Redis without waiting for the answer. The number of these tasks is limited, because each belongs to a
-    /// request with a ticket, or to a request of an administrator.
+    /// request of an administrator, or to a user who was stopped before a key was changed.
     fn send(&self, call: CoordinatorFuture<Value>) {
-        // A request may also end when its runtime has ended.
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
             if let Err(error) = call.await {
-                log_limited!(warn, "answer to a ticket not shared", { %error }, "the answer to a PassTicket was not counted together with the other nodes");
+                log_limited!(warn, "tickets not resumed at other nodes", { %error }, "the other nodes do not know that PassTickets were resumed; resume again when Redis can be reached");
             }
         });
     }
@@ -116,14 +115,15 @@ impl SharedRefusals for RedisRefusals {
         })
     }
 
-    fn settle(&self, ticket: SharedTicket, outcome: SharedOutcome) {
+    fn settle(&self, ticket: SharedTicket, outcome: SharedOutcome) -> SharedRefusalsFuture<()> {
         let operation = match outcome {
             SharedOutcome::Accepted => "accepted",
             SharedOutcome::Refused => "refused",
             SharedOutcome::Withdrawn => "withdrawn",
         };
         let SharedTicket { user, applid, paths, .. } = ticket;
-        self.send(self.invoke(operation, Some(applid), Some(user), paths, &[]));
+        let call = self.invoke(operation, Some(applid), Some(user), paths, &[]);
+        Box::pin(async move { call.await.map(drop).map_err(|it| error(&it)) })
     }
 
     fn list(&self) -> SharedRefusalsFuture<Vec<SharedRefusal>> {

@@ -1,12 +1,13 @@
 //! The breaker as a scheme and a proxy use it.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::ready, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::task::JoinSet;
 
 use super::super::{
-    RefusedStatuses, TicketBreaker, TicketLimits,
+    RefusedStatuses, Reserved, SharedOutcome, SharedRefusal, SharedRefusals, SharedRefusalsError,
+    SharedRefusalsFuture, SharedTicket, TicketBreaker, TicketLimits,
     permit::Sent,
     route_tickets::{RouteTickets, Tried},
 };
@@ -59,7 +60,10 @@ impl World {
     }
 
     fn try_now(&self, name: &str, path: &str) -> Option<Sent> {
-        match self.route.try_now(user(name), self.route.class(&format!("{PREFIX}{path}"))) {
+        match self
+            .route
+            .try_now(user(name), self.route.class(&Method::GET, &format!("{PREFIX}{path}")))
+        {
             Tried::Send(sent) => {
                 sent.set_sent();
                 Some(sent)
@@ -69,7 +73,10 @@ impl World {
     }
 
     fn error(&self, name: &str, path: &str) -> GenerateError {
-        match self.route.try_now(user(name), self.route.class(&format!("{PREFIX}{path}"))) {
+        match self
+            .route
+            .try_now(user(name), self.route.class(&Method::GET, &format!("{PREFIX}{path}")))
+        {
             Tried::Stopped(error) => error,
             Tried::Send(_) | Tried::Wait(_) => panic!("the ticket is not stopped"),
         }
@@ -99,7 +106,7 @@ async fn of_30_requests_at_the_same_time_one_sends_a_wrong_ticket() {
     for number in 0..30 {
         let route = world.route.clone();
         requests.spawn(async move {
-            let class = route.class(&format!("{PREFIX}/path{number}"));
+            let class = route.class(&Method::GET, &format!("{PREFIX}/path{number}"));
             let sent = match route.try_now(user("USER"), class) {
                 Tried::Send(sent) => Ok(sent),
                 Tried::Wait(class) => route.clone().wait(user("USER"), class).await,
@@ -121,7 +128,7 @@ async fn of_30_requests_at_the_same_time_one_sends_a_wrong_ticket() {
 async fn requests_wait_for_the_first_answer_and_all_go_on_if_it_is_good() {
     let world = World::new();
     let first = world.try_now("USER", "/jobs/1").unwrap();
-    let class = world.route.class(&format!("{PREFIX}/jobs/2"));
+    let class = world.route.class(&Method::GET, &format!("{PREFIX}/jobs/2"));
     let mut waiting = JoinSet::new();
     for _ in 0..30 {
         waiting.spawn(world.route.clone().wait(user("USER"), class));
@@ -165,6 +172,117 @@ fn a_success_proves_nothing_about_other_paths() {
 }
 
 #[test]
+fn a_success_of_options_proves_nothing_about_other_methods() {
+    // Services answer a preflight request of CORS without a check of the ticket.
+    let world = World::new();
+    let class = |method| world.route.class(&method, &format!("{PREFIX}/jobs"));
+    let Tried::Send(sent) = world.route.try_now(user("USER"), class(Method::OPTIONS)) else {
+        panic!("nothing is stopped");
+    };
+    sent.set_sent();
+    assert!(!world.answer("USER", &sent, 200));
+    drop(sent);
+    let _first = world.try_now("USER", "/jobs").unwrap();
+    assert!((0..30).all(|_| world.try_now("USER", "/jobs").is_none()));
+    for method in [Method::HEAD, Method::POST, Method::DELETE] {
+        assert_eq!(class(method), class(Method::GET));
+    }
+}
+
+/// A store of refusals that other nodes would share. It is empty, as after an administrator has resumed everything.
+#[derive(Debug)]
+struct Store {
+    /// Whether writes fail, as in a Redis without memory, or in a replica.
+    is_read_only: bool,
+}
+
+impl Store {
+    fn new(is_read_only: bool) -> Arc<Self> {
+        Arc::new(Self { is_read_only })
+    }
+}
+
+impl SharedRefusals for Store {
+    fn reserve(&self, _: SharedTicket, _: u8, _: Option<u8>) -> SharedRefusalsFuture<Reserved> {
+        Box::pin(ready(Ok(Reserved::Yes)))
+    }
+
+    fn settle(&self, _: SharedTicket, _: SharedOutcome) -> SharedRefusalsFuture<()> {
+        let error = SharedRefusalsError("OOM".into());
+        Box::pin(ready(if self.is_read_only { Err(error) } else { Ok(()) }))
+    }
+
+    fn list(&self) -> SharedRefusalsFuture<Vec<SharedRefusal>> {
+        Box::pin(ready(Ok(Vec::new())))
+    }
+
+    fn resume(&self, _: Option<Applid>, _: Option<UserId>) {}
+}
+
+#[tokio::test]
+async fn a_refusal_that_other_nodes_do_not_know_stays() {
+    for is_read_only in [true, false] {
+        let world = World::new();
+        world.breaker.share(Store::new(is_read_only));
+        let class = world.route.class(&Method::GET, &format!("{PREFIX}/jobs"));
+        let sent = world.route.clone().wait(user("USER"), class).await.unwrap();
+        sent.set_sent();
+        assert!(world.answer("USER", &sent, 401));
+        drop(sent);
+        // The task that reports the refusal runs.
+        tokio::task::yield_now().await;
+        world.wait(30);
+        world.breaker.learn().await;
+        let sent = world.route.clone().wait(user("USER"), class).await;
+        assert_eq!(sent.is_err(), is_read_only, "{sent:?}");
+    }
+}
+
+#[test]
+fn a_late_success_does_not_prove_paths_for_later_tickets() {
+    let world = World::new();
+    assert!(world.request("USER", "/jobs", 200));
+    assert!(world.request("OTHER", "/jobs", 200));
+    world.wait(60);
+    let late = world.try_now("OTHER", "/jobs").unwrap();
+    assert!(world.request("USER", "/jobs", 401));
+    assert!(!world.answer("OTHER", &late, 200));
+    let _first = world.try_now("OTHER", "/jobs").unwrap();
+    assert!(world.try_now("OTHER", "/jobs").is_none());
+}
+
+#[test]
+fn a_breaker_without_its_state_tries_one_ticket_first() {
+    let world = World::new();
+    world.breaker.begin_without_state();
+    let first = world.try_now("A", "/jobs").unwrap();
+    assert!(world.try_now("B", "/files").is_none());
+    let error = world.error("B", "/files").to_string();
+    assert!(error.contains("could not be read; one ticket is tried"), "{error}");
+    assert!(world.answer("A", &first, 401));
+    // After three users, the pause begins.
+    assert!(world.request("B", "/jobs", 401) && world.request("C", "/files", 401));
+    assert!(world.try_now("D", "/jobs").is_none());
+    world.wait(59);
+    assert!(world.try_now("D", "/jobs").is_none());
+    world.wait(1);
+    assert!(world.request("D", "/jobs", 200));
+    for name in ["E", "F", "G", "H"] {
+        assert!(world.try_now(name, "/jobs").is_some());
+    }
+    // An administrator can do the same.
+    for applid in [None, Some(applid())] {
+        let world = World::new();
+        world.breaker.begin_without_state();
+        let first = world.try_now("A", "/jobs").unwrap();
+        assert!(world.try_now("B", "/files").is_none());
+        drop(first);
+        world.breaker.resume(applid, None);
+        assert!(world.try_now("B", "/files").is_some() && world.try_now("C", "/files").is_some());
+    }
+}
+
+#[test]
 fn a_refusal_on_proven_paths_drops_all_proofs() {
     let world = World::new();
     for path in ["/jobs", "/files"] {
@@ -178,6 +296,27 @@ fn a_refusal_on_proven_paths_drops_all_proofs() {
     world.answer("USER", &late, 200);
     assert!(world.try_now("USER", "/files").is_none());
     assert!(world.try_now("OTHER", "/files").is_some());
+}
+
+#[test]
+fn each_success_between_refusals_counts_also_in_the_same_minute() {
+    // Others use paths that are proven. Three users use a path that always answers 401.
+    let world = World::new();
+    assert!(world.request("Z", "/jobs", 200));
+    for name in ["A", "B", "C"] {
+        assert!(world.request(name, "/strange", 401));
+        assert!(world.request("Z", "/jobs", 200), "{name}");
+    }
+    assert!(world.request("Z", "/jobs", 200));
+    assert!(world.request("D", "/jobs", 200));
+    assert!(!world.request("D", "/strange", 401));
+    // The path that answers 401 can also be one of the class.
+    let world = World::new();
+    assert!(world.request("Z", "/jobs", 200));
+    for name in ["A", "B", "C", "D"] {
+        assert!(world.request(name, "/jobs/strange", 401), "{name}");
+        assert!(world.request("Z", "/jobs", 200), "{name}");
+    }
 }
 
 #[test]
@@ -337,6 +476,27 @@ fn stops_and_resumptions_are_audited() {
         assert!(parts.iter().all(|part| line.contains(part)), "{line}");
     }
     assert_eq!(lines.len(), 2);
+}
+
+#[tokio::test]
+async fn the_file_has_the_first_of_two_refusals() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("stopped");
+    let limits = TicketLimits::default().with(applid(), 2);
+    let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
+    let profiles = KeyProfiles::new([profile("F90F48F03C28DC86")]).unwrap();
+    let breaker = TicketBreaker::with_clock(profiles, limits, clock.clone());
+    let route = RouteTickets::new(&breaker, applid(), PREFIX, RefusedStatuses::default());
+    let world = World { breaker, route, clock };
+    let running = tokio::spawn(world.breaker.clone().run(Some(file.clone())));
+    assert!(world.request("USER", "/jobs", 401));
+    let written = tokio::time::timeout(Duration::from_secs(20), async {
+        while !std::fs::read_to_string(&file).is_ok_and(|text| text.contains("USER")) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    written.await.unwrap();
+    running.abort();
 }
 
 #[tokio::test]

@@ -80,6 +80,7 @@ impl World {
                 (Why::User, Some(_)) => "user",
                 (Why::User, None) => "user for good",
                 (Why::Applid, _) => "applid",
+                (Why::Doubt, _) => "doubt",
                 (Why::Paths, _) => "paths",
                 (Why::Clock, _) => "clock",
                 (Why::Full, _) => "full",
@@ -256,6 +257,29 @@ fn not_more_than_three_users_are_tried_at_the_same_time() {
 }
 
 #[test]
+fn at_most_two_tickets_of_a_user_wait_for_slow_answers_until_the_key_is_right() {
+    let mut world = World::new();
+    for want in ["send", "send", "wait", "wait"] {
+        assert_eq!(world.ask("A X 1"), want);
+        world.wait(10);
+    }
+    world.answer("A X 1", Outcome::Refused);
+    assert_eq!(world.ask("A X 1"), "user");
+    // The other ticket may be the second refusal.
+    world.wait(60);
+    assert_eq!(world.ask("A X 1"), "wait");
+    world.answer("A X 1", Outcome::Refused);
+    assert_eq!(world.ask("A X 1"), "user for good");
+    // After a success of another user, the answers are only slow.
+    let mut world = World::new();
+    world.accept("B X 1");
+    for _ in 0..4 {
+        assert_eq!(world.ask("A X 1"), "send");
+        world.wait(10);
+    }
+}
+
+#[test]
 fn users_who_always_get_401_on_one_path_stop_only_these_paths_for_others() {
     let mut world = World::new();
     world.accept("Z X 1");
@@ -384,6 +408,64 @@ fn refusals_of_other_nodes_count_and_are_forgotten_with_them() {
     world.machine.keep_shared(|_, _| false, world.now);
     assert_eq!(world.ask("A X 1"), "send");
     assert_eq!(world.ask("B X 1"), "user");
+}
+
+#[test]
+fn old_refusals_of_other_nodes_stop_their_users_only() {
+    let mut world = World::new();
+    let last = world.now;
+    world.wait(3600);
+    for name in ["A", "B", "C", "D", "E"] {
+        world.with(&format!("{name} X 1"), |machine, ask, now| machine.learn(ask, 1, last, now));
+    }
+    assert_eq!(world.ask("A X 1"), "user");
+    assert_eq!(world.ask("Z X 1"), "send");
+    // Refusals of the last minute may come from a wrong key.
+    let mut world = World::new();
+    for name in ["A", "B", "C"] {
+        world.with(&format!("{name} X 1"), |machine, ask, now| machine.learn(ask, 1, now, now));
+    }
+    assert_eq!(world.ask("Z X 1"), "applid");
+}
+
+#[test]
+fn a_stop_ends_with_the_refusals_of_other_nodes_and_only_with_them() {
+    let mut world = World::new();
+    for name in ["A", "B", "C"] {
+        world.with(&format!("{name} X 1"), |machine, ask, now| machine.learn(ask, 1, now, now));
+    }
+    world.wait(10);
+    let changes = world.machine.keep_shared(|it, _| *it != user("A"), world.now);
+    assert!(changes.iter().any(|it| matches!(it, Change::KeyResumed { .. })), "{changes:?}");
+    assert_eq!(world.ask("Z X 1"), "send");
+    // The refusals of these paths stay.
+    let mut world = World::new();
+    world.accept("Z X 2");
+    for name in ["A", "B", "C"] {
+        world.refuse(&format!("{name} X 1"));
+        world.accept("Z X 2");
+    }
+    world.with("D X 3", |machine, ask, now| machine.learn(ask, 1, now, now));
+    world.wait(10);
+    world.machine.keep_shared(|_, _| false, world.now);
+    assert_eq!(world.ask("Z X 1"), "paths");
+}
+
+#[test]
+fn after_a_refusal_an_earlier_success_does_not_prove_the_key() {
+    let mut world = World::new();
+    world.accept("A X 1");
+    world.refuse("A X 2");
+    for (name, want) in [("B", "send"), ("C", "send"), ("D", "wait for others")] {
+        assert_eq!(world.ask(&format!("{name} X 1")), want, "{name}");
+    }
+    // Tickets without an answer slow a user down.
+    world.answer("B X 1", Outcome::Unknown);
+    assert_eq!(world.ask("B X 1"), "send");
+    world.answer("B X 1", Outcome::Unknown);
+    assert_eq!(world.ask("B X 1"), "no answers");
+    world.answer("C X 1", Outcome::Accepted);
+    assert_eq!(world.ask("B X 1"), "send");
 }
 
 #[test]

@@ -338,6 +338,30 @@ async fn a_stop_survives_a_kill_of_the_program() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_a_damaged_file_one_ticket_is_tried_until_one_is_accepted() {
+    let mut gateway = Gateway::start().await;
+    gateway.requests("U1", 1).await;
+    let file = gateway.saved().await;
+    gateway.demo.program.kill();
+    gateway.demo.program.wait();
+    fs::write(file, "{").unwrap();
+    gateway.zos.take();
+    let config = gateway.demo.directory.join("zowe.yaml");
+    let (program, port) = spawn_blocking(move || serve(&config)).await.unwrap();
+    gateway.demo.program = program;
+    gateway.demo.url = format!("https://localhost:{port}");
+    let (url, clients) = (&gateway.demo.url, ["U2", "U3"].map(|user| gateway.client_of(user)));
+    let [two, three] = &clients;
+    tokio::join!(requests(two, url, 15), requests(three, url, 15));
+    // The second user is tried after the refusal of the first one.
+    let users = gateway.zos.take();
+    assert!(matches!(&users[..], [_]) || users.len() == 2 && users[0] != users[1], "{users:?}");
+    gateway.zos.set(200);
+    assert_eq!(are_stopped(&gateway.requests("U4", 1).await), 0);
+    assert_eq!(are_stopped(&gateway.requests("U5", 5).await), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_survives_a_takeover() {
     let gateway = Gateway::start().await;
     let socket = gateway.demo.directory.join("revocations.redb.takeover");
