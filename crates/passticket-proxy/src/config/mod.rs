@@ -614,7 +614,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let connect_timeouts = routes::connect_timeouts(overrides, &definitions);
     let request_headers = routes::request_headers(overrides, &definitions);
     let listed = listed_services::list(&definitions, routes);
-    routes::warn_unused_keys(entries, &all_routes, zosmf_applid, &ours.exchange);
+    let is_exchanged = |applid: &Applid| ours.exchange.may_use(applid);
+    routes::warn_unused_keys(entries, &all_routes, zosmf_applid, is_exchanged);
     let exchange = token_exchange::settings(
         &ours,
         zowe.security.client_certificates,

@@ -17,7 +17,6 @@ use super::{
     metadata::{
         CONNECT_TIMEOUT, ENCODED_CHARACTERS, HEADERS_TO_IGNORE, LOAD_BALANCING, RESPONSE_TIMEOUT,
     },
-    passticket_proxy::ExchangeSection,
     problem::{quote, shown_name, suggest},
     ptktdata::Entries,
     rate_limits::{self, ServiceRate},
@@ -628,19 +627,19 @@ fn check_applids<'t, 'a: 't>(
 }
 
 /// Reports a warning for each entry in `ptktdata` whose APPLID neither a route nor the token exchange uses. `zosmf` is the
-/// APPLID of services with the scheme `zosmf`.
+/// APPLID of services with the scheme `zosmf`. `is_exchanged` returns whether the token exchange may use an APPLID.
 pub(super) fn warn_unused_keys(
     entries: &Entries<'_>,
     routes: &[ConfiguredRoute],
     zosmf: Option<Applid>,
-    exchange: &ExchangeSection<'_>,
+    is_exchanged: impl Fn(&Applid) -> bool,
 ) {
     for (applid, at) in entries {
         let is_used = routes.iter().any(|route| match route.scheme() {
             ServiceScheme::Zosmf => zosmf == Some(*applid),
             scheme => scheme.applid() == Some(*applid),
         });
-        if !is_used && !exchange.may_use(applid) {
+        if !is_used && !is_exchanged(applid) {
             at.warning(format_args!(
                 "no service has APPLID {applid}; remove this entry, or set this APPLID in the definition of a service"
             ));
