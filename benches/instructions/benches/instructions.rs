@@ -74,6 +74,7 @@ use tower_passticket::{
     passticket::{Algorithm, Applid, KeyProfiles, LocalGenerator, Replay, UserId},
     proxy::{Forward, ForwardTimeouts},
     revocation::RevocationIndex,
+    ticket_breaker::{RefusedStatuses, TicketBreaker, TicketLimits},
     token::{Rs256Verifier, Scopes, ServiceId, SigningKey, TokenIssuer, Validity, VerifiedToken},
 };
 
@@ -330,26 +331,57 @@ fn jwt_audited() -> Work {
     answering(world.stack(has_ticket), world.cookie())
 }
 
-/// Returns work that forwards requests over one connection in memory. The count includes the service at the other end
-/// of the connection.
 fn forward() -> Work {
+    let request = request("/open/api/v1/x", "x-nothing", "1");
+    let request = behind(RouteLayer::new(World::new().routes), request);
+    forwarding(request)
+}
+
+/// Returns work that forwards requests over one connection in memory, with the layer of the schemes. The count includes
+/// the service at the other end of the connection.
+fn forwarding(request: Request<Body>) -> Work {
     let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let connect = service_fn(async |_: http::Uri| {
         let (near, far) = duplex(64 * 1024);
         tokio::spawn(service(far));
         Ok::<_, Infallible>(TokioIo::new(near))
     });
-    let mut forward = Forward::new(connect, ForwardTimeouts::default());
-    let request = request("/open/api/v1/x", "x-nothing", "1");
-    let request = behind(RouteLayer::new(World::new().routes), request);
+    let forward = Forward::new(connect, ForwardTimeouts::default());
+    let mut service = SchemeLayer::new().layer(forward);
     let mut requests = vec![request; 2 * ROUNDS];
     Box::new(move || {
         let body = runtime.block_on(async {
-            let Ok(response) = forward.call(requests.pop().unwrap()).await;
+            let Ok(response) = service.call(requests.pop().unwrap()).await;
             response.into_body().collect().await.unwrap().to_bytes()
         });
         assert_eq!(body, "answer");
     })
+}
+
+/// Returns work that forwards requests with PassTickets. A breaker watches the answers, if there is one.
+fn forward_tickets(breaker: Option<&TicketBreaker>) -> Work {
+    let world = World::new();
+    let tickets = generator(&Arc::new(ManualClock::new(NOW)), Algorithm::Legacy, Replay::Allowed);
+    let scheme = PassTicketScheme::new(applid(), tickets);
+    let scheme = match breaker {
+        None => scheme,
+        Some(breaker) => scheme.with_breaker(breaker, "/files/api/v1", RefusedStatuses::default()),
+    };
+    let routes = Arc::new(Routes::new([route_to("files", scheme)]).unwrap());
+    mem::forget(Arc::clone(&routes));
+    let request = behind(RouteLayer::new(routes), world.cookie());
+    forwarding(behind(ScopeLayer::new(), behind(world.authenticate(), request)))
+}
+
+fn forward_passticket() -> Work {
+    forward_tickets(None)
+}
+
+fn forward_passticket_watched() -> Work {
+    let profiles = [profile(applid(), Algorithm::Legacy, Replay::Allowed)];
+    let profiles = KeyProfiles::new(profiles).unwrap();
+    let clock = Arc::new(ManualClock::new(NOW));
+    forward_tickets(Some(&TicketBreaker::with_clock(profiles, TicketLimits::default(), clock)))
 }
 
 /// Answers each request. A request must arrive in a single read.
@@ -463,7 +495,7 @@ macro_rules! count {
 
 count! {
     bypass jwt_cookie jwt_audited pat_header client_certificate
-    sanitize route authenticate scope passticket forward
+    sanitize route authenticate scope passticket forward forward_passticket forward_passticket_watched
     revocation_check cached_token
     legacy_new_second legacy_remembered legacy_protected enhanced_new_second
     evaluate_legacy evaluate_enhanced
