@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Demo, PROGRAM, admin_address, metric};
+use crate::support::{Demo, PROGRAM, admin_address, metric, without_exchange};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -373,7 +373,8 @@ async fn the_gateway_is_not_ready_while_the_revocation_file_cannot_be_written() 
 #[tokio::test]
 async fn without_an_audit_file_the_gateway_is_ready_and_counts_decisions() {
     let gateway = Gateway::start_with(|yaml| {
-        yaml.replace("file: audit.jsonl", "enabled: false")
+        without_exchange(&yaml)
+            .replace("file: audit.jsonl", "enabled: false")
             .replace("delegatePassticket: true", "delegatePassticket: false")
     });
     gateway.demo.login().await;
