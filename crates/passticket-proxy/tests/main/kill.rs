@@ -23,7 +23,11 @@ const REVOKERS: usize = 4;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn confirmed_revocations_survive_a_kill_of_the_program() {
-    let demo = Demo::reconfigured(|yaml| yaml);
+    // A user may have only 50 tokens by default.
+    let demo = Demo::reconfigured(|yaml| {
+        let maximum = ROUNDS as usize * PATS_PER_ROUND + 1;
+        format!("{yaml}    personalAccessToken: {{maximumPerUser: {maximum}}}\n")
+    });
     let user = demo.client_of("USER");
     let mut pats = Vec::new();
     for _ in 0..=ROUNDS as usize * PATS_PER_ROUND {
