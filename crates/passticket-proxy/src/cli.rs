@@ -13,12 +13,19 @@ use passticket_proxy::{
 };
 use tower_passticket::passticket::{Algorithm, Applid, PassTicket, PassTicketError, UserId};
 
+/// The text of `--version`.
+const VERSION: &str = if cfg!(passticket_fips) {
+    concat!(env!("CARGO_PKG_VERSION"), " (FIPS cryptography)")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 /// A gateway for z/OS single sign-on. A client sends a JWT, a client certificate or a Personal
 /// Access Token; the z/OS service receives Authorization: Basic user:PassTicket.
 #[derive(Debug, Parser)]
 #[command(
     name = "passticket-proxy",
-    version,
+    version = VERSION,
     arg_required_else_help = true,
     after_help = "\
 Start here:
