@@ -451,7 +451,7 @@ mod access_tokens {
         };
         let is_token = |outcome| matches!(outcome, Ok(AccessTokenOutcome::Token(_)));
         assert!(is_token(write(&mut writer, issue(pat("0", "one", "a", 0)))));
-        let mut rotate = |number: u32, writer: &mut Writer| {
+        let rotate = |number: u32, writer: &mut Writer| {
             let pat = |number: u32| pat(&number.to_string(), "one", "a", 0);
             let old = RotatedPat::Verified(pat(number - 1));
             let grace = Duration::ZERO;
