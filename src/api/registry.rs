@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
+use tokio::sync::Semaphore;
+
 use super::error::{ApiError, NotRotated};
 use crate::{
     clock::{Clock, Timestamp},
@@ -20,7 +22,12 @@ pub(super) struct Registry {
     store: Arc<dyn AccessTokenStore>,
     /// The maximum number of active tokens of a user.
     limit: NonZeroU32,
+    lists: Arc<Semaphore>,
 }
+
+/// The maximum number of lists that the store makes or waits to make. Further lists wait here. So a client that sends many
+/// requests for lists does not delay revocations, which the same thread of the store makes.
+const MAX_LISTS: usize = 4;
 
 /// The name and the description of a new token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +38,7 @@ pub(super) struct Label {
 
 impl Registry {
     pub(super) fn new(store: impl AccessTokenStore, limit: NonZeroU32) -> Self {
-        Self { store: Arc::new(store), limit }
+        Self { store: Arc::new(store), limit, lists: Arc::new(Semaphore::new(MAX_LISTS)) }
     }
 
     /// Registers a new token. The endpoint answers with the token only after `Ok`.
@@ -92,6 +99,8 @@ impl Registry {
         query: AccessTokenQuery,
         clock: &dyn Clock,
     ) -> Result<AccessTokenPage, ApiError> {
+        // The semaphore is never closed.
+        let _turn = self.lists.acquire().await.map_err(|_| ApiError::Internal)?;
         self.store.list(query, clock.now()).await.map_err(|error| not_read(&error))
     }
 
@@ -182,4 +191,56 @@ fn token(outcome: AccessTokenOutcome) -> Result<AccessToken, ApiError> {
         AccessTokenOutcome::TooMany { limit } => ApiError::TooManyPats { limit },
         AccessTokenOutcome::Revoked(_) => ApiError::Internal,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::pending,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+    use crate::{
+        clock::ManualClock,
+        revocation::{MemoryAccessTokens, StoreFuture},
+    };
+
+    /// A store that never answers a list, and counts the lists.
+    struct Slow(Arc<AtomicUsize>, MemoryAccessTokens);
+
+    impl AccessTokenStore for Slow {
+        fn change(
+            &self,
+            change: AccessTokenChange,
+            now: Timestamp,
+        ) -> StoreFuture<AccessTokenOutcome> {
+            self.1.change(change, now)
+        }
+
+        fn find(&self, key: AccessTokenKey, now: Timestamp) -> StoreFuture<Option<AccessToken>> {
+            self.1.find(key, now)
+        }
+
+        fn list(&self, _: AccessTokenQuery, _: Timestamp) -> StoreFuture<AccessTokenPage> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Box::pin(pending())
+        }
+    }
+
+    #[test]
+    fn the_store_makes_few_lists_at_once() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let store = Slow(count.clone(), MemoryAccessTokens::new(Arc::default()));
+        let registry = Registry::new(store, NonZeroU32::MIN);
+        let clock = ManualClock::new(Timestamp::from_secs(1_800_000_000));
+        let list = || tokio_test::task::spawn(registry.list(AccessTokenQuery::new(None), &clock));
+        let mut lists: Vec<_> = (0..10).map(|_| list()).collect();
+        lists.iter_mut().for_each(|list| assert!(list.poll().is_pending()));
+        assert_eq!(count.load(Ordering::Relaxed), MAX_LISTS);
+        // A client that no longer waits gives its turn to another one.
+        drop(lists.remove(0));
+        lists.iter_mut().for_each(|list| assert!(list.poll().is_pending()));
+        assert_eq!(count.load(Ordering::Relaxed), MAX_LISTS + 1);
+    }
 }

@@ -140,7 +140,7 @@ pub enum CoordinatorError {
     },
     /// A version with an incompatible protocol has written the data of the site.
     #[error(
-        "{place} has data of protocol version {found}, but this program uses version {PROTOCOL_VERSION}; run the same version on all nodes"
+        "{place} has data of protocol version {found}, but this program uses version {PROTOCOL_VERSION}; run the same version on all nodes. After an upgrade, stop all nodes and remove the old data (docs/operating/nodes.md#upgrade)"
     )]
     OtherVersion {
         /// The name of the place.

@@ -464,7 +464,7 @@ fn count_active<E: Entries>(
 
 /// Removes the oldest entries that are not active, until there is room for another entry. Returns whether there is
 /// room.
-fn make_room<E: EntriesMut>(
+pub(in crate::revocation) fn make_room<E: EntriesMut>(
     mut present: Vec<Entry>,
     now: Timestamp,
     entries: &mut E,

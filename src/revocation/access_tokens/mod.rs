@@ -25,7 +25,7 @@ pub use changes::{
     AccessToken, AccessTokenChange, AccessTokenOutcome, AccessTokenState, PatUse, RotatedPat,
 };
 #[cfg(feature = "store")]
-pub(super) use changes::{Entries, EntriesMut, KEPT_AFTER_EXPIRY, apply};
+pub(super) use changes::{Entries, EntriesMut, KEPT_AFTER_EXPIRY, MAX_ENTRIES, apply, make_room};
 pub(super) use entry::Entry;
 pub use entry::LastUse;
 pub use find::AccessTokenKey;

@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use super::{
     load::open_if_present,
@@ -14,7 +14,9 @@ use crate::{
     passticket::UserId,
     revocation::{
         AccessTokenChange, IssuedPat, Revocation, RevocationIndex,
-        access_tokens::{Entries, EntriesMut, Entry, KEPT_AFTER_EXPIRY},
+        access_tokens::{
+            AccessTokenId, Entries, EntriesMut, Entry, KEPT_AFTER_EXPIRY, MAX_ENTRIES, make_room,
+        },
         salts::Salts,
     },
     token::TokenFingerprint,
@@ -45,6 +47,10 @@ impl Entries for StoredEntries<'_> {
 
     fn of_user(&self, user: &UserId) -> Result<Vec<Entry>, redb::Error> {
         of_user(&self.table, user)
+    }
+
+    fn with_id(&self, user: &UserId, id: &AccessTokenId) -> Result<Option<Entry>, redb::Error> {
+        with_id(&self.table, user, id)
     }
 
     fn next_user(&self, after: Option<&UserId>) -> Result<Option<UserId>, redb::Error> {
@@ -113,6 +119,10 @@ impl Entries for ChangedEntries<'_, '_> {
 
     fn of_user(&self, user: &UserId) -> Result<Vec<Entry>, redb::Error> {
         of_user(&self.tables.access_tokens, user)
+    }
+
+    fn with_id(&self, user: &UserId, id: &AccessTokenId) -> Result<Option<Entry>, redb::Error> {
+        with_id(&self.tables.access_tokens, user, id)
     }
 
     fn next_user(&self, after: Option<&UserId>) -> Result<Option<UserId>, redb::Error> {
@@ -236,6 +246,31 @@ pub(super) fn evict(
     Ok(evicted)
 }
 
+/// Removes surplus entries of users who have too many, because other nodes have registered some of them. Returns their
+/// number.
+pub(super) fn limit(
+    tables: &mut Tables<'_>,
+    salts: &Salts,
+    now: Timestamp,
+) -> Result<u64, redb::Error> {
+    let (mut crowded, mut last, mut count) = (Vec::new(), None, 0);
+    for entry in tables.access_tokens.iter()? {
+        let user = read_user(entry?.0.value().0)?;
+        count = if last == Some(user) { count + 1 } else { 1 };
+        last = Some(user);
+        if count == MAX_ENTRIES + 1 {
+            crowded.push(user);
+        }
+    }
+    let before = tables.access_tokens.len()?;
+    let mut entries = ChangedEntries::new(tables, salts);
+    for user in crowded {
+        let present = entries.of_user(&user)?;
+        make_room(present, now, &mut entries)?;
+    }
+    Ok(before - entries.tables.access_tokens.len()?)
+}
+
 fn stored_as(salts: &Salts, token: TokenFingerprint) -> Vec<TokenFingerprint> {
     [salts.own()].into_iter().chain(salts.foreign()).map(|salt| salt.apply(token)).collect()
 }
@@ -263,6 +298,21 @@ fn of_user(
         entries.extend(read_entry(*user, token, bytes.value()));
     }
     Ok(entries)
+}
+
+/// Finds an entry by the first half of its key. Other entries of the user are not read.
+fn with_id(
+    table: &impl ReadableTable<KeyType, ValueType>,
+    user: &UserId,
+    id: &AccessTokenId,
+) -> Result<Option<Entry>, redb::Error> {
+    let ([mut first, mut last], half) = ([[0; 32], [u8::MAX; 32]], AccessTokenId::LEN);
+    first[..half].copy_from_slice(id.as_bytes());
+    last[..half].copy_from_slice(id.as_bytes());
+    let with_id = (user.as_str(), first)..=(user.as_str(), last);
+    let Some(entry) = table.range::<(&str, [u8; 32])>(with_id)?.next() else { return Ok(None) };
+    let (key, bytes) = entry?;
+    Ok(read_entry(*user, TokenFingerprint::from_bytes(key.value().1), bytes.value()))
 }
 
 fn next_user(

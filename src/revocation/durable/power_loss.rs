@@ -240,7 +240,7 @@ fn token_change(i: usize) -> AccessTokenChange {
 }
 
 /// Checks that each rotation is in the file completely or not at all: the old PAT is revoked, and the new one is
-/// registered. Returns the number of entries.
+/// registered until it is revoked, too. Returns the number of entries.
 fn check_rotations(database: &Database) -> Result<usize, redb::Error> {
     let txn = database.begin_read()?;
     let Some(table) = open_if_present(&txn, ACCESS_TOKENS)? else { return Ok(0) };
@@ -258,7 +258,9 @@ fn check_rotations(database: &Database) -> Result<usize, redb::Error> {
     for entry in &entries {
         let is_revoked = tokens.get(entry.token.as_bytes())?.is_some();
         let key = (entry.issued_at.as_millis(), *entry.token.as_bytes());
-        if is_revoked != entry.rotation.is_some() || issued.get(key)?.is_none() {
+        // An eviction removes a revoked PAT from the register.
+        let is_registered = is_revoked || issued.get(key)?.is_some();
+        if is_revoked != entry.rotation.is_some() || !is_registered {
             return Err(torn());
         }
         successors.remove(&entry.id().to_string());

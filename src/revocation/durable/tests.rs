@@ -329,8 +329,9 @@ mod access_tokens {
     use crate::{
         revocation::{
             AccessTokenChange, AccessTokenOutcome, AccessTokenQuery, AccessTokenState,
-            AccessTokenStore, RotatedPat, TokenDescription,
+            AccessTokenStore, RotatedPat, StoreError, TokenDescription,
             access_tokens::tests::{World, pat, test_common_behaviour},
+            issued::MAX_PATS,
         },
         token::Scopes,
     };
@@ -436,6 +437,84 @@ mod access_tokens {
         let page = tokio_test::block_on(store.list(query, old.issued_at)).unwrap();
         let states: Vec<_> = page.tokens.iter().map(|token| token.state).collect();
         assert_eq!(states, [AccessTokenState::Active]);
+    }
+
+    /// A program that often rotates its own PAT must not use up the register of its user.
+    #[test]
+    fn revoked_tokens_leave_the_register_at_the_next_eviction() {
+        let Fixture { directory: _directory, path: _path, mut writer } = Fixture::new();
+        let start = pat("0", "one", "a", 0).issued_at;
+        let write = |writer: &mut Writer, change| {
+            let (reply, mut answer) = oneshot::channel();
+            writer.record(&mut vec![(Write::AccessTokens(change, start), reply)]);
+            answer.try_recv().unwrap().map(|written| written.outcome.unwrap())
+        };
+        let is_token = |outcome| matches!(outcome, Ok(AccessTokenOutcome::Token(_)));
+        assert!(is_token(write(&mut writer, issue(pat("0", "one", "a", 0)))));
+        let rotate = |number: u32, writer: &mut Writer| {
+            let pat = |number: u32| pat(&number.to_string(), "one", "a", 0);
+            let old = RotatedPat::Verified(pat(number - 1));
+            let grace = Duration::ZERO;
+            write(writer, AccessTokenChange::Rotate { old, new: pat(number), grace, limit: 50 })
+        };
+        for number in 1..MAX_PATS {
+            assert!(is_token(rotate(number, &mut writer)), "{number}");
+        }
+        let refused = rotate(MAX_PATS, &mut writer);
+        assert!(matches!(refused, Err(StoreError::TooManyPats { .. })), "{refused:?}");
+        writer.evict(start).unwrap();
+        assert!(is_token(rotate(MAX_PATS, &mut writer)));
+        // All old tokens are still revoked.
+        for number in 0..=MAX_PATS {
+            let token = writer.salts.own().apply(TokenFingerprint::of(number.to_string()));
+            let is_revoked = writer.index.check_fingerprint(token).is_err();
+            assert_eq!(is_revoked, number < MAX_PATS, "{number}");
+        }
+    }
+
+    /// Each node limits the entries that it registers itself. All entries together must have a limit, too.
+    #[cfg(feature = "redis")]
+    #[test]
+    fn an_eviction_limits_the_entries_of_other_nodes_but_keeps_active_tokens() {
+        use super::shared::SharedRecords;
+        use crate::revocation::{
+            AccessTokenRecord, Record,
+            access_tokens::{Entry, MAX_ENTRIES},
+        };
+
+        let Fixture { directory: _directory, path: _path, mut writer } = Fixture::new();
+        let start = pat("0", "one", "a", 0).issued_at;
+        let later = start.plus(Duration::from_secs(2));
+        let records = (0..MAX_ENTRIES + 500).map(|number| {
+            let mut pat = pat(&number.to_string(), "one", "a", number as u64 % 7);
+            if number >= 10 {
+                pat.expires_at = start.plus(Duration::from_secs(1));
+            }
+            Record::AccessToken(AccessTokenRecord(Entry::new(&pat, Default::default())))
+        });
+        let other = pat("other", "two", "a", 0);
+        let other = Record::AccessToken(AccessTokenRecord(Entry::new(&other, Default::default())));
+        let records = records.chain([other]).collect();
+        let (reply, _answer) = oneshot::channel();
+        let shared = SharedRecords { records, followed: None };
+        writer.record(&mut vec![(Write::Shared(shared), reply)]);
+        writer.evict(later).unwrap();
+        let mut count = |state, name: &str| {
+            let mut query = AccessTokenQuery::new(UserId::new(name).ok());
+            (query.state, query.limit) = (state, 100);
+            let mut count = 0;
+            loop {
+                let page = writer.list_access_tokens(&query, later).unwrap();
+                count += page.tokens.len();
+                match page.next {
+                    Some(next) => query.after = Some(next),
+                    None => return count,
+                }
+            }
+        };
+        assert_eq!(count(None, "one"), MAX_ENTRIES - 1);
+        assert_eq!(count(Some(AccessTokenState::Active), "one"), 10);
+        assert_eq!(count(None, "two"), 1);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use redb::{Database, ReadableTableMetadata};
+use redb::{Database, ReadableTable, ReadableTableMetadata};
 use tokio::sync::oneshot;
 
 use super::{
@@ -276,6 +276,8 @@ impl Writer {
                         self.record(&mut group);
                         let _ = reply.send(self.find_access_token(&key, now));
                     }
+                    // The caller no longer waits for the list.
+                    Command::ListAccessTokens(_, _, reply) if reply.is_closed() => {}
                     Command::ListAccessTokens(query, now, reply) => {
                         self.record(&mut group);
                         let _ = reply.send(self.list_access_tokens(&query, now));
@@ -611,7 +613,7 @@ impl Writer {
     pub(super) fn evict(&mut self, wall: Timestamp) -> Result<Evicted, StoreError> {
         let uptime = (self.uptime)();
         let mut counts = PatCounts::default();
-        let networks = self.networks.clone();
+        let (networks, salts) = (self.networks.clone(), self.salts.clone());
         let (evicted, stored) = self.with_database(|database| {
             let (mut evicted, mut stored) = (Evicted::default(), wall);
             let mut evicted_pats = 0;
@@ -620,21 +622,28 @@ impl Writer {
                 let trusted = stored.min(wall);
                 let keep_token = |expires_at| is_token_revocation_needed(expires_at, trusted);
                 let keep_rule = |up_to| is_rule_needed(up_to, trusted);
-                evicted.tokens = retain(&mut txn.open_table(TOKENS)?, keep_token)?;
+                let mut tokens = txn.open_table(TOKENS)?;
+                evicted.tokens = retain(&mut tokens, keep_token)?;
                 evicted.users = retain(&mut txn.open_table(USERS)?, keep_rule)?;
                 evicted.services = retain(&mut txn.open_table(SERVICES)?, keep_rule)?;
                 let mut issued = txn.open_table(ISSUED)?;
                 let before = issued.len()?;
-                issued.retain(|_, (expires_at, user, _)| {
-                    let keep = keep_token(Timestamp::from_millis(expires_at));
+                issued.retain(|(_, token), (expires_at, user, _)| {
+                    // A rule need not find a PAT that is revoked, so that PAT does not count. Otherwise a client that
+                    // rotates its PAT often would soon use up the register of its user.
+                    let is_revoked = matches!(tokens.get(token), Ok(Some(_)));
+                    let keep = keep_token(Timestamp::from_millis(expires_at)) && !is_revoked;
                     if let (true, Ok(user)) = (keep, UserId::new(user)) {
                         counts.count(user);
                     }
                     keep
                 })?;
                 evicted_pats = before - issued.len()?;
-                let mut access_tokens = txn.open_table(ACCESS_TOKENS)?;
-                evicted_pats += access_tokens::evict(&mut access_tokens, trusted)?;
+                evicted_pats += access_tokens::evict(&mut txn.open_table(ACCESS_TOKENS)?, trusted)?;
+                drop((tokens, issued));
+                let mut tables = Tables::open(txn)?;
+                evicted_pats += access_tokens::limit(&mut tables, &salts, trusted)?;
+                drop(tables);
                 // The lock is released after each call, so that logins do not wait until the whole table is read.
                 networks.lock().forget_old(Day::of(trusted));
                 txn.open_table(NETWORKS)?.retain(|user, _| networks.lock().has(user))?;
