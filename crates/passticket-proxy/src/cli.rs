@@ -322,7 +322,7 @@ pub(crate) struct Get {
     /// The format of the output.
     #[arg(long, value_enum, default_value_t = TicketOutput::Lines)]
     pub(crate) output: TicketOutput,
-    /// The time limit for the whole command, in seconds.
+    /// The time limit for all requests of the command, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=300))]
     pub(crate) timeout: u16,
 }
