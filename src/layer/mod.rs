@@ -90,11 +90,9 @@ pub(crate) use compatibility::NoResponse;
 pub use connection::{ConnectionInfoLayer, ConnectionInfoService};
 pub use cors::{CorsFuture, CorsLayer, CorsService};
 pub use cors_rules::CorsRules;
-pub(crate) use credential::login_token;
-#[cfg(feature = "api")]
-#[cfg(feature = "api")]
-pub(crate) use credential::presented_token;
 pub use credential::{CookieNames, PRIVATE_TOKEN};
+#[cfg(feature = "api")]
+pub(crate) use credential::{login_token, presented_token};
 pub use cross_origin::{CrossOriginCounts, ForeignOrigins, OriginPolicy};
 pub use failure::{Failure, X_ZOWE_AUTH_FAILURE};
 pub use forwarded_certificate::{

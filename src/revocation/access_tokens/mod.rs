@@ -9,6 +9,10 @@
 //! for 30 days after that.
 
 mod changes;
+#[cfg_attr(
+    not(feature = "store"),
+    expect(dead_code, reason = "only the store writes entries as bytes")
+)]
 mod entry;
 mod find;
 mod id;
