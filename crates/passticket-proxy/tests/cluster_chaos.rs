@@ -48,8 +48,8 @@ const SERVERS: usize = 2;
 /// The number of clients that revoke at the same time.
 const REVOKERS: usize = 6;
 
-/// The number of users whose tokens are revoked: a user may have 1,000 Personal Access Tokens, and an attempt whose answer
-/// is lost counts, too.
+/// The number of users whose tokens are revoked. A user may have 1,000 Personal Access Tokens. A token whose answer is lost,
+/// or whose revocation is not confirmed, may stay active.
 const USERS: usize = 50;
 
 /// The number of revocations before the first event, for the figures.
@@ -386,6 +386,7 @@ impl Deployment {
                 yaml.replace("redis: REDIS", &format!("redis: {redis}"))
                     .replace("leaseSeconds: 3", &format!("leaseSeconds: {}", lease().as_secs()))
                     .replacen("    port: 0", &format!("    port: {port}"), 1)
+                    + "    personalAccessToken: {maximumPerUser: 1000}\n"
             });
             let member = Arc::new(Member {
                 name: name.to_owned(),
@@ -622,6 +623,7 @@ async fn make_events(
             }
         };
         let confirmed = seen.confirmed.load(SeqCst);
+        assert_eq!(*seen.accepted.lock().unwrap(), [""; 0]);
         println!("{:>7.2} s: {text}; {confirmed} revocations confirmed", at.as_secs_f64());
         events += 1;
         seen.events.fetch_add(1, SeqCst);
