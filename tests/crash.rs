@@ -125,6 +125,42 @@ async fn child() {
     thread::sleep(Duration::from_secs(60));
 }
 
+/// Returns the command that runs the function `name` of this file in a child process.
+fn child_process(name: &str) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture", "--quiet"]).stdout(Stdio::piped());
+    command
+}
+
+/// The state of a child from which the time until its kill counts.
+#[derive(PartialEq)]
+enum Start {
+    /// The process runs.
+    Running,
+    /// The child has printed `ready`.
+    Ready,
+}
+
+/// Runs a child, and kills it after `delay`. Returns the numbers that the child has printed.
+fn kill_after(mut command: Command, start: Start, delay: Duration) -> Vec<usize> {
+    let mut child = command.spawn().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    let mut printed = Vec::new();
+    while start == Start::Ready && !printed.ends_with(b"ready\n") {
+        let mut byte = [0];
+        output.read_exact(&mut byte).unwrap();
+        printed.push(byte[0]);
+    }
+    thread::sleep(delay);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    output.read_to_end(&mut printed).unwrap();
+    let printed = String::from_utf8(printed).unwrap();
+    // The last line may be incomplete because of the kill. An incomplete line does not count.
+    let complete = printed.rsplit_once('\n').map_or("", |(complete, _)| complete);
+    complete.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
 #[test]
 fn acknowledged_revocations_survive_a_kill() {
     let rounds = env::var("CRASH_ROUNDS").map_or(50, |rounds| rounds.parse().unwrap());
@@ -134,34 +170,13 @@ fn acknowledged_revocations_survive_a_kill() {
     let mut acknowledged = Vec::new();
     let mut killed_while_recording = 0;
     for round in 0..rounds {
-        let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "child", "--nocapture", "--quiet"])
-            .env(DIRECTORY, directory.path())
-            .env(FIRST, (round * PER_ROUND).to_string())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = child_process("child");
+        command.env(DIRECTORY, directory.path()).env(FIRST, (round * PER_ROUND).to_string());
         // In every fourth round, the test may kill the child before the child has opened the file.
-        let mut output = child.stdout.take().unwrap();
-        let mut printed = Vec::new();
-        if round % 4 != 0 {
-            while !printed.ends_with(b"ready\n") {
-                let mut byte = [0];
-                output.read_exact(&mut byte).unwrap();
-                printed.push(byte[0]);
-            }
-        }
+        let start = if round % 4 == 0 { Start::Running } else { Start::Ready };
         let random = RandomState::new().hash_one(round);
-        thread::sleep(Duration::from_micros(random % 60_000));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        output.read_to_end(&mut printed).unwrap();
-
         let before = acknowledged.len();
-        let printed = String::from_utf8(printed).unwrap();
-        // The last line may be incomplete because of the kill. The test ignores an incomplete line.
-        let complete = printed.rsplit_once('\n').map_or("", |(complete, _)| complete);
-        acknowledged.extend(complete.lines().filter_map(|line| line.parse::<usize>().ok()));
+        acknowledged.extend(kill_after(command, start, Duration::from_micros(random % 60_000)));
         let in_this_round = acknowledged.len() - before;
         killed_while_recording += usize::from((1..PER_ROUND).contains(&in_this_round));
 
@@ -237,27 +252,11 @@ fn a_kill_leaves_exactly_one_token_of_a_rotated_chain() {
     drop(DurableStore::create(&file).unwrap());
     let (mut acknowledged, mut kills) = (0, 0);
     while acknowledged + 1 < PER_ROUND && kills < 100 {
-        let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "rotating_child", "--nocapture", "--quiet"])
-            .env(ROTATE, directory.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut output = child.stdout.take().unwrap();
-        let mut printed = Vec::new();
-        while !printed.ends_with(b"ready\n") {
-            let mut byte = [0];
-            output.read_exact(&mut byte).unwrap();
-            printed.push(byte[0]);
-        }
-        thread::sleep(Duration::from_micros(RandomState::new().hash_one(kills) % 40_000));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        output.read_to_end(&mut printed).unwrap();
-        let printed = String::from_utf8(printed).unwrap();
-        let complete = printed.rsplit_once('\n').map_or("", |(complete, _)| complete);
-        let numbers = complete.lines().filter_map(|line| line.parse::<usize>().ok());
-        acknowledged = numbers.max().unwrap_or(acknowledged);
+        let mut command = child_process("rotating_child");
+        command.env(ROTATE, directory.path());
+        let delay = Duration::from_micros(RandomState::new().hash_one(kills) % 40_000);
+        let numbers = kill_after(command, Start::Ready, delay);
+        acknowledged = numbers.into_iter().max().unwrap_or(acknowledged);
         kills += 1;
 
         let store = DurableStore::open(&file).unwrap();

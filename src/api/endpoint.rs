@@ -85,6 +85,18 @@ pub(super) struct Switches {
     pub(super) exchange: bool,
 }
 
+impl Switches {
+    #[cfg(test)]
+    pub(super) const ALL: Self = Self {
+        tickets: true,
+        pats: true,
+        registry: true,
+        refresh: true,
+        delegation: true,
+        exchange: true,
+    };
+}
+
 impl Endpoint {
     /// Finds the endpoint for `method` and `path`.
     ///
@@ -191,14 +203,7 @@ pub(super) fn check_method(method: &Method, allowed: &Method) -> Result<(), ApiE
 mod tests {
     use super::*;
 
-    const ALL: Switches = Switches {
-        tickets: true,
-        pats: true,
-        registry: true,
-        refresh: true,
-        delegation: true,
-        exchange: true,
-    };
+    const ALL: Switches = Switches::ALL;
 
     #[test]
     fn a_path_has_one_endpoint_for_each_of_its_methods() {

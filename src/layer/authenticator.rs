@@ -77,19 +77,7 @@ impl<R, M> Authenticator<R, M> {
     /// [`with_personal_access_tokens`](Self::with_personal_access_tokens) replaces it.
     #[must_use]
     pub fn with_revocations<R2: RevocationCheck>(self, revocations: R2) -> Authenticator<R2, M> {
-        let Self { verifier, pats, mapper, identities, passwords, uses, names, clock, .. } = self;
-        let revocations = Some(revocations);
-        Authenticator {
-            verifier,
-            revocations,
-            pats,
-            mapper,
-            identities,
-            passwords,
-            uses,
-            names,
-            clock,
-        }
+        self.with_checks(|_, mapper| (Some(revocations), mapper))
     }
 
     /// Accepts PATs that are not revoked according to `revocations`. `revocations` also checks all other tokens.
@@ -106,19 +94,25 @@ impl<R, M> Authenticator<R, M> {
     /// Accepts client certificates that `mapper` maps to a user.
     #[must_use]
     pub fn with_client_certificates<M2: IdentityMapper>(self, mapper: M2) -> Authenticator<R, M2> {
-        let Self { verifier, revocations, pats, identities, passwords, uses, names, clock, .. } =
-            self;
-        let mapper = Some(mapper);
+        self.with_checks(|revocations, _| (revocations, Some(mapper)))
+    }
+
+    /// Replaces the parts whose types are parameters. The other parts stay.
+    fn with_checks<R2, M2>(
+        self,
+        replace: impl FnOnce(Option<R>, Option<M>) -> (Option<R2>, Option<M2>),
+    ) -> Authenticator<R2, M2> {
+        let (revocations, mapper) = replace(self.revocations, self.mapper);
         Authenticator {
-            verifier,
+            verifier: self.verifier,
             revocations,
-            pats,
+            pats: self.pats,
             mapper,
-            identities,
-            passwords,
-            uses,
-            names,
-            clock,
+            identities: self.identities,
+            passwords: self.passwords,
+            uses: self.uses,
+            names: self.names,
+            clock: self.clock,
         }
     }
 

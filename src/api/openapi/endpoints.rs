@@ -289,11 +289,7 @@ impl Settings<'_> {
                 parameters: list_parameters(),
                 body: None,
                 success: Success::json("A page of tokens.", reference("TokenPage")),
-                errors: {
-                    let mut errors = self.registry([ApiError::InvalidQuery(QUERY_PROBLEM)]);
-                    errors.extend(self.guarded(GuardedTask::ManageTokens));
-                    errors
-                },
+                errors: self.registry_of_any_user([]),
             },
             Endpoint::GetToken => Description {
                 summary: "Get the entry of a Personal Access Token",
@@ -301,14 +297,7 @@ impl Settings<'_> {
                 parameters: vec![id_parameter(), user_parameter()],
                 body: None,
                 success: Success::json("The entry.", reference("TokenEntry")),
-                errors: {
-                    let mut errors = self.registry([
-                        ApiError::InvalidQuery(QUERY_PROBLEM),
-                        ApiError::NoSuchToken,
-                    ]);
-                    errors.extend(self.guarded(GuardedTask::ManageTokens));
-                    errors
-                },
+                errors: self.registry_of_any_user([ApiError::NoSuchToken]),
             },
             Endpoint::ChangeToken => Description {
                 summary: "Change the name or the description of a Personal Access Token",
@@ -338,14 +327,7 @@ impl Settings<'_> {
                 parameters: vec![id_parameter(), user_parameter()],
                 body: None,
                 success: Success::empty(StatusCode::NO_CONTENT, "The token is revoked."),
-                errors: {
-                    let mut errors = self.registry([
-                        ApiError::InvalidQuery(QUERY_PROBLEM),
-                        ApiError::NoSuchToken,
-                    ]);
-                    errors.extend(self.guarded(GuardedTask::ManageTokens));
-                    errors
-                },
+                errors: self.registry_of_any_user([ApiError::NoSuchToken]),
             },
             Endpoint::RotateToken => Description {
                 summary: "Replace a Personal Access Token by a new one",
@@ -451,6 +433,15 @@ impl Settings<'_> {
         errors.extend(login_token([]));
         errors.retain(|error| *error != ApiError::TokenNotProvided);
         errors.extend(more);
+        errors
+    }
+
+    /// Returns the errors of an endpoint of the registry at which an administrator may name another user in the query, and
+    /// `more`.
+    fn registry_of_any_user<const N: usize>(&self, more: [ApiError; N]) -> Vec<ApiError> {
+        let mut errors = self.registry([ApiError::InvalidQuery(QUERY_PROBLEM)]);
+        errors.extend(more);
+        errors.extend(self.guarded(GuardedTask::ManageTokens));
         errors
     }
 

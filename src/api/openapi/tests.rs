@@ -12,14 +12,7 @@ static RESOURCES: LazyLock<GuardingResources> = LazyLock::new(GuardingResources:
 /// Settings with all endpoints and with client certificates.
 static EVERYTHING: LazyLock<Settings<'_>> = LazyLock::new(|| Settings {
     prefix: &PREFIX,
-    switches: Switches {
-        tickets: true,
-        pats: true,
-        registry: true,
-        refresh: true,
-        delegation: true,
-        exchange: true,
-    },
+    switches: Switches::ALL,
     certificates: true,
     compatibility: Compatibility::Documented,
     cookie: "apimlAuthenticationToken",
