@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel},
+        mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel},
     },
     thread,
     time::{Duration, Instant},
@@ -38,36 +38,13 @@ struct Job {
     work: KeyWork,
     /// Work that has not begun until then does not run.
     until: Instant,
-    done: Done,
+    /// The async caller that waits for the end of the work. A blocking caller waits for a value that the work sends.
+    done: Option<oneshot::Sender<()>>,
 }
 
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Job").field("until", &self.until).finish_non_exhaustive()
-    }
-}
-
-/// The caller that waits for the end of the work.
-enum Done {
-    Async(oneshot::Sender<()>),
-    Blocking(SyncSender<()>),
-}
-
-impl Done {
-    /// Returns whether the caller does not wait any more.
-    fn is_abandoned(&self) -> bool {
-        match self {
-            Self::Async(done) => done.is_closed(),
-            Self::Blocking(_) => false,
-        }
-    }
-
-    fn send(self) {
-        // An error means that the caller does not wait any more.
-        match self {
-            Self::Async(done) => drop(done.send(())),
-            Self::Blocking(done) => drop(done.try_send(())),
-        }
     }
 }
 
@@ -82,19 +59,11 @@ impl Threads {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Pkcs11Error> {
         let (result, received) = channel();
-        let (done, finished) = sync_channel(1);
+        // An error means that the caller does not wait any more.
         let work = move || drop(result.send(work()));
-        self.send(Job {
-            work: Box::new(work),
-            until: Instant::now() + WAIT,
-            done: Done::Blocking(done),
-        })?;
-        match finished.recv_timeout(WAIT) {
-            Ok(()) => received.try_recv().map_err(|_| self.timed_out()),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                Err(self.timed_out())
-            }
-        }
+        self.send(Job { work: Box::new(work), until: Instant::now() + WAIT, done: None })?;
+        // The thread drops the work, and so its sender, if the work was too late or has panicked.
+        received.recv_timeout(WAIT).map_err(|_| self.timed_out())
     }
 
     fn send(&self, job: Job) -> Result<(), Pkcs11Error> {
@@ -116,7 +85,7 @@ impl Threads {
 impl KeyThreads for Threads {
     fn run(&self, work: KeyWork) -> KeyWorkFuture {
         let (done, finished) = oneshot::channel();
-        let sent = self.send(Job { work, until: Instant::now() + WAIT, done: Done::Async(done) });
+        let sent = self.send(Job { work, until: Instant::now() + WAIT, done: Some(done) });
         let timed_out = self.timed_out();
         Box::pin(async move {
             sent?;
@@ -150,12 +119,16 @@ fn run_all(jobs: &Mutex<Receiver<Job>>) {
         // One idle thread waits for work. The others wait for the lock.
         let received = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { work, until, done }) = received else { return };
-        if done.is_abandoned() || Instant::now() >= until {
+        let is_abandoned = done.as_ref().is_some_and(oneshot::Sender::is_closed);
+        if is_abandoned || Instant::now() >= until {
             continue;
         }
-        // A panic must not end the thread. The caller notices that `done` was dropped.
-        if catch_unwind(AssertUnwindSafe(work)).is_ok() {
-            done.send();
+        // A panic must not end the thread. The caller notices that its sender was dropped.
+        if catch_unwind(AssertUnwindSafe(work)).is_ok()
+            && let Some(done) = done
+        {
+            // An error means that the caller does not wait any more.
+            let _ = done.send(());
         }
     }
 }

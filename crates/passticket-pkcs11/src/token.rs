@@ -47,6 +47,17 @@ struct State {
     failed: BTreeMap<Option<KeyLabel>, (Pkcs11Error, Instant)>,
 }
 
+impl State {
+    /// Returns the error because of which no attempt is made with this key now.
+    fn refusal(&self, key: &KeyLabel, now: Instant) -> Option<&Pkcs11Error> {
+        self.failed
+            .iter()
+            .filter(|(concerned, _)| concerned.as_ref().is_none_or(|it| it == key))
+            .find(|(_, (error, again))| now < *again || !error.is_temporary())
+            .map(|(_, (error, _))| error)
+    }
+}
+
 impl Token {
     /// Describes the token with this label in a PKCS#11 module. `module` is the path of the shared library.
     pub fn new(module: &Path, label: TokenLabel, pin: Pin) -> Self {
@@ -130,12 +141,8 @@ impl Token {
         let mut state = self.state();
         let connection = loop {
             let now = Instant::now();
-            for concerned in [None, Some(key.clone())] {
-                if let Some((error, again)) = state.failed.get(&concerned)
-                    && (now < *again || !error.is_temporary())
-                {
-                    return Err(error.clone());
-                }
+            if let Some(error) = state.refusal(key, now) {
+                return Err(error.clone());
             }
             if let Some(session) = state.idle.pop() {
                 state.in_use += 1;
@@ -169,10 +176,7 @@ impl Token {
     fn put_back(&self, session: TokenSession, connection: u64, key: &KeyLabel) {
         let mut state = self.state();
         state.in_use -= 1;
-        if !state.failed.is_empty() {
-            state.failed.remove(&None);
-            state.failed.remove(&Some(key.clone()));
-        }
+        state.failed.retain(|concerned, _| concerned.as_ref().is_some_and(|it| it != key));
         let old = if connection == state.connection {
             state.idle.push(session);
             None

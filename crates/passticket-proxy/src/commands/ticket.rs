@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The maximum length of a key on standard input, in bytes. The longest key has 512 hex digits.
-const MAX_KEY_TEXT: u64 = 4096;
+const MAX_KEY_TEXT: usize = 4096;
 
 pub(crate) fn generate(Generate { ticket }: &Generate) -> Result<(), Exit> {
     let passticket = profile(ticket)?.generate(&ticket.user, time(ticket));
@@ -75,14 +75,24 @@ fn read_profile(applid: Applid, algorithm: Algorithm, file: &Path) -> Result<Key
 
 /// Reads the text of a key from a file, or from standard input if the name of the file is `-`.
 pub(super) fn read_key(file: &Path) -> Result<Zeroizing<Vec<u8>>, Exit> {
+    read_secret(file, MAX_KEY_TEXT, "the key")
+}
+
+/// Reads a secret from a file. If the name of the file is `-`, reads at most `limit` bytes from standard input. `what`
+/// names the secret in an error.
+pub(super) fn read_secret(
+    file: &Path,
+    limit: usize,
+    what: &str,
+) -> Result<Zeroizing<Vec<u8>>, Exit> {
     if file.as_os_str() != "-" {
         return read_secret_file(file).map_err(Exit::usage);
     }
-    // The full size is allocated first, because a growing buffer would leave copies of the key in memory.
-    let mut key = Zeroizing::new(Vec::with_capacity(MAX_KEY_TEXT as usize));
+    // The full size is allocated first, because a growing buffer would leave copies of the secret in memory.
+    let mut secret = Zeroizing::new(Vec::with_capacity(limit));
     io::stdin()
-        .take(MAX_KEY_TEXT)
-        .read_to_end(&mut key)
-        .map_err(|e| Exit::runtime(format!("cannot read the key from standard input: {e}")))?;
-    Ok(key)
+        .take(limit as u64)
+        .read_to_end(&mut secret)
+        .map_err(|e| Exit::runtime(format!("cannot read {what} from standard input: {e}")))?;
+    Ok(secret)
 }

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{self, Read, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -24,6 +24,7 @@ use tower_passticket::{
 };
 use zeroize::Zeroizing;
 
+use super::ticket::read_secret;
 use crate::{
     cli::{Get, TicketEndpoint, TicketOutput},
     exit::Exit,
@@ -313,18 +314,7 @@ fn exchange_body(applid: &Applid, token: &str, actor: Option<&str>) -> Zeroizing
 
 /// Reads a token from a file, or from standard input if the name is `-`. White space around the token is removed.
 fn read_token(file: &Path) -> Result<Zeroizing<String>, Exit> {
-    let content = match file.as_os_str() == "-" {
-        false => read_secret_file(file).map_err(Exit::usage)?,
-        true => {
-            // The full size is allocated first, because a growing buffer would leave copies of the token in memory.
-            let mut content = Zeroizing::new(Vec::with_capacity(2 * MAX_TOKEN_LEN));
-            let limit = 2 * MAX_TOKEN_LEN as u64;
-            io::stdin().lock().take(limit).read_to_end(&mut content).map_err(|error| {
-                Exit::runtime(format_args!("cannot read the token from standard input: {error}"))
-            })?;
-            content
-        }
-    };
+    let content = read_secret(file, 2 * MAX_TOKEN_LEN, "the token")?;
     let token = str::from_utf8(content.trim_ascii()).unwrap_or_default();
     let is_token = !token.is_empty()
         && token.len() <= MAX_TOKEN_LEN

@@ -615,14 +615,10 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let request_headers = routes::request_headers(overrides, &definitions);
     let listed = listed_services::list(&definitions, routes);
     let is_exchanged = |applid: &Applid| ours.exchange.may_use(applid);
-    routes::warn_unused_keys(entries, &all_routes, zosmf_applid, is_exchanged);
-    let exchange = token_exchange::settings(
-        &ours,
-        zowe.security.client_certificates,
-        &all_routes,
-        zosmf_applid,
-        entries,
-    );
+    let services = routes::services_by_applid(&all_routes, zosmf_applid);
+    routes::warn_unused_keys(entries, &services, is_exchanged);
+    let exchange =
+        token_exchange::settings(&ours, zowe.security.client_certificates, services, entries);
     let resource_origins =
         token_exchange::resource_origins(&ours, &identification.oidc, &zowe.own_origins);
     let origins = OriginPolicy::default()

@@ -3,7 +3,10 @@
 //! An APPLID is the name of a z/OS application in the security product. A PassTicket is a short-lived
 //! password of z/OS for one application. Each APPLID of a route needs a PassTicket key.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use http::{HeaderName, StatusCode, uri::Scheme};
 
@@ -626,20 +629,36 @@ fn check_applids<'t, 'a: 't>(
     }
 }
 
-/// Reports a warning for each entry in `ptktdata` whose APPLID neither a route nor the token exchange uses. `zosmf` is the
-/// APPLID of services with the scheme `zosmf`. `is_exchanged` returns whether the token exchange may use an APPLID.
-pub(super) fn warn_unused_keys(
-    entries: &Entries<'_>,
+/// The services that have each APPLID.
+pub(super) type ServicesByApplid = BTreeMap<Applid, BTreeSet<ServiceId>>;
+
+/// Returns the services of `routes` that have each APPLID. `zosmf` is the APPLID of services with the scheme `zosmf`.
+pub(super) fn services_by_applid(
     routes: &[ConfiguredRoute],
     zosmf: Option<Applid>,
+) -> ServicesByApplid {
+    let mut services = ServicesByApplid::new();
+    for route in routes {
+        let applid = match route.scheme() {
+            ServiceScheme::Zosmf => zosmf,
+            scheme => scheme.applid(),
+        };
+        if let Some(applid) = applid {
+            services.entry(applid).or_default().insert(route.service().clone());
+        }
+    }
+    services
+}
+
+/// Reports a warning for each entry in `ptktdata` whose APPLID neither a service nor the token exchange uses. `is_exchanged`
+/// returns whether the token exchange may use an APPLID.
+pub(super) fn warn_unused_keys(
+    entries: &Entries<'_>,
+    services: &ServicesByApplid,
     is_exchanged: impl Fn(&Applid) -> bool,
 ) {
     for (applid, at) in entries {
-        let is_used = routes.iter().any(|route| match route.scheme() {
-            ServiceScheme::Zosmf => zosmf == Some(*applid),
-            scheme => scheme.applid() == Some(*applid),
-        });
-        if !is_used && !is_exchanged(applid) {
+        if !services.contains_key(applid) && !is_exchanged(applid) {
             at.warning(format_args!(
                 "no service has APPLID {applid}; remove this entry, or set this APPLID in the definition of a service"
             ));

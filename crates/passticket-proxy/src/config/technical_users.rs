@@ -98,11 +98,12 @@ pub(super) fn read(
         match users {
             Ok(users) => Some((service, Arc::new(users))),
             Err(error) => {
-                // The last rule of the service is the one that cannot be added, or a later one.
-                let added = (1..=rules.len()).find(|n| {
-                    TechnicalUsers::new(rules[..*n].iter().map(|rule| rule.rule.clone())).is_err()
+                // Rules that cannot be used together stay so with more rules.
+                let counts: Vec<_> = (1..=rules.len()).collect();
+                let good = counts.partition_point(|n| {
+                    TechnicalUsers::new(rules[..*n].iter().map(|rule| rule.rule.clone())).is_ok()
                 });
-                let at = added.map_or(&list.at, |n| &rules[n - 1].at);
+                let at = rules.get(good).map_or(&list.at, |rule| &rule.at);
                 let service = shown_name(service.as_str());
                 match error {
                     // The texts may be secrets in a wrong place.

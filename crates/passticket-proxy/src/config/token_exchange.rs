@@ -1,23 +1,17 @@
 //! Checks the settings of the token exchange (RFC 8693), and of the metadata for OAuth clients (RFC 9728).
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::{
-    configured_route::{ConfiguredRoute, ServiceScheme},
-    oidc::OidcSettings,
-    passticket_proxy::PassticketProxy,
-    ptktdata::Entries,
-    settings::ExchangeSettings,
+    oidc::OidcSettings, passticket_proxy::PassticketProxy, ptktdata::Entries,
+    routes::ServicesByApplid, settings::ExchangeSettings,
 };
-use tower_passticket::{api::Compatibility, layer::Origin, passticket::Applid, token::ServiceId};
+use tower_passticket::{api::Compatibility, layer::Origin};
 
-/// Returns the settings of the token exchange. `None` if it is off. `routes` are the routes of all services, also of those
-/// that are found in Eureka. `zosmf` is the APPLID of services with the scheme `zosmf`. `entries` are the PassTicket keys.
+/// Returns the settings of the token exchange. `None` if it is off. `services` are all services with an APPLID, also those that
+/// are found in Eureka. `entries` are the PassTicket keys.
 pub(super) fn settings(
     ours: &PassticketProxy<'_>,
     client_certificates: bool,
-    routes: &[ConfiguredRoute],
-    zosmf: Option<Applid>,
+    services: ServicesByApplid,
     entries: &Entries<'_>,
 ) -> Option<ExchangeSettings> {
     let section = &ours.exchange;
@@ -49,16 +43,6 @@ pub(super) fn settings(
                 "has no PassTicket key, so nobody gets a PassTicket for {applid}; add an item for {applid} to \
                  components.passticket-proxy.ptktdata, or remove it here"
             ));
-        }
-    }
-    let mut services = BTreeMap::<Applid, BTreeSet<ServiceId>>::new();
-    for route in routes {
-        let applid = match route.scheme() {
-            ServiceScheme::Zosmf => zosmf,
-            scheme => scheme.applid(),
-        };
-        if let Some(applid) = applid {
-            services.entry(applid).or_default().insert(route.service().clone());
         }
     }
     Some(ExchangeSettings {
