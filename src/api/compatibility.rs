@@ -58,7 +58,6 @@ impl Compatibility {
                 response
             }
         };
-        let mut needs_bearer = false;
         let headers = response.headers_mut();
         if let Some(after) = error.retry_after() {
             headers.insert(RETRY_AFTER, messages::retry_after(after));
@@ -66,7 +65,6 @@ impl Compatibility {
         // A 401 response must have this header (RFC 9110 §11.6.1).
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(error.challenge()));
-            needs_bearer = error.challenge().starts_with("Bearer ");
         }
         if let ApiError::MethodNotAllowed { allowed, .. } = &error {
             headers.insert(ALLOW, allow(allowed));
@@ -81,7 +79,7 @@ impl Compatibility {
         {
             headers.insert(&X_ZOWE_AUTH_FAILURE, line);
         }
-        if needs_bearer {
+        if status == StatusCode::UNAUTHORIZED && error.challenge().starts_with("Bearer ") {
             response.extensions_mut().insert(BearerNeeded);
         }
         response.extensions_mut().insert(error);

@@ -126,7 +126,7 @@ impl ExchangeError {
             headers.insert(RETRY_AFTER, messages::retry_after(after));
         }
         if response.status() == StatusCode::UNAUTHORIZED {
-            let challenge = HeaderValue::from_static(r#"Certificate realm="zowe""#);
+            let challenge = HeaderValue::from_static(ApiError::OnlyCertificate.challenge());
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
         response

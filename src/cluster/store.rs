@@ -63,14 +63,23 @@ impl ClusterStore {
     fn write(&self, write: NodeWrite, until: Until) -> StoreFuture<()> {
         let shared = self.shared.clone();
         let written = shared.memory.write(write);
-        let (sender, receiver) = oneshot::channel();
-        (self.shared.spawn)(Box::pin(async move {
-            let result = match written.await {
+        self.finish(async move {
+            match written.await {
                 Ok(records) => confirm(&shared, records, until).await,
                 Err(error) => Err(error),
-            };
+            }
+        })
+    }
+
+    /// Does `work` in a task of the node, so that it is finished even if the returned future is dropped.
+    fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> StoreFuture<T> {
+        let (sender, receiver) = oneshot::channel();
+        (self.shared.spawn)(Box::pin(async move {
             // The caller may have gone.
-            let _ = sender.send(result);
+            let _ = sender.send(work.await);
         }));
         let store = self.shared.name().as_str().into();
         Box::pin(async move { receiver.await.unwrap_or(Err(StoreError::Ended { store })) })
@@ -118,9 +127,8 @@ impl AccessTokenStore for ClusterStore {
         let shared = self.shared.clone();
         let is_awaited = !matches!(change, AccessTokenChange::Use(_));
         let changed = NodeMemory::change(&*shared.memory, change, now);
-        let (sender, receiver) = oneshot::channel();
-        (self.shared.spawn)(Box::pin(async move {
-            let result = match changed.await {
+        self.finish(async move {
+            match changed.await {
                 Ok((outcome, records)) if records.is_empty() => Ok(outcome),
                 Ok((outcome, records)) if !is_awaited => {
                     shared.queue.add_unawaited(records);
@@ -133,12 +141,8 @@ impl AccessTokenStore for ClusterStore {
                     confirm(&shared, records, until).await.map(|()| outcome)
                 }
                 Err(error) => Err(error),
-            };
-            // The caller may have gone.
-            let _ = sender.send(result);
-        }));
-        let store = self.shared.name().as_str().into();
-        Box::pin(async move { receiver.await.unwrap_or(Err(StoreError::Ended { store })) })
+            }
+        })
     }
 
     fn find(&self, key: AccessTokenKey, now: Timestamp) -> StoreFuture<Option<AccessToken>> {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     passticket::UserId,
-    revocation::IssuedPat,
+    revocation::{IssuedPat, Revocation},
     token::{Scopes, ServiceId, TokenFingerprint},
 };
 
@@ -103,6 +103,22 @@ impl Entry {
 
     pub(in crate::revocation) fn id(&self) -> AccessTokenId {
         AccessTokenId::of(&self.token)
+    }
+
+    /// Returns the PAT as it is registered, with the salted fingerprint.
+    pub(in crate::revocation) fn pat(&self) -> IssuedPat {
+        IssuedPat {
+            token: self.token,
+            user: self.user,
+            scopes: self.scopes.clone(),
+            issued_at: self.issued_at,
+            expires_at: self.expires_at,
+        }
+    }
+
+    /// Returns the revocation of this PAT alone.
+    pub(in crate::revocation) fn revocation(&self) -> Revocation {
+        Revocation::Token { token: self.token, expires_at: self.expires_at }
     }
 
     /// Returns the bytes for a store. The user and the fingerprint are not in the bytes, because they are the key of

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     passticket::UserId,
-    revocation::{IssuedPat, Revocation, RevocationIndex, RevocationStore, StoreFuture},
+    revocation::{RevocationIndex, RevocationStore, StoreFuture},
     token::TokenFingerprint,
 };
 
@@ -120,16 +120,13 @@ impl EntriesMut for Locked<'_> {
     }
 
     fn register(&mut self, entry: &Entry) -> Result<(), Infallible> {
-        let Entry { token, user, scopes, issued_at, expires_at, .. } = entry.clone();
-        let pat = IssuedPat { token, user, scopes, issued_at, expires_at };
         // The index completes each call before it returns. It refuses a PAT only if the user has a thousand.
-        drop(self.index.register(pat));
+        drop(self.index.register(entry.pat()));
         Ok(())
     }
 
     fn revoke(&mut self, entry: &Entry) -> Result<(), Infallible> {
-        let Entry { token, expires_at, .. } = *entry;
-        self.index.apply(&Revocation::Token { token, expires_at });
+        self.index.apply(&entry.revocation());
         Ok(())
     }
 

@@ -166,16 +166,14 @@ impl EntriesMut for ChangedEntries<'_, '_> {
     }
 
     fn register(&mut self, entry: &Entry) -> Result<(), redb::Error> {
-        let Entry { token, user, scopes, issued_at, expires_at, .. } = entry.clone();
-        let pat = IssuedPat { token, user, scopes, issued_at, expires_at };
+        let pat = entry.pat();
         self.tables.register(&pat)?;
         self.registered.push(pat);
         Ok(())
     }
 
     fn revoke(&mut self, entry: &Entry) -> Result<(), redb::Error> {
-        let Entry { token, expires_at, .. } = *entry;
-        let revocation = Revocation::Token { token, expires_at };
+        let revocation = entry.revocation();
         self.tables.insert(&revocation)?;
         self.revoked.push(revocation);
         Ok(())
@@ -275,7 +273,7 @@ fn stored_as(salts: &Salts, token: TokenFingerprint) -> Vec<TokenFingerprint> {
     [salts.own()].into_iter().chain(salts.foreign()).map(|salt| salt.apply(token)).collect()
 }
 
-fn get(
+pub(super) fn get(
     table: &impl ReadableTable<KeyType, ValueType>,
     user: &UserId,
     token: &TokenFingerprint,
@@ -339,6 +337,6 @@ pub(super) fn read_entry(user: UserId, token: TokenFingerprint, bytes: &[u8]) ->
     entry.ok()
 }
 
-fn read_user(user: &str) -> Result<UserId, redb::Error> {
+pub(super) fn read_user(user: &str) -> Result<UserId, redb::Error> {
     UserId::new(user).map_err(|e| redb::Error::Corrupted(e.to_string()))
 }

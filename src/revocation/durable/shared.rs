@@ -5,7 +5,7 @@ use std::{cmp::Ordering, collections::BTreeSet, ops::Bound};
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::{
-    access_tokens::read_entry,
+    access_tokens::{get, read_entry, read_user},
     load::open_if_present,
     tables::{
         ACCESS_TOKENS, FOLLOWED, ISSUED, META, SALT, SALTS, SERVICES, TOKENS, Tables, UNUSED_SALT,
@@ -108,12 +108,10 @@ pub(super) fn has_all(
                 }
             }
             Record::AccessToken(AccessTokenRecord(entry)) => {
-                let key = (entry.user.as_str(), *entry.token.as_bytes());
                 let stored = match &access_tokens {
-                    Some(table) => table.get(key)?,
+                    Some(table) => get(table, &entry.user, &entry.token)?,
                     None => None,
                 };
-                let stored = stored.and_then(|it| read_entry(entry.user, entry.token, it.value()));
                 match stored {
                     // A merge that gives a newer entry than the record must be published.
                     Some(stored) if stored == *entry => continue,
@@ -352,8 +350,4 @@ pub(super) fn export(
         }
     }
     Ok(records)
-}
-
-fn read_user(user: &str) -> Result<UserId, redb::Error> {
-    UserId::new(user).map_err(|e| redb::Error::Corrupted(e.to_string()))
 }

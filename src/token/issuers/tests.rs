@@ -321,7 +321,6 @@ fn the_user_is_in_the_first_claim_that_exists() {
     }
 }
 
-/// If a signed payload contains a claim twice, two programs could read different values.
 #[test]
 fn only_the_values_that_are_needed_are_kept() {
     let keep = |claim, value| {
@@ -376,6 +375,7 @@ fn only_the_values_that_are_needed_are_kept() {
     }
 }
 
+/// If a signed payload contains a claim twice, two programs could read different values.
 #[test]
 fn a_repeated_claim_of_a_provider_is_refused() {
     let issuers = trusted([provider(IDP, fixed([&*RSA]))]);
