@@ -7,10 +7,10 @@ use std::{
     io::Write,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
 };
 
-use crate::support::{Demo, PROGRAM, with_any_port};
+use crate::support::{Demo, PROGRAM, output_with_input, with_any_port};
 use tempfile::TempDir;
 
 fn run(args: &[&str]) -> Output {
@@ -18,15 +18,7 @@ fn run(args: &[&str]) -> Output {
 }
 
 fn run_with_input(args: &[&str], input: &str) -> Output {
-    let mut child = Command::new(PROGRAM)
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
+    output_with_input(Command::new(PROGRAM).args(args), input)
 }
 
 /// Writes `key` into a file with the permissions `mode`. Returns the path.

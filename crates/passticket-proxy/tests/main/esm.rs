@@ -6,13 +6,12 @@
 
 use std::{
     env, fs,
-    io::Write,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
 };
 
-use crate::support::{Demo, PROGRAM};
+use crate::support::{Demo, PROGRAM, output_with_input};
 
 const PRODUCTS: [&str; 3] = ["racf", "acf2", "tss"];
 
@@ -146,17 +145,7 @@ fn verify_compares_listings_with_a_configuration() {
         let path = demo.directory.join("listing.txt");
         fs::write(&path, first).unwrap();
         let args = [&verify[..], &["--listing", path.to_str().unwrap()], args].concat();
-        let mut child = Command::new(PROGRAM)
-            .arg("esm")
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // The program does not read standard input if no listing is `-`.
-        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-        let output = child.wait_with_output().unwrap();
+        let output = output_with_input(Command::new(PROGRAM).arg("esm").args(args), stdin);
         assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };

@@ -21,13 +21,9 @@ use http::{
 };
 use http_body_util::Full;
 use hyper::body::Incoming;
-use reqwest::{Client, Identity};
+use reqwest::Client;
 use serde_json::Value;
-use test_support::{
-    PATIENCE,
-    pki::{Authority, leaf_params},
-    raw::listener,
-};
+use test_support::{PATIENCE, raw::listener};
 use tokio::{
     task::{JoinSet, spawn_blocking},
     time::{Instant, sleep},
@@ -36,11 +32,11 @@ use tower_passticket::tls::Server;
 
 use crate::{
     support::{
-        Demo, admin_address,
+        Demo, admin_address, certified,
         cluster::{Site, redis},
-        metric, serve, with_site,
+        metric, with_site,
     },
-    takeover::successor,
+    takeover::{successor, wait_for_socket},
 };
 
 /// A service like one on z/OS: it answers a request with a PassTicket with `status`. To requests without one, it answers
@@ -158,8 +154,16 @@ impl Gateway {
         Self { demo, zos, admin }
     }
 
+    /// Starts the program again, after it was killed.
+    async fn restarted(self) -> Self {
+        let Self { demo, zos, .. } = self;
+        let mut demo = spawn_blocking(|| demo.restarted()).await.unwrap();
+        let admin = admin_address(&mut demo.program);
+        Self { demo, zos, admin }
+    }
+
     fn client_of(&self, user: &str) -> Client {
-        client_of(&self.demo, user)
+        certified(self.demo.builder(), user)
     }
 
     /// Sends requests of a user at the same time. Returns the texts of `X-Zowe-Auth-Failure`.
@@ -188,14 +192,6 @@ impl Gateway {
         }
         file
     }
-}
-
-/// Makes a client with a certificate for this user.
-fn client_of(demo: &Demo, user: &str) -> Client {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let mut pem = Authority::trusted().certify(&key, |params| *params = leaf_params(user));
-    pem.push_str(&key.serialize_pem());
-    demo.builder().identity(Identity::from_pem(pem.as_bytes()).unwrap()).build().unwrap()
 }
 
 async fn requests(client: &Client, url: &str, count: usize) -> Vec<Option<String>> {
@@ -320,17 +316,13 @@ async fn two_refusals_can_be_permitted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_survives_a_kill_of_the_program() {
-    let Gateway { demo, zos, admin } = Gateway::start().await;
-    let mut gateway = Gateway { demo, zos, admin };
+    let mut gateway = Gateway::start().await;
     gateway.requests("U1", 30).await;
     assert_eq!(gateway.zos.take().len(), 1);
     gateway.saved().await;
     gateway.demo.program.kill();
     gateway.demo.program.wait();
-    let config = gateway.demo.directory.join("zowe.yaml");
-    let (program, port) = spawn_blocking(move || serve(&config)).await.unwrap();
-    gateway.demo.program = program;
-    gateway.demo.url = format!("https://localhost:{port}");
+    let gateway = gateway.restarted().await;
     assert_eq!(are_stopped(&gateway.requests("U1", 30).await), 30);
     assert!(gateway.zos.take().is_empty());
     gateway.requests("U2", 1).await;
@@ -346,10 +338,7 @@ async fn with_a_damaged_file_one_ticket_is_tried_until_one_is_accepted() {
     gateway.demo.program.wait();
     fs::write(file, "{").unwrap();
     gateway.zos.take();
-    let config = gateway.demo.directory.join("zowe.yaml");
-    let (program, port) = spawn_blocking(move || serve(&config)).await.unwrap();
-    gateway.demo.program = program;
-    gateway.demo.url = format!("https://localhost:{port}");
+    let gateway = gateway.restarted().await;
     let (url, clients) = (&gateway.demo.url, ["U2", "U3"].map(|user| gateway.client_of(user)));
     let [two, three] = &clients;
     tokio::join!(requests(two, url, 15), requests(three, url, 15));
@@ -364,12 +353,7 @@ async fn with_a_damaged_file_one_ticket_is_tried_until_one_is_accepted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_survives_a_takeover() {
     let gateway = Gateway::start().await;
-    let socket = gateway.demo.directory.join("revocations.redb.takeover");
-    let deadline = Instant::now() + PATIENCE;
-    while !socket.exists() {
-        assert!(Instant::now() < deadline);
-        sleep(Duration::from_millis(5)).await;
-    }
+    wait_for_socket(&gateway.demo).await;
     gateway.requests("U1", 30).await;
     assert_eq!(gateway.zos.take().len(), 1);
     let next = successor(&gateway.demo.directory.join("zowe.yaml")).await;
@@ -387,11 +371,7 @@ async fn several_nodes_together_send_one_wrong_ticket() {
     fs::write(site.directory().join("zowe.yaml"), with_site(site.directory(), &yaml, &zos.url))
         .unwrap();
     let nodes = site.start_all(["a", "b"]).await;
-    let key = rcgen::KeyPair::generate().unwrap();
-    let mut pem = Authority::trusted().certify(&key, |params| *params = leaf_params("U1"));
-    pem.push_str(&key.serialize_pem());
-    let identity = Identity::from_pem(pem.as_bytes()).unwrap();
-    let client = site.builder().identity(identity).build().unwrap();
+    let client = certified(site.builder(), "U1");
     let (a, b) =
         tokio::join!(requests(&client, &nodes[0].url, 15), requests(&client, &nodes[1].url, 15));
     assert_eq!(zos.take().len(), 1);

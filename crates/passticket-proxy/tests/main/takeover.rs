@@ -23,11 +23,10 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header::AUTHORIZATION};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use reqwest::{Client, Identity};
+use reqwest::Client;
 use serde_json::json;
 use test_support::{
     PATIENCE, Running,
-    pki::{Authority, leaf_params},
     raw::{self, listener},
     websocket::{Frame, HANDSHAKE, TEXT, echo},
 };
@@ -39,7 +38,7 @@ use tokio::{
 };
 use tower_passticket::tls::Server;
 
-use crate::support::{Demo, PROGRAM, with_site};
+use crate::support::{Demo, PROGRAM, certified, with_site};
 
 /// Returns the number of restarts. A developer can set an environment variable for a longer test.
 fn rounds() -> usize {
@@ -124,14 +123,6 @@ impl Load {
     }
 }
 
-/// Makes a client with a certificate for this user.
-fn client_of(demo: &Demo, user: &str) -> Client {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let mut pem = Authority::trusted().certify(&key, |params| *params = leaf_params(user));
-    pem.push_str(&key.serialize_pem());
-    demo.builder().identity(Identity::from_pem(pem.as_bytes()).unwrap()).build().unwrap()
-}
-
 /// Starts a gateway with two routes. The service at `/svc/api/v1` gets PassTickets with replay protection. The route
 /// `/open/api/v1` needs no credential.
 async fn gateway(tickets: &Tickets) -> Demo {
@@ -189,7 +180,7 @@ async fn restarts_under_load_lose_no_request_no_revocation_and_no_ticket() {
         clients.spawn(load.clone().send(name, client, method, open.clone(), pause));
     }
     for user in 0..TICKET_USERS {
-        let client = client_of(&demo, &format!("USER{user}"));
+        let client = certified(demo.builder(), &format!("USER{user}"));
         let pause = Duration::from_millis(1050);
         clients.spawn(load.clone().send("ticket", client, Method::GET, svc.clone(), pause));
     }
@@ -289,7 +280,7 @@ async fn check_serves(demo: &Demo) {
     let open = demo.client().get(demo.at("/open/api/v1/x")).send().await.unwrap();
     assert_eq!(open.status(), 200);
     // For one second after its start, or after a takeover that has failed late, the gateway makes no PassTicket.
-    let user = client_of(demo, "USERT");
+    let user = certified(demo.builder(), "USERT");
     let has_ticket = async {
         loop {
             let response = user.get(demo.at("/svc/api/v1/x")).send().await.unwrap();
@@ -411,7 +402,7 @@ fn socket_of(demo: &Demo) -> PathBuf {
 }
 
 /// Waits until the gateway has created its socket for takeovers. It does this when its worker threads run.
-async fn wait_for_socket(demo: &Demo) {
+pub(crate) async fn wait_for_socket(demo: &Demo) {
     let socket = async {
         while !socket_of(demo).exists() {
             sleep(Duration::from_millis(10)).await;

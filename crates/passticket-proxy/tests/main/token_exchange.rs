@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::Write,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -11,12 +10,9 @@ use std::{
 
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
-use tower_passticket::{
-    clock::{Clock, SystemClock},
-    passticket::{Algorithm, Applid, KeyProfile, PassTicket, UserId},
-};
+use test_support::tickets;
 
-use crate::support::{Demo, PROGRAM, without_exchange};
+use crate::support::{Demo, PROGRAM, output_with_input, without_exchange};
 
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const PASSTICKET: &str = "urn:passticket:params:oauth:token-type:passticket";
@@ -53,10 +49,8 @@ async fn outcome(response: Response) -> (u16, String) {
 /// Asserts that the ticket is valid for the user now.
 fn assert_valid(demo: &Demo, user: &str, ticket: &str) {
     let key = fs::read_to_string(demo.directory.join("ptktdata/ZOWEAPPL.key")).unwrap();
-    let applid = Applid::new("ZOWEAPPL").unwrap();
-    let profile = KeyProfile::from_hex(applid, Algorithm::Legacy, key.trim()).unwrap();
-    let (user, ticket) = (UserId::new(user).unwrap(), PassTicket::parse(ticket).unwrap());
-    assert!(profile.evaluate(&user, &ticket, SystemClock.now()).is_ok());
+    let profile = tickets::key_profile_from("ZOWEAPPL", key.trim());
+    assert!(tickets::is_valid(&profile, user, ticket), "{ticket}");
 }
 
 fn audit(demo: &Demo) -> Vec<Value> {
@@ -207,11 +201,7 @@ fn ticket_get(demo: &Demo, options: &[&str], input: &str, environment: &[(&str, 
     for (name, value) in environment {
         command.env(name, value);
     }
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    // A command that reads no token closes its standard input.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
+    output_with_input(&mut command, input)
 }
 
 fn text(bytes: &[u8]) -> &str {

@@ -8,16 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::{Client, ClientBuilder, Identity, Method};
+use reqwest::{Client, ClientBuilder, Method};
 use serde_json::{Value, json};
-use test_support::{
-    PATIENCE, Running,
-    pki::{Authority, USER, leaf_params},
-    redis::Redis,
-};
+use test_support::{PATIENCE, Running, pki::Authority, redis::Redis};
 use tokio::{task::spawn_blocking, time::sleep};
 
-use super::{Demo, PROGRAM, admin_address, listening, with_any_port};
+use super::{Demo, PROGRAM, admin_address, certified, listening, with_any_port};
 
 /// The lease time of the nodes.
 pub(crate) const LEASE: Duration = Duration::from_secs(3);
@@ -72,15 +68,13 @@ impl Site {
 
     /// Returns a client with a certificate of this user. Nodes that start later trust the certificate.
     pub(crate) fn client_of(&self, user: &str) -> Client {
-        let (authority, key) = (Authority::trusted(), USER.key_pair());
+        let authority = Authority::trusted();
         let trusted = self.demo.directory.join("certs/ca.pem");
         let authorities = fs::read_to_string(&trusted).unwrap();
         if !authorities.contains(authority.pem()) {
             fs::write(&trusted, authorities + authority.pem()).unwrap();
         }
-        let certificate = authority.certify(&key, |params| *params = leaf_params(user));
-        let identity = Identity::from_pem((certificate + USER.key).as_bytes()).unwrap();
-        self.builder().identity(identity).build().unwrap()
+        certified(self.builder(), user)
     }
 
     /// Writes the configuration of a node. `file` is the name of its files.

@@ -6,14 +6,20 @@ pub(crate) mod cluster;
 
 use std::{
     fs,
+    io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use reqwest::{Client, ClientBuilder, Identity};
 use tempfile::TempDir;
-use test_support::{Running, client, pki::Authority, raw};
+use test_support::{
+    Running, client,
+    pki::{Authority, USER, leaf_params},
+    raw,
+};
 use tokio::{
     io::{AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -164,6 +170,14 @@ pub(crate) fn write_definition(directory: &Path, url: &str) {
     fs::write(directory.join("api-defs/demo.yml"), definition).unwrap();
 }
 
+/// Runs a command with this standard input. A command that reads no input may close it.
+pub(crate) fn output_with_input(command: &mut Command, input: &str) -> Output {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
 /// Starts `serve --config`. Returns the program and the port that it listens on.
 pub(crate) fn serve(zowe_yaml: &Path) -> (Running, u16) {
     let program = Running::start(PROGRAM, &["serve", "--config", zowe_yaml.to_str().unwrap()]);
@@ -205,6 +219,14 @@ pub(crate) fn with_site(directory: &Path, yaml: &str, service: &str) -> String {
     );
     fs::write(directory.join("api-defs/demo.yml"), definition).unwrap();
     yaml.replace("certs/ca.pem", "[certs/ca.pem, certs/site.pem]")
+}
+
+/// Builds a client with a certificate of this user that [`Authority::trusted`] has signed ([`with_site`] trusts it).
+pub(crate) fn certified(builder: ClientBuilder, user: &str) -> Client {
+    let certificate =
+        Authority::trusted().certify(&USER.key_pair(), |params| *params = leaf_params(user));
+    let identity = Identity::from_pem((certificate + USER.key).as_bytes()).unwrap();
+    builder.identity(identity).build().unwrap()
 }
 
 /// Starts a service that answers with the user id of the Basic credentials. Returns its URL.
