@@ -146,7 +146,7 @@ impl<G: PassTicketGenerator> PassTicketScheme<G> {
     ) -> SchemeFuture {
         let waits = match breaker.try_now(user, class) {
             Tried::Stopped(error) => return SchemeFuture::ready(Err(error.into())),
-            Tried::Wait(class) => Err(class),
+            Tried::Wait => Err(class),
             Tried::Send(sent) => {
                 if let Some(generated) = self.generator.try_generate_now(&user, &self.applid) {
                     let headers = generated.map(|ticket| {

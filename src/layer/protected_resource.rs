@@ -79,7 +79,7 @@ const MAX_PATH_LEN: usize = 512;
 /// The layer. See the [module](self).
 #[derive(Clone, Debug)]
 pub struct ProtectedResourceLayer {
-    resources: Resources,
+    resources: Arc<Resources>,
 }
 
 impl ProtectedResourceLayer {
@@ -91,14 +91,14 @@ impl ProtectedResourceLayer {
         routes: SharedRoutes,
     ) -> Self {
         let issuers = issuers.into_iter().map(Into::into).collect();
-        let resources = Resources { origin, more_origins: [].into(), issuers, routes };
-        Self { resources }
+        let resources = Resources { origin, more_origins: Vec::new(), issuers, routes };
+        Self { resources: Arc::new(resources) }
     }
 
     /// Adds addresses under which clients also reach the gateway.
     #[must_use]
     pub fn with_more_origins(mut self, origins: impl IntoIterator<Item = Origin>) -> Self {
-        self.resources.more_origins = origins.into_iter().collect();
+        Arc::make_mut(&mut self.resources).more_origins = origins.into_iter().collect();
         self
     }
 }
@@ -115,8 +115,8 @@ impl<S> Layer<S> for ProtectedResourceLayer {
 #[derive(Clone)]
 struct Resources {
     origin: Origin,
-    more_origins: Arc<[Origin]>,
-    issuers: Arc<[String]>,
+    more_origins: Vec<Origin>,
+    issuers: Vec<String>,
     routes: SharedRoutes,
 }
 
@@ -136,7 +136,7 @@ impl Resources {
         is_resource.then(|| {
             json!({
                 "resource": format!("{origin}{path}"),
-                "authorization_servers": *self.issuers,
+                "authorization_servers": self.issuers,
                 "bearer_methods_supported": ["header"],
             })
             .to_string()
@@ -182,7 +182,7 @@ fn is_plain(path: &str) -> bool {
 #[derive(Clone, Debug)]
 pub struct ProtectedResourceService<S> {
     inner: S,
-    resources: Resources,
+    resources: Arc<Resources>,
 }
 
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for ProtectedResourceService<S>
@@ -253,7 +253,7 @@ pin_project! {
     #[project = KindProj]
     #[derive(Debug)]
     enum Kind<F> {
-        Inner { #[pin] future: F, addressed: Addressed, resources: Resources },
+        Inner { #[pin] future: F, addressed: Addressed, resources: Arc<Resources> },
         Document { document: Option<String> },
     }
 }

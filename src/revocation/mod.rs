@@ -62,6 +62,8 @@ mod zowe;
 
 use std::{error::Error, future::ready, pin::Pin, sync::Arc, time::Duration};
 
+#[cfg(feature = "redis")]
+pub(crate) use access_tokens::KEPT_AFTER_EXPIRY;
 pub use access_tokens::{
     AccessToken, AccessTokenChange, AccessTokenCursor, AccessTokenCursorError, AccessTokenId,
     AccessTokenIdError, AccessTokenKey, AccessTokenOutcome, AccessTokenPage, AccessTokenQuery,

@@ -1,7 +1,7 @@
 //! The handle of the breaker, for the program.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fmt,
     path::PathBuf,
     sync::{
@@ -94,9 +94,7 @@ impl TicketBreaker {
             self.0.gate(&applid).epoch.fetch_add(1, Ordering::AcqRel);
             self.0.apply(&machine, &changes, "a key was changed");
             drop(machine);
-            if let Some(others) = self.0.others.get()
-                && !changes.is_empty()
-            {
+            if let Some(others) = self.0.others.get() {
                 for change in &changes {
                     if let Change::UserResumed { user, applid } = change {
                         others.resume(Some(*applid), Some(*user));
@@ -211,7 +209,8 @@ impl TicketBreaker {
     /// If the file cannot be written, this is logged and counted. The gateway then goes on, but would send refused tickets
     /// again after a restart.
     pub async fn run(self, file: Option<PathBuf>) {
-        let mut saved = None;
+        // A new breaker has nothing to save.
+        let mut saved = 0;
         let mut ticks = tokio::time::interval(TICK);
         loop {
             tokio::select! {
@@ -223,16 +222,12 @@ impl TicketBreaker {
             }
             let generation = self.0.generation.load(Ordering::Acquire);
             let Some(file) = &file else { continue };
-            if saved == Some(generation) || self.0.is_handed_over.load(Ordering::Acquire) {
+            if saved == generation || self.0.is_handed_over.load(Ordering::Acquire) {
                 continue;
             }
             let text = saved::to_text(&self.0.machine());
-            if saved.is_none() && generation == 0 {
-                saved = Some(generation);
-                continue;
-            }
             match file::write(file.clone(), text).await {
-                Ok(()) => saved = Some(generation),
+                Ok(()) => saved = generation,
                 Err(error) => {
                     self.0.counts.unsaved.increment();
                     let path = file.display();
@@ -271,9 +266,10 @@ impl TicketBreaker {
 
 /// Returns the profiles of `new` whose key, algorithm or window differs from that in `old`.
 fn changed_keys(old: &KeyProfiles, new: &KeyProfiles, now: Timestamp) -> Vec<Arc<KeyProfile>> {
+    // The profiles of one list have different names.
+    let old: HashMap<_, _> = old.iter().map(|profile| (profile.name(), profile)).collect();
     let changed = new.iter().filter(|profile| {
-        let name = profile.name();
-        let before = old.iter().find(|it| it.applid() == profile.applid() && it.name() == name);
+        let before = old.get(&profile.name()).filter(|it| it.applid() == profile.applid());
         before.is_none_or(|before| !makes_same_tickets(before.at(now), profile.at(now)))
     });
     changed.cloned().collect()

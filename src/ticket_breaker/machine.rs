@@ -21,14 +21,14 @@ use crate::{
 pub(super) const BUDGET: u8 = 2;
 
 /// The number of different users whose refusals stop the whole APPLID.
-const USERS: usize = 3;
+pub(super) const USERS: usize = 3;
 
 /// The maximum number of pairs of user and APPLID with refused tickets, or with a ticket whose answer is awaited. When
 /// this number is reached, further users without a proof get no ticket.
-const MAX_PAIRS: usize = 10_000;
+pub(super) const MAX_PAIRS: usize = 10_000;
 
 /// The maximum number of path classes that a user's record, or an APPLID's record, keeps.
-const MAX_CLASSES: usize = 32;
+pub(super) const MAX_CLASSES: usize = 32;
 
 /// A ticket without an answer blocks further tickets of its user for this time. Most refusals need no longer.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -189,18 +189,14 @@ impl Machine {
     /// reported with [`settle`](Self::settle), or has not arrived in time.
     pub(super) fn ask(&mut self, ask: &Ask<'_>, now: Timestamp) -> Decision {
         let (user, applid) = (ask.user, ask.applid);
-        let doubts = self.doubts_new_keys;
-        let scope = self.keys.entry(ask.key.clone()).or_insert_with(|| match doubts {
-            true => Scope::doubted(applid, now),
-            false => Scope::new(applid),
-        });
+        let scope = scope_of(&mut self.keys, ask, self.doubts_new_keys, now);
         scope.forget_overdue(now, APPLID_ANSWER_WITHIN);
         let mut is_probe = false;
-        if let Some(stopped) = scope.clock_stop(now) {
-            match stopped {
-                Some(until) => return stop(Why::Clock, Some(until)),
-                None => is_probe = true,
+        if let Some(clock) = &scope.clock_stop {
+            if now < clock.next {
+                return stop(Why::Clock, Some(clock.next));
             }
+            is_probe = true;
         }
         for stop_of in &mut scope.stops {
             if stop_of.class.is_some_and(|class| class != ask.class) {
@@ -223,7 +219,7 @@ impl Machine {
         let others = scope.flights.iter().filter(|flight| flight.user != user).count();
         let full = others >= free;
         let is_checked = |classes: &[PathClass]| {
-            scope.refused.iter().any(|(class, good)| classes.contains(class) && good.is_some())
+            scope.refused.iter().any(|(class, good)| classes.contains(class) && *good)
         };
 
         let records = self.users.entry(user).or_default();
@@ -333,11 +329,7 @@ impl Machine {
     ) -> Vec<Change> {
         let (user, applid, class) = (ask.user, ask.applid, ask.class);
         let mut changes = Vec::new();
-        let doubts = self.doubts_new_keys;
-        let scope = self.keys.entry(ask.key.clone()).or_insert_with(|| match doubts {
-            true => Scope::doubted(applid, now),
-            false => Scope::new(applid),
-        });
+        let scope = scope_of(&mut self.keys, ask, self.doubts_new_keys, now);
         let records = self.users.entry(user).or_default();
         if !records.iter().any(|it| it.applid == applid) {
             self.pairs += 1;
@@ -354,7 +346,7 @@ impl Machine {
                 own.unknown = 0;
                 if own.refused > 0 {
                     if own.classes.contains(&class) {
-                        *own = Personal { flights: own.flights.clone(), ..Personal::new(applid) };
+                        own.reset();
                         changes.push(Change::UserResumed { user, applid });
                     } else {
                         own.good_since = true;
@@ -369,7 +361,7 @@ impl Machine {
                 scope.streak.clear();
                 scope.recent.retain(|(_, it)| *it != class);
                 if let Some((_, good)) = scope.refused.iter_mut().find(|(it, _)| *it == class) {
-                    *good = Some(now);
+                    *good = true;
                 }
                 let before = scope.stops.len();
                 // A ticket that was sent before the stop says nothing, unless its paths are those of the refusals.
@@ -400,8 +392,8 @@ impl Machine {
                     scope.streak.push(user);
                 }
                 match scope.refused.iter_mut().find(|(it, _)| *it == class) {
-                    Some((_, good)) => *good = None,
-                    None => push_limited(&mut scope.refused, (class, None)),
+                    Some((_, good)) => *good = false,
+                    None => push_limited(&mut scope.refused, (class, false)),
                 }
                 let same = scope.recent.iter().filter(|(_, it)| *it == class).count();
                 let of = match () {
@@ -518,7 +510,7 @@ impl Machine {
                 if own.refused > 0 {
                     changes.push(Change::UserResumed { user: *name, applid: own.applid });
                 }
-                *own = Personal { flights: own.flights.clone(), ..Personal::new(own.applid) };
+                own.reset();
             }
         }
         for (key, scope) in &mut self.keys {
@@ -560,7 +552,7 @@ impl Machine {
             for own in records.iter_mut().filter(|own| own.applid == applid) {
                 if has_key(user) && own.refused > 0 {
                     changes.push(Change::UserResumed { user: *user, applid });
-                    *own = Personal { flights: own.flights.clone(), ..Personal::new(applid) };
+                    own.reset();
                 }
             }
         }
@@ -608,7 +600,7 @@ impl Machine {
                 let is_recent = now < own.last.plus(LIST_DELAY);
                 if own.is_shared && own.refused > 0 && !is_recent && !is_known(user, &applid) {
                     changes.push(Change::UserResumed { user: *user, applid });
-                    *own = Personal { flights: own.flights.clone(), ..Personal::new(applid) };
+                    own.reset();
                     for (key, scope) in self.keys.iter_mut().filter(|it| it.1.applid == applid) {
                         if scope.forget(user, USERS) {
                             changes.push(Change::KeyResumed { key: key.clone(), applid });
@@ -695,6 +687,19 @@ impl Machine {
             !records.is_empty()
         });
     }
+}
+
+/// Returns the record of the key of a ticket. Adds one if there is none. The new record is stopped if `is_doubted`.
+fn scope_of<'k>(
+    keys: &'k mut HashMap<Arc<str>, Scope>,
+    ask: &Ask<'_>,
+    is_doubted: bool,
+    now: Timestamp,
+) -> &'k mut Scope {
+    keys.entry(ask.key.clone()).or_insert_with(|| match is_doubted {
+        true => Scope::doubted(ask.applid, now),
+        false => Scope::new(ask.applid),
+    })
 }
 
 const fn why_of(stop: &Stop) -> Why {

@@ -66,6 +66,12 @@ impl Personal {
         }
     }
 
+    /// Forgets everything except the tickets whose answers are awaited.
+    pub(super) fn reset(&mut self) {
+        let flights = std::mem::take(&mut self.flights);
+        *self = Self { flights, ..Self::new(self.applid) };
+    }
+
     pub(super) fn is_clean(&self) -> bool {
         self.refused == 0 && self.unknown == 0 && self.flights.is_empty()
     }
@@ -112,8 +118,8 @@ pub(super) struct Scope {
     pub(super) streak: Vec<UserId>,
     /// The refusals on paths on which no ticket was accepted since.
     pub(super) recent: Vec<(UserId, PathClass)>,
-    /// The paths on which a ticket was refused, and the time at which one was accepted there since.
-    pub(super) refused: Vec<(PathClass, Option<Timestamp>)>,
+    /// The paths on which a ticket was refused, and whether one was accepted there since.
+    pub(super) refused: Vec<(PathClass, bool)>,
     pub(super) stops: Vec<Stop>,
     pub(super) clock_stop: Option<ClockStop>,
     pub(super) skew: Option<Skew>,
@@ -175,13 +181,6 @@ impl Scope {
     pub(super) fn is_proven(&self, now: Timestamp, within: Duration) -> bool {
         self.streak.is_empty()
             && self.good.is_some_and(|good| now < good.plus(within) && good <= now)
-    }
-
-    /// Returns `None` if the clocks agree, `Some(None)` if one ticket may be tried now, and otherwise the time at which
-    /// one may be tried.
-    pub(super) fn clock_stop(&self, now: Timestamp) -> Option<Option<Timestamp>> {
-        let stop = self.clock_stop?;
-        Some((now < stop.next).then_some(stop.next))
     }
 
     pub(super) fn forget_overdue(&mut self, now: Timestamp, within: Duration) {

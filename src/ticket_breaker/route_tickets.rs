@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     answer::{self, RefusedStatuses},
     breaker::TicketBreaker,
-    machine::Outcome,
+    machine::{self, Outcome},
     path_class::{PathClass, RouteSeed},
     permit::{Permit, Sent, Watched},
     proofs::Fingerprint,
@@ -44,7 +44,7 @@ const ASK_NODES_AGAIN: Duration = Duration::from_millis(100);
 const COMPARE_EVERY: u32 = 4;
 
 /// How many users may wait for an answer at the same time at all nodes, while no ticket of the APPLID was accepted.
-const USERS: u8 = 3;
+const USERS: u8 = machine::USERS as u8;
 
 /// The breaker, as the scheme of one route uses it.
 #[derive(Clone)]
@@ -64,7 +64,7 @@ pub(crate) enum Tried {
     /// The ticket may be sent.
     Send(Sent),
     /// The ticket must wait.
-    Wait(PathClass),
+    Wait,
     /// No ticket may be sent.
     Stopped(GenerateError),
 }
@@ -195,7 +195,7 @@ impl OwnTickets {
     fn try_unproven(&self, user: UserId, class: PathClass) -> Tried {
         // The other nodes must be asked, too.
         if self.shared.others.get().is_some() {
-            return Tried::Wait(class);
+            return Tried::Wait;
         }
         match self.shared.ask(&self.gate, user, self.applid, class) {
             Asked::Proven => Tried::Send(Sent::proven(class, self.proof(&user, class))),
@@ -203,7 +203,7 @@ impl OwnTickets {
                 let permit = self.permit(user, class, id, key);
                 Tried::Send(Sent::with(permit, self.proof(&user, class)))
             }
-            Asked::Wait => Tried::Wait(class),
+            Asked::Wait => Tried::Wait,
             Asked::Stopped(error) => Tried::Stopped(error),
         }
     }

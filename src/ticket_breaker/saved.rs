@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    machine::Machine,
+    machine::{MAX_CLASSES, MAX_PAIRS, Machine, USERS},
     path_class::PathClass,
     record::{Personal, Scope, Stop},
 };
@@ -16,10 +16,6 @@ use crate::{
 
 /// The version of the text.
 const VERSION: u32 = 1;
-
-/// Longer lists are cut. The text comes from a file that an operator may have edited.
-const MAX: usize = 10_000;
-const MAX_CLASSES: usize = 32;
 
 #[derive(Serialize, Deserialize)]
 struct Document {
@@ -85,7 +81,8 @@ pub(super) fn to_text(machine: &Machine) -> String {
     serde_json::to_string(&document).expect("numbers, texts and lists are JSON")
 }
 
-/// Reads the text of [`to_text`].
+/// Reads the text of [`to_text`]. Lists that are too long are cut: the text comes from a file that an operator may have
+/// edited.
 pub(super) fn from_text(text: &str) -> Result<Machine, RestoreError> {
     let error = |error: &dyn std::fmt::Display| RestoreError(error.to_string());
     let document: Document = serde_json::from_str(text).map_err(|e| error(&e))?;
@@ -93,7 +90,7 @@ pub(super) fn from_text(text: &str) -> Result<Machine, RestoreError> {
         return Err(RestoreError(format!("the version is {}", document.version)));
     }
     let mut machine = Machine::default();
-    for it in document.users.into_iter().take(MAX) {
+    for it in document.users.into_iter().take(MAX_PAIRS) {
         let user = UserId::new(&it.user).map_err(|e| error(&e))?;
         let applid = Applid::new(&it.applid).map_err(|e| error(&e))?;
         let classes = it.paths.into_iter().take(MAX_CLASSES).map(PathClass::from_bits).collect();
@@ -110,9 +107,9 @@ pub(super) fn from_text(text: &str) -> Result<Machine, RestoreError> {
         };
         machine.restore_user(user, own);
     }
-    for it in document.keys.into_iter().take(MAX) {
+    for it in document.keys.into_iter().take(MAX_PAIRS) {
         let applid = Applid::new(&it.applid).map_err(|e| error(&e))?;
-        let streak = it.streak.iter().take(3).map(|user| UserId::new(user));
+        let streak = it.streak.iter().take(USERS).map(|user| UserId::new(user));
         let streak = streak.collect::<Result<_, _>>().map_err(|e| error(&e))?;
         let stops = it.stops.into_iter().take(MAX_CLASSES).map(|(class, next, tries)| Stop {
             class: class.map(PathClass::from_bits),

@@ -231,7 +231,9 @@ impl Shared {
         if outcome == Outcome::Refused {
             self.counts.refused.increment();
             // The first of two refusals stops nothing, but counts after a restart, too.
-            self.has_changed();
+            if changes.is_empty() {
+                self.has_changed();
+            }
         }
         if let Some(others) = others {
             let resumed = machine_resumed(&changes);

@@ -20,7 +20,7 @@ use crate::{
         Incarnation, Joined, LeaseRecord, LogPosition, MAX_PUBLISHED, NodeName, PROTOCOL_VERSION,
         Renewed, Term,
     },
-    revocation::{Merge, Record, RecordKind},
+    revocation::{KEPT_AFTER_EXPIRY, Merge, Record, RecordKind},
     token::Validity,
 };
 
@@ -359,7 +359,7 @@ fn needed_for(kind: RecordKind) -> Option<Duration> {
     match kind {
         RecordKind::Token | RecordKind::Issued => Some(EVICTION_MARGIN),
         RecordKind::User | RecordKind::Service => Some(rule + EVICTION_MARGIN),
-        RecordKind::AccessToken => Some(DAY * 30 + EVICTION_MARGIN),
+        RecordKind::AccessToken => Some(KEPT_AFTER_EXPIRY + EVICTION_MARGIN),
         RecordKind::Salt => None,
     }
 }

@@ -306,12 +306,14 @@ fn flag(answer: &Value) -> Result<bool, Problem> {
     }
 }
 
-fn decimal(text: &str) -> Option<u64> {
+/// Reads a number that has only digits.
+pub(super) fn decimal(text: &str) -> Option<u64> {
     let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| is_decimal)
 }
 
-fn text(answer: &Value) -> Option<&str> {
+/// Returns the text of a string.
+pub(super) fn text(answer: &Value) -> Option<&str> {
     std::str::from_utf8(bytes(answer)?).ok()
 }
 

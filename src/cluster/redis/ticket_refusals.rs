@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use super::{
     keys::SiteKeys,
     place::RedisPlace,
-    reply::{bytes, number},
+    reply::{bytes, decimal, number, text},
     script::Script,
 };
 use crate::{
@@ -148,7 +148,7 @@ fn read_reserved(answer: &Value, ticket: SharedTicket) -> Option<Reserved> {
         [busy] if bytes(busy)? == b"busy" => Some(Reserved::Busy),
         [differs, refused, last, paths] if bytes(differs)? == b"differs" => {
             let refused = u8::try_from(number(refused)?).ok()?;
-            let (last, paths) = (digits(bytes(last)?)?, digits(bytes(paths)?)?);
+            let (last, paths) = (decimal(text(last)?)?, decimal(text(paths)?)?);
             let ticket = SharedTicket { paths, ..ticket };
             let last = Timestamp::from_millis(last);
             Some(Reserved::Differs(SharedRefusal::new(ticket, refused, last)))
@@ -162,9 +162,9 @@ fn read_list(answer: &Value) -> Option<Vec<SharedRefusal>> {
     let Value::Array(parts) = answer else { return None };
     let pairs = parts.chunks(2).map(|pair| {
         let [field, value] = pair else { return None };
-        let (applid, user) = str::from_utf8(bytes(field)?).ok()?.split_once(' ')?;
+        let (applid, user) = text(field)?.split_once(' ')?;
         let (applid, user) = (Applid::new(applid).ok()?, UserId::new(user).ok()?);
-        let mut numbers = bytes(value)?.split(|byte| *byte == b' ').map(digits);
+        let mut numbers = text(value)?.split(' ').map(decimal);
         let (refused, last, paths) = (numbers.next()??, numbers.next()??, numbers.next()??);
         let ticket = SharedTicket::new(user, applid, paths);
         let refused = u8::try_from(refused).ok()?;
@@ -172,11 +172,6 @@ fn read_list(answer: &Value) -> Option<Vec<SharedRefusal>> {
         is_complete.then(|| SharedRefusal::new(ticket, refused, Timestamp::from_millis(last)))
     });
     pairs.collect()
-}
-
-fn digits(text: &[u8]) -> Option<u64> {
-    let text = str::from_utf8(text).ok()?;
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 #[cfg(test)]

@@ -20,8 +20,7 @@ pub(in crate::revocation) const MAX_ENTRIES: usize = 1000;
 
 /// How long an entry stays after its token has expired: 30 days.
 #[cfg(feature = "store")]
-pub(in crate::revocation) const KEPT_AFTER_EXPIRY: Duration =
-    Duration::from_secs(30 * 24 * 60 * 60);
+pub(crate) const KEPT_AFTER_EXPIRY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The registry records at most one use of a token in this time.
 const USE_INTERVAL: Duration = Duration::from_secs(60);

@@ -25,11 +25,13 @@ mod uses;
 
 use std::sync::Arc;
 
+#[cfg(feature = "store")]
+pub(crate) use changes::KEPT_AFTER_EXPIRY;
 pub use changes::{
     AccessToken, AccessTokenChange, AccessTokenOutcome, AccessTokenState, PatUse, RotatedPat,
 };
 #[cfg(feature = "store")]
-pub(super) use changes::{Entries, EntriesMut, KEPT_AFTER_EXPIRY, MAX_ENTRIES, apply, make_room};
+pub(super) use changes::{Entries, EntriesMut, MAX_ENTRIES, apply, make_room};
 pub(super) use entry::Entry;
 pub use entry::LastUse;
 pub use find::AccessTokenKey;

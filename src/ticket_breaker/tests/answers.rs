@@ -68,7 +68,7 @@ impl World {
                 sent.set_sent();
                 Some(sent)
             }
-            Tried::Wait(_) | Tried::Stopped(_) => None,
+            Tried::Wait | Tried::Stopped(_) => None,
         }
     }
 
@@ -78,7 +78,7 @@ impl World {
             .try_now(user(name), self.route.class(&Method::GET, &format!("{PREFIX}{path}")))
         {
             Tried::Stopped(error) => error,
-            Tried::Send(_) | Tried::Wait(_) => panic!("the ticket is not stopped"),
+            Tried::Send(_) | Tried::Wait => panic!("the ticket is not stopped"),
         }
     }
 
@@ -109,7 +109,7 @@ async fn of_30_requests_at_the_same_time_one_sends_a_wrong_ticket() {
             let class = route.class(&Method::GET, &format!("{PREFIX}/path{number}"));
             let sent = match route.try_now(user("USER"), class) {
                 Tried::Send(sent) => Ok(sent),
-                Tried::Wait(class) => route.clone().wait(user("USER"), class).await,
+                Tried::Wait => route.clone().wait(user("USER"), class).await,
                 Tried::Stopped(error) => Err(error),
             };
             let Ok(sent) = sent else { return false };
