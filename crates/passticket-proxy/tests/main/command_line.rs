@@ -10,7 +10,7 @@ use std::{
     process::{Command, Output},
 };
 
-use crate::support::{Demo, PROGRAM, output_with_input, with_any_port};
+use crate::support::{Demo, PROGRAM, start_with_input, with_any_port};
 use tempfile::TempDir;
 
 fn run(args: &[&str]) -> Output {
@@ -18,7 +18,9 @@ fn run(args: &[&str]) -> Output {
 }
 
 fn run_with_input(args: &[&str], input: &str) -> Output {
-    output_with_input(Command::new(PROGRAM).args(args), input)
+    let (child, written) = start_with_input(Command::new(PROGRAM).args(args), input);
+    written.unwrap();
+    child.wait_with_output().unwrap()
 }
 
 /// Writes `key` into a file with the permissions `mode`. Returns the path.

@@ -6,10 +6,10 @@ pub(crate) mod cluster;
 
 use std::{
     fs,
-    io::Write,
+    io::{self, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -172,10 +172,16 @@ pub(crate) fn write_definition(directory: &Path, url: &str) {
 
 /// Runs a command with this standard input. A command that reads no input may close it.
 pub(crate) fn output_with_input(command: &mut Command, input: &str) -> Output {
+    let (child, _) = start_with_input(command, input);
+    child.wait_with_output().unwrap()
+}
+
+/// Starts a command, and writes its standard input. Returns whether the command has taken the input.
+pub(crate) fn start_with_input(command: &mut Command, input: &str) -> (Child, io::Result<()>) {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
+    let written = child.stdin.take().unwrap().write_all(input.as_bytes());
+    (child, written)
 }
 
 /// Starts `serve --config`. Returns the program and the port that it listens on.
