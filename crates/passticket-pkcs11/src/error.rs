@@ -113,7 +113,7 @@ pub enum Pkcs11Error {
         token: TokenLabel,
         /// The label of the key.
         key: KeyLabel,
-        /// What is wrong.
+        /// The fault of the key.
         fault: KeyFault,
     },
     /// The token cannot compute HMAC-SHA-512.
@@ -192,7 +192,7 @@ pub enum Pkcs11Error {
     },
 }
 
-/// What is wrong with a key of a token.
+/// A fault of a key in a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyFault {
@@ -231,7 +231,7 @@ pub enum KeyFault {
 #[error("{0}")]
 pub struct ReturnCode(Arc<str>);
 
-/// What an error of the module says about the connection to the token.
+/// The effect of an error of the module on the connection to the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// The token refuses the PIN.

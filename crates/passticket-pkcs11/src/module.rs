@@ -1,7 +1,7 @@
 //! PKCS#11 modules: the shared libraries of token vendors.
 //!
-//! A module is initialized once for the whole process (`C_Initialize`), whoever uses it. So this file has a list of the
-//! modules of the process. Many modules notice a new or replaced token only after `C_Finalize` and a new `C_Initialize`.
+//! A module can be initialized (`C_Initialize`) only once in a process, and all tokens of the process share it. So this file
+//! has a list of the modules of the process. Many modules notice a new or replaced token only after `C_Finalize` and a new `C_Initialize`.
 //! A module is finalized when no session needs it any more.
 
 use std::{

@@ -367,8 +367,9 @@ Example:
         #[arg(long, value_name = "FILE")]
         key_file: PathBuf,
     },
-    /// Make a random key in a token. Nobody can read this key, so use it only if the system that evaluates the PassTickets
-    /// uses the same token.
+    /// Make a random key in a token. Nobody can read this key.
+    ///
+    /// Use this command only if the system that evaluates the PassTickets uses the same token.
     Generate {
         #[command(flatten)]
         token: TokenKeyArgs,

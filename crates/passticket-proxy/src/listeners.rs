@@ -100,7 +100,7 @@ fn inherited(config: &Config) -> Result<(Option<TcpListener>, Option<TcpListener
     Ok(taken.into())
 }
 
-/// What a socket of systemd is for: its name.
+/// The port that a socket of systemd replaces. The name of the socket says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Gateway,

@@ -209,15 +209,15 @@ impl NodeMemory for Memory {
 /// The simulation has no registry.
 impl AccessTokenStore for Memory {
     fn change(&self, _: AccessTokenChange, _: Timestamp) -> StoreFuture<AccessTokenOutcome> {
-        unimplemented!()
+        unimplemented!("the simulation has no registry")
     }
 
     fn find(&self, _: AccessTokenKey, _: Timestamp) -> StoreFuture<Option<AccessToken>> {
-        unimplemented!()
+        unimplemented!("the simulation has no registry")
     }
 
     fn list(&self, _: AccessTokenQuery, _: Timestamp) -> StoreFuture<AccessTokenPage> {
-        unimplemented!()
+        unimplemented!("the simulation has no registry")
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn document(breaker: &TicketBreaker) -> Option<Value> {
     }))
 }
 
-/// What an administrator wants to resume.
+/// The stops that an administrator ends: those of an APPLID, of a user, of both, or all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Resume {
     pub(super) applid: Option<Applid>,

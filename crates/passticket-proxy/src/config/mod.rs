@@ -77,8 +77,8 @@
 //! [`CertificateFilter`](tower_passticket::identity::CertificateFilter)).
 //!
 //! `technicalUsers` names a file with rules. A rule gives a technical user to the users of an identity provider in `oidc`
-//! whose tokens have a certain value in a claim (docs/operating/technical-users.md). A service of a rule must have the
-//! scheme `httpBasicPassTicket`.
+//! whose tokens have a certain value in a claim (docs/operating/technical-users.md). Each service that a rule names
+//! must have the scheme `httpBasicPassTicket`.
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/technical-users.yml"), "```")]
 //!

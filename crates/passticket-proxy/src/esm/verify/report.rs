@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::esm::Application;
 
-/// What the listing shows about one setting.
+/// The result for one setting of the listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// The setting is as the configuration needs it.
