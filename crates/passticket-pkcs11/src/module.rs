@@ -1,8 +1,8 @@
 //! PKCS#11 modules: the shared libraries of token vendors.
 //!
 //! A module can be initialized (`C_Initialize`) only once in a process, and all tokens of the process share it. So this file
-//! has a list of the modules of the process. Many modules notice a new or replaced token only after `C_Finalize` and a new `C_Initialize`.
-//! A module is finalized when no session needs it any more.
+//! has a list of the modules of the process. Many modules notice a new or replaced token only after `C_Finalize` and a new
+//! `C_Initialize`. A module is finalized when no session needs it any more.
 
 use std::{
     collections::BTreeMap,
