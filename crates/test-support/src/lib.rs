@@ -23,7 +23,9 @@ pub mod zosmf;
 pub mod zss;
 
 mod client;
+mod port;
 mod process;
 
 pub use client::{basic, client};
+pub use port::free_port;
 pub use process::{PATIENCE, Running, has_curl};

@@ -5,7 +5,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    net::{Ipv4Addr, TcpListener},
+    net::Ipv4Addr,
     os::unix::net::UnixStream,
     path::Path,
     process::{Child, Command, Stdio},
@@ -17,7 +17,7 @@ use rcgen::SanType;
 use tempfile::TempDir;
 
 use crate::{
-    PATIENCE,
+    PATIENCE, free_port,
     pki::{self, Authority, Clients},
 };
 
@@ -349,10 +349,6 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 fn configuration(port: u16, directory: &Path, options: &RedisOptions) -> String {

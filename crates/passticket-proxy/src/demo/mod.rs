@@ -25,7 +25,7 @@ use crate::{
     terminal::print_line,
 };
 use files::{DemoFiles, DemoPorts};
-use nodes::SecondNode;
+use nodes::{ReservedPort, SecondNode};
 
 /// The remedy in the error message if the gateway cannot listen. The demo's service needs no remedy, because it always
 /// listens on a free port.
@@ -51,12 +51,16 @@ pub(crate) fn serve(options: &DemoOptions) -> Result<(), Exit> {
         let (gateway, service) = (address(&gateway_listener)?, address(&service_listener)?);
         let second = match (redis, port) {
             (None, _) => None,
-            (Some(_), 0) => Some(nodes::free_port()?),
-            (Some(_), port) => Some(port.checked_add(1).ok_or_else(|| {
+            (Some(_), 0) => Some(ReservedPort::take(0)?),
+            (Some(_), port) => Some(ReservedPort::take(port.checked_add(1).ok_or_else(|| {
                 Exit::usage("--port: node 2 has the next port, so write at most 65534")
-            })?),
+            })?)?),
         };
-        let ports = DemoPorts { gateway: gateway.port(), second, service: service.port() };
+        let ports = DemoPorts {
+            gateway: gateway.port(),
+            second: second.as_ref().map(ReservedPort::number).transpose()?,
+            service: service.port(),
+        };
         files.configure(&ports, redis.as_deref())?;
         let loaded = Configuration::load(&files.zowe_yaml())?;
         let config = &loaded.config;
@@ -76,7 +80,7 @@ pub(crate) fn serve(options: &DemoOptions) -> Result<(), Exit> {
         let server = tokio::spawn(server);
 
         let mut node = match second {
-            Some(port) => Some(SecondNode::start(&files, port).await?),
+            Some(reserved) => Some(SecondNode::start(&files, reserved).await?),
             None => None,
         };
         print_line(&commands::text(&files, &ports, redis.as_deref()));

@@ -50,25 +50,34 @@ pub(super) async fn reach_redis(config: &Config) -> Result<(), Exit> {
     })
 }
 
-/// Returns a free port.
-pub(super) fn free_port() -> Result<u16, Exit> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Exit::runtime)?;
-    Ok(listener.local_addr().map_err(Exit::runtime)?.port())
+/// A port that no other process can take before the second node starts.
+pub(super) struct ReservedPort(TcpListener);
+
+impl ReservedPort {
+    /// Takes the port. Takes a free one if `port` is 0.
+    pub(super) fn take(port: u16) -> Result<Self, Exit> {
+        // If another process already used the port, that process would answer instead of the node.
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(Self).map_err(|error| {
+            Exit::runtime(format!(
+                "cannot listen on 127.0.0.1:{port} for node 2: {error}; choose another port with --port"
+            ))
+        })
+    }
+
+    pub(super) fn number(&self) -> Result<u16, Exit> {
+        Ok(self.0.local_addr().map_err(Exit::runtime)?.port())
+    }
 }
 
 /// The process of the second node.
 pub(super) struct SecondNode(Child);
 
 impl SecondNode {
-    /// Starts the process, and waits until it accepts connections on `port`.
-    pub(super) async fn start(files: &DemoFiles, port: u16) -> Result<Self, Exit> {
-        // If another process already used the port, that process would answer instead of the node.
-        if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            return Err(Exit::runtime(format!(
-                "cannot listen on 127.0.0.1:{port} for node 2: {error}; choose another port with --port"
-            )));
-        }
+    /// Starts the process, and waits until it accepts connections on the reserved port.
+    pub(super) async fn start(files: &DemoFiles, reserved: ReservedPort) -> Result<Self, Exit> {
+        let port = reserved.number()?;
         let program = env::current_exe().map_err(Exit::runtime)?;
+        drop(reserved);
         let child = Command::new(program)
             .args(["serve", "--config"])
             .arg(files.second_zowe_yaml())

@@ -473,8 +473,7 @@ async fn the_commands_of_the_demo_with_two_nodes_show_what_it_says() {
 #[test]
 fn the_demo_with_two_nodes_says_that_redis_is_missing() {
     let directory = tempfile::tempdir().unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let redis = format!("redis://127.0.0.1:{port}");
+    let redis = format!("redis://127.0.0.1:{}", test_support::free_port());
     for (url, code, want) in [
         (&*redis, 3, "start a Redis, for example"),
         ("redis://redis.example.com", 2, "--redis: "),

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use crate::support::{Demo, PROGRAM};
 use reqwest::{Client, StatusCode};
 use serde_json::json;
 use tempfile::TempDir;
-use test_support::{PATIENCE, client};
+use test_support::{PATIENCE, client, free_port};
 
 /// A running gateway that cannot write to its standard error.
 struct Gateway {
@@ -27,7 +27,7 @@ impl Gateway {
     fn start(redirection: &str, stderr: Stdio) -> Self {
         let directory = TempDir::new().unwrap();
         drop(Demo::start_in(directory.path()));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let path = directory.path().join("zowe.yaml");
         let yaml = crate::support::with_any_port(&fs::read_to_string(&path).unwrap());
         fs::write(&path, yaml.replacen("port: 0", &format!("port: {port}"), 1)).unwrap();
