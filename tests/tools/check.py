@@ -129,8 +129,10 @@ def main():
                 return subprocess.run(curl, capture_output=True, text=True).stdout == "401"
 
             wait_for("the gateway has read the new definitions", reloaded)
+            # Zowe CLI and the Python SDK write into the home directory.
+            home = {"HOME": temporary}
             for title, command in SECTIONS.items():
-                if not is_installed(command, environment):
+                if not is_installed(command, environment | home):
                     print(f"{title}: not installed")
                     skipped += 1
                     continue
