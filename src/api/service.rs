@@ -136,8 +136,8 @@ struct State {
 }
 
 impl AuthApi {
-    /// Creates a service with the endpoints `login`, `logout`, `query`, `keys/public` and `openapi.json`. All other
-    /// endpoints are off.
+    /// Creates a service with the endpoints `login`, `logout`, `query`, `keys/public` and below, `openapi.json`, and
+    /// `oidc-token/validate`, which refuses all tokens. All other endpoints are off.
     ///
     /// `verifier` verifies the tokens that `issuer` signs. `login` checks passwords. `revocations` must be the store
     /// that the [`Authenticator`](crate::layer::Authenticator) of the proxy checks. Otherwise the proxy would accept

@@ -453,8 +453,8 @@ pub(crate) enum EsmTopic {
         #[arg(long)]
         algorithm: Option<Algorithm>,
     },
-    /// Print a batch job that puts PassTicket keys into the CKDS, the key store of z/OS (RACF only). The job contains no
-    /// key: it reads the key from a data set.
+    /// Print a batch job that puts PassTicket keys into the CKDS, the key store of z/OS (RACF only). The job contains
+    /// no key: it reads the key from a data set, or makes it.
     KeyJob {
         /// The APPLID of the application. Can be given several times.
         #[arg(long)]
