@@ -67,7 +67,7 @@
 //!    certificate is accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are not registered schemes,
 //!    and browsers ignore them. The challenge is never `Basic`, because a browser would open its own login dialogue.
 //! 7. The response to `OPTIONS` is 204, with the methods of the endpoint in `Allow`. The request needs no credential.
-//!    If a browser attached a credential of another origin to it, the status is 403 (rule 8).
+//!    But if a web page of another origin made a browser send it with a credential, the status is 403 (rule 8).
 //! 8. If a web page of another origin made a browser send a request, the status is 403. This applies if the browser
 //!    attached a credential, or if the request is for `login` or `token`. [`OriginPolicy`](crate::layer::OriginPolicy)
 //!    describes the details. A `GET` changes no token and no revocation, with one exception: `GET access-tokens/self`
