@@ -8,7 +8,7 @@
 //! |---|---|
 //! | none | all requests to the service |
 //! | `:read` | `GET`, `HEAD` and `OPTIONS`. The request must ask neither for a WebSocket or another upgrade, nor for another method in a header such as `X-HTTP-Method-Override` |
-//! | `:/path` | all requests whose path after the prefix of the route is this path or below it. A path with more than one reading is refused, such as a path with dot segments, `;` or `%2F`. On a route of [`RouteLayer::fixed`](super::RouteLayer::fixed), the path must begin with the prefix |
+//! | `:/path` | all requests whose path after the prefix of the route is this path or below it. A path with more than one reading is refused, such as a path with dot segments, `;` or `%2F`, and so is a request with a header that may name another path, such as `X-Original-URL` or `Destination`. On a route of [`RouteLayer::fixed`](super::RouteLayer::fixed), the path must begin with the prefix |
 //!
 //! An authorized request gets the extension [`Authorized`], which contains the user and the route. Later layers read
 //! the user and the route from this extension. If a token is not valid for the service, the layer forwards or
@@ -187,18 +187,17 @@ fn decide<'a>(
 /// Returns what the suffix of a scope is compared with. A fact stays unknown if the service could see another one.
 #[cold]
 fn facts_of<'a, B>(request: &'a Request<B>, route: &Route) -> RequestFacts<'a> {
-    let facts = RequestFacts::unknown();
-    let facts = match route.path_after_prefix(request.uri().path()) {
-        Some(path) => facts.with_path(path),
-        None => facts,
-    };
+    let headers = request.headers();
     // `SanitizeLayer` replaces the header by the extension.
-    let is_upgrade = request.headers().contains_key(UPGRADE)
-        || request.extensions().get::<AsksForWebSocket>().is_some();
-    if is_upgrade || request.headers().keys().any(may_name_another_method) {
-        facts
-    } else {
-        facts.with_method(request.method().as_str())
+    let is_upgrade =
+        headers.contains_key(UPGRADE) || request.extensions().get::<AsksForWebSocket>().is_some();
+    let mut facts = RequestFacts::unknown();
+    if !is_upgrade && !headers.keys().any(may_name_another_method) {
+        facts = facts.with_method(request.method().as_str());
+    }
+    match route.path_after_prefix(request.uri().path()) {
+        Some(path) if !headers.keys().any(may_name_another_path) => facts.with_path(path),
+        _ => facts,
     }
 }
 
@@ -208,6 +207,13 @@ fn facts_of<'a, B>(request: &'a Request<B>, route: &Route) -> RequestFacts<'a> {
 fn may_name_another_method(name: &HeaderName) -> bool {
     let name = name.as_str();
     name.contains("method") && !name.starts_with("access-control-")
+}
+
+/// Returns whether some servers use the value of this header in place of the path (`X-Original-URL`, `X-Rewrite-URL`,
+/// `X-Forwarded-Path` and more), or write to a second path (`Destination`, RFC 4918 §10.3).
+fn may_name_another_path(name: &HeaderName) -> bool {
+    let mut words = name.as_str().split(|char: char| !char.is_ascii_alphanumeric());
+    words.any(|word| matches!(word, "url" | "uri" | "path" | "destination"))
 }
 
 /// The layer. See the [module](self).
@@ -367,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_may_name_another_method_are_found() {
+    fn headers_that_may_name_another_method_or_path_are_found() {
         for (name, want) in [
             ("x-http-method-override", true),
             ("x-http-method", true),
@@ -380,6 +386,20 @@ mod tests {
             ("accept", false),
         ] {
             assert_eq!(may_name_another_method(&HeaderName::from_static(name)), want, "{name}");
+        }
+        for (name, want) in [
+            ("x-original-url", true),
+            ("x-rewrite-url", true),
+            ("x_original_uri", true),
+            ("x-forwarded-path", true),
+            ("destination", true),
+            ("x-forwarded-prefix", false),
+            ("referer", false),
+            ("curl", false),
+            ("x-http-path-override", true),
+            ("x-urls", false),
+        ] {
+            assert_eq!(may_name_another_path(&HeaderName::from_static(name)), want, "{name}");
         }
     }
 }

@@ -116,7 +116,7 @@ async fn status(route: RouteLayer, world: &World, scopes: &str, request: Request
 }
 
 #[tokio::test]
-async fn a_scope_for_reading_permits_no_upgrade_and_no_other_method_in_a_header() {
+async fn a_scope_with_a_suffix_permits_no_upgrade_and_no_other_method_or_path_in_a_header() {
     let world = World::with(OnFailure::Reject);
     let local = || {
         let route = Route::local(ServiceId::new("files").unwrap());
@@ -137,6 +137,12 @@ async fn a_scope_for_reading_permits_no_upgrade_and_no_other_method_in_a_header(
         assert_eq!(got, want, "{headers:?}");
         let got = status(local(), &world, "files:/x", get("/files/x", headers)).await;
         assert_eq!(got, 200, "{headers:?}");
+    }
+    for header in ["x-original-url", "x-rewrite-url", "x_forwarded_uri", "destination"] {
+        for (scopes, want) in [("files", 200), ("files:read", 200), ("files:/x", 403)] {
+            let request = get("/files/x", &[(header, "/files/y")]);
+            assert_eq!(status(local(), &world, scopes, request).await, want, "{header} {scopes}");
+        }
     }
 }
 

@@ -211,7 +211,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let hours = pats.optional("evictEveryHours").and_then(|field| field.number(1..=8_760));
     let per_user = pats.optional("maximumPerUser").and_then(|field| field.number(1..=1000));
     let idle_days = pats.optional("revokeIdleDays").and_then(|field| field.number(0..=90));
-    let allowed_scopes = pats.optional("allowedScopes").and_then(|field| allowed_scopes(&field));
+    let allowed_scopes = pats.present("allowedScopes").and_then(|field| allowed_scopes(&field));
     pats.finish();
     let api_defs = section.optional("apiDefs").map(|field| field.one_or_more());
     let discovery = discovery::read(section.section("discovery"));
@@ -464,18 +464,19 @@ fn allow_list<T: Eq + Hash + FromStr<Err: fmt::Display>>(field: &Field<'_>) -> A
 }
 
 /// Reads the scopes that new Personal Access Tokens may have: one scope, a list of scopes, or `"*"` for all scopes. Each
-/// wrong scope is reported, and the others remain.
+/// wrong scope is reported, and the others remain. A blank value is an error, because it could lift a restriction.
 fn allowed_scopes(field: &Field<'_>) -> Option<Scopes> {
-    let items = field.one_or_more();
-    if matches!(items.as_slice(), [only] if only.is_text("*")) {
+    if field.is_blank() {
+        field.at.error(
+            "is blank, so it is not clear whether users may get a Personal Access Token; write the scopes that are \
+             allowed, or remove the key to allow all",
+        );
         return None;
     }
-    if items.is_empty() {
-        field.at.error(
-            "names no scope, so no user could get a Personal Access Token; list scopes, or remove this key to allow all",
-        );
+    match field.one_or_more().as_slice() {
+        [only] if only.is_text("*") => None,
+        items => Some(items.iter().filter_map(Field::parse::<Scope>).collect()),
     }
-    Some(items.iter().filter_map(Field::parse::<Scope>).collect())
 }
 
 fn audit<'a>(mut section: Section<'a>, env: Environment<'_>) -> AuditSection<'a> {

@@ -424,8 +424,14 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("allowedScopes: \"*\" ", "allowedScopes: [] "),
             &[
-                "zowe.yaml:75: components.passticket-proxy.personalAccessToken.allowedScopes: names no scope, so no \
-                 user could get a Personal Access Token; list scopes, or remove this key to allow all",
+                "zowe.yaml:75: components.passticket-proxy.personalAccessToken.allowedScopes: is blank, so it is not \
+                 clear whether users may get a Personal Access Token; write the scopes that are allowed, or remove",
+            ],
+        ),
+        (
+            |s| s.edit("allowedScopes: \"*\" ", "allowedScopes: "),
+            &[
+                "zowe.yaml:75: components.passticket-proxy.personalAccessToken.allowedScopes: is blank, so",
             ],
         ),
         (
@@ -1022,6 +1028,7 @@ fn the_scopes_of_new_tokens_may_be_limited() {
     for (value, want) in [
         ("\"*\"", None),
         ("", None),
+        ("[\"*\"]", None),
         ("Files", Some("files")),
         ("[files, \"jobs:read\"]", Some("files, jobs:read")),
         ("[ims:/A%2Cb, ims:read]", Some("ims:read, ims:/A%2Cb")),
