@@ -56,7 +56,7 @@ impl Scopes {
     ) -> bool {
         match self.find(service) {
             Found::Any => true,
-            Found::Restricted(scopes) if scopes.is_empty() => false,
+            Found::Restricted([]) => false,
             Found::Restricted(scopes) => facts().are_permitted_by(scopes.iter()),
         }
     }
