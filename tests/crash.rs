@@ -80,7 +80,7 @@ fn revocation(i: usize, pat: &Pat) -> Revocation {
         0 => Revocation::Token { token: pat.fingerprint(), expires_at: pat.expires_at() },
         1 => Revocation::User { user: *pat.user(), up_to: pat.issued_at() },
         _ => {
-            let service = pat.scopes().iter().next().unwrap().clone();
+            let service = pat.scopes().services().next().unwrap().clone();
             Revocation::Service { service, up_to: pat.issued_at() }
         }
     }

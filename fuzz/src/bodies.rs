@@ -19,7 +19,7 @@ use tower_passticket::{
         AccessTokenCursor, AccessTokenId, CheckError, MemoryAccessTokens, RevocationIndex,
         TokenName,
     },
-    token::{ServiceId, VerifiedToken},
+    token::{Scope, ServiceId, VerifiedToken},
 };
 
 use crate::{
@@ -292,10 +292,10 @@ pub(crate) fn generate(data: &[u8]) {
     let listed = scopes.as_array().expect("expected a JSON array").iter();
     let listed: Vec<_> = listed
         .flat_map(|item| item.as_str().expect("expected a JSON string").split(','))
-        .filter_map(|id| ServiceId::new(id).ok())
+        .filter_map(|scope| Scope::new(scope).ok())
         .collect();
     assert!(pat.scopes().iter().all(|scope| listed.contains(scope)));
-    assert!(listed.iter().all(|id| pat.scopes().contains(id)));
+    assert!(listed.iter().all(|scope| pat.scopes().covers(scope)));
 }
 
 /// The input is a line with the query of `access-tokens`, and a body for the change or the rotation of a token.

@@ -7,7 +7,10 @@ use serde_json::Value;
 use tower_passticket::{
     clock::Timestamp,
     passticket::UserId,
-    token::{Rs256Verifier, Scopes, ServiceId, TokenFingerprint, VerifiedToken, VerifyingKey},
+    token::{
+        RequestFacts, Rs256Verifier, Scope, ScopeAccess, Scopes, ServiceId, TokenFingerprint,
+        VerifiedToken, VerifyingKey,
+    },
 };
 
 use crate::support::{
@@ -82,8 +85,8 @@ pub(crate) fn token_claims(data: &[u8]) {
             assert_eq!(pat.issued_at().as_secs(), Timestamp::from_secs(issued).as_secs());
             let listed = claims["scopes"].as_array().expect("expected a JSON array");
             for scope in pat.scopes().iter() {
-                let id = |item: &Value| ServiceId::new(item.as_str().unwrap_or_default());
-                assert!(listed.iter().any(|item| id(item).as_ref() == Ok(scope)), "{scope}");
+                let parsed = |item: &Value| Scope::new(item.as_str().unwrap_or_default());
+                assert!(listed.iter().any(|item| parsed(item).as_ref() == Ok(scope)), "{scope}");
             }
             (pat.user(), "APIML_PAT")
         }
@@ -97,15 +100,34 @@ pub(crate) fn token_claims(data: &[u8]) {
     );
 }
 
-/// The input consists of lines. All lines together are tested as a list of scopes, and each line as a service id.
+/// The input consists of lines. All lines together are tested as a list of scopes, and each line as a service id, and as
+/// the path of a request.
 pub(crate) fn scopes(data: &[u8]) {
     let items = lines(data, 100);
     if let Ok(scopes) = Scopes::parse(&items) {
-        let ids: Vec<_> = scopes.iter().collect();
-        assert!(!ids.is_empty() && ids.is_sorted_by(|one, other| one < other), "{ids:?}");
-        assert!(ids.iter().all(|id| scopes.contains(id)));
-        let joined: Vec<_> = ids.iter().map(|id| id.as_str()).collect();
+        let all: Vec<_> = scopes.iter().collect();
+        assert!(!all.is_empty() && all.is_sorted_by(|one, other| one < other), "{all:?}");
+        assert!(all.iter().all(|scope| scopes.covers(scope)));
+        let services: Vec<_> = scopes.services().collect();
+        assert!(services.is_sorted_by(|one, other| one < other), "{services:?}");
+        assert!(all.iter().all(|scope| services.contains(&scope.service())));
+        let joined: Vec<_> = all.iter().map(ToString::to_string).collect();
         assert_eq!(Scopes::parse([joined.join(",")]).as_ref(), Ok(&scopes));
+        for scope in all {
+            let is_any = *scope.access() == ScopeAccess::Any;
+            let only = Scopes::from_iter([scope.clone()]);
+            let service = scope.service();
+            assert!(only.names_service(service));
+            assert_eq!(only.permits(service, RequestFacts::unknown), is_any, "{scope}");
+            for path in &items {
+                let facts = || RequestFacts::unknown().with_path(path);
+                if only.permits(service, facts) && !is_any {
+                    assert!(path.is_empty() || path.starts_with('/'), "{path:?}");
+                    let is_dots = |part: &str| part == "." || part == "..";
+                    assert!(!path.split('/').any(is_dots) && !path.contains(';'), "{path:?}");
+                }
+            }
+        }
     }
     for item in items {
         let Ok(id) = ServiceId::new(item) else { continue };

@@ -18,6 +18,7 @@ use super::{
     registry::{Label, Registry},
     response::{Answer, typed},
     revocations::Revocations,
+    token_bounds::TokenBounds,
     token_json::{NewTokenFacts, new_token, wants_json},
 };
 use crate::{
@@ -53,12 +54,12 @@ pub(super) struct NewTokens<'a> {
     pub(super) revocations: &'a Revocations,
     /// `None` if there is no registry. New tokens then have no name.
     pub(super) registry: Option<&'a Registry>,
-    pub(super) max_validity: Validity,
+    pub(super) bounds: TokenBounds<'a>,
     pub(super) clock: &'a dyn Clock,
 }
 
 impl NewTokens<'_> {
-    /// Answers with a Personal Access Token that is valid for at most `max_validity`. As in Zowe API ML, the body is
+    /// Answers with a Personal Access Token that is valid for the maximum validity at most, and has only allowed scopes. As in Zowe API ML, the body is
     /// checked before the credentials. The token is registered before the response is sent. So a rule that revokes
     /// tokens later applies to it.
     pub(super) async fn generate<B: Body>(self, request: &Parts, body: B) -> Answer {
@@ -71,9 +72,11 @@ impl NewTokens<'_> {
             self.check_expiry(expires_at)?;
         }
         let user = self.callers.log_in(credentials::basic(request)?, request).await?;
+        // Only a user learns which scopes are allowed.
+        self.bounds.check(&scopes)?;
         let (issued, days) = match lifetime {
             Lifetime::Days(validity) => {
-                let validity = validity.min(self.max_validity);
+                let validity = validity.min(self.bounds.max_validity);
                 let issued = self.issuer.personal_access_token(&user, &scopes, validity);
                 (issued, validity.days())
             }
@@ -126,7 +129,7 @@ impl NewTokens<'_> {
     /// [`ApiError::InvalidPatBody`] if the time has passed, or if it is after the maximum validity.
     fn check_expiry(self, expires_at: Timestamp) -> Result<(), ApiError> {
         let now = self.issuer.now();
-        let latest = now.plus(Duration::from_secs(DAY_SECS) * u32::from(self.max_validity.days()));
+        let latest = self.bounds.latest_expiry(now);
         let problem = if expires_at.as_secs() <= now.as_secs() {
             "`expiresAt` is in the past"
         } else if expires_at > latest {
@@ -138,9 +141,9 @@ impl NewTokens<'_> {
     }
 }
 
-/// Parses `{"validity": days, "scopes": [service id, …]}`. The body may also have `name`, `description` and `expiresAt`,
+/// Parses `{"validity": days, "scopes": [scope, …]}`. The body may also have `name`, `description` and `expiresAt`,
 /// which replaces `validity`. Any other field is an error. `validity` may be missing, `null`, a number or a string of
-/// digits. An item of `scopes` may name several services, separated by commas.
+/// digits. An item of `scopes` may contain several scopes, separated by commas.
 ///
 /// # Errors
 /// [`ApiError::PatWithoutScopes`] if the body names no service. [`ApiError::InvalidPatBody`] if anything else is wrong.
@@ -191,16 +194,17 @@ fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Er
     days.map(Some).ok_or_else(|| D::Error::custom("`validity` is not a number of days"))
 }
 
-/// Deserializes the scopes. If an item is not a service id, the outer `Err` contains its position in the body. If there
-/// is no service, the inner `Err` becomes [`ApiError::PatWithoutScopes`].
+/// Deserializes the scopes. If an item is not a scope, the outer `Err` contains its position in the body. If there is no
+/// service, the inner `Err` becomes [`ApiError::PatWithoutScopes`].
 fn scopes<'de, D: Deserializer<'de>>(
     d: D,
 ) -> Result<Option<Result<Scopes, ScopesError>>, D::Error> {
     let Some(items) = Option::<Vec<String>>::deserialize(d)? else { return Ok(None) };
     match Scopes::parse(items) {
-        Err(ScopesError::ServiceId(_)) => Err(D::Error::custom(
-            "`scopes` has an item that is not a service id of 1 to 64 characters of a-z 0-9 - _ .",
-        )),
+        Err(ScopesError::Scope(error)) => {
+            let problem = error.problem();
+            Err(D::Error::custom(format!("`scopes` has an item that is not a scope: {problem}")))
+        }
         scopes => Ok(Some(scopes)),
     }
 }
@@ -210,7 +214,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::token::ServiceId;
 
     #[test]
     fn generate_bodies_are_parsed_or_refused() {
@@ -245,6 +248,12 @@ mod tests {
             (r#"{"scopes":["a"],"x":1}"#, Err(Invalid)),
             (r#"{"scopes":["a"],"scopes":["b"]}"#, Err(Invalid)),
             (r#"{"scopes":"a"}"#, Err(Invalid)),
+            (r#"{"scopes":["A:read,a:/X","b:/x%2Cy"]}"#, Ok((90, &["a:read", "a:/X", "b:/x%2Cy"]))),
+            (r#"{"scopes":["a:write"]}"#, Err(Invalid)),
+            (r#"{"scopes":["a:read:/x"]}"#, Err(Invalid)),
+            (r#"{"scopes":["a:/x/.."]}"#, Err(Invalid)),
+            (r#"{"scopes":["a:/x;y"]}"#, Err(Invalid)),
+            (r#"{"scopes":["a:/x,/y"]}"#, Err(Invalid)),
             (r#"{"scopes":[null]}"#, Err(Invalid)),
             (r#"{"scopes":[1]}"#, Err(Invalid)),
             (r#"{"scopes":["<serviceId_1>"]}"#, Err(Invalid)),
@@ -261,14 +270,15 @@ mod tests {
             let got = got.as_ref().map(|PatRequest { lifetime, scopes, label }| {
                 let Lifetime::Days(validity) = lifetime else { panic!("{body}: {lifetime:?}") };
                 assert_eq!(*label, Label::default(), "{body}");
-                (validity.days(), scopes.iter().map(ServiceId::as_str).collect::<Vec<_>>())
+                (validity.days(), scopes.iter().map(ToString::to_string).collect::<Vec<_>>())
             });
             let got = got.map_err(|error| match error {
                 ApiError::InvalidPatBody(_) => &Invalid,
                 ApiError::PatWithoutScopes => &Empty,
                 other => panic!("{body}: {other}"),
             });
-            let want = want.as_ref().map(|(days, ids)| (*days, ids.to_vec()));
+            let texts = |all: &[&str]| all.iter().map(ToString::to_string).collect();
+            let want = want.as_ref().map(|(days, scopes)| (*days, texts(scopes)));
             assert_eq!(got, want, "{body}");
         }
     }

@@ -18,6 +18,7 @@ use super::{
     response::{Answer, empty, json},
     revocations::Revocations,
     rfc3339,
+    token_bounds::TokenBounds,
     token_json::{NewTokenFacts, TokenEntry, TokenPage, new_token},
     token_query::{Owner, TokenQuery, owner_of_one},
 };
@@ -47,6 +48,7 @@ pub(super) struct AccessTokens<'a> {
     pub(super) issuer: &'a TokenIssuer,
     pub(super) verifier: &'a Rs256Verifier,
     pub(super) revocations: &'a Revocations,
+    pub(super) bounds: TokenBounds<'a>,
     pub(super) cookies: &'a CookieNames,
     pub(super) clock: &'a dyn Clock,
 }
@@ -155,12 +157,21 @@ impl AccessTokens<'_> {
         if pat.expires_at <= self.clock.now() {
             return Err(ApiError::NotRotated(NotRotated::Expired));
         }
-        let expires_at = expires_at.unwrap_or(pat.expires_at);
-        if expires_at > pat.expires_at {
-            let problem = BodyProblem::new("`expiresAt` is later than the expiry of the token");
-            return Err(ApiError::InvalidBody(problem));
+        let latest = self.bounds.latest_expiry(self.issuer.now());
+        let expires_at = expires_at.unwrap_or(pat.expires_at.min(latest));
+        let problem = if expires_at > pat.expires_at {
+            Some("`expiresAt` is later than the expiry of the token")
+        } else if expires_at > latest {
+            Some("`expiresAt` is later than the maximum validity allows")
+        } else {
+            None
+        };
+        if let Some(problem) = problem {
+            return Err(ApiError::InvalidBody(BodyProblem::new(problem)));
         }
         let IssuedPat { user, scopes, .. } = pat;
+        // The administrator may have changed the allowed scopes after the old token was issued.
+        self.bounds.check(scopes)?;
         let issued = self.issuer.personal_access_token_until(user, scopes, expires_at);
         let issued = issued.map_err(|error| {
             log_limited!(error, "issue PAT", { %error }, "the Personal Access Token could not be issued");

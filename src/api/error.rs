@@ -17,7 +17,7 @@ use crate::{
     passticket::{GenerateError, SafReturnCodes, UserId},
     revocation::RevokedBy,
     saf::SafError,
-    token::{ServiceId, TokenError},
+    token::{Scope, Scopes, ServiceId, TokenError},
 };
 
 /// The error of an auth endpoint. It is also an extension of the response, so that an outer layer can log or count it.
@@ -170,9 +170,17 @@ pub enum ApiError {
     /// The body of `access-token/generate` is malformed: 400.
     #[error("the body is not a valid request for a Personal Access Token: {0}")]
     InvalidPatBody(BodyProblem),
-    /// The body names more services than fit into one token: 400.
-    #[error("the body names more services than fit into one token")]
+    /// The body names more scopes than fit into one token: 400.
+    #[error("the body names more scopes than fit into one token")]
     TooManyScopes,
+    /// The administrator does not allow tokens with a scope of the request: 403.
+    #[error("the scope {scope} is not allowed; allowed are: {allowed}")]
+    ScopeNotAllowed {
+        /// The scope.
+        scope: Scope,
+        /// The scopes that [`AuthApi::with_allowed_scopes`](super::AuthApi::with_allowed_scopes) allows.
+        allowed: Scopes,
+    },
     /// The user has as many registered Personal Access Tokens as the store allows: 429.
     #[error(
         "the user has {limit} Personal Access Tokens that have not expired, and cannot get another one"
@@ -270,8 +278,8 @@ pub enum PatRefusal {
     /// The token is revoked.
     #[error("the token is revoked: {0}")]
     Revoked(RevokedBy),
-    /// The token is for other services only.
-    #[error("the token is not for this service")]
+    /// The scopes of the token do not permit this request to the service.
+    #[error("the token is not for this service, or not for this request to it")]
     OutOfScope,
 }
 
@@ -490,6 +498,10 @@ impl ApiError {
             }
             Self::InvalidPatBody(_) | Self::TooManyScopes => {
                 plain(StatusCode::BAD_REQUEST, &messages::INVALID_PAT_BODY)
+            }
+            Self::ScopeNotAllowed { .. } => {
+                let problem = self.to_string();
+                (StatusCode::FORBIDDEN, ApiMessage::with(&messages::FORBIDDEN, &[&problem]))
             }
             Self::PatWithoutScopes => plain(StatusCode::BAD_REQUEST, &messages::PAT_WITHOUT_SCOPES),
             Self::Pat(PatRefusal::Token(TokenError::Expired { .. }))

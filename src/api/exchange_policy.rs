@@ -18,7 +18,7 @@ use crate::{
     clock::Timestamp,
     identity::DistributedMapper,
     passticket::{Applid, UserId},
-    token::{Scopes, ServiceId},
+    token::{RequestFacts, Scopes, ServiceId},
 };
 
 /// Settings of the token exchange (RFC 8693): which actors get PassTickets for which applications and users.
@@ -31,7 +31,7 @@ use crate::{
 ///   actor is needed.
 /// - [`with_protected`](Self::with_protected): nobody gets a PassTicket for these users.
 /// - [`with_services`](Self::with_services): a Personal Access Token (PAT) is exchanged only for an application whose
-///   services are all in the scopes of the PAT.
+///   services are all in the scopes of the PAT, without suffixes.
 ///
 /// ```
 /// use tower_passticket::{
@@ -140,17 +140,17 @@ impl TokenExchange {
         self.bearer_applids.contains(applid)
     }
 
-    /// Checks that each service with this APPLID is in the scopes of a PAT (docs/decisions.md#d10). A PAT for one of two
+    /// Checks that the scopes of a PAT permit all requests to each service with this APPLID (docs/decisions.md#d10). A PAT for one of two
     /// services must not open the other one, and both accept the same PassTicket.
     ///
     /// # Errors
-    /// [`PatRefusal::OutOfScope`] if a service is not in the scopes, or if no service has this APPLID.
+    /// [`PatRefusal::OutOfScope`] if the scopes do not permit all requests to a service, or if no service has this APPLID.
     pub(super) fn check_scopes(&self, scopes: &Scopes, applid: &Applid) -> Result<(), PatRefusal> {
+        // A PassTicket opens the whole application, so a scope with a suffix is not enough.
+        let permits_everything =
+            |service: &ServiceId| scopes.permits(service, RequestFacts::unknown);
         match self.services.get(applid) {
-            Some(services)
-                if !services.is_empty()
-                    && services.iter().all(|service| scopes.contains(service)) =>
-            {
+            Some(services) if !services.is_empty() && services.iter().all(permits_everything) => {
                 Ok(())
             }
             _ => Err(PatRefusal::OutOfScope),
@@ -309,6 +309,11 @@ mod tests {
             ("b,a", "TWO", true),
             ("a", "NONE", false),
             ("a", "OTHER", false),
+            ("a:read", "ONE", false),
+            ("a:/", "ONE", false),
+            ("a:read,a:/", "ONE", false),
+            ("a,a:read", "ONE", true),
+            ("a,b:read", "TWO", false),
         ] {
             let scopes = Scopes::parse([scopes]).unwrap();
             let checked = exchange.check_scopes(&scopes, &applid(name));

@@ -206,6 +206,7 @@ mod shared_waits;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod token_bounds;
 mod token_json;
 mod token_query;
 mod validate;

@@ -214,6 +214,7 @@ impl From<&ApiError> for ReasonCode {
             ApiError::Pat(PatRefusal::OutOfScope) | ApiError::ServiceToken { .. } => {
                 Self::OutOfScope
             }
+            ApiError::ScopeNotAllowed { .. } => Self::ScopeNotAllowed,
             ApiError::NotPermitted(_) | ApiError::AccessRefused { .. } => Self::SafRefused,
             ApiError::Internal => Self::Internal,
         }

@@ -57,6 +57,7 @@ use super::{
     revocations::Revocations,
     sessions::Sessions,
     ticket,
+    token_bounds::TokenBounds,
     validate::HeldTokens,
 };
 #[cfg(feature = "remote")]
@@ -76,7 +77,7 @@ use crate::{
     passticket::PassTicketGenerator,
     revocation::{AccessTokenStore, KnownNetworks, RevocationStore},
     saf::{FileSaf, SafProvider},
-    token::{Rs256Verifier, TokenIssuer, TokenVerifier, Validity},
+    token::{Rs256Verifier, Scopes, TokenIssuer, TokenVerifier, Validity},
 };
 
 /// The auth endpoints of a gateway, as one Tower service. See the [module](super).
@@ -124,6 +125,8 @@ struct State {
     apiml: Option<ApimlEndpoints>,
     /// The maximum validity of Personal Access Tokens. `None` if these tokens are off.
     max_validity: Option<Validity>,
+    /// The scopes that new Personal Access Tokens may have. `None` allows all scopes.
+    allowed_scopes: Option<Scopes>,
     /// The registry of issued Personal Access Tokens. `None` if there is none.
     registry: Option<Registry>,
     cookies: CookieNames,
@@ -176,6 +179,7 @@ impl AuthApi {
             oidc: None,
             apiml: None,
             max_validity: None,
+            allowed_scopes: None,
             registry: None,
             cookies: CookieNames::default(),
             origins: OriginPolicy::default(),
@@ -264,6 +268,14 @@ impl AuthApi {
     #[must_use]
     pub fn with_personal_access_tokens(self, max: Validity) -> Self {
         self.with(|state| state.max_validity = Some(max))
+    }
+
+    /// Allows only scopes that one of `allowed` [covers](crate::token::Scope::covers) in new Personal Access Tokens. For
+    /// example, `files` also allows `files:read` and `files:/a`. By default, all scopes are allowed. A token that was
+    /// issued before keeps its scopes, but cannot be rotated if one of them is not allowed any more.
+    #[must_use]
+    pub fn with_allowed_scopes(self, allowed: Scopes) -> Self {
+        self.with(|state| state.allowed_scopes = Some(allowed))
     }
 
     /// Registers new Personal Access Tokens in `registry`, and turns on the endpoints whose paths begin with
@@ -539,13 +551,17 @@ impl State {
         }
     }
 
+    fn token_bounds(&self, max_validity: Validity) -> TokenBounds<'_> {
+        TokenBounds { max_validity, allowed: self.allowed_scopes.as_ref() }
+    }
+
     fn new_tokens(&self, max_validity: Validity) -> NewTokens<'_> {
         NewTokens {
             callers: self.callers(),
             issuer: &self.issuer,
             revocations: &self.revocations,
             registry: self.registry.as_ref(),
-            max_validity,
+            bounds: self.token_bounds(max_validity),
             clock: &*self.clock,
         }
     }
@@ -561,6 +577,7 @@ impl State {
             issuer: &self.issuer,
             verifier: &self.verifier,
             revocations: &self.revocations,
+            bounds: self.token_bounds(self.max_validity.unwrap_or(Validity::MAX)),
             cookies: &self.cookies,
             clock: &*self.clock,
         })
@@ -781,6 +798,7 @@ impl fmt::Debug for AuthApi {
             .field("delegation", delegation)
             .field("token_exchange", &self.0.exchange)
             .field("personal_access_tokens", &self.0.max_validity)
+            .field("allowed_scopes", &self.0.allowed_scopes)
             .field("access_token_registry", &self.0.registry.is_some())
             .field("token_refresh", &self.0.token_refresh)
             .field("client_certificates", &mapper.is_some())

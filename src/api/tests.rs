@@ -11,6 +11,7 @@ mod oidc;
 mod passwords;
 mod pats;
 mod registry;
+mod scopes;
 mod throttle;
 mod tokens;
 

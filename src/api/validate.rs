@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     revocation::CheckError,
-    token::{Pat, Rs256Verifier, ServiceId, VerifiedToken},
+    token::{Pat, RequestFacts, Rs256Verifier, ServiceId, VerifiedToken},
 };
 
 // Missing and `null` fields are `None`. Other fields are ignored, even if they are malformed.
@@ -27,6 +27,8 @@ use crate::{
 struct ValidateBody {
     token: Option<Zeroizing<String>>,
     service_id: Option<String>,
+    method: Option<String>,
+    path: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -43,10 +45,10 @@ pub(super) struct HeldTokens<'a> {
 }
 
 impl HeldTokens<'_> {
-    /// Answers whether a token is valid for a service.
+    /// Answers whether a token is valid for a service, or for a request to a service.
     pub(super) async fn validate<B: Body>(self, request: &Parts, body: B) -> Answer {
         let body = body::read(body).await?;
-        let ValidateBody { token, service_id } =
+        let ValidateBody { token, service_id, method, path } =
             body::object(&body).map_err(ApiError::InvalidBody)?;
         let service_id = service_id.ok_or(ApiError::FieldMissing(BodyField::ServiceId))?;
         let service = ServiceId::new(&service_id);
@@ -54,9 +56,15 @@ impl HeldTokens<'_> {
             add_to_record(request, |record| record.service = Some(service.clone()));
         }
         let pat = self.valid_pat(request, token).await?;
-        // All scopes of a token are valid service ids. So a text that is not a service id is never one of them.
+        // All scopes of a token begin with a valid service id. So a text that is not a service id is in none of them.
         let service = service.map_err(|_| PatRefusal::OutOfScope)?;
-        if !pat.scopes().contains(&service) {
+        // A scope with a suffix does not permit a request whose method or path the caller does not name.
+        let facts = || {
+            let facts = RequestFacts::unknown();
+            let facts = method.as_deref().map_or(facts, |method| facts.with_method(method));
+            path.as_deref().map_or(facts, |path| facts.with_path(path))
+        };
+        if !pat.scopes().permits(&service, facts) {
             return Err(PatRefusal::OutOfScope.into());
         }
         Ok(empty(self.compatibility.success()))

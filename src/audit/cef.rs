@@ -294,7 +294,7 @@ impl Extension<'_> {
             }
             Detail::Minted { scopes, days } => {
                 // A service id has no comma.
-                let scopes: Vec<_> = scopes.iter().map(|scope| scope.as_str()).collect();
+                let scopes: Vec<_> = scopes.iter().map(ToString::to_string).collect();
                 self.labelled_text("flexString1", "Scopes", &scopes.join(","));
                 self.labelled_number("flexNumber1", "Days", (*days).into());
             }

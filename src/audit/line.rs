@@ -16,7 +16,7 @@ use crate::{
     identity::Fingerprint,
     passticket::{Applid, UserId},
     revocation::AccessTokenId,
-    token::{ServiceId, TokenFingerprint},
+    token::{Scope, ServiceId, TokenFingerprint},
 };
 
 /// A JSON object under construction.
@@ -171,6 +171,14 @@ macro_rules! plain_names {
 }
 
 plain_names!(UserId, Applid, &ServiceId);
+
+/// The characters of a scope need no escapes. A path in a scope consists of characters of RFC 3986.
+impl Plain for &Scope {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        // Writing to a Vec cannot fail.
+        let _ = write!(bytes, "{self}");
+    }
+}
 
 impl Plain for Timestamp {
     fn write(&self, bytes: &mut Vec<u8>) {

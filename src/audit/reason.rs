@@ -39,7 +39,7 @@ string_enum! {
         RevokedByUserRule = "revoked-by-user-rule",
         /// A rule revoked the tokens for one of the services in the token's scope.
         RevokedByServiceRule = "revoked-by-service-rule",
-        /// The scope of the Personal Access Token does not include the service.
+        /// The scopes of the Personal Access Token do not permit the request to the service.
         OutOfScope = "out-of-scope",
         /// The user name in `Authorization: Basic` is not that of the user of the Personal Access Token. In a token
         /// exchange, the actor token has the user of the subject token, or another user than the client certificate.
@@ -69,6 +69,8 @@ string_enum! {
         /// The caller may not request PassTickets (one-time passwords of z/OS) for this APPLID (the name of an
         /// application).
         ApplidNotAllowed = "applid-not-allowed",
+        /// The administrator does not allow new Personal Access Tokens with this scope.
+        ScopeNotAllowed = "scope-not-allowed",
         /// The caller may not request PassTickets for this user.
         TargetNotAllowed = "target-not-allowed",
         /// No caller may request PassTickets for this user, because the user is protected.
@@ -166,6 +168,7 @@ impl ReasonCode {
             | Self::CertificateRevoked
             | Self::SafRefused
             | Self::ApplidNotAllowed
+            | Self::ScopeNotAllowed
             | Self::TargetNotAllowed
             | Self::TargetProtected
             // A registrant needs a certificate that the registry trusts.

@@ -55,9 +55,9 @@ pub enum Failure {
     /// The certificate, or the identity in the token, could not be mapped to a user.
     #[error("{0}")]
     Identity(#[from] MapError),
-    /// The token is valid, but not for this service. It is a PAT with other scopes, or a login token that a scheme has
-    /// issued for another service.
-    #[error("the scopes of the token do not include {service}")]
+    /// The token is valid, but not for this service or this request. It is a PAT whose scopes do not permit the
+    /// request, or a login token that a scheme has issued for another service.
+    #[error("the scopes of the token do not permit this request to {service}")]
     OutOfScope {
         /// The service of the route.
         service: ServiceId,

@@ -32,7 +32,7 @@ pub enum OnFailure {
     ForwardUnchanged,
     /// The gateway answers the request itself. The status is:
     ///
-    /// - 403 if the scopes of a Personal Access Token do not include the service;
+    /// - 403 if the scopes of a Personal Access Token do not permit the request;
     /// - 429 if too many wrong passwords of the user were sent;
     /// - 503 if a later attempt may succeed, for example, if a server did not answer;
     /// - 500 if the scheme failed, unless another server has refused the credential;
@@ -177,7 +177,7 @@ impl Route {
     }
 
     /// Creates a route to your own handlers, usually for [`RouteLayer::fixed`]. The route has no upstream, so the proxy
-    /// cannot forward its requests. A Personal Access Token is accepted if its scopes contain `service`. Log messages
+    /// cannot forward its requests. A Personal Access Token is accepted if its scopes permit the request to `service`. Log messages
     /// and audit records also contain `service`.
     ///
     /// [`RouteLayer::fixed`]: super::RouteLayer::fixed
@@ -496,7 +496,7 @@ impl Route {
     /// Does the same as [`southbound_path`](Self::southbound_path) for an instance with this base path.
     pub(crate) fn southbound_path_below(&self, base: &str, uri: &Uri) -> String {
         let path = uri.path();
-        let rest = if self.covers(path) { &path[self.prefix.len()..] } else { path };
+        let rest = self.path_after_prefix(path).unwrap_or(path);
         let query = uri.query().map_or(0, |q| q.len() + 1);
         let mut path = String::with_capacity(base.len() + rest.len() + query + 1);
         path.push_str(base);
@@ -509,6 +509,13 @@ impl Route {
             path.push_str(query);
         }
         path
+    }
+
+    /// Returns the part of a path after the prefix of this route: an empty text, or a text that begins with a slash.
+    /// Returns `None` if the path does not begin with the prefix, which is possible only on a route of
+    /// [`RouteLayer::fixed`](super::RouteLayer::fixed).
+    pub(super) fn path_after_prefix<'a>(&self, path: &'a str) -> Option<&'a str> {
+        self.covers(path).then(|| &path[self.prefix.len()..])
     }
 
     fn covers(&self, path: &str) -> bool {

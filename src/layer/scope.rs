@@ -1,6 +1,14 @@
-//! Authorizes requests. A Personal Access Token (PAT) is valid only for the services in its scopes. A login token that
-//! a scheme has issued for one service is valid only for this service ([D23](crate::decisions#d23)). Other credentials,
-//! such as the login tokens of clients and certificates, are valid for all services.
+//! Authorizes requests. A Personal Access Token (PAT) is valid only for the requests that its scopes permit. A login
+//! token that a scheme has issued for one service is valid only for this service ([D23](crate::decisions#d23)). Other
+//! credentials, such as the login tokens of clients and certificates, are valid for all services.
+//!
+//! A scope of a PAT is the id of a service, and may have a suffix ([D49](crate::decisions#d49)):
+//!
+//! | suffix | the layer permits |
+//! |---|---|
+//! | none | all requests to the service |
+//! | `:read` | `GET`, `HEAD` and `OPTIONS`. The request must ask neither for a WebSocket or another upgrade, nor for another method in a header such as `X-HTTP-Method-Override` |
+//! | `:/path` | all requests whose path after the prefix of the route is this path or below it. A path with more than one reading is refused, such as a path with dot segments, `;` or `%2F`, and so is a request with a header that may name another path, such as `X-Original-URL` or `Destination`. On a route of [`RouteLayer::fixed`](super::RouteLayer::fixed), the path must begin with the prefix |
 //!
 //! An authorized request gets the extension [`Authorized`], which contains the user and the route. Later layers read
 //! the user and the route from this extension. If a token is not valid for the service, the layer forwards or
@@ -69,7 +77,7 @@
 
 use std::sync::Arc;
 
-use http::{Extensions, Request};
+use http::{Extensions, HeaderName, Request, header::UPGRADE};
 use tower_layer::Layer;
 
 use super::{
@@ -78,13 +86,14 @@ use super::{
     failure::Failure,
     rejection::Rejection,
     routes::{OnFailure, Route},
+    websocket::AsksForWebSocket,
 };
 use crate::{
     audit::{Audit, AuditRecord, Event, RequestId},
     connection::ConnectionInfo,
     passticket::UserId,
     revocation::TokenUses,
-    token::ServiceId,
+    token::{RequestFacts, ServiceId},
 };
 
 /// Shows that the user may use the service of the route. Only [`ScopeLayer`] creates this type.
@@ -157,10 +166,15 @@ impl Authorized {
     }
 }
 
-/// Returns whether the credential is valid for `service`. Some login tokens are valid for one service only (D23).
-fn decide(proof: &Proof, service: &ServiceId) -> Result<(), Failure> {
+/// Returns whether the credential is valid for a request to `service`. Some login tokens are valid for one service only
+/// (D23). `facts` is called only if a PAT has a scope with a suffix for the service.
+fn decide<'a>(
+    proof: &Proof,
+    service: &ServiceId,
+    facts: impl FnOnce() -> RequestFacts<'a>,
+) -> Result<(), Failure> {
     let is_in_scope = match proof {
-        Proof::Pat(pat) => pat.scopes().contains(service),
+        Proof::Pat(pat) => pat.scopes().permits(service, facts),
         Proof::Jwt(jwt) => jwt.service().is_none_or(|only| only == service),
         Proof::External(_) | Proof::Certificate(_) | Proof::Password => true,
     };
@@ -168,6 +182,38 @@ fn decide(proof: &Proof, service: &ServiceId) -> Result<(), Failure> {
         true => Ok(()),
         false => Err(Failure::OutOfScope { service: service.clone() }),
     }
+}
+
+/// Returns what the suffix of a scope is compared with. A fact stays unknown if the service could see another one.
+#[cold]
+fn facts_of<'a, B>(request: &'a Request<B>, route: &Route) -> RequestFacts<'a> {
+    let headers = request.headers();
+    // `SanitizeLayer` replaces the header by the extension.
+    let is_upgrade =
+        headers.contains_key(UPGRADE) || request.extensions().get::<AsksForWebSocket>().is_some();
+    let mut facts = RequestFacts::unknown();
+    if !is_upgrade && !headers.keys().any(may_name_another_method) {
+        facts = facts.with_method(request.method().as_str());
+    }
+    match route.path_after_prefix(request.uri().path()) {
+        Some(path) if !headers.keys().any(may_name_another_path) => facts.with_path(path),
+        _ => facts,
+    }
+}
+
+/// Returns whether some frameworks use the value of this header in place of the method: `X-HTTP-Method-Override`,
+/// `X-HTTP-Method`, `X-Method-Override` and more. `SanitizeLayer` removes the known ones, unless the service keeps them.
+/// The CORS headers name the method of a later request.
+fn may_name_another_method(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.contains("method") && !name.starts_with("access-control-")
+}
+
+/// Returns whether some servers use the value of this header in place of the path (`X-Original-URL`, `X-Rewrite-URL`,
+/// `X-Forwarded-Path` and more), or write to a second path (`Destination`, RFC 4918 §10.3).
+fn may_name_another_path(name: &HeaderName) -> bool {
+    let mut words = name.as_str().split(|char: char| !char.is_ascii_alphanumeric());
+    words.any(|word| matches!(word, "url" | "uri" | "path" | "destination"))
 }
 
 /// The layer. See the [module](self).
@@ -234,7 +280,8 @@ impl Check for CheckScope {
                 ));
             }
         };
-        match decide(authenticated.proof(), route.service()) {
+        let facts = || facts_of(request, &route);
+        match decide(authenticated.proof(), route.service(), facts) {
             Ok(()) => {
                 if let (Some(uses), Proof::Pat(pat)) = (&self.uses, authenticated.proof()) {
                     uses.used(pat, route.service(), || {
@@ -316,12 +363,43 @@ mod tests {
         ] {
             let proof = proof(token.expose());
             for id in ["files", "jobs", "other"] {
-                let decided = decide(&proof, &service(id));
+                let decided = decide(&proof, &service(id), RequestFacts::unknown);
                 let refused = Err(Failure::OutOfScope { service: service(id) });
                 let want = if valid_for.contains(&id) { Ok(()) } else { refused };
                 assert_eq!(decided, want, "{name} {id}");
             }
         }
-        assert_eq!(decide(&Proof::Password, &service("files")), Ok(()));
+        assert_eq!(decide(&Proof::Password, &service("files"), RequestFacts::unknown), Ok(()));
+    }
+
+    #[test]
+    fn headers_that_may_name_another_method_or_path_are_found() {
+        for (name, want) in [
+            ("x-http-method-override", true),
+            ("x-http-method", true),
+            ("x-method-override", true),
+            ("x_http_method_override", true),
+            ("x-original-method", true),
+            ("x-ibm-requested-method", true),
+            ("access-control-request-method", false),
+            ("access-control-request-headers", false),
+            ("accept", false),
+        ] {
+            assert_eq!(may_name_another_method(&HeaderName::from_static(name)), want, "{name}");
+        }
+        for (name, want) in [
+            ("x-original-url", true),
+            ("x-rewrite-url", true),
+            ("x_original_uri", true),
+            ("x-forwarded-path", true),
+            ("destination", true),
+            ("x-forwarded-prefix", false),
+            ("referer", false),
+            ("curl", false),
+            ("x-http-path-override", true),
+            ("x-urls", false),
+        ] {
+            assert_eq!(may_name_another_path(&HeaderName::from_static(name)), want, "{name}");
+        }
     }
 }

@@ -4,6 +4,7 @@ mod accepts;
 mod audit;
 #[cfg(feature = "proxy")]
 mod breaker;
+mod scopes;
 mod technical_users;
 
 use std::{

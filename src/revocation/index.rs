@@ -26,7 +26,7 @@ use crate::{
 const SHARDS: usize = 256;
 
 /// Revocations in memory. The check of a PAT (Personal Access Token) makes one look-up for the token, one for its user,
-/// and one for each of its scopes. The check of any other token makes only one look-up. A check takes nearly the same
+/// and one for each of its services. The check of any other token makes only one look-up. A check takes nearly the same
 /// time with a million rules as with ten.
 ///
 /// Use the index as a [`RevocationStore`] only in tests, because all revocations are lost when the process
@@ -207,10 +207,10 @@ impl RevocationIndex {
         if self.users.get(user).is_some_and(|up_to| hits(*up_to)) {
             return Err(CheckError::Revoked(RevokedBy::UserRule));
         }
-        // A rule for one of the services of a PAT revokes the PAT for all its services
+        // A rule for one of the services of a PAT revokes the PAT for all its services, whatever the suffixes of its scopes
         // (docs/reference/tokens-and-revocation.md#revocation-check).
         let by_rule = |service| self.services.get(service).is_some_and(|up_to| hits(*up_to));
-        if scopes.iter().any(by_rule) {
+        if scopes.services().any(by_rule) {
             return Err(CheckError::Revoked(RevokedBy::ServiceRule));
         }
         Ok(())

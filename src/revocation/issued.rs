@@ -62,7 +62,7 @@ pub(super) mod scope_hashes {
     }
 
     pub(in crate::revocation) fn of(scopes: &Scopes) -> Vec<u8> {
-        scopes.iter().flat_map(hash).collect()
+        scopes.services().flat_map(hash).collect()
     }
 
     /// Returns whether one of the services is `service`. If another service has the same hash by chance, the result is
@@ -70,5 +70,19 @@ pub(super) mod scope_hashes {
     pub(in crate::revocation) fn contain(hashes: &[u8], service: &ServiceId) -> bool {
         let hash = hash(service);
         hashes.chunks_exact(LEN).any(|other| other == hash)
+    }
+}
+
+#[cfg(all(test, feature = "store"))]
+mod tests {
+    use super::scope_hashes;
+    use crate::token::{Scopes, ServiceId};
+
+    #[test]
+    fn hashes_are_of_services_whatever_the_suffixes_of_their_scopes() {
+        let hashes = |scopes: &str| scope_hashes::of(&Scopes::parse([scopes]).unwrap());
+        assert_eq!(hashes("a:read,a:/x,b:/Y"), hashes("a,b"));
+        let contain = |id| scope_hashes::contain(&hashes("a:read"), &ServiceId::new(id).unwrap());
+        assert!(contain("a") && !contain("b"));
     }
 }

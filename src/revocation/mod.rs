@@ -127,7 +127,7 @@ pub struct IssuedPat {
     pub token: TokenFingerprint,
     /// The user of the token.
     pub user: UserId,
-    /// The services that accept the token.
+    /// The scopes of the token.
     pub scopes: Scopes,
     /// The issue time in the token. This time is wrong if the clock was wrong when the token was issued.
     pub issued_at: Timestamp,
@@ -143,7 +143,7 @@ impl IssuedPat {
             Revocation::Token { .. } => false,
             Revocation::User { user, up_to } => *user == self.user && self.issued_at > *up_to,
             Revocation::Service { service, up_to } => {
-                self.scopes.contains(service) && self.issued_at > *up_to
+                self.scopes.names_service(service) && self.issued_at > *up_to
             }
         }
     }

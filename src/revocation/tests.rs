@@ -12,7 +12,7 @@ use tokio_test::block_on;
 use super::*;
 use crate::{
     clock::ManualClock,
-    token::{Jwt, Pat, Rs256Verifier, Scopes, SigningKey, TokenIssuer},
+    token::{Jwt, Pat, Rs256Verifier, Scope, Scopes, SigningKey, TokenIssuer},
 };
 
 /// The time of the tests, in milliseconds. It is not a whole second, so that the times shortly before and after `NOW`
@@ -177,7 +177,7 @@ fn test_rules_of_now<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S)
     let rule_of_now = |store: &S, rule| block_on(store.record_rule_of_now(rule)).unwrap();
 
     let ahead = pat("one", "a", NOW + HOUR, 90);
-    let of_other = pat("two", "a,b", NOW + HOUR, 90);
+    let of_other = pat("two", "a,b:/X,b:read", NOW + HOUR, 90);
     let unregistered = pat("one", "a", NOW + HOUR, 90);
     register(&store, &ahead);
     register(&store, &of_other);
@@ -192,7 +192,8 @@ fn test_rules_of_now<S: RevocationStore>(mut reopen: impl FnMut(Option<S>) -> S)
     // The store does not know the PAT `unregistered`, because another program issued it.
     assert_eq!(check(&store, &unregistered), Ok(()));
     // PATs that are issued after the rule are valid, even if the clock is ahead again.
-    let (after, ahead_again) = (pat("one", "a", NOW + 1, 90), pat("one", "a", NOW + HOUR, 90));
+    let (after, ahead_again) =
+        (pat("one", "a:/x", NOW + 1, 90), pat("one", "a:read", NOW + HOUR, 90));
     for later in [&after, &ahead_again] {
         register(&store, later);
         assert_eq!(check(&store, later), Ok(()));
@@ -246,7 +247,8 @@ const SERVICES: [&str; 2] = ["x", "y"];
 static PATS: LazyLock<Vec<Pat>> = LazyLock::new(|| {
     let mut pats = Vec::new();
     for issued_at in TIMES {
-        for (name, scopes, days) in [("a", "x", 1), ("a", "x,y", 90), ("b", "y", 2), ("b", "x", 90)]
+        for (name, scopes, days) in
+            [("a", "x", 1), ("a", "x:read,y", 90), ("b", "y:/x,y:/X", 2), ("b", "x:/,x:read", 90)]
         {
             pats.push(pat(name, scopes, issued_at, days));
         }
@@ -285,7 +287,11 @@ impl Model {
         if hits(self.users.get(pat.user().as_str())) {
             return BY_USER;
         }
-        if pat.scopes().iter().any(|service| hits(self.services.get(service.as_str()))) {
+        let service_of = |scope: &Scope| {
+            let text = scope.to_string();
+            self.services.get(text.split(':').next().unwrap()).copied()
+        };
+        if pat.scopes().iter().any(|scope| hits(service_of(scope).as_ref())) {
             return BY_SERVICE;
         }
         Ok(())

@@ -48,7 +48,9 @@ use crate::{
     },
     passticket::{Algorithm, Applid, KeyProfile, Replay, UserId},
     revocation::RevocationIndex,
-    token::{Rs256Verifier, Scopes, ServiceId, SigningKey, TokenIssuer, Validity},
+    token::{
+        Rs256Verifier, Scope, ScopeAccess, Scopes, ServiceId, SigningKey, TokenIssuer, Validity,
+    },
 };
 
 static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
@@ -76,9 +78,9 @@ pub fn login_token(user: &str) -> String {
     token.expect("the key signs").expose().to_owned()
 }
 
-/// Issues a Personal Access Token of `user` for these services. Send it in the header `PRIVATE-TOKEN`.
+/// Issues a Personal Access Token of `user` with these scopes. Send it in the header `PRIVATE-TOKEN`.
 pub fn personal_access_token(user: &str, scopes: &[&str]) -> String {
-    let scopes = Scopes::parse(scopes).expect("the scopes are service ids, and at least one");
+    let scopes = Scopes::parse(scopes).expect("the texts are scopes, and at least one");
     let token = issuer().personal_access_token(&user_id(user), &scopes, Validity::MAX);
     token.expect("the key signs").expose().to_owned()
 }
@@ -104,11 +106,19 @@ pub fn authorized_on(route: Route, user: &str) -> Authorized {
     run(route, Request::get("/").header("authorization", bearer))
 }
 
-/// Returns the `Authorized` of `user` by a Personal Access Token with these scopes, for the service in the first scope.
+/// Returns the `Authorized` of `user` by a Personal Access Token with these scopes, for a `GET` request that the first scope
+/// permits.
 pub fn authorized_by_pat(user: &str, scopes: &[&str]) -> Authorized {
     let first = scopes.first().expect("a PAT has at least one scope");
+    let first = Scope::new(first).expect("the text is a scope");
+    let path = match first.access() {
+        ScopeAccess::Path(path) => path.as_str(),
+        _ => "/",
+    };
+    let route = Route::local(first.service().clone());
+    let path = format!("{}{path}", route.prefix());
     let token = personal_access_token(user, scopes);
-    run(Route::local(service_id(first)), Request::get("/").header(&PRIVATE_TOKEN, token))
+    run(route, Request::get(path).header(&PRIVATE_TOKEN, token))
 }
 
 fn user_id(user: &str) -> UserId {

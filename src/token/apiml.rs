@@ -38,9 +38,9 @@ impl<C: Connect> AskIssuer for Apiml<C> {
             let is_accepted = match &verified {
                 VerifiedToken::Jwt(jwt) => apiml.accepts_login_token(&token, jwt.user()).await?,
                 // A revocation at API ML names a PAT, its user, or one of its scopes. API ML checks all of them for
-                // each request, so a request with the first scope is sufficient.
+                // each request, so a request with the first scope is sufficient. API ML compares the whole text of a scope.
                 VerifiedToken::Pat(pat) => match pat.scopes().iter().next() {
-                    Some(service) => apiml.accepts_pat(&token, service.as_str()).await?,
+                    Some(scope) => apiml.accepts_pat(&token, &scope.to_string()).await?,
                     None => false,
                 },
                 VerifiedToken::External(_) => false,

@@ -34,7 +34,7 @@ use quick_cache::{
 use siphasher::sip128::{Hash128, SipHasher13};
 use uuid::Uuid;
 
-use super::{TokenError, VerifiedToken};
+use super::{Scope, ScopeAccess, TokenError, VerifiedToken};
 use crate::clock::Timestamp;
 
 /// The number of shards is the capacity of the cache divided by this weight, rounded up to a power of two.
@@ -198,8 +198,8 @@ impl TokenCache {
     }
 }
 
-/// Computes the weight of a token. A token weighs 1. A PAT weighs 1 more for every four scopes. If its text is kept, it
-/// also weighs 1 more for every 400 bytes of the text. A token of another issuer weighs 1 more for every 400 bytes of its
+/// Computes the weight of a token. A token weighs 1. A PAT weighs 1 more for every four scopes. It weighs
+/// 1 more for every 400 bytes of the paths in its scopes and, if its text is kept, of this text. A token of another issuer weighs 1 more for every 400 bytes of its
 /// kept claims. A weight of 1 means less than 400 bytes of memory.
 #[derive(Clone)]
 struct TokenWeight;
@@ -211,7 +211,12 @@ impl Weighter<TokenHash, VerifiedToken> for TokenWeight {
             VerifiedToken::External(token) => 1 + token.size_of_claims() as u64 / 400,
             VerifiedToken::Pat(pat) => {
                 let text = pat.expose().map_or(0, str::len);
-                1 + pat.scopes().iter().len() as u64 / 4 + text as u64 / 400
+                let path = |scope: &Scope| match scope.access() {
+                    ScopeAccess::Path(path) => path.as_str().len(),
+                    _ => 0,
+                };
+                let paths: usize = pat.scopes().iter().map(path).sum();
+                1 + pat.scopes().iter().len() as u64 / 4 + (paths + text) as u64 / 400
             }
         }
     }

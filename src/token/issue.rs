@@ -68,7 +68,7 @@ impl TokenIssuer {
         self.sign(&Claims { dom: Some(domain.to_owned()), ..claims })
     }
 
-    /// Issues a Personal Access Token (PAT) to `user`. Only the services in `scopes` accept this PAT.
+    /// Issues a Personal Access Token (PAT) to `user`. `scopes` says which requests to which services this PAT permits.
     ///
     /// # Errors
     /// [`IssueError`] if the key cannot sign.

@@ -1,7 +1,7 @@
 //! Issues and verifies login tokens and Personal Access Tokens (PATs).
 //!
 //! Tokens of both kinds are JWTs that an RSA key has signed with RS256. The claim `iss` is `APIML` in a login token and
-//! `APIML_PAT` in a PAT. The claim `scopes` of a PAT lists the services that accept the PAT. API ML (Zowe's API
+//! `APIML_PAT` in a PAT. The claim `scopes` of a PAT lists its [scopes](Scope): which services accept the PAT. API ML (Zowe's API
 //! Mediation Layer) uses the same claims. If API ML and this crate have the same signing key, each accepts the tokens
 //! of the other.
 //!
@@ -62,6 +62,9 @@ mod oidc;
 mod payload;
 mod rs256;
 mod scope;
+mod scope_path;
+mod scopes;
+mod service_id;
 mod verified;
 mod verifier;
 #[cfg(feature = "remote")]
@@ -88,9 +91,12 @@ pub use key_set::KeySetError;
 #[cfg(feature = "remote")]
 pub use oidc::{DuplicateIssuer, OidcIssuer};
 pub use rs256::Rs256Verifier;
-pub use scope::{Scopes, ScopesError, ServiceId, ServiceIdError};
+pub use scope::{RequestFacts, Scope, ScopeAccess, ScopeError, ScopeProblem};
+pub use scope_path::{MAX_SCOPE_PATH_LEN, ScopePath, ScopePathError};
+pub use scopes::{Scopes, ScopesError};
 #[doc(no_inline)]
 pub use serde_json;
+pub use service_id::{ServiceId, ServiceIdError};
 pub use verified::{Jwt, Pat, TokenOrigin, VerifiedToken};
 pub use verifier::{TokenVerifier, VerifyFuture};
 

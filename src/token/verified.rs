@@ -144,7 +144,7 @@ impl Jwt {
     }
 }
 
-/// A verified Personal Access Token. It may be revoked, and its scopes may lack the service of the request, because the
+/// A verified Personal Access Token. It may be revoked, and its scopes may not permit the request, because the
 /// verifier checks neither. Clones share the claims.
 #[derive(Clone, Debug)]
 pub struct Pat(Arc<PatClaims>);
@@ -185,7 +185,7 @@ impl Pat {
         &self.0.user
     }
 
-    /// Returns the services that accept the token.
+    /// Returns the scopes: which requests to which services the token permits.
     pub fn scopes(&self) -> &Scopes {
         &self.0.scopes
     }

@@ -739,6 +739,9 @@ pub(crate) fn gateway(
         api = api
             .with_personal_access_tokens(config.max_validity)
             .with_access_token_registry(stores.registry(), config.pats_per_user);
+        if let Some(allowed) = &config.allowed_scopes {
+            api = api.with_allowed_scopes(allowed.clone());
+        }
         authenticator = authenticator
             .with_personal_access_tokens(revocations)
             .with_token_uses(stores.uses.clone());

@@ -23,7 +23,7 @@ use crate::{
     passticket::{Applid, GenerateError, NoTimeSlot, SafReturnCodes, UserId},
     revocation::RevokedBy,
     saf::SafError,
-    token::{ServiceId, TokenError},
+    token::{Scope, Scopes, ServiceId, TokenError},
 };
 
 impl Settings<'_> {
@@ -250,6 +250,7 @@ impl Settings<'_> {
                     ApiError::PatWithoutScopes,
                     ApiError::InvalidPatBody(problem()),
                     ApiError::TooManyScopes,
+                    scope_not_allowed(),
                     ApiError::TooManyPats { limit: 50 },
                     ApiError::InvalidLoginInput,
                     ApiError::WrongCredentials,
@@ -259,7 +260,7 @@ impl Settings<'_> {
                 ],
             },
             Endpoint::Validate => Description {
-                summary: "Check whether a Personal Access Token is valid for a service",
+                summary: "Check whether a Personal Access Token is valid for a service, or for a request to it",
                 security: Security::None,
                 parameters: Vec::new(),
                 body: Some(RequestBody {
@@ -270,9 +271,20 @@ impl Settings<'_> {
                         json!({
                             "token": { "type": "string" },
                             "serviceId": { "type": "string" },
+                            "method": {
+                                "description": "The method of the request. A scope such as `zosmf:read` is valid \
+                                                only for GET, HEAD and OPTIONS, and not without a method.",
+                                "type": ["string", "null"],
+                            },
+                            "path": {
+                                "description": "The path of the request after the prefix of the route. A scope such \
+                                                as `zosmf:/a` is valid only for its path and the paths below it, and \
+                                                not without a path.",
+                                "type": ["string", "null"],
+                            },
                         }),
                     ),
-                    example: json!({ "token": "eyJ…", "serviceId": "zosmf" }),
+                    example: json!({ "token": "eyJ…", "serviceId": "zosmf", "method": "GET", "path": "/info" }),
                 }),
                 success: Success::empty(
                     self.compatibility.success(),
@@ -464,12 +476,13 @@ impl Settings<'_> {
                     ],
                 },
                 "scopes": {
-                    "description": "The services for which the token is valid, at least one. An item \
-                                    may name several services, separated by commas. Blanks \
-                                    around a name are removed, and it is converted to lower case.",
+                    "description": "The scopes of the token, at least one. A scope is a service, which is converted to \
+                                    lower case. After it, `:read` limits the token to GET, HEAD and OPTIONS, and a path \
+                                    such as `:/a/b` limits it to the path and the paths below it. An item may contain \
+                                    several scopes, separated by commas. Blanks around a scope are removed.",
                     "type": "array",
                     "minItems": 1,
-                    "items": { "type": "string", "pattern": "^[A-Za-z0-9._, -]*$" },
+                    "items": { "type": "string", "pattern": "^[A-Za-z0-9._~!$&'()+=:@%/, -]*$" },
                 },
                 "expiresAt": expires_at("When the token expires. It replaces `validity`."),
                 "name": label("The name of the token in the list of tokens.", 64),
@@ -480,7 +493,7 @@ impl Settings<'_> {
             format: BodyFormat::Json,
             required: true,
             schema,
-            example: json!({ "validity": 1, "scopes": ["dcpassticket", "zosmf,ims"] }),
+            example: json!({ "validity": 1, "scopes": ["dcpassticket", "zosmf:read,ims:/a"] }),
         }
     }
 
@@ -641,9 +654,16 @@ fn presented<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     errors
 }
 
+/// Returns an example of the error for a scope that the administrator does not allow.
+fn scope_not_allowed() -> ApiError {
+    let scope = |id| Scope::from(ServiceId::new(id).expect("the example is a service id"));
+    ApiError::ScopeNotAllowed { scope: scope("ims"), allowed: Scopes::from_iter([scope("zosmf")]) }
+}
+
 /// Returns the errors of a rotation.
-fn not_rotated() -> [ApiError; 6] {
+fn not_rotated() -> [ApiError; 7] {
     [
+        scope_not_allowed(),
         ApiError::InvalidBody(BodyProblem::example()),
         ApiError::NotRotated(NotRotated::Expired),
         ApiError::NotRotated(NotRotated::Revoked),

@@ -68,7 +68,7 @@ fn by_user(pat: &Pat) -> Revocation {
 
 fn by_scope(pat: &Pat) -> Revocation {
     Revocation::Service {
-        service: pat.scopes().iter().next().unwrap().clone(),
+        service: pat.scopes().services().next().unwrap().clone(),
         up_to: pat.issued_at(),
     }
 }
@@ -228,7 +228,7 @@ async fn the_message_of_validate_says_why_a_token_is_refused() {
     let (one, two, three) = (world.pat("A", "a"), world.pat("B", "a"), world.pat("C", "a"));
     assert_eq!(
         message(&of_other_service).await,
-        "Token is not valid: the token is not for this service"
+        "Token is not valid: the token is not for this service, or not for this request to it"
     );
     assert_eq!(
         message(&world.jwt()).await,

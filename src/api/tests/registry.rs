@@ -299,6 +299,48 @@ async fn a_rotated_token_is_replaced_and_its_later_use_revokes_the_family() {
 }
 
 #[tokio::test]
+async fn a_rotation_obeys_the_current_bounds() {
+    let tokens = Tokens::new();
+    let (pat, id) = tokens.generate("user", "one").await;
+    let bounded = |scopes: &str, days| {
+        let bounds = tokens.world.api_with_registry();
+        bounds
+            .with_personal_access_tokens(Validity::requested(Some(days)))
+            .with_allowed_scopes(Scopes::parse([scopes]).unwrap())
+    };
+    let rotate = async |api: AuthApi, path: &str, authorization: &str, body: &str| {
+        let world = World::new();
+        Tokens { world, api }.call("POST", path, authorization, body).await
+    };
+    let (bearer, of_owner) = (format!("Bearer {pat}"), format!("access-tokens/{id}/rotate"));
+    for (path, authorization) in [("access-tokens/self/rotate", &*bearer), (&*of_owner, PASSWORD)] {
+        let (status, error) = rotate(bounded("b,a:read", 90), path, authorization, "").await;
+        assert_eq!((status, number(&error)), (403, "ZWEAT403E"), "{path}");
+        let late = r#"{"expiresAt":"2027-01-16T08:00:01Z"}"#;
+        let (status, error) = rotate(bounded("a", 1), path, authorization, late).await;
+        assert_eq!((status, number(&error)), (400, "ZWEAO400E"), "{path}");
+    }
+    assert_eq!(tokens.state(&id).await, "active");
+    let (status, new) = rotate(bounded("a", 1), &of_owner, PASSWORD, "").await;
+    assert_eq!((status, new["expiresAt"].as_str()), (200, Some("2027-01-16T08:00:00.000Z")));
+}
+
+#[tokio::test]
+async fn a_list_of_a_service_contains_tokens_with_each_suffix() {
+    let tokens = Tokens::new();
+    for scopes in ["files:read", "files:/X%2Cy,a", "filesystem"] {
+        let body = json!({ "scopes": [scopes], "name": scopes }).to_string();
+        let (status, _) = tokens.call("POST", "access-token/generate", PASSWORD, &body).await;
+        assert_eq!(status, 200, "{scopes}");
+    }
+    let mut names = tokens.names("access-tokens?service=FILES", PASSWORD).await;
+    names.sort();
+    assert_eq!(names, ["files:/X%2Cy,a", "files:read"]);
+    let (_, page) = tokens.call("GET", "access-tokens?service=a", PASSWORD, "").await;
+    assert_eq!(page["tokens"][0]["scopes"], json!(["a", "files:/X%2Cy"]));
+}
+
+#[tokio::test]
 async fn a_user_has_a_limited_number_of_active_tokens() {
     let tokens = Tokens::new();
     let mut ids = Vec::new();

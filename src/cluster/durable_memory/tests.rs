@@ -287,7 +287,8 @@ fn a_rule_of_now_revokes_pats_of_all_nodes_in_the_order_of_the_log() {
     assert_eq!(one.apply(&records), [Record::Revocation(missed.clone())]);
 
     // Within one batch, a rule revokes the PATs before it, and not the PATs after it.
-    let (before, after) = (pat("three", "c", NOW + 5), pat("three", "c", NOW + 5));
+    let scopes = "c:read,c:/x";
+    let (before, after) = (pat("three", scopes, NOW + 5), pat("three", scopes, NOW + 5));
     let mut log = one.write(NodeWrite::Issued((&before).into()));
     log.push(Record::RuleOfNow(service("c", NOW)));
     log.extend(one.write(NodeWrite::Issued((&after).into())));

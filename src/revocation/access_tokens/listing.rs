@@ -25,7 +25,7 @@ pub struct AccessTokenQuery {
     pub user: Option<UserId>,
     /// Only tokens in this state.
     pub state: Option<AccessTokenState>,
-    /// Only tokens for this service.
+    /// Only tokens for this service, whatever the suffixes of their scopes.
     pub service: Option<ServiceId>,
     /// Only tokens whose name contains this text. Upper and lower case are not distinguished.
     pub name: Option<String>,
@@ -164,7 +164,7 @@ fn is_wanted(query: &AccessTokenQuery, entry: &Entry) -> bool {
         let name = entry.label.name.as_ref().map(|name| name.as_str().to_lowercase());
         name.is_some_and(|name| name.contains(&text.to_lowercase()))
     };
-    query.service.as_ref().is_none_or(|service| entry.scopes.contains(service))
+    query.service.as_ref().is_none_or(|service| entry.scopes.names_service(service))
         && query.name.as_ref().is_none_or(is_named)
 }
 

@@ -138,7 +138,7 @@ impl Entries for ChangedEntries<'_, '_> {
         if user.is_some_and(|up_to| issued_at <= up_to.value()) {
             return Ok(true);
         }
-        for service in entry.scopes.iter() {
+        for service in entry.scopes.services() {
             let service = self.tables.services.get(service.as_str())?;
             if service.is_some_and(|up_to| issued_at <= up_to.value()) {
                 return Ok(true);

@@ -29,7 +29,8 @@ impl PatHashes {
         for salt in salts {
             hashes.tokens.push(salt.hash(text));
             hashes.users.extend(users.iter().map(|user| salt.hash(user)));
-            hashes.services.extend(pat.scopes().iter().map(|service| salt.hash(service.as_str())));
+            let services = pat.scopes().services();
+            hashes.services.extend(services.map(|service| salt.hash(service_spelling(service))));
         }
         Some(hashes)
     }

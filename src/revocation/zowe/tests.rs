@@ -119,7 +119,7 @@ fn pat(keeps_text: bool) -> (VerifiedToken, String) {
     let key = SigningKey::from_pem(test_support::pki::SIGNING_KEY.as_bytes()).unwrap();
     let verifier = Rs256Verifier::new(key.verifying_key());
     let verifier = if keeps_text { verifier.with_pat_texts() } else { verifier };
-    let scopes = Scopes::parse(["svc,other"]).unwrap();
+    let scopes = Scopes::parse(["svc,other:read,other:/X"]).unwrap();
     let user = UserId::new("user").unwrap();
     let token = TokenIssuer::new(key).personal_access_token(&user, &scopes, Validity::MAX);
     let text = token.unwrap().expose().to_owned();

@@ -287,7 +287,7 @@ use tower_passticket::{
     saf::{FileSaf, Profile},
     ticket_breaker::TicketLimits,
     tls::{TlsPolicy, Verification},
-    token::{ServiceId, SigningKey, Validity, VerifyingKey},
+    token::{Scopes, ServiceId, SigningKey, Validity, VerifyingKey},
 };
 
 /// A checked configuration. See the [module](self).
@@ -332,6 +332,9 @@ pub struct Config {
     /// The maximum number of active Personal Access Tokens of a user:
     /// `components.passticket-proxy.personalAccessToken.maximumPerUser`.
     pub pats_per_user: NonZeroU32,
+    /// The scopes that new Personal Access Tokens may have: `components.passticket-proxy.personalAccessToken.allowedScopes`.
+    /// `None` allows all scopes.
+    pub allowed_scopes: Option<Scopes>,
     /// A Personal Access Token that was not used for this time is revoked:
     /// `components.passticket-proxy.personalAccessToken.revokeIdleDays`.
     pub pat_idle: Option<Duration>,
@@ -703,6 +706,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         logins: logins?,
         pats: security.pats,
         max_validity: ours.max_validity,
+        allowed_scopes: ours.allowed_scopes,
         pats_per_user: ours.pats_per_user,
         pat_idle: ours.pat_idle,
         evict_every: ours.evict_every,

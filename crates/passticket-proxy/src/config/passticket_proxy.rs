@@ -50,7 +50,7 @@ use tower_passticket::{
     layer::OnFailure,
     passticket::{Applid, KeyProfile, UserId},
     ticket_breaker::TicketLimits,
-    token::Validity,
+    token::{Scope, Scopes, Validity},
 };
 
 /// The maximum number of active Personal Access Tokens of a user.
@@ -87,6 +87,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) max_validity: Validity,
     pub(super) pats_per_user: NonZeroU32,
     pub(super) pat_idle: Option<Duration>,
+    pub(super) allowed_scopes: Option<Scopes>,
     pub(super) evict_every: Duration,
     pub(super) api_defs: Vec<Field<'a>>,
     pub(super) discovery: Option<DiscoverySection<'a>>,
@@ -210,6 +211,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let hours = pats.optional("evictEveryHours").and_then(|field| field.number(1..=8_760));
     let per_user = pats.optional("maximumPerUser").and_then(|field| field.number(1..=1000));
     let idle_days = pats.optional("revokeIdleDays").and_then(|field| field.number(0..=90));
+    let allowed_scopes = pats.present("allowedScopes").and_then(|field| allowed_scopes(&field));
     pats.finish();
     let api_defs = section.optional("apiDefs").map(|field| field.one_or_more());
     let discovery = discovery::read(section.section("discovery"));
@@ -284,6 +286,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
             .and_then(|count| u32::try_from(count).ok().and_then(NonZeroU32::new))
             .unwrap_or(DEFAULT_PATS_PER_USER),
         pat_idle: idle_days.filter(|days| *days > 0).map(|days| Duration::from_secs(days * 86_400)),
+        allowed_scopes,
         evict_every: Duration::from_secs(hours.unwrap_or(24) * 3600),
         api_defs: api_defs.unwrap_or_default(),
         discovery,
@@ -457,6 +460,22 @@ fn allow_list<T: Eq + Hash + FromStr<Err: fmt::Display>>(field: &Field<'_>) -> A
     match field.one_or_more().as_slice() {
         [only] if only.is_text("*") => AllowList::Any,
         items => AllowList::Only(items.iter().filter_map(Field::parse).collect()),
+    }
+}
+
+/// Reads the scopes that new Personal Access Tokens may have: one scope, a list of scopes, or `"*"` for all scopes. Each
+/// wrong scope is reported, and the others remain. A blank value is an error, because it could lift a restriction.
+fn allowed_scopes(field: &Field<'_>) -> Option<Scopes> {
+    if field.is_blank() {
+        field.at.error(
+            "is blank, so it is not clear whether users may get a Personal Access Token; write the scopes that are \
+             allowed, or remove the key to allow all",
+        );
+        return None;
+    }
+    match field.one_or_more().as_slice() {
+        [only] if only.is_text("*") => None,
+        items => Some(items.iter().filter_map(Field::parse::<Scope>).collect()),
     }
 }
 

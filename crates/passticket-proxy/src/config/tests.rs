@@ -346,7 +346,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("algorithm: legacy", "algorithm: desx"),
             &[
-                "zowe.yaml:92: components.passticket-proxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
+                "zowe.yaml:93: components.passticket-proxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
                write legacy, enhanced-upper or enhanced-mixed",
             ],
         ),
@@ -359,7 +359,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("onFailure: forward ", "onFailure: ignore "),
-            &["zowe.yaml:76: components.passticket-proxy.onFailure: is unknown; write forward, \
+            &["zowe.yaml:77: components.passticket-proxy.onFailure: is unknown; write forward, \
                forward-unchanged or reject"],
         ),
         (|s| s.write("tls/server.key", "x", 0o644), &[open]),
@@ -410,6 +410,28 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             &[
                 "zowe.yaml:71: components.passticket-proxy.personalAccessToken.maximumValidityDays: \"91\" is \
                not valid; write a number from 1 to 90",
+            ],
+        ),
+        (
+            |s| s.edit("allowedScopes: \"*\" ", "allowedScopes: [files, a:write, b:/../x] "),
+            &[
+                "zowe.yaml:75: components.passticket-proxy.personalAccessToken.allowedScopes[1]: \"a:write\" is not \
+                 a scope: after a service id, only `:read` or a path such as `:/a/b` may follow",
+                "zowe.yaml:75: components.passticket-proxy.personalAccessToken.allowedScopes[2]: \"b:/../x\" is not \
+                 a scope: a part of the path is empty, or has only dots",
+            ],
+        ),
+        (
+            |s| s.edit("allowedScopes: \"*\" ", "allowedScopes: [] "),
+            &[
+                "zowe.yaml:75: components.passticket-proxy.personalAccessToken.allowedScopes: is blank, so it is not \
+                 clear whether users may get a Personal Access Token; write the scopes that are allowed, or remove",
+            ],
+        ),
+        (
+            |s| s.edit("allowedScopes: \"*\" ", "allowedScopes: "),
+            &[
+                "zowe.yaml:75: components.passticket-proxy.personalAccessToken.allowedScopes: is blank, so",
             ],
         ),
         (
@@ -517,82 +539,82 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("dcpassticket:", "dcpasticket:"),
             &[
-                "zowe.yaml:78: components.passticket-proxy.services.dcpasticket: service dcpasticket has no \
+                "zowe.yaml:79: components.passticket-proxy.services.dcpasticket: service dcpasticket has no \
                api-def; did you mean dcpassticket?",
             ],
         ),
         (
             |s| s.edit("dcpassticket:", "e001193519561977:"),
             &[
-                "zowe.yaml:78: components.passticket-proxy.services.(not shown): service (not shown) has no \
+                "zowe.yaml:79: components.passticket-proxy.services.(not shown): service (not shown) has no \
                api-def; known here: dcpassticket",
             ],
         ),
         (
             |s| s.edit("dcpassticket:", "key E001193519561977:"),
             &[
-                "zowe.yaml:78: components.passticket-proxy.services.(not shown): is a wrong name (not shown: it \
+                "zowe.yaml:79: components.passticket-proxy.services.(not shown): is a wrong name (not shown: it \
                may contain a secret)",
             ],
         ),
         (
             |s| s.edit("[X-Tenant]", "[X-Tenant, Host, a b]"),
             &[
-                "zowe.yaml:81: components.passticket-proxy.services.dcpassticket.requestHeaders.remove[1]: host \
+                "zowe.yaml:82: components.passticket-proxy.services.dcpassticket.requestHeaders.remove[1]: host \
                  cannot be removed from requests, because the gateway needs it; delete the name",
-                "zowe.yaml:81: components.passticket-proxy.services.dcpassticket.requestHeaders.remove[2]: \"a b\" is \
+                "zowe.yaml:82: components.passticket-proxy.services.dcpassticket.requestHeaders.remove[2]: \"a b\" is \
                  not the name of a header; write one like X-Name",
             ],
         ),
         (
             |s| s.edit("[X-Tenant]", "[X_Real_IP]"),
             &[
-                "zowe.yaml:82: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[0]: x-real-ip is \
+                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[0]: x-real-ip is \
                both removed and kept; remove the name from one of the two lists",
             ],
         ),
         (
             |s| s.edit("[X-Real-IP]", "[Client-Cert, content_length, Accept, X-Real-IP]"),
             &[
-                "zowe.yaml:82: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[0]: client-cert \
+                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[0]: client-cert \
                  is set by the gateway alone, so a client's header is never kept; delete the name",
-                "zowe.yaml:82: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[1]: \
+                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[1]: \
                  content_length is set",
-                "zowe.yaml:82: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[2]: accept is \
+                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[2]: accept is \
                  not in the table of removed headers",
             ],
         ),
         (
             |s| s.edit("addSecurityHeaders: true ", "http: h2c "),
             &[
-                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.http: is only for services without \
+                "zowe.yaml:84: components.passticket-proxy.services.dcpassticket.http: is only for services without \
                  TLS, but the service has the instance https://zos:10012/",
             ],
         ),
         (
             |s| s.edit("addSecurityHeaders: true ", "http: h2 "),
             &[
-                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.http: \"h2\" is unknown; write auto, \
+                "zowe.yaml:84: components.passticket-proxy.services.dcpassticket.http: \"h2\" is unknown; write auto, \
                  http1 or h2c",
             ],
         ),
         (
             |s| s.edit("addSecurityHeaders: true", "addSecurityHeaders: on"),
             &[
-                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.addSecurityHeaders: \"on\" is neither",
+                "zowe.yaml:84: components.passticket-proxy.services.dcpassticket.addSecurityHeaders: \"on\" is neither",
             ],
         ),
         (
             |s| s.edit("maxAge: 31536000", "maxAge: 1y"),
             &[
-                "zowe.yaml:128: components.passticket-proxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
+                "zowe.yaml:129: components.passticket-proxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
                a number from 0 to 315360000",
             ],
         ),
         (
             |s| s.edit("api/v1/admin:", "ui/v1:"),
             &[
-                "zowe.yaml:86: components.passticket-proxy.services.dcpassticket.applids.ui/v1: is not below \
+                "zowe.yaml:87: components.passticket-proxy.services.dcpassticket.applids.ui/v1: is not below \
                a route of service dcpassticket; write a path that begins with one of its gatewayUrls",
             ],
         ),
@@ -607,7 +629,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("ADMAPPL  ", "NOAPPL  "),
             &[
-                "zowe.yaml:86: components.passticket-proxy.services.dcpassticket.applids.api/v1/admin: service \
+                "zowe.yaml:87: components.passticket-proxy.services.dcpassticket.applids.api/v1/admin: service \
                dcpassticket needs a PassTicket key for NOAPPL;",
             ],
         ),
@@ -629,7 +651,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("[api-defs]", "[api-defs, api-defs/dc.yml, gone]"),
-            &["zowe.yaml:75: components.passticket-proxy.apiDefs[2]: cannot read gone: "],
+            &["zowe.yaml:76: components.passticket-proxy.apiDefs[2]: cannot read gone: "],
         ),
         (|s| s.edit("[api-defs]", "api-defs"), &[]),
         (
@@ -642,7 +664,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY_KEY),
             &[
-                "zowe.yaml:93: components.passticket-proxy.ptktdata[1].key: must not be the PassTicket key itself; \
+                "zowe.yaml:94: components.passticket-proxy.ptktdata[1].key: must not be the PassTicket key itself; \
                write { file: PATH }",
             ],
         ),
@@ -721,7 +743,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                 s.edit("addSecurityHeaders: true ", "clientBasic: verify ");
             },
             &[
-                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.clientBasic: verify needs users with \
+                "zowe.yaml:84: components.passticket-proxy.services.dcpassticket.clientBasic: verify needs users with \
                  passwords; set components.passticket-proxy.users to a file with users, or set zOSMF.host",
             ],
         ),
@@ -967,11 +989,11 @@ fn the_problems_of_all_files_are_reported_together() {
         "zowe.yaml:11: components.gateway.port: ",
         "zowe.yaml:35: components.passticket-proxy.host: ",
         "zowe.yaml:36: components.passticket-proxy.signingKey: ",
-        "zowe.yaml:90: components.passticket-proxy.ptktdata[0].key: ",
-        "zowe.yaml:98: components.passticket-proxy.ptktdata[1].nextKey.key: ",
-        "zowe.yaml:106: components.passticket-proxy.timeouts.drainSeconds: ",
-        "zowe.yaml:110: components.passticket-proxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
-        "zowe.yaml:111: components.passticket-proxy.limits.rememberedTicket: is an unknown key; did ",
+        "zowe.yaml:91: components.passticket-proxy.ptktdata[0].key: ",
+        "zowe.yaml:99: components.passticket-proxy.ptktdata[1].nextKey.key: ",
+        "zowe.yaml:107: components.passticket-proxy.timeouts.drainSeconds: ",
+        "zowe.yaml:111: components.passticket-proxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
+        "zowe.yaml:112: components.passticket-proxy.limits.rememberedTicket: is an unknown key; did ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.schema: is an unknown key; did ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
@@ -999,6 +1021,25 @@ fn http2_to_services_has_settings() {
     assert!(routes.all(|route| route.route.protocol() == ServiceProtocol::H2c));
     assert_eq!(config.limits.http2_streams_per_connection.get(), 8);
     assert_eq!(config.timeouts.http2_ping, None);
+}
+
+#[test]
+fn the_scopes_of_new_tokens_may_be_limited() {
+    for (value, want) in [
+        ("\"*\"", None),
+        ("", None),
+        ("[\"*\"]", None),
+        ("Files", Some("files")),
+        ("[files, \"jobs:read\"]", Some("files, jobs:read")),
+        ("[ims:/A%2Cb, ims:read]", Some("ims:read, ims:/A%2Cb")),
+    ] {
+        let setup = Setup::new();
+        let setting =
+            if value.is_empty() { "#".to_owned() } else { format!("allowedScopes: {value} ") };
+        setup.edit("allowedScopes: \"*\" ", &setting);
+        let allowed = setup.load().unwrap().config.allowed_scopes;
+        assert_eq!(allowed.map(|scopes| scopes.to_string()).as_deref(), want, "{value}");
+    }
 }
 
 #[test]

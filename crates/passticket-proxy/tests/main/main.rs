@@ -35,6 +35,7 @@ mod pkcs11;
 mod proxies;
 mod reload;
 mod schemes;
+mod scopes;
 mod serve;
 mod services;
 mod signing_keys;

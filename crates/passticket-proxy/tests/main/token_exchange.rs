@@ -141,6 +141,8 @@ async fn a_pat_needs_all_services_with_the_applid_in_its_scopes() {
     for (scopes, want) in [
         (&["dcpassticket"][..], 400),
         (&["second"], 400),
+        (&["dcpassticket:read", "second"], 400),
+        (&["dcpassticket:/", "dcpassticket:read", "second"], 400),
         (&["dcpassticket", "second"], 200),
         (&["dcpassticket", "second", "dcbypass"], 200),
     ] {
