@@ -204,6 +204,7 @@ mod ticket;
 mod token_json;
 mod token_query;
 mod validate;
+mod validation_answer;
 #[cfg(feature = "remote")]
 mod zosmf_login;
 #[cfg(feature = "remote")]

@@ -12,6 +12,7 @@ mod passwords;
 mod pats;
 mod registry;
 mod throttle;
+mod token_form;
 mod tokens;
 
 use std::{

@@ -5,6 +5,7 @@ mod audit;
 #[cfg(feature = "proxy")]
 mod breaker;
 mod technical_users;
+mod token_form;
 
 use std::{
     convert::Infallible,
@@ -33,8 +34,8 @@ use crate::{
     },
     revocation::{CheckError, Revocation, RevocationCheck, RevocationIndex},
     token::{
-        Rs256Verifier, Scopes, ServiceId, SigningKey, TokenFingerprint, TokenIssuer, Validity,
-        VerifiedToken,
+        Rs256Verifier, Scopes, ServiceId, SigningKey, TokenError, TokenFingerprint, TokenIssuer,
+        Validity, VerifiedToken,
     },
 };
 
