@@ -26,7 +26,7 @@ use crate::{
     clock::{Clock, Timestamp},
     log_limit::log_limited,
     revocation::{IssuedPat, TokenDescription, TokenName},
-    token::{MAX_TOKEN_LEN, Scopes, ScopesError, TokenFingerprint, TokenIssuer, Validity},
+    token::{MAX_TOKEN_LEN, Scopes, ScopesError, TokenIssuer, Validity},
 };
 
 const DAY_SECS: u64 = 86_400;
@@ -100,7 +100,7 @@ impl NewTokens<'_> {
             return Err(ApiError::TooManyScopes);
         }
         let pat = IssuedPat {
-            token: TokenFingerprint::of(token),
+            token: issued.fingerprint(),
             user,
             scopes: scopes.clone(),
             issued_at: issued.issued_at(),

@@ -26,14 +26,16 @@ use crate::{
     audit::Detail,
     clock::{Clock, Timestamp},
     connection::ConnectionInfo,
-    layer::{CookieNames, presented_token},
+    layer::{CookieNames, X_ZOWE_TOKEN_EXPIRES, presented_token, token_expires},
     log_limit::log_limited,
     passticket::UserId,
     revocation::{
         AccessTokenId, AccessTokenQuery, CheckError, IssuedPat, MAX_PAGE, RevokedBy, RotatedPat,
         TokenDescription, TokenName,
     },
-    token::{Pat, Rs256Verifier, TokenError, TokenFingerprint, TokenIssuer, VerifiedToken},
+    token::{
+        MAX_TOKEN_LEN, Pat, Rs256Verifier, TokenError, TokenFingerprint, TokenIssuer, VerifiedToken,
+    },
 };
 
 /// The maximum grace of a rotation: a week.
@@ -131,13 +133,16 @@ impl AccessTokens<'_> {
         self.replace(request, RotatedPat::Entry(caller, id), &pat, body).await
     }
 
-    /// Answers with the entry of the token that the client has presented.
+    /// Answers with the entry of the token that the client has presented, and with the header of routes that says when
+    /// the token expires.
     pub(super) async fn own(self, request: &Parts) -> Answer {
         let pat = self.presented(request).await?;
         let from = request.extensions.get::<ConnectionInfo>();
         let from = from.map(|connection| connection.client().ip());
         let entry = self.registry.find_or_add(IssuedPat::from(&pat), from, self.clock).await?;
-        json(&TokenEntry::from(entry))
+        let mut response = json(&TokenEntry::from(entry))?;
+        response.headers_mut().insert(&X_ZOWE_TOKEN_EXPIRES, token_expires(pat.expires_at()));
+        Ok(response)
     }
 
     /// Replaces the token that the client has presented by a new one.
@@ -177,8 +182,13 @@ impl AccessTokens<'_> {
             log_limited!(error, "issue PAT", { %error }, "the Personal Access Token could not be issued");
             ApiError::Internal
         })?;
+        if issued.expose().len() > MAX_TOKEN_LEN {
+            // The old token was shorter, for example because it has no prefix. The gateway would refuse the new one.
+            tracing::info!(%user, len = issued.expose().len(), "too many scopes for one token");
+            return Err(ApiError::TooManyScopes);
+        }
         let new = IssuedPat {
-            token: TokenFingerprint::of(issued.expose()),
+            token: issued.fingerprint(),
             user: *user,
             scopes: scopes.clone(),
             issued_at: issued.issued_at(),

@@ -17,6 +17,7 @@ use super::{
     permission::GuardedTask,
     response::json_document,
     service_list::set_version,
+    validation_answer::refusal_body,
 };
 pub use crate::compatibility::Compatibility;
 use crate::{
@@ -51,7 +52,13 @@ impl Compatibility {
         }
         let (status, message) = self.status_and_message(&error, url);
         let mut response = match message {
-            Some(message) => message.into_response(status).map(Full::new),
+            Some(message) => {
+                let body = match &error {
+                    ApiError::NotValid(refusal) => Some(refusal_body(refusal, &message)),
+                    _ => None,
+                };
+                message.into_response(status).map(|plain| Full::new(body.unwrap_or(plain)))
+            }
             None => {
                 let mut response = self.unknown_service(&error, url).unwrap_or_default();
                 *response.status_mut() = status;

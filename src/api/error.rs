@@ -204,6 +204,10 @@ pub enum ApiError {
     /// The token in the body is not a valid Personal Access Token: 401.
     #[error("{0}")]
     Pat(#[from] PatRefusal),
+    /// The token in the body of `access-token/validate` is not valid for the service, and the client asked for JSON:
+    /// 401. The response is that of [`Pat`](Self::Pat), with the reason in JSON.
+    #[error("{0}")]
+    NotValid(PatRefusal),
     /// The token in the body of `oidc-token/validate` is not a valid token of an identity provider: 401.
     #[error("{0}")]
     Oidc(#[from] OidcRefusal),
@@ -281,6 +285,37 @@ pub enum PatRefusal {
     /// The scopes of the token do not permit this request to the service.
     #[error("the token is not for this service, or not for this request to it")]
     OutOfScope,
+}
+
+impl PatRefusal {
+    /// Returns the code that `access-token/validate` shows to a client that asks for JSON.
+    ///
+    /// All codes except `invalid` mean that the signature is right. So only a client that has the token learns more than
+    /// `invalid`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Token(TokenError::Expired { .. }) => "expired",
+            Self::Token(_) => "invalid",
+            Self::NotAPat => "notAPat",
+            Self::Revoked(RevokedBy::Token) => "revoked",
+            Self::Revoked(RevokedBy::UserRule | RevokedBy::ServiceRule) => "rule",
+            Self::OutOfScope => "scope",
+        }
+    }
+
+    /// Returns the text that the profile `Documented` appends to the message.
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::Token(TokenError::Expired { .. }) => None,
+            Self::Token(TokenError::Malformed | TokenError::TooLong { .. }) => {
+                Some("it is not a JWT".to_owned())
+            }
+            Self::Token(TokenError::Checksum) => Some(TokenError::Checksum.to_string()),
+            // A more exact reason could help an attacker to forge a token.
+            Self::Token(_) => Some("it is not a token of this gateway".to_owned()),
+            refusal => Some(refusal.to_string()),
+        }
+    }
 }
 
 /// The reason why a token in the body is not accepted as a token of an identity provider.
@@ -505,10 +540,11 @@ impl ApiError {
             }
             Self::PatWithoutScopes => plain(StatusCode::BAD_REQUEST, &messages::PAT_WITHOUT_SCOPES),
             Self::Pat(PatRefusal::Token(TokenError::Expired { .. }))
+            | Self::NotValid(PatRefusal::Token(TokenError::Expired { .. }))
             | Self::Oidc(OidcRefusal::Token(TokenError::Expired { .. })) => {
                 plain(StatusCode::UNAUTHORIZED, &messages::EXPIRED_TOKEN)
             }
-            Self::Pat(_) | Self::Oidc(_) => {
+            Self::Pat(_) | Self::NotValid(_) | Self::Oidc(_) => {
                 plain(StatusCode::UNAUTHORIZED, &messages::INVALID_TOKEN)
             }
             Self::AccessRefused { user } => (
@@ -573,15 +609,11 @@ impl ApiError {
                              per second; try again after the number of seconds in Retry-After";
                 Some(limit.to_owned())
             }
-            Self::Pat(PatRefusal::Token(TokenError::Expired { .. }))
-            | Self::Oidc(OidcRefusal::Token(TokenError::Expired { .. })) => None,
-            Self::Pat(PatRefusal::Token(TokenError::Malformed | TokenError::TooLong { .. }))
-            | Self::Oidc(OidcRefusal::Token(TokenError::Malformed | TokenError::TooLong { .. })) => {
+            Self::Pat(refusal) | Self::NotValid(refusal) => refusal.detail(),
+            Self::Oidc(OidcRefusal::Token(TokenError::Expired { .. })) => None,
+            Self::Oidc(OidcRefusal::Token(TokenError::Malformed | TokenError::TooLong { .. })) => {
                 Some("it is not a JWT".to_owned())
             }
-            // A more exact reason could help an attacker to forge a token.
-            Self::Pat(PatRefusal::Token(_)) => Some("it is not a token of this gateway".to_owned()),
-            Self::Pat(refusal) => Some(refusal.to_string()),
             Self::Oidc(OidcRefusal::Token(_)) => {
                 Some("it is not a token of an identity provider of this gateway".to_owned())
             }
@@ -614,6 +646,7 @@ impl ApiError {
             | Self::ServiceToken { .. }
             | Self::LoggedOut
             | Self::Pat(_)
+            | Self::NotValid(_)
             | Self::Oidc(_)
             | Self::FieldMissing(_) => r#"Bearer realm="zowe", error="invalid_token""#,
             Self::OnlyCertificate => r#"Certificate realm="zowe""#,

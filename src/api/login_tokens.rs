@@ -13,9 +13,7 @@ use crate::{
     layer::{CookieNames, login_token},
     passticket::UserId,
     revocation::{CheckError, Revocation},
-    token::{
-        IssuedToken, Jwt, TokenError, TokenFingerprint, TokenIssuer, TokenVerifier, VerifiedToken,
-    },
+    token::{IssuedToken, Jwt, TokenError, TokenIssuer, TokenVerifier, VerifiedToken},
 };
 
 /// The `dom` claim of tokens for users whom the gateway itself has authenticated. API ML (Zowe's API Mediation Layer)
@@ -105,7 +103,7 @@ impl LoginTokens<'_> {
             ApiError::Internal
         })?;
         add_to_record(request, |record| {
-            record.issued_token_id = Some(TokenFingerprint::of(token.expose()));
+            record.issued_token_id = Some(token.fingerprint());
         });
         let mut response = empty(StatusCode::NO_CONTENT);
         let headers = response.headers_mut();

@@ -210,6 +210,7 @@ mod token_bounds;
 mod token_json;
 mod token_query;
 mod validate;
+mod validation_answer;
 #[cfg(feature = "remote")]
 mod zosmf_login;
 #[cfg(feature = "remote")]

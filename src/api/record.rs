@@ -199,21 +199,23 @@ impl From<&ApiError> for ReasonCode {
             ApiError::CertificateRequired => Self::CertificateRequired,
             ApiError::Token(error)
             | ApiError::Pat(PatRefusal::Token(error))
+            | ApiError::NotValid(PatRefusal::Token(error))
             | ApiError::Oidc(OidcRefusal::Token(error)) => error.into(),
             ApiError::PersonalAccessToken
             | ApiError::NotALoginToken
             | ApiError::Oidc(OidcRefusal::WrongKind | OidcRefusal::NoProvider)
-            | ApiError::Pat(PatRefusal::NotAPat) => Self::WrongKind,
+            | ApiError::Pat(PatRefusal::NotAPat)
+            | ApiError::NotValid(PatRefusal::NotAPat) => Self::WrongKind,
             ApiError::NotRotated(NotRotated::Expired) => Self::TokenExpired,
             ApiError::ActorIsSubject | ApiError::ActorIsNotClient => Self::UserMismatch,
             ApiError::LoggedOut | ApiError::NotRotated(NotRotated::Revoked) => Self::TokenRevoked,
             ApiError::Ticket(error) => error.into(),
-            ApiError::Pat(PatRefusal::Revoked(by)) | ApiError::Oidc(OidcRefusal::Revoked(by)) => {
-                (*by).into()
-            }
-            ApiError::Pat(PatRefusal::OutOfScope) | ApiError::ServiceToken { .. } => {
-                Self::OutOfScope
-            }
+            ApiError::Pat(PatRefusal::Revoked(by))
+            | ApiError::NotValid(PatRefusal::Revoked(by))
+            | ApiError::Oidc(OidcRefusal::Revoked(by)) => (*by).into(),
+            ApiError::Pat(PatRefusal::OutOfScope)
+            | ApiError::NotValid(PatRefusal::OutOfScope)
+            | ApiError::ServiceToken { .. } => Self::OutOfScope,
             ApiError::ScopeNotAllowed { .. } => Self::ScopeNotAllowed,
             ApiError::NotPermitted(_) | ApiError::AccessRefused { .. } => Self::SafRefused,
             ApiError::Internal => Self::Internal,

@@ -13,6 +13,7 @@ mod pats;
 mod registry;
 mod scopes;
 mod throttle;
+mod token_form;
 mod tokens;
 
 use std::{

@@ -14,6 +14,7 @@ use super::{
     record::{add_to_record, add_token_to_record},
     response::{Answer, empty},
     revocations::Revocations,
+    validation_answer::ValidationAnswer,
 };
 use crate::{
     revocation::CheckError,
@@ -45,8 +46,17 @@ pub(super) struct HeldTokens<'a> {
 }
 
 impl HeldTokens<'_> {
-    /// Answers whether a token is valid for a service, or for a request to a service.
+    /// Answers whether a token is valid for a service, or for a request to a service. A client that asks for JSON gets the
+    /// reason if it is not.
     pub(super) async fn validate<B: Body>(self, request: &Parts, body: B) -> Answer {
+        let answer = ValidationAnswer::to(request, self.compatibility);
+        match self.pat_for_service(request, body).await {
+            Ok(pat) => answer.valid(&pat),
+            Err(error) => Err(answer.refused(error)),
+        }
+    }
+
+    async fn pat_for_service<B: Body>(self, request: &Parts, body: B) -> Result<Pat, ApiError> {
         let body = body::read(body).await?;
         let ValidateBody { token, service_id, method, path } =
             body::object(&body).map_err(ApiError::InvalidBody)?;
@@ -67,7 +77,7 @@ impl HeldTokens<'_> {
         if !pat.scopes().permits(&service, facts) {
             return Err(PatRefusal::OutOfScope.into());
         }
-        Ok(empty(self.compatibility.success()))
+        Ok(pat)
     }
 
     /// Revokes the token in the body.

@@ -142,6 +142,7 @@ pub use request_id::{RequestId, X_REQUEST_ID};
 pub use request_line::RequestLine;
 #[cfg(feature = "api")]
 pub(crate) use rfc3339::rfc3339;
+pub(crate) use rfc3339::rfc3339_secs;
 pub use sink::{Audit, AuditSink};
 #[cfg(test)]
 pub(crate) use tests::Collected;

@@ -212,7 +212,9 @@ impl ReasonCode {
 impl From<&TokenError> for ReasonCode {
     fn from(error: &TokenError) -> Self {
         match error {
-            TokenError::TooLong { .. } | TokenError::Malformed => Self::TokenMalformed,
+            TokenError::TooLong { .. } | TokenError::Malformed | TokenError::Checksum => {
+                Self::TokenMalformed
+            }
             TokenError::Algorithm => Self::TokenAlgorithm,
             TokenError::Signature => Self::TokenSignature,
             TokenError::Claims(_) => Self::TokenClaims,
@@ -292,9 +294,10 @@ mod tests {
         let (user, applid) = (UserId::new("A").unwrap(), Applid::new("B").unwrap());
         let no_slot = |why| GenerateError::no_slot(user, applid, why);
         let minute = Duration::from_secs(60);
-        let cases: [(ReasonCode, &str, Outcome); 28] = [
+        let cases: [(ReasonCode, &str, Outcome); 29] = [
             ((&TokenError::TooLong { len: 1 }).into(), "token-malformed", Outcome::Refused),
             ((&TokenError::Malformed).into(), "token-malformed", Outcome::Refused),
+            ((&TokenError::Checksum).into(), "token-malformed", Outcome::Refused),
             ((&TokenError::Algorithm).into(), "token-algorithm", Outcome::Refused),
             ((&TokenError::Signature).into(), "token-signature", Outcome::Refused),
             ((&TokenError::Claims("x".into())).into(), "token-claims", Outcome::Refused),

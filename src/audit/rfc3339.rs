@@ -42,12 +42,38 @@ pub(crate) fn rfc3339(time: Timestamp) -> Text {
 
 /// Returns the text of a time in whole seconds since 1970. The milliseconds in the text are 000.
 fn with_date(secs: u64) -> Text {
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    text[..19].copy_from_slice(&date_and_time(secs));
+    text
+}
+
+/// Writes a time in the format of RFC 3339 §5.6, in UTC, without a fraction: `2027-01-15T08:00:00Z`.
+///
+/// A time after the year 9999 is written as the last second of that year. In contrast to [`rfc3339`], the text is not
+/// cached, because consecutive calls rarely have the same time.
+pub(crate) fn rfc3339_secs(time: Timestamp) -> [u8; 20] {
+    let mut text = *b"0000-00-00T00:00:00Z";
+    text[..19].copy_from_slice(&date_and_time(time.as_secs().min(LAST / 1000)));
+    text
+}
+
+/// Writes a time in whole seconds since 1970, such as `2027-01-15T08:00:00`.
+fn date_and_time(secs: u64) -> [u8; 19] {
     // The conversion fails only for times after LAST.
     let date =
         DateTime::from_unix_duration(Duration::from_secs(secs)).unwrap_or(DateTime::INFINITY);
-    let mut text = *b"0000-00-00T00:00:00.000Z";
-    // DateTime writes the format of RFC 3339 without a fraction.
-    text[..19].copy_from_slice(&date.to_string().as_bytes()[..19]);
+    let mut text = *b"0000-00-00T00:00:00";
+    let mut write = |at: usize, number: u8| {
+        text[at..at + 2].copy_from_slice(&[b'0' + number / 10, b'0' + number % 10]);
+    };
+    // Both halves of a year up to 9999 have two digits.
+    write(0, (date.year() / 100) as u8);
+    write(2, (date.year() % 100) as u8);
+    write(5, date.month());
+    write(8, date.day());
+    write(11, date.hour());
+    write(14, date.minutes());
+    write(17, date.seconds());
     text
 }
 
@@ -76,6 +102,8 @@ mod tests {
             (u64::MAX, "9999-12-31T23:59:59.999Z"),
         ] {
             assert_eq!(written(Timestamp::from_millis(millis)), text);
+            let secs = rfc3339_secs(Timestamp::from_millis(millis));
+            assert_eq!(secs[..], *format!("{}Z", &text[..19]).as_bytes());
             // The second call uses the cached text.
             assert_eq!(written(Timestamp::from_millis(millis)), text);
         }

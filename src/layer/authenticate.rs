@@ -17,6 +17,9 @@
 //! 4. If authentication failed, the layer answers the request itself in two cases: the route has [`OnFailure::Reject`],
 //!    or there is no route.
 //!
+//! If the credential is a valid Personal Access Token, the layer sets [`X_ZOWE_TOKEN_EXPIRES`] in the response, even if
+//! a later layer refuses the request.
+//!
 //! On a route with the scheme `bypass`, the layer does nothing.
 //!
 //! The layer writes one [`Authentication`](Event::Authentication) record to the audit log for each failure.
@@ -25,6 +28,7 @@
 //! [`TechnicalUser`](Event::TechnicalUser) record for each token that a rule matches.
 //!
 //! [`TokenVerifier`]: crate::token::TokenVerifier
+//! [`X_ZOWE_TOKEN_EXPIRES`]: super::X_ZOWE_TOKEN_EXPIRES
 //!
 //! ```
 //! use bytes::Bytes;
@@ -83,7 +87,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    authentication::{Authenticated, Authentication, Refused},
+    authentication::{Authenticated, Authentication, Proof, Refused},
     authenticator::{Authenticator, Pending, Progress},
     failure::Failure,
     future::{LayerFuture, Outcome, PollDecision},
@@ -249,7 +253,7 @@ fn apply_result<R, M, B>(
     result: Result<Authenticated, Refused>,
     rules: Rules,
 ) -> Outcome {
-    let authentication = match result {
+    let (authentication, outcome) = match result {
         Ok(mut authenticated) => {
             if rules.on_failure == OnFailure::ForwardUnchanged {
                 authenticated.withhold(request.headers());
@@ -261,12 +265,16 @@ fn apply_result<R, M, B>(
             if let Some(rule) = authenticated.technical_user() {
                 audit.record(|| through_rule(rule, &authenticated, request, audit));
             }
-            Authentication::Authenticated(authenticated)
+            let outcome = match authenticated.proof() {
+                Proof::Pat(pat) => Outcome::ForwardPat { expires_at: pat.expires_at() },
+                _ => Outcome::Forward,
+            };
+            (Authentication::Authenticated(authenticated), outcome)
         }
         Err(refused) => return refuse(authenticator, audit, request, refused, rules),
     };
     request.extensions_mut().insert(authentication);
-    Outcome::Forward
+    outcome
 }
 
 /// Handles a refused or missing credential: forwards the request without a user, or rejects the request.

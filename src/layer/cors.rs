@@ -195,7 +195,7 @@ impl Change {
 }
 
 /// The headers of the gateway that a page may need.
-const EXPOSED: &str = "x-zowe-auth-failure, x-request-id, retry-after";
+const EXPOSED: &str = "x-zowe-auth-failure, x-zowe-token-expires, x-request-id, retry-after";
 
 /// Adds `name` to `Vary`, unless `Vary` already contains it or `*`.
 fn vary(headers: &mut HeaderMap, name: &HeaderName) {

@@ -15,7 +15,9 @@ use tower_service::Service;
 use super::{
     failure::{Failure, X_ZOWE_AUTH_FAILURE},
     rejection::{Rejection, offer_basic},
+    token_expires::{X_ZOWE_TOKEN_EXPIRES, token_expires},
 };
+use crate::clock::Timestamp;
 
 pin_project! {
     /// Resolves to the response of the inner service, or to the response to a rejected request.
@@ -68,6 +70,11 @@ where
 pub enum Outcome {
     /// The request is forwarded to the inner service.
     Forward,
+    /// The request is forwarded to the inner service, and `X-Zowe-Token-Expires` is set in the response.
+    ForwardPat {
+        /// When the Personal Access Token of the client expires.
+        expires_at: Timestamp,
+    },
     /// The request is forwarded to the inner service, and `X-Zowe-Auth-Failure` is added to the response. The failure
     /// is boxed to keep the future of a request without a failure small.
     ForwardFailed(Box<ForwardedFailure>),
@@ -83,6 +90,31 @@ pub enum Outcome {
 pub struct ForwardedFailure {
     pub(super) failure: Failure,
     pub(super) text: HeaderValue,
+}
+
+/// The change of a layer to the response of the inner service.
+#[derive(Debug, Default)]
+enum Change {
+    #[default]
+    None,
+    SetTokenExpires(Timestamp),
+    AddFailure(Box<ForwardedFailure>),
+}
+
+impl Change {
+    fn apply<B>(self, response: &mut Response<B>) {
+        match self {
+            Self::None => {}
+            Self::SetTokenExpires(expires_at) => {
+                response.headers_mut().insert(&X_ZOWE_TOKEN_EXPIRES, token_expires(expires_at));
+            }
+            Self::AddFailure(forwarded) => {
+                let ForwardedFailure { failure, text } = *forwarded;
+                response.headers_mut().append(&X_ZOWE_AUTH_FAILURE, text);
+                response.extensions_mut().insert(failure);
+            }
+        }
+    }
 }
 
 /// A decision for which a layer must wait for another server.
@@ -109,7 +141,7 @@ pin_project! {
     {
         #[pin]
         state: State<P, S, S::Future, ReqBody>,
-        failure: Option<Box<ForwardedFailure>>,
+        change: Change,
     }
 }
 
@@ -146,8 +178,8 @@ where
 {
     /// Creates the future for a decision that is already made.
     pub(super) fn decided(outcome: Outcome, service: &mut S, request: Request<ReqBody>) -> Self {
-        let (state, failure) = State::decided(outcome, service, request);
-        Self { state, failure }
+        let (state, change) = State::decided(outcome, service, request);
+        Self { state, change }
     }
 
     /// Creates the future for a decision that has to wait. The future takes `service`, which is ready, and leaves a
@@ -160,7 +192,7 @@ where
         let clone = service.clone();
         let service = mem::replace(service, clone);
         let preparing = Box::pin(Preparing { prepare, service, request: Some(request) });
-        Self { state: State::Preparing { preparing }, failure: None }
+        Self { state: State::Preparing { preparing }, change: Change::None }
     }
 }
 
@@ -168,24 +200,21 @@ impl<P, S, ReqBody> State<P, S, S::Future, ReqBody>
 where
     S: Service<Request<ReqBody>>,
 {
-    fn decided(
-        outcome: Outcome,
-        service: &mut S,
-        request: Request<ReqBody>,
-    ) -> (Self, Option<Box<ForwardedFailure>>) {
-        let failure = match outcome {
+    fn decided(outcome: Outcome, service: &mut S, request: Request<ReqBody>) -> (Self, Change) {
+        let change = match outcome {
             Outcome::Reject(rejection) => {
                 let challenge = Challenge::Bearer;
-                return (Self::Rejected { rejection: Some(rejection), challenge }, None);
+                return (Self::Rejected { rejection: Some(rejection), challenge }, Change::None);
             }
             Outcome::RejectAndOfferBasic(rejection) => {
                 let challenge = Challenge::BearerAndBasic;
-                return (Self::Rejected { rejection: Some(rejection), challenge }, None);
+                return (Self::Rejected { rejection: Some(rejection), challenge }, Change::None);
             }
-            Outcome::Forward => None,
-            Outcome::ForwardFailed(failure) => Some(failure),
+            Outcome::Forward => Change::None,
+            Outcome::ForwardPat { expires_at } => Change::SetTokenExpires(expires_at),
+            Outcome::ForwardFailed(failure) => Change::AddFailure(failure),
         };
-        (Self::Responding { future: service.call(request) }, failure)
+        (Self::Responding { future: service.call(request) }, change)
     }
 }
 
@@ -194,7 +223,7 @@ impl<P: PollDecision<ReqBody>, S: Service<Request<ReqBody>>, ReqBody> Preparing<
     fn poll(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<(State<P, S, S::Future, ReqBody>, Option<Box<ForwardedFailure>>)> {
+    ) -> Poll<(State<P, S, S::Future, ReqBody>, Change)> {
         let PreparingProj { prepare, service, request } = self.project();
         let waiting = request.as_mut().expect("the request is taken only after the decision");
         let outcome = ready!(prepare.poll_prepare(cx, waiting));
@@ -216,17 +245,13 @@ where
         loop {
             match this.state.as_mut().project() {
                 StateProj::Preparing { preparing } => {
-                    let (state, failure) = ready!(preparing.as_mut().poll(cx));
-                    *this.failure = failure;
+                    let (state, change) = ready!(preparing.as_mut().poll(cx));
+                    *this.change = change;
                     this.state.set(state);
                 }
                 StateProj::Responding { future } => {
                     let mut response = ready!(future.poll(cx))?;
-                    if let Some(forwarded) = this.failure.take() {
-                        let ForwardedFailure { failure, text } = *forwarded;
-                        response.headers_mut().append(&X_ZOWE_AUTH_FAILURE, text);
-                        response.extensions_mut().insert(failure);
-                    }
+                    mem::take(this.change).apply(&mut response);
                     return Poll::Ready(Ok(response));
                 }
                 StateProj::Rejected { rejection, challenge } => {

@@ -70,6 +70,7 @@ mod shared_routes;
 mod technical_users;
 #[cfg(test)]
 mod tests;
+mod token_expires;
 mod upstream;
 mod websocket;
 mod x509;
@@ -140,6 +141,9 @@ pub use schemes::{
 pub use scope::{Authorized, ScopeLayer, ScopeService};
 pub use shared_routes::SharedRoutes;
 pub use technical_users::{TechnicalUserError, TechnicalUserRule, TechnicalUsers};
+pub use token_expires::X_ZOWE_TOKEN_EXPIRES;
+#[cfg(feature = "api")]
+pub(crate) use token_expires::token_expires;
 pub use upstream::Upstream;
 #[cfg(feature = "proxy")]
 pub(crate) use websocket::AsksForWebSocket;

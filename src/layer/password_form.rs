@@ -1,6 +1,8 @@
 //! Decides which texts are checked as passwords. The rules are the same on routes and at the auth API, so a client gets
 //! the same answer on both paths.
 
+use crate::token::PAT_PREFIX;
+
 /// Returns whether a login provider may receive this text as a password. Any other text counts as a wrong password, but
 /// not as a failed login. There are two kinds of such texts:
 ///
@@ -12,9 +14,10 @@ pub(crate) fn may_be_password(text: &[u8]) -> bool {
     !is_pat(text) && !has_control(text)
 }
 
-/// Returns whether a password counts as a PAT: it begins with `zowepat_`, or it has the form of a JWT.
+/// Returns whether a password counts as a PAT: it begins with `zowepat_`, even if its checksum is wrong, or it has the
+/// form of a JWT.
 pub(super) fn is_pat(password: &[u8]) -> bool {
-    password.starts_with(b"zowepat_") || is_jwt(password)
+    password.starts_with(PAT_PREFIX.as_bytes()) || is_jwt(password)
 }
 
 /// Returns whether a text consists of three parts in base64url, of which the first may be a JSON object (RFC 7519 §3).

@@ -6,6 +6,7 @@ mod audit;
 mod breaker;
 mod scopes;
 mod technical_users;
+mod token_form;
 
 use std::{
     convert::Infallible,
@@ -34,8 +35,8 @@ use crate::{
     },
     revocation::{CheckError, Revocation, RevocationCheck, RevocationIndex},
     token::{
-        Rs256Verifier, Scopes, ServiceId, SigningKey, TokenFingerprint, TokenIssuer, Validity,
-        VerifiedToken,
+        Rs256Verifier, Scopes, ServiceId, SigningKey, TokenError, TokenFingerprint, TokenIssuer,
+        Validity, VerifiedToken,
     },
 };
 

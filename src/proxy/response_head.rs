@@ -5,7 +5,7 @@
 //! 1. Hop-by-hop headers are removed. If the client accepts trailers, `Trailer` stays, but without the names of fields
 //!    that only a header section may have (RFC 9110 §6.5.1).
 //! 2. `Content-Length` is repaired or removed, so that it agrees with the body (RFC 9112 §6.3).
-//! 3. `X-Zowe-Auth-Failure`, the obsolete `Set-Cookie2` (RFC 2965) and `Set-Cookie` of the gateway's own
+//! 3. `X-Zowe-Auth-Failure`, `X-Zowe-Token-Expires`, the obsolete `Set-Cookie2` (RFC 2965) and `Set-Cookie` of the gateway's own
 //!    cookies are removed (docs/decisions.md#d27).
 //! 4. `Location`, `Content-Location` and the paths of cookies are rewritten to the gateway, if they point to
 //!    the instance that answered (docs/decisions.md#d26).
@@ -26,7 +26,9 @@ use http_body::Body;
 
 use crate::{
     headers::{HopByHop, all_list_items, content_type},
-    layer::{CookieNames, Route, SecurityHeaders, Upstream, X_ZOWE_AUTH_FAILURE},
+    layer::{
+        CookieNames, Route, SecurityHeaders, Upstream, X_ZOWE_AUTH_FAILURE, X_ZOWE_TOKEN_EXPIRES,
+    },
 };
 
 /// The service sent a body with a transfer coding other than `chunked`. The client could not decode this body. A
@@ -67,6 +69,7 @@ struct Seen {
     cookie2: bool,
     location: bool,
     failure: bool,
+    token_expires: bool,
     caching: bool,
     content_type_options: bool,
     events: bool,
@@ -86,6 +89,7 @@ impl Seen {
             "set-cookie2" => self.cookie2 = true,
             "location" | "content-location" => self.location = true,
             "x-zowe-auth-failure" => self.failure = true,
+            "x-zowe-token-expires" => self.token_expires = true,
             "cache-control" | "expires" | "pragma" => self.caching = true,
             "x-content-type-options" => self.content_type_options = true,
             _ => {}
@@ -127,6 +131,9 @@ pub(super) fn prepare<B: Body>(
     }
     if seen.failure {
         headers.remove(&X_ZOWE_AUTH_FAILURE);
+    }
+    if seen.token_expires {
+        headers.remove(&X_ZOWE_TOKEN_EXPIRES);
     }
     if seen.cookie2 {
         headers.remove("set-cookie2");
@@ -324,6 +331,7 @@ fn is_header_only(name: &HeaderName) -> bool {
                 | "www-authenticate"
                 | "x-content-type-options"
                 | "x-zowe-auth-failure"
+                | "x-zowe-token-expires"
         )
 }
 
@@ -422,13 +430,15 @@ mod tests {
     }
 
     #[test]
-    fn a_service_sets_neither_the_cookies_nor_the_failure_header_of_the_gateway() {
+    fn a_service_sets_neither_the_cookies_nor_the_headers_of_the_gateway() {
         let got = prepared(
             &route(),
             200,
             "",
             &[
                 ("x-zowe-auth-failure", "ZWEAG102E forged"),
+                ("x-zowe-token-expires", "2099-01-01T00:00:00Z"),
+                ("X-Zowe-Token-Expires", "2099-01-01T00:00:01Z"),
                 ("set-cookie", "apimlAuthenticationToken=x; Path=/"),
                 ("set-cookie", "APIMLauthenticationToken.1=x"),
                 ("set-cookie", " personalAccessToken = x"),
@@ -545,6 +555,7 @@ mod tests {
         for name in [
             "set-cookie",
             "x-zowe-auth-failure",
+            "x-zowe-token-expires",
             "content-length",
             "transfer-encoding",
             "www-authenticate",

@@ -16,6 +16,9 @@ pub enum TokenError {
     /// The text is not a JWT, or the JWT requires an extension that the verifier does not support (RFC 7515 §4.1.11).
     #[error("the token is not a JWT")]
     Malformed,
+    /// The token has the prefix `zowepat_`, but not the checksum that belongs to it. The signature was not checked.
+    #[error("the checksum of the token is wrong; a part of the token may be missing or changed")]
+    Checksum,
     /// The verifier does not accept the algorithm in the header of the token. For example, `none` means that the token
     /// has no signature.
     #[error("the token is not signed with an accepted algorithm")]
@@ -65,6 +68,7 @@ impl TokenError {
             Self::Algorithm | Self::Signature | Self::Issuer => true,
             Self::TooLong { .. }
             | Self::Malformed
+            | Self::Checksum
             | Self::Claims(_)
             | Self::Expired { .. }
             | Self::NotYetValid { .. }
@@ -89,6 +93,7 @@ mod tests {
             (TokenError::Issuer, true),
             (TokenError::TooLong { len: 1 }, false),
             (TokenError::Malformed, false),
+            (TokenError::Checksum, false),
             (TokenError::Claims("x".into()), false),
             (TokenError::Expired { secs_ago: 1 }, false),
             (TokenError::NotYetValid { in_secs: 1 }, false),

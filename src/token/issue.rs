@@ -7,8 +7,9 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{
-    Scopes, ServiceId, SigningKey, VerifyingKey,
+    Scopes, ServiceId, SigningKey, TokenFingerprint, VerifyingKey,
     claims::{Claims, ISSUER_JWT, ISSUER_PAT},
+    pat_form::{TokenForm, prefixed},
 };
 use crate::{
     clock::{Clock, SystemClock, Timestamp},
@@ -25,13 +26,43 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(28_800);
 pub struct TokenIssuer {
     key: SigningKey,
     lifetime: Duration,
+    pat_form: TokenForm,
     clock: Arc<dyn Clock>,
 }
 
 impl TokenIssuer {
-    /// Creates an issuer that uses the system clock. Its login tokens are valid for eight hours.
+    /// Creates an issuer that uses the system clock. Its login tokens are valid for eight hours. Its PATs have no
+    /// prefix.
     pub fn new(key: SigningKey) -> Self {
-        Self { key, lifetime: DEFAULT_LIFETIME, clock: Arc::new(SystemClock) }
+        let (lifetime, clock) = (DEFAULT_LIFETIME, Arc::new(SystemClock));
+        Self { key, lifetime, pat_form: TokenForm::Jwt, clock }
+    }
+
+    /// Puts each new PAT between the prefix `zowepat_` and a checksum, so that secret scanners recognize it:
+    /// `zowepat_<JWT>.<checksum>`. The checksum is the first eight hexadecimal digits of the SHA-256 hash of the JWT.
+    ///
+    /// The verifiers of this crate accept a PAT with and without prefix and checksum, whatever this setting is. API ML
+    /// (Zowe's API Mediation Layer) accepts only the JWT.
+    ///
+    /// ```
+    /// # use tower_passticket::{passticket::UserId, token::*};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
+    /// # let key = SigningKey::from_pem(pem.serialize_pem().as_bytes())?;
+    /// # let verifier = Rs256Verifier::new(key.verifying_key());
+    /// let issuer = TokenIssuer::new(key).with_pat_prefix();
+    /// let (user, scopes) = (UserId::new("USER")?, Scopes::parse(["files"])?);
+    /// let pat = issuer.personal_access_token(&user, &scopes, Validity::MAX)?;
+    /// assert!(pat.expose().starts_with("zowepat_"));
+    ///
+    /// let verified = verifier.verify(pat.expose())?;
+    /// assert_eq!(verified.fingerprint(), pat.fingerprint());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_pat_prefix(self) -> Self {
+        Self { pat_form: TokenForm::Prefixed, ..self }
     }
 
     /// Sets the lifetime of login tokens. Fractions of a second are ignored.
@@ -79,7 +110,7 @@ impl TokenIssuer {
         validity: Validity,
     ) -> Result<IssuedToken, IssueError> {
         let claims = self.claims(user, ISSUER_PAT, validity.duration());
-        self.sign(&Claims {
+        self.sign_pat(&Claims {
             auth_prov: Some(ISSUER_JWT.to_owned()),
             scopes: Some(scopes.iter().map(ToString::to_string).collect()),
             ..claims
@@ -99,7 +130,7 @@ impl TokenIssuer {
         expires_at: Timestamp,
     ) -> Result<IssuedToken, IssueError> {
         let claims = self.claims(user, ISSUER_PAT, Duration::ZERO);
-        self.sign(&Claims {
+        self.sign_pat(&Claims {
             // If `expires_at` has already passed, the lifetime is zero, and not negative.
             exp: expires_at.as_secs().max(claims.iat),
             auth_prov: Some(ISSUER_JWT.to_owned()),
@@ -152,6 +183,16 @@ impl TokenIssuer {
         }
     }
 
+    fn sign_pat(&self, claims: &Claims) -> Result<IssuedToken, IssueError> {
+        let issued = self.sign(claims)?;
+        Ok(match self.pat_form {
+            TokenForm::Jwt => issued,
+            TokenForm::Prefixed => {
+                IssuedToken { text: prefixed(&issued.text, &issued.fingerprint), ..issued }
+            }
+        })
+    }
+
     fn sign(&self, claims: &Claims) -> Result<IssuedToken, IssueError> {
         let payload = serde_json::to_vec(claims).map_err(|_| IssueError(()))?;
         let header = self.key.header();
@@ -165,7 +206,8 @@ impl TokenIssuer {
         BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut text);
         let issued_at =
             claims.iat_ms.map_or(Timestamp::from_secs(claims.iat), Timestamp::from_millis);
-        Ok(IssuedToken { text, issued_at, lifetime_secs: claims.exp - claims.iat })
+        let fingerprint = TokenFingerprint::of(text.as_bytes());
+        Ok(IssuedToken { text, fingerprint, issued_at, lifetime_secs: claims.exp - claims.iat })
     }
 }
 
@@ -177,15 +219,23 @@ pub struct IssueError(());
 /// An issued token. `Debug` does not print its text. Dropping the value overwrites the text with zeros.
 pub struct IssuedToken {
     text: Zeroizing<String>,
+    fingerprint: TokenFingerprint,
     issued_at: Timestamp,
     lifetime_secs: u64,
 }
 
 impl IssuedToken {
-    /// Returns the token in its compact form (RFC 7515 §3.1). Give this text only to the user of the token, because any
-    /// client that has the text can act as the user.
+    /// Returns the token in its compact form (RFC 7515 §3.1), or a PAT with prefix and checksum
+    /// ([`TokenIssuer::with_pat_prefix`]). Give this text only to the user of the token, because any client that has
+    /// the text can act as the user.
     pub fn expose(&self) -> &str {
         &self.text
+    }
+
+    /// Returns the fingerprint, which identifies the token in logs and in revocations. It is the fingerprint of the
+    /// compact form, so a prefix does not change it.
+    pub fn fingerprint(&self) -> TokenFingerprint {
+        self.fingerprint
     }
 
     /// Returns the time when the token was issued, in milliseconds for a PAT and in whole seconds for a login token.

@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     fmt,
+    future::ready,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,12 +13,13 @@ use std::{
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
-    Algorithm, DuplicateIssuer, MAX_TOKEN_LEN, OidcIssuer, Rs256Verifier, TokenError, TokenOrigin,
-    TokenVerifier, VerifiedToken, VerifyFuture,
+    Algorithm, DuplicateIssuer, OidcIssuer, Rs256Verifier, TokenError, TokenOrigin, TokenVerifier,
+    VerifiedToken, VerifyFuture,
     claims::{ISSUER_JWT, ISSUER_PAT, ISSUER_ZOSMF, present},
     issuer_check::IssuerCheck,
     issuer_keys::{IssuerKeys, Need},
     key_set::Signature,
+    pat_form::SentToken,
     payload::Payload,
     rs256::{By, decode, is_object, parse_claims},
 };
@@ -140,11 +142,8 @@ impl TrustedIssuers {
         self
     }
 
-    /// Verifies a token with the current keys. Does not ask the issuer.
+    /// Verifies a token in its compact form with the current keys. Does not ask the issuer.
     fn verify(&self, token: &[u8], last: Last) -> Result<VerifiedToken, Undecided> {
-        if token.len() > MAX_TOKEN_LEN {
-            return Err(TokenError::TooLong { len: token.len() }.into());
-        }
         let uncached = || {
             let token = str::from_utf8(token).map_err(|_| TokenError::Malformed)?;
             self.verify_uncached(token, last)
@@ -243,7 +242,7 @@ impl TrustedIssuers {
         })
     }
 
-    /// Verifies a token with the keys of its issuer. Fetches the keys if necessary.
+    /// Verifies a token in its compact form with the keys of its issuer. Fetches the keys if necessary.
     async fn verify_signature(&self, token: &[u8]) -> Result<VerifiedToken, TokenError> {
         match self.verify(token, Last::No) {
             Ok(verified) => return Ok(verified),
@@ -296,9 +295,13 @@ impl Issuers {
 
 impl TokenVerifier for TrustedIssuers {
     fn verify_token(&self, token: &[u8]) -> VerifyFuture {
-        let (issuers, token) = (self.clone(), token.to_vec());
+        let SentToken { jwt, form } = match SentToken::parse(token) {
+            Ok(sent) => sent,
+            Err(error) => return Box::pin(ready(Err(error))),
+        };
+        let (issuers, token) = (self.clone(), jwt.to_vec());
         Box::pin(async move {
-            let verified = issuers.verify_signature(&token).await?;
+            let verified = form.check(issuers.verify_signature(&token).await?)?;
             if let Some(check) = issuers.0.check_of(&verified) {
                 let token = str::from_utf8(&token).map_err(|_| TokenError::Malformed)?;
                 check.check(token, &verified).await?;
@@ -308,10 +311,18 @@ impl TokenVerifier for TrustedIssuers {
     }
 
     fn try_verify_now(&self, token: &[u8]) -> Option<Result<VerifiedToken, TokenError>> {
-        let verified = match self.verify(token, Last::No) {
+        let SentToken { jwt, form } = match SentToken::parse(token) {
+            Ok(sent) => sent,
+            Err(error) => return Some(Err(error)),
+        };
+        let verified = match self.verify(jwt, Last::No) {
             Ok(verified) => verified,
             Err(Undecided::Refused(error)) => return Some(Err(error)),
             Err(Undecided::Wait(..)) => return None,
+        };
+        let verified = match form.check(verified) {
+            Ok(verified) => verified,
+            Err(error) => return Some(Err(error)),
         };
         match self.0.check_of(&verified) {
             None => Some(Ok(verified)),
@@ -320,8 +331,12 @@ impl TokenVerifier for TrustedIssuers {
     }
 
     fn verify_for_logout(&self, token: &[u8]) -> VerifyFuture {
-        let (issuers, token) = (self.clone(), token.to_vec());
-        Box::pin(async move { issuers.verify_signature(&token).await })
+        let SentToken { jwt, form } = match SentToken::parse(token) {
+            Ok(sent) => sent,
+            Err(error) => return Box::pin(ready(Err(error))),
+        };
+        let (issuers, token) = (self.clone(), jwt.to_vec());
+        Box::pin(async move { form.check(issuers.verify_signature(&token).await?) })
     }
 }
 

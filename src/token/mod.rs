@@ -5,6 +5,9 @@
 //! Mediation Layer) uses the same claims. If API ML and this crate have the same signing key, each accepts the tokens
 //! of the other.
 //!
+//! A PAT may stand between the prefix `zowepat_` and a checksum ([`TokenIssuer::with_pat_prefix`]), so that secret
+//! scanners recognize it. The verifiers of this module accept each PAT with and without them.
+//!
 //! [`Rs256Verifier`] verifies tokens of both kinds. A gateway that issues no tokens needs only the public key
 //! ([`VerifyingKey::from_pem`], [`VerifyingKey::from_jwk`]). With the feature `remote`, `TrustedIssuers` also verifies
 //! the tokens of API ML, of z/OSMF (IBM's management server on z/OS) and of OpenID Connect providers. To accept
@@ -58,6 +61,7 @@ mod key_id;
 mod key_set;
 #[cfg(feature = "remote")]
 mod oidc;
+mod pat_form;
 #[cfg(feature = "remote")]
 mod payload;
 mod rs256;
@@ -90,6 +94,7 @@ pub use key_id::{KeyId, KeyIdError};
 pub use key_set::KeySetError;
 #[cfg(feature = "remote")]
 pub use oidc::{DuplicateIssuer, OidcIssuer};
+pub(crate) use pat_form::PAT_PREFIX;
 pub use rs256::Rs256Verifier;
 pub use scope::{RequestFacts, Scope, ScopeAccess, ScopeError, ScopeProblem};
 pub use scope_path::{MAX_SCOPE_PATH_LEN, ScopePath, ScopePathError};
@@ -100,6 +105,6 @@ pub use service_id::{ServiceId, ServiceIdError};
 pub use verified::{Jwt, Pat, TokenOrigin, VerifiedToken};
 pub use verifier::{TokenVerifier, VerifyFuture};
 
-/// The maximum length in bytes of a token that [`Rs256Verifier`] accepts. This is enough for a PAT with hundreds of
-/// scopes.
+/// The maximum length in bytes of a token that [`Rs256Verifier`] accepts. The prefix and the checksum of a PAT
+/// ([`TokenIssuer::with_pat_prefix`]) count, too. This is enough for a PAT with hundreds of scopes.
 pub const MAX_TOKEN_LEN: usize = 16 * 1024;

@@ -13,10 +13,11 @@ use super::{
     key_set::Signature,
 };
 use super::{
-    MAX_TOKEN_LEN, Scopes, ServiceId, TokenError, TokenFingerprint, TokenVerifier, VerifiedToken,
-    VerifyFuture, VerifyingKey,
+    Scopes, ServiceId, TokenError, TokenFingerprint, TokenVerifier, VerifiedToken, VerifyFuture,
+    VerifyingKey,
     cache::TokenCache,
     claims::{Claims, ISSUER_JWT, ISSUER_PAT, OUR_HEADER},
+    pat_form::SentToken,
     verified::{Jwt, JwtClaims, Pat, PatClaims, PatText, TokenOrigin},
 };
 use crate::{
@@ -138,11 +139,14 @@ impl Rs256Verifier {
         self
     }
 
-    /// Verifies a token in its compact form (RFC 7515 §3.1):
+    /// Verifies a token in its compact form (RFC 7515 §3.1), or a PAT with prefix and checksum
+    /// ([`TokenIssuer::with_pat_prefix`](super::TokenIssuer::with_pat_prefix)):
     /// - A key of this verifier must have signed the token with RS256.
     /// - The token must not have expired (`now < exp`).
     /// - If the token has a claim `nbf`, it must not be in the future (`nbf <= now`).
     /// - Each claim must have the right type, and `iss` must be `APIML` or `APIML_PAT`.
+    /// - If the token has the prefix `zowepat_`, its checksum must be right, and it must be a PAT. The checksum is
+    ///   checked first.
     ///
     /// Revocations are not checked.
     ///
@@ -156,17 +160,16 @@ impl Rs256Verifier {
     /// Does the same as [`verify`](Self::verify) for bytes. If the token is cached, the bytes are not checked for
     /// UTF-8.
     fn verify_bytes(&self, token: &[u8]) -> Result<VerifiedToken, TokenError> {
-        if token.len() > MAX_TOKEN_LEN {
-            return Err(TokenError::TooLong { len: token.len() });
-        }
+        let SentToken { jwt, form } = SentToken::parse(token)?;
         let uncached = || {
-            let token = str::from_utf8(token).map_err(|_| TokenError::Malformed)?;
+            let token = str::from_utf8(jwt).map_err(|_| TokenError::Malformed)?;
             self.verify_uncached(token, By::Any)
         };
-        match &self.cache {
-            Some(cache) => cache.get_or_verify(token, self.clock.now(), uncached),
-            None => uncached(),
-        }
+        let verified = match &self.cache {
+            Some(cache) => cache.get_or_verify(jwt, self.clock.now(), uncached)?,
+            None => uncached()?,
+        };
+        form.check(verified)
     }
 
     pub(super) fn verify_uncached(&self, token: &str, by: By) -> Result<VerifiedToken, TokenError> {

@@ -664,6 +664,7 @@ pub(crate) fn gateway(
     let verifier = parts.verifier.value.clone();
     let login_remote = Remote::new(logins.clone(), config);
     let issuer = TokenIssuer::new(config.signing_key.clone()).with_lifetime(config.token_lifetime);
+    let issuer = if config.pat_prefix { issuer.with_pat_prefix() } else { issuer };
 
     let generator = kept.generator.clone().with_ticket_cache(config.limits.remembered_tickets);
     let generator = kept.hand_over.tickets(generator);

@@ -6,12 +6,15 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    model::{BodyFormat, Description, RequestBody, Security, Success, TOKEN, object, reference},
+    model::{
+        BodyFormat, Description, PAT, RequestBody, Security, Success, TOKEN, object, reference,
+    },
     settings::Settings,
 };
 use crate::{
     api::{
         body::BodyProblem,
+        compatibility::Compatibility,
         delegation::DelegationRefusal,
         endpoint::Endpoint,
         error::{
@@ -243,7 +246,7 @@ impl Settings<'_> {
                 success: Success::of_type(
                     HeaderValue::from_static("text/plain"),
                     "The token. With `Accept: application/json`, also its id, name, scopes and times.",
-                    json!({ "type": "string", "pattern": format!("^{TOKEN}$") }),
+                    json!({ "type": "string", "pattern": PAT }),
                 )
                 .or(HeaderValue::from_static("application/json"), reference("NewToken")),
                 errors: vec![
@@ -286,14 +289,8 @@ impl Settings<'_> {
                     ),
                     example: json!({ "token": "eyJ…", "serviceId": "zosmf", "method": "GET", "path": "/info" }),
                 }),
-                success: Success::empty(
-                    self.compatibility.success(),
-                    "The token is valid for the service.",
-                ),
-                errors: pat([
-                    PatRefusal::OutOfScope.into(),
-                    ApiError::FieldMissing(BodyField::ServiceId),
-                ]),
+                success: self.valid(),
+                errors: self.not_valid(),
             },
             Endpoint::ListTokens => Description {
                 summary: "List Personal Access Tokens",
@@ -358,7 +355,14 @@ impl Settings<'_> {
                 security: Security::AccessToken,
                 parameters: Vec::new(),
                 body: None,
-                success: Success::json("The entry.", reference("TokenEntry")),
+                success: Success {
+                    headers: json!({ "X-Zowe-Token-Expires": {
+                        "description": "When the token expires, in whole seconds.",
+                        "required": true,
+                        "schema": { "type": "string", "format": "date-time" },
+                    }}),
+                    ..Success::json("The entry.", reference("TokenEntry"))
+                },
                 errors: presented([ApiError::NoSuchToken]),
             },
             Endpoint::RotateOwnToken => Description {
@@ -614,6 +618,35 @@ impl Settings<'_> {
     }
 }
 
+/// The answers of `access-token/validate`.
+impl Settings<'_> {
+    fn valid(&self) -> Success {
+        let status = self.compatibility.success();
+        match self.compatibility {
+            Compatibility::ZoweV3 => Success::empty(status, "The token is valid for the service."),
+            Compatibility::Documented => Success::empty(
+                status,
+                "The token is valid for the service. Without `Accept: application/json`, there is no body.",
+            )
+            .or(HeaderValue::from_static("application/json"), reference("ValidToken")),
+        }
+    }
+
+    fn not_valid(&self) -> Vec<ApiError> {
+        let errors =
+            pat([PatRefusal::OutOfScope.into(), ApiError::FieldMissing(BodyField::ServiceId)]);
+        if self.compatibility == Compatibility::ZoweV3 {
+            return errors;
+        }
+        let in_json = errors.iter().filter_map(|error| match error {
+            ApiError::Pat(refusal) => Some(ApiError::NotValid(refusal.clone())),
+            _ => None,
+        });
+        let in_json: Vec<_> = in_json.collect();
+        errors.into_iter().chain(in_json).collect()
+    }
+}
+
 /// Returns the errors of an endpoint whose credential is a login token: the errors of the token, and `more`.
 fn login_token<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     let mut errors = vec![
@@ -664,6 +697,7 @@ fn scope_not_allowed() -> ApiError {
 fn not_rotated() -> [ApiError; 7] {
     [
         scope_not_allowed(),
+        ApiError::TooManyScopes,
         ApiError::InvalidBody(BodyProblem::example()),
         ApiError::NotRotated(NotRotated::Expired),
         ApiError::NotRotated(NotRotated::Revoked),

@@ -47,6 +47,8 @@ struct ErrorResponse {
     has_message: bool,
     /// The codes of the errors that have the form of RFC 6749 §5.2.
     codes: BTreeSet<&'static str>,
+    /// Whether at least one of the errors has a reason code in the body, if the client asks for JSON.
+    has_reason: bool,
     /// An example message for each message number.
     examples: BTreeMap<&'static str, Value>,
 }
@@ -56,6 +58,11 @@ impl ErrorResponse {
         if let ApiError::Exchange(exchange) = &error {
             self.codes.insert(exchange.code().as_str());
             self.causes.push(format!("- {}: {}", exchange.code().as_str(), exchange.cause()));
+            return self.add_headers(error, url, compatibility);
+        }
+        if let ApiError::NotValid(refusal) = &error {
+            self.has_reason = true;
+            self.causes.push(format!("- reason {}: {error}", refusal.code()));
             return self.add_headers(error, url, compatibility);
         }
         match compatibility.status_and_message(&error, url).1 {
@@ -88,7 +95,7 @@ impl ErrorResponse {
     }
 
     fn into_json(self) -> Value {
-        let Self { causes, headers, has_message, codes, examples } = self;
+        let Self { causes, headers, has_message, codes, has_reason, examples } = self;
         let mut response = json!({ "description": causes.join("\n") });
         for (name, mut values) in headers {
             let required = values.len() == causes.len();
@@ -112,6 +119,9 @@ impl ErrorResponse {
                 let item = json!({ "properties": { "messageNumber": { "enum": numbers } } });
                 let allowed = json!({ "properties": { "messages": { "items": item } } });
                 schema = json!({ "allOf": [schema, allowed] });
+            }
+            if has_reason {
+                schema = json!({ "anyOf": [schema, reference("NotValidToken")] });
             }
             let examples: Map<_, _> = examples
                 .into_iter()

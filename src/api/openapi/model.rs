@@ -114,6 +114,10 @@ impl Success {
 /// A regular expression that matches a signed token: a JWS in compact form (RFC 7515 §3.1).
 pub(super) const TOKEN: &str = "[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+";
 
+/// A regular expression that matches a Personal Access Token, with or without prefix and checksum.
+pub(super) const PAT: &str = "^([A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+\
+                              |zowepat_[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+\\.[0-9a-f]{8})$";
+
 /// Returns the schemas that the document refers to by name.
 pub(super) fn schemas() -> Value {
     let text = json!({ "type": "string" });
@@ -216,11 +220,37 @@ pub(super) fn schemas() -> Value {
             "additionalProperties": false,
             "properties": {
                 "id": { "type": ["string", "null"], "pattern": "^[0-9a-f]{32}$" },
-                "token": { "type": "string", "pattern": format!("^{TOKEN}$") },
+                "token": { "type": "string", "pattern": PAT },
                 "name": { "type": ["string", "null"] },
                 "scopes": { "type": "array", "items": text },
                 "createdAt": { "type": "string", "format": "date-time" },
                 "expiresAt": { "type": "string", "format": "date-time" },
+            },
+        },
+        "ValidToken": {
+            "description": "The Personal Access Token is valid for the service.",
+            "type": "object",
+            "required": ["valid", "expiresAt"],
+            "additionalProperties": false,
+            "properties": {
+                "valid": { "const": true },
+                "expiresAt": { "type": "string", "format": "date-time" },
+            },
+        },
+        "NotValidToken": {
+            "description": "The Personal Access Token is not valid for the service. Only with `Accept: application/json`.",
+            "type": "object",
+            "required": ["valid", "reason", "messages"],
+            "additionalProperties": false,
+            "properties": {
+                "valid": { "const": false },
+                "reason": {
+                    "description": "Why: the token has expired, is revoked, is revoked by a rule for its user or for one of \
+                                    its services, is not for this service, or is of another kind. `invalid` stands for \
+                                    each token that this gateway did not issue.",
+                    "enum": ["expired", "revoked", "rule", "scope", "notAPat", "invalid"],
+                },
+                "messages": { "type": "array", "minItems": 1, "maxItems": 1, "items": { "type": "object" } },
             },
         },
         "ServiceId": {

@@ -25,7 +25,7 @@ use crate::{
     remote::RemoteError,
     token::{
         AskFuture, AskIssuer, ExternalSubject, FetchFuture, IssuerUrl, KeyId, SigningKey,
-        TokenIssuer, TokenStatus, VerifyingKey,
+        TokenFingerprint, TokenIssuer, TokenStatus, VerifyingKey,
     },
 };
 
@@ -1028,7 +1028,7 @@ impl Asked {
 
 impl AskIssuer for Asked {
     fn ask(&self, token: &str, verified: &VerifiedToken) -> AskFuture {
-        assert_eq!(verified.fingerprint(), crate::token::TokenFingerprint::of(token));
+        assert_eq!(verified.fingerprint(), TokenFingerprint::of(token));
         let state = self.0.clone();
         Box::pin(async move {
             state.calls.fetch_add(1, SeqCst);
@@ -1279,4 +1279,57 @@ fn debug_shows_only_the_number_of_keys() {
     let key = VerifyingKey::from_jwk(&RSA.jwk).unwrap();
     let shown = format!("{:?}", IssuerKeys::fixed(&key));
     assert_eq!(shown, "IssuerKeys { keys: Some(1), fetched: false, .. }");
+}
+
+/// API ML, which records the texts of the tokens about which it is asked.
+#[derive(Clone, Default)]
+struct Texts(Arc<Mutex<Vec<String>>>);
+
+impl AskIssuer for Texts {
+    fn ask(&self, token: &str, _: &VerifiedToken) -> AskFuture {
+        self.0.lock().unwrap().push(token.to_owned());
+        Box::pin(ready(Ok(TokenStatus::Active)))
+    }
+}
+
+#[tokio::test]
+async fn api_ml_is_asked_about_the_jwt_of_a_prefixed_pat() {
+    let texts = Texts::default();
+    let own = Rs256Verifier::new(OWN.verifying_key())
+        .with_clock(clock())
+        .with_cache(NonZeroUsize::new(100).unwrap())
+        .with_apiml_keys(fixed([&*RSA]));
+    let check = IssuerCheck::new("API ML", texts.clone());
+    let issuers = TrustedIssuers::new(own).with_apiml_check(check);
+    let prefixed = |jwt: &str| {
+        let fingerprint = TokenFingerprint::of(jwt);
+        crate::token::pat_form::prefixed(jwt, &fingerprint).to_string()
+    };
+    let pat = site_token(&RSA, "APIML_PAT");
+    assert_eq!(decide(&issuers, &prefixed(&pat)).await.unwrap(), "IBMUSER");
+    assert_eq!(*texts.0.lock().unwrap(), [pat.as_str()]);
+    // The answer about one form is also the answer about the other form.
+    assert!(issuers.try_verify_now(pat.as_bytes()).unwrap().is_ok());
+    assert!(issuers.try_verify_now(prefixed(&pat).as_bytes()).unwrap().is_ok());
+
+    let wrong = format!("zowepat_{pat}.00000000");
+    assert_eq!(
+        issuers.try_verify_now(wrong.as_bytes()).unwrap().unwrap_err(),
+        TokenError::Checksum
+    );
+    assert_eq!(issuers.verify_token(wrong.as_bytes()).await.unwrap_err(), TokenError::Checksum);
+    assert_eq!(
+        issuers.verify_for_logout(wrong.as_bytes()).await.unwrap_err(),
+        TokenError::Checksum
+    );
+    // Only a PAT has the prefix.
+    let login = prefixed(&site_token(&RSA, "APIML"));
+    for refused in [
+        issuers.try_verify_now(login.as_bytes()).unwrap(),
+        issuers.verify_token(login.as_bytes()).await,
+        issuers.verify_for_logout(login.as_bytes()).await,
+    ] {
+        assert!(matches!(refused, Err(TokenError::Claims(_))));
+    }
+    assert_eq!(texts.0.lock().unwrap().len(), 1);
 }

@@ -12,7 +12,7 @@ use test_support::pki;
 use super::*;
 use crate::{
     clock::ManualClock,
-    token::{KeyId, SigningKey, TokenIssuer, Validity},
+    token::{KeyId, MAX_TOKEN_LEN, SigningKey, TokenIssuer, Validity},
 };
 
 const NOW: u64 = 1_800_000_000;
@@ -565,4 +565,67 @@ fn the_header_of_a_token_names_its_key() {
     let header = jsonwebtoken::decode_header(token.expose()).unwrap();
     assert_eq!((header.alg, header.kid.as_deref()), (Algorithm::RS256, Some("a#1")));
     assert_eq!(issuer.verifying_key().to_jwk()["kid"], "a#1");
+}
+
+#[test]
+fn a_pat_verifies_with_and_without_prefix_and_is_cached_once() {
+    let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
+    let issuer = TokenIssuer::new(KEY.clone()).with_clock(clock);
+    let (user, scopes) = (UserId::new("USER").unwrap(), Scopes::parse(["a"]).unwrap());
+    let prefixed = issuer.clone().with_pat_prefix();
+    let pat = prefixed.personal_access_token(&user, &scopes, Validity::MAX).unwrap();
+    let long = pat.expose();
+    let (jwt, checksum) = long.strip_prefix("zowepat_").unwrap().rsplit_once('.').unwrap();
+    assert_eq!(pat.fingerprint(), TokenFingerprint::of(jwt));
+    assert!(pat.fingerprint().to_string().starts_with(checksum));
+    let plain = issuer.personal_access_token(&user, &scopes, Validity::MAX).unwrap();
+    assert_eq!(plain.fingerprint(), TokenFingerprint::of(plain.expose()));
+
+    let login = issuer.login_token(&user, "x").unwrap();
+    // A login token never has a prefix.
+    assert!(prefixed.login_token(&user, "x").unwrap().expose().starts_with("ey"));
+    let long_login = super::super::pat_form::prefixed(login.expose(), &login.fingerprint());
+
+    let cached = verifier().with_cache(NonZeroUsize::new(100).unwrap()).with_pat_texts();
+    let cache_len = || cached.cache.as_ref().unwrap().len();
+    for verifier in [&verifier().with_pat_texts(), &cached] {
+        for text in [long, jwt, long] {
+            let VerifiedToken::Pat(found) = verifier.verify(text).unwrap() else {
+                panic!("expected a PAT")
+            };
+            assert_eq!(found.fingerprint(), pat.fingerprint());
+            // Zowe's Caching Service finds a PAT by the JWT.
+            assert_eq!(found.expose(), Some(jwt));
+        }
+        assert!(verifier.verify(login.expose()).is_ok());
+        for _ in 0..2 {
+            let refused = verifier.verify(&long_login).unwrap_err();
+            assert!(
+                matches!(&refused, TokenError::Claims(why) if why.contains("prefix")),
+                "{refused}"
+            );
+        }
+    }
+    assert_eq!(cache_len(), 2);
+
+    // The checksum is checked before the signature, and also if the token is cached.
+    let forged = format!("{}A", &jwt[..jwt.len() - 1]);
+    let forged_with_checksum =
+        super::super::pat_form::prefixed(&forged, &TokenFingerprint::of(&forged));
+    for (text, want) in [
+        (format!("zowepat_{jwt}"), TokenError::Checksum),
+        (format!("zowepat_{jwt}.00000000"), TokenError::Checksum),
+        (format!("zowepat_{forged}.{checksum}"), TokenError::Checksum),
+        (forged_with_checksum.to_string(), TokenError::Signature),
+        (format!("{jwt}.{checksum}"), TokenError::Malformed),
+        (format!("zowepat_{long}"), TokenError::Checksum),
+    ] {
+        for verifier in [&verifier(), &cached] {
+            let got = verifier.verify(&text).unwrap_err();
+            // The last character of a signature may have bits that are not used.
+            let is_malformed = got == TokenError::Malformed && want == TokenError::Signature;
+            assert!(got == want || is_malformed, "{text}: {got}");
+        }
+    }
+    assert_eq!(cache_len(), 2);
 }

@@ -338,6 +338,9 @@ pub struct Config {
     /// A Personal Access Token that was not used for this time is revoked:
     /// `components.passticket-proxy.personalAccessToken.revokeIdleDays`.
     pub pat_idle: Option<Duration>,
+    /// Whether new Personal Access Tokens have the prefix `zowepat_` and a checksum:
+    /// `components.passticket-proxy.personalAccessToken.prefix`.
+    pub pat_prefix: bool,
     /// The interval at which expired revocations are removed:
     /// `components.passticket-proxy.personalAccessToken.evictEveryHours`.
     pub evict_every: Duration,
@@ -709,6 +712,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         allowed_scopes: ours.allowed_scopes,
         pats_per_user: ours.pats_per_user,
         pat_idle: ours.pat_idle,
+        pat_prefix: ours.pat_prefix,
         evict_every: ours.evict_every,
         token_refresh: security.token_refresh,
         gateway_user: ours.gateway_user,

@@ -88,6 +88,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) pats_per_user: NonZeroU32,
     pub(super) pat_idle: Option<Duration>,
     pub(super) allowed_scopes: Option<Scopes>,
+    pub(super) pat_prefix: bool,
     pub(super) evict_every: Duration,
     pub(super) api_defs: Vec<Field<'a>>,
     pub(super) discovery: Option<DiscoverySection<'a>>,
@@ -212,6 +213,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let per_user = pats.optional("maximumPerUser").and_then(|field| field.number(1..=1000));
     let idle_days = pats.optional("revokeIdleDays").and_then(|field| field.number(0..=90));
     let allowed_scopes = pats.present("allowedScopes").and_then(|field| allowed_scopes(&field));
+    let pat_prefix = pats.optional("prefix").and_then(|field| field.boolean());
     pats.finish();
     let api_defs = section.optional("apiDefs").map(|field| field.one_or_more());
     let discovery = discovery::read(section.section("discovery"));
@@ -287,6 +289,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
             .unwrap_or(DEFAULT_PATS_PER_USER),
         pat_idle: idle_days.filter(|days| *days > 0).map(|days| Duration::from_secs(days * 86_400)),
         allowed_scopes,
+        pat_prefix: pat_prefix.unwrap_or(false),
         evict_every: Duration::from_secs(hours.unwrap_or(24) * 3600),
         api_defs: api_defs.unwrap_or_default(),
         discovery,

@@ -160,6 +160,10 @@ fn the_example_zowe_yaml_loads() {
     assert_eq!((user.as_str(), hash.expose()), ("USER", HASH.to_owned()));
     assert!(config.pats && config.client_certificates && config.custom_headers.is_some());
     assert_eq!(config.max_validity, Validity::MAX);
+    assert!(!config.pat_prefix);
+    setup.edit("prefix: false", "prefix: true");
+    assert!(setup.load().unwrap().config.pat_prefix);
+    setup.edit("prefix: true", "prefix: false");
     assert_eq!(config.evict_every, Duration::from_secs(86_400));
     assert!(config.token_refresh);
     assert_eq!(config.compatibility, Compatibility::Documented);
@@ -1052,6 +1056,7 @@ fn optional_settings_have_defaults() {
     setup.edit("maximumValidityDays: 90", "maximumValidityDays: 30");
     setup.edit("      maximumPerUser: 50 ", "      # ");
     setup.edit("revokeIdleDays: 0 ", "revokeIdleDays: 30 ");
+    setup.edit("      prefix: false ", "      # ");
     setup.edit("    cachedTokens: 10000 ", "    # ");
     setup.edit("connections: 10000 ", "connections: 65 ");
     setup.edit("    connectionsPerAddress: 5000 ", "    # ");
@@ -1064,6 +1069,7 @@ fn optional_settings_have_defaults() {
     assert_eq!(config.max_validity.days(), 30);
     assert_eq!(config.pats_per_user.get(), 50);
     assert_eq!(config.pat_idle, Some(Duration::from_secs(30 * 86_400)));
+    assert!(!config.pat_prefix);
     assert_eq!(config.limits.cached_tokens, LimitSettings::default().cached_tokens);
     assert_eq!(config.limits.connections.get(), 65);
     assert_eq!(config.limits.connections_per_address.get(), 33);

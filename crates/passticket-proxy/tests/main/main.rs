@@ -45,6 +45,7 @@ mod systemd;
 mod takeover;
 mod technical_users;
 mod token_exchange;
+mod token_form;
 mod websocket;
 mod zowe_revocations;
 mod zowe_tickets;

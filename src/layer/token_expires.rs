@@ -1,0 +1,19 @@
+//! The response header that tells the holder of a Personal Access Token (PAT) when it expires
+//! ([D36](crate::decisions#d36)).
+
+use http::{HeaderName, HeaderValue};
+
+use crate::{audit::rfc3339_secs, clock::Timestamp};
+
+/// The response header with the expiry time of the Personal Access Token that the client has sent, such as
+/// `2027-01-15T08:00:00Z` (RFC 3339, in UTC).
+///
+/// [`AuthenticateLayer`](super::AuthenticateLayer) adds it to each response to a request with a valid PAT, whatever the
+/// status is. The proxy of this crate removes the header from responses of services.
+pub static X_ZOWE_TOKEN_EXPIRES: HeaderName = HeaderName::from_static("x-zowe-token-expires");
+
+/// Returns the value of [`X_ZOWE_TOKEN_EXPIRES`].
+pub(crate) fn token_expires(expires_at: Timestamp) -> HeaderValue {
+    let text = rfc3339_secs(expires_at);
+    HeaderValue::from_bytes(&text).expect("digits, `-`, `:`, `T` and `Z` are valid in a header")
+}
