@@ -350,7 +350,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("algorithm: legacy", "algorithm: desx"),
             &[
-                "zowe.yaml:93: components.passticket-proxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
+                "zowe.yaml:94: components.passticket-proxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
                write legacy, enhanced-upper or enhanced-mixed",
             ],
         ),
@@ -363,7 +363,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("onFailure: forward ", "onFailure: ignore "),
-            &["zowe.yaml:77: components.passticket-proxy.onFailure: is unknown; write forward, \
+            &["zowe.yaml:78: components.passticket-proxy.onFailure: is unknown; write forward, \
                forward-unchanged or reject"],
         ),
         (|s| s.write("tls/server.key", "x", 0o644), &[open]),
@@ -543,82 +543,82 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("dcpassticket:", "dcpasticket:"),
             &[
-                "zowe.yaml:79: components.passticket-proxy.services.dcpasticket: service dcpasticket has no \
+                "zowe.yaml:80: components.passticket-proxy.services.dcpasticket: service dcpasticket has no \
                api-def; did you mean dcpassticket?",
             ],
         ),
         (
             |s| s.edit("dcpassticket:", "e001193519561977:"),
             &[
-                "zowe.yaml:79: components.passticket-proxy.services.(not shown): service (not shown) has no \
+                "zowe.yaml:80: components.passticket-proxy.services.(not shown): service (not shown) has no \
                api-def; known here: dcpassticket",
             ],
         ),
         (
             |s| s.edit("dcpassticket:", "key E001193519561977:"),
             &[
-                "zowe.yaml:79: components.passticket-proxy.services.(not shown): is a wrong name (not shown: it \
+                "zowe.yaml:80: components.passticket-proxy.services.(not shown): is a wrong name (not shown: it \
                may contain a secret)",
             ],
         ),
         (
             |s| s.edit("[X-Tenant]", "[X-Tenant, Host, a b]"),
             &[
-                "zowe.yaml:82: components.passticket-proxy.services.dcpassticket.requestHeaders.remove[1]: host \
+                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.requestHeaders.remove[1]: host \
                  cannot be removed from requests, because the gateway needs it; delete the name",
-                "zowe.yaml:82: components.passticket-proxy.services.dcpassticket.requestHeaders.remove[2]: \"a b\" is \
+                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.requestHeaders.remove[2]: \"a b\" is \
                  not the name of a header; write one like X-Name",
             ],
         ),
         (
             |s| s.edit("[X-Tenant]", "[X_Real_IP]"),
             &[
-                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[0]: x-real-ip is \
+                "zowe.yaml:84: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[0]: x-real-ip is \
                both removed and kept; remove the name from one of the two lists",
             ],
         ),
         (
             |s| s.edit("[X-Real-IP]", "[Client-Cert, content_length, Accept, X-Real-IP]"),
             &[
-                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[0]: client-cert \
+                "zowe.yaml:84: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[0]: client-cert \
                  is set by the gateway alone, so a client's header is never kept; delete the name",
-                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[1]: \
+                "zowe.yaml:84: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[1]: \
                  content_length is set",
-                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[2]: accept is \
+                "zowe.yaml:84: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[2]: accept is \
                  not in the table of removed headers",
             ],
         ),
         (
             |s| s.edit("addSecurityHeaders: true ", "http: h2c "),
             &[
-                "zowe.yaml:84: components.passticket-proxy.services.dcpassticket.http: is only for services without \
+                "zowe.yaml:85: components.passticket-proxy.services.dcpassticket.http: is only for services without \
                  TLS, but the service has the instance https://zos:10012/",
             ],
         ),
         (
             |s| s.edit("addSecurityHeaders: true ", "http: h2 "),
             &[
-                "zowe.yaml:84: components.passticket-proxy.services.dcpassticket.http: \"h2\" is unknown; write auto, \
+                "zowe.yaml:85: components.passticket-proxy.services.dcpassticket.http: \"h2\" is unknown; write auto, \
                  http1 or h2c",
             ],
         ),
         (
             |s| s.edit("addSecurityHeaders: true", "addSecurityHeaders: on"),
             &[
-                "zowe.yaml:84: components.passticket-proxy.services.dcpassticket.addSecurityHeaders: \"on\" is neither",
+                "zowe.yaml:85: components.passticket-proxy.services.dcpassticket.addSecurityHeaders: \"on\" is neither",
             ],
         ),
         (
             |s| s.edit("maxAge: 31536000", "maxAge: 1y"),
             &[
-                "zowe.yaml:129: components.passticket-proxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
+                "zowe.yaml:130: components.passticket-proxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
                a number from 0 to 315360000",
             ],
         ),
         (
             |s| s.edit("api/v1/admin:", "ui/v1:"),
             &[
-                "zowe.yaml:87: components.passticket-proxy.services.dcpassticket.applids.ui/v1: is not below \
+                "zowe.yaml:88: components.passticket-proxy.services.dcpassticket.applids.ui/v1: is not below \
                a route of service dcpassticket; write a path that begins with one of its gatewayUrls",
             ],
         ),
@@ -633,7 +633,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("ADMAPPL  ", "NOAPPL  "),
             &[
-                "zowe.yaml:87: components.passticket-proxy.services.dcpassticket.applids.api/v1/admin: service \
+                "zowe.yaml:88: components.passticket-proxy.services.dcpassticket.applids.api/v1/admin: service \
                dcpassticket needs a PassTicket key for NOAPPL;",
             ],
         ),
@@ -655,7 +655,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         ),
         (
             |s| s.edit("[api-defs]", "[api-defs, api-defs/dc.yml, gone]"),
-            &["zowe.yaml:76: components.passticket-proxy.apiDefs[2]: cannot read gone: "],
+            &["zowe.yaml:77: components.passticket-proxy.apiDefs[2]: cannot read gone: "],
         ),
         (|s| s.edit("[api-defs]", "api-defs"), &[]),
         (
@@ -668,7 +668,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY_KEY),
             &[
-                "zowe.yaml:94: components.passticket-proxy.ptktdata[1].key: must not be the PassTicket key itself; \
+                "zowe.yaml:95: components.passticket-proxy.ptktdata[1].key: must not be the PassTicket key itself; \
                write { file: PATH }",
             ],
         ),
@@ -747,7 +747,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                 s.edit("addSecurityHeaders: true ", "clientBasic: verify ");
             },
             &[
-                "zowe.yaml:84: components.passticket-proxy.services.dcpassticket.clientBasic: verify needs users with \
+                "zowe.yaml:85: components.passticket-proxy.services.dcpassticket.clientBasic: verify needs users with \
                  passwords; set components.passticket-proxy.users to a file with users, or set zOSMF.host",
             ],
         ),
@@ -993,11 +993,11 @@ fn the_problems_of_all_files_are_reported_together() {
         "zowe.yaml:11: components.gateway.port: ",
         "zowe.yaml:35: components.passticket-proxy.host: ",
         "zowe.yaml:36: components.passticket-proxy.signingKey: ",
-        "zowe.yaml:91: components.passticket-proxy.ptktdata[0].key: ",
-        "zowe.yaml:99: components.passticket-proxy.ptktdata[1].nextKey.key: ",
-        "zowe.yaml:107: components.passticket-proxy.timeouts.drainSeconds: ",
-        "zowe.yaml:111: components.passticket-proxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
-        "zowe.yaml:112: components.passticket-proxy.limits.rememberedTicket: is an unknown key; did ",
+        "zowe.yaml:92: components.passticket-proxy.ptktdata[0].key: ",
+        "zowe.yaml:100: components.passticket-proxy.ptktdata[1].nextKey.key: ",
+        "zowe.yaml:108: components.passticket-proxy.timeouts.drainSeconds: ",
+        "zowe.yaml:112: components.passticket-proxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
+        "zowe.yaml:113: components.passticket-proxy.limits.rememberedTicket: is an unknown key; did ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.schema: is an unknown key; did ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",
