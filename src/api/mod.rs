@@ -89,7 +89,9 @@
 //! | `access-token/revoke` | `token-revoked` | the token |
 //! | `access-token/revoke/tokens` and below | `rule-made` | the user or service, the time |
 //! | `access-token/evict` | `evicted` | the number of revocations |
-//! | `access-tokens`, `access-tokens/self`, `GET access-tokens/{id}` | `authentication` | the token, the user of the tokens if it is not the caller |
+//! | `POST access-tokens` | `token-minted` | scopes, days, the issued token |
+//! | `DELETE access-tokens` | `rule-made` | the user or service, the time |
+//! | `GET access-tokens`, `GET access-tokens/self`, `GET access-tokens/{id}` | `authentication` | the token, the user of the tokens if it is not the caller |
 //! | `PATCH access-tokens/{id}` | `token-changed` | the id of the token |
 //! | `DELETE access-tokens/{id}` | `token-revoked` | the id of the token, its user if it is not the caller |
 //! | `access-tokens/{id}/rotate`, `access-tokens/self/rotate` | `token-rotated` | the old token or its id, the issued token |
