@@ -25,6 +25,8 @@
 //! | `DELETE access-token/revoke/tokens/scope` | Basic, else a client certificate; with `READ` on `APIML.SERVICES` | 200 |
 //! | `DELETE access-token/evict` | Basic, else a client certificate; with `UPDATE` on `APIML.SERVICES` | 204 |
 //! | `GET access-tokens` | the login cookie, else `Bearer`, else Basic, else a client certificate | 200 and a page of tokens |
+//! | `POST access-tokens` | the same | 201 and a new token |
+//! | `DELETE access-tokens` | the same; for another user or a service with `READ` on `APIML.SERVICES` | 204 |
 //! | `GET access-tokens/{id}` | the same | 200 and the token's entry |
 //! | `PATCH access-tokens/{id}` | the same | 200 and the token's entry |
 //! | `DELETE access-tokens/{id}` | the same | 204 |

@@ -74,6 +74,9 @@ Log in, and let the service echo the request. The service receives Basic {USER}:
 Make a Personal Access Token for this service, and let the service evaluate the PassTicket.
   PAT=$({curl} {basic} -d '{{"validity":1,"scopes":["dcpassticket"]}}' {auth}/access-token/generate) && {curl} -H "PRIVATE-TOKEN: $PAT" {service}/passticketTest
 
+Manage the tokens of {USER} with a browser. The password is {PASSWORD}; {ca} is the authority of the certificate.
+  {url}/gateway/ui
+
 Send a client certificate, and let the service evaluate the PassTicket.
   {curl} --cert {cert} --key {cert_key} {service}/passticketTest
 
@@ -94,6 +97,7 @@ Make a PassTicket on the command line, and ask the gateway for its health.
 "#,
         zowe_yaml = quote(&files.zowe_yaml()),
         audit = file("audit.jsonl"),
+        ca = file("certs/ca.pem"),
         cert = file(&format!("certs/{USER}.pem")),
         cert_key = file(&format!("certs/{USER}.key")),
         other_cert = file(&format!("certs/{OTHER_USER}.pem")),

@@ -43,6 +43,7 @@ mod systemd;
 mod takeover;
 mod technical_users;
 mod token_exchange;
+mod token_page;
 mod websocket;
 mod zowe_revocations;
 mod zowe_tickets;
