@@ -85,7 +85,7 @@ impl RevocationRules<'_> {
         let caller = credentials.user(request).await?;
         let group = group_to_revoke(request.uri.query())?;
         if group.needs_permission(&caller) {
-            self.authorizer.permit(request, &caller, GuardedTask::Revoke).await?;
+            self.authorizer.permit(request, &caller, GuardedTask::ManageTokens).await?;
         }
         let rule = |up_to| match group {
             RevokedGroup::OfCaller => Revocation::User { user: caller, up_to },

@@ -316,7 +316,7 @@ impl Settings<'_> {
                 success: Success::empty(StatusCode::NO_CONTENT, "The tokens are revoked."),
                 errors: {
                     let mut errors = self.registry([ApiError::InvalidQuery(GROUP_PROBLEM)]);
-                    errors.extend(self.guarded(GuardedTask::Revoke));
+                    errors.extend(self.guarded(GuardedTask::ManageTokens));
                     errors
                 },
             },

@@ -44,8 +44,8 @@ pub(super) fn commands_for(authority: &str, service: &Service) -> Vec<Command> {
             texts::JENKINS,
             Some(texts::JENKINS_HINT),
             format!(
-                "withCredentials([string(credentialsId: 'gateway-token', variable: 'PAT')]) {{\n    httpRequest url: \
-                 '{url}/', customHeaders: [[name: 'PRIVATE-TOKEN', value: PAT, maskValue: true]]\n}}"
+                "withCredentials([string(credentialsId: 'gateway-token', variable: 'PAT')]) {{\n  httpRequest url: \
+                 '{url}/',\n    customHeaders: [[name: 'PRIVATE-TOKEN', value: PAT, maskValue: true]]\n}}"
             ),
         ),
         command(
