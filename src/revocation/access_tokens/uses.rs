@@ -86,7 +86,8 @@ impl TokenUses {
         let mut queue = self.lock();
         let Some(at) = queue.now else { return };
         if queue.uses.len() < MAX_USES {
-            let last_use = LastUse::new(at, from, Some(service.clone()));
+            // The time of the last `flush` may be before the token was issued.
+            let last_use = LastUse::new(at.max(pat.issued_at()), from, Some(service.clone()));
             queue.uses.push(PatUse::new(pat.into(), last_use));
         } else {
             drop(queue);
@@ -251,6 +252,18 @@ mod tests {
         assert_eq!(uses.lock().uses.len(), 1);
         flush(71);
         assert_eq!(uses.lock().uses.len(), 0);
+    }
+
+    #[test]
+    fn the_first_use_is_not_before_the_issue_time() {
+        let store = MemoryAccessTokens::new(Arc::default());
+        let (uses, pat, service) = (TokenUses::default(), pat(), ServiceId::new("a").unwrap());
+        block_on(uses.flush(&store, Timestamp::from_secs(NOW - 1))).unwrap();
+        uses.used(&pat, &service, || None);
+        block_on(uses.flush(&store, at(10))).unwrap();
+        let key = AccessTokenKey::Verified((&pat).into());
+        let entry = block_on(store.find(key, at(10))).unwrap().unwrap();
+        assert_eq!(entry.last_use.unwrap().at, pat.issued_at());
     }
 
     #[test]
