@@ -56,6 +56,14 @@ impl AuthPrefix {
     }
 }
 
+impl AuthPrefix {
+    /// Returns whether `path` is this path or is below it.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn contains(&self, path: &str) -> bool {
+        path.strip_prefix(&*self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
 impl Default for AuthPrefix {
     fn default() -> Self {
         Self(DEFAULT.into())

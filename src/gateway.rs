@@ -44,7 +44,7 @@ const API_TIMEOUT: Duration = Duration::from_secs(30);
 /// Sends each request to one of three places. The path of the request decides which:
 ///
 /// - Paths below the [`AuthPrefix`] go to the auth API `A`. If `A` does not respond within 30 seconds, the
-///   gateway answers 503.
+///   gateway answers 503. With [`with_pages`](Self::with_pages), the paths of pages for users also go to `A`.
 /// - With [`with_apiml_endpoints`](Self::with_apiml_endpoints), the paths that the gateway of API ML (Zowe's API
 ///   Mediation Layer) answers itself also go to `A`, such as `/gateway/api/v1/services`. Otherwise, this gateway itself
 ///   answers requests for `/application/health`.
@@ -72,6 +72,8 @@ pub struct Gateway<A, R> {
     api: Arc<Prefixed<A>>,
     routed: R,
     apiml_paths: ApimlPaths,
+    /// The path of the pages for users. `None` if there are no pages.
+    pages: Option<AuthPrefix>,
     counts: Option<Arc<RequestCounts>>,
     strict_transport_security: Option<HeaderValue>,
     error_pages: bool,
@@ -136,6 +138,7 @@ impl<A, R: Clone> Clone for Gateway<A, R> {
             api: self.api.clone(),
             routed: self.routed.clone(),
             apiml_paths: self.apiml_paths,
+            pages: self.pages.clone(),
             counts: self.counts.clone(),
             strict_transport_security: self.strict_transport_security.clone(),
             error_pages: self.error_pages,
@@ -153,6 +156,7 @@ impl<A, R> Gateway<A, R> {
             api,
             routed,
             apiml_paths,
+            pages: None,
             counts: None,
             strict_transport_security: None,
             error_pages: false,
@@ -174,6 +178,16 @@ impl<A, R> Gateway<A, R> {
     #[must_use]
     pub fn with_apiml_endpoints(self) -> Self {
         Self { apiml_paths: ApimlPaths::AuthApi, ..self }
+    }
+
+    /// Also sends requests for `path`, and for the paths below it, to the service `A`. So `A` can serve web pages for
+    /// users beside the auth API. Pass an `A` that distinguishes these paths, because
+    #[cfg_attr(feature = "api", doc = "[`AuthApi`](crate::api::AuthApi)")]
+    #[cfg_attr(not(feature = "api"), doc = "`AuthApi`")]
+    /// answers 404 to them.
+    #[must_use]
+    pub fn with_pages(self, path: AuthPrefix) -> Self {
+        Self { pages: Some(path), ..self }
     }
 
     /// Adds `Strict-Transport-Security` (RFC 6797) to each response. The header applies to the host of the gateway, so
@@ -225,7 +239,7 @@ where
         let path = request.uri().path();
         let kind = if let Err(rejection) = check_message(&request) {
             rejected(rejection)
-        } else if self.api.prefix.below(path).is_some() {
+        } else if self.api.prefix.below(path).is_some() || self.has_page(path) {
             self.call_api(request, RequestKind::AuthApi)
         } else if let Some(kind) = self.apiml_paths.kind_of(path) {
             match (self.apiml_paths, kind) {
@@ -258,6 +272,13 @@ impl ApimlPaths {
 fn rejected<A, F>(rejection: Rejection) -> Kind<A, F> {
     tracing::debug!(%rejection, "request refused");
     Kind::Rejected { rejection: Some(Box::new(rejection)) }
+}
+
+impl<A, R> Gateway<A, R> {
+    /// Returns whether the path belongs to a page for users.
+    fn has_page(&self, path: &str) -> bool {
+        self.pages.as_ref().is_some_and(|pages| pages.contains(path))
+    }
 }
 
 impl<A: Clone, R> Gateway<A, R> {
@@ -511,6 +532,30 @@ mod tests {
                 let is_ours = response.headers().contains_key("referrer-policy");
                 assert_eq!(is_ours, path == HEALTH, "{path}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn pages_are_served_beside_the_auth_api() {
+        let name = |name: &'static str| {
+            service_fn(move |_: Request<()>| {
+                ready(Ok(Response::new(ResponseBody::from(Bytes::from_static(name.as_bytes())))))
+            })
+        };
+        let gateway = Gateway::new(name("api"), name("routed"));
+        let pages = AuthPrefix::new("/gateway/ui").unwrap();
+        for (gateway, path, want) in [
+            (gateway.clone(), "/gateway/ui", "routed"),
+            (gateway.clone(), "/gateway/ui/tokens", "routed"),
+            (gateway.clone().with_pages(pages.clone()), "/gateway/ui", "api"),
+            (gateway.clone().with_pages(pages.clone()), "/gateway/ui/tokens", "api"),
+            (gateway.clone().with_pages(pages.clone()), "/gateway/uix", "routed"),
+            (gateway.clone().with_pages(pages), "/gateway/api/v1/auth/login", "api"),
+        ] {
+            let request = Request::get(path).header("host", "gw").body(()).unwrap();
+            let response = gateway.oneshot(request).await.unwrap();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body, want, "{path}");
         }
     }
 

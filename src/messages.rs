@@ -377,21 +377,18 @@ impl ApiMessage {
         response
     }
 
-    /// Returns the text, without the number.
-    #[cfg(feature = "proxy")]
-    pub(crate) fn text(&self) -> &str {
+    /// Returns the text, without the number. It may contain text of a client, and is not escaped.
+    pub fn text(&self) -> &str {
         &self.text
     }
 
     /// Returns why the error happened. The text may be empty.
-    #[cfg(feature = "proxy")]
-    pub(crate) fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &'static str {
         self.template.reason
     }
 
     /// Returns what the client can do. The text may be empty.
-    #[cfg(feature = "proxy")]
-    pub(crate) fn action(&self) -> &'static str {
+    pub fn action(&self) -> &'static str {
         self.template.action
     }
 }

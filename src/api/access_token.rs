@@ -1,15 +1,17 @@
-//! `POST access-token/generate` (docs/reference/auth-endpoints.md#generate, docs/decisions.md#d3).
+//! `POST access-token/generate` (docs/reference/auth-endpoints.md#generate, docs/decisions.md#d3), and `POST
+//! access-tokens`, which does the same for callers with a login token (docs/reference/auth-endpoints.md#access-tokens).
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, request::Parts};
+use http::{HeaderValue, StatusCode, request::Parts};
 use http_body::Body;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
 
 use super::{
     access_tokens,
+    any_credential::AnyCredential,
     authenticate::Callers,
     body::{self, BodyProblem},
     credentials,
@@ -25,8 +27,9 @@ use crate::{
     audit::Detail,
     clock::{Clock, Timestamp},
     log_limit::log_limited,
+    passticket::UserId,
     revocation::{IssuedPat, TokenDescription, TokenName},
-    token::{MAX_TOKEN_LEN, Scopes, ScopesError, TokenIssuer, Validity},
+    token::{IssuedToken, MAX_TOKEN_LEN, Scopes, ScopesError, TokenIssuer, Validity},
 };
 
 const DAY_SECS: u64 = 86_400;
@@ -59,19 +62,56 @@ pub(super) struct NewTokens<'a> {
 }
 
 impl NewTokens<'_> {
-    /// Answers with a Personal Access Token that is valid for the maximum validity at most, and has only allowed scopes. As in Zowe API ML, the body is
-    /// checked before the credentials. The token is registered before the response is sent. So a rule that revokes
-    /// tokens later applies to it.
+    /// Answers with a Personal Access Token that is valid for the maximum validity at most, and has only allowed scopes.
+    /// As in Zowe API ML, the body is checked before the credentials. The token is registered before the response is
+    /// sent. So a rule that revokes tokens later applies to it.
     pub(super) async fn generate<B: Body>(self, request: &Parts, body: B) -> Answer {
-        let PatRequest { lifetime, scopes, label } = parse_generate_body(&body::read(body).await?)?;
-        if self.registry.is_none() && label != Label::default() {
+        let pat = self.parse(&body::read(body).await?)?;
+        let user = self.callers.log_in(credentials::basic(request)?, request).await?;
+        let (issued, facts) = self.issue(request, user, pat).await?;
+        if wants_json(&request.headers) {
+            return new_token(&issued, facts);
+        }
+        let token = Bytes::copy_from_slice(issued.expose().as_bytes());
+        Ok(typed(token, HeaderValue::from_static("text/plain")))
+    }
+
+    /// Does the same as [`generate`](Self::generate), but also accepts a login token, and always answers with JSON. A
+    /// Personal Access Token is no credential here, so it cannot create others (docs/decisions.md#d10).
+    pub(super) async fn create<B: Body>(
+        self,
+        credentials: AnyCredential<'_>,
+        request: &Parts,
+        body: B,
+    ) -> Answer {
+        let user = credentials.user(request).await?;
+        let pat = self.parse(&body::read(body).await?)?;
+        let (issued, facts) = self.issue(request, user, pat).await?;
+        let mut response = new_token(&issued, facts)?;
+        *response.status_mut() = StatusCode::CREATED;
+        Ok(response)
+    }
+
+    /// Parses the body, and checks what it asks for.
+    fn parse(self, body: &[u8]) -> Result<PatRequest, ApiError> {
+        let pat = parse_generate_body(body)?;
+        if self.registry.is_none() && pat.label != Label::default() {
             let problem = BodyProblem::new("there is no registry for `name` and `description`");
             return Err(ApiError::InvalidPatBody(problem));
         }
-        if let Lifetime::Until(expires_at) = lifetime {
+        if let Lifetime::Until(expires_at) = pat.lifetime {
             self.check_expiry(expires_at)?;
         }
-        let user = self.callers.log_in(credentials::basic(request)?, request).await?;
+        Ok(pat)
+    }
+
+    /// Issues and registers a token of `user`.
+    async fn issue(
+        self,
+        request: &Parts,
+        user: UserId,
+        PatRequest { lifetime, scopes, label }: PatRequest,
+    ) -> Result<(IssuedToken, NewTokenFacts), ApiError> {
         // Only a user learns which scopes are allowed.
         self.bounds.check(&scopes)?;
         let (issued, days) = match lifetime {
@@ -116,13 +156,9 @@ impl NewTokens<'_> {
         };
         add_to_record(request, |record| record.issued_token_id = Some(id));
         tracing::info!(%user, ?scopes, days, "issued a Personal Access Token");
-        if wants_json(&request.headers) {
-            let (scopes, expires_at) =
-                (scopes.iter().map(ToString::to_string).collect(), issued.expires_at());
-            return new_token(&issued, NewTokenFacts { entry, scopes, created_at, expires_at });
-        }
-        let token = Bytes::copy_from_slice(token.as_bytes());
-        Ok(typed(token, HeaderValue::from_static("text/plain")))
+        let (scopes, expires_at) =
+            (scopes.iter().map(ToString::to_string).collect(), issued.expires_at());
+        Ok((issued, NewTokenFacts { entry, scopes, created_at, expires_at }))
     }
 
     /// # Errors

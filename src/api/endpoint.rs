@@ -27,6 +27,8 @@ pub(super) enum Endpoint {
     RevokeService,
     Evict,
     ListTokens,
+    CreateToken,
+    DeleteTokens,
     OwnToken,
     RotateOwnToken,
     GetToken,
@@ -41,7 +43,7 @@ const ID: &str = "{id}";
 
 /// Each entry has a method, a path below the prefix, and an endpoint. A path may support several methods. `GET`
 /// includes `HEAD` (RFC 9110 §9.3.2). `{id}` stands for any segment, unless another entry has exactly this path.
-pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 27] = [
+pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 29] = [
     (Method::GET, "/openapi.json", Endpoint::Describe),
     (Method::POST, "/login", Endpoint::Login),
     (Method::POST, "/logout", Endpoint::Logout),
@@ -64,6 +66,8 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 27] = [
     (Method::DELETE, "/access-token/revoke/tokens/scope", Endpoint::RevokeService),
     (Method::DELETE, "/access-token/evict", Endpoint::Evict),
     (Method::GET, "/access-tokens", Endpoint::ListTokens),
+    (Method::POST, "/access-tokens", Endpoint::CreateToken),
+    (Method::DELETE, "/access-tokens", Endpoint::DeleteTokens),
     (Method::GET, "/access-tokens/self", Endpoint::OwnToken),
     (Method::POST, "/access-tokens/self/rotate", Endpoint::RotateOwnToken),
     (Method::GET, "/access-tokens/{id}", Endpoint::GetToken),
@@ -166,6 +170,8 @@ impl Endpoint {
             | Self::RevokeService
             | Self::Evict => switches.pats,
             Self::ListTokens
+            | Self::CreateToken
+            | Self::DeleteTokens
             | Self::OwnToken
             | Self::RotateOwnToken
             | Self::GetToken

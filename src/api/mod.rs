@@ -25,6 +25,8 @@
 //! | `DELETE access-token/revoke/tokens/scope` | Basic, else a client certificate; with `READ` on `APIML.SERVICES` | 200 |
 //! | `DELETE access-token/evict` | Basic, else a client certificate; with `UPDATE` on `APIML.SERVICES` | 204 |
 //! | `GET access-tokens` | the login cookie, else `Bearer`, else Basic, else a client certificate | 200 and a page of tokens |
+//! | `POST access-tokens` | the same | 201 and a new token |
+//! | `DELETE access-tokens` | the same; for another user or a service with `READ` on `APIML.SERVICES` | 204 |
 //! | `GET access-tokens/{id}` | the same | 200 and the token's entry |
 //! | `PATCH access-tokens/{id}` | the same | 200 and the token's entry |
 //! | `DELETE access-tokens/{id}` | the same | 204 |
@@ -94,7 +96,9 @@
 //! | `access-token/revoke` | `token-revoked` | the token |
 //! | `access-token/revoke/tokens` and below | `rule-made` | the user or service, the time |
 //! | `access-token/evict` | `evicted` | the number of revocations |
-//! | `access-tokens`, `access-tokens/self`, `GET access-tokens/{id}` | `authentication` | the token, the user of the tokens if it is not the caller |
+//! | `POST access-tokens` | `token-minted` | scopes, days, the issued token |
+//! | `DELETE access-tokens` | `rule-made` | the user or service, the time |
+//! | `GET access-tokens`, `GET access-tokens/self`, `GET access-tokens/{id}` | `authentication` | the token, the user of the tokens if it is not the caller |
 //! | `PATCH access-tokens/{id}` | `token-changed` | the id of the token |
 //! | `DELETE access-tokens/{id}` | `token-revoked` | the id of the token, its user if it is not the caller |
 //! | `access-tokens/{id}/rotate`, `access-tokens/self/rotate` | `token-rotated` | the old token or its id, the issued token |

@@ -35,11 +35,12 @@ pub(super) fn event(endpoint: Endpoint) -> Option<Event> {
         Endpoint::Ticket => Some(Event::Ticket),
         Endpoint::DelegatedTicket => Some(Event::DelegatedTicket),
         Endpoint::ExchangeToken => Some(Event::TokenExchange),
-        Endpoint::Generate => Some(Event::TokenMinted),
+        Endpoint::Generate | Endpoint::CreateToken => Some(Event::TokenMinted),
         Endpoint::Revoke | Endpoint::DeleteToken => Some(Event::TokenRevoked),
-        Endpoint::RevokeOwn | Endpoint::RevokeUser | Endpoint::RevokeService => {
-            Some(Event::RuleMade)
-        }
+        Endpoint::RevokeOwn
+        | Endpoint::RevokeUser
+        | Endpoint::RevokeService
+        | Endpoint::DeleteTokens => Some(Event::RuleMade),
         Endpoint::Evict => Some(Event::Evicted),
         Endpoint::ChangeToken => Some(Event::TokenChanged),
         Endpoint::RotateToken | Endpoint::RotateOwnToken => Some(Event::TokenRotated),

@@ -1,6 +1,6 @@
-//! `DELETE access-token/revoke/tokens` and the paths below it create revocation rules. `DELETE access-token/evict`
-//! removes revocations that no longer apply to a valid token (docs/reference/auth-endpoints.md#rules,
-//! docs/decisions.md#d8).
+//! `DELETE access-token/revoke/tokens` and the paths below it create revocation rules. `DELETE access-tokens` does the
+//! same for callers with a login token. `DELETE access-token/evict` removes revocations that no longer apply to a valid
+//! token (docs/reference/auth-endpoints.md#rules, docs/decisions.md#d8).
 //!
 //! A revocation rule contains a time, and a user or a service. It revokes the Personal Access Tokens of the user, or
 //! for the service, that were issued up to this time.
@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
 
 use super::{
+    any_credential::AnyCredential,
     authenticate::Callers,
     authorize::Authorizer,
     body,
@@ -20,6 +21,7 @@ use super::{
     record::add_to_record,
     response::{Answer, empty},
     revocations::Revocations,
+    token_query::{RevokedGroup, group_to_revoke},
 };
 use crate::{
     audit::{AuditRecord, Detail, RuleKind},
@@ -73,6 +75,27 @@ impl RevocationRules<'_> {
         self.make_rule(request, &caller, rule, timestamp).await
     }
 
+    /// Revokes the tokens that were issued up to now: those of the caller, of the user in the query, or for the service
+    /// in the query.
+    pub(super) async fn revoke_group(
+        self,
+        credentials: AnyCredential<'_>,
+        request: &Parts,
+    ) -> Answer {
+        let caller = credentials.user(request).await?;
+        let group = group_to_revoke(request.uri.query())?;
+        if group.needs_permission(&caller) {
+            self.authorizer.permit(request, &caller, GuardedTask::ManageTokens).await?;
+        }
+        let rule = |up_to| match group {
+            RevokedGroup::OfCaller => Revocation::User { user: caller, up_to },
+            RevokedGroup::OfUser(user) => Revocation::User { user, up_to },
+            RevokedGroup::ForService(service) => Revocation::Service { service, up_to },
+        };
+        self.store_rule(request, &caller, rule, None).await?;
+        Ok(empty(StatusCode::NO_CONTENT))
+    }
+
     /// Removes the revocations that no longer apply to a valid token.
     pub(super) async fn evict(self, request: &Parts) -> Answer {
         let caller = self.permitted_caller(request, GuardedTask::Evict).await?;
@@ -96,7 +119,7 @@ impl RevocationRules<'_> {
         Ok(caller)
     }
 
-    /// Stores a rule with the time `timestamp`, or with the current time if `timestamp` is `None`.
+    /// Stores a rule, and answers as API ML's endpoints for rules.
     async fn make_rule(
         self,
         request: &Parts,
@@ -104,6 +127,18 @@ impl RevocationRules<'_> {
         rule: impl FnOnce(Timestamp) -> Revocation,
         timestamp: Option<Timestamp>,
     ) -> Answer {
+        self.store_rule(request, caller, rule, timestamp).await?;
+        Ok(empty(self.compatibility.success()))
+    }
+
+    /// Stores a rule with the time `timestamp`, or with the current time if `timestamp` is `None`.
+    async fn store_rule(
+        self,
+        request: &Parts,
+        caller: &UserId,
+        rule: impl FnOnce(Timestamp) -> Revocation,
+        timestamp: Option<Timestamp>,
+    ) -> Result<(), ApiError> {
         let rule = rule(timestamp.unwrap_or_else(|| self.clock.now()));
         add_to_record(request, |record| add_rule(record, &rule));
         match timestamp {
@@ -111,7 +146,7 @@ impl RevocationRules<'_> {
             None => self.revocations.record_rule_of_now(rule.clone()).await?,
         }
         tracing::info!(url = request.uri.path(), %caller, ?rule, "made a revocation rule");
-        Ok(empty(self.compatibility.success()))
+        Ok(())
     }
 }
 

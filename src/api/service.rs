@@ -516,6 +516,10 @@ impl State {
         }
     }
 
+    fn any_credential(&self) -> AnyCredential<'_> {
+        AnyCredential { callers: self.callers(), tokens: self.login_tokens() }
+    }
+
     fn sessions(&self) -> Sessions {
         Sessions {
             provider: self.login.clone(),
@@ -572,7 +576,7 @@ impl State {
     fn access_tokens(&self) -> Result<AccessTokens<'_>, ApiError> {
         Ok(AccessTokens {
             registry: self.registry.as_ref().ok_or(ApiError::NotFound)?,
-            credentials: AnyCredential { callers: self.callers(), tokens: self.login_tokens() },
+            credentials: self.any_credential(),
             authorizer: self.authorizer(),
             issuer: &self.issuer,
             verifier: &self.verifier,
@@ -625,7 +629,7 @@ impl State {
         let record = RecordGuard::start(&self.audit, &self.clock, event, request);
         let gateway = ApimlGateway {
             endpoints,
-            credentials: AnyCredential { callers: self.callers(), tokens: self.login_tokens() },
+            credentials: self.any_credential(),
             authorizer: self.authorizer(),
             origins: &self.origins,
             compatibility: self.compatibility,
@@ -726,6 +730,13 @@ impl State {
             Endpoint::RevokeService => self.revocation_rules().revoke_service(request, body).await,
             Endpoint::Evict => self.revocation_rules().evict(request).await,
             Endpoint::ListTokens => self.access_tokens()?.list(request).await,
+            Endpoint::CreateToken => {
+                let new = self.new_tokens(self.max_validity.ok_or(off)?);
+                new.create(self.any_credential(), request, body).await
+            }
+            Endpoint::DeleteTokens => {
+                self.revocation_rules().revoke_group(self.any_credential(), request).await
+            }
             Endpoint::OwnToken => self.access_tokens()?.own(request).await,
             Endpoint::RotateOwnToken => self.access_tokens()?.rotate_own(request, body).await,
             Endpoint::GetToken => {

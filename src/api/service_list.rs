@@ -184,7 +184,12 @@ impl SharedServices {
         self.0.store(Arc::new(services.into_iter().collect()));
     }
 
-    /// Returns the current list. `health` returns whether an instance works.
+    /// Returns the current list.
+    pub fn get(&self) -> Arc<Vec<ListedService>> {
+        self.0.load_full()
+    }
+
+    /// Returns the current list as the endpoints show it. `health` returns whether an instance works.
     pub(super) fn current<'h>(&self, health: &'h HealthOf) -> ServiceList<'h> {
         ServiceList { services: self.0.load_full(), health }
     }

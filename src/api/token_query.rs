@@ -44,13 +44,7 @@ impl TokenQuery {
         for (name, value) in parameters(query)? {
             match &*name {
                 "state" => set(&mut parsed.state, state(&value)?)?,
-                "service" => {
-                    let service = ServiceId::new(&value);
-                    set(
-                        &mut parsed.service,
-                        service.map_err(|_| wrong("`service` is not a service id"))?,
-                    )?;
-                }
+                "service" => set(&mut parsed.service, service_id(&value)?)?,
                 "name" if value.is_empty() || value.len() > MAX_NAME => {
                     return Err(wrong("`name` must have 1 to 256 bytes"));
                 }
@@ -97,13 +91,48 @@ pub(super) fn owner_of_one(query: Option<&str>) -> Result<Owner, ApiError> {
     Ok(user.map_or(Owner::Caller, Owner::User))
 }
 
+/// The tokens that one request revokes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RevokedGroup {
+    OfCaller,
+    OfUser(UserId),
+    ForService(ServiceId),
+}
+
+impl RevokedGroup {
+    /// Returns whether `caller` needs a permission to revoke these tokens.
+    pub(super) fn needs_permission(&self, caller: &UserId) -> bool {
+        match self {
+            Self::OfCaller => false,
+            Self::OfUser(user) => user != caller,
+            Self::ForService(_) => true,
+        }
+    }
+}
+
+/// Parses the query of the endpoint that revokes several tokens.
+///
+/// # Errors
+/// [`ApiError::InvalidQuery`] if the query has anything but a user or a service.
+pub(super) fn group_to_revoke(query: Option<&str>) -> Result<RevokedGroup, ApiError> {
+    let mut group = None;
+    for (name, value) in parameters(query)? {
+        match &*name {
+            "user" => set(&mut group, RevokedGroup::OfUser(user_id(&value)?))?,
+            "service" => set(&mut group, RevokedGroup::ForService(service_id(&value)?))?,
+            _ => return Err(wrong("a parameter is unknown; use user or service")),
+        }
+    }
+    Ok(group.unwrap_or(RevokedGroup::OfCaller))
+}
+
 const fn wrong(problem: &'static str) -> ApiError {
     ApiError::InvalidQuery(problem)
 }
 
 fn set<T>(slot: &mut Option<T>, value: T) -> Result<(), ApiError> {
     if slot.is_some() {
-        return Err(wrong("a parameter occurs twice"));
+        return Err(wrong("a parameter occurs twice, or two parameters exclude each other"));
     }
     *slot = Some(value);
     Ok(())
@@ -126,6 +155,10 @@ fn limit(text: &str) -> Result<usize, ApiError> {
 
 fn user_id(text: &str) -> Result<UserId, ApiError> {
     UserId::new(text).map_err(|_| wrong("`user` is not a user id of 1 to 8 characters"))
+}
+
+fn service_id(text: &str) -> Result<ServiceId, ApiError> {
+    ServiceId::new(text).map_err(|_| wrong("`service` is not a service id"))
 }
 
 fn boolean(text: &str) -> Result<bool, ApiError> {
@@ -223,12 +256,34 @@ mod tests {
         assert!(owner_of_one(Some("all=true")).is_err());
     }
 
+    #[test]
+    fn a_query_names_the_tokens_to_revoke() {
+        let (caller, other) = (UserId::new("USER").unwrap(), UserId::new("OTHER").unwrap());
+        for (query, want, needs_permission) in [
+            (None, RevokedGroup::OfCaller, false),
+            (Some("user=user"), RevokedGroup::OfUser(caller), false),
+            (Some("user=other"), RevokedGroup::OfUser(other), true),
+            (
+                Some("service=ZOSMF"),
+                RevokedGroup::ForService(ServiceId::new("zosmf").unwrap()),
+                true,
+            ),
+        ] {
+            let group = group_to_revoke(query).unwrap();
+            assert_eq!((group.needs_permission(&caller), group), (needs_permission, want));
+        }
+        for wrong in ["all=true", "user=", "service=", "user=a&service=b", "user=a&user=a", "x"] {
+            assert!(group_to_revoke(Some(wrong)).is_err(), "{wrong}");
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn the_parser_never_panics(query in "(state|service|name|limit|cursor|user|all|&|=|%|\\PC){0,30}") {
             let _ = TokenQuery::parse(Some(&query));
+            let _ = group_to_revoke(Some(&query));
         }
     }
 }

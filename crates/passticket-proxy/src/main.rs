@@ -37,6 +37,7 @@ mod systemd;
 mod takeover;
 mod terminal;
 mod tickets;
+mod ui;
 mod watch;
 mod workers;
 

@@ -10,14 +10,15 @@ use std::{
 use http::header::{AUTHORIZATION, COOKIE};
 use hyper::body::Incoming;
 use passticket_proxy::config::{
-    AuditSettings, Config, Encryption, Logins, OidcSettings, Problem, TlsFiles, ZosmfSettings,
-    ZowePeer,
+    AuditSettings, Config, Encryption, Logins, OidcSettings, Problem, TlsFiles, UiSettings,
+    ZosmfSettings, ZowePeer,
 };
 use tower::{Layer, ServiceBuilder, util::option_layer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
     api::{AuthApi, LoginMemory, LoginProvider, SharedServices},
     audit::{Audit, AuditFileError, AuditFiles},
+    clock::SystemClock,
     gateway::Gateway,
     layer::{
         AuthenticateLayer, Authenticator, ClientBasic, CorsLayer, PRIVATE_TOKEN,
@@ -56,6 +57,7 @@ use crate::{
     site_tokens::SiteTokens,
     takeover::HandOver,
     tickets::Tickets,
+    ui::{RoutePaths, Ui, UiOptions, WithPages},
 };
 
 /// A problem that appears only when several configuration values are used together, such as a private
@@ -783,6 +785,7 @@ pub(crate) fn gateway(
     let (routes, defined) = (shared, apiml::defined_services(config));
     let services = SharedServices::new(defined.clone());
     let discovery = &kept.discovery;
+    let listed = services.clone();
     let endpoints = apiml::endpoints(config, services.clone(), needed, discovery)
         .with_instance_health(move |service, instance| {
             instances::health(&states, service, instance)
@@ -843,6 +846,13 @@ pub(crate) fn gateway(
     // This layer is in front of all others, because the auth API and the routed stack see only the certificate that it
     // leaves.
     let forwarded = || option_layer(parts.forwarders.as_ref().map(Forwarders::layer));
+    // The pages call the auth API without these layers, because their requests have passed them already.
+    let pages = config.ui.as_ref().map(|settings| {
+        let ui = Ui::new(api.clone(), ui_options(config, settings, listed));
+        let ui = SetSensitiveRequestHeaders::new(ui, sensitive.clone());
+        // CORS does not apply to the pages: no other page may read them.
+        (settings.path.clone(), forwarded().layer(ui))
+    });
     let api = forwarded().layer(SetSensitiveRequestHeaders::new(api, sensitive));
     // This layer is in front of authentication, because preflight requests have no credential.
     let cors = || option_layer(cors.clone());
@@ -850,7 +860,11 @@ pub(crate) fn gateway(
     let metadata = || option_layer(metadata.clone());
     let api = metadata().layer(cors().layer(api));
     let routed = metadata().layer(cors().layer(forwarded().layer(routed)));
+    let api = WithPages { api, pages };
     let mut gateway = Gateway::new(api, routed).with_auth_prefix(prefix).with_apiml_endpoints();
+    if let Some(settings) = &config.ui {
+        gateway = gateway.with_pages(settings.path.clone());
+    }
     if config.error_pages {
         gateway = gateway.with_error_pages();
     }
@@ -861,6 +875,25 @@ pub(crate) fn gateway(
         gateway = gateway.with_request_counts(counts.requests.clone());
     }
     gateway
+}
+
+/// Returns what the pages for users need to know.
+fn ui_options(config: &Config, settings: &UiSettings, services: SharedServices) -> UiOptions {
+    let mut route_paths = RoutePaths::new();
+    for route in &config.routes {
+        let path = || route.prefix().to_owned();
+        route_paths.entry(route.service().to_string()).or_insert_with(path);
+    }
+    UiOptions {
+        route_paths,
+        path: settings.path.clone(),
+        login_cookie: config.cookies.jwt().to_owned(),
+        services,
+        max_days: config.max_validity.days(),
+        can_change_passwords: matches!(config.logins, Logins::Zosmf(_) | Logins::Zss(_)),
+        client_certificates: config.client_certificates,
+        clock: Arc::new(SystemClock),
+    }
 }
 
 /// Makes the layer that tells OAuth clients which identity providers issue the tokens that the gateway accepts. `None` if

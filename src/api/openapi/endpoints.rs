@@ -300,6 +300,35 @@ impl Settings<'_> {
                 success: Success::json("A page of tokens.", reference("TokenPage")),
                 errors: self.registry_of_any_user([]),
             },
+            Endpoint::CreateToken => Description {
+                summary: "Create a Personal Access Token",
+                security: Security::Any,
+                parameters: Vec::new(),
+                body: Some(self.generate_body()),
+                success: Success {
+                    status: StatusCode::CREATED,
+                    ..Success::json("The new token.", reference("NewToken"))
+                },
+                errors: self.registry([
+                    ApiError::PatWithoutScopes,
+                    ApiError::InvalidPatBody(problem()),
+                    ApiError::TooManyScopes,
+                    ApiError::TooManyPats { limit: 50 },
+                    ApiError::Internal,
+                ]),
+            },
+            Endpoint::DeleteTokens => Description {
+                summary: "Revoke the Personal Access Tokens of a user or for a service that were issued up to now",
+                security: Security::Any,
+                parameters: group_parameters(),
+                body: None,
+                success: Success::empty(StatusCode::NO_CONTENT, "The tokens are revoked."),
+                errors: {
+                    let mut errors = self.registry([ApiError::InvalidQuery(GROUP_PROBLEM)]);
+                    errors.extend(self.guarded(GuardedTask::ManageTokens));
+                    errors
+                },
+            },
             Endpoint::GetToken => Description {
                 summary: "Get the entry of a Personal Access Token",
                 security: Security::Any,
@@ -707,6 +736,8 @@ fn not_rotated() -> [ApiError; 7] {
     ]
 }
 
+const GROUP_PROBLEM: &str = "a parameter is unknown; use user or service";
+
 const QUERY_PROBLEM: &str = "`limit` must be a number from 1 to 100";
 
 fn rotate_body() -> RequestBody {
@@ -764,6 +795,22 @@ fn user_parameter() -> Value {
         "The user of the token. Another user than the caller needs READ on APIML.SERVICES.",
         reference("UserId"),
     )
+}
+
+/// Describes the parameters of the endpoint that revokes several tokens.
+fn group_parameters() -> Vec<Value> {
+    vec![
+        query_parameter(
+            "user",
+            "Revoke the tokens of this user. The default is the caller. Another user needs READ on APIML.SERVICES.",
+            reference("UserId"),
+        ),
+        query_parameter(
+            "service",
+            "Revoke the tokens for this service, instead of the tokens of a user. It needs READ on APIML.SERVICES.",
+            reference("ServiceId"),
+        ),
+    ]
 }
 
 fn list_parameters() -> Vec<Value> {

@@ -106,6 +106,9 @@ fn common_responses_are_described_for_each_endpoint() {
                 _ if path.ends_with("/access-tokens/{id}") => {
                     "GET, HEAD, PATCH, DELETE, OPTIONS".to_owned()
                 }
+                _ if path.ends_with("/access-tokens") => {
+                    "GET, HEAD, POST, DELETE, OPTIONS".to_owned()
+                }
                 "get" => "GET, HEAD, OPTIONS".to_owned(),
                 verb => format!("{}, OPTIONS", verb.to_ascii_uppercase()),
             };

@@ -212,6 +212,7 @@ mod token_exchange;
 #[cfg(feature = "pkcs11")]
 mod token_key;
 mod trusted_proxies;
+mod ui;
 mod users;
 mod validity;
 mod yaml;
@@ -259,6 +260,7 @@ pub use settings::{
 pub use setup::ZoweTemplate;
 pub use source_files::{FileVersion, SourceFiles};
 pub use tls_files::TlsFiles;
+pub use ui::UiSettings;
 pub use zowe_peer::{CheckLogout, ZowePeer};
 
 use api_defs::Definitions;
@@ -434,6 +436,8 @@ pub struct Config {
     /// Whether browsers get error messages as HTML pages: `components.passticket-proxy.errorPages`. The default is
     /// `true`, but `false` with `compatibility: zowe-v3`.
     pub error_pages: bool,
+    /// The page for users: `components.passticket-proxy.ui`. `None` if it is off.
+    pub ui: Option<UiSettings>,
     /// The servers and headers that schemes need.
     pub scheme_peers: SchemePeers,
     /// The routes, from the api-defs of `components.passticket-proxy.apiDefs` and from
@@ -685,6 +689,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         ));
     }
     let security = zowe.security;
+    let services = routes.iter().map(|route| route.service());
+    let ui = ours.ui.settings(security.pats, services.chain(found.iter().copied()));
     let forwarders = forwarders::settings(
         ours.forwarders.as_ref(),
         security.forwarded.as_ref(),
@@ -770,6 +776,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         login_throttle: ours.login_throttle,
         strict_transport_security: ours.strict_transport_security,
         error_pages: ours.error_pages,
+        ui,
         scheme_peers,
         routes: routes.to_vec(),
         services: listed,

@@ -40,6 +40,7 @@ use super::{
     source_files, templates,
     tls_files::OwnKeys,
     trusted_proxies::{self, ProxySection},
+    ui::{self, UiSection},
     zowe_peer::{self, ZowePeer},
 };
 use tower_passticket::{
@@ -119,6 +120,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) strict_transport_security: Option<StrictTransportSecurity>,
     pub(super) cors: SiteCors<'a>,
     pub(super) error_pages: bool,
+    pub(super) ui: UiSection<'a>,
     pub(super) log_level: Option<LogLevel>,
 }
 
@@ -250,6 +252,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let strict_transport_security =
         strict_transport_security(section.section("strictTransportSecurity"));
     let cors = cors::read_site(section.section("cors"));
+    let ui = ui::read(section.section("ui"));
     let error_pages = section.optional("errorPages").and_then(|field| field.boolean());
     let compatibility = compatibility.unwrap_or_default();
     // API ML sends JSON to browsers, too, so `zowe-v3` turns error pages off.
@@ -318,6 +321,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         strict_transport_security,
         cors,
         error_pages,
+        ui,
         log_level,
     }
 }

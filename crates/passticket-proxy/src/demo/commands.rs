@@ -66,6 +66,7 @@ fn of_gateway(files: &DemoFiles, port: u16) -> String {
         r#"
 passticket-proxy runs on {url}, with a service behind it that evaluates PassTickets.
 The configuration is {zowe_yaml}; its directory has all other files.
+{USER} manages tokens with a browser on {url}/gateway/ui, with the password {PASSWORD}.
 Ctrl-C stops the gateway and the service.
 
 Log in, and let the service echo the request. The service receives Basic {USER}:PassTicket, and no token.

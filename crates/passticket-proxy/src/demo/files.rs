@@ -294,6 +294,9 @@ components:
 {cluster}    # Off, because browsers would otherwise require HTTPS for all other servers on localhost.
     strictTransportSecurity:
       enabled: false
+    # The page on which users manage their Personal Access Tokens.
+    ui:
+      enabled: true
     apiDefs: api-defs
     ptktdata:
       - applid: {APPLID}

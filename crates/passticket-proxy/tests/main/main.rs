@@ -46,6 +46,7 @@ mod takeover;
 mod technical_users;
 mod token_exchange;
 mod token_form;
+mod token_page;
 mod websocket;
 mod zowe_revocations;
 mod zowe_tickets;

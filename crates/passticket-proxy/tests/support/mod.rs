@@ -101,7 +101,12 @@ impl Demo {
 
     /// Makes a client that presents the certificate of this user.
     pub(crate) fn client_of(&self, user: &str) -> Client {
-        self.builder().identity(self.identity(user)).build().unwrap()
+        self.builder_of(user).build().unwrap()
+    }
+
+    /// Returns a builder of clients that present the certificate of this user.
+    pub(crate) fn builder_of(&self, user: &str) -> ClientBuilder {
+        self.builder().identity(self.identity(user))
     }
 
     /// Returns a builder of clients that trust the authority of the demo.

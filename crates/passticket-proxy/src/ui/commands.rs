@@ -1,0 +1,112 @@
+//! Commands that a user can paste to use a new token.
+
+use super::{services::Service, texts::created as texts};
+
+/// A command, with its heading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Command {
+    /// The id of its element in the page.
+    pub(super) id: &'static str,
+    pub(super) heading: &'static str,
+    pub(super) hint: Option<&'static str>,
+    pub(super) text: String,
+}
+
+/// Returns the commands for a service of the gateway at `authority`, which is a host and perhaps a port
+/// (docs/operating/tools.md). They contain no token, because a command stays in the history of the shell. They do not pass
+/// the token as an argument, because other users of the system see the arguments of a program.
+pub(super) fn commands_for(authority: &str, service: &Service) -> Vec<Command> {
+    let (host, port) = split(authority);
+    let path = service.path.trim_end_matches('/');
+    let base = path.trim_start_matches('/');
+    let url = format!("https://{authority}{path}");
+    let command = |id, heading, hint, text| Command { id, heading, hint, text };
+    vec![
+        command(
+            "command-variable",
+            texts::VARIABLE,
+            Some(texts::VARIABLE_HINT),
+            "read -rs PAT && export PAT".to_owned(),
+        ),
+        command(
+            "command-curl",
+            texts::CURL,
+            None,
+            format!("printf 'PRIVATE-TOKEN: %s\\n' \"$PAT\" | curl -fsS -H @- {url}/"),
+        ),
+        command(
+            "command-git",
+            texts::GIT,
+            None,
+            format!(
+                "export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=http.https://{authority}/.extraHeader\n\
+                 export GIT_CONFIG_VALUE_0=\"PRIVATE-TOKEN: $PAT\"\n\
+                 git clone {url}/PROJECT.git"
+            ),
+        ),
+        command(
+            "command-jenkins",
+            texts::JENKINS,
+            Some(texts::JENKINS_HINT),
+            format!(
+                "withCredentials([string(credentialsId: 'gateway-token', variable: 'PAT')]) {{\n  \
+                 httpRequest url: '{url}/',\n    \
+                 customHeaders: [[name: 'PRIVATE-TOKEN', value: PAT, maskValue: true]]\n}}"
+            ),
+        ),
+        command(
+            "command-zowe",
+            texts::ZOWE_CLI,
+            None,
+            format!(
+                "export ZOWE_OPT_HOST={host} ZOWE_OPT_PORT={port} ZOWE_OPT_BASE_PATH={base}\n\
+                 export ZOWE_OPT_TOKEN_TYPE=personalAccessToken ZOWE_OPT_TOKEN_VALUE=$PAT\n\
+                 zowe zosmf check status"
+            ),
+        ),
+    ]
+}
+
+/// Splits an address into host and port.
+fn split(authority: &str) -> (&str, &str) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
+            (host, port)
+        }
+        _ => (authority, "443"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_name_the_gateway_and_the_service_but_no_token() {
+        let service = Service {
+            id: "files".to_owned(),
+            title: None,
+            description: None,
+            path: "/files/api/v1".to_owned(),
+        };
+        let commands = commands_for("gw.example:10010", &service);
+        let text = |id: &str| &commands.iter().find(|command| command.id == id).unwrap().text;
+        assert_eq!(
+            text("command-curl"),
+            "printf 'PRIVATE-TOKEN: %s\\n' \"$PAT\" | curl -fsS -H @- https://gw.example:10010/files/api/v1/"
+        );
+        let zowe = "ZOWE_OPT_HOST=gw.example ZOWE_OPT_PORT=10010 ZOWE_OPT_BASE_PATH=files/api/v1\n";
+        assert!(text("command-zowe").contains(zowe), "{}", text("command-zowe"));
+        let git = text("command-git");
+        assert!(git.contains("_KEY_0=http.https://gw.example:10010/.extraHeader\n"), "{git}");
+        assert!(
+            git.ends_with("\ngit clone https://gw.example:10010/files/api/v1/PROJECT.git"),
+            "{git}"
+        );
+        for (authority, want) in
+            [("gw", ("gw", "443")), ("[::1]:8443", ("[::1]", "8443")), ("[::1]", ("[::1]", "443"))]
+        {
+            assert_eq!(split(authority), want);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The paths of the pages.
+
+use std::fmt;
+
+use tower_passticket::gateway::AuthPrefix;
+
+/// The path of the pages, and the paths below it.
+#[derive(Clone, Debug)]
+pub(super) struct Paths(AuthPrefix);
+
+/// A page, or a form that a page sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Page<'p> {
+    Home,
+    SignIn,
+    SignInWithCertificate,
+    SignOut,
+    Tokens,
+    NewToken,
+    RevokeAll,
+    Token(TokenId<'p>),
+    Edit(TokenId<'p>),
+    Rotate(TokenId<'p>),
+    Revoke(TokenId<'p>),
+    /// A style sheet, a script or a picture, by its name with the hash of its content.
+    Asset(&'p str),
+}
+
+/// The id of a Personal Access Token: 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TokenId<'p>(&'p str);
+
+impl<'p> TokenId<'p> {
+    /// Returns `None` if `text` is not an id.
+    pub(super) fn new(text: &'p str) -> Option<Self> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        (text.len() == 32 && text.bytes().all(is_digit)).then_some(Self(text))
+    }
+}
+
+impl fmt::Display for TokenId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Paths {
+    pub(super) fn new(base: AuthPrefix) -> Self {
+        Self(base)
+    }
+
+    /// Finds the page with this path.
+    pub(super) fn find<'p>(&self, path: &'p str) -> Option<Page<'p>> {
+        let segments: Vec<_> = self.below(path)?.split('/').skip(1).collect();
+        Some(match segments[..] {
+            [] | [""] => Page::Home,
+            ["sign-in"] => Page::SignIn,
+            ["sign-in", "certificate"] => Page::SignInWithCertificate,
+            ["sign-out"] => Page::SignOut,
+            ["tokens"] => Page::Tokens,
+            ["tokens", "new"] => Page::NewToken,
+            ["tokens", "revoke-all"] => Page::RevokeAll,
+            ["tokens", id] => Page::Token(TokenId::new(id)?),
+            ["tokens", id, "edit"] => Page::Edit(TokenId::new(id)?),
+            ["tokens", id, "rotate"] => Page::Rotate(TokenId::new(id)?),
+            ["tokens", id, "revoke"] => Page::Revoke(TokenId::new(id)?),
+            ["assets", name] => Page::Asset(name),
+            _ => return None,
+        })
+    }
+
+    /// Returns the path of a page.
+    pub(super) fn to(&self, page: Page<'_>) -> String {
+        let base = &self.0;
+        match page {
+            Page::Home => base.to_string(),
+            Page::SignIn => format!("{base}/sign-in"),
+            Page::SignInWithCertificate => format!("{base}/sign-in/certificate"),
+            Page::SignOut => format!("{base}/sign-out"),
+            Page::Tokens => format!("{base}/tokens"),
+            Page::NewToken => format!("{base}/tokens/new"),
+            Page::RevokeAll => format!("{base}/tokens/revoke-all"),
+            Page::Token(id) => format!("{base}/tokens/{id}"),
+            Page::Edit(id) => format!("{base}/tokens/{id}/edit"),
+            Page::Rotate(id) => format!("{base}/tokens/{id}/rotate"),
+            Page::Revoke(id) => format!("{base}/tokens/{id}/revoke"),
+            Page::Asset(name) => format!("{base}/assets/{name}"),
+        }
+    }
+
+    fn below<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let rest = path.strip_prefix(self.0.as_str())?;
+        (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_page_is_found_by_its_path() {
+        let paths = Paths::new(AuthPrefix::new("/gateway/ui").unwrap());
+        let id = TokenId::new("0123456789abcdef0123456789abcdef").unwrap();
+        for page in [
+            Page::Home,
+            Page::SignIn,
+            Page::SignInWithCertificate,
+            Page::SignOut,
+            Page::Tokens,
+            Page::NewToken,
+            Page::RevokeAll,
+            Page::Token(id),
+            Page::Edit(id),
+            Page::Rotate(id),
+            Page::Revoke(id),
+            Page::Asset("page-0.css"),
+        ] {
+            assert_eq!(paths.find(&paths.to(page)), Some(page));
+        }
+        assert_eq!(paths.find("/gateway/ui/"), Some(Page::Home));
+        for unknown in [
+            "/gateway",
+            "/gateway/uix",
+            "/gateway/ui/x",
+            "/gateway/ui/tokens/",
+            "/gateway/ui/tokens/x",
+            "/gateway/ui/tokens/0123456789ABCDEF0123456789ABCDEF",
+            "/gateway/ui/tokens/0123456789abcdef0123456789abcdef/x",
+            "/gateway/ui//tokens",
+            "/gateway/ui/tokens/../sign-in",
+        ] {
+            assert_eq!(paths.find(unknown), None, "{unknown}");
+        }
+    }
+}

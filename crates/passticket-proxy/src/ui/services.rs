@@ -1,0 +1,100 @@
+//! The services for which users can create tokens.
+
+use std::collections::BTreeMap;
+
+use tower_passticket::api::{ListedService, SharedServices};
+
+/// The path of the first route of each service that the configuration defines, by the id of the service.
+pub(crate) type RoutePaths = BTreeMap<String, String>;
+
+/// A service, as users see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Service {
+    pub(super) id: String,
+    pub(super) title: Option<String>,
+    pub(super) description: Option<String>,
+    /// The path of the first route, such as `/files/api/v1`.
+    pub(super) path: String,
+}
+
+/// The services at the time of a request, sorted by their names.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Services(Vec<Service>);
+
+impl Services {
+    /// Returns the services that the gateway has now. Services of Eureka are not in `paths`.
+    pub(super) fn current(shared: &SharedServices, paths: &RoutePaths) -> Self {
+        let shared = shared.get();
+        let mut services: Vec<_> = shared.iter().map(|it| Service::new(it, paths)).collect();
+        services.sort_by_cached_key(|service| (service.name().to_lowercase(), service.id.clone()));
+        Self(services)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Service> {
+        self.0.iter()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn find(&self, id: &str) -> Option<&Service> {
+        self.0.iter().find(|service| service.id == id)
+    }
+
+    /// Returns the service of a scope of a token. The id of the service may be followed by a colon and a restriction.
+    pub(super) fn of_scope(&self, scope: &str) -> Option<&Service> {
+        self.find(scope.split(':').next().unwrap_or(scope))
+    }
+}
+
+impl Service {
+    fn new(service: &ListedService, paths: &RoutePaths) -> Self {
+        let id = service.id.to_string();
+        let is_blank = |text: &String| text.trim().is_empty();
+        let api = service.apis.iter().find(|api| api.is_default).or(service.apis.first());
+        let of_api = || api.map(|api| format!("/{id}/{}", api.gateway_url));
+        let path = paths.get(&id).cloned().or_else(of_api).unwrap_or_else(|| format!("/{id}"));
+        Self {
+            title: service.title.clone().filter(|title| !is_blank(title)),
+            description: service.description.clone().filter(|text| !is_blank(text)),
+            path,
+            id,
+        }
+    }
+
+    /// Returns the title, or the id if there is no title.
+    pub(super) fn name(&self) -> &str {
+        self.title.as_deref().unwrap_or(&self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tower_passticket::{api::ListedApi, token::ServiceId};
+
+    use super::*;
+
+    #[test]
+    fn services_are_sorted_by_name_and_found_by_scope() {
+        let service = |id: &str, title: &str, url: Option<&str>| {
+            let mut service = ListedService::new(ServiceId::new(id).unwrap());
+            service.title = Some(title.to_owned());
+            service.apis.extend(url.map(|url| ListedApi::new("a", url)));
+            service
+        };
+        let shared = SharedServices::new([
+            service("c", " ", None),
+            service("a", "Zulu", Some("api/v1")),
+            service("b", "alpha", None),
+        ]);
+        let paths = RoutePaths::from([("c".to_owned(), "/c/x".to_owned())]);
+        let services = Services::current(&shared, &paths);
+        let names: Vec<_> = services.iter().map(Service::name).collect();
+        assert_eq!(names, ["alpha", "c", "Zulu"]);
+        assert_eq!(services.of_scope("a:read").unwrap().path, "/a/api/v1");
+        assert_eq!(services.of_scope("b").unwrap().path, "/b");
+        assert_eq!(services.of_scope("c").unwrap().path, "/c/x");
+        assert_eq!(services.of_scope("x"), None);
+    }
+}

@@ -1,0 +1,286 @@
+//! All texts that users see on the pages. To change or to translate the pages, change this file.
+
+/// The language of the texts, as in the attribute `lang`.
+pub(super) const LANGUAGE: &str = "en";
+
+pub(super) const PRODUCT: &str = "Access tokens";
+pub(super) const SKIP: &str = "Skip to the content";
+/// The link to the list of tokens in the bar.
+pub(super) const MY_TOKENS: &str = "My tokens";
+pub(super) const MAIN_NAVIGATION: &str = "Main";
+pub(super) const SIGN_OUT: &str = "Sign out";
+pub(super) const CANCEL: &str = "Cancel";
+pub(super) const BACK_TO_TOKENS: &str = "Back to your tokens";
+pub(super) const COPY: &str = "Copy";
+pub(super) const COPIED: &str = "Copied";
+pub(super) const OPTIONAL: &str = "optional";
+pub(super) const REQUEST_ID: &str = "Request id";
+pub(super) const MESSAGE: &str = "Message";
+pub(super) const WHAT_TO_DO: &str = "What you can do";
+pub(super) const THERE_IS_A_PROBLEM: &str = "There is a problem";
+
+pub(super) fn title(page: &str) -> String {
+    format!("{page} \u{2013} {PRODUCT}")
+}
+
+/// Screen readers read it before the user id.
+pub(super) const SIGNED_IN_AS: &str = "Signed in as";
+/// The page that a browser shows for a moment if a page of another site links to the pages.
+pub(super) const OPENING: &str = "Opening your tokens";
+pub(super) const OPEN: &str = "Open your tokens";
+
+/// The page on which users sign in.
+pub(super) mod sign_in {
+    pub(in super::super) const HEADING: &str = "Sign in";
+    pub(in super::super) const INTRODUCTION: &str =
+        "Sign in with your z/OS user id to create and manage access tokens for your tools.";
+    pub(in super::super) const USER: &str = "User id";
+    pub(in super::super) const PASSWORD: &str = "Password";
+    pub(in super::super) const CURRENT_PASSWORD: &str = "Current password";
+    pub(in super::super) const NEW_PASSWORD: &str = "New password";
+    pub(in super::super) const REPEAT_PASSWORD: &str = "New password again";
+    pub(in super::super) const SUBMIT: &str = "Sign in";
+    pub(in super::super) const CHANGE: &str = "Change your password";
+    pub(in super::super) const CHANGE_HEADING: &str = "Change your password";
+    pub(in super::super) const CHANGE_SUBMIT: &str = "Change password and sign in";
+    pub(in super::super) const OR: &str = "or";
+    pub(in super::super) const USE_PASSWORD: &str = "Sign in without a new password";
+
+    pub(in super::super) fn with_certificate(owner: &str) -> String {
+        format!("Continue with the certificate of {owner}")
+    }
+    pub(in super::super) const CERTIFICATE_WITHOUT_NAME: &str = "Continue with your certificate";
+
+    pub(in super::super) const INCOMPLETE: &str = "Enter your user id and your password.";
+    pub(in super::super) const NEW_PASSWORDS_DIFFER: &str =
+        "The two new passwords are not the same. Enter the new password twice.";
+    pub(in super::super) const WRONG: &str =
+        "The user id or the password is wrong. Check both, and try again.";
+    pub(in super::super) const EXPIRED: &str =
+        "Your password has expired. Choose a new one here. You are then signed in.";
+    pub(in super::super) const EXPIRED_ELSEWHERE: &str = "Your password has expired. This gateway cannot change it. Change it in TSO or ask your administrator, and \
+         then sign in here.";
+    pub(in super::super) const CHANGE_UNSUPPORTED: &str = "This gateway cannot change passwords. Change your password in TSO or ask your administrator.";
+    pub(in super::super) const NEW_PASSWORD_REFUSED: &str = "z/OS does not accept the new password. Choose another one that follows the rules of your site.";
+    pub(in super::super) const USER_REVOKED: &str =
+        "z/OS has revoked your user id. Ask your administrator to resume it.";
+    /// `detail` says how long the user must wait. It may be empty.
+    pub(in super::super) fn throttled(detail: &str) -> String {
+        let text = "There were too many wrong passwords. Wait before you try again";
+        if detail.is_empty() { format!("{text}.") } else { format!("{text}: {detail}.") }
+    }
+    pub(in super::super) const CERTIFICATE_REFUSED: &str = "Your certificate belongs to no z/OS user, or has expired. Sign in with your password, or ask your \
+         administrator to map the certificate to your user id.";
+}
+
+/// What has just happened, on the page after it.
+pub(super) mod notices {
+    pub(in super::super) const SIGNED_OUT: &str = "You are signed out.";
+    pub(in super::super) const SESSION_ENDED: &str = "Your session has ended. Sign in again.";
+    pub(in super::super) const CHANGED: &str = "The token is changed.";
+    pub(in super::super) const REVOKED: &str =
+        "The token is revoked. Requests with it are now refused.";
+    pub(in super::super) const ALL_REVOKED: &str =
+        "All your tokens are revoked. Requests with them are now refused.";
+}
+
+/// The list of tokens.
+pub(super) mod tokens {
+    pub(in super::super) const HEADING: &str = "Your access tokens";
+    pub(in super::super) const INTRODUCTION: &str =
+        "A token lets a tool use services in your name, without your password.";
+    pub(in super::super) const CREATE: &str = "Create token";
+    pub(in super::super) const REVOKE_ALL: &str = "Revoke all tokens";
+    pub(in super::super) const FILTER: &str = "Filter";
+    pub(in super::super) const APPLY: &str = "Apply";
+    pub(in super::super) const NAME_CONTAINS: &str = "Name contains";
+    pub(in super::super) const STATE: &str = "State";
+    pub(in super::super) const SORT: &str = "Sort by";
+    pub(in super::super) const ACTIVE: &str = "Active";
+    pub(in super::super) const EXPIRED: &str = "Expired";
+    pub(in super::super) const REVOKED: &str = "Revoked";
+    pub(in super::super) const ALL: &str = "All";
+    pub(in super::super) const BY_CREATED: &str = "Newest first";
+    pub(in super::super) const BY_NAME: &str = "Name";
+    pub(in super::super) const BY_EXPIRY: &str = "Expires first";
+    pub(in super::super) const BY_USE: &str = "Last used";
+    pub(in super::super) const NAME: &str = "Name";
+    pub(in super::super) const SERVICES: &str = "Services";
+    pub(in super::super) const CREATED: &str = "Created";
+    pub(in super::super) const EXPIRES: &str = "Expires";
+    pub(in super::super) const LAST_USED: &str = "Last used";
+    pub(in super::super) const ACTIONS: &str = "Actions";
+    pub(in super::super) const NEVER: &str = "Never";
+    pub(in super::super) const UNNAMED: &str = "Without a name";
+    pub(in super::super) const EDIT: &str = "Edit";
+    pub(in super::super) const ROTATE: &str = "Rotate";
+    pub(in super::super) const REVOKE: &str = "Revoke";
+    pub(in super::super) const NEXT: &str = "Next page";
+    pub(in super::super) const FIRST: &str = "First page";
+    pub(in super::super) const PAGES: &str = "Pages";
+    pub(in super::super) const EMPTY: &str = "You have no active tokens.";
+    pub(in super::super) const EMPTY_HINT: &str = "Create a token for each tool, such as Jenkins or git. Then you can revoke one without the others.";
+    pub(in super::super) const NONE_FOUND: &str = "No token matches the filter.";
+    pub(in super::super) const SHOW_ACTIVE: &str = "Show active tokens";
+    pub(in super::super) const TODAY: &str = "today";
+
+    pub(in super::super) fn days_left(days: u64) -> String {
+        match days {
+            0 => TODAY.to_owned(),
+            1 => "in 1 day".to_owned(),
+            days => format!("in {days} days"),
+        }
+    }
+
+    /// The name of a link for screen readers, which read it without the row.
+    pub(in super::super) fn of_token(action: &str, name: &str) -> String {
+        format!("{action} {name}")
+    }
+}
+
+/// One token.
+pub(super) mod token {
+    pub(in super::super) const DESCRIPTION: &str = "Description";
+    pub(in super::super) const ID: &str = "Id";
+    pub(in super::super) const FROM: &str = "from";
+    pub(in super::super) const FOR: &str = "for";
+    pub(in super::super) const EDIT_HEADING: &str = "Edit token";
+    pub(in super::super) const SAVE: &str = "Save";
+    pub(in super::super) const NOT_FOUND: &str = "You have no token with this id. The gateway removes entries some time after a token has expired.";
+}
+
+/// The form for a new token.
+pub(super) mod create {
+    pub(in super::super) const HEADING: &str = "Create token";
+    pub(in super::super) const NAME: &str = "Name";
+    pub(in super::super) const NAME_HINT: &str =
+        "Where you will use the token, for example Jenkins.";
+    pub(in super::super) const DESCRIPTION: &str = "Description";
+    pub(in super::super) const SERVICES: &str = "Services";
+    pub(in super::super) const SERVICES_HINT: &str =
+        "The token works only for these services. Choose as few as the tool needs.";
+    pub(in super::super) const FIND_SERVICE: &str = "Find a service";
+    pub(in super::super) const NO_SERVICES: &str = "The gateway has no services for which you could create a token. Ask the administrator of the gateway.";
+    pub(in super::super) const EXPIRY: &str = "Expires";
+    pub(in super::super) const UNTIL: &str = "On a date";
+    pub(in super::super) const SUBMIT: &str = "Create token";
+
+    pub(in super::super) fn days(days: u8) -> String {
+        if days == 1 { "In 1 day".to_owned() } else { format!("In {days} days") }
+    }
+    pub(in super::super) fn date_hint(latest: &str) -> String {
+        format!("At the latest on {latest}. The token expires at the end of this day (UTC).")
+    }
+
+    pub(in super::super) const NAME_MISSING: &str = "Enter a name for the token.";
+    pub(in super::super) const NAME_INVALID: &str =
+        "The name may have at most 64 characters, and no control or invisible characters.";
+    pub(in super::super) const DESCRIPTION_INVALID: &str =
+        "The description may have at most 256 characters, and no control or invisible characters.";
+    pub(in super::super) const SERVICES_MISSING: &str = "Choose at least one service.";
+    pub(in super::super) const SERVICE_UNKNOWN: &str =
+        "The gateway does not have one of the services any more. Choose again.";
+    pub(in super::super) const TOO_MANY_SERVICES: &str =
+        "A token cannot have so many services. Choose fewer, or create several tokens.";
+    pub(in super::super) const EXPIRY_MISSING: &str = "Choose when the token expires.";
+    pub(in super::super) fn date_invalid(earliest: &str, latest: &str) -> String {
+        format!("Enter a date from {earliest} to {latest}, such as {latest}.")
+    }
+    pub(in super::super) const TOO_MANY_TOKENS: &str = "You have as many active tokens as the gateway allows. Revoke a token that you do not need, and try again.";
+    pub(in super::super) const REFUSED: &str =
+        "The gateway does not accept this. Check the fields, and try again.";
+}
+
+/// The page that shows a new token.
+pub(super) mod created {
+    pub(in super::super) const HEADING: &str = "Your new token";
+    pub(in super::super) const ONCE: &str = "Copy the token now. The gateway does not store it, so this page is the only one that shows it.";
+    pub(in super::super) const TOKEN: &str = "Token";
+    pub(in super::super) const COMMANDS: &str = "Use the token";
+    pub(in super::super) const VARIABLE: &str = "First, put the token into a variable";
+    pub(in super::super) const VARIABLE_HINT: &str = "The command waits for you to paste the token, so the token is not in the history of the shell.";
+    pub(in super::super) const CURL: &str = "curl";
+    pub(in super::super) const GIT: &str = "git";
+    pub(in super::super) const JENKINS: &str = "Jenkins";
+    pub(in super::super) const JENKINS_HINT: &str = "In a pipeline with the plugin HTTP Request. Store the token as a credential of the kind Secret text with the id \
+         gateway-token.";
+    pub(in super::super) const ZOWE_CLI: &str = "Zowe CLI";
+    pub(in super::super) const DONE: &str = "Done";
+
+    pub(in super::super) fn copy(what: &str) -> String {
+        format!("Copy: {what}")
+    }
+}
+
+/// The page that replaces a token.
+pub(super) mod rotate {
+    pub(in super::super) const HEADING: &str = "Rotate token";
+    pub(in super::super) const EXPLANATION: &str = "You get a new token for the same services, which expires at the same time. The old token then stops working.";
+    pub(in super::super) const GRACE: &str = "The old token stays valid for";
+    pub(in super::super) const WARNING: &str = "If anyone uses the old token after this time, the gateway also revokes the new one, because somebody else may \
+         have the old token. So replace it everywhere in time.";
+    pub(in super::super) const SUBMIT: &str = "Rotate token";
+    pub(in super::super) const NOW: &str = "No time: replace it immediately";
+    pub(in super::super) const HOUR: &str = "1 hour";
+    pub(in super::super) const DAY: &str = "1 day";
+    pub(in super::super) const WEEK: &str = "1 week";
+    pub(in super::super) const NOT_POSSIBLE: &str = "The token cannot be rotated, because it has expired, is revoked, or was already rotated. Create a new token.";
+}
+
+/// The pages that revoke tokens.
+pub(super) mod revoke {
+    pub(in super::super) const HEADING: &str = "Revoke token";
+    pub(in super::super) const EXPLANATION: &str =
+        "Each tool that uses this token loses its access immediately. You cannot undo this.";
+    pub(in super::super) const SUBMIT: &str = "Revoke token";
+    pub(in super::super) const ALL_HEADING: &str = "Revoke all tokens";
+    pub(in super::super) const ALL_EXPLANATION: &str = "Each tool that uses one of your tokens loses its access immediately. This includes tokens that are not in the \
+         list. You cannot undo this.";
+    pub(in super::super) const ALL_SUBMIT: &str = "Revoke all tokens";
+
+    pub(in super::super) fn count(active: usize) -> String {
+        match active {
+            0 => "You have no active tokens in the list.".to_owned(),
+            1 => "You have 1 active token.".to_owned(),
+            active => format!("You have {active} active tokens."),
+        }
+    }
+}
+
+/// Problems that have a page of their own.
+pub(super) mod problems {
+    pub(in super::super) const NOT_FOUND: &str = "Page not found";
+    pub(in super::super) const NOT_FOUND_HINT: &str =
+        "Check the address, or start again at your tokens.";
+    pub(in super::super) const FORM: &str = "The form is not valid";
+    pub(in super::super) const FORM_HINT: &str = "The form was open for a long time, you have signed in or out since then, or your browser refuses cookies. Go \
+         back, reload the page, and send the form again.";
+    pub(in super::super) const CROSS_ORIGIN: &str = "The request came from another site";
+    pub(in super::super) const CROSS_ORIGIN_HINT: &str =
+        "The gateway refuses forms that other sites send. Open your tokens, and try again there.";
+    pub(in super::super) const NO_DOCUMENT: &str = "This page cannot be part of another page";
+    pub(in super::super) const NO_DOCUMENT_HINT: &str =
+        "Open the address of the page in a window of its own.";
+    pub(in super::super) const METHOD: &str = "The request is not possible";
+    pub(in super::super) const METHOD_HINT: &str =
+        "Go back to your tokens, and use the buttons there.";
+    pub(in super::super) const TOO_LARGE: &str = "The form is too large";
+    pub(in super::super) const TOO_LARGE_HINT: &str = "Go back, and shorten what you entered.";
+    pub(in super::super) const BROKEN: &str = "The form did not arrive completely";
+    pub(in super::super) const BROKEN_HINT: &str = "Go back, and send the form again.";
+    pub(in super::super) const TOKEN_NOT_FOUND: &str = "Token not found";
+    pub(in super::super) const NOT_PERMITTED: &str = "You may not do this";
+    pub(in super::super) const NOT_PERMITTED_HINT: &str =
+        "If you need this, give the request id to the administrator of the gateway.";
+    pub(in super::super) const UNAVAILABLE: &str = "The gateway cannot do this at the moment";
+    pub(in super::super) const UNAVAILABLE_HINT: &str = "Try again in a few minutes. Before you repeat a change, check your tokens: it may have happened. If it does not \
+         help, give the request id to the administrator of the gateway.";
+    pub(in super::super) const TOO_MANY: &str = "Too many attempts";
+    pub(in super::super) const TOO_MANY_HINT: &str = "Wait, and try again.";
+    pub(in super::super) const FAILED: &str = "Something went wrong";
+    pub(in super::super) const FAILED_HINT: &str =
+        "Try again. If it does not help, give the request id to the administrator of the gateway.";
+    pub(in super::super) const SIGN_OUT_FAILED: &str = "You are signed out of this browser";
+    pub(in super::super) const SIGN_OUT_FAILED_HINT: &str = "The gateway could not end your session everywhere. The session ends by itself when it expires. If somebody else \
+         may have a copy of your session, give the request id to the administrator of the gateway.";
+}

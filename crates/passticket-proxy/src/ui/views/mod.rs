@@ -1,0 +1,15 @@
+//! The HTML of the pages. maud checks the templates when the program is compiled, and escapes each text.
+
+mod create;
+mod layout;
+mod problem;
+mod sign_in;
+mod token;
+mod tokens;
+
+pub(super) use create::{CreatePage, CreatedPage, create, created};
+pub(super) use layout::Frame;
+pub(super) use problem::{ProblemPage, open_again, problem};
+pub(super) use sign_in::{SignInPage, SignInTrouble, sign_in};
+pub(super) use token::{edit, revoke, revoke_all, rotate, token};
+pub(super) use tokens::{ListPage, tokens};
