@@ -723,7 +723,7 @@ fn scope_not_allowed() -> ApiError {
 }
 
 /// Returns the errors of a rotation.
-fn not_rotated() -> [ApiError; 7] {
+fn not_rotated() -> [ApiError; 8] {
     [
         scope_not_allowed(),
         ApiError::TooManyScopes,
