@@ -152,6 +152,16 @@ impl Authorized {
         self.authenticated.add_to_record(record).with_service(self.route.service())
     }
 
+    /// Returns whether the credential permits only some requests to the service: a PAT whose scopes for the service have
+    /// suffixes.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn is_restricted(&self) -> bool {
+        match self.proof() {
+            Proof::Pat(pat) => pat.scopes().restricts(self.route.service()),
+            _ => false,
+        }
+    }
+
     pub(super) fn authenticated(&self) -> &Authenticated {
         &self.authenticated
     }
@@ -202,11 +212,13 @@ fn facts_of<'a, B>(request: &'a Request<B>, route: &Route) -> RequestFacts<'a> {
 }
 
 /// Returns whether some frameworks use the value of this header in place of the method: `X-HTTP-Method-Override`,
-/// `X-HTTP-Method`, `X-Method-Override` and more. `SanitizeLayer` removes the known ones, unless the service keeps them.
+/// `X-HTTP-Method`, `X-Method-Override`, `X-HTTP-Verb-Override` and more. `SanitizeLayer` removes the known ones, unless the service keeps them.
 /// The CORS headers name the method of a later request.
 fn may_name_another_method(name: &HeaderName) -> bool {
     let name = name.as_str();
-    name.contains("method") && !name.starts_with("access-control-")
+    let has_verb =
+        || name.split(|char: char| !char.is_ascii_alphanumeric()).any(|word| word == "verb");
+    (name.contains("method") || has_verb()) && !name.starts_with("access-control-")
 }
 
 /// Returns whether some servers use the value of this header in place of the path (`X-Original-URL`, `X-Rewrite-URL`,
@@ -381,6 +393,8 @@ mod tests {
             ("x_http_method_override", true),
             ("x-original-method", true),
             ("x-ibm-requested-method", true),
+            ("x-http-verb-override", true),
+            ("x-verbose", false),
             ("access-control-request-method", false),
             ("access-control-request-headers", false),
             ("accept", false),

@@ -67,8 +67,8 @@ use crate::{
     headers::{content_type, cookie, strip_request_hop_by_hop},
     http2_negotiation::NegotiateHttp2,
     layer::{
-        CookieNames, NoResponse, ReadyToForward, Rejection, Route, RouteLimits, ServiceProtocol,
-        TicketAnswer, Upstream,
+        Authorized, CookieNames, NoResponse, ReadyToForward, Rejection, Route, RouteLimits,
+        ServiceProtocol, TicketAnswer, Upstream,
     },
     log_limit::log_limited,
     messages::{self, ApiMessage},
@@ -502,7 +502,7 @@ where
         };
         let progress = Progress::start(request.body());
         let begun = self.begin(request, &target, &progress, upgrade.as_deref());
-        let RequestTarget { route, user, watched } = target;
+        let RequestTarget { route, user, watched, is_restricted } = target;
         match begun {
             Ok(Begun { exchange, credential, accepts_trailers, watch }) => ForwardFuture {
                 state: State::Waiting {
@@ -517,6 +517,7 @@ where
                     route,
                     user,
                     watched,
+                    is_restricted,
                     shared: self.shared.clone(),
                     upgrade,
                 },
@@ -554,6 +555,8 @@ struct RequestTarget {
     user: Option<UserId>,
     /// The paths of a ticket whose answer the scheme wants.
     watched: Option<Watched>,
+    /// Whether the credential permits only some requests to the service.
+    is_restricted: bool,
 }
 
 fn target_of(extensions: &Extensions) -> Result<RequestTarget, Rejection> {
@@ -571,7 +574,10 @@ fn target_of(extensions: &Extensions) -> Result<RequestTarget, Rejection> {
     match route.instances() {
         Some(_) => {
             let watched = sent.map(|sent| sent.watched);
-            Ok(RequestTarget { route: route.clone(), user, watched })
+            let authorized =
+                extensions.get::<ReadyToForward>().and_then(ReadyToForward::authorized);
+            let is_restricted = authorized.is_some_and(Authorized::is_restricted);
+            Ok(RequestTarget { route: route.clone(), user, watched, is_restricted })
         }
         None => Err(Rejection::misassembled("Forward needs an upstream; Route::local has none")),
     }
@@ -675,6 +681,7 @@ pin_project! {
             route: Arc<Route>,
             user: Option<UserId>,
             watched: Option<Watched>,
+            is_restricted: bool,
             shared: Arc<Shared>,
             upgrade: Option<Box<ClientUpgrade>>,
         },
@@ -717,6 +724,7 @@ where
                 route,
                 user,
                 watched,
+                is_restricted,
                 shared,
                 upgrade,
             } => {
@@ -734,6 +742,7 @@ where
                     upstream: exchange.upstream(),
                     cookies: &shared.cookies,
                     is_authenticated: user.is_some(),
+                    is_restricted: *is_restricted,
                     accepts_trailers: *accepts_trailers,
                 };
                 let mut response = match (answered, upgrade.take()) {

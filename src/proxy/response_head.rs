@@ -7,6 +7,8 @@
 //! 2. `Content-Length` is repaired or removed, so that it agrees with the body (RFC 9112 §6.3).
 //! 3. `X-Zowe-Auth-Failure`, `X-Zowe-Token-Expires`, the obsolete `Set-Cookie2` (RFC 2965) and `Set-Cookie` of the gateway's own
 //!    cookies are removed (docs/decisions.md#d27).
+//!    If the request had a PAT whose scopes for the service have suffixes, all `Set-Cookie` are removed
+//!    (docs/decisions.md#d49).
 //! 4. `Location`, `Content-Location` and the paths of cookies are rewritten to the gateway, if they point to
 //!    the instance that answered (docs/decisions.md#d26).
 //! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are added. They
@@ -45,6 +47,9 @@ pub(super) struct Context<'a> {
     pub(super) cookies: &'a CookieNames,
     /// Whether the scheme has prepared the request for a user.
     pub(super) is_authenticated: bool,
+    /// Whether the credential of the request permits only some requests to the service. Then the client must not get a
+    /// session of the service, because the session would permit all requests.
+    pub(super) is_restricted: bool,
     /// Whether the client accepts trailers.
     pub(super) accepts_trailers: bool,
 }
@@ -138,7 +143,9 @@ pub(super) fn prepare<B: Body>(
     if seen.cookie2 {
         headers.remove("set-cookie2");
     }
-    if seen.cookie {
+    if seen.cookie && context.is_restricted {
+        headers.remove(SET_COOKIE);
+    } else if seen.cookie {
         rewrite_cookies(headers, context);
     }
     if seen.location {
@@ -374,6 +381,7 @@ mod tests {
             upstream: &route.upstream().unwrap(),
             cookies,
             is_authenticated: true,
+            is_restricted: route.service().as_str() == "restricted",
             accepts_trailers: status == 200,
         };
         prepare(&mut response, &context)?;
@@ -462,6 +470,19 @@ mod tests {
     }
 
     #[test]
+    fn a_client_with_a_restricted_credential_gets_no_cookie() {
+        let upstream = "https://zos.example:8443/base".parse().unwrap();
+        let id = ServiceId::new("restricted").unwrap();
+        let route = Route::new(id, "api/v1", upstream, Bypass).unwrap();
+        for status in [101, 200, 302, 304, 401] {
+            let lines = [("set-cookie", "JSESSIONID=x"), ("Set-Cookie", "a=b"), ("x-a", "b")];
+            let got = prepared(&route, status, "", &lines).unwrap();
+            assert!(got.contains(&"x-a: b".to_owned()), "{got:?}");
+            assert!(!got.iter().any(|line| line.contains("cookie")), "{got:?}");
+        }
+    }
+
+    #[test]
     fn security_headers_are_added_where_the_service_set_nothing() {
         let unchanged = route().with_security_headers(SecurityHeaders::Unchanged);
         let none: &[&str] = &[];
@@ -524,6 +545,7 @@ mod tests {
                 upstream: &route().upstream().unwrap(),
                 cookies,
                 is_authenticated: false,
+                is_restricted: false,
                 accepts_trailers: false,
             };
             assert_eq!(prepare(&mut response, &context).unwrap(), want, "{content_type}");

@@ -142,11 +142,47 @@ fn decoded(path: &str) -> Result<Cow<'_, str>, ScopePathError> {
         // A service that decodes twice reads a path that ends at an encoded `?` or `#`. Some servers ignore blanks and
         // dots at the end of a segment.
         let name = segment.split(['?', '#']).next().unwrap_or_default();
-        if !is_end && name.trim_matches(['.', ' ']).is_empty() {
+        if !is_end && has_only_dots(name) {
             return Err(ScopePathError::Segment);
         }
     }
     Ok(decoded)
+}
+
+/// Returns whether some servers read the name of a segment as nothing or as dots. They ignore blanks and invisible
+/// characters, and some decode `+` to a blank.
+fn has_only_dots(name: &str) -> bool {
+    let seen = name.trim_matches(|char: char| char == '.' || is_blank(char));
+    seen.is_empty()
+        || (name.contains('.') && seen.chars().all(|c| c == '.' || c == '+' || is_blank(c)))
+}
+
+/// Returns whether a character is white space, or is ignored in a comparison of names (`Default_Ignorable_Code_Point`
+/// of Unicode Standard Annex 44).
+fn is_blank(char: char) -> bool {
+    char.is_whitespace()
+        || matches!(
+            char,
+            '\u{ad}'
+                | '\u{34f}'
+                | '\u{61c}'
+                | '\u{115f}'
+                | '\u{1160}'
+                | '\u{17b4}'
+                | '\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{202a}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0f}'
+                | '\u{feff}'
+                | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fff8}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
 }
 
 /// Decodes the percent-encoding of a path. An encoded slash is an error, because it would separate segments.
@@ -187,13 +223,29 @@ fn has_encoding(decoded: &str) -> bool {
 }
 
 /// Returns whether some servers give a character another meaning: control characters, the backslash, the semicolon,
-/// and characters that a conversion of the character set may turn into `% . / ; \` (Unicode Standard Annex 15,
-/// compatibility mappings).
+/// and characters that a conversion of the character set may turn into `% . / ; \ ? #`: the mappings of Unicode Standard
+/// Annex 15 that begin with such a character or contain a slash, and the yen and won signs, which have the place of the
+/// backslash in code pages of Japan and Korea.
 fn is_ambiguous(char: char) -> bool {
     let is_look_alike = matches!(
         char,
-        '\u{2024}'
+        '\u{a5}'
+            | '\u{37e}'
+            | '\u{2024}'
             ..='\u{2026}'
+                | '\u{2047}'..='\u{2049}'
+                | '\u{20a9}'
+                | '\u{2100}'
+                | '\u{2101}'
+                | '\u{2105}'
+                | '\u{2106}'
+                | '\u{fe16}'
+                | '\u{fe56}'
+                | '\u{fe5f}'
+                | '\u{ff03}'
+                | '\u{ff1f}'
+                | '\u{ffe5}'
+                | '\u{ffe6}'
                 | '\u{2044}'
                 | '\u{2215}'
                 | '\u{2216}'
@@ -309,6 +361,9 @@ mod tests {
             ("/ds/MY.%23DATA", "/ds/MY.", false),
             ("/%C3%9C", "/Ü/x", true),
             ("/Dir", "/%44ir", true),
+            ("/a", "/a/+/b", true),
+            ("/a", "/a/c++/..x/x..", true),
+            ("/a", "/a/\u{1f468}\u{200d}\u{1f469}", true),
             ("/Dir", "/%64ir", false),
         ] {
             assert_eq!(permits(scope, path), want, "{scope} {path}");
@@ -369,6 +424,21 @@ mod tests {
             "/%e2%80%a5/b",
             "/%e2%88%95b",
             "/\u{ff0e}\u{ff0e}/b",
+            "/..%cd%be/b",
+            "/..\u{ff1f}/b",
+            "/..\u{fe5f}b",
+            "/x\u{2105}/b",
+            "/\u{a5}..\u{a5}b",
+            "/..%c2%a0/b",
+            "/..%e3%80%80/b",
+            "/..%e2%80%8b/b",
+            "/.%e2%80%8d./b",
+            "/%ef%bb%bf../b",
+            "/%c2%ad/b",
+            "/..+/b",
+            "/+../b",
+            "/.+./b",
+            "/..%2b/b",
             "/..%20/b",
             "/%20/b",
             "/. ./b",

@@ -70,6 +70,14 @@ impl Scopes {
         }
     }
 
+    /// Returns whether the scopes permit only some requests to `service`, because each scope for it has a suffix.
+    pub fn restricts(&self, service: &ServiceId) -> bool {
+        match self.find(service) {
+            Found::Any => false,
+            Found::Restricted(scopes) => !scopes.is_empty(),
+        }
+    }
+
     /// Returns whether one of the scopes [covers](Scope::covers) `scope`.
     pub fn covers(&self, scope: &Scope) -> bool {
         self.0.iter().any(|own| own.covers(scope))
@@ -236,6 +244,8 @@ mod tests {
         let unasked = || -> RequestFacts<'static> { panic!("the facts are not needed") };
         assert!(scopes.permits(&service("a"), unasked));
         assert!(!scopes.permits(&service("c"), unasked));
+        let restricts = |id| scopes.restricts(&service(id));
+        assert!(!restricts("a") && restricts("b") && !restricts("c"));
     }
 
     #[test]

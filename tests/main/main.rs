@@ -20,6 +20,7 @@ mod outbound;
 mod providers;
 mod replay;
 mod service_tls;
+mod session_cookies;
 mod token_cache;
 mod upstream;
 mod websocket;
