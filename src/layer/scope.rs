@@ -212,7 +212,8 @@ fn facts_of<'a, B>(request: &'a Request<B>, route: &Route) -> RequestFacts<'a> {
 }
 
 /// Returns whether some frameworks use the value of this header in place of the method: `X-HTTP-Method-Override`,
-/// `X-HTTP-Method`, `X-Method-Override`, `X-HTTP-Verb-Override` and more. `SanitizeLayer` removes the known ones, unless the service keeps them.
+/// `X-HTTP-Method`, `X-Method-Override`, `X-HTTP-Verb-Override` and more. `SanitizeLayer` removes the known ones, unless
+/// the service keeps them.
 /// The CORS headers name the method of a later request.
 fn may_name_another_method(name: &HeaderName) -> bool {
     let name = name.as_str();

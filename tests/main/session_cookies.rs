@@ -29,8 +29,7 @@ use crate::{PATIENCE, forwarding::unverified};
 async fn a_pat_with_suffixes_gets_no_session_of_the_service() {
     let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
     let revocations = Arc::new(RevocationIndex::default());
-    let authenticator = Authenticator::new(Rs256Verifier::new(key.verifying_key()))
-        .with_personal_access_tokens(revocations);
+    let verifier = Rs256Verifier::new(key.verifying_key());
     let issuer = TokenIssuer::new(key);
     let pat = |scopes: &str| {
         let scopes = Scopes::parse([scopes]).unwrap();
@@ -49,13 +48,15 @@ async fn a_pat_with_suffixes_gets_no_session_of_the_service() {
         let profile = key_profile("ZOWEAPPL").with_replay(Replay::Allowed);
         let applid = *profile.applid();
         let tickets = LocalGenerator::new(KeyProfiles::new([profile]).unwrap());
+        let authenticator =
+            Authenticator::new(verifier.clone()).with_personal_access_tokens(revocations.clone());
         let upstream = Upstream::parse(&format!("http://{}", service.address)).unwrap();
         let scheme = PassTicketScheme::new(applid, tickets);
         let route = Route::new(ServiceId::new("svc").unwrap(), "", upstream, scheme).unwrap();
         let stack = ServiceBuilder::new()
             .layer(SanitizeLayer::new())
             .layer(RouteLayer::new(Routes::new([route]).unwrap()))
-            .layer(AuthenticateLayer::new(authenticator.clone()))
+            .layer(AuthenticateLayer::new(authenticator))
             .layer(ScopeLayer::new())
             .layer(SchemeLayer::new())
             .service(Forward::new(
