@@ -237,7 +237,7 @@ async function comfort({ page, context, gateway }) {
   await page.goto(`${gateway.ui}/tokens/new`);
   await page.fill("#name", "x");
   await page.click("#submit");
-  assert.equal(await page.evaluate(() => document.activeElement.id), "problems");
+  await page.waitForFunction(() => document.activeElement.id === "problems");
   // A double click creates one token.
   await page.check("input[name=service][value=service1]");
   await page.fill("#name", "double");
