@@ -60,11 +60,20 @@ pub(super) fn page(frame: Frame<'_>, title: &str, width: Width, content: &Markup
                 @if let Some(user) = frame.user { (bar(frame, user)) }
                 main id="content" class=(class) tabindex="-1" {
                     @if let Some(notice) = frame.notice {
-                        p class="message good" id="notice" role="status" { (notice.text()) }
+                        p class=(class_of(notice)) id="notice" role="status" { (notice.text()) }
                     }
                     (content)
                 }
             }
+        }
+    }
+}
+
+fn class_of(notice: Notice) -> &'static str {
+    match notice {
+        Notice::SessionEnded => "message warn",
+        Notice::SignedOut | Notice::Changed | Notice::Revoked | Notice::AllRevoked => {
+            "message good"
         }
     }
 }
