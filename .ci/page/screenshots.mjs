@@ -1,10 +1,11 @@
 // Writes pictures of the token page: each page in two widths and both colour schemes. The data is invented. Times, ids,
 // tokens and addresses in the pages are replaced by fixed ones, so only a change of the page changes its pictures.
 
-import { mkdirSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { request } from "playwright-core";
 import { Gateway, createToken, signIn, startBrowser } from "./gateway.mjs";
+import { withPalette } from "./palette.mjs";
 
 const WIDTHS = { wide: 1280, narrow: 375 };
 const [program, directory] = process.argv.slice(2);
@@ -85,12 +86,14 @@ try {
   const page = await context.newPage();
   const settings = { tokens: TOKENS, fixed: FIXED, address: new URL(gateway.origin).host.split(":") };
   const picture = async (name) => {
+    await page.waitForLoadState();
     await page.evaluate(settle, settings);
     for (const [size, width] of Object.entries(WIDTHS)) {
       for (const colorScheme of ["light", "dark"]) {
         await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
         await page.setViewportSize({ width, height: 640 });
-        await page.screenshot({ path: join(directory, `token-page-${name}-${size}-${colorScheme}.png`), fullPage: true });
+        const path = join(directory, `token-page-${name}-${size}-${colorScheme}.png`);
+        writeFileSync(path, withPalette(await page.screenshot({ fullPage: true })));
       }
     }
   };
