@@ -117,7 +117,7 @@ async function everyFunction({ page, gateway }, { certificate }) {
     await page.keyboard.press("Enter");
   }
   await page.waitForURL(`${gateway.ui}/tokens`);
-  await assertText(page, "#user", "USER");
+  await assertText(page, "#signed-in-user", "USER");
   await assertText(page, "#empty", "You have no active tokens");
 
   // A form with faults keeps what was entered.
@@ -447,7 +447,7 @@ async function foreignForms({ page, context, gateway, faults }, attacker) {
   await page.locator("#request-id").waitFor();
 
   await page.goto(`${gateway.ui}/tokens?state=all`);
-  await assertText(page, "#user", "USER");
+  await assertText(page, "#signed-in-user", "USER");
   assert.equal(await page.locator("#tokens tbody tr").count(), 1);
   assert.equal(await textOf(page, "#tokens tbody th"), "attacked");
   assert.equal(await statusWith(gateway, token), 200);
