@@ -565,6 +565,14 @@ function allPages(gateway, token) {
   ];
 }
 
+// Returns the ids that several elements have, and the labels without a field. axe-core does not look for them. It runs in
+// the page.
+function wrongIds() {
+  const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
+  const labels = [...document.querySelectorAll("label")].filter((label) => !label.control);
+  return [...ids.filter((id, index) => ids.indexOf(id) !== index), ...labels.map((label) => label.outerHTML)];
+}
+
 // axe-core finds nothing in any page, in both colour schemes and two widths. No page scrolls sideways.
 async function accessibility({ page, gateway }) {
   await signIn(page, gateway);
@@ -576,6 +584,7 @@ async function accessibility({ page, gateway }) {
     await page.setViewportSize(WIDE);
     await show(page);
     assert.equal(await page.locator("h1").count(), 1, `${name} has one heading of the first level`);
+    assert.deepEqual(await page.evaluate(wrongIds), [], name);
     await page.evaluate(axe.source);
     for (const colorScheme of ["light", "dark"]) {
       for (const size of [WIDE, NARROW]) {
