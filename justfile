@@ -82,6 +82,14 @@ quick-start-debug:
 schemathesis:
     .ci/schemathesis
 
+# Check the token page of the demo in Chromium. Run `just quick-start-debug` before. Needs chromium, node and npm.
+page-browser:
+    .ci/page/run target/debug/passticket-proxy
+
+# Write the pictures of the token page for the documents. Needs the same as `just page-browser`.
+page-screenshots:
+    .ci/page/screenshots target/debug/passticket-proxy docs/operating/images
+
 # Run a short comparison with nginx, HAProxy and a minimal proxy, to check that its scripts work. The results are discarded.
 compare-quick:
     .ci/compare --quick --as-cargo-builds

@@ -204,7 +204,7 @@ async fn a_user_creates_uses_renames_rotates_and_revokes_a_token() {
     );
     let mut browser = Browser::signed_in(&demo).await;
     let page = browser.get("/tokens").await;
-    assert_eq!((page.status.as_u16(), page.element("user")), (200, "USER".to_owned()));
+    assert_eq!((page.status.as_u16(), page.element("signed-in-user")), (200, "USER".to_owned()));
     assert!(page.text.contains("You have no active tokens."), "{}", page.text);
 
     let page = browser.get("/tokens/new").await;
@@ -392,7 +392,7 @@ async fn a_certificate_signs_in_only_if_the_user_asks_for_it() {
     let key = page.form_key();
     let page = browser.post("/sign-in/certificate", &key, &[]).await;
     assert_eq!(page.location(), "/gateway/ui/tokens");
-    assert_eq!(browser.get("/tokens").await.element("user"), "USER");
+    assert_eq!(browser.get("/tokens").await.element("signed-in-user"), "USER");
     let key = browser.cookies[FORM_COOKIE].clone();
     browser.post("/sign-out", &key, &[]).await;
     assert_eq!(browser.get("/tokens").await.location(), "/gateway/ui/sign-in");
@@ -482,7 +482,7 @@ async fn an_expired_password_is_changed_at_sign_in() {
     assert!(page.element("trouble").starts_with("z/OS does not accept the new password."));
     let page = browser.submit("/sign-in", &change("oldPassword", "new1")).await;
     assert_eq!(page.location(), "/gateway/ui/tokens");
-    assert_eq!(browser.get("/tokens").await.element("user"), "OLD");
+    assert_eq!(browser.get("/tokens").await.element("signed-in-user"), "OLD");
 }
 
 #[tokio::test(flavor = "multi_thread")]

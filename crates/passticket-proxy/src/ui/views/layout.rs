@@ -96,7 +96,7 @@ fn bar(frame: Frame<'_>, user: &str) -> Markup {
                 div class="who" {
                     span {
                         span class="hidden-text" { (texts::SIGNED_IN_AS) " " }
-                        span id="user" { (user) }
+                        span id="signed-in-user" { (user) }
                     }
                     form method="post" action=(frame.paths.to(Page::SignOut)) {
                         (form_key(frame))
