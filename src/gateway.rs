@@ -239,9 +239,7 @@ where
         let path = request.uri().path();
         let kind = if let Err(rejection) = check_message(&request) {
             rejected(rejection)
-        } else if self.api.prefix.below(path).is_some() {
-            self.call_api(request, RequestKind::AuthApi)
-        } else if self.pages.as_ref().is_some_and(|pages| pages.contains(path)) {
+        } else if self.api.prefix.below(path).is_some() || self.has_page(path) {
             self.call_api(request, RequestKind::AuthApi)
         } else if let Some(kind) = self.apiml_paths.kind_of(path) {
             match (self.apiml_paths, kind) {
@@ -274,6 +272,13 @@ impl ApimlPaths {
 fn rejected<A, F>(rejection: Rejection) -> Kind<A, F> {
     tracing::debug!(%rejection, "request refused");
     Kind::Rejected { rejection: Some(Box::new(rejection)) }
+}
+
+impl<A, R> Gateway<A, R> {
+    /// Returns whether the path belongs to a page for users.
+    fn has_page(&self, path: &str) -> bool {
+        self.pages.as_ref().is_some_and(|pages| pages.contains(path))
+    }
 }
 
 impl<A: Clone, R> Gateway<A, R> {

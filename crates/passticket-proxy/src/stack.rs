@@ -57,7 +57,7 @@ use crate::{
     site_tokens::SiteTokens,
     takeover::HandOver,
     tickets::Tickets,
-    ui::{Ui, UiOptions, WithPages},
+    ui::{RoutePaths, Ui, UiOptions, WithPages},
 };
 
 /// A problem that appears only when several configuration values are used together, such as a private
@@ -875,7 +875,13 @@ pub(crate) fn gateway(
 
 /// Returns what the pages for users need to know.
 fn ui_options(config: &Config, settings: &UiSettings, services: SharedServices) -> UiOptions {
+    let mut route_paths = RoutePaths::new();
+    for route in &config.routes {
+        let path = || route.prefix().to_owned();
+        route_paths.entry(route.service().to_string()).or_insert_with(path);
+    }
     UiOptions {
+        route_paths,
         path: settings.path.clone(),
         login_cookie: config.cookies.jwt().to_owned(),
         services,

@@ -122,7 +122,6 @@ pub(super) struct TokenPage {
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct NewToken {
-    pub(super) id: Option<String>,
     pub(super) token: Zeroizing<String>,
     pub(super) name: Option<String>,
     pub(super) scopes: Vec<String>,

@@ -12,8 +12,9 @@ pub(super) struct Command {
     pub(super) text: String,
 }
 
-/// Returns the commands for a service of the gateway at `authority`, which is a host and perhaps a port. The commands
-/// contain no token, because a command stays in the history of the shell.
+/// Returns the commands for a service of the gateway at `authority`, which is a host and perhaps a port
+/// (docs/operating/tools.md). They contain no token, because a command stays in the history of the shell. They do not pass
+/// the token as an argument, because other users of the system see the arguments of a program.
 pub(super) fn commands_for(authority: &str, service: &Service) -> Vec<Command> {
     let (host, port) = split(authority);
     let path = service.path.trim_end_matches('/');
@@ -31,21 +32,26 @@ pub(super) fn commands_for(authority: &str, service: &Service) -> Vec<Command> {
             "command-curl",
             texts::CURL,
             None,
-            format!("curl -H \"PRIVATE-TOKEN: $PAT\" {url}/"),
+            format!("printf 'PRIVATE-TOKEN: %s\\n' \"$PAT\" | curl -fsS -H @- {url}/"),
         ),
         command(
             "command-git",
             texts::GIT,
             None,
-            format!("git -c http.extraHeader=\"PRIVATE-TOKEN: $PAT\" clone {url}/PROJECT.git"),
+            format!(
+                "export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=http.https://{authority}/.extraHeader\n\
+                 export GIT_CONFIG_VALUE_0=\"PRIVATE-TOKEN: $PAT\"\n\
+                 git clone {url}/PROJECT.git"
+            ),
         ),
         command(
             "command-jenkins",
             texts::JENKINS,
             Some(texts::JENKINS_HINT),
             format!(
-                "withCredentials([string(credentialsId: 'gateway-token', variable: 'PAT')]) {{\n    httpRequest url: \
-                 '{url}/', customHeaders: [[name: 'PRIVATE-TOKEN', value: PAT, maskValue: true]]\n}}"
+                "withCredentials([string(credentialsId: 'gateway-token', variable: 'PAT')]) {{\n  \
+                 httpRequest url: '{url}/',\n    \
+                 customHeaders: [[name: 'PRIVATE-TOKEN', value: PAT, maskValue: true]]\n}}"
             ),
         ),
         command(
@@ -53,8 +59,9 @@ pub(super) fn commands_for(authority: &str, service: &Service) -> Vec<Command> {
             texts::ZOWE_CLI,
             None,
             format!(
-                "zowe zosmf check status --host {host} --port {port} --base-path {base} --token-type \
-                 personalAccessToken --token-value \"$PAT\""
+                "export ZOWE_OPT_HOST={host} ZOWE_OPT_PORT={port} ZOWE_OPT_BASE_PATH={base}\n\
+                 export ZOWE_OPT_TOKEN_TYPE=personalAccessToken ZOWE_OPT_TOKEN_VALUE=$PAT\n\
+                 zowe zosmf check status"
             ),
         ),
     ]
@@ -86,15 +93,15 @@ mod tests {
         let text = |id: &str| &commands.iter().find(|command| command.id == id).unwrap().text;
         assert_eq!(
             text("command-curl"),
-            "curl -H \"PRIVATE-TOKEN: $PAT\" https://gw.example:10010/files/api/v1/"
+            "printf 'PRIVATE-TOKEN: %s\\n' \"$PAT\" | curl -fsS -H @- https://gw.example:10010/files/api/v1/"
         );
+        let zowe = "ZOWE_OPT_HOST=gw.example ZOWE_OPT_PORT=10010 ZOWE_OPT_BASE_PATH=files/api/v1\n";
+        assert!(text("command-zowe").contains(zowe), "{}", text("command-zowe"));
+        let git = text("command-git");
+        assert!(git.contains("_KEY_0=http.https://gw.example:10010/.extraHeader\n"), "{git}");
         assert!(
-            text("command-zowe")
-                .contains("--host gw.example --port 10010 --base-path files/api/v1 ")
-        );
-        assert!(
-            text("command-git")
-                .ends_with("clone https://gw.example:10010/files/api/v1/PROJECT.git")
+            git.ends_with("\ngit clone https://gw.example:10010/files/api/v1/PROJECT.git"),
+            "{git}"
         );
         for (authority, want) in
             [("gw", ("gw", "443")), ("[::1]:8443", ("[::1]", "8443")), ("[::1]", ("[::1]", "443"))]

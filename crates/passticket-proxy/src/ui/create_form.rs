@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use tower_passticket::clock::Timestamp;
+use http::StatusCode;
+use tower_passticket::{
+    clock::Timestamp,
+    messages::{self, ApiMessage, Template},
+};
 
 use super::{
     auth_client::{Expiry, TokenRequest},
@@ -159,6 +163,35 @@ pub(super) fn check_label(name: &str, description: &str) -> Vec<Fault> {
     faults
 }
 
+/// Returns the field that an answer of the auth API is about, with a text for users. Returns `None` if the
+/// answer is about no field.
+pub(super) fn fault_of_answer(status: StatusCode, message: &ApiMessage) -> Option<Fault> {
+    let text = message.text();
+    // Several messages have the same number and the same text. Each has its own reason.
+    let is = |template: &'static Template| message.reason() == ApiMessage::new(template).reason();
+    Some(match status {
+        StatusCode::TOO_MANY_REQUESTS if is(&messages::TOO_MANY_PATS) => {
+            Fault::new("services", texts::TOO_MANY_TOKENS)
+        }
+        // The site may restrict the services for which there can be tokens.
+        StatusCode::FORBIDDEN if !is(&messages::CROSS_ORIGIN) => Fault::new("services", text),
+        StatusCode::BAD_REQUEST if text.contains("`name`") => {
+            Fault::new("name", texts::NAME_INVALID)
+        }
+        StatusCode::BAD_REQUEST if text.contains("`description`") => {
+            Fault::new("description", texts::DESCRIPTION_INVALID)
+        }
+        StatusCode::BAD_REQUEST if text.contains("`expiresAt`") => {
+            Fault::new("expiry", texts::EXPIRY_MISSING)
+        }
+        StatusCode::BAD_REQUEST if text.contains("more services than fit") => {
+            Fault::new("services", texts::TOO_MANY_SERVICES)
+        }
+        StatusCode::BAD_REQUEST => Fault::new("name", format!("{} {text}", texts::REFUSED)),
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use tower_passticket::{
@@ -167,13 +200,14 @@ mod tests {
     };
 
     use super::*;
+    use crate::ui::services::RoutePaths;
 
     /// 2027-01-15T08:00:00Z.
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
     fn check(query: &str, max_days: u8) -> Result<TokenRequest, Vec<&'static str>> {
         let services = ["a", "b"].map(|id| ListedService::new(ServiceId::new(id).unwrap()));
-        let services = Services::current(&SharedServices::new(services));
+        let services = Services::current(&SharedServices::new(services), &RoutePaths::new());
         let form = CreateForm::of(&Form::parse(query.as_bytes()).unwrap());
         let checked = form.check(&services, Lifetimes::new(NOW, max_days));
         checked.map_err(|faults| faults.into_iter().map(|fault| fault.field).collect())
@@ -227,6 +261,28 @@ mod tests {
             let lifetimes = Lifetimes::new(NOW, max);
             assert_eq!(lifetimes.presets(), want);
             assert!(lifetimes.default_days() <= max);
+        }
+    }
+
+    #[test]
+    fn answers_of_the_auth_api_are_about_fields() {
+        let (bad, many, forbidden) =
+            (StatusCode::BAD_REQUEST, StatusCode::TOO_MANY_REQUESTS, StatusCode::FORBIDDEN);
+        let body = &messages::INVALID_PAT_BODY;
+        for (status, template, detail, want) in [
+            (bad, body, "`name` is not valid: it is too long", Some("name")),
+            (bad, body, "`description` is not valid", Some("description")),
+            (bad, body, "`expiresAt` is in the past", Some("expiry")),
+            (bad, body, "the body names more services than fit into one token", Some("services")),
+            (bad, body, "x", Some("name")),
+            (many, &messages::TOO_MANY_PATS, "50", Some("services")),
+            (many, &messages::TOO_MANY_ATTEMPTS, "50", None),
+            (forbidden, &messages::FORBIDDEN, "not allowed", Some("services")),
+            (forbidden, &messages::CROSS_ORIGIN, "x", None),
+            (StatusCode::SERVICE_UNAVAILABLE, body, "x", None),
+        ] {
+            let fault = fault_of_answer(status, &ApiMessage::new(template).with_detail(detail));
+            assert_eq!(fault.map(|fault| fault.field), want, "{status} {detail}");
         }
     }
 }

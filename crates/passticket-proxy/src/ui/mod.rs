@@ -27,4 +27,5 @@ mod views;
 mod with_pages;
 
 pub(crate) use service::{Ui, UiOptions};
+pub(crate) use services::RoutePaths;
 pub(crate) use with_pages::WithPages;

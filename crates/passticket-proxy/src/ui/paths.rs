@@ -49,16 +49,6 @@ impl Paths {
         Self(base)
     }
 
-    /// Returns the path of the pages.
-    pub(super) fn base(&self) -> &AuthPrefix {
-        &self.0
-    }
-
-    /// Returns whether `path` is the path of the pages, or is below it.
-    pub(super) fn contain(&self, path: &str) -> bool {
-        self.below(path).is_some()
-    }
-
     /// Finds the page with this path.
     pub(super) fn find<'p>(&self, path: &'p str) -> Option<Page<'p>> {
         let segments: Vec<_> = self.below(path)?.split('/').skip(1).collect();

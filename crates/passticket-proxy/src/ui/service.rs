@@ -31,14 +31,14 @@ use super::{
     assets::Asset,
     auth_client::{AuthClient, Browser, NewToken, Refusal},
     commands::commands_for,
-    create_form::{CreateForm, Fault, Lifetimes, check_label},
+    create_form::{CreateForm, Fault, Lifetimes, check_label, fault_of_answer},
     csrf::{self, FormKey},
     form::Form,
     list_query::{ListQuery, Sort},
     notice::Notice,
     paths::{Page, Paths, TokenId},
     response::{self, asset, page, redirect, removal_of, set_cookies},
-    services::Services,
+    services::{RoutePaths, Services},
     texts,
     trouble::{Problem, Trouble},
     views::{
@@ -60,6 +60,7 @@ pub(crate) struct UiOptions {
     pub(crate) login_cookie: String,
     /// The services for which users can create tokens.
     pub(crate) services: SharedServices,
+    pub(crate) route_paths: RoutePaths,
     /// The maximum validity of a token.
     pub(crate) max_days: u8,
     /// Whether the login provider can change passwords.
@@ -205,7 +206,7 @@ impl Inner {
     }
 
     fn services(&self) -> Services {
-        Services::current(&self.options.services)
+        Services::current(&self.options.services, &self.options.route_paths)
     }
 
     fn lifetimes(&self) -> Lifetimes {
@@ -395,6 +396,7 @@ impl Inner {
         use texts::sign_in as words;
         let can_change = self.options.can_change_passwords;
         let number = refusal.number();
+        let throttled;
         let is = |template: &messages::Template| number == template.number();
         let (text, changes) = if is(&messages::PLATFORM_PASSWORD_EXPIRED) && can_change {
             (words::EXPIRED, true)
@@ -408,8 +410,12 @@ impl Inner {
             match (refusal.status, &refusal.message) {
                 (StatusCode::BAD_REQUEST, _) if changes => (words::CHANGE_UNSUPPORTED, false),
                 (StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED, _) => (words::WRONG, changes),
-                // The text says how long the user must wait.
-                (StatusCode::TOO_MANY_REQUESTS, Some(message)) => (message.text(), changes),
+                (StatusCode::TOO_MANY_REQUESTS, Some(message)) => {
+                    // The detail says how long the user must wait.
+                    let detail = message.text().split_once(": ").map_or("", |(_, detail)| detail);
+                    throttled = words::throttled(detail);
+                    (throttled.as_str(), changes)
+                }
                 _ => return Err(refusal.into()),
             }
         };
@@ -566,25 +572,11 @@ impl Visit {
 
 /// Returns the faults in a form that the auth API has found. Other refusals are no faults of the form.
 fn faults_of(refusal: Refusal) -> Result<Vec<Fault>, Trouble> {
-    use texts::create as words;
-    let text = refusal.message.as_ref().map_or("", |message| message.text());
-    let fault = match refusal.status {
-        StatusCode::TOO_MANY_REQUESTS if text == messages::TOO_MANY_PATS.text() => {
-            Fault::new("services", words::TOO_MANY_TOKENS)
-        }
-        StatusCode::BAD_REQUEST if text.contains("`name`") => {
-            Fault::new("name", words::NAME_INVALID)
-        }
-        StatusCode::BAD_REQUEST if text.contains("`description`") => {
-            Fault::new("description", words::DESCRIPTION_INVALID)
-        }
-        StatusCode::BAD_REQUEST if text.contains("`expiresAt`") => {
-            Fault::new("expiry", words::EXPIRY_MISSING)
-        }
-        StatusCode::BAD_REQUEST => Fault::new("name", format!("{} {text}", words::REFUSED)),
-        _ => return Err(refusal.into()),
-    };
-    Ok(vec![fault])
+    let message = refusal.message.as_ref();
+    match message.and_then(|message| fault_of_answer(refusal.status, message)) {
+        Some(fault) => Ok(vec![fault]),
+        None => Err(refusal.into()),
+    }
 }
 
 /// Returns whether the browser opens the page as a document. A script of a service behind the gateway has the same

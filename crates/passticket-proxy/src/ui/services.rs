@@ -1,6 +1,11 @@
 //! The services for which users can create tokens.
 
+use std::collections::BTreeMap;
+
 use tower_passticket::api::{ListedService, SharedServices};
+
+/// The path of the first route of each service that the configuration defines, by the id of the service.
+pub(crate) type RoutePaths = BTreeMap<String, String>;
 
 /// A service, as users see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,7 +13,7 @@ pub(super) struct Service {
     pub(super) id: String,
     pub(super) title: Option<String>,
     pub(super) description: Option<String>,
-    /// The path of the first API, such as `/files/api/v1`.
+    /// The path of the first route, such as `/files/api/v1`.
     pub(super) path: String,
 }
 
@@ -17,8 +22,10 @@ pub(super) struct Service {
 pub(super) struct Services(Vec<Service>);
 
 impl Services {
-    pub(super) fn current(shared: &SharedServices) -> Self {
-        let mut services: Vec<_> = shared.get().iter().map(Service::new).collect();
+    /// Returns the services that the gateway has now. Services of Eureka are not in `paths`.
+    pub(super) fn current(shared: &SharedServices, paths: &RoutePaths) -> Self {
+        let shared = shared.get();
+        let mut services: Vec<_> = shared.iter().map(|it| Service::new(it, paths)).collect();
         services.sort_by_cached_key(|service| (service.name().to_lowercase(), service.id.clone()));
         Self(services)
     }
@@ -42,11 +49,12 @@ impl Services {
 }
 
 impl Service {
-    fn new(service: &ListedService) -> Self {
+    fn new(service: &ListedService, paths: &RoutePaths) -> Self {
         let id = service.id.to_string();
         let is_blank = |text: &String| text.trim().is_empty();
         let api = service.apis.iter().find(|api| api.is_default).or(service.apis.first());
-        let path = api.map_or_else(|| format!("/{id}"), |api| format!("/{id}/{}", api.gateway_url));
+        let of_api = || api.map(|api| format!("/{id}/{}", api.gateway_url));
+        let path = paths.get(&id).cloned().or_else(of_api).unwrap_or_else(|| format!("/{id}"));
         Self {
             title: service.title.clone().filter(|title| !is_blank(title)),
             description: service.description.clone().filter(|text| !is_blank(text)),
@@ -80,11 +88,13 @@ mod tests {
             service("a", "Zulu", Some("api/v1")),
             service("b", "alpha", None),
         ]);
-        let services = Services::current(&shared);
+        let paths = RoutePaths::from([("c".to_owned(), "/c/x".to_owned())]);
+        let services = Services::current(&shared, &paths);
         let names: Vec<_> = services.iter().map(Service::name).collect();
         assert_eq!(names, ["alpha", "c", "Zulu"]);
         assert_eq!(services.of_scope("a:read").unwrap().path, "/a/api/v1");
         assert_eq!(services.of_scope("b").unwrap().path, "/b");
+        assert_eq!(services.of_scope("c").unwrap().path, "/c/x");
         assert_eq!(services.of_scope("x"), None);
     }
 }

@@ -5,6 +5,8 @@ pub(super) const LANGUAGE: &str = "en";
 
 pub(super) const PRODUCT: &str = "Access tokens";
 pub(super) const SKIP: &str = "Skip to the content";
+/// The link to the list of tokens in the bar.
+pub(super) const MY_TOKENS: &str = "My tokens";
 pub(super) const MAIN_NAVIGATION: &str = "Main";
 pub(super) const SIGN_OUT: &str = "Sign out";
 pub(super) const CANCEL: &str = "Cancel";
@@ -62,6 +64,11 @@ pub(super) mod sign_in {
     pub(in super::super) const NEW_PASSWORD_REFUSED: &str = "z/OS does not accept the new password. Choose another one that follows the rules of your site.";
     pub(in super::super) const USER_REVOKED: &str =
         "z/OS has revoked your user id. Ask your administrator to resume it.";
+    /// `detail` says how long the user must wait. It may be empty.
+    pub(in super::super) fn throttled(detail: &str) -> String {
+        let text = "There were too many wrong passwords. Wait before you try again";
+        if detail.is_empty() { format!("{text}.") } else { format!("{text}: {detail}.") }
+    }
     pub(in super::super) const CERTIFICATE_REFUSED: &str = "Your certificate belongs to no z/OS user, or has expired. Sign in with your password, or ask your \
          administrator to map the certificate to your user id.";
 }

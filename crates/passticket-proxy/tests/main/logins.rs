@@ -48,7 +48,7 @@ async fn with_zosmf(zosmf: &Fake) -> Demo {
     demo
 }
 
-async fn with_zss(zss: &Fake) -> Demo {
+pub(crate) async fn with_zss(zss: &Fake) -> Demo {
     let port = zss.address.port();
     gateway(&Authority::trusted(), move |yaml| {
         let yaml =

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::Demo;
+use crate::{logins::with_zss, support::Demo};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header::HeaderMap, redirect::Policy};
 use serde_json::Value;
+use test_support::{pki, zosmf::UserState, zss::FakeZss};
 
 const LOGIN_COOKIE: &str = "apimlAuthenticationToken";
 const FORM_COOKIE: &str = "__Host-passticket-form";
@@ -449,6 +450,54 @@ async fn errors_at_sign_in_say_what_to_do_and_carry_the_request_id() {
         }
     }
     assert_eq!(status, 429);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_password_is_changed_at_sign_in() {
+    let zss = FakeZss::https(pki::SERVER.acceptor()).await;
+    zss.set_user("OLD", "oldPassword", UserState::Expired);
+    zss.set_user("GONE", "itsPassword", UserState::Revoked);
+    let demo = with_zss(&zss).await;
+    let mut browser = Browser::new(&demo);
+    let page = browser.get("/sign-in").await;
+    assert!(page.text.contains("change-password") && !page.text.contains("new-password"));
+    assert!(browser.get("/sign-in?change=1").await.text.contains("id=\"new-password\""));
+    let page = browser.sign_in("OLD", "oldPassword").await;
+    assert_eq!(page.status, 401);
+    assert!(page.element("trouble").starts_with("Your password has expired. Choose a new one"));
+    assert!(page.text.contains("ZWEAT412E") && page.text.contains("id=\"new-password\""));
+    let change = |password, new: &'static str| {
+        [
+            ("user", "OLD"),
+            ("password", password),
+            ("new-password", new),
+            ("new-password-again", new),
+        ]
+    };
+    let page = browser.submit("/sign-in", &change("oldPassword", "weak")).await;
+    assert!(page.element("trouble").starts_with("z/OS does not accept the new password."));
+    let page = browser.submit("/sign-in", &change("oldPassword", "new1")).await;
+    assert_eq!(page.location(), "/gateway/ui/tokens");
+    assert_eq!(browser.get("/tokens").await.element("user"), "OLD");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_also_works_with_the_profile_of_zowe() {
+    let demo = Demo::reconfigured(|yaml| yaml + "    compatibility: zowe-v3\n");
+    let mut browser = Browser::new(&demo);
+    let page = browser.sign_in("USER", "wrong").await;
+    assert_eq!(page.status, 401);
+    assert!(page.element("trouble").starts_with("The user id or the password is wrong."));
+    let mut browser = Browser::signed_in(&demo).await;
+    browser.create("one", &[]).await;
+    let id = browser.id_of("one").await;
+    let page = browser.submit(&format!("/tokens/{id}/revoke"), &[]).await;
+    assert_eq!(page.location(), "/gateway/ui/tokens?done=revoked");
+    let page = browser.submit("/tokens/revoke-all", &[]).await;
+    assert_eq!(page.location(), "/gateway/ui/tokens?done=all-revoked");
+    let key = browser.get("/tokens").await.form_key();
+    let page = browser.post("/sign-out", &key, &[]).await;
+    assert_eq!(page.location(), "/gateway/ui/sign-in?done=signed-out");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -162,7 +162,7 @@ pub(in crate::ui) fn created(frame: Frame<'_>, content: CreatedPage<'_>) -> Mark
         div class="card" {
             label for="token" { (result::TOKEN) }
             div class="secret" {
-                textarea id="token" readonly rows="4" spellcheck="false" autocomplete="off" data-select {
+                textarea id="token" readonly rows="6" spellcheck="false" autocomplete="off" data-select {
                     (token.token.as_str())
                 }
                 (copy_button("token", result::TOKEN))
@@ -179,9 +179,7 @@ pub(in crate::ui) fn created(frame: Frame<'_>, content: CreatedPage<'_>) -> Mark
                             (copy_button(command.id, command.heading))
                         }
                         @if let Some(hint) = command.hint { span class="hint" { (hint) } }
-                        pre tabindex="0" aria-label=(command.heading) role="region" {
-                            code id=(command.id) { (command.text) }
-                        }
+                        pre { code id=(command.id) { (command.text) } }
                     }
                 }
             }

@@ -79,7 +79,7 @@ fn bar(frame: Frame<'_>, user: &str) -> Markup {
                     ul {
                         li {
                             a id="nav-tokens" href=(frame.paths.to(Page::Tokens)) aria-current="true" {
-                                (texts::tokens::HEADING)
+                                (texts::MY_TOKENS)
                             }
                         }
                     }
@@ -191,13 +191,33 @@ pub(super) fn name_of(token: &Token) -> &str {
     token.name.as_deref().unwrap_or(texts::tokens::UNNAMED)
 }
 
+/// The date of a time, for lists. The whole time appears when the mouse is over it.
+pub(super) fn date(time: &str) -> Markup {
+    let readable = readable(time);
+    let date = readable.split(' ').next().unwrap_or_default();
+    html! { time datetime=(time) title=(readable) { (date) } }
+}
+
+/// How [`scopes`] shows a service that has a title.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ShowIds {
+    Yes,
+    /// The id appears when the mouse is over the title.
+    No,
+}
+
 /// The services of scopes as a list.
-pub(super) fn scopes(scopes: &[String], services: &Services) -> Markup {
+pub(super) fn scopes(scopes: &[String], services: &Services, ids: ShowIds) -> Markup {
     html! {
         ul class="tags" {
             @for scope in scopes {
                 @match services.of_scope(scope).and_then(|service| service.title.as_deref()) {
-                    Some(title) => { li title=(scope) { (title) span class="soft" { " " (scope) } } },
+                    Some(title) => {
+                        li title=(scope) {
+                            (title)
+                            @if ids == ShowIds::Yes { " " code { (scope) } }
+                        }
+                    },
                     None => { li { (scope) } },
                 }
             }

@@ -20,11 +20,11 @@ pub(in crate::ui) struct ProblemPage<'a> {
 pub(in crate::ui) fn problem(frame: Frame<'_>, problem: ProblemPage<'_>) -> Markup {
     let ProblemPage { heading, what_to_do, detail, number, request_id } = problem;
     let content = html! {
-        @if frame.user.is_none() { (brand(frame)) }
+        @if frame.user.is_none() { div class="alone" { (brand(frame)) } }
         div class="card" {
             h1 { (heading) }
             @if let Some(detail) = detail { p class="lead" id="detail" { (detail) } }
-            div class="field" {
+            div class="what-to-do" {
                 h2 { (texts::WHAT_TO_DO) }
                 p id="what-to-do" { (what_to_do) }
             }

@@ -55,13 +55,13 @@ pub(in crate::ui) fn sign_in(frame: Frame<'_>, form: SignInPage<'_>) -> Markup {
                 div class="field" {
                     label for="user" { (words::USER) }
                     input id="user" name="user" value=(user_id) required maxlength="64" autocomplete="username"
-                        autocapitalize="characters" spellcheck="false" autofocus[user_id.is_empty()]
+                        autocapitalize="characters" spellcheck="false" autofocus[user_id.is_empty() && trouble.is_none()]
                         aria-describedby=[described];
                 }
                 div class="field" {
                     label for="password" { (password) }
                     input id="password" name="password" type="password" required maxlength="256"
-                        autocomplete="current-password" autofocus[!user_id.is_empty()] aria-describedby=[described];
+                        autocomplete="current-password" autofocus[!user_id.is_empty() && trouble.is_none()] aria-describedby=[described];
                 }
                 @if changes {
                     (new_password("new-password", words::NEW_PASSWORD))

@@ -3,7 +3,8 @@
 use maud::{Markup, html};
 
 use super::layout::{
-    Frame, TextField, Width, faults, form_key, name_of, page, scopes, state, text_field, time,
+    Frame, ShowIds, TextField, Width, faults, form_key, name_of, page, scopes, state, text_field,
+    time,
 };
 use crate::ui::{
     auth_client::Token,
@@ -56,7 +57,7 @@ fn facts(token: &Token, services: &Services) -> Markup {
                 dd { (token.description) }
             }
             dt { (list::SERVICES) }
-            dd { (scopes(&token.scopes, services)) }
+            dd { (scopes(&token.scopes, services, ShowIds::Yes)) }
             dt { (list::CREATED) }
             dd { (time(&token.created_at)) }
             dt { (list::EXPIRES) }

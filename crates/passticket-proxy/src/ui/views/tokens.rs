@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use tower_passticket::clock::Timestamp;
 
-use super::layout::{Frame, Width, name_of, page, scopes, state, time};
+use super::layout::{Frame, ShowIds, Width, date, name_of, page, scopes, state, time};
 use crate::ui::{
     auth_client::Token,
     dates::days_until,
@@ -152,8 +152,8 @@ fn row(frame: Frame<'_>, token: &Token, list: ListPage<'_>) -> Markup {
                 }
                 @if !token.description.is_empty() { span class="sub" { (token.description) } }
             }
-            td role="cell" data-label=(words::SERVICES) { (scopes(&token.scopes, list.services)) }
-            td role="cell" data-label=(words::CREATED) { (time(&token.created_at)) }
+            td role="cell" data-label=(words::SERVICES) { (scopes(&token.scopes, list.services, ShowIds::No)) }
+            td role="cell" data-label=(words::CREATED) { (date(&token.created_at)) }
             td role="cell" data-label=(words::EXPIRES) { (expiry(token, list.now)) }
             td role="cell" data-label=(words::LAST_USED) { (last_use(token)) }
             td role="cell" data-label=(words::STATE) { (state(token)) }
@@ -173,7 +173,7 @@ fn expiry(token: &Token, now: Timestamp) -> Markup {
     let days = days_until(now, &token.expires_at).filter(|_| token.state == "active");
     html! {
         div {
-            (time(&token.expires_at))
+            (date(&token.expires_at))
             @if let Some(days) = days {
                 span class={ "sub" @if days <= SOON_DAYS { " soon" } } { (words::days_left(days)) }
             }
