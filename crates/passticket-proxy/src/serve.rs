@@ -179,8 +179,7 @@ pub(crate) async fn run(
     let enforcing = tokio::spawn(async move { tunnels.enforce_revocations().await });
     let gateway = move |config: &Config, parts: &Parts, kept: &Kept| {
         components.continue_with(config);
-        let components = components.clone();
-        stack::gateway(config, parts, kept, Box::new(move || components.needed()))
+        stack::gateway(config, parts, kept, &components)
     };
     let (service, replace) = reloadable(gateway(&config, &parts, &kept));
     // If a third process takes over, the gate relays the requests of the first process to it.

@@ -41,8 +41,8 @@ use tower_passticket::{
 use zeroize::Zeroizing;
 
 use crate::{
-    admin::Counts,
-    apiml::{self, NeededParts},
+    admin::{Components, Counts},
+    apiml,
     cluster::{self, Cluster, FileOrigin},
     connectors::{self, Connectors, Outbound, OutboundSettings},
     discovery::{self, Discovery, Finding, FindingSettings, RouteUpdater},
@@ -57,7 +57,7 @@ use crate::{
     site_tokens::SiteTokens,
     takeover::HandOver,
     tickets::Tickets,
-    ui::{RoutePaths, Ui, UiOptions, WithPages},
+    ui::{AuditLog, RoutePaths, Ui, UiOptions, WithPages},
 };
 
 /// A problem that appears only when several configuration values are used together, such as a private
@@ -649,14 +649,14 @@ fn with_settings(tunnels: Tunnels, config: &Config) -> Tunnels {
 /// Both services use the same revocation store. As soon as the auth API has revoked a token, the layers also refuse the
 /// token.
 ///
-/// If `kept` has counters, requests and decisions are counted. The health endpoint reports the parts in `needed`. Call
+/// If `kept` has counters, requests and decisions are counted. The health endpoint reports the `components`. Call
 /// this function in a runtime. In this runtime, the instances of services are checked. If services are found in Eureka,
 /// the registry is fetched in this runtime, and the routes are replaced from now on.
 pub(crate) fn gateway(
     config: &Config,
     parts: &Parts,
     kept: &Kept,
-    needed: NeededParts,
+    components: &Components,
 ) -> impl GatewayService + use<> {
     let Outbound { connectors, logins, zowe } = &*parts.outbound.value;
     let (stores, counts) = (&kept.stores, kept.counts.as_ref());
@@ -782,6 +782,8 @@ pub(crate) fn gateway(
     let services = SharedServices::new(defined.clone());
     let discovery = &kept.discovery;
     let listed = services.clone();
+    let of_health = components.clone();
+    let needed = Box::new(move || of_health.needed());
     let endpoints = apiml::endpoints(config, services.clone(), needed, discovery)
         .with_instance_health(move |service, instance| {
             instances::health(&states, service, instance)
@@ -844,7 +846,8 @@ pub(crate) fn gateway(
     let forwarded = || option_layer(parts.forwarders.as_ref().map(Forwarders::layer));
     // The pages call the auth API without these layers, because their requests have passed them already.
     let pages = config.ui.as_ref().map(|settings| {
-        let ui = Ui::new(api.clone(), ui_options(config, settings, listed));
+        let options = ui_options(config, settings, listed, kept, components);
+        let ui = Ui::new(api.clone(), options);
         let ui = SetSensitiveRequestHeaders::new(ui, sensitive.clone());
         // CORS does not apply to the pages: no other page may read them.
         (settings.path.clone(), forwarded().layer(ui))
@@ -874,7 +877,21 @@ pub(crate) fn gateway(
 }
 
 /// Returns what the pages for users need to know.
-fn ui_options(config: &Config, settings: &UiSettings, services: SharedServices) -> UiOptions {
+fn ui_options(
+    config: &Config,
+    settings: &UiSettings,
+    services: SharedServices,
+    kept: &Kept,
+    components: &Components,
+) -> UiOptions {
+    let audit = match &kept.stores.audit {
+        None => AuditLog::Off,
+        Some(files) => AuditLog::Files {
+            decisions: files.decisions().path().to_owned(),
+            unauthenticated: files.unauthenticated().path().to_owned(),
+        },
+    };
+    let (components, instances) = (components.clone(), kept.instances.clone());
     let mut route_paths = RoutePaths::new();
     for route in &config.routes {
         let path = || route.prefix().to_owned();
@@ -891,6 +908,8 @@ fn ui_options(config: &Config, settings: &UiSettings, services: SharedServices) 
             _ => false,
         },
         client_certificates: config.client_certificates,
+        audit,
+        health: Box::new(move || components.document(&instances).1),
         clock: Arc::new(SystemClock),
     }
 }
