@@ -15,7 +15,7 @@ use tower_passticket::{
     token::{Rs256Verifier, SigningKey},
 };
 
-/// The current time in every target, in seconds since 1970.
+/// The time of [`clock`], in seconds since 1970. The target `tickets` takes its time from the input.
 pub(crate) const NOW: u64 = 1_800_000_000;
 
 pub(crate) const SIGNING_KEY: &str = include_str!("../fixtures/signing.key");

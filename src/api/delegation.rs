@@ -159,7 +159,7 @@ impl fmt::Debug for Delegation {
 /// A caller who wants a PassTicket for another user.
 pub(super) struct TicketCaller<'a> {
     pub(super) user: UserId,
-    /// The certificate that has authenticated the caller. `None` if a token has.
+    /// The client certificate of the caller. `None` if only a token has authenticated the caller.
     pub(super) certificate: Option<&'a PeerCertificate>,
 }
 
@@ -173,7 +173,8 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Creates a grant to callers whose certificate is mapped to `user`.
+    /// Creates a grant to `user`: to callers whose certificate is mapped to this user. In the token exchange, also to
+    /// actors whose actor token belongs to this user.
     pub fn to_user(user: UserId, applids: AllowList<Applid>, users: AllowList<UserId>) -> Self {
         Self { user: Some(user), certificate: None, applids, users }
     }

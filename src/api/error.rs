@@ -157,14 +157,14 @@ pub enum ApiError {
     /// [cause](ExchangeError::cause) is one of the other variants.
     #[error(transparent)]
     Exchange(ExchangeError),
-    /// The body of `token` is not a request for a PassTicket.
+    /// The body of `token` is not a request for a PassTicket: 400.
     #[error(transparent)]
     InvalidExchange(#[from] ExchangeProblem),
-    /// The actor token and the subject token are of the same user. So the actor has only proved what the subject token
-    /// proves.
+    /// The actor token and the subject token are of the same user: 400. So the actor token proves no more than the
+    /// subject token.
     #[error("the actor token and the subject token are of the same user")]
     ActorIsSubject,
-    /// The actor token and the client certificate are of different users.
+    /// The actor token and the client certificate are of different users: 400.
     #[error("the actor token and the client certificate are of different users")]
     ActorIsNotClient,
     /// The body of `access-token/generate` is malformed: 400.

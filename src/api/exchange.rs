@@ -1,8 +1,8 @@
 //! `POST token`: exchanges the token of a user for a PassTicket (RFC 8693, docs/decisions.md#d55).
 //!
 //! The subject is the user of the token in `subject_token`. The PassTicket (a one-time password of z/OS) is for the
-//! subject. The actor is the client, whom its certificate or the token in `actor_token` authenticates. An APPLID is the
-//! name of an application in the security product.
+//! subject. The actor is the client. It authenticates with its certificate, with the token in `actor_token`, or with
+//! both. An APPLID is the name of an application in the security product.
 
 use std::{mem::discriminant, time::Duration};
 
@@ -63,7 +63,7 @@ pub(super) struct TokenExchanges<'a> {
     pub(super) clock: &'a dyn Clock,
 }
 
-/// A token that is verified and not revoked, and the z/OS user whom it names.
+/// A verified token that is not revoked, and its z/OS user. For an identity provider, this is the mapped user.
 struct Proven {
     user: UserId,
     token: VerifiedToken,
@@ -72,7 +72,8 @@ struct Proven {
 /// An authenticated actor.
 struct Actor<'a> {
     user: UserId,
-    /// The certificate of the connection, if there is one. Its user is `user`.
+    /// The client certificate of the request, which belongs to `user`. `None` if the request has none, or if client
+    /// certificates are off.
     certificate: Option<&'a PeerCertificate>,
     /// The actor token, if there is one.
     token: Option<VerifiedToken>,
@@ -98,7 +99,8 @@ impl TokenExchanges<'_> {
         let at = |part| move |cause| ExchangeError::new(part, cause);
         let in_request = at(ExchangePart::Request);
         let in_ticket = at(ExchangePart::Ticket);
-        // The audit log must record each exchange. So no ticket is issued while the audit log is not available.
+        // The audit log must record each exchange. While the audit log is unavailable, the endpoint refuses every
+        // exchange.
         if !self.audit.is_available() {
             return Err(in_request(ApiError::AuditUnavailable));
         }
@@ -113,7 +115,8 @@ impl TokenExchanges<'_> {
         let actor = self.actor(request, actor).await?;
         match &actor {
             Some(actor) => self.count(&actor.user).map_err(in_ticket)?,
-            // Without an actor, the token of the subject must be enough. This is checked before the token is.
+            // Without an actor, `bearerApplids` must contain the APPLID. The endpoint checks this before it verifies
+            // the subject token.
             None if !self.exchange.accepts_bearer(&applid) => {
                 return Err(ExchangeError::new(ExchangePart::Client, ApiError::OnlyCertificate));
             }
@@ -172,7 +175,7 @@ impl TokenExchanges<'_> {
             }
         });
         let verified = verified.map_err(|error| in_actor(error.into()))?;
-        // A PAT is only the token of a subject (docs/decisions.md#d10).
+        // The endpoint accepts a PAT only as the subject token (docs/decisions.md#d10).
         if matches!(verified, VerifiedToken::Pat(_)) {
             return Err(in_actor(ApiError::PersonalAccessToken));
         }
@@ -209,7 +212,8 @@ impl TokenExchanges<'_> {
             match &verified {
                 Ok(token) => {
                     record.token_id = Some(token.fingerprint());
-                    // Also if the token is refused later, for example because it is revoked.
+                    // The record keeps the user even if the endpoint refuses the token later, for example because the
+                    // token is revoked.
                     record.target = own_user(token);
                 }
                 Err(error) => record.reason = Some(error.into()),
@@ -309,7 +313,8 @@ impl TokenExchanges<'_> {
         })
     }
 
-    /// Checks what the subject token says about its use, and that the actor is not the subject token itself.
+    /// Checks the scopes of a PAT, or the claim `may_act` of an external token. Refuses an actor token that belongs to
+    /// the subject.
     fn check_tokens(
         &self,
         subject: &Proven,
@@ -343,7 +348,8 @@ impl TokenExchanges<'_> {
     ) -> Result<(), ApiError> {
         self.exchange.check_protected(subject)?;
         let Some(actor) = actor else { return Ok(()) };
-        // A client that acts for its own user needs no more than the token, if the token is enough.
+        // If `bearerApplids` contains the APPLID, an actor that is the subject needs neither a grant nor the SAF
+        // permission.
         if actor.user == *subject && self.exchange.accepts_bearer(applid) {
             return Ok(());
         }
@@ -352,8 +358,8 @@ impl TokenExchanges<'_> {
         Ok(self.exchange.check_grants(&caller, applid, subject)?)
     }
 
-    /// Makes the PassTicket. A running Zowe that makes PassTickets may need the token of the user. It does not accept
-    /// PATs.
+    /// Makes the PassTicket. If a running Zowe makes the PassTickets, it may need the token of the user. Zowe does not
+    /// accept PATs.
     async fn make(
         &self,
         subject: &Proven,
@@ -398,7 +404,8 @@ fn kind_of(token: &VerifiedToken) -> CredentialKind {
     }
 }
 
-/// Returns the z/OS user whom a token of ours names. The user of an identity provider must be mapped first.
+/// Returns the z/OS user that a login token or a PAT names. Returns `None` for other tokens, because their users must
+/// be mapped first.
 fn own_user(token: &VerifiedToken) -> Option<UserId> {
     match token {
         VerifiedToken::Jwt(jwt) => Some(*jwt.user()),

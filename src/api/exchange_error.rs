@@ -27,7 +27,8 @@ use crate::{
 pub enum OAuthCode {
     /// The request is malformed, or a token in it is not accepted (RFC 8693 §2.2.2).
     InvalidRequest,
-    /// The client has no certificate that authenticates it.
+    /// The client is not authenticated: its certificate is not accepted, or it has neither a certificate nor an actor
+    /// token.
     InvalidClient,
     /// The client may not exchange tokens.
     UnauthorizedClient,

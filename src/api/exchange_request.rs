@@ -27,7 +27,7 @@ const MAX_NAME_LEN: usize = 64;
 /// A parsed request for a PassTicket.
 pub(super) struct ExchangeRequest {
     pub(super) subject: PresentedToken,
-    /// `None` if the client certificate is the only possible actor.
+    /// `None` if the body has no actor token.
     pub(super) actor: Option<PresentedToken>,
     /// The APPLID (the name of an application in the security product) in `audience`.
     pub(super) applid: Applid,

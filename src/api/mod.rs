@@ -12,7 +12,7 @@
 //! | `POST refresh` | a client certificate, and the login cookie or `Bearer` | 204 and a new login cookie |
 //! | `POST ticket` | a client certificate, and the login cookie or `Bearer` | 200 and a PassTicket |
 //! | `POST delegate/passticket` | a client certificate, with `READ` on `APIML.DELEGATE.PASSTICKET` | 200 and a PassTicket for another user |
-//! | `POST token` | the token of a user in the body, and usually a client certificate or an actor token, with `READ` on `APIML.DELEGATE.PASSTICKET` | 200 and a PassTicket for the user of the token (RFC 8693) |
+//! | `POST token` | the token of a user in the body, and a client certificate or an actor token, with `READ` on `APIML.DELEGATE.PASSTICKET`, unless [`TokenExchange::with_bearer_applids`] names the APPLID | 200 and a PassTicket for the user of the token (RFC 8693) |
 //! | `GET keys/public` | none | 200 and the key of new tokens in PEM |
 //! | `GET keys/public/all` | none | 200 and the keys of all accepted tokens as a JWK set (RFC 7517) |
 //! | `GET keys/public/current` | none | 200 and the key of new tokens as a JWK set |
@@ -43,39 +43,44 @@
 //! `/gateway/api/v1/services`. The gateway of API ML (Zowe's API Mediation Layer) answers the same paths. The router
 //! must send requests with these paths to `AuthApi`.
 //!
-//! The section [Endpoints in detail](#endpoints-in-detail) describes each endpoint, with a command to try it.
-//!
-//! Requests and responses are the same as in API ML (`docs/reference/auth-endpoints.md`). These rules apply:
+//! The section [Endpoints in detail](#endpoints-in-detail) describes each endpoint, with a command to try it. The
+//! endpoints that API ML also has take the same requests (`docs/reference/auth-endpoints.md`). Their responses follow
+//! the profile (rule 5). These rules apply:
 //!
 //! 1. Where the table says "else", `AuthApi` evaluates only the first credential that the request has. For example, if
 //!    the `Basic` header is wrong, `AuthApi` does not try the body or the certificate.
-//! 2. A Personal Access Token (PAT) is not a credential for these endpoints, so a client cannot use it to issue or
-//!    revoke other tokens. But a client that has a PAT can validate, revoke and rotate this PAT, and can exchange it for a
-//!    PassTicket of a service in its scopes, if [`TokenExchange`] allows this.
-//! 3. PassTickets, PATs, client certificates, `refresh`, [`Delegation`] and [`TokenExchange`] are off by default. An endpoint that is off
-//!    answers 404. If only client certificates are off, `ticket` and `refresh` answer 403, and `delegate/passticket`
-//!    answers 401.
+//! 2. A Personal Access Token (PAT) is a credential only for `access-tokens/self` and `access-tokens/self/rotate`. So a
+//!    client cannot use it to issue or revoke other tokens. In a body, a client can send a PAT to
+//!    `access-token/validate` and `access-token/revoke`. It can also send a PAT to `token`, for a PassTicket of a
+//!    service in the scopes of the PAT, if [`TokenExchange`] allows this.
+//! 3. PassTickets, PATs, client certificates, `refresh`, the registry of PATs (`access-tokens`), [`Delegation`],
+//!    [`TokenExchange`] and [`ApimlEndpoints`] are off by default. An endpoint that is off answers 404. If only client
+//!    certificates are off, `ticket` and `refresh` answer 403, and `delegate/passticket` answers 401.
 //! 4. An endpoint that revokes tokens answers with success only after the [`RevocationStore`] has stored
 //!    the revocation. If the store fails, the status is 503.
 //! 5. Each 4xx and 5xx response shows one [`ApiError`], which is also in the extensions of the response. The only
-//!    exception is the 503 of the health endpoint if the gateway is DOWN. The body of an error response is a JSON
-//!    [`ApiMessage`](crate::messages::ApiMessage). In the profile [`Compatibility::ZoweV3`], a few of these responses
-//!    have no body. The default profile follows the documentation of Zowe, and `ZoweV3` follows the running Zowe API
-//!    ML. [`Compatibility`] lists the differences. The errors of `token` have the form of RFC 6749 §5.2, and contain the
-//!    number and the text of the message.
+//!    exception is the 503 of `/application/health` (see [`ApimlEndpoints`]) if the gateway is DOWN. The body of an
+//!    error response is a JSON [`ApiMessage`](crate::messages::ApiMessage). In the profile [`Compatibility::ZoweV3`],
+//!    some of these responses have no body, and the response for an unknown service has the body that API ML sends. The
+//!    default profile follows the documentation of Zowe, and `ZoweV3` follows the running Zowe API ML.
+//!    [`Compatibility`] lists the differences. Exception: the errors of `token`, other than 403, 404 and 405, have the
+//!    form of RFC 6749 §5.2. They contain the number and the text of the message.
 //! 6. A 401 response has a challenge (RFC 9110 §11.6.1): `Bearer` if a token is needed, `Certificate` if only a
 //!    certificate is accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are not registered schemes,
 //!    and browsers ignore them. The challenge is never `Basic`, because a browser would open its own login dialogue.
 //! 7. The response to `OPTIONS` is 204, with the methods of the endpoint in `Allow`. The request needs no credential.
+//!    But if a web page of another origin made a browser send it with a credential, the status is 403 (rule 8).
 //! 8. If a web page of another origin made a browser send a request, the status is 403. This applies if the browser
-//!    attached a credential, or if the request is a login. [`OriginPolicy`](crate::layer::OriginPolicy) describes the
-//!    details. A `GET` never changes anything.
+//!    attached a credential, or if the request is for `login` or `token`. [`OriginPolicy`](crate::layer::OriginPolicy)
+//!    describes the details. A `GET` changes no token and no revocation, with one exception: `GET access-tokens/self`
+//!    adds a PAT that is not in the registry. If the PAT was rotated and its grace period has ended, it revokes the
+//!    PATs of its family (docs/decisions.md#d36).
 //!
 //! # Audit records
 //! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). For each request to
-//! an endpoint in the following table, `AuthApi` writes one record, even if the request fails. All other endpoints need
-//! no credential and have no records. Requests with unknown paths have no records. Requests with wrong methods have
-//! records only at the endpoints of [`ApimlEndpoints`].
+//! an endpoint in the following table, `AuthApi` writes one record, even if the request fails. `OPTIONS` requests have
+//! no record. All other endpoints need no credential and have no records. Requests with unknown paths have no records.
+//! Requests with wrong methods have records only at the endpoints of [`ApimlEndpoints`].
 //!
 //! | endpoint | event | fields in addition to user, credential and outcome |
 //! |---|---|---|
@@ -106,7 +111,7 @@
 //! # Paths and timeouts
 //! The URI of a request must contain the whole path, with the prefix. axum's `nest_service` removes the prefix, so
 //! `AuthApi` would answer 404 to every request. Use `route_service` or a fallback service instead. `AuthApi` does not
-//! limit the time of a request, so the HTTP server must limit slow and idle clients.
+//! limit the time to read a request body, so the HTTP server must limit slow and idle clients.
 //!
 //! [`RevocationStore`]: crate::revocation::RevocationStore
 //!

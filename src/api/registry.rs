@@ -71,12 +71,13 @@ impl Registry {
         found.map_err(|error| not_read(&error))?.ok_or(ApiError::NoSuchToken)
     }
 
-    /// Returns the entry of a token that the caller has verified. Adds the token to the registry if it is not there. This
-    /// is so for tokens of earlier versions and of Zowe API ML.
+    /// Returns the entry of a token that the caller has verified. Adds the token to the registry if it is not there:
+    /// tokens of earlier versions and of Zowe API ML are not.
     ///
     /// # Errors
-    /// [`ApiError::NoSuchToken`] if the user has too many entries. [`ApiError::StoreUnavailable`] if the store returns
-    /// an error.
+    /// [`ApiError::NoSuchToken`] if the registry has no entry for the token and adds none: the user has too many
+    /// entries, or the token has expired or names no service. [`ApiError::StoreUnavailable`] if the store returns an
+    /// error.
     pub(super) async fn find_or_add(
         &self,
         pat: IssuedPat,

@@ -136,8 +136,8 @@ struct State {
 }
 
 impl AuthApi {
-    /// Creates a service with the endpoints `login`, `logout`, `query`, `keys/public` and `openapi.json`. All other
-    /// endpoints are off.
+    /// Creates a service with the endpoints `login`, `logout`, `query`, `keys/public` and below, `openapi.json`, and
+    /// `oidc-token/validate`, which refuses all tokens. All other endpoints are off.
     ///
     /// `verifier` verifies the tokens that `issuer` signs. `login` checks passwords. `revocations` must be the store
     /// that the [`Authenticator`](crate::layer::Authenticator) of the proxy checks. Otherwise the proxy would accept
@@ -195,12 +195,13 @@ impl AuthApi {
         self.with(|state| state.prefix = prefix)
     }
 
-    /// Accepts all login tokens that `verifier` accepts, and not only the tokens of this gateway. The endpoints
-    /// `query`, `ticket` and `logout` then also accept login tokens of Zowe API ML and of z/OSMF, if `verifier` is a
+    /// Accepts all login tokens that `verifier` accepts, and not only the tokens of this gateway. All endpoints that
+    /// accept a login token, such as `query`, `ticket` and `logout`, then also accept login tokens of Zowe API ML and
+    /// of z/OSMF, if `verifier` is a
     #[cfg_attr(feature = "remote", doc = "[`TrustedIssuers`](crate::token::TrustedIssuers)")]
     #[cfg_attr(not(feature = "remote"), doc = "`TrustedIssuers`")]
-    /// that trusts them. `refresh` accepts only tokens of this gateway. All four endpoints refuse tokens of
-    /// identity providers, even if `verifier` accepts them.
+    /// that trusts them. `refresh` accepts only tokens of this gateway. Only `token` accepts tokens of identity
+    /// providers, if `verifier` accepts them. The other endpoints that accept a login token refuse them.
     ///
     /// Use the same verifier as in the [`Authenticator`](crate::layer::Authenticator) of the proxy.
     #[must_use]

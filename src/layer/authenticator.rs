@@ -139,8 +139,8 @@ impl<R, M> Authenticator<R, M> {
         Self { passwords: Some(Arc::new(verifier)), ..self }
     }
 
-    /// Reports the uses of revoked PATs to `uses`. A rotated PAT that is used after its grace was stolen, so the
-    /// registry then revokes its family.
+    /// Reports the uses of revoked PATs to `uses`. If a rotated PAT is used after its grace period, two parties may
+    /// have it, so the registry then revokes its family (docs/decisions.md#d36).
     #[must_use]
     pub fn with_token_uses(self, uses: Arc<TokenUses>) -> Self {
         Self { uses: Some(uses), ..self }

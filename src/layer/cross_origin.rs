@@ -157,7 +157,7 @@ impl OriginPolicy {
         self.check_with(head.into(), BodyCredential::None)
     }
 
-    /// Checks a request whose body may contain a password.
+    /// Checks a request whose body may contain a credential: a password or a token.
     ///
     /// # Errors
     /// [`CrossOrigin`] if the request is refused. The refusal is counted and logged.

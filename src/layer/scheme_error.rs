@@ -28,16 +28,16 @@ enum Kind {
 }
 
 impl SchemeError {
-    /// Creates an error for a scheme that failed, if a retry does not help. The status is 500, and the message is
-    /// `ZWEAO500E`.
+    /// Creates an error for a scheme that failed, if a retry does not help. If the route rejects failures, the status
+    /// is 500. The message is `ZWEAO500E`.
     ///
     /// `reason` is for the log. It should say what the operator can do. It must not contain a secret.
     pub fn failed(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), kind: Kind::Failed, message: None }
     }
 
-    /// Creates an error for a server that the scheme needs, but that does not answer. The status is 503, and the
-    /// message is `ZWEAG104E`. The response has `Retry-After` if `retry_after` is given.
+    /// Creates an error for a server that the scheme needs, but that does not answer. If the route rejects failures,
+    /// the status is 503, and the response has `Retry-After` if `retry_after` is given. The message is `ZWEAG104E`.
     ///
     /// `reason` is for the log. It must not contain a secret.
     pub fn unavailable(reason: impl Into<String>, retry_after: Option<Duration>) -> Self {

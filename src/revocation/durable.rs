@@ -91,14 +91,16 @@ const WRITE_ERRORS: Description = Description::counter(
 ///
 /// # What the file holds
 /// The file is a [redb] database with the tables `invalidTokens`, `invalidUsers`, `invalidScopes`, `issuedPats`,
-/// `knownNetworks`, `foreignSalts` and `meta`. `issuedPats` has the PATs (Personal Access Tokens) that were
-/// [registered](RevocationStore::register). In place of a token, the file holds a SHA-256 hash of a salt and of the
-/// fingerprint of the token. The salt is random, and the file contains it. A token cannot be computed from its hash. A
-/// reader who has a token can find it in the file by computing its hash. Users and services are stored by name. The
-/// names are not secret, and they let an administrator read which rules exist. `knownNetworks` lists the networks from
-/// which each user has logged in ([`KnownNetworks`]), as salted hashes. If nodes share revocations, the file also has
-/// the revocations of other nodes. `foreignSalts` has the salts of their hashes, if these salts differ from the salt of
-/// the file.
+/// `accessTokens`, `accessTokenGraces`, `knownNetworks`, `foreignSalts` and `meta`. `issuedPats` has the PATs (Personal
+/// Access Tokens) that were [registered](RevocationStore::register). `accessTokens` is the registry of PATs with their
+/// names and last uses ([`AccessTokenStore`](crate::revocation::AccessTokenStore)), and `accessTokenGraces` has the
+/// rotated PATs whose grace period has not ended. In place of a token, the file holds a SHA-256 hash of a salt and of
+/// the fingerprint of the token. The salt is random, and the file contains it. A token cannot be computed from its
+/// hash. A reader who has a token can find it in the file by computing its hash. Users and services are stored by name.
+/// The names are not secret, and they let an administrator read which rules exist. `knownNetworks` lists the networks
+/// from which each user has logged in ([`KnownNetworks`]), as salted hashes. If nodes share revocations, the file also
+/// has the revocations of other nodes. `foreignSalts` has the salts of their hashes, if these salts differ from the
+/// salt of the file.
 ///
 /// [redb]: https://docs.rs/redb
 ///

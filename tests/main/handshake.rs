@@ -296,10 +296,10 @@ async fn a_client_that_is_refused_while_it_sends_can_read_the_alert() {
     }
 }
 
-/// The server soon closes its side of the connection, even if the client keeps its side open. Then another client can
-/// connect.
+/// The server closes the connection within 1 s of the refusal, even if the client keeps its side open. Then another
+/// client can connect.
 #[tokio::test]
-async fn a_client_without_tls_gets_400_and_its_connection_is_closed() {
+async fn a_client_without_tls_gets_400_or_an_alert_and_is_disconnected() {
     for (request, is_alert) in [
         ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", false),
         ("get", false),
@@ -353,7 +353,7 @@ async fn a_client_that_sends_nothing_to_a_tls_port_times_out() {
 #[tokio::test]
 async fn shutdown_does_not_wait_for_refused_clients() {
     let (server, address) = server(&Authority::trusted(), SignatureCache::Off).await;
-    // A refused client has more time than this to close its connection.
+    // The server gives a refused client 1 s to close its connection. The drain timeout is shorter.
     let server = server.with_drain_timeout(Duration::from_millis(500));
     let (shut_down, shutdown) = oneshot::channel::<()>();
     let run = server.run(tower::service_fn(whoami), async move { shutdown.await.unwrap() });
@@ -365,8 +365,8 @@ async fn shutdown_does_not_wait_for_refused_clients() {
     assert_eq!(drained, Drained::Completely);
 }
 
-/// Sends `request` without TLS to the TLS port. Returns all bytes that the server has sent, and the connection, which
-/// is still open.
+/// Sends `request` without TLS to the TLS port. Returns all bytes that the server sent until it closed its side, and
+/// the connection. The client side is still open.
 async fn ask_without_tls(address: SocketAddr, request: &str) -> (TcpStream, Vec<u8>) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -423,9 +423,9 @@ pub(crate) struct Esm {
     /// The security product: racf, acf2 or tss.
     #[arg(long, value_name = "PRODUCT", global = true)]
     pub(crate) esm: Option<esm::Esm>,
-    /// Take these values from this zowe.yaml: APPLIDs, algorithms, replay protection, the gateway's
-    /// user id, and the users who may obtain PassTickets for others. Without a topic, print the
-    /// commands of every topic that the zowe.yaml needs.
+    /// Take these values from this zowe.yaml: APPLIDs, algorithms, replay protection, the gateway's user id, and the
+    /// users who may obtain PassTickets for others. Without a topic, print the commands of passticket and keys, and
+    /// those of delegate if the zowe.yaml names such users.
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) from_config: Option<PathBuf>,
     /// The user id that the gateway runs as [default: gatewayUser of the zowe.yaml, or ZWESVUSR].
@@ -453,8 +453,8 @@ pub(crate) enum EsmTopic {
         #[arg(long)]
         algorithm: Option<Algorithm>,
     },
-    /// Print a batch job that puts PassTicket keys into the CKDS, the key store of z/OS (RACF only). The job contains no
-    /// key: it reads the key from a data set.
+    /// Print a batch job that puts PassTicket keys into the CKDS, the key store of z/OS (RACF only). The job contains
+    /// no key: it reads the key from a data set, or makes it.
     KeyJob {
         /// The APPLID of the application. Can be given several times.
         #[arg(long)]
@@ -475,9 +475,9 @@ pub(crate) enum EsmTopic {
         #[arg(long)]
         user: Vec<UserId>,
     },
-    /// Permit users to obtain PassTickets for other users, who are named by e-mail address.
+    /// Permit users to obtain PassTickets for other users, with the endpoints delegate/passticket and token.
     Delegate {
-        /// The user id of a caller's client certificate. Can be given several times.
+        /// The user id of a caller. Can be given several times.
         #[arg(long, required = true)]
         user: Vec<UserId>,
     },

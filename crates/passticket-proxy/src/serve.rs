@@ -39,7 +39,7 @@ use crate::{
     reloadable::reloadable,
     reloads::Reloads,
     signals::Signals,
-    stack::{self, Kept, NewStore, Parts, Stores},
+    stack::{self, HealthReports, Kept, NewStore, Parts, Stores},
     stopped_tickets,
     systemd::Notifier,
     takeover::{ClientSettings, HandOver, Offer, Predecessor, Running, TakenOver},
@@ -179,7 +179,12 @@ pub(crate) async fn run(
     let enforcing = tokio::spawn(async move { tunnels.enforce_revocations().await });
     let gateway = move |config: &Config, parts: &Parts, kept: &Kept| {
         components.continue_with(config);
-        stack::gateway(config, parts, kept, &components)
+        let (of_needed, of_document) = (components.clone(), components.clone());
+        let health = HealthReports {
+            needed: Box::new(move || of_needed.needed()),
+            document: Box::new(move |instances| of_document.document(instances).1),
+        };
+        stack::gateway(config, parts, kept, health)
     };
     let (service, replace) = reloadable(gateway(&config, &parts, &kept));
     // If a third process takes over, the gate relays the requests of the first process to it.
@@ -354,8 +359,8 @@ async fn evict(revocations: Arc<dyn RevocationStore>, every: Duration) {
     }
 }
 
-/// Records the uses of Personal Access Tokens, and revokes rotated tokens whose grace has ended. If it is configured, also
-/// revokes tokens that were not used for a long time.
+/// Records the uses of Personal Access Tokens, and revokes rotated tokens whose grace period has ended. If it is
+/// configured, also revokes tokens that were not used for a long time.
 fn keep_registry(
     registry: Arc<dyn AccessTokenStore>,
     uses: Arc<TokenUses>,

@@ -9,7 +9,7 @@ const ENDED: Description =
     Description::counter("passticket_tunnels_ended_total", "WebSockets that have ended.");
 const REFUSED: Description = Description::counter(
     "passticket_tunnels_refused_total",
-    "WebSockets that were refused, because their user had too many of them.",
+    "WebSockets that were refused, because their user or client address had too many of them.",
 );
 
 /// The reason why a tunnel has ended.
@@ -21,17 +21,18 @@ pub(super) enum Ended {
     Service,
     /// The token or the certificate of the client has expired.
     Expired,
-    /// The token or the certificate of the client was revoked.
+    /// The token was revoked, or the certificate of the client is no longer accepted.
     Revoked,
     /// The revocation store could not say whether the token is revoked.
     Unchecked,
-    /// The gateway stops.
+    /// The gateway stops, or it no longer learns which tokens are revoked.
     Shutdown,
     /// Neither side has sent anything for too long.
     Idle,
-    /// The client or the service has not taken the bytes of the other side for too long.
+    /// The client or the service has not read the bytes of the other side for too long.
     Stalled,
-    /// The gateway needed the connection for another client, or the drain timeout has passed.
+    /// The gateway needed the connection for another client, the drain timeout has passed, or a connection did not
+    /// change to WebSocket in time.
     Dropped,
 }
 

@@ -17,8 +17,8 @@ use crate::{
 /// The interval between checks of a token. Revocations cause additional checks.
 const CHECK_EVERY: Duration = Duration::from_secs(30);
 
-/// A token is checked again after this time if the revocation store could not answer. If the store fails again, the
-/// token counts as not valid.
+/// If the revocation store could not answer, the token is checked again after this time at the latest. If the store
+/// still cannot answer after this time, the token counts as not valid.
 const CHECK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// The reason why a credential is not valid any more.
@@ -27,7 +27,7 @@ pub(super) enum Invalid {
     /// The value is the reason in the audit log.
     Expired(ReasonCode),
     Revoked(RevokedBy),
-    /// The revocation store could not answer two checks in a row.
+    /// The revocation store could not answer for [`CHECK_AGAIN_AFTER`].
     Unchecked,
 }
 

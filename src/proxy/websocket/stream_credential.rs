@@ -38,7 +38,8 @@ pub(in crate::proxy) struct StreamCredential {
 }
 
 impl StreamCredential {
-    /// Watches the credential of a request with these extensions. Returns `None` if the credential cannot expire.
+    /// Watches the credential of a request with these extensions. Returns `None` if no user is authenticated, or if the
+    /// credential is a password, which has no expiry.
     pub(in crate::proxy) fn of(
         tunnels: &Arc<Tunnels>,
         extensions: &Extensions,
@@ -54,7 +55,8 @@ impl StreamCredential {
             tunnels: tunnels.clone(),
             token,
             watched: None,
-            // The first check is immediate: the token may have been revoked before the response began.
+            // The first check is immediate: the token may have been revoked after the gateway authenticated the
+            // request.
             check: CredentialCheck::new(expiry, now),
             timer: Box::pin(sleep_until(now)),
             service: route.service().clone(),

@@ -182,7 +182,7 @@ impl WebSocketTunnel {
         self.close_for_credential(why, reason, invalid.as_str());
     }
 
-    /// Handles the requests of other tasks, and polls a check that waits for a server.
+    /// Handles the signals of other tasks, and polls a check that waits for a server.
     fn poll_orders(&mut self, cx: &mut Context<'_>) {
         self.registered.control().register(cx.waker());
         if self.registered.control().must_shut_down() {

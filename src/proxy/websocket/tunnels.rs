@@ -1,4 +1,5 @@
-//! All open tunnels: their settings, their limits, and the search for tunnels whose token was revoked.
+//! All open tunnels: their settings, their limits, and the search for tunnels whose token was revoked. The search
+//! includes event streams and gRPC calls, which are not tunnels.
 
 use std::{
     collections::HashMap,
@@ -35,10 +36,11 @@ const SEARCH_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// The WebSockets of [`Forward`](super::super::Forward): their settings, and which of them are open.
 ///
-/// A WebSocket is closed with code 1008 when the token of its handshake expires or is revoked, or when the client
-/// certificate expires. [`tls::Server`](crate::tls::Server) also closes it with this code when the client certificate
-/// of its connection is no longer accepted. Call [`enforce_revocations`](Self::enforce_revocations) in a task, so that
-/// a revocation closes WebSockets immediately. Without this task, a revocation closes WebSockets within 30 seconds.
+/// A WebSocket is closed with code 1008 when the token of its handshake expires or is revoked, when the revocation
+/// store cannot check the token for 10 seconds, or when the client certificate expires.
+/// [`tls::Server`](crate::tls::Server) also closes it with this code when the client certificate of its connection is
+/// no longer accepted. Call [`enforce_revocations`](Self::enforce_revocations) in a task, so that a revocation closes
+/// WebSockets immediately. Without this task, a revocation closes WebSockets within 30 seconds.
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};
@@ -78,7 +80,7 @@ pub(super) struct Settings {
 struct Table {
     last_id: u64,
     open: HashMap<u64, Arc<Control>>,
-    /// Responses that end when their token is revoked. They are not tunnels.
+    /// Event streams and gRPC calls. They end when their token is revoked.
     watched: HashMap<u64, Arc<Control>>,
     owners: HashMap<Owner, usize>,
     /// Set by [`Tunnels::end_all`].
@@ -106,7 +108,8 @@ impl Owner {
 }
 
 impl Tunnels {
-    /// Creates the settings. `revocations` checks the tokens of WebSockets. Pass the store that the layers use.
+    /// Creates an empty table of WebSockets with the default settings. `revocations` checks the tokens of WebSockets.
+    /// Pass the store that the layers use.
     pub fn new(revocations: impl RevocationCheck) -> Self {
         let revoked = Arc::<Notify>::default();
         let notified = revoked.clone();
@@ -161,8 +164,8 @@ impl Tunnels {
         self
     }
 
-    /// Sets how long one side may take no byte while bytes wait for it. The connection is then cut. Default: 60 s, as in
-    /// Zowe.
+    /// Sets how long a client or a service may read nothing while the gateway has bytes for it. After this time, the
+    /// gateway closes both connections without a close frame. Default: 60 s, as in Zowe.
     #[must_use]
     pub fn with_write_timeout(mut self, write: Duration) -> Self {
         self.settings.write = write;
@@ -170,7 +173,7 @@ impl Tunnels {
     }
 
     /// Sets the maximum number of open WebSockets of one user. A WebSocket without a user counts against the limit for
-    /// the address of its client. Further handshakes are answered with 429. Default: 100.
+    /// the address of its client. The gateway answers further handshakes with 429. Default: 100.
     #[must_use]
     pub fn with_tunnels_per_user(mut self, per_user: NonZeroUsize) -> Self {
         self.settings.per_user = per_user;
@@ -200,7 +203,7 @@ impl Tunnels {
         self.table().open.len()
     }
 
-    /// Closes WebSockets whenever their tokens are revoked. Never returns.
+    /// Closes WebSockets, and ends event streams and gRPC calls, when their tokens are revoked. Never returns.
     pub async fn enforce_revocations(&self) {
         loop {
             self.revoked.notified().await;
@@ -217,8 +220,8 @@ impl Tunnels {
         let all: Vec<_> = table.open.values().chain(table.watched.values()).cloned().collect();
         drop(table);
         for control in all {
-            // A check that must ask a server is left to the regular checks. Otherwise each revocation would cause one call
-            // for each tunnel.
+            // If a check needs a call to a server, skip it here: each tunnel checks its token every 30 seconds anyway.
+            // Otherwise each revocation would cause one call for each tunnel.
             let checked = control.token.as_ref().map(|token| self.revocations.try_check_now(token));
             if let Some(Some(Err(_))) = checked {
                 control.check_now();
@@ -232,9 +235,9 @@ impl Tunnels {
         self.table().open.values().for_each(|control| control.shut_down());
     }
 
-    /// Closes all WebSockets with code 1001, and ends the event streams whose tokens are checked. WebSockets and event
-    /// streams that begin later also end. Call this function if the revocations are no longer known, so that no
-    /// response continues with a token that may have been revoked.
+    /// Closes all WebSockets with code 1001, and ends the event streams and gRPC calls whose credentials are checked.
+    /// Those that begin later also end. Call this function if the revocations are no longer known, so that no response
+    /// continues with a token that may have been revoked.
     pub fn end_all(&self) {
         let mut table = self.table();
         table.has_ended = true;
@@ -255,7 +258,7 @@ impl Tunnels {
         Some(Place { tunnels: self.clone(), owner })
     }
 
-    /// Watches `token` for a response that is not a tunnel.
+    /// Watches `token` for an event stream or a gRPC call.
     pub(super) fn watch(self: &Arc<Self>, token: Option<VerifiedToken>) -> Watched {
         let mut table = self.table();
         let control = Arc::new(Control::new(token, table.has_ended));
@@ -294,7 +297,7 @@ impl Place {
         &self.tunnels
     }
 
-    /// Registers the tunnel under its token.
+    /// Registers the tunnel under a new id.
     pub(super) fn open(self, token: Option<VerifiedToken>) -> Registered {
         let mut table = self.tunnels.table();
         let control = Arc::new(Control::new(token, table.has_ended));
@@ -345,7 +348,7 @@ impl Drop for Registered {
     }
 }
 
-/// A response whose token is watched. It leaves the table when this value is dropped.
+/// An event stream or a gRPC call whose token is watched. It leaves the table when this value is dropped.
 #[derive(Debug)]
 pub(super) struct Watched {
     tunnels: Arc<Tunnels>,
@@ -365,7 +368,7 @@ impl Drop for Watched {
     }
 }
 
-/// The requests of other tasks to one tunnel.
+/// Signals from other tasks to one tunnel or watched response: check the token, or shut down.
 #[derive(Debug)]
 pub(super) struct Control {
     token: Option<VerifiedToken>,
@@ -388,7 +391,7 @@ impl Control {
         self.token.as_ref()
     }
 
-    /// Registers the waker of the tunnel. Call this before the other functions, so that no request is missed.
+    /// Registers the waker of the tunnel. Call this before the other functions, so that no signal is missed.
     pub(super) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
@@ -403,7 +406,7 @@ impl Control {
         self.waker.wake();
     }
 
-    /// Returns whether the tunnel must check its token now. Returns true once for each request.
+    /// Returns whether the tunnel must check its token now. Returns true once after one or more calls of `check_now`.
     pub(super) fn take_check(&self) -> bool {
         self.must_check.load(Ordering::Acquire) && self.must_check.swap(false, Ordering::AcqRel)
     }

@@ -1,5 +1,6 @@
-//! Decides about changes of the registry. The decisions are the same for all stores: a store implements [`Entries`] and
-//! [`EntriesMut`], and makes each change in one step that other changes cannot interrupt.
+//! Applies changes to the registry of issued PATs (Personal Access Tokens), and makes each change atomic. The rules are
+//! the same for all stores: a store implements [`Entries`] and [`EntriesMut`], and makes each change in one step that
+//! other changes cannot interrupt.
 
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ pub struct AccessToken {
     pub created_at: Timestamp,
     /// When the PAT expires.
     pub expires_at: Timestamp,
-    /// The last use that the registry knows. It may be up to a minute old.
+    /// The last recorded use. Uses within a minute after a recorded use are not recorded.
     pub last_use: Option<LastUse>,
     /// Whether the gateway accepts the PAT.
     pub state: AccessTokenState,
@@ -57,7 +58,7 @@ pub enum AccessTokenState {
     Active,
     /// The token has expired. It may also have been revoked before.
     Expired,
-    /// The token is revoked, in any way.
+    /// The token is revoked, by itself or by a rule for its user or one of its services.
     Revoked,
 }
 
@@ -106,18 +107,18 @@ pub enum AccessTokenChange {
         /// The maximum number of active tokens of the user.
         limit: u32,
     },
-    /// Reports that a client has used a revoked PAT. If this PAT was rotated, and its grace has ended, two parties had
-    /// it: so all tokens that were made from it by rotations are revoked (docs/decisions.md#d36).
+    /// Reports that a client has used a revoked PAT. If this PAT was rotated and its grace period has ended, two
+    /// parties may have it. So the store revokes all active PATs of its family (docs/decisions.md#d36).
     Misuse {
         /// The PAT.
         pat: IssuedPat,
     },
     /// Records uses of PATs. A PAT that is not in the registry is added.
     Use(Vec<PatUse>),
-    /// Revokes the rotated PATs whose grace has ended.
+    /// Revokes the rotated PATs whose grace period has ended.
     EndGraces,
     /// Revokes the active PATs that were not used for this time. The time of a PAT that was never used counts from its
-    /// issue. A store with a trusted time uses it (docs/decisions.md#d39).
+    /// issue. A store that keeps a trusted time (docs/decisions.md#d39) uses the earlier of this time and `now`.
     RevokeIdle(Duration),
 }
 
@@ -154,7 +155,7 @@ impl PatUse {
 pub enum AccessTokenOutcome {
     /// The change was made. This is the new or changed PAT.
     Token(AccessToken),
-    /// The change was made, and belongs to no PAT of the caller. This is the number of PATs that were revoked.
+    /// The change was made. It does not return a PAT. The value is the number of PATs that it revoked.
     Revoked(usize),
     /// The user has no PAT with this id. Nothing was changed.
     NotFound,
@@ -238,20 +239,22 @@ pub(in crate::revocation) trait Entries {
 pub(in crate::revocation) trait EntriesMut: Entries {
     fn put(&mut self, entry: &Entry) -> Result<(), Self::Error>;
     fn remove(&mut self, entry: &Entry) -> Result<(), Self::Error>;
-    /// Registers a new PAT, so that rules with the current time know it.
+    /// Registers a new PAT. A rule with the current time then revokes it even if its issue time is later (see
+    /// `record_rule_of_now`).
     fn register(&mut self, entry: &Entry) -> Result<(), Self::Error>;
     /// Stores the revocation of the PAT.
     fn revoke(&mut self, entry: &Entry) -> Result<(), Self::Error>;
-    /// Remembers that the grace of a rotated PAT ends at `until`.
+    /// Stores that the grace period of a rotated PAT ends at `until`.
     fn add_grace(&mut self, entry: &Entry, until: Timestamp) -> Result<(), Self::Error>;
-    /// Removes a grace that has ended at `now`, and returns its PAT.
+    /// Removes a grace period that has ended at `now`, and returns its PAT.
     fn take_ended_grace(
         &mut self,
         now: Timestamp,
     ) -> Result<Option<(UserId, TokenFingerprint)>, Self::Error>;
 }
 
-/// Makes a change.
+/// Applies `change` at the time `now`. If a condition is not met, changes nothing and returns the reason as the
+/// outcome.
 pub(in crate::revocation) fn apply<E: EntriesMut>(
     change: &AccessTokenChange,
     now: Timestamp,
@@ -345,7 +348,8 @@ fn rotate<E: EntriesMut>(
     let Some(mut old) = old.filter(|old| old.user == new.user) else {
         return Ok(AccessTokenOutcome::NotFound);
     };
-    // A PAT that was rotated without a grace is revoked, so this is the more exact answer.
+    // This check comes before the check of the state: a PAT that was rotated without a grace period is also revoked,
+    // and `AlreadyRotated` is more exact.
     if old.rotation.is_some() {
         return Ok(AccessTokenOutcome::AlreadyRotated);
     }
@@ -354,11 +358,11 @@ fn rotate<E: EntriesMut>(
         state => return Ok(AccessTokenOutcome::NotActive(state)),
     }
     if new.scopes != old.scopes || new.expires_at > old.expires_at {
-        // The caller has read another entry before.
+        // The caller built `new` from an entry that differs from `old`, so the entry that it read no longer exists.
         return Ok(AccessTokenOutcome::NotFound);
     }
     let present = entries.of_user(&new.user)?;
-    // Without a grace, the new PAT takes the place of the old one.
+    // Without a grace period, the new PAT takes the place of the old one.
     if grace > Duration::ZERO && count_active(&present, now, entries)? >= limit {
         return Ok(AccessTokenOutcome::TooMany { limit });
     }
@@ -381,7 +385,7 @@ fn rotate<E: EntriesMut>(
     Ok(AccessTokenOutcome::Token(entries.view(&entry, now)?))
 }
 
-/// Revokes the family of a rotated PAT that was used after its grace.
+/// Revokes the family of a rotated PAT that was used after its grace period.
 fn misuse<E: EntriesMut>(
     pat: &IssuedPat,
     now: Timestamp,

@@ -72,7 +72,7 @@ impl LastUse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::revocation) struct Rotated {
     pub(in crate::revocation) at: Timestamp,
-    /// The end of the grace. From this time on, the PAT is revoked.
+    /// The end of the grace period. From this time on, the PAT is revoked.
     pub(in crate::revocation) until: Timestamp,
     pub(in crate::revocation) successor: AccessTokenId,
 }

@@ -120,7 +120,8 @@ impl EntriesMut for Locked<'_> {
     }
 
     fn register(&mut self, entry: &Entry) -> Result<(), Infallible> {
-        // The index completes each call before it returns. It refuses a PAT only if the user has a thousand.
+        // The index completes each call before it returns. It refuses a PAT only if the user has a thousand registered
+        // PATs.
         drop(self.index.register(entry.pat()));
         Ok(())
     }

@@ -219,7 +219,7 @@ fn test_rotations(world: &World) {
     assert_eq!((again, world.find(&second)), (AccessTokenOutcome::AlreadyRotated, None));
     assert_eq!((world.state(&old), world.state(&new)), (Revoked, Active));
 
-    // With a grace, the old token is revoked later. Its use after that revokes the whole family.
+    // With a grace period, the old token is revoked later. Its use after that revokes the whole family.
     let third = IssuedPat { token: TokenFingerprint::of("third"), ..new.clone() };
     let hour = Duration::from_secs(3600);
     token(world.rotate(RotatedPat::Verified(new.clone()), &third, hour, 20));
@@ -256,7 +256,7 @@ fn test_limits(world: &World) {
     let too_many = AccessTokenOutcome::TooMany { limit: LIMIT };
     let next = &pats[LIMIT as usize];
     assert_eq!((world.try_issue(next, "x"), world.find(next)), (too_many.clone(), None));
-    // A rotation without a grace needs no room. A rotation with a grace does.
+    // A rotation without a grace period needs no room. A rotation with a grace period does.
     let new = IssuedPat { expires_at: pats[0].expires_at, ..next.clone() };
     let old = RotatedPat::Verified(pats[0].clone());
     let hour = Duration::from_secs(3600);

@@ -41,8 +41,9 @@ const WRITE_EVERY_SECS: u64 = 10;
 /// The recent uses of Personal Access Tokens (PATs), which are written to a registry later. Share it by an `Arc` with
 /// the layers, and call [`flush`](Self::flush) about every second.
 ///
-/// A request with a PAT reads two atomic numbers. Once a minute, it also adds a report to a queue. A request never waits
-/// for the registry. If too many reports wait, new ones are dropped and counted.
+/// A request with a PAT reads two atomic numbers. Once a minute, it also adds a report to a queue. A request never
+/// waits for the registry. If too many reports wait, new ones are dropped. The metric counts the dropped uses, but not
+/// the dropped reports of refused tokens.
 pub struct TokenUses {
     /// The current minute. `flush` sets it, so that a request reads no clock.
     minute: AtomicU64,
@@ -86,7 +87,8 @@ impl TokenUses {
         let mut queue = self.lock();
         let Some(at) = queue.now else { return };
         if queue.uses.len() < MAX_USES {
-            let last_use = LastUse::new(at, from, Some(service.clone()));
+            // The time of the last `flush` may be before the token was issued.
+            let last_use = LastUse::new(at.max(pat.issued_at()), from, Some(service.clone()));
             queue.uses.push(PatUse::new(pat.into(), last_use));
         } else {
             drop(queue);
@@ -122,7 +124,8 @@ impl TokenUses {
     }
 
     /// Sets the time of the next uses, and writes the waiting reports to `store`. Also revokes the rotated tokens whose
-    /// grace has ended. Returns the number of tokens that were revoked because a rotated token was used after its grace.
+    /// grace period has ended. Returns the number of tokens that were revoked because a rotated token was used after
+    /// its grace period.
     ///
     /// # Errors
     /// The first error of `store`. The reports of this call are then lost.
@@ -251,6 +254,18 @@ mod tests {
         assert_eq!(uses.lock().uses.len(), 1);
         flush(71);
         assert_eq!(uses.lock().uses.len(), 0);
+    }
+
+    #[test]
+    fn the_first_use_is_not_before_the_issue_time() {
+        let store = MemoryAccessTokens::new(Arc::default());
+        let (uses, pat, service) = (TokenUses::default(), pat(), ServiceId::new("a").unwrap());
+        block_on(uses.flush(&store, Timestamp::from_secs(NOW - 1))).unwrap();
+        uses.used(&pat, &service, || None);
+        block_on(uses.flush(&store, at(10))).unwrap();
+        let key = AccessTokenKey::Verified((&pat).into());
+        let entry = block_on(store.find(key, at(10))).unwrap().unwrap();
+        assert_eq!(entry.last_use.unwrap().at, pat.issued_at());
     }
 
     #[test]

@@ -213,7 +213,7 @@ fn shared_rule(i: usize) -> Revocation {
     Revocation::User { user: UserId::new(&format!("S{i}")).unwrap(), up_to }
 }
 
-/// Returns the issue of a PAT, or its rotation without a grace.
+/// Returns the issue of a PAT, or its rotation without a grace period.
 fn token_change(i: usize) -> AccessTokenChange {
     let until = Timestamp::from_secs(4_000_000_000);
     let pat = |i: usize| IssuedPat {

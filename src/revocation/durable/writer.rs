@@ -396,8 +396,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a group of revocations and PATs. If a user already has the maximum number of PATs, further PATs are
-    /// refused and not written.
+    /// Writes a group of [`Write`]s. If a user already has the maximum number of PATs, further PATs are refused and not
+    /// written.
     pub(super) fn record(&mut self, group: &mut Vec<(Write, Reply<Written>)>) {
         self.refuse(group);
         if group.is_empty() {
@@ -413,7 +413,7 @@ impl Writer {
         group.iter_mut().for_each(|(write, _)| write.salt(&self.salts));
         #[cfg(feature = "redis")]
         let adopted = self.take_salts(group);
-        // For each write, the revocations of the PATs that the rule of the write misses because their issue time is
+        // What each write has caused, such as the revocations of PATs that its rule misses because their issue time is
         // later than the rule.
         let mut done: Vec<Done> = Vec::new();
         #[cfg(feature = "redis")]
@@ -531,13 +531,13 @@ impl Writer {
                 #[cfg(feature = "redis")]
                 Write::Shared(_) => {}
             }
-            // Sending fails only if the caller has dropped the future, so the result is ignored.
             // The first write of records gets all newer entries. Its caller publishes them.
             #[cfg(feature = "redis")]
             let newer = match &write {
                 Write::Shared(_) => std::mem::take(&mut newer),
                 _ => Vec::new(),
             };
+            // Sending fails only if the caller has dropped the future, so the result is ignored.
             let _ = reply.send(written.clone().map(|()| Written {
                 write,
                 missed,

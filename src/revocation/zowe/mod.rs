@@ -10,6 +10,7 @@
 //! | `client` | the HTTP calls |
 //! | `index` | the last answer with all revocations |
 //! | `write` | writes that are read back |
+//! | `settings`, `error` | the settings and the facts that the gateway finds out at the start; the errors |
 //! | `service` | the background tasks, and the type that uses all these files |
 //! | `store` | a store that uses the Caching Service in addition to another store |
 

@@ -72,11 +72,11 @@ const NAME: &str = "the Caching Service of API ML";
 
 const POLLS: Description = Description::counter(
     "passticket_zowe_revocation_reads_total",
-    "Calls that read revocations from Zowe's Caching Service.",
+    "Reads of revocations from Zowe's Caching Service, and tests whether it answers.",
 );
 const FAILED: Description = Description::counter(
     "passticket_zowe_revocation_read_errors_total",
-    "Calls that read revocations from Zowe's Caching Service and failed.",
+    "Reads of revocations from Zowe's Caching Service, and tests whether it answers, that failed.",
 );
 const WRITE_ERRORS: Description = Description::counter(
     "passticket_zowe_revocation_write_errors_total",

@@ -1,5 +1,5 @@
 //! `esm`: prints commands for the external security manager (ESM), which is RACF, ACF2 or Top Secret. The commands
-//! define PassTickets, the one-time passwords of z/OS.
+//! define what the gateway needs there, such as the keys of PassTickets (the one-time passwords of z/OS).
 
 use std::{
     collections::BTreeMap,
@@ -245,7 +245,8 @@ fn applications(
 }
 
 /// Loads a configuration and collects its [`Requirements`]. The applications are the APPLIDs with a PassTicket key.
-/// There are no other applications, because a configuration is not valid if a service has an APPLID without a key.
+/// APPLIDs with `source: zowe` have no key in the configuration, so they are not included. The configuration is not
+/// valid if a service has any other APPLID without a key.
 fn requirements(file: &Path) -> Result<Requirements, Exit> {
     let Config { profiles, gateway_user, delegation, exchange, .. } =
         loading::load_quietly(file)?.config;
@@ -258,7 +259,7 @@ fn requirements(file: &Path) -> Result<Requirements, Exit> {
     if applications.is_empty() {
         let file = file.display();
         return Err(Exit::usage(format!(
-            "{file}: no APPLID is configured, so there is nothing to define; add one to \
+            "{file}: no APPLID has a PassTicket key, so there is nothing to define; add a key to \
              components.passticket-proxy.ptktdata"
         )));
     }

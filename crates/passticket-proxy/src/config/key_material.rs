@@ -5,7 +5,7 @@ use super::reader::{Field, Section};
 
 /// The source of the gateway's certificate and of its private key.
 pub(super) enum IdentitySource<'a> {
-    /// PEM files. A field is `None` if its setting is missing. The error was reported.
+    /// PEM files. A field is `None` if its setting is missing. [`read`] has then reported the missing setting.
     Pem { certificate: Option<Field<'a>>, key: Option<Field<'a>> },
     /// `zowe.certificate.keystore`.
     KeyStore { store: Store<'a>, alias: Option<Field<'a>> },
@@ -13,7 +13,7 @@ pub(super) enum IdentitySource<'a> {
 
 /// The source of the CAs.
 pub(super) enum AuthoritiesSource<'a> {
-    /// PEM files. `None` if the setting is missing. The error was reported.
+    /// PEM files. `None` if the setting is missing. [`read`] has then reported the missing setting.
     Pem(Option<Field<'a>>),
     /// `zowe.certificate.truststore`.
     TrustStore(Store<'a>),
@@ -59,10 +59,11 @@ impl<'a> StoreKeys<'a> {
     }
 }
 
-/// Reads the section `certificate`, which is merged from several sections in order of precedence. The first section
-/// that sets PEM files, a store or an alias decides which kind is used. If this section sets PEM files, the PEM files
-/// are used, even beside a store. If it sets a store or an alias but no PEM files, a store is used, even if a later
-/// section sets PEM files. If it sets only an alias, the store comes from a later section.
+/// Reads the section `certificate`, which is merged from several sections in order of precedence. The kind is decided
+/// separately for the identity and for the CAs. For each, the first section that sets PEM files or a store decides. For
+/// the identity, an alias counts as a store. If this section sets PEM files, the PEM files are used, even beside a
+/// store. If it sets a store or an alias but no PEM files, a store is used, even if a later section sets PEM files. If
+/// it sets only an alias, the store comes from a later section. If no section names a store, PEM files are used.
 pub(super) fn read(mut certificate: Section<'_>) -> (IdentitySource<'_>, AuthoritiesSource<'_>) {
     let is_key_store = certificate
         .first_of(&[
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn pem_files_precede_a_store_of_the_same_section_only() {
+    fn an_earlier_section_decides_and_within_a_section_pem_files_precede_a_store() {
         let pem = "pem: {certificate: c, key: k, certificateAuthorities: a}";
         let stores = "keystore: {file: s, alias: x}, truststore: {file: t}";
         for (first, last, want) in [

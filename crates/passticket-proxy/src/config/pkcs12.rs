@@ -43,7 +43,7 @@ pub(super) struct KeyEntry {
 pub(super) enum Pkcs12Error {
     #[error("cannot be opened with this password")]
     WrongPassword,
-    #[error("is a PKCS12 file that the gateway cannot read ({0})")]
+    #[error("cannot be read as a PKCS12 file ({0})")]
     Unreadable(String),
     #[error(
         "has more than {} encrypted parts, or asks for more than {} iterations in all; export only the key of the gateway \
@@ -81,9 +81,10 @@ impl fmt::Display for Aliases {
 }
 
 impl Pkcs12 {
-    /// Checks the password and decrypts the file. The library limits the work of each encrypted part, and [`Work`] limits
-    /// the work of all parts that are visible without the password. An encrypted part can contain further encrypted
-    /// parts. Only the size of the file limits their work. The author of these parts knows the password, and is trusted.
+    /// Checks the password and decrypts the file. The library limits the work of each encrypted part, and [`Work`]
+    /// limits the work of all parts that are visible without the password. An encrypted part can contain further
+    /// encrypted parts. The sum of their work is limited only by the size of the file. The author of these parts knows
+    /// the password, and is trusted.
     pub(super) fn open(content: &[u8], password: Option<&Password>) -> Result<Self, Pkcs12Error> {
         if Work::of(content).is_too_much() {
             return Err(Pkcs12Error::TooMuchWork);

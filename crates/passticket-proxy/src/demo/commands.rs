@@ -66,6 +66,7 @@ fn of_gateway(files: &DemoFiles, port: u16) -> String {
         r#"
 passticket-proxy runs on {url}, with a service behind it that evaluates PassTickets.
 The configuration is {zowe_yaml}; its directory has all other files.
+{USER} manages tokens with a browser on {url}/gateway/ui, with the password {PASSWORD}.
 Ctrl-C stops the gateway and the service.
 
 Log in, and let the service echo the request. The service receives Basic {USER}:PassTicket, and no token.
@@ -73,9 +74,6 @@ Log in, and let the service echo the request. The service receives Basic {USER}:
 
 Make a Personal Access Token for this service, and let the service evaluate the PassTicket.
   PAT=$({curl} {basic} -d '{{"validity":1,"scopes":["dcpassticket"]}}' {auth}/access-token/generate) && {curl} -H "PRIVATE-TOKEN: $PAT" {service}/passticketTest
-
-Manage the tokens of {USER} with a browser. The password is {PASSWORD}; {ca} is the authority of the certificate.
-  {url}/gateway/ui
 
 Send a client certificate, and let the service evaluate the PassTicket.
   {curl} --cert {cert} --key {cert_key} {service}/passticketTest
@@ -97,7 +95,6 @@ Make a PassTicket on the command line, and ask the gateway for its health.
 "#,
         zowe_yaml = quote(&files.zowe_yaml()),
         audit = file("audit.jsonl"),
-        ca = file("certs/ca.pem"),
         cert = file(&format!("certs/{USER}.pem")),
         cert_key = file(&format!("certs/{USER}.key")),
         other_cert = file(&format!("certs/{OTHER_USER}.pem")),

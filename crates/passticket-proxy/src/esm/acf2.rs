@@ -5,8 +5,8 @@
 //! docs/reference/security-products.md#acf2.
 //!
 //! The operand of `UID` is a UID string. Each site chooses the fields of its UID strings. The commands of this module
-//! contain the user id as the operand, as in Zowe's documentation. A comment tells the administrator to change the
-//! operand if the UID strings of the site are different.
+//! contain the user id as the operand, as in Zowe's documentation. A comment tells the administrator to write the UID
+//! string instead, if the UID strings of the site do not begin with the user id.
 
 use super::{
     Application, Commands, EmailOperand, Mapping, NameOperand, RegistryOperand, key_placeholder,
@@ -31,8 +31,8 @@ pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[A
             ]);
         }
         commands.note(
-            "Rules of type PTK become resident in storage. ADD keeps the other types of the list. \
-             Without ADD, the command would remove them:",
+            "CHANGE INFODIR makes rules of type PTK resident in storage. ADD keeps the types that \
+             INFODIR already lists. Without ADD, CHANGE would remove them:",
         );
         commands.run("SET CONTROL(GSO)");
         commands.run("CHANGE INFODIR TYPES(R-RPTK) ADD");
@@ -103,7 +103,7 @@ pub(super) fn delegate(commands: &mut Commands, users: &[UserId]) {
         commands.note_line("SET CONTROL(GSO)");
         commands.note_line("INSERT CLASMAP.ZOWE RESOURCE(ZOWE) RSRCTYPE(ZWE)");
         commands.note_line("F ACF2,REFRESH(CLASMAP),TYPE(GSO)");
-        commands.note("ADD keeps the other types of the list:");
+        commands.note("ADD keeps the types that INFODIR already lists:");
         commands.note_line("CHANGE INFODIR TYPES(R-RZWE) ADD");
         commands.note_line("F ACF2,REFRESH(INFODIR)");
         commands.note(UID);

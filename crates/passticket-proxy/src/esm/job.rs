@@ -72,7 +72,7 @@ impl fmt::Display for Job {
 pub enum NoKeyJob {
     /// Only RACF keeps PassTicket keys in the CKDS in a documented way.
     #[error(
-        "key-job is only for RACF, because the way of a key into {0} is a command; write --esm racf, \
+        "key-job is only for RACF, because in {0} a command defines the key; write --esm racf, \
          or write keys instead of key-job"
     )]
     Product(&'static str),

@@ -1,16 +1,17 @@
 //! Commands for the security product of a z/OS system: RACF, ACF2 or Top Secret.
 //!
-//! Such a product is also called an external security manager (ESM). A PassTicket is a short-lived
-//! password, which the gateway makes for a user and an application. An APPLID is the name of an
-//! application in the product.
+//! Such a product is also called an external security manager (ESM). A PassTicket is a short-lived password of a user
+//! for an application. The gateway makes PassTickets, or asks Zowe for them. An APPLID is the name of an application in
+//! the product.
 //!
-//! A security administrator must define on z/OS what the gateway needs. The functions of this module return the
-//! commands for these definitions. The administrator reads and submits the commands.
+//! A security administrator must define on z/OS what the gateway needs. Most functions of this module return the
+//! commands for these definitions. [`key_job`] returns a batch job. The administrator reads and submits the commands
+//! and the job.
 //!
 //! - [`passticket`] permits the gateway's user id to make PassTickets for an application;
 //! - [`keys`] gives an application its PassTicket key, with which z/OS checks PassTickets;
 //! - [`key_job`] puts the key of an application into the key store of z/OS;
-//! - [`delegate`] permits users to request PassTickets for other users by e-mail address;
+//! - [`delegate`] permits users to request PassTickets for other users;
 //! - [`identity`] maps an e-mail address or a client certificate to a z/OS user id.
 //!
 //! The module [`verify`] compares what the product displays with the configuration of the gateway.
@@ -25,12 +26,14 @@
 //! # Format
 //!
 //! TSO is the command line of z/OS. A result can be the input of a batch job that runs TSO commands (program IKJEFT01,
-//! `//SYSTSIN`). An administrator can also type the result line by line at a terminal.
+//! `//SYSTSIN`). An administrator can also type the result line by line at a terminal. The result of [`key_job`] is a
+//! complete job.
 //!
 //! Comments have the syntax of TSO. Between `ACF` and `END`, comments begin with an asterisk, as the `ACF` command
-//! requires. If a command defines a profile that already exists, the command issues a message and does no harm. The
-//! commands that define profiles come first. Then a command refreshes the profiles in storage, and other commands show
-//! the result.
+//! requires. If a RACF command defines a profile that already exists, the command issues a message and changes nothing.
+//! The commands of [`passticket`], [`keys`], [`delegate`] and [`identity`] make definitions, refresh them in storage,
+//! and show the result. For RACF, they also activate the class. If a command is not publicly documented, the result has
+//! a comment in its place.
 //!
 //! Input texts ([`EmailOperand`], [`RegistryOperand`], [`Label`], [`NameOperand`]) are checked when they are parsed, so
 //! that an input text cannot become a command. In commands for RACF and Top Secret, an input text is between
@@ -145,7 +148,8 @@ pub fn passticket(esm: Esm, gateway: &UserId, applids: &[Applid]) -> Commands {
     commands.note(&format!("The gateway runs as {gateway}."));
     commands.note(
         "z/OS checks this permission when a program on z/OS asks it for a PassTicket, as Zowe's API \
-         ML does. passticket-proxy makes PassTickets itself: its saf.yml decides for which users.",
+         ML does. Unless an APPLID has source: zowe, passticket-proxy makes PassTickets itself: its \
+         saf.yml decides for which users.",
     );
     match esm {
         Esm::Racf => racf::passticket(&mut commands, gateway, applids),
@@ -253,14 +257,15 @@ fn applids_with(applications: &[Application], replay: Replay) -> Option<String> 
     (!applids.is_empty()).then(|| applids.join(", "))
 }
 
-/// Returns the commands that permit users to call the endpoint for delegated PassTickets. The permission is `READ` on
-/// `APIML.DELEGATE.PASSTICKET` in class `ZOWE` (docs/reference/security-products.md#delegation-permission).
+/// Returns the commands that permit users to request PassTickets for other users, with the endpoints
+/// `delegate/passticket` and `token`. The permission is `READ` on `APIML.DELEGATE.PASSTICKET` in class `ZOWE`
+/// (docs/reference/security-products.md#delegation-permission).
 pub fn delegate(esm: Esm, users: &[UserId]) -> Commands {
     let values: Vec<_> = users.iter().map(ToString::to_string).collect();
     let mut commands = esm.title("delegated PassTickets", &values);
     commands.note(
         "A user with READ on APIML.DELEGATE.PASSTICKET can get PassTickets for other users. Permit \
-         only the user ids of the callers' client certificates.",
+         only the user ids of the callers (of their client certificates or actor tokens).",
     );
     match esm {
         Esm::Racf => racf::delegate(&mut commands, users),

@@ -85,7 +85,7 @@ fn days_before_year(year: u64) -> u64 {
 
 /// Returns the days from the first day of `year` up to the first day of `month`, which is 1 to 12.
 fn days_before_month(year: u64, month: u64) -> u64 {
-    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let at = usize::try_from(month.saturating_sub(1)).unwrap_or(0);
     let days = DAYS_BEFORE_MONTH.get(at).copied().unwrap_or(0);
     days + u64::from(is_leap && month > 2)

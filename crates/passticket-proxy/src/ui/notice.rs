@@ -61,7 +61,7 @@ mod tests {
             let query = address.strip_prefix("/x?").unwrap();
             assert_eq!(Notice::of(&Form::parse(query.as_bytes()).unwrap()), Some(notice));
         }
-        assert_eq!(Notice::Changed.at("/x?a=1"), "/x?a=1&done=changed");
+        assert_eq!(Changed.at("/x?a=1"), "/x?a=1&done=changed");
         assert_eq!(Notice::of(&Form::parse(b"done=%3Cscript%3E").unwrap()), None);
     }
 }

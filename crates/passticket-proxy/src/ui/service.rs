@@ -244,14 +244,13 @@ impl Inner {
     /// Answers GET.
     async fn show(&self, visit: &Visit, found: Page<'_>) -> Answer {
         match found {
-            Page::Home => return Ok(redirect(&self.paths.to(Page::Tokens))),
             Page::SignIn => {
                 let changes = visit.query.get("change") == "1" && self.options.can_change_passwords;
                 return Ok(self.sign_in_page(visit, StatusCode::OK, "", changes, None));
             }
             // Somebody has opened the address of a form.
             Page::SignInWithCertificate => return Ok(redirect(&self.paths.to(Page::SignIn))),
-            Page::SignOut => return Ok(redirect(&self.paths.to(Page::Tokens))),
+            Page::Home | Page::SignOut => return Ok(redirect(&self.paths.to(Page::Tokens))),
             Page::Admin(found) => return self.show_admin(visit, found).await,
             _ => {}
         }

@@ -23,6 +23,7 @@ mod discovery;
 mod error_pages;
 mod esm;
 mod forwarded_certificates;
+mod git;
 mod init;
 mod instances;
 mod key_material;

@@ -211,7 +211,11 @@ pub(crate) async fn routed(demo: &Demo, pat: &str) -> u16 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_creates_uses_renames_rotates_and_revokes_a_token() {
     let demo = Demo::start();
-    assert!(demo.printed.contains("/gateway/ui\n"), "{}", demo.printed);
+    assert!(
+        demo.printed.contains("/gateway/ui, with the password validPassword"),
+        "{}",
+        demo.printed
+    );
     let mut browser = Browser::signed_in(&demo).await;
     let page = browser.get("/tokens").await;
     assert_eq!((page.status.as_u16(), page.element("user")), (200, "USER".to_owned()));

@@ -101,7 +101,7 @@ pub(super) fn page(frame: Frame<'_>, title: &str, width: Width, content: &Markup
                 main id="content" class=(class) tabindex="-1" {
                     @if let Area::Administration(tab) = frame.area { (tabs(frame, tab)) }
                     @if let Some(notice) = frame.notice {
-                        p class="message good" id="notice" role="status" { (notice.text()) }
+                        p class=(class_of(notice)) id="notice" role="status" { (notice.text()) }
                     }
                     @if is_own || width == Width::Wide {
                         (content)
@@ -111,6 +111,17 @@ pub(super) fn page(frame: Frame<'_>, title: &str, width: Width, content: &Markup
                 }
             }
         }
+    }
+}
+
+fn class_of(notice: Notice) -> &'static str {
+    match notice {
+        Notice::SessionEnded => "message warn",
+        Notice::SignedOut
+        | Notice::Changed
+        | Notice::Revoked
+        | Notice::AllRevoked
+        | Notice::RuleMade => "message good",
     }
 }
 
