@@ -19,7 +19,7 @@ use super::{
     revocations::Revocations,
     rfc3339,
     token_bounds::TokenBounds,
-    token_json::{NewTokenFacts, TokenEntry, TokenPage, new_token},
+    token_json::{NewTokenFacts, Permissions, TokenEntry, TokenPage, new_token},
     token_query::{Owner, TokenQuery, owner_of_one},
 };
 use crate::{
@@ -33,6 +33,7 @@ use crate::{
         AccessTokenId, AccessTokenQuery, CheckError, IssuedPat, MAX_PAGE, RevokedBy, RotatedPat,
         TokenDescription, TokenName,
     },
+    saf::Access,
     token::{
         MAX_TOKEN_LEN, Pat, Rs256Verifier, TokenError, TokenFingerprint, TokenIssuer, VerifiedToken,
     },
@@ -76,6 +77,17 @@ impl AccessTokens<'_> {
         json(&TokenPage {
             tokens: page.tokens.into_iter().map(TokenEntry::from).collect(),
             next: page.next.map(|next| next.to_string()),
+        })
+    }
+
+    /// Says which tasks of administrators the caller may do. So a client can offer only these tasks. The tasks check the
+    /// permissions again.
+    pub(super) async fn permissions(self, request: &Parts) -> Answer {
+        let caller = self.credentials.user(request).await?;
+        json(&Permissions {
+            user: caller.as_str(),
+            manage_tokens: self.may(request, &caller, GuardedTask::ManageTokens).await?,
+            evict: self.may(request, &caller, GuardedTask::Evict).await?,
         })
     }
 
@@ -254,6 +266,18 @@ impl AccessTokens<'_> {
             self.authorizer.permit(request, &caller, GuardedTask::ManageTokens).await?;
         }
         Ok(user)
+    }
+
+    async fn may(
+        self,
+        request: &Parts,
+        caller: &UserId,
+        task: GuardedTask,
+    ) -> Result<bool, ApiError> {
+        let permission = self.authorizer.resources.permission(task);
+        let (class, resource) = (permission.class(), permission.resource());
+        let access = self.authorizer.access(request, caller, class, resource, permission.level());
+        Ok(access.await? == Access::Granted)
     }
 
     fn rotation(self, body: &[u8]) -> Result<Rotation, ApiError> {

@@ -29,6 +29,8 @@ pub(super) enum Endpoint {
     ListTokens,
     CreateToken,
     DeleteTokens,
+    Permissions,
+    EvictRevocations,
     OwnToken,
     RotateOwnToken,
     GetToken,
@@ -43,7 +45,7 @@ const ID: &str = "{id}";
 
 /// Each entry has a method, a path below the prefix, and an endpoint. A path may support several methods. `GET`
 /// includes `HEAD` (RFC 9110 §9.3.2). `{id}` stands for any segment, unless another entry has exactly this path.
-pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 29] = [
+pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 31] = [
     (Method::GET, "/openapi.json", Endpoint::Describe),
     (Method::POST, "/login", Endpoint::Login),
     (Method::POST, "/logout", Endpoint::Logout),
@@ -68,6 +70,8 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 29] = [
     (Method::GET, "/access-tokens", Endpoint::ListTokens),
     (Method::POST, "/access-tokens", Endpoint::CreateToken),
     (Method::DELETE, "/access-tokens", Endpoint::DeleteTokens),
+    (Method::GET, "/access-tokens/permissions", Endpoint::Permissions),
+    (Method::POST, "/access-tokens/evict", Endpoint::EvictRevocations),
     (Method::GET, "/access-tokens/self", Endpoint::OwnToken),
     (Method::POST, "/access-tokens/self/rotate", Endpoint::RotateOwnToken),
     (Method::GET, "/access-tokens/{id}", Endpoint::GetToken),
@@ -172,6 +176,8 @@ impl Endpoint {
             Self::ListTokens
             | Self::CreateToken
             | Self::DeleteTokens
+            | Self::Permissions
+            | Self::EvictRevocations
             | Self::OwnToken
             | Self::RotateOwnToken
             | Self::GetToken
@@ -276,14 +282,17 @@ mod tests {
     }
 
     #[test]
-    fn the_word_self_is_not_an_id() {
+    fn words_with_endpoints_of_their_own_are_not_ids() {
         let prefix = AuthPrefix::default();
         let path = |id: &str| format!("{prefix}/access-tokens/{id}");
         let find = |method, id: &str| Endpoint::find(&method, &path(id), &prefix, ALL);
         assert_eq!(find(Method::GET, "self"), Ok(Endpoint::OwnToken));
         assert_eq!(find(Method::GET, "selfish"), Ok(Endpoint::GetToken));
         assert_eq!(find(Method::DELETE, "x"), Ok(Endpoint::DeleteToken));
-        assert!(matches!(find(Method::DELETE, "self"), Err(ApiError::MethodNotAllowed { .. })));
+        for word in ["self", "permissions", "evict"] {
+            let found = find(Method::DELETE, word);
+            assert!(matches!(found, Err(ApiError::MethodNotAllowed { .. })), "{word}");
+        }
         let id = |endpoint: Endpoint, rest: &str| endpoint.id(&path(rest), &prefix).map(str::len);
         assert_eq!(id(Endpoint::RotateToken, "abc/rotate"), Some(3));
         assert_eq!(id(Endpoint::GetToken, "abc"), Some(3));

@@ -30,6 +30,7 @@ pub(super) fn event(endpoint: Endpoint) -> Option<Event> {
         | Endpoint::ValidateOidc
         | Endpoint::ListTokens
         | Endpoint::GetToken
+        | Endpoint::Permissions
         | Endpoint::OwnToken => Some(Event::Authentication),
         Endpoint::Refresh => Some(Event::Refresh),
         Endpoint::Ticket => Some(Event::Ticket),
@@ -41,7 +42,7 @@ pub(super) fn event(endpoint: Endpoint) -> Option<Event> {
         | Endpoint::RevokeUser
         | Endpoint::RevokeService
         | Endpoint::DeleteTokens => Some(Event::RuleMade),
-        Endpoint::Evict => Some(Event::Evicted),
+        Endpoint::Evict | Endpoint::EvictRevocations => Some(Event::Evicted),
         Endpoint::ChangeToken => Some(Event::TokenChanged),
         Endpoint::RotateToken | Endpoint::RotateOwnToken => Some(Event::TokenRotated),
         // These endpoints evaluate no credential, and they change nothing.

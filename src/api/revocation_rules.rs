@@ -19,9 +19,10 @@ use super::{
     error::ApiError,
     permission::GuardedTask,
     record::add_to_record,
-    response::{Answer, empty},
+    response::{Answer, empty, json},
     revocations::Revocations,
-    token_query::{RevokedGroup, group_to_revoke},
+    token_json::EvictedCounts,
+    token_query::{GroupQuery, RevokedGroup},
 };
 use crate::{
     audit::{AuditRecord, Detail, RuleKind},
@@ -75,15 +76,19 @@ impl RevocationRules<'_> {
         self.make_rule(request, &caller, rule, timestamp).await
     }
 
-    /// Revokes the tokens that were issued up to now: those of the caller, of the user in the query, or for the service
-    /// in the query.
+    /// Revokes the tokens that were issued up to the time in the query, or up to now: those of the caller, of the user in
+    /// the query, or for the service in the query.
     pub(super) async fn revoke_group(
         self,
         credentials: AnyCredential<'_>,
         request: &Parts,
     ) -> Answer {
         let caller = credentials.user(request).await?;
-        let group = group_to_revoke(request.uri.query())?;
+        let GroupQuery { group, up_to } = GroupQuery::parse(request.uri.query())?;
+        // A rule with a later time would also revoke tokens that are issued only after this request.
+        if up_to.is_some_and(|up_to| up_to > self.clock.now()) {
+            return Err(ApiError::InvalidQuery("`upTo` is in the future"));
+        }
         if group.needs_permission(&caller) {
             self.authorizer.permit(request, &caller, GuardedTask::ManageTokens).await?;
         }
@@ -92,20 +97,38 @@ impl RevocationRules<'_> {
             RevokedGroup::OfUser(user) => Revocation::User { user, up_to },
             RevokedGroup::ForService(service) => Revocation::Service { service, up_to },
         };
-        self.store_rule(request, &caller, rule, None).await?;
+        self.store_rule(request, &caller, rule, up_to).await?;
         Ok(empty(StatusCode::NO_CONTENT))
     }
 
     /// Removes the revocations that no longer apply to a valid token.
     pub(super) async fn evict(self, request: &Parts) -> Answer {
         let caller = self.permitted_caller(request, GuardedTask::Evict).await?;
+        self.remove_expired(request, &caller).await?;
+        Ok(empty(StatusCode::NO_CONTENT))
+    }
+
+    /// Does the same as [`evict`](Self::evict) for a caller with any credential, and answers with the numbers of removed
+    /// revocations.
+    pub(super) async fn evict_and_report(
+        self,
+        credentials: AnyCredential<'_>,
+        request: &Parts,
+    ) -> Answer {
+        let caller = credentials.user(request).await?;
+        self.authorizer.permit(request, &caller, GuardedTask::Evict).await?;
+        let Evicted { tokens, users, services } = self.remove_expired(request, &caller).await?;
+        json(&EvictedCounts { tokens, users, services })
+    }
+
+    async fn remove_expired(self, request: &Parts, caller: &UserId) -> Result<Evicted, ApiError> {
         let evicted = self.revocations.evict(self.clock.now()).await?;
         let Evicted { tokens, users, services } = evicted;
         tracing::info!(
             url = request.uri.path(), %caller, tokens, users, services, "removed expired revocations"
         );
         add_to_record(request, |record| record.detail = Some(Detail::Evicted(evicted)));
-        Ok(empty(StatusCode::NO_CONTENT))
+        Ok(evicted)
     }
 
     /// Authenticates the caller, and checks that the security product permits this caller to perform the task.

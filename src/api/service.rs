@@ -737,6 +737,10 @@ impl State {
             Endpoint::DeleteTokens => {
                 self.revocation_rules().revoke_group(self.any_credential(), request).await
             }
+            Endpoint::Permissions => self.access_tokens()?.permissions(request).await,
+            Endpoint::EvictRevocations => {
+                self.revocation_rules().evict_and_report(self.any_credential(), request).await
+            }
             Endpoint::OwnToken => self.access_tokens()?.own(request).await,
             Endpoint::RotateOwnToken => self.access_tokens()?.rotate_own(request, body).await,
             Endpoint::GetToken => {

@@ -65,6 +65,28 @@ pub(super) struct TokenPage {
     pub(super) next: Option<String>,
 }
 
+/// The tasks of administrators that the caller may do.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Permissions<'a> {
+    pub(super) user: &'a str,
+    /// See and revoke the tokens of other users.
+    pub(super) manage_tokens: bool,
+    /// Remove expired revocations.
+    pub(super) evict: bool,
+}
+
+/// The numbers of removed revocations.
+#[derive(Serialize)]
+pub(super) struct EvictedCounts {
+    /// Revocations of single tokens.
+    pub(super) tokens: usize,
+    /// Rules for users.
+    pub(super) users: usize,
+    /// Rules for services.
+    pub(super) services: usize,
+}
+
 /// The response with a new token. It is the only response of the registry that contains a token.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

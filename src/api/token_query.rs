@@ -1,7 +1,8 @@
 //! The query of the endpoints `access-tokens`.
 
-use super::error::ApiError;
+use super::{error::ApiError, rfc3339};
 use crate::{
+    clock::Timestamp,
     passticket::UserId,
     revocation::{AccessTokenCursor, AccessTokenState, MAX_PAGE},
     token::ServiceId,
@@ -110,20 +111,36 @@ impl RevokedGroup {
     }
 }
 
-/// Parses the query of the endpoint that revokes several tokens.
-///
-/// # Errors
-/// [`ApiError::InvalidQuery`] if the query has anything but a user or a service.
-pub(super) fn group_to_revoke(query: Option<&str>) -> Result<RevokedGroup, ApiError> {
-    let mut group = None;
-    for (name, value) in parameters(query)? {
-        match &*name {
-            "user" => set(&mut group, RevokedGroup::OfUser(user_id(&value)?))?,
-            "service" => set(&mut group, RevokedGroup::ForService(service_id(&value)?))?,
-            _ => return Err(wrong("a parameter is unknown; use user or service")),
+/// The query of the endpoint that revokes several tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct GroupQuery {
+    pub(super) group: RevokedGroup,
+    /// Only tokens that were issued up to this time are revoked. `None` means up to now.
+    pub(super) up_to: Option<Timestamp>,
+}
+
+impl GroupQuery {
+    /// Parses the query.
+    ///
+    /// # Errors
+    /// [`ApiError::InvalidQuery`] if the query has anything but a user or a service, and a time.
+    pub(super) fn parse(query: Option<&str>) -> Result<Self, ApiError> {
+        let (mut group, mut up_to) = (None, None);
+        for (name, value) in parameters(query)? {
+            match &*name {
+                "user" => set(&mut group, RevokedGroup::OfUser(user_id(&value)?))?,
+                "service" => set(&mut group, RevokedGroup::ForService(service_id(&value)?))?,
+                "upTo" => {
+                    let time = rfc3339::parse(&value);
+                    let time =
+                        time.ok_or(wrong("`upTo` is not a time such as 2027-01-15T08:00:00Z"))?;
+                    set(&mut up_to, time)?;
+                }
+                _ => return Err(wrong("a parameter is unknown; use user, service or upTo")),
+            }
         }
+        Ok(Self { group: group.unwrap_or(RevokedGroup::OfCaller), up_to })
     }
-    Ok(group.unwrap_or(RevokedGroup::OfCaller))
 }
 
 const fn wrong(problem: &'static str) -> ApiError {
@@ -269,11 +286,24 @@ mod tests {
                 true,
             ),
         ] {
-            let group = group_to_revoke(query).unwrap();
+            let GroupQuery { group, up_to } = GroupQuery::parse(query).unwrap();
+            assert_eq!(up_to, None);
             assert_eq!((group.needs_permission(&caller), group), (needs_permission, want));
         }
-        for wrong in ["all=true", "user=", "service=", "user=a&service=b", "user=a&user=a", "x"] {
-            assert!(group_to_revoke(Some(wrong)).is_err(), "{wrong}");
+        let query = GroupQuery::parse(Some("user=a&upTo=2027-01-15T08:00:00.5Z")).unwrap();
+        assert_eq!(query.up_to, Some(Timestamp::from_millis(1_800_000_000_500)));
+        for wrong in [
+            "all=true",
+            "user=",
+            "service=",
+            "user=a&service=b",
+            "user=a&user=a",
+            "x",
+            "upTo=",
+            "upTo=1800000000000",
+            "upTo=2027-01-15",
+        ] {
+            assert!(GroupQuery::parse(Some(wrong)).is_err(), "{wrong}");
         }
     }
 
@@ -281,9 +311,9 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn the_parser_never_panics(query in "(state|service|name|limit|cursor|user|all|&|=|%|\\PC){0,30}") {
+        fn the_parser_never_panics(query in "(state|service|name|limit|cursor|user|all|upTo|&|=|%|\\PC){0,30}") {
             let _ = TokenQuery::parse(Some(&query));
-            let _ = group_to_revoke(Some(&query));
+            let _ = GroupQuery::parse(Some(&query));
         }
     }
 }

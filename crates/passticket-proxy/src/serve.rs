@@ -39,7 +39,7 @@ use crate::{
     reloadable::reloadable,
     reloads::Reloads,
     signals::Signals,
-    stack::{self, Kept, NewStore, Parts, Stores},
+    stack::{self, HealthReports, Kept, NewStore, Parts, Stores},
     stopped_tickets,
     systemd::Notifier,
     takeover::{ClientSettings, HandOver, Offer, Predecessor, Running, TakenOver},
@@ -179,8 +179,12 @@ pub(crate) async fn run(
     let enforcing = tokio::spawn(async move { tunnels.enforce_revocations().await });
     let gateway = move |config: &Config, parts: &Parts, kept: &Kept| {
         components.continue_with(config);
-        let components = components.clone();
-        stack::gateway(config, parts, kept, Box::new(move || components.needed()))
+        let (of_needed, of_document) = (components.clone(), components.clone());
+        let health = HealthReports {
+            needed: Box::new(move || of_needed.needed()),
+            document: Box::new(move |instances| of_document.document(instances).1),
+        };
+        stack::gateway(config, parts, kept, health)
     };
     let (service, replace) = reloadable(gateway(&config, &parts, &kept));
     // If a third process takes over, the gate relays the requests of the first process to it.

@@ -13,6 +13,7 @@ use passticket_proxy::config::{
     AuditSettings, Config, Encryption, Logins, OidcSettings, Problem, TlsFiles, UiSettings,
     ZosmfSettings, ZowePeer,
 };
+use serde_json::Value;
 use tower::{Layer, ServiceBuilder, util::option_layer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
@@ -57,7 +58,7 @@ use crate::{
     site_tokens::SiteTokens,
     takeover::HandOver,
     tickets::Tickets,
-    ui::{RoutePaths, Ui, UiOptions, WithPages},
+    ui::{AuditLog, RoutePaths, Ui, UiOptions, WithPages},
 };
 
 /// A problem that appears only when several configuration values are used together, such as a private
@@ -522,6 +523,15 @@ fn audit(file: Option<Arc<AuditFiles>>, counts: Option<&Counts>) -> Audit {
     }
 }
 
+/// Returns the state of the gateway with these instances of services as JSON. The function must not block.
+pub(crate) type InstancesDocument = Box<dyn Fn(&InstanceStates) -> Value + Send + Sync>;
+
+/// Access to the health of the gateway.
+pub(crate) struct HealthReports {
+    pub(crate) needed: NeededParts,
+    pub(crate) document: InstancesDocument,
+}
+
 /// The state that stays when the configuration is replaced.
 pub(crate) struct Kept {
     stores: Stores,
@@ -649,14 +659,14 @@ fn with_settings(tunnels: Tunnels, config: &Config) -> Tunnels {
 /// Both services use the same revocation store. As soon as the auth API has revoked a token, the layers also refuse the
 /// token.
 ///
-/// If `kept` has counters, requests and decisions are counted. The health endpoint reports the parts in `needed`. Call
+/// If `kept` has counters, requests and decisions are counted. The health endpoint and the page of administrators report `health`. Call
 /// this function in a runtime. In this runtime, the instances of services are checked. If services are found in Eureka,
 /// the registry is fetched in this runtime, and the routes are replaced from now on.
 pub(crate) fn gateway(
     config: &Config,
     parts: &Parts,
     kept: &Kept,
-    needed: NeededParts,
+    health: HealthReports,
 ) -> impl GatewayService + use<> {
     let Outbound { connectors, logins, zowe } = &*parts.outbound.value;
     let (stores, counts) = (&kept.stores, kept.counts.as_ref());
@@ -786,6 +796,7 @@ pub(crate) fn gateway(
     let services = SharedServices::new(defined.clone());
     let discovery = &kept.discovery;
     let listed = services.clone();
+    let HealthReports { needed, document } = health;
     let endpoints = apiml::endpoints(config, services.clone(), needed, discovery)
         .with_instance_health(move |service, instance| {
             instances::health(&states, service, instance)
@@ -848,7 +859,8 @@ pub(crate) fn gateway(
     let forwarded = || option_layer(parts.forwarders.as_ref().map(Forwarders::layer));
     // The pages call the auth API without these layers, because their requests have passed them already.
     let pages = config.ui.as_ref().map(|settings| {
-        let ui = Ui::new(api.clone(), ui_options(config, settings, listed));
+        let options = ui_options(config, settings, listed, kept, document);
+        let ui = Ui::new(api.clone(), options);
         let ui = SetSensitiveRequestHeaders::new(ui, sensitive.clone());
         // CORS does not apply to the pages: no other page may read them.
         (settings.path.clone(), forwarded().layer(ui))
@@ -878,7 +890,21 @@ pub(crate) fn gateway(
 }
 
 /// Returns what the pages for users need to know.
-fn ui_options(config: &Config, settings: &UiSettings, services: SharedServices) -> UiOptions {
+fn ui_options(
+    config: &Config,
+    settings: &UiSettings,
+    services: SharedServices,
+    kept: &Kept,
+    document: InstancesDocument,
+) -> UiOptions {
+    let audit = match &kept.stores.audit {
+        None => AuditLog::Off,
+        Some(files) => AuditLog::Files {
+            decisions: files.decisions().path().to_owned(),
+            unauthenticated: files.unauthenticated().path().to_owned(),
+        },
+    };
+    let instances = kept.instances.clone();
     let mut route_paths = RoutePaths::new();
     for route in &config.routes {
         let path = || route.prefix().to_owned();
@@ -892,6 +918,8 @@ fn ui_options(config: &Config, settings: &UiSettings, services: SharedServices) 
         max_days: config.max_validity.days(),
         can_change_passwords: matches!(config.logins, Logins::Zosmf(_) | Logins::Zss(_)),
         client_certificates: config.client_certificates,
+        audit,
+        health: Box::new(move || document(&instances)),
         clock: Arc::new(SystemClock),
     }
 }

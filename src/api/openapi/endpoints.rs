@@ -318,7 +318,7 @@ impl Settings<'_> {
                 ]),
             },
             Endpoint::DeleteTokens => Description {
-                summary: "Revoke the Personal Access Tokens of a user or for a service that were issued up to now",
+                summary: "Revoke the Personal Access Tokens of a user or for a service that were issued up to a time",
                 security: Security::Any,
                 parameters: group_parameters(),
                 body: None,
@@ -326,6 +326,31 @@ impl Settings<'_> {
                 errors: {
                     let mut errors = self.registry([ApiError::InvalidQuery(GROUP_PROBLEM)]);
                     errors.extend(self.guarded(GuardedTask::ManageTokens));
+                    errors
+                },
+            },
+            Endpoint::Permissions => Description {
+                summary: "Get the tasks of administrators that the caller may do",
+                security: Security::Any,
+                parameters: Vec::new(),
+                body: None,
+                success: Success::json("The permissions.", permissions()),
+                errors: {
+                    let mut errors = self.registry([]);
+                    errors.extend(self.guarded(GuardedTask::ManageTokens));
+                    errors.retain(|error| !matches!(error, ApiError::NotPermitted(_)));
+                    errors
+                },
+            },
+            Endpoint::EvictRevocations => Description {
+                summary: "Remove revocations that no longer apply to any valid token, and count them",
+                security: Security::Any,
+                parameters: Vec::new(),
+                body: None,
+                success: Success::json("The numbers of removed revocations.", evicted()),
+                errors: {
+                    let mut errors = self.registry([]);
+                    errors.extend(self.guarded(GuardedTask::Evict));
                     errors
                 },
             },
@@ -736,7 +761,7 @@ fn not_rotated() -> [ApiError; 8] {
     ]
 }
 
-const GROUP_PROBLEM: &str = "a parameter is unknown; use user or service";
+const GROUP_PROBLEM: &str = "a parameter is unknown; use user, service or upTo";
 
 const QUERY_PROBLEM: &str = "`limit` must be a number from 1 to 100";
 
@@ -810,7 +835,41 @@ fn group_parameters() -> Vec<Value> {
             "Revoke the tokens for this service, instead of the tokens of a user. It needs READ on APIML.SERVICES.",
             reference("ServiceId"),
         ),
+        query_parameter(
+            "upTo",
+            "Revoke only tokens that were issued up to this time. The default is now. The time must not be in the future.",
+            json!({ "type": "string", "format": "date-time" }),
+        ),
     ]
+}
+
+fn permissions() -> Value {
+    object(
+        &["user", "manageTokens", "evict"],
+        json!({
+            "user": reference("UserId"),
+            "manageTokens": {
+                "description": "Whether the caller may see and revoke the tokens of other users.",
+                "type": "boolean",
+            },
+            "evict": {
+                "description": "Whether the caller may remove expired revocations.",
+                "type": "boolean",
+            },
+        }),
+    )
+}
+
+fn evicted() -> Value {
+    let count = |of: &str| json!({ "description": of, "type": "integer", "minimum": 0 });
+    object(
+        &["tokens", "users", "services"],
+        json!({
+            "tokens": count("Revocations of single tokens."),
+            "users": count("Rules for users."),
+            "services": count("Rules for services."),
+        }),
+    )
 }
 
 fn list_parameters() -> Vec<Value> {

@@ -204,6 +204,63 @@ async fn administrators_see_and_revoke_the_tokens_of_others() {
 }
 
 #[tokio::test]
+async fn callers_learn_what_they_may_do_and_may_do_no_more() {
+    let tokens = Tokens::new();
+    let (pat, _) = tokens.generate("user", "one").await;
+    for (user, manages, evicts) in
+        [("user", false, false), ("reader", true, false), ("admin", true, true)]
+    {
+        let credential = format!("Basic {user}:validPassword");
+        let (status, body) = tokens.call("GET", "access-tokens/permissions", &credential, "").await;
+        let want = json!({
+            "user": user.to_uppercase(), "manageTokens": manages, "evict": evicts,
+        });
+        assert_eq!((status, body), (200, want));
+        let (status, body) = tokens.call("POST", "access-tokens/evict", &credential, "").await;
+        let want = if evicts { 200 } else { 403 };
+        assert_eq!(status, want, "{user} {body}");
+    }
+    for (method, path) in [("GET", "permissions"), ("POST", "evict")] {
+        let path = format!("access-tokens/{path}");
+        let bearer = format!("Bearer {pat}");
+        assert_eq!(tokens.call(method, &path, &bearer, "").await.0, 401, "{path}");
+        let (status, _) = tokens.call(method, &path, "Basic safdown:validPassword", "").await;
+        assert_eq!(status, 503, "{path}");
+    }
+    // The answer counts what was removed: the rule is older than the longest validity.
+    let rule = "access-tokens?service=a&upTo=2020-01-15T08:00:00Z";
+    assert_eq!(tokens.call("DELETE", rule, "Basic admin:validPassword", "").await.0, 204);
+    let (_, body) =
+        tokens.call("POST", "access-tokens/evict", "Basic admin:validPassword", "").await;
+    assert_eq!(body, json!({ "tokens": 0, "users": 0, "services": 1 }));
+}
+
+#[tokio::test]
+async fn a_rule_with_a_time_revokes_only_older_tokens() {
+    let tokens = Tokens::new();
+    let (_, old) = tokens.generate("user", "old").await;
+    tokens.world.clock.advance(Duration::from_millis(1));
+    let (_, new) = tokens.generate("user", "new").await;
+    let reader = "Basic reader:validPassword";
+    let delete = |query: &str| format!("access-tokens?{query}");
+    for query in ["user=user&upTo=2027-01-15T08:00:00.002Z", "service=a&upTo=2099-01-01T00:00:00Z"]
+    {
+        let (status, error) = tokens.call("DELETE", &delete(query), reader, "").await;
+        assert_eq!((status, number(&error)), (400, "ZWEAO400E"), "{query}");
+    }
+    for query in ["user=user&upTo=2027-01-15T08:00:00Z", "service=a&upTo=2027-01-15T08:00:00Z"] {
+        assert_eq!(tokens.call("DELETE", &delete(query), PASSWORD, "").await.0, {
+            if query.starts_with("user") { 204 } else { 403 }
+        });
+        assert_eq!(tokens.call("DELETE", &delete(query), reader, "").await.0, 204, "{query}");
+        assert_eq!(tokens.state(&old).await, "revoked");
+        assert_eq!(tokens.state(&new).await, "active");
+    }
+    assert_eq!(tokens.call("DELETE", &delete("service=a"), reader, "").await.0, 204);
+    assert_eq!(tokens.state(&new).await, "revoked");
+}
+
+#[tokio::test]
 async fn a_token_is_a_credential_only_for_itself() {
     let tokens = Tokens::new();
     let (pat, id) = tokens.generate("user", "one").await;

@@ -11,17 +11,14 @@ use http::{
     },
     uri::Authority,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tower_passticket::{
     messages::{self, ApiMessage},
     metrics::{self, MetricRegistry},
     proxy::InstanceStates,
 };
 
-use super::{
-    status::Components,
-    stopped_tickets::{self, Resume},
-};
+use super::{status::Components, stopped_tickets::Resume};
 use crate::reloads::Outcome;
 
 /// The endpoints of the admin port.
@@ -51,16 +48,8 @@ impl Endpoints {
                 health(status.is_ready(), &status.readiness())
             }
             Ok(Endpoint::Health) => {
-                let status = self.components.status();
-                let mut document = status.document();
-                self.add_instances(&mut document);
-                if let Some(cluster) = self.components.cluster() {
-                    document["cluster"] = cluster.document();
-                }
-                if let Some(tickets) = stopped_tickets::document(self.components.breaker()) {
-                    document["passtickets"] = tickets;
-                }
-                health(status.is_up(), &document)
+                let (is_up, document) = self.components.document(&self.instances);
+                health(is_up, &document)
             }
             Ok(Endpoint::ResumeTickets) => self.resume_tickets(request.uri()),
             Ok(Endpoint::Reload) => self.reload().await,
@@ -118,17 +107,6 @@ impl Endpoints {
                 let message = ApiMessage::with(&messages::BAD_REQUEST, &[&problem]);
                 message.into_response(StatusCode::BAD_REQUEST)
             }
-        }
-    }
-
-    /// Adds the instances of services that are not healthy. They do not change the status, because the gateway itself
-    /// works.
-    fn add_instances(&self, document: &mut Value) {
-        let unhealthy = self.instances.unhealthy().into_iter();
-        let unhealthy: Map<_, _> =
-            unhealthy.map(|(instance, health)| (instance, health.as_str().into())).collect();
-        if !unhealthy.is_empty() {
-            document["instances"] = unhealthy.into();
         }
     }
 }

@@ -11,18 +11,19 @@ use std::{
 };
 
 use passticket_proxy::config::Config;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::time::sleep;
 use tower_passticket::{
     audit::AuditFiles,
     clock::{Clock, SystemClock},
     health::Health,
     metrics::{Label, LabelName},
+    proxy::InstanceStates,
     revocation::{CachingService, DurableStore},
     ticket_breaker::TicketBreaker,
 };
 
-use super::certificate::CertificateExpiry;
+use super::{certificate::CertificateExpiry, stopped_tickets};
 use crate::{cluster::Cluster, discovery::Discovery, reloads::Reloads, stack::Stores};
 
 /// The interval at which [`WorkerState::all_run`] counts the threads.
@@ -145,6 +146,21 @@ impl Components {
         needed.map(|part| (part.component.value(), part.health)).collect()
     }
 
+    /// Returns whether every component works, and the state of the gateway as JSON, as `/health` of the admin port and
+    /// the page of administrators show it.
+    pub(crate) fn document(&self, instances: &InstanceStates) -> (bool, Value) {
+        let status = self.status();
+        let mut document = status.document();
+        add_instances(instances, &mut document);
+        if let Some(cluster) = &self.cluster {
+            document["cluster"] = cluster.document();
+        }
+        if let Some(tickets) = stopped_tickets::document(&self.breaker) {
+            document["passtickets"] = tickets;
+        }
+        (status.is_up(), document)
+    }
+
     pub(super) fn status(&self) -> Status {
         let mut parts = vec![
             Part::new(Component::Workers, Need::Needed, self.workers.health()),
@@ -173,6 +189,16 @@ impl Components {
             parts.push(Part::new(Component::Cluster, Need::Needed, cluster.health()));
         }
         Status(parts)
+    }
+}
+
+/// Adds the instances of services that are not healthy. They do not change the status, because the gateway itself works.
+fn add_instances(instances: &InstanceStates, document: &mut Value) {
+    let unhealthy = instances.unhealthy().into_iter();
+    let unhealthy: Map<_, _> =
+        unhealthy.map(|(instance, health)| (instance, health.as_str().into())).collect();
+    if !unhealthy.is_empty() {
+        document["instances"] = unhealthy.into();
     }
 }
 
@@ -243,7 +269,7 @@ fn document<'p>(is_up: bool, parts: impl IntoIterator<Item = &'p Part>) -> Value
         }
         (part.component.value().to_owned(), component)
     });
-    let components: serde_json::Map<_, _> = components.collect();
+    let components: Map<_, _> = components.collect();
     let mut document = json!({"status": if is_up { "UP" } else { "DOWN" }});
     if !components.is_empty() {
         document["components"] = components.into();

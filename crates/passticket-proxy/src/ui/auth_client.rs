@@ -12,7 +12,10 @@ use http_body_util::{BodyExt, Full};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tower::ServiceExt;
-use tower_passticket::{api::AuthApi, identity::PeerCertificate, messages::ApiMessage};
+use tower_passticket::{
+    api::AuthApi, identity::PeerCertificate, messages::ApiMessage, passticket::UserId,
+    token::ServiceId,
+};
 use zeroize::Zeroizing;
 
 use super::{cookies, form::query, paths::TokenId};
@@ -100,6 +103,7 @@ pub(super) struct Session {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Token {
     pub(super) id: String,
+    pub(super) user: String,
     pub(super) name: Option<String>,
     pub(super) description: String,
     pub(super) scopes: Vec<String>,
@@ -111,8 +115,54 @@ pub(super) struct Token {
     pub(super) state: String,
 }
 
+/// The tasks of administrators that the user may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Permissions {
+    /// See and revoke the tokens of other users. A user without this permission is no administrator.
+    pub(super) manage_tokens: bool,
+    /// Remove expired revocations.
+    pub(super) evict: bool,
+}
+
+/// The numbers of removed revocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Evicted {
+    pub(super) tokens: u64,
+    pub(super) users: u64,
+    pub(super) services: u64,
+}
+
+/// The tokens of all users to list.
+#[derive(Clone, Debug, Default)]
+pub(super) struct UsersTokenFilter {
+    /// The tokens of this user. If it is empty, the tokens of all users.
+    pub(super) user: String,
+    pub(super) service: String,
+    pub(super) of: TokenFilter,
+}
+
+/// The tokens that an administrator revokes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RuleTarget {
+    /// The tokens of this user.
+    User(UserId),
+    /// The tokens for this service.
+    Service(ServiceId),
+}
+
+impl RuleTarget {
+    /// Returns the parameter of the auth API, and its value.
+    pub(super) fn parameter(&self) -> (&'static str, &str) {
+        match self {
+            Self::User(user) => ("user", user.as_str()),
+            Self::Service(service) => ("service", service.as_str()),
+        }
+    }
+}
+
 /// A page of entries.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct TokenPage {
     pub(super) tokens: Vec<Token>,
     pub(super) next: Option<String>,
@@ -256,6 +306,74 @@ impl AuthClient {
 
     pub(super) async fn token(&self, browser: &Browser, id: TokenId<'_>) -> Result<Token, Refusal> {
         self.json(browser, Call::new(Method::GET, format!("access-tokens/{id}"))).await
+    }
+
+    /// Returns what the user may do. A user who may do nothing gets no refusal.
+    pub(super) async fn permissions(&self, browser: &Browser) -> Result<Permissions, Refusal> {
+        self.json(browser, Call::new(Method::GET, "access-tokens/permissions")).await
+    }
+
+    /// Returns a page of the tokens of users. It needs the permission of an administrator.
+    pub(super) async fn tokens_of_users(
+        &self,
+        browser: &Browser,
+        filter: &UsersTokenFilter,
+        cursor: &str,
+        limit: usize,
+    ) -> Result<TokenPage, Refusal> {
+        let UsersTokenFilter { user, service, of: TokenFilter { state, name } } = filter;
+        let limit = limit.to_string();
+        let query = query(&[
+            ("user", user),
+            ("all", if user.is_empty() { "true" } else { "" }),
+            ("service", service),
+            ("state", state),
+            ("name", name),
+            ("cursor", cursor),
+            ("limit", &limit),
+        ]);
+        self.json(browser, Call::new(Method::GET, format!("access-tokens{query}"))).await
+    }
+
+    /// Returns a token of any user. It needs the permission of an administrator.
+    pub(super) async fn token_of(
+        &self,
+        browser: &Browser,
+        user: &str,
+        id: TokenId<'_>,
+    ) -> Result<Token, Refusal> {
+        let query = query(&[("user", user)]);
+        self.json(browser, Call::new(Method::GET, format!("access-tokens/{id}{query}"))).await
+    }
+
+    /// Revokes a token of any user. It needs the permission of an administrator.
+    pub(super) async fn revoke_of(
+        &self,
+        browser: &Browser,
+        user: &str,
+        id: TokenId<'_>,
+    ) -> Result<(), Refusal> {
+        let query = query(&[("user", user)]);
+        let call = Call::new(Method::DELETE, format!("access-tokens/{id}{query}"));
+        self.call(browser, Credential::LoginCookie, call).await.map(drop)
+    }
+
+    /// Revokes the tokens of a user or for a service that were issued up to `up_to` (RFC 3339), or up to now. It needs
+    /// the permission of an administrator.
+    pub(super) async fn make_rule(
+        &self,
+        browser: &Browser,
+        target: &RuleTarget,
+        up_to: Option<&str>,
+    ) -> Result<(), Refusal> {
+        let query = query(&[target.parameter(), ("upTo", up_to.unwrap_or_default())]);
+        let call = Call::new(Method::DELETE, format!("access-tokens{query}"));
+        self.call(browser, Credential::LoginCookie, call).await.map(drop)
+    }
+
+    /// Removes expired revocations. It needs a permission of its own.
+    pub(super) async fn evict(&self, browser: &Browser) -> Result<Evicted, Refusal> {
+        self.json(browser, Call::new(Method::POST, "access-tokens/evict")).await
     }
 
     pub(super) async fn create(

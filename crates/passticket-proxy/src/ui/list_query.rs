@@ -157,7 +157,7 @@ mod tests {
     fn tokens_are_sorted() {
         let token = |name: Option<&str>, expires: &str, used: Option<&str>| {
             let token = serde_json::json!({
-                "id": "", "name": name, "description": "", "scopes": [], "createdAt": "", "expiresAt": expires,
+                "id": "", "user": "", "name": name, "description": "", "scopes": [], "createdAt": "", "expiresAt": expires,
                 "lastUsedAt": used, "lastUsedFrom": null, "lastUsedService": null, "state": "active",
             });
             serde_json::from_value::<Token>(token).unwrap()

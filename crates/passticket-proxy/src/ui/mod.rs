@@ -8,6 +8,7 @@
 //! [`service`].
 
 mod assets;
+mod audit_log;
 mod auth_client;
 mod commands;
 mod cookies;
@@ -15,10 +16,13 @@ mod create_form;
 mod csrf;
 mod dates;
 mod form;
+mod health;
 mod list_query;
 mod notice;
 mod paths;
 mod response;
+mod rule_form;
+mod search_query;
 mod service;
 mod services;
 mod texts;
@@ -26,6 +30,7 @@ mod trouble;
 mod views;
 mod with_pages;
 
+pub(crate) use audit_log::AuditLog;
 pub(crate) use service::{Ui, UiOptions};
 pub(crate) use services::RoutePaths;
 pub(crate) use with_pages::WithPages;

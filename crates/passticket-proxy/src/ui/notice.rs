@@ -13,14 +13,16 @@ pub(super) enum Notice {
     Changed,
     Revoked,
     AllRevoked,
+    RuleMade,
 }
 
-const ALL: [(Notice, &str, &str); 5] = [
+const ALL: [(Notice, &str, &str); 6] = [
     (Notice::SignedOut, "signed-out", notices::SIGNED_OUT),
     (Notice::SessionEnded, "session-ended", notices::SESSION_ENDED),
     (Notice::Changed, "changed", notices::CHANGED),
     (Notice::Revoked, "revoked", notices::REVOKED),
     (Notice::AllRevoked, "all-revoked", notices::ALL_REVOKED),
+    (Notice::RuleMade, "rule-made", notices::RULE_MADE),
 ];
 
 impl Notice {
@@ -30,10 +32,11 @@ impl Notice {
         ALL.iter().find(|(_, other, _)| *other == word).map(|(notice, ..)| *notice)
     }
 
-    /// Appends the notice to the path of a page.
+    /// Appends the notice to the path of a page, or to the path with a query.
     pub(super) fn at(self, path: &str) -> String {
         let word = self.entry().1;
-        format!("{path}?{PARAMETER}={word}")
+        let separator = if path.contains('?') { '&' } else { '?' };
+        format!("{path}{separator}{PARAMETER}={word}")
     }
 
     pub(super) fn text(self) -> &'static str {
@@ -52,12 +55,13 @@ mod tests {
 
     #[test]
     fn a_notice_survives_the_address() {
-        use Notice::{AllRevoked, Changed, Revoked, SessionEnded, SignedOut};
-        for notice in [SignedOut, SessionEnded, Changed, Revoked, AllRevoked] {
+        use Notice::{AllRevoked, Changed, Revoked, RuleMade, SessionEnded, SignedOut};
+        for notice in [SignedOut, SessionEnded, Changed, Revoked, AllRevoked, RuleMade] {
             let address = notice.at("/x");
             let query = address.strip_prefix("/x?").unwrap();
             assert_eq!(Notice::of(&Form::parse(query.as_bytes()).unwrap()), Some(notice));
         }
+        assert_eq!(Changed.at("/x?a=1"), "/x?a=1&done=changed");
         assert_eq!(Notice::of(&Form::parse(b"done=%3Cscript%3E").unwrap()), None);
     }
 }

@@ -22,8 +22,27 @@ pub(super) enum Page<'p> {
     Edit(TokenId<'p>),
     Rotate(TokenId<'p>),
     Revoke(TokenId<'p>),
+    /// A page for administrators.
+    Admin(AdminPage<'p>),
     /// A style sheet, a script or a picture, by its name with the hash of its content.
     Asset(&'p str),
+}
+
+/// A page for administrators, or a form that such a page sends. The query of [`Token`](Self::Token) and
+/// [`Revoke`](Self::Revoke) names the user of the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AdminPage<'p> {
+    Home,
+    Tokens,
+    Token(TokenId<'p>),
+    Revoke(TokenId<'p>),
+    /// Revokes the tokens of a user or for a service.
+    Rule,
+    /// Removes expired revocations.
+    Evict,
+    /// The last records of the audit log.
+    Audit,
+    Health,
 }
 
 /// The id of a Personal Access Token: 32 hexadecimal digits.
@@ -41,6 +60,38 @@ impl<'p> TokenId<'p> {
 impl fmt::Display for TokenId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
+    }
+}
+
+impl<'p> AdminPage<'p> {
+    fn find(segments: &[&'p str]) -> Option<Self> {
+        Some(match *segments {
+            [] | [""] => Self::Home,
+            ["tokens"] => Self::Tokens,
+            ["tokens", id] => Self::Token(TokenId::new(id)?),
+            ["tokens", id, "revoke"] => Self::Revoke(TokenId::new(id)?),
+            ["rule"] => Self::Rule,
+            ["evict"] => Self::Evict,
+            ["audit"] => Self::Audit,
+            ["health"] => Self::Health,
+            _ => return None,
+        })
+    }
+}
+
+/// Writes the path below the path of the pages for administrators.
+impl fmt::Display for AdminPage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Home => Ok(()),
+            Self::Tokens => f.write_str("/tokens"),
+            Self::Token(id) => write!(f, "/tokens/{id}"),
+            Self::Revoke(id) => write!(f, "/tokens/{id}/revoke"),
+            Self::Rule => f.write_str("/rule"),
+            Self::Evict => f.write_str("/evict"),
+            Self::Audit => f.write_str("/audit"),
+            Self::Health => f.write_str("/health"),
+        }
     }
 }
 
@@ -65,6 +116,7 @@ impl Paths {
             ["tokens", id, "rotate"] => Page::Rotate(TokenId::new(id)?),
             ["tokens", id, "revoke"] => Page::Revoke(TokenId::new(id)?),
             ["assets", name] => Page::Asset(name),
+            ["admin", ref rest @ ..] => Page::Admin(AdminPage::find(rest)?),
             _ => return None,
         })
     }
@@ -85,6 +137,7 @@ impl Paths {
             Page::Rotate(id) => format!("{base}/tokens/{id}/rotate"),
             Page::Revoke(id) => format!("{base}/tokens/{id}/revoke"),
             Page::Asset(name) => format!("{base}/assets/{name}"),
+            Page::Admin(page) => format!("{base}/admin{page}"),
         }
     }
 
@@ -115,6 +168,14 @@ mod tests {
             Page::Rotate(id),
             Page::Revoke(id),
             Page::Asset("page-0.css"),
+            Page::Admin(AdminPage::Home),
+            Page::Admin(AdminPage::Tokens),
+            Page::Admin(AdminPage::Token(id)),
+            Page::Admin(AdminPage::Revoke(id)),
+            Page::Admin(AdminPage::Rule),
+            Page::Admin(AdminPage::Evict),
+            Page::Admin(AdminPage::Audit),
+            Page::Admin(AdminPage::Health),
         ] {
             assert_eq!(paths.find(&paths.to(page)), Some(page));
         }
@@ -129,6 +190,9 @@ mod tests {
             "/gateway/ui/tokens/0123456789abcdef0123456789abcdef/x",
             "/gateway/ui//tokens",
             "/gateway/ui/tokens/../sign-in",
+            "/gateway/ui/admin/x",
+            "/gateway/ui/admin/tokens/x",
+            "/gateway/ui/admin/tokens/",
         ] {
             assert_eq!(paths.find(unknown), None, "{unknown}");
         }

@@ -1,5 +1,7 @@
 //! [`Ui`], the Tower service that answers each request for a page.
 
+mod admin;
+
 use std::{
     convert::Infallible,
     pin::Pin,
@@ -29,20 +31,23 @@ use zeroize::Zeroizing;
 
 use super::{
     assets::Asset,
-    auth_client::{AuthClient, Browser, NewToken, Refusal},
+    audit_log::{AuditLog, AuditReader},
+    auth_client::{AuthClient, Browser, NewToken, Permissions, Refusal},
     commands::commands_for,
     create_form::{CreateForm, Fault, Lifetimes, check_label, fault_of_answer},
     csrf::{self, FormKey},
     form::Form,
+    health::HealthDocument,
     list_query::{ListQuery, Sort},
     notice::Notice,
-    paths::{Page, Paths, TokenId},
+    paths::{AdminPage, Page, Paths, TokenId},
     response::{self, asset, page, redirect, removal_of, set_cookies},
     services::{RoutePaths, Services},
     texts,
     trouble::{Problem, Trouble},
     views::{
-        self, CreatePage, CreatedPage, Frame, ListPage, ProblemPage, SignInPage, SignInTrouble,
+        self, Area, CreatePage, CreatedPage, Frame, ListPage, ProblemPage, SignInPage,
+        SignInTrouble,
     },
 };
 
@@ -67,6 +72,10 @@ pub(crate) struct UiOptions {
     pub(crate) can_change_passwords: bool,
     /// Whether client certificates are credentials.
     pub(crate) client_certificates: bool,
+    /// Where the audit records go.
+    pub(crate) audit: AuditLog,
+    /// Returns the state of the gateway.
+    pub(crate) health: HealthDocument,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -77,6 +86,7 @@ pub(crate) struct Ui(Arc<Inner>);
 struct Inner {
     paths: Paths,
     client: AuthClient,
+    audit: AuditReader,
     options: UiOptions,
 }
 
@@ -84,7 +94,9 @@ impl Ui {
     /// Creates the pages, which call `api`.
     pub(crate) fn new(api: AuthApi, options: UiOptions) -> Self {
         let client = AuthClient::new(api, &options.login_cookie);
-        Self(Arc::new(Inner { paths: Paths::new(options.path.clone()), client, options }))
+        let (paths, audit) = (Paths::new(options.path.clone()), options.audit.clone());
+        let audit = AuditReader::new(audit);
+        Self(Arc::new(Inner { paths, client, audit, options }))
     }
 }
 
@@ -123,6 +135,8 @@ struct Visit {
     request_id: String,
     /// The user, when the auth API has confirmed the login cookie.
     user: OnceLock<String>,
+    /// What the user may do, when the auth API has said it.
+    permissions: OnceLock<Permissions>,
 }
 
 type Answer = Result<Response<ResponseBody>, Trouble>;
@@ -193,6 +207,7 @@ impl Inner {
             query: Form::parse(query.as_bytes()).unwrap_or_default(),
             request_id: request_id.unwrap_or_default(),
             user: OnceLock::new(),
+            permissions: OnceLock::new(),
         })
     }
 
@@ -201,6 +216,8 @@ impl Inner {
             paths: &self.paths,
             key: &visit.key,
             user: visit.user.get().map(String::as_str),
+            permissions: visit.permissions.get().copied().unwrap_or_default(),
+            area: Area::Own,
             notice: Notice::of(&visit.query),
         }
     }
@@ -234,9 +251,11 @@ impl Inner {
             // Somebody has opened the address of a form.
             Page::SignInWithCertificate => return Ok(redirect(&self.paths.to(Page::SignIn))),
             Page::Home | Page::SignOut => return Ok(redirect(&self.paths.to(Page::Tokens))),
+            Page::Admin(found) => return self.show_admin(visit, found).await,
             _ => {}
         }
         self.sign_in_required(visit).await?;
+        self.learn_permissions(visit).await;
         let (client, browser) = (&self.client, &visit.browser);
         let frame = self.frame(visit);
         let markup = match found {
@@ -271,6 +290,7 @@ impl Inner {
             | Page::SignIn
             | Page::SignInWithCertificate
             | Page::SignOut
+            | Page::Admin(_)
             | Page::Asset(_) => return Err(Problem::NotFound.into()),
         };
         Ok(page(StatusCode::OK, markup))
@@ -316,6 +336,7 @@ impl Inner {
             Page::SignIn => return self.sign_in(visit, form).await,
             Page::SignInWithCertificate => return self.sign_in_with_certificate(visit).await,
             Page::SignOut => return self.sign_out(visit).await,
+            Page::Admin(found) => return self.submit_admin(visit, found, form).await,
             _ => {}
         }
         self.sign_in_required(visit).await?;
@@ -525,7 +546,12 @@ impl Inner {
             Trouble::Refused(refusal) if refusal.status != StatusCode::UNAUTHORIZED => {
                 self.problem(visit, Problem::of(&refusal), Some(&refusal))
             }
-            Trouble::NotSignedIn | Trouble::Refused(_) => {
+            Trouble::AdministratorRefused(refusal)
+                if refusal.status != StatusCode::UNAUTHORIZED =>
+            {
+                self.problem(visit, Problem::of_administrator(&refusal), Some(&refusal))
+            }
+            Trouble::NotSignedIn | Trouble::Refused(_) | Trouble::AdministratorRefused(_) => {
                 let path = self.paths.to(Page::SignIn);
                 if !visit.browser.has_login_cookie() {
                     return redirect(&path);
@@ -593,8 +619,9 @@ fn takes_forms(page: Page<'_>) -> bool {
         | Page::RevokeAll
         | Page::Edit(_)
         | Page::Rotate(_)
-        | Page::Revoke(_) => true,
-        Page::Home | Page::Tokens | Page::Token(_) | Page::Asset(_) => false,
+        | Page::Revoke(_)
+        | Page::Admin(AdminPage::Revoke(_) | AdminPage::Rule | AdminPage::Evict) => true,
+        Page::Home | Page::Tokens | Page::Token(_) | Page::Admin(_) | Page::Asset(_) => false,
     }
 }
 

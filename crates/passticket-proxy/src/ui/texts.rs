@@ -80,6 +80,8 @@ pub(super) mod notices {
     pub(in super::super) const CHANGED: &str = "The token is changed.";
     pub(in super::super) const REVOKED: &str =
         "The token is revoked. Requests with it are now refused.";
+    pub(in super::super) const RULE_MADE: &str =
+        "The tokens are revoked. Requests with them are now refused.";
     pub(in super::super) const ALL_REVOKED: &str =
         "All your tokens are revoked. Requests with them are now refused.";
 }
@@ -272,6 +274,9 @@ pub(super) mod problems {
     pub(in super::super) const NOT_PERMITTED: &str = "You may not do this";
     pub(in super::super) const NOT_PERMITTED_HINT: &str =
         "If you need this, give the request id to the administrator of the gateway.";
+    pub(in super::super) const NOT_ADMINISTRATOR: &str = "This page is for administrators";
+    pub(in super::super) const NOT_ADMINISTRATOR_HINT: &str = "If you are an administrator of the gateway, ask the security administrator for the permission above. Otherwise \
+         use the page with your own tokens.";
     pub(in super::super) const UNAVAILABLE: &str = "The gateway cannot do this at the moment";
     pub(in super::super) const UNAVAILABLE_HINT: &str = "Try again in a few minutes. Before you repeat a change, check your tokens: it may have happened. If it does not \
          help, give the request id to the administrator of the gateway.";
@@ -283,4 +288,193 @@ pub(super) mod problems {
     pub(in super::super) const SIGN_OUT_FAILED: &str = "You are signed out of this browser";
     pub(in super::super) const SIGN_OUT_FAILED_HINT: &str = "The gateway could not end your session everywhere. The session ends by itself when it expires. If somebody else \
          may have a copy of your session, give the request id to the administrator of the gateway.";
+}
+
+/// The pages for administrators.
+pub(super) mod admin {
+    pub(in super::super) const HEADING: &str = "Administration";
+    pub(in super::super) const TAB_TOKENS: &str = "Find tokens";
+    pub(in super::super) const TAB_RULE: &str = "Revoke by user or service";
+    pub(in super::super) const TAB_EVICT: &str = "Clean up";
+    pub(in super::super) const TAB_AUDIT: &str = "Audit log";
+    pub(in super::super) const TAB_HEALTH: &str = "Health";
+
+    pub(in super::super) const SEARCH_HEADING: &str = "Tokens of all users";
+    pub(in super::super) const SEARCH_INTRODUCTION: &str =
+        "Find tokens by their user, name or service, and revoke them.";
+    pub(in super::super) const SEARCH: &str = "Search";
+    pub(in super::super) const TABLE: &str = "Tokens of users";
+    pub(in super::super) const USER: &str = "User id";
+    pub(in super::super) const OWNER: &str = "User";
+    pub(in super::super) const SERVICE: &str = "Service id";
+    pub(in super::super) const NONE_FOUND: &str = "No token matches the search.";
+    pub(in super::super) const NONE_FOUND_HINT: &str =
+        "Expired and revoked tokens appear only with the state All, Expired or Revoked.";
+    pub(in super::super) const USER_INVALID: &str =
+        "Enter a user id: 1 to 8 characters of A-Z, 0-9, #, @ and $.";
+    pub(in super::super) const SERVICE_INVALID: &str =
+        "Enter a service id: 1 to 64 characters of a-z, 0-9, -, _ and a period.";
+
+    pub(in super::super) fn tokens_of(user: &str) -> String {
+        format!("All tokens of {user}")
+    }
+    pub(in super::super) fn revoke_of(name: &str, user: &str) -> String {
+        format!("Revoke {name} of {user}")
+    }
+    pub(in super::super) fn revoke_explanation(user: &str) -> String {
+        format!(
+            "Each tool that uses this token of {user} loses its access immediately. You cannot undo this."
+        )
+    }
+    pub(in super::super) fn revoke_all_of(user: &str) -> String {
+        format!("Revoke all tokens of {user}")
+    }
+    pub(in super::super) fn revoke_all_for(service: &str) -> String {
+        format!("Revoke all tokens for {service}")
+    }
+
+    pub(in super::super) const RULE_HEADING: &str = "Revoke by user or service";
+    pub(in super::super) const RULE_INTRODUCTION: &str = "A rule revokes all tokens of one user, or all tokens of all users for one service. You see which tokens it \
+         revokes before anything happens.";
+    pub(in super::super) const RULE_OF: &str = "Which tokens";
+    pub(in super::super) const OF_USER: &str = "All tokens of a user";
+    pub(in super::super) const FOR_SERVICE: &str = "All tokens for a service";
+    pub(in super::super) const UP_TO: &str = "Created up to";
+    pub(in super::super) const UP_TO_HINT: &str = "A time in UTC. Tokens that were created later stay valid. If the field is empty, the rule revokes all tokens that \
+         exist when you confirm it.";
+    pub(in super::super) const TIME_INVALID: &str =
+        "Enter a date and a time in UTC, such as 2027-01-15T08:00.";
+    pub(in super::super) const TIME_IN_FUTURE: &str =
+        "The time is in the future. Enter an earlier time in UTC, or leave the field empty.";
+    pub(in super::super) const PREVIEW: &str = "Show what it revokes";
+
+    pub(in super::super) const UP_TO_NOW: &str =
+        "The rule revokes all tokens that exist when you confirm it.";
+    pub(in super::super) const ISSUED_UP_TO: &str =
+        "The rule revokes tokens that were created at this time or before:";
+    pub(in super::super) const UNKNOWN_TOKENS: &str = "The rule also revokes tokens that the gateway does not know. The gateway learns of a token when it issues it, or when \
+         somebody uses it here. So it may not know tokens of other gateways, and tokens from before it kept this list.";
+    pub(in super::super) const NO_UNDO: &str = "You cannot undo this.";
+
+    pub(in super::super) fn hit_count(count: usize, has_more: bool) -> String {
+        match (count, has_more) {
+            (count, true) => format!("The rule revokes at least {count} active tokens."),
+            (0, false) => "The rule revokes no active token in the list.".to_owned(),
+            (1, false) => "The rule revokes 1 active token.".to_owned(),
+            (count, false) => format!("The rule revokes {count} active tokens."),
+        }
+    }
+    pub(in super::super) fn only_first(shown: usize) -> String {
+        format!("The table shows only the first {shown} of these tokens.")
+    }
+
+    pub(in super::super) const EVICT_HEADING: &str = "Remove expired revocations";
+    pub(in super::super) const EVICT_EXPLANATION: &str = "The gateway stores each revocation until the tokens that it revokes have expired. This removes the revocations and \
+         rules that have no effect any more. No token becomes valid again.";
+    pub(in super::super) const EVICT_AUTOMATIC: &str =
+        "The gateway also does this by itself from time to time.";
+    pub(in super::super) const EVICT_SUBMIT: &str = "Remove expired revocations";
+    pub(in super::super) const EVICT_NOT_PERMITTED: &str = "You may not do this. It needs UPDATE, not only READ, on the resource that guards these pages. Ask the security \
+         administrator.";
+
+    pub(in super::super) fn evicted(tokens: u64, users: u64, services: u64) -> String {
+        format!(
+            "Removed revocations of single tokens: {tokens}, rules for users: {users}, rules for services: {services}."
+        )
+    }
+}
+
+/// The page with the last records of the audit log.
+pub(super) mod audit {
+    pub(in super::super) const HEADING: &str = "Audit log";
+    pub(in super::super) const INTRODUCTION: &str =
+        "The last decisions about credentials, tokens and revocations, the newest first.";
+    pub(in super::super) const FILE: &str = "File";
+    pub(in super::super) const DECISIONS: &str = "Decisions about users";
+    pub(in super::super) const UNAUTHENTICATED: &str = "Not authenticated";
+    pub(in super::super) const USER: &str = "User id";
+    pub(in super::super) const EVENT: &str = "Event";
+    pub(in super::super) const OUTCOME: &str = "Outcome";
+    pub(in super::super) const ANY: &str = "Any";
+    pub(in super::super) const NOTABLE: &str = "All but routine";
+    pub(in super::super) const TIME: &str = "Time";
+    pub(in super::super) const CLIENT: &str = "Client";
+    pub(in super::super) const REQUEST: &str = "Request";
+    pub(in super::super) const SUBJECT: &str = "User and service";
+    pub(in super::super) const DETAILS: &str = "Details";
+    pub(in super::super) const ON: &str = "on";
+    pub(in super::super) const FOR: &str = "for";
+    pub(in super::super) const EMPTY: &str = "No record matches the filter.";
+    pub(in super::super) const RELOAD: &str = "Apply";
+
+    pub(in super::super) fn times(count: u64) -> String {
+        format!("{count} times")
+    }
+    pub(in super::super) fn details_of(event: &str, time: &str) -> String {
+        format!("Details of {event}, {time}")
+    }
+    pub(in super::super) const HAS_OLDER: &str = "The file has older records, which this page does not show. Use filters, or read the file itself: docs/operating/audit.md \
+         says how.";
+    pub(in super::super) fn unreadable(lines: usize) -> String {
+        match lines {
+            1 => "1 line is not a record, for example because a crash has cut it off.".to_owned(),
+            lines => format!(
+                "{lines} lines are no records, for example because a crash has cut them off."
+            ),
+        }
+    }
+
+    pub(in super::super) const OFF: &str = "The audit log is off. To switch it on, set components.passticket-proxy.audit.enabled to true, and restart the gateway.";
+    pub(in super::super) const CEF: &str = "The audit log is in the Common Event Format for a security monitoring system. Search it there. This page reads only the \
+         format json of components.passticket-proxy.audit.format.";
+    pub(in super::super) const BUSY: &str =
+        "Other administrators are reading the audit log at the moment. Reload this page.";
+    pub(in super::super) const FAILED: &str = "The gateway cannot read the audit file. The log of the gateway says why. Perhaps the file was just rotated: reload this \
+         page.";
+}
+
+/// The page with the health of the gateway.
+pub(super) mod health {
+    pub(in super::super) const HEADING: &str = "Health";
+    pub(in super::super) const INTRODUCTION: &str =
+        "The state of this node of the gateway at this moment.";
+    pub(in super::super) const STATUS: &str = "State";
+    pub(in super::super) const PART: &str = "Part";
+    pub(in super::super) const REASON: &str = "Reason";
+    pub(in super::super) const PARTS: &str = "Parts of the gateway";
+    pub(in super::super) const UP: &str = "Up";
+    pub(in super::super) const DOWN: &str = "Down";
+    pub(in super::super) const NODES: &str = "Nodes";
+    pub(in super::super) const NO_NODES: &str =
+        "This gateway runs alone. It shares no revocations with other nodes.";
+    pub(in super::super) const LEASE: &str = "Lease";
+    pub(in super::super) const LEASE_OK: &str = "Valid";
+    pub(in super::super) const LEASE_EXPIRED: &str =
+        "Expired: this node accepts no tokens until it reaches Redis again";
+    pub(in super::super) const BEHIND: &str = "Revocations not applied yet";
+    pub(in super::super) const PEERS: &str = "Other nodes that run";
+    pub(in super::super) const INSTANCES: &str = "Instances of services that are not healthy";
+    pub(in super::super) const ALL_HEALTHY: &str = "No instance is known to be unhealthy.";
+    pub(in super::super) const TICKETS: &str = "Stopped PassTickets";
+
+    pub(in super::super) fn stopped(users: u64) -> String {
+        format!(
+            "Services have refused PassTickets, so the gateway makes none for some users or APPLIDs. Users: {users}."
+        )
+    }
+
+    /// The name of a part for readers. Unknown names stay.
+    pub(in super::super) fn part(name: &str) -> &str {
+        match name {
+            "workers" => "Threads that serve requests",
+            "revocations" => "Store of revocations",
+            "audit" => "Audit log",
+            "certificate" => "Certificate of the gateway",
+            "configuration" => "Configuration",
+            "discovery" => "Services from Eureka",
+            "zoweRevocations" => "Revocations of Zowe API ML",
+            "cluster" => "Other nodes (Redis)",
+            other => other,
+        }
+    }
 }

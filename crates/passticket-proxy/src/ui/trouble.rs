@@ -17,6 +17,8 @@ pub(super) enum Trouble {
     Problem(Problem),
     /// The auth API has refused a call.
     Refused(Refusal),
+    /// The auth API has refused a call for a page of administrators.
+    AdministratorRefused(Refusal),
 }
 
 impl From<Refusal> for Trouble {
@@ -46,6 +48,8 @@ pub(super) enum Problem {
     TokenNotFound,
     CannotRotate,
     NotPermitted,
+    /// A page for administrators.
+    NotAdministrator,
     TooManyAttempts,
     Unavailable,
     Failed,
@@ -68,12 +72,21 @@ impl Problem {
         }
     }
 
+    /// Returns the problem for an answer of the auth API to a call for a page of administrators.
+    pub(super) fn of_administrator(refusal: &Refusal) -> Self {
+        let is_permission = refusal.status == StatusCode::FORBIDDEN
+            && refusal.message.as_ref().is_none_or(|it| it.text() != CROSS_ORIGIN.text());
+        if is_permission { Self::NotAdministrator } else { Self::of(refusal) }
+    }
+
     pub(super) fn status(self) -> StatusCode {
         match self {
             Self::NotFound | Self::TokenNotFound => StatusCode::NOT_FOUND,
-            Self::WrongFormKey | Self::CrossOrigin | Self::NotADocument | Self::NotPermitted => {
-                StatusCode::FORBIDDEN
-            }
+            Self::WrongFormKey
+            | Self::CrossOrigin
+            | Self::NotADocument
+            | Self::NotPermitted
+            | Self::NotAdministrator => StatusCode::FORBIDDEN,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Incomplete => StatusCode::BAD_REQUEST,
@@ -97,6 +110,7 @@ impl Problem {
             Self::TokenNotFound => (texts::TOKEN_NOT_FOUND, token::NOT_FOUND),
             Self::CannotRotate => (rotate::HEADING, rotate::NOT_POSSIBLE),
             Self::NotPermitted => (texts::NOT_PERMITTED, texts::NOT_PERMITTED_HINT),
+            Self::NotAdministrator => (texts::NOT_ADMINISTRATOR, texts::NOT_ADMINISTRATOR_HINT),
             Self::TooManyAttempts => (texts::TOO_MANY, texts::TOO_MANY_HINT),
             Self::Unavailable => (texts::UNAVAILABLE, texts::UNAVAILABLE_HINT),
             Self::Failed => (texts::FAILED, texts::FAILED_HINT),

@@ -6,6 +6,7 @@
 mod support;
 
 mod admin;
+mod admin_page;
 mod apiml;
 mod audit;
 mod auth_api;

@@ -11,10 +11,10 @@ const LOGIN_COOKIE: &str = "apimlAuthenticationToken";
 const FORM_COOKIE: &str = "__Host-passticket-form";
 
 /// A text that would be markup if a page did not escape it.
-const MARKUP: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;";
+pub(crate) const MARKUP: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;";
 
 /// A browser without JavaScript. It keeps cookies, and does not follow redirections.
-struct Browser {
+pub(crate) struct Browser {
     client: Client,
     base: String,
     origin: String,
@@ -22,19 +22,19 @@ struct Browser {
 }
 
 /// A page, or another answer.
-struct Page {
-    status: StatusCode,
-    headers: HeaderMap,
-    text: String,
+pub(crate) struct Page {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Browser {
-    fn new(demo: &Demo) -> Self {
+    pub(crate) fn new(demo: &Demo) -> Self {
         Self::with_client(demo, demo.builder().redirect(Policy::none()).build().unwrap())
     }
 
     /// A browser that presents the client certificate of this user.
-    fn of(demo: &Demo, user: &str) -> Self {
+    pub(crate) fn of(demo: &Demo, user: &str) -> Self {
         Self::with_client(demo, demo.builder_of(user).redirect(Policy::none()).build().unwrap())
     }
 
@@ -43,14 +43,14 @@ impl Browser {
         Self { client, base, origin, cookies: BTreeMap::new() }
     }
 
-    async fn signed_in(demo: &Demo) -> Self {
+    pub(crate) async fn signed_in(demo: &Demo) -> Self {
         let mut browser = Self::new(demo);
         let page = browser.sign_in("USER", "validPassword").await;
         assert_eq!((page.status.as_u16(), page.location()), (303, "/gateway/ui/tokens"));
         browser
     }
 
-    async fn sign_in(&mut self, user: &str, password: &str) -> Page {
+    pub(crate) async fn sign_in(&mut self, user: &str, password: &str) -> Page {
         self.submit("/sign-in", &[("user", user), ("password", password)]).await
     }
 
@@ -68,25 +68,39 @@ impl Browser {
         if cookies.is_empty() { request } else { request.header("cookie", cookies.join("; ")) }
     }
 
-    async fn get(&mut self, path: &str) -> Page {
+    pub(crate) async fn get(&mut self, path: &str) -> Page {
         let request = self.client.get(self.url(path)).header("sec-fetch-site", "same-origin");
         let response = self.with_cookies(request).send().await.unwrap();
         self.read(response).await
     }
 
     /// Opens the page with the form, fills it, and sends it.
-    async fn submit(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
+    pub(crate) async fn submit(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
         let page = self.get(path).await;
         let key = page.form_key();
         self.post(path, &key, fields).await
     }
 
-    async fn post(&mut self, path: &str, key: &str, fields: &[(&str, &str)]) -> Page {
+    pub(crate) async fn post(&mut self, path: &str, key: &str, fields: &[(&str, &str)]) -> Page {
         let request = self.client.post(self.url(path));
         let request = request.header("sec-fetch-site", "same-origin").header("origin", "null");
         let response = self.with_cookies(request).body(form(key, fields));
         let response = response.header("content-type", "application/x-www-form-urlencoded");
         let response = response.send().await.unwrap();
+        self.read(response).await
+    }
+
+    /// Sends a form as a page of another origin does.
+    pub(crate) async fn post_from(
+        &mut self,
+        origin: &str,
+        path: &str,
+        key: &str,
+        fields: &[(&str, &str)],
+    ) -> Page {
+        let request = self.client.post(self.url(path));
+        let request = request.header("sec-fetch-site", "cross-site").header("origin", origin);
+        let response = self.with_cookies(request).body(form(key, fields)).send().await.unwrap();
         self.read(response).await
     }
 
@@ -112,7 +126,7 @@ impl Browser {
     }
 
     /// Creates a token. Returns its page.
-    async fn create(&mut self, name: &str, more: &[(&str, &str)]) -> Page {
+    pub(crate) async fn create(&mut self, name: &str, more: &[(&str, &str)]) -> Page {
         let fields = [("name", name), ("service", "dcpassticket"), ("expiry", "7")];
         let page = self.submit("/tokens/new", &[&fields, more].concat()).await;
         assert_eq!(page.status, 200, "{}", page.text);
@@ -120,7 +134,7 @@ impl Browser {
     }
 
     /// Returns the id of the token with this name.
-    async fn id_of(&mut self, name: &str) -> String {
+    pub(crate) async fn id_of(&mut self, name: &str) -> String {
         let page = self.get("/tokens?state=all").await;
         let row =
             page.text.split("<tr ").find(|row| row.contains(&format!(">{name}</a>"))).unwrap();
@@ -130,18 +144,18 @@ impl Browser {
 }
 
 impl Page {
-    fn location(&self) -> &str {
+    pub(crate) fn location(&self) -> &str {
         self.headers["location"].to_str().unwrap()
     }
 
-    fn form_key(&self) -> String {
+    pub(crate) fn form_key(&self) -> String {
         let start = self.text.find("name=\"form-key\" value=\"").expect(&self.text);
         let start = start + "name=\"form-key\" value=\"".len();
         self.text[start..start + 32].to_owned()
     }
 
     /// Returns the text of the element with this id.
-    fn element(&self, id: &str) -> String {
+    pub(crate) fn element(&self, id: &str) -> String {
         let start = self
             .text
             .find(&format!("id=\"{id}\""))
@@ -189,7 +203,7 @@ fn form(key: &str, fields: &[(&str, &str)]) -> String {
 }
 
 /// Asks the service of the demo with a token.
-async fn routed(demo: &Demo, pat: &str) -> u16 {
+pub(crate) async fn routed(demo: &Demo, pat: &str) -> u16 {
     let request = demo.client().get(demo.at("/dcpassticket/api/v1/passticketTest"));
     request.header("private-token", pat).send().await.unwrap().status().as_u16()
 }

@@ -4,12 +4,12 @@ use maud::{DOCTYPE, Markup, html};
 
 use crate::ui::{
     assets::{ICON, SCRIPT, STYLE},
-    auth_client::Token,
+    auth_client::{Permissions, Token},
     create_form::Fault,
     csrf::{self, FormKey},
     dates::readable,
     notice::Notice,
-    paths::{Page, Paths},
+    paths::{AdminPage, Page, Paths},
     services::Services,
     texts,
 };
@@ -21,7 +21,44 @@ pub(in crate::ui) struct Frame<'a> {
     pub(in crate::ui) key: &'a FormKey,
     /// The user id. `None` if nobody is signed in.
     pub(in crate::ui) user: Option<&'a str>,
+    /// What the user may do.
+    pub(in crate::ui) permissions: Permissions,
+    pub(in crate::ui) area: Area,
     pub(in crate::ui) notice: Option<Notice>,
+}
+
+/// The pages to which a page belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ui) enum Area {
+    /// The pages about the tokens of the user.
+    Own,
+    /// The pages for administrators.
+    Administration(Tab),
+}
+
+/// A page for administrators that the others have a link to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ui) enum Tab {
+    Tokens,
+    Rule,
+    Evict,
+    Audit,
+    Health,
+}
+
+impl Tab {
+    const ALL: [Self; 5] = [Self::Tokens, Self::Rule, Self::Evict, Self::Audit, Self::Health];
+
+    fn page(self) -> (AdminPage<'static>, &'static str, &'static str) {
+        use texts::admin as words;
+        match self {
+            Self::Tokens => (AdminPage::Tokens, "tab-tokens", words::TAB_TOKENS),
+            Self::Rule => (AdminPage::Rule, "tab-rule", words::TAB_RULE),
+            Self::Evict => (AdminPage::Evict, "tab-evict", words::TAB_EVICT),
+            Self::Audit => (AdminPage::Audit, "tab-audit", words::TAB_AUDIT),
+            Self::Health => (AdminPage::Health, "tab-health", words::TAB_HEALTH),
+        }
+    }
 }
 
 /// The width of the content.
@@ -38,7 +75,10 @@ pub(super) enum Width {
 /// Returns a whole document.
 pub(super) fn page(frame: Frame<'_>, title: &str, width: Width, content: &Markup) -> Markup {
     let asset = |name| frame.paths.to(Page::Asset(name));
+    let is_own = frame.area == Area::Own;
+    // The links between the pages for administrators stay in their place, whatever the width of the content is.
     let class = match width {
+        _ if !is_own => "wide",
         Width::Wide => "wide",
         Width::Narrow => "narrow",
         Width::SignIn => "sign-in",
@@ -59,10 +99,15 @@ pub(super) fn page(frame: Frame<'_>, title: &str, width: Width, content: &Markup
                 a class="skip" href="#content" { (texts::SKIP) }
                 @if let Some(user) = frame.user { (bar(frame, user)) }
                 main id="content" class=(class) tabindex="-1" {
+                    @if let Area::Administration(tab) = frame.area { (tabs(frame, tab)) }
                     @if let Some(notice) = frame.notice {
                         p class=(class_of(notice)) id="notice" role="status" { (notice.text()) }
                     }
-                    (content)
+                    @if is_own || width == Width::Wide {
+                        (content)
+                    } @else {
+                        div class="column" { (content) }
+                    }
                 }
             }
         }
@@ -72,24 +117,32 @@ pub(super) fn page(frame: Frame<'_>, title: &str, width: Width, content: &Markup
 fn class_of(notice: Notice) -> &'static str {
     match notice {
         Notice::SessionEnded => "message warn",
-        Notice::SignedOut | Notice::Changed | Notice::Revoked | Notice::AllRevoked => {
-            "message good"
-        }
+        Notice::SignedOut
+        | Notice::Changed
+        | Notice::Revoked
+        | Notice::AllRevoked
+        | Notice::RuleMade => "message good",
     }
 }
 
 /// The bar at the top, for a user who is signed in.
 fn bar(frame: Frame<'_>, user: &str) -> Markup {
+    let link = |page: Page<'_>, id: &str, text: &str, is_current: bool| {
+        html! {
+            li {
+                a id=(id) href=(frame.paths.to(page)) aria-current=[is_current.then_some("true")] { (text) }
+            }
+        }
+    };
     html! {
         header class="bar" {
             div {
                 (brand(frame))
                 nav aria-label=(texts::MAIN_NAVIGATION) {
                     ul {
-                        li {
-                            a id="nav-tokens" href=(frame.paths.to(Page::Tokens)) aria-current="true" {
-                                (texts::MY_TOKENS)
-                            }
+                        (link(Page::Tokens, "nav-tokens", texts::MY_TOKENS, frame.area == Area::Own))
+                        @if frame.permissions.manage_tokens {
+                            (link(Page::Admin(AdminPage::Home), "nav-admin", texts::admin::HEADING, frame.area != Area::Own))
                         }
                     }
                 }
@@ -101,6 +154,23 @@ fn bar(frame: Frame<'_>, user: &str) -> Markup {
                     form method="post" action=(frame.paths.to(Page::SignOut)) {
                         (form_key(frame))
                         button id="sign-out" class="quiet" { (texts::SIGN_OUT) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The links between the pages for administrators.
+fn tabs(frame: Frame<'_>, current: Tab) -> Markup {
+    html! {
+        nav class="tabs" aria-label=(texts::admin::HEADING) {
+            ul {
+                @for tab in Tab::ALL {
+                    @let (page, id, text) = tab.page();
+                    li {
+                        a id=(id) href=(frame.paths.to(Page::Admin(page)))
+                            aria-current=[(tab == current).then_some("page")] { (text) }
                     }
                 }
             }

@@ -34,7 +34,7 @@ pub(in crate::ui) fn token(frame: Frame<'_>, token: &Token, services: &Services)
             h1 { (name) }
             (state(token))
         }
-        div class="card" { (facts(token, services)) }
+        div class="card" { (facts(token, services, None)) }
         @if let Some(id) = id {
             div class="actions" {
                 a class="button" id="edit" href=(frame.paths.to(Page::Edit(id))) { (list::EDIT) }
@@ -49,9 +49,14 @@ pub(in crate::ui) fn token(frame: Frame<'_>, token: &Token, services: &Services)
     page(frame, name, Width::Narrow, &content)
 }
 
-fn facts(token: &Token, services: &Services) -> Markup {
+/// `owner` is the user of the token, if another user sees the page.
+pub(super) fn facts(token: &Token, services: &Services, owner: Option<&str>) -> Markup {
     html! {
         dl class="facts" {
+            @if let Some(owner) = owner {
+                dt { (texts::admin::OWNER) }
+                dd class="mono" id="owner" { (owner) }
+            }
             @if !token.description.is_empty() {
                 dt { (words::DESCRIPTION) }
                 dd { (token.description) }
@@ -133,7 +138,7 @@ pub(in crate::ui) fn rotate(
                 p { (rotating::EXPLANATION) }
             }
         }
-        div class="card" { (facts(token, services)) }
+        div class="card" { (facts(token, services, None)) }
         form class="card" id="rotate-form" method="post" action=(frame.paths.to(Page::Rotate(id))) {
             (form_key(frame))
             div class="field" {
@@ -166,7 +171,7 @@ pub(in crate::ui) fn revoke(
                 p { (revoking::EXPLANATION) }
             }
         }
-        div class="card" { (facts(token, services)) }
+        div class="card" { (facts(token, services, None)) }
         form id="revoke-form" method="post" action=(frame.paths.to(Page::Revoke(id))) {
             (form_key(frame))
             div class="actions" {

@@ -169,7 +169,7 @@ fn row(frame: Frame<'_>, token: &Token, list: ListPage<'_>) -> Markup {
 }
 
 /// When a token expires, and how many days are left.
-fn expiry(token: &Token, now: Timestamp) -> Markup {
+pub(super) fn expiry(token: &Token, now: Timestamp) -> Markup {
     let days = days_until(now, &token.expires_at).filter(|_| token.state == "active");
     html! {
         div {
@@ -181,7 +181,7 @@ fn expiry(token: &Token, now: Timestamp) -> Markup {
     }
 }
 
-fn last_use(token: &Token) -> Markup {
+pub(super) fn last_use(token: &Token) -> Markup {
     html! {
         div {
             @match &token.last_used_at {
