@@ -366,6 +366,116 @@ async function assertIncludes(page, text) {
   assert.ok((await page.locator("body").innerText()).includes(text), `the page shows ${text}`);
 }
 
+// The paths of the pages for administrators.
+const ADMINISTRATION = ["", "/tokens", "/rule", "/evict", "/audit", "/health"];
+
+// Other users have no pages for administrators.
+async function noAdministration({ page, gateway }) {
+  await signIn(page, gateway, "APIMTST");
+  assert.equal(await page.locator("#nav-admin").count(), 0);
+  for (const path of ADMINISTRATION) {
+    const answer = await page.goto(`${gateway.ui}/admin${path}`);
+    assert.equal(answer.status(), 403, path);
+    assert.notEqual(await textOf(page, "#request-id"), "");
+  }
+}
+
+// Does what the page offers to administrators.
+async function administration({ page, gateway }) {
+  await signIn(page, gateway, "APIMTST");
+  const tokens = [];
+  for (const name of ["first", "second", "third"]) tokens.push(await createToken(page, gateway, { name }));
+  await page.click("#sign-out");
+  await signIn(page, gateway);
+  const own = await createToken(page, gateway, { name: "own" });
+
+  // Search, and revoke one token.
+  await page.goto(`${gateway.ui}/tokens`);
+  await page.click("#nav-admin");
+  await page.fill("input#user", "APIMTST");
+  await page.click("#apply");
+  await page.waitForURL(/user=APIMTST/);
+  assert.equal(await page.locator("#tokens tbody tr").count(), 3);
+  await page.fill("#name", "first");
+  await page.click("#apply");
+  await page.waitForURL(/name=first/);
+  assert.equal(await page.locator("#tokens tbody tr").count(), 1);
+  await page.getByRole("link", { name: "first", exact: true }).click();
+  await assertText(page, "#owner", "APIMTST");
+  await page.click("#revoke");
+  assert.equal(await statusWith(gateway, tokens[0]), 200, "only the confirmation revokes");
+  await page.click("#submit");
+  await page.locator("#notice").waitFor();
+  assert.deepEqual(await statusesWith(gateway, [...tokens, own]), [401, 200, 200, 200]);
+
+  // The preview of a rule changes nothing. The rule revokes what the preview shows.
+  await page.goto(`${gateway.ui}/admin/rule`);
+  await page.fill("input#user", "APIMTST");
+  await page.click("#preview");
+  await assertText(page, "#count", "2 active tokens");
+  assert.equal(await page.locator("#tokens tbody tr").count(), 2);
+  assert.deepEqual(await statusesWith(gateway, [...tokens, own]), [401, 200, 200, 200]);
+  await page.click("#submit");
+  await page.locator("#notice").waitFor();
+  assert.deepEqual(await statusesWith(gateway, [...tokens, own]), [401, 401, 401, 200]);
+  await page.goto(`${gateway.ui}/admin/rule`);
+  await page.check("input[name=of][value=service]");
+  await page.fill("#service", "dcpassticket");
+  await page.click("#preview");
+  await assertText(page, "#count", "1 active token");
+  await page.click("#submit");
+  await page.locator("#notice").waitFor();
+  assert.equal(await statusWith(gateway, own), 401);
+
+  await page.goto(`${gateway.ui}/admin/evict`);
+  await page.click("#submit");
+  await page.locator("#evicted").waitFor();
+  await page.goto(`${gateway.ui}/admin/health`);
+  await assertText(page, "#health-status", "Up");
+  // The gateway writes audit records after at most one second.
+  const minted = page.locator("#records tbody tr", { hasText: "token-minted" });
+  for (let tries = 0; tries < 20 && await minted.count() < 4; tries += 1) {
+    await page.goto(`${gateway.ui}/admin/audit?event=token-minted`);
+    await page.waitForTimeout(200);
+  }
+  assert.equal(await minted.count(), 4);
+}
+
+const statusesWith = (gateway, tokens) => Promise.all(tokens.map((token) => statusWith(gateway, token)));
+
+// Texts in the audit log, which anybody can write, run no script.
+async function auditedTexts({ page, gateway }) {
+  const client = await request.newContext({ ignoreHTTPSErrors: true });
+  for (const attack of ATTACKS) {
+    const headers = { "user-agent": attack, "x-request-id": attack, "x-forwarded-for": attack };
+    const data = { username: attack, password: attack };
+    await client.post(`${gateway.origin}/gateway/api/v1/auth/login`, { headers, data });
+    await client.get(`${gateway.origin}/dcpassticket/api/v1/${attack}?${attack}`, { headers });
+    await client.get(`${gateway.origin}/dcpassticket/api/v1/x`, { headers: { ...headers, "private-token": attack } });
+  }
+  await client.dispose();
+  await signIn(page, gateway);
+  for (const attack of ATTACKS) await createToken(page, gateway, { name: attack, description: attack });
+  await page.waitForTimeout(2500);
+  for (const file of [0, 1]) {
+    await page.goto(`${gateway.ui}/admin/audit?event=all`);
+    await page.selectOption("#file", { index: file });
+    await page.click("#apply");
+    await page.locator("#records tbody tr").first().waitFor();
+    for (const details of await page.locator("summary").all()) await details.click();
+  }
+  const text = encodeURIComponent(ATTACKS.join(""));
+  for (const path of ["audit?user=", "audit?event=", "audit?file=", "tokens?user=", "tokens?name=", "tokens?service=",
+    "tokens?cursor=", "rule?of=user&user=", "rule?of=service&service=", "rule?of=", "rule?of=user&user=USER&up-to="]) {
+    await page.goto(`${gateway.ui}/admin/${path}${text}`);
+    await page.locator("h1").waitFor();
+  }
+  for (const path of ["tokens?user=USER", "rule?of=user&user=USER"]) {
+    await page.goto(`${gateway.ui}/admin/${path}`);
+    for (const attack of ATTACKS) await assertIncludes(page, attack);
+  }
+}
+
 // Web servers of an attacker: one at another site, and one at another port of the host of the gateway.
 class Attacker {
   static async start(gateway) {
@@ -555,6 +665,16 @@ function allPages(gateway, token) {
     ["rotate", at(`tokens/${token}/rotate`)],
     ["revoke", at(`tokens/${token}/revoke`)],
     ["revoke all", at("tokens/revoke-all")],
+    ["tokens of all users", at("admin/tokens?user=USER")],
+    ["no tokens of a user", at("admin/tokens?user=NOBODY")],
+    ["token of a user", at(`admin/tokens/${token}?user=USER`)],
+    ["revoke the token of a user", at(`admin/tokens/${token}/revoke?user=USER`)],
+    ["form for a rule", at("admin/rule")],
+    ["form for a rule with faults", at("admin/rule?of=user&user=")],
+    ["preview of a rule", at("admin/rule?of=user&user=USER")],
+    ["evict", at("admin/evict")],
+    ["audit log", at("admin/audit")],
+    ["health", at("admin/health")],
     ["page not found", at("x")],
     ["token not found", at(`tokens/${"0".repeat(32)}`)],
     ["sign-in", at("sign-in?done=signed-out")],
@@ -637,6 +757,10 @@ async function main() {
     ["the keyboard reaches everything", {}, keyboard],
     ["forms of other sites change nothing", {}, (visit) => foreignForms(visit, attacker)],
     ["no page shows the token page in a frame", {}, (visit) => clickjacking(visit, attacker)],
+    ["every function for administrators", {}, administration],
+    ["every function for administrators without JavaScript", { options: scriptless }, administration],
+    ["other users have no pages for administrators", {}, noAdministration],
+    ["texts in the audit log run no script", {}, auditedTexts],
     ["a sign-in starts a new session", {}, fixation],
     ["the back button shows nothing after a sign-out", { browser: browserOfPeople }, backButton],
   ];

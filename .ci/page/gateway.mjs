@@ -22,7 +22,7 @@ export class Gateway {
   }
 
   // Starts a gateway with a copy of the files of this one, which use the same services. `definitions` changes the text of
-  // the definitions of the services.
+  // the definitions of the services. `APIMTST` also has a password there, and is no administrator.
   async copy(program, name, definitions = (text) => text) {
     const files = join(Gateway.#directory, name);
     cpSync(this.files, files, { recursive: true });
@@ -31,6 +31,8 @@ export class Gateway {
     }
     const config = join(files, "zowe.yaml");
     writeFileSync(config, readFileSync(config, "utf8").replace(/^ {4}port: \d+/m, "    port: 0"));
+    const users = join(files, "users.yml");
+    writeFileSync(users, readFileSync(users, "utf8").replace(/^ {2}USER: (.*)$/m, "$&\n  APIMTST: $1"));
     const services = join(files, "api-defs", "demo.yml");
     writeFileSync(services, definitions(readFileSync(services, "utf8")));
     return Gateway.#start(files, program, ["serve", "--config", config, "--new-store"]);
@@ -84,10 +86,10 @@ export function startBrowser({ keepsPages = false } = {}) {
 
 export const PASSWORD = "validPassword";
 
-// Signs in as the user of the demo.
-export async function signIn(page, gateway) {
+// Signs in, as the administrator of the demo if no other user is given.
+export async function signIn(page, gateway, user = "USER") {
   await page.goto(`${gateway.ui}/sign-in`);
-  await page.fill("#user", "USER");
+  await page.fill("#user", user);
   await page.fill("#password", PASSWORD);
   await page.click("#submit");
   await page.waitForURL(`${gateway.ui}/tokens`);
