@@ -574,6 +574,11 @@ async function clickjacking({ page, gateway, faults }, attacker) {
     // The browser shows its own page instead.
     if (frame.url().startsWith("chrome-error:")) refused = true;
   });
+  page.on("requestfailed", (request) => {
+    if (request.url().startsWith(gateway.ui) && request.failure().errorText === "net::ERR_BLOCKED_BY_RESPONSE") {
+      refused = true;
+    }
+  });
   const service = `${gateway.origin}/dcbypass/api/v1/attack`;
   const frame = (path) => `<iframe src="${gateway.ui}/${path}"></iframe><object data="${gateway.ui}/${path}"></object>`;
   for (const path of ["tokens", "sign-in", "tokens/revoke-all", "x"]) {
@@ -739,7 +744,8 @@ function forget(faults, attacker) {
 // Runs the checks, two at a time, each with a gateway of its own. Stops at the first failure.
 async function main() {
   const demo = await Gateway.demo(program);
-  const attacker = await Attacker.start(demo);
+  // Two checks run at the same time, so each has its own attacker.
+  const attackers = [await Attacker.start(demo), await Attacker.start(demo)];
   const browser = await startBrowser();
   const browserOfPeople = await startBrowser({ keepsPages: true });
   const scriptless = { javaScriptEnabled: false };
@@ -755,8 +761,8 @@ async function main() {
     functions("in a narrow window", { viewport: NARROWEST, hasTouch: true }),
     ["the script adds comfort", { definitions: (text) => text + SERVICES }, comfort],
     ["the keyboard reaches everything", {}, keyboard],
-    ["forms of other sites change nothing", {}, (visit) => foreignForms(visit, attacker)],
-    ["no page shows the token page in a frame", {}, (visit) => clickjacking(visit, attacker)],
+    ["forms of other sites change nothing", {}, (visit) => foreignForms(visit, attackers[0])],
+    ["no page shows the token page in a frame", {}, (visit) => clickjacking(visit, attackers[1])],
     ["every function for administrators", {}, administration],
     ["every function for administrators without JavaScript", { options: scriptless }, administration],
     ["other users have no pages for administrators", {}, noAdministration],
@@ -794,7 +800,7 @@ async function main() {
   } finally {
     await browser.close();
     await browserOfPeople.close();
-    attacker.stop();
+    for (const attacker of attackers) attacker.stop();
   }
 }
 
