@@ -132,9 +132,10 @@ mod tests {
         assert_eq!(commands("[::1]:8443", "/files/api/v1.0/a-b_c~d"), 5);
         for byte in (0..=0xffu8).map(char::from).filter(|char| !char.is_ascii_alphanumeric()) {
             let is_harmless = "/-._~:[]".contains(byte);
-            for (authority, path) in
-                [(format!("gw{byte}x"), "/files".to_owned()), ("gw".to_owned(), format!("/f{byte}"))]
-            {
+            for (authority, path) in [
+                (format!("gw{byte}x"), "/files".to_owned()),
+                ("gw".to_owned(), format!("/f{byte}")),
+            ] {
                 let want = if is_harmless { 5 } else { 0 };
                 assert_eq!(commands(&authority, &path), want, "{authority:?} {path:?}");
             }
