@@ -640,8 +640,10 @@ async function backButton({ page, gateway }) {
   const left = page.url();
   for (let steps = 0; steps < 4; steps += 1) {
     // The page with the token is the answer to a form. Chromium asks before it sends the form again, and shows an error.
-    await page.evaluate(() => { history.back(); });
-    await page.waitForTimeout(400);
+    // The script must have ended before the page goes away.
+    await page.evaluate(() => { setTimeout(() => history.back(), 50); });
+    await page.waitForTimeout(800);
+    await page.waitForLoadState();
     assert.notEqual(page.url(), left, "the back button has left the page");
     const text = await page.content();
     assert.ok(!text.includes(token), `step ${steps}: the token is not shown again`);

@@ -72,7 +72,8 @@ impl CookieNames {
         &self.pat
     }
 
-    /// Returns whether a cookie with this name contains a token of the gateway. Upper and lower case do not matter.
+    /// Returns whether a cookie with this name belongs to the gateway: it contains a token, or protects the forms of its
+    /// pages. Services neither see nor set such a cookie. Upper and lower case do not matter.
     pub(crate) fn is_own(&self, name: &[u8]) -> bool {
         let is = |credential: &str| name.eq_ignore_ascii_case(credential.as_bytes());
         let starts_with_dotted = |prefix: &str| {
@@ -85,6 +86,7 @@ impl CookieNames {
             // The gateway also uses names of the form `apimlAuthenticationToken.*`.
             || starts_with_dotted(DEFAULT_JWT)
             || is(DEFAULT_PAT)
+            || is(FORM_KEY)
     }
 
     fn is_credential(&self, name: &[u8]) -> bool {
@@ -95,6 +97,8 @@ impl CookieNames {
 
 const DEFAULT_JWT: &str = "apimlAuthenticationToken";
 const DEFAULT_PAT: &str = "personalAccessToken";
+/// The cookie with the key of the forms on the pages for users.
+const FORM_KEY: &str = "__Host-passticket-form";
 
 impl Default for CookieNames {
     /// Returns the default names `apimlAuthenticationToken` and `personalAccessToken`.
@@ -504,6 +508,7 @@ mod tests {
             ("cookie", "personalaccesstoken=1; jwttoken=2; ltpatoken2=3; nothing"),
             ("cookie", "apimlAuthenticationTokens=stays; mine=1; LtpaToken=1"),
             ("cookie", "hides=b,LtpaToken2=x; b=1,2; x,ltpatoken=3"),
+            ("cookie", "__Host-passticket-form=1; __host-Passticket-Form=2"),
         ]);
         strip(&mut headers, &CookieNames::default().with_jwt("mine").with_pat("yours"));
         let left: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();

@@ -6,8 +6,8 @@
 //!    that only a header section may have (RFC 9110 §6.5.1).
 //! 2. `Content-Length` is repaired or removed, so that it agrees with the body (RFC 9112 §6.3).
 //! 3. `X-Zowe-Auth-Failure`, `X-Zowe-Token-Expires`, the obsolete `Set-Cookie2` (RFC 2965) and `Set-Cookie` of the gateway's own
-//!    cookies are removed (docs/decisions.md#d27).
-//!    If the request had a PAT whose scopes for the service have suffixes, all `Set-Cookie` are removed
+//!    cookies are removed (docs/decisions.md#d27). `Service-Worker-Allowed` is removed, unless it allows only paths of
+//!    the service. If the request had a PAT whose scopes for the service have suffixes, all `Set-Cookie` are removed
 //!    (docs/decisions.md#d49).
 //! 4. `Location`, `Content-Location` and the paths of cookies are rewritten to the gateway, if they point to
 //!    the instance that answered (docs/decisions.md#d26).
@@ -75,6 +75,7 @@ struct Seen {
     location: bool,
     failure: bool,
     token_expires: bool,
+    service_worker: bool,
     caching: bool,
     content_type_options: bool,
     events: bool,
@@ -95,6 +96,7 @@ impl Seen {
             "location" | "content-location" => self.location = true,
             "x-zowe-auth-failure" => self.failure = true,
             "x-zowe-token-expires" => self.token_expires = true,
+            "service-worker-allowed" => self.service_worker = true,
             "cache-control" | "expires" | "pragma" => self.caching = true,
             "x-content-type-options" => self.content_type_options = true,
             _ => {}
@@ -140,6 +142,9 @@ pub(super) fn prepare<B: Body>(
     if seen.token_expires {
         headers.remove(&X_ZOWE_TOKEN_EXPIRES);
     }
+    if seen.service_worker && !keeps_service_worker(headers, context.route) {
+        headers.remove(SERVICE_WORKER_ALLOWED);
+    }
     if seen.cookie2 {
         headers.remove("set-cookie2");
     }
@@ -165,6 +170,26 @@ pub(super) fn prepare<B: Body>(
         }
     }
     Ok(if seen.events { BodyKind::Events } else { BodyKind::Message })
+}
+
+/// Allows a script of a service to answer requests for more paths than those beside the script (Service Workers, W3C).
+const SERVICE_WORKER_ALLOWED: &str = "service-worker-allowed";
+
+/// Returns whether the header allows only paths of the service. Otherwise, one visit to a page of the service would be
+/// enough to let a script of the service answer all later requests for pages of other services and of the gateway, also
+/// for the page that asks for the password.
+fn keeps_service_worker(headers: &HeaderMap, route: &Route) -> bool {
+    headers.get_all(SERVICE_WORKER_ALLOWED).iter().all(|value| {
+        let rest = value.as_bytes().strip_prefix(b"/");
+        let rest = rest.and_then(|rest| rest.strip_prefix(route.service().as_str().as_bytes()));
+        // A browser reads `%2e` as a dot, and a backslash as a slash, so only plain characters are compared.
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(byte);
+        rest.is_some_and(|rest| {
+            rest.starts_with(b"/")
+                && rest.iter().all(is_plain)
+                && !rest.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b".."))
+        })
+    })
 }
 
 /// Returns whether `length` is a number of up to 19 digits, which always fits into a `u64`.
@@ -438,6 +463,35 @@ mod tests {
     }
 
     #[test]
+    fn service_workers_answer_only_for_their_own_service() {
+        for (values, want) in [
+            (&["/svc/"][..], true),
+            (&["/svc/ui/v1.0/"], true),
+            (&["/svc/", "/svc/ui/"], true),
+            (&["/"], false),
+            (&["/svc"], false),
+            (&["/svcx/"], false),
+            (&["/gateway/ui/"], false),
+            (&["/svc/", "/"], false),
+            (&["/svc/../"], false),
+            (&["/svc/./.."], false),
+            (&["/svc/%2e%2e/"], false),
+            (&["/svc/..\\"], false),
+            (&["/svc/?x"], false),
+            (&["//svc/"], false),
+            (&["https://gw/svc/"], false),
+            (&["../"], false),
+            (&[""], false),
+        ] {
+            let lines: Vec<_> =
+                values.iter().map(|value| ("Service-Worker-Allowed", *value)).collect();
+            let got = prepared(&route(), 200, "", &lines).unwrap();
+            let kept = got.iter().filter(|line| line.starts_with("service-worker-allowed")).count();
+            assert_eq!(kept, if want { values.len() } else { 0 }, "{values:?}");
+        }
+    }
+
+    #[test]
     fn a_service_sets_neither_the_cookies_nor_the_headers_of_the_gateway() {
         let got = prepared(
             &route(),
@@ -450,6 +504,7 @@ mod tests {
                 ("set-cookie", "apimlAuthenticationToken=x; Path=/"),
                 ("set-cookie", "APIMLauthenticationToken.1=x"),
                 ("set-cookie", " personalAccessToken = x"),
+                ("set-cookie", "__Host-passticket-form=x; Path=/; Secure"),
                 ("set-cookie", "=mine=x"),
                 ("set-cookie", "a=b; Max-Age=60, apimlAuthenticationToken=EVIL; Path=/"),
                 ("set-cookie", "a=b,mine=x"),

