@@ -7,6 +7,7 @@
 //! To add a page, add it to [`paths::Page`], write its HTML in [`views`], all its texts in [`texts`], and what it does in
 //! [`service`].
 
+mod access;
 mod assets;
 mod auth_client;
 mod commands;
@@ -14,12 +15,14 @@ mod cookies;
 mod create_form;
 mod csrf;
 mod dates;
+mod fault;
 mod form;
 mod list_query;
 mod notice;
 mod paths;
 mod response;
 mod service;
+mod service_choices;
 mod services;
 mod texts;
 mod trouble;
