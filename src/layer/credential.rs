@@ -41,6 +41,9 @@ pub(super) const X_CERTIFICATE: &str = "x-certificate-";
 
 /// The names of the cookies that contain tokens of this gateway
 /// (`apiml.security.auth.cookieProperties.cookieName` and `cookieNamePAT`).
+///
+/// Names that begin with `__Host-passticket-` are reserved for other cookies of the gateway, such as the key of the forms
+/// on its pages. Services neither receive nor set such cookies, whatever the configured names are.
 #[derive(Clone, Debug)]
 pub struct CookieNames {
     jwt: Arc<str>,
@@ -72,21 +75,22 @@ impl CookieNames {
         &self.pat
     }
 
-    /// Returns whether a cookie with this name belongs to the gateway: it contains a token, or protects the forms of its
-    /// pages. Services neither see nor set such a cookie. Upper and lower case do not matter.
+    /// Returns whether a cookie with this name belongs to the gateway: it contains a token, or the name is reserved.
+    /// Upper and lower case do not matter.
     pub(crate) fn is_own(&self, name: &[u8]) -> bool {
         let is = |credential: &str| name.eq_ignore_ascii_case(credential.as_bytes());
-        let starts_with_dotted = |prefix: &str| {
+        let starts_with = |prefix: &str| {
             name.get(..prefix.len()).is_some_and(|n| n.eq_ignore_ascii_case(prefix.as_bytes()))
-                && name.get(prefix.len()) == Some(&b'.')
         };
+        let starts_with_dotted =
+            |prefix: &str| starts_with(prefix) && name.get(prefix.len()) == Some(&b'.');
         is(&self.jwt)
             || is(&self.pat)
             || is(DEFAULT_JWT)
             // The gateway also uses names of the form `apimlAuthenticationToken.*`.
             || starts_with_dotted(DEFAULT_JWT)
             || is(DEFAULT_PAT)
-            || is(FORM_KEY)
+            || starts_with(RESERVED)
     }
 
     fn is_credential(&self, name: &[u8]) -> bool {
@@ -97,8 +101,9 @@ impl CookieNames {
 
 const DEFAULT_JWT: &str = "apimlAuthenticationToken";
 const DEFAULT_PAT: &str = "personalAccessToken";
-/// The cookie with the key of the forms on the pages for users.
-const FORM_KEY: &str = "__Host-passticket-form";
+/// The prefix of the names of other cookies of the gateway. Browsers accept a cookie whose name begins with `__Host-` only
+/// from the same host, and only with `Secure` and `Path=/` (RFC 6265bis §4.1.3.2).
+const RESERVED: &str = "__Host-passticket-";
 
 impl Default for CookieNames {
     /// Returns the default names `apimlAuthenticationToken` and `personalAccessToken`.
@@ -508,13 +513,19 @@ mod tests {
             ("cookie", "personalaccesstoken=1; jwttoken=2; ltpatoken2=3; nothing"),
             ("cookie", "apimlAuthenticationTokens=stays; mine=1; LtpaToken=1"),
             ("cookie", "hides=b,LtpaToken2=x; b=1,2; x,ltpatoken=3"),
-            ("cookie", "__Host-passticket-form=1; __host-Passticket-Form=2"),
+            (
+                "cookie",
+                "__Host-passticket-form=1; __host-PASSTICKET-x=2; hides=b,__Host-passticket-=x",
+            ),
+            ("cookie", "__Host-passticket=stays; __Host-a=stays"),
         ]);
         strip(&mut headers, &CookieNames::default().with_jwt("mine").with_pat("yours"));
         let left: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
         assert_eq!(left.len(), 2, "{left:?}");
         assert!(left.contains(&("x-certificates", "stays")));
-        assert!(left.contains(&("cookie", "a=1; apimlAuthenticationTokens=stays; b=1,2")));
+        let cookies = "a=1; apimlAuthenticationTokens=stays; b=1,2; __Host-passticket=stays; \
+                       __Host-a=stays";
+        assert!(left.contains(&("cookie", cookies)), "{left:?}");
     }
 
     #[test]

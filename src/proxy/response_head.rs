@@ -508,6 +508,11 @@ mod tests {
                 ("set-cookie", "=mine=x"),
                 ("set-cookie", "a=b; Max-Age=60, apimlAuthenticationToken=EVIL; Path=/"),
                 ("set-cookie", "a=b,mine=x"),
+                ("set-cookie", "__Host-passticket-form=x; Path=/; Secure"),
+                ("set-cookie", "=__HOST-PassTicket-other=x; Path=/; Secure"),
+                ("set-cookie", "a=b, __Host-passticket-form=x; Path=/; Secure"),
+                ("set-cookie", "__Host-passticket=x; Path=/; Secure"),
+                ("set-cookie", "__Host-a=x; Path=/; Secure"),
                 ("set-cookie", "a=b; Expires=Wed, 21 Oct 2026 07:28:00 GMT, PERSONALaccessToken=x"),
                 ("set-cookie2", "apimlAuthenticationToken=x; Version=1"),
                 ("set-cookie2", "a=b; Version=1"),
@@ -518,10 +523,12 @@ mod tests {
         );
         let cookies = [
             "set-cookie: LtpaToken2=x; Path=/; Secure",
+            "set-cookie: __Host-a=x; Path=/; Secure",
+            "set-cookie: __Host-passticket=x; Path=/; Secure",
             "set-cookie: a=apimlAuthenticationToken=x",
             "set-cookie: a=b; Expires=Wed, 21 Oct 2026 07:28:00 GMT",
         ];
-        assert_eq!(got.unwrap(), [OURS[0], cookies[0], cookies[1], cookies[2], OURS[1]]);
+        assert_eq!(got.unwrap(), [&OURS[..1], &cookies[..], &OURS[1..]].concat());
     }
 
     #[test]

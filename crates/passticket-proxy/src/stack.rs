@@ -916,6 +916,7 @@ fn ui_options(
         login_cookie: config.cookies.jwt().to_owned(),
         services,
         max_days: config.max_validity.days(),
+        allowed_scopes: config.allowed_scopes.clone(),
         can_change_passwords: matches!(config.logins, Logins::Zosmf(_) | Logins::Zss(_)),
         client_certificates: config.client_certificates,
         audit,

@@ -1,5 +1,9 @@
 //! Commands that a user can paste to use a new token.
 
+use std::fmt::Write;
+
+use tower_passticket::token::{Scope, ScopeAccess};
+
 use super::{services::Service, texts::created as texts};
 
 /// A command, with its heading.
@@ -12,22 +16,28 @@ pub(super) struct Command {
     pub(super) text: String,
 }
 
-/// Returns the commands for a service of the gateway at `authority`, which is a host and perhaps a port
-/// (docs/operating/tools.md). They contain no token, because a command stays in the history of the shell. They do not pass
-/// the token as an argument, because other users of the system see the arguments of a program.
+/// Returns the commands for a token with `scope`, which is for `service` of the gateway at `authority`, which is a host
+/// and perhaps a port (docs/operating/tools.md). Commands that such a token cannot run are left out. The commands contain
+/// no token, because a command stays in the history of the shell. They do not pass the token as an argument, because
+/// other users of the system see the arguments of a program.
 ///
 /// There are no commands if a shell, or the language of Jenkins, could read a part of the address as a command. The path
 /// may come from Eureka, where a program registers any text, and the authority from the client.
-pub(super) fn commands_for(authority: &str, service: &Service) -> Vec<Command> {
+pub(super) fn commands_for(authority: &str, service: &Service, scope: &Scope) -> Vec<Command> {
     if !is_literal(authority) || !is_literal(&service.path) {
         return Vec::new();
     }
     let (host, port) = split(authority);
     let path = service.path.trim_end_matches('/');
     let base = path.trim_start_matches('/');
+    let below = match scope.access() {
+        ScopeAccess::Path(path) => for_shell(path.as_str().trim_end_matches('/')),
+        _ => String::new(),
+    };
+    let path = format!("{path}{below}");
     let url = format!("https://{authority}{path}");
     let command = |id, heading, hint, text| Command { id, heading, hint, text };
-    vec![
+    let mut commands = vec![
         command(
             "command-variable",
             texts::VARIABLE,
@@ -70,7 +80,32 @@ pub(super) fn commands_for(authority: &str, service: &Service) -> Vec<Command> {
                  zowe zosmf check status"
             ),
         ),
-    ]
+    ];
+    match scope.access() {
+        // git sends POST to read.
+        ScopeAccess::Read => commands.retain(|command| command.id != "command-git"),
+        // The plug-ins of the Zowe CLI have paths of their own.
+        ScopeAccess::Path(_) => commands.retain(|command| command.id != "command-zowe"),
+        _ => {}
+    }
+    commands
+}
+
+/// Percent-encodes the characters of a path that a shell or a string of Groovy would not take literally. The path of a
+/// scope has only some special characters.
+fn for_shell(path: &str) -> String {
+    let mut encoded = String::with_capacity(path.len());
+    for char in path.chars() {
+        if char.is_ascii_alphanumeric() || "/-._~+=:@%".contains(char) {
+            encoded.push(char);
+        } else {
+            for byte in char.encode_utf8(&mut [0; 4]).bytes() {
+                // Nothing fails when a text is written to a `String`.
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+        }
+    }
+    encoded
 }
 
 /// Returns whether all programs that read the commands take a text literally: it has only letters, digits and a few
@@ -93,6 +128,7 @@ fn split(authority: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ui::access::Allowed;
 
     #[test]
     fn commands_name_the_gateway_and_the_service_but_no_token() {
@@ -101,8 +137,11 @@ mod tests {
             title: None,
             description: None,
             path: "/files/api/v1".to_owned(),
+            allowed: Allowed::All,
         };
-        let commands = commands_for("gw.example:10010", &service);
+        let commands_of =
+            |scope| commands_for("gw.example:10010", &service, &Scope::new(scope).unwrap());
+        let commands = commands_of("files");
         let text = |id: &str| &commands.iter().find(|command| command.id == id).unwrap().text;
         assert_eq!(
             text("command-curl"),
@@ -116,6 +155,15 @@ mod tests {
             git.ends_with("\ngit clone https://gw.example:10010/files/api/v1/PROJECT.git"),
             "{git}"
         );
+        let ids = |commands: &[Command]| commands.iter().map(|it| it.id).collect::<Vec<_>>();
+        let read = ids(&commands_of("files:read"));
+        assert_eq!(read, ["command-variable", "command-curl", "command-jenkins", "command-zowe"]);
+        let below = commands_of("files:/$(x)'&!/%2Ca/");
+        let want = ["command-variable", "command-curl", "command-git", "command-jenkins"];
+        assert_eq!(ids(&below), want);
+        let url = "https://gw.example:10010/files/api/v1/%24%28x%29%27%26%21/%2Ca/";
+        assert!(below[1].text.ends_with(url), "{}", below[1].text);
+        assert!(below[2].text.ends_with(&format!("{url}PROJECT.git")), "{}", below[2].text);
         for (authority, want) in
             [("gw", ("gw", "443")), ("[::1]:8443", ("[::1]", "8443")), ("[::1]", ("[::1]", "443"))]
         {
@@ -127,7 +175,8 @@ mod tests {
     fn addresses_that_could_be_commands_get_none() {
         let commands = |authority: &str, path: &str| {
             let (id, path) = ("files".to_owned(), path.to_owned());
-            commands_for(authority, &Service { id, title: None, description: None, path }).len()
+            let service = Service { id, title: None, description: None, path };
+            commands_for(authority, &service, &Scope::new("files").unwrap()).len()
         };
         assert_eq!(commands("[::1]:8443", "/files/api/v1.0/a-b_c~d"), 5);
         for byte in (0..=0xffu8).map(char::from).filter(|char| !char.is_ascii_alphanumeric()) {

@@ -11,7 +11,9 @@ use tower_passticket::{
 use super::{
     auth_client::{Expiry, TokenRequest},
     dates::{Date, rfc3339},
+    fault::Fault,
     form::Form,
+    service_choices::ServiceChoices,
     services::Services,
     texts::create as texts,
 };
@@ -24,26 +26,12 @@ const PRESETS: [u8; 4] = [7, 30, 60, 90];
 /// The value of `expiry` if the user enters a date.
 pub(super) const ON_DATE: &str = "date";
 
-/// A field of a form with a problem.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
-    /// The id of the element in the page.
-    pub(super) field: &'static str,
-    pub(super) text: String,
-}
-
-impl Fault {
-    pub(super) fn new(field: &'static str, text: impl Into<String>) -> Self {
-        Self { field, text: text.into() }
-    }
-}
-
 /// What the user has entered.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CreateForm {
     pub(super) name: String,
     pub(super) description: String,
-    pub(super) services: Vec<String>,
+    pub(super) services: ServiceChoices,
     pub(super) expiry: String,
     pub(super) date: String,
 }
@@ -102,7 +90,7 @@ impl CreateForm {
         Self {
             name: form.get("name").trim().to_owned(),
             description: form.get("description").trim().to_owned(),
-            services: form.all("service").map(str::to_owned).collect(),
+            services: ServiceChoices::of(form),
             expiry: form.get("expiry").to_owned(),
             date: form.get("date").trim().to_owned(),
         }
@@ -119,17 +107,13 @@ impl CreateForm {
     ) -> Result<TokenRequest, Vec<Fault>> {
         let mut faults = Vec::new();
         faults.extend(check_label(&self.name, &self.description));
-        if self.services.is_empty() {
-            faults.push(Fault::new("services", texts::SERVICES_MISSING));
-        } else if self.services.iter().any(|id| services.find(id).is_none()) {
-            faults.push(Fault::new("services", texts::SERVICE_UNKNOWN));
-        }
+        let scopes = self.services.scopes(services).map_err(|found| faults.extend(found)).ok();
         let expiry = self.expiry(lifetimes).map_err(|fault| faults.push(fault)).ok();
-        match expiry {
-            Some(expiry) if faults.is_empty() => Ok(TokenRequest {
+        match (scopes, expiry) {
+            (Some(scopes), Some(expiry)) if faults.is_empty() => Ok(TokenRequest {
                 name: self.name.clone(),
                 description: self.description.clone(),
-                scopes: self.services.clone(),
+                scopes,
                 expiry,
             }),
             _ => Err(faults),
@@ -173,8 +157,10 @@ pub(super) fn fault_of_answer(status: StatusCode, message: &ApiMessage) -> Optio
         StatusCode::TOO_MANY_REQUESTS if is(&messages::TOO_MANY_PATS) => {
             Fault::new("services", texts::TOO_MANY_TOKENS)
         }
-        // The site may restrict the services for which there can be tokens.
-        StatusCode::FORBIDDEN if !is(&messages::CROSS_ORIGIN) => Fault::new("services", text),
+        // The administrator may allow fewer scopes than when the form was opened.
+        StatusCode::FORBIDDEN if !is(&messages::CROSS_ORIGIN) => {
+            Fault::new("services", format!("{} {text}", texts::NOT_ALLOWED))
+        }
         StatusCode::BAD_REQUEST if text.contains("`name`") => {
             Fault::new("name", texts::NAME_INVALID)
         }
@@ -184,7 +170,7 @@ pub(super) fn fault_of_answer(status: StatusCode, message: &ApiMessage) -> Optio
         StatusCode::BAD_REQUEST if text.contains("`expiresAt`") => {
             Fault::new("expiry", texts::EXPIRY_MISSING)
         }
-        StatusCode::BAD_REQUEST if text.contains("more services than fit") => {
+        StatusCode::BAD_REQUEST if text.contains("more scopes than fit") => {
             Fault::new("services", texts::TOO_MANY_SERVICES)
         }
         StatusCode::BAD_REQUEST => Fault::new("name", format!("{} {text}", texts::REFUSED)),
@@ -205,12 +191,12 @@ mod tests {
     /// 2027-01-15T08:00:00Z.
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
-    fn check(query: &str, max_days: u8) -> Result<TokenRequest, Vec<&'static str>> {
+    fn check(query: &str, max_days: u8) -> Result<TokenRequest, Vec<String>> {
         let services = ["a", "b"].map(|id| ListedService::new(ServiceId::new(id).unwrap()));
-        let services = Services::current(&SharedServices::new(services), &RoutePaths::new());
+        let services = Services::current(&SharedServices::new(services), &RoutePaths::new(), None);
         let form = CreateForm::of(&Form::parse(query.as_bytes()).unwrap());
         let checked = form.check(&services, Lifetimes::new(NOW, max_days));
-        checked.map_err(|faults| faults.into_iter().map(|fault| fault.field).collect())
+        checked.map_err(|faults| faults.into_iter().map(|it| it.field.into_owned()).collect())
     }
 
     #[test]
@@ -238,7 +224,7 @@ mod tests {
         for (query, want) in [
             ("", &["name", "services", "expiry"][..]),
             ("name=x&service=c&expiry=7", &["services"]),
-            ("name=x&service=a,b&expiry=7", &["services"]),
+            ("service=a&path-a=/x", &["name", "path-a", "expiry"]),
             ("name=x&service=a&expiry=8", &["expiry"]),
             ("name=x&service=a&expiry=90", &["expiry"]),
             ("name=x&service=a&expiry=date", &["date"]),
@@ -273,7 +259,7 @@ mod tests {
             (bad, body, "`name` is not valid: it is too long", Some("name")),
             (bad, body, "`description` is not valid", Some("description")),
             (bad, body, "`expiresAt` is in the past", Some("expiry")),
-            (bad, body, "the body names more services than fit into one token", Some("services")),
+            (bad, body, "the body names more scopes than fit into one token", Some("services")),
             (bad, body, "x", Some("name")),
             (many, &messages::TOO_MANY_PATS, "50", Some("services")),
             (many, &messages::TOO_MANY_ATTEMPTS, "50", None),
@@ -282,7 +268,7 @@ mod tests {
             (StatusCode::SERVICE_UNAVAILABLE, body, "x", None),
         ] {
             let fault = fault_of_answer(status, &ApiMessage::new(template).with_detail(detail));
-            assert_eq!(fault.map(|fault| fault.field), want, "{status} {detail}");
+            assert_eq!(fault.as_ref().map(|fault| &*fault.field), want, "{status} {detail}");
         }
     }
 }

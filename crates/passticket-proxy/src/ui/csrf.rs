@@ -9,7 +9,8 @@ use subtle::ConstantTimeEq;
 
 use super::cookies;
 
-/// The name of the cookie.
+/// The name of the cookie. Names with this beginning are reserved: services neither receive nor set such cookies
+/// (`tower_passticket::layer::CookieNames`).
 const COOKIE: &str = "__Host-passticket-form";
 
 /// The name of the field in each form.

@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use zeroize::Zeroizing;
 
-/// The maximum number of fields of a form. A form has a few fields, and one for each service.
-const MAX_FIELDS: usize = 4096;
+/// The maximum number of fields of a form. A form has a few fields, and three for each service.
+const MAX_FIELDS: usize = 8192;
 
 /// The fields of a form or a query, in their order. The values may be passwords, so they are overwritten when they are
 /// dropped.
@@ -42,6 +42,14 @@ impl Form {
     /// Returns the value of the first field with this name. A missing field is empty.
     pub(super) fn get(&self, name: &str) -> &str {
         self.all(name).next().unwrap_or_default()
+    }
+
+    /// Returns the fields whose names begin with `prefix`: what follows the prefix, and the value.
+    pub(super) fn below<'f>(&'f self, prefix: &'f str) -> impl Iterator<Item = (&'f str, &'f str)> {
+        let of_field = move |(name, value): &'f (String, Zeroizing<String>)| {
+            name.strip_prefix(prefix).map(|rest| (rest, value.as_str()))
+        };
+        self.0.iter().filter_map(of_field)
     }
 
     /// Returns the values of all fields with this name.

@@ -7,6 +7,7 @@
 //! To add a page, add it to [`paths::Page`], write its HTML in [`views`], all its texts in [`texts`], and what it does in
 //! [`service`].
 
+mod access;
 mod assets;
 mod audit_log;
 mod auth_client;
@@ -15,6 +16,7 @@ mod cookies;
 mod create_form;
 mod csrf;
 mod dates;
+mod fault;
 mod form;
 mod health;
 mod list_query;
@@ -24,6 +26,7 @@ mod response;
 mod rule_form;
 mod search_query;
 mod service;
+mod service_choices;
 mod services;
 mod texts;
 mod trouble;

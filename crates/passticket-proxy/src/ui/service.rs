@@ -25,6 +25,7 @@ use tower_passticket::{
     gateway::AuthPrefix,
     messages,
     proxy::ResponseBody,
+    token::{Scope, Scopes},
 };
 use tower_service::Service;
 use zeroize::Zeroizing;
@@ -34,8 +35,9 @@ use super::{
     audit_log::{AuditLog, AuditReader},
     auth_client::{AuthClient, Browser, NewToken, Permissions, Refusal},
     commands::commands_for,
-    create_form::{CreateForm, Fault, Lifetimes, check_label, fault_of_answer},
+    create_form::{CreateForm, Lifetimes, check_label, fault_of_answer},
     csrf::{self, FormKey},
+    fault::Fault,
     form::Form,
     health::HealthDocument,
     list_query::{ListQuery, Sort},
@@ -68,6 +70,8 @@ pub(crate) struct UiOptions {
     pub(crate) route_paths: RoutePaths,
     /// The maximum validity of a token.
     pub(crate) max_days: u8,
+    /// The scopes that new tokens may have. `None`: all.
+    pub(crate) allowed_scopes: Option<Scopes>,
     /// Whether the login provider can change passwords.
     pub(crate) can_change_passwords: bool,
     /// Whether client certificates are credentials.
@@ -223,7 +227,8 @@ impl Inner {
     }
 
     fn services(&self) -> Services {
-        Services::current(&self.options.services, &self.options.route_paths)
+        let UiOptions { services, route_paths, allowed_scopes, .. } = &self.options;
+        Services::current(services, route_paths, allowed_scopes.as_ref())
     }
 
     fn lifetimes(&self) -> Lifetimes {
@@ -515,9 +520,13 @@ impl Inner {
     /// Shows a new token. This is the only answer to a form that is no redirection, because the token is not stored.
     fn created(&self, visit: &Visit, token: &NewToken, parts: &Parts) -> Response<ResponseBody> {
         let services = self.services();
-        let service = token.scopes.iter().find_map(|scope| services.of_scope(scope));
-        let commands = authority(parts).zip(service);
-        let commands = commands.map(|(authority, service)| commands_for(authority, service));
+        let first = token
+            .scopes
+            .iter()
+            .find_map(|scope| services.of_scope(scope).zip(Scope::new(scope).ok()));
+        let commands = authority(parts).zip(first);
+        let commands =
+            commands.map(|(authority, (service, scope))| commands_for(authority, service, &scope));
         let content = CreatedPage {
             token,
             services: &services,

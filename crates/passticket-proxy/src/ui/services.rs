@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use tower_passticket::api::{ListedService, SharedServices};
+use tower_passticket::{
+    api::{ListedService, SharedServices},
+    token::{Scope, ScopeAccess, Scopes},
+};
+
+use super::{access::Allowed, texts::access as texts};
 
 /// The path of the first route of each service that the configuration defines, by the id of the service.
 pub(crate) type RoutePaths = BTreeMap<String, String>;
@@ -15,6 +20,7 @@ pub(super) struct Service {
     pub(super) description: Option<String>,
     /// The path of the first route, such as `/files/api/v1`.
     pub(super) path: String,
+    pub(super) allowed: Allowed,
 }
 
 /// The services at the time of a request, sorted by their names.
@@ -22,20 +28,23 @@ pub(super) struct Service {
 pub(super) struct Services(Vec<Service>);
 
 impl Services {
-    /// Returns the services that the gateway has now. Services of Eureka are not in `paths`.
-    pub(super) fn current(shared: &SharedServices, paths: &RoutePaths) -> Self {
+    /// Returns the services that the gateway has now. Services of Eureka are not in `paths`. `allowed` are the scopes
+    /// that new tokens may have, or `None` if they may have all.
+    pub(super) fn current(
+        shared: &SharedServices,
+        paths: &RoutePaths,
+        allowed: Option<&Scopes>,
+    ) -> Self {
         let shared = shared.get();
-        let mut services: Vec<_> = shared.iter().map(|it| Service::new(it, paths)).collect();
+        let new = |service| Service::new(service, paths, allowed);
+        let mut services: Vec<_> = shared.iter().map(new).collect();
         services.sort_by_cached_key(|service| (service.name().to_lowercase(), service.id.clone()));
         Self(services)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Service> {
-        self.0.iter()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+    /// Returns the services for which new tokens can be.
+    pub(super) fn offered(&self) -> impl Iterator<Item = &Service> {
+        self.0.iter().filter(|service| service.is_offered())
     }
 
     pub(super) fn find(&self, id: &str) -> Option<&Service> {
@@ -46,10 +55,23 @@ impl Services {
     pub(super) fn of_scope(&self, scope: &str) -> Option<&Service> {
         self.find(scope.split(':').next().unwrap_or(scope))
     }
+
+    /// Returns a scope of a token as users read it: the name of the service, and what the token may do there.
+    pub(super) fn readable(&self, scope: &str) -> String {
+        // Tokens of other gateways may have scopes that this version does not know.
+        let Ok(parsed) = Scope::new(scope) else { return scope.to_owned() };
+        let name = self.of_scope(scope).map_or(parsed.service().as_str(), Service::name);
+        match parsed.access() {
+            ScopeAccess::Any => name.to_owned(),
+            ScopeAccess::Read => texts::read_only(name),
+            ScopeAccess::Path(path) => texts::below(name, path.as_str()),
+            _ => scope.to_owned(),
+        }
+    }
 }
 
 impl Service {
-    fn new(service: &ListedService, paths: &RoutePaths) -> Self {
+    fn new(service: &ListedService, paths: &RoutePaths, allowed: Option<&Scopes>) -> Self {
         let id = service.id.to_string();
         let is_blank = |text: &String| text.trim().is_empty();
         let api = service.apis.iter().find(|api| api.is_default).or(service.apis.first());
@@ -59,8 +81,14 @@ impl Service {
             title: service.title.clone().filter(|title| !is_blank(title)),
             description: service.description.clone().filter(|text| !is_blank(text)),
             path,
+            allowed: Allowed::of(allowed, &service.id),
             id,
         }
+    }
+
+    /// Returns whether new tokens can be for the service.
+    pub(super) fn is_offered(&self) -> bool {
+        !self.allowed.accesses().is_empty()
     }
 
     /// Returns the title, or the id if there is no title.
@@ -89,12 +117,30 @@ mod tests {
             service("b", "alpha", None),
         ]);
         let paths = RoutePaths::from([("c".to_owned(), "/c/x".to_owned())]);
-        let services = Services::current(&shared, &paths);
-        let names: Vec<_> = services.iter().map(Service::name).collect();
+        let services = Services::current(&shared, &paths, None);
+        let names: Vec<_> = services.offered().map(Service::name).collect();
         assert_eq!(names, ["alpha", "c", "Zulu"]);
         assert_eq!(services.of_scope("a:read").unwrap().path, "/a/api/v1");
         assert_eq!(services.of_scope("b").unwrap().path, "/b");
         assert_eq!(services.of_scope("c").unwrap().path, "/c/x");
         assert_eq!(services.of_scope("x"), None);
+        for (scope, want) in [
+            ("a", "Zulu"),
+            ("a:read", "Zulu, read only"),
+            ("b:/x/y", "alpha, only /x/y and below"),
+            ("c:read", "c, read only"),
+            ("x", "x"),
+            ("x:/", "x, only / and below"),
+            ("a:write", "a:write"),
+            ("", ""),
+        ] {
+            assert_eq!(services.readable(scope), want, "{scope}");
+        }
+        let allowed = Scopes::parse(["b", "a:read", "x"]).unwrap();
+        let services = Services::current(&shared, &paths, Some(&allowed));
+        let names: Vec<_> = services.offered().map(Service::name).collect();
+        assert_eq!(names, ["alpha", "Zulu"]);
+        // Old tokens may be for other services.
+        assert!(services.of_scope("c").is_some());
     }
 }

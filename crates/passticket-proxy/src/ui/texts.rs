@@ -1,5 +1,7 @@
 //! All texts that users see on the pages. To change or to translate the pages, change this file.
 
+use tower_passticket::token::ScopePathError;
+
 /// The language of the texts, as in the attribute `lang`.
 pub(super) const LANGUAGE: &str = "en";
 
@@ -151,6 +153,76 @@ pub(super) mod token {
     pub(in super::super) const NOT_FOUND: &str = "You have no token with this id. The gateway removes entries some time after a token has expired.";
 }
 
+/// What a token may do with a service.
+pub(super) mod access {
+    use super::ScopePathError;
+
+    pub(in super::super) const ALL: &str = "Everything";
+    pub(in super::super) const READ: &str = "Read only";
+    pub(in super::super) const PATH: &str = "Only below a path";
+    pub(in super::super) const PATH_FIELD: &str = "Path";
+    pub(in super::super) const PATH_EXAMPLE: &str = "/reports";
+
+    /// The label of the choice, for screen readers.
+    pub(in super::super) fn of(service: &str) -> String {
+        format!("What the token may do with {service}")
+    }
+    /// The end of the label of the path, for screen readers.
+    pub(in super::super) fn for_service(service: &str) -> String {
+        format!("for {service}")
+    }
+    /// `prefix` is the path of the service at the gateway.
+    pub(in super::super) fn path_hint(prefix: &str) -> String {
+        format!(
+            "The part of the address after {prefix}. The token may do everything there and below."
+        )
+    }
+
+    // How a page shows what a token may do.
+    pub(in super::super) fn read_only(service: &str) -> String {
+        format!("{service}, read only")
+    }
+    pub(in super::super) fn below(service: &str, path: &str) -> String {
+        format!("{service}, only {path} and below")
+    }
+
+    pub(in super::super) const NOT_POSSIBLE: &str =
+        "A token for this service cannot have this access. Choose one from the list.";
+    pub(in super::super) const SERVICE_NOT_CHOSEN: &str = "You have entered a path, but not chosen the service. Choose the service, or delete the path.";
+    pub(in super::super) const PATH_NOT_CHOSEN: &str = "You have entered a path, but not chosen Only below a path. Choose it above, or delete the path.";
+    pub(in super::super) const PATH_MISSING: &str =
+        "Enter the path, such as /reports, or choose what else the token may do above.";
+    /// `paths` are separated by commas.
+    pub(in super::super) fn path_not_allowed(paths: &str) -> String {
+        format!(
+            "The administrator does not allow this path. Enter one of these paths, or a path below it: {paths}"
+        )
+    }
+    pub(in super::super) fn wrong_path(error: ScopePathError) -> &'static str {
+        match error {
+            ScopePathError::Start => "Begin the path with a slash, such as /reports.",
+            ScopePathError::TooLong => {
+                "The path is too long. Enter a path of at most 256 characters."
+            }
+            ScopePathError::Character => {
+                "Write blanks, commas, letters with accents and the like percent-encoded, such as %20 for a blank. Leave \
+                 out a question mark and what follows it. A * is not needed, because the token works for everything below \
+                 the path."
+            }
+            ScopePathError::Encoding => {
+                "After a % there must be two hexadecimal digits. Write a percent sign as %25, and encode the path only once."
+            }
+            ScopePathError::Ambiguous => {
+                "Leave out backslashes, semicolons, control characters and encoded slashes."
+            }
+            ScopePathError::Segment => {
+                "Leave out empty parts, and parts that have only dots. So neither // nor /../ may be in the path."
+            }
+            _ => "Enter a path such as /reports.",
+        }
+    }
+}
+
 /// The form for a new token.
 pub(super) mod create {
     pub(in super::super) const HEADING: &str = "Create token";
@@ -184,6 +256,8 @@ pub(super) mod create {
         "The gateway does not have one of the services any more. Choose again.";
     pub(in super::super) const TOO_MANY_SERVICES: &str =
         "A token cannot have so many services. Choose fewer, or create several tokens.";
+    /// What the auth API says follows.
+    pub(in super::super) const NOT_ALLOWED: &str = "The administrator does not allow such a token. Choose other services, or let the token do less.";
     pub(in super::super) const EXPIRY_MISSING: &str = "Choose when the token expires.";
     pub(in super::super) fn date_invalid(earliest: &str, latest: &str) -> String {
         format!("Enter a date from {earliest} to {latest}, such as {latest}.")

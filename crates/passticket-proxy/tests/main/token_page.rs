@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::{logins::with_zss, support::Demo};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, header::HeaderMap, redirect::Policy};
+use reqwest::{
+    Client, Method, RequestBuilder, Response, StatusCode, header::HeaderMap, redirect::Policy,
+};
 use serde_json::Value;
 use test_support::{pki, zosmf::UserState, zss::FakeZss};
 
@@ -271,6 +273,118 @@ async fn a_user_creates_uses_renames_rotates_and_revokes_a_token() {
     let page = browser.submit("/tokens/revoke-all", &[]).await;
     assert_eq!(page.location(), "/gateway/ui/tokens?done=all-revoked");
     assert_eq!(routed(&demo, &pat).await, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_chooses_what_a_token_may_do() {
+    let demo = Demo::start();
+    let mut browser = Browser::signed_in(&demo).await;
+    let status = async |pat: &str, method: Method, path: &str| {
+        let url = demo.at(&format!("/dcpassticket/api/v1/{path}"));
+        let request = demo.client().request(method, url).header("private-token", pat);
+        request.send().await.unwrap().status().as_u16()
+    };
+    let (access, path) = ("access-dcpassticket", "path-dcpassticket");
+    let page = browser.create("all", &[(access, "all"), (path, "")]).await;
+    assert_eq!(status(&page.element("token"), Method::DELETE, "passticketTest").await, 200);
+
+    let page = browser.create("reader", &[(access, "read"), (path, " ")]).await;
+    assert!(page.text.contains(", read only (dcpassticket:read)"), "{}", page.text);
+    assert!(page.text.contains("command-curl") && !page.text.contains("command-git"));
+    let pat = page.element("token");
+    assert_eq!(status(&pat, Method::GET, "passticketTest").await, 200);
+    assert_eq!(status(&pat, Method::DELETE, "passticketTest").await, 401);
+
+    let page = browser.create("below", &[(access, "path"), (path, " /passticketTest ")]).await;
+    assert!(page.text.contains(", only /passticketTest and below (dcpassticket:/passticketTest)"));
+    assert!(page.element("command-curl").contains("/dcpassticket/api/v1/passticketTest/"));
+    let pat = page.element("token");
+    assert_eq!(status(&pat, Method::DELETE, "passticketTest").await, 200);
+    let page = browser.create("elsewhere", &[(access, "path"), (path, "/request")]).await;
+    assert_eq!(status(&page.element("token"), Method::GET, "passticketTest").await, 401);
+
+    let page = browser.get("/tokens").await;
+    assert!(page.text.contains(", read only") && page.text.contains("and below"), "{}", page.text);
+    let id = browser.id_of("reader").await;
+    let page = browser.get(&format!("/tokens/{id}")).await;
+    assert!(page.text.contains(", read only <code>dcpassticket:read</code>"), "{}", page.text);
+
+    for (what, below, field, want) in [
+        ("all", "/x", path, "You have entered a path, but not chosen Only below a path."),
+        ("read", "/x", path, "You have entered a path, but not chosen Only below a path."),
+        ("path", "", path, "Enter the path, such as /reports"),
+        ("path", "x", path, "Begin the path with a slash"),
+        ("path", "/x/../y", path, "Leave out empty parts"),
+        ("path", "/x,dcbypass", path, "Write blanks, commas"),
+        ("path", MARKUP, path, "Begin the path with a slash"),
+        ("write", "", access, "A token for this service cannot have this access."),
+        (MARKUP, "", access, "A token for this service cannot have this access."),
+    ] {
+        let fields = [
+            ("name", "x"),
+            ("service", "dcpassticket"),
+            ("expiry", "7"),
+            (access, what),
+            (path, below),
+        ];
+        let page = browser.submit("/tokens/new", &fields).await;
+        assert_eq!(page.status, 400, "{what} {below}");
+        let fault = page.element(&format!("{field}-fault"));
+        assert!(fault.starts_with(want), "{what} {below}: {fault}");
+        // The problem is in the summary, and screen readers find it at the field.
+        assert!(page.text.contains(&format!("<a href=\"#{field}\">")), "{}", page.text);
+        let start = page.text.find(&format!("id=\"{field}\"")).unwrap();
+        let element = page.text[start..].split('>').next().unwrap();
+        assert!(element.contains("aria-invalid=\"true\""), "{element}");
+        assert!(element.contains(&format!("{field}-fault\"")), "{element}");
+        // What the user has entered is still there.
+        let is_kept = what != "path" || page.text.contains("<option value=\"path\" selected>");
+        assert!(is_kept, "{}", page.text);
+    }
+    let fields =
+        [("name", "x"), ("service", "dcpassticket"), ("expiry", "7"), ("path-dcbypass", "/x")];
+    let page = browser.submit("/tokens/new", &fields).await;
+    assert_eq!(page.status, 400);
+    assert!(page.element("path-dcbypass-fault").contains("not chosen the service"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_form_offers_only_scopes_that_the_administrator_allows() {
+    let setting =
+        "    personalAccessToken:\n      allowedScopes: [\"dcbypass:/a\", \"dcpassticket:read\"]\n";
+    let demo = Demo::reconfigured(|yaml| yaml + setting);
+    let mut browser = Browser::signed_in(&demo).await;
+    let page = browser.get("/tokens/new").await;
+    assert_eq!(page.text.matches("name=\"service\"").count(), 2, "{}", page.text);
+    for (value, want) in [("all", 0), ("read", 1), ("path", 1)] {
+        let options = page.text.matches(&format!("<option value=\"{value}\"")).count();
+        assert_eq!(options, want, "{value}");
+    }
+    browser.create("reader", &[("access-dcpassticket", "read")]).await;
+    let mut fields = vec![("name", "x"), ("service", "dcpassticket"), ("expiry", "7")];
+    let page = browser.submit("/tokens/new", &fields).await;
+    assert_eq!(page.status, 400);
+    assert!(page.element("access-dcpassticket-fault").contains("cannot have this access"));
+    fields[1] = ("service", "dcbypass");
+    fields.extend([("access-dcbypass", "path"), ("path-dcbypass", "/b")]);
+    let page = browser.submit("/tokens/new", &fields).await;
+    assert_eq!(page.status, 400);
+    let fault = page.element("path-dcbypass-fault");
+    assert!(fault.ends_with("or a path below it: /a"), "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_do_not_receive_the_key_of_the_forms() {
+    let demo = Demo::start();
+    let mut browser = Browser::signed_in(&demo).await;
+    browser.cookies.insert("own".to_owned(), "stays".to_owned());
+    let key = browser.cookies[FORM_COOKIE].clone();
+    let request = browser.client.get(browser.url("/tokens")).header("sec-fetch-dest", "document");
+    assert_eq!(browser.with_cookies(request).send().await.unwrap().status(), 200);
+    let request = browser.client.get(demo.at("/dcpassticket/api/v1/request"));
+    let echo = browser.with_cookies(request).send().await.unwrap().text().await.unwrap();
+    assert!(echo.contains("own=stays"), "{echo}");
+    assert!(!echo.contains(&key) && !echo.contains("passticket-form"), "{echo}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,7 +39,8 @@
       const wanted = search.value.trim().toLowerCase();
       for (const service of services) {
         const chosen = service.querySelector("input").checked;
-        service.hidden = !chosen && !service.textContent.toLowerCase().includes(wanted);
+        const text = service.querySelector("label").textContent.toLowerCase();
+        service.hidden = !chosen && !text.includes(wanted);
       }
     });
     search.addEventListener("keydown", (event) => {

@@ -1,6 +1,7 @@
 //! The form for a new token, and the page that shows it.
 
 use maud::{Markup, html};
+use tower_passticket::token::MAX_SCOPE_PATH_LEN;
 
 use super::layout::{
     Frame, TextField, Width, described_by, fault_of, faults, form_key, has_fault, page, text_field,
@@ -9,11 +10,13 @@ use super::layout::{
 use crate::ui::{
     auth_client::NewToken,
     commands::Command,
-    create_form::{CreateForm, Fault, Lifetimes, ON_DATE},
+    create_form::{CreateForm, Lifetimes, ON_DATE},
+    fault::Fault,
     paths::Page,
+    service_choices::{SERVICE, access_field, path_field},
     services::{Service, Services},
     texts,
-    texts::{create as words, created as result},
+    texts::{access as accesses, create as words, created as result},
 };
 
 /// From this number of services on, the script offers to search for one.
@@ -49,7 +52,7 @@ pub(in crate::ui) fn create(frame: Frame<'_>, content: CreatePage<'_>) -> Markup
     let content = html! {
         (faults(problems))
         div class="head" { h1 { (words::HEADING) } }
-        @if services.len() == 0 {
+        @if services.offered().next().is_none() {
             p class="message warn" id="no-services" { (words::NO_SERVICES) }
         } @else {
             form class="card" id="create-form" method="post" action=(frame.paths.to(Page::NewToken)) {
@@ -75,7 +78,7 @@ fn service_choices(form: &CreateForm, problems: &[Fault], services: &Services) -
             legend { (words::SERVICES) }
             span class="hint" id="services-hint" { (words::SERVICES_HINT) }
             (fault_of(problems, "services"))
-            @if services.len() >= SEARCH_FROM {
+            @if services.offered().count() >= SEARCH_FROM {
                 // The script shows it.
                 div hidden {
                     label class="hidden-text" for="find-service" { (words::FIND_SERVICE) }
@@ -83,22 +86,60 @@ fn service_choices(form: &CreateForm, problems: &[Fault], services: &Services) -
                 }
             }
             div class="choices" {
-                @for service in services.iter() { (service_choice(form, service)) }
+                @for service in services.offered() { (service_choice(form, problems, service)) }
             }
         }
     }
 }
 
-/// One service. A choice of what the token may do there belongs here.
-fn service_choice(form: &CreateForm, service: &Service) -> Markup {
-    let is_chosen = form.services.contains(&service.id);
+/// One service, and what the token may do there. The style sheet hides the second part until the service is chosen.
+fn service_choice(form: &CreateForm, problems: &[Fault], service: &Service) -> Markup {
+    let is_chosen = form.services.get(&service.id).is_some_and(|choice| choice.is_chosen);
     html! {
-        label class="choice" data-service {
-            input type="checkbox" name="service" value=(service.id) checked[is_chosen];
-            span {
-                b { (service.name()) }
-                @if service.title.is_some() { " " code class="soft" { (service.id) } }
-                @if let Some(description) = &service.description { span class="hint" { (description) } }
+        div class="service" data-service {
+            label class="choice" {
+                input type="checkbox" name=(SERVICE) value=(service.id) checked[is_chosen];
+                span {
+                    b { (service.name()) }
+                    @if service.title.is_some() { " " code class="soft" { (service.id) } }
+                    @if let Some(description) = &service.description { span class="hint" { (description) } }
+                }
+            }
+            (access_choice(form, problems, service))
+        }
+    }
+}
+
+/// What the token may do with a service. The style sheet hides the path until the user chooses to enter one.
+fn access_choice(form: &CreateForm, problems: &[Fault], service: &Service) -> Markup {
+    let (access, path) = (access_field(&service.id), path_field(&service.id));
+    let choice = form.services.get(&service.id);
+    let chosen = choice.map_or("", |choice| &choice.access);
+    let is_wrong = |field: &str| has_fault(problems, field);
+    let invalid = |field: &str| is_wrong(field).then_some("true");
+    let described = |field: &str, has_hint| described_by(field, has_hint, is_wrong(field));
+    html! {
+        div class="access" {
+            label class="hidden-text" for=(access) { (accesses::of(service.name())) }
+            select id=(access) name=(access) aria-invalid=[invalid(&access)]
+                aria-describedby=[described(&access, false)] {
+                @for access in service.allowed.accesses() {
+                    option value=(access.value()) selected[access.value() == chosen] { (access.text()) }
+                }
+            }
+            (fault_of(problems, &access))
+            div class="path" {
+                label for=(path) {
+                    (accesses::PATH_FIELD)
+                    span class="hidden-text" { " " (accesses::for_service(service.name())) }
+                }
+                // The style sheet asks whether the placeholder is visible.
+                input id=(path) name=(path) value=(choice.map_or("", |choice| &choice.path))
+                    placeholder=(accesses::PATH_EXAMPLE) maxlength=(MAX_SCOPE_PATH_LEN) autocomplete="off"
+                    autocapitalize="none" spellcheck="false" aria-invalid=[invalid(&path)]
+                    aria-describedby=[described(&path, true)];
+                (fault_of(problems, &path))
+                span class="hint" id={ (path) "-hint" } { (accesses::path_hint(&service.path)) }
             }
         }
     }
@@ -145,17 +186,16 @@ pub(in crate::ui) struct CreatedPage<'a> {
 
 pub(in crate::ui) fn created(frame: Frame<'_>, content: CreatedPage<'_>) -> Markup {
     let CreatedPage { token, services, commands } = content;
-    let name_of = |scope: &String| match services.of_scope(scope).and_then(|it| it.title.as_deref())
-    {
-        Some(title) => format!("{title} ({scope})"),
-        None => scope.clone(),
+    let name_of = |scope: &String| {
+        let text = services.readable(scope);
+        if text == *scope { text } else { format!("{text} ({scope})") }
     };
     let scopes: Vec<_> = token.scopes.iter().map(name_of).collect();
     let content = html! {
         div class="head" {
             div {
                 h1 { (result::HEADING) @if let Some(name) = &token.name { ": " (name) } }
-                p { (scopes.join(", ")) " \u{b7} " (words::EXPIRY) " " (time(&token.expires_at)) }
+                p { (scopes.join("; ")) " \u{b7} " (words::EXPIRY) " " (time(&token.expires_at)) }
             }
         }
         p class="message warn" id="once" { (result::ONCE) }

@@ -5,9 +5,9 @@ use maud::{DOCTYPE, Markup, html};
 use crate::ui::{
     assets::{ICON, SCRIPT, STYLE},
     auth_client::{Permissions, Token},
-    create_form::Fault,
     csrf::{self, FormKey},
     dates::readable,
+    fault::Fault,
     notice::Notice,
     paths::{AdminPage, Page, Paths},
     services::Services,
@@ -277,27 +277,23 @@ pub(super) fn date(time: &str) -> Markup {
     html! { time datetime=(time) title=(readable) { (date) } }
 }
 
-/// How [`scopes`] shows a service that has a title.
+/// Whether [`scopes`] also shows the scopes as the auth API writes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ShowIds {
     Yes,
-    /// The id appears when the mouse is over the title.
+    /// A scope appears when the mouse is over its text.
     No,
 }
 
-/// The services of scopes as a list.
+/// Scopes as a list: the services, and what the token may do there.
 pub(super) fn scopes(scopes: &[String], services: &Services, ids: ShowIds) -> Markup {
     html! {
         ul class="tags" {
             @for scope in scopes {
-                @match services.of_scope(scope).and_then(|service| service.title.as_deref()) {
-                    Some(title) => {
-                        li title=(scope) {
-                            (title)
-                            @if ids == ShowIds::Yes { " " code { (scope) } }
-                        }
-                    },
-                    None => { li { (scope) } },
+                @let text = services.readable(scope);
+                li title=(scope) {
+                    (text)
+                    @if ids == ShowIds::Yes && text != *scope { " " code { (scope) } }
                 }
             }
         }

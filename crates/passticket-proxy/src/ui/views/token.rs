@@ -8,7 +8,7 @@ use super::layout::{
 };
 use crate::ui::{
     auth_client::Token,
-    create_form::Fault,
+    fault::Fault,
     paths::{Page, TokenId},
     services::Services,
     texts,
