@@ -187,6 +187,11 @@ catalogue! {
         "The request comes from a web page of another site"
         "A web page that does not belong to the gateway made the browser send a request with the credentials of the user."
         "Use the pages of the gateway. If the page belongs to the gateway, ask its operator to add the host of the page to zowe.externalDomains.";
+    /// A script asks for a token with a credential that the browser attaches.
+    SCRIPT_REQUEST = "ZWEAT403E" "org.zowe.apiml.security.scriptRequest"
+        "A script of a web page may not create a token with the session of the user"
+        "A script made the browser send a request for a new token with a cookie or a certificate of the user."
+        "Use the page of the gateway for tokens. A program sends a login token in the Authorization header.";
     /// z/OS refuses a login for an unknown reason.
     PLATFORM_UNKNOWN = "ZWEAT409E" "org.zowe.apiml.security.platform.errno.UNKNOWN"
         "The platform returned error: {}"

@@ -44,6 +44,10 @@ pub enum ApiError {
     /// [`OriginPolicy`](crate::layer::OriginPolicy): 403.
     #[error("the request comes from a web page of another origin")]
     CrossOrigin,
+    /// A script of a web page at the gateway's own address asks for a new Personal Access Token with a credential that
+    /// the browser attaches: 403. It may be a script of any service (docs/decisions.md#d25).
+    #[error("a script asks for a token with a credential that the browser attaches")]
+    ScriptRequest,
     /// The body has more than [`MAX_BODY_LEN`] bytes: 413.
     #[error("the body has more than {MAX_BODY_LEN} bytes")]
     BodyTooLarge,
@@ -436,6 +440,7 @@ impl ApiError {
                 ApiMessage::with(&messages::INVALID_METHOD, &[method.as_str(), url]),
             ),
             Self::CrossOrigin => plain(StatusCode::FORBIDDEN, &messages::CROSS_ORIGIN),
+            Self::ScriptRequest => plain(StatusCode::FORBIDDEN, &messages::SCRIPT_REQUEST),
             Self::BodyTooLarge => (
                 StatusCode::PAYLOAD_TOO_LARGE,
                 ApiMessage::with(&messages::CONTENT_TOO_LARGE, &[&MAX_BODY_LEN.to_string()]),

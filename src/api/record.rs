@@ -180,7 +180,7 @@ impl From<&ApiError> for ReasonCode {
             | ApiError::InvalidQuery(_)
             | ApiError::NotRotated(NotRotated::AlreadyRotated)
             | ApiError::InvalidRuleBody(_) => Self::BadRequest,
-            ApiError::CrossOrigin => Self::CrossOrigin,
+            ApiError::CrossOrigin | ApiError::ScriptRequest => Self::CrossOrigin,
             ApiError::NewPasswordRefused => Self::NewPasswordRefused,
             ApiError::TooManyAttempts { .. } => Self::TooManyAttempts,
             ApiError::WrongCredentials => Self::WrongPassword,

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{ALLOW, EXPECT},
+    header::{ALLOW, AUTHORIZATION, EXPECT},
     request::Parts,
 };
 use http_body::Body;
@@ -657,7 +657,17 @@ impl State {
             Endpoint::Login | Endpoint::ExchangeToken => self.origins.check_login(request),
             _ => self.origins.check(request),
         };
-        checked.map_err(|_| ApiError::CrossOrigin)
+        checked.map_err(|_| ApiError::CrossOrigin)?;
+        let makes_a_pat = match endpoint {
+            Endpoint::CreateToken | Endpoint::RotateToken | Endpoint::RotateOwnToken => true,
+            // A page that shows the description of this API can send a password that its user has entered.
+            Endpoint::Generate => !request.headers.contains_key(AUTHORIZATION),
+            _ => false,
+        };
+        match makes_a_pat && OriginPolicy::is_script_with_credential(request) {
+            true => Err(ApiError::ScriptRequest),
+            false => Ok(()),
+        }
     }
 
     /// Returns the id in the path of a request to `endpoint`.

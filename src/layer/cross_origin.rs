@@ -32,6 +32,8 @@ use crate::{
 };
 
 static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+#[cfg(feature = "api")]
+static SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// Authentication schemes whose credentials a browser stores and attaches itself. For any other scheme, such as
 /// `Bearer`, a script of the page must add the credential. Before a browser sends such a request to another origin, it
@@ -164,6 +166,16 @@ impl OriginPolicy {
     #[cfg(feature = "api")]
     pub(crate) fn check_login(&self, request: &Parts) -> Result<(), CrossOrigin> {
         self.check_with(request.into(), BodyCredential::Possible)
+    }
+
+    /// Returns whether a script of a page at the gateway's own address sends the request, and the browser attaches a
+    /// credential. All services share this address, so it may be a script of any service. A browser that does not say
+    /// what the response is for (`Sec-Fetch-Dest`) is not recognised.
+    #[cfg(feature = "api")]
+    pub(crate) fn is_script_with_credential(request: &Parts) -> bool {
+        let is_script = only(&request.headers, &SEC_FETCH_SITE) == Some(b"same-origin")
+            && request.headers.get_all(&SEC_FETCH_DEST).iter().any(|dest| dest != "document");
+        is_script && has_credential_of_browser(request.into())
     }
 
     #[inline]

@@ -55,6 +55,40 @@ async fn each_endpoint_that_changes_something_refuses_pages_of_other_origins() {
     }
 }
 
+/// All services have the address of the gateway, so a script of a service sends requests of the same origin.
+#[tokio::test]
+async fn a_script_gets_no_new_token_with_a_credential_of_the_browser() {
+    let world = World::new();
+    let (api, token) = (world.api_with_registry(), world.jwt());
+    let cookie = format!("apimlAuthenticationToken={token}");
+    let basic = basic("user:validPassword");
+    let site = ("sec-fetch-site", "same-origin");
+    let script = [OURS, site, ("sec-fetch-dest", "empty")];
+    let form = [OURS, site, ("sec-fetch-dest", "document")];
+    let create = (&Method::POST, "/access-tokens");
+    let generate = (&Method::POST, "/access-token/generate");
+    let rotate = (&Method::POST, "/access-tokens/0/rotate");
+    let own = (&Method::POST, "/access-tokens/self/rotate");
+    for (request, headers, is_refused) in [
+        (create, [&script[..], &[("cookie", &*cookie)]].concat(), true),
+        (create, [&script[..], &[]].concat(), true),
+        (create, [&form[..], &[("cookie", &*cookie)]].concat(), false),
+        (create, vec![OURS, site, ("cookie", &*cookie)], false),
+        (create, vec![("cookie", &*cookie)], false),
+        (rotate, [&script[..], &[("cookie", &*cookie)]].concat(), true),
+        (own, [&script[..], &[("cookie", &*cookie)]].concat(), true),
+        (generate, [&script[..], &[]].concat(), true),
+        (generate, [&script[..], &[("authorization", &*basic)]].concat(), false),
+    ] {
+        let response = send(&api, request, &headers, SCOPES).await;
+        let error = response.extensions().get::<ApiError>().map(ApiError::cause);
+        assert_eq!(error == Some(&ApiError::ScriptRequest), is_refused, "{request:?} {headers:?}");
+        if is_refused {
+            assert_eq!(outcome(&response), (403, "ZWEAT403E".to_owned()), "{request:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_page_of_another_origin_cannot_log_the_user_in() {
     let api = api();

@@ -175,7 +175,8 @@ mod tests {
     fn addresses_that_could_be_commands_get_none() {
         let commands = |authority: &str, path: &str| {
             let (id, path) = ("files".to_owned(), path.to_owned());
-            let service = Service { id, title: None, description: None, path };
+            let allowed = Allowed::All;
+            let service = Service { id, title: None, description: None, path, allowed };
             commands_for(authority, &service, &Scope::new("files").unwrap()).len()
         };
         assert_eq!(commands("[::1]:8443", "/files/api/v1.0/a-b_c~d"), 5);

@@ -4,8 +4,8 @@ use tower_passticket::{clock::Timestamp, passticket::UserId, token::ServiceId};
 
 use super::{
     auth_client::{RuleTarget, Token},
-    create_form::Fault,
     dates::{Date, rfc3339},
+    fault::Fault,
     form::Form,
     texts::admin as texts,
 };
@@ -168,7 +168,7 @@ mod tests {
                     assert_eq!(rule.up_to.as_ref().map(UpTo::as_str), up_to, "{query}");
                 }
                 (Err(faults), Err(want)) => {
-                    let fields: Vec<_> = faults.iter().map(|fault| fault.field).collect();
+                    let fields: Vec<_> = faults.iter().map(|fault| &*fault.field).collect();
                     assert_eq!(fields, want, "{query}");
                 }
                 (got, want) => panic!("{query}: {got:?}, not {want:?}"),

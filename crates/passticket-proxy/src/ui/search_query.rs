@@ -4,7 +4,7 @@ use tower_passticket::{passticket::UserId, token::ServiceId};
 
 use super::{
     auth_client::{TokenFilter, UsersTokenFilter},
-    create_form::Fault,
+    fault::Fault,
     form::{Form, query},
     list_query::{MAX_NAME, State},
     texts::admin as texts,
@@ -98,7 +98,7 @@ mod tests {
                     assert_eq!(got, want, "{query}");
                 }
                 (Err(faults), Err(want)) => {
-                    let fields: Vec<_> = faults.iter().map(|fault| fault.field).collect();
+                    let fields: Vec<_> = faults.iter().map(|fault| &*fault.field).collect();
                     assert_eq!(fields, want, "{query}");
                 }
                 (got, want) => panic!("{query}: {got:?}, not {want:?}"),

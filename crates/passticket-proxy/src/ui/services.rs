@@ -42,6 +42,10 @@ impl Services {
         Self(services)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Service> {
+        self.0.iter()
+    }
+
     /// Returns the services for which new tokens can be.
     pub(super) fn offered(&self) -> impl Iterator<Item = &Service> {
         self.0.iter().filter(|service| service.is_offered())

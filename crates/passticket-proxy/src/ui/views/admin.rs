@@ -13,7 +13,7 @@ use super::{
 };
 use crate::ui::{
     auth_client::{Evicted, RuleTarget, Token, TokenPage},
-    create_form::Fault,
+    fault::Fault,
     form::query,
     list_query::{MAX_NAME, State},
     paths::{AdminPage, Page, TokenId},
