@@ -139,6 +139,22 @@ try {
   await picture("revoke-all");
   await page.goto(`${gateway.ui}/tokens/${"0".repeat(32)}`);
   await picture("problem");
+
+  await page.goto(`${gateway.ui}/admin/tokens?service=endevor`);
+  await picture("admin-tokens");
+  await page.goto(`${gateway.ui}/admin/rule`);
+  await picture("admin-rule");
+  await page.fill("input#user", "USER");
+  await page.click("#preview");
+  await picture("admin-preview");
+  await page.goto(`${gateway.ui}/admin/evict`);
+  await picture("admin-evict");
+  // The gateway writes audit records after at most one second.
+  const minted = page.locator("#records tbody tr", { hasText: "token-minted" });
+  do await page.goto(`${gateway.ui}/admin/audit?event=token-minted`); while (await minted.count() < TOKENS.length + 1);
+  await picture("admin-audit");
+  await page.goto(`${gateway.ui}/admin/health`);
+  await picture("admin-health");
 } finally {
   await browser.close();
   await Gateway.stopAll();
