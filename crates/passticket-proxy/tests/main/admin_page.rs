@@ -175,8 +175,16 @@ async fn the_preview_of_a_rule_shows_what_the_rule_then_revokes() {
     for pat in [&new, &mine] {
         assert_eq!(routed(&demo, pat).await, 401);
     }
-    let audit = std::fs::read_to_string(demo.directory.join("audit.jsonl")).unwrap();
-    assert_eq!(audit.matches("\"event\":\"rule-made\",\"outcome\":\"success\"").count(), 3);
+    // The gateway writes audit records after at most one second.
+    let deadline = std::time::Instant::now() + test_support::PATIENCE;
+    let rules = || {
+        let audit = std::fs::read_to_string(demo.directory.join("audit.jsonl")).unwrap();
+        audit.matches("\"event\":\"rule-made\",\"outcome\":\"success\"").count()
+    };
+    while rules() < 3 && std::time::Instant::now() < deadline {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(rules(), 3);
 }
 
 /// The fields of a form, from a query without escapes.

