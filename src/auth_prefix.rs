@@ -58,8 +58,7 @@ impl AuthPrefix {
 
 impl AuthPrefix {
     /// Returns whether `path` is this path or is below it.
-    #[cfg(feature = "proxy")]
-    pub(crate) fn contains(&self, path: &str) -> bool {
+    pub fn contains(&self, path: &str) -> bool {
         path.strip_prefix(&*self.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }

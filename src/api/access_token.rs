@@ -20,7 +20,7 @@ use super::{
     registry::{Label, Registry},
     response::{Answer, typed},
     revocations::Revocations,
-    token_bounds::TokenBounds,
+    token_bounds::{self, TokenBounds},
     token_json::{NewTokenFacts, new_token, wants_json},
 };
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
     log_limit::log_limited,
     passticket::UserId,
     revocation::{IssuedPat, TokenDescription, TokenName},
-    token::{IssuedToken, MAX_TOKEN_LEN, Scopes, ScopesError, TokenIssuer, Validity},
+    token::{IssuedToken, Scopes, ScopesError, TokenIssuer, Validity},
 };
 
 const DAY_SECS: u64 = 86_400;
@@ -133,12 +133,7 @@ impl NewTokens<'_> {
             log_limited!(error, "issue PAT", { %error }, "the Personal Access Token could not be issued");
             ApiError::Internal
         })?;
-        let token = issued.expose();
-        if token.len() > MAX_TOKEN_LEN {
-            // The gateway refuses longer tokens in requests, so it does not issue this one.
-            tracing::info!(%user, len = token.len(), "too many scopes for one token");
-            return Err(ApiError::TooManyScopes);
-        }
+        token_bounds::check_len(&issued, &user)?;
         let pat = IssuedPat {
             token: issued.fingerprint(),
             user,

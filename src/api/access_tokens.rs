@@ -18,7 +18,7 @@ use super::{
     response::{Answer, empty, json},
     revocations::Revocations,
     rfc3339,
-    token_bounds::TokenBounds,
+    token_bounds::{self, TokenBounds},
     token_json::{NewTokenFacts, Permissions, TokenEntry, TokenPage, new_token},
     token_query::{Owner, TokenQuery, owner_of_one},
 };
@@ -34,9 +34,7 @@ use crate::{
         TokenDescription, TokenName,
     },
     saf::Access,
-    token::{
-        MAX_TOKEN_LEN, Pat, Rs256Verifier, TokenError, TokenFingerprint, TokenIssuer, VerifiedToken,
-    },
+    token::{Pat, Rs256Verifier, TokenError, TokenFingerprint, TokenIssuer, VerifiedToken},
 };
 
 /// The maximum grace of a rotation: a week.
@@ -194,11 +192,8 @@ impl AccessTokens<'_> {
             log_limited!(error, "issue PAT", { %error }, "the Personal Access Token could not be issued");
             ApiError::Internal
         })?;
-        if issued.expose().len() > MAX_TOKEN_LEN {
-            // The old token was shorter, for example because it has no prefix. The gateway would refuse the new one.
-            tracing::info!(%user, len = issued.expose().len(), "too many scopes for one token");
-            return Err(ApiError::TooManyScopes);
-        }
+        // The new token can be longer than the old one, for example because only the new one has a prefix.
+        token_bounds::check_len(&issued, user)?;
         let new = IssuedPat {
             token: issued.fingerprint(),
             user: *user,
@@ -241,7 +236,7 @@ impl AccessTokens<'_> {
         let revoked = self.registry.report_misuse(IssuedPat::from(pat), self.clock).await?;
         if revoked > 0 {
             let (url, user) = (request.uri.path(), pat.user());
-            tracing::warn!(url, %user, revoked, "a rotated Personal Access Token was used after its grace, so the tokens that replaced it are revoked");
+            tracing::warn!(url, %user, revoked, "a rotated Personal Access Token was used after its grace period, so the tokens that replaced it are revoked");
         }
         Ok(())
     }

@@ -1,14 +1,11 @@
 //! The bounds that the administrator sets for new Personal Access Tokens.
 
-use std::time::Duration;
-
 use super::error::ApiError;
 use crate::{
     clock::Timestamp,
-    token::{Scopes, Validity},
+    passticket::UserId,
+    token::{IssuedToken, MAX_TOKEN_LEN, Scopes, Validity},
 };
-
-const DAY_SECS: u64 = 86_400;
 
 /// The bounds for new tokens.
 #[derive(Clone, Copy)]
@@ -37,8 +34,21 @@ impl TokenBounds<'_> {
 
     /// Returns the latest time at which a token that is issued now may expire.
     pub(super) fn latest_expiry(&self, now: Timestamp) -> Timestamp {
-        now.plus(Duration::from_secs(DAY_SECS * u64::from(self.max_validity.days())))
+        now.plus(self.max_validity.duration())
     }
+}
+
+/// Checks that the gateway accepts the length of a new token of `user`. The gateway refuses longer tokens in requests.
+///
+/// # Errors
+/// [`ApiError::TooManyScopes`] if the token is too long.
+pub(super) fn check_len(issued: &IssuedToken, user: &UserId) -> Result<(), ApiError> {
+    let len = issued.expose().len();
+    if len > MAX_TOKEN_LEN {
+        tracing::info!(%user, len, "too many scopes for one token");
+        return Err(ApiError::TooManyScopes);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

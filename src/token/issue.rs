@@ -282,7 +282,7 @@ impl Validity {
         self.0
     }
 
-    fn duration(self) -> Duration {
+    pub(crate) fn duration(self) -> Duration {
         DAY * u32::from(self.0)
     }
 }

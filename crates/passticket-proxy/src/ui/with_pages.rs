@@ -44,12 +44,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let path = request.uri().path();
-        let is_page = |base: &AuthPrefix| {
-            let rest = path.strip_prefix(base.as_str());
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
         match &self.pages {
-            Some((base, pages)) if is_page(base) => Box::pin(pages.clone().oneshot(request)),
+            Some((base, pages)) if base.contains(path) => Box::pin(pages.clone().oneshot(request)),
             _ => {
                 let api = self.api.clone();
                 Box::pin(async move { Ok(api.oneshot(request).await?.map(Into::into)) })
