@@ -157,7 +157,7 @@ pub enum ScopeProblem {
     Path(#[from] ScopePathError),
 }
 
-/// What is known of a request, for the question whether a PAT permits it. A scope with a suffix does not permit a
+/// The known facts about a request, for the question whether a PAT permits it. A scope with a suffix does not permit a
 /// request if a fact that it needs is not known.
 ///
 /// ```

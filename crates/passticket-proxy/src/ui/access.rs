@@ -1,4 +1,4 @@
-//! What a token may do with a service, as the form for a new token offers it (docs/decisions.md#d49).
+//! The choices of the form for a new token: everything, read only, or only below a path (docs/decisions.md#d49).
 
 use tower_passticket::token::{Scope, ScopeAccess, Scopes, ServiceId};
 

@@ -31,7 +31,7 @@ const MAX_READS: usize = 2;
 /// The maximum length of the user id to look for. A user id has no more.
 pub(super) const MAX_USER: usize = 8;
 
-/// Where the audit records of this process go.
+/// The destination of the audit records of this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AuditLog {
     /// The audit log is off.

@@ -193,7 +193,7 @@ pub(super) enum Expiry {
     Until(String),
 }
 
-/// What a new token is for.
+/// The name, the services and the expiry of a new token.
 #[derive(Clone, Debug)]
 pub(super) struct TokenRequest {
     pub(super) name: String,

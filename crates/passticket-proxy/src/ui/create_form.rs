@@ -26,7 +26,7 @@ const PRESETS: [u8; 4] = [7, 30, 60, 90];
 /// The value of `expiry` if the user enters a date.
 pub(super) const ON_DATE: &str = "date";
 
-/// What the user has entered.
+/// The values that the user has entered.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CreateForm {
     pub(super) name: String,

@@ -1,101 +1,52 @@
 //! Times of the auth API (RFC 3339 in UTC), as users read them, and dates that users choose.
 
-use std::{fmt, ops::Range};
+use std::{fmt, time::Duration};
 
 use tower_passticket::clock::Timestamp;
+use x509_cert::der::DateTime;
 
 const DAY_SECS: u64 = 86_400;
 
-/// The days before each month of a year without a leap day.
-const DAYS_BEFORE_MONTH: [u64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
-
-/// The first year of a [`Date`].
-const FIRST_YEAR: u64 = 1970;
-/// The last year of a [`Date`].
-const LAST_YEAR: u64 = 9999;
-
-/// A date in UTC, from 1970 on.
+/// A date in UTC, from 1970 up to 9999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Date {
-    year: u64,
-    month: u64,
-    day: u64,
+    start: Timestamp,
 }
 
 impl Date {
     /// Returns the date of a time.
     pub(super) fn of(time: Timestamp) -> Self {
-        let days = time.as_secs() / DAY_SECS;
-        // A year has at least 365 days, so this estimate is not too early.
-        let mut year = (FIRST_YEAR + days / 365).min(LAST_YEAR);
-        while days_before_year(year) > days {
-            year -= 1;
-        }
-        let in_year = days - days_before_year(year);
-        let month = (1..=12).rev().find(|month| days_before_month(year, *month) <= in_year);
-        let month = month.unwrap_or(1);
-        Self { year, month, day: in_year - days_before_month(year, month) + 1 }
+        Self { start: Timestamp::from_secs(time.as_secs() / DAY_SECS * DAY_SECS) }
     }
 
     /// Parses a date of a form, such as `2027-01-15`. Returns `None` if there is no such date.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let is_shape = text.len() == 10
-            && text.bytes().enumerate().all(|(at, byte)| match at {
-                4 | 7 => byte == b'-',
-                _ => byte.is_ascii_digit(),
-            });
-        if !is_shape {
-            return None;
-        }
-        let number = |range: Range<usize>| text.get(range)?.parse().ok();
-        let date = Self { year: number(0..4)?, month: number(5..7)?, day: number(8..10)? };
-        let is_date = (FIRST_YEAR..=LAST_YEAR).contains(&date.year)
-            && (1..=12).contains(&date.month)
-            // A date that does not exist, such as February 30, is a day of the next month.
-            && date.day >= 1
-            && date.day <= 31
-            && Self::of(date.start()) == date;
-        is_date.then_some(date)
+        let start: DateTime = format!("{text}T00:00:00Z").parse().ok()?;
+        Some(Self { start: Timestamp::from_secs(start.unix_duration().as_secs()) })
     }
 
     /// Returns the first second of the day.
     pub(super) fn start(self) -> Timestamp {
-        let days = days_before_year(self.year) + days_before_month(self.year, self.month);
-        Timestamp::from_secs((days + self.day - 1) * DAY_SECS)
+        self.start
     }
 
     /// Returns the last second of the day.
     pub(super) fn end(self) -> Timestamp {
-        Timestamp::from_secs(self.start().as_secs() + DAY_SECS - 1)
+        Timestamp::from_secs(self.start.as_secs() + DAY_SECS - 1)
     }
 }
 
 impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { year, month, day } = self;
-        write!(f, "{year:04}-{month:02}-{day:02}")
+        let time = rfc3339(self.start);
+        f.write_str(time.split('T').next().unwrap_or_default())
     }
 }
 
-/// Returns the days from 1970 up to the first day of `year`.
-fn days_before_year(year: u64) -> u64 {
-    let leap_days = |year: u64| year / 4 - year / 100 + year / 400;
-    (year - FIRST_YEAR) * 365 + leap_days(year - 1) - leap_days(FIRST_YEAR - 1)
-}
-
-/// Returns the days from the first day of `year` up to the first day of `month`, which is 1 to 12.
-fn days_before_month(year: u64, month: u64) -> u64 {
-    let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let at = usize::try_from(month.saturating_sub(1)).unwrap_or(0);
-    let days = DAYS_BEFORE_MONTH.get(at).copied().unwrap_or(0);
-    days + u64::from(is_leap && month > 2)
-}
-
-/// Writes a time as the auth API reads it.
+/// Writes a time as the auth API reads it. A time after the year 9999 is written as the last second of that year.
 pub(super) fn rfc3339(time: Timestamp) -> String {
-    let second = time.as_secs() % DAY_SECS;
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{}T{hour:02}:{minute:02}:{second:02}Z", Date::of(time))
+    let time = DateTime::from_unix_duration(Duration::from_secs(time.as_secs()));
+    time.unwrap_or(DateTime::INFINITY).to_string()
 }
 
 /// Writes a time of the auth API for users: `2027-01-15T08:00:00Z` becomes `2027-01-15 08:00 UTC`. Other texts stay.

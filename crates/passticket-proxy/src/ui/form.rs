@@ -44,7 +44,8 @@ impl Form {
         self.all(name).next().unwrap_or_default()
     }
 
-    /// Returns the fields whose names begin with `prefix`: what follows the prefix, and the value.
+    /// Returns the fields whose names begin with `prefix`. The first text of each pair is the name without the prefix,
+    /// and the second is the value.
     pub(super) fn below<'f>(&'f self, prefix: &'f str) -> impl Iterator<Item = (&'f str, &'f str)> {
         let of_field = move |(name, value): &'f (String, Zeroizing<String>)| {
             name.strip_prefix(prefix).map(|rest| (rest, value.as_str()))

@@ -47,7 +47,7 @@ pub(super) struct NodeHealth {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct StoppedTickets {
-    /// What an operator should check.
+    /// A text that says what an operator should check.
     pub(super) check: Option<String>,
     /// The number of users.
     pub(super) stopped_users: u64,

@@ -1,4 +1,4 @@
-//! What the list of tokens shows, as its address says.
+//! The filters and the order of the list of tokens. The address of the page contains them.
 
 use std::cmp::Reverse;
 

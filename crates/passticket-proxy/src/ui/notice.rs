@@ -1,5 +1,5 @@
-//! What has just happened. A page that changes something sends the browser to another page, whose address says what
-//! happened. So a reload of that page does not repeat the change.
+//! Messages about what has just happened. A page that changes something sends the browser to another page, whose
+//! address says what happened. So a reload of that page does not repeat the change.
 
 use super::{form::Form, texts::notices};
 

@@ -18,7 +18,7 @@ pub(super) const OF_USER: &str = "user";
 /// The word for the tokens for a service, in the field `of`.
 pub(super) const OF_SERVICE: &str = "service";
 
-/// What the administrator has entered.
+/// The text that the administrator has entered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RuleForm {
     pub(super) of: String,

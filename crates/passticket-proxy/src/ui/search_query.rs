@@ -1,4 +1,4 @@
-//! What an administrator searches for among the tokens of all users, as the address of the page says.
+//! The search of an administrator among the tokens of all users. The address of the page contains it.
 
 use tower_passticket::{passticket::UserId, token::ServiceId};
 

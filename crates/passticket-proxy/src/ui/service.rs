@@ -1,6 +1,7 @@
 //! [`Ui`], the Tower service that answers each request for a page.
 
 mod admin;
+mod session;
 
 use std::{
     convert::Infallible,
@@ -23,7 +24,6 @@ use tower_passticket::{
     audit::RequestId,
     clock::Clock,
     gateway::AuthPrefix,
-    messages,
     proxy::ResponseBody,
     token::{Scope, Scopes},
 };
@@ -45,12 +45,8 @@ use super::{
     paths::{AdminPage, Page, Paths, TokenId},
     response::{self, asset, page, redirect, removal_of, set_cookies},
     services::{RoutePaths, Services},
-    texts,
     trouble::{Problem, Trouble},
-    views::{
-        self, Area, CreatePage, CreatedPage, Frame, ListPage, ProblemPage, SignInPage,
-        SignInTrouble,
-    },
+    views::{self, Area, CreatePage, CreatedPage, Frame, ListPage, ProblemPage},
 };
 
 /// The number of tokens on a page of the list.
@@ -59,7 +55,7 @@ const PAGE_LEN: usize = 50;
 static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 static SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
-/// What the pages need to know of the gateway.
+/// The settings of the pages, and the state of the gateway that they show.
 pub(crate) struct UiOptions {
     /// The path of the pages.
     pub(crate) path: AuthPrefix,
@@ -76,7 +72,7 @@ pub(crate) struct UiOptions {
     pub(crate) can_change_passwords: bool,
     /// Whether client certificates are credentials.
     pub(crate) client_certificates: bool,
-    /// Where the audit records go.
+    /// The destination of the audit records.
     pub(crate) audit: AuditLog,
     /// Returns the state of the gateway.
     pub(crate) health: HealthDocument,
@@ -139,7 +135,7 @@ struct Visit {
     request_id: String,
     /// The user, when the auth API has confirmed the login cookie.
     user: OnceLock<String>,
-    /// What the user may do, when the auth API has said it.
+    /// The permissions of the user. They are empty until the auth API has answered.
     permissions: OnceLock<Permissions>,
 }
 
@@ -253,7 +249,7 @@ impl Inner {
                 let changes = visit.query.get("change") == "1" && self.options.can_change_passwords;
                 return Ok(self.sign_in_page(visit, StatusCode::OK, "", changes, None));
             }
-            // Somebody has opened the address of a form.
+            // These addresses are only for forms, but a user can also enter one.
             Page::SignInWithCertificate => return Ok(redirect(&self.paths.to(Page::SignIn))),
             Page::Home | Page::SignOut => return Ok(redirect(&self.paths.to(Page::Tokens))),
             Page::Admin(found) => return self.show_admin(visit, found).await,
@@ -365,136 +361,6 @@ impl Inner {
             _ => return Err(Problem::NotFound.into()),
         };
         Ok(redirect(&done.at(&self.paths.to(Page::Tokens))))
-    }
-
-    async fn sign_in(&self, visit: &Visit, form: &Form) -> Answer {
-        let (user, password) = (form.get("user").trim(), form.get("password"));
-        let (new, again) = (form.get("new-password"), form.get("new-password-again"));
-        let changes = !new.is_empty() || !again.is_empty();
-        let refused = |status, text, changes| {
-            Ok(self.sign_in_page(visit, status, user, changes, Some((text, ""))))
-        };
-        if user.is_empty() || password.is_empty() {
-            return refused(StatusCode::BAD_REQUEST, texts::sign_in::INCOMPLETE, changes);
-        }
-        if new != again {
-            let text = texts::sign_in::NEW_PASSWORDS_DIFFER;
-            return refused(StatusCode::BAD_REQUEST, text, true);
-        }
-        let signed_in =
-            self.client.sign_in(&visit.browser, user, password, changes.then_some(new)).await;
-        match signed_in {
-            Ok(cookies) => self.signed_in(cookies),
-            Err(refusal) => self.sign_in_refused(visit, user, changes, refusal),
-        }
-    }
-
-    async fn sign_in_with_certificate(&self, visit: &Visit) -> Answer {
-        match self.client.sign_in_with_certificate(&visit.browser).await {
-            Ok(cookies) => self.signed_in(cookies),
-            Err(refusal)
-                if matches!(refusal.status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED) =>
-            {
-                let trouble = Some((texts::sign_in::CERTIFICATE_REFUSED, refusal.number()));
-                Ok(self.sign_in_page(visit, StatusCode::UNAUTHORIZED, "", false, trouble))
-            }
-            Err(refusal) => Err(refusal.into()),
-        }
-    }
-
-    /// Starts a session with the cookies of the auth API and a new key for forms. A login cookie that the browser had
-    /// before is replaced.
-    fn signed_in(&self, cookies: Vec<HeaderValue>) -> Answer {
-        let key = FormKey::random().map_err(|_| Problem::Failed)?;
-        let mut response = redirect(&self.paths.to(Page::Tokens));
-        set_cookies(&mut response, cookies.into_iter().chain([key.set_cookie()]));
-        Ok(response)
-    }
-
-    fn sign_in_refused(
-        &self,
-        visit: &Visit,
-        user: &str,
-        changes: bool,
-        refusal: Refusal,
-    ) -> Answer {
-        use texts::sign_in as words;
-        let can_change = self.options.can_change_passwords;
-        let number = refusal.number();
-        let throttled;
-        let is = |template: &messages::Template| number == template.number();
-        let (text, changes) = if is(&messages::PLATFORM_PASSWORD_EXPIRED) && can_change {
-            (words::EXPIRED, true)
-        } else if is(&messages::PLATFORM_PASSWORD_EXPIRED) {
-            (words::EXPIRED_ELSEWHERE, false)
-        } else if is(&messages::NEW_PASSWORD_INVALID) {
-            (words::NEW_PASSWORD_REFUSED, true)
-        } else if is(&messages::PLATFORM_USER_REVOKED) {
-            (words::USER_REVOKED, changes)
-        } else {
-            match (refusal.status, &refusal.message) {
-                (StatusCode::BAD_REQUEST, _) if changes => (words::CHANGE_UNSUPPORTED, false),
-                (StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED, _) => (words::WRONG, changes),
-                (StatusCode::TOO_MANY_REQUESTS, Some(message)) => {
-                    // The detail says how long the user must wait.
-                    let detail = message.text().split_once(": ").map_or("", |(_, detail)| detail);
-                    throttled = words::throttled(detail);
-                    (throttled.as_str(), changes)
-                }
-                _ => return Err(refusal.into()),
-            }
-        };
-        let trouble = Some((text, number));
-        let mut response = self.sign_in_page(visit, refusal.status, user, changes, trouble);
-        add_retry_after(&mut response, &refusal);
-        Ok(response)
-    }
-
-    /// `trouble` is a text and the number of a message, which may be empty.
-    fn sign_in_page(
-        &self,
-        visit: &Visit,
-        status: StatusCode,
-        user_id: &str,
-        changes: bool,
-        trouble: Option<(&str, &str)>,
-    ) -> Response<ResponseBody> {
-        let certificate = visit.browser.certificate();
-        let form = SignInPage {
-            user_id,
-            can_change: self.options.can_change_passwords,
-            changes,
-            certificate: certificate
-                .filter(|_| self.options.client_certificates)
-                .map(|certificate| certificate.common_name()),
-            trouble: trouble.map(|(text, number)| SignInTrouble {
-                text,
-                number,
-                request_id: &visit.request_id,
-            }),
-        };
-        page(status, views::sign_in(self.frame(visit), form))
-    }
-
-    async fn sign_out(&self, visit: &Visit) -> Answer {
-        let signed_out = if visit.browser.has_login_cookie() {
-            self.client.sign_out(&visit.browser).await
-        } else {
-            Ok(())
-        };
-        let mut response = match signed_out {
-            // A page of another site must not sign the user out.
-            Err(refusal) if refusal.status == StatusCode::FORBIDDEN => return Err(refusal.into()),
-            // 400 and 401: the token was not valid any more.
-            Err(refusal) if refusal.status.is_server_error() => {
-                self.problem(visit, Problem::SignOutFailed, Some(&refusal))
-            }
-            _ => redirect(&Notice::SignedOut.at(&self.paths.to(Page::SignIn))),
-        };
-        let key = FormKey::random().map_err(|_| Problem::Failed)?;
-        let removal = removal_of(self.client.cookie());
-        set_cookies(&mut response, removal.into_iter().chain([key.set_cookie()]));
-        Ok(response)
     }
 
     async fn create(&self, visit: &Visit, form: &Form, parts: &Parts) -> Answer {

@@ -31,7 +31,7 @@ pub(super) fn path_field(service: &str) -> String {
     format!("{PATH}{service}")
 }
 
-/// What the user has entered for one service.
+/// The choices of the user for one service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ServiceChoice {
     pub(super) is_chosen: bool,
@@ -40,7 +40,7 @@ pub(super) struct ServiceChoice {
     pub(super) path: String,
 }
 
-/// What the user has entered for all services, by their ids.
+/// The choices of the user for all services, by their ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ServiceChoices(BTreeMap<String, ServiceChoice>);
 

@@ -75,7 +75,7 @@ pub(super) mod sign_in {
          administrator to map the certificate to your user id.";
 }
 
-/// What has just happened, on the page after it.
+/// Texts that say on the next page what has just happened.
 pub(super) mod notices {
     pub(in super::super) const SIGNED_OUT: &str = "You are signed out.";
     pub(in super::super) const SESSION_ENDED: &str = "Your session has ended. Sign in again.";
@@ -153,7 +153,7 @@ pub(super) mod token {
     pub(in super::super) const NOT_FOUND: &str = "You have no token with this id. The gateway removes entries some time after a token has expired.";
 }
 
-/// What a token may do with a service.
+/// Texts about the choices for a service.
 pub(super) mod access {
     use super::ScopePathError;
 
@@ -256,7 +256,7 @@ pub(super) mod create {
         "The gateway does not have one of the services any more. Choose again.";
     pub(in super::super) const TOO_MANY_SERVICES: &str =
         "A token cannot have so many services. Choose fewer, or create several tokens.";
-    /// What the auth API says follows.
+    /// The message of the auth API follows this text.
     pub(in super::super) const NOT_ALLOWED: &str = "The administrator does not allow such a token. Choose other services, or let the token do less.";
     pub(in super::super) const EXPIRY_MISSING: &str = "Choose when the token expires.";
     pub(in super::super) fn date_invalid(earliest: &str, latest: &str) -> String {

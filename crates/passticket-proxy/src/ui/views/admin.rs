@@ -8,6 +8,7 @@ use super::{
         Area, Frame, ShowIds, Tab, Width, date, described_by, fault_of, faults, form_key,
         has_fault, name_of, page, scopes, state, time,
     },
+    table::Table,
     token::facts,
     tokens::{expiry, last_use},
 };
@@ -182,27 +183,14 @@ fn table(
         list::LAST_USED,
         list::STATE,
     ];
-    let shown = if now.is_some() { &all[..] } else { &all[..5] };
-    html! {
-        div class="scroll" {
-            // Style sheets that show rows as blocks take away the roles of the elements, so they are repeated.
-            table class="list" id="tokens" role="table" aria-label=(words::TABLE) {
-                thead role="rowgroup" {
-                    tr role="row" {
-                        @for heading in shown { th scope="col" role="columnheader" { (heading) } }
-                        @if now.is_some() {
-                            th scope="col" role="columnheader" {
-                                span class="hidden-text" { (list::ACTIONS) }
-                            }
-                        }
-                    }
-                }
-                tbody role="rowgroup" {
-                    @for token in tokens { (row(frame, token, services, now)) }
-                }
-            }
-        }
-    }
+    let table = Table {
+        id: "tokens",
+        class: "list",
+        label: words::TABLE,
+        headings: if now.is_some() { &all } else { &all[..5] },
+        actions: now.map(|_| list::ACTIONS),
+    };
+    table.with_rows(tokens.iter().map(|token| row(frame, token, services, now)))
 }
 
 fn row(frame: Frame<'_>, token: &Token, services: &Services, now: Option<Timestamp>) -> Markup {
@@ -355,7 +343,7 @@ pub(in crate::ui) fn rule(frame: Frame<'_>, content: RulePage<'_>) -> Markup {
     page(frame, words::RULE_HEADING, Width::Narrow, &content)
 }
 
-/// What a rule revokes, and the form that makes it.
+/// Texts about rules: what a rule revokes, and the form that makes it.
 pub(in crate::ui) fn preview(
     frame: Frame<'_>,
     form: &RuleForm,

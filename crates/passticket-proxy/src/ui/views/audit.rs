@@ -6,7 +6,10 @@ use maud::{Markup, html};
 use serde_json::Value;
 use tower_passticket::audit::{Event, Outcome};
 
-use super::layout::{Area, Frame, Tab, Width, page};
+use super::{
+    layout::{Area, Frame, Tab, Width, page},
+    table::Table,
+};
 use crate::ui::{
     audit_log::{AuditFileKind, AuditQuery, Events, Found, MAX_USER, ReadError, Record},
     paths::{AdminPage, Page},
@@ -94,27 +97,25 @@ fn filter(frame: Frame<'_>, query: &AuditQuery) -> Markup {
 }
 
 fn records(found: &Found) -> Markup {
+    let table = Table {
+        id: "records",
+        class: "list audit",
+        label: words::HEADING,
+        headings: &[
+            words::TIME,
+            words::EVENT,
+            words::OUTCOME,
+            words::SUBJECT,
+            words::CLIENT,
+            words::REQUEST,
+        ],
+        actions: None,
+    };
     html! {
         @if found.records.is_empty() {
             div class="card empty" id="empty" { p { (words::EMPTY) } }
         } @else {
-            div class="scroll" {
-                // Style sheets that show rows as blocks take away the roles of the elements, so they are repeated.
-                table class="list audit" id="records" role="table" aria-label=(words::HEADING) {
-                    thead role="rowgroup" {
-                        tr role="row" {
-                            @for heading in [
-                                words::TIME, words::EVENT, words::OUTCOME, words::SUBJECT, words::CLIENT, words::REQUEST,
-                            ] {
-                                th scope="col" role="columnheader" { (heading) }
-                            }
-                        }
-                    }
-                    tbody role="rowgroup" {
-                        @for record in &found.records { (row(record)) }
-                    }
-                }
-            }
+            (table.with_rows(found.records.iter().map(row)))
         }
         @if found.has_older { p class="hint" id="has-older" { (words::HAS_OLDER) } }
         @if found.unreadable > 0 { p class="hint" id="unreadable" { (words::unreadable(found.unreadable)) } }

@@ -110,7 +110,7 @@ fn service_choice(form: &CreateForm, problems: &[Fault], service: &Service) -> M
     }
 }
 
-/// What the token may do with a service. The style sheet hides the path until the user chooses to enter one.
+/// The choice for a service. The style sheet hides the path until the user chooses to enter one.
 fn access_choice(form: &CreateForm, problems: &[Fault], service: &Service) -> Markup {
     let (access, path) = (access_field(&service.id), path_field(&service.id));
     let choice = form.services.get(&service.id);

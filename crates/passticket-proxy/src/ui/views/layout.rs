@@ -1,4 +1,4 @@
-//! What all pages have in common.
+//! The parts that all pages have in common.
 
 use maud::{DOCTYPE, Markup, html};
 
@@ -14,14 +14,14 @@ use crate::ui::{
     texts,
 };
 
-/// What surrounds the content of a page.
+/// The facts that the frame around the content of a page shows.
 #[derive(Clone, Copy)]
 pub(in crate::ui) struct Frame<'a> {
     pub(in crate::ui) paths: &'a Paths,
     pub(in crate::ui) key: &'a FormKey,
     /// The user id. `None` if nobody is signed in.
     pub(in crate::ui) user: Option<&'a str>,
-    /// What the user may do.
+    /// The permissions of the user.
     pub(in crate::ui) permissions: Permissions,
     pub(in crate::ui) area: Area,
     pub(in crate::ui) notice: Option<Notice>,

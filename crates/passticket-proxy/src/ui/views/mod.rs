@@ -7,6 +7,7 @@ mod health;
 mod layout;
 mod problem;
 mod sign_in;
+mod table;
 mod token;
 mod tokens;
 

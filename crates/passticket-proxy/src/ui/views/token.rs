@@ -124,6 +124,19 @@ pub(in crate::ui) fn edit(
     page(frame, words::EDIT_HEADING, Width::Narrow, &content)
 }
 
+/// The beginning of a page that asks whether to change a token: the question, and the token that it is about.
+fn question(heading: &str, explanation: &str, token: &Token, services: &Services) -> Markup {
+    html! {
+        div class="head" {
+            div {
+                h1 { (heading) ": " (name_of(token)) }
+                p { (explanation) }
+            }
+        }
+        div class="card" { (facts(token, services, None)) }
+    }
+}
+
 /// The page that asks whether to replace a token.
 pub(in crate::ui) fn rotate(
     frame: Frame<'_>,
@@ -132,13 +145,7 @@ pub(in crate::ui) fn rotate(
     services: &Services,
 ) -> Markup {
     let content = html! {
-        div class="head" {
-            div {
-                h1 { (rotating::HEADING) ": " (name_of(token)) }
-                p { (rotating::EXPLANATION) }
-            }
-        }
-        div class="card" { (facts(token, services, None)) }
+        (question(rotating::HEADING, rotating::EXPLANATION, token, services))
         form class="card" id="rotate-form" method="post" action=(frame.paths.to(Page::Rotate(id))) {
             (form_key(frame))
             div class="field" {
@@ -165,13 +172,7 @@ pub(in crate::ui) fn revoke(
     services: &Services,
 ) -> Markup {
     let content = html! {
-        div class="head" {
-            div {
-                h1 { (revoking::HEADING) ": " (name_of(token)) }
-                p { (revoking::EXPLANATION) }
-            }
-        }
-        div class="card" { (facts(token, services, None)) }
+        (question(revoking::HEADING, revoking::EXPLANATION, token, services))
         form id="revoke-form" method="post" action=(frame.paths.to(Page::Revoke(id))) {
             (form_key(frame))
             div class="actions" {

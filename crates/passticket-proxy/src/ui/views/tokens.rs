@@ -3,7 +3,10 @@
 use maud::{Markup, html};
 use tower_passticket::clock::Timestamp;
 
-use super::layout::{Frame, ShowIds, Width, date, name_of, page, scopes, state, time};
+use super::{
+    layout::{Frame, ShowIds, Width, date, name_of, page, scopes, state, time},
+    table::Table,
+};
 use crate::ui::{
     auth_client::Token,
     dates::days_until,
@@ -109,28 +112,21 @@ fn filter(frame: Frame<'_>, query: &ListQuery) -> Markup {
 }
 
 fn table(frame: Frame<'_>, list: ListPage<'_>) -> Markup {
-    html! {
-        div class="scroll" {
-            // Style sheets that show rows as blocks take away the roles of the elements, so they are repeated.
-            table class="list" id="tokens" role="table" aria-label=(words::HEADING) {
-                thead role="rowgroup" {
-                    tr role="row" {
-                        @for heading in [
-                            words::NAME, words::SERVICES, words::CREATED, words::EXPIRES, words::LAST_USED, words::STATE,
-                        ] {
-                            th scope="col" role="columnheader" { (heading) }
-                        }
-                        th scope="col" role="columnheader" {
-                            span class="hidden-text" { (words::ACTIONS) }
-                        }
-                    }
-                }
-                tbody role="rowgroup" {
-                    @for token in list.tokens { (row(frame, token, list)) }
-                }
-            }
-        }
-    }
+    let table = Table {
+        id: "tokens",
+        class: "list",
+        label: words::HEADING,
+        headings: &[
+            words::NAME,
+            words::SERVICES,
+            words::CREATED,
+            words::EXPIRES,
+            words::LAST_USED,
+            words::STATE,
+        ],
+        actions: Some(words::ACTIONS),
+    };
+    table.with_rows(list.tokens.iter().map(|token| row(frame, token, list)))
 }
 
 fn row(frame: Frame<'_>, token: &Token, list: ListPage<'_>) -> Markup {

@@ -1,0 +1,39 @@
+//! Tables whose rows become cards in a narrow window.
+
+use maud::{Markup, html};
+
+/// A table. Its rows are `tr` elements with the role `row`.
+#[derive(Clone, Copy)]
+pub(super) struct Table<'a> {
+    pub(super) id: &'a str,
+    /// The classes of the element, separated by spaces.
+    pub(super) class: &'a str,
+    /// The name of the table for screen readers.
+    pub(super) label: &'a str,
+    pub(super) headings: &'a [&'a str],
+    /// The heading of a last column with links, for screen readers only.
+    pub(super) actions: Option<&'a str>,
+}
+
+impl Table<'_> {
+    pub(super) fn with_rows(self, rows: impl IntoIterator<Item = Markup>) -> Markup {
+        html! {
+            div class="scroll" {
+                // Style sheets that show rows as blocks take away the roles of the elements, so they are repeated.
+                table class=(self.class) id=(self.id) role="table" aria-label=(self.label) {
+                    thead role="rowgroup" {
+                        tr role="row" {
+                            @for heading in self.headings { th scope="col" role="columnheader" { (heading) } }
+                            @if let Some(actions) = self.actions {
+                                th scope="col" role="columnheader" {
+                                    span class="hidden-text" { (actions) }
+                                }
+                            }
+                        }
+                    }
+                    tbody role="rowgroup" { @for row in rows { (row) } }
+                }
+            }
+        }
+    }
+}
