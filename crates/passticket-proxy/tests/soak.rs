@@ -71,12 +71,20 @@ async fn memory_descriptors_and_threads_do_not_grow() {
     let requests = load.answered.load(SeqCst);
     println!("{requests} requests to the healthy service; before: {before:?}, after: {after:?}");
     assert!(requests > seconds, "only {requests} requests");
-    for (what, before, after) in [
-        ("KiB of resident memory", before.resident_kib, after.resident_kib),
-        ("descriptors", before.descriptors, after.descriptors),
-    ] {
-        assert!(after * 10 <= before * 11, "{what}: {before} before, {after} after");
-    }
+    assert!(
+        after.resident_kib * 10 <= before.resident_kib * 11,
+        "KiB of resident memory: {} before, {} after",
+        before.resident_kib,
+        after.resident_kib
+    );
+    // The load has 16 clients at a time. Each can leave an idle connection that the first third did not leave. A leak
+    // for each request, broken connection or reload exceeds this number.
+    assert!(
+        after.descriptors <= before.descriptors + 16,
+        "descriptors: {} before, {} after",
+        before.descriptors,
+        after.descriptors
+    );
     // The program checks its files every two seconds, and resolves names every thirty seconds. If both happen at the
     // same time, the program starts one more thread for blocking calls, and keeps this thread.
     assert!(
