@@ -151,7 +151,7 @@ impl AccessTokens<'_> {
         let from = from.map(|connection| connection.client().ip());
         let entry = self.registry.find_or_add(IssuedPat::from(&pat), from, self.clock).await?;
         let mut response = json(&TokenEntry::from(entry))?;
-        response.headers_mut().insert(&X_ZOWE_TOKEN_EXPIRES, token_expires(pat.expires_at()));
+        response.headers_mut().insert(&X_ZOWE_TOKEN_EXPIRES, token_expires(&pat));
         Ok(response)
     }
 

@@ -266,7 +266,7 @@ fn apply_result<R, M, B>(
                 audit.record(|| through_rule(rule, &authenticated, request, audit));
             }
             let outcome = match authenticated.proof() {
-                Proof::Pat(pat) => Outcome::ForwardPat { expires_at: pat.expires_at() },
+                Proof::Pat(pat) => Outcome::ForwardPat(pat.clone()),
                 _ => Outcome::Forward,
             };
             (Authentication::Authenticated(authenticated), outcome)

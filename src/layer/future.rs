@@ -17,7 +17,7 @@ use super::{
     rejection::{Rejection, offer_basic},
     token_expires::{X_ZOWE_TOKEN_EXPIRES, token_expires},
 };
-use crate::clock::Timestamp;
+use crate::token::Pat;
 
 pin_project! {
     /// Resolves to the response of the inner service, or to the response to a rejected request.
@@ -71,10 +71,7 @@ pub enum Outcome {
     /// The request is forwarded to the inner service.
     Forward,
     /// The request is forwarded to the inner service, and `X-Zowe-Token-Expires` is set in the response.
-    ForwardPat {
-        /// When the Personal Access Token of the client expires.
-        expires_at: Timestamp,
-    },
+    ForwardPat(Pat),
     /// The request is forwarded to the inner service, and `X-Zowe-Auth-Failure` is added to the response. The failure
     /// is boxed to keep the future of a request without a failure small.
     ForwardFailed(Box<ForwardedFailure>),
@@ -97,7 +94,7 @@ pub struct ForwardedFailure {
 enum Change {
     #[default]
     None,
-    SetTokenExpires(Timestamp),
+    SetTokenExpires(Pat),
     AddFailure(Box<ForwardedFailure>),
 }
 
@@ -105,8 +102,8 @@ impl Change {
     fn apply<B>(self, response: &mut Response<B>) {
         match self {
             Self::None => {}
-            Self::SetTokenExpires(expires_at) => {
-                response.headers_mut().insert(&X_ZOWE_TOKEN_EXPIRES, token_expires(expires_at));
+            Self::SetTokenExpires(pat) => {
+                response.headers_mut().insert(&X_ZOWE_TOKEN_EXPIRES, token_expires(&pat));
             }
             Self::AddFailure(forwarded) => {
                 let ForwardedFailure { failure, text } = *forwarded;
@@ -211,7 +208,7 @@ where
                 return (Self::Rejected { rejection: Some(rejection), challenge }, Change::None);
             }
             Outcome::Forward => Change::None,
-            Outcome::ForwardPat { expires_at } => Change::SetTokenExpires(expires_at),
+            Outcome::ForwardPat(pat) => Change::SetTokenExpires(pat),
             Outcome::ForwardFailed(failure) => Change::AddFailure(failure),
         };
         (Self::Responding { future: service.call(request) }, change)

@@ -222,11 +222,15 @@ fn may_name_another_method(name: &HeaderName) -> bool {
     (name.contains("method") || has_verb()) && !name.starts_with("access-control-")
 }
 
-/// Returns whether some servers use the value of this header in place of the path (`X-Original-URL`, `X-Rewrite-URL`,
-/// `X-Forwarded-Path` and more), or write to a second path (`Destination`, RFC 4918 §10.3).
+/// Returns whether some servers use the value of this header in place of the path or of a part of it
+/// (`X-Original-URL`, `X-OriginalURL`, `X-Forwarded-Path`, `X-PathInfo`, `X-Script-Name`, `Request-Target` and more), or
+/// write to a second path (`Destination`, RFC 4918 §10.3).
 fn may_name_another_path(name: &HeaderName) -> bool {
     let mut words = name.as_str().split(|char: char| !char.is_ascii_alphanumeric());
-    words.any(|word| matches!(word, "url" | "uri" | "path" | "destination"))
+    words.any(|word| {
+        let is_part = || matches!(word, "destination" | "script" | "target");
+        word.contains("path") || word.ends_with("url") || word.ends_with("uri") || is_part()
+    })
 }
 
 /// The layer. See the [module](self).
@@ -410,7 +414,11 @@ mod tests {
             ("destination", true),
             ("x-forwarded-prefix", false),
             ("referer", false),
-            ("curl", false),
+            ("x-originalurl", true),
+            ("x-pathinfo", true),
+            ("x-script-name", true),
+            ("request-target", true),
+            ("x-description", false),
             ("x-http-path-override", true),
             ("x-urls", false),
         ] {

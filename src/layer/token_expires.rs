@@ -3,7 +3,7 @@
 
 use http::{HeaderName, HeaderValue};
 
-use crate::{audit::rfc3339_secs, clock::Timestamp};
+use crate::{audit::rfc3339_secs, token::Pat};
 
 /// The response header with the expiry time of the Personal Access Token that the client has sent, such as
 /// `2027-01-15T08:00:00Z` (RFC 3339, in UTC).
@@ -13,7 +13,9 @@ use crate::{audit::rfc3339_secs, clock::Timestamp};
 pub static X_ZOWE_TOKEN_EXPIRES: HeaderName = HeaderName::from_static("x-zowe-token-expires");
 
 /// Returns the value of [`X_ZOWE_TOKEN_EXPIRES`].
-pub(crate) fn token_expires(expires_at: Timestamp) -> HeaderValue {
-    let text = rfc3339_secs(expires_at);
-    HeaderValue::from_bytes(&text).expect("digits, `-`, `:`, `T` and `Z` are valid in a header")
+pub(crate) fn token_expires(pat: &Pat) -> HeaderValue {
+    pat.expiry_header(|expires_at| {
+        let text = rfc3339_secs(expires_at);
+        HeaderValue::from_bytes(&text).expect("digits, `-`, `:`, `T` and `Z` are valid in a header")
+    })
 }

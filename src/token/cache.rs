@@ -239,7 +239,7 @@ impl fmt::Debug for TokenCache {
 mod tests {
     use std::{
         sync::{
-            Barrier,
+            Barrier, OnceLock,
             atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
         },
         thread,
@@ -266,6 +266,7 @@ mod tests {
             origin: TokenOrigin::Gateway,
             fingerprint: TokenFingerprint::of("token"),
             text: None,
+            expiry_header: OnceLock::new(),
         }))
     }
 

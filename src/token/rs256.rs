@@ -1,7 +1,11 @@
 //! Verifies login tokens and Personal Access Tokens (PATs). One of the configured keys must have signed the token with
 //! RS256, and its claim `iss` must be `APIML` or `APIML_PAT`.
 
-use std::{future::ready, num::NonZeroUsize, sync::Arc};
+use std::{
+    future::ready,
+    num::NonZeroUsize,
+    sync::{Arc, OnceLock},
+};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Deserialize;
@@ -274,6 +278,7 @@ impl Rs256Verifier {
                 origin,
                 fingerprint: TokenFingerprint::of(token),
                 text: self.keeps_pat_texts.then(|| PatText::new(token)),
+                expiry_header: OnceLock::new(),
             })));
         }
         Err(TokenError::Issuer)

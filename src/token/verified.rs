@@ -4,8 +4,12 @@
 //! [`Rs256Verifier`](super::Rs256Verifier) makes a [`Jwt`] or a [`Pat`]. A
 //! [`TokenVerifier`](super::TokenVerifier) for another issuer makes an [`ExternalToken`].
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
+use http::HeaderValue;
 use zeroize::Zeroizing;
 
 use super::{ExternalClaims, ExternalToken, Scopes, ServiceId, TokenFingerprint};
@@ -158,6 +162,9 @@ pub(super) struct PatClaims {
     pub(super) origin: TokenOrigin,
     pub(super) fingerprint: TokenFingerprint,
     pub(super) text: Option<PatText>,
+    /// The expiry time as a value of a response header. The cache of verified tokens keeps it, because each response to
+    /// a request with this token needs it.
+    pub(super) expiry_header: OnceLock<HeaderValue>,
 }
 
 /// The compact form of a PAT. `Debug` does not show it. When this value is dropped, its memory is overwritten.
@@ -204,6 +211,14 @@ impl Pat {
     /// Returns the expiry time. From this time on, the token is rejected.
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
+    }
+
+    /// Returns the expiry time as a value of a response header. Only the first call for a token calls `render`.
+    pub(crate) fn expiry_header(
+        &self,
+        render: impl FnOnce(Timestamp) -> HeaderValue,
+    ) -> HeaderValue {
+        self.0.expiry_header.get_or_init(|| render(self.0.expires_at)).clone()
     }
 
     /// Returns the compact form of the token, if the verifier keeps it
