@@ -25,8 +25,8 @@ pub(super) struct Registry {
     lists: Arc<Semaphore>,
 }
 
-/// The maximum number of lists that the store makes or waits to make. Further lists wait here. So a client that sends many
-/// requests for lists does not delay revocations, which the same thread of the store makes.
+/// The maximum number of lists that the store makes or waits to make. Further lists wait here. So a client that sends
+/// many requests for lists does not delay revocations: the same thread of the store makes lists and revocations.
 const MAX_LISTS: usize = 4;
 
 /// The name and the description of a new token.
