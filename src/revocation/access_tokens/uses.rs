@@ -42,7 +42,7 @@ const WRITE_EVERY_SECS: u64 = 10;
 /// the layers, and call [`flush`](Self::flush) about every second.
 ///
 /// A request with a PAT reads two atomic numbers. Once a minute, it also adds a report to a queue. A request never
-/// waits for the registry. If too many reports wait, new ones are dropped. The metric counts the dropped uses, but not
+/// waits for the registry. If too many reports wait, new ones are dropped. A metric counts the dropped uses, but not
 /// the dropped reports of refused tokens.
 pub struct TokenUses {
     /// The current minute. `flush` sets it, so that a request reads no clock.

@@ -41,8 +41,8 @@ impl SharedRecords {
         })
     }
 
-    /// Returns whether the file need not change if it already has the records. With a rule with the current time, it
-    /// may have to change: the rule can revoke PATs whose revocation is not in the file.
+    /// Returns whether the file stays as it is if it already has the records. This is not so for a rule with the
+    /// current time: the rule can revoke PATs whose revocation is not in the file.
     pub(super) fn can_be_known(&self) -> bool {
         let is_of_now = |record: &Record| matches!(record, Record::RuleOfNow(_));
         !self.records.is_empty() && !self.records.iter().any(is_of_now)

@@ -629,8 +629,8 @@ impl Writer {
                 let mut issued = txn.open_table(ISSUED)?;
                 let before = issued.len()?;
                 issued.retain(|(_, token), (expires_at, user, _)| {
-                    // A rule need not find a PAT that is revoked, so that PAT does not count. Otherwise a client that
-                    // rotates its PAT often would soon use up the register of its user.
+                    // A rule need not find a PAT that is already revoked, so such a PAT is removed and does not count.
+                    // Otherwise a client that rotates its PAT often would soon use up the register of its user.
                     let is_revoked = matches!(tokens.get(token), Ok(Some(_)));
                     let keep = keep_token(Timestamp::from_millis(expires_at)) && !is_revoked;
                     if let (true, Ok(user)) = (keep, UserId::new(user)) {
