@@ -112,7 +112,7 @@ pub enum TechnicalUserError {
 /// through which many persons act. Login tokens, Personal Access Tokens, certificates and passwords never match a rule,
 /// because they prove a z/OS user, and have no claims of an identity provider.
 ///
-/// - No rule matches: the person gets the own user id, if there is one.
+/// - No rule matches: the person acts with their own user id, if they have one.
 /// - Some rules match, and all of them name the same user: this is the technical user.
 /// - Rules match that name different users: an error. The order of the rules does not matter, because a person could
 ///   otherwise get another user by joining another group.
