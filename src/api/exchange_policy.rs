@@ -77,8 +77,8 @@ impl TokenExchange {
         }
     }
 
-    /// Sets what actors may have. Each call replaces all earlier grants. A grant to a certificate applies only to the
-    /// certificate of the connection.
+    /// Sets the grants: which actors get PassTickets for which applications and users. Each call replaces all earlier
+    /// grants. A grant to a certificate applies only to the certificate of the connection.
     #[must_use]
     pub fn with_grants(self, grants: impl IntoIterator<Item = Grant>) -> Self {
         Self { grants: grants.into_iter().collect(), ..self }

@@ -71,8 +71,8 @@ impl Registry {
         found.map_err(|error| not_read(&error))?.ok_or(ApiError::NoSuchToken)
     }
 
-    /// Returns the entry of a token that the caller has verified. Adds the token to the registry if it is not there:
-    /// tokens of earlier versions and of Zowe API ML are not.
+    /// Returns the entry of a token that the caller has verified. Adds the token to the registry if it is not there.
+    /// For example, the registry lacks tokens that earlier versions or Zowe API ML have issued.
     ///
     /// # Errors
     /// [`ApiError::NoSuchToken`] if the registry has no entry for the token and adds none: the user has too many

@@ -148,8 +148,8 @@ impl<'a> Unordered<'a> {
         self.0.push(record);
     }
 
-    /// Stores the records. Adds the users of PATs that were not registered to `registered`. Adds the entries of issued
-    /// PATs that are newer than their records to `newer`.
+    /// Stores the records. If a PAT was not registered before, adds its user to `registered`. If the file has a newer
+    /// entry of the registry than a record, adds this entry to `newer`.
     pub(super) fn store(
         &mut self,
         tables: &mut Tables<'_>,

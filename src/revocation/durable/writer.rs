@@ -88,7 +88,8 @@ pub(super) enum Command {
 pub(super) struct Written {
     /// The write that was stored. Its fingerprints are salted.
     pub(super) write: Write,
-    /// Revocations of single PATs that a rule with the current time causes, or a change of the registry of issued PATs.
+    /// Revocations of single PATs that were caused by a rule with the current time, or by a change of the registry of
+    /// issued PATs.
     pub(super) missed: Vec<Revocation>,
     /// The result of a change of the registry of issued PATs.
     pub(super) outcome: Option<AccessTokenOutcome>,
