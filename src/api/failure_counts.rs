@@ -879,8 +879,8 @@ mod redis_tests {
                         "{own:?} {theirs:?}"
                     );
                 }
-                // Near the end of a wait, either only `counts` or only Redis may allow the attempt, because their
-                // clocks differ. The test then ends the attempt in the one that has allowed it.
+                // The clocks of `counts` and Redis differ. So near the end of a wait, it is possible that only one of
+                // them allows the attempt. The test then ends the attempt there.
                 (Ok(claimed), Err(wait)) => {
                     assert!(wait < Duration::from_millis(700), "{wait:?}");
                     counts.withdrawn(attempt, claimed);
