@@ -13,7 +13,8 @@ use super::{
 };
 use crate::saf::{Access, AccessLevel};
 
-/// The maximum length in bytes of two names in RACF (a security product of z/OS): the class and the resource.
+/// The maximum lengths of the name of a class and of the name of a resource in RACF (a security product of z/OS), in
+/// bytes.
 const LONGEST: (usize, usize) = (8, 246);
 
 /// Answers whether the caller has the access that the body names. Other fields of the body are ignored.

@@ -49,7 +49,7 @@ enum Lifetime {
     Until(Timestamp),
 }
 
-/// What issues and registers new tokens.
+/// The parts of the auth API that issue and register new tokens.
 #[derive(Clone, Copy)]
 pub(super) struct NewTokens<'a> {
     pub(super) callers: Callers<'a>,
@@ -112,7 +112,7 @@ impl NewTokens<'_> {
         user: UserId,
         PatRequest { lifetime, scopes, label }: PatRequest,
     ) -> Result<(IssuedToken, NewTokenFacts), ApiError> {
-        // Only a user learns which scopes are allowed.
+        // The scopes are checked after the credentials, so that only a user learns which scopes are allowed.
         self.bounds.check(&scopes)?;
         let (issued, days) = match lifetime {
             Lifetime::Days(validity) => {

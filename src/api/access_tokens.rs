@@ -143,8 +143,8 @@ impl AccessTokens<'_> {
         self.replace(request, RotatedPat::Entry(caller, id), &pat, body).await
     }
 
-    /// Answers with the entry of the token that the client has presented, and with the header of routes that says when
-    /// the token expires.
+    /// Answers with the entry of the token that the client has presented. The response has the header
+    /// [`X_ZOWE_TOKEN_EXPIRES`], which says when the token expires. Responses of routes have the same header.
     pub(super) async fn own(self, request: &Parts) -> Answer {
         let pat = self.presented(request).await?;
         let from = request.extensions.get::<ConnectionInfo>();
@@ -281,7 +281,8 @@ impl AccessTokens<'_> {
         } else {
             body::object(body).map_err(ApiError::InvalidBody)?
         };
-        // A token has whole seconds, so it would have expired already if its expiry is in this second.
+        // The expiry time in a token is in whole seconds. If it were in the current second, the new token would already
+        // be expired.
         let now = self.clock.now().as_secs();
         if expires_at.is_some_and(|expires_at| expires_at.as_secs() <= now) {
             return Err(ApiError::InvalidBody(BodyProblem::new("`expiresAt` is in the past")));

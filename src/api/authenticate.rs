@@ -22,8 +22,8 @@ use crate::{
     passticket::UserId,
 };
 
-/// The maximum time of a password check. The number of concurrent checks is limited. Without this time, a check whose
-/// provider does not answer would run forever.
+/// The maximum time of a password check. The number of concurrent checks is limited. Without a maximum time, a check
+/// whose provider does not answer would take one of these places forever.
 pub(super) const LONGEST_CHECK: Duration = Duration::from_secs(60);
 
 /// Authenticates callers.

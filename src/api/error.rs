@@ -45,7 +45,8 @@ pub enum ApiError {
     #[error("the request comes from a web page of another origin")]
     CrossOrigin,
     /// A script of a web page at the gateway's own address asks for a new Personal Access Token with a credential that
-    /// the browser attaches: 403. It may be a script of any service (docs/decisions.md#d25).
+    /// the browser attaches: 403. All services share this address, so any service may have sent the script
+    /// (docs/decisions.md#d25).
     #[error("a script asks for a token with a credential that the browser attaches")]
     ScriptRequest,
     /// The body has more than [`MAX_BODY_LEN`] bytes: 413.

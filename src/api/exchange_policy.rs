@@ -77,8 +77,8 @@ impl TokenExchange {
         }
     }
 
-    /// Sets what actors may have. Each call replaces all earlier grants. A grant to a certificate applies only to the
-    /// certificate of the connection.
+    /// Sets the grants: which actors get PassTickets for which applications and users. Each call replaces all earlier
+    /// grants. A grant to a certificate applies only to the certificate of the connection.
     #[must_use]
     pub fn with_grants(self, grants: impl IntoIterator<Item = Grant>) -> Self {
         Self { grants: grants.into_iter().collect(), ..self }
@@ -140,8 +140,9 @@ impl TokenExchange {
         self.bearer_applids.contains(applid)
     }
 
-    /// Checks that the scopes of a PAT permit all requests to each service with this APPLID (docs/decisions.md#d10). A PAT for one of two
-    /// services must not open the other one, and both accept the same PassTicket.
+    /// Checks that the scopes of a PAT permit all requests to each service with this APPLID (docs/decisions.md#d10). If
+    /// two services have the same APPLID, both accept the same PassTicket. A PAT for only one of them must not open the
+    /// other one.
     ///
     /// # Errors
     /// [`PatRefusal::OutOfScope`] if the scopes do not permit all requests to a service, or if no service has this APPLID.

@@ -18,7 +18,7 @@ pub(super) const PASSTICKET: &str = "urn:passticket:params:oauth:token-type:pass
 /// The media type of the body.
 pub(super) const FORM: &str = "application/x-www-form-urlencoded";
 
-/// A body has at most this number of parameters, with those that are ignored.
+/// The maximum number of parameters in a body, including those that are ignored.
 const MAX_PARAMETERS: usize = 32;
 
 /// The longest name of a parameter in bytes. All known names are shorter.

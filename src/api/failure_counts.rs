@@ -879,8 +879,8 @@ mod redis_tests {
                         "{own:?} {theirs:?}"
                     );
                 }
-                // Near the end of a wait, only one of the two may allow the attempt, because their clocks differ.
-                // The test then ends the attempt there.
+                // The clocks of `counts` and Redis differ. So near the end of a wait, it is possible that only one of
+                // them allows the attempt. The test then ends the attempt there.
                 (Ok(claimed), Err(wait)) => {
                     assert!(wait < Duration::from_millis(700), "{wait:?}");
                     counts.withdrawn(attempt, claimed);
@@ -979,11 +979,11 @@ mod redis_tests {
         let mut slots = Vec::new();
         for flushed in [false, true] {
             if flushed {
-                // Redis forgets the slots, and the nodes give none of them again.
+                // Redis loses the slots, but the nodes reserve none of them a second time.
                 redis.flush();
             }
             place(&redis).join(Duration::from_secs(3)).await.unwrap();
-            // The first slots are those after the second in which a node has seen the data of the site.
+            // A node reserves only slots after the second in which it has first seen the data of the site.
             for node in &nodes {
                 let _ = node.reserve(request).await;
             }

@@ -296,8 +296,9 @@ impl LoginThrottle {
         Ok(Guess(Counted { throttle: self.clone(), clock, state }))
     }
 
-    /// Checks an attempt before it waits for a turn. With shared counts, a login at another node may have cleared the
-    /// failures of the user. But no login clears the failures of a network.
+    /// Checks an attempt before it waits for a turn. With shared counts, this function reads only the count of the
+    /// network from this node's own counts. A login at another node may have cleared the failures of the user, but no
+    /// login clears the failures of a network.
     fn check_before_turn(&self, attempt: &Attempt, now: Duration) -> Result<(), TooEarly> {
         let counted = match &self.shared {
             Some(_) => {
@@ -357,7 +358,8 @@ impl LoginThrottle {
                 let (mut counts, now) = (self.counts(), self.now(clock));
                 let limits = limits.divided_by(shared.nodes());
                 counts.check_with(attempt, limits, now).map_err(early)?;
-                // The attempt always counts in advance, because `counts` itself uses the limits without the division.
+                // `counts` compares with the limits that are not divided. So it cannot decide whether to count the
+                // attempt in advance, and `claim` always does.
                 let own = counts.claim(attempt, now).map_err(early)?;
                 Ok(Begun { attempt, own, shared: SharedClaim::default() })
             }

@@ -25,8 +25,8 @@ pub(super) struct Registry {
     lists: Arc<Semaphore>,
 }
 
-/// The maximum number of lists that the store makes or waits to make. Further lists wait here. So a client that sends many
-/// requests for lists does not delay revocations, which the same thread of the store makes.
+/// The maximum number of lists that the store makes or waits to make. Further lists wait here. So a client that sends
+/// many requests for lists does not delay revocations: the same thread of the store makes lists and revocations.
 const MAX_LISTS: usize = 4;
 
 /// The name and the description of a new token.
@@ -71,8 +71,8 @@ impl Registry {
         found.map_err(|error| not_read(&error))?.ok_or(ApiError::NoSuchToken)
     }
 
-    /// Returns the entry of a token that the caller has verified. Adds the token to the registry if it is not there:
-    /// tokens of earlier versions and of Zowe API ML are not.
+    /// Returns the entry of a token that the caller has verified. Adds the token to the registry if it is not there.
+    /// For example, the registry lacks tokens that earlier versions or Zowe API ML have issued.
     ///
     /// # Errors
     /// [`ApiError::NoSuchToken`] if the registry has no entry for the token and adds none: the user has too many

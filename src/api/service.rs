@@ -653,7 +653,7 @@ impl State {
 
     fn check_origin(&self, endpoint: Endpoint, request: &Parts) -> Result<(), ApiError> {
         let checked = match endpoint {
-            // Each page can send a form without a preflight request, and the form contains the credential.
+            // Any web page can send a form without a preflight request, and the form contains the credential.
             Endpoint::Login | Endpoint::ExchangeToken => self.origins.check_login(request),
             _ => self.origins.check(request),
         };

@@ -83,9 +83,9 @@ async fn reach(shared: &Shared, records: &[Record], until: Until) -> Option<()> 
 
 /// Waits until this node has applied its own rule, and until all nodes have the revocations that the rule causes.
 ///
-/// A node that has applied a rule with the current time in the order of the log has first published the revocations of
-/// the PATs that the rule revokes in addition, so they are in the log now. Nodes that join can read the rule, but
-/// cannot know which PATs were before it.
+/// A node counts a rule with the current time as applied only after it has published the revocations of the PATs that
+/// the rule revokes in addition. So after the first of these waits, these revocations are in the log. Nodes that join
+/// can read the rule, but cannot know which PATs were before it.
 async fn derived(shared: &Shared, term: &Term, position: LogPosition) -> Result<(), PublishAgain> {
     let applied = shared.wait_for(|state| {
         let is_same = state.lease.term() == Some(term);

@@ -41,8 +41,8 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     fn join(&self, lease: Duration) -> CoordinatorFuture<Joined>;
 
     /// Merges at most [`MAX_PUBLISHED`] records into the image, and appends those that have changed the image to the
-    /// log. A [`Record::RuleOfNow`] is always appended. The 17th salt is an error. Returns the position of the last
-    /// entry of the log after the call. The whole call is one atomic step.
+    /// log. A [`Record::RuleOfNow`] is always appended. A 17th salt is refused with an error. Returns the position of
+    /// the last entry of the log after the call. The whole call is one atomic step.
     fn publish(
         &self,
         term: Term,
@@ -64,9 +64,9 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`CoordinatorError::NameTaken`] if the stored lease of this name has an incarnation other than that of `lease`
-    /// and other than `replaced`. [`CoordinatorError::OtherTerm`] if the term is not current, or if the number of the
-    /// stored lease is larger: then the network delayed this renewal, and the node does not wait for the reply any
-    /// more. In both cases, nothing is stored.
+    /// and other than `replaced`. [`CoordinatorError::OtherTerm`] if the term is not current, or if the stored lease
+    /// has a larger number. A larger number means that the network delayed this renewal, and that the node does not
+    /// wait for the reply any more. After these errors, nothing is stored.
     fn renew(
         &self,
         term: Term,

@@ -162,9 +162,9 @@ impl ClusterNode {
         }
     }
 
-    /// Leaves the site: refuses all tokens from now on, and removes the lease, so that the next process with this name need
-    /// not wait. If the place cannot be reached, the lease stays there until it is over. If the lease was handed over to
-    /// another process, that process keeps it.
+    /// Leaves the site: refuses all tokens from now on, and removes the lease, so that the next process with this name
+    /// need not wait. If the place cannot be reached, it keeps the lease until the lease is over. If the lease was
+    /// handed over to another process, that process keeps it.
     pub async fn leave(&self) {
         let shared = self.shared();
         let (before, term) = {

@@ -87,8 +87,9 @@ pub(super) struct State {
     /// Rules with the current time up to this position are applied as rules with a fixed time.
     ///
     /// A rule with the current time revokes the PATs whose records are before it in the log. A node that has read the
-    /// image may know PATs that came after a rule that it reads in the log later. It would revoke these PATs on all
-    /// nodes. The same is true for a node that begins with the memory of an earlier process.
+    /// image may know PATs that came after a rule that it reads in the log later. If it applied the rule to all PATs
+    /// that it knows, it would revoke these PATs on all nodes. The same is true for a node that begins with the memory
+    /// of an earlier process.
     ///
     /// The revocations of the PATs before the rule are not lost: the rule succeeds only when its node has applied it in the
     /// order of the log, and when all nodes have the revocations that this node has then published. If the node itself

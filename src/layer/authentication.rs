@@ -29,7 +29,7 @@ pub enum Authentication {
 pub struct Authenticated {
     user: UserId,
     proof: Proof,
-    /// The rule that has given the person of the token the technical user `user`.
+    /// The rule that has mapped the person of the token to the technical user `user`.
     rule: Option<Arc<TechnicalUserRule>>,
     // Credentials of the client, which are rarely kept. The box keeps `Authenticated` small, because each layer moves
     // it.
@@ -57,8 +57,9 @@ impl Authenticated {
         Self { rule: Some(rule.clone()), ..Self::new(rule.user(), Proof::External(token)) }
     }
 
-    /// Returns the rule by which the person of the token acts through a technical user. The [`user`](Self::user) is then
-    /// this technical user, and the [`proof`](Self::proof) names the person. `None` if the client has the user itself.
+    /// Returns the rule by which the person of the token acts through a technical user. The [`user`](Self::user) is
+    /// then this technical user, and the [`proof`](Self::proof) names the person. `None` if the client acts as its own
+    /// user.
     pub fn technical_user(&self) -> Option<&TechnicalUserRule> {
         self.rule.as_deref()
     }
@@ -194,7 +195,7 @@ pub(super) enum Presented {
         user: Option<UserId>,
         token_id: TokenFingerprint,
     },
-    /// A verified token to whose person the rules of the service give two technical users.
+    /// A verified token. The rules of the service map its person to two different technical users.
     Ambiguous(ExternalToken),
     Certificate(PeerCertificate),
     /// A password, and the name that the client sent with it. `None` if the name is not a valid user id.
@@ -216,7 +217,7 @@ impl Presented {
 }
 
 impl Refused {
-    /// Returns whether the rules of the service give the person two technical users.
+    /// Returns whether the rules of the service map the person of the token to two different technical users.
     pub(super) fn is_ambiguous(&self) -> bool {
         matches!(self.presented, Presented::Ambiguous(_))
     }

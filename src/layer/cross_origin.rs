@@ -169,8 +169,8 @@ impl OriginPolicy {
     }
 
     /// Returns whether a script of a page at the gateway's own address sends the request, and the browser attaches a
-    /// credential. All services share this address, so it may be a script of any service. A browser that does not say
-    /// what the response is for (`Sec-Fetch-Dest`) is not recognised.
+    /// credential. All services share this address, so any service may have sent the script. If the browser does not
+    /// say what the response is for (`Sec-Fetch-Dest`), this function returns `false`.
     #[cfg(feature = "api")]
     pub(crate) fn is_script_with_credential(request: &Parts) -> bool {
         let is_script = only(&request.headers, &SEC_FETCH_SITE) == Some(b"same-origin")
@@ -283,10 +283,10 @@ impl OriginPolicy {
             && (body == BodyCredential::Possible || has_credential_of_browser(head))
     }
 
-    /// Returns whether the browser hides the origin of the page (`Origin: null`), but says that the page has the origin
-    /// that it requests (`Sec-Fetch-Site: same-origin`). A browser sends `Origin: null` if a page has the policy
-    /// `no-referrer` (Fetch Standard §3.2). If the origins of the gateway are set, the requested address must be one of
-    /// them. Otherwise, an attacker's page would count as a page of the gateway if its host name resolves to the
+    /// Returns whether the browser hides the origin of the page (`Origin: null`), but says that it is also the origin
+    /// of the requested address (`Sec-Fetch-Site: same-origin`). A browser sends `Origin: null` if a page has the
+    /// policy `no-referrer` (Fetch Standard §3.2). If the origins of the gateway are set, the requested address must be
+    /// one of them. Otherwise, an attacker's page would count as a page of the gateway if its host name resolves to the
     /// gateway (DNS rebinding).
     fn is_own_page_without_origin(&self, head: RequestHead<'_>) -> bool {
         only(head.headers, &ORIGIN) == Some(b"null")

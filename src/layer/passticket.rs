@@ -96,10 +96,10 @@ impl<G: PassTicketGenerator> PassTicketScheme<G> {
         }
     }
 
-    /// Stops the tickets of a user, or of all users, before z/OS revokes a user, as the documentation of
-    /// [`ticket_breaker`](crate::ticket_breaker) says. `prefix` is the prefix of the route, such as `/ibmzosmf/api/v1`.
-    /// An answer with one of the statuses in `refused` counts as a refusal of the ticket. With
-    /// [`RefusedStatuses::NONE`], no answer counts, and the scheme does not use the breaker.
+    /// Stops tickets after refusals, so that z/OS revokes no user because of wrong tickets. The module
+    /// [`ticket_breaker`](crate::ticket_breaker) describes when tickets are stopped. `prefix` is the prefix of the
+    /// route, such as `/ibmzosmf/api/v1`. An answer with one of the statuses in `refused` counts as a refusal of the
+    /// ticket. With [`RefusedStatuses::NONE`], no answer counts, and the scheme does not use the breaker.
     ///
     /// The answers must come from [`Forward`](crate::proxy::Forward). Another service behind the layers reports no
     /// answers, so only one request of each user would run at a time.
@@ -259,7 +259,7 @@ impl<G: PassTicketGenerator> Scheme for PassTicketScheme<G> {
         let TicketAnswer { user, watched, status, headers, extensions } = *answer;
         let sent = || extensions.get::<ReadyToForward>()?.sent();
         if breaker.answered(user, watched, status, headers, sent) {
-            // The next ticket must be another one.
+            // The service has refused this ticket, so the generator must not return it again.
             self.generator.forget(&user, &self.applid);
         }
     }

@@ -21,7 +21,8 @@ pub(super) fn is_pat(password: &[u8]) -> bool {
 }
 
 /// Returns whether a text consists of three parts in base64url, of which the first may be a JSON object (RFC 7519 §3).
-/// A JSON object begins with `{` and a quotation mark or white space, which are `ey` or `ew` in base64url.
+/// A JSON object begins with `{` and a quotation mark or white space. In base64url, the text then begins with `ey` or
+/// `ew`.
 fn is_jwt(text: &[u8]) -> bool {
     let is_base64url = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     let mut parts = text.split(|b| *b == b'.');

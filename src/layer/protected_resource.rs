@@ -111,7 +111,7 @@ impl<S> Layer<S> for ProtectedResourceLayer {
     }
 }
 
-/// What the documents and the challenges are made of.
+/// The data for the documents and the challenges.
 #[derive(Clone)]
 struct Resources {
     origin: Origin,

@@ -1,4 +1,5 @@
-//! Rules of a service that give the person of a token a technical user: a claim with a certain value → a user id.
+//! Rules of a service that map the person of a token to a technical user. If a claim of the token has a certain value,
+//! the person acts through a certain user id.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -112,10 +113,10 @@ pub enum TechnicalUserError {
 /// through which many persons act. Login tokens, Personal Access Tokens, certificates and passwords never match a rule,
 /// because they prove a z/OS user, and have no claims of an identity provider.
 ///
-/// - No rule matches: the person gets the own user id, if there is one.
+/// - No rule matches: the person acts with their own user id, if they have one.
 /// - Some rules match, and all of them name the same user: this is the technical user.
-/// - Rules match that name different users: an error. The order of the rules does not matter, because a person could
-///   otherwise get another user by joining another group.
+/// - Some rules match, but they name different users: this is an error. If the order of the rules decided instead, a
+///   person could get another user by joining another group.
 ///
 /// The time of a look-up depends on the number of claims and on the values in the token, and not on the number of rules.
 ///

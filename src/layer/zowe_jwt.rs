@@ -117,7 +117,7 @@ impl ZoweJwtScheme {
             }
             self.issued.remove_if(key, |stored| Arc::ptr_eq(stored, &token));
         }
-        // Only one thread signs a token for `key`. Other threads wait for this token about a millisecond.
+        // Only one thread signs a token for `key`. Other threads wait for this token for about a millisecond.
         let token = self.issued.get_or_insert_with(key, || {
             let IssuedFor { user, service, expires_at } = key;
             self.issuer.service_token(user, &self.domain, service, *expires_at).map(Arc::new)
@@ -128,7 +128,8 @@ impl ZoweJwtScheme {
     fn headers_for(&self, request: &SchemeRequest<'_>) -> Result<SchemeHeaders, Failure> {
         let expires_at = match (request.proof(), request.token()) {
             (Proof::Jwt(_), Some(token)) => return self.headers_with(request, token),
-            // This is an error. A new token instead would stay valid after the client's token is revoked.
+            // This is an error. If the scheme issued a new token instead, this token would stay valid after the
+            // client's token is revoked.
             (Proof::Jwt(_), None) => {
                 let reason = "the text of the client's login token was not kept for the scheme";
                 return Err(failed(reason.to_owned(), "The token of the client is missing"));
@@ -315,7 +316,7 @@ mod tests {
         assert_eq!(jwt.service().map(ServiceId::as_str), Some("jobs"));
         assert_ne!(other, first);
 
-        // A token of a password is never sent for a PAT that expires earlier.
+        // A token that was issued for a password is never sent for a PAT that expires earlier.
         world.clock.set(Timestamp::from_secs(pat.expires_at().as_secs() - 310));
         let (long, _) = world.issued(Proof::Password, "files");
         let (short, jwt) = world.issued(Proof::Pat(pat.clone()), "files");

@@ -12,15 +12,15 @@ use crate::{
 /// The length of a salt in bytes.
 pub const SALT_LEN: usize = 64;
 
-/// The maximum length of the value of a record in bytes. The services of a PAT have 8 bytes each, and the
-/// text of a PAT has room for about 2,200.
+/// The maximum length of the value of a record in bytes. Each service of a PAT takes 8 bytes of the value, and the text
+/// of a PAT has room for at most about 2,200 services.
 const MAX_VALUE: usize = 64 * 1024;
 
 /// One fact about tokens. All nodes of a cluster know the same records.
 ///
-/// A record is never removed because of another record. Two records with the same [key](Self::parts) are merged: the
-/// record with the later time stays ([`RecordKind::merge`]). So nodes can exchange records in any order, and more than
-/// once.
+/// Two records with the same [key](Self::parts) are merged: usually, the record with the later time stays
+/// ([`RecordKind::merge`]). A record never removes a record with another key. So nodes can exchange records in any
+/// order, and more than once.
 ///
 /// A fingerprint in a record is salted with the salt of the file of one of the nodes. A node knows the salts of all
 /// nodes, because salts are records, too.
@@ -41,7 +41,8 @@ pub enum Record {
 }
 
 /// An entry of the registry of issued PATs (docs/decisions.md#d36). Nodes merge two entries of a token field by field.
-/// The merged entry has a larger [version](RecordKind::AccessToken) than both, so all nodes finally have it.
+/// If an entry lacks a part of the merged entry, the merged entry has a larger [version](RecordKind::AccessToken). So
+/// all nodes finally have the merged entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessTokenRecord(pub(super) Entry);
 

@@ -78,8 +78,8 @@ impl Salts {
         self.foreign().any(|salt| salt.bytes() == bytes)
     }
 
-    /// Replaces the own salt. The own salt must not be used. Only the first call has an effect. Returns whether the own
-    /// salt now has these bytes.
+    /// Replaces the own salt. Call this only while no hash was made with the own salt. Only the first call has an
+    /// effect. Returns whether the own salt now has these bytes.
     pub(super) fn adopt(&self, bytes: [u8; Salt::LEN]) -> bool {
         let is_adopted = *self.adopted.get_or_init(|| Salt::new(bytes)).bytes() == bytes;
         self.use_own();

@@ -32,7 +32,7 @@ pub(super) struct Uptime {
 }
 
 impl Uptime {
-    /// Returns the current uptime. On Linux, this is the uptime of the machine, including the time in suspension, so
+    /// Returns the current uptime. On Linux, this is the uptime of the machine, including the time in suspension. So
     /// the time in which the program does not run also counts. On other systems, it is the uptime of this process.
     pub(super) fn now() -> Self {
         Self::of_machine().unwrap_or_else(Self::of_process)
@@ -63,8 +63,8 @@ pub(super) struct TrustedReading {
 impl TrustedReading {
     /// Returns the next reading when the wall clock shows `wall`.
     ///
-    /// Normally, the result has the time of the wall clock, even if the wall clock is behind `self`: then `self` may be
-    /// ahead of the real time. There are two exceptions:
+    /// Normally, the result has the time of the wall clock. This is so even if the wall clock is behind `self`, because
+    /// `self` may be ahead of the real time. There are two exceptions:
     ///
     /// - The wall clock is ahead by more than [`TOLERANCE`].
     /// - The wall clock is behind by more than [`MAX_BEHIND`], so it is wrong. If it were trusted, the trusted time

@@ -42,8 +42,8 @@ impl Default for RefusedStatuses {
     }
 }
 
-/// Returns whether a service that answers with this status has accepted the ticket, as far as the status tells. A service
-/// also answers so if it does not check the ticket.
+/// Returns whether the status can mean that the service has accepted the ticket. A service that does not check the
+/// ticket sends the same statuses.
 #[inline]
 pub(super) fn is_success(status: StatusCode) -> bool {
     status.is_success()

@@ -129,7 +129,7 @@ impl TicketBreaker {
         changes.len()
     }
 
-    /// Returns what is stopped. The report contains user ids.
+    /// Returns the users and applications whose tickets are stopped. The report contains user ids.
     pub fn report(&self) -> StoppedReport {
         let machine = self.0.machine();
         let keys = self.0.keys.load();
@@ -206,8 +206,8 @@ impl TicketBreaker {
 
     /// Saves the state in `file` whenever it changes, and exchanges it with the other nodes. Does not return.
     ///
-    /// If the file cannot be written, this is logged and counted. The gateway then goes on, but would send refused tickets
-    /// again after a restart.
+    /// If the file cannot be written, this is logged and counted, and the gateway continues. But after a restart, the
+    /// gateway would not know the stops, and would send wrong tickets again.
     pub async fn run(self, file: Option<PathBuf>) {
         // A new breaker has nothing to save.
         let mut saved = 0;

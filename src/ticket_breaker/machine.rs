@@ -1,6 +1,6 @@
 //! The decisions of the breaker, without I/O and without locks: which ticket may be sent, and what an answer changes.
 //!
-//! The time is an argument of each function. So a table of steps tests everything here.
+//! Each function gets the time as an argument. So tests can use tables of steps.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -15,9 +15,9 @@ use crate::{
     passticket::{Applid, UserId},
 };
 
-/// The number of refusals of one user, over all APPLIDs, after which only an administrator, a new key or a success lets
-/// tickets through again. The security product counts them together, and many sites revoke the user at the third
-/// (STIG V-223695).
+/// The maximum number of refusals of one user, over all APPLIDs. After this number, only an administrator, a new key or
+/// a success permits tickets of the user again. The security product counts the refusals of all APPLIDs together, and
+/// many sites revoke the user at the third refusal (STIG V-223695).
 pub(super) const BUDGET: u8 = 2;
 
 /// The number of different users whose refusals stop the whole APPLID.
@@ -30,7 +30,8 @@ pub(super) const MAX_PAIRS: usize = 10_000;
 /// The maximum number of path classes that a user's record, or an APPLID's record, keeps.
 pub(super) const MAX_CLASSES: usize = 32;
 
-/// A ticket without an answer blocks further tickets of its user for this time. Most refusals need no longer.
+/// A ticket without an answer blocks further tickets of its user for this time. Most services refuse a ticket within
+/// this time.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// A ticket without an answer may still be refused within this time.
@@ -47,14 +48,15 @@ const PROVEN_FOR: Duration = Duration::from_secs(10 * 60);
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 
-/// The pause after the second ticket in a row whose answer nobody has seen, doubled by each further one.
+/// The pause after two tickets in a row whose answers the gateway has not seen. Each further such ticket doubles the
+/// pause.
 const FIRST_UNKNOWN_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_UNKNOWN_PAUSE: Duration = Duration::from_secs(10 * 60);
 
-/// While the clocks differ too much, one ticket is tried in this time.
+/// While the clocks differ too much, one ticket is tried in each period of this length.
 const CLOCK_PAUSE: Duration = Duration::from_secs(60);
 
-/// The list of the refusals of all nodes may be older than a refusal by this time.
+/// The list of the refusals of all nodes may be this old. So it may lack newer refusals.
 const LIST_DELAY: Duration = Duration::from_secs(5);
 
 /// A ticket that is to be sent.
@@ -71,16 +73,16 @@ pub(super) struct Ask<'a> {
     pub(super) is_proven: bool,
 }
 
-/// May the ticket be sent?
+/// The decision whether a ticket may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// Yes. The answer must be reported with this number.
+    /// The ticket may be sent. The answer must be reported with this number.
     Send(u64),
-    /// Yes. The answer need not be reported.
+    /// The ticket may be sent. The answer need not be reported.
     SendProven,
-    /// Not yet. Ask again when another answer has arrived.
+    /// The ticket must wait. Ask again when another answer has arrived.
     Wait(WaitFor),
-    /// No.
+    /// The ticket must not be sent.
     Stopped(Stopped),
 }
 
@@ -126,9 +128,9 @@ pub(super) enum Outcome {
     Accepted,
     /// The service refused the ticket.
     Refused,
-    /// A service refused a ticket some time ago, as another node says. The key may have been right since.
+    /// Another node reports that a service refused a ticket some time ago. Since then, the key may have been corrected.
     RefusedEarlier,
-    /// The ticket was sent, but nobody has seen the answer.
+    /// The ticket was sent, but the gateway has not seen the answer.
     Unknown,
     /// The ticket was not sent.
     NotSent,
@@ -178,7 +180,7 @@ pub(super) enum Change {
 pub(super) struct Machine {
     users: HashMap<UserId, Vec<Personal>>,
     keys: HashMap<Arc<str>, Scope>,
-    /// Whether a key that was not used yet is stopped until one ticket was accepted.
+    /// Whether the tickets of a key that was not used yet are stopped until a service accepts one ticket.
     doubts_new_keys: bool,
     pairs: usize,
     next_id: u64,
@@ -237,8 +239,9 @@ impl Machine {
         let own = records.iter_mut().find(|it| it.applid == applid).expect("added above");
         own.flights.retain(|flight| flight.is_awaited(now, LAST_ANSWER_WITHIN));
         own.next = own.next.min(now.plus(LONGEST_PAUSE));
-        // A refusal was personal if the service has accepted another ticket on the same paths since, and a ticket of
-        // this user on others.
+        // The refusals of this user were not caused by a wrong key, and are forgotten, if two things have happened
+        // since: the service has accepted a ticket of another user on the same paths, and a ticket of this user on
+        // other paths.
         if own.refused > 0 && own.good_since && is_checked(&own.classes) {
             own.refused = 0;
             own.classes.clear();
@@ -256,7 +259,7 @@ impl Machine {
         } else if own.refused >= BUDGET || spent >= BUDGET && !is_key_proven {
             stop(Why::User, None)
         } else if own.refused >= ask.limit && !own.is_open {
-            // Half-open: one ticket after the pause.
+            // After the pause, one ticket is tried.
             match () {
                 () if now < own.next => stop(Why::User, Some(own.next)),
                 () if !own.flights.is_empty() => Decision::Wait(WaitFor::User),
@@ -268,7 +271,7 @@ impl Machine {
         } else {
             let left = ask.limit.min(BUDGET).saturating_sub(spent).max(1);
             let awaited = own.flights.iter().filter(|it| it.is_awaited(now, ANSWER_WITHIN)).count();
-            // The key may be wrong, and each of these tickets may still be refused.
+            // If the key is wrong, the service may still refuse each of these tickets.
             let most = usize::from(BUDGET.saturating_sub(spent).max(1));
             let is_exhausted = !is_key_proven && own.flights.len() >= most;
             if awaited >= usize::from(left) || is_exhausted {
@@ -314,7 +317,8 @@ impl Machine {
         })
     }
 
-    /// Stops each key until one ticket was accepted, because the refusals of the last process are not known.
+    /// Stops the tickets of each key until a service accepts one ticket, because the refusals of the last process are
+    /// not known.
     pub(super) fn doubt_all_keys(&mut self) {
         self.doubts_new_keys = true;
     }
@@ -350,7 +354,7 @@ impl Machine {
                         changes.push(Change::UserResumed { user, applid });
                     } else {
                         own.good_since = true;
-                        // The paths that were never refused are open again, one ticket at a time.
+                        // On paths that never refused a ticket, tickets of the user are permitted again, one at a time.
                         if !own.is_open && own.refused < BUDGET && id.is_some() {
                             own.is_open = true;
                             changes.push(Change::UserResumed { user, applid });
@@ -364,7 +368,8 @@ impl Machine {
                     *good = true;
                 }
                 let before = scope.stops.len();
-                // A ticket that was sent before the stop says nothing, unless its paths are those of the refusals.
+                // The success of a ticket that was sent before the stop proves nothing, unless tickets on the same
+                // paths were refused.
                 if id.is_some() || scope.refused.iter().any(|(it, _)| *it == class) {
                     scope.stops.retain(|it| it.class.is_some_and(|it| it != class));
                 }
@@ -461,7 +466,7 @@ impl Machine {
     ) -> Option<Change> {
         let scope = self.keys.entry(key.clone()).or_insert_with(|| Scope::new(applid));
         let before = scope.skew.map(|it| it.verdict);
-        // One answer may be late, or may come from a cache. So a second one must confirm it.
+        // One answer may be late, or may come from a cache. So a second answer must confirm the difference.
         let is_confirmed = before == Some(verdict);
         scope.skew = Some(Skew { secs, verdict });
         let key = key.clone();
@@ -518,7 +523,7 @@ impl Machine {
                 continue;
             }
             match user {
-                // The refusals of this user do not count any more. Those of other users do.
+                // The refusals of this user do not count any more. The refusals of other users still count.
                 Some(user) => {
                     scope.recent.retain(|(it, _)| *it != user);
                     scope.streak.retain(|it| *it != user);
@@ -570,7 +575,8 @@ impl Machine {
     ) -> Vec<Change> {
         let known = self.refused(&ask.user, &ask.applid);
         let mut changes = Vec::new();
-        // A node that starts learns all refusals at once. If the old ones counted for the APPLID, they would stop it.
+        // A node that starts learns the refusals of all users at the same time. If old refusals counted for the APPLID,
+        // they would stop the tickets of all users.
         let outcome = match now < last.plus(FIRST_PAUSE) {
             true => Outcome::Refused,
             false => Outcome::RefusedEarlier,
@@ -645,7 +651,7 @@ impl Machine {
         self.keys.iter()
     }
 
-    /// Adds the record of a user, for a state that was saved. Ignores a record that is one too many.
+    /// Adds the record of a user from a saved state. Ignores the record if there are too many records.
     pub(super) fn restore_user(&mut self, user: UserId, own: Personal) {
         let records = self.users.entry(user).or_default();
         if self.pairs < MAX_PAIRS && !records.iter().any(|it| it.applid == own.applid) {
@@ -654,7 +660,7 @@ impl Machine {
         }
     }
 
-    /// Adds the record of a key.
+    /// Adds the record of a key from a saved state.
     pub(super) fn restore_key(&mut self, key: Arc<str>, scope: Scope) {
         self.keys.insert(key, scope);
     }

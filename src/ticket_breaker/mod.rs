@@ -4,8 +4,8 @@
 //! in a row. So a wrong key or a wrong clock of the gateway would revoke every active user. A [`TicketBreaker`] watches
 //! the answers of services, and stops tickets in time:
 //!
-//! 1. Until a service has accepted a ticket of a user, the user's other tickets wait for the answer to the first one. So
-//!    many requests at the same time send one wrong ticket only.
+//! 1. Until a service has accepted a ticket of a user, the user's other tickets wait for the answer to the first one.
+//!    So even if the user has many requests at the same time, only one wrong ticket is sent.
 //! 2. A refused ticket stops the tickets of this user for this APPLID. After a pause, one ticket is tried. After two
 //!    refusals, no ticket is tried until an administrator resumes, or a key has changed.
 //! 3. If three different users are refused and no ticket is accepted in between, the tickets of all users are stopped.
@@ -14,11 +14,11 @@
 //!
 //! # What a success proves
 //! The breaker cannot know whether a service has checked a ticket. So each success counts for one class of paths only:
-//! the paths of a route whose first segment begins with the same eight bytes. `OPTIONS` is a class of its own. If a path
-//! needs no ticket, its success proves nothing about other paths.
+//! the paths of a route whose first segment begins with the same eight bytes. `OPTIONS` requests have separate classes.
+//! If a path needs no ticket, a success on this path proves nothing about other paths.
 //!
-//! A success proves the paths for one user and ten minutes. The tickets of this user for these paths are then made
-//! without a further decision. This costs about 270 instructions for each request.
+//! A success proves a class of paths for one user and for ten minutes. The tickets of this user for these paths are
+//! then made without a further decision. This costs about 270 instructions for each request.
 
 mod advice;
 mod answer;

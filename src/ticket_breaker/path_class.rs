@@ -3,8 +3,8 @@
 /// The paths of a route whose first segment begins with the same eight bytes. `/svc/api/v1/jobs/1` and
 /// `/svc/api/v1/jobs/2` have the same class, and `/svc/api/v1/files` has another one.
 ///
-/// A service may check tickets on some paths only. So an accepted ticket says something about the class of its path only.
-/// A class and not each path, because a client can invent paths.
+/// A service may check tickets on some paths only. So an accepted ticket says something about the class of its path
+/// only. Single paths are not recorded, because a client can invent any number of paths.
 ///
 /// All nodes and all versions of the program compute the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,7 +48,8 @@ impl PathClass {
     }
 
     #[cfg(feature = "remote")]
-    /// The class of tickets that the gateway sends for itself, such as to z/OSMF. They have no path of a client.
+    /// The class of tickets that the gateway sends in its own requests, such as a login at z/OSMF. These requests have
+    /// no path of a client.
     pub(crate) fn own(purpose: &str) -> Self {
         Self(RouteSeed::new(purpose).0)
     }

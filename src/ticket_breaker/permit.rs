@@ -30,7 +30,7 @@ impl Watched {
     }
 }
 
-/// What the breaker must know of a request with a ticket, when the answer arrives.
+/// The facts about a request with a ticket that the breaker needs when the answer arrives.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     pub(crate) watched: Watched,

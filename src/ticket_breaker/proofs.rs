@@ -19,8 +19,8 @@ const SLOTS: usize = 1 << 16;
 /// A proof counts for this number of minutes after the last one.
 const MINUTES: u16 = 10;
 
-/// The proofs. A proof that is lost, because another one needs its slot, does no harm: the next ticket of the user waits
-/// for the answer to the one before.
+/// The proofs. If another proof takes the slot of a proof, the first one is lost. This does no harm: the next ticket of
+/// the user only waits for the answer to the ticket before it.
 ///
 /// A slot has 48 bits of a hash with a random key, and the minute of the proof in 16 bits.
 #[derive(Debug, Default)]
@@ -86,7 +86,8 @@ impl Proofs {
 impl Fingerprint {
     #[inline]
     fn at(self) -> usize {
-        // The bits that the slot does not contain, so that two proofs with the same slot differ in it.
+        // The index consists of the 16 bits that the slot does not contain. So the slot and its index contain the whole
+        // hash.
         (self.0 as usize) & (SLOTS - 1)
     }
 

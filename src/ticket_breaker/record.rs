@@ -1,4 +1,4 @@
-//! What the breaker remembers of a user, and of a key.
+//! The records that the breaker keeps for each user and for each key.
 
 use std::time::Duration;
 
@@ -38,13 +38,14 @@ pub(super) struct Personal {
     pub(super) next: Timestamp,
     /// The number of pauses.
     pub(super) tries: u8,
-    /// The tickets in a row whose answer nobody has seen.
+    /// The number of tickets in a row whose answers the gateway has not seen.
     pub(super) unknown: u8,
-    /// The service accepted the ticket that was tried after the pause, on other paths.
+    /// Whether the service has accepted the ticket that was tried after the pause, on paths other than those of the
+    /// refusals.
     pub(super) is_open: bool,
-    /// A ticket was accepted since the last refusal, on other paths.
+    /// Whether a ticket was accepted since the last refusal, on paths other than those of the refusals.
     pub(super) good_since: bool,
-    /// The other nodes know this record.
+    /// Whether the other nodes know this record.
     pub(super) is_shared: bool,
     pub(super) flights: Vec<Flight>,
 }
@@ -87,7 +88,7 @@ pub(super) struct Stop {
 }
 
 impl Stop {
-    /// Begins another, longer pause.
+    /// Begins another pause, which is longer than the last one.
     pub(super) fn extend(&mut self, now: Timestamp, first: Duration, longest: Duration) {
         self.next = now.plus(pause(first, longest, self.tries));
         self.tries = self.tries.saturating_add(1);
@@ -116,9 +117,9 @@ pub(super) struct Scope {
     pub(super) good: Option<Timestamp>,
     /// The different users who were refused since the last accepted ticket, at most three.
     pub(super) streak: Vec<UserId>,
-    /// The refusals on paths on which no ticket was accepted since.
+    /// The refusals on paths on which no later ticket was accepted.
     pub(super) recent: Vec<(UserId, PathClass)>,
-    /// The paths on which a ticket was refused, and whether one was accepted there since.
+    /// The paths on which a ticket was refused, and whether a later ticket was accepted on the same paths.
     pub(super) refused: Vec<(PathClass, bool)>,
     pub(super) stops: Vec<Stop>,
     pub(super) clock_stop: Option<ClockStop>,
@@ -143,14 +144,15 @@ impl Scope {
         }
     }
 
-    /// A key that is stopped until one ticket was accepted. Tickets are tried without a pause.
+    /// Creates the record of a key whose tickets are stopped until a service accepts one. Tickets are tried one at a
+    /// time, without a pause at first.
     pub(super) fn doubted(applid: Applid, now: Timestamp) -> Self {
         let stop = Stop { class: None, next: now, tries: 0 };
         Self { stops: vec![stop], ..Self::new(applid) }
     }
 
-    /// Forgets the refusals of a user, and the stops for which fewer than `users` users then remain. Returns whether a
-    /// stop has ended.
+    /// Forgets the refusals of a user. Then ends each stop for which fewer than `users` users with refusals remain.
+    /// Returns whether a stop has ended.
     pub(super) fn forget(&mut self, user: &UserId, users: usize) -> bool {
         let was_in_streak = self.streak.contains(user);
         let paths: Vec<_> = self.recent.iter().filter(|it| it.0 == *user).map(|it| it.1).collect();

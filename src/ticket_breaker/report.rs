@@ -1,11 +1,11 @@
-//! What is stopped, for the health endpoint.
+//! The report about stopped tickets, for the health endpoint.
 
 use crate::{
     clock::Timestamp,
     passticket::{Applid, UserId},
 };
 
-/// What [`TicketBreaker::report`](super::TicketBreaker::report) returns.
+/// The stopped users and applications. [`TicketBreaker::report`](super::TicketBreaker::report) returns this report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoppedReport {

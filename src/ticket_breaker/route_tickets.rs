@@ -85,8 +85,8 @@ impl RouteTickets {
         }))
     }
 
-    /// Returns the class of the path of a request. Services answer `OPTIONS` without a check of the ticket (CORS preflight
-    /// requests have no credential). So `OPTIONS` has classes of its own.
+    /// Returns the class of the path of a request. Services answer `OPTIONS` without a check of the ticket, because
+    /// preflight requests of browsers (CORS) have no credential. So `OPTIONS` has classes of its own.
     #[inline]
     pub(crate) fn class(&self, method: &Method, path: &str) -> PathClass {
         let class = PathClass::of(self.0.seed, path.get(self.0.prefix_len..).unwrap_or(path));
@@ -270,7 +270,8 @@ impl OwnTickets {
                 self.shared.apply(&machine, &changes, "another node has reported it");
                 OtherNodes::AskAgain
             }
-            // The other nodes do not know the refusals that this node has seen while the store was not reachable.
+            // The store lacks a refusal that this node saw while the store could not be reached. So this node reports
+            // it now.
             Ok(Reserved::Differs(_)) => {
                 self.shared.tell_others(&**others, ticket, SharedOutcome::Refused);
                 OtherNodes::Send

@@ -81,8 +81,8 @@ pub(super) fn to_text(machine: &Machine) -> String {
     serde_json::to_string(&document).expect("numbers, texts and lists are JSON")
 }
 
-/// Reads the text of [`to_text`]. Lists that are too long are cut: the text comes from a file that an operator may have
-/// edited.
+/// Reads the text of [`to_text`]. Lists that are too long are cut, because the text may come from a file that an
+/// operator has edited.
 pub(super) fn from_text(text: &str) -> Result<Machine, RestoreError> {
     let error = |error: &dyn std::fmt::Display| RestoreError(error.to_string());
     let document: Document = serde_json::from_str(text).map_err(|e| error(&e))?;

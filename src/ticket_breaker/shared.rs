@@ -59,7 +59,7 @@ pub(super) struct Shared {
     /// Changes with each change of the state.
     pub(super) generation: AtomicU64,
     pub(super) changed: Notify,
-    /// The state was handed over, and another process saves it.
+    /// Whether the state was handed over. Another process then saves it.
     pub(super) is_handed_over: AtomicBool,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Keys {
     pub(super) limits: TicketLimits,
 }
 
-/// What the tickets of an APPLID share.
+/// The state that all tickets of an APPLID share.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     /// Counts how often all proofs were dropped.
@@ -208,14 +208,15 @@ impl Shared {
         let mut machine = self.machine();
         let refused_before = machine.refused(&user, &applid);
         let proof = self.proofs.fingerprint(&user, class, gate.epoch());
-        // A success after a refusal proves nothing, unless its ticket was sent to try, or is another success on paths
-        // that were proven all the time.
+        // If the user has refusals, a success adds a proof only in two cases: the ticket was reserved, or the paths are
+        // already proven.
         let adds_proof = id.is_some() || refused_before == 0 || self.proofs.has(proof);
         let changes = machine.settle(&ask, id, outcome, self.now());
         match outcome {
             Outcome::Accepted if adds_proof => self.proofs.add(proof),
             Outcome::Refused if was_proven => {
-                // Something has changed. No older success proves anything.
+                // A service has refused a ticket on proven paths, so the key or the clock may be wrong now. All earlier
+                // proofs of the APPLID are dropped.
                 gate.epoch.fetch_add(1, Ordering::AcqRel);
             }
             Outcome::Refused | Outcome::RefusedEarlier => self.proofs.remove(proof),
@@ -230,7 +231,8 @@ impl Shared {
         drop(machine);
         if outcome == Outcome::Refused {
             self.counts.refused.increment();
-            // The first of two refusals stops nothing, but counts after a restart, too.
+            // If the limit is two refusals, the first one stops nothing. It must be saved nevertheless, so that it
+            // counts after a restart.
             if changes.is_empty() {
                 self.has_changed();
             }
@@ -238,7 +240,7 @@ impl Shared {
         if let Some(others) = others {
             let resumed = machine_resumed(&changes);
             let shared = match outcome {
-                // Only a success on the same paths ends the refusals of the user.
+                // A success on other paths does not end the refusals of the user.
                 Outcome::Accepted if refused_before > 0 && !resumed => SharedOutcome::Withdrawn,
                 outcome => outcome.into(),
             };
@@ -260,7 +262,7 @@ impl Shared {
         let (told, this) = (others.settle(ticket, outcome), self.clone());
         runtime.spawn(async move {
             match told.await {
-                // From now on, the refusal ends when the other nodes forget it. A refusal that they do not know stays.
+                // The other nodes know the refusal now. So this node forgets it when they forget it.
                 Ok(()) if outcome == SharedOutcome::Refused => {
                     this.machine().set_shared(&ticket.user, &ticket.applid);
                 }

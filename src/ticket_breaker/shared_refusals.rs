@@ -90,7 +90,7 @@ pub trait SharedRefusals: fmt::Debug + Send + Sync + 'static {
         max_users: Option<u8>,
     ) -> SharedRefusalsFuture<Reserved>;
 
-    /// Records the answer to a ticket. A refusal stays with the node that has seen it if the result is an error.
+    /// Records the answer to a ticket. If the result is an error, only the node that has seen a refusal keeps it.
     fn settle(&self, ticket: SharedTicket, outcome: SharedOutcome) -> SharedRefusalsFuture<()>;
 
     /// Returns all refusals.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{clock::Timestamp, passticket::MAX_WINDOW};
 
-/// What the difference of the clocks means for tickets.
+/// The consequence of the difference between the clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SkewVerdict {
@@ -35,7 +35,7 @@ pub fn clock_difference(date: Timestamp, now: Timestamp) -> i64 {
     }
 }
 
-/// Returns what a difference of `secs` means for tickets of a key with this window.
+/// Returns the consequence of a difference of `secs` for the tickets of a key with this window.
 pub fn clock_verdict(secs: i64, window: Duration) -> SkewVerdict {
     let (secs, window) = (secs.unsigned_abs(), window.min(MAX_WINDOW).as_secs());
     match () {

@@ -96,8 +96,8 @@ impl ClientVerifier {
 
     pub(super) fn accepts(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
         match (self, chain) {
-            // A verifier of your own configuration cannot be called here, so the result of the handshake stays in
-            // force.
+            // The verifier of a configuration that was passed to `ServerTls::from_config` cannot be called here. So the
+            // result of the handshake stays in force.
             (Self::Unknown, _) => true,
             (Self::None, _) | (_, []) => false,
             (Self::Verifier(verifier), [leaf, intermediates @ ..]) => {

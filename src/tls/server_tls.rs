@@ -30,7 +30,8 @@ pub struct ServerTls {
     clients: ClientVerifier,
 }
 
-/// Verifies the client certificates of connections that are already open, when the settings of the server change.
+/// When the settings of the server change, this value verifies the client certificates of the connections that are
+/// already open.
 #[derive(Clone)]
 pub(super) enum ClientVerifier {
     /// No client certificate is accepted.

@@ -39,9 +39,9 @@ use crate::clock::Timestamp;
 
 /// The number of shards is the capacity of the cache divided by this weight, rounded up to a power of two.
 ///
-/// Rounding up less than doubles the number of shards. So if there are several, each can hold at least half of this
-/// weight. This is enough for the heaviest possible PAT, which has the maximum length and the shortest possible scopes.
-/// A single shard has the whole capacity.
+/// Rounding up makes the number of shards less than twice as large. So if there are several shards, each can hold at
+/// least half of this weight. This is enough for the heaviest possible PAT, which has the maximum length and the
+/// shortest possible scopes. If there is only one shard, it has the whole capacity.
 const WEIGHT_PER_SHARD: usize = 2_048;
 
 pub(super) struct TokenCache {
@@ -50,8 +50,8 @@ pub(super) struct TokenCache {
     generation: Generation,
 }
 
-/// The generation of a cache. When it advances, look-ups do not find the older tokens any more, and the cache evicts
-/// them in time.
+/// The generation of a cache. When it advances, look-ups do not find the older tokens any more. The cache evicts them
+/// later.
 ///
 /// A look-up reads the generation before it verifies a token. If a key is withdrawn during the verification, the
 /// generation advances. So later look-ups do not find a token that was verified with the withdrawn key.

@@ -304,7 +304,7 @@ impl IssuerKeys {
         self.may_fetch(remote, need) || needs_result && remote.is_running()
     }
 
-    /// Returns whether a fetch can satisfy `need`. A set that is not old still does not satisfy [`Need::UnknownKey`].
+    /// Returns whether a fetch can satisfy `need`. For [`Need::UnknownKey`], this is true even if the set is not old.
     fn is_wanted(&self, remote: &Remote, need: Need) -> bool {
         match (self.0.set.load().as_deref(), need) {
             (None, _) | (_, Need::UnknownKey) => true,

@@ -120,8 +120,8 @@ pub(super) enum Signature {
     /// The set has a key with the `kid` of the token, but this key has not made the signature, or cannot be used with
     /// the algorithm.
     Bad,
-    /// The set has no key with the `kid` of the token. If the token has no `kid`: no key that was tried has made the
-    /// signature.
+    /// The set has no key with the `kid` of the token. If the token has no `kid`, this means that no key that was tried
+    /// has made the signature.
     UnknownKey,
 }
 

@@ -128,9 +128,9 @@ impl Rs256Verifier {
         self
     }
 
-    /// Keeps the compact form of each verified PAT in memory ([`Pat::expose`]). Some revocation stores find PATs by a
-    /// hash of this form, such as Zowe's Caching Service. All others do not need it. By default, the verifier keeps no
-    /// text of a token.
+    /// Keeps the compact form of each verified PAT in memory ([`Pat::expose`]). Some revocation stores, such as Zowe's
+    /// Caching Service, find PATs by a hash of this form. Other stores do not need this form. By default, the verifier
+    /// keeps no text of a token.
     ///
     /// The text takes up capacity of the cache. The new verifier does not share a cache with `self`.
     #[must_use]

@@ -157,8 +157,8 @@ pub enum ScopeProblem {
     Path(#[from] ScopePathError),
 }
 
-/// The known facts about a request, for the question whether a PAT permits it. A scope with a suffix does not permit a
-/// request if a fact that it needs is not known.
+/// The facts about a request that decide whether a PAT permits it, as far as they are known. If a scope with a suffix
+/// needs a fact that is not known, it does not permit the request.
 ///
 /// ```
 /// use tower_passticket::token::{RequestFacts, Scopes, ServiceId};
@@ -177,7 +177,7 @@ pub struct RequestFacts<'a> {
 }
 
 impl<'a> RequestFacts<'a> {
-    /// Knows only the service.
+    /// Returns facts without a method and a path: only the service of the request is known.
     pub fn unknown() -> Self {
         Self::default()
     }
@@ -197,7 +197,7 @@ impl<'a> RequestFacts<'a> {
         Self { path: Some(path), ..self }
     }
 
-    /// Returns whether one of the scopes, which are of the service of the request, permits the request.
+    /// Returns whether one of `scopes` permits the request. All of them must be scopes for the service of the request.
     pub(super) fn are_permitted_by<'s>(self, mut scopes: impl Iterator<Item = &'s Scope>) -> bool {
         // The path is decoded once, even if the PAT has many scopes.
         let mut path = None;

@@ -107,8 +107,8 @@ pub enum ScopePathError {
     Segment,
 }
 
-/// Returns whether the path of a scope may contain this byte: `pchar` and `/` of RFC 3986 §3.3 without `,`, which
-/// separates scopes, `;`, which begins parameters, and `*`, which looks like a pattern.
+/// Returns whether the path of a scope may contain this byte. The permitted bytes are `pchar` and `/` of RFC 3986 §3.3,
+/// with three exceptions: `,` separates scopes, `;` begins parameters, and `*` looks like a pattern.
 fn is_allowed(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()+=:@%/".contains(&byte)
 }
@@ -118,7 +118,7 @@ fn is_allowed(byte: u8) -> bool {
 /// # Errors
 /// [`ScopePathError`] if the path has more than one reading.
 fn decoded(path: &str) -> Result<Cow<'_, str>, ScopePathError> {
-    // These characters end a path, so they are in no path that a client has sent without an encoding.
+    // `?` and `#` end a path. So a path that a client has sent contains them only in encoded form.
     if path.contains(['?', '#']) {
         return Err(ScopePathError::Character);
     }
@@ -139,8 +139,8 @@ fn decoded(path: &str) -> Result<Cow<'_, str>, ScopePathError> {
     while let Some(segment) = segments.next() {
         // A slash may be at the end of a path.
         let is_end = segment.is_empty() && segments.peek().is_none();
-        // A service that decodes twice reads a path that ends at an encoded `?` or `#`. Some servers ignore blanks and
-        // dots at the end of a segment.
+        // If a service decodes the path twice, the path that it reads ends at an encoded `?` or `#`. Some servers
+        // ignore blanks and dots at the end of a segment.
         let name = segment.split(['?', '#']).next().unwrap_or_default();
         if !is_end && has_only_dots(name) {
             return Err(ScopePathError::Segment);
@@ -204,7 +204,7 @@ fn percent_decoded(path: &str) -> Result<String, ScopePathError> {
         decoded.push(byte);
         rest = tail;
     }
-    // A server that does not check UTF-8 strictly reads an overlong form of a slash or a dot.
+    // A server that does not check UTF-8 strictly could read an overlong encoding as a slash or a dot.
     String::from_utf8(decoded).map_err(|_| ScopePathError::Encoding)
 }
 
@@ -222,10 +222,10 @@ fn has_encoding(decoded: &str) -> bool {
     })
 }
 
-/// Returns whether some servers give a character another meaning: control characters, the backslash, the semicolon,
-/// and characters that a conversion of the character set may turn into `% . / ; \ ? #`: the mappings of Unicode Standard
-/// Annex 15 that begin with such a character or contain a slash, and the yen and won signs, which have the place of the
-/// backslash in code pages of Japan and Korea.
+/// Returns whether some servers give a character another meaning. These are control characters, the backslash and the
+/// semicolon. They are also the characters that a conversion of the character set may turn into one of `% . / ; \ ? #`.
+/// The mappings of Unicode Standard Annex 15 turn characters into texts that begin with one of these, or that contain a
+/// slash. In code pages of Japan and Korea, the yen and won signs have the place of the backslash.
 fn is_ambiguous(char: char) -> bool {
     let is_look_alike = matches!(
         char,

@@ -90,7 +90,8 @@ impl Scopes {
         };
         match self.0.binary_search_by(order) {
             Ok(_) => Found::Any,
-            // The scopes of the service with a suffix follow after the place of the scope without one.
+            // `at` is the place that a scope of this service without a suffix would have. The scopes with a suffix
+            // begin there.
             Err(at) => {
                 let rest = &self.0[at..];
                 let len = rest.iter().take_while(|scope| scope.service() == service).count();

@@ -134,7 +134,7 @@ impl Jwt {
     }
 
     /// Returns the only service for which the token is valid (claim `for_service`). Returns `None` if the token is
-    /// valid for all services, which is so for a token from a user's login.
+    /// valid for all services. This is so for each token from a user's login.
     ///
     /// A scheme such as [`ZoweJwtScheme`](crate::layer::ZoweJwtScheme) issues tokens for one service
     /// ([D23](crate::decisions#d23)). Other code that accepts login tokens must refuse a token for one service.

@@ -212,8 +212,8 @@ async fn count_nodes(node: ClusterNode, login_failures: RedisLoginFailures) {
     }
 }
 
-/// Converts the error to an exit code. Different versions or lease times of nodes are not a mistake in this
-/// configuration. So they give a negative answer, after which systemd may start the gateway again.
+/// Converts the error to an exit code. If the nodes have different versions or lease times, this configuration may be
+/// right. So the result is [`Exit::Negative`], after which systemd may start the gateway again.
 fn exit(error: ClusterError) -> Exit {
     match error {
         ClusterError::NameTaken { .. }

@@ -64,9 +64,10 @@ pub(crate) fn outbound(
 
 /// Returns the services with a connect timeout of their own.
 ///
-/// All routes of a service use the same connector. On routes with the scheme bypass, the connector must present no
-/// certificate of the gateway. So if the gateway has a certificate, a service that also has routes with another scheme
-/// keeps the timeout of the gateway.
+/// All routes of a service use the same connector. On routes with the scheme bypass, this connector must not present
+/// the certificate of the gateway, but on other routes it must. So a service with routes of both kinds cannot have a
+/// connector of its own, unless the service has its own client certificate, or the gateway has none. Without its own
+/// connector, the service has the timeout of the gateway.
 fn timed_services(config: &Config) -> impl Iterator<Item = (&ServiceId, Duration)> {
     let identities = &config.client_identities;
     let timed = config.connect_timeouts.iter().map(|(service, timeout)| (service, *timeout));

@@ -56,7 +56,7 @@ use terminal::print_problem;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// How long the program waits at its end for calls of tokens that still run.
+/// How long the program waits at its end for calls to PKCS#11 tokens that have not returned.
 #[cfg(feature = "pkcs11")]
 const TOKEN_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 

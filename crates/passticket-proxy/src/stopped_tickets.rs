@@ -5,7 +5,7 @@ use std::{ffi::OsString, fs, io, path::PathBuf};
 use passticket_proxy::config::Config;
 use tower_passticket::ticket_breaker::TicketBreaker;
 
-/// A longer file was not written by this program.
+/// The maximum length of the file in bytes. This program never writes a longer file.
 const MAX_LEN: u64 = 16 * 1024 * 1024;
 
 /// Returns the path of the file.
@@ -17,8 +17,9 @@ pub(crate) fn file(config: &Config) -> PathBuf {
 
 /// Makes the breaker, which continues with the stops of the last process.
 ///
-/// If the file cannot be read, the gateway starts nevertheless, but the breaker tries one PassTicket of one user at a time
-/// until a service accepts one. So a wrong key costs three users one more refusal, and not all users.
+/// If the file cannot be read, the gateway starts nevertheless. For each key, the breaker then tries one PassTicket of
+/// one user at a time, until a service accepts one. If a key is wrong, the PassTickets of three users are refused
+/// before the breaker pauses, and not the PassTickets of all users.
 pub(crate) fn breaker(config: &Config) -> TicketBreaker {
     let breaker = TicketBreaker::new(config.profiles.clone(), config.ticket_limits.clone());
     let path = file(config);

@@ -115,8 +115,8 @@ mod tests {
     /// The first half of [`GOOD`].
     const HALF: &str = "safAccess:\n  ZOWE:\n    A:\n      READ: [USER]\n";
 
-    /// Returns the number of problems of the permissions in a configuration that has only permissions. Other files are
-    /// missing, which is not counted.
+    /// Reads a configuration that has only permissions, and returns the problems of the permissions. Problems about
+    /// files that the configuration lacks are left out.
     fn read(zowe_yaml: &Path) -> (Result<(), Vec<String>>, SourceFiles) {
         let (loaded, files) = Config::load_with_sources(zowe_yaml, &|_| None);
         let problems: Vec<_> = match loaded {

@@ -1,6 +1,6 @@
-//! Three gateways that share revocations over Redis with a replica and Sentinel, while processes are killed, paused and
-//! replaced by a takeover, and connections are cut, delayed and frozen at random. No gateway may accept a token after its
-//! revocation was answered with success.
+//! Tests three gateways that share revocations over Redis with a replica and Sentinel. At random, the test kills and
+//! pauses processes, replaces them by takeovers, and cuts, delays and freezes connections. If a gateway has answered a
+//! revocation with success, no gateway may accept the token after that.
 //!
 //! `just cluster-chaos NUMBER` runs this test with this number of revocations. `CLUSTER_SEED` repeats the events of an
 //! earlier run. `CLUSTER_LEASE` sets `leaseSeconds`. `cargo test` does not run the test.
@@ -52,7 +52,7 @@ const REVOKERS: usize = 6;
 /// or whose revocation is not confirmed, may stay active.
 const USERS: usize = 50;
 
-/// The number of revocations before the first event, for the figures.
+/// The number of revocations before the first event. The test measures how long they take without disturbance.
 const QUIET: usize = 50;
 
 /// The test ends after this time for each revocation, even if it has not made all of them.
@@ -600,7 +600,7 @@ async fn make_events(
                 deployment.servers.insert(server, redis);
                 sleep(Duration::from_secs(1)).await;
                 if events == 0 {
-                    // Nothing else disturbs the first failover, so it gives a figure.
+                    // Nothing else disturbs the first failover, so the test measures its duration.
                     writable_again = Some(timeout(RECOVERY, writable).await.unwrap().unwrap());
                     deployment.wait_until_accepted(kept).await;
                 }
@@ -612,7 +612,7 @@ async fn make_events(
             },
             10 | 12 => {
                 deployment.servers.iter().for_each(|server| {
-                    // A replica refuses it.
+                    // A replica refuses this command.
                     server.run(&["FLUSHALL"]);
                 });
                 "data flushed".to_owned()
@@ -628,8 +628,9 @@ async fn make_events(
         events += 1;
         seen.events.fetch_add(1, SeqCst);
         kind = random.below(KINDS);
-        // Half of the events meet nodes that have not recovered from the event before. Without the other half, the nodes of
-        // a busy machine might never confirm the wanted number of revocations.
+        // Half of the events occur before the nodes have recovered from the previous event. Before the other half, the
+        // test waits until they have recovered. Otherwise, the nodes of a busy machine might never confirm enough
+        // revocations.
         if random.below(2) == 0 {
             let confirms = async {
                 while seen.confirmed.load(SeqCst) < confirmed + AFTER_RECOVERY && !is_done(seen) {
@@ -714,7 +715,7 @@ async fn no_node_accepts_a_token_after_its_revocation_was_confirmed() {
     let kept = deployment.login().await;
     deployment.wait_until_accepted(&kept).await;
 
-    // Without events, for the figures.
+    // Measures revocations without events.
     let seen = Arc::<Seen>::default();
     let quiet =
         |seen: &Seen| seen.confirmed.load(SeqCst) + seen.unconfirmed.load(SeqCst) >= QUIET as u64;
@@ -767,7 +768,7 @@ async fn no_node_accepts_a_token_after_its_revocation_was_confirmed() {
     println!("all nodes accept tokens {:?} after the last revocation", start.elapsed() - ended);
     tasks.abort_all();
 
-    // No revocation is lost for ever.
+    // At the end, no node accepts a revoked token.
     let revoked = seen.revoked.lock().unwrap().clone();
     for pat in revoked.iter().rev().take(500) {
         for member in &deployment.members {
@@ -802,7 +803,7 @@ async fn no_node_accepts_a_token_after_its_revocation_was_confirmed() {
         "first failover: Redis accepts writes again at {:.2} s; after this, a node refuses tokens for {refused:?} at most",
         writable_again.as_secs_f64()
     );
-    // The lease time, 10 % more for clocks, and the time of a machine that is busy with all processes.
+    // The limit is the lease time, and two seconds for differences of the clocks and for a busy machine.
     let limit = lease() + Duration::from_secs(2);
     assert!(refused <= limit, "CLUSTER_SEED={seed}: a node refused tokens for {refused:?}");
     println!(

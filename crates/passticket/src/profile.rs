@@ -244,8 +244,9 @@ impl KeyProfile {
     /// ticket for an earlier second. [`generate`](Self::generate) chooses the key by the second of the ticket.
     ///
     /// [`evaluate`](Self::evaluate) accepts tickets of both keys while the difference between its time `now` and `from`
-    /// is at most the longer one of the two windows. There is this overlap because the system that makes the tickets may
-    /// have another clock, and a ticket can be on its way. Before and after the overlap, only one key is accepted.
+    /// is at most the longer one of the two windows. The overlap is needed because the system that makes the tickets
+    /// may have another clock, and because a ticket may still be on its way. Before and after the overlap, only one key
+    /// is accepted.
     ///
     /// ```
     /// use std::time::Duration;
@@ -357,9 +358,10 @@ impl KeyProfile {
         self.threads().is_some()
     }
 
-    /// Returns the age that a ticket may have when its key has made it, if the key may block its thread. The time slot
-    /// was reserved before. The limit is half of the window: at most a quarter of the window for the slot, and a quarter
-    /// for the key. The rest is for the transport to the service and for differences between the clocks.
+    /// Returns the maximum age of a ticket at the time when it is made, if the key may block its thread. The maximum is
+    /// half of the window. The time slot was reserved before, and is at most a quarter of the window old. The other
+    /// quarter is for the wait for the key. The rest is for the transport to the service and for differences between
+    /// the clocks.
     pub(super) fn max_age_when_made(&self) -> Duration {
         Duration::from_secs(self.making_window().as_secs() / 2)
     }
@@ -438,8 +440,8 @@ impl KeyProfile {
         self.or_second_key(evaluated, user, ticket, now)
     }
 
-    /// `result` is the result with the key that makes tickets at the time `now`. If this key has not accepted the
-    /// ticket, evaluates the ticket with the second key, if tickets of both keys are accepted.
+    /// `result` is the result with the key that makes tickets at the time `now`. If this key has refused the ticket,
+    /// and tickets of both keys are accepted at this time, evaluates the ticket with the second key.
     fn or_second_key(
         &self,
         result: Result<Evaluated, Refusal>,

@@ -152,7 +152,8 @@ impl TimeSlots {
         state.first = state.first.max(now.as_secs() + 1);
     }
 
-    /// Reserves no slot up to the latest second that was seen. Another process may have reserved it elsewhere.
+    /// Reserves no slot up to the latest second that was seen, because another process may have reserved such a slot
+    /// elsewhere.
     pub(super) fn skip_to_latest(&self) {
         let mut state = self.state();
         state.first = state.first.max(state.latest + 1);
@@ -217,7 +218,7 @@ pub(super) fn spare_secs(window: Duration) -> u64 {
 }
 
 /// Returns the earliest unused slot of a pair, if this slot is not later than `now`. `last` is the last reserved slot
-/// of the pair. If this slot is before `latest - spare`, `last` may be `None`.
+/// of the pair. `last` may be `None` if the last reserved slot is before `latest - spare`.
 fn next(
     last: Option<u64>,
     first: u64,

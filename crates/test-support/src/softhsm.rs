@@ -27,7 +27,7 @@ fn installed_module() -> Option<PathBuf> {
 /// The name of the environment variable with the path of SoftHSM's configuration.
 pub const CONFIGURATION: &str = "SOFTHSM2_CONF";
 
-/// The tokens of one SoftHSM. They are deleted with this value.
+/// The tokens of one SoftHSM. They are deleted when this value is dropped.
 #[derive(Debug)]
 pub struct SoftHsm {
     directory: PathBuf,

@@ -497,7 +497,7 @@ impl Settings<'_> {
         }
     }
 
-    /// Returns the errors of an endpoint of the registry that needs a credential of a user, and `more`.
+    /// Returns the errors in `more`, and the errors of each endpoint of the registry that needs a credential of a user.
     fn registry<const N: usize>(&self, more: [ApiError; N]) -> Vec<ApiError> {
         let mut errors = self.caller();
         errors.extend(login_token([]));
@@ -506,8 +506,8 @@ impl Settings<'_> {
         errors
     }
 
-    /// Returns the errors of an endpoint of the registry at which an administrator may name another user in the query, and
-    /// `more`.
+    /// Returns the errors in `more`, and the errors of each endpoint of the registry at which an administrator may name
+    /// another user in the query.
     fn registry_of_any_user<const N: usize>(&self, more: [ApiError; N]) -> Vec<ApiError> {
         let mut errors = self.registry([ApiError::InvalidQuery(QUERY_PROBLEM)]);
         errors.extend(more);
@@ -701,7 +701,8 @@ impl Settings<'_> {
     }
 }
 
-/// Returns the errors of an endpoint whose credential is a login token: the errors of the token, and `more`.
+/// Returns the errors of an endpoint whose credential is a login token: the errors of the token, and the errors in
+/// `more`.
 fn login_token<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     let mut errors = vec![
         ApiError::TokenNotProvided,
@@ -716,7 +717,7 @@ fn login_token<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
 }
 
 /// Returns the errors of an endpoint that takes a Personal Access Token in the body: the errors of the token, the
-/// errors of the body, and `more`.
+/// errors of the body, and the errors in `more`.
 fn pat<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     let mut errors = vec![
         ApiError::InvalidBody(BodyProblem::example()),

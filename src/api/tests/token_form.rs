@@ -215,7 +215,7 @@ async fn validate_tells_the_holder_the_reason_in_json_only() {
     let cases: [(&str, Token, Option<&str>, &str); 11] = [
         ("valid", Box::new(|_, pat| pat.to_owned()), None, ""),
         ("expired", Box::new(|w, pat| expire(w, pat.to_owned())), Some("expired"), "ZWEAG103E"),
-        // Only one who has the token learns that it has expired.
+        // Only a client that has the token learns that it has expired.
         (
             "forged, expired",
             Box::new(|w, pat| expire(w, forged(pat))),

@@ -5,7 +5,7 @@ local after = ARGV[3]
 if after == last then
   return {last, 0, {}}
 end
--- Whether no entry was ever removed. Redis knows this since version 7.
+-- Returns whether no entry was ever removed. Before version 7, Redis does not tell this, and the result is false.
 local function is_complete()
   local info, fields = redis.call('XINFO', 'STREAM', KEYS[2]), {}
   for i = 1, #info, 2 do
@@ -13,7 +13,8 @@ local function is_complete()
   end
   return fields['entries-added'] ~= nil and fields['entries-added'] == fields['length']
 end
--- Entries are removed from the beginning. So none after `after` is missing if one that is not after it is still there.
+-- The oldest entries are removed first. So if the entry at `after`, or an older one, still exists, no later entry was
+-- removed.
 if #redis.call('XRANGE', KEYS[2], '-', after, 'COUNT', 1) == 0 and not (after == '0-0' and is_complete()) then
   return {last, 1, {}}
 end

@@ -10,7 +10,7 @@ while true do
   if size <= 4194304 then
     return part
   end
-  -- The values are long, so fewer of them are a part.
+  -- The values are long, so the next attempt reads fewer of them.
   if count <= 1 then
     return redis.error_reply('TPBAD the key ' .. KEYS[2] .. ' has values that are too large; remove them')
   end

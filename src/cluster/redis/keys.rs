@@ -37,7 +37,8 @@ impl SiteKeys<'_> {
         self.key("leases")
     }
 
-    /// Returns the key that the script writes when it reads the leases.
+    /// Returns the key that the script writes when it reads the leases. Because of the write, a server that may not
+    /// write refuses the script.
     pub(super) fn asked(&self) -> Vec<u8> {
         self.key("asked")
     }

@@ -1,16 +1,25 @@
--- Counts failed logins of all nodes. The rules are those of src/api/failure_counts.rs. The clock is that of Redis.
+-- Counts failed logins of all nodes. The rules are those of src/api/failure_counts.rs. The clock is that of Redis. All
+-- times and durations are in milliseconds.
 --
--- KEYS: for each of the four counts (user and network, user, network, forgiven failures) a hash and a sorted set. The hash
--- has the values "count first last", with times in milliseconds. The sorted set has the times of the last failures.
--- ARGV[1]: begin, failed, succeeded or withdrawn. ARGV[2..4]: the fields of the pair, the user and the network (which may
--- be empty). ARGV[5]: known or unknown. ARGV[6]: how many entries a count may have. ARGV[7..9]: how long a failure of a
--- user, of a network, and a forgiven failure counts, in milliseconds. ARGV[10..15], for begin: the free failures and the
--- longest wait in milliseconds of the three counts. ARGV[16], for begin: always or exceeded. ARGV[17], for begin: the first
--- wait in milliseconds.
--- ARGV[10], for the results: the time of the claim. ARGV[11..12]: the times of the last failures before the claim, of the
--- pair and of the user, empty if not claimed. ARGV[13]: the number of failures that are forgiven in a day.
+-- KEYS: two keys for each of the four counts (user and network, user, network, forgiven failures). The first key is a
+-- hash with the values "count first last". The second key is a sorted set with the times of the last failures.
 --
--- Returns {wait in milliseconds} or {0, time, last failure of the pair or '', last failure of the user or ''} for begin.
+-- ARGV[1]: the operation: begin, failed, succeeded or withdrawn.
+-- ARGV[2..4]: the fields in the hashes: of the pair of user and network, of the user, and of the network. The field of
+-- the network may be empty.
+-- ARGV[5]: known or unknown: whether the network is known for the user.
+-- ARGV[6]: the maximum number of entries of a count.
+-- ARGV[7..9]: how long a failure of a user, a failure of a network, and a forgiven failure count.
+-- For begin:
+-- ARGV[10..15]: for each of the first three counts, the number of free failures and the longest wait.
+-- ARGV[16]: when the attempt counts in advance: always, or only if a limit is exceeded.
+-- ARGV[17]: the first wait.
+-- For the other operations, which report the result of an attempt:
+-- ARGV[10]: the time of the claim, that is, of the attempt that was counted in advance.
+-- ARGV[11..12]: the times of the last failures of the pair and of the user before the claim. Empty if not claimed.
+-- ARGV[13]: the number of failures that are forgiven in a day.
+--
+-- Returns {wait} or {0, time, last failure of the pair or '', last failure of the user or ''} for begin.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local PAIR, USER, NETWORK, FORGIVEN = 1, 2, 3, 4
@@ -48,8 +57,9 @@ local function put(count, entry)
   local text = string.format('%.0f %.0f %.0f', entry.number, entry.first, entry.last)
   redis.call('HSET', hash(count), field, text)
   redis.call('ZADD', times(count), string.format('%.0f', entry.last), field)
-  -- The oldest entries are removed if they do not count any more, or if there are too many. Among the oldest entries, those
-  -- with few failures go first, so that invented users do not push out a user whose password is guessed.
+  -- Some of the oldest entries are read. Entries that do not count any more are removed. If there are too many entries,
+  -- the one of these with the fewest failures is removed. So failures of invented users do not displace the entry of a
+  -- user whose password is guessed.
   local oldest = redis.call('ZRANGE', times(count), 0, 7)
   local fewest, fewest_field
   for _, other in ipairs(oldest) do

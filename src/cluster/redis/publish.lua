@@ -8,21 +8,22 @@ for i = 4, #ARGV, 5 do
   local old = redis.call('HGET', images[kind], id)
   local changes = not old
   if changes and kind == 'x' and redis.call('HLEN', images.x) >= 16 then
-    -- A node can know no more.
+    -- A node can know at most this number of salts.
     return redis.error_reply('TPSALT the site has 16 salts')
   end
   if old and merge == 'larger' then
     if #old > 20 or not string.find(old, '^%d+$') then
       return redis.error_reply('TPBAD the key image:' .. kind .. ' has a value that is not a number; remove that field')
     end
-    -- Decimal numbers without leading zeros. A number of Lua is not exact enough.
+    -- Both are decimal numbers without leading zeros. They are compared as texts, because a Lua number is not exact
+    -- enough.
     changes = #value > #old or (#value == #old and value > old)
   end
   if old and merge == 'newest' then
-    -- Both begin with 20 digits.
+    -- Both begin with a number of 20 digits.
     changes = string.sub(value, 1, 20) > string.sub(old, 1, 20)
   end
-  -- The log first: if the image were written, and the log not, the next attempt would find nothing to append.
+  -- The log is written first. If only the image were written, the next attempt would find nothing to append.
   if changes or always == '1' then
     last = redis.call('XADD', KEYS[2], 'MAXLEN', '~', 100000, '*',
       'k', kind, 'id', id, 'v', value, 'now', always, 'from', ARGV[3])

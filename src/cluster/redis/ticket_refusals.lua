@@ -1,12 +1,19 @@
 -- Counts refused PassTickets of all nodes. The clock is that of Redis.
 --
--- KEYS[1]: a hash with a field "APPLID USER" for each pair with refusals. The value is "refused last paths": the number of
--- refusals since the last success, the time of the last one in milliseconds, and a number for its paths. KEYS[2]: a sorted
--- set with the times of the last refusals. KEYS[3]: a sorted set of an APPLID with the users who wait for the answer to a
--- ticket, and the time at which each of them waits no longer.
--- ARGV[1]: reserve, accepted, refused, withdrawn, list or resume. ARGV[2..3]: the APPLID and the user, which may be empty
--- for resume. ARGV[4]: the paths. ARGV[5]: how many pairs are kept. ARGV[6], for reserve: the number of refusals that the
--- node knows. ARGV[7], for reserve: how many users may wait, or 0. ARGV[8], for reserve: how long a user waits.
+-- KEYS[1]: a hash with a field "APPLID USER" for each pair with refusals. The value is "refused last paths": the number
+-- of refusals since the last success, the time of the last refusal in milliseconds, and a number for its paths.
+-- KEYS[2]: a sorted set with the times of the last refusals.
+-- KEYS[3]: a sorted set for one APPLID, with the users who wait for the answer to a ticket. The score is the time at
+-- which the wait of the user ends.
+--
+-- ARGV[1]: the operation: reserve, accepted, refused, withdrawn, list or resume.
+-- ARGV[2..3]: the APPLID and the user. For resume, they may be empty.
+-- ARGV[4]: the paths.
+-- ARGV[5]: the maximum number of pairs that are kept.
+-- For reserve:
+-- ARGV[6]: the number of refusals that the node knows.
+-- ARGV[7]: the maximum number of users who may wait. 0 means no limit.
+-- ARGV[8]: how long a user waits, in milliseconds.
 --
 -- Returns, for reserve, {'yes'}, {'busy'} or {'differs', refused, last, paths}; for list, a flat list of fields and values.
 local time = redis.call('TIME')

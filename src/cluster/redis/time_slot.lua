@@ -1,12 +1,12 @@
 -- Reserves a time slot of one user and APPLID. The clock is that of Redis, so that nodes with different clocks agree.
 --
--- KEYS[1]: the last reserved slot of the pair, in seconds. KEYS[2]: the epoch of the site. It is another one after Redis has
--- lost its data.
+-- KEYS[1]: the last reserved slot of the pair, in seconds.
+-- KEYS[2]: the epoch of the site. It changes when Redis has lost its data.
 -- ARGV: how long an unused slot can be reserved, in seconds; the first slot that can be reserved; the latest second of
 -- this server's clock that the node has seen; the epoch for which the node knows the first slot.
 --
 -- Returns {1, slot, now}, {0, seconds until the next slot, now}, {-1, seconds that the clock was set back, now}, or
--- {2, epoch, now} if the site has another epoch. The time is in milliseconds.
+-- {2, epoch, now} if the site has another epoch. `now` is the time of Redis in milliseconds.
 local time = redis.call('TIME')
 local second = tonumber(time[1])
 local now = second * 1000 + math.floor(tonumber(time[2]) / 1000)

@@ -29,10 +29,11 @@ static RESERVE: Script = Script::new("time_slot", include_str!("time_slot.lua"))
 /// Reserves time slots in Redis, so that no two nodes of a site make the same PassTicket. Clones share their state.
 ///
 /// The slots are seconds of the clock of Redis. Redis may lose its data, or a new primary may lack the last
-/// reservations of the old primary. A past slot may then be reserved without a record of it. So each node reserves only
-/// slots that are later than two times: its connection to the server, and the second in which it first saw the epoch of
-/// the data. If the old primary still answers another node at that time, the same slot may be reserved twice. To avoid
-/// this, the old primary must stop writing when it has lost its replicas (`min-replicas-to-write`).
+/// reservations of the old primary. In both cases, Redis has no record of some past slots that were reserved. So each
+/// node reserves only slots that are later than two times: the time at which it connected to the server, and the time
+/// at which it first saw the epoch, which identifies the data. If the old primary still answers another node at that
+/// time, the same slot may be reserved twice. To avoid this, the old primary must stop writing when it has lost its
+/// replicas (`min-replicas-to-write`).
 #[derive(Clone, Debug)]
 pub struct RedisTimeSlots {
     place: RedisPlace,

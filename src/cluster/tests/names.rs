@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub(super) const LEASE: Duration = Duration::from_secs(3);
-/// What a node takes if it waits for nothing.
+/// The time that is enough for a node that waits for nothing.
 pub(super) const SHORT: Duration = Duration::from_millis(200);
 pub(super) const SERVED: Option<Result<(), CheckError>> = Some(Ok(()));
 pub(super) const REFUSED: Option<Result<(), CheckError>> = Some(Err(CheckError::Unavailable));
@@ -34,7 +34,7 @@ pub(super) fn options(name: &str) -> ClusterOptions {
     ClusterOptions::new(NodeName::new(name).unwrap())
 }
 
-/// A machine with one place for a node.
+/// A machine on which one node can run: its memory, and its network to the place.
 pub(super) struct Machine {
     pub(super) memory: Memory,
     pub(super) network: Network,

@@ -87,8 +87,9 @@ async fn a_pat_in_the_file_of_a_node_is_not_revoked_by_an_earlier_rule_in_the_lo
     assert_new_pat_is_valid([&one, &two]).await;
 }
 
-/// The node of the rule reads the rule in a part of the log that it skips, because entries were removed. It learns only then of
-/// a PAT that another node had issued before.
+/// Entries of the log were removed, so the node that has published the rule must read the whole image. It then does not
+/// apply its rule in the order of the log. From the image, it learns of a PAT that another node had issued before the
+/// rule.
 #[tokio::test(start_paused = true)]
 async fn a_rule_that_its_node_has_not_applied_in_its_order_is_published_again() {
     let place = place();

@@ -1,4 +1,4 @@
-//! Tests of services whose rules give the persons of an identity provider technical users.
+//! Tests of services with rules that map persons, who have tokens of an identity provider, to technical users.
 
 use super::*;
 use crate::{

@@ -118,7 +118,8 @@ pub enum AccessTokenChange {
     /// Revokes the rotated PATs whose grace period has ended.
     EndGraces,
     /// Revokes the active PATs that were not used for this time. The time of a PAT that was never used counts from its
-    /// issue. A store that keeps a trusted time (docs/decisions.md#d39) uses the earlier of this time and `now`.
+    /// issue. A store that keeps a trusted time (docs/decisions.md#d39) uses `now` or the trusted time, whichever is
+    /// earlier.
     RevokeIdle(Duration),
 }
 

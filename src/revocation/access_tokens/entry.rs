@@ -170,8 +170,9 @@ impl Entry {
         bytes
     }
 
-    /// Returns a number that rises with each change of the entry. The version of a merged entry is at least that of both
-    /// entries, and it is larger than that of an entry that lacks a part of the other.
+    /// Returns a number that rises with each change of the entry. The version of a merged entry is never smaller than
+    /// the versions of the two entries. If one entry lacks a part of the other one, the merged entry has a larger
+    /// version than this entry.
     #[cfg(feature = "redis")]
     pub(in crate::revocation) fn version(&self) -> u64 {
         let last_use = self.last_use.as_ref().map_or(0, |last| last.at.as_millis());

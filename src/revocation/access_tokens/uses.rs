@@ -26,7 +26,8 @@ const DROPPED: Description = Description::counter(
     "Uses of Personal Access Tokens that were not recorded, because too many waited.",
 );
 
-/// The number of tokens whose last report is remembered. Two tokens in one slot only cause more reports.
+/// The number of slots. A slot remembers the last report of a token. If two tokens share a slot, they only cause more
+/// reports.
 const SLOTS: usize = 16_384;
 
 /// The maximum number of uses that wait to be written. More uses are dropped.
@@ -42,7 +43,7 @@ const WRITE_EVERY_SECS: u64 = 10;
 /// the layers, and call [`flush`](Self::flush) about every second.
 ///
 /// A request with a PAT reads two atomic numbers. Once a minute, it also adds a report to a queue. A request never
-/// waits for the registry. If too many reports wait, new ones are dropped. The metric counts the dropped uses, but not
+/// waits for the registry. If too many reports wait, new ones are dropped. A metric counts the dropped uses, but not
 /// the dropped reports of refused tokens.
 pub struct TokenUses {
     /// The current minute. `flush` sets it, so that a request reads no clock.
@@ -109,7 +110,7 @@ impl TokenUses {
     }
 
     /// Returns whether no use of the token was reported in this minute, and remembers this report. Before the first
-    /// `flush`, nothing is new.
+    /// `flush`, always returns `false`.
     fn is_new(&self, slots: &[AtomicU64], token: &TokenFingerprint) -> bool {
         let minute = self.minute.load(Ordering::Relaxed);
         let [number, ..] = token.as_bytes().as_chunks::<8>().0 else { return false };

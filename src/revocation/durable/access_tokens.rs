@@ -100,7 +100,7 @@ impl Tables<'_> {
         }
         let is_rotated = present.and_then(|it| it.rotation) != merged.rotation;
         if let Some(rotation) = merged.rotation.filter(|_| is_rotated) {
-            // Each node ends the grace period, because the node that has rotated the token may have ended.
+            // Each node ends the grace period, because the node that has rotated the token may not run any more.
             let key = (rotation.until.as_millis(), *merged.token.as_bytes());
             self.graces.insert(key, merged.user.as_str())?;
         }

@@ -15,7 +15,8 @@ use crate::{
 impl Writer {
     /// Answers the writes without a commit if the file has all records of the group. Returns whether it did so. A node
     /// gets its own records back from the log, and must not store them twice. The next commit stores the new value of
-    /// `followed`. Until then, the file has an older value, so after a restart the node reads some records again.
+    /// `followed`, which says how far this node has followed the log. Until then, the file has an older value, so after
+    /// a restart the node reads some records again.
     ///
     /// This looks at the file and not at the index: the index also has revocations that could not be written.
     pub(super) fn answer_known(&mut self, group: &mut Vec<(Write, Reply<Written>)>) -> bool {
@@ -60,8 +61,9 @@ impl Writer {
     }
 
     /// Adds the salts of the records of other nodes, so that checks use them. If there are too many salts, refuses the
-    /// records. Returns the salt that replaces the own salt, if there is one: the first salt that arrives while no hash
-    /// was made with the own salt. Because of this replacement, all nodes normally have the same salt.
+    /// records. Returns the salt that replaces the own salt, if there is one. The own salt is replaced only while no
+    /// hash was made with it, and the first salt that arrives replaces it. Because of this replacement, all nodes
+    /// normally have the same salt.
     pub(super) fn take_salts(
         &self,
         group: &mut Vec<(Write, Reply<Written>)>,

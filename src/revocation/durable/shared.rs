@@ -41,8 +41,8 @@ impl SharedRecords {
         })
     }
 
-    /// Returns whether the file need not change if it already has the records. With a rule with the current time, it
-    /// may have to change: the rule can revoke PATs whose revocation is not in the file.
+    /// Returns whether the file stays as it is if it already has the records. This is not so for a rule with the
+    /// current time: the rule can revoke PATs whose revocation is not in the file.
     pub(super) fn can_be_known(&self) -> bool {
         let is_of_now = |record: &Record| matches!(record, Record::RuleOfNow(_));
         !self.records.is_empty() && !self.records.iter().any(is_of_now)
@@ -148,8 +148,8 @@ impl<'a> Unordered<'a> {
         self.0.push(record);
     }
 
-    /// Stores the records. Adds the users of PATs that were not registered to `registered`. Adds the entries of issued
-    /// PATs that are newer than their records to `newer`.
+    /// Stores the records. If a PAT was not registered before, adds its user to `registered`. If the file has a newer
+    /// entry of the registry than a record, adds this entry to `newer`.
     pub(super) fn store(
         &mut self,
         tables: &mut Tables<'_>,

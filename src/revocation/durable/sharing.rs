@@ -17,7 +17,7 @@ use crate::{
 
 impl DurableStore {
     /// Does the same as [`record`](crate::revocation::RevocationStore::record), and returns the records for other
-    /// nodes. If the records need the salt, it is the first record, so that no record depends on a later one.
+    /// nodes. If the records need the salt, the salt is the first record, so that no record depends on a later one.
     pub(crate) fn record_for_nodes(&self, revocation: Revocation) -> StoreFuture<Vec<Record>> {
         self.write_for_nodes(Write::Revocation(revocation))
     }
@@ -58,8 +58,8 @@ impl DurableStore {
         Box::pin(async move { written.await.map(|written| records(written, &salts)) })
     }
 
-    /// Stores records of other nodes, and `followed`, in one commit. Returns the revocations of registered PATs that a rule
-    /// with the current time revokes.
+    /// Stores records of other nodes, and `followed`, in one commit. `followed` says how far this node has followed the
+    /// log. Returns the revocations of registered PATs that a rule with the current time revokes.
     ///
     /// If the write fails, the revocations apply nevertheless, and the caller must repeat the call. One call with many
     /// records is many times faster than one call for each record.

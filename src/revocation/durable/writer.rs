@@ -88,7 +88,8 @@ pub(super) enum Command {
 pub(super) struct Written {
     /// The write that was stored. Its fingerprints are salted.
     pub(super) write: Write,
-    /// Revocations of single PATs that a rule with the current time causes, or a change of the registry of issued PATs.
+    /// Revocations of single PATs that were caused by a rule with the current time, or by a change of the registry of
+    /// issued PATs.
     pub(super) missed: Vec<Revocation>,
     /// The result of a change of the registry of issued PATs.
     pub(super) outcome: Option<AccessTokenOutcome>,
@@ -629,8 +630,8 @@ impl Writer {
                 let mut issued = txn.open_table(ISSUED)?;
                 let before = issued.len()?;
                 issued.retain(|(_, token), (expires_at, user, _)| {
-                    // A rule need not find a PAT that is revoked, so that PAT does not count. Otherwise a client that
-                    // rotates its PAT often would soon use up the register of its user.
+                    // A rule need not find a PAT that is already revoked, so such a PAT is removed and does not count.
+                    // Otherwise a client that rotates its PAT often would soon use up the register of its user.
                     let is_revoked = matches!(tokens.get(token), Ok(Some(_)));
                     let keep = keep_token(Timestamp::from_millis(expires_at)) && !is_revoked;
                     if let (true, Ok(user)) = (keep, UserId::new(user)) {

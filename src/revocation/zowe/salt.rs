@@ -16,7 +16,7 @@ pub enum SaltSpelling {
     /// The text is Base64 of 16 bytes, as later releases write it.
     Base64Of16Bytes,
     /// The text is Base64 of another number of bytes. A later release writes such a text when it reads the salt of an
-    /// older release. It then finds no earlier revocation.
+    /// older release. This release then finds none of the earlier revocations.
     Base64,
     /// The bytes are the text itself in UTF-8, as the releases 3.0 write it.
     Text,

@@ -42,7 +42,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// used.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 
-/// How long the result of a failed query about a PAT is used again. This applies only if results are used again at all.
+/// How long the error of a failed query about a PAT is cached. If the setting turns caching of answers off, errors are
+/// not cached, either.
 const ERROR_MEMORY: Duration = Duration::from_secs(1);
 
 /// The maximum number of PATs whose answers are kept in the query mode.
@@ -156,9 +157,10 @@ struct Problems {
     read: Option<CachingServiceError>,
     /// The error of the last write, if the write failed.
     write: Option<CachingServiceError>,
-    /// Set if the salt has changed since the start, or is missing.
+    /// The problem with the salt, if the salt has changed since the start or is missing.
     salt: Option<&'static str>,
-    /// The lists became empty, and the salt was not the one of the start. Answers do not count until it is.
+    /// The lists became empty, and the salt was not the one of the start. The gateway ignores answers until the service
+    /// has the salt of the start again.
     lists_are_lost: bool,
     /// Whether the log has recommended the query mode.
     is_large: bool,
@@ -406,9 +408,9 @@ impl Shared {
         }
     }
 
-    /// Reads the salt if the lists have become empty. The service may have lost its data, and would then have no salt, or
-    /// a new one. In that case its answers do not count, so that PATs are soon refused. They count again if the salt is the
-    /// one of the start, or after a restart.
+    /// Reads the salt if the lists have become empty. The service may have lost its data, and would then have no salt,
+    /// or a new one. In that case, the gateway ignores the answers of the service, and soon refuses PATs. It uses
+    /// answers again when the service has the salt of the start, or after a restart.
     async fn confirm(&self, all: AllLists) -> Result<AllLists, CachingServiceError> {
         let is_emptied = all.lists.is_empty() && self.index.size().0 > 0;
         if !is_emptied && !lock(&self.problems).lists_are_lost {
@@ -461,7 +463,7 @@ impl Shared {
     fn compare_salt(&self, found: Option<Salt>) {
         let Some(site) = self.site.load_full() else { return };
         let problem = match found {
-            // Polls may find the same again every few seconds.
+            // Polls may find the same problem again every few seconds.
             None if lock(&self.problems).salt == Some(GONE) => return,
             None => GONE,
             Some(salt) => {

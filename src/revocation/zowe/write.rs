@@ -51,7 +51,7 @@ enum Value {
 #[derive(Clone, Debug)]
 pub(super) enum Subject {
     Pat(Pat),
-    /// A rule. If the revocation is of one token, it is not a rule, and nothing is written.
+    /// A rule for a user or a service. For the revocation of a single token, nothing is written.
     Rule(Revocation),
 }
 

@@ -116,7 +116,7 @@ impl SecondNode {
 
     /// Stops the process, and waits for its end.
     pub(super) async fn stop(mut self) {
-        // A signal from the terminal may have reached it already.
+        // A signal from the terminal may already have reached the second node.
         if let Ok(None) = self.0.try_wait()
             && let Some(pid) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw)
         {

@@ -17,8 +17,8 @@ pub(super) struct Found<'r> {
     /// The services, sorted by id.
     pub(super) services: Vec<FoundService<'r>>,
     pub(super) refused: Vec<Refused<'r>>,
-    /// The number of services that exceed a limit, plus the number of those instances and routes of the other services
-    /// that exceed a limit.
+    /// The number of services, instances and routes that were left out because they exceed a limit. The instances and
+    /// routes of a service that was left out do not count.
     pub(super) left_out: usize,
 }
 

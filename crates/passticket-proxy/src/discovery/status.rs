@@ -75,8 +75,8 @@ pub(super) struct DiscoveryStatus {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Why the registry is not current: the last fetch failed, or no fetch has finished yet. `None` if discovery is
-    /// off.
+    /// The outer `None` means that discovery is off. The inner `None` means that the registry is current. Otherwise,
+    /// the text says why it is not current: the last fetch failed, or no fetch has finished yet.
     problem: Option<Option<String>>,
     last: u64,
     applied: Applied,

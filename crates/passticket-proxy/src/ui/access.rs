@@ -44,8 +44,8 @@ impl Access {
     }
 }
 
-/// The scopes for one service that the administrator allows for new tokens. The auth API decides. The form asks first, so
-/// that it offers only what the auth API accepts.
+/// The scopes for one service that the administrator allows for new tokens. The auth API checks the scopes of each new
+/// token. The form uses this value to offer only what the auth API accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Allowed {
     All,

@@ -1,8 +1,8 @@
 //! Reads the last records of an audit file for administrators.
 //!
-//! The file grows without end and other threads write it, so a read has limits: it begins at most [`WINDOW`] bytes
-//! before the end of the file, returns at most [`MAX_RECORDS`] records, and only [`MAX_READS`] reads run at a time. Reads
-//! run on threads for blocking work, so they never hold up requests.
+//! The file may be large, and other threads append to it. So a read has limits: it begins at most [`WINDOW`] bytes
+//! before the end of the file, and returns at most [`MAX_RECORDS`] records. At most [`MAX_READS`] reads run at a time.
+//! They run on threads for blocking work, so they never delay requests.
 
 use std::{
     fs::File,
@@ -28,7 +28,7 @@ pub(super) const MAX_RECORDS: usize = 200;
 /// The maximum number of reads that run at a time.
 const MAX_READS: usize = 2;
 
-/// The maximum length of the user id to look for. A user id has no more.
+/// The maximum length of the user id to look for, in characters. No user id is longer.
 pub(super) const MAX_USER: usize = 8;
 
 /// The destination of the audit records of this process.
@@ -98,7 +98,8 @@ pub(super) struct AuditQuery {
 /// The events of the records to show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Events {
-    /// All but the success of what each request does. These records would hide all others.
+    /// All events, except successes of the events that each request causes: authentication, PassTicket and scheme.
+    /// Their records would hide all others.
     #[default]
     Notable,
     All,
@@ -166,7 +167,7 @@ pub(super) struct Found {
 }
 
 impl AuditQuery {
-    /// Reads the query of an address. Unknown words are the same as none.
+    /// Reads the query of an address. An unknown word counts as absent.
     pub(super) fn of(form: &Form) -> Self {
         let find = |name: &str| form.get(name).trim();
         let file = AuditFileKind::ALL.into_iter().find(|file| file.word() == find("file"));
@@ -211,7 +212,7 @@ impl AuditReader {
             let tail = tail(&path, WINDOW)?;
             Ok((!tail.is_cef()).then(|| search(&tail, &query)))
         });
-        // A thread that panics or is cancelled has read nothing.
+        // If the thread has panicked or was cancelled, this is an error of the read.
         let read = read.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         let found = read.map_err(|source| ReadError::File { path: failed, source })?;
         found.ok_or(ReadError::Cef)
@@ -226,8 +227,8 @@ struct Tail {
 }
 
 impl Tail {
-    /// Returns whether the last line is in the Common Event Format. A change of the format needs a restart, and perhaps a
-    /// new file, so the last line decides.
+    /// Returns whether the last line is in the Common Event Format. The last line decides, because a file may also
+    /// contain older lines in another format.
     fn is_cef(&self) -> bool {
         let lines = self.bytes.rsplit(|byte| *byte == b'\n');
         lines.filter(|line| !line.is_empty()).take(1).any(|line| line.starts_with(b"CEF:"))

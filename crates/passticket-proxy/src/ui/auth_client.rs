@@ -1,5 +1,5 @@
-//! Calls the auth API inside the process. So the pages have no other way to log in or to change tokens than programs:
-//! the same throttle, permissions, limits and audit records apply.
+//! Calls the auth API inside the process. The pages log in and change tokens only with these calls. So the same
+//! throttle, permissions, limits and audit records apply to pages and to programs.
 
 use bytes::Bytes;
 use http::{
@@ -22,12 +22,13 @@ use super::{cookies, form::query, paths::TokenId};
 
 static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The headers of the browser that the auth API needs: the address that the browser asked for, and what says whether a
-/// page of another origin has sent the request (docs/decisions.md#d25).
+/// The headers of the browser that are passed on to the auth API. They contain the address that the browser requested,
+/// and the name of the browser. They also show whether a page of another origin has sent the request
+/// (docs/decisions.md#d25).
 static PASSED_ON: [&HeaderName; 4] = [&HOST, &ORIGIN, &SEC_FETCH_SITE, &USER_AGENT];
 
-/// The maximum number of entries of a user in the registry is 1000. This number of pages is enough for them, even if
-/// pages are not full.
+/// The maximum number of pages that are read. A user has at most 1000 entries in the registry. This number of pages is
+/// enough for them, even if pages are not full.
 const MAX_PAGES: usize = 40;
 
 /// The auth API, as a client in the process calls it.

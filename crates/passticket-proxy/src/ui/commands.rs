@@ -16,13 +16,13 @@ pub(super) struct Command {
     pub(super) text: String,
 }
 
-/// Returns the commands for a token with `scope`, which is for `service` of the gateway at `authority`, which is a host
-/// and perhaps a port (docs/operating/tools.md). Commands that such a token cannot run are left out. The commands contain
-/// no token, because a command stays in the history of the shell. They do not pass the token as an argument, because
-/// other users of the system see the arguments of a program.
+/// Returns the commands for a token with `scope`, a scope for `service` (docs/operating/tools.md). `authority` is the
+/// address of the gateway: a host and perhaps a port. Commands that such a token cannot run are left out. The commands
+/// contain no token, because a command stays in the history of the shell. They do not pass the token as an argument,
+/// because other users of the system see the arguments of a program.
 ///
-/// There are no commands if a shell, or the language of Jenkins, could read a part of the address as a command. The path
-/// may come from Eureka, where a program registers any text, and the authority from the client.
+/// There are no commands if a shell, or the language of Jenkins, could read a part of the address as a command. The
+/// path may come from Eureka, in which a program can register any text. The authority may come from the client.
 pub(super) fn commands_for(authority: &str, service: &Service, scope: &Scope) -> Vec<Command> {
     if !is_literal(authority) || !is_literal(&service.path) {
         return Vec::new();
@@ -82,9 +82,9 @@ pub(super) fn commands_for(authority: &str, service: &Service, scope: &Scope) ->
         ),
     ];
     match scope.access() {
-        // git sends POST to read.
+        // git sends POST requests even to read.
         ScopeAccess::Read => commands.retain(|command| command.id != "command-git"),
-        // The plug-ins of the Zowe CLI have paths of their own.
+        // The Zowe CLI requests paths that its plug-ins determine. A scope with a path may not permit them.
         ScopeAccess::Path(_) => commands.retain(|command| command.id != "command-zowe"),
         _ => {}
     }

@@ -73,7 +73,8 @@ impl Lifetimes {
         self.now.plus(DAY * u32::from(self.max_days))
     }
 
-    /// Returns the end of a date, but no time after the maximum.
+    /// Returns the last second of a date, or the latest permitted time if that is earlier. Returns `None` if the date
+    /// cannot be chosen.
     fn until(self, date: Date) -> Option<Timestamp> {
         let is_possible = self.earliest() <= date && date <= self.latest();
         is_possible.then(|| date.end().min(self.latest_time()))

@@ -81,7 +81,8 @@ pub(super) fn removal_of(cookie: &str) -> Option<HeaderValue> {
     HeaderValue::try_from(value).ok()
 }
 
-/// Answers 503 without a page. It is for the case that the system has no random numbers, which each page needs.
+/// Answers 503 without a page. This response is for a system that provides no random numbers, because each page needs
+/// one.
 pub(super) fn unavailable() -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::from(Bytes::new()));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

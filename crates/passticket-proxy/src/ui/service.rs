@@ -237,7 +237,7 @@ impl Inner {
             return Err(Trouble::NotSignedIn);
         }
         let session = self.client.session(&visit.browser).await?;
-        // Nothing sets the user before.
+        // The user is set only here, once for each request.
         let _ = visit.user.set(session.user_id);
         Ok(())
     }

@@ -21,7 +21,7 @@ pub(super) const SERVICE: &str = "service";
 const ACCESS: &str = "access-";
 const PATH: &str = "path-";
 
-/// Returns the name of the field with the choice what the token may do. It is also the id of the element.
+/// Returns the name of the field in which the user chooses what the token may do. It is also the id of the element.
 pub(super) fn access_field(service: &str) -> String {
     format!("{ACCESS}{service}")
 }

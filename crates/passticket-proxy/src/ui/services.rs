@@ -46,7 +46,7 @@ impl Services {
         self.0.iter()
     }
 
-    /// Returns the services for which new tokens can be.
+    /// Returns the services for which users can create tokens.
     pub(super) fn offered(&self) -> impl Iterator<Item = &Service> {
         self.0.iter().filter(|service| service.is_offered())
     }
@@ -90,7 +90,7 @@ impl Service {
         }
     }
 
-    /// Returns whether new tokens can be for the service.
+    /// Returns whether users can create tokens for the service.
     pub(super) fn is_offered(&self) -> bool {
         !self.allowed.accesses().is_empty()
     }

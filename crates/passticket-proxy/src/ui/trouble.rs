@@ -119,8 +119,8 @@ impl Problem {
     }
 }
 
-/// Returns whether the request came from a page of another origin. The number of the message does not tell, and in the
-/// profile `zowe-v3` there is no message.
+/// Returns whether the request came from a page of another origin. The number of the message is not enough, because
+/// other refusals have it, too. In the profile `zowe-v3`, there is no message.
 fn is_cross_origin(refusal: &Refusal) -> bool {
     refusal.message.as_ref().is_none_or(|message| message.text() == CROSS_ORIGIN.text())
 }

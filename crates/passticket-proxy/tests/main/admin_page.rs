@@ -245,12 +245,13 @@ async fn other_users_get_403_on_each_page_of_administrators() {
     let id = browser.id_of("mine").await;
     let page = browser.get("/tokens").await;
     assert!(!page.text.contains("nav-admin"), "{}", page.text);
-    // To learn this was no attempt to do anything.
+    // The page has asked for the permissions of the user. This is not an attempt to use a permission, so the audit log
+    // has no refusal.
     let audit = || std::fs::read_to_string(demo.directory.join("audit.jsonl")).unwrap();
     assert!(!audit().contains("saf-refused"), "{}", audit());
 
     let (token, revoke) = (format!("/admin/tokens/{id}"), format!("/admin/tokens/{id}/revoke"));
-    // Not even the user's own token is visible there.
+    // The pages of administrators do not even show the user's own token.
     let of_token = [format!("{token}?user=APIMTST"), format!("{revoke}?user=APIMTST")];
     let pages = PAGES.into_iter().chain(of_token.iter().map(String::as_str));
     for path in pages {
@@ -301,7 +302,7 @@ async fn forms_of_administrators_need_the_key_of_their_session() {
         assert_eq!(page.status, 403, "{path}");
         assert!(page.text.contains("came from another site"), "{}", page.text);
     }
-    // An address alone changes nothing.
+    // Opening the address of the rule does not make the rule.
     browser.get("/admin/rule?of=user&user=USER").await;
     assert_eq!(routed(&demo, &pat).await, 200);
 }

@@ -376,7 +376,7 @@ async fn several_nodes_together_send_one_wrong_ticket() {
         tokio::join!(requests(&client, &nodes[0].url, 15), requests(&client, &nodes[1].url, 15));
     assert_eq!(zos.take().len(), 1);
     assert_eq!(are_stopped(&a) + are_stopped(&b), 29);
-    // Both nodes show it, and one administrator resumes both.
+    // Both nodes report the stop. If an administrator resumes the tickets at one node, both nodes resume them.
     let deadline = Instant::now() + PATIENCE;
     for node in &nodes {
         while node.health("/health").await.1["passtickets"]["stoppedUsers"] != 1 {

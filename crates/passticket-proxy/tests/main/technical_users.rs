@@ -115,7 +115,7 @@ async fn a_changed_file_applies_to_a_known_token_and_a_wrong_file_changes_nothin
     };
     let jane = token(KEY, RS256, json!({"groups": ["batch", "cics"]}));
     assert_eq!(gateway.get(&jane).await, (200, "BATCHUSR".to_owned()));
-    // New rules must not need new keys.
+    // The gateway applies new rules without fetching the keys again.
     provider.send("503 Service Unavailable", "", "");
     for (text, want) in [
         (rules(&[("groups", "cics", "CICSUSR")]), (200, "CICSUSR".to_owned())),

@@ -173,7 +173,8 @@ async fn bearers_alone_get_tickets_only_for_the_named_applids() {
     let response = exchange(&demo, &nobody, &jwt, "").await;
     let answer: Value = response.json().await.unwrap();
     assert_valid(&demo, "USER", answer["access_token"].as_str().unwrap());
-    // `APIMTST` is no actor, so its certificate makes the request worse than no certificate.
+    // A certificate makes its user the actor, and `APIMTST` is not a permitted actor. So this exchange fails, although
+    // it succeeds without a certificate.
     let got = outcome(exchange(&demo, &demo.client_of("APIMTST"), &jwt, "").await).await;
     assert_eq!(got, (400, "unauthorized_client".to_owned()));
 }

@@ -180,7 +180,7 @@ impl Page {
              frame-ancestors 'none'"
         );
         assert!(get("x-request-id").is_some());
-        // Nothing in the page needs what the policy forbids, and nothing that a user wrote is markup.
+        // The page contains nothing that the policy forbids, and texts of users are escaped.
         for forbidden in [
             "<style",
             " style=",
@@ -409,7 +409,7 @@ async fn the_list_is_filtered_and_has_pages() {
     assert_eq!(page.text.matches("<tr role=\"row\" id=").count(), 51);
     let page = browser.get("/tokens?name=TOKEN+50").await;
     assert_eq!(page.text.matches("<tr role=\"row\" id=").count(), 1);
-    // An address that somebody has changed leads to the list.
+    // If somebody has changed the query of the address, the browser gets the list.
     assert_eq!(browser.get("/tokens?cursor=x").await.location(), "/gateway/ui/tokens");
     assert_eq!(browser.get("/tokens?state=%zz").await.status, 200);
 }
@@ -486,7 +486,7 @@ async fn after_sign_out_the_session_is_gone() {
     let query = demo.client().get(demo.auth("query")).bearer_auth(&token).send().await.unwrap();
     assert_eq!(query.status(), 401, "the token is revoked");
     assert_eq!(browser.get("/tokens").await.location(), "/gateway/ui/sign-in");
-    // A copy of the cookie does not help, and the browser forgets it.
+    // The token is revoked, so a copy of the cookie does not restore the session. The response removes the cookie.
     browser.cookies.insert(LOGIN_COOKIE.to_owned(), token);
     assert_eq!(browser.get("/tokens").await.location(), "/gateway/ui/sign-in?done=session-ended");
     assert!(!browser.cookies.contains_key(LOGIN_COOKIE));
@@ -681,7 +681,7 @@ async fn other_requests_get_pages_that_say_what_to_do() {
     assert_eq!(browser.get("").await.location(), "/gateway/ui/tokens");
     assert_eq!(browser.get("/sign-out").await.location(), "/gateway/ui/tokens");
 
-    // A script of a service, which has the same origin, and a frame.
+    // The page refuses a script of a service, which has the same origin, and a frame.
     for dest in ["empty", "iframe"] {
         let request = browser.client.get(browser.url("/tokens")).header("sec-fetch-dest", dest);
         let response = browser.with_cookies(request).send().await.unwrap();

@@ -37,7 +37,7 @@ impl Inner {
     pub(super) async fn learn_permissions(&self, visit: &Visit) {
         let asked = timeout(PERMISSIONS_WAIT, self.client.permissions(&visit.browser)).await;
         if let Ok(Ok(permissions)) = asked {
-            // Nothing sets the permissions before.
+            // The permissions are set only once for each request.
             let _ = visit.permissions.set(permissions);
         }
     }
@@ -51,7 +51,7 @@ impl Inner {
         let permissions = self.client.permissions(&visit.browser).await.map_err(refused)?;
         let permissions = *visit.permissions.get_or_init(|| permissions);
         if !permissions.manage_tokens {
-            // This call makes the refusal that the audit log shows.
+            // The auth API refuses this call, and the audit log records the refusal.
             let filter = UsersTokenFilter::default();
             self.client.tokens_of_users(&visit.browser, &filter, "", 1).await.map_err(refused)?;
             return Err(Problem::NotAdministrator.into());

@@ -19,7 +19,8 @@ impl Table<'_> {
     pub(super) fn with_rows(self, rows: impl IntoIterator<Item = Markup>) -> Markup {
         html! {
             div class="scroll" {
-                // Style sheets that show rows as blocks take away the roles of the elements, so they are repeated.
+                // If a style sheet shows rows as blocks, browsers ignore the roles of the elements. So the roles are
+                // repeated here.
                 table class=(self.class) id=(self.id) role="table" aria-label=(self.label) {
                     thead role="rowgroup" {
                         tr role="row" {

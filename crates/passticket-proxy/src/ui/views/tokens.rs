@@ -16,7 +16,7 @@ use crate::ui::{
     texts::tokens as words,
 };
 
-/// The tokens that begin to expire: the list marks them.
+/// The list marks tokens that expire within this number of days.
 const SOON_DAYS: u64 = 7;
 
 /// The content of the list.
