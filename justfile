@@ -54,6 +54,12 @@ doc:
 links:
     docs/check-links
 
+# Run the commands in the documents with the debug build. Run `just quick-start-debug` before. Needs python3, curl, git, openssl and redis-server.
+document-commands:
+    cargo build --locked --quiet --example axum
+    docs/run-commands target/debug/passticket-proxy
+    tests/tools/check.py target/debug/passticket-proxy
+
 # Check the library without features and with each feature alone, and the program with only its own features.
 features:
     for features in "" api proxy redis remote store tls serde,test-util; do \

@@ -1,6 +1,7 @@
 //! Uses the layers in an axum router. The handler of the protected route `/whoami` receives the z/OS user.
 //!
-//! Run `cargo run --example axum`. The program prints a `curl` command with a token.
+//! Run `cargo run --example axum`. The program prints a `curl` command with a token. Its argument is the address to
+//! listen on, by default 127.0.0.1:8080.
 
 #![allow(clippy::print_stdout, reason = "the example prints a command to try")]
 
@@ -20,9 +21,10 @@ use tower_passticket::{
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let key = signing_key()?;
     let token = TokenIssuer::new(key.clone()).login_token(&UserId::new("USER")?, "example")?;
-    println!("curl -H 'Authorization: Bearer {}' http://127.0.0.1:8080/whoami", token.expose());
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    println!("curl -H 'Authorization: Bearer {}' http://{address}/whoami", token.expose());
 
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+    let listener = tokio::net::TcpListener::bind(address).await?;
     Ok(axum::serve(listener, app(Rs256Verifier::new(key.verifying_key()))?).await?)
 }
 
