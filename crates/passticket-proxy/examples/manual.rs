@@ -9,7 +9,7 @@ use clap::CommandFactory;
 use clap_complete::{Shell, generate_to};
 
 #[path = "../src/cli.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the example uses only the description of the command line")]
+#[expect(dead_code, reason = "the example uses only the description of the command line")]
 mod cli;
 
 /// The name of the program, and of its man page.
