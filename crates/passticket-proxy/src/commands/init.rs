@@ -5,7 +5,7 @@ use std::{
     env,
     fs::{self, DirBuilder, OpenOptions, Permissions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown},
     path::{Path, PathBuf},
 };
 
@@ -194,7 +194,8 @@ impl SetUp {
             // Usually root runs this command, but the gateway writes the file.
             let state = &self.places.state;
             let owner = fs::metadata(state).map_err(|error| io_error(state, &error))?;
-            chown(&store, Some(owner.uid()), Some(owner.gid()))
+            // The directory belongs to the gateway, so this call must not follow a link.
+            lchown(&store, Some(owner.uid()), Some(owner.gid()))
                 .map_err(|error| io_error(&store, &error))?;
         }
         Ok(())
