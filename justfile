@@ -108,6 +108,33 @@ compare *arguments:
 release:
     benches/optimize
 
+# Write the man pages and completions of shells into target/package, and check them. Needs man-db.
+manual:
+    cargo run --quiet --locked -p passticket-proxy --example manual -- target/package
+    .ci/manual target/package
+
+# Build the Debian package with the profile-guided program: target/debian/*.deb. Needs cargo-deb and cargo-cyclonedx.
+deb *program:
+    packaging/deb/build {{program}}
+
+# Build the image of a container with the profile-guided program. Needs buildah and cargo-cyclonedx.
+container *program:
+    packaging/container/build {{program}}
+
+# Write the list of the libraries in the program (SBOM, CycloneDX). Needs cargo-cyclonedx.
+sbom file="target/passticket-proxy.cdx.json":
+    mkdir -p target
+    packaging/sbom {{file}}
+
+# Check the manifests for Kubernetes. Run `just quick-start-debug` before. Needs python3.
+manifests program="target/debug/passticket-proxy":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    source .ci/steps
+    python_tools
+    target/tools/bin/pip install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 PyYAML==6.0.4
+    target/tools/bin/python .ci/manifests {{program}}
+
 # Fuzz one target for a number of seconds: `just fuzz cookies 60`. See fuzz/README.md.
 fuzz target seconds:
     fuzz/run {{target}} {{seconds}}

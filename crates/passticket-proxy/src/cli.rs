@@ -87,16 +87,10 @@ pub(crate) enum Command {
     /// Then it prints what is left to do.
     /// It never overwrites a file.
     #[command(after_help = "\
-Example:
-  passticket-proxy init --from /zowe/zowe.yaml /etc/passticket-proxy")]
-    Init {
-        /// The zowe.yaml of Zowe.
-        #[arg(long, value_name = "FILE")]
-        from: PathBuf,
-        /// The directory for the files. It is made if it is missing.
-        #[arg(value_name = "DIR")]
-        directory: PathBuf,
-    },
+Examples:
+  passticket-proxy init --from /zowe/zowe.yaml /opt/gateway
+  passticket-proxy init --from /zowe/zowe.yaml --system     # with the Debian package")]
+    Init(Init),
     /// Ask a running gateway whether it is ready to serve requests.
     ///
     /// This command asks /health/ready on the admin port (components.passticket-proxy.admin). It prints UP, or why the
@@ -133,6 +127,34 @@ Example: add a user to the file that components.passticket-proxy.users names
     /// prints no key. Replace each text in angle brackets before you submit the text.
     #[command(after_help = ESM_EXAMPLES)]
     Esm(Esm),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Init {
+    /// The zowe.yaml of Zowe.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: PathBuf,
+    /// The directory for the files. It is made if it is missing.
+    #[arg(value_name = "DIR", required_unless_present = "system")]
+    directory: Option<PathBuf>,
+    /// Use the directories of the Debian package: /etc/passticket-proxy, /var/lib/passticket-proxy for the revocation
+    /// file, and /var/log/passticket-proxy for the audit log. No unit is written, because the package contains it.
+    #[arg(long, conflicts_with = "directory")]
+    system: bool,
+}
+
+/// The place for the files of `init`.
+pub(crate) enum InitPlace {
+    Directory(PathBuf),
+    /// The directories of the Debian package.
+    System,
+}
+
+impl Init {
+    pub(crate) fn place(&self) -> InitPlace {
+        // `clap` requires the directory if `--system` is missing.
+        self.directory.clone().map_or(InitPlace::System, InitPlace::Directory)
+    }
 }
 
 #[derive(Args, Debug)]

@@ -68,7 +68,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => serve(args),
         Command::Check { config, live } => check::check(&config, live),
-        Command::Init { from, directory } => init::init(&from, &directory),
+        Command::Init(args) => init::init(&args.from, &args.place()),
         Command::Health(args) => health::health(&args.target()),
         Command::Passwd { user } => passwd::passwd(&user),
         Command::Ticket { command: TicketCommand::Generate(args) } => ticket::generate(&args),

@@ -3,9 +3,9 @@
 
 use std::{
     env,
-    fs::{self, DirBuilder, OpenOptions},
+    fs::{self, DirBuilder, OpenOptions, Permissions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown},
     path::{Path, PathBuf},
 };
 
@@ -15,33 +15,111 @@ use rustls::crypto::aws_lc_rs;
 use tower_passticket::{passticket::Applid, revocation::DurableStore};
 use zeroize::Zeroizing;
 
-use crate::{exit::Exit, terminal::print_line};
+use crate::{cli::InitPlace, exit::Exit, terminal::print_line};
 
 /// The user id of the gateway in the security product. Zowe has the same default.
 const GATEWAY_USER: &str = "ZWESVUSR";
 
+/// The unit of systemd. The Debian package installs this file as it is.
+const UNIT: &str = include_str!("passticket-proxy.service");
+
+/// The program in [`UNIT`].
+const UNIT_PROGRAM: &str = "/usr/bin/passticket-proxy";
+
+/// The directories in [`UNIT`], which the Debian package makes.
+const UNIT_DIRECTORIES: &str = "\
+StateDirectory=passticket-proxy
+StateDirectoryMode=0750
+LogsDirectory=passticket-proxy
+LogsDirectoryMode=0750
+";
+const SYSTEM_CONFIG: &str = "/etc/passticket-proxy";
+const SYSTEM_STATE: &str = "/var/lib/passticket-proxy";
+const SYSTEM_LOGS: &str = "/var/log/passticket-proxy";
+
 /// The directory for static definitions of services. It is used if Zowe's static definitions are not on this machine.
 const DEFINITIONS: &str = "api-defs";
 
-pub(crate) fn init(from: &Path, directory: &Path) -> Result<(), Exit> {
+pub(crate) fn init(from: &Path, place: &InitPlace) -> Result<(), Exit> {
     let variables = |name: &str| env::var(name).ok();
     let template = ZoweTemplate::read(from, &variables)
         .map_err(|problems| Exit::Usage(problems.iter().map(ToString::to_string).collect()))?;
-    let set_up = SetUp::new(&template, directory)?;
+    let set_up = SetUp::new(&template, Places::new(place)?)?;
     set_up.write()?;
-    let config = set_up.directory.join("zowe.yaml");
-    let store = set_up.directory.join("revocations.redb");
-    drop(DurableStore::create(store).map_err(Exit::runtime)?);
-    for name in set_up.names() {
-        print_line(&format!("wrote {}", set_up.directory.join(name).display()));
+    let config = set_up.places.config.join("zowe.yaml");
+    for path in set_up.paths() {
+        print_line(&format!("wrote {}", path.display()));
     }
     print_to_do(&set_up, &config, Config::load(&config, &variables).map(|loaded| loaded.warnings));
     Ok(())
 }
 
+/// The directories of a new gateway, with absolute paths.
+struct Places {
+    config: PathBuf,
+    state: PathBuf,
+    logs: PathBuf,
+    /// Whether these are the directories of the Debian package.
+    of_system: bool,
+}
+
+impl Places {
+    fn new(place: &InitPlace) -> Result<Self, Exit> {
+        match place {
+            InitPlace::Directory(directory) => {
+                let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+                let full = made.and_then(|()| directory.canonicalize());
+                let directory = full.map_err(|error| io_error(directory, &error))?;
+                let (state, logs) = (directory.clone(), directory.clone());
+                Ok(Self { config: directory, state, logs, of_system: false })
+            }
+            InitPlace::System => {
+                let [config, state, logs] =
+                    [SYSTEM_CONFIG, SYSTEM_STATE, SYSTEM_LOGS].map(PathBuf::from);
+                for directory in [&config, &state, &logs] {
+                    if !directory.is_dir() {
+                        return Err(Exit::usage(format!(
+                            "the directory {} is missing, which the package makes; install the package, or give a \
+                             directory in place of --system",
+                            directory.display()
+                        )));
+                    }
+                }
+                Ok(Self { config, state, logs, of_system: true })
+            }
+        }
+    }
+
+    /// Returns the modes of directories, of files without a secret, and of files with a secret.
+    ///
+    /// The directory of the package belongs to root and to the group of the gateway, and passes its group on to new files
+    /// (setgid). So the gateway can read its configuration, but cannot change it.
+    fn modes(&self) -> Modes {
+        match self.of_system {
+            true => Modes { directory: 0o750, public: 0o644, secret: 0o640 },
+            false => Modes { directory: 0o700, public: 0o644, secret: 0o600 },
+        }
+    }
+
+    /// Returns the path of a file as the configuration names it.
+    fn named(&self, directory: &Path, name: &str) -> String {
+        match directory == self.config {
+            true => name.to_owned(),
+            false => directory.join(name).display().to_string(),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Modes {
+    directory: u32,
+    public: u32,
+    secret: u32,
+}
+
 /// The files of a new gateway.
 struct SetUp {
-    directory: PathBuf,
+    places: Places,
     files: Vec<File>,
     applid: Option<Applid>,
 }
@@ -54,39 +132,45 @@ struct File {
 
 impl SetUp {
     /// Makes the contents of all files.
-    fn new(template: &ZoweTemplate, directory: &Path) -> Result<Self, Exit> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        let full = made.and_then(|()| directory.canonicalize());
-        let directory = full.map_err(|error| io_error(directory, &error))?;
+    fn new(template: &ZoweTemplate, places: Places) -> Result<Self, Exit> {
         let applid = template.zosmf().map(|zosmf| zosmf.applid);
+        let Modes { public, secret, .. } = places.modes();
         let mut files = Vec::new();
         let mut add = |name: &str, mode, content: String| {
             files.push(File { name: name.to_owned(), content: Zeroizing::new(content), mode });
         };
-        add("zowe.yaml", 0o600, template.with_section(&section(template, applid)));
-        add("saf.yml", 0o600, permissions(applid));
+        add("zowe.yaml", secret, template.with_section(&section(template, applid, &places)));
+        add("saf.yml", secret, permissions(applid));
         let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048);
-        add("keys/jwt.pem", 0o600, key.map_err(Exit::runtime)?.serialize_pem());
+        add("keys/jwt.pem", secret, key.map_err(Exit::runtime)?.serialize_pem());
         if let Some(applid) = applid {
-            add(&format!("ptktdata/{applid}.key"), 0o600, passticket_key()?);
+            add(&format!("ptktdata/{applid}.key"), secret, passticket_key()?);
         }
         if template.api_defs().is_none() {
-            add(&format!("{DEFINITIONS}/zosmf.yml"), 0o644, definitions(template));
+            add(&format!("{DEFINITIONS}/zosmf.yml"), public, definitions(template));
         }
-        add("passticket-proxy.service", 0o644, unit(&directory)?);
-        Ok(Self { directory, files, applid })
+        if !places.of_system {
+            let program = env::current_exe().map_err(Exit::runtime)?;
+            add("passticket-proxy.service", public, unit(&program, &places.config));
+        }
+        Ok(Self { places, files, applid })
     }
 
-    /// Returns the names of all files, and of the revocation file.
-    fn names(&self) -> impl Iterator<Item = &str> {
-        self.files.iter().map(|file| file.name.as_str()).chain(["revocations.redb"])
+    /// Returns the path of the revocation file.
+    fn store(&self) -> PathBuf {
+        self.places.state.join("revocations.redb")
+    }
+
+    /// Returns the paths of all files.
+    fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        let files = self.files.iter().map(|file| self.places.config.join(&file.name));
+        files.chain([self.store()])
     }
 
     /// Writes the files. If one of them exists already, returns an error and writes none.
     fn write(&self) -> Result<(), Exit> {
         let present: Vec<_> = self
-            .names()
-            .map(|name| self.directory.join(name))
+            .paths()
             .filter(|path| fs::symlink_metadata(path).is_ok())
             .map(|path| {
                 format!(
@@ -98,21 +182,42 @@ impl SetUp {
         if !present.is_empty() {
             return Err(Exit::Usage(present));
         }
+        let Modes { directory, .. } = self.places.modes();
         for File { name, content, mode } in &self.files {
-            let path = self.directory.join(name);
-            write_new(&path, content.as_bytes(), *mode).map_err(|error| io_error(&path, &error))?;
+            let path = self.places.config.join(name);
+            write_new(&path, content.as_bytes(), *mode, directory)
+                .map_err(|error| io_error(&path, &error))?;
+        }
+        let store = self.store();
+        drop(DurableStore::create(&store).map_err(Exit::runtime)?);
+        if self.places.of_system {
+            // Usually root runs this command, but the gateway writes the file.
+            let state = &self.places.state;
+            let owner = fs::metadata(state).map_err(|error| io_error(state, &error))?;
+            // The directory belongs to the gateway, so this call must not follow a link.
+            lchown(&store, Some(owner.uid()), Some(owner.gid()))
+                .map_err(|error| io_error(&store, &error))?;
         }
         Ok(())
     }
 }
 
-fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    if let Some(parent) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+/// Writes a new file. The modes apply without the umask of the caller, which may be too strict for the gateway's group.
+fn write_new(path: &Path, content: &[u8], mode: u32, directory_mode: u32) -> io::Result<()> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
+        DirBuilder::new().mode(directory_mode).create(parent)?;
+        add_permissions(parent, directory_mode)?;
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(content)?;
     file.sync_all()
+}
+
+/// Adds permission bits to a directory. It keeps the setgid bit, which passes the group on to new files.
+fn add_permissions(directory: &Path, mode: u32) -> io::Result<()> {
+    let permissions = fs::metadata(directory)?.permissions();
+    fs::set_permissions(directory, Permissions::from_mode(permissions.mode() | mode))
 }
 
 fn io_error(path: &Path, error: &io::Error) -> Exit {
@@ -124,12 +229,14 @@ fn io_error(path: &Path, error: &io::Error) -> Exit {
 }
 
 /// Returns the content of the section `components.passticket-proxy`.
-fn section(template: &ZoweTemplate, applid: Option<Applid>) -> String {
+fn section(template: &ZoweTemplate, applid: Option<Applid>, places: &Places) -> String {
     let definitions = match template.api_defs() {
         // The path is in single quotes, so that only an apostrophe needs an escape.
         Some(directory) => format!("'{}'", directory.display().to_string().replace('\'', "''")),
         None => DEFINITIONS.to_owned(),
     };
+    let revocations = places.named(&places.state, "revocations.redb");
+    let audit = places.named(&places.logs, "audit.jsonl");
     let mut section = format!(
         "\
 # Made by passticket-proxy init. Paths are relative to the directory of this file.
@@ -137,9 +244,9 @@ host: 0.0.0.0
 signingKey: keys/jwt.pem         # RSA key that signs the tokens of this gateway
 gatewayUser: {GATEWAY_USER}            # the user id of this gateway in the security product
 saf: saf.yml                     # permissions
-revocations: revocations.redb    # revoked tokens
+revocations: {revocations}    # revoked tokens
 audit:
-  file: audit.jsonl
+  file: {audit}
 apiDefs: [{definitions}]
 "
     );
@@ -207,39 +314,14 @@ fn definitions(template: &ZoweTemplate) -> String {
     }
 }
 
-fn unit(directory: &Path) -> Result<String, Exit> {
-    let program = env::current_exe().map_err(Exit::runtime)?;
-    let (program, directory) = (unit_path(&program), unit_path(directory));
-    Ok(format!(
-        "\
-[Unit]
-Description=Gateway for z/OS single sign-on
-After=network-online.target
-Wants=network-online.target
-
-[Service]
-Type=notify
-User=passticket-proxy
-ExecStartPre={program} check --config {directory}/zowe.yaml
-ExecStart={program} serve --config {directory}/zowe.yaml
-ExecReload=/bin/kill -HUP $MAINPID
-Restart=on-failure
-# A restart does not correct a wrong configuration.
-RestartPreventExitStatus=2
-TimeoutStopSec=60
-WatchdogSec=60
-LimitNOFILE=65536
-UMask=0077
-NoNewPrivileges=true
-PrivateTmp=true
-ProtectHome=read-only
-ProtectSystem=strict
-ReadWritePaths={directory}
-
-[Install]
-WantedBy=multi-user.target
-"
-    ))
+/// Returns the text of the unit for this program and this directory.
+fn unit(program: &Path, directory: &Path) -> String {
+    let (program, directory) = (unit_path(program), unit_path(directory));
+    UNIT.replace(&format!("{SYSTEM_CONFIG}/"), &format!("{directory}/"))
+        .replace(UNIT_PROGRAM, &program)
+        .replace(UNIT_DIRECTORIES, &format!("ReadWritePaths={directory}\n"))
+        // The directory may be below /home.
+        .replace("ProtectHome=true", "ProtectHome=read-only")
 }
 
 /// Escapes a path for a systemd unit, where `%` begins a specifier and a blank ends the word.
@@ -252,7 +334,7 @@ fn print_to_do(
     config: &Path,
     loaded: Result<Vec<passticket_proxy::config::Problem>, passticket_proxy::config::Problems>,
 ) {
-    let directory = set_up.directory.display();
+    let directory = set_up.places.config.display();
     let config = config.display();
     let mut steps = Vec::new();
     let problems: Vec<String> = match &loaded {
@@ -283,16 +365,45 @@ fn print_to_do(
         "Add the static definitions of your services to components.passticket-proxy.apiDefs. In {directory}/saf.yml, \
          name the users who may revoke tokens or list services (the command config auto-init of Zowe CLI lists services)."
     ));
-    steps.push(format!(
-        "Check the result, and ask each server: passticket-proxy check --config {config} --live"
-    ));
-    steps.push(format!(
+    if set_up.places.of_system {
+        steps.push(format!(
+            "Check the result as the user of the gateway, and ask each server: runuser -u passticket-proxy -- \
+             passticket-proxy check --config {config} --live"
+        ));
+        steps.push("Start the gateway: systemctl enable --now passticket-proxy".to_owned());
+    } else {
+        steps.push(format!(
+            "Check the result, and ask each server: passticket-proxy check --config {config} --live"
+        ));
+        steps.push(format!(
         "Start the gateway: useradd --system passticket-proxy; chown -R passticket-proxy: {directory}; cp \
          {directory}/passticket-proxy.service /etc/systemd/system/; systemctl daemon-reload; systemctl enable --now \
          passticket-proxy"
     ));
+    }
     print_line("\nLeft to do:");
     for (index, step) in steps.iter().enumerate() {
         print_line(&format!("  {}. {step}", index + 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_of_the_package_becomes_a_unit_for_a_program_and_a_directory() {
+        let unit = unit(Path::new("/opt/a b/passticket-proxy"), Path::new("/home/JANE/100%"));
+        for line in [
+            "ExecStart=/opt/a\\x20b/passticket-proxy serve --takeover --config /home/JANE/100%%/zowe.yaml",
+            "ExecStartPre=/opt/a\\x20b/passticket-proxy check --config /home/JANE/100%%/zowe.yaml",
+            "ReadWritePaths=/home/JANE/100%%",
+            "ProtectHome=read-only",
+        ] {
+            assert!(unit.lines().any(|each| each == line), "{line}\n{unit}");
+        }
+        for text in ["/usr/", "/etc/", "StateDirectory", "LogsDirectory"] {
+            assert!(!unit.contains(text), "{text}\n{unit}");
+        }
     }
 }

@@ -125,7 +125,7 @@ async fn the_files_of_init_pass_check_and_the_gateway_serves_with_them() {
     assert_eq!(client.get(url).send().await.unwrap().status(), 200);
 
     let unit = String::from_utf8(files["passticket-proxy.service"].0.clone()).unwrap();
-    let start = format!("serve --config {config}\n");
+    let start = format!("serve --takeover --config {config}\n");
     assert!(unit.contains("Type=notify\n"), "{unit}");
     assert!(unit.contains(&start) && unit.contains("RestartPreventExitStatus=2"), "{unit}");
 }
