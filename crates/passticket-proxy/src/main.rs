@@ -46,10 +46,10 @@ use std::process::ExitCode;
 use clap::{Parser, error::ErrorKind};
 use mimalloc::MiMalloc;
 
-use cli::{Cli, Command, Serve, ServeSource, TicketCommand};
+use cli::{Cli, Command, ConfigCommand, Serve, ServeSource, TicketCommand};
 #[cfg(feature = "pkcs11")]
 use commands::pkcs11;
-use commands::{check, esm, health, init, passwd, ticket, ticket_get};
+use commands::{check, config, esm, health, init, passwd, ticket, ticket_get};
 use exit::Exit;
 use terminal::print_problem;
 
@@ -68,6 +68,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => serve(args),
         Command::Check { config, live } => check::check(&config, live),
+        Command::Config { command: ConfigCommand::Reference(args) } => config::reference(&args),
         Command::Init { from, directory } => init::init(&from, &directory),
         Command::Health(args) => health::health(&args.target()),
         Command::Passwd { user } => passwd::passwd(&user),
