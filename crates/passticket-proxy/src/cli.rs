@@ -80,6 +80,11 @@ pub(crate) enum Command {
         #[arg(long)]
         live: bool,
     },
+    /// Print what the settings of a configuration mean.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
     /// Write the files of a new gateway beside an existing Zowe.
     ///
     /// The command copies a zowe.yaml and adds the section components.passticket-proxy. It makes a
@@ -272,6 +277,29 @@ impl Serve {
             }
         }
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the settings of the section components.passticket-proxy: value, default and meaning.
+    ///
+    /// With KEY, the command prints this setting and all settings below it.
+    #[command(after_help = "\
+Examples:
+  passticket-proxy config reference limits.connections
+  passticket-proxy config reference ptktdata")]
+    Reference(Reference),
+}
+
+/// The options of `config reference`.
+#[derive(Args, Debug)]
+pub(crate) struct Reference {
+    /// The key: the whole path of a setting, or its path below components.passticket-proxy.
+    #[arg(value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// Print all settings as a page in Markdown.
+    #[arg(long, conflicts_with = "key")]
+    pub(crate) markdown: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -46,10 +46,10 @@ use std::process::ExitCode;
 use clap::{Parser, error::ErrorKind};
 use mimalloc::MiMalloc;
 
-use cli::{Cli, Command, Serve, ServeSource, TicketCommand};
+use cli::{Cli, Command, ConfigCommand, Serve, ServeSource, TicketCommand};
 #[cfg(feature = "pkcs11")]
 use commands::pkcs11;
-use commands::{check, esm, health, init, passwd, ticket, ticket_get};
+use commands::{check, config, esm, health, init, passwd, ticket, ticket_get};
 use exit::Exit;
 use terminal::print_problem;
 
@@ -68,7 +68,12 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => serve(args),
         Command::Check { config, live } => check::check(&config, live),
+<<<<<<< HEAD
         Command::Init(args) => init::init(&args.from, &args.place()),
+=======
+        Command::Config { command: ConfigCommand::Reference(args) } => config::reference(&args),
+        Command::Init { from, directory } => init::init(&from, &directory),
+>>>>>>> reference
         Command::Health(args) => health::health(&args.target()),
         Command::Passwd { user } => passwd::passwd(&user),
         Command::Ticket { command: TicketCommand::Generate(args) } => ticket::generate(&args),

@@ -1,6 +1,7 @@
-//! The commands other than `serve`: `check`, `esm`, `health`, `init`, `passwd`, `pkcs11` and `ticket`.
+//! The commands other than `serve`: `check`, `config`, `esm`, `health`, `init`, `passwd`, `pkcs11` and `ticket`.
 
 pub(crate) mod check;
+pub(crate) mod config;
 pub(crate) mod esm;
 pub(crate) mod health;
 pub(crate) mod init;

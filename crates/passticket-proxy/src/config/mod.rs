@@ -191,6 +191,7 @@ mod ptktdata;
 mod qualifier;
 mod rate_limits;
 mod reader;
+pub mod reference;
 mod revocation_lists;
 mod route_limits;
 mod routes;

@@ -181,12 +181,17 @@ fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems
 }
 
-/// Appends `.name` to the path of a key.
+/// Appends `.name` to the path of a key. Hides a name that may contain a secret.
 pub(super) fn push_name(path: &mut String, name: &str) {
+    push_known_name(path, &shown_name(name));
+}
+
+/// Appends `.name` to the path of a key. The program knows the name, so the name is no secret.
+pub(super) fn push_known_name(path: &mut String, name: &str) {
     if !path.is_empty() {
         path.push('.');
     }
-    path.push_str(&shown_name(name));
+    path.push_str(name);
 }
 
 /// Returns a name in the form that a problem shows: on one line, and cut if it is long. If the name may contain a

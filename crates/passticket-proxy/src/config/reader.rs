@@ -16,8 +16,8 @@ use super::{
     encoding,
     key_ring::KeyRing,
     problem::{
-        Place, Problem, Report, looks_like_key_material, may_contain_secret, push_index, push_name,
-        quote, suggest,
+        Place, Problem, Report, looks_like_key_material, may_contain_secret, push_index,
+        push_known_name, push_name, quote, suggest,
     },
     secret_file::{read_authorization_file, read_secret_file},
     templates::{self, is_template},
@@ -104,7 +104,7 @@ impl<'a> At<'a> {
 
     /// Reports that the key `name` is missing in this mapping. `remedy` says what to write.
     pub(super) fn missing(&self, name: &str, remedy: &str) {
-        self.with_key(self.line, name).error(format_args!("is missing; write {remedy}"));
+        self.with_known_key(self.line, name).error(format_args!("is missing; write {remedy}"));
     }
 
     pub(super) fn place(&self) -> Place {
@@ -115,10 +115,18 @@ impl<'a> At<'a> {
         Problem::new(self.place(), &text.to_string())
     }
 
-    /// Returns the place of the key `name` in this mapping.
+    /// Returns the place of the key `name` in this mapping. `name` comes from the file, so it may contain a secret.
     fn with_key(&self, line: usize, name: &str) -> Self {
         let mut key = self.key.clone();
         push_name(&mut key, name);
+        Self { line, key, ..*self }
+    }
+
+    /// Returns the place of the key `name` in this mapping. `name` is a name that the program knows, so it is always
+    /// shown.
+    fn with_known_key(&self, line: usize, name: &str) -> Self {
+        let mut key = self.key.clone();
+        push_known_name(&mut key, name);
         Self { line, key, ..*self }
     }
 
@@ -387,9 +395,10 @@ impl<'a> Section<'a> {
         first.chain([(&self.at, self.entries)])
     }
 
-    /// Returns the value of a key in one mapping.
+    /// Returns the value of a key in one mapping. `name` is a name that the program knows.
     fn value(at: &At<'a>, entries: &'a [Entry], name: &str) -> Option<Field<'a>> {
-        entries.iter().find(|entry| entry.key == name).map(|entry| Self::field(at, entry))
+        let entry = entries.iter().find(|entry| entry.key == name)?;
+        Some(Field { at: at.with_known_key(entry.line, name), node: &entry.node })
     }
 
     /// Returns the index of the first of `paths` that has a value. The search tries all paths in the first mapping of
@@ -450,7 +459,7 @@ impl<'a> Section<'a> {
 
     /// Returns the place of an absent key, with the line of this mapping.
     pub(super) fn child(&self, name: &str) -> At<'a> {
-        self.at.with_key(self.at.line, name)
+        self.at.with_known_key(self.at.line, name)
     }
 
     /// Returns the place of a key. `field` is the value of the key if the key is present. The place of an absent key
@@ -458,7 +467,7 @@ impl<'a> Section<'a> {
     pub(super) fn place_of(&self, name: &str, field: Option<&Field<'_>>) -> Place {
         match field {
             Some(field) => field.at.place(),
-            None => self.at.with_key(0, name).place(),
+            None => self.at.with_known_key(0, name).place(),
         }
     }
 

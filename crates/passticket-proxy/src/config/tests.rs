@@ -25,7 +25,8 @@ use tower_passticket::{
 
 const EXAMPLE: &str = include_str!("examples/zowe.yaml");
 const INSTALLATION: &str = include_str!("examples/zowe-installation.yaml");
-const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
+pub(super) const ENHANCED: &str =
+    "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
 const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg";
 const API_DEF: &str = "services:
   - serviceId: dcpassticket
@@ -48,7 +49,8 @@ const IDENTITIES: &str = "identities:
     - {user: OTHER, name: o@example.com, registry: ldap://elsewhere}
 ";
 
-const DISTRIBUTED: &str = "identities: {distributed: [{user: USER, name: user@example.com}]}";
+pub(super) const DISTRIBUTED: &str =
+    "identities: {distributed: [{user: USER, name: user@example.com}]}";
 
 const IDENTITY_MAPPER: &str = "          identityMapperUrl: https://zss.example/dn";
 
@@ -60,10 +62,10 @@ static CERTIFICATE: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// A temporary directory with a copy of `examples/zowe.yaml` and all files that it names.
-struct Setup(TempDir);
+pub(super) struct Setup(TempDir);
 
 impl Setup {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let setup = Self(tempfile::tempdir().unwrap());
         for directory in ["tls", "api-defs", "ptktdata"] {
             fs::create_dir(setup.0.path().join(directory)).unwrap();
@@ -85,10 +87,15 @@ impl Setup {
         setup
     }
 
-    fn write(&self, name: &str, content: &str, mode: u32) {
+    pub(super) fn write(&self, name: &str, content: &str, mode: u32) {
         let path = self.0.path().join(name);
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Returns the path of a file.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
     }
 
     /// Sets the mode (permissions) of a file. If `name` is empty, sets the mode of the directory.
@@ -105,7 +112,7 @@ impl Setup {
         fs::write(path, text.replacen(from, to, 1)).unwrap();
     }
 
-    fn load(&self) -> Result<Loaded, Problems> {
+    pub(super) fn load(&self) -> Result<Loaded, Problems> {
         let env = |name: &str| (name == "ADMAPPL_KEY").then(|| LEGACY_KEY.to_owned());
         Config::load(&self.0.path().join("zowe.yaml"), &env)
     }

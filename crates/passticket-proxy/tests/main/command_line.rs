@@ -431,3 +431,33 @@ fn output_to_pipes_with_no_color_has_no_colours() {
         assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b));
     }
 }
+
+#[test]
+fn config_reference_prints_one_setting_a_mapping_or_all_settings() {
+    let one = run(&["config", "reference", "limits.connections"]);
+    check(&one, 0, "number from 1 to 1000000 (connections)", "");
+    assert!(one.stdout.starts_with(b"components.passticket-proxy.limits.connections\n"));
+    let keys = |args: &[&str]| {
+        let output = run(&[&["config", "reference"], args].concat());
+        check(&output, 0, "", "");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().filter(|line| line.starts_with("components.")).count()
+    };
+    let all = keys(&[]);
+    assert_eq!(keys(&["limits.connections"]), 1);
+    assert_eq!(keys(&["components.passticket-proxy.audit"]), 8);
+    assert!(all > 200, "{all}");
+    let page = run(&["config", "reference", "--markdown"]);
+    check(&page, 0, "# Settings", "");
+    let rows = String::from_utf8(page.stdout).unwrap();
+    assert_eq!(rows.lines().filter(|line| line.starts_with("| [`")).count(), all);
+}
+
+#[test]
+fn config_reference_suggests_a_key_for_an_unknown_one() {
+    let reference = |key: &str| run(&["config", "reference", key]);
+    check(&reference("limits.conections"), 2, "", "did you mean limits.connections?");
+    check(&reference("maximumPerUser"), 2, "", "did you mean personalAccessToken.maximumPerUser?");
+    check(&reference("a\nb\u{1b}[31m"), 2, "", "is no setting");
+    check(&run(&["config", "reference", "--markdown", "ui"]), 2, "", "cannot be used with");
+}
