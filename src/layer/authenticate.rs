@@ -178,12 +178,14 @@ where
             }
             Some(route) => {
                 let (on_failure, client_basic) = (route.on_failure(), route.client_basic());
-                Rules { on_failure, client_basic, accepts: route.accepts() }
+                let is_observed = route.is_observed();
+                Rules { on_failure, client_basic, accepts: route.accepts(), is_observed }
             }
             None => Rules {
                 on_failure: OnFailure::Reject,
                 client_basic: ClientBasic::Strip,
                 accepts: Accepts::AnyCredential,
+                is_observed: false,
             },
         };
         let progress = match rules.accepts {
@@ -216,6 +218,8 @@ struct Rules {
     on_failure: OnFailure,
     client_basic: ClientBasic,
     accepts: Accepts,
+    /// The client must not notice the decision ([`Mode::Observe`](super::Mode::Observe)).
+    is_observed: bool,
 }
 
 /// An authentication that waits for another server.
@@ -266,7 +270,7 @@ fn apply_result<R, M, B>(
                 audit.record(|| through_rule(rule, &authenticated, request, audit));
             }
             let outcome = match authenticated.proof() {
-                Proof::Pat(pat) => Outcome::ForwardPat(pat.clone()),
+                Proof::Pat(pat) if !rules.is_observed => Outcome::ForwardPat(pat.clone()),
                 _ => Outcome::Forward,
             };
             (Authentication::Authenticated(authenticated), outcome)

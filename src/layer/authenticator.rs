@@ -11,11 +11,15 @@ use http::{Extensions, HeaderMap};
 
 use super::{
     authentication::{Authenticated, Presented, Proof, Refused},
-    credential::{self, Accepted, BasicUser, CookieNames, Credential, Place},
+    credential::{
+        self, Accepted, BasicUser, Candidate, CookieNames, Credential, CredentialChoice,
+        CredentialPlace, Place,
+    },
     failure::Failure,
     password::{PasswordError, PasswordFuture, PasswordVerifier},
     password_form::may_be_password,
     routes::{ClientBasic, Route},
+    schemes::Accepts,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -157,6 +161,43 @@ impl<R, M> Authenticator<R, M> {
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self }
+    }
+
+    /// Returns the credentials of a request on `route`, in the order in which they count, and which of them the
+    /// [layer](super::AuthenticateLayer) evaluates. For explanations to operators: the layer itself does not call this
+    /// function, but both use the same rules.
+    pub fn candidates(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+        route: &Route,
+    ) -> Vec<Candidate> {
+        let certificate = extensions.get::<PeerCertificate>();
+        let accepted = self.accepted(route.client_basic());
+        let mut found = credential::candidates(headers, certificate, &self.names, accepted);
+        if route.is_bypass() || route.accepts() == Accepts::ClientCertificate {
+            let accepts = !route.is_bypass() && self.mapper.is_some();
+            for candidate in &mut found {
+                let is_it = accepts && candidate.place == CredentialPlace::Certificate;
+                candidate.choice = match is_it {
+                    true => CredentialChoice::Evaluated,
+                    false => CredentialChoice::NotAccepted,
+                };
+            }
+        } else if self.mapper.is_none() {
+            // `Authenticator::begin` ignores the certificate.
+            for candidate in &mut found {
+                if candidate.place == CredentialPlace::Certificate {
+                    candidate.choice = CredentialChoice::NotAccepted;
+                }
+            }
+        }
+        found
+    }
+
+    /// Returns the text of the token in this place of a request. The text is a secret.
+    pub fn token_in<'a>(&self, place: CredentialPlace, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+        credential::token_in(place, headers, &self.names)
     }
 
     /// Removes every credential from `headers`, including credentials that this authenticator does not accept.

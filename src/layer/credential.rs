@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, HeaderName,
+    HeaderMap, HeaderName, HeaderValue,
     header::{AUTHORIZATION, COOKIE},
 };
 
@@ -213,6 +213,127 @@ pub(super) fn select<'a>(
         .or_else(|| certificate.map(Credential::Certificate))
 }
 
+/// A credential of a request, and whether the gateway evaluates it ([`Authenticator::candidates`]).
+///
+/// [`Authenticator::candidates`]: super::Authenticator::candidates
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Candidate {
+    /// The place of the credential in the request.
+    pub place: CredentialPlace,
+    /// Whether the credential is evaluated, or why not.
+    pub choice: CredentialChoice,
+}
+
+/// The place of a credential in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CredentialPlace {
+    /// The cookie for login tokens.
+    LoginCookie,
+    /// `Authorization: Bearer`.
+    Bearer,
+    /// `Authorization: token`.
+    TokenScheme,
+    /// The cookie for Personal Access Tokens.
+    PatCookie,
+    /// The header `PRIVATE-TOKEN`.
+    PrivateToken,
+    /// `Authorization: Basic`.
+    Basic,
+    /// The certificate of the connection.
+    Certificate,
+}
+
+/// Whether a credential of a request is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CredentialChoice {
+    /// The gateway evaluates this credential.
+    Evaluated,
+    /// Another credential of the request comes first. It alone counts, even if it is refused.
+    Later,
+    /// The gateway or the route does not accept a credential of this kind in this place.
+    NotAccepted,
+}
+
+/// Returns the places of all credentials of a request, in the order of [`select`]. This function is not for the path of
+/// requests: it calls `select` once for each place, with a request that has only the credential of this place.
+pub(super) fn candidates(
+    headers: &HeaderMap,
+    certificate: Option<&PeerCertificate>,
+    names: &CookieNames,
+    accepted: Accepted,
+) -> Vec<Candidate> {
+    use CredentialPlace::{
+        Basic, Bearer, Certificate, LoginCookie, PatCookie, PrivateToken, TokenScheme,
+    };
+    let all = Accepted { pats: true, passwords: true };
+    let mut found = Vec::new();
+    let mut is_later = false;
+    for place in [LoginCookie, Bearer, TokenScheme, PatCookie, PrivateToken, Basic, Certificate] {
+        let alone = only(place, headers, names);
+        let certificate = certificate.filter(|_| place == Certificate);
+        if select(&alone, certificate, names, all).is_none() {
+            continue;
+        }
+        let choice = match select(&alone, certificate, names, accepted) {
+            None => CredentialChoice::NotAccepted,
+            Some(_) if is_later => CredentialChoice::Later,
+            Some(_) => {
+                is_later = true;
+                CredentialChoice::Evaluated
+            }
+        };
+        found.push(Candidate { place, choice });
+    }
+    found
+}
+
+/// Returns the headers of a request that has only the credential of this place.
+fn only(place: CredentialPlace, headers: &HeaderMap, names: &CookieNames) -> HeaderMap {
+    let mut alone = HeaderMap::new();
+    let authorization = headers.get(AUTHORIZATION);
+    let with_authorization = |is_it: &dyn Fn(&[u8]) -> bool| {
+        authorization.filter(|value| is_it(value.as_bytes())).map(|it| (&AUTHORIZATION, it.clone()))
+    };
+    let cookie = |name: &str| {
+        let value = Cookies::of(headers).find(name)?;
+        let line = [name.as_bytes(), b"=", value].concat();
+        Some((&COOKIE, HeaderValue::from_bytes(&line).ok()?))
+    };
+    let header = match place {
+        CredentialPlace::LoginCookie => cookie(names.jwt()),
+        CredentialPlace::Bearer => with_authorization(&|value| bearer(value).is_some()),
+        CredentialPlace::TokenScheme => with_authorization(&|value| token_scheme(value).is_some()),
+        CredentialPlace::PatCookie => cookie(names.pat()),
+        CredentialPlace::PrivateToken => {
+            headers.get(&PRIVATE_TOKEN).map(|value| (&PRIVATE_TOKEN, value.clone()))
+        }
+        CredentialPlace::Basic => with_authorization(&|value| basic_value(value).is_some()),
+        CredentialPlace::Certificate => None,
+    };
+    alone.extend(header.map(|(name, value)| (name.clone(), value)));
+    alone
+}
+
+/// Returns the text of the token in this place.
+pub(super) fn token_in<'a>(
+    place: CredentialPlace,
+    headers: &'a HeaderMap,
+    names: &CookieNames,
+) -> Option<&'a [u8]> {
+    let authorization = || headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    match place {
+        CredentialPlace::LoginCookie => Cookies::of(headers).find(names.jwt()),
+        CredentialPlace::Bearer => bearer(authorization()?),
+        CredentialPlace::TokenScheme => token_scheme(authorization()?),
+        CredentialPlace::PatCookie => Cookies::of(headers).find(names.pat()),
+        CredentialPlace::PrivateToken => private_token(headers),
+        CredentialPlace::Basic | CredentialPlace::Certificate => None,
+    }
+}
+
 /// Returns the token in the login cookie or in `Authorization: Bearer`.
 pub(crate) fn login_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Option<&'a [u8]> {
     let in_cookie = Cookies::of(headers).find(names.jwt());
@@ -330,7 +451,6 @@ impl Withheld {
 #[cfg(test)]
 mod tests {
     use base64::{Engine, prelude::BASE64_STANDARD};
-    use http::HeaderValue;
 
     use super::*;
 
@@ -390,6 +510,49 @@ mod tests {
                 _ => None,
             };
             assert_eq!(got, want.map(|(text, place)| (text.as_bytes(), place)), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn candidates_say_which_credential_counts_and_why_the_others_do_not() {
+        use CredentialChoice::{Evaluated, Later, NotAccepted};
+        use CredentialPlace::{Basic, Bearer, LoginCookie, PatCookie, PrivateToken};
+        let lines = [
+            ("cookie", "apimlAuthenticationToken=1; personalAccessToken=3"),
+            ("authorization", "Bearer 2"),
+            ("private-token", "4"),
+        ];
+        let names = CookieNames::default();
+        for (lines, pats, want) in [
+            (&[][..], true, &[][..]),
+            (
+                &lines[..],
+                true,
+                &[
+                    (LoginCookie, Evaluated),
+                    (Bearer, Later),
+                    (PatCookie, Later),
+                    (PrivateToken, Later),
+                ],
+            ),
+            (&lines[2..], false, &[(PrivateToken, NotAccepted)]),
+            (
+                &[("authorization", "Basic dTpw"), ("private-token", "4")],
+                true,
+                &[(PrivateToken, Evaluated), (Basic, NotAccepted)],
+            ),
+        ] {
+            let (headers, accepted) = (headers(lines), Accepted { pats, passwords: false });
+            let found = candidates(&headers, None, &names, accepted);
+            let got: Vec<_> = found.iter().map(|it| (it.place, it.choice)).collect();
+            assert_eq!(got, want, "{lines:?}");
+            let evaluated = found.iter().find(|it| it.choice == Evaluated);
+            let evaluated = evaluated.and_then(|it| token_in(it.place, &headers, &names));
+            let selected = match select(&headers, None, &names, accepted) {
+                Some(Credential::Token { text, .. }) => Some(text),
+                _ => None,
+            };
+            assert_eq!(evaluated, selected, "{lines:?}");
         }
     }
 

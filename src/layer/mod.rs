@@ -42,6 +42,7 @@ mod future;
 mod instances;
 #[cfg(feature = "proxy")]
 mod message;
+mod observed;
 mod origin;
 mod passticket;
 mod password;
@@ -91,7 +92,7 @@ pub(crate) use compatibility::NoResponse;
 pub use connection::{ConnectionInfoLayer, ConnectionInfoService};
 pub use cors::{CorsFuture, CorsLayer, CorsService};
 pub use cors_rules::CorsRules;
-pub use credential::{CookieNames, PRIVATE_TOKEN};
+pub use credential::{Candidate, CookieNames, CredentialChoice, CredentialPlace, PRIVATE_TOKEN};
 #[cfg(feature = "api")]
 pub(crate) use credential::{login_token, presented_token};
 pub use cross_origin::{CrossOriginCounts, ForeignOrigins, OriginPolicy};
@@ -104,6 +105,7 @@ pub use future::{LayerFuture, ResponseFuture};
 pub use instances::{Balancing, Instance, Instances};
 #[cfg(feature = "proxy")]
 pub(crate) use message::check_message;
+pub use observed::{ObservedCounts, ObservedDecision};
 pub use origin::{Origin, OriginError};
 pub use passticket::{CustomHeaders, PassTicketScheme};
 pub use password::{PasswordError, PasswordFuture, PasswordVerifier};
@@ -123,7 +125,7 @@ pub use route::{RouteLayer, RouteService};
 pub use route_error::RouteError;
 pub use route_limits::{LimitPathError, LimitReason, RouteLimitCounts, RouteLimits};
 pub use routes::{
-    ClientBasic, EncodedPaths, OnFailure, Route, Routes, SecurityHeaders, ServiceProtocol,
+    ClientBasic, EncodedPaths, Mode, OnFailure, Route, Routes, SecurityHeaders, ServiceProtocol,
 };
 #[cfg(feature = "remote")]
 pub use saf_idt::SafIdtScheme;

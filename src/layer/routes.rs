@@ -7,6 +7,7 @@ use http::{HeaderName, Uri, uri::Authority};
 
 use super::{
     instances::{Instance, Instances},
+    observed::{ObservedCounts, ObservedDecision},
     path::{is_ambiguous, is_at_or_below},
     request_rate::RateLimit,
     route_error::RouteError,
@@ -72,6 +73,25 @@ pub enum EncodedPaths {
     Refuse,
 }
 
+/// Says whether the gateway enforces its decisions about the requests to a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mode {
+    /// The service receives the headers of the scheme, and never a credential that the gateway does not forward.
+    #[default]
+    Enforce,
+    /// The layers authenticate and authorize each request, and prepare the headers of the scheme. They write the same
+    /// audit records as with [`Enforce`](Self::Enforce). But then the request goes to the service with the credentials
+    /// that the client sent, as with the scheme [`Bypass`](super::Bypass), and without the headers of the scheme. The
+    /// layers add no header `X-Zowe-Auth-Failure`. Headers that clients must not send are removed nevertheless.
+    ///
+    /// Limits of the route, the rate limit and the check of the origin are enforced in both modes.
+    ///
+    /// Such a request has no [`Authorized`](super::Authorized) extension, so handlers and layers behind
+    /// [`SchemeLayer`](super::SchemeLayer) handle it as a request without a user.
+    Observe,
+}
+
 /// Says whether the gateway adds `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` to the responses of a
 /// service ([D46](crate::decisions#d46)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,6 +139,8 @@ pub struct Route {
     compatibility: Compatibility,
     is_out_of_service: bool,
     removes_credentials: bool,
+    mode: Mode,
+    observed: Option<Arc<ObservedCounts>>,
     /// All routes of the same service, including this one, because a redirect of the service may point to another
     /// route. The list is empty if the route is in no table.
     siblings: Arc<[Sibling]>,
@@ -209,6 +231,8 @@ impl Route {
             compatibility: Compatibility::default(),
             is_out_of_service: false,
             removes_credentials: false,
+            mode: Mode::default(),
+            observed: None,
             siblings: Arc::new([]),
         }
     }
@@ -290,6 +314,19 @@ impl Route {
         Self { compatibility, ..self }
     }
 
+    /// Sets whether the layers enforce their decisions about requests on this route. [`Mode::Observe`] replaces
+    /// [`OnFailure`], because no request is refused.
+    #[must_use]
+    pub fn with_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// Counts the requests in [`Mode::Observe`] in `counts`.
+    #[must_use]
+    pub fn with_observed_counts(self, counts: Arc<ObservedCounts>) -> Self {
+        Self { observed: Some(counts), ..self }
+    }
+
     /// Sets [`OnFailure::Reject`], unless [`with_on_failure`](Self::with_on_failure) has already set a value.
     pub(super) fn or_reject(this: Arc<Self>) -> Arc<Self> {
         match this.on_failure {
@@ -346,9 +383,29 @@ impl Route {
         self.scheme.replay
     }
 
-    /// Says whether the gateway forwards or rejects a request if authentication or the scheme failed.
+    /// Says whether the gateway forwards or rejects a request if authentication or the scheme failed. With
+    /// [`Mode::Observe`], this is [`OnFailure::ForwardUnchanged`].
     pub fn on_failure(&self) -> OnFailure {
-        self.on_failure.unwrap_or_default()
+        match self.mode {
+            Mode::Enforce => self.on_failure.unwrap_or_default(),
+            Mode::Observe => OnFailure::ForwardUnchanged,
+        }
+    }
+
+    /// Says whether the layers enforce their decisions about requests on this route.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    pub(super) fn is_observed(&self) -> bool {
+        self.mode == Mode::Observe
+    }
+
+    /// Counts a request in [`Mode::Observe`].
+    pub(super) fn count_observed(&self, decision: ObservedDecision) {
+        if let Some(counts) = &self.observed {
+            counts.count(decision);
+        }
     }
 
     /// Returns what the gateway does with `Authorization: Basic` of a client.

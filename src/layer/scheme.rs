@@ -93,6 +93,7 @@ use super::{
     authentication::Authentication,
     failure::{Failure, X_ZOWE_AUTH_FAILURE},
     future::{ForwardedFailure, LayerFuture, Outcome, PollDecision},
+    observed::ObservedDecision,
     rejection::Rejection,
     routes::{OnFailure, Route},
     schemes::{Authorization, SchemeFuture, SchemeHeaders, SchemeRequest, Waiting},
@@ -319,6 +320,12 @@ fn finish<B>(
         record(head, &authorized, &prepared, audit)
     });
     match prepared {
+        Ok(_) if authorized.route().is_observed() => {
+            // The headers of the scheme are dropped, and their PassTicket is never used.
+            let route = authorized.route().clone();
+            authorized.into_authenticated().restore(request.headers_mut());
+            observe(request, route, ObservedDecision::Accepted)
+        }
         #[cfg_attr(
             not(feature = "proxy"),
             expect(unused_mut, reason = "only the proxy watches answers")
@@ -425,6 +432,12 @@ fn begin<B>(request: &mut Request<B>) -> Step {
 /// Forwards the request with `X-Zowe-Auth-Failure`, or rejects it, as the route says.
 #[cold]
 fn fail<B>(request: &mut Request<B>, route: Arc<Route>, failure: Failure) -> Outcome {
+    if route.is_observed() {
+        let (service, cause) = (route.service(), discriminant(&failure));
+        let request_id = RequestId::logged(request.extensions());
+        log_limited!(info, ("observed", service, cause), { %service, request_id, %failure }, "the mode of the service is observe: the decision was not enforced");
+        return observe(request, route, ObservedDecision::Refused);
+    }
     if route.on_failure() == OnFailure::Reject {
         return Outcome::Reject(Rejection::Authentication(failure));
     }
@@ -434,6 +447,16 @@ fn fail<B>(request: &mut Request<B>, route: Arc<Route>, failure: Failure) -> Out
     headers.insert(&X_ZOWE_AUTH_FAILURE, text.clone());
     request.extensions_mut().insert(ReadyToForward(Ready::Failed(route)));
     Outcome::ForwardFailed(Box::new(ForwardedFailure { failure, text }))
+}
+
+/// Forwards a request with the credentials of the client ([`Mode::Observe`](super::Mode::Observe)). The request has no
+/// evidence of a user, so the proxy uses no connection with a certificate of the gateway.
+#[cold]
+fn observe<B>(request: &mut Request<B>, route: Arc<Route>, decision: ObservedDecision) -> Outcome {
+    remove_all(request.headers_mut(), route.scheme().reserved_headers());
+    route.count_observed(decision);
+    request.extensions_mut().insert(ReadyToForward(Ready::Failed(route)));
+    Outcome::Forward
 }
 
 fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {

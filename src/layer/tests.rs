@@ -4,6 +4,7 @@ mod accepts;
 mod audit;
 #[cfg(feature = "proxy")]
 mod breaker;
+mod observe;
 mod scopes;
 mod technical_users;
 mod token_form;
@@ -105,6 +106,7 @@ struct World {
     issuer: TokenIssuer,
     revocations: Arc<RevocationIndex>,
     on_failure: OnFailure,
+    mode: Mode,
     client_basic: ClientBasic,
     custom: Option<CustomHeaders>,
     collected: Arc<Collected>,
@@ -118,6 +120,7 @@ impl World {
             clock,
             revocations: Arc::default(),
             on_failure: OnFailure::Forward,
+            mode: Mode::Enforce,
             client_basic: ClientBasic::Strip,
             custom: None,
             collected: Arc::default(),
@@ -173,7 +176,8 @@ impl World {
     fn route(&self, service: &str, scheme: impl Scheme) -> Route {
         let (service, upstream) = (ServiceId::new(service).unwrap(), "http://zos".parse().unwrap());
         let route = Route::new(service, "api/v1", upstream, scheme).unwrap();
-        route.with_on_failure(self.on_failure).with_client_basic(self.client_basic)
+        let route = route.with_on_failure(self.on_failure).with_mode(self.mode);
+        route.with_client_basic(self.client_basic)
     }
 
     async fn exchange(&self, request: Request<Body>) -> Exchange {

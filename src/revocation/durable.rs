@@ -48,7 +48,7 @@ use crate::{
     health::Health,
     metrics::{Collect, Description, Exposition},
     passticket::UserId,
-    token::{TokenFingerprint, VerifiedToken},
+    token::{ServiceId, TokenFingerprint, VerifiedToken},
 };
 
 const WRITE_ERRORS: Description = Description::counter(
@@ -134,6 +134,12 @@ pub struct DurableStore {
     writer: Option<JoinHandle<()>>,
 }
 
+/// The file of a store. Without a database, the store is suspended: it never writes the file.
+struct FileAccess {
+    id: FileId,
+    database: Option<redb::Database>,
+}
+
 impl DurableStore {
     /// Creates a new file and opens it. The file has mode 0600, so that only its owner can read and write it. A new
     /// file has no revocations, so use this function only for a new gateway.
@@ -181,6 +187,16 @@ impl DurableStore {
             Ok((database, id, loaded))
         })?;
 
+        Self::start(path, FileAccess { id, database: Some(database) }, loaded, uptime)
+    }
+
+    /// Starts the writer thread.
+    fn start(
+        path: PathBuf,
+        FileAccess { id, database }: FileAccess,
+        loaded: Loaded,
+        uptime: impl Fn() -> Uptime + Send + 'static,
+    ) -> Result<Self, OpenError> {
         let Loaded { index, counts, networks, salts, followed } = loaded;
         let (index, followed) = (Arc::new(index), Arc::new(Mutex::new(followed)));
         let networks = Arc::new(NetworkMemory::new(salts.own().hasher(), networks));
@@ -195,7 +211,8 @@ impl DurableStore {
             salts: salts.clone(),
             followed: followed.clone(),
             id,
-            database: Some(database),
+            is_suspended: database.is_none(),
+            database,
             index: index.clone(),
             followers: followers.clone(),
             networks: networks.clone(),
@@ -206,7 +223,6 @@ impl DurableStore {
             has_committed: false,
             #[cfg(feature = "redis")]
             followed_is_newer: false,
-            is_suspended: false,
             advanced: uptime(),
             uptime: Box::new(uptime),
             path,
@@ -288,6 +304,17 @@ impl DurableStore {
                 }
             }
         }
+    }
+
+    /// Returns the time of the rule for the tokens of `user`, if there is one. The rule revokes the Personal Access Tokens
+    /// that were issued at this time or before.
+    pub fn rule_of_user(&self, user: &UserId) -> Option<Timestamp> {
+        self.index.rule_of_user(user)
+    }
+
+    /// Returns the time of the rule for the tokens of `service`, if there is one.
+    pub fn rule_of_service(&self, service: &ServiceId) -> Option<Timestamp> {
+        self.index.rule_of_service(service)
     }
 
     /// Returns whether the store is new: it has no revocations, no registered PATs and no known networks, and it has never

@@ -178,6 +178,18 @@ impl RevocationIndex {
         Ok(())
     }
 
+    /// Returns the time of the rule for `user`.
+    #[cfg(feature = "store")]
+    pub(super) fn rule_of_user(&self, user: &UserId) -> Option<Timestamp> {
+        self.users.get(user).map(|up_to| *up_to)
+    }
+
+    /// Returns the time of the rule for `service`.
+    #[cfg(feature = "store")]
+    pub(super) fn rule_of_service(&self, service: &ServiceId) -> Option<Timestamp> {
+        self.services.get(service).map(|up_to| *up_to)
+    }
+
     /// Returns whether single tokens are revoked.
     #[cfg(feature = "store")]
     pub(super) fn has_tokens(&self) -> bool {

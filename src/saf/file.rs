@@ -59,6 +59,16 @@ impl Profile {
     }
 }
 
+/// The profile that decides about a resource ([`FileSaf::deciding_profile`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DecidingProfile {
+    /// The name of the profile: the name of the resource, or a pattern.
+    pub name: String,
+    /// The level of the user in the profile. `None` if the profile does not list the user.
+    pub access: Option<AccessLevel>,
+}
+
 /// A [`SafProvider`] that decides from a list of profiles. The list contains the same data as Zowe's file `saf.yml`
 /// (docs/reference/identity-and-saf.md#saf-file): class, resource, level and user. But the resource may also be a
 /// pattern.
@@ -111,6 +121,27 @@ impl FileSaf {
     pub fn replace(&self, profiles: impl IntoIterator<Item = Profile>) {
         self.0.classes.store(Arc::new(classes(profiles)));
         self.0.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Returns the profile that decides about `resource` in `class`, and the level that it gives to `user`. `None` if no
+    /// profile matches the resource. A check refuses access in this case. The function is for explanations to operators.
+    /// It uses the same look-up as a check.
+    pub fn deciding_profile(
+        &self,
+        user: &UserId,
+        class: &str,
+        resource: &str,
+    ) -> Option<DecidingProfile> {
+        let classes = self.0.classes.load();
+        let class = classes.get(class)?;
+        let (name, list) = match class.discrete.get(resource) {
+            Some(list) => (resource.to_owned(), list),
+            None => {
+                let (generic, list) = class.find_generic(resource)?;
+                (generic.name().to_owned(), list)
+            }
+        };
+        Some(DecidingProfile { name, access: list.get(user).copied() })
     }
 
     fn access(&self, user: &UserId, class: &str, resource: &str, level: AccessLevel) -> Access {
@@ -167,13 +198,16 @@ impl Class {
     /// most specific. If two generic profiles with different literal prefixes match, the one with the longer prefix is
     /// more specific. A test in `profile.rs` checks that this is so.
     fn find_access_list(&self, resource: &str) -> Option<&AccessList> {
-        self.discrete.get(resource).or_else(|| {
-            self.prefix_lengths
-                .iter()
-                .filter_map(|length| self.generic.get(resource.get(..*length)?))
-                .flatten()
-                .find_map(|(generic, list)| generic.matches(resource).then_some(list))
-        })
+        self.discrete.get(resource).or_else(|| Some(self.find_generic(resource)?.1))
+    }
+
+    /// Returns the most specific generic profile that matches `resource`.
+    fn find_generic(&self, resource: &str) -> Option<(&Generic, &AccessList)> {
+        self.prefix_lengths
+            .iter()
+            .filter_map(|length| self.generic.get(resource.get(..*length)?))
+            .flatten()
+            .find_map(|(generic, list)| generic.matches(resource).then_some((generic, list)))
     }
 }
 
@@ -217,6 +251,26 @@ mod tests {
 
     fn profile(class: &str, name: &str) -> Profile {
         Profile::new(class, ProfileName::new(name).unwrap())
+    }
+
+    #[test]
+    fn the_deciding_profile_is_the_most_specific_one() {
+        let saf = FileSaf::new([
+            profile("PTKTDATA", "IRRPTAUTH.A.*").permit(user("GW"), Update),
+            profile("PTKTDATA", "IRRPTAUTH.A.IBMUSER"),
+            profile("PTKTDATA", "IRRPTAUTH.**").permit(user("GW"), Read),
+        ]);
+        for (resource, want) in [
+            ("IRRPTAUTH.A.USER", Some(("IRRPTAUTH.A.*", Some(Update)))),
+            ("IRRPTAUTH.A.IBMUSER", Some(("IRRPTAUTH.A.IBMUSER", None))),
+            ("IRRPTAUTH.B.USER", Some(("IRRPTAUTH.**", Some(Read)))),
+            ("OTHER", None),
+        ] {
+            let got = saf.deciding_profile(&user("GW"), "PTKTDATA", resource);
+            let got = got.as_ref().map(|it| (it.name.as_str(), it.access));
+            assert_eq!(got, want, "{resource}");
+        }
+        assert_eq!(saf.deciding_profile(&user("GW"), "ZOWE", "IRRPTAUTH.A.USER"), None);
     }
 
     #[test]

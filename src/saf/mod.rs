@@ -42,7 +42,7 @@ use std::{fmt, pin::Pin, str::FromStr, sync::Arc};
 
 #[cfg(feature = "remote")]
 pub use endpoint::EndpointSaf;
-pub use file::{FileSaf, Profile};
+pub use file::{DecidingProfile, FileSaf, Profile};
 pub use permitted::PermittedGenerator;
 pub use profile::{ProfileName, ProfileNameError, ProfileNameRule};
 

@@ -170,6 +170,10 @@ impl Generic {
         Ok(Self { name: name.into(), qualifiers: qualifiers.into() })
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Returns the part of the name before the first `%` or `*`. In a pattern such as `A.**`, the period before `**` is
     /// not part of the prefix. If a pattern matches a resource, the name of the resource begins with the prefix.
     pub(super) fn literal_prefix(&self) -> &str {

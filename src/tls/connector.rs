@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    future::ready,
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
@@ -88,7 +89,12 @@ pub struct Connector {
     http2: HttpsConnector<TcpConnector>,
     /// The limit for the TCP connection and the TLS handshake together.
     limit: Duration,
+    /// `None` if the connector opens connections.
+    refused: Option<OnRefused>,
 }
+
+/// See [`Connector::without_connections`].
+type OnRefused = Arc<dyn Fn(&Uri) + Send + Sync>;
 
 impl Connector {
     /// Returns a builder. By default, chain and host name are verified, no CA certificate is trusted, and no client
@@ -113,7 +119,15 @@ impl Connector {
         let connector = HttpsConnector::from((tcp, config.clone()));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let limit = connect_timeout.saturating_mul(2);
-        Self { connector, http2: HttpsConnector::from((tcp, config)), limit }
+        Self { connector, http2: HttpsConnector::from((tcp, config)), limit, refused: None }
+    }
+
+    /// Returns a connector that opens no connection. Each attempt fails with a [`ConnectError`] at once, after `refused`
+    /// was called with the URI. So a program can find out which server a call would ask, without asking it. `refused`
+    /// must not block.
+    #[must_use]
+    pub fn without_connections(self, refused: impl Fn(&Uri) + Send + Sync + 'static) -> Self {
+        Self { refused: Some(Arc::new(refused)), ..self }
     }
 }
 
@@ -248,6 +262,10 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> ConnectorFuture {
+        if let Some(refused) = &self.refused {
+            refused(&uri);
+            return ConnectorFuture(Box::pin(ready(Err(NotAsked.into()))));
+        }
         let limit = self.limit;
         let host = uri.host().unwrap_or_default().to_owned();
         let connecting = self.connector.call(uri);
@@ -301,6 +319,11 @@ struct NotOpen {
     host: String,
     limit: Duration,
 }
+
+/// The connector opens no connections ([`Connector::without_connections`]).
+#[derive(Debug, thiserror::Error)]
+#[error("the server was not asked")]
+struct NotAsked;
 
 /// The reason why a [`Connector`] could not connect.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
+    pki_types::{CertificateDer, UnixTime},
     server::{NoServerSessionStorage, danger::ClientCertVerifier},
 };
 
@@ -132,6 +133,29 @@ impl ServerTls {
         }
         config.max_early_data_size = 0;
         Ok(Self { config: Arc::new(config), clients: ClientVerifier::Unknown })
+    }
+
+    /// Verifies a client certificate as in a TLS handshake: its chain, its dates, its purpose and the revocation lists.
+    /// `chain` is the certificate of the client in DER, followed by the intermediate certificates that the client sends.
+    /// The function does not check whether the client has the private key.
+    ///
+    /// # Errors
+    /// A text with the reason why a handshake with this certificate would fail.
+    pub fn verify_client_certificate(&self, chain: &[CertificateDer<'_>]) -> Result<(), String> {
+        let (verifier, leaf, intermediates) = match (&self.clients, chain) {
+            (_, []) => return Err("there is no certificate".to_owned()),
+            (ClientVerifier::None, _) => {
+                return Err("the server asks for no client certificate".to_owned());
+            }
+            (ClientVerifier::Unknown, _) => {
+                return Err("the verifier of the server is not known".to_owned());
+            }
+            (ClientVerifier::Verifier(verifier), [leaf, intermediates @ ..]) => {
+                (verifier, leaf, intermediates)
+            }
+        };
+        let verified = verifier.verify_client_cert(leaf, intermediates, UnixTime::now());
+        verified.map(drop).map_err(|error| error.to_string())
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {

@@ -7,11 +7,14 @@
 use std::{convert::Infallible, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use http::{Method, Uri};
 use passticket_proxy::{
     esm::{self, EmailOperand, Label, NameOperand, RegistryOperand},
     instant::Instant,
 };
 use tower_passticket::passticket::{Algorithm, Applid, PassTicket, PassTicketError, UserId};
+
+use crate::explain::asked::{Asked, Given, HeaderArgument, PastId, Subject};
 
 /// The text of `--version`.
 const VERSION: &str = if cfg!(passticket_fips) {
@@ -34,7 +37,7 @@ Start here:
 
 Exit codes:
   0  success, or the answer is yes
-  1  the answer is no (ticket evaluate, ticket get, health, check --live, esm verify)
+  1  the answer is no (explain, ticket evaluate, ticket get, health, check --live, esm verify)
   2  the command line, the environment or the configuration is wrong; each problem is one line on
      standard error
   3  the command failed (a port in use, a file that cannot be written)
@@ -85,6 +88,19 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Say what the gateway would do with a request, and why: "why did this user get no ticket for that service?"
+    ///
+    /// The request goes through the layers of the gateway inside this command. No service receives it, no file is changed,
+    /// and a running gateway is not disturbed. Tokens and PassTickets are never printed.
+    ///
+    /// With --request-id, the command tells what the audit files say about a request that the gateway has handled.
+    #[command(
+        override_usage = "passticket-proxy explain --config <FILE> [--user <U> | --token-file <F> | --certificate <F>]
+                                [--header <'NAME: VALUE'>]... [--live] [--json] <METHOD> <URL>
+       passticket-proxy explain --config <FILE> [--json] --request-id <ID>",
+        after_help = EXPLAIN_HELP
+    )]
+    Explain(Explain),
     /// Write the files of a new gateway beside an existing Zowe.
     ///
     /// The command copies a zowe.yaml and adds the section components.passticket-proxy. It makes a
@@ -132,6 +148,84 @@ Example: add a user to the file that components.passticket-proxy.users names
     /// prints no key. Replace each text in angle brackets before you submit the text.
     #[command(after_help = ESM_EXAMPLES)]
     Esm(Esm),
+}
+
+const EXPLAIN_HELP: &str = "\
+Exit codes:
+  0  the service would get a PassTicket, or what its scheme gives (--request-id: the request is found)
+  1  it would not, or a server must be asked first (--request-id: the request is not found)
+  2  the command line, the configuration or a file is wrong
+
+Examples:
+  Would USER get a PassTicket for this service?
+    passticket-proxy explain --config zowe.yaml --user USER GET /dcpassticket/api/v1/request
+  Why is this token refused? The file may be - for standard input
+    passticket-proxy explain --config zowe.yaml --token-file pat.txt GET /files/api/v1/x
+  What happened to the request with this X-Request-Id?
+    passticket-proxy explain --config zowe.yaml --request-id 3f0c54a1b2d3000000000042";
+
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// The zowe.yaml of the gateway.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Explain as if this user had logged in. No token is needed.
+    #[arg(long, value_name = "U", conflicts_with_all = ["token_file", "certificate"])]
+    user: Option<UserId>,
+    /// Send the token in this file as Authorization: Bearer. Only its owner may have access to the file. "-" reads standard
+    /// input.
+    #[arg(long, value_name = "F", conflicts_with = "certificate")]
+    token_file: Option<PathBuf>,
+    /// Explain as if a client had presented the certificate in this PEM file. Its key is not needed.
+    #[arg(long, value_name = "F")]
+    certificate: Option<PathBuf>,
+    /// A header of the request. Can be given several times. Other users of the machine can see the value, so use
+    /// --token-file for a token.
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<HeaderArgument>,
+    /// Also ask the servers that the gateway would ask, such as ZSS and identity providers. By default, none is asked.
+    #[arg(long)]
+    live: bool,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Tell what the audit files say about the request with this id.
+    #[arg(
+        long,
+        value_name = "ID",
+        conflicts_with_all = ["user", "token_file", "certificate", "headers", "live", "method", "url"]
+    )]
+    request_id: Option<PastId>,
+    /// The method of the request, such as GET.
+    #[arg(value_name = "METHOD", required_unless_present = "request_id")]
+    method: Option<Method>,
+    /// The path of the request, or its URL at the gateway.
+    #[arg(value_name = "URL", required_unless_present = "request_id")]
+    url: Option<Uri>,
+}
+
+impl Explain {
+    /// Returns the zowe.yaml, and what to explain.
+    pub(crate) fn subject(self) -> Result<(PathBuf, Subject), &'static str> {
+        if let Some(id) = self.request_id {
+            return Ok((self.config, Subject::Past(id)));
+        }
+        let (Some(method), Some(url)) = (self.method, self.url) else {
+            return Err("explain needs METHOD and URL, or --request-id");
+        };
+        if !url.path().starts_with('/') {
+            return Err("the URL must be a path that begins with /, or an absolute URL");
+        }
+        let credential = match (self.user, self.token_file, self.certificate) {
+            (Some(user), ..) => Given::User(user),
+            (None, Some(file), _) => Given::Token(file),
+            (None, None, Some(file)) => Given::Certificate(file),
+            (None, None, None) => Given::Headers,
+        };
+        let (headers, is_live) = (self.headers, self.live);
+        let asked = Asked { method, url, headers, credential, is_live };
+        Ok((self.config, Subject::Request(Box::new(asked))))
+    }
 }
 
 #[derive(Args, Debug)]

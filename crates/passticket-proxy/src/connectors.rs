@@ -185,10 +185,11 @@ fn connector_within(
         .with_connect_timeout(timeout)
         .with_policy(config.client_tls.clone())
         .with_signature_cache();
-    match identity {
+    let connector = match identity {
         None => builder.build(),
         Some(identity) => builder.with_identity(&identity.certificate, &identity.key).build(),
-    }
+    };
+    Ok(config.outbound.apply(connector?))
 }
 
 /// Returns the connector to a running Zowe that makes PassTickets. Returns `None` if the gateway has no client
@@ -205,10 +206,11 @@ pub(crate) fn zowe_connector(config: &Config) -> Result<Option<Connector>, TlsEr
 /// issuer. An attacker who answers in place of this server could act as any user. So the server is always verified,
 /// even with `verifyCertificates: DISABLED`.
 pub(crate) fn to_authority(config: &Config, authorities: &[u8]) -> Result<Connector, TlsError> {
-    Connector::builder()
+    let connector = Connector::builder()
         .with_verification(Verification::Strict)
         .with_authorities(authorities)
         .with_connect_timeout(config.timeouts.provider)
         .with_policy(config.client_tls.clone())
-        .build()
+        .build()?;
+    Ok(config.outbound.apply(connector))
 }

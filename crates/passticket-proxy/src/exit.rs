@@ -12,6 +12,8 @@ pub(crate) enum Exit {
     /// Exit code 1: a server refuses the request. The reason goes to standard error, because standard output may be the
     /// input of another program.
     Refused(String),
+    /// Exit code 1: the command worked, its answer is negative, and it has printed the answer already.
+    Explained,
     /// Exit code 2: the command line, the environment or the configuration is wrong. Each problem is
     /// one line on standard error.
     Usage(Vec<String>),
@@ -40,6 +42,7 @@ impl Exit {
                 print_problem(&reason);
                 ExitCode::from(1)
             }
+            Self::Explained => ExitCode::from(1),
             Self::Usage(problems) => {
                 problems.iter().for_each(|problem| print_problem(problem));
                 ExitCode::from(2)

@@ -12,6 +12,7 @@ mod demo;
 mod descriptors;
 mod discovery;
 mod exit;
+mod explain;
 mod forwarders;
 mod gateway_service;
 mod instances;
@@ -46,7 +47,7 @@ use std::process::ExitCode;
 use clap::{Parser, error::ErrorKind};
 use mimalloc::MiMalloc;
 
-use cli::{Cli, Command, ConfigCommand, Serve, ServeSource, TicketCommand};
+use cli::{Cli, Command, ConfigCommand, Explain, Serve, ServeSource, TicketCommand};
 #[cfg(feature = "pkcs11")]
 use commands::pkcs11;
 use commands::{check, config, esm, health, init, passwd, ticket, ticket_get};
@@ -68,12 +69,9 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => serve(args),
         Command::Check { config, live } => check::check(&config, live),
-<<<<<<< HEAD
-        Command::Init(args) => init::init(&args.from, &args.place()),
-=======
         Command::Config { command: ConfigCommand::Reference(args) } => config::reference(&args),
-        Command::Init { from, directory } => init::init(&from, &directory),
->>>>>>> reference
+        Command::Explain(args) => explain(args),
+        Command::Init(args) => init::init(&args.from, &args.place()),
         Command::Health(args) => health::health(&args.target()),
         Command::Passwd { user } => passwd::passwd(&user),
         Command::Ticket { command: TicketCommand::Generate(args) } => ticket::generate(&args),
@@ -100,6 +98,12 @@ fn serve(args: Serve) -> Result<(), Exit> {
         ServeSource::Config { file, options } => serve::serve(&file, options),
         ServeSource::Demo(options) => demo::serve(&options),
     }
+}
+
+fn explain(args: Explain) -> Result<(), Exit> {
+    let as_json = args.json;
+    let (file, subject) = args.subject().map_err(Exit::usage)?;
+    explain::explain(&file, subject, as_json)
 }
 
 fn usage(error: &clap::Error) -> ExitCode {

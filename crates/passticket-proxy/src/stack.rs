@@ -4,27 +4,28 @@
 //! on z/OS.
 
 use std::{
-    collections::BTreeSet, convert::Infallible, num::NonZeroUsize, sync::Arc, time::Duration,
+    collections::BTreeSet, convert::Infallible, mem, num::NonZeroUsize, sync::Arc, time::Duration,
 };
 
 use http::header::{AUTHORIZATION, COOKIE};
 use hyper::body::Incoming;
 use passticket_proxy::config::{
-    AuditSettings, Config, Encryption, Logins, OidcSettings, Problem, TlsFiles, UiSettings,
-    ZosmfSettings, ZowePeer,
+    AuditSettings, Config, ConfiguredRoute, Encryption, Logins, OidcSettings, Problem, TlsFiles,
+    UiSettings, ZosmfSettings, ZowePeer,
 };
 use serde_json::Value;
-use tower::{Layer, ServiceBuilder, util::option_layer};
+use tower::{Layer, layer::util::Identity, util::option_layer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
     api::{AuthApi, LoginMemory, LoginProvider, SharedServices},
     audit::{Audit, AuditFileError, AuditFiles},
     clock::SystemClock,
-    gateway::Gateway,
+    gateway::{AuthPrefix, Gateway},
+    identity::IdentityMapper,
     layer::{
-        AuthenticateLayer, Authenticator, ClientBasic, CorsLayer, PRIVATE_TOKEN,
-        ProtectedResourceLayer, RateLimitLayer, Route, RouteLayer, RouteLimitCounts, Routes,
-        SanitizeLayer, SchemeLayer, ScopeLayer, SharedRoutes,
+        AuthenticateLayer, Authenticator, ClientBasic, CorsLayer, Mode, ObservedCounts,
+        PRIVATE_TOKEN, ProtectedResourceLayer, RateLimitLayer, Route, RouteLayer, RouteLimitCounts,
+        Routes, SanitizeLayer, SchemeLayer, ScopeLayer, SharedRoutes,
     },
     passticket::{LocalGenerator, UserId},
     proxy::{Forward, ForwardTimeouts, Http2Settings, InstanceStates, Tunnels},
@@ -33,7 +34,7 @@ use tower_passticket::{
         AccessTokenStore, CachingService, DurableStore, OpenError, RevocationStore, TokenUses,
         WithCachingService,
     },
-    saf::PermittedGenerator,
+    saf::{PermittedGenerator, SafProvider},
     ticket_breaker::TicketBreaker,
     tls::{Connector, ServerTls, TlsError, TlsPolicy},
     token::{OidcIssuer, Rs256Verifier, TokenIssuer, TrustedIssuers, VerifyingKey},
@@ -185,6 +186,11 @@ impl Parts {
     /// connections for the gateway.
     pub(crate) fn tls(&self) -> Option<&ServerTls> {
         self.tls.value.as_ref()
+    }
+
+    /// Returns the proxies that may send the certificates of their clients.
+    pub(crate) fn forwarders(&self) -> Option<&Forwarders> {
+        self.forwarders.as_ref()
     }
 
     /// Returns whether passwords are checked as with the previous configuration.
@@ -506,11 +512,16 @@ pub(crate) fn stores(
     Ok((Stores { revocations, cluster: None, audit, uses, zowe }, origin))
 }
 
-/// Counts the requests that the limits of a route refuse.
-fn counted(route: Route, counts: Option<&Arc<RouteLimitCounts>>) -> Route {
-    match (route.limits().cloned(), counts) {
-        (Some(limits), Some(counts)) => route.with_limits(limits.with_counts(counts.clone())),
+/// Counts the requests that the limits of a route refuse, and the decisions that a route does not enforce.
+fn counted(route: Route, counts: Option<&(Arc<RouteLimitCounts>, Arc<ObservedCounts>)>) -> Route {
+    let Some((of_limits, observed)) = counts else { return route };
+    let route = match route.mode() {
+        Mode::Observe => route.with_observed_counts(observed.clone()),
         _ => route,
+    };
+    match route.limits().cloned() {
+        Some(limits) => route.with_limits(limits.with_counts(of_limits.clone())),
+        None => route,
     }
 }
 
@@ -611,6 +622,12 @@ impl Kept {
         }
     }
 
+    /// Lets the generator also make PassTickets for the second in which it was created. A running gateway may make the same
+    /// PassTicket in this second, so the caller must not send it to a service.
+    pub(crate) fn for_one_request(self, config: &Config) -> Self {
+        Self { generator: LocalGenerator::one_shot(config.profiles.clone()), ..self }
+    }
+
     /// Continues with a new configuration. If the users have changed, no password of the old users stays verified.
     pub(crate) fn continue_with(&mut self, config: &Config, parts: &Parts) {
         self.generator = self.generator.with_profiles(config.profiles.clone());
@@ -653,24 +670,118 @@ fn with_settings(tunnels: Tunnels, config: &Config) -> Tunnels {
         .with_tunnels_per_user(config.limits.tunnels_per_user)
 }
 
-/// Builds the gateway from two services: the auth API, and the stack of layers that forwards requests
-/// to services.
-///
-/// Both services use the same revocation store. As soon as the auth API has revoked a token, the layers also refuse the
-/// token.
-///
-/// If `kept` has counters, requests and decisions are counted. The health endpoint and the page of administrators report `health`. Call
-/// this function in a runtime. In this runtime, the instances of services are checked. If services are found in Eureka,
-/// the registry is fetched in this runtime, and the routes are replaced from now on.
-pub(crate) fn gateway(
+/// The layers between a client and the service that forwards requests, with the values of a configuration. The gateway and
+/// the command `explain` use the same layers in the same order, see [`routed_stack`].
+pub(crate) struct Layers {
+    /// Tells OAuth clients where to get a token. It is in front of CORS, because anyone may read the metadata.
+    pub(crate) metadata: Option<ProtectedResourceLayer>,
+    /// It is in front of authentication, because preflight requests have no credential.
+    pub(crate) cors: Option<CorsLayer>,
+    pub(crate) sanitize: SanitizeLayer,
+    pub(crate) route: RouteLayer,
+    pub(crate) authenticate: AuthenticateLayer<Arc<dyn RevocationStore>, Arc<dyn IdentityMapper>>,
+    pub(crate) scope: ScopeLayer,
+    pub(crate) rate_limit: Option<RateLimitLayer>,
+    pub(crate) scheme: SchemeLayer,
+}
+
+/// A place between two layers of [`routed_stack`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Step {
+    Received,
+    Sanitized,
+    Routed,
+    Authenticated,
+    Scoped,
+    RateLimited,
+    Prepared,
+}
+
+/// Puts the [`Layers`] in front of `$service`. `$probe` is called with each [`Step`], and returns a layer for this place.
+/// The gateway has no such layers ([`no_probe`]), which costs nothing.
+macro_rules! routed_stack {
+    ($layers:expr, $forwarders:expr, $probe:expr, $service:expr) => {{
+        let (layers, probe) = ($layers, $probe);
+        ::tower::ServiceBuilder::new()
+            .option_layer(layers.metadata)
+            .option_layer(layers.cors)
+            .option_layer($forwarders)
+            .layer(probe($crate::stack::Step::Received))
+            // SanitizeLayer is first, so that no other layer sees headers that clients must not set. It also
+            // refuses requests of web pages of other origins, while the request still has `Origin`.
+            .layer(layers.sanitize)
+            .layer(probe($crate::stack::Step::Sanitized))
+            // RouteLayer is before AuthenticateLayer, because the route decides whether a credential is
+            // evaluated, and what happens if authentication fails.
+            .layer(layers.route)
+            .layer(probe($crate::stack::Step::Routed))
+            // AuthenticateLayer removes the credential, except on routes with the scheme bypass. Later
+            // layers see only the authenticated user.
+            .layer(layers.authenticate)
+            .layer(probe($crate::stack::Step::Authenticated))
+            // ScopeLayer is after AuthenticateLayer, because ScopeLayer compares the scopes of an
+            // authenticated Personal Access Token with the route.
+            .layer(layers.scope)
+            .layer(probe($crate::stack::Step::Scoped))
+            // RateLimitLayer is after ScopeLayer, so that it knows the user, and before SchemeLayer, so that a refused
+            // request uses no PassTicket.
+            .option_layer(layers.rate_limit)
+            .layer(probe($crate::stack::Step::RateLimited))
+            // SchemeLayer is last, so that the PassTicket is made immediately before the request is sent.
+            .layer(layers.scheme)
+            .layer(probe($crate::stack::Step::Prepared))
+            .service($service)
+    }};
+}
+pub(crate) use routed_stack;
+
+/// The probe of the gateway: no layer.
+fn no_probe(_: Step) -> Identity {
+    Identity::new()
+}
+
+/// The type of [`Assembled::authenticator`].
+pub(crate) type GatewayAuthenticator =
+    Authenticator<Arc<dyn RevocationStore>, Arc<dyn IdentityMapper>>;
+
+/// The parts of a gateway that do not listen and run no task.
+pub(crate) struct Assembled<F> {
+    pub(crate) layers: Layers,
+    pub(crate) authenticator: Arc<GatewayAuthenticator>,
+    api: AuthApi,
+    /// Adds the scheme to a configured route.
+    implement: F,
+    /// The routes of the configuration, with their schemes.
+    routes: Vec<Route>,
+    /// The table of routes that the layers read. It is empty until the caller replaces it.
+    shared: SharedRoutes,
+}
+
+impl<F> Assembled<F> {
+    /// Returns the path prefix of the auth API.
+    pub(crate) fn auth_prefix(&self) -> AuthPrefix {
+        self.api.prefix().clone()
+    }
+
+    /// Fills the table of routes with the routes of the configuration.
+    pub(crate) fn publish_routes(&mut self) {
+        let routes = Routes::new(mem::take(&mut self.routes));
+        self.shared.replace(routes.expect("the configuration contains each prefix only once"));
+    }
+}
+
+/// Makes the layers and the auth API. Starts no task, and asks no server. `audit` gets the records of all layers. `saf`
+/// decides whether the gateway may make a PassTicket. Call this function in a runtime.
+pub(crate) fn assemble<S: SafProvider + Clone>(
     config: &Config,
     parts: &Parts,
     kept: &Kept,
-    health: HealthReports,
-) -> impl GatewayService + use<> {
+    audit: Audit,
+    saf: S,
+) -> Assembled<impl Fn(&ConfiguredRoute) -> Route + Clone + Send + Sync + use<S>> {
     let Outbound { connectors, logins, zowe } = &*parts.outbound.value;
     let (stores, counts) = (&kept.stores, kept.counts.as_ref());
-    let Stores { revocations: networks, audit, .. } = stores.clone();
+    let networks = stores.revocations.clone();
     let revocations = stores.tokens();
     let (site, zosmf_sessions) = (&parts.site.value, &parts.zosmf_sessions.value);
     let verifier = parts.verifier.value.clone();
@@ -680,12 +791,11 @@ pub(crate) fn gateway(
 
     let generator = kept.generator.clone().with_ticket_cache(config.limits.remembered_tickets);
     let generator = kept.hand_over.tickets(generator);
-    let generator = PermittedGenerator::new(generator, config.saf.clone(), config.gateway_user);
+    let generator = PermittedGenerator::new(generator, saf, config.gateway_user);
     let remote = Remote::new(connectors.anonymous.clone(), config);
     let zowe_remote = zowe.clone().map(|connector| Remote::new(connector, config));
     let generator = Tickets::new(generator, config, zowe_remote.as_ref());
     let schemes = Schemes::new(config, &login_remote, &generator, zosmf_sessions, &kept.breaker);
-    let audit = self::audit(audit, counts);
     kept.breaker.set_audit(audit.clone());
 
     // The auth API and the authenticator share one mapper. If the mapper asks ZSS (Zowe's server on
@@ -773,12 +883,57 @@ pub(crate) fn gateway(
         authenticator = authenticator.with_passwords(api.basic_login());
     }
     let compatibility = config.compatibility;
-    let limits = counts.map(|counts| counts.route_limits.clone());
+    let limits = counts.map(|counts| (counts.route_limits.clone(), counts.observed.clone()));
+    let schemes = Arc::new(schemes);
     let implement = move |route: &_| {
         let route = schemes.route(route).with_compatibility(compatibility);
         counted(route, limits.as_ref())
     };
     let routes: Vec<_> = config.routes.iter().map(&implement).collect();
+    let shared = SharedRoutes::default();
+    let is_limited = config.routes.iter().any(|route| route.rate_limit().is_some());
+    let rate_limit = (is_limited || config.discovery.is_some()).then(|| kept.rates.1.clone());
+
+    let sanitize = config.request_headers.iter().cloned().fold(
+        SanitizeLayer::new()
+            .with_headers(config.strip_headers.iter().cloned())
+            .with_origin_policy(origins),
+        |layer, (service, headers)| layer.with_service_headers(service, headers),
+    );
+    let authenticator = Arc::new(authenticator);
+    let layers = Layers {
+        metadata: resource_metadata(config, &shared),
+        cors,
+        sanitize,
+        route: RouteLayer::new(shared.clone()),
+        authenticate: AuthenticateLayer::new(authenticator.clone()).with_audit(audit.clone()),
+        scope: ScopeLayer::new().with_audit(audit.clone()).with_token_uses(stores.uses.clone()),
+        rate_limit,
+        scheme: SchemeLayer::new().with_audit(audit),
+    };
+    Assembled { layers, authenticator, api, implement, routes, shared }
+}
+
+/// Builds the gateway from two services: the auth API, and the stack of layers that forwards requests
+/// to services.
+///
+/// Both services use the same revocation store. As soon as the auth API has revoked a token, the layers also refuse the
+/// token.
+///
+/// If `kept` has counters, requests and decisions are counted. The health endpoint and the page of administrators report `health`. Call
+/// this function in a runtime. In this runtime, the instances of services are checked. If services are found in Eureka,
+/// the registry is fetched in this runtime, and the routes are replaced from now on.
+pub(crate) fn gateway(
+    config: &Config,
+    parts: &Parts,
+    kept: &Kept,
+    health: HealthReports,
+) -> impl GatewayService + use<> {
+    let Outbound { connectors, .. } = &*parts.outbound.value;
+    let counts = kept.counts.as_ref();
+    let audit = audit(kept.stores.audit.clone(), counts);
+    let assembled = assemble(config, parts, kept, audit.clone(), config.saf.clone());
+    let Assembled { layers, mut api, implement, routes, shared, .. } = assembled;
     let states = kept.instances.clone();
     // With discovery, the updater does this for the whole table of routes, so that the states of found instances stay.
     if config.discovery.is_none() {
@@ -786,12 +941,10 @@ pub(crate) fn gateway(
     }
     let connections = kept.forward.value.connections();
     // The new checks begin before the old ones end, so a failed instance stays failed.
-    let shared = SharedRoutes::default();
     let tasks = instances::start_tasks(config, &routes, &shared, connectors, &states, connections);
     kept.instance_tasks.replace(tasks);
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
     shared.replace(routes);
-    let metadata = resource_metadata(config, &shared);
     let (routes, defined) = (shared, apiml::defined_services(config));
     let services = SharedServices::new(defined.clone());
     let discovery = &kept.discovery;
@@ -809,12 +962,12 @@ pub(crate) fn gateway(
                 config.routes.clone(),
                 defined,
                 implement,
-                routes.clone(),
+                routes,
                 services,
                 kept.instances.clone(),
             )
             .with_checks(FoundChecks::new(config, connectors, &kept.instances));
-            discovery.attach(updater, audit.clone());
+            discovery.attach(updater, audit);
             task.start(|| discovery.clone().run(settings.clone(), connector.clone()));
         }
         _ => discovery.detach(),
@@ -822,34 +975,9 @@ pub(crate) fn gateway(
     let forward = kept.forward.value.clone();
     let forward =
         forward.with_cookie_names(config.cookies.clone()).with_tunnels(kept.tunnels.clone());
-    let is_limited = config.routes.iter().any(|route| route.rate_limit().is_some());
-    let rate_limit = (is_limited || config.discovery.is_some()).then(|| kept.rates.1.clone());
-
-    let sanitize = config.request_headers.iter().cloned().fold(
-        SanitizeLayer::new()
-            .with_headers(config.strip_headers.iter().cloned())
-            .with_origin_policy(origins),
-        |layer, (service, headers)| layer.with_service_headers(service, headers),
-    );
-    let routed = ServiceBuilder::new()
-        // SanitizeLayer is first, so that no other layer sees headers that clients must not set. It also
-        // refuses requests of web pages of other origins, while the request still has `Origin`.
-        .layer(sanitize)
-        // RouteLayer is before AuthenticateLayer, because the route decides whether a credential is
-        // evaluated, and what happens if authentication fails.
-        .layer(RouteLayer::new(routes))
-        // AuthenticateLayer removes the credential, except on routes with the scheme bypass. Later
-        // layers see only the authenticated user.
-        .layer(AuthenticateLayer::new(authenticator).with_audit(audit.clone()))
-        // ScopeLayer is after AuthenticateLayer, because ScopeLayer compares the scopes of an
-        // authenticated Personal Access Token with the route.
-        .layer(ScopeLayer::new().with_audit(audit.clone()).with_token_uses(stores.uses.clone()))
-        // RateLimitLayer is after ScopeLayer, so that it knows the user, and before SchemeLayer, so that a refused
-        // request uses no PassTicket.
-        .layer(option_layer(rate_limit))
-        // SchemeLayer is last, so that the PassTicket is made immediately before the request is sent.
-        .layer(SchemeLayer::new().with_audit(audit))
-        .service(forward);
+    let forwarders = parts.forwarders.as_ref().map(Forwarders::layer);
+    let (metadata, cors) = (layers.metadata.clone(), layers.cors.clone());
+    let routed = routed_stack!(layers, forwarders, no_probe, forward);
     // `Debug` does not show the values of headers that are marked as sensitive. This layer marks the headers of
     // requests to the auth API. SanitizeLayer marks the headers of requests to services.
     let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
@@ -866,12 +994,7 @@ pub(crate) fn gateway(
         (settings.path.clone(), forwarded().layer(ui))
     });
     let api = forwarded().layer(SetSensitiveRequestHeaders::new(api, sensitive));
-    // This layer is in front of authentication, because preflight requests have no credential.
-    let cors = || option_layer(cors.clone());
-    // This layer is in front of CORS, because anyone may read the metadata.
-    let metadata = || option_layer(metadata.clone());
-    let api = metadata().layer(cors().layer(api));
-    let routed = metadata().layer(cors().layer(forwarded().layer(routed)));
+    let api = option_layer(metadata).layer(option_layer(cors).layer(api));
     let api = WithPages { api, pages };
     let mut gateway = Gateway::new(api, routed).with_auth_prefix(prefix).with_apiml_endpoints();
     if let Some(settings) = &config.ui {

@@ -1,19 +1,56 @@
-//! Verifies a revocation file without opening it for writing.
+//! Reads a revocation file without opening it for writing.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use redb::{Database, StorageBackend, backends::InMemoryBackend};
 
 use super::{
-    DurableStore,
-    file::{OpenError, builder, catch_panic, check_exists, open_error, read_meta},
-    load::load_all,
+    DurableStore, FileAccess,
+    file::{FileId, OpenError, builder, catch_panic, check_exists, open_error, read_meta},
+    load::{Loaded, load_all},
 };
+use crate::revocation::trusted_time::Uptime;
+
+/// How often [`DurableStore::snapshot`] copies a file that another process writes.
+const COPIES: u32 = 20;
+
+/// The time between two copies. A commit of the other process takes less time.
+const BETWEEN_COPIES: Duration = Duration::from_millis(25);
 
 impl DurableStore {
+    /// Returns a store with the revocations that the file at `path` has now. The store checks tokens, but never writes the
+    /// file: each write returns [`StoreError::HandedOver`](crate::revocation::StoreError::HandedOver). It does not lock
+    /// the file, so another process may have the file open. The store does not see later revocations of that process.
+    ///
+    /// This function reads the file into memory, and blocks until the copy is verified. If the other process writes the
+    /// file in the meantime, the function copies the file again.
+    ///
+    /// # Errors
+    /// The errors of [`open`](Self::open), except [`OpenError::InUse`].
+    pub fn snapshot(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
+        let path = path.into();
+        check_exists(&path)?;
+        let id =
+            FileId::of(&path).map_err(|source| OpenError::Io { file: path.clone(), source })?;
+        let mut copies = 1;
+        let loaded = loop {
+            match catch_panic(&path, || load_copy(&path)) {
+                Ok(loaded) => break loaded,
+                Err(OpenError::Damaged { .. }) if copies < COPIES => {
+                    copies += 1;
+                    thread::sleep(BETWEEN_COPIES);
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        Self::start(path, FileAccess { id, database: None }, loaded, Uptime::now)
+    }
+
     /// Verifies the file at `path`, and does not change it. `Ok` means that a store can load the file.
     ///
     /// The file is locked only for a moment, to find out whether a store has it open. This function reads the file into
@@ -27,7 +64,7 @@ impl DurableStore {
         check_exists(&path)?;
         catch_panic(&path, || {
             check_unused(&path)?;
-            let verified = verify_copy(&path);
+            let verified = load_copy(&path).map(drop);
             // A store that was opened in the meantime may have changed the file while it was copied.
             if verified.is_err() {
                 check_unused(&path)?;
@@ -51,7 +88,7 @@ fn check_unused(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-fn verify_copy(path: &Path) -> Result<(), OpenError> {
+fn load_copy(path: &Path) -> Result<Loaded, OpenError> {
     let io_error = |source| OpenError::Io { file: path.to_owned(), source };
     let content = fs::read(path).map_err(io_error)?;
     if content.is_empty() {
@@ -65,7 +102,7 @@ fn verify_copy(path: &Path) -> Result<(), OpenError> {
     let database =
         builder().create_with_backend(backend).map_err(|e| open_error(path, e.into()))?;
     let salt = read_meta(path, &database)?;
-    load_all(path, &database, salt).map(drop)
+    load_all(path, &database, salt)
 }
 
 #[cfg(test)]
@@ -74,8 +111,30 @@ mod tests {
     use crate::{
         clock::Timestamp,
         passticket::UserId,
-        revocation::{Revocation, RevocationStore},
+        revocation::{Revocation, RevocationStore, StoreError},
     };
+
+    #[tokio::test]
+    async fn a_snapshot_has_the_revocations_of_an_open_store_and_writes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revocations.redb");
+        assert!(matches!(DurableStore::snapshot(&path), Err(OpenError::Missing { .. })));
+        let store = DurableStore::create(&path).unwrap();
+        let user = UserId::new("USER").unwrap();
+        let up_to = Timestamp::from_secs(1_800_000_000);
+        store.record(Revocation::User { user, up_to }).await.unwrap();
+        let before = fs::read(&path).unwrap();
+
+        let snapshot = DurableStore::snapshot(&path).unwrap();
+        assert_eq!(snapshot.rule_of_user(&user), Some(up_to));
+        let written = snapshot.record(Revocation::User { user, up_to }).await;
+        assert!(matches!(written, Err(StoreError::HandedOver { .. })), "{written:?}");
+        drop(snapshot);
+        assert!(fs::read(&path).unwrap() == before);
+        // The first store still has the file.
+        store.record(Revocation::User { user, up_to }).await.unwrap();
+        assert!(matches!(DurableStore::open(&path), Err(OpenError::InUse { .. })));
+    }
 
     #[tokio::test]
     async fn verify_finds_damage_and_changes_nothing() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tower_passticket::{
     audit::{Audit, AuditCounts, AuditFiles, CountingSink},
     gateway::RequestCounts,
-    layer::{CrossOriginCounts, RateLimitCounts, RouteLimitCounts},
+    layer::{CrossOriginCounts, ObservedCounts, RateLimitCounts, RouteLimitCounts},
     proxy::{ForwardCounts, InstanceStates, TunnelCounts},
     tls::ConnectionCounts,
 };
@@ -21,6 +21,7 @@ pub(crate) struct Counts {
     pub(crate) tunnels: Arc<TunnelCounts>,
     pub(crate) cross_origin: Arc<CrossOriginCounts>,
     pub(crate) route_limits: Arc<RouteLimitCounts>,
+    pub(crate) observed: Arc<ObservedCounts>,
     pub(crate) rate_limit: Arc<RateLimitCounts>,
     pub(super) audit: Arc<AuditCounts>,
 }

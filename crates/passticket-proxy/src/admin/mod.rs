@@ -117,6 +117,7 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
         .with(counts.cross_origin.clone())
         .with(counts.rate_limit.clone())
         .with(counts.route_limits.clone())
+        .with(counts.observed.clone())
         .with(stores.revocations.clone())
         .with(LogCounts);
     let registry = match &stores.zowe {

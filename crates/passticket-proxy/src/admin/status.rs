@@ -3,8 +3,9 @@
 //! A PassTicket is a one-time password of z/OS.
 
 use std::{
+    collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -17,6 +18,7 @@ use tower_passticket::{
     audit::AuditFiles,
     clock::{Clock, SystemClock},
     health::Health,
+    layer::Mode,
     metrics::{Label, LabelName},
     proxy::InstanceStates,
     revocation::{CachingService, DurableStore},
@@ -88,6 +90,18 @@ pub(crate) struct Components {
     discovery: Discovery,
     cluster: Option<Cluster>,
     breaker: TicketBreaker,
+    /// The services with the mode observe.
+    observed: Arc<Mutex<Vec<String>>>,
+}
+
+/// Returns the services with the mode observe.
+fn observed(config: &Config) -> Vec<String> {
+    let found = config.discovery.iter().flat_map(|discovery| &discovery.services);
+    let found = found.flat_map(|service| &service.schemes);
+    let routes = config.routes.iter().chain(found);
+    let observed = routes.filter(|route| route.mode() == Mode::Observe);
+    let observed: BTreeSet<_> = observed.map(|route| route.service().to_string()).collect();
+    observed.into_iter().collect()
 }
 
 /// Returns whether the gateway refuses some requests while the audit log does not work.
@@ -115,6 +129,7 @@ impl Components {
             discovery: discovery.clone(),
             cluster: stores.cluster.clone(),
             breaker: breaker.clone(),
+            observed: Arc::new(Mutex::new(observed(config))),
         }
     }
 
@@ -122,6 +137,7 @@ impl Components {
     pub(crate) fn continue_with(&self, config: &Config) {
         self.certificate.set(config);
         self.is_audit_needed.store(is_audit_needed(config), SeqCst);
+        *self.observed.lock().unwrap_or_else(PoisonError::into_inner) = observed(config);
     }
 
     pub(super) fn cluster(&self) -> Option<&Cluster> {
@@ -157,6 +173,10 @@ impl Components {
         }
         if let Some(tickets) = stopped_tickets::document(&self.breaker) {
             document["passtickets"] = tickets;
+        }
+        let observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if !observed.is_empty() {
+            document["observe"] = observed.into();
         }
         (status.is_up(), document)
     }

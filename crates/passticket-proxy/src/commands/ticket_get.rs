@@ -313,7 +313,7 @@ fn exchange_body(applid: &Applid, token: &str, actor: Option<&str>) -> Zeroizing
 }
 
 /// Reads a token from a file, or from standard input if the name is `-`. White space around the token is removed.
-fn read_token(file: &Path) -> Result<Zeroizing<String>, Exit> {
+pub(crate) fn read_token(file: &Path) -> Result<Zeroizing<String>, Exit> {
     let content = read_secret(file, 2 * MAX_TOKEN_LEN, "the token")?;
     let token = str::from_utf8(content.trim_ascii()).unwrap_or_default();
     let is_token = !token.is_empty()

@@ -13,8 +13,8 @@ use http::HeaderName;
 use super::metadata::{ENCODED_CHARACTERS, LOAD_BALANCING, RESPONSE_TIMEOUT};
 use tower_passticket::{
     layer::{
-        Balancing, CertificateHeader, ClientBasic, EncodedPaths, Instance, Instances, OnFailure,
-        RateLimit, Route, RouteError, RouteLimits, Scheme, SchemeError, SchemeFuture,
+        Balancing, CertificateHeader, ClientBasic, EncodedPaths, Instance, Instances, Mode,
+        OnFailure, RateLimit, Route, RouteError, RouteLimits, Scheme, SchemeError, SchemeFuture,
         SchemeRequest, SecurityHeaders, ServiceProtocol, Upstream,
     },
     passticket::Applid,
@@ -247,6 +247,10 @@ impl ConfiguredRoute {
         Self { route: self.route.with_on_failure(on_failure), ..self }
     }
 
+    pub(super) fn with_mode(self, mode: Mode) -> Self {
+        Self { route: self.route.with_mode(mode), ..self }
+    }
+
     pub(super) fn with_security_headers(self, security_headers: SecurityHeaders) -> Self {
         Self { route: self.route.with_security_headers(security_headers), ..self }
     }
@@ -292,6 +296,11 @@ impl ConfiguredRoute {
     /// Returns the prefix of all paths of this route.
     pub fn prefix(&self) -> &str {
         self.route.prefix()
+    }
+
+    /// Says whether the gateway enforces its decisions about requests to the service.
+    pub fn mode(&self) -> Mode {
+        self.route.mode()
     }
 
     /// Says whether the gateway forwards or rejects a request if authentication or the scheme fails.

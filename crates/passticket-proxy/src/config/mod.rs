@@ -177,6 +177,7 @@ mod methods;
 #[cfg(not(feature = "pkcs11"))]
 mod no_token_key;
 mod oidc;
+mod outbound;
 mod own_origins;
 mod own_section;
 mod passticket_proxy;
@@ -251,6 +252,7 @@ pub use health_checks::HealthCheckSettings;
 pub use listen::Listen;
 pub use log_level::{LogLevel, LogLevelError};
 pub use oidc::OidcSettings;
+pub use outbound::OutboundConnections;
 pub use problem::{Place, Problem, Problems};
 pub use scheme_peers::SchemePeers;
 pub use secret_file::{SecretFileError, read_secret_file};
@@ -467,6 +469,8 @@ pub struct Config {
     pub client_identities: ClientIdentities,
     /// The level of the log, instead of the environment variable `RUST_LOG`: `components.passticket-proxy.logLevel`.
     pub log_level: Option<LogLevel>,
+    /// Whether the gateway opens connections to other servers. No key sets this value.
+    pub outbound: OutboundConnections,
 }
 
 /// A configuration and its warnings.
@@ -698,6 +702,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         security.client_certificates,
     );
     Some(Config {
+        outbound: OutboundConnections::default(),
         listen: Listen {
             address: SocketAddr::new(host, zowe.port),
             port_at: zowe.port_at,

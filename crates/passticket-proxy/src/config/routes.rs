@@ -28,7 +28,7 @@ use super::{
 };
 use tower_passticket::{
     layer::{
-        Balancing, ClientBasic, EncodedPaths, OnFailure, RequestHeaderError, RequestHeaders,
+        Balancing, ClientBasic, EncodedPaths, Mode, OnFailure, RequestHeaderError, RequestHeaders,
         SecurityHeaders, ServiceProtocol, Upstream,
     },
     passticket::Applid,
@@ -44,6 +44,7 @@ pub(super) struct Override<'a> {
     scheme: SchemeOverride<'a>,
     client_basic: Option<(ClientBasic, At<'a>)>,
     on_failure: Option<OnFailure>,
+    mode: Mode,
     response_timeout: Option<Duration>,
     connect_timeout: Option<Duration>,
     request_headers: RequestHeaders,
@@ -68,6 +69,7 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
         let scheme = SchemeOverride::read(&mut section);
         let client_basic = client_basic::read(&mut section);
         let on_failure = read_on_failure(&mut section);
+        let mode = read_mode(&mut section, id);
         let response_timeout =
             section.optional("responseSeconds").and_then(|field| field.number(1..=86_400));
         let connect_timeout =
@@ -115,6 +117,7 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
             scheme,
             client_basic,
             on_failure,
+            mode,
             response_timeout: response_timeout.map(Duration::from_secs),
             connect_timeout: connect_timeout.map(Duration::from_secs),
             request_headers,
@@ -147,6 +150,25 @@ pub(super) fn read_on_failure(section: &mut Section<'_>) -> Option<OnFailure> {
         "reject" => Ok(OnFailure::Reject),
         _ => Err("is unknown; write forward, forward-unchanged or reject"),
     })
+}
+
+/// Reads the setting `mode` of a service. Warns about the mode `observe`, because the service then gets the credentials of
+/// clients.
+fn read_mode(section: &mut Section<'_>, id: &str) -> Mode {
+    let Some(field) = section.optional("mode") else { return Mode::default() };
+    let mode = field.read(|text| match text {
+        "enforce" => Ok(Mode::Enforce),
+        "observe" => Ok(Mode::Observe),
+        _ => Err("is unknown; write enforce or observe"),
+    });
+    if mode == Some(Mode::Observe) {
+        field.at.warning(format_args!(
+            "is observe: the gateway refuses no request to {} and adds no PassTicket, and the service gets the \
+             credentials of the clients; set enforce when the decisions in the audit log are as expected",
+            shown_name(id)
+        ));
+    }
+    mode.unwrap_or_default()
 }
 
 /// Reads the setting `refusedStatuses` of a service: `none`, or the statuses by which the service refuses a PassTicket. An
@@ -427,6 +449,8 @@ pub(super) fn assemble_all<'a>(
             .with_on_failure(own.unwrap_or(on_failure))
             .with_security_headers(security)
             .with_client_basic(basic.map(|(basic, _)| *basic).unwrap_or_default());
+        let mode = settings.map(|settings| settings.mode).unwrap_or_default();
+        route = route.with_mode(mode);
         if let Some(body_timeout) = settings.and_then(|settings| settings.body_timeout) {
             route = route.with_body_timeout(body_timeout);
         }

@@ -357,7 +357,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("algorithm: legacy", "algorithm: desx"),
             &[
-                "zowe.yaml:94: components.passticket-proxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
+                "zowe.yaml:95: components.passticket-proxy.ptktdata[1].algorithm: \"desx\" is not an algorithm; \
                write legacy, enhanced-upper or enhanced-mixed",
             ],
         ),
@@ -571,61 +571,68 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("[X-Tenant]", "[X-Tenant, Host, a b]"),
             &[
-                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.requestHeaders.remove[1]: host \
+                "zowe.yaml:84: components.passticket-proxy.services.dcpassticket.requestHeaders.remove[1]: host \
                  cannot be removed from requests, because the gateway needs it; delete the name",
-                "zowe.yaml:83: components.passticket-proxy.services.dcpassticket.requestHeaders.remove[2]: \"a b\" is \
+                "zowe.yaml:84: components.passticket-proxy.services.dcpassticket.requestHeaders.remove[2]: \"a b\" is \
                  not the name of a header; write one like X-Name",
             ],
         ),
         (
             |s| s.edit("[X-Tenant]", "[X_Real_IP]"),
             &[
-                "zowe.yaml:84: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[0]: x-real-ip is \
+                "zowe.yaml:85: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[0]: x-real-ip is \
                both removed and kept; remove the name from one of the two lists",
             ],
         ),
         (
             |s| s.edit("[X-Real-IP]", "[Client-Cert, content_length, Accept, X-Real-IP]"),
             &[
-                "zowe.yaml:84: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[0]: client-cert \
+                "zowe.yaml:85: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[0]: client-cert \
                  is set by the gateway alone, so a client's header is never kept; delete the name",
-                "zowe.yaml:84: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[1]: \
+                "zowe.yaml:85: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[1]: \
                  content_length is set",
-                "zowe.yaml:84: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[2]: accept is \
+                "zowe.yaml:85: components.passticket-proxy.services.dcpassticket.requestHeaders.keep[2]: accept is \
                  not in the table of removed headers",
+            ],
+        ),
+        (
+            |s| s.edit("mode: enforce ", "mode: watch "),
+            &[
+                "zowe.yaml:82: components.passticket-proxy.services.dcpassticket.mode: is unknown; write enforce or \
+                 observe",
             ],
         ),
         (
             |s| s.edit("addSecurityHeaders: true ", "http: h2c "),
             &[
-                "zowe.yaml:85: components.passticket-proxy.services.dcpassticket.http: is only for services without \
+                "zowe.yaml:86: components.passticket-proxy.services.dcpassticket.http: is only for services without \
                  TLS, but the service has the instance https://zos:10012/",
             ],
         ),
         (
             |s| s.edit("addSecurityHeaders: true ", "http: h2 "),
             &[
-                "zowe.yaml:85: components.passticket-proxy.services.dcpassticket.http: \"h2\" is unknown; write auto, \
+                "zowe.yaml:86: components.passticket-proxy.services.dcpassticket.http: \"h2\" is unknown; write auto, \
                  http1 or h2c",
             ],
         ),
         (
             |s| s.edit("addSecurityHeaders: true", "addSecurityHeaders: on"),
             &[
-                "zowe.yaml:85: components.passticket-proxy.services.dcpassticket.addSecurityHeaders: \"on\" is neither",
+                "zowe.yaml:86: components.passticket-proxy.services.dcpassticket.addSecurityHeaders: \"on\" is neither",
             ],
         ),
         (
             |s| s.edit("maxAge: 31536000", "maxAge: 1y"),
             &[
-                "zowe.yaml:130: components.passticket-proxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
+                "zowe.yaml:131: components.passticket-proxy.strictTransportSecurity.maxAge: \"1y\" is not valid; write \
                a number from 0 to 315360000",
             ],
         ),
         (
             |s| s.edit("api/v1/admin:", "ui/v1:"),
             &[
-                "zowe.yaml:88: components.passticket-proxy.services.dcpassticket.applids.ui/v1: is not below \
+                "zowe.yaml:89: components.passticket-proxy.services.dcpassticket.applids.ui/v1: is not below \
                a route of service dcpassticket; write a path that begins with one of its gatewayUrls",
             ],
         ),
@@ -640,7 +647,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("ADMAPPL  ", "NOAPPL  "),
             &[
-                "zowe.yaml:88: components.passticket-proxy.services.dcpassticket.applids.api/v1/admin: service \
+                "zowe.yaml:89: components.passticket-proxy.services.dcpassticket.applids.api/v1/admin: service \
                dcpassticket needs a PassTicket key for NOAPPL;",
             ],
         ),
@@ -675,7 +682,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
         (
             |s| s.edit("{ env: ADMAPPL_KEY }", LEGACY_KEY),
             &[
-                "zowe.yaml:95: components.passticket-proxy.ptktdata[1].key: must not be the PassTicket key itself; \
+                "zowe.yaml:96: components.passticket-proxy.ptktdata[1].key: must not be the PassTicket key itself; \
                write { file: PATH }",
             ],
         ),
@@ -737,7 +744,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                 let services = EXAMPLE
                     .lines()
                     .skip_while(|line| !line.starts_with("    services:"))
-                    .take(10)
+                    .take(11)
                     .collect::<Vec<_>>()
                     .join("\n");
                 s.edit(&services, "  # nothing");
@@ -754,7 +761,7 @@ fn each_kind_of_problem_is_reported_at_its_place() {
                 s.edit("addSecurityHeaders: true ", "clientBasic: verify ");
             },
             &[
-                "zowe.yaml:85: components.passticket-proxy.services.dcpassticket.clientBasic: verify needs users with \
+                "zowe.yaml:86: components.passticket-proxy.services.dcpassticket.clientBasic: verify needs users with \
                  passwords; set components.passticket-proxy.users to a file with users, or set zOSMF.host",
             ],
         ),
@@ -1000,11 +1007,11 @@ fn the_problems_of_all_files_are_reported_together() {
         "zowe.yaml:11: components.gateway.port: ",
         "zowe.yaml:35: components.passticket-proxy.host: ",
         "zowe.yaml:36: components.passticket-proxy.signingKey: ",
-        "zowe.yaml:92: components.passticket-proxy.ptktdata[0].key: ",
-        "zowe.yaml:100: components.passticket-proxy.ptktdata[1].nextKey.key: ",
-        "zowe.yaml:108: components.passticket-proxy.timeouts.drainSeconds: ",
-        "zowe.yaml:112: components.passticket-proxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
-        "zowe.yaml:113: components.passticket-proxy.limits.rememberedTicket: is an unknown key; did ",
+        "zowe.yaml:93: components.passticket-proxy.ptktdata[0].key: ",
+        "zowe.yaml:101: components.passticket-proxy.ptktdata[1].nextKey.key: ",
+        "zowe.yaml:109: components.passticket-proxy.timeouts.drainSeconds: ",
+        "zowe.yaml:113: components.passticket-proxy.limits.cachedTokens: \"99\" is not valid; write a number from ",
+        "zowe.yaml:114: components.passticket-proxy.limits.rememberedTicket: is an unknown key; did ",
         "users.yml:1: users.USER: ",
         "api-defs/dc.yml:6: services[0].authentication.schema: is an unknown key; did ",
         "api-defs/dc.yml:6: services[0].authentication.scheme: is missing; ",

@@ -1,0 +1,33 @@
+//! Whether connections to other servers are opened.
+
+use std::{fmt, sync::Arc};
+
+use http::Uri;
+use tower_passticket::tls::Connector;
+
+/// Whether the gateway opens connections to other servers.
+#[derive(Clone, Default)]
+pub struct OutboundConnections(Option<Arc<dyn Fn(&Uri) + Send + Sync>>);
+
+impl OutboundConnections {
+    /// No connection is opened. `refused` is called with the URI of each server in place of a connection. It must not
+    /// block.
+    pub fn refused(refused: impl Fn(&Uri) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(refused)))
+    }
+
+    /// Applies the value to a connector.
+    #[must_use]
+    pub fn apply(&self, connector: Connector) -> Connector {
+        match self.0.clone() {
+            None => connector,
+            Some(refused) => connector.without_connections(move |uri| refused(uri)),
+        }
+    }
+}
+
+impl fmt::Debug for OutboundConnections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Refused" } else { "Opened" })
+    }
+}

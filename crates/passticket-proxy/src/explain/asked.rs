@@ -1,0 +1,85 @@
+//! What the command line asks `explain`.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use http::{HeaderName, HeaderValue, Method, Uri};
+use tower_passticket::passticket::UserId;
+
+/// What the command explains.
+pub(crate) enum Subject {
+    /// A request that a client could send.
+    Request(Box<Asked>),
+    /// A request that the gateway has handled.
+    Past(PastId),
+}
+
+/// The request of the command line.
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) url: Uri,
+    pub(crate) headers: Vec<HeaderArgument>,
+    pub(crate) credential: Given,
+    pub(crate) is_live: bool,
+}
+
+/// The credential of the command line.
+pub(crate) enum Given {
+    /// Only the headers of the command line.
+    Headers,
+    /// A login token of this user, which the command itself makes.
+    User(UserId),
+    /// The token in this file.
+    Token(PathBuf),
+    /// The client certificate in this file.
+    Certificate(PathBuf),
+}
+
+/// A header of the command line: `Name: value`.
+#[derive(Clone)]
+pub(crate) struct HeaderArgument(pub(super) HeaderName, pub(super) HeaderValue);
+
+impl FromStr for HeaderArgument {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let wrong = "write a header as 'Name: value'";
+        let (name, value) = text.split_once(':').ok_or(wrong)?;
+        let name = name.trim().parse().map_err(|_| wrong)?;
+        let mut value = HeaderValue::from_str(value.trim()).map_err(|_| wrong)?;
+        value.set_sensitive(true);
+        Ok(Self(name, value))
+    }
+}
+
+/// `Debug` does not show the value, which may be a token.
+impl fmt::Debug for HeaderArgument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HeaderArgument({})", self.0)
+    }
+}
+
+/// The id of a request, as in `X-Request-Id`.
+#[derive(Clone, Debug)]
+pub(crate) struct PastId(String);
+
+impl PastId {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PastId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_id = (1..=128).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
+        match is_id {
+            true => Ok(Self(text.to_owned())),
+            false => {
+                Err("write the id as in the header X-Request-Id: letters, digits and -_.:"
+                    .to_owned())
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Shows headers without their secrets.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http::{HeaderMap, HeaderName, header};
+use tower_passticket::{
+    layer::{PRIVATE_TOKEN, X_ZOWE_AUTH_FAILURE},
+    passticket::{PassTicket, UserId},
+};
+
+/// A longer header value is cut off.
+const MAX_VALUE: usize = 256;
+
+const MASK: &str = "********";
+
+/// Returns the names of the headers that `after` no longer has, or has with fewer values.
+pub(super) fn removed(before: Option<&HeaderMap>, after: Option<&HeaderMap>) -> Vec<HeaderName> {
+    let (Some(before), Some(after)) = (before, after) else { return Vec::new() };
+    let is_removed = |name: &&HeaderName| {
+        let kept = after.get_all(*name).iter();
+        before.get_all(*name).iter().count() > kept.count()
+            || (**name == header::COOKIE && before.get(*name) != after.get(*name))
+    };
+    before.keys().filter(is_removed).cloned().collect()
+}
+
+/// Returns the headers for the service. Secrets are masked.
+pub(super) fn service_headers(
+    headers: &HeaderMap,
+    own: Option<&HeaderMap>,
+    scheme: Option<&HeaderMap>,
+) -> Vec<(String, String)> {
+    let is_of_scheme = |name: &HeaderName| {
+        let (Some(own), Some(scheme)) = (own, scheme) else { return false };
+        scheme.get(name).is_some() && own.get(name) != scheme.get(name)
+    };
+    let shown = headers.iter().map(|(name, value)| {
+        let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let value = match is_of_scheme(name) {
+            true => scheme_value(name, &value),
+            false => client_value(name, &value),
+        };
+        (name.to_string(), shortened(value))
+    });
+    shown.collect()
+}
+
+/// Masks the secrets in the value of a header that the scheme has set.
+fn scheme_value(name: &HeaderName, value: &str) -> String {
+    if *name == X_ZOWE_AUTH_FAILURE || name.as_str().starts_with("x-certificate-") {
+        return value.to_owned();
+    }
+    match basic(value) {
+        Some((user, _)) => format!("Basic {user}:{MASK}"),
+        // A user id in a custom header is no secret.
+        None if UserId::new(value).is_ok_and(|user| user.as_str() == value)
+            && PassTicket::parse(value).is_err() =>
+        {
+            value.to_owned()
+        }
+        None => MASK.to_owned(),
+    }
+}
+
+/// Masks the secrets in the value of a header that the client has sent, or that the proxy has added.
+fn client_value(name: &HeaderName, value: &str) -> String {
+    const SECRET: [&str; 9] =
+        ["token", "secret", "passw", "api-key", "apikey", "auth", "cert", "session", "cookie"];
+    let is_ours = [&X_ZOWE_AUTH_FAILURE].contains(&name);
+    if *name == PRIVATE_TOKEN
+        || (!is_ours && SECRET.iter().any(|part| name.as_str().contains(part)))
+    {
+        return MASK.to_owned();
+    }
+    value.to_owned()
+}
+
+pub(super) fn header_texts(headers: &HeaderMap) -> Vec<String> {
+    // These two are of the response that stands in for that of the service.
+    let of_service = |name: &HeaderName| [header::CONTENT_LENGTH, header::DATE].contains(name);
+    let headers = headers.iter().filter(|(name, _)| !of_service(name));
+    let texts = headers.map(|(name, value)| {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        let value = match *name == header::SET_COOKIE {
+            true => MASK.to_owned(),
+            false => value.into_owned(),
+        };
+        format!("{name}: {}", shortened(value))
+    });
+    texts.collect()
+}
+
+pub(super) fn shortened(value: String) -> String {
+    match value.char_indices().nth(MAX_VALUE) {
+        None => value,
+        Some((at, _)) => format!("{}… ({} bytes)", &value[..at], value.len()),
+    }
+}
+
+/// Returns the user and the password in `Authorization: Basic`.
+pub(super) fn basic(value: &str) -> Option<(String, String)> {
+    let encoded = value.strip_prefix("Basic ")?;
+    let text = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
+    let (user, password) = text.split_once(':')?;
+    Some((user.to_owned(), password.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_masked() {
+        let header = |name: &'static str| HeaderName::from_static(name);
+        for (name, value, of_client, of_scheme) in [
+            ("authorization", "Basic VVNFUjpzZWNyZXQ=", MASK, "Basic USER:********"),
+            ("authorization", "Bearer a.b.c", MASK, MASK),
+            ("private-token", "abc", MASK, MASK),
+            ("x-saf-token", "abc", MASK, MASK),
+            ("cookie", "a=b", MASK, MASK),
+            ("accept", "text/html", "text/html", MASK),
+            ("customuser", "USER", "USER", "USER"),
+            ("customticket", "QHOAH1TV", "QHOAH1TV", MASK),
+            ("x-certificate-commonname", "USER", MASK, "USER"),
+            ("x-zowe-auth-failure", "ZWEAG102E", "ZWEAG102E", "ZWEAG102E"),
+        ] {
+            let name = header(name);
+            assert_eq!(client_value(&name, value), of_client, "{name}");
+            assert_eq!(scheme_value(&name, value), of_scheme, "{name}");
+        }
+    }
+
+    #[test]
+    fn removed_headers_are_found() {
+        let mut before = HeaderMap::new();
+        for (name, value) in [("accept", "a"), ("cookie", "a=1; b=2"), ("x-a", "1"), ("x-a", "2")] {
+            before.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let mut after = HeaderMap::new();
+        after.insert("accept", HeaderValue::from_static("b"));
+        after.insert("cookie", HeaderValue::from_static("b=2"));
+        after.insert("x-a", HeaderValue::from_static("2"));
+        let names: Vec<_> = removed(Some(&before), Some(&after)).into_iter().collect();
+        assert_eq!(names, ["cookie", "x-a"]);
+    }
+}

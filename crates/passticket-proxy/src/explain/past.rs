@@ -1,0 +1,297 @@
+//! `explain --request-id`: tells a past request from the audit files.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+};
+
+use passticket_proxy::config::Config;
+use serde_json::{Map, Value, json};
+
+use super::{
+    asked::PastId,
+    report::{print_wrapped, printable},
+};
+use crate::{exit::Exit, terminal::print_line};
+
+/// A longer line was not written by the gateway. The rest of such a line is skipped.
+const MAX_LINE: u64 = 1024 * 1024;
+
+/// The maximum number of records of one request that are shown.
+const MAX_RECORDS: usize = 200;
+
+/// Prints what the audit files say about a request.
+pub(super) fn explain(config: &Config, id: &PastId, as_json: bool) -> Result<(), Exit> {
+    let Some(audit) = &config.audit else {
+        return Err(Exit::usage(
+            "components.passticket-proxy.audit.enabled is false, so the gateway has recorded no requests; \
+             set it to true",
+        ));
+    };
+    let mut records = Vec::new();
+    let mut searched = 0;
+    for base in [&audit.file, &audit.unauthenticated] {
+        for file in with_rotated(base) {
+            searched += 1;
+            let found = search(&file, id.as_str(), &mut records);
+            found.map_err(|e| Exit::runtime(format!("cannot read {}: {e}", file.display())))?;
+        }
+    }
+    records.sort_by(|one, other| one.time().cmp(other.time()));
+    if as_json {
+        let records: Vec<_> = records.iter().map(|record| &record.fields).collect();
+        print_line(&json!({"requestId": id.as_str(), "records": records}).to_string());
+        return if records.is_empty() {
+            Err(Exit::Refused(not_found(id.as_str(), searched)))
+        } else {
+            Ok(())
+        };
+    }
+    let Some(last) = records.last() else {
+        return Err(Exit::Negative(not_found(id.as_str(), searched)));
+    };
+    let failed = records.iter().rev().find(|record| record.text("outcome") != Some("success"));
+    match failed {
+        Some(failed) => print_wrapped("", &format!("REFUSED: {}", failed.summary())),
+        None => print_wrapped("", &format!("SUCCESS: {}", last.summary())),
+    }
+    for (number, record) in records.iter().enumerate() {
+        print_line("");
+        print_wrapped("", &format!("{}. {}", number + 1, record.summary()));
+        for (key, value) in &record.fields {
+            let text = match value {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            let label = format!("   {:<20} ", printable(key));
+            print_wrapped(&label, &printable(&text));
+        }
+        print_line(&format!("   {:<20} {}", "file", record.file.display()));
+    }
+    Ok(())
+}
+
+fn not_found(id: &str, searched: usize) -> String {
+    format!(
+        "no record of request {id} in {searched} audit files; the request may be older than the kept files, one line \
+         may count several requests without a credential, and requests that the service alone has refused have no \
+         failed record"
+    )
+}
+
+/// One line of an audit file.
+struct Record {
+    fields: Map<String, Value>,
+    file: PathBuf,
+}
+
+impl Record {
+    fn text(&self, key: &str) -> Option<&str> {
+        self.fields.get(key)?.as_str()
+    }
+
+    fn time(&self) -> &str {
+        self.text("time").unwrap_or_default()
+    }
+
+    /// Returns the event, its outcome and what it concerns, in one sentence.
+    fn summary(&self) -> String {
+        let text = |key: &str| self.text(key).map(printable);
+        let mut summary = text("event").unwrap_or_else(|| "record".to_owned());
+        let mut add = |before: &str, key: &str| {
+            if let Some(value) = text(key) {
+                summary.push_str(before);
+                summary.push_str(&value);
+            }
+        };
+        add(" ", "outcome");
+        add(": ", "reason");
+        add(", user ", "user");
+        add(", service ", "service");
+        add(", APPLID ", "applid");
+        add(", at ", "time");
+        summary
+    }
+}
+
+/// Returns `base` and its rotated files that exist, the oldest first.
+fn with_rotated(base: &Path) -> Vec<PathBuf> {
+    let parent = base.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let entries = std::fs::read_dir(parent.unwrap_or(Path::new("."))).into_iter().flatten();
+    let name = base.file_name().unwrap_or_default().as_encoded_bytes();
+    let numbered = entries.flatten().filter_map(|entry| {
+        let file = entry.file_name();
+        let digits = file.as_encoded_bytes().strip_prefix(name)?.strip_prefix(b".")?;
+        let number: u64 = str::from_utf8(digits).ok()?.parse().ok()?;
+        Some((number, entry.path()))
+    });
+    let mut numbered: Vec<_> = numbered.filter(|(_, path)| path.is_file()).collect();
+    numbered.sort_by(|(one, _), (other, _)| other.cmp(one));
+    let current = base.is_file().then(|| base.to_owned());
+    numbered.into_iter().map(|(_, path)| path).chain(current).collect()
+}
+
+/// Adds the records of the request in `file`. Lines that are not complete records are skipped.
+fn search(file: &Path, id: &str, records: &mut Vec<Record>) -> io::Result<()> {
+    let mut reader = BufReader::with_capacity(64 * 1024, File::open(file)?);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
+        if read == 0 {
+            return Ok(());
+        }
+        if line.last() != Some(&b'\n') && read as u64 == MAX_LINE {
+            skip_line(&mut reader)?;
+            continue;
+        }
+        if records.len() < MAX_RECORDS && contains(&line, id.as_bytes()) {
+            let fields = parse(&String::from_utf8_lossy(&line), id);
+            records.extend(fields.map(|fields| Record { fields, file: file.to_owned() }));
+        }
+    }
+}
+
+fn skip_line(reader: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let (used, is_end) = match reader.fill_buf()? {
+            [] => return Ok(()),
+            bytes => match bytes.iter().position(|byte| *byte == b'\n') {
+                Some(at) => (at + 1, true),
+                None => (bytes.len(), false),
+            },
+        };
+        reader.consume(used);
+        if is_end {
+            return Ok(());
+        }
+    }
+}
+
+fn contains(line: &[u8], id: &[u8]) -> bool {
+    line.windows(id.len()).any(|window| window == id)
+}
+
+/// Parses a line: a JSON object, or an event in the Common Event Format. Returns `None` if the line is not a record of the
+/// request.
+fn parse(line: &str, id: &str) -> Option<Map<String, Value>> {
+    let line = line.trim();
+    if line.starts_with('{') {
+        let fields: Map<String, Value> = serde_json::from_str(line).ok()?;
+        return (fields.get("request_id")?.as_str()? == id).then_some(fields);
+    }
+    let mut fields = cef(line)?;
+    if fields.get("externalId")?.as_str()? != id {
+        return None;
+    }
+    // The summary reads the names of the JSON format.
+    for (of_cef, name) in [
+        ("act", "outcome"),
+        ("suser", "user"),
+        ("destinationServiceName", "service"),
+        ("rt", "time"),
+    ] {
+        if let Some(value) = fields.remove(of_cef) {
+            fields.insert(name.to_owned(), value);
+        }
+    }
+    Some(fields)
+}
+
+/// Parses the extension of an event in the Common Event Format: `key=value` pairs, in which a value may have blanks, and
+/// `\=`, `\\` and `\n`.
+fn cef(line: &str) -> Option<Map<String, Value>> {
+    let mut header = line.get(line.find("CEF:")?..)?;
+    let mut names = Vec::new();
+    while names.len() < 7 {
+        let end = unescaped(header, '|')?;
+        names.push(header[..end].replace("\\|", "|"));
+        header = &header[end + 1..];
+    }
+    let mut fields = Map::new();
+    fields.insert("event".to_owned(), names[4].clone().into());
+    let mut rest = header;
+    while let Some(equals) = unescaped(rest, '=') {
+        let key = rest[..equals].trim().to_owned();
+        let after = &rest[equals + 1..];
+        // The value ends before the word that is the next key.
+        let next = unescaped(after, '=');
+        let end = next.map_or(after.len(), |next| after[..next].rfind(' ').unwrap_or(next));
+        let value = after[..end].trim_end().replace("\\=", "=").replace("\\n", "\n");
+        fields.insert(key, value.replace("\\\\", "\\").into());
+        rest = &after[end..];
+        if next.is_none() {
+            break;
+        }
+    }
+    Some(fields)
+}
+
+/// Returns the place of the first `c` that has no backslash before it.
+fn unescaped(text: &str, c: char) -> Option<usize> {
+    let mut is_escaped = false;
+    for (at, found) in text.char_indices() {
+        match found {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            _ if found == c => return Some(at),
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn records_of_all_files_are_found_and_torn_lines_are_skipped() {
+        let directory = TempDir::new().unwrap();
+        let base = directory.path().join("audit.jsonl");
+        let line =
+            |time: u8| format!("{{\"time\":\"{time}\",\"request_id\":\"abc\",\"path\":\"/\"}}\n");
+        fs::write(&base, format!("{}{{\"time\":\"9\",\"request_id\":\"abc\"", line(3))).unwrap();
+        fs::write(directory.path().join("audit.jsonl.1"), line(2)).unwrap();
+        let other = "{\"time\":\"0\",\"request_id\":\"x\",\"path\":\"abc\"}\n";
+        fs::write(directory.path().join("audit.jsonl.10"), format!("{other}{}", line(1))).unwrap();
+        fs::write(directory.path().join("audit.jsonl.bak"), line(7)).unwrap();
+        let files = with_rotated(&base);
+        assert_eq!(files.len(), 3);
+        let mut records = Vec::new();
+        for file in &files {
+            search(file, "abc", &mut records).unwrap();
+        }
+        let times: Vec<_> = records.iter().map(Record::time).collect();
+        assert_eq!(times, ["1", "2", "3"]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_skipped() {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("audit.jsonl");
+        let long = "x".repeat(usize::try_from(MAX_LINE).unwrap() * 2 + 5);
+        fs::write(&file, format!("{long}\n{{\"request_id\":\"abc\"}}\n")).unwrap();
+        let mut records = Vec::new();
+        search(&file, "abc", &mut records).unwrap();
+        assert_eq!(records.len(), 1);
+    }
+
+    #[test]
+    fn the_extension_of_an_event_is_parsed() {
+        let line = "CEF:0|passticket-proxy|passticket-proxy|1|authentication|authentication refused|5|rt=Nov 30 \
+                    externalId=abc reason=out\\=of scope suser=USER";
+        let fields = parse(line, "abc").unwrap();
+        assert_eq!(fields["externalId"], "abc");
+        assert_eq!(fields["reason"], "out=of scope");
+        assert_eq!(fields["user"], "USER");
+        assert_eq!(fields["time"], "Nov 30");
+        assert!(parse(line, "ab").is_none());
+        assert!(parse("CEF:0|a|b", "abc").is_none());
+    }
+}
