@@ -114,11 +114,17 @@ enum Source {
 impl Check for FindRoute {
     fn check<B>(&mut self, request: &mut Request<B>) -> Result<(), Rejection> {
         let route = self.find(request)?;
-        if route.is_out_of_service() {
-            return Err(Rejection::OutOfService);
-        }
+        let checked = match route.limits() {
+            Some(limits) => limits.check(request),
+            None => Ok(()),
+        };
+        let checked = match checked {
+            Ok(()) if route.is_out_of_service() => Err(Rejection::OutOfService),
+            checked => checked,
+        };
+        // Outer layers also find the route of a request that is rejected.
         request.extensions_mut().insert(route);
-        Ok(())
+        checked
     }
 }
 
@@ -136,11 +142,7 @@ impl FindRoute {
         if is_never_forwarded(request.method()) {
             return Err(Rejection::Method(request.method().clone()));
         }
-        let route = self.0.candidates().find(request.uri().path()).cloned()?;
-        if let Some(limits) = route.limits() {
-            limits.check(request)?;
-        }
-        Ok(route)
+        self.0.candidates().find(request.uri().path()).cloned()
     }
 }
 
