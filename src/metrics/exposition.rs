@@ -215,6 +215,28 @@ mod tests {
     }
 
     #[test]
+    fn histograms_have_their_labels_in_each_sample() {
+        const WAIT: Description = Description::histogram("wait_seconds", "Wait.");
+        const LIMITS: &[Duration] = &[Duration::from_micros(50)];
+        let histograms = [Histogram::new(LIMITS), Histogram::new(LIMITS)];
+        histograms[1].observe(Duration::from_nanos(50_001));
+        let got = text(|e| {
+            let samples = ["a\"", "b"].into_iter().zip(&histograms);
+            e.histograms(&WAIT, samples.map(|(file, it)| ([(FILE, file)], it)));
+        });
+        assert_eq!(
+            got,
+            "# HELP wait_seconds Wait.\n# TYPE wait_seconds histogram\n\
+             wait_seconds_bucket{file=\"a\\\"\",le=\"0.00005\"} 0\n\
+             wait_seconds_bucket{file=\"a\\\"\",le=\"+Inf\"} 0\n\
+             wait_seconds_sum{file=\"a\\\"\"} 0\nwait_seconds_count{file=\"a\\\"\"} 0\n\
+             wait_seconds_bucket{file=\"b\",le=\"0.00005\"} 0\n\
+             wait_seconds_bucket{file=\"b\",le=\"+Inf\"} 1\n\
+             wait_seconds_sum{file=\"b\"} 0.000050001\nwait_seconds_count{file=\"b\"} 1\n"
+        );
+    }
+
+    #[test]
     fn help_texts_and_label_values_are_escaped() {
         for (given, help, label) in [
             ("plain", "plain", "plain"),

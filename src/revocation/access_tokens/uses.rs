@@ -289,6 +289,13 @@ mod tests {
             uses.add_use(&pat, &service, None);
         }
         assert_eq!((uses.lock().uses.len(), uses.dropped.get()), (MAX_USES, 5));
+        let mut reported = 0;
+        while uses.dropped_misuses.get() == 0 {
+            uses.refused(&self::pat());
+            reported += 1;
+            assert!(reported < 4 * MAX_MISUSES, "no report of a refused token was dropped");
+        }
+        assert_eq!(uses.lock().misuses.len(), MAX_MISUSES);
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl Gateway {
             (get("/svc/api/v1/x"), 200),
             (get("/svc/api/v1/x").bearer_auth("x.y.z"), 200),
             (get("/none/api/v1/x"), 404),
-            (get("/svc/api/v1/%2e%2e/x"), 400),
+            (get("/svc/api/v1/%252e%252e/x"), 400),
         ] {
             assert_eq!(request.send().await.unwrap().status(), status);
         }
