@@ -210,10 +210,12 @@ impl<C, B> Attempt<C, B> {
     #[cold]
     fn eject(&self, cause: &(dyn StdError + 'static)) {
         let ejected = self.target().state.set_unreachable(self.began, Instant::now());
+        if ejected.is_some() {
+            self.targets.pool.settings().counts.add_ejection();
+        }
         if let Some(ejected) = ejected
             && self.targets.are_several()
         {
-            self.targets.pool.settings().counts.add_ejection();
             let (service, upstream) = (self.targets.service(), self.target().upstream());
             let (cause, retry_after) = (ErrorChain(cause), ejected);
             log_limited!(warn, ("ejected", service, upstream.to_string()), { %service, %upstream, ?retry_after, %cause }, "instance ejected: cannot connect to it");

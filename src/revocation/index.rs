@@ -121,6 +121,7 @@ impl RevocationIndex {
     }
 
     /// Returns the numbers of revoked tokens, of rules for users and of rules for services.
+    #[cfg(feature = "store")]
     pub(super) fn sizes(&self) -> [usize; 3] {
         [self.tokens.len(), self.users.len(), self.services.len()]
     }
