@@ -114,17 +114,11 @@ enum Source {
 impl Check for FindRoute {
     fn check<B>(&mut self, request: &mut Request<B>) -> Result<(), Rejection> {
         let route = self.find(request)?;
-        let checked = match route.limits() {
-            Some(limits) => limits.check(request),
-            None => Ok(()),
-        };
-        let checked = match checked {
-            Ok(()) if route.is_out_of_service() => Err(Rejection::OutOfService),
-            checked => checked,
-        };
-        // Outer layers also find the route of a request that is rejected.
+        if route.limits().is_some() || route.is_out_of_service() {
+            return restricted(route, request);
+        }
         request.extensions_mut().insert(route);
-        checked
+        Ok(())
     }
 }
 
@@ -198,6 +192,21 @@ impl<'a> Candidates<'a> {
             Self::Table(routes) => routes.find(path),
             Self::Fixed(route) => path.starts_with('/').then_some(route),
         }
+    }
+}
+
+/// Checks a request to a route with limits, or to a route that is out of service. Adds the route to the extensions even if
+/// the request is rejected, because outer layers read it.
+fn restricted<B>(route: Arc<Route>, request: &mut Request<B>) -> Result<(), Rejection> {
+    let checked = match route.limits() {
+        Some(limits) => limits.check(request),
+        None => Ok(()),
+    };
+    let is_out_of_service = route.is_out_of_service();
+    request.extensions_mut().insert(route);
+    match checked {
+        Ok(()) if is_out_of_service => Err(Rejection::OutOfService),
+        checked => checked,
     }
 }
 
