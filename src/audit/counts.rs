@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    event::{Event, Outcome},
+    event::{CredentialKind, Event, Outcome},
     reason::ReasonCode,
     record::AuditRecord,
     sink::AuditSink,
+    ticket_counts::TicketCounts,
 };
 use crate::metrics::{Collect, CounterFamily, Description, Exposition, Label, LabelName};
 
@@ -18,7 +19,14 @@ const EVENT: LabelName = LabelName::new("event");
 const OUTCOME: LabelName = LabelName::new("outcome");
 const REASON: LabelName = LabelName::new("reason");
 
-/// The number of decisions for each [`Event`] and [`ReasonCode`]. A [`CountingSink`] counts them.
+const AUTHENTICATIONS: Description = Description::counter(
+    "passticket_authentications_total",
+    "Authentications of clients, by kind of credential, outcome and reason.",
+);
+const CREDENTIAL: LabelName = LabelName::new("credential");
+
+/// The number of decisions for each [`Event`] and [`ReasonCode`], of authentications for each [`CredentialKind`], and of
+/// PassTickets for each APPLID (the name of an application on z/OS). A [`CountingSink`] counts them.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -39,6 +47,8 @@ const REASON: LabelName = LabelName::new("reason");
 #[derive(Debug, Default)]
 pub struct AuditCounts {
     decisions: CounterFamily<(Event, Reason)>,
+    authentications: CounterFamily<(CredentialKind, Reason)>,
+    tickets: TicketCounts,
 }
 
 impl AuditCounts {
@@ -51,6 +61,10 @@ impl AuditCounts {
             }
         };
         self.decisions.increment((record.event, Reason(reason)));
+        if let (Event::Authentication, Some(credential)) = (record.event, record.credential) {
+            self.authentications.increment((credential, Reason(reason)));
+        }
+        self.tickets.count(record);
     }
 
     /// Returns the number of decisions of `event` with this reason. With `None`, returns the number of decisions that
@@ -78,6 +92,20 @@ impl Collect for AuditCounts {
                 (labels, count)
             }),
         );
+        let occurred = self.authentications.iter().filter(|(_, count)| *count > 0);
+        exposition.series(
+            &AUTHENTICATIONS,
+            occurred.map(|((credential, reason), count)| {
+                let outcome = reason.0.map_or(Outcome::Success, ReasonCode::outcome);
+                let labels = [
+                    (CREDENTIAL, credential.as_str()),
+                    (OUTCOME, outcome.as_str()),
+                    (REASON, reason.value()),
+                ];
+                (labels, count)
+            }),
+        );
+        self.tickets.collect(exposition);
     }
 }
 
@@ -115,6 +143,19 @@ impl Label for Reason {
 
 impl Label for Event {
     const NAME: LabelName = EVENT;
+    const ALL: &'static [Self] = Self::ALL;
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn value(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Label for CredentialKind {
+    const NAME: LabelName = CREDENTIAL;
     const ALL: &'static [Self] = Self::ALL;
 
     fn index(self) -> usize {

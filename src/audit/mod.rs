@@ -128,6 +128,7 @@ mod sink;
 mod sums;
 #[cfg(test)]
 mod tests;
+mod ticket_counts;
 mod writer;
 
 pub use cef::CefDevice;

@@ -4,8 +4,8 @@ use http::StatusCode;
 
 use crate::metrics::{Collect, CounterFamily, Description, Exposition, Label, LabelName};
 
-const REQUESTS: Description = Description::counter(
-    "passticket_requests_total",
+const RESPONSES: Description = Description::counter(
+    "passticket_responses_total",
     "Requests that were answered, by kind and status class. Requests whose client disconnected before \
      there was a response are not included.",
 );
@@ -110,7 +110,7 @@ impl RequestCounts {
 
 impl Collect for RequestCounts {
     fn collect(&self, exposition: &mut Exposition) {
-        exposition.family(&REQUESTS, &self.0);
+        exposition.family(&RESPONSES, &self.0);
     }
 }
 

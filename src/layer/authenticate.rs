@@ -294,6 +294,8 @@ fn refuse<R, M, B>(
     if refused.is_ambiguous() {
         audit.record(|| record(Event::TechnicalUser, request, &refused, audit));
     }
+    // An outer layer may need the kind after the credential is removed.
+    request.extensions_mut().insert(refused.kind());
     let failure = refused.failure;
     log(request, &failure);
     match rules.on_failure {

@@ -158,21 +158,25 @@ pub enum Proof {
 }
 
 impl Proof {
-    fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
+    /// Returns the kind of the credential, as in audit records and metrics.
+    pub fn kind(&self) -> CredentialKind {
         match self {
-            Self::Jwt(jwt) => {
-                record.with_credential(CredentialKind::LoginToken).with_token_id(jwt.fingerprint())
-            }
-            Self::Pat(pat) => record
-                .with_credential(CredentialKind::PersonalAccessToken)
-                .with_token_id(pat.fingerprint()),
-            Self::External(token) => record
-                .with_credential(CredentialKind::ExternalToken)
-                .with_token_id(token.fingerprint()),
-            Self::Certificate(certificate) => {
-                record.with_credential(CredentialKind::Certificate).with_certificate(certificate)
-            }
-            Self::Password => record.with_credential(CredentialKind::Password),
+            Self::Jwt(_) => CredentialKind::LoginToken,
+            Self::Pat(_) => CredentialKind::PersonalAccessToken,
+            Self::External(_) => CredentialKind::ExternalToken,
+            Self::Certificate(_) => CredentialKind::Certificate,
+            Self::Password => CredentialKind::Password,
+        }
+    }
+
+    fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
+        let record = record.with_credential(self.kind());
+        match self {
+            Self::Jwt(jwt) => record.with_token_id(jwt.fingerprint()),
+            Self::Pat(pat) => record.with_token_id(pat.fingerprint()),
+            Self::External(token) => record.with_token_id(token.fingerprint()),
+            Self::Certificate(certificate) => record.with_certificate(certificate),
+            Self::Password => record,
         }
     }
 }
@@ -226,32 +230,38 @@ impl Refused {
         Self { failure: failure.into(), presented }
     }
 
+    /// Returns the kind of the credential.
+    pub(super) fn kind(&self) -> CredentialKind {
+        match &self.presented {
+            Presented::Nothing => CredentialKind::None,
+            Presented::Token => CredentialKind::Token,
+            Presented::Verified { credential, .. } => *credential,
+            Presented::Ambiguous(_) => CredentialKind::ExternalToken,
+            Presented::Certificate(_) => CredentialKind::Certificate,
+            Presented::Password(_) => CredentialKind::Password,
+        }
+    }
+
     /// Adds the credential to `record`. Also adds the user, if a verified token or the client names one.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
+        let record = record.with_credential(self.kind());
         match &self.presented {
-            Presented::Nothing => record.with_credential(CredentialKind::None),
-            Presented::Token => record.with_credential(CredentialKind::Token),
-            Presented::Verified { credential, user, token_id } => {
-                let record = record.with_credential(*credential).with_token_id(*token_id);
+            Presented::Nothing | Presented::Token => record,
+            Presented::Verified { user, token_id, .. } => {
+                let record = record.with_token_id(*token_id);
                 match user {
                     Some(user) => record.with_user(*user),
                     None => record,
                 }
             }
-            Presented::Ambiguous(token) => record
-                .with_credential(CredentialKind::ExternalToken)
-                .with_token_id(token.fingerprint())
-                .with_subject(token),
-            Presented::Certificate(certificate) => {
-                record.with_credential(CredentialKind::Certificate).with_certificate(certificate)
+            Presented::Ambiguous(token) => {
+                record.with_token_id(token.fingerprint()).with_subject(token)
             }
-            Presented::Password(user) => {
-                let record = record.with_credential(CredentialKind::Password);
-                match user {
-                    Some(user) => record.with_user(*user),
-                    None => record,
-                }
-            }
+            Presented::Certificate(certificate) => record.with_certificate(certificate),
+            Presented::Password(user) => match user {
+                Some(user) => record.with_user(*user),
+                None => record,
+            },
         }
     }
 }

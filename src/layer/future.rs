@@ -8,12 +8,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::{Extensions, HeaderValue, Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
     failure::{Failure, X_ZOWE_AUTH_FAILURE},
+    rejected_request::RejectedRequest,
     rejection::{Rejection, offer_basic},
     token_expires::{X_ZOWE_TOKEN_EXPIRES, token_expires},
 };
@@ -33,7 +34,7 @@ pin_project! {
     #[derive(Debug)]
     enum Kind<F> {
         Inner { #[pin] future: F },
-        Rejected { rejection: Option<Rejection> },
+        Rejected { rejection: Option<(Rejection, RejectedRequest)> },
     }
 }
 
@@ -42,8 +43,9 @@ impl<F> ResponseFuture<F> {
         Self { kind: Kind::Inner { future } }
     }
 
-    pub(super) fn rejected(rejection: Rejection) -> Self {
-        Self { kind: Kind::Rejected { rejection: Some(rejection) } }
+    pub(super) fn rejected(rejection: Rejection, extensions: &Extensions) -> Self {
+        let request = RejectedRequest::of(extensions);
+        Self { kind: Kind::Rejected { rejection: Some((rejection, request)) } }
     }
 }
 
@@ -58,7 +60,10 @@ where
         match self.project().kind.project() {
             KindProj::Inner { future } => future.poll(cx),
             KindProj::Rejected { rejection } => {
-                Poll::Ready(Ok(rejection.take().expect("polled after completion").into_response()))
+                let (rejection, request) = rejection.take().expect("polled after completion");
+                let mut response = rejection.into_response();
+                request.add_to(&mut response);
+                Poll::Ready(Ok(response))
             }
         }
     }
@@ -148,7 +153,7 @@ pin_project! {
         // This is boxed to keep the future small for requests that need not wait.
         Preparing { preparing: Pin<Box<Preparing<P, S, ReqBody>>> },
         Responding { #[pin] future: F },
-        Rejected { rejection: Option<Rejection>, challenge: Challenge },
+        Rejected { rejection: Option<(Rejection, RejectedRequest)>, challenge: Challenge },
     }
 }
 
@@ -198,14 +203,14 @@ where
     S: Service<Request<ReqBody>>,
 {
     fn decided(outcome: Outcome, service: &mut S, request: Request<ReqBody>) -> (Self, Change) {
+        let rejected = |rejection, challenge| {
+            let rejection = Some((rejection, RejectedRequest::of(request.extensions())));
+            (Self::Rejected { rejection, challenge }, Change::None)
+        };
         let change = match outcome {
-            Outcome::Reject(rejection) => {
-                let challenge = Challenge::Bearer;
-                return (Self::Rejected { rejection: Some(rejection), challenge }, Change::None);
-            }
+            Outcome::Reject(rejection) => return rejected(rejection, Challenge::Bearer),
             Outcome::RejectAndOfferBasic(rejection) => {
-                let challenge = Challenge::BearerAndBasic;
-                return (Self::Rejected { rejection: Some(rejection), challenge }, Change::None);
+                return rejected(rejection, Challenge::BearerAndBasic);
             }
             Outcome::Forward => Change::None,
             Outcome::ForwardPat(pat) => Change::SetTokenExpires(pat),
@@ -252,8 +257,9 @@ where
                     return Poll::Ready(Ok(response));
                 }
                 StateProj::Rejected { rejection, challenge } => {
-                    let rejection = rejection.take().expect("polled after completion");
+                    let (rejection, request) = rejection.take().expect("polled after completion");
                     let mut response = rejection.into_response();
+                    request.add_to(&mut response);
                     if let Challenge::BearerAndBasic = challenge {
                         offer_basic(&mut response);
                     }

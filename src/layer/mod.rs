@@ -18,6 +18,7 @@
 //!
 //! If a layer answers a request itself, the response has the [`Rejection`] as an extension. If
 //! [`SchemeLayer`] forwards a request after a failure, the response has the [`Failure`] as an extension.
+//! [`RequestMetrics`] counts and times requests.
 //!
 //! If your own handlers answer the requests, end the stack with [`RequireAuthorizedLayer`] instead of [`SchemeLayer`].
 //!
@@ -50,8 +51,10 @@ mod password_form;
 mod path;
 pub mod protected_resource;
 pub mod rate_limit;
+mod rejected_request;
 mod rejection;
 mod request_headers;
+pub mod request_metrics;
 mod request_rate;
 pub mod require_authorized;
 pub mod route;
@@ -67,6 +70,7 @@ mod scheme_error;
 mod scheme_ticket;
 mod schemes;
 pub mod scope;
+mod service_failure;
 mod shared_routes;
 mod technical_users;
 #[cfg(test)]
@@ -119,6 +123,10 @@ pub use protected_resource::{
 pub use rate_limit::{RateKey, RateLimitCounts, RateLimitLayer, RateLimitService};
 pub use rejection::Rejection;
 pub use request_headers::{RequestHeaderError, RequestHeaders};
+pub use request_metrics::{
+    RequestMetrics, RequestMetricsFuture, RequestMetricsLayer, RequestMetricsService,
+    RequestOutcome, ServiceMetricsFuture, ServiceMetricsLayer, ServiceMetricsService,
+};
 pub use request_rate::RateLimit;
 pub use require_authorized::{RequireAuthorizedLayer, RequireAuthorizedService};
 pub use route::{RouteLayer, RouteService};
@@ -141,6 +149,7 @@ pub use schemes::{
     Accepts, Authorization, Bypass, Scheme, SchemeFuture, SchemeHeaders, SchemeRequest,
 };
 pub use scope::{Authorized, ScopeLayer, ScopeService};
+pub use service_failure::ServiceFailure;
 pub use shared_routes::SharedRoutes;
 pub use technical_users::{TechnicalUserError, TechnicalUserRule, TechnicalUsers};
 pub use token_expires::X_ZOWE_TOKEN_EXPIRES;

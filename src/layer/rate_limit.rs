@@ -157,10 +157,16 @@ impl Check for CheckRate {
         };
         let Some(limit) = route.rate_limit() else { return Ok(()) };
         let Some(client) = client(authorized, extensions) else { return Ok(()) };
-        self.clients.take(route.service(), client, limit, &*self.clock).map_err(|retry_after| {
-            self.refused(route.service(), client);
-            Rejection::RateLimited { retry_after }
-        })
+        match self.clients.take(route.service(), client, limit, &*self.clock) {
+            Ok(()) => Ok(()),
+            Err(retry_after) => {
+                self.refused(route.service(), client);
+                if let Some(kind) = authorized.map(|authorized| authorized.proof().kind()) {
+                    request.extensions_mut().insert(kind);
+                }
+                Err(Rejection::RateLimited { retry_after })
+            }
+        }
     }
 }
 

@@ -15,7 +15,9 @@ use crate::{
 };
 
 /// The reason why a layer answered a request itself and did not forward the request. The response has the
-/// `Rejection` as an extension, so that an outer layer can log or count it, or change the response.
+/// `Rejection` as an extension, so that an outer layer can log or count it, or change the response. If an earlier layer has
+/// found the route or the credential, the response also has the extensions `Arc<`[`Route`](super::Route)`>` and
+/// [`CredentialKind`](crate::audit::CredentialKind).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {

@@ -114,8 +114,8 @@ enum Source {
 impl Check for FindRoute {
     fn check<B>(&mut self, request: &mut Request<B>) -> Result<(), Rejection> {
         let route = self.find(request)?;
-        if route.is_out_of_service() {
-            return Err(Rejection::OutOfService);
+        if route.limits().is_some() || route.is_out_of_service() {
+            return restricted(route, request);
         }
         request.extensions_mut().insert(route);
         Ok(())
@@ -136,11 +136,7 @@ impl FindRoute {
         if is_never_forwarded(request.method()) {
             return Err(Rejection::Method(request.method().clone()));
         }
-        let route = self.0.candidates().find(request.uri().path()).cloned()?;
-        if let Some(limits) = route.limits() {
-            limits.check(request)?;
-        }
-        Ok(route)
+        self.0.candidates().find(request.uri().path()).cloned()
     }
 }
 
@@ -196,6 +192,21 @@ impl<'a> Candidates<'a> {
             Self::Table(routes) => routes.find(path),
             Self::Fixed(route) => path.starts_with('/').then_some(route),
         }
+    }
+}
+
+/// Checks a request to a route with limits, or to a route that is out of service. Adds the route to the extensions even if
+/// the request is rejected, because outer layers read it.
+fn restricted<B>(route: Arc<Route>, request: &mut Request<B>) -> Result<(), Rejection> {
+    let checked = match route.limits() {
+        Some(limits) => limits.check(request),
+        None => Ok(()),
+    };
+    let is_out_of_service = route.is_out_of_service();
+    request.extensions_mut().insert(route);
+    match checked {
+        Ok(()) if is_out_of_service => Err(Rejection::OutOfService),
+        checked => checked,
     }
 }
 

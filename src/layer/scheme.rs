@@ -102,7 +102,7 @@ use super::{
 #[cfg(feature = "proxy")]
 use crate::ticket_breaker::Sent;
 use crate::{
-    audit::{Audit, AuditRecord, Detail, Event, RequestId},
+    audit::{Audit, AuditRecord, CredentialKind, Detail, Event, ReasonCode, RequestId},
     headers::strip_request_hop_by_hop,
     log_limit::log_limited,
     passticket::UserId,
@@ -124,7 +124,12 @@ enum Ready {
         #[cfg(feature = "proxy")]
         sent: Option<Sent>,
     },
-    Failed(Arc<Route>),
+    Failed {
+        route: Arc<Route>,
+        credential: CredentialKind,
+        /// `None` if the mode of the route is observe.
+        reason: Option<ReasonCode>,
+    },
 }
 
 impl ReadyToForward {
@@ -132,7 +137,7 @@ impl ReadyToForward {
     pub fn route(&self) -> &Arc<Route> {
         match &self.0 {
             Ready::Prepared { authorized, .. } => authorized.route(),
-            Ready::Failed(route) => route,
+            Ready::Failed { route, .. } => route,
         }
     }
 
@@ -140,7 +145,16 @@ impl ReadyToForward {
     pub fn user(&self) -> Option<&UserId> {
         match &self.0 {
             Ready::Prepared { authorized, .. } => Some(authorized.user()),
-            Ready::Failed(_) => None,
+            Ready::Failed { .. } => None,
+        }
+    }
+
+    /// Returns the user with the proof of the user's identity, or the kind of the credential and the reason of the
+    /// failure. If the mode of the route is observe, there is no reason.
+    pub(super) fn result(&self) -> Result<&Authorized, (CredentialKind, Option<ReasonCode>)> {
+        match &self.0 {
+            Ready::Prepared { authorized, .. } => Ok(authorized),
+            Ready::Failed { credential, reason, .. } => Err((*credential, *reason)),
         }
     }
 
@@ -149,7 +163,7 @@ impl ReadyToForward {
     pub(crate) fn authorized(&self) -> Option<&Authorized> {
         match &self.0 {
             Ready::Prepared { authorized, .. } => Some(authorized),
-            Ready::Failed(_) => None,
+            Ready::Failed { .. } => None,
         }
     }
 
@@ -158,7 +172,7 @@ impl ReadyToForward {
     pub(crate) fn sent(&self) -> Option<&Sent> {
         match &self.0 {
             Ready::Prepared { sent, .. } => sent.as_ref(),
-            Ready::Failed(_) => None,
+            Ready::Failed { .. } => None,
         }
     }
 
@@ -349,6 +363,7 @@ fn finish<B>(
         Err(failure) => {
             log_failure(&failure, &authorized, request.extensions());
             let route = authorized.route().clone();
+            request.extensions_mut().insert(authorized.proof().kind());
             authorized.into_authenticated().restore(request.headers_mut());
             fail(request, route, failure)
         }
@@ -445,7 +460,10 @@ fn fail<B>(request: &mut Request<B>, route: Arc<Route>, failure: Failure) -> Out
     remove_all(headers, route.scheme().reserved_headers());
     let text = route.compatibility().auth_failure(&failure, route.scheme().event());
     headers.insert(&X_ZOWE_AUTH_FAILURE, text.clone());
-    request.extensions_mut().insert(ReadyToForward(Ready::Failed(route)));
+    let reason = Some(ReasonCode::from(&failure));
+    let credential = request.extensions().get().copied().unwrap_or(CredentialKind::None);
+    let failed = Ready::Failed { route, credential, reason };
+    request.extensions_mut().insert(ReadyToForward(failed));
     Outcome::ForwardFailed(Box::new(ForwardedFailure { failure, text }))
 }
 
@@ -455,7 +473,9 @@ fn fail<B>(request: &mut Request<B>, route: Arc<Route>, failure: Failure) -> Out
 fn observe<B>(request: &mut Request<B>, route: Arc<Route>, decision: ObservedDecision) -> Outcome {
     remove_all(request.headers_mut(), route.scheme().reserved_headers());
     route.count_observed(decision);
-    request.extensions_mut().insert(ReadyToForward(Ready::Failed(route)));
+    let credential = request.extensions().get().copied().unwrap_or(CredentialKind::None);
+    let observed = Ready::Failed { route, credential, reason: None };
+    request.extensions_mut().insert(ReadyToForward(observed));
     Outcome::Forward
 }
 

@@ -341,6 +341,7 @@ fn refuse<B>(
     let request_id = RequestId::logged(request.extensions());
     let service = route.service();
     tracing::info!(%service, request_id, %user, %failure, "not authorized");
+    request.extensions_mut().insert(authenticated.proof().kind());
     if route.on_failure() == OnFailure::Reject {
         return Err(Rejection::Authentication(failure));
     }

@@ -1,7 +1,10 @@
 //! The text format of Prometheus, version 0.0.4:
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
 
-use std::{collections::HashSet, fmt::Write};
+use std::{
+    collections::HashSet,
+    fmt::{Display, Write},
+};
 
 use super::{
     description::{Description, LabelName},
@@ -11,6 +14,9 @@ use super::{
 
 /// The value of `Content-Type` for a response with the text of a [`MetricRegistry`](super::MetricRegistry).
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The label of Prometheus for the upper limit of a bucket.
+const LE: LabelName = LabelName::new("le");
 
 /// The text of the metrics while it is being written. The [`MetricRegistry`](super::MetricRegistry) passes it to each
 /// [`Collect`](super::Collect).
@@ -52,18 +58,39 @@ impl Exposition {
 
     /// Writes a histogram, with times in seconds.
     pub fn histogram(&mut self, metric: &Description, histogram: &Histogram) {
-        if self.begin(metric) {
-            let name = metric.name;
-            let mut count = 0;
-            for (limit, up_to) in histogram.cumulative() {
-                let limit =
-                    limit.map_or("+Inf".to_owned(), |limit| limit.as_secs_f64().to_string());
-                let _ = writeln!(self.text, "{name}_bucket{{le=\"{limit}\"}} {up_to}");
-                count = up_to;
+        self.histograms(metric, [([], histogram)]);
+    }
+
+    /// Writes a histogram with labels that are not [`Label`](super::Label)s, with times in seconds. If there is no sample,
+    /// nothing is written.
+    pub fn histograms<'v, const N: usize>(
+        &mut self,
+        metric: &Description,
+        samples: impl IntoIterator<Item = ([(LabelName, &'v str); N], &'v Histogram)>,
+    ) {
+        let mut samples = samples.into_iter().peekable();
+        if samples.peek().is_some() && self.begin(metric) {
+            for (labels, histogram) in samples {
+                self.buckets(metric.name, labels, histogram);
             }
-            let _ = writeln!(self.text, "{name}_sum {}", histogram.sum().as_secs_f64());
-            let _ = writeln!(self.text, "{name}_count {count}");
         }
+    }
+
+    fn buckets<const N: usize>(
+        &mut self,
+        name: &str,
+        labels: [(LabelName, &str); N],
+        histogram: &Histogram,
+    ) {
+        let mut count = 0;
+        for (limit, up_to) in histogram.cumulative() {
+            let limit = limit.map_or("+Inf".to_owned(), |limit| limit.as_secs_f64().to_string());
+            let with_limit = labels.into_iter().chain([(LE, limit.as_str())]);
+            self.line(name, "_bucket", with_limit, up_to);
+            count = up_to;
+        }
+        self.line(name, "_sum", labels, histogram.sum().as_secs_f64());
+        self.line(name, "_count", labels, count);
     }
 
     pub(super) fn into_text(self) -> String {
@@ -96,7 +123,18 @@ impl Exposition {
         labels: impl IntoIterator<Item = (LabelName, &'v str)>,
         value: i128,
     ) {
-        self.text.push_str(metric.name);
+        self.line(metric.name, "", labels, value);
+    }
+
+    fn line<'v>(
+        &mut self,
+        name: &str,
+        suffix: &str,
+        labels: impl IntoIterator<Item = (LabelName, &'v str)>,
+        value: impl Display,
+    ) {
+        self.text.push_str(name);
+        self.text.push_str(suffix);
         let mut before = '{';
         for (name, value) in labels {
             self.text.push(before);
@@ -173,6 +211,28 @@ mod tests {
             "# HELP wait_seconds Wait.\n# TYPE wait_seconds histogram\n\
              wait_seconds_bucket{le=\"0.005\"} 1\nwait_seconds_bucket{le=\"1\"} 3\n\
              wait_seconds_bucket{le=\"+Inf\"} 4\nwait_seconds_sum 2.012\nwait_seconds_count 4\n"
+        );
+    }
+
+    #[test]
+    fn histograms_have_their_labels_in_each_sample() {
+        const WAIT: Description = Description::histogram("wait_seconds", "Wait.");
+        const LIMITS: &[Duration] = &[Duration::from_micros(50)];
+        let histograms = [Histogram::new(LIMITS), Histogram::new(LIMITS)];
+        histograms[1].observe(Duration::from_nanos(50_001));
+        let got = text(|e| {
+            let samples = ["a\"", "b"].into_iter().zip(&histograms);
+            e.histograms(&WAIT, samples.map(|(file, it)| ([(FILE, file)], it)));
+        });
+        assert_eq!(
+            got,
+            "# HELP wait_seconds Wait.\n# TYPE wait_seconds histogram\n\
+             wait_seconds_bucket{file=\"a\\\"\",le=\"0.00005\"} 0\n\
+             wait_seconds_bucket{file=\"a\\\"\",le=\"+Inf\"} 0\n\
+             wait_seconds_sum{file=\"a\\\"\"} 0\nwait_seconds_count{file=\"a\\\"\"} 0\n\
+             wait_seconds_bucket{file=\"b\",le=\"0.00005\"} 0\n\
+             wait_seconds_bucket{file=\"b\",le=\"+Inf\"} 1\n\
+             wait_seconds_sum{file=\"b\"} 0.000050001\nwait_seconds_count{file=\"b\"} 1\n"
         );
     }
 

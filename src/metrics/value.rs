@@ -59,7 +59,7 @@ pub struct Histogram {
     limits: &'static [Duration],
     /// The number of events in each bucket. The last bucket has no limit.
     counts: Box<[AtomicU64]>,
-    micros: AtomicU64,
+    nanos: AtomicU64,
 }
 
 impl Histogram {
@@ -68,14 +68,17 @@ impl Histogram {
     pub fn new(limits: &'static [Duration]) -> Self {
         debug_assert!(limits.is_sorted(), "the limits of buckets must rise");
         let counts = (0..=limits.len()).map(|_| AtomicU64::new(0)).collect();
-        Self { limits, counts, micros: AtomicU64::new(0) }
+        Self { limits, counts, nanos: AtomicU64::new(0) }
     }
 
     /// Adds an event that took this long.
     pub fn observe(&self, time: Duration) {
         let bucket = self.limits.partition_point(|limit| *limit < time);
         self.counts[bucket].fetch_add(1, Relaxed);
-        self.micros.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Relaxed);
+        // The sum of 584 years fits. The subtraction of two readings of a clock is far shorter.
+        let nanos =
+            time.as_secs().wrapping_mul(1_000_000_000).wrapping_add(time.subsec_nanos().into());
+        self.nanos.fetch_add(nanos, Relaxed);
     }
 
     /// For each bucket, returns its limit and the number of events that took at most this long. The last limit is
@@ -88,8 +91,13 @@ impl Histogram {
         })
     }
 
+    /// Returns the number of events.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().fold(0, |sum, count| sum.saturating_add(count.load(Relaxed)))
+    }
+
     /// Returns the sum of the times of all events.
     pub fn sum(&self) -> Duration {
-        Duration::from_micros(self.micros.load(Relaxed))
+        Duration::from_nanos(self.nanos.load(Relaxed))
     }
 }

@@ -36,6 +36,11 @@ const STREAMS: Description = Description::gauge(
     "Requests on HTTP/2 connections to services.",
 );
 
+const EJECTIONS: Description = Description::counter(
+    "passticket_service_ejections_total",
+    "Instances of services that were ejected, because the gateway could not connect to them.",
+);
+
 /// Counts the connections and requests of [`Forward`](super::Forward).
 #[derive(Debug, Default)]
 pub struct ForwardCounts {
@@ -44,6 +49,7 @@ pub struct ForwardCounts {
     refused: Counter,
     retries: CounterFamily<(Retry,)>,
     retries_refused: Counter,
+    ejections: Counter,
     stalled: Counter,
     http2: Gauge,
     streams: Gauge,
@@ -144,6 +150,10 @@ impl ForwardCounts {
         self.retries_refused.increment();
     }
 
+    pub(super) fn add_ejection(&self) {
+        self.ejections.increment();
+    }
+
     pub(super) fn add_stalled(&self) {
         self.stalled.increment();
     }
@@ -160,6 +170,7 @@ impl Collect for ForwardCounts {
         exposition.value(&REFUSED, self.refused.get());
         exposition.family(&RETRIES, &self.retries);
         exposition.value(&RETRIES_REFUSED, self.retries_refused.get());
+        exposition.value(&EJECTIONS, self.ejections.get());
         exposition.value(&STALLED, self.stalled.get());
         exposition.value(&HTTP2, self.http2.get());
         exposition.value(&STREAMS, self.streams.get());

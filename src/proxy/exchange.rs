@@ -210,6 +210,9 @@ impl<C, B> Attempt<C, B> {
     #[cold]
     fn eject(&self, cause: &(dyn StdError + 'static)) {
         let ejected = self.target().state.set_unreachable(self.began, Instant::now());
+        if ejected.is_some() {
+            self.targets.pool.settings().counts.add_ejection();
+        }
         if let Some(ejected) = ejected
             && self.targets.are_several()
         {

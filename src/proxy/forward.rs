@@ -18,7 +18,7 @@
 //!    cases, and also if the service cannot be reached. The gateway answers 400 if the client breaks off the body of
 //!    its request, and 408 if the client sends this body too slowly. It answers 413 if the body is larger than the
 //!    [`RouteLimits`](crate::layer::RouteLimits) of the route allow. The client gets a fixed text. The gateway logs the
-//!    reason.
+//!    reason, and the response has it as an extension ([`ServiceFailure`]).
 
 use std::{
     convert::Infallible,
@@ -68,7 +68,7 @@ use crate::{
     http2_negotiation::NegotiateHttp2,
     layer::{
         Authorized, CookieNames, NoResponse, ReadyToForward, Rejection, Route, RouteLimits,
-        ServiceProtocol, TicketAnswer, Upstream,
+        ServiceFailure, ServiceProtocol, TicketAnswer, Upstream,
     },
     log_limit::log_limited,
     messages::{self, ApiMessage},
@@ -533,7 +533,7 @@ fn not_begun(error: &BeginError, route: &Route) -> Response<ResponseBody> {
     match error {
         BeginError::NoInstance(NoInstance::UnknownId) => {
             let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
-            gateway_response(message, StatusCode::NOT_FOUND)
+            gateway_response(message, StatusCode::NOT_FOUND, ServiceFailure::UnknownInstance)
         }
         BeginError::NoInstance(NoInstance::Empty) => {
             log_limited!(warn, ("no instance", service), { %service }, "cannot reach the service: it has no instance");
@@ -542,7 +542,8 @@ fn not_begun(error: &BeginError, route: &Route) -> Response<ResponseBody> {
         BeginError::Build(error) => {
             log_limited!(error, ("cannot build the request", service), { %service, %error }, "cannot build the request to the service");
             let message = ApiMessage::new(&messages::INTERNAL);
-            gateway_response(message, StatusCode::INTERNAL_SERVER_ERROR)
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            gateway_response(message, status, ServiceFailure::Broken)
         }
     }
 }
@@ -732,7 +733,9 @@ where
                     let Some(watch) = watch else { return Poll::Pending };
                     ready!(watch.poll_end(cx));
                     let message = ApiMessage::new(&messages::UNAUTHORIZED);
-                    return Poll::Ready(Ok(gateway_response(message, StatusCode::UNAUTHORIZED)));
+                    let failure = ServiceFailure::CredentialEnded;
+                    let status = StatusCode::UNAUTHORIZED;
+                    return Poll::Ready(Ok(gateway_response(message, status, failure)));
                 };
                 if let (Some(watched), Some(user)) = (*watched, *user) {
                     report(route, user, watched, &answered, credential.extensions());
@@ -876,7 +879,8 @@ fn failed(
                 &messages::SERVICE_UNAVAILABLE,
                 &["too many requests to the service are in progress"],
             );
-            let mut response = gateway_response(message, StatusCode::SERVICE_UNAVAILABLE);
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            let mut response = gateway_response(message, status, ServiceFailure::Busy);
             let seconds = messages::retry_after((*waited).max(Duration::from_secs(1)));
             response.headers_mut().insert(RETRY_AFTER, seconds);
             return response;
@@ -889,14 +893,16 @@ fn failed(
         ExchangeError::TimedOut | ExchangeError::Connect(ConnectError::TimedOut) => {
             log_limited!(warn, cause_of("timeout"), { %service, %upstream, ?timeout }, "service did not respond in time");
             let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
-            return gateway_response(message, StatusCode::GATEWAY_TIMEOUT);
+            let status = StatusCode::GATEWAY_TIMEOUT;
+            return gateway_response(message, status, ServiceFailure::TimedOut);
         }
     };
     let cause = ErrorChain(cause);
     if progress.has_stalled() {
         log_limited!(warn, cause_of("receive timeout"), { %service }, "request ended: the client sends the body too slowly");
         let message = ApiMessage::with(&messages::BAD_REQUEST, &["the body was sent too slowly"]);
-        let mut response = gateway_response(message, StatusCode::REQUEST_TIMEOUT);
+        let (status, failure) = (StatusCode::REQUEST_TIMEOUT, ServiceFailure::BodyTooSlow);
+        let mut response = gateway_response(message, status, failure);
         // The listener counts responses with this extension.
         response.extensions_mut().insert(Stalled);
         return response;
@@ -912,7 +918,7 @@ fn failed(
     if progress.has_failed() {
         tracing::debug!(%service, %cause, "client disconnected or sent a malformed request body");
         let message = ApiMessage::with(&messages::BAD_REQUEST, &["the body is incomplete"]);
-        return gateway_response(message, StatusCode::BAD_REQUEST);
+        return gateway_response(message, StatusCode::BAD_REQUEST, ServiceFailure::BodyIncomplete);
     }
     if is_connect_error(error) {
         log_limited!(warn, cause_of("connect"), { %service, %upstream, %cause }, "cannot reach the service");
@@ -945,12 +951,23 @@ fn is_connect_error(error: &ExchangeError) -> bool {
 
 fn no_response(route: &Route, why: NoResponse) -> Response<ResponseBody> {
     let (status, message) = route.compatibility().no_response(why);
-    gateway_response(message, status)
+    let failure = match why {
+        NoResponse::Unreachable => ServiceFailure::Unreachable,
+        NoResponse::Broken => ServiceFailure::Broken,
+    };
+    gateway_response(message, status, failure)
 }
 
+/// Makes a response of the gateway. Outer layers find the reason in its extensions.
 #[cold]
-fn gateway_response(message: ApiMessage, status: StatusCode) -> Response<ResponseBody> {
-    message.into_response(status).map(ResponseBody::from)
+fn gateway_response(
+    message: ApiMessage,
+    status: StatusCode,
+    failure: ServiceFailure,
+) -> Response<ResponseBody> {
+    let mut response = message.into_response(status).map(ResponseBody::from);
+    response.extensions_mut().insert(failure);
+    response
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub use self::file::OpenError;
 use self::{
     file::{FileId, catch_panic, check_exists, create, open},
     load::{Loaded, load_all},
-    writer::{Command, Faults, Reply, Write, Writer},
+    writer::{Command, Faults, Reply, Write, WriteStats, Writer},
 };
 use super::{
     CheckError, Evicted, IssuedPat, Revocation, RevocationCheck, RevocationIndex,
@@ -46,7 +46,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     health::Health,
-    metrics::{Collect, Description, Exposition},
+    metrics::{Collect, Description, Exposition, LabelName},
     passticket::UserId,
     token::{ServiceId, TokenFingerprint, VerifiedToken},
 };
@@ -54,6 +54,20 @@ use crate::{
 const WRITE_ERRORS: Description = Description::counter(
     "passticket_revocation_write_errors_total",
     "Failed attempts to write the revocation file.",
+);
+
+const ENTRIES: Description = Description::gauge(
+    "passticket_revocation_entries",
+    "Revocations in memory: revoked tokens, rules for users and rules for services.",
+);
+const KIND: LabelName = LabelName::new("kind");
+const BYTES: Description = Description::gauge(
+    "passticket_revocation_file_bytes",
+    "Size of the revocation file after the last write.",
+);
+const COMMITS: Description = Description::histogram(
+    "passticket_revocation_commit_seconds",
+    "Time to write a group of revocations to the revocation file.",
 );
 
 /// A [`RevocationStore`] in one file. One process at a time can open the file.
@@ -129,6 +143,7 @@ pub struct DurableStore {
     followed: Arc<Mutex<Option<Vec<u8>>>>,
     name: Arc<str>,
     faults: Arc<Faults>,
+    stats: Arc<WriteStats>,
     /// `None` only while the store is being dropped.
     commands: Option<mpsc::Sender<Command>>,
     writer: Option<JoinHandle<()>>,
@@ -204,10 +219,12 @@ impl DurableStore {
         let name: Arc<str> = path.display().to_string().into();
         let (commands, received) = mpsc::channel();
         let faults = Arc::<Faults>::default();
+        let stats = Arc::new(WriteStats::new(&path));
         let followers = Followers::default();
         let writer = Writer {
             name: name.clone(),
             faults: faults.clone(),
+            stats: stats.clone(),
             salts: salts.clone(),
             followed: followed.clone(),
             id,
@@ -232,7 +249,18 @@ impl DurableStore {
             .spawn(move || writer.run(&received))
             .map_err(|source| OpenError::Io { file: name.as_ref().into(), source })?;
         let (commands, writer) = (Some(commands), Some(writer));
-        Ok(Self { index, followers, networks, salts, followed, name, faults, commands, writer })
+        Ok(Self {
+            index,
+            followers,
+            networks,
+            salts,
+            followed,
+            name,
+            faults,
+            stats,
+            commands,
+            writer,
+        })
     }
 
     /// Returns whether the store works: the writer thread runs, the last write succeeded, and no revocation was lost.
@@ -380,6 +408,11 @@ impl fmt::Debug for DurableStore {
 impl Collect for DurableStore {
     fn collect(&self, exposition: &mut Exposition) {
         exposition.value(&WRITE_ERRORS, self.faults.count.get());
+        let [tokens, users, services] = self.index.sizes().map(|size| size as u64);
+        let entries = [("token", tokens), ("user-rule", users), ("service-rule", services)];
+        exposition.series(&ENTRIES, entries.map(|(kind, size)| ([(KIND, kind)], size)));
+        exposition.value(&BYTES, self.stats.bytes());
+        exposition.histogram(&COMMITS, &self.stats.commits);
     }
 }
 

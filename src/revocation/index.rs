@@ -120,6 +120,12 @@ impl RevocationIndex {
         }
     }
 
+    /// Returns the numbers of revoked tokens, of rules for users and of rules for services.
+    #[cfg(feature = "store")]
+    pub(super) fn sizes(&self) -> [usize; 3] {
+        [self.tokens.len(), self.users.len(), self.services.len()]
+    }
+
     /// Adds one revocation. Every check that starts after this call has returned sees the revocation.
     ///
     /// A revocation is never undone (docs/decisions.md#d8). If the index already has a rule with a later

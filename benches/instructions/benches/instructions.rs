@@ -69,7 +69,7 @@ use tower_passticket::{
     identity::{CommonNameMapper, PeerCertificate},
     layer::{
         AuthenticateLayer, Authentication, Authenticator, Authorized, Bypass, PassTicketScheme,
-        Route, RouteLayer, Routes, SanitizeLayer, Scheme, SchemeLayer, ScopeLayer,
+        RequestMetrics, Route, RouteLayer, Routes, SanitizeLayer, Scheme, SchemeLayer, ScopeLayer,
     },
     passticket::{Algorithm, Applid, KeyProfiles, LocalGenerator, Replay, UserId},
     proxy::{Forward, ForwardTimeouts},
@@ -302,6 +302,23 @@ fn jwt_cookie() -> Work {
     answering(world.stack(has_ticket), world.cookie())
 }
 
+/// The same requests as in [`jwt_cookie`], with the metrics of requests. The difference of the two counts is the cost of
+/// these metrics.
+fn jwt_counted() -> Work {
+    let world = World::new();
+    let metrics = Arc::new(RequestMetrics::default());
+    let stack = ServiceBuilder::new()
+        .layer(metrics.layer())
+        .layer(SanitizeLayer::new())
+        .layer(RouteLayer::new(world.routes.clone()))
+        .layer(world.authenticate())
+        .layer(ScopeLayer::new())
+        .layer(SchemeLayer::new())
+        .layer(metrics.service_layer())
+        .service(Inner { expected: has_ticket, keep: None });
+    answering(stack, world.cookie())
+}
+
 fn pat_header() -> Work {
     let world = World::new();
     answering(world.stack(has_ticket), world.header())
@@ -494,7 +511,7 @@ macro_rules! count {
 }
 
 count! {
-    bypass jwt_cookie jwt_audited pat_header client_certificate
+    bypass jwt_cookie jwt_counted jwt_audited pat_header client_certificate
     sanitize route authenticate scope passticket forward forward_passticket forward_passticket_watched
     revocation_check cached_token
     legacy_new_second legacy_remembered legacy_protected enhanced_new_second

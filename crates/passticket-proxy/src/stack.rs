@@ -24,8 +24,8 @@ use tower_passticket::{
     identity::IdentityMapper,
     layer::{
         AuthenticateLayer, Authenticator, ClientBasic, CorsLayer, Mode, ObservedCounts,
-        PRIVATE_TOKEN, ProtectedResourceLayer, RateLimitLayer, Route, RouteLayer, RouteLimitCounts,
-        Routes, SanitizeLayer, SchemeLayer, ScopeLayer, SharedRoutes,
+        PRIVATE_TOKEN, ProtectedResourceLayer, RateLimitLayer, RequestMetricsLayer, Route,
+        RouteLayer, RouteLimitCounts, Routes, SanitizeLayer, SchemeLayer, ScopeLayer, SharedRoutes,
     },
     passticket::{LocalGenerator, UserId},
     proxy::{Forward, ForwardTimeouts, Http2Settings, InstanceStates, Tunnels},
@@ -677,6 +677,8 @@ pub(crate) struct Layers {
     pub(crate) metadata: Option<ProtectedResourceLayer>,
     /// It is in front of authentication, because preflight requests have no credential.
     pub(crate) cors: Option<CorsLayer>,
+    /// Counts requests. `None` if nothing is counted.
+    pub(crate) requests: Option<RequestMetricsLayer>,
     pub(crate) sanitize: SanitizeLayer,
     pub(crate) route: RouteLayer,
     pub(crate) authenticate: AuthenticateLayer<Arc<dyn RevocationStore>, Arc<dyn IdentityMapper>>,
@@ -707,7 +709,9 @@ macro_rules! routed_stack {
             .option_layer(layers.cors)
             .option_layer($forwarders)
             .layer(probe($crate::stack::Step::Received))
-            // SanitizeLayer is first, so that no other layer sees headers that clients must not set. It also
+            // This layer is in front of all that can reject a request, because it counts rejected requests.
+            .option_layer(layers.requests)
+            // SanitizeLayer is in front of the layers that read headers, so that no other layer sees headers that clients must not set. It also
             // refuses requests of web pages of other origins, while the request still has `Origin`.
             .layer(layers.sanitize)
             .layer(probe($crate::stack::Step::Sanitized))
@@ -904,6 +908,7 @@ pub(crate) fn assemble<S: SafProvider + Clone>(
     let layers = Layers {
         metadata: resource_metadata(config, &shared),
         cors,
+        requests: counts.map(|counts| counts.requests.layer()),
         sanitize,
         route: RouteLayer::new(shared.clone()),
         authenticate: AuthenticateLayer::new(authenticator.clone()).with_audit(audit.clone()),
@@ -977,7 +982,9 @@ pub(crate) fn gateway(
         forward.with_cookie_names(config.cookies.clone()).with_tunnels(kept.tunnels.clone());
     let forwarders = parts.forwarders.as_ref().map(Forwarders::layer);
     let (metadata, cors) = (layers.metadata.clone(), layers.cors.clone());
-    let routed = routed_stack!(layers, forwarders, no_probe, forward);
+    // This layer is directly around the service, because it measures the time of the service.
+    let measured = option_layer(counts.map(|counts| counts.requests.service_layer()));
+    let routed = routed_stack!(layers, forwarders, no_probe, measured.layer(forward));
     // `Debug` does not show the values of headers that are marked as sensitive. This layer marks the headers of
     // requests to the auth API. SanitizeLayer marks the headers of requests to services.
     let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
@@ -1007,7 +1014,7 @@ pub(crate) fn gateway(
         gateway = gateway.with_strict_transport_security(policy);
     }
     if let Some(counts) = counts {
-        gateway = gateway.with_request_counts(counts.requests.clone());
+        gateway = gateway.with_request_counts(counts.responses.clone());
     }
     gateway
 }

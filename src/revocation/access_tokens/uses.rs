@@ -26,6 +26,11 @@ const DROPPED: Description = Description::counter(
     "Uses of Personal Access Tokens that were not recorded, because too many waited.",
 );
 
+const DROPPED_MISUSES: Description = Description::counter(
+    "passticket_access_token_misuses_dropped_total",
+    "Uses of refused Personal Access Tokens that were not reported to the registry, because too many waited.",
+);
+
 /// The number of slots. A slot remembers the last report of a token. If two tokens share a slot, they only cause more
 /// reports.
 const SLOTS: usize = 16_384;
@@ -43,8 +48,8 @@ const WRITE_EVERY_SECS: u64 = 10;
 /// the layers, and call [`flush`](Self::flush) about every second.
 ///
 /// A request with a PAT reads two atomic numbers. Once a minute, it also adds a report to a queue. A request never
-/// waits for the registry. If too many reports wait, new ones are dropped. A metric counts the dropped uses, but not
-/// the dropped reports of refused tokens.
+/// waits for the registry. If too many reports wait, new ones are dropped. Two metrics count them: one the dropped uses,
+/// and the other the dropped reports of refused tokens.
 pub struct TokenUses {
     /// The current minute. `flush` sets it, so that a request reads no clock.
     minute: AtomicU64,
@@ -52,6 +57,7 @@ pub struct TokenUses {
     misused: Box<[AtomicU64]>,
     queue: Mutex<Queue>,
     dropped: Counter,
+    dropped_misuses: Counter,
 }
 
 #[derive(Default)]
@@ -71,6 +77,7 @@ impl Default for TokenUses {
             misused: slots(SLOTS / 16),
             queue: Mutex::default(),
             dropped: Counter::default(),
+            dropped_misuses: Counter::default(),
         }
     }
 }
@@ -106,6 +113,9 @@ impl TokenUses {
         let mut queue = self.lock();
         if queue.misuses.len() < MAX_MISUSES {
             queue.misuses.push(pat.into());
+        } else {
+            drop(queue);
+            self.dropped_misuses.increment();
         }
     }
 
@@ -177,6 +187,7 @@ impl TokenUses {
 impl Collect for TokenUses {
     fn collect(&self, exposition: &mut Exposition) {
         exposition.value(&DROPPED, self.dropped.get());
+        exposition.value(&DROPPED_MISUSES, self.dropped_misuses.get());
     }
 }
 
@@ -278,6 +289,13 @@ mod tests {
             uses.add_use(&pat, &service, None);
         }
         assert_eq!((uses.lock().uses.len(), uses.dropped.get()), (MAX_USES, 5));
+        let mut reported = 0;
+        while uses.dropped_misuses.get() == 0 {
+            uses.refused(&self::pat());
+            reported += 1;
+            assert!(reported < 4 * MAX_MISUSES, "no report of a refused token was dropped");
+        }
+        assert_eq!(uses.lock().misuses.len(), MAX_MISUSES);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::{
     file::{FileId, open},
     tables::{META, last_reading},
-    writer::{Write, Writer},
+    writer::{Write, WriteStats, Writer},
     *,
 };
 use crate::{
@@ -39,6 +39,7 @@ impl Fixture {
             salts: Arc::new(Salts::new(salt)),
             followed: Arc::default(),
             faults: Arc::default(),
+            stats: Arc::new(WriteStats::new(&path)),
             database: None,
             index: Arc::default(),
             followers: Followers::default(),

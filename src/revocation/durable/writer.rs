@@ -2,10 +2,14 @@
 
 use std::{
     error::Error,
-    io,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, mpsc},
-    time::Duration,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc,
+    },
+    time::{Duration, Instant},
 };
 
 use redb::{Database, ReadableTable, ReadableTableMetadata};
@@ -30,7 +34,7 @@ use crate::revocation::Record;
 use crate::{
     clock::Timestamp,
     log_limit::log_limited,
-    metrics::Counter,
+    metrics::{Counter, Histogram},
     passticket::UserId,
     revocation::{
         AccessToken, AccessTokenChange, AccessTokenKey, AccessTokenOutcome, AccessTokenPage,
@@ -207,6 +211,48 @@ impl From<redb::Error> for WriteProblem {
     }
 }
 
+/// The size of the file and the times of writes. The store and its writer thread share this value.
+pub(super) struct WriteStats {
+    bytes: AtomicU64,
+    pub(super) commits: Histogram,
+}
+
+impl WriteStats {
+    pub(super) fn new(path: &Path) -> Self {
+        const fn millis(millis: u64) -> Duration {
+            Duration::from_millis(millis)
+        }
+        const LIMITS: &[Duration] = &[
+            millis(1),
+            millis(5),
+            millis(10),
+            millis(25),
+            millis(50),
+            millis(100),
+            millis(250),
+            millis(500),
+            millis(1000),
+            millis(2500),
+            millis(10_000),
+        ];
+        let stats = Self { bytes: AtomicU64::new(0), commits: Histogram::new(LIMITS) };
+        stats.measure(path);
+        stats
+    }
+
+    /// Reads the size of the file. Only the writer thread does so, because the call can block.
+    fn measure(&self, path: &Path) {
+        if let Ok(file) = fs::metadata(path) {
+            self.bytes.store(file.len(), Relaxed);
+        }
+    }
+
+    /// Returns the size of the file in bytes after the last write.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+}
+
 /// The errors of writes. The store and its writer thread share this value.
 #[derive(Default)]
 pub(super) struct Faults {
@@ -231,6 +277,7 @@ pub(super) struct Writer {
     /// The file that the store opened at its start. The index contains the revocations of this file.
     pub(super) id: FileId,
     pub(super) faults: Arc<Faults>,
+    pub(super) stats: Arc<WriteStats>,
     /// `None` after an error, because redb then accepts no writes until the database is reopened.
     pub(super) database: Option<Database>,
     pub(super) index: Arc<RevocationIndex>,
@@ -429,6 +476,7 @@ impl Writer {
         #[cfg(feature = "redis")]
         let followed = self.newer_followed();
         let uptime = (self.uptime)();
+        let began = Instant::now();
         let written = self.with_database(|database| {
             commit(database, |txn| {
                 advance_trusted_time(txn, uptime.clone())?;
@@ -501,6 +549,7 @@ impl Writer {
         });
         let has_failed = written.is_err();
         if !has_failed {
+            self.stats.commits.observe(began.elapsed());
             self.advanced = uptime;
             #[cfg(feature = "redis")]
             {
@@ -705,6 +754,7 @@ impl Writer {
                     self.index.apply(revocation);
                     self.followers.tell(revocation);
                 }
+                self.stats.measure(&self.path);
                 self.unwritten.clear();
                 self.is_failing = false;
                 *self.faults.last() = self.lost();

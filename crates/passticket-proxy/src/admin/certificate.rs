@@ -1,8 +1,8 @@
-//! Reports whether the certificate of the gateway is valid.
+//! Reports whether the certificate of the gateway is valid, and when the certificates expire.
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -10,30 +10,51 @@ use std::{
 
 use passticket_proxy::config::{Config, Encryption};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
-use tower_passticket::{clock::Timestamp, health::Health, identity::PeerCertificate};
+use tower_passticket::{
+    clock::Timestamp,
+    health::Health,
+    identity::PeerCertificate,
+    metrics::{Collect, Description, Exposition, LabelName},
+};
 
 const DAY: u64 = 24 * 60 * 60;
 
 /// The health has a warning if the certificate expires in less than this time.
 const SOON: Duration = Duration::from_secs(30 * DAY);
 
-/// The expiry time of the certificate of the gateway. Clones share it.
+const EXPIRY: Description = Description::gauge(
+    "passticket_certificate_expiry_timestamp_seconds",
+    "Time when the certificate expires, in seconds since 1970-01-01 UTC. For authorities, when the first one expires.",
+);
+const CERTIFICATE: LabelName = LabelName::new("certificate");
+
+/// The expiry times of the certificates in the configuration. Clones share them.
 #[derive(Clone, Debug)]
-pub(super) struct CertificateExpiry(Arc<AtomicU64>);
+pub(super) struct CertificateExpiry(Arc<Expiries>);
+
+#[derive(Debug)]
+struct Expiries {
+    /// The expiry time of the certificate of the gateway, in milliseconds.
+    gateway: AtomicU64,
+    /// The expiry times of all certificates, each with the value of its label. A scrape and a reload lock them.
+    all: Mutex<Vec<(String, Timestamp)>>,
+}
 
 impl CertificateExpiry {
     pub(super) fn of(config: &Config) -> Self {
-        Self(Arc::new(AtomicU64::new(expiry(config).as_millis())))
+        let gateway = AtomicU64::new(expiry(config).as_millis());
+        Self(Arc::new(Expiries { gateway, all: Mutex::new(all(config)) }))
     }
 
-    /// Takes the expiry time from the certificate in a new configuration.
+    /// Takes the expiry times from the certificates in a new configuration.
     pub(super) fn set(&self, config: &Config) {
-        self.0.store(expiry(config).as_millis(), Relaxed);
+        self.0.gateway.store(expiry(config).as_millis(), Relaxed);
+        *self.0.all.lock().unwrap_or_else(PoisonError::into_inner) = all(config);
     }
 
     /// Returns the health at `now`, and a warning if the certificate expires soon.
     pub(super) fn health(&self, now: Timestamp) -> (Health, Option<String>) {
-        health(Timestamp::from_millis(self.0.load(Relaxed)), now)
+        health(Timestamp::from_millis(self.0.gateway.load(Relaxed)), now)
     }
 }
 
@@ -47,6 +68,43 @@ fn expiry(config: &Config) -> Timestamp {
     let certificate = CertificateDer::pem_slice_iter(&config.tls.certificate).flatten().next();
     let certificate = certificate.and_then(|der| PeerCertificate::from_der(&*der).ok());
     certificate.map_or(never, |certificate| certificate.not_after())
+}
+
+/// Returns the expiry times of all certificates, each with the value of its label. The configuration determines the
+/// labels. A certificate that cannot be parsed is left out.
+fn all(config: &Config) -> Vec<(String, Timestamp)> {
+    let first = |pem: &[u8]| not_after(pem).next();
+    let earliest = |pem: &[u8]| not_after(pem).min_by_key(|time| time.as_millis());
+    let identities = &config.client_identities;
+    let gateway = (config.encryption != Encryption::AtTls).then(|| first(&config.tls.certificate));
+    let mut all = vec![
+        ("gateway".to_owned(), gateway.flatten()),
+        (
+            "client".to_owned(),
+            identities.default.as_ref().and_then(|identity| first(&identity.certificate)),
+        ),
+        ("client-authorities".to_owned(), earliest(&config.tls.authorities)),
+        ("service-authorities".to_owned(), earliest(&config.tls.service_authorities)),
+    ];
+    for (service, identity) in &identities.services {
+        all.push((format!("client:{service}"), first(&identity.certificate)));
+    }
+    all.into_iter().filter_map(|(name, expiry)| Some((name, expiry?))).collect()
+}
+
+/// Returns when the certificates in a PEM text expire.
+fn not_after(pem: &[u8]) -> impl Iterator<Item = Timestamp> {
+    let certificates = CertificateDer::pem_slice_iter(pem).flatten();
+    certificates.filter_map(|der| Some(PeerCertificate::from_der(&*der).ok()?.not_after()))
+}
+
+impl Collect for CertificateExpiry {
+    fn collect(&self, exposition: &mut Exposition) {
+        let all = self.0.all.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let samples =
+            all.iter().map(|(name, time)| ([(CERTIFICATE, name.as_str())], time.as_secs()));
+        exposition.series(&EXPIRY, samples);
+    }
 }
 
 fn health(expiry: Timestamp, now: Timestamp) -> (Health, Option<String>) {

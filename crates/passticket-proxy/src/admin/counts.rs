@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tower_passticket::{
     audit::{Audit, AuditCounts, AuditFiles, CountingSink},
     gateway::RequestCounts,
-    layer::{CrossOriginCounts, ObservedCounts, RateLimitCounts, RouteLimitCounts},
+    layer::{CrossOriginCounts, ObservedCounts, RateLimitCounts, RequestMetrics, RouteLimitCounts},
     proxy::{ForwardCounts, InstanceStates, TunnelCounts},
     tls::ConnectionCounts,
 };
@@ -14,7 +14,8 @@ use tower_passticket::{
 /// nothing is counted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counts {
-    pub(crate) requests: Arc<RequestCounts>,
+    pub(crate) responses: Arc<RequestCounts>,
+    pub(crate) requests: Arc<RequestMetrics>,
     pub(crate) connections: Arc<ConnectionCounts>,
     pub(crate) forward: Arc<ForwardCounts>,
     pub(crate) instances: Arc<InstanceStates>,

@@ -109,6 +109,7 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
     let registry = MetricRegistry::new()
         .with(Process::new(components.clone()))
         .with(counts.requests.clone())
+        .with(counts.responses.clone())
         .with(counts.audit.clone())
         .with(counts.connections.clone())
         .with(counts.forward.clone())
@@ -119,6 +120,8 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
         .with(counts.route_limits.clone())
         .with(counts.observed.clone())
         .with(stores.revocations.clone())
+        .with(stores.uses.clone())
+        .with(components.certificate().clone())
         .with(LogCounts);
     let registry = match &stores.zowe {
         Some(zowe) => registry.with(zowe.clone()),

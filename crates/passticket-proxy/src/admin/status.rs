@@ -144,6 +144,10 @@ impl Components {
         self.cluster.as_ref()
     }
 
+    pub(super) fn certificate(&self) -> &CertificateExpiry {
+        &self.certificate
+    }
+
     pub(super) fn breaker(&self) -> &TicketBreaker {
         &self.breaker
     }

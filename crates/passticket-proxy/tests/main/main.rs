@@ -32,6 +32,7 @@ mod kill;
 mod limits;
 mod log;
 mod logins;
+mod metrics;
 mod observe;
 mod oidc;
 mod pkcs11;

@@ -7,6 +7,7 @@ mod auth_api;
 mod axum_peer;
 mod forward;
 mod handler_test;
+mod metrics;
 mod require_authorized;
 mod revocation_sqlite;
 mod schemes;

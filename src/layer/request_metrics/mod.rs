@@ -1,0 +1,80 @@
+//! Metrics of routed requests: how many there are, what becomes of them, and how long the gateway and the services take.
+//!
+//! | metric | kind | labels | value |
+//! |---|---|---|---|
+//! | `passticket_requests_total` | counter | `service`, `credential`, `outcome`, `reason` | requests, see [`RequestOutcome`] |
+//! | `passticket_gateway_duration_seconds` | histogram | | time from the call of the outer layer until the request is handed to the service, or until the response if a layer rejects the request |
+//! | `passticket_service_duration_seconds` | histogram | `service` | time from the hand-over to the service until the head of the response |
+//!
+//! Two layers measure. [`RequestMetrics::layer`] is the outermost layer of the stack. [`RequestMetrics::service_layer`]
+//! is the innermost layer, directly around the proxy or your handlers. The inner layer counts the requests that it
+//! sees, and the outer layer counts the requests that a layer between them rejects. Without the outer layer, rejected
+//! requests are not counted.
+//!
+//! No client can choose the value of a label, and the number of time series is limited:
+//!
+//! - `service` is the id of the [`Route`](super::Route). It is empty if the path has no route. At most
+//!   [`RequestMetrics::MAX_SERVICES`] services have an id, in the order of their first request. All others share the value
+//!   `other`.
+//! - A time series appears with its first request. The metric `passticket_requests_total` has at most
+//!   [`RequestMetrics::MAX_SERIES`] time series, and those of the service `other`. At this limit, a request that needs a
+//!   new time series counts for the service `other`.
+//!
+//! A request that needs no new time series takes no lock, except the first one of a connection and the first one after
+//! the route has changed.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::Full;
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_passticket::{
+//!     layer::{Bypass, RequestMetrics, Route, RouteLayer, Routes},
+//!     metrics::MetricRegistry,
+//!     token::ServiceId,
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let metrics = Arc::new(RequestMetrics::default());
+//! let registry = MetricRegistry::new().with(metrics.clone());
+//!
+//! let route = Route::new(ServiceId::new("files")?, "api/v1", "https://zos.example.com".parse()?, Bypass)?;
+//! let service = ServiceBuilder::new()
+//!     .layer(metrics.layer())
+//!     .layer(RouteLayer::new(Routes::new([route])?))
+//!     .layer(metrics.service_layer())
+//!     .service(service_fn(async |_: Request<Full<Bytes>>| {
+//!         Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::default()))
+//!     }));
+//!
+//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! for path in ["/files/api/v1/x", "/unknown"] {
+//!     let request = Request::get(path).body(Full::default()).unwrap();
+//!     service.clone().oneshot(request).await.unwrap();
+//! }
+//! # });
+//! let text = registry.expose();
+//! for line in [
+//!     r#"passticket_requests_total{service="files",credential="none",outcome="forwarded",reason=""} 1"#,
+//!     r#"passticket_requests_total{service="",credential="none",outcome="refused",reason="no-route"} 1"#,
+//!     r#"passticket_service_duration_seconds_count{service="files"} 1"#,
+//!     "passticket_gateway_duration_seconds_count 2",
+//! ] {
+//!     assert!(text.lines().any(|it| it == line), "{line} is not in {text}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod labels;
+mod requests;
+mod series;
+mod service;
+#[cfg(test)]
+mod tests;
+
+pub use labels::RequestOutcome;
+pub use requests::{RequestMetricsFuture, RequestMetricsLayer, RequestMetricsService};
+pub use series::RequestMetrics;
+pub use service::{ServiceMetricsFuture, ServiceMetricsLayer, ServiceMetricsService};

@@ -1,0 +1,63 @@
+//! The reason why a request got no response of its service.
+
+/// The reason why a proxy answered a request itself, after the layers have forwarded it. The response has this value as
+/// an extension, so that an outer layer can count or log it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ServiceFailure {
+    /// No connection to the service could be made, or the service has no instance.
+    Unreachable,
+    /// The service has no instance with the id that the client has chosen.
+    UnknownInstance,
+    /// All connections to the service are in use.
+    Busy,
+    /// The service did not respond in time.
+    TimedOut,
+    /// The connection ended before the response was complete, or the response is malformed.
+    Broken,
+    /// The client sent the body of its request too slowly.
+    BodyTooSlow,
+    /// The client broke off the body of its request, or the body is malformed.
+    BodyIncomplete,
+    /// The credential of the client has ended before the service answered.
+    CredentialEnded,
+}
+
+impl ServiceFailure {
+    /// All variants, in the order of their declaration.
+    pub(super) const ALL: &'static [Self] = &[
+        Self::Unreachable,
+        Self::UnknownInstance,
+        Self::Busy,
+        Self::TimedOut,
+        Self::Broken,
+        Self::BodyTooSlow,
+        Self::BodyIncomplete,
+        Self::CredentialEnded,
+    ];
+
+    /// Returns the text of this reason in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "service-unreachable",
+            Self::UnknownInstance => "unknown-instance",
+            Self::Busy => "service-busy",
+            Self::TimedOut => "service-timed-out",
+            Self::Broken => "service-broken",
+            Self::BodyTooSlow => "body-too-slow",
+            Self::BodyIncomplete => "body-incomplete",
+            Self::CredentialEnded => "credential-ended",
+        }
+    }
+
+    /// Returns whether the client is the cause, and not the service or the gateway.
+    pub const fn is_caused_by_client(self) -> bool {
+        match self {
+            Self::UnknownInstance
+            | Self::BodyTooSlow
+            | Self::BodyIncomplete
+            | Self::CredentialEnded => true,
+            Self::Unreachable | Self::Busy | Self::TimedOut | Self::Broken => false,
+        }
+    }
+}
