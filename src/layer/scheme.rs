@@ -337,6 +337,7 @@ fn finish<B>(
         Ok(_) if authorized.route().is_observed() => {
             // The headers of the scheme are dropped, and their PassTicket is never used.
             let route = authorized.route().clone();
+            request.extensions_mut().insert(authorized.proof().kind());
             authorized.into_authenticated().restore(request.headers_mut());
             observe(request, route, ObservedDecision::Accepted)
         }
