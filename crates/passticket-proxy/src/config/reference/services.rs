@@ -47,6 +47,8 @@ pub(super) const SETTINGS: &[Setting] = table! {
         => "What happens to a user name and password in the header `Authorization` of a client.";
     "services.ID.onFailure": Words(&["forward", "forward-unchanged", "reject"]), Rule("`onFailure`"), ON_FAILURE
         => "What happens to a request for this service if the authentication or the scheme fails.";
+    "services.ID.mode": Words(&["enforce", "observe"]), Value("enforce"), "operating/configuration.md#observe"
+        => "Whether the gateway enforces its decisions. With `observe`, it only logs and counts them, and the service receives the credentials of the client.";
     "services.ID.http": Words(&["auto", "http1", "h2c"]), Value("auto"), "operating/http2-services.md"
         => "Which version of HTTP the gateway uses with the service.";
     "services.ID.clientCertificate": Mapping, Rule("`clientCertificate`"), "operating/schemes.md#client-certificates"

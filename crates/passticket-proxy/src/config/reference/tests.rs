@@ -61,8 +61,7 @@ fn example(key: &str) -> Option<Json> {
         "oidc[].registry" => json!("idp.example.com"),
         "delegation.callers[].user" | "tokenExchange.callers[].user" => json!("OPERATOR"),
         "ptktdata[].applid" => json!("ZOWEAPPL"),
-        "ptktdata[].algorithm" => json!("enhanced-mixed"),
-        "ptktdata[].nextKey.algorithm" => json!("enhanced-mixed"),
+        "ptktdata[].algorithm" | "ptktdata[].nextKey.algorithm" => json!("enhanced-mixed"),
         "ptktdata[].key.file" => json!("ptktdata/ZOWEAPPL.key"),
         "ptktdata[].nextKey.key.file" => json!("ptktdata/NEXT.key"),
         "ptktdata[].nextKey.from" => json!("2099-12-01T02:00:00Z"),
@@ -367,22 +366,22 @@ fn other_value(value: &ValueKind, default: &str) -> Option<Json> {
 /// line 1. The lines are sorted, because the order of the items in a hash map is random.
 fn outcome(setup: &Setup, section: &Json) -> Vec<String> {
     write(setup, section);
-    let text =
-        match setup.load() {
-            Ok(Loaded { config, .. }) => {
-                // `Debug` of routes and identity providers shows only their names.
-                let routes = config.routes.iter().map(|route| {
-                    (route.security_headers(), route.client_basic(), route.rate_limit())
-                });
-                let routes: Vec<_> = routes.collect();
-                let providers = config.oidc.iter().map(|provider| {
-                    (&provider.algorithms, &provider.user_id_fields, provider.refresh)
-                });
-                let providers: Vec<_> = providers.collect();
-                format!("{config:#?}\n{routes:#?}\n{providers:#?}").replace("line: 0", "line: 1")
-            }
-            Err(problems) => problems.to_string(),
-        };
+    let text = match setup.load() {
+        Ok(Loaded { config, .. }) => {
+            // `Debug` of routes and identity providers shows only their names.
+            let routes = config.routes.iter().map(|route| {
+                (route.security_headers(), route.client_basic(), route.rate_limit(), route.mode())
+            });
+            let routes: Vec<_> = routes.collect();
+            let providers = config
+                .oidc
+                .iter()
+                .map(|provider| (&provider.algorithms, &provider.user_id_fields, provider.refresh));
+            let providers: Vec<_> = providers.collect();
+            format!("{config:#?}\n{routes:#?}\n{providers:#?}").replace("line: 0", "line: 1")
+        }
+        Err(problems) => problems.to_string(),
+    };
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
     lines.sort_unstable();
     lines
