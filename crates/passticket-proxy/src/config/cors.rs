@@ -1,5 +1,5 @@
-//! Reads which origins may use the auth API and the services from their web pages (CORS): `apiml.service.corsEnabled`
-//! and `corsAllowedMethods` of Zowe, `components.passticket-proxy.cors`,
+//! Reads the settings for CORS: the pages of which origins may use the auth API and the services. The settings are
+//! `apiml.service.corsEnabled` and `corsAllowedMethods` of Zowe, `components.passticket-proxy.cors`,
 //! `components.passticket-proxy.services.ID.cors`, and the metadata of the services.
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tower_passticket::{
     token::ServiceId,
 };
 
-/// The first segments of the paths that the gateway answers itself.
+/// The first segments of the gateway's own paths to which `cors.allowedOrigins` applies.
 const OF_GATEWAY: [&str; 2] = ["gateway", "application"];
 
 /// `components.gateway.apiml.service`.
@@ -38,7 +38,8 @@ pub(super) fn read_zowe(mut section: Section<'_>) -> ZoweCors {
 pub(super) struct SiteCors<'a> {
     /// The place of `allowedOrigins`, if the setting is present.
     at: Option<At<'a>>,
-    /// The origins of the pages that may use the auth API.
+    /// The origins of the pages that may use the auth API, and each service that turns CORS on in its metadata without
+    /// a list.
     origins: Vec<Origin>,
     max_age: Option<Duration>,
 }
