@@ -150,7 +150,8 @@ pub(super) fn add_rules<'a>(
     ids.dedup();
     for id in ids {
         let ours = services.iter().find(|(other, _)| *other == id).map(|(_, cors)| cors);
-        let defined = of_metadata(id, definitions, site);
+        let has_list = ours.is_some_and(|ours| ours.origins.is_some());
+        let defined = of_metadata(id, definitions, site, has_list);
         let (origins, own_methods) = match (ours, defined) {
             (Some(ours), defined) => {
                 let (defined, methods) = defined.unzip();
@@ -168,12 +169,14 @@ pub(super) fn add_rules<'a>(
     policy
 }
 
-/// Returns the origins and the methods in the metadata of a service. `None` if a definition of the service does not
-/// turn CORS on. If several definitions have lists, only the items that are in all of them count.
+/// Returns the origins and methods that the definitions of a service allow. A definition without a list of origins has
+/// those of `site`. `None` if there is no definition, or if one does not turn CORS on. `has_list` says whether our section
+/// has a list of origins for the service, which replaces these origins.
 fn of_metadata(
     id: &ServiceId,
     definitions: &Definitions<'_>,
     site: &SiteCors<'_>,
+    has_list: bool,
 ) -> Option<(Origins, Option<Vec<Method>>)> {
     let mut combined: Option<(Origins, Option<Vec<Method>>)> = None;
     for definition in definitions.services.iter().filter(|definition| definition.id == *id) {
@@ -182,10 +185,12 @@ fn of_metadata(
         let origins = match metadata.get(CORS_ORIGINS) {
             Some(field) => origins_of(field),
             None => {
-                if site.origins.is_empty() {
+                if site.origins.is_empty() && !has_list {
                     enabled.at.warning(format_args!(
-                        "allows no page, because there is no list of origins; set {CORS_ORIGINS}, or set \
-                         components.passticket-proxy.cors.allowedOrigins for all services"
+                        "allows no page, because there is no list of origins; set {CORS_ORIGINS} or \
+                         components.passticket-proxy.services.{id}.cors.allowedOrigins; \
+                         components.passticket-proxy.cors.allowedOrigins also works, but applies to all such services \
+                         and to the auth API"
                     ));
                 }
                 Origins::Listed(site.origins.clone())
@@ -332,6 +337,12 @@ mod tests {
             ),
             (
                 ON,
+                "svc: {cors: {allowedOrigins: https://b.example:1}}",
+                &[enabled],
+                with_rules(&[], Some(listed(&[b]))),
+            ),
+            (
+                ON,
                 "svc: {cors: {allowedMethods: [GET, PATCH]}}",
                 &[with_a],
                 with_rules(&[], Some(listed(&[a]).with_methods(get_patch))),
@@ -360,8 +371,10 @@ mod tests {
                 "{}",
                 "apiml.corsEnabled: true",
                 "d:1: services[0].customMetadata.apiml.corsEnabled: allows no page, because there is no list of \
-                 origins; set apiml.corsAllowedOrigins, or set components.passticket-proxy.cors.allowedOrigins for \
-                 all services"
+                 origins; set apiml.corsAllowedOrigins or \
+                 components.passticket-proxy.services.svc.cors.allowedOrigins; \
+                 components.passticket-proxy.cors.allowedOrigins also works, but applies to all such services and to \
+                 the auth API"
                     .to_owned(),
             ),
             (
