@@ -48,13 +48,15 @@ pub(crate) fn is_host_value(value: &[u8]) -> bool {
 }
 
 /// Returns whether `authority` is a host, with or without a port. The type [`Authority`] also accepts three things that
-/// this function refuses: a user and a password, a port that is not a number, and an empty host.
+/// this function refuses: a user with or without a password, a port that is empty or not a number from 0 to 65535, and
+/// an empty host.
 pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
     let text = authority.as_str();
     // A user can have the same name as the host, as in `gw@gw`, so the text is also searched for `@`.
     let port = text.strip_prefix(authority.host()).filter(|_| !text.contains('@'));
-    !authority.host().is_empty()
-        && port.is_some_and(|port| port.is_empty() || authority.port_u16().is_some())
+    // `port_u16` also accepts a plus sign before the digits.
+    let is_number = |port: &str| !port.contains('+') && authority.port_u16().is_some();
+    !authority.host().is_empty() && port.is_some_and(|port| port.is_empty() || is_number(port))
 }
 
 #[cfg(test)]
@@ -76,6 +78,9 @@ mod tests {
             ("user:secret@host:1", false),
             ("host:", false),
             ("host:port", false),
+            ("host:+80", false),
+            ("[::1]:+80", false),
+            ("host:-1", false),
             ("host:65536", false),
             (":1", false),
         ] {

@@ -78,8 +78,8 @@ impl AccessTokens<'_> {
         })
     }
 
-    /// Says which tasks of administrators the caller may do. So a client can offer only these tasks. The tasks check the
-    /// permissions again.
+    /// Says which tasks of administrators the caller may do. So a client can leave out the tasks that would be refused.
+    /// The endpoint of each task checks the permission again.
     pub(super) async fn permissions(self, request: &Parts) -> Answer {
         let caller = self.credentials.user(request).await?;
         json(&Permissions {
@@ -110,7 +110,7 @@ impl AccessTokens<'_> {
         add_to_record(request, |record| record.detail = Some(Detail::AccessToken { id }));
         let label = Label { name, description };
         let token = self.registry.relabel(caller, id, label, self.clock).await?;
-        tracing::info!(url = request.uri.path(), user = %caller, %id, "renamed a Personal Access Token");
+        tracing::info!(url = request.uri.path(), user = %caller, %id, "changed the name or the description of a Personal Access Token");
         json(&TokenEntry::from(token))
     }
 
@@ -133,7 +133,8 @@ impl AccessTokens<'_> {
         add_to_record(request, |record| record.detail = Some(Detail::AccessToken { id }));
         let old = self.registry.find(caller, id, self.clock).await?;
         let pat = IssuedPat {
-            // The new token differs only in its text and its issue time.
+            // `replace` reads only the user, the scopes and the expiry time of this value. So the fingerprint is a
+            // placeholder.
             token: TokenFingerprint::from_bytes([0; 32]),
             user: caller,
             scopes: old.scopes,
@@ -210,8 +211,8 @@ impl AccessTokens<'_> {
         new_token(&issued, NewTokenFacts { entry: Some(entry), scopes, created_at, expires_at })
     }
 
-    /// Verifies the PAT that the client has presented. If the PAT was rotated and its grace has ended, also revokes the
-    /// tokens that were made from it.
+    /// Verifies the PAT that the client has presented. If the PAT was rotated and its grace has ended, also revokes all
+    /// active tokens of its family (docs/decisions.md#d36).
     async fn presented(self, request: &Parts) -> Result<Pat, ApiError> {
         let text = presented_token(&request.headers, self.cookies);
         let text = str::from_utf8(text.ok_or(ApiError::TokenNotProvided)?);
@@ -236,7 +237,7 @@ impl AccessTokens<'_> {
         let revoked = self.registry.report_misuse(IssuedPat::from(pat), self.clock).await?;
         if revoked > 0 {
             let (url, user) = (request.uri.path(), pat.user());
-            tracing::warn!(url, %user, revoked, "a rotated Personal Access Token was used after its grace period, so the tokens that replaced it are revoked");
+            tracing::warn!(url, %user, revoked, "a rotated Personal Access Token was used after its grace period, so all active tokens of its family were revoked");
         }
         Ok(())
     }

@@ -45,13 +45,13 @@ pub(super) enum Announced {
 /// The reason why the headers of a trusted proxy are not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
-    #[error("X-Forwarded-For has an element that is not an IP address")]
+    #[error("X-Forwarded-For has an element that is not the IP address of a client")]
     XForwardedFor,
-    #[error("Forwarded has an element that RFC 7239 does not permit")]
+    #[error("Forwarded has an element that the gateway cannot read")]
     Forwarded,
     #[error("an element of the header is longer than {MAX_LENGTH} bytes")]
     TooLong,
-    #[error("the header has more than {MAX_ELEMENTS} elements of trusted proxies")]
+    #[error("more than {MAX_ELEMENTS} elements of the header must be read")]
     TooMany,
 }
 
@@ -109,7 +109,8 @@ fn right_most(
 /// malformed.
 ///
 /// The header is split at each comma, and the element at each semicolon. If a comma or a semicolon is in a quoted
-/// string, each part has only one of the two quotes. The element then counts as malformed.
+/// string, the first part has only the opening quote, and the last part only the closing quote. An element with such a
+/// part counts as malformed.
 fn node(element: &[u8]) -> Option<Node> {
     let mut node = None;
     for parameter in element.split(|b| *b == b';') {
@@ -142,7 +143,8 @@ fn identifier(value: &[u8]) -> Option<Node> {
     if is_obfuscated || name.eq_ignore_ascii_case("unknown") {
         return Some(Node::Hidden);
     }
-    // An address with an obfuscated port, such as `192.0.2.7:_x`, counts as malformed.
+    // `ClientAddress::parse` also accepts an IPv6 address without brackets, which RFC 7239 §6 does not permit. It
+    // refuses an obfuscated port, as in `192.0.2.7:_x`, so such an address counts as malformed.
     let is_bare_ipv6 = !text.starts_with('[') && text.matches(':').count() > 1;
     if is_bare_ipv6 { None } else { ClientAddress::parse(text).map(Node::Address) }
 }
@@ -221,6 +223,7 @@ mod tests {
             (&["192.0.2.7 10.0.0.1"], "malformed"),
             (&["0.0.0.0"], "malformed"),
             (&["\u{e9}"], "malformed"),
+            // The length and the number of the elements are limited.
             (&[&"1".repeat(MAX_LENGTH + 1)], "malformed"),
             (&[&many], "-"),
             (&[&deep], "192.0.2.7"),
@@ -249,6 +252,7 @@ mod tests {
             (&["for=192.0.2.7, for=_hidden"], "-"),
             (&["for=192.0.2.7, for=\"_hidden:_port\""], "-"),
             (&["for=192.0.2.7, by=10.0.0.1;proto=https"], "-"),
+            // All addresses belong to trusted proxies.
             (&["for=10.0.0.2, for=10.0.0.1"], "-"),
             // The client has sent an opening quotation mark. The element that the proxy has appended is still found.
             (&["for=\"x, for=192.0.2.7"], "192.0.2.7"),
@@ -256,6 +260,7 @@ mod tests {
             (&["for=192.0.2.7;host=\"a,for=198.51.100.1;x=\""], "malformed"),
             (&["for=192.0.2.7;host=\"a,for=198.51.100.1;x=\\\"b\""], "malformed"),
             (&["for=192.0.2.7;host=\"a;for=198.51.100.1\""], "malformed"),
+            // These elements are malformed.
             (&[""], "malformed"),
             (&["192.0.2.7"], "malformed"),
             (&["for="], "malformed"),

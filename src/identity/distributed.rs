@@ -31,7 +31,7 @@ impl DistributedIdentity {
     /// UTF-8 without control characters, and without blanks at the beginning and the end.
     ///
     /// # Errors
-    /// [`IdentityError`] contains the text and the rule that the text violates.
+    /// [`IdentityError`] contains the beginning of the text, and the rule that the text violates.
     pub fn new(name: &str, registry: &str) -> Result<Self, IdentityError> {
         Self::in_registry(name, &Registry::new(registry)?)
     }
@@ -90,7 +90,7 @@ impl Registry {
     /// Checks the name of a registry. Does not change it.
     ///
     /// # Errors
-    /// [`IdentityError`] contains the text and the rule that the text violates.
+    /// [`IdentityError`] contains the beginning of the text, and the rule that the text violates.
     pub fn new(text: &str) -> Result<Self, IdentityError> {
         check(What::Registry, text).map(|()| Self(text.into()))
     }
@@ -130,7 +130,7 @@ impl EmailAddress {
     /// Checks an address. Does not change it.
     ///
     /// # Errors
-    /// [`IdentityError`] contains the text and the rule that the text violates.
+    /// [`IdentityError`] contains the beginning of the text, and the rule that the text violates.
     pub fn new(text: &str) -> Result<Self, IdentityError> {
         check(What::Email, text)?;
         let error = |rule| Err(IdentityError::new(What::Email, text, rule));
@@ -226,7 +226,9 @@ pub struct IdentityError {
 
 fn expected(what: What) -> &'static str {
     match what {
-        What::Name | What::Registry => "without control characters or blanks at the ends",
+        What::Name | What::Registry => {
+            "without control characters, and without blanks at the beginning and the end"
+        }
         What::Email => "name@domain, without blanks",
     }
 }

@@ -29,8 +29,8 @@ pub(super) fn is_at_or_below(prefix: &str, path: &str) -> bool {
 }
 
 /// Decodes a path as some services do. Percent-encoding is decoded, and backslashes become slashes. Empty segments and
-/// the parameters of segments (`;x=y`) are removed. Dot segments (`.` and `..`) stay. Returns `None` if there is
-/// nothing to decode or remove.
+/// the parameters of segments (`;x=y`) are removed. Dot segments (`.` and `..`) stay. Returns `None` if the path has no
+/// `%`, `;`, `\` and `//`. A slash at the end is removed only from other paths.
 pub(super) fn decoded(path: &str) -> Option<String> {
     if !path.contains(['%', ';', '\\']) && !path.contains("//") {
         return None;
@@ -61,7 +61,8 @@ pub(super) fn decoded(path: &str) -> Option<String> {
     Some(decoded)
 }
 
-/// Decodes a path a second time. `once` is the result of [`decoded`]. Returns `None` if this changes nothing.
+/// Decodes a path a second time. `once` is the result of [`decoded`]. Returns `None` if nothing can be left to decode.
+/// The result may equal `once`.
 pub(super) fn decoded_again(once: &str) -> Option<String> {
     if once.contains(['%', '\\']) { decoded(once) } else { None }
 }

@@ -21,7 +21,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// No route matches the path of the request.
+    /// No route matches the path of the request, or the route does not allow the path
+    /// ([`RouteLimits`](super::RouteLimits)).
     #[error("no route matches the path")]
     NoRoute,
     /// No instance of the service can serve requests now.
@@ -35,12 +36,12 @@ pub enum Rejection {
     /// gateway.
     #[error("the path has an encoded NUL")]
     Nul,
-    /// Without its encoding, empty segments and parameters (`;x=y`), the path belongs to another route. A service that
-    /// decodes the path would read a different path than the gateway.
-    #[error("the decoded path belongs to another route")]
+    /// If the path is decoded, and its empty segments and parameters (`;x=y`) are removed, it belongs to a more
+    /// specific route. A service that decodes the path would read a different path than the gateway.
+    #[error("the decoded path belongs to a more specific route")]
     AmbiguousPath,
     /// The path has `%`, `;` or `\`, and the route has [`EncodedPaths::Refuse`](super::EncodedPaths::Refuse).
-    #[error("the path has an encoded character, and the service does not allow it")]
+    #[error("the path has '%', ';' or '\\', which the service does not allow")]
     EncodedPath,
     /// The method is `TRACE` (in upper or lower case) or `CONNECT`, which the gateway does not forward.
     #[error("the method {0} is not forwarded")]
@@ -135,7 +136,7 @@ impl Rejection {
                 StatusCode::BAD_REQUEST,
                 ApiMessage::with(
                     &messages::BAD_REQUEST,
-                    &["the path has an encoded NUL; send a path without '%00'"],
+                    &["the path has an encoded NUL; send a path without '%00' and '%2500'"],
                 ),
             ),
             Self::AmbiguousPath => (
@@ -143,7 +144,7 @@ impl Rejection {
                 ApiMessage::with(
                     &messages::BAD_REQUEST,
                     &[
-                        "the decoded path belongs to another route; send a path without '%', ';' or '//'",
+                        "the decoded path belongs to a more specific route; send a path without '%', ';', '\\' and '//'",
                     ],
                 ),
             ),
@@ -170,7 +171,7 @@ impl Rejection {
                 ApiMessage::with(
                     &messages::BAD_REQUEST,
                     &[&format!(
-                        "the headers are larger than {limit} bytes, which the service allows"
+                        "the headers are larger than {limit} bytes, the maximum for this service"
                     )],
                 ),
             ),

@@ -23,12 +23,13 @@
 //! assert_eq!(handler(&request).body(), "hello USER");
 //! ```
 //!
-//! These functions do not weaken the layers: still, only [`ScopeLayer`] can create an [`Authorized`]. The functions run
-//! the real layers with a signing key that is not secret, because it is in this repository. **Never trust this key
-//! outside of tests.**
+//! These functions do not weaken the layers: even with this feature, only [`ScopeLayer`] can create an [`Authorized`].
+//! The functions run the real layers with a signing key that is not secret, because it is in this repository. **Never
+//! trust this key outside of tests.**
 //!
 //! # Panics
-//! The functions panic if a name is not a valid user id, APPLID or service id.
+//! The functions panic if a name or a scope is not valid, if there is no scope, or if the route forwards no authorized
+//! request.
 
 use std::{
     convert::Infallible,
@@ -80,7 +81,7 @@ pub fn login_token(user: &str) -> String {
 
 /// Issues a Personal Access Token of `user` with these scopes. Send it in the header `PRIVATE-TOKEN`.
 pub fn personal_access_token(user: &str, scopes: &[&str]) -> String {
-    let scopes = Scopes::parse(scopes).expect("the texts are scopes, and at least one");
+    let scopes = Scopes::parse(scopes).expect("there is at least one scope, and each is valid");
     let token = issuer().personal_access_token(&user_id(user), &scopes, Validity::MAX);
     token.expect("the key signs").expose().to_owned()
 }
@@ -94,20 +95,20 @@ pub fn key_profile(applid: &str) -> KeyProfile {
         .with_replay(Replay::Allowed)
 }
 
-/// Returns the `Authorized` of `user` for the service `test`, by a login token.
+/// Returns the `Authorized` that the layers create if `user` sends a login token to the service `test`.
 pub fn authorized(user: &str) -> Authorized {
     authorized_on(Route::local(service_id("test")), user)
 }
 
-/// Returns the `Authorized` of `user` for the service of `route`, by a login token. Use it to test a
-/// [`Scheme`](crate::layer::Scheme) behind [`SchemeLayer`](crate::layer::SchemeLayer).
+/// Returns the `Authorized` that the layers create if `user` sends a login token to the service of `route`. Use it to
+/// test a [`Scheme`](crate::layer::Scheme) behind [`SchemeLayer`](crate::layer::SchemeLayer).
 pub fn authorized_on(route: Route, user: &str) -> Authorized {
     let bearer = format!("Bearer {}", login_token(user));
     run(route, Request::get("/").header("authorization", bearer))
 }
 
-/// Returns the `Authorized` of `user` by a Personal Access Token with these scopes, for a `GET` request that the first scope
-/// permits.
+/// Returns the `Authorized` that the layers create if `user` sends a Personal Access Token with these scopes, in a
+/// `GET` request that the first scope permits.
 pub fn authorized_by_pat(user: &str, scopes: &[&str]) -> Authorized {
     let first = scopes.first().expect("a PAT has at least one scope");
     let first = Scope::new(first).expect("the text is a scope");
@@ -147,7 +148,9 @@ fn run(route: Route, request: http::request::Builder) -> Authorized {
     let mut context = Context::from_waker(Waker::noop());
     match pin!(stack.oneshot(request)).poll(&mut context) {
         Poll::Ready(Ok(mut response)) => {
-            response.extensions_mut().remove().expect("a bypass route authorizes no user")
+            response.extensions_mut().remove().expect(
+                "the route authorizes no user: it has the scheme bypass, is out of service, or its limits refuse the request",
+            )
         }
         Poll::Pending => unreachable!("no layer here waits"),
     }

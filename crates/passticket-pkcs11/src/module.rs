@@ -1,14 +1,15 @@
 //! PKCS#11 modules: the shared libraries of token vendors.
 //!
-//! A module can be initialized (`C_Initialize`) only once in a process, and all tokens of the process share it. So this file
-//! has a list of the modules of the process. Many modules notice a new or replaced token only after `C_Finalize` and a new
-//! `C_Initialize`. A module is finalized when no session needs it any more.
+//! A module can be initialized (`C_Initialize`) only once in a process, so all hardware tokens that use the same module
+//! share it. This file has a list of the modules of the process. Many modules notice a new or replaced token only after
+//! `C_Finalize` and a new `C_Initialize`. So a module is finalized as soon as no session uses it: the next session then
+//! finds a replaced token.
 
 use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use cryptoki::{
@@ -32,16 +33,19 @@ pub(super) struct Module {
 struct State {
     /// The functions of the library. `None` if the library was not loaded yet.
     library: Option<Pkcs11>,
-    /// The initialized module, while a session needs it.
-    initialized: Weak<Initialized>,
+    /// The number of values of [`Initialized`]. It changes together with the calls of the module, under one lock. So no
+    /// value can be created while the module is finalized.
+    users: usize,
+    /// Whether our call of `C_Initialize` has initialized the module. `false` if other code of the process had done so
+    /// before; then that code finalizes it. Stays `true` if `C_Finalize` has failed.
+    is_ours: bool,
 }
 
-/// Keeps a module initialized. Dropping the last clone finalizes the module.
+/// Keeps a module initialized. When the last value is dropped, the module is finalized, unless other code had initialized
+/// it.
 pub(super) struct Initialized {
     module: Arc<Module>,
     library: Pkcs11,
-    /// Whether this process has initialized the module here, and not elsewhere.
-    is_ours: bool,
 }
 
 impl Module {
@@ -56,26 +60,25 @@ impl Module {
         &self.path
     }
 
-    /// Loads and initializes the module, unless this was done before.
-    pub(super) fn initialized(self: &Arc<Self>) -> Result<Arc<Initialized>, Pkcs11Error> {
+    /// Returns the initialized module. Loads the library at the first call, and initializes it if it is not initialized
+    /// now.
+    pub(super) fn initialized(self: &Arc<Self>) -> Result<Initialized, Pkcs11Error> {
         let mut state = lock(&self.state);
-        if let Some(initialized) = state.initialized.upgrade() {
-            return Ok(initialized);
-        }
         let library = match &state.library {
             Some(library) => library.clone(),
             None => Pkcs11::new(&self.path).map_err(|error| self.failed(&error))?,
         };
         state.library = Some(library.clone());
-        let is_ours =
+        if state.users == 0 {
             match library.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
-                Ok(()) => true,
-                Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => false,
+                Ok(()) => state.is_ours = true,
+                // Other code has initialized the module, or our last `C_Finalize` has failed. `is_ours` says which.
+                Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
                 Err(error) => return Err(self.failed(&error)),
-            };
-        let initialized = Arc::new(Initialized { module: self.clone(), library, is_ours });
-        state.initialized = Arc::downgrade(&initialized);
-        Ok(initialized)
+            }
+        }
+        state.users += 1;
+        Ok(Initialized { module: self.clone(), library })
     }
 
     fn failed(&self, error: &Error) -> Pkcs11Error {
@@ -95,11 +98,16 @@ impl Initialized {
 
 impl Drop for Initialized {
     fn drop(&mut self) {
-        if self.is_ours {
-            // The lock keeps another thread from initializing the module before it is finalized.
-            let _state = lock(&self.module.state);
-            // A module that cannot be finalized reports this when it is initialized again.
-            let _ = self.library.clone().finalize();
+        let mut state = lock(&self.module.state);
+        state.users -= 1;
+        if state.users == 0 && state.is_ours {
+            // If this fails, the module stays initialized, and the last of the next sessions tries again.
+            let finalized = self.library.clone().finalize();
+            let is_over = matches!(
+                finalized,
+                Ok(()) | Err(Error::Pkcs11(RvError::CryptokiNotInitialized, _))
+            );
+            state.is_ours = !is_over;
         }
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct TokenSession {
     keys: BTreeMap<KeyLabel, ObjectHandle>,
     slot: Slot,
     token: TokenLabel,
-    module: Arc<Initialized>,
+    module: Initialized,
 }
 
 impl TokenSession {

@@ -186,6 +186,27 @@ fn a_key_of_a_length_that_the_token_does_not_take_is_refused() {
 }
 
 #[test]
+fn a_module_is_not_finalized_under_the_session_of_another_thread() {
+    with_token("a_module_is_not_finalized_under_the_session_of_another_thread", |hsm| {
+        import(&token(hsm), "K");
+        // Each call uses a session of its own. The module is finalized whenever no thread has one.
+        let use_sessions = || {
+            let token = token(hsm);
+            for _ in 0..25 {
+                let value = KeyValue::from_hex(KEY).unwrap();
+                let error = token.import(&label("K"), &value).unwrap_err();
+                assert!(matches!(error, Pkcs11Error::LabelTaken { .. }), "{error}");
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(use_sessions);
+            }
+        });
+    });
+}
+
+#[test]
 fn a_missing_module_or_token_is_an_error_with_a_remedy() {
     with_token("a_missing_module_or_token_is_an_error_with_a_remedy", |hsm| {
         let pin = || Pin::parse(PIN.as_bytes()).unwrap();

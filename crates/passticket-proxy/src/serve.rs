@@ -380,7 +380,7 @@ fn keep_registry(
                 Ok(0) => {}
                 Ok(revoked) => tracing::warn!(
                     revoked,
-                    "a rotated Personal Access Token was used after its grace period, so the tokens that replaced it are revoked"
+                    "a rotated Personal Access Token was used after its grace period, so all active tokens of its family were revoked"
                 ),
                 // The store has logged the error.
                 Err(error) => {

@@ -1,7 +1,7 @@
 //! Records that a node has applied survive `kill -9`, and the position in the log is never ahead of them.
 //!
-//! The test starts this program again as a child process. The child applies batches of records, and prints the number of
-//! each batch that is applied. The test kills the child, opens the file, and checks the batches. It repeats this
+//! The test starts this program again as a child process. The child applies batches of records, and prints the number
+//! of each batch that is applied. The test kills the child, opens the file, and checks the batches. It repeats this
 //! `CRASH_ROUNDS` times (default: 10).
 
 use std::{
@@ -27,7 +27,7 @@ use crate::{
 /// The name of the environment variable that contains the directory of the child's file.
 const DIRECTORY: &str = "TOWER_PASSTICKET_APPLY_DIRECTORY";
 
-/// Returns the records of a batch. A batch with many records needs several pages of the file.
+/// Returns the records of a batch. Each batch has 51 records, so that it needs several pages of the file.
 fn batch(number: u64) -> Vec<Record> {
     let until = Timestamp::from_secs(4_000_000_000);
     let record = |i: u64| {
@@ -77,7 +77,7 @@ fn child() {
     }
 }
 
-/// Returns the number of the last batch that the store has followed.
+/// Returns the number of the last applied batch, from the position that the store has saved.
 fn last(store: &DurableStore) -> u64 {
     let followed = NodeMemory::followed(store).map(|followed| followed.position);
     let is_followed = |number: &u64| followed >= Some(LogPosition::new(*number, 0));
@@ -139,6 +139,8 @@ fn applied_records_survive_a_kill() {
             assert!(keys(&batch(number)).is_subset(&stored), "batch {number} of {last} is lost");
         }
     }
-    println!("{rounds} rounds, {applied} batches, {in_a_batch} kills before the confirmation");
+    println!(
+        "{rounds} rounds, {applied} batches, {in_a_batch} kills after a batch was stored and before it was confirmed"
+    );
     assert!(applied > 0);
 }

@@ -1,4 +1,4 @@
-//! Creates and opens the file.
+//! Creates and opens the revocation file.
 
 use std::{
     error::Error,
@@ -36,7 +36,11 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Another process, or another store in this process, has the file open.
-    #[error("{} is in use; one process can open it at a time: stop the other process, or name another file", file.display())]
+    #[error(
+        "{} is in use, and only one store can have it open; stop the other process, close the other store, or name \
+         another file",
+        file.display()
+    )]
     InUse {
         /// The file.
         file: PathBuf,
@@ -60,7 +64,8 @@ pub enum OpenError {
     /// The file is damaged, or it is not a database.
     #[error(
         "{} is damaged or not a revocation file: {source}; restore a backup. To start without its \
-         revocations, which makes revoked tokens valid again, move the file away",
+         revocations, which makes revoked tokens valid again, move the file away, and create a new one \
+         (passticket-proxy serve --new-store)",
         file.display()
     )]
     Damaged {
@@ -203,7 +208,7 @@ pub(super) fn open_error(path: &Path, error: redb::Error) -> OpenError {
         redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => {
             OpenError::InUse { file }
         }
-        // redb reports `InvalidData` or `UnexpectedEof` if the file is not a database.
+        // redb reports `InvalidData` or `UnexpectedEof` if the file is not a database. The last arm handles these two.
         redb::Error::Io(source)
             if !matches!(
                 source.kind(),

@@ -1,4 +1,4 @@
-//! Reads answers of Zowe's Caching Service with its three lists of revocations
+//! Reads answers of Zowe's Caching Service. They contain entries of its three lists of revocations
 //! (docs/reference/zowe-site.md#revocation-records).
 
 use std::{
@@ -25,7 +25,8 @@ pub(super) struct Lists {
     services: Rules,
 }
 
-/// Revoked tokens. A token in this list is revoked, whatever its value is. API ML does not read the value, either.
+/// The hashes of revoked tokens. In the answer, each hash is a key with a value. The value is not read; API ML does not
+/// read it, either.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Tokens(HashSet<ItemHash>);
 
@@ -127,7 +128,8 @@ impl<'de> Deserialize<'de> for Rules {
     }
 }
 
-/// Reads a map from hashes to values. Keys that are not hashes are ignored, because they cannot belong to a token.
+/// Reads a map from hashes to values. Keys that are not hashes are ignored, because they cannot match a token, a user
+/// or a service.
 struct Entries<F, V>(F, std::marker::PhantomData<V>);
 
 impl<'de, F: FnMut(ItemHash, V), V: Deserialize<'de>> Visitor<'de> for Entries<F, V> {
@@ -170,7 +172,8 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-/// The time of a rule in epoch milliseconds: a decimal text, or a number. `None` if it is anything else.
+/// The time of a rule in epoch milliseconds: an integer, as a number or as a decimal text. `None` if it is anything
+/// else, or does not fit into 64 bits with sign.
 struct RuleTime(Option<Timestamp>);
 
 impl<'de> Deserialize<'de> for RuleTime {
@@ -223,9 +226,10 @@ mod tests {
             // A rule whose time cannot be read revokes all tokens.
             ("invalidScopes", "a", json!("soon"), by_service),
             ("invalidUsers", "USER", json!({}), by_user),
-            // Lists and keys of other programs.
+            // The list of another program.
             ("invalidTokenRules", "jwt", json!("x"), None),
         ] {
+            // The key `other` belongs to another program.
             let answer = json!({ list: { hash(key).to_string(): value, "other": [1] } });
             let lists: Lists = serde_json::from_value(answer.clone()).unwrap();
             assert_eq!(lists.decide(&pat(), issued), want, "{answer}");
@@ -235,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_map_of_maps_is_an_error() {
+    fn malformed_json_a_list_that_is_no_map_and_a_repeated_list_are_errors() {
         for bad in [
             "",
             "null",

@@ -1,5 +1,5 @@
-//! Tests of the store against a fake Caching Service in memory, with paused time. Zowe's hash functions are written a
-//! second time here.
+//! Tests of the store against a fake Caching Service in memory, with paused time. `zowe_hash` computes API ML's hash
+//! independently of the code under test.
 
 use std::{
     future::ready,
@@ -191,7 +191,7 @@ async fn a_revocation_of_api_ml_is_seen_in_both_modes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_that_api_ml_cannot_revoke_there_are_decided_without_it() {
+async fn login_tokens_are_checked_without_the_caching_service() {
     let fake = Fake::new(Layout::Entries, Some(SALT));
     let store = running(&fake, query()).await;
     let key = SigningKey::from_pem(test_support::pki::SIGNING_KEY.as_bytes()).unwrap();
@@ -230,7 +230,7 @@ async fn a_service_that_is_away_fails_closed_and_recovers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_answer_or_without_the_text_nothing_is_accepted() {
+async fn a_pat_is_refused_without_its_text_or_before_the_service_is_prepared() {
     let fake = Fake::new(Layout::Maps, Some(SALT));
     let store = running(&fake, index()).await;
     let (without_text, _) = pat(false);
@@ -274,7 +274,8 @@ async fn our_revocations_are_found_by_api_ml() {
         {
             assert_eq!(fake.found(list, key).as_deref(), Some("1900000000000"), "{list} {key}");
         }
-        // API ML keeps no revocations of login tokens there.
+        // A fingerprint alone is not written to the Caching Service: it may be that of a login token, and for a PAT the
+        // service needs its text.
         fake.take_calls();
         let revocation =
             Revocation::Token { token: token.fingerprint(), expires_at: token.expires_at() };
@@ -303,7 +304,8 @@ async fn a_dropped_write_is_sent_again_and_reported() {
     store.revoke(&token).await.unwrap();
     assert!(fake.found("invalidTokens", &text).is_some());
 
-    // The service drops all tries of a write. The caller gets an error, and the own store has the revocation.
+    // The service drops the write each time it is sent. The caller gets an error, but the gateway's own store has the
+    // revocation.
     fake.store().drops = 1000;
     let (token, text) = pat(true);
     let error = store.revoke(&token).await.unwrap_err();
@@ -321,7 +323,7 @@ async fn a_dropped_write_is_sent_again_and_reported() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_salt_is_an_alarm_and_both_salts_count() {
+async fn a_changed_salt_is_an_alarm_and_both_salts_are_used() {
     let fake = Fake::new(Layout::Maps, Some(SALT));
     let store = running(&fake, index().with_writes()).await;
     let (old, old_text) = pat(true);
@@ -351,7 +353,7 @@ async fn a_changed_salt_is_an_alarm_and_both_salts_count() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lists_that_become_empty_count_only_with_the_salt_of_the_start() {
+async fn emptied_lists_are_believed_only_if_the_salt_is_still_that_of_the_start() {
     let (token, text) = pat(true);
     let revoked = Err(CheckError::Revoked(RevokedBy::Token));
     for (salt, problem) in
@@ -372,7 +374,7 @@ async fn lists_that_become_empty_count_only_with_the_salt_of_the_start() {
         };
         let alarm = health(&store).unwrap();
         assert!(alarm.contains(&format!("salt of API ML's revocations {problem}")), "{alarm}");
-        // The last answer counts until it is too old. The answers after it do not count.
+        // The last answer before the loss is used until it is too old. The answers after the loss are ignored.
         assert_eq!(check(&store, &token).await, revoked, "{problem}");
         sleep(6 * SECOND).await;
         assert_eq!(check(&store, &token).await, Err(CheckError::Unavailable), "{problem}");
@@ -393,8 +395,8 @@ async fn lists_that_become_empty_count_only_with_the_salt_of_the_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lists_that_become_empty_do_not_count_while_the_salt_cannot_be_read() {
-    /// Fails to answer with its salt while the flag is set.
+async fn emptied_lists_are_not_believed_while_the_salt_cannot_be_read() {
+    /// A service that does not answer requests for the salt while the flag is set. It answers all other requests.
     struct BusySalt(Fake, Arc<AtomicBool>);
     impl Call for BusySalt {
         fn send(&self, request: Request<Full<Bytes>>) -> CallFuture {
@@ -450,7 +452,7 @@ async fn a_rule_with_a_time_in_the_future_is_written_as_a_number_that_api_ml_can
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_says_what_it_found_or_why_it_must_not_start() {
+async fn prepare_says_what_it_found_or_what_is_wrong_and_whether_an_operator_must_act() {
     let fake = Fake::new(Layout::Maps, Some("\u{fffd}salt"));
     let found = fake.service(index()).prepare().await.unwrap();
     assert_eq!(
@@ -461,7 +463,7 @@ async fn a_start_says_what_it_found_or_why_it_must_not_start() {
     let text = error(fake.service(query()).prepare().await.unwrap_err());
     assert!(text.0 && text.1.contains("set zowe.revocations.mode: index"), "{text:?}");
 
-    // Without a salt, and with the permission to create one.
+    // The service has no salt. Without the permission to create one, this is an error. With it, a salt is created once.
     for layout in [Layout::Maps, Layout::Entries] {
         let fake = Fake::new(layout, None);
         let text = error(fake.service(index()).prepare().await.unwrap_err());

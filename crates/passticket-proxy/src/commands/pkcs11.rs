@@ -55,7 +55,8 @@ fn failed(error: Pkcs11Error) -> Exit {
 fn print_entry(args: &TokenKeyArgs) {
     let TokenKeyArgs { module, token, pin_file, label } = args;
     print_line(&format!(
-        "The token {token} has the key {label}. It cannot be read. Write into the entry of the APPLID:"
+        "The key {label} is now in the token {token}. Nobody can read the key from the token. Write this line into the \
+         entry of the APPLID:"
     ));
     print_line(&format!(
         "key: {{ pkcs11: {{ module: {}, token: {token}, label: {label}, pinFile: {} }} }}",

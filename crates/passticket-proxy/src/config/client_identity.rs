@@ -1,5 +1,6 @@
-//! Reads the client certificates of the gateway: `clientCertificate` in the section `components.passticket-proxy` and
-//! below it, and the certificate for Redis. [`ClientIdentities`] chooses the certificate for each service.
+//! Reads the client certificates of the gateway: each setting `clientCertificate` in the section
+//! `components.passticket-proxy` and in its subsections, and the certificate for Redis. [`ClientIdentities`] chooses
+//! the certificate for each service.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -34,16 +35,16 @@ impl fmt::Debug for ClientIdentity {
     }
 }
 
-/// The client certificates towards services. The gateway presents them only for requests of an authorized user. It
-/// presents those of `services` also on routes with the scheme `bypass`.
+/// The client certificates towards services. The gateway presents `default` only for requests of an authorized user. It
+/// presents a certificate of `services` also for all requests on `bypass` routes of that service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientIdentities {
     /// The certificate for services that have none of their own: `components.passticket-proxy.clientCertificate`.
     pub default: Option<ClientIdentity>,
-    /// The certificates of single services: `components.passticket-proxy.services.ID.clientCertificate`. If both
-    /// settings are absent, the gateway presents its own certificate (`zowe.certificate`) to a service with the
-    /// scheme `x509`, as API ML does. It does not do so if the service also has the scheme `bypass`.
+    /// The certificates of single services: `components.passticket-proxy.services.ID.clientCertificate`. If a service
+    /// with the scheme `x509` has no such setting and `default` is `None`, this list has the gateway's own certificate
+    /// (`zowe.certificate`) for it, as in API ML. Services that also have the scheme `bypass` are excepted.
     pub services: Vec<(ServiceId, ClientIdentity)>,
     /// The services that have the scheme `bypass`, or may have it when they are found in Eureka (the registry of API
     /// ML).
@@ -53,7 +54,8 @@ pub struct ClientIdentities {
 /// The clients whose requests a service can receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceClients {
-    /// Only clients with an authorized user. A request that `onFailure` forwards uses separate connections.
+    /// No route has the scheme `bypass`. Requests without an authorized user come only through `onFailure`, on separate
+    /// connections without a client certificate.
     Authorized,
     /// Any client, because each scheme of the service is `bypass`.
     Any,
@@ -101,13 +103,13 @@ impl ClientIdentities {
         self.open.get(service).copied().unwrap_or(ServiceClients::Authorized)
     }
 
-    /// Returns the client certificate for this service alone.
+    /// Returns the certificate that `services` has for this service.
     pub fn own_of(&self, service: &ServiceId) -> Option<&ClientIdentity> {
         self.services.iter().find(|(id, _)| id == service).map(|(_, identity)| identity)
     }
 
-    /// Returns the client certificate that can be presented on each connection to a service. If any client can send
-    /// requests to the service, this is only a certificate for the service alone.
+    /// Returns the client certificate for all connections to a service: the one in `services`, otherwise `default`.
+    /// `default` is not used if the service has the scheme `bypass`, because then any client could use the certificate.
     pub fn of(&self, service: &ServiceId) -> Option<&ClientIdentity> {
         let is_authorized = self.clients_of(service) == ServiceClients::Authorized;
         self.own_of(service).or(self.default.as_ref().filter(|_| is_authorized))

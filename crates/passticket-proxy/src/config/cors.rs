@@ -1,5 +1,5 @@
-//! Reads which origins may use the auth API and the services from their web pages (CORS): `apiml.service.corsEnabled`
-//! and `corsAllowedMethods` of Zowe, `components.passticket-proxy.cors`,
+//! Reads the settings for CORS: the pages of which origins may use the auth API and the services. The settings are
+//! `apiml.service.corsEnabled` and `corsAllowedMethods` of Zowe, `components.passticket-proxy.cors`,
 //! `components.passticket-proxy.services.ID.cors`, and the metadata of the services.
 
 use std::time::Duration;
@@ -17,28 +17,33 @@ use tower_passticket::{
     token::ServiceId,
 };
 
-/// The first segments of the paths that the gateway answers itself.
+/// The first segments of the gateway's own paths to which `cors.allowedOrigins` applies.
 const OF_GATEWAY: [&str; 2] = ["gateway", "application"];
+
+/// The methods of services without a list, if `corsAllowedMethods` is absent. [`CorsRules`] has the same default.
+const DEFAULT_METHODS: [Method; 6] =
+    [Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::PUT, Method::OPTIONS];
 
 /// `components.gateway.apiml.service`.
 pub(super) struct ZoweCors {
     /// `corsEnabled`. The zowe.yaml that Zowe ships turns CORS off.
     pub(super) is_enabled: bool,
-    /// `corsAllowedMethods`.
-    methods: Option<Vec<Method>>,
+    /// `corsAllowedMethods`, or its default.
+    methods: Vec<Method>,
 }
 
 pub(super) fn read_zowe(mut section: Section<'_>) -> ZoweCors {
     let is_enabled = section.optional("corsEnabled").is_some_and(|field| field.is_on());
     let methods = section.optional("corsAllowedMethods").map(|field| methods::read(&field));
-    ZoweCors { is_enabled, methods }
+    ZoweCors { is_enabled, methods: methods.unwrap_or_else(|| DEFAULT_METHODS.to_vec()) }
 }
 
 /// `components.passticket-proxy.cors`.
 pub(super) struct SiteCors<'a> {
     /// The place of `allowedOrigins`, if the setting is present.
     at: Option<At<'a>>,
-    /// The origins of the pages that may use the auth API.
+    /// The origins of the pages that may use the auth API, and each service that turns CORS on in its metadata without
+    /// a list.
     origins: Vec<Origin>,
     max_age: Option<Duration>,
 }
@@ -125,14 +130,12 @@ pub(super) fn add_rules<'a>(
         metadata.filter(|field| field.is_word("true")).for_each(|field| field.at.warning(OFF));
         return policy;
     }
-    let rules = |origins: Origins, methods: Option<&Vec<Method>>| {
-        let mut rules = match origins {
+    let rules = |origins: Origins, methods: Vec<Method>| {
+        let rules = match origins {
             Origins::Any => CorsRules::for_any_origin(),
             Origins::Listed(origins) => CorsRules::for_origins(origins),
         };
-        if let Some(methods) = methods.or(zowe.methods.as_ref()) {
-            rules = rules.with_methods(methods.iter().cloned());
-        }
+        let mut rules = rules.with_methods(methods);
         if let Some(max_age) = site.max_age {
             rules = rules.with_max_age(max_age);
         }
@@ -141,7 +144,8 @@ pub(super) fn add_rules<'a>(
     let mut policy = policy;
     for id in OF_GATEWAY.iter().filter(|_| !site.origins.is_empty()) {
         let id = ServiceId::new(id).expect("these are valid ids of services");
-        policy = policy.with_cors(id, rules(Origins::Listed(site.origins.clone()), None));
+        policy = policy
+            .with_cors(id, rules(Origins::Listed(site.origins.clone()), zowe.methods.clone()));
     }
     let mut ids: Vec<_> = definitions.services.iter().map(|definition| &definition.id).collect();
     ids.extend(found);
@@ -149,64 +153,66 @@ pub(super) fn add_rules<'a>(
     ids.dedup();
     for id in ids {
         let ours = services.iter().find(|(other, _)| *other == id).map(|(_, cors)| cors);
-        let defined = of_metadata(id, definitions, site);
-        let (origins, own_methods) = match (ours, defined) {
+        let has_list = ours.is_some_and(|ours| ours.origins.is_some());
+        let defined = of_metadata(id, definitions, zowe, site, has_list);
+        let (origins, methods) = match (ours, defined) {
             (Some(ours), defined) => {
-                let (defined, methods) = defined.unzip();
+                let (defined, defined_methods) = defined.unzip();
                 let Some(origins) = ours.origins.clone().or(defined) else {
                     ours.at.missing("allowedOrigins", "the origins of the pages, or \"*\"");
                     continue;
                 };
-                (origins, ours.methods.clone().or(methods.flatten()))
+                let methods = ours.methods.clone().or(defined_methods);
+                (origins, methods.unwrap_or_else(|| zowe.methods.clone()))
             }
             (None, Some(defined)) => defined,
             (None, None) => continue,
         };
-        policy = policy.with_cors(id.clone(), rules(origins, own_methods.as_ref()));
+        policy = policy.with_cors(id.clone(), rules(origins, methods));
     }
     policy
 }
 
-/// Returns the origins and the methods in the metadata of a service. `None` if a definition of the service does not
-/// turn CORS on. If several definitions have lists, only the items that are in all of them count.
+/// Returns the origins and methods that the definitions of a service allow. A definition without a list of origins has
+/// those of `site`, and one without a list of methods has those of `zowe`. `None` if there is no definition, or if one
+/// does not turn CORS on. `has_list` says whether our section has a list of origins for the service, which replaces the
+/// origins of the definitions.
 fn of_metadata(
     id: &ServiceId,
     definitions: &Definitions<'_>,
+    zowe: &ZoweCors,
     site: &SiteCors<'_>,
-) -> Option<(Origins, Option<Vec<Method>>)> {
-    let mut combined: Option<(Origins, Option<Vec<Method>>)> = None;
+    has_list: bool,
+) -> Option<(Origins, Vec<Method>)> {
+    let mut combined: Option<(Origins, Vec<Method>)> = None;
     for definition in definitions.services.iter().filter(|definition| definition.id == *id) {
         let metadata = &definition.metadata;
         let enabled = metadata.get(CORS_ENABLED).filter(|field| field.is_word("true"))?;
         let origins = match metadata.get(CORS_ORIGINS) {
             Some(field) => origins_of(field),
             None => {
-                if site.origins.is_empty() {
+                if site.origins.is_empty() && !has_list {
                     enabled.at.warning(format_args!(
-                        "allows no page, because there is no list of origins; set {CORS_ORIGINS}, or set \
-                         components.passticket-proxy.cors.allowedOrigins for all services"
+                        "allows no page, because there is no list of origins; set {CORS_ORIGINS} or \
+                         components.passticket-proxy.services.{id}.cors.allowedOrigins; \
+                         components.passticket-proxy.cors.allowedOrigins also works, but applies to all such services \
+                         and to the auth API"
                     ));
                 }
                 Origins::Listed(site.origins.clone())
             }
         };
         let own = metadata.get(CORS_METHODS).map(methods::read);
+        let own = own.unwrap_or_else(|| zowe.methods.clone());
         combined = Some(match combined {
             None => (origins, own),
-            Some((first, methods)) => (first.and(origins), both(methods, own)),
+            Some((first, mut methods)) => {
+                methods.retain(|method| own.contains(method));
+                (first.and(origins), methods)
+            }
         });
     }
     combined
-}
-
-/// Returns the methods that both lists contain. An absent list contains all methods.
-fn both(first: Option<Vec<Method>>, second: Option<Vec<Method>>) -> Option<Vec<Method>> {
-    match (first, second) {
-        (Some(first), Some(second)) => {
-            Some(first.into_iter().filter(|method| second.contains(method)).collect())
-        }
-        (first, second) => first.or(second),
-    }
 }
 
 /// Reads `apiml.corsAllowedOrigins`: origins with commas between them, or `*`.
@@ -316,6 +322,19 @@ mod tests {
             (ON, "{}", &[with_list, any], with_rules(&[], Some(listed(&[a, b])))),
             (ON, "{}", &[with_list, with_a], with_rules(&[], Some(listed(&[a])))),
             (ON, "{}", &[with_list, ""], with_rules(&[], None)),
+            // PATCH is not one of the default methods of the second definition.
+            (
+                ON,
+                "{}",
+                &[methods, any],
+                with_rules(&[], Some(CorsRules::for_any_origin().with_methods([Method::GET]))),
+            ),
+            (
+                ON,
+                "{}",
+                &[any, methods],
+                with_rules(&[], Some(CorsRules::for_any_origin().with_methods([Method::GET]))),
+            ),
             // Our section replaces the metadata.
             (
                 ON,
@@ -328,6 +347,12 @@ mod tests {
                 "svc: {cors: {allowedOrigins: []}}",
                 &[with_a],
                 with_rules(&[], Some(listed(&[]))),
+            ),
+            (
+                ON,
+                "svc: {cors: {allowedOrigins: https://b.example:1}}",
+                &[enabled],
+                with_rules(&[], Some(listed(&[b]))),
             ),
             (
                 ON,
@@ -359,8 +384,10 @@ mod tests {
                 "{}",
                 "apiml.corsEnabled: true",
                 "d:1: services[0].customMetadata.apiml.corsEnabled: allows no page, because there is no list of \
-                 origins; set apiml.corsAllowedOrigins, or set components.passticket-proxy.cors.allowedOrigins for \
-                 all services"
+                 origins; set apiml.corsAllowedOrigins or \
+                 components.passticket-proxy.services.svc.cors.allowedOrigins; \
+                 components.passticket-proxy.cors.allowedOrigins also works, but applies to all such services and to \
+                 the auth API"
                     .to_owned(),
             ),
             (

@@ -62,12 +62,12 @@ fn keys_are_put_into_a_token_without_a_secret_on_the_command_line() {
     };
 
     let text = texts(run("import", "K", &["--key-file", &path("key")]), 0);
-    assert!(text.contains("has the key K. It cannot be read"), "{text}");
+    assert!(text.contains("The key K is now in the token PTKT. Nobody can read the key"), "{text}");
     assert!(text.contains("token: PTKT, label: K, pinFile:"), "{text}");
     let again = texts(run("import", "K", &["--key-file", &path("key")]), 3);
     assert!(again.contains("already has a secret key with the label K"), "{again}");
     let made = texts(run("generate", "MADE", &[]), 0);
-    assert!(made.contains("has the key MADE"), "{made}");
+    assert!(made.contains("The key MADE is now in the token PTKT."), "{made}");
     let legacy = texts(run("import", "L", &["--key-file", &path("legacy")]), 2);
     assert!(legacy.contains("has the length of a legacy key (DES)"), "{legacy}");
     fs::set_permissions(path("key"), fs::Permissions::from_mode(0o644)).unwrap();
