@@ -10,11 +10,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::{Method, Uri};
 use passticket_proxy::{
     esm::{self, EmailOperand, Label, NameOperand, RegistryOperand},
+    explained::{Asked, Given, HeaderArgument, PastId, Subject},
     instant::Instant,
 };
 use tower_passticket::passticket::{Algorithm, Applid, PassTicket, PassTicketError, UserId};
-
-use crate::explain::asked::{Asked, Given, HeaderArgument, PastId, Subject};
 
 /// The text of `--version`.
 const VERSION: &str = if cfg!(passticket_fips) {

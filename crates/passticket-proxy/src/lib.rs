@@ -7,4 +7,5 @@
 
 pub mod config;
 pub mod esm;
+pub mod explained;
 pub mod instant;

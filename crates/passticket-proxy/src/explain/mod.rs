@@ -4,7 +4,6 @@
 //! the service, a server in this process takes the request ([`capture`]). The explanation contains what the layers have
 //! decided: it does not repeat their decisions. The command changes no file, and asks a server only with `--live`.
 
-pub(crate) mod asked;
 mod capture;
 mod checks;
 mod describe;
@@ -21,11 +20,13 @@ mod words;
 
 use std::{path::Path, sync::Arc};
 
-use passticket_proxy::config::{Config, OutboundConnections};
+use passticket_proxy::{
+    config::{Config, OutboundConnections},
+    explained::{Asked, Subject},
+};
 use tower_passticket::revocation::DurableStore;
 
 use self::{
-    asked::{Asked, Subject},
     describe::{Verdict, describe},
     facts::Facts,
     report::{Report, print_wrapped, printable},

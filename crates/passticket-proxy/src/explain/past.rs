@@ -6,13 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use passticket_proxy::config::Config;
+use passticket_proxy::{config::Config, explained::PastId};
 use serde_json::{Map, Value, json};
 
-use super::{
-    asked::PastId,
-    report::{print_wrapped, printable},
-};
+use super::report::{print_wrapped, printable};
 use crate::{exit::Exit, terminal::print_line};
 
 /// A longer line was not written by the gateway. The rest of such a line is skipped.

@@ -9,7 +9,10 @@ use http::{
     uri::PathAndQuery,
 };
 use http_body_util::Full;
-use passticket_proxy::config::Config;
+use passticket_proxy::{
+    config::Config,
+    explained::{Asked, Given, HeaderArgument},
+};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tower_passticket::{
     connection::{ConnectionInfo, Protocol},
@@ -18,7 +21,6 @@ use tower_passticket::{
     token::TokenIssuer,
 };
 
-use super::asked::{Asked, Given, HeaderArgument};
 use crate::{
     commands::ticket_get::read_token, exit::Exit, providers::DOMAIN, stack::Parts,
     terminal::print_problem,

@@ -1,4 +1,4 @@
-//! What the command line asks `explain`.
+//! The question of the command `explain`, as the command line asks it.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -6,7 +6,8 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use tower_passticket::passticket::UserId;
 
 /// What the command explains.
-pub(crate) enum Subject {
+#[derive(Debug)]
+pub enum Subject {
     /// A request that a client could send.
     Request(Box<Asked>),
     /// A request that the gateway has handled.
@@ -14,16 +15,23 @@ pub(crate) enum Subject {
 }
 
 /// The request of the command line.
-pub(crate) struct Asked {
-    pub(crate) method: Method,
-    pub(crate) url: Uri,
-    pub(crate) headers: Vec<HeaderArgument>,
-    pub(crate) credential: Given,
-    pub(crate) is_live: bool,
+#[derive(Debug)]
+pub struct Asked {
+    /// The method.
+    pub method: Method,
+    /// The path, or the URL at the gateway.
+    pub url: Uri,
+    /// The headers.
+    pub headers: Vec<HeaderArgument>,
+    /// The credential.
+    pub credential: Given,
+    /// Whether the command may ask the servers that the gateway would ask.
+    pub is_live: bool,
 }
 
 /// The credential of the command line.
-pub(crate) enum Given {
+#[derive(Debug)]
+pub enum Given {
     /// Only the headers of the command line.
     Headers,
     /// A login token of this user, which the command itself makes.
@@ -36,7 +44,7 @@ pub(crate) enum Given {
 
 /// A header of the command line: `Name: value`.
 #[derive(Clone)]
-pub(crate) struct HeaderArgument(pub(super) HeaderName, pub(super) HeaderValue);
+pub struct HeaderArgument(pub HeaderName, pub HeaderValue);
 
 impl FromStr for HeaderArgument {
     type Err = &'static str;
@@ -60,10 +68,11 @@ impl fmt::Debug for HeaderArgument {
 
 /// The id of a request, as in `X-Request-Id`.
 #[derive(Clone, Debug)]
-pub(crate) struct PastId(String);
+pub struct PastId(String);
 
 impl PastId {
-    pub(super) fn as_str(&self) -> &str {
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }
