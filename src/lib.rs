@@ -115,6 +115,7 @@
 
 #[cfg(feature = "api")]
 pub mod api;
+pub mod access_log;
 #[cfg(feature = "remote")]
 pub mod apiml;
 #[cfg(any(feature = "api", feature = "proxy"))]
@@ -159,6 +160,7 @@ pub mod metrics;
 pub mod proxy;
 #[cfg(feature = "remote")]
 pub mod remote;
+pub mod request_facts;
 pub mod revocation;
 pub mod saf;
 #[cfg(any(feature = "proxy", feature = "tls"))]

@@ -140,7 +140,10 @@ pub use reason::ReasonCode;
 pub use record::{AuditRecord, Detail, ExchangeDetail};
 pub use request_id::{RequestId, X_REQUEST_ID};
 pub use request_line::RequestLine;
-#[cfg(feature = "api")]
+pub(crate) use line::Object;
+pub(crate) use request_line::may_have_token;
+pub(crate) use rotation::make_room;
+pub(crate) use writer::{Links, is_at, open_shared};
 pub(crate) use rfc3339::rfc3339;
 pub(crate) use rfc3339::rfc3339_secs;
 pub use sink::{Audit, AuditSink};

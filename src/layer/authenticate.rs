@@ -99,6 +99,7 @@ use super::{
 use crate::{
     audit::{Audit, AuditRecord, Detail, Event, RequestId},
     identity::{CommonNameMapper, IdentityMapper, PeerCertificate},
+    request_facts::RequestFacts,
     revocation::{RevocationCheck, RevocationIndex},
 };
 
@@ -265,6 +266,9 @@ fn apply_result<R, M, B>(
             if let Some(rule) = authenticated.technical_user() {
                 audit.record(|| through_rule(rule, &authenticated, request, audit));
             }
+            if let Some(facts) = request.extensions().get::<RequestFacts>() {
+                facts.set_credential(authenticated.credential(), Some(*authenticated.user()));
+            }
             let outcome = match authenticated.proof() {
                 Proof::Pat(pat) => Outcome::ForwardPat(pat.clone()),
                 _ => Outcome::Forward,
@@ -287,6 +291,10 @@ fn refuse<R, M, B>(
     rules: Rules,
 ) -> Outcome {
     audit.record(|| record(Event::Authentication, request, &refused, audit));
+    if let Some(facts) = request.extensions().get::<RequestFacts>() {
+        let (credential, user) = refused.credential();
+        facts.set_credential(credential, user);
+    }
     if refused.is_ambiguous() {
         audit.record(|| record(Event::TechnicalUser, request, &refused, audit));
     }

@@ -110,6 +110,11 @@ impl Authenticated {
         self.token().filter(|_| matches!(self.proof, Proof::Jwt(_)))
     }
 
+    /// Returns the kind of the credential.
+    pub(super) fn credential(&self) -> CredentialKind {
+        self.proof.credential()
+    }
+
     /// Adds the user and the proof to `record`.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
         let record = self.proof.add_to_record(record).with_user(self.user);
@@ -158,21 +163,24 @@ pub enum Proof {
 }
 
 impl Proof {
-    fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
+    fn credential(&self) -> CredentialKind {
         match self {
-            Self::Jwt(jwt) => {
-                record.with_credential(CredentialKind::LoginToken).with_token_id(jwt.fingerprint())
-            }
-            Self::Pat(pat) => record
-                .with_credential(CredentialKind::PersonalAccessToken)
-                .with_token_id(pat.fingerprint()),
-            Self::External(token) => record
-                .with_credential(CredentialKind::ExternalToken)
-                .with_token_id(token.fingerprint()),
-            Self::Certificate(certificate) => {
-                record.with_credential(CredentialKind::Certificate).with_certificate(certificate)
-            }
-            Self::Password => record.with_credential(CredentialKind::Password),
+            Self::Jwt(_) => CredentialKind::LoginToken,
+            Self::Pat(_) => CredentialKind::PersonalAccessToken,
+            Self::External(_) => CredentialKind::ExternalToken,
+            Self::Certificate(_) => CredentialKind::Certificate,
+            Self::Password => CredentialKind::Password,
+        }
+    }
+
+    fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
+        let record = record.with_credential(self.credential());
+        match self {
+            Self::Jwt(jwt) => record.with_token_id(jwt.fingerprint()),
+            Self::Pat(pat) => record.with_token_id(pat.fingerprint()),
+            Self::External(token) => record.with_token_id(token.fingerprint()),
+            Self::Certificate(certificate) => record.with_certificate(certificate),
+            Self::Password => record,
         }
     }
 }
@@ -226,32 +234,33 @@ impl Refused {
         Self { failure: failure.into(), presented }
     }
 
+    /// Returns the kind of the presented credential, and the user that it names.
+    pub(super) fn credential(&self) -> (CredentialKind, Option<UserId>) {
+        match &self.presented {
+            Presented::Nothing => (CredentialKind::None, None),
+            Presented::Token => (CredentialKind::Token, None),
+            Presented::Verified { credential, user, .. } => (*credential, *user),
+            Presented::Ambiguous(_) => (CredentialKind::ExternalToken, None),
+            Presented::Certificate(_) => (CredentialKind::Certificate, None),
+            Presented::Password(user) => (CredentialKind::Password, *user),
+        }
+    }
+
     /// Adds the credential to `record`. Also adds the user, if a verified token or the client names one.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
+        let (credential, user) = self.credential();
+        let record = record.with_credential(credential);
+        let record = match user {
+            Some(user) => record.with_user(user),
+            None => record,
+        };
         match &self.presented {
-            Presented::Nothing => record.with_credential(CredentialKind::None),
-            Presented::Token => record.with_credential(CredentialKind::Token),
-            Presented::Verified { credential, user, token_id } => {
-                let record = record.with_credential(*credential).with_token_id(*token_id);
-                match user {
-                    Some(user) => record.with_user(*user),
-                    None => record,
-                }
+            Presented::Nothing | Presented::Token | Presented::Password(_) => record,
+            Presented::Verified { token_id, .. } => record.with_token_id(*token_id),
+            Presented::Ambiguous(token) => {
+                record.with_token_id(token.fingerprint()).with_subject(token)
             }
-            Presented::Ambiguous(token) => record
-                .with_credential(CredentialKind::ExternalToken)
-                .with_token_id(token.fingerprint())
-                .with_subject(token),
-            Presented::Certificate(certificate) => {
-                record.with_credential(CredentialKind::Certificate).with_certificate(certificate)
-            }
-            Presented::Password(user) => {
-                let record = record.with_credential(CredentialKind::Password);
-                match user {
-                    Some(user) => record.with_user(*user),
-                    None => record,
-                }
-            }
+            Presented::Certificate(certificate) => record.with_certificate(certificate),
         }
     }
 }

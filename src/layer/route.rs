@@ -66,6 +66,7 @@ use super::{
     scope::Authorized,
     shared_routes::{RoutesReader, SharedRoutes},
 };
+use crate::request_facts::RequestFacts;
 
 /// The layer. See the [module](self).
 #[derive(Clone, Debug)]
@@ -137,6 +138,9 @@ impl FindRoute {
             return Err(Rejection::Method(request.method().clone()));
         }
         let route = self.0.candidates().find(request.uri().path()).cloned()?;
+        if let Some(facts) = extensions.get::<RequestFacts>() {
+            facts.set_service(route.service());
+        }
         if let Some(limits) = route.limits() {
             limits.check(request)?;
         }
