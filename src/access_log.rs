@@ -55,4 +55,6 @@ mod line;
 mod writer;
 
 pub use file::{AccessLog, AccessLogError, AccessLogFormat, AccessLogOptions};
+#[cfg(feature = "tls")]
+pub(crate) use layer::log_refused;
 pub use layer::{AccessLogFuture, AccessLogLayer, AccessLogService, LoggedBody};

@@ -43,7 +43,7 @@ use tokio::time::Instant;
 
 use crate::{audit::CredentialKind, passticket::UserId, token::ServiceId};
 
-pub use termination::{Cause, Stage, Termination};
+pub use termination::{Cause, Stage, Termination, TerminationCode};
 
 /// The facts about one request, as an extension of the request. Clones are handles to the same facts.
 #[derive(Clone)]

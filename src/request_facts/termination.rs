@@ -118,29 +118,29 @@ impl Termination {
     pub const NORMAL: &'static str = "--";
 
     /// Returns the code of two letters, such as `sH`. It has the meaning that HAProxy gives to it.
-    pub fn code(self) -> Code {
-        Code([self.cause.letter(), self.stage.letter()])
+    pub fn code(self) -> TerminationCode {
+        TerminationCode([self.cause.letter(), self.stage.letter()])
     }
 }
 
 /// The code of a [`Termination`]: two ASCII letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Code([u8; 2]);
+pub struct TerminationCode([u8; 2]);
 
-impl Code {
+impl TerminationCode {
     /// Returns the text of the code.
     pub fn as_str(&self) -> &str {
         str::from_utf8(&self.0).expect("letters are ASCII")
     }
 }
 
-impl PartialEq<&str> for Code {
+impl PartialEq<&str> for TerminationCode {
     fn eq(&self, other: &&str) -> bool {
         self.as_str() == *other
     }
 }
 
-impl fmt::Display for Code {
+impl fmt::Display for TerminationCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

@@ -7,7 +7,10 @@ use std::{
     collections::BTreeSet, convert::Infallible, num::NonZeroUsize, sync::Arc, time::Duration,
 };
 
-use http::header::{AUTHORIZATION, COOKIE};
+use http::{
+    Response,
+    header::{AUTHORIZATION, COOKIE},
+};
 use hyper::body::Incoming;
 use passticket_proxy::config::{
     AuditSettings, Config, Encryption, Logins, OidcSettings, Problem, TlsFiles, UiSettings,
@@ -17,6 +20,7 @@ use serde_json::Value;
 use tower::{Layer, ServiceBuilder, util::option_layer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
+    access_log::{AccessLogLayer, LoggedBody},
     api::{AuthApi, LoginMemory, LoginProvider, SharedServices},
     audit::{Audit, AuditFileError, AuditFiles},
     clock::SystemClock,
@@ -27,7 +31,7 @@ use tower_passticket::{
         SanitizeLayer, SchemeLayer, ScopeLayer, SharedRoutes,
     },
     passticket::{LocalGenerator, UserId},
-    proxy::{Forward, ForwardTimeouts, Http2Settings, InstanceStates, Tunnels},
+    proxy::{Forward, ForwardTimeouts, Http2Settings, InstanceStates, ResponseBody, Tunnels},
     remote::Address,
     revocation::{
         AccessTokenStore, CachingService, DurableStore, OpenError, RevocationStore, TokenUses,
@@ -42,6 +46,7 @@ use tower_passticket::{
 use zeroize::Zeroizing;
 
 use crate::{
+    access_logs::AccessLogs,
     admin::Counts,
     apiml::{self, NeededParts},
     cluster::{self, Cluster, FileOrigin},
@@ -558,6 +563,7 @@ pub(crate) struct Kept {
     hand_over: HandOver,
     /// The last registry of services.
     discovery: Discovery,
+    access_logs: AccessLogs,
 }
 
 impl Kept {
@@ -608,7 +614,13 @@ impl Kept {
             tunnels,
             hand_over,
             discovery,
+            access_logs: AccessLogs::default(),
         }
+    }
+
+    /// Writes requests to the current access log.
+    pub(crate) fn with_access_logs(self, access_logs: AccessLogs) -> Self {
+        Self { access_logs, ..self }
     }
 
     /// Continues with a new configuration. If the users have changed, no password of the old users stays verified.
@@ -886,7 +898,15 @@ pub(crate) fn gateway(
     if let Some(counts) = counts {
         gateway = gateway.with_request_counts(counts.requests.clone());
     }
-    gateway
+    // This layer is the outermost one, so that the access log also has the requests that other layers refuse.
+    let access_log = kept.access_logs.current();
+    let access_log = access_log.map_or_else(AccessLogLayer::without_file, AccessLogLayer::new);
+    ServiceBuilder::new().map_response(to_response_body).layer(access_log).service(gateway)
+}
+
+/// Changes the type of the body. The body of a request without a line in the access log stays as it is.
+fn to_response_body(response: Response<LoggedBody<ResponseBody>>) -> Response<ResponseBody> {
+    response.map(ResponseBody::from)
 }
 
 /// Returns what the pages for users need to know.

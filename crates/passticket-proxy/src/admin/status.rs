@@ -24,7 +24,7 @@ use tower_passticket::{
 };
 
 use super::{certificate::CertificateExpiry, stopped_tickets};
-use crate::{cluster::Cluster, discovery::Discovery, reloads::Reloads, stack::Stores};
+use crate::{access_logs::AccessLogs, cluster::Cluster, discovery::Discovery, reloads::Reloads, stack::Stores};
 
 /// The interval at which [`WorkerState::all_run`] counts the threads.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
@@ -40,6 +40,7 @@ pub(super) enum Component {
     Discovery,
     ZoweRevocations,
     Cluster,
+    AccessLog,
 }
 
 impl Label for Component {
@@ -53,6 +54,7 @@ impl Label for Component {
         Self::Discovery,
         Self::ZoweRevocations,
         Self::Cluster,
+        Self::AccessLog,
     ];
 
     fn index(self) -> usize {
@@ -69,6 +71,7 @@ impl Label for Component {
             Self::Discovery => "discovery",
             Self::ZoweRevocations => "zoweRevocations",
             Self::Cluster => "cluster",
+            Self::AccessLog => "accessLog",
         }
     }
 }
@@ -88,6 +91,7 @@ pub(crate) struct Components {
     discovery: Discovery,
     cluster: Option<Cluster>,
     breaker: TicketBreaker,
+    access_logs: AccessLogs,
 }
 
 /// Returns whether the gateway refuses some requests while the audit log does not work.
@@ -103,6 +107,7 @@ impl Components {
         reloads: &Arc<Reloads>,
         discovery: &Discovery,
         breaker: &TicketBreaker,
+        access_logs: &AccessLogs,
     ) -> Self {
         Self {
             workers: workers.clone(),
@@ -115,6 +120,7 @@ impl Components {
             discovery: discovery.clone(),
             cluster: stores.cluster.clone(),
             breaker: breaker.clone(),
+            access_logs: access_logs.clone(),
         }
     }
 
@@ -126,6 +132,10 @@ impl Components {
 
     pub(super) fn cluster(&self) -> Option<&Cluster> {
         self.cluster.as_ref()
+    }
+
+    pub(super) fn access_logs(&self) -> &AccessLogs {
+        &self.access_logs
     }
 
     pub(super) fn breaker(&self) -> &TicketBreaker {
@@ -187,6 +197,12 @@ impl Components {
         }
         if let Some(cluster) = &self.cluster {
             parts.push(Part::new(Component::Cluster, Need::Needed, cluster.health()));
+        }
+        if let Some(health) = self.access_logs.health() {
+            // The gateway serves requests without the access log.
+            let warning = health.reason().map(str::to_owned);
+            let part = Part::new(Component::AccessLog, Need::Optional, Health::Up);
+            parts.push(Part { warning, ..part });
         }
         Status(parts)
     }

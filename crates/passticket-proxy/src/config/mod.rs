@@ -140,6 +140,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod access_log;
 mod admin;
 mod api_defs;
 mod apiml_security;
@@ -247,6 +248,7 @@ pub use discovery::{
 };
 pub use forwarders::ForwarderSettings;
 pub use health_checks::HealthCheckSettings;
+pub use access_log::{AccessLogSettings, LogFormat};
 pub use listen::Listen;
 pub use log_level::{LogLevel, LogLevelError};
 pub use oidc::OidcSettings;
@@ -466,6 +468,10 @@ pub struct Config {
     pub client_identities: ClientIdentities,
     /// The level of the log, instead of the environment variable `RUST_LOG`: `components.passticket-proxy.logLevel`.
     pub log_level: Option<LogLevel>,
+    /// The format of the log: `components.passticket-proxy.logFormat`.
+    pub log_format: LogFormat,
+    /// The access log: `components.passticket-proxy.accessLog`. `None` if it has no file.
+    pub access_log: Option<AccessLogSettings>,
 }
 
 /// A configuration and its warnings.
@@ -565,6 +571,11 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         Some(field) => field.path(),
         None => Some(path.with_file_name("revocations.redb")),
     };
+    let access_log = ours.access_log.settings(&[
+        ("audit.file", audit.as_ref()),
+        ("audit.unauthenticatedFile", unauthenticated.as_ref()),
+        ("revocations", revocations.as_ref()),
+    ]);
     let takeover_socket = match &ours.takeover_socket {
         Some(field) => field.path(),
         None => revocations.as_deref().map(takeover_socket_of),
@@ -789,6 +800,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         ticket_limits: ours.ticket_limits,
         client_identities,
         log_level: ours.log_level,
+        log_format: ours.log_format,
+        access_log,
     })
 }
 
