@@ -52,9 +52,12 @@ mod entry;
 mod file;
 mod layer;
 mod line;
+mod options;
+mod state;
 mod writer;
 
-pub use file::{AccessLog, AccessLogError, AccessLogFormat, AccessLogOptions};
+pub use file::{AccessLog, AccessLogError};
 #[cfg(feature = "tls")]
 pub(crate) use layer::log_refused;
 pub use layer::{AccessLogFuture, AccessLogLayer, AccessLogService, LoggedBody};
+pub use options::{AccessLogFormat, AccessLogOptions};

@@ -113,9 +113,9 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod access_log;
 #[cfg(feature = "api")]
 pub mod api;
-pub mod access_log;
 #[cfg(feature = "remote")]
 pub mod apiml;
 #[cfg(any(feature = "api", feature = "proxy"))]

@@ -247,7 +247,10 @@ impl RequestFacts {
     }
 
     /// Keeps a value until the tunnel ends. Returns the value if there is no open tunnel.
-    pub(crate) fn keep_until_tunnel_ends<T: Send + 'static>(&self, value: Box<T>) -> Option<Box<T>> {
+    pub(crate) fn keep_until_tunnel_ends<T: Send + 'static>(
+        &self,
+        value: Box<T>,
+    ) -> Option<Box<T>> {
         match &mut self.known().tunnel {
             Tunnel::None => Some(value),
             Tunnel::Open(kept) => {

@@ -33,7 +33,10 @@ pub(super) fn user_agent(headers: &HeaderMap) -> Option<Box<str>> {
 pub(super) fn referer(headers: &HeaderMap) -> Option<Box<str>> {
     let uri = Uri::try_from(headers.get(REFERER)?.as_bytes()).ok()?;
     let (scheme, host) = (uri.scheme_str()?, uri.host()?);
-    if !matches!(scheme, "http" | "https") || host.len() > MAX_HOST || may_have_token(host.as_bytes()) {
+    if !matches!(scheme, "http" | "https")
+        || host.len() > MAX_HOST
+        || may_have_token(host.as_bytes())
+    {
         return None;
     }
     let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
@@ -54,7 +57,8 @@ pub(super) fn client_request_id(
 fn id(value: &HeaderValue) -> Option<Box<str>> {
     let bytes = value.as_bytes();
     let is_allowed = |byte: &u8| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'+' | b'/' | b'=' | b'@')
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'_' | b'.' | b':' | b'+' | b'/' | b'=' | b'@')
     };
     let is_id = (1..=MAX_ID).contains(&bytes.len()) && bytes.iter().all(is_allowed);
     if !is_id || may_have_token(bytes) {

@@ -2,7 +2,6 @@
 
 use std::{
     fmt, io,
-    num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -12,9 +11,9 @@ use std::{
     thread::{self, JoinHandle, Thread},
 };
 
-use super::{entry::Entry, writer::Writer};
+use super::{entry::Entry, options::AccessLogOptions, state::State, writer::Writer};
 use crate::{
-    clock::{Clock, SystemClock},
+    clock::Clock,
     health::Health,
     log_limit::log_limited,
     metrics::{Collect, Description, Exposition},
@@ -32,74 +31,6 @@ const WRITE_ERRORS: Description = Description::counter(
     "passticket_access_log_write_errors_total",
     "Failed writes and rotations of the access log.",
 );
-
-/// The format of the lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AccessLogFormat {
-    /// Each line is a JSON object.
-    #[default]
-    Json,
-    /// The combined format of Apache, followed by further fields.
-    Combined,
-}
-
-/// Options of an [`AccessLog`]. By default, the lines are JSON, the queue has room for 8,192 requests, the file rotates
-/// at 100 MiB, and 20 full files are kept.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct AccessLogOptions {
-    pub(super) format: AccessLogFormat,
-    pub(super) queue: NonZeroUsize,
-    pub(super) rotate_at: u64,
-    pub(super) keep: NonZeroU32,
-    pub(super) clock: Arc<dyn Clock>,
-}
-
-impl Default for AccessLogOptions {
-    fn default() -> Self {
-        Self {
-            format: AccessLogFormat::Json,
-            queue: NonZeroUsize::new(8192).expect("8192 is not 0"),
-            rotate_at: 100 * 1024 * 1024,
-            keep: NonZeroU32::new(20).expect("20 is not 0"),
-            clock: Arc::new(SystemClock),
-        }
-    }
-}
-
-impl AccessLogOptions {
-    /// Sets the format of the lines.
-    #[must_use]
-    pub fn with_format(self, format: AccessLogFormat) -> Self {
-        Self { format, ..self }
-    }
-
-    /// Sets how many requests can wait to be written. Further requests are not written, but counted.
-    #[must_use]
-    pub fn with_queue_capacity(self, requests: NonZeroUsize) -> Self {
-        Self { queue: requests, ..self }
-    }
-
-    /// Sets the size in bytes at which the file rotates. A file can be longer by one write, which has about 64 KiB.
-    #[must_use]
-    pub fn with_rotate_at(self, bytes: u64) -> Self {
-        Self { rotate_at: bytes, ..self }
-    }
-
-    /// Sets how many full files are kept in addition to the current file. `access.jsonl.1` is the newest full file of
-    /// `access.jsonl`.
-    #[must_use]
-    pub fn with_kept_files(self, files: NonZeroU32) -> Self {
-        Self { keep: files, ..self }
-    }
-
-    /// Sets the clock for the times in the lines.
-    #[must_use]
-    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
-        Self { clock, ..self }
-    }
-}
 
 /// A file with one line for each request. Clones are handles to the same file.
 ///
@@ -119,23 +50,6 @@ struct Handle {
     state: Arc<State>,
     wake: Thread,
     writer: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// The state that the handles and the thread share.
-#[derive(Debug)]
-pub(super) struct State {
-    pub(super) path: PathBuf,
-    pub(super) options: AccessLogOptions,
-    /// The number of requests that are in the queue or that a thread is adding. A thread increments this number before
-    /// it reads `is_closed`.
-    pub(super) waiting: AtomicUsize,
-    pub(super) is_closed: AtomicBool,
-    pub(super) must_reopen: AtomicBool,
-    /// Whether the last write failed.
-    pub(super) is_stuck: AtomicBool,
-    pub(super) written: AtomicU64,
-    pub(super) dropped: AtomicU64,
-    pub(super) write_errors: AtomicU64,
 }
 
 impl AccessLog {

@@ -82,7 +82,8 @@ where
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let is_on = self.log.is_some()
             || tracing::enabled!(target: "tower_passticket::requests", tracing::Level::DEBUG);
-        let pending = if is_on { Some(Pending::begin(&mut request, self.log.as_ref())) } else { None };
+        let pending =
+            if is_on { Some(Pending::begin(&mut request, self.log.as_ref())) } else { None };
         AccessLogFuture { inner: self.inner.call(request), pending }
     }
 }

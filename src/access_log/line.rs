@@ -4,7 +4,7 @@ use std::{io::Write, time::Duration};
 
 use super::{
     entry::{Entry, EntryHead, protocol},
-    file::AccessLogFormat,
+    options::AccessLogFormat,
 };
 use crate::{
     audit::{Object, rfc3339},
@@ -169,7 +169,8 @@ fn apache_time(time: Timestamp, bytes: &mut Vec<u8>) {
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let text = rfc3339(time);
     let part = |from: usize, to: usize| str::from_utf8(&text[from..to]).unwrap_or_default();
-    let month = part(5, 7).parse::<usize>().ok().and_then(|month| MONTHS.get(month.wrapping_sub(1)));
+    let month =
+        part(5, 7).parse::<usize>().ok().and_then(|month| MONTHS.get(month.wrapping_sub(1)));
     let (day, month, year) = (part(8, 10), month.unwrap_or(&"Jan"), part(0, 4));
     let _ = write!(bytes, "{day}/{month}/{year}:{} +0000", part(11, 19));
 }

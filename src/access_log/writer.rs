@@ -5,16 +5,12 @@ use std::{
     io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
     mem,
     path::Path,
-    sync::{
-        Arc,
-        atomic::Ordering::SeqCst,
-        mpsc::Receiver,
-    },
+    sync::{Arc, atomic::Ordering::SeqCst, mpsc::Receiver},
     thread,
     time::{Duration, Instant},
 };
 
-use super::{entry::Entry, file::State};
+use super::{entry::Entry, state::State};
 use crate::audit::{Links, is_at, make_room, open_shared};
 
 /// How long the thread sleeps unless it is woken.
@@ -50,6 +46,8 @@ pub(super) struct Writer {
     logged: Option<Instant>,
     /// When the file at the path was last compared with the open file.
     checked: Instant,
+    /// Whether the open file is not the file at the path, because no file could be opened there.
+    is_lost: bool,
 }
 
 impl Writer {
@@ -66,6 +64,7 @@ impl Writer {
             retry_at: None,
             logged: None,
             checked: Instant::now(),
+            is_lost: false,
         })
     }
 
@@ -81,7 +80,7 @@ impl Writer {
                 thread::park_timeout(PAUSE);
                 continue;
             }
-            if self.retry_at.is_some() {
+            if self.is_lost || self.retry_at.is_some() {
                 self.give_up();
             }
             // If `waiting` is not 0, another thread is about to add a request to the queue.
@@ -122,7 +121,8 @@ impl Writer {
         if self.batch.is_empty() {
             return true;
         }
-        if self.retry_at.is_some_and(|at| Instant::now() < at) {
+        // Lines in a removed file would be lost, so they wait.
+        if self.is_lost || self.retry_at.is_some_and(|at| Instant::now() < at) {
             return false;
         }
         // The whole line is in one file, so the file changes only between two lines.
@@ -171,18 +171,20 @@ impl Writer {
         }
         self.checked = Instant::now();
         if is_at(&self.file, &self.state.path) {
+            self.is_lost = false;
             return;
         }
         match open(&self.state.path, Links::Refuse) {
             Ok(file) => {
                 self.file = file;
                 self.retry_at = None;
+                self.is_lost = false;
+                self.state.is_stuck.store(false, SeqCst);
                 tracing::info!(path = %self.state.path.display(), "access log: the file was renamed or removed; opened a new one");
             }
-            // Lines in a removed file would be lost, so they wait.
             Err(error) => {
                 self.report("reopen", &error);
-                self.retry_at = Some(Instant::now() + RETRY);
+                self.is_lost = true;
                 self.state.is_stuck.store(true, SeqCst);
             }
         }

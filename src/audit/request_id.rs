@@ -160,7 +160,10 @@ mod tests {
         assert_eq!(RequestId::current(), None);
         outer.scope(|| {
             let panicked = catch_unwind(|| inner.scope(|| panic!("{:?}", RequestId::current())));
-            assert_eq!(*panicked.unwrap_err().downcast::<String>().unwrap(), format!("{:?}", Some(inner)));
+            assert_eq!(
+                *panicked.unwrap_err().downcast::<String>().unwrap(),
+                format!("{:?}", Some(inner))
+            );
             assert_eq!(RequestId::current(), Some(outer));
         });
         assert_eq!(RequestId::current(), None);

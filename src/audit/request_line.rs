@@ -54,7 +54,8 @@ impl RequestLine {
         let mut text = cut(method, MAX_METHOD);
         let method_length = text.len() as u8;
         let segments = path.split('/');
-        let segments = segments.map(|text| if may_have_token(text.as_bytes()) { "(token)" } else { text });
+        let segments =
+            segments.map(|text| if may_have_token(text.as_bytes()) { "(token)" } else { text });
         text.push_str(&cut(&segments.collect::<Vec<_>>().join("/"), MAX_PATH));
         Self { text: text.into_boxed_str(), method_length }
     }

@@ -2,8 +2,8 @@
 //!
 //! 1. A request is sent if [`SchemeLayer`](crate::layer::SchemeLayer) has marked it as ready, or if its route has the
 //!    scheme `bypass` (no credential is evaluated). The response to any other request is 500.
-//! 2. The prefix of the path is replaced, and `Host`, `Forwarded` and `X-Forwarded-*` are set. Hop-by-hop headers are
-//!    removed in both directions.
+//! 2. The prefix of the path is replaced, and `Host`, `Forwarded` and `X-Forwarded-*` are set. If the request has a
+//!    [`RequestId`], it replaces the `X-Request-Id` of the client. Hop-by-hop headers are removed in both directions.
 //! 3. Bodies are streamed in both directions. Connections are pooled. When the client disconnects, the request to the
 //!    service is cancelled.
 //! 4. `X-Zowe-Auth-Failure` and the gateway's own cookies are removed from the response of a service. `Location`,
@@ -62,6 +62,7 @@ use super::{
     websocket::{ClientUpgrade, InvalidAnswer, StreamCredential, Tunnels},
 };
 use crate::{
+    audit::{RequestId, X_REQUEST_ID},
     connection::ConnectionInfo,
     error_chain::ErrorChain,
     headers::{content_type, cookie, strip_request_hop_by_hop},
@@ -663,6 +664,10 @@ fn service_request<C, B: Body>(
     let target = targets.get(at);
     let service = ServiceHeaders { host: target.host.host(), prefix: prefix.as_ref() };
     set_forwarded(&mut head.headers, &head.uri, service, connection, peer);
+    // This is after the hop-by-hop headers were removed, so `Connection: x-request-id` of a client has no effect.
+    if let Some(id) = head.extensions.get::<RequestId>() {
+        head.headers.insert(&X_REQUEST_ID, id.header_value());
+    }
     let path = route.southbound_path_below(target.upstream().base_path(), &head.uri);
     let path = PathAndQuery::from_maybe_shared(Bytes::from(path))?;
     head.version = Version::HTTP_11;

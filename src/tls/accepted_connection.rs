@@ -57,9 +57,9 @@ use super::{
     streams::Streams,
 };
 use crate::{
-    coalesce::CoalesceWrites,
     access_log::{self, AccessLog},
     audit::RequestId,
+    coalesce::CoalesceWrites,
     connection::{ConnectionInfo, Protocol, TrustedProxies},
     identity::PeerCertificate,
     log_limit::log_limited,
@@ -742,9 +742,8 @@ where
             Err(refusal) => {
                 let connection = proxied.unwrap_or(self.connection);
                 let method = request.method().clone();
-                let logged = |response: &Response<Bytes>| {
-                    self.log_refused(request, connection, response)
-                };
+                let logged =
+                    |response: &Response<Bytes>| self.log_refused(request, connection, response);
                 CountedResponse::refused(refusal, &method, self.version, in_flight, logged)
             }
         };

@@ -23,7 +23,11 @@ use super::{
 };
 use crate::{
     audit::{RequestId, X_REQUEST_ID},
-    body_wait, headers::content_type, log_limit::log_limited, metrics::Label};
+    body_wait,
+    headers::content_type,
+    log_limit::log_limited,
+    metrics::Label,
+};
 #[cfg(feature = "proxy")]
 use crate::{stall::Stalled, tunnel::NewTunnel};
 

@@ -32,7 +32,12 @@ pub(crate) fn set(format: LogFormat) {
 }
 
 /// Returns a line in the current format. `text` is the line in the format for people, without its line break.
-pub(crate) fn line(level: Level, target: &str, message: &str, text: impl FnOnce() -> String) -> String {
+pub(crate) fn line(
+    level: Level,
+    target: &str,
+    message: &str,
+    text: impl FnOnce() -> String,
+) -> String {
     if !IS_JSON.load(Relaxed) {
         return text();
     }

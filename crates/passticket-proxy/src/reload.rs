@@ -224,7 +224,8 @@ impl Running {
         self.limits.replace(&descriptors::client_limits(&config.limits, self.workers));
         // Replace the settings of the listener first, so that a connection with a revoked certificate never reaches the
         // new services.
-        let closed = self.server.replace(workers::settings(&config, &parts, self.access_logs.current()));
+        let closed =
+            self.server.replace(workers::settings(&config, &parts, self.access_logs.current()));
         (self.install)(&config, &parts, &self.kept);
         if closed > 0 {
             changes.push(format!(

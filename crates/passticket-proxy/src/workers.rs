@@ -49,7 +49,12 @@ pub(crate) struct Inbound {
 }
 
 impl Inbound {
-    pub(crate) fn new(config: &Config, parts: &Parts, heartbeats: Heartbeats, access_log: Option<AccessLog>) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        parts: &Parts,
+        heartbeats: Heartbeats,
+        access_log: Option<AccessLog>,
+    ) -> Self {
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let settings = SettingsHandle::new(settings(config, parts, access_log));
         let limits = Arc::new(descriptors::client_limits(&config.limits, cores));

@@ -24,7 +24,10 @@ use tower_passticket::{
 };
 
 use super::{certificate::CertificateExpiry, stopped_tickets};
-use crate::{access_logs::AccessLogs, cluster::Cluster, discovery::Discovery, reloads::Reloads, stack::Stores};
+use crate::{
+    access_logs::AccessLogs, cluster::Cluster, discovery::Discovery, reloads::Reloads,
+    stack::Stores,
+};
 
 /// The interval at which [`WorkerState::all_run`] counts the threads.
 const CHECK_EVERY: Duration = Duration::from_millis(5);

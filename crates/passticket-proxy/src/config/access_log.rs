@@ -55,7 +55,10 @@ pub(super) struct AccessLogSection<'a> {
 impl AccessLogSection<'_> {
     /// Returns the settings. `None` if there is no file, or if its path is reported as wrong. `others` are the other
     /// files to which the gateway writes, with their keys.
-    pub(super) fn settings(&self, others: &[(&str, Option<&PathBuf>)]) -> Option<AccessLogSettings> {
+    pub(super) fn settings(
+        &self,
+        others: &[(&str, Option<&PathBuf>)],
+    ) -> Option<AccessLogSettings> {
         let field = self.file.as_ref()?;
         let file = field.path()?;
         for (key, other) in others {

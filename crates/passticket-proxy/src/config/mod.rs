@@ -238,6 +238,7 @@ pub use no_token_key::ConfiguredTokenKey;
 #[cfg(feature = "pkcs11")]
 pub use token_key::ConfiguredTokenKey;
 
+pub use access_log::{AccessLogSettings, LogFormat};
 pub use admin::AdminSettings;
 pub use client_identity::{ClientIdentities, ClientIdentity, ServiceClients};
 pub use cluster::{ClusterSettings, RedisServers};
@@ -248,7 +249,6 @@ pub use discovery::{
 };
 pub use forwarders::ForwarderSettings;
 pub use health_checks::HealthCheckSettings;
-pub use access_log::{AccessLogSettings, LogFormat};
 pub use listen::Listen;
 pub use log_level::{LogLevel, LogLevelError};
 pub use oidc::OidcSettings;
