@@ -54,6 +54,8 @@ mod layer;
 mod line;
 mod options;
 mod state;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use file::{AccessLog, AccessLogError};

@@ -161,7 +161,12 @@ async fn one_id_is_in_the_response_the_request_to_the_service_and_all_logs() {
 
     let is_id = |line: &str| line.contains(&format!("\"request_id\":\"{id}\""));
     line(&demo, "audit.jsonl", is_id).await;
-    let logged = demo.program.logged("request ended");
+    let logged = loop {
+        let line = demo.program.logged("request ended");
+        if line.contains("path=\"/svc/api/v1/echo\"") {
+            break line;
+        }
+    };
     assert!(logged.contains(&format!("request_id={id}")), "{logged}");
     let mode = fs::metadata(demo.directory.join("access.log")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -193,7 +198,8 @@ async fn the_line_says_how_a_request_ended() {
         );
     }
     // The service breaks off its response.
-    let response = send(client.get(demo.at("/open/api/v1/half"))).await;
+    let http1 = demo.builder().http1_only().build().unwrap();
+    let response = send(http1.get(demo.at("/open/api/v1/half"))).await;
     response.text().await.unwrap_err();
     let half = entry(&demo, "/open/api/v1/half").await;
     assert_eq!((&half["termination"], &half["bytes_out"]), (&json!("SD"), &json!(10)), "{half}");
@@ -295,8 +301,9 @@ async fn the_file_is_opened_again_after_sighup_and_a_reload_switches_the_log() {
     let mut demo = start("json", "").await;
     let admin = admin_address(&mut demo.program);
     let client = demo.client();
+    let url = demo.at("/open/api/v1/echo");
     let get = async |path: &str| {
-        let response = send(client.get(demo.at(&format!("/open/api/v1/echo/{path}")))).await;
+        let response = send(client.get(format!("{url}/{path}"))).await;
         response.text().await.unwrap();
     };
     get("first").await;
