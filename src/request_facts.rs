@@ -195,7 +195,9 @@ impl RequestFacts {
 
     /// Records that the gateway begins to connect.
     pub(crate) fn begin_connect(&self) {
-        self.begin_stage(Stage::Connect);
+        let mut known = self.known();
+        known.enter(Some(Stage::Connect));
+        known.snapshot.queue.get_or_insert_default();
     }
 
     /// Records that the gateway has a connection to `instance`, and begins to send the request.
@@ -346,6 +348,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_on_an_open_connection_does_not_wait() {
+        let facts = RequestFacts::begin();
+        facts.begin_connect();
+        assert_eq!(facts.snapshot().queue, Some(Duration::ZERO));
         let facts = RequestFacts::begin();
         facts.begin_exchange(&Authority::from_static("zos"));
         advance(millis(5)).await;
