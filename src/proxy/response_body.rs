@@ -232,9 +232,12 @@ impl From<Bytes> for ResponseBody {
 }
 
 /// A body without a line in the access log does not change. The other body is put into a box.
-impl From<LoggedBody<ResponseBody>> for ResponseBody {
-    fn from(body: LoggedBody<ResponseBody>) -> Self {
-        body.into_plain().unwrap_or_else(Self::new)
+impl From<LoggedBody<Self>> for ResponseBody {
+    fn from(body: LoggedBody<Self>) -> Self {
+        match body.into_plain() {
+            Ok(plain) => plain,
+            Err(logged) => Self::new(logged),
+        }
     }
 }
 
