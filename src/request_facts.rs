@@ -285,7 +285,7 @@ impl Known {
         let now = Instant::now();
         if let Some((stage, since)) = self.now.take() {
             let elapsed = now.saturating_duration_since(since);
-            let Known { snapshot: RequestSnapshot { queue, connect, first_byte, .. }, .. } = self;
+            let RequestSnapshot { queue, connect, first_byte, .. } = &mut self.snapshot;
             match stage {
                 Stage::Queue => *queue.get_or_insert_default() += elapsed,
                 Stage::Connect => *connect.get_or_insert_default() += elapsed,
