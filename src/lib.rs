@@ -113,6 +113,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod access_log;
 #[cfg(feature = "api")]
 pub mod api;
 #[cfg(feature = "remote")]
@@ -159,6 +160,7 @@ pub mod metrics;
 pub mod proxy;
 #[cfg(feature = "remote")]
 pub mod remote;
+pub mod request_facts;
 pub mod revocation;
 pub mod saf;
 #[cfg(any(feature = "proxy", feature = "tls"))]

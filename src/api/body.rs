@@ -1,15 +1,20 @@
 //! Reads request bodies. They are small JSON objects, and some contain a password.
 
-use std::{future::poll_fn, pin::pin};
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+};
 
 use bytes::Buf;
-use http_body::Body;
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use pin_project_lite::pin_project;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::error::Category;
 use zeroize::Zeroizing;
 
-use crate::body_wait;
+use crate::{body_wait, request_facts::RequestFacts};
 
 /// The maximum length of a request body, in bytes.
 pub const MAX_BODY_LEN: usize = 64 * 1024;
@@ -36,6 +41,49 @@ pub(super) async fn read<B: Body>(body: B) -> Result<Zeroizing<Vec<u8>>, ReadErr
     let mut bytes = Zeroizing::new(vec![0; data.remaining()]);
     data.copy_to_slice(&mut bytes);
     Ok(bytes)
+}
+
+pin_project! {
+    /// The body of a request. Its bytes are added to the facts about the request, if an outer layer needs them.
+    pub(super) struct MeteredBody<B> {
+        #[pin]
+        inner: B,
+        facts: Option<RequestFacts>,
+    }
+}
+
+impl<B> MeteredBody<B> {
+    pub(super) fn new(inner: B, facts: Option<RequestFacts>) -> Self {
+        Self { inner, facts }
+    }
+}
+
+impl<B: Body> Body for MeteredBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
+        let frame = ready!(this.inner.poll_frame(cx));
+        if let Some(facts) = this.facts
+            && let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            facts.add_bytes_in(data.remaining());
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
 }
 
 /// The reason why a body could not be read.

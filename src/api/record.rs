@@ -16,6 +16,7 @@ use super::{
 use crate::{
     audit::{Audit, AuditRecord, CredentialKind, Event, Outcome, ReasonCode},
     clock::Clock,
+    request_facts::RequestFacts,
     token::{TokenError, VerifiedToken},
 };
 
@@ -98,6 +99,8 @@ pub(super) struct RecordGuard {
     audit: Audit,
     clock: Arc<dyn Clock>,
     draft: Option<Draft>,
+    /// `None` if no outer layer needs the facts about the request.
+    facts: Option<RequestFacts>,
 }
 
 impl RecordGuard {
@@ -108,7 +111,8 @@ impl RecordGuard {
         event: Option<Event>,
         request: &mut Parts,
     ) -> Self {
-        let event = event.filter(|_| audit.is_on());
+        let facts = request.extensions.get::<RequestFacts>().cloned();
+        let event = event.filter(|_| audit.is_on() || facts.is_some());
         let draft = event.map(|event| {
             let record = AuditRecord::new(event, Outcome::Error, clock.now());
             let record = record.with_request(&request.method, &request.uri, &request.extensions);
@@ -117,7 +121,7 @@ impl RecordGuard {
         if let Some(draft) = &draft {
             request.extensions.insert(draft.clone());
         }
-        Self { audit: audit.clone(), clock: clock.clone(), draft }
+        Self { audit: audit.clone(), clock: clock.clone(), draft, facts }
     }
 
     /// Writes the record of a request whose response is ready. `error` is `None` if the request succeeded.
@@ -138,6 +142,11 @@ impl RecordGuard {
         let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
         record.time = self.clock.now();
         edit(&mut record);
+        if let Some(facts) = &self.facts
+            && let Some(credential) = record.credential
+        {
+            facts.set_credential(credential, record.user);
+        }
         self.audit.record(|| record.clone());
     }
 }

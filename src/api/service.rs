@@ -28,7 +28,7 @@ use super::{
     authenticate::{Callers, LONGEST_CHECK},
     authorize::Authorizer,
     basic_login::BasicLogin,
-    body,
+    body::{self, MeteredBody},
     certificates::ClientCertificates,
     compatibility::{Compatibility, allow},
     delegate::DelegatedTickets,
@@ -75,6 +75,7 @@ use crate::{
     login_failures::SharedLoginFailures,
     messages,
     passticket::PassTicketGenerator,
+    request_facts::RequestFacts,
     revocation::{AccessTokenStore, KnownNetworks, RevocationStore},
     saf::{FileSaf, SafProvider},
     token::{Rs256Verifier, Scopes, TokenIssuer, TokenVerifier, Validity},
@@ -789,7 +790,8 @@ where
         let state = self.0.clone();
         Box::pin(async move {
             let (mut request, body) = request.into_parts();
-            let mut body = pin!(body);
+            let facts = request.extensions.get::<RequestFacts>().cloned();
+            let mut body = pin!(MeteredBody::new(body, facts));
             let answer = state.answer(&mut request, body.as_mut()).await;
             let cause = answer.as_ref().err().map(ApiError::cause);
             let body_failed = matches!(cause, Some(ApiError::BodyTooLarge | ApiError::BodyBroken));

@@ -20,13 +20,13 @@ use crate::{
 };
 
 /// A JSON object under construction.
-pub(super) struct Object<'a> {
+pub(crate) struct Object<'a> {
     bytes: &'a mut Vec<u8>,
     is_empty: bool,
 }
 
 impl<'a> Object<'a> {
-    pub(super) fn begin(bytes: &'a mut Vec<u8>) -> Self {
+    pub(crate) fn begin(bytes: &'a mut Vec<u8>) -> Self {
         bytes.push(b'{');
         Self { bytes, is_empty: true }
     }
@@ -42,19 +42,19 @@ impl<'a> Object<'a> {
     }
 
     /// Writes a value that needs no escapes.
-    pub(super) fn plain(&mut self, key: &'static str, value: impl Plain) {
+    pub(crate) fn plain(&mut self, key: &'static str, value: impl Plain) {
         self.key(key);
         plain(self.bytes, value);
     }
 
     /// Does the same as [`plain`](Self::plain), but writes nothing if there is no value.
-    pub(super) fn plain_if_any(&mut self, key: &'static str, value: Option<impl Plain>) {
+    pub(crate) fn plain_if_any(&mut self, key: &'static str, value: Option<impl Plain>) {
         if let Some(value) = value {
             self.plain(key, value);
         }
     }
 
-    pub(super) fn plain_list(
+    pub(crate) fn plain_list(
         &mut self,
         key: &'static str,
         values: impl IntoIterator<Item = impl Plain>,
@@ -71,7 +71,7 @@ impl<'a> Object<'a> {
     }
 
     /// Writes a list of any texts. Escapes characters where JSON requires it.
-    pub(super) fn text_list<'t>(
+    pub(crate) fn text_list<'t>(
         &mut self,
         key: &'static str,
         texts: impl IntoIterator<Item = &'t str>,
@@ -89,7 +89,7 @@ impl<'a> Object<'a> {
     }
 
     /// Writes any text. Escapes characters where JSON requires it.
-    pub(super) fn text(&mut self, key: &'static str, text: &str) {
+    pub(crate) fn text(&mut self, key: &'static str, text: &str) {
         self.key(key);
         // Writing to a Vec cannot fail.
         let _ = serde_json::to_writer(&mut *self.bytes, text);
@@ -98,7 +98,7 @@ impl<'a> Object<'a> {
     /// Writes the method and the path. A method is a token (RFC 9110 §5.6.2), which needs no escapes. A path has no
     /// control characters, so only quotes and backslashes in it need an escape. A path rarely contains them, and
     /// searching for two characters is faster than [`text`](Self::text).
-    pub(super) fn request(&mut self, request: &RequestLine) {
+    pub(crate) fn request(&mut self, request: &RequestLine) {
         let (method, path) = (request.method(), request.path());
         self.key("method");
         self.bytes.push(b'"');
@@ -114,22 +114,28 @@ impl<'a> Object<'a> {
         }
     }
 
-    pub(super) fn number(&mut self, key: &'static str, number: u64) {
+    pub(crate) fn number(&mut self, key: &'static str, number: u64) {
         self.key(key);
         decimal(self.bytes, number);
     }
 
-    pub(super) fn set_true(&mut self, key: &'static str) {
+    /// Writes a value that is JSON already.
+    pub(crate) fn raw(&mut self, key: &'static str, json: &str) {
+        self.key(key);
+        self.bytes.extend_from_slice(json.as_bytes());
+    }
+
+    pub(crate) fn set_true(&mut self, key: &'static str) {
         self.key(key);
         self.bytes.extend_from_slice(b"true");
     }
 
-    pub(super) fn object(&mut self, key: &'static str) -> Object<'_> {
+    pub(crate) fn object(&mut self, key: &'static str) -> Object<'_> {
         self.key(key);
         Object::begin(self.bytes)
     }
 
-    pub(super) fn end(self) {
+    pub(crate) fn end(self) {
         self.bytes.push(b'}');
     }
 }
@@ -141,7 +147,7 @@ fn plain(bytes: &mut Vec<u8>, value: impl Plain) {
 }
 
 /// A value that JSON can contain without escapes, because it has no quote, no backslash and no control character.
-pub(super) trait Plain {
+pub(crate) trait Plain {
     fn write(&self, bytes: &mut Vec<u8>);
 }
 

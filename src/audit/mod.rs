@@ -136,14 +136,17 @@ pub use counts::{AuditCounts, CountingSink};
 pub use event::{CredentialKind, Event, Outcome, RuleKind};
 pub use file::{AuditFile, AuditFileError};
 pub use files::AuditFiles;
+pub(crate) use line::Object;
 pub use options::{AuditFileOptions, AuditFormat, Fsync};
 pub use reason::ReasonCode;
 pub use record::{AuditRecord, Detail, ExchangeDetail};
 pub use request_id::{RequestId, X_REQUEST_ID};
 pub use request_line::RequestLine;
-#[cfg(feature = "api")]
+pub(crate) use request_line::may_have_token;
 pub(crate) use rfc3339::rfc3339;
 pub(crate) use rfc3339::rfc3339_secs;
+pub(crate) use rotation::make_room;
 pub use sink::{Audit, AuditSink};
 #[cfg(test)]
 pub(crate) use tests::Collected;
+pub(crate) use writer::{Links, is_at, open_shared};

@@ -1,52 +1,91 @@
-//! The id of a request in log lines, in audit records and in the response.
+//! The id of a request in log lines, in audit records, in the request to the service and in the response.
 
 use std::{
+    cell::{Cell, RefCell},
     fmt,
-    sync::{
-        LazyLock,
-        atomic::{AtomicU64, Ordering},
-    },
 };
 
-use http::{Extensions, HeaderName};
+use aws_lc_rs::rand;
+use http::{Extensions, HeaderName, HeaderValue};
 use tracing::{Value, field::display};
 use uuid::Uuid;
 
-/// The response header with the [`RequestId`]. If the service has already set this header, the gateway does not replace
-/// it.
+/// The header with the [`RequestId`]. The gateway sets it in the request to the service and in the response to the
+/// client. A value of the client or of the service is replaced.
 pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Identifies one request in audit records, in the log and in the response header `X-Request-Id`. It is stored in the
-/// extensions of the request. If the client sends a header `X-Request-Id`, the gateway forwards it to the service, but
-/// does not use it.
+/// Identifies one request in audit records, in the access log, in the log, in the request to the service and in the
+/// response. It is stored in the extensions of the request.
 ///
-/// `Display` writes 24 hexadecimal digits. The first twelve digits are random. They are the same for all requests of
-/// one process. The last twelve digits are a counter.
+/// `Display` writes 32 hexadecimal digits in lower case. They are 128 random bits, so nobody can guess the id of another
+/// request.
 ///
 /// ```
 /// use tower_passticket::audit::RequestId;
 ///
 /// let (first, second) = (RequestId::next(), RequestId::next());
 /// assert_ne!(first, second);
-/// assert_eq!(first.to_string().len(), 24);
-/// assert_eq!(first.to_string()[..12], second.to_string()[..12]);
+/// assert_eq!(first.to_string().len(), 32);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RequestId(u64);
+pub struct RequestId([u8; 16]);
 
-/// The first twelve digits of all ids of this process: 48 random bits from the operating system.
-static PROCESS: LazyLock<[u8; 12]> = LazyLock::new(|| {
-    let [a, b, c, d, e, f, ..] = Uuid::new_v4().into_bytes();
-    hexadecimal(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
-});
+/// The number of ids for which random bits are made at once.
+const BATCH: usize = 64;
 
-/// The number of the next request.
-static NEXT: AtomicU64 = AtomicU64::new(0);
+/// Random bits for the next ids of a thread.
+struct Random {
+    bytes: [u8; 16 * BATCH],
+    /// The number of ids that were not used yet.
+    left: usize,
+}
+
+thread_local! {
+    static RANDOM: RefCell<Random> = const { RefCell::new(Random { bytes: [0; 16 * BATCH], left: 0 }) };
+
+    /// The request on which this thread works now.
+    static CURRENT: Cell<Option<RequestId>> = const { Cell::new(None) };
+}
+
+impl Random {
+    fn next(&mut self) -> [u8; 16] {
+        if self.left == 0 && !self.fill() {
+            // The generator of the operating system is the source of this id.
+            return Uuid::new_v4().into_bytes();
+        }
+        self.left -= 1;
+        let mut id = [0; 16];
+        let at = 16 * self.left;
+        id.copy_from_slice(&self.bytes[at..at + 16]);
+        id
+    }
+
+    #[cold]
+    fn fill(&mut self) -> bool {
+        let is_filled = rand::fill(&mut self.bytes).is_ok();
+        self.left = if is_filled { BATCH } else { 0 };
+        is_filled
+    }
+}
 
 impl RequestId {
-    /// Makes the id of the next request.
+    /// Makes the id of the next request. A system call is necessary at most once in 64 calls.
     pub fn next() -> Self {
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+        Self(RANDOM.with_borrow_mut(Random::next))
+    }
+
+    /// Returns the id of the request on which this thread works now. A log formatter can add it to each line.
+    /// `None` outside of a request. The [`Gateway`](../gateway/struct.Gateway.html) sets the id.
+    pub fn current() -> Option<Self> {
+        // A thread may log while its thread-local variables are destroyed.
+        CURRENT.try_with(Cell::get).ok().flatten()
+    }
+
+    /// Runs `work` on the request with this id. Meanwhile, [`current`](Self::current) returns this id.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn scope<T>(self, work: impl FnOnce() -> T) -> T {
+        let _restore = Restore(CURRENT.replace(Some(self)));
+        work()
     }
 
     /// Returns the id in `extensions`, as the value of a log field.
@@ -55,25 +94,30 @@ impl RequestId {
     }
 
     /// Returns the id as a header value.
-    #[cfg(feature = "proxy")]
-    pub(crate) fn header_value(self) -> Option<http::HeaderValue> {
-        http::HeaderValue::from_bytes(&self.digits()).ok()
+    pub(crate) fn header_value(self) -> HeaderValue {
+        HeaderValue::from_bytes(&self.digits()).expect("hexadecimal digits are a header value")
     }
 
-    pub(super) fn digits(self) -> [u8; 24] {
-        let mut digits = [0; 24];
-        let (process, counter) = digits.split_at_mut(12);
-        process.copy_from_slice(&*PROCESS);
-        // Ids repeat after 2^48 requests. With three million requests per second, this takes three years.
-        counter.copy_from_slice(&hexadecimal(self.0));
+    pub(crate) fn digits(self) -> [u8; 32] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut digits = [0; 32];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
         digits
     }
 }
 
-/// Returns the lower 48 bits of `number` as hexadecimal digits.
-fn hexadecimal(number: u64) -> [u8; 12] {
-    let digit = |nibble: u64| b"0123456789abcdef"[(nibble & 15) as usize];
-    std::array::from_fn(|at| digit(number >> (4 * (11 - at))))
+/// Restores the earlier request of this thread, even after a panic.
+#[cfg(feature = "proxy")]
+struct Restore(Option<RequestId>);
+
+#[cfg(feature = "proxy")]
+impl Drop for Restore {
+    fn drop(&mut self) {
+        CURRENT.set(self.0);
+    }
 }
 
 impl fmt::Display for RequestId {
@@ -85,5 +129,43 @@ impl fmt::Display for RequestId {
 impl fmt::Debug for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RequestId({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, panic::catch_unwind, thread};
+
+    use super::*;
+
+    #[test]
+    fn ids_of_all_threads_differ_and_have_32_lower_case_digits() {
+        let ids = || (0..3 * BATCH).map(|_| RequestId::next().to_string()).collect::<Vec<_>>();
+        let others = thread::spawn(ids);
+        let all: Vec<_> = ids().into_iter().chain(others.join().unwrap()).collect();
+        assert_eq!(all.iter().collect::<HashSet<_>>().len(), 6 * BATCH);
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        assert!(all.iter().all(|id| id.len() == 32 && id.bytes().all(is_digit)), "{all:?}");
+        // No position has the same digit in all ids.
+        for at in 0..32 {
+            let digits: HashSet<_> = all.iter().map(|id| id.as_bytes()[at]).collect();
+            assert!(digits.len() > 8, "position {at}: {digits:?}");
+        }
+    }
+
+    #[cfg(feature = "proxy")]
+    #[test]
+    fn the_current_id_is_set_only_inside_of_a_request() {
+        let (outer, inner) = (RequestId::next(), RequestId::next());
+        assert_eq!(RequestId::current(), None);
+        outer.scope(|| {
+            let panicked = catch_unwind(|| inner.scope(|| panic!("{:?}", RequestId::current())));
+            assert_eq!(
+                *panicked.unwrap_err().downcast::<String>().unwrap(),
+                format!("{:?}", Some(inner))
+            );
+            assert_eq!(RequestId::current(), Some(outer));
+        });
+        assert_eq!(RequestId::current(), None);
     }
 }

@@ -40,7 +40,7 @@ impl RequestLine {
     pub fn new(method: &Method, uri: &Uri) -> Self {
         let (method, path) = (method.as_str(), uri.path());
         let is_short = method.len() <= MAX_METHOD && path.len() <= MAX_PATH;
-        if !is_short || (path.len() >= MIN_TOKEN && may_have_token(path)) {
+        if !is_short || (path.len() >= MIN_TOKEN && may_have_token(path.as_bytes())) {
             return Self::shortened(method, path);
         }
         let mut text = String::with_capacity(method.len() + path.len());
@@ -54,7 +54,8 @@ impl RequestLine {
         let mut text = cut(method, MAX_METHOD);
         let method_length = text.len() as u8;
         let segments = path.split('/');
-        let segments = segments.map(|text| if may_have_token(text) { "(token)" } else { text });
+        let segments =
+            segments.map(|text| if may_have_token(text.as_bytes()) { "(token)" } else { text });
         text.push_str(&cut(&segments.collect::<Vec<_>>().join("/"), MAX_PATH));
         Self { text: text.into_boxed_str(), method_length }
     }
@@ -74,8 +75,8 @@ impl RequestLine {
 ///
 /// This function does not use `str::contains`. If it did, the compiler would no longer specialize the call of
 /// `str::contains` in `RouteLayer`, which has a constant argument. This would cost 380 instructions per request.
-fn may_have_token(text: &str) -> bool {
-    text.as_bytes().windows(3).any(|bytes| bytes == b"eyJ")
+pub(crate) fn may_have_token(text: &[u8]) -> bool {
+    text.windows(3).any(|bytes| bytes == b"eyJ")
 }
 
 /// Cuts a text that is longer than `max` bytes, and appends `…` to it.

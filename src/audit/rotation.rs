@@ -17,7 +17,7 @@ use std::{
 ///
 /// # Errors
 /// The error of the first rename that fails. A second call continues with the rename that failed.
-pub(super) fn make_room(path: &Path, keep: NonZeroU32) -> io::Result<()> {
+pub(crate) fn make_room(path: &Path, keep: NonZeroU32) -> io::Result<()> {
     if !fs::exists(path)? {
         return Ok(());
     }

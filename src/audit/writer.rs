@@ -424,7 +424,7 @@ impl Batch {
 
 /// How the gateway handles a symbolic link at the path.
 #[derive(Clone, Copy, Debug)]
-enum Links {
+pub(crate) enum Links {
     /// The gateway follows the link. This value is for the start of the program. At this time, the administrator may
     /// have created the link.
     Follow,
@@ -506,10 +506,16 @@ fn open(path: &Path, links: Links, lock: Lock) -> io::Result<(File, u64)> {
     Ok((file, len))
 }
 
+/// Opens a file to which several processes append whole lines. It has mode 0600, and it is not locked. Returns the file
+/// and its length.
+pub(crate) fn open_shared(path: &Path, links: Links) -> io::Result<(File, u64)> {
+    open(path, links, Lock::None)
+}
+
 /// Returns whether the open file is still the file at the path. If this cannot be determined, the result is `true`, so
 /// that the open file is kept.
 #[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
 
     let Ok(open) = file.metadata() else { return true };
@@ -520,7 +526,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 }
 
 #[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
+pub(crate) fn is_at(_: &File, _: &Path) -> bool {
     true
 }
 

@@ -99,6 +99,7 @@ use super::{
 use crate::{
     audit::{Audit, AuditRecord, Detail, Event, RequestId},
     identity::{CommonNameMapper, IdentityMapper, PeerCertificate},
+    request_facts::RequestFacts,
     revocation::{RevocationCheck, RevocationIndex},
 };
 
@@ -269,6 +270,9 @@ fn apply_result<R, M, B>(
             if let Some(rule) = authenticated.technical_user() {
                 audit.record(|| through_rule(rule, &authenticated, request, audit));
             }
+            if let Some(facts) = request.extensions().get::<RequestFacts>() {
+                facts.set_credential(authenticated.credential(), Some(*authenticated.user()));
+            }
             let outcome = match authenticated.proof() {
                 Proof::Pat(pat) if !rules.is_observed => Outcome::ForwardPat(pat.clone()),
                 _ => Outcome::Forward,
@@ -291,11 +295,15 @@ fn refuse<R, M, B>(
     rules: Rules,
 ) -> Outcome {
     audit.record(|| record(Event::Authentication, request, &refused, audit));
+    let (credential, user) = refused.credential();
+    if let Some(facts) = request.extensions().get::<RequestFacts>() {
+        facts.set_credential(credential, user);
+    }
     if refused.is_ambiguous() {
         audit.record(|| record(Event::TechnicalUser, request, &refused, audit));
     }
     // An outer layer may need the kind after the credential is removed.
-    request.extensions_mut().insert(refused.kind());
+    request.extensions_mut().insert(credential);
     let failure = refused.failure;
     log(request, &failure);
     match rules.on_failure {

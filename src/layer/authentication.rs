@@ -110,6 +110,11 @@ impl Authenticated {
         self.token().filter(|_| matches!(self.proof, Proof::Jwt(_)))
     }
 
+    /// Returns the kind of the credential.
+    pub(super) fn credential(&self) -> CredentialKind {
+        self.proof.kind()
+    }
+
     /// Adds the user and the proof to `record`.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
         let record = self.proof.add_to_record(record).with_user(self.user);
@@ -230,38 +235,33 @@ impl Refused {
         Self { failure: failure.into(), presented }
     }
 
-    /// Returns the kind of the credential.
-    pub(super) fn kind(&self) -> CredentialKind {
+    /// Returns the kind of the presented credential, and the user that it names.
+    pub(super) fn credential(&self) -> (CredentialKind, Option<UserId>) {
         match &self.presented {
-            Presented::Nothing => CredentialKind::None,
-            Presented::Token => CredentialKind::Token,
-            Presented::Verified { credential, .. } => *credential,
-            Presented::Ambiguous(_) => CredentialKind::ExternalToken,
-            Presented::Certificate(_) => CredentialKind::Certificate,
-            Presented::Password(_) => CredentialKind::Password,
+            Presented::Nothing => (CredentialKind::None, None),
+            Presented::Token => (CredentialKind::Token, None),
+            Presented::Verified { credential, user, .. } => (*credential, *user),
+            Presented::Ambiguous(_) => (CredentialKind::ExternalToken, None),
+            Presented::Certificate(_) => (CredentialKind::Certificate, None),
+            Presented::Password(user) => (CredentialKind::Password, *user),
         }
     }
 
     /// Adds the credential to `record`. Also adds the user, if a verified token or the client names one.
     pub(super) fn add_to_record(&self, record: AuditRecord) -> AuditRecord {
-        let record = record.with_credential(self.kind());
+        let (credential, user) = self.credential();
+        let record = record.with_credential(credential);
+        let record = match user {
+            Some(user) => record.with_user(user),
+            None => record,
+        };
         match &self.presented {
-            Presented::Nothing | Presented::Token => record,
-            Presented::Verified { user, token_id, .. } => {
-                let record = record.with_token_id(*token_id);
-                match user {
-                    Some(user) => record.with_user(*user),
-                    None => record,
-                }
-            }
+            Presented::Nothing | Presented::Token | Presented::Password(_) => record,
+            Presented::Verified { token_id, .. } => record.with_token_id(*token_id),
             Presented::Ambiguous(token) => {
                 record.with_token_id(token.fingerprint()).with_subject(token)
             }
             Presented::Certificate(certificate) => record.with_certificate(certificate),
-            Presented::Password(user) => match user {
-                Some(user) => record.with_user(*user),
-                None => record,
-            },
         }
     }
 }

@@ -66,6 +66,7 @@ use super::{
     scope::Authorized,
     shared_routes::{RoutesReader, SharedRoutes},
 };
+use crate::request_facts::RequestFacts;
 
 /// The layer. See the [module](self).
 #[derive(Clone, Debug)]
@@ -136,7 +137,11 @@ impl FindRoute {
         if is_never_forwarded(request.method()) {
             return Err(Rejection::Method(request.method().clone()));
         }
-        self.0.candidates().find(request.uri().path()).cloned()
+        let route = self.0.candidates().find(request.uri().path()).cloned()?;
+        if let Some(facts) = extensions.get::<RequestFacts>() {
+            facts.set_service(route.service());
+        }
+        Ok(route)
     }
 }
 

@@ -196,6 +196,9 @@ impl<C, B> Attempt<C, B> {
         if progress.deadline(self.timeout) <= now {
             return Err(ExchangeError::TimedOut);
         }
+        if let Some(facts) = progress.facts() {
+            facts.add_retry();
+        }
         self.began = now;
         Ok(())
     }
@@ -299,7 +302,11 @@ where
         let queue_deadline = *queue_deadline
             .get_or_insert_with(|| Instant::now() + targets.pool.settings().timeouts.queue());
         let (host, budget) = (&targets.get(*at).host, &targets.budget);
-        let connecting = targets.pool.connect(host, budget, deadline, queue_deadline);
+        let facts = progress.facts();
+        if let Some(facts) = facts {
+            facts.set_instance(targets.get(*at).upstream().authority());
+        }
+        let connecting = targets.pool.connect(host, budget, deadline, queue_deadline, facts);
         State::Connecting { connecting, request: Box::new(request) }
     }
 
@@ -317,6 +324,9 @@ where
             (None, false) => Resend::Never,
         };
         let deadline = progress.deadline(self.attempt.timeout);
+        if let Some(facts) = progress.facts() {
+            facts.begin_exchange(self.attempt.target().upstream().authority());
+        }
         let sending = connection.send(request, resend, deadline);
         State::Queued(InUse { sending, connection, is_reused })
     }
@@ -374,6 +384,9 @@ where
                     let mut error = match sent {
                         Ok(response) => {
                             let in_flight = self.attempt.set_reached();
+                            if let Some(facts) = progress.facts() {
+                                facts.begin_body();
+                            }
                             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                                 let upgrade = ServiceUpgrade::new(response, connection, in_flight);
                                 return Poll::Ready(Err(ExchangeError::SwitchedProtocols(upgrade)));
@@ -511,6 +524,9 @@ where
         // A request is sent again at most once.
         self.attempt.copy = None;
         self.attempt.began = Instant::now();
+        if let Some(facts) = progress.facts() {
+            facts.add_retry();
+        }
         if moves && self.attempt.may_move {
             self.attempt.move_on(&mut request);
         }

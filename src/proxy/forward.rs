@@ -2,8 +2,8 @@
 //!
 //! 1. A request is sent if [`SchemeLayer`](crate::layer::SchemeLayer) has marked it as ready, or if its route has the
 //!    scheme `bypass` (no credential is evaluated). The response to any other request is 500.
-//! 2. The prefix of the path is replaced, and `Host`, `Forwarded` and `X-Forwarded-*` are set. Hop-by-hop headers are
-//!    removed in both directions.
+//! 2. The prefix of the path is replaced, and `Host`, `Forwarded` and `X-Forwarded-*` are set. If the request has a
+//!    [`RequestId`], it replaces the `X-Request-Id` of the client. Hop-by-hop headers are removed in both directions.
 //! 3. Bodies are streamed in both directions. Connections are pooled. When the client disconnects, the request to the
 //!    service is cancelled.
 //! 4. `X-Zowe-Auth-Failure` and the gateway's own cookies are removed from the response of a service. `Location`,
@@ -62,6 +62,7 @@ use super::{
     websocket::{ClientUpgrade, InvalidAnswer, StreamCredential, Tunnels},
 };
 use crate::{
+    audit::{RequestId, X_REQUEST_ID},
     connection::ConnectionInfo,
     error_chain::ErrorChain,
     headers::{content_type, cookie, strip_request_hop_by_hop},
@@ -73,6 +74,7 @@ use crate::{
     log_limit::log_limited,
     messages::{self, ApiMessage},
     passticket::{Replay, UserId},
+    request_facts::{Cause, RequestFacts, Stage, Termination},
     stall::Stalled,
     ticket_breaker::Watched,
     token::ServiceId,
@@ -453,6 +455,16 @@ enum BeginError {
     NoInstance(NoInstance),
 }
 
+impl BeginError {
+    fn cause(&self) -> Cause {
+        match self {
+            Self::Build(_) => Cause::Internal,
+            Self::NoInstance(NoInstance::UnknownId) => Cause::Gateway,
+            Self::NoInstance(NoInstance::Empty) => Cause::Service,
+        }
+    }
+}
+
 impl From<http::Error> for BeginError {
     fn from(error: http::Error) -> Self {
         Self::Build(error)
@@ -500,7 +512,11 @@ where
                 Err(refused) => return ForwardFuture::answered(*refused),
             },
         };
-        let progress = Progress::start(request.body());
+        let facts = request.extensions().get::<RequestFacts>();
+        if let Some(facts) = facts {
+            facts.set_forwarded();
+        }
+        let progress = Progress::start(request.body(), facts);
         let begun = self.begin(request, &target, &progress, upgrade.as_deref());
         let RequestTarget { route, user, watched, is_restricted } = target;
         match begun {
@@ -522,7 +538,12 @@ where
                     upgrade,
                 },
             },
-            Err(error) => ForwardFuture::answered(not_begun(&error, &route)),
+            Err(error) => {
+                if let Some(facts) = progress.facts() {
+                    facts.end_now(error.cause());
+                }
+                ForwardFuture::answered(not_begun(&error, &route))
+            }
         }
     }
 }
@@ -644,6 +665,10 @@ fn service_request<C, B: Body>(
     let target = targets.get(at);
     let service = ServiceHeaders { host: target.host.host(), prefix: prefix.as_ref() };
     set_forwarded(&mut head.headers, &head.uri, service, connection, peer);
+    // This is after the hop-by-hop headers were removed, so `Connection: x-request-id` of a client has no effect.
+    if let Some(id) = head.extensions.get::<RequestId>() {
+        head.headers.insert(&X_REQUEST_ID, id.header_value());
+    }
     let path = route.southbound_path_below(target.upstream().base_path(), &head.uri);
     let path = PathAndQuery::from_maybe_shared(Bytes::from(path))?;
     head.version = Version::HTTP_11;
@@ -732,6 +757,9 @@ where
                 let Poll::Ready(answered) = exchange.poll(cx, progress, credential) else {
                     let Some(watch) = watch else { return Poll::Pending };
                     ready!(watch.poll_end(cx));
+                    if let Some(facts) = progress.facts() {
+                        facts.end_now(Cause::Gateway);
+                    }
                     let message = ApiMessage::new(&messages::UNAUTHORIZED);
                     let failure = ServiceFailure::CredentialEnded;
                     let status = StatusCode::UNAUTHORIZED;
@@ -753,11 +781,15 @@ where
                     (Err(ExchangeError::SwitchedProtocols(service)), Some(upgrade)) => {
                         let switched = upgrade.switch(service, &context);
                         return Poll::Ready(Ok(switched.unwrap_or_else(|invalid| {
+                            end_in_head(progress);
                             invalid_answer(route, exchange.upstream(), invalid)
                         })));
                     }
                     (Err(error), _) => {
                         let upstream = exchange.upstream();
+                        if let Some(facts) = progress.facts() {
+                            facts.end(termination(&error, progress));
+                        }
                         return Poll::Ready(Ok(failed(
                             &error,
                             exchange.timeout(),
@@ -784,7 +816,10 @@ where
                             _ => response,
                         }
                     }
-                    Err(UnknownCoding) => unknown_coding(route, exchange.upstream()),
+                    Err(UnknownCoding) => {
+                        end_in_head(progress);
+                        unknown_coding(route, exchange.upstream())
+                    }
                 }))
             }
         }
@@ -938,6 +973,41 @@ fn failed(
     }
     log_limited!(warn, cause_of("closed"), { %service, %upstream, %cause }, "service closed the connection without a response");
     no_response(route, NoResponse::Broken)
+}
+
+/// Records that the gateway has refused the head of the response.
+#[cold]
+fn end_in_head(progress: &Progress) {
+    if let Some(facts) = progress.facts() {
+        facts.end(Termination { cause: Cause::Gateway, stage: Stage::Head });
+    }
+}
+
+/// Returns how a failed exchange ended.
+#[cold]
+fn termination(error: &ExchangeError, progress: &Progress) -> Termination {
+    let (cause, stage) = match error {
+        ExchangeError::Connect(ConnectError::Busy { .. }) => (Cause::ServiceTimeout, Stage::Queue),
+        ExchangeError::Connect(ConnectError::TimedOut) => (Cause::ServiceTimeout, Stage::Connect),
+        ExchangeError::TimedOut => (Cause::ServiceTimeout, Stage::Head),
+        ExchangeError::SwitchedProtocols(_) => (Cause::Gateway, Stage::Head),
+        ExchangeError::Connect(ConnectError::Failed(_)) => (Cause::Service, Stage::Connect),
+        ExchangeError::Interrupted(_) if progress.has_stalled() => {
+            (Cause::ClientTimeout, Stage::Head)
+        }
+        ExchangeError::Interrupted(_) if progress.is_too_large() => (Cause::Gateway, Stage::Head),
+        ExchangeError::Interrupted(_) if progress.has_failed() => (Cause::Client, Stage::Head),
+        ExchangeError::Interrupted(cause) if is_caused_by::<ReconnectError>(cause) => {
+            (Cause::Service, Stage::Connect)
+        }
+        ExchangeError::Interrupted(cause)
+            if cause.is_parse() || is_caused_by::<TooManyInformational>(cause) =>
+        {
+            (Cause::Gateway, Stage::Head)
+        }
+        ExchangeError::Interrupted(_) => (Cause::Service, Stage::Head),
+    };
+    Termination { cause, stage }
 }
 
 /// Returns true if no connection to the service could be made.

@@ -25,6 +25,7 @@ use super::{pool::SharedBody, response_head::filter_trailers};
 use crate::{
     body_wait,
     layer::AnnouncedTrailers,
+    request_facts::RequestFacts,
     stall::{StallTimer, Stalled},
 };
 
@@ -37,6 +38,8 @@ pub(super) struct Progress {
     start: Instant,
     /// `None` for a request without a body.
     shared: Option<Arc<Recorded>>,
+    /// `None` if no outer layer needs the facts about the request.
+    facts: Option<RequestFacts>,
 }
 
 #[derive(Debug, Default)]
@@ -51,10 +54,15 @@ struct Recorded {
 
 impl Progress {
     /// Starts the record for a request with `body`.
-    pub(super) fn start<B: Body>(body: &B) -> Self {
+    pub(super) fn start<B: Body>(body: &B, facts: Option<&RequestFacts>) -> Self {
         let is_empty = body.is_end_stream() || body.size_hint().exact() == Some(0);
         let shared = (!is_empty).then(Arc::default);
-        Self { start: Instant::now(), shared }
+        Self { start: Instant::now(), shared, facts: facts.cloned() }
+    }
+
+    /// Returns the facts about the request, if an outer layer needs them.
+    pub(super) fn facts(&self) -> Option<&RequestFacts> {
+        self.facts.as_ref()
     }
 
     /// Returns the deadline: `timeout` after the last frame of the body was passed to the connection. If there was no
@@ -246,6 +254,12 @@ impl<B: Body<Error: Into<BoxError>>> ClientBody<B> {
                 return Poll::Ready(Some(Err(TooLarge.into())));
             };
             *remaining = rest;
+        }
+        if let Some(facts) = &this.progress.facts
+            && let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            facts.add_bytes_in(data.remaining());
         }
         let is_last = match &frame {
             None => true,
@@ -702,7 +716,7 @@ mod tests {
 
     fn body(lengths: &[usize], has_end: bool) -> RequestBody<Frames> {
         let inner = Frames { lengths: lengths.iter().copied().collect(), has_end };
-        let progress = Progress::start(&inner);
+        let progress = Progress::start(&inner, None);
         RequestBody::new(inner, progress, None, None, None)
     }
 
@@ -763,7 +777,7 @@ mod tests {
     async fn a_limit_over_http_1_does_not_apply_while_the_body_is_shared() {
         const LIMIT: Duration = Duration::from_secs(60);
         let inner = Frames { lengths: [3].into(), has_end: false };
-        let progress = Progress::start(&inner);
+        let progress = Progress::start(&inner, None);
         let receive = Receive::new(LIMIT).only_over_http1();
         let (first, handle) = RequestBody::new(inner, progress, Some(receive), None, None).share();
         let mut first = Box::pin(first);

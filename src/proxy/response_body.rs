@@ -21,6 +21,7 @@ use super::{
     pool::{FrameError, PooledConnection, SharedBody},
     response_head::filter_trailers,
 };
+use crate::{access_log::LoggedBody, request_facts::ServiceTooSlow};
 
 pin_project! {
     /// The body of a response: streamed from a service, held in memory, or [any other
@@ -230,6 +231,16 @@ impl From<Bytes> for ResponseBody {
     }
 }
 
+/// A body without a line in the access log does not change. The other body is put into a box.
+impl From<LoggedBody<Self>> for ResponseBody {
+    fn from(body: LoggedBody<Self>) -> Self {
+        match body.into_plain() {
+            Ok(plain) => plain,
+            Err(logged) => Self::new(logged),
+        }
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -353,7 +364,7 @@ impl StdError for BodyError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.0 {
             BodyErrorKind::Upstream(FrameError::Broken(error)) => Some(error),
-            BodyErrorKind::Upstream(FrameError::Stalled(_)) => None,
+            BodyErrorKind::Upstream(FrameError::Stalled(_)) => Some(&ServiceTooSlow),
             BodyErrorKind::Boxed(error) => Some(&**error),
         }
     }

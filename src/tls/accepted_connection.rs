@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Version};
 use hyper::{
     body::{Body, Incoming},
@@ -56,6 +57,8 @@ use super::{
     streams::Streams,
 };
 use crate::{
+    access_log::{self, AccessLog},
+    audit::RequestId,
     coalesce::CoalesceWrites,
     connection::{ConnectionInfo, Protocol, TrustedProxies},
     identity::PeerCertificate,
@@ -90,12 +93,14 @@ pub(super) struct ConnectionSettings {
     pub(super) proxies: InboundProxies,
     pub(super) handshake_timeout: Duration,
     pub(super) timeouts: ClientTimeouts,
+    pub(super) access_log: Option<AccessLog>,
     pub(super) fixed: FixedSettings,
 }
 
 impl ConnectionSettings {
     pub(super) fn new(settings: &ServerSettings, protocol: Protocol, fixed: FixedSettings) -> Self {
-        let ServerSettings { tls, proxies, handshake_timeout, timeouts } = settings.clone();
+        let ServerSettings { tls, proxies, handshake_timeout, timeouts, access_log } =
+            settings.clone();
         Self {
             acceptor: tls.map(|tls| TlsAcceptor::from(tls.config())),
             clients: settings.clients(),
@@ -103,6 +108,7 @@ impl ConnectionSettings {
             proxies,
             handshake_timeout,
             timeouts,
+            access_log,
             fixed,
         }
     }
@@ -372,6 +378,7 @@ impl Accepted {
             certificate,
             client: client.clone(),
             version,
+            access_log: settings.access_log.clone(),
         };
         let mut version = HttpVersion::Http1;
         // Removes the certificate from the list of open ones when the connection ends.
@@ -704,6 +711,8 @@ struct ConnectionService<S> {
     certificate: Option<PeerCertificate>,
     client: Arc<ClientConnection>,
     version: HttpVersion,
+    /// The log of the requests that are refused at a limit.
+    access_log: Option<AccessLog>,
 }
 
 impl<S, B, R> hyper::service::Service<Request<B>> for ConnectionService<S>
@@ -731,7 +740,11 @@ where
                 CountedResponse::new(called, self.version, in_flight)
             }
             Err(refusal) => {
-                CountedResponse::refused(refusal, request.method(), self.version, in_flight)
+                let connection = proxied.unwrap_or(self.connection);
+                let method = request.method().clone();
+                let logged =
+                    |response: &Response<Bytes>| self.log_refused(request, connection, response);
+                CountedResponse::refused(refusal, &method, self.version, in_flight, logged)
             }
         };
         match self.version {
@@ -745,6 +758,19 @@ where
 }
 
 impl<S> ConnectionService<S> {
+    /// Writes a request that was refused to the access log. Returns the id of the request.
+    #[cold]
+    fn log_refused<B>(
+        &self,
+        mut request: Request<B>,
+        connection: ConnectionInfo,
+        response: &Response<Bytes>,
+    ) -> RequestId {
+        let Some(log) = &self.access_log else { return RequestId::next() };
+        let bytes = response.body().len() as u64;
+        access_log::log_refused(log, &mut request, connection, response.status(), bytes)
+    }
+
     /// Returns the [`ConnectionInfo`] of a request from a trusted proxy, with the client that its `headers` announce.
     /// Returns `None` if the peer is not a trusted proxy.
     fn proxied_connection(&self, headers: &HeaderMap) -> Option<ConnectionInfo> {
@@ -855,6 +881,7 @@ where
         certificate: None,
         client: client.clone(),
         version: if version == Version::HTTP_2 { HttpVersion::Http2 } else { HttpVersion::Http1 },
+        access_log: None,
     };
     if version == Version::HTTP_2 {
         // `Streams` needs the sender of a channel. The receiver is dropped, because this function does not wait for the

@@ -21,7 +21,13 @@ use super::{
     refusal::Refusal,
     streams,
 };
-use crate::{body_wait, headers::content_type, log_limit::log_limited, metrics::Label};
+use crate::{
+    audit::{RequestId, X_REQUEST_ID},
+    body_wait,
+    headers::content_type,
+    log_limit::log_limited,
+    metrics::Label,
+};
 #[cfg(feature = "proxy")]
 use crate::{stall::Stalled, tunnel::NewTunnel};
 
@@ -46,26 +52,30 @@ impl<F> CountedResponse<F> {
         Self { response: Some(response), refusal: None, version, in_flight: Some(in_flight) }
     }
 
-    /// Answers a request that was refused.
+    /// Answers a request that was refused. `logged` writes the answer to the access log, and returns the id of the
+    /// request.
     #[cold]
     pub(super) fn refused(
         refusal: Refusal,
         method: &Method,
         version: HttpVersion,
         in_flight: InFlight,
+        logged: impl FnOnce(&Response<Bytes>) -> RequestId,
     ) -> Self {
+        let mut response = refusal.response();
+        if method == Method::HEAD {
+            response.body_mut().clear();
+        }
+        let id = logged(&response);
+        response.headers_mut().insert(&X_REQUEST_ID, id.header_value());
         log_limited!(
             warn,
             ("refused", refusal.value()),
-            { reason = refusal.value() },
+            { request_id = %id, reason = refusal.value() },
             "request refused at a limit"
         );
         if let Some(counts) = in_flight.counts() {
             counts.add_refused(refusal);
-        }
-        let mut response = refusal.response();
-        if method == Method::HEAD {
-            response.body_mut().clear();
         }
         let refusal = Some(Box::new(response));
         Self { response: None, refusal, version, in_flight: Some(in_flight) }
@@ -239,6 +249,7 @@ mod tests {
             &Method::GET,
             HttpVersion::Http2,
             in_flight,
+            |_| RequestId::next(),
         );
         assert_eq!(connection.in_flight(), 1);
         let Poll::Ready(Ok(response)) = task::spawn(refused).poll() else { panic!("pending") };

@@ -17,7 +17,7 @@ use super::{
     open_certificates::OpenCertificates,
     server_tls::{ClientVerifier, ServerTls},
 };
-use crate::{connection::TrustedProxies, identity::PeerCertificate};
+use crate::{access_log::AccessLog, connection::TrustedProxies, identity::PeerCertificate};
 
 /// Default of [`Server::with_send_timeout`](super::Server::with_send_timeout).
 pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -32,6 +32,7 @@ pub struct ServerSettings {
     pub(super) proxies: InboundProxies,
     pub(super) handshake_timeout: Duration,
     pub(super) timeouts: ClientTimeouts,
+    pub(super) access_log: Option<AccessLog>,
 }
 
 impl ServerSettings {
@@ -46,6 +47,7 @@ impl ServerSettings {
                 head: Duration::from_secs(30),
                 send: SEND_TIMEOUT,
             },
+            access_log: None,
         }
     }
 
@@ -82,6 +84,12 @@ impl ServerSettings {
     pub fn with_send_timeout(mut self, send: Duration) -> Self {
         self.timeouts.send = send;
         self
+    }
+
+    /// Writes the requests that the listener refuses at a limit to `log`. The service does not get these requests, so an
+    /// [`AccessLogLayer`](crate::access_log::AccessLogLayer) does not see them. Default: no log.
+    pub fn with_access_log(self, log: AccessLog) -> Self {
+        Self { access_log: Some(log), ..self }
     }
 
     pub(super) fn clients(&self) -> ClientVerifier {

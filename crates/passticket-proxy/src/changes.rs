@@ -70,6 +70,8 @@ pub(crate) fn describe(old: &Config, new: &Config) -> Vec<String> {
     add(old.limits != new.limits, "limits");
     add(old.timeouts != new.timeouts, "timeouts");
     add(old.log_level != new.log_level, "level of the log");
+    add(old.log_format != new.log_format, "format of the log");
+    add(old.access_log != new.access_log, "access log");
     changes.extend(changed_routes(old, new));
     changes
 }

@@ -14,10 +14,16 @@ use std::{
 };
 
 use tower_passticket::metrics::{Collect, Counter, Description, Exposition};
+use tracing::Level;
 use tracing_subscriber::fmt::{
     format,
     time::{FormatTime, SystemTime},
 };
+
+use crate::log_format;
+
+/// The target of the line about lost lines.
+const TARGET: &str = "passticket_proxy::logging";
 
 /// The maximum number of waiting lines.
 const MAX_LINES: usize = 4096;
@@ -64,7 +70,8 @@ pub(crate) fn start() -> io::Result<&'static LogQueue> {
 /// Adds one line to the queue in front of standard error. Returns `false` if the queue was not started.
 pub(crate) fn put_line(line: &str) -> bool {
     let Some(queue) = QUEUE.get() else { return false };
-    queue.put(format!("{line}\n").as_bytes());
+    let message = || format!("{line}\n");
+    queue.put(log_format::line(Level::WARN, "passticket_proxy", line, message).as_bytes());
     true
 }
 
@@ -215,13 +222,13 @@ impl<W: Write> Writer<W> {
             return;
         }
         self.reported = Some(Instant::now());
-        let mut line = String::new();
-        let _ = SystemTime.format_time(&mut format::Writer::new(&mut line));
-        let _ = writeln!(
-            line,
-            "  WARN passticket_proxy::logging: log lines lost: standard error did not accept them \
-             lines={lost}"
-        );
+        let message = format!("log lines lost: standard error did not accept them lines={lost}");
+        let line = log_format::line(Level::WARN, TARGET, &message, || {
+            let mut line = String::new();
+            let _ = SystemTime.format_time(&mut format::Writer::new(&mut line));
+            let _ = writeln!(line, "  WARN {TARGET}: {message}");
+            line
+        });
         if !self.write(line.as_bytes()) {
             self.counters.lost.fetch_add(lost, Relaxed);
         }

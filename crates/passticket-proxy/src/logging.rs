@@ -14,11 +14,13 @@ use std::{
     thread,
 };
 
-use passticket_proxy::config::LogLevel;
+use passticket_proxy::config::{LogFormat, LogLevel};
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     exit::Exit,
+    log_format::{self, Lines},
     log_queue::{self, LogLine},
 };
 
@@ -36,13 +38,16 @@ pub(crate) fn start() -> Result<(), Exit> {
     panic::set_hook(Box::new(|panic| {
         // The standard library gives the main thread this name. A panic in the main thread ends the program.
         let is_main = thread::current().name() == Some("main");
-        queue.put_panic(describe(panic).as_bytes(), is_main);
+        let text = describe(panic);
+        let line = log_format::line(Level::ERROR, "panic", text.trim_end(), || text.clone());
+        queue.put_panic(line.as_bytes(), is_main);
     }));
     let log = tracing_subscriber::fmt()
         .with_writer(|| LogLine(queue))
         // Without this setting, `tracing_subscriber` would write its own errors directly to standard error.
         .log_internal_errors(false)
         .with_ansi(colour)
+        .event_format(Lines::new(colour))
         .with_env_filter(filter)
         .with_filter_reloading();
     let handle = log.reload_handle();
@@ -54,6 +59,11 @@ pub(crate) fn start() -> Result<(), Exit> {
     // The log is started only once.
     let _ = REPLACE.set(Box::new(replace));
     Ok(())
+}
+
+/// Sets the format of the lines, while the program runs.
+pub(crate) fn set_format(format: LogFormat) {
+    log_format::set(format);
 }
 
 /// Sets the level of the log, while the program runs. `None` means the level of the environment variable.

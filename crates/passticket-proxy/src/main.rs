@@ -1,5 +1,6 @@
 //! `passticket-proxy`: a gateway for z/OS single sign-on.
 
+mod access_logs;
 mod admin;
 mod apiml;
 mod caching_service;
@@ -18,6 +19,7 @@ mod gateway_service;
 mod instances;
 mod listeners;
 mod loading;
+mod log_format;
 mod log_queue;
 mod logging;
 mod names;

@@ -14,6 +14,7 @@ use tokio::{
 use tower_passticket::tls::{ClientLimits, SettingsHandle};
 
 use crate::{
+    access_logs::AccessLogs,
     changes::{self, Started},
     descriptors, logging,
     part::Task,
@@ -69,6 +70,7 @@ pub(crate) struct Running {
     pub(crate) warnings: Vec<Problem>,
     pub(crate) parts: Parts,
     pub(crate) kept: Kept,
+    pub(crate) access_logs: AccessLogs,
     pub(crate) install: Install,
     pub(crate) server: SettingsHandle,
     pub(crate) limits: Arc<ClientLimits>,
@@ -170,6 +172,8 @@ fn log(outcome: &Outcome, is_requested: bool, was_up: bool) {
 impl Running {
     /// Reads the files now, even if they have just changed.
     fn reload_now(&mut self, watch: &mut Watch) -> Option<Outcome> {
+        // logrotate sends SIGHUP after it has renamed the file.
+        self.access_logs.reopen();
         for _ in 0..TRIES {
             match watch.poll_now(|| read(&self.file, Some(&self.parts))) {
                 Polled::Changing => {}
@@ -194,11 +198,21 @@ impl Running {
     fn replace(&mut self, checked: Checked, files: SourceFiles) -> Outcome {
         let changed = files.changed_since(&self.files);
         let changed: Vec<_> = changed.map(|path| path.display().to_string()).collect();
-        self.files = files;
         if changed.is_empty() {
+            self.files = files;
             return Outcome::Unchanged;
         }
         let Checked { config, warnings, parts } = checked;
+        let access_log = match self.access_logs.prepare(&config) {
+            Ok(access_log) => access_log,
+            Err(error) => {
+                let file = self.file.display();
+                let problem = format!("{file}: components.passticket-proxy.accessLog: {error}");
+                return Outcome::Failed(vec![problem]);
+            }
+        };
+        self.files = files;
+        self.access_logs.replace(access_log);
         let mut changes = changes::describe(&self.config, &config);
         let mut texts: Vec<_> = warnings
             .iter()
@@ -210,13 +224,15 @@ impl Running {
         self.limits.replace(&descriptors::client_limits(&config.limits, self.workers));
         // Replace the settings of the listener first, so that a connection with a revoked certificate never reaches the
         // new services.
-        let closed = self.server.replace(workers::settings(&config, &parts));
+        let closed =
+            self.server.replace(workers::settings(&config, &parts, self.access_logs.current()));
         (self.install)(&config, &parts, &self.kept);
         if closed > 0 {
             changes.push(format!(
                 "{closed} connections closed: their client certificate is no longer accepted"
             ));
         }
+        logging::set_format(config.log_format);
         if config.log_level != self.config.log_level {
             logging::set_level(config.log_level.as_ref());
         }

@@ -25,6 +25,7 @@ use tower_passticket::{
 };
 
 use crate::{
+    access_logs::AccessLogs,
     admin::{Admin, Components, WorkerState},
     caching_service,
     changes::Started,
@@ -107,6 +108,7 @@ impl Configuration {
         for warning in &warnings {
             print_problem(&format!("warning: {warning}"));
         }
+        logging::set_format(config.log_format);
         logging::set_level(config.log_level.as_ref());
         Ok(Self { file: file.to_owned(), files, config, warnings, parts })
     }
@@ -161,7 +163,10 @@ pub(crate) async fn run(
         taken_over.continue_discovery(&discovery);
     }
     let breaker = stopped_tickets::breaker(&config);
-    let components = Components::new(&config, &stores, &workers, &reloads, &discovery, &breaker);
+    let access_logs = AccessLogs::open(&config).map_err(Exit::runtime)?;
+    let logs = access_logs.clone();
+    let components =
+        Components::new(&config, &stores, &workers, &reloads, &discovery, &breaker, &logs);
     let systemd = Notifier::from_env();
     let mut admin = match admin {
         Some(listener) => Some(Admin::start(listener, &stores, &components)?),
@@ -174,7 +179,8 @@ pub(crate) async fn run(
     let watching = stores.zowe.clone().map(|zowe| tokio::spawn(zowe.run()));
     let (of_gateway, hand) = (breaker.clone(), hand_over.clone());
     let kept =
-        Kept::new(stores.clone(), counts.clone(), &config, &parts, hand, discovery, of_gateway);
+        Kept::new(stores.clone(), counts.clone(), &config, &parts, hand, discovery, of_gateway)
+            .with_access_logs(logs.clone());
     let tunnels = kept.tunnels();
     let enforcing = tokio::spawn(async move { tunnels.enforce_revocations().await });
     let gateway = move |config: &Config, parts: &Parts, kept: &Kept| {
@@ -193,7 +199,7 @@ pub(crate) async fn run(
         taken_over.apply(&hand_over);
     }
     let breaking = tokio::spawn(breaker.run(Some(stopped_tickets::file(&config))));
-    let inbound = Inbound::new(&config, &parts, systemd.watch());
+    let inbound = Inbound::new(&config, &parts, systemd.watch(), logs.current());
     let relayed_clients = ClientSettings {
         proxies: config.trusted_proxies.clone(),
         settings: inbound.settings.clone(),
@@ -235,6 +241,7 @@ pub(crate) async fn run(
         started: Started::with(&config),
         warnings,
         kept,
+        access_logs: logs,
         install: Box::new(move |config, parts, kept| replace.set(gateway(config, parts, kept))),
         server: inbound.settings.clone(),
         limits: inbound.limits.clone(),
@@ -293,6 +300,7 @@ pub(crate) async fn run(
     if let Some(audit) = stores.audit {
         audit.close();
     }
+    access_logs.close();
     let drained = drained?;
     if let Some(thread) = ended {
         return Err(Exit::runtime(format!(

@@ -7,16 +7,20 @@ use std::{
     collections::BTreeSet, convert::Infallible, mem, num::NonZeroUsize, sync::Arc, time::Duration,
 };
 
-use http::header::{AUTHORIZATION, COOKIE};
+use http::{
+    Response,
+    header::{AUTHORIZATION, COOKIE},
+};
 use hyper::body::Incoming;
 use passticket_proxy::config::{
     AuditSettings, Config, ConfiguredRoute, Encryption, Logins, OidcSettings, Problem, TlsFiles,
     UiSettings, ZosmfSettings, ZowePeer,
 };
 use serde_json::Value;
-use tower::{Layer, layer::util::Identity, util::option_layer};
+use tower::{Layer, ServiceBuilder, layer::util::Identity, util::option_layer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeaders;
 use tower_passticket::{
+    access_log::{AccessLogLayer, LoggedBody},
     api::{AuthApi, LoginMemory, LoginProvider, SharedServices},
     audit::{Audit, AuditFileError, AuditFiles},
     clock::SystemClock,
@@ -28,7 +32,7 @@ use tower_passticket::{
         RouteLayer, RouteLimitCounts, Routes, SanitizeLayer, SchemeLayer, ScopeLayer, SharedRoutes,
     },
     passticket::{LocalGenerator, UserId},
-    proxy::{Forward, ForwardTimeouts, Http2Settings, InstanceStates, Tunnels},
+    proxy::{Forward, ForwardTimeouts, Http2Settings, InstanceStates, ResponseBody, Tunnels},
     remote::Address,
     revocation::{
         AccessTokenStore, CachingService, DurableStore, OpenError, RevocationStore, TokenUses,
@@ -43,6 +47,7 @@ use tower_passticket::{
 use zeroize::Zeroizing;
 
 use crate::{
+    access_logs::AccessLogs,
     admin::Counts,
     apiml::{self, NeededParts},
     cluster::{self, Cluster, FileOrigin},
@@ -569,6 +574,7 @@ pub(crate) struct Kept {
     hand_over: HandOver,
     /// The last registry of services.
     discovery: Discovery,
+    access_logs: AccessLogs,
 }
 
 impl Kept {
@@ -619,6 +625,7 @@ impl Kept {
             tunnels,
             hand_over,
             discovery,
+            access_logs: AccessLogs::default(),
         }
     }
 
@@ -626,6 +633,11 @@ impl Kept {
     /// PassTicket in this second, so the caller must not send it to a service.
     pub(crate) fn for_one_request(self, config: &Config) -> Self {
         Self { generator: LocalGenerator::one_shot(config.profiles.clone()), ..self }
+    }
+
+    /// Writes requests to the current access log.
+    pub(crate) fn with_access_logs(self, access_logs: AccessLogs) -> Self {
+        Self { access_logs, ..self }
     }
 
     /// Continues with a new configuration. If the users have changed, no password of the old users stays verified.
@@ -1016,7 +1028,15 @@ pub(crate) fn gateway(
     if let Some(counts) = counts {
         gateway = gateway.with_request_counts(counts.responses.clone());
     }
-    gateway
+    // This layer is the outermost one, so that the access log also has the requests that other layers refuse.
+    let access_log = kept.access_logs.current();
+    let access_log = access_log.map_or_else(AccessLogLayer::without_file, AccessLogLayer::new);
+    ServiceBuilder::new().map_response(to_response_body).layer(access_log).service(gateway)
+}
+
+/// Changes the type of the body. The body of a request without a line in the access log stays as it is.
+fn to_response_body(response: Response<LoggedBody<ResponseBody>>) -> Response<ResponseBody> {
+    response.map(ResponseBody::from)
 }
 
 /// Returns what the pages for users need to know.

@@ -23,7 +23,10 @@ use tokio::{
     runtime::{Builder, Runtime},
     sync::{mpsc, watch},
 };
-use tower_passticket::tls::{ClientLimits, Drained, Server, ServerSettings, SettingsHandle};
+use tower_passticket::{
+    access_log::AccessLog,
+    tls::{ClientLimits, Drained, Server, ServerSettings, SettingsHandle},
+};
 
 use crate::{
     admin::{Counts, WorkerState},
@@ -46,16 +49,25 @@ pub(crate) struct Inbound {
 }
 
 impl Inbound {
-    pub(crate) fn new(config: &Config, parts: &Parts, heartbeats: Heartbeats) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        parts: &Parts,
+        heartbeats: Heartbeats,
+        access_log: Option<AccessLog>,
+    ) -> Self {
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let settings = SettingsHandle::new(settings(config, parts));
+        let settings = SettingsHandle::new(settings(config, parts, access_log));
         let limits = Arc::new(descriptors::client_limits(&config.limits, cores));
         Self { cores, settings, limits, heartbeats }
     }
 }
 
 /// Returns the settings of the listener for new connections.
-pub(crate) fn settings(config: &Config, parts: &Parts) -> ServerSettings {
+pub(crate) fn settings(
+    config: &Config,
+    parts: &Parts,
+    access_log: Option<AccessLog>,
+) -> ServerSettings {
     // If the gateway has no TLS, AT-TLS (the TCP/IP stack of z/OS) encrypts the connections of clients.
     let mut settings = ServerSettings::new(parts.tls().cloned());
     if let Some(proxies) = &config.trusted_proxies {
@@ -63,6 +75,9 @@ pub(crate) fn settings(config: &Config, parts: &Parts) -> ServerSettings {
     }
     if let Some(proxies) = &config.proxy_protocol {
         settings = settings.with_proxy_protocol(proxies.clone());
+    }
+    if let Some(log) = access_log {
+        settings = settings.with_access_log(log);
     }
     settings
         .with_handshake_timeout(config.timeouts.handshake)

@@ -40,6 +40,7 @@ use crate::{
         instances::RetryBudget,
         timeouts::ForwardTimeouts,
     },
+    request_facts::RequestFacts,
 };
 
 /// The minimum of `max_stall`, which is otherwise a quarter of the response timeout. A service may have sent its
@@ -306,6 +307,8 @@ where
     /// Fails if the request still waits at `queue_deadline`, or if the new connection is not open at `deadline`. If the
     /// request had to wait for a slot, `deadline` does not apply. The new connection must then be open within the
     /// response timeout after the request got the slot.
+    ///
+    /// The times of the wait and of the connection are added to `facts`.
     #[cold]
     pub(in crate::proxy) fn connect(
         &self,
@@ -313,9 +316,10 @@ where
         budget: &Arc<RetryBudget>,
         deadline: Instant,
         queue_deadline: Instant,
+        facts: Option<&RequestFacts>,
     ) -> Connecting<B> {
         let ((connector, is_http2), host) = (self.connector(host.protocol()), host.clone());
-        let budget = budget.clone();
+        let (budget, facts) = (budget.clone(), facts.cloned());
         let PoolSettings { timeouts, max_connections, counts, http2 } = self.settings.clone();
         // If the service does not accept the bytes of a request body, these bytes fill the flow-control window of the
         // client's HTTP/2 connection. Other uploads on this connection then stall. `max_stall` should be shorter than
@@ -324,6 +328,9 @@ where
         Box::pin(async move {
             let (mut deadline, mut waited_until) = (deadline, None);
             let mut turn = None;
+            if let Some(facts) = &facts {
+                facts.begin_connect();
+            }
             if let Some(lock) = host.http2_turn() {
                 let since = Instant::now();
                 let held = timeout_at(deadline, lock.lock());
@@ -343,6 +350,9 @@ where
                 Err(waiting) => {
                     // All connections are in use. So the other requests also have to wait in the queue of the limit.
                     turn = None;
+                    if let Some(facts) = &facts {
+                        facts.begin_queue();
+                    }
                     let Ok(grant) = timeout_at(queue_deadline, waiting).await else {
                         counts.add_refused();
                         let waited = timeouts.queue();
@@ -350,6 +360,9 @@ where
                     };
                     let now = Instant::now();
                     (deadline, waited_until) = (now + timeouts.response(), Some(now));
+                    if let Some(facts) = &facts {
+                        facts.begin_connect();
+                    }
                     match grant {
                         Grant::Connection(connection) => {
                             return Ok(Connected { connection, is_reused: true, waited_until });

@@ -55,6 +55,7 @@ use crate::{
     layer::{AsksForWebSocket, ReadyToForward, Route},
     log_limit::log_limited,
     messages::{self, ApiMessage},
+    request_facts::RequestFacts,
     token::VerifiedToken,
     tunnel::{NewTunnel, RunsTunnels},
 };
@@ -127,7 +128,8 @@ impl ClientUpgrade {
             Box::new(authorized.add_to_record(record))
         });
         let user = authorized.map(|authorized| *authorized.user());
-        let about = About { service: service.clone(), user, request_id, record };
+        let facts = extensions.get::<RequestFacts>().cloned();
+        let about = About { service: service.clone(), user, request_id, record, facts };
         let server_runs = extensions.get::<RunsTunnels>().is_some();
         Ok(Some(Box::new(Self { on_upgrade, server_runs, offer, place, token, expiry, about })))
     }
@@ -166,6 +168,9 @@ impl ClientUpgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         let registered = self.place.open(self.token);
+        if let Some(facts) = &self.about.facts {
+            facts.begin_tunnel();
+        }
         let tunnel =
             WebSocketTunnel::new(self.on_upgrade, connection, registered, self.expiry, self.about)
                 .with_in_flight(in_flight);

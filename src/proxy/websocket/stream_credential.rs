@@ -20,6 +20,7 @@ use crate::{
     audit::RequestId,
     layer::{ReadyToForward, Route},
     passticket::UserId,
+    request_facts::{Cause, RequestFacts},
     token::{ServiceId, VerifiedToken},
 };
 
@@ -35,6 +36,8 @@ pub(in crate::proxy) struct StreamCredential {
     service: ServiceId,
     user: UserId,
     request_id: Option<RequestId>,
+    /// `None` if no outer layer needs the facts about the request.
+    facts: Option<RequestFacts>,
 }
 
 impl StreamCredential {
@@ -62,6 +65,7 @@ impl StreamCredential {
             service: route.service().clone(),
             user: *authorized.user(),
             request_id: extensions.get().copied(),
+            facts: extensions.get().cloned(),
         }))
     }
 
@@ -96,7 +100,10 @@ impl StreamCredential {
 impl StreamEnd for StreamCredential {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
         let why = ready!(self.poll_invalid(cx));
-        let Self { service, user, request_id, .. } = self;
+        let Self { service, user, request_id, facts, .. } = self;
+        if let Some(facts) = facts {
+            facts.end_now(Cause::Gateway);
+        }
         let request_id = request_id.map(tracing::field::display);
         tracing::info!(
             %service,

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     audit::{AuditRecord, ReasonCode, RequestId},
     passticket::UserId,
+    request_facts::{Cause, RequestFacts},
     revocation::CheckError,
     token::ServiceId,
     tunnel::Tunnel,
@@ -52,6 +53,8 @@ pub(super) struct About {
     pub(super) request_id: Option<RequestId>,
     /// The record to write if the credential is no longer valid. `None` if there is no audit log.
     pub(super) record: Option<Box<AuditRecord>>,
+    /// `None` if no outer layer needs the facts about the request.
+    pub(super) facts: Option<RequestFacts>,
 }
 
 /// One tunnel.
@@ -111,7 +114,8 @@ impl WebSocketTunnel {
         let now = Instant::now();
         let has_credential = expiry.is_some() || registered.control().token().is_some();
         let user = about.user.map(tracing::field::display);
-        tracing::debug!(service = %about.service, user, "WebSocket opened");
+        let request_id = about.request_id.map(tracing::field::display);
+        tracing::debug!(service = %about.service, user, request_id, "WebSocket opened");
         Self {
             state: State::Upgrading { client, service, upgraded: [None, None] },
             registered,
@@ -155,7 +159,7 @@ impl WebSocketTunnel {
             return;
         }
         self.close(why, CloseCode::PolicyViolation, text);
-        let About { service, user, request_id, record } = &mut self.about;
+        let About { service, user, request_id, record, .. } = &mut self.about;
         let (user, request_id) =
             (user.map(tracing::field::display), request_id.map(tracing::field::display));
         tracing::info!(%service, user, request_id, reason = reason.as_str(), "WebSocket closed: its credential is no longer valid");
@@ -312,16 +316,35 @@ impl WebSocketTunnel {
     fn finish(&mut self, ended: Ended) {
         self.ended = Some(ended);
         self.in_flight = None;
-        let moved = match mem::replace(&mut self.state, State::Closed) {
-            State::Open(open) => (open.up.moved(), open.down.moved()),
-            State::Upgrading { .. } | State::Closed => (0, 0),
+        let (moved, has_close_frame) = match mem::replace(&mut self.state, State::Closed) {
+            State::Open(open) => {
+                let (up, down) = (&open.up, &open.down);
+                ((up.moved(), down.moved()), up.has_closed() || down.has_closed())
+            }
+            State::Upgrading { .. } | State::Closed => ((0, 0), false),
         };
         self.registered.tunnels().counts.ended.increment((ended,));
-        let About { service, user, .. } = &self.about;
+        let About { service, user, request_id, facts, .. } = &self.about;
+        if let Some(facts) = facts {
+            facts.end_tunnel(moved.0, moved.1, cause(ended, has_close_frame));
+        }
+        let request_id = request_id.map(tracing::field::display);
         let user = user.map(tracing::field::display);
         let (seconds, (from_client, from_service)) = (self.opened.elapsed().as_secs(), moved);
         let reason = crate::metrics::Label::value(ended);
-        tracing::debug!(%service, user, reason, seconds, from_client, from_service, "WebSocket ended");
+        tracing::debug!(%service, user, request_id, reason, seconds, from_client, from_service, "WebSocket ended");
+    }
+}
+
+/// Returns why the tunnel ended early. `None` if the client or the service has closed it with a close frame.
+fn cause(ended: Ended, has_close_frame: bool) -> Option<Cause> {
+    match ended {
+        Ended::Client | Ended::Service if has_close_frame => None,
+        Ended::Client => Some(Cause::Client),
+        Ended::Service => Some(Cause::Service),
+        Ended::Expired | Ended::Revoked | Ended::Unchecked => Some(Cause::Gateway),
+        Ended::Shutdown | Ended::Dropped => Some(Cause::Shutdown),
+        Ended::Idle | Ended::Stalled => Some(Cause::ClientTimeout),
     }
 }
 

@@ -136,6 +136,7 @@ fn registry(counts: &Counts, stores: &Stores, components: &Components) -> Metric
         None => registry,
     };
     let registry = registry.with(components.breaker().clone());
+    let registry = registry.with(components.access_logs().clone());
     registry.with(components.reloads().clone()).with(components.discovery().clone())
 }
 

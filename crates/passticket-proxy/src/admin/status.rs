@@ -26,7 +26,10 @@ use tower_passticket::{
 };
 
 use super::{certificate::CertificateExpiry, stopped_tickets};
-use crate::{cluster::Cluster, discovery::Discovery, reloads::Reloads, stack::Stores};
+use crate::{
+    access_logs::AccessLogs, cluster::Cluster, discovery::Discovery, reloads::Reloads,
+    stack::Stores,
+};
 
 /// The interval at which [`WorkerState::all_run`] counts the threads.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
@@ -42,6 +45,7 @@ pub(super) enum Component {
     Discovery,
     ZoweRevocations,
     Cluster,
+    AccessLog,
 }
 
 impl Label for Component {
@@ -55,6 +59,7 @@ impl Label for Component {
         Self::Discovery,
         Self::ZoweRevocations,
         Self::Cluster,
+        Self::AccessLog,
     ];
 
     fn index(self) -> usize {
@@ -71,6 +76,7 @@ impl Label for Component {
             Self::Discovery => "discovery",
             Self::ZoweRevocations => "zoweRevocations",
             Self::Cluster => "cluster",
+            Self::AccessLog => "accessLog",
         }
     }
 }
@@ -92,6 +98,7 @@ pub(crate) struct Components {
     breaker: TicketBreaker,
     /// The services with the mode observe.
     observed: Arc<Mutex<Vec<String>>>,
+    access_logs: AccessLogs,
 }
 
 /// Returns the services with the mode observe.
@@ -117,6 +124,7 @@ impl Components {
         reloads: &Arc<Reloads>,
         discovery: &Discovery,
         breaker: &TicketBreaker,
+        access_logs: &AccessLogs,
     ) -> Self {
         Self {
             workers: workers.clone(),
@@ -130,6 +138,7 @@ impl Components {
             cluster: stores.cluster.clone(),
             breaker: breaker.clone(),
             observed: Arc::new(Mutex::new(observed(config))),
+            access_logs: access_logs.clone(),
         }
     }
 
@@ -146,6 +155,10 @@ impl Components {
 
     pub(super) fn certificate(&self) -> &CertificateExpiry {
         &self.certificate
+    }
+
+    pub(super) fn access_logs(&self) -> &AccessLogs {
+        &self.access_logs
     }
 
     pub(super) fn breaker(&self) -> &TicketBreaker {
@@ -211,6 +224,12 @@ impl Components {
         }
         if let Some(cluster) = &self.cluster {
             parts.push(Part::new(Component::Cluster, Need::Needed, cluster.health()));
+        }
+        if let Some(health) = self.access_logs.health() {
+            // The gateway serves requests without the access log.
+            let warning = health.reason().map(str::to_owned);
+            let part = Part::new(Component::AccessLog, Need::Optional, Health::Up);
+            parts.push(Part { warning, ..part });
         }
         Status(parts)
     }

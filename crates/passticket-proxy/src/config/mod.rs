@@ -140,6 +140,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod access_log;
 mod admin;
 mod api_defs;
 mod apiml_security;
@@ -239,6 +240,7 @@ pub use no_token_key::ConfiguredTokenKey;
 #[cfg(feature = "pkcs11")]
 pub use token_key::ConfiguredTokenKey;
 
+pub use access_log::{AccessLogSettings, LogFormat};
 pub use admin::AdminSettings;
 pub use client_identity::{ClientIdentities, ClientIdentity, ServiceClients};
 pub use cluster::{ClusterSettings, RedisServers};
@@ -471,6 +473,10 @@ pub struct Config {
     pub log_level: Option<LogLevel>,
     /// Whether the gateway opens connections to other servers. No key sets this value.
     pub outbound: OutboundConnections,
+    /// The format of the log: `components.passticket-proxy.logFormat`.
+    pub log_format: LogFormat,
+    /// The access log: `components.passticket-proxy.accessLog`. `None` if it has no file.
+    pub access_log: Option<AccessLogSettings>,
 }
 
 /// A configuration and its warnings.
@@ -570,6 +576,11 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         Some(field) => field.path(),
         None => Some(path.with_file_name("revocations.redb")),
     };
+    let access_log = ours.access_log.settings(&[
+        ("audit.file", audit.as_ref()),
+        ("audit.unauthenticatedFile", unauthenticated.as_ref()),
+        ("revocations", revocations.as_ref()),
+    ]);
     let takeover_socket = match &ours.takeover_socket {
         Some(field) => field.path(),
         None => revocations.as_deref().map(takeover_socket_of),
@@ -795,6 +806,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         ticket_limits: ours.ticket_limits,
         client_identities,
         log_level: ours.log_level,
+        log_format: ours.log_format,
+        access_log,
     })
 }
 

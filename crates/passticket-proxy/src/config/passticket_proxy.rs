@@ -17,6 +17,7 @@ use super::no_token_key::ConfiguredTokenKey;
 #[cfg(feature = "pkcs11")]
 use super::token_key::ConfiguredTokenKey;
 use super::{
+    access_log::{self, AccessLogSection, LogFormat},
     admin::{self, AdminSection},
     client_identity::{self, ClientIdentity},
     cluster::{self, ClusterSettings},
@@ -122,6 +123,8 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) error_pages: bool,
     pub(super) ui: UiSection<'a>,
     pub(super) log_level: Option<LogLevel>,
+    pub(super) log_format: LogFormat,
+    pub(super) access_log: AccessLogSection<'a>,
 }
 
 /// The value of `certificateMapping`.
@@ -258,6 +261,9 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     // API ML sends JSON to browsers, too, so `zowe-v3` turns error pages off.
     let error_pages = error_pages.unwrap_or(compatibility != Compatibility::ZoweV3);
     let log_level = section.optional("logLevel").and_then(|field| field.parse());
+    let log_format = section.optional("logFormat");
+    let log_format = log_format.and_then(|field| field.read(access_log::log_format));
+    let access_log = access_log::read(section.section("accessLog"));
     let at = section.at.clone();
     section.finish();
     PassticketProxy {
@@ -323,6 +329,8 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
         error_pages,
         ui,
         log_level,
+        log_format: log_format.unwrap_or_default(),
+        access_log,
     }
 }
 

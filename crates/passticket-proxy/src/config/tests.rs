@@ -14,6 +14,7 @@ use test_support::{
 
 use super::{reader::Section, *};
 use tower_passticket::{
+    access_log::AccessLogFormat,
     gateway::StrictHosts,
     identity::Registry,
     layer::{
@@ -191,6 +192,12 @@ fn the_example_zowe_yaml_loads() {
     let audit = config.audit.as_ref().unwrap();
     assert_eq!(audit.file, setup.0.path().join("audit.jsonl"));
     assert_eq!(audit.unauthenticated, setup.0.path().join("audit.unauthenticated.jsonl"));
+    let access_log = config.access_log.as_ref().unwrap();
+    assert_eq!(access_log.file, setup.0.path().join("access.jsonl"));
+    assert_eq!(access_log.format, AccessLogFormat::Json);
+    assert_eq!(access_log.rotate_at, Some(100 * 1024 * 1024));
+    assert_eq!(access_log.keep.map(NonZeroU32::get), Some(20));
+    assert_eq!(config.log_format, LogFormat::Text);
     assert_eq!(config.strip_headers, ["x-zowe-user", "x-zowe-passticket"]);
     let seconds = |timeouts: TimeoutSettings| {
         let TimeoutSettings { connect, response, handshake, drain, provider, queue, .. } = timeouts;
@@ -409,6 +416,23 @@ fn each_kind_of_problem_is_reported_at_its_place() {
             &[
                 "zowe.yaml:37: components.passticket-proxy.users: users.yml is accessible to users other",
             ],
+        ),
+        (
+            |s| s.edit("logFormat: text", "logFormat: xml"),
+            &["components.passticket-proxy.logFormat: is unknown; write text or json"],
+        ),
+        (
+            |s| s.edit("format: json  ", "format: common  "),
+            &["components.passticket-proxy.accessLog.format: is unknown; write json or combined"],
+        ),
+        (
+            |s| s.edit("file: access.jsonl", "file: audit.jsonl"),
+            &["components.passticket-proxy.accessLog.file: is the same file as \
+               components.passticket-proxy.audit.file; write the path of another file"],
+        ),
+        (
+            |s| s.edit("file: access.jsonl", "fil: access.jsonl"),
+            &["components.passticket-proxy.accessLog.fil: is an unknown key"],
         ),
         (
             |s| s.edit("compatibility: documented", "compatibility: zowe-v2"),

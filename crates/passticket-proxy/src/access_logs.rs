@@ -1,0 +1,86 @@
+//! The access log of the running configuration. A reload can open, replace and close it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use passticket_proxy::config::{AccessLogSettings, Config};
+use tower_passticket::{
+    access_log::{AccessLog, AccessLogError},
+    health::Health,
+    metrics::{Collect, Exposition},
+};
+
+/// The access log. Clones refer to the same one.
+#[derive(Clone, Default)]
+pub(crate) struct AccessLogs(Arc<Mutex<Current>>);
+
+type Current = Option<(AccessLogSettings, AccessLog)>;
+
+/// An access log that is open, but not in use yet.
+pub(crate) struct Prepared(Current);
+
+impl AccessLogs {
+    /// Opens the access log of a configuration. This function blocks while it works on the file.
+    pub(crate) fn open(config: &Config) -> Result<Self, AccessLogError> {
+        let logs = Self::default();
+        let prepared = logs.prepare(config)?;
+        logs.replace(prepared);
+        Ok(logs)
+    }
+
+    /// Opens the access log of a new configuration. An access log with the same settings is kept. This function blocks
+    /// while it works on the file.
+    ///
+    /// # Errors
+    /// The error of the file. The current access log stays in use.
+    pub(crate) fn prepare(&self, config: &Config) -> Result<Prepared, AccessLogError> {
+        let Some(settings) = &config.access_log else { return Ok(Prepared(None)) };
+        if let Some((current, log)) = &*self.lock()
+            && current == settings
+        {
+            return Ok(Prepared(Some((current.clone(), log.clone()))));
+        }
+        let log = AccessLog::open(&settings.file, settings.options())?;
+        Ok(Prepared(Some((settings.clone(), log))))
+    }
+
+    /// Uses another access log. The old one writes its last lines when the last request with it has ended.
+    pub(crate) fn replace(&self, Prepared(new): Prepared) {
+        let _old = std::mem::replace(&mut *self.lock(), new);
+    }
+
+    /// Returns the current access log.
+    pub(crate) fn current(&self) -> Option<AccessLog> {
+        self.lock().as_ref().map(|(_, log)| log.clone())
+    }
+
+    /// Opens the file again if it was renamed.
+    pub(crate) fn reopen(&self) {
+        if let Some(log) = self.current() {
+            log.reopen();
+        }
+    }
+
+    /// Writes the last lines. Blocks until they are written.
+    pub(crate) fn close(&self) {
+        if let Some(log) = self.current() {
+            log.close();
+        }
+    }
+
+    /// Returns the health of the access log. `None` if there is no access log.
+    pub(crate) fn health(&self) -> Option<Health> {
+        self.current().map(|log| log.health())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collect for AccessLogs {
+    fn collect(&self, exposition: &mut Exposition) {
+        if let Some(log) = self.current() {
+            log.collect(exposition);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The handle to the file of the access log.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle, Thread},
+};
+
+use super::{entry::Entry, options::AccessLogOptions, state::State, writer::Writer};
+use crate::{
+    clock::Clock,
+    health::Health,
+    log_limit::log_limited,
+    metrics::{Collect, Description, Exposition},
+};
+
+const WRITTEN: Description = Description::counter(
+    "passticket_access_log_written_total",
+    "Lines of the access log that were written.",
+);
+const DROPPED: Description = Description::counter(
+    "passticket_access_log_dropped_total",
+    "Lines of the access log that were lost, because the queue was full or the file could not be written.",
+);
+const WRITE_ERRORS: Description = Description::counter(
+    "passticket_access_log_write_errors_total",
+    "Failed writes and rotations of the access log.",
+);
+
+/// A file with one line for each request. Clones are handles to the same file.
+///
+/// - A thread writes the lines. A request never waits for it. If the queue is full, the line is dropped and counted. When
+///   there is room again, the thread writes a line that reports the number of dropped lines.
+/// - The thread writes about ten times a second. If the process is killed, the lines in the queue are lost. After the
+///   last handle was dropped, and in [`close`](Self::close), the thread writes the lines in the queue.
+/// - When the file reaches its maximum size, it is renamed and a new file is started. If another program renames or
+///   removes the file, for example logrotate, the thread opens a new file within a second, or immediately after
+///   [`reopen`](Self::reopen).
+/// - The file has mode 0600. Several processes can append to the same file. Each write consists of whole lines.
+#[derive(Clone)]
+pub struct AccessLog(Arc<Handle>);
+
+struct Handle {
+    entries: SyncSender<Box<Entry>>,
+    state: Arc<State>,
+    wake: Thread,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl AccessLog {
+    /// Opens or creates the file at `path`, and starts the thread that writes. This call blocks while it works on the
+    /// file.
+    ///
+    /// # Errors
+    /// [`AccessLogError`] if the file cannot be opened, or if the thread cannot be started.
+    pub fn open(
+        path: impl Into<PathBuf>,
+        options: AccessLogOptions,
+    ) -> Result<Self, AccessLogError> {
+        let path = path.into();
+        let error = |source| AccessLogError { path: path.clone(), source };
+        let (entries, received) = sync_channel(options.queue.get());
+        let state = Arc::new(State {
+            path: path.clone(),
+            options,
+            waiting: AtomicUsize::new(0),
+            is_closed: AtomicBool::new(false),
+            must_reopen: AtomicBool::new(false),
+            is_stuck: AtomicBool::new(false),
+            written: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            write_errors: AtomicU64::new(0),
+        });
+        let writer = Writer::open(received, state.clone()).map_err(error)?;
+        let writer = thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || writer.run())
+            .map_err(error)?;
+        let wake = writer.thread().clone();
+        Ok(Self(Arc::new(Handle { entries, state, wake, writer: Mutex::new(Some(writer)) })))
+    }
+
+    /// Returns the path of the current file.
+    pub fn path(&self) -> &Path {
+        &self.0.state.path
+    }
+
+    /// Returns the number of lines that were written.
+    pub fn written(&self) -> u64 {
+        self.0.state.written.load(SeqCst)
+    }
+
+    /// Returns the number of lines that were lost.
+    pub fn dropped(&self) -> u64 {
+        self.0.state.dropped.load(SeqCst)
+    }
+
+    /// Returns whether the file can be written. A full queue is not a fault of the file, so only
+    /// [`dropped`](Self::dropped) shows it.
+    pub fn health(&self) -> Health {
+        let path = self.path().display();
+        let has_ended = self.writer().as_ref().is_none_or(JoinHandle::is_finished);
+        if has_ended {
+            let remedy = "restart the program and report what its log says";
+            Health::down(format!("the thread that writes {path} has ended; {remedy}"))
+        } else if self.0.state.is_stuck.load(SeqCst) {
+            let remedy = "check free space and permissions";
+            Health::down(format!("{path} could not be written; {remedy}; the log has the error"))
+        } else {
+            Health::Up
+        }
+    }
+
+    /// Opens the file at the path again, if another program has renamed or removed the open file. The thread does this
+    /// shortly after this call.
+    pub fn reopen(&self) {
+        self.0.state.must_reopen.store(true, SeqCst);
+        self.0.wake.unpark();
+    }
+
+    /// Writes the lines in the queue, and stops the thread. This call blocks until the thread has ended. Later requests
+    /// are dropped and counted.
+    pub fn close(&self) {
+        self.0.state.is_closed.store(true, SeqCst);
+        self.0.wake.unpark();
+        let writer = self.writer().take();
+        if writer.is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!(path = %self.path().display(), "the thread that writes the access log panicked; its last lines may be lost");
+        }
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.0.state.options.clock
+    }
+
+    /// Adds a request to the queue. Never waits.
+    pub(super) fn put(&self, entry: Box<Entry>) {
+        let Handle { entries, state, wake, .. } = &*self.0;
+        let before = state.waiting.fetch_add(1, SeqCst);
+        // The thread polls the channel, so sending never wakes it.
+        if state.is_closed.load(SeqCst) || entries.try_send(entry).is_err() {
+            state.waiting.fetch_sub(1, SeqCst);
+            let dropped = state.dropped.fetch_add(1, SeqCst) + 1;
+            let path = state.path.display();
+            log_limited!(warn, "access log", { %path, dropped }, "access log: lines lost, because the file is not written fast enough");
+        } else if before + 1 == state.options.queue.get().div_ceil(2) {
+            wake.unpark();
+        }
+    }
+
+    fn writer(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.0.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Handle {
+    /// Wakes the thread, which writes the lines in the queue and ends. A request may drop the last handle, so this does
+    /// not wait for the thread.
+    fn drop(&mut self) {
+        self.state.is_closed.store(true, SeqCst);
+        self.wake.unpark();
+    }
+}
+
+impl Collect for AccessLog {
+    fn collect(&self, exposition: &mut Exposition) {
+        exposition.value(&WRITTEN, self.written());
+        exposition.value(&DROPPED, self.dropped());
+        exposition.value(&WRITE_ERRORS, self.0.state.write_errors.load(SeqCst));
+    }
+}
+
+impl fmt::Debug for AccessLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessLog").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+/// The file of the access log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot write the access log to {}: {source}; name a file in a directory that this user may write to",
+    path.display()
+)]
+pub struct AccessLogError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl AccessLogError {
+    /// Returns the path of the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}

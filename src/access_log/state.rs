@@ -1,0 +1,25 @@
+//! The state that the handles to the file and its thread share.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize},
+};
+
+use super::options::AccessLogOptions;
+
+/// The state that the handles and the thread share.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) path: PathBuf,
+    pub(super) options: AccessLogOptions,
+    /// The number of requests that are in the queue or that a thread is adding. A thread increments this number before
+    /// it reads `is_closed`.
+    pub(super) waiting: AtomicUsize,
+    pub(super) is_closed: AtomicBool,
+    pub(super) must_reopen: AtomicBool,
+    /// Whether the last write failed.
+    pub(super) is_stuck: AtomicBool,
+    pub(super) written: AtomicU64,
+    pub(super) dropped: AtomicU64,
+    pub(super) write_errors: AtomicU64,
+}

@@ -1,0 +1,263 @@
+//! The thread that writes the access log.
+
+use std::{
+    fs::{File, TryLockError},
+    io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
+    mem,
+    path::Path,
+    sync::{Arc, atomic::Ordering::SeqCst, mpsc::Receiver},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{entry::Entry, state::State};
+use crate::audit::{Links, is_at, make_room, open_shared};
+
+/// How long the thread sleeps unless it is woken.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A write has at least this number of bytes if so many wait. Its last line can make it longer.
+const BATCH: usize = 64 * 1024;
+
+/// The time before a failed write is repeated.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The time between two checks whether the file at the path is still the open file.
+const CHECK: Duration = Duration::from_secs(1);
+
+/// The minimum time between two log messages about errors.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+pub(super) struct Writer {
+    entries: Receiver<Box<Entry>>,
+    state: Arc<State>,
+    file: File,
+    /// Whole lines that were not written yet.
+    batch: Vec<u8>,
+    /// How many bytes of the batch were written.
+    begun: usize,
+    /// The number of requests in the batch.
+    lines: u64,
+    /// How many of the dropped lines are reported in the file.
+    reported: u64,
+    /// When a failed write is repeated.
+    retry_at: Option<Instant>,
+    /// When the last error was logged.
+    logged: Option<Instant>,
+    /// When the file at the path was last compared with the open file.
+    checked: Instant,
+    /// Whether the open file is not the file at the path, because no file could be opened there.
+    is_lost: bool,
+}
+
+impl Writer {
+    pub(super) fn open(entries: Receiver<Box<Entry>>, state: Arc<State>) -> io::Result<Self> {
+        let file = open(&state.path, Links::Follow)?;
+        Ok(Self {
+            entries,
+            state,
+            file,
+            batch: Vec::new(),
+            begun: 0,
+            lines: 0,
+            reported: 0,
+            retry_at: None,
+            logged: None,
+            checked: Instant::now(),
+            is_lost: false,
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            let is_closing = self.state.is_closed.load(SeqCst);
+            if is_closing {
+                self.retry_at = None;
+            }
+            self.follow_path();
+            self.write_waiting();
+            if !is_closing {
+                thread::park_timeout(PAUSE);
+                continue;
+            }
+            if self.is_lost || self.retry_at.is_some() {
+                self.give_up();
+            }
+            // If `waiting` is not 0, another thread is about to add a request to the queue.
+            if self.state.waiting.load(SeqCst) == 0 {
+                return;
+            }
+            thread::yield_now();
+        }
+    }
+
+    /// Writes all waiting lines. Stops if a write fails.
+    fn write_waiting(&mut self) {
+        let format = self.state.options.format;
+        while self.write_batch() {
+            let dropped = self.state.dropped.load(SeqCst);
+            let mut taken = 0;
+            while self.batch.len() < BATCH
+                && let Ok(entry) = self.entries.try_recv()
+            {
+                taken += 1;
+                format.write(&entry, &mut self.batch);
+            }
+            self.lines += taken as u64;
+            self.state.waiting.fetch_sub(taken, SeqCst);
+            if self.batch.len() < BATCH && dropped > self.reported {
+                let now = self.state.options.clock.now();
+                format.write_gap(now, dropped - self.reported, &mut self.batch);
+                self.reported = dropped;
+            }
+            if self.batch.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Writes the batch. Returns whether all of it is written.
+    fn write_batch(&mut self) -> bool {
+        if self.batch.is_empty() {
+            return true;
+        }
+        // Lines in a removed file would be lost, so they wait.
+        if self.is_lost || self.retry_at.is_some_and(|at| Instant::now() < at) {
+            return false;
+        }
+        // The whole line is in one file, so the file changes only between two lines.
+        if self.begun == 0
+            && let Err(error) = self.rotate_when_full()
+        {
+            // A file that is too long is better than a lost line.
+            self.report("rotate", &error);
+        }
+        match self.write_rest() {
+            Ok(()) => {
+                self.batch.clear();
+                self.begun = 0;
+                self.retry_at = None;
+                self.state.written.fetch_add(mem::take(&mut self.lines), SeqCst);
+                self.state.is_stuck.store(false, SeqCst);
+                true
+            }
+            Err(error) => {
+                self.report("write", &error);
+                self.retry_at = Some(Instant::now() + RETRY);
+                self.state.is_stuck.store(true, SeqCst);
+                false
+            }
+        }
+    }
+
+    fn write_rest(&mut self) -> io::Result<()> {
+        while self.begun < self.batch.len() {
+            match self.file.write(&self.batch[self.begun..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => self.begun += written,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the file at the path, if another program has renamed or removed the open file. Checks this once per
+    /// [`CHECK`], and after [`AccessLog::reopen`](super::AccessLog::reopen).
+    fn follow_path(&mut self) {
+        let must_reopen = self.state.must_reopen.swap(false, SeqCst);
+        if self.begun > 0 || !must_reopen && self.checked.elapsed() < CHECK {
+            return;
+        }
+        self.checked = Instant::now();
+        if is_at(&self.file, &self.state.path) {
+            self.is_lost = false;
+            return;
+        }
+        match open(&self.state.path, Links::Refuse) {
+            Ok(file) => {
+                self.file = file;
+                self.retry_at = None;
+                self.is_lost = false;
+                self.state.is_stuck.store(false, SeqCst);
+                tracing::info!(path = %self.state.path.display(), "access log: the file was renamed or removed; opened a new one");
+            }
+            Err(error) => {
+                self.report("reopen", &error);
+                self.is_lost = true;
+                self.state.is_stuck.store(true, SeqCst);
+            }
+        }
+    }
+
+    /// Rotates the file if the batch would make it too long. If another process writes to the same file, only one of
+    /// them rotates it.
+    fn rotate_when_full(&mut self) -> io::Result<()> {
+        let (len, added) = (self.file.metadata()?.len(), self.batch.len() as u64);
+        if len == 0 || len.saturating_add(added) <= self.state.options.rotate_at {
+            return Ok(());
+        }
+        match self.file.try_lock() {
+            Ok(()) => {}
+            // Another process rotates the file now.
+            Err(TryLockError::WouldBlock) => return Ok(()),
+            // Some file systems do not support locks.
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // The other process may have rotated the file before this one got the lock.
+        let path = &self.state.path;
+        let rotated = match is_at(&self.file, path) {
+            true => make_room(path, self.state.options.keep),
+            false => Ok(()),
+        };
+        match rotated.and_then(|()| open(path, Links::Refuse)) {
+            Ok(file) => {
+                // This also unlocks the old file.
+                self.file = file;
+                Ok(())
+            }
+            Err(error) => {
+                let _ = self.file.unlock();
+                Err(error)
+            }
+        }
+    }
+
+    /// Drops and counts the waiting lines, because the log is being closed and they cannot be written.
+    fn give_up(&mut self) {
+        let mut lost = mem::take(&mut self.lines);
+        self.batch.clear();
+        self.begun = 0;
+        while self.entries.try_recv().is_ok() {
+            self.state.waiting.fetch_sub(1, SeqCst);
+            lost += 1;
+        }
+        self.state.dropped.fetch_add(lost, SeqCst);
+        self.reported += lost;
+        tracing::error!(path = %self.state.path.display(), lost, "access log: lines lost, because the file could not be written before the end");
+    }
+
+    fn report(&mut self, operation: &'static str, error: &io::Error) {
+        let errors = self.state.write_errors.fetch_add(1, SeqCst) + 1;
+        if self.logged.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
+            self.logged = Some(Instant::now());
+            let path = self.state.path.display();
+            tracing::error!(%path, operation, %error, errors, "the access log cannot be written; check the disk and the permissions of the file");
+        }
+    }
+}
+
+/// Opens the file for appending. Adds a newline to a last line that a crash has left incomplete.
+fn open(path: &Path, links: Links) -> io::Result<File> {
+    let (mut file, len) = open_shared(path, links)?;
+    if len > 0 {
+        let mut last = [0];
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        if last != *b"\n" {
+            file.write_all(b"\n")?;
+        }
+    }
+    Ok(file)
+}
