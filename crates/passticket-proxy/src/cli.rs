@@ -92,7 +92,8 @@ pub(crate) enum Command {
     /// The request goes through the layers of the gateway inside this command. No service receives it, no file is changed,
     /// and a running gateway is not disturbed. Tokens and PassTickets are never printed.
     ///
-    /// With --request-id, the command tells what the audit files say about a request that the gateway has handled.
+    /// With --request-id, the command tells what the audit files and the access log say about a request that the gateway has
+    /// handled.
     #[command(
         override_usage = "passticket-proxy explain --config <FILE> [--user <U> | --token-file <F> | --certificate <F>]
                                 [--header <'NAME: VALUE'>]... [--live] [--json] <METHOD> <URL>
@@ -188,7 +189,7 @@ pub(crate) struct Explain {
     /// Print a JSON object.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Tell what the audit files say about the request with this id.
+    /// Tell what the audit files and the access log say about the request with this id.
     #[arg(
         long,
         value_name = "ID",

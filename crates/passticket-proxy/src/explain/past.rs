@@ -1,4 +1,4 @@
-//! `explain --request-id`: tells a past request from the audit files.
+//! `explain --request-id`: tells a past request from the audit files and the access log.
 
 use std::{
     fs::File,
@@ -8,6 +8,7 @@ use std::{
 
 use passticket_proxy::{config::Config, explained::PastId};
 use serde_json::{Map, Value, json};
+use tower_passticket::access_log::AccessLogFormat;
 
 use super::report::{print_wrapped, printable};
 use crate::{exit::Exit, terminal::print_line};
@@ -20,18 +21,22 @@ const MAX_RECORDS: usize = 200;
 
 /// Prints what the audit files say about a request.
 pub(super) fn explain(config: &Config, id: &PastId, as_json: bool) -> Result<(), Exit> {
-    let Some(audit) = &config.audit else {
+    let audit = config.audit.iter().flat_map(|audit| [&audit.file, &audit.unauthenticated]);
+    let access = config.access_log.iter().filter(|log| log.format == AccessLogFormat::Json);
+    let files = audit.map(|file| (Source::Audit, file));
+    let files: Vec<_> = files.chain(access.map(|log| (Source::AccessLog, &log.file))).collect();
+    if files.is_empty() {
         return Err(Exit::usage(
-            "components.passticket-proxy.audit.enabled is false, so the gateway has recorded no requests; \
-             set it to true",
+            "components.passticket-proxy.audit.enabled is false, and there is no access log in the format json, so the \
+             gateway has recorded no requests; set enabled to true",
         ));
-    };
+    }
     let mut records = Vec::new();
     let mut searched = 0;
-    for base in [&audit.file, &audit.unauthenticated] {
+    for (source, base) in files {
         for file in with_rotated(base) {
             searched += 1;
-            let found = search(&file, id.as_str(), &mut records);
+            let found = search(source, &file, id.as_str(), &mut records);
             found.map_err(|e| Exit::runtime(format!("cannot read {}: {e}", file.display())))?;
         }
     }
@@ -48,10 +53,14 @@ pub(super) fn explain(config: &Config, id: &PastId, as_json: bool) -> Result<(),
     let Some(last) = records.last() else {
         return Err(Exit::Negative(not_found(id.as_str(), searched)));
     };
-    let failed = records.iter().rev().find(|record| record.text("outcome") != Some("success"));
-    match failed {
-        Some(failed) => print_wrapped("", &format!("REFUSED: {}", failed.summary())),
-        None => print_wrapped("", &format!("SUCCESS: {}", last.summary())),
+    let decisions = || records.iter().rev().filter(|record| record.source == Source::Audit);
+    let failed = decisions().find(|record| record.text("outcome") != Some("success"));
+    match (failed, decisions().next()) {
+        (Some(failed), _) => print_wrapped("", &format!("REFUSED: {}", failed.summary())),
+        (None, Some(last)) => print_wrapped("", &format!("SUCCESS: {}", last.summary())),
+        (None, None) => {
+            print_wrapped("", &format!("NO DECISION IN THE AUDIT FILES: {}", last.summary()))
+        }
     }
     for (number, record) in records.iter().enumerate() {
         print_line("");
@@ -71,14 +80,22 @@ pub(super) fn explain(config: &Config, id: &PastId, as_json: bool) -> Result<(),
 
 fn not_found(id: &str, searched: usize) -> String {
     format!(
-        "no record of request {id} in {searched} audit files; the request may be older than the kept files, one line \
+        "no record of request {id} in {searched} files; the request may be older than the kept files, one line \
          may count several requests without a credential, and requests that the service alone has refused have no \
          failed record"
     )
 }
 
-/// One line of an audit file.
+/// The kind of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Audit,
+    AccessLog,
+}
+
+/// One line of an audit file, or of the access log.
 struct Record {
+    source: Source,
     fields: Map<String, Value>,
     file: PathBuf,
 }
@@ -92,10 +109,13 @@ impl Record {
         self.text("time").unwrap_or_default()
     }
 
-    /// Returns the event, its outcome and what it concerns, in one sentence.
+    /// Returns the event, its outcome and what it concerns, in one sentence. A line of the access log has no event.
     fn summary(&self) -> String {
         let text = |key: &str| self.text(key).map(printable);
-        let mut summary = text("event").unwrap_or_else(|| "record".to_owned());
+        let mut summary = match self.source {
+            Source::Audit => text("event").unwrap_or_else(|| "record".to_owned()),
+            Source::AccessLog => "request in the access log".to_owned(),
+        };
         let mut add = |before: &str, key: &str| {
             if let Some(value) = text(key) {
                 summary.push_str(before);
@@ -107,6 +127,7 @@ impl Record {
         add(", user ", "user");
         add(", service ", "service");
         add(", APPLID ", "applid");
+        add(", ended as ", "termination");
         add(", at ", "time");
         summary
     }
@@ -130,7 +151,7 @@ fn with_rotated(base: &Path) -> Vec<PathBuf> {
 }
 
 /// Adds the records of the request in `file`. Lines that are not complete records are skipped.
-fn search(file: &Path, id: &str, records: &mut Vec<Record>) -> io::Result<()> {
+fn search(source: Source, file: &Path, id: &str, records: &mut Vec<Record>) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(64 * 1024, File::open(file)?);
     let mut line = Vec::new();
     loop {
@@ -145,7 +166,7 @@ fn search(file: &Path, id: &str, records: &mut Vec<Record>) -> io::Result<()> {
         }
         if records.len() < MAX_RECORDS && contains(&line, id.as_bytes()) {
             let fields = parse(&String::from_utf8_lossy(&line), id);
-            records.extend(fields.map(|fields| Record { fields, file: file.to_owned() }));
+            records.extend(fields.map(|fields| Record { source, fields, file: file.to_owned() }));
         }
     }
 }
@@ -262,7 +283,7 @@ mod tests {
         assert_eq!(files.len(), 3);
         let mut records = Vec::new();
         for file in &files {
-            search(file, "abc", &mut records).unwrap();
+            search(Source::Audit, file, "abc", &mut records).unwrap();
         }
         let times: Vec<_> = records.iter().map(Record::time).collect();
         assert_eq!(times, ["1", "2", "3"]);
@@ -275,7 +296,7 @@ mod tests {
         let long = "x".repeat(usize::try_from(MAX_LINE).unwrap() * 2 + 5);
         fs::write(&file, format!("{long}\n{{\"request_id\":\"abc\"}}\n")).unwrap();
         let mut records = Vec::new();
-        search(&file, "abc", &mut records).unwrap();
+        search(Source::Audit, &file, "abc", &mut records).unwrap();
         assert_eq!(records.len(), 1);
     }
 

@@ -1,8 +1,10 @@
 //! Tests of the access log and of the id of a request.
 
-use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{
+    fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration,
+};
 
-use crate::support::{Demo, admin_address, metric};
+use crate::support::{Demo, PROGRAM, admin_address, metric};
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use test_support::{
@@ -161,13 +163,13 @@ async fn one_id_is_in_the_response_the_request_to_the_service_and_all_logs() {
 
     let is_id = |line: &str| line.contains(&format!("\"request_id\":\"{id}\""));
     line(&demo, "audit.jsonl", is_id).await;
-    let logged = loop {
-        let line = demo.program.logged("request ended");
-        if line.contains("path=\"/svc/api/v1/echo\"") {
-            break line;
-        }
-    };
-    assert!(logged.contains(&format!("request_id={id}")), "{logged}");
+    demo.program.logged(&format!("request ended request_id={id}"));
+    let config = demo.directory.join("zowe.yaml");
+    let mut explain = Command::new(PROGRAM);
+    let explain = explain.args(["explain", "--request-id", &id, "--config"]).arg(config);
+    let explained = String::from_utf8(explain.output().unwrap().stdout).unwrap();
+    assert!(explained.starts_with("SUCCESS: "), "{explained}");
+    assert!(explained.contains("request in the access log"), "{explained}");
     let mode = fs::metadata(demo.directory.join("access.log")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }

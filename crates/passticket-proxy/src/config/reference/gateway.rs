@@ -7,6 +7,7 @@ use super::{
     table,
 };
 
+const ACCESS_LOG: &str = "operating/access-log.md";
 const AUDIT: &str = "operating/audit.md";
 const CONFIGURATION: &str = "operating/configuration.md";
 const HEADERS: &str = "operating/configuration.md#response-headers";
@@ -143,6 +144,18 @@ pub(super) const SETTINGS: &[Setting] = table! {
         => "When the operating system must write the records to disk.";
     "audit.format": Words(&["json", "cef"]), Value("json"), "operating/audit.md#cef"
         => "The format of the records: JSON lines, or the Common Event Format.";
+    "accessLog": Mapping, Nothing, ACCESS_LOG
+        => "The access log.";
+    "accessLog.file": Path("the access log"), Nothing, ACCESS_LOG
+        => "The file for the access log. Without it, there is no access log.";
+    "accessLog.format": Words(&["json", "combined"]), Value("json"), ACCESS_LOG
+        => "The format of the lines: JSON lines, or the combined format of Apache with more fields.";
+    "accessLog.rotateAtMegabytes": Number(1..=1_000_000, "MiB"), Value("100"), ACCESS_LOG
+        => "The size at which the access log is rotated.";
+    "accessLog.keep": Number(1..=1_000, "files"), Value("20"), ACCESS_LOG
+        => "The number of full files that the gateway keeps.";
+    "logFormat": Words(&["text", "json"]), Value("text"), CONFIGURATION
+        => "The format of the log on standard error.";
     "logLevel": Text("level (error, warn, info, debug or trace) or MODULE=LEVEL, with commas between entries"),
         Rule("the environment variable `RUST_LOG`, else info"), CONFIGURATION
         => "The level of the log.";
