@@ -59,7 +59,7 @@ pub(super) fn explain(config: &Config, id: &PastId, as_json: bool) -> Result<(),
         (Some(failed), _) => print_wrapped("", &format!("REFUSED: {}", failed.summary())),
         (None, Some(last)) => print_wrapped("", &format!("SUCCESS: {}", last.summary())),
         (None, None) => {
-            print_wrapped("", &format!("NO DECISION IN THE AUDIT FILES: {}", last.summary()))
+            print_wrapped("", &format!("NO DECISION IN THE AUDIT FILES: {}", last.summary()));
         }
     }
     for (number, record) in records.iter().enumerate() {
