@@ -192,14 +192,14 @@ fn a_module_is_not_finalized_under_the_session_of_another_thread() {
         // Each call uses a session of its own. The module is finalized whenever no thread has one.
         let use_sessions = || {
             let token = token(hsm);
-            for _ in 0..25 {
+            for _ in 0..500 {
                 let value = KeyValue::from_hex(KEY).unwrap();
                 let error = token.import(&label("K"), &value).unwrap_err();
                 assert!(matches!(error, Pkcs11Error::LabelTaken { .. }), "{error}");
             }
         };
         thread::scope(|scope| {
-            for _ in 0..4 {
+            for _ in 0..2 {
                 scope.spawn(use_sessions);
             }
         });
