@@ -103,7 +103,7 @@ impl Facts<'_> {
         })
     }
 
-    fn proof(&self) -> Option<Proof> {
+    pub(super) fn proof(&self) -> Option<Proof> {
         self.walked.traced.seen.iter().find_map(|seen| match &seen.authentication {
             Some(Authentication::Authenticated(authenticated)) => {
                 Some(authenticated.proof().clone())

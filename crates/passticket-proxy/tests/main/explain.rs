@@ -378,6 +378,28 @@ fn servers_are_not_asked_without_live() {
 }
 
 #[tokio::test]
+async fn a_pat_is_undecided_if_the_caching_service_is_not_asked() {
+    let demo = Demo::start();
+    let pat = demo.pat(&["dcpassticket"]).await;
+    let token = demo.login().await;
+    let path = demo.directory.join("zowe.yaml");
+    let yaml = fs::read_to_string(&path).unwrap();
+    // Nothing listens at this address.
+    let yaml = yaml.replace(
+        "    users: users.yml\n",
+        "    users: users.yml\n    zowe:\n      url: https://127.0.0.1:9\n      clientCertificate: {certificate: \
+         certs/USER.pem, key: certs/USER.key}\n      revocations: {mode: index}\n",
+    );
+    fs::write(&path, yaml).unwrap();
+    let explained = explain_token(&demo.directory, &pat, PATH);
+    explained
+        .assert_first(1, "UNDECIDED: the gateway would ask https://127.0.0.1:9")
+        .assert_has(&["whether the Personal Access Token is revoked"]);
+    // API ML has no revocations of login tokens in the Caching Service.
+    explain_token(&demo.directory, &token, PATH).assert_first(0, "YES: ");
+}
+
+#[tokio::test]
 async fn a_past_request_is_told_from_the_audit_files() {
     let demo = Demo::start();
     let request = demo.client().get(demo.at(PATH)).bearer_auth("not-a-token");
