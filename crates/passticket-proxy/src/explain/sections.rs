@@ -150,7 +150,12 @@ impl Facts<'_> {
         let is_verified = proof.is_some()
             || matches!(
                 failure,
-                Some(Failure::Revocation(_) | Failure::UserMismatch | Failure::OutOfScope { .. })
+                Some(
+                    Failure::Revocation(_)
+                        | Failure::UserMismatch
+                        | Failure::Identity(_)
+                        | Failure::OutOfScope { .. }
+                )
             );
         if let Some(kind) = self.kind() {
             report.fact(section, "kind", "kind", kind);
