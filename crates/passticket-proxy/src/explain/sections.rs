@@ -19,7 +19,7 @@ use tower_passticket::{
 
 use super::{
     facts::Facts,
-    mask::{basic, removed},
+    mask::{basic, removed, without_tokens},
     report::{Report, Section},
     token_text::TokenText,
     words::{claim, on_failure, place, remedy},
@@ -31,7 +31,7 @@ impl Facts<'_> {
         let section = Section::Route;
         let prepared = self.prepared;
         report.fact(section, "method", "method", prepared.method().as_str());
-        report.fact(section, "path", "path", prepared.uri().path());
+        report.fact(section, "path", "path", without_tokens(prepared.uri().path()));
         let Some(route) = self.route_of() else {
             if let Some(rejection) = self.walked.rejection() {
                 report.fact(section, "refused", "refused", rejection.to_string());
@@ -71,7 +71,7 @@ impl Facts<'_> {
                 section,
                 "serviceUrl",
                 "service URL",
-                format!("{scheme}://{authority}{}", uri.path()),
+                format!("{scheme}://{authority}{}", without_tokens(uri.path())),
             );
         }
         let received = self.seen(Step::Received).map(|seen| &seen.headers);
