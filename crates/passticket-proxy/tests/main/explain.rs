@@ -343,6 +343,18 @@ fn a_wrong_command_line_or_configuration_is_exit_code_2() {
         let explained = explain(directory, args);
         assert_eq!(explained.code, Some(2), "{args:?} {} {}", explained.out, explained.err);
     }
+    for args in [
+        &["--header", "Authorization Bearer SECRET", "GET", PATH][..],
+        &["GET", PATH, "Authorization: Bearer SECRET"],
+        &["GET", PATH, "SECRET-SECRET-SECRET-SECRET-SECRET-SECRET"],
+        &["GET", "https://USER:SECRET@local host/"],
+        &["Authorization: Bearer SECRET", "GET", PATH],
+    ] {
+        let explained = explain(directory, args);
+        assert_eq!(explained.code, Some(2), "{args:?} {} {}", explained.out, explained.err);
+        assert!(explained.err.contains("********"), "{}", explained.err);
+        assert!(!explained.err.contains("SECRET"), "{}", explained.err);
+    }
     // A service whose APPLID has no key is an error of the configuration.
     let path = directory.join("zowe.yaml");
     let yaml = fs::read_to_string(&path).unwrap();
