@@ -63,7 +63,7 @@ fn scheme_value(name: &HeaderName, value: &str) -> String {
 
 /// The headers of the client and of the proxy whose values are shown. None of them contains a secret. Other headers may
 /// contain one, whatever their name is.
-const SHOWN: [&str; 36] = [
+const SHOWN: [&str; 37] = [
     "accept",
     "accept-charset",
     "accept-encoding",
@@ -99,6 +99,7 @@ const SHOWN: [&str; 36] = [
     "x-forwarded-port",
     "x-forwarded-prefix",
     "x-forwarded-proto",
+    "x-request-id",
     "x-requested-with",
 ];
 
