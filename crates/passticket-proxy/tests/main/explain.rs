@@ -335,6 +335,7 @@ fn a_wrong_command_line_or_configuration_is_exit_code_2() {
         &["--user", "USER", "--token-file", "-", "GET", PATH],
         &["--header", "no colon", "GET", PATH],
         &["--user", "USER", "GET", "no-path"],
+        &["--certificate", "/dev/zero", "GET", PATH],
         &["--token-file", secret.to_str().unwrap(), "GET", PATH],
         &["--token-file", "missing", "GET", PATH],
         &["--request-id", "a b"],
