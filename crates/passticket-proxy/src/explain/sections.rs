@@ -305,7 +305,14 @@ impl Facts<'_> {
             return;
         }
         let proof = self.proof();
+        let authenticated =
+            self.walked.traced.seen.iter().find_map(|seen| match &seen.authentication {
+                Some(Authentication::Authenticated(authenticated)) => Some(authenticated),
+                _ => None,
+            });
+        let is_technical = authenticated.is_some_and(|it| it.technical_user().is_some());
         let mapping = match &proof {
+            _ if is_technical => "a rule of technicalUsers, not the identity".to_owned(),
             Some(Proof::Certificate(_)) => self.certificate_mapping(),
             Some(Proof::External(_)) => self.identity_mapping(),
             Some(Proof::Jwt(_) | Proof::Pat(_)) => "the token names the user id".to_owned(),
@@ -319,11 +326,6 @@ impl Facts<'_> {
                 _ => String::new(),
             },
         };
-        let authenticated =
-            self.walked.traced.seen.iter().find_map(|seen| match &seen.authentication {
-                Some(Authentication::Authenticated(authenticated)) => Some(authenticated),
-                _ => None,
-            });
         match authenticated {
             Some(authenticated) => {
                 report.fact(section, "id", "user id", authenticated.user().as_str());
