@@ -46,7 +46,10 @@ mod workers;
 
 use std::process::ExitCode;
 
-use clap::{Parser, error::ErrorKind};
+use clap::{
+    Parser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use mimalloc::MiMalloc;
 
 use cli::{Cli, Command, ConfigCommand, Explain, Serve, ServeSource, TicketCommand};
@@ -108,6 +111,32 @@ fn explain(args: Explain) -> Result<(), Exit> {
     explain::explain(&file, subject, as_json)
 }
 
+/// A longer unexpected argument may be a token.
+const MAX_SHOWN_ARGUMENT: usize = 32;
+
+/// Returns the text of an error without arguments that may contain a token or a password: a header of `explain`, a URL, and
+/// a header or a token in a place that has no argument.
+fn without_secrets(error: &clap::Error) -> String {
+    let value = |kind| match error.get(kind) {
+        Some(ContextValue::String(value)) => Some(value.as_str()),
+        _ => None,
+    };
+    let argument = value(ContextKind::InvalidArg).unwrap_or_default();
+    let secret = match error.kind() {
+        ErrorKind::UnknownArgument => {
+            Some(argument).filter(|it| it.contains(':') || it.len() > MAX_SHOWN_ARGUMENT)
+        }
+        _ => value(ContextKind::InvalidValue).filter(|_| {
+            ["--header", "[URL]", "[METHOD]"].iter().any(|name| argument.starts_with(name))
+        }),
+    };
+    let text = error.to_string();
+    match secret.filter(|secret| !secret.is_empty()) {
+        Some(secret) => text.replace(secret, "********"),
+        None => text,
+    }
+}
+
 fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         // `clap` returns the texts of `--help` and `--version` as errors that are printed on standard output.
@@ -118,7 +147,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::from(2);
     }
-    let text = error.to_string();
+    let text = without_secrets(error);
     let problem = text.split("\n\nUsage:").next().unwrap_or(&text);
     let problem = problem.split("\n\nFor more information").next().unwrap_or(problem);
     let problem = problem.trim_start_matches("error: ");

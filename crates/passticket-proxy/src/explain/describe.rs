@@ -3,7 +3,7 @@
 use http::Uri;
 use passticket_proxy::config::{CertificateMapping, IdentityMapping, Logins};
 use serde_json::{Value, json};
-use tower_passticket::layer::{Mode, X_ZOWE_AUTH_FAILURE};
+use tower_passticket::layer::{Mode, Proof, X_ZOWE_AUTH_FAILURE};
 
 use super::{
     checks,
@@ -70,6 +70,15 @@ impl Facts<'_> {
                 ),
             };
         }
+        if let Some(server) = self.undecided_revocation() {
+            return Verdict {
+                is_positive: false,
+                text: format!(
+                    "UNDECIDED: the gateway would ask {server} whether the Personal Access Token is revoked; add --live \
+                     to ask"
+                ),
+            };
+        }
         if route.is_bypass() {
             return match (self.walked.rejection(), &self.walked.captured) {
                 (None, Some(_)) => yes(format!(
@@ -103,6 +112,16 @@ impl Facts<'_> {
                 no(format!("{service} gets no {made} for {who}{applid}: {}", self.why()))
             }
         }
+    }
+
+    /// Returns the address of API ML if its Caching Service decides whether the Personal Access Token of the request is
+    /// revoked. Without `--live`, it is not asked.
+    fn undecided_revocation(&self) -> Option<String> {
+        if self.is_live || self.failure_text().is_some() {
+            return None;
+        }
+        let zowe = self.config.zowe.as_ref().filter(|zowe| zowe.revocations.is_some())?;
+        matches!(self.proof(), Some(Proof::Pat(_))).then(|| zowe.url.to_string())
     }
 
     /// Returns what the scheme of the route makes.

@@ -3,7 +3,7 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderName, header};
 use tower_passticket::{
-    layer::{PRIVATE_TOKEN, X_ZOWE_AUTH_FAILURE},
+    layer::X_ZOWE_AUTH_FAILURE,
     passticket::{PassTicket, UserId},
 };
 
@@ -61,17 +61,70 @@ fn scheme_value(name: &HeaderName, value: &str) -> String {
     }
 }
 
-/// Masks the secrets in the value of a header that the client has sent, or that the proxy has added.
+/// The headers of the client and of the proxy whose values are shown. None of them contains a secret. Other headers may
+/// contain one, whatever their name is.
+const SHOWN: [&str; 37] = [
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-type",
+    "date",
+    "expect",
+    "forwarded",
+    "host",
+    "if-modified-since",
+    "if-unmodified-since",
+    "max-forwards",
+    "origin",
+    "pragma",
+    "range",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "te",
+    "traceparent",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-request-id",
+    "x-requested-with",
+];
+
+/// Masks the value of a header that the client has sent, or that the proxy has added, if it may be a secret.
 fn client_value(name: &HeaderName, value: &str) -> String {
-    const SECRET: [&str; 9] =
-        ["token", "secret", "passw", "api-key", "apikey", "auth", "cert", "session", "cookie"];
-    let is_ours = [&X_ZOWE_AUTH_FAILURE].contains(&name);
-    if *name == PRIVATE_TOKEN
-        || (!is_ours && SECRET.iter().any(|part| name.as_str().contains(part)))
-    {
-        return MASK.to_owned();
+    match SHOWN.contains(&name.as_str()) || *name == X_ZOWE_AUTH_FAILURE {
+        true => without_tokens(value),
+        false => MASK.to_owned(),
     }
-    value.to_owned()
+}
+
+/// Replaces the tokens in a text, such as a path.
+pub(super) fn without_tokens(text: &str) -> String {
+    let is_of_token = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let mut safe = String::with_capacity(text.len());
+    for piece in text.split_inclusive(|c| !is_of_token(c)) {
+        let word = piece.trim_end_matches(|c| !is_of_token(c));
+        let is_jwt = word.contains("eyJ") && word.matches('.').count() >= 2;
+        match is_jwt || word.contains("zowepat_") {
+            true => safe.push_str(MASK),
+            false => safe.push_str(word),
+        }
+        safe.push_str(&piece[word.len()..]);
+    }
+    safe
 }
 
 pub(super) fn header_texts(headers: &HeaderMap) -> Vec<String> {
@@ -120,14 +173,31 @@ mod tests {
             ("x-saf-token", "abc", MASK, MASK),
             ("cookie", "a=b", MASK, MASK),
             ("accept", "text/html", "text/html", MASK),
-            ("customuser", "USER", "USER", "USER"),
-            ("customticket", "QHOAH1TV", "QHOAH1TV", MASK),
+            ("customuser", "USER", MASK, "USER"),
+            ("customticket", "QHOAH1TV", MASK, MASK),
+            ("x-jwt", "a.b.c", MASK, MASK),
+            ("referer", "https://a/?access_token=x", MASK, MASK),
+            ("user-agent", "curl/8.0", "curl/8.0", MASK),
             ("x-certificate-commonname", "USER", MASK, "USER"),
             ("x-zowe-auth-failure", "ZWEAG102E", "ZWEAG102E", "ZWEAG102E"),
         ] {
             let name = header(name);
             assert_eq!(client_value(&name, value), of_client, "{name}");
             assert_eq!(scheme_value(&name, value), of_scheme, "{name}");
+        }
+    }
+
+    #[test]
+    fn tokens_in_a_path_are_masked() {
+        for (path, masked) in [
+            ("/svc/api/v1/a.b.c", "/svc/api/v1/a.b.c"),
+            ("/svc/eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJVIn0.c2ln/x", "/svc/********/x"),
+            ("/svc;t=eyJh.eyJz.c2ln", "/svc;t=********"),
+            ("/svc/zowepat_eyJh.eyJz.c2ln", "/svc/********"),
+            ("/é/eyJh.eyJz.c2ln", "/é/********"),
+            ("", ""),
+        ] {
+            assert_eq!(without_tokens(path), masked, "{path}");
         }
     }
 

@@ -29,7 +29,7 @@ use tower_passticket::revocation::DurableStore;
 use self::{
     describe::{Verdict, describe},
     facts::Facts,
-    report::{Report, print_wrapped, printable},
+    report::{Report, print_json, print_wrapped, printable},
     request::prepare,
     walk::{NotAsked, walk},
 };
@@ -41,7 +41,6 @@ use crate::{
     stack::{self, Kept, Stores},
     stopped_tickets,
     takeover::HandOver,
-    terminal::print_line,
 };
 
 /// Explains a request with the zowe.yaml `file`.
@@ -58,7 +57,7 @@ pub(crate) fn explain(file: &Path, subject: Subject, as_json: bool) -> Result<()
             let (report, verdict) =
                 serve::runtime()?.block_on(explain_request(&config, *asked, &not_asked))?;
             if as_json {
-                print_line(&report.json().to_string());
+                print_json(&report.json());
             } else {
                 print_wrapped("", &printable(&verdict.text));
                 report.print();

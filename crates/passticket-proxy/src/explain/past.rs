@@ -10,7 +10,7 @@ use passticket_proxy::{config::Config, explained::PastId};
 use serde_json::{Map, Value, json};
 use tower_passticket::access_log::AccessLogFormat;
 
-use super::report::{print_wrapped, printable};
+use super::report::{print_json, print_wrapped, printable};
 use crate::{exit::Exit, terminal::print_line};
 
 /// A longer line was not written by the gateway. The rest of such a line is skipped.
@@ -43,7 +43,7 @@ pub(super) fn explain(config: &Config, id: &PastId, as_json: bool) -> Result<(),
     records.sort_by(|one, other| one.time().cmp(other.time()));
     if as_json {
         let records: Vec<_> = records.iter().map(|record| &record.fields).collect();
-        print_line(&json!({"requestId": id.as_str(), "records": records}).to_string());
+        print_json(&json!({"requestId": id.as_str(), "records": records}));
         return if records.is_empty() {
             Err(Exit::Refused(not_found(id.as_str(), searched)))
         } else {

@@ -151,13 +151,31 @@ fn wrapped(indent: &str, text: &str) -> Vec<String> {
     lines
 }
 
-/// Replaces control characters and characters that change the direction of a text, because a client or a file may have
-/// chosen the text.
+/// Prints a JSON object. The characters that [`printable`] replaces are escaped.
+pub(super) fn print_json(json: &Value) {
+    print_line(&json_text(json));
+}
+
+fn json_text(json: &Value) -> String {
+    let text = json.to_string();
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_unsafe(c) {
+            // Outside of strings, JSON has no such character.
+            true => {
+                let mut units = [0; 2];
+                let units = c.encode_utf16(&mut units).iter();
+                safe.extend(units.map(|unit| format!("\\u{unit:04x}")));
+            }
+            false => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// Replaces control characters and characters that change the direction of a text or are not visible, because a client or a
+/// file may have chosen the text.
 pub(super) fn printable(text: &str) -> String {
-    let is_unsafe = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match is_unsafe(c) {
@@ -166,6 +184,22 @@ pub(super) fn printable(text: &str) -> String {
         }
     }
     safe
+}
+
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 #[cfg(test)]
@@ -188,6 +222,15 @@ mod tests {
     fn control_characters_are_escaped() {
         assert_eq!(printable("a\u{1b}[31m\nb\u{202e}c"), "a\\u{1b}[31m\\u{a}b\\u{202e}c");
         assert_eq!(printable("plain é"), "plain é");
+        assert_eq!(printable("\u{61c}\u{e0041}"), "\\u{61c}\\u{e0041}");
+    }
+
+    #[test]
+    fn control_characters_are_escaped_in_json() {
+        let json = serde_json::json!({"a": "\u{1b}\u{9b}2J\u{202e}\u{e0041}é\n"});
+        let text = json_text(&json);
+        assert_eq!(text, r#"{"a":"\u001b\u009b2J\u202e\udb40\udc41é\n"}"#);
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), json);
     }
 
     #[test]

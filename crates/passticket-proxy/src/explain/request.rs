@@ -1,6 +1,6 @@
 //! Makes the request that is explained from the command line.
 
-use std::{net::SocketAddr, path::Path};
+use std::{fs::File, io::Read, net::SocketAddr, path::Path};
 
 use bytes::Bytes;
 use http::{
@@ -146,11 +146,13 @@ pub(super) fn prepare(config: &Config, parts: &Parts, asked: Asked) -> Result<Pr
 
 fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, Exit> {
     let problem = |text: String| Exit::usage(format_args!("{}: {text}", file.display()));
-    let metadata = std::fs::metadata(file).map_err(|error| problem(error.to_string()))?;
-    if metadata.len() > MAX_CERTIFICATES {
+    // The length of a device or a pipe is not known before it is read.
+    let mut pem = Vec::new();
+    let read = File::open(file).and_then(|it| it.take(MAX_CERTIFICATES + 1).read_to_end(&mut pem));
+    let length = read.map_err(|error| problem(error.to_string()))?;
+    if length as u64 > MAX_CERTIFICATES {
         return Err(problem("is too long for a certificate".to_owned()));
     }
-    let pem = std::fs::read(file).map_err(|error| problem(error.to_string()))?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match chain {
         Ok(chain) if !chain.is_empty() => Ok(chain),

@@ -19,7 +19,7 @@ use tower_passticket::{
 
 use super::{
     facts::Facts,
-    mask::{basic, removed},
+    mask::{basic, removed, without_tokens},
     report::{Report, Section},
     token_text::TokenText,
     words::{claim, on_failure, place, remedy},
@@ -31,7 +31,7 @@ impl Facts<'_> {
         let section = Section::Route;
         let prepared = self.prepared;
         report.fact(section, "method", "method", prepared.method().as_str());
-        report.fact(section, "path", "path", prepared.uri().path());
+        report.fact(section, "path", "path", without_tokens(prepared.uri().path()));
         let Some(route) = self.route_of() else {
             if let Some(rejection) = self.walked.rejection() {
                 report.fact(section, "refused", "refused", rejection.to_string());
@@ -71,7 +71,7 @@ impl Facts<'_> {
                 section,
                 "serviceUrl",
                 "service URL",
-                format!("{scheme}://{authority}{}", uri.path()),
+                format!("{scheme}://{authority}{}", without_tokens(uri.path())),
             );
         }
         let received = self.seen(Step::Received).map(|seen| &seen.headers);
@@ -103,7 +103,7 @@ impl Facts<'_> {
         })
     }
 
-    fn proof(&self) -> Option<Proof> {
+    pub(super) fn proof(&self) -> Option<Proof> {
         self.walked.traced.seen.iter().find_map(|seen| match &seen.authentication {
             Some(Authentication::Authenticated(authenticated)) => {
                 Some(authenticated.proof().clone())
@@ -150,7 +150,12 @@ impl Facts<'_> {
         let is_verified = proof.is_some()
             || matches!(
                 failure,
-                Some(Failure::Revocation(_) | Failure::UserMismatch | Failure::OutOfScope { .. })
+                Some(
+                    Failure::Revocation(_)
+                        | Failure::UserMismatch
+                        | Failure::Identity(_)
+                        | Failure::OutOfScope { .. }
+                )
             );
         if let Some(kind) = self.kind() {
             report.fact(section, "kind", "kind", kind);
@@ -300,7 +305,14 @@ impl Facts<'_> {
             return;
         }
         let proof = self.proof();
+        let authenticated =
+            self.walked.traced.seen.iter().find_map(|seen| match &seen.authentication {
+                Some(Authentication::Authenticated(authenticated)) => Some(authenticated),
+                _ => None,
+            });
+        let is_technical = authenticated.is_some_and(|it| it.technical_user().is_some());
         let mapping = match &proof {
+            _ if is_technical => "a rule of technicalUsers, not the identity".to_owned(),
             Some(Proof::Certificate(_)) => self.certificate_mapping(),
             Some(Proof::External(_)) => self.identity_mapping(),
             Some(Proof::Jwt(_) | Proof::Pat(_)) => "the token names the user id".to_owned(),
@@ -314,11 +326,6 @@ impl Facts<'_> {
                 _ => String::new(),
             },
         };
-        let authenticated =
-            self.walked.traced.seen.iter().find_map(|seen| match &seen.authentication {
-                Some(Authentication::Authenticated(authenticated)) => Some(authenticated),
-                _ => None,
-            });
         match authenticated {
             Some(authenticated) => {
                 report.fact(section, "id", "user id", authenticated.user().as_str());

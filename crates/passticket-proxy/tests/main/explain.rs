@@ -335,6 +335,7 @@ fn a_wrong_command_line_or_configuration_is_exit_code_2() {
         &["--user", "USER", "--token-file", "-", "GET", PATH],
         &["--header", "no colon", "GET", PATH],
         &["--user", "USER", "GET", "no-path"],
+        &["--certificate", "/dev/zero", "GET", PATH],
         &["--token-file", secret.to_str().unwrap(), "GET", PATH],
         &["--token-file", "missing", "GET", PATH],
         &["--request-id", "a b"],
@@ -342,6 +343,18 @@ fn a_wrong_command_line_or_configuration_is_exit_code_2() {
     ] {
         let explained = explain(directory, args);
         assert_eq!(explained.code, Some(2), "{args:?} {} {}", explained.out, explained.err);
+    }
+    for args in [
+        &["--header", "Authorization Bearer SECRET", "GET", PATH][..],
+        &["GET", PATH, "Authorization: Bearer SECRET"],
+        &["GET", PATH, "SECRET-SECRET-SECRET-SECRET-SECRET-SECRET"],
+        &["GET", "https://USER:SECRET@local host/"],
+        &["Authorization: Bearer SECRET", "GET", PATH],
+    ] {
+        let explained = explain(directory, args);
+        assert_eq!(explained.code, Some(2), "{args:?} {} {}", explained.out, explained.err);
+        assert!(explained.err.contains("********"), "{}", explained.err);
+        assert!(!explained.err.contains("SECRET"), "{}", explained.err);
     }
     // A service whose APPLID has no key is an error of the configuration.
     let path = directory.join("zowe.yaml");
@@ -375,6 +388,28 @@ fn servers_are_not_asked_without_live() {
         .assert_has(&["not asked; add --live"]);
     let explained = explain(&demo.directory, &[&["--live"][..], &args].concat());
     explained.assert_first(1, "NO: ").assert_has(&["mapping-unavailable"]);
+}
+
+#[tokio::test]
+async fn a_pat_is_undecided_if_the_caching_service_is_not_asked() {
+    let demo = Demo::start();
+    let pat = demo.pat(&["dcpassticket"]).await;
+    let token = demo.login().await;
+    let path = demo.directory.join("zowe.yaml");
+    let yaml = fs::read_to_string(&path).unwrap();
+    // Nothing listens at this address.
+    let yaml = yaml.replace(
+        "    users: users.yml\n",
+        "    users: users.yml\n    zowe:\n      url: https://127.0.0.1:9\n      clientCertificate: {certificate: \
+         certs/USER.pem, key: certs/USER.key}\n      revocations: {mode: index}\n",
+    );
+    fs::write(&path, yaml).unwrap();
+    let explained = explain_token(&demo.directory, &pat, PATH);
+    explained
+        .assert_first(1, "UNDECIDED: the gateway would ask https://127.0.0.1:9")
+        .assert_has(&["whether the Personal Access Token is revoked"]);
+    // API ML has no revocations of login tokens in the Caching Service.
+    explain_token(&demo.directory, &token, PATH).assert_first(0, "YES: ");
 }
 
 #[tokio::test]
