@@ -25,7 +25,7 @@
 //! use tower_passticket::access_log::{AccessLog, AccessLogLayer, AccessLogOptions};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("access.jsonl");
 //! let log = AccessLog::open(&path, AccessLogOptions::default())?;

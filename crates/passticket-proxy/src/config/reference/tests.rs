@@ -144,6 +144,9 @@ fn context_of(key: &str) -> Json {
     if key == "ptktdata[].source" || key == "ptktdata[].windowSeconds" {
         remove(&mut section, "ptktdata[].nextKey");
     }
+    if is_in(key, "accessLog") {
+        section["accessLog"] = json!({"file": "access.jsonl"});
+    }
     section
 }
 
@@ -314,9 +317,11 @@ fn a_wrong_value_causes_a_problem_that_names_the_right_ones() {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// Settings whose defaults this test does not see. `Config` contains only a written value of `callsPerMinute` and
-/// `refusals`, and its `Debug` does not show `http`.
-const APPLIED_LATER: [&str; 4] = [
+/// Settings whose defaults this test does not see. `Config` contains only a written value of `callsPerMinute`,
+/// `refusals`, `rotateAtMegabytes` and `keep`, and its `Debug` does not show `http`.
+const APPLIED_LATER: [&str; 6] = [
+    "accessLog.rotateAtMegabytes",
+    "accessLog.keep",
     "delegation.callsPerMinute",
     "tokenExchange.callsPerMinute",
     "services.ID.http",
