@@ -49,7 +49,9 @@ pub(super) fn client_request_id(
     headers: &HeaderMap,
     connection: Option<&ConnectionInfo>,
 ) -> Option<Box<str>> {
-    let value = headers.get(&X_REQUEST_ID)?;
+    // A proxy that does not replace the header of its client would send both.
+    let mut values = headers.get_all(&X_REQUEST_ID).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
     connection.filter(|connection| connection.is_from_trusted_proxy())?;
     id(value)
 }

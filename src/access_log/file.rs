@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+        atomic::Ordering::SeqCst,
         mpsc::{SyncSender, sync_channel},
     },
     thread::{self, JoinHandle, Thread},
@@ -65,17 +65,7 @@ impl AccessLog {
         let path = path.into();
         let error = |source| AccessLogError { path: path.clone(), source };
         let (entries, received) = sync_channel(options.queue.get());
-        let state = Arc::new(State {
-            path: path.clone(),
-            options,
-            waiting: AtomicUsize::new(0),
-            is_closed: AtomicBool::new(false),
-            must_reopen: AtomicBool::new(false),
-            is_stuck: AtomicBool::new(false),
-            written: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
-            write_errors: AtomicU64::new(0),
-        });
+        let state = Arc::new(State::new(path.clone(), options));
         let writer = Writer::open(received, state.clone()).map_err(error)?;
         let writer = thread::Builder::new()
             .name("access-log".to_owned())

@@ -332,9 +332,10 @@ where
                 if let (Some(logged), Some(data)) = (&mut *this.logged, frame.data_ref()) {
                     logged.bytes += data.remaining() as u64;
                 }
-                // The server may drop the body after its last frame, without another poll.
-                let has_ended =
-                    this.inner.is_end_stream() || this.inner.size_hint().exact() == Some(0);
+                // The server may drop the body after its last frame, without another poll. Trailers are the last frame.
+                let has_ended = frame.is_trailers()
+                    || this.inner.is_end_stream()
+                    || this.inner.size_hint().exact() == Some(0);
                 if has_ended && let Some(logged) = this.logged.take() {
                     logged.finish();
                 }

@@ -18,7 +18,7 @@ pub enum AccessLogFormat {
     Combined,
 }
 
-/// Options of an [`AccessLog`]. By default, the lines are JSON, the queue has room for 8,192 requests, the file rotates
+/// Options of an [`AccessLog`](super::AccessLog). By default, the lines are JSON, the queue has room for 8,192 requests, the file rotates
 /// at 100 MiB, and 20 full files are kept.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

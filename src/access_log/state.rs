@@ -23,3 +23,19 @@ pub(super) struct State {
     pub(super) dropped: AtomicU64,
     pub(super) write_errors: AtomicU64,
 }
+
+impl State {
+    pub(super) fn new(path: PathBuf, options: AccessLogOptions) -> Self {
+        Self {
+            path,
+            options,
+            waiting: AtomicUsize::new(0),
+            is_closed: AtomicBool::new(false),
+            must_reopen: AtomicBool::new(false),
+            is_stuck: AtomicBool::new(false),
+            written: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            write_errors: AtomicU64::new(0),
+        }
+    }
+}

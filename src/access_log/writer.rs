@@ -52,12 +52,12 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn open(entries: Receiver<Box<Entry>>, state: Arc<State>) -> io::Result<Self> {
-        let file = open(&state.path, Links::Follow)?;
+        let Opened { file, must_end_line } = open(&state.path, Links::Follow)?;
         Ok(Self {
             entries,
             state,
             file,
-            batch: Vec::new(),
+            batch: if must_end_line { b"\n".to_vec() } else { Vec::new() },
             begun: 0,
             lines: 0,
             reported: 0,
@@ -166,7 +166,7 @@ impl Writer {
     /// [`CHECK`], and after [`AccessLog::reopen`](super::AccessLog::reopen).
     fn follow_path(&mut self) {
         let must_reopen = self.state.must_reopen.swap(false, SeqCst);
-        if self.begun > 0 || !must_reopen && self.checked.elapsed() < CHECK {
+        if !must_reopen && self.checked.elapsed() < CHECK {
             return;
         }
         self.checked = Instant::now();
@@ -175,8 +175,13 @@ impl Writer {
             return;
         }
         match open(&self.state.path, Links::Refuse) {
-            Ok(file) => {
-                self.file = file;
+            Ok(opened) => {
+                // The old file contains the first lines of the batch. A line of which it has only a part is written again.
+                let begun = &self.batch[..self.begun];
+                let written = begun.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+                self.batch.drain(..written);
+                self.begun = 0;
+                self.use_file(opened);
                 self.retry_at = None;
                 self.is_lost = false;
                 self.state.is_stuck.store(false, SeqCst);
@@ -212,15 +217,23 @@ impl Writer {
             false => Ok(()),
         };
         match rotated.and_then(|()| open(path, Links::Refuse)) {
-            Ok(file) => {
+            Ok(opened) => {
                 // This also unlocks the old file.
-                self.file = file;
+                self.use_file(opened);
                 Ok(())
             }
             Err(error) => {
                 let _ = self.file.unlock();
                 Err(error)
             }
+        }
+    }
+
+    /// Continues with this file. No line is begun.
+    fn use_file(&mut self, Opened { file, must_end_line }: Opened) {
+        self.file = file;
+        if must_end_line {
+            self.batch.insert(0, b'\n');
         }
     }
 
@@ -248,16 +261,64 @@ impl Writer {
     }
 }
 
-/// Opens the file for appending. Adds a newline to a last line that a crash has left incomplete.
-fn open(path: &Path, links: Links) -> io::Result<File> {
+struct Opened {
+    file: File,
+    /// Whether a crash or a full disk has left the last line incomplete. A newline must end it before the next line.
+    must_end_line: bool,
+}
+
+/// Opens the file for appending. Writes nothing, so that a full disk does not prevent a start.
+fn open(path: &Path, links: Links) -> io::Result<Opened> {
     let (mut file, len) = open_shared(path, links)?;
+    let mut last = *b"\n";
     if len > 0 {
-        let mut last = [0];
         file.seek(SeekFrom::End(-1))?;
         file.read_exact(&mut last)?;
-        if last != *b"\n" {
-            file.write_all(b"\n")?;
+    }
+    Ok(Opened { file, must_end_line: last != *b"\n" })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, sync::mpsc::sync_channel};
+
+    use super::*;
+    use crate::access_log::AccessLogOptions;
+
+    /// Returns a writer for a file with this content, and the path of the file.
+    fn writer(content: &str) -> (tempfile::TempDir, std::path::PathBuf, Writer) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.jsonl");
+        fs::write(&path, content).unwrap();
+        let state = State::new(path.clone(), AccessLogOptions::default());
+        let (_, entries) = sync_channel(1);
+        let writer = Writer::open(entries, Arc::new(state)).unwrap();
+        (directory, path, writer)
+    }
+
+    #[test]
+    fn a_line_that_a_removed_file_has_in_part_is_written_to_the_new_file() {
+        let (_directory, path, mut writer) = writer("");
+        writer.batch = b"one\ntwo\nthree\n".to_vec();
+        // The disk was full after the first line and a part of the second one.
+        writer.begun = 6;
+        writer.retry_at = Some(Instant::now() + RETRY);
+        fs::remove_file(&path).unwrap();
+        writer.state.must_reopen.store(true, SeqCst);
+        writer.follow_path();
+        assert!(writer.write_batch());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two\nthree\n");
+    }
+
+    #[test]
+    fn an_incomplete_last_line_ends_with_the_first_write() {
+        for (content, want) in [("", "line\n"), ("old\n", "old\nline\n"), ("ol", "ol\nline\n")] {
+            let (_directory, path, mut writer) = writer(content);
+            // A start writes nothing: the disk may be full.
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+            writer.batch.extend_from_slice(b"line\n");
+            assert!(writer.write_batch());
+            assert_eq!(fs::read_to_string(&path).unwrap(), want);
         }
     }
-    Ok(file)
 }

@@ -18,7 +18,8 @@ const MAX_METHOD: usize = 32;
 ///
 /// A path has at most 512 bytes, and a method has at most 32 bytes. A longer path or method is cut off, and ends with
 /// `…`. A record must not contain a token. A JSON Web Token may begin with `eyJ`. So in a path of 64 bytes or more,
-/// each segment that contains `eyJ` is written as `(token)`.
+/// each segment that contains `eyJ` is written as `(token)`. A byte that is not ASCII is percent-encoded, because some
+/// terminals and readers of lines treat characters such as U+009B and U+2028 as control characters.
 ///
 /// ```
 /// use http::{Method, Uri};
@@ -40,7 +41,10 @@ impl RequestLine {
     pub fn new(method: &Method, uri: &Uri) -> Self {
         let (method, path) = (method.as_str(), uri.path());
         let is_short = method.len() <= MAX_METHOD && path.len() <= MAX_PATH;
-        if !is_short || (path.len() >= MIN_TOKEN && may_have_token(path.as_bytes())) {
+        if !is_short
+            || !path.is_ascii()
+            || (path.len() >= MIN_TOKEN && may_have_token(path.as_bytes()))
+        {
             return Self::shortened(method, path);
         }
         let mut text = String::with_capacity(method.len() + path.len());
@@ -56,7 +60,8 @@ impl RequestLine {
         let segments = path.split('/');
         let segments =
             segments.map(|text| if may_have_token(text.as_bytes()) { "(token)" } else { text });
-        text.push_str(&cut(&segments.collect::<Vec<_>>().join("/"), MAX_PATH));
+        let path = percent_encoded(&segments.collect::<Vec<_>>().join("/"));
+        text.push_str(&cut(&path, MAX_PATH));
         Self { text: text.into_boxed_str(), method_length }
     }
 
@@ -77,6 +82,19 @@ impl RequestLine {
 /// `str::contains` in `RouteLayer`, which has a constant argument. This would cost 380 instructions per request.
 pub(crate) fn may_have_token(text: &[u8]) -> bool {
     text.windows(3).any(|bytes| bytes == b"eyJ")
+}
+
+/// Percent-encodes the bytes that are not ASCII.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii() {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
 }
 
 /// Cuts a text that is longer than `max` bytes, and appends `…` to it.
@@ -115,6 +133,7 @@ mod tests {
             ("GET", &format!("/invalidate/{token}/x"), "GET /invalidate/(token)/x"),
             ("GET", &format!("/a/x;t={token}"), "GET /a/(token)"),
             ("GET", "/keyJar", "GET /keyJar"),
+            ("GET", "/\u{9b}31m/\u{2028}é", "GET /%C2%9B31m/%E2%80%A8%C3%A9"),
             (&"M".repeat(MAX_METHOD), "/", &format!("{} /", "M".repeat(MAX_METHOD))),
             (&"M".repeat(300), "/", &format!("{}… /", "M".repeat(MAX_METHOD))),
             ("GET", &format!("/{}", &long[2..]), &format!("GET /{}", &long[2..])),
