@@ -6,7 +6,9 @@ use std::{
 };
 
 use aws_lc_rs::rand;
-use http::{Extensions, HeaderName, HeaderValue};
+#[cfg(any(feature = "proxy", feature = "tls"))]
+use http::HeaderValue;
+use http::{Extensions, HeaderName};
 use tracing::{Value, field::display};
 use uuid::Uuid;
 
@@ -94,6 +96,7 @@ impl RequestId {
     }
 
     /// Returns the id as a header value.
+    #[cfg(any(feature = "proxy", feature = "tls"))]
     pub(crate) fn header_value(self) -> HeaderValue {
         HeaderValue::from_bytes(&self.digits()).expect("hexadecimal digits are a header value")
     }
