@@ -2,8 +2,7 @@
 
 use std::{
     fs::{File, TryLockError},
-    io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
-    mem,
+    io::{self, ErrorKind, Read, Seek, SeekFrom},
     path::Path,
     sync::{Arc, atomic::Ordering::SeqCst, mpsc::Receiver},
     thread,
@@ -11,7 +10,7 @@ use std::{
 };
 
 use super::{entry::Entry, state::State};
-use crate::audit::{Links, is_at, make_room, open_shared};
+use crate::audit::{LineBatch, Links, is_at, make_room, open_shared};
 
 /// How long the thread sleeps unless it is woken.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -32,12 +31,7 @@ pub(super) struct Writer {
     entries: Receiver<Box<Entry>>,
     state: Arc<State>,
     file: File,
-    /// Whole lines that were not written yet.
-    batch: Vec<u8>,
-    /// How many bytes of the batch were written.
-    begun: usize,
-    /// The number of requests in the batch.
-    lines: u64,
+    batch: LineBatch,
     /// How many of the dropped lines are reported in the file.
     reported: u64,
     /// When a failed write is repeated.
@@ -53,13 +47,15 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn open(entries: Receiver<Box<Entry>>, state: Arc<State>) -> io::Result<Self> {
         let Opened { file, must_end_line } = open(&state.path, Links::Follow)?;
+        let mut batch = LineBatch::default();
+        if must_end_line {
+            batch.end_incomplete_line();
+        }
         Ok(Self {
             entries,
             state,
             file,
-            batch: if must_end_line { b"\n".to_vec() } else { Vec::new() },
-            begun: 0,
-            lines: 0,
+            batch,
             reported: 0,
             retry_at: None,
             logged: None,
@@ -101,13 +97,12 @@ impl Writer {
                 && let Ok(entry) = self.entries.try_recv()
             {
                 taken += 1;
-                format.write(&entry, &mut self.batch);
+                format.write(&entry, self.batch.line_of(1));
             }
-            self.lines += taken as u64;
             self.state.waiting.fetch_sub(taken, SeqCst);
             if self.batch.len() < BATCH && dropped > self.reported {
                 let now = self.state.options.clock.now();
-                format.write_gap(now, dropped - self.reported, &mut self.batch);
+                format.write_gap(now, dropped - self.reported, self.batch.line_of(0));
                 self.reported = dropped;
             }
             if self.batch.is_empty() {
@@ -126,18 +121,16 @@ impl Writer {
             return false;
         }
         // The whole line is in one file, so the file changes only between two lines.
-        if self.begun == 0
+        if self.batch.written() == 0
             && let Err(error) = self.rotate_when_full()
         {
             // A file that is too long is better than a lost line.
             self.report("rotate", &error);
         }
-        match self.write_rest() {
+        match self.batch.write_to(&mut self.file) {
             Ok(()) => {
-                self.batch.clear();
-                self.begun = 0;
+                self.state.written.fetch_add(self.batch.clear(), SeqCst);
                 self.retry_at = None;
-                self.state.written.fetch_add(mem::take(&mut self.lines), SeqCst);
                 self.state.is_stuck.store(false, SeqCst);
                 true
             }
@@ -148,18 +141,6 @@ impl Writer {
                 false
             }
         }
-    }
-
-    fn write_rest(&mut self) -> io::Result<()> {
-        while self.begun < self.batch.len() {
-            match self.file.write(&self.batch[self.begun..]) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(written) => self.begun += written,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 
     /// Opens the file at the path, if another program has renamed or removed the open file. Checks this once per
@@ -176,11 +157,7 @@ impl Writer {
         }
         match open(&self.state.path, Links::Refuse) {
             Ok(opened) => {
-                // The old file contains the first lines of the batch. A line of which it has only a part is written again.
-                let begun = &self.batch[..self.begun];
-                let written = begun.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-                self.batch.drain(..written);
-                self.begun = 0;
+                self.batch.begin_in_new_file();
                 self.use_file(opened);
                 self.retry_at = None;
                 self.is_lost = false;
@@ -233,15 +210,13 @@ impl Writer {
     fn use_file(&mut self, Opened { file, must_end_line }: Opened) {
         self.file = file;
         if must_end_line {
-            self.batch.insert(0, b'\n');
+            self.batch.end_incomplete_line();
         }
     }
 
     /// Drops and counts the waiting lines, because the log is being closed and they cannot be written.
     fn give_up(&mut self) {
-        let mut lost = mem::take(&mut self.lines);
-        self.batch.clear();
-        self.begun = 0;
+        let mut lost = self.batch.clear();
         while self.entries.try_recv().is_ok() {
             self.state.waiting.fetch_sub(1, SeqCst);
             lost += 1;
@@ -299,9 +274,10 @@ mod tests {
     #[test]
     fn a_line_that_a_removed_file_has_in_part_is_written_to_the_new_file() {
         let (_directory, path, mut writer) = writer("");
-        writer.batch = b"one\ntwo\nthree\n".to_vec();
+        writer.batch.line_of(3).extend_from_slice(b"one\ntwo\nthree\n");
         // The disk was full after the first line and a part of the second one.
-        writer.begun = 6;
+        let mut disk = [0; 6];
+        assert!(writer.batch.write_to(&mut &mut disk[..]).is_err());
         writer.retry_at = Some(Instant::now() + RETRY);
         fs::remove_file(&path).unwrap();
         writer.state.must_reopen.store(true, SeqCst);
@@ -316,7 +292,7 @@ mod tests {
             let (_directory, path, mut writer) = writer(content);
             // A start writes nothing: the disk may be full.
             assert_eq!(fs::read_to_string(&path).unwrap(), content);
-            writer.batch.extend_from_slice(b"line\n");
+            writer.batch.line_of(1).extend_from_slice(b"line\n");
             assert!(writer.write_batch());
             assert_eq!(fs::read_to_string(&path).unwrap(), want);
         }

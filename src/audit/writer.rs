@@ -3,7 +3,6 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
-    mem,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::SeqCst, mpsc::Receiver},
     thread,
@@ -11,6 +10,7 @@ use std::{
 };
 
 use super::{
+    line_batch::LineBatch,
     options::{AuditFileOptions, AuditFormat, Fsync, Lines},
     queue::Shared,
     record::AuditRecord,
@@ -46,7 +46,7 @@ pub(super) struct Writer {
     file: File,
     /// The length of the file.
     len: u64,
-    batch: Batch,
+    batch: LineBatch,
     /// The sums of records. `None` if each record is a line.
     sums: Option<Sums>,
     /// How many of the dropped records are already reported, by a line in the file or by a log message.
@@ -92,7 +92,7 @@ impl Writer {
             shared,
             file,
             len,
-            batch: Batch::default(),
+            batch: LineBatch::default(),
             reported: 0,
             synced: Instant::now(),
             is_dirty: false,
@@ -151,7 +151,7 @@ impl Writer {
                 }
             };
             self.shared.waiting.fetch_sub(taken, SeqCst);
-            was_full = self.batch.bytes.len() >= batch_len || taken == MAX_TAKEN;
+            was_full = self.batch.len() >= batch_len || taken == MAX_TAKEN;
             // A record is dropped only when the queue is full. At that time, all older records are in the queue or were
             // already taken from it. The queue is empty now, so the line about the dropped records comes after all
             // older records.
@@ -165,28 +165,28 @@ impl Writer {
 
     /// Writes the batch. Returns whether the whole batch has been written.
     fn write_batch(&mut self) -> bool {
-        if self.batch.bytes.is_empty() {
+        if self.batch.is_empty() {
             return true;
         }
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return false;
         }
-        // Do not change to another file in the middle of a line. So the whole line is in one file.
-        if self.batch.written == 0 && !self.follow_path() {
+        if !self.follow_path() {
             return false;
         }
-        let len_after = self.len.saturating_add(self.batch.bytes.len() as u64);
+        let len_after = self.len.saturating_add(self.batch.len() as u64);
         let must_rotate = self.len > 0 && len_after > self.options.rotate_at;
-        if self.batch.written == 0 && must_rotate && self.lock == Lock::Exclusive {
+        // The whole line is in one file, so the file rotates only between two lines.
+        if self.batch.written() == 0 && must_rotate && self.lock == Lock::Exclusive {
             // If the rotation fails, the batch is written to the current file, because a file that is too
             // long is better than a lost record.
             if let Err(error) = self.rotate() {
                 self.report_error("rotate", &error);
             }
         }
-        let before = self.batch.written;
+        let before = self.batch.written();
         let result = self.batch.write_to(&mut self.file);
-        self.len += (self.batch.written - before) as u64;
+        self.len += (self.batch.written() - before) as u64;
         self.is_dirty = true;
         match result {
             Ok(()) => {
@@ -247,15 +247,13 @@ impl Writer {
             }
             return true;
         }
-        if self.batch.written > 0 {
-            return true;
-        }
         if self.is_dirty && self.options.fsync != Fsync::Never {
             self.sync();
         }
         match open(&self.path, Links::Refuse, self.lock) {
             Ok((file, len)) => {
                 (self.file, self.len) = (file, len);
+                self.batch.begin_in_new_file();
                 self.retry_at = None;
                 self.is_lost = false;
                 self.shared.is_stuck.store(false, SeqCst);
@@ -308,9 +306,8 @@ impl Writer {
 
     /// Drops and counts the waiting records. Called if the sink is being closed and the records cannot be written.
     fn give_up(&mut self) {
-        let mut lost = self.batch.records;
+        let mut lost = self.batch.clear();
         lost += self.sums.as_mut().map_or(0, Sums::clear);
-        self.batch = Batch::default();
         while self.records.try_recv().is_ok() {
             self.shared.waiting.fetch_sub(1, SeqCst);
             lost += 1;
@@ -330,21 +327,11 @@ impl Writer {
     }
 }
 
-/// Lines for one write.
-#[derive(Debug, Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    /// How many of the bytes have been written.
-    written: usize,
-    /// The number of records in these lines.
-    records: u64,
-}
-
-impl Batch {
+impl LineBatch {
     fn record(&mut self, record: &AuditRecord, format: &AuditFormat) {
-        format.write_record(record, &mut self.bytes);
-        self.bytes.push(b'\n');
-        self.records += 1;
+        let line = self.line_of(1);
+        format.write_record(record, line);
+        line.push(b'\n');
     }
 
     /// Adds waiting records, up to `max` bytes. Returns how many records it has taken from the queue.
@@ -355,7 +342,7 @@ impl Batch {
         format: &AuditFormat,
     ) -> usize {
         let mut taken = 0;
-        while self.bytes.len() < max
+        while self.len() < max
             && let Ok(record) = records.try_recv()
         {
             taken += 1;
@@ -385,40 +372,21 @@ impl Batch {
         if is_closing && taken < MAX_TAKEN {
             sums.end_period();
         }
-        while self.bytes.len() < max
+        while self.len() < max
             && let Some(Sum { first, count }) = sums.next_due(now)
         {
-            format.write_sum(&first, count, &mut self.bytes);
-            self.bytes.push(b'\n');
-            self.records += count;
+            let line = self.line_of(count);
+            format.write_sum(&first, count, line);
+            line.push(b'\n');
         }
         taken
     }
 
     /// Adds a line that reports `count` dropped records.
     fn gap(&mut self, time: Timestamp, count: u64, format: &AuditFormat) {
-        format.write_gap(time, count, &mut self.bytes);
-        self.bytes.push(b'\n');
-    }
-
-    /// Writes the bytes. After an error, the next call continues at the first byte that was not written.
-    fn write_to(&mut self, to: &mut impl Write) -> io::Result<()> {
-        while self.written < self.bytes.len() {
-            match to.write(&self.bytes[self.written..]) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(len) => self.written += len,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Empties the batch. Returns how many records it had.
-    fn clear(&mut self) -> u64 {
-        self.bytes.clear();
-        self.written = 0;
-        mem::take(&mut self.records)
+        let line = self.line_of(0);
+        format.write_gap(time, count, line);
+        line.push(b'\n');
     }
 }
 
@@ -544,7 +512,7 @@ fn sync_directory(_: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
+    use std::{mem, num::NonZeroUsize};
 
     use super::*;
     use crate::audit::{Event, queue::Queue};
@@ -672,6 +640,23 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
+    fn a_record_that_a_removed_file_has_in_part_is_written_to_the_new_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let (_queue, mut writer) = writer(directory.path(), AuditFileOptions::default());
+        writer.batch.line_of(3).extend_from_slice(b"one\ntwo\nthree\n");
+        // The disk was full after the first line and a part of the second one.
+        let mut disk = Disk { bytes: Vec::new(), room: 6 };
+        assert!(writer.batch.write_to(&mut disk).is_err());
+        writer.retry_at = Some(Instant::now());
+        std::fs::remove_file(&path).unwrap();
+        assert!(writer.write_batch());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\nthree\n");
+        assert_eq!(writer.shared.written.load(SeqCst), 3);
+    }
+
+    #[cfg(unix)]
+    #[test]
     fn a_symbolic_link_is_not_followed_and_the_old_file_can_come_back() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit.jsonl");
@@ -696,12 +681,12 @@ mod tests {
     #[test]
     fn writing_a_batch_continues_after_the_disk_was_full() {
         let time = Timestamp::from_secs(1);
-        let mut batch = Batch::default();
+        let mut batch = LineBatch::default();
         let format = AuditFormat::JsonLines;
         batch.record(&AuditRecord::succeeded(Event::Login, time), &format);
         batch.record(&AuditRecord::succeeded(Event::Logout, time), &format);
         batch.gap(time, 3, &format);
-        let whole = batch.bytes.clone();
+        let whole = batch.line_of(0).clone();
 
         let mut disk = Disk { bytes: Vec::new(), room: 30 };
         for _ in 0..2 {
@@ -711,6 +696,6 @@ mod tests {
         disk.room = usize::MAX;
         batch.write_to(&mut disk).unwrap();
         assert_eq!(disk.bytes, whole);
-        assert_eq!((batch.clear(), batch.bytes.len()), (2, 0));
+        assert_eq!((batch.clear(), batch.len()), (2, 0));
     }
 }

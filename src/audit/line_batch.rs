@@ -1,0 +1,73 @@
+//! Lines that are appended to a file together. The audit log and the access log use it.
+
+use std::{
+    io::{self, ErrorKind, Write},
+    mem,
+};
+
+/// Whole lines for one write. If the disk becomes full, the file has only the beginning of them.
+#[derive(Debug, Default)]
+pub(crate) struct LineBatch {
+    bytes: Vec<u8>,
+    /// How many of the bytes have been written.
+    written: usize,
+    /// The number of records or requests in these lines.
+    entries: u64,
+}
+
+impl LineBatch {
+    /// Returns whether there is nothing to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Returns the length of the lines in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Returns how many bytes have been written. If it is not 0, the file may end in the middle of a line.
+    pub(crate) fn written(&self) -> usize {
+        self.written
+    }
+
+    /// Returns the bytes, so that the caller appends a line to them. The line describes `entries` records or requests.
+    pub(crate) fn line_of(&mut self, entries: u64) -> &mut Vec<u8> {
+        self.entries += entries;
+        &mut self.bytes
+    }
+
+    /// Puts a newline before the lines, because the file ends with an incomplete line. Nothing may have been written.
+    pub(crate) fn end_incomplete_line(&mut self) {
+        self.bytes.insert(0, b'\n');
+    }
+
+    /// Writes the bytes. After an error, the next call continues at the first byte that was not written.
+    pub(crate) fn write_to(&mut self, to: &mut impl Write) -> io::Result<()> {
+        while self.written < self.bytes.len() {
+            match to.write(&self.bytes[self.written..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(len) => self.written += len,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Continues in a new file. The lines that the old file has are not written again. A line of which the old file has
+    /// only a part begins again.
+    pub(crate) fn begin_in_new_file(&mut self) {
+        let begun = &self.bytes[..self.written];
+        let whole = begun.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        self.bytes.drain(..whole);
+        self.written = 0;
+    }
+
+    /// Empties the batch. Returns how many records or requests it had.
+    pub(crate) fn clear(&mut self) -> u64 {
+        self.bytes.clear();
+        self.written = 0;
+        mem::take(&mut self.entries)
+    }
+}
