@@ -102,7 +102,8 @@ impl CorsRules {
         is_allowed.then_some(access)
     }
 
-    pub(super) fn methods(&self) -> &[Method] {
+    /// Returns the methods that pages may use.
+    pub fn methods(&self) -> &[Method] {
         &self.methods
     }
 

@@ -20,10 +20,6 @@ use tower_passticket::{
 /// The first segments of the gateway's own paths to which `cors.allowedOrigins` applies.
 const OF_GATEWAY: [&str; 2] = ["gateway", "application"];
 
-/// The methods of services without a list, if `corsAllowedMethods` is absent. [`CorsRules`] has the same default.
-const DEFAULT_METHODS: [Method; 6] =
-    [Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::PUT, Method::OPTIONS];
-
 /// `components.gateway.apiml.service`.
 pub(super) struct ZoweCors {
     /// `corsEnabled`. The zowe.yaml that Zowe ships turns CORS off.
@@ -35,7 +31,9 @@ pub(super) struct ZoweCors {
 pub(super) fn read_zowe(mut section: Section<'_>) -> ZoweCors {
     let is_enabled = section.optional("corsEnabled").is_some_and(|field| field.is_on());
     let methods = section.optional("corsAllowedMethods").map(|field| methods::read(&field));
-    ZoweCors { is_enabled, methods: methods.unwrap_or_else(|| DEFAULT_METHODS.to_vec()) }
+    // Services without a list have the default of the layer.
+    let methods = methods.unwrap_or_else(|| CorsRules::for_any_origin().methods().to_vec());
+    ZoweCors { is_enabled, methods }
 }
 
 /// `components.passticket-proxy.cors`.
