@@ -1,4 +1,4 @@
-//! What the layers know about a request that they reject. Outer layers find it in the extensions of the response.
+//! Facts about a rejected request. Outer layers find them in the extensions of the response.
 
 use std::sync::Arc;
 

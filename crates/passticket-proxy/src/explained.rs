@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 use http::{HeaderName, HeaderValue, Method, Uri};
 use tower_passticket::passticket::UserId;
 
-/// What the command explains.
+/// The subject of the explanation.
 #[derive(Debug)]
 pub enum Subject {
     /// A request that a client could send.

@@ -5,7 +5,7 @@ use crate::{
     layer::{rejection::Rejection, service_failure::ServiceFailure},
 };
 
-/// What became of a routed request: the label `outcome` of `passticket_requests_total`.
+/// The outcome of a routed request: the label `outcome` of `passticket_requests_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RequestOutcome {

@@ -114,7 +114,7 @@ where
     }
 }
 
-/// What the layers have found out about a request.
+/// Facts about a request that the layers before this one have found out.
 struct Seen<'r> {
     route: Option<&'r Arc<Route>>,
     credential: CredentialKind,

@@ -1,4 +1,4 @@
-//! What is known about the request after its way through the layers.
+//! The facts about the request that `explain` has collected between the layers.
 
 use passticket_proxy::config::{Config, ConfiguredRoute};
 use tower_passticket::{

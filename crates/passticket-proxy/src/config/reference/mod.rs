@@ -85,7 +85,7 @@ pub enum ValueKind {
     Mapping,
 }
 
-/// What applies if a key is absent. `Display` describes it.
+/// The value or the rule that applies if a key is absent. `Display` describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DefaultValue {
