@@ -9,7 +9,8 @@
 //! Two layers measure. [`RequestMetrics::layer`] is the outermost layer of the stack. [`RequestMetrics::service_layer`]
 //! is the innermost layer, directly around the proxy or your handlers. The inner layer counts the requests that it
 //! sees, and the outer layer counts the requests that a layer between them rejects. Without the outer layer, rejected
-//! requests are not counted.
+//! requests are not counted. Both layers must run in the same task. If a layer between them moves requests to another
+//! task, as tower's `Buffer` does, `passticket_gateway_duration_seconds` has only the requests that a layer rejects.
 //!
 //! No client can choose the value of a label, and the number of time series is limited:
 //!
@@ -71,6 +72,7 @@ mod labels;
 mod requests;
 mod series;
 mod service;
+mod started;
 #[cfg(test)]
 mod tests;
 

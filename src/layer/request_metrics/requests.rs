@@ -15,7 +15,8 @@ use tower_service::Service;
 use super::{
     labels::Ending,
     series::RequestMetrics,
-    service::{Counted, ServiceMetricsLayer, Started},
+    service::{Counted, ServiceMetricsLayer},
+    started,
 };
 use crate::{
     audit::CredentialKind,
@@ -69,11 +70,11 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let started = self.metrics.now();
-        request.extensions_mut().insert(Started(started));
         let metrics = self.metrics.clone();
-        RequestMetricsFuture { inner: self.inner.call(request), metrics, started }
+        let inner = started::scope(started, || self.inner.call(request));
+        RequestMetricsFuture { inner, metrics, started }
     }
 }
 
@@ -96,7 +97,8 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = ready!(this.inner.poll(cx))?;
+        // A layer that waits calls the inner layer later, while this future is polled.
+        let response = ready!(started::scope(*this.started, || this.inner.poll(cx)))?;
         if let Some(rejection) = response.extensions().get::<Rejection>() {
             count_rejected(this.metrics, rejection, response.extensions(), *this.started);
         }

@@ -16,6 +16,7 @@ use tower_service::Service;
 use super::{
     labels::Ending,
     series::{RequestMetrics, ServiceSeries},
+    started,
 };
 use crate::{
     audit::{CredentialKind, ReasonCode},
@@ -24,10 +25,6 @@ use crate::{
         scheme::ReadyToForward, scope::Authorized, service_failure::ServiceFailure,
     },
 };
-
-/// The time when the outer layer has received a request: an extension of the request.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Started(pub(super) Instant);
 
 /// Marks a response whose request is counted already.
 #[derive(Clone, Copy, Debug)]
@@ -105,8 +102,8 @@ where
         let Seen { route, credential, ending } = Seen::of(extensions);
         let series = self.series(route);
         let called = self.metrics.now();
-        if let Some(Started(started)) = extensions.get() {
-            self.metrics.add_gateway_time(called.saturating_duration_since(*started));
+        if let Some(started) = started::current() {
+            self.metrics.add_gateway_time(called.saturating_duration_since(started));
         }
         let metrics = self.metrics.clone();
         let running = Running { metrics, series, credential, ending, called };

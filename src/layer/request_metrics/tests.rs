@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use test_support::{pki, tickets::key_profile};
+use tokio::task::yield_now;
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 
 use super::{RequestMetrics, labels::Ending};
@@ -18,7 +19,7 @@ use crate::{
     audit::{CredentialKind, ReasonCode},
     layer::{
         AuthenticateLayer, Authenticator, Bypass, OnFailure, PassTicketScheme, Rejection, Route,
-        RouteLayer, Routes, SanitizeLayer, SchemeLayer, ScopeLayer, ServiceFailure,
+        RouteLayer, RouteService, Routes, SanitizeLayer, SchemeLayer, ScopeLayer, ServiceFailure,
     },
     metrics::MetricRegistry,
     passticket::{Applid, KeyProfiles, LocalGenerator, Replay, UserId},
@@ -250,4 +251,33 @@ fn the_number_of_time_series_is_limited() {
 
 fn number_of(line: &str) -> u64 {
     line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_layer_that_waits_does_not_lose_the_start_of_the_request() {
+    let metrics = metrics();
+    let stack = ServiceBuilder::new()
+        .layer(metrics.layer())
+        .layer(tower::layer::layer_fn(|inner: RouteService<_>| {
+            service_fn(move |request| {
+                let inner = inner.clone();
+                async {
+                    yield_now().await;
+                    pass(5);
+                    inner.oneshot(request).await
+                }
+            })
+        }))
+        .layer(RouteLayer::new(Routes::new([bypass("a")]).unwrap()))
+        .layer(metrics.service_layer())
+        .service(service_fn(answer));
+    // Two requests at the same time: each has its own start.
+    let (first, second) = (stack.clone().oneshot(get("/a/api/x")), stack.oneshot(get("/a/api/x")));
+    let (first, second) = tokio::join!(first, second);
+    assert!(first.is_ok() && second.is_ok());
+    assert_eq!(
+        samples(&metrics, "passticket_gateway_duration_seconds_s"),
+        ["passticket_gateway_duration_seconds_sum 0.015"]
+    );
+    assert!(super::started::current().is_none());
 }
