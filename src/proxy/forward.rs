@@ -33,7 +33,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING},
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
     uri::PathAndQuery,
 };
 use hyper::{
@@ -48,13 +48,11 @@ use super::{
     counts::ForwardCounts,
     credential::{ClientHead, Credential},
     exchange::{Attempt, Exchange, ExchangeError},
+    exchange_failure::{ExchangeFailure, gateway_response, no_response},
     forwarded::{PeerValues, ServiceHeaders, set_forwarded},
     http2_settings::Http2Settings,
     instances::{InstanceStates, NoInstance, Pool, RequestsUntilDeposit, ServiceTargets, Wanted},
-    pool::{
-        ConnectError, ConnectionPool, MAX_HEADERS, Negotiation, PoolSettings, ReconnectError,
-        TooManyInformational, is_caused_by,
-    },
+    pool::{ConnectionPool, Negotiation, PoolSettings},
     request_body::{Progress, Receive, RequestBody},
     response_body::{ResponseBody, StreamEnd},
     response_head::{self, BodyKind, UnknownCoding},
@@ -64,7 +62,6 @@ use super::{
 use crate::{
     audit::{RequestId, X_REQUEST_ID},
     connection::ConnectionInfo,
-    error_chain::ErrorChain,
     headers::{content_type, cookie, strip_request_hop_by_hop},
     http2_negotiation::NegotiateHttp2,
     layer::{
@@ -75,7 +72,6 @@ use crate::{
     messages::{self, ApiMessage},
     passticket::{Replay, UserId},
     request_facts::{Cause, RequestFacts, Stage, Termination},
-    stall::Stalled,
     ticket_breaker::Watched,
     token::ServiceId,
 };
@@ -786,17 +782,12 @@ where
                         })));
                     }
                     (Err(error), _) => {
-                        let upstream = exchange.upstream();
+                        let failure = ExchangeFailure::of(&error, progress);
                         if let Some(facts) = progress.facts() {
-                            facts.end(termination(&error, progress));
+                            facts.end(failure.termination());
                         }
-                        return Poll::Ready(Ok(failed(
-                            &error,
-                            exchange.timeout(),
-                            route,
-                            upstream,
-                            progress,
-                        )));
+                        let (upstream, timeout) = (exchange.upstream(), exchange.timeout());
+                        return Poll::Ready(Ok(failure.into_response(route, upstream, timeout)));
                     }
                 };
                 Poll::Ready(Ok(match response_head::prepare(&mut response, &context) {
@@ -895,149 +886,12 @@ fn unknown_coding(route: &Route, upstream: &Upstream) -> Response<ResponseBody> 
     no_response(route, NoResponse::Broken)
 }
 
-/// Makes the response of the gateway after a failed exchange.
-#[cold]
-fn failed(
-    error: &ExchangeError,
-    timeout: Duration,
-    route: &Route,
-    upstream: &Upstream,
-    progress: &Progress,
-) -> Response<ResponseBody> {
-    let service = route.service();
-    let cause_of = |what: &'static str| (what, service, upstream.to_string());
-    let cause: &dyn std::error::Error = match error {
-        ExchangeError::Connect(ConnectError::Failed(error)) => &**error,
-        ExchangeError::Connect(ConnectError::Busy { max_connections, waited }) => {
-            log_limited!(warn, cause_of("busy"), { %service, %upstream, max_connections, ?waited }, "request refused: all connections to the service are in use; if the service can handle more requests at a time, raise connectionsPerInstance (Forward::with_max_connections)");
-            let message = ApiMessage::with(
-                &messages::SERVICE_UNAVAILABLE,
-                &["too many requests to the service are in progress"],
-            );
-            let status = StatusCode::SERVICE_UNAVAILABLE;
-            let mut response = gateway_response(message, status, ServiceFailure::Busy);
-            let seconds = messages::retry_after((*waited).max(Duration::from_secs(1)));
-            response.headers_mut().insert(RETRY_AFTER, seconds);
-            return response;
-        }
-        ExchangeError::Interrupted(error) => error,
-        ExchangeError::SwitchedProtocols(_) => {
-            log_limited!(warn, cause_of("status 101"), { %service, %upstream }, "service sent status 101 to a request without Upgrade");
-            return no_response(route, NoResponse::Broken);
-        }
-        ExchangeError::TimedOut | ExchangeError::Connect(ConnectError::TimedOut) => {
-            log_limited!(warn, cause_of("timeout"), { %service, %upstream, ?timeout }, "service did not respond in time");
-            let message = ApiMessage::new(&messages::UNEXPECTED_STATUS);
-            let status = StatusCode::GATEWAY_TIMEOUT;
-            return gateway_response(message, status, ServiceFailure::TimedOut);
-        }
-    };
-    let cause = ErrorChain(cause);
-    if progress.has_stalled() {
-        log_limited!(warn, cause_of("receive timeout"), { %service }, "request ended: the client sends the body too slowly");
-        let message = ApiMessage::with(&messages::BAD_REQUEST, &["the body was sent too slowly"]);
-        let (status, failure) = (StatusCode::REQUEST_TIMEOUT, ServiceFailure::BodyTooSlow);
-        let mut response = gateway_response(message, status, failure);
-        // The listener counts responses with this extension.
-        response.extensions_mut().insert(Stalled);
-        return response;
-    }
-    if progress.is_too_large()
-        && let Some(limits) = route.limits()
-        && let Some(limit) = limits.max_body()
-    {
-        limits.count_body();
-        tracing::debug!(%service, limit, "request refused: the body is larger than the route allows");
-        return Rejection::BodyTooLarge { limit }.into_response();
-    }
-    if progress.has_failed() {
-        tracing::debug!(%service, %cause, "client disconnected or sent a malformed request body");
-        let message = ApiMessage::with(&messages::BAD_REQUEST, &["the body is incomplete"]);
-        return gateway_response(message, StatusCode::BAD_REQUEST, ServiceFailure::BodyIncomplete);
-    }
-    if is_connect_error(error) {
-        log_limited!(warn, cause_of("connect"), { %service, %upstream, %cause }, "cannot reach the service");
-        return no_response(route, NoResponse::Unreachable);
-    }
-    if let ExchangeError::Interrupted(error) = error
-        && error.is_parse()
-    {
-        log_limited!(warn, cause_of("head"), { %service, %upstream, max_headers = MAX_HEADERS, %cause }, "response refused: the head of the response is malformed or too large; if it is too large, let the service send fewer headers, for example fewer cookies");
-        return no_response(route, NoResponse::Broken);
-    }
-    if let ExchangeError::Interrupted(error) = error
-        && is_caused_by::<TooManyInformational>(error)
-    {
-        log_limited!(warn, cause_of("informational"), { %service, %upstream, %cause }, "response refused: the service sent too many informational responses (1xx)");
-        return no_response(route, NoResponse::Broken);
-    }
-    log_limited!(warn, cause_of("closed"), { %service, %upstream, %cause }, "service closed the connection without a response");
-    no_response(route, NoResponse::Broken)
-}
-
 /// Records that the gateway has refused the head of the response.
 #[cold]
 fn end_in_head(progress: &Progress) {
     if let Some(facts) = progress.facts() {
         facts.end(Termination { cause: Cause::Gateway, stage: Stage::Head });
     }
-}
-
-/// Returns how a failed exchange ended.
-#[cold]
-fn termination(error: &ExchangeError, progress: &Progress) -> Termination {
-    let (cause, stage) = match error {
-        ExchangeError::Connect(ConnectError::Busy { .. }) => (Cause::ServiceTimeout, Stage::Queue),
-        ExchangeError::Connect(ConnectError::TimedOut) => (Cause::ServiceTimeout, Stage::Connect),
-        ExchangeError::TimedOut => (Cause::ServiceTimeout, Stage::Head),
-        ExchangeError::SwitchedProtocols(_) => (Cause::Gateway, Stage::Head),
-        ExchangeError::Connect(ConnectError::Failed(_)) => (Cause::Service, Stage::Connect),
-        ExchangeError::Interrupted(_) if progress.has_stalled() => {
-            (Cause::ClientTimeout, Stage::Head)
-        }
-        ExchangeError::Interrupted(_) if progress.is_too_large() => (Cause::Gateway, Stage::Head),
-        ExchangeError::Interrupted(_) if progress.has_failed() => (Cause::Client, Stage::Head),
-        ExchangeError::Interrupted(cause) if is_caused_by::<ReconnectError>(cause) => {
-            (Cause::Service, Stage::Connect)
-        }
-        ExchangeError::Interrupted(cause)
-            if cause.is_parse() || is_caused_by::<TooManyInformational>(cause) =>
-        {
-            (Cause::Gateway, Stage::Head)
-        }
-        ExchangeError::Interrupted(_) => (Cause::Service, Stage::Head),
-    };
-    Termination { cause, stage }
-}
-
-/// Returns true if no connection to the service could be made.
-fn is_connect_error(error: &ExchangeError) -> bool {
-    match error {
-        ExchangeError::Connect(_) => true,
-        ExchangeError::Interrupted(error) => is_caused_by::<ReconnectError>(error),
-        ExchangeError::SwitchedProtocols(_) | ExchangeError::TimedOut => false,
-    }
-}
-
-fn no_response(route: &Route, why: NoResponse) -> Response<ResponseBody> {
-    let (status, message) = route.compatibility().no_response(why);
-    let failure = match why {
-        NoResponse::Unreachable => ServiceFailure::Unreachable,
-        NoResponse::Broken => ServiceFailure::Broken,
-    };
-    gateway_response(message, status, failure)
-}
-
-/// Makes a response of the gateway. Outer layers find the reason in its extensions.
-#[cold]
-fn gateway_response(
-    message: ApiMessage,
-    status: StatusCode,
-    failure: ServiceFailure,
-) -> Response<ResponseBody> {
-    let mut response = message.into_response(status).map(ResponseBody::from);
-    response.extensions_mut().insert(failure);
-    response
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod counts;
 mod credential;
 mod exchange;
+mod exchange_failure;
 mod forward;
 mod forwarded;
 mod http2_settings;
