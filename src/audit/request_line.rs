@@ -76,12 +76,32 @@ impl RequestLine {
     }
 }
 
-/// Returns whether the text contains `eyJ`, which is the Base64 form of the beginning of a JSON object.
+/// Returns whether the text contains `eyJ`, which is the Base64 form of the beginning of a JSON object. Each of the
+/// three letters may be percent-encoded (RFC 3986 §2.1).
 ///
 /// This function does not use `str::contains`. If it did, the compiler would no longer specialize the call of
 /// `str::contains` in `RouteLayer`, which has a constant argument. This would cost 380 instructions per request.
 pub(crate) fn may_have_token(text: &[u8]) -> bool {
-    text.windows(3).any(|bytes| bytes == b"eyJ")
+    (0..text.len()).any(|at| begins_token(&text[at..]))
+}
+
+#[inline]
+fn begins_token(mut text: &[u8]) -> bool {
+    b"eyJ".iter().all(|wanted| {
+        let (found, rest) = match text {
+            [b'%', high, low, rest @ ..] => (hexadecimal(*high, *low), rest),
+            [byte, rest @ ..] => (Some(*byte), rest),
+            [] => return false,
+        };
+        text = rest;
+        found == Some(*wanted)
+    })
+}
+
+/// Returns the byte that two hexadecimal digits stand for.
+fn hexadecimal(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
 
 /// Percent-encodes the bytes that are not ASCII.
@@ -132,6 +152,9 @@ mod tests {
             ("GET", &format!("/{token}"), "GET /(token)"),
             ("GET", &format!("/invalidate/{token}/x"), "GET /invalidate/(token)/x"),
             ("GET", &format!("/a/x;t={token}"), "GET /a/(token)"),
+            ("GET", &format!("/a/%65%79%4a{}", &token[3..]), "GET /a/(token)"),
+            ("GET", &format!("/a/e%79%4A{}", &token[3..]), "GET /a/(token)"),
+            ("GET", &format!("/%65y/J/%{}", &token[3..]), &format!("GET /%65y/J/%{}", &token[3..])),
             ("GET", "/keyJar", "GET /keyJar"),
             ("GET", "/\u{9b}31m/\u{2028}é", "GET /%C2%9B31m/%E2%80%A8%C3%A9"),
             (&"M".repeat(MAX_METHOD), "/", &format!("{} /", "M".repeat(MAX_METHOD))),

@@ -362,8 +362,11 @@ fn finish<B>(
             Outcome::Forward
         }
         Err(failure) => {
-            log_failure(&failure, &authorized, request.extensions());
             let route = authorized.route().clone();
+            // In the mode observe, the failure has no effect, so it is not an error.
+            if !route.is_observed() {
+                log_failure(&failure, &authorized, request.extensions());
+            }
             request.extensions_mut().insert(authorized.proof().kind());
             authorized.into_authenticated().restore(request.headers_mut());
             fail(request, route, failure)

@@ -362,6 +362,7 @@ fn is_header_only(name: &HeaderName) -> bool {
                 | "warning"
                 | "www-authenticate"
                 | "x-content-type-options"
+                | "x-request-id"
                 | "x-zowe-auth-failure"
                 | "x-zowe-token-expires"
         )
