@@ -95,6 +95,9 @@ impl CefDevice {
         line.number_if_any("cnt", count);
         line.plain_if_any("externalId", record.request_id);
         line.addresses(record);
+        if let Some(gateway) = &record.gateway {
+            line.text("PassticketProxyGateway", gateway.subject());
+        }
         if let Some(request) = &record.request {
             line.text("requestMethod", request.method());
             line.text("request", request.path());

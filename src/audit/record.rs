@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     connection::{ClientAddress, ConnectionInfo},
-    identity::{EmailAddress, Fingerprint, PeerCertificate},
+    identity::{EmailAddress, Fingerprint, Forwarder, PeerCertificate},
     passticket::{Applid, SafReturnCodes, UserId},
     revocation::{AccessTokenId, Evicted},
     token::{ExternalSubject, ExternalToken, Scopes, ServiceId, TokenFingerprint},
@@ -136,6 +136,9 @@ pub struct AuditRecord {
     /// The address of the client, if a trusted proxy has announced it in a header. If this field is `None`, the client
     /// is the [`peer`](Self::peer).
     pub client: Option<ClientAddress>,
+    /// The certificate of the trusted gateway or proxy that sent the request for its client
+    /// ([`Forwarder`]).
+    pub gateway: Option<PeerCertificate>,
     /// The method and path of the request.
     pub request: Option<RequestLine>,
     /// The kind of credential that the client sent.
@@ -176,6 +179,7 @@ impl AuditRecord {
             request_id: None,
             peer: None,
             client: None,
+            gateway: None,
             request: None,
             credential: None,
             token_id: None,
@@ -202,9 +206,9 @@ impl AuditRecord {
         Self { reason: Some(reason), ..Self::new(event, reason.outcome(), time) }
     }
 
-    /// Sets the method and path of the request. Also sets the request id from the [`RequestId`] in `extensions`, and
-    /// the peer and the client from the [`ConnectionInfo`] in `extensions`. If one of these two is absent, its fields
-    /// become `None`.
+    /// Sets the method and path of the request. Also sets the request id from the [`RequestId`] in `extensions`, the
+    /// peer and the client from the [`ConnectionInfo`] in `extensions`, and the gateway from the [`Forwarder`] in
+    /// `extensions`. If one of these three is absent, its fields become `None`.
     #[must_use]
     pub fn with_request(self, method: &Method, uri: &Uri, extensions: &Extensions) -> Self {
         let connection = extensions.get::<ConnectionInfo>();
@@ -212,6 +216,7 @@ impl AuditRecord {
             request_id: extensions.get().copied(),
             peer: connection.map(|connection| connection.peer),
             client: connection.and_then(ConnectionInfo::announced_client),
+            gateway: extensions.get::<Forwarder>().map(|it| it.certificate().clone()),
             request: Some(RequestLine::new(method, uri)),
             ..self
         }
@@ -329,6 +334,9 @@ impl AuditRecord {
         line.plain_if_any("request_id", self.request_id);
         line.plain_if_any("peer", self.peer);
         line.plain_if_any("client", self.client);
+        if let Some(gateway) = &self.gateway {
+            line.text("gateway", gateway.subject());
+        }
         if let Some(request) = &self.request {
             line.request(request);
         }

@@ -5,13 +5,15 @@
 //! only on a TLS connection of a [trusted forwarder](TrustedForwarders): a proxy whose own certificate is in a list.
 //!
 //! 1. If the peer is a trusted forwarder, the credential of a request is the certificate in `Client-Cert`, if there is
-//!    one. The forwarder's own certificate is never a credential, so the forwarder cannot act as a user itself.
+//!    one. The certificate of a forwarder is never a credential, so a forwarder cannot act as a user itself. The request
+//!    gets the extension [`Forwarder`], so that audit records name the forwarder.
 //! 2. The TLS handshake has not verified the certificate in the header. So a [`VerifyClientCertificate`] checks its
 //!    dates, issuer and purpose. If this check refuses the certificate, or if the header is malformed, the response is
-//!    400.
+//!    400, unless the layer [ignores](InvalidCertificates::Ignored) such a certificate.
 //! 3. If the peer is not a trusted forwarder, the header is removed. If a request had the header, the certificate of
 //!    its peer is not a credential for an hour, beginning with this request. The peer may be a forwarder that is not in
 //!    the list yet, such as one with a new certificate. The request may then come from any of its clients.
+//!    [`UnlistedPeers::ActForThemselves`] turns this rule off.
 //! 4. The certificate of a peer that was a trusted forwarder is never a credential again.
 //! 5. While the list is [incomplete](TrustedForwarders::incomplete), each peer may be a forwarder. So no certificate is a
 //!    credential, except one that a trusted forwarder sends.
@@ -40,7 +42,7 @@ use super::{
     rejection::Rejection,
 };
 use crate::{
-    identity::{CertificateError, Fingerprint, PeerCertificate},
+    identity::{CertificateError, DistinguishedName, Fingerprint, Forwarder, PeerCertificate},
     log_limit::log_limited,
 };
 
@@ -61,8 +63,9 @@ const SUSPECT_FOR: Duration = Duration::from_secs(3600);
 
 /// The certificates of the proxies that may send the certificates of their clients. Clones share the list.
 ///
-/// A proxy is a trusted forwarder if its own TLS certificate is in the list. If the list has the certificate of a CA
-/// (certificate authority), the certificates that this CA has issued are not trusted because of that.
+/// A proxy is a trusted forwarder if its own TLS certificate is in the list, or if the list has the subject of this
+/// certificate. If the list has the certificate of a CA (certificate authority), the certificates that this CA has
+/// issued are not trusted because of that.
 ///
 /// ```
 /// use tower_passticket::{identity::Fingerprint, layer::TrustedForwarders};
@@ -81,12 +84,122 @@ struct Shared {
     suspected: Cache<Fingerprint, Instant>,
 }
 
+/// The name of a proxy or gateway in the list of [`TrustedForwarders`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ForwarderName {
+    /// The SHA-256 hash of its certificate. A new certificate needs a new name.
+    Certificate(Fingerprint),
+    /// The subject of its certificate. Each certificate with this subject is trusted that the TLS listener accepts. An
+    /// empty subject names no forwarder.
+    Subject(DistinguishedName),
+}
+
+impl From<Fingerprint> for ForwarderName {
+    fn from(certificate: Fingerprint) -> Self {
+        Self::Certificate(certificate)
+    }
+}
+
+/// Says what the certificate of a peer counts for that sends `Client-Cert`, but is not in the list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UnlistedPeers {
+    /// The peer may be a forwarder that is not in the list yet. Its certificate is not a credential for an hour.
+    #[default]
+    MayBeForwarders,
+    /// The peer acts for itself, and its own certificate stays its credential. Use this value only if an operator has
+    /// named each forwarder.
+    ActForThemselves,
+}
+
+/// Says what happens with a request of a trusted forwarder whose `Client-Cert` is malformed or not valid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidCertificates {
+    /// The response is 400.
+    #[default]
+    Refused,
+    /// The request has no client certificate. Another credential in the request still counts.
+    Ignored,
+}
+
 #[derive(Clone)]
 struct Lists {
-    trusted: HashSet<Fingerprint>,
+    trusted: Names,
     completeness: Completeness,
-    /// The certificates that were trusted earlier, oldest first.
-    withdrawn: VecDeque<Fingerprint>,
+    /// The names that were trusted earlier, oldest first.
+    withdrawn: VecDeque<ForwarderName>,
+}
+
+#[derive(Clone, Default)]
+struct Names {
+    certificates: HashSet<Fingerprint>,
+    subjects: HashSet<DistinguishedName>,
+}
+
+/// What a peer is recognized by.
+#[derive(Clone, Copy)]
+struct Peer<'a> {
+    certificate: Fingerprint,
+    subject: &'a DistinguishedName,
+}
+
+impl<'a> From<&'a PeerCertificate> for Peer<'a> {
+    fn from(peer: &'a PeerCertificate) -> Self {
+        Self { certificate: Fingerprint::from(*peer.sha256()), subject: peer.subject_name() }
+    }
+}
+
+impl ForwarderName {
+    fn is_of(&self, peer: Peer<'_>) -> bool {
+        match self {
+            Self::Certificate(certificate) => *certificate == peer.certificate,
+            Self::Subject(subject) => subject == peer.subject,
+        }
+    }
+}
+
+impl Names {
+    fn is_of(&self, peer: Peer<'_>) -> bool {
+        self.certificates.contains(&peer.certificate)
+            || (!self.subjects.is_empty() && self.subjects.contains(peer.subject))
+    }
+
+    fn has(&self, name: &ForwarderName) -> bool {
+        match name {
+            ForwarderName::Certificate(certificate) => self.certificates.contains(certificate),
+            ForwarderName::Subject(subject) => self.subjects.contains(subject),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = ForwarderName> {
+        let certificates = self.certificates.iter().copied().map(ForwarderName::Certificate);
+        certificates.chain(self.subjects.iter().cloned().map(ForwarderName::Subject))
+    }
+
+    fn len(&self) -> usize {
+        self.certificates.len() + self.subjects.len()
+    }
+}
+
+impl FromIterator<ForwarderName> for Names {
+    fn from_iter<I: IntoIterator<Item = ForwarderName>>(names: I) -> Self {
+        let mut all = Self::default();
+        for name in names {
+            match name {
+                ForwarderName::Certificate(certificate) => {
+                    all.certificates.insert(certificate);
+                }
+                // Certificates without a subject have nothing in common.
+                ForwarderName::Subject(subject) if subject.is_empty() => {}
+                ForwarderName::Subject(subject) => {
+                    all.subjects.insert(subject);
+                }
+            }
+        }
+        all
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,82 +222,99 @@ enum Role {
 }
 
 impl Lists {
-    fn new(trusted: HashSet<Fingerprint>, completeness: Completeness) -> Self {
+    fn new(trusted: Names, completeness: Completeness) -> Self {
         Self { trusted, completeness, withdrawn: VecDeque::new() }
     }
 
     /// Returns the lists after an update.
-    fn updated(&self, trusted: &HashSet<Fingerprint>, completeness: Completeness) -> Self {
-        let earlier = self.withdrawn.iter().chain(self.trusted.difference(trusted));
-        let mut withdrawn: VecDeque<_> =
-            earlier.filter(|it| !trusted.contains(it)).copied().collect();
+    fn updated(&self, trusted: &Names, completeness: Completeness) -> Self {
+        let earlier = self
+            .withdrawn
+            .iter()
+            .cloned()
+            .chain(self.trusted.iter().filter(|name| !self.withdrawn.contains(name)));
+        let mut withdrawn: VecDeque<_> = earlier.filter(|it| !trusted.has(it)).collect();
         withdrawn.drain(..withdrawn.len().saturating_sub(WITHDRAWN));
         Self { trusted: trusted.clone(), completeness, withdrawn }
     }
 
-    fn role(&self, peer: &Fingerprint) -> Role {
+    fn role(&self, peer: Peer<'_>) -> Role {
         match self.completeness {
-            _ if self.trusted.contains(peer) => Role::Forwarder,
+            _ if self.trusted.is_of(peer) => Role::Forwarder,
             Completeness::Incomplete => Role::Uncertain,
-            Completeness::Complete if self.withdrawn.contains(peer) => Role::Uncertain,
+            Completeness::Complete if self.was_trusted(peer) => Role::Uncertain,
             Completeness::Complete => Role::Client,
         }
+    }
+
+    fn was_trusted(&self, peer: Peer<'_>) -> bool {
+        self.withdrawn.iter().any(|name| name.is_of(peer))
     }
 }
 
 impl TrustedForwarders {
     /// Trusts the proxies with these certificates. There are no other forwarders.
     pub fn new(certificates: impl IntoIterator<Item = Fingerprint>) -> Self {
-        Self::with(certificates, Completeness::Complete)
+        Self::named(certificates.into_iter().map(ForwarderName::Certificate))
+    }
+
+    /// Trusts the proxies with these names. There are no other forwarders.
+    pub fn named(names: impl IntoIterator<Item = ForwarderName>) -> Self {
+        Self::with(names.into_iter().collect(), Completeness::Complete)
     }
 
     /// Trusts the proxies with these certificates. There may be other forwarders, which are not known yet. So until
     /// [`replace`](Self::replace) is called, no certificate of a TLS connection is the credential of a request.
     pub fn incomplete(certificates: impl IntoIterator<Item = Fingerprint>) -> Self {
-        Self::with(certificates, Completeness::Incomplete)
+        let names = certificates.into_iter().map(ForwarderName::Certificate);
+        Self::with(names.collect(), Completeness::Incomplete)
     }
 
     /// Trusts the proxies with these certificates from now on, and no others. The list is complete.
     pub fn replace(&self, certificates: impl IntoIterator<Item = Fingerprint>) {
-        self.update(certificates, Completeness::Complete);
+        self.replace_named(certificates.into_iter().map(ForwarderName::Certificate));
+    }
+
+    /// Trusts the proxies with these names from now on, and no others. The list is complete.
+    pub fn replace_named(&self, names: impl IntoIterator<Item = ForwarderName>) {
+        self.update(&names.into_iter().collect(), Completeness::Complete);
     }
 
     /// Trusts the proxies with these certificates from now on, and no others. The list is
     /// [incomplete](Self::incomplete).
     pub fn replace_incomplete(&self, certificates: impl IntoIterator<Item = Fingerprint>) {
-        self.update(certificates, Completeness::Incomplete);
+        let names = certificates.into_iter().map(ForwarderName::Certificate);
+        self.update(&names.collect(), Completeness::Incomplete);
     }
 
-    fn with(
-        certificates: impl IntoIterator<Item = Fingerprint>,
-        completeness: Completeness,
-    ) -> Self {
-        let lists = Lists::new(certificates.into_iter().collect(), completeness);
+    fn with(names: Names, completeness: Completeness) -> Self {
         Self(Arc::new(Shared {
-            lists: ArcSwap::from_pointee(lists),
+            lists: ArcSwap::from_pointee(Lists::new(names, completeness)),
             suspected: Cache::new(SUSPECTED),
         }))
     }
 
-    fn update(
-        &self,
-        certificates: impl IntoIterator<Item = Fingerprint>,
-        completeness: Completeness,
-    ) {
-        let trusted = certificates.into_iter().collect();
-        self.0.lists.rcu(|lists| lists.updated(&trusted, completeness));
+    fn update(&self, names: &Names, completeness: Completeness) {
+        self.0.lists.rcu(|lists| lists.updated(names, completeness));
     }
 
-    /// Returns the role of the peer with this certificate.
-    fn role(&self, peer: &Fingerprint, now: impl FnOnce() -> Instant) -> Role {
+    /// Returns the role of the peer.
+    fn role<'a>(&self, peer: impl Into<Peer<'a>>, now: impl FnOnce() -> Instant) -> Role {
+        let peer = peer.into();
         let role = self.0.lists.load().role(peer);
         if role == Role::Client
-            && let Some(since) = self.0.suspected.get(peer)
+            && let Some(since) = self.0.suspected.get(&peer.certificate)
             && now().saturating_duration_since(since) < SUSPECT_FOR
         {
             return Role::Uncertain;
         }
         role
+    }
+
+    /// Returns whether the certificate belongs to a trusted or former forwarder.
+    fn is_of_forwarder<'a>(&self, certificate: impl Into<Peer<'a>>) -> bool {
+        let (lists, peer) = (self.0.lists.load(), certificate.into());
+        lists.trusted.is_of(peer) || lists.was_trusted(peer)
     }
 
     /// Remembers that `peer`, which is not in the list, has sent `Client-Cert`.
@@ -254,9 +384,25 @@ pub struct ForwardedCertificateLayer {
 impl ForwardedCertificateLayer {
     /// Accepts certificates from `forwarders` that `verifier` accepts.
     pub fn new(forwarders: TrustedForwarders, verifier: impl VerifyClientCertificate) -> Self {
-        let verified = Cache::new(REMEMBERED);
-        let verifier = Arc::new(verifier);
-        Self { check: ForwardedCertificate(Arc::new(Inner { forwarders, verifier, verified })) }
+        let shared = Arc::new(Inner {
+            forwarders,
+            verifier: Arc::new(verifier),
+            verified: Cache::new(REMEMBERED),
+        });
+        let (unlisted, invalid) = (UnlistedPeers::default(), InvalidCertificates::default());
+        Self { check: ForwardedCertificate { shared, unlisted, invalid } }
+    }
+
+    /// Sets what the certificate of a peer counts for that sends `Client-Cert`, but is not in the list.
+    #[must_use]
+    pub fn with_unlisted_peers(self, unlisted: UnlistedPeers) -> Self {
+        Self { check: ForwardedCertificate { unlisted, ..self.check } }
+    }
+
+    /// Sets what happens with a request whose forwarded certificate is not valid.
+    #[must_use]
+    pub fn with_invalid_certificates(self, invalid: InvalidCertificates) -> Self {
+        Self { check: ForwardedCertificate { invalid, ..self.check } }
     }
 }
 
@@ -273,7 +419,11 @@ pub type ForwardedCertificateService<S> = CheckService<S, ForwardedCertificate>;
 
 /// The check of [`ForwardedCertificateLayer`].
 #[derive(Clone)]
-pub struct ForwardedCertificate(Arc<Inner>);
+pub struct ForwardedCertificate {
+    shared: Arc<Inner>,
+    unlisted: UnlistedPeers,
+    invalid: InvalidCertificates,
+}
 
 struct Inner {
     forwarders: TrustedForwarders,
@@ -286,20 +436,32 @@ impl Check for ForwardedCertificate {
     fn check<B>(&mut self, request: &mut Request<B>) -> Result<(), Rejection> {
         let is_forwarded = client_cert::is_forwarded(request.headers());
         if let Some(peer) = request.extensions().get::<PeerCertificate>() {
-            let forwarders = &self.0.forwarders;
-            let fingerprint = Fingerprint::from(*peer.sha256());
-            match forwarders.role(&fingerprint, Instant::now) {
+            let forwarders = &self.shared.forwarders;
+            let acts_for_itself = match forwarders.role(peer, Instant::now) {
                 Role::Forwarder => return self.forwarded(request),
                 Role::Client if !is_forwarded => return Ok(()),
-                Role::Client => forwarders.suspect(fingerprint, Instant::now()),
-                Role::Uncertain => {}
-            }
+                Role::Client if self.unlisted == UnlistedPeers::ActForThemselves => true,
+                Role::Client => {
+                    forwarders.suspect(Fingerprint::from(*peer.sha256()), Instant::now());
+                    false
+                }
+                Role::Uncertain => false,
+            };
             let peer = peer.subject();
-            log_limited!(
-                warn, ("certificate of a forwarder", peer), { peer, is_forwarded },
-                "a client certificate is not accepted, because the peer may be a forwarder that is not trusted"
-            );
-            request.extensions_mut().remove::<PeerCertificate>();
+            if acts_for_itself {
+                log_limited!(
+                    warn,
+                    ("Client-Cert of an unlisted peer", peer),
+                    { peer },
+                    "the header Client-Cert is ignored, because the peer is no trusted forwarder"
+                );
+            } else {
+                log_limited!(
+                    warn, ("certificate of a forwarder", peer), { peer, is_forwarded },
+                    "a client certificate is not accepted, because the peer may be a forwarder that is not trusted"
+                );
+                request.extensions_mut().remove::<PeerCertificate>();
+            }
         }
         if is_forwarded {
             client_cert::remove(request.headers_mut());
@@ -312,17 +474,33 @@ impl ForwardedCertificate {
     /// Replaces the certificate of the forwarder by the certificate of its client.
     fn forwarded<B>(&self, request: &mut Request<B>) -> Result<(), Rejection> {
         let forwarder = request.extensions_mut().remove::<PeerCertificate>();
-        let chain = ForwardedChain::of(request.headers()).map_err(|what| {
-            refuse(forwarder.as_ref(), what);
-            Rejection::Malformed(what)
-        })?;
+        let chain = ForwardedChain::of(request.headers());
         client_cert::remove(request.headers_mut());
-        let Some(chain) = chain else { return Ok(()) };
-        let certificate = self.verified(&chain, Instant::now()).map_err(|reason| {
-            refuse(forwarder.as_ref(), &reason);
-            Rejection::Malformed("the certificate in its Client-Cert header is not valid")
-        })?;
-        request.extensions_mut().insert(certificate);
+        let certificate = chain.map_err(|what| (what.to_owned(), what)).and_then(|chain| {
+            let Some(chain) = chain else { return Ok(None) };
+            let certificate = self.verified(&chain, Instant::now());
+            let invalid = "the certificate in its Client-Cert header is not valid";
+            certificate.map(Some).map_err(|reason| (reason, invalid))
+        });
+        let certificate = match certificate {
+            Ok(certificate) => certificate,
+            Err((reason, what)) => {
+                refuse(forwarder.as_ref(), &reason);
+                if self.invalid == InvalidCertificates::Refused {
+                    return Err(Rejection::Malformed(what));
+                }
+                None
+            }
+        };
+        if let Some(forwarder) = forwarder {
+            request.extensions_mut().insert(Forwarder::new(forwarder));
+        }
+        // A client that presents the certificate of a forwarder is no user, whichever forwarder it talks to.
+        let is_of_client =
+            |certificate: &PeerCertificate| !self.shared.forwarders.is_of_forwarder(certificate);
+        if let Some(certificate) = certificate.filter(is_of_client) {
+            request.extensions_mut().insert(certificate);
+        }
         Ok(())
     }
 
@@ -333,15 +511,15 @@ impl ForwardedCertificate {
             hash.update(der);
         }
         let key = hash.finalize().into();
-        if let Some((certificate, since)) = self.0.verified.get(&key)
+        if let Some((certificate, since)) = self.shared.verified.get(&key)
             && now.saturating_duration_since(since) < REMEMBER_FOR
         {
             return Ok(certificate);
         }
         let certificate =
             PeerCertificate::from_der(chain.leaf.clone()).map_err(|error| error.to_string())?;
-        self.0.verifier.verify(&chain.leaf, &chain.intermediates)?;
-        self.0.verified.insert(key, (certificate.clone(), now));
+        self.shared.verifier.verify(&chain.leaf, &chain.intermediates)?;
+        self.shared.verified.insert(key, (certificate.clone(), now));
         Ok(certificate)
     }
 }
@@ -357,7 +535,7 @@ fn refuse(forwarder: Option<&PeerCertificate>, reason: &str) {
 impl fmt::Debug for ForwardedCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ForwardedCertificate")
-            .field("forwarders", &self.0.forwarders)
+            .field("forwarders", &self.shared.forwarders)
             .finish_non_exhaustive()
     }
 }
@@ -476,7 +654,9 @@ mod tests {
             })
         };
         let now = Instant::now();
-        let role = |forwarders: &TrustedForwarders, n| forwarders.role(&peer(n), || now);
+        let nobody = DistinguishedName::default();
+        let of = |n| Peer { certificate: peer(n), subject: &nobody };
+        let role = |forwarders: &TrustedForwarders, n| forwarders.role(of(n), || now);
         let forwarders = TrustedForwarders::incomplete([peer(1)]);
         assert_eq!([1, 2].map(|n| role(&forwarders, n)), [Role::Forwarder, Role::Uncertain]);
         forwarders.replace_incomplete([peer(2)]);
@@ -491,7 +671,7 @@ mod tests {
         // A suspected peer is trusted as soon as it is in the list, and is a client again after an hour.
         forwarders.suspect(peer(3), now);
         assert_eq!(role(&forwarders, 3), Role::Uncertain);
-        assert_eq!(forwarders.role(&peer(3), || now + SUSPECT_FOR), Role::Client);
+        assert_eq!(forwarders.role(of(3), || now + SUSPECT_FOR), Role::Client);
         forwarders.replace([peer(3)]);
         assert_eq!(role(&forwarders, 3), Role::Forwarder);
 
