@@ -106,6 +106,19 @@ pub enum SecurityHeaders {
     Unchanged,
 }
 
+/// The Personal Access Tokens (PATs) that the layers accept on a route, by what they know of the request to the service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum AcceptedPats {
+    /// The layers see the request to the service. PATs are accepted whose scopes permit this request.
+    #[default]
+    ForRequest,
+    /// The layers see another request, but know the service. PATs are accepted whose scopes permit all requests to the
+    /// service.
+    ForWholeService,
+    /// The service is not known. No PAT is accepted.
+    Never,
+}
+
 /// The version of HTTP for requests to a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -139,6 +152,7 @@ pub struct Route {
     compatibility: Compatibility,
     is_out_of_service: bool,
     removes_credentials: bool,
+    pats: AcceptedPats,
     mode: Mode,
     observed: Option<Arc<ObservedCounts>>,
     /// All routes of the same service, including this one, because a redirect of the service may point to another
@@ -231,6 +245,7 @@ impl Route {
             compatibility: Compatibility::default(),
             is_out_of_service: false,
             removes_credentials: false,
+            pats: AcceptedPats::default(),
             mode: Mode::default(),
             observed: None,
             siblings: Arc::new([]),
@@ -325,6 +340,17 @@ impl Route {
     #[must_use]
     pub fn with_observed_counts(self, counts: Arc<ObservedCounts>) -> Self {
         Self { observed: Some(counts), ..self }
+    }
+
+    /// Sets which Personal Access Tokens are accepted.
+    #[cfg(all(feature = "api", feature = "proxy"))]
+    pub(crate) fn with_accepted_pats(self, pats: AcceptedPats) -> Self {
+        Self { pats, ..self }
+    }
+
+    /// Returns which Personal Access Tokens are accepted.
+    pub(super) fn accepted_pats(&self) -> AcceptedPats {
+        self.pats
     }
 
     /// Sets [`OnFailure::Reject`], unless [`with_on_failure`](Self::with_on_failure) has already set a value.

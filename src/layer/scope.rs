@@ -85,7 +85,7 @@ use super::{
     check::{Check, CheckService},
     failure::Failure,
     rejection::Rejection,
-    routes::{OnFailure, Route},
+    routes::{AcceptedPats, OnFailure, Route},
     websocket::AsksForWebSocket,
 };
 use crate::{
@@ -181,10 +181,15 @@ impl Authorized {
 fn decide<'a>(
     proof: &Proof,
     service: &ServiceId,
+    pats: AcceptedPats,
     facts: impl FnOnce() -> RequestFacts<'a>,
 ) -> Result<(), Failure> {
     let is_in_scope = match proof {
-        Proof::Pat(pat) => pat.scopes().permits(service, facts),
+        Proof::Pat(pat) => match pats {
+            AcceptedPats::ForRequest => pat.scopes().permits(service, facts),
+            AcceptedPats::ForWholeService => pat.scopes().permits(service, RequestFacts::unknown),
+            AcceptedPats::Never => false,
+        },
         Proof::Jwt(jwt) => jwt.service().is_none_or(|only| only == service),
         Proof::External(_) | Proof::Certificate(_) | Proof::Password => true,
     };
@@ -298,7 +303,7 @@ impl Check for CheckScope {
             }
         };
         let facts = || facts_of(request, &route);
-        match decide(authenticated.proof(), route.service(), facts) {
+        match decide(authenticated.proof(), route.service(), route.accepted_pats(), facts) {
             Ok(()) => {
                 if let (Some(uses), Proof::Pat(pat)) = (&self.uses, authenticated.proof()) {
                     uses.used(pat, route.service(), || {
@@ -381,13 +386,17 @@ mod tests {
         ] {
             let proof = proof(token.expose());
             for id in ["files", "jobs", "other"] {
-                let decided = decide(&proof, &service(id), RequestFacts::unknown);
+                let decided =
+                    decide(&proof, &service(id), AcceptedPats::ForRequest, RequestFacts::unknown);
                 let refused = Err(Failure::OutOfScope { service: service(id) });
                 let want = if valid_for.contains(&id) { Ok(()) } else { refused };
                 assert_eq!(decided, want, "{name} {id}");
             }
         }
-        assert_eq!(decide(&Proof::Password, &service("files"), RequestFacts::unknown), Ok(()));
+        assert_eq!(
+            decide(&Proof::Password, &service("files"), AcceptedPats::Never, RequestFacts::unknown),
+            Ok(())
+        );
     }
 
     #[test]
