@@ -1,12 +1,22 @@
-//! The paths outside of the auth API that the gateway of API ML (Zowe's API Mediation Layer) answers itself, instead of
-//! forwarding the request (docs/reference/auth-endpoints.md#gateway-endpoints).
+//! The paths outside of the auth API that the gateway of API ML (Zowe's API Mediation Layer) or its authentication
+//! service (ZAAS) answers itself (docs/reference/auth-endpoints.md#gateway-endpoints).
 
 #[cfg(feature = "api")]
 use http::Method;
 
 const SERVICES: [&str; 2] = ["/gateway/api/v1/services", "/gateway/services"];
 
-/// An endpoint of API ML's gateway.
+/// The server of API ML whose paths are served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ApimlServer {
+    /// The gateway, which clients call.
+    #[default]
+    Gateway,
+    /// ZAAS, which the gateway calls.
+    Zaas,
+}
+
+/// An endpoint of API ML's gateway or of ZAAS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ApimlPath {
     Health,
@@ -20,7 +30,27 @@ pub(crate) enum ApimlPath {
 }
 
 impl ApimlPath {
-    /// Returns the endpoint with this path.
+    /// Returns the endpoint of `server` with this path.
+    #[inline]
+    pub(crate) fn find_at(server: ApimlServer, path: &str) -> Option<Self> {
+        match server {
+            ApimlServer::Gateway => Self::find(path),
+            ApimlServer::Zaas => Self::find_at_zaas(path),
+        }
+    }
+
+    #[cold]
+    fn find_at_zaas(path: &str) -> Option<Self> {
+        Some(match path {
+            "/application/health" => Self::Health,
+            "/application/info" => Self::Info,
+            "/application/version" => Self::Version,
+            "/zaas/auth/check" => Self::AccessCheck,
+            _ => return None,
+        })
+    }
+
+    /// Returns the endpoint of the gateway with this path.
     #[inline]
     pub(crate) fn find(path: &str) -> Option<Self> {
         if path.starts_with("/gateway/") || path.starts_with("/application/") {
@@ -93,7 +123,27 @@ mod tests {
             ("/", None),
         ] {
             assert_eq!(ApimlPath::find(path), want, "{path}");
+            assert_eq!(ApimlPath::find_at(ApimlServer::Gateway, path), want, "{path}");
         }
         assert_eq!(service_id("/gateway/services/zosmf"), Some("zosmf"));
+    }
+
+    #[test]
+    fn zaas_has_few_of_these_paths_and_none_of_the_gateway() {
+        for (path, want) in [
+            ("/application/health", Some(ApimlPath::Health)),
+            ("/application/info", Some(ApimlPath::Info)),
+            ("/application/version", Some(ApimlPath::Version)),
+            ("/zaas/auth/check", Some(ApimlPath::AccessCheck)),
+            ("/gateway/auth/check", None),
+            ("/gateway/version", None),
+            ("/gateway/services", None),
+            ("/gateway/certificates", None),
+            ("/zaas/auth/check/", None),
+            ("/zaas/scheme/ticket", None),
+            ("/", None),
+        ] {
+            assert_eq!(ApimlPath::find_at(ApimlServer::Zaas, path), want, "{path}");
+        }
     }
 }

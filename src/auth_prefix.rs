@@ -4,6 +4,9 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 const DEFAULT: &str = "/gateway/api/v1/auth";
 
+#[cfg(all(feature = "api", feature = "proxy"))]
+const ZAAS: &str = "/zaas/api/v1/auth";
+
 /// The path below which a gateway serves its auth API: `/gateway/api/v1/auth` by default.
 ///
 /// The path begins with `/` and does not end with `/`. It has no empty segment and no dot segment (`.`
@@ -42,6 +45,12 @@ impl AuthPrefix {
             }
         }
         Ok(Self(path.into()))
+    }
+
+    /// Returns the path below which ZAAS, the authentication service of API ML, serves its auth API.
+    #[cfg(all(feature = "api", feature = "proxy"))]
+    pub(crate) fn of_zaas() -> Self {
+        Self(ZAAS.into())
     }
 
     /// Returns the path. It has no trailing slash.

@@ -24,7 +24,7 @@ use tower::util::Oneshot;
 use tower_service::Service;
 
 use crate::{
-    apiml_path::ApimlPath,
+    apiml_path::{ApimlPath, ApimlServer},
     audit::{RequestId, X_REQUEST_ID},
     headers::without_body,
     layer::{Rejection, check_message},
@@ -84,8 +84,8 @@ pub struct Gateway<A, R> {
 enum ApimlPaths {
     /// The gateway answers the path of the health endpoint. The other paths go to the routed stack.
     OnlyHealth,
-    /// All these paths go to the auth API.
-    AuthApi,
+    /// All paths of this server go to the auth API.
+    AuthApi(ApimlServer),
 }
 
 /// The policy of [`Gateway::with_strict_transport_security`].
@@ -177,7 +177,21 @@ impl<A, R> Gateway<A, R> {
     )]
     #[must_use]
     pub fn with_apiml_endpoints(self) -> Self {
-        Self { apiml_paths: ApimlPaths::AuthApi, ..self }
+        Self { apiml_paths: ApimlPaths::AuthApi(ApimlServer::Gateway), ..self }
+    }
+
+    /// Serves the paths of ZAAS, the authentication service of API ML, instead of the paths of its gateway. The auth API
+    /// gets the paths below `/zaas/api/v1/auth`, and the paths `/zaas/auth/check`, `/application/health`,
+    /// `/application/info` and `/application/version`. The routed stack gets all other paths, also those below
+    /// `/gateway/`. See [`zaas`](crate::zaas).
+    #[cfg(feature = "api")]
+    #[must_use]
+    pub fn for_zaas(self) -> Self
+    where
+        A: Clone,
+    {
+        let apiml_paths = ApimlPaths::AuthApi(ApimlServer::Zaas);
+        Self { apiml_paths, ..self }.with_auth_prefix(AuthPrefix::of_zaas())
     }
 
     /// Also sends requests for `path`, and for the paths below it, to the service `A`. So `A` can serve web pages for
@@ -244,7 +258,7 @@ where
         } else if let Some(kind) = self.apiml_paths.kind_of(path) {
             match (self.apiml_paths, kind) {
                 (ApimlPaths::OnlyHealth, _) => Kind::Health,
-                (ApimlPaths::AuthApi, kind) => self.call_api(request, kind),
+                (ApimlPaths::AuthApi(_), kind) => self.call_api(request, kind),
             }
         } else {
             Kind::Routed { future: id.scope(|| self.routed.call(request)) }
@@ -260,9 +274,13 @@ impl ApimlPaths {
     /// the routed stack.
     #[inline]
     fn kind_of(self, path: &str) -> Option<RequestKind> {
-        match (ApimlPath::find(path)?, self) {
+        let server = match self {
+            Self::OnlyHealth => ApimlServer::default(),
+            Self::AuthApi(server) => server,
+        };
+        match (ApimlPath::find_at(server, path)?, self) {
             (ApimlPath::Health, _) => Some(RequestKind::Health),
-            (_, Self::AuthApi) => Some(RequestKind::AuthApi),
+            (_, Self::AuthApi(_)) => Some(RequestKind::AuthApi),
             (_, Self::OnlyHealth) => None,
         }
     }

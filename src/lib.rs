@@ -95,6 +95,7 @@
 //! | `ticket_breaker` | stops PassTickets that a service refuses | `proxy`, `redis` or `remote` |
 //! | `login_failures` | limits on failed logins, and counts that several nodes share | `api` or `redis` |
 //! | `remote` | HTTP clients for other servers | `remote` |
+//! | `zaas` | the endpoints that a gateway of Zowe API ML calls | `api` and `proxy` |
 //! | `zosmf` | logins at z/OSMF, IBM's management server on z/OS | `remote` |
 //! | `tls` | the TLS listener, and TLS towards services | `tls` |
 //! | `test_util` | users, tokens and keys for tests of your handlers | `test-util` |
@@ -178,6 +179,8 @@ pub mod tls;
 pub mod token;
 #[cfg(any(feature = "proxy", feature = "tls"))]
 mod tunnel;
+#[cfg(all(feature = "api", feature = "proxy"))]
+pub mod zaas;
 #[cfg(feature = "remote")]
 pub mod zosmf;
 

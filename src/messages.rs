@@ -142,6 +142,11 @@ catalogue! {
         "The request has not been applied because it lacks valid authentication credentials."
         "The accessed resource requires authentication. The request is missing valid authentication credentials or the token expired."
         "Review the product documentation for more details about acceptable authentication. Verify that your credentials are valid and contact security administrator to obtain valid credentials.";
+    /// ZAAS has no endpoint with this path.
+    NO_SUCH_ENDPOINT = "ZWEAM104E" "org.zowe.apiml.common.endPointNotFound"
+        "The endpoint you are looking for '{}' could not be located"
+        "The endpoint does not exist, or it is turned off."
+        "Check the path of the request, and whether the endpoint is turned on.";
     /// No service and no endpoint has this path.
     NOT_FOUND = "ZWEAO404E" "org.zowe.apiml.common.notFound"
         "The service can not find the requested resource." "" "";

@@ -23,7 +23,7 @@ pub const MAX_BODY_LEN: usize = 64 * 1024;
 ///
 /// # Errors
 /// [`ReadError`] if the body is too long or incomplete.
-pub(super) async fn read<B: Body>(body: B) -> Result<Zeroizing<Vec<u8>>, ReadError> {
+pub(crate) async fn read<B: Body>(body: B) -> Result<Zeroizing<Vec<u8>>, ReadError> {
     let body = Limited::new(body.map_err(|_| Incomplete), MAX_BODY_LEN);
     let mut collecting = pin!(body.collect());
     let collected = poll_fn(|cx| {
@@ -88,7 +88,7 @@ impl<B: Body> Body for MeteredBody<B> {
 
 /// The reason why a body could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ReadError {
+pub(crate) enum ReadError {
     /// The body has more than [`MAX_BODY_LEN`] bytes.
     TooLarge,
     /// The body failed with an error before its end.
@@ -105,7 +105,7 @@ struct Incomplete;
 ///
 /// # Errors
 /// [`BodyProblem`] if the body is not one JSON object, or if the object does not match `T`.
-pub(super) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BodyProblem> {
+pub(crate) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BodyProblem> {
     // The whole body is checked for UTF-8 here, because serde does not check the text of fields that it ignores.
     let body = str::from_utf8(body).map_err(|_| BodyProblem("the body is not UTF-8".into()))?;
     // The first character is checked here, because serde would also deserialize a struct from a JSON array.

@@ -155,6 +155,10 @@ fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Optio
             (StatusCode::METHOD_NOT_ALLOWED, Some(message))
         }
         ApiError::NoSuchService => (StatusCode::NOT_FOUND, None),
+        ApiError::NotFound if path.starts_with("/zaas/") => {
+            let message = ApiMessage::with(&messages::NO_SUCH_ENDPOINT, &[path]);
+            (StatusCode::NOT_FOUND, Some(message))
+        }
         ApiError::NotPermitted(permission) if permission.task() == GuardedTask::ListServices => {
             let message = ApiMessage::with(&messages::FORBIDDEN, &[path]);
             (StatusCode::FORBIDDEN, Some(message))

@@ -224,6 +224,8 @@ pub use crate::login_failures::FailureLimit;
 pub use apiml_endpoints::{ApimlEndpoints, HealthAccess};
 pub use basic_login::BasicLogin;
 pub use body::{BodyProblem, MAX_BODY_LEN};
+#[cfg(feature = "proxy")]
+pub(crate) use body::{ReadError as BodyReadError, object as json_object, read as read_body};
 pub use compatibility::Compatibility;
 pub use delegation::{AllowList, Delegation, DelegationRefusal, Grant};
 pub use error::{

@@ -65,7 +65,7 @@ use super::{issuer_logout::IssuerLogout, sessions::Relay};
 #[cfg(feature = "remote")]
 use crate::token::TokenOrigin;
 use crate::{
-    apiml_path::ApimlPath,
+    apiml_path::{ApimlPath, ApimlServer},
     audit::{Audit, RequestId},
     auth_prefix::AuthPrefix,
     clock::{Clock, SystemClock},
@@ -124,6 +124,8 @@ struct State {
     /// The endpoints of the gateway of API ML (Zowe's API Mediation Layer) outside of the prefix. `None` if they are
     /// off.
     apiml: Option<ApimlEndpoints>,
+    /// The server whose paths these endpoints have.
+    server: ApimlServer,
     /// The maximum validity of Personal Access Tokens. `None` if these tokens are off.
     max_validity: Option<Validity>,
     /// The scopes that new Personal Access Tokens may have. `None` allows all scopes.
@@ -179,6 +181,7 @@ impl AuthApi {
             token_refresh: false,
             oidc: None,
             apiml: None,
+            server: ApimlServer::default(),
             max_validity: None,
             allowed_scopes: None,
             registry: None,
@@ -446,6 +449,29 @@ impl AuthApi {
         }
     }
 
+    /// Returns the auth API in the form in which ZAAS, the authentication service of API ML, serves it to API ML's
+    /// gateway, which relays the requests of its clients. Both services share everything: the counts of failed logins,
+    /// the revocations, the registry of tokens and the logout listeners. Call this function after the functions
+    /// `with_…`.
+    ///
+    /// - The endpoints are below `/zaas/api/v1/auth`.
+    /// - The profile is [`Compatibility::ZoweV3`].
+    /// - With [`with_apiml_endpoints`](Self::with_apiml_endpoints), the other paths are `/zaas/auth/check`,
+    ///   `/application/health`, `/application/info` and `/application/version`.
+    /// - A request from a web page is accepted if the browser says that the page belongs to the address that the browser
+    ///   has asked (`Sec-Fetch-Site: same-origin`): this address is the address of API ML's gateway. For other pages, the
+    ///   [policy](Self::with_origin_policy) decides, as on the gateway.
+    #[cfg(feature = "proxy")]
+    #[must_use]
+    pub fn for_zaas(&self) -> Self {
+        self.clone().with(|state| {
+            state.prefix = AuthPrefix::of_zaas();
+            state.server = ApimlServer::Zaas;
+            state.compatibility = Compatibility::ZoweV3;
+            state.origins = state.origins.relayed();
+        })
+    }
+
     /// Returns the path below which the endpoints are served.
     pub fn prefix(&self) -> &AuthPrefix {
         &self.0.prefix
@@ -596,7 +622,8 @@ impl State {
 
     async fn answer<B: Body>(&self, request: &mut Parts, body: B) -> Answer {
         let path = request.uri.path();
-        if let (Some(endpoints), Some(path)) = (&self.apiml, ApimlPath::find(path)) {
+        if let (Some(endpoints), Some(path)) = (&self.apiml, ApimlPath::find_at(self.server, path))
+        {
             return self.answer_apiml(endpoints, path, request, body).await;
         }
         if request.method == Method::OPTIONS {

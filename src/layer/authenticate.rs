@@ -121,6 +121,11 @@ impl<R, M> AuthenticateLayer<R, M> {
     pub fn with_audit(self, audit: Audit) -> Self {
         Self { audit, ..self }
     }
+
+    #[cfg(all(feature = "api", feature = "proxy"))]
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.audit
+    }
 }
 
 impl<R, M> Clone for AuthenticateLayer<R, M> {

@@ -80,7 +80,18 @@ pub struct OriginPolicy {
     allowed: Vec<(ServiceId, Vec<Origin>)>,
     cors: Vec<(ServiceId, CorsRules)>,
     foreign: ForeignOrigins,
+    asked: AskedAddress,
     counts: Option<Arc<CrossOriginCounts>>,
+}
+
+/// The address that the browser of a client asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum AskedAddress {
+    /// The address of this gateway.
+    #[default]
+    Own,
+    /// The address of a gateway of API ML, which relays the request.
+    RelayingGateway,
 }
 
 /// The requests of other origins that an [`OriginPolicy`] allows.
@@ -142,6 +153,21 @@ impl OriginPolicy {
     #[must_use]
     pub fn with_counts(self, counts: Arc<CrossOriginCounts>) -> Self {
         Self { counts: Some(counts), ..self }
+    }
+
+    /// Returns the policy for requests that API ML's gateway relays to the paths below `/zaas/`. The browser says whether
+    /// the page belongs to the gateway that relays the request. The rules for the auth API, whose paths begin with
+    /// `/gateway/` at the gateway, also apply.
+    #[cfg(all(feature = "api", feature = "proxy"))]
+    pub(crate) fn relayed(&self) -> Self {
+        let zaas = ServiceId::new("zaas").expect("four letters are a service id");
+        let of_auth_api = |id: &ServiceId| id.as_str() == "gateway";
+        let mut policy = self.clone();
+        let allowed = self.allowed.iter().filter(|(id, _)| of_auth_api(id));
+        policy.allowed.extend(allowed.map(|(_, origins)| (zaas.clone(), origins.clone())));
+        let cors = self.cors.iter().filter(|(id, _)| of_auth_api(id));
+        policy.cors.extend(cors.map(|(_, rules)| (zaas.clone(), rules.clone())));
+        Self { asked: AskedAddress::RelayingGateway, ..policy }
     }
 
     /// Returns the origins of the gateway. The list is empty if they are not set.
@@ -269,7 +295,7 @@ impl OriginPolicy {
         if has_origin && origins.all(|origin| self.is_trusted(origin, head)) {
             return false;
         }
-        if self.is_own_page_without_origin(head) {
+        if self.is_own_page_without_origin(head) || self.is_page_of_relaying_gateway(head) {
             return false;
         }
         // Rules of CORS that permit anonymous requests do not apply to WebSockets: browsers send cookies with each
@@ -292,6 +318,14 @@ impl OriginPolicy {
         only(head.headers, &ORIGIN) == Some(b"null")
             && only(head.headers, &SEC_FETCH_SITE) == Some(b"same-origin")
             && (self.own.is_empty() || self.own.iter().any(|own| is_requested(own, head)))
+    }
+
+    /// Returns whether the browser says that the page belongs to the address that it has asked, which is the address of
+    /// the gateway that relays the request. Gateways of API ML have more addresses than an operator may have configured
+    /// here.
+    fn is_page_of_relaying_gateway(&self, head: RequestHead<'_>) -> bool {
+        self.asked == AskedAddress::RelayingGateway
+            && only(head.headers, &SEC_FETCH_SITE) == Some(b"same-origin")
     }
 
     /// Returns whether the service shares its responses with pages of each origin, without credentials.

@@ -102,8 +102,8 @@ pub(crate) use credential::{login_token, presented_token};
 pub use cross_origin::{CrossOriginCounts, ForeignOrigins, OriginPolicy};
 pub use failure::{Failure, X_ZOWE_AUTH_FAILURE};
 pub use forwarded_certificate::{
-    ForwardedCertificateLayer, ForwardedCertificateService, TrustedForwarders,
-    VerifyClientCertificate,
+    ForwardedCertificateLayer, ForwardedCertificateService, ForwarderName, InvalidCertificates,
+    TrustedForwarders, UnlistedPeers, VerifyClientCertificate,
 };
 pub use future::{LayerFuture, ResponseFuture};
 pub use instances::{Balancing, Instance, Instances};
@@ -132,6 +132,8 @@ pub use require_authorized::{RequireAuthorizedLayer, RequireAuthorizedService};
 pub use route::{RouteLayer, RouteService};
 pub use route_error::RouteError;
 pub use route_limits::{LimitPathError, LimitReason, RouteLimitCounts, RouteLimits};
+#[cfg(all(feature = "api", feature = "proxy"))]
+pub(crate) use routes::AcceptedPats;
 pub use routes::{
     ClientBasic, EncodedPaths, Mode, OnFailure, Route, Routes, SecurityHeaders, ServiceProtocol,
 };

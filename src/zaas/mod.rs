@@ -1,0 +1,104 @@
+//! The endpoints of ZAAS, the authentication service of API ML (Zowe's API Mediation Layer). With them, an unmodified
+//! gateway of API ML gets PassTickets and tokens from a program of this crate.
+//!
+//! For each request to a service, API ML's gateway asks ZAAS for the credential that the service receives. It sends the
+//! credential of its client and its own TLS certificate:
+//!
+//! | path | body | success |
+//! |---|---|---|
+//! | `POST /zaas/scheme/ticket` | `{"applicationName": "APPLID"}` | `{"token": "", "userId", "applicationName", "ticket"}`: a PassTicket |
+//! | `POST /zaas/scheme/zoweJwt` | none | `{"cookieName", "headerName": null, "token"}`: a login token |
+//! | `POST /zaas/scheme/zosmf` | none | `{"cookieName", "headerName": null, "token"}`: a token of z/OSMF |
+//! | `POST /zaas/scheme/safIdt` | `{"applicationName": "APPLID"}` | `{"cookieName": null, "headerName": "X-SAF-Token", "token"}`: a SAF identity token |
+//!
+//! [`SchemeEndpoints`] answers these requests. It makes a [`Route`](crate::layer::Route) for each of them, and sends the
+//! credential of the client through the layers of a proxy: [`AuthenticateLayer`](crate::layer::AuthenticateLayer),
+//! [`ScopeLayer`](crate::layer::ScopeLayer) and [`SchemeLayer`](crate::layer::SchemeLayer). There is no second way to
+//! decide who a client is. The statuses, messages and headers of the answers are those of the running API ML, in each
+//! [`Compatibility`](crate::api::Compatibility) (`docs/reference/zaas-endpoints.md`).
+//!
+//! - **The gateway** needs a TLS client certificate. Without one, the answer is 401.
+//! - **The client of the gateway**: a token in the request proves who the client is, whoever sends it. The certificate
+//!   of the client is in the header `Client-Cert`. The layer of [`trust_layer`] accepts this header only from gateways
+//!   that an operator has named. Any other peer is itself the client, and its own TLS certificate is the credential. A
+//!   named gateway without a credential of a client gets nothing: its own certificate is never a credential.
+//! - **Personal Access Tokens** need the header `X-Service-Id`. ZAAS does not see the method and the path of the request
+//!   to the service. So only a scope for the whole service counts, and not a scope with a suffix such as `:read`
+//!   ([D49](crate::decisions#d49)).
+//! - **Other headers** of the request reach no scheme.
+//!
+//! Gateways also relay the requests of their clients to the auth API. [`AuthApi::for_zaas`](crate::api::AuthApi::for_zaas)
+//! serves them, and [`Gateway::for_zaas`](crate::gateway::Gateway::for_zaas) is the router in front of both.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use bytes::Bytes;
+//! use http::Request;
+//! use http_body_util::Full;
+//! use tower::ServiceExt;
+//! use tower_passticket::{
+//!     layer::{AuthenticateLayer, Authenticator, PassTicketScheme, Scheme, SchemeLayer, ScopeLayer},
+//!     passticket::{Algorithm, Applid, KeyProfile, KeyProfiles, LocalGenerator},
+//!     token::{Rs256Verifier, ServiceId, SigningKey},
+//!     zaas::{SchemeEndpoints, SchemeTarget},
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?;
+//! # let pem = pem.serialize_pem();
+//! let verifier = Rs256Verifier::new(SigningKey::from_pem(pem.as_bytes())?.verifying_key());
+//! let profile = KeyProfile::from_hex(Applid::new("ZOWEAPPL")?, Algorithm::Legacy, "E001193519561977")?;
+//! let tickets = LocalGenerator::new(KeyProfiles::new([profile])?);
+//! let schemes = move |target: &SchemeTarget, _: Option<&ServiceId>| match target {
+//!     SchemeTarget::PassTicket { applid } => {
+//!         Some(Arc::new(PassTicketScheme::new(*applid, tickets.clone())) as Arc<dyn Scheme>)
+//!     }
+//!     _ => None,
+//! };
+//! let endpoints = SchemeEndpoints::new(
+//!     schemes,
+//!     AuthenticateLayer::new(Authenticator::new(verifier)),
+//!     ScopeLayer::new(),
+//!     SchemeLayer::new(),
+//! );
+//!
+//! // The connection has no client certificate.
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+//! let request = Request::post("/zaas/scheme/ticket").body(Full::<Bytes>::default()).unwrap();
+//! let response = endpoints.oneshot(request).await.unwrap();
+//! assert_eq!(response.status(), 401);
+//! # });
+//! # Ok(())
+//! # }
+//! ```
+
+mod answer;
+mod call;
+mod route_cache;
+mod service;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use service::SchemeEndpoints;
+pub use source::{SchemeSource, SchemeTarget};
+
+use crate::layer::{
+    ForwardedCertificateLayer, InvalidCertificates, TrustedForwarders, UnlistedPeers,
+    VerifyClientCertificate,
+};
+
+/// Returns the layer that decides which gateways may speak for their clients by `Client-Cert`. Put it in front of
+/// [`SchemeEndpoints`] and of the auth API.
+///
+/// - `gateways` are the gateways that an operator has named. Each other peer acts for itself.
+/// - `verifier` checks the certificates in `Client-Cert`. As in API ML, a certificate that it refuses counts as absent,
+///   so a token in the same request still counts.
+pub fn trust_layer(
+    gateways: TrustedForwarders,
+    verifier: impl VerifyClientCertificate,
+) -> ForwardedCertificateLayer {
+    ForwardedCertificateLayer::new(gateways, verifier)
+        .with_unlisted_peers(UnlistedPeers::ActForThemselves)
+        .with_invalid_certificates(InvalidCertificates::Ignored)
+}

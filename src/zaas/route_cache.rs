@@ -1,0 +1,77 @@
+//! The routes of the scheme endpoints. Each request gets a route with its scheme, so that the layers treat it as a
+//! request to the service.
+
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
+
+use super::source::{SchemeSource, SchemeTarget};
+use crate::{
+    compatibility::Compatibility,
+    layer::{AcceptedPats, OnFailure, Route},
+    token::ServiceId,
+};
+
+/// The maximum number of routes that are kept. A gateway may name any APPLID and any service.
+const CAPACITY: usize = 1_000;
+
+/// The service in the log and in audit records if the gateway has named none.
+const UNNAMED: &str = "zaas";
+
+/// Makes routes and keeps them.
+pub(super) struct RouteCache {
+    source: Box<dyn SchemeSource>,
+    kept: Cache<Key, Arc<Route>>,
+    unnamed: ServiceId,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    target: SchemeTarget,
+    service: Option<ServiceId>,
+}
+
+impl RouteCache {
+    pub(super) fn new(source: impl SchemeSource) -> Self {
+        let unnamed = ServiceId::new(UNNAMED).expect("four letters are a service id");
+        Self { source: Box::new(source), kept: Cache::new(CAPACITY), unnamed }
+    }
+
+    /// Returns the route for requests to `service`. `None` if there is no such scheme.
+    pub(super) fn get(
+        &self,
+        target: &SchemeTarget,
+        service: Option<ServiceId>,
+    ) -> Option<Arc<Route>> {
+        let key = Key { target: target.clone(), service };
+        if let Some(route) = self.kept.get(&key) {
+            return Some(route);
+        }
+        let scheme = self.source.scheme(target, key.service.as_ref())?;
+        let (id, pats) = match &key.service {
+            // The gateway does not say which request it has received for the service.
+            Some(service) => (service.clone(), AcceptedPats::ForWholeService),
+            None => (self.unnamed.clone(), AcceptedPats::Never),
+        };
+        let route = Route::local(id)
+            .with_scheme(scheme)
+            .with_on_failure(OnFailure::Reject)
+            .with_compatibility(Compatibility::ZoweV3)
+            .with_accepted_pats(pats);
+        let route = Arc::new(route);
+        self.kept.insert(key, route.clone());
+        Some(route)
+    }
+
+    /// Returns a route for a request that needs no scheme, because it cannot be answered.
+    pub(super) fn without_scheme(&self, service: Option<ServiceId>) -> Arc<Route> {
+        let pats = match service {
+            Some(_) => AcceptedPats::ForWholeService,
+            None => AcceptedPats::Never,
+        };
+        let route = Route::local(service.unwrap_or_else(|| self.unnamed.clone()))
+            .with_on_failure(OnFailure::Reject)
+            .with_accepted_pats(pats);
+        Arc::new(route)
+    }
+}

@@ -1,0 +1,308 @@
+//! [`SchemeEndpoints`], the Tower service for the paths below `/zaas/scheme/`.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::{Ready, ready},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready as poll_ready},
+    time::Duration,
+};
+
+use http::{Extensions, HeaderMap, Method, Request, Response, request::Parts};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tokio::time::timeout;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    answer,
+    call::{self, BadCall, Call, SchemeKind},
+    route_cache::RouteCache,
+    source::SchemeSource,
+};
+use crate::{
+    api::{BodyReadError, ResponseBody, read_body},
+    audit::{Audit, AuditRecord, CredentialKind, Event, ReasonCode},
+    clock::{Clock, SystemClock},
+    identity::{CommonNameMapper, Forwarder, IdentityMapper, PeerCertificate},
+    layer::{
+        AuthenticateLayer, AuthenticateService, CookieNames, Failure, OriginPolicy, Rejection,
+        SchemeLayer, SchemeService, ScopeLayer, ScopeService, login_token,
+    },
+    request_facts::RequestFacts,
+    revocation::{RevocationCheck, RevocationIndex},
+};
+
+/// The time limit for the body of a request. A body has less than 100 bytes, and a gateway sends it at once.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The endpoints below `/zaas/scheme/`, as a Tower service. See the [module](super).
+pub struct SchemeEndpoints<R = RevocationIndex, M = CommonNameMapper>(Arc<State<R, M>>);
+
+struct State<R, M> {
+    routes: RouteCache,
+    stack: Stack<R, M>,
+    audit: Audit,
+    cookies: CookieNames,
+    origins: OriginPolicy,
+    clock: Arc<dyn Clock>,
+}
+
+/// The layers of a route, in the same order, around the service that answers.
+type Stack<R, M> = AuthenticateService<ScopeService<Checked<SchemeService<Answer>>>, R, M>;
+
+impl<R, M> SchemeEndpoints<R, M> {
+    /// Creates the endpoints. They use the same layers as the routes of a proxy, so that a credential counts in both
+    /// places or in none. `schemes` makes the schemes.
+    pub fn new(
+        schemes: impl SchemeSource,
+        authenticate: AuthenticateLayer<R, M>,
+        scope: ScopeLayer,
+        scheme: SchemeLayer,
+    ) -> Self {
+        let audit = authenticate.audit().clone();
+        let stack = authenticate.layer(scope.layer(Checked { inner: scheme.layer(Answer) }));
+        Self(Arc::new(State {
+            routes: RouteCache::new(schemes),
+            stack,
+            audit,
+            cookies: CookieNames::default(),
+            origins: OriginPolicy::default(),
+            clock: Arc::new(SystemClock),
+        }))
+    }
+
+    /// Sets the names of the cookies that contain tokens. Use the names of the
+    /// [`Authenticator`](crate::layer::Authenticator).
+    #[must_use]
+    pub fn with_cookie_names(self, cookies: CookieNames) -> Self {
+        self.with(|state| state.cookies = cookies)
+    }
+
+    /// Uses `clock` instead of the system clock for the expiry of the certificates of gateways.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        self.with(|state| state.clock = clock)
+    }
+
+    fn with(self, change: impl FnOnce(&mut State<R, M>)) -> Self {
+        let mut state = self.0;
+        change(Arc::get_mut(&mut state).expect("an endpoint that is being built has no clones"));
+        Self(state)
+    }
+}
+
+impl<R, M> Clone for SchemeEndpoints<R, M> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<R, M> fmt::Debug for SchemeEndpoints<R, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SchemeEndpoints").field("cookies", &self.0.cookies).finish_non_exhaustive()
+    }
+}
+
+impl<R: RevocationCheck, M: IdentityMapper, B> Service<Request<B>> for SchemeEndpoints<R, M>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let state = self.0.clone();
+        Box::pin(async move {
+            let (request, body) = request.into_parts();
+            match SchemeKind::find(request.uri.path()) {
+                Some(kind) => state.answer(kind, request, body).await,
+                None => Ok(answer::not_found(request.uri.path())),
+            }
+        })
+    }
+}
+
+impl<R: RevocationCheck, M: IdentityMapper> State<R, M> {
+    async fn answer<B: Body>(
+        &self,
+        kind: SchemeKind,
+        request: Parts,
+        body: B,
+    ) -> Result<Response<ResponseBody>, Infallible> {
+        if !self.has_certificate(&request.extensions) {
+            self.audit.record(|| {
+                let reason = ReasonCode::CertificateRequired;
+                AuditRecord::failed(Event::Authentication, reason, self.audit.now())
+                    .with_credential(CredentialKind::None)
+                    .with_request(&request.method, &request.uri, &request.extensions)
+            });
+            return Ok(answer::certificate_required(request.uri.path()));
+        }
+        // A gateway does not pass on the headers that a browser sends with the request of a page.
+        if self.origins.check(&request).is_err() {
+            return Ok(Rejection::CrossOrigin.into_response());
+        }
+        let called = read(kind, &request, body).await;
+        let service = call::service(&request.headers);
+        let facts = request.extensions.get::<RequestFacts>();
+        if let (Some(facts), Some(service)) = (facts, &service) {
+            facts.set_service(service);
+        }
+        let route = match &called {
+            Ok(Call { target, .. }) => self.routes.get(target, service),
+            Err(_) => Some(self.routes.without_scheme(service)),
+        };
+        let Some(route) = route else { return Ok(answer::no_scheme(kind)) };
+        let Parts { method, uri, headers, mut extensions, .. } = request;
+        let url = uri.path().to_owned();
+        extensions.insert(route);
+        extensions.insert(Asked { kind, called });
+        let mut reduced = Request::new(());
+        *reduced.method_mut() = method;
+        *reduced.uri_mut() = uri;
+        *reduced.headers_mut() = call::credentials(&headers);
+        *reduced.extensions_mut() = extensions;
+        // All services of the stack are always ready.
+        let response = self.stack.clone().call(reduced).await?;
+        Ok(self.finish(kind, &url, &headers, response))
+    }
+
+    /// Returns whether the peer of the connection has proved that it is a gateway or a client: it has a certificate that
+    /// the TLS listener has verified, and that has not expired since.
+    fn has_certificate(&self, extensions: &Extensions) -> bool {
+        let forwarder = extensions.get::<Forwarder>().map(Forwarder::certificate);
+        let peer = forwarder.or_else(|| extensions.get::<PeerCertificate>());
+        peer.is_some_and(|certificate| self.clock.now() <= certificate.not_after())
+    }
+
+    /// Replaces the response of a layer that has refused the request by the response of ZAAS.
+    fn finish(
+        &self,
+        kind: SchemeKind,
+        url: &str,
+        headers: &HeaderMap,
+        response: Response<ResponseBody>,
+    ) -> Response<ResponseBody> {
+        let Some(failure) = response.extensions().get::<Failure>() else { return response };
+        let credential = response.extensions().get::<CredentialKind>().copied();
+        let credential = credential.unwrap_or(CredentialKind::None);
+        let token = || str::from_utf8(login_token(headers, &self.cookies)?).ok();
+        let mut refused = answer::failed(kind, failure, credential, url, token);
+        // Outer layers read the reason from the extensions.
+        *refused.extensions_mut() = response.into_parts().0.extensions;
+        refused
+    }
+}
+
+/// Reads the body of a request, and what the request asks for.
+async fn read<B: Body>(kind: SchemeKind, request: &Parts, body: B) -> Result<Call, BadCall> {
+    if request.method != Method::POST {
+        return Err(BadCall::Method);
+    }
+    if !kind.has_application() {
+        return call::read(kind, &request.headers, b"");
+    }
+    match timeout(BODY_TIMEOUT, read_body(body)).await {
+        Ok(Ok(body)) => call::read(kind, &request.headers, &body),
+        Ok(Err(BodyReadError::TooLarge)) => Err(BadCall::TooLong),
+        Ok(Err(BodyReadError::Incomplete)) | Err(_) => Err(BadCall::Incomplete),
+    }
+}
+
+/// What a request asks for, as its extension.
+#[derive(Clone)]
+struct Asked {
+    kind: SchemeKind,
+    called: Result<Call, BadCall>,
+}
+
+/// Lets the scheme see nothing of the request but the user. Answers a request that cannot be answered with a credential.
+/// This service is behind the layers that authenticate the client, because API ML does not tell a stranger what is wrong
+/// with a request.
+#[derive(Clone)]
+struct Checked<S> {
+    inner: S,
+}
+
+impl<S> Service<Request<()>> for Checked<S>
+where
+    S: Service<Request<()>, Response = Response<ResponseBody>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = CheckedFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<()>) -> Self::Future {
+        match request.extensions().get::<Asked>() {
+            Some(Asked { called: Err(bad), .. }) => {
+                CheckedFuture::Answered { response: Some(answer::bad_call(*bad)) }
+            }
+            _ => {
+                request.headers_mut().clear();
+                CheckedFuture::Inner { future: self.inner.call(request) }
+            }
+        }
+    }
+}
+
+pin_project! {
+    #[project = CheckedProj]
+    enum CheckedFuture<F> {
+        Inner { #[pin] future: F },
+        Answered { response: Option<Response<ResponseBody>> },
+    }
+}
+
+impl<F, E> Future for CheckedFuture<F>
+where
+    F: Future<Output = Result<Response<ResponseBody>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        match self.project() {
+            CheckedProj::Inner { future } => Poll::Ready(poll_ready!(future.poll(cx))),
+            CheckedProj::Answered { response } => {
+                Poll::Ready(Ok(response.take().expect("polled after completion")))
+            }
+        }
+    }
+}
+
+/// Turns the headers that the scheme has prepared into the response.
+#[derive(Clone)]
+struct Answer;
+
+impl Service<Request<()>> for Answer {
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        ready(Ok(match request.extensions().get::<Asked>() {
+            Some(Asked { kind, called: Ok(Call { application, .. }) }) => {
+                answer::prepared(*kind, application, request.headers())
+            }
+            _ => Rejection::misassembled("the scheme endpoints lost what the gateway asked for")
+                .into_response(),
+        }))
+    }
+}

@@ -1,0 +1,78 @@
+//! The schemes that a gateway of API ML can ask for.
+
+use std::sync::Arc;
+
+use crate::{layer::Scheme, passticket::Applid, token::ServiceId};
+
+/// What a gateway asks for on behalf of one request: the credential that the service receives.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SchemeTarget {
+    /// A PassTicket (a one-time password of z/OS) for an application. `POST /zaas/scheme/ticket`.
+    PassTicket {
+        /// The application, as the gateway has named it.
+        applid: Applid,
+    },
+    /// A login token. `POST /zaas/scheme/zoweJwt`.
+    ZoweJwt,
+    /// A token of z/OSMF, IBM's management server on z/OS. `POST /zaas/scheme/zosmf`.
+    Zosmf,
+    /// A SAF identity token for an application. `POST /zaas/scheme/safIdt`.
+    SafIdt {
+        /// The application, as the gateway has named it.
+        applid: Applid,
+    },
+}
+
+/// Makes the schemes for [`SchemeEndpoints`](super::SchemeEndpoints). A closure with these parameters is also a source.
+///
+/// ```
+/// use std::sync::Arc;
+/// use tower_passticket::{
+///     layer::{PassTicketScheme, Scheme},
+///     passticket::{KeyProfiles, LocalGenerator},
+///     token::ServiceId,
+///     zaas::{SchemeSource, SchemeTarget},
+/// };
+///
+/// struct OnlyPassTickets(LocalGenerator);
+///
+/// impl SchemeSource for OnlyPassTickets {
+///     fn scheme(&self, target: &SchemeTarget, _: Option<&ServiceId>) -> Option<Arc<dyn Scheme>> {
+///         match target {
+///             SchemeTarget::PassTicket { applid } => {
+///                 Some(Arc::new(PassTicketScheme::new(*applid, self.0.clone())))
+///             }
+///             _ => None,
+///         }
+///     }
+/// }
+/// # let _ = OnlyPassTickets(LocalGenerator::new(KeyProfiles::default()));
+/// ```
+pub trait SchemeSource: Send + Sync + 'static {
+    /// Returns the scheme for requests to `service`. `None` if there is no such scheme, for example because no z/OSMF is
+    /// configured.
+    ///
+    /// `service` is the service that the gateway has named, or `None` if it has named none. An APPLID in `target` may be
+    /// any APPLID. [`SchemeEndpoints`](super::SchemeEndpoints) calls this function once for a target and a service, and
+    /// keeps the scheme as long as it is among the last 1,000. So if a scheme keeps tokens, return clones that share
+    /// them. This function must not block.
+    ///
+    /// The endpoints do not see the answers of services. So do not use
+    /// [`PassTicketScheme::with_breaker`](crate::layer::PassTicketScheme::with_breaker), which waits for the answers.
+    fn scheme(&self, target: &SchemeTarget, service: Option<&ServiceId>)
+    -> Option<Arc<dyn Scheme>>;
+}
+
+impl<F> SchemeSource for F
+where
+    F: Fn(&SchemeTarget, Option<&ServiceId>) -> Option<Arc<dyn Scheme>> + Send + Sync + 'static,
+{
+    fn scheme(
+        &self,
+        target: &SchemeTarget,
+        service: Option<&ServiceId>,
+    ) -> Option<Arc<dyn Scheme>> {
+        self(target, service)
+    }
+}
