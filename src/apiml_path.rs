@@ -13,6 +13,10 @@ pub(crate) enum ApimlServer {
     #[default]
     Gateway,
     /// ZAAS, which the gateway calls.
+    #[cfg_attr(
+        not(all(feature = "api", feature = "proxy")),
+        expect(dead_code, reason = "only the module zaas uses it")
+    )]
     Zaas,
 }
 

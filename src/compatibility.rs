@@ -18,6 +18,7 @@
 /// | paths of the auth API and of the access check in messages | as in the request | below `/zaas/` instead of `/gateway/` |
 /// | content type of `keys/public` | `text/plain` | `application/json` |
 /// | the credential for the services or the health is not valid | 401, and the message gives the reason | 401 with `ZWEAO402E`, without `X-Zowe-Auth-Failure` |
+/// | an unknown path below `/zaas/api/v1/auth` | 404 with `ZWEAO404E` | 404 with `ZWEAM104E` |
 /// | `/gateway/api/v1/services/{serviceId}` for an unknown service | 404 with `ZWEAO404E` | 404 with the status `UNKNOWN` of the service |
 /// | wrong method for a `GET` endpoint outside of the auth API | 405 with `ZWEAG101E` | 405 with `ZWEAO405E` |
 /// | content type of `/application/health` | `application/json` | `application/vnd.spring-boot.actuator.v3+json` |

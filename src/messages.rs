@@ -145,8 +145,8 @@ catalogue! {
     /// ZAAS has no endpoint with this path.
     NO_SUCH_ENDPOINT = "ZWEAM104E" "org.zowe.apiml.common.endPointNotFound"
         "The endpoint you are looking for '{}' could not be located"
-        "The endpoint does not exist, or it is turned off."
-        "Check the path of the request, and whether the endpoint is turned on.";
+        "The endpoint you are looking for could not be located."
+        "Verify that the URL of the endpoint you are trying to reach is correct.";
     /// No service and no endpoint has this path.
     NOT_FOUND = "ZWEAO404E" "org.zowe.apiml.common.notFound"
         "The service can not find the requested resource." "" "";

@@ -217,7 +217,11 @@ fn is_credential_header(name: &str) -> bool {
 
 /// Returns the user of the credential that takes precedence, or `None` if this credential is missing or not valid. This
 /// is a second implementation of `docs/decisions.md#d6`.
-fn expected_user(headers: &HeaderMap, pats: bool, certificate: bool) -> Option<&'static str> {
+pub(crate) fn expected_user(
+    headers: &HeaderMap,
+    pats: bool,
+    certificate: bool,
+) -> Option<&'static str> {
     if let Some(token) = cookie(headers, "apimlAuthenticationToken").or_else(|| bearer(headers)) {
         return match token {
             token if token == LOGIN_TOKEN.as_bytes() => Some(LOGIN_USER),

@@ -28,6 +28,7 @@ mod support;
 mod tickets;
 mod tokens;
 mod websocket;
+mod zaas;
 
 /// All targets with their names. A target's directory in `corpus/` has the same name.
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[
@@ -77,6 +78,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("body_validate", bodies::validate),
     ("body_revoke", bodies::revoke),
     ("body_rules", bodies::rules),
+    ("zaas_scheme", zaas::scheme),
     ("answers_saf", answers::saf),
     ("answers_zss", answers::zss),
     ("eureka", discovery::eureka),

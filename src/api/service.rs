@@ -458,9 +458,9 @@ impl AuthApi {
     /// - The profile is [`Compatibility::ZoweV3`].
     /// - With [`with_apiml_endpoints`](Self::with_apiml_endpoints), the other paths are `/zaas/auth/check`,
     ///   `/application/health`, `/application/info` and `/application/version`.
-    /// - A request from a web page is accepted if the browser says that the page belongs to the address that the browser
-    ///   has asked (`Sec-Fetch-Site: same-origin`): this address is the address of API ML's gateway. For other pages, the
-    ///   [policy](Self::with_origin_policy) decides, as on the gateway.
+    /// - A request from a web page is accepted if the page belongs to the address that the browser has asked, which is the
+    ///   address of API ML's gateway. The browser says so (`Sec-Fetch-Site: same-origin`), or `Origin` and `Host` are the
+    ///   same address. For other pages, the [policy](Self::with_origin_policy) decides, as on the gateway.
     #[cfg(feature = "proxy")]
     #[must_use]
     pub fn for_zaas(&self) -> Self {

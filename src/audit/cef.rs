@@ -411,6 +411,11 @@ mod tests {
         }
     }
 
+    /// Returns the certificate of a gateway that sends the requests of its clients.
+    fn gateway() -> PeerCertificate {
+        PeerCertificate::from_der(pki::self_signed_with_name("Zowe Gateway")).unwrap()
+    }
+
     /// Returns a typical record of an event. A new event does not compile without one.
     fn sample(event: Event) -> AuditRecord {
         let failed = |reason| AuditRecord::failed(event, reason, TIME);
@@ -429,7 +434,7 @@ mod tests {
                 .with_service(&files)
                 .with_applid(applid)
                 .with_codes(SafReturnCodes::NOT_AUTHORIZED),
-            Event::Scheme => succeeded()
+            Event::Scheme => AuditRecord { gateway: Some(gateway()), ..succeeded() }
                 .with_credential(CredentialKind::PersonalAccessToken)
                 .with_user(user("USER"))
                 .with_service(&files)
@@ -635,6 +640,7 @@ mod tests {
         ] {
             let record = AuditRecord {
                 client: Some("203.0.113.9".parse::<IpAddr>().unwrap().into()),
+                gateway: Some(certificate.clone()),
                 ..sample(Event::Ticket)
                     .with_certificate(&certificate)
                     .with_issued_token_id(TokenFingerprint::of("b"))
@@ -650,6 +656,7 @@ mod tests {
             for (key, want) in [
                 ("src", "203.0.113.9"),
                 ("PassticketProxyPeer", "192.0.2.7:555"),
+                ("PassticketProxyGateway", "CN=a=b\\\\"),
                 ("suser", "jane"),
                 ("suid", "USER"),
                 ("duser", "OTHER"),

@@ -91,6 +91,10 @@ enum AskedAddress {
     #[default]
     Own,
     /// The address of a gateway of API ML, which relays the request.
+    #[cfg_attr(
+        not(all(feature = "api", feature = "proxy")),
+        expect(dead_code, reason = "only the module zaas uses it")
+    )]
     RelayingGateway,
 }
 
@@ -320,12 +324,14 @@ impl OriginPolicy {
             && (self.own.is_empty() || self.own.iter().any(|own| is_requested(own, head)))
     }
 
-    /// Returns whether the browser says that the page belongs to the address that it has asked, which is the address of
-    /// the gateway that relays the request. Gateways of API ML have more addresses than an operator may have configured
-    /// here.
+    /// Returns whether the page belongs to the address that the browser has asked, which is the address of the gateway
+    /// that relays the request. Gateways of API ML have more addresses than an operator may have configured here, and
+    /// relay the header `Host` of the client unchanged.
     fn is_page_of_relaying_gateway(&self, head: RequestHead<'_>) -> bool {
+        let says_browser = || only(head.headers, &SEC_FETCH_SITE) == Some(b"same-origin");
+        let origin = || only(head.headers, &ORIGIN).and_then(parse_origin);
         self.asked == AskedAddress::RelayingGateway
-            && only(head.headers, &SEC_FETCH_SITE) == Some(b"same-origin")
+            && (says_browser() || origin().is_some_and(|origin| is_requested(&origin, head)))
     }
 
     /// Returns whether the service shares its responses with pages of each origin, without credentials.

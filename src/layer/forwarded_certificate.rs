@@ -612,6 +612,8 @@ mod tests {
                 (Some(server), vec![rfc(), chain()], user()),
                 (Some(server), vec![], Ok(None)),
                 (Some(server), vec![chain()], Ok(None)),
+                // A client has presented the certificate of the forwarder.
+                (Some(server), vec![("client-cert", text(server))], Ok(None)),
                 (Some(pki::APIMTST), vec![zowe()], Ok(None)),
                 (Some(pki::APIMTST), vec![rfc(), chain()], Ok(None)),
                 // It has sent the header before, so it may be a forwarder.
@@ -624,7 +626,7 @@ mod tests {
             }
         }
         // The result is cached for a certificate and its chain.
-        assert_eq!(verifier.0.load(SeqCst), 2);
+        assert_eq!(verifier.0.load(SeqCst), 3);
         for bad in [
             vec![zowe(), zowe()],
             vec![("client-cert", "x y".to_owned())],
@@ -642,6 +644,49 @@ mod tests {
         assert_eq!(seen(check, Some(pki::USER), &[]), user());
         assert!(TrustedForwarders::fingerprints(b"").is_err());
         assert!(TrustedForwarders::fingerprints(b"no PEM").is_err());
+    }
+
+    #[test]
+    fn an_operator_may_name_each_forwarder() {
+        let subject = certificate(pki::SERVER).subject_name().clone();
+        let name = ForwarderName::Subject(subject);
+        let forwarders = TrustedForwarders::named([name.clone()]);
+        let layer = ForwardedCertificateLayer::new(forwarders.clone(), Verifier::default())
+            .with_unlisted_peers(UnlistedPeers::ActForThemselves)
+            .with_invalid_certificates(InvalidCertificates::Ignored);
+        let check = &layer.check;
+        let of = |identity| vec![("client-cert", text(identity))];
+        let seen = |peer, headers: &[_]| seen(check, peer, headers).unwrap();
+        let user = Some("USER".to_owned());
+        for _ in 0..2 {
+            for (peer, headers, want) in [
+                (Some(pki::SERVER), of(pki::USER), user.clone()),
+                (Some(pki::SERVER), vec![], None),
+                (Some(pki::SERVER), of(pki::SERVER), None),
+                // The verifier refuses this certificate.
+                (Some(pki::SERVER), of(pki::APIMTST), None),
+                (Some(pki::SERVER), vec![("client-cert", "x y".to_owned())], None),
+                (Some(pki::SERVER), [of(pki::USER), of(pki::USER)].concat(), None),
+                // The peer acts for itself, whatever it sends.
+                (Some(pki::USER), of(pki::APIMTST), user.clone()),
+                (Some(pki::USER), vec![], user.clone()),
+                (None, of(pki::USER), None),
+            ] {
+                assert_eq!(seen(peer, &headers), want, "{peer:?} {headers:?}");
+            }
+        }
+        // A former forwarder is neither a user nor a forwarder, until it is named again.
+        for other in [
+            vec![],
+            vec![ForwarderName::Subject(DistinguishedName::default())],
+            vec![ForwarderName::Subject("CN=localhost,O=Other".parse().unwrap())],
+        ] {
+            forwarders.replace_named(other);
+            assert_eq!(seen(Some(pki::SERVER), &of(pki::USER)), None);
+            assert_eq!(seen(Some(pki::SERVER), &[]), None);
+        }
+        forwarders.replace_named([name]);
+        assert_eq!(seen(Some(pki::SERVER), &of(pki::USER)), user);
     }
 
     #[test]

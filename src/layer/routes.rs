@@ -114,8 +114,16 @@ pub(crate) enum AcceptedPats {
     ForRequest,
     /// The layers see another request, but know the service. PATs are accepted whose scopes permit all requests to the
     /// service.
+    #[cfg_attr(
+        not(all(feature = "api", feature = "proxy")),
+        expect(dead_code, reason = "only the module zaas uses it")
+    )]
     ForWholeService,
     /// The service is not known. No PAT is accepted.
+    #[cfg_attr(
+        not(all(feature = "api", feature = "proxy")),
+        expect(dead_code, reason = "only the module zaas uses it")
+    )]
     Never,
 }
 

@@ -142,6 +142,7 @@ fn refusal(kind: SchemeKind, failure: &Failure, credential: CredentialKind, url:
         | Failure::UserMismatch
         | Failure::Password(_)
         | Failure::OutOfScope { .. }
+        | Failure::Token(TokenError::Issuer)
         | Failure::Revocation(CheckError::Revoked(_)) => Refusal::not_authenticated(url),
         Failure::Revocation(CheckError::Unavailable)
             if credential == CredentialKind::PersonalAccessToken =>
@@ -174,12 +175,17 @@ fn refusal(kind: SchemeKind, failure: &Failure, credential: CredentialKind, url:
             };
             Refusal::new(status, ApiMessage::with(&messages::TICKET_FAILED, &[&error.text()]))
         }
-        Failure::Scheme(_) => scheme_failed(kind, failure.message()),
+        Failure::Scheme(_) => scheme_failed(kind, failure.message(), url),
     }
 }
 
 /// Returns what the gateway receives after a scheme failed with `message`.
-fn scheme_failed(kind: SchemeKind, message: ApiMessage) -> Refusal {
+fn scheme_failed(kind: SchemeKind, message: ApiMessage, url: &str) -> Refusal {
+    // z/OSMF has refused to log the user in. After another status than 401, the gateway would ask another ZAAS, which
+    // would send z/OSMF another PassTicket of this user.
+    if kind == SchemeKind::Zosmf && message.number() == messages::ZOSMF_TOKEN_FAILED.number() {
+        return Refusal::unauthorized(&messages::INVALID_CREDENTIALS, url);
+    }
     let (status, template, reason) = match kind {
         SchemeKind::Zosmf => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -251,29 +257,19 @@ pub(super) fn certificate_required(url: &str) -> Response<ResponseBody> {
     refused(Refusal::not_authenticated(url))
 }
 
-/// Returns the response if the source has no such scheme.
-pub(super) fn no_scheme(kind: SchemeKind) -> Response<ResponseBody> {
-    let reason = "It is not configured";
-    let message = match kind {
-        SchemeKind::Zosmf => ApiMessage::with(&messages::ZOSMF_TOKEN_FAILED, &[reason]),
-        SchemeKind::SafIdt => ApiMessage::with(&messages::SAF_TOKEN_FAILED, &[reason]),
-        SchemeKind::ZoweJwt => ApiMessage::with(&messages::ZOWE_TOKEN_FAILED, &[reason]),
-        SchemeKind::PassTicket => ApiMessage::new(&messages::INTERNAL),
-    };
-    refused(scheme_failed(kind, message))
-}
-
 /// Returns the response to a request that cannot be answered.
-pub(super) fn bad_call(bad: BadCall) -> Response<ResponseBody> {
-    let with = |name, value| {
-        // API ML answers so, and its tests expect it.
-        let mut response = empty(StatusCode::NOT_FOUND);
+pub(super) fn bad_call(kind: SchemeKind, bad: BadCall) -> Response<ResponseBody> {
+    let with = |status, name, value| {
+        let mut response = empty(status);
         response.headers_mut().insert(name, HeaderValue::from_static(value));
         response
     };
+    // API ML answers 404 to these bad requests, and its tests expect it.
+    let not_found = StatusCode::NOT_FOUND;
     match bad {
-        BadCall::Method => with(ALLOW, "POST"),
-        BadCall::ContentType => with(ACCEPT, "application/json"),
+        BadCall::Options => with(StatusCode::OK, ALLOW, "POST,OPTIONS"),
+        BadCall::Method => with(not_found, ALLOW, "POST"),
+        BadCall::ContentType => with(not_found, ACCEPT, "application/json, application/*+json"),
         BadCall::Body => empty(StatusCode::NOT_FOUND),
         BadCall::TooLong => {
             let limit = MAX_BODY_LEN.to_string();
@@ -288,6 +284,21 @@ pub(super) fn bad_call(bad: BadCall) -> Response<ResponseBody> {
             let text = ApiMessage::new(&messages::INVALID_APPLICATION_NAME);
             message(StatusCode::BAD_REQUEST, text)
         }
+        BadCall::NoScheme => no_scheme(kind),
+    }
+}
+
+/// Returns the response if there is no such scheme.
+fn no_scheme(kind: SchemeKind) -> Response<ResponseBody> {
+    let with_reason =
+        |status, template| message(status, ApiMessage::with(template, &["It is not configured"]));
+    let (unavailable, internal) =
+        (StatusCode::SERVICE_UNAVAILABLE, StatusCode::INTERNAL_SERVER_ERROR);
+    match kind {
+        SchemeKind::Zosmf => with_reason(unavailable, &messages::ZOSMF_TOKEN_FAILED),
+        SchemeKind::SafIdt => with_reason(internal, &messages::SAF_TOKEN_FAILED),
+        SchemeKind::ZoweJwt => with_reason(internal, &messages::ZOWE_TOKEN_FAILED),
+        SchemeKind::PassTicket => message(internal, ApiMessage::new(&messages::INTERNAL)),
     }
 }
 

@@ -32,9 +32,10 @@ impl SchemeKind {
         })
     }
 
-    /// Returns whether the body names the application. The bodies of the other kinds are ignored.
-    pub(super) fn has_application(self) -> bool {
-        matches!(self, Self::PassTicket | Self::SafIdt)
+    /// Returns whether a path is one of the endpoints or below them.
+    pub(super) fn is_below(path: &str) -> bool {
+        path.strip_prefix("/zaas/scheme")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 
@@ -49,8 +50,10 @@ pub(super) struct Call {
 /// Why a request cannot be answered, whoever its client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BadCall {
-    /// The method is not `POST`.
+    /// The method is neither `POST` nor `OPTIONS`.
     Method,
+    /// The method is `OPTIONS`. The request asks only for the methods.
+    Options,
     /// The content type of the body is absent, or is not JSON.
     ContentType,
     /// The body is not a JSON object, or a value has the wrong type.
@@ -61,6 +64,8 @@ pub(super) enum BadCall {
     Incomplete,
     /// The body names no application, or the name is no APPLID.
     Application,
+    /// There is no such scheme, for example because no z/OSMF is configured.
+    NoScheme,
 }
 
 #[derive(Deserialize)]
@@ -95,7 +100,9 @@ fn is_json(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return false };
     let kind = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-    kind.trim_ascii().eq_ignore_ascii_case(b"application/json")
+    let kind = kind.trim_ascii().to_ascii_lowercase();
+    // For example `application/vnd.x+json` (RFC 6839 §3.1).
+    kind == b"application/json" || (kind.starts_with(b"application/") && kind.ends_with(b"+json"))
 }
 
 /// Returns the service of the routed request. `None` if the gateway names none, or none that could be in the scopes of a
@@ -147,7 +154,10 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(SchemeKind::find(path), want, "{path}");
+            let is_below = path.starts_with("/zaas/scheme");
+            assert_eq!(SchemeKind::is_below(path), is_below, "{path}");
         }
+        assert!(!SchemeKind::is_below("/zaas/schemes"));
     }
 
     #[test]
@@ -198,7 +208,9 @@ mod tests {
         for (lines, is_read) in [
             (&[("content-type", "application/json")][..], true),
             (&[("content-type", "Application/JSON ; charset=UTF-8")], true),
+            (&[("content-type", "application/vnd.x+json")], true),
             (&[("content-type", "text/plain")], false),
+            (&[("content-type", "text/x+json")], false),
             (&[("content-type", "application/jsonx")], false),
             (&[("content-type", "")], false),
             (&[("content-type", "application/json"), ("content-type", "text/plain")], false),

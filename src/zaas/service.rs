@@ -30,7 +30,7 @@ use crate::{
     identity::{CommonNameMapper, Forwarder, IdentityMapper, PeerCertificate},
     layer::{
         AuthenticateLayer, AuthenticateService, CookieNames, Failure, OriginPolicy, Rejection,
-        SchemeLayer, SchemeService, ScopeLayer, ScopeService, login_token,
+        SchemeLayer, SchemeService, ScopeLayer, ScopeService, X_ZOWE_TOKEN_EXPIRES, login_token,
     },
     request_facts::RequestFacts,
     revocation::{RevocationCheck, RevocationIndex},
@@ -126,7 +126,7 @@ where
             let (request, body) = request.into_parts();
             match SchemeKind::find(request.uri.path()) {
                 Some(kind) => state.answer(kind, request, body).await,
-                None => Ok(answer::not_found(request.uri.path())),
+                None => Ok(state.not_found(&request)),
             }
         })
     }
@@ -140,13 +140,7 @@ impl<R: RevocationCheck, M: IdentityMapper> State<R, M> {
         body: B,
     ) -> Result<Response<ResponseBody>, Infallible> {
         if !self.has_certificate(&request.extensions) {
-            self.audit.record(|| {
-                let reason = ReasonCode::CertificateRequired;
-                AuditRecord::failed(Event::Authentication, reason, self.audit.now())
-                    .with_credential(CredentialKind::None)
-                    .with_request(&request.method, &request.uri, &request.extensions)
-            });
-            return Ok(answer::certificate_required(request.uri.path()));
+            return Ok(self.certificate_required(&request));
         }
         // A gateway does not pass on the headers that a browser sends with the request of a page.
         if self.origins.check(&request).is_err() {
@@ -158,11 +152,14 @@ impl<R: RevocationCheck, M: IdentityMapper> State<R, M> {
         if let (Some(facts), Some(service)) = (facts, &service) {
             facts.set_service(service);
         }
-        let route = match &called {
-            Ok(Call { target, .. }) => self.routes.get(target, service),
-            Err(_) => Some(self.routes.without_scheme(service)),
+        let found = called.and_then(|called| {
+            let route = self.routes.get(&called.target, service.clone());
+            route.map(|route| (called, route)).ok_or(BadCall::NoScheme)
+        });
+        let (called, route) = match found {
+            Ok((called, route)) => (Ok(called), route),
+            Err(bad) => (Err(bad), self.routes.without_scheme(service)),
         };
-        let Some(route) = route else { return Ok(answer::no_scheme(kind)) };
         let Parts { method, uri, headers, mut extensions, .. } = request;
         let url = uri.path().to_owned();
         extensions.insert(route);
@@ -175,6 +172,26 @@ impl<R: RevocationCheck, M: IdentityMapper> State<R, M> {
         // All services of the stack are always ready.
         let response = self.stack.clone().call(reduced).await?;
         Ok(self.finish(kind, &url, &headers, response))
+    }
+
+    /// Answers a request for a path that is no endpoint.
+    fn not_found(&self, request: &Parts) -> Response<ResponseBody> {
+        let path = request.uri.path();
+        // A stranger does not learn which endpoints there are.
+        match SchemeKind::is_below(path) && !self.has_certificate(&request.extensions) {
+            true => self.certificate_required(request),
+            false => answer::not_found(path),
+        }
+    }
+
+    fn certificate_required(&self, request: &Parts) -> Response<ResponseBody> {
+        self.audit.record(|| {
+            let reason = ReasonCode::CertificateRequired;
+            AuditRecord::failed(Event::Authentication, reason, self.audit.now())
+                .with_credential(CredentialKind::None)
+                .with_request(&request.method, &request.uri, &request.extensions)
+        });
+        answer::certificate_required(request.uri.path())
     }
 
     /// Returns whether the peer of the connection has proved that it is a gateway or a client: it has a certificate that
@@ -193,7 +210,12 @@ impl<R: RevocationCheck, M: IdentityMapper> State<R, M> {
         headers: &HeaderMap,
         response: Response<ResponseBody>,
     ) -> Response<ResponseBody> {
-        let Some(failure) = response.extensions().get::<Failure>() else { return response };
+        let Some(failure) = response.extensions().get::<Failure>() else {
+            let mut response = response;
+            // The layers of routes tell clients when their tokens expire. ZAAS answers gateways, which do not ask.
+            response.headers_mut().remove(&X_ZOWE_TOKEN_EXPIRES);
+            return response;
+        };
         let credential = response.extensions().get::<CredentialKind>().copied();
         let credential = credential.unwrap_or(CredentialKind::None);
         let token = || str::from_utf8(login_token(headers, &self.cookies)?).ok();
@@ -206,12 +228,13 @@ impl<R: RevocationCheck, M: IdentityMapper> State<R, M> {
 
 /// Reads the body of a request, and what the request asks for.
 async fn read<B: Body>(kind: SchemeKind, request: &Parts, body: B) -> Result<Call, BadCall> {
-    if request.method != Method::POST {
-        return Err(BadCall::Method);
+    match request.method {
+        Method::POST => {}
+        Method::OPTIONS => return Err(BadCall::Options),
+        _ => return Err(BadCall::Method),
     }
-    if !kind.has_application() {
-        return call::read(kind, &request.headers, b"");
-    }
+    // A body without an application is also read, because gateways send an empty one in chunks. With an unread body, the
+    // HTTP server would close the connection.
     match timeout(BODY_TIMEOUT, read_body(body)).await {
         Ok(Ok(body)) => call::read(kind, &request.headers, &body),
         Ok(Err(BodyReadError::TooLarge)) => Err(BadCall::TooLong),
@@ -248,8 +271,8 @@ where
 
     fn call(&mut self, mut request: Request<()>) -> Self::Future {
         match request.extensions().get::<Asked>() {
-            Some(Asked { called: Err(bad), .. }) => {
-                CheckedFuture::Answered { response: Some(answer::bad_call(*bad)) }
+            Some(Asked { kind, called: Err(bad) }) => {
+                CheckedFuture::Answered { response: Some(answer::bad_call(*kind, *bad)) }
             }
             _ => {
                 request.headers_mut().clear();

@@ -9,7 +9,7 @@ use http::{
 };
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
-use test_support::{pki, tickets::key_profile};
+use test_support::{jws, pki, tickets::key_profile};
 use tower::ServiceExt;
 use tower_layer::Layer;
 
@@ -333,6 +333,10 @@ impl Answered {
 
 const NOT_AUTHENTICATED: &str =
     "ZWEAG105E Authentication is required for URL '/zaas/scheme/ticket'";
+fn anonymous(path: &str) -> String {
+    format!("ZWEAG105E Authentication is required for URL '{path}'")
+}
+
 const MISSING: Option<&str> = Some("ZWEAG160E No authentication provided in the request");
 const INVALID: Option<&str> = Some("ZWEAG102E Token is not valid");
 
@@ -364,6 +368,7 @@ async fn each_credential_gets_a_ticket_for_its_user() {
         assert_eq!(answered.status, 200, "{headers:?} {:?}", answered.body);
         assert_eq!(answered.headers["content-type"], "application/json");
         assert_eq!(answered.headers["cache-control"], "no-store");
+        assert!(!answered.headers.contains_key("x-zowe-token-expires"));
         assert_eq!(answered.user_of_ticket(), want, "{headers:?}");
     }
 }
@@ -392,6 +397,11 @@ async fn a_client_that_proves_nothing_gets_the_answer_of_api_ml() {
         let token = TokenIssuer::new(key).login_token(&user, "domain").unwrap();
         format!("Bearer {}", token.expose())
     };
+    let foreign = {
+        let claims =
+            json!({"iss": "OTHER", "sub": "USER", "iat": 1_700_000_000, "exp": 4_000_000_000_u64});
+        format!("Bearer {}", jws::sign(pki::SIGNING_KEY, &json!({"alg": "RS256"}), &claims))
+    };
     let jwt = world.jwt("USER");
     let pat = world.pat(&["files"]);
     let (own, other) = (base64(GATEWAY), base64(pki::APIMTST));
@@ -404,6 +414,7 @@ async fn a_client_that_proves_nothing_gets_the_answer_of_api_ml() {
         (&[("private-token", &*jwt)], want(401, NOT_AUTHENTICATED, MISSING)),
         (&[("authorization", "Bearer x")], want(401, invalid, INVALID)),
         (&[("authorization", &*forged)], want(401, invalid, INVALID)),
+        (&[("authorization", &*foreign)], want(401, NOT_AUTHENTICATED, MISSING)),
         (&[("authorization", &*expired)], want(401, too_late, None)),
         (&[("authorization", &*logged_out)], want(401, NOT_AUTHENTICATED, MISSING)),
         // A PAT needs the service of the request.
@@ -568,13 +579,19 @@ async fn each_bad_request_has_the_answer_of_api_ml() {
         assert_eq!((got.0, unescaped(&got.1), got.2), want_answer, "{path} {body}");
         assert_eq!(answered.headers["cache-control"], "no-store");
     }
-    for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS] {
+    for (method, status, allow) in [
+        (Method::GET, 404, "POST"),
+        (Method::HEAD, 404, "POST"),
+        (Method::PUT, 404, "POST"),
+        (Method::DELETE, 404, "POST"),
+        (Method::OPTIONS, 200, "POST,OPTIONS"),
+    ] {
         let request = Request::builder().method(method.clone()).uri("/zaas/scheme/ticket");
         let request = request.header("authorization", &bearer);
         let answered = world.send(Some(GATEWAY), request, "").await;
         assert_eq!(
-            (answered.status.as_u16(), &answered.headers["allow"]),
-            (404, &"POST".parse().unwrap())
+            (answered.status.as_u16(), answered.headers["allow"].as_bytes()),
+            (status, allow.as_bytes())
         );
         assert!(answered.body.is_empty(), "{method}");
     }
@@ -630,11 +647,7 @@ async fn a_scheme_that_fails_has_the_answer_of_api_ml() {
             "REFUSED",
             "files",
             "",
-            want(
-                503,
-                "ZWEAZ601W z/OSMF is not available or z/OSMF response does not contain any token. Reason: It was refused",
-                None,
-            ),
+            want(401, "ZWEAG120E Invalid username or password for URL '/zaas/scheme/zosmf'", None),
         ),
         (
             "zosmf",
@@ -681,6 +694,8 @@ async fn a_scheme_that_fails_has_the_answer_of_api_ml() {
         let headers = [("authorization", &*bearer), ("x-service-id", service)];
         let answered = world.scheme(scheme, &headers, body).await;
         assert_eq!(answered.refusal(), want_answer, "{scheme} {user}");
+        let stranger = world.scheme(scheme, &[("x-service-id", service)], body).await;
+        assert_eq!(stranger.status, 401, "{scheme}");
     }
 }
 
@@ -744,7 +759,12 @@ async fn all_other_paths_are_no_endpoints() {
                 let text = format!(
                     "ZWEAM104E The endpoint you are looking for '{path}' could not be located"
                 );
-                assert_eq!(answered.refusal(), want(404, &text, None), "{method} {path}");
+                let is_scheme = path.starts_with("/zaas/scheme");
+                let want = match peer {
+                    None if is_scheme => want(401, &anonymous(path), MISSING),
+                    _ => want(404, &text, None),
+                };
+                assert_eq!(answered.refusal(), want, "{method} {path}");
             }
         }
     }
@@ -758,8 +778,7 @@ async fn all_other_paths_are_no_endpoints() {
     let refused = "ZWEAG711E The principal 'USER' is missing queried authorization.";
     assert_eq!(answered.refusal(), want(401, refused, None));
     let answered = world.send(None, request(), check).await;
-    let anonymous = "ZWEAG105E Authentication is required for URL '/zaas/auth/check'";
-    assert_eq!(answered.refusal(), want(401, anonymous, MISSING));
+    assert_eq!(answered.refusal(), want(401, &anonymous("/zaas/auth/check"), MISSING));
 }
 
 #[tokio::test]
@@ -805,19 +824,24 @@ async fn the_auth_api_is_as_open_as_at_the_gateway() {
 async fn a_login_page_of_the_gateway_may_log_in_and_other_pages_may_not() {
     let world = World::new();
     let credentials = r#"{"username":"USER","password":"validPassword"}"#;
+    // The gateway relays `Host` as the browser has sent it.
     for (origin, site, want) in [
         (None, None, 204),
         (Some("https://zowe.example.com"), None, 204),
         (Some("https://zowe.example.com"), Some("same-origin"), 204),
-        // Another name of the gateway that the browser has asked.
-        (Some("https://gw1.example.com:7554"), Some("same-origin"), 204),
-        (Some("https://gw1.example.com:7554"), None, 403),
+        // Other addresses of the gateway that the browser has asked.
+        (Some("https://gw1.example.com:7554"), None, 204),
+        (Some("https://gw2.example.com:7554"), Some("same-origin"), 204),
+        (Some("https://gw2.example.com:7554"), None, 403),
+        (Some("https://gw1.example.com"), None, 403),
         (Some("https://evil.example.com"), Some("cross-site"), 403),
         (Some("https://evil.example.com"), Some("same-site"), 403),
         (Some("null"), Some("cross-site"), 403),
+        (Some("null"), None, 403),
         (None, Some("cross-site"), 403),
     ] {
-        let mut request = Request::post("/zaas/api/v1/auth/login");
+        let request = Request::post("/zaas/api/v1/auth/login");
+        let mut request = request.header("host", "gw1.example.com:7554");
         for (name, value) in [("origin", origin), ("sec-fetch-site", site)] {
             if let Some(value) = value {
                 request = request.header(name, value);

@@ -25,6 +25,8 @@ mod token_cache;
 mod upstream;
 mod websocket;
 mod wire;
+#[cfg(feature = "api")]
+mod zaas;
 
 /// The time limit for one step of a test. It allows for a slow and busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
 pub mod apiml;
+pub mod apiml_gateway;
 pub mod apiml_tickets;
 pub mod caching_service;
 pub mod eureka;
