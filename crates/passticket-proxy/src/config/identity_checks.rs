@@ -254,15 +254,17 @@ fn identities(
     identities::read(document.section(report), registry, protected)
 }
 
-/// Warns if the gateway's user has no permission to make PassTickets for an APPLID of a service.
+/// Warns if the gateway's user has no permission to make PassTickets for an APPLID of a service. Gateways of API ML may ask
+/// for each APPLID with a key.
 pub(super) fn check_tickets(
     profiles: &[Profile],
     routes: &[ConfiguredRoute],
     ours: &PassticketProxy<'_>,
 ) {
     let gateway = ours.gateway_user;
+    let of_gateways = ours.entries.keys().filter(|_| ours.zaas.is_on()).copied();
     let mut applids: Vec<Applid> =
-        routes.iter().filter_map(|route| route.scheme.applid()).collect();
+        routes.iter().filter_map(|route| route.scheme.applid()).chain(of_gateways).collect();
     // The security product decides about the PassTickets of a running Zowe.
     applids.retain(|applid| !ours.zowe_applids.contains_key(applid));
     applids.sort_unstable();

@@ -219,6 +219,7 @@ mod ui;
 mod users;
 mod validity;
 mod yaml;
+mod zaas;
 mod zowe;
 mod zowe_keys;
 mod zowe_peer;
@@ -266,6 +267,7 @@ pub use setup::ZoweTemplate;
 pub use source_files::{FileVersion, SourceFiles};
 pub use tls_files::TlsFiles;
 pub use ui::UiSettings;
+pub use zaas::ZaasSettings;
 pub use zowe_peer::{CheckLogout, ZowePeer};
 
 use api_defs::Definitions;
@@ -280,6 +282,7 @@ use secret_file::{
     Other, check_store, directory_warning, public_file_warning, read_authorization_file,
     read_public_file,
 };
+use tls_files::ClientCertificateUse;
 use tower_passticket::{
     api::{Compatibility, GuardingResources, HealthAccess, ListedService, LoginThrottleOptions},
     clock::{Clock, SystemClock},
@@ -313,6 +316,8 @@ pub struct Config {
     pub proxy_protocol: Option<TrustedProxies>,
     /// The admin port, if `components.passticket-proxy.admin.port` is present.
     pub admin: Option<AdminSettings>,
+    /// The listener for gateways of API ML, if `components.passticket-proxy.zaas.enabled` is `true`.
+    pub zaas: Option<ZaasSettings>,
     /// `zowe.network.server.tls.attls`, or the same setting below `components.gateway`.
     pub encryption: Encryption,
     /// The TLS versions, cipher suites and groups of the listener: `zowe.network.server.tls`.
@@ -536,15 +541,18 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let zowe = zowe::read(&mut root);
     let ours = passticket_proxy::read(&mut root, env);
 
+    let clients = ClientCertificateUse {
+        is_credential: zowe.security.client_certificates,
+        is_verified: zowe.security.client_certificates || ours.zaas.is_on(),
+    };
     let tls = tls_files::read(
         &zowe.identity,
         &zowe.authorities,
         &ours.key_material,
-        zowe.security.client_certificates,
+        clients,
         SystemClock.now(),
     );
-    if let (Some(files), Some(field), true) =
-        (&tls, zowe.authorities.field(), zowe.security.client_certificates)
+    if let (Some(files), Some(field), true) = (&tls, zowe.authorities.field(), clients.is_verified)
     {
         client_authorities::check(&field.at, &files.authorities);
     }
@@ -640,9 +648,10 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let connect_timeouts = routes::connect_timeouts(overrides, &definitions);
     let request_headers = routes::request_headers(overrides, &definitions);
     let listed = listed_services::list(&definitions, routes);
-    let is_exchanged = |applid: &Applid| ours.exchange.may_use(applid);
+    // A gateway of API ML may ask for PassTickets of any APPLID.
+    let is_used = |applid: &Applid| ours.zaas.is_on() || ours.exchange.may_use(applid);
     let services = routes::services_by_applid(&all_routes, zosmf_applid);
-    routes::warn_unused_keys(entries, &services, is_exchanged);
+    routes::warn_unused_keys(entries, &services, is_used);
     let exchange =
         token_exchange::settings(&ours, zowe.security.client_certificates, services, entries);
     let resource_origins =
@@ -671,7 +680,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         discovery.check_identities(&client_identities, zowe.verify);
         discovery.check_failures(&client_identities, zowe.verify, &all_routes);
     }
-    if routes.is_empty() && ours.discovery.is_none() {
+    if routes.is_empty() && ours.discovery.is_none() && !ours.zaas.is_on() {
         ours.at.warning(
             "has no routes, so the gateway forwards nothing; write api-defs, and set \
              components.passticket-proxy.apiDefs to their path",
@@ -696,6 +705,13 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         listen::host(ours.host.as_ref(), &ours.host_at, zowe.addresses.as_ref(), &listen::resolve);
     let admin = ours.admin.settings(&listen::resolve);
     ours.admin.check_port(zowe.port);
+    ours.zaas.check_keys(entries, &ours.zowe_applids);
+    let zaas = ours.zaas.settings(
+        (SocketAddr::new(host, zowe.port), &host_at),
+        admin.as_ref().map(|admin| admin.address),
+        zowe.attls.as_ref(),
+        &listen::resolve,
+    );
     if let Some(at) = &zowe.attls
         && !host.is_loopback()
     {
@@ -722,6 +738,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         trusted_proxies: ours.proxies.trusted(security.trusted_proxies.as_ref()),
         proxy_protocol: ours.proxies.proxy_protocol(),
         admin,
+        zaas,
         encryption: if zowe.attls.is_some() { Encryption::AtTls } else { Encryption::Tls },
         server_tls: zowe.server_tls,
         client_tls: zowe.client_tls,

@@ -42,6 +42,7 @@ use super::{
     tls_files::OwnKeys,
     trusted_proxies::{self, ProxySection},
     ui::{self, UiSection},
+    zaas::{self, ZaasSection},
     zowe_peer::{self, ZowePeer},
 };
 use tower_passticket::{
@@ -62,6 +63,7 @@ const DEFAULT_PATS_PER_USER: NonZeroU32 = NonZeroU32::new(50).expect("should not
 pub(super) struct PassticketProxy<'a> {
     pub(super) at: At<'a>,
     pub(super) admin: AdminSection<'a>,
+    pub(super) zaas: ZaasSection<'a>,
     pub(super) host: Option<Field<'a>>,
     pub(super) host_at: Place,
     pub(super) proxies: ProxySection<'a>,
@@ -182,6 +184,7 @@ pub(super) struct AuditSection<'a> {
 pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> PassticketProxy<'a> {
     let mut section = own_section::find(root);
     let admin = admin::read(section.section("admin"));
+    let zaas = zaas::read(section.section("zaas"));
     let host = section.optional("host");
     let host_at = section.place_of("host", host.as_ref());
     let proxies = trusted_proxies::read(&mut section);
@@ -269,6 +272,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     PassticketProxy {
         at,
         admin,
+        zaas,
         host,
         host_at,
         proxies,

@@ -17,11 +17,12 @@ use super::{
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct SchemePeers {
-    /// z/OSMF. Present if a route has the scheme `zosmf`.
+    /// z/OSMF. Present if a route has the scheme `zosmf`. With `components.passticket-proxy.zaas`, also present if the
+    /// configuration names it.
     pub zosmf: Option<ZosmfSettings>,
     /// The endpoint of ZSS that makes SAF identity tokens: `...security.saf.urls.authenticate`, or
     /// `components.passticket-proxy.zss.url` with the path `/saf/authenticate`. Present if a route has the scheme
-    /// `safIdt`.
+    /// `safIdt`. With `components.passticket-proxy.zaas`, also present if the configuration names it.
     pub saf_tokens: Option<Address>,
     /// The name of an additional header in which the scheme `zoweJwt` sends the token:
     /// `...security.auth.jwt.customAuthHeader`.
@@ -70,11 +71,14 @@ pub(super) fn read(
         Some(route.route.service().as_str())
     };
     let mut peers = SchemePeers { jwt_header: security.jwt_header.clone(), ..<_>::default() };
-    if let Some(service) = first(|scheme| scheme == ServiceScheme::Zosmf) {
+    let with_zosmf = first(|scheme| scheme == ServiceScheme::Zosmf);
+    if with_zosmf.is_some() || ours.zaas.is_on() {
         peers.zosmf = match logins {
             Some(Logins::Zosmf(settings)) => Some(settings.clone()),
             _ => zosmf.settings(),
         };
+    }
+    if let Some(service) = with_zosmf {
         if peers.zosmf.is_none() && !zosmf.has_host() {
             ours.at.error(format_args!(
                 "has the service {service} with scheme zosmf, which needs z/OSMF; add zOSMF: {{ host: NAME, port: \
@@ -93,17 +97,18 @@ pub(super) fn read(
     let with_saf_idt = first(|scheme| matches!(scheme, ServiceScheme::SafIdt { .. }));
     if let (None, Some(field), Some(Logins::Zosmf(_) | Logins::Users(_))) =
         (with_saf_idt, &ours.zss.field, logins)
+        && !ours.zaas.is_on()
     {
         field.at.warning(
             "has no effect, because components.gateway.apiml.security.auth.provider is not saf, and no service has the \
              scheme safIdt; set that setting to saf to check passwords with ZSS, or remove this setting",
         );
     }
-    if let Some(service) = with_saf_idt {
-        match saf_tokens {
-            SafTokens::At(address) => peers.saf_tokens = Some(address),
-            SafTokens::Wrong => {}
-            SafTokens::Unknown => ours.at.error(format_args!(
+    if with_saf_idt.is_some() || ours.zaas.is_on() {
+        match (saf_tokens, with_saf_idt) {
+            (SafTokens::At(address), _) => peers.saf_tokens = Some(address),
+            (SafTokens::Wrong, _) | (SafTokens::Unknown, None) => {}
+            (SafTokens::Unknown, Some(service)) => ours.at.error(format_args!(
                 "has the service {service} with scheme safIdt, which needs ZSS; add zss: {{ url: \
                  https://zos.example.com:7557 }}, or set components.gateway.apiml.security.saf.urls.authenticate"
             )),

@@ -1292,6 +1292,84 @@ fn a_credential_is_not_forwarded_to_a_found_service_that_is_not_verified() {
     }
 }
 
+/// Returns the problems of the example with the listener for gateways of API ML on or off, after `edit`.
+fn zaas_problems(is_on: bool, edit: impl Fn(&Setup)) -> Vec<String> {
+    let setup = Setup::new();
+    if is_on {
+        let (_, section) = EXAMPLE.split_once("    zaas:").unwrap();
+        let section = format!("    zaas:{section}");
+        setup.edit(&section, &section.replace("enabled: false", "enabled: true "));
+    }
+    edit(&setup);
+    setup.problems()
+}
+
+#[test]
+fn gateways_of_api_ml_can_use_each_applid_and_their_certificates_are_always_verified() {
+    let first = "      - applid: ZOWEAPPL\n";
+    let other = "      - { applid: OTHERAPL, algorithm: enhanced-mixed, key: { file: ptktdata/ZOWEAPPL.key } }\n";
+    let add_other = |setup: &Setup| setup.edit(first, &format!("{other}{first}"));
+    let add_restricted = |setup: &Setup| {
+        add_other(setup);
+        let all = "IRRPTAUTH.*.*: {UPDATE: [ZWESVUSR]}";
+        assert!(SAF.contains(all));
+        let two = ["ZOWEAPPL", "ADMAPPL"]
+            .map(|applid| all.replace("IRRPTAUTH.*", &format!("IRRPTAUTH.{applid}")));
+        setup.write("saf.yml", &SAF.replace(all, &two.join(", ")), 0o644);
+    };
+    let without_routes = |setup: &Setup| {
+        let (_, services) = EXAMPLE.split_once("    services:  ").unwrap();
+        let (services, _) = services.split_once("    ptktdata:").unwrap();
+        setup.edit(&format!("    services:  {services}"), "");
+        setup.edit("[api-defs]", "[]");
+    };
+    let with_lists = |setup: &Setup| {
+        let authority = pki::Authority::trusted();
+        setup.write("tls/ca.pem", authority.pem(), 0o644);
+        setup.write("clients.crl", &authority.revoke(&[], |_| {}), 0o644);
+        setup.edit("    logLevel: info", "    crls: clients.crl\n    logLevel: info");
+        let x509 = "        x509:\n          enabled: true               # accepts client certificates; default false\n";
+        setup.edit(x509, "");
+        setup.edit("delegatePassticket: true ", "delegatePassticket: false ");
+    };
+    let with_zowe = |setup: &Setup| {
+        setup.write("client.pem", USER.certificate, 0o644);
+        setup.write("client.key", USER.key, 0o600);
+        let zowe = "{url: 'https://zowe.example', clientCertificate: {certificate: client.pem, key: client.key}}";
+        setup.edit("    saf: saf.yml ", &format!("    zowe: {zowe}\n    saf: saf.yml "));
+        setup.edit("algorithm: enhanced-mixed ", "source: zowe #");
+        setup.edit("key: { file: ptktdata/ZOWEAPPL.key }", "#");
+    };
+    let attls = |setup: &Setup| {
+        setup.edit("zowe:\n", "zowe:\n  network: {server: {tls: {attls: true}}}\n");
+    };
+    let unused = "no service has APPLID OTHERAPL";
+    let no_permission = "gives ZWESVUSR no UPDATE on IRRPTAUTH.OTHERAPL.*";
+    let no_lists = "crls: has no effect, because client certificates are off";
+    let circle =
+        "gets the PassTickets of ZOWEAPPL from API ML, whose gateway asks its ZAAS for them";
+    let no_certificates = "zaas.enabled: needs the client certificates of the API ML gateways";
+    let no_routes = "has no routes, so the gateway forwards nothing";
+    let same_port = "zaas.port: 7554 is also the port of the gateway";
+    let edits: [(&dyn Fn(&Setup), &str, [bool; 2]); 7] = [
+        (&add_other, unused, [true, false]),
+        (&add_restricted, no_permission, [false, true]),
+        (&with_lists, no_lists, [true, false]),
+        (&with_zowe, circle, [false, true]),
+        (&attls, no_certificates, [false, true]),
+        (&without_routes, no_routes, [true, false]),
+        (&|setup| setup.edit("port: 7558 ", "port: 7554 "), same_port, [false, true]),
+    ];
+    for (edit, want, expected) in edits {
+        for (is_on, is_expected) in [false, true].into_iter().zip(expected) {
+            let problems = zaas_problems(is_on, edit);
+            let is_found = problems.iter().any(|problem| problem.contains(want));
+            assert_eq!(is_found, is_expected, "{is_on} {want}: {problems:#?}");
+        }
+    }
+    assert_eq!(zaas_problems(true, |_| ()), zaas_problems(false, |_| ()));
+}
+
 #[test]
 fn settings_of_client_certificates_and_of_a_running_zowe_are_checked() {
     let scheme = "{scheme: httpBasicPassTicket, applid: ZOWEAPPL}";

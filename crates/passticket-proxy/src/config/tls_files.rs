@@ -71,12 +71,21 @@ pub(super) struct OwnKeys<'a> {
     pub(super) revocation_lists: Option<Field<'a>>,
 }
 
+/// The meaning of the certificates of clients.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClientCertificateUse {
+    /// A certificate is a credential of its user.
+    pub(super) is_credential: bool,
+    /// Some listener asks clients for a certificate, and verifies it.
+    pub(super) is_verified: bool,
+}
+
 /// Reads the files. Certificates that have expired or will expire soon at the time `now` cause a warning.
 pub(super) fn read(
     identity: &IdentitySource<'_>,
     authorities: &AuthoritiesSource<'_>,
     ours: &OwnKeys<'_>,
-    has_client_certificates: bool,
+    certificates: ClientCertificateUse,
     now: Timestamp,
 ) -> Option<TlsFiles> {
     // All files are read before the function returns, so that the errors of all files are reported.
@@ -98,7 +107,7 @@ pub(super) fn read(
     }
     if let (Some(field), Some(clients)) = (authorities.field(), &clients) {
         validity::check(&field.at, clients, now);
-        if has_client_certificates && services.is_none() {
+        if certificates.is_credential && services.is_none() {
             field.at.warning(
                 "has the certificate authorities (CAs) of clients and of services in one list, so a CA of services can \
                  issue a client certificate for any user; add the CAs of services to \
@@ -113,7 +122,7 @@ pub(super) fn read(
         (Some(field), Some(clients)) => Some(revocation_lists::read(field, clients, now)),
         _ => None,
     };
-    if let (Some(field), false) = (&ours.revocation_lists, has_client_certificates) {
+    if let (Some(field), false) = (&ours.revocation_lists, certificates.is_verified) {
         field.at.warning(
             "has no effect, because client certificates are off; set components.gateway.apiml.security.x509.enabled to \
              true",

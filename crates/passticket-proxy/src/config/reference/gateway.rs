@@ -13,6 +13,7 @@ const CONFIGURATION: &str = "operating/configuration.md";
 const HEADERS: &str = "operating/configuration.md#response-headers";
 const KEY_MATERIAL: &str = "operating/key-material.md";
 const SIGNING_KEYS: &str = "operating/configuration.md#signing-keys";
+const ZAAS: &str = "operating/as-zaas.md";
 
 pub(super) const SETTINGS: &[Setting] = table! {
     "enabled": Boolean, Nothing, CONFIGURATION
@@ -34,6 +35,21 @@ pub(super) const SETTINGS: &[Setting] = table! {
         => "The address of the admin port.";
     "admin.port": Number(0..=65_535, "port"), Nothing, "operating/metrics.md"
         => "The port number of the admin port. 0 selects a free port. Without it, there is no admin port.";
+
+    "zaas": Mapping, Nothing, ZAAS
+        => "The listener for gateways of API ML, which use this program as their ZAAS.";
+    "zaas.enabled": Boolean, Value("false"), ZAAS
+        => "Whether the program has this listener. AT-TLS must be off.";
+    "zaas.host": Text("IP address or host name"), Rule("the address of the gateway"), ZAAS
+        => "The address of this listener.";
+    "zaas.port": Number(0..=65_535, "port"), Value("7558"), ZAAS
+        => "The port number of this listener. 0 selects a free port.";
+    "zaas.gateways": List(&Mapping), Rule("required with `enabled: true`"), ZAAS
+        => "The API ML gateways that may speak for their clients. An item has either `sha256` or `subject`.";
+    "zaas.gateways[].sha256": Text("SHA-256 fingerprint"), Nothing, ZAAS
+        => "The fingerprint of the certificate that the gateway presents.";
+    "zaas.gateways[].subject": Text("distinguished name"), Nothing, ZAAS
+        => "The subject of this certificate. Each certificate of a client authority with this subject is accepted.";
 
     "signingKey": Path("a PEM file with an RSA private key"), Rule("required, unless `signingKeys` is present"),
         SIGNING_KEYS

@@ -53,6 +53,7 @@ fn example(key: &str) -> Option<Json> {
         "discovery.eureka" => json!(["https://zos1:7553/eureka/"]),
         "discovery.services.ID.hosts" => json!(["zos1"]),
         "discovery.services.ID.schemes" => json!(["zoweJwt"]),
+        "zaas.gateways[].subject" => json!("CN=gateway"),
         "zowe.url" => json!("https://zowe:7554"),
         "zowe.revocations.mode" => json!("query"),
         "oidc[].issuer" => json!("https://idp.example.com"),
@@ -73,7 +74,7 @@ fn example(key: &str) -> Option<Json> {
 }
 
 /// Optional settings that the smallest document contains, because the keys below them would otherwise have no effect.
-const OPTIONAL: [&str; 18] = [
+const OPTIONAL: [&str; 19] = [
     "signingKey",
     "users",
     "saf",
@@ -91,6 +92,7 @@ const OPTIONAL: [&str; 18] = [
     "ptktdata[].key.file",
     "ptktdata[].nextKey",
     "ptktdata[].nextKey.key.file",
+    "zaas.gateways[].subject",
     "zowe.revocations",
 ];
 
@@ -143,6 +145,9 @@ fn context_of(key: &str) -> Json {
     }
     if key == "ptktdata[].source" || key == "ptktdata[].windowSeconds" {
         remove(&mut section, "ptktdata[].nextKey");
+    }
+    if is_in(key, "zaas") {
+        section["zaas"]["enabled"] = json!(true);
     }
     if is_in(key, "accessLog") {
         section["accessLog"] = json!({"file": "access.jsonl"});
