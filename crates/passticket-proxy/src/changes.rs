@@ -66,6 +66,12 @@ pub(crate) fn describe(old: &Config, new: &Config) -> Vec<String> {
     };
     add(users(old) != users(new), "users");
     add(old.oidc != new.oidc, "identity providers");
+    // The listener itself changes only at a restart.
+    let gateways = |config: &Config| config.zaas.as_ref().map(|zaas| zaas.gateways.clone());
+    add(
+        old.zaas.is_some() && new.zaas.is_some() && gateways(old) != gateways(new),
+        "API ML gateways",
+    );
     add(old.technical_users != new.technical_users, "technical users");
     add(old.limits != new.limits, "limits");
     add(old.timeouts != new.timeouts, "timeouts");
@@ -101,6 +107,7 @@ fn changed_routes(old: &Config, new: &Config) -> Vec<String> {
 pub(crate) struct Started {
     listen: SocketAddr,
     admin: Option<SocketAddr>,
+    zaas: Option<SocketAddr>,
     revocations: PathBuf,
     cluster: Option<ClusterSettings>,
     takeover_socket: PathBuf,
@@ -118,6 +125,7 @@ impl Started {
         Self {
             listen: config.listen.address,
             admin: config.admin.as_ref().map(|admin| admin.address),
+            zaas: config.zaas.as_ref().map(|zaas| zaas.address),
             revocations: config.revocations.clone(),
             cluster: config.cluster.clone(),
             takeover_socket: config.takeover_socket.clone(),
@@ -138,11 +146,19 @@ impl Started {
             false => &new.listen.port_at,
         };
         let ours = |key| format!("{}: components.passticket-proxy.{key}", zowe_yaml.display());
+        let zaas_at = match (&self.zaas, &new.zaas) {
+            (Some(started), Some(zaas)) if started.port() == zaas.address.port() => {
+                zaas.host_at.to_string()
+            }
+            (Some(_), Some(zaas)) => zaas.port_at.to_string(),
+            _ => ours("zaas.enabled"),
+        };
         // The options of the audit log have a clock, which cannot be compared.
         let audit = |started: &Self| format!("{:?}", started.audit);
         let settings = [
             (self.listen != now.listen, listen_at.to_string(), "the address of the gateway"),
             (self.admin != now.admin, ours("admin"), "the admin port"),
+            (self.zaas != now.zaas, zaas_at, "the listener for API ML gateways"),
             (self.revocations != now.revocations, ours("revocations"), "the file of revocations"),
             (self.cluster != now.cluster, ours("cluster"), "the cluster"),
             (

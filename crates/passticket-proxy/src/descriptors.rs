@@ -18,31 +18,88 @@ const KEPT_PER_WORKER: u64 = 6;
 
 const MEBIBYTE: usize = 1024 * 1024;
 
+/// The maximum number of connections of gateways of API ML. There are only a few gateways, and each keeps its connections
+/// open.
+const ZAAS_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(1_000).expect("should not be zero");
+
+/// The ports for requests of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ports {
+    /// The port of the gateway.
+    One,
+    /// Also the port for gateways of API ML.
+    WithZaas,
+}
+
+/// The limits of the connections of clients, for each listener.
+pub(crate) struct ListenerLimits {
+    pub(crate) gateway: ClientLimits,
+    pub(crate) zaas: ClientLimits,
+}
+
 /// Raises the limit of open files as far as possible, and returns the limits of client connections. If the process
 /// cannot open enough files, the returned limits are lower than the configured limits, and a warning is logged.
-pub(crate) fn client_limits(limits: &LimitSettings, workers: usize) -> ClientLimits {
+///
+/// The limits of one address do not apply to gateways of API ML, because all clients of such a gateway have its address. At
+/// most half of the connections of that port are from one address.
+pub(crate) fn client_limits(
+    limits: &LimitSettings,
+    workers: usize,
+    ports: Ports,
+) -> ListenerLimits {
     let open_files = raise();
-    let configured = limits.connections;
     let possible = open_files.map(|open_files| possible_clients(open_files, workers));
-    let connections = possible.map_or(configured, |possible| configured.min(possible));
-    if connections < configured {
+    let Shares { gateway: connections, zaas } = shares(limits.connections, possible, ports);
+    if connections < limits.connections {
+        let of_zaas = if ports == Ports::WithZaas { zaas.get() } else { 0 };
+        let configured = limits.connections.saturating_add(of_zaas);
         let needed = needed_files(configured, workers);
         tracing::warn!(
             open_files,
             needed,
-            "the process cannot open enough files for {configured} clients, so the gateway serves only {connections}; \
-             raise the hard limit (ulimit -Hn), or set components.passticket-proxy.limits.connections to a lower number"
+            "the process cannot open enough files for {configured} clients, so the gateway serves only {}; raise the \
+             hard limit (ulimit -Hn), or set components.passticket-proxy.limits.connections to a lower number",
+            connections.saturating_add(of_zaas)
         );
     }
     let client_limits = ClientLimits::new(connections);
-    let per_address = match connections < configured {
+    let per_address = match connections < limits.connections {
         true => limits.connections_per_address.min(client_limits.connections_per_address()),
         false => limits.connections_per_address,
     };
-    client_limits
-        .with_connections_per_address(per_address)
-        .with_requests_per_address(limits.requests_per_address)
-        .with_header_bytes(limits.header_megabytes.get().saturating_mul(MEBIBYTE))
+    let header_bytes = limits.header_megabytes.get().saturating_mul(MEBIBYTE);
+    let of_gateways = ClientLimits::new(zaas);
+    let requests = of_gateways.connections_per_address();
+    ListenerLimits {
+        gateway: client_limits
+            .with_connections_per_address(per_address)
+            .with_requests_per_address(limits.requests_per_address)
+            .with_header_bytes(header_bytes),
+        zaas: of_gateways.with_requests_per_address(requests).with_header_bytes(header_bytes),
+    }
+}
+
+/// The maximum number of connections of each port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shares {
+    gateway: NonZeroUsize,
+    zaas: NonZeroUsize,
+}
+
+/// Divides the connections that the process can open. The port for gateways of API ML gets at most a quarter.
+fn shares(configured: NonZeroUsize, possible: Option<NonZeroUsize>, ports: Ports) -> Shares {
+    let at_least_1 = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
+    match (possible, ports) {
+        (None, _) => Shares { gateway: configured, zaas: ZAAS_CONNECTIONS },
+        (Some(possible), Ports::One) => {
+            Shares { gateway: configured.min(possible), zaas: ZAAS_CONNECTIONS }
+        }
+        (Some(possible), Ports::WithZaas) => {
+            let zaas = ZAAS_CONNECTIONS.min(at_least_1(possible.get() / 4));
+            let rest = at_least_1(possible.get().saturating_sub(zaas.get()));
+            Shares { gateway: configured.min(rest), zaas }
+        }
+    }
 }
 
 /// Raises the soft limit of open files to the hard limit. Returns the limit. `None` means that there is no limit.
@@ -80,6 +137,25 @@ fn needed_files(clients: NonZeroUsize, workers: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_with_few_files_serves_fewer_clients_on_both_ports() {
+        let number = |number| NonZeroUsize::new(number).unwrap();
+        for (configured, possible, ports, gateway, zaas) in [
+            (10_000, None, Ports::WithZaas, 10_000, 1_000),
+            (10_000, Some(20_000), Ports::WithZaas, 10_000, 1_000),
+            (10_000, Some(10_500), Ports::WithZaas, 9_500, 1_000),
+            (10_000, Some(400), Ports::WithZaas, 300, 100),
+            (10_000, Some(1), Ports::WithZaas, 1, 1),
+            (100, Some(400), Ports::WithZaas, 100, 100),
+            (10_000, Some(10_500), Ports::One, 10_000, 1_000),
+            (10_000, Some(400), Ports::One, 400, 1_000),
+        ] {
+            let shares = shares(number(configured), possible.map(number), ports);
+            let want = Shares { gateway: number(gateway), zaas: number(zaas) };
+            assert_eq!(shares, want, "{configured} {possible:?} {ports:?}");
+        }
+    }
 
     #[test]
     fn half_of_the_files_are_for_clients() {

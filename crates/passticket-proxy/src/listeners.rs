@@ -1,6 +1,10 @@
-//! Opens the listening sockets of the gateway and of its admin port, or takes them from systemd.
+//! Opens the listening sockets of the gateway, of its admin port, and of the listener for gateways of API ML, or takes
+//! them from systemd.
 
-use std::{env, io, net::TcpListener};
+use std::{
+    env, io,
+    net::{SocketAddr, TcpListener},
+};
 
 use listenfd::ListenFd;
 use passticket_proxy::config::Config;
@@ -10,8 +14,9 @@ use crate::{admin, exit::Exit};
 
 /// The end of error messages: the lines that the socket units of systemd need.
 const REMEDY: &str = "in the socket unit of the gateway, write ListenStream= and FileDescriptorName=gateway; if systemd \
-                      opens the admin port, too, write another socket unit with ListenStream=, \
-                      FileDescriptorName=admin and Service= with the service unit of the gateway";
+                      opens the admin port or the port for API ML gateways, too, write another socket unit with \
+                      ListenStream=, FileDescriptorName=admin or FileDescriptorName=zaas, and Service= with the \
+                      service unit of the gateway";
 
 /// The listening sockets. The operating system already accepts connections on them, but the gateway does not answer
 /// yet.
@@ -19,57 +24,77 @@ pub(crate) struct Listeners {
     pub(crate) gateway: TcpListener,
     /// `None` if the configuration has no admin port.
     pub(crate) admin: Option<TcpListener>,
+    /// The listener for gateways of API ML. `None` if the configuration has none.
+    pub(crate) zaas: Option<TcpListener>,
+}
+
+/// Sockets that are already open: from systemd, or from the running process.
+#[derive(Default)]
+pub(crate) struct OpenSockets {
+    pub(crate) gateway: Option<TcpListener>,
+    pub(crate) admin: Option<TcpListener>,
+    pub(crate) zaas: Option<TcpListener>,
 }
 
 impl Listeners {
     /// Opens the ports of the configuration. If systemd has passed a socket for a port (socket activation), uses this
     /// socket, and does not open the port.
     pub(crate) async fn open(config: &Config) -> Result<Self, Exit> {
-        let (gateway, admin) = inherited(config).map_err(Exit::usage)?;
-        Self::open_missing(config, gateway, admin).await
+        let sockets = inherited(config).map_err(Exit::usage)?;
+        Self::open_missing(config, sockets).await
     }
 
-    /// Opens each configured port for which the caller passes no socket. Drops `admin` if the configuration has no
-    /// admin port.
-    pub(crate) async fn open_missing(
-        config: &Config,
-        gateway: Option<TcpListener>,
-        admin: Option<TcpListener>,
-    ) -> Result<Self, Exit> {
+    /// Opens each configured port for which the caller passes no socket. Drops the sockets of ports that the
+    /// configuration does not have.
+    pub(crate) async fn open_missing(config: &Config, sockets: OpenSockets) -> Result<Self, Exit> {
+        let OpenSockets { gateway, admin, zaas } = sockets;
         let gateway = match gateway {
             Some(gateway) => gateway,
-            None => {
-                let listener = tokio::net::TcpListener::bind(config.listen.address).await;
-                let listener = listener.and_then(tokio::net::TcpListener::into_std);
-                listener.map_err(|error| Exit::runtime(config.listen.explain(&error)))?
-            }
+            None => bind(config.listen.address, |error| config.listen.explain(error)).await?,
         };
         let admin = match (&config.admin, admin) {
             (None, _) => None,
             (Some(_), Some(admin)) => Some(admin),
             (Some(_), None) => admin::bind(config)?,
         };
-        for listener in [&gateway].into_iter().chain(&admin) {
+        let zaas = match (&config.zaas, zaas) {
+            (None, _) => None,
+            (Some(_), Some(zaas)) => Some(zaas),
+            (Some(settings), None) => {
+                Some(bind(settings.address, |error| settings.explain(error)).await?)
+            }
+        };
+        for listener in [&gateway].into_iter().chain(&admin).chain(&zaas) {
             listener.set_nonblocking(true).map_err(Exit::runtime)?;
         }
-        Ok(Self { gateway, admin })
+        Ok(Self { gateway, admin, zaas })
     }
 }
 
-/// Returns the sockets that systemd has passed to this process (`LISTEN_FDS`): for the gateway, and for the admin port.
+/// Opens a port with the backlog that Tokio sets. `explain` says why this is impossible, and what to do.
+async fn bind(
+    address: SocketAddr,
+    explain: impl Fn(&io::Error) -> String,
+) -> Result<TcpListener, Exit> {
+    let listener = tokio::net::TcpListener::bind(address).await;
+    let listener = listener.and_then(tokio::net::TcpListener::into_std);
+    listener.map_err(|error| Exit::runtime(explain(&error)))
+}
+
+/// Returns the sockets that systemd has passed to this process (`LISTEN_FDS`).
 ///
 /// The crate `listenfd` makes the sockets, because making a socket from a descriptor number needs unsafe code. The
 /// crate also removes the variables from the environment.
-fn inherited(config: &Config) -> Result<(Option<TcpListener>, Option<TcpListener>), String> {
+fn inherited(config: &Config) -> Result<OpenSockets, String> {
     // systemd separates the names with colons. `from_env` checks that the variables are for this process
     // (`LISTEN_PID`).
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut sockets = ListenFd::from_env();
+    let mut taken = OpenSockets::default();
     if sockets.len() == 0 {
-        return Ok((None, None));
+        return Ok(taken);
     }
     let roles = roles(sockets.len(), &names)?;
-    let mut taken = [None, None];
     for (index, role) in roles.into_iter().enumerate() {
         let listener = sockets.take_tcp_listener(index).ok().flatten();
         let listener = listener.filter(|listener| socket_acceptconn(listener).unwrap_or(false));
@@ -81,23 +106,36 @@ fn inherited(config: &Config) -> Result<(Option<TcpListener>, Option<TcpListener
             )
         })?;
         let address = listener.local_addr().map_err(|error: io::Error| error.to_string())?;
-        if role == Role::Admin && config.admin.is_none() {
-            return Err(format!(
-                "systemd passes the socket admin ({address}), but there is no admin port; set \
-                 components.passticket-proxy.admin.port to a port, or remove the socket unit"
-            ));
-        }
-        if role == Role::Admin && !address.ip().is_loopback() {
-            return Err(format!(
-                "the socket admin of systemd listens on {address}; the admin port must listen on a loopback address, \
-                 such as ListenStream=127.0.0.1:{}",
-                address.port()
-            ));
-        }
+        check(role, address, config)?;
         tracing::info!(%address, port = role.name(), "systemd has opened the port");
-        taken[role as usize] = Some(listener);
+        let place = match role {
+            Role::Gateway => &mut taken.gateway,
+            Role::Admin => &mut taken.admin,
+            Role::Zaas => &mut taken.zaas,
+        };
+        *place = Some(listener);
     }
-    Ok(taken.into())
+    Ok(taken)
+}
+
+/// Checks that the configuration has the port that a socket of systemd replaces, and that the port may have this address.
+fn check(role: Role, address: SocketAddr, config: &Config) -> Result<(), String> {
+    match role {
+        Role::Admin if config.admin.is_none() => Err(format!(
+            "systemd passes the socket admin ({address}), but there is no admin port; set \
+             components.passticket-proxy.admin.port to a port, or remove the socket unit"
+        )),
+        Role::Admin if !address.ip().is_loopback() => Err(format!(
+            "the socket admin of systemd listens on {address}; the admin port must listen on a loopback address, \
+             such as ListenStream=127.0.0.1:{}",
+            address.port()
+        )),
+        Role::Zaas if config.zaas.is_none() => Err(format!(
+            "systemd passes the socket zaas ({address}), but the listener for API ML gateways is off; set \
+             components.passticket-proxy.zaas.enabled to true, or remove the socket unit"
+        )),
+        Role::Gateway | Role::Admin | Role::Zaas => Ok(()),
+    }
 }
 
 /// The port that a socket of systemd replaces. The name of the socket says it.
@@ -105,13 +143,17 @@ fn inherited(config: &Config) -> Result<(Option<TcpListener>, Option<TcpListener
 enum Role {
     Gateway,
     Admin,
+    Zaas,
 }
 
 impl Role {
+    const ALL: [Self; 3] = [Self::Gateway, Self::Admin, Self::Zaas];
+
     fn name(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
             Self::Admin => "admin",
+            Self::Zaas => "zaas",
         }
     }
 }
@@ -127,11 +169,10 @@ fn roles(sockets: usize, names: &str) -> Result<Vec<Role>, String> {
     }
     let mut roles = Vec::new();
     for name in names {
-        let role = match name {
-            "gateway" => Role::Gateway,
-            "admin" => Role::Admin,
-            _ => return Err(format!("systemd passes a socket with the name {name}; {REMEDY}")),
-        };
+        let role = Role::ALL
+            .into_iter()
+            .find(|role| role.name() == name)
+            .ok_or_else(|| format!("systemd passes a socket with the name {name}; {REMEDY}"))?;
         if roles.contains(&role) {
             return Err(format!("systemd passes two sockets with the name {name}; {REMEDY}"));
         }
@@ -149,10 +190,13 @@ mod tests {
 
     #[test]
     fn the_name_of_a_systemd_socket_says_its_role() {
-        use Role::{Admin, Gateway};
+        use Role::{Admin, Gateway, Zaas};
         for (sockets, names, want) in [
             (1, "gateway", Ok(vec![Gateway])),
             (2, "admin:gateway", Ok(vec![Admin, Gateway])),
+            (3, "zaas:gateway:admin", Ok(vec![Zaas, Gateway, Admin])),
+            (1, "zaas", Err("no socket with the name gateway")),
+            (3, "zaas:gateway:zaas", Err("two sockets with the name zaas")),
             (1, "admin", Err("no socket with the name gateway")),
             (2, "gateway:gateway", Err("two sockets with the name gateway")),
             (1, "passticket-proxy.socket", Err("a socket with the name passticket-proxy.socket")),

@@ -43,6 +43,7 @@ mod tickets;
 mod ui;
 mod watch;
 mod workers;
+mod zaas;
 
 use std::process::ExitCode;
 

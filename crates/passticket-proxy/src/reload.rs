@@ -11,18 +11,17 @@ use tokio::{
     sync::{Notify, mpsc},
     task,
 };
-use tower_passticket::tls::{ClientLimits, SettingsHandle};
 
 use crate::{
     access_logs::AccessLogs,
     changes::{self, Started},
-    descriptors, logging,
+    logging,
     part::Task,
     reloads::{Outcome, ReloadRequest, Reloads},
     stack::{self, Kept, Parts},
     systemd::Notifier,
     watch::{Polled, Watch},
-    workers,
+    workers::ReloadableInbound,
 };
 
 /// Interval between two polls. After a change of a file, the first poll notices the change, and the second poll reads the
@@ -72,9 +71,7 @@ pub(crate) struct Running {
     pub(crate) kept: Kept,
     pub(crate) access_logs: AccessLogs,
     pub(crate) install: Install,
-    pub(crate) server: SettingsHandle,
-    pub(crate) limits: Arc<ClientLimits>,
-    pub(crate) workers: usize,
+    pub(crate) inbound: ReloadableInbound,
     /// Removes expired revocations.
     pub(crate) evicting: Task,
     pub(crate) evict: Box<dyn Fn(&Config) -> Task + Send>,
@@ -221,11 +218,9 @@ impl Running {
             .collect();
         texts.extend(self.started.need_restart(&self.file, &config));
         self.kept.continue_with(&config, &parts);
-        self.limits.replace(&descriptors::client_limits(&config.limits, self.workers));
         // Replace the settings of the listener first, so that a connection with a revoked certificate never reaches the
         // new services.
-        let closed =
-            self.server.replace(workers::settings(&config, &parts, self.access_logs.current()));
+        let closed = self.inbound.replace(&config, &parts, self.access_logs.current());
         (self.install)(&config, &parts, &self.kept);
         if closed > 0 {
             changes.push(format!(

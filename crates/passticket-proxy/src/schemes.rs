@@ -15,6 +15,7 @@ use tower_passticket::{
     ticket_breaker::TicketBreaker,
     tls::Connector,
     token::{ServiceId, TokenIssuer},
+    zaas::SchemeTarget,
     zosmf::{Zosmf, ZosmfSessions},
 };
 
@@ -33,6 +34,8 @@ pub(crate) struct Schemes<G> {
     custom_headers: Option<CustomHeaders>,
     technical_users: BTreeMap<ServiceId, Arc<TechnicalUsers>>,
     zowe_jwt: ZoweJwtScheme,
+    /// The same scheme with the same tokens, without the additional header.
+    plain_jwt: ZoweJwtScheme,
     zosmf: Option<ZosmfScheme<Connector, Tickets<G>>>,
     saf_idt: BTreeMap<Applid, SafIdtScheme<Connector, Tickets<G>>>,
     breaker: TicketBreaker,
@@ -51,7 +54,8 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
         let peers = &config.scheme_peers;
         let lifetime = config.token_lifetime.min(ZOWE_JWT_LIFETIME);
         let issuer = TokenIssuer::new(config.signing_key.clone()).with_lifetime(lifetime);
-        let mut zowe_jwt = ZoweJwtScheme::new(issuer, DOMAIN, config.cookies.clone());
+        let plain_jwt = ZoweJwtScheme::new(issuer, DOMAIN, config.cookies.clone());
+        let mut zowe_jwt = plain_jwt.clone();
         if let Some(name) = peers.jwt_header.clone() {
             zowe_jwt = zowe_jwt.with_header(name);
         }
@@ -66,6 +70,9 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
             ServiceScheme::SafIdt { applid } => Some(applid),
             _ => None,
         });
+        // A gateway of API ML may ask for tokens of each APPLID.
+        let profiles = config.profiles.iter().filter(|_| config.zaas.is_some());
+        let applids = applids.chain(profiles.map(|profile| *profile.applid()));
         let saf_idt = peers.saf_tokens.as_ref().map(|address| {
             let scheme = |applid| {
                 let client = remote.client();
@@ -79,6 +86,7 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
             custom_headers: config.custom_headers.clone(),
             technical_users: config.technical_users.clone(),
             zowe_jwt,
+            plain_jwt,
             zosmf,
             saf_idt: saf_idt.unwrap_or_default(),
             breaker: breaker.clone(),
@@ -110,6 +118,34 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
                     .clone(),
             ),
             ServiceScheme::Bypass => route.with_scheme(Bypass),
+        }
+    }
+
+    /// Returns the scheme that a gateway of API ML asks for. `service` receives the credential. `None` if the configuration
+    /// has no server that makes it.
+    ///
+    /// Without the answers of the service, the breaker learns nothing from these PassTickets. But it stops them, too.
+    pub(crate) fn of_gateways(
+        &self,
+        target: &SchemeTarget,
+        service: Option<&ServiceId>,
+    ) -> Option<Arc<dyn Scheme>> {
+        match target {
+            SchemeTarget::PassTicket { applid } => {
+                let tickets = self.breaker.guard(self.tickets.of(applid));
+                let scheme = PassTicketScheme::new(*applid, tickets);
+                let rules = service.and_then(|service| self.technical_users.get(service));
+                Some(match rules {
+                    None => Arc::new(scheme),
+                    Some(rules) => Arc::new(scheme.with_technical_users(rules.clone())),
+                })
+            }
+            SchemeTarget::ZoweJwt => Some(Arc::new(self.plain_jwt.clone())),
+            SchemeTarget::Zosmf => self.zosmf.clone().map(|scheme| Arc::new(scheme) as _),
+            SchemeTarget::SafIdt { applid } => {
+                self.saf_idt.get(applid).cloned().map(|scheme| Arc::new(scheme) as _)
+            }
+            _ => None,
         }
     }
 

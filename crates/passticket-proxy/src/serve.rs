@@ -40,12 +40,14 @@ use crate::{
     reloadable::reloadable,
     reloads::Reloads,
     signals::Signals,
-    stack::{self, HealthReports, Kept, NewStore, Parts, Stores},
+    stack::{self, HealthReports, Kept, NewStore, Parts, Services, Stores},
     stopped_tickets,
     systemd::Notifier,
-    takeover::{ClientSettings, HandOver, Offer, Predecessor, Running, TakenOver},
+    takeover::{
+        HandOver, Listener, Offer, Predecessor, RelayedService, RelayedServices, Running, TakenOver,
+    },
     terminal::print_problem,
-    workers::{self, DrainTimes, Inbound},
+    workers::{self, DrainTimes, Inbound, Port},
 };
 
 /// Interval between two checks whether the threads of the stores run.
@@ -146,12 +148,13 @@ pub(crate) async fn run(
     mut signals: Signals,
 ) -> Result<(), Exit> {
     let Start { listeners, mut taken_over, socket } = start;
-    let Listeners { gateway: listener, admin } = listeners;
+    let Listeners { gateway: listener, admin, zaas: zaas_listener } = listeners;
     let Configuration { file, files, config, warnings, parts } = configuration;
     let hand_over = HandOver::default();
     let offer = match socket {
         Some(socket) => {
-            let running = running(&config, &hand_over, &stores, &listener, admin.as_ref())?;
+            let (admin, zaas) = (admin.as_ref(), zaas_listener.as_ref());
+            let running = running(&config, &hand_over, &stores, (&listener, admin, zaas))?;
             Some((socket, running))
         }
         None => None,
@@ -175,6 +178,13 @@ pub(crate) async fn run(
     let counts = admin.as_ref().map(|admin| admin.counts().clone());
     let address = listener.local_addr().map_err(Exit::runtime)?;
     tracing::info!(%address, routes = config.routes.len(), "listening");
+    let zaas_address = zaas_listener.as_ref().map(TcpListener::local_addr).transpose();
+    let zaas_address = zaas_address.map_err(Exit::runtime)?;
+    if let (Some(address), Some(zaas)) = (zaas_address, &config.zaas) {
+        let gateways = zaas.gateways.len();
+        tracing::info!(%address, gateways, "the listener for API ML gateways is open");
+    }
+    components.set_zaas(zaas_address, &config);
     parts.start_tasks();
     let watching = stores.zowe.clone().map(|zowe| tokio::spawn(zowe.run()));
     let (of_gateway, hand) = (breaker.clone(), hand_over.clone());
@@ -183,26 +193,42 @@ pub(crate) async fn run(
             .with_access_logs(logs.clone());
     let tunnels = kept.tunnels();
     let enforcing = tokio::spawn(async move { tunnels.enforce_revocations().await });
-    let gateway = move |config: &Config, parts: &Parts, kept: &Kept| {
+    let services = move |config: &Config, parts: &Parts, kept: &Kept| {
         components.continue_with(config);
         let (of_needed, of_document) = (components.clone(), components.clone());
         let health = HealthReports {
             needed: Box::new(move || of_needed.needed()),
             document: Box::new(move |instances| of_document.document(instances).1),
         };
-        stack::gateway(config, parts, kept, health)
+        stack::services(config, parts, kept, health)
     };
-    let (service, replace) = reloadable(gateway(&config, &parts, &kept));
-    // If a third process takes over, the gate relays the requests of the first process to it.
-    let relayed = hand_over.gate(service.clone());
+    let Services { gateway, zaas } = services(&config, &parts, &kept);
+    let (service, replace) = reloadable(gateway);
+    let (zaas_service, replace_zaas) = zaas.map(reloadable).unzip();
     if let Some(taken_over) = &mut taken_over {
         taken_over.apply(&hand_over);
     }
     let breaking = tokio::spawn(breaker.run(Some(stopped_tickets::file(&config))));
     let inbound = Inbound::new(&config, &parts, systemd.watch(), logs.current());
-    let relayed_clients = ClientSettings {
-        proxies: config.trusted_proxies.clone(),
-        settings: inbound.settings.clone(),
+    let reloadable_inbound = inbound.reloadable();
+    // If a third process takes over, the gates relay the requests of the first process to it.
+    let gateway = Port { listener, service: hand_over.gate(Listener::Gateway, service) };
+    let zaas = zaas_listener.zip(zaas_service).map(|(listener, service)| Port {
+        listener,
+        service: hand_over.gate(Listener::Zaas, service),
+    });
+    let relayed = RelayedServices {
+        gateway: RelayedService {
+            service: gateway.service.clone(),
+            proxies: config.trusted_proxies.clone(),
+            settings: inbound.gateway.settings.clone(),
+        },
+        // The headers that announce clients come from the clients of API ML's gateway.
+        zaas: zaas.as_ref().zip(inbound.zaas.as_ref()).map(|(port, zaas)| RelayedService {
+            service: port.service.clone(),
+            proxies: None,
+            settings: zaas.settings.clone(),
+        }),
     };
     let (relaying, routes) = (OnceCell::new(), config.routes.len());
     let successor = async {
@@ -211,7 +237,7 @@ pub(crate) async fn run(
         // first.
         let offer = offer.map(|(socket, running)| Offer::new(running, socket));
         if let Some(taken_over) = taken_over
-            && let Some(task) = taken_over.serving(relayed, relayed_clients, &hand_over).await
+            && let Some(task) = taken_over.serving(relayed, &hand_over).await
         {
             let _ = relaying.set(task);
         }
@@ -221,7 +247,6 @@ pub(crate) async fn run(
             None => pending().await,
         }
     };
-    let service = hand_over.gate(service);
     let (revocations, registry) = (stores.own_tokens(), stores.registry());
     let uses = stores.uses.clone();
     let evict = move |config: &Config| {
@@ -242,10 +267,14 @@ pub(crate) async fn run(
         warnings,
         kept,
         access_logs: logs,
-        install: Box::new(move |config, parts, kept| replace.set(gateway(config, parts, kept))),
-        server: inbound.settings.clone(),
-        limits: inbound.limits.clone(),
-        workers: inbound.cores,
+        install: Box::new(move |config, parts, kept| {
+            let Services { gateway, zaas } = services(config, parts, kept);
+            replace.set(gateway);
+            if let (Some(replace), Some(zaas)) = (&replace_zaas, zaas) {
+                replace.set(zaas);
+            }
+        }),
+        inbound: reloadable_inbound,
         evicting: evict(&config),
         evict: Box::new(evict),
         config,
@@ -278,7 +307,7 @@ pub(crate) async fn run(
         }
     };
     let serving =
-        workers::serve(drain, inbound, listener, service, &workers, counts.as_ref(), shutdown);
+        workers::serve(drain, inbound, gateway, zaas, &workers, counts.as_ref(), shutdown);
     let drained = serving.await;
     if let Some(relaying) = relaying.into_inner() {
         // The old process may still finish requests and have open WebSockets, and may need this process for them.
@@ -321,20 +350,24 @@ pub(crate) async fn run(
     }
 }
 
-/// Returns the parts that another process can take over.
+/// Returns the parts that another process can take over. The listening sockets are those of the gateway, of the admin port,
+/// and of the listener for gateways of API ML.
 fn running(
     config: &Config,
     hand_over: &HandOver,
     stores: &Stores,
-    gateway: &TcpListener,
-    admin: Option<&TcpListener>,
+    (gateway, admin, zaas): (&TcpListener, Option<&TcpListener>, Option<&TcpListener>),
 ) -> Result<Running, Exit> {
+    let clone = |listener: Option<&TcpListener>| {
+        listener.map(TcpListener::try_clone).transpose().map_err(Exit::runtime)
+    };
     Ok(Running {
         hand_over: hand_over.clone(),
         stores: stores.clone(),
         revocations: config.revocations.clone(),
         gateway: gateway.try_clone().map_err(Exit::runtime)?,
-        admin: admin.map(TcpListener::try_clone).transpose().map_err(Exit::runtime)?,
+        admin: clone(admin)?,
+        zaas: clone(zaas)?,
     })
 }
 

@@ -41,7 +41,8 @@ use tower_passticket::{
     saf::{PermittedGenerator, SafProvider},
     ticket_breaker::TicketBreaker,
     tls::{Connector, ServerTls, TlsError, TlsPolicy},
-    token::{OidcIssuer, Rs256Verifier, TokenIssuer, TrustedIssuers, VerifyingKey},
+    token::{OidcIssuer, Rs256Verifier, ServiceId, TokenIssuer, TrustedIssuers, VerifyingKey},
+    zaas::{SchemeEndpoints, SchemeSource, SchemeTarget},
     zosmf::ZosmfSessions,
 };
 use zeroize::Zeroizing;
@@ -65,6 +66,7 @@ use crate::{
     takeover::HandOver,
     tickets::Tickets,
     ui::{AuditLog, RoutePaths, Ui, UiOptions, WithPages},
+    zaas::ZaasParts,
 };
 
 /// A problem that appears only when several configuration values are used together, such as a private
@@ -111,11 +113,16 @@ pub(crate) struct Parts {
     finding: Option<Part<FindingSettings, Finding>>,
     /// The proxies that may send the certificates of their clients.
     forwarders: Option<Forwarders>,
+    /// The listener for gateways of API ML.
+    zaas: Option<ZaasParts>,
 }
 
-/// The settings from which the TLS of the listener is made.
+/// The TLS of a listener that always has TLS, with its settings.
+pub(crate) type ListenerTls = Part<TlsSettings, ServerTls>;
+
+/// The settings from which the TLS of a listener is made.
 #[derive(Clone, PartialEq)]
-struct TlsSettings {
+pub(crate) struct TlsSettings {
     encryption: Encryption,
     files: TlsFiles,
     client_certificates: bool,
@@ -198,6 +205,11 @@ impl Parts {
         self.forwarders.as_ref()
     }
 
+    /// Returns the parts of the listener for gateways of API ML.
+    pub(crate) fn zaas(&self) -> Option<&ZaasParts> {
+        self.zaas.as_ref()
+    }
+
     /// Returns whether passwords are checked as with the previous configuration.
     pub(crate) fn has_same_logins(&self) -> bool {
         self.login.is_kept
@@ -218,12 +230,7 @@ impl Parts {
 
 /// Builds the [`Parts`]. Keeps the parts of the previous configuration whose settings have not changed.
 pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, PartsError> {
-    let settings = TlsSettings {
-        encryption: config.encryption,
-        files: config.tls.clone(),
-        client_certificates: config.client_certificates,
-        policy: config.server_tls.clone(),
-    };
+    let settings = tls_settings(config, config.encryption, config.client_certificates);
     let tls = Part::keep_or_make(previous.map(|it| &it.tls), settings, |_| {
         Ok::<_, PartsError>(match config.encryption {
             Encryption::Tls => Some(server_tls(config)?),
@@ -315,6 +322,7 @@ pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, 
     let forwarders = previous.and_then(|it| it.forwarders.as_ref());
     let forwarders = Forwarders::new(config, forwarders, &outbound.value);
     let forwarders = forwarders.map_err(PartsError::Forwarders)?;
+    let zaas = ZaasParts::new(config, previous.and_then(|it| it.zaas.as_ref()))?;
     let finding = previous.and_then(|it| it.finding.as_ref());
     let finding = discovery::finding(config, finding).map_err(PartsError::Discovery)?;
     for key in &config.token_keys {
@@ -333,6 +341,7 @@ pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, 
         issuers,
         finding,
         forwarders,
+        zaas,
     })
 }
 
@@ -380,12 +389,35 @@ fn forward(
     forward
 }
 
-/// Makes the TLS settings of the listener: the certificate of the gateway, the certificate authorities (CAs) of
-/// clients, and their revocation lists.
+/// Makes the TLS settings of the listener of the gateway: its certificate, the certificate authorities (CAs) of clients, and
+/// their revocation lists.
 pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
+    Ok(listener_tls(config, config.client_certificates)?)
+}
+
+/// Makes the TLS of the listener for gateways of API ML. It asks clients for a certificate, even if a certificate is no
+/// credential.
+pub(crate) fn zaas_tls(
+    config: &Config,
+    previous: Option<&ListenerTls>,
+) -> Result<ListenerTls, TlsError> {
+    let settings = tls_settings(config, Encryption::Tls, true);
+    Part::keep_or_make(previous, settings, |_| listener_tls(config, true))
+}
+
+fn tls_settings(config: &Config, encryption: Encryption, client_certificates: bool) -> TlsSettings {
+    TlsSettings {
+        encryption,
+        files: config.tls.clone(),
+        client_certificates,
+        policy: config.server_tls.clone(),
+    }
+}
+
+fn listener_tls(config: &Config, client_certificates: bool) -> Result<ServerTls, TlsError> {
     let files = &config.tls;
     let authorities = (!files.authorities.is_empty()).then_some(files.authorities.as_slice());
-    let authorities = authorities.filter(|_| config.client_certificates);
+    let authorities = authorities.filter(|_| client_certificates);
     let tls = ServerTls::builder(&files.certificate, &files.key)
         .with_signature_cache()
         .with_policy(config.server_tls.clone());
@@ -396,7 +428,7 @@ pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
             Some(lists) => tls.with_client_authorities(authorities).with_revocation_lists(lists),
         },
     };
-    Ok(tls.build()?)
+    tls.build()
 }
 
 /// The stores of revocations and of audit records. A reload does not replace them.
@@ -761,19 +793,21 @@ pub(crate) type GatewayAuthenticator =
     Authenticator<Arc<dyn RevocationStore>, Arc<dyn IdentityMapper>>;
 
 /// The parts of a gateway that do not listen and run no task.
-pub(crate) struct Assembled<F> {
+pub(crate) struct Assembled<F, S> {
     pub(crate) layers: Layers,
     pub(crate) authenticator: Arc<GatewayAuthenticator>,
     api: AuthApi,
     /// Adds the scheme to a configured route.
     implement: F,
+    /// The schemes that gateways of API ML ask for.
+    of_gateways: S,
     /// The routes of the configuration, with their schemes.
     routes: Vec<Route>,
     /// The table of routes that the layers read. It is empty until the caller replaces it.
     shared: SharedRoutes,
 }
 
-impl<F> Assembled<F> {
+impl<F, S> Assembled<F, S> {
     /// Returns the path prefix of the auth API.
     pub(crate) fn auth_prefix(&self) -> AuthPrefix {
         self.api.prefix().clone()
@@ -794,7 +828,10 @@ pub(crate) fn assemble<S: SafProvider + Clone>(
     kept: &Kept,
     audit: Audit,
     saf: S,
-) -> Assembled<impl Fn(&ConfiguredRoute) -> Route + Clone + Send + Sync + use<S>> {
+) -> Assembled<
+    impl Fn(&ConfiguredRoute) -> Route + Clone + Send + Sync + use<S>,
+    impl SchemeSource + use<S>,
+> {
     let Outbound { connectors, logins, zowe } = &*parts.outbound.value;
     let (stores, counts) = (&kept.stores, kept.counts.as_ref());
     let networks = stores.revocations.clone();
@@ -901,6 +938,9 @@ pub(crate) fn assemble<S: SafProvider + Clone>(
     let compatibility = config.compatibility;
     let limits = counts.map(|counts| (counts.route_limits.clone(), counts.observed.clone()));
     let schemes = Arc::new(schemes);
+    let all = schemes.clone();
+    let of_gateways =
+        move |target: &SchemeTarget, service: Option<&ServiceId>| all.of_gateways(target, service);
     let implement = move |route: &_| {
         let route = schemes.route(route).with_compatibility(compatibility);
         counted(route, limits.as_ref())
@@ -928,7 +968,14 @@ pub(crate) fn assemble<S: SafProvider + Clone>(
         rate_limit,
         scheme: SchemeLayer::new().with_audit(audit),
     };
-    Assembled { layers, authenticator, api, implement, routes, shared }
+    Assembled { layers, authenticator, api, implement, of_gateways, routes, shared }
+}
+
+/// The services of all listeners.
+pub(crate) struct Services<G, Z> {
+    pub(crate) gateway: G,
+    /// The service for gateways of API ML. `None` if the program has no listener for them.
+    pub(crate) zaas: Option<Z>,
 }
 
 /// Builds the gateway from two services: the auth API, and the stack of layers that forwards requests
@@ -940,17 +987,17 @@ pub(crate) fn assemble<S: SafProvider + Clone>(
 /// If `kept` has counters, requests and decisions are counted. The health endpoint and the page of administrators report `health`. Call
 /// this function in a runtime. In this runtime, the instances of services are checked. If services are found in Eureka,
 /// the registry is fetched in this runtime, and the routes are replaced from now on.
-pub(crate) fn gateway(
+pub(crate) fn services(
     config: &Config,
     parts: &Parts,
     kept: &Kept,
     health: HealthReports,
-) -> impl GatewayService + use<> {
+) -> Services<impl GatewayService + use<>, impl GatewayService + use<>> {
     let Outbound { connectors, .. } = &*parts.outbound.value;
     let counts = kept.counts.as_ref();
     let audit = audit(kept.stores.audit.clone(), counts);
     let assembled = assemble(config, parts, kept, audit.clone(), config.saf.clone());
-    let Assembled { layers, mut api, implement, routes, shared, .. } = assembled;
+    let Assembled { layers, mut api, implement, of_gateways, routes, shared, .. } = assembled;
     let states = kept.instances.clone();
     // With discovery, the updater does this for the whole table of routes, so that the states of found instances stay.
     if config.discovery.is_none() {
@@ -972,6 +1019,11 @@ pub(crate) fn gateway(
             instances::health(&states, service, instance)
         });
     api = api.with_apiml_endpoints(endpoints);
+    let Layers { authenticate, scope, scheme, .. } = &layers;
+    let endpoints =
+        SchemeEndpoints::new(of_gateways, authenticate.clone(), scope.clone(), scheme.clone());
+    let endpoints = endpoints.with_cookie_names(config.cookies.clone());
+    let zaas = zaas(config, parts, kept, &api, endpoints);
     match (&config.discovery, &parts.finding) {
         (Some(settings), Some(Part { value: Finding { connector, task }, .. })) => {
             let updater = RouteUpdater::new(
@@ -1022,16 +1074,54 @@ pub(crate) fn gateway(
     if config.error_pages {
         gateway = gateway.with_error_pages();
     }
-    if let Some(policy) = &config.strict_transport_security {
-        gateway = gateway.with_strict_transport_security(policy);
+    let gateway = with_counts(gateway, config, kept);
+    let gateway = ServiceBuilder::new()
+        .map_response(to_response_body)
+        .layer(access_log_layer(kept))
+        .service(gateway);
+    Services { gateway, zaas }
+}
+
+/// Builds the service for gateways of API ML: the auth API with the paths of ZAAS, and `endpoints`, which make credentials for
+/// services. `None` if the program has no listener for these gateways.
+fn zaas(
+    config: &Config,
+    parts: &Parts,
+    kept: &Kept,
+    api: &AuthApi,
+    endpoints: SchemeEndpoints<Arc<dyn RevocationStore>, Arc<dyn IdentityMapper>>,
+) -> Option<impl GatewayService + use<>> {
+    // The auth API and the endpoints see only the certificate that this layer leaves.
+    let forwarded = parts.zaas()?.layer();
+    let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
+    let api = SetSensitiveRequestHeaders::new(api.for_zaas(), sensitive.clone());
+    let endpoints = SetSensitiveRequestHeaders::new(endpoints, sensitive);
+    let gateway = Gateway::new(forwarded.layer(api), forwarded.layer(endpoints)).for_zaas();
+    let gateway = with_counts(gateway, config, kept);
+    Some(
+        ServiceBuilder::new()
+            .map_response(to_response_body)
+            .layer(access_log_layer(kept))
+            .service(gateway),
+    )
+}
+
+fn with_counts<A, R>(gateway: Gateway<A, R>, config: &Config, kept: &Kept) -> Gateway<A, R> {
+    let gateway = match &config.strict_transport_security {
+        Some(policy) => gateway.with_strict_transport_security(policy),
+        None => gateway,
+    };
+    match &kept.counts {
+        Some(counts) => gateway.with_request_counts(counts.responses.clone()),
+        None => gateway,
     }
-    if let Some(counts) = counts {
-        gateway = gateway.with_request_counts(counts.responses.clone());
-    }
-    // This layer is the outermost one, so that the access log also has the requests that other layers refuse.
+}
+
+/// Returns the layer for the access log. It must be the outermost layer, so that the access log also has the requests that
+/// other layers refuse.
+fn access_log_layer(kept: &Kept) -> AccessLogLayer {
     let access_log = kept.access_logs.current();
-    let access_log = access_log.map_or_else(AccessLogLayer::without_file, AccessLogLayer::new);
-    ServiceBuilder::new().map_response(to_response_body).layer(access_log).service(gateway)
+    access_log.map_or_else(AccessLogLayer::without_file, AccessLogLayer::new)
 }
 
 /// Changes the type of the body. The body of a request without a line in the access log stays as it is.

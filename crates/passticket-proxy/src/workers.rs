@@ -25,12 +25,12 @@ use tokio::{
 };
 use tower_passticket::{
     access_log::AccessLog,
-    tls::{ClientLimits, Drained, Server, ServerSettings, SettingsHandle},
+    tls::{ClientLimits, ConnectionCounts, Drained, Server, ServerSettings, SettingsHandle},
 };
 
 use crate::{
     admin::{Counts, WorkerState},
-    descriptors,
+    descriptors::{self, ListenerLimits, Ports},
     exit::Exit,
     gateway_service::GatewayService,
     stack::Parts,
@@ -40,12 +40,19 @@ use crate::{
 /// The settings and limits that the worker threads share. A reload changes the settings and the limits.
 pub(crate) struct Inbound {
     pub(crate) cores: usize,
-    pub(crate) settings: SettingsHandle,
-    /// All threads share the limits of connections, because the kernel does not distribute connections evenly among the
-    /// threads.
-    pub(crate) limits: Arc<ClientLimits>,
+    pub(crate) gateway: Shared,
+    /// The listener for gateways of API ML. `None` if the program has none.
+    pub(crate) zaas: Option<Shared>,
     /// Each thread sends one of these heartbeats.
     heartbeats: Heartbeats,
+}
+
+/// The settings and limits of a listener. All threads share the limits of connections, because the kernel does not
+/// distribute connections evenly among the threads.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) settings: SettingsHandle,
+    pub(crate) limits: Arc<ClientLimits>,
 }
 
 impl Inbound {
@@ -56,18 +63,61 @@ impl Inbound {
         access_log: Option<AccessLog>,
     ) -> Self {
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let settings = SettingsHandle::new(settings(config, parts, access_log));
-        let limits = Arc::new(descriptors::client_limits(&config.limits, cores));
-        Self { cores, settings, limits, heartbeats }
+        let of_zaas = zaas_settings(config, parts, access_log.clone());
+        let ports = match of_zaas {
+            None => Ports::One,
+            Some(_) => Ports::WithZaas,
+        };
+        let ListenerLimits { gateway, zaas } =
+            descriptors::client_limits(&config.limits, cores, ports);
+        let shared = |settings, limits| Shared {
+            settings: SettingsHandle::new(settings),
+            limits: Arc::new(limits),
+        };
+        let gateway = shared(settings(config, parts, access_log), gateway);
+        let zaas = of_zaas.map(|settings| shared(settings, zaas));
+        Self { cores, gateway, zaas, heartbeats }
+    }
+
+    /// Returns the listeners, for the reload of their settings.
+    pub(crate) fn reloadable(&self) -> ReloadableInbound {
+        let Self { cores, gateway, zaas, .. } = self;
+        ReloadableInbound { cores: *cores, gateway: gateway.clone(), zaas: zaas.clone() }
     }
 }
 
-/// Returns the settings of the listener for new connections.
-pub(crate) fn settings(
-    config: &Config,
-    parts: &Parts,
-    access_log: Option<AccessLog>,
-) -> ServerSettings {
+/// The settings and limits of the listeners of running worker threads.
+pub(crate) struct ReloadableInbound {
+    cores: usize,
+    gateway: Shared,
+    zaas: Option<Shared>,
+}
+
+impl ReloadableInbound {
+    /// Applies a new configuration. Returns the number of connections that are closed, because their certificate is no
+    /// longer accepted.
+    pub(crate) fn replace(
+        &self,
+        config: &Config,
+        parts: &Parts,
+        access_log: Option<AccessLog>,
+    ) -> usize {
+        let ports = match self.zaas {
+            None => Ports::One,
+            Some(_) => Ports::WithZaas,
+        };
+        let limits = descriptors::client_limits(&config.limits, self.cores, ports);
+        self.gateway.limits.replace(&limits.gateway);
+        let closed = self.gateway.settings.replace(settings(config, parts, access_log.clone()));
+        let Some(zaas) = &self.zaas else { return closed };
+        zaas.limits.replace(&limits.zaas);
+        let new = zaas_settings(config, parts, access_log);
+        closed + new.map_or(0, |settings| zaas.settings.replace(settings))
+    }
+}
+
+/// Returns the settings of the listener of the gateway for new connections.
+fn settings(config: &Config, parts: &Parts, access_log: Option<AccessLog>) -> ServerSettings {
     // If the gateway has no TLS, AT-TLS (the TCP/IP stack of z/OS) encrypts the connections of clients.
     let mut settings = ServerSettings::new(parts.tls().cloned());
     if let Some(proxies) = &config.trusted_proxies {
@@ -76,13 +126,67 @@ pub(crate) fn settings(
     if let Some(proxies) = &config.proxy_protocol {
         settings = settings.with_proxy_protocol(proxies.clone());
     }
-    if let Some(log) = access_log {
-        settings = settings.with_access_log(log);
-    }
-    settings
+    with_limits(settings, config, access_log)
+}
+
+/// Returns the settings of the listener for gateways of API ML. Such a gateway sends the headers of its clients unchanged,
+/// so no header announces the address of a client. `None` if the program has no such listener.
+fn zaas_settings(
+    config: &Config,
+    parts: &Parts,
+    access_log: Option<AccessLog>,
+) -> Option<ServerSettings> {
+    let settings = ServerSettings::new(Some(parts.zaas()?.tls().clone()));
+    Some(with_limits(settings, config, access_log))
+}
+
+fn with_limits(
+    settings: ServerSettings,
+    config: &Config,
+    access_log: Option<AccessLog>,
+) -> ServerSettings {
+    let settings = settings
         .with_handshake_timeout(config.timeouts.handshake)
         .with_idle_timeout(config.timeouts.idle)
-        .with_send_timeout(config.timeouts.send)
+        .with_send_timeout(config.timeouts.send);
+    match access_log {
+        Some(log) => settings.with_access_log(log),
+        None => settings,
+    }
+}
+
+/// A listening socket and the service that answers its requests.
+pub(crate) struct Port<S> {
+    pub(crate) listener: std::net::TcpListener,
+    pub(crate) service: S,
+}
+
+impl<S: GatewayService> Port<S> {
+    fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { listener: self.listener.try_clone()?, service: self.service.clone() })
+    }
+
+    /// Makes the server of one thread. Returns the future that serves until `stop` is true.
+    fn serve(
+        self,
+        shared: Shared,
+        drain: DrainTimes,
+        counts: Option<Arc<ConnectionCounts>>,
+        mut stop: watch::Receiver<bool>,
+    ) -> io::Result<impl Future<Output = Drained>> {
+        let server = Server::behind_tls(TcpListener::from_std(self.listener)?)
+            .with_settings(&shared.settings)
+            .with_drain_timeout(drain.requests)
+            .with_tunnel_drain_timeout(drain.tunnels)
+            .with_client_limits(shared.limits);
+        let server = match counts {
+            Some(counts) => server.with_connection_counts(counts),
+            None => server,
+        };
+        // An error means that the sender of `stop` was dropped. In this case, the server also stops.
+        let shutdown = async move { drop(stop.wait_for(|stop| *stop).await) };
+        Ok(server.run(self.service, shutdown))
+    }
 }
 
 /// The time that the program waits at its end.
@@ -94,61 +198,66 @@ pub(crate) struct DrainTimes {
     pub(crate) tunnels: Duration,
 }
 
-/// Serves requests with a clone of `service` on each worker thread. `state` shows how many threads run. If `counts` is
-/// present, connections are counted. When `shutdown` is ready, finishes the requests in flight.
+/// Serves requests with a clone of the services on each worker thread. `zaas` is the listener for gateways of API ML.
+/// `state` shows how many threads run. If `counts` is present, connections are counted. When `shutdown` is ready, finishes
+/// the requests in flight.
 pub(crate) async fn serve(
     drain: DrainTimes,
     inbound: Inbound,
-    listener: std::net::TcpListener,
-    service: impl GatewayService,
+    gateway: Port<impl GatewayService>,
+    zaas: Option<Port<impl GatewayService>>,
     state: &Arc<WorkerState>,
     counts: Option<&Counts>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Drained, Exit> {
-    let Inbound { cores, settings, limits, heartbeats } = inbound;
+    let Inbound { cores, gateway: of_gateway, zaas: of_zaas, heartbeats } = inbound;
+    let zaas = zaas.zip(of_zaas);
     let mut workers = Vec::with_capacity(cores);
     state.expect(cores);
     for _ in 0..cores {
-        let listener = listener.try_clone().map_err(Exit::runtime)?;
+        let gateway = gateway.try_clone().map_err(Exit::runtime)?;
+        let zaas = zaas.as_ref().map(|(port, shared)| Ok((port.try_clone()?, shared.clone())));
+        let zaas = zaas.transpose().map_err(|error: io::Error| Exit::runtime(error))?;
         // Each runtime opens file descriptors. So all runtimes are built before the first thread accepts connections.
         // If connections were accepted earlier, clients could use up the descriptors that the other runtimes need.
         let runtime = WorkerRuntime::new().map_err(Exit::runtime)?;
-        let settings = settings.clone();
-        let limits = limits.clone();
-        let (service, state, heartbeats) = (service.clone(), state.clone(), heartbeats.clone());
+        let (of_gateway, state, heartbeats) =
+            (of_gateway.clone(), state.clone(), heartbeats.clone());
         let counts = counts.map(|counts| counts.connections.clone());
-        workers.push(move |mut stop_requested: watch::Receiver<bool>| -> io::Result<Drained> {
+        workers.push(move |stop_requested: watch::Receiver<bool>| -> io::Result<Drained> {
             runtime.run(async {
-                let listener = TcpListener::from_std(listener)?;
-                let server = Server::behind_tls(listener)
-                    .with_settings(&settings)
-                    .with_drain_timeout(drain.requests)
-                    .with_tunnel_drain_timeout(drain.tunnels)
-                    .with_client_limits(limits);
-                let server = match counts {
-                    Some(counts) => server.with_connection_counts(counts),
-                    None => server,
-                };
-                // An error means that the sender of `stop_requested` was dropped. In this case, the thread also stops.
-                let shutdown = async { drop(stop_requested.wait_for(|stop| *stop).await) };
+                let stop = stop_requested.clone();
+                let gateway = gateway.serve(of_gateway, drain, counts.clone(), stop)?;
+                let zaas =
+                    zaas.map(|(port, of_zaas)| port.serve(of_zaas, drain, counts, stop_requested));
+                let zaas = zaas.transpose()?;
                 let (running, heart) = (state.run(), heartbeats.start());
-                let drained = server.run(service, shutdown).await;
+                let drained = match zaas {
+                    None => gateway.await,
+                    Some(zaas) => {
+                        let (gateway, zaas) = tokio::join!(gateway, zaas);
+                        sum([gateway, zaas])
+                    }
+                };
                 drop((running, heart));
                 Ok(drained)
             })
         });
     }
-    drop((listener, service));
+    drop((gateway, zaas));
     let shutdown = async {
         shutdown.await;
         state.stop();
     };
     let finished = supervise(workers, shutdown).await?;
-    let cut_off: usize = finished.into_iter().map(Drained::cut_off).sum();
-    Ok(match cut_off {
+    Ok(sum(finished))
+}
+
+fn sum(drained: impl IntoIterator<Item = Drained>) -> Drained {
+    match drained.into_iter().map(Drained::cut_off).sum() {
         0 => Drained::Completely,
         connections => Drained::CutOff { connections },
-    })
+    }
 }
 
 /// The runtime of a worker. It can be dropped in any thread, also in a task of another runtime: if a worker cannot be

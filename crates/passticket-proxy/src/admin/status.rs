@@ -4,8 +4,9 @@
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -45,6 +46,7 @@ pub(super) enum Component {
     Discovery,
     ZoweRevocations,
     Cluster,
+    Zaas,
     AccessLog,
 }
 
@@ -59,6 +61,7 @@ impl Label for Component {
         Self::Discovery,
         Self::ZoweRevocations,
         Self::Cluster,
+        Self::Zaas,
         Self::AccessLog,
     ];
 
@@ -76,6 +79,7 @@ impl Label for Component {
             Self::Discovery => "discovery",
             Self::ZoweRevocations => "zoweRevocations",
             Self::Cluster => "cluster",
+            Self::Zaas => "zaas",
             Self::AccessLog => "accessLog",
         }
     }
@@ -98,7 +102,19 @@ pub(crate) struct Components {
     breaker: TicketBreaker,
     /// The services with the mode observe.
     observed: Arc<Mutex<Vec<String>>>,
+    /// The listener for gateways of API ML.
+    zaas: Arc<Mutex<Option<ZaasListener>>>,
     access_logs: AccessLogs,
+}
+
+/// The open listener for gateways of API ML.
+#[derive(Clone, Copy, Debug)]
+struct ZaasListener {
+    address: SocketAddr,
+    /// The number of gateways that may speak for their clients.
+    gateways: usize,
+    /// Whether the configuration has the listener. If a reload has removed it, it stays open until the program ends.
+    is_configured: bool,
 }
 
 /// Returns the services with the mode observe.
@@ -138,8 +154,20 @@ impl Components {
             cluster: stores.cluster.clone(),
             breaker: breaker.clone(),
             observed: Arc::new(Mutex::new(observed(config))),
+            zaas: Arc::default(),
             access_logs: access_logs.clone(),
         }
+    }
+
+    /// Reports the listener for gateways of API ML, which is open at this address.
+    pub(crate) fn set_zaas(&self, address: Option<SocketAddr>, config: &Config) {
+        let gateways = config.zaas.as_ref().map_or(0, |zaas| zaas.gateways.len());
+        *self.zaas() =
+            address.map(|address| ZaasListener { address, gateways, is_configured: true });
+    }
+
+    fn zaas(&self) -> MutexGuard<'_, Option<ZaasListener>> {
+        self.zaas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Applies a new configuration: its certificate, and whether the gateway needs the audit log.
@@ -147,6 +175,12 @@ impl Components {
         self.certificate.set(config);
         self.is_audit_needed.store(is_audit_needed(config), SeqCst);
         *self.observed.lock().unwrap_or_else(PoisonError::into_inner) = observed(config);
+        if let Some(listener) = &mut *self.zaas() {
+            listener.is_configured = config.zaas.is_some();
+            if let Some(zaas) = &config.zaas {
+                listener.gateways = zaas.gateways.len();
+            }
+        }
     }
 
     pub(super) fn cluster(&self) -> Option<&Cluster> {
@@ -195,6 +229,9 @@ impl Components {
         if !observed.is_empty() {
             document["observe"] = observed.into();
         }
+        if let Some(ZaasListener { address, gateways, .. }) = *self.zaas() {
+            document["zaas"] = json!({"address": address.to_string(), "gateways": gateways});
+        }
         (status.is_up(), document)
     }
 
@@ -224,6 +261,16 @@ impl Components {
         }
         if let Some(cluster) = &self.cluster {
             parts.push(Part::new(Component::Cluster, Need::Needed, cluster.health()));
+        }
+        if let Some(listener) = *self.zaas() {
+            // The worker threads serve this listener, too.
+            let part = Part::new(Component::Zaas, Need::Needed, self.workers.health());
+            let warning = (!listener.is_configured).then(|| {
+                "the configuration has no listener for API ML gateways any more; it stays open until the program is \
+                 restarted"
+                    .to_owned()
+            });
+            parts.push(Part { warning, ..part });
         }
         if let Some(health) = self.access_logs.health() {
             // The gateway serves requests without the access log.

@@ -18,7 +18,7 @@ use crate::{
     cli::DemoOptions,
     cluster,
     exit::Exit,
-    listeners::Listeners,
+    listeners::{Listeners, OpenSockets},
     serve::{Configuration, Start, run, runtime},
     signals::Signals,
     stack::{self, NewStore},
@@ -64,8 +64,9 @@ pub(crate) fn serve(options: &DemoOptions) -> Result<(), Exit> {
         files.configure(&ports, redis.as_deref())?;
         let loaded = Configuration::load(&files.zowe_yaml())?;
         let config = &loaded.config;
-        let gateway_listener = gateway_listener.into_std().map_err(Exit::runtime)?;
-        let listeners = Listeners::open_missing(config, Some(gateway_listener), None).await?;
+        let gateway = gateway_listener.into_std().map_err(Exit::runtime)?;
+        let sockets = OpenSockets { gateway: Some(gateway), ..OpenSockets::default() };
+        let listeners = Listeners::open_missing(config, sockets).await?;
         if redis.is_some() {
             nodes::reach_redis(config).await?;
         }

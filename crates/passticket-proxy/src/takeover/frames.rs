@@ -23,8 +23,8 @@ use tower_passticket::revocation::StoreError;
 /// registry of services up to 16 MB.
 const MAX_TEXT: u32 = 64 * 1024 * 1024;
 
-/// The maximum number of listening sockets: the port of the gateway and the admin port.
-const MAX_SOCKETS: usize = 2;
+/// The maximum number of listening sockets: the port of the gateway, the admin port, and the port for gateways of API ML.
+const MAX_SOCKETS: usize = 3;
 
 /// The kind of a message, see the [module](super).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

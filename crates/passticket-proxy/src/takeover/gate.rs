@@ -23,11 +23,17 @@ use tower::util::Oneshot;
 use tower_passticket::proxy::ResponseBody;
 use tower_service::Service;
 
-use super::relay::{Relay, unavailable};
+use super::relay::{Listener, Relay, unavailable};
 use crate::gateway_service::GatewayService;
 
-/// The prefix of the paths of the auth API, and of the other endpoints that API ML's gateway has.
-const OWN_PATHS: &str = "/gateway/";
+/// Returns the prefix of the paths of the auth API. At the listener of the gateway, the other endpoints that API ML's gateway
+/// has also begin with it.
+fn own_paths(listener: Listener) -> &'static str {
+    match listener {
+        Listener::Gateway => "/gateway/",
+        Listener::Zaas => "/zaas/api/",
+    }
+}
 
 /// The interval at which [`Gate::hold`] checks whether the requests to the auth API have been answered.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
@@ -110,8 +116,8 @@ impl Gate {
     }
 
     /// Puts the gate in front of `service`.
-    pub(super) fn in_front_of<S>(&self, service: S) -> Gated<S> {
-        Gated { inner: service, gate: self.clone() }
+    pub(super) fn in_front_of<S>(&self, listener: Listener, service: S) -> Gated<S> {
+        Gated { inner: service, listener, gate: self.clone() }
     }
 
     /// Counts a request to the auth API until the result is dropped.
@@ -140,6 +146,7 @@ impl Drop for OwnRequest {
 #[derive(Clone)]
 pub(crate) struct Gated<S> {
     inner: S,
+    listener: Listener,
     gate: Gate,
 }
 
@@ -157,18 +164,18 @@ impl<S: GatewayService> Service<Request<Incoming>> for Gated<S> {
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         // A request to the auth API is counted before the gate is read. `hold` closes the gate before it reads the
         // count. So `hold` waits for each such request that it does not hold.
-        let is_own = request.uri().path().starts_with(OWN_PATHS);
+        let is_own = request.uri().path().starts_with(own_paths(self.listener));
         let counted = is_own.then(|| self.gate.begin_own_request());
         if !self.gate.0.is_closed.load(SeqCst) {
             return GatedFuture::Here { future: self.inner.call(request), counted };
         }
         drop(counted);
-        let (gate, service) = (self.gate.clone(), self.inner.clone());
+        let (gate, service, listener) = (self.gate.clone(), self.inner.clone(), self.listener);
         GatedFuture::Late {
             future: Box::pin(async move {
                 match gate.answerer().await {
                     Answerer::ThisProcess => Oneshot::new(service, request).await,
-                    Answerer::Successor(relay) => Ok(relay.forward(request).await),
+                    Answerer::Successor(relay) => Ok(relay.forward(listener, request).await),
                     Answerer::NoProcess => Ok(unavailable()),
                 }
             }),

@@ -13,6 +13,7 @@ use tower_passticket::{
 
 use super::{
     gate::{Gate, Gated},
+    relay::Listener,
     state::Owners,
     tickets::OwnTickets,
 };
@@ -69,8 +70,8 @@ impl HandOver {
         self.owners.tunnels.set(tunnels);
     }
 
-    /// Puts the gate in front of `service`, the service of the gateway.
-    pub(crate) fn gate<S>(&self, service: S) -> Gated<S> {
-        self.gate.in_front_of(service)
+    /// Puts the gate in front of `service`, the service of this listener.
+    pub(crate) fn gate<S>(&self, listener: Listener, service: S) -> Gated<S> {
+        self.gate.in_front_of(listener, service)
     }
 }

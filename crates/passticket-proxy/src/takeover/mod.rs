@@ -39,4 +39,5 @@ mod tickets;
 pub(crate) use hand_over::HandOver;
 pub(crate) use new::{Predecessor, TakenOver};
 pub(crate) use old::{Offer, Running};
-pub(crate) use relayed::ClientSettings;
+pub(crate) use relay::Listener;
+pub(crate) use relayed::{RelayedService, RelayedServices};

@@ -21,7 +21,7 @@ use super::{
     frames::{Kind, StepError, receive, receive_sockets, send},
     hand_over::HandOver,
     old::{ANSWER, PROTOCOL, canonical},
-    relayed::{self, ClientSettings},
+    relayed::{self, RelayedServices},
     socket::connect,
     state::State,
 };
@@ -30,7 +30,7 @@ use crate::{
     discovery::Discovery,
     exit::Exit,
     gateway_service::GatewayService,
-    listeners::Listeners,
+    listeners::{Listeners, OpenSockets},
     stack::{self, NewStore, Stores, StoresError},
 };
 
@@ -132,14 +132,30 @@ async fn listeners(stream: &mut UnixStream, config: &Config) -> Result<Listeners
             config.revocations.display()
         ))));
     }
-    let mut sockets = sockets.into_iter().map(TcpListener::from);
-    let address = |key: &str| about[key].as_str().and_then(|text| SocketAddr::from_str(text).ok());
-    let (gateway, admin) = (sockets.next(), sockets.next());
-    let gateway = gateway.filter(|_| serves(config.listen.address, address("gateway")));
-    let admin = admin.filter(|_| {
-        config.admin.as_ref().is_some_and(|admin| serves(admin.address, address("admin")))
-    });
-    Listeners::open_missing(config, gateway, admin).await.map_err(TakeoverError::Other)
+    let wanted = [
+        ("gateway", Some(config.listen.address)),
+        ("admin", config.admin.as_ref().map(|admin| admin.address)),
+        ("zaas", config.zaas.as_ref().map(|zaas| zaas.address)),
+    ];
+    let sockets = sockets.into_iter().map(TcpListener::from);
+    let [gateway, admin, zaas] = named(&about, sockets, wanted);
+    let sockets = OpenSockets { gateway, admin, zaas };
+    Listeners::open_missing(config, sockets).await.map_err(TakeoverError::Other)
+}
+
+/// Returns the sockets that the configuration can use. The old process sends one socket for each address in `about`, in the
+/// order of `wanted`. An old process without a port sends no socket for it, and `about` has no address.
+fn named<S, const N: usize>(
+    about: &Value,
+    sockets: impl IntoIterator<Item = S>,
+    wanted: [(&str, Option<SocketAddr>); N],
+) -> [Option<S>; N] {
+    let mut sockets = sockets.into_iter();
+    wanted.map(|(name, wanted)| {
+        let address = SocketAddr::from_str(about[name].as_str()?).ok();
+        let socket = sockets.next()?;
+        wanted.is_some_and(|wanted| serves(wanted, address)).then_some(socket)
+    })
 }
 
 /// Returns whether a socket at `address` serves a configuration with the address `wanted`. Port 0 means any port.
@@ -190,15 +206,14 @@ impl TakenOver {
     /// of its own. The result is this task. It ends when the old process ends.
     pub(crate) async fn serving(
         self,
-        service: impl GatewayService,
-        clients: ClientSettings,
+        services: RelayedServices<impl GatewayService, impl GatewayService>,
         hand_over: &HandOver,
     ) -> Option<JoinHandle<()>> {
         let Self { mut stream, feed, .. } = self;
         match send(&mut stream, Kind::Serving, "", ANSWER).await {
             Ok(()) => {
                 tracing::info!("this process has taken over");
-                let relayed = relayed::serve(stream, service, clients, hand_over.clone(), feed);
+                let relayed = relayed::serve(stream, services, hand_over.clone(), feed);
                 Some(tokio::spawn(relayed))
             }
             // The old process has permitted this process to serve. The old process continues only if this process
@@ -220,6 +235,32 @@ impl From<io::Error> for TakeoverError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sockets_of_ports_that_the_old_or_the_new_process_does_not_have_are_told_apart() {
+        let address = |port: u16| Some(SocketAddr::from(([127, 0, 0, 1], port)));
+        let about = |ports: [Option<u16>; 3]| {
+            let [gateway, admin, zaas] = ports.map(|port| address(port?).map(|it| it.to_string()));
+            serde_json::json!({"gateway": gateway, "admin": admin, "zaas": zaas})
+        };
+        for (old, new, want) in [
+            ([Some(1), Some(2), Some(3)], [1, 2, 3], [Some(1), Some(2), Some(3)]),
+            ([Some(1), None, Some(3)], [1, 2, 3], [Some(1), None, Some(3)]),
+            ([Some(1), None, Some(3)], [1, 3, 0], [Some(1), None, None]),
+            ([Some(1), Some(2), None], [1, 0, 3], [Some(1), None, None]),
+            ([Some(1), Some(2), Some(3)], [4, 0, 3], [None, None, Some(3)]),
+        ] {
+            // In this test, port 0 means that the new process does not have the port.
+            let wanted = [("gateway", new[0]), ("admin", new[1]), ("zaas", new[2])];
+            let wanted = wanted.map(|(name, port)| (name, address(port).filter(|_| port > 0)));
+            let sockets = old.into_iter().flatten();
+            assert_eq!(named(&about(old), sockets, wanted), want, "{old:?} {new:?}");
+        }
+        // A process of an earlier version does not name the last port.
+        let about = serde_json::json!({"gateway": "127.0.0.1:1", "admin": null});
+        let wanted = [("gateway", address(1)), ("admin", address(2)), ("zaas", address(3))];
+        assert_eq!(named(&about, [1], wanted), [Some(1), None, None]);
+    }
 
     #[test]
     fn a_socket_serves_a_configuration_with_the_same_address() {

@@ -59,6 +59,7 @@ pub(crate) struct Running {
     /// The listening sockets.
     pub(crate) gateway: TcpListener,
     pub(crate) admin: Option<TcpListener>,
+    pub(crate) zaas: Option<TcpListener>,
 }
 
 /// The process that has taken over.
@@ -139,15 +140,20 @@ impl Running {
             send(&mut stream, Kind::GivenUp, &text, ANSWER).await?;
             return Err(StepError::Protocol);
         }
-        let admin_address = self.admin.as_ref().map(TcpListener::local_addr).transpose()?;
+        let address = |listener: &Option<TcpListener>| {
+            let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+            io::Result::Ok(address.map(|address| address.to_string()))
+        };
         let about = json!({
             "protocol": PROTOCOL,
             "revocations": canonical(&self.revocations).display().to_string(),
             "gateway": self.gateway.local_addr()?.to_string(),
-            "admin": admin_address.map(|address| address.to_string()),
+            "admin": address(&self.admin)?,
+            "zaas": address(&self.zaas)?,
         });
         send(&mut stream, Kind::Listeners, &about.to_string(), ANSWER).await?;
-        let sockets = [&self.gateway].into_iter().chain(&self.admin);
+        // A new process of an earlier version takes only the first two sockets.
+        let sockets = [&self.gateway].into_iter().chain(&self.admin).chain(&self.zaas);
         let sockets: Vec<BorrowedFd<'_>> = sockets.map(AsFd::as_fd).collect();
         send_sockets(&stream, &sockets, ANSWER).await?;
         receive(&mut stream, Kind::Prepared, PREPARE).await?;
@@ -359,6 +365,7 @@ mod tests {
             revocations,
             gateway,
             admin: None,
+            zaas: None,
         };
         running.hand_over.gate.hold(OWN_REQUESTS).await;
         store.suspend().await.unwrap();

@@ -83,12 +83,16 @@ impl Relay {
         Ok(Self { sender, requests: Arc::new(Semaphore::new(MAX_REQUESTS)) })
     }
 
-    /// Lets the new process answer a request.
-    pub(super) async fn forward<B>(mut self, request: Request<B>) -> Response<ResponseBody>
+    /// Lets the new process answer a request that arrived at `listener`.
+    pub(super) async fn forward<B>(
+        mut self,
+        listener: Listener,
+        request: Request<B>,
+    ) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        let Some(request) = relayed(request) else {
+        let Some(request) = relayed(listener, request) else {
             return unavailable();
         };
         let Ok(permit) = self.requests.clone().try_acquire_owned() else {
@@ -194,7 +198,7 @@ impl Relay {
 /// be relayed, because it changes the protocol of its connection.
 ///
 /// Other protocols in `Upgrade` are ignored, as without a takeover. For example, Java's HTTP client offers `h2c`.
-fn relayed<B>(request: Request<B>) -> Option<Request<RelayedBody>>
+fn relayed<B>(listener: Listener, request: Request<B>) -> Option<Request<RelayedBody>>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
@@ -203,6 +207,7 @@ where
         return None;
     }
     let wanted = Wanted::Answer(Origin {
+        listener,
         connection: *parts.extensions.get::<ConnectionInfo>()?,
         certificate: parts.extensions.get::<PeerCertificate>().cloned(),
     });
@@ -255,8 +260,29 @@ pub(super) enum Wanted {
     Revocations,
 }
 
+/// A listener for requests of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listener {
+    /// The port of the gateway.
+    Gateway,
+    /// The port for gateways of API ML.
+    Zaas,
+}
+
+impl Listener {
+    const ALL: [Self; 2] = [Self::Gateway, Self::Zaas];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Zaas => "zaas",
+        }
+    }
+}
+
 /// The connection on which a relayed request arrived.
 pub(super) struct Origin {
+    pub(super) listener: Listener,
     pub(super) connection: ConnectionInfo,
     pub(super) certificate: Option<PeerCertificate>,
 }
@@ -264,7 +290,8 @@ pub(super) struct Origin {
 impl Wanted {
     fn to_header(&self) -> HeaderValue {
         let document = match self {
-            Self::Answer(Origin { connection, certificate }) => json!({
+            Self::Answer(Origin { listener, connection, certificate }) => json!({
+                "listener": listener.name(),
                 "peer": connection.peer.to_string(),
                 "local": connection.local.to_string(),
                 "https": connection.protocol == Protocol::Https,
@@ -293,6 +320,11 @@ impl Wanted {
         if document.get("revocations").is_some() {
             return Some(Self::Revocations);
         }
+        let listener = match text("listener") {
+            // A process of an earlier version has only this listener.
+            None => Listener::Gateway,
+            Some(name) => Listener::ALL.into_iter().find(|listener| listener.name() == name)?,
+        };
         let address = |key| SocketAddr::from_str(text(key)?).ok();
         let protocol = match document.get("https")?.as_bool()? {
             true => Protocol::Https,
@@ -311,7 +343,7 @@ impl Wanted {
             }
         };
         let connection = ConnectionInfo::new(address("peer")?, address("local")?, protocol);
-        Some(Self::Answer(Origin { connection, certificate }))
+        Some(Self::Answer(Origin { listener, connection, certificate }))
     }
 }
 
@@ -334,10 +366,12 @@ mod tests {
     };
     use tower_passticket::tls::{ServerSettings, ServerTls, SettingsHandle};
 
+    use crate::gateway_service::GatewayService;
+
     use super::{
         super::{
             hand_over::HandOver,
-            relayed::{self, ClientSettings},
+            relayed::{self, RelayedService, RelayedServices},
         },
         *,
     };
@@ -347,16 +381,19 @@ mod tests {
         ConnectionInfo::new(address, address, Protocol::Https)
     }
 
-    /// Settings with which client certificates of the test authority are accepted.
-    fn clients() -> ClientSettings {
+    /// Settings with which client certificates of this authority are accepted.
+    fn clients(authority: &Authority) -> SettingsHandle {
         let pem = |text: &'static str| text.as_bytes();
-        let authorities = Some(pem(Authority::trusted().pem()));
+        let authorities = Some(authority.pem().as_bytes());
         let (certificate, key) = (pem(pki::SERVER.certificate), pem(pki::SERVER.key));
         let tls = ServerTls::from_pem(certificate, key, authorities).unwrap();
-        ClientSettings {
-            proxies: None,
-            settings: SettingsHandle::new(ServerSettings::new(Some(tls))),
-        }
+        SettingsHandle::new(ServerSettings::new(Some(tls)))
+    }
+
+    /// A service that accepts the clients of the trusted authority, and no service for gateways of API ML.
+    fn only_gateway<S: GatewayService>(service: S) -> RelayedServices<S, S> {
+        let settings = clients(&Authority::trusted());
+        RelayedServices { gateway: RelayedService { service, proxies: None, settings }, zaas: None }
     }
 
     #[tokio::test]
@@ -364,24 +401,59 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = DurableStore::create(directory.path().join("revocations.redb")).unwrap();
         let (old, new) = UnixStream::pair().unwrap();
-        let service = tower::service_fn(|request: Request<Incoming>| async move {
-            let certificate = request.extensions().get::<PeerCertificate>();
-            let text = if certificate.is_some() { "certificate" } else { "none" };
-            Ok::<_, Infallible>(Response::new(ResponseBody::from(Bytes::from(text))))
-        });
-        tokio::spawn(relayed::serve(new, service, clients(), HandOver::default(), store.follow()));
+        let service = |name: &'static str| {
+            tower::service_fn(move |request: Request<Incoming>| async move {
+                let certificate = request.extensions().get::<PeerCertificate>();
+                let text = if certificate.is_some() { "certificate" } else { "none" };
+                let text = format!("{name}: {text}");
+                Ok::<_, Infallible>(Response::new(ResponseBody::from(Bytes::from(text))))
+            })
+        };
+        let of = |service, authority| RelayedService {
+            service,
+            proxies: None,
+            settings: clients(authority),
+        };
+        let (trusted, stranger) = (Authority::trusted(), Authority::stranger());
+        let services = RelayedServices {
+            gateway: of(service("gateway"), &trusted),
+            zaas: Some(of(service("zaas"), &stranger)),
+        };
+        tokio::spawn(relayed::serve(new, services, HandOver::default(), store.follow()));
         let relay = Relay::start(old).await.unwrap();
         let key = pki::USER.key_pair();
-        for (authority, want) in
-            [(Authority::trusted(), "certificate"), (Authority::stranger(), "none")]
-        {
+        for (listener, authority, want) in [
+            (Listener::Gateway, &trusted, "gateway: certificate"),
+            (Listener::Gateway, &stranger, "gateway: none"),
+            (Listener::Zaas, &trusted, "zaas: none"),
+            (Listener::Zaas, &stranger, "zaas: certificate"),
+        ] {
             let pem = authority.certify(&key, |_| {});
             let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
             let certificate = PeerCertificate::from_der(der.to_vec()).unwrap();
             let request = Request::get("https://localhost/").extension(connection());
             let request = request.extension(certificate).body(empty()).unwrap();
-            let body = relay.clone().forward(request).await.into_body().collect().await.unwrap();
+            let response = relay.clone().forward(listener, request).await;
+            let body = response.into_body().collect().await.unwrap();
             assert_eq!(body.to_bytes(), want);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_for_a_port_that_the_new_process_does_not_have_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = DurableStore::create(directory.path().join("revocations.redb")).unwrap();
+        let (old, new) = UnixStream::pair().unwrap();
+        let service = tower::service_fn(|_| async {
+            Ok::<_, Infallible>(Response::new(ResponseBody::from(Bytes::new())))
+        });
+        let services = only_gateway(service);
+        tokio::spawn(relayed::serve(new, services, HandOver::default(), store.follow()));
+        let relay = Relay::start(old).await.unwrap();
+        for (listener, want) in [(Listener::Gateway, 200), (Listener::Zaas, 503)] {
+            let request = Request::get("https://localhost/").extension(connection());
+            let request = request.body(empty()).unwrap();
+            assert_eq!(relay.clone().forward(listener, request).await.status(), want);
         }
     }
 
@@ -401,7 +473,7 @@ mod tests {
                 request = request.header("connection", "Upgrade, HTTP2-Settings");
                 request = request.header("upgrade", upgrade).header("http2-settings", "AA");
             }
-            let relayed = relayed(request.body(empty()).unwrap());
+            let relayed = relayed(Listener::Gateway, request.body(empty()).unwrap());
             assert_eq!(relayed.is_some(), want, "{method} {upgrade:?}");
             if let Some(relayed) = relayed {
                 assert_eq!(relayed.headers().keys().collect::<Vec<_>>(), [&ORIGIN]);
@@ -419,12 +491,13 @@ mod tests {
             Ok::<_, Infallible>(Response::new(ResponseBody::from(Bytes::from(body))))
         });
         let hand_over = HandOver::default();
-        tokio::spawn(relayed::serve(new, service, clients(), hand_over, store.follow()));
+        tokio::spawn(relayed::serve(new, only_gateway(service), hand_over, store.follow()));
         let relay = Relay::start(old).await.unwrap();
         let mut unread = Vec::new();
         for _ in 0..80 {
             let request = Request::get("https://localhost/").extension(connection());
-            let response = relay.clone().forward(request.body(empty()).unwrap()).await;
+            let request = request.body(empty()).unwrap();
+            let response = relay.clone().forward(Listener::Gateway, request).await;
             assert_eq!(response.status(), StatusCode::OK);
             unread.push(response);
         }
@@ -443,11 +516,12 @@ mod tests {
         let connection = ConnectionInfo::new(peer, local, Protocol::Https);
         let der = pki::self_signed_with_name("USER");
         let certificate = PeerCertificate::from_chain(der, [vec![1, 2], vec![3]]).unwrap();
-        for certificate in [None, Some(certificate)] {
-            let origin = Origin { connection, certificate: certificate.clone() };
+        let found = [(Listener::Gateway, None), (Listener::Zaas, Some(certificate))];
+        for (listener, certificate) in found {
+            let origin = Origin { listener, connection, certificate: certificate.clone() };
             match Wanted::from_header(&Wanted::Answer(origin).to_header()) {
                 Some(Wanted::Answer(read)) => {
-                    assert_eq!(read.connection, connection);
+                    assert_eq!((read.listener, read.connection), (listener, connection));
                     let der =
                         |it: &Option<PeerCertificate>| it.as_ref().map(|it| it.der().to_owned());
                     assert_eq!(der(&read.certificate), der(&certificate));
@@ -459,6 +533,13 @@ mod tests {
                 }
                 _ => panic!("expected an origin"),
             }
+        }
+        // A process of an earlier version does not name the listener.
+        let text = r#"{"peer":"192.0.2.1:1000","local":"192.0.2.1:443","https":true}"#;
+        let header = HeaderValue::try_from(BASE64_STANDARD.encode(text)).unwrap();
+        match Wanted::from_header(&header) {
+            Some(Wanted::Answer(read)) => assert_eq!(read.listener, Listener::Gateway),
+            _ => panic!("expected an origin"),
         }
         for wrong in ["", "x", "e30=", "bnVsbA=="] {
             assert!(Wanted::from_header(&HeaderValue::from_static(wrong)).is_none(), "{wrong}");

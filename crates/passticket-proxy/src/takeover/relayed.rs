@@ -27,29 +27,40 @@ use tower_passticket::{
 
 use super::{
     hand_over::HandOver,
-    relay::{CONNECTION_WINDOW, MAX_STREAMS, ORIGIN, Origin, STREAM_WINDOW, Wanted, unavailable},
+    relay::{
+        CONNECTION_WINDOW, Listener, MAX_STREAMS, ORIGIN, Origin, STREAM_WINDOW, Wanted,
+        unavailable,
+    },
 };
 use crate::gateway_service::GatewayService;
 
-/// The settings with which this process checks the clients of the old process.
+/// The services that answer relayed requests: one for each listener.
 #[derive(Clone)]
-pub(crate) struct ClientSettings {
+pub(crate) struct RelayedServices<G, Z> {
+    pub(crate) gateway: RelayedService<G>,
+    /// `None` if this process has no port for gateways of API ML.
+    pub(crate) zaas: Option<RelayedService<Z>>,
+}
+
+/// A service, with the settings with which this process checks the clients of the old process.
+#[derive(Clone)]
+pub(crate) struct RelayedService<S> {
+    pub(crate) service: S,
     pub(crate) proxies: Option<TrustedProxies>,
     /// The settings that verify client certificates.
     pub(crate) settings: SettingsHandle,
 }
 
-/// Answers the relayed requests of the old process with `service`, until the old process ends.
+/// Answers the relayed requests of the old process, until the old process ends.
 pub(super) async fn serve(
     stream: UnixStream,
-    service: impl GatewayService,
-    clients: ClientSettings,
+    services: RelayedServices<impl GatewayService, impl GatewayService>,
     hand_over: HandOver,
     feed: RevocationFeed,
 ) {
     let feed = Arc::new(Mutex::new(Some(feed)));
     let answer = service_fn(move |request: Request<Incoming>| {
-        answer(request, service.clone(), clients.clone(), hand_over.clone(), feed.clone())
+        answer(request, services.clone(), hand_over.clone(), feed.clone())
     });
     let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .max_concurrent_streams(MAX_STREAMS)
@@ -66,26 +77,20 @@ pub(super) async fn serve(
 
 async fn answer(
     mut request: Request<Incoming>,
-    service: impl GatewayService,
-    clients: ClientSettings,
+    services: RelayedServices<impl GatewayService, impl GatewayService>,
     hand_over: HandOver,
     feed: Arc<Mutex<Option<RevocationFeed>>>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let wanted = request.headers_mut().remove(ORIGIN);
     match wanted.as_ref().and_then(Wanted::from_header) {
-        Some(Wanted::Answer(Origin { mut connection, certificate })) => {
-            if let Some(proxies) = &clients.proxies {
-                connection = connection.with_trusted_proxies(proxies, request.headers());
-            }
-            request.extensions_mut().insert(connection);
-            // The old process may have had other certificate authorities (CAs) and revocation lists.
-            if let Some(certificate) = certificate
-                && clients.settings.accepts_client(&certificate)
-            {
-                request.extensions_mut().insert(certificate);
-            }
-            Oneshot::new(service, request).await
-        }
+        Some(Wanted::Answer(origin)) => match origin.listener {
+            Listener::Gateway => services.gateway.answer(request, origin).await,
+            Listener::Zaas => match services.zaas {
+                Some(zaas) => zaas.answer(request, origin).await,
+                // The new configuration has switched the port off.
+                None => Ok(unavailable()),
+            },
+        },
         Some(Wanted::Ticket { user, applid }) => Ok(ticket(&hand_over, user, applid).await),
         // The old process asks for the revocations once.
         Some(Wanted::Revocations) => {
@@ -96,6 +101,27 @@ async fn answer(
         }
         // Both processes are versions of this program, so this does not happen.
         None => Ok(unavailable()),
+    }
+}
+
+impl<S: GatewayService> RelayedService<S> {
+    async fn answer(
+        self,
+        mut request: Request<Incoming>,
+        origin: Origin,
+    ) -> Result<Response<ResponseBody>, Infallible> {
+        let Origin { mut connection, certificate, .. } = origin;
+        if let Some(proxies) = &self.proxies {
+            connection = connection.with_trusted_proxies(proxies, request.headers());
+        }
+        request.extensions_mut().insert(connection);
+        // The old process may have had other certificate authorities (CAs) and revocation lists.
+        if let Some(certificate) = certificate
+            && self.settings.accepts_client(&certificate)
+        {
+            request.extensions_mut().insert(certificate);
+        }
+        Oneshot::new(self.service, request).await
     }
 }
 

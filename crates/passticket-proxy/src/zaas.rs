@@ -1,0 +1,55 @@
+//! The listener for gateways of API ML, which use this program as their ZAAS: its parts, and its service.
+
+use passticket_proxy::config::Config;
+use tower_passticket::{
+    layer::{ForwardedCertificateLayer, ForwarderName, TrustedForwarders},
+    tls::{ClientCertificates, ServerTls, TlsError},
+    zaas::trust_layer,
+};
+
+use crate::stack::{self, ListenerTls};
+
+/// The parts that decide which gateways are trusted. They stay until the program ends, even if a reload removes the
+/// listener from the configuration, because the listener stays open.
+pub(crate) struct ZaasParts {
+    tls: ListenerTls,
+    verifier: ClientCertificates,
+    gateways: Vec<ForwarderName>,
+    /// The gateways that are trusted now. All configurations share this list, so that the certificate of a gateway that
+    /// was removed does not become a credential.
+    trusted: TrustedForwarders,
+}
+
+impl ZaasParts {
+    /// Makes the parts. `None` if neither this configuration nor `previous` has the listener. The trusted gateways change
+    /// only when [`layer`](Self::layer) is called.
+    pub(crate) fn new(config: &Config, previous: Option<&Self>) -> Result<Option<Self>, TlsError> {
+        let gateways = match (&config.zaas, previous) {
+            (Some(zaas), _) => zaas.gateways.clone(),
+            (None, Some(previous)) => previous.gateways.clone(),
+            (None, None) => return Ok(None),
+        };
+        let authorities = &config.tls.authorities;
+        let verifier = match &config.tls.revocation_lists {
+            None => ClientCertificates::new(authorities)?,
+            Some(lists) => ClientCertificates::with_revocation_lists(authorities, lists)?,
+        };
+        let tls = stack::zaas_tls(config, previous.map(|previous| &previous.tls))?;
+        let trusted = match previous {
+            Some(previous) => previous.trusted.clone(),
+            None => TrustedForwarders::named(gateways.iter().cloned()),
+        };
+        Ok(Some(Self { tls, verifier, gateways, trusted }))
+    }
+
+    /// Returns the TLS settings of the listener. Clients are always asked for a certificate.
+    pub(crate) fn tls(&self) -> &ServerTls {
+        &self.tls.value
+    }
+
+    /// Trusts the gateways of these parts from now on. Returns the layer that accepts the certificates of their clients.
+    pub(crate) fn layer(&self) -> ForwardedCertificateLayer {
+        self.trusted.replace_named(self.gateways.iter().cloned());
+        trust_layer(self.trusted.clone(), self.verifier.clone())
+    }
+}
