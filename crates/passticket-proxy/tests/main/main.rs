@@ -53,6 +53,7 @@ mod token_exchange;
 mod token_form;
 mod token_page;
 mod websocket;
+mod zaas;
 mod zowe_revocations;
 mod zowe_tickets;
 mod zowe_yaml;

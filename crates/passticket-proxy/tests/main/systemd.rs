@@ -98,6 +98,56 @@ async fn the_gateway_uses_the_socket_of_systemd_and_reports_when_it_is_ready_and
     assert!(spawn_blocking(move || gateway.wait()).await.unwrap().unwrap().success());
 }
 
+/// Starts the gateway as systemd does, with two sockets: the file descriptors 3 and 4.
+fn start_with_two(config: &Path, sockets: [TcpListener; 2], names: &str) -> Child {
+    let [first, second] = sockets.map(OwnedFd::from);
+    let script =
+        r#"exec 3<&0 4<&1 </dev/null >/dev/null; LISTEN_PID=$$ exec "$0" serve --config "$1""#;
+    let child = Command::new("sh")
+        .args(["-c", script, PROGRAM, config.to_str().unwrap()])
+        .env("LISTEN_FDS", "2")
+        .env("LISTEN_FDNAMES", names)
+        .stdin(Stdio::from(first))
+        .stdout(Stdio::from(second))
+        .stderr(Stdio::piped())
+        .spawn();
+    child.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn systemd_can_open_the_port_for_gateways_of_api_ml() {
+    let demo = Demo::reconfigured(|yaml| yaml);
+    let (config, client) = (demo.directory.join("zowe.yaml"), demo.client());
+    let Demo { program, directory: _directory, _temporary, .. } = demo;
+    drop(program);
+    let yaml = fs::read_to_string(&config).unwrap();
+    let sockets = || ["127.0.0.1:0"; 2].map(|address| TcpListener::bind(address).unwrap());
+
+    let gateway = start_with_two(&config, sockets(), "gateway:zaas");
+    let Output { status, stderr, .. } =
+        spawn_blocking(|| gateway.wait_with_output()).await.unwrap().unwrap();
+    let log = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(2), "{log}");
+    let want = "but the listener for API ML gateways is off; set components.passticket-proxy.zaas.enabled to true";
+    assert!(log.contains(want), "{log}");
+
+    // The port of the configuration is in use, so only the socket of systemd works.
+    let in_use = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = in_use.local_addr().unwrap().port();
+    let gateways = "[{subject: CN=gateway}]";
+    let zaas = format!("    zaas: {{enabled: true, port: {port}, gateways: {gateways}}}\n");
+    fs::write(&config, yaml + &zaas).unwrap();
+    let sockets = sockets();
+    let zaas = sockets[0].local_addr().unwrap();
+    let mut gateway = start_with_two(&config, sockets, "zaas:gateway");
+    let url = format!("https://localhost:{}/zaas/api/v1/auth/query", zaas.port());
+    let answered = client.get(url).send().await.unwrap();
+    assert_eq!(answered.status(), 401);
+    let pid = gateway.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(spawn_blocking(move || gateway.wait()).await.unwrap().unwrap().success());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_socket_of_systemd_is_an_error_with_a_remedy() {
     let demo = Demo::reconfigured(|yaml| yaml);
