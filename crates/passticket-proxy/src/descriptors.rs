@@ -16,6 +16,9 @@ const KEPT: u64 = 32;
 /// The number of descriptors that each worker thread needs for its runtime and its listener.
 const KEPT_PER_WORKER: u64 = 6;
 
+/// The number of descriptors that each worker thread needs for the port for gateways of API ML.
+const KEPT_FOR_ZAAS: u64 = 1;
+
 const MEBIBYTE: usize = 1024 * 1024;
 
 /// The maximum number of connections of gateways of API ML. There are only a few gateways, and each keeps its connections
@@ -48,12 +51,12 @@ pub(crate) fn client_limits(
     ports: Ports,
 ) -> ListenerLimits {
     let open_files = raise();
-    let possible = open_files.map(|open_files| possible_clients(open_files, workers));
+    let possible = open_files.map(|open_files| possible_clients(open_files, workers, ports));
     let Shares { gateway: connections, zaas } = shares(limits.connections, possible, ports);
     if connections < limits.connections {
         let of_zaas = if ports == Ports::WithZaas { zaas.get() } else { 0 };
         let configured = limits.connections.saturating_add(of_zaas);
-        let needed = needed_files(configured, workers);
+        let needed = needed_files(configured, workers, ports);
         tracing::warn!(
             open_files,
             needed,
@@ -117,21 +120,25 @@ fn raise() -> Option<u64> {
     }
 }
 
-fn own_files(workers: usize) -> u64 {
-    KEPT + KEPT_PER_WORKER * workers as u64
+fn own_files(workers: usize, ports: Ports) -> u64 {
+    let per_worker = match ports {
+        Ports::One => KEPT_PER_WORKER,
+        Ports::WithZaas => KEPT_PER_WORKER + KEPT_FOR_ZAAS,
+    };
+    KEPT + per_worker * workers as u64
 }
 
 /// Returns the number of clients that can be served with this limit of open files. Each client may need a connection to
 /// a service.
-fn possible_clients(open_files: u64, workers: usize) -> NonZeroUsize {
-    let clients = open_files.saturating_sub(own_files(workers)) / 2;
+fn possible_clients(open_files: u64, workers: usize, ports: Ports) -> NonZeroUsize {
+    let clients = open_files.saturating_sub(own_files(workers, ports)) / 2;
     let clients = usize::try_from(clients).unwrap_or(usize::MAX);
     NonZeroUsize::new(clients).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Returns the limit of open files that this number of clients needs.
-fn needed_files(clients: NonZeroUsize, workers: usize) -> u64 {
-    own_files(workers) + 2 * clients.get() as u64
+fn needed_files(clients: NonZeroUsize, workers: usize, ports: Ports) -> u64 {
+    own_files(workers, ports) + 2 * clients.get() as u64
 }
 
 #[cfg(test)]
@@ -159,18 +166,20 @@ mod tests {
 
     #[test]
     fn half_of_the_files_are_for_clients() {
-        for (open_files, workers, clients) in [
-            (0, 2, 1),
-            (44, 2, 1),
-            (64, 2, 10),
-            (1024, 2, 490),
-            (1024, 64, 304),
-            (20_044, 2, 10_000),
+        for (open_files, workers, ports, clients) in [
+            (0, 2, Ports::One, 1),
+            (44, 2, Ports::One, 1),
+            (64, 2, Ports::One, 10),
+            (1024, 2, Ports::One, 490),
+            (1024, 2, Ports::WithZaas, 489),
+            (1024, 64, Ports::One, 304),
+            (1024, 64, Ports::WithZaas, 272),
+            (20_044, 2, Ports::One, 10_000),
         ] {
-            let possible = possible_clients(open_files, workers);
-            assert_eq!(possible.get(), clients, "{open_files} files, {workers} workers");
+            let possible = possible_clients(open_files, workers, ports);
+            assert_eq!(possible.get(), clients, "{open_files} files, {workers} workers, {ports:?}");
             if clients > 1 {
-                assert_eq!(needed_files(possible, workers), open_files);
+                assert_eq!(needed_files(possible, workers, ports), open_files);
             }
         }
     }
