@@ -4,7 +4,7 @@
 //! APPLID is the name of an application in the security product of z/OS, which is RACF, ACF2 or Top
 //! Secret. Each PassTicket key belongs to an APPLID.
 
-use std::{convert::Infallible, path::PathBuf, time::Duration};
+use std::{convert::Infallible, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use http::{Method, Uri};
@@ -110,7 +110,8 @@ pub(crate) enum Command {
     #[command(after_help = "\
 Examples:
   passticket-proxy init --from /zowe/zowe.yaml /opt/gateway
-  passticket-proxy init --from /zowe/zowe.yaml --system     # with the Debian package")]
+  passticket-proxy init --from /zowe/zowe.yaml --system     # with the Debian package
+  passticket-proxy init --from /zowe/zowe.yaml --zaas /opt/gateway    # in the place of ZAAS")]
     Init(Init),
     /// Ask a running gateway whether it is ready to serve requests.
     ///
@@ -240,6 +241,60 @@ pub(crate) struct Init {
     /// file, and /var/log/passticket-proxy for the audit log. No unit is written, because the package contains it.
     #[arg(long, conflicts_with = "directory")]
     system: bool,
+    /// Take the place of ZAAS: open a port for the gateways of API ML, and write a static definition for Zowe's discovery
+    /// service.
+    #[arg(long)]
+    zaas: bool,
+    /// An address at which the gateways of API ML reach an instance of this program, such as
+    /// https://host1.example.com:7558. Give it once for each instance. The default is the name of this machine, with port
+    /// 7558.
+    #[arg(long, value_name = "URL", requires = "zaas")]
+    zaas_url: Vec<InstanceUrl>,
+}
+
+/// The address of an instance of this program: `https://`, a host and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InstanceUrl {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl InstanceUrl {
+    /// The port of ZAAS in Zowe.
+    pub(crate) const DEFAULT_PORT: u16 = 7558;
+}
+
+impl FromStr for InstanceUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong =
+            "write https://, the name of a host and a port, such as https://host1.example.com:7558";
+        let uri: Uri = text.parse().map_err(|_| wrong)?;
+        let is_base = matches!(uri.path(), "" | "/") && uri.query().is_none();
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'));
+        match (uri.scheme_str(), authority, is_base) {
+            (Some("https"), Some(authority), true) if !authority.host().is_empty() => Ok(Self {
+                host: authority.host().to_owned(),
+                port: authority.port_u16().ok_or(wrong)?,
+            }),
+            _ => Err(wrong),
+        }
+    }
+}
+
+impl fmt::Display for InstanceUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "https://{}:{}", self.host, self.port)
+    }
+}
+
+/// What `init` adds for gateways of API ML.
+#[derive(Clone, Debug)]
+pub(crate) enum InitZaas {
+    Without,
+    /// The addresses of the instances. An empty list stands for this machine.
+    With(Vec<InstanceUrl>),
 }
 
 /// The place for the files of `init`.
@@ -250,6 +305,13 @@ pub(crate) enum InitPlace {
 }
 
 impl Init {
+    pub(crate) fn zaas(&self) -> InitZaas {
+        match self.zaas {
+            false => InitZaas::Without,
+            true => InitZaas::With(self.zaas_url.clone()),
+        }
+    }
+
     pub(crate) fn place(&self) -> InitPlace {
         // `clap` requires the directory if `--system` is missing.
         self.directory.clone().map_or(InitPlace::System, InitPlace::Directory)

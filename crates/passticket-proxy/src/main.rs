@@ -77,7 +77,7 @@ fn main() -> ExitCode {
         Command::Check { config, live } => check::check(&config, live),
         Command::Config { command: ConfigCommand::Reference(args) } => config::reference(&args),
         Command::Explain(args) => explain(args),
-        Command::Init(args) => init::init(&args.from, &args.place()),
+        Command::Init(args) => init::init(&args.from, &args.place(), args.zaas()),
         Command::Health(args) => health::health(&args.target()),
         Command::Passwd { user } => passwd::passwd(&user),
         Command::Ticket { command: TicketCommand::Generate(args) } => ticket::generate(&args),

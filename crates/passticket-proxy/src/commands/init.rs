@@ -9,13 +9,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use passticket_proxy::config::{Config, ZoweTemplate};
+use passticket_proxy::config::{Config, ZoweCertificate, ZoweTemplate};
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use rustls::crypto::aws_lc_rs;
 use tower_passticket::{passticket::Applid, revocation::DurableStore};
 use zeroize::Zeroizing;
 
-use crate::{cli::InitPlace, exit::Exit, terminal::print_line};
+use crate::{
+    cli::{InitPlace, InitZaas, InstanceUrl},
+    exit::Exit,
+    terminal::print_line,
+};
 
 /// The user id of the gateway in the security product. Zowe has the same default.
 const GATEWAY_USER: &str = "ZWESVUSR";
@@ -37,14 +41,18 @@ const SYSTEM_CONFIG: &str = "/etc/passticket-proxy";
 const SYSTEM_STATE: &str = "/var/lib/passticket-proxy";
 const SYSTEM_LOGS: &str = "/var/log/passticket-proxy";
 
+/// The static definition of the service `zaas`. It is not in [`DEFINITIONS`], because it is for Zowe's discovery service.
+const ZAAS_DEFINITION: &str = "discovery/zaas.yml";
+
 /// The directory for static definitions of services. It is used if Zowe's static definitions are not on this machine.
 const DEFINITIONS: &str = "api-defs";
 
-pub(crate) fn init(from: &Path, place: &InitPlace) -> Result<(), Exit> {
+pub(crate) fn init(from: &Path, place: &InitPlace, zaas: InitZaas) -> Result<(), Exit> {
     let variables = |name: &str| env::var(name).ok();
     let template = ZoweTemplate::read(from, &variables)
         .map_err(|problems| Exit::Usage(problems.iter().map(ToString::to_string).collect()))?;
-    let set_up = SetUp::new(&template, Places::new(place)?)?;
+    let zaas = Zaas::new(zaas, &template)?;
+    let set_up = SetUp::new(&template, Places::new(place)?, zaas)?;
     set_up.write()?;
     let config = set_up.places.config.join("zowe.yaml");
     for path in set_up.paths() {
@@ -117,11 +125,85 @@ struct Modes {
     secret: u32,
 }
 
+/// The addresses of this program in the place of ZAAS.
+struct Zaas {
+    /// The instances. There is at least one.
+    instances: Vec<InstanceUrl>,
+    port: u16,
+}
+
+impl Zaas {
+    fn new(wanted: InitZaas, template: &ZoweTemplate) -> Result<Option<Self>, Exit> {
+        let mut instances = match wanted {
+            InitZaas::Without => return Ok(None),
+            InitZaas::With(instances) => instances,
+        };
+        if instances.is_empty() {
+            let host = template.host_name().filter(|host| !host.is_empty());
+            let host = host.ok_or_else(|| {
+                Exit::usage(
+                    "the name of this machine is not known; give its address with --zaas-url",
+                )
+            })?;
+            let port = InstanceUrl::DEFAULT_PORT;
+            instances.push(InstanceUrl { host: host.to_owned(), port });
+        }
+        let port = instances.first().map_or(InstanceUrl::DEFAULT_PORT, |instance| instance.port);
+        Ok(Some(Self { instances, port }))
+    }
+
+    /// Returns the lines of the section. Without the certificate of Zowe's components, they name no gateway, and the program
+    /// does not start until the operator adds one.
+    fn section(&self, template: &ZoweTemplate) -> String {
+        let gateways = match template.certificate() {
+            Some(ZoweCertificate { sha256, subject, .. }) => {
+                format!("\n    - sha256: {sha256}   # {subject}")
+            }
+            None => {
+                "                 # add the certificate of API ML's gateway: [sha256: FINGERPRINT]"
+                    .to_owned()
+            }
+        };
+        format!(
+            "\
+zaas:                            # gateways of API ML use this program as their ZAAS
+  enabled: true
+  port: {}
+  gateways:{gateways}
+",
+            self.port
+        )
+    }
+
+    /// Returns the static definition for Zowe's discovery service.
+    fn definition(&self) -> String {
+        let instances = self.instances.iter().map(|instance| format!("      - {instance}\n"));
+        format!(
+            "\
+# For Zowe's discovery service: gateways of API ML use this program as their ZAAS. Each URL is an instance.
+services:
+  - serviceId: zaas
+    title: ZAAS
+    description: passticket-proxy in the place of ZAAS
+    instanceBaseUrls:
+{}    homePageRelativeUrl: \"\"
+    statusPageRelativeUrl: /application/info
+    healthCheckRelativeUrl: /application/health
+    routes:
+      - gatewayUrl: api/v1
+        serviceRelativeUrl: /zaas/api/v1
+",
+            instances.collect::<String>()
+        )
+    }
+}
+
 /// The files of a new gateway.
 struct SetUp {
     places: Places,
     files: Vec<File>,
     applid: Option<Applid>,
+    zaas: Option<Zaas>,
 }
 
 struct File {
@@ -132,14 +214,19 @@ struct File {
 
 impl SetUp {
     /// Makes the contents of all files.
-    fn new(template: &ZoweTemplate, places: Places) -> Result<Self, Exit> {
+    fn new(template: &ZoweTemplate, places: Places, zaas: Option<Zaas>) -> Result<Self, Exit> {
         let applid = template.zosmf().map(|zosmf| zosmf.applid);
         let Modes { public, secret, .. } = places.modes();
         let mut files = Vec::new();
         let mut add = |name: &str, mode, content: String| {
             files.push(File { name: name.to_owned(), content: Zeroizing::new(content), mode });
         };
-        add("zowe.yaml", secret, template.with_section(&section(template, applid, &places)));
+        let mut section = section(template, applid, &places);
+        if let Some(zaas) = &zaas {
+            section.push_str(&zaas.section(template));
+            add(ZAAS_DEFINITION, public, zaas.definition());
+        }
+        add("zowe.yaml", secret, template.with_section(&section));
         add("saf.yml", secret, permissions(applid));
         let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048);
         add("keys/jwt.pem", secret, key.map_err(Exit::runtime)?.serialize_pem());
@@ -153,7 +240,7 @@ impl SetUp {
             let program = env::current_exe().map_err(Exit::runtime)?;
             add("passticket-proxy.service", public, unit(&program, &places.config));
         }
-        Ok(Self { places, files, applid })
+        Ok(Self { places, files, applid, zaas })
     }
 
     /// Returns the path of the revocation file.
@@ -365,6 +452,15 @@ fn print_to_do(
         "Add the static definitions of your services to components.passticket-proxy.apiDefs. In {directory}/saf.yml, \
          name the users who may revoke tokens or list services (the command config auto-init of Zowe CLI lists services)."
     ));
+    if set_up.zaas.is_some() {
+        steps.push(format!(
+            "In {config}, check that components.passticket-proxy.zaas.gateways names the certificate that API ML's gateway \
+             presents. Add each APPLID that the services of API ML have to ptktdata and to saf.yml. When this program runs, \
+             copy {directory}/{ZAAS_DEFINITION} to the static definitions of Zowe's discovery service, and stop Zowe's own \
+             ZAAS. If the program replaces ZAAS on a machine where API ML's gateway runs, too, change \
+             components.gateway.port in {config}."
+        ));
+    }
     if set_up.places.of_system {
         steps.push(format!(
             "Check the result as the user of the gateway, and ask each server: runuser -u passticket-proxy -- \

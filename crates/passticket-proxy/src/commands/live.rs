@@ -33,7 +33,10 @@ use tower_passticket::{
     token::{IssuerKeys, JwkSetSource},
 };
 
-use super::live_cluster;
+use super::{
+    live_cluster,
+    live_zaas::{self, Zaas},
+};
 use crate::{
     caching_service,
     connectors::{Connectors, to_authority, zowe_connector},
@@ -83,6 +86,19 @@ enum Question {
     Revocations(CachingService),
     /// Which services a discovery service lists.
     Registry(Address),
+    /// Whether a discovery service lists this program as ZAAS, and whether the gateways in its list are trusted.
+    Registration(Box<Registration>),
+    /// Whether a gateway of API ML may speak for its clients.
+    GatewayCertificate(Zaas),
+}
+
+/// What a discovery service is asked about this program as ZAAS.
+#[derive(Clone)]
+struct Registration {
+    address: Address,
+    zaas: Zaas,
+    /// Opens the connections to the gateways in the list.
+    to_gateways: Connector,
 }
 
 /// Asks all servers. Prints one line for each of them.
@@ -99,6 +115,12 @@ pub(crate) fn ask_all(config: &Config) -> Result<(), Exit> {
             }
             Err(problem) => print_line(&format!("{name}: FAILED: {problem}")),
         }
+    }
+    if config.zaas.is_some() && config.discovery.is_none() && config.zowe.is_none() {
+        print_line(
+            "zaas: not asked, because the addresses of the discovery service and of API ML's gateway are not known; set \
+             components.passticket-proxy.discovery.eureka or components.passticket-proxy.zowe.url",
+        );
     }
     if let Some(cluster) = &config.cluster {
         count += 1;
@@ -191,6 +213,37 @@ impl Peer {
                 eureka.fetch().await.map_err(|error| error.to_string())?;
                 Ok(listed_services(eureka.registry()))
             }
+            Question::Registration(registration) => {
+                let Registration { address, zaas, to_gateways } = &**registration;
+                let mut eureka = EurekaClient::new(self.connector.clone(), [address.clone()]);
+                eureka.fetch().await.map_err(|error| error.to_string())?;
+                let mut found = zaas.registration(eureka.registry())?;
+                for gateway in live_zaas::gateways(eureka.registry()) {
+                    let asked = Self::gateway(gateway.clone(), zaas, to_gateways, self.deadline);
+                    let trusted = Box::pin(asked.ask()).await;
+                    let trusted = trusted.map_err(|error| format!("{found}; {gateway} {error}"))?;
+                    found = format!("{found}; {gateway} {trusted}");
+                }
+                Ok(found)
+            }
+            Question::GatewayCertificate(zaas) => {
+                let url = self.url.trim_end_matches('/');
+                let reply = self.get(&format!("{url}{}", live_zaas::CERTIFICATES)).await?;
+                let reply = reply.successful().map_err(|error| error.to_string())?;
+                zaas.trust(reply.body())
+            }
+        }
+    }
+
+    /// Returns a gateway of API ML.
+    fn gateway(url: String, zaas: &Zaas, connector: &Connector, deadline: Duration) -> Self {
+        Self {
+            name: format!("API ML gateway {url}"),
+            url,
+            question: Question::GatewayCertificate(zaas.clone()),
+            connector: connector.clone(),
+            deadline,
+            window: None,
         }
     }
 
@@ -393,6 +446,26 @@ fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
         for address in &discovery.eureka {
             let (url, question) = (address.to_string(), Question::Registry(address.clone()));
             add("discovery service", url, question, connector.clone(), provider);
+        }
+    }
+    if let Some(zaas) = Zaas::new(config)? {
+        let to_gateways = to_authority(config, &config.tls.service_authorities)?;
+        if let Some(peer) = &config.zowe {
+            let (url, question) =
+                (peer.url.to_string(), Question::GatewayCertificate(zaas.clone()));
+            add("API ML gateway", url, question, to_gateways.clone(), provider);
+        }
+        if let (Some(discovery), Some(part)) =
+            (&config.discovery, discovery::finding(config, None)?)
+        {
+            let connector = part.value.connector;
+            for address in &discovery.eureka {
+                let (url, to_gateways) = (address.to_string(), to_gateways.clone());
+                let (address, zaas) = (address.clone(), zaas.clone());
+                let registration = Box::new(Registration { address, zaas, to_gateways });
+                let question = Question::Registration(registration);
+                add("registration as ZAAS", url, question, connector.clone(), provider);
+            }
         }
     }
     if let Some(ForwarderSettings { urls, .. }) = &config.forwarders {

@@ -7,6 +7,7 @@ pub(crate) mod health;
 pub(crate) mod init;
 mod live;
 mod live_cluster;
+mod live_zaas;
 pub(crate) mod passwd;
 #[cfg(feature = "pkcs11")]
 pub(crate) mod pkcs11;

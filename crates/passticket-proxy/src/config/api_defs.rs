@@ -114,6 +114,9 @@ const FOR_OTHERS: [&str; 7] = [
     "apiInfo",
 ];
 
+/// The service to which API ML's gateway sends no requests of clients (`apiml.routing.ignoredServices`).
+const ZAAS: &str = "zaas";
+
 /// Reads one file.
 pub(super) fn read(mut root: Section<'_>) -> Definitions<'_> {
     let services = root.optional("services");
@@ -134,6 +137,7 @@ pub(super) fn read(mut root: Section<'_>) -> Definitions<'_> {
 fn definition<'a>(field: &Field<'a>) -> Option<Definition<'a>> {
     let mut section = field.section();
     let id = section.required("serviceId", "the id of the service, the first segment of its paths");
+    let id_at = id.as_ref().map(|field| field.at.clone());
     let id = id.and_then(|field| field.read(service_id));
     let instances = instances(&mut section);
     let metadata = metadata(&mut section);
@@ -146,6 +150,13 @@ fn definition<'a>(field: &Field<'a>) -> Option<Definition<'a>> {
     // Without its instances, the definition has no routes.
     let instances = instances.filter(|_| metadata.is_some()).unwrap_or_default();
     let (metadata, authentication) = metadata.unwrap_or_default();
+    if let (Some(id), Some(at)) = (&id, id_at)
+        && id.as_str() == ZAAS
+    {
+        // The definition may be one that `init --zaas` has written for Zowe's discovery service.
+        at.warning("is ZAAS, which has no routes in API ML either, so this entry has no effect");
+        return None;
+    }
     Some(Definition {
         id: id?,
         instances,

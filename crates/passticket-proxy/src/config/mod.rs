@@ -263,7 +263,7 @@ pub use settings::{
     AuditSettings, CertificateMapping, DelegationSettings, Encryption, ExchangeSettings,
     IdentityMapping, LimitSettings, Logins, TimeoutSettings, ZosmfSettings, Zss,
 };
-pub use setup::ZoweTemplate;
+pub use setup::{ZoweCertificate, ZoweTemplate};
 pub use source_files::{FileVersion, SourceFiles};
 pub use tls_files::TlsFiles;
 pub use ui::UiSettings;

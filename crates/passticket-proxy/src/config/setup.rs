@@ -2,12 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use tower_passticket::identity::{Fingerprint, PeerCertificate};
+
 use super::{
     encoding, logins,
     problem::{Problem, Problems, Report},
     reader::{Document, Section},
     secret_file::read_public_file,
     settings::ZosmfSettings,
+    templates,
 };
 
 /// A zowe.yaml without the section `components.passticket-proxy`.
@@ -18,6 +22,18 @@ pub struct ZoweTemplate {
     place: Place,
     zosmf: Option<ZosmfSettings>,
     api_defs: Option<PathBuf>,
+    certificate: Option<ZoweCertificate>,
+    host_name: Option<String>,
+}
+
+/// The certificate that the components of Zowe present to each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ZoweCertificate {
+    /// The fingerprint of the certificate.
+    pub sha256: Fingerprint,
+    /// The subject of the certificate. It has no control characters.
+    pub subject: String,
 }
 
 /// The place where the section is inserted.
@@ -49,6 +65,16 @@ impl ZoweTemplate {
     /// this machine.
     pub fn api_defs(&self) -> Option<&Path> {
         self.api_defs.as_deref()
+    }
+
+    /// Returns the certificate of Zowe's components, if `zowe.certificate.pem.certificate` names a file on this machine.
+    pub fn certificate(&self) -> Option<&ZoweCertificate> {
+        self.certificate.as_ref()
+    }
+
+    /// Returns the name of this machine.
+    pub fn host_name(&self) -> Option<&str> {
+        self.host_name.as_deref()
     }
 
     /// Returns the text of the file with the section. `section` is the content of the section, as YAML that is not
@@ -117,7 +143,20 @@ fn read(
         root.section("zowe").optional("workspaceDirectory").and_then(|field| field.path());
     let api_defs = workspace.map(|workspace| workspace.join("api-mediation/api-defs"));
     let api_defs = api_defs.filter(|directory| directory.is_dir());
-    Some(ZoweTemplate { text, place, zosmf, api_defs })
+    let mut pem = root.section("zowe").section("certificate").section("pem");
+    let certificate = pem.optional("certificate").and_then(|field| field.path());
+    let certificate = certificate.and_then(|path| first_certificate(&path));
+    let host_name = templates::host_name(env);
+    Some(ZoweTemplate { text, place, zosmf, api_defs, certificate, host_name })
+}
+
+/// Returns the first certificate in a PEM file. `None` if the file cannot be read.
+fn first_certificate(path: &Path) -> Option<ZoweCertificate> {
+    let pem = read_public_file(path).ok()?;
+    let der = CertificateDer::pem_slice_iter(&pem).next()?.ok()?;
+    let certificate = PeerCertificate::from_der(&*der).ok()?;
+    let subject = certificate.subject().chars().filter(|c| !c.is_control()).collect();
+    Some(ZoweCertificate { sha256: Fingerprint::from(*certificate.sha256()), subject })
 }
 
 /// Finds the place for the section. On a problem, reports it and returns `None`.

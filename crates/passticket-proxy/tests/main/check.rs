@@ -12,6 +12,7 @@ use std::{
 use serde_json::json;
 use test_support::{
     apiml::FakeApiml,
+    eureka::{FakeEureka, Registration},
     fake::{Answer, Behaviour, Fake},
     pki::{self, Authority, Clients, SERVER},
     raw::Step,
@@ -337,4 +338,85 @@ async fn live_reports_servers_that_are_slow_wrong_absent_or_not_trusted() {
     assert_eq!(code, Some(1), "{out}");
     assert!(out.contains("UnknownIssuer"), "{out}");
     assert_eq!(zosmf.requests().len(), 0);
+}
+
+/// Zowe's discovery service lists the program as ZAAS, and a gateway of API ML.
+#[tokio::test]
+async fn live_tells_whether_the_program_is_registered_as_zaas_and_trusts_the_gateways() {
+    let eureka = FakeEureka::https(SERVER.acceptor()).await;
+    let chain = format!("{}{}", SERVER.certificate, Authority::trusted().pem());
+    let gateway = Fake::https(SERVER.acceptor(), move |_| Answer::text(200, &chain)).await;
+    let (url, port) = (eureka.url(), gateway.address.port());
+    let demo = stopped(move |yaml| {
+        let zaas = "    zaas: {enabled: true, gateways: [{subject: CN=localhost}]}\n";
+        let ours = format!("    discovery: {{eureka: ['{url}']}}\n{zaas}");
+        yaml.replace(
+            "certificateAuthorities: certs/ca.pem",
+            "certificateAuthorities: certs/other.pem",
+        ) + &ours
+    })
+    .await;
+    fs::write(demo.directory.join("api-defs/demo.yml"), "services: []\n").unwrap();
+    let line = async || {
+        let (code, out, err) = live(&demo).await;
+        let line = out.lines().find(|line| line.starts_with("registration as ZAAS "));
+        (code, line.unwrap_or_else(|| panic!("{out}{err}")).to_owned())
+    };
+    let is_missing =
+        "FAILED: lists no instance of zaas with port 7558 and a host of the certificate";
+    let (code, found) = line().await;
+    assert!(code == Some(1) && found.contains(is_missing), "{found}");
+    // Zowe's own ZAAS has another host.
+    eureka.register(Registration::https("zaas", "zos.example.com", 7558));
+    let (code, found) = line().await;
+    assert!(code == Some(1) && found.contains(is_missing), "{found}");
+    let other = "WARNING: it also lists other instances of zaas: https://zos.example.com:7558";
+    assert!(found.ends_with(other), "{found}");
+
+    eureka.register(Registration::https("zaas", "localhost", 7558));
+    let (code, found) = line().await;
+    let want = format!("lists this program as zaas: https://localhost:7558; {other}");
+    assert!(code == Some(0) && found.ends_with(&want), "{found}");
+    eureka.register(Registration::https("gateway", "localhost", port));
+    let (code, found) = line().await;
+    let trusted = format!(
+        "; https://localhost:{port} has the certificate CN=localhost, which zaas.gateways names"
+    );
+    assert!(code == Some(0) && found.ends_with(&trusted), "{found}");
+    assert_eq!(gateway.requests().last().unwrap().path, "/gateway/certificates");
+
+    let config = demo.directory.join("zowe.yaml");
+    let yaml = fs::read_to_string(&config).unwrap();
+    for (from, to, want) in [
+        (
+            "CN=localhost",
+            "CN=other",
+            "which components.passticket-proxy.zaas.gateways does not name, so it cannot speak for clients with a \
+             certificate; add - sha256: ",
+        ),
+        (
+            "certificateAuthorities: certs/other.pem",
+            "certificateAuthorities: certs/ca.pem",
+            "has the certificate CN=localhost, which no authority of clients has issued or which is not valid",
+        ),
+    ] {
+        assert!(yaml.contains(from));
+        fs::write(&config, yaml.replace(from, to)).unwrap();
+        let (code, found) = line().await;
+        assert!(code == Some(1) && found.contains(want), "{found}");
+    }
+
+    let zowe = format!("    zowe: {{url: 'https://localhost:{port}'}}\n");
+    let discovery = yaml.lines().find(|line| line.starts_with("    discovery:")).unwrap();
+    for (ours, want) in [
+        (zowe.as_str(), "has the certificate CN=localhost, which zaas.gateways names"),
+        (
+            "",
+            "zaas: not asked, because the addresses of the discovery service and of API ML's gateway",
+        ),
+    ] {
+        fs::write(&config, yaml.replace(&format!("{discovery}\n"), ours)).unwrap();
+        let (_, out, err) = live(&demo).await;
+        assert!(out.contains(want), "{out}{err}");
+    }
 }

@@ -8,6 +8,7 @@ use std::{
     process::{Command, Output},
 };
 
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use test_support::{
     client,
@@ -181,4 +182,72 @@ fn init_refuses_a_file_that_has_the_section_or_is_not_yaml() {
         assert!(err.contains(want), "{err}");
         assert!(!site.path("gateway").exists());
     }
+}
+
+#[test]
+fn init_writes_the_section_and_the_definition_for_the_place_of_zaas() {
+    let site = Site::new();
+    let (from, directory) = (site.path("zowe.yaml"), site.path("gateway"));
+    let run_with = |more: &[&str]| {
+        let args =
+            ["init", "--from", from.to_str().unwrap(), directory.to_str().unwrap(), "--zaas"];
+        run(&[&args[..], more].concat())
+    };
+    for url in
+        ["http://a.example.com:7558", "https://a.example.com", "https://a:7558/zaas", "a:7558"]
+    {
+        let (code, _, err) = run_with(&["--zaas-url", url]);
+        assert!(
+            code == Some(2) && err.contains("write https://, the name of a host and a port"),
+            "{err}"
+        );
+    }
+    let urls = ["https://a.example.com:7600", "https://b.example.com:7558/"];
+    let (code, out, err) = run_with(&["--zaas-url", urls[0], "--zaas-url", urls[1]]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let definition = directory.join("discovery/zaas.yml");
+    assert!(out.contains(&format!("wrote {}\n", definition.display())), "{out}");
+    let definition = fs::read_to_string(definition).unwrap();
+    let instances = "    instanceBaseUrls:\n      - https://a.example.com:7600\n      - https://b.example.com:7558\n    \
+                     homePage";
+    assert!(definition.contains("  - serviceId: zaas\n"), "{definition}");
+    assert!(definition.contains(instances), "{definition}");
+    assert!(out.contains("stop Zowe's own ZAAS"), "{out}");
+
+    // The gateway of this Zowe has the certificate of all components.
+    let config = directory.join("zowe.yaml");
+    let yaml = fs::read_to_string(&config).unwrap();
+    let der = SERVER.certificate_der();
+    let sha256: Vec<_> = Sha256::digest(der).iter().map(|byte| format!("{byte:02X}")).collect();
+    let gateway = format!("- sha256: {}   # CN=localhost\n", sha256.join(":"));
+    assert!(yaml.contains(&gateway) && yaml.contains("port: 7600\n"), "{yaml}");
+    let (code, out, err) = run(&["check", "--config", config.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{out}{err}");
+
+    // The definition is for Zowe's discovery service. If the gateway reads it, too, it has no route.
+    fs::copy(directory.join("discovery/zaas.yml"), directory.join("api-defs/zaas.yml")).unwrap();
+    let (code, out, err) = run(&["check", "--config", config.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.ends_with("good, 1 routes\n"), "{out}");
+    assert!(err.contains("serviceId: is ZAAS, which has no routes in API ML either"), "{err}");
+}
+
+#[test]
+fn without_the_certificate_of_zowe_the_operator_names_the_gateway() {
+    let site = Site::new();
+    let path = site.path("zowe.yaml");
+    let yaml = fs::read_to_string(&path).unwrap();
+    let pem = format!("{}/server.pem", site.0.path().display());
+    fs::write(&path, yaml.replace(&pem, "/zowe/gateway.pem")).unwrap();
+    let directory = site.path("gateway");
+    let (from, to) = (path.to_str().unwrap(), directory.to_str().unwrap());
+    let (code, out, err) = run(&["init", "--from", from, "--zaas", to]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let want = "components.passticket-proxy.zaas.gateways: is empty; write the certificates";
+    assert!(out.contains(want), "{out}");
+    let definition = fs::read_to_string(directory.join("discovery/zaas.yml")).unwrap();
+    assert!(
+        definition.contains("      - https://") && definition.contains(":7558\n"),
+        "{definition}"
+    );
 }
