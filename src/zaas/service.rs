@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use http::{Extensions, HeaderMap, Method, Request, Response, request::Parts};
+use http::{
+    Extensions, HeaderMap, HeaderValue, Method, Request, Response, Version, header::CONNECTION,
+    request::Parts,
+};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::timeout;
@@ -25,13 +28,15 @@ use super::{
 };
 use crate::{
     api::{BodyReadError, ResponseBody, read_body},
-    audit::{Audit, AuditRecord, CredentialKind, Event, ReasonCode},
+    audit::{Audit, AuditRecord, CredentialKind, Event, ReasonCode, RequestId},
     clock::{Clock, SystemClock},
+    connection::ConnectionInfo,
     identity::{CommonNameMapper, Forwarder, IdentityMapper, PeerCertificate},
     layer::{
         AuthenticateLayer, AuthenticateService, CookieNames, Failure, OriginPolicy, Rejection,
         SchemeLayer, SchemeService, ScopeLayer, ScopeService, X_ZOWE_TOKEN_EXPIRES, login_token,
     },
+    log_limit::log_limited,
     request_facts::RequestFacts,
     revocation::{RevocationCheck, RevocationIndex},
 };
@@ -191,7 +196,21 @@ impl<R: RevocationCheck, M: IdentityMapper> State<R, M> {
                 .with_credential(CredentialKind::None)
                 .with_request(&request.method, &request.uri, &request.extensions)
         });
-        answer::certificate_required(request.uri.path())
+        let request_id = RequestId::logged(&request.extensions);
+        let peer =
+            request.extensions.get::<ConnectionInfo>().map(|connection| connection.client().ip());
+        let peer = peer.map(tracing::field::display);
+        log_limited!(
+            warn, "gateway without certificate", { request_id, peer },
+            "a gateway of API ML got no credential, because it presented no client certificate; the trust store of this \
+             program must have the authority that issued the certificate of the gateway"
+        );
+        let mut response = answer::certificate_required(request.uri.path());
+        if request.version == Version::HTTP_11 {
+            // Gateways keep connections open for hours. On a new connection, the gateway may present a certificate.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 
     /// Returns whether the peer of the connection has proved that it is a gateway or a client: it has a certificate that
