@@ -98,14 +98,14 @@ VERIFY = """
 """
 
 
-def get(port, path, headers, context=None):
-    """Sends a GET request. Returns status and body."""
+def get(port, path, headers, context=None, post=None):
+    """Sends a GET request, or a POST request with the body `post`. Returns status and body."""
     if context:
         connection = http.client.HTTPSConnection("localhost", port, timeout=20, context=context)
     else:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     with contextlib.closing(connection):
-        connection.request("GET", path, headers=headers)
+        connection.request("GET" if post is None else "POST", path, post, headers)
         response = connection.getresponse()
         return response.status, response.read().decode()
 
@@ -137,7 +137,7 @@ class Comparison(World):
         super().__init__(bench, programs)
         self.rows, self.subjects = rows, []
         self.peers()
-        for name in ("ten", "cargo_ten", "audit_ten", "tls_ten"):
+        for name in ("ten", "cargo_ten", "audit_ten", "tls_ten", "zaas_ten"):
             self.rules(name, 10)
         if self.rows & {5, 8}:
             self.rules("million", 1_000_000)
@@ -145,6 +145,7 @@ class Comparison(World):
         self.gateway("cargo", "cargo_ten", program="cargo")
         self.gateway("audit", "audit_ten", audit="true")
         self.gateway("tls", "tls_ten", attls="false", x509="true")
+        self.zaas("zaas", "zaas_ten")
         if 5 in self.rows:
             self.gateway("million", "million")
         self.check()
@@ -203,6 +204,11 @@ class Comparison(World):
             fail("HAProxy accepts a forged JWT")
         expect_ticket("TLS, JWT", get(ports["tls"], ticket, jwt, context))
         expect_ticket("TLS, certificate", get(ports["tls"], ticket, {}, certificate))
+        asked = get(ports["zaas"], "/zaas/scheme/ticket",
+                    {**jwt, "X-Service-Id": "ticket", "Content-Type": "application/json"},
+                    certificate, '{"applicationName":"ZOWEAPPL"}')
+        if asked[0] != 200 or '"userId":"USER"' not in asked[1]:
+            fail(f"ZAAS: no PassTicket: {asked}")
         expect_cookie("TLS, bypass", get(ports["tls"], bypass, jwt, context), cookie)
         expect_cookie("nginx, TLS", get(ports["nginx_tls"], "/check", jwt, context), cookie)
         if get(ports["nginx_mutual"], "/application/health", {}, certificate)[0] != 200:
@@ -217,6 +223,9 @@ class Comparison(World):
         peer = self.request("peer", "/peered/api/v1/kib", cookie)
         pat = self.request("pat", "/ticket/api/v1/kib", f"PRIVATE-TOKEN: {self.pat}")
         bare = self.request("bare", "/ticket/api/v1/kib")
+        asked = self.request("asked", "/zaas/scheme/ticket", cookie, "X-Service-Id: ticket",
+                             "Content-Type: application/json", method="POST",
+                             body='{"applicationName":"ZOWEAPPL"}')
         health = self.request("health", "/application/health", "Connection: close")
         server, mutual = self.server_tls(), self.mutual_tls()
         # The handshake that benches/compare/echo.rs expects.
@@ -244,6 +253,8 @@ class Comparison(World):
             ("tls_jwt", "JWT → PassTicket", "tls", "closed", "tls", ticket, server),
             ("tls_certificate", "certificate → PassTicket", "tls", "closed", "tls", bare, mutual),
             ("tls_bypass", "bypass", "tls", "closed", "tls", bypass, server),
+            ("zaas", "as ZAAS: PassTicket for a gateway of API ML", "tls", "closed", "zaas", asked,
+             mutual),
             ("tls_nginx", "nginx, forwards", "tls", "closed", "nginx_tls", peer, server),
             ("shake", "ours", "handshakes", "handshake", "tls", health, server),
             ("shake_nginx", "nginx", "handshakes", "handshake", "nginx_tls", health, server),

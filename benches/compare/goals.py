@@ -32,6 +32,7 @@ GOALS = [
     Goal(7, "TLS: bypass / nginx, forwards", "tls_bypass", "tls_nginx", "cpu", "≤", 1.0),
     Goal(7, "full handshakes per core: ours / nginx", "shake_nginx", "shake", "cpu", "≥", 2.0),
     Goal(7, "mutual TLS: ours / nginx", "mutual_nginx", "mutual", "cpu", "≥", 3.5),
+    Goal(7, "as ZAAS: PassTicket for a gateway of API ML / JWT → PassTicket", "zaas", "tls_jwt", "cpu", "≤", 1.5),
     Goal(9, "p99 at 70 %: JWT → PassTicket / bypass", "late_jwt", "late_bypass", "p99", "≤", 1.3),
     Goal(9, "p99 at 70 %: JWT → PassTicket, audit (default) / bypass", "late_audit", "late_bypass", "p99", "≤", 1.3),
     Goal(10, "JWT → PassTicket: two instances / one", "jwt_two", "jwt", "cpu", "≤", 1.02),

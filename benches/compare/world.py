@@ -1,5 +1,6 @@
 """Configurations of upstream and gateways, request files, and the load generator."""
 
+import hashlib
 import json
 import os
 import re
@@ -74,6 +75,12 @@ components:
     apiDefs: [{directory}/api-defs]
     ptktdata: [{{ applid: ZOWEAPPL, algorithm: legacy, key: {{ file: {demo}/ptktdata/ZOWEAPPL.key }}, replayProtection: false }}]
     services: {{ grpc: {{ http: h2c }} }}
+{extra}
+"""
+
+# The listener for gateways of API ML. The client certificate of USER stands for the certificate of a gateway.
+ZAAS = """
+    zaas: {{ enabled: true, host: 127.0.0.1, port: {port}, gateways: [{{ sha256: "{gateway}" }}] }}
 """
 
 SERVICE = """
@@ -151,10 +158,10 @@ class World:
         subprocess.run([self.programs["make_revocations"], file, str(count)], check=True)
 
     def config(self, name, rules, program="passticket-proxy", attls="true", x509="false",
-               audit="false"):
+               audit="false", extra=""):
         port = free_port()
         text = ZOWE.format(demo=self.demo, directory=self.bench.directory, name=name, port=port,
-                           rules=rules, attls=attls, x509=x509, audit=audit)
+                           rules=rules, attls=attls, x509=x509, audit=audit, extra=extra)
         config = self.bench.write(f"{name}/zowe.yaml", text)
         return port, [self.programs[program], "serve", "--config", config]
 
@@ -163,6 +170,15 @@ class World:
         port, args = self.config(name, rules, **settings)
         self.ports[name] = port
         self.servers[name] = self.bench.start(name, args, port)
+
+    def zaas(self, name, rules):
+        """Starts passticket-proxy as the ZAAS of a gateway of API ML."""
+        pem = (self.demo / "certs/USER.pem").read_text()
+        gateway = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+        port = free_port()
+        self.gateway(name, rules, attls="false", x509="true",
+                     extra=ZAAS.format(port=port, gateway=gateway))
+        self.ports[name] = port
 
     def server_tls(self):
         """Arguments of a load generator with TLS."""
