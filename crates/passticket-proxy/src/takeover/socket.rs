@@ -62,7 +62,9 @@ impl Drop for Socket {
 /// # Errors
 /// Other users can write to the directory, or another user listens on the socket.
 pub(super) async fn connect(path: &Path) -> io::Result<Option<UnixStream>> {
-    if !path.parent().is_some_and(Path::exists) {
+    // The directory of a name without a directory is the current one, which exists.
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    if directory.is_some_and(|directory| !directory.exists()) {
         return Ok(None);
     }
     check_directory(path)?;
