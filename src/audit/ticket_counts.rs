@@ -45,6 +45,11 @@ struct Slot {
     counts: Counts,
 }
 
+/// Returns whether a gateway of API ML has asked for the ticket.
+fn is_of_gateway(record: &AuditRecord) -> bool {
+    record.request.as_ref().is_some_and(|request| request.path().starts_with("/zaas/scheme/"))
+}
+
 impl TicketCounts {
     pub(super) fn count(&self, record: &AuditRecord) {
         let (Event::Ticket | Event::DelegatedTicket | Event::TokenExchange, Some(applid)) =
@@ -52,7 +57,9 @@ impl TicketCounts {
         else {
             return;
         };
-        let may_be_new = record.outcome == Outcome::Success || record.service.is_some();
+        // A route has one APPLID, but a gateway of API ML may ask for any text.
+        let is_configured = record.service.is_some() && !is_of_gateway(record);
+        let may_be_new = record.outcome == Outcome::Success || is_configured;
         self.of(applid, may_be_new)[record.outcome as usize].fetch_add(1, Relaxed);
     }
 
