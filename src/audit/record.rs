@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     connection::{ClientAddress, ConnectionInfo},
-    identity::{EmailAddress, Fingerprint, Forwarder, PeerCertificate},
+    identity::{EmailAddress, Fingerprint, Forwarder, PeerCertificate, UnlistedPeer},
     passticket::{Applid, SafReturnCodes, UserId},
     revocation::{AccessTokenId, Evicted},
     token::{ExternalSubject, ExternalToken, Scopes, ServiceId, TokenFingerprint},
@@ -208,7 +208,8 @@ impl AuditRecord {
 
     /// Sets the method and path of the request. Also sets the request id from the [`RequestId`] in `extensions`, the
     /// peer and the client from the [`ConnectionInfo`] in `extensions`, and the gateway from the [`Forwarder`] in
-    /// `extensions`. If one of these three is absent, its fields become `None`.
+    /// `extensions`. If one of these three is absent, its fields become `None`. If `extensions` has an [`UnlistedPeer`],
+    /// sets the client certificate, unless the record has one.
     #[must_use]
     pub fn with_request(self, method: &Method, uri: &Uri, extensions: &Extensions) -> Self {
         let connection = extensions.get::<ConnectionInfo>();
@@ -217,6 +218,9 @@ impl AuditRecord {
             peer: connection.map(|connection| connection.peer),
             client: connection.and_then(ConnectionInfo::announced_client),
             gateway: extensions.get::<Forwarder>().map(|it| it.certificate().clone()),
+            certificate: self
+                .certificate
+                .or_else(|| Some(extensions.get::<UnlistedPeer>()?.certificate().clone())),
             request: Some(RequestLine::new(method, uri)),
             ..self
         }

@@ -1,4 +1,4 @@
-//! The proxy or gateway that sent a request for its client.
+//! The peer that sent a request, if it may be a proxy or gateway that sends requests for its clients.
 
 use super::PeerCertificate;
 
@@ -11,6 +11,26 @@ use super::PeerCertificate;
 pub struct Forwarder(PeerCertificate);
 
 impl Forwarder {
+    pub(crate) fn new(certificate: PeerCertificate) -> Self {
+        Self(certificate)
+    }
+
+    /// Returns the certificate, which the TLS handshake has verified.
+    pub fn certificate(&self) -> &PeerCertificate {
+        &self.0
+    }
+}
+
+/// The certificate of a peer that is no trusted proxy or gateway, as an extension of each request on its connections. It
+/// proves who sent the request. It is not the credential of the request, unless the request also has it as a
+/// [`PeerCertificate`] extension.
+///
+/// Only [`ForwardedCertificateLayer`](crate::layer::ForwardedCertificateLayer) creates this type, with
+/// [`UnlistedPeers::ActForThemselves`](crate::layer::UnlistedPeers::ActForThemselves).
+#[derive(Clone, Debug)]
+pub struct UnlistedPeer(PeerCertificate);
+
+impl UnlistedPeer {
     pub(crate) fn new(certificate: PeerCertificate) -> Self {
         Self(certificate)
     }

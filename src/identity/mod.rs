@@ -47,7 +47,7 @@ pub use distributed::{DistributedIdentity, EmailAddress, IdentityError, Identity
 pub use distributed_map::{DistributedMap, DuplicateIdentity};
 pub use filter::{CertificateFilter, EmptyFilter};
 pub use fingerprint::{Fingerprint, FingerprintError};
-pub use forwarder::Forwarder;
+pub use forwarder::{Forwarder, UnlistedPeer};
 pub use mapper::{DistributedMapper, IdentityMapper, MapError, MapFuture};
 pub use name_syntax::{NameProblem, NameSyntaxError};
 pub use protected_users::ProtectedUsers;

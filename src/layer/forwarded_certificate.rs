@@ -42,7 +42,10 @@ use super::{
     rejection::Rejection,
 };
 use crate::{
-    identity::{CertificateError, DistinguishedName, Fingerprint, Forwarder, PeerCertificate},
+    clock::{Clock, SystemClock},
+    identity::{
+        CertificateError, DistinguishedName, Fingerprint, Forwarder, PeerCertificate, UnlistedPeer,
+    },
     log_limit::log_limited,
 };
 
@@ -108,8 +111,9 @@ pub enum UnlistedPeers {
     /// The peer may be a forwarder that is not in the list yet. Its certificate is not a credential for an hour.
     #[default]
     MayBeForwarders,
-    /// The peer acts for itself, and its own certificate stays its credential. Use this value only if an operator has
-    /// named each forwarder.
+    /// The peer acts for itself, and its own certificate is its credential. In a request with `Client-Cert`, its
+    /// certificate is no credential, because an operator may have forgotten to name this forwarder. Each request has the
+    /// extension [`UnlistedPeer`]. Use this value only if an operator names all forwarders.
     ActForThemselves,
 }
 
@@ -390,13 +394,20 @@ impl ForwardedCertificateLayer {
             verified: Cache::new(REMEMBERED),
         });
         let (unlisted, invalid) = (UnlistedPeers::default(), InvalidCertificates::default());
-        Self { check: ForwardedCertificate { shared, unlisted, invalid } }
+        let clock = Arc::new(SystemClock);
+        Self { check: ForwardedCertificate { shared, unlisted, invalid, clock } }
     }
 
     /// Sets what the certificate of a peer counts for that sends `Client-Cert`, but is not in the list.
     #[must_use]
     pub fn with_unlisted_peers(self, unlisted: UnlistedPeers) -> Self {
         Self { check: ForwardedCertificate { unlisted, ..self.check } }
+    }
+
+    /// Uses `clock` instead of the system clock for the expiry of the certificates of forwarders.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { check: ForwardedCertificate { clock, ..self.check } }
     }
 
     /// Sets what happens with a request whose forwarded certificate is not valid.
@@ -423,6 +434,7 @@ pub struct ForwardedCertificate {
     shared: Arc<Inner>,
     unlisted: UnlistedPeers,
     invalid: InvalidCertificates,
+    clock: Arc<dyn Clock>,
 }
 
 struct Inner {
@@ -437,30 +449,31 @@ impl Check for ForwardedCertificate {
         let is_forwarded = client_cert::is_forwarded(request.headers());
         if let Some(peer) = request.extensions().get::<PeerCertificate>() {
             let forwarders = &self.shared.forwarders;
-            let acts_for_itself = match forwarders.role(peer, Instant::now) {
-                Role::Forwarder => return self.forwarded(request),
+            let has_expired = || peer.not_after() < self.clock.now();
+            let role = forwarders.role(peer, Instant::now);
+            match role {
+                // The certificate may have expired since the TLS handshake.
+                Role::Forwarder if !has_expired() => return self.forwarded(request),
+                Role::Client if self.unlisted == UnlistedPeers::ActForThemselves => {
+                    let unlisted = UnlistedPeer::new(peer.clone());
+                    request.extensions_mut().insert(unlisted);
+                    if !is_forwarded {
+                        return Ok(());
+                    }
+                }
                 Role::Client if !is_forwarded => return Ok(()),
-                Role::Client if self.unlisted == UnlistedPeers::ActForThemselves => true,
                 Role::Client => {
                     forwarders.suspect(Fingerprint::from(*peer.sha256()), Instant::now());
-                    false
                 }
-                Role::Uncertain => false,
-            };
-            let peer = peer.subject();
-            if acts_for_itself {
+                Role::Forwarder | Role::Uncertain => {}
+            }
+            if let Some(peer) = request.extensions_mut().remove::<PeerCertificate>() {
+                let (sha256, peer) = (Fingerprint::from(*peer.sha256()), peer.subject());
                 log_limited!(
-                    warn,
-                    ("Client-Cert of an unlisted peer", peer),
-                    { peer },
-                    "the header Client-Cert is ignored, because the peer is no trusted forwarder"
+                    warn, ("certificate of a forwarder", peer), { peer, %sha256, is_forwarded, ?role },
+                    "a client certificate is not accepted, because the peer may be a forwarder that is not trusted, or \
+                     its certificate has expired"
                 );
-            } else {
-                log_limited!(
-                    warn, ("certificate of a forwarder", peer), { peer, is_forwarded },
-                    "a client certificate is not accepted, because the peer may be a forwarder that is not trusted"
-                );
-                request.extensions_mut().remove::<PeerCertificate>();
             }
         }
         if is_forwarded {
@@ -548,6 +561,7 @@ mod tests {
     use test_support::pki;
 
     use super::*;
+    use crate::clock::ManualClock;
 
     /// Accepts all certificates except the certificate of `APIMTST`, and counts the checks.
     #[derive(Default)]
@@ -667,8 +681,8 @@ mod tests {
                 (Some(pki::SERVER), of(pki::APIMTST), None),
                 (Some(pki::SERVER), vec![("client-cert", "x y".to_owned())], None),
                 (Some(pki::SERVER), [of(pki::USER), of(pki::USER)].concat(), None),
-                // The peer acts for itself, whatever it sends.
-                (Some(pki::USER), of(pki::APIMTST), user.clone()),
+                // A peer with `Client-Cert` may be a forwarder that nobody has named. Afterwards, it acts for itself.
+                (Some(pki::USER), of(pki::APIMTST), None),
                 (Some(pki::USER), vec![], user.clone()),
                 (None, of(pki::USER), None),
             ] {
@@ -687,6 +701,21 @@ mod tests {
         }
         forwarders.replace_named([name]);
         assert_eq!(seen(Some(pki::SERVER), &of(pki::USER)), user);
+    }
+
+    #[test]
+    fn a_forwarder_whose_certificate_has_expired_speaks_for_nobody() {
+        let end = certificate(pki::SERVER).not_after();
+        let name = ForwarderName::Subject(certificate(pki::SERVER).subject_name().clone());
+        let at = |now| {
+            let forwarders = TrustedForwarders::named([name.clone()]);
+            let layer = ForwardedCertificateLayer::new(forwarders, Verifier::default());
+            let check = layer.with_clock(Arc::new(ManualClock::new(now))).check;
+            let headers = [("client-cert", text(pki::USER))];
+            [&headers[..], &[]].map(|headers| seen(&check, Some(pki::SERVER), headers).unwrap())
+        };
+        assert_eq!(at(end), [Some("USER".to_owned()), None]);
+        assert_eq!(at(end.plus(Duration::from_secs(1))), [None, None]);
     }
 
     #[test]

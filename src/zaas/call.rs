@@ -113,6 +113,11 @@ pub(super) fn service(headers: &HeaderMap) -> Option<ServiceId> {
     ServiceId::new(value.to_str().ok()?).ok()
 }
 
+/// Returns whether the request has a header for the service. API ML's gateway always sends it.
+pub(super) fn names_service(headers: &HeaderMap) -> bool {
+    headers.contains_key(&X_SERVICE_ID)
+}
+
 /// Returns the headers that can contain a credential of the client of the gateway.
 pub(super) fn credentials(headers: &HeaderMap) -> HeaderMap {
     let mut found = HeaderMap::with_capacity(4);

@@ -31,7 +31,9 @@ use crate::{
     audit::{Audit, AuditRecord, CredentialKind, Event, ReasonCode, RequestId},
     clock::{Clock, SystemClock},
     connection::ConnectionInfo,
-    identity::{CommonNameMapper, Forwarder, IdentityMapper, PeerCertificate},
+    identity::{
+        CommonNameMapper, Fingerprint, Forwarder, IdentityMapper, PeerCertificate, UnlistedPeer,
+    },
     layer::{
         AuthenticateLayer, AuthenticateService, CookieNames, Failure, OriginPolicy, Rejection,
         SchemeLayer, SchemeService, ScopeLayer, ScopeService, X_ZOWE_TOKEN_EXPIRES, login_token,
@@ -141,7 +143,7 @@ impl<R: RevocationCheck, M: IdentityMapper> State<R, M> {
     async fn answer<B: Body>(
         &self,
         kind: SchemeKind,
-        request: Parts,
+        mut request: Parts,
         body: B,
     ) -> Result<Response<ResponseBody>, Infallible> {
         if !self.has_certificate(&request.extensions) {
@@ -152,7 +154,17 @@ impl<R: RevocationCheck, M: IdentityMapper> State<R, M> {
             return Ok(Rejection::CrossOrigin.into_response());
         }
         let called = read(kind, &request, body).await;
-        let service = call::service(&request.headers);
+        // Only a gateway that an operator has named says for which service it asks. Otherwise any client with a certificate
+        // could choose the service that the scopes of a stolen token permit.
+        let service = match request.extensions.get::<Forwarder>() {
+            Some(_) => call::service(&request.headers),
+            None => {
+                if call::names_service(&request.headers) {
+                    without_certificate_of_peer(&mut request.extensions);
+                }
+                None
+            }
+        };
         let facts = request.extensions.get::<RequestFacts>();
         if let (Some(facts), Some(service)) = (facts, &service) {
             facts.set_service(service);
@@ -217,7 +229,8 @@ impl<R: RevocationCheck, M: IdentityMapper> State<R, M> {
     /// the TLS listener has verified, and that has not expired since.
     fn has_certificate(&self, extensions: &Extensions) -> bool {
         let forwarder = extensions.get::<Forwarder>().map(Forwarder::certificate);
-        let peer = forwarder.or_else(|| extensions.get::<PeerCertificate>());
+        let peer = forwarder.or_else(|| extensions.get().map(UnlistedPeer::certificate));
+        let peer = peer.or_else(|| extensions.get::<PeerCertificate>());
         peer.is_some_and(|certificate| self.clock.now() <= certificate.not_after())
     }
 
@@ -243,6 +256,19 @@ impl<R: RevocationCheck, M: IdentityMapper> State<R, M> {
         *refused.extensions_mut() = response.into_parts().0.extensions;
         refused
     }
+}
+
+/// Removes the certificate of a peer that sends `X-Service-Id`, but is no named gateway. The peer may be a gateway that an
+/// operator has forgotten to name. With its certificate as the credential, all its clients would be the user of the
+/// gateway.
+fn without_certificate_of_peer(extensions: &mut Extensions) {
+    let Some(peer) = extensions.remove::<PeerCertificate>() else { return };
+    let (sha256, peer) = (Fingerprint::from(*peer.sha256()), peer.subject());
+    log_limited!(
+        warn, ("unnamed gateway", peer), { peer, %sha256 },
+        "a peer with X-Service-Id got no credential for its own certificate, because it may be a gateway of API ML; if it \
+         is one, add its certificate to the named gateways"
+    );
 }
 
 /// Reads the body of a request, and what the request asks for.
