@@ -42,7 +42,10 @@ fn line(load: &Load, rate: f64) -> String {
         return format!("{time}: warm-up, {} in flight", load.in_flight());
     }
     let recorder = load.recorder();
-    let [p50, p99] = [0.5, 0.99].map(|it| millis(recorder.from_due.value_at_quantile(it)));
+    let [p50, p99] = [0.5, 0.99].map(|it| match recorder.from_due.is_empty() {
+        true => "-".to_owned(),
+        false => millis(recorder.from_due.value_at_quantile(it)),
+    });
     format!(
         "{time}: {:.0} of {rate}/s, {} in flight, {} late, {} refused, {} errors, p50 {p50}, p99 {p99}",
         recorder.answered as f64 / measured,
@@ -68,6 +71,10 @@ mod tests {
         let load = Load::new(Schedule::new(10.0, seconds(1), seconds(4)), seconds(1), false);
         assert_eq!(line(&load, 10.0), "0 of 5 s: warm-up, 0 in flight");
         tokio::time::advance(seconds(3)).await;
+        assert_eq!(
+            line(&load, 10.0),
+            "3 of 5 s: 0 of 10/s, 0 in flight, 0 late, 0 refused, 0 errors, p50 -, p99 -"
+        );
         for _ in 0..16 {
             let [due, done] = [Duration::ZERO, Duration::from_millis(5)];
             let times = Times { due, sent: due, done, waited_for_place: false };

@@ -6,7 +6,7 @@ use std::{
     convert::Infallible,
     fs,
     os::unix::fs::PermissionsExt,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -420,6 +420,31 @@ async fn a_gateway_that_is_too_slow_fails_the_load_although_no_answer_is_an_erro
     assert!(report["latencyFromDueMicros"]["p50"].as_u64().unwrap() > 900_000);
     assert!(report["latencyFromSendMicros"]["p50"].as_u64().unwrap() < 900_000);
     assert!(text(&output).contains("of the requests were late or never sent"), "{}", text(&output));
+}
+
+#[tokio::test]
+async fn an_interrupt_ends_the_load_and_writes_the_report() {
+    let directory = files(&[]);
+    let gateway = Gateway::accepting(None).await;
+    let url = format!("http://localhost:{}/", gateway.port);
+    let args = "--credential none --rate 100 --duration 3600 --warm-up 0 --max-late 100 --report r";
+    let mut command = Command::new(env!("CARGO_BIN_EXE_load-test"));
+    command.current_dir(directory.path()).args(["--url", &url]).args(args.split(' '));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while gateway.received.lock().unwrap().len() < 10 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let output = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap()).await.unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("BAD: the load was stopped: interrupted"), "{}", text(&output));
+    let report: Value =
+        serde_json::from_slice(&fs::read(directory.path().join("r")).unwrap()).unwrap();
+    assert_eq!(report["stopped"], "interrupted");
+    let due = report["requests"]["due"].as_u64().unwrap();
+    assert!((10..100_000).contains(&due), "{due}");
+    assert_eq!(report["statuses"]["200"], report["requests"]["answered"]);
 }
 
 #[tokio::test]
