@@ -105,6 +105,7 @@ compare *arguments:
     benches/compare/run {{arguments}}
 
 # Send requests to a gateway at a constant rate, and report the latencies: `just load --help`, docs/operating/load-test.md.
+[no-exit-message]
 [positional-arguments]
 load *arguments:
     @cargo run --release --locked --quiet -p load-test -- "$@"
