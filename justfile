@@ -56,7 +56,7 @@ links:
 
 # Run the commands in the documents with the debug build. Run `just quick-start-debug` before. Needs python3, curl, git, openssl and redis-server.
 document-commands:
-    cargo build --locked --quiet --example axum
+    cargo build --locked --quiet --example axum --bin load-test
     docs/run-commands target/debug/passticket-proxy
     tests/tools/check.py target/debug/passticket-proxy
 
@@ -103,6 +103,12 @@ compare-quick:
 # Run the whole comparison (twenty minutes) and write benches/compare/results.md.
 compare *arguments:
     benches/compare/run {{arguments}}
+
+# Send requests to a gateway at a constant rate, and report the latencies: `just load --help`, docs/operating/load-test.md.
+[no-exit-message]
+[positional-arguments]
+load *arguments:
+    @cargo run --release --locked --quiet -p load-test -- "$@"
 
 # Build the program with profile-guided optimization: target/optimized/passticket-proxy (about nine minutes).
 release:
