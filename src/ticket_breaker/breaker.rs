@@ -243,7 +243,7 @@ impl TicketBreaker {
         let list = match others.list().await {
             Ok(list) => list,
             Err(error) => {
-                log_limited!(warn, "refused tickets not shared", { %error }, "refused tickets are not counted together with the other nodes; this node counts alone");
+                log_limited!(warn, "refused tickets not shared", { %error }, "refused tickets could not be shared with the other nodes; this node counts alone");
                 return;
             }
         };
