@@ -77,7 +77,7 @@ fn health_check(
         .with_timeout(settings.timeout)
 }
 
-/// The health checks of found instances. They end when this value is dropped.
+/// The health checks of instances that were found in Eureka. They end when this value is dropped.
 pub(crate) struct FoundChecks {
     settings: HealthCheckSettings,
     connectors: Connectors,
@@ -85,7 +85,7 @@ pub(crate) struct FoundChecks {
     running: HashMap<FoundCheck, Task>,
 }
 
-/// A health check of a found instance.
+/// A health check of an instance that was found in Eureka.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FoundCheck {
     service: ServiceId,
@@ -94,9 +94,9 @@ pub(crate) struct FoundCheck {
 }
 
 impl FoundCheck {
-    /// Returns `None` if the instance has no health URL, or if its health URL leads to another server. Otherwise, a
-    /// program that registers an instance could make the gateway send requests to any server. `is_bypass` says that the
-    /// service receives no credentials.
+    /// Returns `None` if the instance has no health URL, or if its health URL leads to another server. Without this
+    /// rule, a program that registers an instance could make the gateway send requests to any server. `is_bypass` says
+    /// that the service receives no credentials.
     pub(crate) fn new(
         service: &ServiceId,
         instance: &ListedInstance,
