@@ -1,7 +1,7 @@
 //! Accepts tokens of an OpenID Connect provider in an axum router. The user in the token is mapped to a z/OS user,
 //! which the handler receives.
 //!
-//! The gateway of the example fetches the keys of the provider from its `jwks_uri`:
+//! The example fetches the keys of the provider from its `jwks_uri`:
 //!
 //! ```sh
 //! cargo run --example oidc --features remote,tls -- ISSUER JWKS_URI AUDIENCE CA_FILE

@@ -82,20 +82,24 @@
 //! | [`saf`] | checks access to resources, with a file or (feature `remote`) with ZSS | core |
 //! | [`identity`] | maps a certificate, an e-mail address or a name to a user id | core |
 //! | [`audit`] | the audit log | core |
+//! | [`access_log`] | the access log: one line for each request | core |
 //! | [`layer`] | the Tower layers | core |
 //! | [`messages`] | the messages of Zowe API ML, as HTTP responses | core |
 //! | [`clock`] | the current time, also for tests | core |
 //! | [`metrics`] | counters and gauges, and their text for Prometheus | core |
 //! | [`health`] | whether a component works | core |
 //! | [`connection`] | addresses and protocol of the connection of a request | core |
+//! | [`request_facts`] | facts about a request for the access log, such as how it ended | core |
 //! | `api` | the auth endpoints under `/gateway/api/v1/auth` | `api` |
 //! | `proxy` | forwarding to services | `proxy` |
 //! | `gateway` | the front router: auth API, health endpoint, routed requests | `proxy` |
 //! | `cluster` | several nodes that share revocations, time slots and failed logins over Redis | `redis` |
-//! | `ticket_breaker` | stops PassTickets that a service refuses | `proxy`, `redis` or `remote` |
+//! | `ticket_breaker` | stops PassTickets that a service refuses | `proxy` or `remote` |
 //! | `login_failures` | limits on failed logins, and counts that several nodes share | `api` or `redis` |
 //! | `remote` | HTTP clients for other servers | `remote` |
 //! | `zaas` | the endpoints that a gateway of Zowe API ML calls | `api` and `proxy` |
+//! | `apiml` | keys and PassTickets of a running API ML | `remote` |
+//! | `eureka` | services that are registered in the Eureka of API ML | `remote` |
 //! | `zosmf` | logins at z/OSMF, IBM's management server on z/OS | `remote` |
 //! | `tls` | the TLS listener, and TLS towards services | `tls` |
 //! | `test_util` | users, tokens and keys for tests of your handlers | `test-util` |

@@ -132,10 +132,10 @@ fn child_process(name: &str) -> Command {
     command
 }
 
-/// The state of a child from which the time until its kill counts.
+/// The moment from which the time until the kill of a child counts.
 #[derive(PartialEq)]
 enum Start {
-    /// The process runs.
+    /// The start of the process.
     Running,
     /// The child has printed `ready`.
     Ready,
@@ -201,7 +201,7 @@ fn acknowledged_revocations_survive_a_kill() {
     );
 }
 
-/// The name of the environment variable that contains the directory of the file of the child that rotates.
+/// The name of the environment variable that contains the directory in which [`rotating_child`] stores its file.
 const ROTATE: &str = "TOWER_PASSTICKET_ROTATE_DIRECTORY";
 
 /// Runs in the child process of [`a_kill_leaves_exactly_one_token_of_a_rotated_chain`]. It replaces the active token of

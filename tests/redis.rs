@@ -800,7 +800,7 @@ async fn a_wrong_password_is_refused_and_not_shown() {
 }
 
 #[tokio::test]
-async fn tls_with_and_without_a_client_certificate() {
+async fn a_node_connects_over_tls_with_or_without_a_client_certificate() {
     if !has_redis() {
         return;
     }

@@ -1,4 +1,4 @@
-//! The facts of one line.
+//! The facts of one line of the access log.
 
 use std::time::Duration;
 

@@ -267,13 +267,13 @@ struct Logged {
 }
 
 impl Logged {
-    /// The whole body was passed on.
+    /// Writes the line of a request whose whole body was passed on.
     #[cold]
     fn finish(self) {
         self.pending.facts.add_bytes_out(self.bytes);
     }
 
-    /// The body failed.
+    /// Writes the line of a request whose body failed.
     #[cold]
     fn fail(self, cause: Cause) {
         let facts = self.pending.facts.clone();
@@ -281,7 +281,7 @@ impl Logged {
         self.finish();
     }
 
-    /// The body is dropped.
+    /// Writes the line of a request whose body is dropped.
     #[cold]
     fn abort(self, has_ended: bool) {
         if has_ended { self.finish() } else { self.fail(Cause::Client) }

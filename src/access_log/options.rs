@@ -18,8 +18,8 @@ pub enum AccessLogFormat {
     Combined,
 }
 
-/// Options of an [`AccessLog`](super::AccessLog). By default, the lines are JSON, the queue has room for 8,192 requests, the file rotates
-/// at 100 MiB, and 20 full files are kept.
+/// Options of an [`AccessLog`](super::AccessLog). By default, the lines are JSON, the queue has room for 8,192
+/// requests, the file rotates at 100 MiB, and 20 full files are kept.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AccessLogOptions {
@@ -55,7 +55,7 @@ impl AccessLogOptions {
         Self { queue: requests, ..self }
     }
 
-    /// Sets the size in bytes at which the file rotates. A file can be longer by one write, which has about 64 KiB.
+    /// Sets the size in bytes at which the file rotates. A file can be longer than this by one write of about 64 KiB.
     #[must_use]
     pub fn with_rotate_at(self, bytes: u64) -> Self {
         Self { rotate_at: bytes, ..self }

@@ -120,7 +120,7 @@ impl Writer {
         if self.is_lost || self.retry_at.is_some_and(|at| Instant::now() < at) {
             return false;
         }
-        // The whole line is in one file, so the file changes only between two lines.
+        // Each line must be in one file as a whole, so the file is changed only between two lines.
         if self.batch.written() == 0
             && let Err(error) = self.rotate_when_full()
         {

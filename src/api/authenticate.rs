@@ -186,7 +186,7 @@ pub(super) async fn finish_check(turn: Turn, checking: LoginFuture) -> Result<Us
     match result {
         Ok(_) => turn.succeeded(),
         Err(reason) if reason.is_guess() => turn.failed(),
-        // The provider has not refused the old password, so this is not a failure.
+        // The provider has not refused the password, so this does not count as a failed login.
         Err(_) => turn.withdraw(),
     }
     result

@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cached_password_is_no_oracle_for_other_networks() {
+    async fn a_cached_password_does_not_count_in_other_networks() {
         let world = World::new(100);
         let [first, second] = ["192.0.2.1", "198.51.100.1"].map(|address| address.parse().ok());
         assert_eq!(world.verify_from(first, "A", "right").await, Ok(user("A")));

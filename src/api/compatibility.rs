@@ -185,8 +185,8 @@ fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Optio
     })
 }
 
-/// Returns whether the response does not say what is wrong with a credential. It then has the message for a missing
-/// credential. API ML's gateway does so on the endpoints that it protects itself.
+/// Returns whether the response hides what is wrong with a credential. The response then has the message for a missing
+/// credential, as in API ML on the endpoints that API ML's gateway protects itself.
 fn is_without_reason(error: &ApiError, path: &str) -> bool {
     let is_protected = matches!(
         ApimlPath::find(path),

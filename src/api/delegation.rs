@@ -252,7 +252,7 @@ pub(super) struct CallLimit {
     burst: NonZeroU32,
     /// The time since 1970-01-01 at which the bucket of a caller will be full again. A caller without an entry has a
     /// full bucket. `Timestamp` is too coarse here, because it counts whole milliseconds. If more than 60,000 calls per
-    /// minute are allowed, one call takes less than a millisecond.
+    /// minute are allowed, the bucket gets a new call in less than a millisecond.
     full_at: Mutex<HashMap<UserId, Duration>>,
 }
 
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn high_limits_are_exact() {
-        // With more than 60,000 calls per minute, one call takes less than one millisecond.
+        // With more than 60,000 calls per minute, the bucket gets a new call in less than a millisecond.
         for per_minute in [1, 7, 50_000, 60_001, 100_000] {
             let (limit, caller) = limit_and_caller(per_minute);
             let at = |millis: u64| limit.count(&caller, Timestamp::from_millis(1_000_000 + millis));

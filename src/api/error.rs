@@ -584,9 +584,9 @@ impl ApiError {
         }
     }
 
-    /// Returns the text that the profile `Documented` appends to the message. This is the problem of the body, the
-    /// reason why a Personal Access Token is not accepted, or the time to wait. `Retry-After` is at most 10 s, so the
-    /// time in this text may be longer.
+    /// Returns the text that the profile `Documented` appends to the message. Examples are the problem of the body, the
+    /// reason why a token is not accepted, and the time to wait. `Retry-After` is at most 10 s, so the time in this
+    /// text may be longer.
     pub(super) fn detail(&self) -> Option<String> {
         match self {
             Self::InvalidLoginBody(problem)

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The value of `error`: the codes of RFC 6749 §5.2 that apply to a token exchange, and `invalid_target` of RFC 8693
-/// §2.2.2. RFC 6749 has no code for a server that cannot answer now, so the codes of its §4.1.2.1 are used.
+/// §2.2.2. RFC 6749 §5.2 has no codes for errors of the server, so the codes of RFC 6749 §4.1.2.1 are used for these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OAuthCode {

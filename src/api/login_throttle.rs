@@ -358,8 +358,8 @@ impl LoginThrottle {
                 let (mut counts, now) = (self.counts(), self.now(clock));
                 let limits = limits.divided_by(shared.nodes());
                 counts.check_with(attempt, limits, now).map_err(early)?;
-                // `counts` compares with the limits that are not divided. So it cannot decide whether to count the
-                // attempt in advance, and `claim` always does.
+                // `counts` knows only the limits before the division. So it cannot decide whether the attempt must be
+                // counted in advance. `claim` always counts it in advance.
                 let own = counts.claim(attempt, now).map_err(early)?;
                 Ok(Begun { attempt, own, shared: SharedClaim::default() })
             }
@@ -728,7 +728,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_at_all_nodes_count_together_and_alone_if_the_store_is_away() {
+    async fn nodes_count_together_but_each_counts_alone_while_the_store_is_away() {
         let clock = clock();
         let place = Place::new(&clock);
         let node = || Arc::new(throttle().with_shared_failures(place.clone()));

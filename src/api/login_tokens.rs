@@ -51,8 +51,8 @@ impl LoginTokens<'_> {
     }
 
     /// Verifies the caller's token, and checks that it is a login token and not revoked. The token may be for one
-    /// service only. So an endpoint that calls this function must not let the caller do anything else in the name of
-    /// the user.
+    /// service only. So an endpoint that calls this function must do nothing in the name of the user. It may only show
+    /// the content of the token.
     ///
     /// # Errors
     /// - [`ApiError::TokenNotProvided`] if the request has no token.

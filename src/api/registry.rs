@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_store_makes_few_lists_at_once() {
+    fn the_number_of_concurrent_lists_is_limited() {
         let count = Arc::new(AtomicUsize::new(0));
         let store = Slow(count.clone(), MemoryAccessTokens::new(Arc::default()));
         let registry = Registry::new(store, NonZeroU32::MIN);

@@ -1,7 +1,8 @@
 //! The waits that this node has learned from the shared counts of failed logins.
 //!
-//! Only the shared store knows how long a client must wait, and asking it takes a turn. With this memory, the
-//! [login throttle](super::login_throttle) refuses a client that was refused a short time ago without asking again.
+//! Only the shared store knows how long a client must wait. A login asks the store only after it has waited for a turn,
+//! and the number of turns is limited. With this memory, the [login throttle](super::login_throttle) refuses a client
+//! that was refused a short time ago without asking again.
 
 use std::{collections::HashMap, time::Duration};
 

@@ -68,7 +68,8 @@ pub(super) fn refusal_body(refusal: &PatRefusal, message: &ApiMessage) -> Bytes 
         messages: Value,
     }
 
-    // Neither can fail, because `to_json` returns JSON, and the names of all members are strings.
+    // Parsing cannot fail, because `to_json` returns JSON. Serializing cannot fail, because the names of all members
+    // are strings.
     let mut message: Value = serde_json::from_slice(&message.to_json()).unwrap_or_default();
     let messages = message["messages"].take();
     let body = Refused { valid: false, reason: refusal.code(), messages };

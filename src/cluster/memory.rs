@@ -45,14 +45,15 @@ pub(crate) trait NodeMemory: RevocationCheck {
     /// Merges records of the log or of the image, and remembers `followed`. Merging a record that the memory already
     /// has costs little. This is frequent, because a node gets its own records back from the log. Returns the records
     /// that result from a [`Record::RuleOfNow`]: the revocations of the registered PATs that it revokes. The result
-    /// also includes entries of the registry that are newer than their records. It
-    /// includes revocations that this memory already knew, because it is possible that they are not published yet.
+    /// also includes entries of the registry that are newer than their records. It includes revocations that this
+    /// memory already knew, because they may not be published yet.
     fn apply(&self, records: Vec<Record>, followed: Option<Followed>) -> StoreFuture<Vec<Record>>;
 
     /// Returns up to `limit` records after `after`, in a fixed order. Returns no records at the end. Calls that read
     /// all records return each record that was stored before the first call.
     fn export(&self, after: Option<Record>, limit: usize) -> StoreFuture<Vec<Record>>;
 
-    /// Returns the last value of `followed`. After a restart, this may be an earlier value. `None` if this node has never followed a log.
+    /// Returns the last value of `followed`. After a restart, this may be an earlier value. `None` if this node has
+    /// never followed a log.
     fn followed(&self) -> Option<Followed>;
 }

@@ -151,8 +151,8 @@ impl Sessions {
         let shared = self.shared.clone();
         let InTerm { term, from, last } = joined;
         let mut applied = match from {
-            // The place has all records of this node whose writes have succeeded in this term, and all of earlier terms. The
-            // node publishes its memory after it has a lease.
+            // The place has all records of this node whose writes have succeeded in this term. It also has all its
+            // records of earlier terms. The node publishes its memory after it has a lease.
             Some(position) => *position,
             None => {
                 let whole = shared.queue.whole().filter(|_| self.began_empty);
@@ -321,7 +321,7 @@ async fn has_other_node(shared: &Shared, term: &Term) -> Result<bool, Coordinato
         }
         if first.is_none() {
             tracing::info!(
-                "there are no revocations of this site; waits for a sign of life of another node"
+                "there are no revocations of this site; waits until another node renews its lease"
             );
         }
         first.get_or_insert(leases);

@@ -41,7 +41,7 @@ pub struct ClusterStatus {
     pub peers: usize,
     /// The number of writes of this node that the other nodes cannot see yet.
     pub unpublished: usize,
-    /// The current term. `None` before the node has reached the place for the first time.
+    /// The current term. `None` before the node has reached the shared store for the first time.
     pub term: Option<Term>,
     /// Why the node has no connection to the store that the nodes share. `None` if it has one.
     pub problem: Option<String>,

@@ -28,8 +28,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// the last three minutes.
 const DELTA_FOR: Duration = Duration::from_secs(120);
 
-/// The whole registry is fetched at least this often. The hash code only counts the instances of each status. So it
-/// does not reveal every change that was missed.
+/// After this time, the next fetch gets the whole registry. The client compares the hash code of the registry after
+/// each delta, but this code only counts the instances of each status. So it does not reveal every change that was
+/// missed.
 const FULL_EVERY: Duration = Duration::from_secs(600);
 
 /// Fetches the registry from one or more hosts.

@@ -92,7 +92,7 @@ pub struct Instance {
     pub home_page_url: Option<String>,
     /// The status page.
     pub status_page_url: Option<String>,
-    /// The health check, if possible with TLS.
+    /// The URL of the health check. If there is one with TLS, this is the one with TLS.
     pub health_check_url: Option<String>,
     /// The metadata of the instance.
     pub metadata: BTreeMap<String, String>,

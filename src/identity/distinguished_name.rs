@@ -80,7 +80,8 @@ impl DistinguishedName {
     }
 }
 
-/// Allows a look-up in a map whose keys are names. So the last parts of a name can be looked up without a copy.
+/// Allows a look-up with a slice of parts in a map whose keys are names. So the last parts of a name can be looked up
+/// without a copy.
 impl Borrow<[Rdn]> for DistinguishedName {
     fn borrow(&self) -> &[Rdn] {
         &self.0

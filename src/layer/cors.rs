@@ -318,8 +318,8 @@ mod tests {
             .with_cors(ServiceId::new("any").unwrap(), CorsRules::for_any_origin())
     }
 
-    /// Sends a request through the layer. The inner service answers 201. Its headers share the response with the pages
-    /// of each origin.
+    /// Sends a request through the layer. The inner service answers 201. Its headers let the pages of every origin read
+    /// the response.
     async fn send(method: Method, path: &str, headers: &[(&str, &str)]) -> Response<Full<Bytes>> {
         let service = service_fn(|_: Request<()>| async {
             let mut response = Response::new(Full::<Bytes>::default());

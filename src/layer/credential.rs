@@ -251,7 +251,7 @@ pub enum CredentialPlace {
 pub enum CredentialChoice {
     /// The gateway evaluates this credential.
     Evaluated,
-    /// Another credential of the request comes first. It alone counts, even if it is refused.
+    /// Another credential of the request has precedence. Only that credential counts, even if it is refused.
     Later,
     /// The gateway or the route does not accept a credential of this kind in this place.
     NotAccepted,

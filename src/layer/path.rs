@@ -29,8 +29,9 @@ pub(super) fn is_at_or_below(prefix: &str, path: &str) -> bool {
 }
 
 /// Decodes a path as some services do. Percent-encoding is decoded, and backslashes become slashes. Empty segments and
-/// the parameters of segments (`;x=y`) are removed. Dot segments (`.` and `..`) stay. Returns `None` if the path has no
-/// `%`, `;`, `\` and `//`. A slash at the end is removed only from other paths.
+/// the parameters of segments (`;x=y`) are removed. Dot segments (`.` and `..`) stay. Returns `None` if the path
+/// contains none of `%`, `;`, `\` and `//`. The caller then uses the path as it is, also with a slash at its end. In
+/// all other cases, the result has no slash at its end.
 pub(super) fn decoded(path: &str) -> Option<String> {
     if !path.contains(['%', ';', '\\']) && !path.contains("//") {
         return None;

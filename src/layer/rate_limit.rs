@@ -17,8 +17,9 @@
 #![cfg_attr(feature = "tls", doc = "[`ClientLimits`](crate::tls::ClientLimits).")]
 #![cfg_attr(not(feature = "tls"), doc = "`ClientLimits`.")]
 //!
-//! The decision is the generic cell rate algorithm: for each client, the map holds one time. The crate `governor` has
-//! the same algorithm, but its map of clients has no maximum size, and `governor` would add ten crates to the build.
+//! The decision is the generic cell rate algorithm: for each client, the map holds one point in time. The crate
+//! `governor` has the same algorithm, but its map of clients has no maximum size, and `governor` would add ten crates
+//! to the build.
 //!
 //! ```
 //! use std::{num::NonZeroU32, time::Duration};

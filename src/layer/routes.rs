@@ -77,7 +77,8 @@ pub enum EncodedPaths {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mode {
-    /// The service receives the headers of the scheme, and never a credential that the gateway does not forward.
+    /// The service receives the headers of the scheme. It receives a credential of the client only if another setting
+    /// of the route forwards this credential.
     #[default]
     Enforce,
     /// The layers authenticate and authorize each request, and prepare the headers of the scheme. They write the same

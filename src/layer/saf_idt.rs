@@ -173,7 +173,8 @@ impl<C: Connect, G: PassTicketGenerator> Shared<C, G> {
     ) -> Result<Option<(UserToken, Timestamp)>, Failure> {
         let request = request(&self.address, user, &ticket, &self.tokens.applid());
         let decided = match request {
-            // A PassTicket is sent only once, because the security product would count it as a wrong password.
+            // A PassTicket is sent only once, because the security product would count a second use as a wrong
+            // password.
             Ok(request) => {
                 self.client.call_once(request).await.and_then(|reply| decide(&reply, user))
             }

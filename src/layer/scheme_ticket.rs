@@ -34,7 +34,7 @@ pub(super) type Token = Option<Zeroizing<String>>;
 pub(super) struct TicketExchange<G, T> {
     tickets: G,
     applid: Applid,
-    /// `None` if the server has refused the PassTicket.
+    /// The result for a user is `None` if the server has refused the PassTicket.
     issued: SingleFlightCache<UserId, Arc<T>, Failure>,
     clock: Arc<dyn Clock>,
     /// Stops tickets that the server refuses.
@@ -153,8 +153,8 @@ pub(super) fn kept_until(expires_at: Timestamp) -> Timestamp {
 }
 
 /// Returns whether the failure is cached: later requests of the user then get the same failure for a second. If no
-/// PassTicket was generated, the failure is cached only if the generator was not available. The other failures depend
-/// on the token of the request, or on the moment.
+/// PassTicket was generated, the failure is cached only if the generator was not available. All other failures of the
+/// generator depend on the token of the request, or on the time of the request.
 fn is_cached(failure: &Failure) -> bool {
     match failure {
         Failure::Generate(error) => error.is_unavailable(),

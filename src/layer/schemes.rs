@@ -25,9 +25,9 @@ use crate::{
 /// Decides which headers a service receives in place of the client's credential
 /// (`apiml.authentication.scheme`, [D23](crate::decisions#d23)).
 ///
-/// Each [`Route`](super::Route) has one scheme. This crate contains
-/// [`PassTicketScheme`](super::PassTicketScheme), [`ZoweJwtScheme`](super::ZoweJwtScheme), `ZosmfScheme`, `SafIdtScheme`,
-/// [`X509Scheme`](super::X509Scheme) and [`Bypass`]. Implement the trait for a service that expects other headers. An `Arc` of a scheme is also a scheme.
+/// Each [`Route`](super::Route) has one scheme. This crate contains [`PassTicketScheme`](super::PassTicketScheme),
+/// [`ZoweJwtScheme`](super::ZoweJwtScheme), `ZosmfScheme`, `SafIdtScheme`, [`X509Scheme`](super::X509Scheme) and
+/// [`Bypass`]. Implement the trait for a service that expects other headers. An `Arc` of a scheme is also a scheme.
 ///
 /// [`SchemeLayer`](super::SchemeLayer) calls the scheme of the route with the user and the head of an authorized
 /// request. The scheme returns headers or a [`Failure`]. The layer then adds the headers to the request, or handles the

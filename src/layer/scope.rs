@@ -8,7 +8,7 @@
 //! |---|---|
 //! | none | all requests to the service |
 //! | `:read` | `GET`, `HEAD` and `OPTIONS`. The request must ask neither for a WebSocket or another upgrade, nor for another method in a header such as `X-HTTP-Method-Override` |
-//! | `:/path` | all requests whose path after the prefix of the route is this path or below it. A path with more than one reading is refused, such as a path with dot segments, `;` or `%2F`, and so is a request with a header that may name another path, such as `X-Original-URL` or `Destination`. On a route of [`RouteLayer::fixed`](super::RouteLayer::fixed), the path must begin with the prefix |
+//! | `:/path` | all requests whose path after the prefix of the route is this path or below it. A path that servers may read in different ways is refused, such as a path with dot segments, `;` or `%2F`. A request with a header that may name another path is also refused, such as `X-Original-URL` or `Destination`. On a route of [`RouteLayer::fixed`](super::RouteLayer::fixed), the path must begin with the prefix |
 //!
 //! An authorized request gets the extension [`Authorized`], which contains the user and the route. Later layers read
 //! the user and the route from this extension. If a token is not valid for the service, the layer forwards or
@@ -199,7 +199,8 @@ fn decide<'a>(
     }
 }
 
-/// Returns what the suffix of a scope is compared with. A fact stays unknown if the service could see another one.
+/// Returns the facts with which the suffix of a scope is compared. A fact stays unknown if the service could see
+/// another value.
 #[cold]
 fn facts_of<'a, B>(request: &'a Request<B>, route: &Route) -> RequestFacts<'a> {
     let headers = request.headers();
@@ -217,9 +218,8 @@ fn facts_of<'a, B>(request: &'a Request<B>, route: &Route) -> RequestFacts<'a> {
 }
 
 /// Returns whether some frameworks use the value of this header in place of the method: `X-HTTP-Method-Override`,
-/// `X-HTTP-Method`, `X-Method-Override`, `X-HTTP-Verb-Override` and more. `SanitizeLayer` removes the known ones, unless
-/// the service keeps them.
-/// The CORS headers name the method of a later request.
+/// `X-HTTP-Method`, `X-Method-Override`, `X-HTTP-Verb-Override` and more. `SanitizeLayer` removes the known ones,
+/// unless the service keeps them. The CORS headers do not count, because they name the method of a later request.
 fn may_name_another_method(name: &HeaderName) -> bool {
     let name = name.as_str();
     let has_verb =

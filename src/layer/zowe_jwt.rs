@@ -20,7 +20,8 @@ use crate::{
     token::{IssuedToken, ServiceId, TokenIssuer},
 };
 
-/// A token is not used in the last minute before it expires, so that it is still valid when the service checks it.
+/// A token with the full lifetime is not used in the last minute before it expires, so that it is still valid when the
+/// service checks it.
 const MARGIN: Duration = Duration::from_secs(60);
 
 /// The number of tokens that are kept. A token has less than 2 KiB, so all tokens together have less than 20
@@ -42,8 +43,9 @@ const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be z
 /// [`with_header`](Self::with_header), it also sends the token in another header.
 ///
 /// The scheme keeps a token that it issued for a user and a service until a minute before the token expires, or until
-/// the user logs out. It keeps at most 10,000 tokens. So a service may get the same token in several requests. A short
-/// lifetime limits how long a service can use such a token. Clones share the tokens.
+/// the user logs out. A token that expires with the credential of the client is kept until it expires. The scheme keeps
+/// at most 10,000 tokens. So a service may get the same token in several requests. A short lifetime limits how long a
+/// service can use such a token. Clones share the tokens.
 ///
 /// ```
 /// use std::time::Duration;

@@ -2,7 +2,8 @@
 //!
 //! Over HTTP/1.1, the connection owns the body. Over HTTP/2, hyper sends the body in a task of its own, and the gateway
 //! keeps a handle ([`SharedBody`]). With the handle, the gateway ends the body when the client has disconnected, and
-//! sends it again if the service has not processed the request. So a shared body is always sent over HTTP/2.
+//! sends it again if the service has not processed the request. A shared body is first sent over HTTP/2. A second
+//! attempt may use HTTP/1.1.
 
 use std::{
     pin::Pin,

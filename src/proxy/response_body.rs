@@ -231,7 +231,7 @@ impl From<Bytes> for ResponseBody {
     }
 }
 
-/// A body without a line in the access log does not change. The other body is put into a box.
+/// A body that writes no line to the access log stays as it is. Any other body is put into a box.
 impl From<LoggedBody<Self>> for ResponseBody {
     fn from(body: LoggedBody<Self>) -> Self {
         match body.into_plain() {

@@ -175,9 +175,9 @@ pub(super) fn prepare<B: Body>(
 /// Allows a script of a service to answer requests for more paths than those beside the script (Service Workers, W3C).
 const SERVICE_WORKER_ALLOWED: &str = "service-worker-allowed";
 
-/// Returns whether the header allows only paths of the service. Otherwise, one visit to a page of the service would be
-/// enough to let a script of the service answer all later requests for pages of other services and of the gateway, also
-/// for the page that asks for the password.
+/// Returns whether the header allows only paths of the service. Otherwise, after one visit to a page of the service, a
+/// script of the service could answer all later requests of the browser for pages of other services and of the gateway.
+/// This includes the page that asks for the password.
 fn keeps_service_worker(headers: &HeaderMap, route: &Route) -> bool {
     headers.get_all(SERVICE_WORKER_ALLOWED).iter().all(|value| {
         let rest = value.as_bytes().strip_prefix(b"/");

@@ -42,9 +42,9 @@ impl ForwardTimeouts {
     /// included. The time starts again with each piece of the request that is sent, so it does not limit a long upload.
     ///
     /// A service may send its response before it has read the whole request. If the service then accepts no more bytes
-    /// of the request, the gateway closes the connection. The gateway waits for a quarter to a half of the response
-    /// timeout after it has stopped reading the response. If the response timeout is shorter than four seconds, the
-    /// gateway waits for one to two seconds.
+    /// of the request, the gateway closes the connection after a wait. The wait begins when the gateway stops reading
+    /// the response. It lasts for a quarter to a half of the response timeout, or for one to two seconds if the
+    /// response timeout is shorter than four seconds.
     #[must_use]
     pub fn with_response(self, response: Duration) -> Self {
         Self { response, ..self }

@@ -343,7 +343,7 @@ pub trait RevocationStore: RevocationCheck {
     ///
     /// The stores of this crate register at most 1000 PATs of a user. If the user already has this number, the result
     /// is [`StoreError::TooManyPats`]. A PAT counts until the first [`evict`](Self::evict) after its expiry. In a
-    /// `DurableStore`, a PAT that was revoked alone counts only until the next `evict`.
+    /// `DurableStore`, a PAT that was revoked as a single token counts only until the next `evict`.
     ///
     /// The default implementation does nothing. A store that contains another store must implement this method, and
     /// call `register` of the other store.

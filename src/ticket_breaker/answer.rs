@@ -51,8 +51,8 @@ pub(super) fn is_success(status: StatusCode) -> bool {
         || status == StatusCode::NOT_MODIFIED
 }
 
-/// Returns what an answer says about the ticket. `None` means nothing: for example, the service has failed, or has no such
-/// path.
+/// Returns what an answer says about the ticket. Returns `None` if it says nothing: for example, the service has
+/// failed, or has no such path.
 ///
 /// `was_proven` says whether the service has recently accepted a ticket of the same user on paths of the same class.
 pub(super) fn judge(
@@ -69,7 +69,7 @@ pub(super) fn judge(
     (!is_unrelated).then_some(Outcome::Refused)
 }
 
-/// Returns whether the service asks for a credential other than `Basic` only, such as `Bearer`.
+/// Returns whether the service asks only for credentials other than `Basic`, such as `Bearer`.
 fn asks_for_something_else(headers: &HeaderMap) -> bool {
     let mut challenges = headers.get_all(WWW_AUTHENTICATE).iter().peekable();
     if challenges.peek().is_none() {

@@ -243,7 +243,7 @@ impl TicketBreaker {
         let list = match others.list().await {
             Ok(list) => list,
             Err(error) => {
-                log_limited!(warn, "refused tickets not shared", { %error }, "refused tickets are not counted together with the other nodes; this node counts alone");
+                log_limited!(warn, "refused tickets not shared", { %error }, "refused tickets could not be shared with the other nodes; this node counts alone");
                 return;
             }
         };
@@ -275,8 +275,8 @@ fn changed_keys(old: &KeyProfiles, new: &KeyProfiles, now: Timestamp) -> Vec<Arc
     changed.cloned().collect()
 }
 
-/// Compares two keys by a ticket that they make for a user and a time that do not occur. A key that cannot be used now
-/// counts as unchanged.
+/// Returns whether two keys make the same ticket for the same user and time. Neither the user nor the time occurs
+/// otherwise. A key that cannot be used now counts as unchanged.
 fn makes_same_tickets(one: &KeyProfile, other: &KeyProfile) -> bool {
     let (Ok(user), time) = (UserId::new("$COMPARE"), Timestamp::from_secs(0)) else { return true };
     match (one.generate(&user, time), other.generate(&user, time)) {

@@ -97,8 +97,8 @@ pub(super) enum WaitFor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stopped {
     pub(super) why: Why,
-    /// The time at which one ticket may be tried. `None` if only an administrator, another key or a success of another
-    /// kind ends the stop.
+    /// The time at which one ticket may be tried. `None` if no ticket is tried after a pause. An administrator, another
+    /// key, or the success of a ticket on proven paths can end the stop.
     pub(super) until: Option<Timestamp>,
 }
 

@@ -169,8 +169,8 @@ impl Scope {
         self.stops.len() < before
     }
 
-    /// Returns the classes of paths on which a success ends a count of refused users, as the bits of
-    /// [`PathClass::bit`].
+    /// Returns the classes of paths on which an accepted ticket ends a count of refused users. The result has one bit
+    /// for each class ([`PathClass::bit`]).
     pub(super) fn awaited(&self) -> u64 {
         match self.streak.is_empty() {
             true => self.recent.iter().fold(0, |bits, (_, class)| bits | class.bit()),

@@ -62,7 +62,7 @@ pub struct StoppedApplid {
 }
 
 impl StoppedApplid {
-    /// Returns whether tickets are stopped, and not only a warning was given.
+    /// Returns whether tickets are stopped. Returns `false` if there is only a warning about the clock.
     pub fn is_stopped(&self) -> bool {
         self.is_stopped || self.is_stopped_by_clock || self.stopped_paths > 0
     }

@@ -178,7 +178,9 @@ impl Shared {
         let reason = match stopped.why {
             Why::User => "a service has refused PassTickets of this user",
             Why::Applid => "services have refused PassTickets of three users in a row",
-            Why::Doubt => "the stopped PassTickets of the last process could not be read",
+            Why::Doubt => {
+                "the file with the stopped PassTickets of the last process could not be read"
+            }
             Why::Paths => "a service has refused PassTickets of three users on these paths",
             Why::Clock => "the clock of a service differs too much from the clock of the gateway",
             Why::Full => "PassTickets of too many users were refused",
@@ -268,7 +270,7 @@ impl Shared {
                 }
                 Ok(()) => {}
                 Err(error) => {
-                    log_limited!(warn, "answer to a ticket not shared", { %error }, "the answer to a PassTicket was not counted together with the other nodes");
+                    log_limited!(warn, "answer to a ticket not shared", { %error }, "the answer to a PassTicket could not be shared with the other nodes; only this node counts it");
                 }
             }
         });

@@ -90,7 +90,8 @@ pub trait SharedRefusals: fmt::Debug + Send + Sync + 'static {
         max_users: Option<u8>,
     ) -> SharedRefusalsFuture<Reserved>;
 
-    /// Records the answer to a ticket. If the result is an error, only the node that has seen a refusal keeps it.
+    /// Records the answer to a ticket. If this function returns an error, only the node that has received the answer
+    /// knows the refusal.
     fn settle(&self, ticket: SharedTicket, outcome: SharedOutcome) -> SharedRefusalsFuture<()>;
 
     /// Returns all refusals.

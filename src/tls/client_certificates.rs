@@ -14,10 +14,10 @@ use super::{
 };
 use crate::layer::VerifyClientCertificate;
 
-/// Verifies client certificates that a [trusted forwarder](crate::layer::TrustedForwarders) sends, as a TLS handshake
-/// would: the signatures up to a trusted CA (certificate authority), the dates, and the purpose (client
-/// authentication). The handshake between the client and the forwarder has shown that the client has the private key.
-/// This cannot be verified here.
+/// Verifies client certificates that a [trusted forwarder](crate::layer::TrustedForwarders) sends. The checks are those
+/// of a TLS handshake: the signatures up to a trusted CA (certificate authority), the dates, and the purpose (client
+/// authentication). One check is not possible here: whether the client has the private key. The forwarder has checked
+/// this in its handshake with the client.
 #[derive(Clone)]
 pub struct ClientCertificates(Arc<dyn ClientCertVerifier>);
 

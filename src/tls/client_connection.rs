@@ -49,14 +49,15 @@ pub(super) struct Shared {
     pub(super) counts: Option<Arc<ConnectionCounts>>,
 }
 
-/// The value of one request in flight in [`ClientConnection::requests`].
+/// Each request in flight adds this value to [`ClientConnection::requests`].
 const IN_FLIGHT: u64 = 1;
 
-/// The value of one request that waits for the service in [`ClientConnection::requests`]. A connection has at most 100
-/// requests at a time (HTTP/2), so 16 bits are enough for the count of [`IN_FLIGHT`] and for the count of `AT_SERVICE`.
+/// Each request that waits for the service adds this value to [`ClientConnection::requests`]. A connection has at most
+/// 100 requests at a time (HTTP/2), so 16 bits are enough for the count of [`IN_FLIGHT`] and for the count of
+/// `AT_SERVICE`.
 const AT_SERVICE: u64 = 1 << 16;
 
-/// The value that is added to [`ClientConnection::requests`] when a request begins or ends.
+/// This value is added to [`ClientConnection::requests`] when a request begins and when it ends.
 const CHANGE: u64 = 1 << 32;
 
 /// The side that a request in flight waits for.

@@ -125,7 +125,7 @@ impl SettingsHandle {
     /// 30 s. A new request on such a connection has no [`PeerCertificate`](crate::identity::PeerCertificate). If the new
     /// TLS configuration is one of your own ([`ServerTls::from_config`]), no certificate is verified again.
     ///
-    /// Sessions of TLS are resumed only with the same [`ServerTls`], because each has session tickets of its own.
+    /// TLS sessions are resumed only with the same [`ServerTls`], because each `ServerTls` has its own session tickets.
     ///
     /// Returns the number of connections that are closed. This function verifies each certificate in use, so call it in
     /// a thread for blocking work.

@@ -294,7 +294,7 @@ enum Close {
 
 impl Closing {
     /// Starts a service that answers one to nine requests on each connection, and then closes the connection. The
-    /// number of the connection determines the number of answers, and one of the ways in `closes`.
+    /// number of the connection determines how many requests the service answers, and which of `closes` it uses.
     async fn start(self: &Arc<Self>, closes: &'static [Close]) -> String {
         let this = self.clone();
         let address = raw::service(move |stream| this.clone().serve(stream, closes)).await;

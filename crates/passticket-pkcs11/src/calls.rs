@@ -1,4 +1,4 @@
-//! The calls of modules that run now.
+//! Counts the calls of PKCS#11 modules that are running.
 //!
 //! A module can have handlers that run when the process exits. Such a handler can wait for ever if another thread is in the
 //! module at this time. SoftHSM is an example. So a process must not exit while a call runs.
@@ -53,8 +53,9 @@ impl Calls {
     }
 }
 
-/// Ends the use of tokens. A program must call this function before it exits, because a module may not survive that another
-/// thread uses it at this time. Waits until the running calls have ended, at most for `patience`. Returns whether they have.
+/// Ends the use of tokens. A program must call this function before it exits. Otherwise, an exit handler of a module
+/// may wait for ever, if another thread uses the module at this time. Waits until the running calls have ended, at most
+/// for `patience`. Returns whether they have.
 ///
 /// From now on, no key in a token can be used. The open sessions end with the process.
 pub fn end(patience: Duration) -> bool {

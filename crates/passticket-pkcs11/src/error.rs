@@ -240,8 +240,8 @@ pub(super) enum Meaning {
     Lost,
 }
 
-/// Returns what an error says. Modules return different codes if a token was removed, so all codes that are not about the
-/// PIN count as a lost connection.
+/// Classifies an error of the module. If a token was removed, modules return different codes. So every code that is not
+/// about the PIN counts as a lost connection.
 pub(super) fn meaning(error: &Error) -> Meaning {
     match error {
         Error::Pkcs11(
@@ -293,7 +293,7 @@ impl Pkcs11Error {
         }
     }
 
-    /// Returns whether the error concerns one key, and not the whole token.
+    /// Returns whether the lookup of one key failed, while other keys of the token may still work.
     pub(super) fn is_about_a_key(&self) -> bool {
         matches!(self, Self::NoKey { .. } | Self::SeveralKeys { .. } | Self::WrongKey { .. })
     }

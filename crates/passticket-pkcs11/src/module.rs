@@ -101,7 +101,8 @@ impl Drop for Initialized {
         let mut state = lock(&self.module.state);
         state.users -= 1;
         if state.users == 0 && state.is_ours {
-            // If this fails, the module stays initialized, and the last of the next sessions tries again.
+            // If this fails, the module stays initialized. The next call of this code, after later sessions have ended,
+            // tries again.
             let finalized = self.library.clone().finalize();
             let is_over = matches!(
                 finalized,

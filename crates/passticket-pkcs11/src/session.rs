@@ -191,7 +191,7 @@ impl TokenSession {
 
     fn check_new(&self, key: &KeyLabel, len: usize) -> Result<(), Pkcs11Error> {
         let (min, max) = self.check_mechanism()?;
-        // A token that does not say which lengths it takes says 0.
+        // A maximum of 0 means that the token states no maximum.
         if len < min || max != 0 && len > max {
             return Err(Pkcs11Error::KeyLength { token: self.token.clone(), min, max, len });
         }

@@ -20,7 +20,7 @@ use super::{error::Pkcs11Error, names::TokenLabel};
 /// The number of threads of a token, which is also the number of its sessions.
 pub(super) const THREADS: usize = 4;
 
-/// The maximum of work that waits for a thread of a token.
+/// The maximum number of jobs that wait for a thread of a token.
 const QUEUE: usize = 256;
 
 /// How long a PassTicket waits for the token, in the queue and for the computation.
@@ -36,7 +36,7 @@ pub(super) struct Threads {
 /// Work in the queue.
 struct Job {
     work: KeyWork,
-    /// Work that has not begun until then does not run.
+    /// Work that has not begun at this time does not run.
     until: Instant,
     /// The async caller that waits for the end of the work. A blocking caller waits for a value that the work sends.
     done: Option<oneshot::Sender<()>>,

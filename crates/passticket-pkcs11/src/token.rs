@@ -42,8 +42,8 @@ struct State {
     in_use: usize,
     /// Increases when the token was lost. Sessions of an earlier connection are not used again.
     connection: u64,
-    /// The errors since the last success, and the time when another attempt is made. An error without a label concerns the
-    /// whole token, and another one a single key.
+    /// The errors since the last success, and the time when another attempt is made. An error with a label concerns the
+    /// key with this label. An error without a label concerns the whole token.
     failed: BTreeMap<Option<KeyLabel>, (Pkcs11Error, Instant)>,
 }
 
@@ -110,7 +110,7 @@ impl Token {
             drop(session);
             self.free();
             self.lose(connection);
-            // An idle session may be one of a token that was removed and is back. A new session is not.
+            // An idle session may belong to a token that was removed and connected again. A new session does not.
             if is_new || !is_first {
                 self.remember(key, &error);
                 return Err(error);

@@ -186,10 +186,10 @@ fn a_key_of_a_length_that_the_token_does_not_take_is_refused() {
 }
 
 #[test]
-fn a_module_is_not_finalized_under_the_session_of_another_thread() {
-    with_token("a_module_is_not_finalized_under_the_session_of_another_thread", |hsm| {
+fn a_module_is_not_finalized_while_another_thread_has_a_session() {
+    with_token("a_module_is_not_finalized_while_another_thread_has_a_session", |hsm| {
         import(&token(hsm), "K");
-        // Each call uses a session of its own. The module is finalized whenever no thread has one.
+        // Each call uses a session of its own. When no thread has a session, the module is finalized.
         let use_sessions = || {
             let token = token(hsm);
             for _ in 0..500 {
@@ -329,7 +329,7 @@ fn a_ticket_that_became_too_old_in_the_token_is_not_used() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let token = token(hsm);
         import(&token, "K");
-        // Seven computations with a window of 60 s: at most 30 s are allowed.
+        // A ticket needs seven computations. With a window of 60 s, they may take at most 30 s.
         for (millis, is_good) in [(4_000, true), (5_000, false)] {
             for replay in [Replay::Allowed, Replay::Protected] {
                 let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));

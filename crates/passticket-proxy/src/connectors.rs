@@ -65,8 +65,8 @@ pub(crate) fn outbound(
 /// Returns the services with a connect timeout of their own.
 ///
 /// All routes of a service use the same connector. On routes with the scheme bypass, this connector must not present
-/// the certificate of the gateway, but on other routes it must. So a service with routes of both kinds cannot have a
-/// connector of its own, unless the service has its own client certificate, or the gateway has none. Without its own
+/// the certificate of the gateway, but on other routes it must. So a service with routes of both kinds has a connector
+/// of its own only if the service has its own client certificate, or if the gateway has none. Without its own
 /// connector, the service has the timeout of the gateway.
 fn timed_services(config: &Config) -> impl Iterator<Item = (&ServiceId, Duration)> {
     let identities = &config.client_identities;
@@ -140,8 +140,8 @@ impl Connectors {
         self.own_of(service).unwrap_or(&self.default)
     }
 
-    /// Returns the connector for requests of the gateway itself to a found service. A service without credentials
-    /// (`is_bypass`) gets no certificate of the gateway.
+    /// Returns the connector for requests of the gateway itself to a found service. A service with the scheme bypass
+    /// (`is_bypass`) does not get the certificate that the gateway has for all services.
     pub(crate) fn to_found(&self, service: &ServiceId, is_bypass: bool) -> &Connector {
         let own = self.own_of(service);
         own.unwrap_or(if is_bypass { &self.anonymous } else { &self.default })

@@ -19,8 +19,8 @@ use tower_passticket::{
 
 use crate::{connectors::Connectors, names, part::Task};
 
-/// The tasks of [`start_tasks`] for the current configuration. They are not a part of the gateway object: open
-/// connections keep the gateway objects of old configurations, and would keep their tasks running.
+/// The tasks of [`start_tasks`] for the current configuration. The gateway object does not contain these tasks. Open
+/// connections keep the gateway objects of old configurations, so the tasks of these configurations would not end.
 #[derive(Default)]
 pub(crate) struct InstanceTasks(Mutex<Vec<Task>>);
 
@@ -34,8 +34,8 @@ impl InstanceTasks {
     }
 }
 
-/// Starts the health checks, and the task that resolves the names of services again. The tasks end when the result is
-/// dropped. `shared` is the current table of routes, including the routes of found services.
+/// Starts the health checks, and the task that regularly resolves the host names of services. The tasks end when the
+/// result is dropped. `shared` is the current table of routes, including the routes of found services.
 ///
 /// There is a check for each instance that has a health URL and is not the only instance of its service. If a service
 /// has only one instance, a check would be useless, because there is no other instance to choose.
@@ -77,7 +77,7 @@ fn health_check(
         .with_timeout(settings.timeout)
 }
 
-/// The health checks of found instances. They end when this value is dropped.
+/// The health checks of instances that were found in Eureka. They end when this value is dropped.
 pub(crate) struct FoundChecks {
     settings: HealthCheckSettings,
     connectors: Connectors,
@@ -85,7 +85,7 @@ pub(crate) struct FoundChecks {
     running: HashMap<FoundCheck, Task>,
 }
 
-/// A health check of a found instance.
+/// A health check of an instance that was found in Eureka.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FoundCheck {
     service: ServiceId,
@@ -94,9 +94,9 @@ pub(crate) struct FoundCheck {
 }
 
 impl FoundCheck {
-    /// Returns `None` if the instance has no health URL, or if its health URL leads to another server. Otherwise, a
-    /// program that registers an instance could make the gateway send requests to any server. `is_bypass` says that the
-    /// service receives no credentials.
+    /// Returns `None` if the instance has no health URL, or if its health URL leads to another server. Without this
+    /// rule, a program that registers an instance could make the gateway send requests to any server. `is_bypass` says
+    /// that the service receives no credentials.
     pub(crate) fn new(
         service: &ServiceId,
         instance: &ListedInstance,

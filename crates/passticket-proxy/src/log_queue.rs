@@ -125,7 +125,7 @@ impl LogQueue {
         Ok(Self { messages, counters })
     }
 
-    /// Adds one or more whole lines. Never waits.
+    /// Adds one or more whole lines. Never waits. If they are dropped, they count as one lost line.
     pub(crate) fn put(&self, lines: &[u8]) {
         let waiting = self.counters.bytes.fetch_add(lines.len(), Relaxed);
         let has_room = waiting == 0 || waiting + lines.len() <= MAX_BYTES;

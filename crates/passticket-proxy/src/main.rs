@@ -17,6 +17,7 @@ mod explain;
 mod forwarders;
 mod gateway_service;
 mod instances;
+mod listener_tls;
 mod listeners;
 mod loading;
 mod log_format;
@@ -115,8 +116,8 @@ fn explain(args: Explain) -> Result<(), Exit> {
 /// A longer unexpected argument may be a token.
 const MAX_SHOWN_ARGUMENT: usize = 32;
 
-/// Returns the text of an error without arguments that may contain a token or a password: a header of `explain`, a URL, and
-/// a header or a token in a place that has no argument.
+/// Returns the text of an error, and hides an argument that may contain a token or a password. Such an argument is a
+/// wrong header, URL or method of `explain`, or an unexpected argument that contains a colon or is long.
 fn without_secrets(error: &clap::Error) -> String {
     let value = |kind| match error.get(kind) {
         Some(ContextValue::String(value)) => Some(value.as_str()),

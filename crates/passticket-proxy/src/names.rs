@@ -1,4 +1,4 @@
-//! Resolves the host names of services again, and closes the connections to addresses that a name has lost.
+//! Regularly resolves the host names of services, and closes the connections to addresses that a name has lost.
 //!
 //! A new connection is always made to the current addresses. But a connection that is always in use would otherwise stay
 //! at its old address, for example after a service has moved to another system.

@@ -13,8 +13,8 @@ use http::{
 };
 use hyper::body::Incoming;
 use passticket_proxy::config::{
-    AuditSettings, Config, ConfiguredRoute, Encryption, Logins, OidcSettings, Problem, TlsFiles,
-    UiSettings, ZosmfSettings, ZowePeer,
+    AuditSettings, Config, ConfiguredRoute, Logins, OidcSettings, Problem, UiSettings,
+    ZosmfSettings, ZowePeer,
 };
 use serde_json::Value;
 use tower::{Layer, ServiceBuilder, layer::util::Identity, util::option_layer};
@@ -40,7 +40,7 @@ use tower_passticket::{
     },
     saf::{PermittedGenerator, SafProvider},
     ticket_breaker::TicketBreaker,
-    tls::{Connector, ServerTls, TlsError, TlsPolicy},
+    tls::{Connector, ServerTls, TlsError},
     token::{OidcIssuer, Rs256Verifier, ServiceId, TokenIssuer, TrustedIssuers, VerifyingKey},
     zaas::{SchemeEndpoints, SchemeSource, SchemeTarget},
     zosmf::ZosmfSessions,
@@ -58,6 +58,7 @@ use crate::{
     forwarders::Forwarders,
     gateway_service::GatewayService,
     instances::{self, FoundChecks, InstanceTasks},
+    listener_tls::{self, GatewayTls},
     oidc,
     part::{Part, Same, Task},
     providers::{self, Remote},
@@ -93,7 +94,7 @@ pub(crate) enum PartsError {
 /// The parts that the program builds from the configuration before the gateway listens. A reload keeps the parts whose
 /// settings have not changed: connections to services stay open, and keys of issuers need not be fetched again.
 pub(crate) struct Parts {
-    tls: Part<TlsSettings, Option<ServerTls>>,
+    tls: GatewayTls,
     outbound: Part<OutboundSettings, Arc<Outbound>>,
     login: Part<LoginSettings, Arc<dyn LoginProvider>>,
     zosmf_sessions: Part<Option<Address>, ZosmfSessions>,
@@ -115,18 +116,6 @@ pub(crate) struct Parts {
     forwarders: Option<Forwarders>,
     /// The listener for gateways of API ML.
     zaas: Option<ZaasParts>,
-}
-
-/// The TLS of a listener that always has TLS, with its settings.
-pub(crate) type ListenerTls = Part<TlsSettings, ServerTls>;
-
-/// The settings from which the TLS of a listener is made.
-#[derive(Clone, PartialEq)]
-pub(crate) struct TlsSettings {
-    encryption: Encryption,
-    files: TlsFiles,
-    client_certificates: bool,
-    policy: TlsPolicy,
 }
 
 #[derive(Clone, PartialEq)]
@@ -230,13 +219,7 @@ impl Parts {
 
 /// Builds the [`Parts`]. Keeps the parts of the previous configuration whose settings have not changed.
 pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, PartsError> {
-    let settings = tls_settings(config, config.encryption, config.client_certificates);
-    let tls = Part::keep_or_make(previous.map(|it| &it.tls), settings, |_| {
-        Ok::<_, PartsError>(match config.encryption {
-            Encryption::Tls => Some(server_tls(config)?),
-            Encryption::AtTls => None,
-        })
-    })?;
+    let tls = listener_tls::of_gateway(config, previous.map(|it| &it.tls))?;
     let outbound = connectors::outbound(config, previous.map(|it| &it.outbound))?;
     let same = Same(outbound.value.clone());
     let zosmf = match &config.logins {
@@ -387,48 +370,6 @@ fn forward(
         Ok::<_, Infallible>(forward)
     });
     forward
-}
-
-/// Makes the TLS settings of the listener of the gateway: its certificate, the certificate authorities (CAs) of clients, and
-/// their revocation lists.
-pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, PartsError> {
-    Ok(listener_tls(config, config.client_certificates)?)
-}
-
-/// Makes the TLS of the listener for gateways of API ML. It asks clients for a certificate, even if a certificate is no
-/// credential.
-pub(crate) fn zaas_tls(
-    config: &Config,
-    previous: Option<&ListenerTls>,
-) -> Result<ListenerTls, TlsError> {
-    let settings = tls_settings(config, Encryption::Tls, true);
-    Part::keep_or_make(previous, settings, |_| listener_tls(config, true))
-}
-
-fn tls_settings(config: &Config, encryption: Encryption, client_certificates: bool) -> TlsSettings {
-    TlsSettings {
-        encryption,
-        files: config.tls.clone(),
-        client_certificates,
-        policy: config.server_tls.clone(),
-    }
-}
-
-fn listener_tls(config: &Config, client_certificates: bool) -> Result<ServerTls, TlsError> {
-    let files = &config.tls;
-    let authorities = (!files.authorities.is_empty()).then_some(files.authorities.as_slice());
-    let authorities = authorities.filter(|_| client_certificates);
-    let tls = ServerTls::builder(&files.certificate, &files.key)
-        .with_signature_cache()
-        .with_policy(config.server_tls.clone());
-    let tls = match authorities {
-        None => tls,
-        Some(authorities) => match &files.revocation_lists {
-            None => tls.with_client_authorities(authorities),
-            Some(lists) => tls.with_client_authorities(authorities).with_revocation_lists(lists),
-        },
-    };
-    tls.build()
 }
 
 /// The stores of revocations and of audit records. A reload does not replace them.

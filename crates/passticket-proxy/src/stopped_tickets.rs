@@ -15,7 +15,7 @@ pub(crate) fn file(config: &Config) -> PathBuf {
     file.into()
 }
 
-/// Makes the breaker, which continues with the stops of the last process.
+/// Makes the breaker. PassTickets that the last process had stopped stay stopped.
 ///
 /// If the file cannot be read, the gateway starts nevertheless. For each key, the breaker then tries one PassTicket of
 /// one user at a time, until a service accepts one. If a key is wrong, the PassTickets of three users are refused

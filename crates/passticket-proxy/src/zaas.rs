@@ -7,12 +7,12 @@ use tower_passticket::{
     zaas::trust_layer,
 };
 
-use crate::stack::{self, ListenerTls};
+use crate::listener_tls::{self, ZaasTls};
 
 /// The parts that decide which gateways are trusted. They stay until the program ends, even if a reload removes the
 /// listener from the configuration, because the listener stays open.
 pub(crate) struct ZaasParts {
-    tls: ListenerTls,
+    tls: ZaasTls,
     verifier: ClientCertificates,
     gateways: Vec<ForwarderName>,
     /// The gateways that are trusted now. All configurations share this list, so that the certificate of a gateway that
@@ -34,7 +34,7 @@ impl ZaasParts {
             None => ClientCertificates::new(authorities)?,
             Some(lists) => ClientCertificates::with_revocation_lists(authorities, lists)?,
         };
-        let tls = stack::zaas_tls(config, previous.map(|previous| &previous.tls))?;
+        let tls = listener_tls::of_zaas(config, previous.map(|previous| &previous.tls))?;
         let trusted = match previous {
             Some(previous) => previous.trusted.clone(),
             None => TrustedForwarders::named(gateways.iter().cloned()),

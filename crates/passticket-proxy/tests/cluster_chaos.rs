@@ -55,7 +55,8 @@ const USERS: usize = 50;
 /// The number of revocations before the first event. The test measures how long they take without disturbance.
 const QUIET: usize = 50;
 
-/// The test ends after this time for each revocation, even if it has not made all of them.
+/// The maximum time of the test is this time multiplied by the number of revocations. When it has passed, the test
+/// ends, even if it has not made all revocations.
 const TIME_PER_REVOCATION: Duration = Duration::from_millis(600);
 
 /// The time within which all nodes must accept tokens again after the last event.

@@ -225,7 +225,7 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// second of a ticket is called its time slot. An unused time slot can be used for 60 s, or for a quarter of the
 /// profile's window if this is shorter (15 s with the default window of enhanced tickets). So after a pause, a user can
 /// get up to 61 tickets immediately one after the other (16 with this default window). A request beyond this limit gets
-/// an error with a [`NoTimeSlot`]. Otherwise it would get a ticket that the service refuses.
+/// an error with a [`NoTimeSlot`], because the service would refuse a ticket that it has already received.
 ///
 /// - Clones of a generator share their time slots. Generators from several calls of [`new`](Self::new), or in several
 ///   processes, share them only with [`with_shared_time_slots`](Self::with_shared_time_slots). Without shared time
@@ -403,7 +403,7 @@ impl LocalGenerator {
         self.shared.as_ref().filter(|_| profile.replay() == Replay::Protected)
     }
 
-    /// Makes a ticket with the key of `profile`, which makes the tickets at the time `now`.
+    /// Makes a ticket with the key of `profile`. The caller has chosen this key for the time `now`.
     fn generate_at(
         &self,
         profile: &KeyProfile,
@@ -413,7 +413,8 @@ impl LocalGenerator {
         let applid = *profile.applid();
         match (profile.replay(), &self.cache) {
             (Replay::Protected, _) if self.shared.is_some() => {
-                let reason = "the time slot of this ticket must be reserved, so it cannot be made without waiting";
+                let reason =
+                    "the time slot must be reserved, so the ticket cannot be made without waiting";
                 Err(GenerateError::unavailable(*user, applid, None).with_reason(reason))
             }
             (Replay::Protected, _) => {

@@ -22,9 +22,9 @@ pub const DEFAULT_WINDOW: Duration = Duration::from_secs(600);
 /// The default of [`KeyProfile::with_window`] for enhanced tickets. It is the default of the operand `TIMEOUT` in RACF.
 pub const DEFAULT_ENHANCED_WINDOW: Duration = Duration::from_secs(60);
 
-/// The longest window that RACF has: 600 s for legacy tickets, and `TIMEOUT(600)` for enhanced tickets. If the
-/// [window](KeyProfile::with_window) of a profile is longer, a [`LocalGenerator`](super::LocalGenerator) still makes no
-/// older tickets.
+/// The longest window that RACF has: 600 s for legacy tickets, and `TIMEOUT(600)` for enhanced tickets. A
+/// [`LocalGenerator`](super::LocalGenerator) makes no ticket for a time that is further from now, even if the
+/// [window](KeyProfile::with_window) of the profile is longer.
 pub const MAX_WINDOW: Duration = Duration::from_secs(600);
 
 /// Returns the alphabet of an enhanced algorithm, or `None` for the legacy algorithm.

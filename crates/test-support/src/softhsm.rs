@@ -1,6 +1,6 @@
 //! SoftHSM: PKCS#11 tokens in the file system.
 //!
-//! Debian's package `softhsm2` contains it. Each value has its own tokens, in a temporary directory.
+//! Debian's package `softhsm2` contains SoftHSM. Each [`SoftHsm`] has its own tokens, in a temporary directory.
 
 use std::{
     fs,

@@ -957,7 +957,7 @@ fn exchanged() -> Value {
             "issued_token_type": { "const": PASSTICKET },
             "token_type": { "const": "N_A" },
             "expires_in": {
-                "description": "The seconds for which the PassTicket is valid at least.",
+                "description": "The PassTicket is valid for at least this number of seconds.",
                 "type": "integer",
                 "minimum": 0,
             },

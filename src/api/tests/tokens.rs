@@ -213,7 +213,7 @@ async fn public_keys_need_no_credential() {
 
 /// The list `all` contains each key once, and begins with the signing key.
 #[tokio::test]
-async fn all_keys_are_listed_and_the_current_key_alone() {
+async fn all_lists_every_key_and_current_lists_only_the_signing_key() {
     let new = SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap();
     let new = new.with_key_id(KeyId::new("new").unwrap());
     let verifier = Rs256Verifier::new(KEY.verifying_key()).with_key(new.verifying_key());

@@ -279,8 +279,8 @@ fn a_rule_of_now_revokes_pats_of_all_nodes_in_the_order_of_the_log() {
     };
     assert!(matches!(missed, Revocation::Token { .. }));
     assert_eq!((check(two.store(), &ahead), check(two.store(), &of_service)), (BY_TOKEN, Ok(())));
-    // If the rule came alone, node one finds the PAT, too. It returns the revocation also if it knows it, because the
-    // revocation may not be published yet.
+    // If only the rule arrives, node one finds the PAT itself. It returns the revocation even if it already has the
+    // revocation, because another node may not have published it yet.
     let rule = [Record::RuleOfNow(user("USER", NOW))];
     assert_eq!(one.apply(&rule), [Record::Revocation(missed.clone())]);
     assert_eq!(check(one.store(), &ahead), BY_TOKEN);

@@ -129,8 +129,8 @@ impl RedisPlace {
                     let error = CoordinatorError::OtherTerm { place: shared.name.clone() };
                     Failure { error, is_of_connection: true }
                 })?;
-                // Redis runs the script after `HSCAN`. A term does not come back, so the records are of this term if the
-                // term is still current then.
+                // Redis runs the script after `HSCAN`. A term that has ended never comes back. So if the term is still
+                // current when the script runs, the records are of this term.
                 let (part, checked) = tokio::join!(
                     primary.connection.command(&scan),
                     primary.connection.run(&TERM, &keys, &args)

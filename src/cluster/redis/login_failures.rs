@@ -134,7 +134,7 @@ impl SharedLoginFailures for RedisLoginFailures {
         // connection.
         tokio::spawn(async move {
             if let Err(error) = call.await {
-                log_limited!(warn, "login result not shared", { %error }, "the result of a login was not counted together with the other nodes");
+                log_limited!(warn, "login result not shared", { %error }, "the result of a login could not be shared with the other nodes");
             }
         });
     }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::cluster::coordinator::{CoordinatorError, CoordinatorFuture};
 
-/// How long Redis may take to answer, at most. Opening a connection has the same limit.
+/// The time limit for an answer of Redis. Opening a connection has the same limit.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// The shortest time limit for an answer. With a lower limit, a short pause of Redis would close connections.
@@ -113,7 +113,8 @@ impl RedisPlace {
         let shared = self.shared.clone();
         Box::pin(async move {
             let call = async |primary: &Primary| {
-                // A new connection may reach the server of the term.
+                // `args` fails if this server is not the server of the current term. The connection is then closed,
+                // because a new connection may reach the server of the term.
                 let args = args(&primary.server())
                     .map_err(|error| Failure { error, is_of_connection: true })?;
                 let answer = primary.connection.run(script, &keys, &args).await;
@@ -124,9 +125,9 @@ impl RedisPlace {
     }
 }
 
-/// How long Redis may take to answer, and how long opening a connection may take, for nodes with this lease time. Both
-/// together are shorter than a lease of 1.5 s or longer. So a node can leave a server that does not answer before its lease
-/// ends.
+/// Returns the time limit for an answer of Redis, which is also the limit for opening a connection, for nodes with this
+/// lease time. If the lease time is more than 1 s, both limits together are shorter than a lease. So a node can leave a
+/// server that does not answer before its lease ends.
 fn limit_for(lease: Duration) -> Duration {
     (lease / 3).clamp(MIN_ANSWER_LIMIT, ANSWER_LIMIT)
 }

@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub(super) const LEASE: Duration = Duration::from_secs(3);
-/// The time that is enough for a node that waits for nothing.
+/// Enough time for a step in which a node need not wait for other nodes.
 pub(super) const SHORT: Duration = Duration::from_millis(200);
 pub(super) const SERVED: Option<Result<(), CheckError>> = Some(Ok(()));
 pub(super) const REFUSED: Option<Result<(), CheckError>> = Some(Err(CheckError::Unavailable));
@@ -248,7 +248,7 @@ async fn a_takeover_publishes_the_whole_memory_while_the_node_serves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_without_data_does_not_start_because_of_the_lease_of_a_dead_node() {
+async fn a_node_without_data_starts_only_if_another_node_renews_its_lease() {
     for is_running in [false, true] {
         let place = place();
         let term = place.join(LEASE).unwrap().unwrap().term;
@@ -277,7 +277,7 @@ async fn a_node_without_data_does_not_start_because_of_the_lease_of_a_dead_node(
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_site_begins_only_if_it_may() {
+async fn an_empty_site_begins_only_if_the_options_permit_it() {
     let place = place();
     let (machine, other) = (Machine::new(&place, 1), Machine::new(&place, 2));
     let refuse = options("a").with_empty_site(EmptySite::Refuse);
@@ -362,7 +362,7 @@ async fn a_write_waits_for_a_node_that_is_away_unless_the_options_say_local() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_cannot_apply_does_not_block_the_others() {
+async fn a_node_that_cannot_apply_records_does_not_block_the_others() {
     let place = place();
     let machines = [1, 2, 3, 4].map(|number| Machine::new(&place, number));
     let one = machines[0].start(&Process::default(), "a").await.unwrap();

@@ -216,7 +216,7 @@ async fn each_answer_to_a_valid_pat_says_when_it_expires() {
 }
 
 #[tokio::test]
-async fn a_pat_that_waits_for_a_revocation_check_has_the_header_and_replaces_that_of_a_service() {
+async fn after_a_slow_revocation_check_the_header_of_the_gateway_replaces_that_of_a_service() {
     /// A check that answers later.
     #[derive(Debug)]
     struct Slow;

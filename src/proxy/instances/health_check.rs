@@ -72,8 +72,8 @@ where
     /// Checks the instance of `service` at `upstream` by requesting `url`. The future runs until it is dropped. At most
     /// one check of the instance runs at a time.
     ///
-    /// When the last future for an instance is dropped, the gateway discards the result of its failed checks. To change the
-    /// settings of a check, call this function for the new check before you drop the old future.
+    /// When the last future for an instance is dropped, the gateway forgets the failed checks of this instance. To
+    /// change the settings of a check, call this function for the new check before you drop the old future.
     pub fn run(
         self,
         service: ServiceId,

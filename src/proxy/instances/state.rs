@@ -90,7 +90,7 @@ impl InstanceState {
     }
 
     /// Returns whether the next request should probe this instance. If this function returns true, the caller must send
-    /// the request to this instance. No other request probes the instance for the time of the last ejection.
+    /// the request to this instance. The next probe may begin when as much time has passed as the last ejection took.
     #[cold]
     pub(super) fn begin_probe(&self, now: Instant) -> bool {
         let mut history = self.lock();

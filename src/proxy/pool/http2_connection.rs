@@ -155,7 +155,7 @@ impl<B> Http2Connection<B> {
         self.open.load(Ordering::Relaxed) == 0
     }
 
-    /// Returns whether no stream was open for more than `ticks` ticks.
+    /// Returns whether the connection has been without an open stream for more than `ticks` ticks.
     pub(super) fn is_idle_since(&self, tick: u64, ticks: u64) -> bool {
         self.is_idle() && tick.saturating_sub(self.idle_since.load(Ordering::Relaxed)) > ticks
     }

@@ -82,13 +82,13 @@ impl<B> SendError<B> {
         Self { error, given_back, is_unanswered: false }
     }
 
-    /// Makes the error of a connection that ended before a byte of the response. The caller may send the request again
-    /// ([`Resend::ByCaller`]).
+    /// Makes the error of a connection that ended before a byte of the response arrived. The caller may send the
+    /// request again ([`Resend::ByCaller`]).
     pub(super) fn unanswered(error: hyper::Error) -> Self {
         Self { error, given_back: None, is_unanswered: true }
     }
 
-    /// Returns whether the connection ended before a byte of the response, and [`Resend::ByCaller`] was set.
+    /// Returns whether the connection ended before a byte of the response arrived, and [`Resend::ByCaller`] was set.
     pub(in crate::proxy) fn is_unanswered(&self) -> bool {
         self.is_unanswered
     }

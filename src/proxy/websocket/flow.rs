@@ -71,8 +71,8 @@ impl Flow {
         self.frames.has_closed()
     }
 
-    /// Moves bytes until one side has no more. Ready when the source has closed its side and the destination has got
-    /// all bytes.
+    /// Moves bytes until the source has no more bytes at present, or the destination accepts no more. Ready when the
+    /// source has closed its side and the destination has got all bytes.
     ///
     /// # Errors
     /// The side whose connection has failed.

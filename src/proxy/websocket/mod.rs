@@ -76,8 +76,8 @@ pub(super) struct ClientUpgrade {
 impl ClientUpgrade {
     /// Takes the handshake from a request. Returns `None` if the request is not a correct handshake.
     ///
-    /// # Errors
-    /// The answer to the client, if its user (or without a user, its address) has too many tunnels.
+    /// # Errors The answer to the client if the user has too many tunnels. If there is no user, the address of the
+    /// client counts.
     #[inline]
     pub(super) fn begin<B: Body>(
         tunnels: &Arc<Tunnels>,
@@ -115,7 +115,7 @@ impl ClientUpgrade {
             let (limit, user) =
                 (tunnels.per_user(), authorized.map(|a| tracing::field::display(a.user())));
             let peer = client.map(tracing::field::display);
-            log_limited!(warn, ("tunnels per user", service), { %service, user, peer, limit }, "WebSocket refused: its user, or without a user the address of its client, has reached limits.tunnelsPerUser");
+            log_limited!(warn, ("tunnels per user", service), { %service, user, peer, limit }, "WebSocket refused: the user, or the client address if there is no user, has reached limits.tunnelsPerUser");
             return Err(Box::new(too_many()));
         };
         let proof = authorized.map(|authorized| authorized.proof());

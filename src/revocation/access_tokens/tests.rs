@@ -143,7 +143,7 @@ pub(in crate::revocation) fn test_common_behaviour(mut reopen: impl FnMut(Option
         assert_eq!(page(AccessTokenQuery { state: Some(Revoked), ..of("one") }), [""; 0]);
     }
 
-    // A position of another user's list shows no token of that user.
+    // A position from the list of another user selects no token of that other user.
     all_users.limit = 1;
     let page = block_on(world.tokens.list(all_users, at(4))).unwrap();
     let after = AccessTokenQuery { after: page.next, ..of("two") };
@@ -171,7 +171,7 @@ pub(in crate::revocation) fn test_common_behaviour(mut reopen: impl FnMut(Option
     let kept = token(world.change(keep, 0));
     assert_eq!((kept.name.unwrap().as_str(), kept.description.as_str()), ("git 2", "laptop"));
 
-    // Each way to revoke a token shows.
+    // The registry shows each kind of revocation.
     let world = reopen(Some(world));
     assert_eq!([&one, &two, &three, &other].map(|pat| world.state(pat)), [Active; 4]);
     world.record(one.revocation());

@@ -244,8 +244,8 @@ pub(super) fn evict(
     Ok(evicted)
 }
 
-/// Removes surplus entries of users who have too many, because other nodes have registered some of them. Returns their
-/// number.
+/// Removes surplus entries of users who have too many entries. A user can have too many if other nodes have registered
+/// some of them. Returns the number of removed entries.
 pub(super) fn limit(
     tables: &mut Tables<'_>,
     salts: &Salts,

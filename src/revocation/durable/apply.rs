@@ -18,7 +18,7 @@ impl Writer {
     /// `followed`, which says how far this node has followed the log. Until then, the file has an older value, so after
     /// a restart the node reads some records again.
     ///
-    /// This looks at the file and not at the index: the index also has revocations that could not be written.
+    /// This function looks at the file and not at the index: the index also has revocations that could not be written.
     pub(super) fn answer_known(&mut self, group: &mut Vec<(Write, Reply<Written>)>) -> bool {
         let is_shared =
             |write: &Write| matches!(write, Write::Shared(shared) if shared.can_be_known());

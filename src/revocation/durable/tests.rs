@@ -561,8 +561,9 @@ mod access_tokens {
         assert_eq!(writer.list_access_tokens(&query, start).unwrap().tokens.len(), 1);
     }
 
-    /// Prints how long a start, a list of one's own and an issue take, and the size of the file. `ENTRIES` sets the number
-    /// of entries. `cargo test --release --features store --lib -- --ignored --nocapture many_entries`
+    /// Prints the size of the file, and how long three actions take: a start, a list of the tokens of one user, and the
+    /// issue of a token. `ENTRIES` sets the number of entries. `cargo test --release --features store --lib --
+    /// --ignored --nocapture many_entries`
     #[test]
     #[ignore = "takes minutes"]
     fn many_entries_cost_little() {

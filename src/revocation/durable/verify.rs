@@ -82,8 +82,8 @@ fn check_unused(path: &Path) -> Result<(), OpenError> {
     let Err(error) = Database::builder().open_read_only(path) else { return Ok(()) };
     match open_error(path, error.into()) {
         used @ OpenError::InUse { .. } => Err(used),
-        // The verification of the copy reports all other problems. A file that was not closed is no problem, because a
-        // store that opens it repairs it.
+        // The verification of the copy reports all other problems. A file that was not closed is no problem: a store
+        // repairs such a file when it opens the file.
         _ => Ok(()),
     }
 }

@@ -57,8 +57,8 @@ pub(super) const LAG: Duration = Duration::from_secs(24 * 60 * 60);
 /// The maximum number of revocations in one commit. It limits how long the first revocation waits for the commit.
 pub(super) const MAX_GROUP: usize = 4096;
 
-/// A group with this number of records is committed. Records of other nodes arrive in batches. With large groups, a
-/// node starts faster.
+/// A group is committed when it has this number of records. The number is large, because records of other nodes arrive
+/// in batches, and a node starts faster if it makes few commits.
 const MAX_GROUP_RECORDS: usize = 200_000;
 
 /// After a failed write, the writer tests at this interval whether the file can be written again. Without this test,

@@ -54,7 +54,8 @@ impl ServiceClient {
         Self { http, address }
     }
 
-    /// Reads the salt. Returns `None` if the partition of the client certificate has no salt.
+    /// Reads the salt, and the name of its partition: the part of the store that belongs to the client certificate.
+    /// Returns `None` if this partition has no salt.
     pub(super) async fn salt(&self) -> Result<Option<(Salt, String)>, CachingServiceError> {
         let reply = self.call(Method::GET, &["cache", "salt"], None).await?;
         match reply.status() {
@@ -68,7 +69,7 @@ impl ServiceClient {
         }
     }
 
-    /// Creates the salt. If another program has created it in the meantime, this changes nothing.
+    /// Creates the salt. If another program has created it in the meantime, this call changes nothing.
     pub(super) async fn create_salt(&self, text: &str) -> Result<(), CachingServiceError> {
         let body = json!({"key": "salt", "value": text});
         let reply = self.call(Method::POST, &["cache"], Some(&body)).await?;

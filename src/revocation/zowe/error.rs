@@ -21,10 +21,11 @@ pub enum CachingServiceError {
     },
     /// The partition of the gateway has no salt.
     #[error(
-        "the Caching Service has no salt for the client certificate of the gateway (ZWECS131E): either the subject of \
-         this certificate differs from the subject of API ML's certificate, so the gateway would not see API ML's \
-         revocations, or no Personal Access Token was ever used; set zowe.clientCertificate to a copy of API ML's \
-         certificate and key, and validate a Personal Access Token at API ML; or set zowe.revocations.createSalt: true"
+        "the Caching Service has no salt for the client certificate of the gateway (ZWECS131E). Either no Personal \
+         Access Token was ever used, or the subject of this certificate differs from the subject of API ML's \
+         certificate, so the gateway would not see API ML's revocations. Set zowe.clientCertificate to a copy of API \
+         ML's certificate and key, and validate a Personal Access Token at API ML. Or set \
+         zowe.revocations.createSalt: true"
     )]
     NoSalt,
     /// The service does not store its data in Infinispan. It cannot store lists elsewhere.

@@ -32,7 +32,7 @@ use crate::{
     token::{Pat, TokenFingerprint},
 };
 
-/// How often the salt is read again, as API ML does.
+/// The time between two reads of the salt. API ML uses the same interval.
 const SALT_EVERY: Duration = Duration::from_secs(5 * 60);
 
 /// The pause after a failed call, before the next call.
@@ -485,7 +485,7 @@ impl Shared {
         tracing::error!(
             problem,
             "the salt of API ML's revocations is not the same as at the start; API ML has lost the revocations that \
-             were made before, and the gateway applies those of both salts until it is restarted"
+             were made before, and the gateway applies the revocations of all salts that it has seen, until it is restarted"
         );
         lock(&self.problems).salt = Some(problem);
     }
@@ -589,8 +589,8 @@ impl Shared {
     }
 }
 
-/// Makes a salt that API ML reads as the gateway does. Releases before 3.6 may hash the text itself, so the text for
-/// them is not Base64.
+/// Makes a salt that API ML and the gateway read in the same way. Releases before 3.6 may hash the text itself, without
+/// decoding Base64. So these releases get a text that is not Base64.
 fn new_salt(has_query: bool) -> String {
     use base64::{Engine, prelude::BASE64_STANDARD};
     use sha2::{Digest, Sha256};

@@ -353,7 +353,7 @@ async fn a_changed_salt_is_an_alarm_and_both_salts_are_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn emptied_lists_are_believed_only_if_the_salt_is_still_that_of_the_start() {
+async fn emptied_lists_are_used_only_if_the_salt_is_the_same_as_at_the_start() {
     let (token, text) = pat(true);
     let revoked = Err(CheckError::Revoked(RevokedBy::Token));
     for (salt, problem) in
@@ -395,7 +395,7 @@ async fn emptied_lists_are_believed_only_if_the_salt_is_still_that_of_the_start(
 }
 
 #[tokio::test(start_paused = true)]
-async fn emptied_lists_are_not_believed_while_the_salt_cannot_be_read() {
+async fn emptied_lists_are_not_used_while_the_salt_cannot_be_read() {
     /// A service that does not answer requests for the salt while the flag is set. It answers all other requests.
     struct BusySalt(Fake, Arc<AtomicBool>);
     impl Call for BusySalt {

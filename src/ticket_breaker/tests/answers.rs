@@ -310,7 +310,7 @@ fn each_success_between_refusals_counts_also_in_the_same_minute() {
     assert!(world.request("Z", "/jobs", 200));
     assert!(world.request("D", "/jobs", 200));
     assert!(!world.request("D", "/strange", 401));
-    // The path that answers 401 can also be one of the class.
+    // The path that always answers 401 can also have the same class as the proven path.
     let world = World::new();
     assert!(world.request("Z", "/jobs", 200));
     for name in ["A", "B", "C", "D"] {
@@ -320,14 +320,14 @@ fn each_success_between_refusals_counts_also_in_the_same_minute() {
 }
 
 #[test]
-fn a_401_for_another_reason_is_told_apart_as_far_as_possible() {
+fn after_a_success_a_401_that_asks_for_another_credential_is_no_refusal() {
     let mut bearer = HeaderMap::new();
     bearer.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     // Without an earlier success, it counts.
     let world = World::new();
     let sent = world.try_now("USER", "/jobs").unwrap();
     assert!(world.answered("USER", &sent, 401, &bearer));
-    // After one, it does not.
+    // After a success, it does not.
     let world = World::new();
     assert!(world.request("USER", "/jobs", 200));
     let sent = world.try_now("USER", "/jobs").unwrap();
@@ -429,7 +429,7 @@ fn refusals_of_one_qualified_key_do_not_stop_the_users_of_another() {
 }
 
 #[test]
-fn the_date_of_answers_is_compared_now_and_then() {
+fn wrong_dates_of_answers_stop_the_tickets_but_dates_of_cached_answers_do_not() {
     let world = World::new();
     let date = |text| {
         let mut headers = HeaderMap::new();

@@ -145,7 +145,7 @@ fn a_refusal_stops_the_user_and_the_pause_grows() {
 }
 
 #[test]
-fn two_refusals_of_a_user_at_different_applids_are_the_most() {
+fn two_refusals_at_different_applids_stop_a_user_at_all_applids() {
     let mut world = World::new();
     world.refuse("A X 1");
     world.refuse("A Y 1");
@@ -188,7 +188,7 @@ fn a_success_on_other_paths_opens_them_but_does_not_reset_the_count() {
 }
 
 #[test]
-fn a_refusal_was_personal_if_other_users_succeed_on_the_same_paths() {
+fn a_success_of_another_user_on_the_same_paths_does_not_resume_a_stopped_user() {
     let mut world = World::new();
     world.refuse("A X 1");
     world.wait(60);
@@ -429,7 +429,7 @@ fn old_refusals_of_other_nodes_stop_their_users_only() {
 }
 
 #[test]
-fn a_stop_ends_with_the_refusals_of_other_nodes_and_only_with_them() {
+fn a_stop_ends_if_other_nodes_forget_their_refusals_but_own_refusals_stay() {
     let mut world = World::new();
     for name in ["A", "B", "C"] {
         world.with(&format!("{name} X 1"), |machine, ask, now| machine.learn(ask, 1, now, now));
@@ -438,7 +438,7 @@ fn a_stop_ends_with_the_refusals_of_other_nodes_and_only_with_them() {
     let changes = world.machine.keep_shared(|it, _| *it != user("A"), world.now);
     assert!(changes.iter().any(|it| matches!(it, Change::KeyResumed { .. })), "{changes:?}");
     assert_eq!(world.ask("Z X 1"), "send");
-    // The refusals of these paths stay.
+    // This node itself has had the refusals on these paths, so they stay.
     let mut world = World::new();
     world.accept("Z X 2");
     for name in ["A", "B", "C"] {

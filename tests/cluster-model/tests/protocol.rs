@@ -53,12 +53,12 @@ fn assert_needed(rule: Rule, model: &Cluster) {
 }
 
 #[test]
-fn no_node_accepts_a_token_after_success_when_data_is_lost_and_a_node_is_killed() {
+fn no_node_accepts_a_revoked_token_when_data_is_lost_and_a_node_is_killed() {
     assert_correct("loss and crash", &Cluster { has_replica: false, ..SMALL });
 }
 
 #[test]
-fn no_node_accepts_a_token_after_success_when_a_replica_takes_over() {
+fn no_node_accepts_a_revoked_token_when_a_replica_takes_over() {
     assert_correct("replica", &Cluster { crashes: 0, ..SMALL });
 }
 

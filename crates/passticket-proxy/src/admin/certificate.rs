@@ -116,7 +116,7 @@ fn health(expiry: Timestamp, now: Timestamp) -> (Health, Option<String>) {
     let days = left / DAY;
     let warning = (left < SOON.as_secs()).then(|| {
         let unit = if days == 1 { "day" } else { "days" };
-        format!("the certificate of the gateway expires in {days} {unit}; replace it before")
+        format!("the certificate of the gateway expires in {days} {unit}; replace it before then")
     });
     (Health::Up, warning)
 }

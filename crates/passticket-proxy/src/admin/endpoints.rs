@@ -95,7 +95,7 @@ impl Endpoints {
         typed(status, "application/json", document.to_string().into())
     }
 
-    /// Lets PassTickets through that were stopped, because the operator has removed the cause.
+    /// Lets stopped PassTickets through again. The operator calls this endpoint after removing the cause.
     fn resume_tickets(&self, uri: &Uri) -> Response<Bytes> {
         match Resume::parse(uri.query().unwrap_or_default()) {
             Ok(Resume { applid, user }) => {

@@ -65,7 +65,7 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    /// Starts the thread of the port. `listener` must not block.
+    /// Starts the thread of the port. `listener` must be in non-blocking mode.
     pub(crate) fn start(
         listener: TcpListener,
         stores: &Stores,

@@ -23,7 +23,7 @@ const UP: Description = Description::gauge(
 );
 const READY: Description = Description::gauge(
     "passticket_ready",
-    "1 if the gateway accepts connections, and the components for PassTickets and PATs work.",
+    "1 if the gateway is ready: it accepts connections, and all components that it needs work.",
 );
 
 pub(super) struct Process {

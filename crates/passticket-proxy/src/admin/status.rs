@@ -170,7 +170,8 @@ impl Components {
         self.zaas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Applies a new configuration: its certificate, and whether the gateway needs the audit log.
+    /// Applies a new configuration: its certificates, whether the gateway needs the audit log, and the services with
+    /// the mode observe.
     pub(crate) fn continue_with(&self, config: &Config) {
         self.certificate.set(config);
         self.is_audit_needed.store(is_audit_needed(config), SeqCst);

@@ -53,7 +53,7 @@ pub(crate) fn check(file: &Path, live: bool) -> Result<(), Exit> {
     #[cfg(feature = "pkcs11")]
     for key in &config.token_keys {
         let (key, token) = (key.key().label(), key.key().token().label());
-        print_line(&format!("key {key} of the token {token}: good, cannot be read"));
+        print_line(&format!("key {key} of the token {token}: good; its value cannot be read"));
     }
     for route in stripped_basic(&config) {
         print_line(&format!(

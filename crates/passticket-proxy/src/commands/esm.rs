@@ -227,8 +227,8 @@ fn applications(
              with a zowe.yaml",
         )),
         (applids, algorithm, None) => {
-            // IBM recommends the enhanced algorithm. Its form with upper case works in every application, and without
-            // SETROPTS PASSWORD(MIXEDCASE) (docs/reference/security-products.md#key-profiles).
+            // IBM recommends the enhanced algorithm. Its form with upper case works in every application. It does not
+            // need SETROPTS PASSWORD(MIXEDCASE) (docs/reference/security-products.md#key-profiles).
             let algorithm = algorithm.unwrap_or(Algorithm::EnhancedUpper);
             // Replay protection is off for applications of the command line, because Zowe's documentation asked
             // operators to turn it off (docs/reference/security-products.md#replay-protection). In a configuration,
@@ -250,7 +250,7 @@ fn applications(
 fn requirements(file: &Path) -> Result<Requirements, Exit> {
     let Config { profiles, gateway_user, delegation, exchange, .. } =
         loading::load_quietly(file)?.config;
-    // An APPLID has one item: the profile for all users, or else one of its profiles for some users.
+    // Each APPLID appears once: with the profile for all users, or else with one of its profiles for some users.
     let (qualified, for_all): (Vec<_>, Vec<_>) =
         profiles.iter().partition(|profile| profile.qualifier().is_some());
     let keys = qualified.into_iter().chain(for_all);

@@ -380,7 +380,7 @@ fn passticket_key() -> Result<String, Exit> {
 }
 
 fn definitions(template: &ZoweTemplate) -> String {
-    let comment = "# Static definitions in Zowe's format. Add those of your services, or more files beside this one.\n";
+    let comment = "# Static definitions in Zowe's format. Add the definitions of your services here, or in more files beside this one.\n";
     match template.zosmf() {
         None => format!("{comment}services: []\n"),
         Some(zosmf) => format!(

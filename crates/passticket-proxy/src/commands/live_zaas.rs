@@ -14,7 +14,7 @@ use tower_passticket::{
     tls::{ServerTls, TlsError},
 };
 
-use crate::stack;
+use crate::listener_tls;
 
 /// The path at which API ML's gateway shows its certificate, with the certificates of its authorities.
 pub(super) const CERTIFICATES: &str = "/gateway/certificates";
@@ -37,7 +37,7 @@ impl Zaas {
     /// `None` if the configuration has no listener for gateways of API ML.
     pub(super) fn new(config: &Config) -> Result<Option<Self>, TlsError> {
         let Some(settings) = &config.zaas else { return Ok(None) };
-        let tls = stack::zaas_tls(config, None)?.value;
+        let tls = listener_tls::of_zaas(config, None)?.value;
         let certificate = CertificateDer::pem_slice_iter(&config.tls.certificate).next();
         Ok(Some(Self {
             gateways: settings.gateways.clone(),

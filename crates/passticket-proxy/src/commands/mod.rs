@@ -1,4 +1,5 @@
-//! The commands other than `serve`: `check`, `config`, `esm`, `health`, `init`, `passwd`, `pkcs11` and `ticket`.
+//! The commands other than `serve` and `explain`: `check`, `config`, `esm`, `health`, `init`, `passwd`, `pkcs11` and
+//! `ticket`.
 
 pub(crate) mod check;
 pub(crate) mod config;

@@ -453,8 +453,9 @@ impl<'a> DiscoverySection<'a> {
         }
     }
 
-    /// Reports each service for which the gateway has no suitable client certificate for requests of users. If any
-    /// client can send requests to a service, only a certificate for the service alone is presented.
+    /// Reports each service for which the gateway has no suitable client certificate for requests of users. If a
+    /// service also has the scheme bypass, any client can send requests to it. The gateway then presents only a
+    /// certificate that is configured for this service.
     pub(super) fn check_identities(&self, identities: &ClientIdentities, verify: Verification) {
         for Service { id, at, schemes, .. } in &self.services {
             let is_mixed = identities.clients_of(id) == ServiceClients::Mixed;

@@ -15,7 +15,7 @@ pub(super) enum Guard {
     Secret,
 }
 
-/// The reason why the owner or the permission bits of a file are refused.
+/// The reason why a file is refused because of its owner or its permission bits, or why it causes a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The owner is neither root nor the user of this process.
@@ -25,7 +25,7 @@ pub(super) enum Fault {
     Readable,
     /// Users other than the owner and a group of this process can write the file.
     Writable,
-    /// Only the owner and a group of this process can write the file.
+    /// Only the owner and a group of this process can write the file. This causes only a warning.
     WritableByOurGroup,
 }
 

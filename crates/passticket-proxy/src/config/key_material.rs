@@ -59,11 +59,15 @@ impl<'a> StoreKeys<'a> {
     }
 }
 
-/// Reads the section `certificate`, which is merged from several sections in order of precedence. The kind is decided
-/// separately for the identity and for the CAs. For each, the first section that sets PEM files or a store decides. For
-/// the identity, an alias counts as a store. If this section sets PEM files, the PEM files are used, even beside a
-/// store. If it sets a store or an alias but no PEM files, a store is used, even if a later section sets PEM files. If
-/// it sets only an alias, the store comes from a later section. If no section names a store, PEM files are used.
+/// Reads the section `certificate`, which is merged from several sections in order of precedence.
+///
+/// The identity and the CAs are chosen separately. The first section that sets PEM files or a store for one of them
+/// decides about it (for the identity, an alias counts as a store):
+///
+/// - If this section sets PEM files, they are used, even if it also sets a store.
+/// - If this section sets only a store or an alias, a store is used, even if a later section sets PEM files.
+/// - If this section sets only an alias, the file of the store comes from a later section. If no section names a file,
+///   PEM files are used.
 pub(super) fn read(mut certificate: Section<'_>) -> (IdentitySource<'_>, AuthoritiesSource<'_>) {
     let is_key_store = certificate
         .first_of(&[

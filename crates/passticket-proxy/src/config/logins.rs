@@ -36,7 +36,7 @@ pub(super) struct ZosmfPeer<'a> {
     has_outbound_at_tls: bool,
 }
 
-/// The value of `auth.provider`. `Wrong` means any other value. It was reported.
+/// The value of `auth.provider`. `Wrong` means any other value, which was reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Provider {
     Zosmf,
@@ -127,7 +127,7 @@ impl<'a> LoginKeys<'a> {
     /// Reads the section `zOSMF`.
     fn zosmf(self) -> Provided<'a> {
         let ZosmfKeys { mut section, peer } = self.zosmf;
-        // This reports an absent host.
+        // Reports an absent host.
         section.required("host", "the host name of z/OSMF, which checks passwords");
         peer.settings().map_or(Provided::Wrong, Provided::Zosmf)
     }

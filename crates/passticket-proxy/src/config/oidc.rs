@@ -19,7 +19,8 @@ pub struct OidcSettings {
     pub jwks: Address,
     /// The accepted audiences, at least one: `audience`.
     pub audiences: Vec<String>,
-    /// The accepted clients (`azp`), or none: `authorizedParties`.
+    /// The accepted clients (`azp`): `authorizedParties`. If the list is empty, `azp` is checked only in a token with
+    /// several audiences. It must then be one of `audiences`.
     pub authorized_parties: Vec<String>,
     /// The accepted algorithms: `algorithms`.
     pub algorithms: Vec<Algorithm>,

@@ -47,7 +47,7 @@ pub(super) enum PasswordSetting {
 }
 
 impl PasswordSetting {
-    /// Returns this setting if it is present. Otherwise returns the other one.
+    /// Returns this setting if it is present. Otherwise returns `other`.
     pub(super) fn or(self, other: impl FnOnce() -> Self) -> Self {
         match self {
             Self::Absent => other(),

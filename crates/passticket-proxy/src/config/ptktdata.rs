@@ -148,7 +148,7 @@ pub(super) fn read<'a>(
 
         let Some((applid, at)) = applid else { continue };
         if zowe.contains_key(&applid) {
-            // This reports the entry with source: zowe.
+            // Reports the error: the APPLID already has an entry with `source: zowe`.
             is_first(&mut entries, applid, at);
             continue;
         }

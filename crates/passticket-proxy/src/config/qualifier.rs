@@ -1,4 +1,4 @@
-//! Reads for which users an entry of `ptktdata` is: its keys `user`, `group` and `users`.
+//! Reads the users of an entry of `ptktdata`: its keys `user`, `group` and `users`.
 //!
 //! An APPLID is the name of an application on z/OS.
 
@@ -11,8 +11,8 @@ use super::reader::{At, Section};
 /// The error for users that were wrong and were reported.
 pub(super) struct Reported;
 
-/// Reads `user`, `group` and `users`. Returns `None` if the entry is for all users. A blank value is an error: it must not
-/// make an entry for some users an entry for all users.
+/// Reads `user`, `group` and `users`. Returns `None` if the entry is for all users. A blank value is an error. If it
+/// were ignored, an entry for some users would become an entry for all users.
 pub(super) fn read(section: &mut Section<'_>) -> Result<Option<Qualifier>, Reported> {
     let user = section.present("user");
     let group = section.present("group");

@@ -85,7 +85,8 @@ pub(super) fn read_service(service: &mut Section<'_>) -> Option<ServiceRate> {
 }
 
 /// Adds the rate limits to the routes. `ours` are the settings in our section. `found` are the services that are found
-/// in a registry. `found` is `None` if the services of some files are not known.
+/// in a registry. `found` is `None` if a file of definitions could not be read, because then not all services are
+/// known.
 pub(super) fn apply<'s>(
     routes: &mut [ConfiguredRoute],
     zowe: &ZoweRates<'_>,

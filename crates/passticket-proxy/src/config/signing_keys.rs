@@ -70,7 +70,7 @@ fn several(list: &Field<'_>, env: Environment<'_>) -> Option<SigningKeys> {
         return None;
     }
     let entries: Vec<_> = items.iter().map(|item| entry(item, env)).collect();
-    // The entries are compared even if the file of another one has a problem.
+    // The entries are compared even if the file of one entry has a problem.
     let mut is_good = true;
     let signing = entries.iter().filter(|entry| entry.signs.is_some()).count();
     if signing == 0 {

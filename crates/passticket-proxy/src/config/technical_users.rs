@@ -42,7 +42,7 @@ struct Rule<'a> {
 pub(super) struct Known<'a> {
     /// The routes of all services, and the templates of the services that are found in Eureka.
     pub(super) routes: &'a [ConfiguredRoute],
-    /// Whether `routes` has the routes of all services. It has not, if a definition is not valid.
+    /// Whether `routes` has the routes of all services. This is `false` if a definition is not valid.
     pub(super) is_complete: bool,
     pub(super) providers: &'a mut [OidcSettings],
     /// The users to whom no identity is mapped.
@@ -98,7 +98,8 @@ pub(super) fn read(
         match users {
             Ok(users) => Some((service, Arc::new(users))),
             Err(error) => {
-                // Rules that cannot be used together stay so with more rules.
+                // If some rules cannot be used together, further rules do not change this. So a binary search finds the
+                // first rule that causes an error.
                 let counts: Vec<_> = (1..=rules.len()).collect();
                 let good = counts.partition_point(|n| {
                     TechnicalUsers::new(rules[..*n].iter().map(|rule| rule.rule.clone())).is_ok()

@@ -1047,7 +1047,7 @@ fn the_problems_of_all_files_are_reported_together() {
 }
 
 #[test]
-fn http2_to_services_has_settings() {
+fn settings_of_http2_to_services_are_read() {
     let setup = Setup::new();
     let config = setup.load().unwrap().config;
     assert!(config.routes.iter().all(|route| route.route.protocol() == ServiceProtocol::Auto));
@@ -1918,7 +1918,7 @@ fn wrong_technical_users_are_reported_with_their_places() {
         "technicalUsers: names 65 claims of the issuer https://idp/a; write at most 64 different";
     assert!(problems.iter().any(|problem| problem.contains(want)), "{problems:#?}");
 
-    // The gateway may not make tickets for the technical user.
+    // The gateway has no permission to make tickets for the technical user.
     let setup = with_technical_users(&format!("- {}", rule("dcpassticket", "BATCHUSR")));
     let saf = SAF
         .replace("{UPDATE: [ZWESVUSR]}", "{UPDATE: [ZWESVUSR]}, IRRPTAUTH.ZOWEAPPL.BATCHUSR: {}");

@@ -101,8 +101,8 @@ fn cipher_suites(
     Some(suites)
 }
 
-/// Reads a list of key exchange groups. A name is a name of the IANA registry, NIST's `P-256` or `P-384`, or OpenSSL's
-/// `prime256v1`.
+/// Reads a list of key exchange groups. A name is a name of the IANA registry, NIST's `P-256`, `P-384` or `P-521`, or
+/// OpenSSL's `prime256v1`.
 fn groups(field: &Field<'_>) -> Option<Vec<&'static dyn SupportedKxGroup>> {
     known(field, "group", |name| {
         let name = match name.to_ascii_lowercase().as_str() {

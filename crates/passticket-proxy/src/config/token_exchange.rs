@@ -6,8 +6,8 @@ use super::{
 };
 use tower_passticket::{api::Compatibility, layer::Origin};
 
-/// Returns the settings of the token exchange. `None` if it is off. `services` are all services with an APPLID, also those that
-/// are found in Eureka. `entries` are the PassTicket keys.
+/// Returns the settings of the token exchange. `None` if it is off. `services` are all services with an APPLID,
+/// including those that are found in Eureka. `entries` are the PassTicket keys.
 pub(super) fn settings(
     ours: &PassticketProxy<'_>,
     client_certificates: bool,

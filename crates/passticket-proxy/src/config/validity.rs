@@ -46,7 +46,8 @@ fn problem(not_before: Time, not_after: Time, now: Timestamp) -> Option<String> 
     };
     let days = left.as_secs() / DAY;
     let unit = if days == 1 { "day" } else { "days" };
-    (left < SOON).then(|| format!("expires at {not_after}, in {days} {unit}; replace it before"))
+    (left < SOON)
+        .then(|| format!("expires at {not_after}, in {days} {unit}; replace it before then"))
 }
 
 #[cfg(test)]
@@ -69,11 +70,11 @@ mod tests {
         let name = "z:1: a: has the certificate \"CN=gateway\", which";
         for (now, want) in [
             (end + 1, Some("has expired at 2026-06-01T00:00:00Z; replace it")),
-            (end, Some("expires at 2026-06-01T00:00:00Z, in 0 days; replace it before")),
-            (end - DAY, Some("expires at 2026-06-01T00:00:00Z, in 1 day; replace it before")),
+            (end, Some("expires at 2026-06-01T00:00:00Z, in 0 days; replace it before then")),
+            (end - DAY, Some("expires at 2026-06-01T00:00:00Z, in 1 day; replace it before then")),
             (
                 end - 30 * DAY + 1,
-                Some("expires at 2026-06-01T00:00:00Z, in 29 days; replace it before"),
+                Some("expires at 2026-06-01T00:00:00Z, in 29 days; replace it before then"),
             ),
             (end - 30 * DAY, None),
             (end - 92 * DAY, None),

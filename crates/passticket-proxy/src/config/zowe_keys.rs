@@ -158,10 +158,22 @@ const GATEWAY: &[Key] = &[
     key("apiml.gateway.registry.maxSimultaneousRequests", Detail(REGISTRY)),
     key("apiml.gateway.registry.metadataKeyAllowList", Detail(REGISTRY)),
     key("apiml.gateway.registry.refreshIntervalMs", Detail(REGISTRY)),
-    key("apiml.gateway.routing.rateLimiterCapacity", Honoured("the same as above")),
-    key("apiml.gateway.routing.rateLimiterRefillDuration", Honoured("the same as above")),
-    key("apiml.gateway.routing.rateLimiterTokens", Honoured("the same as above")),
-    key("apiml.gateway.routing.servicesToLimitRequestRate", Honoured("the same as below")),
+    key(
+        "apiml.gateway.routing.rateLimiterCapacity",
+        Honoured("like `apiml.gateway.rateLimiterCapacity`"),
+    ),
+    key(
+        "apiml.gateway.routing.rateLimiterRefillDuration",
+        Honoured("like `apiml.gateway.rateLimiterRefillDuration`"),
+    ),
+    key(
+        "apiml.gateway.routing.rateLimiterTokens",
+        Honoured("like `apiml.gateway.rateLimiterTokens`"),
+    ),
+    key(
+        "apiml.gateway.routing.servicesToLimitRequestRate",
+        Honoured("like `apiml.gateway.servicesToLimitRequestRate`"),
+    ),
     key(
         "apiml.gateway.servicesToDisableRetry",
         Warning(Any, "an idempotent request may be sent to each service twice"),
@@ -183,7 +195,10 @@ const GATEWAY: &[Key] = &[
     ),
     key("apiml.routing.ignoredServices", Warning(Any, "each configured service has its routes")),
     key("apiml.routing.instanceIdHeader", Warning(Is("true"), "answers have no `X-InstanceId`")),
-    key("apiml.routing.servicesToLimitRequestRate", Honoured("the same as below `apiml.gateway`")),
+    key(
+        "apiml.routing.servicesToLimitRequestRate",
+        Honoured("like `apiml.gateway.servicesToLimitRequestRate`"),
+    ),
     key("apiml.security.allowTokenRefresh", Honoured("exchange of a login token for a new one")),
     key("apiml.security.allowtokenrefresh", Honoured("like `allowTokenRefresh`")),
     key(

@@ -18,10 +18,11 @@ use crate::{
     cli::DemoOptions,
     cluster,
     exit::Exit,
+    listener_tls,
     listeners::{Listeners, OpenSockets},
     serve::{Configuration, Start, run, runtime},
     signals::Signals,
-    stack::{self, NewStore},
+    stack::{self, NewStore, PartsError},
     terminal::print_line,
 };
 use files::{DemoFiles, DemoPorts};
@@ -75,8 +76,10 @@ pub(crate) fn serve(options: &DemoOptions) -> Result<(), Exit> {
 
         let applid = Applid::new(files::APPLID).map_err(Exit::runtime)?;
         let service = service::ZosService::new(applid, config.profiles.clone());
-        let server =
-            Server::https(service_listener, stack::server_tls(config).map_err(Exit::usage)?);
+        let server = Server::https(
+            service_listener,
+            listener_tls::server_tls(config).map_err(PartsError::from).map_err(Exit::usage)?,
+        );
         let server = server.run(service, std::future::pending());
         let server = tokio::spawn(server);
 

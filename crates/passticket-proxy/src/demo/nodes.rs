@@ -50,7 +50,7 @@ pub(super) async fn reach_redis(config: &Config) -> Result<(), Exit> {
     })
 }
 
-/// A port that no other process can take before the second node starts.
+/// A port for the second node. While this value exists, no other process can take the port.
 pub(super) struct ReservedPort(TcpListener);
 
 impl ReservedPort {

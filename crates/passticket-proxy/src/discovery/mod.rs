@@ -255,8 +255,8 @@ pub(crate) struct FindingSettings {
 
 /// Makes the connector to Eureka, or keeps the previous one with its task. Returns `None` if discovery is off.
 ///
-/// A server that answers in place of Eureka could announce instances of its own. So Eureka is always verified, also
-/// with `verifyCertificates: DISABLED`.
+/// A server that answers in place of Eureka could announce instances of its own. So the certificate of Eureka is always
+/// verified, even with `verifyCertificates: DISABLED`.
 pub(crate) fn finding(
     config: &Config,
     previous: Option<&Part<FindingSettings, Finding>>,

@@ -17,7 +17,7 @@ use super::updater::Applied;
 
 const FETCHES: Description = Description::counter(
     "passticket_discovery_fetches_total",
-    "Fetches of the registry of services. full and delta were successful.",
+    "Fetches of the registry of services, by result. The results full and delta are successes.",
 );
 const LAST: Description = Description::gauge(
     "passticket_discovery_last_fetch_timestamp_seconds",

@@ -76,7 +76,8 @@ pub enum NoKeyJob {
          or write keys instead of key-job"
     )]
     Product(&'static str),
-    /// KGUP can make a DES key, but its clear value would stay unknown to the gateway.
+    /// KGUP (the key generator program of ICSF) can make a DES key, but does not show the clear value of the key. So
+    /// the gateway could not get the key.
     #[error(
         "--make is only for enhanced keys, because ICSF does not show the legacy key that it makes; \
          leave out --make, or write --algorithm enhanced-upper or enhanced-mixed"

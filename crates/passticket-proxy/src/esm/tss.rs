@@ -29,7 +29,7 @@ pub(super) fn passticket(commands: &mut Commands, gateway: &UserId, applids: &[A
     commands.run("TSS REFRESH");
     commands.note(
         "If the control option PTKRESCK is set, Top Secret may check further permissions when a \
-         program on z/OS makes a PassTicket. Read in your manual of Top Secret which.",
+         program on z/OS makes a PassTicket. Your manual of Top Secret lists them.",
     );
     commands.note("To verify:");
     for applid in applids {

@@ -128,7 +128,7 @@ pub(super) fn without_tokens(text: &str) -> String {
 }
 
 pub(super) fn header_texts(headers: &HeaderMap) -> Vec<String> {
-    // These two are of the response that stands in for that of the service.
+    // These two headers are in the response that this command uses in place of the service's response.
     let of_service = |name: &HeaderName| [header::CONTENT_LENGTH, header::DATE].contains(name);
     let headers = headers.iter().filter(|(name, _)| !of_service(name));
     let texts = headers.map(|(name, value)| {

@@ -1,8 +1,8 @@
 //! `explain`: says what the gateway would do with a request, and why.
 //!
 //! The request goes through the layers of the gateway (`routed_stack`), with [probes](probe) between them. In place of
-//! the service, a server in this process takes the request ([`capture`]). The explanation contains what the layers have
-//! decided: it does not repeat their decisions. The command changes no file, and asks a server only with `--live`.
+//! the service, a server in this process takes the request ([`capture`]). The explanation shows what the layers have
+//! decided. It contains no decisions of its own. The command changes no file, and asks a server only with `--live`.
 
 mod capture;
 mod checks;

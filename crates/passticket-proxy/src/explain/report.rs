@@ -41,7 +41,7 @@ struct Fact {
     key: &'static str,
     value: Value,
     label: &'static str,
-    /// The lines for people. Only JSON has the fact if there are none.
+    /// The printed lines. If there are none, only the JSON object contains the fact.
     texts: Vec<String>,
 }
 

@@ -26,7 +26,7 @@ use crate::{
     terminal::print_problem,
 };
 
-/// A certificate file that is longer is not read.
+/// The maximum size of a certificate file, in bytes.
 const MAX_CERTIFICATES: u64 = 1024 * 1024;
 
 /// The request, and how it was made.
@@ -136,7 +136,7 @@ pub(super) fn prepare(config: &Config, parts: &Parts, asked: Asked) -> Result<Pr
             request.extensions_mut().insert(certificate);
         }
     }
-    // The address of the client is not known. `0` is the port of no client.
+    // The address of the client is not known. No client has the port 0.
     let local = SocketAddr::from(([127, 0, 0, 1], 0));
     let connection = ConnectionInfo::new(local, local, Protocol::Https);
     request.extensions_mut().insert(connection);

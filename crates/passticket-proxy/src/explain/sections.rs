@@ -213,10 +213,10 @@ impl Facts<'_> {
 
     fn why_not(&self, candidate: &Candidate, route: &Route) -> &'static str {
         if candidate.choice == CredentialChoice::Later {
-            return "another credential comes first (docs/decisions.md#d6); it alone counts";
+            return "another credential has precedence (docs/decisions.md#d6); only that one counts";
         }
         if route.is_bypass() {
-            return "the scheme is bypass; the service gets it as it came";
+            return "the scheme is bypass; the service gets it unchanged";
         }
         match candidate.place {
             CredentialPlace::Certificate => {
@@ -239,7 +239,7 @@ impl Facts<'_> {
         } else if self.config.zowe.as_ref().is_some_and(|zowe| zowe.revocations.is_some())
             && !self.is_live
         {
-            " (by the own file; the Caching Service of API ML was not asked, add --live)"
+            " (by the file of this gateway; the Caching Service of API ML was not asked, add --live)"
         } else {
             ""
         };
@@ -407,7 +407,7 @@ impl Facts<'_> {
                 format!("the scopes permit this request to {}", route.service())
             }
             _ => {
-                "only Personal Access Tokens have scopes; this credential is good for all services"
+                "only Personal Access Tokens have scopes; this credential is valid for all services"
                     .to_owned()
             }
         };
@@ -460,8 +460,8 @@ impl Facts<'_> {
         }
         if self.walked.traced.questions.is_empty() && self.route_of().is_some() {
             let why = match self.seen(Step::Prepared).is_some() && self.failure().is_none() {
-                true => "no question: the scheme makes no PassTicket with a key of the gateway",
-                false => "no question: the request did not get this far",
+                true => "no check: the scheme makes no PassTicket with a key of the gateway",
+                false => "no check: the request did not get this far",
             };
             report.fact(section, "decision", "decision", why);
         }

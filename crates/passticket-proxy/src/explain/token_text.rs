@@ -35,8 +35,8 @@ pub(super) struct TokenText {
 }
 
 impl TokenText {
-    /// Decodes the text, and verifies nothing. `None` if the text is not a JWT. `names_user` says whether a claim names the
-    /// user of an identity provider, so that it is shown, too.
+    /// Decodes the text, and verifies nothing. Returns `None` if the text is not a JWT. `names_user` says whether a
+    /// claim names the user of an identity provider. Such a claim is shown, too.
     pub(super) fn decode(text: &[u8], names_user: impl Fn(&str) -> bool) -> Option<Self> {
         if text.len() > MAX_LEN {
             return None;

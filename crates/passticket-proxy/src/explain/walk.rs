@@ -49,7 +49,7 @@ impl NotAsked {
     }
 }
 
-/// The place that answered in place of the routed stack.
+/// Marks the response to a request for the gateway's own endpoints. Such a request does not reach the routed stack.
 #[derive(Clone, Copy)]
 struct AnsweredByGateway;
 
@@ -70,7 +70,7 @@ impl Walked {
         self.response.extensions().get()
     }
 
-    /// Returns why no user or no ticket was found, whether the request was rejected or forwarded.
+    /// Returns why no user or no ticket was found. The request may have been rejected, or forwarded nevertheless.
     pub(super) fn failure(&self) -> Option<&Failure> {
         match self.rejection() {
             Some(Rejection::Authentication(failure)) => Some(failure),

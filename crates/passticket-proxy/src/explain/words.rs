@@ -88,7 +88,7 @@ pub(super) fn remedy(reason: ReasonCode) -> Option<&'static str> {
     })
 }
 
-/// Returns a claim for people. Times are shown as such.
+/// Returns the text of a claim. The claims `iat`, `exp` and `nbf` are shown as times.
 pub(super) fn claim(name: &str, value: &Value) -> String {
     let secs = value.as_u64().filter(|_| ["iat", "exp", "nbf"].contains(&name));
     let value = match (value, secs) {

@@ -134,7 +134,7 @@ pub(super) struct Evicted {
     pub(super) services: u64,
 }
 
-/// The tokens of all users to list.
+/// Selects the tokens of users that a page lists.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UsersTokenFilter {
     /// The tokens of this user. If it is empty, the tokens of all users.
@@ -179,7 +179,7 @@ pub(super) struct NewToken {
     pub(super) expires_at: String,
 }
 
-/// The tokens to list.
+/// Selects the tokens that a page lists, by state and name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TokenFilter {
     pub(super) state: &'static str,
@@ -309,12 +309,12 @@ impl AuthClient {
         self.json(browser, Call::new(Method::GET, format!("access-tokens/{id}"))).await
     }
 
-    /// Returns what the user may do. A user who may do nothing gets no refusal.
+    /// Returns the permissions of the user. A user without permissions also gets an answer, and not a refusal.
     pub(super) async fn permissions(&self, browser: &Browser) -> Result<Permissions, Refusal> {
         self.json(browser, Call::new(Method::GET, "access-tokens/permissions")).await
     }
 
-    /// Returns a page of the tokens of users. It needs the permission of an administrator.
+    /// Returns a page of the tokens of users. The signed-in user must be an administrator.
     pub(super) async fn tokens_of_users(
         &self,
         browser: &Browser,
@@ -336,7 +336,7 @@ impl AuthClient {
         self.json(browser, Call::new(Method::GET, format!("access-tokens{query}"))).await
     }
 
-    /// Returns a token of any user. It needs the permission of an administrator.
+    /// Returns a token of any user. The signed-in user must be an administrator.
     pub(super) async fn token_of(
         &self,
         browser: &Browser,
@@ -347,7 +347,7 @@ impl AuthClient {
         self.json(browser, Call::new(Method::GET, format!("access-tokens/{id}{query}"))).await
     }
 
-    /// Revokes a token of any user. It needs the permission of an administrator.
+    /// Revokes a token of any user. The signed-in user must be an administrator.
     pub(super) async fn revoke_of(
         &self,
         browser: &Browser,
@@ -359,8 +359,8 @@ impl AuthClient {
         self.call(browser, Credential::LoginCookie, call).await.map(drop)
     }
 
-    /// Revokes the tokens of a user or for a service that were issued up to `up_to` (RFC 3339), or up to now. It needs
-    /// the permission of an administrator.
+    /// Revokes the tokens of a user or for a service that were issued up to `up_to` (RFC 3339), or up to now. The
+    /// signed-in user must be an administrator.
     pub(super) async fn make_rule(
         &self,
         browser: &Browser,
@@ -372,7 +372,7 @@ impl AuthClient {
         self.call(browser, Credential::LoginCookie, call).await.map(drop)
     }
 
-    /// Removes expired revocations. It needs a permission of its own.
+    /// Removes expired revocations. The signed-in user must have the permission [`Permissions::evict`].
     pub(super) async fn evict(&self, browser: &Browser) -> Result<Evicted, Refusal> {
         self.json(browser, Call::new(Method::POST, "access-tokens/evict")).await
     }

@@ -35,7 +35,7 @@ pub(super) struct ComponentHealth {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct NodeHealth {
-    /// `ok` or `expired`.
+    /// `ok`, `expired` or `handedOver`.
     pub(super) lease: String,
     /// The number of revocations that this node has not applied yet.
     pub(super) behind: u64,

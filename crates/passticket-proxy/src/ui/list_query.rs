@@ -95,7 +95,7 @@ impl Sort {
                     .as_ref()
                     .map_or((true, String::new()), |name| (false, name.to_lowercase()))
             }),
-            // Times in RFC 3339 with the same length have the order of their texts.
+            // All times are in RFC 3339 and have the same length, so comparing the texts compares the times.
             Self::Expiry => tokens.sort_by(|a, b| a.expires_at.cmp(&b.expires_at)),
             Self::LastUse => tokens.sort_by_key(|token| Reverse(token.last_used_at.clone())),
         }

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_notice_survives_the_address() {
+    fn a_notice_is_read_back_from_an_address() {
         use Notice::{AllRevoked, Changed, Revoked, RuleMade, SessionEnded, SignedOut};
         for notice in [SignedOut, SessionEnded, Changed, Revoked, AllRevoked, RuleMade] {
             let address = notice.at("/x");

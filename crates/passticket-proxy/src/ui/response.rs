@@ -13,8 +13,8 @@ use tower_passticket::proxy::ResponseBody;
 
 use super::assets::Asset;
 
-/// The content security policy of all pages. They load only files of the gateway, contain no script and no style of
-/// their own, send forms only to the gateway, and no other page can contain them.
+/// The content security policy of all pages. The pages load only files of the gateway, have no inline scripts or
+/// styles, and send forms only to the gateway. No other page can contain them in a frame.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; base-uri \
                       'none'; frame-ancestors 'none'";
 
@@ -81,8 +81,7 @@ pub(super) fn removal_of(cookie: &str) -> Option<HeaderValue> {
     HeaderValue::try_from(value).ok()
 }
 
-/// Answers 503 without a page. This response is for a system that provides no random numbers, because each page needs
-/// one.
+/// Answers 503 without a page. Used if the operating system provides no random number, because each page needs one.
 pub(super) fn unavailable() -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::from(Bytes::new()));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

@@ -100,7 +100,7 @@ impl RuleForm {
 impl Rule {
     /// Returns whether the rule revokes an active token of its user or for its service.
     pub(super) fn hits(&self, token: &Token) -> bool {
-        // Both times have the same length and the same offset, so they have the order of their texts.
+        // Both texts have the same length and the same offset from UTC, so comparing the texts compares the times.
         self.up_to.as_ref().is_none_or(|up_to| token.created_at.as_str() <= up_to.as_str())
     }
 }

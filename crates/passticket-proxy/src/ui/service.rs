@@ -186,7 +186,7 @@ impl Inner {
             }
         };
         let mut response = answer.unwrap_or_else(|trouble| self.trouble(&visit, trouble));
-        // A redirection needs no key, and a page that is signed in sets its own.
+        // A redirection shows no form, so it needs no key. The redirection after a sign-in sets a new key itself.
         if visit.is_key_new && !response.status().is_redirection() {
             set_cookies(&mut response, [visit.key.set_cookie()]);
         }

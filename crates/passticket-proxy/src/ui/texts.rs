@@ -537,7 +537,7 @@ pub(super) mod health {
         )
     }
 
-    /// The name of a part for readers. Unknown names stay.
+    /// Returns the name of a part as the page shows it. A name that is not listed here stays the same.
     pub(in super::super) fn part(name: &str) -> &str {
         match name {
             "workers" => "Threads that serve requests",

@@ -740,7 +740,7 @@ async fn users_see_the_last_use_of_their_tokens_and_rotate_and_revoke_them() {
             break entry;
         }
         assert!(std::time::Instant::now() < deadline, "{entry}");
-        // The use is written about every second the first time.
+        // The gateway writes the first use within about a second.
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     assert_eq!(

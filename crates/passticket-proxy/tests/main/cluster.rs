@@ -129,7 +129,7 @@ async fn without_redis_the_nodes_refuse_tokens_and_revocations_until_it_is_back(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flushed_redis_un_revokes_nothing_and_is_filled_again() {
+async fn after_a_flush_of_redis_tokens_stay_revoked_and_the_nodes_fill_redis_again() {
     let Some(redis) = redis() else { return };
     let site = Site::at(&redis.url()).await;
     let nodes = site.start_all(["a", "b"]).await;
@@ -222,7 +222,7 @@ async fn a_node_does_not_start_if_its_name_or_its_data_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_file_of_a_process_that_was_killed_while_it_joined_is_not_the_real_one() {
+async fn a_node_does_not_start_with_the_empty_file_of_a_process_that_was_killed_while_it_joined() {
     let Some(mut redis) = redis() else { return };
     let site = Site::at(&redis.url()).await;
     let config = site.configure("lost", "lost", |yaml| yaml);

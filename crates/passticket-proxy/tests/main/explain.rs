@@ -232,7 +232,7 @@ async fn a_token_in_another_place_is_explained() {
         (format!("Authorization: Bearer {token}"), format!("PRIVATE-TOKEN: {pat}"));
     explain(&demo.directory, &["--header", &bearer, "--header", &private, "GET", PATH])
         .assert_first(0, "YES: ")
-        .assert_has(&["PRIVATE-TOKEN: another credential comes first"]);
+        .assert_has(&["PRIVATE-TOKEN: another credential has precedence"]);
     explain(&demo.directory, &["--header", "Authorization: Basic VVNFUjp4", "GET", PATH])
         .assert_first(1, "NO: ")
         .assert_has(&["Authorization: Basic: clientBasic of the service is not verify"]);

@@ -187,8 +187,8 @@ fn documented() -> BTreeMap<String, Described> {
     metrics
 }
 
-/// Returns the names in a text such as "`kind`: `a`, `b`; `status`, see below". A name is not followed by its values if a
-/// colon is missing.
+/// Returns the names in a text such as "`kind`: `a`, `b`; `status`, see below". If a colon follows a name, the texts
+/// after it are values. Otherwise, all texts are names.
 fn label_names(text: &str) -> BTreeSet<String> {
     let names = text.split(';').flat_map(|part| {
         let mut quoted: Vec<_> = part.split('`').skip(1).step_by(2).collect();

@@ -158,7 +158,7 @@ async fn a_gateway_uses_a_key_in_a_token_and_recovers_after_the_token_was_remove
     assert_eq!(response.status(), 200);
     let body: Value = response.json().await.unwrap();
     assert!(tickets::is_valid(&memory, "USER", body["ticket"].as_str().unwrap()), "{body}");
-    assert!(site.check(0).contains("key K of the token PTKT: good, cannot be read"));
+    assert!(site.check(0).contains("key K of the token PTKT: good; its value cannot be read"));
 
     site.hsm.remove_tokens();
     let refused = site.ticket_with_status(&token, 503).await;

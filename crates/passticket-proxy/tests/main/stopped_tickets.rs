@@ -39,7 +39,7 @@ use crate::{
     takeover::{successor, wait_for_socket},
 };
 
-/// A service like one on z/OS: it answers a request with a PassTicket with `status`. To requests without one, it answers
+/// A service like one on z/OS. If a request has a PassTicket, the service answers with `status`. Otherwise, it answers
 /// with 401.
 #[derive(Clone)]
 struct Zos {

@@ -102,7 +102,7 @@ async fn a_role_of_a_token_becomes_the_technical_user_and_the_audit_names_the_pe
     assert_eq!(token_ids.0, token_ids.1);
 }
 
-/// The provider has verified the token before, so a cached token must get the new rules, too.
+/// The gateway has already verified and cached the token. The new rules must apply to the cached token, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_file_applies_to_a_known_token_and_a_wrong_file_changes_nothing() {
     let provider = Provider::default();

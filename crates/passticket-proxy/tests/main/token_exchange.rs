@@ -152,7 +152,7 @@ async fn a_pat_needs_all_services_with_the_applid_in_its_scopes() {
 }
 
 #[tokio::test]
-async fn rate_and_protected_users_apply() {
+async fn the_rate_limit_and_the_protected_users_apply() {
     let demo = Demo::reconfigured(|yaml| {
         let yaml = yaml.replace("protectedUsers: [IBMUSER]", "protectedUsers: [IBMUSER, USER]");
         without_exchange(&yaml) + EXCHANGE + "      callsPerMinute: 2\n"

@@ -114,7 +114,7 @@ async fn a_prefixed_token_works_in_each_place_and_its_holder_learns_when_it_expi
     let response = send(open).await;
     assert_eq!((response.status().as_u16(), expires(&response).len()), (200, 0));
 
-    // A revocation of one form refuses the other.
+    // If a token is revoked in one form, the gateway also refuses its other form.
     let revoke = demo.client().request(Method::DELETE, demo.auth("access-token/revoke"));
     let response = send(revoke.body(json!({"token": jwt}).to_string())).await;
     assert_eq!(response.status(), 200);

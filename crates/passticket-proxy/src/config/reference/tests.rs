@@ -272,7 +272,7 @@ fn the_program_reads_the_keys_of_the_reference_and_no_others() {
     }
     let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
     let known: BTreeSet<_> = settings()
-        // A chosen name is not read, but what is below it.
+        // A chosen name itself is not read as a key. Only the keys below it are read.
         .filter(|setting| !is_chosen(&last(setting.key)))
         // Without the feature, the program reports the key, and reads nothing below it.
         .filter(|setting| cfg!(feature = "pkcs11") || !setting.key.contains(".pkcs11."))

@@ -14,7 +14,7 @@ use super::*;
 const RACF: &str = include_str!("samples/racf.txt");
 const ACF2: &str = include_str!("samples/acf2.txt");
 const TSS: &str = include_str!("samples/tss.txt");
-/// Ten seconds after the time of D T in the sample.
+/// Ten seconds after the time in the sample. The z/OS command `D T` displays this time.
 const NOW: Timestamp = Timestamp::from_secs(1_704_114_010);
 
 /// The configuration that agrees with the samples. The enhanced key of IZUDFLT is only in the sample of RACF.
@@ -74,7 +74,7 @@ fn the_samples_agree_with_the_configuration() {
 }
 
 #[test]
-fn an_empty_listing_is_not_the_same() {
+fn an_empty_listing_does_not_agree_with_the_configuration() {
     for (esm, missing) in [(Esm::Racf, 4), (Esm::Acf2, 2), (Esm::TopSecret, 2)] {
         for text in ["", "READY\n", "\u{0}\u{1}\n"] {
             let report = compared(esm, text);
@@ -305,7 +305,7 @@ fn a_listing_with_a_key_is_different_and_the_key_is_not_shown() {
 }
 
 #[test]
-fn a_listing_that_is_too_long_is_not_the_same() {
+fn a_listing_that_is_too_long_is_reported_as_incomplete() {
     let listing = format!("{RACF}{}", "\n".repeat(MAX_LISTING));
     let missing = texts(&compared(Esm::Racf, &listing), Verdict::Missing);
     assert_eq!(

@@ -1,7 +1,7 @@
 //! Compares a listing of Top Secret with the configuration.
 //!
-//! The forms of the lines are from memory (docs/reference/security-products.md#display-commands). So the parser searches
-//! for pairs of a keyword and a value, and an unknown form is a note, and not a difference.
+//! No manual shows the exact forms of the lines (docs/reference/security-products.md#display-commands). So the parser
+//! searches for pairs of a keyword and a value, and an unknown form is a note, and not a difference.
 
 use tower_passticket::passticket::{Applid, Replay, UserId};
 

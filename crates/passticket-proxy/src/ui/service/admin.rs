@@ -24,8 +24,8 @@ use crate::ui::{
     views::{self, RulePage, RulePreview, SearchPage},
 };
 
-/// The time for which other pages wait to learn whether the user is an administrator. They then appear without the link
-/// to the pages of administrators.
+/// The time for which other pages wait to learn whether the user is an administrator. If this takes longer, they appear
+/// without the link to the pages of administrators.
 const PERMISSIONS_WAIT: Duration = Duration::from_secs(2);
 
 /// The preview of a rule counts the tokens on at most this number of pages with 100 tokens.

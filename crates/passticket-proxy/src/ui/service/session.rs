@@ -100,7 +100,8 @@ impl Inner {
         Ok(response)
     }
 
-    /// `trouble` is a text and the number of a message, which may be empty.
+    /// Returns the page with the sign-in form. `trouble` is the text of a problem, and the number of a message or an
+    /// empty text.
     pub(super) fn sign_in_page(
         &self,
         visit: &Visit,

@@ -343,7 +343,7 @@ pub(in crate::ui) fn rule(frame: Frame<'_>, content: RulePage<'_>) -> Markup {
     page(frame, words::RULE_HEADING, Width::Narrow, &content)
 }
 
-/// Texts about rules: what a rule revokes, and the form that makes it.
+/// The page that shows what a rule revokes, with the form that makes the rule.
 pub(in crate::ui) fn preview(
     frame: Frame<'_>,
     form: &RuleForm,

@@ -176,7 +176,7 @@ fn expiry_choices(form: &CreateForm, problems: &[Fault], lifetimes: Lifetimes) -
     }
 }
 
-/// A new token. It is the only page that contains a token.
+/// The page of a new token. No other page contains a token.
 #[derive(Clone, Copy)]
 pub(in crate::ui) struct CreatedPage<'a> {
     pub(in crate::ui) token: &'a NewToken,

@@ -36,7 +36,7 @@ pub(in crate::ui) enum Area {
     Administration(Tab),
 }
 
-/// A page for administrators that the others have a link to.
+/// A page for administrators to which all pages for administrators have a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ui) enum Tab {
     Tokens,

@@ -8,13 +8,14 @@ use crate::ui::{form::query, paths::Page, texts, texts::sign_in as words};
 /// The choices that the page offers.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::ui) struct SignInPage<'a> {
-    /// The values that the user has entered before.
+    /// The user id that the user has entered before.
     pub(in crate::ui) user_id: &'a str,
     /// Whether the login provider can change passwords.
     pub(in crate::ui) can_change: bool,
     /// Whether the form has fields for a new password.
     pub(in crate::ui) changes: bool,
-    /// The owner of the client certificate, perhaps without a name. `None` if there is no certificate.
+    /// The name of the owner of the client certificate. `None` if there is no certificate, and `Some(None)` if it has
+    /// no name.
     pub(in crate::ui) certificate: Option<Option<&'a str>>,
     pub(in crate::ui) trouble: Option<SignInTrouble<'a>>,
 }
