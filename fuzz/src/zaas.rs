@@ -7,17 +7,17 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt};
 use tower_passticket::{
-    identity::CommonNameMapper,
+    identity::{CommonNameMapper, Fingerprint},
     layer::{
         AuthenticateLayer, Authenticator, CookieNames, PassTicketScheme, Scheme, SchemeLayer,
-        ScopeLayer, ZoweJwtScheme,
+        ScopeLayer, TrustedForwarders, VerifyClientCertificate, ZoweJwtScheme,
     },
     passticket::{KeyProfiles, LocalGenerator, PassTicket},
     revocation::RevocationIndex,
     token::{ServiceId, TokenIssuer},
-    zaas::{SchemeEndpoints, SchemeTarget},
+    zaas::{SchemeEndpoints, SchemeTarget, trust_layer},
 };
 
 use crate::{
@@ -33,20 +33,24 @@ const SERVICE: &str = "svc";
 const PATHS: [&str; 4] =
     ["/zaas/scheme/ticket", "/zaas/scheme/zoweJwt", "/zaas/scheme/zosmf", "/zaas/scheme/ticket/"];
 
-/// The input is a byte that selects the path, the method and the certificate of the connection, then header lines with
-/// placeholders for tokens (see [`with_tokens`]), an empty line, and the body.
+/// The input is a byte that selects the path, the method, and the certificate of the connection and whether it names a
+/// gateway, then header lines with placeholders for tokens (see [`with_tokens`]), an empty line, and the body.
 pub(crate) fn scheme(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
     let path = PATHS[usize::from(choice & 3)];
     let is_post = choice & 4 == 0;
-    let has_certificate = choice & 8 == 0;
+    let peer = match (choice & 8, choice & 16) {
+        (0, 0) => Peer::NamedGateway,
+        (0, _) => Peer::Client,
+        _ => Peer::Unknown,
+    };
     let end = rest.windows(2).position(|pair| pair == b"\n\n").unwrap_or(rest.len());
     let headers = header_lines(&with_tokens(&rest[..end]));
     let body = rest.get(end + 2..).unwrap_or_default();
-    let response = send(path, is_post, has_certificate, headers.clone(), body);
+    let response = send(path, is_post, peer, headers.clone(), body);
     check(&response);
     let status = response.status().as_u16();
-    if !has_certificate {
+    if peer == Peer::Unknown {
         assert_eq!(status, 401);
         return;
     }
@@ -54,9 +58,13 @@ pub(crate) fn scheme(data: &[u8]) {
         assert!(headers.contains_key("origin") || headers.contains_key("sec-fetch-site"));
         return;
     }
-    // The credential counts as on a route.
-    let service = service(&headers);
-    let user = expected_user(&headers, true, true);
+    // The credential counts as on a route. Only a named gateway says for which service, and it is no user itself. No
+    // certificate in Client-Cert is valid here.
+    let of_gateway = ["client-cert", "client-cert-chain", "x-service-id"];
+    let is_like_gateway = of_gateway.iter().any(|name| headers.contains_key(*name));
+    let acts_for_itself = peer == Peer::Client && !is_like_gateway;
+    let service = service(&headers).filter(|_| peer == Peer::NamedGateway);
+    let user = expected_user(&headers, true, acts_for_itself);
     let is_permitted = user != Some(PAT_USER) || service.as_deref() == Some(SERVICE);
     let expected = user.filter(|_| is_permitted);
     match (path, status) {
@@ -96,13 +104,27 @@ pub(crate) fn scheme(data: &[u8]) {
     }
 }
 
-fn send(
-    path: &str,
-    is_post: bool,
-    has_certificate: bool,
-    headers: HeaderMap,
-    body: &[u8],
-) -> Response<Bytes> {
+/// The peer of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    /// It has the certificate of a gateway that an operator has named.
+    NamedGateway,
+    /// It has the certificate of a user.
+    Client,
+    /// It has no certificate.
+    Unknown,
+}
+
+/// Accepts no certificate.
+struct NoCertificate;
+
+impl VerifyClientCertificate for NoCertificate {
+    fn verify(&self, _: &[u8], _: &[Vec<u8>]) -> Result<(), String> {
+        Err("no certificate is valid".to_owned())
+    }
+}
+
+fn send(path: &str, is_post: bool, peer: Peer, headers: HeaderMap, body: &[u8]) -> Response<Bytes> {
     let authenticator = Authenticator::new(verifier())
         .with_client_certificates(CommonNameMapper)
         .with_personal_access_tokens(RevocationIndex::default())
@@ -132,10 +154,12 @@ fn send(
     *request.uri_mut() = path.parse().expect("a valid path");
     *request.method_mut() = if is_post { Method::POST } else { Method::PUT };
     *request.headers_mut() = headers;
-    if has_certificate {
+    if peer != Peer::Unknown {
         request.extensions_mut().insert(CERTIFICATE.clone());
     }
-    let Ok(response) = block_on(endpoints.oneshot(request));
+    let named = (peer == Peer::NamedGateway).then(|| Fingerprint::from(*CERTIFICATE.sha256()));
+    let trust = trust_layer(TrustedForwarders::new(named), NoCertificate).with_clock(clock());
+    let Ok(response) = block_on(trust.layer(endpoints).oneshot(request));
     let (head, body) = response.into_parts();
     let Ok(body) = ready(body.collect());
     Response::from_parts(head, body.to_bytes())

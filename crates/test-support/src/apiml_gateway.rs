@@ -215,7 +215,7 @@ impl ScriptedGateway {
             .filter(|cookie| is_credential(cookie))
             .collect();
         if !cookies.is_empty() {
-            request = request.header("cookie", cookies.join(";"));
+            request = request.header("cookie", cookies.join("; "));
         }
         request.send().await.unwrap()
     }
