@@ -376,9 +376,13 @@ async fn only_a_named_gateway_speaks_for_the_certificates_of_its_clients() {
     assert!(site.is_valid("USER", &json_of(forwarded(&named)).await));
     // The gateway itself is no user.
     assert_eq!(status(ticket(&named)).await, 401);
-    // A gateway that is not named is itself the client, also when it sends the certificate of another one.
-    assert!(site.is_valid("APIMTST", &json_of(ticket(&unnamed)).await));
-    assert!(site.is_valid("APIMTST", &json_of(forwarded(&unnamed)).await));
+    // A gateway that is not named gets nothing for its own certificate, so that its clients do not become its user.
+    assert_eq!(status(ticket(&unnamed)).await, 401);
+    assert_eq!(status(forwarded(&unnamed)).await, 401);
+    // A peer without the headers of a gateway is itself the client.
+    let own = unnamed.client.post(site.url("/zaas/scheme/ticket"));
+    let own = own.json(&json!({"applicationName": "ZOWEAPPL"}));
+    assert!(site.is_valid("APIMTST", &json_of(own).await));
     // Without a certificate of the connection, no credential counts.
     let token = anonymous.login().await;
     for request in [
