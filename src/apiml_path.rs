@@ -15,7 +15,7 @@ pub(crate) enum ApimlServer {
     /// ZAAS, which the gateway calls.
     #[cfg_attr(
         not(all(feature = "api", feature = "proxy")),
-        expect(dead_code, reason = "only the module zaas uses it")
+        allow(dead_code, reason = "only the module zaas uses it")
     )]
     Zaas,
 }

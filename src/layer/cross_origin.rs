@@ -93,7 +93,7 @@ enum AskedAddress {
     /// The address of a gateway of API ML, which relays the request.
     #[cfg_attr(
         not(all(feature = "api", feature = "proxy")),
-        expect(dead_code, reason = "only the module zaas uses it")
+        allow(dead_code, reason = "only the module zaas uses it")
     )]
     RelayingGateway,
 }
