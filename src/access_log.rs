@@ -1,14 +1,15 @@
-//! The access log has one line for each request, which is written when the request has ended. The line says who asked
-//! for what, which instance answered, how long each step took, and who ended the request.
+//! The access log has one line for each request, which is written when the request has ended. The line contains the
+//! user, the method and the path, the instance that answered, the time of each step, and the cause of the end.
 //!
 //! [`AccessLogLayer`] is the outermost layer of a stack. It puts a [`RequestFacts`](crate::request_facts::RequestFacts)
 //! into the request. The inner layers fill it in. [`AccessLog`] writes the lines to a file.
 //!
-//! # What a line contains A line contains neither a query nor the value of a header, with three exceptions:
-//! `User-Agent`, `Referer` without its query, and `X-Request-Id` of a trusted proxy. A segment of a path that may
-//! contain a token is written as `(token)`. So a line contains no password, token, cookie or PassTicket. A client
-//! cannot write a line of its own, because all control characters are escaped. The page "Access log" of the book
-//! describes each field.
+//! # What a line contains
+//!
+//! A line contains neither a query nor the value of a header, with three exceptions: `User-Agent`, `Referer` without
+//! its query, and `X-Request-Id` of a trusted proxy. A segment of a path that may contain a token is written as
+//! `(token)`. So a line contains no password, token, cookie or PassTicket. A client cannot write a line of its own,
+//! because all control characters are escaped. The page "Access log" of the book describes each field.
 //!
 //! # When a line is written
 //! | request | end |

@@ -34,7 +34,7 @@ pub(crate) enum ApimlPath {
 }
 
 impl ApimlPath {
-    /// Returns the endpoint of `server` with this path.
+    /// Returns the endpoint that `server` has at this path.
     #[inline]
     pub(crate) fn find_at(server: ApimlServer, path: &str) -> Option<Self> {
         match server {
@@ -54,7 +54,7 @@ impl ApimlPath {
         })
     }
 
-    /// Returns the endpoint of the gateway with this path.
+    /// Returns the endpoint that API ML's gateway has at this path.
     #[inline]
     pub(crate) fn find(path: &str) -> Option<Self> {
         if path.starts_with("/gateway/") || path.starts_with("/application/") {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn zaas_has_few_of_these_paths_and_none_of_the_gateway() {
+    fn zaas_has_the_application_paths_and_its_own_access_check() {
         for (path, want) in [
             ("/application/health", Some(ApimlPath::Health)),
             ("/application/info", Some(ApimlPath::Info)),

@@ -6,7 +6,7 @@
 /// | | `Documented` | `ZoweV3` |
 /// |---|---|---|
 /// | success of `validate`, `revoke` and revocation rules | 200, no body | 204 |
-/// | SAF refuses a revocation rule | 401 | 403 |
+/// | the caller has no SAF permission for a revocation rule | 401 | 403 |
 /// | the token is revoked, out of scope or not a PAT | 401, and the message gives the reason | 401 without a body |
 /// | the body of `validate` or `revoke` lacks a field | 400 | 401 |
 /// | the body of `oidc-token/validate` lacks the token | 400 | 401 without a body |
@@ -14,12 +14,12 @@
 /// | `ticket` or `refresh` without a certificate | 403 with a message | 403 without a body |
 /// | a PassTicket cannot be generated now, but a later request can succeed | 503 | 500 |
 /// | the body of `delegate/passticket` is malformed | 400 with a message | 400 without a body |
-/// | texts of messages | may end with a detail, such as the position of a syntax error | only Zowe's text; with 429 also the wait |
+/// | texts of messages | may end with a detail, such as the position of a syntax error | only Zowe's text; with 429 also the detail, such as the time that the client must wait |
 /// | paths of the auth API and of the access check in messages | as in the request | below `/zaas/` instead of `/gateway/` |
 /// | content type of `keys/public` | `text/plain` | `application/json` |
-/// | the credential for the services or the health is not valid | 401, and the message gives the reason | 401 with `ZWEAO402E`, without `X-Zowe-Auth-Failure` |
+/// | the credential for the list of services, a service or `/application/health` is not valid | 401, and the message gives the reason | 401 with `ZWEAO402E`, without `X-Zowe-Auth-Failure` |
 /// | an unknown path below `/zaas/api/v1/auth` | 404 with `ZWEAO404E` | 404 with `ZWEAM104E` |
-/// | `/gateway/api/v1/services/{serviceId}` for an unknown service | 404 with `ZWEAO404E` | 404 with the status `UNKNOWN` of the service |
+/// | `/gateway/api/v1/services/{serviceId}` for an unknown service | 404 with `ZWEAO404E` | 404 with a document that contains the id of the service and the status `UNKNOWN` |
 /// | wrong method for a `GET` endpoint outside of the auth API | 405 with `ZWEAG101E` | 405 with `ZWEAO405E` |
 /// | content type of `/application/health` | `application/json` | `application/vnd.spring-boot.actuator.v3+json` |
 /// | routes: `X-Zowe-Auth-Failure` if the token is logged out, revoked or out of scope | `ZWEAG102E` | `ZWEAG160E` |

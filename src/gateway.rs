@@ -41,14 +41,15 @@ pub use request_counts::{RequestCounts, RequestKind, StatusClass};
 /// auth API.
 const API_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sends each request to one of three places. The path of the request decides which:
+/// Sends each request to the auth API `A` or to the routed stack `R`, or answers it itself. The path of the request
+/// decides:
 ///
-/// - Paths below the [`AuthPrefix`] go to the auth API `A`. If `A` does not respond within 30 seconds, the
-///   gateway answers 503. With [`with_pages`](Self::with_pages), the paths of pages for users also go to `A`.
+/// - Paths below the [`AuthPrefix`] go to `A`. If `A` does not respond within 30 seconds, the gateway answers 503. With
+///   [`with_pages`](Self::with_pages), the paths of pages for users also go to `A`.
 /// - With [`with_apiml_endpoints`](Self::with_apiml_endpoints), the paths that the gateway of API ML (Zowe's API
-///   Mediation Layer) answers itself also go to `A`, such as `/gateway/api/v1/services`. Otherwise, this gateway itself
-///   answers requests for `/application/health`.
-/// - All other paths go to the routed stack `R`. This is the stack of layers that forward requests to services.
+///   Mediation Layer) answers itself also go to `A`, such as `/gateway/api/v1/services`. Without this setting, this
+///   gateway itself answers requests for `/application/health`.
+/// - All other paths go to `R`, the stack of layers that forward requests to services.
 ///
 /// The gateway answers 400 to malformed requests:
 ///
@@ -82,7 +83,7 @@ pub struct Gateway<A, R> {
 /// The destination of the paths that API ML's gateway answers itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ApimlPaths {
-    /// The gateway answers the path of the health endpoint. The other paths go to the routed stack.
+    /// The gateway itself answers requests for `/application/health`. The other paths go to the routed stack.
     OnlyHealth,
     /// All paths of this server go to the auth API.
     AuthApi(ApimlServer),
@@ -180,8 +181,8 @@ impl<A, R> Gateway<A, R> {
         Self { apiml_paths: ApimlPaths::AuthApi(ApimlServer::Gateway), ..self }
     }
 
-    /// Serves the paths of ZAAS, the authentication service of API ML, instead of the paths of its gateway. The auth API
-    /// gets the paths below `/zaas/api/v1/auth`, and the paths `/zaas/auth/check`, `/application/health`,
+    /// Serves the paths of ZAAS, the authentication service of API ML, instead of the paths of its gateway. The auth
+    /// API gets the paths below `/zaas/api/v1/auth`, and the paths `/zaas/auth/check`, `/application/health`,
     /// `/application/info` and `/application/version`. The routed stack gets all other paths, also those below
     /// `/gateway/`. See [`zaas`](crate::zaas).
     #[cfg(feature = "api")]
@@ -270,8 +271,7 @@ where
 }
 
 impl ApimlPaths {
-    /// Returns the kind of a request whose path keeps it from the routed stack. Returns `None` if the request goes to
-    /// the routed stack.
+    /// Returns how a request for `path` is counted, or `None` if it goes to the routed stack.
     #[inline]
     fn kind_of(self, path: &str) -> Option<RequestKind> {
         let server = match self {
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_paths_of_the_gateway_of_api_ml_go_to_the_auth_api_if_they_are_on() {
+    async fn with_apiml_endpoints_sends_the_paths_of_the_gateway_of_api_ml_to_the_auth_api() {
         let answer = |text: &'static str| {
             service_fn(move |_: Request<()>| {
                 ready(Ok(Response::new(ResponseBody::from(Bytes::from(text)))))

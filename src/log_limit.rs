@@ -53,7 +53,7 @@ pub(crate) fn permit(cause: impl Hash) -> Option<LogPermit> {
     CAUSES.permit(cause, Instant::now())
 }
 
-/// The time of the last logged line for each cause.
+/// For each cause, the time of the last logged line and the number of lines that were suppressed since then.
 #[derive(Debug, Default)]
 struct LogLimit {
     hasher: RandomState,
@@ -162,8 +162,8 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(limit.permit(0_usize, start), None);
         }
-        // 256 new causes replace the old causes. The shared entry takes one of the 256 places, so the last new cause
-        // has no entry of its own. It uses the shared entry, which has the count of the removed cause.
+        // 256 new causes replace the old causes. The shared entry is one of the 256 entries, so the last new cause has
+        // no entry of its own. It uses the shared entry, which has the count of the removed cause.
         let later = start + INTERVAL;
         let permits: Vec<_> = (0..MAX_CAUSES).map(|i| limit.permit(("new", i), later)).collect();
         assert_eq!(permits.iter().filter(|permit| **permit == after(3)).count(), 1);

@@ -1,7 +1,8 @@
 //! Limits on failed logins, and the trait for counts of failed logins that several nodes share.
 //!
 //! [`AuthApi`](crate::api::AuthApi) counts the failed logins of its own process. With [`SharedLoginFailures`], the
-//! failures at all nodes of a cluster count together. So an attacker gains nothing by sending logins to several nodes.
+//! failures at all nodes of a cluster are counted together. So an attacker gains nothing by sending logins to several
+//! nodes.
 
 use std::{fmt, num::NonZeroU32, pin::Pin, sync::Arc, time::Duration};
 
@@ -11,19 +12,22 @@ use crate::{passticket::UserId, revocation::ClientNetwork};
 pub(crate) const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 /// The failures of a user are removed when this time has passed since the last of them. The time must be at least a
-/// day. With a shorter time, an attacker who waits would get the free failures several times a day.
+/// day. With a shorter time, an attacker who waits would get the free failures ([`FailureLimit::free`]) several times a
+/// day.
 pub(crate) const USER_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The failures of a network are removed when this time has passed since the first of them. If the last failure counted
-/// instead, the failures of a large network would never be removed, because some user always mistypes.
+/// The failures of a network are removed when this time has passed since the first of them. If the time began with the
+/// last failure, the failures of a large network would never be removed, because some user always mistypes.
 pub(crate) const NETWORK_MEMORY: Duration = Duration::from_secs(60 * 60);
 
-/// The number of forgiven failures is removed when this time has passed since the first of them. If the last one
-/// counted instead, it would never be removed for a user who mistypes every day.
+/// The number of forgiven failures ([`FORGIVEN_A_DAY`]) is set back to zero when this time has passed since the first
+/// of them. If the time began with the last of them, the number would never be set back for a user who mistypes every
+/// day.
 pub(crate) const FORGIVEN_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A login clears earlier failures of the same user from the same network, but at most this number within a day. Without
-/// this limit, an attacker in this network would get the free failures again after each login of the user.
+/// A successful login forgives earlier failures of the same user from the same network, but at most this number within
+/// a day. Without this limit, an attacker in this network would get the free failures again after each login of the
+/// user.
 pub(crate) const FORGIVEN_A_DAY: u32 = 20;
 
 /// How many failed logins cause no wait, and how long a client must wait after further ones.
@@ -114,8 +118,8 @@ pub enum NetworkOrigin {
 /// When an attempt counts as a failure before its password is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountInAdvance {
-    /// The attempt counts in advance if a limit is already exceeded. Otherwise an attacker could begin many attempts at
-    /// the end of each wait.
+    /// The attempt counts in advance if a limit is already exceeded. If it did not, an attacker could begin many
+    /// attempts at the same time at the end of each wait.
     IfLimitIsExceeded,
     /// The attempt always counts in advance, because its password differs from the cached one.
     Always,
@@ -130,7 +134,8 @@ pub struct SharedClaim {
     /// The time of the last failure before the attempt, in the count of the user and the network. `None` if the attempt
     /// was not counted there.
     pub user_and_network: Option<u64>,
-    /// The same for the count of the user.
+    /// The time of the last failure before the attempt, in the count of the user. `None` if the attempt was not counted
+    /// there.
     pub user: Option<u64>,
 }
 

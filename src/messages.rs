@@ -1,8 +1,9 @@
 //! Error messages for clients, with the numbers, keys and texts of Zowe's API Mediation Layer (API ML).
 //!
-//! Each error response of the gateway itself contains such a message. Responses of services do not change.
-//! [`ApiMessage::into_response`] makes the HTTP response. Users can look up the numbers in the documentation of Zowe
-//! (`docs/reference/error-messages.md`).
+//! Each error response of the gateway itself contains such a message, unless the profile
+//! [`ZoweV3`](crate::layer::Compatibility::ZoweV3) sends no body or another document, as API ML does. Responses of
+//! services do not change. [`ApiMessage::into_response`] makes the HTTP response. Users can look up the numbers in the
+//! documentation of Zowe (`docs/reference/error-messages.md`).
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -132,7 +133,7 @@ catalogue! {
         "Request to the resource ended with unexpected status code."
         "The service did not respond properly."
         "Verify that the target service is healthy.";
-    /// The path or the body of the request is malformed.
+    /// The request is malformed, or a part of it is not allowed.
     BAD_REQUEST = "ZWEAO400E" "org.zowe.apiml.common.badRequest"
         "The structure of the request is invalid: {}"
         "The request is not one that the gateway can pass on."
@@ -155,7 +156,7 @@ catalogue! {
         "The request contradicts the state of the resource: {}"
         "The token has expired, is revoked, or was already rotated."
         "List your tokens, and use one that is active.";
-    /// The gateway does not forward this HTTP method.
+    /// The gateway, the route or the endpoint does not allow this HTTP method.
     METHOD_NOT_ALLOWED = "ZWEAO405E" "org.zowe.apiml.common.methodNotAllowed"
         "The request method has been disabled and cannot be used for the requested resource." "" "";
     /// The request body is longer than the limit.

@@ -60,7 +60,7 @@ struct Shared {
 #[derive(Default)]
 struct Known {
     snapshot: RequestSnapshot,
-    /// The part of the work that goes on now, and its start.
+    /// The current stage, and the time at which it began.
     now: Option<(Stage, Instant)>,
     tunnel: Tunnel,
 }
@@ -105,15 +105,15 @@ pub struct RequestSnapshot {
     pub bytes_out: u64,
     /// How often the request was sent again.
     pub retries: u32,
-    /// How the request ended. `None` if no inner layer has said so. The request then ended normally, unless its client
-    /// has disconnected.
+    /// How the request ended. `None` if no inner layer has recorded an end. Then the request ended normally, or its
+    /// client has disconnected.
     pub termination: Option<Termination>,
-    /// The part of the work in which the request is now.
+    /// The stage in which the request is now.
     pub stage: Stage,
 }
 
-/// The service has paused for too long in the body of a response. An outer layer finds this error among the causes of
-/// the body's error.
+/// The service has paused for too long in the body of a response. An outer layer finds this error among the sources
+/// ([`Error::source`](std::error::Error::source)) of the error of the body.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the service is too slow")]
 pub(crate) struct ServiceTooSlow;
@@ -188,7 +188,7 @@ impl RequestFacts {
         self.known().snapshot.retries += 1;
     }
 
-    /// Records that the request waits for a slot.
+    /// Records that the request waits for a free connection to the service.
     pub(crate) fn begin_queue(&self) {
         self.begin_stage(Stage::Queue);
     }

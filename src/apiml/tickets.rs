@@ -53,7 +53,7 @@ const MAX_PAIRS: usize = 100_000;
 ///
 /// - If an application has replay protection (the default), only one call for a user and this application runs at a
 ///   time. The next call may begin one second after the end of this call. A request that needs a PassTicket earlier
-///   fails with [`NoTimeSlot`]. Each instance of the gateway counts only its own calls.
+///   fails with [`NoTimeSlot`]. Each node (process of the gateway) counts only its own calls.
 /// - If an application allows replay ([`with_replay`](Self::with_replay)), a PassTicket is used again for five seconds.
 ///   Requests of one user that arrive together share one call.
 ///

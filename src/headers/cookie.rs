@@ -101,8 +101,8 @@ pub(crate) fn is_value(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(allowed)
 }
 
-/// Returns one `Cookie` line with the cookies of `headers` and the cookie `name`. Returns `None` if `value` has a
-/// character that is not allowed in a cookie (RFC 6265 §4.1.1).
+/// Returns one `Cookie` line with the cookies of `headers` and the cookie `name`. Returns `None` if `value` cannot be
+/// the value of a cookie ([`is_value`]).
 pub(crate) fn joined_with(headers: &HeaderMap, name: &str, value: &str) -> Option<HeaderValue> {
     if !is_value(value) {
         return None;

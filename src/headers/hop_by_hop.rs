@@ -12,9 +12,9 @@ const TRAILERS: &str = "trailers";
 const UPGRADE: &str = "upgrade";
 const WEBSOCKET: &str = "websocket";
 
-/// The headers in which a proxy describes the connection of its client. They stay even if `Connection` names them.
-/// Otherwise, a client could send such a `Connection` header, and its address would be removed after a proxy has added
-/// it (CVE-2022-31813).
+/// The headers in which a proxy describes the connection of its client. They stay even if `Connection` names them. If
+/// they did not stay, a client could send `Connection: x-forwarded-for`. Then the address of the client, which a proxy
+/// has added in this header, would be removed (CVE-2022-31813).
 const FORWARDING: [&str; 6] = [
     "forwarded",
     "x-forwarded-for",
@@ -47,7 +47,7 @@ pub(crate) struct HopByHop {
     has_connection: bool,
     /// A `Connection` line contains a name other than `keep-alive`.
     connection_names_any: bool,
-    /// The request has a header that is always hop-by-hop, such as `Upgrade`. `Connection` does not count.
+    /// The request has a header, other than `Connection`, that is always hop-by-hop, such as `Upgrade`.
     has_fixed: bool,
     /// `TE` contains `trailers`.
     accepts_trailers: bool,
@@ -114,7 +114,7 @@ impl HopByHop {
 
     pub(crate) fn strip(self, headers: &mut HeaderMap) {
         if self.connection_names_any {
-            // The lines are cloned, because headers are removed while their names are read. The clones are cheap.
+            // The lines are cloned, because headers are removed while these lines are read. The clones are cheap.
             let lines: Vec<_> = headers.get_all(CONNECTION).iter().cloned().collect();
             for name in lines.iter().flat_map(listed_names) {
                 let is_forwarding =

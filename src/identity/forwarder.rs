@@ -1,4 +1,6 @@
-//! The peer that sent a request, if it may be a proxy or gateway that sends requests for its clients.
+//! The certificate of the peer that sent a request, on connections on which proxies and gateways may send requests of
+//! their clients. [`Forwarder`] is the certificate of a trusted proxy or gateway, [`UnlistedPeer`] is the certificate
+//! of any other peer.
 
 use super::PeerCertificate;
 
@@ -21,8 +23,8 @@ impl Forwarder {
     }
 }
 
-/// The certificate of a peer that is no trusted proxy or gateway, as an extension of each request on its connections. It
-/// proves who sent the request. It is not the credential of the request, unless the request also has it as a
+/// The certificate of a peer that is no trusted proxy or gateway, as an extension of each request on its connections.
+/// It proves who sent the request. It is not the credential of the request, unless the request also has it as a
 /// [`PeerCertificate`] extension.
 ///
 /// Only [`ForwardedCertificateLayer`](crate::layer::ForwardedCertificateLayer) creates this type, with

@@ -180,7 +180,8 @@ mod tests {
             (r"CN=Before\0dAfter,DC=example", r"CN=Before\0DAfter,DC=example"),
             ("1.3.6.1.4.1.1466.0=#04024869", "1.3.6.1.4.1.1466.0=#04024869"),
             (r"CN=Lu\C4\8Di\C4\87", "CN=Lu\u{10d}i\u{107}"),
-            // A value that begins with `#` is a DER string in hexadecimal. It is read as text.
+            // A value that begins with `#` is DER in hexadecimal. If the DER is a string type, such as UTF8String, the
+            // value becomes text. The value of an attribute type without a name is written as DER in hexadecimal.
             ("CN=#0C0161", "CN=a"),
             ("CN=#130161", "CN=a"),
             ("1.2.3.4=a", "1.2.3.4=#0C0161"),
@@ -235,8 +236,8 @@ mod tests {
         }
     }
 
-    /// This split is one reason why we do not use the parser of x509-cert. If this test fails, a new release of
-    /// x509-cert has fixed its parser.
+    /// x509-cert splits this text at the escaped comma. This is one reason why we do not use its parser. If the second
+    /// assertion fails, a new release of x509-cert has fixed its parser.
     #[test]
     fn x509_cert_splits_at_an_escaped_comma_after_an_escaped_backslash() {
         let text = r"CN=a\\\,OU=b";
@@ -266,8 +267,9 @@ mod tests {
         arbitrary_name(TYPES.map(|(oid, _)| oid).to_vec())
     }
 
-    /// Returns a name that we and x509-cert can compare. Its attribute types are the types of RFC 4514 §3, except C and
-    /// DC. x509-cert encodes all values of C and DC as a string type that permits only ASCII.
+    /// Returns names with which the tests compare our parser and the parser of x509-cert. Their attribute types are the
+    /// types of RFC 4514 §3, except C and DC, and one type without a name. x509-cert encodes all values of C and DC as
+    /// a string type that permits only ASCII.
     fn comparable_name() -> impl Strategy<Value = DistinguishedName> {
         arbitrary_name(vec!["CN", "L", "ST", "O", "OU", "STREET", "UID"])
     }

@@ -35,10 +35,10 @@ const MAX_CERTIFICATE: usize = 4096;
 /// sends `POST {address}` with the certificate in DER
 /// (docs/reference/identity-and-saf.md#zss-certificate).
 ///
-/// The gateway calls ZSS under the gateway's own user id, with a token from `T`. A certificate is mapped if all four
-/// return codes of the response are 0 and the response has a user id. API ML (Zowe's API Mediation Layer) does not
-/// check the return codes. A certificate of more than 4096 bytes is not sent and has no user, because the z/OS service
-/// that ZSS calls does not accept it.
+/// The gateway calls ZSS under the gateway's own user id, with a token from `T`. A certificate is mapped only if the
+/// response has a status 2xx, all four return codes are 0, and there is a user id. API ML (Zowe's API Mediation Layer)
+/// does not check the return codes. A certificate of more than 4096 bytes is not sent and has no user, because the z/OS
+/// service that ZSS calls does not accept it.
 ///
 /// Responses are cached by the fingerprint of the certificate. [`CachePolicy`] sets the limits of the cache. Concurrent
 /// look-ups of the same certificate share one call.
@@ -208,8 +208,8 @@ impl From<RemoteError> for MapError {
     }
 }
 
-/// The JSON body of a response of ZSS. The body has this form for every HTTP status. Unknown fields are ignored,
-/// because they do no harm. Zowe API ML treats them as an error.
+/// The JSON body of a response of ZSS. If R_usermap was called, the body has this form for every HTTP status. Unknown
+/// fields are ignored, because they do no harm. Zowe API ML treats them as an error.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {

@@ -1,11 +1,11 @@
 //! Authenticates requests.
 //!
-//! 1. On a route with a scheme that accepts only client certificates, the layer evaluates only the certificate. Otherwise,
-//!    the layer selects the first credential that the request has, in this order: cookie `apimlAuthenticationToken`,
-//!    header `Authorization: Bearer` or `token`, cookie `personalAccessToken`, header `PRIVATE-TOKEN`, header
-//!    `Authorization: Basic`, client certificate. If this credential is not valid, the layer does not try another
-//!    credential (docs/decisions.md#d6). The password of `Basic` may be a Personal Access Token. Any other password is a
-//!    credential only on a route with [`ClientBasic::Verify`] (docs/decisions.md#d24).
+//! 1. On a route with a scheme that accepts only client certificates, the layer evaluates only the certificate.
+//!    Otherwise, the layer selects the first credential that the request has, in this order: cookie
+//!    `apimlAuthenticationToken`, header `Authorization: Bearer` or `token`, cookie `personalAccessToken`, header
+//!    `PRIVATE-TOKEN`, header `Authorization: Basic`, client certificate. If this credential is not valid, the layer
+//!    does not try another credential (docs/decisions.md#d6). The password of `Basic` may be a Personal Access Token.
+//!    Any other password is a credential only on a route with [`ClientBasic::Verify`] (docs/decisions.md#d24).
 //! 2. A [`TokenVerifier`] verifies a token, and a [`RevocationCheck`] checks whether the token is revoked. An
 //!    [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. A
 //!    [`PasswordVerifier`](super::PasswordVerifier) checks a password. If one of these must wait for another server,
@@ -20,12 +20,12 @@
 //! If the credential is a valid Personal Access Token, the layer sets [`X_ZOWE_TOKEN_EXPIRES`] in the response, even if
 //! a later layer refuses the request.
 //!
-//! On a route with the scheme `bypass`, the layer authenticates nobody. It removes credentials only on a route [without
-//! credentials](Route::without_credentials).
+//! On a route with the scheme `bypass`, the layer evaluates no credential. It removes credentials only on a route
+//! [without credentials](Route::without_credentials).
 //!
 //! The layer writes one [`Authentication`](Event::Authentication) record to the audit log for each failure.
-//! [`ScopeLayer`](super::ScopeLayer) writes the record of a success, because it may still refuse the request. If the route
-//! has rules for technical users ([`TechnicalUsers`](super::TechnicalUsers)), the layer also writes a
+//! [`ScopeLayer`](super::ScopeLayer) writes the record of a success, because it may still refuse the request. If the
+//! route has rules for technical users ([`TechnicalUsers`](super::TechnicalUsers)), the layer also writes a
 //! [`TechnicalUser`](Event::TechnicalUser) record for each token that a rule matches.
 //!
 //! [`TokenVerifier`]: crate::token::TokenVerifier

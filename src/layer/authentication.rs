@@ -52,7 +52,7 @@ impl Authenticated {
         Self { user, proof, rule: None, kept: None }
     }
 
-    /// The person of `token` acts through the technical user of `rule`.
+    /// Creates the value for the person of `token`, who acts through the technical user of `rule`.
     pub(super) fn through(rule: Arc<TechnicalUserRule>, token: ExternalToken) -> Self {
         Self { rule: Some(rule.clone()), ..Self::new(rule.user(), Proof::External(token)) }
     }
@@ -152,8 +152,8 @@ pub enum Proof {
     /// A Personal Access Token that is not revoked. [`ScopeLayer`](super::ScopeLayer) decides whether its
     /// scopes include the service of the request.
     Pat(Pat),
-    /// A token of another issuer, which your own [`TokenVerifier`](crate::token::TokenVerifier) has
-    /// verified. If the authenticator has a revocation check, the token is not revoked.
+    /// A token of another issuer, which a [`TokenVerifier`](crate::token::TokenVerifier) has verified, such as
+    /// `TrustedIssuers` or your own. If the authenticator has a revocation check, the token is not revoked.
     External(ExternalToken),
     /// A client certificate.
     Certificate(PeerCertificate),

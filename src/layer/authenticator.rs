@@ -143,8 +143,9 @@ impl<R, M> Authenticator<R, M> {
         Self { passwords: Some(Arc::new(verifier)), ..self }
     }
 
-    /// Reports the uses of revoked PATs to `uses`. If a rotated PAT is used after its grace period, two parties may
-    /// have it, so the registry then revokes its family (docs/decisions.md#d36).
+    /// Reports the uses of revoked PATs to `uses`. If a client uses a rotated PAT after its grace period, two parties
+    /// may have this PAT. So the registry of PATs then revokes its family, which is all PATs that rotations have made
+    /// from the same PAT (docs/decisions.md#d36).
     #[must_use]
     pub fn with_token_uses(self, uses: Arc<TokenUses>) -> Self {
         Self { uses: Some(uses), ..self }
@@ -163,9 +164,9 @@ impl<R, M> Authenticator<R, M> {
         Self { clock, ..self }
     }
 
-    /// Returns the credentials of a request on `route`, in the order in which they count, and which of them the
-    /// [layer](super::AuthenticateLayer) evaluates. For explanations to operators: the layer itself does not call this
-    /// function, but both use the same rules.
+    /// Returns the credentials of a request on `route`, in the order of their precedence, and which of them the
+    /// [layer](super::AuthenticateLayer) evaluates. This function is for explanations to operators. The layer itself
+    /// does not call it, but both use the same rules.
     pub fn candidates(
         &self,
         headers: &HeaderMap,

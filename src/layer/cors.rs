@@ -6,7 +6,7 @@
 //! | preflight request, and the rules allow the page and the method | answers 200 with `Access-Control-Allow-*` |
 //! | preflight request, and the rules do not allow it | answers 403 |
 //! | other request of a page that the rules allow | adds `Access-Control-Allow-Origin` and others to the response |
-//! | other request of another page | removes `Access-Control-Allow-Origin` and `-Credentials` from the response |
+//! | other request of a page that the rules do not allow | removes `Access-Control-Allow-Origin` and `-Credentials` from the response |
 //!
 //! A preflight request has the method OPTIONS and the headers `Origin` and `Access-Control-Request-Method` (Fetch
 //! Standard §3.2). Each response of a service with rules has `Vary: Origin`, so that no cache gives the response to a
@@ -14,11 +14,11 @@
 //!
 //! Browsers send preflight requests without credentials, so put this layer before authentication. It must also be
 //! before [`SanitizeLayer`](super::SanitizeLayer), which removes `Origin`. Pass the same policy to this layer, to
-//! `SanitizeLayer` and to the auth API: then the protection against cross-site requests admits exactly the pages that
+//! `SanitizeLayer` and to the auth API: then the protection against cross-site requests does not refuse the pages that
 //! the rules allow.
 //!
-//! `CorsLayer` of `tower-http` does not fit: it has one set of rules for all paths, it answers each OPTIONS request as a
-//! preflight request, and it does not refuse preflight requests.
+//! `CorsLayer` of `tower-http` does not fit: it has one set of rules for all paths, it answers each OPTIONS request as
+//! a preflight request, and it does not refuse preflight requests.
 //!
 //! ```
 //! use bytes::Bytes;

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listed_origins_have_credentials_and_the_methods_of_the_rules() {
+    fn listed_origins_may_use_credentials_and_the_methods_of_the_rules() {
         use Access::{Anonymous, WithCredentials};
         let app: Origin = "https://app.example".parse().unwrap();
         let other: Origin = "https://other.example".parse().unwrap();

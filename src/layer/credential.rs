@@ -42,8 +42,9 @@ pub(super) const X_CERTIFICATE: &str = "x-certificate-";
 /// The names of the cookies that contain tokens of this gateway
 /// (`apiml.security.auth.cookieProperties.cookieName` and `cookieNamePAT`).
 ///
-/// Names that begin with `__Host-passticket-` are reserved for other cookies of the gateway, such as the key of the forms
-/// on its pages. Services neither receive nor set such cookies, whatever the configured names are.
+/// Names that begin with `__Host-passticket-` are reserved for other cookies of the gateway, such as the cookie that
+/// protects the forms on its pages against requests of other pages. Services neither receive nor set such cookies,
+/// whatever the configured names are.
 #[derive(Clone, Debug)]
 pub struct CookieNames {
     jwt: Arc<str>,
@@ -87,7 +88,7 @@ impl CookieNames {
         is(&self.jwt)
             || is(&self.pat)
             || is(DEFAULT_JWT)
-            // The gateway also uses names of the form `apimlAuthenticationToken.*`.
+            // API ML also uses names of the form `apimlAuthenticationToken.*`.
             || starts_with_dotted(DEFAULT_JWT)
             || is(DEFAULT_PAT)
             || starts_with(RESERVED)
@@ -101,8 +102,8 @@ impl CookieNames {
 
 const DEFAULT_JWT: &str = "apimlAuthenticationToken";
 const DEFAULT_PAT: &str = "personalAccessToken";
-/// The prefix of the names of other cookies of the gateway. Browsers accept a cookie whose name begins with `__Host-` only
-/// from the same host, and only with `Secure` and `Path=/` (RFC 6265bis §4.1.3.2).
+/// The prefix of the names of other cookies of the gateway. Browsers accept a cookie whose name begins with `__Host-`
+/// only from the same host, and only with `Secure` and `Path=/` (RFC 6265bis §4.1.3.2).
 const RESERVED: &str = "__Host-passticket-";
 
 impl Default for CookieNames {
@@ -251,14 +252,15 @@ pub enum CredentialPlace {
 pub enum CredentialChoice {
     /// The gateway evaluates this credential.
     Evaluated,
-    /// Another credential of the request has precedence. Only that credential counts, even if it is refused.
+    /// Another credential of the request has precedence. Only that credential is evaluated, even if it is refused.
     Later,
     /// The gateway or the route does not accept a credential of this kind in this place.
     NotAccepted,
 }
 
-/// Returns the places of all credentials of a request, in the order of [`select`]. This function is not for the path of
-/// requests: it calls `select` once for each place, with a request that has only the credential of this place.
+/// Returns the places of all credentials of a request, in the order of [`select`]. This function is too slow to be
+/// called for each request: for each place, it calls `select` with headers that contain only the credential of this
+/// place.
 pub(super) fn candidates(
     headers: &HeaderMap,
     certificate: Option<&PeerCertificate>,
@@ -406,8 +408,9 @@ pub(super) fn strip(headers: &mut HeaderMap, names: &CookieNames) {
     }
 }
 
-/// Removes every credential, except `Authorization: Basic` with a password. If the password or the user name counts as a
-/// PAT, as in `PAT:x-oauth-basic`, the header is removed: a service that verifies PATs itself could accept a revoked one.
+/// Removes every credential, except `Authorization: Basic` with a password. If the password or the user name counts as
+/// a PAT, as in `PAT:x-oauth-basic`, the header is removed: a service that verifies PATs itself could accept a revoked
+/// one.
 pub(super) fn strip_except_basic(headers: &mut HeaderMap, names: &CookieNames) {
     let basic = headers.get(AUTHORIZATION).filter(|value| {
         let decoded = basic_value(value.as_bytes()).and_then(BasicCredentials::decode);
@@ -514,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn candidates_say_which_credential_counts_and_why_the_others_do_not() {
+    fn candidates_say_which_credential_is_evaluated_and_why_the_others_are_not() {
         use CredentialChoice::{Evaluated, Later, NotAccepted};
         use CredentialPlace::{Basic, Bearer, LoginCookie, PatCookie, PrivateToken};
         let lines = [

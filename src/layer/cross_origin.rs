@@ -59,14 +59,15 @@ const REFUSED: Description = Description::counter(
 ///   `Referrer-Policy: no-referrer`.
 /// - Its method is not GET, HEAD or OPTIONS, or it is a WebSocket handshake.
 /// - It contains a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization` with
-///   the scheme Basic, Digest, Negotiate or NTLM. A password in the body of a login request also counts, because a page
-///   must not log the user in as a different user.
+///   the scheme Basic, Digest, Negotiate or NTLM. For a login request, a password in the body is also such a
+///   credential, because a page must not log the user in as a different user.
 ///
 /// A request that has neither `Origin` nor `Sec-Fetch-Site`, such as a request of curl, is never refused.
 ///
 /// [`with_own_origins`](Self::with_own_origins) sets the origins of the gateway. If they are not set, the origin of the
-/// gateway is the address that the client requested. On a connection without TLS, this address counts with `http` and
-/// with `https`, because a proxy in front of the gateway may terminate TLS.
+/// gateway is the address that the client requested. On a connection without TLS, both origins with this address are
+/// origins of the gateway, the one with `http` and the one with `https`, because a proxy in front of the gateway may
+/// terminate TLS.
 ///
 /// [`SanitizeLayer`](super::SanitizeLayer::with_origin_policy) and
 #[cfg_attr(feature = "api", doc = "[`AuthApi`](crate::api::AuthApi::with_origin_policy)")]
@@ -84,13 +85,13 @@ pub struct OriginPolicy {
     counts: Option<Arc<CrossOriginCounts>>,
 }
 
-/// The address that the browser of a client asks.
+/// The address to which a browser has sent a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum AskedAddress {
     /// The address of this gateway.
     #[default]
     Own,
-    /// The address of a gateway of API ML, which relays the request.
+    /// The address of a gateway of API ML, which relays the request to this gateway.
     #[cfg_attr(
         not(all(feature = "api", feature = "proxy")),
         allow(dead_code, reason = "only the module zaas uses it")
@@ -105,8 +106,9 @@ pub enum ForeignOrigins {
     /// Requests with the method GET, HEAD or OPTIONS, and requests without a credential that a browser attaches.
     #[default]
     Restricted,
-    /// No request is allowed, regardless of its method. Zowe's API Mediation Layer does this if CORS (sharing with
-    /// other origins) is off.
+    /// Of the requests with an `Origin`, only those that the [`CorsRules`] of the service allow, regardless of their
+    /// method. Zowe's API Mediation Layer refuses these requests, too, if CORS (sharing with other origins) is off.
+    /// Requests without an `Origin` are allowed as with [`Restricted`](Self::Restricted).
     Refused,
 }
 
@@ -130,8 +132,8 @@ impl OriginPolicy {
     }
 
     /// Allows the pages that `rules` allow to use `service`. This replaces earlier rules of the service. `service` can
-    /// also be the first segment of the paths of the auth API, `gateway`. The
-    /// [`CorsLayer`](super::CorsLayer) adds the headers with which browsers let such a page read the responses.
+    /// also be the first segment of the paths of the auth API, `gateway`. The [`CorsLayer`](super::CorsLayer) adds the
+    /// headers with which browsers let such a page read the responses.
     ///
     /// Rules [for each origin](CorsRules::for_any_origin) do not allow credentials. If a browser attaches a credential
     /// to a request of such a page, the request is decided as if there were no rules.
@@ -159,9 +161,9 @@ impl OriginPolicy {
         Self { counts: Some(counts), ..self }
     }
 
-    /// Returns the policy for requests that API ML's gateway relays to the paths below `/zaas/`. The browser says whether
-    /// the page belongs to the gateway that relays the request. The rules for the auth API, whose paths begin with
-    /// `/gateway/` at the gateway, also apply.
+    /// Returns the policy for requests that API ML's gateway relays to the paths below `/zaas/`. It also allows pages
+    /// that belong to the gateway that relays the request. The rules for the auth API, whose paths begin with
+    /// `/gateway/`, also apply to the paths below `/zaas/`, because the relaying gateway has changed the path.
     #[cfg(all(feature = "api", feature = "proxy"))]
     pub(crate) fn relayed(&self) -> Self {
         let zaas = ServiceId::new("zaas").expect("four letters are a service id");
@@ -292,7 +294,8 @@ impl OriginPolicy {
         self.cors.iter().find(|(id, _)| id.as_str() == service).map(|(_, rules)| rules)
     }
 
-    /// Returns true if a request is refused. The request has an `Origin`, or its `Sec-Fetch-Site` is `cross-site`.
+    /// Returns whether a request is refused. Call this only for a request that has an `Origin`, or whose
+    /// `Sec-Fetch-Site` is `cross-site`.
     fn refuses(&self, head: RequestHead<'_>, body: BodyCredential) -> bool {
         let mut origins = head.headers.get_all(ORIGIN).iter().peekable();
         let has_origin = origins.peek().is_some();
@@ -316,17 +319,17 @@ impl OriginPolicy {
     /// Returns whether the browser hides the origin of the page (`Origin: null`), but says that it is also the origin
     /// of the requested address (`Sec-Fetch-Site: same-origin`). A browser sends `Origin: null` if a page has the
     /// policy `no-referrer` (Fetch Standard §3.2). If the origins of the gateway are set, the requested address must be
-    /// one of them. Otherwise, an attacker's page would count as a page of the gateway if its host name resolves to the
-    /// gateway (DNS rebinding).
+    /// one of them. Without this condition, an attacker's page would be treated as a page of the gateway if the host
+    /// name of the page resolves to the address of the gateway (DNS rebinding).
     fn is_own_page_without_origin(&self, head: RequestHead<'_>) -> bool {
         only(head.headers, &ORIGIN) == Some(b"null")
             && only(head.headers, &SEC_FETCH_SITE) == Some(b"same-origin")
             && (self.own.is_empty() || self.own.iter().any(|own| is_requested(own, head)))
     }
 
-    /// Returns whether the page belongs to the address that the browser has asked, which is the address of the gateway
-    /// that relays the request. Gateways of API ML have more addresses than an operator may have configured here, and
-    /// relay the header `Host` of the client unchanged.
+    /// Returns whether the page belongs to the address to which the browser has sent the request: the address of the
+    /// gateway of API ML that relays the request. A gateway of API ML may have addresses that are not configured here.
+    /// But it relays the header `Host` of the client unchanged, so the origin of the page can be compared with `Host`.
     fn is_page_of_relaying_gateway(&self, head: RequestHead<'_>) -> bool {
         let says_browser = || only(head.headers, &SEC_FETCH_SITE) == Some(b"same-origin");
         let origin = || only(head.headers, &ORIGIN).and_then(parse_origin);
@@ -435,8 +438,8 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     values.next().is_none().then_some(value.as_bytes())
 }
 
-/// Returns whether this is a WebSocket handshake over HTTP/1.1 (RFC 6455 §4.1). A handshake over HTTP/2 needs no test
-/// here: its method CONNECT is not GET, HEAD or OPTIONS.
+/// Returns whether this may be a WebSocket handshake over HTTP/1.1 (RFC 6455 §4.1): the request has `Sec-WebSocket-Key`
+/// or `Upgrade`. A handshake over HTTP/2 needs no test here: its method CONNECT is not GET, HEAD or OPTIONS.
 fn is_websocket_handshake(headers: &HeaderMap) -> bool {
     headers.contains_key(SEC_WEBSOCKET_KEY) || headers.contains_key(UPGRADE)
 }
@@ -607,7 +610,7 @@ mod tests {
             ("POST", "/x", &[COOKIE, SAME_SITE, ("origin", "https://b.example")], true),
             ("POST", "/x", &[COOKIE, SAME_SITE, ("origin", OURS)], false),
             ("POST", "/x", &[COOKIE, ("sec-fetch-site", "same-origin"), EVIL_ORIGIN], true),
-            // If there is no `Origin`, only `Sec-Fetch-Site` counts.
+            // If there is no `Origin`, only `Sec-Fetch-Site` decides.
             ("POST", "/x", &[COOKIE, CROSS], true),
             ("POST", "/x", &[COOKIE, SAME_SITE], false),
             ("POST", "/x", &[COOKIE, ("sec-fetch-site", "same-origin")], false),
@@ -704,7 +707,8 @@ mod tests {
         let refused = restricted.clone().with_foreign_origins(ForeignOrigins::Refused);
         let socket = ("sec-websocket-key", "x");
         let cookie = ("cookie", "a=b");
-        // The last two columns say whether the request is refused with `Restricted` and with `Refused`.
+        // The last column says whether the request is refused with `Restricted`, and whether it is refused with
+        // `Refused`.
         for (method, path, headers, want) in [
             ("POST", "/listed/x", &[cookie, ("origin", app)][..], [false, false]),
             ("GET", "/listed/x", &[cookie, ("origin", app), socket], [false, false]),
@@ -729,7 +733,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_without_origin_must_have_requested_an_own_origin() {
+    fn a_page_with_the_origin_null_must_have_requested_an_own_origin() {
         let headers = [("cookie", "a=b"), ("origin", "null"), ("sec-fetch-site", "same-origin")];
         for (own, want) in [
             (&[][..], false),
@@ -794,7 +798,7 @@ mod tests {
 
     #[cfg(feature = "api")]
     #[test]
-    fn a_login_of_another_origin_is_refused_without_a_credential_in_its_head() {
+    fn a_login_of_another_origin_is_refused_even_if_its_head_has_no_credential() {
         let counts = Arc::new(CrossOriginCounts::default());
         let policy = OriginPolicy::default().with_counts(counts.clone());
         let check = |headers| policy.check_login(&request("POST", "/x", headers).into_parts().0);

@@ -26,7 +26,8 @@ pub static X_ZOWE_AUTH_FAILURE: HeaderName = HeaderName::from_static("x-zowe-aut
 /// `Display` shows the exact reason, for the log. The client and the service receive [`message`](Self::message), which
 /// has less detail ([D5](crate::decisions#d5)).
 ///
-/// The response has the `Failure` as an extension.
+/// If the request is forwarded after the failure, or rejected because of it, the response has the `Failure` as an
+/// extension.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
@@ -36,8 +37,9 @@ pub enum Failure {
     /// The scheme of the route needs a client certificate, but the connection has none.
     #[error("the connection has no client certificate, which the scheme of the service needs")]
     NoCertificate,
-    /// The gateway does not accept a token of this kind in this place. Examples: a login token in the header
-    /// `PRIVATE-TOKEN`, which is for Personal Access Tokens (PATs), or any PAT while PATs are turned off.
+    /// The gateway does not accept a token of this kind in the header or cookie in which the client sent it. Examples:
+    /// a login token in the header `PRIVATE-TOKEN`, which is for Personal Access Tokens (PATs), or any PAT while PATs
+    /// are turned off.
     #[error("a token of this kind is not accepted in this header or cookie")]
     WrongKind,
     /// The token is not valid, or it could not be verified.

@@ -5,8 +5,8 @@
 //! only on a TLS connection of a [trusted forwarder](TrustedForwarders): a proxy whose own certificate is in a list.
 //!
 //! 1. If the peer is a trusted forwarder, the credential of a request is the certificate in `Client-Cert`, if there is
-//!    one. The certificate of a forwarder is never a credential, so a forwarder cannot act as a user itself. The request
-//!    gets the extension [`Forwarder`], so that audit records name the forwarder.
+//!    one. The certificate of a forwarder is never a credential, so a forwarder cannot act as a user itself. The
+//!    request gets the extension [`Forwarder`], so that audit records name the forwarder.
 //! 2. The TLS handshake has not verified the certificate in the header. So a [`VerifyClientCertificate`] checks its
 //!    dates, issuer and purpose. If this check refuses the certificate, or if the header is malformed, the response is
 //!    400, unless the layer [ignores](InvalidCertificates::Ignored) such a certificate.
@@ -15,8 +15,8 @@
 //!    the list yet, such as one with a new certificate. The request may then come from any of its clients.
 //!    [`UnlistedPeers::ActForThemselves`] turns this rule off.
 //! 4. The certificate of a peer that was a trusted forwarder is never a credential again.
-//! 5. While the list is [incomplete](TrustedForwarders::incomplete), each peer may be a forwarder. So no certificate is a
-//!    credential, except one that a trusted forwarder sends.
+//! 5. While the list is [incomplete](TrustedForwarders::incomplete), each peer may be a forwarder. So no certificate is
+//!    a credential, except one that a trusted forwarder sends.
 //! 6. Otherwise the certificate of the peer stays the credential of the request.
 //!
 //! The proxy must remove `Client-Cert` and `Client-Cert-Chain` from the requests of its clients.
@@ -61,7 +61,8 @@ const WITHDRAWN: usize = 1000;
 /// The maximum number of remembered peers that have sent `Client-Cert` without being in the list.
 const SUSPECTED: usize = 1000;
 
-/// Such a peer is remembered for this time. The list is fetched again within this time.
+/// A peer that has sent `Client-Cert` without being in the list is remembered for this time. The list is fetched again
+/// within this time.
 const SUSPECT_FOR: Duration = Duration::from_secs(3600);
 
 /// The certificates of the proxies that may send the certificates of their clients. Clones share the list.
@@ -93,8 +94,8 @@ struct Shared {
 pub enum ForwarderName {
     /// The SHA-256 hash of its certificate. A new certificate needs a new name.
     Certificate(Fingerprint),
-    /// The subject of its certificate. Each certificate with this subject is trusted that the TLS listener accepts. An
-    /// empty subject names no forwarder.
+    /// The subject of its certificate. Each certificate with this subject is trusted, if the TLS listener accepts it.
+    /// An empty subject names no forwarder.
     Subject(DistinguishedName),
 }
 
@@ -104,7 +105,7 @@ impl From<Fingerprint> for ForwarderName {
     }
 }
 
-/// Says what the certificate of a peer counts for that sends `Client-Cert`, but is not in the list.
+/// Says how the layer treats a peer that sends `Client-Cert`, but is not in the list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnlistedPeers {
@@ -112,8 +113,8 @@ pub enum UnlistedPeers {
     #[default]
     MayBeForwarders,
     /// The peer acts for itself, and its own certificate is its credential. In a request with `Client-Cert`, its
-    /// certificate is no credential, because an operator may have forgotten to name this forwarder. Each request has the
-    /// extension [`UnlistedPeer`]. Use this value only if an operator names all forwarders.
+    /// certificate is no credential, because an operator may have forgotten to name this forwarder. Each request has
+    /// the extension [`UnlistedPeer`]. Use this value only if an operator names all forwarders.
     ActForThemselves,
 }
 
@@ -124,7 +125,7 @@ pub enum InvalidCertificates {
     /// The response is 400.
     #[default]
     Refused,
-    /// The request has no client certificate. Another credential in the request still counts.
+    /// The request has no client certificate. Another credential in the request is still evaluated.
     Ignored,
 }
 
@@ -142,7 +143,7 @@ struct Names {
     subjects: HashSet<DistinguishedName>,
 }
 
-/// What a peer is recognized by.
+/// The parts of a certificate by which a peer is recognized.
 #[derive(Clone, Copy)]
 struct Peer<'a> {
     certificate: Fingerprint,
@@ -219,7 +220,8 @@ enum Completeness {
 enum Role {
     /// The peer is a trusted forwarder.
     Forwarder,
-    /// The peer is or was a forwarder, or may be one. It acts for others, and nothing that it sends is accepted.
+    /// The peer was a forwarder, or may be one, so its requests may come from its clients. Neither its own certificate
+    /// nor a certificate in `Client-Cert` is a credential.
     Uncertain,
     /// The peer is a client, which acts for itself.
     Client,
@@ -257,18 +259,19 @@ impl Lists {
 }
 
 impl TrustedForwarders {
-    /// Trusts the proxies with these certificates. There are no other forwarders.
+    /// Trusts the proxies with these certificates. The list is complete: there are no other forwarders.
     pub fn new(certificates: impl IntoIterator<Item = Fingerprint>) -> Self {
         Self::named(certificates.into_iter().map(ForwarderName::Certificate))
     }
 
-    /// Trusts the proxies with these names. There are no other forwarders.
+    /// Trusts the proxies with these names. The list is complete: there are no other forwarders.
     pub fn named(names: impl IntoIterator<Item = ForwarderName>) -> Self {
         Self::with(names.into_iter().collect(), Completeness::Complete)
     }
 
-    /// Trusts the proxies with these certificates. There may be other forwarders, which are not known yet. So until
-    /// [`replace`](Self::replace) is called, no certificate of a TLS connection is the credential of a request.
+    /// Trusts the proxies with these certificates. The list is incomplete: there may be other forwarders, which are not
+    /// known yet. So until [`replace`](Self::replace) is called, no certificate of a TLS connection is the credential
+    /// of a request.
     pub fn incomplete(certificates: impl IntoIterator<Item = Fingerprint>) -> Self {
         let names = certificates.into_iter().map(ForwarderName::Certificate);
         Self::with(names.collect(), Completeness::Incomplete)
@@ -398,7 +401,7 @@ impl ForwardedCertificateLayer {
         Self { check: ForwardedCertificate { shared, unlisted, invalid, clock } }
     }
 
-    /// Sets what the certificate of a peer counts for that sends `Client-Cert`, but is not in the list.
+    /// Sets how the layer treats a peer that sends `Client-Cert`, but is not in the list.
     #[must_use]
     pub fn with_unlisted_peers(self, unlisted: UnlistedPeers) -> Self {
         Self { check: ForwardedCertificate { unlisted, ..self.check } }
@@ -508,7 +511,7 @@ impl ForwardedCertificate {
         if let Some(forwarder) = forwarder {
             request.extensions_mut().insert(Forwarder::new(forwarder));
         }
-        // A client that presents the certificate of a forwarder is no user, whichever forwarder it talks to.
+        // The certificate of a forwarder is never a credential, even if a client of another forwarder presents it.
         let is_of_client =
             |certificate: &PeerCertificate| !self.shared.forwarders.is_of_forwarder(certificate);
         if let Some(certificate) = certificate.filter(is_of_client) {
@@ -605,7 +608,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trusted_forwarder_sends_certificates_and_its_own_is_no_credential() {
+    fn only_certificates_from_a_trusted_forwarder_are_accepted_and_its_own_is_no_credential() {
         let server = pki::SERVER;
         let forwarders = TrustedForwarders::new(
             TrustedForwarders::fingerprints(server.certificate.as_bytes()).unwrap(),
@@ -630,7 +633,7 @@ mod tests {
                 (Some(server), vec![("client-cert", text(server))], Ok(None)),
                 (Some(pki::APIMTST), vec![zowe()], Ok(None)),
                 (Some(pki::APIMTST), vec![rfc(), chain()], Ok(None)),
-                // It has sent the header before, so it may be a forwarder.
+                // This peer has sent the header before, so it may be a forwarder.
                 (Some(pki::APIMTST), vec![], Ok(None)),
                 (Some(pki::USER), vec![], user()),
                 (None, vec![zowe(), zowe()], Ok(None)),
@@ -681,7 +684,9 @@ mod tests {
                 (Some(pki::SERVER), of(pki::APIMTST), None),
                 (Some(pki::SERVER), vec![("client-cert", "x y".to_owned())], None),
                 (Some(pki::SERVER), [of(pki::USER), of(pki::USER)].concat(), None),
-                // A peer with `Client-Cert` may be a forwarder that nobody has named. Afterwards, it acts for itself.
+                // A peer that sends `Client-Cert` may be a forwarder that the operator has not named, so its
+                // certificate is no credential in this request. In the next request, without the header, it acts for
+                // itself.
                 (Some(pki::USER), of(pki::APIMTST), None),
                 (Some(pki::USER), vec![], user.clone()),
                 (None, of(pki::USER), None),
@@ -704,7 +709,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarder_whose_certificate_has_expired_speaks_for_nobody() {
+    fn a_forwarder_with_an_expired_certificate_is_not_trusted() {
         let end = certificate(pki::SERVER).not_after();
         let name = ForwarderName::Subject(certificate(pki::SERVER).subject_name().clone());
         let at = |now| {

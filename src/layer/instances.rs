@@ -42,7 +42,7 @@ impl Instance {
         &self.id
     }
 
-    /// Returns the address, including the base path of the route.
+    /// Returns the address. It includes the base path: the path at the instance that replaces the prefix of the route.
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
     }

@@ -2,19 +2,19 @@
 //!
 //! ```text
 //! SanitizeLayer ─► RouteLayer ─► AuthenticateLayer ─► ScopeLayer ─► SchemeLayer ─► service
-//!  removes          finds the     verifies one         checks the    headers of
-//!  reserved         service and   credential,          scopes of     the scheme, or
-//!  headers,         its scheme    removes them all     a PAT         X-Zowe-Auth-Failure
-//!  refuses pages
+//!  removes          finds the     verifies one         checks the    adds the headers
+//!  reserved         service and   credential,          scopes of     of the scheme, or
+//!  headers,         its scheme    removes all          a PAT         X-Zowe-Auth-Failure
+//!  refuses pages                  credentials
 //!  of other origins
 //! ```
 //!
 //! PAT is short for Personal Access Token. A scheme ([`Scheme`]) decides which headers a service receives.
 //!
-//! Each layer passes its result to later layers as a request extension. These extensions are [`Route`],
-//! [`Authentication`], [`Authorized`] and [`ReadyToForward`]. Only the layers can create the last three. So a stack
-//! with layers in the wrong order forwards no request: it answers 500 and logs the reason. There is one exception: it
-//! may forward requests on a route with the scheme [`Bypass`], which needs no credential.
+//! Each layer except [`SanitizeLayer`] passes its result to later layers as a request extension. In the order of the
+//! layers, these are [`Route`], [`Authentication`], [`Authorized`] and [`ReadyToForward`]. Only the layers can create
+//! the last three. So a stack with layers in the wrong order forwards no request: it answers 500 and logs the reason.
+//! There is one exception: it may forward requests on a route with the scheme [`Bypass`], which needs no credential.
 //!
 //! If a layer answers a request itself, the response has the [`Rejection`] as an extension. If
 //! [`SchemeLayer`] forwards a request after a failure, the response has the [`Failure`] as an extension.

@@ -21,8 +21,8 @@ use crate::{
 
 /// The names of two headers that the service receives in addition to `Authorization`: one with the user id, and one
 /// with the PassTicket (a one-time password of z/OS). In Zowe, the settings are `customUserHeader` and
-/// `customAuthHeader` under `apiml.security.auth.passticket`. Each setting has no effect without the other, so this type
-/// always has both names.
+/// `customAuthHeader` under `apiml.security.auth.passticket`. Each setting has no effect without the other, so this
+/// type always has both names.
 ///
 /// If a client sends headers with these names, the gateway replaces them, or removes them if no ticket is generated.
 #[derive(Clone, Debug)]
@@ -96,13 +96,15 @@ impl<G: PassTicketGenerator> PassTicketScheme<G> {
         }
     }
 
-    /// Stops tickets after refusals, so that z/OS revokes no user because of wrong tickets. The module
-    /// [`ticket_breaker`](crate::ticket_breaker) describes when tickets are stopped. `prefix` is the prefix of the
-    /// route, such as `/ibmzosmf/api/v1`. An answer with one of the statuses in `refused` counts as a refusal of the
-    /// ticket. With [`RefusedStatuses::NONE`], no answer counts, and the scheme does not use the breaker.
+    /// Asks `breaker` before each ticket. After refusals by services, the breaker stops tickets before z/OS revokes a
+    /// user because of too many wrong passwords. The module [`ticket_breaker`](crate::ticket_breaker) describes when
+    /// tickets are stopped. `prefix` is the prefix of the route, such as `/ibmzosmf/api/v1`. An answer with one of the
+    /// statuses in `refused` counts as a refusal of the ticket. With [`RefusedStatuses::NONE`], no answer counts, and
+    /// the scheme does not use the breaker.
     ///
-    /// The answers must come from [`Forward`](crate::proxy::Forward). Another service behind the layers reports no
-    /// answers, so only one request of each user would run at a time.
+    /// The innermost Tower service must be [`Forward`](crate::proxy::Forward), because only `Forward` reports answers
+    /// to the breaker. Without reports, the breaker does not know whether a ticket was accepted. Then only one request
+    /// of each user runs at a time, and after two of them the breaker also pauses the tickets of the user.
     #[cfg(feature = "proxy")]
     #[must_use]
     pub fn with_breaker(
@@ -123,8 +125,8 @@ impl<G: PassTicketGenerator> PassTicketScheme<G> {
     }
 
     /// Makes tickets for technical users, by the rules `technical_users`. A person whom a rule matches needs no user of
-    /// their own. Only this scheme uses such rules: another scheme would pass on an identity that the client has not
-    /// proved.
+    /// their own. In this crate, only this scheme uses such rules. Other schemes pass on an identity that other servers
+    /// accept, too. A PassTicket is valid for one APPLID only.
     #[must_use]
     pub fn with_technical_users(self, technical_users: Arc<TechnicalUsers>) -> Self {
         Self { technical_users: Some(technical_users), ..self }
@@ -135,7 +137,7 @@ impl<G: PassTicketGenerator> PassTicketScheme<G> {
         self.applid
     }
 
-    /// Makes a ticket that a breaker permits.
+    /// Makes a ticket, if the breaker permits it. Waits if the breaker cannot decide yet.
     #[cfg(feature = "proxy")]
     fn watched(
         &self,

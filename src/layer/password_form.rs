@@ -1,10 +1,10 @@
 //! Decides which texts are checked as passwords. The rules are the same on routes and at the auth API, so a client gets
-//! the same answer on both paths.
+//! the same answer from both.
 
 use crate::token::PAT_PREFIX;
 
-/// Returns whether a login provider may receive this text as a password. Any other text counts as a wrong password, but
-/// not as a failed login. There are two kinds of such texts:
+/// Returns whether a login provider may receive this text as a password. If it may not, the client gets the answer for
+/// a wrong password, but the attempt is not counted as a failed login. This is so for two kinds of texts:
 ///
 /// - A Personal Access Token or another token: a server that checks passwords must not receive one
 ///   ([D24](crate::decisions#d24)).

@@ -4,13 +4,14 @@
 //! `WWW-Authenticate`: `Bearer …, resource_metadata="https://…"`. The document names the identity providers.
 //!
 //! 1. The document is at `/.well-known/oauth-protected-resource`, followed by the path of the resource. Its member
-//!    `resource` is the URL with this path, because RFC 9728 §3.3 requires that both agree. There is a document for each
-//!    path of a route that accepts tokens, and one without a path for the whole gateway. Anyone may read the documents.
-//! 2. A 401 of the gateway on a route names the document for the path of the request. If a route forwards requests after
-//!    a failure, and the service answers 401, the response gets an additional challenge. Other 401 responses of a service
-//!    do not change.
-//! 3. In a 401 of the auth API, an existing `Bearer` challenge names the document without a path. Other challenges, such
-//!    as `Basic`, stay as they are.
+//!    `resource` is the URL with this path, because RFC 9728 §3.3 requires that both agree. There is a document for
+//!    each path of a route that accepts tokens, and one without a path for the whole gateway. Anyone may read the
+//!    documents.
+//! 2. A 401 of the gateway on a route names the document for the path of the request. If a route forwards requests
+//!    after a failure, and the service answers 401, the response gets an additional challenge. Other 401 responses of a
+//!    service do not change.
+//! 3. In a 401 of the auth API, an existing `Bearer` challenge names the document without a path. Other challenges,
+//!    such as `Basic`, stay as they are.
 //! 4. The host in these URLs is always one of the gateway's own origins. The `Host` of a request only selects one of
 //!    them, because anyone can send any `Host`. A host that is none of them selects the first origin.
 //!
@@ -291,7 +292,7 @@ where
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BearerNeeded;
 
-/// Who decided about a 401.
+/// The part of the gateway that has caused a 401.
 enum Decided {
     /// A layer answered the request, or the service answered after a failure that a layer forwarded.
     ByLayers,
@@ -415,7 +416,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn documents_name_the_issuers_and_mirror_the_path_at_an_own_origin() {
+    async fn documents_contain_the_issuers_and_the_url_of_the_path_at_an_own_origin() {
         let long = format!("/svc/api/v1/{}", "x".repeat(600));
         for (path, host, resource) in [
             ("", "gw:7554", Some("https://gw:7554")),

@@ -2,8 +2,8 @@
 //!
 //! A [`RateLimit`] of a [`Route`] permits a number of requests in a period, and a burst of requests at once. The layer
 //! counts the requests of each authenticated user, and all other requests for each address of a client. It counts the
-//! requests of each person who acts through a [technical user](super::TechnicalUsers) separately. An address is one IPv4
-//! address or an IPv6 network of 64 bits. A request above the limit is answered with 429 and `Retry-After`
+//! requests of each person who acts through a [technical user](super::TechnicalUsers) separately. An address is one
+//! IPv4 address or an IPv6 network of 64 bits. A request above the limit is answered with 429 and `Retry-After`
 //! ([D45](crate::decisions#d45)), and reaches no later layer.
 //!
 //! Put this layer after [`ScopeLayer`](super::ScopeLayer), which finds the user, and before
@@ -17,7 +17,7 @@
 #![cfg_attr(feature = "tls", doc = "[`ClientLimits`](crate::tls::ClientLimits).")]
 #![cfg_attr(not(feature = "tls"), doc = "`ClientLimits`.")]
 //!
-//! The decision is the generic cell rate algorithm: for each client, the map holds one point in time. The crate
+//! The layer uses the generic cell rate algorithm: for each client, the map holds one point in time. The crate
 //! `governor` has the same algorithm, but its map of clients has no maximum size, and `governor` would add ten crates
 //! to the build.
 //!
@@ -91,8 +91,8 @@ impl RateLimitLayer {
         Self::default()
     }
 
-    /// Sets the maximum number of counts, and forgets all counts. There is one count for each client and service, and it
-    /// needs about 150 bytes. The default is 100,000.
+    /// Sets the maximum number of counts, and forgets all counts. There is one count for each client and service, and
+    /// it needs about 150 bytes. The default is 100,000.
     #[must_use]
     pub fn with_max_clients(self, maximum: NonZeroUsize) -> Self {
         Self { check: CheckRate { clients: Arc::new(Clients::new(maximum)), ..self.check } }
@@ -194,12 +194,12 @@ impl CheckRate {
 /// Makes the hashes of persons. The key is random, because the persons choose some of the names.
 static PERSONS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// The client whose limit a request counts against.
+/// The client for whom a request is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum RateClient {
     User(UserId),
-    /// A person who acts through a technical user. Otherwise, one person could use up the limit of all persons who act
-    /// through this user.
+    /// A person who acts through a technical user. If all persons who act through this user had one count, one person
+    /// could use up the limit of all of them.
     Person {
         /// A hash of the issuer and the name of the person, with a random key.
         person: u64,
@@ -208,7 +208,8 @@ enum RateClient {
     Address(SourceNetwork),
 }
 
-/// Returns the client for which a request counts. `None` if it is not known.
+/// Returns the client for whom a request is counted. `None` if the client is not known; then the request is not
+/// limited.
 fn client(authorized: Option<&Authorized>, extensions: &Extensions) -> Option<RateClient> {
     if let Some(authorized) = authorized {
         let user = *authorized.user();
@@ -224,7 +225,8 @@ fn client(authorized: Option<&Authorized>, extensions: &Extensions) -> Option<Ra
         });
     }
     let connection = extensions.get::<ConnectionInfo>()?;
-    // Otherwise, all clients of a proxy that does not announce its client would share one limit.
+    // If the address of the proxy were used, all clients of a proxy that does not announce its client would share one
+    // limit.
     if connection.is_from_trusted_proxy() && connection.announced_client().is_none() {
         return None;
     }
@@ -382,7 +384,7 @@ mod tests {
                     .extension(peer(from)),
                 Err(_) => {
                     let authenticated = Authenticated::new(user(from), Proof::Password);
-                    // The address does not count for an authenticated user.
+                    // For an authenticated user, the address is not used.
                     request
                         .extension(Authentication::Authenticated(authenticated))
                         .extension(peer("192.0.2.9"))
@@ -445,7 +447,7 @@ mod tests {
         ] {
             assert_eq!(send(issuer, name).await, want, "{issuer} {name}");
         }
-        // The user itself has another count.
+        // Requests that the user itself sends have their own count.
         assert_eq!(stack.send(&route, "BATCH").await.0, 200);
         assert_eq!(stack.counts.refused(RateKey::User), 2);
     }
@@ -476,7 +478,7 @@ mod tests {
             (stack.counts.refused(RateKey::User), stack.counts.refused(RateKey::Address)),
             (1, 2)
         );
-        // One request for each 30 seconds.
+        // The limit permits one request every 30 seconds.
         stack.clock.advance(Duration::from_secs(30));
         assert_eq!(stack.send(&files, "USER").await, (200, None));
         assert_eq!(stack.send(&files, "USER").await.0, 429);
@@ -507,7 +509,7 @@ mod tests {
             assert_eq!(stack.call(request.body(()).unwrap()).await.0, 200);
         }
         assert_eq!(stack.call(Request::new(())).await.0, 500);
-        // A proxy that announces its client.
+        // This proxy announces its client.
         let mut headers = HeaderMap::new();
         headers.insert("x-forwarded-for", HeaderValue::from_static("192.0.2.1"));
         let of_client = peer("127.0.0.1").with_trusted_proxies(&proxies, &headers);

@@ -14,9 +14,9 @@ use crate::{
     messages::{self, ApiMessage},
 };
 
-/// The reason why a layer answered a request itself and did not forward the request. The response has the
-/// `Rejection` as an extension, so that an outer layer can log or count it, or change the response. If an earlier layer has
-/// found the route or the credential, the response also has the extensions `Arc<`[`Route`](super::Route)`>` and
+/// The reason why a layer answered a request itself and did not forward the request. The response has the `Rejection`
+/// as an extension, so that an outer layer can log or count it, or change the response. If an earlier layer has found
+/// the route or the credential, the response also has the extensions `Arc<`[`Route`](super::Route)`>` and
 /// [`CredentialKind`](crate::audit::CredentialKind).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -43,7 +43,7 @@ pub enum Rejection {
     /// The path has `%`, `;` or `\`, and the route has [`EncodedPaths::Refuse`](super::EncodedPaths::Refuse).
     #[error("the path has '%', ';' or '\\', which the service does not allow")]
     EncodedPath,
-    /// The method is `TRACE` (in upper or lower case) or `CONNECT`, which the gateway does not forward.
+    /// The method is `TRACE` (in upper, lower or mixed case) or `CONNECT`, which the gateway does not forward.
     #[error("the method {0} is not forwarded")]
     Method(Method),
     /// The route does not allow the method ([`RouteLimits`](super::RouteLimits)).

@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn for_one_service_table_headers_can_be_kept_and_further_headers_removed() {
+    fn a_service_can_keep_headers_of_the_table_and_remove_further_headers() {
         let name = |text| HeaderName::from_static(text);
         let changes = RequestHeaders::default()
             .with_removed(name("x-tenant"))

@@ -32,8 +32,8 @@ impl RateLimit {
     /// # Errors
     /// The time that the client has to wait.
     pub(super) fn take(self, next: u64, now: u64) -> Result<u64, Duration> {
-        // An earlier limit may have set `next` far in the future. So the wait is capped at the longest wait of this
-        // limit.
+        // If the configured limit has changed, the limit before it may have set `next` far in the future. So the wait
+        // is capped at the longest wait of this limit.
         let latest = now.saturating_add(self.ahead).saturating_add(self.interval);
         let next = next.max(now).min(latest);
         match (next - now).checked_sub(self.ahead) {

@@ -11,6 +11,7 @@
 //! | the path has dot segments (`.` or `..`), plain, or encoded once or twice | 400 |
 //! | the path has an encoded NUL (`%00`, `%2500`) | 400 |
 //! | the path, decoded once or twice, matches a longer prefix than the path that the client sent | 400 |
+//! | the path has `%`, `;` or `\`, and the route has [`EncodedPaths::Refuse`](super::EncodedPaths::Refuse) | 400 |
 //! | `TRACE`, also in lower case: the response would show the PassTicket to the client | 405 |
 //! | `CONNECT`: the request has no path | 405 |
 //! | outside of the [`RouteLimits`](super::RouteLimits) of the route | 404, 405, 413, 431 |
@@ -179,8 +180,8 @@ impl<'a> Candidates<'a> {
         if route.encoded_paths() == EncodedPaths::Refuse && path.contains(['%', ';', '\\']) {
             return Err(Rejection::EncodedPath);
         }
-        // A service that decodes the path would read the path of a longer route, which may have another APPLID or
-        // scheme.
+        // If the service decodes the path, it may see a path below the longer prefix of another route, which may have
+        // another APPLID or scheme. So the request is refused.
         let is_longer = |decoded: String| {
             let longer = self.find_as_sent(&decoded);
             longer.is_some_and(|longer| longer.prefix().len() > route.prefix().len())
@@ -200,8 +201,8 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// Checks a request to a route with limits, or to a route that is out of service. Adds the route to the extensions even if
-/// the request is rejected, because outer layers read it.
+/// Checks a request to a route with limits, or to a route that is out of service. Adds the route to the extensions even
+/// if the request is rejected, because outer layers read it.
 fn restricted<B>(route: Arc<Route>, request: &mut Request<B>) -> Result<(), Rejection> {
     let checked = match route.limits() {
         Some(limits) => limits.check(request),

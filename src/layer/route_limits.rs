@@ -66,7 +66,8 @@ impl RouteLimits {
     /// must be allowed.
     ///
     /// # Errors
-    /// [`LimitPathError`] if a path is empty, or if servers may read a path in different ways.
+    /// [`LimitPathError`] if a path is empty, has a character that a path cannot contain, or may be read by servers in
+    /// different ways.
     pub fn with_paths(
         self,
         paths: impl IntoIterator<Item = impl AsRef<str>>,
@@ -86,7 +87,7 @@ impl RouteLimits {
     }
 
     /// Sets the maximum size of all headers of a request, in bytes: the names and the values, and four bytes for each
-    /// header. The headers that [`SanitizeLayer`](super::SanitizeLayer) has removed do not count.
+    /// header. The headers that [`SanitizeLayer`](super::SanitizeLayer) has removed are not included.
     #[must_use]
     pub fn with_max_headers(self, bytes: usize) -> Self {
         Self { max_headers: Some(bytes), ..self }

@@ -107,7 +107,8 @@ pub enum SecurityHeaders {
     Unchanged,
 }
 
-/// The Personal Access Tokens (PATs) that the layers accept on a route, by what they know of the request to the service.
+/// The Personal Access Tokens (PATs) that the layers accept on a route, by what they know of the request to the
+/// service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum AcceptedPats {
     /// The layers see the request to the service. PATs are accepted whose scopes permit this request.
@@ -222,8 +223,8 @@ impl Route {
     }
 
     /// Creates a route to your own handlers, usually for [`RouteLayer::fixed`]. The route has no upstream, so the proxy
-    /// cannot forward its requests. A Personal Access Token is accepted if its scopes permit the request to `service`. Log messages
-    /// and audit records also contain `service`.
+    /// cannot forward its requests. A Personal Access Token is accepted if its scopes permit the request to `service`.
+    /// Log messages and audit records also contain `service`.
     ///
     /// [`RouteLayer::fixed`]: super::RouteLayer::fixed
     pub fn local(service: ServiceId) -> Self {
@@ -401,7 +402,7 @@ impl Route {
         self.scheme.is_bypass
     }
 
-    /// Returns which credentials of a client count on this route ([`Scheme::accepts`](super::Scheme::accepts)).
+    /// Returns which credentials of a client are evaluated on this route ([`Scheme::accepts`](super::Scheme::accepts)).
     pub fn accepts(&self) -> Accepts {
         self.scheme.accepts
     }
@@ -632,8 +633,8 @@ impl Route {
         })
     }
 
-    /// Sets that no instance of the service can serve requests now. [`RouteLayer`](super::RouteLayer) then answers 503. A
-    /// service whose last instance is down keeps its routes, so that its clients get 503 and not 404.
+    /// Sets that no instance of the service can serve requests now. [`RouteLayer`](super::RouteLayer) then answers 503.
+    /// A service whose last instance is down keeps its routes, so that its clients get 503 and not 404.
     #[must_use]
     pub fn out_of_service(self) -> Self {
         Self { is_out_of_service: true, ..self }
@@ -893,7 +894,8 @@ mod tests {
             ("/svc/api/v1", "https://a.example:8443/else", None),
             ("/svc/api/v1", "/base/apis", None),
             ("/svc/api/v1", "/", None),
-            // These locations are already paths of the gateway, or they point to another server.
+            // These paths are already paths of the gateway. If the URL names the instance, the gateway removes scheme,
+            // host and port. A URL of another server does not change.
             ("/svc/api/v1", "/svc/ui/x", None),
             ("/svc/api/v1", "https://a.example:8443/svc/api/v1/x?y#z", Some("/svc/api/v1/x?y#z")),
             ("/svc/api/v1", "//A.example:8443/svc/ui", Some("/svc/ui")),

@@ -30,10 +30,10 @@ use crate::{
 
 static X_SAF_TOKEN: HeaderName = HeaderName::from_static("x-saf-token");
 
-/// A token without the claim `exp` is used for this time.
+/// A token without the claim `exp` is treated as valid for this time.
 const LIFETIME: Duration = Duration::from_secs(5 * 60);
 
-/// The longest time for which a token is used, whatever its claim `exp` says.
+/// The longest time for which a token is treated as valid, even if its claim `exp` is later.
 const MAX_LIFETIME: Duration = Duration::from_secs(8 * 60 * 60);
 
 /// The maximum length of a token, in bytes. It limits the memory for all tokens.
@@ -83,7 +83,8 @@ impl<C: Connect, G: PassTicketGenerator> SafIdtScheme<C, G> {
         Self(Arc::new(Shared { client, address, tokens: TicketExchange::new(tickets, applid) }))
     }
 
-    /// Stops PassTickets that ZSS refuses, as the documentation of [`ticket_breaker`](crate::ticket_breaker) says.
+    /// Asks `breaker` before each PassTicket. After ZSS has refused PassTickets of a user, the breaker pauses the
+    /// PassTickets of this user, as the documentation of [`ticket_breaker`](crate::ticket_breaker) says.
     #[must_use]
     pub fn with_breaker(self, breaker: &TicketBreaker) -> Self {
         self.0.tokens.set_breaker(breaker, "safIdt");
@@ -225,7 +226,8 @@ struct Issued {
     expires_at: Option<Timestamp>,
 }
 
-/// Returns the time at which a token counts as expired. By its claim, it expires at `expires_at`.
+/// Returns the time until which the scheme treats a token as valid. `expires_at` is the claim `exp` of the token, if it
+/// has one.
 fn used_until(expires_at: Option<Timestamp>, now: Timestamp) -> Timestamp {
     let expires_at = expires_at.unwrap_or_else(|| now.plus(LIFETIME));
     expires_at.min(now.plus(MAX_LIFETIME))
@@ -259,7 +261,8 @@ fn decide(reply: &Reply, user: &UserId) -> Result<Option<Issued>, RemoteError> {
 /// sent the token.
 ///
 /// # Errors
-/// The claim `sub` is not the user. The service would act for another user than the audit log shows.
+/// The reason why the token cannot be used: the claim `sub` is not the user, or the claims cannot be read. With such a
+/// token, the service could act for another user than the audit log names.
 fn expiry(token: &UserToken, user: &UserId) -> Result<Option<Timestamp>, &'static str> {
     #[derive(Deserialize)]
     struct Claims {

@@ -199,7 +199,7 @@ impl ReadyToForward {
     ) -> Option<SchemeFuture> {
         let Ready::Prepared { authorized, audit, .. } = self.0.clone() else { return None };
         let route = authorized.route();
-        // The other ticket must not wait for the answer to the first one.
+        // The second ticket must not wait for the answer to the first one.
         #[cfg(feature = "proxy")]
         if let Some(sent) = self.sent() {
             sent.set_unanswered();
@@ -471,8 +471,9 @@ fn fail<B>(request: &mut Request<B>, route: Arc<Route>, failure: Failure) -> Out
     Outcome::ForwardFailed(Box::new(ForwardedFailure { failure, text }))
 }
 
-/// Forwards a request with the credentials of the client ([`Mode::Observe`](super::Mode::Observe)). The request has no
-/// evidence of a user, so the proxy uses no connection with a certificate of the gateway.
+/// Forwards a request with the credentials of the client ([`Mode::Observe`](super::Mode::Observe)). Its
+/// [`ReadyToForward`] contains no user. So the proxy uses the connector for requests without an authorized user
+/// (`Forward::with_unauthorized_connector`), if there is one.
 #[cold]
 fn observe<B>(request: &mut Request<B>, route: Arc<Route>, decision: ObservedDecision) -> Outcome {
     remove_all(request.headers_mut(), route.scheme().reserved_headers());

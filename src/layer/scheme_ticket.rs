@@ -37,7 +37,7 @@ pub(super) struct TicketExchange<G, T> {
     /// The result for a user is `None` if the server has refused the PassTicket.
     issued: SingleFlightCache<UserId, Arc<T>, Failure>,
     clock: Arc<dyn Clock>,
-    /// Stops tickets that the server refuses.
+    /// After the server has refused tickets of a user, the breaker pauses the tickets of this user.
     breaker: OnceLock<(OwnTickets, PathClass)>,
 }
 
@@ -48,7 +48,8 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
         Self { tickets, applid, issued, clock, breaker: OnceLock::new() }
     }
 
-    /// Asks `breaker` before each ticket. `purpose` names the server. Only the first call has an effect.
+    /// Asks `breaker` before each ticket. `purpose` is the name of the scheme, such as `zosmf`. Only the first call has
+    /// an effect.
     pub(super) fn set_breaker(&self, breaker: &TicketBreaker, purpose: &str) {
         let tickets = OwnTickets::new(breaker, self.applid);
         let _ = self.breaker.set((tickets, PathClass::own(purpose)));
@@ -71,7 +72,8 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
         self.issued.cached(user)
     }
 
-    /// Forgets the token of `user`. A token that is being issued is not kept.
+    /// Removes the token of `user`, and returns it. If a token of the user is being issued at this time, it will not be
+    /// kept.
     pub(super) fn forget(&self, user: &UserId) -> Option<Arc<T>> {
         self.issued.remove(user)
     }
@@ -115,7 +117,7 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
             if let Some((breaker, sent)) = &sent {
                 match &issued {
                     Ok(issued) => breaker.settle_own(sent, user, issued.is_some()),
-                    // The failure says nothing about the ticket.
+                    // The failure does not show whether the server has refused the ticket.
                     Err(_) => sent.set_not_sent(),
                 }
                 if matches!(issued, Ok(None)) {
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_of_one_request_does_not_affect_the_next() {
+    fn failures_that_depend_on_the_request_are_not_cached() {
         let (user, applid) = (user("USER"), applid("ZOWEAPPL"));
         let all_taken =
             NoTimeSlot::AllTaken { spare: Duration::ZERO, retry_after: Duration::from_secs(1) };

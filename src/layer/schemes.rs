@@ -166,8 +166,8 @@ pub trait Scheme: Send + Sync + 'static {
         None
     }
 
-    /// Says which credentials of a client count for the service. This function is called once, when the route gets the
-    /// scheme.
+    /// Says which credentials of a client are evaluated for requests to the service. This function is called once, when
+    /// the route gets the scheme.
     fn accepts(&self) -> Accepts {
         Accepts::AnyCredential
     }
@@ -256,7 +256,7 @@ impl<S: Scheme + ?Sized> Scheme for Arc<S> {
     }
 }
 
-/// Says which credentials of a client count on the routes of a scheme ([`Scheme::accepts`]).
+/// Says which credentials of a client are evaluated on the routes of a scheme ([`Scheme::accepts`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Accepts {

@@ -152,8 +152,8 @@ impl Authorized {
         self.authenticated.add_to_record(record).with_service(self.route.service())
     }
 
-    /// Returns whether the credential permits only some requests to the service: a PAT whose scopes for the service have
-    /// suffixes.
+    /// Returns whether the credential permits only some requests to the service: a PAT whose scopes for the service
+    /// have suffixes.
     #[cfg(feature = "proxy")]
     pub(crate) fn is_restricted(&self) -> bool {
         match self.proof() {
@@ -219,7 +219,7 @@ fn facts_of<'a, B>(request: &'a Request<B>, route: &Route) -> RequestFacts<'a> {
 
 /// Returns whether some frameworks use the value of this header in place of the method: `X-HTTP-Method-Override`,
 /// `X-HTTP-Method`, `X-Method-Override`, `X-HTTP-Verb-Override` and more. `SanitizeLayer` removes the known ones,
-/// unless the service keeps them. The CORS headers do not count, because they name the method of a later request.
+/// unless the service keeps them. The CORS headers are not among them, because they name the method of a later request.
 fn may_name_another_method(name: &HeaderName) -> bool {
     let name = name.as_str();
     let has_verb =
@@ -227,9 +227,9 @@ fn may_name_another_method(name: &HeaderName) -> bool {
     (name.contains("method") || has_verb()) && !name.starts_with("access-control-")
 }
 
-/// Returns whether some servers use the value of this header in place of the path or of a part of it
-/// (`X-Original-URL`, `X-OriginalURL`, `X-Forwarded-Path`, `X-PathInfo`, `X-Script-Name`, `Request-Target` and more), or
-/// write to a second path (`Destination`, RFC 4918 §10.3).
+/// Returns whether some servers use the value of this header in place of the path or of a part of it (`X-Original-URL`,
+/// `X-OriginalURL`, `X-Forwarded-Path`, `X-PathInfo`, `X-Script-Name`, `Request-Target` and more), or write to a second
+/// path (`Destination`, RFC 4918 §10.3).
 fn may_name_another_path(name: &HeaderName) -> bool {
     let mut words = name.as_str().split(|char: char| !char.is_ascii_alphanumeric());
     words.any(|word| {

@@ -1,4 +1,4 @@
-//! The reason why a request got no response of its service.
+//! The reason why a client received no response of the service.
 
 /// The reason why a proxy answered a request itself, after the layers have forwarded it. The response has this value as
 /// an extension, so that an outer layer can count or log it.
@@ -19,7 +19,7 @@ pub enum ServiceFailure {
     BodyTooSlow,
     /// The client broke off the body of its request, or the body is malformed.
     BodyIncomplete,
-    /// The credential of the client has ended before the service answered.
+    /// The credential of the client expired or was revoked before the service answered.
     CredentialEnded,
 }
 

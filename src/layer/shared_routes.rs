@@ -89,7 +89,7 @@ impl fmt::Debug for SharedRoutes {
 }
 
 /// Reads the current table. The table is fetched again only if it was replaced since the last call.
-// The cached table cannot be mistaken for a later table at the same address, because the reader keeps it alive.
+// The cached table cannot be mistaken for a later table at the same memory address, because the reader keeps it alive.
 #[derive(Clone)]
 pub(super) struct RoutesReader(Cache<Arc<ArcSwap<Routes>>, Arc<Routes>>);
 

@@ -25,12 +25,12 @@ impl TechnicalUserRule {
     pub const MAX_VALUE: usize = 256;
 
     /// Creates a rule. `issuer` is the claim `iss` of the tokens. `claim` is the name under which the verifier keeps a
-    /// claim ([`ExternalToken::claim`]), and `value` is the whole value, or a whole item of a list. Upper and lower case
-    /// matter in all three.
+    /// claim ([`ExternalToken::claim`]), and `value` is the whole value, or a whole item of a list. Upper and lower
+    /// case matter in all three.
     ///
     /// # Errors
-    /// [`TechnicalUserError::Text`] if `claim` or `value` is empty, too long, has a control character, or begins or ends
-    /// with a blank.
+    /// [`TechnicalUserError::Text`] if `claim` or `value` is empty, too long, has a control character, or begins or
+    /// ends with a blank.
     pub fn new(
         issuer: &str,
         claim: &str,
@@ -118,7 +118,8 @@ pub enum TechnicalUserError {
 /// - Some rules match, but they name different users: this is an error. If the order of the rules decided instead, a
 ///   person could get another user by joining another group.
 ///
-/// The time of a look-up depends on the number of claims and on the values in the token, and not on the number of rules.
+/// The time of a look-up depends on the number of claims and on the values in the token, and not on the number of
+/// rules.
 ///
 /// ```
 /// use tower_passticket::{
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_value_of_a_claim_of_the_issuer_selects_the_user_and_two_users_are_an_error() {
+    fn a_rule_matches_a_whole_value_of_its_issuer_and_two_users_are_an_error() {
         let rules = TechnicalUsers::new([
             rule(ISSUER, "groups", "batch", "BATCH"),
             rule(ISSUER, "groups", "cics", "CICS"),
@@ -264,18 +265,18 @@ mod tests {
             (ISSUER, json!({}), Ok(None)),
             (ISSUER, json!({"groups": "batch"}), Ok(Some("BATCH"))),
             (ISSUER, json!({"groups": ["staff", "batch"]}), Ok(Some("BATCH"))),
-            // The same user twice.
+            // Both rules that match name the same user.
             (ISSUER, json!({"groups": ["batch", "batch"], "role": "nightly"}), Ok(Some("BATCH"))),
             (ISSUER, json!({"groups": ["cics", "batch"]}), ambiguous("CICS", "BATCH")),
             (ISSUER, json!({"role": "nightly", "groups": "cics"}), ambiguous("CICS", "BATCH")),
-            // Neither a part of a value, nor another case, nor another claim, nor another issuer.
+            // A rule matches neither a part of a value, nor a value in another case, nor another claim or issuer.
             (ISSUER, json!({"groups": "batch cics"}), Ok(None)),
             (ISSUER, json!({"groups": ["Batch", " batch", "batch2", ""]}), Ok(None)),
             (ISSUER, json!({"Groups": "batch", "role": "batch"}), Ok(None)),
             (ISSUER, json!({"groups": "staff"}), Ok(None)),
             ("https://other.example.com", json!({"groups": ["batch", "staff"]}), Ok(Some("OTHER"))),
             ("https://idp.example.com/", json!({"groups": "batch"}), Ok(None)),
-            // Only texts count.
+            // Only texts match.
             (ISSUER, json!({"groups": {"batch": true}}), Ok(None)),
             (ISSUER, json!({"groups": [["batch"], 1, null]}), Ok(None)),
             (ISSUER, json!({"groups": null}), Ok(None)),

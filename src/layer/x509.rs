@@ -86,9 +86,9 @@ pub struct UnknownCertificateHeader(String);
 
 /// The scheme `x509`: the service receives headers with parts of the client certificate.
 ///
-/// Only the client certificate of the connection counts ([`PeerCertificate`]). Tokens of the client are not evaluated,
-/// and are removed. The certificate must map to a user, whom the audit record names. If the connection has no
-/// certificate, the failure is [`Failure::NoCertificate`].
+/// Only the client certificate of the request is evaluated ([`PeerCertificate`]). Tokens of the client are removed. The
+/// certificate must map to a user, whom the audit record names. If the connection has no certificate, the failure is
+/// [`Failure::NoCertificate`].
 ///
 /// A service must trust these headers only on connections from the gateway. To let the service recognize these
 /// connections, give the gateway its own client certificate, for example with `tls::ConnectorBuilder::with_identity`.

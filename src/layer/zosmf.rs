@@ -81,7 +81,8 @@ impl<C: Connect, G: PassTicketGenerator> ZosmfScheme<C, G> {
         Self(Arc::new(Shared { zosmf, logins, opened: TicketExchange::new(tickets, applid) }))
     }
 
-    /// Stops PassTickets that z/OSMF refuses, as the documentation of [`ticket_breaker`](crate::ticket_breaker) says.
+    /// Asks `breaker` before each PassTicket. After z/OSMF has refused PassTickets of a user, the breaker pauses the
+    /// PassTickets of this user, as the documentation of [`ticket_breaker`](crate::ticket_breaker) says.
     #[must_use]
     pub fn with_breaker(self, breaker: &TicketBreaker) -> Self {
         self.0.opened.set_breaker(breaker, "zosmf");
@@ -157,8 +158,8 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
         Accepts::AnyCredentialWithToken
     }
 
-    /// Ends the sessions of `user` at z/OSMF in the background. A session that is being opened is ended when it is open.
-    /// This method needs a tokio runtime.
+    /// Ends the sessions of `user` at z/OSMF in the background. A session that is being opened is ended when it is
+    /// open. This method needs a tokio runtime.
     fn logged_out(&self, user: &UserId) {
         let sessions = [self.0.opened.forget(user), self.0.logins.take(user)];
         for session in sessions.into_iter().flatten() {
@@ -172,7 +173,8 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
 }
 
 impl<C: Connect, G: PassTicketGenerator> Shared<C, G> {
-    /// Opens a session. Returns the session and the time at which it expires, or `None` if z/OSMF refuses the PassTicket.
+    /// Opens a session. Returns the session and the time at which it expires, or `None` if z/OSMF refuses the
+    /// PassTicket.
     async fn open(
         &self,
         user: &UserId,

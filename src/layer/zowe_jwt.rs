@@ -168,8 +168,8 @@ impl ZoweJwtScheme {
 /// Returns the expiry of a new token, for a client whose credential expires at `credential`. `None` if the token gets
 /// the full lifetime.
 ///
-/// The time is rounded down to a minute, so that a user with many credentials gets few tokens: signing is expensive. A
-/// time in the next minutes is not rounded.
+/// The time is rounded down to a whole minute. So a user with many credentials gets few tokens, because signing is
+/// expensive. The time is not rounded if the rounded time would be at most one minute from now.
 fn expiry(now: Timestamp, lifetime: Duration, credential: Timestamp) -> Option<Timestamp> {
     if now.plus(lifetime) <= credential {
         return None;

@@ -36,7 +36,7 @@ impl Profile {
         Self { class: class.into(), name, access: Vec::new() }
     }
 
-    /// Gives `user` access. If a user gets several levels, the highest level counts.
+    /// Gives `user` access. If a user gets several levels, the highest level applies.
     #[must_use]
     pub fn permit(mut self, user: UserId, level: AccessLevel) -> Self {
         self.access.push((user, level));
@@ -76,7 +76,7 @@ pub struct DecidingProfile {
 /// As in RACF (IBM's security product for z/OS), only one profile decides about a resource. This is the profile whose
 /// name is exactly the name of the resource. If there is none, the most specific pattern that matches the name decides.
 /// RACF's rules define which pattern is more specific. If a user has several levels in the deciding profile, the
-/// highest one counts, and includes the lower levels. Access is refused if no profile matches the resource, or if the
+/// highest one applies, and includes the lower levels. Access is refused if no profile matches the resource, or if the
 /// deciding profile does not list the user. `FileSaf::default()` has no profiles.
 ///
 /// A check takes a few look-ups. It does not become slower with more profiles, unless the names of many profiles are
@@ -123,9 +123,9 @@ impl FileSaf {
         self.0.version.fetch_add(1, Ordering::Release);
     }
 
-    /// Returns the profile that decides about `resource` in `class`, and the level that it gives to `user`. `None` if no
-    /// profile matches the resource. A check refuses access in this case. The function is for explanations to operators.
-    /// It uses the same look-up as a check.
+    /// Returns the profile that decides about `resource` in `class`, and the level that it gives to `user`. Returns
+    /// `None` if no profile matches the resource; then a check refuses access. This function is for explanations to
+    /// operators. It uses the same look-up as a check.
     pub fn deciding_profile(
         &self,
         user: &UserId,
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_level_counts_and_names_match_exactly() {
+    fn the_highest_level_applies_and_names_match_exactly() {
         let services = "APIML.SERVICES";
         let saf = FileSaf::new([
             profile("ZOWE", services).permit(user("A"), Update),

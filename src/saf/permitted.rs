@@ -355,8 +355,8 @@ mod tests {
         let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "F90F48F03C28DC86").unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
         let local = LocalGenerator::new(KeyProfiles::new([key]).unwrap()).with_clock(clock.clone());
-        // With replay protection, a user gets only one ticket for each second. Two seconds pass here, so the following
-        // loop can make two tickets. A failed request must not use up a second.
+        // With replay protection, a user gets only one ticket for each time slot (one second). Two seconds pass here,
+        // so the following loop can make two tickets. A failed request must not use up a time slot.
         clock.advance(Duration::from_secs(2));
         for (answer, applid, want) in [
             (Ok(Access::Refused), "ZOWEAPPL", Some("8/8/16")),

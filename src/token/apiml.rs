@@ -37,8 +37,10 @@ impl<C: Connect> AskIssuer for Apiml<C> {
             let token = zeroize::Zeroizing::new(token);
             let is_accepted = match &verified {
                 VerifiedToken::Jwt(jwt) => apiml.accepts_login_token(&token, jwt.user()).await?,
-                // A revocation at API ML names a PAT, its user, or one of its scopes. API ML checks all of them for
-                // each request, so a request with the first scope is sufficient. API ML compares the whole text of a scope.
+                // A revocation at API ML is for one PAT, for all PATs of a user, or for all PATs with a certain scope.
+                // For each request, API ML checks the PAT, its user and all of its scopes. So one request, which names
+                // the first scope, is sufficient. The request contains the scope with its suffix, because API ML
+                // compares the whole text of a scope.
                 VerifiedToken::Pat(pat) => match pat.scopes().iter().next() {
                     Some(scope) => apiml.accepts_pat(&token, &scope.to_string()).await?,
                     None => false,

@@ -200,7 +200,8 @@ impl TokenCache {
 
 /// Computes the weight of a token. A token weighs 1, which means less than 400 bytes of memory. A PAT weighs 1 more for
 /// every four scopes, and 1 more for every 400 bytes of the paths in its scopes. If the text of the PAT is kept, its
-/// bytes count like those of the paths. A token of another issuer weighs 1 more for every 400 bytes of its kept claims.
+/// bytes are added to the bytes of the paths. A token of another issuer weighs 1 more for every 400 bytes of its kept
+/// claims.
 #[derive(Clone)]
 struct TokenWeight;
 

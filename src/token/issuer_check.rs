@@ -72,8 +72,8 @@ impl IssuerCheck {
         Self::with(&self.0.issuer, self.0.source.clone(), memory, None)
     }
 
-    /// Sets how long the cache keeps the answer that a token is valid, and the clock of the cache. The returned value has
-    /// an empty cache.
+    /// Sets how long the cache keeps the answer that a token is valid, and the clock of the cache. The returned value
+    /// has an empty cache.
     #[must_use]
     pub fn with_memory_and_clock(self, memory: Duration, clock: Arc<dyn Clock>) -> Self {
         Self::with(&self.0.issuer, self.0.source.clone(), memory, Some(clock))

@@ -298,7 +298,7 @@ impl IssuerKeys {
     pub(super) fn should_refresh(&self, need: Need) -> bool {
         let Some(remote) = &self.0.remote else { return false };
         self.forget_old_set(remote);
-        // If a fetch already runs and the key of a token is in the old set, the token does not wait. Otherwise a slow
+        // If a fetch already runs and the key of a token is in the old set, the token does not wait. If it did, a slow
         // issuer would delay all of its tokens. If the new set lacks the key, cached tokens of the key become invalid.
         let needs_result = need == Need::UnknownKey || self.0.set.load().is_none();
         self.may_fetch(remote, need) || needs_result && remote.is_running()

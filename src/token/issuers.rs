@@ -25,7 +25,7 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// The verifier checks at most once in this number of seconds whether keys are old.
+/// The verifier checks at most once in this number of seconds whether the keys of the issuers are too old.
 const LOOK_EVERY_SECS: u64 = 30;
 
 /// The [`TokenVerifier`] for tokens of several issuers: this crate, API ML (Zowe's API Mediation Layer), z/OSMF (IBM's
@@ -34,13 +34,13 @@ const LOOK_EVERY_SECS: u64 = 30;
 /// A token is verified only with the keys of the issuer in its claim `iss` (docs/decisions.md#d21). So a provider
 /// cannot sign a token of another issuer, such as a login token with `iss: APIML`.
 ///
-/// | issuer | what accepts its tokens |
+/// | tokens | setting that makes the verifier accept them |
 /// |---|---|
-/// | this crate | the keys of `own` |
-/// | API ML (`APIML`) | [`Rs256Verifier::with_apiml_keys`] |
-/// | API ML, if it says that the user has not logged out; also PATs (`APIML_PAT`) | [`with_apiml_check`](Self::with_apiml_check) in addition |
-/// | z/OSMF (`zOSMF`) | [`with_zosmf`](Self::with_zosmf) |
-/// | OpenID Connect providers | [`with_oidc`](Self::with_oidc) |
+/// | of this crate | the keys of `own` |
+/// | login tokens of API ML (`APIML`), without asking API ML whether the user has logged out | [`Rs256Verifier::with_apiml_keys`] |
+/// | login tokens and PATs (`APIML_PAT`) of API ML, if API ML says that they are still valid | in addition, [`with_apiml_check`](Self::with_apiml_check) |
+/// | of z/OSMF (`zOSMF`) | [`with_zosmf`](Self::with_zosmf) |
+/// | of OpenID Connect providers | [`with_oidc`](Self::with_oidc) |
 ///
 /// If `own` has a cache ([`Rs256Verifier::with_cache`]), this verifier has its own cache of the same capacity, for the
 /// tokens of all issuers. Verifiers that trust different issuers never share a cache. The look-up of a cached token
@@ -164,9 +164,9 @@ impl TrustedIssuers {
         let own = &self.0.own;
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = message.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        // Most tokens are our own, so our keys are tried first and the claims are read only once. A token of z/OSMF may
-        // have the same header as ours. So its issuer is read first, which takes less time than a check with our own
-        // key.
+        // Most tokens are our own, so our keys are tried first and the claims are read only once. But a token of z/OSMF
+        // may have the same header as our tokens. So, if z/OSMF is trusted, the claim `iss` is read before our keys are
+        // tried. This takes less time than a check with our own key.
         let is_zosmf = || self.0.zosmf.is_some() && names_zosmf(payload);
         let refused = match own.is_header_of_a_key(header) && !is_zosmf() {
             false => None,

@@ -80,8 +80,8 @@ impl KeySet {
         Ok(Self { keys })
     }
 
-    /// Checks a signature. `id` is the `kid` of the token. A key without an id is tried whatever the `kid` is. If the
-    /// token has no `kid`, all keys are tried, but at most [`MAX_CHECKS`].
+    /// Checks a signature. `id` is the `kid` of the token. The keys with this id and the keys without an id are tried.
+    /// If the token has no `kid`, all keys are tried. In each case, at most [`MAX_CHECKS`] keys are tried.
     pub(super) fn check(
         &self,
         algorithm: Algorithm,
@@ -135,7 +135,7 @@ impl Key {
     /// Reads a key. Returns `None` if the key cannot verify signatures.
     fn from_jwk(jwk: &Value) -> Option<Self> {
         let jwk = jwk.as_object()?;
-        // A private key or a shared secret is refused, because anyone who can read the set could sign with it.
+        // A private key or a shared secret is skipped, because anyone who can read the set could sign with it.
         if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| jwk.contains_key(*name))
         {
             return None;

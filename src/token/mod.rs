@@ -1,9 +1,9 @@
 //! Issues and verifies login tokens and Personal Access Tokens (PATs).
 //!
 //! Tokens of both kinds are JWTs that an RSA key has signed with RS256. The claim `iss` is `APIML` in a login token and
-//! `APIML_PAT` in a PAT. The claim `scopes` of a PAT lists its [scopes](Scope): which services accept the PAT. API ML (Zowe's API
-//! Mediation Layer) uses the same claims. If API ML and this crate have the same signing key, each accepts the tokens
-//! of the other.
+//! `APIML_PAT` in a PAT. The claim `scopes` of a PAT lists its [scopes](Scope): which services accept the PAT. API ML
+//! (Zowe's API Mediation Layer) uses the same claims. If API ML and this crate have the same signing key, each accepts
+//! the tokens of the other.
 //!
 //! A PAT may stand between the prefix `zowepat_` and a checksum ([`TokenIssuer::with_pat_prefix`]), so that secret
 //! scanners recognize it. The verifiers of this module accept each PAT with and without them.
@@ -105,6 +105,6 @@ pub use service_id::{ServiceId, ServiceIdError};
 pub use verified::{Jwt, Pat, TokenOrigin, VerifiedToken};
 pub use verifier::{TokenVerifier, VerifyFuture};
 
-/// The maximum length in bytes of a token that [`Rs256Verifier`] accepts. The prefix and the checksum of a PAT
-/// ([`TokenIssuer::with_pat_prefix`]) count, too. This is enough for a PAT with hundreds of scopes.
+/// The maximum length in bytes of a token that [`Rs256Verifier`] accepts. This length includes the prefix and the
+/// checksum of a PAT ([`TokenIssuer::with_pat_prefix`]). This is enough for a PAT with hundreds of scopes.
 pub const MAX_TOKEN_LEN: usize = 16 * 1024;

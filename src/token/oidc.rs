@@ -116,15 +116,15 @@ impl OidcIssuer {
     }
 
     /// Sets the claims that may name the user. The user is in the first claim of `fields` that the token contains. A
-    /// claim with the value `null` counts as missing. If the value of the first claim is not usable, the token is
+    /// claim with the value `null` is treated as missing. If the value of the first claim is not usable, the token is
     /// refused, and no later claim is tried. If `fields` is empty, no token is accepted.
     ///
     /// A field is the name of a claim, or a path into nested objects with dots between the names. If a claim has the
     /// whole field as its name, with the dots, this claim is used instead of the path. The value must be a string,
     /// or an array with exactly one string.
     ///
-    /// If the field is `email`, the claim `email_verified` must be `true` or the string `"true"`, because many providers
-    /// let users enter any address.
+    /// If the field is `email`, the claim `email_verified` must be `true` or the string `"true"`, because many
+    /// providers let users enter any address.
     #[must_use]
     pub fn with_user_id_fields(
         mut self,
@@ -138,8 +138,8 @@ impl OidcIssuer {
     /// [`ExternalToken::claim`](super::ExternalToken::claim), which then returns a list of texts. Other values are
     /// dropped, so the memory for a token does not depend on what its issuer writes into it.
     ///
-    /// `claim` is a name or a path with dots, as in [`with_user_id_fields`](Self::with_user_id_fields). The claim may be
-    /// a text or a list of texts. A text in `scope` (RFC 8693 §4.2) or `scp` (Entra ID) is a list whose items are
+    /// `claim` is a name or a path with dots, as in [`with_user_id_fields`](Self::with_user_id_fields). The claim may
+    /// be a text or a list of texts. A text in `scope` (RFC 8693 §4.2) or `scp` (Entra ID) is a list whose items are
     /// separated by spaces. A text in any other claim is one value, even if it contains spaces: otherwise, the group `x
     /// admin` would count as the group `admin`. Values that are not texts are not kept.
     #[must_use]

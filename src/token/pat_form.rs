@@ -20,7 +20,7 @@ const CHECKSUM_LEN: usize = 8;
 #[derive(Clone, Copy)]
 pub(super) struct SentToken<'a> {
     /// The compact form (RFC 7515 §3.1), which is not verified yet. Fingerprints, caches and other programs use only
-    /// this form. So the same token has one identity in both forms.
+    /// this form. So a token has the same fingerprint, whichever form the client has sent.
     pub(super) jwt: &'a [u8],
     pub(super) form: TokenForm,
 }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_maximum_length_counts_what_is_sent() {
+    fn the_maximum_length_includes_the_prefix_and_the_checksum() {
         let jwt = |len: usize| "x".repeat(len);
         let with_prefix = |jwt: &str| prefixed(jwt, &TokenFingerprint::of(jwt));
         let added = PAT_PREFIX.len() + 1 + CHECKSUM_LEN;

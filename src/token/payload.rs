@@ -96,7 +96,8 @@ impl<'a> Claim<'a> {
         serde_json::from_str(self.0).ok()
     }
 
-    /// Returns the value in the form of the crate serde_json, or `None` if its arrays and objects are nested too deeply.
+    /// Returns the value in the form of the crate serde_json, or `None` if its arrays and objects are nested too
+    /// deeply.
     pub(super) fn value(self) -> Option<Value> {
         serde_json::from_str(self.0).ok()
     }

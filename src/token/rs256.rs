@@ -148,6 +148,7 @@ impl Rs256Verifier {
     /// - A key of this verifier must have signed the token with RS256.
     /// - The token must not have expired (`now < exp`).
     /// - If the token has a claim `nbf`, it must not be in the future (`nbf <= now`).
+    /// - If a key of API ML has signed the token, `iat` must be at most one minute in the future.
     /// - Each claim must have the right type, and `iss` must be `APIML` or `APIML_PAT`.
     /// - If the token has the prefix `zowepat_`, its checksum must be right, and it must be a PAT. The checksum is
     ///   checked first.
@@ -198,7 +199,7 @@ impl Rs256Verifier {
     }
 
     /// Finds out whose key has signed `message`. Our own keys are tried first. So if API ML and the gateway share a
-    /// key, it counts as ours (docs/decisions.md#d48).
+    /// key, the origin of its tokens is [`TokenOrigin::Gateway`] (docs/decisions.md#d48).
     fn signer(
         &self,
         by: By,

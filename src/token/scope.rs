@@ -37,7 +37,7 @@ pub struct Scope {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[non_exhaustive]
 pub enum ScopeAccess {
-    // In a sorted list, this variant must be the first.
+    // This variant must be the first one: `Scopes::find` searches for it in a sorted list.
     /// All requests.
     Any,
     /// Requests with a method that reads: `GET`, `HEAD` or `OPTIONS`. A request for an upgrade, such as the handshake
@@ -86,7 +86,7 @@ fn parse(text: &str) -> Result<Scope, ScopeProblem> {
         let service = ServiceId::new(text).map_err(|_| ScopeProblem::Service)?;
         return Ok(Scope { service, access: ScopeAccess::Any });
     };
-    // `ServiceId::new` removes white space, but a scope has none inside.
+    // `ServiceId::new` would remove white space before the colon, but a scope must not have any there.
     let service = Some(id).filter(|id| !id.ends_with(char::is_whitespace)).map(ServiceId::new);
     let service = service.and_then(Result::ok).ok_or(ScopeProblem::Service)?;
     let access = match suffix {

@@ -222,10 +222,11 @@ fn has_encoding(decoded: &str) -> bool {
     })
 }
 
-/// Returns whether some servers give a character another meaning. These are control characters, the backslash and the
-/// semicolon. They are also the characters that a conversion of the character set may turn into one of `% . / ; \ ? #`.
-/// The mappings of Unicode Standard Annex 15 turn characters into texts that begin with one of these, or that contain a
-/// slash. In code pages of Japan and Korea, the yen and won signs have the place of the backslash.
+/// Returns whether some servers give a character another meaning. These are control characters, the backslash, the
+/// semicolon, and the characters that a conversion of the character set may turn into one of `% . / ; \ ? #`. For
+/// example, the mappings of Unicode Standard Annex 15 turn some characters into a text that begins with one of these
+/// seven, or that contains a slash. In code pages of Japan and Korea, the yen and won signs have the code of the
+/// backslash.
 fn is_ambiguous(char: char) -> bool {
     let is_look_alike = matches!(
         char,

@@ -13,8 +13,8 @@ pub struct Scopes(Arc<[Scope]>);
 
 impl Scopes {
     /// Parses the list of scopes in a request for a new PAT. An item of the list may contain several scopes, separated
-    /// by commas; so in a path, a comma is written as `%2C`. White space around a scope is removed, and the service id is
-    /// converted to lower case. Empty items and duplicates are ignored (docs/decisions.md#d3).
+    /// by commas; so in a path, a comma is written as `%2C`. White space around a scope is removed, and the service id
+    /// is converted to lower case. Empty items and duplicates are ignored (docs/decisions.md#d3).
     ///
     /// # Errors
     /// [`ScopesError::Empty`] if there is no scope. [`ScopesError::Scope`] if an item is not a scope.
@@ -35,8 +35,8 @@ impl Scopes {
         Ok(Self::from_list(scopes))
     }
 
-    /// Reads the scopes of a verified token. Items that are not scopes are ignored, because they permit nothing. Empty
-    /// scopes permit no request.
+    /// Reads the scopes of a verified token. Items that are not scopes are ignored, because they permit nothing. If no
+    /// scope is left, the PAT permits no request.
     pub(super) fn from_claim(items: &[String]) -> Self {
         items.iter().filter_map(|item| Scope::new(item).ok()).collect()
     }
@@ -90,8 +90,8 @@ impl Scopes {
         };
         match self.0.binary_search_by(order) {
             Ok(_) => Found::Any,
-            // `at` is the place that a scope of this service without a suffix would have. The scopes with a suffix
-            // begin there.
+            // `at` is the index that a scope of this service without a suffix would have. The scopes with a suffix
+            // begin at this index.
             Err(at) => {
                 let rest = &self.0[at..];
                 let len = rest.iter().take_while(|scope| scope.service() == service).count();

@@ -137,7 +137,8 @@ impl Jwt {
     /// valid for all services. This is so for each token from a user's login.
     ///
     /// A scheme such as [`ZoweJwtScheme`](crate::layer::ZoweJwtScheme) issues tokens for one service
-    /// ([D23](crate::decisions#d23)). Other code that accepts login tokens must refuse a token for one service.
+    /// ([D23](crate::decisions#d23)). Code that accepts login tokens must refuse such a token, except on the routes of
+    /// its service.
     pub fn service(&self) -> Option<&ServiceId> {
         self.0.service.as_ref()
     }

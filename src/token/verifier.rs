@@ -97,8 +97,8 @@ pub trait TokenVerifier: Send + Sync + 'static {
         None
     }
 
-    /// Verifies a token whose user logs out. Here, a verifier must not ask the issuer whether the token is still valid.
-    /// Otherwise no user could log out while the issuer does not answer.
+    /// Verifies a token whose user logs out. This function must not ask the issuer whether the token is still valid. If
+    /// it did, no user could log out while the issuer does not answer.
     ///
     /// By default, calls [`verify_token`](Self::verify_token). A verifier that contains another verifier must
     /// implement this method, and call `verify_for_logout` of the other verifier.

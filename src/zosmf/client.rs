@@ -32,14 +32,14 @@ const KEYS: [&str; 5] = ["jwt", "ibm", "api", "zOSMFBuilder", "jwk"];
 /// z/OSMF refuses requests that do not have this header. The value may be empty.
 const CSRF: HeaderName = HeaderName::from_static("x-csrf-zosmf-header");
 
-/// In a response to a password change, this code of z/OSMF means an internal error. Other codes mean that the password
-/// was not changed.
+/// In a response to a password change, this code of z/OSMF means an internal error. The code 0 means success. All other
+/// codes mean that z/OSMF refuses the change.
 const INTERNAL_ERROR: i64 = 4;
 
 /// Calls the login service of z/OSMF, `/zosmf/services/authenticate` (`docs/reference/zowe-site.md#zosmf`).
 ///
-/// Each request is sent at most once, because the security product counts wrong passwords. A response that z/OSMF does
-/// not document is an error. It does not count as a refusal of the password. Redirects are not followed.
+/// Each request is sent at most once, because the security product counts wrong passwords. A response that the
+/// documentation of z/OSMF does not contain is an error, and not a refusal of the password. Redirects are not followed.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -182,7 +182,7 @@ impl<C: Connect> Zosmf<C> {
         }
     }
 
-    /// Asks whether z/OSMF accepts the JWT `token`. Without the call, the gateway would not know whether the user has
+    /// Asks whether z/OSMF accepts the JWT `token`. The signature of the token does not show whether the user has
     /// logged out.
     ///
     /// # Errors
@@ -276,8 +276,9 @@ fn decide_validation(reply: &Reply) -> Result<bool, RemoteError> {
     }
 }
 
-/// Decides whether the password was changed. A 4xx or 5xx counts as a refusal only if its body is the JSON of z/OSMF
-/// (`docs/reference/zowe-site.md#zosmf`).
+/// Decides whether the password was changed. A 401 is always a refusal. With other statuses, a response is a refusal
+/// only if its body is the JSON of z/OSMF with the code of a refusal (`docs/reference/zowe-site.md#zosmf`). A redirect,
+/// a 404 and a 405 are errors, whatever their body is.
 fn decide_change(reply: &Reply) -> Result<(), ZosmfError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

@@ -15,9 +15,9 @@ const LTPA: &str = "LtpaToken2";
 /// The maximum length of a token, in bytes. Servers refuse headers with longer cookies.
 const MAX_TOKEN: usize = 8 * 1024;
 
-/// If z/OSMF has sent only an LTPA token (an opaque token of IBM servers), the session is used for this time. An LTPA
-/// token does not show when it expires. By default, it is valid for more than eight hours, but a site may set a shorter
-/// time.
+/// If z/OSMF has sent only an LTPA token (an opaque token of IBM servers), the session is treated as valid for this
+/// time. An LTPA token does not show when it expires. By default, it is valid for more than eight hours, but a site may
+/// set a shorter time.
 const LTPA_LIFETIME: Duration = Duration::from_secs(30 * 60);
 
 /// The tokens of a user at z/OSMF: a JWT, an LTPA token, or both. `Debug` does not show them. Dropping the session

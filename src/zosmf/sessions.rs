@@ -19,12 +19,12 @@ const DEFAULT_CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should 
 /// The number of JWTs whose hashes are kept. The hashes take less than 10 MiB together.
 const OPENED: u64 = 50_000;
 
-/// The [`ZosmfSession`]s of users, at most one for each user. A session is removed a minute before it expires, when the
-/// user logs out, or when there are too many sessions. Clones share the sessions.
+/// The [`ZosmfSession`]s of users, at most one for each user. A session is not used in the last minute before it
+/// expires. It is removed when the user logs out, or when there are too many sessions. Clones share the sessions.
 #[derive(Clone)]
 pub struct ZosmfSessions {
     by_user: Arc<Cache<UserId, Arc<ZosmfSession>>>,
-    /// The hashes of the JWTs of all sessions that the gateway has opened.
+    /// The hashes of the JWTs of the sessions that the gateway has opened, at most [`OPENED`].
     opened: Arc<Cache<[u8; 32], ()>>,
     clock: Arc<dyn Clock>,
 }

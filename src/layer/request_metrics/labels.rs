@@ -50,7 +50,7 @@ pub(super) enum Ending {
     Decided(ReasonCode),
     /// The gateway has answered for a reason that has no audit record.
     Rejected(Unaudited),
-    /// A proxy has answered.
+    /// The proxy has answered, because the service gave no response.
     NoResponse(ServiceFailure),
     Abandoned,
 }

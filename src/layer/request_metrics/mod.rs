@@ -1,4 +1,4 @@
-//! Metrics of routed requests: how many there are, what becomes of them, and how long the gateway and the services take.
+//! Metrics of routed requests: how many there are, how they end, and how long the gateway and the services take.
 //!
 //! | metric | kind | labels | value |
 //! |---|---|---|---|
@@ -15,11 +15,11 @@
 //! No client can choose the value of a label, and the number of time series is limited:
 //!
 //! - `service` is the id of the [`Route`](super::Route). It is empty if the path has no route. At most
-//!   [`RequestMetrics::MAX_SERVICES`] services have an id, in the order of their first request. All others share the value
-//!   `other`.
+//!   [`RequestMetrics::MAX_SERVICES`] services have an id, in the order of their first request. All others share the
+//!   value `other`.
 //! - A time series appears with its first request. The metric `passticket_requests_total` has at most
-//!   [`RequestMetrics::MAX_SERIES`] time series, and those of the service `other`. At this limit, a request that needs a
-//!   new time series counts for the service `other`.
+//!   [`RequestMetrics::MAX_SERIES`] time series, and those of the service `other`. At this limit, a request that needs
+//!   a new time series is counted for the service `other`.
 //!
 //! A request that needs no new time series takes no lock, except the first one of a connection and the first one after
 //! the route has changed.

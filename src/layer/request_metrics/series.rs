@@ -34,8 +34,8 @@ const CREDENTIAL: LabelName = LabelName::new("credential");
 const OUTCOME: LabelName = LabelName::new("outcome");
 const REASON: LabelName = LabelName::new("reason");
 
-/// A service with this id shares its time series with the services beyond the limit. Otherwise, the text would have
-/// two time series with the same labels.
+/// A service with this id shares its time series with the services beyond the limit. If it did not, the text for
+/// Prometheus would have two time series with the same labels.
 const OTHER: &str = "other";
 
 const fn micros(micros: u64) -> Duration {

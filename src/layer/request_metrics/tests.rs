@@ -114,7 +114,7 @@ async fn the_time_of_the_gateway_ends_when_the_service_is_called() {
 }
 
 #[tokio::test]
-async fn requests_count_once_with_service_credential_outcome_and_reason() {
+async fn each_request_is_counted_once_with_service_credential_outcome_and_reason() {
     let key = SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap();
     let profile = key_profile("ZOWEAPPL").with_replay(Replay::Allowed);
     let (applid, unknown) = (*profile.applid(), Applid::new("UNKNOWN").unwrap());

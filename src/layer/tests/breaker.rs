@@ -62,7 +62,7 @@ impl Watched {
 }
 
 #[tokio::test]
-async fn after_a_refusal_the_service_gets_no_ticket_and_the_client_the_reason() {
+async fn after_a_refusal_the_service_gets_no_ticket_and_the_client_gets_the_reason() {
     for (on_failure, status) in [(OnFailure::Forward, 401), (OnFailure::Reject, 503)] {
         let watched = Watched::new(profile(), on_failure, RefusedStatuses::default());
         let (ticket, _) = watched.send("/svc/api/v1/jobs", 401).await;

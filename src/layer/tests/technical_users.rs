@@ -10,8 +10,8 @@ use crate::{
 
 const ISSUER: &str = "https://idp.example.com";
 
-/// Verifies own tokens, and tokens of a provider. The text of a token of the provider is `NAME:GROUP,GROUP`. If the text
-/// begins with `later `, the verification has to wait.
+/// Verifies tokens of the gateway, and tokens of a provider. The text of a token of the provider is `NAME:GROUP,GROUP`.
+/// If the text begins with `later `, the verification has to wait.
 struct Provider(Rs256Verifier);
 
 impl Provider {
@@ -143,7 +143,7 @@ async fn rules_with_two_users_for_one_person_refuse_the_token() {
 }
 
 #[tokio::test]
-async fn a_person_whom_no_rule_matches_gets_the_own_user_or_none() {
+async fn a_person_whom_no_rule_matches_gets_their_own_user_or_no_user() {
     let world = World::new();
     let exchange = world.exchange_with_rules(bearer("jane:staff")).await;
     assert_eq!(exchange.ticket_user().unwrap().as_str(), "JANE");
@@ -194,7 +194,7 @@ async fn a_technical_user_needs_the_permission_of_the_gateway_and_a_token_that_i
 }
 
 #[test]
-fn only_the_passticket_scheme_takes_a_technical_user() {
+fn only_a_passticket_scheme_can_have_technical_users() {
     let world = World::new();
     let applid = Applid::new("ZOWEAPPL").unwrap();
     let generator = || LocalGenerator::new(KeyProfiles::new([profile()]).unwrap());

@@ -57,7 +57,7 @@ async fn a_pat_is_accepted_in_each_place_with_and_without_prefix() {
 }
 
 #[tokio::test]
-async fn a_wrong_checksum_is_refused_in_each_place_and_never_a_password() {
+async fn a_pat_with_a_wrong_checksum_is_refused_in_each_place_and_never_tried_as_a_password() {
     struct NoPassword;
     impl PasswordVerifier for NoPassword {
         fn verify_password(

@@ -754,7 +754,7 @@ async fn the_last_good_keys_stay_if_a_fetch_fails() {
 }
 
 #[tokio::test]
-async fn without_any_keys_no_token_can_be_verified_and_the_keys_are_fetched_again() {
+async fn without_keys_of_a_provider_its_tokens_are_refused_and_the_keys_are_fetched_again() {
     let source = Source::new(Bytes::new());
     let (issuers, clock) = fetching(&source);
     let jane = token(&RSA, Alg::RS256, &lasting("jane"));
@@ -1186,7 +1186,7 @@ fn pats_of_api_ml_are_refused_if_api_ml_is_not_asked() {
 }
 
 #[tokio::test]
-async fn without_keys_of_api_ml_only_tokens_of_api_ml_cannot_be_verified() {
+async fn missing_keys_of_api_ml_affect_only_tokens_of_api_ml() {
     let source = Source::new(Bytes::from_static(b"<html>"));
     let (clock, fetched) = (clock(), source.clone());
     let keys = IssuerKeys::fetched("API ML", move || fetched.fetch()).with_clock(clock.clone());

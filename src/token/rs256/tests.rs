@@ -511,8 +511,9 @@ fn other_key() -> SigningKey {
     SigningKey::from_pem(pki::OTHER_SIGNING_KEY.as_bytes()).unwrap()
 }
 
-/// The verifier finds the correct key even if the header contains no key id, or an id that belongs to no key. The id
-/// never makes another key acceptable.
+/// The verifier finds the correct key even if the header contains no key id, or an id that belongs to no key. The key
+/// id in the header decides only which key is tried first. If none of the verifier's keys has signed the token, it is
+/// refused, whatever its key id is.
 #[test]
 fn only_the_listed_keys_verify_tokens() {
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
@@ -594,7 +595,8 @@ fn a_pat_verifies_with_and_without_prefix_and_is_cached_once() {
                 panic!("expected a PAT")
             };
             assert_eq!(found.fingerprint(), pat.fingerprint());
-            // Zowe's Caching Service finds a PAT by the JWT.
+            // Zowe's Caching Service finds a PAT by a hash of its JWT. So `expose` returns the JWT without prefix and
+            // checksum, even if the client sent both.
             assert_eq!(found.expose(), Some(jwt));
         }
         assert!(verifier.verify(login.expose()).is_ok());
