@@ -60,7 +60,7 @@ struct Shared {
 #[derive(Default)]
 struct Known {
     snapshot: RequestSnapshot,
-    /// The current stage, and the time at which it began.
+    /// The part of the work that goes on now, and its start.
     now: Option<(Stage, Instant)>,
     tunnel: Tunnel,
 }
@@ -77,8 +77,8 @@ enum Tunnel {
 
 /// The facts about a request at one moment.
 ///
-/// A duration is `None` if the request has not come so far. For example, [`connect`](Self::connect) is `None` if the
-/// gateway answered the request itself.
+/// A duration is `None` if the request has not finished this part of the work. For example, [`connect`](Self::connect)
+/// is `None` if the gateway answered the request itself.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct RequestSnapshot {
@@ -90,7 +90,8 @@ pub struct RequestSnapshot {
     pub credential: Option<CredentialKind>,
     /// The host and port of the instance to which the request was sent last.
     pub instance: Option<Authority>,
-    /// The time that the gateway took before it began to send the request: for authentication and for the ticket.
+    /// The time until the gateway began to forward the request. It includes the time for authentication and for the
+    /// ticket.
     pub prepare: Option<Duration>,
     /// The time that the request waited for a free connection to the service.
     pub queue: Option<Duration>,
@@ -99,21 +100,23 @@ pub struct RequestSnapshot {
     pub connect: Option<Duration>,
     /// The time from the end of [`connect`](Self::connect) to the head of the response.
     pub first_byte: Option<Duration>,
-    /// The bytes of the request's body that the gateway has read. For a WebSocket, the bytes of the client.
+    /// The bytes of the request's body that the gateway has read. For a WebSocket, also the bytes that the client sent
+    /// through it.
     pub bytes_in: u64,
-    /// The bytes of the response's body that the gateway has passed on. For a WebSocket, the bytes of the service.
+    /// The bytes of the response's body that the gateway has passed on. For a WebSocket, also the bytes that the
+    /// service sent through it.
     pub bytes_out: u64,
     /// How often the request was sent again.
     pub retries: u32,
-    /// How the request ended. `None` if no inner layer has recorded an end. Then the request ended normally, or its
-    /// client has disconnected.
+    /// Why the request ended before its normal end. `None` if no inner layer has recorded a cause. Then the request has
+    /// not ended yet, it ended normally, or its client has disconnected.
     pub termination: Option<Termination>,
-    /// The stage in which the request is now.
+    /// The part of the work in which the request is now.
     pub stage: Stage,
 }
 
-/// The service has paused for too long in the body of a response. An outer layer finds this error among the sources
-/// ([`Error::source`](std::error::Error::source)) of the error of the body.
+/// The service has paused for too long in the body of a response. An outer layer finds this error in the chain of
+/// sources of the body's error.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the service is too slow")]
 pub(crate) struct ServiceTooSlow;
@@ -226,7 +229,7 @@ impl RequestFacts {
         self.known().enter(Some(stage));
     }
 
-    /// Records how the request ended. Only the first call has an effect, because later events are consequences.
+    /// Records how the request ended. Only the first recorded end is kept, because later ones are its consequences.
     pub(crate) fn end(&self, termination: Termination) {
         let mut known = self.known();
         known.enter(None);
@@ -362,7 +365,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_cause_is_the_cause_of_the_end() {
+    async fn only_the_first_cause_of_the_end_is_kept() {
         let facts = RequestFacts::begin();
         facts.begin_queue();
         facts.end_now(Cause::Client);

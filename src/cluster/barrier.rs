@@ -1,4 +1,5 @@
-//! Decides when a write has reached all nodes. The wait for this is called a *barrier*.
+//! Decides when a write has reached all nodes. The wait for this is called a *barrier*. The *place* is the store that
+//! the nodes share, such as Redis.
 
 use super::{
     boot_clock::BootTime,
@@ -26,7 +27,7 @@ pub(super) struct Waiting {
     /// a renewal that was sent before its node saw the record.
     pub(super) first_request: u64,
     /// When this node first knew of the term. Before that, a node may have got a lease of the previous term. The place
-    /// does not know this lease any more.
+    /// does not know this lease any more. So the barrier waits until such a lease has certainly ended.
     pub(super) term_seen: BootTime,
 }
 

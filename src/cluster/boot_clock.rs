@@ -22,7 +22,7 @@ impl BootTime {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// Returns the time from `earlier` until this time. Zero if `earlier` is later than this time.
+    /// Returns the time from `earlier` until this time. Returns zero if `earlier` is later than this time.
     pub(super) const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

@@ -1,4 +1,4 @@
-//! Publishes writes, and waits until all nodes have them.
+//! Publishes writes, and waits until all nodes have them. The *place* is the store that the nodes share, such as Redis.
 
 use std::{sync::Arc, time::Duration};
 
@@ -61,7 +61,7 @@ pub(super) async fn confirm(
     Ok(())
 }
 
-/// Publishes the records, and waits for the event `until`. Returns `None` if the queue is full.
+/// Publishes the records, and waits for the event `until`. Returns `None` if the queue is full, or was cleared.
 async fn reach(shared: &Shared, records: &[Record], until: Until) -> Option<()> {
     loop {
         let Ok(published) = shared.queue.add(records.to_vec())?.await else { return None };
@@ -76,8 +76,8 @@ async fn reach(shared: &Shared, records: &[Record], until: Until) -> Option<()> 
         if reached.is_ok() {
             return Some(());
         }
-        // If the place has lost data, this node has published its memory again, or will do so. In its memory, a rule with
-        // the current time is a rule with a fixed time.
+        // If the place has lost data, this node has published its memory again, or will do so. In its memory, a rule
+        // with the current time is a rule with a fixed time. So these records are published once more.
     }
 }
 

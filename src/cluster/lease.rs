@@ -1,4 +1,5 @@
-//! The lease of this node. It says until when the node may accept tokens.
+//! The lease of this node. It says until when the node may accept tokens. The *place* is the store that the nodes
+//! share, such as Redis.
 
 use std::{collections::VecDeque, num::NonZeroU64};
 
@@ -27,7 +28,7 @@ pub(super) struct Lease {
     rules: Rules,
     /// The number of the last renewal.
     number: u64,
-    /// The node holds the lease before this time.
+    /// The node holds the lease until this time.
     until: BootTime,
     term: Option<InTerm>,
     /// Whether the memory has refused a call since the node last made progress.
@@ -146,8 +147,8 @@ impl Lease {
         if !term.has_caught_up && needs_log {
             return;
         }
-        // The other nodes do not wait for a joining node. So the lease of such a node counts only when the place knows
-        // it.
+        // The other nodes do not wait for a joining node. So a renewal that was sent while this node was joining gives
+        // no lease: the place must first know that the node has caught up.
         if applied == JOINING && needs_log && applies!(rules, PlaceKnowsOfLease) {
             return;
         }
@@ -170,13 +171,14 @@ impl Lease {
     }
 
     /// Returns the time at which the node stops waiting for the data of other nodes. A renewal that is sent before this
-    /// time does not count.
+    /// time does not count. Returns `None` if the node does not wait.
     pub(super) fn waits_until(&self) -> Option<BootTime> {
         let term = self.term.as_ref().filter(|current| current.waits_for_others);
         term.map(|term| term.seen.plus(self.rules.over()))
     }
 
-    /// Returns whether the node waits for the data of other nodes, and has had no lease of this term.
+    /// Returns whether the node waits for the data of other nodes, and has had no lease of this term. Also returns true
+    /// if the node has not joined a term.
     pub(super) fn waits_for_others(&self) -> bool {
         self.term.as_ref().is_none_or(|current| current.waits_for_others)
     }
@@ -325,7 +327,7 @@ mod tests {
         let mut lease = lease();
         let useful = |lease: &Lease, last, now| lease.is_renewal_useful(position(last), at(now));
         lease.join(&Term::new("a"), at(0), true);
-        // A node that is joining.
+        // The node is joining.
         lease.next_renewal();
         assert!(useful(&lease, 5, 1));
         lease.note_failure();
@@ -351,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn positions_that_are_not_reached_are_limited() {
+    fn the_number_of_pending_positions_is_limited() {
         let mut lease = lease();
         lease.join(&Term::new("a"), at(0), true);
         lease.advance(position(1));

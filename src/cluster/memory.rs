@@ -45,7 +45,7 @@ pub(crate) trait NodeMemory: RevocationCheck {
     /// Merges records of the log or of the image, and remembers `followed`. Merging a record that the memory already
     /// has costs little. This is frequent, because a node gets its own records back from the log. Returns the records
     /// that result from a [`Record::RuleOfNow`]: the revocations of the registered PATs that it revokes. The result
-    /// also includes entries of the registry that are newer than their records. It includes revocations that this
+    /// also includes entries of the registry that are newer than the passed records. It includes revocations that this
     /// memory already knew, because they may not be published yet.
     fn apply(&self, records: Vec<Record>, followed: Option<Followed>) -> StoreFuture<Vec<Record>>;
 

@@ -1,4 +1,4 @@
-//! A node of a site.
+//! A node of a site. The *place* is the store that the nodes share, such as Redis.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -218,7 +218,8 @@ fn set_mode(shared: &Shared, mode: Mode) {
         if state.mode != Mode::Left {
             state.mode = mode;
             state.since = shared.clock.now();
-            // In each mode, the lease of this process ends here. A node that takes its lease back gets a new lease.
+            // Whatever the new mode is, the lease of this process ends here. A node that takes its lease back gets a
+            // new lease.
             state.lease.end();
         }
     });

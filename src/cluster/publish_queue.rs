@@ -1,4 +1,5 @@
-//! The writes of this node that are not published yet.
+//! The writes of this node that are not published yet. The *place* to which they are published is the store that the
+//! nodes share, such as Redis.
 
 use std::{
     collections::VecDeque,
@@ -138,8 +139,8 @@ impl PublishQueue {
         self.whole_added.notify_one();
     }
 
-    /// Whether the whole memory must be published. The node calls [`remove_whole`](Self::remove_whole) with the result when
-    /// it has published all records that the memory had at the time of this call.
+    /// Returns a value if the whole memory must be published. The node calls [`remove_whole`](Self::remove_whole) with
+    /// this value when it has published all records that the memory had at the time of this call.
     pub(super) fn whole(&self) -> Option<Whole> {
         let state = self.lock();
         (state.whole > state.whole_done).then_some(Whole(state.whole))
@@ -211,7 +212,7 @@ mod tests {
         let whole = queue.next_whole().await;
         queue.add_whole();
         queue.remove_whole(whole);
-        // This became necessary while the memory was published.
+        // `add_whole` was called while the memory was published, so the memory must be published again.
         let whole = queue.next_whole().await;
         queue.remove_whole(whole);
         assert_eq!(queue.whole(), None);

@@ -1,5 +1,5 @@
-//! A session of a node with the store that the nodes share. The node joins the term, publishes its writes, follows the
-//! log, and renews its lease.
+//! A session of a node with the *place*: the store that the nodes share, such as Redis. The node joins the term,
+//! publishes its writes, follows the log, and renews its lease.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -151,8 +151,8 @@ impl Sessions {
         let shared = self.shared.clone();
         let InTerm { term, from, last } = joined;
         let mut applied = match from {
-            // The place has all records of this node whose writes have succeeded in this term. It also has all its
-            // records of earlier terms. The node publishes its memory after it has a lease.
+            // The place has all records of this node whose writes have succeeded in this term. The place also has all
+            // records of this node from earlier terms. The node publishes its memory after it has a lease.
             Some(position) => *position,
             None => {
                 let whole = shared.queue.whole().filter(|_| self.began_empty);
@@ -350,7 +350,8 @@ async fn claim_name(shared: &Shared, term: &Term) -> Result<(), SessionError> {
         if first.as_ref().is_some_and(is_other) {
             return Err(SessionError::NameTaken(shared.name().clone()));
         }
-        // The lease in this list was stored before `sent`.
+        // The list was requested at `sent`, and shows the same lease as before. So the lease has not changed up to
+        // `sent`.
         if peers.unchanged(lease, sent) >= shared.rules.over() {
             shared.lock().replaced = Some(lease.incarnation);
             return Ok(());
@@ -462,8 +463,8 @@ fn parts(mut records: &[Record]) -> impl Iterator<Item = &[Record]> {
     })
 }
 
-/// Publishes the revocations that rules of other nodes cause. Only after this does the node report that it has applied
-/// the rules.
+/// Publishes the revocations that rules of other nodes cause. The node reports only afterwards that it has applied the
+/// rules.
 async fn publish_derived(
     shared: &Shared,
     term: &Term,

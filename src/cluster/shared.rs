@@ -1,4 +1,4 @@
-//! The state that the tasks of a node share.
+//! The state that the tasks of a node share. The *place* is the store that the nodes share, such as Redis.
 
 use std::{
     fmt,

@@ -19,7 +19,8 @@ impl ClientAddress {
     }
 
     /// Parses an address in the forms that proxies use: with or without a port, and IPv6 addresses also in brackets.
-    /// Returns `None` for an unspecified address, such as `0.0.0.0`, because no client has such an address.
+    /// Returns `None` if the text is not an address, or if the address is unspecified, such as `0.0.0.0`, because no
+    /// client has such an address.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let ip = match text.strip_prefix('[') {
             Some(rest) => {

@@ -2,7 +2,7 @@
 //!
 //! Both headers are lists. Each proxy appends the address of its peer, so the last element comes from the trusted proxy
 //! in front of the gateway. The elements are read from the right, up to the first address that is not a trusted proxy.
-//! This is the client. The elements further to the left come from the client itself and are not read. So a client
+//! This is the client. The elements further to the left may come from the client itself and are not read. So a client
 //! cannot hide its address with such elements.
 
 use http::{HeaderMap, HeaderName, HeaderValue};

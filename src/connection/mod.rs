@@ -64,9 +64,9 @@ impl ConnectionInfo {
         self.announced_client().unwrap_or_else(|| self.peer.ip().into())
     }
 
-    /// Returns whether the peer is a trusted proxy. If so, the proxy of this crate appends its values to the headers
-    /// `X-Forwarded-*`, and also to `Forwarded` if `X-Forwarded-For` is absent. If not, the proxy of this crate
-    /// replaces all these headers.
+    /// Returns whether the peer is a trusted proxy whose header is not malformed. If so, the proxy of this crate
+    /// appends its values to the headers `X-Forwarded-*`, and also to `Forwarded` if `X-Forwarded-For` is absent. If
+    /// not, the proxy of this crate replaces all these headers.
     pub fn is_from_trusted_proxy(&self) -> bool {
         self.sender != Sender::Client
     }
@@ -77,9 +77,9 @@ impl ConnectionInfo {
     /// `proxies`. The elements to the left of this address may come from the client, so they are not read.
     ///
     /// If there is no such address, the client is the peer. The headers count as malformed if an element that must be
-    /// read is malformed, or if more than 32 elements must be read. In this case, the client is the peer.
-    /// [`is_from_trusted_proxy`](Self::is_from_trusted_proxy) is then `false`, so that these headers have no effect
-    /// anywhere.
+    /// read is malformed or longer than 512 bytes, or if more than 32 elements must be read. In this case, the client
+    /// is the peer. [`is_from_trusted_proxy`](Self::is_from_trusted_proxy) is then `false`, so that these headers have
+    /// no effect anywhere.
     #[must_use]
     pub fn with_trusted_proxies(self, proxies: &TrustedProxies, headers: &HeaderMap) -> Self {
         if proxies.contains(self.peer.ip()) {
@@ -117,8 +117,8 @@ impl ConnectionInfo {
         }
     }
 
-    /// Returns the header from which the address of the client was read. Returns `None` if the peer is not a trusted
-    /// proxy.
+    /// Returns the header that was searched for the address of the client. Returns `None` if the peer is not a trusted
+    /// proxy, or if its header is malformed.
     #[cfg(feature = "proxy")]
     pub(crate) fn address_header(&self) -> Option<AddressHeader> {
         match self.sender {

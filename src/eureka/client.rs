@@ -36,8 +36,9 @@ const FULL_EVERY: Duration = Duration::from_secs(600);
 /// Fetches the registry from one or more hosts.
 ///
 /// The hosts are tried in turn, beginning with the host that answered last. After the first fetch, the client asks for
-/// the changes only (`/apps/delta`), and compares the hash code. If the hash code differs, or if the last fetch is too
-/// long ago, the client fetches the whole registry. If no host answers, the client keeps the last registry.
+/// the changes only (`/apps/delta`), and compares the hash code of the result with the one in the answer. If they
+/// differ, or if the last fetch is too long ago, the client fetches the whole registry. If no host answers, the client
+/// keeps the last registry.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -167,7 +168,8 @@ impl<C: Connect> EurekaClient<C> {
                     self.last = Some(Last { any: now, ..last });
                     return Ok((Fetch::Delta, registry));
                 }
-                // A bad delta is no reason to try another host. Only the full fetch decides this.
+                // A bad delta is no reason to try another host. The next host is tried only if the full fetch fails,
+                // too.
                 Err(error) => {
                     let address = &host.address;
                     log_limited!(debug, ("delta", address), { %address, %error }, "delta of the registry not used; fetching the whole registry");
@@ -233,7 +235,8 @@ impl<C> fmt::Debug for EurekaClient<C> {
     }
 }
 
-/// The reason why a host gave no usable answer. The error contains the address of the host, but no part of its answer.
+/// The reason why a host gave no usable answer. The error contains the address of the host. Of its answer, it contains
+/// at most the status.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{address}: {cause}")]
 pub struct EurekaError {
@@ -247,7 +250,8 @@ impl EurekaError {
         &self.address
     }
 
-    /// Returns whether the host has answered, but its answer cannot be used.
+    /// Returns whether the host has answered, but its answer cannot be used. Returns `false` if the answer has a status
+    /// 5xx.
     pub fn is_answer(&self) -> bool {
         !matches!(self.cause, Cause::Remote(RemoteError::Unavailable(_)))
     }

@@ -173,7 +173,7 @@ impl<'de> Visitor<'de> for Level<'_> {
     }
 }
 
-/// An item of a list: an object of the level.
+/// An item of a list at a [`Level`]. It must be an object.
 struct Item<'d>(Level<'d>);
 
 impl<'de> DeserializeSeed<'de> for Item<'_> {

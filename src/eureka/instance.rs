@@ -96,8 +96,8 @@ pub struct Instance {
     pub health_check_url: Option<String>,
     /// The metadata of the instance.
     pub metadata: BTreeMap<String, String>,
-    /// Whether a value was left out, because it is longer than its limit. The instance counts in the hash code of the
-    /// registry. Do not send requests to the instance, because the value that was left out may restrict its use.
+    /// Whether a value was left out because of a limit. The instance counts in the hash code of the registry
+    /// nevertheless. Do not send requests to the instance, because the value that was left out may restrict its use.
     pub is_truncated: bool,
 }
 
@@ -228,7 +228,7 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 }
 
-/// `{"$": 10012, "@enabled": "true"}`, or only the number.
+/// A port in JSON: `{"$": 10012, "@enabled": "true"}`, or only the number.
 #[derive(Default)]
 struct Port {
     number: Option<u16>,

@@ -2,8 +2,8 @@
 //! register their addresses and metadata.
 //!
 //! [`EurekaClient`] fetches the registry from several hosts, with TLS, gzip and deltas. [`Registry`] is the list of
-//! [`Instance`]s. The pure parts can be used alone: [`Document::parse`] reads an answer, [`Registry::apply`] applies a
-//! delta.
+//! [`Instance`]s. The parts without network access can be used alone: [`Document::parse`] reads an answer, and
+//! [`Registry::apply`] applies a delta.
 //!
 //! **A registration is not a proof.** Any program whose certificate the discovery service trusts can register an
 //! instance under any name. So the caller must decide which instances may receive credentials

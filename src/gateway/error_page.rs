@@ -47,7 +47,8 @@ pub(super) fn wants_page(method: &Method, headers: &HeaderMap) -> bool {
         return false;
     }
     let Some(accept) = headers.get(ACCEPT) else { return false };
-    // Most clients are programs. Their headers are short, such as `*/*`.
+    // Most clients are programs. Their `Accept` is short, such as `*/*`, so the comparison of the length spares them
+    // the rest.
     accept.len() >= "text/*".len()
         && prefers_html(headers)
         && headers.get(&SEC_FETCH_MODE).is_none_or(|mode| mode == "navigate")
@@ -168,7 +169,7 @@ mod tests {
             ("GET", &[("accept", "application/json;q=0.4, text/html;q=0.5")], true),
             ("GET", &[("accept", "application/json;q=0.4"), ("accept", "text/html")], true),
             ("GET", &[("accept", "*/*;q=0.9, text/html, application/json;q=0.1")], true),
-            // A script of a page, and programs.
+            // These requests come from the script of a page, or from a program.
             ("GET", &[("accept", BROWSER), ("sec-fetch-mode", "cors")], false),
             ("POST", &[("accept", BROWSER)], false),
             ("GET", &[], false),
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_escapes_each_text_and_names_message_and_request() {
+    fn the_page_escapes_each_text_and_shows_message_number_and_request_id() {
         let id = RequestId::next();
         let text = "<script>alert('&\")</script>";
         let message = ApiMessage::with(&messages::INVALID_CREDENTIALS, &[text]);
@@ -203,7 +204,7 @@ mod tests {
             assert!(page.contains(part), "{part}: {page}");
         }
         assert!(page.contains(&format!("<dd>{id}</dd>")), "{page}");
-        // The browser loads nothing else, and the policy has the hash of the style in the page.
+        // The page refers to no other resource. The policy has the hash of the style that is in the page.
         assert!(!page.contains("http") && !page.contains("src=") && !page.contains("url("));
         let style = page.split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
         let hash = BASE64_STANDARD.encode(Sha256::digest(style));

@@ -50,8 +50,8 @@ impl Description {
     /// Describes a metric whose value can decrease.
     ///
     /// # Panics
-    /// This function panics in two cases: `name` contains other characters than ASCII letters, digits, `_` and `:`, or
-    /// it begins with a digit.
+    /// This function panics in three cases: `name` is empty, it contains other characters than ASCII letters, digits,
+    /// `_` and `:`, or it begins with a digit.
     pub const fn gauge(name: &'static str, help: &'static str) -> Self {
         assert!(is_name(name, true), "a metric name has letters, digits, `_` and `:` only");
         Self { name, help, kind: Kind::Gauge }
@@ -60,8 +60,8 @@ impl Description {
     /// Describes a [`Histogram`](super::Histogram). The name should end with `_seconds`.
     ///
     /// # Panics
-    /// This function panics in two cases: `name` contains other characters than ASCII letters, digits, `_` and `:`, or
-    /// it begins with a digit.
+    /// This function panics in three cases: `name` is empty, it contains other characters than ASCII letters, digits,
+    /// `_` and `:`, or it begins with a digit.
     pub const fn histogram(name: &'static str, help: &'static str) -> Self {
         assert!(is_name(name, true), "a metric name has letters, digits, `_` and `:` only");
         Self { name, help, kind: Kind::Histogram }
@@ -86,8 +86,8 @@ impl LabelName {
     /// Creates a label name.
     ///
     /// # Panics
-    /// This function panics in two cases: `name` contains other characters than ASCII letters, digits and `_`, or it
-    /// begins with a digit.
+    /// This function panics in three cases: `name` is empty, it contains other characters than ASCII letters, digits
+    /// and `_`, or it begins with a digit.
     pub const fn new(name: &'static str) -> Self {
         assert!(is_name(name, false), "a label name has letters, digits and `_` only");
         Self(name)

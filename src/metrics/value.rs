@@ -75,7 +75,7 @@ impl Histogram {
     pub fn observe(&self, time: Duration) {
         let bucket = self.limits.partition_point(|limit| *limit < time);
         self.counts[bucket].fetch_add(1, Relaxed);
-        // The sum of 584 years fits. The subtraction of two readings of a clock is far shorter.
+        // A `u64` can hold 584 years in nanoseconds, so the sum does not overflow in practice.
         let nanos =
             time.as_secs().wrapping_mul(1_000_000_000).wrapping_add(time.subsec_nanos().into());
         self.nanos.fetch_add(nanos, Relaxed);

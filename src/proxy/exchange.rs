@@ -9,8 +9,9 @@
 //!    new connection that closes before the request is sent counts as refused.
 //! 2. **The connection ended before a byte of the response**: a request with an idempotent method and without a body is
 //!    sent to another instance. On a route with sticky users (all requests of a user go to one instance), the same
-//!    instance gets it. If the service has one instance only, or if the request has a body, the pool sends the request
-//!    again ([`resend`]).
+//!    instance gets it. If no other instance may get the request, or if the request has a body of which no byte was
+//!    sent, the pool sends the request again over a new connection ([`resend`]). The pool does this only if the first
+//!    connection was reused.
 //! 3. **The service has not processed the request** (HTTP/2 only): a request of any method is sent to another instance,
 //!    with the same credential. If the service has one instance only, the request is sent to this instance.
 //! 4. **An idle connection was closed before the request was sent**: the gateway uses another connection. This costs no
@@ -53,8 +54,8 @@ use crate::{
     passticket::{Replay, UserId},
 };
 
-/// An instance is ejected only if it had at least this time to accept the connection. A shorter response timeout
-/// applies instead.
+/// After a timeout, an instance is ejected only if it had at least this time to accept the connection. If the response
+/// timeout is shorter, the response timeout is the limit instead.
 const MIN_CONNECT_TIME: Duration = Duration::from_secs(1);
 
 /// A request on its way to a service.

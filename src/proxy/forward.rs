@@ -13,12 +13,12 @@
 //!    has set this header, and `no-store` unless the service has set `Cache-Control`, `Expires` or `Pragma`.
 //! 5. The gateway answers 503 if the service cannot be reached or has too many connections, and 504 if the service does
 //!    not respond in time. The gateway answers 502 if the connection fails before the head of the response is complete.
-//!    It also answers 502 if the service sends status 101, or a body with a transfer coding other than `chunked`. On a
-//!    route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the status is 500 in these three
-//!    cases, and also if the service cannot be reached. The gateway answers 400 if the client breaks off the body of
-//!    its request, and 408 if the client sends this body too slowly. It answers 413 if the body is larger than the
-//!    [`RouteLimits`](crate::layer::RouteLimits) of the route allow. The client gets a fixed text. The gateway logs the
-//!    reason, and the response has it as an extension ([`ServiceFailure`]).
+//!    It also answers 502 if the service sends status 101 to a request without `Upgrade`, or a body with a transfer
+//!    coding other than `chunked`. On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the
+//!    status is 500 in these three cases, and also if the service cannot be reached. The gateway answers 400 if the
+//!    client breaks off the body of its request, and 408 if the client sends this body too slowly. It answers 413 if
+//!    the body is larger than the [`RouteLimits`](crate::layer::RouteLimits) of the route allow. The client gets a
+//!    fixed text. The gateway logs the reason, and the response has it as an extension ([`ServiceFailure`]).
 
 use std::{
     convert::Infallible,
@@ -76,7 +76,7 @@ use crate::{
     token::ServiceId,
 };
 
-/// Forwards requests to the services. It is the innermost service of a stack.
+/// Forwards requests to the services. It is the innermost Tower service of a stack.
 ///
 /// `C` is the connector: a Tower service that takes a URI and returns a connection. Examples are
 /// [`tls::Connector`](crate::tls::Connector), hyper-util's `HttpConnector`, or a function. The response timeout
@@ -208,8 +208,9 @@ impl<C, B> Forward<C, B> {
     /// [`Bypass`](crate::layer::Bypass).
     ///
     /// Use this if the other connectors present a client certificate of the gateway. A service may treat each request
-    /// on such a connection as a request of the gateway itself. There is one exception: on a route with the scheme
-    /// `Bypass`, a service with a connector [of its own](Self::with_connector_of) keeps this connector.
+    /// on such a connection as a request of the gateway itself. This connector replaces those of all services, with one
+    /// exception: on a route with the scheme `Bypass`, a service with a connector [of its own](Self::with_connector_of)
+    /// keeps its own connector.
     #[must_use]
     pub fn with_unauthorized_connector(self, connector: C) -> Self {
         let pool = self.pool_with(connector);
@@ -605,7 +606,7 @@ fn target_of(extensions: &Extensions) -> Result<RequestTarget, Rejection> {
 #[derive(Clone, Copy)]
 enum Upload {
     None,
-    /// The client must send it with a minimum speed.
+    /// The client must send the body with a minimum speed.
     Finite,
     /// The body of gRPC, to a service that may use HTTP/2. If the service does, the client may pause for any time, so
     /// it may send the body only while its credential is valid.

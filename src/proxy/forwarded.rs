@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_header_cannot_remove_these_headers() {
+    fn a_connection_header_cannot_remove_forwarded_headers() {
         for name in OURS {
             let mut headers = HeaderMap::new();
             headers.insert(CONNECTION, HeaderValue::from_str(name.as_str()).unwrap());

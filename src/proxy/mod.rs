@@ -1,4 +1,4 @@
-//! Forwards requests to the services. [`Forward`] is the innermost service of a Tower stack.
+//! Forwards requests to the services. [`Forward`] is the innermost Tower service of a stack.
 //!
 //! [`Forward`] sends a request to the service of its route and streams the response back. The body type
 //! of the response, [`ResponseBody`], implements `Default`. Layers of `tower-http` such as `CorsLayer`,

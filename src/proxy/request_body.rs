@@ -165,8 +165,8 @@ impl Receive {
         Self { timer: StallTimer::new(limit), bytes: 0, has_frame: false, applies: Applies::Always }
     }
 
-    /// The client may pause for any time if the connection to the service uses HTTP/2. This is known only when the
-    /// connection is open.
+    /// Applies the limit only over HTTP/1.1: if the connection to the service uses HTTP/2, the client may pause for any
+    /// time. Which version is used is known only when the connection is open.
     pub(super) fn only_over_http1(self) -> Self {
         Self { applies: Applies::OverHttp1, ..self }
     }
@@ -456,7 +456,8 @@ struct State<B> {
     /// The parts that were read from `body`, for a second attempt.
     kept: Vec<Part>,
     kept_bytes: usize,
-    /// The number of kept parts that the last attempt has read. It reads the others before it reads `body`.
+    /// The number of kept parts that the last attempt has read. The last attempt reads the other kept parts before it
+    /// reads `body`.
     position: usize,
     /// Whether `kept` contains all parts that were read from `body`. If not, there is no further attempt.
     is_repeatable: bool,
@@ -791,7 +792,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_or_answered_body_cannot_be_sent_again() {
+    async fn a_body_cannot_be_sent_again_if_it_is_large_or_the_response_has_begun() {
         for (lengths, is_answered) in [(&[MAX_KEPT + 1][..], false), (&[3, 5], true)] {
             let (sent, handle) = body(lengths, true).share();
             let mut sent = Box::pin(sent);

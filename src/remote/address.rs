@@ -18,8 +18,9 @@ impl Address {
     /// Parses `https://host[:port][/path]` or `http://host[:port][/path]`.
     ///
     /// # Errors
-    /// [`AddressError`] if the text has another form, or contains `@`, `?` or `#`. The error contains the
-    /// text, but not if the text contains `@`: the part before the `@` may contain a password.
+    /// [`AddressError`] if the text has another form, or contains `@`, `?` or `#`. The error contains up to 200
+    /// characters of the text. If the text contains `@`, the error contains no part of it, because the part before the
+    /// `@` may contain a password.
     pub fn parse(url: &str) -> Result<Self, AddressError> {
         let error = || AddressError(url.chars().take(200).collect());
         if url.contains('@') {

@@ -112,7 +112,7 @@ impl<C: Connect> Client<C> {
         let body = match Limited::new(body, max_body).collect().await {
             Ok(body) => body.to_bytes(),
             // The status 401 alone shows that the service refuses the credential. So a body that cannot be read is no
-            // error here. If it were an error, a wrong password would not be counted.
+            // error here. If it were an error, the login throttle would not count the wrong password.
             Err(_) if head.status == StatusCode::UNAUTHORIZED => Bytes::new(),
             Err(error) if error.is::<LengthLimitError>() => {
                 return Err(Failed::TooLarge { max_body });

@@ -4,8 +4,8 @@
 //!   made.
 //! - While one caller looks a key up, other callers with the same key wait. They get the result of this look-up, even
 //!   if it is an error. If the future of the first caller is dropped, one of the waiting callers does the look-up.
-//! - The number of entries is bounded. The eviction algorithm resembles S3-FIFO. So many new keys evict only few of the
-//!   entries that were used more than once.
+//! - The number of entries is bounded. The eviction algorithm resembles S3-FIFO: even a large number of new keys evicts
+//!   only few of the entries that were used more than once.
 
 use std::{
     fmt,
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_value_may_say_until_when_it_is_cached() {
+    async fn a_look_up_can_decide_until_when_its_value_is_cached() {
         let (cache, clock) = cache(CachePolicy::default());
         let until = Timestamp::from_secs(1300);
         assert_eq!(cache.get_until(&1, ready(Ok(Some((7, until))))).await, Ok(Some(7)));
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_may_be_for_one_look_up_only() {
+    async fn an_error_that_is_not_cached_is_the_result_of_one_look_up_only() {
         let (cache, _) = cache(CachePolicy::default());
         let look_up = async |answer| {
             let is_cached = |error: &&str| *error == "down";

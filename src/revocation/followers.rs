@@ -42,7 +42,7 @@ impl fmt::Debug for Applied {
     }
 }
 
-/// The text is not one of [`AppliedRevocation`].
+/// The text is not an [`AppliedRevocation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the revocation is malformed, or has the format of a newer version of this program")]
 pub struct AppliedRevocationError;

@@ -23,7 +23,7 @@ impl RefusedStatuses {
         self
     }
 
-    /// Returns whether no status counts.
+    /// Returns whether no status counts as a refusal.
     pub const fn is_none(&self) -> bool {
         matches!(self.0, [0, 0, 0, 0])
     }

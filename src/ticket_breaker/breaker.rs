@@ -33,7 +33,8 @@ use crate::{
     passticket::{Applid, KeyProfile, KeyProfiles, PassTicketGenerator, UserId},
 };
 
-/// How often the state is saved and compared with the other nodes.
+/// How often [`TicketBreaker::run`] updates the coarse time, reads the refusals that other nodes have seen, and tries
+/// again to save a state that could not be saved.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Watches whether services accept PassTickets, and stops tickets that they would refuse. Clones share the state. See
@@ -45,7 +46,7 @@ const TICK: Duration = Duration::from_secs(1);
 pub struct TicketBreaker(pub(super) Arc<Shared>);
 
 impl TicketBreaker {
-    /// Creates a breaker for tickets of these keys. The keys also say how much clocks may differ.
+    /// Creates a breaker for tickets of these keys. The windows of the keys determine how much clocks may differ.
     pub fn new(profiles: KeyProfiles, limits: TicketLimits) -> Self {
         Self::with_clock(profiles, limits, Arc::new(SystemClock))
     }
@@ -110,12 +111,13 @@ impl TicketBreaker {
         GuardedGenerator::new(self.0.clone(), generator)
     }
 
-    /// Forgets the refusals of an APPLID or a user, or of both, or all of them. Returns how many users and APPLIDs were
-    /// stopped. An operator asks for this after the cause was removed.
+    /// Forgets the refusals of tickets for `applid` and `user`. `None` stands for all APPLIDs, or for all users.
+    /// Returns how many pairs of user and APPLID had refusals, plus how many keys were stopped. An operator asks for
+    /// this after the cause was removed.
     pub fn resume(&self, applid: Option<Applid>, user: Option<UserId>) -> usize {
         let mut machine = self.0.machine();
         let changes = machine.resume(applid, user);
-        // Tickets are tried one at a time again.
+        // All proofs are dropped, so tickets are tried one at a time again.
         for (of, gate) in &*self.0.gates() {
             if applid.is_none_or(|applid| applid == *of) {
                 gate.epoch.fetch_add(1, Ordering::AcqRel);
@@ -171,7 +173,8 @@ impl TicketBreaker {
         saved::to_text(&self.0.machine())
     }
 
-    /// Continues with the state, because the other process has ended.
+    /// Undoes [`hand_over`](Self::hand_over), because the other process has ended: [`run`](Self::run) writes the file
+    /// again.
     pub fn take_back(&self) {
         self.0.is_handed_over.store(false, Ordering::Release);
         self.0.has_changed();
@@ -275,8 +278,8 @@ fn changed_keys(old: &KeyProfiles, new: &KeyProfiles, now: Timestamp) -> Vec<Arc
     changed.cloned().collect()
 }
 
-/// Returns whether two keys make the same ticket for the same user and time. Neither the user nor the time occurs
-/// otherwise. A key that cannot be used now counts as unchanged.
+/// Returns whether two keys have the same algorithm and window, and make the same ticket for the same user and time. No
+/// real ticket is made for the user and the time of this comparison. A key that cannot be used now counts as unchanged.
 fn makes_same_tickets(one: &KeyProfile, other: &KeyProfile) -> bool {
     let (Ok(user), time) = (UserId::new("$COMPARE"), Timestamp::from_secs(0)) else { return true };
     match (one.generate(&user, time), other.generate(&user, time)) {
@@ -303,7 +306,7 @@ impl Collect for TicketBreaker {
             .filter_map(|(key, scope)| Some((key.clone(), scope.skew?.secs)))
             .collect();
         drop(machine);
-        // The names of keys come from the configuration.
+        // The names of keys come from the configuration, so their number is limited.
         let samples = skews.iter().map(|(key, secs)| ([(KEY, &**key)], *secs));
         exposition.series(&CLOCK, samples);
     }

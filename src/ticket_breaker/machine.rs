@@ -86,7 +86,8 @@ pub(super) enum Decision {
     Stopped(Stopped),
 }
 
-/// Whose answer a ticket waits for.
+/// Whose answers a ticket waits for: those to other tickets of the same user, or those to tickets of other users for
+/// the same APPLID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitFor {
     User,
@@ -97,12 +98,12 @@ pub(super) enum WaitFor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stopped {
     pub(super) why: Why,
-    /// The time at which one ticket may be tried. `None` if no ticket is tried after a pause. An administrator, another
-    /// key, or the success of a ticket on proven paths can end the stop.
+    /// The time at which one ticket may be tried. `None` if no ticket is tried after a pause. Then, for example, an
+    /// administrator or another key can end the stop.
     pub(super) until: Option<Timestamp>,
 }
 
-/// What is stopped.
+/// Which tickets are stopped, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Why {
     /// The tickets of this user for this APPLID.
@@ -115,9 +116,9 @@ pub(super) enum Why {
     Paths,
     /// The tickets for this APPLID, because the clocks differ.
     Clock,
-    /// Too many users are stopped.
+    /// Too many pairs of user and APPLID have refused tickets, or tickets whose answers are awaited.
     Full,
-    /// Too many tickets of this user had no answer.
+    /// Too many tickets of this user in a row had no answer.
     NoAnswers,
 }
 
@@ -187,8 +188,9 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Decides about a ticket. [`Decision::Send`] reserves it: no other ticket of the user is sent until the answer is
-    /// reported with [`settle`](Self::settle), or has not arrived in time.
+    /// Decides about a ticket. [`Decision::Send`] reserves the ticket until its answer is reported with
+    /// [`settle`](Self::settle), or is overdue. While as many tickets of the user are reserved as may still be refused,
+    /// the user's other tickets for this APPLID wait.
     pub(super) fn ask(&mut self, ask: &Ask<'_>, now: Timestamp) -> Decision {
         let (user, applid) = (ask.user, ask.applid);
         let scope = scope_of(&mut self.keys, ask, self.doubts_new_keys, now);
@@ -271,7 +273,8 @@ impl Machine {
         } else {
             let left = ask.limit.min(BUDGET).saturating_sub(spent).max(1);
             let awaited = own.flights.iter().filter(|it| it.is_awaited(now, ANSWER_WITHIN)).count();
-            // If the key is wrong, the service may still refuse each of these tickets.
+            // If the key is wrong, the service may still refuse each ticket whose answer is overdue. So these tickets
+            // count, too.
             let most = usize::from(BUDGET.saturating_sub(spent).max(1));
             let is_exhausted = !is_key_proven && own.flights.len() >= most;
             if awaited >= usize::from(left) || is_exhausted {
@@ -296,8 +299,8 @@ impl Machine {
         decision
     }
 
-    /// Returns why no ticket may be made for a caller whose use of the ticket the gateway does not see, such as a client
-    /// that asks the auth API for a ticket. Reserves nothing.
+    /// Decides about a ticket whose use the gateway does not see, such as the ticket for a client that asks the auth
+    /// API. Returns `None` if the ticket may be made. Reserves nothing.
     pub(super) fn check(&self, ask: &Ask<'_>, now: Timestamp) -> Option<Stopped> {
         if let Some(scope) = self.keys.get(ask.key) {
             if let Some(clock) = &scope.clock_stop {
@@ -354,7 +357,8 @@ impl Machine {
                         changes.push(Change::UserResumed { user, applid });
                     } else {
                         own.good_since = true;
-                        // On paths that never refused a ticket, tickets of the user are permitted again, one at a time.
+                        // The service has accepted the ticket on other paths than those of the refusals. So tickets of
+                        // the user are permitted again, one at a time.
                         if !own.is_open && own.refused < BUDGET && id.is_some() {
                             own.is_open = true;
                             changes.push(Change::UserResumed { user, applid });
@@ -368,8 +372,8 @@ impl Machine {
                     *good = true;
                 }
                 let before = scope.stops.len();
-                // The success of a ticket that was sent before the stop proves nothing, unless tickets on the same
-                // paths were refused.
+                // A ticket without `id` may have been sent before the stop. Its success proves nothing, unless tickets
+                // on the same paths were refused.
                 if id.is_some() || scope.refused.iter().any(|(it, _)| *it == class) {
                     scope.stops.retain(|it| it.class.is_some_and(|it| it != class));
                 }
@@ -500,7 +504,8 @@ impl Machine {
         }
     }
 
-    /// Forgets the refusals of an APPLID or a user, or of both, or all of them. An administrator asks for this.
+    /// Forgets the refusals of tickets for `applid` and `user`. `None` stands for all APPLIDs, or for all users. An
+    /// administrator asks for this.
     pub(super) fn resume(&mut self, applid: Option<Applid>, user: Option<UserId>) -> Vec<Change> {
         let mut changes = Vec::new();
         self.doubts_new_keys &= applid.is_some() || user.is_some();
@@ -591,7 +596,7 @@ impl Machine {
         changes
     }
 
-    /// Forgets the refusals that came from other nodes and that these nodes have forgotten.
+    /// Forgets the refusals that the other nodes knew, and have forgotten since.
     ///
     /// A refusal of the last seconds stays, because the list of the other nodes may be older.
     pub(super) fn keep_shared(
@@ -641,7 +646,7 @@ impl Machine {
         self.personal(user, applid).is_some_and(|own| own.is_shared && own.refused >= refused)
     }
 
-    /// Returns the users with refused tickets.
+    /// Returns the records of all users. A user has one record for each APPLID.
     pub(super) fn users(&self) -> impl Iterator<Item = (&UserId, &Personal)> {
         self.users.iter().flat_map(|(user, records)| records.iter().map(move |own| (user, own)))
     }

@@ -9,8 +9,8 @@
 //! 2. A refused ticket stops the tickets of this user for this APPLID. After a pause, one ticket is tried. After two
 //!    refusals, no ticket is tried until an administrator resumes, or a key has changed.
 //! 3. If three different users are refused and no ticket is accepted in between, the tickets of all users are stopped.
-//! 4. If the clock of a service differs from the clock of the gateway by half of the window of a key, the tickets of the
-//!    key are stopped until the difference is smaller again.
+//! 4. If the clock of a service differs from the clock of the gateway by at least half of the window of a key, the
+//!    tickets of the key are stopped until the difference is smaller again.
 //!
 //! # What a success proves
 //! The breaker cannot know whether a service has checked a ticket. So each success counts for one class of paths only:

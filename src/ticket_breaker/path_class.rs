@@ -7,7 +7,7 @@
 /// A service may check tickets on some paths only. So an accepted ticket says something about the class of its path
 /// only. Single paths are not recorded, because a client can invent any number of paths.
 ///
-/// All nodes and all versions of the program compute the same number.
+/// All nodes and all versions of the program compute the same number for the same class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PathClass(u64);
 
@@ -18,7 +18,8 @@ pub(crate) struct RouteSeed(u64);
 impl RouteSeed {
     /// The seed of the route with this prefix, such as `/svc/api/v1`.
     pub(crate) fn new(prefix: &str) -> Self {
-        // FNV-1a: http://www.isthe.com/chongo/tech/comp/fnv/. The prefixes come from the operator.
+        // FNV-1a: http://www.isthe.com/chongo/tech/comp/fnv/. The operator chooses the prefixes, so no attacker can
+        // choose two prefixes with the same hash.
         let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         Self(prefix.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, step))
     }

@@ -16,11 +16,11 @@ use super::{
 };
 use crate::passticket::{Applid, UserId};
 
-/// The paths of a ticket, for the answer.
+/// The paths of a ticket. The breaker needs them when the answer arrives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Watched {
     pub(super) class: PathClass,
-    /// The proof of the user and the paths, at the time of the ticket.
+    /// The fingerprint of the user and the paths at the time when the ticket was permitted.
     pub(super) proof: Fingerprint,
 }
 
@@ -69,7 +69,8 @@ impl Sent {
     }
 }
 
-/// A reservation of the breaker. If it is dropped, the answer is unknown.
+/// A reservation of the breaker. If it is dropped without an answer, the outcome is `Unknown` if the ticket was sent,
+/// and `NotSent` if not.
 pub(super) struct Permit {
     pub(super) shared: Arc<Shared>,
     pub(super) gate: Arc<Gate>,
@@ -109,7 +110,8 @@ impl Permit {
         shared.settle(&settled, Some(*id), outcome, false, is_shared);
     }
 
-    /// Gives the ticket back, because the answer says nothing about it.
+    /// Ends the reservation as if the ticket was not sent. This is also done if the answer says nothing about the
+    /// ticket.
     pub(super) fn withdraw(&self) {
         self.settle(Outcome::NotSent);
     }

@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 use super::path_class::PathClass;
 use crate::passticket::UserId;
 
-/// The number of proofs that are kept: half a megabyte.
+/// The maximum number of proofs. Their slots take half a megabyte.
 const SLOTS: usize = 1 << 16;
 
 /// A proof counts for this number of minutes after it was last added.
@@ -32,7 +32,8 @@ pub(super) struct Proofs {
     minute: AtomicU32,
 }
 
-/// The place and the content of a proof.
+/// A hash of a user and a class of paths. A part of it is the index of the slot of a proof, the rest is the content of
+/// the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint(u64);
 
@@ -72,7 +73,7 @@ impl Proofs {
         }
     }
 
-    /// Sets the current minute, from any starting point.
+    /// Sets the current minute. It may be counted from any starting point.
     pub(super) fn set_minute(&self, minute: u64) {
         self.minute.store(u32::from(minute as u16), Ordering::Relaxed);
     }

@@ -78,7 +78,7 @@ impl Personal {
     }
 }
 
-/// A stop of all users.
+/// A stop of the tickets of all users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stop {
     /// The paths that are stopped. `None` means all paths.
@@ -109,7 +109,7 @@ pub(super) struct Skew {
     pub(super) verdict: SkewVerdict,
 }
 
-/// The tickets that one key makes.
+/// What is known about the tickets that one key makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Scope {
     pub(super) applid: Applid,

@@ -37,11 +37,11 @@ pub struct StoppedUser {
     pub applid: Applid,
     /// How many tickets were refused.
     pub refused: u8,
-    /// The time at which one ticket is tried. `None` if an administrator must resume.
+    /// The time at which one ticket is tried. `None` if no ticket is tried until an administrator resumes the tickets.
     pub next: Option<Timestamp>,
 }
 
-/// An APPLID whose tickets are stopped, or whose clock differs.
+/// An APPLID whose tickets are stopped, or whose services have a different clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoppedApplid {
@@ -57,7 +57,7 @@ pub struct StoppedApplid {
     pub is_stopped_by_clock: bool,
     /// The clock of the service minus the clock of the gateway in seconds, if they differ too much.
     pub clock_difference: Option<i64>,
-    /// The time at which one ticket is tried.
+    /// The time at which one ticket is tried. `None` if there is only a warning about the clock.
     pub next: Option<Timestamp>,
 }
 

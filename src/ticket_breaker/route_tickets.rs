@@ -193,7 +193,7 @@ impl OwnTickets {
 
     #[cold]
     fn try_unproven(&self, user: UserId, class: PathClass) -> Tried {
-        // The other nodes must be asked, too.
+        // The other nodes must be asked, too, which takes time.
         if self.shared.others.get().is_some() {
             return Tried::Wait;
         }

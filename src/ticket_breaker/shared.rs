@@ -127,7 +127,8 @@ impl Shared {
         self.clock.now()
     }
 
-    /// Returns the name of the profile with the key of the tickets. Tickets of another system have no profile.
+    /// Returns the name of the key profile that makes the tickets. If another system makes them, there is no profile,
+    /// and the name is the APPLID.
     pub(super) fn key(&self, user: &UserId, applid: &Applid) -> Arc<str> {
         match self.keys.load().profiles.find(user, applid) {
             Some(profile) => Arc::from(profile.name()),

@@ -82,7 +82,7 @@ pub type SharedRefusalsFuture<T> =
 /// node counts on its own.
 pub trait SharedRefusals: fmt::Debug + Send + Sync + 'static {
     /// Reserves a ticket before it is sent. `known` is the number of refusals that the caller knows. If `max_users` is
-    /// given, the answer is [`Reserved::Busy`] while so many other users wait for an answer for this APPLID.
+    /// given, the answer is [`Reserved::Busy`] while this number of other users wait for an answer for this APPLID.
     fn reserve(
         &self,
         ticket: SharedTicket,
@@ -97,6 +97,7 @@ pub trait SharedRefusals: fmt::Debug + Send + Sync + 'static {
     /// Returns all refusals.
     fn list(&self) -> SharedRefusalsFuture<Vec<SharedRefusal>>;
 
-    /// Forgets the refusals of an APPLID or a user, or of both, or all of them. Does not wait.
+    /// Forgets the refusals of tickets for `applid` and `user`. `None` stands for all APPLIDs, or for all users. Does
+    /// not wait.
     fn resume(&self, applid: Option<Applid>, user: Option<UserId>);
 }

@@ -71,7 +71,8 @@ use crate::{
 const AFTER_HANDSHAKE: LingerLimits =
     LingerLimits { total: Duration::from_secs(1), pause: Duration::from_secs(1), bytes: 64 * 1024 };
 
-/// If all connections are busy, up to this number of new connections wait for a place, each for at most [`MAX_WAIT`].
+/// If all connections are busy, up to this number of new connections wait for a place (see [`ClientLimits`]), each for
+/// at most [`MAX_WAIT`].
 const MAX_WAITING: usize = 64;
 
 const MAX_WAIT: Duration = Duration::from_secs(1);
@@ -788,7 +789,8 @@ impl<S> ConnectionService<S> {
         S: Service<Request<B>> + Clone,
     {
         let extensions = request.extensions_mut();
-        // Most requests have no extension here. hyper adds one to a request with `Upgrade`.
+        // Most requests have no extension here, so the look-up is skipped for them. hyper adds one to a request with
+        // `Upgrade`.
         if !extensions.is_empty() && extensions.get::<OnUpgrade>().is_some() {
             extensions.insert(RunsTunnels);
         }

@@ -310,7 +310,7 @@ pub(super) fn millis_since(epoch: Instant) -> u64 {
 /// The address for which a request in flight counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CountsFor {
-    /// The request was refused, or a trusted proxy announces no client.
+    /// The request counts for no address: it was refused before it was counted, or a trusted proxy announces no client.
     Nobody,
     /// The address of the connection.
     Connection,

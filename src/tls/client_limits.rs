@@ -467,7 +467,7 @@ impl Entry {
 pub(super) enum Evicted {
     No,
     Yes,
-    /// The address had its maximum of connections.
+    /// A connection of the same address was evicted, because the address had its maximum of connections.
     OfSameAddress,
 }
 
@@ -649,7 +649,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bytes_that_wait_for_the_client_are_not_idle() {
+    async fn a_connection_with_bytes_that_wait_for_the_client_is_not_idle() {
         let limits = limits(1, 1);
         let open = admit(&limits, source(1));
         open.connection().add_written(Poll::Pending);

@@ -65,8 +65,9 @@ struct State {
     connection: Arc<ClientConnection>,
     timeouts: ClientTimeouts,
     version: HttpVersion,
-    /// The values of [`ClientConnection::changes`] and [`ClientConnection::read`] when the connection was last in a
-    /// known state. If bytes were read since then but no request began, these bytes are the beginning of a head.
+    /// The values of [`ClientConnection::changes`] and [`ClientConnection::read`] at the last poll at which a request
+    /// was in flight, or had begun or ended since the poll before. If bytes were read since then but no request began,
+    /// these bytes are the beginning of a head.
     changes: u64,
     read: u64,
     head_since: Option<Instant>,

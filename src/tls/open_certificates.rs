@@ -63,7 +63,7 @@ impl OpenCertificates {
         }
         table.verifier = verifier.clone();
         let open: Vec<_> = table.open.values().cloned().collect();
-        // Connections open and close while the certificates are verified.
+        // The lock is released, so that connections can open and close while the certificates are verified.
         drop(table);
         let now = UnixTime::now();
         // The connections of a client have the same certificate, which is verified only once.

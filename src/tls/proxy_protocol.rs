@@ -72,7 +72,8 @@ pub(super) enum Malformed {
     /// A header of version 2 has an unknown version number, command or address family.
     #[error("the header of the PROXY protocol has an unknown version, command or address family")]
     Unsupported,
-    /// The addresses of a header of version 2 are incomplete, or the address of the client is unspecified.
+    /// The addresses of a header of version 2 are incomplete, or the address of the client in a header of either
+    /// version is unspecified.
     #[error("the header of the PROXY protocol has no valid address of the client")]
     Address,
 }

@@ -106,7 +106,8 @@ struct Shared {
     /// Increases with each change. A server compares this number for each connection, and not for each request.
     generation: AtomicU64,
     current: Mutex<ServerSettings>,
-    /// Locked during a change, so that two changes verify the certificates in the same order.
+    /// Locked during a change. So if two threads change the settings, the certificates are verified in the same order
+    /// as the settings are set.
     changing: Mutex<()>,
     open: Arc<OpenCertificates>,
 }

@@ -38,7 +38,7 @@ pub(super) enum ClientVerifier {
     /// No client certificate is accepted.
     None,
     Verifier(Arc<dyn ClientCertVerifier>),
-    /// The configuration comes from [`ServerTls::from_config`]. rustls does not return its verifier.
+    /// The configuration comes from [`ServerTls::from_config`]. rustls does not return the verifier of a configuration.
     Unknown,
 }
 

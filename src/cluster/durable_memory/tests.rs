@@ -640,7 +640,7 @@ fn concurrent_rotations_on_two_nodes_revoke_the_old_token_on_both() {
 }
 
 #[test]
-fn a_grace_ends_on_the_other_node_if_the_node_of_the_rotation_has_ended() {
+fn the_grace_time_ends_on_the_other_node_if_the_node_of_the_rotation_has_ended() {
     let (one, two) = (Node::new(), Node::new());
     let [old, new] = [(); 2].map(|()| pat("one", "a", NOW));
     let (_, records) = issue(&one, &old);

@@ -23,7 +23,7 @@ use super::{
     tls::RedisTls,
 };
 
-/// Where to connect, and as whom.
+/// The user, the password and the TLS settings of a connection.
 #[derive(Clone, Copy)]
 pub(super) struct Login<'a> {
     pub(super) user: Option<&'a str>,

@@ -54,7 +54,7 @@ impl Failure {
             },
             "TPSALT" => (CoordinatorError::TooManySalts { place }, false),
             "TPLEASE" => match detail.parse() {
-                // The caller knows the other values.
+                // The caller replaces `key` and `own`.
                 Ok(found) => {
                     let (found, own) = (Duration::from_millis(found), Duration::ZERO);
                     let key = reason("lease-time");

@@ -5,7 +5,8 @@ local after = ARGV[3]
 if after == last then
   return {last, 0, {}}
 end
--- Returns whether no entry was ever removed. Before version 7, Redis does not tell this, and the result is false.
+-- Returns whether no entry was ever removed. Before version 7, Redis does not report `entries-added`, and the result is
+-- false.
 local function is_complete()
   local info, fields = redis.call('XINFO', 'STREAM', KEYS[2]), {}
   for i = 1, #info, 2 do

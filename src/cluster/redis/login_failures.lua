@@ -19,7 +19,8 @@
 -- ARGV[11..12]: the times of the last failures of the pair and of the user before the claim. Empty if not claimed.
 -- ARGV[13]: the number of failures that are forgiven in a day.
 --
--- Returns {wait} or {0, time, last failure of the pair or '', last failure of the user or ''} for begin.
+-- Returns {wait} or {0, time, last failure of the pair or '', last failure of the user or ''} for begin. Returns {0}
+-- for the other operations.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local PAIR, USER, NETWORK, FORGIVEN = 1, 2, 3, 4

@@ -208,7 +208,7 @@ impl RedisSettings {
     }
 }
 
-/// Without the passwords.
+/// Shows the settings without the passwords.
 impl fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { site, address, password, sentinel_password: _, tls } = self;

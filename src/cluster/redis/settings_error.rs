@@ -4,15 +4,15 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RedisSettingsError {
-    /// The name of the site.
+    /// The name of the site is not valid.
     #[error(
         "{0:?} is not the name of a site; use 1 to 64 letters, digits, dots, hyphens and underscores"
     )]
     Site(String),
-    /// The name of the primary in Sentinel.
+    /// The name of the primary in Sentinel is not valid.
     #[error("{0:?} is not the name of a primary in Sentinel; use the name of `sentinel monitor`")]
     Master(String),
-    /// Not a URL of Redis.
+    /// The text is not a URL of Redis.
     #[error(
         "the URL of Redis is malformed; write rediss://user@host:port or rediss://user@host:port/database"
     )]
@@ -22,27 +22,27 @@ pub enum RedisSettingsError {
         "the URL of Redis contains a password; write the password to a file, and set redis.passwordFile (for Sentinel: redis.sentinel.passwordFile)"
     )]
     PasswordInUrl,
-    /// A URL without TLS to another machine.
+    /// The connection to another machine would be without TLS.
     #[error(
         "the connection to Redis at {0:?} would not be encrypted; use rediss://, or redis:// with an address of this machine, such as 127.0.0.1"
     )]
     NotEncrypted(String),
-    /// The list of Sentinels.
+    /// The list of Sentinels is not valid.
     #[error(
         "the list of Sentinels is wrong; it needs 1 to 16 URLs, all with the same scheme and user, and without a database"
     )]
     Sentinels,
-    /// Certificates without `rediss://`, or `rediss://` without certificates.
+    /// There are certificates without `rediss://`, or there is `rediss://` without certificates.
     #[error(
         "rediss:// needs certificateAuthorities (the certificates that have signed the certificate of Redis), and redis:// must not have certificates"
     )]
     Tls,
-    /// A user without a password.
+    /// There is a user without a password.
     #[error(
         "a user of Redis or Sentinel is set, but no password; set redis.passwordFile (for Sentinel: redis.sentinel.passwordFile)"
     )]
     PasswordMissing,
-    /// Malformed certificates or keys.
+    /// A certificate or a key is missing or malformed.
     #[error("the {0} for Redis cannot be read; it must be in PEM format")]
     Pem(&'static str),
     /// The certificate and the key of the client are not a pair.

@@ -1,7 +1,8 @@
 -- Counts refused PassTickets of all nodes. The clock is that of Redis.
 --
 -- KEYS[1]: a hash with a field "APPLID USER" for each pair with refusals. The value is "refused last paths": the number
--- of refusals since the last success, the time of the last refusal in milliseconds, and a number for its paths.
+-- of refusals since the last success, the time of the last refusal in milliseconds, and a number for the paths of the
+-- last refused ticket.
 -- KEYS[2]: a sorted set with the times of the last refusals.
 -- KEYS[3]: a sorted set for one APPLID, with the users who wait for the answer to a ticket. The score is the time at
 -- which the wait of the user ends.
@@ -15,7 +16,8 @@
 -- ARGV[7]: the maximum number of users who may wait. 0 means no limit.
 -- ARGV[8]: how long a user waits, in milliseconds.
 --
--- Returns, for reserve, {'yes'}, {'busy'} or {'differs', refused, last, paths}; for list, a flat list of fields and values.
+-- Returns, for reserve, {'yes'}, {'busy'} or {'differs', refused, last, paths}; for list, a flat list of fields and
+-- values; for the other operations, {'yes'}.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local operation, applid, user, paths = ARGV[1], ARGV[2], ARGV[3], ARGV[4]

@@ -1,5 +1,5 @@
-//! Checks that each place must pass. The simulated place and Redis pass the same checks, so nodes in the simulation
-//! behave as with Redis.
+//! Checks that each *place* (the store that the nodes share) must pass. The simulated place and Redis pass the same
+//! checks, so nodes in the simulation behave as with Redis.
 
 use std::{collections::BTreeSet, num::NonZeroU64, time::Duration};
 
@@ -131,7 +131,7 @@ async fn assert_contract(place: &dyn Coordinator) {
     publish("a", vec![Record::RuleOfNow(rule(6))]).await.unwrap();
     assert!(image(place, &term).await.contains(&text(&Record::Revocation(rule(6)))));
 
-    // A large call, in the order of the records.
+    // The records of a large call are in the log in the same order.
     let many: Vec<_> = (0..MAX_PUBLISHED as u64).map(|number| token(100 + number, 7)).collect();
     let before = join().await.unwrap().last;
     publish("a", many.clone()).await.unwrap();
@@ -173,7 +173,7 @@ async fn assert_contract(place: &dyn Coordinator) {
     place.remove(term.clone(), lease("a", two, 1)).await.unwrap();
     assert_eq!(place.leases(term.clone()).await.unwrap(), []);
 
-    // Another term.
+    // Calls with another term fail.
     let other = Term::new(&term.as_str().replace(|digit: char| digit.is_ascii_digit(), "0"));
     assert_ne!(other, term);
     let error = |error: CoordinatorError| {

@@ -39,7 +39,7 @@ struct State {
     random: fastrand::Rng,
     /// The longest time of a write.
     delay: Duration,
-    /// The disk is full.
+    /// Whether the disk is full.
     is_full: bool,
 }
 

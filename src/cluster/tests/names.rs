@@ -239,7 +239,7 @@ async fn a_takeover_publishes_the_whole_memory_while_the_node_serves() {
     sleep(LEASE * 3).await;
     assert!(other.memory.knows(&TOKENS[1]));
 
-    // The same for a takeover that has failed.
+    // The same is true for a takeover that has failed.
     new.kill();
     drop(second);
     first.take_back();

@@ -1,4 +1,4 @@
-//! A simulated network between nodes and the place.
+//! A simulated network between nodes and the *place* (the store that the nodes share).
 
 use std::{
     future::pending,
@@ -26,9 +26,9 @@ const LIMIT: Duration = Duration::from_secs(1);
 /// The connection of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Link {
-    /// Requests are lost.
+    /// Whether requests are lost.
     pub(super) drops_requests: bool,
-    /// Replies are lost.
+    /// Whether replies are lost.
     pub(super) drops_replies: bool,
     /// The longest delays of requests and of replies.
     pub(super) request_delay: Duration,
@@ -107,7 +107,7 @@ impl Network {
     }
 }
 
-/// A call of the place. `None` if it never answers.
+/// A call of the place. Its result is `None` if the place never answers.
 trait AsyncCall<T>: Send + 'static {
     fn run(self, place: &Place)
     -> impl Future<Output = Option<Result<T, CoordinatorError>>> + Send;

@@ -1,4 +1,4 @@
-//! A simulated place: a primary, and a replica that lags behind.
+//! A simulated *place* (the store that the nodes share): a primary, and a replica that lags behind.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -39,7 +39,7 @@ struct Server {
 pub(super) enum Availability {
     Up,
     Down,
-    /// The place does not write.
+    /// The place refuses to write.
     Full,
 }
 
@@ -136,7 +136,7 @@ impl Place {
         }
     }
 
-    /// Calls a function with the primary. A call of a server that is down never ends.
+    /// Calls a function with the primary. Returns `None` if the server is down, because it then never answers.
     fn with<T>(
         &self,
         term: Option<&Term>,

@@ -62,7 +62,7 @@ struct Seen {
     successes: BTreeMap<usize, Success>,
     violations: Vec<String>,
     losses: Vec<Instant>,
-    /// Since when the place works.
+    /// The time since which the place works.
     up_since: Option<Instant>,
     counts: Counts,
     log: Vec<String>,
@@ -93,7 +93,7 @@ struct Node {
 struct Running {
     process: Process,
     node: Option<ClusterNode>,
-    /// Since when the node runs, and has a good connection.
+    /// The time since which the node runs and has a good connection.
     healthy: Option<Instant>,
 }
 
@@ -350,7 +350,7 @@ async fn cause_faults(world: Arc<World>, mut random: fastrand::Rng) {
         let number = random.usize(..world.nodes.len());
         let node = &world.nodes[number];
         let long = match random.u8(..3) {
-            // Shorter than a lease, about a lease, or longer.
+            // The fault is shorter than a lease, about as long as a lease, or of any length.
             0 => millis(&mut random, 20, 1000),
             1 => millis(&mut random, 2500, 4000),
             _ => millis(&mut random, 20, 9000),
@@ -419,7 +419,7 @@ async fn cause_faults(world: Arc<World>, mut random: fastrand::Rng) {
                 world.place.trim();
             }
             20 | 21 => {
-                // The place loses data about when a node comes back.
+                // The place loses data at about the time at which a node comes back.
                 let away = millis(&mut random, 3300, 6000);
                 let late = millis(&mut random, 0, 1500);
                 world.log(|| format!("{} is away for {away:?}", node.name));
@@ -681,7 +681,7 @@ fn a_barrier_that_does_not_wait_in_a_new_term_is_wrong() {
 }
 
 #[test]
-fn joining_without_union_is_wrong() {
+fn joining_without_publishing_all_records_is_wrong() {
     fails_without(Rule::Union);
 }
 

@@ -11,7 +11,7 @@ use tower::retry::budget::{Budget, TpsBudget};
 /// One deposit is made for this number of requests. It pays for one retry, so 20 % of the requests may be sent again.
 const REQUESTS_PER_DEPOSIT: u8 = 5;
 
-/// A deposit is used up or expires after this time.
+/// A deposit that is not used expires after this time.
 const LIFETIME: Duration = Duration::from_secs(10);
 
 /// This number, multiplied by the seconds of [`LIFETIME`], is the number of retries within [`LIFETIME`] that need no

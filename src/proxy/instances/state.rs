@@ -18,7 +18,7 @@ use tokio::time::Instant;
 /// The first ejection takes this long.
 const FIRST_EJECTION: Duration = Duration::from_secs(1);
 
-/// No ejection takes longer.
+/// An ejection takes at most this long.
 const MAX_EJECTION: Duration = Duration::from_secs(30);
 
 /// An instance counts as failed after this number of failed checks in a row.

@@ -104,9 +104,9 @@ struct Target {
     runtime: runtime::Id,
 }
 
-/// Shuts down and closes connections that have been idle for too long. Each service has its own reaper. The reaper runs
-/// in a task of the runtime of the connections. When this runtime ends, the reaper is dropped, because the connections
-/// can no longer be used.
+/// Shuts down and closes connections that have been idle for too long. Each [`HostPool`] has its own reaper. The reaper
+/// runs in a task of the runtime of the connections. When this runtime ends, the reaper is dropped, because the
+/// connections can no longer be used.
 struct IdleReaper<C, B> {
     pool: Weak<ConnectionPool<C, B>>,
     target: Target,
@@ -298,8 +298,9 @@ where
         Ok(host)
     }
 
-    /// Returns a connection for a request. If a slot is free, this is a new connection. Otherwise the request waits. It
-    /// then gets a slot for a new connection, or the connection of a request that has ended.
+    /// Returns a connection for a request. If a slot is free, this is a new connection, or an HTTP/2 connection that
+    /// another request has opened meanwhile. Otherwise the request waits. It then gets a slot for a new connection, or
+    /// the connection of a request that has ended.
     ///
     /// If the service closes the connection later, the connection may be replaced by a new one. The replacement takes a
     /// retry from `budget`.
@@ -348,7 +349,8 @@ where
             let slot = match host.limit().acquire(host.runtime()) {
                 Ok(slot) => slot,
                 Err(waiting) => {
-                    // All connections are in use. So the other requests also have to wait in the queue of the limit.
+                    // All connections are in use. This request gives up its turn, so that the other requests wait in
+                    // the queue of the limit, too.
                     turn = None;
                     if let Some(facts) = &facts {
                         facts.begin_queue();

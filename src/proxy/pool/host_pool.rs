@@ -1,4 +1,4 @@
-//! The idle connections to one service, and the type of a connection in use.
+//! The idle connections to one instance of a service, and the type of a connection in use.
 //!
 //! To *drain* a connection means to move it into a separate task, which finishes writing, shuts TLS down and closes the
 //! connection. The *reaper* is a task that drains connections that have been idle for too long.
@@ -36,10 +36,10 @@ use super::{
 };
 use crate::{layer::ServiceProtocol, log_limit::log_limited};
 
-/// The maximum number of idle connections per service and runtime.
+/// The maximum number of idle connections per instance and runtime.
 const MAX_IDLE: usize = 256;
 
-/// The idle connections to one service.
+/// The idle connections to one instance of a service, in one runtime.
 pub(in crate::proxy) struct HostPool<B> {
     host: HeaderValue,
     uri: Uri,
@@ -59,9 +59,9 @@ pub(in crate::proxy) struct HostPool<B> {
     http2: Http2Connections<B>,
 }
 
-/// The HTTP/2 connections to one service.
+/// The HTTP/2 connections to one instance of a service.
 struct Http2Connections<B> {
-    /// Whether the last new connection uses HTTP/2.
+    /// Whether the last new connection uses HTTP/2. Before the first connection, whether the protocol is `H2c`.
     is_used: AtomicBool,
     /// A stream is opened on the first connection that may have another stream. So the last connections become idle.
     all: Mutex<Vec<Arc<Http2Connection<B>>>>,
@@ -128,7 +128,7 @@ impl<B> HostPool<B> {
         })
     }
 
-    /// Returns the value of the header `Host` in requests to this service (RFC 9110 §7.2).
+    /// Returns the value of the header `Host` in requests to this instance (RFC 9110 §7.2).
     pub(in crate::proxy) fn host(&self) -> &HeaderValue {
         &self.host
     }
@@ -153,8 +153,8 @@ impl<B> HostPool<B> {
         self.protocol
     }
 
-    /// Returns the lock of the request that makes an HTTP/2 connection. `None` if the last new connection uses
-    /// HTTP/1.1.
+    /// Returns the lock of the request that makes an HTTP/2 connection. Returns `None` if the next connection is not
+    /// expected to use HTTP/2.
     pub(super) fn http2_turn(&self) -> Option<&Turn> {
         self.http2.is_used.load(Ordering::Relaxed).then_some(&self.http2.turn)
     }

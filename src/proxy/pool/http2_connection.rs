@@ -190,7 +190,8 @@ impl<B> Http2Connection<B> {
 impl<B> Drop for Http2Connection<B> {
     fn drop(&mut self) {
         self.counts.remove_http2();
-        // hyper sends GOAWAY and shuts TLS down. A service that takes no more bytes must not keep the slot.
+        // hyper sends GOAWAY and shuts TLS down. A service that takes no more bytes must not keep the slot, so the I/O
+        // is closed after `max_stall`.
         let (control, max_stall) = (self.control.clone(), self.max_stall);
         self.runtime.spawn(async move {
             sleep(max_stall).await;

@@ -107,7 +107,7 @@ struct SentAgain;
 
 impl<B> Http2Stream<B> {
     pub(super) fn new(permit: StreamPermit<B>) -> Self {
-        // The response may be read outside of a runtime, where no timer can be made.
+        // The timer is made here, because the response may be read outside of a runtime, where no timer can be made.
         let timer = Box::pin(sleep_until(Instant::now() + LONG));
         Self { permit, sent: None, timer }
     }
@@ -327,8 +327,8 @@ fn http2_head(head: &Parts, service: &Uri) -> Parts {
     head
 }
 
-/// Replaces headers. Returns false, and changes nothing, if `headers` does not contain each of them exactly once. The
-/// head has then changed since the scheme prepared it.
+/// Replaces headers by those in `new`. Returns false, and changes nothing, if `headers` does not contain each of these
+/// names exactly once. In this case, the head has changed since the scheme prepared it.
 #[must_use]
 fn replace_headers(headers: &mut HeaderMap, new: &HeaderMap) -> bool {
     let is_single = |name| headers.get_all(name).iter().count() == 1;

@@ -1,8 +1,9 @@
 //! A pool of connections to the services.
 //!
-//! Each pair of a tokio runtime and a service (scheme, authority and protocol) has a stack of idle connections. The connection
-//! that was used last is used next. The pool of `hyper-util` is not used, because it does more work for each request
-//! than this proxy needs. (For a comparison, `benches/compare` contains a minimal proxy with that pool.)
+//! Each pair of a tokio runtime and an instance of a service (scheme, authority and protocol) has a stack of idle
+//! connections. The connection that was used last is used next. The pool of `hyper-util` is not used, because it does
+//! more work for each request than this proxy needs. (For a comparison, `benches/compare` contains a minimal proxy with
+//! that pool.)
 //!
 //! The number of connections to an instance is limited over all runtimes ([`connection_limit`]). A connection holds a
 //! slot from the state *connecting* until it is closed. At the limit, requests wait.

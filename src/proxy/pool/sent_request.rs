@@ -27,8 +27,8 @@ impl Sent {
 }
 
 /// Replaces headers in `head`, the head of a request. Each header of `new` replaces the header with the same name.
-/// Returns false, and changes nothing, if `head` does not contain each of them exactly once. The head has then changed
-/// since the scheme prepared it.
+/// Returns false, and changes nothing, if `head` does not contain each of these names exactly once. In this case, the
+/// head has changed since the scheme prepared it.
 #[must_use]
 pub(super) fn replace_headers(head: &mut Vec<u8>, new: &HeaderMap) -> bool {
     let mut replaced = Vec::with_capacity(head.len() + 64);

@@ -25,7 +25,7 @@ pub(in crate::proxy) trait SharedBody: Body + Sized {
     /// Ends the body that hyper sends with `RST_STREAM` and the code `CANCEL`.
     fn cancel(&self);
 
-    /// Returns the body from its start. `None` if hyper has taken parts that were not kept. If hyper still has the
-    /// previous body, that body is cancelled.
+    /// Returns the body from its start. Returns `None` if hyper has taken parts that were not kept, or if the body was
+    /// cancelled. If hyper still has the previous body, that body is cancelled.
     fn rewind(self) -> Option<Self>;
 }

@@ -49,7 +49,7 @@ pub(super) struct CredentialCheck {
     pub(super) next: Instant,
     /// A check that waits for a server.
     waiting: Option<CheckFuture>,
-    /// Since when the revocation store could not answer. `None` if it has answered the last check.
+    /// The time since which the revocation store has not answered. `None` if it has answered the last check.
     unavailable_since: Option<Instant>,
 }
 
@@ -113,7 +113,8 @@ impl CredentialCheck {
             Ok(()) => self.unavailable_since = None,
             Err(CheckError::Revoked(by)) => return Err(Invalid::Revoked(by)),
             Err(CheckError::Unavailable) => {
-                // Further checks may follow immediately, because other tokens are revoked meanwhile.
+                // Further checks may follow immediately, because other tokens are revoked meanwhile. So the time since
+                // the first failure decides, and not the number of failed checks.
                 let end = *self.unavailable_since.get_or_insert(now) + CHECK_AGAIN_AFTER;
                 if now >= end {
                     return Err(Invalid::Unchecked);

@@ -91,7 +91,8 @@ impl Offer {
     }
 }
 
-/// Returns whether the gateway accepts `answer` to the handshake `request`. `None` if the handshake is not correct.
+/// Returns whether the gateway accepts `answer` to the handshake `request`. Returns `None` if the handshake is not
+/// correct.
 #[cfg(feature = "fuzzing")]
 pub fn accepts_answer(request: &HeaderMap, answer: &HeaderMap) -> Option<bool> {
     Some(Offer::of(request)?.check(answer).is_ok())

@@ -1,7 +1,7 @@
 //! WebSocket (RFC 6455) over HTTP/1.1.
 //!
 //! 1. The handshake is a request like any other: all layers see it, and it is forwarded to the service of its route.
-//!    [`ClientUpgrade::begin`] recognizes it and takes a place for the tunnel.
+//!    [`ClientUpgrade::begin`] recognizes it, and counts the tunnel toward the limit of its user.
 //! 2. If the service answers with status 101, [`ClientUpgrade::switch`] checks this answer, and makes the response to
 //!    the client. Any other answer is a normal response.
 //! 3. The tunnel ([`tunnel`]) then moves the bytes of both connections without changing them. It tracks the boundaries of
@@ -76,8 +76,9 @@ pub(super) struct ClientUpgrade {
 impl ClientUpgrade {
     /// Takes the handshake from a request. Returns `None` if the request is not a correct handshake.
     ///
-    /// # Errors The answer to the client if the user has too many tunnels. If there is no user, the address of the
-    /// client counts.
+    /// # Errors
+    /// The answer to the client if the user has too many tunnels. If there is no user, the tunnels of the client's
+    /// address count.
     #[inline]
     pub(super) fn begin<B: Body>(
         tunnels: &Arc<Tunnels>,
@@ -146,7 +147,7 @@ impl ClientUpgrade {
         self.place.tunnels().settings.connect
     }
 
-    /// Makes the response to the client. The tunnel begins when the client has received it.
+    /// Makes the response to the client. The tunnel begins when the client has received the response.
     ///
     /// # Errors
     /// The reason why the answer of the service is not valid.

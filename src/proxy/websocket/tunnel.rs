@@ -36,8 +36,8 @@ use crate::{
     tunnel::Tunnel,
 };
 
-/// The time that both sides may take to close the WebSocket after the close frame of the gateway. Also the time that a
-/// service may take to close after its client has closed the connection.
+/// The time that both sides may take to close the WebSocket after the close frame of the gateway. It is also the time
+/// that a service may take to close after its client has closed the connection.
 const CLOSE_TIME: Duration = Duration::from_secs(5);
 
 /// The time that both connections may take to change to WebSocket after the status 101.

@@ -246,7 +246,8 @@ impl Tunnels {
         all.iter().for_each(|control| control.shut_down());
     }
 
-    /// Takes a place for a tunnel of `owner`. Returns `None` if the owner already has the maximum number of tunnels.
+    /// Takes a [`Place`] for a tunnel of `owner`. Returns `None` if the owner already has the maximum number of
+    /// tunnels.
     pub(super) fn reserve(self: &Arc<Self>, owner: Owner) -> Option<Place> {
         let mut table = self.table();
         let open = table.owners.entry(owner).or_default();
@@ -285,7 +286,7 @@ impl fmt::Debug for Tunnels {
     }
 }
 
-/// A place for one tunnel. It is given back when this value is dropped.
+/// The right of an owner to have one tunnel. It counts toward the limit of the owner until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     tunnels: Arc<Tunnels>,

@@ -158,7 +158,7 @@ pub enum AccessTokenOutcome {
     Token(AccessToken),
     /// The change was made. It does not return a PAT. The value is the number of PATs that it revoked.
     Revoked(usize),
-    /// The user has no PAT with this id. Nothing was changed.
+    /// The user has no PAT with this id, or the new PAT of a rotation does not fit the old PAT. Nothing was changed.
     NotFound,
     /// The PAT has expired or is revoked, so it cannot be rotated. Nothing was changed.
     NotActive(AccessTokenState),
@@ -359,7 +359,7 @@ fn rotate<E: EntriesMut>(
         state => return Ok(AccessTokenOutcome::NotActive(state)),
     }
     if new.scopes != old.scopes || new.expires_at > old.expires_at {
-        // The caller built `new` from an entry that differs from `old`, so the entry that it read no longer exists.
+        // `new` does not fit `old`, so the caller has built it from another entry.
         return Ok(AccessTokenOutcome::NotFound);
     }
     let present = entries.of_user(&new.user)?;

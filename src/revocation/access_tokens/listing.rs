@@ -17,7 +17,7 @@ pub const MAX_PAGE: usize = 100;
 /// A list that reads more entries than this ends its page early, so that it does not delay other work of the store.
 const MAX_READ: usize = 2000;
 
-/// Which tokens a list contains, and where its page begins.
+/// Which tokens a list contains, and where its page begins. A field that is `None` selects all tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AccessTokenQuery {

@@ -41,8 +41,9 @@ impl SharedRecords {
         })
     }
 
-    /// Returns whether the file stays as it is if it already has the records. This is not so for a rule with the
-    /// current time: the rule can revoke PATs whose revocation is not in the file.
+    /// Returns whether the records need not be stored if the file already has them. A rule with the current time must
+    /// always be stored: it can revoke PATs whose revocation is not in the file. Also returns false if there are no
+    /// records.
     pub(super) fn can_be_known(&self) -> bool {
         let is_of_now = |record: &Record| matches!(record, Record::RuleOfNow(_));
         !self.records.is_empty() && !self.records.iter().any(is_of_now)

@@ -100,7 +100,7 @@ pub(super) struct Written {
     /// The entries of the registry that changed, and the PATs that were registered.
     pub(super) changed: Vec<Entry>,
     pub(super) registered: Vec<IssuedPat>,
-    /// Records that other nodes do not have: entries of the registry that are newer than their records.
+    /// Entries of the registry that are newer than the records of this write. Other nodes do not have them yet.
     #[cfg(feature = "redis")]
     pub(super) newer: Vec<Record>,
 }

@@ -226,7 +226,7 @@ mod tests {
             // A rule whose time cannot be read revokes all tokens.
             ("invalidScopes", "a", json!("soon"), by_service),
             ("invalidUsers", "USER", json!({}), by_user),
-            // The list of another program.
+            // This list belongs to another program.
             ("invalidTokenRules", "jwt", json!("x"), None),
         ] {
             // The key `other` belongs to another program.

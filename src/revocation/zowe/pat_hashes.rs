@@ -48,8 +48,9 @@ impl PatHashes {
     }
 }
 
-/// Returns the spellings of a user under which a rule may be stored. The releases 3.0 hash the user id of a rule as the
-/// caller wrote it, and look a token up by its claim `sub`. Later releases hash the user id in upper case.
+/// Returns the spellings of a user under which a rule may be stored. API ML 3.0 hashes the user id of a rule as the
+/// caller wrote it, and looks a token up by its claim `sub`. Newer releases, such as 3.5, hash the user id in upper
+/// case.
 pub(super) fn user_spellings(user: &UserId, subject: Option<&str>) -> Vec<String> {
     let upper = user.as_str().to_uppercase();
     let mut all = vec![upper.to_lowercase(), upper];

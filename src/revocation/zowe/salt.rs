@@ -9,16 +9,18 @@ use base64::{
 };
 use sha2::{Digest, Sha512};
 
-/// How the text of a salt becomes the bytes that are hashed. The two release lines of API ML write different texts.
+/// How the text of a salt becomes the bytes that are hashed. API ML 3.0 and newer releases, such as 3.5, write
+/// different texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SaltSpelling {
-    /// The text is Base64 of 16 bytes, as later releases write it.
+    /// The text is Base64 of 16 bytes. Releases newer than 3.0, such as 3.5, write this form.
     Base64Of16Bytes,
-    /// The text is Base64 of another number of bytes. A later release writes such a text when it reads the salt of an
-    /// older release. This release then finds none of the earlier revocations.
+    /// The text is Base64 of another number of bytes. If a newer release of API ML reads a salt of 3.0, it encodes the
+    /// text as Base64 and stores the result as the salt. This changes the bytes that are hashed, so API ML finds none
+    /// of the revocations that were stored before.
     Base64,
-    /// The bytes are the text itself in UTF-8, as the releases 3.0 write it.
+    /// The bytes are the text itself in UTF-8, as API ML 3.0 writes it.
     Text,
 }
 
@@ -42,7 +44,7 @@ pub(super) struct Salt {
 }
 
 impl Salt {
-    /// Reads the text of the record. Returns `None` if the text is empty.
+    /// Reads a salt from the text that is stored in the Caching Service. Returns `None` if the text is empty.
     pub(super) fn parse(text: &str) -> Option<Self> {
         if text.is_empty() {
             return None;
@@ -82,7 +84,8 @@ impl fmt::Debug for Salt {
 pub(super) struct ItemHash([u8; 64]);
 
 impl ItemHash {
-    /// Reads 128 hexadecimal digits. Other keys are not keys of revocations.
+    /// Reads a key: 128 hexadecimal digits. Returns `None` for any other text, because it is not the key of a
+    /// revocation.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let digits: &[u8; 128] = text.as_bytes().try_into().ok()?;
         let mut bytes = [0; 64];
@@ -113,7 +116,7 @@ mod tests {
     #[test]
     fn the_spelling_decides_which_bytes_are_hashed() {
         let sha = |bytes: &[u8]| ItemHash(Sha512::digest(bytes).into());
-        // 16 bytes, 18 bytes and no Base64.
+        // Base64 of 16 bytes with and without padding, Base64 of 6 bytes, and two texts that are not Base64.
         for (text, spelling, prefix) in [
             (
                 "AAECAwQFBgcICQoLDA0ODw==",

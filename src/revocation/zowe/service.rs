@@ -55,7 +55,7 @@ const MAX_HASHES: usize = 50_000;
 /// The maximum number of salts that checks use. More salts would slow down all checks.
 const MAX_SALTS: usize = 4;
 
-/// The problems with the salt.
+/// The values of [`Problems::salt`].
 const GONE: &str = "is gone";
 const CHANGED: &str = "has changed";
 
@@ -100,7 +100,7 @@ const BYTES: Description = Description::gauge(
     "Size of the last answer of Zowe's Caching Service, in the index mode.",
 );
 
-/// Zowe's Caching Service: the place where API ML keeps its revocations of PATs (Personal Access Tokens)
+/// Zowe's Caching Service: the service in which API ML keeps its revocations of PATs (Personal Access Tokens)
 /// (docs/reference/zowe-site.md#caching-store-modes, docs/decisions.md#d33).
 ///
 /// Until [`prepare`](Self::prepare) has succeeded, each check of a PAT returns [`CheckError::Unavailable`].
@@ -159,8 +159,8 @@ struct Problems {
     write: Option<CachingServiceError>,
     /// The problem with the salt, if the salt has changed since the start or is missing.
     salt: Option<&'static str>,
-    /// The lists became empty, and the salt was not the one of the start. The gateway ignores answers until the service
-    /// has the salt of the start again.
+    /// Whether the lists have become empty while the service did not have the salt of the start. If so, the gateway
+    /// ignores answers until the service has this salt again.
     lists_are_lost: bool,
     /// Whether the log has recommended the query mode.
     is_large: bool,

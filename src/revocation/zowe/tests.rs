@@ -235,7 +235,7 @@ async fn a_pat_is_refused_without_its_text_or_before_the_service_is_prepared() {
     let store = running(&fake, index()).await;
     let (without_text, _) = pat(false);
     assert_eq!(check(&store, &without_text).await, Err(CheckError::Unavailable));
-    // A service that was not prepared.
+    // The service was not prepared.
     let (token, _) = pat(true);
     for settings in [index(), query()] {
         let store = WithCachingService::new(RevocationIndex::default(), fake.service(settings));
@@ -245,7 +245,7 @@ async fn a_pat_is_refused_without_its_text_or_before_the_service_is_prepared() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn our_revocations_are_found_by_api_ml() {
+async fn revocations_of_the_gateway_are_found_by_api_ml() {
     for (layout, settings) in
         [(Layout::Maps, index()), (Layout::Entries, index()), (Layout::Entries, query())]
     {
@@ -274,8 +274,8 @@ async fn our_revocations_are_found_by_api_ml() {
         {
             assert_eq!(fake.found(list, key).as_deref(), Some("1900000000000"), "{list} {key}");
         }
-        // A fingerprint alone is not written to the Caching Service: it may be that of a login token, and for a PAT the
-        // service needs its text.
+        // A fingerprint alone is not written to the Caching Service: it may be the fingerprint of a login token, and
+        // the keys of the Caching Service are made from the text of a PAT.
         fake.take_calls();
         let revocation =
             Revocation::Token { token: token.fingerprint(), expires_at: token.expires_at() };
@@ -298,7 +298,7 @@ async fn nothing_is_written_unless_writes_are_on() {
 async fn a_dropped_write_is_sent_again_and_reported() {
     let fake = Fake::new(Layout::Maps, Some(SALT));
     let store = running(&fake, index().with_writes()).await;
-    // Two dropped writes: the third is confirmed.
+    // The service drops two writes. The third one is confirmed.
     fake.store().drops = 2;
     let (token, text) = pat(true);
     store.revoke(&token).await.unwrap();
@@ -424,7 +424,7 @@ async fn emptied_lists_are_not_used_while_the_salt_cannot_be_read() {
     assert_eq!(check(&store, &token).await, Err(CheckError::Revoked(RevokedBy::Token)));
     sleep(6 * SECOND).await;
     assert_eq!(check(&store, &token).await, Err(CheckError::Unavailable));
-    // A service that was only busy is no alarm.
+    // A service that was only busy causes no alarm.
     is_busy.store(false, Ordering::Relaxed);
     sleep(3 * SECOND).await;
     assert_eq!(check(&store, &token).await, Ok(()));

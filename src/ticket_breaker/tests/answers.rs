@@ -162,7 +162,7 @@ fn proven_paths_need_no_decision_for_ten_minutes() {
 #[test]
 fn a_success_proves_nothing_about_other_paths() {
     let world = World::new();
-    // A page whose files need no ticket, and whose calls do.
+    // The files of a web page need no ticket. The requests of its scripts need one.
     assert!(world.request("USER", "/assets/a.js", 200));
     let sent = world.try_now("USER", "/jobs").unwrap();
     assert!((0..30).all(|_| world.try_now("USER", "/jobs").is_none()));
@@ -260,7 +260,7 @@ fn a_breaker_without_its_state_tries_one_ticket_first() {
     let error = world.error("B", "/files").to_string();
     assert!(error.contains("could not be read; one ticket is tried"), "{error}");
     assert!(world.answer("A", &first, 401));
-    // After three users, the pause begins.
+    // After refusals of three users, the pause begins.
     assert!(world.request("B", "/jobs", 401) && world.request("C", "/files", 401));
     assert!(world.try_now("D", "/jobs").is_none());
     world.wait(59);
@@ -292,15 +292,15 @@ fn a_refusal_on_proven_paths_drops_all_proofs() {
     let sent = world.try_now("USER", "/jobs").unwrap();
     assert!(world.answer("USER", &sent, 401));
     assert!(world.try_now("USER", "/files").is_none());
-    // An answer to a ticket that was sent before proves nothing.
+    // An answer to a ticket that was sent before this refusal proves nothing.
     world.answer("USER", &late, 200);
     assert!(world.try_now("USER", "/files").is_none());
     assert!(world.try_now("OTHER", "/files").is_some());
 }
 
 #[test]
-fn each_success_between_refusals_counts_also_in_the_same_minute() {
-    // Others use paths that are proven. Three users use a path that always answers 401.
+fn each_success_between_refusals_ends_their_count_even_in_the_same_minute() {
+    // The user Z uses proven paths. The users A, B and C use a path that always answers 401.
     let world = World::new();
     assert!(world.request("Z", "/jobs", 200));
     for name in ["A", "B", "C"] {
@@ -323,11 +323,11 @@ fn each_success_between_refusals_counts_also_in_the_same_minute() {
 fn after_a_success_a_401_that_asks_for_another_credential_is_no_refusal() {
     let mut bearer = HeaderMap::new();
     bearer.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    // Without an earlier success, it counts.
+    // Without an earlier success, this 401 counts as a refusal.
     let world = World::new();
     let sent = world.try_now("USER", "/jobs").unwrap();
     assert!(world.answered("USER", &sent, 401, &bearer));
-    // After a success, it does not.
+    // After a success, it does not count.
     let world = World::new();
     assert!(world.request("USER", "/jobs", 200));
     let sent = world.try_now("USER", "/jobs").unwrap();
@@ -383,7 +383,7 @@ fn the_auth_api_makes_no_stopped_ticket() {
 }
 
 #[test]
-fn a_changed_key_resumes_and_an_equal_one_does_not() {
+fn a_changed_key_resumes_tickets_and_an_equal_key_does_not() {
     let group = |users: &[&str]| Qualifier::Group {
         group: "PAYROLL".parse().unwrap(),
         users: users.iter().map(|name| user(name)).collect(),
@@ -479,7 +479,7 @@ fn stops_and_resumptions_are_audited() {
 }
 
 #[tokio::test]
-async fn the_file_has_the_first_of_two_refusals() {
+async fn the_first_refusal_is_saved_if_the_limit_is_two() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("stopped");
     let limits = TicketLimits::default().with(applid(), 2);

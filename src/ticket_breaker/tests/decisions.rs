@@ -129,7 +129,7 @@ fn a_refusal_stops_the_user_and_the_pause_grows() {
     assert_eq!(changes, [Change::UserStopped { user, applid, refused: 1 }]);
     world.wait(59);
     assert_eq!(world.ask("A X 1"), "user");
-    // Others, and other APPLIDs of the user, go on.
+    // Tickets of other users, and of the same user for other APPLIDs, are still sent.
     assert_eq!(world.ask("B X 1"), "send");
     assert_eq!(world.ask("A Y 1"), "send");
     world.answer("A Y 1", Outcome::Accepted);
@@ -171,7 +171,7 @@ fn a_success_on_the_same_paths_resets_the_user() {
 }
 
 #[test]
-fn a_success_on_other_paths_opens_them_but_does_not_reset_the_count() {
+fn a_success_on_other_paths_permits_tickets_but_does_not_reset_the_count() {
     let mut world = World::new();
     world.refuse("A X 1");
     world.wait(60);
@@ -202,7 +202,7 @@ fn a_success_of_another_user_on_the_same_paths_does_not_resume_a_stopped_user() 
 }
 
 #[test]
-fn three_users_in_a_row_stop_the_applid() {
+fn refusals_of_three_users_in_a_row_stop_the_applid() {
     let mut world = World::new();
     for (name, is_stopped) in [("A", false), ("B", false), ("C", true)] {
         let changes = world.refuse(&format!("{name} X 1"));
@@ -265,12 +265,12 @@ fn at_most_two_tickets_of_a_user_wait_for_slow_answers_until_the_key_is_right() 
     }
     world.answer("A X 1", Outcome::Refused);
     assert_eq!(world.ask("A X 1"), "user");
-    // The other ticket may be the second refusal.
+    // The service may also refuse the other ticket, which would be the second refusal.
     world.wait(60);
     assert_eq!(world.ask("A X 1"), "wait");
     world.answer("A X 1", Outcome::Refused);
     assert_eq!(world.ask("A X 1"), "user for good");
-    // After a success of another user, the answers are only slow.
+    // After a success of another user, the key is known to be right. So the answers are only slow.
     let mut world = World::new();
     world.accept("B X 1");
     for _ in 0..4 {
@@ -396,7 +396,7 @@ fn a_clock_that_differs_twice_stops_tickets_until_it_agrees() {
 }
 
 #[test]
-fn refusals_of_other_nodes_count_and_are_forgotten_with_them() {
+fn refusals_of_other_nodes_count_until_these_nodes_forget_them() {
     let mut world = World::new();
     world.with("A X 1", |machine, ask, now| machine.learn(ask, 1, now, now));
     assert_eq!(world.ask("A X 1"), "user");
@@ -438,7 +438,7 @@ fn a_stop_ends_if_other_nodes_forget_their_refusals_but_own_refusals_stay() {
     let changes = world.machine.keep_shared(|it, _| *it != user("A"), world.now);
     assert!(changes.iter().any(|it| matches!(it, Change::KeyResumed { .. })), "{changes:?}");
     assert_eq!(world.ask("Z X 1"), "send");
-    // This node itself has had the refusals on these paths, so they stay.
+    // This node itself has seen the refusals on these paths, so they stay.
     let mut world = World::new();
     world.accept("Z X 2");
     for name in ["A", "B", "C"] {
@@ -504,7 +504,7 @@ fn the_number_of_records_is_limited() {
     let names = (0..10_000).map(|number| format!("U{number}"));
     for name in names {
         world.refuse(&format!("{name} X 1"));
-        // Otherwise three users would stop the APPLID.
+        // Without a success of another user in between, the refusals of three users would stop the APPLID.
         let _ = world
             .with("Z X 1", |machine, ask, now| machine.settle(ask, None, Outcome::Accepted, now));
     }
