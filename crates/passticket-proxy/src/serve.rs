@@ -223,7 +223,8 @@ pub(crate) async fn run(
             proxies: config.trusted_proxies.clone(),
             settings: inbound.gateway.settings.clone(),
         },
-        // The headers that announce clients come from the clients of API ML's gateway.
+        // API ML's gateway sends the headers of its clients unchanged, so no header with the address of a client is
+        // trusted.
         zaas: zaas.as_ref().zip(inbound.zaas.as_ref()).map(|(port, zaas)| RelayedService {
             service: port.service.clone(),
             proxies: None,
