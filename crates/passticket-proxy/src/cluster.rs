@@ -154,7 +154,7 @@ pub(crate) async fn take_over(
     }
 }
 
-/// Checks that Redis answers. A process that takes over does this before requests are held.
+/// Checks that Redis answers. A process that takes over does this before new requests must wait for the takeover.
 pub(crate) async fn reach(config: &Config) -> Result<(), Exit> {
     let Some(settings) = &config.cluster else { return Ok(()) };
     let place = settings.place().map_err(Exit::usage)?;

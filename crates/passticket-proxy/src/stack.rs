@@ -614,7 +614,8 @@ impl Kept {
         Self { access_logs, ..self }
     }
 
-    /// Continues with a new configuration. If the users have changed, no password of the old users stays verified.
+    /// Continues with a new configuration. If the settings of logins or the users have changed, forgets the passwords
+    /// that were verified before.
     pub(crate) fn continue_with(&mut self, config: &Config, parts: &Parts) {
         self.generator = self.generator.with_profiles(config.profiles.clone());
         self.breaker.set_keys(config.profiles.clone(), config.ticket_limits.clone());
