@@ -21,7 +21,7 @@ struct State {
     has_ended: bool,
 }
 
-/// Permits calls of modules until it is dropped.
+/// Permits the caller to call modules. [`end`] waits until all values of this type are dropped.
 #[derive(Debug)]
 pub(super) struct Calling(());
 

@@ -26,9 +26,10 @@
 //! and if the token does not work, the error is one of
 //! [`GenerateError::unavailable`](passticket::GenerateError::unavailable). The futures need a Tokio runtime with a timer.
 //!
-//! # A removed token After an error, the sessions are closed, and a new one is opened with a new login. If this fails,
-//! too, all PassTickets of the token fail immediately for one second. If only one key is wrong, only the PassTickets of
-//! this key fail. When no session uses a module any more, the module is finalized, so that it finds a new token that
+//! # A removed token
+//! After an error, the sessions are closed, and a new one is opened with a new login. If this fails, too, all
+//! PassTickets of the token fail immediately for one second. If only one key is wrong, only the PassTickets of this key
+//! fail. When no session uses a module any more, the module is finalized, so that the next session finds a token that
 //! has replaced the old one. A PIN that the token refuses is never tried again, because the token would lock itself.
 //!
 //! # The end of the process

@@ -33,8 +33,8 @@ pub(super) struct Module {
 struct State {
     /// The functions of the library. `None` if the library was not loaded yet.
     library: Option<Pkcs11>,
-    /// The number of values of [`Initialized`]. It changes together with the calls of the module, under one lock. So no
-    /// value can be created while the module is finalized.
+    /// The number of values of [`Initialized`]. The same lock protects this number and the calls of `C_Initialize` and
+    /// `C_Finalize`. So no value can be created while the module is finalized.
     users: usize,
     /// Whether our call of `C_Initialize` has initialized the module. `false` if other code of the process had done so
     /// before; then that code finalizes it. Stays `true` if `C_Finalize` has failed.

@@ -38,7 +38,8 @@ struct Job {
     work: KeyWork,
     /// Work that has not begun at this time does not run.
     until: Instant,
-    /// The async caller that waits for the end of the work. A blocking caller waits for a value that the work sends.
+    /// Tells an async caller that the work has ended. `None` for a blocking caller: it waits for a value that the work
+    /// itself sends.
     done: Option<oneshot::Sender<()>>,
 }
 
@@ -98,7 +99,7 @@ impl KeyThreads for Threads {
     }
 }
 
-/// Starts the threads. Fewer threads than wanted are enough.
+/// Starts the threads. Returns an error only if no thread could be started.
 fn start(token: &TokenLabel) -> Result<SyncSender<Job>, Pkcs11Error> {
     let (queue, jobs) = sync_channel(QUEUE);
     let jobs = Arc::new(Mutex::new(jobs));
@@ -123,7 +124,7 @@ fn run_all(jobs: &Mutex<Receiver<Job>>) {
         if is_abandoned || Instant::now() >= until {
             continue;
         }
-        // A panic must not end the thread. The caller notices that its sender was dropped.
+        // A panic must not end the thread. The caller learns of the panic, because the sender of the result is dropped.
         if catch_unwind(AssertUnwindSafe(work)).is_ok()
             && let Some(done) = done
         {

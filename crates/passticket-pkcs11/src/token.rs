@@ -81,7 +81,9 @@ impl Token {
         self.0.module.path()
     }
 
-    /// Returns why the token does not work, or `None` if the last computation has succeeded or there was none.
+    /// Returns why the token or one of its keys does not work. An error of the token counts until a computation
+    /// succeeds, and an error of a key counts until a computation with this key succeeds. `None` if there is no such
+    /// error.
     pub fn problem(&self) -> Option<Pkcs11Error> {
         self.state().failed.values().next().map(|(error, _)| error.clone())
     }
@@ -90,7 +92,7 @@ impl Token {
         &self.0.threads
     }
 
-    /// Uses a session for a key. If the session belongs to a connection that was lost, uses a new session.
+    /// Uses a session for a key. If a session that was opened earlier fails, tries once more with another session.
     pub(super) fn with_session<T>(
         &self,
         key: &KeyLabel,

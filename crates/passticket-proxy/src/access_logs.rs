@@ -9,13 +9,13 @@ use tower_passticket::{
     metrics::{Collect, Exposition},
 };
 
-/// The access log. Clones refer to the same one.
+/// The access log in use, if there is one. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct AccessLogs(Arc<Mutex<Current>>);
 
 type Current = Option<(AccessLogSettings, AccessLog)>;
 
-/// An access log that is open, but not in use yet.
+/// The access log of a new configuration, for [`AccessLogs::replace`]. It may be absent.
 pub(crate) struct Prepared(Current);
 
 impl AccessLogs {
@@ -27,11 +27,11 @@ impl AccessLogs {
         Ok(logs)
     }
 
-    /// Opens the access log of a new configuration. An access log with the same settings is kept. This function blocks
-    /// while it works on the file.
+    /// Opens the access log of a new configuration. If its settings are those of the current access log, returns the
+    /// current one. This function blocks while it works on the file.
     ///
     /// # Errors
-    /// The error of the file. The current access log stays in use.
+    /// The file cannot be opened. The current access log stays in use.
     pub(crate) fn prepare(&self, config: &Config) -> Result<Prepared, AccessLogError> {
         let Some(settings) = &config.access_log else { return Ok(Prepared(None)) };
         if let Some((current, log)) = &*self.lock()
@@ -43,7 +43,8 @@ impl AccessLogs {
         Ok(Prepared(Some((settings.clone(), log))))
     }
 
-    /// Uses another access log. The old one writes its last lines when the last request with it has ended.
+    /// Uses another access log. The old one writes its last lines when the last request
+    /// that uses it has ended.
     pub(crate) fn replace(&self, Prepared(new): Prepared) {
         let _old = std::mem::replace(&mut *self.lock(), new);
     }
@@ -53,7 +54,7 @@ impl AccessLogs {
         self.lock().as_ref().map(|(_, log)| log.clone())
     }
 
-    /// Opens the file again if it was renamed.
+    /// Opens the file again if another program has renamed or removed it.
     pub(crate) fn reopen(&self) {
         if let Some(log) = self.current() {
             log.reopen();

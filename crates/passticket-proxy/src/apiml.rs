@@ -13,7 +13,7 @@ use crate::discovery::{Discovery, listed_authentication};
 /// must not block.
 pub(crate) type NeededParts = Box<dyn Fn() -> Vec<(&'static str, Health)> + Send + Sync>;
 
-/// Returns the endpoints for `services`.
+/// Returns these endpoints. `services` is the list of services that they show.
 pub(crate) fn endpoints(
     config: &Config,
     services: SharedServices,
@@ -33,7 +33,7 @@ pub(crate) fn endpoints(
     endpoints.with_discovery(move || discovery.health().unwrap_or(Health::Up))
 }
 
-/// Returns the services of the definitions, each with the scheme of its first route.
+/// Returns the services of Zowe's static definitions, each with the scheme of its first route.
 pub(crate) fn defined_services(config: &Config) -> Vec<ListedService> {
     let services = config.services.iter().map(|service| {
         let mut service = service.clone();

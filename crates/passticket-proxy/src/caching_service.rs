@@ -20,7 +20,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(15);
 
 const MEBIBYTE: usize = 1024 * 1024;
 
-/// Returns the service of the configuration, after it was asked once. Returns `None` if the gateway does not use the
+/// Asks the configured Caching Service once, and returns its client. Returns `None` if the gateway does not use the
 /// revocations of API ML. If the service does not answer, the gateway starts nevertheless.
 ///
 /// # Errors

@@ -51,7 +51,8 @@ pub(crate) fn describe(old: &Config, new: &Config) -> Vec<String> {
     let are_same_keys = old_keys.len() == new_keys.len()
         && old_keys.iter().zip(&new_keys).all(|(one, other)| one.is_same_key(other));
     add(!are_same_keys, "signing keys");
-    // The keys themselves cannot be compared.
+    // The settings of PassTicket keys are compared. A new key with the same settings is not noticed, because
+    // `KeyProfile` does not compare the values of keys.
     let tickets = |config: &Config| -> BTreeSet<_> {
         let settings = |it: &KeyProfile| (it.algorithm().as_str(), it.window(), it.reuse());
         let profiles = config.profiles.iter();
@@ -66,7 +67,7 @@ pub(crate) fn describe(old: &Config, new: &Config) -> Vec<String> {
     };
     add(users(old) != users(new), "users");
     add(old.oidc != new.oidc, "identity providers");
-    // The listener itself changes only at a restart.
+    // A reload changes which gateways are trusted. It neither opens nor closes the listener for API ML's gateways.
     let gateways = |config: &Config| config.zaas.as_ref().map(|zaas| zaas.gateways.clone());
     add(
         old.zaas.is_some() && new.zaas.is_some() && gateways(old) != gateways(new),
@@ -138,7 +139,8 @@ impl Started {
         }
     }
 
-    /// Returns the settings that are not the same in `new`. The program continues with its own values.
+    /// Returns a warning for each of these settings that has another value in `new`. The program continues with the
+    /// value from its start.
     pub(crate) fn need_restart(&self, zowe_yaml: &Path, new: &Config) -> Vec<String> {
         let now = Self::with(new);
         let listen_at = match self.listen.port() == now.listen.port() {

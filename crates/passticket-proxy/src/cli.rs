@@ -364,7 +364,7 @@ pub(crate) struct ServeOptions {
     pub(crate) new_store: bool,
     pub(crate) trust_clock: bool,
     pub(crate) takeover: bool,
-    /// The process id of the parent with which this process ends.
+    /// The id of the parent process. If the parent ends, this process ends, too.
     pub(crate) end_with: Option<i32>,
 }
 

@@ -29,13 +29,15 @@ use tower_passticket::{
 
 use crate::{exit::Exit, part::Task, signals::Signals};
 
-/// How long a node that stops waits for Redis, so that the other nodes need not wait for its lease to end.
+/// How long a node that stops waits until Redis has removed its lease. Without the removal, the other nodes would wait
+/// until the lease ends.
 const LEAVE: Duration = Duration::from_secs(2);
 
-/// How long a process that takes over may wait for Redis while requests are held.
+/// How long a process that takes over may wait for Redis. During this time, new requests wait for the takeover.
 const TAKE_OVER: Duration = Duration::from_secs(10);
 
-/// How long a process that takes over waits for the first answer of Redis. No request waits for this.
+/// How long a process that takes over waits for the first answer of Redis. During this time, the old process still
+/// answers all requests.
 const REACH: Duration = Duration::from_secs(5);
 
 /// How often the nodes are counted.
@@ -98,7 +100,7 @@ pub(crate) async fn join(
     started.map(Some)
 }
 
-/// Returns the path of the mark. The mark says that the revocation file was made because the file was missing. It
+/// Returns the path of the mark, a file that says that the revocation file was made because it was missing. The mark
 /// exists until the node has joined the other nodes. If the process is killed before that, the next start finds the
 /// mark, and does not trust the empty revocation file.
 fn mark(file: &Path) -> PathBuf {
@@ -152,7 +154,7 @@ pub(crate) async fn take_over(
     }
 }
 
-/// Checks that Redis answers. A process that takes over does this before requests are held.
+/// Checks that Redis answers. A process that takes over does this before new requests must wait for the takeover.
 pub(crate) async fn reach(config: &Config) -> Result<(), Exit> {
     let Some(settings) = &config.cluster else { return Ok(()) };
     let place = settings.place().map_err(Exit::usage)?;
@@ -199,8 +201,8 @@ async fn start(
     })
 }
 
-/// Counts the nodes regularly. If Redis is not available, each node divides the number of free failures by the last
-/// number of nodes.
+/// Counts the nodes regularly. While Redis is not available, each node counts failed logins alone. It then divides the
+/// number of failures that are permitted before a user must wait by the last number of nodes.
 async fn count_nodes(node: ClusterNode, login_failures: RedisLoginFailures) {
     loop {
         let status = node.status();
@@ -276,13 +278,13 @@ impl Cluster {
         }
     }
 
-    /// Refuses all tokens from now on, after [`hand_over`](Self::hand_over): the other process no longer tells this process
-    /// about revocations. The other process keeps the lease.
+    /// Refuses all tokens from now on. Call this after [`hand_over`](Self::hand_over), when the other process no longer
+    /// sends its revocations to this process. The other process keeps the lease.
     pub(crate) async fn refuse_tokens(&self) {
         self.node.leave().await;
     }
 
-    /// Continues with the lease, after the other process has ended.
+    /// Takes the lease back after [`hand_over`](Self::hand_over), because the takeover has failed.
     pub(crate) fn take_back(&self) {
         self.node.take_back();
     }

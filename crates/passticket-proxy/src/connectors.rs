@@ -20,9 +20,10 @@ const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// All connectors.
 pub(crate) struct Outbound {
     pub(crate) connectors: Connectors,
-    /// To servers that receive passwords or PassTickets.
+    /// The connector to z/OSMF and ZSS, to which the gateway itself sends passwords and PassTickets.
     pub(crate) logins: Connector,
-    /// To a running Zowe that makes PassTickets.
+    /// The connector to a running Zowe that makes PassTickets. `None` if the gateway has no client certificate for
+    /// Zowe.
     pub(crate) zowe: Option<Connector>,
 }
 
@@ -39,7 +40,7 @@ pub(crate) struct OutboundSettings {
     strict: Vec<ServiceId>,
 }
 
-/// Makes the connectors, or keeps the previous ones.
+/// Makes the connectors. Keeps the previous ones if their settings have not changed.
 pub(crate) fn outbound(
     config: &Config,
     previous: Option<&Part<OutboundSettings, Arc<Outbound>>>,
@@ -62,7 +63,7 @@ pub(crate) fn outbound(
     })
 }
 
-/// Returns the services with a connect timeout of their own.
+/// Returns the services with a connect timeout of their own, except services that cannot have their own connector.
 ///
 /// All routes of a service use the same connector. On routes with the scheme bypass, this connector must not present
 /// the certificate of the gateway, but on other routes it must. So a service with routes of both kinds has a connector
@@ -92,11 +93,11 @@ fn strict_services(config: &Config) -> impl Iterator<Item = &ServiceId> {
 /// none.
 #[derive(Clone)]
 pub(crate) struct Connectors {
-    /// Without a client certificate.
+    /// The connector without a client certificate.
     pub(crate) anonymous: Connector,
-    /// For services without a connector of their own.
+    /// The connector to services that are not in `own`.
     pub(crate) default: Connector,
-    /// For services with a client certificate, a verification or a connect timeout of their own.
+    /// The connectors to services with a client certificate, a verification or a connect timeout of their own.
     pub(crate) own: Vec<(ServiceId, Connector)>,
 }
 
@@ -127,8 +128,8 @@ impl Connectors {
             let is_strict = strict.contains(service);
             let verification = if is_strict { Verification::Strict } else { config.verify };
             let timeout = config.connect_timeouts.get(service).copied().unwrap_or(timeout);
-            // The connector is also used on routes with the scheme bypass. On these routes, the connector must not
-            // present the certificate that the gateway has for all services.
+            // If a route of the service has the scheme bypass, `of` does not return the certificate that the gateway
+            // has for all services. Otherwise, any client could use this certificate.
             let connector = connector_of(identities.of(service), verification, timeout)?;
             own.push((service.clone(), connector));
         }
@@ -140,8 +141,9 @@ impl Connectors {
         self.own_of(service).unwrap_or(&self.default)
     }
 
-    /// Returns the connector for requests of the gateway itself to a found service. A service with the scheme bypass
-    /// (`is_bypass`) does not get the certificate that the gateway has for all services.
+    /// Returns the connector for requests that the gateway itself makes to a found service, such as health checks. If
+    /// the service has the scheme bypass (`is_bypass`), the connector does not present the certificate that the gateway
+    /// has for all services.
     pub(crate) fn to_found(&self, service: &ServiceId, is_bypass: bool) -> &Connector {
         let own = self.own_of(service);
         own.unwrap_or(if is_bypass { &self.anonymous } else { &self.default })
@@ -162,7 +164,7 @@ impl Connectors {
     }
 }
 
-/// Returns the connector to servers to which the gateway presents the client certificate `identity`.
+/// Returns a connector that presents the client certificate `identity`, or none.
 fn connector_as(
     config: &Config,
     verification: Verification,
@@ -172,7 +174,7 @@ fn connector_as(
     connector_within(timeout, config, verification, identity)
 }
 
-/// Does the same as [`connector_as`] with another connect timeout.
+/// Does the same as [`connector_as`], but with the connect timeout `timeout`.
 fn connector_within(
     timeout: Duration,
     config: &Config,

@@ -16,13 +16,14 @@ const KEPT: u64 = 32;
 /// The number of descriptors that each worker thread needs for its runtime and its listener.
 const KEPT_PER_WORKER: u64 = 6;
 
-/// The number of descriptors that each worker thread needs for the port for gateways of API ML.
+/// The number of further descriptors that each worker thread needs if the program also has the listener for API ML's
+/// gateways, which use this program as their ZAAS.
 const KEPT_FOR_ZAAS: u64 = 1;
 
 const MEBIBYTE: usize = 1024 * 1024;
 
-/// The maximum number of connections of gateways of API ML. There are only a few gateways, and each keeps its connections
-/// open.
+/// The maximum number of connections of API ML's gateways. There are only a few gateways, and each keeps its
+/// connections open.
 const ZAAS_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(1_000).expect("should not be zero");
 
 /// The ports for requests of clients.
@@ -30,7 +31,7 @@ const ZAAS_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(1_000).expect("should n
 pub(crate) enum Ports {
     /// The port of the gateway.
     One,
-    /// Also the port for gateways of API ML.
+    /// The port of the gateway, and the port for API ML's gateways.
     WithZaas,
 }
 
@@ -43,8 +44,9 @@ pub(crate) struct ListenerLimits {
 /// Raises the limit of open files as far as possible, and returns the limits of client connections. If the process
 /// cannot open enough files, the returned limits are lower than the configured limits, and a warning is logged.
 ///
-/// The limits of one address do not apply to gateways of API ML, because all clients of such a gateway have its address. At
-/// most half of the connections of that port are from one address.
+/// The settings `connections_per_address` and `requests_per_address` do not apply to the port for API ML's gateways,
+/// because the requests of all clients of such a gateway come from one address. On that port, one address may have half
+/// of the maximum number of connections (rounded up), and the same number of requests in flight.
 pub(crate) fn client_limits(
     limits: &LimitSettings,
     workers: usize,
@@ -89,7 +91,8 @@ struct Shares {
     zaas: NonZeroUsize,
 }
 
-/// Divides the connections that the process can open. The port for gateways of API ML gets at most a quarter.
+/// Divides the `possible` connections, which are `None` if there is no limit. The port for API ML's gateways gets a
+/// quarter of them, but at least 1 and at most [`ZAAS_CONNECTIONS`]. Without a limit, it gets [`ZAAS_CONNECTIONS`].
 fn shares(configured: NonZeroUsize, possible: Option<NonZeroUsize>, ports: Ports) -> Shares {
     let at_least_1 = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
     match (possible, ports) {
@@ -165,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_the_files_are_for_clients() {
+    fn each_client_takes_two_of_the_files_that_are_not_reserved() {
         for (open_files, workers, ports, clients) in [
             (0, 2, Ports::One, 1),
             (44, 2, Ports::One, 1),

@@ -1,4 +1,4 @@
-//! The question of the command `explain`, as the command line asks it.
+//! The arguments of the command `explain`.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -32,7 +32,7 @@ pub struct Asked {
 /// The credential of the command line.
 #[derive(Debug)]
 pub enum Given {
-    /// Only the headers of the command line.
+    /// No credential, or one in the headers of the command line.
     Headers,
     /// A login token of this user, which the command itself makes.
     User(UserId),

@@ -19,8 +19,8 @@ use tower_passticket::{
 
 use crate::{connectors::Connectors, names, part::Task};
 
-/// The tasks of [`start_tasks`] for the current configuration. The gateway object does not contain these tasks. Open
-/// connections keep the gateway objects of old configurations, so the tasks of these configurations would not end.
+/// The tasks of [`start_tasks`] for the current configuration. The service that answers requests does not contain these
+/// tasks: an open connection may keep the service of an old configuration, and would then also keep its tasks running.
 #[derive(Default)]
 pub(crate) struct InstanceTasks(Mutex<Vec<Task>>);
 
@@ -95,8 +95,9 @@ pub(crate) struct FoundCheck {
 
 impl FoundCheck {
     /// Returns `None` if the instance has no health URL, or if its health URL leads to another server. Without this
-    /// rule, a program that registers an instance could make the gateway send requests to any server. `is_bypass` says
-    /// that the service receives no credentials.
+    /// rule, a program that registers an instance could make the gateway send requests to any server. If the service
+    /// has the scheme bypass (`is_bypass`), the check does not present the client certificate that the gateway has for
+    /// all services.
     pub(crate) fn new(
         service: &ServiceId,
         instance: &ListedInstance,
@@ -120,7 +121,7 @@ impl FoundChecks {
         config.health_checks.map(|settings| Self { settings, connectors, states, running })
     }
 
-    /// Begins the checks that are new, and ends those that are not in `checks`.
+    /// Starts the checks in `checks` that do not run yet, and ends the checks that are not in `checks`.
     pub(crate) fn replace(&mut self, checks: impl IntoIterator<Item = FoundCheck>) {
         let mut before = mem::take(&mut self.running);
         for check in checks {
@@ -140,7 +141,8 @@ impl FoundChecks {
     }
 }
 
-/// Returns the scheme, host and port of a URL.
+/// Returns the URL scheme, host and port of a URL. `None` if the URL is not the address of a
+/// server.
 fn server(url: &Uri) -> Option<Upstream> {
     format!("{}://{}", url.scheme_str()?, url.authority()?).parse().ok()
 }
@@ -157,7 +159,7 @@ pub(crate) fn health(
     }
 }
 
-/// Returns the scheme, host and port of an instance.
+/// Returns the URL scheme, host and port of an instance.
 fn upstream(instance: &ListedInstance) -> Option<Upstream> {
     let ListedInstance { protocol, host, port, .. } = instance;
     format!("{protocol}://{host}:{port}").parse().ok()

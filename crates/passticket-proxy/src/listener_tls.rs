@@ -43,14 +43,14 @@ pub(crate) fn of_gateway(
     })
 }
 
-/// Makes the TLS of the listener for gateways of API ML. It asks clients for a certificate, even if a certificate is no
-/// credential. Keeps `previous` if its settings have not changed.
+/// Makes the TLS of the listener for gateways of API ML. The listener asks its peers for a certificate, even if the
+/// port of the gateway does not ask its clients for one. Keeps `previous` if its settings have not changed.
 pub(crate) fn of_zaas(config: &Config, previous: Option<&ZaasTls>) -> Result<ZaasTls, TlsError> {
     let settings = ListenerSettings::new(config, Encryption::Tls, true);
     Part::keep_or_make(previous, settings, |_| make(config, true))
 }
 
-/// Makes the TLS of a listener of the gateway, without its settings.
+/// Makes the TLS of the gateway's listener.
 pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, TlsError> {
     make(config, config.client_certificates)
 }

@@ -71,7 +71,7 @@ impl Listeners {
     }
 }
 
-/// Opens a port with the backlog that Tokio sets. `explain` says why this is impossible, and what to do.
+/// Opens a port with the backlog that Tokio sets. `explain` turns an error into a message that says what to do.
 async fn bind(
     address: SocketAddr,
     explain: impl Fn(&io::Error) -> String,
@@ -118,7 +118,8 @@ fn inherited(config: &Config) -> Result<OpenSockets, String> {
     Ok(taken)
 }
 
-/// Checks that the configuration has the port that a socket of systemd replaces, and that the port may have this address.
+/// Checks that the configuration has the port for which systemd passes a socket, and that the port may have this
+/// address.
 fn check(role: Role, address: SocketAddr, config: &Config) -> Result<(), String> {
     match role {
         Role::Admin if config.admin.is_none() => Err(format!(
@@ -138,7 +139,7 @@ fn check(role: Role, address: SocketAddr, config: &Config) -> Result<(), String>
     }
 }
 
-/// The port that a socket of systemd replaces. The name of the socket says it.
+/// The port for which systemd passes a socket. The name of the socket (`FileDescriptorName`) says which port this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Gateway,

@@ -31,7 +31,8 @@ pub(crate) fn set(format: LogFormat) {
     IS_JSON.store(format == LogFormat::Json, Relaxed);
 }
 
-/// Returns a line in the current format. `text` is the line in the format for people, without its line break.
+/// Returns a line with its line break, in the current format. JSON lines contain `message`. `text` makes the line in
+/// the format for people, with its line break.
 pub(crate) fn line(
     level: Level,
     target: &str,
@@ -113,7 +114,7 @@ impl JsonLine {
 
     /// Adds a member whose value is JSON.
     fn member(&mut self, name: &str, json: &str) {
-        // The names of fields are identifiers of the code, with dots.
+        // Names need no escapes, because they are identifiers in the source code, or identifiers with dots.
         let separator = if self.0.len() > 1 { "," } else { "" };
         // Writing to a string cannot fail.
         let _ = write!(self.0, "{separator}\"{name}\":{json}");
@@ -134,7 +135,8 @@ impl JsonLine {
         self.0
     }
 
-    /// Returns the name of the member for a field. The names of the first members are reserved.
+    /// Returns the name of the member for a field. A field with the name of one of the first three members gets the
+    /// prefix `field_`.
     fn name_of(field: &Field) -> String {
         match field.name() {
             name @ ("time" | "level" | "target") => format!("field_{name}"),

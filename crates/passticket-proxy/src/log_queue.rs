@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_that_ends_the_program_is_written_first() {
+    fn put_panic_waits_only_if_the_panic_ends_the_program() {
         let target = Target::default();
         let queue = LogQueue::start(target.clone()).unwrap();
         target.set(|state| state.is_blocked = true);

@@ -1,4 +1,4 @@
-//! Regularly resolves the host names of services, and closes the connections to addresses that a name has lost.
+//! Regularly resolves the host names of services. If a name has lost an address, closes the connections to this name.
 //!
 //! A new connection is always made to the current addresses. But a connection that is always in use would otherwise stay
 //! at its old address, for example after a service has moved to another system.
@@ -26,11 +26,11 @@ const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 /// A look-up may take this long.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The maximum number of names of found services that are resolved again. Any program that can register a service
-/// chooses its names, so their number must be limited.
+/// The maximum number of host names of found services that are resolved. Any program that can register a service
+/// chooses the host names of its instances, so the number of names must be limited.
 const MAX_FOUND_NAMES: usize = 500;
 
-/// Returns the host names of the services of the definitions.
+/// Returns the host names of the services in the configuration.
 pub(crate) fn of_services(config: &Config) -> BTreeSet<String> {
     let instances = config.routes.iter().flat_map(|route| route.instances());
     instances.map(Upstream::host).filter(|host| is_name(host)).map(str::to_owned).collect()
@@ -40,7 +40,7 @@ fn is_name(host: &str) -> bool {
     host.trim_matches(['[', ']']).parse::<IpAddr>().is_err()
 }
 
-/// Adds the host names in `routes` to `names`. At most `maximum` names are added.
+/// Returns `names`, and at most `maximum` other host names of `routes`. Routes that are out of service are ignored.
 fn with_names_of(names: &BTreeSet<String>, routes: &Routes, maximum: usize) -> BTreeSet<String> {
     let maximum = names.len() + maximum;
     let mut names = names.clone();

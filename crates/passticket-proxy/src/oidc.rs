@@ -16,7 +16,8 @@ pub(crate) fn connector(settings: &OidcSettings, config: &Config) -> Result<Conn
     to_authority(config, authorities)
 }
 
-/// Makes the provider keep the values of claims that the rules for technical users need. The result has the same keys.
+/// Returns a provider that also keeps the values of claims that the rules for technical users need. It shares the keys
+/// of `provider`.
 pub(crate) fn with_kept_values(provider: &OidcIssuer, settings: &OidcSettings) -> OidcIssuer {
     let kept = settings.kept_values.iter();
     kept.fold(provider.clone(), |provider, (claim, value)| {
@@ -24,7 +25,7 @@ pub(crate) fn with_kept_values(provider: &OidcIssuer, settings: &OidcSettings) -
     })
 }
 
-/// Creates the provider, without the values of claims that it keeps. Its keys are fetched later.
+/// Creates the provider. Its keys are fetched later. [`with_kept_values`] adds the values of claims that it keeps.
 pub(crate) fn provider(settings: &OidcSettings, config: &Config) -> Result<OidcIssuer, TlsError> {
     let connector = connector(settings, config)?;
     let limits = ClientLimits::default().with_deadline(config.timeouts.provider);

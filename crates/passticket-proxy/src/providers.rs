@@ -52,8 +52,8 @@ impl Remote {
         Self { connector, limits, tokens: Tokens(Arc::new(issuer)) }
     }
 
-    /// Creates an HTTP client for a provider that checks passwords. The client still waits when the login request has
-    /// already timed out, so that a late refusal counts as a wrong password.
+    /// Creates an HTTP client for a provider that checks passwords. It continues to wait for the provider after the
+    /// gateway has answered the login with a timeout, so that a late refusal still counts as a wrong password.
     fn login_client(&self) -> Client<Connector> {
         let deadline = self.limits.deadline().max(LONGEST_LOGIN);
         Client::new(self.connector.clone(), self.limits.with_deadline(deadline))

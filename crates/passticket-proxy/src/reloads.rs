@@ -69,14 +69,15 @@ pub(crate) enum Outcome {
     Changing,
 }
 
-/// A request of the admin port for a reload. The answer is dropped if the program stops.
+/// A request of the admin port for a reload: the channel on which the result is sent. The channel is closed without a
+/// result if the program stops, or if reloads have ended because of an error.
 pub(crate) type ReloadRequest = oneshot::Sender<Outcome>;
 
 /// The results of the reloads so far.
 pub(crate) struct Reloads {
     results: CounterFamily<(ReloadResult,)>,
     last_good: AtomicU64,
-    /// The first problem of the last reload, and the number of its problems.
+    /// The first problem of the last reload, and how many problems this reload had. `None` if it had none.
     problem: Mutex<Option<(String, usize)>>,
     requests: mpsc::Sender<ReloadRequest>,
 }
@@ -90,7 +91,8 @@ impl Reloads {
         (Arc::new(Self { results, last_good, problem, requests }), receiver)
     }
 
-    /// Asks for a reload. Returns `None` if another request waits, or if the program is stopping.
+    /// Asks for a reload. Returns `None` if another request waits, if the program is stopping, or if reloads have ended
+    /// because of an error.
     pub(crate) fn request(&self) -> Option<oneshot::Receiver<Outcome>> {
         let (answer, receiver) = oneshot::channel();
         self.requests.try_send(answer).ok().map(|()| receiver)
@@ -115,7 +117,7 @@ impl Reloads {
         }
     }
 
-    /// Returns whether the files have no problems. With a problem, the gateway continues with its last good
+    /// Returns whether the last reload had no problems. If it had some, the gateway continues with its last good
     /// configuration.
     pub(crate) fn health(&self) -> Health {
         match &*self.problem() {

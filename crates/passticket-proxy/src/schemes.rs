@@ -34,7 +34,7 @@ pub(crate) struct Schemes<G> {
     custom_headers: Option<CustomHeaders>,
     technical_users: BTreeMap<ServiceId, Arc<TechnicalUsers>>,
     zowe_jwt: ZoweJwtScheme,
-    /// The same scheme with the same tokens, without the additional header.
+    /// The same scheme with the same tokens, but without the additional header. It is for gateways of API ML.
     plain_jwt: ZoweJwtScheme,
     zosmf: Option<ZosmfScheme<Connector, Tickets<G>>>,
     saf_idt: BTreeMap<Applid, SafIdtScheme<Connector, Tickets<G>>>,
@@ -70,7 +70,7 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
             ServiceScheme::SafIdt { applid } => Some(applid),
             _ => None,
         });
-        // A gateway of API ML may ask for tokens of each APPLID.
+        // A gateway of API ML may ask for tokens for any APPLID.
         let profiles = config.profiles.iter().filter(|_| config.zaas.is_some());
         let applids = applids.chain(profiles.map(|profile| *profile.applid()));
         let saf_idt = peers.saf_tokens.as_ref().map(|address| {
@@ -121,10 +121,11 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
         }
     }
 
-    /// Returns the scheme that a gateway of API ML asks for. `service` receives the credential. `None` if the configuration
-    /// has no server that makes it.
+    /// Returns the scheme that a gateway of API ML asks for. `service` receives the credential. Returns `None` if the
+    /// configuration has no server that makes such a credential.
     ///
-    /// Without the answers of the service, the breaker learns nothing from these PassTickets. But it stops them, too.
+    /// API ML's gateway does not report the answers of the service. So the breaker does not learn whether these
+    /// PassTickets were accepted. But it stops them, too.
     pub(crate) fn of_gateways(
         &self,
         target: &SchemeTarget,
@@ -171,7 +172,7 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
         }
     }
 
-    /// Returns a listener that drops the tokens of a user who has logged out.
+    /// Returns a listener that removes the tokens that the schemes keep for a user who has logged out.
     pub(crate) fn logout_listener(&self) -> impl LogoutListener {
         let mut schemes: Vec<Arc<dyn Scheme>> = vec![Arc::new(self.zowe_jwt.clone())];
         schemes.extend(self.zosmf.iter().map(|scheme| Arc::new(scheme.clone()) as _));

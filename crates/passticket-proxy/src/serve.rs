@@ -211,7 +211,8 @@ pub(crate) async fn run(
     let breaking = tokio::spawn(breaker.run(Some(stopped_tickets::file(&config))));
     let inbound = Inbound::new(&config, &parts, systemd.watch(), logs.current());
     let reloadable_inbound = inbound.reloadable();
-    // If a third process takes over, the gates relay the requests of the first process to it.
+    // A gate relays requests to a process that takes over from this one. The requests that the previous process relays
+    // to this one also pass the gates, so that such a process gets them, too.
     let gateway = Port { listener, service: hand_over.gate(Listener::Gateway, service) };
     let zaas = zaas_listener.zip(zaas_service).map(|(listener, service)| Port {
         listener,
@@ -223,7 +224,8 @@ pub(crate) async fn run(
             proxies: config.trusted_proxies.clone(),
             settings: inbound.gateway.settings.clone(),
         },
-        // The headers that announce clients come from the clients of API ML's gateway.
+        // API ML's gateway sends the headers of its clients unchanged, so no header with the address of a client is
+        // trusted.
         zaas: zaas.as_ref().zip(inbound.zaas.as_ref()).map(|(port, zaas)| RelayedService {
             service: port.service.clone(),
             proxies: None,

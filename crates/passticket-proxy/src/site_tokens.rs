@@ -65,9 +65,9 @@ impl AskIssuer for AskZosmf {
 }
 
 impl SiteTokens {
-    /// Makes the issuers of the configuration. `to_zosmf` is the connector for logins at z/OSMF. It is also good enough
-    /// for tokens, because a server that can answer in place of z/OSMF can log in any user anyway. `sessions` contains
-    /// the sessions that the gateway opens at z/OSMF.
+    /// Makes the issuers of the configuration. `to_zosmf` is the connector for logins at z/OSMF. Keys and tokens need
+    /// no stricter verification of z/OSMF than logins, because a server that can answer in place of z/OSMF can log in
+    /// any user. `sessions` contains the sessions that the gateway opens at z/OSMF.
     pub(crate) fn new(
         config: &Config,
         to_zosmf: &Connector,
@@ -78,8 +78,8 @@ impl SiteTokens {
             None => None,
             Some(peer) => {
                 let connector = to_authority(config, &config.tls.service_authorities)?;
-                // Questions about tokens of many users must not delay keys and logouts, so each of these purposes has
-                // its own client.
+                // Each client has its own limit of concurrent requests. Questions about tokens of many users must not
+                // delay keys and logouts, so each of these purposes has its own client.
                 let apiml = || Apiml::new(Client::new(connector.clone(), limits), peer.url.clone());
                 let check = match peer.check_logout {
                     CheckLogout::Query { memory } => {

@@ -233,7 +233,7 @@ pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, 
     let Ok(zosmf_sessions) = Part::keep_or_make(before, zosmf_address, |before| {
         Ok::<_, Infallible>(before.map(ZosmfSessions::without_sessions).unwrap_or_default())
     });
-    // The store stays until the program is restarted, even if a reload removes its settings.
+    // The Caching Service stays in use until the program is restarted, even if a reload removes its settings.
     let keeps_pat_texts = config.zowe.as_ref().is_some_and(|zowe| zowe.revocations.is_some())
         || previous.is_some_and(|it| it.keeps_pat_texts);
     let own = VerifierSettings {
@@ -450,7 +450,8 @@ pub(crate) enum NewStore {
     IfMissing,
 }
 
-/// Opens the [`Stores`]. `zowe` is prepared. This function blocks the thread. The caller must [join](crate::cluster::join) the cluster.
+/// Opens the [`Stores`]. `zowe` is the result of [`caching_service::prepared`](crate::caching_service::prepared). This
+/// function blocks the thread. The caller must [join](crate::cluster::join) the cluster.
 pub(crate) fn stores(
     config: &Config,
     new_store: NewStore,
@@ -613,7 +614,8 @@ impl Kept {
         Self { access_logs, ..self }
     }
 
-    /// Continues with a new configuration. If the users have changed, no password of the old users stays verified.
+    /// Continues with a new configuration. If the settings of logins or the users have changed, forgets the passwords
+    /// that were verified before.
     pub(crate) fn continue_with(&mut self, config: &Config, parts: &Parts) {
         self.generator = self.generator.with_profiles(config.profiles.clone());
         self.breaker.set_keys(config.profiles.clone(), config.ticket_limits.clone());
@@ -696,8 +698,9 @@ macro_rules! routed_stack {
             .layer(probe($crate::stack::Step::Received))
             // This layer is in front of all that can reject a request, because it counts rejected requests.
             .option_layer(layers.requests)
-            // SanitizeLayer is in front of the layers that read headers, so that no other layer sees headers that clients must not set. It also
-            // refuses requests of web pages of other origins, while the request still has `Origin`.
+            // SanitizeLayer is in front of the layers that read headers, so that no other layer sees headers that
+            // clients must not set. It also refuses requests of web pages of other origins, while the request still has
+            // `Origin`.
             .layer(layers.sanitize)
             .layer(probe($crate::stack::Step::Sanitized))
             // RouteLayer is before AuthenticateLayer, because the route decides whether a credential is
@@ -872,8 +875,8 @@ pub(crate) fn assemble<S: SafProvider + Clone>(
     let found = config.discovery.iter().flat_map(|discovery| &discovery.services);
     let found = found.flat_map(|service| &service.schemes);
     if config.routes.iter().chain(found).any(|route| route.client_basic() == ClientBasic::Verify) {
-        // All settings of the auth API are set here, so the auth API and the authenticator count the same failed
-        // logins.
+        // `basic_login` shares the counts of failed logins that `api` has now, and some settings create new counts. So
+        // it is called after all of these settings.
         authenticator = authenticator.with_passwords(api.basic_login());
     }
     let compatibility = config.compatibility;
@@ -925,9 +928,9 @@ pub(crate) struct Services<G, Z> {
 /// Both services use the same revocation store. As soon as the auth API has revoked a token, the layers also refuse the
 /// token.
 ///
-/// If `kept` has counters, requests and decisions are counted. The health endpoint and the page of administrators report `health`. Call
-/// this function in a runtime. In this runtime, the instances of services are checked. If services are found in Eureka,
-/// the registry is fetched in this runtime, and the routes are replaced from now on.
+/// If `kept` has counters, requests and decisions are counted. The health endpoint and the page of administrators
+/// report `health`. Call this function in a runtime. In this runtime, the instances of services are checked. If
+/// services are found in Eureka, the registry is fetched in this runtime, and the routes are replaced from now on.
 pub(crate) fn services(
     config: &Config,
     parts: &Parts,

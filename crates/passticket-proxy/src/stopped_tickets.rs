@@ -15,11 +15,12 @@ pub(crate) fn file(config: &Config) -> PathBuf {
     file.into()
 }
 
-/// Makes the breaker. PassTickets that the last process had stopped stay stopped.
+/// Makes the breaker, which stops PassTickets after refusals. PassTickets that the last process had stopped stay
+/// stopped.
 ///
 /// If the file cannot be read, the gateway starts nevertheless. For each key, the breaker then tries one PassTicket of
-/// one user at a time, until a service accepts one. If a key is wrong, the PassTickets of three users are refused
-/// before the breaker pauses, and not the PassTickets of all users.
+/// one user at a time, until a service accepts one. So if a key is wrong, services refuse the PassTickets of only three
+/// users, and then the breaker stops the PassTickets of all users.
 pub(crate) fn breaker(config: &Config) -> TicketBreaker {
     let breaker = TicketBreaker::new(config.profiles.clone(), config.ticket_limits.clone());
     let path = file(config);

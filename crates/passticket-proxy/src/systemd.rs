@@ -1,8 +1,8 @@
 //! Sends messages to systemd (`sd_notify`): whether the gateway is ready, reloads or stops, and whether its worker
 //! threads work.
 //!
-//! A message is one datagram to the socket that the environment variable `NOTIFY_SOCKET` names. Sending it needs about
-//! as much code as calling a library. Without the variable, nothing is sent.
+//! A message is one datagram to the socket that the environment variable `NOTIFY_SOCKET` names. No library is used,
+//! because calling it would need about as much code. Without the variable, nothing is sent.
 
 use std::{
     env,
@@ -79,8 +79,9 @@ impl Notifier {
         }
     }
 
-    /// Returns the heartbeats of the worker threads, and sends a message to the watchdog of systemd while all of them
-    /// beat. Without a watchdog (`WatchdogSec`), there are no heartbeats. Call this in a runtime.
+    /// Returns the heartbeats of the worker threads. Starts a task that sends messages to the watchdog of systemd as
+    /// long as all worker threads beat. Without a watchdog (`WatchdogSec`), there are no heartbeats and no task. Call
+    /// this in a runtime.
     pub(crate) fn watch(&self) -> Heartbeats {
         let usec = env::var("WATCHDOG_USEC").ok();
         let pid = env::var("WATCHDOG_PID").ok();
@@ -120,7 +121,8 @@ fn is_in_same_unit(pid: i32) -> bool {
     group(&pid.to_string()).is_some_and(|of_other| Some(of_other) == group("self"))
 }
 
-/// Returns the interval of the messages to the watchdog: half of the time after which systemd ends the process.
+/// Returns the interval of the messages to the watchdog: half of the time after which systemd ends the process. Returns
+/// `None` if there is no watchdog, or if it is for another process.
 fn watchdog_interval(usec: Option<&str>, pid: Option<&str>, own: u32) -> Option<Duration> {
     if pid.is_some_and(|pid| pid.parse() != Ok(own)) {
         return None;
@@ -187,14 +189,15 @@ async fn watch(notifier: Notifier, hearts: Arc<Hearts>, every: Duration) {
     }
 }
 
-/// Returns the address and the number of beats of each heart.
+/// Returns the memory address and the number of beats of each heart.
 fn beats(hearts: &mut Vec<Weak<AtomicU64>>) -> Vec<(usize, u64)> {
     hearts.retain(|heart| heart.strong_count() > 0);
     let beating = hearts.iter().filter_map(Weak::upgrade);
     beating.map(|heart| (Arc::as_ptr(&heart).addr(), heart.load(Relaxed))).collect()
 }
 
-/// Returns whether each heart of `now` has beaten since `last`. A heart that is not in `last` is new.
+/// Returns whether each heart of `now` has beaten since `last`. A heart that is not in `last` is new, and counts as
+/// beating.
 fn all_beat(last: &[(usize, u64)], now: &[(usize, u64)]) -> bool {
     now.iter().all(|heart| !last.contains(heart))
 }

@@ -129,8 +129,9 @@ fn settings(config: &Config, parts: &Parts, access_log: Option<AccessLog>) -> Se
     with_limits(settings, config, access_log)
 }
 
-/// Returns the settings of the listener for gateways of API ML. Such a gateway sends the headers of its clients unchanged,
-/// so no header announces the address of a client. `None` if the program has no such listener.
+/// Returns the settings of the listener for gateways of API ML. Such a gateway sends the headers of its clients
+/// unchanged, so the program does not read the address of a client from a header. `None` if the program has no such
+/// listener.
 fn zaas_settings(
     config: &Config,
     parts: &Parts,

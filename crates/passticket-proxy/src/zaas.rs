@@ -1,4 +1,5 @@
-//! The listener for gateways of API ML, which use this program as their ZAAS: its parts, and its service.
+//! The parts of the listener for API ML's gateways: its TLS, and the layer that decides which gateways are trusted.
+//! These gateways use this program as their ZAAS.
 
 use passticket_proxy::config::Config;
 use tower_passticket::{
@@ -9,14 +10,16 @@ use tower_passticket::{
 
 use crate::listener_tls::{self, ZaasTls};
 
-/// The parts that decide which gateways are trusted. They stay until the program ends, even if a reload removes the
-/// listener from the configuration, because the listener stays open.
+/// The parts that decide which gateways are trusted. If a reload removes the listener from the configuration, the
+/// listener stays open until the program ends. So the new configuration has these parts, too, with the gateways of the
+/// configuration before it.
 pub(crate) struct ZaasParts {
     tls: ZaasTls,
     verifier: ClientCertificates,
     gateways: Vec<ForwarderName>,
-    /// The gateways that are trusted now. All configurations share this list, so that the certificate of a gateway that
-    /// was removed does not become a credential.
+    /// The gateways that are trusted now. All configurations share this list, because it also remembers the gateways
+    /// that were removed. Without this memory, a removed gateway would count as a client, and its own certificate would
+    /// be its credential.
     trusted: TrustedForwarders,
 }
 
@@ -42,7 +45,8 @@ impl ZaasParts {
         Ok(Some(Self { tls, verifier, gateways, trusted }))
     }
 
-    /// Returns the TLS settings of the listener. Clients are always asked for a certificate.
+    /// Returns the TLS settings of the listener. The listener asks its peers for a certificate, even if the port of the
+    /// gateway does not ask its clients for one.
     pub(crate) fn tls(&self) -> &ServerTls {
         &self.tls.value
     }

@@ -219,7 +219,7 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 ///
 /// With [`Replay::Allowed`], a ticket is for the current second. All requests of a user for an APPLID in this second
 /// get the same ticket. The number of requests is not limited. With [`KeyProfile::with_reuse`] and a
-/// [ticket cache](Self::with_ticket_cache), the requests of some seconds get the same ticket.
+/// [ticket cache](Self::with_ticket_cache), the requests of several seconds get the same ticket.
 ///
 /// With [`Replay::Protected`], a user gets one ticket per second and APPLID, and never the same ticket twice. The
 /// second of a ticket is called its time slot. An unused time slot can be used for 60 s, or for a quarter of the
@@ -290,7 +290,7 @@ pub struct LocalGenerator {
     shared: Option<Arc<dyn SharedTimeSlots>>,
 }
 
-/// The time after which the generator tries again to reserve a shared time slot.
+/// The [`retry_after`](GenerateError::retry_after) of the error if the store of shared time slots cannot be reached.
 const RESERVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl LocalGenerator {
@@ -434,8 +434,8 @@ impl LocalGenerator {
         }
     }
 
-    /// Makes the ticket for the second `slot` with the key of `profile`. The key may have blocked its thread, so the age
-    /// of the ticket is checked afterwards: z/OS would refuse a late ticket, and count it as a wrong password of the user.
+    /// Makes the ticket for the second `slot` with the key of `profile`. If the key may have blocked the thread, checks
+    /// the age of the ticket afterwards: z/OS would refuse a late ticket, and count it as a wrong password of the user.
     fn generate_for(
         &self,
         profile: &KeyProfile,
@@ -800,11 +800,12 @@ impl GenerateError {
     }
 
     /// Returns how long to wait before the next attempt. For [`NoTimeSlot::AllTaken`], this is the time until the user
-    /// has a time slot again. For an unavailable generator, it is the time until it is expected to work again. Returns
-    /// `None` for all other errors.
+    /// has a time slot again. For an [unavailable](Self::is_unavailable) generator, it is the time until the generator
+    /// is expected to work again. For [stopped](Self::is_stopped) tickets, it is the time until a ticket may be tried
+    /// again. Returns `None` for all other errors.
     ///
-    /// The result is at most [`MAX_RETRY_AFTER`](Self::MAX_RETRY_AFTER). If it is not known when
-    /// the generator works again, the result is `MAX_RETRY_AFTER`.
+    /// The result is at most [`MAX_RETRY_AFTER`](Self::MAX_RETRY_AFTER). If the time is not known, the result is
+    /// `MAX_RETRY_AFTER`.
     pub fn retry_after(&self) -> Option<Duration> {
         let retry_after = match self.why {
             Why::NoTimeSlot(NoTimeSlot::AllTaken { retry_after, .. }) => retry_after,
@@ -875,7 +876,8 @@ macro_rules! kerberos {
 
 impl SafReturnCodes {
     /// 8/8/8: an internal error. These codes are also used if a permission could not be checked, if a generator is
-    /// [unavailable](GenerateError::is_unavailable), or if there is no time slot ([`NoTimeSlot`]).
+    /// [unavailable](GenerateError::is_unavailable), if there is no time slot ([`NoTimeSlot`]), or if another system
+    /// does not accept the [credential](GenerateError::not_authenticated) of the user.
     pub const INTERNAL: Self = Self { saf: 8, racf: 8, reason: 8 };
     /// 8/8/16: a ticket for this user and APPLID is not permitted.
     pub const NOT_AUTHORIZED: Self = Self { saf: 8, racf: 8, reason: 16 };
@@ -885,7 +887,7 @@ impl SafReturnCodes {
     /// [stopped](GenerateError::stopped).
     pub const STOPPED: Self = Self { saf: 8, racf: 16, reason: 32 };
 
-    /// The return codes with a [`text`](Self::text) of their own.
+    /// The return codes of failures that have a fixed [`text`](Self::text) of their own.
     const KNOWN: [(u32, u32, u32); 14] = [
         (4, 0, 0),
         (8, 8, 0),
@@ -903,8 +905,8 @@ impl SafReturnCodes {
         (8, 16, 32),
     ];
 
-    /// Returns the codes with this [`text`](Self::text). Returns `None` if the text is not known, or if several codes
-    /// have it.
+    /// Returns the codes of the failure with this [`text`](Self::text). Returns `None` if the text is not known, or if
+    /// several codes have it.
     ///
     /// ```
     /// use passticket::SafReturnCodes;

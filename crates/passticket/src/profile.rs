@@ -343,7 +343,8 @@ impl KeyProfile {
         self.replay
     }
 
-    /// Returns the threads on which tickets must be made in asynchronous code, if the key may block its thread.
+    /// Returns the threads on which asynchronous code must make the tickets. `None` if the key does not block the
+    /// calling thread.
     pub(super) fn threads(&self) -> Option<Arc<dyn KeyThreads>> {
         match &self.key {
             KeySchedule::Legacy(_) | KeySchedule::Enhanced(..) => None,
@@ -353,15 +354,15 @@ impl KeyProfile {
         }
     }
 
-    /// Returns whether the key may block its thread.
+    /// Returns whether the key may block the calling thread.
     pub(super) fn may_block(&self) -> bool {
         self.threads().is_some()
     }
 
-    /// Returns the maximum age of a ticket at the time when it is made, if the key may block its thread. The maximum is
-    /// half of the window. The time slot was reserved before, and is at most a quarter of the window old. The other
-    /// quarter is for the wait for the key. The rest is for the transport to the service and for differences between
-    /// the clocks.
+    /// Returns how old the time slot of a ticket may be when the ticket is made, if the key may block the calling
+    /// thread: half of the window. When the time slot was reserved, it was at most a quarter of the window old. Another
+    /// quarter is for the wait for the key. The other half is for the transport to the service and for differences
+    /// between the clocks.
     pub(super) fn max_age_when_made(&self) -> Duration {
         Duration::from_secs(self.making_window().as_secs() / 2)
     }
@@ -959,7 +960,7 @@ mod tests {
             let want = if has_next { &new } else { &old }.generate(&user, at(secs)).unwrap();
             assert_eq!(both.generate(&user, at(secs)).unwrap(), want, "{secs}");
             assert_eq!(tickets.generate(at(secs)).unwrap(), want, "{secs}");
-            // The profile of a time makes tickets for earlier times with the same key.
+            // The profile that `at` returns makes tickets for earlier times with the same key.
             let maker = both.at(at(secs).plus(Duration::from_millis(999)));
             assert_eq!(maker.algorithm() == Algorithm::EnhancedMixed, has_next);
             let earlier = at(secs.saturating_sub(15));

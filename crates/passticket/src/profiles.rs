@@ -135,7 +135,8 @@ impl Index {
     }
 }
 
-/// Adds the users of a qualifier to their group.
+/// Checks that the users of a qualifier are in no other group of the same APPLID. `groups` has the groups of the
+/// earlier profiles.
 fn check_groups(
     applid: Applid,
     qualifier: &Qualifier,

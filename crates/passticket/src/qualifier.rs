@@ -80,7 +80,7 @@ impl Qualifier {
         }
     }
 
-    /// Returns the place of a profile in the order in which RACF looks for profiles. The first place is 0.
+    /// Returns the position of a profile in the order in which RACF looks for profiles. The first position is 0.
     pub(super) const fn precedence(&self) -> u8 {
         match self {
             Self::GroupAndUser { .. } => 0,

@@ -46,8 +46,8 @@ impl TicketCache {
     }
 }
 
-/// Returns whether the ticket of the second `at` is still used in the second `now`. A ticket of the future is not used:
-/// the clock was set back.
+/// Returns whether the ticket of the second `at` is still used in the second `now`. If the clock was set back, `at` may
+/// be later than `now`. The ticket is then not used.
 const fn is_current(at: u64, now: u64, reuse_secs: u64) -> bool {
     at == now || at < now && now - at < reuse_secs
 }

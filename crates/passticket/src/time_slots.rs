@@ -33,7 +33,8 @@ pub(super) struct TimeSlots {
 }
 
 /// The last reserved slot of each pair, in two generations. Every [`SPARE_SECS`], the current generation becomes the
-/// previous one, and the old previous one is dropped. Its slots are then too old to be reserved again.
+/// previous one, and the old previous one is dropped. The slots of the dropped generation are too old to be reserved
+/// again.
 struct Reserved {
     /// Whether another process reserves the slots now. If so, this process reserves none.
     are_handed_over: bool,
@@ -152,8 +153,8 @@ impl TimeSlots {
         state.first = state.first.max(now.as_secs() + 1);
     }
 
-    /// Reserves no slot up to the latest second that was seen, because another process may have reserved such a slot
-    /// elsewhere.
+    /// From now on, reserves only slots after the latest second that was seen. Another process may have reserved
+    /// earlier slots without the shared store.
     pub(super) fn skip_to_latest(&self) {
         let mut state = self.state();
         state.first = state.first.max(state.latest + 1);

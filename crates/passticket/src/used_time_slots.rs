@@ -4,8 +4,8 @@ use std::{fmt, str::FromStr};
 
 use super::{Applid, UserId};
 
-/// The maximum number of pairs of user and APPLID in each of the two generations. Both generations together need at most
-/// about nine megabytes.
+/// The maximum number of pairs of user and APPLID in each of the two generations of time slots (`time_slots.rs`). Both
+/// generations together need at most about nine megabytes.
 pub(super) const PAIRS: usize = 100_000;
 
 pub(super) type Pair = (UserId, Applid);

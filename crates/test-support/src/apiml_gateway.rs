@@ -1,5 +1,5 @@
-//! The ZAAS client in the gateway of API ML (the API Mediation Layer of Zowe, an API gateway for z/OS): a script that
-//! sends what this gateway sends to ZAAS, the authentication service, and does what it does with the answers
+//! A fake of the gateway of API ML (the API Mediation Layer of Zowe, an API gateway for z/OS). It sends the same
+//! requests as this gateway to ZAAS, the authentication service of API ML, and handles the answers in the same way
 //! (docs/reference/zaas-endpoints.md#gateway). The requests were recorded between a gateway of API ML 3.0 and a server
 //! in the place of ZAAS.
 
@@ -14,11 +14,12 @@ use crate::{
     pki::{Authority, Identity},
 };
 
-/// The text of `X-Zowe-Auth-Failure` after a 401 without this header, for a PassTicket.
+/// The text that the gateway writes into `X-Zowe-Auth-Failure` if ZAAS makes no PassTicket, and if its answer does not
+/// have this header.
 pub const NO_TICKET: &str =
     "ZWEAG141E The generation of the PassTicket failed. Reason: Invalid or missing authentication";
 
-/// The same for the other schemes.
+/// The same as [`NO_TICKET`], for the other schemes.
 pub const NO_TOKEN: &str = "Invalid or missing authentication";
 
 /// The paths that the gateway relays, without the prefix.
@@ -115,8 +116,8 @@ pub enum Reaction {
         /// The value of the header.
         value: String,
     },
-    /// The answer is 401: the service receives the credentials of the client unchanged. The service and the client
-    /// receive this text in `X-Zowe-Auth-Failure`.
+    /// The answer is 401, or 200 without a credential: the service receives the credentials of the client unchanged.
+    /// The service and the client receive this text in `X-Zowe-Auth-Failure`.
     Unchanged {
         /// The text.
         failure: String,
@@ -245,8 +246,8 @@ impl ScriptedGateway {
         }
     }
 
-    /// Relays a request of a client to the auth API. `path` is the path at the gateway. A path that the gateway does not
-    /// relay, and the query, do not reach ZAAS.
+    /// Relays a request of a client to the auth API. `path` is the path at the gateway. Requests for other paths than
+    /// those that the gateway relays get 404, and do not reach ZAAS. The query does not reach ZAAS, either.
     pub async fn relay(
         &self,
         method: Method,

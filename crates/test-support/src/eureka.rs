@@ -59,7 +59,7 @@ impl Registration {
             .with(&format!("apiml.routes.{id}.serviceUrl"), service_url)
     }
 
-    /// Adds a scheme. Adds the APPLID (name of a z/OS application) if it is not empty.
+    /// Adds the authentication scheme. Adds the APPLID (name of a z/OS application) if it is not empty.
     #[must_use]
     pub fn with_scheme(self, scheme: &str, applid: &str) -> Self {
         let this = self.with("apiml.authentication.scheme", scheme);

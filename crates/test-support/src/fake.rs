@@ -220,8 +220,10 @@ async fn connection(
     stream.get_mut().shutdown().await
 }
 
+/// Parses the head of a request.
+///
 /// # Panics
-/// If the head is malformed.
+/// This function panics if the head is malformed.
 fn parse(head: &str) -> Request {
     let mut lines = head.lines();
     let mut first = lines.next().unwrap().split(' ');

@@ -113,7 +113,7 @@ fn check_store(zowe_yaml: &Path, config: &Config, problems: &mut Vec<String>) {
     }
 }
 
-/// Makes a PassTicket that is not used, and evaluates it. Returns the problem if this fails.
+/// Makes a PassTicket that is sent to no service, and evaluates it. Returns the problem if this fails.
 fn try_key(profile: &KeyProfile) -> Option<String> {
     let (user, now) = (UserId::new("CHECK").ok()?, SystemClock.now());
     let evaluated = match profile.generate(&user, now) {

@@ -152,8 +152,8 @@ impl Zaas {
         Ok(Some(Self { instances, port }))
     }
 
-    /// Returns the lines of the section. Without the certificate of Zowe's components, they name no gateway, and the program
-    /// does not start until the operator adds one.
+    /// Returns the lines of the section `zaas`. If `template` has no certificate of Zowe's components, they name no
+    /// gateway, and the program does not start until the operator adds one.
     fn section(&self, template: &ZoweTemplate) -> String {
         let gateways = match template.certificate() {
             Some(ZoweCertificate { sha256, subject, .. }) => {
@@ -289,7 +289,8 @@ impl SetUp {
     }
 }
 
-/// Writes a new file. The modes apply without the umask of the caller, which may be too strict for the gateway's group.
+/// Writes a new file. The umask of the caller does not change the modes, because it may be too strict for the gateway's
+/// group.
 fn write_new(path: &Path, content: &[u8], mode: u32, directory_mode: u32) -> io::Result<()> {
     if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
         DirBuilder::new().mode(directory_mode).create(parent)?;

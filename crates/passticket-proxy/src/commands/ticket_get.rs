@@ -119,7 +119,7 @@ pub(crate) fn get(args: &Get) -> Result<(), Exit> {
     let ticket = asked.map_err(|_| {
         Exit::runtime(format_args!("{}: no PassTicket within {} s", session.url, args.timeout))
     })??;
-    // A script that receives exit code 0 relies on the PassTicket.
+    // A script relies on the PassTicket if the exit code is 0, so an error of standard output must not be ignored.
     let (text, mut stdout) = (text(&ticket, &args.applid, args.output), io::stdout());
     let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     printed.map_err(|error| Exit::runtime(format_args!("cannot print the PassTicket: {error}")))
@@ -178,7 +178,8 @@ impl Session {
             }
             return self.ask_ticket_endpoint(applid, &token).await;
         }
-        // The user of the certificate may get its own tickets without being an actor.
+        // The endpoint `ticket` also gives tickets to a user who is not an actor of the token exchange, for the user
+        // itself.
         let code = document(&reply)["error"].as_str().unwrap_or_default().to_owned();
         let is_no_actor = ["unauthorized_client", "invalid_target"].contains(&code.as_str());
         if may_fall_back && has_logged_in && is_no_actor {

@@ -1,4 +1,4 @@
-//! `explain --request-id`: tells a past request from the audit files and the access log.
+//! `explain --request-id`: tells what the audit files and the access log say about a past request.
 
 use std::{
     fs::File,
@@ -13,13 +13,13 @@ use tower_passticket::access_log::AccessLogFormat;
 use super::report::{print_json, print_wrapped, printable};
 use crate::{exit::Exit, terminal::print_line};
 
-/// A longer line was not written by the gateway. The rest of such a line is skipped.
+/// The maximum length of a line in bytes. The gateway does not write longer lines. A longer line is skipped.
 const MAX_LINE: u64 = 1024 * 1024;
 
 /// The maximum number of records of one request that are shown.
 const MAX_RECORDS: usize = 200;
 
-/// Prints what the audit files say about a request.
+/// Prints what the audit files and the access log say about a request.
 pub(super) fn explain(config: &Config, id: &PastId, as_json: bool) -> Result<(), Exit> {
     let audit = config.audit.iter().flat_map(|audit| [&audit.file, &audit.unauthenticated]);
     let access = config.access_log.iter().filter(|log| log.format == AccessLogFormat::Json);
@@ -203,7 +203,7 @@ fn parse(line: &str, id: &str) -> Option<Map<String, Value>> {
     if fields.get("externalId")?.as_str()? != id {
         return None;
     }
-    // The summary reads the names of the JSON format.
+    // `Record::summary` needs the names that the fields have in the JSON format.
     for (of_cef, name) in [
         ("act", "outcome"),
         ("suser", "user"),
@@ -246,7 +246,7 @@ fn cef(line: &str) -> Option<Map<String, Value>> {
     Some(fields)
 }
 
-/// Returns the place of the first `c` that has no backslash before it.
+/// Returns the position of the first `c` that is not escaped by a backslash.
 fn unescaped(text: &str, c: char) -> Option<usize> {
     let mut is_escaped = false;
     for (at, found) in text.char_indices() {
@@ -269,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_of_all_files_are_found_and_torn_lines_are_skipped() {
+    fn records_of_all_files_are_found_and_incomplete_lines_are_skipped() {
         let directory = TempDir::new().unwrap();
         let base = directory.path().join("audit.jsonl");
         let line =

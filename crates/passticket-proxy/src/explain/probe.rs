@@ -16,7 +16,7 @@ use tower_passticket::{
 
 use crate::stack::Step;
 
-/// All that the layers of one request have decided.
+/// Collects what the layers decide about one request. Clones share it.
 #[derive(Clone, Default)]
 pub(super) struct Trace(Arc<Mutex<Traced>>);
 
@@ -71,7 +71,7 @@ impl AuditSink for Trace {
     }
 }
 
-/// The layer.
+/// A layer that records each request at one step.
 #[derive(Clone)]
 pub(super) struct ProbeLayer {
     step: Step,

@@ -1,4 +1,4 @@
-//! Makes the request that is explained from the command line.
+//! Makes the request to explain from the arguments of the command line.
 
 use std::{fs::File, io::Read, net::SocketAddr, path::Path};
 
@@ -34,7 +34,7 @@ pub(super) struct Prepared {
     parts: http::request::Parts,
     /// How the credential was made.
     pub(super) notes: Vec<String>,
-    /// Why a TLS handshake with the certificate would fail.
+    /// Why a TLS handshake with the certificate would fail. `None` if it would not fail, or if there is no certificate.
     pub(super) handshake: Option<String>,
 }
 
@@ -136,7 +136,7 @@ pub(super) fn prepare(config: &Config, parts: &Parts, asked: Asked) -> Result<Pr
             request.extensions_mut().insert(certificate);
         }
     }
-    // The address of the client is not known. No client has the port 0.
+    // The address of the client is not known. The port 0 shows this, because no client has this port.
     let local = SocketAddr::from(([127, 0, 0, 1], 0));
     let connection = ConnectionInfo::new(local, local, Protocol::Https);
     request.extensions_mut().insert(connection);

@@ -3,7 +3,7 @@
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
-/// Tokens that are longer are not read.
+/// The maximum length of a token in bytes. A longer token is not read.
 const MAX_LEN: usize = 64 * 1024;
 
 /// The prefix of a Personal Access Token.

@@ -89,7 +89,7 @@ impl AuditFileKind {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct AuditQuery {
     pub(super) file: AuditFileKind,
-    /// The user or the target of the records.
+    /// The user or the target of the records. If it is empty, the records of all users are shown.
     pub(super) user: String,
     pub(super) events: Events,
     pub(super) outcome: Option<Outcome>,
@@ -332,7 +332,7 @@ cut off
     }
 
     #[tokio::test]
-    async fn reads_at_a_time_are_limited() {
+    async fn concurrent_reads_are_limited() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("audit.jsonl");
         std::fs::write(&file, LINES).unwrap();

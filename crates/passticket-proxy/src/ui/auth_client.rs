@@ -31,7 +31,7 @@ static PASSED_ON: [&HeaderName; 4] = [&HOST, &ORIGIN, &SEC_FETCH_SITE, &USER_AGE
 /// enough for them, even if pages are not full.
 const MAX_PAGES: usize = 40;
 
-/// The auth API, as a client in the process calls it.
+/// A client that calls the auth API inside the process.
 #[derive(Clone)]
 pub(super) struct AuthClient {
     api: AuthApi,
@@ -86,7 +86,7 @@ impl Refusal {
         self.message.as_ref().map_or("", ApiMessage::number)
     }
 
-    /// The answer of the API is not what this version expects.
+    /// Returns the refusal for a call that could not be made, or whose answer has an unexpected form.
     fn malformed() -> Self {
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, message: None, retry_after: None }
     }
@@ -169,7 +169,7 @@ pub(super) struct TokenPage {
     pub(super) next: Option<String>,
 }
 
-/// A new token. It is not in `Debug`.
+/// A new token. The type has no `Debug`, because the output would contain the token.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct NewToken {

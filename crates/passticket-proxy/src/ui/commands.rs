@@ -17,12 +17,13 @@ pub(super) struct Command {
 }
 
 /// Returns the commands for a token with `scope`, a scope for `service` (docs/operating/tools.md). `authority` is the
-/// address of the gateway: a host and perhaps a port. Commands that such a token cannot run are left out. The commands
-/// contain no token, because a command stays in the history of the shell. They do not pass the token as an argument,
-/// because other users of the system see the arguments of a program.
+/// address of the gateway: a host and perhaps a port. Commands are left out if the scope does not permit all of their
+/// requests, or if this is not certain. The commands contain no token, because a command stays in the history of the
+/// shell. They do not pass the token as an argument, because other users of the system see the arguments of a program.
 ///
-/// There are no commands if a shell, or the language of Jenkins, could read a part of the address as a command. The
-/// path may come from Eureka, in which a program can register any text. The authority may come from the client.
+/// There are no commands if a shell, or the language of Jenkins, could read a part of `authority` or of the path of
+/// `service` as a command. The path of the service may come from Eureka, in which a program can register any text.
+/// `authority` may come from the client. The path of the scope is percent-encoded instead.
 pub(super) fn commands_for(authority: &str, service: &Service, scope: &Scope) -> Vec<Command> {
     if !is_literal(authority) || !is_literal(&service.path) {
         return Vec::new();
@@ -84,15 +85,16 @@ pub(super) fn commands_for(authority: &str, service: &Service, scope: &Scope) ->
     match scope.access() {
         // git sends POST requests even to read.
         ScopeAccess::Read => commands.retain(|command| command.id != "command-git"),
-        // The Zowe CLI requests paths that its plug-ins determine. A scope with a path may not permit them.
+        // The plug-ins of the Zowe CLI decide which paths it requests. It is not certain that a scope with a path
+        // permits these paths.
         ScopeAccess::Path(_) => commands.retain(|command| command.id != "command-zowe"),
         _ => {}
     }
     commands
 }
 
-/// Percent-encodes the characters of a path that a shell or a string of Groovy would not take literally. The path of a
-/// scope has only some special characters.
+/// Percent-encodes the characters of a path that a shell or a string of Groovy would not take literally. Of the
+/// characters that a scope path may contain, only `!`, `$`, `&`, `'`, `(` and `)` are encoded.
 fn for_shell(path: &str) -> String {
     let mut encoded = String::with_capacity(path.len());
     for char in path.chars() {
@@ -100,7 +102,7 @@ fn for_shell(path: &str) -> String {
             encoded.push(char);
         } else {
             for byte in char.encode_utf8(&mut [0; 4]).bytes() {
-                // Nothing fails when a text is written to a `String`.
+                // Writing to a `String` cannot fail.
                 let _ = write!(encoded, "%{byte:02X}");
             }
         }
@@ -115,7 +117,7 @@ fn is_literal(text: &str) -> bool {
     !text.starts_with('-') && text.bytes().all(is_literal)
 }
 
-/// Splits an address into host and port.
+/// Splits an authority into host and port. Without a port, the port is 443.
 fn split(authority: &str) -> (&str, &str) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_could_be_commands_get_none() {
+    fn there_are_no_commands_for_an_address_that_a_shell_could_execute() {
         let commands = |authority: &str, path: &str| {
             let (id, path) = ("files".to_owned(), path.to_owned());
             let allowed = Allowed::All;

@@ -134,7 +134,8 @@ impl CreateForm {
     }
 }
 
-/// Checks the name and the description of a token. The auth API also refuses control characters.
+/// Checks the name and the description of a token. The auth API checks them again, and also refuses invisible
+/// characters.
 pub(super) fn check_label(name: &str, description: &str) -> Vec<Fault> {
     let mut faults = Vec::new();
     if name.is_empty() {
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_the_auth_api_are_about_fields() {
+    fn a_refusal_of_the_auth_api_is_a_fault_of_a_field() {
         let (bad, many, forbidden) =
             (StatusCode::BAD_REQUEST, StatusCode::TOO_MANY_REQUESTS, StatusCode::FORBIDDEN);
         let body = &messages::INVALID_PAT_BODY;

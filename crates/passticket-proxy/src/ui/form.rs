@@ -60,7 +60,8 @@ impl Form {
 }
 
 fn decode(text: &[u8]) -> Result<String, FormError> {
-    // The text has at most this length, so no copies of a password stay behind when the buffer grows.
+    // The decoded text is at most as long as `text`, so the buffer never grows. A buffer that grows would leave copies
+    // of a password in memory.
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.iter().copied();
     while let Some(byte) = rest.next() {

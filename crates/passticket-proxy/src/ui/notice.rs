@@ -3,7 +3,7 @@
 
 use super::{form::Form, texts::notices};
 
-/// The parameter of the address.
+/// The query parameter with the notice.
 const PARAMETER: &str = "done";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -98,7 +98,7 @@ impl RuleForm {
 }
 
 impl Rule {
-    /// Returns whether the rule revokes an active token of its user or for its service.
+    /// Returns whether the rule revokes `token`, which must be an active token of its user or for its service.
     pub(super) fn hits(&self, token: &Token) -> bool {
         // Both texts have the same length and the same offset from UTC, so comparing the texts compares the times.
         self.up_to.as_ref().is_none_or(|up_to| token.created_at.as_str() <= up_to.as_str())

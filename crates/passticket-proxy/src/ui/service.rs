@@ -129,7 +129,7 @@ struct Visit {
     browser: Browser,
     /// The key of the forms, from the cookie or new.
     key: FormKey,
-    /// Whether the browser must get the key.
+    /// Whether `key` is new, so that the browser must get it in a cookie.
     is_key_new: bool,
     query: Form,
     request_id: String,
@@ -383,7 +383,8 @@ impl Inner {
         }
     }
 
-    /// Shows a new token. This is the only answer to a form that is no redirection, because the token is not stored.
+    /// Shows a new token. The answers to all other successful forms are redirections. This one is a page, because the
+    /// token is not stored, so a later request could not show it.
     fn created(&self, visit: &Visit, token: &NewToken, parts: &Parts) -> Response<ResponseBody> {
         let services = self.services();
         let first = token
@@ -480,7 +481,7 @@ fn faults_of(refusal: Refusal) -> Result<Vec<Fault>, Trouble> {
 }
 
 /// Returns whether the browser opens the page as a document. A script of a service behind the gateway has the same
-/// origin as the pages, and so must not read them.
+/// origin as the pages, so the browser does not stop it from reading them. This check does.
 fn is_document(headers: &HeaderMap) -> bool {
     headers.get(&SEC_FETCH_DEST).is_none_or(|dest| dest == "document")
 }

@@ -154,7 +154,8 @@ mod tests {
             ("service=a&access-a=path&path-a=%2Fx%252Cy", &["a:/x%2Cy"]),
             ("service=c.d&access-c.d=path&path-c.d=/", &["c.d:/"]),
             ("service=a&access-a=read&service=b&access-b=path&path-b=/x", &["a:read", "b:/x"]),
-            // A service that is not chosen has no access.
+            // For a service that is not chosen, the choice of an access is ignored. For an unknown service, all fields
+            // are ignored.
             ("service=a&access-a=all&access-b=read&access-x=read&path-x=/", &["a"]),
         ] {
             let want = want.iter().map(ToString::to_string).collect();

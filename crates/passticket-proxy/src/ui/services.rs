@@ -9,7 +9,7 @@ use tower_passticket::{
 
 use super::{access::Allowed, texts::access as texts};
 
-/// The path of the first route of each service that the configuration defines, by the id of the service.
+/// The path of the first route of each service that the configuration defines. The key is the id of the service.
 pub(crate) type RoutePaths = BTreeMap<String, String>;
 
 /// A service, as users see it.

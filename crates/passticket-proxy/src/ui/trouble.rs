@@ -61,7 +61,8 @@ impl Problem {
     pub(super) fn of(refusal: &Refusal) -> Self {
         match refusal.status {
             StatusCode::NOT_FOUND => Self::TokenNotFound,
-            // Users need no permission for their own tokens, so only requests of other origins get this status.
+            // A refusal without a message counts as one because of another origin, because users need no permission for
+            // their own tokens.
             StatusCode::FORBIDDEN if is_cross_origin(refusal) => Self::CrossOrigin,
             StatusCode::FORBIDDEN => Self::NotPermitted,
             StatusCode::CONFLICT => Self::CannotRotate,

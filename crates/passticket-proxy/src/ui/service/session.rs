@@ -136,7 +136,7 @@ impl Inner {
         let mut response = match signed_out {
             // A page of another site must not sign the user out.
             Err(refusal) if refusal.status == StatusCode::FORBIDDEN => return Err(refusal.into()),
-            // 400 and 401: the token was not valid any more.
+            // With status 400 or 401, the token was not valid any more, so the user is signed out.
             Err(refusal) if refusal.status.is_server_error() => {
                 self.problem(visit, Problem::SignOutFailed, Some(&refusal))
             }

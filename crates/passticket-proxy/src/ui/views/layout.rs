@@ -27,7 +27,7 @@ pub(in crate::ui) struct Frame<'a> {
     pub(in crate::ui) notice: Option<Notice>,
 }
 
-/// The pages to which a page belongs.
+/// The group of pages to which a page belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ui) enum Area {
     /// The pages about the tokens of the user.
@@ -223,7 +223,7 @@ pub(super) fn has_fault(faults: &[Fault], field: &str) -> bool {
     faults.iter().any(|fault| fault.field == field)
 }
 
-/// A text field with its label and, perhaps, its fault.
+/// A text field with its label.
 pub(super) struct TextField<'a> {
     /// The name of the field, and the id of its element.
     pub(super) name: &'static str,
@@ -234,7 +234,7 @@ pub(super) struct TextField<'a> {
     pub(super) max: u16,
 }
 
-/// The id of the element that explains a field, for `aria-describedby`.
+/// Returns the ids of the elements that explain a field, for `aria-describedby`. `None` if there is no such element.
 pub(super) fn described_by(field: &str, has_hint: bool, has_fault: bool) -> Option<String> {
     let hint = has_hint.then(|| format!("{field}-hint"));
     let fault = has_fault.then(|| format!("{field}-fault"));

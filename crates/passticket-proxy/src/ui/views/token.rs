@@ -1,4 +1,4 @@
-//! The pages about one token, and the page that revokes all.
+//! The pages about one token, and the page that revokes all tokens.
 
 use maud::{Markup, html};
 
@@ -17,7 +17,7 @@ use crate::ui::{
     },
 };
 
-/// The seconds for which an old token can stay valid.
+/// How long the old token can stay valid after a rotation: the seconds, and the text of each choice.
 const GRACES: [(u64, &str); 4] = [
     (0, rotating::NOW),
     (3600, rotating::HOUR),
