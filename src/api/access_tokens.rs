@@ -283,8 +283,8 @@ impl AccessTokens<'_> {
         } else {
             body::object(body).map_err(ApiError::InvalidBody)?
         };
-        // The expiry time in a token is in whole seconds. If it were in the current second, the new token would already
-        // be expired.
+        // A token contains its expiry time in whole seconds. If `expiresAt` were in the current second, the new token
+        // would already be expired.
         let now = self.clock.now().as_secs();
         if expires_at.is_some_and(|expires_at| expires_at.as_secs() <= now) {
             return Err(ApiError::InvalidBody(BodyProblem::new("`expiresAt` is in the past")));

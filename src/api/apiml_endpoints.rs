@@ -51,7 +51,7 @@ pub enum HealthAccess {
 /// | `GET /application/info` | none | 200, name and version of this crate |
 /// | `GET /application/version`, `/gateway/version` and `/gateway/api/v1/version` | none | 200 and the version of this crate |
 /// | `GET /application/health` | see [`HealthAccess`] | 200 if the gateway works, 503 if not |
-/// | `POST /gateway/auth/check` | a login token, else Basic, else a client certificate | 204 if the caller has the access in the body |
+/// | `POST /gateway/auth/check` | a login token, else Basic, else a client certificate | 204 if the caller has the access that the body describes |
 #[derive(Clone)]
 pub struct ApimlEndpoints {
     services: SharedServices,

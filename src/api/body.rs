@@ -1,4 +1,5 @@
-//! Reads request bodies. They are small JSON objects, and some contain a password.
+//! Reads request bodies. They are small JSON objects, or the form of a token exchange. Some contain a password or a
+//! token.
 
 use std::{
     future::poll_fn,

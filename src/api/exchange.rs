@@ -200,7 +200,7 @@ impl TokenExchanges<'_> {
         }
     }
 
-    /// Verifies the subject token.
+    /// Verifies the subject token, and returns it with its z/OS user.
     async fn subject(
         &self,
         request: &Parts,

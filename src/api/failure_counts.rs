@@ -95,8 +95,8 @@ impl FailureCounts {
     }
 }
 
-/// The failures that were counted for an attempt before its password was checked. `None` if the count was not changed
-/// in advance.
+/// The failures that were counted for an attempt before its password was checked. A field is `None` if its count was
+/// not changed in advance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Claimed {
     user_and_network: Option<Claim>,

@@ -79,8 +79,9 @@ pub struct LoginThrottleOptions {
 }
 
 impl LoginThrottleOptions {
-    /// Exempts addresses for which `is_exempt` returns true: their logins are neither counted nor refused. `is_exempt`
-    /// receives an IPv4-mapped IPv6 address as IPv4. By default, no address is exempt.
+    /// Exempts addresses for which `is_exempt` returns true: failed logins from these addresses are not counted, and no
+    /// login from them is refused. `is_exempt` receives an IPv4-mapped IPv6 address as IPv4. By default, no address is
+    /// exempt.
     #[must_use]
     pub fn with_exempt(self, is_exempt: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
         Self { exempt: Arc::new(is_exempt), ..self }
@@ -606,7 +607,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_login_makes_its_network_known_until_it_is_too_old() {
+    async fn a_login_makes_its_network_known_for_30_days() {
         let (throttle, clock) = (throttle(), clock());
         let elsewhere = |i: u8| Some(IpAddr::from([10, 0, i, 1]));
         throttle.turn(&user("A"), CLIENT, clock.clone()).await.unwrap().succeeded();

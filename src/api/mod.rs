@@ -75,8 +75,8 @@
 //! 8. If a web page of another origin made a browser send a request, the status is 403. This applies if the browser
 //!    attached a credential, or if the request is for `login` or `token`. [`OriginPolicy`](crate::layer::OriginPolicy)
 //!    describes the details. A `GET` changes no token and no revocation, with one exception: `GET access-tokens/self`
-//!    adds a PAT that is not in the registry. If the PAT was rotated and its grace period has ended, this request
-//!    revokes the PATs of its family (docs/decisions.md#d36).
+//!    adds the PAT of the request to the registry if it is not there. If the PAT was rotated and its grace period has
+//!    ended, this request revokes the PATs of its family (docs/decisions.md#d36).
 //!
 //! # Audit records
 //! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). For each request to

@@ -1,9 +1,9 @@
 //! A cache of verified passwords, for [`BasicLogin`](super::BasicLogin).
 //!
 //! A client with `Authorization: Basic` sends the password with each request. Without a cache, each request would wait
-//! for the login server, and this server would record a login for each request. The cache contains no passwords, but
-//! keyed hashes of user and password. The key of the hashes is random. It is created at the start, and exists only in
-//! the memory of the process.
+//! for the server that checks passwords, and this server would record a login for each request. The cache contains no
+//! passwords, but keyed hashes of user and password. The key of the hashes is random. It is created at the start, and
+//! exists only in the memory of the process.
 
 use std::{
     collections::HashMap,

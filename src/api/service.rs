@@ -267,7 +267,7 @@ impl AuthApi {
         self.with(|state| state.exchange = Some(Arc::new(exchange)))
     }
 
-    /// Turns on the endpoints whose paths begin with `access-token`. No Personal Access Token is valid for longer than
+    /// Turns on the endpoints whose paths begin with `access-token/`. No Personal Access Token is valid for longer than
     /// `max`. The endpoints for administrators need [`with_saf`](Self::with_saf).
     #[must_use]
     pub fn with_personal_access_tokens(self, max: Validity) -> Self {
@@ -449,10 +449,10 @@ impl AuthApi {
         }
     }
 
-    /// Returns the auth API in the form in which ZAAS, the authentication service of API ML, serves it to API ML's
-    /// gateway, which relays the requests of its clients. The returned service and this one share everything: the
-    /// counts of failed logins, the revocations, the registry of tokens and the logout listeners. Call this function
-    /// after the functions `with_…`.
+    /// Returns the auth API as ZAAS, the authentication service of API ML, serves it. API ML's gateway relays the
+    /// requests of its clients to ZAAS. The returned service and this one share everything: the counts of failed
+    /// logins, the revocations, the registry of tokens and the logout listeners. Call this function after the functions
+    /// `with_…`.
     ///
     /// - The endpoints are below `/zaas/api/v1/auth`.
     /// - The profile is [`Compatibility::ZoweV3`].

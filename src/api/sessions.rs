@@ -1,4 +1,4 @@
-//! Ends everything that depends on a login token when the user logs out.
+//! Ends the sessions of a user at other servers when the user logs out.
 
 use std::sync::Arc;
 

@@ -206,7 +206,8 @@ impl World {
         Self { clock, store, collected, registry, minimal }
     }
 
-    /// Returns an auth API with all endpoints except `delegate/passticket`, and with client certificates.
+    /// Returns an auth API with PassTickets, Personal Access Tokens, `refresh` and client certificates. Delegation, the
+    /// token exchange, the registry and the endpoints of API ML are off.
     fn api(&self, compatibility: Compatibility) -> AuthApi {
         self.minimal
             .clone()

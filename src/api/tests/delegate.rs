@@ -40,7 +40,7 @@ fn delegation() -> Delegation {
         .with_protected(user("IBMUSER"))
 }
 
-/// Returns the auth API of `world` with all endpoints.
+/// Returns the auth API of `world` with `delegate/passticket`.
 fn api_with(world: &World, delegation: Delegation) -> AuthApi {
     world.api(Compatibility::Documented).with_delegation(delegation)
 }
