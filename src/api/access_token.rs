@@ -1,5 +1,5 @@
 //! `POST access-token/generate` (docs/reference/auth-endpoints.md#generate, docs/decisions.md#d3), and `POST
-//! access-tokens`, which does the same for callers with a login token (docs/reference/auth-endpoints.md#access-tokens).
+//! access-tokens`, which also accepts a login token (docs/reference/auth-endpoints.md#access-tokens).
 
 use std::time::Duration;
 
@@ -62,9 +62,10 @@ pub(super) struct NewTokens<'a> {
 }
 
 impl NewTokens<'_> {
-    /// Answers with a Personal Access Token that is valid for the maximum validity at most, and has only allowed scopes.
-    /// As in Zowe API ML, the body is checked before the credentials. The token is registered before the response is
-    /// sent. So a rule that revokes tokens later applies to it.
+    /// Answers with a Personal Access Token that is valid for the maximum validity at most, and has only allowed
+    /// scopes. As in Zowe API ML, the body is parsed before the credentials are checked. The token is registered before
+    /// the response is sent. So a rule with the current time that is made after the response revokes this token, even
+    /// if the clock was ahead when the token was issued.
     pub(super) async fn generate<B: Body>(self, request: &Parts, body: B) -> Answer {
         let pat = self.parse(&body::read(body).await?)?;
         let user = self.callers.log_in(credentials::basic(request)?, request).await?;
@@ -92,7 +93,8 @@ impl NewTokens<'_> {
         Ok(response)
     }
 
-    /// Parses the body, and checks what it asks for.
+    /// Parses the body. Refuses a name or a description if there is no registry, and an expiry time that is not
+    /// allowed.
     fn parse(self, body: &[u8]) -> Result<PatRequest, ApiError> {
         let pat = parse_generate_body(body)?;
         if self.registry.is_none() && pat.label != Label::default() {
@@ -225,8 +227,9 @@ fn days<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Er
     days.map(Some).ok_or_else(|| D::Error::custom("`validity` is not a number of days"))
 }
 
-/// Deserializes the scopes. If an item is not a scope, the outer `Err` contains its position in the body. If there is no
-/// service, the inner `Err` becomes [`ApiError::PatWithoutScopes`].
+/// Deserializes the scopes. Returns `None` for `null`. If an item is not a scope, the outer `Result` is an error with a
+/// position in the body. If the list names no service, the inner `Result` is an error, and the caller answers with
+/// [`ApiError::PatWithoutScopes`].
 fn scopes<'de, D: Deserializer<'de>>(
     d: D,
 ) -> Result<Option<Result<Scopes, ScopesError>>, D::Error> {

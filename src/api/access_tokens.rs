@@ -37,10 +37,10 @@ use crate::{
     token::{Pat, Rs256Verifier, TokenError, TokenFingerprint, TokenIssuer, VerifiedToken},
 };
 
-/// The maximum grace of a rotation: a week.
+/// The maximum grace period of a rotation: a week. During the grace period, the old token stays valid.
 const MAX_GRACE_SECS: u64 = 7 * 24 * 60 * 60;
 
-/// The endpoints of the registry.
+/// The endpoints of the registry of issued PATs.
 #[derive(Clone, Copy)]
 pub(super) struct AccessTokens<'a> {
     pub(super) registry: &'a Registry,
@@ -78,8 +78,8 @@ impl AccessTokens<'_> {
         })
     }
 
-    /// Says which tasks of administrators the caller may do. So a client can leave out the tasks that would be refused.
-    /// The endpoint of each task checks the permission again.
+    /// Answers which tasks of administrators the caller may do. So a client can hide the tasks that the gateway would
+    /// refuse. The endpoint of each task checks the permission again.
     pub(super) async fn permissions(self, request: &Parts) -> Answer {
         let caller = self.credentials.user(request).await?;
         json(&Permissions {
@@ -211,8 +211,9 @@ impl AccessTokens<'_> {
         new_token(&issued, NewTokenFacts { entry: Some(entry), scopes, created_at, expires_at })
     }
 
-    /// Verifies the PAT that the client has presented. If the PAT was rotated and its grace has ended, also revokes all
-    /// active tokens of its family (docs/decisions.md#d36).
+    /// Verifies the PAT that the client has presented. If the PAT was rotated and its grace period has ended, this
+    /// function also revokes the active tokens of its family: the tokens that have replaced one another
+    /// (docs/decisions.md#d36).
     async fn presented(self, request: &Parts) -> Result<Pat, ApiError> {
         let text = presented_token(&request.headers, self.cookies);
         let text = str::from_utf8(text.ok_or(ApiError::TokenNotProvided)?);
@@ -282,8 +283,8 @@ impl AccessTokens<'_> {
         } else {
             body::object(body).map_err(ApiError::InvalidBody)?
         };
-        // The expiry time in a token is in whole seconds. If it were in the current second, the new token would already
-        // be expired.
+        // A token contains its expiry time in whole seconds. If `expiresAt` were in the current second, the new token
+        // would already be expired.
         let now = self.clock.now().as_secs();
         if expires_at.is_some_and(|expires_at| expires_at.as_secs() <= now) {
             return Err(ApiError::InvalidBody(BodyProblem::new("`expiresAt` is in the past")));
@@ -299,7 +300,8 @@ struct Rotation {
     grace: Duration,
 }
 
-/// Reads an id in a path. A text that is not an id belongs to no token.
+/// Parses the id of a token in a path. If the text is not an id, returns [`ApiError::NoSuchToken`], because no token
+/// has this id.
 fn token_id(id: &str) -> Result<AccessTokenId, ApiError> {
     id.parse().map_err(|_| ApiError::NoSuchToken)
 }

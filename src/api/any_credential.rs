@@ -30,8 +30,8 @@ impl AnyCredential<'_> {
     }
 
     /// Returns the caller of an endpoint that both users and programs may call. If the request has a client certificate
-    /// that the listener trusts, the caller is a program. The certificate need not belong to a user. Other requests
-    /// need a credential of a user.
+    /// that the listener trusts and that has not expired, the caller is a program. The certificate need not belong to a
+    /// user. Other requests need a credential of a user.
     ///
     /// # Errors
     /// [`ApiError::NoCredential`] if the request has no credential. Other errors if the credential is not valid.

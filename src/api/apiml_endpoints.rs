@@ -51,7 +51,7 @@ pub enum HealthAccess {
 /// | `GET /application/info` | none | 200, name and version of this crate |
 /// | `GET /application/version`, `/gateway/version` and `/gateway/api/v1/version` | none | 200 and the version of this crate |
 /// | `GET /application/health` | see [`HealthAccess`] | 200 if the gateway works, 503 if not |
-/// | `POST /gateway/auth/check` | a login token, else Basic, else a client certificate | 204 if the caller has the access in the body |
+/// | `POST /gateway/auth/check` | a login token, else Basic, else a client certificate | 204 if the caller has the access that the body describes |
 #[derive(Clone)]
 pub struct ApimlEndpoints {
     services: SharedServices,
@@ -191,8 +191,8 @@ impl ApimlGateway<'_> {
         listed(&service.ok_or(ApiError::NoSuchService)?)
     }
 
-    /// Checks that the caller may list the services. As in API ML, this includes any program with a certificate that
-    /// the listener trusts.
+    /// Checks that the caller may list the services. As in API ML, any program with a client certificate that the
+    /// listener trusts may list them.
     async fn permit_list(self, request: &Parts) -> Result<(), ApiError> {
         match self.credentials.caller(request).await? {
             Caller::Program => Ok(()),
@@ -202,8 +202,8 @@ impl ApimlGateway<'_> {
         }
     }
 
-    /// Returns the URL of the gateway for clients: the first configured origin. If no origin is configured, this is the
-    /// address in the request.
+    /// Returns the URL of the gateway for clients: the first configured origin. If no origin is configured, the URL has
+    /// the address in the request. If the request has no address, the URL is empty.
     fn base_url(self, request: &Parts) -> String {
         if let Some(origin) = self.origins.own_origins().first() {
             return origin.to_string();
@@ -259,7 +259,8 @@ fn actuator_document(document: &Value) -> Response<Full<Bytes>> {
     typed(document.to_string().into(), content_type)
 }
 
-/// Returns the status of the registry. `STALE` means that the gateway uses the registry that it fetched last.
+/// Returns the status of the registry. `STALE` means that the registry is not current: the gateway uses the services
+/// that it fetched before.
 fn registry_status(discovery: &Health) -> &'static str {
     if discovery.is_up() { "UP" } else { "STALE" }
 }
@@ -275,8 +276,8 @@ fn zowe_v3_health(
     parts: &[(&'static str, Health)],
     discovery: Option<&Health>,
 ) -> Value {
-    // The gateway replaces three components of API ML: the gateway, ZAAS (the authentication service) and the discovery
-    // service.
+    // This program does the work of three components of API ML: its gateway, ZAAS (the authentication service) and the
+    // discovery service. So the document also has a status for ZAAS and for the discovery service.
     let details = json!({
         "discovery": discovery.map_or(status(is_up), registry_status), "zaas": status(is_up), "gatewayCount": 1, "zaasCount": 1,
     });

@@ -22,8 +22,8 @@ use crate::{
     passticket::UserId,
 };
 
-/// The maximum time of a password check. The number of concurrent checks is limited. Without a maximum time, a check
-/// whose provider does not answer would take one of these places forever.
+/// The maximum time of a password check. The number of concurrent checks is limited. Without a maximum time, checks
+/// whose provider never answers would use up this number, and no password could be checked any more.
 pub(super) const LONGEST_CHECK: Duration = Duration::from_secs(60);
 
 /// Authenticates callers.
@@ -39,11 +39,12 @@ pub(super) struct Callers<'a> {
 }
 
 impl Callers<'_> {
-    /// Authenticates the caller with `Authorization: Basic`, or with the client certificate if this header is absent.
+    /// Authenticates the caller with `Authorization: Basic`. If the request has no Basic credentials, authenticates the
+    /// caller with the client certificate.
     ///
     /// # Errors
-    /// [`ApiError::WrongCredentials`] if the user name or a password is empty. In all other cases, the errors of
-    /// [`authenticate`](Self::authenticate).
+    /// [`ApiError::WrongCredentials`] if the Basic credentials are malformed, or if the user name or the password is
+    /// empty. In all other cases, the errors of [`authenticate`](Self::authenticate).
     pub(super) async fn require(self, request: &Parts) -> Result<UserId, ApiError> {
         self.authenticate(basic(request)?, request).await.map_err(|error| match error {
             ApiError::InvalidLoginInput => ApiError::WrongCredentials,
@@ -162,11 +163,11 @@ impl Callers<'_> {
     }
 }
 
-/// Checks a password in a separate task, so that the result counts even if the client disconnects early.
+/// Checks a password in a separate task, so that the throttle learns the result even if the client disconnects early.
 ///
-/// The client waits at most `wait`. After that, the check continues, so that a refusal counts even if it comes late.
-/// Otherwise an attacker could guess without limit at this gateway while the server is slow, although the security
-/// product counts each guess.
+/// The client waits at most `wait`. After that, the check continues, so that the throttle also counts a late refusal.
+/// If the throttle did not count it, this gateway would not limit guesses while the server that checks passwords is
+/// slow.
 pub(super) async fn check(
     turn: Turn,
     checking: LoginFuture,
@@ -179,14 +180,15 @@ pub(super) async fn check(
     }
 }
 
-/// Waits for the result of a password check, and counts it. The caller runs this function in a separate task.
+/// Waits for the result of a password check, and reports it to the throttle. The caller runs this function in a
+/// separate task.
 pub(super) async fn finish_check(turn: Turn, checking: LoginFuture) -> Result<UserId, LoginError> {
     let result = timeout(LONGEST_CHECK, checking).await;
     let result = result.unwrap_or(Err(LoginError::Unavailable));
     match result {
         Ok(_) => turn.succeeded(),
         Err(reason) if reason.is_guess() => turn.failed(),
-        // The provider has not refused the password, so this does not count as a failed login.
+        // The provider has not called the password wrong, so the attempt does not count as a failed login.
         Err(_) => turn.withdraw(),
     }
     result
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_check_whose_client_has_disconnected_counts_its_result() {
+    async fn the_throttle_learns_the_result_of_a_check_whose_client_has_disconnected() {
         for (result, is_held) in [
             (Ok(user("A")), false),
             (Err(LoginError::WrongCredentials), true),
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_that_comes_too_late_for_the_client_counts() {
+    async fn the_throttle_counts_a_refusal_that_comes_too_late_for_the_client() {
         for (late, is_held) in [
             (Err(LoginError::WrongCredentials), true),
             (Err(LoginError::Unavailable), false),
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_provider_that_panics_is_unavailable_and_the_attempt_a_failure() {
+    async fn if_the_provider_panics_the_attempt_counts_as_a_failed_login() {
         let (throttle, clock) = world();
         for _ in 0..5 {
             let turn = throttle.turn(&user("A"), None, clock.clone()).await.ok().unwrap();

@@ -29,9 +29,10 @@ use crate::{
 /// if a password is changed elsewhere. If the user changes the password at this `AuthApi`, the cache removes the old
 /// password.
 ///
-/// The throttle also applies to passwords in the cache: while a user must wait in a network, no password of this user
-/// is accepted from this network. A password that differs from the cached one counts as a failed login, even before the
-/// provider checks it. If the provider then accepts the password, the failure is taken back.
+/// The throttle also applies to passwords in the cache: while the throttle refuses the logins of a user from a network,
+/// it also refuses every password of this user in requests from this network, even the cached one. A password that
+/// differs from the cached one counts as a failed login, even before the provider checks it. If the provider then
+/// accepts the password, the failure is taken back.
 ///
 /// Requests from one network with the same user and password share one check. A request waits at most
 /// [`AuthApi::with_login_wait`](super::AuthApi::with_login_wait). This time includes the wait for other checks to end.
@@ -67,8 +68,9 @@ pub struct BasicLogin {
 
 impl BasicLogin {
     /// Runs a check. It first waits for a turn: the permission of the throttle to check one password. The caller runs
-    /// this function in a separate task. So the result counts, and an accepted password is cached, even if all clients
-    /// have disconnected. If they disconnect before the check has a turn, the provider is not called.
+    /// this function in a separate task. So the throttle counts the result, and the cache gets an accepted password,
+    /// even if all clients have disconnected. If they disconnect before the check has a turn, the provider is not
+    /// called.
     async fn run(
         self,
         check: Check,
@@ -143,7 +145,8 @@ impl PasswordVerifier for BasicLogin {
         if !self.memory.contains(&sender, now) {
             return None;
         }
-        // A comparison is a guess, so the throttle limits comparisons in the same way as logins.
+        // The result of the comparison below tells the client whether its password is the cached one, so the comparison
+        // is a guess. While the user must wait, the throttle refuses the comparison, as it refuses a login.
         if let Err(early) = self.throttle.check(user, client, &*self.clock) {
             return Some(Err(too_many_attempts(early)));
         }
@@ -167,8 +170,8 @@ impl PasswordVerifier for BasicLogin {
             return Box::pin(std::future::ready(Err(PasswordError::Unavailable)));
         };
         let task = joined.begun.take().map(|check| {
-            // The guess counts before the first wait. Otherwise clients could compare many passwords with the cached
-            // one at the same time, or disconnect before the guess counts.
+            // The throttle counts the guess here, before the first `.await`. Otherwise clients could compare many
+            // passwords with the cached one at the same time, or disconnect before the throttle has counted the guess.
             let guess = check
                 .was_compared()
                 .then(|| self.throttle.guess(&user, client, self.clock.clone()));
@@ -394,7 +397,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cached_password_does_not_count_in_other_networks() {
+    async fn wrong_passwords_from_another_network_do_not_block_the_cached_password() {
         let world = World::new(100);
         let [first, second] = ["192.0.2.1", "198.51.100.1"].map(|address| address.parse().ok());
         assert_eq!(world.verify_from(first, "A", "right").await, Ok(user("A")));
@@ -430,7 +433,7 @@ mod tests {
         assert_eq!(world.verify_from(client, "A", "right").await, Ok(user("A")));
     }
 
-    /// A shared store of failed logins. While the value is true, it refuses each attempt.
+    /// A shared store of failed logins. While the value is true, the store refuses each attempt.
     #[derive(Debug, Default)]
     struct Refusing(AtomicBool);
 
@@ -451,7 +454,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn after_a_refusal_by_the_shared_counts_no_password_is_compared_with_the_cached_one() {
+    async fn while_the_shared_store_makes_a_client_wait_no_password_is_compared() {
         let (world, shared) = (World::new(100), Arc::new(Refusing::default()));
         let api = world.api.clone().with_shared_login_failures(shared.clone());
         let world = World { login: api.basic_login(), api, ..world };
@@ -474,7 +477,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_waits_for_its_turn_no_longer_than_for_its_check() {
+    async fn a_request_without_a_turn_also_waits_at_most_the_login_wait() {
         let world = World::new(0);
         let hanging: Vec<_> = (0..20)
             .map(|i| tokio::spawn(world.login.verify_password(user(&format!("U{i}")), b"x", None)))
@@ -488,7 +491,8 @@ mod tests {
         for request in hanging {
             assert_eq!(request.await.unwrap(), Err(PasswordError::Unavailable));
         }
-        // The 16 checks continue. The auth API has the same limit.
+        // The 16 checks continue and hold all turns. A login at the auth API waits for a turn, too, and at most for the
+        // same time.
         let begun = tokio::time::Instant::now();
         assert_eq!(world.change_password().await, 503);
         assert_eq!(begun.elapsed(), world.login.wait);

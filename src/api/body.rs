@@ -1,4 +1,5 @@
-//! Reads request bodies. They are small JSON objects, and some contain a password.
+//! Reads request bodies. They are small JSON objects, or the form of a token exchange. Some contain a password or a
+//! token.
 
 use std::{
     future::poll_fn,
@@ -44,7 +45,8 @@ pub(crate) async fn read<B: Body>(body: B) -> Result<Zeroizing<Vec<u8>>, ReadErr
 }
 
 pin_project! {
-    /// The body of a request. Its bytes are added to the facts about the request, if an outer layer needs them.
+    /// The body of a request. It adds the number of bytes that were read to `facts`. `facts` is `None` if no outer
+    /// layer needs the facts about the request.
     pub(super) struct MeteredBody<B> {
         #[pin]
         inner: B,

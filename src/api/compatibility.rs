@@ -76,7 +76,8 @@ impl Compatibility {
         if let ApiError::MethodNotAllowed { allowed, .. } = &error {
             headers.insert(ALLOW, allow(allowed));
         }
-        // Like API ML, the gateway also sends the version of the service list if there is no service.
+        // As in API ML, a 404 for an unknown service or for an empty list also has the header with the version of the
+        // list's format.
         if error == ApiError::NoSuchService {
             set_version(headers);
         }
@@ -94,7 +95,8 @@ impl Compatibility {
     }
 
     /// Returns the response of API ML to a request for one service that does not exist. Returns `None` for all other
-    /// errors. Also returns `None` if the request was for the list and the list is empty.
+    /// errors, and if the request was for the list and the list is empty. In the profile `Documented`, always returns
+    /// `None`.
     fn unknown_service(self, error: &ApiError, path: &str) -> Option<Response<Full<Bytes>>> {
         if self != Self::ZoweV3 || *error != ApiError::NoSuchService {
             return None;
@@ -103,8 +105,8 @@ impl Compatibility {
         Some(json_document(&document))
     }
 
-    /// Returns the status and the message for `error`. `path` is the path of the request. The message is `None` if the
-    /// response has no body.
+    /// Returns the status and the message for `error`. `path` is the path of the request. If the message is `None`, the
+    /// body is empty, or it is the document of [`unknown_service`](Self::unknown_service).
     pub(super) fn status_and_message(
         self,
         error: &ApiError,
@@ -122,7 +124,8 @@ impl Compatibility {
             Self::ZoweV3 => zowe_v3_difference(error, path).unwrap_or_else(|| {
                 let (status, message) = error.message(&zaas_path(path));
                 let message = match (error, error.detail()) {
-                    // These messages keep the detail: the time that the client must wait (docs/decisions.md#d45).
+                    // In this profile, only the messages of a 429 contain the detail: the time that the client must
+                    // wait (docs/decisions.md#d45), or the number of tokens that the user already has.
                     (
                         ApiError::TooManyAttempts { .. }
                         | ApiError::TooManyCalls { .. }
@@ -138,7 +141,7 @@ impl Compatibility {
 }
 
 /// Returns the status and the message of Zowe API ML for `error`, if they differ from [`ApiError::message`]. The inner
-/// `None` means a response without a body. See docs/reference/auth-endpoints.md#refresh,
+/// `None` means that the response contains no message. See docs/reference/auth-endpoints.md#refresh,
 /// docs/reference/auth-endpoints.md#ticket, docs/reference/auth-endpoints.md#personal-access-tokens and
 /// docs/reference/auth-endpoints.md#required-behaviour.
 fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Option<ApiMessage>)> {
@@ -186,7 +189,7 @@ fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Optio
 }
 
 /// Returns whether the response hides what is wrong with a credential. The response then has the message for a missing
-/// credential, as in API ML on the endpoints that API ML's gateway protects itself.
+/// credential. API ML's gateway answers in this way on `/application/health` and on the paths of the service list.
 fn is_without_reason(error: &ApiError, path: &str) -> bool {
     let is_protected = matches!(
         ApimlPath::find(path),
@@ -195,9 +198,9 @@ fn is_without_reason(error: &ApiError, path: &str) -> bool {
     is_protected && error.message(path).0 == StatusCode::UNAUTHORIZED
 }
 
-/// Returns the path that the messages of API ML contain. API ML's gateway answers requests for the list of services
-/// itself. It forwards all others to its authentication service (ZAAS), where they have another path. The messages
-/// contain this other path.
+/// Returns the path that the messages of API ML contain. API ML's gateway itself answers requests for the paths of
+/// [`ApimlPath`], except the access check. It forwards all other requests for `/gateway/…` to its authentication
+/// service (ZAAS), where the path begins with `/zaas/`. The messages contain the path at ZAAS.
 fn zaas_path(path: &str) -> Cow<'_, str> {
     match path.strip_prefix("/gateway/") {
         Some(rest) if ApimlPath::find(path).is_none_or(|it| it == ApimlPath::AccessCheck) => {

@@ -19,13 +19,14 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    /// Checks that no part is missing, and returns the user id.
+    /// Checks that no part is empty, and returns the user id. The parts are the user name, the password and the new
+    /// password.
     ///
     /// # Errors
-    /// [`ApiError::InvalidLoginInput`] if a part is missing. [`ApiError::WrongCredentials`] if the name is not a valid
-    /// user id, so that the client does not learn which names are valid. The same error is returned if the password is
-    /// a text that no login provider may receive, such as a Personal Access Token. [`ApiError::NewPasswordRefused`] if
-    /// the new password is such a text.
+    /// [`ApiError::InvalidLoginInput`] if a part is empty. [`ApiError::WrongCredentials`] if the name is not a valid
+    /// user id, so that the client does not learn which names are valid. Also [`ApiError::WrongCredentials`] if the
+    /// password is a text that no login provider may receive, such as a Personal Access Token.
+    /// [`ApiError::NewPasswordRefused`] if the new password is such a text.
     pub(super) fn check(&self) -> Result<UserId, ApiError> {
         let is_empty = |password: &Password| password.expose().is_empty();
         if self.username.trim().is_empty()

@@ -105,7 +105,7 @@ impl DelegatedTickets<'_> {
     }
 }
 
-/// The body of the request. Other fields are ignored.
+/// The body of the request. Unknown fields are ignored.
 #[derive(Debug, Deserialize)]
 struct DelegateBody {
     #[serde(rename = "applId", deserialize_with = "applid")]

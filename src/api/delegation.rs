@@ -1,5 +1,5 @@
-//! Limits which PassTickets (one-time passwords of z/OS) a caller can obtain for other users, and how many calls it
-//! makes. The token exchange uses the same grants and the same limit.
+//! Limits which PassTickets (one-time passwords of z/OS) a caller can obtain for other users, and how many calls a
+//! caller can make. The token exchange has its own grants and its own limit of calls, with the types of this module.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -173,8 +173,8 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Creates a grant to `user`: to callers whose certificate is mapped to this user. In the token exchange, also to
-    /// actors whose actor token belongs to this user.
+    /// Creates a grant to `user`: to callers whose certificate is mapped to this user. In the token exchange, the grant
+    /// also applies to actors whose actor token belongs to this user.
     pub fn to_user(user: UserId, applids: AllowList<Applid>, users: AllowList<UserId>) -> Self {
         Self { user: Some(user), certificate: None, applids, users }
     }
@@ -231,8 +231,8 @@ impl<T: Eq + Hash> AllowList<T> {
     }
 }
 
-/// The reason why a caller gets no PassTicket for an application or a user. The caller has the permission in the
-/// security product.
+/// The reason why a caller gets no PassTicket for an application or a user. If the caller lacks the permission in the
+/// security product, the error is [`ApiError::NotPermitted`](super::ApiError::NotPermitted) instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DelegationRefusal {

@@ -44,7 +44,8 @@ pub(super) enum Endpoint {
 const ID: &str = "{id}";
 
 /// Each entry has a method, a path below the prefix, and an endpoint. A path may support several methods. `GET`
-/// includes `HEAD` (RFC 9110 §9.3.2). `{id}` stands for any segment, unless another entry has exactly this path.
+/// includes `HEAD` (RFC 9110 §9.3.2). `{id}` stands for any segment, unless the path of another entry is equal to the
+/// path of the request.
 pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 31] = [
     (Method::GET, "/openapi.json", Endpoint::Describe),
     (Method::POST, "/login", Endpoint::Login),
@@ -146,7 +147,8 @@ impl Endpoint {
         if found.is_empty() { Err(ApiError::NotFound) } else { Ok(found) }
     }
 
-    /// Returns the text in the place of `{id}` in the path of this endpoint.
+    /// Returns the segment of `path` that is the id of a token. Returns `None` if the paths of this endpoint have no
+    /// `{id}`.
     pub(super) fn id<'p>(self, path: &'p str, prefix: &AuthPrefix) -> Option<&'p str> {
         let (_, template, _) = ENDPOINTS.iter().find(|(.., endpoint)| *endpoint == self)?;
         id_in(template, prefix.below(path)?)
@@ -282,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn words_with_endpoints_of_their_own_are_not_ids() {
+    fn self_permissions_and_evict_are_not_ids_of_tokens() {
         let prefix = AuthPrefix::default();
         let path = |id: &str| format!("{prefix}/access-tokens/{id}");
         let find = |method, id: &str| Endpoint::find(&method, &path(id), &prefix, ALL);

@@ -74,7 +74,7 @@ pub enum ApiError {
     /// The login provider refuses the new password: 400.
     #[error("the new password is refused")]
     NewPasswordRefused,
-    /// There were too many wrong passwords for this user or from this address: 429.
+    /// There were too many wrong passwords for this user or from this network: 429.
     #[error("too many failed logins; the next password is checked in {} s", messages::whole_seconds(*retry_after))]
     TooManyAttempts {
         /// The time after which the client may try again.
@@ -95,8 +95,9 @@ pub enum ApiError {
     /// The client certificate has expired or is mapped to no user: 401.
     #[error("the client certificate has expired or is mapped to no user")]
     NoUser,
-    /// A part of the system that the request needs is not available: 503. Examples are the login provider, the identity
-    /// mapping, the keys of an identity provider, and at a logout the issuer of the token.
+    /// A part of the system that the request needs is not available, or too many logins wait for it: 503. Examples of
+    /// such a part are the login provider, the identity mapping, the keys of an identity provider, and at a logout the
+    /// issuer of the token.
     #[error("a server that this request needs is not available, or too many logins wait for it")]
     Unavailable,
     /// The revocation store failed to check a token, or to store or remove revocations: 503.
@@ -136,8 +137,9 @@ pub enum ApiError {
     InvalidTicketBody(BodyProblem),
     /// The PassTicket (a one-time password of z/OS) could not be generated. The status is 400 if the application has no
     /// PassTicket key. It is 401 if the system that generates tickets does not accept the caller's token. It is 503 if
-    /// the generator is not available, or if the user must wait: with replay protection, each user gets only one ticket
-    /// per second. It is 500 in all other cases.
+    /// a later request may succeed. For example, the generator is not available, tickets are stopped because a service
+    /// has refused them, or the user must wait: with replay protection, each user gets only one ticket per second. It
+    /// is 500 in all other cases.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
     /// The request has no client certificate, and the endpoint accepts no other credential: 401.
@@ -197,7 +199,8 @@ pub enum ApiError {
     /// The query of `access-tokens` is malformed: 400.
     #[error("the query cannot be used: {0}")]
     InvalidQuery(&'static str),
-    /// The caller has no Personal Access Token with this id: 404.
+    /// The user has no Personal Access Token with this id: 404. The user is the caller, or the user whom an
+    /// administrator names in the query.
     #[error("there is no Personal Access Token with this id")]
     NoSuchToken,
     /// The Personal Access Token cannot be rotated, because it has expired, is revoked, or was already rotated: 409.
@@ -216,7 +219,7 @@ pub enum ApiError {
     /// The token in the body of `oidc-token/validate` is not a valid token of an identity provider: 401.
     #[error("{0}")]
     Oidc(#[from] OidcRefusal),
-    /// No service has the id in the path, or there is no service at all: 404.
+    /// No service has the id in the path, or the requested list of services is empty: 404.
     #[error("there is no such service")]
     NoSuchService,
     /// The body of `/gateway/auth/check` is malformed: 400.
@@ -295,8 +298,8 @@ pub enum PatRefusal {
 impl PatRefusal {
     /// Returns the code that `access-token/validate` shows to a client that asks for JSON.
     ///
-    /// All codes except `invalid` mean that the signature is right. So only a client that has the token learns more than
-    /// `invalid`.
+    /// Each code except `invalid` means that the signature of the token is right. So a client that has made up a token
+    /// learns only that it is `invalid`.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Token(TokenError::Expired { .. }) => "expired",
@@ -584,9 +587,9 @@ impl ApiError {
         }
     }
 
-    /// Returns the text that the profile `Documented` appends to the message. Examples are the problem of the body, the
-    /// reason why a token is not accepted, and the time to wait. `Retry-After` is at most 10 s, so the time in this
-    /// text may be longer.
+    /// Returns the text that is appended to the message in the profile `Documented`, and for 429 also in the profile
+    /// `ZoweV3`. Examples are the problem of the body, the reason why a token is not accepted, and the time to wait.
+    /// `Retry-After` is at most 10 s, so the time in this text may be longer.
     pub(super) fn detail(&self) -> Option<String> {
         match self {
             Self::InvalidLoginBody(problem)

@@ -52,7 +52,8 @@ struct ExchangedTicket<'a> {
 pub(super) struct TokenExchanges<'a> {
     pub(super) exchange: &'a TokenExchange,
     pub(super) certificates: ClientCertificates<'a>,
-    /// The verifier of subject tokens and actor tokens. It verifies each token with the keys of its issuer only.
+    /// The verifier of subject tokens and actor tokens. It verifies each token only with the keys of the token's
+    /// issuer.
     pub(super) verifier: &'a dyn TokenVerifier,
     /// Whether Personal Access Tokens (PATs) are on.
     pub(super) accepts_pats: bool,
@@ -63,7 +64,8 @@ pub(super) struct TokenExchanges<'a> {
     pub(super) clock: &'a dyn Clock,
 }
 
-/// A verified token that is not revoked, and its z/OS user. For an identity provider, this is the mapped user.
+/// A verified token that is not revoked, and its z/OS user. For a token of an identity provider, this is the user to
+/// whom the identity is mapped.
 struct Proven {
     user: UserId,
     token: VerifiedToken,
@@ -188,7 +190,7 @@ impl TokenExchanges<'_> {
             });
         });
         match certificate {
-            // Two credentials of different users do not say who acts.
+            // With two credentials of different users, it is not clear which user acts.
             Some((_, other)) if other != user => Err(in_actor(ApiError::ActorIsNotClient)),
             certificate => Ok(Some(Actor {
                 user,
@@ -198,7 +200,7 @@ impl TokenExchanges<'_> {
         }
     }
 
-    /// Verifies the subject token.
+    /// Verifies the subject token, and returns it with its z/OS user.
     async fn subject(
         &self,
         request: &Parts,
@@ -269,7 +271,8 @@ impl TokenExchanges<'_> {
                 return Err(ApiError::PersonalAccessToken);
             }
             VerifiedToken::Jwt(jwt) => {
-                // A service that has a token for itself must not act as the user elsewhere (docs/decisions.md#d23).
+                // A service that has received a token for itself must not use it to act as the user at another service
+                // (docs/decisions.md#d23).
                 if let Some(service) = jwt.service() {
                     return Err(ApiError::ServiceToken { service: service.clone() });
                 }
@@ -358,8 +361,8 @@ impl TokenExchanges<'_> {
         Ok(self.exchange.check_grants(&caller, applid, subject)?)
     }
 
-    /// Makes the PassTicket. If a running Zowe makes the PassTickets, it may need the token of the user. Zowe does not
-    /// accept PATs.
+    /// Makes the PassTicket. If a running Zowe makes the PassTickets, it may need the token of the user. A PAT is not
+    /// passed on, because Zowe does not accept PATs for this.
     async fn make(
         &self,
         subject: &Proven,

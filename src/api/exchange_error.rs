@@ -78,8 +78,9 @@ impl ExchangeError {
             | ApiError::Saf(SafError::Unavailable)
             | ApiError::Token(TokenError::Unavailable(_)) => OAuthCode::TemporarilyUnavailable,
             ApiError::Saf(_) | ApiError::Internal => OAuthCode::ServerError,
-            // Malformed bodies, tokens that are not accepted, and users whom the actor may not represent. RFC 8693
-            // §2.2.2 requires this code for tokens that are not valid, or that the policy does not accept.
+            // The other causes are malformed bodies, tokens that are not accepted, and users whom the actor may not
+            // represent. RFC 8693 §2.2.2 requires this code for tokens that are not valid, or that the policy does not
+            // accept.
             _ => OAuthCode::InvalidRequest,
         }
     }

@@ -29,7 +29,7 @@ use crate::{
 ///   application and the subject. The actor also needs `READ` on `APIML.DELEGATE.PASSTICKET`.
 /// - [`with_bearer_applids`](Self::with_bearer_applids): for these applications, the token of the subject is enough. No
 ///   actor is needed.
-/// - [`with_protected`](Self::with_protected): nobody gets a PassTicket for these users.
+/// - [`with_protected`](Self::with_protected): no client gets a PassTicket for these users.
 /// - [`with_services`](Self::with_services): a Personal Access Token (PAT) is exchanged only for an application whose
 ///   services are all in the scopes of the PAT, without suffixes.
 ///
@@ -253,13 +253,13 @@ pub(super) fn earlier_actors(act: Option<&Value>) -> Result<Vec<Box<str>>, Actor
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ActorNames<'a> {
     pub(super) user: &'a UserId,
-    /// The name and the issuer in a token of an identity provider.
+    /// The name and the issuer in the actor's token of an identity provider. `None` if the actor has no such token.
     pub(super) external: Option<(&'a str, &'a str)>,
 }
 
-/// Checks the claim `may_act` of a subject token that `issuer` has issued. If there is such a claim, only the actor that
-/// it names may act. Without `iss`, its `sub` is a z/OS user id, or a name at `issuer`: the same name at another identity
-/// provider is another user (RFC 7519 §4.1.2).
+/// Checks the claim `may_act` of a subject token that `issuer` has issued. If the token has this claim, only the actor
+/// that the claim names may act. If the claim has no `iss`, its `sub` is a z/OS user id, or the name of a user at
+/// `issuer`. A user with the same name at another identity provider is another user (RFC 7519 §4.1.2).
 ///
 /// # Errors
 /// [`ActorClaimError::OtherActor`] if the claim names another actor, has another form, or if there is no actor.

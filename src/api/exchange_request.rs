@@ -1,7 +1,7 @@
 //! Parses the body of a token exchange (RFC 8693 §2.1).
 //!
-//! The body is `application/x-www-form-urlencoded` (RFC 6749, appendix B). Its problems contain names of parameters, but
-//! never a value, because each value may be a token.
+//! The body is `application/x-www-form-urlencoded` (RFC 6749, appendix B). An [`ExchangeProblem`] contains names of
+//! parameters, but no values, because each value may be a token.
 
 use http::{HeaderMap, header::CONTENT_TYPE};
 use zeroize::Zeroizing;
@@ -94,7 +94,7 @@ pub enum ExchangeProblem {
     /// The type of a token is not supported.
     #[error("the {0} is not supported; write the token type jwt, access_token or id_token")]
     TokenType(&'static str),
-    /// `actor_token_type` without `actor_token`.
+    /// The body has `actor_token_type`, but no `actor_token`.
     #[error("the body has actor_token_type, but no actor_token")]
     ActorTypeAlone,
     /// `audience` is not one APPLID.
@@ -210,7 +210,7 @@ impl Parameters {
             if name.len() > 3 * MAX_NAME_LEN {
                 return Err(ExchangeProblem::TooLarge);
             }
-            // Names of parameters are no secrets, but a client may send a secret in the wrong place.
+            // A name is decoded in the same way as a value, because a client may send a secret as a name by mistake.
             let name = decode(name).ok_or(ExchangeProblem::Encoding)?;
             let value = decode(value).ok_or(ExchangeProblem::Encoding)?;
             if names.iter().any(|other| **other == **name) {

@@ -46,8 +46,8 @@ impl FailureLimit {
 }
 
 impl Attempt {
-    /// Returns the keys of the counts that can delay the attempt. In a known network, this is only the count of the
-    /// user in this network.
+    /// Returns the keys of the counts that can delay the attempt. If the user has recently logged in from this network
+    /// (`Known`), this is only the count of the user in this network.
     fn keys(self) -> (Pair, Option<UserId>, Option<ClientNetwork>) {
         let pair = (self.user, self.network);
         match self.origin {
@@ -59,13 +59,13 @@ impl Attempt {
 
 type Pair = (UserId, Option<ClientNetwork>);
 
-/// The counts of failed logins of this process. Each count needs a bounded amount of memory.
+/// The counts of failed logins of this process. The memory of each [`Ledger`] is bounded.
 #[derive(Debug)]
 pub(super) struct FailureCounts {
     users_and_networks: Ledger<Pair>,
     users: Ledger<UserId>,
     networks: Ledger<ClientNetwork>,
-    /// The numbers of failures that logins have cleared (forgiven failures).
+    /// The numbers of failures that successful logins have cleared (forgiven failures).
     forgiven: Ledger<Pair>,
 }
 
@@ -95,7 +95,8 @@ impl FailureCounts {
     }
 }
 
-/// The counts in which an attempt counts as a failure before its password is checked.
+/// The failures that were counted for an attempt before its password was checked. A field is `None` if its count was
+/// not changed in advance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Claimed {
     user_and_network: Option<Claim>,
@@ -111,10 +112,10 @@ struct Claim {
 }
 
 impl FailureCounts {
-    /// Begins an attempt. If a count of the user is over its limit, the attempt counts as a failure there before its
-    /// password is checked. Otherwise further attempts could begin during the check, and an attacker could try many
-    /// passwords after each wait. The count of the network does not change in advance, because this would delay users
-    /// with the right password.
+    /// Begins an attempt. If a count of the user is over its limit, the attempt is added to this count as a failure
+    /// before its password is checked. Otherwise further attempts could begin during the check, and an attacker could
+    /// try many passwords after each wait. The count of the network does not change in advance, because this would
+    /// delay users with the right password.
     ///
     /// If the user has recently logged in from this network, only the failures of this user from this network delay an
     /// attempt. So failures in other networks, and failures of other users, cannot lock the user out.
@@ -126,8 +127,8 @@ impl FailureCounts {
         Ok(self.begin_unchecked(attempt, now))
     }
 
-    /// Does the same as [`begin`](Self::begin), but without the check. The shared counts have already allowed the
-    /// attempt.
+    /// Does the same as [`begin`](Self::begin), but without the check, because the counts that all nodes share have
+    /// already allowed the attempt.
     pub(super) fn begin_unchecked(&mut self, attempt: Attempt, now: Duration) -> Claimed {
         let (pair, user, _) = attempt.keys();
         Claimed {
@@ -177,7 +178,7 @@ impl FailureCounts {
         }
     }
 
-    /// Checks whether an attempt may begin, but only with the count of the network.
+    /// Checks whether the count of the network allows an attempt to begin. Does not check the counts of the user.
     ///
     /// # Errors
     /// The wait until an attempt may begin.
@@ -204,8 +205,9 @@ impl FailureCounts {
 
     /// Records that the password was right. This clears the failures of the user from this network, but at most
     /// [`FORGIVEN_A_DAY`] within a day. The failures of the user from other networks stay, but do not delay the user in
-    /// this network. Otherwise an attacker in another network could guess without a wait after each login of the user.
-    /// The failures of the network also stay, because an attacker in this network may have an account.
+    /// this network. If they were cleared, an attacker in another network could guess without a wait after each login
+    /// of the user. The failures of the network also stay, because an attacker in this network may have an account, and
+    /// could clear them by logging in.
     pub(super) fn succeeded(&mut self, attempt: Attempt, claimed: Claimed, now: Duration) {
         let pair = (attempt.user, attempt.network);
         if let Some(claim) = claimed.user_and_network {
@@ -270,7 +272,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         Self { forgotten, limit, young: HashMap::new(), old: HashMap::new() }
     }
 
-    /// Returns the failures of a key that still count.
+    /// Returns the failures of a key. Returns `None` if there are none, or if they are so old that they do not count
+    /// any more.
     fn get(&self, key: &K, now: Duration) -> Option<Failures> {
         let failures = self.young.get(key).or_else(|| self.old.get(key)).copied();
         failures.filter(|failures| !failures.are_forgotten(self.forgotten, now))
@@ -309,7 +312,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 
     fn failed(&mut self, key: K, was_claimed: bool, now: Duration) {
-        // The failure is counted again if a successful login has cleared the count in the meantime.
+        // A failure that was counted in advance is counted again if a successful login has cleared the count in the
+        // meantime.
         let is_counted = was_claimed && self.count(&key, now) > 0;
         self.add(key, u32::from(!is_counted), now);
     }
@@ -353,7 +357,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 }
 
-/// The version of the text of [`FailureCounts`].
+/// The version of the format that [`FailureCounts::to_text`] writes.
 const VERSION: &str = "1";
 
 impl FailureCounts {
@@ -692,7 +696,7 @@ mod tests {
     }
 
     #[test]
-    fn one_attempt_begins_after_a_wait_until_its_password_is_checked() {
+    fn after_a_wait_only_one_password_is_checked_at_a_time() {
         let mut counts = FailureCounts::new(LIMITS);
         let it = unknown("A", "192.0.2.1");
         for _ in 0..5 {
@@ -732,7 +736,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_of_a_network_are_forgotten_after_an_hour_although_there_are_others() {
+    fn failures_of_a_network_are_forgotten_after_an_hour_even_if_newer_failures_follow() {
         let mut counts = FailureCounts::new(LIMITS);
         for i in 0..5_000 {
             // This step of 45 s gives 80 failures an hour.

@@ -35,8 +35,8 @@ pub(super) async fn log_in<B: Body>(
     tokens.issue(request, &user, DOMAIN)
 }
 
-/// Parses `{"username", "password"}` and an optional `newPassword`. Other fields are ignored. Returns
-/// `None` if the body is empty.
+/// Parses `{"username", "password"}` and an optional `newPassword`. Unknown fields are ignored. Returns `None` if the
+/// body is empty.
 fn parse_login_body(body: &[u8]) -> Result<Option<Credentials>, BodyProblem> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

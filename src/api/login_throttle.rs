@@ -79,8 +79,9 @@ pub struct LoginThrottleOptions {
 }
 
 impl LoginThrottleOptions {
-    /// Exempts addresses for which `is_exempt` returns true: their logins are neither counted nor refused. `is_exempt`
-    /// receives an IPv4-mapped IPv6 address as IPv4. By default, no address is exempt.
+    /// Exempts addresses for which `is_exempt` returns true: failed logins from these addresses are not counted, and no
+    /// login from them is refused. `is_exempt` receives an IPv4-mapped IPv6 address as IPv4. By default, no address is
+    /// exempt.
     #[must_use]
     pub fn with_exempt(self, is_exempt: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
         Self { exempt: Arc::new(is_exempt), ..self }
@@ -116,12 +117,12 @@ impl fmt::Debug for LoginThrottleOptions {
     }
 }
 
-/// The recent failed logins.
+/// The login throttle: its limits, and the failed logins that it counts.
 pub(super) struct LoginThrottle {
     options: LoginThrottleOptions,
     known: Arc<dyn KnownNetworks>,
     failures: Arc<FailedLogins>,
-    /// The counts that all nodes share.
+    /// The counts that all nodes share. `None` if this node counts alone.
     shared: Option<Arc<dyn SharedLoginFailures>>,
 }
 
@@ -136,7 +137,8 @@ pub(super) struct FailedLogins {
     /// How far the times of `counts` are ahead of the monotonic clock. It is not zero if this process continues the work
     /// of another process.
     ahead: Mutex<Duration>,
-    /// All turns. This process holds them while another process checks the passwords.
+    /// All turns, while another process checks the passwords, so that this process checks none. `None` at all other
+    /// times.
     all_turns: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
@@ -207,7 +209,7 @@ impl LoginThrottle {
         Self { options, known, failures, shared: None }
     }
 
-    /// Creates a throttle that continues with `failures`. From now on, the limits of this throttle apply to them.
+    /// Creates a throttle that continues with `failures`. From now on, the limits of this throttle apply to `failures`.
     pub(super) fn with_failures(&self, failures: Arc<FailedLogins>) -> Self {
         failures.counts().set_limits(self.options.limits());
         let Self { options, known, shared, .. } = self;
@@ -219,12 +221,12 @@ impl LoginThrottle {
         Self { shared: self.shared.clone(), ..Self::new(options, self.known.clone()) }
     }
 
-    /// Returns a throttle without failures that stores known networks in `known`.
+    /// Returns a throttle that stores known networks in `known`. The new throttle has no failures.
     pub(super) fn with_known_networks(&self, known: Arc<dyn KnownNetworks>) -> Self {
         Self { shared: self.shared.clone(), ..Self::new(self.options.clone(), known) }
     }
 
-    /// Returns a throttle without failures of its own that also counts in `shared`.
+    /// Returns a throttle that also counts in `shared`. The new throttle has no failures of its own.
     pub(super) fn with_shared_failures(&self, shared: Arc<dyn SharedLoginFailures>) -> Self {
         Self { shared: Some(shared), ..Self::new(self.options.clone(), self.known.clone()) }
     }
@@ -273,8 +275,8 @@ impl LoginThrottle {
         self.counts().check(attempt, now).map_err(early)
     }
 
-    /// Counts a failure for a password that differs from the cached one. The comparison needed no turn. If the login
-    /// provider then accepts the password, the failure is taken back. Otherwise it stays.
+    /// Counts a failure for a password that the caller has compared with the cached one, and that differs from it. If
+    /// the login provider then accepts the password, the failure is taken back. Otherwise the failure stays.
     ///
     /// # Errors
     /// [`TooEarly`] if there were too many failures.
@@ -296,9 +298,10 @@ impl LoginThrottle {
         Ok(Guess(Counted { throttle: self.clone(), clock, state }))
     }
 
-    /// Checks an attempt before it waits for a turn. With shared counts, this function reads only the count of the
-    /// network from this node's own counts. A login at another node may have cleared the failures of the user, but no
-    /// login clears the failures of a network.
+    /// Checks an attempt before it waits for a turn. With shared counts, this function uses the remembered waits and,
+    /// of this node's own counts, only the count of the network. This node's own count of the user may be too high,
+    /// because a login at another node may have cleared the failures. The count of the network is never too high,
+    /// because no login clears the failures of a network.
     fn check_before_turn(&self, attempt: &Attempt, now: Duration) -> Result<(), TooEarly> {
         let counted = match &self.shared {
             Some(_) => {
@@ -442,7 +445,7 @@ impl LoginFailures {
         failures.counts().to_text(failures.now(&*self.clock))
     }
 
-    /// Checks passwords again, because the other process has ended without continuing.
+    /// Checks passwords again. Call this function if the other process has ended before it has taken over the work.
     pub fn take_back(&self) {
         *self.failures.all_turns() = None;
     }
@@ -450,7 +453,7 @@ impl LoginFailures {
     /// Continues with the failed logins of another process. Call this before the first login.
     ///
     /// # Errors
-    /// [`LoginFailuresError`] if `text` is malformed. Some of the failed logins may then count.
+    /// [`LoginFailuresError`] if `text` is malformed. Some of the failed logins may then have been added.
     pub fn continue_from(&self, text: &str) -> Result<(), LoginFailuresError> {
         let now = self.failures.counts().add_text(text).ok_or(LoginFailuresError)?;
         // If this process has run longer than the other one, the failures look older than they are. This does not
@@ -496,7 +499,8 @@ struct Begun {
     shared: SharedClaim,
 }
 
-/// A password that was compared without a turn. If it is dropped, the failure stays.
+/// A password that was compared with the cached one, and that was counted as a failure. If this value is dropped, the
+/// failure stays.
 pub(super) struct Guess(Counted);
 
 impl Guess {
@@ -603,7 +607,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_login_makes_its_network_known_until_it_is_too_old() {
+    async fn a_login_makes_its_network_known_for_30_days() {
         let (throttle, clock) = (throttle(), clock());
         let elsewhere = |i: u8| Some(IpAddr::from([10, 0, i, 1]));
         throttle.turn(&user("A"), CLIENT, clock.clone()).await.unwrap().succeeded();
@@ -728,7 +732,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nodes_count_together_but_each_counts_alone_while_the_store_is_away() {
+    async fn nodes_count_together_but_each_counts_alone_while_the_store_is_unreachable() {
         let clock = clock();
         let place = Place::new(&clock);
         let node = || Arc::new(throttle().with_shared_failures(place.clone()));
@@ -812,7 +816,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_the_shared_counts_refuse_takes_no_waiting_place() {
+    async fn a_client_that_the_shared_store_has_refused_does_not_wait_for_a_turn() {
         let clock = clock();
         let (place, _, two) = nodes_after_failures(&clock).await;
         // This refusal tells the node that the client must wait.
@@ -833,7 +837,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_shared_refusal_also_refuses_comparisons_until_a_login_succeeds() {
+    async fn after_a_refusal_by_the_shared_store_comparisons_are_refused_until_a_login() {
         let clock = clock();
         let (_, _, two) = nodes_after_failures(&clock).await;
         let name = user("A");
@@ -856,7 +860,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_users_in_a_network_with_too_many_failures_take_no_waiting_place() {
+    async fn other_users_in_a_network_with_too_many_failures_do_not_wait_for_a_turn() {
         let clock = clock();
         let node = Arc::new(throttle().with_shared_failures(Place::new(&clock)));
         for i in 0..101 {
@@ -869,7 +873,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn while_the_store_is_away_a_refused_client_does_not_wait_for_it_again() {
+    async fn an_unreachable_store_is_not_asked_again_for_a_refused_client() {
         let clock = clock();
         let (place, one, _) = nodes_after_failures(&clock).await;
         place.is_away.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -905,7 +909,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_compared_password_counts_immediately_and_until_it_is_right() {
+    async fn a_password_that_differs_from_the_cached_one_is_a_failure_until_it_is_accepted() {
         let (throttle, clock) = (throttle(), clock());
         let name = user("A");
         let guess = || throttle.guess(&name, CLIENT, clock.clone()).unwrap();

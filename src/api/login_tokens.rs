@@ -61,8 +61,8 @@ impl LoginTokens<'_> {
     /// - [`ApiError::LoggedOut`] if the token is revoked.
     /// - [`ApiError::StoreUnavailable`] if the store cannot check the token.
     ///
-    /// For a token of an identity provider, the error contains [`TokenError::Issuer`]: these endpoints accept only
-    /// login tokens of z/OS users.
+    /// For a token of an identity provider, the error contains [`TokenError::Issuer`]: the endpoints that call this
+    /// function accept only login tokens of z/OS users.
     pub(super) async fn require_of_any_service(self, request: &Parts) -> Result<Jwt, ApiError> {
         let text = self.text(request).ok_or(ApiError::TokenNotProvided)?;
         let verified = match self.verifier.try_verify_now(text) {

@@ -26,8 +26,10 @@
 //! | `DELETE access-token/evict` | Basic, else a client certificate; with `UPDATE` on `APIML.SERVICES` | 204 |
 //! | `GET access-tokens` | the login cookie, else `Bearer`, else Basic, else a client certificate | 200 and a page of tokens |
 //! | `POST access-tokens` | the same | 201 and a new token |
-//! | `DELETE access-tokens` | the same; for another user or a service with `READ` on `APIML.SERVICES` | 204 |
-//! | `GET access-tokens/{id}` | the same | 200 and the token's entry |
+//! | `DELETE access-tokens` | the same; with `READ` on `APIML.SERVICES` if the tokens are of another user or for a service | 204 |
+//! | `GET access-tokens/permissions` | the same | 200 and the tasks of administrators that the caller may do |
+//! | `POST access-tokens/evict` | the same; with `UPDATE` on `APIML.SERVICES` | 200 and the numbers of removed revocations |
+//! | `GET access-tokens/{id}` | the same as for `GET access-tokens` | 200 and the token's entry |
 //! | `PATCH access-tokens/{id}` | the same | 200 and the token's entry |
 //! | `DELETE access-tokens/{id}` | the same | 204 |
 //! | `POST access-tokens/{id}/rotate` | the same | 200 and a new token |
@@ -73,8 +75,8 @@
 //! 8. If a web page of another origin made a browser send a request, the status is 403. This applies if the browser
 //!    attached a credential, or if the request is for `login` or `token`. [`OriginPolicy`](crate::layer::OriginPolicy)
 //!    describes the details. A `GET` changes no token and no revocation, with one exception: `GET access-tokens/self`
-//!    adds a PAT that is not in the registry. If the PAT was rotated and its grace period has ended, this request
-//!    revokes the PATs of its family (docs/decisions.md#d36).
+//!    adds the PAT of the request to the registry if it is not there. If the PAT was rotated and its grace period has
+//!    ended, this request revokes the PATs of its family (docs/decisions.md#d36).
 //!
 //! # Audit records
 //! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). For each request to
@@ -95,10 +97,10 @@
 //! | `access-token/validate` | `authentication` | the token, the service |
 //! | `access-token/revoke` | `token-revoked` | the token |
 //! | `access-token/revoke/tokens` and below | `rule-made` | the user or service, the time |
-//! | `access-token/evict` | `evicted` | the number of revocations |
+//! | `access-token/evict`, `access-tokens/evict` | `evicted` | the number of revocations |
 //! | `POST access-tokens` | `token-minted` | scopes, days, the issued token |
 //! | `DELETE access-tokens` | `rule-made` | the user or service, the time |
-//! | `GET access-tokens`, `GET access-tokens/self`, `GET access-tokens/{id}` | `authentication` | the token, the user of the tokens if it is not the caller |
+//! | `GET access-tokens`, `GET access-tokens/permissions`, `GET access-tokens/self`, `GET access-tokens/{id}` | `authentication` | the token, the user of the tokens if it is not the caller |
 //! | `PATCH access-tokens/{id}` | `token-changed` | the id of the token |
 //! | `DELETE access-tokens/{id}` | `token-revoked` | the id of the token, its user if it is not the caller |
 //! | `access-tokens/{id}/rotate`, `access-tokens/self/rotate` | `token-rotated` | the old token or its id, the issued token |

@@ -1,9 +1,9 @@
 //! A cache of verified passwords, for [`BasicLogin`](super::BasicLogin).
 //!
 //! A client with `Authorization: Basic` sends the password with each request. Without a cache, each request would wait
-//! for the login server, and this server would record a login for each request. The cache contains no passwords, but
-//! keyed hashes of user and password. The key of the hashes is random. It is created at the start, and exists only in
-//! the memory of the process.
+//! for the server that checks passwords, and this server would record a login for each request. The cache contains no
+//! passwords, but keyed hashes of user and password. The key of the hashes is random. It is created at the start, and
+//! exists only in the memory of the process.
 
 use std::{
     collections::HashMap,
@@ -60,7 +60,8 @@ pub(super) struct PasswordMemory {
 struct State {
     verified: HashMap<Sender, Verified>,
     checks: HashMap<CheckKey, Arc<SharedResult>>,
-    /// The number of password changes. If a password was changed during a check, the result of this check is not added.
+    /// The number of password changes. If a password was changed during a check, the result of this check is not added
+    /// to the cache.
     generation: u64,
 }
 
@@ -81,8 +82,8 @@ impl State {
         self.verified.get(sender).filter(|verified| now < verified.until)
     }
 
-    /// Adds a verified password of `sender`. It replaces another password of the sender. If the cache is full and no
-    /// entry has expired, nothing is added, and the password is checked again next time.
+    /// Adds a verified password of `sender`. The new password replaces an earlier password of the sender. If the cache
+    /// is full and no entry has expired, nothing is added, and the password is checked again next time.
     fn add(&mut self, sender: Sender, hash: KeyedHash, user: UserId, now: Duration) {
         if self.verified.len() >= MAX_ENTRIES && !self.verified.contains_key(&sender) {
             self.verified.retain(|_, verified| now < verified.until);
@@ -132,7 +133,7 @@ impl PasswordMemory {
     }
 
     /// Removes the password of a user, because the user has changed it. A check that is in progress may have received
-    /// the old password. So its result is not added, and later requests do not join it.
+    /// the old password. So the result of this check is not added, and later requests do not join the check.
     pub(super) fn forget(&self, user: &UserId) {
         let mut state = self.state();
         state.generation += 1;
@@ -207,15 +208,14 @@ impl Drop for ForgetOnDrop {
 /// A request that waits for the result of a check.
 pub(super) struct Joined {
     result: watch::Receiver<Option<Result<UserId, PasswordError>>>,
-    /// The check that this request began and must run. `None` if the request joined another one.
+    /// The check that this request began and must run. `None` if the request joined the check of another request.
     pub(super) begun: Option<Check>,
 }
 
 impl Joined {
     /// Waits for the result. If the check panics, the result is [`PasswordError::Unavailable`].
     pub(super) async fn result(mut self) -> Result<UserId, PasswordError> {
-        // If this request kept its own check, the channel would stay open, and a check without a result would never be
-        // noticed.
+        // If this request kept its own [`Check`], the channel would stay open, and this function would wait forever.
         drop(self.begun.take());
         match self.result.wait_for(Option::is_some).await {
             Ok(result) => result.unwrap_or(Err(PasswordError::Unavailable)),
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_password_is_removed_under_both_names() {
+    fn a_changed_password_is_removed_by_the_user_of_the_request_and_by_the_verified_user() {
         for name in ["A", "B"] {
             let memory = Arc::new(PasswordMemory::new());
             add(&memory, sender("A"), RIGHT, "B", 0);
@@ -404,7 +404,7 @@ mod tests {
         check.finish(Err(PasswordError::Wrong), secs(0));
         assert_eq!(later.result().await, Err(PasswordError::Wrong));
         assert_eq!((one.result().await, two.result().await), (Ok(user("A")), Ok(user("A"))));
-        // A check without a result, such as one that panics.
+        // This check ends without a result, as a check that panics.
         assert_eq!(join(4).result().await, Err(PasswordError::Unavailable));
         assert!(memory.state().checks.is_empty());
     }

@@ -32,7 +32,7 @@ pub enum GuardedTask {
 ///
 /// The names of the resources begin with a prefix. In Zowe, the settings `resourceClass` and `resourceNamePrefix` under
 /// `apiml.security.authorization` set the class and the prefix. The settings `serviceResourceClass` and
-/// `serviceResourceNamePrefix` under `apiml.security.saf` do the same. The defaults are `ZOWE` and `APIML.`.
+/// `serviceResourceNamePrefix` under `apiml.security.saf` have the same effect. The defaults are `ZOWE` and `APIML.`.
 ///
 /// ```
 /// use tower_passticket::api::{GuardedTask, GuardingResources};

@@ -64,8 +64,8 @@ pub trait LoginProvider: Send + Sync + 'static {
     /// Starts to check the password of `user`. The future returns the user id of the logged-in user. This id differs
     /// from `user` if the provider translates user ids.
     ///
-    /// The future runs in a separate task. It continues if the client disconnects, so that each guess counts. After a
-    /// minute, the future is dropped, and the login fails with [`LoginError::Unavailable`].
+    /// The future runs in a separate task. It continues if the client disconnects, so that the login throttle counts
+    /// each guess. After a minute, the future is dropped, and the login fails with [`LoginError::Unavailable`].
     fn login(&self, user: UserId, password: Password) -> LoginFuture;
 
     /// Starts to check the password of `user` and to replace it with `new`. Returns `None` if this provider does not
@@ -81,7 +81,7 @@ pub trait LoginProvider: Send + Sync + 'static {
     }
 
     /// Ends the session that the provider keeps for `user`. `AuthApi` calls this function after a logout has tried to
-    /// revoke a login token of `user`. It must not block. By default, it does nothing.
+    /// revoke a login token of `user`. The function must not block. By default, it does nothing.
     fn logged_out(&self, user: UserId) {
         let _ = user;
     }

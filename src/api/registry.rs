@@ -25,8 +25,9 @@ pub(super) struct Registry {
     lists: Arc<Semaphore>,
 }
 
-/// The maximum number of lists that the store makes or waits to make. Further lists wait here. So a client that sends
-/// many requests for lists does not delay revocations: the same thread of the store makes lists and revocations.
+/// The maximum number of requests for lists that the store has at one time. Further requests wait here. One thread of
+/// the store makes lists and also stores revocations. So without this limit, a client that sends many requests for
+/// lists would delay revocations.
 const MAX_LISTS: usize = 4;
 
 /// The name and the description of a new token.
@@ -72,7 +73,7 @@ impl Registry {
     }
 
     /// Returns the entry of a token that the caller has verified. Adds the token to the registry if it is not there.
-    /// For example, the registry lacks tokens that earlier versions or Zowe API ML have issued.
+    /// For example, the registry lacks tokens that earlier versions of this program or Zowe API ML have issued.
     ///
     /// # Errors
     /// [`ApiError::NoSuchToken`] if the registry has no entry for the token and adds none: the user has too many

@@ -1,6 +1,6 @@
 //! `DELETE access-token/revoke/tokens` and the paths below it create revocation rules. `DELETE access-tokens` does the
-//! same for callers with a login token. `DELETE access-token/evict` removes revocations that no longer apply to a valid
-//! token (docs/reference/auth-endpoints.md#rules, docs/decisions.md#d8).
+//! same, and also accepts a login token. `DELETE access-token/evict` and `POST access-tokens/evict` remove revocations
+//! that no longer apply to a valid token (docs/reference/auth-endpoints.md#rules, docs/decisions.md#d8).
 //!
 //! A revocation rule contains a time, and a user or a service. It revokes the Personal Access Tokens of the user, or
 //! for the service, that were issued up to this time.
@@ -131,7 +131,7 @@ impl RevocationRules<'_> {
         Ok(evicted)
     }
 
-    /// Authenticates the caller, and checks that the security product permits this caller to perform the task.
+    /// Authenticates the caller, and checks that the security product permits the caller to perform `task`.
     async fn permitted_caller(
         self,
         request: &Parts,
@@ -142,7 +142,7 @@ impl RevocationRules<'_> {
         Ok(caller)
     }
 
-    /// Stores a rule, and answers as API ML's endpoints for rules.
+    /// Stores a rule, and answers with the status of the profile for a stored rule.
     async fn make_rule(
         self,
         request: &Parts,

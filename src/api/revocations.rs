@@ -41,8 +41,8 @@ impl Revocations {
         self.0.record(revocation).await.map_err(|error| not_stored(&error))
     }
 
-    /// Stores the revocation of a token, in this program and in other programs that keep the token. An endpoint answers
-    /// with success only after `Ok`.
+    /// Stores the revocation of a token. A store that shares revocations with another program, such as Zowe's Caching
+    /// Service, also stores it there. An endpoint answers with success only after `Ok`.
     ///
     /// # Errors
     /// [`ApiError::StoreUnavailable`] if the store returns an error.
@@ -59,8 +59,8 @@ impl Revocations {
         self.0.record_rule_of_now(rule).await.map_err(|error| not_stored(&error))
     }
 
-    /// Registers a new PAT. The endpoint answers with the PAT only after `Ok`, because a rule might miss a PAT that is
-    /// not registered.
+    /// Registers a new PAT. The endpoint answers with the PAT only after `Ok`, because a rule with the current time may
+    /// not revoke a PAT that is not registered.
     ///
     /// # Errors
     /// [`ApiError::TooManyPats`] if the user has too many registered PATs. [`ApiError::StoreUnavailable`] if the store

@@ -124,7 +124,7 @@ struct State {
     /// The endpoints of the gateway of API ML (Zowe's API Mediation Layer) outside of the prefix. `None` if they are
     /// off.
     apiml: Option<ApimlEndpoints>,
-    /// The server whose paths these endpoints have.
+    /// The server of API ML whose paths the endpoints in `apiml` have: its gateway or ZAAS.
     server: ApimlServer,
     /// The maximum validity of Personal Access Tokens. `None` if these tokens are off.
     max_validity: Option<Validity>,
@@ -267,7 +267,7 @@ impl AuthApi {
         self.with(|state| state.exchange = Some(Arc::new(exchange)))
     }
 
-    /// Turns on the endpoints whose paths begin with `access-token`. No Personal Access Token is valid for longer than
+    /// Turns on the endpoints whose paths begin with `access-token/`. No Personal Access Token is valid for longer than
     /// `max`. The endpoints for administrators need [`with_saf`](Self::with_saf).
     #[must_use]
     pub fn with_personal_access_tokens(self, max: Validity) -> Self {
@@ -374,12 +374,12 @@ impl AuthApi {
         LoginFailures::new(&self.0.throttle, self.0.clock.clone())
     }
 
-    /// Sets how long a client waits for a password check. After this time, the client gets a 503. The check
-    /// continues. It is stopped one minute after its start. If it ends earlier, its result counts for the login
-    /// throttle. The default is a minute.
+    /// Sets how long a client waits for a password check. After this time, the client gets a 503. The check continues.
+    /// It is stopped one minute after its start. If it ends earlier, the login throttle counts its result. The default
+    /// is a minute.
     ///
     /// A login provider that asks a server should wait for the server longer than `wait`. If the provider gives up
-    /// before a slow server answers, a wrong password counts only at the server, and not for the login throttle.
+    /// before a slow server answers, only the server counts a wrong password, and the login throttle does not.
     #[must_use]
     pub fn with_login_wait(self, wait: Duration) -> Self {
         self.with(|state| state.login_wait = wait.min(LONGEST_CHECK))
@@ -449,18 +449,18 @@ impl AuthApi {
         }
     }
 
-    /// Returns the auth API in the form in which ZAAS, the authentication service of API ML, serves it to API ML's
-    /// gateway, which relays the requests of its clients. Both services share everything: the counts of failed logins,
-    /// the revocations, the registry of tokens and the logout listeners. Call this function after the functions
+    /// Returns the auth API as ZAAS, the authentication service of API ML, serves it. API ML's gateway relays the
+    /// requests of its clients to ZAAS. The returned service and this one share everything: the counts of failed
+    /// logins, the revocations, the registry of tokens and the logout listeners. Call this function after the functions
     /// `with_…`.
     ///
     /// - The endpoints are below `/zaas/api/v1/auth`.
     /// - The profile is [`Compatibility::ZoweV3`].
     /// - With [`with_apiml_endpoints`](Self::with_apiml_endpoints), the other paths are `/zaas/auth/check`,
     ///   `/application/health`, `/application/info` and `/application/version`.
-    /// - A request from a web page is accepted if the page belongs to the address that the browser has asked, which is the
-    ///   address of API ML's gateway. The browser says so (`Sec-Fetch-Site: same-origin`), or `Origin` and `Host` are the
-    ///   same address. For other pages, the [policy](Self::with_origin_policy) decides, as on the gateway.
+    /// - A request from a web page is accepted if the page has the address to which the browser has sent the request:
+    ///   the address of API ML's gateway. This is so if `Sec-Fetch-Site` is `same-origin`, or if `Origin` and `Host`
+    ///   contain the same address. For other pages, the [policy](Self::with_origin_policy) decides, as on the gateway.
     #[cfg(feature = "proxy")]
     #[must_use]
     pub fn for_zaas(&self) -> Self {
@@ -688,7 +688,8 @@ impl State {
         checked.map_err(|_| ApiError::CrossOrigin)?;
         let makes_a_pat = match endpoint {
             Endpoint::CreateToken | Endpoint::RotateToken | Endpoint::RotateOwnToken => true,
-            // A page that shows the description of this API can send a password that its user has entered.
+            // A request with `Authorization` is permitted. A page that shows the description of this API, such as
+            // Swagger UI, sends the password that the user has entered on this page.
             Endpoint::Generate => !request.headers.contains_key(AUTHORIZATION),
             _ => false,
         };

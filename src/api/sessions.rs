@@ -1,4 +1,4 @@
-//! Ends everything that depends on a login token when the user logs out.
+//! Ends the sessions of a user at other servers when the user logs out.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl Sessions {
     }
 
     /// Logs the user of `token` out at the issuer of the token. `origin` is the origin of the key that has verified the
-    /// token. Does nothing for tokens of this gateway.
+    /// token. Does nothing if no issuer is set for this origin, as for tokens of this gateway.
     ///
     /// # Errors
     /// [`ApiError::Unavailable`] if the issuer does not confirm the logout.

@@ -1,8 +1,8 @@
 //! The waits that this node has learned from the shared counts of failed logins.
 //!
 //! Only the shared store knows how long a client must wait. A login asks the store only after it has waited for a turn,
-//! and the number of turns is limited. With this memory, the [login throttle](super::login_throttle) refuses a client
-//! that was refused a short time ago without asking again.
+//! and the number of turns is limited. This memory contains the clients that the store has refused a short time ago.
+//! The [login throttle](super::login_throttle) refuses them again without a turn, and without asking the store.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -37,7 +37,7 @@ struct Wait {
     origin: NetworkOrigin,
     /// The end of the wait.
     end: Duration,
-    /// The entry counts until this time.
+    /// The time until which the entry is used.
     until: Duration,
 }
 
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_wait_counts_until_it_is_removed() {
+    fn the_last_wait_applies_until_it_is_removed() {
         let (mut waits, a) = (SharedWaits::default(), attempt("A", 1, NetworkOrigin::Known));
         for wait in [8, 2] {
             waits.keep(&a, seconds(wait), seconds(0));

@@ -206,7 +206,8 @@ impl World {
         Self { clock, store, collected, registry, minimal }
     }
 
-    /// Returns an auth API with all endpoints except `delegate/passticket`, and with client certificates.
+    /// Returns an auth API with PassTickets, Personal Access Tokens, `refresh` and client certificates. Delegation, the
+    /// token exchange, the registry and the endpoints of API ML are off.
     fn api(&self, compatibility: Compatibility) -> AuthApi {
         self.minimal
             .clone()
@@ -334,7 +335,7 @@ impl TestRequest<'_> {
         let (url, verb) = (self.url.split('?').next().unwrap(), self.method.to_ascii_lowercase());
         let status = response.status().as_u16();
         let name = format!("{} {} {status}", self.method, self.url);
-        // A path with an id is described with `{id}` in its place.
+        // The document has `{id}` in place of an id in the path.
         let paths = description["paths"].as_object().unwrap();
         let is_like = |template: &str| match template.split_once("{id}") {
             Some((before, after)) => url

@@ -66,7 +66,7 @@ pub(super) async fn ticket<B: Body>(
     })
 }
 
-/// Parses `{"applicationName"}`. Other fields are ignored. Returns the name as the client wrote it, and the same name
+/// Parses `{"applicationName"}`. Unknown fields are ignored. Returns the name as the client wrote it, and the same name
 /// as an APPLID (the name of an application in the security product).
 fn parse_ticket_body(body: &[u8]) -> Result<(String, Applid), BodyProblem> {
     #[derive(Deserialize)]

@@ -20,7 +20,7 @@ impl TokenBounds<'_> {
     /// Checks that each scope is allowed.
     ///
     /// # Errors
-    /// [`ApiError::ScopeNotAllowed`] for the first scope that is not.
+    /// [`ApiError::ScopeNotAllowed`] with the first scope that is not allowed.
     pub(super) fn check(&self, scopes: &Scopes) -> Result<(), ApiError> {
         let Some(allowed) = self.allowed else { return Ok(()) };
         match scopes.iter().find(|scope| !allowed.covers(scope)) {
@@ -38,7 +38,8 @@ impl TokenBounds<'_> {
     }
 }
 
-/// Checks that the gateway accepts the length of a new token of `user`. The gateway refuses longer tokens in requests.
+/// Checks that a new token of `user` is not longer than [`MAX_TOKEN_LEN`]. In requests, the gateway refuses longer
+/// tokens.
 ///
 /// # Errors
 /// [`ApiError::TooManyScopes`] if the token is too long.

@@ -100,7 +100,7 @@ struct NewToken<'a> {
     expires_at: String,
 }
 
-/// The facts about a new token that its response contains.
+/// The facts about a new token that the response contains, in addition to the token.
 pub(super) struct NewTokenFacts {
     pub(super) entry: Option<AccessToken>,
     pub(super) scopes: Vec<String>,

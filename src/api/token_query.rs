@@ -80,7 +80,7 @@ impl TokenQuery {
 /// Parses the query of an endpoint for one token, which may name the user of the token.
 ///
 /// # Errors
-/// [`ApiError::InvalidQuery`] if the query has anything else.
+/// [`ApiError::InvalidQuery`] if the query has another parameter, or if the user is not a user id.
 pub(super) fn owner_of_one(query: Option<&str>) -> Result<Owner, ApiError> {
     let mut user = None;
     for (name, value) in parameters(query)? {
@@ -123,7 +123,8 @@ impl GroupQuery {
     /// Parses the query.
     ///
     /// # Errors
-    /// [`ApiError::InvalidQuery`] if the query has anything but a user or a service, and a time.
+    /// [`ApiError::InvalidQuery`] if a parameter is unknown, occurs twice or has a wrong value, or if the query has
+    /// both a user and a service.
     pub(super) fn parse(query: Option<&str>) -> Result<Self, ApiError> {
         let (mut group, mut up_to) = (None, None);
         for (name, value) in parameters(query)? {

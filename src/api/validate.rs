@@ -21,7 +21,8 @@ use crate::{
     token::{Pat, RequestFacts, Rs256Verifier, ServiceId, VerifiedToken},
 };
 
-// Missing and `null` fields are `None`. Other fields are ignored, even if they are malformed.
+// A field that is missing or `null` is `None`. Fields with names that the struct does not have are ignored, whatever
+// type their values have.
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,8 +47,8 @@ pub(super) struct HeldTokens<'a> {
 }
 
 impl HeldTokens<'_> {
-    /// Answers whether a token is valid for a service, or for a request to a service. A client that asks for JSON gets the
-    /// reason if it is not.
+    /// Answers whether a token is valid for a service, or for a request to a service. If the token is not valid and the
+    /// client asks for JSON, the answer contains the reason. In the profile `ZoweV3`, it never does.
     pub(super) async fn validate<B: Body>(self, request: &Parts, body: B) -> Answer {
         let answer = ValidationAnswer::to(request, self.compatibility);
         match self.pat_for_service(request, body).await {
@@ -68,7 +69,8 @@ impl HeldTokens<'_> {
         let pat = self.valid_pat(request, token).await?;
         // All scopes of a token begin with a valid service id. So a text that is not a service id is in none of them.
         let service = service.map_err(|_| PatRefusal::OutOfScope)?;
-        // A scope with a suffix does not permit a request whose method or path the caller does not name.
+        // A scope with the suffix `:read` permits a request only if the caller names its method. A scope with a path
+        // permits a request only if the caller names its path.
         let facts = || {
             let facts = RequestFacts::unknown();
             let facts = method.as_deref().map_or(facts, |method| facts.with_method(method));

@@ -497,7 +497,7 @@ impl Settings<'_> {
         }
     }
 
-    /// Returns the errors in `more`, and the errors of each endpoint of the registry that needs a credential of a user.
+    /// Returns the errors in `more`, and the errors that all registry endpoints with the credential of a user have.
     fn registry<const N: usize>(&self, more: [ApiError; N]) -> Vec<ApiError> {
         let mut errors = self.caller();
         errors.extend(login_token([]));
@@ -506,7 +506,7 @@ impl Settings<'_> {
         errors
     }
 
-    /// Returns the errors in `more`, and the errors of each endpoint of the registry at which an administrator may name
+    /// Returns the errors in `more`, and the errors that all registry endpoints have at which an administrator may name
     /// another user in the query.
     fn registry_of_any_user<const N: usize>(&self, more: [ApiError; N]) -> Vec<ApiError> {
         let mut errors = self.registry([ApiError::InvalidQuery(QUERY_PROBLEM)]);
@@ -966,7 +966,7 @@ fn exchanged() -> Value {
     })
 }
 
-/// Returns one error for each status that a failed generation of a PassTicket can have.
+/// Returns one error for each status that a failed generation of a PassTicket can have, except 401.
 fn no_ticket() -> Vec<ApiError> {
     let codes = [SafReturnCodes::NO_PROFILE, SafReturnCodes::NOT_AUTHORIZED];
     // Both names are valid, which a test checks.

@@ -108,7 +108,8 @@ impl ErrorResponse {
             response["headers"][name] = json!({ "required": required, "schema": schema });
         }
         if !codes.is_empty() {
-            // The errors of one endpoint that share a status have one form. Only 403 and 405 have the other form.
+            // Only the endpoint `token` has codes. Its errors with this status all have the form of RFC 6749. Its 403
+            // and its 405 have no codes.
             let allowed = json!({ "properties": { "error": { "enum": codes } } });
             let schema = json!({ "allOf": [reference("OAuthError"), allowed] });
             response["content"] = json!({ "application/json": { "schema": schema } });

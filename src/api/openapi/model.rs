@@ -35,7 +35,7 @@ pub(super) enum Security {
     CertificateAndLoginToken,
     /// A client certificate.
     Certificate,
-    /// A login token. Without a login token, HTTP Basic. Without a Basic header, the client certificate.
+    /// A login token, HTTP Basic or a client certificate. The endpoint uses the first of these that the request has.
     Any,
     /// A Personal Access Token.
     AccessToken,
@@ -47,7 +47,7 @@ pub(super) enum Security {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyFormat {
     Json,
-    /// A form. The errors of the endpoint have the form of RFC 6749 §5.2.
+    /// A form, as HTML forms send it. The error responses of the endpoint are those of RFC 6749 §5.2.
     Form,
 }
 
@@ -282,7 +282,8 @@ pub(super) fn reference(schema: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{schema}") })
 }
 
-/// Returns the schema of an object with these properties. Other properties are ignored.
+/// Returns the schema of an object with these properties. Other properties are allowed, because the endpoints ignore
+/// them.
 pub(super) fn object(required: &[&str], properties: Value) -> Value {
     json!({
         "type": "object",

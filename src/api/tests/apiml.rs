@@ -26,7 +26,8 @@ struct Answer {
     text: String,
 }
 
-/// Sends a request. `credential` is `basic:USER`, `token` or `certificate:NAME`, or is empty.
+/// Sends a request. `line` is the method and the path. `credential` is `basic:USER`, `token` or `certificate:NAME`, or
+/// is empty.
 async fn send(world: &World, api: AuthApi, line: &str, credential: &str, body: &str) -> Answer {
     let (method, url) = line.split_once(' ').unwrap();
     let request = Request::builder().method(method).uri(url).header("host", "gw:7554");

@@ -40,7 +40,7 @@ fn delegation() -> Delegation {
         .with_protected(user("IBMUSER"))
 }
 
-/// Returns the auth API of `world` with all endpoints.
+/// Returns the auth API of `world` with `delegate/passticket`.
 fn api_with(world: &World, delegation: Delegation) -> AuthApi {
     world.api(Compatibility::Documented).with_delegation(delegation)
 }
@@ -290,7 +290,7 @@ async fn no_delegated_tickets_while_the_audit_log_cannot_be_written() {
         assert_eq!(records[0].reason, Some(ReasonCode::AuditUnavailable));
         assert_eq!(records[0].user, None);
     }
-    // If delegation is off, the path is unknown. All other endpoints work without the audit log.
+    // If delegation is off, the path is unknown. Other endpoints, such as `login`, work without the audit log.
     let response = DELEGATE.send_to(world.api(Compatibility::Documented)).await;
     assert_eq!(response.status(), 404);
     let basic = super::basic("user:validPassword");

@@ -70,7 +70,7 @@ fn service(id: &str) -> ServiceId {
     ServiceId::new(id).unwrap()
 }
 
-/// `AGENT` may act for all users.
+/// Returns settings with which `AGENT` may act for all users except `IBMUSER`.
 fn exchange() -> TokenExchange {
     TokenExchange::new()
         .with_grants([Grant::to_user(user("AGENT"), AllowList::Any, AllowList::Any)])
@@ -157,7 +157,7 @@ async fn a_token_becomes_a_passticket_of_its_user() {
 }
 
 #[tokio::test]
-async fn with_replay_protection_the_lifetime_allows_for_old_time_slots() {
+async fn with_replay_protection_expires_in_is_a_minute_shorter() {
     let world = World::with_replay(Replay::Protected);
     world.clock.advance(Duration::from_secs(2));
     let body = form(&world.jwt(), &[]);
@@ -200,7 +200,7 @@ async fn each_refusal_has_an_oauth_code_and_a_message() {
         ("ID token", agent, id_token(form("jane", &[])), ok),
         ("may_act", None, with_actor("for-agent", "agent"), ok),
         ("PAT with both services", agent, pat("a,b,c"), ok),
-        // The request.
+        // These requests have a faulty form.
         ("no body", agent, String::new(), invalid("ZWEAO400E")),
         ("JSON", agent, "{}".to_owned(), invalid("ZWEAO400E")),
         ("repeated", agent, format!("{good}&grant_type=x"), invalid("ZWEAO400E")),
@@ -215,7 +215,7 @@ async fn each_refusal_has_an_oauth_code_and_a_message() {
         ("resource", agent, form(&jwt, &[("resource", "a")]), (400, "invalid_target", "ZWEAO400E")),
         ("bad audience", agent, audience("a.b"), (400, "invalid_target", "ZWEAO400E")),
         ("too long", agent, "x".repeat(70_000), (413, "invalid_request", "ZWEAO413E")),
-        // The actor.
+        // In these requests, the actor is refused.
         ("no actor", None, good.clone(), (401, "invalid_client", "ZWEAG167E")),
         ("no actor, no valid token", None, form("x", &[]), (401, "invalid_client", "ZWEAG167E")),
         (
@@ -259,7 +259,7 @@ async fn each_refusal_has_an_oauth_code_and_a_message() {
             (503, "temporarily_unavailable", "ZWEAG104E"),
         ),
         ("SAF without decision", Some("SAFBAD"), good.clone(), (500, "server_error", "ZWEAT603E")),
-        // The subject.
+        // In these requests, the subject is refused.
         ("forged", agent, form(&other_key, &[]), invalid("ZWEAG130E")),
         ("not a token", agent, form("x", &[]), invalid("ZWEAG130E")),
         ("expired in a cache", agent, form("late", &[]), invalid("ZWEAT100E")),
@@ -340,7 +340,7 @@ async fn grants_limit_the_applications_and_users_of_an_actor() {
         let api = world.exchanging(exchange().with_grants(grants.clone()));
         let (_, code, _) = refusal(&request(Some("AGENT"), &body).send_to(api).await);
         assert_eq!(code, want, "{name}");
-        // An actor token proves no certificate.
+        // A grant to a certificate does not apply to an actor that sends only a token.
         if name == "certificate" {
             let api = world.exchanging(exchange().with_grants(grants));
             let body = with_actor(&world.jwt(), "agent");
@@ -350,7 +350,7 @@ async fn grants_limit_the_applications_and_users_of_an_actor() {
 }
 
 #[tokio::test]
-async fn without_an_actor_only_the_named_applications_are_open() {
+async fn without_an_actor_tickets_are_issued_only_for_the_bearer_applids() {
     let world = World::new();
     let jwt = world.jwt();
     let (own, pat) = (form(&jwt, &[]), form(&world.pat("USER", "a,b"), &[]));
@@ -377,7 +377,7 @@ async fn without_an_actor_only_the_named_applications_are_open() {
     let api = minimal.clone().with_token_exchange(exchange());
     let response = request(Some("AGENT"), &own).send_to(api).await;
     assert_eq!(refusal(&response).1, "invalid_client");
-    // PATs are off here, too.
+    // In this API, PATs are off, too.
     let api = minimal.with_token_exchange(bearer());
     assert_eq!(refusal(&request(None, &pat).send_to(api).await).1, "invalid_request");
 }

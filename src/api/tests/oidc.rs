@@ -90,7 +90,7 @@ async fn options_gets_204_with_the_methods_of_the_endpoint() {
         let allow = response.headers().get("allow").map(|allow| allow.to_str().unwrap());
         assert_eq!((response.status() == 204, allow), (want.is_some(), want), "{path}");
         assert!(response.headers().contains_key("cache-control"), "{path}");
-        // An endpoint that is off gets 404.
+        // A request for an endpoint that is off gets 404.
         let request = Request::options(&url).body(Full::<Bytes>::default()).unwrap();
         let response = minimal_api().oneshot(request).await.unwrap();
         let is_off = path.starts_with("access-token") || want.is_none();

@@ -204,7 +204,7 @@ async fn administrators_see_and_revoke_the_tokens_of_others() {
 }
 
 #[tokio::test]
-async fn callers_learn_what_they_may_do_and_may_do_no_more() {
+async fn permissions_lists_the_tasks_that_the_caller_may_do() {
     let tokens = Tokens::new();
     let (pat, _) = tokens.generate("user", "one").await;
     for (user, manages, evicts) in
@@ -227,7 +227,8 @@ async fn callers_learn_what_they_may_do_and_may_do_no_more() {
         let (status, _) = tokens.call(method, &path, "Basic safdown:validPassword", "").await;
         assert_eq!(status, 503, "{path}");
     }
-    // The answer counts what was removed: the rule is older than the longest validity.
+    // The answer contains the number of removed rules. The rule below is removed, because it is so old that all tokens
+    // that it revokes have expired.
     let rule = "access-tokens?service=a&upTo=2020-01-15T08:00:00Z";
     assert_eq!(tokens.call("DELETE", rule, "Basic admin:validPassword", "").await.0, 204);
     let (_, body) =
@@ -261,7 +262,7 @@ async fn a_rule_with_a_time_revokes_only_older_tokens() {
 }
 
 #[tokio::test]
-async fn a_token_is_a_credential_only_for_itself() {
+async fn a_pat_is_a_credential_only_for_the_endpoints_self() {
     let tokens = Tokens::new();
     let (pat, id) = tokens.generate("user", "one").await;
     let bearer = format!("Bearer {pat}");
