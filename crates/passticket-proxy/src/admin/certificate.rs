@@ -1,4 +1,4 @@
-//! Reports whether the certificate of the gateway is valid, and when the certificates expire.
+//! Reports whether the certificate of the gateway is valid, and when the certificates in the configuration expire.
 
 use std::{
     sync::{
@@ -36,7 +36,8 @@ pub(super) struct CertificateExpiry(Arc<Expiries>);
 struct Expiries {
     /// The expiry time of the certificate of the gateway, in milliseconds.
     gateway: AtomicU64,
-    /// The expiry times of all certificates, each with the value of its label. A scrape and a reload lock them.
+    /// The expiry times of all certificates, each with the value of its metric label. A scrape of the metrics and a
+    /// reload lock them.
     all: Mutex<Vec<(String, Timestamp)>>,
 }
 
@@ -58,8 +59,8 @@ impl CertificateExpiry {
     }
 }
 
-/// Returns when the certificate expires. Returns the latest time if AT-TLS has the certificate, or if the certificate
-/// cannot be parsed.
+/// Returns when the certificate of the gateway expires. If AT-TLS has the certificate, or if it cannot be parsed,
+/// returns the latest possible time.
 fn expiry(config: &Config) -> Timestamp {
     let never = Timestamp::from_millis(u64::MAX);
     if config.encryption == Encryption::AtTls {
@@ -70,8 +71,8 @@ fn expiry(config: &Config) -> Timestamp {
     certificate.map_or(never, |certificate| certificate.not_after())
 }
 
-/// Returns the expiry times of all certificates, each with the value of its label. The configuration determines the
-/// labels. A certificate that cannot be parsed is left out.
+/// Returns the expiry time of each certificate in the configuration, with the value of its metric label. A set of
+/// authorities has one entry: its earliest expiry. A certificate that cannot be parsed is left out.
 fn all(config: &Config) -> Vec<(String, Timestamp)> {
     let first = |pem: &[u8]| not_after(pem).next();
     let earliest = |pem: &[u8]| not_after(pem).min_by_key(|time| time.as_millis());

@@ -95,7 +95,7 @@ impl Endpoints {
         typed(status, "application/json", document.to_string().into())
     }
 
-    /// Lets stopped PassTickets through again. The operator calls this endpoint after removing the cause.
+    /// Ends stops of PassTickets. The operator calls this endpoint after removing the cause of a stop.
     fn resume_tickets(&self, uri: &Uri) -> Response<Bytes> {
         match Resume::parse(uri.query().unwrap_or_default()) {
             Ok(Resume { applid, user }) => {
@@ -167,7 +167,8 @@ fn find<B>(request: &Request<B>) -> Result<Endpoint, Refusal> {
     }
 }
 
-/// Returns whether the request names an IP address, `localhost` or no host.
+/// Returns whether each host that the request names is an IP address or `localhost`. Also returns `true` if the request
+/// names no host.
 ///
 /// This check prevents DNS rebinding. In this attack, the domain of a web page resolves to the loopback address. The
 /// browser then sends requests of the page to this port, and the page can read the responses. Such requests name the

@@ -1,7 +1,8 @@
 //! Serves the admin port on a loopback address: metrics, health, and requests to reload the configuration.
 //!
 //! The port has its own thread and its own runtime, so it answers even if all worker threads are busy. Each connection
-//! serves one request, so no client can hold a connection for longer than the time limit for the headers.
+//! serves one request, and a client must send its headers within a time limit. So idle clients cannot hold connections
+//! for long.
 
 mod certificate;
 mod counts;
@@ -46,7 +47,7 @@ const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(64).expect("should not b
 /// The time that a client may take to send the headers of its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// When the program stops, the last requests may take this long. This is enough, because the port answers each request
+/// When the program stops, requests in flight may take this long. This is enough, because the port answers each request
 /// except a reload immediately.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 

@@ -93,31 +93,31 @@ pub(crate) struct Components {
     zowe: Option<CachingService>,
     audit: Option<Arc<AuditFiles>>,
     certificate: CertificateExpiry,
-    /// Whether delegated PassTickets or the token exchange are on. If the audit log does not work, the gateway makes no
-    /// such PassTickets, but serves all other requests.
+    /// Whether delegated PassTickets or the token exchange are on. While the audit log does not work, the gateway makes
+    /// no PassTickets for these two functions, but serves all other requests.
     is_audit_needed: Arc<AtomicBool>,
     reloads: Arc<Reloads>,
     discovery: Discovery,
     cluster: Option<Cluster>,
     breaker: TicketBreaker,
-    /// The services with the mode observe.
+    /// The services with the mode `observe`.
     observed: Arc<Mutex<Vec<String>>>,
     /// The listener for gateways of API ML.
     zaas: Arc<Mutex<Option<ZaasListener>>>,
     access_logs: AccessLogs,
 }
 
-/// The open listener for gateways of API ML.
+/// The open listener for gateways of API ML, which use this program as their ZAAS.
 #[derive(Clone, Copy, Debug)]
 struct ZaasListener {
     address: SocketAddr,
-    /// The number of gateways that may speak for their clients.
+    /// The number of gateways that are trusted to act for their clients.
     gateways: usize,
     /// Whether the configuration has the listener. If a reload has removed it, it stays open until the program ends.
     is_configured: bool,
 }
 
-/// Returns the services with the mode observe.
+/// Returns the services with the mode `observe`.
 fn observed(config: &Config) -> Vec<String> {
     let found = config.discovery.iter().flat_map(|discovery| &discovery.services);
     let found = found.flat_map(|service| &service.schemes);
@@ -159,7 +159,7 @@ impl Components {
         }
     }
 
-    /// Reports the listener for gateways of API ML, which is open at this address.
+    /// Sets the address at which the listener for gateways of API ML is open. `None` if it is not open.
     pub(crate) fn set_zaas(&self, address: Option<SocketAddr>, config: &Config) {
         let gateways = config.zaas.as_ref().map_or(0, |zaas| zaas.gateways.len());
         *self.zaas() =
@@ -170,8 +170,8 @@ impl Components {
         self.zaas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Applies a new configuration: its certificates, whether the gateway needs the audit log, and the services with
-    /// the mode observe.
+    /// Applies a new configuration: its certificates, whether the gateway needs the audit log, the services with the
+    /// mode `observe`, and the gateways of API ML.
     pub(crate) fn continue_with(&self, config: &Config) {
         self.certificate.set(config);
         self.is_audit_needed.store(is_audit_needed(config), SeqCst);
@@ -208,7 +208,7 @@ impl Components {
         &self.discovery
     }
 
-    /// Returns the components that the gateway needs to serve requests, each with its name.
+    /// Returns the name and the health of each component that the gateway needs to serve requests.
     pub(crate) fn needed(&self) -> Vec<(&'static str, Health)> {
         let needed = self.status().0.into_iter().filter(|part| part.is_needed);
         needed.map(|part| (part.component.value(), part.health)).collect()
@@ -283,7 +283,7 @@ impl Components {
     }
 }
 
-/// Adds the instances of services that are not healthy. They do not change the status, because the gateway itself works.
+/// Adds the unhealthy instances of services. They do not change the status, because the gateway itself works.
 fn add_instances(instances: &InstanceStates, document: &mut Value) {
     let unhealthy = instances.unhealthy().into_iter();
     let unhealthy: Map<_, _> =
@@ -330,7 +330,7 @@ impl Status {
         self.0.iter().all(|part| part.health.is_up())
     }
 
-    /// Returns whether all components that the gateway needs work.
+    /// Returns whether every component that the gateway needs is up.
     pub(super) fn is_ready(&self) -> bool {
         self.0.iter().all(|part| part.health.is_up() || !part.is_needed)
     }

@@ -1,4 +1,5 @@
-//! The stopped PassTickets on the admin port: a section of `/health`, and `POST /tickets/resume`.
+//! The part of the admin port for stopped PassTickets: a section of `/health`, and `POST /tickets/resume`. After
+//! refusals by services, the [`TicketBreaker`] stops the PassTickets of a user or of an APPLID.
 
 use serde_json::{Value, json};
 use tower_passticket::{
@@ -10,7 +11,7 @@ use tower_passticket::{
 /// At most this many users are listed.
 const MAX_USERS: usize = 100;
 
-/// Describes what is stopped. Returns `None` if nothing is.
+/// Returns the stopped users and APPLIDs as JSON. Returns `None` if there are none.
 pub(super) fn document(breaker: &TicketBreaker) -> Option<Value> {
     let report = breaker.report();
     let StoppedReport { users, applids, .. } = &report;
@@ -43,7 +44,7 @@ pub(super) fn document(breaker: &TicketBreaker) -> Option<Value> {
     }))
 }
 
-/// The stops that an administrator ends: those of an APPLID, of a user, of both, or all.
+/// The stops that an administrator ends: those of an APPLID, of a user, of a user at an APPLID, or all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Resume {
     pub(super) applid: Option<Applid>,
@@ -76,7 +77,7 @@ impl Resume {
     }
 }
 
-/// Decodes the characters of names that a URL cannot contain: `#`, `@` and `$`.
+/// Decodes the percent-encoded special characters of user ids and APPLIDs: `#`, `@` and `$`.
 fn decoded(value: &str) -> String {
     let lower = value.replace("%23", "#").replace("%40", "@");
     lower.replace("%24", "$")

@@ -16,7 +16,7 @@ pub struct AccessLogSettings {
     pub format: AccessLogFormat,
     /// The size in bytes at which the file rotates. `None` if `rotateAtMegabytes` is absent.
     pub rotate_at: Option<u64>,
-    /// The number of full files: `keep`. `None` if the setting is absent.
+    /// The number of full files that are kept: `keep`. `None` if the setting is absent.
     pub keep: Option<NonZeroU32>,
 }
 
@@ -37,14 +37,14 @@ impl AccessLogSettings {
 /// The format of the log on standard error: `components.passticket-proxy.logFormat`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Text lines for people.
     #[default]
     Text,
     /// JSON lines.
     Json,
 }
 
-/// The section before the path of its file is resolved.
+/// The section. The path of its file is not resolved yet.
 pub(super) struct AccessLogSection<'a> {
     pub(super) file: Option<Field<'a>>,
     format: AccessLogFormat,

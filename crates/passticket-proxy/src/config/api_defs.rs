@@ -103,7 +103,7 @@ enum Mode {
     ForceUpdate,
 }
 
-/// The settings that have no effect in `additionalServiceMetadata` on a gateway.
+/// The settings that are accepted in `additionalServiceMetadata`, but have no effect in this gateway.
 const FOR_OTHERS: [&str; 7] = [
     "title",
     "description",
@@ -114,7 +114,7 @@ const FOR_OTHERS: [&str; 7] = [
     "apiInfo",
 ];
 
-/// The service to which API ML's gateway sends no requests of clients (`apiml.routing.ignoredServices`).
+/// The id of ZAAS. API ML's gateway sends no requests of clients to this service (`apiml.routing.ignoredServices`).
 const ZAAS: &str = "zaas";
 
 /// Reads one file.
@@ -147,7 +147,7 @@ fn definition<'a>(field: &Field<'a>) -> Option<Definition<'a>> {
     section.finish();
     let routes: Vec<_> = entries.iter().filter_map(path).collect();
     let is_broken = instances.is_none() || metadata.is_none() || routes.len() < entries.len();
-    // Without its instances, the definition has no routes.
+    // If the metadata is broken, the definition gets no instances, and so no routes.
     let instances = instances.filter(|_| metadata.is_some()).unwrap_or_default();
     let (metadata, authentication) = metadata.unwrap_or_default();
     if let (Some(id), Some(at)) = (&id, id_at)
@@ -345,8 +345,8 @@ mod tests {
         read_files(&[yaml], "")
     }
 
-    /// Reads the files `d`, `e` and so on, with these settings in `services` of our section. The routes show all
-    /// instances. Problems with missing PassTicket keys are left out.
+    /// Reads the files with the names `d`, `e` and `f`. `services` is the YAML of `components.passticket-proxy`. The
+    /// routes show all instances. Problems with missing PassTicket keys are left out.
     fn read_files(files: &[&str], services: &str) -> (Vec<String>, Vec<String>) {
         let report = Report::default();
         let ours = Document::parse("z".into(), services.as_bytes(), &report);
@@ -739,7 +739,7 @@ additionalServiceMetadata: []
         let same =
             "instanceBaseUrls: [https://a/1, https://b/1, https://a/2]\nroutes: [{gatewayUrl: x}]";
         assert_eq!(read_service(same).0, ["/svc/x -> https://a/2 + https://b/1"]);
-        // The order of the files must not decide which scheme counts.
+        // The order of the files must not decide which scheme is used.
         let schemed = service(&format!(
             "{URL}{ROUTE}authentication: {{scheme: httpBasicPassTicket, applid: A}}"
         ));
@@ -763,7 +763,7 @@ additionalServiceMetadata: []
     }
 
     #[test]
-    fn the_shortest_response_timeout_of_the_instances_counts_in_any_order_of_the_files() {
+    fn the_shortest_response_timeout_of_the_instances_is_used_in_any_order_of_the_files() {
         let with = |timeout: Option<u32>| {
             let custom =
                 timeout.map(|timeout| format!("customMetadata: {{response-timeout: {timeout}}}"));

@@ -243,8 +243,8 @@ fn mapper(section: &mut Section<'_>, url: &'static str, user: &'static str) -> O
     Some(Zss { address, user: user.unwrap_or_else(default_gateway_user) })
 }
 
-/// Reads the URL of a server to which the gateway sends tokens of users. The URL must use `https`. It may use `http`
-/// only on the loopback interface.
+/// Reads the URL of a server to which the gateway sends tokens of users. The URL must use `https`, except on the
+/// loopback interface.
 fn address(field: &Field<'_>) -> Option<Address> {
     let address = field.read(Address::parse)?;
     if !address.is_protected() {

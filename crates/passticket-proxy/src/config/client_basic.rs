@@ -19,7 +19,8 @@ pub(super) fn read<'a>(section: &mut Section<'a>) -> Option<(ClientBasic, At<'a>
     Some((value?, field.at))
 }
 
-/// Warns about a service with `clientBasic: verify`. The caller has found that the gateway knows no password.
+/// Warns about a service with `clientBasic: verify`. Call this function only if the gateway has no users with
+/// passwords.
 pub(super) fn warn_without_logins(client_basic: ClientBasic, at: &At<'_>) {
     if client_basic == ClientBasic::Verify {
         at.warning(

@@ -33,7 +33,7 @@ pub struct ClusterSettings {
     pub redis: RedisServers,
     /// How long the node may serve after it has last reached the servers: `leaseSeconds`.
     pub lease: Duration,
-    /// When the response to a revocation reports success: `confirm`.
+    /// The condition under which a revocation is reported as successful: `confirm`.
     pub confirm: Confirm,
     /// How long the node serves without a lease: `serveWithoutLeaseSeconds`.
     pub serve_without_lease: Duration,
@@ -43,8 +43,8 @@ impl ClusterSettings {
     /// Returns the store in which the nodes share revocations. It connects at the first call.
     ///
     /// # Errors
-    /// [`RedisSettingsError`] if the files of [`RedisServers`] cannot be used together. [`Config::load`](super::Config::load)
-    /// has checked this.
+    /// [`RedisSettingsError`] if the files of [`RedisServers`] cannot be used together.
+    /// [`Config::load`](super::Config::load) has checked this.
     pub fn place(&self) -> Result<RedisPlace, RedisSettingsError> {
         self.redis.place(&self.site)
     }

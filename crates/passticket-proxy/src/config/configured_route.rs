@@ -145,7 +145,7 @@ impl ConfiguredRoute {
         Ok(moved)
     }
 
-    /// Applies three values in the metadata of a registration: the response timeout, the load balancing, and the rule
+    /// Applies three values from the metadata of a registration: the response timeout, the load balancing, and the rule
     /// for encoded characters. If the route already has a response timeout, this timeout stays.
     #[must_use]
     pub fn with_registered_metadata(mut self, metadata: &BTreeMap<String, String>) -> Self {
@@ -178,8 +178,8 @@ impl ConfiguredRoute {
         }
     }
 
-    /// Adds registered instances, each with its id. Clients can name the id in `X-InstanceId`. An instance with the same
-    /// host and port stays as it is: a registration cannot change an instance of a definition.
+    /// Adds registered instances, each with its id. Clients can name the id in `X-InstanceId`. An instance with the
+    /// same host and port stays as it is: a registration cannot change an instance of a definition.
     pub fn add_registered_instances<'r>(
         &mut self,
         instances: impl IntoIterator<Item = (&'r str, &'r Upstream)>,

@@ -1,5 +1,5 @@
-//! Reads the settings for CORS: the pages of which origins may use the auth API and the services. The settings are
-//! `apiml.service.corsEnabled` and `corsAllowedMethods` of Zowe, `components.passticket-proxy.cors`,
+//! Reads the settings for CORS. They say from which origins web pages may use the auth API and the services. The
+//! settings are `apiml.service.corsEnabled` and `corsAllowedMethods` of Zowe, `components.passticket-proxy.cors`,
 //! `components.passticket-proxy.services.ID.cors`, and the metadata of the services.
 
 use std::time::Duration;
@@ -20,7 +20,7 @@ use tower_passticket::{
 /// The first segments of the gateway's own paths to which `cors.allowedOrigins` applies.
 const OF_GATEWAY: [&str; 2] = ["gateway", "application"];
 
-/// `components.gateway.apiml.service`.
+/// The CORS settings of Zowe: `components.gateway.apiml.service`.
 pub(super) struct ZoweCors {
     /// `corsEnabled`. The zowe.yaml that Zowe ships turns CORS off.
     pub(super) is_enabled: bool,
@@ -31,17 +31,17 @@ pub(super) struct ZoweCors {
 pub(super) fn read_zowe(mut section: Section<'_>) -> ZoweCors {
     let is_enabled = section.optional("corsEnabled").is_some_and(|field| field.is_on());
     let methods = section.optional("corsAllowedMethods").map(|field| methods::read(&field));
-    // Services without a list have the default of the layer.
+    // Services without a list have the default of the CORS layer.
     let methods = methods.unwrap_or_else(|| CorsRules::for_any_origin().methods().to_vec());
     ZoweCors { is_enabled, methods }
 }
 
-/// `components.passticket-proxy.cors`.
+/// The CORS settings of the site: `components.passticket-proxy.cors`.
 pub(super) struct SiteCors<'a> {
     /// The place of `allowedOrigins`, if the setting is present.
     at: Option<At<'a>>,
     /// The origins of the pages that may use the auth API, and each service that turns CORS on in its metadata without
-    /// a list.
+    /// a list of origins.
     origins: Vec<Origin>,
     max_age: Option<Duration>,
 }
@@ -83,7 +83,7 @@ impl Origins {
     }
 }
 
-/// `components.passticket-proxy.services.ID.cors`.
+/// The CORS settings of a service: `components.passticket-proxy.services.ID.cors`.
 pub(super) struct ServiceCors<'a> {
     at: At<'a>,
     origins: Option<Origins>,
@@ -108,8 +108,8 @@ pub(super) fn read_service<'a>(service: &mut Section<'a>) -> Option<ServiceCors<
     Some(ServiceCors { at: field.at, origins, methods })
 }
 
-/// Adds the rules of all services and of the auth API to `policy`. `services` are the settings in our section,
-/// and `found` the services that are found in a registry.
+/// Adds the rules of all services and of the auth API to `policy`. `services` are the settings in
+/// `components.passticket-proxy`, and `found` the services that are found in a registry.
 pub(super) fn add_rules<'a>(
     policy: OriginPolicy,
     zowe: &ZoweCors,
@@ -171,10 +171,10 @@ pub(super) fn add_rules<'a>(
     policy
 }
 
-/// Returns the origins and methods that the definitions of a service allow. A definition without a list of origins has
+/// Returns the origins and methods that all definitions of a service allow. A definition without a list of origins has
 /// those of `site`, and one without a list of methods has those of `zowe`. `None` if there is no definition, or if one
-/// does not turn CORS on. `has_list` says whether our section has a list of origins for the service, which replaces the
-/// origins of the definitions.
+/// does not turn CORS on. `has_list` says whether `components.passticket-proxy` has a list of origins for the service,
+/// which replaces the origins of the definitions.
 fn of_metadata(
     id: &ServiceId,
     definitions: &Definitions<'_>,
@@ -235,8 +235,8 @@ mod tests {
     use super::*;
     use crate::config::{api_defs, problem::Report, reader::Document};
 
-    /// Returns the policy of a configuration and its warnings, or its errors. `zowe` is `apiml.service`, `ours` is our
-    /// section, and `metadata` has the `customMetadata` of the definitions of the service `svc`.
+    /// Returns the policy of a configuration and its warnings, or its errors. `zowe` is `apiml.service`, `ours` is
+    /// `components.passticket-proxy`, and `metadata` has the `customMetadata` of the definitions of the service `svc`.
     fn policy(
         zowe: &str,
         ours: &str,
@@ -333,7 +333,7 @@ mod tests {
                 &[any, methods],
                 with_rules(&[], Some(CorsRules::for_any_origin().with_methods([Method::GET]))),
             ),
-            // Our section replaces the metadata.
+            // `components.passticket-proxy` replaces the metadata.
             (
                 ON,
                 "svc: {cors: {allowedOrigins: https://b.example:1}}",

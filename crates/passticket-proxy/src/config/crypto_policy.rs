@@ -1,8 +1,8 @@
-//! Which cryptography the program may use.
+//! The cryptography that the program may use.
 
 use tower_passticket::passticket::{Algorithm, Applid, KeyError, KeyProfile};
 
-/// Which cryptography the program may use.
+/// The cryptography that the program may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CryptoPolicy {
     /// All algorithms.

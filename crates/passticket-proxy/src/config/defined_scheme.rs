@@ -109,7 +109,7 @@ pub(super) fn scheme_of<'a>(
         (None, Some(field)) => (field.parse()?, Some(field.at.clone())),
         (None, None) => match authentication {
             // Zowe's API Mediation Layer (API ML) chooses bypass or zosmf in this case. The operator probably forgot
-            // the setting.
+            // the setting. So this gateway reports an error.
             Some(at) => {
                 at.missing("scheme", SCHEMES);
                 return None;
@@ -174,8 +174,9 @@ pub(super) fn scheme_of<'a>(
     Some(Placed { scheme, applid_at })
 }
 
-/// Reports a scheme without its APPLID. In our section, this is an error. In an api-def, it is a warning: the api-defs
-/// of Zowe's own tests contain such a service, and Zowe API ML makes no PassTicket for it (docs/decisions.md#d19).
+/// Reports a scheme without its APPLID. In `components.passticket-proxy`, this is an error. In an api-def, it is a
+/// warning: the api-defs of Zowe's own tests contain such a service, and Zowe API ML makes no PassTicket for it
+/// (docs/decisions.md#d19).
 fn report_missing_applid(id: &str, at: Option<&At<'_>>, ours: &SchemeOverride<'_>) {
     let Some(at) = at else { return };
     let remedy = "the APPLID that the service checks PassTickets against";

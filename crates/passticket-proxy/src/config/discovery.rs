@@ -28,7 +28,7 @@ const INTERVAL: u64 = 30;
 /// requests for the gateway itself.
 const RESERVED: [&str; 6] = ["apicatalog", "application", "discovery", "eureka", "gateway", "zaas"];
 
-/// Returns whether a service that is found in Eureka cannot have this id.
+/// Returns whether this id is reserved: a service that is found in Eureka cannot have it.
 pub fn is_reserved(id: &ServiceId) -> bool {
     RESERVED.contains(&id.as_str())
 }
@@ -464,7 +464,8 @@ impl<'a> DiscoverySection<'a> {
             }
             let is_x509 = |(scheme, _): &_| matches!(scheme, ServiceScheme::X509 { .. });
             let is_lost = match &identities.default {
-                // With `STRICT`, the service gets no connector of its own.
+                // With `STRICT`, the service uses the common connector, which presents `default` for requests of users.
+                // Otherwise, the service gets a connector of its own, which must not present `default`.
                 Some(_) => verify != Verification::Strict,
                 None => schemes.iter().any(is_x509),
             };

@@ -8,14 +8,14 @@ use super::{
 };
 use tower_passticket::{identity::Fingerprint, layer::TrustedForwarders, remote::Address};
 
-/// The proxies that may send the certificates of their clients. Each of them presents one of these certificates as its
-/// own.
+/// The proxies that may send the certificates of their clients. A proxy proves with its own client certificate that it
+/// is one of them: this certificate is in `certificates`, or in a list at one of the `urls`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ForwarderSettings {
     /// The certificates in the files of `components.passticket-proxy.forwarders.certificates`.
     pub certificates: Vec<Fingerprint>,
-    /// The URLs of lists of certificates: `...security.x509.certificatesUrls`.
+    /// The URLs of lists of certificates: `components.gateway.apiml.security.x509.certificatesUrls`.
     pub urls: Vec<Address>,
 }
 
@@ -33,7 +33,8 @@ pub(super) fn read_zowe<'a>(x509: &mut Section<'a>) -> Option<ForwardedKeys<'a>>
     accept.map(|field| ForwardedKeys { at: field.at, urls })
 }
 
-/// Reads our section. Returns the field with the paths.
+/// Reads `components.passticket-proxy.forwarders`. Returns the setting `certificates`, which contains the paths of PEM
+/// files.
 pub(super) fn read(mut section: Section<'_>) -> Option<Field<'_>> {
     let certificates = section.optional("certificates");
     section.finish();

@@ -19,8 +19,8 @@ pub(super) struct Identities {
     pub(super) distributed: Option<DistributedMap>,
 }
 
-/// Reads the file. `registry` is the default registry for distributed identities. No distributed identity is mapped to
-/// a user in `protected`.
+/// Reads the file. `registry` is the default registry for distributed identities. An entry that maps a distributed
+/// identity to a user in `protected` causes a warning, because the gateway refuses this identity.
 pub(super) fn read(
     mut root: Section<'_>,
     registry: Option<&Registry>,

@@ -254,8 +254,9 @@ fn identities(
     identities::read(document.section(report), registry, protected)
 }
 
-/// Warns if the gateway's user has no permission to make PassTickets for an APPLID of a service. Gateways of API ML may ask
-/// for each APPLID with a key.
+/// Warns if the gateway's user has no permission to make PassTickets for an APPLID of a service. If the listener for
+/// gateways of API ML is on, the same applies to each APPLID with a key, because these gateways may ask for its
+/// PassTickets.
 pub(super) fn check_tickets(
     profiles: &[Profile],
     routes: &[ConfiguredRoute],
@@ -265,7 +266,7 @@ pub(super) fn check_tickets(
     let of_gateways = ours.entries.keys().filter(|_| ours.zaas.is_on()).copied();
     let mut applids: Vec<Applid> =
         routes.iter().filter_map(|route| route.scheme.applid()).chain(of_gateways).collect();
-    // The security product decides about the PassTickets of a running Zowe.
+    // A running Zowe makes the PassTickets of these APPLIDs, and the security product on z/OS checks the permission.
     applids.retain(|applid| !ours.zowe_applids.contains_key(applid));
     applids.sort_unstable();
     applids.dedup();

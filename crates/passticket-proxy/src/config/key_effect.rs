@@ -1,4 +1,5 @@
-//! The effect of a key of Zowe in this gateway: a row of the tables in `zowe_keys.rs` and `metadata.rs`.
+//! The effect that a key of Zowe's YAML files has in this gateway: a row of the tables in `zowe_keys.rs` and
+//! `metadata.rs`.
 
 use super::reader::Field;
 

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_commands_have_the_values_of_the_configuration_but_no_apostrophe_of_it() {
+    fn the_commands_contain_configured_values_but_no_label_with_an_apostrophe() {
         let ring = KeyRing::of_path("safkeyring://ZWESVUSR/ZoweKeyring").unwrap();
         let text = ring.export_key(Some("my cert"));
         let command = "RACDCERT ID(ZWESVUSR) EXPORT(LABEL('my cert')) DSN('ZWESVUSR.GATEWAY.P12') FORMAT(PKCS12DER)";

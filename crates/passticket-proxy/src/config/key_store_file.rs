@@ -28,7 +28,7 @@ pub(super) enum Purpose<'a> {
 }
 
 impl Purpose<'_> {
-    /// Returns the setting of our section with the password of the store.
+    /// Returns the setting of `components.passticket-proxy` with the password of the store.
     fn password_key(self) -> &'static str {
         match self {
             Self::Key(_) => "components.passticket-proxy.passwords.keystore",
@@ -44,8 +44,8 @@ impl Purpose<'_> {
     }
 }
 
-/// Opens a store. `ours` is the password from our section. It has precedence over Zowe's setting `password`. On a
-/// problem, reports it and returns `None`.
+/// Opens a store. `ours` is the password from `components.passticket-proxy`. It has precedence over Zowe's setting
+/// `password`. On a problem, reports it and returns `None`.
 pub(super) fn open(
     store: &Store<'_>,
     ours: &PasswordSetting,

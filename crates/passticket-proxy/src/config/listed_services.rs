@@ -61,8 +61,8 @@ impl Description {
         instance
     }
 
-    /// Returns the APIs. If a route of the gateway leads to the `swaggerUrl` of an API, the path at the gateway replaces
-    /// the URL.
+    /// Returns the APIs. If a route of the gateway leads to the `swaggerUrl` of an API, the path at the gateway
+    /// replaces the URL.
     fn apis(&self, id: &ServiceId, routes: &[&Route]) -> Vec<ListedApi> {
         let apis = self.apis.iter().map(|Api { api, swagger_url }| {
             let mut api = api.clone();

@@ -60,9 +60,9 @@ pub(super) fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
 }
 
-/// Reads the address: an IP address or a host name. The setting `host` of our section has precedence over Zowe's
-/// setting. If both settings are absent, or if the value is wrong, the result is `0.0.0.0` (all IPv4 addresses). The
-/// second result is the place of the setting.
+/// Reads the address: an IP address or a host name. The setting `host` of `components.passticket-proxy` has precedence
+/// over Zowe's setting. If both settings are absent, or if the value is wrong, the result is `0.0.0.0` (all IPv4
+/// addresses). The second result is the place of the setting.
 ///
 /// A host name is resolved only once. If the name has several addresses, the result is the first IPv4 address, as in
 /// Zowe's gateway. If the name has no IPv4 address, the result is the first IPv6 address.

@@ -91,7 +91,8 @@ pub(super) fn zosmf_peer<'a>(
 }
 
 impl<'a> LoginKeys<'a> {
-    /// Chooses the server. `users` and `zss_url` are settings of our section.
+    /// Chooses the server or the file that checks passwords. `users` and `zss_url` are settings of
+    /// `components.passticket-proxy`.
     pub(super) fn choose(
         mut self,
         users: Option<&Field<'a>>,
@@ -187,7 +188,7 @@ impl ZosmfPeer<'_> {
     }
 }
 
-/// `components.passticket-proxy.zss.url`.
+/// The setting `components.passticket-proxy.zss.url`.
 pub(super) struct ZssUrl<'a> {
     pub(super) field: Option<Field<'a>>,
     /// The place of the setting, even if the setting is absent.

@@ -171,14 +171,14 @@ impl<'a> Metadata<'a> {
             .collect()
     }
 
-    /// Adds the values that this metadata lacks.
+    /// Adds the values of `other` that this metadata lacks.
     pub(super) fn add_missing(&mut self, other: &Self) {
         for (name, field) in &other.0 {
             self.0.entry(name.clone()).or_insert_with(|| field.clone());
         }
     }
 
-    /// Replaces values.
+    /// Adds the values of `other`, and replaces existing values.
     pub(super) fn replace(&mut self, other: &Self) {
         self.0.extend(other.0.iter().map(|(name, field)| (name.clone(), field.clone())));
     }

@@ -68,25 +68,25 @@
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/saf.yml"), "```")]
 //!
-//! The gateway reads its files again within seconds after a change (docs/operating/reload.md). Write a new file and rename
-//! it into place, because a partly written file may lack a profile that denies access.
+//! The gateway reads its files again within seconds after a change (docs/operating/reload.md). Write a new file and
+//! rename it into place, because a partly written file may lack a profile that denies access.
 //!
 //! `identities` names a file that maps certificates and distributed identities to user ids. A distributed identity is a
 //! name in a registry outside z/OS, such as an e-mail address. An entry names a certificate by its fingerprint, by its
 //! subject, by its issuer, or by subject and issuer (see
 //! [`CertificateFilter`](tower_passticket::identity::CertificateFilter)).
 //!
-//! `technicalUsers` names a file with rules. A rule gives a technical user to the users of an identity provider in `oidc`
-//! whose tokens have a certain value in a claim (docs/operating/technical-users.md). Each service that a rule names
-//! must have the scheme `httpBasicPassTicket`.
+#![doc = concat!("```yaml\n", include_str!("examples/identities.yml"), "```")]
+//!
+//! `technicalUsers` names a file with rules. A rule gives a technical user to the users of an identity provider in
+//! `oidc` whose tokens have a certain value in a claim (docs/operating/technical-users.md). Each service that a rule
+//! names must have the scheme `httpBasicPassTicket`.
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/technical-users.yml"), "```")]
 //!
-//! If users other than the owner may write the file of `saf`, `identities` or `technicalUsers`, the gateway refuses to read
-//! it. There is one exception: if only the owner and a group of the gateway's own process may write the file, the
+//! If users other than the owner may write the file of `saf`, `identities` or `technicalUsers`, the gateway refuses to
+//! read it. There is one exception: if only the owner and a group of the gateway's own process may write the file, the
 //! gateway reads it and logs a warning.
-//!
-#![doc = concat!("```yaml\n", include_str!("examples/identities.yml"), "```")]
 //!
 //! `apiDefs` names files with static definitions, or directories with such files. The settings of a service in
 //! `services` replace those of its definition. The example shows the settings of a definition that have an effect. Some
@@ -104,8 +104,8 @@
 //! immediately one after the other. This number is lower if `windowSeconds` is below 240. A request beyond this limit
 //! gets no PassTicket ([`NoTimeSlot`](tower_passticket::passticket::NoTimeSlot)).
 //!
-//! If `replayProtection` is `false`, the profile must allow replay, and the limit does not apply. `reuseSeconds` is then
-//! possible: the gateway uses the PassTicket of a user for so many seconds (docs/operating/ticket-reuse.md).
+//! If `replayProtection` is `false`, the profile must allow replay, and the limit does not apply. `reuseSeconds` is
+//! then possible: the gateway uses the PassTicket of a user for this many seconds (docs/operating/ticket-reuse.md).
 //!
 //! `passticket-proxy esm --esm racf --from-config` prints the commands that define the profile with the
 //! configured setting.
@@ -309,14 +309,16 @@ pub struct Config {
     /// `components.passticket-proxy.host` and `components.gateway.port`.
     pub listen: Listen,
     /// The proxies that are trusted to announce the addresses of their clients in `X-Forwarded-For` or `Forwarded`:
-    /// `components.passticket-proxy.trustedProxies`, and `...security.forwardHeader.trustedProxies`.
+    /// `components.passticket-proxy.trustedProxies`, and
+    /// `components.gateway.apiml.security.forwardHeader.trustedProxies`.
     pub trusted_proxies: Option<TrustedProxies>,
     /// The proxies that must send a header of the PROXY protocol. These are the proxies of
     /// `components.passticket-proxy.trustedProxies`, if `components.passticket-proxy.proxyProtocol` is `required`.
     pub proxy_protocol: Option<TrustedProxies>,
     /// The admin port, if `components.passticket-proxy.admin.port` is present.
     pub admin: Option<AdminSettings>,
-    /// The listener for gateways of API ML, if `components.passticket-proxy.zaas.enabled` is `true`.
+    /// The listener for gateways of API ML, which use this program as their ZAAS, if
+    /// `components.passticket-proxy.zaas.enabled` is `true`.
     pub zaas: Option<ZaasSettings>,
     /// `zowe.network.server.tls.attls`, or the same setting below `components.gateway`.
     pub encryption: Encryption,
@@ -334,9 +336,9 @@ pub struct Config {
     /// The other keys of `components.passticket-proxy.signingKeys`. They only verify tokens.
     pub retained_keys: Vec<VerifyingKey>,
     /// The server or the file that checks the passwords of users. `components.passticket-proxy.users` names the file,
-    /// and `...security.auth.provider` the server.
+    /// and `components.gateway.apiml.security.auth.provider` the server.
     pub logins: Logins,
-    /// Whether Personal Access Tokens are credentials: `...security.personalAccessToken.enabled`.
+    /// Whether Personal Access Tokens are credentials: `components.gateway.apiml.security.personalAccessToken.enabled`.
     pub pats: bool,
     /// The maximum validity of a Personal Access Token:
     /// `components.passticket-proxy.personalAccessToken.maximumValidityDays`.
@@ -344,11 +346,11 @@ pub struct Config {
     /// The maximum number of active Personal Access Tokens of a user:
     /// `components.passticket-proxy.personalAccessToken.maximumPerUser`.
     pub pats_per_user: NonZeroU32,
-    /// The scopes that new Personal Access Tokens may have: `components.passticket-proxy.personalAccessToken.allowedScopes`.
-    /// `None` allows all scopes.
+    /// The scopes that new Personal Access Tokens may have:
+    /// `components.passticket-proxy.personalAccessToken.allowedScopes`. `None` allows all scopes.
     pub allowed_scopes: Option<Scopes>,
     /// A Personal Access Token that was not used for this time is revoked:
-    /// `components.passticket-proxy.personalAccessToken.revokeIdleDays`.
+    /// `components.passticket-proxy.personalAccessToken.revokeIdleDays`. `None` if unused tokens are kept.
     pub pat_idle: Option<Duration>,
     /// Whether new Personal Access Tokens have the prefix `zowepat_` and a checksum:
     /// `components.passticket-proxy.personalAccessToken.prefix`.
@@ -356,7 +358,8 @@ pub struct Config {
     /// The interval at which expired revocations are removed:
     /// `components.passticket-proxy.personalAccessToken.evictEveryHours`.
     pub evict_every: Duration,
-    /// Whether a client can exchange a login token for a new one: `...security.allowTokenRefresh`.
+    /// Whether a client can exchange a login token for a new one:
+    /// `components.gateway.apiml.security.allowTokenRefresh`.
     pub token_refresh: bool,
     /// The user id of the gateway in the security product: `components.passticket-proxy.gatewayUser`.
     pub gateway_user: UserId,
@@ -365,12 +368,12 @@ pub struct Config {
     /// The path of the file from which [`saf`](Self::saf) was read. [`read_permissions`] reads this
     /// file again.
     pub saf_file: Option<PathBuf>,
-    /// The endpoint that checks access to the resources in [`guards`](Self::guards), instead of the
-    /// file: `...security.authorization.provider` and `endpoint.url`.
+    /// The endpoint that checks access to the resources in [`guards`](Self::guards), instead of the file:
+    /// `components.gateway.apiml.security.authorization.provider` and `endpoint.url`.
     pub saf_endpoint: Option<Address>,
-    /// The SAF resources that guard the auth API: `...security.authorization.resourceClass` and `resourceNamePrefix`,
-    /// or `...security.saf` with `serviceResourceClass` and `serviceResourceNamePrefix`. If there is an endpoint, the
-    /// class is `ZOWE`.
+    /// The SAF resources that guard the auth API: `components.gateway.apiml.security.authorization.resourceClass` and
+    /// `resourceNamePrefix`, or `components.gateway.apiml.security.saf` with `serviceResourceClass` and
+    /// `serviceResourceNamePrefix`. If there is an endpoint, the class is `ZOWE`.
     pub guards: GuardingResources,
     /// The mapping of client certificates to user ids: `components.passticket-proxy.certificateMapping`.
     pub certificate_mapping: CertificateMapping,
@@ -386,7 +389,7 @@ pub struct Config {
     /// The rules that give the users of [`oidc`](Self::oidc) technical users, for each service with rules:
     /// `components.passticket-proxy.technicalUsers`. These services have the scheme `httpBasicPassTicket`.
     pub technical_users: BTreeMap<ServiceId, Arc<TechnicalUsers>>,
-    /// Delegated PassTickets, if `...security.delegatePassticket` is on.
+    /// Delegated PassTickets, if `components.gateway.apiml.security.delegatePassticket` is on.
     pub delegation: Option<DelegationSettings>,
     /// The token exchange, if `components.passticket-proxy.tokenExchange.enabled` is `true`.
     pub exchange: Option<ExchangeSettings>,
@@ -406,16 +409,18 @@ pub struct Config {
     pub takeover_socket: PathBuf,
     /// The profile of responses of the auth API: `components.passticket-proxy.compatibility`.
     pub compatibility: Compatibility,
-    /// Whether client certificates are credentials: `...security.x509.enabled`. It is always `false` with AT-TLS.
+    /// Whether client certificates are credentials: `components.gateway.apiml.security.x509.enabled`. It is always
+    /// `false` with AT-TLS.
     pub client_certificates: bool,
     /// The proxies that may send the certificates of their clients: `components.passticket-proxy.forwarders`, and
-    /// `...security.x509.acceptForwardedCert` with `certificatesUrls`.
+    /// `components.gateway.apiml.security.x509.acceptForwardedCert` with `certificatesUrls`.
     pub forwarders: Option<ForwarderSettings>,
-    /// `...security.auth.passticket.customUserHeader` and `customAuthHeader`, if both are present.
+    /// `components.gateway.apiml.security.auth.passticket.customUserHeader` and `customAuthHeader`, if both are
+    /// present.
     pub custom_headers: Option<CustomHeaders>,
     /// The headers that the gateway removes from the requests of clients: the names in `customUserHeader` and
-    /// `customAuthHeader` (even if only one of them is set), in `...security.headersToBeCleared`, and in
-    /// `...security.auth.jwt.customAuthHeader`.
+    /// `customAuthHeader` (even if only one of them is set), in `components.gateway.apiml.security.headersToBeCleared`,
+    /// and in `components.gateway.apiml.security.auth.jwt.customAuthHeader`.
     pub strip_headers: Vec<HeaderName>,
     /// Changes to the list of headers that the gateway removes from requests, for each service with such changes:
     /// `components.passticket-proxy.services.ID.requestHeaders`.
@@ -425,14 +430,15 @@ pub struct Config {
     /// refused, unless CORS allows them: `apiml.service.corsEnabled`, `components.passticket-proxy.cors` and the
     /// metadata of the services.
     pub origins: OriginPolicy,
-    /// `...security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
+    /// `components.gateway.apiml.security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
     pub cookies: CookieNames,
-    /// The lifetime of a login token: `...security.auth.tokenProperties.expirationInSeconds`.
+    /// The lifetime of a login token: `components.gateway.apiml.security.auth.tokenProperties.expirationInSeconds`.
     pub token_lifetime: Duration,
     /// Time limits.
     pub timeouts: TimeoutSettings,
-    /// The limits for opening a connection to single services: `components.passticket-proxy.services.ID.connectSeconds`,
-    /// and `connect-timeout` in the metadata. They replace [`TimeoutSettings::connect`].
+    /// The limits for opening a connection to single services:
+    /// `components.passticket-proxy.services.ID.connectSeconds`, and `connect-timeout` in the metadata. They replace
+    /// [`TimeoutSettings::connect`].
     pub connect_timeouts: BTreeMap<ServiceId, Duration>,
     /// Size limits of caches, and limits of connections.
     pub limits: LimitSettings,
@@ -464,7 +470,8 @@ pub struct Config {
     pub health: HealthAccess,
     /// The PassTicket keys: `components.passticket-proxy.ptktdata`. An APPLID can have keys for some users only.
     pub profiles: KeyProfiles,
-    /// The keys of [`profiles`](Self::profiles) that are in PKCS#11 tokens. They were not looked for yet.
+    /// The keys of [`profiles`](Self::profiles) that are in PKCS#11 tokens. The tokens have not been searched for them
+    /// yet.
     pub token_keys: Vec<ConfiguredTokenKey>,
     /// The APPLIDs whose PassTickets come from [`zowe`](Self::zowe), and whether they have replay protection: the
     /// entries of `components.passticket-proxy.ptktdata` with `source: zowe`.
@@ -476,7 +483,7 @@ pub struct Config {
     pub client_identities: ClientIdentities,
     /// The level of the log, instead of the environment variable `RUST_LOG`: `components.passticket-proxy.logLevel`.
     pub log_level: Option<LogLevel>,
-    /// Whether the gateway opens connections to other servers. No key sets this value.
+    /// Whether the gateway opens connections to other servers. No setting of the zowe.yaml sets this value.
     pub outbound: OutboundConnections,
     /// The format of the log: `components.passticket-proxy.logFormat`.
     pub log_format: LogFormat,
@@ -606,8 +613,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         definitions.extend(api_defs::read(file.section(report)));
     }
     let PassticketProxy { overrides, on_failure, entries, ptktdata, .. } = &ours;
-    // The names are checked only if all files are valid YAML. If a file is not valid, the services that it defines are
-    // not known.
+    // The service ids in `components.passticket-proxy` are checked only if all files are valid YAML. If a file is not
+    // valid, the services that it defines are not known.
     let is_complete = documents.iter().all(Document::is_yaml);
     let found: Vec<_> = ours.discovery.iter().flat_map(DiscoverySection::ids).collect();
     if is_complete {
@@ -620,7 +627,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
         routes::warn_without_logins(overrides);
     }
     let zosmf_applid = zosmf_peer.applid();
-    // A route that our section names may exist only in the registry.
+    // A route in `components.passticket-proxy.services` may exist only in the registry of Eureka.
     let gateway_urls = |id: &ServiceId| {
         let limits = routes::limits(overrides).filter(|(other, _)| *other == id);
         limits.flat_map(|(_, limits)| limits.gateway_urls()).collect()
@@ -631,8 +638,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     templates.extend(ours.discovery.iter().flat_map(DiscoverySection::templates));
     let Assembled { routes, templates } =
         routes::assemble_all(&definitions, overrides, *on_failure, entries, ptktdata, templates);
-    // The limits also apply to the services that are found in Eureka: to their routes in our section, and to the
-    // templates, which stand for all their other routes.
+    // The limits also apply to the services that are found in Eureka: to their routes in
+    // `components.passticket-proxy.services`, and to the templates, which stand for all their other routes.
     let of_definitions = routes.len();
     let mut all_routes: Vec<_> = routes.into_iter().chain(templates).collect();
     let found_if_complete = is_complete.then_some(&found[..]);

@@ -4,7 +4,7 @@ use std::{convert::Infallible, marker::PhantomData};
 
 use super::{problem::Problem, reader::Field};
 
-/// A PassTicket key in a token. There is none in this program.
+/// A PassTicket key in a PKCS#11 token. There is none in this program.
 #[derive(Clone, Debug)]
 pub struct ConfiguredTokenKey(Infallible);
 
@@ -18,7 +18,7 @@ impl ConfiguredTokenKey {
     }
 }
 
-/// The keys in tokens. There are none in this program.
+/// The keys in PKCS#11 tokens. There are none in this program.
 #[derive(Default)]
 pub(super) struct Tokens<'a> {
     pub(super) keys: Vec<ConfiguredTokenKey>,
@@ -26,7 +26,7 @@ pub(super) struct Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
-    /// Reports that this program cannot use tokens.
+    /// Reports that this program cannot use PKCS#11 tokens.
     pub(super) fn read(&mut self, field: &Field<'a>) -> Option<Infallible> {
         field.at.error(
             "needs a program with the feature pkcs11, and this one was built without it; build the program with its default \

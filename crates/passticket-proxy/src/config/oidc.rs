@@ -26,7 +26,7 @@ pub struct OidcSettings {
     pub algorithms: Vec<Algorithm>,
     /// The claims that name the user: `userIdField`.
     pub user_id_fields: Vec<String>,
-    /// The registry that the users belong to: `registry`, else `...security.oidc.registry`.
+    /// The registry that the users belong to: `registry`, else `components.gateway.apiml.security.oidc.registry`.
     pub registry: Registry,
     /// The interval at which the keys are fetched again: `refreshMinutes`.
     pub refresh: Duration,

@@ -1,4 +1,4 @@
-//! Whether connections to other servers are opened.
+//! Says whether the gateway opens connections to other servers.
 
 use std::{fmt, sync::Arc};
 
@@ -10,8 +10,8 @@ use tower_passticket::tls::Connector;
 pub struct OutboundConnections(Option<Arc<dyn Fn(&Uri) + Send + Sync>>);
 
 impl OutboundConnections {
-    /// No connection is opened. `refused` is called with the URI of each server in place of a connection. It must not
-    /// block.
+    /// Returns a value with which no connection is opened. In place of opening a connection, `refused` is called with
+    /// the URI of the server. `refused` must not block.
     pub fn refused(refused: impl Fn(&Uri) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(refused)))
     }

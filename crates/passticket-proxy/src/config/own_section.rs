@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn problems_have_the_key_at_the_place_that_the_file_uses() {
+    fn problems_name_the_section_as_the_file_does() {
         let missing = "is missing; write a host";
         for (text, want) in [
             ("{}", format!("z:1: components.passticket-proxy.host: {missing}")),
@@ -145,7 +145,7 @@ mod tests {
         };
         assert_eq!(read(&format!("{component}{old}")), (None, vec![text(4, 2)]));
         assert_eq!(read(&format!("{old}{component}")), (None, vec![text(1, 4)]));
-        // A blank section also counts, because an operator may have left it by mistake.
+        // A blank section is also an error, because an operator may have left it by mistake.
         assert_eq!(read(&format!("{component}passticketProxy:\n")), (None, vec![text(4, 2)]));
     }
 }

@@ -56,10 +56,11 @@ use tower_passticket::{
     token::{Scope, Scopes, Validity},
 };
 
-/// The maximum number of active Personal Access Tokens of a user.
+/// The default maximum number of active Personal Access Tokens of a user.
 const DEFAULT_PATS_PER_USER: NonZeroU32 = NonZeroU32::new(50).expect("should not be zero");
 
-/// The values of the section. [`read`] opens no file except the files with PassTicket keys and with passwords.
+/// The values of the section. [`read`] opens only the files with PassTicket keys, passwords and client certificates,
+/// and with the certificate authorities (CAs) of Redis.
 pub(super) struct PassticketProxy<'a> {
     pub(super) at: At<'a>,
     pub(super) admin: AdminSection<'a>,
@@ -137,7 +138,7 @@ pub(super) enum MapCertificatesBy {
     Zss,
 }
 
-/// `components.passticket-proxy.delegation`.
+/// The section `components.passticket-proxy.delegation`.
 pub(super) struct DelegationSection {
     /// The callers. `None` if the setting is absent. An empty list permits no caller.
     pub(super) grants: Option<Vec<Grant>>,
@@ -145,7 +146,7 @@ pub(super) struct DelegationSection {
     pub(super) calls_per_minute: Option<NonZeroU32>,
 }
 
-/// `components.passticket-proxy.tokenExchange`.
+/// The section `components.passticket-proxy.tokenExchange`.
 pub(super) struct ExchangeSection<'a> {
     pub(super) at: At<'a>,
     /// The setting `enabled`. The default is `false`.
@@ -167,10 +168,10 @@ impl ExchangeSection<'_> {
     }
 }
 
-/// `components.passticket-proxy.resourceMetadata`, with its place. `None` if the setting is absent.
+/// The setting `components.passticket-proxy.resourceMetadata`, with its place. `None` if the setting is absent.
 pub(super) type ResourceMetadataSwitch<'a> = Option<(bool, At<'a>)>;
 
-/// `components.passticket-proxy.audit`.
+/// The section `components.passticket-proxy.audit`.
 pub(super) struct AuditSection<'a> {
     pub(super) at: At<'a>,
     pub(super) enabled: bool,
@@ -482,8 +483,8 @@ fn allow_list<T: Eq + Hash + FromStr<Err: fmt::Display>>(field: &Field<'_>) -> A
     }
 }
 
-/// Reads the scopes that new Personal Access Tokens may have: one scope, a list of scopes, or `"*"` for all scopes. Each
-/// wrong scope is reported, and the others remain. A blank value is an error, because it could lift a restriction.
+/// Reads the scopes that new Personal Access Tokens may have: one scope, a list of scopes, or `"*"` for all scopes.
+/// Each wrong scope is reported, and the others remain. A blank value is an error, because it could lift a restriction.
 fn allowed_scopes(field: &Field<'_>) -> Option<Scopes> {
     if field.is_blank() {
         field.at.error(

@@ -56,7 +56,7 @@ impl PasswordSetting {
     }
 }
 
-/// `components.passticket-proxy.passwords`.
+/// The section `components.passticket-proxy.passwords`.
 #[derive(Debug, Default)]
 pub(super) struct Passwords {
     /// The password of `zowe.certificate.pem.key`.
@@ -123,9 +123,9 @@ pub(super) fn setting(field: Option<&Field<'_>>, env: Environment<'_>) -> Passwo
     password.map_or(PasswordSetting::Faulty, PasswordSetting::Known)
 }
 
-/// Reads a setting `password` of Zowe, which contains the password itself. If other users can read the
-/// file that contains the setting, this causes a warning. The warning names `ours`, the setting of our section that can
-/// replace Zowe's.
+/// Reads a setting `password` of Zowe, which contains the password itself. If other users can read the file that
+/// contains the setting, this causes a warning. The warning names `ours`, the setting of `components.passticket-proxy`
+/// that can replace Zowe's.
 pub(super) fn of_zowe(field: Option<&Field<'_>>, ours: &str) -> PasswordSetting {
     let Some(field) = field else { return PasswordSetting::Absent };
     if !is_secret(field.at.file) {
@@ -170,8 +170,8 @@ fn from_environment(field: &Field<'_>, env: Environment<'_>) -> Option<Password>
     }
 }
 
-/// Returns the password in the content of a file or of an environment variable. If the content ends with a line end, one
-/// line end is removed.
+/// Returns the password in the content of a file or of an environment variable. If the content ends with a line end,
+/// one line end is removed.
 fn checked(content: &[u8]) -> Result<Password, &'static str> {
     let line = content.strip_suffix(b"\n").unwrap_or(content);
     let line = line.strip_suffix(b"\r").unwrap_or(line);

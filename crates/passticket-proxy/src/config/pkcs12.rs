@@ -342,8 +342,8 @@ mod tests {
         // The certificates are one more encrypted part.
         assert_eq!(opened(&keys(MAX_DERIVATIONS - 1, 1)), Ok(()));
         assert_eq!(opened(&keys(MAX_DERIVATIONS, 1)), Err(Pkcs12Error::TooMuchWork));
-        // In each part, 32,768 iterations become 1,000,000, which the library accepts. The change makes
-        // the MAC invalid. The error is nevertheless `TooMuchWork`, so the limit is checked before anything is computed.
+        // In each part, 32,768 iterations become 1,000,000, which the library accepts. The change makes the MAC
+        // invalid. The error is nevertheless `TooMuchWork`, so the limit is checked before anything is computed.
         let mut content = keys(4, 32_768);
         let positions: Vec<_> = (0..content.len() - 5)
             .filter(|i| content[*i..].starts_with(&[2, 3, 0, 0x80, 0]))

@@ -23,7 +23,8 @@ const SCRYPT: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11591
 const PKCS12_SCHEMES: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.12.1");
 
 /// The key derivations of the parts of a file that are visible without the password. An encrypted part can contain
-/// further key derivations. They are not counted, because only someone who knows the password can have written that part.
+/// further key derivations. They are not counted, because only someone who knows the password can have written that
+/// part.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Work {
     derivations: usize,
@@ -83,7 +84,7 @@ fn iterations(algorithm: ObjectIdentifier, parameters: &AnyRef<'_>) -> Option<u6
     if !is_scrypt && algorithm != PBKDF2 && algorithm.parent() != Some(PKCS12_SCHEMES) {
         return None;
     }
-    // The salt is first. A number that does not fit counts as too much work.
+    // The salt is the first parameter. A number that does not fit counts as too much work.
     let parameters = values(parameters.value());
     let numbers = parameters.iter().skip(1).filter(|value| value.tag() == Tag::Integer);
     let mut numbers = numbers.map(|value| value.decode_as::<u64>().unwrap_or(u64::MAX));
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_cost_of_scrypt_counts() {
+    fn the_cost_parameters_of_scrypt_are_converted_to_iterations() {
         // salt 00, N 16384, r 8, p 1
         let parameters = b"\x30\x0d\x04\x01\x00\x02\x02\x40\x00\x02\x01\x08\x02\x01\x01";
         let mut algorithm = b"\x30\x1a\x06\x09\x2b\x06\x01\x04\x01\xda\x47\x04\x0b".to_vec();

@@ -284,8 +284,9 @@ pub(super) fn quote(value: &str) -> String {
     }
 }
 
-/// Returns whether a value looks like key material: a private key in PEM, an Argon2 hash, or at least 16 hex digits (64
-/// bits). Blanks, line ends, colons, hyphens, underscores and apostrophes may separate the hex digits.
+/// Returns whether a value looks like key material: a private key in PEM, the base64 lines of a PEM file, an Argon2
+/// hash, or at least 16 hex digits (64 bits). Blanks, line ends, colons, hyphens, underscores and apostrophes may
+/// separate the hex digits.
 ///
 /// The hex digits may be one word of a longer text. A word that also has other characters, such as
 /// `E001193519561977.key`, is not key material, because it may be a path. For names, see the stricter

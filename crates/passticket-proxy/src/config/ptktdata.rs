@@ -1,8 +1,8 @@
 //! Reads the PassTicket keys: `components.passticket-proxy.ptktdata`.
 //!
-//! A PassTicket is a short-lived password of z/OS for one application. There is one entry for each APPLID. An APPLID is
-//! the name of a z/OS application in the security product. RACF, IBM's security product, has the same data in profiles
-//! of class `PTKTDATA`. Further entries of an APPLID can have other keys for a user or for a group (qualified profiles).
+//! A PassTicket is a short-lived password of z/OS for one application. Each entry is for one APPLID. An APPLID is the
+//! name of a z/OS application in the security product. RACF, IBM's security product, has the same data in profiles of
+//! class `PTKTDATA`. Further entries of an APPLID can have other keys for a user or for a group (qualified profiles).
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -29,8 +29,8 @@ use tower_passticket::{
     ticket_breaker::TicketLimits,
 };
 
-/// The place of the first entry of each APPLID. The map also contains entries with a wrong PassTicket key. Otherwise the gateway
-/// would report a second error: that the routes with this APPLID have no PassTicket key.
+/// The place of the first entry of each APPLID. The map also contains entries with a wrong PassTicket key. Otherwise
+/// the gateway would report a second error: that the routes with this APPLID have no PassTicket key.
 pub(super) type Entries<'a> = BTreeMap<Applid, At<'a>>;
 
 /// The APPLIDs whose PassTickets come from a running Zowe (`source: zowe`), and their replay protection.
@@ -41,7 +41,7 @@ pub(super) struct PtktData<'a> {
     pub(super) entries: Entries<'a>,
     pub(super) profiles: Vec<KeyProfile>,
     pub(super) zowe: ZoweApplids,
-    /// The keys of `profiles` that are in tokens.
+    /// The keys of `profiles` that are in PKCS#11 tokens.
     pub(super) token_keys: Vec<ConfiguredTokenKey>,
     pub(super) limits: TicketLimits,
 }
@@ -78,8 +78,8 @@ pub(super) fn check_zowe(
     }
 }
 
-/// Reads the entries. Only an entry without a problem has a [`KeyProfile`] in the result.
-/// `now` is the current time. `policy` decides which algorithms are permitted.
+/// Reads the entries. An entry without a usable key has no [`KeyProfile`] in the result. `now` is the current time.
+/// `policy` decides which algorithms are permitted.
 pub(super) fn read<'a>(
     list: Option<&Field<'a>>,
     env: Environment<'_>,
@@ -94,11 +94,11 @@ pub(super) fn read<'a>(
         let mut section = item.section();
         let applid = section.required("applid", "the APPLID of a service");
         let applid = applid.and_then(|field| Some((field.parse::<Applid>()?, field.at)));
-        // The third wrong password may revoke the user, so two refusals are the most.
+        // The third wrong password may revoke the user, so at most two refusals are allowed.
         let refused = section.optional("refusals").and_then(|field| field.number(1..=2));
         if let (Some((applid, _)), Some(refused)) = (&applid, refused) {
             let refused = u8::try_from(refused).unwrap_or(1);
-            // If an APPLID has several keys, the lowest number counts.
+            // If an APPLID has several keys, the lowest number applies.
             let lowest = refusals.entry(*applid).or_insert(refused);
             *lowest = refused.min(*lowest);
         }
@@ -163,7 +163,8 @@ pub(super) fn read<'a>(
         let profile = current.profile(applid, None);
         let next = match next {
             None => None,
-            // An entry without its next key would make PassTickets with the old key for ever.
+            // If the next key is wrong, the entry is left out. Otherwise, the gateway would make PassTickets with the
+            // old key forever.
             Some(next) => match next.and_then(|next| next.after(&current, applid, now)) {
                 Some(next) => Some(next),
                 None => continue,
@@ -202,15 +203,15 @@ struct OneKey<'a> {
 
 /// Where a key is.
 enum KeyPlace {
-    /// The text of the key. It may be wrong.
+    /// The text of the key. It may be malformed.
     Text(Zeroizing<String>),
-    /// A key that this process cannot read.
+    /// A key in a PKCS#11 token, which this process cannot read.
     #[cfg(feature = "pkcs11")]
     Token(passticket_pkcs11::TokenKey),
 }
 
 impl KeyPlace {
-    /// Returns whether both are the same key. A key in a token cannot be compared with a text.
+    /// Returns whether both are the same key. A key in a PKCS#11 token and a text are never the same.
     fn is_same_key(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Text(one), Self::Text(other)) => one.trim().eq_ignore_ascii_case(other.trim()),
@@ -246,13 +247,14 @@ impl<'a> OneKey<'a> {
     }
 
     /// Returns the profile with this key. Its window is that of `windowSeconds`, or `inherited`, or the default of the
-    /// algorithm. Reports a key that the algorithm does not have.
+    /// algorithm. Reports a key that is not valid for the algorithm.
     fn profile(&self, applid: Applid, inherited: Option<Duration>) -> Option<KeyProfile> {
         let Self { algorithm, key, at, window, policy } = self;
         let profile = match key {
             KeyPlace::Text(key) => match policy.profile(applid, *algorithm, key) {
                 Ok(profile) => profile,
-                // The error contains the length of the key or the position of a wrong character, but not the key itself.
+                // The error contains the length of the key or the position of a wrong character, but not the key
+                // itself.
                 Err(error) => {
                     at.error(format_args!(
                         "is not a valid {algorithm} key for APPLID {applid}: {error}"
@@ -289,7 +291,7 @@ struct NextKey<'a> {
     from_at: At<'a>,
 }
 
-/// A next key causes a warning if it has made the PassTickets for longer than this time.
+/// A next key causes a warning if it has made the PassTickets for this time or longer.
 const LONG_PAST: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl<'a> NextKey<'a> {
@@ -323,7 +325,8 @@ impl<'a> NextKey<'a> {
             );
             return None;
         }
-        // The profile on z/OS has one TIMEOUT for enhanced PassTickets. The window of legacy ones is fixed.
+        // The profile on z/OS has one TIMEOUT for enhanced PassTickets. The window of legacy ones is fixed. So the
+        // window of the entry applies to the next key only if both keys are legacy or both are enhanced.
         let inherited = current.window.filter(|_| key.is_legacy() == current.is_legacy());
         let profile = key.profile(applid, inherited)?;
         if now >= from.plus(LONG_PAST) {
@@ -397,7 +400,7 @@ fn algorithm(text: &str) -> Result<Algorithm, String> {
     })
 }
 
-/// Reads the key in hex, from a file or an environment variable, or the place of a key in a token.
+/// Reads the key in hex, from a file or an environment variable, or the place of a key in a PKCS#11 token.
 fn key<'a>(field: &Field<'a>, env: Environment<'_>, tokens: &mut Tokens<'a>) -> Option<KeyPlace> {
     if !field.is_mapping() {
         field.at.error(
@@ -557,7 +560,7 @@ mod tests {
 
     #[cfg(feature = "pkcs11")]
     #[test]
-    fn keys_in_tokens_are_read_without_use_of_the_token() {
+    fn settings_of_keys_in_pkcs11_tokens_are_read_without_opening_the_token() {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str, content: &str, mode: u32| {
             let path = directory.path().join(name);

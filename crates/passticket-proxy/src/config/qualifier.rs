@@ -8,7 +8,7 @@ use tower_passticket::passticket::{Applid, GroupName, Qualifier, UserId};
 
 use super::reader::{At, Section};
 
-/// The error for users that were wrong and were reported.
+/// Means that `user`, `group` or `users` is wrong, and that the problem was reported.
 pub(super) struct Reported;
 
 /// Reads `user`, `group` and `users`. Returns `None` if the entry is for all users. A blank value is an error. If it
@@ -72,7 +72,7 @@ pub(super) struct Names<'a> {
 
 impl<'a> Names<'a> {
     /// Adds an entry, and returns `true`. Reports an entry whose profile has another entry, and a user with two groups
-    /// for one APPLID. In this case, returns `false`.
+    /// for one APPLID. In both cases, returns `false`.
     pub(super) fn add(
         &mut self,
         applid: Applid,

@@ -20,7 +20,8 @@ pub(super) struct ZoweRates<'a> {
 }
 
 /// Reads the settings below `components.gateway.apiml`. Zowe's code reads the list of services from `routing`, and the
-/// numbers from `gateway`. Zowe's documentation puts all of these settings into `gateway.routing`.
+/// numbers from `gateway`. Zowe's documentation puts all of these settings into `gateway.routing`. This function reads
+/// all of these places.
 pub(super) fn read_zowe<'a>(apiml: &mut Section<'a>) -> ZoweRates<'a> {
     const LIST: &str = "servicesToLimitRequestRate";
     let mut routing = apiml.section("routing");
@@ -84,9 +85,9 @@ pub(super) fn read_service(service: &mut Section<'_>) -> Option<ServiceRate> {
     Some(ServiceRate::Limit(burst.map_or(limit, |burst| limit.with_burst(burst))))
 }
 
-/// Adds the rate limits to the routes. `ours` are the settings in our section. `found` are the services that are found
-/// in a registry. `found` is `None` if a file of definitions could not be read, because then not all services are
-/// known.
+/// Adds the rate limits to the routes. `ours` are the settings in `components.passticket-proxy`. `found` are the
+/// services that are found in a registry. `found` is `None` if a file of definitions could not be read, because then
+/// not all services are known.
 pub(super) fn apply<'s>(
     routes: &mut [ConfiguredRoute],
     zowe: &ZoweRates<'_>,

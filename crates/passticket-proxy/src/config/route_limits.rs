@@ -77,7 +77,8 @@ fn read<'a>(section: &mut Section<'a>) -> Limits<'a> {
     }
 }
 
-/// Reads a list. An empty list is an error: it seems to allow nothing, but a blank value counts as absent.
+/// Reads a list. An empty list is an error: it seems to allow nothing, but the gateway treats a blank value as absent,
+/// so it would allow everything.
 fn list<'a>(section: &mut Section<'a>, name: &'static str) -> Option<Field<'a>> {
     let field = section.present(name)?;
     if field.is_list() && field.is_blank() {
@@ -91,7 +92,8 @@ fn seconds(section: &mut Section<'_>, name: &'static str) -> Option<Duration> {
 }
 
 /// Adds the limits to the routes. Reports limits of routes that do not exist, and paths to which no route leads. A
-/// template stands for all other routes of its service, so it gets only the limits of the service.
+/// template stands for the routes of its service that are found in Eureka and have no limits of their own, so it gets
+/// only the limits of the service.
 pub(super) fn apply<'a>(
     routes: &mut [ConfiguredRoute],
     templates: &mut [ConfiguredRoute],
@@ -111,13 +113,13 @@ pub(super) fn apply<'a>(
     }
 }
 
-/// Returns the part of a prefix after the id of the service.
+/// Returns the `gatewayUrl` of a route: the part of its prefix after the id of the service.
 fn gateway_url<'r>(id: &ServiceId, route: &'r ConfiguredRoute) -> &'r str {
     let rest = route.prefix().trim_start_matches('/').strip_prefix(id.as_str());
     rest.unwrap_or_default().trim_start_matches('/')
 }
 
-/// Returns the path of the gateway for a path of a service.
+/// Puts the id of the service before a path.
 fn below(id: &ServiceId, path: &str) -> String {
     format!("{id}/{}", path.trim_start_matches('/'))
 }

@@ -36,8 +36,8 @@ use tower_passticket::{
     token::ServiceId,
 };
 
-/// Settings of one service: some do not exist in api-defs, and the others replace settings of an api-def. Their place
-/// is `components.passticket-proxy.services.<id>`.
+/// The settings of one service in `components.passticket-proxy.services.ID`. Some of them replace settings of an
+/// api-def. The others do not exist in api-defs.
 pub(super) struct Override<'a> {
     id: ServiceId,
     at: At<'a>,
@@ -152,8 +152,8 @@ pub(super) fn read_on_failure(section: &mut Section<'_>) -> Option<OnFailure> {
     })
 }
 
-/// Reads the setting `mode` of a service. Warns about the mode `observe`, because the service then gets the credentials of
-/// clients.
+/// Reads the setting `mode` of a service. Warns about the mode `observe`, because the service then gets the credentials
+/// of clients.
 fn read_mode(section: &mut Section<'_>, id: &str) -> Mode {
     let Some(field) = section.optional("mode") else { return Mode::default() };
     let mode = field.read(|text| match text {
@@ -171,8 +171,8 @@ fn read_mode(section: &mut Section<'_>, id: &str) -> Mode {
     mode.unwrap_or_default()
 }
 
-/// Reads the setting `refusedStatuses` of a service: `none`, or the statuses by which the service refuses a PassTicket. An
-/// empty list counts as absent, like each blank value.
+/// Reads the setting `refusedStatuses` of a service: `none`, or the statuses by which the service refuses a PassTicket.
+/// An empty list counts as absent, like each blank value.
 fn read_refused_statuses(field: &Field<'_>) -> Option<RefusedStatuses> {
     let statuses = field.one_or_more();
     if let [only] = &statuses[..]
@@ -259,8 +259,8 @@ fn read_request_headers(mut section: Section<'_>) -> RequestHeaders {
     headers
 }
 
-/// Returns the services that change the table of removed request headers: by `requestHeaders` in our section, or by
-/// `apiml.headersToIgnore` in an api-def.
+/// Returns the services that change the table of removed request headers: by `requestHeaders` in
+/// `components.passticket-proxy`, or by `apiml.headersToIgnore` in an api-def.
 pub(super) fn request_headers(
     overrides: &[Override<'_>],
     definitions: &Definitions<'_>,
@@ -275,7 +275,7 @@ pub(super) fn request_headers(
         for name in field.text().unwrap_or_default().split(',').map(str::trim) {
             match name.parse().map(|name| headers.clone().with_removed(name)) {
                 Ok(Ok(changed)) => *headers = changed,
-                // Our section says that the service keeps the header.
+                // `components.passticket-proxy` says that the service keeps the header.
                 Ok(Err(RequestHeaderError::Contradictory(_))) => {}
                 Ok(Err(error)) => field.at.warning(error),
                 Err(_) => field.at.warning(format_args!(
@@ -288,8 +288,8 @@ pub(super) fn request_headers(
     services.into_iter().filter(|(_, headers)| *headers != RequestHeaders::default()).collect()
 }
 
-/// Returns the connect timeouts of the services that have one: in our section, or in the metadata. If several
-/// definitions of a service have one, the shortest counts.
+/// Returns the connect timeouts of the services that have one: in `components.passticket-proxy.services`, or in the
+/// metadata. If several definitions of a service have one, the shortest applies.
 pub(super) fn connect_timeouts(
     overrides: &[Override<'_>],
     definitions: &Definitions<'_>,
@@ -318,21 +318,21 @@ pub(super) fn client_identities(overrides: &[Override<'_>]) -> Vec<(ServiceId, C
     own.collect()
 }
 
-/// Returns the settings of CORS of the services that have some.
+/// Returns the services that have CORS settings in `components.passticket-proxy.services`, each with these settings.
 pub(super) fn cors<'a>(
     overrides: &'a [Override<'a>],
 ) -> impl Iterator<Item = (&'a ServiceId, &'a ServiceCors<'a>)> {
     overrides.iter().filter_map(|settings| Some((&settings.id, settings.cors.as_ref()?)))
 }
 
-/// Returns the rate limits of the services that have one in our section.
+/// Returns the rate limits of the services that have one in `components.passticket-proxy`.
 pub(super) fn rates<'a>(
     overrides: &'a [Override<'_>],
 ) -> impl Iterator<Item = (&'a ServiceId, ServiceRate)> {
     overrides.iter().filter_map(|settings| Some((&settings.id, settings.rate?)))
 }
 
-/// Returns the limits of the services in our section.
+/// Returns the limits of the services in `components.passticket-proxy`.
 pub(super) fn limits<'a>(
     overrides: &'a [Override<'a>],
 ) -> impl Iterator<Item = (&'a ServiceId, &'a ServiceLimits<'a>)> {
@@ -373,7 +373,8 @@ pub(super) struct DefinedRoute<'a> {
     at: At<'a>,
     /// The place of the APPLID, if the route has one.
     applid_at: Option<At<'a>>,
-    /// The number of the definition that the route comes from. `None` if the route comes from our section.
+    /// The number of the definition that the route comes from. `None` if the route comes from
+    /// `components.passticket-proxy`.
     definition: Option<usize>,
 }
 
@@ -567,7 +568,7 @@ impl<'a> Table<'a> {
             ));
         } else {
             first.route.add_instances(defined.route.instances().cloned());
-            // The restrictions of all definitions count, so that the order of the files does not matter.
+            // The restrictions of all definitions apply, so that the order of the files does not matter.
             first.route = first.route.clone().with_restrictions_of(&defined.route);
             let timeouts = [first.route.response_timeout(), defined.route.response_timeout()];
             if let Some(shortest) = timeouts.into_iter().flatten().min() {
@@ -653,10 +654,11 @@ fn check_applids<'t, 'a: 't>(
     }
 }
 
-/// The services that have each APPLID.
+/// For each APPLID, the services that use it.
 pub(super) type ServicesByApplid = BTreeMap<Applid, BTreeSet<ServiceId>>;
 
-/// Returns the services of `routes` that have each APPLID. `zosmf` is the APPLID of services with the scheme `zosmf`.
+/// Returns for each APPLID the services of `routes` that use it. `zosmf` is the APPLID of services with the scheme
+/// `zosmf`.
 pub(super) fn services_by_applid(
     routes: &[ConfiguredRoute],
     zosmf: Option<Applid>,
@@ -674,8 +676,8 @@ pub(super) fn services_by_applid(
     services
 }
 
-/// Reports a warning for each entry in `ptktdata` whose APPLID neither a service nor the token exchange uses. `is_exchanged`
-/// returns whether the token exchange may use an APPLID.
+/// Warns about each entry in `ptktdata` whose APPLID no service uses, unless `is_exchanged` returns `true` for it.
+/// `is_exchanged` returns whether the token exchange or a gateway of API ML may use an APPLID.
 pub(super) fn warn_unused_keys(
     entries: &Entries<'_>,
     services: &ServicesByApplid,

@@ -17,15 +17,16 @@ use super::{
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct SchemePeers {
-    /// z/OSMF. Present if a route has the scheme `zosmf`. With `components.passticket-proxy.zaas`, also present if the
-    /// configuration names it.
+    /// z/OSMF. Present if a route has the scheme `zosmf`. With `components.passticket-proxy.zaas`, also present without
+    /// such a route, if the configuration names z/OSMF.
     pub zosmf: Option<ZosmfSettings>,
-    /// The endpoint of ZSS that makes SAF identity tokens: `...security.saf.urls.authenticate`, or
-    /// `components.passticket-proxy.zss.url` with the path `/saf/authenticate`. Present if a route has the scheme
-    /// `safIdt`. With `components.passticket-proxy.zaas`, also present if the configuration names it.
+    /// The endpoint of ZSS that makes SAF identity tokens: `components.gateway.apiml.security.saf.urls.authenticate`,
+    /// or `components.passticket-proxy.zss.url` with the path `/saf/authenticate`. Present if a route has the scheme
+    /// `safIdt`. With `components.passticket-proxy.zaas`, also present without such a route, if the configuration names
+    /// the endpoint.
     pub saf_tokens: Option<Address>,
     /// The name of an additional header in which the scheme `zoweJwt` sends the token:
-    /// `...security.auth.jwt.customAuthHeader`.
+    /// `components.gateway.apiml.security.auth.jwt.customAuthHeader`.
     pub jwt_header: Option<HeaderName>,
 }
 
@@ -48,7 +49,7 @@ pub(super) fn saf_tokens(zowe: &Zowe<'_>, zss: &ZssUrl<'_>) -> SafTokens {
             match Address::parse(&format!("{base}/saf/authenticate")) {
                 Ok(address) if address.is_protected() => SafTokens::At(address),
                 _ => {
-                    // This reports the problem.
+                    // `protected_address` reports the problem.
                     zowe.logins.protected_address(field);
                     SafTokens::Wrong
                 }

@@ -72,7 +72,7 @@ pub(super) fn read_authorization_file(
     Ok(std::mem::take(&mut *content))
 }
 
-/// Returns whether only the owner of the file and a group of this process can read the file.
+/// Returns whether [`read_secret_file`] would accept the owner and the permissions of the file.
 pub(super) fn is_secret(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| check_access(path, &metadata, Guard::Secret).is_ok())
 }

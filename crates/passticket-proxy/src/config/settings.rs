@@ -37,7 +37,7 @@ pub enum CertificateMapping {
     CommonName,
     /// The file of `components.passticket-proxy.identities` contains the mapping.
     File(CertificateMap),
-    /// The gateway asks ZSS: `...security.x509.externalMapperUrl` and `externalMapperUser`.
+    /// The gateway asks ZSS: `components.gateway.apiml.security.x509.externalMapperUrl` and `externalMapperUser`.
     Zss(Zss),
 }
 
@@ -46,7 +46,7 @@ pub enum CertificateMapping {
 pub enum IdentityMapping {
     /// The file of `components.passticket-proxy.identities` contains the mapping.
     File(DistributedMap),
-    /// The gateway asks ZSS: `...security.oidc.identityMapperUrl` and `identityMapperUser`.
+    /// The gateway asks ZSS: `components.gateway.apiml.security.oidc.identityMapperUrl` and `identityMapperUser`.
     Zss(Zss),
 }
 
@@ -60,7 +60,7 @@ pub struct Zss {
     pub user: UserId,
 }
 
-/// The server that checks the passwords of users (docs/decisions.md#d20).
+/// The file or the server that checks the passwords of users (docs/decisions.md#d20).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Logins {
@@ -97,7 +97,7 @@ pub struct ZosmfSettings {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DelegationSettings {
-    /// The registry that the e-mail addresses belong to: `...security.oidc.registry`.
+    /// The registry that the e-mail addresses belong to: `components.gateway.apiml.security.oidc.registry`.
     pub registry: Registry,
     /// The mapping of e-mail addresses to user ids.
     pub mapping: IdentityMapping,
@@ -201,8 +201,8 @@ pub struct LimitSettings {
     /// `components.passticket-proxy.limits.cachedTokens`.
     pub cached_tokens: NonZeroUsize,
     /// The maximum number of cached PassTickets, 100 to 1,000,000. There is one PassTicket for each pair of user and
-    /// APPLID. Each takes 100 bytes, and is cached for the current second or for `reuseSeconds`. Only the PassTickets of
-    /// APPLIDs without replay protection are cached. The setting is
+    /// APPLID. Each takes 100 bytes, and is cached for the current second or for `reuseSeconds`. Only the PassTickets
+    /// of APPLIDs without replay protection are cached. The setting is
     /// `components.passticket-proxy.limits.rememberedTickets`.
     pub remembered_tickets: NonZeroUsize,
     /// The maximum number of open client connections, 1 to 1,000,000. At the limit, the gateway closes the connection
@@ -222,17 +222,17 @@ pub struct LimitSettings {
     /// The maximum number of requests in flight of one client address, 1 to 1,000,000. The setting is
     /// `components.passticket-proxy.limits.requestsPerAddress`.
     pub requests_per_address: NonZeroUsize,
-    /// The maximum number of counts for the rate limits of services, 100 to 1,000,000. There is one count for each
+    /// The maximum number of counters for the rate limits of services, 100 to 1,000,000. There is one counter for each
     /// client and service with a rate limit. The setting is `components.passticket-proxy.limits.rateLimitedClients`.
     pub rate_limited_clients: NonZeroUsize,
     /// The memory for the headers of all requests in flight, in MiB. The value is 1 to 1,000,000. The setting is
     /// `components.passticket-proxy.limits.headerMegabytes`.
     pub header_megabytes: NonZeroUsize,
-    /// The maximum number of open WebSockets of one user, 1 to 1,000,000. A WebSocket without a user counts for the
+    /// The maximum number of open WebSockets of one user, 1 to 1,000,000. A WebSocket without a user is counted for the
     /// address of its client. The setting is `components.passticket-proxy.limits.tunnelsPerUser`.
     pub tunnels_per_user: NonZeroUsize,
     /// The maximum size of all revocations of API ML in one answer of its Caching Service, in MiB. The value is 1 to
-    /// 1,000,000. The key is `components.passticket-proxy.limits.zoweRevocationMegabytes`.
+    /// 1,000,000. The setting is `components.passticket-proxy.limits.zoweRevocationMegabytes`.
     pub zowe_revocation_megabytes: NonZeroUsize,
 }
 
@@ -243,7 +243,7 @@ impl Default for LimitSettings {
     /// - 10,000 client connections in total, and 5,000 per client address
     /// - 256 connections to an instance of a service, and 100 requests per HTTP/2 connection
     /// - 256 requests in flight per client address
-    /// - 100,000 counts for rate limits
+    /// - 100,000 counters for rate limits
     /// - 256 MiB of headers
     /// - 100 WebSockets per user
     /// - 32 MiB of revocations of API ML

@@ -67,7 +67,8 @@ impl ZoweTemplate {
         self.api_defs.as_deref()
     }
 
-    /// Returns the certificate of Zowe's components, if `zowe.certificate.pem.certificate` names a file on this machine.
+    /// Returns the certificate of Zowe's components, if `zowe.certificate.pem.certificate` names a file on this
+    /// machine.
     pub fn certificate(&self) -> Option<&ZoweCertificate> {
         self.certificate.as_ref()
     }
@@ -150,7 +151,7 @@ fn read(
     Some(ZoweTemplate { text, place, zosmf, api_defs, certificate, host_name })
 }
 
-/// Returns the first certificate in a PEM file. `None` if the file cannot be read.
+/// Returns the first certificate in a PEM file. `None` if the file cannot be read or has no certificate.
 fn first_certificate(path: &Path) -> Option<ZoweCertificate> {
     let pem = read_public_file(path).ok()?;
     let der = CertificateDer::pem_slice_iter(&pem).next()?.ok()?;

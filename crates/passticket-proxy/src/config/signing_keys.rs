@@ -113,7 +113,7 @@ fn several(list: &Field<'_>, env: Environment<'_>) -> Option<SigningKeys> {
 }
 
 struct Entry<'a> {
-    /// The signing key, and the setting `file` of the entry. `None` if the file has a problem, which was reported.
+    /// The key, and the setting `file` of the entry. `None` if the file has a problem, which was reported.
     key: Option<(Key, Field<'a>)>,
     id: Option<(KeyId, Field<'a>)>,
     /// The setting `signs` of the entry, if it is `true`.

@@ -1,8 +1,8 @@
-//! Reads the file of technical users. The setting `components.passticket-proxy.technicalUsers` names this file. An example
-//! is `crates/passticket-proxy/src/config/examples/technical-users.yml`.
+//! Reads the file of technical users. The setting `components.passticket-proxy.technicalUsers` names this file. An
+//! example is `crates/passticket-proxy/src/config/examples/technical-users.yml`.
 //!
-//! A technical user is a z/OS user id through which many persons use a service. A rule gives it to the persons whose
-//! identity provider has written a certain value into a claim of their tokens.
+//! A technical user is a z/OS user id through which many persons use a service. A rule gives the technical user to the
+//! persons whose identity provider has written a certain value into a claim of their tokens.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,7 @@ use tower_passticket::{
     token::{IssuerUrl, ServiceId},
 };
 
-/// The maximum number of rules, counted for each service.
+/// The maximum number of rules. A rule for several services is counted once for each service.
 const MAX_RULES: usize = 10_000;
 
 /// The maximum number of claims that the rules of all services name for one issuer. The gateway looks for each of these
@@ -107,7 +107,8 @@ pub(super) fn read(
                 let at = rules.get(good).map_or(&list.at, |rule| &rule.at);
                 let service = shown_name(service.as_str());
                 match error {
-                    // The texts may be secrets in a wrong place.
+                    // The claim and the value may be secrets that the operator wrote into the wrong setting, so `quote`
+                    // hides a text that looks like key material.
                     TechnicalUserError::Duplicate(rule) => at.error(format_args!(
                         "is the second rule for the service {service} with this issuer, the claim {} and the value {}; \
                          keep one of the two rules",

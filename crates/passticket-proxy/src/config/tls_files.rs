@@ -1,5 +1,6 @@
 //! Reads the certificate of the gateway, its private key, the certificate authorities (CAs) that the gateway trusts,
-//! and the revocation lists. They are in PEM files, or in the key store and the trust store of Zowe.
+//! and the revocation lists. The certificates and the key are in PEM files, or in the key store and the trust store of
+//! Zowe.
 
 use std::{fmt, path::Path};
 
@@ -71,12 +72,12 @@ pub(super) struct OwnKeys<'a> {
     pub(super) revocation_lists: Option<Field<'a>>,
 }
 
-/// The meaning of the certificates of clients.
+/// How the program uses the certificates of clients.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClientCertificateUse {
-    /// A certificate is a credential of its user.
+    /// Whether a certificate is a credential of its user.
     pub(super) is_credential: bool,
-    /// Some listener asks clients for a certificate, and verifies it.
+    /// Whether some listener asks clients for a certificate and verifies it.
     pub(super) is_verified: bool,
 }
 

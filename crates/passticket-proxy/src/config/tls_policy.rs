@@ -118,8 +118,8 @@ fn groups(field: &Field<'_>) -> Option<Vec<&'static dyn SupportedKxGroup>> {
     })
 }
 
-/// Reads a list of names, and returns the values for which `find` returns `Some`. Other names cause a warning. If no
-/// name is left, they cause an error.
+/// Reads a list of names, and returns the values for which `find` returns `Some`. Other names cause a warning. If
+/// `find` knows none of the names, this is an error.
 fn known<T>(field: &Field<'_>, kind: &str, find: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
     let mut found = Vec::new();
     let mut unknown = Vec::new();

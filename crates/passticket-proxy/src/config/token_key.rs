@@ -9,7 +9,8 @@ use super::{
     reader::{At, Field},
 };
 
-/// A PassTicket key in a token, and its place in the configuration. Reading the configuration does not use the token.
+/// A PassTicket key in a PKCS#11 token, and its place in the configuration. Reading the configuration does not open the
+/// token.
 #[derive(Clone, Debug)]
 pub struct ConfiguredTokenKey {
     key: TokenKey,
@@ -31,7 +32,7 @@ impl ConfiguredTokenKey {
     }
 }
 
-/// The tokens of a configuration. Keys of one token share its sessions and threads.
+/// The PKCS#11 tokens of a configuration. Keys of one token share its sessions and threads.
 #[derive(Default)]
 pub(super) struct Tokens<'a> {
     tokens: BTreeMap<(PathBuf, TokenLabel), (PathBuf, At<'a>, Token)>,

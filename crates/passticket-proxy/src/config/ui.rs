@@ -119,12 +119,12 @@ mod tests {
         ] {
             assert_eq!(read_text(text, true), Ok(want.map(str::to_owned)), "{text}");
         }
-        // The path of a page that is off takes nothing from a service.
+        // While the page is off, its path may belong to a service.
         assert_eq!(read_text("path: /files", false), Ok(None));
     }
 
     #[test]
-    fn paths_of_others_are_refused_with_a_remedy() {
+    fn paths_of_other_endpoints_and_services_are_refused_with_a_remedy() {
         for (path, want) in [
             ("tokens", "is not a path that begins with /"),
             ("/tokens/", "is not a path that begins with /"),

@@ -13,7 +13,8 @@ const SOON: Duration = Duration::from_secs(30 * DAY);
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// Warns about the certificates in `pem`. `at` is the setting that names their file.
+/// Warns about each certificate in `pem` that is not valid at the time `now` or expires soon. `at` is the setting that
+/// names their file.
 pub(super) fn check(at: &At<'_>, pem: &[u8], now: Timestamp) {
     for der in CertificateDer::pem_slice_iter(pem).flatten() {
         // A certificate that cannot be parsed is reported when TLS is set up.

@@ -1,5 +1,5 @@
-//! Reads the settings of the listener for gateways of API ML: `components.passticket-proxy.zaas`. These gateways then use
-//! this program as their ZAAS.
+//! Reads the settings of the listener for gateways of API ML that use this program as their ZAAS:
+//! `components.passticket-proxy.zaas`.
 
 use std::{
     io,
@@ -30,7 +30,8 @@ pub struct ZaasSettings {
     pub port_at: Place,
     /// The place of `components.passticket-proxy.zaas.host`, or of the host of the gateway.
     pub host_at: Place,
-    /// The gateways that may speak for others: `components.passticket-proxy.zaas.gateways`. There is at least one.
+    /// The gateways that are trusted to act for their clients: `components.passticket-proxy.zaas.gateways`. There is at
+    /// least one.
     pub gateways: Vec<ForwarderName>,
 }
 
@@ -44,7 +45,7 @@ impl ZaasSettings {
 
 /// The section `zaas`. The host name in it is not resolved yet.
 pub(super) struct ZaasSection<'a> {
-    /// `enabled`, if it is `true`.
+    /// The place of `enabled`, if it is `true`.
     enabled: Option<At<'a>>,
     host: Option<Field<'a>>,
     host_at: Place,
@@ -101,7 +102,7 @@ impl ZaasSection<'_> {
         self.enabled.is_some()
     }
 
-    /// Warns about APPLIDs for which the program cannot make PassTickets in the place of ZAAS. `entries` are all entries of
+    /// Warns about APPLIDs for which the program cannot make PassTickets instead of ZAAS. `entries` are all entries of
     /// `ptktdata`, and `zowe` are those with `source: zowe`.
     pub(super) fn check_keys(&self, entries: &Entries<'_>, zowe: &ZoweApplids) {
         let Some(enabled) = &self.enabled else { return };
@@ -120,9 +121,9 @@ impl ZaasSection<'_> {
         }
     }
 
-    /// Returns the settings. `None` if the listener is off. A wrong host is an error even then. `gateway` is the address
-    /// of the gateway, with the place of its host. `admin` is the address of the admin port. `attls` is the place of the
-    /// setting that switches AT-TLS on.
+    /// Returns the settings. `None` if the listener is off. A wrong host is an error even if the listener is off.
+    /// `gateway` is the address of the gateway, with the place of its host. `admin` is the address of the admin port.
+    /// `attls` is the place of the setting that switches AT-TLS on.
     pub(super) fn settings(
         &self,
         gateway: (SocketAddr, &Place),
@@ -161,7 +162,7 @@ impl ZaasSection<'_> {
     }
 }
 
-/// Returns whether the two addresses cannot both be opened. Port 0 is a free port.
+/// Returns whether the two addresses cannot both be opened. Port 0 means any free port, so it never overlaps.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let is_any = |ip: IpAddr| ip.is_unspecified();
     one.port() == other.port()

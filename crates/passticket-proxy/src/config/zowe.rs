@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_component_that_is_switched_off_counts_last() {
+    fn a_component_that_is_switched_off_has_the_lowest_precedence() {
         let read = |zaas: &str, apiml: &str| {
             let seconds = |value| {
                 format!(
@@ -329,7 +329,7 @@ mod tests {
         {
             assert_eq!(read(zaas, apiml), (Some(want), Vec::new()), "{zaas} {apiml}");
         }
-        // If only a component that is switched off contains a setting, the setting still counts.
+        // If only a component that is switched off contains a setting, the setting still applies.
         let text = format!("{PEM}components: {{apiml: {{enabled: false, port: 2}}}}\n");
         assert_eq!(read_text(&text, |zowe| zowe.port), (Some(2), Vec::new()));
     }

@@ -636,7 +636,8 @@ mod tests {
                 assert!(read.contains(path), "{path} is not read");
             }
         }
-        // These components have the keys of the gateway.
+        // The components `zaas` and `apiml` have the keys of the gateway. `components.passticket-proxy` has its own
+        // reference.
         let others = ["components.zaas", "components.apiml", "components.passticket-proxy"];
         for path in read.iter().filter(|path| !others.iter().any(|other| path.starts_with(other))) {
             let deeper = format!("{path}.");

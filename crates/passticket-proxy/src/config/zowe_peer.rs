@@ -16,8 +16,8 @@ use tower_passticket::{remote::Address, revocation::CachingServiceSettings};
 /// `checkLogoutSeconds`.
 const MEMORY_SECONDS: u64 = 60;
 
-/// A running Zowe API ML: `components.passticket-proxy.zowe`. The gateway accepts its login tokens, and can get
-/// PassTickets from it.
+/// A running Zowe API ML: `components.passticket-proxy.zowe`. The gateway accepts the login tokens of API ML, and can
+/// get PassTickets from API ML.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ZowePeer {

@@ -43,7 +43,7 @@ const SECOND_YAML: &str = "node-2.yaml";
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DemoPorts {
     pub(super) gateway: u16,
-    /// The port of the second node.
+    /// The port of the second node. `None` if the demo has one node.
     pub(super) second: Option<u16>,
     pub(super) service: u16,
 }

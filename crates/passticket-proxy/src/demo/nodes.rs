@@ -54,9 +54,9 @@ pub(super) async fn reach_redis(config: &Config) -> Result<(), Exit> {
 pub(super) struct ReservedPort(TcpListener);
 
 impl ReservedPort {
-    /// Takes the port. Takes a free one if `port` is 0.
+    /// Takes the port. If `port` is 0, takes any free port.
     pub(super) fn take(port: u16) -> Result<Self, Exit> {
-        // If another process already used the port, that process would answer instead of the node.
+        // This fails if another process uses the port. Otherwise, that process would answer the requests to the node.
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(Self).map_err(|error| {
             Exit::runtime(format!(
                 "cannot listen on 127.0.0.1:{port} for node 2: {error}; choose another port with --port"

@@ -18,7 +18,7 @@ pub(super) struct Found<'r> {
     pub(super) services: Vec<FoundService<'r>>,
     pub(super) refused: Vec<Refused<'r>>,
     /// The number of services, instances and routes that were left out because they exceed a limit. The instances and
-    /// routes of a service that was left out do not count.
+    /// routes of a service that was left out are not counted.
     pub(super) left_out: usize,
 }
 
@@ -44,7 +44,8 @@ pub(super) struct FoundService<'r> {
 #[derive(Debug)]
 pub(super) struct FoundInstance<'r> {
     pub(super) instance: &'r Instance,
-    /// Maps the part of the gateway's path after the id of the service to the address at the instance.
+    /// The key is the path at the gateway without the id of the service, such as `api/v1`. The value is the address at
+    /// the instance.
     pub(super) routes: BTreeMap<String, Upstream>,
 }
 
@@ -78,7 +79,7 @@ pub(super) fn find<'r>(
     let position = |trusted: Option<Trusted<'_>>| trusted.map(|it| it.position);
     let mut others = 0;
     for (id, instances) in by_id {
-        // All instances of a service are trusted, or none.
+        // Either all instances of a service are trusted, or none of them.
         let trusted = instances.iter().filter_map(|(trusted, _)| *trusted);
         let trusted = trusted.min_by_key(|it| it.position);
         if trusted.is_none() {
@@ -117,7 +118,7 @@ struct Paths<'r> {
 }
 
 impl<'r> Paths<'r> {
-    /// Returns whether the service can have a route for the path.
+    /// Returns whether the service can have a route for the path. If not, counts the route as left out.
     fn have_space(&mut self, path: &str) -> bool {
         let has_space = self.known.contains(path) || self.known.len() < self.maximum;
         self.left_out += usize::from(!has_space);
@@ -145,7 +146,7 @@ impl<'r> FoundInstance<'r> {
             if !paths.have_space(gateway_url) {
                 continue;
             }
-            // A route that cannot be a path or an address is not used.
+            // A route is ignored if its `serviceUrl` does not form a valid address.
             let path = service_url.trim_start_matches('/');
             let Ok(upstream) = Upstream::parse(&format!("{base}/{path}")) else { continue };
             paths.known.insert(gateway_url);
@@ -173,7 +174,8 @@ mod tests {
     use super::*;
     use crate::discovery::test_settings::{registry, settings};
 
-    /// Returns each service with its scheme, its instances and their routes.
+    /// Returns each service with its scheme, its instances and their routes. Also returns the numbers of refused
+    /// instances and of items that were left out.
     fn shown(yaml: &str, registrations: &[&str]) -> (Vec<String>, usize, usize) {
         let settings = settings(yaml);
         let registry = registry(registrations);
@@ -242,7 +244,7 @@ mod tests {
         assert_eq!(shown(yaml, &jwt), (vec!["svc Some(0): a:1; a:2".to_owned()], 0, 1));
         let (others, _, left_out) = shown(yaml, &["x b 1", "y b 1", "z b 1"]);
         assert_eq!((others.len(), left_out), (2, 1));
-        // All instances of a service together have the maximum number of routes.
+        // The maximum number of routes applies to all instances of a service together.
         let (routes, _, left_out) = shown(yaml, &["x b 1 a=/ b=/", "x b 2 a=/y c=/"]);
         let want = "x None: b:1 a=http://b:1; b:2 a=http://b:2/y";
         assert_eq!((routes, left_out), (vec![want.to_owned()], 2));

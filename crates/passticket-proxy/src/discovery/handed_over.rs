@@ -38,7 +38,7 @@ impl HandedOver {
         (document.to_string().len() <= MAX_TEXT).then_some(document)
     }
 
-    /// Reads the result of [`to_json`](Self::to_json).
+    /// Reads the result of [`to_json`](Self::to_json). Returns `None` if it is malformed.
     pub(super) fn from_json(document: &Value) -> Option<Self> {
         let eureka = document.get("eureka")?.as_array()?.iter();
         let instances = document.get("instances")?.as_array()?.iter();
@@ -93,7 +93,8 @@ const STATUSES: [InstanceStatus; 5] = [
     InstanceStatus::Unknown,
 ];
 
-/// Returns a text that may be `null`. The outer `None` means that the value is malformed.
+/// Reads a text that may be `null`. The outer `None` means that the value is missing or malformed. The inner `None`
+/// means `null`.
 #[expect(clippy::option_option, reason = "a missing value differs from a malformed one")]
 fn text(document: &Map<String, Value>, key: &str) -> Option<Option<String>> {
     match document.get(key)? {

@@ -21,8 +21,9 @@ impl Missing {
     /// Returns the instances of the registry `now`, and the missing instances that are kept. `before` is the registry
     /// of the previous fetch.
     ///
-    /// If a delta says that an instance has ended its registration, the instance is not kept. If the whole registry
-    /// lacks an instance, it does not say why. So the instance is kept for a while.
+    /// A delta is a fetch of the changes only. If a delta says that an instance has ended its registration, the
+    /// instance is not kept. If the whole registry lacks an instance, the reason is unknown. So the instance is kept
+    /// for a while.
     pub(super) fn keep(
         &mut self,
         before: &Registry,

@@ -35,7 +35,7 @@ use status::DiscoveryStatus;
 
 pub(crate) use updater::{RouteUpdater, listed_authentication};
 
-/// After a failed fetch, the next fetch begins after this time at the latest.
+/// After a failed fetch, the next fetch begins after about this time at the latest.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The maximum number of refused instances that one fetch logs and audits.
@@ -56,10 +56,10 @@ struct Inner {
 struct Applying {
     registry: Arc<Registry>,
     updater: Option<(RouteUpdater, Audit)>,
-    /// The registry of the old process, until [`Discovery::attach`].
+    /// The registry that the old process handed over at a takeover, until [`Discovery::attach`].
     handed_over: Option<HandedOver>,
-    /// The registry of the old process, until the first fetch. Its instances count as instances of an earlier fetch, so
-    /// they are kept for a while if they are missing.
+    /// The registry of the old process, until the first fetch. Instances that are missing in this fetch are kept for a
+    /// while, as after an earlier fetch.
     continued: Option<Arc<Registry>>,
 }
 
@@ -75,7 +75,8 @@ impl Discovery {
             applying.registry = Arc::new(handed_over.registry);
             applying.continued = Some(applying.registry.clone());
         }
-        // The new checks begin before the old ones end, so a failed instance stays failed.
+        // The health checks of the new updater begin before the old updater and its checks are dropped, so a failed
+        // instance stays failed.
         let _previous = applying.updater.replace((updater, audit));
         self.apply(&mut applying);
     }
@@ -253,7 +254,8 @@ pub(crate) struct FindingSettings {
     timeout: Duration,
 }
 
-/// Makes the connector to Eureka, or keeps the previous one with its task. Returns `None` if discovery is off.
+/// Makes the connector to Eureka, or keeps the previous one with its task if the settings have not changed. Returns
+/// `None` if discovery is off.
 ///
 /// A server that answers in place of Eureka could announce instances of its own. So the certificate of Eureka is always
 /// verified, even with `verifyCertificates: DISABLED`.

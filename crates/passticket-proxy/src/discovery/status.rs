@@ -99,7 +99,8 @@ impl DiscoveryStatus {
         (state.problem, state.applied) = (None, Applied::default());
     }
 
-    /// Records a successful fetch. Returns whether the fetch before it failed.
+    /// Records a successful fetch. Returns whether the registry was not current before: the fetch before failed, or
+    /// this is the first fetch.
     pub(super) fn fetched(&self, fetch: Fetch) -> bool {
         self.fetches.increment((match fetch {
             Fetch::Full => FetchResult::Full,
@@ -110,7 +111,7 @@ impl DiscoveryStatus {
         state.problem.replace(None).flatten().is_some()
     }
 
-    /// Records a failed fetch. Returns whether the fetch before it was successful.
+    /// Records a failed fetch. Returns whether the registry was current before.
     pub(super) fn failed(&self, error: &str) -> bool {
         self.fetches.increment((FetchResult::Failed,));
         let mut state = self.state();

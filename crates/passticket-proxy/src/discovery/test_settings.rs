@@ -4,14 +4,14 @@ use passticket_proxy::config::DiscoverySettings;
 use serde_json::{Map, Value, json};
 use tower_passticket::eureka::{Document, Instance, Registry};
 
-/// Reads keys of `discovery`.
+/// Reads the settings of `discovery` from YAML.
 pub(super) fn settings(keys: &str) -> DiscoverySettings {
     DiscoverySettings::parse(&format!("{{eureka: 'https://e', {keys}}}")).unwrap()
 }
 
 /// Reads a registration: the service, the host, the port (`s` before the port means TLS, and `-` means no port), and
-/// `NAME=VALUE`. The names `status`, `scheme` and `applid` have a meaning. A name that ends with `:` is metadata, and
-/// any other name is the `gatewayUrl` of a route.
+/// any number of `NAME=VALUE`. The names `status`, `scheme` and `applid` are the status and the authentication of the
+/// instance. A name that ends with `:` is metadata, and any other name is the `gatewayUrl` of a route.
 pub(super) fn instance(registration: &str) -> Instance {
     registry(&[registration]).instances().next().unwrap().clone()
 }

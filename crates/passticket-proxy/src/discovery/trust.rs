@@ -17,7 +17,8 @@ const APPLID: &str = "apiml.authentication.applid";
 pub(super) enum Decision<'s> {
     /// The configuration names the service. The instance may receive the credentials of the scheme.
     Trusted(Trusted<'s>),
-    /// The instance never receives credentials.
+    /// The configuration does not name the service, but the gateway uses other services. The instance never receives
+    /// credentials.
     Other,
     /// The configuration does not name the service, and the gateway does not use other services.
     Ignored,
@@ -115,7 +116,7 @@ pub(super) fn decide<'s>(
     }
 }
 
-/// Returns the position of the scheme.
+/// Returns the position of the instance's scheme in [`TrustedService::schemes`].
 fn decide_trusted(service: &TrustedService, instance: &Instance) -> Result<usize, Refusal> {
     check_address(&service.hosts, service.plain_http, instance)?;
     let port = instance.secure_port.or(instance.port).unwrap_or_default();

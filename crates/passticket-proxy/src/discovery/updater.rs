@@ -71,7 +71,7 @@ impl RouteUpdater {
         Self { settings, defined, listed, implement, routes, services, states, checks: None }
     }
 
-    /// Checks the instances of trusted services.
+    /// Adds health checks for the instances of trusted services.
     pub(crate) fn with_checks(self, checks: Option<FoundChecks>) -> Self {
         Self { checks, ..self }
     }
@@ -101,7 +101,7 @@ impl RouteUpdater {
                 self.routes.replace(routes);
                 self.services.replace(services);
             }
-            // The plan has each prefix once.
+            // This does not happen, because `routes_of` returns each prefix once.
             Err(error) => tracing::error!(%error, "routes not replaced"),
         }
         let up = |service: &&FoundService<'_>| service.instances.iter().any(FoundInstance::is_up);
@@ -356,7 +356,7 @@ mod tests {
     use super::*;
     use crate::discovery::test_settings::{registry, settings};
 
-    /// Routes that two services of definitions have: `/svc/api/v1` and `/static/api/v1`.
+    /// The routes of two static definitions: `/svc/api/v1` and `/static/api/v1`.
     fn defined() -> Vec<ConfiguredRoute> {
         let settings = settings(
             "services: {svc: {hosts: a, schemes: zoweJwt}, static: {hosts: a, schemes: bypass}}",
@@ -389,7 +389,7 @@ mod tests {
             Self { updater, routes, services }
         }
 
-        /// Applies a registry. Returns each route with its instances, and the ids of the listed services.
+        /// Applies a registry. Returns each route with its instances.
         fn apply(&mut self, registrations: &[&str]) -> Vec<String> {
             let registry = registry(registrations);
             let found = find(&registry, &self.updater.settings, |id| {
@@ -461,7 +461,8 @@ mod tests {
         let alone =
             ["/static/api/v1 bypass https://defined:2", "/svc/api/v1 zoweJwt https://defined:1/d"];
         assert_eq!(world.apply(&[]), alone);
-        // The scheme of the registration does not count. A service that `services` does not name gets no instance.
+        // The route has the scheme of the definition, not the scheme of the registration. A service that `services`
+        // does not name gets no instance.
         let registrations = ["svc a s5 api/v1=/x ui/v1=/ui", "static a s6 api/v1=/"];
         let want = [
             "/static/api/v1 bypass https://defined:2",

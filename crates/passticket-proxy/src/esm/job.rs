@@ -3,8 +3,8 @@
 //!
 //! The job contains no key. It reads the key from a data set, because the text of a job stays in the spool.
 //!
-//! Sources: IBM, *ICSF Application Programmer's Guide* (Key Token Build2, Key Part Import2, Random Number Generate Long,
-//! CKDS Key Record Create2), *ICSF Administrator's Guide* (KGUP), *TSO/E REXX Reference* (LINKPGM, EXECIO);
+//! Sources: IBM, *ICSF Application Programmer's Guide* (Key Token Build2, Key Part Import2, Random Number Generate
+//! Long, CKDS Key Record Create2), *ICSF Administrator's Guide* (KGUP), *TSO/E REXX Reference* (LINKPGM, EXECIO);
 //! docs/reference/security-products.md#key-job.
 //!
 //! A PassTicket is a one-time password of z/OS.
@@ -191,7 +191,7 @@ fn hmac(application: &Application, origin: KeyOrigin) -> Job {
     job
 }
 
-/// The delimiter of the exec in the job. No line of the exec begins with it.
+/// The delimiter that ends the REXX program (exec) in the job. No line of the exec begins with it.
 const DELIMITER: &str = "ZZ";
 
 /// The step that stores the exec in a temporary data set.
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn no_job_for_other_products_or_for_a_legacy_key_of_z_os() {
+    fn there_is_no_job_for_acf2_top_secret_or_a_legacy_key_that_z_os_makes() {
         assert_eq!(job(Algorithm::Legacy, KeyOrigin::Zos), Err(NoKeyJob::LegacyOrigin));
         let applid = Applid::new("IZUDFLT").unwrap();
         let (replay, window) = (Replay::Protected, Duration::from_secs(600));

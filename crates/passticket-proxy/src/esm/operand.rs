@@ -17,7 +17,7 @@ use tower_passticket::{
     passticket::UserId,
 };
 
-/// The maximum number of consecutive positions at which a text cannot be broken. A long operand continues on the next
+/// A text is refused if it cannot be broken at this many consecutive positions. A long operand continues on the next
 /// line, and can be broken only between two letters or digits.
 const UNBROKEN: usize = 20;
 

@@ -23,7 +23,8 @@ use tower_passticket::revocation::StoreError;
 /// registry of services up to 16 MB.
 const MAX_TEXT: u32 = 64 * 1024 * 1024;
 
-/// The maximum number of listening sockets: the port of the gateway, the admin port, and the port for gateways of API ML.
+/// The maximum number of listening sockets: the port of the gateway, the admin port, and the port for gateways of API
+/// ML.
 const MAX_SOCKETS: usize = 3;
 
 /// The kind of a message, see the [module](super).
@@ -92,7 +93,7 @@ pub(super) async fn send(
     within(deadline, stream.write_all(&bytes)).await
 }
 
-/// Receives a message of this kind, and returns its text.
+/// Receives a message of the kind `want`, and returns its text.
 pub(super) async fn receive(
     stream: &mut UnixStream,
     want: Kind,

@@ -1,4 +1,4 @@
-//! The gate in front of the gateway's services. It holds requests during a takeover. If the takeover succeeds, it
+//! The gate in front of the gateway's Tower services. It holds requests during a takeover. If the takeover succeeds, it
 //! relays them to the new process. Otherwise, this process answers them.
 
 use std::{
@@ -26,8 +26,8 @@ use tower_service::Service;
 use super::relay::{Listener, Relay, unavailable};
 use crate::gateway_service::GatewayService;
 
-/// Returns the prefix of the paths of the auth API. At the listener of the gateway, the other endpoints that API ML's gateway
-/// has also begin with it.
+/// Returns the prefix of the paths of the auth API. At the listener of the gateway, other endpoints of API ML's gateway
+/// have the same prefix.
 fn own_paths(listener: Listener) -> &'static str {
     match listener {
         Listener::Gateway => "/gateway/",
@@ -74,7 +74,7 @@ pub(super) enum Answerer {
 
 impl Gate {
     /// Holds new requests. Waits until the earlier requests to the auth API have been answered, but at most for `wait`.
-    /// Because of this wait, this process still writes the revocations that clients have already sent.
+    /// So this process still writes the revocations that clients requested before the takeover.
     pub(super) async fn hold(&self, wait: Duration) {
         self.set(Phase::Held);
         let deadline = Instant::now() + wait;
@@ -103,7 +103,7 @@ impl Gate {
         self.0.phase.send_replace(phase);
     }
 
-    /// Waits until no takeover is in progress.
+    /// Waits until no takeover is in progress. Returns the process that answers requests.
     pub(super) async fn answerer(&self) -> Answerer {
         let mut phases = self.0.phase.subscribe();
         let settled = phases.wait_for(|phase| !matches!(phase, Phase::Held)).await;
@@ -163,7 +163,7 @@ impl<S: GatewayService> Service<Request<Incoming>> for Gated<S> {
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         // A request to the auth API is counted before the gate is read. `hold` closes the gate before it reads the
-        // count. So `hold` waits for each such request that it does not hold.
+        // count. So each request to the auth API is either held, or `hold` waits for it.
         let is_own = request.uri().path().starts_with(own_paths(self.listener));
         let counted = is_own.then(|| self.gate.begin_own_request());
         if !self.gate.0.is_closed.load(SeqCst) {

@@ -27,8 +27,8 @@ pub(crate) struct HandOver {
 }
 
 impl HandOver {
-    /// Registers the PassTicket generator of this process. Until a takeover, the returned generator makes the same
-    /// tickets.
+    /// Registers the PassTicket generator of this process. The returned generator uses it. After a takeover, the
+    /// returned generator asks the new process for tickets that need a time slot.
     pub(crate) fn tickets(&self, tickets: LocalGenerator) -> OwnTickets {
         self.owners.tickets.set(tickets.clone());
         OwnTickets::new(tickets, self.gate.clone())
@@ -50,7 +50,7 @@ impl HandOver {
         self.owners.logins.set(logins);
     }
 
-    /// Registers the breaker, which keeps the stopped PassTickets.
+    /// Registers the breaker, which records which PassTickets are stopped.
     pub(crate) fn breaker(&self, breaker: TicketBreaker) {
         self.owners.breaker.set(breaker);
     }

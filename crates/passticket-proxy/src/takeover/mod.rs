@@ -7,7 +7,7 @@
 //! | 1 | new | `Hello`. The new process has loaded its configuration, and built all parts that do not need the store (the revocation file) |
 //! | 2 | old | `Listeners`, and then the listening sockets (`SCM_RIGHTS`) |
 //! | 3 | new | `Prepared`. The old process now holds new requests, and closes the store |
-//! | 4 | old | `State`: the used time slots, the failed logins and the registry of services |
+//! | 4 | old | `State`: the used time slots, the failed logins, the stopped PassTickets, the registry of services, and the lease of the node |
 //! | 5 | new | `Opened`. The new process has opened the store and the audit files |
 //! | 6 | old | `Go` |
 //! | 7 | new | `Serving`. The worker threads accept connections |
@@ -20,10 +20,10 @@
 //! process continues only when it has opened the store file: the lock proves that the new process has ended. If
 //! `Serving` arrives first, the takeover has succeeded.
 //!
-//! After `Serving`, the old process starts no request. It closes its connections as at a shutdown. A client may have
-//! sent a request before it learns that its connection is being closed. The old process relays such a request to the
-//! new process, over the same Unix socket. So at any time, one process alone decides about all tokens, tickets and
-//! logins.
+//! After `Serving`, the old process answers only the requests that it has already begun. It closes its connections as
+//! at a shutdown. A client may have sent a request before it learns that its connection is being closed. The old
+//! process relays such a request to the new process, over the same Unix socket. So at any time, one process alone
+//! decides about all tokens, tickets and logins.
 
 mod frames;
 mod gate;

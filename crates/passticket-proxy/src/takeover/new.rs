@@ -44,7 +44,7 @@ const AUDIT_BUSY: Duration = Duration::from_secs(5);
 /// The pause between two tries to open the stores.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
-/// The running process, before it hands its work over.
+/// The connection to the running process, before that process hands its work over.
 pub(crate) struct Predecessor(UnixStream);
 
 impl Predecessor {
@@ -60,8 +60,8 @@ impl Predecessor {
         Ok(stream.map(Self))
     }
 
-    /// Receives the listening sockets and the state, and opens the stores. When this function returns, the old process
-    /// has stopped answering requests.
+    /// Receives the listening sockets and the state, and opens the stores. When this function returns `Ok`, the old
+    /// process has stopped answering requests.
     ///
     /// # Errors
     /// This process must end. The old process then continues.
@@ -79,8 +79,8 @@ impl Predecessor {
             let state: State =
                 text.parse().map_err(|error| TakeoverError::Other(Exit::runtime(error)))?;
             let mut stores = stores(config, zowe).await?;
-            // The old process follows this store. It must also learn of the revocations that this process gets while it
-            // joins the other nodes.
+            // The old process applies the revocations of this store to its own store. It must also learn of the
+            // revocations that this process receives while it joins the other nodes.
             let feed = stores.revocations.follow();
             let joined = cluster::take_over(config, &stores.revocations, state.lease()).await;
             stores.cluster = joined.map_err(TakeoverError::Other)?;
@@ -143,8 +143,9 @@ async fn listeners(stream: &mut UnixStream, config: &Config) -> Result<Listeners
     Listeners::open_missing(config, sockets).await.map_err(TakeoverError::Other)
 }
 
-/// Returns the sockets that the configuration can use. The old process sends one socket for each address in `about`, in the
-/// order of `wanted`. An old process without a port sends no socket for it, and `about` has no address.
+/// Returns the sockets that the configuration can use. The old process sends one socket for each address in `about`, in
+/// the order of `wanted`. If the old process does not have one of the ports, it sends no socket for this port, and
+/// `about` has no address for it.
 fn named<S, const N: usize>(
     about: &Value,
     sockets: impl IntoIterator<Item = S>,
@@ -203,7 +204,8 @@ impl TakenOver {
     }
 
     /// Tells the old process that this process serves. Then answers the requests that the old process relays, in a task
-    /// of its own. The result is this task. It ends when the old process ends.
+    /// of its own. The result is this task, which ends when the old process ends. `None` if the old process has already
+    /// ended.
     pub(crate) async fn serving(
         self,
         services: RelayedServices<impl GatewayService, impl GatewayService>,
@@ -237,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_of_ports_that_the_old_or_the_new_process_does_not_have_are_told_apart() {
+    fn each_port_gets_its_own_socket_even_if_a_process_does_not_have_all_ports() {
         let address = |port: u16| Some(SocketAddr::from(([127, 0, 0, 1], port)));
         let about = |ports: [Option<u16>; 3]| {
             let [gateway, admin, zaas] = ports.map(|port| address(port?).map(|it| it.to_string()));

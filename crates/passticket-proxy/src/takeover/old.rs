@@ -32,14 +32,14 @@ pub(super) const PROTOCOL: u64 = 1;
 /// The deadline of a step in which the other process only answers.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
-/// The time for which the new process may check the listening sockets.
+/// The time that the new process may take to check the listening sockets, open missing ones, and connect to Redis.
 const PREPARE: Duration = Duration::from_secs(10);
 
-/// The time that the hand-over waits until the requests to the auth API that have begun are answered.
+/// The maximum time that the hand-over waits for the answers to earlier requests to the auth API.
 const OWN_REQUESTS: Duration = Duration::from_secs(2);
 
-/// The time for which the new process may load the store. Requests wait for it. A store with a million rules takes
-/// about a second.
+/// The time that the new process may take to open the store. Meanwhile, requests wait. A store with a million
+/// revocation rules takes about a second.
 const OPEN: Duration = Duration::from_secs(15);
 
 /// The time that the new process may take to start its worker threads.
@@ -50,7 +50,7 @@ const SERVE: Duration = Duration::from_secs(10);
 const STORE_BUSY: Duration = Duration::from_secs(2);
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// The parts of the running process that it hands over.
+/// The parts that the running process hands over.
 pub(crate) struct Running {
     pub(crate) hand_over: HandOver,
     pub(crate) stores: Stores,
@@ -95,7 +95,8 @@ impl Offer {
         };
     }
 
-    /// Waits for a process that takes over. Returns when the takeover has succeeded.
+    /// Waits for a process that takes over. Returns when the takeover has succeeded. Never returns if the socket could
+    /// not be made.
     pub(crate) async fn until_taken_over(mut self) -> Successor {
         loop {
             let Some(socket) = &self.socket else { return pending().await };
@@ -194,8 +195,8 @@ impl Running {
     }
 }
 
-/// The time from the hand-over of the state to the end of the takeover. If the takeover fails, this process answers the
-/// held requests.
+/// The phase from the hand-over of the state to the end of the takeover. If the takeover fails, this process answers
+/// the held requests.
 struct Held<'r> {
     running: &'r Running,
     /// Whether the new process may serve, and may have made tickets. If so, only the lock of the store file proves that
@@ -205,7 +206,7 @@ struct Held<'r> {
 }
 
 impl Held<'_> {
-    /// Hands the state over. The new process serves when this function returns.
+    /// Hands the state over. The new process serves when this function returns `Ok`.
     async fn commit(&mut self, stream: &mut UnixStream) -> Result<(), StepError> {
         let Running { hand_over, stores, .. } = self.running;
         hand_over.gate.hold(OWN_REQUESTS).await;
@@ -230,7 +231,8 @@ impl Held<'_> {
             process.kill();
             if self.running.stores.cluster.is_some() {
                 // The new process may still renew the lease of this node. Other nodes would then regard the revocations
-                // that the new process has applied as applied by this process.
+                // that the new process has applied as applied by this process. So this process waits until the new
+                // process has closed the store file.
                 self.running.reopen_store().await;
             }
         }
@@ -241,11 +243,11 @@ impl Held<'_> {
     }
 
     /// Decides which process continues after `failure` of a new process that has the permission to serve. Kills the new
-    /// process, if possible. Then waits until the store file can be opened, or until a new process that could not be killed
-    /// serves nevertheless. If the new process serves, returns the connection to it.
+    /// process, if possible. Then waits until the store file can be opened, or until a new process that could not be
+    /// killed serves nevertheless. If the new process serves, returns the connection to it.
     ///
     /// # Errors
-    /// `failure`. This process has continued its work.
+    /// Returns `failure` if this process has continued its work.
     async fn settle(
         &mut self,
         mut stream: UnixStream,
@@ -275,8 +277,8 @@ impl Held<'_> {
         if has_resumed { Err(failure) } else { Ok(stream) }
     }
 
-    /// Waits until the store file can be opened, and continues the work of this process. The lock of the file proves that
-    /// the new process has ended.
+    /// Waits until the store file can be opened, and continues the work of this process. The lock of the file proves
+    /// that the new process has ended.
     async fn resume_store(&mut self) {
         self.running.reopen_store().await;
         self.is_done = true;
@@ -318,8 +320,8 @@ impl Running {
     }
 }
 
-/// The new process. The file descriptor refers to this process even if its id is used again. `None` if the process is in
-/// another namespace of process ids.
+/// The new process. The file descriptor refers to this process even if its id is used again. `None` if the process is
+/// in another namespace of process ids.
 struct Process(Option<OwnedFd>);
 
 impl Process {
@@ -348,7 +350,7 @@ mod tests {
 
     const SHORT: Duration = Duration::from_millis(300);
 
-    /// Returns a process that has handed its work over.
+    /// Returns a process that holds its requests and has closed its store, as after the hand-over of its state.
     async fn handed_over(directory: &Path) -> Running {
         let revocations = directory.join("revocations.redb");
         let gateway = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,6 +1,6 @@
 //! The relay of the old process. It sends requests that arrive after a takeover to the new process. It also asks the
-//! new process for the PassTickets that the last requests of the old process need, and for its revocations. The new
-//! process answers in [`relayed`](super::relayed).
+//! new process for the PassTickets that the last requests of the old process need, and for the revocations of the new
+//! process. The new process answers in [`relayed`](super::relayed).
 //!
 //! The Unix socket of the takeover becomes an HTTP/2 connection. The old process is its client. The new process answers
 //! a relayed request like a request on a connection of its own. A header tells the new process from which client
@@ -35,12 +35,12 @@ use tower_passticket::{
     revocation::DurableStore,
 };
 
-/// The header with the [`Origin`] of a relayed request. A client cannot set it: the old process removes it.
+/// The header with the [`Origin`] of a relayed request. A client cannot set it: the old process overwrites it.
 pub(super) const ORIGIN: HeaderName = HeaderName::from_static("passticket-takeover");
 
 /// The flow-control windows of HTTP/2. All streams share the window of the connection. The window of the connection is
-/// larger than the windows of all streams together. So clients that do not read their responses cannot stop tickets and
-/// revocations.
+/// larger than the windows of all streams together. So clients that do not read their responses cannot block tickets
+/// and revocations.
 pub(super) const STREAM_WINDOW: u32 = 64 * 1024 - 1;
 pub(super) const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 const _: () = assert!(MAX_STREAMS < CONNECTION_WINDOW / STREAM_WINDOW);
@@ -180,7 +180,7 @@ impl Relay {
         }
     }
 
-    /// Sends a request of this process itself.
+    /// Sends a request that does not come from a client.
     async fn ask(&mut self, wanted: &Wanted) -> hyper::Result<Response<Incoming>> {
         let mut request = Request::new(empty());
         *request.uri_mut() = Uri::from_static("https://localhost/");
@@ -195,7 +195,8 @@ impl Relay {
 }
 
 /// Converts a request of a client to a request of HTTP/2 to the new process. Returns `None` for a request that cannot
-/// be relayed, because it changes the protocol of its connection.
+/// be relayed, because it changes the protocol of its connection. Such a request has the method CONNECT, or offers
+/// WebSocket in `Upgrade`.
 ///
 /// Other protocols in `Upgrade` are ignored, as without a takeover. For example, Java's HTTP client offers `h2c`.
 fn relayed<B>(listener: Listener, request: Request<B>) -> Option<Request<RelayedBody>>

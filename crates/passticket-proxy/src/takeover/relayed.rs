@@ -42,7 +42,7 @@ pub(crate) struct RelayedServices<G, Z> {
     pub(crate) zaas: Option<RelayedService<Z>>,
 }
 
-/// A service, with the settings with which this process checks the clients of the old process.
+/// A Tower service, and the settings with which this process checks the client of a relayed request.
 #[derive(Clone)]
 pub(crate) struct RelayedService<S> {
     pub(crate) service: S,

@@ -62,7 +62,7 @@ impl Drop for Socket {
 /// # Errors
 /// Other users can write to the directory, or another user listens on the socket.
 pub(super) async fn connect(path: &Path) -> io::Result<Option<UnixStream>> {
-    // The directory of a name without a directory is the current one, which exists.
+    // A path without a directory is in the current directory, which exists.
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     if directory.is_some_and(|directory| !directory.exists()) {
         return Ok(None);

@@ -1,6 +1,6 @@
 //! Hands over the state that only one process at a time may change: the time slots of PassTickets, the failed logins,
-//! and the lease of the node. The registry of services is handed over, too, so that the new process has all routes when
-//! it begins to serve.
+//! the stopped PassTickets, and the lease of the node. The registry of services is handed over, too, so that the new
+//! process has all routes when it begins to serve.
 //!
 //! A PassTicket is a one-time password of z/OS.
 
@@ -37,7 +37,7 @@ pub(super) struct Owners {
     pub(super) tunnels: Owner<Arc<Tunnels>>,
 }
 
-/// An owner. Before it is registered, it is `None`.
+/// A part of the gateway that owns some of the state. `None` until it is registered.
 #[derive(Debug)]
 pub(super) struct Owner<T>(Mutex<Option<T>>);
 
@@ -58,8 +58,8 @@ impl<T: Clone> Owner<T> {
 }
 
 impl Owners {
-    /// Refuses all tokens in this process, and ends its WebSockets and event streams, because it no longer learns which
-    /// tokens are revoked.
+    /// Ends the WebSockets and event streams of this process, because it no longer learns which tokens are revoked. If
+    /// the gateway is a node of a cluster, also refuses all tokens.
     pub(super) async fn end_following(&self) {
         if let Some(cluster) = self.cluster.get() {
             cluster.refuse_tokens().await;

@@ -72,7 +72,7 @@ fn hint(wanted: &str) -> String {
         return format!("; did you mean {}?", setting.key);
     }
     let parts: Vec<_> = wanted.split('.').collect();
-    // The deepest mapping that exists, and the names in it.
+    // The loop finds the deepest mapping that exists, and the names in it.
     for known in (0..parts.len()).rev() {
         let mapping = parts[..known].join(".");
         let inside: Vec<_> = settings().filter(|it| is_at_or_below(it, &mapping)).collect();
@@ -81,7 +81,7 @@ fn hint(wanted: &str) -> String {
             continue;
         }
         let hint = suggest(parts[known], names.iter().map(|it| name(it)));
-        // With the mapping, the suggestion is a key that the command accepts.
+        // The suggestion includes the mapping, so that the command accepts it.
         return match hint.strip_prefix("; did you mean ") {
             Some(near) if known > 0 => format!("; did you mean {mapping}.{near}"),
             _ => hint,

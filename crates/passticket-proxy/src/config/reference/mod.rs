@@ -1,10 +1,10 @@
 //! The reference of the settings in `components.passticket-proxy`: for each key its value, its default and its meaning.
 //!
-//! `passticket-proxy config reference` prints it, and the page docs/reference/settings.md shows it. Tests compare it with
-//! the code that reads the settings: the keys in both directions, the permitted values, and the defaults.
+//! `passticket-proxy config reference` prints it, and the page docs/reference/settings.md shows it. Tests compare it
+//! with the code that reads the settings: the keys in both directions, the permitted values, and the defaults.
 //!
-//! A key below an item of a list is written `delegation.callers[].user`. A part in upper case stands for a name that the
-//! operator chooses: `services.ID.onFailure`.
+//! A key below an item of a list is written `delegation.callers[].user`. A part in upper case stands for a name that
+//! the operator chooses: `services.ID.onFailure`.
 
 mod access;
 mod gateway;
@@ -79,7 +79,7 @@ pub enum ValueKind {
     Text(&'static str),
     /// The path of a file or a directory. The string says which one.
     Path(&'static str),
-    /// A list of such values. Except for a list of mappings, a single value counts as a list of one item.
+    /// A list of values of this kind. A single value is accepted as a list of one item, except in a list of mappings.
     List(&'static Self),
     /// A mapping. Its keys are settings of their own.
     Mapping,
@@ -89,9 +89,9 @@ pub enum ValueKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DefaultValue {
-    /// The same as with this value.
+    /// The program behaves as if the key had this value.
     Value(&'static str),
-    /// A value that depends on other settings. The string says which one.
+    /// A value that depends on other settings. The string describes it.
     Rule(&'static str),
     /// The key must be present if the mapping that contains it is present.
     Required,

@@ -32,7 +32,7 @@ const HIDING: [(&str, &str); 8] = [
     ("ptktdata[].nextKey.key.env", "ptktdata[].nextKey.key.pkcs11"),
 ];
 
-/// Values with which the program reads the other settings of a mapping.
+/// Returns a valid value of a setting without which the program would not read the other settings of its mapping.
 fn example(key: &str) -> Option<Json> {
     Some(match key {
         "signingKey" | "signingKeys[].file" => json!("jwt.key"),
@@ -161,7 +161,8 @@ fn is_in(key: &str, mapping: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-/// Replaces the chosen names in a key by names that exist.
+/// Splits a key into its parts, each with whether it is a list. Names that the operator chooses become names that exist
+/// in the example.
 fn parts(key: &str) -> impl Iterator<Item = (&str, bool)> {
     let is_of_discovery = key.starts_with("discovery");
     key.split('.').map(move |part| {
@@ -177,7 +178,7 @@ fn parts(key: &str) -> impl Iterator<Item = (&str, bool)> {
     })
 }
 
-/// Returns the place of a key in a document. Makes the mappings and lists that contain it.
+/// Returns the value of a key in a document. Makes the mappings and lists that contain it.
 fn at<'j>(section: &'j mut Json, key: &str) -> &'j mut Json {
     let mut place = section;
     for (name, is_list) in parts(key) {
@@ -272,9 +273,9 @@ fn the_program_reads_the_keys_of_the_reference_and_no_others() {
     }
     let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
     let known: BTreeSet<_> = settings()
-        // A chosen name itself is not read as a key. Only the keys below it are read.
+        // A name that the operator chooses is not read as a key. Only the keys below it are read.
         .filter(|setting| !is_chosen(&last(setting.key)))
-        // Without the feature, the program reports the key, and reads nothing below it.
+        // Without the feature `pkcs11`, the program reports the key, and reads nothing below it.
         .filter(|setting| cfg!(feature = "pkcs11") || !setting.key.contains(".pkcs11."))
         .map(|setting| shown(setting.key)[SECTION.len() + 1..].to_owned())
         .collect();
@@ -294,7 +295,7 @@ fn the_smallest_document_is_valid() {
 }
 
 #[test]
-fn a_wrong_value_causes_a_problem_that_names_the_right_ones() {
+fn a_wrong_value_causes_a_problem_that_names_the_permitted_values() {
     let setup = new_setup();
     let mut failures = Vec::new();
     for setting in settings() {
@@ -419,7 +420,7 @@ fn defaults_are_values_that_the_setting_can_have() {
 }
 
 #[test]
-fn each_key_stands_once_below_its_mapping() {
+fn each_key_occurs_once_and_after_its_mapping() {
     let mut seen = BTreeSet::new();
     for Setting { key, .. } in settings() {
         if let Some((mapping, _)) = key.rsplit_once('.') {

@@ -42,7 +42,7 @@ struct KeyRecord {
 struct RuleLine {
     resource: String,
     uid: String,
-    /// Whether the line permits to make PassTickets.
+    /// Whether the line permits making PassTickets.
     update: bool,
 }
 
@@ -62,11 +62,11 @@ impl Acf2Listing {
         let mut parsed = Self::default();
         let mut in_rule = false;
         let mut continued = String::new();
-        // The empty line ends a line that is continued at the end of the listing.
+        // The empty line completes a continued line at the end of the listing.
         for line in listing.lines().chain([""]) {
             // A rule line continues on the next line if it ends with a blank and a hyphen.
             if let Some(begin) = line.strip_suffix(" -") {
-                // No line that the parser needs is longer. The limit keeps the time linear.
+                // No line that the parser needs is longer, so further parts of a longer line are left out.
                 if continued.len() < 1024 {
                     continued.push_str(begin);
                     continued.push(' ');

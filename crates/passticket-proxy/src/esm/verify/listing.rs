@@ -7,7 +7,7 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// Reads a listing. Bytes that are not UTF-8 cannot be a part of a word that the parsers know.
+    /// Reads a listing. Bytes that are not UTF-8 become U+FFFD, which is in no word that the parsers know.
     pub(super) fn new(text: &[u8]) -> Self {
         let text = String::from_utf8_lossy(text);
         let clean = |line: &str| {
@@ -27,8 +27,8 @@ impl Listing {
     }
 }
 
-/// Returns whether a line shows a key: one of these words, and then hex digits. `SSKEY` is the field of ACF2. It is also
-/// the end of `SESSKEY`, the keyword of Top Secret.
+/// Returns whether a line shows a key: one of the words `SSKEY`, `KEYMASKED` and `KEYENCRYPTED`, and then hex digits.
+/// `SSKEY` is the field of ACF2, and also the end of `SESSKEY`, the keyword of Top Secret.
 fn shows_key(line: &str) -> bool {
     /// `TSS` permits shorter keys, but a shorter text may be an ordinary word, such as `SESSKEY ADDED`.
     const DIGITS: usize = 6;

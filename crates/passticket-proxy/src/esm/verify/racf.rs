@@ -18,9 +18,9 @@ use super::{
 /// The maximum number of outputs of `RLIST` for one profile, and of `LISTUSER` for one user, that are compared.
 const DISPLAYS: usize = 16;
 /// The clock of z/OS may be this many seconds ahead of the gateway's clock. A listing is older than its comparison, so
-/// its clock should be behind.
+/// the time in it should be in the past.
 const AHEAD: u64 = 5;
-/// Activates changed profiles.
+/// The command that activates changed profiles.
 const REFRESH: &str = "SETROPTS RACLIST(PTKTDATA) REFRESH";
 
 pub(super) fn display(commands: &mut Commands, expected: &Expected) {
@@ -131,8 +131,7 @@ fn options(report: &mut Report, expected: &Expected, options: &Options) {
     }
 }
 
-/// Returns the last outputs of `RLIST` for a profile, at most [`DISPLAYS`]. The last one is first. The caller reports
-/// an empty list.
+/// Returns the last outputs of `RLIST` for a profile, at most [`DISPLAYS`]. The last one is first.
 fn displays<'a>(listing: &'a RacfListing, class: &str, name: &str) -> Vec<&'a Profile> {
     let matching = listing.profiles.iter().filter(|it| it.class == class && it.name == name);
     matching.rev().take(DISPLAYS).collect()

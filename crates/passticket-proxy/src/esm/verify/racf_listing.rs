@@ -1,6 +1,6 @@
 //! Reads the output of RACF's commands `SETROPTS LIST`, `RLIST` and `LISTUSER`, and of the console command `D T`.
 //!
-//! The forms of the lines: docs/reference/security-products.md#display-commands.
+//! docs/reference/security-products.md#display-commands shows the forms of the lines.
 
 use std::collections::HashSet;
 
@@ -102,7 +102,7 @@ impl RacfListing {
         for line in listing.lines() {
             section = parsed.line(section, line);
         }
-        // The message may be on one or two lines.
+        // The message about wrong passwords may be on one or two lines.
         let text = listing.lines().collect::<Vec<_>>().join(" ");
         parsed.options.revoke = revoke(&text);
         parsed
@@ -195,7 +195,7 @@ impl RacfListing {
                 profile.access = Some(Vec::new());
                 Section::Access
             }
-            // The conditional access list and the other parts of a profile.
+            // These lines begin the conditional access list, or a part of a profile that is not read.
             ["USER" | "ID", "ACCESS", ..]
             | ["INSTALLATION", "DATA"]
             | ["AUDITING" | "NOTIFY"]
@@ -245,7 +245,7 @@ impl RacfListing {
                     user.revoked |= attributes.contains(&"REVOKED");
                 }
             }
-            // `FACTOR TAGS =` is another line.
+            // `FACTOR TAGS =` does not name a factor.
             ["FACTOR", name] if !line.ends_with('=') => {
                 if let Some(user) = self.users.last_mut() {
                     user.factors.push((name.to_owned(), false));
@@ -288,7 +288,7 @@ impl Profile {
                 self.enhanced_key = true;
             }
         }
-        // The names of the fields in IRRXUTIL and R_admin.
+        // These are the names of the fields in the RACF interfaces IRRXUTIL and R_admin.
         if let [name, value] = *words {
             match name {
                 "KEYMASK" => self.legacy_key = Some(LegacyKey::Masked),

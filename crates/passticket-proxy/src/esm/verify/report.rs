@@ -77,7 +77,7 @@ impl Report {
         self.findings.iter().filter(|finding| finding.verdict == verdict).count()
     }
 
-    /// Returns whether no finding is [`Verdict::Missing`] or [`Verdict::Different`]. Notes do not count.
+    /// Returns whether no finding is [`Verdict::Missing`] or [`Verdict::Different`]. Notes are ignored.
     pub fn is_same(&self) -> bool {
         self.count(Verdict::Missing) == 0 && self.count(Verdict::Different) == 0
     }

@@ -1,4 +1,4 @@
-//! Tests of the comparison. Each test changes a line of a sample listing, and expects the finding for this line.
+//! Tests of the comparison. Most tests change a line of a sample listing, and expect the finding for this line.
 //!
 //! In `samples/racf.txt`, the lines of SETROPTS LIST and the base part of RLIST have the form of real output. The other
 //! lines, `samples/acf2.txt` and `samples/tss.txt` are reconstructed
@@ -14,7 +14,7 @@ use super::*;
 const RACF: &str = include_str!("samples/racf.txt");
 const ACF2: &str = include_str!("samples/acf2.txt");
 const TSS: &str = include_str!("samples/tss.txt");
-/// Ten seconds after the time in the sample. The z/OS command `D T` displays this time.
+/// Ten seconds after the time that the z/OS command `D T` displays in the sample of RACF.
 const NOW: Timestamp = Timestamp::from_secs(1_704_114_010);
 
 /// The configuration that agrees with the samples. The enhanced key of IZUDFLT is only in the sample of RACF.
@@ -161,7 +161,7 @@ fn each_difference_of_racf_is_named() {
         assert!(found.contains(want), "{was}: {found}");
         assert_eq!(found.lines().count(), 1, "{found}");
     }
-    // A profile that RACF does not have, and a generic profile in its place.
+    // RACF does not have the profile, or has a generic profile in its place.
     let (before, after) = RACF.split_once("RLIST PTKTDATA IZUDFLT").unwrap();
     let (_, after) = after.split_once("RLIST").unwrap();
     let not_found = format!("{before}ICH13003I IZUDFLT NOT FOUND\nREADY\nRLIST{after}");
