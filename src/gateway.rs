@@ -41,25 +41,14 @@ pub use request_counts::{RequestCounts, RequestKind, StatusClass};
 /// auth API.
 const API_TIMEOUT: Duration = Duration::from_secs(30);
 
-<<<<<<< HEAD
-/// Sends each request to the auth API `A` or to the routed stack `R`, or answers it itself. The path of the request
-/// decides:
-=======
 /// Sends each request to one of three destinations. The path of the request decides which:
->>>>>>> prose-e4
 ///
-/// - Paths below the [`AuthPrefix`] go to `A`. If `A` does not respond within 30 seconds, the gateway answers 503. With
-///   [`with_pages`](Self::with_pages), the paths of pages for users also go to `A`.
+/// - Paths below the [`AuthPrefix`] go to the auth API `A`. If `A` does not respond within 30 seconds, the gateway
+///   answers 503. With [`with_pages`](Self::with_pages), the paths of pages for users also go to `A`.
 /// - With [`with_apiml_endpoints`](Self::with_apiml_endpoints), the paths that the gateway of API ML (Zowe's API
-<<<<<<< HEAD
-///   Mediation Layer) answers itself also go to `A`, such as `/gateway/api/v1/services`. Without this setting, this
-///   gateway itself answers requests for `/application/health`.
-/// - All other paths go to `R`, the stack of layers that forward requests to services.
-=======
 ///   Mediation Layer) answers itself also go to `A`, such as `/gateway/api/v1/services`. Without it, this gateway
 ///   itself answers requests for `/application/health`, and the other paths go to `R`.
 /// - All other paths go to the routed stack `R`. This is the stack of layers that forward requests to services.
->>>>>>> prose-e4
 ///
 /// The gateway answers 400 to malformed requests:
 ///
@@ -281,12 +270,8 @@ where
 }
 
 impl ApimlPaths {
-<<<<<<< HEAD
-    /// Returns how a request for `path` is counted, or `None` if it goes to the routed stack.
-=======
     /// Returns the kind of a request for one of the paths of API ML that do not go to the routed stack. Returns `None`
     /// for any other path.
->>>>>>> prose-e4
     #[inline]
     fn kind_of(self, path: &str) -> Option<RequestKind> {
         let server = match self {
@@ -478,11 +463,7 @@ mod tests {
     }
 
     #[tokio::test]
-<<<<<<< HEAD
     async fn with_apiml_endpoints_sends_the_paths_of_the_gateway_of_api_ml_to_the_auth_api() {
-=======
-    async fn with_apiml_endpoints_the_paths_of_the_gateway_of_api_ml_go_to_the_auth_api() {
->>>>>>> prose-e4
         let answer = |text: &'static str| {
             service_fn(move |_: Request<()>| {
                 ready(Ok(Response::new(ResponseBody::from(Bytes::from(text)))))
