@@ -46,13 +46,10 @@ pub(super) fn saf_tokens(zowe: &Zowe<'_>, zss: &ZssUrl<'_>) -> SafTokens {
         (None, None) => SafTokens::Unknown,
         (None, Some(field)) => {
             let base = field.text().unwrap_or_default().trim_end_matches('/');
-            match Address::parse(&format!("{base}/saf/authenticate")) {
-                Ok(address) if address.is_protected() => SafTokens::At(address),
-                _ => {
-                    // `protected_address` reports the problem.
-                    zowe.logins.protected_address(field);
-                    SafTokens::Wrong
-                }
+            match zowe.logins.protected_address(field) {
+                Some(_) => Address::parse(&format!("{base}/saf/authenticate"))
+                    .map_or(SafTokens::Wrong, SafTokens::At),
+                None => SafTokens::Wrong,
             }
         }
     }

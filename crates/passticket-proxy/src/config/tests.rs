@@ -1146,6 +1146,12 @@ fn schemes_need_their_servers() {
     assert_eq!(problems, [""; 0]);
     let peers = setup.load().unwrap().config.scheme_peers;
     assert_eq!(peers.saf_tokens.unwrap().to_string(), "https://zss.example:7557/saf/authenticate");
+    // z/OS encrypts the connections to ZSS.
+    let zss = "    zss: {url: 'http://zss.example'}\n";
+    let (setup, _) = scheme_problems("{scheme: safIdt, applid: ZOWEAPPL}", zss, "");
+    setup.edit("zowe:\n", "zowe:\n  network: {client: {tls: {attls: true}}}\n");
+    let peers = setup.load().unwrap().config.scheme_peers;
+    assert_eq!(peers.saf_tokens.unwrap().to_string(), "http://zss.example/saf/authenticate");
     for (scheme, ours, top, want) in [
         ("{scheme: zosmf}", "", "", "with scheme zosmf, which needs z/OSMF; add zOSMF: { host"),
         (
