@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    mem,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -75,11 +76,23 @@ pub(super) struct DiscoveryStatus {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The outer `None` means that discovery is off. The inner `None` means that the registry is current. Otherwise,
-    /// the text says why it is not current: the last fetch failed, or no fetch has finished yet.
-    problem: Option<Option<String>>,
+    registry: Registry,
+    /// The time of the last successful fetch, in seconds since 1970. 0 if there was none.
     last: u64,
     applied: Applied,
+}
+
+/// Whether the last fetched registry is current.
+#[derive(Debug, Default)]
+enum Registry {
+    /// Discovery is off.
+    #[default]
+    Off,
+    /// No fetch has finished yet.
+    Expected,
+    Current,
+    /// The last fetch failed. The text says why.
+    Stale(String),
 }
 
 impl DiscoveryStatus {
@@ -89,14 +102,16 @@ impl DiscoveryStatus {
 
     /// Records that discovery is on.
     pub(super) fn begin(&self) {
-        let problem = "the registry was not fetched yet".to_owned();
-        self.state().problem.get_or_insert(Some(problem));
+        let mut state = self.state();
+        if let Registry::Off = state.registry {
+            state.registry = Registry::Expected;
+        }
     }
 
     /// Records that discovery is off.
     pub(super) fn end(&self) {
         let mut state = self.state();
-        (state.problem, state.applied) = (None, Applied::default());
+        (state.registry, state.applied) = (Registry::Off, Applied::default());
     }
 
     /// Records a successful fetch. Returns whether the registry was not current before: the fetch before failed, or
@@ -108,10 +123,11 @@ impl DiscoveryStatus {
         },));
         let mut state = self.state();
         state.last = SystemClock.now().as_secs();
-        state.problem.replace(None).flatten().is_some()
+        let before = mem::replace(&mut state.registry, Registry::Current);
+        !matches!(before, Registry::Current)
     }
 
-    /// Records a failed fetch. Returns whether the registry was current before.
+    /// Records a failed fetch. Returns whether it is the first failure since the last successful fetch.
     pub(super) fn failed(&self, error: &str) -> bool {
         self.fetches.increment((FetchResult::Failed,));
         let mut state = self.state();
@@ -119,21 +135,26 @@ impl DiscoveryStatus {
             0 => format!("the registry was never fetched: {error}"),
             _ => format!("the registry is stale, and the gateway keeps the last one: {error}"),
         };
-        state.problem.replace(Some(problem)).flatten().is_none()
+        let before = mem::replace(&mut state.registry, Registry::Stale(problem));
+        !matches!(before, Registry::Stale(_))
     }
 
     /// Records which services and instances of the registry the gateway uses. Returns the refused instances that were
     /// not refused before.
     pub(super) fn applied(&self, applied: Applied) -> BTreeSet<(ServiceId, String, String)> {
-        let before = std::mem::replace(&mut self.state().applied, applied);
+        let before = mem::replace(&mut self.state().applied, applied);
         let state = self.state();
         state.applied.refused.difference(&before.refused).cloned().collect()
     }
 
     /// Returns whether the last fetch was successful. `None` if discovery is off.
     pub(super) fn health(&self) -> Option<Health> {
-        let state = self.state();
-        state.problem.clone().map(|problem| problem.map_or(Health::Up, Health::down))
+        match &self.state().registry {
+            Registry::Off => None,
+            Registry::Expected => Some(Health::down("the registry was not fetched yet")),
+            Registry::Current => Some(Health::Up),
+            Registry::Stale(problem) => Some(Health::down(problem.clone())),
+        }
     }
 
     pub(super) fn collect(&self, exposition: &mut Exposition) {
@@ -153,5 +174,39 @@ impl DiscoveryStatus {
 impl Collect for super::Discovery {
     fn collect(&self, exposition: &mut Exposition) {
         self.status().collect(exposition);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_failure_and_the_first_success_after_it_are_reported() {
+        let status = DiscoveryStatus::default();
+        assert_eq!(status.health(), None);
+        status.begin();
+        assert_eq!(status.health(), Some(Health::down("the registry was not fetched yet")));
+        for (result, is_reported) in [
+            (Err("a"), true),
+            (Err("b"), false),
+            (Ok(Fetch::Full), true),
+            (Ok(Fetch::Delta), false),
+            (Err("c"), true),
+            (Err("d"), false),
+            (Ok(Fetch::Full), true),
+        ] {
+            let was_reported = match result {
+                Ok(fetch) => status.fetched(fetch),
+                Err(error) => status.failed(error),
+            };
+            assert_eq!(was_reported, is_reported, "{result:?}");
+            assert_eq!(status.health() == Some(Health::Up), result.is_ok(), "{result:?}");
+            // A reload does not change what is known.
+            status.begin();
+            assert_eq!(status.health() == Some(Health::Up), result.is_ok(), "{result:?}");
+        }
+        status.end();
+        assert_eq!(status.health(), None);
     }
 }
