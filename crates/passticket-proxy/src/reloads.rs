@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 use tower_passticket::{
     clock::{Clock, SystemClock},
     health::Health,
@@ -91,11 +94,14 @@ impl Reloads {
         (Arc::new(Self { results, last_good, problem, requests }), receiver)
     }
 
-    /// Asks for a reload. Returns `None` if another request waits, if the program is stopping, or if reloads have ended
-    /// because of an error.
+    /// Asks for a reload. Returns `None` if another request waits. If the program is stopping, or if reloads have ended
+    /// because of an error, the returned channel is closed without a result.
     pub(crate) fn request(&self) -> Option<oneshot::Receiver<Outcome>> {
         let (answer, receiver) = oneshot::channel();
-        self.requests.try_send(answer).ok().map(|()| receiver)
+        match self.requests.try_send(answer) {
+            Ok(()) | Err(TrySendError::Closed(_)) => Some(receiver),
+            Err(TrySendError::Full(_)) => None,
+        }
     }
 
     pub(crate) fn add(&self, outcome: &Outcome) {
@@ -145,5 +151,21 @@ impl Collect for Reloads {
 impl fmt::Debug for Reloads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reloads").field("health", &self.health()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_request_waits_and_requests_after_the_end_get_no_result() {
+        let (reloads, receiver) = Reloads::new();
+        let mut waiting = reloads.request().unwrap();
+        assert!(reloads.request().is_none(), "two requests wait");
+        drop(receiver);
+        for answer in [&mut waiting, &mut reloads.request().unwrap()] {
+            assert_eq!(answer.try_recv().unwrap_err(), oneshot::error::TryRecvError::Closed);
+        }
     }
 }
