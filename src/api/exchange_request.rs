@@ -200,7 +200,7 @@ fn token(
 impl Parameters {
     fn read(body: &[u8]) -> Result<Self, ExchangeProblem> {
         let mut read = Self::default();
-        let mut names: Vec<String> = Vec::new();
+        let mut names: Vec<Zeroizing<String>> = Vec::new();
         for pair in body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
             if names.len() == MAX_PARAMETERS {
                 return Err(ExchangeProblem::TooLarge);
@@ -213,7 +213,7 @@ impl Parameters {
             // A name is decoded in the same way as a value, because a client may send a secret as a name by mistake.
             let name = decode(name).ok_or(ExchangeProblem::Encoding)?;
             let value = decode(value).ok_or(ExchangeProblem::Encoding)?;
-            if names.iter().any(|other| **other == **name) {
+            if names.iter().any(|other| other.as_str() == name.as_str()) {
                 return Err(match name.as_str() {
                     // RFC 8693 §2.1 permits several audiences. One PassTicket is for one APPLID.
                     "audience" => ExchangeProblem::Audience,
@@ -226,7 +226,7 @@ impl Parameters {
             {
                 read.0[index] = Some(value);
             }
-            names.push((*name).clone());
+            names.push(name);
         }
         Ok(read)
     }

@@ -313,6 +313,7 @@ impl Settings<'_> {
                     ApiError::PatWithoutScopes,
                     ApiError::InvalidPatBody(problem()),
                     ApiError::TooManyScopes,
+                    scope_not_allowed(),
                     ApiError::TooManyPats { limit: 50 },
                     ApiError::Internal,
                 ]),
@@ -979,6 +980,7 @@ fn no_ticket() -> Vec<ApiError> {
     };
     let mut errors = codes.map(|codes| GenerateError::new(user, applid, codes).into()).to_vec();
     errors.push(GenerateError::no_slot(user, applid, all_taken).into());
+    errors.push(GenerateError::not_authenticated(user, applid).into());
     errors
 }
 
