@@ -23,6 +23,7 @@ const OPENED: u64 = 50_000;
 /// expires. It is removed when the user logs out, or when there are too many sessions. Clones share the sessions.
 #[derive(Clone)]
 pub struct ZosmfSessions {
+    capacity: NonZeroUsize,
     by_user: Arc<Cache<UserId, Arc<ZosmfSession>>>,
     /// The hashes of the JWTs of the sessions that the gateway has opened, at most [`OPENED`].
     opened: Arc<Cache<[u8; 32], ()>>,
@@ -42,7 +43,7 @@ impl ZosmfSessions {
         let by_user = Arc::new(Cache::new(capacity.get()));
         // The memory of the cache grows with the number of entries.
         let opened = Arc::new(Cache::with_weighter(100, OPENED, UnitWeighter));
-        Self { by_user, opened, clock }
+        Self { capacity, by_user, opened, clock }
     }
 
     /// Returns a store without sessions. It still knows the tokens of the sessions that `self` has opened
@@ -50,7 +51,7 @@ impl ZosmfSessions {
     /// belong to the new address, but a z/OSMF in the same sysplex (a group of z/OS systems) may accept their tokens.
     #[must_use]
     pub fn without_sessions(&self) -> Self {
-        Self { opened: self.opened.clone(), ..Self::new(DEFAULT_CAPACITY, self.clock.clone()) }
+        Self { opened: self.opened.clone(), ..Self::new(self.capacity, self.clock.clone()) }
     }
 
     /// Returns whether `token` is the JWT of a session that the gateway has opened, for a login or for the scheme
@@ -181,6 +182,9 @@ mod tests {
             .map(|i| sessions.keep(user(&format!("U{i}")), session(&*clock, "x")).count())
             .sum();
         assert!(sessions.by_user.len() <= 100, "{sessions:?}");
+        let empty = sessions.without_sessions();
+        (0..1000).for_each(|i| drop(empty.keep(user(&format!("U{i}")), session(&*clock, "x"))));
+        assert!(empty.by_user.len() <= 100, "{empty:?}");
         // No session is lost: each is stored, or was returned so that it can be ended at z/OSMF.
         assert_eq!(gone + sessions.by_user.len(), 1000);
         // An expired session needs no logout.
