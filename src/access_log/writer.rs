@@ -12,8 +12,12 @@ use std::{
 use super::{entry::Entry, state::State};
 use crate::audit::{LineBatch, Links, is_at, make_room, open_shared};
 
-/// How long the thread sleeps unless it is woken.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long the thread sleeps after it has found no request, unless it is woken.
+const IDLE_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the thread sleeps after it has written lines. On a processor core that also answers requests, a long batch
+/// delays these requests. The requests of a short pause are still in the cache of the processor.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// A write has at least this number of bytes if so many wait. Its last line can make it longer.
 const BATCH: usize = 64 * 1024;
@@ -71,9 +75,9 @@ impl Writer {
                 self.retry_at = None;
             }
             self.follow_path();
-            self.write_waiting();
+            let has_taken = self.write_waiting();
             if !is_closing {
-                thread::park_timeout(PAUSE);
+                thread::park_timeout(if has_taken { BUSY_PAUSE } else { IDLE_PAUSE });
                 continue;
             }
             if self.is_lost || self.retry_at.is_some() {
@@ -87,10 +91,13 @@ impl Writer {
         }
     }
 
-    /// Writes all waiting lines. Stops if a write fails.
-    fn write_waiting(&mut self) {
+    /// Writes all waiting lines. Stops if a write fails. Returns whether it has taken requests from the queue.
+    fn write_waiting(&mut self) -> bool {
         let format = self.state.options.format;
-        while self.write_batch() {
+        let (mut was_full, mut has_taken) = (true, false);
+        // The loop ends after a batch that is not full. Requests that end later wait for the next call, so that their lines
+        // are written together.
+        while self.write_batch() && was_full {
             let dropped = self.state.dropped.load(SeqCst);
             let mut taken = 0;
             while self.batch.len() < BATCH
@@ -100,15 +107,15 @@ impl Writer {
                 format.write(&entry, self.batch.line_of(1));
             }
             self.state.waiting.fetch_sub(taken, SeqCst);
-            if self.batch.len() < BATCH && dropped > self.reported {
+            has_taken |= taken > 0;
+            was_full = self.batch.len() >= BATCH;
+            if !was_full && dropped > self.reported {
                 let now = self.state.options.clock.now();
                 format.write_gap(now, dropped - self.reported, self.batch.line_of(0));
                 self.reported = dropped;
             }
-            if self.batch.is_empty() {
-                return;
-            }
         }
+        has_taken
     }
 
     /// Writes the batch. Returns whether all of it is written.

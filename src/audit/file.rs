@@ -45,9 +45,9 @@ pub(super) const METRICS: [(Description, fn(&AuditFile) -> u64); 3] = [
 /// - [`record`](AuditSink::record) puts a record into the queue and never waits. If the queue is full,
 ///   the record is dropped and counted. When there is room again, the writer writes a line
 ///   `{"time":…,"event":"dropped","count":n}` in the place of the dropped records.
-/// - The writer reads the queue every 50 ms, or as soon as the queue is half full. If the process is killed (`kill
-///   -9`), the records in the queue are lost, and no line counts them. These are usually the records of the last 50 ms.
-///   Under load, they can fill the whole queue. If the sink is [closed](Self::close) or dropped, the records in the
+/// - The writer reads the queue every 5 ms while records arrive, every 50 ms otherwise, and as soon as the queue is half
+///   full. If the process is killed (`kill -9`), the records in the queue are lost, and no line counts them. These are
+///   usually the records of the last 50 ms. Under load, they can fill the whole queue. If the sink is [closed](Self::close) or dropped, the records in the
 ///   queue are written.
 /// - When the file reaches its maximum size, it is renamed and a new file is started (see
 ///   [`AuditFileOptions::with_kept_files`]). If a write fails, for example because the disk is full, it is repeated

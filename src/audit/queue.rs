@@ -5,7 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
-        mpsc::{self, Receiver, SyncSender},
+        mpsc::{self, Receiver, Sender},
     },
 };
 
@@ -13,7 +13,9 @@ use super::record::AuditRecord;
 
 /// The sending side of the queue. The sink puts records into the queue.
 pub(super) struct Queue {
-    records: SyncSender<AuditRecord>,
+    /// A channel without a limit, because a bounded channel would use the memory of all its places in turn. This channel
+    /// uses memory only for the records that wait, and uses the same memory again. `capacity` is the limit.
+    records: Sender<AuditRecord>,
     capacity: usize,
     half: usize,
     pub(super) shared: Arc<Shared>,
@@ -47,7 +49,7 @@ pub(super) enum Put {
 
 impl Queue {
     pub(super) fn new(capacity: NonZeroUsize) -> (Self, Receiver<AuditRecord>) {
-        let (records, receiver) = mpsc::sync_channel(capacity.get());
+        let (records, receiver) = mpsc::channel();
         let capacity = capacity.get();
         let half = capacity.div_ceil(2);
         (Self { records, capacity, half, shared: Arc::default() }, receiver)
@@ -62,8 +64,9 @@ impl Queue {
     pub(super) fn put(&self, record: AuditRecord) -> Put {
         let Shared { waiting, closed, dropped, .. } = &*self.shared;
         let before = waiting.fetch_add(1, SeqCst);
+        let is_full = before >= self.capacity;
         // The writer polls the channel and never blocks on it, so sending never wakes a thread.
-        if closed.load(SeqCst) || self.records.try_send(record).is_err() {
+        if is_full || closed.load(SeqCst) || self.records.send(record).is_err() {
             waiting.fetch_sub(1, SeqCst);
             dropped.fetch_add(1, SeqCst);
             return Put::Dropped;

@@ -253,8 +253,7 @@ fn all_details_match_the_schema_and_the_schema_lists_all_strings_of_the_enums() 
     }
 }
 
-/// A record must be small. The queue allocates memory for thousands of records in advance, and each record is copied
-/// into the queue.
+/// A record must be small, because each record is copied into the queue.
 #[test]
 fn a_record_has_at_most_320_bytes() {
     let size = size_of::<AuditRecord>();

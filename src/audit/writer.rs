@@ -19,8 +19,12 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// How long the writer sleeps unless it is woken.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How long the writer sleeps after it has found no record, unless it is woken.
+const IDLE_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long the writer sleeps after it has written records. On a processor core that also answers requests, a long batch
+/// delays these requests. The records of a short pause are still in the cache of the processor.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// A batch is full when it has at least this number of bytes. Its last line can make it longer.
 const BATCH: usize = 64 * 1024;
@@ -111,7 +115,7 @@ impl Writer {
                 self.retry_at = None;
             }
             self.follow_sharing();
-            self.write_all();
+            let has_taken = self.write_all();
             if closing {
                 if self.retry_at.is_some() {
                     self.give_up();
@@ -126,7 +130,7 @@ impl Writer {
                 self.sync_when_due();
                 // An idle writer also checks whether the file was renamed.
                 self.follow_path();
-                thread::park_timeout(PAUSE);
+                thread::park_timeout(if has_taken { BUSY_PAUSE } else { IDLE_PAUSE });
             }
         }
         if self.is_dirty && self.options.fsync != Fsync::Never {
@@ -134,12 +138,13 @@ impl Writer {
         }
     }
 
-    /// Writes all waiting records, and the lines that report dropped records. Stops if a write fails.
-    fn write_all(&mut self) {
+    /// Writes all waiting records, and the lines that report dropped records. Stops if a write fails. Returns whether it
+    /// has taken records from the queue.
+    fn write_all(&mut self) -> bool {
         let batch_len = BATCH.min(usize::try_from(self.options.rotate_at).unwrap_or(BATCH)).max(1);
         // If the last write failed, the first call of `write_batch` repeats it. The loop ends after a batch that is not
         // full. Records that arrive later wait for the next call, so that they are written together.
-        let mut was_full = true;
+        let (mut was_full, mut has_taken) = (true, false);
         while self.write_batch() && was_full {
             let dropped = self.shared.dropped.load(SeqCst);
             let taken = match &mut self.sums {
@@ -151,6 +156,7 @@ impl Writer {
                 }
             };
             self.shared.waiting.fetch_sub(taken, SeqCst);
+            has_taken |= taken > 0;
             was_full = self.batch.len() >= batch_len || taken == MAX_TAKEN;
             // A record is dropped only when the queue is full. At that time, all older records are in the queue or were
             // already taken from it. The queue is empty now, so the line about the dropped records comes after all
@@ -161,6 +167,7 @@ impl Writer {
                 self.reported = dropped;
             }
         }
+        has_taken
     }
 
     /// Writes the batch. Returns whether the whole batch has been written.
