@@ -22,9 +22,10 @@ pub struct Upstream {
 impl Upstream {
     /// Parses `http://host[:port][/path]` or `https://…`, as `FromStr` does.
     ///
-    /// # Errors [`RouteError::Upstream`] if `url` is not the URL of a service. The error contains the first 200
-    /// characters of `url`. If `url` contains `@`, the error does not contain `url`, because the part before the `@`
-    /// may be a password.
+    /// # Errors
+    /// [`RouteError::Upstream`] if `url` is not the URL of a service. The error contains the first 200 characters of
+    /// `url`. If `url` contains `@`, the error does not contain `url`, because the part before the `@` may be a
+    /// password.
     pub fn parse(url: &str) -> Result<Self, RouteError> {
         let error = || RouteError::upstream(url);
         url.parse::<Uri>().map_err(|_| error())?.try_into()

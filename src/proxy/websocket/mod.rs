@@ -76,8 +76,8 @@ pub(super) struct ClientUpgrade {
 impl ClientUpgrade {
     /// Takes the handshake from a request. Returns `None` if the request is not a correct handshake.
     ///
-    /// # Errors The answer to the client if the user has too many tunnels. If there is no user, the address of the
-    /// client counts.
+    /// # Errors
+    /// The answer to the client if the user has too many tunnels. If there is no user, the address of the client counts.
     #[inline]
     pub(super) fn begin<B: Body>(
         tunnels: &Arc<Tunnels>,
