@@ -142,7 +142,7 @@ struct Names {
     subjects: HashSet<DistinguishedName>,
 }
 
-/// What a peer is recognized by.
+/// The properties by which the layer recognizes a peer.
 #[derive(Clone, Copy)]
 struct Peer<'a> {
     certificate: Fingerprint,
@@ -681,7 +681,8 @@ mod tests {
                 (Some(pki::SERVER), of(pki::APIMTST), None),
                 (Some(pki::SERVER), vec![("client-cert", "x y".to_owned())], None),
                 (Some(pki::SERVER), [of(pki::USER), of(pki::USER)].concat(), None),
-                // A peer with `Client-Cert` may be a forwarder that nobody has named. Afterwards, it acts for itself.
+                // A peer that sends `Client-Cert` may be a forwarder that is missing in the list. Without this header,
+                // it acts for itself.
                 (Some(pki::USER), of(pki::APIMTST), None),
                 (Some(pki::USER), vec![], user.clone()),
                 (None, of(pki::USER), None),
@@ -704,7 +705,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarder_whose_certificate_has_expired_speaks_for_nobody() {
+    fn a_forwarder_with_an_expired_certificate_cannot_speak_for_its_clients() {
         let end = certificate(pki::SERVER).not_after();
         let name = ForwarderName::Subject(certificate(pki::SERVER).subject_name().clone());
         let at = |now| {

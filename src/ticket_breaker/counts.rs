@@ -28,7 +28,7 @@ pub(super) const UNSAVED: Description = Description::counter(
     "Failed attempts to write the file with the stopped tickets.",
 );
 
-/// What is stopped, as a label.
+/// The kind of a stop, as a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StoppedBy {
     User,

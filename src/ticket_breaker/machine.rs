@@ -102,7 +102,7 @@ pub(super) struct Stopped {
     pub(super) until: Option<Timestamp>,
 }
 
-/// What is stopped.
+/// The kind of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Why {
     /// The tickets of this user for this APPLID.
@@ -136,7 +136,7 @@ pub(super) enum Outcome {
     NotSent,
 }
 
-/// What an answer changed, for the log, the audit log and the waiting requests.
+/// A change by an answer, for the log, the audit log and the waiting requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     UserStopped {

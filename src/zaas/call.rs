@@ -47,7 +47,7 @@ pub(super) struct Call {
     pub(super) application: String,
 }
 
-/// Why a request cannot be answered, whoever its client is.
+/// The reason why a request cannot be answered, even if its client proves to be a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BadCall {
     /// The method is neither `POST` nor `OPTIONS`.

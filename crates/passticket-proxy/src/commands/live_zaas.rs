@@ -22,7 +22,7 @@ pub(super) const CERTIFICATES: &str = "/gateway/certificates";
 /// The maximum number of gateways in the registry that are asked.
 const MAX_GATEWAYS: usize = 16;
 
-/// What this program presents, and which gateways it trusts.
+/// The certificate and the port of this program as ZAAS, and the gateways that it trusts.
 #[derive(Clone)]
 pub(super) struct Zaas {
     gateways: Vec<ForwarderName>,
