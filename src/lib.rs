@@ -152,6 +152,7 @@ pub mod gateway;
 pub mod decisions {}
 mod headers;
 pub mod health;
+mod hexadecimal;
 #[cfg(feature = "proxy")]
 mod http2_negotiation;
 pub mod identity;
