@@ -4,6 +4,9 @@
 #[cfg(feature = "api")]
 use http::Method;
 
+/// The beginning of the paths of ZAAS at which a gateway gets the credential of a request for the service.
+pub(crate) const ZAAS_SCHEMES: &str = "/zaas/scheme/";
+
 const SERVICES: [&str; 2] = ["/gateway/api/v1/services", "/gateway/services"];
 
 /// The server of API ML whose paths are served.
