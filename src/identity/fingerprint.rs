@@ -65,7 +65,7 @@ impl fmt::Debug for Fingerprint {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a SHA-256 fingerprint; write 64 hexadecimal digits, as \
-     `openssl x509 -noout -fingerprint -sha256` shows them"
+     `openssl x509 -noout -fingerprint -sha256 -in FILE` shows them"
 )]
 pub struct FingerprintError(String);
 
