@@ -1,12 +1,13 @@
 //! Tests of the scheme endpoints, and of the auth API for gateways, behind the front router.
 
-use std::{net::SocketAddr, sync::Arc, sync::LazyLock, time::Duration};
+use std::{fmt::Debug, net::SocketAddr, sync::Arc, sync::LazyLock, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header::COOKIE,
 };
+use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use test_support::{jws, pki, tickets::key_profile};
@@ -297,7 +298,7 @@ struct Answered {
 }
 
 impl Answered {
-    async fn of(response: Response<crate::proxy::ResponseBody>) -> Self {
+    async fn of(response: Response<impl Body<Data = Bytes, Error: Debug>>) -> Self {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Self { status: parts.status, headers: parts.headers, body }
