@@ -4,6 +4,9 @@
 #[cfg(feature = "api")]
 use http::Method;
 
+/// The beginning of the paths of ZAAS at which a gateway gets the credential of a request for the service.
+pub(crate) const ZAAS_SCHEMES: &str = "/zaas/scheme/";
+
 const SERVICES: [&str; 2] = ["/gateway/api/v1/services", "/gateway/services"];
 
 /// The server of API ML whose paths are served.
@@ -14,8 +17,8 @@ pub(crate) enum ApimlServer {
     Gateway,
     /// ZAAS, which the gateway calls.
     #[cfg_attr(
-        not(all(feature = "api", feature = "proxy")),
-        allow(dead_code, reason = "only the module zaas uses it")
+        not(any(all(feature = "api", feature = "proxy"), test)),
+        expect(dead_code, reason = "only the module zaas and the tests use it")
     )]
     Zaas,
 }

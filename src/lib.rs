@@ -123,7 +123,10 @@ pub mod access_log;
 pub mod api;
 #[cfg(feature = "remote")]
 pub mod apiml;
-#[cfg(any(feature = "api", feature = "proxy"))]
+#[cfg_attr(
+    not(any(feature = "api", feature = "proxy", test)),
+    expect(dead_code, reason = "only the auth API and the front router find these endpoints")
+)]
 mod apiml_path;
 pub mod audit;
 #[cfg(any(feature = "api", feature = "proxy"))]
@@ -152,6 +155,7 @@ pub mod gateway;
 pub mod decisions {}
 mod headers;
 pub mod health;
+mod hexadecimal;
 #[cfg(feature = "proxy")]
 mod http2_negotiation;
 pub mod identity;

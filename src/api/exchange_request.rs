@@ -6,7 +6,7 @@
 use http::{HeaderMap, header::CONTENT_TYPE};
 use zeroize::Zeroizing;
 
-use crate::{passticket::Applid, token::MAX_TOKEN_LEN};
+use crate::{hexadecimal, passticket::Applid, token::MAX_TOKEN_LEN};
 
 /// The only supported `grant_type` (RFC 8693 §2.1).
 pub(super) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -247,9 +247,8 @@ fn decode(text: &[u8]) -> Option<Zeroizing<String>> {
         let (byte, after) = match first {
             b'+' => (b' ', after),
             b'%' => {
-                let (digits, after) = after.split_at_checked(2)?;
-                let digit = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
-                (digit(digits[0])? << 4 | digit(digits[1])?, after)
+                let [high, low, after @ ..] = after else { return None };
+                (hexadecimal::byte(*high, *low)?, after)
             }
             byte => (*byte, after),
         };

@@ -3,6 +3,7 @@
 use super::{error::ApiError, rfc3339};
 use crate::{
     clock::Timestamp,
+    hexadecimal,
     passticket::UserId,
     revocation::{AccessTokenCursor, AccessTokenState, MAX_PAGE},
     token::ServiceId,
@@ -205,11 +206,7 @@ fn decode(text: &str) -> Option<String> {
     while let Some(byte) = rest.next() {
         bytes.push(match byte {
             b'+' => b' ',
-            b'%' => {
-                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-                let (high, low) = (digit(rest.next())?, digit(rest.next())?);
-                u8::try_from(high << 4 | low).ok()?
-            }
+            b'%' => hexadecimal::byte(rest.next()?, rest.next()?)?,
             byte => byte,
         });
     }

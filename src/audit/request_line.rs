@@ -4,6 +4,8 @@ use std::fmt;
 
 use http::{Method, Uri};
 
+use crate::hexadecimal;
+
 /// The longest path in a record, in bytes.
 const MAX_PATH: usize = 512;
 
@@ -89,19 +91,13 @@ pub(crate) fn may_have_token(text: &[u8]) -> bool {
 fn begins_token(mut text: &[u8]) -> bool {
     b"eyJ".iter().all(|wanted| {
         let (found, rest) = match text {
-            [b'%', high, low, rest @ ..] => (hexadecimal(*high, *low), rest),
+            [b'%', high, low, rest @ ..] => (hexadecimal::byte(*high, *low), rest),
             [byte, rest @ ..] => (Some(*byte), rest),
             [] => return false,
         };
         text = rest;
         found == Some(*wanted)
     })
-}
-
-/// Returns the byte that two hexadecimal digits stand for.
-fn hexadecimal(high: u8, low: u8) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
 
 /// Percent-encodes the bytes that are not ASCII.

@@ -10,6 +10,7 @@ use super::{
     record::AuditRecord,
 };
 use crate::{
+    apiml_path::ZAAS_SCHEMES,
     metrics::{Description, Exposition, LabelName},
     passticket::Applid,
 };
@@ -47,7 +48,7 @@ struct Slot {
 
 /// Returns whether a gateway of API ML has asked for the ticket.
 fn is_of_gateway(record: &AuditRecord) -> bool {
-    record.request.as_ref().is_some_and(|request| request.path().starts_with("/zaas/scheme/"))
+    record.request.as_ref().is_some_and(|request| request.path().starts_with(ZAAS_SCHEMES))
 }
 
 impl TicketCounts {

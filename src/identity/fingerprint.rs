@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::hexadecimal;
+
 /// The SHA-256 fingerprint of a certificate.
 ///
 /// ```
@@ -28,16 +30,15 @@ impl FromStr for Fingerprint {
     /// colon.
     fn from_str(text: &str) -> Result<Self, FingerprintError> {
         let error = || FingerprintError(text.chars().take(120).collect());
-        let digit = |c: char| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok());
         let mut sha256 = [0; 32];
-        let mut rest = text.chars();
+        let mut rest = text.bytes();
         let colons = text.contains(':');
         for (i, byte) in sha256.iter_mut().enumerate() {
-            if colons && i > 0 && rest.next() != Some(':') {
+            if colons && i > 0 && rest.next() != Some(b':') {
                 return Err(error());
             }
-            let mut next = || rest.next().and_then(digit).ok_or_else(error);
-            *byte = next()? << 4 | next()?;
+            let mut next = || rest.next().ok_or_else(error);
+            *byte = hexadecimal::byte(next()?, next()?).ok_or_else(error)?;
         }
         if rest.next().is_some() { Err(error()) } else { Ok(Self(sha256)) }
     }
@@ -64,7 +65,7 @@ impl fmt::Debug for Fingerprint {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a SHA-256 fingerprint; write 64 hexadecimal digits, as \
-     `openssl x509 -noout -fingerprint -sha256` shows them"
+     `openssl x509 -noout -fingerprint -sha256 -in FILE` shows them"
 )]
 pub struct FingerprintError(String);
 

@@ -16,6 +16,7 @@ use super::{
     attribute_type::AttributeType,
     distinguished_name::{Attribute, DistinguishedName, Rdn, Value},
 };
+use crate::hexadecimal;
 
 /// The text is not a distinguished name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -137,7 +138,7 @@ fn parse_value(text: &str) -> Result<Value, NameProblem> {
             b'\\' | b'"' | b'+' | b',' | b';' | b'<' | b'>' | b' ' | b'#' | b'=' => next,
             high => {
                 let low = rest.next().ok_or(NameProblem::Escape)?;
-                hex_byte(high, low).ok_or(NameProblem::Escape)?
+                hexadecimal::byte(high, low).ok_or(NameProblem::Escape)?
             }
         });
         end = bytes.len();
@@ -147,14 +148,10 @@ fn parse_value(text: &str) -> Result<Value, NameProblem> {
     Ok(Value::Text(text.into()))
 }
 
-fn hex_byte(high: u8, low: u8) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
-}
-
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let bytes = pairs.iter().map(|[high, low]| hex_byte(*high, *low)).collect::<Option<_>>();
+    let bytes =
+        pairs.iter().map(|[high, low]| hexadecimal::byte(*high, *low)).collect::<Option<_>>();
     bytes.filter(|_| rest.is_empty())
 }
 

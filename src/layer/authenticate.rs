@@ -20,8 +20,8 @@
 //! If the credential is a valid Personal Access Token, the layer sets [`X_ZOWE_TOKEN_EXPIRES`] in the response, even if
 //! a later layer refuses the request.
 //!
-//! On a route with the scheme `bypass`, the layer evaluates no credential. It removes credentials only on a route
-//! [without credentials](Route::without_credentials).
+//! On a route with the scheme `bypass`, the layer does not authenticate the client. It removes credentials only on a
+//! route [without credentials](Route::without_credentials).
 //!
 //! The layer writes one [`Authentication`](Event::Authentication) record to the audit log for each failure.
 //! [`ScopeLayer`](super::ScopeLayer) writes the record of a success, because it may still refuse the request. If the

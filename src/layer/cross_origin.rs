@@ -92,10 +92,6 @@ enum AskedAddress {
     #[default]
     Own,
     /// The address of a gateway of API ML, which relays the request to this gateway.
-    #[cfg_attr(
-        not(all(feature = "api", feature = "proxy")),
-        allow(dead_code, reason = "only the module zaas uses it")
-    )]
     RelayingGateway,
 }
 

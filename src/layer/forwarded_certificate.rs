@@ -157,10 +157,17 @@ impl<'a> From<&'a PeerCertificate> for Peer<'a> {
 }
 
 impl ForwarderName {
+    /// Returns whether this is the name of a proxy with this certificate. It does not check whether the certificate is
+    /// valid.
+    pub fn names(&self, certificate: &PeerCertificate) -> bool {
+        self.is_of(Peer::from(certificate))
+    }
+
     fn is_of(&self, peer: Peer<'_>) -> bool {
         match self {
             Self::Certificate(certificate) => *certificate == peer.certificate,
-            Self::Subject(subject) => subject == peer.subject,
+            // Certificates without a subject have nothing in common.
+            Self::Subject(subject) => !subject.is_empty() && subject == peer.subject,
         }
     }
 }
@@ -196,7 +203,6 @@ impl FromIterator<ForwarderName> for Names {
                 ForwarderName::Certificate(certificate) => {
                     all.certificates.insert(certificate);
                 }
-                // Certificates without a subject have nothing in common.
                 ForwarderName::Subject(subject) if subject.is_empty() => {}
                 ForwarderName::Subject(subject) => {
                     all.subjects.insert(subject);
@@ -706,6 +712,23 @@ mod tests {
         }
         forwarders.replace_named([name]);
         assert_eq!(seen(Some(pki::SERVER), &of(pki::USER)), user);
+    }
+
+    #[test]
+    fn a_name_is_the_fingerprint_or_the_subject_of_a_certificate() {
+        let [server, user] = [pki::SERVER, pki::USER].map(certificate);
+        for (name, want) in [
+            (ForwarderName::Certificate(Fingerprint::from(*server.sha256())), true),
+            (ForwarderName::Certificate(Fingerprint::from(*user.sha256())), false),
+            (ForwarderName::Subject(server.subject_name().clone()), true),
+            (ForwarderName::Subject(user.subject_name().clone()), false),
+            (ForwarderName::Subject(DistinguishedName::default()), false),
+        ] {
+            assert_eq!(name.names(&server), want, "{name:?}");
+        }
+        let empty = DistinguishedName::default();
+        let peer = Peer { certificate: Fingerprint::from(*user.sha256()), subject: &empty };
+        assert!(!ForwarderName::Subject(empty.clone()).is_of(peer));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Finds the service of a path, and decodes paths as some services do. The gateway rejects a request if its path
 //! belongs to a more specific route after decoding than before.
 
+use crate::hexadecimal;
+
 /// Returns whether the path is plain. Most paths are, and one pass over the path is enough to see this. A plain path
 /// needs no other check: [`decoded`] and [`find_unsafe`] return `None`. Some safe paths are not plain, such as
 /// `/.well-known`.
@@ -39,12 +41,10 @@ pub(super) fn decoded(path: &str) -> Option<String> {
     let mut plain = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let [first, after @ ..] = rest {
-        let hex = |digit: u8| char::from(digit).to_digit(16);
         let (byte, tail) = match rest {
-            [b'%', high, low, tail @ ..] => match (hex(*high), hex(*low)) {
-                // Two hexadecimal digits always fit into a byte.
-                (Some(high), Some(low)) => ((high << 4 | low) as u8, tail),
-                _ => (b'%', after),
+            [b'%', high, low, tail @ ..] => match hexadecimal::byte(*high, *low) {
+                Some(byte) => (byte, tail),
+                None => (b'%', after),
             },
             _ => (*first, after),
         };

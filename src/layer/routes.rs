@@ -110,22 +110,18 @@ pub enum SecurityHeaders {
 /// The Personal Access Tokens (PATs) that the layers accept on a route, by what they know of the request to the
 /// service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    not(all(feature = "api", feature = "proxy")),
+    expect(dead_code, reason = "only the module zaas uses all of them")
+)]
 pub(crate) enum AcceptedPats {
     /// The layers see the request to the service. PATs are accepted whose scopes permit this request.
     #[default]
     ForRequest,
     /// The layers see another request, but know the service. PATs are accepted whose scopes permit all requests to the
     /// service.
-    #[cfg_attr(
-        not(all(feature = "api", feature = "proxy")),
-        allow(dead_code, reason = "only the module zaas uses it")
-    )]
     ForWholeService,
     /// The service is not known. No PAT is accepted.
-    #[cfg_attr(
-        not(all(feature = "api", feature = "proxy")),
-        allow(dead_code, reason = "only the module zaas uses it")
-    )]
     Never,
 }
 

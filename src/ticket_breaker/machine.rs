@@ -137,7 +137,7 @@ pub(super) enum Outcome {
     NotSent,
 }
 
-/// What an answer changed, for the log, the audit log and the waiting requests.
+/// A change by an answer, for the log, the audit log and the waiting requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     UserStopped {

@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use sha2::{Digest, Sha256};
 
+use crate::hexadecimal;
+
 /// The SHA-256 hash of a token in its compact form (RFC 7515 §3.1). The hash identifies the token, but a client cannot
 /// use it as a token.
 ///
@@ -61,15 +63,14 @@ impl FromStr for TokenFingerprint {
 
     /// Reads 64 hexadecimal digits in lower or upper case.
     fn from_str(text: &str) -> Result<Self, ParseFingerprintError> {
-        let digit = |c: u8| char::from(c).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
         let error = || ParseFingerprintError { len: text.len() };
         if text.len() != 64 {
             return Err(error());
         }
         let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            let high = digit(pair[0]).ok_or_else(error)?;
-            *byte = high << 4 | digit(pair[1]).ok_or_else(error)?;
+        let (pairs, _) = text.as_bytes().as_chunks::<2>();
+        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+            *byte = hexadecimal::byte(*high, *low).ok_or_else(error)?;
         }
         Ok(Self(bytes))
     }

@@ -7,6 +7,8 @@
 
 use std::{borrow::Cow, fmt};
 
+use crate::hexadecimal;
+
 /// The maximum length of the path in a scope, in bytes.
 pub const MAX_SCOPE_PATH_LEN: usize = 256;
 
@@ -191,9 +193,9 @@ fn percent_decoded(path: &str) -> Result<String, ScopePathError> {
     let mut rest = path.as_bytes();
     while let [first, after @ ..] = rest {
         let (byte, tail) = match (first, after) {
-            (b'%', [high, low, tail @ ..]) => match (hex(*high), hex(*low)) {
-                (Some(high), Some(low)) => (high << 4 | low, tail),
-                _ => return Err(ScopePathError::Encoding),
+            (b'%', [high, low, tail @ ..]) => match hexadecimal::byte(*high, *low) {
+                Some(byte) => (byte, tail),
+                None => return Err(ScopePathError::Encoding),
             },
             (b'%', _) => return Err(ScopePathError::Encoding),
             _ => (*first, after),
@@ -208,16 +210,11 @@ fn percent_decoded(path: &str) -> Result<String, ScopePathError> {
     String::from_utf8(decoded).map_err(|_| ScopePathError::Encoding)
 }
 
-/// Returns the value of a hexadecimal digit, which has 4 bits.
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| value.try_into().ok())
-}
-
 /// Returns whether a second decoding would change a decoded path. `%u` is an encoding that some servers know.
 fn has_encoding(decoded: &str) -> bool {
     decoded.as_bytes().windows(3).any(|bytes| match bytes {
         [b'%', b'u' | b'U', _] => true,
-        [b'%', high, low] => hex(*high).is_some() && hex(*low).is_some(),
+        [b'%', high, low] => hexadecimal::byte(*high, *low).is_some(),
         _ => false,
     })
 }

@@ -7,7 +7,10 @@ use http::{
 use serde::Deserialize;
 
 use super::source::SchemeTarget;
-use crate::{api::json_object, layer::PRIVATE_TOKEN, passticket::Applid, token::ServiceId};
+use crate::{
+    api::json_object, apiml_path::ZAAS_SCHEMES, layer::PRIVATE_TOKEN, passticket::Applid,
+    token::ServiceId,
+};
 
 static X_SERVICE_ID: HeaderName = HeaderName::from_static("x-service-id");
 
@@ -23,7 +26,7 @@ pub(super) enum SchemeKind {
 impl SchemeKind {
     /// Returns the kind for a path. Paths are case-sensitive, as in API ML.
     pub(super) fn find(path: &str) -> Option<Self> {
-        Some(match path.strip_prefix("/zaas/scheme/")? {
+        Some(match path.strip_prefix(ZAAS_SCHEMES)? {
             "ticket" => Self::PassTicket,
             "zoweJwt" => Self::ZoweJwt,
             "zosmf" => Self::Zosmf,
@@ -34,8 +37,7 @@ impl SchemeKind {
 
     /// Returns whether a path is one of the endpoints or below them.
     pub(super) fn is_below(path: &str) -> bool {
-        path.strip_prefix("/zaas/scheme")
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        path.starts_with(ZAAS_SCHEMES) || ZAAS_SCHEMES.strip_suffix('/') == Some(path)
     }
 }
 
@@ -47,7 +49,7 @@ pub(super) struct Call {
     pub(super) application: String,
 }
 
-/// Why a request cannot be answered, whoever its client is.
+/// The reason why a request cannot be answered, even if its client proves to be a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BadCall {
     /// The method is neither `POST` nor `OPTIONS`.

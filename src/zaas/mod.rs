@@ -18,10 +18,11 @@
 //! [`Compatibility`](crate::api::Compatibility) (`docs/reference/zaas-endpoints.md`).
 //!
 //! - **The gateway** needs a TLS client certificate. Without one, the answer is 401.
-//! - **The client of the gateway**: a token in the request proves who the client is, whoever sends it. The certificate
-//!   of the client is in the header `Client-Cert`. The layer of [`trust_layer`] accepts this header only from gateways
-//!   that an operator has named. Any other peer is itself the client, and its own TLS certificate is the credential. A
-//!   named gateway without a credential of a client gets nothing: its own certificate is never a credential.
+//! - **The client of the gateway**: a token in the request proves who the client is, no matter which peer sends it. The
+//!   certificate of the client is in the header `Client-Cert`. The layer of [`trust_layer`] accepts this header only
+//!   from gateways that an operator has named. Any other peer is itself the client, and its own TLS certificate is the
+//!   credential. A named gateway without a credential of a client gets nothing: its own certificate is never a
+//!   credential.
 //! - **Personal Access Tokens** need the header `X-Service-Id`. ZAAS does not see the method and the path of the request
 //!   to the service. So only a scope for the whole service counts, and not a scope with a suffix such as `:read`
 //!   ([D49](crate::decisions#d49)).

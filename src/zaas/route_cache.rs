@@ -48,30 +48,26 @@ impl RouteCache {
             return Some(route);
         }
         let scheme = self.source.scheme(target, key.service.as_ref())?;
-        let (id, pats) = match &key.service {
-            // The gateway does not say which request it has received for the service.
-            Some(service) => (service.clone(), AcceptedPats::ForWholeService),
-            None => (self.unnamed.clone(), AcceptedPats::Never),
-        };
-        let route = Route::local(id)
-            .with_scheme(scheme)
-            .with_on_failure(OnFailure::Reject)
-            .with_compatibility(Compatibility::ZoweV3)
-            .with_accepted_pats(pats);
-        let route = Arc::new(route);
+        let route = Arc::new(self.route(key.service.clone()).with_scheme(scheme));
         self.kept.insert(key, route.clone());
         Some(route)
     }
 
     /// Returns a route for a request that needs no scheme, because it cannot be answered.
     pub(super) fn without_scheme(&self, service: Option<ServiceId>) -> Arc<Route> {
-        let pats = match service {
-            Some(_) => AcceptedPats::ForWholeService,
-            None => AcceptedPats::Never,
+        Arc::new(self.route(service))
+    }
+
+    /// Makes a route without a scheme.
+    fn route(&self, service: Option<ServiceId>) -> Route {
+        let (service, pats) = match service {
+            // The gateway does not say which request it has received for the service.
+            Some(service) => (service, AcceptedPats::ForWholeService),
+            None => (self.unnamed.clone(), AcceptedPats::Never),
         };
-        let route = Route::local(service.unwrap_or_else(|| self.unnamed.clone()))
+        Route::local(service)
             .with_on_failure(OnFailure::Reject)
-            .with_accepted_pats(pats);
-        Arc::new(route)
+            .with_compatibility(Compatibility::ZoweV3)
+            .with_accepted_pats(pats)
     }
 }

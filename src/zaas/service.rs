@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     fmt,
     future::{Ready, ready},
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready as poll_ready},
@@ -46,16 +47,19 @@ use crate::{
 /// The time limit for the body of a request. A body has less than 100 bytes, and a gateway sends it at once.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The endpoints below `/zaas/scheme/`, as a Tower service. See the [module](super).
-pub struct SchemeEndpoints<R = RevocationIndex, M = CommonNameMapper>(Arc<State<R, M>>);
+/// The endpoints below `/zaas/scheme/`, as a Tower service. Clones share their routes. See the [module](super).
+pub struct SchemeEndpoints<R = RevocationIndex, M = CommonNameMapper> {
+    shared: Arc<Shared<R, M>>,
+    cookies: Arc<CookieNames>,
+    clock: Arc<dyn Clock>,
+}
 
-struct State<R, M> {
+/// The parts that all clones of the endpoints share.
+struct Shared<R, M> {
     routes: RouteCache,
     stack: Stack<R, M>,
     audit: Audit,
-    cookies: CookieNames,
     origins: OriginPolicy,
-    clock: Arc<dyn Clock>,
 }
 
 /// The layers of a route, in the same order, around the service that answers.
@@ -72,45 +76,35 @@ impl<R, M> SchemeEndpoints<R, M> {
     ) -> Self {
         let audit = authenticate.audit().clone();
         let stack = authenticate.layer(scope.layer(Checked { inner: scheme.layer(Answer) }));
-        Self(Arc::new(State {
-            routes: RouteCache::new(schemes),
-            stack,
-            audit,
-            cookies: CookieNames::default(),
-            origins: OriginPolicy::default(),
-            clock: Arc::new(SystemClock),
-        }))
+        let origins = OriginPolicy::default();
+        let shared = Shared { routes: RouteCache::new(schemes), stack, audit, origins };
+        Self { shared: Arc::new(shared), cookies: Arc::default(), clock: Arc::new(SystemClock) }
     }
 
     /// Sets the names of the cookies that contain tokens. Use the names of the
     /// [`Authenticator`](crate::layer::Authenticator).
     #[must_use]
     pub fn with_cookie_names(self, cookies: CookieNames) -> Self {
-        self.with(|state| state.cookies = cookies)
+        Self { cookies: Arc::new(cookies), ..self }
     }
 
     /// Uses `clock` instead of the system clock for the expiry of the certificates of gateways.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
-        self.with(|state| state.clock = clock)
-    }
-
-    fn with(self, change: impl FnOnce(&mut State<R, M>)) -> Self {
-        let mut state = self.0;
-        change(Arc::get_mut(&mut state).expect("an endpoint that is being built has no clones"));
-        Self(state)
+        Self { clock, ..self }
     }
 }
 
 impl<R, M> Clone for SchemeEndpoints<R, M> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        let Self { shared, cookies, clock } = self;
+        Self { shared: shared.clone(), cookies: cookies.clone(), clock: clock.clone() }
     }
 }
 
 impl<R, M> fmt::Debug for SchemeEndpoints<R, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SchemeEndpoints").field("cookies", &self.0.cookies).finish_non_exhaustive()
+        f.debug_struct("SchemeEndpoints").field("cookies", &self.cookies).finish_non_exhaustive()
     }
 }
 
@@ -128,18 +122,18 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let state = self.0.clone();
+        let endpoints = self.clone();
         Box::pin(async move {
             let (request, body) = request.into_parts();
             match SchemeKind::find(request.uri.path()) {
-                Some(kind) => state.answer(kind, request, body).await,
-                None => Ok(state.not_found(&request)),
+                Some(kind) => endpoints.answer(kind, request, body).await,
+                None => Ok(endpoints.not_found(&request)),
             }
         })
     }
 }
 
-impl<R: RevocationCheck, M: IdentityMapper> State<R, M> {
+impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
     async fn answer<B: Body>(
         &self,
         kind: SchemeKind,
@@ -150,7 +144,7 @@ impl<R: RevocationCheck, M: IdentityMapper> State<R, M> {
             return Ok(self.certificate_required(&request));
         }
         // A gateway does not pass on the headers that a browser sends with the request of a page.
-        if self.origins.check(&request).is_err() {
+        if self.shared.origins.check(&request).is_err() {
             return Ok(Rejection::CrossOrigin.into_response());
         }
         let called = read(kind, &request, body).await;
@@ -170,12 +164,12 @@ impl<R: RevocationCheck, M: IdentityMapper> State<R, M> {
             facts.set_service(service);
         }
         let found = called.and_then(|called| {
-            let route = self.routes.get(&called.target, service.clone());
+            let route = self.shared.routes.get(&called.target, service.clone());
             route.map(|route| (called, route)).ok_or(BadCall::NoScheme)
         });
         let (called, route) = match found {
             Ok((called, route)) => (Ok(called), route),
-            Err(bad) => (Err(bad), self.routes.without_scheme(service)),
+            Err(bad) => (Err(bad), self.shared.routes.without_scheme(service)),
         };
         let Parts { method, uri, headers, mut extensions, .. } = request;
         let url = uri.path().to_owned();
@@ -187,7 +181,7 @@ impl<R: RevocationCheck, M: IdentityMapper> State<R, M> {
         *reduced.headers_mut() = call::credentials(&headers);
         *reduced.extensions_mut() = extensions;
         // All services of the stack are always ready.
-        let response = self.stack.clone().call(reduced).await?;
+        let response = self.shared.stack.clone().call(reduced).await?;
         Ok(self.finish(kind, &url, &headers, response))
     }
 
@@ -202,9 +196,9 @@ impl<R: RevocationCheck, M: IdentityMapper> State<R, M> {
     }
 
     fn certificate_required(&self, request: &Parts) -> Response<ResponseBody> {
-        self.audit.record(|| {
+        self.shared.audit.record(|| {
             let reason = ReasonCode::CertificateRequired;
-            AuditRecord::failed(Event::Authentication, reason, self.audit.now())
+            AuditRecord::failed(Event::Authentication, reason, self.shared.audit.now())
                 .with_credential(CredentialKind::None)
                 .with_request(&request.method, &request.uri, &request.extensions)
         });
@@ -252,8 +246,10 @@ impl<R: RevocationCheck, M: IdentityMapper> State<R, M> {
         let credential = credential.unwrap_or(CredentialKind::None);
         let token = || str::from_utf8(login_token(headers, &self.cookies)?).ok();
         let mut refused = answer::failed(kind, failure, credential, url, token);
-        // Outer layers read the reason from the extensions.
-        *refused.extensions_mut() = response.into_parts().0.extensions;
+        // Outer layers read the reason from the extensions of the layer that has refused the request.
+        let mut extensions = response.into_parts().0.extensions;
+        extensions.extend(mem::take(refused.extensions_mut()));
+        *refused.extensions_mut() = extensions;
         refused
     }
 }
@@ -287,7 +283,7 @@ async fn read<B: Body>(kind: SchemeKind, request: &Parts, body: B) -> Result<Cal
     }
 }
 
-/// What a request asks for, as its extension.
+/// The credential that a request asks for, or the reason why it cannot be answered. This is an extension of the request.
 #[derive(Clone)]
 struct Asked {
     kind: SchemeKind,

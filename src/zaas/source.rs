@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{layer::Scheme, passticket::Applid, token::ServiceId};
 
-/// What a gateway asks for on behalf of one request: the credential that the service receives.
+/// The credential that a gateway asks for on behalf of one request. The service receives it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SchemeTarget {

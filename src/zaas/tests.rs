@@ -1,12 +1,13 @@
 //! Tests of the scheme endpoints, and of the auth API for gateways, behind the front router.
 
-use std::{net::SocketAddr, sync::Arc, sync::LazyLock, time::Duration};
+use std::{fmt::Debug, net::SocketAddr, sync::Arc, sync::LazyLock, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header::COOKIE,
 };
+use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use test_support::{jws, pki, tickets::key_profile};
@@ -26,9 +27,10 @@ use crate::{
         CommonNameMapper, DistinguishedName, DistributedIdentity, Fingerprint, PeerCertificate,
     },
     layer::{
-        AuthenticateLayer, Authenticator, CookieNames, ForwarderName, Origin, OriginPolicy,
-        PassTicketScheme, Scheme, SchemeError, SchemeFuture, SchemeHeaders, SchemeLayer,
-        SchemeRequest, ScopeLayer, TrustedForwarders, VerifyClientCertificate, ZoweJwtScheme,
+        AuthenticateLayer, Authenticator, CookieNames, Failure, ForwarderName, Origin,
+        OriginPolicy, PassTicketScheme, Scheme, SchemeError, SchemeFuture, SchemeHeaders,
+        SchemeLayer, SchemeRequest, ScopeLayer, TrustedForwarders, VerifyClientCertificate,
+        ZoweJwtScheme,
     },
     messages::{self, ApiMessage},
     passticket::{
@@ -296,7 +298,7 @@ struct Answered {
 }
 
 impl Answered {
-    async fn of(response: Response<crate::proxy::ResponseBody>) -> Self {
+    async fn of(response: Response<impl Body<Data = Bytes, Error: Debug>>) -> Self {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Self { status: parts.status, headers: parts.headers, body }
@@ -734,6 +736,59 @@ async fn a_client_without_a_user_has_the_answer_of_api_ml() {
         assert_eq!(answered.refusal(), want(401, "", None), "{scheme}");
         assert!(!answered.headers.contains_key("oidc-token"));
     }
+}
+
+/// Makes endpoints without schemes. The authenticator reads login tokens from the cookie `other`.
+fn endpoints_without_schemes() -> SchemeEndpoints {
+    let authenticator = Authenticator::new(Issuers(Rs256Verifier::new(KEY.verifying_key())))
+        .with_client_certificates(CommonNameMapper)
+        .with_cookie_names(CookieNames::default().with_jwt("other"));
+    SchemeEndpoints::new(
+        |_: &SchemeTarget, _: Option<&ServiceId>| None,
+        AuthenticateLayer::new(authenticator),
+        ScopeLayer::new(),
+        SchemeLayer::new(),
+    )
+}
+
+/// Returns a request of a peer with the certificate of a gateway, and with the token of a person in the cookie `other`.
+fn request_of_person() -> Request<Full<Bytes>> {
+    let request = Request::post("/zaas/scheme/zosmf").header("cookie", format!("other={UNMAPPED}"));
+    let mut request = request.body(Full::default()).unwrap();
+    request.extensions_mut().insert(certificate(GATEWAY));
+    request
+}
+
+#[tokio::test]
+async fn a_clone_may_have_other_cookie_names_and_another_clock() {
+    let endpoints = endpoints_without_schemes();
+    let with_names = endpoints.clone().with_cookie_names(CookieNames::default().with_jwt("other"));
+    let after = certificate(GATEWAY).not_after().plus(Duration::from_secs(1));
+    let with_clock = with_names.clone().with_clock(Arc::new(ManualClock::new(after)));
+    let expired = "ZWEAG105E Authentication is required for URL '/zaas/scheme/zosmf'";
+    let no_user = "ZWEAG161E No user was found";
+    for (endpoints, message, token) in [
+        (endpoints, no_user, None),
+        (with_names, no_user, Some(UNMAPPED)),
+        (with_clock, expired, None),
+    ] {
+        let answered = Answered::of(endpoints.oneshot(request_of_person()).await.unwrap()).await;
+        assert_eq!(answered.refusal().1, message);
+        let got = answered.headers.get("oidc-token").map(|value| value.to_str().unwrap());
+        assert_eq!(got, token, "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_has_its_message_and_the_reason_of_the_layer_as_extensions() {
+    let mut request = request_of_person();
+    request.headers_mut().clear();
+    request.headers_mut().insert("authorization", HeaderValue::from_static("Bearer x"));
+    let response = endpoints_without_schemes().oneshot(request).await.unwrap();
+    let extensions = response.extensions();
+    assert!(matches!(extensions.get(), Some(Failure::Token(_))), "{response:?}");
+    let message = extensions.get::<ApiMessage>().unwrap().line();
+    assert_eq!(message, "ZWEAG130E Token is not valid for URL '/zaas/scheme/zosmf'");
 }
 
 #[tokio::test]

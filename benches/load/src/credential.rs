@@ -121,6 +121,11 @@ pub(crate) struct User {
 }
 
 impl User {
+    /// Returns the user of a request without a header for a credential.
+    fn anonymous() -> Self {
+        Self { header: None, secrets: Vec::new() }
+    }
+
     /// Returns a text of the gateway without the user's credential.
     pub(crate) fn without_secrets(&self, text: &str) -> String {
         self.secrets
@@ -160,52 +165,43 @@ impl Credentials {
         sources: &[Source],
         place: Option<TokenPlace>,
     ) -> Result<Self, CredentialError> {
-        if let [Source::Certificate { .. }, ..] = sources {
-            return Self::certificates(sources, place);
-        }
-        let [source] = sources else { return Err(CredentialError::Mixed) };
-        let kind = match (source, place) {
-            (Source::None, None) => Kind::None,
-            (Source::Jwt(_), None) => Kind::Jwt(TokenPlace::Bearer),
-            (Source::Jwt(_), Some(place @ (TokenPlace::Bearer | TokenPlace::Cookie))) => {
-                Kind::Jwt(place)
-            }
-            (Source::Pat(_), None) => Kind::Pat(TokenPlace::Header),
-            (Source::Pat(_), Some(place)) => Kind::Pat(place),
-            (Source::Basic(_), None) => Kind::Basic,
-            (Source::Certificate { .. }, _) => Kind::Certificate,
-            (Source::None, Some(place)) => {
-                return Err(CredentialError::Place(place.as_str(), "none"));
-            }
-            (Source::Jwt(_), Some(place)) => {
-                return Err(CredentialError::Place(place.as_str(), "jwt"));
-            }
-            (Source::Basic(_), Some(place)) => {
-                return Err(CredentialError::Place(place.as_str(), "basic"));
-            }
+        let no_place = |kind| match place {
+            None => Ok(()),
+            Some(place) => Err(CredentialError::Place(place.as_str(), kind)),
         };
-        let users =
-            match source {
-                Source::Jwt(path) | Source::Pat(path) | Source::Basic(path) => {
-                    let name = kind.as_str();
-                    let content = secret_file::read(path)
-                        .map_err(|source| CredentialError::File { kind: name, file: 1, source })?;
-                    users(kind, &content)?
-                }
-                Source::None | Source::Certificate { .. } => {
-                    vec![User { header: None, secrets: Vec::new() }]
-                }
-            };
-        Ok(Self { kind, users: users.into(), identities: Vec::new() })
+        let (kind, path) = match sources {
+            [Source::None] => {
+                no_place("none")?;
+                return Ok(Self {
+                    kind: Kind::None,
+                    users: [User::anonymous()].into(),
+                    identities: Vec::new(),
+                });
+            }
+            [Source::Jwt(path)] => match place.unwrap_or(TokenPlace::Bearer) {
+                TokenPlace::Header => return Err(CredentialError::Place("header", "jwt")),
+                place => (Kind::Jwt(place), path),
+            },
+            [Source::Pat(path)] => (Kind::Pat(place.unwrap_or(TokenPlace::Header)), path),
+            [Source::Basic(path)] => {
+                no_place("basic")?;
+                (Kind::Basic, path)
+            }
+            [Source::Certificate { .. }, ..] => {
+                no_place("certificate")?;
+                return Self::certificates(sources);
+            }
+            _ => return Err(CredentialError::Mixed),
+        };
+        let content = secret_file::read(path).map_err(|source| CredentialError::File {
+            kind: kind.as_str(),
+            file: 1,
+            source,
+        })?;
+        Ok(Self { kind, users: users(kind, &content)?.into(), identities: Vec::new() })
     }
 
-    fn certificates(
-        sources: &[Source],
-        place: Option<TokenPlace>,
-    ) -> Result<Self, CredentialError> {
-        if let Some(place) = place {
-            return Err(CredentialError::Place(place.as_str(), "certificate"));
-        }
+    fn certificates(sources: &[Source]) -> Result<Self, CredentialError> {
         let identity = |(index, source): (usize, &Source)| {
             let Source::Certificate { certificate, key } = source else {
                 return Err(CredentialError::Mixed);
@@ -235,7 +231,7 @@ impl Credentials {
         };
         Ok(Self {
             kind: Kind::Certificate,
-            users: vec![User { header: None, secrets: Vec::new() }].into(),
+            users: [User::anonymous()].into(),
             identities: sources.iter().enumerate().map(identity).collect::<Result<_, _>>()?,
         })
     }

@@ -1,4 +1,4 @@
-//! What happened to one request.
+//! The results of requests: answers, refusals and errors.
 
 /// The result of one request.
 #[derive(Debug)]
@@ -17,8 +17,9 @@ pub(crate) struct Answer {
     pub(crate) refusal: Option<Refusal>,
 }
 
-/// Why a request was refused: the status is not 2xx, or the gateway has forwarded the request without a credential. In the
-/// second case, the service may have answered with any status, and the response has `X-Zowe-Auth-Failure`.
+/// The reason of a refusal. A request is refused if the status is not 2xx, or if the gateway has forwarded the request
+/// without a credential. In the second case, the service may have answered with any status, and the response has
+/// `X-Zowe-Auth-Failure`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,

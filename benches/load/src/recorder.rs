@@ -25,7 +25,7 @@ pub(crate) struct Times {
     pub(crate) waited_for_place: bool,
 }
 
-/// What was measured so far.
+/// The measurements up to now.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     /// From the due time to the end of the answer, in microseconds.

@@ -106,7 +106,7 @@ impl Protocol {
     }
 }
 
-/// What to do.
+/// The settings of a load, after the checks of the command line.
 pub(crate) struct Settings {
     pub(crate) target: Target,
     pub(crate) sources: Vec<Source>,
@@ -128,7 +128,7 @@ pub(crate) struct Settings {
     pub(crate) report: Option<PathBuf>,
 }
 
-/// What is wrong with the command line.
+/// An error of the command line, or of a file that it names.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingsError {
     #[error(transparent)]

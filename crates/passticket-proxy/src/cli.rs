@@ -289,7 +289,7 @@ impl fmt::Display for InstanceUrl {
     }
 }
 
-/// What `init` adds for gateways of API ML.
+/// Whether `init` also makes the files for gateways of API ML.
 #[derive(Clone, Debug)]
 pub(crate) enum InitZaas {
     Without,

@@ -16,6 +16,7 @@ use tower_passticket::{
 
 use crate::{
     connectors::{Outbound, to_authority},
+    listener_tls,
     part::{Part, Same, Task},
 };
 
@@ -75,11 +76,7 @@ impl Forwarders {
             (None, Some(_)) => ForwarderSettings::default(),
             (None, None) => return Ok(None),
         };
-        let authorities = &config.tls.authorities;
-        let verifier = match &config.tls.revocation_lists {
-            None => ClientCertificates::new(authorities)?,
-            Some(lists) => ClientCertificates::with_revocation_lists(authorities, lists)?,
-        };
+        let verifier = listener_tls::client_certificates(config)?;
         let outbound = Same(outbound.clone());
         let settings = ListSettings { outbound, forwarders: forwarders.clone() };
         let lists = Part::keep_or_make(previous.map(|it| &it.lists), settings, |before| {

@@ -2,7 +2,7 @@
 //! their revocation lists.
 
 use passticket_proxy::config::{Config, Encryption, TlsFiles};
-use tower_passticket::tls::{ServerTls, TlsError, TlsPolicy};
+use tower_passticket::tls::{ClientCertificates, ServerTls, TlsError, TlsPolicy};
 
 use crate::part::Part;
 
@@ -53,6 +53,16 @@ pub(crate) fn of_zaas(config: &Config, previous: Option<&ZaasTls>) -> Result<Zaa
 /// Makes the TLS of the gateway's listener.
 pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, TlsError> {
     make(config, config.client_certificates)
+}
+
+/// Makes the verifier of client certificates that a proxy or a gateway sends in `Client-Cert`. It has the same certificate
+/// authorities and revocation lists as the listeners.
+pub(crate) fn client_certificates(config: &Config) -> Result<ClientCertificates, TlsError> {
+    let authorities = &config.tls.authorities;
+    match &config.tls.revocation_lists {
+        None => ClientCertificates::new(authorities),
+        Some(lists) => ClientCertificates::with_revocation_lists(authorities, lists),
+    }
 }
 
 fn make(config: &Config, client_certificates: bool) -> Result<ServerTls, TlsError> {

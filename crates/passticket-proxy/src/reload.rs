@@ -21,7 +21,7 @@ use crate::{
     stack::{self, Kept, Parts},
     systemd::Notifier,
     watch::{Polled, Watch},
-    workers::ReloadableInbound,
+    workers::SharedListeners,
 };
 
 /// Interval between two polls. After a change of a file, the first poll notices the change, and the second poll reads the
@@ -71,7 +71,7 @@ pub(crate) struct Running {
     pub(crate) kept: Kept,
     pub(crate) access_logs: AccessLogs,
     pub(crate) install: Install,
-    pub(crate) inbound: ReloadableInbound,
+    pub(crate) listeners: SharedListeners,
     /// Removes expired revocations.
     pub(crate) evicting: Task,
     pub(crate) evict: Box<dyn Fn(&Config) -> Task + Send>,
@@ -220,7 +220,7 @@ impl Running {
         self.kept.continue_with(&config, &parts);
         // Replace the settings of the listener first, so that a connection with a revoked certificate never reaches the
         // new services.
-        let closed = self.inbound.replace(&config, &parts, self.access_logs.current());
+        let closed = self.listeners.replace(&config, &parts, self.access_logs.current());
         (self.install)(&config, &parts, &self.kept);
         if closed > 0 {
             changes.push(format!(

@@ -47,7 +47,7 @@ use crate::{
         HandOver, Listener, Offer, Predecessor, RelayedService, RelayedServices, Running, TakenOver,
     },
     terminal::print_problem,
-    workers::{self, DrainTimes, Inbound, Port},
+    workers::{self, DrainTimes, Inbound, Port, SharedListeners},
 };
 
 /// Interval between two checks whether the threads of the stores run.
@@ -209,8 +209,8 @@ pub(crate) async fn run(
         taken_over.apply(&hand_over);
     }
     let breaking = tokio::spawn(breaker.run(Some(stopped_tickets::file(&config))));
-    let inbound = Inbound::new(&config, &parts, systemd.watch(), logs.current());
-    let reloadable_inbound = inbound.reloadable();
+    let listeners = SharedListeners::new(&config, &parts, logs.current());
+    let inbound = Inbound { listeners: listeners.clone(), heartbeats: systemd.watch() };
     // A gate relays requests to a process that takes over from this one. The requests that the previous process relays
     // to this one also pass the gates, so that such a process gets them, too.
     let gateway = Port { listener, service: hand_over.gate(Listener::Gateway, service) };
@@ -222,11 +222,11 @@ pub(crate) async fn run(
         gateway: RelayedService {
             service: gateway.service.clone(),
             proxies: config.trusted_proxies.clone(),
-            settings: inbound.gateway.settings.clone(),
+            settings: listeners.gateway.settings.clone(),
         },
         // API ML's gateway sends the headers of its clients unchanged, so no header with the address of a client is
         // trusted.
-        zaas: zaas.as_ref().zip(inbound.zaas.as_ref()).map(|(port, zaas)| RelayedService {
+        zaas: zaas.as_ref().zip(listeners.zaas.as_ref()).map(|(port, zaas)| RelayedService {
             service: port.service.clone(),
             proxies: None,
             settings: zaas.settings.clone(),
@@ -276,7 +276,7 @@ pub(crate) async fn run(
                 replace.set(zaas);
             }
         }),
-        inbound: reloadable_inbound,
+        listeners,
         evicting: evict(&config),
         evict: Box::new(evict),
         config,

@@ -1018,11 +1018,7 @@ pub(crate) fn services(
     if config.error_pages {
         gateway = gateway.with_error_pages();
     }
-    let gateway = with_counts(gateway, config, kept);
-    let gateway = ServiceBuilder::new()
-        .map_response(to_response_body)
-        .layer(access_log_layer(kept))
-        .service(gateway);
+    let gateway = with_access_log(with_counts(gateway, config, kept), kept);
     Services { gateway, zaas }
 }
 
@@ -1041,13 +1037,7 @@ fn zaas(
     let api = SetSensitiveRequestHeaders::new(api.for_zaas(), sensitive.clone());
     let endpoints = SetSensitiveRequestHeaders::new(endpoints, sensitive);
     let gateway = Gateway::new(forwarded.layer(api), forwarded.layer(endpoints)).for_zaas();
-    let gateway = with_counts(gateway, config, kept);
-    Some(
-        ServiceBuilder::new()
-            .map_response(to_response_body)
-            .layer(access_log_layer(kept))
-            .service(gateway),
-    )
+    Some(with_access_log(with_counts(gateway, config, kept), kept))
 }
 
 fn with_counts<A, R>(gateway: Gateway<A, R>, config: &Config, kept: &Kept) -> Gateway<A, R> {
@@ -1061,11 +1051,14 @@ fn with_counts<A, R>(gateway: Gateway<A, R>, config: &Config, kept: &Kept) -> Ga
     }
 }
 
-/// Returns the layer for the access log. It must be the outermost layer, so that the access log also has the requests that
-/// other layers refuse.
-fn access_log_layer(kept: &Kept) -> AccessLogLayer {
+/// Puts the layer for the access log around the whole service, so that the access log also has the requests that other
+/// layers refuse.
+fn with_access_log<G: GatewayService>(gateway: G, kept: &Kept) -> impl GatewayService + use<G> {
     let access_log = kept.access_logs.current();
-    access_log.map_or_else(AccessLogLayer::without_file, AccessLogLayer::new)
+    ServiceBuilder::new()
+        .map_response(to_response_body)
+        .layer(access_log.map_or_else(AccessLogLayer::without_file, AccessLogLayer::new))
+        .service(gateway)
 }
 
 /// Changes the type of the body. The body of a request without a line in the access log stays as it is.

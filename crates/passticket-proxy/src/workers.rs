@@ -30,21 +30,28 @@ use tower_passticket::{
 
 use crate::{
     admin::{Counts, WorkerState},
-    descriptors::{self, ListenerLimits, Ports},
+    descriptors::{self, Ports},
     exit::Exit,
     gateway_service::GatewayService,
     stack::Parts,
     systemd::Heartbeats,
 };
 
-/// The settings and limits that the worker threads share. A reload changes the settings and the limits.
+/// The parts that the worker threads share.
 pub(crate) struct Inbound {
-    pub(crate) cores: usize,
+    pub(crate) listeners: SharedListeners,
+    /// Each thread sends one of these heartbeats.
+    pub(crate) heartbeats: Heartbeats,
+}
+
+/// The settings and limits of the listeners. Clones share them, and a reload changes them.
+#[derive(Clone)]
+pub(crate) struct SharedListeners {
+    /// The number of worker threads.
+    cores: usize,
     pub(crate) gateway: Shared,
     /// The listener for gateways of API ML. `None` if the program has none.
     pub(crate) zaas: Option<Shared>,
-    /// Each thread sends one of these heartbeats.
-    heartbeats: Heartbeats,
 }
 
 /// The settings and limits of a listener. All threads share the limits of connections, because the kernel does not
@@ -52,48 +59,27 @@ pub(crate) struct Inbound {
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) settings: SettingsHandle,
-    pub(crate) limits: Arc<ClientLimits>,
+    limits: Arc<ClientLimits>,
 }
 
-impl Inbound {
-    pub(crate) fn new(
-        config: &Config,
-        parts: &Parts,
-        heartbeats: Heartbeats,
-        access_log: Option<AccessLog>,
-    ) -> Self {
+impl Shared {
+    fn new(settings: ServerSettings, limits: ClientLimits) -> Self {
+        Self { settings: SettingsHandle::new(settings), limits: Arc::new(limits) }
+    }
+}
+
+impl SharedListeners {
+    pub(crate) fn new(config: &Config, parts: &Parts, access_log: Option<AccessLog>) -> Self {
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let of_zaas = zaas_settings(config, parts, access_log.clone());
-        let ports = match of_zaas {
-            None => Ports::One,
-            Some(_) => Ports::WithZaas,
-        };
-        let ListenerLimits { gateway, zaas } =
-            descriptors::client_limits(&config.limits, cores, ports);
-        let shared = |settings, limits| Shared {
-            settings: SettingsHandle::new(settings),
-            limits: Arc::new(limits),
-        };
-        let gateway = shared(settings(config, parts, access_log), gateway);
-        let zaas = of_zaas.map(|settings| shared(settings, zaas));
-        Self { cores, gateway, zaas, heartbeats }
+        let zaas = zaas_settings(config, parts, access_log.clone());
+        let limits = descriptors::client_limits(&config.limits, cores, ports(zaas.is_some()));
+        Self {
+            cores,
+            gateway: Shared::new(settings(config, parts, access_log), limits.gateway),
+            zaas: zaas.map(|settings| Shared::new(settings, limits.zaas)),
+        }
     }
 
-    /// Returns the listeners, for the reload of their settings.
-    pub(crate) fn reloadable(&self) -> ReloadableInbound {
-        let Self { cores, gateway, zaas, .. } = self;
-        ReloadableInbound { cores: *cores, gateway: gateway.clone(), zaas: zaas.clone() }
-    }
-}
-
-/// The settings and limits of the listeners of running worker threads.
-pub(crate) struct ReloadableInbound {
-    cores: usize,
-    gateway: Shared,
-    zaas: Option<Shared>,
-}
-
-impl ReloadableInbound {
     /// Applies a new configuration. Returns the number of connections that are closed, because their certificate is no
     /// longer accepted.
     pub(crate) fn replace(
@@ -102,10 +88,7 @@ impl ReloadableInbound {
         parts: &Parts,
         access_log: Option<AccessLog>,
     ) -> usize {
-        let ports = match self.zaas {
-            None => Ports::One,
-            Some(_) => Ports::WithZaas,
-        };
+        let ports = ports(self.zaas.is_some());
         let limits = descriptors::client_limits(&config.limits, self.cores, ports);
         self.gateway.limits.replace(&limits.gateway);
         let closed = self.gateway.settings.replace(settings(config, parts, access_log.clone()));
@@ -114,6 +97,10 @@ impl ReloadableInbound {
         let new = zaas_settings(config, parts, access_log);
         closed + new.map_or(0, |settings| zaas.settings.replace(settings))
     }
+}
+
+fn ports(with_zaas: bool) -> Ports {
+    if with_zaas { Ports::WithZaas } else { Ports::One }
 }
 
 /// Returns the settings of the listener of the gateway for new connections.
@@ -211,7 +198,8 @@ pub(crate) async fn serve(
     counts: Option<&Counts>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Drained, Exit> {
-    let Inbound { cores, gateway: of_gateway, zaas: of_zaas, heartbeats } = inbound;
+    let Inbound { listeners, heartbeats } = inbound;
+    let SharedListeners { cores, gateway: of_gateway, zaas: of_zaas } = listeners;
     let zaas = zaas.zip(of_zaas);
     let mut workers = Vec::with_capacity(cores);
     state.expect(cores);

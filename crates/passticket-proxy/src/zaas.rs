@@ -32,11 +32,7 @@ impl ZaasParts {
             (None, Some(previous)) => previous.gateways.clone(),
             (None, None) => return Ok(None),
         };
-        let authorities = &config.tls.authorities;
-        let verifier = match &config.tls.revocation_lists {
-            None => ClientCertificates::new(authorities)?,
-            Some(lists) => ClientCertificates::with_revocation_lists(authorities, lists)?,
-        };
+        let verifier = listener_tls::client_certificates(config)?;
         let tls = listener_tls::of_zaas(config, previous.map(|previous| &previous.tls))?;
         let trusted = match previous {
             Some(previous) => previous.trusted.clone(),

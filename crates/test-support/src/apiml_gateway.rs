@@ -106,7 +106,7 @@ pub enum GatewayScheme<'a> {
     SafIdt(&'a str),
 }
 
-/// What the gateway does with the request of its client after the answer of ZAAS.
+/// The reaction of the gateway to an answer of ZAAS: the credential of the request that it sends to the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reaction {
     /// The answer is 200: the service receives this header in place of the credentials of the client.

@@ -33,7 +33,7 @@ pub(in crate::revocation) struct Entry {
     pub(in crate::revocation) rotation: Option<Rotated>,
 }
 
-/// What the user can change.
+/// The parts of an entry that the user can change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::revocation) struct Label {
     pub(in crate::revocation) name: Option<TokenName>,

@@ -120,7 +120,7 @@ impl Written {
     }
 }
 
-/// What one write of a group has caused.
+/// The effects of one write of a group.
 #[derive(Default)]
 struct Done {
     missed: Vec<Revocation>,
@@ -461,7 +461,7 @@ impl Writer {
         group.iter_mut().for_each(|(write, _)| write.salt(&self.salts));
         #[cfg(feature = "redis")]
         let adopted = self.take_salts(group);
-        // What each write has caused, such as the revocations of PATs that its rule misses because their issue time is
+        // The effects of each write, such as the revocations of PATs that its rule misses because their issue time is
         // later than the rule.
         let mut done: Vec<Done> = Vec::new();
         #[cfg(feature = "redis")]

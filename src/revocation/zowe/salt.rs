@@ -9,6 +9,8 @@ use base64::{
 };
 use sha2::{Digest, Sha512};
 
+use crate::hexadecimal;
+
 /// How the text of a salt becomes the bytes that are hashed. API ML 3.0 and newer releases, such as 3.5, write
 /// different texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,10 +90,10 @@ impl ItemHash {
     /// revocation.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let digits: &[u8; 128] = text.as_bytes().try_into().ok()?;
+        let (pairs, _) = digits.as_chunks::<2>();
         let mut bytes = [0; 64];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            let digit = |at: usize| char::from(pair[at]).to_digit(16);
-            *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
+        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+            *byte = hexadecimal::byte(*high, *low)?;
         }
         Some(Self(bytes))
     }

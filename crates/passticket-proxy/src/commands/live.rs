@@ -92,7 +92,7 @@ enum Question {
     GatewayCertificate(Zaas),
 }
 
-/// What a discovery service is asked about this program as ZAAS.
+/// The parts for the question whether a discovery service lists this program as ZAAS.
 #[derive(Clone)]
 struct Registration {
     address: Address,

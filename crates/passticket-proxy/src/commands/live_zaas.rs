@@ -22,7 +22,7 @@ pub(super) const CERTIFICATES: &str = "/gateway/certificates";
 /// The maximum number of gateways in the registry that are asked.
 const MAX_GATEWAYS: usize = 16;
 
-/// What this program presents, and which gateways it trusts.
+/// The certificate and the port of this program as ZAAS, and the gateways that it trusts.
 #[derive(Clone)]
 pub(super) struct Zaas {
     gateways: Vec<ForwarderName>,
@@ -95,12 +95,7 @@ impl Zaas {
                 "has the certificate {subject}, which no authority of clients has issued or which is not valid: {reason}"
             ));
         }
-        let is_named = self.gateways.iter().any(|name| match name {
-            ForwarderName::Certificate(named) => *named == fingerprint,
-            ForwarderName::Subject(named) => named == certificate.subject_name(),
-            _ => false,
-        });
-        match is_named {
+        match self.gateways.iter().any(|name| name.names(&certificate)) {
             true => Ok(format!("has the certificate {subject}, which zaas.gateways names")),
             false => Err(format!(
                 "has the certificate {subject}, which components.passticket-proxy.zaas.gateways does not name, so it \

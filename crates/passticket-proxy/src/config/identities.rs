@@ -8,7 +8,7 @@ use super::reader::{Field, Section};
 use tower_passticket::{
     identity::{
         CertificateFilter, CertificateMap, DistinguishedName, DistributedIdentity, DistributedMap,
-        Fingerprint, Registry,
+        Registry,
     },
     passticket::UserId,
 };
@@ -72,7 +72,7 @@ pub(super) fn certificate_filter(section: &mut Section<'_>) -> Option<Certificat
     let name = |field: &Field<'_>| field.parse::<DistinguishedName>();
     let filter = match (&sha256, &subject, &issuer) {
         (Some(field), None, None) => {
-            return field.parse::<Fingerprint>().map(CertificateFilter::fingerprint);
+            return field.fingerprint().map(CertificateFilter::fingerprint);
         }
         (None, Some(subject), Some(issuer)) => {
             CertificateFilter::subject_and_issuer(name(subject)?, name(issuer)?)

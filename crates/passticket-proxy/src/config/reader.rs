@@ -10,6 +10,7 @@ use std::{
     str::FromStr,
 };
 
+use tower_passticket::identity::Fingerprint;
 use zeroize::Zeroizing;
 
 use super::{
@@ -218,6 +219,21 @@ impl<'a> Field<'a> {
                 format!("{} is not valid; write a number from {least} to {most}", quote(text))
             })
         })
+    }
+
+    /// Parses the SHA-256 fingerprint of a certificate. A fingerprint of the wrong length looks like a secret key, so the
+    /// message does not show it.
+    pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
+        let text = self.text()?;
+        match text.parse::<Fingerprint>() {
+            Ok(fingerprint) => return Some(fingerprint),
+            Err(_) if looks_like_key_material(text) => self.at.error(
+                "has a wrong value (not shown: it looks like a secret key); write 64 hexadecimal digits, as `openssl x509 \
+                 -noout -fingerprint -sha256 -in FILE` shows them",
+            ),
+            Err(error) => self.at.error(error),
+        }
+        None
     }
 
     /// Returns the value as a path. A relative path starts at the directory of the file that contains this value.

@@ -87,7 +87,7 @@ fn gateway(item: &Field<'_>) -> Option<ForwarderName> {
     let (at, is_broken) = (section.at.clone(), section.is_broken());
     section.finish();
     match (sha256, subject) {
-        (Some(field), None) => field.parse().map(ForwarderName::Certificate),
+        (Some(field), None) => field.fingerprint().map(ForwarderName::Certificate),
         (None, Some(field)) => field.parse().map(ForwarderName::Subject),
         (None, None) if is_broken => None,
         _ => {
@@ -270,7 +270,14 @@ mod tests {
             (
                 "{enabled: true, gateways: [{sha256: ab}]}".to_owned(),
                 false,
-                "z:2: zaas.gateways[0].sha256: \"ab\" is not a SHA-256 fingerprint",
+                "z:2: zaas.gateways[0].sha256: \"ab\" is not a SHA-256 fingerprint; write 64 hexadecimal digits, as \
+                 `openssl x509 -noout -fingerprint -sha256 -in FILE` shows them",
+            ),
+            (
+                format!("{{enabled: true, gateways: [{{sha256: {}}}]}}", "ab".repeat(31)),
+                false,
+                "z:2: zaas.gateways[0].sha256: has a wrong value (not shown: it looks like a secret key); write 64 \
+                 hexadecimal digits, as `openssl x509 -noout -fingerprint -sha256 -in FILE` shows them",
             ),
             (
                 "{enabled: true, gateways: [{issuer: CN=ca}]}".to_owned(),

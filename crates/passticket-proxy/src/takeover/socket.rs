@@ -62,9 +62,7 @@ impl Drop for Socket {
 /// # Errors
 /// Other users can write to the directory, or another user listens on the socket.
 pub(super) async fn connect(path: &Path) -> io::Result<Option<UnixStream>> {
-    // A path without a directory is in the current directory, which exists.
-    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-    if directory.is_some_and(|directory| !directory.exists()) {
+    if !directory_of(path).exists() {
         return Ok(None);
     }
     check_directory(path)?;
@@ -102,10 +100,15 @@ fn is_same_user(peer: u32, own: u32) -> bool {
     peer == own
 }
 
+/// Returns the directory of the socket. This is the current directory if `path` is only a name.
+fn directory_of(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
 /// Checks that no other user can replace the socket.
 fn check_directory(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = parent.unwrap_or(Path::new("."));
+    let directory = directory_of(path);
     let metadata = fs::metadata(directory)?;
     let problem = directory_problem(metadata.uid(), metadata.mode(), geteuid().as_raw());
     match problem {
@@ -143,6 +146,15 @@ mod tests {
             (1000, 0, false),
         ] {
             assert_eq!(is_same_user(peer, own), want, "{peer} {own}");
+        }
+    }
+
+    #[test]
+    fn a_name_without_a_directory_is_in_the_current_directory() {
+        for (path, want) in
+            [("s", "."), ("./s", "."), ("run/s", "run"), ("/run/s", "/run"), ("/s", "/")]
+        {
+            assert_eq!(directory_of(Path::new(path)), Path::new(want), "{path}");
         }
     }
 

@@ -337,7 +337,7 @@ async fn a_user_chooses_what_a_token_may_do() {
         let element = page.text[start..].split('>').next().unwrap();
         assert!(element.contains("aria-invalid=\"true\""), "{element}");
         assert!(element.contains(&format!("{field}-fault\"")), "{element}");
-        // What the user has entered is still there.
+        // The form keeps the values that the user has entered.
         let is_kept = what != "path" || page.text.contains("<option value=\"path\" selected>");
         assert!(is_kept, "{}", page.text);
     }
