@@ -215,7 +215,7 @@ async fn curl_can_use_a_password_on_a_route_that_verifies_passwords() {
     assert!(answers[0].ends_with("401") && answers[0].contains("ZWEAG120E"), "{answers:?}");
     assert!(answers.iter().any(|answer| answer.ends_with("429")), "{answers:?}");
     assert_eq!(files.take_credentials(), [""; 0]);
-    // The failures of another user do not delay this user.
+    // The wrong passwords for `APIMTST` do not delay `USER`.
     assert_eq!(curl("USER:validPassword", &[]), "content200");
 }
 

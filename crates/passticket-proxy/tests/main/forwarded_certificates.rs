@@ -70,7 +70,7 @@ async fn a_trusted_forwarder_acts_for_its_clients_and_not_for_itself() {
     let rfc = format!(":{of_user}:");
     let found = |user: &str| (200, user.to_owned());
     let status = |status| (status, String::new());
-    // The gateway also trusts the authority in `site.pem`.
+    // The authority in `site.pem` has issued the certificate `stranger`. The gateway trusts this authority, too.
     let of_site = found("USER");
     for (case, client, headers, want) in [
         ("Zowe's spelling", &forwarder, vec![("Client-Cert", &*of_user)], found("USER")),
