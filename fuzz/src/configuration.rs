@@ -212,7 +212,8 @@ fn is_whole_word(secret: &str, content: &[u8]) -> bool {
     })
 }
 
-/// Asserts that each problem is one line, names a line of the file, and shows no secret.
+/// Asserts that each problem is one line and shows no secret. If a problem has a line number in `file`, the file must
+/// have this line.
 fn check_problems(problems: &[Problem], file: &Path, content: &[u8]) {
     // Both `\n` and `\r` break lines in YAML.
     let lines = content.iter().filter(|b| matches!(b, b'\n' | b'\r')).count() + 1;

@@ -454,8 +454,8 @@ async fn an_idle_connection_delays_the_shutdown_for_a_short_time() {
     }
 }
 
-/// The server closes its port even if clients connect all the time and a request is in flight. It answers this request
-/// after that.
+/// At the beginning of a shutdown, the server closes its port, even if clients connect all the time and a request is in
+/// flight. After that, the server answers this request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_closes_the_port_before_the_requests_in_flight_are_answered() {
     for transport in BOTH {

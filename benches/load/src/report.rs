@@ -57,7 +57,8 @@ impl<'a> Report<'a> {
             Some((reason, at)) => (Some(reason.as_str()), *at),
             None => (None, schedule.end()),
         };
-        // All requests that are due before the end: the request that is due exactly at the end is the next one.
+        // This is the number of measured requests that are due before the end. A request that is due exactly at the end
+        // no longer belongs to the load.
         let due = schedule.measured_by(end.saturating_sub(Duration::from_nanos(1)));
         let end = end.max(recorder.last_done);
         Self {
@@ -83,7 +84,7 @@ impl<'a> Report<'a> {
         if self.seconds > 0.0 { count as f64 / self.seconds } else { 0.0 }
     }
 
-    /// Returns why the load is not good. Empty if it is.
+    /// Returns the problems of the load. The load is good if there are none.
     pub(crate) fn problems(&self) -> Vec<String> {
         let recorder = self.recorder;
         let mut problems = Vec::new();
