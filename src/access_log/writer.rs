@@ -15,7 +15,8 @@ use crate::audit::{LineBatch, Links, is_at, make_room, open_shared};
 /// How long the thread sleeps unless it is woken.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A write has at least this number of bytes if so many wait. Its last line can make it longer.
+/// The thread writes when the waiting lines have at least this number of bytes, or when it has taken all of them. The
+/// last line can make a write longer.
 const BATCH: usize = 64 * 1024;
 
 /// The time before a failed write is repeated.
