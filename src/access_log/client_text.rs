@@ -16,7 +16,7 @@ const MAX_HOST: usize = 255;
 /// The maximum length of the request id of a trusted proxy. A longer id is left out.
 const MAX_ID: usize = 128;
 
-/// Written in place of a text that may contain a token.
+/// This text replaces a text that may contain a token.
 const TOKEN: &str = "(token)";
 
 /// Returns `User-Agent`. Characters that are not printable ASCII are replaced by `?`.

@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_a_removed_file_has_in_part_is_written_to_the_new_file() {
+    fn a_line_that_is_partly_in_a_removed_file_is_written_to_the_new_file() {
         let (_directory, path, mut writer) = writer("");
         writer.batch.line_of(3).extend_from_slice(b"one\ntwo\nthree\n");
         // The disk was full after the first line and a part of the second one.

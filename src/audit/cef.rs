@@ -709,7 +709,7 @@ mod tests {
 
         /// The person of a token and the registrant of an instance choose these texts.
         #[test]
-        fn a_text_of_a_client_makes_neither_a_line_nor_a_field(
+        fn a_text_of_a_client_cannot_begin_a_line_or_a_field(
             instance in "(\\PC|[\\x00-\\x20\\\\=|\u{85}\u{2028}\u{2029}]| act=|\\\\n){0,30}",
             why in "(\\PC|[\\x00-\\x20\\\\=|\u{85}\u{2028}\u{2029}]| act=|\\\\u0085){0,30}",
         ) {

@@ -561,7 +561,7 @@ enum Leaves {
 const GET: &str = "GET /svc/x HTTP/1.1\r\nhost: gw\r\n\r\n";
 const POST: &str = "POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: 4\r\n\r\nbody";
 
-/// Returns the steps of a service that reads one of the requests above.
+/// Returns the steps of a service that reads the head of `request`, and also the body if `request` is `POST`.
 fn reads(request: &str) -> Vec<Step> {
     let mut steps = vec![Step::ReadHead];
     if request == POST {

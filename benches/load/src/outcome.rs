@@ -1,4 +1,4 @@
-//! What happened to one request.
+//! The result of a request.
 
 /// The result of one request.
 #[derive(Debug)]

@@ -28,7 +28,7 @@ pub(crate) struct Facts {
     pub(crate) started: u64,
     pub(crate) kind: Kind,
     pub(crate) users: usize,
-    /// Connections that were opened.
+    /// The number of connections that were opened.
     pub(crate) opened: u64,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Report<'a> {
     facts: Facts,
     recorder: &'a Recorder,
     stopped: Option<&'a str>,
-    /// Measured requests that were due.
+    /// The number of measured requests that were due.
     due: u64,
     not_sent: u64,
     /// The time in which the measured requests were sent and answered.

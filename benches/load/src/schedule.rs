@@ -38,7 +38,7 @@ impl Schedule {
         self.due(self.warm_up)
     }
 
-    /// Returns the end of the load: the time at which the next request would be due after the last one.
+    /// Returns the time at which the load ends. At this time, the request after the last one would be due.
     pub(crate) fn end(&self) -> Duration {
         self.due(self.total)
     }

@@ -128,7 +128,7 @@ pub(crate) struct Settings {
     pub(crate) report: Option<PathBuf>,
 }
 
-/// What is wrong with the command line.
+/// The errors of the command line.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingsError {
     #[error(transparent)]

@@ -249,7 +249,7 @@ async fn each_token_and_password_arrives_in_its_header_and_users_take_turns() {
 }
 
 #[tokio::test]
-async fn certificates_belong_to_connections() {
+async fn each_connection_uses_one_client_certificate() {
     let directory = files(&[
         ("ca.pem", Authority::trusted().pem()),
         ("user.pem", pki::USER.certificate),

@@ -216,7 +216,7 @@ async fn the_gateway_fetches_the_list_of_forwarders_from_zowe() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_server_of_the_list_needs_a_certificate_of_a_service_authority() {
+async fn the_server_of_the_list_of_forwarders_needs_a_certificate_of_a_service_authority() {
     let fake = Fake::https(SERVER.acceptor(), |_| Answer::text(200, pki::USER.certificate)).await;
     let port = fake.address.port();
     let mut demo = start(move |yaml| {

@@ -234,7 +234,7 @@ fn init_writes_the_section_zaas_and_the_definition_for_the_discovery_service() {
 }
 
 #[test]
-fn without_the_certificate_of_zowe_the_operator_names_the_gateway() {
+fn without_the_certificate_of_zowe_init_asks_for_the_certificates_of_gateways() {
     let site = Site::new();
     let path = site.path("zowe.yaml");
     let yaml = fs::read_to_string(&path).unwrap();

@@ -127,7 +127,7 @@ async fn requests_and_tickets_are_counted_and_timed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_cannot_be_reached_is_a_failed_request() {
-    // The service of the demo does not run.
+    // Nothing listens at port 1.
     let gateway = Gateway::with_files(|directory, yaml| {
         write_definition(directory, "http://127.0.0.1:1");
         yaml

@@ -313,7 +313,7 @@ async fn a_401_leads_to_the_identity_provider() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn there_is_no_metadata_with_zowe_v3_or_without_a_domain() {
+async fn there_is_no_oauth_metadata_with_zowe_v3_or_without_a_domain() {
     let with_v3 = |yaml| with_domain(yaml) + "    compatibility: zowe-v3\n";
     let switched_on = move |yaml| with_v3(yaml) + "    resourceMetadata: true\n";
     let switched_off = |yaml| with_domain(yaml) + "    resourceMetadata: false\n";

@@ -120,7 +120,7 @@ async fn a_permitted_actor_exchanges_tokens_and_others_do_not() {
 }
 
 #[tokio::test]
-async fn without_the_setting_there_is_no_exchange() {
+async fn without_its_setting_there_is_no_token_exchange() {
     let demo = Demo::reconfigured(|yaml| without_exchange(&yaml));
     let jwt = demo.login().await;
     let response = exchange(&demo, &demo.client_of("USER"), &jwt, "").await;
