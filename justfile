@@ -34,15 +34,15 @@ bench-smoke:
 instructions:
     .ci/instructions
 
-# Three gateways over Redis with failures at random: no gateway accepts a revoked token: `just cluster-chaos 300`.
+# Run three gateways over Redis with random failures, and check that none accepts a revoked token: `just cluster-chaos 300`.
 cluster-chaos revocations:
     CLUSTER_REVOCATIONS={{revocations}} cargo test --locked -p passticket-proxy --test cluster_chaos -- --ignored --nocapture
 
-# Run the program under a mixed load with broken clients and services, and check that it does not grow: `just soak 60`.
+# Run the program under a mixed load with broken clients and services, and check that its memory, file descriptors and threads do not grow: `just soak 60`.
 soak seconds:
     SOAK_SECONDS={{seconds}} cargo test --locked -p passticket-proxy --test soak -- --ignored --nocapture
 
-# Run the nodes of a cluster in random simulated schedules of faults, which `seeds` many seeds choose.
+# Run the nodes of a cluster in a simulation with random faults, once for each of `seeds` seeds.
 simulate-nodes seeds:
     CLUSTER_SEEDS={{seeds}} cargo test --locked -p tower-passticket --all-features --lib no_request_is_accepted_after_success -- --nocapture
 
@@ -60,7 +60,7 @@ document-commands:
     docs/run-commands target/debug/passticket-proxy
     tests/tools/check.py target/debug/passticket-proxy
 
-# Check the library without features and with each feature alone, and the program with only its own features.
+# Check the library without features and with single features, and the program with and without its default features.
 features:
     for features in "" api proxy redis remote store tls serde,test-util; do \
         echo "--features '$features'"; \

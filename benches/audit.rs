@@ -24,8 +24,8 @@ use tower_passticket::{
     token::{ServiceId, TokenFingerprint},
 };
 
-/// The benchmark puts this number of records into the queue, and then waits until they are written. The queue
-/// can hold all of them.
+/// The benchmark "file, time in the request" puts at most this number of records into the queue, and then waits until
+/// they are written. The queue can hold all of them.
 const BURST: u64 = 4_000;
 
 fn audit(criterion: &mut Criterion) {

@@ -132,7 +132,7 @@ fn child_process(name: &str) -> Command {
     command
 }
 
-/// The moment from which the time until the kill of a child counts.
+/// The moment at which the delay before the kill of a child begins.
 #[derive(PartialEq)]
 enum Start {
     /// The start of the process.
@@ -235,7 +235,8 @@ async fn rotating_child() {
     thread::sleep(Duration::from_secs(60));
 }
 
-/// A rotation is stored completely or not at all: there is never a moment in which a kill leaves no active token, or two.
+/// A rotation is stored completely or not at all. So after a kill, there is exactly one active token, never none or
+/// two.
 #[test]
 fn a_kill_leaves_exactly_one_token_of_a_rotated_chain() {
     let directory = tempfile::tempdir().unwrap();

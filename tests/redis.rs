@@ -696,7 +696,8 @@ async fn nodes_share_the_registry_of_issued_tokens() {
         other => panic!("{other:?}"),
     };
     let now = SystemClock.now();
-    // A later issue may expire a second later, and a rotation must not extend the lifetime.
+    // The second token may expire a second later than the first one, and a rotation must not extend the lifetime. So
+    // `old` is the second token.
     let (new, old) = (pat(), pat());
     let issue = AccessTokenChange::Issue {
         pat: issued(&old),

@@ -1,5 +1,5 @@
-// Checks the token page in Chromium: each function with JavaScript, without it and with a client certificate, attacks
-// of other sites and of stored texts, and accessibility.
+// Checks the token page in Chromium: each function of the page (with JavaScript, without JavaScript, and with a client
+// certificate), attacks from other sites, attacks by stored texts, and accessibility.
 
 import assert from "node:assert/strict";
 import { mkdtempSync, readFileSync } from "node:fs";
@@ -13,7 +13,7 @@ import { Gateway, PASSWORD, createToken, signIn, startBrowser } from "./gateway.
 
 const WIDE = { width: 1280, height: 800 };
 const NARROW = { width: 375, height: 800 };
-// The least width at which a page must need no horizontal scrolling (WCAG 2.2, 1.4.10).
+// The minimum width at which a page must need no horizontal scrolling (WCAG 2.2, 1.4.10).
 const NARROWEST = { width: 320, height: 800 };
 
 // Texts that run a script if a page does not escape them. A name has at most 64 characters.
@@ -25,7 +25,8 @@ const ATTACKS = [
   "javascript:alert(5)//&lt;b&gt;&#60;",
 ];
 
-// A service whose title and description attack, and so many others that the page offers a search.
+// Definitions of a service whose title and description are attacks, and of enough other services that the page offers a
+// search.
 const SERVICES = [
   ["hostile", ATTACKS.join(" "), ATTACKS.join(" ")],
   ...Array.from({ length: 8 }, (_, number) => [`service${number}`, `Service ${number}`, `Number ${number}`]),
@@ -120,7 +121,7 @@ async function everyFunction({ page, gateway }, { certificate }) {
   await assertText(page, "#signed-in-user", "USER");
   await assertText(page, "#empty", "You have no active tokens");
 
-  // A form with faults keeps what was entered.
+  // A form with faults keeps the input of the user.
   await page.locator("#create").click();
   await page.fill("#name", "Jenkins");
   await page.click("#submit");
@@ -205,7 +206,7 @@ async function everyFunction({ page, gateway }, { certificate }) {
   assert.equal(page.url(), `${gateway.ui}/sign-in`);
 }
 
-// The comfort that the script adds.
+// Checks the functions that need JavaScript.
 async function comfort({ page, context, gateway }) {
   await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: gateway.origin });
   await signIn(page, gateway);
@@ -226,7 +227,7 @@ async function comfort({ page, context, gateway }) {
   await page.fill("#date", await page.getAttribute("#date", "max"));
   await page.fill("#name", "copied");
   await page.click("#submit");
-  // The buttons copy.
+  // The buttons copy the token and the commands.
   const clipboard = () => page.evaluate(() => navigator.clipboard.readText());
   await page.click("button[data-copy=token]");
   assert.equal(await clipboard(), await page.inputValue("#token"));
@@ -247,7 +248,7 @@ async function comfort({ page, context, gateway }) {
   assert.equal(await page.locator("#tokens tbody tr").count(), 1);
 }
 
-// Only the keyboard, from the sign-in to the form for a token.
+// Uses only the keyboard, from the sign-in to the form for a token.
 async function keyboard({ page, gateway }) {
   const focused = () => page.evaluate(() => {
     const at = document.activeElement;
@@ -335,7 +336,7 @@ async function storedTexts({ page, gateway }) {
         await assertIncludes(page, attack);
       }
     }
-    // A form with a fault shows what was entered.
+    // A form with a fault shows the input of the user.
     await page.goto(`${gateway.ui}/tokens/new`);
     await assertIncludes(page, ATTACKS.join(" "));
     await page.fill("#name", attack);
@@ -345,13 +346,13 @@ async function storedTexts({ page, gateway }) {
     assert.equal(await page.inputValue("#name"), attack);
     assert.equal(await page.inputValue("#description"), attack);
   }
-  // Addresses.
+  // Attacks in the URL.
   const text = encodeURIComponent(ATTACKS.join(""));
   for (const path of ["tokens?state=", "tokens?sort=", "tokens?cursor=", "tokens?done=", "tokens/", "assets/", ""]) {
     await page.goto(`${gateway.ui}/${path}${text}`);
     await page.locator("h1").waitFor();
   }
-  // A change of the form in the browser: values of choices that the page does not offer.
+  // The form was changed in the browser: it sends values that the page does not offer.
   await page.goto(`${gateway.ui}/tokens/new`);
   await page.fill("#name", "x");
   await page.locator("input[name=service]").first().evaluate((field, value) => { field.value = value; }, ATTACKS[1]);
@@ -380,7 +381,7 @@ async function noAdministration({ page, gateway }) {
   }
 }
 
-// Does what the page offers to administrators.
+// Uses each function of the pages for administrators.
 async function administration({ page, gateway }) {
   await signIn(page, gateway, "APIMTST");
   const tokens = [];
@@ -496,7 +497,7 @@ class Attacker {
     return attacker;
   }
 
-  // Sets the page that both servers send.
+  // Sets the HTML of the page that both servers send.
   serve(html, headers = {}) {
     this.html = html;
     this.headers = headers;
@@ -652,7 +653,7 @@ async function backButton({ page, gateway }) {
   }
 }
 
-// Each page of the user, after it is open: a name, and what opens it.
+// The pages of the user: the name of each page, and the function that opens it.
 function allPages(gateway, token) {
   const at = (path) => (page) => page.goto(`${gateway.ui}/${path}`);
   return [
@@ -695,8 +696,8 @@ function allPages(gateway, token) {
   ];
 }
 
-// Returns the ids that several elements have, and the labels without a field. axe-core does not look for them. It runs in
-// the page.
+// Returns the ids that several elements have, and the labels without a field, because axe-core does not look for them.
+// This function runs in the page.
 function wrongIds() {
   const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
   const labels = [...document.querySelectorAll("label")].filter((label) => !label.control);

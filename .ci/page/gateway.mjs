@@ -75,7 +75,7 @@ export class Gateway {
   }
 }
 
-// Starts Debian's Chromium. With `keepsPages`, it keeps pages in memory for the back button, as it does for people.
+// Starts Debian's Chromium. With `keepsPages`, Chromium keeps pages in memory for the back button, as in normal use.
 export function startBrowser({ keepsPages = false } = {}) {
   return chromium.launch({
     executablePath: "/usr/bin/chromium",

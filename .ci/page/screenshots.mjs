@@ -30,7 +30,7 @@ const definitions = (text) => SERVICES.reduce((all, [id, title, description]) =>
     "description: Submit jobs, and read their output")
   .replace(/ {2}- serviceId: dcbypass[^]*/, ""));
 
-// What the pages show of each token: when it was created, expires and was last used.
+// The tokens in the pictures, with the times at which they were created, expire and were last used.
 const TOKENS = [
   { name: "Endevor packages", description: "Promotion to production", services: ["endevor", "files"], days: 7,
     created: "2026-03-09 16:02", expires: "2026-03-16 16:02", left: "in 5 days", soon: true },
@@ -43,7 +43,7 @@ const TOKENS = [
 ];
 const FIXED = { created: "2026-03-11 10:30", expires: "2026-04-10 10:30", left: "in 30 days" };
 
-// Replaces what differs at each start. It runs in the page.
+// Replaces the texts that differ at each start. This function runs in the page.
 function settle({ tokens, fixed, address: [host, port] }) {
   const known = (element) => {
     const row = element.closest("tr");

@@ -20,9 +20,9 @@ use tower_passticket::{
 
 use crate::support::{CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY, SIGNING_KEY, ready};
 
-/// A PassTicket key. Files of the corpus contain this key, sometimes in a wrong place, such as a user id.
+/// A PassTicket key. Some files of the corpus contain this key where it does not belong, such as in a user id.
 const KEY: &str = "E001193519561977";
-/// A key for enhanced PassTickets. Like [`KEY`], it may be in a wrong place.
+/// A key for enhanced PassTickets. Some files of the corpus contain it where it does not belong.
 const ENHANCED: &str = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
 /// The hash of a password.
 const HASH: &str = "$argon2id$v=19$m=16,t=2,p=1$c29tZXNhbHQ$BDS4zUmOv7TxUDVpVjZ8Lg";
@@ -212,7 +212,8 @@ fn is_whole_word(secret: &str, content: &[u8]) -> bool {
     })
 }
 
-/// Asserts that each problem is one line, names a line of the file, and shows no secret.
+/// Asserts that each problem is one line and shows no secret. If a problem has a line number in `file`, the file must
+/// have this line.
 fn check_problems(problems: &[Problem], file: &Path, content: &[u8]) {
     // Both `\n` and `\r` break lines in YAML.
     let lines = content.iter().filter(|b| matches!(b, b'\n' | b'\r')).count() + 1;

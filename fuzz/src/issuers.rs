@@ -30,8 +30,8 @@ fn issuers(keys: IssuerKeys) -> TrustedIssuers {
 static ISSUERS: LazyLock<TrustedIssuers> =
     LazyLock::new(|| issuers(IssuerKeys::fixed(&KEY.verifying_key())));
 
-/// The input consists of the claims of a token. The header and the signature of the token are valid, for us and for the
-/// provider.
+/// The input consists of the claims of a token. The header of the token is valid. The key that has signed the token is
+/// both the key of our verifier and the key of the provider.
 pub(crate) fn issuer_claims(data: &[u8]) {
     let token = signed(HEADER.as_bytes(), data);
     let verified = ISSUERS.try_verify_now(token.as_bytes()).expect("the keys are fixed");

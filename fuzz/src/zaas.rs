@@ -33,8 +33,8 @@ const SERVICE: &str = "svc";
 const PATHS: [&str; 4] =
     ["/zaas/scheme/ticket", "/zaas/scheme/zoweJwt", "/zaas/scheme/zosmf", "/zaas/scheme/ticket/"];
 
-/// The input is a byte that selects the path, the method, and the certificate of the connection and whether it names a
-/// gateway, then header lines with placeholders for tokens (see [`with_tokens`]), an empty line, and the body.
+/// The input is a byte that selects the path, the method and the peer, followed by header lines with placeholders for
+/// tokens (see [`with_tokens`]), an empty line, and the body.
 pub(crate) fn scheme(data: &[u8]) {
     let Some((choice, rest)) = data.split_first() else { return };
     let path = PATHS[usize::from(choice & 3)];
@@ -58,8 +58,9 @@ pub(crate) fn scheme(data: &[u8]) {
         assert!(headers.contains_key("origin") || headers.contains_key("sec-fetch-site"));
         return;
     }
-    // The credential counts as on a route. Only a named gateway says for which service, and it is no user itself. No
-    // certificate in Client-Cert is valid here.
+    // The rules for credentials are the same as on a route, with two exceptions. The service comes from the header
+    // `X-Service-Id`, but only if a named gateway sends it. The certificate of the connection is a credential only if
+    // the peer is a client and sends no header of a gateway. No certificate in `Client-Cert` is valid here.
     let of_gateway = ["client-cert", "client-cert-chain", "x-service-id"];
     let is_like_gateway = of_gateway.iter().any(|name| headers.contains_key(*name));
     let acts_for_itself = peer == Peer::Client && !is_like_gateway;
@@ -99,7 +100,7 @@ pub(crate) fn scheme(data: &[u8]) {
             };
             assert_eq!(Some(jwt.user().as_str()), expected);
         }
-        // There is no z/OSMF.
+        // This test has no z/OSMF, so the answer is 503.
         (_, status) => assert_eq!((status, is_post), (503, true)),
     }
 }
@@ -165,7 +166,7 @@ fn send(path: &str, is_post: bool, peer: Peer, headers: HeaderMap, body: &[u8]) 
     Response::from_parts(head, body.to_bytes())
 }
 
-/// Asserts what is true for each response.
+/// Asserts the conditions that each response must meet.
 fn check(response: &Response<Bytes>) {
     let headers = response.headers();
     assert_eq!(headers["cache-control"], "no-store");
@@ -180,7 +181,7 @@ fn check(response: &Response<Bytes>) {
     assert!(is_401 || !headers.contains_key("x-zowe-auth-failure"));
 }
 
-/// Returns the service that the gateway has named. This is a second implementation.
+/// Returns the service in the header `X-Service-Id`, if there is exactly one. This is a second implementation.
 fn service(headers: &HeaderMap) -> Option<String> {
     let named: Vec<_> = headers.get_all("x-service-id").iter().collect();
     let [name] = named.as_slice() else { return None };

@@ -16,7 +16,7 @@ const MAX_HOST: usize = 255;
 /// The maximum length of the request id of a trusted proxy. A longer id is left out.
 const MAX_ID: usize = 128;
 
-/// Written in place of a text that may contain a token.
+/// This text replaces a text that may contain a token.
 const TOKEN: &str = "(token)";
 
 /// Returns `User-Agent`. Characters that are not printable ASCII are replaced by `?`.
@@ -29,7 +29,8 @@ pub(super) fn user_agent(headers: &HeaderMap) -> Option<Box<str>> {
     Some(value.iter().take(MAX_USER_AGENT).map(printable).collect())
 }
 
-/// Returns `Referer` without its query, its fragment and its user. Returns `None` if it is not an absolute URL.
+/// Returns `Referer` without its query, its fragment and its user. Returns `None` if it is not an absolute `http` or
+/// `https` URL, or if its host is too long or may contain a token.
 pub(super) fn referer(headers: &HeaderMap) -> Option<Box<str>> {
     let uri = Uri::try_from(headers.get(REFERER)?.as_bytes()).ok()?;
     let (scheme, host) = (uri.scheme_str()?, uri.host()?);
@@ -49,7 +50,7 @@ pub(super) fn client_request_id(
     headers: &HeaderMap,
     connection: Option<&ConnectionInfo>,
 ) -> Option<Box<str>> {
-    // A proxy that does not replace the header of its client would send both.
+    // If a proxy adds its header to that of its client, there are two values. Then neither is used.
     let mut values = headers.get_all(&X_REQUEST_ID).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
     connection.filter(|connection| connection.is_from_trusted_proxy())?;

@@ -229,7 +229,8 @@ fn answered<B: Body>(response: Response<B>, mut pending: Box<Pending>) -> Respon
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let facts = pending.facts.clone();
-        // Without an open tunnel, the request has ended.
+        // If no tunnel is open, the request has ended. Then `keep_until_tunnel_ends` returns `pending`, and dropping it
+        // writes the line.
         drop(facts.keep_until_tunnel_ends(pending));
         return response.map(|inner| LoggedBody { inner, logged: None });
     }
@@ -359,7 +360,7 @@ where
     }
 }
 
-/// Returns who has ended a body that failed.
+/// Returns the party that caused the failure of a body.
 fn cause_of(error: &(dyn StdError + 'static)) -> Cause {
     let mut cause = Some(error);
     while let Some(error) = cause {

@@ -97,7 +97,7 @@ fn write_json(Entry { head, status, total, facts }: &Entry, bytes: &mut Vec<u8>)
     line.end();
 }
 
-/// The timers of a line, in the order of a request.
+/// The timers of a line, in the order in which they run.
 fn timers(facts: &RequestSnapshot, total: Duration) -> [(&'static str, Option<Duration>); 5] {
     [
         ("prepare_ms", facts.prepare),

@@ -134,7 +134,7 @@ fn a_request_without_a_response_and_a_refused_request_have_a_line() {
 }
 
 #[test]
-fn without_a_log_a_request_gets_no_facts() {
+fn without_a_log_a_request_gets_no_request_facts() {
     let service = service_fn(|request: Request<()>| {
         assert!(request.extensions().get::<RequestFacts>().is_none());
         ready(Ok::<_, Infallible>(Response::new(Frames(vec![Ok("a")], AtEnd::Ends))))

@@ -19,7 +19,8 @@ const IDLE_PAUSE: Duration = Duration::from_millis(100);
 /// delays these requests. The requests of a short pause are still in the cache of the processor.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
-/// A write has at least this number of bytes if so many wait. Its last line can make it longer.
+/// The thread writes when the waiting lines have at least this number of bytes, or when it has taken all of them. The
+/// last line can make a write longer.
 const BATCH: usize = 64 * 1024;
 
 /// The time before a failed write is repeated.
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_a_removed_file_has_in_part_is_written_to_the_new_file() {
+    fn a_line_that_is_partly_in_a_removed_file_is_written_to_the_new_file() {
         let (_directory, path, mut writer) = writer("");
         writer.batch.line_of(3).extend_from_slice(b"one\ntwo\nthree\n");
         // The disk was full after the first line and a part of the second one.

@@ -74,7 +74,8 @@ impl CefDevice {
         String::from_utf8(bytes).expect("the values and the escapes are UTF-8")
     }
 
-    /// Writes the line of a record. With a `count`, the line describes so many requests, and `record` is the first one.
+    /// Writes the line of a record. With a `count`, the line describes this number of requests, and `record` is the
+    /// first one.
     pub(super) fn write_record(
         &self,
         record: &AuditRecord,
@@ -147,8 +148,9 @@ impl CefDevice {
     }
 }
 
-/// Returns the name of an event, and its severity if it succeeds: 1 or 2 for what happens all the time, 3 for what an
-/// administrator does or what changes who acts as whom. CEF calls 0 to 3 low, 4 to 6 medium, 7 and 8 high.
+/// Returns the name of an event, and its severity if it succeeds. The severity is 1 or 2 for frequent events. It is 3
+/// for actions of administrators, for events in which a client acts for another user, and for new and revoked Personal
+/// Access Tokens. CEF calls 0 to 3 low, 4 to 6 medium, 7 and 8 high.
 ///
 /// A new event needs an arm here, a record in the tests below, and a line in `cef.golden`.
 const fn describe(event: Event) -> (&'static str, u8) {
@@ -175,7 +177,8 @@ const fn describe(event: Event) -> (&'static str, u8) {
     }
 }
 
-/// CEF expects `success` or `failure` here. The field `act` tells a refusal and an error apart.
+/// Returns the value of the field `outcome`, which must be `success` or `failure` in CEF. The field `act` distinguishes
+/// a refusal from an error.
 const fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Success => "success",
@@ -203,7 +206,8 @@ impl Extension<'_> {
         self.bytes.extend_from_slice(label.as_bytes());
     }
 
-    /// Writes a value that needs no escapes. Of the values without escapes in JSON, none has `=` or a backslash.
+    /// Writes a value that needs no escapes in JSON. Such a value contains neither `=` nor a backslash, so it needs no
+    /// escapes in CEF either.
     fn plain(&mut self, key: &'static str, value: impl Plain) {
         self.key(key);
         value.write(self.bytes);
@@ -264,7 +268,8 @@ impl Extension<'_> {
         }
     }
 
-    /// `src` is for IPv4. CEF has the second custom field for the IPv6 address of the source.
+    /// Writes the address of the client. The key `src` is only for an IPv4 address. For an IPv6 address, CEF has the
+    /// custom field `c6a2` with a label.
     fn source(&mut self, ip: IpAddr) {
         match ip {
             IpAddr::V4(ip) => self.text("src", &ip.to_string()),
@@ -274,8 +279,9 @@ impl Extension<'_> {
         }
     }
 
-    /// `suser` is the one who acts: the person of a token, or else the user. `suid` is always the z/OS user id. `duser`
-    /// is the user through whom or for whom something is done.
+    /// Writes the users of a record. `suser` is the person whom a token names, or the user if there is no such token.
+    /// `suid` is always the z/OS user id. `duser` is the second user of the record, or the technical user through whom
+    /// the person acts.
     fn users(&mut self, record: &AuditRecord) {
         match &record.subject {
             Some(token) => {
@@ -416,7 +422,7 @@ mod tests {
         PeerCertificate::from_der(pki::self_signed_with_name("Zowe Gateway")).unwrap()
     }
 
-    /// Returns a typical record of an event. A new event does not compile without one.
+    /// Returns a typical record of an event. The compiler requires a record for each event.
     fn sample(event: Event) -> AuditRecord {
         let failed = |reason| AuditRecord::failed(event, reason, TIME);
         let succeeded = || AuditRecord::succeeded(event, TIME);
@@ -703,7 +709,7 @@ mod tests {
 
         /// The person of a token and the registrant of an instance choose these texts.
         #[test]
-        fn a_text_of_a_client_makes_neither_a_line_nor_a_field(
+        fn a_text_of_a_client_cannot_begin_a_line_or_a_field(
             instance in "(\\PC|[\\x00-\\x20\\\\=|\u{85}\u{2028}\u{2029}]| act=|\\\\n){0,30}",
             why in "(\\PC|[\\x00-\\x20\\\\=|\u{85}\u{2028}\u{2029}]| act=|\\\\u0085){0,30}",
         ) {

@@ -18,8 +18,8 @@ use crate::{
 const FILE: LabelName = LabelName::new("file");
 
 /// A sink with two files. The second file is for requests that were not authenticated, and only contains sums of these
-/// requests. The number of files that are kept is limited. With the second file, a client without a credential cannot
-/// make the gateway delete the records of other clients.
+/// requests. Each file has a maximum size, and only a limited number of full files is kept. If there were only one
+/// file, a client without a credential could send so many requests that the records of other clients are deleted.
 ///
 /// A request belongs to the second file if it was refused for one of these reasons: it has no credential, its token is
 /// malformed or forged, its body is malformed, or the login throttle refused it. Records of wrong passwords belong to

@@ -5,7 +5,8 @@ use std::{
     mem,
 };
 
-/// Whole lines for one write. If the disk becomes full, the file has only the beginning of them.
+/// Whole lines that are written together. If the disk becomes full during a write, the file contains only the beginning
+/// of these lines.
 #[derive(Debug, Default)]
 pub(crate) struct LineBatch {
     bytes: Vec<u8>,
@@ -37,7 +38,8 @@ impl LineBatch {
         &mut self.bytes
     }
 
-    /// Puts a newline before the lines, because the file ends with an incomplete line. Nothing may have been written.
+    /// Puts a newline before the lines, because the file ends with an incomplete line. The caller must not have written
+    /// any byte of the batch.
     pub(crate) fn end_incomplete_line(&mut self) {
         self.bytes.insert(0, b'\n');
     }
@@ -55,8 +57,8 @@ impl LineBatch {
         Ok(())
     }
 
-    /// Continues in a new file. The lines that the old file has are not written again. A line of which the old file has
-    /// only a part begins again.
+    /// Continues in a new file. Lines that are completely in the old file are not written again. A line that is only
+    /// partly in the old file is written again from its beginning.
     pub(crate) fn begin_in_new_file(&mut self) {
         let begun = &self.bytes[..self.written];
         let whole = begun.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);

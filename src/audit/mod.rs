@@ -17,7 +17,7 @@
 //! | source | event | number of records |
 //! |---|---|---|
 //! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each request on a route. `ScopeLayer` decides last, so it records each success. Each failure is recorded by the layer that rejects the request |
-//! | [`AuthenticateLayer`] | `technical-user` | one for each request whose token a rule of the service matches, and for each token to which the rules give two technical users |
+//! | [`AuthenticateLayer`] | `technical-user` | one for each request whose token matches a rule of the service. If the rules give the person two technical users, the record is a refusal |
 //! | [`SchemeLayer`] | `ticket`, or `scheme` for a scheme other than PassTicket | one for each call of a scheme, after success and after failure |
 //! | the auth API | see the table in `api` | one for each request to an endpoint in that table |
 //! | [`TicketBreaker`](../ticket_breaker/struct.TicketBreaker.html) | `tickets-stopped`, `tickets-resumed` | one when it stops or resumes the tickets of a user or an APPLID |

@@ -52,7 +52,7 @@ string_enum! {
         CertificateRequired = "certificate-required",
         /// The certificate has expired since the TLS handshake.
         CertificateExpired = "certificate-expired",
-        /// After the handshake, the certificate of the connection was revoked, or the gateway stopped to trust its CA.
+        /// After the handshake, the certificate of the connection was revoked, or the gateway stopped trusting its CA.
         CertificateRevoked = "certificate-revoked",
         /// The user does not exist, or the password is wrong.
         WrongPassword = "wrong-password",

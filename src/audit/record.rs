@@ -89,9 +89,9 @@ pub struct ExchangeDetail {
     pub subject: Option<CredentialKind>,
     /// The fingerprint of the actor token, if the request has an actor token that was verified.
     pub actor_token: Option<TokenFingerprint>,
-    /// The actors, the latest first: the user id of the actor of this exchange, and the actors in the claim `act` of the
-    /// subject token. These are written as the identity provider names them, with `iss#` before the name if the claim
-    /// has an issuer.
+    /// The actors, the latest first: the user id of the actor of this exchange, and then the actors in the claim `act`
+    /// of the subject token. An actor in this claim is written as the identity provider names it. If it has a claim
+    /// `iss`, it is written as `ISSUER#NAME`.
     pub actors: Vec<Box<str>>,
 }
 

@@ -52,7 +52,7 @@ thread_local! {
 impl Random {
     fn next(&mut self) -> [u8; 16] {
         if self.left == 0 && !self.fill() {
-            // The generator of the operating system is the source of this id.
+            // `fill` has failed, so the operating system makes the random bits of this id.
             return Uuid::new_v4().into_bytes();
         }
         self.left -= 1;
@@ -79,7 +79,7 @@ impl RequestId {
     /// Returns the id of the request on which this thread works now. A log formatter can add it to each line.
     /// `None` outside of a request. The [`Gateway`](../gateway/struct.Gateway.html) sets the id.
     pub fn current() -> Option<Self> {
-        // A thread may log while its thread-local variables are destroyed.
+        // While the thread-local variables of a thread are destroyed, the thread may still log. Then there is no id.
         CURRENT.try_with(Cell::get).ok().flatten()
     }
 

@@ -6,14 +6,14 @@ use http::{Method, Uri};
 
 use crate::hexadecimal;
 
-/// The longest path in a record, in bytes.
+/// The maximum length of a path in a record, in bytes.
 const MAX_PATH: usize = 512;
 
 /// A path that is shorter than this cannot contain a JSON Web Token. The shortest signature has 43 characters (HS256,
 /// RFC 7518 §3.2), and the shortest header for this signature has 20 characters.
 const MIN_TOKEN: usize = 64;
 
-/// The longest method in a record, in bytes.
+/// The maximum length of a method in a record, in bytes.
 const MAX_METHOD: usize = 32;
 
 /// The method and path of a request, as the client sent them. The query is not included.

@@ -58,7 +58,7 @@ impl TicketCounts {
         else {
             return;
         };
-        // A route has one APPLID, but a gateway of API ML may ask for any text.
+        // The APPLID of a route is configured. But a gateway of API ML may ask for a ticket for any APPLID.
         let is_configured = record.service.is_some() && !is_of_gateway(record);
         let may_be_new = record.outcome == Outcome::Success || is_configured;
         self.of(applid, may_be_new)[record.outcome as usize].fetch_add(1, Relaxed);
@@ -104,7 +104,8 @@ impl TicketCounts {
                 ([(APPLID, name), (RESULT, outcome.as_str())], count)
             })
         });
-        // The counters of an APPLID are shown from its first ticket on, and those of `other` if there are any.
+        // All counters of an APPLID that has counters of its own are shown. Those of `other` are shown only if they are
+        // not 0.
         exposition.series(&TICKETS, samples.filter(|([(_, name), _], n)| *n > 0 || *name != OTHER));
     }
 }

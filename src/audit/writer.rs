@@ -647,7 +647,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_record_that_a_removed_file_has_in_part_is_written_to_the_new_file() {
+    fn a_record_that_is_partly_in_a_removed_file_is_written_to_the_new_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit.jsonl");
         let (_queue, mut writer) = writer(directory.path(), AuditFileOptions::default());

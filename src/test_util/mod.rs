@@ -28,8 +28,8 @@
 //! trust this key outside of tests.**
 //!
 //! # Panics
-//! The functions panic if a name or a scope is not valid, if there is no scope, or if the route forwards no authorized
-//! request.
+//! The functions panic if a name or a scope is not valid, if there is no scope, or if the layers authorize no user on
+//! the route: its scheme is bypass, the route is out of service, or its limits refuse the request.
 
 use std::{
     convert::Infallible,

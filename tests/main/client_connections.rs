@@ -454,8 +454,8 @@ async fn an_idle_connection_delays_the_shutdown_for_a_short_time() {
     }
 }
 
-/// The server closes its port even if clients connect all the time and a request is in flight. It answers this request
-/// after that.
+/// At the beginning of a shutdown, the server closes its port, even if clients connect all the time and a request is in
+/// flight. After that, the server answers this request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_closes_the_port_before_the_requests_in_flight_are_answered() {
     for transport in BOTH {
@@ -561,7 +561,7 @@ enum Leaves {
 const GET: &str = "GET /svc/x HTTP/1.1\r\nhost: gw\r\n\r\n";
 const POST: &str = "POST /svc/x HTTP/1.1\r\nhost: gw\r\ncontent-length: 4\r\n\r\nbody";
 
-/// Returns the steps of a service that reads one of the requests above.
+/// Returns the steps of a service that reads the head of `request`, and also the body if `request` is `POST`.
 fn reads(request: &str) -> Vec<Step> {
     let mut steps = vec![Step::ReadHead];
     if request == POST {

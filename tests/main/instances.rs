@@ -436,7 +436,7 @@ async fn retired_connections_are_not_reused() {
 #[tokio::test]
 async fn a_new_connection_that_closes_before_the_request_counts_as_refused() {
     let addresses: [SocketAddr; 2] = ["192.0.2.1:1", "192.0.2.1:2"].map(|it| it.parse().unwrap());
-    // `closing` is the number of connections to the first instance that end immediately. They are the first ones.
+    // Of the connections to the first instance, the first `closing` ones end immediately.
     for (instances, closing, want, connections) in
         [(2, usize::MAX, 200, None), (1, 1, 200, Some(2)), (1, usize::MAX, 502, Some(2))]
     {
@@ -479,7 +479,8 @@ async fn a_second_attempt_with_little_time_left_ejects_no_instance() {
     let addresses: [SocketAddr; 2] = ["192.0.2.1:1", "192.0.2.1:2"].map(|it| it.parse().unwrap());
     let [refusing, silent] = addresses;
     let upstream = |address| Upstream::parse(&format!("http://{address}")).unwrap();
-    // The response timeout is 5 s. After a refusal at 4.5 s, the second attempt has too little time to prove a failure.
+    // The response timeout is 5 s. If the first attempt is refused after 4.5 s, the second attempt has only 0.5 s. This
+    // is too short to prove that the second instance has failed.
     for (refused_after, is_ejected) in [(4500, false), (3500, true)] {
         let mut first_attempts = [0; 2];
         while first_attempts.contains(&0) {

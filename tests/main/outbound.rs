@@ -373,7 +373,7 @@ async fn get_10_000(stack: &Stack, authorization: &[HeaderValue]) {
     tasks.join_all().await;
 }
 
-/// The service accepts each PassTicket only once. The test needs many users, because each user can get only 60
+/// The service accepts each PassTicket only once. The test needs many users, because each user can get only 61
 /// PassTickets.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_get_of_10_000_with_passtickets_fails_although_the_service_closes_its_connections() {
@@ -402,7 +402,7 @@ async fn no_get_of_10_000_fails_although_the_service_closes_its_connections() {
     let metrics = MetricRegistry::new().with(settings.counts).expose();
     let series = r#"passticket_service_retries_total{reason="connection-closed"} "#;
     let retries = metrics.lines().find_map(|line| line.strip_prefix(series)).unwrap();
-    // Of the 2,000 connections, the service closes about two thirds when the next request has arrived.
+    // Of the about 2,000 connections, the service closes about two thirds only when the next request has arrived.
     assert!(retries.parse::<u64>().unwrap() > 1000, "{retries} retries");
 }
 
@@ -561,7 +561,8 @@ async fn with_replay_protection_a_request_is_sent_again_with_another_passticket(
     }
 }
 
-/// A scheme whose headers a service accepts only once. The function `again` makes the result of `prepare_again`.
+/// A scheme whose headers a service accepts only once. Its method `prepare_again` returns what the function `again`
+/// returns.
 struct OneTime {
     again: fn() -> Option<SchemeFuture>,
 }

@@ -41,7 +41,8 @@ impl LoginProvider for Login {
     }
 }
 
-/// A program in the place of ZAAS. The gateway with the certificate [`SERVER`] may speak for its clients.
+/// A server with the endpoints of ZAAS. It accepts forwarded certificates of clients only from the gateway with the
+/// certificate [`SERVER`].
 struct Zaas {
     address: SocketAddr,
     issuer: TokenIssuer,
@@ -147,7 +148,7 @@ async fn a_gateway_gets_credentials_for_its_clients() {
         (client().header("cookie", &cookie), "JANE"),
         (client().certificate(USER), "USER"),
         (client().certificate(USER).bearer(&jwt), "JANE"),
-        // The gateway does not pass on what its client claims.
+        // The gateway does not pass on the header `Client-Cert` of its client.
         (client().certificate(USER).header("client-cert", "forged"), "USER"),
     ] {
         let reaction = gateway.route(TICKET, "files", &client).await;
@@ -157,7 +158,7 @@ async fn a_gateway_gets_credentials_for_its_clients() {
     for (client, failure) in [
         (client(), missing),
         (client().header("authorization", "Basic VVNFUjp4"), missing),
-        // A client with the certificate of the gateway itself.
+        // The client has the certificate of the gateway itself.
         (client().certificate(SERVER), missing),
         (client().bearer("x"), "ZWEAG102E Token is not valid"),
     ] {
@@ -177,7 +178,7 @@ async fn a_gateway_gets_credentials_for_its_clients() {
 }
 
 #[tokio::test]
-async fn an_expired_token_leaves_the_text_to_the_gateway() {
+async fn for_an_expired_token_the_gateway_uses_its_own_failure_text() {
     let zaas = Zaas::start().await;
     let gateway = ScriptedGateway::new(zaas.address, SERVER);
     let claims = serde_json::json!({"iss": "APIML", "sub": "USER", "iat": 1, "exp": 2});
@@ -238,7 +239,7 @@ async fn a_gateway_relays_the_auth_api() {
     let forged = ClientRequest::new().header("client-cert", "MIIC");
     assert_eq!(gateway.relay(Method::POST, &login, &forged, "").await.status, 400);
 
-    // A page of the gateway, at the address that the browser has asked.
+    // The origin of the page is the address of the gateway that the browser has requested, or another site.
     for (origin, status) in [("https://gw:7554", 204), ("https://evil.example.com", 403)] {
         let page = json().header("host", "gw:7554").header("origin", origin);
         let answer = gateway.relay(Method::POST, &login, &page, credentials).await;
@@ -255,7 +256,7 @@ async fn a_gateway_relays_the_auth_api() {
 }
 
 #[tokio::test]
-async fn a_personal_access_token_goes_through_all_steps() {
+async fn a_personal_access_token_is_issued_used_and_revoked() {
     let zaas = Zaas::start().await;
     let gateway = ScriptedGateway::new(zaas.address, SERVER);
     let auth = |endpoint: &str| format!("/gateway/api/v1/auth/access-token/{endpoint}");

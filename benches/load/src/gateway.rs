@@ -40,10 +40,10 @@ use crate::{
     settings::{Protocol, Settings},
 };
 
-/// The most bytes of a refusal's body that are read as a message.
+/// The maximum number of bytes of a refusal's body that are read as a message.
 const LONGEST_MESSAGE: usize = 16 << 10;
 
-/// The longest text of a gateway that is shown.
+/// The maximum number of characters of a text of the gateway that are shown.
 const LONGEST_TEXT: usize = 200;
 
 /// Why the load cannot begin.
@@ -190,7 +190,8 @@ impl Gateway {
     }
 }
 
-/// Returns a connector for each certificate, or one without a certificate. `None` if `authorities` has no certificate.
+/// Returns a connector for each client certificate, or a single connector if there is no client certificate. Returns
+/// `None` if `authorities` contains no certificate.
 fn connectors(
     authorities: &[u8],
     identities: Vec<Identity>,
@@ -295,7 +296,7 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// A connection that several clients share. Whichever client comes first opens it.
+/// A connection that several clients share. The first client that needs the connection opens it.
 type Shared = Mutex<Arc<OnceCell<http2::SendRequest<Full<Bytes>>>>>;
 
 /// One client: it sends one request at a time.
@@ -355,8 +356,8 @@ impl GatewayClient {
         None
     }
 
-    /// Returns an open connection. It takes the one of HTTP/1.1 out of this client, because after an error or a timeout it
-    /// cannot be used again.
+    /// Returns an open connection. With HTTP/1.1, takes the connection out of this client, because it cannot be used
+    /// again after an error or a timeout.
     async fn sender(&mut self) -> Result<Sender, Failure> {
         match &mut self.connection {
             Connection::Own(own) => {

@@ -21,7 +21,8 @@ use crate::{
     schedule::Schedule,
 };
 
-/// The longest sleep of the thread that releases requests. After it, the thread looks whether the load was stopped.
+/// The maximum time that the thread that releases requests sleeps. After each sleep, the thread checks whether the load
+/// was stopped.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
 /// A client that sends one request at a time.
@@ -107,11 +108,12 @@ impl Load {
         });
     }
 
-    /// Releases the requests that are due now. Returns the time until the next one. `None` after the last one.
+    /// Releases the requests that are due now. Returns the time until the next request is due. Returns `None` after the
+    /// last request, and if the load was stopped.
     fn release(&self, released: &mut u64) -> Option<Duration> {
         let elapsed = self.elapsed();
         let due = self.schedule.due_by(elapsed);
-        // No more permits than a semaphore can have.
+        // A semaphore can have only a limited number of permits, so each call adds at most about a million.
         let new = usize::try_from(due - *released).unwrap_or(usize::MAX).min(1 << 20);
         self.due.add_permits(new);
         *released += new as u64;
@@ -129,7 +131,8 @@ impl Load {
         for client in clients {
             tasks.spawn(self.clone().serve(client));
         }
-        // A panic in a client is a defect of this program. The report would be wrong without its requests.
+        // A panic in a client is a defect of this program. Without the requests of this client, the report would be
+        // wrong.
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
                 std::panic::resume_unwind(error.into_panic());

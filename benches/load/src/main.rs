@@ -80,7 +80,8 @@ async fn run(settings: &Settings) -> Result<(), Exit> {
     let (kind, users) = (credentials.kind, credentials.count());
     let gateway = Arc::new(Gateway::new(settings, credentials).await.map_err(Exit::usage)?);
     if let Some(report) = &settings.report {
-        // An empty file now is better than no file after an hour of load.
+        // Writes an empty report first. If the file cannot be written, the program fails now, and not after an hour of
+        // load.
         fs::write(report, "").map_err(|error| cannot_write(report, &error))?;
     }
     let mut clients = GatewayClient::all(&gateway, settings.connections, settings.streams);
@@ -175,7 +176,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         return ExitCode::from(2);
     }
     let mut text = error.to_string();
-    // An argument without an option may be a token, and a value of a wrong option, too.
+    // An argument without an option may be a token. So may the value of an unknown option.
     if error.kind() == ErrorKind::UnknownArgument
         && let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
         && !argument.starts_with("--")

@@ -30,8 +30,8 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// Returns whether z/OS or the gateway may have counted a wrong password. A gateway without a free time slot answers
-    /// ZWEAG141E, or with a status other than 401.
+    /// Returns whether z/OS or the gateway may have counted a wrong password. If the gateway has no free time slot, its
+    /// answer has ZWEAG141E or a status other than 401. Such an answer does not mean that a password was wrong.
     pub(crate) fn may_count_as_wrong_password(&self) -> bool {
         match &self.auth_failure {
             Some(text) => !text.starts_with("ZWEAG141E"),

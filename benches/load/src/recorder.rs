@@ -6,10 +6,10 @@ use hdrhistogram::Histogram;
 
 use crate::outcome::{ErrorKind, Outcome, Refusal};
 
-/// A request counts as late if it is sent this long after it was due.
+/// A request counts as late if it is sent at least this long after it was due.
 pub(crate) const LATE: Duration = Duration::from_millis(10);
 
-/// So many different refusals are kept. The others are only counted.
+/// The maximum number of different refusals that are kept. Further refusals are only counted.
 const REFUSALS: usize = 8;
 
 /// The longest latency that a histogram distinguishes, in microseconds: one hour.
@@ -21,7 +21,7 @@ pub(crate) struct Times {
     pub(crate) due: Duration,
     pub(crate) sent: Duration,
     pub(crate) done: Duration,
-    /// Whether all places of requests in flight were in use when the request was due.
+    /// Whether the maximum number of requests was in flight when the request was due.
     pub(crate) waited_for_place: bool,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Recorder {
     pub(crate) from_send: Histogram<u64>,
     /// For the late requests: from the due time to the time of sending, in microseconds.
     pub(crate) late: Histogram<u64>,
-    /// Late because the gateway used all places of requests in flight.
+    /// The number of requests that were late because the maximum number of requests was in flight.
     pub(crate) late_by_limit: u64,
     pub(crate) sent: u64,
     pub(crate) answered: u64,
@@ -112,8 +112,8 @@ impl Recorder {
         }
     }
 
-    /// Records a request that waited for so long, and was not sent before the load ended. Without these requests, the
-    /// latencies of a gateway that is too slow would look better than those that its clients see.
+    /// Records a request that was not sent before the load ended. `waited` is the time since it was due. Without these
+    /// requests, the latencies of a gateway that is too slow would look better than those that its clients see.
     pub(crate) fn record_not_sent(&mut self, waited: Duration) {
         self.not_sent += 1;
         self.from_due.saturating_record(micros(waited));

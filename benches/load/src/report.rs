@@ -28,7 +28,7 @@ pub(crate) struct Facts {
     pub(crate) started: u64,
     pub(crate) kind: Kind,
     pub(crate) users: usize,
-    /// Connections that were opened.
+    /// The number of connections that were opened.
     pub(crate) opened: u64,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Report<'a> {
     facts: Facts,
     recorder: &'a Recorder,
     stopped: Option<&'a str>,
-    /// Measured requests that were due.
+    /// The number of measured requests that were due.
     due: u64,
     not_sent: u64,
     /// The time in which the measured requests were sent and answered.
@@ -57,7 +57,8 @@ impl<'a> Report<'a> {
             Some((reason, at)) => (Some(reason.as_str()), *at),
             None => (None, schedule.end()),
         };
-        // All requests that are due before the end: the request that is due exactly at the end is the next one.
+        // This is the number of measured requests that are due before the end. A request that is due exactly at the end
+        // no longer belongs to the load.
         let due = schedule.measured_by(end.saturating_sub(Duration::from_nanos(1)));
         let end = end.max(recorder.last_done);
         Self {
@@ -83,7 +84,7 @@ impl<'a> Report<'a> {
         if self.seconds > 0.0 { count as f64 / self.seconds } else { 0.0 }
     }
 
-    /// Returns why the load is not good. Empty if it is.
+    /// Returns the problems of the load. The load is good if there are none.
     pub(crate) fn problems(&self) -> Vec<String> {
         let recorder = self.recorder;
         let mut problems = Vec::new();

@@ -38,7 +38,7 @@ impl Schedule {
         self.due(self.warm_up)
     }
 
-    /// Returns when the last request has had its share of the time.
+    /// Returns the time at which the load ends. At this time, the request after the last one would be due.
     pub(crate) fn end(&self) -> Duration {
         self.due(self.total)
     }
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_the_requests_whose_time_has_come_are_due() {
+    fn due_by_returns_exactly_the_requests_that_are_due() {
         for rate in [0.3, 7.0, 100.0, 999.9, 30_000.0] {
             let schedule = Schedule::new(rate, Duration::ZERO, Duration::from_secs(1000));
             for number in 0..schedule.total().min(2000) {

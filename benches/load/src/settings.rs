@@ -122,7 +122,7 @@ pub(crate) struct Settings {
     pub(crate) method: Method,
     pub(crate) body: Option<(HeaderValue, Bytes)>,
     pub(crate) timeout: Duration,
-    /// A part of the requests, from 0 to 1.
+    /// The part of the requests that may be late or never sent, from 0 to 1.
     pub(crate) max_late: f64,
     pub(crate) threads: usize,
     pub(crate) report: Option<PathBuf>,
@@ -151,7 +151,7 @@ pub(crate) enum SettingsError {
     Body(String, std::io::Error),
 }
 
-/// The most requests of one load.
+/// The maximum number of requests in one load.
 const MOST_REQUESTS: u64 = 1_000_000_000;
 
 impl TryFrom<Cli> for Settings {

@@ -47,7 +47,7 @@ struct Received {
 
 type Handler = dyn Fn(&Received) -> Response<Full<Bytes>> + Send + Sync;
 
-/// A gateway that keeps its connections, as a real one.
+/// A gateway that keeps its connections open, as a real one does.
 struct Gateway {
     port: u16,
     received: Arc<Mutex<Vec<Received>>>,
@@ -189,7 +189,7 @@ fn text(output: &Output) -> String {
 const SHORT: &str = "--rate 100 --duration 0.2 --warm-up 0.1 --connections 4 --max-late 100";
 
 #[tokio::test]
-async fn each_token_and_password_arrives_at_its_place_and_users_take_turns() {
+async fn each_token_and_password_arrives_in_its_header_and_users_take_turns() {
     let directory = files(&[("tokens", "T.one\nT.two\n"), ("passwords", "U:p1\nV:p2\n")]);
     for (args, name, values) in [
         ("--credential jwt:tokens", "authorization", ["Bearer T.one", "Bearer T.two"]),
@@ -249,7 +249,7 @@ async fn each_token_and_password_arrives_at_its_place_and_users_take_turns() {
 }
 
 #[tokio::test]
-async fn certificates_belong_to_connections() {
+async fn each_connection_uses_one_client_certificate() {
     let directory = files(&[
         ("ca.pem", Authority::trusted().pem()),
         ("user.pem", pki::USER.certificate),

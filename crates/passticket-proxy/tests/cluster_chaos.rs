@@ -48,8 +48,9 @@ const SERVERS: usize = 2;
 /// The number of clients that revoke at the same time.
 const REVOKERS: usize = 6;
 
-/// The number of users whose tokens are revoked. A user may have 1,000 Personal Access Tokens. A token whose answer is lost,
-/// or whose revocation is not confirmed, may stay active.
+/// The number of users whose tokens are revoked. A user can have at most 1,000 Personal Access Tokens
+/// (`maximumPerUser`). Tokens whose creation was not answered, and tokens whose revocation was not confirmed, may stay
+/// active. So the test needs several users.
 const USERS: usize = 50;
 
 /// The number of revocations before the first event. The test measures how long they take without disturbance.
@@ -107,7 +108,7 @@ enum Flow {
     Frozen,
     /// Closes connections, and accepts none.
     Cut,
-    /// Forwards each part later.
+    /// Forwards each part of the data after this delay.
     Delayed(Duration),
 }
 
@@ -119,8 +120,9 @@ struct Link {
 }
 
 impl Link {
-    /// Forwards connections to `target`. Replaces ports in the answers: Sentinel names the servers by their ports, and the
-    /// node must connect through its own links. All ports have five digits.
+    /// Forwards connections to `target`. In the answers, replaces the first port of each pair by the second one:
+    /// Sentinel names the servers by their ports, and the node must connect to them through its own links. All ports
+    /// have five digits, because a replacement must have the same length.
     async fn to(target: u16, replace: Vec<(u16, u16)>) -> Self {
         let listener = listen_on_five_digits().await;
         let port = listener.local_addr().unwrap().port();
@@ -208,8 +210,8 @@ fn replace_all(bytes: &mut [u8], text: &[u8], with: &[u8]) {
 #[derive(Default)]
 struct Processes {
     current: Option<Child>,
-    /// The process that takes over from `current`. If the takeover succeeds, `current` ends by itself. If it fails, this
-    /// process ends.
+    /// The process that takes over from `current`. If the takeover succeeds, `current` ends by itself. If the takeover
+    /// fails, the successor ends.
     successor: Option<Child>,
 }
 
@@ -322,7 +324,7 @@ struct Seen {
     took: Mutex<Vec<Duration>>,
 }
 
-/// The time of the probes of one node, and the status. A status of 0 means that there was no answer.
+/// For each probe of one node: its time, and the status of the answer. The status 0 means that there was no answer.
 type Timeline = Arc<Mutex<Vec<(Duration, u16)>>>;
 
 fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
@@ -518,8 +520,8 @@ async fn probe(api: Api, token: Token, start: Instant, timeline: Timeline) {
     }
 }
 
-/// Makes events at random until the revocations are done. Returns the number of events, and when the place accepted writes
-/// again after the first event, which is a failover.
+/// Makes events at random until the revocations are done. Returns the number of events, and the time when Redis
+/// accepted writes again after the first event, which is a failover.
 #[expect(clippy::print_stdout, reason = "the developer must see which event came before a failure")]
 async fn make_events(
     deployment: &mut Deployment,
@@ -533,7 +535,7 @@ async fn make_events(
     let lease = lease();
     let less = lease - Duration::from_millis(200);
     let more = lease + Duration::from_millis(300);
-    // The first event, and many later ones.
+    // The first event is a failover. Later events are random, and may also be failovers.
     let mut kind = FAILOVER;
     while !is_done(seen) {
         let pause = Duration::from_millis(200 + random.next() % 1500);
@@ -582,7 +584,8 @@ async fn make_events(
                     kind = random.below(KINDS);
                     continue;
                 };
-                // The Sentinel needs a moment until it knows that a server is a replica again.
+                // The code below starts the server again, and then waits one more second, because Sentinel needs this
+                // time to learn that the server is now a replica.
                 let ports = deployment.servers.iter().map(Redis::port).collect();
                 let mut redis = deployment.servers.remove(server);
                 let writable = tokio::spawn(async move {
@@ -629,8 +632,8 @@ async fn make_events(
         events += 1;
         seen.events.fetch_add(1, SeqCst);
         kind = random.below(KINDS);
-        // Half of the events occur before the nodes have recovered from the previous event. Before the other half, the
-        // test waits until they have recovered. Otherwise, the nodes of a busy machine might never confirm enough
+        // After half of the events, the test waits until the nodes have recovered. After the other half, the next event
+        // follows at once. If the test never waited, the nodes of a busy machine might never confirm enough
         // revocations.
         if random.below(2) == 0 {
             let confirms = async {
@@ -664,7 +667,8 @@ async fn until_writable(ports: Vec<u16>) {
     }
 }
 
-/// The time from `writable` until the node accepts a request again. Zero if it has accepted one shortly before.
+/// Returns the time from `writable` until the node accepts a request again. Returns zero if the node has accepted a
+/// request shortly before `writable`.
 fn refused_after(timeline: &[(Duration, u16)], writable: Duration) -> Duration {
     const BETWEEN_PROBES: Duration = Duration::from_millis(300);
     let accepted = timeline.iter().filter(|(_, status)| *status == 200).map(|(at, _)| *at);
@@ -683,7 +687,7 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
         .unwrap_or_default()
 }
 
-/// The longest time without an accepted request of one node.
+/// Returns the longest time in which one node accepted no request, and the time when it began.
 fn longest_refusal(timeline: &[(Duration, u16)], start: Duration) -> (Duration, Duration) {
     let mut longest = (Duration::ZERO, start);
     let mut last = start;
@@ -839,7 +843,8 @@ async fn no_node_accepts_a_token_after_its_revocation_was_confirmed() {
     );
 }
 
-/// One character for each second: `+` all accepted, `-` all refused, `.` no answer, `~` some of each.
+/// Returns one character for each second of the test: `+` if the node accepted all probes, `-` if it answered 503 to
+/// all, `.` if it did not answer, `~` if the answers differ.
 fn by_second(timeline: &[(Duration, u16)]) -> String {
     let seconds = timeline.last().map_or(0, |(at, _)| at.as_secs());
     let of_second = |second| {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks the demo against its own OpenAPI description. The tool schemathesis makes and sends the requests.
 #
-#     tests/schemathesis.sh [PROGRAM]
+#     crates/passticket-proxy/tests/schemathesis.sh [PROGRAM]
 #
 # Every response must match the description, and no response may be a server error. The exit code is 0 only if
 # no run found a problem. All connections are on the loopback interface.

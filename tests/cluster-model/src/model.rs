@@ -1,5 +1,8 @@
 //! Describes the protocol as states and steps.
 //!
+//! The crate `tower-passticket` explains the terms lease, image, log and term in `src/cluster/coordinator.rs`, and
+//! barrier in `src/cluster/barrier.rs`.
+//!
 //! # What the model contains
 //! - Nodes. Each node has its file, its session with a server, its lease, and the leases of the other nodes that it has
 //!   seen.
@@ -39,7 +42,8 @@ pub enum Rule {
     /// A node writes to its file that it follows a term only after it has had a lease in this term. So if a node is
     /// killed while it waits, it waits again after its restart.
     WaitSurvivesRestart,
-    /// A barrier treats a node as dead only if the lease of the node has not changed for a lease time.
+    /// A barrier treats a node as dead, and no longer waits for it, only if the lease of the node has not changed for a
+    /// lease time.
     DeadNodesAreWaitedFor,
     /// A barrier uses a list of leases only if the server that returns it can still write. A replaced server answers
     /// reads, but its list lacks the nodes that use the new server.
@@ -60,11 +64,11 @@ pub struct Cluster {
     pub revocations: u8,
     /// The duration of a lease, in ticks.
     pub lease: u8,
-    /// How often a server loses data.
+    /// The maximum number of times that a server loses data.
     pub losses: u8,
     /// Whether a replica may replace the server.
     pub has_replica: bool,
-    /// How often a node is killed and started again.
+    /// The maximum number of times that a node is killed and started again.
     pub crashes: u8,
     /// The maximum number of ticks. `None` for any number.
     pub ticks: Option<u8>,
@@ -169,7 +173,7 @@ struct Reply {
     /// server stored it later, the lease of the node would be shorter.
     age: u8,
     last: u8,
-    /// Whether another node had not caught up.
+    /// Whether the server has the lease of another node that has not yet read the image.
     others_are_joining: bool,
 }
 
@@ -253,11 +257,11 @@ pub enum Step {
         /// Whether the answer arrives.
         is_answered: bool,
     },
-    /// The node sends a renewal, and the server stores the lease. If a reply is on its way, it is lost.
+    /// The node sends a renewal, and the server stores the lease. If an earlier reply has not arrived yet, it is lost.
     Renew(u8),
     /// The node gets the reply, and has applied the log.
     UseReply(u8),
-    /// A node whose client waits reads the leases, and answers if it can.
+    /// A node whose client waits reads the leases. It answers the client if the barrier is over.
     ReadLeases(u8),
     /// The node is killed and started again.
     Crash(u8),
@@ -573,7 +577,8 @@ impl Cluster {
                 && of_node.followed != term
                 && self.applies(Rule::WaitForUnionOfOthers),
         });
-        // A server that cannot write is useless for a node that joins.
+        // A joining node cannot use a server that refuses writes. So the model drops such a server when no node uses it
+        // any more.
         let is_used = state.nodes.iter().any(|it| it.session.is_some_and(|it| it.server == 0));
         if state.servers[0].is_some_and(|server| !server.can_write) && !is_used {
             state.servers[0] = None;
@@ -589,13 +594,13 @@ impl Cluster {
         let others_are_joining = self.others(usize::from(node)).any(is_joining);
         let reply = Reply { age: 0, last: server.len, others_are_joining };
         state.node(node).reply = Some(reply);
-        // The other nodes see a new number.
+        // The number in the lease changes with each renewal, so the other nodes see that the lease has changed.
         for other in self.others(usize::from(node)) {
             state.nodes[other].seen[usize::from(node)] = Seen::Changed;
         }
     }
 
-    /// Reads the leases at a node, and answers the waiting clients whose barrier is over.
+    /// Reads the leases at a node, and answers each waiting client whose barrier is over.
     fn read_leases(&self, state: &mut State, node: u8) {
         let Some((session, server)) = state.connected(node) else { return };
         if !server.can_write && self.applies(Rule::BarrierAsksWriter) {

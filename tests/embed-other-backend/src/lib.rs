@@ -1,5 +1,5 @@
-//! An application that makes its own tokens with the crate jsonwebtoken, and selects the cryptography backend
-//! `rust_crypto` of this crate. `tower-passticket` also uses jsonwebtoken, but selects no backend.
+//! An application that makes its own tokens with the crate jsonwebtoken, and selects `rust_crypto` as the cryptography
+//! backend of jsonwebtoken. `tower-passticket` also uses jsonwebtoken, but selects no backend.
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::Error};
 use serde_json::Value;

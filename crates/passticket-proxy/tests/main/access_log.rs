@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// Answers by the first segment of the path.
+/// Answers a request. The first segment of its path selects the answer.
 async fn answer(stream: TcpStream) {
     let mut start = [0; 16];
     let read = timeout(PATIENCE, stream.peek(&mut start)).await;
@@ -55,7 +55,7 @@ async fn answer(stream: TcpStream) {
     }
 }
 
-/// A definition of a service with PassTickets, which is at `address`.
+/// The definition of a service at `address`. `more` contains further lines of the definition.
 fn definition(id: &str, address: SocketAddr, more: &str) -> String {
     format!(
         "  - serviceId: {id}\n    instanceBaseUrls: [\"http://{address}\"]\n    routes:\n      - \
@@ -63,7 +63,7 @@ fn definition(id: &str, address: SocketAddr, more: &str) -> String {
     )
 }
 
-/// Starts a gateway with an access log. `ours` contains more settings of the log, and then of
+/// Starts a gateway with an access log in this format. `ours` contains further settings of
 /// `components.passticket-proxy`.
 async fn start(format: &'static str, ours: &'static str) -> Demo {
     let service = raw::service(answer).await;
@@ -361,7 +361,7 @@ async fn a_request_that_the_listener_refuses_has_a_line() {
         let entry = entry(&demo, "/open/api/v1/large").await;
         assert_eq!((&entry["request_id"], &entry["status"]), (&json!(id), &json!(431)), "{entry}");
     }
-    // Over HTTP/2.
+    // These requests use HTTP/2. Their clients give up before the service answers.
     let client = demo.builder().build().unwrap();
     let mut waiting = Vec::new();
     let url = demo.at("/svc/api/v1/waits");

@@ -135,7 +135,7 @@ async fn the_preview_of_a_rule_shows_what_the_rule_then_revokes() {
         assert_eq!(page.status, 400, "{query}");
     }
 
-    // The tokens are newer than the time, so the rule hits nothing.
+    // The tokens were issued after the time of the rule, so the rule revokes no token.
     let query = "?of=user&user=APIMTST&up-to=2020-01-01T00:00";
     let preview = browser.get(&format!("/admin/rule{query}")).await;
     assert_eq!(preview.element("count"), "The rule revokes no active token in the list.");
@@ -161,7 +161,7 @@ async fn the_preview_of_a_rule_shows_what_the_rule_then_revokes() {
     assert_eq!(routed(&demo, &one).await, 401);
     assert_eq!(routed(&demo, &mine).await, 200);
 
-    // The rule for a service hits the tokens of all users for it.
+    // A rule for a service revokes the tokens of all users for this service.
     let new = user.create("new", &[]).await.element("token");
     let preview = browser.get("/admin/rule?of=service&service=DCPASSTICKET").await;
     assert_eq!(preview.element("count"), "The rule revokes 2 active tokens.");
@@ -221,7 +221,7 @@ async fn administrators_remove_expired_revocations() {
     let page = browser.get("/admin/evict?tokens=%3Cscript%3E&users=1&services=0").await;
     assert!(!page.text.contains("id=\"evicted\""));
 
-    // An administrator with READ alone may not do this.
+    // A user with only the permission READ may not remove expired revocations.
     let saf = |yaml: &str| yaml.replacen("      UPDATE:\n        - USER\n", "", 1);
     let demo = Demo::with_files(|directory, yaml| {
         let file = directory.join("saf.yml");
@@ -245,8 +245,8 @@ async fn other_users_get_403_on_each_page_of_administrators() {
     let id = browser.id_of("mine").await;
     let page = browser.get("/tokens").await;
     assert!(!page.text.contains("nav-admin"), "{}", page.text);
-    // The page has asked for the permissions of the user. This is not an attempt to use a permission, so the audit log
-    // has no refusal.
+    // The page has checked the permissions of the user, to find out which links it shows. The user has not tried to use
+    // a permission, so the audit log has no refusal.
     let audit = || std::fs::read_to_string(demo.directory.join("audit.jsonl")).unwrap();
     assert!(!audit().contains("saf-refused"), "{}", audit());
 
@@ -302,7 +302,7 @@ async fn forms_of_administrators_need_the_key_of_their_session() {
         assert_eq!(page.status, 403, "{path}");
         assert!(page.text.contains("came from another site"), "{}", page.text);
     }
-    // Opening the address of the rule does not make the rule.
+    // A GET of the address with the values of the rule does not make the rule.
     browser.get("/admin/rule?of=user&user=USER").await;
     assert_eq!(routed(&demo, &pat).await, 200);
 }
@@ -340,7 +340,7 @@ async fn nothing_that_users_write_is_markup_for_administrators() {
     }
 }
 
-/// Opens the audit page until it has `want`, because another thread writes the file.
+/// Opens the audit page until it contains `want`. This may take a moment, because another thread writes the audit file.
 async fn audit_with(browser: &mut Browser, query: &str, want: &str) -> Page {
     for _ in 0..100 {
         let page = browser.get(&format!("/admin/audit{query}")).await;
@@ -371,12 +371,12 @@ async fn administrators_read_the_last_audit_records() {
     audit_with(&mut browser, "?event=all", "rowheader\">authentication").await;
     let page = browser.get("/admin/audit?user=NOBODY&event=x&outcome=y&file=z").await;
     assert!(page.text.contains("No record matches the filter."), "{}", page.text);
-    // The second file has the requests that were not authenticated.
+    // The other audit file contains the requests that were not authenticated.
     let anonymous = demo.client().get(demo.auth("query")).send().await.unwrap();
     assert_eq!(anonymous.status(), 401);
     audit_with(&mut browser, "?file=unauthenticated", "no-credential").await;
 
-    // Texts of clients are no markup. A line that was cut off is counted.
+    // The page shows texts of clients as text, not as markup. It reports a line that is not a complete record.
     let path = "%3Cscript%3Ealert(1)%3C/script%3E";
     let request = demo.client().get(demo.at(&format!("/dcpassticket/api/v1/{path}")));
     request.header("user-agent", MARKUP).header("private-token", "x").send().await.unwrap();

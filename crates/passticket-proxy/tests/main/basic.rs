@@ -209,13 +209,13 @@ async fn curl_can_use_a_password_on_a_route_that_verifies_passwords() {
         let credentials = files.take_credentials();
         assert!(are_tickets(&credentials), "{credentials:?}");
     }
-    // Four wrong passwords cause no wait. After the fifth one, the gateway checks no password of this user for a
-    // second.
+    // The first four wrong passwords cause no wait. After the fifth one, the gateway does not check a password of this
+    // user for a second, and answers 429.
     let answers: Vec<_> = (0..20).map(|_| curl("APIMTST:wrong", &[])).collect();
     assert!(answers[0].ends_with("401") && answers[0].contains("ZWEAG120E"), "{answers:?}");
     assert!(answers.iter().any(|answer| answer.ends_with("429")), "{answers:?}");
     assert_eq!(files.take_credentials(), [""; 0]);
-    // The failures of another user do not delay this user.
+    // The wrong passwords for `APIMTST` do not delay `USER`.
     assert_eq!(curl("USER:validPassword", &[]), "content200");
 }
 

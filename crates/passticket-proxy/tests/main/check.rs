@@ -286,7 +286,7 @@ async fn live_asks_the_servers_of_schemes_and_tokens_and_names_each_one_that_fai
         let (code, out, err) = live(&demo).await;
         fake.behave(Behaviour::Right);
         assert_eq!(code, Some(1), "{out}{err}");
-        // This is the role of the server, with its address.
+        // `name` is the role and the address of the server.
         let (name, _) = line.split_once(": ").unwrap();
         assert!(out.contains(&format!("{name}: FAILED: ")), "{name}\n{out}");
     }

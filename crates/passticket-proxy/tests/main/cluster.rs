@@ -48,7 +48,8 @@ async fn each_kind_of_revocation_on_one_node_holds_on_all_nodes_after_success() 
     assert_eq!(nodes[0].rule("tokens", json!({})).await, 200);
     check_all(&nodes, &kept, 401).await;
 
-    // Tokens that are issued in the millisecond of a rule are revoked, too.
+    // A rule also revokes tokens that were issued in the same millisecond as the rule. The test waits, so that the
+    // previous rule does not revoke the next token.
     sleep(Duration::from_millis(5)).await;
     for (node, path, body) in [
         (1, "tokens/user", json!({"userId": "USER"})),
@@ -119,8 +120,8 @@ async fn without_redis_the_nodes_refuse_tokens_and_revocations_until_it_is_back(
         node.wait_for(&kept, 200).await;
         assert_eq!(node.check(&revoked).await, 401);
     }
-    // The revocation that was answered with 503 is published now.
-    // On a very slow machine, the lease may have ended before the request, so that nothing was stored.
+    // Now the nodes publish the revocation that was answered with 503. On a very slow machine, the lease may have ended
+    // before the request. Then the node has stored nothing, and `unconfirmed` is 0.
     for node in nodes.iter().filter(|_| unconfirmed > 0) {
         node.wait_for(&late, 401).await;
     }
@@ -284,7 +285,7 @@ async fn a_node_that_was_killed_starts_again_with_all_revocations() {
     let pats = [a.pat("dcpassticket").await, a.pat("dcpassticket").await];
     assert_eq!(b.revoke(&pats[0]).await, 200);
     b.kill();
-    // The lease of the killed node ends first.
+    // Node `a` answers only when the lease of the killed node has ended.
     assert_eq!(a.revoke(&pats[1]).await, 200);
     let b = site.serve(b.config.clone(), &[]).await;
     for pat in &pats {
@@ -348,7 +349,8 @@ async fn a_failed_takeover_gives_the_lease_back() {
         }
     };
     tokio::time::timeout(PATIENCE, made).await.unwrap();
-    // The process has the lease when it is killed, and in the second round also the permission to serve.
+    // Node `b` has given its lease to the fake process before the test kills this process. In the second round, the
+    // fake process also has the permission to serve.
     for steps in [3, 5] {
         let mut new = fake(&socket, steps);
         sleep(Duration::from_millis(500)).await;
@@ -434,7 +436,7 @@ async fn check_live_describes_redis_and_the_nodes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_commands_of_the_demo_with_two_nodes_show_what_it_says() {
+async fn the_commands_that_the_demo_with_two_nodes_prints_work() {
     let Some(redis) = redis() else { return };
     if !has_curl() {
         return;

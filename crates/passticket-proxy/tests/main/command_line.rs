@@ -101,7 +101,7 @@ fn ticket_generate_and_ticket_evaluate_agree_with_a_test_vector() {
 }
 
 #[test]
-fn ticket_evaluate_accepts_both_keys_around_the_change() {
+fn ticket_evaluate_accepts_both_keys_around_the_change_of_the_key() {
     let directory = TempDir::new().unwrap();
     let file = key_file(directory.path(), KEY, 0o600);
     let next = directory.path().join("next");

@@ -214,7 +214,7 @@ async fn the_second_start_is_quick_and_keeps_the_signing_key() {
     assert_eq!(request.send().await.unwrap().status(), 200);
 }
 
-// Several threads, because the client must run while the test waits for the program to end.
+// The test needs several threads, because the client must run while the test waits for the program to end.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_owner_can_read_secret_files_and_the_log_has_no_secret() {
     let mut demo = Demo::start();

@@ -191,7 +191,8 @@ async fn found_services_get_routes_and_a_rogue_registrant_gets_no_credential() {
     site.register(&Registration::https("other", "127.0.0.1", rogue).with_route("api", "/"));
     let token = site.demo.login().await;
     site.until("/other/api/x", 503).await;
-    // The certificate of this service is for another host name. With the right host name, the service gets requests.
+    // The instance of `other` has a certificate that is not for 127.0.0.1, so the gateway answers 503. The service
+    // `plain` has no TLS, so it needs no certificate, and receives requests.
     site.register(
         &Registration::http("plain", "127.0.0.1", plain_service().await).with_route("api", "/"),
     );
@@ -244,7 +245,7 @@ async fn found_services_get_routes_and_a_rogue_registrant_gets_no_credential() {
     site.until(FILES, 503).await;
     site.second.register(files.clone());
     site.until(FILES, 200).await;
-    // The service cancels its registration. Its routes stay.
+    // The service cancels its registration. Its routes stay, so the answer is 503, not 404.
     site.second.cancel(&files.id());
     site.until(FILES, 503).await;
     assert_eq!(site.rogue.requests().len(), 0);

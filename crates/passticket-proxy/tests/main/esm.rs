@@ -137,7 +137,8 @@ fn verify_compares_listings_with_a_configuration() {
         let report = printed(&[&verify[..], &["--listing", sample]].concat());
         check_report(&format!("{product}-verify-report.txt"), &report);
     }
-    // Two files are one listing. A difference and a missing display give exit code 1.
+    // The command reads the files of two options `--listing` as one listing. A difference or a missing part gives exit
+    // code 1.
     let listing = fs::read_to_string(samples.join("racf.txt")).unwrap();
     let (first, second) = listing.split_once("RLIST PTKTDATA ZOWEAPPL").unwrap();
     let verify = ["--esm", "racf", "--from-config", file, "verify", "--user", "JANE"];
@@ -167,7 +168,8 @@ fn verify_compares_listings_with_a_configuration() {
     assert!(error.contains("cannot read /nowhere/listing.txt"), "{error}");
 }
 
-/// Compares a report with a golden file. The age of the listing is not the same in each run.
+/// Compares a report with a golden file. The line about the clock is left out, because it contains the age of the
+/// listing.
 #[track_caller]
 fn check_report(name: &str, report: &str) {
     let lines = report.lines().filter(|line| !line.contains("clock: "));

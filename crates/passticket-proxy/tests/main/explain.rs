@@ -61,7 +61,7 @@ fn explain(directory: &Path, args: &[&str]) -> Explained {
     Explained::of(command(directory, args).output().unwrap())
 }
 
-/// Sends a token on standard input.
+/// Runs `explain` with a token on standard input.
 fn explain_token(directory: &Path, token: &str, path: &str) -> Explained {
     let args = ["--token-file", "-", "GET", path];
     let explained = Explained::of(output_with_input(&mut command(directory, &args), token));
@@ -122,12 +122,12 @@ fn explain_three_credentials(directory: &Path, pat: &str) {
 }
 
 #[tokio::test]
-async fn a_user_gets_a_ticket_and_no_file_changes_beside_a_running_gateway() {
+async fn explain_beside_a_running_gateway_changes_no_file() {
     let demo = Demo::start();
     let directory = &demo.directory;
     let pat = demo.pat(&["dcpassticket"]).await;
-    // The gateway itself writes its audit log and the networks of users in the background. So the commands run again until
-    // no file has changed meanwhile.
+    // The running gateway also writes files in the background: its audit log, and the networks from which users have
+    // logged in. So the test runs the commands again until no file has changed during a run.
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let before = content(directory);
@@ -137,7 +137,7 @@ async fn a_user_gets_a_ticket_and_no_file_changes_beside_a_running_gateway() {
         }
         assert!(Instant::now() < deadline, "the command changes a file");
     }
-    // The gateway still works, and has not seen these requests.
+    // The gateway still works.
     let token = demo.login().await;
     let request = demo.client().get(demo.at(PATH)).bearer_auth(&token);
     assert_eq!(request.send().await.unwrap().status(), 200);
@@ -221,7 +221,7 @@ async fn a_refused_token_is_explained() {
 }
 
 #[tokio::test]
-async fn a_token_in_another_place_is_explained() {
+async fn a_header_whose_credential_is_not_used_is_explained() {
     let demo = Demo::start();
     let (token, pat) = (demo.login().await, demo.pat(&["dcpassticket"]).await);
     let private = format!("PRIVATE-TOKEN: {token}");
@@ -413,7 +413,7 @@ async fn a_pat_is_undecided_if_the_caching_service_is_not_asked() {
 }
 
 #[tokio::test]
-async fn a_past_request_is_told_from_the_audit_files() {
+async fn a_past_request_is_explained_from_the_audit_files() {
     let demo = Demo::start();
     let request = demo.client().get(demo.at(PATH)).bearer_auth("not-a-token");
     let response = request.send().await.unwrap();

@@ -70,7 +70,7 @@ async fn a_trusted_forwarder_acts_for_its_clients_and_not_for_itself() {
     let rfc = format!(":{of_user}:");
     let found = |user: &str| (200, user.to_owned());
     let status = |status| (status, String::new());
-    // The gateway also trusts the authority in `site.pem`.
+    // The authority in `site.pem` has issued the certificate `stranger`. The gateway trusts this authority, too.
     let of_site = found("USER");
     for (case, client, headers, want) in [
         ("Zowe's spelling", &forwarder, vec![("Client-Cert", &*of_user)], found("USER")),
@@ -216,7 +216,7 @@ async fn the_gateway_fetches_the_list_of_forwarders_from_zowe() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_server_of_the_list_needs_a_certificate_of_a_service_authority() {
+async fn the_server_of_the_list_of_forwarders_needs_a_certificate_of_a_service_authority() {
     let fake = Fake::https(SERVER.acceptor(), |_| Answer::text(200, pki::USER.certificate)).await;
     let port = fake.address.port();
     let mut demo = start(move |yaml| {

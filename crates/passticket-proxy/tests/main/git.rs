@@ -188,7 +188,8 @@ struct WorkingCopy<'a> {
 impl WorkingCopy<'_> {
     fn git(&self, args: &[&str]) -> Output {
         let (key, value) = &self.setting;
-        // In an argument, the setting would be visible to other users, so people use the environment.
+        // Other users of the machine could see a setting in an argument. So the test sets it with environment
+        // variables, as users do.
         command(self.server.directory.path(), args)
             .env("GIT_SSL_CAINFO", self.demo.directory.join("certs/ca.pem"))
             .env("GIT_CONFIG_COUNT", "1")
@@ -230,7 +231,8 @@ fn stored(server: &GitServer, demo: &Demo, user: &str, password: &str) -> (Strin
 
 #[tokio::test(flavor = "multi_thread")]
 async fn git_clones_and_pushes_with_a_token_from_its_credential_helper() {
-    // The 401 that git needs comes from the service, or from the gateway.
+    // git sends its credential only after a 401. With `forward`, the service answers 401. With `reject`, the gateway
+    // does.
     for settings in ["onFailure: forward", "onFailure: reject"] {
         let server = GitServer::start().await;
         let demo = gateway(&server, settings).await;
@@ -276,8 +278,8 @@ async fn git_pushes_with_a_token_in_an_extra_header() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn git_cannot_push_with_a_revoked_token_or_one_of_another_service() {
-    // For a PAT of another service, the service answers 401, or the gateway answers 403. git removes a credential from its
-    // helper only after a 401.
+    // To a request with a PAT for another service, the service answers 401 (`forward`), or the gateway answers 403
+    // (`reject`). git removes a credential from its credential helper only after a 401.
     for (settings, keeps_credential) in [("onFailure: forward", false), ("onFailure: reject", true)]
     {
         let server = GitServer::start().await;

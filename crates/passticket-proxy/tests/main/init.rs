@@ -185,7 +185,7 @@ fn init_refuses_a_file_that_has_the_section_or_is_not_yaml() {
 }
 
 #[test]
-fn init_writes_the_section_and_the_definition_for_the_place_of_zaas() {
+fn init_writes_the_section_zaas_and_the_definition_for_the_discovery_service() {
     let site = Site::new();
     let (from, directory) = (site.path("zowe.yaml"), site.path("gateway"));
     let run_with = |more: &[&str]| {
@@ -214,7 +214,7 @@ fn init_writes_the_section_and_the_definition_for_the_place_of_zaas() {
     assert!(definition.contains(instances), "{definition}");
     assert!(out.contains("stop Zowe's own ZAAS"), "{out}");
 
-    // The gateway of this Zowe has the certificate of all components.
+    // In this Zowe, all components use the same certificate, so it is also the certificate of API ML's gateway.
     let config = directory.join("zowe.yaml");
     let yaml = fs::read_to_string(&config).unwrap();
     let der = SERVER.certificate_der();
@@ -224,7 +224,8 @@ fn init_writes_the_section_and_the_definition_for_the_place_of_zaas() {
     let (code, out, err) = run(&["check", "--config", config.to_str().unwrap()]);
     assert_eq!(code, Some(0), "{out}{err}");
 
-    // The definition is for Zowe's discovery service. If the gateway reads it, too, it has no route.
+    // The definition is for Zowe's discovery service. If this gateway also reads the definition, it makes no route from
+    // it.
     fs::copy(directory.join("discovery/zaas.yml"), directory.join("api-defs/zaas.yml")).unwrap();
     let (code, out, err) = run(&["check", "--config", config.to_str().unwrap()]);
     assert_eq!(code, Some(0), "{out}{err}");
@@ -233,7 +234,7 @@ fn init_writes_the_section_and_the_definition_for_the_place_of_zaas() {
 }
 
 #[test]
-fn without_the_certificate_of_zowe_the_operator_names_the_gateway() {
+fn without_the_certificate_of_zowe_init_asks_for_the_certificates_of_gateways() {
     let site = Site::new();
     let path = site.path("zowe.yaml");
     let yaml = fs::read_to_string(&path).unwrap();

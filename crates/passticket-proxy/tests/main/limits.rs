@@ -144,14 +144,16 @@ async fn the_request_rates_of_users_and_addresses_are_limited() {
     };
     for (path, token, want) in [
         ("/open/api/v1/x", None, 200),
-        // All routes of a service share one count. The scheme bypass does not read tokens, so it counts no user.
+        // All routes of a service share one limit. The scheme bypass does not read tokens, so this request has no user,
+        // and counts for the address of the client.
         ("/open/ui/x", Some(token.as_str()), 200),
         ("/open/api/v1/x", None, 429),
         ("/closed/api/v1/x", Some(&token), 200),
         ("/closed/api/v1/x", Some(&token), 200),
         ("/closed/ui/x", Some(&token), 200),
         ("/closed/api/v1/x", Some(&token), 429),
-        // Requests without a user are counted separately.
+        // Requests without a user count for the address of the client. Its limit is separate from the limit of the
+        // user.
         ("/closed/api/v1/x", None, 200),
         ("/closed/api/v1/x", Some("forged"), 200),
         ("/closed/api/v1/x", None, 200),

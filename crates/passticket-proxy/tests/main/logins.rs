@@ -157,7 +157,8 @@ async fn zosmf_checks_passwords_and_a_logout_ends_its_session() {
     assert_eq!((&*request.method, &*request.path), ("POST", AUTHENTICATE));
     assert_eq!(request.header("authorization"), Some("Basic VVNFUjp2YWxpZFBhc3N3b3Jk"));
     assert_eq!(request.header("x-csrf-zosmf-header"), Some(""));
-    // The second login of a user ends the user's first session at z/OSMF. A session may have two tokens.
+    // Each login of a user ends the session of the user's previous login at z/OSMF. A session may have two tokens, and
+    // the gateway sends one DELETE for each token.
     until(|| zosmf.valid_tokens() == 1).await;
     let requests = zosmf.take_requests();
     let count = |method: &str| requests.iter().filter(|it| it.starts_with(method)).count();

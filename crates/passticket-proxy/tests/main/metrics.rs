@@ -127,7 +127,7 @@ async fn requests_and_tickets_are_counted_and_timed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_cannot_be_reached_is_a_failed_request() {
-    // The service of the demo does not run.
+    // Nothing listens at port 1.
     let gateway = Gateway::with_files(|directory, yaml| {
         write_definition(directory, "http://127.0.0.1:1");
         yaml
@@ -187,8 +187,8 @@ fn documented() -> BTreeMap<String, Described> {
     metrics
 }
 
-/// Returns the names in a text such as "`kind`: `a`, `b`; `status`, see below". If a colon follows a name, the texts
-/// after it are values. Otherwise, all texts are names.
+/// Returns the names of labels in a text such as "`kind`: `a`, `b`; `status`, see below". Semicolons separate the
+/// parts. In a part with a colon after a name, the quoted texts after the colon are values of this label.
 fn label_names(text: &str) -> BTreeSet<String> {
     let names = text.split(';').flat_map(|part| {
         let mut quoted: Vec<_> = part.split('`').skip(1).step_by(2).collect();
@@ -231,8 +231,8 @@ async fn the_documentation_describes_each_metric() {
         let help = format!("# HELP {name} ");
         assert!(text.lines().any(|line| line.len() > help.len() && line.starts_with(&help)));
     }
-    // These metrics exist only if the configuration uses several nodes, the Caching Service of API ML (Zowe's gateway), or
-    // a service that sends its time.
+    // These metrics exist only if the configuration has an access log, several nodes or the Caching Service of API ML
+    // (Zowe's gateway), or if a service sends its time.
     let is_optional = |name: &&String| {
         ["access_log_", "cluster_", "zowe_revocation_", "service_clock_"]
             .map(|start| format!("passticket_{start}"))

@@ -1,4 +1,5 @@
-//! Tests of `mode: observe`: the gateway decides, and the service gets the client's own request.
+//! Tests of `mode: observe`. In this mode, the gateway decides about each request, but does not enforce the decision:
+//! the service gets the credentials of the client.
 
 use std::{
     fs,

@@ -262,7 +262,7 @@ async fn a_provider_without_usable_keys_does_not_stop_the_gateway() {
     }
 }
 
-/// Gives the gateway an address for OAuth clients.
+/// Adds the external address of the gateway to the configuration, so that OAuth clients can find the metadata.
 fn with_domain(yaml: String) -> String {
     yaml.replacen(
         "zowe:\n",
@@ -286,7 +286,7 @@ async fn a_401_leads_to_the_identity_provider() {
     let own = "https://zowe.example.com:7554";
     let well_known = "/.well-known/oauth-protected-resource";
     let metadata = |path: &str| format!("resource_metadata=\"{own}{well_known}{path}\"");
-    // A forged host has no influence.
+    // A forged host does not change the address in the answer.
     let request = client.get(&gateway.url).header("host", "evil.example.com");
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), 401);
@@ -313,7 +313,7 @@ async fn a_401_leads_to_the_identity_provider() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn there_is_no_metadata_with_zowe_v3_or_without_a_domain() {
+async fn there_is_no_oauth_metadata_with_zowe_v3_or_without_a_domain() {
     let with_v3 = |yaml| with_domain(yaml) + "    compatibility: zowe-v3\n";
     let switched_on = move |yaml| with_v3(yaml) + "    resourceMetadata: true\n";
     let switched_off = |yaml| with_domain(yaml) + "    resourceMetadata: false\n";

@@ -115,7 +115,7 @@ impl Site {
         .unwrap()
     }
 
-    /// Runs `check`.
+    /// Runs `check`, and asserts its exit code. Returns its output.
     fn check(&self, code: i32) -> String {
         let config = self.demo.directory.join("zowe.yaml");
         texts(self.hsm.run(PROGRAM, &["check", "--config", config.to_str().unwrap()]), code)

@@ -376,7 +376,8 @@ async fn new_handshakes_get_the_new_certificate_and_open_connections_stay_open()
     let gateway = Gateway::start(|_, yaml| yaml).await;
     let open = gateway.demo.client_of("USER");
     assert_eq!(gateway.status(&open).await, 200);
-    // The new certificate has another issuer, and the same authority for services and clients.
+    // An authority that the gateway has not used before has issued the new certificate. The authorities that the
+    // gateway trusts stay the same.
     let site = Authority::trusted();
     let key = pki::SERVER.key_pair();
     let certificate = site.certify(&key, |params| {

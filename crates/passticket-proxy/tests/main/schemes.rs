@@ -210,7 +210,7 @@ async fn an_issued_token_is_valid_only_for_its_service() {
     let token = issued().await;
     let again = site.send(site.get(None, "jwt").bearer_auth(&token)).await;
     assert_eq!(again.cookie("apimlAuthenticationToken"), Some(&*token));
-    // The token gets the same answers for the other services as the PAT itself.
+    // The other services refuse this token with the same answers as the PAT itself.
     for service in ["zosmf", "saf"] {
         let with_pat = site.get(None, service).header("private-token", &pat);
         for request in [site.get(None, service).bearer_auth(&token), with_pat] {
@@ -227,7 +227,7 @@ async fn an_issued_token_is_valid_only_for_its_service() {
         assert_eq!(services.bearer_auth(token).send().await.unwrap().status(), want);
     }
     let ticket = r#"{"applicationName":"ZOWEAPPL"}"#;
-    // The service also presents a client certificate that the gateway trusts.
+    // The requests also present a client certificate that the gateway trusts, as the service could do with the token.
     let client = site.demo.client_of("APIMTST");
     for (path, body, want) in [("ticket", ticket, 200), ("refresh", "", 204)] {
         for (token, want) in [(&token, 401), (&login, want)] {
@@ -390,14 +390,15 @@ async fn services_get_the_client_certificates_of_the_configuration() {
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_refuse_or_do_not_answer_are_failures() {
     let site = Site::start("").await;
-    // z/OSMF and ZSS refuse each PassTicket. For the second request, the gateway sends no PassTicket.
+    // z/OSMF and ZSS refuse each PassTicket. After the first refusal, the gateway sends no more PassTickets of this
+    // user.
     site.zosmf.accept_tickets(None);
     site.zss.accept_tickets(None);
     for _ in 0..2 {
         let text = site.failure(site.get(Some("USER"), "zosmf")).await;
         assert!(text.starts_with("ZWEAZ601W z/OSMF is not available or"), "{text}");
     }
-    // The APPLID of both is the same, so the gateway does not send ZSS a PassTicket of this user.
+    // z/OSMF and ZSS have the same APPLID, so the gateway does not send a PassTicket of this user to ZSS either.
     let text = site.failure(site.get(Some("USER"), "saf")).await;
     assert!(text.starts_with("ZWEAG141E"), "{text}");
     assert_eq!(site.zosmf.take_requests(), [AUTHENTICATE]);

@@ -10,7 +10,8 @@ use crate::support::{Demo, admin_address};
 /// The path of the demo's service that evaluates the PassTicket of a request.
 const TEST: &str = "/dcpassticket/api/v1/passticketTest";
 
-/// Returns the status of the demo's service, which refuses a request without a valid PassTicket, or of the gateway.
+/// Returns the status of the response. The service of the demo refuses a request without a valid PassTicket, so 200
+/// means that the gateway has accepted the PAT.
 async fn status(demo: &Demo, pat: &str, method: Method, path: &str) -> u16 {
     let request = demo.client().request(method, demo.at(path)).header("private-token", pat);
     request.send().await.unwrap().status().as_u16()

@@ -76,7 +76,7 @@ impl Zos {
                 let text = String::from_utf8(basic).unwrap();
                 let user = text.split(':').next().unwrap().to_owned();
                 self.tickets.lock().unwrap().push(user);
-                // The other requests arrive in the meantime.
+                // During this time, the other requests of the test arrive.
                 sleep(Duration::from_millis(50)).await;
                 self.status.load(SeqCst)
             }
@@ -214,7 +214,7 @@ fn are_stopped(failures: &[Option<String>]) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_30_requests_with_a_wrong_key_one_sends_a_ticket_until_an_administrator_resumes() {
+async fn of_30_requests_with_a_wrong_key_one_sends_a_ticket_until_tickets_are_resumed() {
     let gateway = Gateway::start().await;
     let failures = gateway.requests("U1", 30).await;
     assert_eq!(gateway.zos.take(), ["U1"]);
@@ -290,7 +290,7 @@ async fn after_three_users_no_user_gets_a_ticket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_with_refused_statuses_none_is_not_watched() {
+async fn the_setting_refused_statuses_says_which_statuses_are_refusals() {
     for (statuses, status, want) in
         [("none", 401, 5), ("[403]", 401, 5), ("[403]", 403, 1), ("[401, 500]", 500, 1)]
     {
@@ -305,7 +305,7 @@ async fn a_service_with_refused_statuses_none_is_not_watched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_refusals_can_be_permitted() {
+async fn with_the_setting_refusals_2_tickets_stop_after_two_refusals() {
     let edit =
         |yaml: String| yaml.replace("applid: ZOWEAPPL", "applid: ZOWEAPPL\n        refusals: 2");
     let gateway = Gateway::with(edit).await;
@@ -315,7 +315,7 @@ async fn two_refusals_can_be_permitted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_survives_a_kill_of_the_program() {
+async fn stopped_tickets_stay_stopped_after_a_kill_of_the_program() {
     let mut gateway = Gateway::start().await;
     gateway.requests("U1", 30).await;
     assert_eq!(gateway.zos.take().len(), 1);
@@ -330,7 +330,7 @@ async fn a_stop_survives_a_kill_of_the_program() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_damaged_file_one_ticket_is_tried_until_one_is_accepted() {
+async fn with_a_damaged_file_one_ticket_at_a_time_is_sent_until_one_is_accepted() {
     let mut gateway = Gateway::start().await;
     gateway.requests("U1", 1).await;
     let file = gateway.saved().await;
@@ -342,7 +342,8 @@ async fn with_a_damaged_file_one_ticket_is_tried_until_one_is_accepted() {
     let (url, clients) = (&gateway.demo.url, ["U2", "U3"].map(|user| gateway.client_of(user)));
     let [two, three] = &clients;
     tokio::join!(requests(two, url, 15), requests(three, url, 15));
-    // The second user is tried after the refusal of the first one.
+    // The gateway sends at most one ticket at a time. If it has tried the second user, the first user's ticket had been
+    // refused before.
     let users = gateway.zos.take();
     assert!(matches!(&users[..], [_]) || users.len() == 2 && users[0] != users[1], "{users:?}");
     gateway.zos.set(200);
@@ -351,7 +352,7 @@ async fn with_a_damaged_file_one_ticket_is_tried_until_one_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_survives_a_takeover() {
+async fn stopped_tickets_stay_stopped_after_a_takeover() {
     let gateway = Gateway::start().await;
     wait_for_socket(&gateway.demo).await;
     gateway.requests("U1", 30).await;
@@ -376,7 +377,8 @@ async fn several_nodes_together_send_one_wrong_ticket() {
         tokio::join!(requests(&client, &nodes[0].url, 15), requests(&client, &nodes[1].url, 15));
     assert_eq!(zos.take().len(), 1);
     assert_eq!(are_stopped(&a) + are_stopped(&b), 29);
-    // Both nodes report the stop. If an administrator resumes the tickets at one node, both nodes resume them.
+    // Both nodes report the stopped tickets. If an administrator resumes the tickets at one node, both nodes resume
+    // them.
     let deadline = Instant::now() + PATIENCE;
     for node in &nodes {
         while node.health("/health").await.1["passtickets"]["stoppedUsers"] != 1 {
@@ -398,7 +400,7 @@ async fn several_nodes_together_send_one_wrong_ticket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_clock_of_the_service_warns_and_then_stops_tickets() {
+async fn a_wrong_clock_of_the_service_causes_a_warning_and_then_stops_tickets() {
     let gateway = Gateway::start().await;
     gateway.zos.set(200);
     let deadline = Instant::now() + PATIENCE;

@@ -47,7 +47,7 @@ async fn records(gateway: &Gateway, event: &str, count: usize) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_role_of_a_token_becomes_the_technical_user_and_the_audit_names_the_person() {
+async fn a_role_in_a_token_selects_the_technical_user_and_the_audit_log_names_the_person() {
     let first = [
         ("groups", "batch", "BATCHUSR"),
         ("realm_access.roles", "nightly", "BATCHUSR"),

@@ -18,7 +18,7 @@ const GRANT: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const PASSTICKET: &str = "urn:passticket:params:oauth:token-type:passticket";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
-/// The certificate of `USER` may act for itself and for `APIMTST`.
+/// With the certificate of `USER`, a caller may exchange tokens of `USER` and of `APIMTST`.
 const EXCHANGE: &str = "    tokenExchange:\n      enabled: true\n      callers:\n        \
     - {user: USER, applids: [ZOWEAPPL], users: [USER, APIMTST]}\n";
 
@@ -27,7 +27,8 @@ fn with_exchange(more: &str) -> Demo {
     Demo::reconfigured(move |yaml| without_exchange(&yaml) + EXCHANGE + &more)
 }
 
-/// Sends a token exchange. The tests' client has no forms, so the body is made by hand: tokens and URNs need no escapes.
+/// Sends a token exchange. The HTTP client of the tests does not encode forms, so this function writes the body. Tokens
+/// and URNs contain no characters that a form must escape.
 async fn exchange(demo: &Demo, client: &Client, subject: &str, more: &str) -> Response {
     let body = format!(
         "grant_type={GRANT}&requested_token_type={PASSTICKET}&audience=ZOWEAPPL&subject_token={subject}\
@@ -46,7 +47,7 @@ async fn outcome(response: Response) -> (u16, String) {
     (status, document["error"].as_str().unwrap_or_default().to_owned())
 }
 
-/// Asserts that the ticket is valid for the user now.
+/// Asserts that the PassTicket is valid for this user at the current time.
 fn assert_valid(demo: &Demo, user: &str, ticket: &str) {
     let key = fs::read_to_string(demo.directory.join("ptktdata/ZOWEAPPL.key")).unwrap();
     let profile = tickets::key_profile_from("ZOWEAPPL", key.trim());
@@ -119,7 +120,7 @@ async fn a_permitted_actor_exchanges_tokens_and_others_do_not() {
 }
 
 #[tokio::test]
-async fn without_the_setting_there_is_no_exchange() {
+async fn without_its_setting_there_is_no_token_exchange() {
     let demo = Demo::reconfigured(|yaml| without_exchange(&yaml));
     let jwt = demo.login().await;
     let response = exchange(&demo, &demo.client_of("USER"), &jwt, "").await;
@@ -167,7 +168,7 @@ async fn the_rate_limit_and_the_protected_users_apply() {
 }
 
 #[tokio::test]
-async fn bearers_alone_get_tickets_only_for_the_named_applids() {
+async fn a_token_without_a_certificate_gets_a_ticket_for_a_bearer_applid() {
     let demo = with_exchange("      bearerApplids: [ZOWEAPPL]\n");
     let (jwt, nobody) = (demo.login().await, demo.client());
     let response = exchange(&demo, &nobody, &jwt, "").await;
@@ -180,7 +181,7 @@ async fn bearers_alone_get_tickets_only_for_the_named_applids() {
 }
 
 #[test]
-fn the_actors_of_the_exchange_need_commands_for_the_security_product() {
+fn esm_prints_the_permission_that_an_actor_of_the_exchange_needs() {
     let demo = Demo::reconfigured(|yaml| {
         let yaml = yaml.replace("delegatePassticket: true", "delegatePassticket: false");
         without_exchange(&yaml) + EXCHANGE
@@ -337,7 +338,7 @@ async fn ticket_get_uses_the_ticket_endpoint_while_the_exchange_is_off() {
 
 /// Starts a server that accepts connections and answers nothing, and looks at the process list while `ticket get` waits.
 #[test]
-fn the_process_list_shows_no_secret_and_the_wait_is_bounded() {
+fn the_process_list_shows_no_secret_and_ticket_get_ends_after_its_timeout() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let held = thread::spawn(move || listener.accept());

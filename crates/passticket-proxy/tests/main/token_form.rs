@@ -63,7 +63,7 @@ async fn validate(demo: &Demo, token: &str) -> (u16, Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_prefixed_token_works_in_each_place_and_its_holder_learns_when_it_expires() {
+async fn a_token_with_prefix_is_accepted_in_each_header_and_responses_say_when_it_expires() {
     let demo = gateway("onFailure: reject").await;
     let prefixed = demo.pat(&["repo"]).await;
     let (jwt, _) = prefixed.strip_prefix("zowepat_").unwrap().rsplit_once('.').unwrap();
@@ -85,7 +85,7 @@ async fn a_prefixed_token_works_in_each_place_and_its_holder_learns_when_it_expi
         ] {
             let response = send(request).await;
             assert_eq!(response.status(), 200);
-            // The header of the service is replaced.
+            // The gateway has replaced the value that the service has sent.
             assert_eq!(expires(&response), [expires_at.as_str()]);
         }
     }
@@ -96,7 +96,8 @@ async fn a_prefixed_token_works_in_each_place_and_its_holder_learns_when_it_expi
     let response = send(own).await;
     assert_eq!((response.status().as_u16(), expires(&response)), (200, vec![&*expires_at]));
 
-    // Other credentials, wrong checksums and routes without authentication have no such header.
+    // Responses to other credentials, to wrong checksums and from routes without authentication do not have this
+    // header.
     let short = &prefixed[..prefixed.len() - 1];
     for wrong in [short, &format!("zowepat_{jwt}.00000000"), &format!("zowepat_{jwt}")] {
         for request in [get().header("private-token", wrong), get().basic_auth("USER", Some(wrong))]

@@ -180,7 +180,7 @@ impl Page {
              frame-ancestors 'none'"
         );
         assert!(get("x-request-id").is_some());
-        // The page contains nothing that the policy forbids, and texts of users are escaped.
+        // The page contains nothing that its Content-Security-Policy forbids, and texts of users are escaped.
         for forbidden in [
             "<style",
             " style=",
@@ -409,7 +409,7 @@ async fn the_list_is_filtered_and_has_pages() {
     assert_eq!(page.text.matches("<tr role=\"row\" id=").count(), 51);
     let page = browser.get("/tokens?name=TOKEN+50").await;
     assert_eq!(page.text.matches("<tr role=\"row\" id=").count(), 1);
-    // If somebody has changed the query of the address, the browser gets the list.
+    // If the query of the URL is wrong, the browser gets the list.
     assert_eq!(browser.get("/tokens?cursor=x").await.location(), "/gateway/ui/tokens");
     assert_eq!(browser.get("/tokens?state=%zz").await.status, 200);
 }
@@ -667,7 +667,7 @@ async fn texts_of_users_and_of_definitions_are_never_markup() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_requests_get_pages_that_say_what_to_do() {
+async fn wrong_requests_get_pages_that_say_what_to_do() {
     let demo = Demo::start();
     let mut browser = Browser::signed_in(&demo).await;
     let unknown = format!("/tokens/{}", "0".repeat(32));
@@ -681,13 +681,15 @@ async fn other_requests_get_pages_that_say_what_to_do() {
     assert_eq!(browser.get("").await.location(), "/gateway/ui/tokens");
     assert_eq!(browser.get("/sign-out").await.location(), "/gateway/ui/tokens");
 
-    // The page refuses a script of a service, which has the same origin, and a frame.
+    // The page refuses requests of scripts, because a script of a service has the same origin as the page. It also
+    // refuses to be loaded in a frame.
     for dest in ["empty", "iframe"] {
         let request = browser.client.get(browser.url("/tokens")).header("sec-fetch-dest", dest);
         let response = browser.with_cookies(request).send().await.unwrap();
         assert_eq!(response.status(), 403, "{dest}");
     }
-    // A link of another site comes without cookies, so the page opens itself again.
+    // The browser follows a link on another site without sending the cookies. So the answer makes the browser load the
+    // page again.
     let request =
         browser.client.get(browser.url("/tokens?sort=name")).header("sec-fetch-site", "cross-site");
     let response = request.send().await.unwrap();

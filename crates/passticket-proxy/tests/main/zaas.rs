@@ -209,7 +209,8 @@ fn base64_of(identity: pki::Identity) -> String {
     BASE64_STANDARD.encode(identity.certificate_der())
 }
 
-/// The gateway sends exactly what a gateway of API ML sends. As on many sites, all components have the same certificate.
+/// `ScriptedGateway` sends exactly what a gateway of API ML sends. As on many sites, all components have the same
+/// certificate.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unmodified_gateway_of_api_ml_uses_the_program_as_its_zaas() {
     let site = Site::start_edited(|directory, yaml| {
@@ -281,7 +282,8 @@ async fn an_unmodified_gateway_of_api_ml_uses_the_program_as_its_zaas() {
     assert_eq!(ticket(&with_pat).await, refused(no_credential));
 
     assert!(site.is_ticket("APIMTST", &ticket(&anonymous.clone().certificate(UNNAMED)).await));
-    // The certificate of the gateway is the only one of the connection, and it is no credential.
+    // The gateway presents its own certificate, and its client has none. The certificate of the gateway is no
+    // credential.
     assert_eq!(ticket(&anonymous).await, refused(no_credential));
     let unknown = gateway.route(GatewayScheme::Ticket("OTHER"), "svc", &client).await;
     assert_eq!(unknown, Reaction::NotForwarded { status: 400 });
@@ -298,7 +300,8 @@ async fn a_gateway_logs_users_in_and_out_and_gets_tickets_for_their_tokens() {
     let token = gateway.login().await;
     let wrong = gateway.post("login").basic_auth("USER", Some("wrong"));
     assert_eq!(status(wrong).await, 401);
-    // The gateway has no certificate of its client, so it relays the login without a certificate of its own.
+    // If its client has no certificate, a gateway of API ML relays requests to the auth API without presenting its own
+    // certificate.
     let anonymous = site.gateway(None);
     let by_anonymous = anonymous.login().await;
 
@@ -314,7 +317,7 @@ async fn a_gateway_logs_users_in_and_out_and_gets_tickets_for_their_tokens() {
             assert_eq!(answer["applicationName"], "ZOWEAPPL");
         }
     }
-    // A JWT needs no service.
+    // For a login token, the request does not need the header `X-Service-Id`.
     let ticket = gateway.client.post(site.url("/zaas/scheme/ticket"));
     let ticket = ticket.json(&json!({"applicationName": "ZOWEAPPL"})).bearer_auth(&token);
     assert!(site.is_valid("USER", &json_of(ticket).await));
@@ -325,7 +328,7 @@ async fn a_gateway_logs_users_in_and_out_and_gets_tickets_for_their_tokens() {
     assert_eq!(status(query).await, 401);
     assert_eq!(status(gateway.scheme("ticket").bearer_auth(&token)).await, 401);
     assert_eq!(status(gateway.scheme("ticket").bearer_auth(&by_basic)).await, 200);
-    // The port of the gateway uses the same stores.
+    // The program's other port uses the same tokens and revocations.
     let service = site.demo.client().get(site.demo.auth("query")).bearer_auth(&token);
     assert_eq!(status(service).await, 401);
     let service = site.demo.client().get(site.demo.auth("query")).bearer_auth(&by_basic);
@@ -333,7 +336,7 @@ async fn a_gateway_logs_users_in_and_out_and_gets_tickets_for_their_tokens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pat_counts_for_the_services_of_its_scopes_until_it_is_revoked() {
+async fn a_pat_is_valid_for_the_services_of_its_scopes_until_it_is_revoked() {
     let site = Site::start().await;
     let gateway = site.gateway(GATEWAY);
     let pat = gateway.pat(&["svc"]).await;
@@ -346,7 +349,7 @@ async fn a_pat_counts_for_the_services_of_its_scopes_until_it_is_revoked() {
         let answer = json_of(request).await;
         assert!(site.is_valid("USER", &answer), "{answer}");
     }
-    // Without the service, the scopes cannot be checked.
+    // Without the header `X-Service-Id`, the scopes of a PAT cannot be checked, so the PAT is refused.
     let ticket = gateway.client.post(site.url("/zaas/scheme/ticket"));
     let ticket = ticket.json(&json!({"applicationName": "ZOWEAPPL"}));
     assert_eq!(status(ticket.header("PRIVATE-TOKEN", &pat)).await, 401);
@@ -365,7 +368,7 @@ async fn a_pat_counts_for_the_services_of_its_scopes_until_it_is_revoked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_a_named_gateway_speaks_for_the_certificates_of_its_clients() {
+async fn only_a_named_gateway_may_send_certificates_of_its_clients() {
     let site = Site::start().await;
     let client_cert = base64_of(pki::USER);
     let ticket = |gateway: &Gateway| gateway.scheme("ticket");
@@ -374,16 +377,17 @@ async fn only_a_named_gateway_speaks_for_the_certificates_of_its_clients() {
     let anonymous = site.gateway(None);
 
     assert!(site.is_valid("USER", &json_of(forwarded(&named)).await));
-    // The gateway itself is no user.
+    // The certificate of the gateway is no credential.
     assert_eq!(status(ticket(&named)).await, 401);
-    // A gateway that is not named gets nothing for its own certificate, so that its clients do not become its user.
+    // A gateway that is not named must not get a ticket for the user of its own certificate. Otherwise, all its clients
+    // would act as this user.
     assert_eq!(status(ticket(&unnamed)).await, 401);
     assert_eq!(status(forwarded(&unnamed)).await, 401);
-    // A peer without the headers of a gateway is itself the client.
+    // A peer that does not send the headers of a gateway is a client, so its own certificate is a credential.
     let own = unnamed.client.post(site.url("/zaas/scheme/ticket"));
     let own = own.json(&json!({"applicationName": "ZOWEAPPL"}));
     assert!(site.is_valid("APIMTST", &json_of(own).await));
-    // Without a certificate of the connection, no credential counts.
+    // A peer without a certificate gets no ticket, whatever credential it sends.
     let token = anonymous.login().await;
     for request in [
         ticket(&anonymous),
@@ -393,7 +397,7 @@ async fn only_a_named_gateway_speaks_for_the_certificates_of_its_clients() {
     ] {
         assert_eq!(status(request).await, 401);
     }
-    // The token of a client is enough for a named gateway, and for another one with a certificate.
+    // The token of a client is a valid credential if any gateway with a trusted certificate sends it, named or not.
     for gateway in [&named, &unnamed] {
         let answer = json_of(ticket(gateway).bearer_auth(&token)).await;
         assert!(site.is_valid("USER", &answer), "{answer}");
@@ -408,7 +412,7 @@ async fn only_a_named_gateway_speaks_for_the_certificates_of_its_clients() {
     let stranger = fs::read_to_string(stranger).unwrap();
     let not_a_client = BASE64_STANDARD.encode("no certificate");
     for bad in [&*not_a_client, "x", &stranger.replace('\n', "")] {
-        // As in API ML, a certificate that is not valid does not count.
+        // As in API ML, a certificate that is not valid is ignored, so the request has no credential.
         assert_eq!(status(ticket(&named).header("Client-Cert", bad)).await, 401, "{bad}");
     }
     for (user, gateway) in [("USER", json!("CN=localhost")), ("APIMTST", Value::Null)] {
@@ -511,7 +515,8 @@ async fn each_port_has_only_its_own_paths() {
         let response = site.demo.client().post(site.demo.at(path)).send().await.unwrap();
         assert_eq!(response.status(), 404, "{path}");
     }
-    // The clients of the gateway write this header, so it proves nothing.
+    // The gateway relays this header from its clients, who can write any address into it. So the program ignores the
+    // header.
     for number in 0..3 {
         let login = gateway.post("login").basic_auth("NOBODY", Some("wrong"));
         let login = login.header("X-Forwarded-For", format!("192.0.2.{number}"));
@@ -559,7 +564,8 @@ async fn a_reload_adds_and_removes_gateways_on_open_connections() {
             status => status.to_string(),
         }
     };
-    // The second gateway is not named yet, so its own certificate is no credential for a request with `Client-Cert`.
+    // The second gateway is not named yet, so the program accepts neither the certificate in its `Client-Cert` nor its
+    // own.
     assert_eq!((&*user_of(&first).await, &*user_of(&second).await), ("USER", "401"));
     edit(&yaml, |yaml| yaml.replace(&named(GATEWAY), &named(UNNAMED)));
     let deadline = Instant::now() + PATIENCE;
@@ -567,10 +573,10 @@ async fn a_reload_adds_and_removes_gateways_on_open_connections() {
         assert!(Instant::now() < deadline);
         sleep(Duration::from_millis(50)).await;
     }
-    // The certificate of a former gateway does not become a credential.
+    // The certificate of a gateway that is no longer named does not become a credential.
     assert_eq!(user_of(&first).await, "401");
 
-    // The gateways that were named last stay while the listener is open.
+    // The listener is removed from the configuration. While it stays open, it trusts the gateways that were named last.
     edit(&yaml, |yaml| {
         yaml.replace("    zaas:\n      enabled: true", "    zaas:\n      enabled: false")
     });
@@ -722,7 +728,7 @@ async fn a_takeover_switches_the_listener_on_and_off() {
         assert!(Instant::now() < deadline);
         sleep(Duration::from_millis(20)).await;
     }
-    // The running program has no such listener, so the new one opens it.
+    // The old program has no such listener, so the new one opens it.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let yaml = fs::read_to_string(&config).unwrap();
     let on = section(&named(GATEWAY)).replace("port: 0", &format!("port: {}", free.port()));
@@ -771,7 +777,7 @@ async fn a_gateway_continues_with_the_second_of_two_instances() {
     let url = format!("https://localhost:{}/zaas", second_zaas.port());
     let second = Gateway { client: first.client.clone(), url };
     let token = first.login().await;
-    // If an instance does not answer, API ML's gateway sends a `GET` of its client again, to another instance.
+    // If an instance does not answer, API ML's gateway sends the `GET` of its client again to another instance.
     let ticket = async || {
         let mut last = None;
         for gateway in [&first, &second] {

@@ -77,7 +77,8 @@ impl Site {
         certified(self.builder(), user)
     }
 
-    /// Writes the configuration of a node. `file` is the name of its files.
+    /// Writes the configuration of a node, after `edit` has changed it. `file` is the first part of the names of the
+    /// node's files.
     pub(crate) fn configure(
         &self,
         file: &str,

@@ -78,7 +78,7 @@ impl Demo {
     }
 
     /// Does the same as [`with_files`](Self::with_files), but on another thread, because starting the program blocks
-    /// its thread. So servers in the runtime of the test continue to run.
+    /// its thread. So the servers that the test has started continue to run.
     pub(crate) async fn beside_servers(
         edit: impl FnOnce(&Path, String) -> String + Send + 'static,
     ) -> Self {
