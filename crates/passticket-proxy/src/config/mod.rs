@@ -25,7 +25,7 @@
 //! # Rules
 //!
 //! 1. The whole configuration is checked before the gateway starts. All files are read, private keys and certificates
-//!    are parsed, and each APPLID must have a PassTicket key.
+//!    are parsed, and each APPLID of a service needs a PassTicket key or `source: zowe` in `ptktdata`.
 //! 2. All problems are reported together, in [`Problems`]. Each problem names its file, and the line and the setting if
 //!    they are known. Most problems also say what to write instead.
 //! 3. Unknown settings are errors in `components.passticket-proxy`, in api-defs, and in the files that are described
@@ -506,8 +506,8 @@ impl Config {
     /// zowe.yaml starts at the directory of the zowe.yaml.
     ///
     /// `env` looks up an environment variable. A program passes `&|name| std::env::var(name).ok()`. `env` is called
-    /// only for variables that the configuration names as the place of a secret, and for `HOSTNAME`. This function
-    /// blocks while it reads files and resolves a host name.
+    /// only for variables from which the configuration reads a secret, and for `HOSTNAME`. This function blocks while
+    /// it reads files and resolves a host name.
     ///
     /// # Errors
     /// [`Problems`] contains the problems of all files.
@@ -913,7 +913,7 @@ fn permissions(saf: Option<&Field<'_>>, report: &Report) -> Option<(PathBuf, Vec
 /// [`Problems`] contains all problems of the file.
 pub fn read_permissions(file: &Path) -> Result<Vec<Profile>, Problems> {
     let report = Report::default();
-    // Warnings are dropped, because the gateway has already warned about this file at its start.
+    // Warnings are dropped. They are reported when the whole configuration is loaded.
     let profiles = match read_authorization_file(file, drop) {
         Ok(bytes) => {
             let document = Document::parse(file.to_owned(), &bytes, &report);

@@ -1,6 +1,6 @@
 //! Reads the section `components.passticket-proxy` of the zowe.yaml. It contains the gateway's own settings.
 //!
-//! A PassTicket is a one-time password of z/OS for one APPLID. An APPLID is the name of an application on z/OS.
+//! A PassTicket is a short-lived password of z/OS for one APPLID. An APPLID is the name of an application on z/OS.
 
 use std::{
     ffi::OsStr,

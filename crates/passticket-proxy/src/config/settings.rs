@@ -102,7 +102,8 @@ pub struct DelegationSettings {
     /// The mapping of e-mail addresses to user ids.
     pub mapping: IdentityMapping,
     /// The PassTickets that each caller may obtain: `components.passticket-proxy.delegation.callers`. `None` means that
-    /// the setting is absent. In this case, only SAF decides. An empty list permits no caller.
+    /// the setting is absent. In this case, SAF and [`protected`](Self::protected) decide. An empty list permits no
+    /// caller.
     pub grants: Option<Vec<Grant>>,
     /// The users for whom no caller obtains a PassTicket:
     /// `components.passticket-proxy.delegation.protectedUsers`, and the gateway's own user.

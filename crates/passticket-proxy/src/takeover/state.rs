@@ -2,7 +2,7 @@
 //! the stopped PassTickets, and the lease of the node. The registry of services is handed over, too, so that the new
 //! process has all routes when it begins to serve.
 //!
-//! A PassTicket is a one-time password of z/OS.
+//! A PassTicket is a short-lived password of z/OS.
 
 use std::{
     str::FromStr,
