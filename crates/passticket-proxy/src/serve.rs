@@ -403,8 +403,9 @@ async fn evict(revocations: Arc<dyn RevocationStore>, every: Duration) {
     }
 }
 
-/// Records the uses of Personal Access Tokens, and revokes rotated tokens whose grace period has ended. If it is
-/// configured, also revokes tokens that were not used for a long time.
+/// Records the uses of Personal Access Tokens. Revokes rotated tokens whose grace period has ended, and the family of a
+/// rotated token that was used after this period. If it is configured, also revokes tokens that were not used for a
+/// long time.
 fn keep_registry(
     registry: Arc<dyn AccessTokenStore>,
     uses: Arc<TokenUses>,

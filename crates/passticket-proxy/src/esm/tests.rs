@@ -1,5 +1,5 @@
-//! Tests of the commands for all security products (RACF, ACF2 and Top Secret). A PassTicket is a one-time password of
-//! z/OS. An APPLID is the name of an application on z/OS.
+//! Tests of the commands for all security products (RACF, ACF2 and Top Secret). A PassTicket is a short-lived password
+//! of z/OS. An APPLID is the name of an application on z/OS.
 
 use proptest::prelude::*;
 use test_support::tickets::user;

@@ -190,7 +190,7 @@ impl FromStr for State {
             // Without the used time slots, a ticket could be made twice. So a text that cannot be read is an error.
             time_slots: slots.map_err(|_| StateError)?,
             logins: text("failedLogins")?.map(str::to_owned),
-            // Earlier versions stop no tickets.
+            // Earlier versions have no stopped PassTickets.
             stopped_tickets: document["stoppedTickets"].as_str().map(str::to_owned),
             // Earlier versions do not hand over a registry.
             registry: document.get("registry").filter(|it| !it.is_null()).cloned(),
