@@ -16,7 +16,7 @@ pub struct SourceFiles(BTreeMap<PathBuf, SourceFile>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SourceFile {
-    /// `None` if the file could not be opened.
+    /// `None` if there was no file at the path.
     version: Option<FileVersion>,
     content: Option<ContentHash>,
 }
