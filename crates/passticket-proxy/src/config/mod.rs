@@ -47,10 +47,10 @@
 //!
 //! # Listening
 //!
-//! `host` is an IP address or a host name. A host name is resolved only once, at the start. If the name has several
-//! addresses, the gateway listens on the first IPv4 address. If the name has no IPv4 address, the gateway listens on
-//! the first IPv6 address. `0.0.0.0` means all IPv4 addresses of the machine. `::` means all its IPv4 and IPv6
-//! addresses.
+//! `host` is an IP address or a host name. The gateway resolves a host name each time it reads the configuration, but
+//! listens on the address that it found at the start. If the name has several addresses, the gateway listens on the
+//! first IPv4 address. If the name has no IPv4 address, the gateway listens on the first IPv6 address. `0.0.0.0` means
+//! all IPv4 addresses of the machine. `::` means all its IPv4 and IPv6 addresses.
 //!
 //! # Other files
 //!
@@ -399,7 +399,7 @@ pub struct Config {
     /// The audit file. `None` if `components.passticket-proxy.audit.enabled` is `false`.
     pub audit: Option<AuditSettings>,
     /// The path of the file with revocations: `components.passticket-proxy.revocations`. `serve --new-store` creates a
-    /// missing file.
+    /// missing file. A node of a cluster creates it without this option.
     pub revocations: PathBuf,
     /// Present if this gateway is one of several nodes, which share revocations: `components.passticket-proxy.cluster`.
     pub cluster: Option<ClusterSettings>,
@@ -481,7 +481,8 @@ pub struct Config {
     pub ticket_limits: TicketLimits,
     /// The client certificates towards services.
     pub client_identities: ClientIdentities,
-    /// The level of the log, instead of the environment variable `RUST_LOG`: `components.passticket-proxy.logLevel`.
+    /// The level of the log: `components.passticket-proxy.logLevel`. `None` means that the environment variable
+    /// `RUST_LOG` sets the level.
     pub log_level: Option<LogLevel>,
     /// Whether the gateway opens connections to other servers. No setting of the zowe.yaml sets this value.
     pub outbound: OutboundConnections,
@@ -843,8 +844,8 @@ fn foreign_origins(compatibility: Compatibility) -> ForeignOrigins {
     }
 }
 
-/// Returns the clients that may see the health. With the profile `documented`, any client may see it, because it
-/// contains only a status.
+/// Returns the clients that may see the health. With the profile `zowe-v3`, `apiml.health.protected` decides. With
+/// `documented`, any client may see it, because it contains only a status.
 fn health_access(compatibility: Compatibility, protected: bool) -> HealthAccess {
     match compatibility {
         Compatibility::ZoweV3 if protected => HealthAccess::Protected,

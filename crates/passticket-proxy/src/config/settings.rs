@@ -109,7 +109,7 @@ pub struct DelegationSettings {
     /// `components.passticket-proxy.delegation.protectedUsers`, and the gateway's own user.
     pub protected: Vec<UserId>,
     /// The limit of calls of each caller in a minute: `components.passticket-proxy.delegation.callsPerMinute`. `None`
-    /// if the setting is absent.
+    /// if the setting is absent; the limit is then 60.
     pub calls_per_minute: Option<NonZeroU32>,
 }
 
@@ -124,7 +124,8 @@ pub struct ExchangeSettings {
     /// The services that accept PassTickets for each APPLID. They come from the api-defs, from `services` and from
     /// `discovery`.
     pub services: BTreeMap<Applid, BTreeSet<ServiceId>>,
-    /// The limit of calls in a minute: `callsPerMinute`. `None` if the setting is absent.
+    /// The limit of exchanges of each actor in a minute: `callsPerMinute`. Without an actor, the limit is for the user
+    /// of the token. `None` if the setting is absent; the limit is then 60.
     pub calls_per_minute: Option<NonZeroU32>,
 }
 
