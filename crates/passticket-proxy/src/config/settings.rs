@@ -208,12 +208,13 @@ pub struct LimitSettings {
     /// `components.passticket-proxy.limits.rememberedTickets`.
     pub remembered_tickets: NonZeroUsize,
     /// The maximum number of open client connections, 1 to 1,000,000. At the limit, the gateway closes the connection
-    /// that has been idle longest. If none is idle, it closes a stalled connection, or else the new one. The setting is
+    /// that has been idle longest. If none is idle, it closes a stalled connection. If none is stalled either, it
+    /// closes the new connection after at most a second. The setting is
     /// `components.passticket-proxy.limits.connections`.
     pub connections: NonZeroUsize,
-    /// The maximum number of open connections of one client address. The default is half of
-    /// [`connections`](Self::connections), rounded up. The setting is
-    /// `components.passticket-proxy.limits.connectionsPerAddress`.
+    /// The maximum number of open connections of one client address. An IPv6 network of 64 bits counts as one address.
+    /// The limit does not apply to trusted proxies. The default is half of [`connections`](Self::connections), rounded
+    /// up. The setting is `components.passticket-proxy.limits.connectionsPerAddress`.
     pub connections_per_address: NonZeroUsize,
     /// The maximum number of connections to one instance of a service, 1 to 1,000,000. All worker threads share this
     /// limit. The setting is `components.passticket-proxy.limits.connectionsPerInstance`.
