@@ -297,7 +297,7 @@ pub(crate) enum InitZaas {
     With(Vec<InstanceUrl>),
 }
 
-/// The place for the files of `init`.
+/// Where `init` writes the files.
 pub(crate) enum InitPlace {
     Directory(PathBuf),
     /// The directories of the Debian package.

@@ -1,7 +1,7 @@
 //! Runs this gateway as a node of a cluster. The nodes share revocations, time slots for PassTickets, and failed logins
 //! (docs/decisions.md#d32).
 //!
-//! A PassTicket is a one-time password of z/OS.
+//! A PassTicket is a short-lived password of z/OS.
 
 use std::{
     fmt, fs, io,
@@ -40,7 +40,7 @@ const TAKE_OVER: Duration = Duration::from_secs(10);
 /// answers all requests.
 const REACH: Duration = Duration::from_secs(5);
 
-/// How often the nodes are counted.
+/// The interval at which the nodes are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// The origin of the revocation file.
@@ -71,8 +71,8 @@ pub(crate) struct Cluster {
     settings: ClusterSettings,
 }
 
-/// Joins the cluster of the configuration, if it has one. When this function returns, the node has all revocations of the
-/// other nodes.
+/// Joins the cluster of the configuration, if it has one. When this function returns `Ok`, the node has all revocations
+/// of the other nodes.
 ///
 /// While Redis cannot be reached, this function waits. A signal that stops the program ends the wait.
 pub(crate) async fn join(
@@ -137,7 +137,7 @@ fn remove(file: &Path) {
 }
 
 /// Does the same as [`join`], but for a process that takes over from another process. The node continues the lease of
-/// the other process.
+/// the other process, if `lease` is for the node of this configuration.
 pub(crate) async fn take_over(
     config: &Config,
     store: &Arc<DurableStore>,
@@ -237,7 +237,8 @@ impl fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// Returns whether the node may accept tokens.
+    /// Returns `Down` if this node refuses all tokens because its lease has ended. A process that has handed its lease
+    /// over is `Up`.
     pub(crate) fn health(&self) -> Health {
         let status = self.node.status();
         match status.lease {

@@ -1,7 +1,7 @@
 //! Makes the connectors to services and other servers. A connector decides how the gateway verifies a server, and which
 //! client certificate the gateway presents.
 //!
-//! A PassTicket is a one-time password of z/OS. API ML is Zowe's API Mediation Layer.
+//! A PassTicket is a short-lived password of z/OS. API ML is Zowe's API Mediation Layer.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -60,8 +60,8 @@ struct Lists {
 }
 
 impl Forwarders {
-    /// Makes the forwarders of the configuration. `None` if no proxy may send certificates. Nothing is fetched yet. If
-    /// the settings are the same as in `previous`, the lists of `previous` stay.
+    /// Makes the forwarders of the configuration. `None` if neither this configuration nor an earlier one has
+    /// forwarders. Nothing is fetched yet. If the settings are the same as in `previous`, the lists of `previous` stay.
     ///
     /// Former forwarders stay known, even if no proxy may send certificates any more, because the certificate of a
     /// former forwarder must not become a credential. If there is no error, the forwarders of `previous` are replaced
@@ -130,7 +130,8 @@ impl Lists {
         Ok(Self { trusted, client, fixed, urls: urls.clone() })
     }
 
-    /// Fetches the lists now, and then every hour. The future never ends. A list that cannot be fetched stays as it was.
+    /// Fetches the lists now, and then every hour. A list that cannot be fetched stays as it was, and all lists are
+    /// fetched again after a shorter wait. The future never ends.
     async fn keep_fresh(self) {
         if self.urls.is_empty() {
             return std::future::pending().await;

@@ -5,7 +5,7 @@
 //! server on z/OS. ZSS asks the security product through SAF, the security interface of z/OS. A
 //! certificate can also be mapped by its common name, without a file or a server.
 //!
-//! A PassTicket is a one-time password of z/OS.
+//! A PassTicket is a short-lived password of z/OS.
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -31,7 +31,7 @@ use tower_passticket::{
 /// Lifetime of the tokens that the gateway sends to providers. It can be short, because each request has a new token.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 
-/// The time that a server may take to check a password. The gateway ignores later answers.
+/// The gateway waits at least for this time for a server that checks a password. It ignores later answers.
 const LONGEST_LOGIN: Duration = Duration::from_secs(15);
 
 /// The value of the `dom` claim (security domain) in the tokens that the gateway sends to providers. The login tokens

@@ -1,6 +1,6 @@
 //! Builds the schemes of the routes. A scheme decides what a service receives in place of the client's credential.
 //!
-//! A PassTicket is a one-time password of z/OS.
+//! A PassTicket is a short-lived password of z/OS.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

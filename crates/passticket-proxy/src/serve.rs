@@ -1,4 +1,4 @@
-//! `serve --config`: runs the gateway until SIGTERM, SIGINT or SIGQUIT.
+//! `serve --config`: runs the gateway until SIGTERM, SIGINT or SIGQUIT, or until another process has taken over.
 
 use std::{
     cell::OnceCell,
@@ -65,7 +65,8 @@ pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
     runtime()?.block_on(async move {
         let mut signals = Signals::listen()?;
         let config = &loaded.config;
-        // The gateway asks this service before any other step, so that a start that must fail changes nothing.
+        // The gateway asks API ML's Caching Service before any other step, so that a start that must fail changes
+        // nothing.
         let zowe = caching_service::prepared(config).await?;
         let socket = Some(config.takeover_socket.clone());
         let predecessor = match options.takeover {
@@ -402,8 +403,9 @@ async fn evict(revocations: Arc<dyn RevocationStore>, every: Duration) {
     }
 }
 
-/// Records the uses of Personal Access Tokens, and revokes rotated tokens whose grace period has ended. If it is
-/// configured, also revokes tokens that were not used for a long time.
+/// Records the uses of Personal Access Tokens. Revokes rotated tokens whose grace period has ended, and the family of a
+/// rotated token that was used after this period. If it is configured, also revokes tokens that were not used for a
+/// long time.
 fn keep_registry(
     registry: Arc<dyn AccessTokenStore>,
     uses: Arc<TokenUses>,

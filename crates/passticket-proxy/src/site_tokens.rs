@@ -65,9 +65,10 @@ impl AskIssuer for AskZosmf {
 }
 
 impl SiteTokens {
-    /// Makes the issuers of the configuration. `to_zosmf` is the connector for logins at z/OSMF. Keys and tokens need
-    /// no stricter verification of z/OSMF than logins, because a server that can answer in place of z/OSMF can log in
-    /// any user. `sessions` contains the sessions that the gateway opens at z/OSMF.
+    /// Makes the issuers of the configuration. `to_zosmf` is the connector for logins at z/OSMF. It is also used to
+    /// fetch the keys of z/OSMF and to ask z/OSMF about tokens. These calls need no stricter check of the certificate
+    /// of z/OSMF than logins do: a server that can pretend to be z/OSMF can already confirm a login of any user.
+    /// `sessions` contains the sessions that the gateway opens at z/OSMF.
     pub(crate) fn new(
         config: &Config,
         to_zosmf: &Connector,
@@ -116,8 +117,8 @@ impl SiteTokens {
         }
     }
 
-    /// Returns the verifier of all tokens. Returns `None` if the gateway accepts only its own tokens, because it then
-    /// need not read the issuer of a token.
+    /// Returns the verifier of all tokens. Returns `None` if the gateway accepts only its own tokens. It then need not
+    /// read the issuer of a token.
     pub(crate) fn verifier(
         &self,
         own: &Rs256Verifier,

@@ -1,7 +1,7 @@
 //! Assembles the gateway from a configuration.
 //!
-//! A PassTicket is a one-time password of z/OS. API ML is Zowe's API Mediation Layer. z/OSMF is IBM's management server
-//! on z/OS.
+//! A PassTicket is a short-lived password of z/OS. API ML is Zowe's API Mediation Layer, and Eureka is its registry of
+//! services. z/OSMF is IBM's management server on z/OS.
 
 use std::{
     collections::BTreeSet, convert::Infallible, mem, num::NonZeroUsize, sync::Arc, time::Duration,
@@ -114,7 +114,7 @@ pub(crate) struct Parts {
     finding: Option<Part<FindingSettings, Finding>>,
     /// The proxies that may send the certificates of their clients.
     forwarders: Option<Forwarders>,
-    /// The listener for gateways of API ML.
+    /// The parts of the listener for API ML's gateways. `None` if there is no such listener.
     zaas: Option<ZaasParts>,
 }
 
@@ -146,7 +146,8 @@ enum LoginServer {
 struct VerifierSettings {
     keys: Vec<VerifyingKey>,
     cached_tokens: NonZeroUsize,
-    /// The Caching Service of API ML finds a Personal Access Token by a hash of its text.
+    /// Whether the verifier keeps the texts of Personal Access Tokens. The Caching Service of API ML finds a token by a
+    /// hash of its text.
     keeps_pat_texts: bool,
 }
 
@@ -375,7 +376,7 @@ fn forward(
 /// The stores of revocations and of audit records. A reload does not replace them.
 #[derive(Clone)]
 pub(crate) struct Stores {
-    /// The file with the revoked tokens.
+    /// The file with the revoked tokens and the issued Personal Access Tokens.
     pub(crate) revocations: Arc<DurableStore>,
     /// This gateway as a node. `None` if it shares nothing with other nodes.
     pub(crate) cluster: Option<Cluster>,
@@ -441,8 +442,8 @@ impl From<StoresError> for Exit {
 /// Whether the program creates the revocation file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum NewStore {
-    /// The file must exist. If it is missing, it may be on a volume that is not mounted. A node of a cluster gets the
-    /// revocations of the other nodes instead.
+    /// The file must exist, because a missing file may be on a volume that is not mounted. A node of a cluster is an
+    /// exception: it creates a missing file, and gets the revocations from the other nodes.
     Never,
     /// The file must not exist. It is created. This value is for `--new-store`.
     Required,
@@ -696,7 +697,7 @@ macro_rules! routed_stack {
             .option_layer(layers.cors)
             .option_layer($forwarders)
             .layer(probe($crate::stack::Step::Received))
-            // This layer is in front of all that can reject a request, because it counts rejected requests.
+            // This layer also counts the requests that a later layer rejects.
             .option_layer(layers.requests)
             // SanitizeLayer is in front of the layers that read headers, so that no other layer sees headers that
             // clients must not set. It also refuses requests of web pages of other origins, while the request still has
@@ -1005,7 +1006,7 @@ pub(crate) fn services(
         let options = ui_options(config, settings, listed, kept, document);
         let ui = Ui::new(api.clone(), options);
         let ui = SetSensitiveRequestHeaders::new(ui, sensitive.clone());
-        // CORS does not apply to the pages: no other page may read them.
+        // The pages have no CORS layer, because pages of other origins may not read them.
         (settings.path.clone(), forwarded().layer(ui))
     });
     let api = forwarded().layer(SetSensitiveRequestHeaders::new(api, sensitive));

@@ -1,6 +1,6 @@
 //! Chooses the source of a PassTicket: the gateway's own PassTicket keys, or a running Zowe (`source: zowe`).
 //!
-//! A PassTicket is a one-time password of z/OS for one APPLID. An APPLID is the name of an application on z/OS.
+//! A PassTicket is a short-lived password of z/OS for one APPLID. An APPLID is the name of an application on z/OS.
 
 use std::{sync::Arc, time::Duration};
 

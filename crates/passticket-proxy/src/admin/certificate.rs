@@ -34,7 +34,7 @@ pub(super) struct CertificateExpiry(Arc<Expiries>);
 
 #[derive(Debug)]
 struct Expiries {
-    /// The expiry time of the certificate of the gateway, in milliseconds.
+    /// The expiry time of the certificate of the gateway, in milliseconds since 1970.
     gateway: AtomicU64,
     /// The expiry times of all certificates, each with the value of its metric label. A scrape of the metrics and a
     /// reload lock them.

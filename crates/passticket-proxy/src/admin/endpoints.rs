@@ -1,4 +1,5 @@
-//! Answers the requests to the endpoints of the admin port: metrics, health and reload.
+//! Answers the requests to the endpoints of the admin port: metrics, health, reload, and the end of stops of
+//! PassTickets.
 
 use std::sync::Arc;
 

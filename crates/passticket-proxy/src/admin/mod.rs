@@ -1,4 +1,5 @@
-//! Serves the admin port on a loopback address: metrics, health, and requests to reload the configuration.
+//! Serves the admin port on a loopback address: metrics, health, and requests to reload the configuration or to resume
+//! stopped PassTickets (short-lived passwords of z/OS).
 //!
 //! The port has its own thread and its own runtime, so it answers even if all worker threads are busy. Each connection
 //! serves one request, and a client must send its headers within a time limit. So idle clients cannot hold connections

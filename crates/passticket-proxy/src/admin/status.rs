@@ -1,6 +1,6 @@
 //! Reports whether the components of the gateway work.
 //!
-//! A PassTicket is a one-time password of z/OS.
+//! A PassTicket is a short-lived password of z/OS.
 
 use std::{
     collections::BTreeSet,

@@ -1,5 +1,5 @@
 //! `esm`: prints commands for the external security manager (ESM), which is RACF, ACF2 or Top Secret. The commands
-//! define what the gateway needs there, such as the keys of PassTickets (the one-time passwords of z/OS).
+//! define what the gateway needs there, such as the keys of PassTickets (short-lived passwords of z/OS).
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,5 @@
 //! `init`: writes the files of a new gateway beside an existing Zowe, and prints what the operator still has to do. One
-//! of the files is a PassTicket key. A PassTicket is a one-time password of z/OS.
+//! of the files is a PassTicket key. A PassTicket is a short-lived password of z/OS.
 
 use std::{
     env,

@@ -1,6 +1,6 @@
 //! `ticket generate` and `ticket evaluate`: make or evaluate a single PassTicket.
 //!
-//! A PassTicket is a one-time password of z/OS.
+//! A PassTicket is a short-lived password of z/OS.
 
 use std::{
     fmt::Display,

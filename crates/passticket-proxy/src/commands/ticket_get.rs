@@ -178,8 +178,8 @@ impl Session {
             }
             return self.ask_ticket_endpoint(applid, &token).await;
         }
-        // The endpoint `ticket` also gives tickets to a user who is not an actor of the token exchange, for the user
-        // itself.
+        // The endpoint `ticket` makes PassTickets for the logged-in user itself, even if this user is not an actor of
+        // the token exchange.
         let code = document(&reply)["error"].as_str().unwrap_or_default().to_owned();
         let is_no_actor = ["unauthorized_client", "invalid_target"].contains(&code.as_str());
         if may_fall_back && has_logged_in && is_no_actor {

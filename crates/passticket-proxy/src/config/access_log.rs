@@ -14,9 +14,11 @@ pub struct AccessLogSettings {
     pub file: PathBuf,
     /// The format of the lines: `format`.
     pub format: AccessLogFormat,
-    /// The size in bytes at which the file rotates. `None` if `rotateAtMegabytes` is absent.
+    /// The size in bytes at which the file rotates. If `rotateAtMegabytes` is absent, this is `None`, and the default
+    /// of [`AccessLogOptions`] applies.
     pub rotate_at: Option<u64>,
-    /// The number of full files that are kept: `keep`. `None` if the setting is absent.
+    /// The number of full files that are kept: `keep`. If the setting is absent, this is `None`, and the default of
+    /// [`AccessLogOptions`] applies.
     pub keep: Option<NonZeroU32>,
 }
 

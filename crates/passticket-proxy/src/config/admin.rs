@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_port_there_is_no_admin_port_and_its_host_must_be_loopback() {
+    fn there_is_an_admin_port_only_with_a_port_and_the_host_must_always_be_loopback() {
         let remote = |key: &str, host: &str| {
             format!(
                 "z:{key}: {host} can be reached from other machines. On such an address the admin port would need \

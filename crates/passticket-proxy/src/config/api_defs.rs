@@ -6,8 +6,8 @@
 //! says which credential the service receives from the gateway. `additionalServiceMetadata` adds settings to services,
 //! including services in other files.
 //!
-//! A PassTicket is a one-time password of z/OS. API ML is Zowe's API Mediation Layer. z/OSMF is IBM's management server
-//! on z/OS.
+//! A PassTicket is a short-lived password of z/OS. API ML is Zowe's API Mediation Layer. z/OSMF is IBM's management
+//! server on z/OS.
 
 use std::net::IpAddr;
 

@@ -1,6 +1,6 @@
 //! Reads the scheme of a service from its api-def (service definition) and from `components.passticket-proxy.services`.
 //!
-//! A PassTicket is a one-time password of z/OS for one APPLID. An APPLID is the name of an application on z/OS.
+//! A PassTicket is a short-lived password of z/OS for one APPLID. An APPLID is the name of an application on z/OS.
 
 use std::{fmt, str::FromStr};
 

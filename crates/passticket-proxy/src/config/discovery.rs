@@ -229,7 +229,7 @@ struct Service<'a> {
     plain_http: bool,
 }
 
-/// Reads the section. Returns `None` if the file does not have it.
+/// Reads the section. Returns `None` if the section is absent or empty.
 pub(super) fn read<'a>(mut section: Section<'a>) -> Option<DiscoverySection<'a>> {
     if section.fields().is_empty() {
         return None;

@@ -64,8 +64,8 @@ pub(super) fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
 /// over Zowe's setting. If both settings are absent, or if the value is wrong, the result is `0.0.0.0` (all IPv4
 /// addresses). The second result is the place of the setting.
 ///
-/// A host name is resolved only once. If the name has several addresses, the result is the first IPv4 address, as in
-/// Zowe's gateway. If the name has no IPv4 address, the result is the first IPv6 address.
+/// A host name is resolved once, in this call. If the name has several addresses, the result is the first IPv4 address,
+/// as in Zowe's gateway. If the name has no IPv4 address, the result is the first IPv6 address.
 pub(super) fn host(
     host: Option<&Field<'_>>,
     host_at: &Place,

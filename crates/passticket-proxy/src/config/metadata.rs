@@ -275,7 +275,7 @@ mod tests {
             let got = problems(&format!("customMetadata: {custom}"));
             assert_eq!(got, [vec![want.to_owned()], Vec::new()], "{custom}");
         }
-        // A blank value is no second value.
+        // A blank value counts as absent, so there is only one value.
         for custom in [
             "{apiml.headersToIgnore: , apiml: {headersToIgnore: X-Other}}",
             "{apiml: {headersToIgnore: X-Other}, apiml.headersToIgnore: ''}",

@@ -25,7 +25,7 @@
 //! # Rules
 //!
 //! 1. The whole configuration is checked before the gateway starts. All files are read, private keys and certificates
-//!    are parsed, and each APPLID must have a PassTicket key.
+//!    are parsed, and each APPLID of a service needs a PassTicket key or `source: zowe` in `ptktdata`.
 //! 2. All problems are reported together, in [`Problems`]. Each problem names its file, and the line and the setting if
 //!    they are known. Most problems also say what to write instead.
 //! 3. Unknown settings are errors in `components.passticket-proxy`, in api-defs, and in the files that are described
@@ -47,10 +47,10 @@
 //!
 //! # Listening
 //!
-//! `host` is an IP address or a host name. A host name is resolved only once, at the start. If the name has several
-//! addresses, the gateway listens on the first IPv4 address. If the name has no IPv4 address, the gateway listens on
-//! the first IPv6 address. `0.0.0.0` means all IPv4 addresses of the machine. `::` means all its IPv4 and IPv6
-//! addresses.
+//! `host` is an IP address or a host name. The gateway resolves a host name each time it reads the configuration, but
+//! listens on the address that it found at the start. If the name has several addresses, the gateway listens on the
+//! first IPv4 address. If the name has no IPv4 address, the gateway listens on the first IPv6 address. `0.0.0.0` means
+//! all IPv4 addresses of the machine. `::` means all its IPv4 and IPv6 addresses.
 //!
 //! # Other files
 //!
@@ -399,7 +399,7 @@ pub struct Config {
     /// The audit file. `None` if `components.passticket-proxy.audit.enabled` is `false`.
     pub audit: Option<AuditSettings>,
     /// The path of the file with revocations: `components.passticket-proxy.revocations`. `serve --new-store` creates a
-    /// missing file.
+    /// missing file. A node of a cluster creates it without this option.
     pub revocations: PathBuf,
     /// Present if this gateway is one of several nodes, which share revocations: `components.passticket-proxy.cluster`.
     pub cluster: Option<ClusterSettings>,
@@ -481,7 +481,8 @@ pub struct Config {
     pub ticket_limits: TicketLimits,
     /// The client certificates towards services.
     pub client_identities: ClientIdentities,
-    /// The level of the log, instead of the environment variable `RUST_LOG`: `components.passticket-proxy.logLevel`.
+    /// The level of the log: `components.passticket-proxy.logLevel`. `None` means that the environment variable
+    /// `RUST_LOG` sets the level.
     pub log_level: Option<LogLevel>,
     /// Whether the gateway opens connections to other servers. No setting of the zowe.yaml sets this value.
     pub outbound: OutboundConnections,
@@ -506,8 +507,8 @@ impl Config {
     /// zowe.yaml starts at the directory of the zowe.yaml.
     ///
     /// `env` looks up an environment variable. A program passes `&|name| std::env::var(name).ok()`. `env` is called
-    /// only for variables that the configuration names as the place of a secret, and for `HOSTNAME`. This function
-    /// blocks while it reads files and resolves a host name.
+    /// only for variables from which the configuration reads a secret, and for `HOSTNAME`. This function blocks while
+    /// it reads files and resolves a host name.
     ///
     /// # Errors
     /// [`Problems`] contains the problems of all files.
@@ -843,8 +844,8 @@ fn foreign_origins(compatibility: Compatibility) -> ForeignOrigins {
     }
 }
 
-/// Returns the clients that may see the health. With the profile `documented`, any client may see it, because it
-/// contains only a status.
+/// Returns the clients that may see the health. With the profile `zowe-v3`, `apiml.health.protected` decides. With
+/// `documented`, any client may see it, because it contains only a status.
 fn health_access(compatibility: Compatibility, protected: bool) -> HealthAccess {
     match compatibility {
         Compatibility::ZoweV3 if protected => HealthAccess::Protected,
@@ -913,7 +914,7 @@ fn permissions(saf: Option<&Field<'_>>, report: &Report) -> Option<(PathBuf, Vec
 /// [`Problems`] contains all problems of the file.
 pub fn read_permissions(file: &Path) -> Result<Vec<Profile>, Problems> {
     let report = Report::default();
-    // Warnings are dropped, because the gateway has already warned about this file at its start.
+    // Warnings are dropped. They are reported when the whole configuration is loaded.
     let profiles = match read_authorization_file(file, drop) {
         Ok(bytes) => {
             let document = Document::parse(file.to_owned(), &bytes, &report);

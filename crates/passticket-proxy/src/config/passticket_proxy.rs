@@ -1,6 +1,6 @@
 //! Reads the section `components.passticket-proxy` of the zowe.yaml. It contains the gateway's own settings.
 //!
-//! A PassTicket is a one-time password of z/OS for one APPLID. An APPLID is the name of an application on z/OS.
+//! A PassTicket is a short-lived password of z/OS for one APPLID. An APPLID is the name of an application on z/OS.
 
 use std::{
     ffi::OsStr,
@@ -580,7 +580,7 @@ fn compatibility(text: &str) -> Result<Compatibility, &'static str> {
 }
 
 /// Returns the files of one item of `apiDefs`. If the item is a directory, these are all `*.yml` and `*.yaml` files in
-/// the directory, sorted by name. Upper and lower case of the ending do not matter.
+/// the directory that are not hidden, sorted by name. Upper and lower case of the ending do not matter.
 pub(super) fn api_def_files(field: &Field<'_>) -> Vec<PathBuf> {
     let Some(path) = field.path() else { return Vec::new() };
     if !path.is_dir() {

@@ -326,7 +326,7 @@ fn is_base64_of_der(text: &str) -> bool {
 }
 
 /// Returns `; did you mean ...?` if a known word is similar to `word`. If no known word is similar, returns a list of
-/// the known words. The result is empty if there are no known words.
+/// at most 12 known words. The result is empty if there are no known words.
 pub(super) fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let mut known: Vec<_> = known.into_iter().collect();
     known.sort_unstable();

@@ -165,8 +165,8 @@ impl<'a> Field<'a> {
     }
 
     /// Returns the text of a single value, without checks. Use this function only for values that have no effect on
-    /// requests, such as titles. Returns `None` for a list or a mapping, and does not report it. A template stays as it
-    /// is.
+    /// requests, such as titles. Returns `None` for null, a list or a mapping, and does not report it. A template stays
+    /// as it is.
     pub(super) fn unchecked_text(&self) -> Option<&'a str> {
         match &self.node.value {
             Value::Scalar(text) => Some(text.trim()),
@@ -497,7 +497,7 @@ impl<'a> Section<'a> {
         self.broken
     }
 
-    /// Returns all keys with their values, in the order of the file.
+    /// Returns all keys with their values: the keys of each mapping in the order of the file.
     pub(super) fn fields(&self) -> Vec<(&'a str, Field<'a>)> {
         let all = self.mappings().flat_map(|(at, entries)| {
             entries.iter().map(move |entry| (entry.key.as_str(), Self::field(at, entry)))

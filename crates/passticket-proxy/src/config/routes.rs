@@ -1,7 +1,7 @@
 //! Makes the routes from the api-defs (Zowe static definitions) and from `components.passticket-proxy.services`.
 //!
-//! An APPLID is the name of a z/OS application in the security product. A PassTicket is a short-lived
-//! password of z/OS for one application. Each APPLID of a route needs a PassTicket key.
+//! An APPLID is the name of a z/OS application in the security product. A PassTicket is a short-lived password of z/OS
+//! for one application. Each APPLID of a route needs a PassTicket key, or `source: zowe`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -288,8 +288,8 @@ pub(super) fn request_headers(
     services.into_iter().filter(|(_, headers)| *headers != RequestHeaders::default()).collect()
 }
 
-/// Returns the connect timeouts of the services that have one: in `components.passticket-proxy.services`, or in the
-/// metadata. If several definitions of a service have one, the shortest applies.
+/// Returns the connect timeouts of the services that have one: in `components.passticket-proxy.services`, or else in
+/// the metadata. If the metadata of several definitions of a service has one, the shortest applies.
 pub(super) fn connect_timeouts(
     overrides: &[Override<'_>],
     definitions: &Definitions<'_>,
@@ -339,7 +339,9 @@ pub(super) fn limits<'a>(
     overrides.iter().map(|settings| (&settings.id, &settings.limits))
 }
 
-/// Reports overrides of services that no api-def defines. `found` are the services that are found in a registry.
+/// Reports settings in `components.passticket-proxy.services` of services that are neither in an api-def nor in
+/// `found`. `found` are the services that are found in Eureka. Also reports settings that have no effect on a found
+/// service.
 pub(super) fn check_names(
     definitions: &Definitions<'_>,
     found: &[&ServiceId],

@@ -102,13 +102,14 @@ pub struct DelegationSettings {
     /// The mapping of e-mail addresses to user ids.
     pub mapping: IdentityMapping,
     /// The PassTickets that each caller may obtain: `components.passticket-proxy.delegation.callers`. `None` means that
-    /// the setting is absent. In this case, only SAF decides. An empty list permits no caller.
+    /// the setting is absent. In this case, SAF and [`protected`](Self::protected) decide. An empty list permits no
+    /// caller.
     pub grants: Option<Vec<Grant>>,
     /// The users for whom no caller obtains a PassTicket:
     /// `components.passticket-proxy.delegation.protectedUsers`, and the gateway's own user.
     pub protected: Vec<UserId>,
     /// The limit of calls of each caller in a minute: `components.passticket-proxy.delegation.callsPerMinute`. `None`
-    /// if the setting is absent.
+    /// if the setting is absent; the limit is then 60.
     pub calls_per_minute: Option<NonZeroU32>,
 }
 
@@ -123,7 +124,8 @@ pub struct ExchangeSettings {
     /// The services that accept PassTickets for each APPLID. They come from the api-defs, from `services` and from
     /// `discovery`.
     pub services: BTreeMap<Applid, BTreeSet<ServiceId>>,
-    /// The limit of calls in a minute: `callsPerMinute`. `None` if the setting is absent.
+    /// The limit of exchanges of each actor in a minute: `callsPerMinute`. Without an actor, the limit is for the user
+    /// of the token. `None` if the setting is absent; the limit is then 60.
     pub calls_per_minute: Option<NonZeroU32>,
 }
 
@@ -206,12 +208,13 @@ pub struct LimitSettings {
     /// `components.passticket-proxy.limits.rememberedTickets`.
     pub remembered_tickets: NonZeroUsize,
     /// The maximum number of open client connections, 1 to 1,000,000. At the limit, the gateway closes the connection
-    /// that has been idle longest. If none is idle, it closes a stalled connection, or else the new one. The setting is
+    /// that has been idle longest. If none is idle, it closes a stalled connection. If none is stalled either, it
+    /// closes the new connection after at most a second. The setting is
     /// `components.passticket-proxy.limits.connections`.
     pub connections: NonZeroUsize,
-    /// The maximum number of open connections of one client address. The default is half of
-    /// [`connections`](Self::connections), rounded up. The setting is
-    /// `components.passticket-proxy.limits.connectionsPerAddress`.
+    /// The maximum number of open connections of one client address. An IPv6 network of 64 bits counts as one address.
+    /// The limit does not apply to trusted proxies. The default is half of [`connections`](Self::connections), rounded
+    /// up. The setting is `components.passticket-proxy.limits.connectionsPerAddress`.
     pub connections_per_address: NonZeroUsize,
     /// The maximum number of connections to one instance of a service, 1 to 1,000,000. All worker threads share this
     /// limit. The setting is `components.passticket-proxy.limits.connectionsPerInstance`.

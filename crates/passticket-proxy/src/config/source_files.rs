@@ -16,7 +16,7 @@ pub struct SourceFiles(BTreeMap<PathBuf, SourceFile>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SourceFile {
-    /// `None` if the file could not be opened.
+    /// `None` if there was no file at the path.
     version: Option<FileVersion>,
     content: Option<ContentHash>,
 }
@@ -79,8 +79,8 @@ impl From<&Metadata> for FileVersion {
 }
 
 impl SourceFiles {
-    /// Returns the paths, sorted, and the version of each file when it was read. The version is `None` if the file
-    /// could not be opened.
+    /// Returns the paths, sorted, and the version of each file when it was read. The version is `None` if there was no
+    /// file at the path.
     pub fn versions(&self) -> impl Iterator<Item = (&Path, Option<FileVersion>)> {
         self.0.iter().map(|(path, file)| (path.as_path(), file.version))
     }

@@ -47,7 +47,7 @@ pub(super) struct Known<'a> {
     pub(super) providers: &'a mut [OidcSettings],
     /// The users to whom no identity is mapped.
     pub(super) protected: &'a [UserId],
-    /// The permissions of the gateway's user to make PassTickets.
+    /// All permissions in the file of `saf`.
     pub(super) permissions: &'a [Profile],
     pub(super) gateway: UserId,
     /// The APPLIDs whose PassTickets do not come from this gateway.

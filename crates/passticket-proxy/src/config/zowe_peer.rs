@@ -1,7 +1,7 @@
 //! Reads the address of a running API Mediation Layer (API ML) of Zowe, and the settings that say what the gateway asks
 //! it: `components.passticket-proxy.zowe` (docs/decisions.md#d47).
 //!
-//! A PassTicket is a one-time password of z/OS.
+//! A PassTicket is a short-lived password of z/OS.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Makes the files of the demo: a certificate authority and its certificates, a signing key for tokens, a PassTicket
 //! key, a user with a password, permissions and identities. The configuration of the demo names these files.
 //!
-//! A PassTicket is a one-time password of z/OS.
+//! A PassTicket is a short-lived password of z/OS.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! The service of the demo. Like a service on z/OS, it evaluates the user id and the PassTicket of a request, and
 //! accepts no tokens.
 //!
-//! A PassTicket is a one-time password of z/OS for one APPLID. An APPLID is the name of an application on z/OS.
+//! A PassTicket is a short-lived password of z/OS for one APPLID. An APPLID is the name of an application on z/OS.
 
 use std::{
     convert::Infallible,

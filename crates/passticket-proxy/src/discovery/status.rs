@@ -202,7 +202,7 @@ mod tests {
             };
             assert_eq!(was_reported, is_reported, "{result:?}");
             assert_eq!(status.health() == Some(Health::Up), result.is_ok(), "{result:?}");
-            // A reload does not change what is known.
+            // A reload calls `begin` again, which does not change the health.
             status.begin();
             assert_eq!(status.health() == Some(Health::Up), result.is_ok(), "{result:?}");
         }

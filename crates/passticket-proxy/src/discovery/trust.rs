@@ -17,10 +17,11 @@ const APPLID: &str = "apiml.authentication.applid";
 pub(super) enum Decision<'s> {
     /// The configuration names the service. The instance may receive the credentials of the scheme.
     Trusted(Trusted<'s>),
-    /// The configuration does not name the service, but the gateway uses other services. The instance never receives
-    /// credentials.
+    /// The configuration does not name the service, but has `others: bypass`, and allows the host. The instance never
+    /// receives credentials.
     Other,
-    /// The configuration does not name the service, and the gateway does not use other services.
+    /// The gateway does not use the instance, and does not report this. Either the id is reserved, or the configuration
+    /// does not name the service. In the second case, `others` is `ignore`, or the service has a static definition.
     Ignored,
     /// The registration contradicts the configuration.
     Refused(Refusal),

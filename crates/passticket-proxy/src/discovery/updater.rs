@@ -76,7 +76,7 @@ impl RouteUpdater {
         Self { checks, ..self }
     }
 
-    /// Returns the discovery services.
+    /// Returns the URLs of Eureka.
     pub(super) fn eureka(&self) -> &[Address] {
         &self.settings.eureka
     }
@@ -288,7 +288,7 @@ fn checks_of(found: &Found<'_>, services: &[ListedService]) -> Vec<FoundCheck> {
     checks
 }
 
-/// Describes a service by the metadata of its first instance.
+/// Describes a service by the metadata of `first`, its first instance that is up.
 fn describe(service: &FoundService<'_>, first: &FoundInstance<'_>) -> ListedService {
     let metadata = &first.instance.metadata;
     let text = |name: &str| metadata.get(name).filter(|text| !text.is_empty()).cloned();

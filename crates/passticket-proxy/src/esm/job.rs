@@ -1,13 +1,14 @@
 //! Makes the batch job that puts a PassTicket key into the CKDS, the key store of ICSF. ICSF is the cryptographic
 //! service of z/OS.
 //!
-//! The job contains no key. It reads the key from a data set, because the text of a job stays in the spool.
+//! The job contains no key, because the text of a job stays in the spool. It reads the key from a data set, or makes
+//! the key.
 //!
 //! Sources: IBM, *ICSF Application Programmer's Guide* (Key Token Build2, Key Part Import2, Random Number Generate
 //! Long, CKDS Key Record Create2), *ICSF Administrator's Guide* (KGUP), *TSO/E REXX Reference* (LINKPGM, EXECIO);
 //! docs/reference/security-products.md#key-job.
 //!
-//! A PassTicket is a one-time password of z/OS.
+//! A PassTicket is a short-lived password of z/OS.
 
 use std::fmt;
 

@@ -6,7 +6,7 @@
 //! *z/OS Security Server RACF Security Administrator's Guide* (Using PassTickets), Zowe's jobs ZWEIRAC
 //! and ZWEIRACZ; docs/reference/security-products.md#racf.
 //!
-//! A PassTicket is a one-time password of z/OS.
+//! A PassTicket is a short-lived password of z/OS.
 
 use super::{
     Application, COMMANDS_WITH_KEY, Commands, EmailOperand, Mapping, NameOperand, RegistryOperand,

@@ -1,5 +1,5 @@
-//! Tests of the commands for all security products (RACF, ACF2 and Top Secret). A PassTicket is a one-time password of
-//! z/OS. An APPLID is the name of an application on z/OS.
+//! Tests of the commands for all security products (RACF, ACF2 and Top Secret). A PassTicket is a short-lived password
+//! of z/OS. An APPLID is the name of an application on z/OS.
 
 use proptest::prelude::*;
 use test_support::tickets::user;
@@ -151,7 +151,7 @@ fn timeout_is_the_window_and_a_longer_window_has_a_comment() {
     }
 }
 
-/// Without `ADD`, `CHANGE` removes the other types from the list.
+/// In ACF2, `CHANGE INFODIR` without `ADD` removes the other types from the list.
 #[test]
 fn acf2_adds_a_type_to_infodir_and_rebuilds_the_rules() {
     let applid = Applid::new("IZUDFLT").unwrap();

@@ -4,7 +4,7 @@
 //! and ZWEITSSZ, Zowe's documentation of PassTickets, distributed identities and client certificates;
 //! docs/reference/security-products.md#top-secret.
 //!
-//! A PassTicket is a one-time password of z/OS.
+//! A PassTicket is a short-lived password of z/OS.
 
 use super::{
     Application, Commands, EmailOperand, Mapping, NameOperand, RegistryOperand, key_placeholder,

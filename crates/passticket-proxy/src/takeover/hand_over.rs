@@ -1,6 +1,6 @@
 //! Registers the parts of the gateway that take part in a takeover.
 //!
-//! A PassTicket is a one-time password of z/OS.
+//! A PassTicket is a short-lived password of z/OS.
 
 use std::sync::Arc;
 

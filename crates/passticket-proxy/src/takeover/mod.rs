@@ -23,7 +23,7 @@
 //! After `Serving`, the old process answers only the requests that it has already begun. It closes its connections as
 //! at a shutdown. A client may have sent a request before it learns that its connection is being closed. The old
 //! process relays such a request to the new process, over the same Unix socket. So at any time, one process alone
-//! decides about all tokens, tickets and logins.
+//! decides about the tokens, tickets and logins of new requests.
 
 mod frames;
 mod gate;

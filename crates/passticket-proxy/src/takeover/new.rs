@@ -1,4 +1,5 @@
-//! The new process of a takeover: it continues the work of the running process.
+//! The new process of a takeover: it continues the work of the running process. The [parent module](super) describes
+//! the messages.
 
 use std::{
     io,

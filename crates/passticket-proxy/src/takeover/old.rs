@@ -1,4 +1,5 @@
-//! The old process of a takeover: it hands its work over.
+//! The old process of a takeover: it hands its work over. The *store* is the file with the revocations. The [parent
+//! module](super) describes the messages.
 
 use std::{
     fs,
@@ -45,8 +46,8 @@ const OPEN: Duration = Duration::from_secs(15);
 /// The time that the new process may take to start its worker threads.
 const SERVE: Duration = Duration::from_secs(10);
 
-/// After a failed takeover, the store file may still be open in the new process. The old process tries to open it again
-/// for this time. Then it kills the new process.
+/// If a takeover fails before `Go`, the store file may still be open in the new process. The old process tries to open
+/// it again for this time. Then it kills the new process.
 const STORE_BUSY: Duration = Duration::from_secs(2);
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
@@ -65,7 +66,7 @@ pub(crate) struct Running {
 /// The process that has taken over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Successor {
-    /// The process id. `None` if the process is in another container.
+    /// The process id. `None` if it is not known, for example because the process is in another container.
     pub(crate) pid: Option<i32>,
 }
 
@@ -320,8 +321,8 @@ impl Running {
     }
 }
 
-/// The new process. The file descriptor refers to this process even if its id is used again. `None` if the process is
-/// in another namespace of process ids.
+/// The new process. The file descriptor refers to this process even if its id is used again. `None` if no descriptor
+/// can be opened, for example because the process is in another namespace of process ids.
 struct Process(Option<OwnedFd>);
 
 impl Process {

@@ -6,7 +6,7 @@
 //! a relayed request like a request on a connection of its own. A header tells the new process from which client
 //! connection the request came.
 //!
-//! A PassTicket is a one-time password of z/OS.
+//! A PassTicket is a short-lived password of z/OS.
 
 use std::{net::SocketAddr, str::FromStr, sync::Arc};
 
@@ -68,7 +68,7 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// Starts the connection. It runs until the last clone of the result is dropped.
+    /// Starts the connection. It ends when the last clone of the result is dropped, or when the new process ends.
     pub(super) async fn start(stream: UnixStream) -> hyper::Result<Self> {
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -195,8 +195,8 @@ impl Relay {
 }
 
 /// Converts a request of a client to a request of HTTP/2 to the new process. Returns `None` for a request that cannot
-/// be relayed, because it changes the protocol of its connection. Such a request has the method CONNECT, or offers
-/// WebSocket in `Upgrade`.
+/// be relayed. Normally, this is a request that changes the protocol of its connection: it has the method CONNECT, or
+/// offers WebSocket in `Upgrade`.
 ///
 /// Other protocols in `Upgrade` are ignored, as without a takeover. For example, Java's HTTP client offers `h2c`.
 fn relayed<B>(listener: Listener, request: Request<B>) -> Option<Request<RelayedBody>>

@@ -2,7 +2,7 @@
 //! the stopped PassTickets, and the lease of the node. The registry of services is handed over, too, so that the new
 //! process has all routes when it begins to serve.
 //!
-//! A PassTicket is a one-time password of z/OS.
+//! A PassTicket is a short-lived password of z/OS.
 
 use std::{
     str::FromStr,
@@ -190,7 +190,7 @@ impl FromStr for State {
             // Without the used time slots, a ticket could be made twice. So a text that cannot be read is an error.
             time_slots: slots.map_err(|_| StateError)?,
             logins: text("failedLogins")?.map(str::to_owned),
-            // Earlier versions stop no tickets.
+            // Earlier versions have no stopped PassTickets.
             stopped_tickets: document["stoppedTickets"].as_str().map(str::to_owned),
             // Earlier versions do not hand over a registry.
             registry: document.get("registry").filter(|it| !it.is_null()).cloned(),

@@ -1,6 +1,6 @@
 //! Makes PassTickets in a process that may hand over its time slots.
 //!
-//! A PassTicket is a one-time password of z/OS.
+//! A PassTicket is a short-lived password of z/OS.
 
 use std::time::Duration;
 

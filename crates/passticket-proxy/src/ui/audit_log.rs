@@ -131,7 +131,7 @@ impl Events {
     }
 }
 
-/// A record. Its texts come from clients.
+/// A record. Its texts may come from clients.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Record {

@@ -269,7 +269,7 @@ impl AuthClient {
         self.json(browser, Call::new(Method::GET, "query")).await
     }
 
-    /// Returns a page of the user's tokens, the newest first.
+    /// Returns a page of the user's tokens that match `filter`, the newest first.
     pub(super) async fn tokens(
         &self,
         browser: &Browser,
@@ -287,7 +287,7 @@ impl AuthClient {
         self.json(browser, Call::new(Method::GET, format!("access-tokens{query}"))).await
     }
 
-    /// Returns all of the user's tokens.
+    /// Returns all of the user's tokens that match `filter`.
     pub(super) async fn all_tokens(
         &self,
         browser: &Browser,
@@ -314,7 +314,7 @@ impl AuthClient {
         self.json(browser, Call::new(Method::GET, "access-tokens/permissions")).await
     }
 
-    /// Returns a page of the tokens of users. The signed-in user must be an administrator.
+    /// Returns a page of the tokens of users that match `filter`. The signed-in user must be an administrator.
     pub(super) async fn tokens_of_users(
         &self,
         browser: &Browser,

@@ -1,5 +1,5 @@
-//! Protects forms against pages of other origins: each form has a random value that a cookie also has. A page of
-//! another origin can neither read nor set the cookie, because its name begins with `__Host-`.
+//! Protects forms against pages of other origins: each form has a random value that a cookie also has. No page can read
+//! the cookie (`HttpOnly`). A page of another host cannot set it, because its name begins with `__Host-`.
 
 use std::fmt;
 

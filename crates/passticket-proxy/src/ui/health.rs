@@ -18,7 +18,7 @@ pub(super) struct GatewayHealth {
     pub(super) instances: BTreeMap<String, String>,
     /// This node. `None` if the gateway shares nothing with other nodes.
     pub(super) cluster: Option<NodeHealth>,
-    /// The stopped PassTickets (one-time passwords of z/OS). `None` if none are stopped.
+    /// The stopped PassTickets (short-lived passwords of z/OS). `None` if none are stopped.
     pub(super) passtickets: Option<StoppedTickets>,
 }
 

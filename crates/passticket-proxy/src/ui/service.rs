@@ -66,7 +66,7 @@ pub(crate) struct UiOptions {
     pub(crate) route_paths: RoutePaths,
     /// The maximum validity of a token.
     pub(crate) max_days: u8,
-    /// The scopes that new tokens may have. `None`: all.
+    /// The scopes that new tokens may have. `None` allows all scopes.
     pub(crate) allowed_scopes: Option<Scopes>,
     /// Whether the login provider can change passwords.
     pub(crate) can_change_passwords: bool,

@@ -48,7 +48,7 @@ pub(super) enum Problem {
     TokenNotFound,
     CannotRotate,
     NotPermitted,
-    /// A page for administrators.
+    /// A user who is not an administrator asked for a page for administrators.
     NotAdministrator,
     TooManyAttempts,
     Unavailable,
@@ -61,8 +61,8 @@ impl Problem {
     pub(super) fn of(refusal: &Refusal) -> Self {
         match refusal.status {
             StatusCode::NOT_FOUND => Self::TokenNotFound,
-            // A refusal without a message counts as one because of another origin, because users need no permission for
-            // their own tokens.
+            // Users need no permission for their own tokens. So a 403 without a message means that the request came
+            // from another origin.
             StatusCode::FORBIDDEN if is_cross_origin(refusal) => Self::CrossOrigin,
             StatusCode::FORBIDDEN => Self::NotPermitted,
             StatusCode::CONFLICT => Self::CannotRotate,

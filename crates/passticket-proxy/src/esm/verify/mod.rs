@@ -1,5 +1,5 @@
 //! Compares what a security product (RACF, ACF2 or Top Secret) displays with the configuration of the gateway. A
-//! PassTicket is a one-time password of z/OS.
+//! PassTicket is a short-lived password of z/OS.
 //!
 //! [`display_commands`] returns the display commands. An administrator runs them, and copies their output, the
 //! *listing*. [`compare`] reads the listing, and returns a [`Report`] that names each difference.
