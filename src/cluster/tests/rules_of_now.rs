@@ -17,7 +17,8 @@ use crate::{
 
 const REVOKED: Option<Result<(), CheckError>> = Some(Err(CheckError::Revoked(RevokedBy::Token)));
 
-/// A rule for the first user. The clock of the node that makes it is behind, so the rule does not revoke PATs by its time.
+/// A rule for the first user. The clock of the node that makes it is behind, so the rule does not revoke PATs by its
+/// time.
 fn rule() -> Revocation {
     Revocation::User { user: user(0), up_to: Timestamp::from_millis(ISSUED - 3_600_000) }
 }
@@ -57,8 +58,8 @@ async fn a_pat_that_is_issued_after_a_rule_stays_valid_while_another_node_joins(
     let killed = Process::default();
     machines[1].start(&killed, "b").await.unwrap();
     killed.kill();
-    // The node has read the position of the log, and waits for the end of the lease of the process that was killed. Then
-    // it reads the image.
+    // The node has read the position of the log, and waits for the end of the lease of the process that was killed.
+    // Then it reads the image.
     let process = Process::default();
     let start = machines[2].start(&process, "b");
     let write = async {
