@@ -1,4 +1,4 @@
-//! Rules with the current time while nodes join.
+//! Tests of rules with the current time while nodes join.
 
 use tokio::time::sleep;
 
@@ -77,7 +77,7 @@ async fn a_pat_in_the_file_of_a_node_is_not_revoked_by_an_earlier_rule_in_the_lo
     let one = first_node(&machines[0]).await;
     let killed = Process::default();
     machines[1].start(&killed, "b").await.unwrap();
-    // The file has a position of the log.
+    // In this time, the memory of the node stores a position in the log.
     sleep(LEASE / 3).await;
     killed.kill();
     revoke_and_register(&one).await;
