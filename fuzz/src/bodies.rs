@@ -98,8 +98,9 @@ impl Auth {
     }
 }
 
-/// Asserts that the status is not 500. An error response must be JSON with a Zowe message, and must not set a cookie.
-/// It must have the header `WWW-Authenticate` if its status is 401, and must not have it otherwise.
+/// Asserts that the status is not 500. An error response must be JSON with a Zowe message. If it has no
+/// `error_description` (a member of OAuth errors), it must also not set a cookie, and must have the header
+/// `WWW-Authenticate` if and only if its status is 401.
 fn check_answer(response: &Response<Bytes>) {
     let status = response.status();
     assert!(status != 500, "{response:?}");

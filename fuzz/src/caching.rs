@@ -68,8 +68,9 @@ pub(crate) fn answers(data: &[u8]) {
     }
 }
 
-/// Returns whether a rule for `USER` or `svc` revokes a PAT that is issued now. The keys of rules are hashes of a salt
-/// and a name. This function computes them only for the salt `salt!`, and returns `false` for any other salt.
+/// Returns whether there is a rule for `USER` or `svc` whose time is a text, and is later than 4,000,000,000,000 ms (in
+/// the year 2096). Such a rule revokes a PAT that is issued now. The keys of rules are hashes of a salt and a name.
+/// This function computes them only for the salt `salt!`, and returns `false` for any other salt.
 fn is_revoked(answer: &Value) -> bool {
     let salt = answer["value"].as_str().expect("there is a salt");
     if salt != "salt!" {

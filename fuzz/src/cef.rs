@@ -1,4 +1,4 @@
-//! Audit records in the Common Event Format.
+//! Fuzz target for audit records in the Common Event Format (CEF).
 
 use tower_passticket::{
     audit::{AuditRecord, CefDevice, Detail, Event, ReasonCode},

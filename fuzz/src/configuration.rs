@@ -69,7 +69,7 @@ struct Directory(TempDir);
 
 static DIRECTORY: Mutex<Option<Directory>> = Mutex::new(None);
 
-/// Locks the directory with the configuration, after it has been made. All its files are valid.
+/// Locks the directory with the configuration. The first call makes it. All its files are valid.
 fn directory() -> MutexGuard<'static, Option<Directory>> {
     let mut directory = DIRECTORY.lock().unwrap_or_else(PoisonError::into_inner);
     directory.get_or_insert_with(Directory::new);
@@ -212,8 +212,8 @@ fn is_whole_word(secret: &str, content: &[u8]) -> bool {
     })
 }
 
-/// Asserts that each problem is one line and shows no secret. If a problem has a line number in `file`, the file must
-/// have this line.
+/// Asserts that each problem is one line and shows no secret. If a problem has a line number in `file`, this line must
+/// be in the file, or directly after its end.
 fn check_problems(problems: &[Problem], file: &Path, content: &[u8]) {
     // Both `\n` and `\r` break lines in YAML.
     let lines = content.iter().filter(|b| matches!(b, b'\n' | b'\r')).count() + 1;

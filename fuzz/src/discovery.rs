@@ -2,8 +2,8 @@
 
 use tower_passticket::eureka::{Action, Document, InstanceStatus, Registry};
 
-/// The input is the JSON of the whole registry, a line with only `---`, and the JSON of a delta. The delta may be
-/// absent.
+/// The input is the JSON of the whole registry, a line with only `---`, and the JSON of a delta (the last changes). The
+/// delta may be absent.
 pub(crate) fn eureka(data: &[u8]) {
     const LINE: &[u8] = b"\n---\n";
     let at = data.windows(LINE.len()).position(|window| window == LINE);

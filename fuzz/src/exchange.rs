@@ -93,7 +93,7 @@ fn headers_of(headers: &[httparse::Header<'_>]) -> Vec<(String, Vec<u8>)> {
     headers.iter().map(pair).collect()
 }
 
-/// Parses the first request in `bytes`. Returns `None` if it is incomplete.
+/// Parses the first request in `bytes`. Returns `None` if it is incomplete, and panics if it is malformed.
 fn parse_request(bytes: &[u8]) -> Option<Parsed<'_>> {
     let mut headers = [httparse::EMPTY_HEADER; 256];
     let mut request = httparse::Request::new(&mut headers);
@@ -107,8 +107,8 @@ fn parse_request(bytes: &[u8]) -> Option<Parsed<'_>> {
     parse_body(message, &bytes[length..], None)
 }
 
-/// Parses the first response that is not informational (1xx), to a request with this method. Returns `None` if the
-/// response is incomplete.
+/// Skips informational responses (1xx), and parses the first other response. `method` is the method of its request.
+/// Returns `None` if the response is incomplete, and panics if it is malformed.
 ///
 /// A response without a length ends when the connection is closed. Such a response is incomplete unless
 /// `connection_ended`.
@@ -550,8 +550,9 @@ fn request_with_tokens() -> Vec<u8> {
     frame(1, 0x05, 1, &block.concat())
 }
 
-/// The input is a byte that selects the form of the rest, which is either the bytes or the frames of an HTTP/2 client.
-/// In the input, a frame has one byte each for type, flags, stream and length, then the payload.
+/// The first byte of the input selects whether the client first sends [`request_with_tokens`], and whether the rest of
+/// the input consists of bytes or of frames of an HTTP/2 client. In the input, a frame has one byte each for type,
+/// flags, stream and length, then the payload.
 pub(crate) fn http2_client(data: &[u8]) {
     let Some((choice, mut rest)) = data.split_first() else { return };
     let mut bytes = [PREFACE, &frame(4, 0, 0, &[])].concat();

@@ -147,8 +147,8 @@ fn hides_credential(pair: &[u8]) -> bool {
     pair.split(|b| *b == b',').filter_map(name_of).any(is_credential_cookie)
 }
 
-/// Asserts that `after` has exactly the cookies of `before` that are not credentials, in the same order and
-/// in one line.
+/// Asserts that `after` has exactly these cookies of `before`, in the same order and in at most one line: those that
+/// have a name, are not credentials, and hide no credential behind a comma.
 fn check_cookies(before: &HeaderMap, after: &HeaderMap) {
     assert!(after.get_all(COOKIE).iter().count() <= 1, "{after:?}");
     let kept: Vec<_> = pairs(before)
@@ -351,7 +351,8 @@ pub(crate) fn sanitize(data: &[u8]) {
         passed_on(service.clone(), request).map(|passed| passed.headers)
     };
     let Some(after) = pass(before.clone()) else {
-        // The layer rejects only one kind of request: a WebSocket handshake from a page of another origin.
+        // All requests of this target are GET. Of these, the layer rejects only WebSocket handshakes from a page of
+        // another origin.
         let is_handshake = before.contains_key(UPGRADE) || before.contains_key(SEC_WEBSOCKET_KEY);
         assert!(before.contains_key(ORIGIN) && is_handshake);
         return;

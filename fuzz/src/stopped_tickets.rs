@@ -1,4 +1,5 @@
-//! Refused PassTickets: the date of a service, and the file with the stopped PassTickets.
+//! Fuzz targets for refused PassTickets (one-time passwords of z/OS): the header `Date` of a service, and the file with
+//! the stopped PassTickets.
 
 use tower_passticket::{
     clock::Timestamp,

@@ -100,8 +100,8 @@ pub(crate) fn token_claims(data: &[u8]) {
     );
 }
 
-/// The input consists of lines. All lines together are tested as a list of scopes, and each line as a service id, and as
-/// the path of a request.
+/// The input consists of lines. All lines together are tested as a list of scopes, and each line as a service id, and
+/// as the path of a request.
 pub(crate) fn scopes(data: &[u8]) {
     let items = lines(data, 100);
     if let Ok(scopes) = Scopes::parse(&items) {

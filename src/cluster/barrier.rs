@@ -23,16 +23,16 @@ pub(super) struct Observation {
 pub(super) struct Waiting {
     pub(super) term: Term,
     pub(super) position: LogPosition,
-    /// The number of the first request for a list that was sent after the record was published. An older list may lack
-    /// a renewal that was sent before its node saw the record.
+    /// The number of the first request for a list that was sent after the record was published. Between an older list
+    /// and the publication, another node may have got a lease without this record.
     pub(super) first_request: u64,
-    /// When this node first knew of the term. Before that, a node may have got a lease of the previous term. The place
-    /// does not know this lease any more. So the barrier waits until such a lease has certainly ended.
+    /// When this node first knew of the term. Before that, another node may have got a lease of the previous term. The
+    /// place does not know this lease any more. So the barrier waits until such a lease has certainly ended.
     pub(super) term_seen: BootTime,
 }
 
 impl Waiting {
-    /// Returns whether every node has stopped accepting the tokens that the record revokes.
+    /// Returns whether `observation` shows that no node accepts the tokens that the record revokes any more.
     pub(super) fn is_over(&self, observation: &Observation, rules: &Rules, now: BootTime) -> bool {
         let is_new_enough =
             observation.request >= self.first_request || !applies!(rules, BarrierReadsAfterPublish);

@@ -28,7 +28,7 @@ impl BootTime {
     }
 }
 
-/// A clock that never jumps, and that also advances while the machine is suspended.
+/// A clock that never jumps. If the system allows it, the clock also advances while the machine is suspended.
 pub(super) trait BootClock: fmt::Debug + Send + Sync + 'static {
     fn now(&self) -> BootTime;
 }

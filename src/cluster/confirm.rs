@@ -34,8 +34,8 @@ pub(super) enum Until {
     AppliedWithDerived,
 }
 
-/// The records must be published again: the place has lost data, or this node has not applied its rule in the order of
-/// the log.
+/// The records must be published again: the place has lost data or could not be reached, or this node has not applied
+/// its rule in the order of the log.
 struct PublishAgain;
 
 /// Publishes the records of a write, and waits for the event `until`.
@@ -61,7 +61,8 @@ pub(super) async fn confirm(
     Ok(())
 }
 
-/// Publishes the records, and waits for the event `until`. Returns `None` if the queue is full, or was cleared.
+/// Publishes the records, and waits for the event `until`. With [`Confirm::Local`], only waits until the place has the
+/// records. Returns `None` if the queue is full, or was cleared.
 async fn reach(shared: &Shared, records: &[Record], until: Until) -> Option<()> {
     loop {
         let Ok(published) = shared.queue.add(records.to_vec())?.await else { return None };
@@ -83,9 +84,10 @@ async fn reach(shared: &Shared, records: &[Record], until: Until) -> Option<()> 
 
 /// Waits until this node has applied its own rule, and until all nodes have the revocations that the rule causes.
 ///
-/// A node counts a rule with the current time as applied only after it has published the revocations of the PATs that
-/// the rule revokes in addition. So after the first of these waits, these revocations are in the log. Nodes that join
-/// can read the rule, but cannot know which PATs were before it.
+/// A rule with the current time also revokes PATs with a later issue time, if they are before the rule in the log. A
+/// node counts the rule as applied only after it has published the revocations of these PATs. So when this node has
+/// applied the rule, these revocations are in the log. Nodes that join need them: they can read the rule, but cannot
+/// know which PATs were before it.
 async fn derived(shared: &Shared, term: &Term, position: LogPosition) -> Result<(), PublishAgain> {
     let applied = shared.wait_for(|state| {
         let is_same = state.lease.term() == Some(term);
@@ -122,7 +124,7 @@ async fn barrier(shared: &Shared, term: &Term, position: LogPosition) -> Result<
     reached.await
 }
 
-/// Requests the leases of all nodes while writes wait for them.
+/// While writes wait for other nodes, requests the leases of all nodes again and again.
 pub(super) async fn observe_leases(shared: Arc<Shared>) {
     loop {
         let added = shared.barrier_added.notified();
@@ -156,7 +158,7 @@ async fn observe(shared: &Shared) {
                 }
             });
         }
-        // The session that renews the lease then finds out about the new term, and joins again.
+        // The next renewal then fails, too. So the session ends, and the next session joins the new term.
         Err(CoordinatorError::OtherTerm { .. }) => shared.renew_now.notify_one(),
         Err(_) => {}
     }

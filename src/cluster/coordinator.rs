@@ -20,10 +20,9 @@ pub type CoordinatorFuture<T> = Pin<Box<dyn Future<Output = Result<T, Coordinato
 ///
 /// The place holds, for each site:
 /// - the *image*: all records, merged by [`RecordKind::merge`](crate::revocation::RecordKind::merge);
-/// - the *log*: the records that have changed the image, in the order of the changes. Old entries of the log may be
-///   removed;
-/// - the *leases*: one [`LeaseRecord`] for each node;
-/// - the *term*.
+/// - the *log*: the records that have changed the image, in the order of the changes. The place may remove old entries;
+/// - the *leases*: the last [`LeaseRecord`] of each node;
+/// - the *term*: an id that changes when the place may have lost data ([`Term`]).
 ///
 /// The place may lose data, for example when a replica becomes the primary. The nodes notice the loss, because a new
 /// [`Term`] begins. Each node has its own memory of all records, so the nodes can then publish their records again.
@@ -32,17 +31,18 @@ pub type CoordinatorFuture<T> = Pin<Box<dyn Future<Output = Result<T, Coordinato
 /// [`CoordinatorError::Unreachable`].
 pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     /// Returns the current term and the position of the last entry of the log. If the place has no data of this site,
-    /// begins a new term, and stores `lease`, the lease time of the nodes of this site. If an incompatible version has
-    /// written the data, returns an error.
+    /// begins a new term, and stores `lease`, the lease time of the nodes of this site.
     ///
     /// # Errors
+    /// [`CoordinatorError::OtherVersion`] if an incompatible version has written the data.
     /// [`CoordinatorError::OtherLease`] if the nodes of this site have another lease time. A node knows that a lease of
     /// another node has ended only if both have the same lease time.
     fn join(&self, lease: Duration) -> CoordinatorFuture<Joined>;
 
     /// Merges at most [`MAX_PUBLISHED`] records into the image, and appends those that have changed the image to the
-    /// log. A [`Record::RuleOfNow`] is always appended. A 17th salt is refused with an error. Returns the position of
-    /// the last entry of the log after the call. The whole call is one atomic step.
+    /// log. A [`Record::RuleOfNow`] is always appended. Returns the position of the last entry of the log after the
+    /// call. Other calls run before or after this call, never during it. A 17th salt is refused with
+    /// [`CoordinatorError::TooManySalts`]. The records before this salt are then merged.
     fn publish(
         &self,
         term: Term,
@@ -50,8 +50,8 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
         records: Vec<Record>,
     ) -> CoordinatorFuture<LogPosition>;
 
-    /// Returns the entries of the log after `after`. If the place has never removed an entry, `after` may be
-    /// [`LogPosition::START`]. If there are no entries, waits up to `wait` for the first.
+    /// Returns the entries of the log after `after`, or [`Followed::Gap`] if the place may have removed some of them.
+    /// If there are no entries, waits up to `wait` for the first.
     fn follow(&self, term: Term, after: LogPosition, wait: Duration)
     -> CoordinatorFuture<Followed>;
 
@@ -65,8 +65,8 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`CoordinatorError::NameTaken`] if the stored lease of this name has an incarnation other than that of `lease`
     /// and other than `replaced`. [`CoordinatorError::OtherTerm`] if the term is not current, or if the stored lease
-    /// has a larger number. A larger number means that the network delayed this renewal, and that the node does not
-    /// wait for the reply any more. After these errors, nothing is stored.
+    /// has the same incarnation and a larger number. A larger number means that the network delayed this renewal, and
+    /// that the node does not wait for the reply any more. After these errors, nothing is stored.
     fn renew(
         &self,
         term: Term,
@@ -75,7 +75,7 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     ) -> CoordinatorFuture<Renewed>;
 
     /// Returns the leases of all nodes. A server that may not write must refuse this call. It may be an old primary
-    /// that other nodes have left, and its list would lack their new leases.
+    /// that other nodes have left, so that its list lacks their new leases.
     fn leases(&self, term: Term) -> CoordinatorFuture<Vec<LeaseRecord>>;
 
     /// Removes `lease`, the lease of a node that has ended. Does nothing if another lease is stored for the node.
@@ -111,7 +111,7 @@ pub enum CoordinatorError {
         /// The cause. It contains no secret.
         reason: Arc<str>,
     },
-    /// The place refuses the call, for example because its memory is full, or because it has no replica.
+    /// The place refuses the call, for example because its memory is full, or because it has too few replicas.
     #[error("{place} refuses to write: {reason}")]
     Refused {
         /// The name of the place.
@@ -119,8 +119,8 @@ pub enum CoordinatorError {
         /// The cause and the remedy. It contains no secret.
         reason: Arc<str>,
     },
-    /// The term of the call is not the current term. The place did nothing. The node must [join](Coordinator::join)
-    /// again.
+    /// The term of the call is not the current term, or the call is a renewal that arrived after a later renewal. The
+    /// place did nothing. The node must [join](Coordinator::join) again.
     #[error(
         "{place} has lost data, or another server has taken its place; the nodes publish their data again"
     )]
@@ -173,7 +173,7 @@ pub enum CoordinatorError {
         /// The lease time of this node.
         own: Duration,
     },
-    /// The data of the site is malformed.
+    /// The data of the site, or an answer of the place, is malformed.
     #[error("{place} has malformed data: {reason}")]
     Malformed {
         /// The name of the place.
@@ -208,8 +208,8 @@ impl fmt::Debug for Term {
     }
 }
 
-/// The position of an entry in the log of one [`Term`]. Positions rise in the order of the log. `Display` and `FromStr`
-/// convert it to the form `5-0` of ids in a Redis stream and back.
+/// The position of an entry in the log of one [`Term`]. Positions rise in the order of the log. As text, a position has
+/// the form of the ids in a Redis stream, such as `5-0`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogPosition {
     millis: u64,
@@ -217,7 +217,7 @@ pub struct LogPosition {
 }
 
 impl LogPosition {
-    /// The position before the first entry.
+    /// The position before the first entry. In a [`LeaseRecord`], it means that the node is still joining.
     pub const START: Self = Self { millis: 0, sequence: 0 };
 
     /// Creates a position from the two parts of an id in a Redis stream.
@@ -289,7 +289,8 @@ impl fmt::Display for NodeName {
     }
 }
 
-/// Identifies one run of a node. A process that takes over from another process of the node continues its incarnation.
+/// Identifies one run of a node. If a process hands its lease over to another process of the node, both have the same
+/// incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Incarnation(Uuid);
 
@@ -322,18 +323,19 @@ impl FromStr for Incarnation {
 
 /// The lease of a node, as the place stores it.
 ///
-/// Each renewal has a new number. A node may accept tokens only for a limited time after it has *sent* a renewal. So if
-/// other nodes see the same number for longer than that time, they know that the node accepts no tokens any more. They
-/// do not need the clock of the place.
+/// Each renewal has a new number. A lease lasts only for a limited time after the node has *sent* a renewal. So if
+/// other nodes see the same number for longer than that time, they know that the lease has ended. They measure this
+/// time with their own clocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseRecord {
     /// The node.
     pub node: NodeName,
     /// The run of the node.
     pub incarnation: Incarnation,
-    /// The number of the renewal. It rises with each renewal.
+    /// The number of the renewal. It rises with each renewal of this incarnation.
     pub number: NonZeroU64,
-    /// The node has applied all entries of the log up to this position.
+    /// The node has applied all entries of the log up to this position. [`LogPosition::START`] means that the node has
+    /// joined the term, but has not caught up: it does not know the records of the place yet.
     pub applied: LogPosition,
 }
 
@@ -362,9 +364,9 @@ pub struct LogEntry {
 /// The result of [`Coordinator::follow`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Followed {
-    /// The next entries, in the order of the log. Empty if no entry arrived within the time.
+    /// The next entries, in the order of the log. Empty if no entry arrived within the time `wait`.
     Entries(Vec<LogEntry>),
-    /// Entries after the position may have been removed. The node must read the whole image.
+    /// Entries after `after` may have been removed. The node must read the whole image.
     Gap,
 }
 
@@ -375,7 +377,7 @@ pub struct ImageCursor(pub String);
 /// A part of the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImagePart {
-    /// The records.
+    /// The records. There may be none, although a later part has records.
     pub records: Vec<Record>,
     /// Where the next part begins. `None` if this was the last part.
     pub next: Option<ImageCursor>,
@@ -386,7 +388,7 @@ pub struct ImagePart {
 pub struct Renewed {
     /// The position of the last entry of the log.
     pub last: LogPosition,
-    /// The leases of all nodes, with the one that was just stored.
+    /// The leases of all nodes, including the one that was just stored.
     pub leases: Vec<LeaseRecord>,
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::metrics::{Collect, Counter, Description, Exposition, Histogram};
 
-/// The upper limits of the buckets of the waiting time.
+/// The upper limits of the buckets of [`WAITS`].
 const BUCKETS: &[Duration] = &[
     Duration::from_millis(5),
     Duration::from_millis(10),

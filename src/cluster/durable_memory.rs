@@ -43,7 +43,8 @@ fn to_bytes(Followed { term, position }: &Followed) -> Vec<u8> {
     format!("{position} {}", term.as_str()).into_bytes()
 }
 
-/// Returns `None` if a newer version wrote the bytes. The node then reads all records again.
+/// Returns `None` if the bytes are malformed, for example because a newer version wrote them. The node then reads all
+/// records again.
 fn from_bytes(bytes: &[u8]) -> Option<Followed> {
     let (position, term) = std::str::from_utf8(bytes).ok()?.split_once(' ')?;
     let position: LogPosition = position.parse().ok()?;

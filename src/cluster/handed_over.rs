@@ -10,8 +10,8 @@ const VERSION: &str = "1";
 /// The maximum length of the text.
 const MAX_LEN: usize = 100;
 
-/// Identifies the lease of a node. The old process passes it to the new process, which then renews the same lease.
-/// `Display` and `FromStr` convert it to text and back.
+/// Identifies the lease of a node. The old process passes this value to the new process, which then renews the same
+/// lease. `Display` and `FromStr` convert it to text and back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandedOverLease {
     pub(super) incarnation: Incarnation,

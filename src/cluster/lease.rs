@@ -1,5 +1,7 @@
-//! The lease of this node. It says until when the node may accept tokens. The *place* is the store that the nodes
-//! share, such as Redis.
+//! The lease of this node. The *place* is the store that the nodes share, such as Redis.
+//! [`Coordinator`](super::coordinator::Coordinator) explains its log and its terms. The *memory* is the node's own
+//! store of all records ([`NodeMemory`](super::memory::NodeMemory)). A node has *caught up* when its memory has all
+//! records of the place up to a known position in the log.
 
 use std::{collections::VecDeque, num::NonZeroU64};
 
@@ -13,16 +15,17 @@ use super::{
 /// is dropped, and the lease may end earlier.
 const MAX_PENDING: usize = 64;
 
-/// The first position that an entry can have. No entry of a real log has this position, because a real position begins
-/// with the time.
+/// The smallest position after [`LogPosition::START`]. It stands for an empty log that the node has applied, because
+/// `START` means [`JOINING`]. No entry of a real log has this position, because the first part of a real position is
+/// the time.
 const FIRST: LogPosition = LogPosition::new(0, 1);
 
 /// The position in the lease record of a node that has joined the term, but has not caught up. Such a node has no lease
 /// of this term.
 pub(super) const JOINING: LogPosition = LogPosition::START;
 
-/// The lease of this node. While the node holds the lease, it has applied each record whose write has succeeded at any
-/// node.
+/// The lease of this node. While the node holds the lease, it has applied each revocation that any node with
+/// [`Confirm::Everywhere`](super::Confirm::Everywhere) has reported as successful.
 #[derive(Debug)]
 pub(super) struct Lease {
     rules: Rules,
@@ -31,7 +34,7 @@ pub(super) struct Lease {
     /// The node holds the lease until this time.
     until: BootTime,
     term: Option<InTerm>,
-    /// Whether the memory has refused a call since the node last made progress.
+    /// Whether a call of the memory has failed since the node last made progress.
     has_failed: bool,
 }
 
@@ -41,28 +44,29 @@ struct InTerm {
     term: Term,
     /// When this node first knew of the term.
     seen: BootTime,
-    /// Whether other nodes may know records that neither this node nor the place knows. This is so if the place has lost
-    /// data while this node had no lease.
+    /// Whether the node waits for the data of other nodes, which may know records that neither this node nor the place
+    /// knows. The node waits if it held no lease when it joined the term, and its memory has never followed the log of
+    /// the term. The place may then have lost data without this node.
     waits_for_others: bool,
     has_caught_up: bool,
     applied: LogPosition,
     /// The position in the last renewal.
     renewed_with: Option<LogPosition>,
-    /// For each reply, the time at which its lease begins, and the position that this node must apply before the lease
-    /// counts.
+    /// The replies whose position this node has not reached yet: for each reply, the time at which its lease begins,
+    /// and the position that this node must apply before it gets this lease.
     pending: VecDeque<(BootTime, LogPosition)>,
 }
 
 /// The reply to a renewal.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reply {
-    /// The position that the renewal stored.
+    /// The position in the lease record that the renewal stored.
     pub(super) applied: LogPosition,
     pub(super) sent: BootTime,
     pub(super) received: BootTime,
     /// The position of the last entry of the log.
     pub(super) last: LogPosition,
-    /// Whether another running node has joined, but has not caught up.
+    /// Whether this node must still wait for another running node, which has joined, but has not caught up.
     pub(super) others_are_joining: bool,
 }
 
@@ -72,8 +76,8 @@ impl Lease {
         Self { rules, number, until: BootTime::default(), term: None, has_failed: false }
     }
 
-    /// Begins a term, or continues the current term. `has_followed` tells whether the memory has followed the log of this
-    /// term before. Returns whether the term is new to this process.
+    /// Begins `term`, and returns `true`. If `term` is the current term, changes nothing, and returns `false`.
+    /// `has_followed` tells whether the memory has followed the log of this term before.
     pub(super) fn join(&mut self, term: &Term, now: BootTime, has_followed: bool) -> bool {
         if self.term.as_ref().is_some_and(|current| current.term == *term) {
             return false;
@@ -114,15 +118,16 @@ impl Lease {
         (NonZeroU64::new(self.number).unwrap_or(NonZeroU64::MAX), applied)
     }
 
-    /// Notes that the memory has refused a call.
+    /// Notes that a call of the memory has failed.
     pub(super) fn note_failure(&mut self) {
         self.has_failed = true;
     }
 
     /// Returns whether a renewal now can help this node or others. `last` is the last known position of the log.
     ///
-    /// Other nodes wait for a node whose lease record changes. So a node that has no lease and cannot apply the log
-    /// sends no renewals until it makes progress. Then the other nodes wait for it only as long as for a dead node.
+    /// The other nodes may wait for this node as long as its lease record keeps changing. So a node that has no lease
+    /// and cannot apply the log sends no renewals until it makes progress. The other nodes then wait for it only as
+    /// long as for a dead node.
     pub(super) fn is_renewal_useful(&self, last: LogPosition, now: BootTime) -> bool {
         let Some(term) = self.term.as_ref().filter(|_| !self.is_held(now)) else { return true };
         if !term.has_caught_up {
@@ -147,8 +152,9 @@ impl Lease {
         if !term.has_caught_up && needs_log {
             return;
         }
-        // The other nodes do not wait for a joining node. So a renewal that was sent while this node was joining gives
-        // no lease: the place must first know that the node has caught up.
+        // After a node has been joining for the time [`Rules::over`], the writes of other nodes do not wait for it. So
+        // a renewal that was sent while this node was joining gives no lease: the place must first know that the node
+        // has caught up.
         if applied == JOINING && needs_log && applies!(rules, PlaceKnowsOfLease) {
             return;
         }
@@ -170,15 +176,15 @@ impl Lease {
         }
     }
 
-    /// Returns the time at which the node stops waiting for the data of other nodes. A renewal that is sent before this
-    /// time does not count. Returns `None` if the node does not wait.
+    /// Returns the earliest time at which the node can stop waiting for the data of other nodes. A renewal that is sent
+    /// before this time gives no lease. Returns `None` if the node does not wait.
     pub(super) fn waits_until(&self) -> Option<BootTime> {
         let term = self.term.as_ref().filter(|current| current.waits_for_others);
         term.map(|term| term.seen.plus(self.rules.over()))
     }
 
-    /// Returns whether the node waits for the data of other nodes, and has had no lease of this term. Also returns true
-    /// if the node has not joined a term.
+    /// Returns whether the node waits for the data of other nodes. A node that waits has had no lease of this term.
+    /// Also returns `true` if the node has not joined a term.
     pub(super) fn waits_for_others(&self) -> bool {
         self.term.as_ref().is_none_or(|current| current.waits_for_others)
     }
@@ -215,8 +221,8 @@ impl Lease {
         self.term.as_ref().is_some_and(|current| current.has_caught_up)
     }
 
-    /// Returns the position up to which this node has applied the log. The lease record of the node shows the same
-    /// position.
+    /// Returns the position for the next lease record of this node: [`JOINING`] until the node has caught up, then the
+    /// position up to which it has applied the log.
     pub(super) fn applied(&self) -> LogPosition {
         let caught_up = self.term.as_ref().filter(|current| current.has_caught_up);
         caught_up.map_or(JOINING, |current| current.applied)
@@ -336,7 +342,8 @@ mod tests {
         assert!(useful(&lease, 5, 1));
         lease.next_renewal();
         lease.renewed(reply(100, 100, 5));
-        // A node that has a lease, but cannot apply the log, renews the lease until it ends.
+        // A node that cannot apply the log sends renewals as long as it has a lease. They do not extend the lease.
+        // After the lease has ended, the node sends no more.
         lease.note_failure();
         assert!(useful(&lease, 6, 99 + L) && !useful(&lease, 6, 100 + L));
         assert!(useful(&lease, 5, 100 + L), "it has applied all");

@@ -1,4 +1,5 @@
-//! The trait for the memory of one node.
+//! The trait for the memory of one node: its own store of all records. The log, the image and terms are explained at
+//! [`Coordinator`](super::coordinator::Coordinator).
 
 use crate::{
     clock::Timestamp,
@@ -25,25 +26,25 @@ pub(crate) enum NodeWrite {
     Issued(IssuedPat),
 }
 
-/// The records that a node knows. They survive a restart. [`DurableStore`](crate::revocation::DurableStore) is the
-/// memory of a real node.
+/// The memory of a node: the records that it knows. They survive a restart. Outside of tests, the memory is a
+/// [`DurableStore`](crate::revocation::DurableStore).
 ///
-/// If a future returns `Ok`, its records are as durable as the memory can make them, and each check that starts after this
-/// sees them.
+/// When a future has returned `Ok`, its records are as durable as the memory can make them, and each check that starts
+/// later sees them.
 pub(crate) trait NodeMemory: RevocationCheck {
     /// Stores a write of this node. Returns the records to publish, with salted fingerprints. A rule with the current
     /// time may give more than one record.
     fn write(&self, write: NodeWrite) -> StoreFuture<Vec<Record>>;
 
-    /// Makes a change of the registry of issued PATs. Also returns the records to publish.
+    /// Makes a change of the registry of issued PATs (Personal Access Tokens). Also returns the records to publish.
     fn change(
         &self,
         change: AccessTokenChange,
         now: Timestamp,
     ) -> StoreFuture<(AccessTokenOutcome, Vec<Record>)>;
 
-    /// Merges records of the log or of the image, and remembers `followed`. Merging a record that the memory already
-    /// has costs little. This is frequent, because a node gets its own records back from the log. Returns the records
+    /// Merges records of the log or of the image, and remembers `followed` if it is `Some`. Merging a record that the
+    /// memory already has must be cheap, because a node gets its own records back from the log. Returns the records
     /// that result from a [`Record::RuleOfNow`]: the revocations of the registered PATs that it revokes. The result
     /// also includes entries of the registry that are newer than the passed records. It includes revocations that this
     /// memory already knew, because they may not be published yet.
@@ -53,7 +54,7 @@ pub(crate) trait NodeMemory: RevocationCheck {
     /// all records return each record that was stored before the first call.
     fn export(&self, after: Option<Record>, limit: usize) -> StoreFuture<Vec<Record>>;
 
-    /// Returns the last value of `followed`. After a restart, this may be an earlier value. `None` if this node has
-    /// never followed a log.
+    /// Returns the last value of `followed` that [`apply`](Self::apply) remembered. After a restart, this may be an
+    /// earlier value. `None` if there is no such value.
     fn followed(&self) -> Option<Followed>;
 }

@@ -27,10 +27,11 @@ use crate::{
     revocation::DurableStore,
 };
 
-/// The shortest time between two attempts to reach the place.
+/// The average pause after the first failed session with the place. The pause doubles after each further failure, up to
+/// the time between two renewals.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 
-/// While a node starts, it tries to reach the place for this many lease times.
+/// A node that starts tries for this many lease times to reach the place.
 const START_PATIENCE: u32 = 5;
 
 const LEASE_HELD: Description = Description::gauge(
@@ -49,8 +50,8 @@ const UNPUBLISHED: Description = Description::gauge(
 
 /// A node of a site. Clones are the same node.
 ///
-/// The node works in tasks of the runtime in which [`start`](Self::start) was called. When the last clone is dropped, the
-/// tasks end, and [`stores`](Self::store) of the node refuse all tokens.
+/// The node works in tasks of the runtime in which [`start`](Self::start) was called. When the last clone is dropped,
+/// the tasks end. Each [`ClusterStore`] of the node then refuses all tokens.
 #[derive(Clone)]
 pub struct ClusterNode(Arc<Running>);
 
@@ -64,14 +65,16 @@ impl Drop for Running {
 }
 
 impl ClusterNode {
-    /// Starts the node. The node joins the other nodes, checks that no other node has its name, catches up, and gets a
-    /// lease.
+    /// Starts the node. The node joins the site, checks that no other node has its name, reads the records of the other
+    /// nodes, and gets a lease.
     ///
-    /// If this process takes over from another process, `inherited` is the lease of the other process.
+    /// `inherited` is the lease that another process of this node has [handed over](Self::hand_over) to this process.
+    /// It is `None` if this process does not take over from another one.
     ///
     /// If the previous process was killed, this call waits until the lease of that process has ended. If the place has
-    /// lost data, it also waits for one lease time, so that other nodes can publish their data first. If the place
-    /// cannot be reached, it tries again for five lease times.
+    /// lost data, or if this node is new, the call also waits a little longer than one lease time, so that other nodes
+    /// can publish their data first. If another node is joining at that time, the call waits for that node, too, but at
+    /// most ten lease times. If the place cannot be reached, the call tries again for five lease times.
     ///
     /// # Errors
     /// [`ClusterError`] says what to do.
@@ -152,7 +155,8 @@ impl ClusterNode {
         HandedOverLease { incarnation: shared.incarnation, number }
     }
 
-    /// Takes the lease back, because the other process has failed. The node refuses tokens until it has a lease again.
+    /// Takes the lease back after [`hand_over`](Self::hand_over), if the other process has failed. The node refuses
+    /// tokens until it has a lease again. Does nothing if this process has not handed its lease over.
     pub fn take_back(&self) {
         let shared = self.shared();
         let mode = shared.lock().mode;
@@ -163,8 +167,8 @@ impl ClusterNode {
     }
 
     /// Leaves the site: refuses all tokens from now on, and removes the lease, so that the next process with this name
-    /// need not wait. If the place cannot be reached, it keeps the lease until the lease is over. If the lease was
-    /// handed over to another process, that process keeps it.
+    /// need not wait. If the place cannot be reached, the lease stays there, and the next process waits until the lease
+    /// has ended. If the lease was handed over to another process, that process keeps it.
     pub async fn leave(&self) {
         let shared = self.shared();
         let (before, term) = {
@@ -218,21 +222,20 @@ fn set_mode(shared: &Shared, mode: Mode) {
         if state.mode != Mode::Left {
             state.mode = mode;
             state.since = shared.clock.now();
-            // Whatever the new mode is, the lease of this process ends here. A node that takes its lease back gets a
-            // new lease.
+            // In each new mode, the lease of this process ends. A node that takes its lease back must get a new one.
             state.lease.end();
         }
     });
 }
 
-/// If `is_running` is true, waits until the process runs as the node. Otherwise, waits until it does not run as the
-/// node.
+/// Waits until the mode is [`Mode::Running`] if `is_running` is true, and until it is another mode if `is_running` is
+/// false.
 async fn running(shared: &Shared, is_running: bool) {
     let is_reached = |mode| (mode == Mode::Running) == is_running;
     shared.wait_for(|state| is_reached(state.mode).then_some(())).await;
 }
 
-/// Keeps the connection to the store that the nodes share. If the node cannot start, sends the error to `started`.
+/// Runs one session with the place after another. If the node cannot start, sends the error to `started`.
 async fn work(shared: Arc<Shared>, mut sessions: Sessions, started: oneshot::Sender<ClusterError>) {
     let mut started = Some(started);
     let patience = Instant::now() + shared.rules.lease * START_PATIENCE;
@@ -253,7 +256,7 @@ async fn work(shared: Arc<Shared>, mut sessions: Sessions, started: oneshot::Sen
             }
             had_caught_up
         });
-        // If the receiver is gone, the node has started.
+        // The receiver is gone after the start, and also if the caller has dropped the future of the start.
         if let Some(waiting) = started.take().filter(|waiting| !waiting.is_closed()) {
             match starting(error, Instant::now() > patience) {
                 Ok(error) => {
@@ -273,7 +276,7 @@ async fn work(shared: Arc<Shared>, mut sessions: Sessions, started: oneshot::Sen
         if had_caught_up {
             backoff = FIRST_BACKOFF;
         }
-        // The wait is random, so that nodes that have lost the same place do not all connect again at the same time.
+        // The wait is random, so that the nodes do not all connect again at the same time after the place has failed.
         let wait = backoff.mul_f64(0.5 + fastrand::f64());
         backoff = (backoff * 2).min(shared.rules.renewal());
         tokio::select! {

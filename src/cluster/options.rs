@@ -7,23 +7,27 @@ use super::coordinator::NodeName;
 /// When the response to a revocation reports success.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Confirm {
-    /// When no node accepts the revoked token any more.
+    /// When no node accepts the revoked token any more. Only a node with
+    /// [`with_serve_without_lease`](ClusterOptions::with_serve_without_lease) above zero may still accept it for that
+    /// time.
     #[default]
     Everywhere,
     /// When this node has stored the revocation, and the store that the nodes share has it. The other nodes may accept
-    /// the token for a short time, normally a few milliseconds. A node that has lost its connection may accept it until
-    /// its lease ends.
+    /// the token until they have received the revocation, normally for a few milliseconds. A node that has lost its
+    /// connection may accept the token until its lease ends, and in the additional time of `with_serve_without_lease`.
     Local,
 }
 
 /// Selects whether a node starts if its own file and the store that the nodes share have no data of the site.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EmptySite {
-    /// Begins with an empty site. Use this if the file existed before, or if the operator has asked for a new file.
+    /// Starts without data. Use this if the file of the node already existed at this start, or if the operator has
+    /// asked for a new file. But use [`Refuse`](Self::Refuse) if an earlier start with `Refuse` made the file, and
+    /// ended before the node joined.
     #[default]
     Begin,
-    /// Does not start. Use this if the file was missing, and the operator has not asked for a new file. In this case,
-    /// all revocations of the site may be lost (docs/decisions.md#d38).
+    /// Does not start, unless another node of the site is running. Use this if the file was missing, and the operator
+    /// has not asked for a new file. In this case, all revocations of the site may be lost (docs/decisions.md#d38).
     Refuse,
 }
 
@@ -57,9 +61,9 @@ impl ClusterOptions {
         }
     }
 
-    /// Sets how long a node accepts tokens after it has last sent a successful renewal. All nodes of a site must have
-    /// the same value. The default is 3 seconds. A time below [`MIN_LEASE`](Self::MIN_LEASE) becomes `MIN_LEASE`, and a
-    /// time above [`MAX_LEASE`](Self::MAX_LEASE) becomes `MAX_LEASE`.
+    /// Sets how long a lease lasts after the node has sent the renewal. All nodes of a site must have the same value.
+    /// The default is 3 seconds. A time below [`MIN_LEASE`](Self::MIN_LEASE) becomes `MIN_LEASE`, and a time above
+    /// [`MAX_LEASE`](Self::MAX_LEASE) becomes `MAX_LEASE`.
     #[must_use]
     pub fn with_lease(mut self, lease: Duration) -> Self {
         self.lease = lease.clamp(Self::MIN_LEASE, Self::MAX_LEASE);
@@ -82,7 +86,8 @@ impl ClusterOptions {
         self
     }
 
-    /// Sets what the node does if there is no data of the site. The default is [`EmptySite::Begin`].
+    /// Sets what the node does if neither its file nor the store that the nodes share has data of the site. The default
+    /// is [`EmptySite::Begin`].
     #[must_use]
     pub fn with_empty_site(mut self, empty_site: EmptySite) -> Self {
         self.empty_site = empty_site;

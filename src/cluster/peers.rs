@@ -1,4 +1,5 @@
-//! The leases of the other nodes, as far as this node knows them.
+//! The leases of the other nodes, as far as this node knows them. Terms and the log are explained at
+//! [`Coordinator`](super::coordinator::Coordinator).
 
 use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
 
@@ -28,15 +29,16 @@ struct Seen {
 pub(super) struct JoiningNodes<'l> {
     /// Whether there is such a node that may still catch up in time. It may have data that this node needs.
     pub(super) is_waited_for: bool,
-    /// A node that takes too long to catch up.
+    /// A node that takes too long to catch up, if there is one.
     pub(super) given_up: Option<&'l NodeName>,
 }
 
 impl Peers {
     /// Notes a list of leases that was just received.
     ///
-    /// Any difference from the last list counts as a new lease, even if the number is smaller. A smaller number can
-    /// come from a renewal that the network delayed. It may have replaced a larger number that this node never saw.
+    /// A lease whose incarnation or number differs from the last list counts as new, even if the number is smaller. A
+    /// smaller number can come from a renewal that the network delayed. It may have replaced a larger number that this
+    /// node never saw.
     pub(super) fn observe(&mut self, leases: &[LeaseRecord], own: Incarnation, now: BootTime) {
         let mut last = std::mem::take(&mut self.0);
         for lease in leases.iter().filter(|lease| lease.incarnation != own) {
@@ -60,7 +62,7 @@ impl Peers {
         self.0.clear();
     }
 
-    /// Returns for how long this lease has not changed. The lease must be in the last observed list.
+    /// Returns for how long this lease has not changed. Returns zero if the lease is not in the last observed list.
     pub(super) fn unchanged(&self, lease: &LeaseRecord, now: BootTime) -> Duration {
         self.seen(lease).map_or(Duration::ZERO, |seen| now.since(seen.first))
     }
@@ -70,8 +72,8 @@ impl Peers {
         seen.filter(|seen| (seen.incarnation, seen.number) == (lease.incarnation, lease.number))
     }
 
-    /// Returns how long the node of this lease has been joining. `None` if it has caught up. The lease must be in the
-    /// last observed list.
+    /// Returns how long the node of this lease has been joining. `None` if it has caught up. Returns zero if the lease
+    /// is not in the last observed list.
     fn joining_for(&self, lease: &LeaseRecord, now: BootTime) -> Option<Duration> {
         let since = self.seen(lease).and_then(|seen| seen.joining_since);
         let time = since.map_or(Duration::ZERO, |since| now.since(since));
@@ -82,7 +84,7 @@ impl Peers {
     /// node may hold a lease. `leases` is the last observed list.
     ///
     /// A node that has just begun to join may hold a lease of the previous term. It may have got this lease from a
-    /// server that this node had already left. It gets no other lease before it has caught up.
+    /// server that this node had already left. It gets no lease of the current term before it has caught up.
     pub(super) fn applied_by_all(
         &self,
         leases: &[LeaseRecord],

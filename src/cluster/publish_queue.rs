@@ -1,5 +1,5 @@
 //! The writes of this node that are not published yet. The *place* to which they are published is the store that the
-//! nodes share, such as Redis.
+//! nodes share, such as Redis. The *memory* of the node is its own store of all records.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +11,7 @@ use tokio::sync::{Notify, oneshot};
 use super::coordinator::{LogPosition, MAX_PUBLISHED, Term};
 use crate::revocation::Record;
 
-/// The maximum number of records that wait. If there are more, the node publishes its whole memory instead.
+/// The maximum number of records in the queue. If a write does not fit, the node publishes its whole memory instead.
 const MAX_WAITING: usize = 10_000;
 
 /// The term and the position in the log at which a record was published.
@@ -22,7 +22,7 @@ pub(super) struct Published {
 }
 
 /// The writes of this node that are not published yet, in the order of the writes. A write stays in the queue until the
-/// place has confirmed it, so a lost connection does not lose it.
+/// place has confirmed it, so it is not lost if the connection breaks.
 #[derive(Debug, Default)]
 pub(super) struct PublishQueue {
     state: Mutex<State>,
@@ -30,7 +30,7 @@ pub(super) struct PublishQueue {
     whole_added: Notify,
 }
 
-/// The whole memory must be published.
+/// A request to publish the whole memory. The number counts the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Whole(u64);
 
@@ -38,7 +38,8 @@ pub(super) struct Whole(u64);
 struct State {
     writes: VecDeque<Write>,
     records: usize,
-    /// How often it became necessary to publish the whole memory, and how often the node has done so.
+    /// The number of requests to publish the whole memory, and how many of them the node has fulfilled. One publication
+    /// fulfils all requests that were made before it began.
     whole: u64,
     whole_done: u64,
 }
@@ -139,8 +140,9 @@ impl PublishQueue {
         self.whole_added.notify_one();
     }
 
-    /// Returns a value if the whole memory must be published. The node calls [`remove_whole`](Self::remove_whole) with
-    /// this value when it has published all records that the memory had at the time of this call.
+    /// Returns a value if the whole memory must be published, and otherwise `None`. The node calls
+    /// [`remove_whole`](Self::remove_whole) with this value when it has published all records that the memory had at
+    /// the time of this call.
     pub(super) fn whole(&self) -> Option<Whole> {
         let state = self.lock();
         (state.whole > state.whole_done).then_some(Whole(state.whole))
@@ -224,7 +226,7 @@ mod tests {
             batches += 1;
         }
         assert_eq!(batches, 10);
-        // Room is free again.
+        // The queue has room again.
         assert!(queue.add(Vec::new()).is_some());
     }
 }

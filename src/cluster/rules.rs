@@ -1,4 +1,6 @@
-//! The rules of the protocol. Tests can switch off each rule, to show that it is needed.
+//! The rules by which nodes get leases and confirm writes. Tests can switch off each rule, to show that it is needed. A
+//! *barrier* is the wait of a write until all nodes have it. The other terms are explained at
+//! [`Coordinator`](super::coordinator::Coordinator).
 
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use std::time::Duration;
 pub(super) enum Rule {
     /// A lease runs from the time at which its renewal was sent, not from the time of the reply.
     LeaseRunsFromSending,
-    /// In the first lease time of a new term, a barrier waits until that time is over.
+    /// In a new term, a barrier also waits until all leases of the previous term have certainly ended.
     BarrierWaitsInNewTerm,
     /// After a change of the term, a node publishes all its records.
     Union,
@@ -16,9 +18,10 @@ pub(super) enum Rule {
     LeaseNeedsAppliedLog,
     /// If a node was joining when it sent a renewal, the renewal gives no lease.
     PlaceKnowsOfLease,
-    /// For some time after a node has begun to join, it may have a lease of the previous term.
+    /// A barrier also waits for a node that has just begun to join, because it may have a lease of the previous term.
     JoiningNodeMayHaveOldLease,
-    /// A node that had no lease when the term changed waits for the nodes that had one.
+    /// If a node joins a term without a lease, and has never followed its log, the node gets a lease only after the
+    /// other nodes had time to publish their data.
     WaitForUnionOfOthers,
     /// A barrier uses only lists of leases that were requested after the record was published.
     BarrierReadsAfterPublish,

@@ -1,5 +1,6 @@
 //! A session of a node with the *place*: the store that the nodes share, such as Redis. The node joins the term,
-//! publishes its writes, follows the log, and renews its lease.
+//! publishes its writes, follows the log, and renews its lease. [`Coordinator`](super::coordinator::Coordinator)
+//! explains the term, the log and the image. The *memory* of a node is its own store of all records.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -26,11 +27,11 @@ const FOLLOW: Duration = Duration::from_millis(500);
 /// About how many bytes are published in one call. The records of PATs can be long, and each call has a time limit.
 const MAX_PUBLISHED_BYTES: usize = 1024 * 1024;
 
-/// About how many bytes of the image are stored in one commit. Each commit writes most pages of the file again, because the
-/// fingerprints of tokens are spread over all pages.
+/// About how many bytes of the image are stored in one commit. Each commit writes most pages of the file again, because
+/// the fingerprints of tokens are spread over all pages.
 const MAX_APPLIED_BYTES: usize = 16 * 1024 * 1024;
 
-/// After this number of lease times without a renewal, the lease record of a node is removed.
+/// After this number of lease times without a renewal, the other nodes remove the lease record of a node.
 const REMOVED_AFTER: u32 = 20;
 
 /// Why a session ended.
@@ -45,7 +46,7 @@ pub(super) enum SessionError {
         "another node with the name {0} is running; give each node its own name (cluster.node)"
     )]
     NameTaken(NodeName),
-    /// There is no data of the site, and the options do not permit an empty site.
+    /// There is no data of the site, no other node is running, and the options do not permit an empty site.
     #[error("there is no data of this site")]
     EmptySite,
 }
@@ -54,8 +55,8 @@ pub(super) enum SessionError {
 #[derive(Debug)]
 pub(super) struct Sessions {
     shared: Arc<Shared>,
-    /// Whether the memory had only salts, and no other records, when the process started. Then there is nothing to
-    /// publish.
+    /// Whether the memory had no records except salts, and had never followed a log, when the process started. Such a
+    /// node has no revocations to publish. It is `false` after the node has first caught up.
     began_empty: bool,
     /// Whether the node has checked that the site has data, or may begin without data.
     site_is_checked: bool,
@@ -139,7 +140,8 @@ impl Sessions {
             let mut state = shared.lock();
             let applied = state.lease.has_caught_up().then(|| state.lease.applied());
             if applied.is_none() && followed.is_some() {
-                // The memory of an earlier process may have records of later entries than its position.
+                // The memory may already have records of entries after `followed`, because the file is not updated for
+                // each position. So the order of these entries is not known.
                 state.in_order_after = state.in_order_after.max(last);
             }
             applied.or(followed.map(|followed| followed.position))
@@ -151,8 +153,8 @@ impl Sessions {
         let shared = self.shared.clone();
         let InTerm { term, from, last } = joined;
         let mut applied = match from {
-            // The place has all records of this node whose writes have succeeded in this term. The place also has all
-            // records of this node from earlier terms. The node publishes its memory after it has a lease.
+            // This node has followed this term before, so the place already has the records of all its successful
+            // writes. After the node has caught up, `publish_whole` publishes the memory if this is necessary.
             Some(position) => *position,
             None => {
                 let whole = shared.queue.whole().filter(|_| self.began_empty);
@@ -199,8 +201,8 @@ impl Sessions {
             state.last = state.last.max(position);
         });
         let in_order_after = shared.lock().in_order_after;
-        // Entries with the name of this node are not skipped: another process may have had this name. The memory knows the
-        // records of this process, and does not store them again.
+        // Entries with the name of this node are not skipped: another process may have had this name. The memory knows
+        // the records of this process, and does not store them again.
         let records: Vec<_> = entries
             .into_iter()
             .map(|entry| match entry.record {
@@ -240,7 +242,8 @@ impl Sessions {
     }
 }
 
-/// Reads parts of the image, up to about [`MAX_APPLIED_BYTES`]. Also returns where the next batch begins.
+/// Reads parts of the image, up to about [`MAX_APPLIED_BYTES`]. Also returns where the next batch begins, or `None` at
+/// the end.
 async fn read_batch(
     shared: &Shared,
     term: &Term,
@@ -259,17 +262,19 @@ async fn read_batch(
     }
 }
 
-/// Returns how far this node has followed the log, for its memory.
+/// Returns how far this node has followed the log, so that its memory can store this. Returns `None` before the first
+/// lease of the term.
 ///
 /// If the memory has a position of a term, the next process concludes that this node had a lease of the term. It then
-/// does not wait for the data of other nodes. So the memory gets no position before the first lease of the term.
+/// does not wait for the data of other nodes. So the memory must not have a position before the first lease of the
+/// term.
 fn followed(shared: &Shared, term: &Term, position: LogPosition) -> Option<Followed> {
     let has_had_lease = !shared.lock().lease.waits_for_others();
     has_had_lease.then(|| Followed { term: term.clone(), position })
 }
 
-/// Stores that this node has had a lease of the term, if the memory does not have this yet. The first lease may come after
-/// the last record.
+/// Stores that this node has had a lease of the term, if the memory does not have this yet. The first lease may come
+/// after the last record.
 async fn store_term(shared: &Shared, term: &Term, applied: LogPosition) -> Result<(), StoreError> {
     if shared.memory.followed().is_some_and(|followed| followed.term == *term) {
         return Ok(());
@@ -280,7 +285,7 @@ async fn store_term(shared: &Shared, term: &Term, applied: LogPosition) -> Resul
     Ok(())
 }
 
-/// Returns an error if neither the place nor another running node has data of the site.
+/// Returns an error if the place has no records of the site, and no other node runs.
 async fn check_site(shared: &Shared, term: &Term) -> Result<(), SessionError> {
     if has_image(shared, term).await? || has_other_node(shared, term).await? {
         Ok(())
@@ -329,7 +334,8 @@ async fn has_other_node(shared: &Shared, term: &Term) -> Result<bool, Coordinato
     }
 }
 
-/// Makes sure that no other process with the name of this node runs.
+/// Makes sure that no other process with the name of this node runs. If there is a lease of such a process, waits until
+/// it changes (an error) or has certainly ended.
 async fn claim_name(shared: &Shared, term: &Term) -> Result<(), SessionError> {
     let (mut peers, mut first): (Peers, Option<LeaseRecord>) = (Peers::default(), None);
     loop {
@@ -422,8 +428,7 @@ async fn publish_writes(shared: &Shared, term: &Term) -> Result<Infallible, Sess
     loop {
         let batch = shared.queue.next().await;
         let position = if batch.records.is_empty() {
-            // The memory already knew all records of this write. So they are published, or they are in the queue before
-            // this write.
+            // The write has changed nothing in the memory. So what it needs is published, or is in the queue before it.
             shared.last_in(term).await?
         } else {
             publish(shared, term, batch.records.clone()).await?
@@ -463,8 +468,8 @@ fn parts(mut records: &[Record]) -> impl Iterator<Item = &[Record]> {
     })
 }
 
-/// Publishes the revocations that rules of other nodes cause. The node reports only afterwards that it has applied the
-/// rules.
+/// Publishes the records that applied records have caused, such as the revocations of PATs that a rule with the current
+/// time revokes. Only afterwards does the node report that it has applied the rule.
 async fn publish_derived(
     shared: &Shared,
     term: &Term,

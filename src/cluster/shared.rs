@@ -1,4 +1,5 @@
 //! The state that the tasks of a node share. The *place* is the store that the nodes share, such as Redis.
+//! [`Coordinator`] explains its log and its terms.
 
 use std::{
     fmt,
@@ -34,7 +35,7 @@ use crate::{
     revocation::{AccessTokenStore, RevocationStore},
 };
 
-/// The memory of a node. It also supports eviction.
+/// The memory of a node (its own store of all records), with all traits that the node needs.
 pub(super) trait NodeStore: NodeMemory + RevocationStore + AccessTokenStore {}
 
 impl<S: NodeMemory + RevocationStore + AccessTokenStore> NodeStore for S {}
@@ -46,7 +47,7 @@ pub(super) type Spawn = Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + S
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     Running,
-    /// Another process has taken over. It sends its revocations to this process.
+    /// This process has handed its lease over to another process, which sends its revocations to this process.
     HandedOver,
     /// The node has left the cluster.
     Left,
@@ -63,7 +64,8 @@ pub(super) struct Shared {
     pub(super) incarnation: Incarnation,
     pub(super) queue: PublishQueue,
     pub(super) counts: ClusterCounts,
-    /// The node accepts tokens before this time, in nanoseconds. Checks read only this field.
+    /// The node accepts tokens before this time, in nanoseconds. `u64::MAX` means that there is no end. A check reads
+    /// this field, and needs no lock.
     serve_until: AtomicU64,
     state: Mutex<State>,
     /// Notified after a change of `state` for which a task may wait. This is not a `watch` channel, because that wakes
@@ -91,19 +93,20 @@ pub(super) struct State {
     /// that it knows, it would revoke these PATs on all nodes. The same is true for a node that begins with the memory
     /// of an earlier process.
     ///
-    /// The revocations of the PATs before the rule are not lost: the rule succeeds only when its node has applied it in the
-    /// order of the log, and when all nodes have the revocations that this node has then published. If the node itself
-    /// cannot apply the rule in its order, it publishes the rule again.
+    /// The revocations of the PATs before the rule are not lost: the rule succeeds only when its node has applied it in
+    /// the order of the log, and when all nodes have the revocations that this node has then published. If the node
+    /// itself cannot apply the rule in its order, it publishes the rule again.
     pub(super) in_order_after: LogPosition,
     /// The number of entries that were received, but not applied.
     pub(super) received: u64,
     /// The last list of leases that a barrier has requested.
     pub(super) observation: Option<Observation>,
-    /// The incarnation of a dead node with this name.
+    /// The incarnation of an earlier process of this node, whose lease has ended. The next renewal may replace this
+    /// lease.
     pub(super) replaced: Option<Incarnation>,
-    /// Why there is no connection to the place. `None` if there is a connection.
+    /// The error that ended the last session. `None` if there was no error since the node last caught up.
     pub(super) problem: Option<String>,
-    /// When the node last got or lost its lease.
+    /// When the node last got or lost its lease, or changed its mode.
     pub(super) since: BootTime,
 }
 
@@ -207,8 +210,8 @@ impl Shared {
         }
     }
 
-    /// Waits for a call of the coordinator, with a time limit. A correct coordinator limits its calls itself. This
-    /// limit is for a coordinator that does not.
+    /// Waits for a call of the coordinator, but at most for the lease time plus `additional`. A correct coordinator
+    /// limits its calls itself. This limit is for a coordinator that does not.
     pub(super) async fn call<T>(
         &self,
         additional: Duration,
@@ -339,8 +342,8 @@ impl Shared {
         }
     }
 
-    /// Returns the number for the next request for a list of leases. Requests that were already sent have smaller
-    /// numbers.
+    /// Returns the number that the next request for a list of leases will have. Requests that were already sent have
+    /// smaller numbers.
     pub(super) fn next_request(&self) -> u64 {
         self.requests.load(Ordering::SeqCst)
     }

@@ -7,11 +7,12 @@ use super::coordinator::Term;
 /// Whether a node has its lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseStatus {
-    /// The node knows each confirmed revocation, and accepts tokens.
+    /// The node has a lease, so it knows each confirmed revocation. It accepts tokens.
     Ok,
-    /// The node cannot know whether it has all revocations. It refuses all tokens.
+    /// The node has no lease, so it cannot know whether it has all revocations. It refuses all tokens, except in the
+    /// additional time of [`with_serve_without_lease`](super::ClusterOptions::with_serve_without_lease).
     Expired,
-    /// Another process of this node has taken over the lease.
+    /// This process has handed its lease over to another process of this node. It still accepts tokens.
     HandedOver,
 }
 
@@ -34,15 +35,16 @@ pub struct ClusterStatus {
     pub lease: LeaseStatus,
     /// How long `lease` has had this value.
     pub since: Duration,
-    /// The number of entries of the log that this node has received, but not applied. If the log has later entries that
-    /// this node has not received, the number is at least 1.
+    /// The number of entries of the log that this node has received, but not applied. If this node knows that the log
+    /// has later entries, the number is at least 1.
     pub behind: u64,
     /// The number of other running nodes.
     pub peers: usize,
-    /// The number of writes of this node that the other nodes cannot see yet.
+    /// The number of writes of this node that are not published yet.
     pub unpublished: usize,
-    /// The current term. `None` before the node has reached the shared store for the first time.
+    /// The current term. `None` before the node has joined a term, and after it has handed over its lease or left.
     pub term: Option<Term>,
-    /// Why the node has no connection to the store that the nodes share. `None` if it has one.
+    /// The error that ended the last session with the store that the nodes share. `None` if there was no error since
+    /// the node last caught up.
     pub problem: Option<String>,
 }

@@ -23,18 +23,24 @@ use crate::{
 /// The revocation store of a node. Its revocations hold on all nodes of the site.
 ///
 /// # Guarantees
-/// With [`Confirm::Everywhere`](super::Confirm::Everywhere), `Ok` from `record` means that no node accepts the token in
-/// a request that arrives later. A node that does not have the revocation yet cannot accept any token, because it has
-/// no lease. The guarantees of the [`DurableStore`](crate::revocation::DurableStore) also hold.
+/// With [`Confirm::Everywhere`](super::Confirm::Everywhere), after `record` has returned `Ok`, no node accepts a
+/// revoked token in a new request. This is not guaranteed at a node with
+/// [`with_serve_without_lease`](super::ClusterOptions::with_serve_without_lease) above zero. Before it returns `Ok`,
+/// `record` waits until each other node has applied the revocation, or until the lease of that node has certainly
+/// ended. The guarantees of the [`DurableStore`](crate::revocation::DurableStore) also hold.
 ///
-/// [`StoreError::NotEverywhere`] means that this node has stored the revocation, and that another node may still accept the
-/// token for a short time. The node continues to publish the revocation.
+/// [`StoreError::NotEverywhere`] means that this node has stored the revocation, but that not all nodes have confirmed
+/// it. Another node may accept the token until this node has published the revocation and the other node has applied
+/// it. This node continues to try to publish it.
 ///
 /// # Cost
-/// A check compares one number with the clock of the machine, and then searches the memory of this node.
+/// A check reads until when this node may accept tokens, compares this time with the clock of the machine, and then
+/// searches the memory of this node: its own store of all records.
 ///
-/// If the node has no lease, each check returns [`CheckError::Unavailable`], or [`CheckError::Revoked`] if this node knows
-/// that the token is revoked.
+/// If the node may not accept tokens (normally because it has no lease), `try_check_now` returns
+/// [`CheckError::Revoked`] if this node knows that the token is revoked, and otherwise [`CheckError::Unavailable`]. Two
+/// kinds of nodes accept tokens without a lease: a node in the additional time of `with_serve_without_lease`, and a
+/// process that has handed its lease over.
 #[derive(Clone)]
 pub struct ClusterStore {
     shared: Arc<Shared>,
@@ -45,7 +51,7 @@ impl ClusterStore {
         Self { shared }
     }
 
-    /// Counts and logs a check that is refused because there is no lease. Returns the error.
+    /// Counts and logs a check that is refused because this node may not accept tokens now. Returns the error.
     #[cold]
     fn refuse(&self) -> CheckError {
         self.shared.counts.refused.increment();
@@ -99,7 +105,8 @@ impl RevocationCheck for ClusterStore {
         if self.shared.may_serve() {
             return self.shared.memory.try_check_now(token);
         }
-        // If this node knows a revocation of the token, it reports the revocation. For example, this ends a WebSocket.
+        // This node may not accept tokens now. But if it knows that the token is revoked, it says so, because `Revoked`
+        // ends a WebSocket immediately, and `Unavailable` does not.
         match self.shared.memory.try_check_now(token) {
             Some(Err(revoked @ CheckError::Revoked(_))) => Some(Err(revoked)),
             _ => Some(Err(self.refuse())),
@@ -120,8 +127,12 @@ impl RevocationCheck for ClusterStore {
     }
 }
 
-/// The entries of all nodes are in the file of each node. A change that revokes tokens succeeds when no node accepts them
-/// any more. If it is not confirmed, the change is stored on this node, and is published later.
+/// The registry of issued PATs (Personal Access Tokens). The memory of each node has the entries of all nodes. With
+/// [`Confirm::Everywhere`](super::Confirm::Everywhere), a change that revokes tokens returns `Ok` when no node accepts
+/// these tokens any more. Other changes, and all changes with [`Confirm::Local`](super::Confirm::Local), return `Ok`
+/// when the store that the nodes share has the change. If this takes too long, the result is
+/// [`StoreError::NotEverywhere`]. The change is then stored on this node, and is published later.
+/// [`AccessTokenChange::Use`] returns `Ok` as soon as this node has stored the uses.
 impl AccessTokenStore for ClusterStore {
     fn change(&self, change: AccessTokenChange, now: Timestamp) -> StoreFuture<AccessTokenOutcome> {
         let shared = self.shared.clone();
@@ -167,8 +178,9 @@ impl RevocationStore for ClusterStore {
         self.write(NodeWrite::RuleOfNow(rule), Until::AppliedWithDerived)
     }
 
-    /// Evicts from the memory of this node. Then starts an eviction from the store that the nodes share, and does not
-    /// wait for it. The other nodes keep their records until they evict.
+    /// Removes the records that are no longer needed at `now` from the memory of this node. Then starts to remove such
+    /// records from the store that the nodes share, and does not wait for this. The other nodes keep such records until
+    /// they evict.
     fn evict(&self, now: Timestamp) -> StoreFuture<Evicted> {
         let (evicted, shared) = (self.shared.memory.evict(now), self.shared.clone());
         Box::pin(async move {

@@ -139,7 +139,7 @@ pub struct DurableStore {
     followers: Followers,
     networks: Arc<NetworkMemory>,
     salts: Arc<Salts>,
-    /// How far this node has followed the log of the nodes. The file has the same value.
+    /// How far this node has followed the log of the nodes. The file may have an older value.
     followed: Arc<Mutex<Option<Vec<u8>>>>,
     name: Arc<str>,
     faults: Arc<Faults>,
@@ -149,7 +149,7 @@ pub struct DurableStore {
     writer: Option<JoinHandle<()>>,
 }
 
-/// The file of a store. Without a database, the store is suspended: it never writes the file.
+/// The file of a store. Without a database, the store starts suspended: each write returns an error.
 struct FileAccess {
     id: FileId,
     database: Option<redb::Database>,
@@ -297,7 +297,7 @@ impl DurableStore {
     /// and evictions return [`StoreError::HandedOver`]. Checks continue with the revocations that this process knows.
     ///
     /// # Errors
-    /// The error of the last write, if the file lacks revocations. The store then stays open.
+    /// The errors of a write, if the file cannot be written. The store is then not suspended.
     pub fn suspend(&self) -> StoreFuture<()> {
         self.send(Command::Suspend)
     }
@@ -307,7 +307,7 @@ impl DurableStore {
     ///
     /// # Errors
     /// [`StoreError::Write`] if the file cannot be opened, for example because the other process still has it open.
-    /// The store stays suspended.
+    /// [`StoreError::Replaced`] if the file was removed or replaced. After an error, the store stays suspended.
     pub fn resume(&self) -> StoreFuture<()> {
         self.send(Command::Resume)
     }
@@ -334,8 +334,8 @@ impl DurableStore {
         }
     }
 
-    /// Returns the time of the rule for the tokens of `user`, if there is one. The rule revokes the Personal Access Tokens
-    /// that were issued at this time or before.
+    /// Returns the time of the rule for the tokens of `user`, if there is one. The rule revokes the Personal Access
+    /// Tokens that were issued at this time or before.
     pub fn rule_of_user(&self, user: &UserId) -> Option<Timestamp> {
         self.index.rule_of_user(user)
     }
@@ -345,8 +345,8 @@ impl DurableStore {
         self.index.rule_of_service(service)
     }
 
-    /// Returns whether the store is new: it has no revocations, no registered PATs and no known networks, and it has never
-    /// followed other nodes.
+    /// Returns whether the store is new: it has no revocations, no registered PATs and no known networks, and it has
+    /// never followed other nodes.
     pub fn is_empty(&self) -> bool {
         let has_followed =
             || self.followed.lock().unwrap_or_else(PoisonError::into_inner).is_some();

@@ -103,8 +103,8 @@ fn parse_salt(digits: &str) -> Option<[u8; Salt::LEN]> {
 pub struct RevocationFeed(mpsc::Receiver<AppliedRevocation>);
 
 impl RevocationFeed {
-    /// Polls the next revocation. The result is `None` if the store was dropped, or if more than 65,536 revocations were
-    /// not read.
+    /// Polls the next revocation. The result is `None` if the store was dropped, or if more than 65,536 revocations
+    /// were not read.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<AppliedRevocation>> {
         self.0.poll_recv(cx)
     }

@@ -25,9 +25,9 @@ use crate::{
 /// 4,000 rules.
 const SHARDS: usize = 256;
 
-/// Revocations in memory. The check of a PAT (Personal Access Token) makes one look-up for the token, one for its user,
-/// and one for each of its services. The check of any other token makes only one look-up. A check takes nearly the same
-/// time with a million rules as with ten.
+/// Revocations in memory. The check of a PAT (Personal Access Token) makes at most one look-up for the token, one for
+/// its user, and one for each of its services. The check of any other token makes only one look-up. A check takes
+/// nearly the same time with a million rules as with ten.
 ///
 /// Use the index as a [`RevocationStore`] only in tests, because all revocations are lost when the process
 /// ends. A store that keeps revocations elsewhere can [`apply`](Self::apply) them to an index, and use
@@ -225,8 +225,8 @@ impl RevocationIndex {
         if self.users.get(user).is_some_and(|up_to| hits(*up_to)) {
             return Err(CheckError::Revoked(RevokedBy::UserRule));
         }
-        // A rule for one of the services of a PAT revokes the PAT for all its services, whatever the suffixes of its scopes
-        // (docs/reference/tokens-and-revocation.md#revocation-check).
+        // A rule for one of the services of a PAT revokes the PAT for all its services, whatever the suffixes of its
+        // scopes (docs/reference/tokens-and-revocation.md#revocation-check).
         let by_rule = |service| self.services.get(service).is_some_and(|up_to| hits(*up_to));
         if scopes.services().any(by_rule) {
             return Err(CheckError::Revoked(RevokedBy::ServiceRule));

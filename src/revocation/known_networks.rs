@@ -18,7 +18,7 @@ const MAX_NETWORKS: usize = 8;
 /// The maximum number of users with remembered networks.
 const MAX_USERS: usize = 50_000;
 
-/// The store forgets a network if there was no login from it for this time.
+/// The store forgets a user if there was no login of this user from any network for this time.
 #[cfg(feature = "store")]
 const MAX_AGE: Duration = Duration::from_secs(90 * DAY_SECS);
 
@@ -255,7 +255,8 @@ impl Networks {
             .collect()
     }
 
-    /// Adds a user from a file. If the last bytes are not enough for a network, they are ignored.
+    /// Adds a user from a file, if the user has networks and the number of users is below the maximum. If the last
+    /// bytes are not enough for a network, they are ignored.
     #[cfg(feature = "store")]
     pub(super) fn add(&mut self, user: [u8; HASH], bytes: &[u8]) {
         let logins =

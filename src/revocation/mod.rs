@@ -324,12 +324,12 @@ pub trait RevocationStore: RevocationCheck {
     /// this result sees the revocation. A revocation is never undone (docs/decisions.md#d8). If the store already has a
     /// rule with a later time for the user or the service, the new rule changes nothing.
     ///
-    /// A [`StoreError`] means that the revocation may be lost when the program restarts. The store may nevertheless
-    /// apply the revocation until the program ends.
+    /// After a [`StoreError`], the revocation may be lost when the program restarts, unless the description of the
+    /// error says that it is stored. In both cases, the store may apply the revocation until the program ends.
     fn record(&self, revocation: Revocation) -> StoreFuture<()>;
 
-    /// Stores the revocation of one verified token, as [`record`](Self::record) does with a [`Revocation::Token`]. A store
-    /// that shares revocations with another program may need more of the token than its fingerprint.
+    /// Stores the revocation of one verified token, as [`record`](Self::record) does with a [`Revocation::Token`]. A
+    /// store that shares revocations with another program may need more of the token than its fingerprint.
     ///
     /// The default implementation calls `record`. A store that contains another store must implement this method, and
     /// call `revoke` of the other store.
@@ -362,8 +362,9 @@ pub trait RevocationStore: RevocationCheck {
         self.record(rule)
     }
 
-    /// Removes the revocations that have no effect at `now` or later. These are the revocations of tokens
-    /// that have expired, and the rules that are older than the longest validity of a PAT.
+    /// Removes the revocations that have no effect at `now` or later. These are the revocations of tokens that have
+    /// expired, and the rules that are older than the longest validity of a PAT. A store that does not trust `now`
+    /// keeps some of them for longer.
     ///
     /// A [`StoreError`] means that some or all of these revocations may not have been removed.
     fn evict(&self, now: Timestamp) -> StoreFuture<Evicted>;
@@ -403,7 +404,7 @@ pub struct Evicted {
     pub services: usize,
 }
 
-/// Why a store did not write.
+/// Why a write to a store failed or was not confirmed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -460,7 +461,8 @@ pub enum StoreError {
         /// The maximum number of salts.
         limit: usize,
     },
-    /// Another process writes the file now, see `DurableStore::suspend`.
+    /// Another process writes the file now, see `DurableStore::suspend`. A store of `DurableStore::snapshot` returns
+    /// this error for each write.
     #[error(
         "{store} was handed over to another process; repeat the request, so that the other process answers it"
     )]
@@ -468,7 +470,8 @@ pub enum StoreError {
         /// The name of the store.
         store: Arc<str>,
     },
-    /// This node has stored the revocation, but not all nodes have confirmed it. Other nodes may not know it yet.
+    /// This node has stored the revocation or the PAT, but not all nodes have confirmed it. Other nodes may not know it
+    /// yet.
     #[error(
         "node {store} has recorded this, but not all nodes have confirmed it: {reason}; repeat the request"
     )]

@@ -16,11 +16,11 @@ pub const SALT_LEN: usize = 64;
 /// of a PAT has room for at most about 2,200 services.
 const MAX_VALUE: usize = 64 * 1024;
 
-/// One fact about tokens. All nodes of a cluster know the same records.
+/// One fact about tokens. The nodes of a cluster exchange their records, so that all nodes know all of them.
 ///
 /// Two records with the same [key](Self::parts) are merged: usually, the record with the later time stays
 /// ([`RecordKind::merge`]). A record never removes a record with another key. So nodes can exchange records in any
-/// order, and more than once.
+/// order, and more than once. Only a [`RuleOfNow`](Self::RuleOfNow) depends on the order.
 ///
 /// A fingerprint in a record is salted with the salt of the file of one of the nodes. A node knows the salts of all
 /// nodes, because salts are records, too.
@@ -74,7 +74,7 @@ pub enum RecordKind {
     Service,
     /// An issued PAT. The key consists of its issue time and its salted fingerprint.
     Issued,
-    /// A salt. The value has no meaning.
+    /// A salt. The key is the salt, and the value has no meaning.
     Salt,
     /// An entry of the registry of issued PATs. The key consists of the salted fingerprint and the user. The value
     /// begins with the version of the entry and the expiry time of the PAT, each in 20 decimal digits.
@@ -109,7 +109,7 @@ impl RecordKind {
         }
     }
 
-    /// Returns the kind with this letter.
+    /// Returns the kind with this letter, if there is one.
     pub fn from_letter(letter: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.letter().as_bytes() == letter)
     }

@@ -11,7 +11,7 @@ use super::salt::Salt;
 /// SHA-256 block. Nodes that share revocations normally all have the same salt.
 pub(super) const MAX_SALTS: usize = 16;
 
-/// The file's own salt, and the salts of other nodes whose revocations the file also contains. Salts are only added.
+/// The file's own salt, and the salts of other nodes whose revocations the file also contains.
 pub(super) struct Salts {
     /// The salt with which the file was opened.
     opened: Salt,
@@ -60,7 +60,7 @@ impl Salts {
     /// Adds the salt of another node, unless it is known.
     ///
     /// # Errors
-    /// [`TooManySalts`] if there is no room. The salt is then not added.
+    /// [`TooManySalts`] if there are already [`MAX_SALTS`]. The salt is then not added.
     pub(super) fn add(&self, bytes: [u8; Salt::LEN]) -> Result<(), TooManySalts> {
         if *self.own().bytes() == bytes {
             return Ok(());

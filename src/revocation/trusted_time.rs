@@ -66,9 +66,10 @@ impl TrustedReading {
     /// Normally, the result has the time of the wall clock. This is so even if the wall clock is behind `self`, because
     /// `self` may be ahead of the real time. There are two exceptions:
     ///
-    /// - The wall clock is ahead by more than [`TOLERANCE`].
-    /// - The wall clock is behind by more than [`MAX_BEHIND`], so it is wrong. If it were trusted, the trusted time
-    ///   would stay in the past even after the clock is corrected.
+    /// - The wall clock is more than [`TOLERANCE`] ahead of the time of `self` plus the monotonic time that has
+    ///   certainly passed.
+    /// - The wall clock is more than [`MAX_BEHIND`] behind that time, so it is wrong. If it were trusted, the trusted
+    ///   time would stay in the past even after the clock is corrected.
     ///
     /// In both cases, the result has the time of `self` plus the monotonic time that has certainly passed. So the
     /// result is ahead of the real time only if `self` is. After a restart of the machine, or on another machine, the

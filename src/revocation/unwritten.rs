@@ -36,8 +36,8 @@ enum Subject {
 }
 
 impl Unwritten {
-    /// Keeps a revocation. If there are two rules for one user or service, the rule with the later time is kept, as in
-    /// the file.
+    /// Keeps a revocation, unless there are already [`MAX_UNWRITTEN`]. If there are two rules for one user or service,
+    /// the rule with the later time is kept, as in the file.
     pub(super) fn keep(&mut self, revocation: Revocation, reach: Reach) {
         let (subject, time) = match revocation {
             Revocation::Token { token, expires_at } => (Subject::Token(token), expires_at),

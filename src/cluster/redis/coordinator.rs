@@ -36,7 +36,7 @@ fn image_part(kind: RecordKind) -> u16 {
     }
 }
 
-/// The approximate number of records in one part of the image if their values are short.
+/// The approximate number of records in one part of the image, for the kinds whose values are short.
 const SCANNED: u16 = 5000;
 
 /// The maximum time that a call waits for new entries.
@@ -49,7 +49,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// keep it.
 const EVICTION_MARGIN: Duration = DAY.saturating_mul(7);
 
-/// The code of a script, after the parts that it needs.
+/// Makes a script. Its code begins with the named parts, which it needs.
 macro_rules! script {
     ($name:literal, $($part:literal),*) => {
         Script::new($name, concat!($(include_str!(concat!($part, ".lua")),)* include_str!(concat!($name, ".lua"))))
@@ -129,8 +129,8 @@ impl RedisPlace {
                     let error = CoordinatorError::OtherTerm { place: shared.name.clone() };
                     Failure { error, is_of_connection: true }
                 })?;
-                // Redis runs the script after `HSCAN`. A term that has ended never comes back. So if the term is still
-                // current when the script runs, the records are of this term.
+                // Redis runs the script after `HSCAN`. A term that has ended never comes back. So if the term is
+                // current when the script runs, it was also current when Redis read the records.
                 let (part, checked) = tokio::join!(
                     primary.connection.command(&scan),
                     primary.connection.run(&TERM, &keys, &args)
@@ -150,7 +150,8 @@ impl RedisPlace {
     }
 }
 
-/// Returns the arguments of a script that begins with `term.lua`. `None` if `term` is of another server.
+/// Returns the arguments of a script that begins with `term.lua`. Returns `None` if `term` is `None`, or is a term of
+/// another server.
 fn with_term(
     server: &Server<'_>,
     term: Option<TermParts>,

@@ -1,6 +1,6 @@
 -- Removes records that are not needed any more from a part of one image. Returns the next cursor.
--- KEYS: epoch, image. ARGV: epoch, replication id, kind, cursor, about how many records, the time of the node, and how long
--- after its time a record is needed (both in milliseconds).
+-- KEYS: epoch, image. ARGV: epoch, replication id, kind, cursor, about how many records, the time of the node, and how
+-- long after its time a record is needed (both in milliseconds).
 local now = math.min(tonumber(redis.call('TIME')[1]) * 1000, tonumber(ARGV[6]))
 local part = redis.call('HSCAN', KEYS[2], ARGV[4], 'COUNT', ARGV[5])
 for i = 1, #part[2], 2 do

@@ -1,4 +1,5 @@
--- Returns the id of the last entry of the log, whether entries after ARGV[3] may have been removed, and the next entries.
+-- Returns the id of the last entry of the log, whether entries after ARGV[3] may have been removed, and the next
+-- entries.
 -- KEYS: epoch, log. ARGV: epoch, replication id, the id after which the entries begin, the maximum number of entries.
 local last = last_id(KEYS[2])
 local after = ARGV[3]

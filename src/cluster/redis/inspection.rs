@@ -30,7 +30,8 @@ const MAX_LAG: u64 = 2;
 /// the loss of the connection.
 const SENTINEL_MARGIN: u64 = 3;
 
-/// The maximum difference of the clocks in milliseconds. PassTickets of replay-protected services use the clock of Redis.
+/// The maximum difference of the clocks in milliseconds. PassTickets of replay-protected services use the clock of
+/// Redis.
 const MAX_CLOCK_DIFFERENCE: u64 = 1000;
 
 /// The setup of Redis, and the settings that must be changed.
@@ -43,13 +44,14 @@ pub struct Inspection {
     pub version: String,
     /// The number of connected replicas.
     pub replicas: u64,
-    /// The clock of Redis minus the clock of this machine, in milliseconds.
+    /// The time of Redis minus the time of this machine, in milliseconds.
     pub clock_difference: i64,
     /// The number of records of the site.
     pub records: u64,
-    /// The memory for the data of the site in bytes. `None` if the node's Redis user may not run `MEMORY USAGE`.
+    /// The memory for the records, the log and the leases of the site in bytes. `None` if the node's Redis user may not
+    /// run `MEMORY USAGE`.
     pub memory: Option<u64>,
-    /// The leases of nodes that are running, or were running.
+    /// The leases in Redis. The node of a lease may have ended.
     pub leases: Vec<LeaseRecord>,
     /// The problems of the setup.
     pub findings: Vec<Finding>,

@@ -2,7 +2,8 @@
 -- times and durations are in milliseconds.
 --
 -- KEYS: two keys for each of the four counts (user and network, user, network, forgiven failures). The first key is a
--- hash with the values "count first last". The second key is a sorted set with the times of the last failures.
+-- hash. Each of its values is "count first last": the number of failures, the time of the first one, and the time of
+-- the last one. The second key is a sorted set with the times of the last failures.
 --
 -- ARGV[1]: the operation: begin, failed, succeeded or withdrawn.
 -- ARGV[2..4]: the fields in the hashes: of the pair of user and network, of the user, and of the network. The field of

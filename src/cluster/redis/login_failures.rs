@@ -35,7 +35,8 @@ const MAX_ENTRIES: u32 = 100_000;
 
 /// Counts the failed logins of all nodes of a site in Redis. Clones share the counts.
 ///
-/// Redis holds user ids and the networks of clients for at most a day.
+/// Redis holds the ids of users and the networks of clients. A failure counts for at most a day. Redis removes older
+/// entries when it writes later ones.
 #[derive(Clone, Debug)]
 pub struct RedisLoginFailures {
     place: RedisPlace,
@@ -48,8 +49,8 @@ impl RedisLoginFailures {
         Self { place, nodes: Arc::new(AtomicU32::new(1)) }
     }
 
-    /// Sets the number of nodes of the site. While Redis cannot be reached, each node divides the free failures by this
-    /// number.
+    /// Sets the number of nodes of the site. While Redis cannot be reached, each node divides the number of free
+    /// failures by this number.
     pub fn set_nodes(&self, nodes: NonZeroU32) {
         self.nodes.store(nodes.get(), Ordering::Relaxed);
     }

@@ -27,7 +27,8 @@ use super::{
 };
 use crate::cluster::coordinator::{CoordinatorError, CoordinatorFuture};
 
-/// The time limit for an answer of Redis. Opening a connection has the same limit.
+/// The longest time limit for an answer of Redis. Nodes with a lease time below 6 s use a shorter one. Opening a
+/// connection has the same limit.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// The shortest time limit for an answer. With a lower limit, a short pause of Redis would close connections.
@@ -36,10 +37,10 @@ const MIN_ANSWER_LIMIT: Duration = Duration::from_millis(500);
 /// After a failed attempt to connect, calls fail without another attempt for this time.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often Sentinel is asked for the primary while connections to the primary are open.
+/// How often Sentinel is asked for the primary, after the first connection to the primary.
 const SENTINEL_PERIOD: Duration = Duration::from_secs(1);
 
-/// Redis as the place in which the nodes of a site share data.
+/// Redis as the *place*: the store in which the nodes of a site share data.
 ///
 /// If a connection was closed, the next call connects again. With Sentinel, calls go to the current primary.
 #[derive(Clone)]
@@ -127,7 +128,7 @@ impl RedisPlace {
 
 /// Returns the time limit for an answer of Redis, which is also the limit for opening a connection, for nodes with this
 /// lease time. If the lease time is more than 1 s, both limits together are shorter than a lease. So a node can leave a
-/// server that does not answer before its lease ends.
+/// dead server before the lease of the node ends.
 fn limit_for(lease: Duration) -> Duration {
     (lease / 3).clamp(MIN_ANSWER_LIMIT, ANSWER_LIMIT)
 }
@@ -138,7 +139,7 @@ fn millis(time: Duration) -> u64 {
 
 impl Shared {
     /// Sets how long Redis may take to answer, for nodes with this lease time. If a server does not answer any more and
-    /// another server has become the primary, a node must notice this in less than a lease time.
+    /// another server has become the primary, a node should notice this in less than a lease time.
     pub(super) fn set_lease(&self, lease: Duration) {
         self.answer_limit.store(millis(limit_for(lease)), Ordering::Relaxed);
     }
@@ -194,7 +195,8 @@ impl Shared {
         }
     }
 
-    /// Starts the task that asks Sentinel for the primary. It notices a failover even if the old primary still answers.
+    /// With Sentinel, starts the task that asks Sentinel for the primary. The task notices a failover even if the old
+    /// primary still answers.
     fn watch_sentinel(self: &Arc<Self>) {
         if !matches!(self.settings.address.source, Source::Sentinel { .. }) {
             return;
@@ -227,7 +229,8 @@ async fn watch_sentinel(shared: Weak<Shared>) {
 }
 
 impl Line {
-    /// Drops a connection. Calls that wait for an answer on this connection keep it until they have the answer.
+    /// Drops `primary`, if this is still the open connection. Calls that wait for an answer on this connection keep it
+    /// until they have the answer.
     async fn close(&self, primary: &Arc<Primary>) {
         let mut state = self.0.lock().await;
         if matches!(&*state, State::Open(open) if Arc::ptr_eq(open, primary)) {

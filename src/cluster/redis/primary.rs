@@ -94,8 +94,8 @@ async fn open(
     Ok(Primary { connection, run_id, opened_at })
 }
 
-/// Returns the address of the current primary. If the Sentinels give different answers, uses the answer of the latest
-/// failover.
+/// Returns the address of the current primary. If the Sentinels give different answers, uses the answer with the
+/// highest number of the failover.
 pub(super) async fn find(place: &Arc<str>, settings: &RedisSettings) -> Result<Endpoint, Failure> {
     let nodes = match &settings.address.source {
         Source::Server(endpoint) => return Ok(endpoint.clone()),

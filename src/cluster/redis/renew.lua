@@ -1,7 +1,7 @@
 -- Stores a lease. Returns 1, the id of the last entry of the log, and all leases; or 0 and the lease of another process
 -- with this name.
--- KEYS: epoch, log, leases. ARGV: epoch, replication id, name, incarnation, the rest of the lease, the incarnation that may
--- be replaced (or nothing).
+-- KEYS: epoch, log, leases. ARGV: epoch, replication id, name, incarnation, the rest of the lease, the incarnation that
+-- may be replaced (or nothing).
 local old = redis.call('HGET', KEYS[3], ARGV[3])
 if old then
   local other = string.match(old, '^%x+')

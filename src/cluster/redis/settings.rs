@@ -54,7 +54,7 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Creates an endpoint. Without TLS, the host must be this machine.
+    /// Creates an endpoint. Without TLS, the host must be `localhost` or a loopback address.
     pub(super) fn new(
         host: &str,
         port: u16,
@@ -94,11 +94,12 @@ impl RedisAddress {
     /// Asks Redis Sentinel for the primary.
     ///
     /// `master` is the name of the primary in the configuration of Sentinel. `sentinels` are the URLs of the Sentinels,
-    /// such as `rediss://host:26379`. They can contain a user for Sentinel. If they use TLS, the primary must use TLS,
-    /// too. `user` is the user for Redis.
+    /// such as `rediss://host:26379`. They can contain a user for Sentinel. All of them must have the same scheme and
+    /// the same user. If they use TLS, the primary must use TLS, too. `user` is the user for Redis.
     ///
     /// # Errors
-    /// [`RedisSettingsError`] if a part is malformed.
+    /// [`RedisSettingsError`] if a part is malformed, if a URL contains a database or a password, or if there are no
+    /// URLs or more than 16.
     pub fn from_sentinel<'a>(
         master: &str,
         sentinels: impl IntoIterator<Item = &'a str>,

@@ -27,12 +27,13 @@ static COUNT: Script = Script::new("ticket_refusals", include_str!("ticket_refus
 /// The maximum number of pairs of user and APPLID with refusals.
 const MAX_PAIRS: &str = "10000";
 
-/// A ticket blocks other tickets until its node reports the answer of the service, but at most for this time.
+/// A ticket blocks other tickets of its user and APPLID until its node reports the answer of the service, but at most
+/// for this time.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Counts the refused PassTickets of all nodes of a site in Redis. Clones share the counts.
 ///
-/// Redis holds the ids of users whose tickets were refused.
+/// Redis holds the ids of users whose tickets were refused, and of users who wait for the answer to a ticket.
 #[derive(Clone, Debug)]
 pub struct RedisRefusals {
     place: RedisPlace,

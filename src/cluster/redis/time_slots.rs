@@ -28,7 +28,7 @@ static RESERVE: Script = Script::new("time_slot", include_str!("time_slot.lua"))
 
 /// Reserves time slots in Redis, so that no two nodes of a site make the same PassTicket. Clones share their state.
 ///
-/// The slots are seconds of the clock of Redis. Redis may lose its data, or a new primary may lack the last
+/// A time slot is one second of the clock of Redis. Redis may lose its data, or a new primary may lack the last
 /// reservations of the old primary. In both cases, Redis has no record of some past slots that were reserved. So each
 /// node reserves only slots that are later than two times: the time at which it connected to the server, and the time
 /// at which it first saw the epoch, which identifies the data. If the old primary still answers another node at that
@@ -60,7 +60,8 @@ enum Verdict {
 }
 
 impl RedisTimeSlots {
-    /// Reserves slots in `place`, in which a node has [joined](crate::cluster::coordinator::Coordinator::join) the site.
+    /// Reserves slots in `place`, in which a node has [joined](crate::cluster::coordinator::Coordinator::join) the
+    /// site.
     pub fn new(place: RedisPlace) -> Self {
         Self { place, latest: Arc::default(), epoch: Arc::default() }
     }

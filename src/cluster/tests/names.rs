@@ -226,7 +226,7 @@ async fn a_takeover_publishes_the_whole_memory_while_the_node_serves() {
     sleep(LEASE).await;
     assert!(machine.memory.records().len() > 3000);
 
-    // A revocation that was not published.
+    // The node stores this revocation, but cannot publish it.
     place.set(Availability::Full);
     first.store().record(revocation(1)).await.unwrap_err();
     let inherited = Some(first.hand_over());

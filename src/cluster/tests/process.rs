@@ -105,7 +105,8 @@ impl Process {
     }
 }
 
-/// A clock of leases that shows the virtual time.
+/// The clock by which a simulated node measures leases. It advances with the virtual time of the test (the paused clock
+/// of tokio).
 #[derive(Debug)]
 struct VirtualClock(Instant);
 

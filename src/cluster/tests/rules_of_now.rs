@@ -1,4 +1,4 @@
-//! Rules with the current time while nodes join.
+//! Tests of rules with the current time while nodes join.
 
 use tokio::time::sleep;
 
@@ -17,7 +17,8 @@ use crate::{
 
 const REVOKED: Option<Result<(), CheckError>> = Some(Err(CheckError::Revoked(RevokedBy::Token)));
 
-/// A rule for the first user. The clock of the node that makes it is behind, so the rule does not revoke PATs by its time.
+/// A rule for the first user. The clock of the node that makes it is behind, so the rule does not revoke PATs by its
+/// time.
 fn rule() -> Revocation {
     Revocation::User { user: user(0), up_to: Timestamp::from_millis(ISSUED - 3_600_000) }
 }
@@ -57,8 +58,8 @@ async fn a_pat_that_is_issued_after_a_rule_stays_valid_while_another_node_joins(
     let killed = Process::default();
     machines[1].start(&killed, "b").await.unwrap();
     killed.kill();
-    // The node has read the position of the log, and waits for the end of the lease of the process that was killed. Then
-    // it reads the image.
+    // The node has read the position of the log, and waits for the end of the lease of the process that was killed.
+    // Then it reads the image.
     let process = Process::default();
     let start = machines[2].start(&process, "b");
     let write = async {
@@ -76,7 +77,7 @@ async fn a_pat_in_the_file_of_a_node_is_not_revoked_by_an_earlier_rule_in_the_lo
     let one = first_node(&machines[0]).await;
     let killed = Process::default();
     machines[1].start(&killed, "b").await.unwrap();
-    // The file has a position of the log.
+    // In this time, the memory of the node stores a position in the log.
     sleep(LEASE / 3).await;
     killed.kill();
     revoke_and_register(&one).await;

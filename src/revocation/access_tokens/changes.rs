@@ -16,7 +16,8 @@ use crate::{
     token::{Scopes, TokenFingerprint},
 };
 
-/// The maximum number of entries of one user. If a user has more, the oldest expired or revoked entries are removed.
+/// The maximum number of entries of one user. Before a user gets more, the oldest expired or revoked entries are
+/// removed.
 pub(in crate::revocation) const MAX_ENTRIES: usize = 1000;
 
 /// How long an entry stays after its token has expired: 30 days.
@@ -108,12 +109,14 @@ pub enum AccessTokenChange {
         limit: u32,
     },
     /// Reports that a client has used a revoked PAT. If this PAT was rotated and its grace period has ended, two
-    /// parties may have it. So the store revokes all active PATs of its family (docs/decisions.md#d36).
+    /// parties may have it. So the store revokes all active PATs of its family: the first PAT, and all PATs that
+    /// rotations have made from it (docs/decisions.md#d36).
     Misuse {
         /// The PAT.
         pat: IssuedPat,
     },
-    /// Records uses of PATs. A PAT that is not in the registry is added.
+    /// Records uses of PATs. A PAT that is not in the registry is added, if it has not expired and the user does not
+    /// have too many PATs.
     Use(Vec<PatUse>),
     /// Revokes the rotated PATs whose grace period has ended.
     EndGraces,

@@ -228,7 +228,7 @@ impl Entry {
         if rest.is_empty() { Ok(entry) } else { Err(EntryError) }
     }
 
-    /// Reads only the expiry time.
+    /// Reads only the expiry time. Returns `None` if the bytes have another version, or are malformed.
     #[cfg(feature = "store")]
     pub(in crate::revocation) fn expiry_of(mut bytes: &[u8]) -> Option<Timestamp> {
         if take_byte(&mut bytes)? != VERSION {

@@ -10,9 +10,9 @@ const MAX_DESCRIPTION: usize = 256;
 
 /// The name of a Personal Access Token: 1 to 64 characters. White space around the name is removed.
 ///
-/// A name has no control characters, and no invisible characters that change the direction or the order of a text
-/// (Unicode bidirectional controls). So a list of tokens shows each name as its user wrote it. Two tokens may have the
-/// same name.
+/// A name has no control characters, and no invisible characters that change how other characters are shown, such as
+/// zero-width characters and Unicode bidirectional controls. So a list of tokens shows each name as its user wrote it.
+/// Two tokens may have the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenName(Box<str>);
 
@@ -34,7 +34,7 @@ pub enum LabelError {
         /// The maximum number of characters.
         max: usize,
     },
-    /// The text has a control character or an invisible character.
+    /// The text has this control character or invisible character.
     #[error("the text has the character U+{0:04X}, which is not visible; remove it")]
     Invisible(u32),
 }

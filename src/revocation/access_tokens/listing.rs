@@ -48,7 +48,8 @@ impl AccessTokenQuery {
 pub struct AccessTokenPage {
     /// The tokens. The list may have fewer than the limit, even if there are more pages.
     pub tokens: Vec<AccessToken>,
-    /// Where the next page begins. `None` if this was the last page.
+    /// Where the next page begins. `None` if this was the last page. The next page may be empty, because no remaining
+    /// token fits the query.
     pub next: Option<AccessTokenCursor>,
 }
 

@@ -120,8 +120,8 @@ impl EntriesMut for Locked<'_> {
     }
 
     fn register(&mut self, entry: &Entry) -> Result<(), Infallible> {
-        // The index completes each call before it returns. It refuses a PAT only if the user has a thousand registered
-        // PATs.
+        // The index refuses the PAT only if the user already has 1000 registered PATs. This error is ignored. A rule
+        // with the current time then does not find this PAT if the issue time of the PAT is later.
         drop(self.index.register(entry.pat()));
         Ok(())
     }

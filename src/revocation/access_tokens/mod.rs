@@ -6,7 +6,7 @@
 //! The registry does not store whether a token is revoked. It asks the revocations each time. So an entry shows each
 //! revocation, whichever way the token was revoked, such as by its id, by a request with the token itself, by a
 //! rotation, or by a rule for its user or its service. After a token has expired, the entry shows only that it has
-//! expired. The entry stays for 30 days after that.
+//! expired. The entry stays for up to 30 days after that.
 
 mod changes;
 #[cfg_attr(
@@ -85,7 +85,7 @@ pub trait AccessTokenStore: Send + Sync + 'static {
     /// check that starts after `Ok` sees their revocations.
     fn change(&self, change: AccessTokenChange, now: Timestamp) -> StoreFuture<AccessTokenOutcome>;
 
-    /// Finds one token.
+    /// Finds one token. Returns `None` if the registry does not have it.
     fn find(&self, key: AccessTokenKey, now: Timestamp) -> StoreFuture<Option<AccessToken>>;
 
     /// Returns one page of a list of tokens.

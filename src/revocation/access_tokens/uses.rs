@@ -47,9 +47,9 @@ const WRITE_EVERY_SECS: u64 = 10;
 /// The recent uses of Personal Access Tokens (PATs), which are written to a registry later. Share it by an `Arc` with
 /// the layers, and call [`flush`](Self::flush) about every second.
 ///
-/// A request with a PAT reads two atomic numbers. Once a minute, it also adds a report to a queue. A request never
-/// waits for the registry. If too many reports wait, new ones are dropped. Two metrics count them: one the dropped uses,
-/// and the other the dropped reports of refused tokens.
+/// A request with a PAT reads two atomic numbers. The first request with a PAT in each minute also adds a report to a
+/// queue. A request never waits for the registry. If too many reports wait, new ones are dropped. Two metrics count
+/// them: one the dropped uses, and the other the dropped reports of refused tokens.
 pub struct TokenUses {
     /// The current minute. `flush` sets it, so that a request reads no clock.
     minute: AtomicU64,
@@ -134,9 +134,9 @@ impl TokenUses {
         true
     }
 
-    /// Sets the time of the next uses, and writes the waiting reports to `store`. Also revokes the rotated tokens whose
-    /// grace period has ended. Returns the number of tokens that were revoked because a rotated token was used after
-    /// its grace period.
+    /// Sets the time of the next uses, and writes the waiting reports to `store`. Reports of uses are written only
+    /// every 10 seconds. Also revokes the rotated tokens whose grace period has ended. Returns the number of tokens
+    /// that were revoked because a rotated token was used after its grace period.
     ///
     /// # Errors
     /// The first error of `store`. The reports of this call are then lost.

@@ -59,7 +59,8 @@ impl DurableStore {
     }
 
     /// Stores records of other nodes, and `followed`, in one commit. `followed` says how far this node has followed the
-    /// log. Returns the revocations of registered PATs that a rule with the current time revokes.
+    /// log. Returns the revocations of registered PATs that a rule with the current time revokes, and the entries of
+    /// the registry of PATs that are newer than `records`.
     ///
     /// If the write fails, the revocations apply nevertheless, and the caller must repeat the call. One call with many
     /// records is many times faster than one call for each record.

@@ -29,8 +29,8 @@ pub(super) const SERVICES: TableDefinition<'_, &str, u64> = TableDefinition::new
 pub(super) const ISSUED: TableDefinition<'_, (u64, [u8; 32]), (u64, &str, &[u8])> =
     TableDefinition::new("issuedPats");
 /// The registry of issued PATs. A key consists of the user and the salted fingerprint. A value has the bytes of an
-/// [`Entry`](crate::revocation::access_tokens::Entry). Older versions of this program do not know this table, and ignore
-/// it.
+/// [`Entry`](crate::revocation::access_tokens::Entry). Older versions of this program do not know this table, and
+/// ignore it.
 pub(super) const ACCESS_TOKENS: TableDefinition<'_, (&str, [u8; 32]), &[u8]> =
     TableDefinition::new("accessTokens");
 /// The rotated PATs that are still valid. A key consists of the time from which the PAT is revoked, and of its salted
@@ -55,8 +55,8 @@ pub(super) const TRUSTED: &str = "trustedTime";
 /// This entry exists while no hash was made with the salt of the file, and no other node knows this salt. Only then may
 /// another salt replace it. Files of older versions of this program do not have this entry.
 pub(super) const UNUSED_SALT: &str = "unusedSalt";
-/// How far this node has followed the log of the nodes. Older versions of this program do not know this entry, and ignore
-/// it.
+/// How far this node has followed the log of the nodes. Older versions of this program do not know this entry, and
+/// ignore it.
 pub(super) const FOLLOWED: &str = "followed";
 /// The number of calls of [`commit`]. Each call increments this number in its second transaction.
 pub(super) const SEALS: &str = "seals";

@@ -16,19 +16,20 @@ use super::{
 };
 use crate::revocation::trusted_time::Uptime;
 
-/// How often [`DurableStore::snapshot`] copies a file that another process writes.
+/// The maximum number of copies that [`DurableStore::snapshot`] makes of a file that another process writes.
 const COPIES: u32 = 20;
 
-/// The time between two copies. A commit of the other process takes less time.
+/// The time between two copies. A commit of the other process normally takes less time.
 const BETWEEN_COPIES: Duration = Duration::from_millis(25);
 
 impl DurableStore {
-    /// Returns a store with the revocations that the file at `path` has now. The store checks tokens, but never writes the
-    /// file: each write returns [`StoreError::HandedOver`](crate::revocation::StoreError::HandedOver). It does not lock
-    /// the file, so another process may have the file open. The store does not see later revocations of that process.
+    /// Returns a store with the revocations that the file at `path` has now. The store checks tokens, but never writes
+    /// the file: each write returns [`StoreError::HandedOver`](crate::revocation::StoreError::HandedOver). It does not
+    /// lock the file, so another process may have the file open. The store does not see later revocations of that
+    /// process.
     ///
     /// This function reads the file into memory, and blocks until the copy is verified. If the other process writes the
-    /// file in the meantime, the function copies the file again.
+    /// file in the meantime, the copy may be damaged. The function then copies the file again, up to 20 times.
     ///
     /// # Errors
     /// The errors of [`open`](Self::open), except [`OpenError::InUse`].

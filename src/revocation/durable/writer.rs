@@ -54,7 +54,7 @@ use crate::{
 /// If expired revocations are kept for longer than this, the program warns the operator.
 pub(super) const LAG: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The maximum number of revocations in one commit. It limits how long the first revocation waits for the commit.
+/// The maximum number of writes in one commit. It limits how long the first write waits for the commit.
 pub(super) const MAX_GROUP: usize = 4096;
 
 /// A group is committed when it has this number of records. The number is large, because records of other nodes arrive
@@ -278,7 +278,8 @@ pub(super) struct Writer {
     pub(super) id: FileId,
     pub(super) faults: Arc<Faults>,
     pub(super) stats: Arc<WriteStats>,
-    /// `None` after an error, because redb then accepts no writes until the database is reopened.
+    /// `None` while the store is suspended, and after an error, because redb then accepts no writes until the database
+    /// is reopened.
     pub(super) database: Option<Database>,
     pub(super) index: Arc<RevocationIndex>,
     pub(super) followers: Followers,
@@ -370,8 +371,8 @@ impl Writer {
         }
     }
 
-    /// Finds out whether the file was removed or replaced. After a failed write, tests whether the file can be
-    /// written again.
+    /// Finds out whether the file was removed or replaced, and stores the trusted time if this is due. After a failed
+    /// write, tests whether the file can be written again.
     pub(super) fn probe(&mut self) {
         if self.is_suspended {
             return;
@@ -729,7 +730,7 @@ impl Writer {
     }
 
     /// Opens the database if it is closed. Then writes the revocations that could not be written before, and calls
-    /// `write`. After an error, closes the database.
+    /// `write`. After an error of the database, closes it.
     ///
     /// If the file was removed or replaced, this is an error, because the next start would not find the written data.
     /// The file is checked before and after the write. The second check finds a file that was replaced during the

@@ -80,7 +80,8 @@ pub enum CachingServiceError {
 }
 
 impl CachingServiceError {
-    /// Returns whether only an operator can remove the cause. If this is `false`, a later call may succeed.
+    /// Returns whether only an operator can remove the cause. If this is `false`, a later call may succeed, except
+    /// after [`NoText`](Self::NoText).
     pub fn needs_operator(&self) -> bool {
         matches!(
             self,

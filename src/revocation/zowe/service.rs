@@ -249,8 +249,8 @@ impl CachingService {
         found
     }
 
-    /// Reads revocations regularly in the index mode, watches the salt, and repeats writes that were not confirmed. This
-    /// function does not return.
+    /// Reads revocations regularly in the index mode, watches the salt, and repeats writes that were not confirmed.
+    /// This function does not return.
     pub async fn run(self) {
         let shared = &*self.0;
         while shared.site.load().is_none() {

@@ -13,12 +13,13 @@ use crate::{
 /// A [`RevocationStore`] that also uses Zowe's [`CachingService`] for PATs (Personal Access Tokens). Put it around all
 /// other stores: it needs the token itself, but other stores pass on only the fingerprint of the token.
 ///
-/// - **Reads:** a PAT is revoked if the own store or the Caching Service says so. If one of them cannot decide, the PAT is
-///   [unavailable](CheckError::Unavailable). For other tokens, only the own store decides: API ML keeps only revocations
-///   of PATs there.
-/// - **Writes**, if they are [on](super::CachingServiceSettings::with_writes): the own store is written first. `Ok` means
-///   that the Caching Service also has the revocation. [`StoreError::Unconfirmed`] means that only the own store has it.
-///   The write is then repeated as long as this process runs.
+/// - **Reads:** the own store checks each token first. If it accepts a PAT, the Caching Service checks the PAT, too. So
+///   a PAT is accepted only if both accept it. If the store that decides cannot do so, the result is
+///   [`CheckError::Unavailable`]. For other tokens, only the own store decides: API ML keeps only revocations of PATs
+///   in the Caching Service.
+/// - **Writes**, if they are [on](super::CachingServiceSettings::with_writes): the own store is written first. `Ok`
+///   means that the Caching Service also has the revocation. [`StoreError::Unconfirmed`] means that only the own store
+///   has it. The write is then repeated as long as this process runs.
 ///
 /// A rule with the current time also revokes PATs that were issued while the clock was ahead, but only in the own
 /// store.
@@ -39,8 +40,8 @@ impl<S: RevocationStore> WithCachingService<S> {
         &self.zowe
     }
 
-    /// Writes `subject` after `own` has ended, even if the returned future is dropped. An error of `own` does not stop the
-    /// write: the own store may apply the revocation nevertheless, and API ML should apply it, too.
+    /// Writes `subject` after `own` has ended, even if the returned future is dropped. An error of `own` does not stop
+    /// the write: the own store may apply the revocation nevertheless, and API ML should apply it, too.
     fn then_write(&self, own: StoreFuture<()>, subject: Subject) -> StoreFuture<()> {
         let zowe = self.zowe.clone();
         let task = tokio::spawn(async move {

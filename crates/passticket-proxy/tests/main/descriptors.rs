@@ -47,7 +47,8 @@ async fn with_few_open_files_the_gateway_serves_new_clients_and_recovers() {
     drop(Demo::start_in(directory.path()));
     write_configuration(directory.path(), service().await, 60_000, 1);
     let cores = thread::available_parallelism().unwrap().get();
-    // With this limit of open files, the gateway serves 20 clients, and opens up to 20 connections to services.
+    // With this limit of open files, the gateway serves at most 20 clients: it reserves 32 files, 6 files for each
+    // worker thread, and 2 files for each client (its connection, and a connection to a service).
     let open_files = 32 + 6 * cores + 40;
     let config = directory.path().join("zowe.yaml");
     let args = ["serve", "--config", config.to_str().unwrap()];
@@ -58,15 +59,15 @@ async fn with_few_open_files_the_gateway_serves_new_clients_and_recovers() {
     let authorities = fs::read(directory.path().join("certs/ca.pem")).unwrap();
     let builder = || client(&authorities).build().unwrap();
 
-    // There are more clients than the gateway can open files.
+    // More clients (200) connect than the gateway serves (20).
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let silent = silent_connections(200, address).await;
     is_served(builder, &url).await;
     program.logged("limits.connections reached");
     drop(silent);
 
-    // There are more concurrent requests than the gateway can open files. The gateway closes idle connections, so that
-    // it can serve new clients.
+    // 100 concurrent requests need more connections to services than the gateway has free files. The gateway closes
+    // idle connections, so that it can serve new clients.
     let _silent = silent_connections(15, address).await;
     let busy = builder();
     // This request opens an HTTP/2 connection, on which the client sends all later requests. Otherwise the client would
@@ -94,7 +95,8 @@ async fn with_few_open_files_the_gateway_serves_new_clients_and_recovers() {
     }
 }
 
-/// Tries several limits of open files. With each limit, the start fails in a different step.
+/// Raises the limit of open files one by one until the program starts. With each lower limit, the start must fail with
+/// exit code 3 and a message. It fails in different steps.
 #[test]
 fn a_start_without_enough_files_fails_with_a_message() {
     let directory = TempDir::new().unwrap();
@@ -105,7 +107,7 @@ fn a_start_without_enough_files_fails_with_a_message() {
     for open_files in fewest.. {
         let mut program = Running::start_with_open_files(open_files, PROGRAM, &args);
         if program.logged_before_end("cannot open enough files").is_some() {
-            // The smallest sufficient limit depends on the number of worker threads, and so on the machine.
+            // The smallest sufficient limit depends on the number of worker threads, which differs between machines.
             assert!(open_files > fewest, "the start needs more than {fewest} files");
             break;
         }

@@ -173,8 +173,8 @@ impl Api {
         Token::Login(value.split(';').next().unwrap().to_owned())
     }
 
-    /// Makes a PAT of the user with this client certificate, for the service of the site. Returns `None` if the node does
-    /// not make one.
+    /// Makes a PAT of the user with this client certificate, for the service of the site. Returns `None` if the node
+    /// does not make one.
     pub(crate) async fn try_pat(&self, user: &Client) -> Option<Token> {
         let request = user.post(self.auth("access-token/generate"));
         let request = request.json(&json!({"validity": 1, "scopes": ["dcpassticket"]}));

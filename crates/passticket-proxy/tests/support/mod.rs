@@ -77,8 +77,8 @@ impl Demo {
         demo.restarted()
     }
 
-    /// Does the same as [`with_files`](Self::with_files), but on another thread, because starting the program blocks
-    /// its thread. So the servers that the test has started continue to run.
+    /// Does the same as [`with_files`](Self::with_files), but on another thread. Starting the program blocks the
+    /// calling thread, and the servers of the test must continue to run on that thread.
     pub(crate) async fn beside_servers(
         edit: impl FnOnce(&Path, String) -> String + Send + 'static,
     ) -> Self {
@@ -219,8 +219,9 @@ pub(crate) async fn metric(client: &Client, admin: SocketAddr, series: &str) -> 
     value.unwrap_or_else(|| panic!("{series} is not in:\n{text}")).parse().unwrap()
 }
 
-/// Writes two files into `directory`: the certificate of the fakes' authority, and a definition of the service `svc`.
-/// This service is at the URL `service`, and receives PassTickets. Returns `yaml` with the authority added.
+/// Writes two files into `directory`: the certificate of [`Authority::trusted`], which has signed the certificates of
+/// the fake servers in `test-support`, and a definition of the service `svc`. This service is at the URL `service`, and
+/// receives PassTickets. Returns `yaml` with this authority added.
 pub(crate) fn with_site(directory: &Path, yaml: &str, service: &str) -> String {
     fs::write(directory.join("certs/site.pem"), Authority::trusted().pem()).unwrap();
     let definition = format!(
@@ -232,7 +233,8 @@ pub(crate) fn with_site(directory: &Path, yaml: &str, service: &str) -> String {
     yaml.replace("certs/ca.pem", "[certs/ca.pem, certs/site.pem]")
 }
 
-/// Builds a client with a certificate of this user that [`Authority::trusted`] has signed ([`with_site`] trusts it).
+/// Builds a client with a certificate of this user, signed by [`Authority::trusted`]. A gateway with the configuration
+/// of [`with_site`] trusts this authority.
 pub(crate) fn certified(builder: ClientBuilder, user: &str) -> Client {
     let certificate =
         Authority::trusted().certify(&USER.key_pair(), |params| *params = leaf_params(user));
