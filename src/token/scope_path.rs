@@ -16,7 +16,7 @@ pub const MAX_SCOPE_PATH_LEN: usize = 256;
 /// route.
 ///
 /// A scope path begins with `/`. Upper and lower case are different. Characters that RFC 3986 §3.3 does not allow in a
-/// path are percent-encoded, and so are `,`, `;` and `*`.
+/// path are percent-encoded, and so are `,` and `*`. The path must not contain `;`, even if it is encoded.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScopePath(Box<str>);
 

@@ -21,8 +21,8 @@
 //!   [`RequestMetrics::MAX_SERIES`] time series, and those of the service `other`. At this limit, a request that needs
 //!   a new time series is counted for the service `other`.
 //!
-//! A request that needs no new time series takes no lock, except the first one of a connection and the first one after
-//! the route has changed.
+//! A request that reaches the service takes no lock if it has the same route as the request before it on the same
+//! connection. Other requests take a lock.
 //!
 //! ```
 //! use std::sync::Arc;
