@@ -22,7 +22,7 @@
 //!
 //! The proxy must remove `Client-Cert` and `Client-Cert-Chain` from the requests of its clients.
 //!
-//! Put this layer in front of all other layers and of the auth API.
+//! Put this layer before [`SanitizeLayer`](super::SanitizeLayer), which removes `Client-Cert`, and before the auth API.
 
 use std::{
     collections::{HashSet, VecDeque},

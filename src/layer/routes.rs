@@ -97,13 +97,13 @@ pub enum Mode {
 }
 
 /// Says whether the gateway adds `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` to the responses of a
-/// service ([D46](crate::decisions#d46)).
+/// service to authenticated requests ([D46](crate::decisions#d46)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SecurityHeaders {
-    /// The gateway adds `X-Content-Type-Options: nosniff` unless the service has set this header. If the request was
-    /// authenticated, the gateway also adds `Cache-Control: no-store` unless the service has set `Cache-Control`,
-    /// `Expires` or `Pragma`.
+    /// If the request was authenticated, the gateway adds `X-Content-Type-Options: nosniff`, unless the service has set
+    /// this header. It also adds `Cache-Control: no-store`, unless the service has set `Cache-Control`, `Expires` or
+    /// `Pragma`. A response with the status 304 does not change.
     #[default]
     AddMissing,
     /// The response stays as the service sent it.

@@ -93,7 +93,8 @@ use crate::layer::{
 /// Returns the layer that decides which gateways may speak for their clients by `Client-Cert`. Put it in front of
 /// [`SchemeEndpoints`] and of the auth API.
 ///
-/// - `gateways` are the gateways that an operator has named. Each other peer acts for itself.
+/// - `gateways` are the gateways that an operator has named. Each other peer acts for itself
+///   ([`UnlistedPeers::ActForThemselves`]).
 /// - `verifier` checks the certificates in `Client-Cert`. As in API ML, a certificate that it refuses counts as absent,
 ///   so a token in the same request still counts.
 pub fn trust_layer(

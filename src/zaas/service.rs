@@ -291,9 +291,9 @@ struct Asked {
     called: Result<Call, BadCall>,
 }
 
-/// Lets the scheme see nothing of the request but the user. Answers a request that cannot be answered with a credential.
-/// This service is behind the layers that authenticate the client, because API ML does not tell a stranger what is wrong
-/// with a request.
+/// Removes all headers of the request, so that the scheme sees none of them. If the request cannot be answered with a
+/// credential ([`BadCall`]), answers it. This service is behind the layers that authenticate the client, because API ML
+/// does not tell a stranger what is wrong with a request.
 #[derive(Clone)]
 struct Checked<S> {
     inner: S,

@@ -22,7 +22,7 @@ pub enum RequestOutcome {
     Refused,
     /// The gateway has answered the request itself. The service, the gateway or a system that it needs is the reason.
     Failed,
-    /// The client has disconnected before the service has answered.
+    /// The client has disconnected after the request was handed to the service, and before the service has answered.
     Abandoned,
 }
 
