@@ -376,7 +376,7 @@ fn parse_origin(origin: &[u8]) -> Option<Origin> {
 pub(super) enum Sharing<'a> {
     /// The service has no rules.
     NoRules,
-    /// The request comes from a page of the gateway, or from no page.
+    /// The request comes from a page of the gateway, or has no `Origin`.
     OwnOrigin,
     /// A preflight request that the rules allow.
     Preflight(&'a CorsRules, Access),

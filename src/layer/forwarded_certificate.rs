@@ -4,9 +4,10 @@
 //! (docs/reference/zowe-site.md#forwarded-certificates). Any client could send such a header. So the layer accepts it
 //! only on a TLS connection of a [trusted forwarder](TrustedForwarders): a proxy whose own certificate is in a list.
 //!
-//! 1. If the peer is a trusted forwarder, the client certificate of a request is the certificate in `Client-Cert`, if
-//!    there is one. The certificate of a forwarder is never a credential, so a forwarder cannot act as a user itself.
-//!    The request gets the extension [`Forwarder`], so that audit records name the forwarder.
+//! 1. If the peer is a trusted forwarder whose own certificate has not expired, the client certificate of a request is
+//!    the certificate in `Client-Cert`, if there is one. The certificate of a forwarder is never a credential, so a
+//!    forwarder cannot act as a user itself. The request gets the extension [`Forwarder`], so that audit records name
+//!    the forwarder.
 //! 2. The TLS handshake has not verified the certificate in the header. So a [`VerifyClientCertificate`] checks its
 //!    dates, issuer and purpose. If this check refuses the certificate, or if the header is malformed, the response is
 //!    400, unless the layer [ignores](InvalidCertificates::Ignored) such a certificate.
@@ -14,8 +15,8 @@
 //!    its peer is not a credential for an hour, beginning with this request. The peer may be a forwarder that is not in
 //!    the list yet, such as one with a new certificate. The request may then come from any of its clients.
 //!    [`UnlistedPeers::ActForThemselves`] turns this rule off.
-//! 4. The certificate of a peer that was a trusted forwarder is no credential. The list remembers the last 1,000 former
-//!    forwarders until the program ends.
+//! 4. The certificate of a former forwarder, or of a forwarder whose certificate has expired, is no credential, and its
+//!    `Client-Cert` is removed. The list remembers the last 1,000 former forwarders until the program ends.
 //! 5. While the list is [incomplete](TrustedForwarders::incomplete), each peer may be a forwarder. So no certificate is
 //!    a credential, except one that a trusted forwarder sends.
 //! 6. Otherwise the certificate of the peer stays the client certificate of the request.

@@ -646,14 +646,15 @@ impl Route {
         self.is_out_of_service
     }
 
-    /// Sets that the service never receives a credential of a client, even if the scheme of the route is
-    /// [`Bypass`](super::Bypass). No credential is evaluated in this case.
+    /// Sets that the service receives no credential of a client if the scheme of the route is
+    /// [`Bypass`](super::Bypass). No credential is evaluated in this case. With another scheme, this setting has no
+    /// effect: there, [`OnFailure`] and [`Mode`] decide which credentials the service receives.
     #[must_use]
     pub fn without_credentials(self) -> Self {
         Self { removes_credentials: true, ..self }
     }
 
-    /// Returns whether the service never receives a credential of a client.
+    /// Returns whether [`without_credentials`](Self::without_credentials) was called.
     pub fn removes_credentials(&self) -> bool {
         self.removes_credentials
     }

@@ -152,7 +152,8 @@ pub trait Scheme: Send + Sync + 'static {
     ///
     /// The proxy may send a request again if the service closes the connection before it answers
     /// ([D29](crate::decisions#d29)). With [`Replay::Allowed`], the proxy sends the same headers again. With
-    /// [`Replay::Protected`], it calls [`prepare_again`](Self::prepare_again) for new headers.
+    /// [`Replay::Protected`], it calls [`prepare_again`](Self::prepare_again) for new headers, if the service may have
+    /// received the first ones.
     fn replay(&self) -> Replay {
         Replay::Protected
     }

@@ -46,9 +46,9 @@ pub(super) enum Ending {
     Forwarded,
     Observed,
     ForwardedUnauthenticated(ReasonCode),
-    /// The gateway has answered because of a decision that the audit log names.
+    /// The gateway has answered for a reason that has a [`ReasonCode`].
     Decided(ReasonCode),
-    /// The gateway has answered for a reason that has no audit record.
+    /// The gateway has answered for a reason that has no [`ReasonCode`], and so no audit record.
     Rejected(Unaudited),
     /// The proxy has answered, because the service gave no response.
     NoResponse(ServiceFailure),
