@@ -37,7 +37,7 @@ pub enum OnFailure {
     /// - 429 if too many wrong passwords of the user were sent;
     /// - 503 if a later attempt may succeed, for example because a server did not answer;
     /// - 500 if the scheme failed for another reason. But it is 401 if the server that makes PassTickets has refused
-    ///   the client's token;
+    ///   the client's token, or needs a token and the client has sent none;
     /// - 401 in all other cases.
     Reject,
 }
