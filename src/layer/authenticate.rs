@@ -1,15 +1,17 @@
 //! Authenticates requests.
 //!
 //! 1. On a route with a scheme that accepts only client certificates, the layer evaluates only the certificate.
-//!    Otherwise, the layer selects the first credential that the request has, in this order: cookie
-//!    `apimlAuthenticationToken`, header `Authorization: Bearer` or `token`, cookie `personalAccessToken`, header
-//!    `PRIVATE-TOKEN`, header `Authorization: Basic`, client certificate. If this credential is not valid, the layer
-//!    does not try another credential (docs/decisions.md#d6). The password of `Basic` may be a Personal Access Token.
-//!    Any other password is a credential only on a route with [`ClientBasic::Verify`] (docs/decisions.md#d24).
+//!    Otherwise, the layer selects the first credential of a kind that the [`Authenticator`] accepts, in this order:
+//!    cookie `apimlAuthenticationToken`, header `Authorization: Bearer` or `token`, cookie `personalAccessToken`,
+//!    header `PRIVATE-TOKEN`, header `Authorization: Basic`, client certificate. If this credential is not valid, the
+//!    layer does not try another credential (docs/decisions.md#d6). The password of `Basic` may be a Personal Access
+//!    Token. Any other password is a credential only on a route with [`ClientBasic::Verify`], and only if the
+//!    authenticator has a [`PasswordVerifier`](super::PasswordVerifier) (docs/decisions.md#d24).
 //! 2. A [`TokenVerifier`] verifies a token, and a [`RevocationCheck`] checks whether the token is revoked. An
 //!    [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. A
-//!    [`PasswordVerifier`](super::PasswordVerifier) checks a password. If one of these must wait for another server,
-//!    the future of the layer waits, too.
+//!    [`DistributedMapper`](crate::identity::DistributedMapper) maps the identity that a token of another issuer names.
+//!    A `PasswordVerifier` checks a password. If one of these must wait for another server, the future of the layer
+//!    waits, too.
 //! 3. The layer adds the result, an [`Authentication`], to the extensions of the request. It removes all credentials
 //!    from the headers, so that no later layer can read them. There are two exceptions after a failed authentication:
 //!    all credentials stay if the [`Route`] has [`OnFailure::ForwardUnchanged`], and a password stays if the route has
@@ -18,7 +20,7 @@
 //!    or there is no route.
 //!
 //! If the credential is a valid Personal Access Token, the layer sets [`X_ZOWE_TOKEN_EXPIRES`] in the response, even if
-//! a later layer refuses the request.
+//! a later layer refuses the request. It does not set this header with [`Mode::Observe`](super::Mode::Observe).
 //!
 //! On a route with the scheme `bypass`, the layer does not authenticate the client. It removes credentials only on a
 //! route [without credentials](Route::without_credentials).
@@ -26,7 +28,7 @@
 //! The layer writes one [`Authentication`](Event::Authentication) record to the audit log for each failure.
 //! [`ScopeLayer`](super::ScopeLayer) writes the record of a success, because it may still refuse the request. If the
 //! route has rules for technical users ([`TechnicalUsers`](super::TechnicalUsers)), the layer also writes a
-//! [`TechnicalUser`](Event::TechnicalUser) record for each token that a rule matches.
+//! [`TechnicalUser`](Event::TechnicalUser) record for each valid token that a rule matches.
 //!
 //! [`TokenVerifier`]: crate::token::TokenVerifier
 //! [`X_ZOWE_TOKEN_EXPIRES`]: super::X_ZOWE_TOKEN_EXPIRES
@@ -117,7 +119,7 @@ impl<R, M> AuthenticateLayer<R, M> {
         Self { authenticator: authenticator.into(), audit: Audit::none() }
     }
 
-    /// Records failures in `audit`.
+    /// Writes the records of this layer to `audit`.
     #[must_use]
     pub fn with_audit(self, audit: Audit) -> Self {
         Self { audit, ..self }
@@ -225,7 +227,8 @@ struct Rules {
     on_failure: OnFailure,
     client_basic: ClientBasic,
     accepts: Accepts,
-    /// The client must not notice the decision ([`Mode::Observe`](super::Mode::Observe)).
+    /// Whether the mode of the route is [`Mode::Observe`](super::Mode::Observe), so the client must not notice the
+    /// decision.
     is_observed: bool,
 }
 

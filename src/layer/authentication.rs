@@ -82,8 +82,8 @@ impl Authenticated {
         &self.proof
     }
 
-    /// Keeps a copy of the credential headers. If a later layer fails, it puts the headers back with
-    /// [`restore`](Self::restore).
+    /// Keeps a copy of the credential headers. A later layer that forwards the request with these headers puts them
+    /// back with [`restore`](Self::restore).
     pub(super) fn withhold(&mut self, headers: &HeaderMap) {
         self.kept.get_or_insert_default().withheld = Some(Withheld::copy_of(headers));
     }
@@ -149,8 +149,8 @@ impl fmt::Debug for Authenticated {
 pub enum Proof {
     /// A login token. If the authenticator has a revocation check, the token is not revoked.
     Jwt(Jwt),
-    /// A Personal Access Token that is not revoked. [`ScopeLayer`](super::ScopeLayer) decides whether its
-    /// scopes include the service of the request.
+    /// A Personal Access Token that is not revoked. [`ScopeLayer`](super::ScopeLayer) decides whether its scopes permit
+    /// the request.
     Pat(Pat),
     /// A token of another issuer, which a [`TokenVerifier`](crate::token::TokenVerifier) has verified, such as
     /// `TrustedIssuers` or your own. If the authenticator has a revocation check, the token is not revoked.
@@ -197,7 +197,7 @@ pub(super) struct Refused {
 #[derive(Debug)]
 pub(super) enum Presented {
     Nothing,
-    /// A token whose verification failed. Its content cannot be trusted.
+    /// A token that was not verified, or whose verification failed. Its content cannot be trusted.
     Token,
     Verified {
         credential: CredentialKind,
@@ -207,7 +207,8 @@ pub(super) enum Presented {
     /// A verified token. The rules of the service map its person to two different technical users.
     Ambiguous(ExternalToken),
     Certificate(PeerCertificate),
-    /// A password, and the name that the client sent with it. `None` if the name is not a valid user id.
+    /// A password, and the name that the client sent with it. `None` if the name is not a valid user id, or if the
+    /// header cannot be decoded.
     Password(Option<UserId>),
 }
 

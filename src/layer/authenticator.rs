@@ -56,8 +56,10 @@ pub struct Authenticator<R = RevocationIndex, M = CommonNameMapper> {
 }
 
 impl Authenticator {
-    /// Creates an authenticator. It accepts a login token or a token of another issuer if `verifier` accepts it. It
-    /// refuses PATs and client certificates until they are turned on.
+    /// Creates an authenticator. It accepts login tokens that `verifier` accepts. It also accepts tokens of other
+    /// issuers that `verifier` accepts, if they have not expired and name a z/OS user. Tokens that name a distributed
+    /// identity need [`with_distributed_identities`](Self::with_distributed_identities). PATs, passwords and client
+    /// certificates are not accepted until they are turned on.
     pub fn new(verifier: impl TokenVerifier) -> Self {
         Self {
             verifier: Arc::new(verifier),
@@ -86,7 +88,9 @@ impl<R, M> Authenticator<R, M> {
 
     /// Accepts PATs that are not revoked according to `revocations`. `revocations` also checks all other tokens.
     ///
-    /// On each route, the password of `Authorization: Basic` may be a PAT ([D24](crate::decisions#d24)).
+    /// A PAT is also accepted as the password of `Authorization: Basic`, whatever the [`ClientBasic`] of the route is
+    /// ([D24](crate::decisions#d24)). Exceptions are routes with the scheme `bypass`, and routes that accept only
+    /// client certificates.
     #[must_use]
     pub fn with_personal_access_tokens<R2>(self, revocations: R2) -> Authenticator<R2, M>
     where
@@ -101,7 +105,8 @@ impl<R, M> Authenticator<R, M> {
         self.with_checks(|revocations, _| (revocations, Some(mapper)))
     }
 
-    /// Replaces the parts whose types are parameters. The other parts stay.
+    /// Replaces the revocation check and the mapper of client certificates, whose types are the type parameters `R` and
+    /// `M`. All other fields stay.
     fn with_checks<R2, M2>(
         self,
         replace: impl FnOnce(Option<R>, Option<M>) -> (Option<R2>, Option<M2>),
@@ -137,15 +142,17 @@ impl<R, M> Authenticator<R, M> {
     }
 
     /// Checks the passwords of `Authorization: Basic` with `verifier`, on routes with [`ClientBasic::Verify`]. Without
-    /// a verifier, passwords are ignored on these routes.
+    /// a verifier, passwords are also ignored on these routes.
     #[must_use]
     pub fn with_passwords(self, verifier: impl PasswordVerifier) -> Self {
         Self { passwords: Some(Arc::new(verifier)), ..self }
     }
 
-    /// Reports the uses of revoked PATs to `uses`. If a client uses a rotated PAT after its grace period, two parties
-    /// may have this PAT. So the registry of PATs then revokes its family, which is all PATs that rotations have made
-    /// from the same PAT (docs/decisions.md#d36).
+    /// Reports to `uses` each PAT that is refused because this PAT is revoked, and not because of a revocation rule.
+    ///
+    /// A rotation replaces a PAT by a new one, and the old PAT stays valid for a grace period. If a client uses the old
+    /// PAT after this period, two parties may have it. The registry of PATs then revokes all active PATs of the family
+    /// of this PAT: the first PAT, and all PATs that rotations have made from it (docs/decisions.md#d36).
     #[must_use]
     pub fn with_token_uses(self, uses: Arc<TokenUses>) -> Self {
         Self { uses: Some(uses), ..self }
@@ -196,7 +203,8 @@ impl<R, M> Authenticator<R, M> {
         found
     }
 
-    /// Returns the text of the token in this place of a request. The text is a secret.
+    /// Returns the text of the token in this place of a request. The text is a secret. Returns `None` if the place has
+    /// no token, and always for `Authorization: Basic` and the certificate.
     pub fn token_in<'a>(&self, place: CredentialPlace, headers: &'a HeaderMap) -> Option<&'a [u8]> {
         credential::token_in(place, headers, &self.names)
     }
@@ -225,8 +233,9 @@ impl<R, M> Authenticator<R, M> {
         Accepted { pats: self.pats, passwords }
     }
 
-    /// Keeps the text of the token that proved the identity of `authenticated`. This function compares the fingerprint,
-    /// so that a scheme never gets a token that was not verified.
+    /// Keeps the text of the token in `authenticated`, if a login token or a token of another issuer proved the
+    /// identity. The text of a PAT is not kept. The text is read from `headers` again. It is kept only if its
+    /// fingerprint is that of the verified token, so that a scheme never gets a token that was not verified.
     #[cold]
     pub(super) fn keep_token(&self, authenticated: &mut Authenticated, headers: &HeaderMap) {
         let fingerprint = match authenticated.proof() {
@@ -261,7 +270,7 @@ pub(super) enum Progress {
     Waiting(Pending),
 }
 
-/// The pending call. The decision needs the result of this call.
+/// The call whose result the decision needs.
 pub(super) enum Pending {
     Verification { place: Place, future: VerifyFuture },
     Revocation { token: VerifiedToken, future: CheckFuture },
@@ -470,7 +479,8 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
             let error = TokenError::Expired { secs_ago: now.as_secs() - expires_at.as_secs() };
             return Progress::refused(error, Presented::verified(&token.into()));
         }
-        // The rules of the service come first, so a person whom a rule matches needs no user of their own.
+        // The service's rules for technical users come before the user or the identity that the token names. So a
+        // person whom a rule matches needs no z/OS user of their own.
         let route = extensions.get::<Arc<Route>>();
         if let Some(rules) = route.and_then(|route| route.technical_users()) {
             match rules.find(&token).map(|rule| rule.cloned()) {

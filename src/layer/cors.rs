@@ -184,8 +184,8 @@ impl Change {
             }
             Self::Share(grant) => {
                 grant.add_to(headers);
-                // Apart from a few basic headers, a page can read only the headers that this header names (Fetch
-                // Standard §3.2.3). The names that the service has set stay.
+                // Apart from a few basic headers, a page can read only the headers that `Access-Control-Expose-Headers`
+                // names (Fetch Standard §3.2.3). The names that the service has set stay.
                 let exposed = HeaderValue::from_static(EXPOSED);
                 headers.append(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
             }

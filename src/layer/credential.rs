@@ -122,7 +122,7 @@ pub(super) enum Credential<'a> {
     },
     /// `Authorization: Basic` whose password has the form of a PAT.
     PatAsPassword(BasicCredentials),
-    /// `Authorization: Basic` with a password.
+    /// `Authorization: Basic` whose password does not have the form of a PAT.
     Password(BasicCredentials),
     /// `Authorization: Basic` that cannot be decoded.
     MalformedBasic,
@@ -173,7 +173,7 @@ impl BasicUser {
 /// Says which credentials are evaluated, apart from login tokens and certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Accepted {
-    /// PATs, in all their places.
+    /// PATs in the places that accept only a PAT. A PAT in another place is always evaluated.
     pub(super) pats: bool,
     /// The passwords of `Authorization: Basic`.
     pub(super) passwords: bool,
@@ -408,9 +408,9 @@ pub(super) fn strip(headers: &mut HeaderMap, names: &CookieNames) {
     }
 }
 
-/// Removes every credential, except `Authorization: Basic` with a password. If the password or the user name counts as
-/// a PAT, as in `PAT:x-oauth-basic`, the header is removed: a service that verifies PATs itself could accept a revoked
-/// one.
+/// Removes every credential, except `Authorization: Basic` with a password. This header is also removed if it cannot be
+/// decoded, or if the password or the user name has the form of a PAT, as in `PAT:x-oauth-basic`: a service that
+/// verifies PATs itself could accept a revoked one.
 pub(super) fn strip_except_basic(headers: &mut HeaderMap, names: &CookieNames) {
     let basic = headers.get(AUTHORIZATION).filter(|value| {
         let decoded = basic_value(value.as_bytes()).and_then(BasicCredentials::decode);
@@ -423,8 +423,9 @@ pub(super) fn strip_except_basic(headers: &mut HeaderMap, names: &CookieNames) {
     }
 }
 
-/// A copy of the credential headers of the client. If a later layer fails on a route with
-/// [`OnFailure::ForwardUnchanged`](super::OnFailure::ForwardUnchanged), the headers are restored.
+/// A copy of the credential headers of the client. A later layer restores them after a failure on a route with
+/// [`OnFailure::ForwardUnchanged`](super::OnFailure::ForwardUnchanged), and always with
+/// [`Mode::Observe`](super::Mode::Observe).
 #[derive(Clone)]
 pub(super) struct Withheld(HeaderMap);
 

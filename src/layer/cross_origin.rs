@@ -49,20 +49,21 @@ const REFUSED: Description = Description::counter(
 /// ([D25](crate::decisions#d25)).
 ///
 /// A request is refused if these three conditions are true. With [`ForeignOrigins::Refused`], the first condition alone
-/// is enough to refuse a request with an `Origin`. For a WebSocket handshake with an `Origin`, the first condition
-/// alone is always enough. A browser lets a page read the frames of a WebSocket to any origin, and sends no preflight
-/// request before the handshake.
+/// is enough to refuse a request with an `Origin`, unless the [`CorsRules`] of the service allow each origin. For a
+/// WebSocket handshake with an `Origin`, the first condition alone is always enough. A browser lets a page read the
+/// frames of a WebSocket to any origin, and sends no preflight request before the handshake.
 ///
 /// - The request comes from another origin: its `Origin` is neither an origin of the gateway nor allowed for the
 ///   service. Without `Origin`, this condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as
-///   another origin, unless `Sec-Fetch-Site` is `same-origin`. A form sends these two values if its page has
-///   `Referrer-Policy: no-referrer`.
+///   another origin, unless `Sec-Fetch-Site` is `same-origin` and the requested address belongs to the gateway. A form
+///   sends these two values if its page has `Referrer-Policy: no-referrer`.
 /// - Its method is not GET, HEAD or OPTIONS, or it is a WebSocket handshake.
 /// - It contains a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization` with
 ///   the scheme Basic, Digest, Negotiate or NTLM. For a login request, a password in the body is also such a
 ///   credential, because a page must not log the user in as a different user.
 ///
-/// A request that has neither `Origin` nor `Sec-Fetch-Site`, such as a request of curl, is never refused.
+/// A request without `Origin` is never refused if its method is GET, HEAD or OPTIONS, or if its `Sec-Fetch-Site` is not
+/// `cross-site`. So a request of curl, which has neither header, is never refused.
 ///
 /// [`with_own_origins`](Self::with_own_origins) sets the origins of the gateway. If they are not set, the origin of the
 /// gateway is the address that the client requested. On a connection without TLS, both origins with this address are
@@ -102,9 +103,10 @@ pub enum ForeignOrigins {
     /// Requests with the method GET, HEAD or OPTIONS, and requests without a credential that a browser attaches.
     #[default]
     Restricted,
-    /// Of the requests with an `Origin`, only those that the [`CorsRules`] of the service allow, regardless of their
-    /// method. Zowe's API Mediation Layer refuses these requests, too, if CORS (sharing with other origins) is off.
-    /// Requests without an `Origin` are allowed as with [`Restricted`](Self::Restricted).
+    /// Of the requests with an `Origin` that is not an origin of the gateway, only those that the [`CorsRules`] of the
+    /// service or [`with_allowed_origins`](OriginPolicy::with_allowed_origins) allow. Zowe's API Mediation Layer
+    /// refuses these requests, too, if CORS (sharing with other origins) is off. Requests without an `Origin` are
+    /// allowed as with [`Restricted`](Self::Restricted).
     Refused,
 }
 
@@ -374,7 +376,7 @@ fn parse_origin(origin: &[u8]) -> Option<Origin> {
 pub(super) enum Sharing<'a> {
     /// The service has no rules.
     NoRules,
-    /// The request comes from a page of the gateway, or from no page.
+    /// The request comes from a page of the gateway, or has no `Origin`.
     OwnOrigin,
     /// A preflight request that the rules allow.
     Preflight(&'a CorsRules, Access),

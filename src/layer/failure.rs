@@ -27,14 +27,15 @@ pub static X_ZOWE_AUTH_FAILURE: HeaderName = HeaderName::from_static("x-zowe-aut
 /// has less detail ([D5](crate::decisions#d5)).
 ///
 /// If the request is forwarded after the failure, or rejected because of it, the response has the `Failure` as an
-/// extension.
+/// extension. With [`Mode::Observe`](super::Mode::Observe), it does not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
     /// The request has no credential that the gateway accepts.
     #[error("the request has no credential")]
     NoCredential,
-    /// The scheme of the route needs a client certificate, but the connection has none.
+    /// The scheme of the route needs a client certificate, but the request has none, or client certificates are turned
+    /// off.
     #[error("the connection has no client certificate, which the scheme of the service needs")]
     NoCertificate,
     /// The gateway does not accept a token of this kind in the header or cookie in which the client sent it. Examples:
@@ -67,7 +68,7 @@ pub enum Failure {
     /// No PassTicket could be generated.
     #[error("{0}")]
     Generate(#[from] GenerateError),
-    /// A scheme other than the PassTicket scheme failed.
+    /// The scheme failed for another reason than [`Generate`](Self::Generate).
     #[error("{0}")]
     Scheme(#[from] SchemeError),
 }

@@ -4,9 +4,10 @@
 //! (docs/reference/zowe-site.md#forwarded-certificates). Any client could send such a header. So the layer accepts it
 //! only on a TLS connection of a [trusted forwarder](TrustedForwarders): a proxy whose own certificate is in a list.
 //!
-//! 1. If the peer is a trusted forwarder, the credential of a request is the certificate in `Client-Cert`, if there is
-//!    one. The certificate of a forwarder is never a credential, so a forwarder cannot act as a user itself. The
-//!    request gets the extension [`Forwarder`], so that audit records name the forwarder.
+//! 1. If the peer is a trusted forwarder whose own certificate has not expired, the client certificate of a request is
+//!    the certificate in `Client-Cert`, if there is one. The certificate of a forwarder is never a credential, so a
+//!    forwarder cannot act as a user itself. The request gets the extension [`Forwarder`], so that audit records name
+//!    the forwarder.
 //! 2. The TLS handshake has not verified the certificate in the header. So a [`VerifyClientCertificate`] checks its
 //!    dates, issuer and purpose. If this check refuses the certificate, or if the header is malformed, the response is
 //!    400, unless the layer [ignores](InvalidCertificates::Ignored) such a certificate.
@@ -14,14 +15,15 @@
 //!    its peer is not a credential for an hour, beginning with this request. The peer may be a forwarder that is not in
 //!    the list yet, such as one with a new certificate. The request may then come from any of its clients.
 //!    [`UnlistedPeers::ActForThemselves`] turns this rule off.
-//! 4. The certificate of a peer that was a trusted forwarder is never a credential again.
+//! 4. The certificate of a former forwarder, or of a forwarder whose certificate has expired, is no credential, and its
+//!    `Client-Cert` is removed. The list remembers the last 1,000 former forwarders until the program ends.
 //! 5. While the list is [incomplete](TrustedForwarders::incomplete), each peer may be a forwarder. So no certificate is
 //!    a credential, except one that a trusted forwarder sends.
-//! 6. Otherwise the certificate of the peer stays the credential of the request.
+//! 6. Otherwise the certificate of the peer stays the client certificate of the request.
 //!
 //! The proxy must remove `Client-Cert` and `Client-Cert-Chain` from the requests of its clients.
 //!
-//! Put this layer in front of all other layers and of the auth API.
+//! Put this layer before [`SanitizeLayer`](super::SanitizeLayer), which removes `Client-Cert`, and before the auth API.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -61,8 +63,8 @@ const WITHDRAWN: usize = 1000;
 /// The maximum number of remembered peers that have sent `Client-Cert` without being in the list.
 const SUSPECTED: usize = 1000;
 
-/// A peer that has sent `Client-Cert` without being in the list is remembered for this time. The list is fetched again
-/// within this time.
+/// A peer that has sent `Client-Cert` without being in the list is remembered for this time. A new forwarder should be
+/// in the list by then.
 const SUSPECT_FOR: Duration = Duration::from_secs(3600);
 
 /// The certificates of the proxies that may send the certificates of their clients. Clones share the list.

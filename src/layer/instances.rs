@@ -52,7 +52,8 @@ impl Instance {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Balancing {
-    /// Two instances are picked at random. The one with fewer requests in flight gets the request.
+    /// Two healthy instances are picked at random. The one with fewer requests in flight gets the request. If no
+    /// instance is healthy, all instances are treated as healthy.
     #[default]
     LeastInFlight,
     /// All requests of a user go to the same instance, as long as this instance is healthy. Each node of the gateway

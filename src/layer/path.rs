@@ -1,5 +1,5 @@
-//! Finds the service of a path, and decodes paths as some services do. The gateway rejects a request if its path
-//! belongs to a more specific route after decoding than before.
+//! Finds the service of a path, and decodes paths as some services do. The gateway rejects a request if its decoded
+//! path belongs to a more specific route than the path that the client sent.
 
 use crate::hexadecimal;
 

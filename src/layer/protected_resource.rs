@@ -5,11 +5,12 @@
 //!
 //! 1. The document is at `/.well-known/oauth-protected-resource`, followed by the path of the resource. Its member
 //!    `resource` is the URL with this path, because RFC 9728 §3.3 requires that both agree. There is a document for
-//!    each path of a route that accepts tokens, and one without a path for the whole gateway. Anyone may read the
-//!    documents.
-//! 2. A 401 of the gateway on a route names the document for the path of the request. If a route forwards requests
-//!    after a failure, and the service answers 401, the response gets an additional challenge. Other 401 responses of a
-//!    service do not change.
+//!    each path of a route that accepts tokens, if the path has at most 512 bytes, and one without a path for the whole
+//!    gateway. Anyone may read the documents.
+//! 2. A 401 of the gateway on a route that accepts tokens names the document for the path of the request. If this path
+//!    is too long, or has a character that RFC 3986 does not allow, it names the document for the prefix of the route.
+//!    If a route forwards requests after a failure, and the service answers 401, the response gets an additional
+//!    challenge. Other 401 responses of a service do not change.
 //! 3. In a 401 of the auth API, an existing `Bearer` challenge names the document without a path. Other challenges,
 //!    such as `Basic`, stay as they are.
 //! 4. The host in these URLs is always one of the gateway's own origins. The `Host` of a request only selects one of

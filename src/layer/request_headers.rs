@@ -255,8 +255,9 @@ impl RequestHeaders {
     /// sent.
     ///
     /// # Errors
-    /// [`RequestHeaderError::Reserved`] if only the gateway may set the header. [`RequestHeaderError::NotListed`] if
-    /// the header is not in the table. [`RequestHeaderError::Contradictory`] if the header is also removed.
+    /// [`RequestHeaderError::Reserved`] if only the gateway may set the header, or if `name` is another spelling of a
+    /// header such as `Content-Length`. [`RequestHeaderError::NotListed`] if the header is not in the table.
+    /// [`RequestHeaderError::Contradictory`] if the header is also removed.
     pub fn with_kept(mut self, name: HeaderName) -> Result<Self, RequestHeaderError> {
         match class_of(name.as_str()) {
             Some(Class::Listed) => {}
@@ -277,7 +278,8 @@ impl RequestHeaders {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestHeaderError {
-    /// Only the gateway may set this header, so a client's header is never kept.
+    /// Only the gateway may set this header, or the name is another spelling of a header such as `Content-Length`. Such
+    /// a header of a client is never kept.
     #[error(
         "{0} is set by the gateway alone, so a client's header is never kept; delete the name from the list of kept headers"
     )]

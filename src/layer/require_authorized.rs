@@ -8,7 +8,7 @@
 //! |---|---|
 //! | the request is [`Authorized`], or a scheme has prepared the request for a user ([`ReadyToForward`]) | the handler's response |
 //! | authentication failed | the status of the failure, usually 401, and its message |
-//! | no layer has authenticated the request, or the route has the scheme `bypass` | 401 `ZWEAG160E` |
+//! | no layer has authenticated the request, the route has the scheme `bypass`, or a [`SchemeLayer`](super::SchemeLayer) before this layer has forwarded the request without a user | 401 `ZWEAG160E` |
 //!
 //! ```
 //! use bytes::Bytes;

@@ -12,7 +12,7 @@
 //! | the path has an encoded NUL (`%00`, `%2500`) | 400 |
 //! | the path, decoded once or twice, matches a longer prefix than the path that the client sent | 400 |
 //! | the path has `%`, `;` or `\`, and the route has [`EncodedPaths::Refuse`](super::EncodedPaths::Refuse) | 400 |
-//! | `TRACE`, also in lower case: the response would show the PassTicket to the client | 405 |
+//! | `TRACE`, in any mixture of upper and lower case: the response would show the PassTicket to the client | 405 |
 //! | `CONNECT`: the request has no path | 405 |
 //! | outside of the [`RouteLimits`](super::RouteLimits) of the route | 404, 405, 413, 431 |
 //!
@@ -82,8 +82,9 @@ impl RouteLayer {
         Self { check: FindRoute(Source::Table(routes.into().reader())) }
     }
 
-    /// Creates a layer that uses `route` for every request, regardless of the path. Use it if your own router has
-    /// already selected the handler.
+    /// Creates a layer that uses `route` for every path. Use it if your own router has already selected the handler.
+    /// The layer still rejects a request as the table in the [module](self) says, for example a path with dot segments.
+    /// It answers 404 to a request without a path (`OPTIONS *`).
     ///
     /// By default, a request is rejected if authentication failed, so that your handler is not called
     /// ([D40](crate::decisions#d40)). [`Route::with_on_failure`] changes this.

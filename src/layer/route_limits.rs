@@ -18,8 +18,9 @@ const REFUSED: Description = Description::counter(
     "Requests that were refused because of the methods, paths or sizes that their route allows.",
 );
 
-/// The methods, paths and sizes that a [`Route`](super::Route) allows. A request outside of these limits is refused
-/// before its credential is evaluated, and reaches no later layer. By default, everything is allowed.
+/// The methods, paths and sizes that a [`Route`](super::Route) allows. [`RouteLayer`](super::RouteLayer) refuses a
+/// request outside of these limits before its credential is evaluated. Only a body of unknown length is counted later,
+/// by the proxy. By default, everything is allowed.
 ///
 /// | limit | answer |
 /// |---|---|

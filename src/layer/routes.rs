@@ -24,8 +24,8 @@ use crate::{compatibility::Compatibility, passticket::Replay, token::ServiceId};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnFailure {
-    /// The request is forwarded without any credential of the client. The service and the client receive
-    /// the reason in `X-Zowe-Auth-Failure`.
+    /// The request is forwarded without the credentials of the client, except a password on a route with
+    /// [`ClientBasic::Forward`]. The service and the client receive the reason in `X-Zowe-Auth-Failure`.
     #[default]
     Forward,
     /// The request is forwarded with the credentials that the client sent, as in the Zowe API Mediation
@@ -33,10 +33,11 @@ pub enum OnFailure {
     ForwardUnchanged,
     /// The gateway answers the request itself. The status is:
     ///
-    /// - 403 if the scopes of a Personal Access Token do not permit the request;
+    /// - 403 if the token is valid, but not for this service or this request;
     /// - 429 if too many wrong passwords of the user were sent;
-    /// - 503 if a later attempt may succeed, for example, if a server did not answer;
-    /// - 500 if the scheme failed, unless another server has refused the credential;
+    /// - 503 if a later attempt may succeed, for example because a server did not answer;
+    /// - 500 if the scheme failed for another reason. But it is 401 if the server that makes PassTickets has refused
+    ///   the client's token, or needs a token and the client has sent none;
     /// - 401 in all other cases.
     Reject,
 }
@@ -45,19 +46,21 @@ pub enum OnFailure {
 /// requests ([D24](crate::decisions#d24)).
 ///
 /// This setting is only for passwords. If Personal Access Tokens (PATs) are on, a PAT in the place of the password is
-/// accepted on each route.
+/// accepted with each of these values, except on routes that accept only client certificates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientBasic {
-    /// Passwords are ignored, and the service never receives them.
+    /// Passwords are ignored. With [`OnFailure::Forward`] and [`OnFailure::Reject`], the service never receives them.
     #[default]
     Strip,
-    /// A [`PasswordVerifier`](super::PasswordVerifier) checks the password. If the password is right, the request is
-    /// authenticated. The service never receives the password.
+    /// A [`PasswordVerifier`](super::PasswordVerifier) checks the password, unless the request has a credential that
+    /// comes before it. If the password is right, the request is authenticated. Without a verifier, the password is
+    /// ignored. With [`OnFailure::Forward`] and [`OnFailure::Reject`], the service never receives the password.
     Verify,
     /// The gateway ignores the password. If no other credential authenticates the request, the service receives the
-    /// header and `X-Zowe-Auth-Failure`. With [`OnFailure::Reject`], this setting has no effect, because such a request
-    /// is then not forwarded.
+    /// header and `X-Zowe-Auth-Failure`. A header that contains a PAT or cannot be decoded is removed. With
+    /// [`OnFailure::Reject`], this value has the same effect as [`Strip`](Self::Strip), because a request without
+    /// another credential is not forwarded.
     Forward,
 }
 
@@ -65,8 +68,8 @@ pub enum ClientBasic {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodedPaths {
-    /// The path is forwarded as the client sent it, unless a service could read it as another path.
-    /// [`Rejection`](super::Rejection) describes these cases: `DotSegment`, `Nul` and `AmbiguousPath`.
+    /// The gateway forwards the path without decoding it. If a service could read the path as another path, the gateway
+    /// answers 400. [`Rejection`](super::Rejection) describes these cases: `DotSegment`, `Nul` and `AmbiguousPath`.
     #[default]
     Forward,
     /// The gateway answers 400.
@@ -94,21 +97,21 @@ pub enum Mode {
 }
 
 /// Says whether the gateway adds `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` to the responses of a
-/// service ([D46](crate::decisions#d46)).
+/// service to authenticated requests ([D46](crate::decisions#d46)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SecurityHeaders {
-    /// The gateway adds `X-Content-Type-Options: nosniff` unless the service has set this header. If the request was
-    /// authenticated, the gateway also adds `Cache-Control: no-store` unless the service has set `Cache-Control`,
-    /// `Expires` or `Pragma`.
+    /// If the request was authenticated, the gateway adds `X-Content-Type-Options: nosniff`, unless the service has set
+    /// this header. It also adds `Cache-Control: no-store`, unless the service has set `Cache-Control`, `Expires` or
+    /// `Pragma`. A response with the status 304 does not change.
     #[default]
     AddMissing,
     /// The response stays as the service sent it.
     Unchanged,
 }
 
-/// The Personal Access Tokens (PATs) that the layers accept on a route, by what they know of the request to the
-/// service.
+/// The Personal Access Tokens (PATs) that the layers accept on a route. This depends on what the layers know of the
+/// request to the service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     not(all(feature = "api", feature = "proxy")),
@@ -162,7 +165,7 @@ pub struct Route {
     mode: Mode,
     observed: Option<Arc<ObservedCounts>>,
     /// All routes of the same service, including this one, because a redirect of the service may point to another
-    /// route. The list is empty if the route is in no table.
+    /// route. Routes without instances are left out. The list is empty if the route is in no table.
     siblings: Arc<[Sibling]>,
 }
 
@@ -335,8 +338,8 @@ impl Route {
         Self { compatibility, ..self }
     }
 
-    /// Sets whether the layers enforce their decisions about requests on this route. [`Mode::Observe`] replaces
-    /// [`OnFailure`], because no request is refused.
+    /// Sets whether the layers enforce their decisions about requests on this route. [`Mode::Observe`] overrides
+    /// [`OnFailure`]: a request is forwarded even if authentication or the scheme fails.
     #[must_use]
     pub fn with_mode(self, mode: Mode) -> Self {
         Self { mode, ..self }
@@ -392,8 +395,9 @@ impl Route {
         &*self.scheme.scheme
     }
 
-    /// Returns whether the route has the scheme `bypass`. On such a route, the layers evaluate no credential, and the
-    /// request is forwarded with the credentials that the client sent.
+    /// Returns whether the route has the scheme `bypass`. On such a route, the layers evaluate no credential. The
+    /// request is forwarded with the credentials that the client sent, unless the route [removes
+    /// them](Self::removes_credentials).
     pub fn is_bypass(&self) -> bool {
         self.scheme.is_bypass
     }
@@ -487,9 +491,10 @@ impl Route {
     }
 
     /// Converts the `Location` of a response of the first instance into a `Location` for the client of the gateway. The
-    /// result has no scheme and no host, so the client stays on the address that it requested (RFC 9110 §10.2.2).
-    /// Returns `None` if `location` points to another server, is relative to the path of the request, is already a path
-    /// of the gateway, or has no route.
+    /// result has no scheme and no host, so the client stays on the address that it requested (RFC 9110 §10.2.2). If
+    /// `location` is a URL of the instance whose path is already a path of the gateway, this path stays unchanged.
+    /// Returns `None` if `location` points to another server, is relative to the path of the request, is a path of the
+    /// gateway without scheme and host, or has no route. Also returns `None` if this route has no instance.
     pub fn northbound_location(&self, location: &str) -> Option<String> {
         self.northbound_location_bytes(&self.upstream()?, location.as_bytes())
             .and_then(|it| String::from_utf8(it).ok())
@@ -535,9 +540,9 @@ impl Route {
     }
 
     /// Converts an absolute path of the first instance into a path of the gateway. The path may end with a query and a
-    /// fragment. Returns `None` if no route leads to the path. Also returns `None` if the path begins with the prefix
-    /// of a route of this service. Such a path is already a path of the gateway: some services build their paths from
-    /// `X-Forwarded-Prefix`.
+    /// fragment. Returns `None` if no route leads to the path, or if this route has no instance. Also returns `None` if
+    /// the path begins with the prefix of a route of this service. Such a path is already a path of the gateway: some
+    /// services build their paths from `X-Forwarded-Prefix`.
     pub fn northbound_path(&self, path: &str) -> Option<String> {
         self.northbound_path_bytes(&self.upstream()?, path.as_bytes())
             .and_then(|it| String::from_utf8(it).ok())
@@ -641,14 +646,15 @@ impl Route {
         self.is_out_of_service
     }
 
-    /// Sets that the service never receives a credential of a client, even if the scheme of the route is
-    /// [`Bypass`](super::Bypass). No credential is evaluated in this case.
+    /// Sets that the service receives no credential of a client if the scheme of the route is
+    /// [`Bypass`](super::Bypass). No credential is evaluated in this case. With another scheme, this setting has no
+    /// effect: there, [`OnFailure`] and [`Mode`] decide which credentials the service receives.
     #[must_use]
     pub fn without_credentials(self) -> Self {
         Self { removes_credentials: true, ..self }
     }
 
-    /// Returns whether the service never receives a credential of a client.
+    /// Returns whether [`without_credentials`](Self::without_credentials) was called.
     pub fn removes_credentials(&self) -> bool {
         self.removes_credentials
     }

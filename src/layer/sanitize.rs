@@ -17,8 +17,10 @@
 //! The layer keeps `Authorization`, `Cookie` and `PRIVATE-TOKEN`. It marks these headers as sensitive, so that `Debug`
 //! does not show their values.
 //!
-//! Put this layer before all other layers of this module. After [`RouteLayer`](super::RouteLayer) or
-//! [`AuthenticateLayer`](super::AuthenticateLayer), it answers 500.
+//! Put this layer before [`RouteLayer`](super::RouteLayer). After `RouteLayer` or
+//! [`AuthenticateLayer`](super::AuthenticateLayer), it answers 500. [`CorsLayer`](super::CorsLayer) and
+//! [`ForwardedCertificateLayer`](super::ForwardedCertificateLayer) must come before this layer, because they read
+//! headers that it removes.
 //!
 //! ```
 //! use bytes::Bytes;

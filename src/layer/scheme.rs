@@ -1,12 +1,13 @@
 //! Runs the [`Scheme`](super::Scheme) of the route, which prepares the headers that the service receives in place of
 //! the client's credential.
 //!
-//! 1. An [`Authorized`] request gets the headers of the scheme. For example,
-//!    [`PassTicketScheme`](super::PassTicketScheme) sets `Authorization: Basic base64(user:ticket)`.
+//! 1. An [`Authorized`] request gets the headers of the scheme, unless the mode of the route is
+//!    [`Mode::Observe`](super::Mode::Observe). For example, [`PassTicketScheme`](super::PassTicketScheme) sets
+//!    `Authorization: Basic base64(user:ticket)`.
 //! 2. For each call of a scheme, the layer writes one record to the audit log, with the event that
 //!    [`Scheme::event`](super::Scheme::event) returns. If the scheme fails, the layer also logs the reason.
-//! 3. If the scheme or an earlier layer failed, and the route forwards failures, the layer adds the header
-//!    `X-Zowe-Auth-Failure` to the request and to the response.
+//! 3. If authentication, authorization or the scheme failed, and the route forwards failures, the layer adds the header
+//!    `X-Zowe-Auth-Failure` to the request and to the response. It does not add this header with `Mode::Observe`.
 //! 4. A forwarded request has the extension [`ReadyToForward`]. The proxy of this crate does not forward a
 //!    request without this extension, except on a route with the scheme [`Bypass`](super::Bypass).
 //!
@@ -109,7 +110,8 @@ use crate::{
 };
 
 /// Shows that a request may be forwarded to the service of its route. Either the scheme has prepared the request, or
-/// the header `X-Zowe-Auth-Failure` of the request contains the reason of a failure.
+/// the header `X-Zowe-Auth-Failure` of the request contains the reason of a failure, or the mode of the route is
+/// [`Mode::Observe`](super::Mode::Observe).
 ///
 /// Only [`SchemeLayer`] creates this type. Requests on a route with the scheme [`Bypass`](super::Bypass) do
 /// not have this extension.
@@ -141,7 +143,8 @@ impl ReadyToForward {
         }
     }
 
-    /// Returns the user for whom the scheme has prepared the request. `None` after a failure.
+    /// Returns the user for whom the scheme has prepared the request. `None` after a failure, and with
+    /// [`Mode::Observe`](super::Mode::Observe).
     pub fn user(&self) -> Option<&UserId> {
         match &self.0 {
             Ready::Prepared { authorized, .. } => Some(authorized.user()),
@@ -158,7 +161,7 @@ impl ReadyToForward {
         }
     }
 
-    /// Returns the user with the proof of the user's identity. `None` after a failure.
+    /// Returns the user with the proof of the user's identity. `None` in the same cases as for [`user`](Self::user).
     #[cfg(feature = "proxy")]
     pub(crate) fn authorized(&self) -> Option<&Authorized> {
         match &self.0 {
@@ -167,7 +170,8 @@ impl ReadyToForward {
         }
     }
 
-    /// Returns the ticket of the request, if a breaker watches the answer.
+    /// Returns the PassTicket of the request, if a [`TicketBreaker`](crate::ticket_breaker::TicketBreaker) watches the
+    /// answer.
     #[cfg(feature = "proxy")]
     pub(crate) fn sent(&self) -> Option<&Sent> {
         match &self.0 {
@@ -176,7 +180,7 @@ impl ReadyToForward {
         }
     }
 
-    /// Replaces the ticket of the request, because another one is sent.
+    /// Replaces the PassTicket of the request, because the proxy sends the request again with a new one.
     #[cfg(feature = "proxy")]
     pub(crate) fn set_sent(&mut self, new: Option<Sent>) {
         if let Ready::Prepared { sent, .. } = &mut self.0 {
@@ -188,8 +192,8 @@ impl ReadyToForward {
     /// request a second time. Writes a record to the audit log. `method`, `uri` and `extensions` must be the values of
     /// the request that the client sent.
     ///
-    /// The result is `None` if the first call failed, or if the scheme cannot make new headers. The request must then
-    /// not be sent again, unless the service accepts the same headers twice ([`Route::replay`]).
+    /// The result is `None` if the scheme has not prepared the request, or if it cannot make new headers. The request
+    /// must then not be sent again, unless the service accepts the same headers twice ([`Route::replay`]).
     #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only the proxy sends again"))]
     pub(crate) fn prepare_again(
         &self,
@@ -320,9 +324,7 @@ impl<ReqBody> PollDecision<ReqBody> for Preparing {
     }
 }
 
-/// Applies the result of a scheme, and writes the audit record. If the scheme succeeded, the request gets
-/// the headers of the scheme. If the scheme failed, the request is forwarded without these headers, or
-/// rejected.
+/// Applies the result of a scheme, and writes the audit record.
 fn finish<B>(
     request: &mut Request<B>,
     mut authorized: Authorized,

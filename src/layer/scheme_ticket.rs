@@ -66,8 +66,8 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
         }
     }
 
-    /// Returns the kept token of `user`, or the cached failure. The kept token is `None` if the server has refused the
-    /// PassTicket.
+    /// Returns the cached result for `user`: a token, a failure, or `Ok(None)` if the server has refused the
+    /// PassTicket. Returns `None` if no result is cached.
     pub(super) fn kept(&self, user: &UserId) -> Option<Result<Option<Arc<T>>, Failure>> {
         self.issued.cached(user)
     }

@@ -31,8 +31,8 @@ use crate::{
 ///
 /// [`SchemeLayer`](super::SchemeLayer) calls the scheme of the route with the user and the head of an authorized
 /// request. The scheme returns headers or a [`Failure`]. The layer then adds the headers to the request, or handles the
-/// failure as the route says ([`OnFailure`](super::OnFailure)). It also writes one audit record. The layer calls a
-/// scheme only for an authorized user.
+/// failure as the route says ([`OnFailure`](super::OnFailure)). With [`Mode::Observe`](super::Mode::Observe), the layer
+/// does neither. In each case, it writes one audit record. The layer calls a scheme only for an authorized user.
 ///
 /// # Example
 /// This scheme is for a service that expects an API key of the gateway in one header, and the user id in a
@@ -127,14 +127,16 @@ pub trait Scheme: Send + Sync + 'static {
     /// Returns the headers that the service receives for this request, or a [`Failure`].
     fn prepare(&self, request: &SchemeRequest<'_>) -> SchemeFuture;
 
-    /// Returns the names of headers that the service trusts because only this scheme sets them. The layer always
-    /// removes these headers from the client's request, even if the scheme fails.
+    /// Returns the names of headers that the service trusts because only this scheme sets them. The layer removes these
+    /// headers from each request that it forwards, even if the scheme fails. It does not remove them if
+    /// [`needs_authorization`](Self::needs_authorization) returns `false`.
     ///
-    /// Leave out `Authorization`, `X-Certificate-*` and other headers for credentials, because earlier layers remove
+    /// Leave out `Authorization`, `X-Certificate-*` and other headers for credentials, because earlier layers handle
     /// them.
     fn reserved_headers(&self) -> &[HeaderName];
 
-    /// Returns the event of the audit record that the layer writes for each call of [`prepare`](Self::prepare).
+    /// Returns the event of the audit records about this scheme. There is one record for each result of
+    /// [`prepare`](Self::prepare) and of [`prepare_again`](Self::prepare_again).
     fn event(&self) -> Event {
         Event::Scheme
     }
@@ -150,7 +152,8 @@ pub trait Scheme: Send + Sync + 'static {
     ///
     /// The proxy may send a request again if the service closes the connection before it answers
     /// ([D29](crate::decisions#d29)). With [`Replay::Allowed`], the proxy sends the same headers again. With
-    /// [`Replay::Protected`], it calls [`prepare_again`](Self::prepare_again) for new headers.
+    /// [`Replay::Protected`], it calls [`prepare_again`](Self::prepare_again) for new headers, if the service may have
+    /// received the first ones.
     fn replay(&self) -> Replay {
         Replay::Protected
     }
@@ -160,7 +163,8 @@ pub trait Scheme: Send + Sync + 'static {
     ///
     /// The proxy calls this function if [`replay`](Self::replay) returned [`Replay::Protected`], because the service
     /// may have accepted the first headers before it closed the connection. `None`, the default, means that the scheme
-    /// cannot make new headers. The client then receives 502.
+    /// cannot make new headers. The client then receives 502, or 500 on a route with the profile
+    /// [`ZoweV3`](super::Compatibility::ZoweV3).
     fn prepare_again(&self, authorization: &Authorization<'_>) -> Option<SchemeFuture> {
         let _ = authorization;
         None
@@ -173,7 +177,8 @@ pub trait Scheme: Send + Sync + 'static {
     }
 
     /// Returns the rules by which the person of a token gets a technical user on the routes of the scheme. `None`, the
-    /// default, means that each client gets its own user. This function is called once, when the route gets the scheme.
+    /// default, means that each client acts as its own user. This function is called once, when the route gets the
+    /// scheme.
     fn technical_users(&self) -> Option<Arc<TechnicalUsers>> {
         None
     }
@@ -260,18 +265,18 @@ impl<S: Scheme + ?Sized> Scheme for Arc<S> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Accepts {
-    /// The first credential of the request, of any kind ([D6](crate::decisions#d6)).
+    /// The first credential of a kind that the gateway accepts ([D6](crate::decisions#d6)).
     #[default]
     AnyCredential,
     /// The same as [`AnyCredential`](Self::AnyCredential). In addition, the scheme can read the text of the client's
     /// token ([`SchemeRequest::token`]).
     AnyCredentialWithToken,
-    /// Only the client certificate of the connection. Tokens are not evaluated.
+    /// Only the client certificate. Tokens and passwords are not evaluated.
     ClientCertificate,
 }
 
-/// The scheme `bypass`: no credential is evaluated, and the service receives the credentials that the client
-/// sent.
+/// The scheme `bypass`: no credential is evaluated. The service receives the credentials that the client sent, unless
+/// the route is [without credentials](super::Route::without_credentials).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bypass;
 
@@ -303,7 +308,7 @@ impl Scheme for Bypass {
 pub struct Authorization<'a> {
     pub(super) authenticated: &'a Authenticated,
     pub(super) service: &'a ServiceId,
-    /// The ticket that was sent first.
+    /// The PassTicket that was sent first. `None` if no breaker watches its answer.
     #[cfg(feature = "proxy")]
     pub(super) sent: Option<&'a Sent>,
 }
@@ -324,7 +329,8 @@ impl<'a> Authorization<'a> {
         self.authenticated.token()
     }
 
-    /// Returns the text of the client's token, if it is a login token. Other servers of Zowe accept no other token.
+    /// Returns the text of the client's token, as [`token`](Self::token) does, if it is a login token. It is for
+    /// schemes that send the token to a server of Zowe.
     pub(super) fn login_token(&self) -> Option<&'a str> {
         self.authenticated.login_token()
     }
@@ -370,12 +376,13 @@ impl<'a> SchemeRequest<'a> {
 
     /// Returns the text of the client's token, in its compact form. `None` unless the scheme returns
     /// [`Accepts::AnyCredentialWithToken`]. Also `None` if the [`proof`](Self::proof) is a client certificate, a
-    /// password, or a Personal Access Token, which a service never receives.
+    /// password or a Personal Access Token.
     pub fn token(&self) -> Option<&'a str> {
         self.authenticated.token()
     }
 
-    /// Returns the text of the client's token, if it is a login token. Other servers of Zowe accept no other token.
+    /// Returns the text of the client's token, as [`token`](Self::token) does, if it is a login token. It is for
+    /// schemes that send the token to a server of Zowe.
     pub(super) fn login_token(&self) -> Option<&'a str> {
         self.authenticated.login_token()
     }
@@ -395,7 +402,7 @@ impl<'a> SchemeRequest<'a> {
         self.uri
     }
 
-    /// Returns the headers of the request. The credentials of the client are already removed.
+    /// Returns the headers of the request, without the credentials of the client.
     pub fn headers(&self) -> &'a HeaderMap {
         self.headers
     }
@@ -440,7 +447,7 @@ pub struct SchemeHeaders {
     // Most schemes set only one header, which needs no allocation here.
     first: Option<(HeaderName, HeaderValue)>,
     more: Vec<(HeaderName, HeaderValue)>,
-    /// The ticket in the headers, if a breaker watches the answer.
+    /// The PassTicket in the headers, if a [`TicketBreaker`](crate::ticket_breaker::TicketBreaker) watches the answer.
     #[cfg(feature = "proxy")]
     sent: Option<Sent>,
 }
@@ -461,7 +468,7 @@ impl SchemeHeaders {
         Self { sent: Some(sent), ..self }
     }
 
-    /// Takes the ticket whose answer a breaker watches.
+    /// Takes the PassTicket, if a breaker watches its answer.
     #[cfg(feature = "proxy")]
     pub(crate) fn take_sent(&mut self) -> Option<Sent> {
         self.sent.take()

@@ -11,8 +11,8 @@
 //! | `:/path` | all requests whose path after the prefix of the route is this path or below it. A path that servers may read in different ways is refused, such as a path with dot segments, `;` or `%2F`. A request with a header that may name another path is also refused, such as `X-Original-URL` or `Destination`. On a route of [`RouteLayer::fixed`](super::RouteLayer::fixed), the path must begin with the prefix |
 //!
 //! An authorized request gets the extension [`Authorized`], which contains the user and the route. Later layers read
-//! the user and the route from this extension. If a token is not valid for the service, the layer forwards or
-//! rejects the request, as [`Route::on_failure`] says. With [`OnFailure::Reject`], the response is 403.
+//! the user and the route from this extension. If a token is not valid for the service or the request, the layer
+//! forwards or rejects the request, as [`Route::on_failure`] says. With [`OnFailure::Reject`], the response is 403.
 //!
 //! This layer needs [`RouteLayer`](super::RouteLayer) and [`AuthenticateLayer`](super::AuthenticateLayer)
 //! before it. If one of them is missing, the layer answers 500. On a route with the scheme `bypass`, the
@@ -256,7 +256,7 @@ impl ScopeLayer {
         Self { check: CheckScope { audit, ..self.check } }
     }
 
-    /// Reports the uses of Personal Access Tokens to `uses`.
+    /// Reports the accepted uses of Personal Access Tokens to `uses`.
     #[must_use]
     pub fn with_token_uses(self, uses: Arc<TokenUses>) -> Self {
         Self { check: CheckScope { uses: Some(uses), ..self.check } }
@@ -326,8 +326,8 @@ impl Check for CheckScope {
     }
 }
 
-/// Handles a token that is not valid for the service: forwards the request with the failure, or rejects the
-/// request.
+/// Handles a token that is not valid for the service or the request: forwards the request with the failure, or rejects
+/// the request.
 #[cold]
 fn refuse<B>(
     request: &mut Request<B>,

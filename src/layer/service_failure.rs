@@ -11,9 +11,10 @@ pub enum ServiceFailure {
     UnknownInstance,
     /// All connections to the service are in use.
     Busy,
-    /// The service did not respond in time.
+    /// No connection could be made in time, or the service did not respond in time.
     TimedOut,
-    /// The connection ended before the response was complete, or the response is malformed.
+    /// The connection ended before the service answered, or the head of its response is malformed. Also: the gateway
+    /// could not build the request to the service.
     Broken,
     /// The client sent the body of its request too slowly.
     BodyTooSlow,

@@ -191,7 +191,8 @@ impl TechnicalUsers {
     }
 
     /// Returns the rule that matches a token, or `None` if no rule matches. If several rules with the same user match,
-    /// returns the one whose claim was named first.
+    /// returns a rule of the claim that the rules name first. Of the rules of one claim, the first value in the token
+    /// decides.
     ///
     /// # Errors
     /// [`MapError::Ambiguous`] if rules with different users match.

@@ -86,8 +86,8 @@ pub struct UnknownCertificateHeader(String);
 
 /// The scheme `x509`: the service receives headers with parts of the client certificate.
 ///
-/// Only the client certificate of the request is evaluated ([`PeerCertificate`]). Tokens of the client are removed. The
-/// certificate must map to a user, whom the audit record names. If the connection has no certificate, the failure is
+/// Only the client certificate of the request is evaluated ([`PeerCertificate`]), and no token. The certificate must
+/// map to a user, whom the audit record names. If the request has no certificate, the failure is
 /// [`Failure::NoCertificate`].
 ///
 /// A service must trust these headers only on connections from the gateway. To let the service recognize these

@@ -2,7 +2,7 @@
 //! request.
 //!
 //! - The cache holds only verified tokens, so a client that sends many bad tokens cannot fill it. Each look-up of a bad
-//!   token costs at most one signature check.
+//!   token costs at most one verification.
 //! - The cache finds an entry by a 128-bit hash of the token, and holds the text of a PAT only on
 //!   request ([`Rs256Verifier::with_pat_texts`](super::Rs256Verifier::with_pat_texts)). The hash depends
 //!   on a random key, so an attacker cannot search for another text with the same hash.
@@ -12,7 +12,7 @@
 //!   tokens that are used only once do not evict a token that is used repeatedly.
 //! - If a new token arrives on many connections at the same time, one thread verifies it. The other threads wait for
 //!   the result, which takes less time than a second check. If the token is bad, all waiting threads then verify it
-//!   themselves, at the same time. So a bad token delays each of them by at most one check.
+//!   themselves, at the same time. So a bad token delays each of them by at most one verification.
 
 #[cfg(feature = "remote")]
 use std::sync::Weak;

@@ -3,8 +3,8 @@
 //! Rules for fetched keys. A *set* is the list of keys that one fetch returns:
 //!
 //! - A set that is older than [`KeyRefresh::every`] is fetched again. [`IssuerKeys::keep_fresh`] does this in the
-//!   background. Without it, the next token starts the fetch and waits for the result. Until then, other tokens use the
-//!   old set.
+//!   background. Without it, the next token that is not cached starts the fetch and waits for the result. Meanwhile,
+//!   other tokens use the old set.
 //! - If the key of a token is not in the set, the issuer may have a new key. Such a token causes a fetch, at most every
 //!   30 s.
 //! - One fetch runs at a time. All requests that need its result wait for it. The fetch runs in its own task, so a
@@ -137,11 +137,11 @@ pub struct UnprotectedUrl(Address);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyRefresh {
-    /// The set is fetched again after this time. The time is at least 30 s.
+    /// The set is fetched again after this time. A shorter time than 30 s counts as 30 s.
     pub every: Duration,
-    /// A set is discarded after this time, even if no newer set could be fetched. The time is at least 30 s longer than
-    /// [`every`](Self::every). Without this limit, an attacker who blocks all fetches could use a key that the issuer
-    /// has withdrawn.
+    /// A set is discarded after this time, even if no newer set could be fetched. A time that is less than 30 s longer
+    /// than [`every`](Self::every) counts as `every` plus 30 s. Without this limit, an attacker who blocks all fetches
+    /// could use a key that the issuer has withdrawn.
     pub max_age: Duration,
 }
 

@@ -109,16 +109,16 @@ impl TrustedIssuers {
     }
 
     /// Also accepts the login tokens of z/OSMF (`iss: zOSMF`, RS256). `keys` must contain only keys of z/OSMF. `check`
-    /// asks z/OSMF about each token, because the signature stays valid after a logout at z/OSMF
-    /// (docs/reference/zowe-site.md#zosmf).
+    /// asks z/OSMF about each token, unless the answer is cached, because the signature stays valid after a logout at
+    /// z/OSMF (docs/reference/zowe-site.md#zosmf).
     #[must_use]
     pub fn with_zosmf(self, keys: IssuerKeys, check: IssuerCheck) -> Self {
         self.with(|issuers| issuers.zosmf = Some(Zosmf { keys, check }))
     }
 
-    /// Asks API ML about each token that a key of API ML has verified ([`Rs256Verifier::with_apiml_keys`]). If the
-    /// gateway has the same key, API ML is not asked (docs/decisions.md#d48). Without this check, a token is accepted
-    /// until it expires, even after its user has logged out at API ML.
+    /// Asks API ML about each token that a key of API ML has verified ([`Rs256Verifier::with_apiml_keys`]), unless the
+    /// answer is cached. If the gateway has the same key, API ML is not asked (docs/decisions.md#d48). Without this
+    /// check, a token is accepted until it expires, even after its user has logged out at API ML.
     ///
     /// With this check, the Personal Access Tokens of API ML are also accepted, because API ML says whether they are
     /// revoked.

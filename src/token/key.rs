@@ -193,7 +193,8 @@ impl VerifyingKey {
         Ok(Self { rs256, public, id: None, header: header(None).into() })
     }
 
-    /// Sets the id of the key. A token with this id in its header is checked with this key first.
+    /// Sets the id of the key. A token whose header is exactly the header that this crate writes with this id is
+    /// checked with this key first.
     #[must_use]
     pub fn with_key_id(self, id: KeyId) -> Self {
         Self { header: header(Some(&id)).into(), id: Some(id), ..self }

@@ -6,7 +6,8 @@
 //! the tokens of the other.
 //!
 //! A PAT may stand between the prefix `zowepat_` and a checksum ([`TokenIssuer::with_pat_prefix`]), so that secret
-//! scanners recognize it. The verifiers of this module accept each PAT with and without them.
+//! scanners recognize it. The verifiers of this module accept each PAT with and without prefix and checksum. API ML
+//! accepts only the JWT.
 //!
 //! [`Rs256Verifier`] verifies tokens of both kinds. A gateway that issues no tokens needs only the public key
 //! ([`VerifyingKey::from_pem`], [`VerifyingKey::from_jwk`]). With the feature `remote`, `TrustedIssuers` also verifies

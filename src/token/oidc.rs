@@ -29,6 +29,7 @@ const MAX_AUDIENCES: usize = 64;
 /// - `aud` contains one of the audiences.
 /// - If `aud` has several values, or if authorized parties are set, the claim `azp` is one of the authorized parties.
 ///   If none are set, the audiences are the authorized parties (OpenID Connect Core §3.1.3.7).
+/// - Its header has no critical extension (`crit`), and its type (`typ`) is absent, `JWT` or `at+jwt`.
 /// - It has not expired, and the times in `nbf` and `iat` are at most one minute in the future.
 /// - It is not a security event (`events`).
 /// - It is not bound to a key of the client (`cnf`), because this crate cannot check that the client has this key.
@@ -62,7 +63,7 @@ pub struct OidcIssuer {
     user_id_fields: Vec<Box<str>>,
     registry: Registry,
     keys: IssuerKeys,
-    /// The values of claims that are kept, for each name of a claim.
+    /// The values of claims that are kept, for each name of a claim. `act` and `may_act` are kept in addition.
     kept: BTreeMap<Box<str>, HashSet<Box<str>>>,
 }
 
@@ -136,7 +137,7 @@ impl OidcIssuer {
 
     /// Keeps this value of a claim, if a token has it. Later layers can read it with
     /// [`ExternalToken::claim`](super::ExternalToken::claim), which then returns a list of texts. Other values are
-    /// dropped, so the memory for a token does not depend on what its issuer writes into it.
+    /// dropped, so that a token needs little memory. Only the claims `act` and `may_act` are always kept whole.
     ///
     /// `claim` is a name or a path with dots, as in [`with_user_id_fields`](Self::with_user_id_fields). The claim may
     /// be a text or a list of texts. A text in `scope` (RFC 8693 §4.2) or `scp` (Entra ID) is a list whose items are

@@ -67,9 +67,9 @@ impl Rs256Verifier {
         }
     }
 
-    /// Also accepts tokens that this key verifies. The keys are tried in the order in which they were added. But if the
-    /// header of a token contains the id of a key ([`VerifyingKey::key_id`]), this key is tried first. A token with a
-    /// wrong signature costs one check for each key.
+    /// Also accepts tokens that this key verifies. The keys are tried in the order in which they were added. But if a
+    /// token has exactly the header that this crate writes for a key with an id ([`VerifyingKey::key_id`]), this key is
+    /// tried first. A token with a wrong signature costs one check for each key.
     ///
     /// The new verifier does not share a cache with `self`.
     #[must_use]
@@ -102,7 +102,7 @@ impl Rs256Verifier {
         self
     }
 
-    /// Returns the keys, in the order in which they were added.
+    /// Returns the keys of [`new`](Self::new) and [`with_key`](Self::with_key), in the order in which they were added.
     pub fn keys(&self) -> &[VerifyingKey] {
         &self.keys
     }

@@ -16,7 +16,7 @@ pub const MAX_SCOPE_PATH_LEN: usize = 256;
 /// route.
 ///
 /// A scope path begins with `/`. Upper and lower case are different. Characters that RFC 3986 §3.3 does not allow in a
-/// path are percent-encoded, and so are `,`, `;` and `*`.
+/// path are percent-encoded, and so are `,` and `*`. The path must not contain `;`, even if it is encoded.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScopePath(Box<str>);
 
@@ -485,7 +485,7 @@ mod tests {
         }
 
         #[test]
-        fn a_scope_permits_what_it_names(path in "(/[a-zA-Z0-9._~-]{1,6}|/%[2-7][1-9a-e]){1,5}") {
+        fn a_path_scope_permits_the_path_that_it_names(path in "(/[a-zA-Z0-9._~-]{1,6}|/%[2-7][1-9a-e]){1,5}") {
             if let Ok(scope) = ScopePath::new(&path) {
                 prop_assert!(permits(&path, scope.as_str()));
                 let [below, longer] = ["/x", "x"].map(|end| path.clone() + end);

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn facts_are_not_asked_for_if_they_cannot_matter() {
+    fn facts_are_read_only_if_each_scope_for_the_service_has_a_suffix() {
         let scopes = Scopes::parse(["a", "a:/x", "b:read"]).unwrap();
         let unasked = || -> RequestFacts<'static> { panic!("the facts are not needed") };
         assert!(scopes.permits(&service("a"), unasked));

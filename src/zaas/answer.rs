@@ -170,7 +170,8 @@ fn refusal(kind: SchemeKind, failure: &Failure, credential: CredentialKind, url:
             let status = match error.codes() {
                 SafReturnCodes::NO_PROFILE => StatusCode::BAD_REQUEST,
                 _ if error.is_not_authenticated() => StatusCode::UNAUTHORIZED,
-                // Also if a later request can succeed: API ML's gateway knows no other status.
+                // The status is 500 even if a later request can succeed, because API ML's gateway knows no other
+                // status.
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             };
             Refusal::new(status, ApiMessage::with(&messages::TICKET_FAILED, &[&error.text()]))

@@ -35,7 +35,7 @@ impl SchemeKind {
         })
     }
 
-    /// Returns whether a path is one of the endpoints or below them.
+    /// Returns whether a path is `/zaas/scheme` or below it.
     pub(super) fn is_below(path: &str) -> bool {
         path.starts_with(ZAAS_SCHEMES) || ZAAS_SCHEMES.strip_suffix('/') == Some(path)
     }

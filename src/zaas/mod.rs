@@ -1,8 +1,8 @@
 //! The endpoints of ZAAS, the authentication service of API ML (Zowe's API Mediation Layer). With them, an unmodified
 //! gateway of API ML gets PassTickets and tokens from a program of this crate.
 //!
-//! For each request to a service, API ML's gateway asks ZAAS for the credential that the service receives. It sends the
-//! credential of its client and its own TLS certificate:
+//! If a service has one of the four schemes below, API ML's gateway asks ZAAS, for each request, for the credential
+//! that the service receives. The gateway sends the credential of its client, and presents its own TLS certificate:
 //!
 //! | path | body | success |
 //! |---|---|---|
@@ -21,12 +21,13 @@
 //! - **The client of the gateway**: a token in the request proves who the client is, no matter which peer sends it. The
 //!   certificate of the client is in the header `Client-Cert`. The layer of [`trust_layer`] accepts this header only
 //!   from gateways that an operator has named. Any other peer is itself the client, and its own TLS certificate is the
-//!   credential. A named gateway without a credential of a client gets nothing: its own certificate is never a
-//!   credential.
-//! - **Personal Access Tokens** need the header `X-Service-Id`. ZAAS does not see the method and the path of the request
-//!   to the service. So only a scope for the whole service counts, and not a scope with a suffix such as `:read`
-//!   ([D49](crate::decisions#d49)).
-//! - **Other headers** of the request reach no scheme.
+//!   credential. This certificate is no credential in a request with `Client-Cert` or `X-Service-Id`, because the peer
+//!   may be a gateway that the operator has forgotten to name. A named gateway without a credential of a client gets
+//!   nothing: its own certificate is never a credential.
+//! - **Personal Access Tokens** need the header `X-Service-Id`, which counts only if a named gateway sends it. ZAAS
+//!   does not see the method and the path of the request to the service. So only a scope for the whole service counts,
+//!   and not a scope with a suffix such as `:read` ([D49](crate::decisions#d49)).
+//! - **Other headers** of the request than `Authorization`, `Cookie` and `PRIVATE-TOKEN` reach no scheme.
 //!
 //! Gateways also relay the requests of their clients to the auth API. [`AuthApi::for_zaas`](crate::api::AuthApi::for_zaas)
 //! serves them, and [`Gateway::for_zaas`](crate::gateway::Gateway::for_zaas) is the router in front of both.
@@ -92,7 +93,8 @@ use crate::layer::{
 /// Returns the layer that decides which gateways may speak for their clients by `Client-Cert`. Put it in front of
 /// [`SchemeEndpoints`] and of the auth API.
 ///
-/// - `gateways` are the gateways that an operator has named. Each other peer acts for itself.
+/// - `gateways` are the gateways that an operator has named. Each other peer acts for itself
+///   ([`UnlistedPeers::ActForThemselves`]).
 /// - `verifier` checks the certificates in `Client-Cert`. As in API ML, a certificate that it refuses counts as absent,
 ///   so a token in the same request still counts.
 pub fn trust_layer(

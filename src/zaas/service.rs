@@ -66,8 +66,8 @@ struct Shared<R, M> {
 type Stack<R, M> = AuthenticateService<ScopeService<Checked<SchemeService<Answer>>>, R, M>;
 
 impl<R, M> SchemeEndpoints<R, M> {
-    /// Creates the endpoints. They use the same layers as the routes of a proxy, so that a credential counts in both
-    /// places or in none. `schemes` makes the schemes.
+    /// Creates the endpoints. Pass the layers of the routes of your proxy, so that the endpoints and the routes accept
+    /// the same credentials. `schemes` makes the schemes.
     pub fn new(
         schemes: impl SchemeSource,
         authenticate: AuthenticateLayer<R, M>,
@@ -143,13 +143,14 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
         if !self.has_certificate(&request.extensions) {
             return Ok(self.certificate_required(&request));
         }
-        // A gateway does not pass on the headers that a browser sends with the request of a page.
+        // API ML's gateway sends none of the headers that this check reads, so a request with such headers comes from a
+        // browser.
         if self.shared.origins.check(&request).is_err() {
             return Ok(Rejection::CrossOrigin.into_response());
         }
         let called = read(kind, &request, body).await;
-        // Only a gateway that an operator has named says for which service it asks. Otherwise any client with a certificate
-        // could choose the service that the scopes of a stolen token permit.
+        // `X-Service-Id` counts only if a named gateway sends it. Otherwise, any client with a certificate could choose
+        // a service that the scopes of a stolen token permit.
         let service = match request.extensions.get::<Forwarder>() {
             Some(_) => call::service(&request.headers),
             None => {
@@ -180,7 +181,7 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
         *reduced.uri_mut() = uri;
         *reduced.headers_mut() = call::credentials(&headers);
         *reduced.extensions_mut() = extensions;
-        // All services of the stack are always ready.
+        // All Tower services of the stack are always ready.
         let response = self.shared.stack.clone().call(reduced).await?;
         Ok(self.finish(kind, &url, &headers, response))
     }
@@ -290,9 +291,9 @@ struct Asked {
     called: Result<Call, BadCall>,
 }
 
-/// Lets the scheme see nothing of the request but the user. Answers a request that cannot be answered with a credential.
-/// This service is behind the layers that authenticate the client, because API ML does not tell a stranger what is wrong
-/// with a request.
+/// Removes all headers of the request, so that the scheme sees none of them. If the request cannot be answered with a
+/// credential ([`BadCall`]), answers it. This service is behind the layers that authenticate the client, because API ML
+/// does not tell a stranger what is wrong with a request.
 #[derive(Clone)]
 struct Checked<S> {
     inner: S,

@@ -53,10 +53,10 @@ pub trait SchemeSource: Send + Sync + 'static {
     /// Returns the scheme for requests to `service`. `None` if there is no such scheme, for example because no z/OSMF is
     /// configured.
     ///
-    /// `service` is the service that the gateway has named, or `None` if it has named none. An APPLID in `target` may be
-    /// any APPLID. [`SchemeEndpoints`](super::SchemeEndpoints) calls this function once for a target and a service, and
-    /// keeps the scheme as long as it is among the last 1,000. So if a scheme keeps tokens, return clones that share
-    /// them. This function must not block.
+    /// `service` is the service that the gateway has named, or `None` if it has named none. An APPLID in `target` may
+    /// be any APPLID. [`SchemeEndpoints`](super::SchemeEndpoints) keeps up to 1,000 schemes. It calls this function
+    /// again for a target and a service whose scheme is not kept. So if a scheme keeps tokens, return clones that share
+    /// them. `None` is not kept. This function must not block.
     ///
     /// The endpoints do not see the answers of services. So do not use
     /// [`PassTicketScheme::with_breaker`](crate::layer::PassTicketScheme::with_breaker), which waits for the answers.

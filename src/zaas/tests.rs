@@ -466,7 +466,7 @@ async fn a_pat_counts_only_with_a_scope_for_the_whole_service() {
         let want = if is_valid { 200 } else { 401 };
         assert_eq!(answered.status, want, "{scopes:?}");
     }
-    // Without a service, not even a scope for the name that is logged then.
+    // Without a service, no PAT is valid, not even one with a scope for `zaas`, the name that is logged in this case.
     let pat = world.pat(&["zaas"]);
     assert_eq!(world.ticket(&[("private-token", &pat)]).await.status, 401);
     let last = world.records().pop().unwrap();
@@ -792,7 +792,7 @@ async fn a_refusal_has_its_message_and_the_reason_of_the_layer_as_extensions() {
 }
 
 #[tokio::test]
-async fn all_other_paths_are_no_endpoints() {
+async fn other_paths_are_not_endpoints() {
     let world = World::new();
     let bearer = format!("Bearer {}", world.jwt("USER"));
     for path in [
@@ -846,7 +846,7 @@ async fn all_other_paths_are_no_endpoints() {
 }
 
 #[tokio::test]
-async fn the_auth_api_is_as_open_as_at_the_gateway() {
+async fn the_auth_api_accepts_passwords_from_all_peers_and_client_cert_from_named_gateways() {
     let world = World::new();
     let login = || Request::post("/zaas/api/v1/auth/login");
     let credentials = r#"{"username":"USER","password":"validPassword"}"#;
@@ -860,7 +860,7 @@ async fn the_auth_api_is_as_open_as_at_the_gateway() {
     };
     let body = r#"{"applicationName":"ZOWEAPPL"}"#;
     assert_eq!(world.send(None, ticket(), body).await.refusal(), want(403, "", None));
-    // The gateway sends the certificate of its client, and its own one.
+    // The gateway sends the certificate of its client in `Client-Cert`, and presents its own certificate.
     let with_certificate = ticket().header("client-cert", base64(pki::USER));
     let answered = world.send(Some(GATEWAY), with_certificate, body).await;
     assert_eq!(answered.json()["userId"], "USER");
@@ -893,7 +893,7 @@ async fn a_login_page_of_the_gateway_may_log_in_and_other_pages_may_not() {
         (None, None, 204),
         (Some("https://zowe.example.com"), None, 204),
         (Some("https://zowe.example.com"), Some("same-origin"), 204),
-        // Other addresses of the gateway that the browser has asked.
+        // The gateway of API ML has more addresses than this program knows.
         (Some("https://gw1.example.com:7554"), None, 204),
         (Some("https://gw2.example.com:7554"), Some("same-origin"), 204),
         (Some("https://gw2.example.com:7554"), None, 403),
@@ -914,7 +914,8 @@ async fn a_login_page_of_the_gateway_may_log_in_and_other_pages_may_not() {
         let answered = world.send(None, request, credentials).await;
         assert_eq!(answered.status, want, "{origin:?} {site:?}");
     }
-    // A gateway passes the headers of a page on to the auth API, and never to the schemes.
+    // API ML's gateway sends the headers of a page only to the auth API. A request with them to a scheme comes from a
+    // browser.
     let bearer = format!("Bearer {}", world.jwt("USER"));
     let page =
         [("authorization", &*bearer), ("cookie", "a=b"), ("origin", "https://evil.example.com")];

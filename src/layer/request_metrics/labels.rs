@@ -22,7 +22,7 @@ pub enum RequestOutcome {
     Refused,
     /// The gateway has answered the request itself. The service, the gateway or a system that it needs is the reason.
     Failed,
-    /// The client has disconnected before the service has answered.
+    /// The client has disconnected after the request was handed to the service, and before the service has answered.
     Abandoned,
 }
 
@@ -46,9 +46,9 @@ pub(super) enum Ending {
     Forwarded,
     Observed,
     ForwardedUnauthenticated(ReasonCode),
-    /// The gateway has answered because of a decision that the audit log names.
+    /// The gateway has answered for a reason that has a [`ReasonCode`].
     Decided(ReasonCode),
-    /// The gateway has answered for a reason that has no audit record.
+    /// The gateway has answered for a reason that has no [`ReasonCode`], and so no audit record.
     Rejected(Unaudited),
     /// The proxy has answered, because the service gave no response.
     NoResponse(ServiceFailure),

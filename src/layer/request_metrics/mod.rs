@@ -6,9 +6,10 @@
 //! | `passticket_gateway_duration_seconds` | histogram | | time from the call of the outer layer until the request is handed to the service, or until the response if a layer rejects the request |
 //! | `passticket_service_duration_seconds` | histogram | `service` | time from the hand-over to the service until the head of the response |
 //!
-//! Two layers measure. [`RequestMetrics::layer`] is the outermost layer of the stack. [`RequestMetrics::service_layer`]
-//! is the innermost layer, directly around the proxy or your handlers. The inner layer counts the requests that it
-//! sees, and the outer layer counts the requests that a layer between them rejects. Without the outer layer, rejected
+//! Two layers measure. [`RequestMetrics::layer`] is the outer layer, in front of all layers whose rejections are
+//! counted. [`RequestMetrics::service_layer`] is the innermost layer, directly around the proxy or your handlers. The
+//! inner layer counts the requests that it sees, and the outer layer counts the requests that a layer between them
+//! rejects. A request whose client disconnects while a layer waits is not counted. Without the outer layer, rejected
 //! requests are not counted. Both layers must run in the same task. If a layer between them moves requests to another
 //! task, as tower's `Buffer` does, `passticket_gateway_duration_seconds` has only the requests that a layer rejects.
 //!
@@ -21,8 +22,8 @@
 //!   [`RequestMetrics::MAX_SERIES`] time series, and those of the service `other`. At this limit, a request that needs
 //!   a new time series is counted for the service `other`.
 //!
-//! A request that needs no new time series takes no lock, except the first one of a connection and the first one after
-//! the route has changed.
+//! A request that reaches the service takes no lock if it has the same route as the request before it on the same
+//! connection. Other requests take a lock.
 //!
 //! ```
 //! use std::sync::Arc;

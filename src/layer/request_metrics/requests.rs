@@ -24,8 +24,8 @@ use crate::{
 };
 
 impl RequestMetrics {
-    /// Returns the outermost layer of a stack. It counts the requests that a layer rejects. Put
-    /// [`service_layer`](Self::service_layer) into the same stack.
+    /// Returns the outer layer. Put it in front of all layers that may reject a request, because it counts rejected
+    /// requests. Put [`service_layer`](Self::service_layer) into the same stack.
     pub fn layer(self: &Arc<Self>) -> RequestMetricsLayer {
         RequestMetricsLayer { metrics: self.clone() }
     }

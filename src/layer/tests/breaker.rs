@@ -103,7 +103,7 @@ async fn a_service_without_refused_statuses_is_not_watched() {
 }
 
 #[tokio::test]
-async fn statuses_that_say_nothing_about_the_ticket_change_nothing() {
+async fn statuses_that_are_no_refusal_of_the_ticket_do_not_stop_tickets() {
     let watched = Watched::new(profile(), OnFailure::Forward, RefusedStatuses::default());
     assert!(watched.send("/svc/api/v1/jobs", 200).await.0.is_some());
     for status in [403, 404, 302, 500] {
