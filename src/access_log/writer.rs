@@ -2,8 +2,7 @@
 
 use std::{
     fs::{File, TryLockError},
-    io::{self, ErrorKind, Read, Seek, SeekFrom},
-    path::Path,
+    io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
     sync::{Arc, atomic::Ordering::SeqCst, mpsc::Receiver},
     thread,
     time::{Duration, Instant},
@@ -29,6 +28,13 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The time between two checks whether the file at the path is still the open file.
 const CHECK: Duration = Duration::from_secs(1);
 
+/// The time between two looks at an incomplete last line.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// After this number of looks without a change, no process is writing the line. The kernel may stop a process for up to 0.2
+/// seconds within a write.
+const LOOKS: u32 = 100;
+
 /// The minimum time between two log messages about errors.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -36,6 +42,8 @@ pub(super) struct Writer {
     entries: Receiver<Box<Entry>>,
     state: Arc<State>,
     file: File,
+    /// Whether the file may end with an incomplete line. This is `true` until the first write to the file.
+    must_check_end: bool,
     batch: LineBatch,
     /// How many of the dropped lines are reported in the file.
     reported: u64,
@@ -51,16 +59,14 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn open(entries: Receiver<Box<Entry>>, state: Arc<State>) -> io::Result<Self> {
-        let Opened { file, must_end_line } = open(&state.path, Links::Follow)?;
-        let mut batch = LineBatch::default();
-        if must_end_line {
-            batch.end_incomplete_line();
-        }
+        // This writes nothing, so that a full disk does not prevent a start.
+        let (file, _) = open_shared(&state.path, Links::Follow)?;
         Ok(Self {
             entries,
             state,
             file,
-            batch,
+            must_check_end: true,
+            batch: LineBatch::default(),
             reported: 0,
             retry_at: None,
             logged: None,
@@ -135,7 +141,7 @@ impl Writer {
             // A file that is too long is better than a lost line.
             self.report("rotate", &error);
         }
-        match self.batch.write_to(&mut self.file) {
+        match self.end_last_line().and_then(|()| self.batch.write_to(&mut self.file)) {
             Ok(()) => {
                 self.state.written.fetch_add(self.batch.clear(), SeqCst);
                 self.retry_at = None;
@@ -163,10 +169,10 @@ impl Writer {
             self.is_lost = false;
             return;
         }
-        match open(&self.state.path, Links::Refuse) {
-            Ok(opened) => {
+        match open_shared(&self.state.path, Links::Refuse) {
+            Ok((file, _)) => {
                 self.batch.begin_in_new_file();
-                self.use_file(opened);
+                self.use_file(file);
                 self.retry_at = None;
                 self.is_lost = false;
                 self.state.is_stuck.store(false, SeqCst);
@@ -201,10 +207,10 @@ impl Writer {
             true => make_room(path, self.state.options.keep),
             false => Ok(()),
         };
-        match rotated.and_then(|()| open(path, Links::Refuse)) {
-            Ok(opened) => {
+        match rotated.and_then(|()| open_shared(path, Links::Refuse)) {
+            Ok((file, _)) => {
                 // This also unlocks the old file.
-                self.use_file(opened);
+                self.use_file(file);
                 Ok(())
             }
             Err(error) => {
@@ -215,11 +221,18 @@ impl Writer {
     }
 
     /// Continues with this file. No line is begun.
-    fn use_file(&mut self, Opened { file, must_end_line }: Opened) {
+    fn use_file(&mut self, file: File) {
         self.file = file;
-        if must_end_line {
-            self.batch.end_incomplete_line();
+        self.must_check_end = true;
+    }
+
+    /// Before the first write to a file, ends the incomplete line that a crash or a full disk has left.
+    fn end_last_line(&mut self) -> io::Result<()> {
+        if self.must_check_end && ends_in_line(&mut self.file, || thread::sleep(LOOK))? {
+            self.file.write_all(b"\n")?;
         }
+        self.must_check_end = false;
+        Ok(())
     }
 
     /// Drops and counts the waiting lines, because the log is being closed and they cannot be written.
@@ -244,21 +257,31 @@ impl Writer {
     }
 }
 
-struct Opened {
-    file: File,
-    /// Whether a crash or a full disk has left the last line incomplete. A newline must end it before the next line.
-    must_end_line: bool,
+/// Returns whether the last line of the file is incomplete, and no process is writing it. While another process writes
+/// lines, a reader may see only a part of them. So the line counts only if the file does not change for half a second.
+/// `pause` waits between two looks.
+fn ends_in_line(file: &mut File, mut pause: impl FnMut()) -> io::Result<bool> {
+    let (mut len, mut last) = end(file)?;
+    let mut unchanged = 0;
+    while last != b'\n' && unchanged < LOOKS {
+        pause();
+        let before = len;
+        (len, last) = end(file)?;
+        unchanged = if len == before { unchanged + 1 } else { 0 };
+    }
+    Ok(last != b'\n')
 }
 
-/// Opens the file for appending. Writes nothing, so that a full disk does not prevent a start.
-fn open(path: &Path, links: Links) -> io::Result<Opened> {
-    let (mut file, len) = open_shared(path, links)?;
+/// Returns the length of a file and its last byte. The last byte of an empty file counts as a newline.
+fn end(file: &mut File) -> io::Result<(u64, u8)> {
+    let len = file.seek(SeekFrom::End(0))?;
     let mut last = *b"\n";
     if len > 0 {
-        file.seek(SeekFrom::End(-1))?;
-        file.read_exact(&mut last)?;
+        file.seek(SeekFrom::Start(len - 1))?;
+        // If another program has just emptied the file, this reads nothing.
+        let _ = file.read(&mut last)?;
     }
-    Ok(Opened { file, must_end_line: last != *b"\n" })
+    Ok((len, last[0]))
 }
 
 #[cfg(test)]
@@ -292,6 +315,32 @@ mod tests {
         writer.follow_path();
         assert!(writer.write_batch());
         assert_eq!(fs::read_to_string(&path).unwrap(), "two\nthree\n");
+    }
+
+    #[test]
+    fn a_line_that_another_process_is_writing_is_not_incomplete() {
+        for (parts, want) in [
+            (&["half a", " line", "\n"][..], false),
+            (&["half a", " line"], true),
+            (&["half a", "\nnext ", "line", "\n"], false),
+            (&["whole\n"], false),
+            (&[], false),
+        ] {
+            let (_directory, path, mut writer) = writer(parts.first().unwrap_or(&""));
+            let mut other = fs::OpenOptions::new().append(true).open(&path).unwrap();
+            let mut later = parts.iter().skip(1);
+            let mut pauses = 0;
+            let write_later = || {
+                pauses += 1;
+                // The other process is slow, but not too slow.
+                if pauses % (LOOKS - 1) == 0
+                    && let Some(part) = later.next()
+                {
+                    other.write_all(part.as_bytes()).unwrap();
+                }
+            };
+            assert_eq!(ends_in_line(&mut writer.file, write_later).unwrap(), want, "{parts:?}");
+        }
     }
 
     #[test]

@@ -38,12 +38,6 @@ impl LineBatch {
         &mut self.bytes
     }
 
-    /// Puts a newline before the lines, because the file ends with an incomplete line. The caller must not have written
-    /// any byte of the batch.
-    pub(crate) fn end_incomplete_line(&mut self) {
-        self.bytes.insert(0, b'\n');
-    }
-
     /// Writes the bytes. After an error, the next call continues at the first byte that was not written.
     pub(crate) fn write_to(&mut self, to: &mut impl Write) -> io::Result<()> {
         while self.written < self.bytes.len() {
