@@ -1,4 +1,4 @@
-//! Decides who gets which PassTicket in exchange for a token.
+//! Decides which client gets which PassTicket in exchange for a token.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,8 +23,9 @@ use crate::{
 
 /// Settings of the token exchange (RFC 8693): which actors get PassTickets for which applications and users.
 ///
-/// The actor is the client: the user of its certificate, or of its actor token. The subject is the user of the token that
-/// the client exchanges. The PassTicket is for the subject. By default, no exchange is allowed:
+/// The actor is the client: the user of its certificate, or of its actor token. The subject is the user of the token
+/// that the client exchanges. The PassTicket is for the subject. By default, no exchange is allowed. These methods
+/// allow and limit exchanges:
 /// - [`with_grants`](Self::with_grants): an actor gets a PassTicket only if one [`Grant`] to this actor allows the
 ///   application and the subject. The actor also needs `READ` on `APIML.DELEGATE.PASSTICKET`.
 /// - [`with_bearer_applids`](Self::with_bearer_applids): for these applications, the token of the subject is enough. No

@@ -299,7 +299,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         Claim { at: now, last }
     }
 
-    /// Takes back a failure that was counted in advance, and the wait that it caused.
+    /// Takes back a failure that was counted in advance. Also takes back the wait that it caused, unless a later
+    /// failure was counted.
     fn release(&mut self, key: &K, claim: Claim) {
         for generation in [&mut self.young, &mut self.old] {
             if let Some(entry) = generation.get_mut(key)

@@ -1,10 +1,11 @@
 //! Limits failed logins, so that an attacker cannot guess passwords.
 //!
 //! Failed logins are counted for each user and network, for each user, and for each network. The first few failures
-//! cause no wait. The next failure causes a short wait, and each further failure doubles the wait. A login during the
-//! wait is refused with 429 and `Retry-After`: its password is not checked, and the wait does not become longer. After
-//! the wait, a login with the right password clears the failures of the user from this network, but at most 20 of them
-//! a day. Without this maximum, each login of the user would give an attacker in this network new tries.
+//! cause no wait. The next failure causes a short wait, and each further failure doubles the wait up to a maximum. A
+//! login during the wait is refused with 429 and `Retry-After`: its password is not checked, and the wait does not
+//! become longer. After the wait, a login with the right password clears the failures of the user from this network,
+//! but at most 20 of them a day. Without this maximum, each login of the user would give an attacker in this network
+//! new tries.
 //!
 //! A network is *known* for a user who has logged in from it within [`LoginThrottleOptions::known_for`]. In a known
 //! network, only the failures of this user from this network cause a wait. So an attacker in another network cannot
@@ -137,8 +138,8 @@ pub(super) struct FailedLogins {
     /// How far the times of `counts` are ahead of the monotonic clock. It is not zero if this process continues the work
     /// of another process.
     ahead: Mutex<Duration>,
-    /// All turns, while another process checks the passwords, so that this process checks none. `None` at all other
-    /// times.
+    /// All turns, if this process has handed its work over to another process. Then it checks no passwords. `None` at
+    /// all other times.
     all_turns: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
@@ -508,7 +509,7 @@ impl Guess {
     /// attempt is already counted there.
     ///
     /// # Errors
-    /// [`NoTurn::Busy`] if too many logins wait, and [`NoTurn::TooEarly`] if there were too many failures at other nodes.
+    /// [`NoTurn::Busy`] if too many logins wait, and [`NoTurn::TooEarly`] if the shared store makes the client wait.
     pub(super) async fn turn(mut self) -> Result<Turn, NoTurn> {
         let permit = self.0.throttle.permit().await?;
         if let (Some(begun), Some(shared)) = (&mut self.0.state, &self.0.throttle.shared) {

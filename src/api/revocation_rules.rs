@@ -108,7 +108,7 @@ impl RevocationRules<'_> {
         Ok(empty(StatusCode::NO_CONTENT))
     }
 
-    /// Does the same as [`evict`](Self::evict) for a caller with any credential, and answers with the numbers of removed
+    /// Does the same as [`evict`](Self::evict), but also accepts a login token, and answers with the numbers of removed
     /// revocations.
     pub(super) async fn evict_and_report(
         self,

@@ -267,8 +267,8 @@ impl AuthApi {
         self.with(|state| state.exchange = Some(Arc::new(exchange)))
     }
 
-    /// Turns on the endpoints whose paths begin with `access-token/`. No Personal Access Token is valid for longer than
-    /// `max`. The endpoints for administrators need [`with_saf`](Self::with_saf).
+    /// Turns on the endpoints whose paths begin with `access-token/`. No new Personal Access Token is valid for longer
+    /// than `max`. The endpoints for administrators need [`with_saf`](Self::with_saf).
     #[must_use]
     pub fn with_personal_access_tokens(self, max: Validity) -> Self {
         self.with(|state| state.max_validity = Some(max))
@@ -376,7 +376,7 @@ impl AuthApi {
 
     /// Sets how long a client waits for a password check. After this time, the client gets a 503. The check continues.
     /// It is stopped one minute after its start. If it ends earlier, the login throttle counts its result. The default
-    /// is a minute.
+    /// is a minute, which is also the maximum.
     ///
     /// A login provider that asks a server should wait for the server longer than `wait`. If the provider gives up
     /// before a slow server answers, only the server counts a wrong password, and the login throttle does not.
@@ -642,7 +642,7 @@ impl State {
         answer
     }
 
-    /// Answers a request for an endpoint of API ML's gateway that is outside of the prefix.
+    /// Answers a request for an endpoint of API ML that is outside of the prefix.
     async fn answer_apiml<B: Body>(
         &self,
         endpoints: &ApimlEndpoints,
