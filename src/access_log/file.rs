@@ -41,7 +41,7 @@ const WRITE_ERRORS: Description = Description::counter(
 /// - When the file reaches its maximum size, it is renamed and a new file is started. If another program renames or
 ///   removes the file, for example logrotate, the thread opens a new file within a second, or immediately after
 ///   [`reopen`](Self::reopen).
-/// - The file has mode 0600. Several processes can append to the same file. Each write consists of whole lines.
+/// - A new file has mode 0600. Several processes can append to the same file. Each write consists of whole lines.
 #[derive(Clone)]
 pub struct AccessLog(Arc<Handle>);
 
@@ -113,8 +113,8 @@ impl AccessLog {
         self.0.wake.unpark();
     }
 
-    /// Writes the lines in the queue, and stops the thread. This call blocks until the thread has ended. Later requests
-    /// are dropped and counted.
+    /// Writes the lines in the queue, and stops the thread. This call blocks until the thread has ended. The lines of
+    /// later requests are dropped and counted.
     pub fn close(&self) {
         self.0.state.is_closed.store(true, SeqCst);
         self.0.wake.unpark();

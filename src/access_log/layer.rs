@@ -187,7 +187,7 @@ pin_project! {
 
     impl<F> PinnedDrop for AccessLogFuture<F> {
         fn drop(this: Pin<&mut Self>) {
-            // The request has no response yet, so its client has disconnected.
+            // The request has no response yet. So its client has disconnected, or the server has given the request up.
             if let Some(pending) = this.project().pending.take() {
                 pending.facts.end_now(Cause::Client);
             }

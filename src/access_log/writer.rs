@@ -37,7 +37,7 @@ pub(super) struct Writer {
     state: Arc<State>,
     file: File,
     batch: LineBatch,
-    /// How many of the dropped lines are reported in the file.
+    /// How many of the dropped lines are reported, by a line in the file or by a log message.
     reported: u64,
     /// When a failed write is repeated.
     retry_at: Option<Instant>,
@@ -195,7 +195,7 @@ impl Writer {
             Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // The other process may have rotated the file before this one got the lock.
+        // Another process may have rotated the file before this one got the lock.
         let path = &self.state.path;
         let rotated = match is_at(&self.file, path) {
             true => make_room(path, self.state.options.keep),
@@ -214,7 +214,7 @@ impl Writer {
         }
     }
 
-    /// Continues with this file. No line is begun.
+    /// Continues with this file. The caller must not have written a part of the batch.
     fn use_file(&mut self, Opened { file, must_end_line }: Opened) {
         self.file = file;
         if must_end_line {

@@ -39,8 +39,8 @@ use crate::{
 /// # Ok::<(), tower_passticket::passticket::NameError>(())
 /// ```
 ///
-/// Different records have different lines, and no text of a client can end a line or begin a field: in the value of a
-/// field, `\`, `=` and the ends of lines are escaped.
+/// No text of a client can end a line or begin a field: in the value of a field, `\`, `=` and the ends of lines are
+/// escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CefDevice {
     /// `CEF:0|vendor|product|version|`.
@@ -148,9 +148,9 @@ impl CefDevice {
     }
 }
 
-/// Returns the name of an event, and its severity if it succeeds. The severity is 1 or 2 for frequent events. It is 3
-/// for actions of administrators, for events in which a client acts for another user, and for new and revoked Personal
-/// Access Tokens. CEF calls 0 to 3 low, 4 to 6 medium, 7 and 8 high.
+/// Returns the name of an event, and its severity if it succeeds. The severity is 3 if a client acts for another user,
+/// if a Personal Access Token or a revocation rule is made, replaced or revoked, and if PassTickets are stopped or
+/// resumed. It is 1 or 2 for all other events. CEF calls 0 to 3 low, 4 to 6 medium, 7 and 8 high.
 ///
 /// A new event needs an arm here, a record in the tests below, and a line in `cef.golden`.
 const fn describe(event: Event) -> (&'static str, u8) {
@@ -250,7 +250,7 @@ impl Extension<'_> {
     }
 
     /// Writes the address of the client, and the port if the client is the peer. If a proxy has announced the client,
-    /// also writes the address of this proxy.
+    /// also writes the address and the port of this proxy.
     fn addresses(&mut self, record: &AuditRecord) {
         let peer = record.peer.map(|peer| (peer.ip().to_canonical(), peer.port()));
         match (record.client, peer) {
@@ -345,7 +345,7 @@ fn actor_list(actors: &[Box<str>]) -> String {
 }
 
 /// Writes a field of the header. The bar and the backslash are escaped. A field of the header cannot have line ends, so
-/// a control character becomes a space.
+/// a character that may end a line becomes a space.
 fn write_header_field(bytes: &mut Vec<u8>, text: &str) {
     for c in text.chars() {
         match c {

@@ -21,9 +21,10 @@ const FILE: LabelName = LabelName::new("file");
 /// requests. Each file has a maximum size, and only a limited number of full files is kept. If there were only one
 /// file, a client without a credential could send so many requests that the records of other clients are deleted.
 ///
-/// A request belongs to the second file if it was refused for one of these reasons: it has no credential, its token is
-/// malformed or forged, its body is malformed, or the login throttle refused it. Records of wrong passwords belong to
-/// the first file, because the login throttle limits their number.
+/// A request belongs to the second file if any client can cause its refusal, even without a valid credential. For
+/// example, the request has no credential, its token is malformed or forged, its body is malformed, or the login
+/// throttle refused it. Records of wrong passwords belong to the first file, because the login throttle limits their
+/// number.
 ///
 /// In the second file, one line counts all requests of one second that have the same client, service, event and reason.
 /// The field `count` of the line is the number of these requests, and the other fields are those of the first request.
