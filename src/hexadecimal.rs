@@ -1,7 +1,7 @@
 //! Reads hexadecimal digits.
 
-/// Returns the byte that two hexadecimal digits stand for. The digits may be upper or lower case. `None` if one of them is
-/// no digit.
+/// Returns the byte that two hexadecimal digits stand for. The digits may be upper or lower case. Returns `None` if one
+/// of them is no digit.
 #[inline]
 pub(crate) fn byte(high: u8, low: u8) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16);

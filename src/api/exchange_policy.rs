@@ -85,8 +85,8 @@ impl TokenExchange {
         Self { grants: grants.into_iter().collect(), ..self }
     }
 
-    /// Sets the applications for which a token is exchanged without an actor. Anyone who has a token of a user then gets
-    /// PassTickets of this user for these applications.
+    /// Sets the applications for which a token is exchanged without an actor. Anyone who has a token of a user then
+    /// gets PassTickets of this user for these applications.
     #[must_use]
     pub fn with_bearer_applids(self, applids: impl IntoIterator<Item = Applid>) -> Self {
         Self { bearer_applids: applids.into_iter().collect(), ..self }
@@ -117,8 +117,8 @@ impl TokenExchange {
         Self { identities: Some(Arc::new(mapper)), ..self }
     }
 
-    /// Limits the exchanges of each actor per minute. Without an actor, the limit is for the subject. The default is 60.
-    /// After a minute without exchanges, all exchanges of a minute are possible in one burst.
+    /// Limits the exchanges of each actor per minute. Without an actor, the limit is for the subject. The default is
+    /// 60. After a minute without exchanges, all exchanges of a minute are possible in one burst.
     #[must_use]
     pub fn with_calls_per_minute(self, calls: NonZeroU32) -> Self {
         Self { calls: CallLimit::new(calls), ..self }
@@ -146,7 +146,8 @@ impl TokenExchange {
     /// other one.
     ///
     /// # Errors
-    /// [`PatRefusal::OutOfScope`] if the scopes do not permit all requests to a service, or if no service has this APPLID.
+    /// [`PatRefusal::OutOfScope`] if the scopes do not permit all requests to a service, or if no service has this
+    /// APPLID.
     pub(super) fn check_scopes(&self, scopes: &Scopes, applid: &Applid) -> Result<(), PatRefusal> {
         // A PassTicket opens the whole application, so a scope with a suffix is not enough.
         let permits_everything =
@@ -173,8 +174,8 @@ impl TokenExchange {
     /// Checks that one grant to `actor` allows both the application and the subject.
     ///
     /// # Errors
-    /// [`DelegationRefusal::Applid`] if no grant allows the application. [`DelegationRefusal::Target`] if no grant allows
-    /// the application and the subject.
+    /// [`DelegationRefusal::Applid`] if no grant allows the application. [`DelegationRefusal::Target`] if no grant
+    /// allows the application and the subject.
     pub(super) fn check_grants(
         &self,
         actor: &TicketCaller<'_>,

@@ -135,8 +135,8 @@ pub(super) struct FailedLogins {
     shared_waits: Mutex<SharedWaits>,
     turns: Arc<Semaphore>,
     waiting: Semaphore,
-    /// How far the times of `counts` are ahead of the monotonic clock. It is not zero if this process continues the work
-    /// of another process.
+    /// How far the times of `counts` are ahead of the monotonic clock. It is not zero if this process continues the
+    /// work of another process.
     ahead: Mutex<Duration>,
     /// All turns, if this process has handed its work over to another process. Then it checks no passwords. `None` at
     /// all other times.
