@@ -31,7 +31,7 @@ mod tests {
             (b"@a", None),
             (b"a`", None),
             (b"\0\0", None),
-            // These bytes are no ASCII. The second one is the superscript digit one of Latin-1.
+            // These bytes are not ASCII. The second one is the superscript digit one of Latin-1.
             (b"0\xff", None),
             (b"\xb90", None),
         ] {

@@ -34,8 +34,8 @@ const WRITE_ERRORS: Description = Description::counter(
 
 /// A file with one line for each request. Clones are handles to the same file.
 ///
-/// - A thread writes the lines. A request never waits for it. If the queue is full, the line is dropped and counted. When
-///   there is room again, the thread writes a line that reports the number of dropped lines.
+/// - A thread writes the lines. A request never waits for it. If the queue is full, the line is dropped and counted.
+///   When there is room again, the thread writes a line that reports the number of dropped lines.
 /// - The thread writes within 100 ms, and under load every 5 ms. If the process is killed, the lines in the queue are
 ///   lost. After the last handle was dropped, and in [`close`](Self::close), the thread writes the lines in the queue.
 /// - When the file reaches its maximum size, it is renamed and a new file is started. If another program renames or

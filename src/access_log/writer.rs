@@ -96,8 +96,8 @@ impl Writer {
     fn write_waiting(&mut self) -> bool {
         let format = self.state.options.format;
         let (mut was_full, mut has_taken) = (true, false);
-        // The loop ends after a batch that is not full. Requests that end later wait for the next call, so that their lines
-        // are written together.
+        // The loop ends after a batch that is not full. Requests that end later wait for the next call, so that their
+        // lines are written together.
         while self.write_batch() && was_full {
             let dropped = self.state.dropped.load(SeqCst);
             let mut taken = 0;

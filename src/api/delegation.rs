@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn high_limits_are_exact() {
+    fn a_burst_has_exactly_the_permitted_calls_of_a_minute() {
         // With more than 60,000 calls per minute, the bucket gets a new call in less than a millisecond.
         for per_minute in [1, 7, 50_000, 60_001, 100_000] {
             let (limit, caller) = limit_and_caller(per_minute);

@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn self_permissions_and_evict_are_not_ids_of_tokens() {
+    fn the_segments_self_permissions_and_evict_are_not_token_ids() {
         let prefix = AuthPrefix::default();
         let path = |id: &str| format!("{prefix}/access-tokens/{id}");
         let find = |method, id: &str| Endpoint::find(&method, &path(id), &prefix, ALL);

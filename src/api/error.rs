@@ -350,8 +350,8 @@ pub enum OidcRefusal {
 
 /// The error of a token exchange: why no PassTicket was issued, and where the error occurred.
 ///
-/// The response has the form of RFC 6749 §5.2: the parameter `error` is [`code`](Self::code), and `error_description` is
-/// the message of Zowe for [`cause`](Self::cause).
+/// The response has the form of RFC 6749 §5.2: the parameter `error` is [`code`](Self::code), and `error_description`
+/// is the message of Zowe for [`cause`](Self::cause).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("token exchange, {}: {cause}", .part.as_str())]
 pub struct ExchangeError {

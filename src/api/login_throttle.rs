@@ -744,7 +744,7 @@ mod tests {
         for throttle in [&one, &two] {
             assert!(!guess(throttle, CLIENT, &clock).await);
         }
-        // After the wait, the nodes together get one attempt.
+        // After the wait, only one node may begin an attempt.
         clock.advance(Duration::from_secs(1));
         let open = two.turn(&user("A"), CLIENT, clock.clone()).await.unwrap();
         assert!(!guess(&one, CLIENT, &clock).await);
@@ -817,7 +817,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_the_shared_store_has_refused_does_not_wait_for_a_turn() {
+    async fn a_client_that_the_shared_store_has_refused_is_refused_without_a_turn() {
         let clock = clock();
         let (place, _, two) = nodes_after_failures(&clock).await;
         // This refusal tells the node that the client must wait.
@@ -861,7 +861,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_users_in_a_network_with_too_many_failures_do_not_wait_for_a_turn() {
+    async fn a_new_user_in_a_network_with_too_many_failures_is_refused_without_a_turn() {
         let clock = clock();
         let node = Arc::new(throttle().with_shared_failures(Place::new(&clock)));
         for i in 0..101 {

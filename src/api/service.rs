@@ -274,9 +274,9 @@ impl AuthApi {
         self.with(|state| state.max_validity = Some(max))
     }
 
-    /// Allows only scopes that one of `allowed` [covers](crate::token::Scope::covers) in new Personal Access Tokens. For
-    /// example, `files` also allows `files:read` and `files:/a`. By default, all scopes are allowed. A token that was
-    /// issued before keeps its scopes, but cannot be rotated if one of them is not allowed any more.
+    /// Allows only scopes that one of `allowed` [covers](crate::token::Scope::covers) in new Personal Access Tokens.
+    /// For example, `files` also allows `files:read` and `files:/a`. By default, all scopes are allowed. A token that
+    /// was issued before keeps its scopes, but cannot be rotated if one of them is not allowed any more.
     #[must_use]
     pub fn with_allowed_scopes(self, allowed: Scopes) -> Self {
         self.with(|state| state.allowed_scopes = Some(allowed))

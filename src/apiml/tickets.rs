@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn each_answer_has_its_result() {
+    fn each_answer_of_api_ml_becomes_a_ticket_or_an_error() {
         let (user, applid) = (user("USER"), applid("ZOWEAPPL"));
         let failed = |text: &str| {
             let text = format!("The generation of the PassTicket failed. Reason: {text}");

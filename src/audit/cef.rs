@@ -1,8 +1,8 @@
 //! Writes audit records in the Common Event Format (CEF), which ArcSight and many other SIEMs (security monitoring
 //! systems) read.
 //!
-//! The source of the format, the escapes and the keys is Micro Focus, *ArcSight Common Event Format (CEF) Implementation
-//! Standard* (docs/operating/audit.md#cef).
+//! The source of the format, the escapes and the keys is Micro Focus, *ArcSight Common Event Format (CEF)
+//! Implementation Standard* (docs/operating/audit.md#cef).
 
 use std::{io::Write, net::IpAddr};
 
@@ -531,7 +531,7 @@ mod tests {
         }
     }
 
-    /// The file has a comment, and one line for each event.
+    /// `cef.golden` has a comment, and one line for each event.
     #[test]
     fn each_event_has_its_golden_line() {
         let lines: Vec<_> = GOLDEN.lines().filter(|line| !line.starts_with('#')).collect();
@@ -565,8 +565,8 @@ mod tests {
         }
     }
 
-    /// Splits a line into the seven fields of its header and the fields of its extension, and reverses the escapes. This
-    /// is a second implementation, which knows nothing of the writer.
+    /// Splits a line into the seven fields of its header and the fields of its extension, and reverses the escapes.
+    /// This is a second implementation, which knows nothing of the writer.
     fn parse(line: &str) -> (Vec<String>, Vec<(String, String)>) {
         let (mut header, mut rest) = (vec![String::new()], line.chars());
         while header.len() < 8 {

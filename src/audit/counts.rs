@@ -25,8 +25,8 @@ const AUTHENTICATIONS: Description = Description::counter(
 );
 const CREDENTIAL: LabelName = LabelName::new("credential");
 
-/// The number of decisions for each [`Event`] and [`ReasonCode`], of authentications for each [`CredentialKind`], and of
-/// PassTickets for each APPLID (the name of an application on z/OS). A [`CountingSink`] counts them.
+/// The number of decisions for each [`Event`] and [`ReasonCode`], of authentications for each [`CredentialKind`], and
+/// of PassTickets for each APPLID (the name of an application on z/OS). A [`CountingSink`] counts them.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -148,7 +148,7 @@ mod tests {
     use crate::{clock::Timestamp, identity::PeerCertificate, token::TokenFingerprint};
 
     #[test]
-    fn a_record_is_authenticated_if_anything_was_verified() {
+    fn a_refusal_without_a_verified_credential_belongs_to_the_second_file() {
         let failed = |event, reason| AuditRecord::failed(event, reason, Timestamp::from_secs(1));
         let authentication = |reason| failed(Event::Authentication, reason);
         let login = |reason| failed(Event::Login, reason).with_user(user("USER"));

@@ -98,8 +98,8 @@
 //! [`AuditFile`] has its own metrics and its own [health](AuditFile::health).
 //!
 //! # Common Event Format
-//! With [`AuditFormat::Cef`], an [`AuditFile`] writes each record as one line of the Common Event Format (CEF) instead of
-//! JSON. [`CefDevice`] describes the format.
+//! With [`AuditFormat::Cef`], an [`AuditFile`] writes each record as one line of the Common Event Format (CEF) instead
+//! of JSON. [`CefDevice`] describes the format.
 //!
 //! # Schema
 //! The JSON Schema (draft 2020-12) of one line:

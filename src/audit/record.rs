@@ -208,8 +208,8 @@ impl AuditRecord {
 
     /// Sets the method and path of the request. Also sets the request id from the [`RequestId`] in `extensions`, the
     /// peer and the client from the [`ConnectionInfo`] in `extensions`, and the gateway from the [`Forwarder`] in
-    /// `extensions`. If one of these three is absent, its fields become `None`. If `extensions` has an [`UnlistedPeer`],
-    /// sets the client certificate, unless the record has one.
+    /// `extensions`. If one of these three is absent, its fields become `None`. If `extensions` has an
+    /// [`UnlistedPeer`], sets the client certificate, unless the record has one.
     #[must_use]
     pub fn with_request(self, method: &Method, uri: &Uri, extensions: &Extensions) -> Self {
         let connection = extensions.get::<ConnectionInfo>();

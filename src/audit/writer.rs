@@ -22,8 +22,8 @@ use crate::clock::Timestamp;
 /// How long the writer sleeps after it has found no record, unless it is woken.
 const IDLE_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long the writer sleeps after it has written records. On a processor core that also answers requests, a long batch
-/// delays these requests. The records of a short pause are still in the cache of the processor.
+/// How long the writer sleeps after it has written records. On a processor core that also answers requests, a long
+/// batch delays these requests. The records of a short pause are still in the cache of the processor.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// A batch is full when it has at least this number of bytes. Its last line can make it longer.
@@ -138,8 +138,8 @@ impl Writer {
         }
     }
 
-    /// Writes all waiting records, and the lines that report dropped records. Stops if a write fails. Returns whether it
-    /// has taken records from the queue.
+    /// Writes all waiting records, and the lines that report dropped records. Stops if a write fails. Returns whether
+    /// it has taken records from the queue.
     fn write_all(&mut self) -> bool {
         let batch_len = BATCH.min(usize::try_from(self.options.rotate_at).unwrap_or(BATCH)).max(1);
         // If the last write failed, the first call of `write_batch` repeats it. The loop ends after a batch that is not
