@@ -21,7 +21,7 @@
 //! | [`SchemeLayer`] | `ticket`, or `scheme` for a scheme other than PassTicket | one for each call of a scheme, after success and after failure |
 //! | the auth API | see the table in `api` | one for each request to an endpoint in that table |
 //! | [`TicketBreaker`](../ticket_breaker/struct.TicketBreaker.html) | `tickets-stopped`, `tickets-resumed` | one when it stops or resumes the tickets of a user or an APPLID |
-//! | the proxy | `web-socket-closed` | one for each WebSocket that it closes, because the credential is no longer valid |
+//! | the proxy | `web-socket-closed` | one for each WebSocket that it closes because its credential is no longer valid, or cannot be checked any more |
 //! | a program that finds services in a registry | `registration` | one for each instance that it begins to refuse |
 //!
 //! A request that is refused before its sender is authenticated also has a record. [`AuditFiles`] writes sums of such
