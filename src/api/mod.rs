@@ -72,14 +72,15 @@
 //!    certificate is accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are not registered schemes,
 //!    and browsers ignore them. The challenge is never `Basic`, because a browser would open its own login dialogue.
 //! 7. The response to `OPTIONS` is 204, with the methods of the endpoint in `Allow`. The request needs no credential.
-//!    But if a web page of another origin made a browser send it with a credential, the status is 403 (rule 8).
-//! 8. If a web page of another origin made a browser send a request, the status is 403 in two cases: the browser
-//!    attached a credential, or the request is for `login` or `token`. [`OriginPolicy`](crate::layer::OriginPolicy)
-//!    describes the details. The status is also 403 if a script of a page at the gateway's own address asks for a new
-//!    PAT with a credential that the browser attaches ([`ApiError::ScriptRequest`]). A `GET` changes no token and no
-//!    revocation, with one exception: `GET access-tokens/self` adds the PAT of the request to the registry if it is not
-//!    there. If the PAT was rotated and its grace period has ended, this request revokes the PATs of its family
-//!    (docs/decisions.md#d36).
+//!    With [`ForeignOrigins::Refused`](crate::layer::ForeignOrigins::Refused), the status is 403 if the request comes
+//!    from a web page of another origin.
+//! 8. If a web page of another origin made a browser send a request with a method other than `GET`, `HEAD` and
+//!    `OPTIONS`, the status is 403 in two cases: the browser attached a credential, or the request is for `login` or
+//!    `token`. [`OriginPolicy`](crate::layer::OriginPolicy) describes the details. The status is also 403 if a script
+//!    of a page at the gateway's own address asks for a new PAT with a credential that the browser attaches
+//!    ([`ApiError::ScriptRequest`]). A `GET` changes no token and no revocation, with one exception:
+//!    `GET access-tokens/self` adds the PAT of the request to the registry if it is not there. If the PAT was rotated
+//!    and its grace period has ended, this request revokes the PATs of its family (docs/decisions.md#d36).
 //!
 //! # Audit records
 //! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). For each request to
