@@ -107,7 +107,7 @@ pub(super) struct Claimed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Claim {
     at: Duration,
-    /// The time of the last failure before this failure.
+    /// The time of the last failure before this failure, or the time of this failure if there was none.
     last: Duration,
 }
 

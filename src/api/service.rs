@@ -427,9 +427,8 @@ impl AuthApi {
         self.with(|state| state.audit = audit)
     }
 
-    /// Uses `clock` instead of the system clock for throttles, revocation rules, audit records and the
-    /// expiry of certificates. The issuer, the verifier and the PassTicket generator have their own
-    /// clocks.
+    /// Uses `clock` instead of the system clock for throttles, revocations, the registry of tokens, audit records, and
+    /// the expiry of certificates. The issuer, the verifier and the PassTicket generator have their own clocks.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         self.with(|state| state.clock = clock)

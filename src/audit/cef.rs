@@ -148,9 +148,10 @@ impl CefDevice {
     }
 }
 
-/// Returns the name of an event, and its severity if it succeeds. The severity is 3 if a client acts for another user,
-/// if a Personal Access Token or a revocation rule is made, replaced or revoked, and if PassTickets are stopped or
-/// resumed. It is 1 or 2 for all other events. CEF calls 0 to 3 low, 4 to 6 medium, 7 and 8 high.
+/// Returns the name of an event, and its severity if it succeeds. The severity is 3 if a client acts for another user
+/// or through a technical user, if a Personal Access Token or a revocation rule is made, replaced or revoked, and if
+/// PassTickets are stopped or resumed. It is 1 or 2 for all other events. CEF calls 0 to 3 low, 4 to 6 medium, 7 and 8
+/// high.
 ///
 /// A new event needs an arm here, a record in the tests below, and a line in `cef.golden`.
 const fn describe(event: Event) -> (&'static str, u8) {
@@ -206,8 +207,8 @@ impl Extension<'_> {
         self.bytes.extend_from_slice(label.as_bytes());
     }
 
-    /// Writes a value that needs no escapes in JSON. Such a value contains neither `=` nor a backslash, so it needs no
-    /// escapes in CEF either.
+    /// Writes a value that needs no escapes in JSON. The value must not contain `=`, which CEF escapes. Of the types
+    /// that implement [`Plain`], only a scope can contain `=`, so scopes are written with [`text`](Self::text).
     fn plain(&mut self, key: &'static str, value: impl Plain) {
         self.key(key);
         value.write(self.bytes);
@@ -302,7 +303,7 @@ impl Extension<'_> {
                 self.labelled_number("deviceCustomDate1", "Revoked up to", up_to.as_millis());
             }
             Detail::Minted { scopes, days } => {
-                // A service id has no comma.
+                // A scope has no comma: in its path, a comma is written as `%2C`.
                 let scopes: Vec<_> = scopes.iter().map(ToString::to_string).collect();
                 self.labelled_text("flexString1", "Scopes", &scopes.join(","));
                 self.labelled_number("flexNumber1", "Days", (*days).into());
