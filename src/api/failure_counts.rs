@@ -605,7 +605,8 @@ mod tests {
     }
 
     /// Returns how many passwords of a user an attacker can guess within a day. The attacker begins up to 16 attempts
-    /// at the same time whenever the throttle permits one. After each of these bursts, the user logs in as `owner`.
+    /// at the same time whenever the throttle permits one. If there is an `owner`, this user logs in after each of
+    /// these bursts.
     fn guesses_in_a_day(owner: Option<Attempt>, attempts: impl Fn(u64) -> Vec<Attempt>) -> u32 {
         let mut counts = FailureCounts::new(LIMITS);
         let mut guesses = 0;
@@ -798,7 +799,7 @@ mod tests {
     }
 }
 
-/// The script in Redis must decide as [`FailureCounts`] does.
+/// Tests with a Redis server. The script in Redis must decide as [`FailureCounts`] does.
 #[cfg(feature = "redis")]
 #[cfg(test)]
 mod redis_tests {
