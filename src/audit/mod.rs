@@ -16,7 +16,7 @@
 //! # Which events are recorded
 //! | source | event | number of records |
 //! |---|---|---|
-//! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each request on a route. `ScopeLayer` decides last, so it records each success. Each failure is recorded by the layer that rejects the request |
+//! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each request on a route. `ScopeLayer` decides last, so it records each success. Each failure is recorded by the layer that finds it, even if the route forwards the request nevertheless |
 //! | [`AuthenticateLayer`] | `technical-user` | one for each request whose token matches a rule of the service. If the rules give the person two technical users, the record is a refusal |
 //! | [`SchemeLayer`] | `ticket`, or `scheme` for a scheme other than PassTicket | one for each call of a scheme, after success and after failure |
 //! | the auth API | see the table in `api` | one for each request to an endpoint in that table |
