@@ -15,7 +15,7 @@
 //! | request | end |
 //! |---|---|
 //! | with a response | the last byte of the body was passed to the connection of the client, or the body was aborted |
-//! | without a response | the client has disconnected |
+//! | without a response | the client has disconnected, or the inner service has returned an error |
 //! | WebSocket | the tunnel has ended |
 //!
 //! ```

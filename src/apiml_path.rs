@@ -4,7 +4,8 @@
 #[cfg(feature = "api")]
 use http::Method;
 
-/// The beginning of the paths of ZAAS at which a gateway gets the credential of a request for the service.
+/// The beginning of some paths of ZAAS. At these paths, API ML's gateway asks ZAAS for the credential that a service
+/// needs.
 pub(crate) const ZAAS_SCHEMES: &str = "/zaas/scheme/";
 
 const SERVICES: [&str; 2] = ["/gateway/api/v1/services", "/gateway/services"];

@@ -5,8 +5,8 @@
 ///
 /// | | `Documented` | `ZoweV3` |
 /// |---|---|---|
-/// | success of `validate`, `revoke` and revocation rules | 200, no body | 204 |
-/// | the caller has no SAF permission for a revocation rule | 401 | 403 |
+/// | success of `access-token/validate`, and of `access-token/revoke` and the endpoints below it | 200, without a body unless the client of `validate` asks for JSON | 204 |
+/// | the caller of an endpoint below `access-token/revoke/tokens` has no SAF permission | 401 | 403 |
 /// | the token is revoked, out of scope or not a PAT | 401, and the message gives the reason | 401 without a body |
 /// | the body of `validate` or `revoke` lacks a field | 400 | 401 |
 /// | the body of `oidc-token/validate` lacks the token | 400 | 401 without a body |

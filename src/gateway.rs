@@ -52,11 +52,12 @@ const API_TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// The gateway answers 400 to malformed requests:
 ///
-/// - HTTP/1.1 requests that do not have exactly one valid `Host`;
+/// - requests with several `Host` headers or one that is not valid, and HTTP/1.1 requests without `Host`;
 /// - HTTP/2 requests whose `Host` and `:authority` differ;
-/// - requests whose target contains a user, or a scheme other than `http` and `https`.
+/// - requests whose target contains a user, no valid host, or a scheme other than `http` and `https`;
+/// - HTTP/1 requests to whose body the transfer coding `chunked` is applied twice.
 ///
-/// The gateway answers 501 if the body has a transfer coding other than `chunked`.
+/// The gateway answers 501 if the body of an HTTP/1 request has a transfer coding other than `chunked`.
 ///
 /// Each request gets a [`RequestId`] extension, unless it already has one. Each response has this id in the header
 /// `X-Request-Id`, in place of the header of the service. [`Forward`](crate::proxy::Forward) sends the same id to the

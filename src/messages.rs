@@ -1,8 +1,9 @@
 //! Error messages for clients, with the numbers, keys and texts of Zowe's API Mediation Layer (API ML).
 //!
-//! Each error response of the gateway itself contains such a message, unless the profile
-//! [`ZoweV3`](crate::layer::Compatibility::ZoweV3) sends no body or another document, as API ML does. Responses of
-//! services do not change. [`ApiMessage::into_response`] makes the HTTP response. Users can look up the numbers in the
+//! Error responses of the gateway itself contain such a message. There are three exceptions. In the profile
+//! [`ZoweV3`](crate::layer::Compatibility::ZoweV3), some responses have no body or another document, as in API ML. A
+//! browser may get an HTML page. A failed token exchange gets the JSON document of RFC 6749 §5.2. Responses of services
+//! do not change. [`ApiMessage::into_response`] makes the HTTP response. Users can look up the numbers in the
 //! documentation of Zowe (`docs/reference/error-messages.md`).
 
 use std::{borrow::Cow, fmt, time::Duration};
@@ -58,7 +59,7 @@ catalogue! {
         "The token has expired"
         "The JWT token has expired."
         "Obtain a new token by performing an authentication request.";
-    /// A server that is needed for authentication does not answer.
+    /// A server or a store that is needed for authentication is not available.
     AUTHENTICATION_UNAVAILABLE = "ZWEAG104E" "org.zowe.apiml.security.serviceUnavailable"
         "Authentication service is not available"
         "The authentication service is not available."
@@ -138,7 +139,8 @@ catalogue! {
         "The structure of the request is invalid: {}"
         "The request is not one that the gateway can pass on."
         "Correct the request as the message says.";
-    /// The endpoint of the gateway needs a credential, and the request has none.
+    /// The endpoint of the gateway needs a credential, and the request has none. In the profile `ZoweV3`, some
+    /// endpoints also send this message if the credential is not valid.
     UNAUTHORIZED = "ZWEAO402E" "org.zowe.apiml.common.unauthorized"
         "The request has not been applied because it lacks valid authentication credentials."
         "The accessed resource requires authentication. The request is missing valid authentication credentials or the token expired."
@@ -274,12 +276,12 @@ catalogue! {
         "Endpoint `{}` is not properly configured"
         "The application cannot call the endpoint to check the SAF resource of the user"
         "Verify the state of ZSS and IZS, then check if parameters `apiml.security.authorization.endpoint.*` are matching.";
-    /// The body of `access-token/generate` is not valid.
+    /// The body of `access-token/generate` or `POST access-tokens` is not valid, or names too many scopes.
     INVALID_PAT_BODY = "ZWEAT605E" "org.zowe.apiml.security.query.invalidAccessTokenBody"
         "Invalid body provided in request to create personal access token"
         "The request body is not valid"
         "Use a valid body in the request. Format of a message: {validity: int , scopes: [string]}.";
-    /// The body of `access-token/generate` has no scopes.
+    /// The body of `access-token/generate` or `POST access-tokens` has no scopes.
     PAT_WITHOUT_SCOPES = "ZWEAT606E" "org.zowe.apiml.security.token.accessTokenBodyMissingScopes"
         "Body in the HTTP request for Personal Access Token does not contain scopes"
         "The request body is not valid"
@@ -340,7 +342,7 @@ impl ApiMessage {
         Self { template, text: Cow::Owned(text) }
     }
 
-    /// Appends a colon and `detail` to the text.
+    /// Appends a colon and `detail` to the text, in place of the periods at its end.
     #[must_use]
     pub fn with_detail(self, detail: &str) -> Self {
         let text = self.text.trim_end_matches('.');

@@ -71,7 +71,8 @@ enum Tunnel {
     /// There is no tunnel, or it has ended.
     #[default]
     None,
-    /// The tunnel is open. The value is dropped when the tunnel ends.
+    /// The tunnel is open. The value of [`keep_until_tunnel_ends`](RequestFacts::keep_until_tunnel_ends) is dropped
+    /// when the tunnel ends.
     Open(Option<Box<dyn Send>>),
 }
 

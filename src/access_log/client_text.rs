@@ -1,4 +1,5 @@
-//! Texts of a client that a line contains. Each has a maximum length, and only printable ASCII characters.
+//! Texts of a client that a line of the access log contains. Each has a maximum length. All characters are printable
+//! ASCII, except the `…` at the end of a `Referer` that is cut off.
 
 use http::{HeaderMap, HeaderValue, Method, Uri, header::REFERER, header::USER_AGENT};
 
@@ -19,7 +20,8 @@ const MAX_ID: usize = 128;
 /// This text replaces a text that may contain a token.
 const TOKEN: &str = "(token)";
 
-/// Returns `User-Agent`. Characters that are not printable ASCII are replaced by `?`.
+/// Returns `User-Agent`, or `(token)` if it may contain a token. Characters that are not printable ASCII are replaced
+/// by `?`.
 pub(super) fn user_agent(headers: &HeaderMap) -> Option<Box<str>> {
     let value = headers.get(USER_AGENT)?.as_bytes();
     if may_have_token(value) {

@@ -34,14 +34,14 @@ const WRITE_ERRORS: Description = Description::counter(
 
 /// A file with one line for each request. Clones are handles to the same file.
 ///
-/// - A thread writes the lines. A request never waits for it. If the queue is full, the line is dropped and counted. When
-///   there is room again, the thread writes a line that reports the number of dropped lines.
+/// - A thread writes the lines. A request never waits for it. If the queue is full, the line is dropped and counted.
+///   When there is room again, the thread writes a line that reports the number of dropped lines.
 /// - The thread writes within 100 ms, and under load every 5 ms. If the process is killed, the lines in the queue are
 ///   lost. After the last handle was dropped, and in [`close`](Self::close), the thread writes the lines in the queue.
 /// - When the file reaches its maximum size, it is renamed and a new file is started. If another program renames or
 ///   removes the file, for example logrotate, the thread opens a new file within a second, or immediately after
 ///   [`reopen`](Self::reopen).
-/// - The file has mode 0600. Several processes can append to the same file. Each write consists of whole lines.
+/// - A new file has mode 0600. Several processes can append to the same file. Each write consists of whole lines.
 #[derive(Clone)]
 pub struct AccessLog(Arc<Handle>);
 
@@ -113,8 +113,8 @@ impl AccessLog {
         self.0.wake.unpark();
     }
 
-    /// Writes the lines in the queue, and stops the thread. This call blocks until the thread has ended. Later requests
-    /// are dropped and counted.
+    /// Writes the lines in the queue, and stops the thread. This call blocks until the thread has ended. The lines of
+    /// later requests are dropped and counted.
     pub fn close(&self) {
         self.0.state.is_closed.store(true, SeqCst);
         self.0.wake.unpark();

@@ -29,9 +29,9 @@ use crate::{
 /// Writes a line to the access log when a request has ended. Also logs each request at the level `debug`, with the
 /// target `tower_passticket::requests`.
 ///
-/// Use it as the outermost layer, so that the line also describes requests that other layers refuse. The layer gives the
-/// request a [`RequestId`], unless it has one. If there is neither an access log nor a log at this level, the layer only
-/// passes requests on.
+/// Use it as the outermost layer, so that the line also describes requests that other layers refuse. The layer gives
+/// the request a [`RequestId`], unless it has one. If there is neither an access log nor a log at this level, the layer
+/// only passes requests on.
 ///
 /// The response body is a [`LoggedBody`].
 #[derive(Clone, Debug, Default)]
@@ -160,7 +160,8 @@ impl std::fmt::Debug for Pending {
     }
 }
 
-/// Writes the line of a request that the listener has refused before it called a service. Returns the id of the request.
+/// Writes the line of a request that the listener has refused before it called a service. Returns the id of the
+/// request.
 #[cfg(feature = "tls")]
 pub(crate) fn log_refused<B>(
     log: &AccessLog,
@@ -187,7 +188,7 @@ pin_project! {
 
     impl<F> PinnedDrop for AccessLogFuture<F> {
         fn drop(this: Pin<&mut Self>) {
-            // The request has no response yet, so its client has disconnected.
+            // The request has no response yet. So its client has disconnected, or the server has given the request up.
             if let Some(pending) = this.project().pending.take() {
                 pending.facts.end_now(Cause::Client);
             }

@@ -175,8 +175,8 @@ fn apache_time(time: Timestamp, bytes: &mut Vec<u8>) {
     let _ = write!(bytes, "{day}/{month}/{year}:{} +0000", part(11, 19));
 }
 
-/// Writes a text as Apache does: `"` and `\` have a backslash, and a byte that is not printable ASCII becomes `\xHH`. So
-/// a text ends neither its field nor its line.
+/// Writes a text as Apache does: `"` and `\` have a backslash, and a byte that is not printable ASCII becomes `\xHH`.
+/// So a text ends neither its field nor its line.
 fn escape(text: &str, bytes: &mut Vec<u8>) {
     for byte in text.bytes() {
         match byte {

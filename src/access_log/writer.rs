@@ -45,7 +45,7 @@ pub(super) struct Writer {
     /// Whether the file may end with an incomplete line. This is `true` until the first write to the file.
     must_check_end: bool,
     batch: LineBatch,
-    /// How many of the dropped lines are reported in the file.
+    /// How many of the dropped lines are reported, by a line in the file or by a log message.
     reported: u64,
     /// When a failed write is repeated.
     retry_at: Option<Instant>,
@@ -102,8 +102,8 @@ impl Writer {
     fn write_waiting(&mut self) -> bool {
         let format = self.state.options.format;
         let (mut was_full, mut has_taken) = (true, false);
-        // The loop ends after a batch that is not full. Requests that end later wait for the next call, so that their lines
-        // are written together.
+        // The loop ends after a batch that is not full. Requests that end later wait for the next call, so that their
+        // lines are written together.
         while self.write_batch() && was_full {
             let dropped = self.state.dropped.load(SeqCst);
             let mut taken = 0;
@@ -201,7 +201,7 @@ impl Writer {
             Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // The other process may have rotated the file before this one got the lock.
+        // Another process may have rotated the file before this one got the lock.
         let path = &self.state.path;
         let rotated = match is_at(&self.file, path) {
             true => make_room(path, self.state.options.keep),
@@ -220,7 +220,7 @@ impl Writer {
         }
     }
 
-    /// Continues with this file. No line is begun.
+    /// Continues with this file. The caller must not have written a part of the batch.
     fn use_file(&mut self, file: File) {
         self.file = file;
         self.must_check_end = true;

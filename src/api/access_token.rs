@@ -55,7 +55,7 @@ pub(super) struct NewTokens<'a> {
     pub(super) callers: Callers<'a>,
     pub(super) issuer: &'a TokenIssuer,
     pub(super) revocations: &'a Revocations,
-    /// `None` if there is no registry. New tokens then have no name.
+    /// `None` if there is no registry. New tokens then have no name and no description.
     pub(super) registry: Option<&'a Registry>,
     pub(super) bounds: TokenBounds<'a>,
     pub(super) clock: &'a dyn Clock,
@@ -77,8 +77,9 @@ impl NewTokens<'_> {
         Ok(typed(token, HeaderValue::from_static("text/plain")))
     }
 
-    /// Does the same as [`generate`](Self::generate), but also accepts a login token, and always answers with JSON. A
-    /// Personal Access Token is no credential here, so it cannot create others (docs/decisions.md#d10).
+    /// Answers 201 with a new Personal Access Token in JSON. In contrast to [`generate`](Self::generate), this endpoint
+    /// also accepts a login token, and checks the credential before it parses the body. A Personal Access Token is no
+    /// credential here, so it cannot create others (docs/decisions.md#d10).
     pub(super) async fn create<B: Body>(
         self,
         credentials: AnyCredential<'_>,

@@ -145,7 +145,8 @@ impl AccessTokens<'_> {
     }
 
     /// Answers with the entry of the token that the client has presented. The response has the header
-    /// [`X_ZOWE_TOKEN_EXPIRES`], which says when the token expires. Responses of routes have the same header.
+    /// [`X_ZOWE_TOKEN_EXPIRES`], which says when the token expires. Responses to routed requests with a PAT have the
+    /// same header.
     pub(super) async fn own(self, request: &Parts) -> Answer {
         let pat = self.presented(request).await?;
         let from = request.extensions.get::<ConnectionInfo>();

@@ -102,8 +102,8 @@ impl ApimlEndpoints {
     }
 
     /// Sets the function that returns the health of the gateway, as the name and the health of each part. A part is
-    /// something that the gateway needs to serve requests. The gateway is UP if all parts are UP. The function is
-    /// called for each request, so it must not block.
+    /// something that the gateway needs to serve requests. The gateway is UP if all parts are UP. `access` sets which
+    /// clients may read the health. The function is called for each request, so it must not block.
     #[must_use]
     pub fn with_health(
         self,

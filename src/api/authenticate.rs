@@ -56,8 +56,9 @@ impl Callers<'_> {
     /// request without a usable credential.
     ///
     /// # Errors
-    /// [`ApiError::InvalidLoginInput`] if there is no credential, if the certificate has expired, or if the certificate
-    /// has no user. In all other cases, the errors of [`authenticate`](Self::authenticate).
+    /// [`ApiError::InvalidLoginInput`] if there is no credential, if the user name or a password is empty, or if the
+    /// certificate has expired or is mapped to no user. In all other cases, the errors of
+    /// [`authenticate`](Self::authenticate).
     pub(super) async fn log_in(
         self,
         credentials: Option<Credentials>,
@@ -73,7 +74,8 @@ impl Callers<'_> {
     /// authenticates with the client certificate. If the credentials are wrong, the certificate is not tried.
     ///
     /// # Errors
-    /// - [`ApiError::AuthenticationRequired`] if there are no credentials and no certificate.
+    /// - [`ApiError::AuthenticationRequired`] if there are no credentials, and no certificate or client certificates
+    ///   are off.
     /// - [`ApiError::NoUser`] if the certificate has expired or is mapped to no user.
     /// - [`ApiError::InvalidLoginInput`] if the user name or a password is empty.
     /// - [`ApiError::TooManyAttempts`], [`ApiError::WrongCredentials`], [`ApiError::Platform`],
@@ -180,8 +182,8 @@ pub(super) async fn check(
     }
 }
 
-/// Waits for the result of a password check, and reports it to the throttle. The caller runs this function in a
-/// separate task.
+/// Waits for the result of a password check, but at most for [`LONGEST_CHECK`], and reports it to the throttle. The
+/// caller runs this function in a separate task.
 pub(super) async fn finish_check(turn: Turn, checking: LoginFuture) -> Result<UserId, LoginError> {
     let result = timeout(LONGEST_CHECK, checking).await;
     let result = result.unwrap_or(Err(LoginError::Unavailable));

@@ -27,7 +27,8 @@ use crate::{
 };
 
 impl Compatibility {
-    /// Returns the status of a successful request to `validate`, to `revoke` or for a revocation rule.
+    /// Returns the status of a successful request to `access-token/validate`, to `access-token/revoke`, or to an
+    /// endpoint below `access-token/revoke`.
     pub(super) fn success(self) -> StatusCode {
         match self {
             Self::Documented => StatusCode::OK,

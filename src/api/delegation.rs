@@ -24,7 +24,7 @@ use crate::{
 /// A caller who has a PassTicket for another user can log on as that user. Zowe only checks that the caller has the
 /// access level `READ` to the resource `APIML.DELEGATE.PASSTICKET` in the security product. This type adds limits:
 /// - [`with_grants`](Self::with_grants): a caller gets tickets only for the applications and users that a [`Grant`] to
-///   this caller allows. Without grants, the permission in the security product is enough.
+///   this caller allows. If this method is not called, the permission in the security product is enough.
 /// - [`with_protected`](Self::with_protected): no caller gets a ticket for these users.
 /// - [`with_calls_per_minute`](Self::with_calls_per_minute): each caller may make only this number of calls per minute.
 ///
@@ -45,7 +45,7 @@ use crate::{
 pub struct Delegation {
     mapper: Arc<dyn DistributedMapper>,
     registry: Registry,
-    /// `None` means that the permission in the security product is enough.
+    /// `None` if `with_grants` was not called. The permission in the security product is then enough.
     grants: Option<Vec<Grant>>,
     protected: HashSet<UserId>,
     calls: CallLimit,
@@ -101,7 +101,7 @@ impl Delegation {
     /// Checks that a grant allows the caller to obtain PassTickets for `applid`.
     ///
     /// # Errors
-    /// [`DelegationRefusal::Applid`] if no grant allows `applid`.
+    /// [`DelegationRefusal::Applid`] if there is a list of grants, and none of them allows `applid`.
     pub(super) fn check_applid(
         &self,
         caller: &TicketCaller<'_>,
@@ -114,8 +114,8 @@ impl Delegation {
     /// Checks that `target` is not protected, and that one grant allows both `applid` and `target`.
     ///
     /// # Errors
-    /// [`DelegationRefusal::Protected`] if `target` is protected. [`DelegationRefusal::Target`] if no grant allows
-    /// `applid` and `target`.
+    /// [`DelegationRefusal::Protected`] if `target` is protected. [`DelegationRefusal::Target`] if there is a list of
+    /// grants, and none of them allows both `applid` and `target`.
     pub(super) fn check_target(
         &self,
         caller: &TicketCaller<'_>,
@@ -130,7 +130,7 @@ impl Delegation {
         if self.has_grant(allows) { Ok(()) } else { Err(DelegationRefusal::Target(*target)) }
     }
 
-    /// Returns `true` if grants are not used, or if a grant allows the request.
+    /// Returns `true` if there is no list of grants, or if a grant allows the request.
     fn has_grant(&self, allows: impl Fn(&Grant) -> bool) -> bool {
         self.grants.as_ref().is_none_or(|grants| grants.iter().any(allows))
     }
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn high_limits_are_exact() {
+    fn a_burst_has_exactly_the_permitted_calls_of_a_minute() {
         // With more than 60,000 calls per minute, the bucket gets a new call in less than a millisecond.
         for per_minute in [1, 7, 50_000, 60_001, 100_000] {
             let (limit, caller) = limit_and_caller(per_minute);

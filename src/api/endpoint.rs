@@ -148,7 +148,7 @@ impl Endpoint {
     }
 
     /// Returns the segment of `path` that is the id of a token. Returns `None` if the paths of this endpoint have no
-    /// `{id}`.
+    /// `{id}`, or if `path` does not have their form.
     pub(super) fn id<'p>(self, path: &'p str, prefix: &AuthPrefix) -> Option<&'p str> {
         let (_, template, _) = ENDPOINTS.iter().find(|(.., endpoint)| *endpoint == self)?;
         id_in(template, prefix.below(path)?)
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn self_permissions_and_evict_are_not_ids_of_tokens() {
+    fn the_segments_self_permissions_and_evict_are_not_token_ids() {
         let prefix = AuthPrefix::default();
         let path = |id: &str| format!("{prefix}/access-tokens/{id}");
         let find = |method, id: &str| Endpoint::find(&method, &path(id), &prefix, ALL);

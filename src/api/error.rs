@@ -55,7 +55,8 @@ pub enum ApiError {
     /// The body could not be read to its end: 400.
     #[error("the body is incomplete")]
     BodyBroken,
-    /// The body of `access-token/validate`, `access-token/revoke` or `oidc-token/validate` is malformed: 400.
+    /// The body of `access-token/validate`, `access-token/revoke` or `oidc-token/validate` is malformed, or the body of
+    /// a change or a rotation of a Personal Access Token cannot be used: 400.
     #[error("the body cannot be read: {0}")]
     InvalidBody(BodyProblem),
     /// A required field is missing in the body of `access-token/validate`, `access-token/revoke` or
@@ -80,7 +81,7 @@ pub enum ApiError {
         /// The time after which the client may try again.
         retry_after: Duration,
     },
-    /// The user does not exist, or the password is wrong: 401.
+    /// The user does not exist, the password is wrong, or the `Basic` credentials are malformed: 401.
     #[error("the user or the password is wrong")]
     WrongCredentials,
     /// z/OS refuses the login and says why: 401. If z/OS could not check the password: 500.
@@ -92,7 +93,8 @@ pub enum ApiError {
     /// The endpoint needs a token, a password or a client certificate, and the request has none of them: 401.
     #[error("the request has neither a token nor a password nor a client certificate")]
     NoCredential,
-    /// The client certificate has expired or is mapped to no user: 401.
+    /// The client certificate has expired or is mapped to no user: 401. In a token exchange, also: no z/OS user belongs
+    /// to the user of an identity provider.
     #[error("the client certificate has expired or is mapped to no user")]
     NoUser,
     /// A part of the system that the request needs is not available, or too many logins wait for it: 503. Examples of
@@ -100,23 +102,24 @@ pub enum ApiError {
     /// issuer of the token.
     #[error("a server that this request needs is not available, or too many logins wait for it")]
     Unavailable,
-    /// The revocation store failed to check a token, or to store or remove revocations: 503.
+    /// The revocation store failed to check a token, or to store or remove revocations, or the registry of Personal
+    /// Access Tokens failed: 503.
     #[error("the revocation store is not available")]
     StoreUnavailable,
     /// The audit log cannot be written, and the request must be audited: 503.
     #[error("the audit log cannot be written, and this request must be audited")]
     AuditUnavailable,
-    /// The endpoint needs a client certificate in addition to the token. The request has no certificate, or its
-    /// certificate has expired: 403.
+    /// The endpoint needs a client certificate in addition to the token. The request has no certificate, its
+    /// certificate has expired, or client certificates are off: 403.
     #[error("the request has no valid client certificate")]
     CertificateRequired,
-    /// The endpoint needs a login token, and the request has no token: 401.
+    /// The endpoint needs a token, and the request has none: 401.
     #[error("the request has no token")]
     TokenNotProvided,
-    /// The token is not valid, or has expired: 401.
+    /// The token is not valid, or has expired: 401. If it could not be verified ([`TokenError::Unavailable`]): 503.
     #[error("{0}")]
     Token(#[from] TokenError),
-    /// The endpoint needs a login token, and the token is a Personal Access Token: 401.
+    /// The token is a Personal Access Token, which the endpoint does not accept: 401.
     #[error("the token is a Personal Access Token")]
     PersonalAccessToken,
     /// The endpoint needs a login token for all services, but this token is for one service only, because a scheme has
@@ -126,7 +129,7 @@ pub enum ApiError {
         /// The service.
         service: ServiceId,
     },
-    /// The login token was logged out: 401.
+    /// The login token was logged out: 401. In a token exchange, also: the token of an identity provider is revoked.
     #[error("the token is logged out")]
     LoggedOut,
     /// The token to log out is not a login token: 400.
@@ -142,7 +145,8 @@ pub enum ApiError {
     /// is 500 in all other cases.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
-    /// The request has no client certificate, and the endpoint accepts no other credential: 401.
+    /// The request has no client certificate, and the endpoint accepts no other credential: 401. In a token exchange,
+    /// also: the request has neither a certificate nor an actor token, and the APPLID needs an actor.
     #[error("the request has no client certificate, and the endpoint accepts no other credential")]
     OnlyCertificate,
     /// The caller has made too many calls in a minute: 429.
@@ -160,8 +164,8 @@ pub enum ApiError {
     /// The caller is not allowed to obtain PassTickets for this application or this user: 403.
     #[error(transparent)]
     Delegation(#[from] DelegationRefusal),
-    /// The endpoint `token` issued no PassTicket. The status is that of [`ExchangeError`]. Its
-    /// [cause](ExchangeError::cause) is one of the other variants.
+    /// The endpoint `token` issued no PassTicket. The [code](ExchangeError::code) and the [cause](ExchangeError::cause)
+    /// determine the status. The cause is one of the other variants.
     #[error(transparent)]
     Exchange(ExchangeError),
     /// The body of `token` is not a request for a PassTicket: 400.
@@ -174,10 +178,10 @@ pub enum ApiError {
     /// The actor token and the client certificate are of different users: 400.
     #[error("the actor token and the client certificate are of different users")]
     ActorIsNotClient,
-    /// The body of `access-token/generate` is malformed: 400.
+    /// The body of `access-token/generate` or `POST access-tokens` is malformed: 400.
     #[error("the body is not a valid request for a Personal Access Token: {0}")]
     InvalidPatBody(BodyProblem),
-    /// The body names more scopes than fit into one token: 400.
+    /// The new Personal Access Token would have more scopes than fit into one token: 400.
     #[error("the body names more scopes than fit into one token")]
     TooManyScopes,
     /// The administrator does not allow tokens with a scope of the request: 403.
@@ -196,7 +200,7 @@ pub enum ApiError {
         /// The maximum number of tokens of a user.
         limit: u32,
     },
-    /// The query of `access-tokens` is malformed: 400.
+    /// The query of `access-tokens` or `access-tokens/{id}` is malformed: 400.
     #[error("the query cannot be used: {0}")]
     InvalidQuery(&'static str),
     /// The user has no Personal Access Token with this id: 404. The user is the caller, or the user whom an
@@ -206,10 +210,10 @@ pub enum ApiError {
     /// The Personal Access Token cannot be rotated, because it has expired, is revoked, or was already rotated: 409.
     #[error("the Personal Access Token cannot be rotated: {0}")]
     NotRotated(NotRotated),
-    /// The body of `access-token/generate` names no service: 400.
+    /// The body of `access-token/generate` or `POST access-tokens` names no service: 400.
     #[error("the body names no service")]
     PatWithoutScopes,
-    /// The token in the body is not a valid Personal Access Token: 401.
+    /// The token is not a valid Personal Access Token: 401.
     #[error("{0}")]
     Pat(#[from] PatRefusal),
     /// The token in the body of `access-token/validate` is not valid for the service, and the client asked for JSON:
@@ -234,8 +238,8 @@ pub enum ApiError {
     /// The body of `access-token/revoke/tokens`, or of an endpoint below it, is malformed: 400.
     #[error("the body is not a valid revocation rule: {0}")]
     InvalidRuleBody(BodyProblem),
-    /// The caller does not have this permission in the security product. The status is 401 for revocation rules, and
-    /// 403 for all other tasks.
+    /// The caller does not have this permission in the security product. The status is 401 at the endpoints below
+    /// `access-token/revoke/tokens`, and 403 at all other endpoints.
     #[error("the user may not {task}: {0} is needed", task = .0.task())]
     NotPermitted(Permission),
     /// The check of a permission failed in SAF, the z/OS interface to the security product. The status is 503 if SAF
@@ -277,7 +281,7 @@ pub enum NotRotated {
     AlreadyRotated,
 }
 
-/// The reason why a token in the body is not accepted as a Personal Access Token.
+/// The reason why a token is not accepted as a Personal Access Token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PatRefusal {
@@ -311,7 +315,7 @@ impl PatRefusal {
         }
     }
 
-    /// Returns the text that the profile `Documented` appends to the message.
+    /// Returns the text that the profile `Documented` appends to the message. Returns `None` if it appends nothing.
     fn detail(&self) -> Option<String> {
         match self {
             Self::Token(TokenError::Expired { .. }) => None,
@@ -346,8 +350,8 @@ pub enum OidcRefusal {
 
 /// The error of a token exchange: why no PassTicket was issued, and where the error occurred.
 ///
-/// The response has the form of RFC 6749 §5.2: the parameter `error` is [`code`](Self::code), and `error_description` is
-/// the message of Zowe for [`cause`](Self::cause).
+/// The response has the form of RFC 6749 §5.2: the parameter `error` is [`code`](Self::code), and `error_description`
+/// is the message of Zowe for [`cause`](Self::cause).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("token exchange, {}: {cause}", .part.as_str())]
 pub struct ExchangeError {
@@ -587,9 +591,10 @@ impl ApiError {
         }
     }
 
-    /// Returns the text that is appended to the message in the profile `Documented`, and for 429 also in the profile
-    /// `ZoweV3`. Examples are the problem of the body, the reason why a token is not accepted, and the time to wait.
-    /// `Retry-After` is at most 10 s, so the time in this text may be longer.
+    /// Returns the text that is appended to the message, or `None` if nothing is appended. In the profile `ZoweV3`, the
+    /// text is appended only for 429 and for errors of `token`. Examples are the problem of the body, the reason why a
+    /// token is not accepted, and the time to wait. `Retry-After` is at most 10 s, so the time in this text may be
+    /// longer.
     pub(super) fn detail(&self) -> Option<String> {
         match self {
             Self::InvalidLoginBody(problem)
@@ -645,8 +650,8 @@ impl ApiError {
         }
     }
 
-    /// Returns the value of `WWW-Authenticate` for a 401 response. If a login token is needed and the request has no
-    /// token, the value has no parameter `error` (RFC 6750 §3).
+    /// Returns the value of `WWW-Authenticate` for a 401 response. If a token is needed and the request has none, the
+    /// value has no parameter `error` (RFC 6750 §3).
     pub(super) fn challenge(&self) -> &'static str {
         match self {
             Self::TokenNotProvided => r#"Bearer realm="zowe""#,

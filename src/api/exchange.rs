@@ -2,7 +2,8 @@
 //!
 //! The subject is the user of the token in `subject_token`. The PassTicket (a one-time password of z/OS) is for the
 //! subject. The actor is the client. It authenticates with its certificate, with the token in `actor_token`, or with
-//! both. An APPLID is the name of an application in the security product.
+//! both. For the APPLIDs of [`TokenExchange::with_bearer_applids`], no actor is needed. An APPLID is the name of an
+//! application in the security product.
 
 use std::{mem::discriminant, time::Duration};
 
@@ -117,8 +118,8 @@ impl TokenExchanges<'_> {
         let actor = self.actor(request, actor).await?;
         match &actor {
             Some(actor) => self.count(&actor.user).map_err(in_ticket)?,
-            // Without an actor, `bearerApplids` must contain the APPLID. The endpoint checks this before it verifies
-            // the subject token.
+            // An exchange without an actor is possible only for the APPLIDs of `with_bearer_applids`. The endpoint
+            // checks this before it verifies the subject token.
             None if !self.exchange.accepts_bearer(&applid) => {
                 return Err(ExchangeError::new(ExchangePart::Client, ApiError::OnlyCertificate));
             }
@@ -341,7 +342,8 @@ impl TokenExchanges<'_> {
         }
     }
 
-    /// Checks that the actor may have a PassTicket of this user for this application.
+    /// Checks that the user is not protected, and that the actor may have a PassTicket of this user for this
+    /// application. Without an actor, checks only that the user is not protected.
     async fn permit(
         &self,
         request: &Parts,
@@ -351,8 +353,8 @@ impl TokenExchanges<'_> {
     ) -> Result<(), ApiError> {
         self.exchange.check_protected(subject)?;
         let Some(actor) = actor else { return Ok(()) };
-        // If `bearerApplids` contains the APPLID, an actor that is the subject needs neither a grant nor the SAF
-        // permission.
+        // For the APPLIDs of `with_bearer_applids`, an actor that is the subject needs neither a grant nor the
+        // permission in the security product.
         if actor.user == *subject && self.exchange.accepts_bearer(applid) {
             return Ok(());
         }
@@ -417,7 +419,8 @@ fn own_user(token: &VerifiedToken) -> Option<UserId> {
     }
 }
 
-/// Returns the name and the issuer of a user of an identity provider.
+/// Returns the name and the issuer of a user of an identity provider. Returns `None` for login tokens and PATs, and for
+/// tokens that name a z/OS user.
 fn external_name(token: &VerifiedToken) -> Option<(&str, &str)> {
     match token {
         VerifiedToken::External(token) => match token.subject() {

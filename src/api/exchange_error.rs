@@ -34,11 +34,12 @@ pub enum OAuthCode {
     UnauthorizedClient,
     /// The grant type is not that of a token exchange.
     UnsupportedGrantType,
-    /// The client gets no PassTicket for this APPLID.
+    /// The client gets no PassTicket for this APPLID, or the request does not name one APPLID.
     InvalidTarget,
     /// The request has a scope.
     InvalidScope,
-    /// The gateway, or a system that it needs, cannot answer now. The client may try again.
+    /// The gateway, or a system that it needs, cannot answer now, or the client has made too many calls. The client may
+    /// try again.
     TemporarilyUnavailable,
     /// The gateway, or a system that it needs, has a defect.
     ServerError,

@@ -1,4 +1,4 @@
-//! Decides who gets which PassTicket in exchange for a token.
+//! Decides which client gets which PassTicket in exchange for a token.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,8 +23,9 @@ use crate::{
 
 /// Settings of the token exchange (RFC 8693): which actors get PassTickets for which applications and users.
 ///
-/// The actor is the client: the user of its certificate, or of its actor token. The subject is the user of the token that
-/// the client exchanges. The PassTicket is for the subject. By default, no exchange is allowed:
+/// The actor is the client: the user of its certificate, or of its actor token. The subject is the user of the token
+/// that the client exchanges. The PassTicket is for the subject. By default, no exchange is allowed. These methods
+/// allow and limit exchanges:
 /// - [`with_grants`](Self::with_grants): an actor gets a PassTicket only if one [`Grant`] to this actor allows the
 ///   application and the subject. The actor also needs `READ` on `APIML.DELEGATE.PASSTICKET`.
 /// - [`with_bearer_applids`](Self::with_bearer_applids): for these applications, the token of the subject is enough. No
@@ -84,8 +85,8 @@ impl TokenExchange {
         Self { grants: grants.into_iter().collect(), ..self }
     }
 
-    /// Sets the applications for which a token is exchanged without an actor. Anyone who has a token of a user then gets
-    /// PassTickets of this user for these applications.
+    /// Sets the applications for which a token is exchanged without an actor. Anyone who has a token of a user then
+    /// gets PassTickets of this user for these applications.
     #[must_use]
     pub fn with_bearer_applids(self, applids: impl IntoIterator<Item = Applid>) -> Self {
         Self { bearer_applids: applids.into_iter().collect(), ..self }
@@ -116,8 +117,8 @@ impl TokenExchange {
         Self { identities: Some(Arc::new(mapper)), ..self }
     }
 
-    /// Limits the exchanges of each actor per minute. Without an actor, the limit is for the subject. The default is 60.
-    /// After a minute without exchanges, all exchanges of a minute are possible in one burst.
+    /// Limits the exchanges of each actor per minute. Without an actor, the limit is for the subject. The default is
+    /// 60. After a minute without exchanges, all exchanges of a minute are possible in one burst.
     #[must_use]
     pub fn with_calls_per_minute(self, calls: NonZeroU32) -> Self {
         Self { calls: CallLimit::new(calls), ..self }
@@ -145,7 +146,8 @@ impl TokenExchange {
     /// other one.
     ///
     /// # Errors
-    /// [`PatRefusal::OutOfScope`] if the scopes do not permit all requests to a service, or if no service has this APPLID.
+    /// [`PatRefusal::OutOfScope`] if the scopes do not permit all requests to a service, or if no service has this
+    /// APPLID.
     pub(super) fn check_scopes(&self, scopes: &Scopes, applid: &Applid) -> Result<(), PatRefusal> {
         // A PassTicket opens the whole application, so a scope with a suffix is not enough.
         let permits_everything =
@@ -172,8 +174,8 @@ impl TokenExchange {
     /// Checks that one grant to `actor` allows both the application and the subject.
     ///
     /// # Errors
-    /// [`DelegationRefusal::Applid`] if no grant allows the application. [`DelegationRefusal::Target`] if no grant allows
-    /// the application and the subject.
+    /// [`DelegationRefusal::Applid`] if no grant allows the application. [`DelegationRefusal::Target`] if no grant
+    /// allows the application and the subject.
     pub(super) fn check_grants(
         &self,
         actor: &TicketCaller<'_>,

@@ -33,7 +33,7 @@ pub(super) struct ExchangeRequest {
     pub(super) applid: Applid,
 }
 
-/// A token in the body, with the type that the client states. It is not verified.
+/// A token in the body, with the type that the client states. The token is not verified yet.
 pub(super) struct PresentedToken {
     pub(super) text: Zeroizing<String>,
     pub(super) kind: TokenKind,
@@ -79,7 +79,7 @@ pub enum ExchangeProblem {
          a token of more than {MAX_TOKEN_LEN} bytes"
     )]
     TooLarge,
-    /// A parameter occurs more than once (RFC 6749 §3.2).
+    /// A parameter other than `audience` and `resource` occurs more than once (RFC 6749 §3.2).
     #[error("a parameter occurs more than once")]
     Repeated,
     /// A required parameter is missing or empty.
@@ -147,7 +147,8 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), ExchangeProb
     if is_form && is_utf8 { Ok(()) } else { Err(ExchangeProblem::ContentType) }
 }
 
-/// Parses a body. Unknown parameters are ignored (RFC 6749 §3.2). A parameter without a value counts as absent.
+/// Parses a body. Unknown parameters are ignored (RFC 6749 §3.2), but they must also be form-encoded and must not occur
+/// twice. A parameter without a value counts as absent.
 ///
 /// # Errors
 /// [`ExchangeProblem`] says what is wrong.

@@ -107,7 +107,7 @@ pub(super) struct Claimed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Claim {
     at: Duration,
-    /// The time of the last failure before this failure.
+    /// The time of the last failure before this failure, or the time of this failure if there was none.
     last: Duration,
 }
 
@@ -299,7 +299,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         Claim { at: now, last }
     }
 
-    /// Takes back a failure that was counted in advance, and the wait that it caused.
+    /// Takes back a failure that was counted in advance. Also takes back the wait that it caused, unless a later
+    /// failure was counted.
     fn release(&mut self, key: &K, claim: Claim) {
         for generation in [&mut self.young, &mut self.old] {
             if let Some(entry) = generation.get_mut(key)
@@ -604,7 +605,8 @@ mod tests {
     }
 
     /// Returns how many passwords of a user an attacker can guess within a day. The attacker begins up to 16 attempts
-    /// at the same time whenever the throttle permits one. After each of these bursts, the user logs in as `owner`.
+    /// at the same time whenever the throttle permits one. If there is an `owner`, this user logs in after each of
+    /// these bursts.
     fn guesses_in_a_day(owner: Option<Attempt>, attempts: impl Fn(u64) -> Vec<Attempt>) -> u32 {
         let mut counts = FailureCounts::new(LIMITS);
         let mut guesses = 0;
@@ -797,7 +799,7 @@ mod tests {
     }
 }
 
-/// The script in Redis must decide as [`FailureCounts`] does.
+/// Tests with a Redis server. The script in Redis must decide as [`FailureCounts`] does.
 #[cfg(feature = "redis")]
 #[cfg(test)]
 mod redis_tests {

@@ -17,10 +17,11 @@ use super::{
 };
 use crate::{log_limit::log_limited, passticket::UserId};
 
-/// A login provider for users whose password hashes were read from a file.
+/// A login provider for a list of users and password hashes, which a program can read from a file.
 ///
 /// Hashing a password is slow by design. The provider computes the hashes on Tokio's blocking pool, so it needs a Tokio
-/// runtime. By default, the number of concurrent checks is at most half the number of cores, and further logins wait.
+/// runtime. By default, the number of concurrent checks is at most half the number of cores, rounded up. Further logins
+/// wait.
 ///
 /// A login of an unknown user takes as long as the slowest hash of a known user. Use the same hash parameters for all
 /// users. If the parameters differ, the time of a response can reveal that a user exists.
@@ -71,7 +72,7 @@ impl FileLogin {
                 Entry::Occupied(_) => return Err(FileLoginError::DuplicateUser { user }),
             };
         }
-        // The other half of the cores stays free to forward requests, even if there are many logins.
+        // With two or more cores, some cores stay free to forward requests, even if there are many logins.
         let half = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
         Ok(Self { users: Arc::new(hashes), decoy, running: Arc::new(Semaphore::new(half)) })
     }

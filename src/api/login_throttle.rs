@@ -1,10 +1,11 @@
 //! Limits failed logins, so that an attacker cannot guess passwords.
 //!
 //! Failed logins are counted for each user and network, for each user, and for each network. The first few failures
-//! cause no wait. The next failure causes a short wait, and each further failure doubles the wait. A login during the
-//! wait is refused with 429 and `Retry-After`: its password is not checked, and the wait does not become longer. After
-//! the wait, a login with the right password clears the failures of the user from this network, but at most 20 of them
-//! a day. Without this maximum, each login of the user would give an attacker in this network new tries.
+//! cause no wait. The next failure causes a short wait, and each further failure doubles the wait up to a maximum. A
+//! login during the wait is refused with 429 and `Retry-After`: its password is not checked, and the wait does not
+//! become longer. After the wait, a login with the right password clears the failures of the user from this network,
+//! but at most 20 of them a day. Without this maximum, each login of the user would give an attacker in this network
+//! new tries.
 //!
 //! A network is *known* for a user who has logged in from it within [`LoginThrottleOptions::known_for`]. In a known
 //! network, only the failures of this user from this network cause a wait. So an attacker in another network cannot
@@ -134,11 +135,11 @@ pub(super) struct FailedLogins {
     shared_waits: Mutex<SharedWaits>,
     turns: Arc<Semaphore>,
     waiting: Semaphore,
-    /// How far the times of `counts` are ahead of the monotonic clock. It is not zero if this process continues the work
-    /// of another process.
+    /// How far the times of `counts` are ahead of the monotonic clock. It is not zero if this process continues the
+    /// work of another process.
     ahead: Mutex<Duration>,
-    /// All turns, while another process checks the passwords, so that this process checks none. `None` at all other
-    /// times.
+    /// All turns, if this process has handed its work over to another process. Then it checks no passwords. `None` at
+    /// all other times.
     all_turns: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
@@ -508,7 +509,7 @@ impl Guess {
     /// attempt is already counted there.
     ///
     /// # Errors
-    /// [`NoTurn::Busy`] if too many logins wait, and [`NoTurn::TooEarly`] if there were too many failures at other nodes.
+    /// [`NoTurn::Busy`] if too many logins wait, and [`NoTurn::TooEarly`] if the shared store makes the client wait.
     pub(super) async fn turn(mut self) -> Result<Turn, NoTurn> {
         let permit = self.0.throttle.permit().await?;
         if let (Some(begun), Some(shared)) = (&mut self.0.state, &self.0.throttle.shared) {
@@ -743,7 +744,7 @@ mod tests {
         for throttle in [&one, &two] {
             assert!(!guess(throttle, CLIENT, &clock).await);
         }
-        // After the wait, the nodes together get one attempt.
+        // After the wait, only one node may begin an attempt.
         clock.advance(Duration::from_secs(1));
         let open = two.turn(&user("A"), CLIENT, clock.clone()).await.unwrap();
         assert!(!guess(&one, CLIENT, &clock).await);
@@ -816,7 +817,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_the_shared_store_has_refused_does_not_wait_for_a_turn() {
+    async fn a_client_that_the_shared_store_has_refused_is_refused_without_a_turn() {
         let clock = clock();
         let (place, _, two) = nodes_after_failures(&clock).await;
         // This refusal tells the node that the client must wait.
@@ -860,7 +861,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_users_in_a_network_with_too_many_failures_do_not_wait_for_a_turn() {
+    async fn a_new_user_in_a_network_with_too_many_failures_is_refused_without_a_turn() {
         let clock = clock();
         let node = Arc::new(throttle().with_shared_failures(Place::new(&clock)));
         for i in 0..101 {

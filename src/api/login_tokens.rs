@@ -56,7 +56,7 @@ impl LoginTokens<'_> {
     ///
     /// # Errors
     /// - [`ApiError::TokenNotProvided`] if the request has no token.
-    /// - [`ApiError::Token`] if the token is not valid.
+    /// - [`ApiError::Token`] if the token is not valid or cannot be verified.
     /// - [`ApiError::PersonalAccessToken`] if the token is not a login token.
     /// - [`ApiError::LoggedOut`] if the token is revoked.
     /// - [`ApiError::StoreUnavailable`] if the store cannot check the token.
@@ -74,8 +74,9 @@ impl LoginTokens<'_> {
         Ok(jwt)
     }
 
-    /// Does the same as [`require`](Self::require), but does not ask the issuer of the token, and does not check
-    /// whether the token is [revoked](Self::check). So a user can log out even if the issuer does not answer.
+    /// Does the same as [`require_of_any_service`](Self::require_of_any_service), but does not ask the issuer of the
+    /// token, and does not check whether the token is [revoked](Self::check). So a user can log out even if the issuer
+    /// does not answer.
     pub(super) async fn require_for_logout(self, request: &Parts) -> Result<Jwt, ApiError> {
         let text = self.text(request).ok_or(ApiError::TokenNotProvided)?;
         login_token_of(request, self.verifier.verify_for_logout(text).await)

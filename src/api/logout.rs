@@ -14,7 +14,8 @@ use super::{
 use crate::token::{TokenError, TokenOrigin};
 
 /// Revokes the caller's login token, and ends the sessions that the login provider and the logout listeners keep for
-/// the user. As in Zowe API ML, the response does not delete the cookie.
+/// the user. As in Zowe API ML, the response does not delete the cookie. If the token is already revoked, returns an
+/// error and does nothing else.
 ///
 /// If another server has issued the token, the gateway also logs the user out at this server (docs/decisions.md#d48).
 /// If this fails, the token is revoked here nevertheless. But the client gets an error, because the token is still

@@ -17,7 +17,7 @@
 //! | `GET keys/public/all` | none | 200 and the keys of all accepted tokens as a JWK set (RFC 7517) |
 //! | `GET keys/public/current` | none | 200 and the key of new tokens as a JWK set |
 //! | `GET openapi.json` | none | 200 and a description of the endpoints (OpenAPI 3.1) |
-//! | `POST access-token/generate` | Basic, else a client certificate | 200 and the token as text |
+//! | `POST access-token/generate` | Basic, else a client certificate | 200 and the token, as text or as JSON |
 //! | `POST access-token/validate` | the token in the body | 200 |
 //! | `DELETE access-token/revoke` | the token in the body | 200 |
 //! | `DELETE access-token/revoke/tokens` | Basic, else a client certificate | 200 |
@@ -39,7 +39,8 @@
 //!
 //! `APIML.SERVICES` and `APIML.DELEGATE.PASSTICKET` are resources in the security product of z/OS (RACF, ACF2 or Top
 //! Secret). `READ` and `UPDATE` are access levels of a user to a resource: see [`GuardingResources`]. SAF is the z/OS
-//! interface to the security product. An APPLID is the name of an application in the security product.
+//! interface to the security product. An APPLID is the name of an application in the security product. A caller of
+//! `access-tokens` who wants to see or revoke PATs of other users needs `READ` on `APIML.SERVICES`.
 //!
 //! With [`ApimlEndpoints`], `AuthApi` also answers some paths outside of the prefix, such as
 //! `/gateway/api/v1/services`. The gateway of API ML (Zowe's API Mediation Layer) answers the same paths. The router
@@ -71,12 +72,15 @@
 //!    certificate is accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are not registered schemes,
 //!    and browsers ignore them. The challenge is never `Basic`, because a browser would open its own login dialogue.
 //! 7. The response to `OPTIONS` is 204, with the methods of the endpoint in `Allow`. The request needs no credential.
-//!    But if a web page of another origin made a browser send it with a credential, the status is 403 (rule 8).
-//! 8. If a web page of another origin made a browser send a request, the status is 403. This applies if the browser
-//!    attached a credential, or if the request is for `login` or `token`. [`OriginPolicy`](crate::layer::OriginPolicy)
-//!    describes the details. A `GET` changes no token and no revocation, with one exception: `GET access-tokens/self`
-//!    adds the PAT of the request to the registry if it is not there. If the PAT was rotated and its grace period has
-//!    ended, this request revokes the PATs of its family (docs/decisions.md#d36).
+//!    With [`ForeignOrigins::Refused`](crate::layer::ForeignOrigins::Refused), the status is 403 if the request comes
+//!    from a web page of another origin.
+//! 8. If a web page of another origin made a browser send a request with a method other than `GET`, `HEAD` and
+//!    `OPTIONS`, the status is 403 in two cases: the browser attached a credential, or the request is for `login` or
+//!    `token`. [`OriginPolicy`](crate::layer::OriginPolicy) describes the details. The status is also 403 if a script
+//!    of a page at the gateway's own address asks for a new PAT with a credential that the browser attaches
+//!    ([`ApiError::ScriptRequest`]). A `GET` changes no token and no revocation, with one exception:
+//!    `GET access-tokens/self` adds the PAT of the request to the registry if it is not there. If the PAT was rotated
+//!    and its grace period has ended, this request revokes the PATs of its family (docs/decisions.md#d36).
 //!
 //! # Audit records
 //! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). For each request to
@@ -107,8 +111,8 @@
 //! | `oidc-token/validate` | `authentication` | the token |
 //! | services and access check of [`ApimlEndpoints`], and its health if it is protected | `authentication` | the token, the certificate |
 //!
-//! If the client disconnects before the response, the reason in the record is `abandoned`. The gateway may have
-//! completed the request nevertheless.
+//! If the client disconnects or a time limit passes before the response, the reason in the record is `abandoned`. The
+//! gateway may have completed the request nevertheless.
 //!
 //! # Paths and timeouts
 //! The URI of a request must contain the whole path, with the prefix. axum's `nest_service` removes the prefix, so

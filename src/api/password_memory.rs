@@ -2,7 +2,7 @@
 //!
 //! A client with `Authorization: Basic` sends the password with each request. Without a cache, each request would wait
 //! for the server that checks passwords, and this server would record a login for each request. The cache contains no
-//! passwords, but keyed hashes of user and password. The key of the hashes is random. It is created at the start, and
+//! passwords, but keyed hashes of user and password. The key of the hashes is random. It is created with the cache, and
 //! exists only in the memory of the process.
 
 use std::{
@@ -124,16 +124,17 @@ impl PasswordMemory {
         self.state().verified(sender, now).is_some()
     }
 
-    /// Returns the user of a password that was verified a short time ago. Each call is a guess, so the caller must ask
-    /// the login throttle first.
+    /// Returns the user of a password that was verified a short time ago, or `None` if no password or another password
+    /// of `sender` was verified. Each call is a guess, so the caller must ask the login throttle first.
     pub(super) fn find(&self, sender: &Sender, hash: &KeyedHash, now: Duration) -> Option<UserId> {
         let state = self.state();
         let verified = state.verified(sender, now)?;
         bool::from(verified.hash.0.ct_eq(&hash.0)).then_some(verified.user)
     }
 
-    /// Removes the password of a user, because the user has changed it. A check that is in progress may have received
-    /// the old password. So the result of this check is not added, and later requests do not join the check.
+    /// Removes the password of a user, because the user may have changed it. A check that is in progress may have
+    /// received the old password. So the results of all checks in progress are not added, and later requests do not
+    /// join these checks.
     pub(super) fn forget(&self, user: &UserId) {
         let mut state = self.state();
         state.generation += 1;

@@ -122,7 +122,7 @@ pub enum LoginError {
     /// z/OS refuses the login or could not check the password, and says why.
     #[error("the login at z/OS failed: {0}")]
     Platform(PlatformError),
-    /// The back end does not answer.
+    /// The password could not be checked, for example because the back end does not answer.
     #[error("the login provider is not available")]
     Unavailable,
 }

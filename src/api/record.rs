@@ -60,8 +60,8 @@ struct Draft(Arc<Mutex<AuditRecord>>);
 
 /// Applies `edit` to the record of the request, if the request has a record.
 ///
-/// If `edit` sets a `reason`, the record has this reason instead of the reason of the [`ApiError`] with which the
-/// endpoint answers. So the reason in the record can be more exact than the reason in the response.
+/// If `edit` sets a `reason` and the endpoint then answers with an [`ApiError`], the record has this reason instead of
+/// the reason of the error. So the reason in the record can be more exact than the reason in the response.
 pub(super) fn add_to_record(request: &Parts, edit: impl FnOnce(&mut AuditRecord)) {
     if let Some(Draft(record)) = request.extensions.get() {
         edit(&mut record.lock().unwrap_or_else(PoisonError::into_inner));
@@ -93,8 +93,8 @@ pub(super) fn add_token_to_record(request: &Parts, token: &Result<VerifiedToken,
 
 /// Writes the record of a request after the response is ready.
 ///
-/// If the client disconnects earlier, this guard is dropped, and writes the record with the reason `abandoned`. The
-/// gateway may have completed the request nevertheless.
+/// If the client disconnects or a time limit passes earlier, this guard is dropped, and writes the record with the
+/// reason `abandoned`. The gateway may have completed the request nevertheless.
 pub(super) struct RecordGuard {
     audit: Audit,
     clock: Arc<dyn Clock>,
@@ -104,7 +104,8 @@ pub(super) struct RecordGuard {
 }
 
 impl RecordGuard {
-    /// Starts the record of `request`. The request has no record if `event` is `None`.
+    /// Starts the record of `request`. The request has no record if `event` is `None`, or if neither the audit log nor
+    /// the access log needs one.
     pub(super) fn start(
         audit: &Audit,
         clock: &Arc<dyn Clock>,

@@ -76,8 +76,8 @@ impl RevocationRules<'_> {
         self.make_rule(request, &caller, rule, timestamp).await
     }
 
-    /// Revokes the tokens that were issued up to the time in the query, or up to now: those of the caller, of the user in
-    /// the query, or for the service in the query.
+    /// Revokes the tokens that were issued up to the time in the query, or up to now: those of the caller, of the user
+    /// in the query, or for the service in the query.
     pub(super) async fn revoke_group(
         self,
         credentials: AnyCredential<'_>,
@@ -108,7 +108,7 @@ impl RevocationRules<'_> {
         Ok(empty(StatusCode::NO_CONTENT))
     }
 
-    /// Does the same as [`evict`](Self::evict) for a caller with any credential, and answers with the numbers of removed
+    /// Does the same as [`evict`](Self::evict), but also accepts a login token, and answers with the numbers of removed
     /// revocations.
     pub(super) async fn evict_and_report(
         self,

@@ -59,8 +59,8 @@ impl Revocations {
         self.0.record_rule_of_now(rule).await.map_err(|error| not_stored(&error))
     }
 
-    /// Registers a new PAT. The endpoint answers with the PAT only after `Ok`, because a rule with the current time may
-    /// not revoke a PAT that is not registered.
+    /// Registers a new PAT. The endpoint answers with the PAT only after `Ok`, because a rule with the current time
+    /// might not revoke a PAT that is not registered.
     ///
     /// # Errors
     /// [`ApiError::TooManyPats`] if the user has too many registered PATs. [`ApiError::StoreUnavailable`] if the store

@@ -267,16 +267,16 @@ impl AuthApi {
         self.with(|state| state.exchange = Some(Arc::new(exchange)))
     }
 
-    /// Turns on the endpoints whose paths begin with `access-token/`. No Personal Access Token is valid for longer than
-    /// `max`. The endpoints for administrators need [`with_saf`](Self::with_saf).
+    /// Turns on the endpoints whose paths begin with `access-token/`. No new Personal Access Token is valid for longer
+    /// than `max`. The endpoints for administrators need [`with_saf`](Self::with_saf).
     #[must_use]
     pub fn with_personal_access_tokens(self, max: Validity) -> Self {
         self.with(|state| state.max_validity = Some(max))
     }
 
-    /// Allows only scopes that one of `allowed` [covers](crate::token::Scope::covers) in new Personal Access Tokens. For
-    /// example, `files` also allows `files:read` and `files:/a`. By default, all scopes are allowed. A token that was
-    /// issued before keeps its scopes, but cannot be rotated if one of them is not allowed any more.
+    /// Allows only scopes that one of `allowed` [covers](crate::token::Scope::covers) in new Personal Access Tokens.
+    /// For example, `files` also allows `files:read` and `files:/a`. By default, all scopes are allowed. A token that
+    /// was issued before keeps its scopes, but cannot be rotated if one of them is not allowed any more.
     #[must_use]
     pub fn with_allowed_scopes(self, allowed: Scopes) -> Self {
         self.with(|state| state.allowed_scopes = Some(allowed))
@@ -376,7 +376,7 @@ impl AuthApi {
 
     /// Sets how long a client waits for a password check. After this time, the client gets a 503. The check continues.
     /// It is stopped one minute after its start. If it ends earlier, the login throttle counts its result. The default
-    /// is a minute.
+    /// is a minute, which is also the maximum.
     ///
     /// A login provider that asks a server should wait for the server longer than `wait`. If the provider gives up
     /// before a slow server answers, only the server counts a wrong password, and the login throttle does not.
@@ -427,9 +427,8 @@ impl AuthApi {
         self.with(|state| state.audit = audit)
     }
 
-    /// Uses `clock` instead of the system clock for throttles, revocation rules, audit records and the
-    /// expiry of certificates. The issuer, the verifier and the PassTicket generator have their own
-    /// clocks.
+    /// Uses `clock` instead of the system clock for throttles, revocations, the registry of tokens, audit records, and
+    /// the expiry of certificates. The issuer, the verifier and the PassTicket generator have their own clocks.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         self.with(|state| state.clock = clock)
@@ -642,7 +641,7 @@ impl State {
         answer
     }
 
-    /// Answers a request for an endpoint of API ML's gateway that is outside of the prefix.
+    /// Answers a request for an endpoint of API ML that is outside of the prefix.
     async fn answer_apiml<B: Body>(
         &self,
         endpoints: &ApimlEndpoints,

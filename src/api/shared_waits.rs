@@ -53,8 +53,9 @@ impl SharedWaits {
         }
     }
 
-    /// Keeps a wait. It replaces an earlier wait of the same user in the same network. If the memory is full and no
-    /// entry has expired, nothing is kept, and the shared store is asked again next time.
+    /// Keeps a wait. It replaces an earlier wait of the same user in the same network. If the memory is full, expired
+    /// entries are removed, unless this was done less than [`CLEAN_EVERY`] ago. If the memory is still full, nothing is
+    /// kept, and the shared store is asked again next time.
     pub(super) fn keep(&mut self, attempt: &Attempt, wait: Duration, now: Duration) {
         let pair = pair(attempt);
         if self.waits.len() >= MAX_ENTRIES && !self.waits.contains_key(&pair) {

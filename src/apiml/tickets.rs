@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// If the application allows it, a PassTicket is used again for this time. A PassTicket is valid for ten minutes.
+/// If the application allows replay, a PassTicket is used again for this time. A PassTicket is valid for ten minutes.
 const REUSE: Duration = Duration::from_secs(5);
 
 /// The number of pairs of user and APPLID (the name of a z/OS application) whose PassTickets are kept.
@@ -313,7 +313,7 @@ fn decide(reply: &Reply, user: UserId, applid: Applid) -> Result<PassTicket, Gen
 }
 
 /// Returns the return codes for a message `ZWEAG141E`. The message does not contain the codes, so they are derived from
-/// its text.
+/// its text. Returns `None` if there is no such message, or if its text is not known.
 fn refusal(reply: &Reply) -> Option<SafReturnCodes> {
     #[derive(Deserialize)]
     struct Document {
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn each_answer_has_its_result() {
+    fn each_answer_of_api_ml_becomes_a_ticket_or_an_error() {
         let (user, applid) = (user("USER"), applid("ZOWEAPPL"));
         let failed = |text: &str| {
             let text = format!("The generation of the PassTicket failed. Reason: {text}");

@@ -1,8 +1,8 @@
 //! Writes audit records in the Common Event Format (CEF), which ArcSight and many other SIEMs (security monitoring
 //! systems) read.
 //!
-//! The source of the format, the escapes and the keys is Micro Focus, *ArcSight Common Event Format (CEF) Implementation
-//! Standard* (docs/operating/audit.md#cef).
+//! The source of the format, the escapes and the keys is Micro Focus, *ArcSight Common Event Format (CEF)
+//! Implementation Standard* (docs/operating/audit.md#cef).
 
 use std::{io::Write, net::IpAddr};
 
@@ -39,8 +39,8 @@ use crate::{
 /// # Ok::<(), tower_passticket::passticket::NameError>(())
 /// ```
 ///
-/// Different records have different lines, and no text of a client can end a line or begin a field: in the value of a
-/// field, `\`, `=` and the ends of lines are escaped.
+/// No text of a client can end a line or begin a field: in the value of a field, `\`, `=` and the ends of lines are
+/// escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CefDevice {
     /// `CEF:0|vendor|product|version|`.
@@ -148,9 +148,10 @@ impl CefDevice {
     }
 }
 
-/// Returns the name of an event, and its severity if it succeeds. The severity is 1 or 2 for frequent events. It is 3
-/// for actions of administrators, for events in which a client acts for another user, and for new and revoked Personal
-/// Access Tokens. CEF calls 0 to 3 low, 4 to 6 medium, 7 and 8 high.
+/// Returns the name of an event, and its severity if it succeeds. The severity is 3 if a client acts for another user
+/// or through a technical user, if a Personal Access Token or a revocation rule is made, replaced or revoked, and if
+/// PassTickets are stopped or resumed. It is 1 or 2 for all other events. CEF calls 0 to 3 low, 4 to 6 medium, 7 and 8
+/// high.
 ///
 /// A new event needs an arm here, a record in the tests below, and a line in `cef.golden`.
 const fn describe(event: Event) -> (&'static str, u8) {
@@ -206,8 +207,8 @@ impl Extension<'_> {
         self.bytes.extend_from_slice(label.as_bytes());
     }
 
-    /// Writes a value that needs no escapes in JSON. Such a value contains neither `=` nor a backslash, so it needs no
-    /// escapes in CEF either.
+    /// Writes a value that needs no escapes in JSON. The value must not contain `=`, which CEF escapes. Of the types
+    /// that implement [`Plain`], only a scope can contain `=`, so scopes are written with [`text`](Self::text).
     fn plain(&mut self, key: &'static str, value: impl Plain) {
         self.key(key);
         value.write(self.bytes);
@@ -250,7 +251,7 @@ impl Extension<'_> {
     }
 
     /// Writes the address of the client, and the port if the client is the peer. If a proxy has announced the client,
-    /// also writes the address of this proxy.
+    /// also writes the address and the port of this proxy.
     fn addresses(&mut self, record: &AuditRecord) {
         let peer = record.peer.map(|peer| (peer.ip().to_canonical(), peer.port()));
         match (record.client, peer) {
@@ -302,7 +303,7 @@ impl Extension<'_> {
                 self.labelled_number("deviceCustomDate1", "Revoked up to", up_to.as_millis());
             }
             Detail::Minted { scopes, days } => {
-                // A service id has no comma.
+                // A scope has no comma: in its path, a comma is written as `%2C`.
                 let scopes: Vec<_> = scopes.iter().map(ToString::to_string).collect();
                 self.labelled_text("flexString1", "Scopes", &scopes.join(","));
                 self.labelled_number("flexNumber1", "Days", (*days).into());
@@ -345,7 +346,7 @@ fn actor_list(actors: &[Box<str>]) -> String {
 }
 
 /// Writes a field of the header. The bar and the backslash are escaped. A field of the header cannot have line ends, so
-/// a control character becomes a space.
+/// a character that may end a line becomes a space.
 fn write_header_field(bytes: &mut Vec<u8>, text: &str) {
     for c in text.chars() {
         match c {
@@ -531,7 +532,7 @@ mod tests {
         }
     }
 
-    /// The file has a comment, and one line for each event.
+    /// `cef.golden` has a comment, and one line for each event.
     #[test]
     fn each_event_has_its_golden_line() {
         let lines: Vec<_> = GOLDEN.lines().filter(|line| !line.starts_with('#')).collect();
@@ -565,8 +566,8 @@ mod tests {
         }
     }
 
-    /// Splits a line into the seven fields of its header and the fields of its extension, and reverses the escapes. This
-    /// is a second implementation, which knows nothing of the writer.
+    /// Splits a line into the seven fields of its header and the fields of its extension, and reverses the escapes.
+    /// This is a second implementation, which knows nothing of the writer.
     fn parse(line: &str) -> (Vec<String>, Vec<(String, String)>) {
         let (mut header, mut rest) = (vec![String::new()], line.chars());
         while header.len() < 8 {

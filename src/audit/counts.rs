@@ -25,8 +25,8 @@ const AUTHENTICATIONS: Description = Description::counter(
 );
 const CREDENTIAL: LabelName = LabelName::new("credential");
 
-/// The number of decisions for each [`Event`] and [`ReasonCode`], of authentications for each [`CredentialKind`], and of
-/// PassTickets for each APPLID (the name of an application on z/OS). A [`CountingSink`] counts them.
+/// The number of decisions for each [`Event`] and [`ReasonCode`], of authentications for each [`CredentialKind`], and
+/// of PassTickets for each APPLID (the name of an application on z/OS). A [`CountingSink`] counts them.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -76,7 +76,8 @@ impl AuditCounts {
 
 impl Collect for AuditCounts {
     /// Writes the number of successes of each event, and the number of failures for each pair of event and reason.
-    /// Pairs that have not occurred are left out, because most of them cannot occur.
+    /// Pairs that have not occurred are left out, because most of them cannot occur. Also writes the numbers of
+    /// authentications and of PassTickets.
     fn collect(&self, exposition: &mut Exposition) {
         let decisions = self.decisions.iter();
         let occurred = decisions.filter(|((_, reason), count)| *count > 0 || reason.0.is_none());

@@ -4,7 +4,8 @@ string_enum! {
     /// The kind of decision.
     pub enum Event {
         /// The authentication of a client. For a request on a route, this also includes the check whether the token may
-        /// be used for the service. In the auth API, the endpoints `query` and `validate` cause this event.
+        /// be used for the service. In the auth API, endpoints that only read cause this event, such as `query` and
+        /// `access-token/validate`.
         Authentication = "authentication",
         /// A PassTicket (a one-time password of z/OS) for the authenticated user.
         Ticket = "ticket",
@@ -20,7 +21,8 @@ string_enum! {
         Login = "login",
         /// Revocation of a login token by logout.
         Logout = "logout",
-        /// The gateway closed a WebSocket, because the credential of the handshake is no longer valid.
+        /// The gateway closed a WebSocket, because the credential of the handshake is no longer valid, or cannot be
+        /// checked any more.
         WebSocketClosed = "web-socket-closed",
         /// A new login token in exchange for an old login token.
         Refresh = "refresh",
@@ -51,7 +53,8 @@ string_enum! {
     pub enum Outcome {
         /// Access was granted, or the action was done.
         Success = "success",
-        /// The client was not authenticated, or has no permission.
+        /// The gateway has refused the request, for example because the client was not authenticated or has no
+        /// permission.
         Refused = "refused",
         /// No decision was possible, or the action failed.
         Error = "error",
@@ -71,7 +74,7 @@ string_enum! {
         LoginToken = "login-token",
         /// A Personal Access Token.
         PersonalAccessToken = "personal-access-token",
-        /// A token of another issuer.
+        /// A token of another issuer, such as an identity provider.
         ExternalToken = "external-token",
         /// A client certificate.
         Certificate = "certificate",

@@ -1,4 +1,4 @@
-//! An audit sink that writes JSON lines to a file.
+//! An audit sink that writes lines to a file, in JSON or in the Common Event Format.
 
 use std::{
     fmt, io,
@@ -39,22 +39,22 @@ pub(super) const METRICS: [(Description, fn(&AuditFile) -> u64); 3] = [
     (WRITE_ERRORS, AuditFile::write_errors),
 ];
 
-/// A sink that writes each record as one line of JSON in UTF-8. A writer thread takes the records from a
-/// queue and writes them.
+/// A sink that writes each record as one line of UTF-8 text. The line is JSON, unless [`AuditFileOptions::with_format`]
+/// sets another format. A writer thread takes the records from a queue and writes them.
 ///
 /// - [`record`](AuditSink::record) puts a record into the queue and never waits. If the queue is full,
 ///   the record is dropped and counted. When there is room again, the writer writes a line
 ///   `{"time":…,"event":"dropped","count":n}` in the place of the dropped records.
-/// - The writer reads the queue every 5 ms while records arrive, every 50 ms otherwise, and as soon as the queue is half
-///   full. If the process is killed (`kill -9`), the records in the queue are lost, and no line counts them. These are
-///   usually the records of the last 50 ms. Under load, they can fill the whole queue. If the sink is [closed](Self::close) or dropped, the records in the
-///   queue are written.
+/// - The writer reads the queue every 5 ms while records arrive, every 50 ms otherwise, and as soon as the queue is
+///   half full. If the process is killed (`kill -9`), the records in the queue are lost, and no line counts them. These
+///   are usually the records of the last 50 ms. Under load, they can fill the whole queue. If the sink is
+///   [closed](Self::close) or dropped, the records in the queue are written.
 /// - When the file reaches its maximum size, it is renamed and a new file is started (see
 ///   [`AuditFileOptions::with_kept_files`]). If a write fails, for example because the disk is full, it is repeated
 ///   every second. The error is logged at most once a minute.
-/// - The file has mode 0600. It is locked, so a second sink that opens it gets an error. If a crash has left an
-///   incomplete last line, the sink adds a newline to this line when it opens the file. So a reader must expect lines
-///   that are not JSON.
+/// - A new file has mode 0600. The file is locked, so a second sink that opens it gets an error. A file system without
+///   locks is an exception. If a crash has left an incomplete last line, the sink adds a newline to this line when it
+///   opens the file. So a reader must expect lines that are not JSON.
 ///
 /// If another program renames or removes the file, for example logrotate, the sink notices this within a second and
 /// opens a new file at the path. If the file was removed, the records of this second are lost. If the new file cannot
@@ -94,8 +94,9 @@ impl AuditFile {
         &self.path
     }
 
-    /// Returns the number of lost records so far. A record is lost in three cases: the queue is full, the sink was
-    /// [closed](Self::close) before, or writing fails while the sink is being closed.
+    /// Returns the number of lost records so far. A record is counted as lost if the queue is full, if the sink was
+    /// [closed](Self::close) before, if the writer thread has ended, or if writing fails while the sink is being
+    /// closed.
     pub fn dropped(&self) -> u64 {
         self.queue.shared.dropped.load(SeqCst)
     }

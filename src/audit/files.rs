@@ -21,9 +21,10 @@ const FILE: LabelName = LabelName::new("file");
 /// requests. Each file has a maximum size, and only a limited number of full files is kept. If there were only one
 /// file, a client without a credential could send so many requests that the records of other clients are deleted.
 ///
-/// A request belongs to the second file if it was refused for one of these reasons: it has no credential, its token is
-/// malformed or forged, its body is malformed, or the login throttle refused it. Records of wrong passwords belong to
-/// the first file, because the login throttle limits their number.
+/// A request belongs to the second file if any client can cause its refusal, even without a valid credential. For
+/// example, the request has no credential, its token is malformed or forged, its body is malformed, or the login
+/// throttle refused it. Records of wrong passwords belong to the first file, because the login throttle limits their
+/// number.
 ///
 /// In the second file, one line counts all requests of one second that have the same client, service, event and reason.
 /// The field `count` of the line is the number of these requests, and the other fields are those of the first request.
@@ -147,7 +148,7 @@ mod tests {
     use crate::{clock::Timestamp, identity::PeerCertificate, token::TokenFingerprint};
 
     #[test]
-    fn a_record_is_authenticated_if_anything_was_verified() {
+    fn a_refusal_without_a_verified_credential_belongs_to_the_second_file() {
         let failed = |event, reason| AuditRecord::failed(event, reason, Timestamp::from_secs(1));
         let authentication = |reason| failed(Event::Authentication, reason);
         let login = |reason| failed(Event::Login, reason).with_user(user("USER"));

@@ -1,4 +1,4 @@
-//! Lines that are appended to a file together. The audit log and the access log use it.
+//! Lines that are appended to a file together. The audit log and the access log use this module.
 
 use std::{
     io::{self, ErrorKind, Write},

@@ -1,8 +1,8 @@
 //! The audit log records each decision about a credential, a PassTicket, a token or a revocation rule.
 //!
-//! Each decision becomes one [`AuditRecord`], which an [`AuditSink`] receives. [`AuditFile`] is a sink that writes JSON
-//! lines. The Tower layers of this crate and the auth API (the endpoints for login and tokens) have an [`Audit`], which
-//! is a handle to a sink. If the handle has no sink, no record is made.
+//! Each decision becomes one [`AuditRecord`], which an [`AuditSink`] receives. [`AuditFile`] is a sink that writes
+//! lines to a file. The Tower layers of this crate and the auth API (the endpoints for login and tokens) have an
+//! [`Audit`], which is a handle to a sink. If the handle has no sink, no record is made.
 //!
 //! A record never contains a password, a token or a PassTicket. It identifies a token by the token's SHA-256 hash
 //! (`token_id`), in the format of `sha256sum`. With the hash you can find all records of a token, but a client cannot
@@ -11,23 +11,24 @@
 //! Some fields have special terms. A *scheme* replaces the credential of the client with a credential for the service.
 //! One scheme makes a PassTicket, a one-time password of z/OS. An APPLID is the name of an application in the security
 //! product, such as RACF. SAF (System Authorization Facility) is the z/OS interface to the security product. If a
-//! PassTicket cannot be made, SAF returns three return codes.
+//! PassTicket cannot be made, the record has three return codes, with the meaning that they have in SAF.
 //!
 //! # Which events are recorded
 //! | source | event | number of records |
 //! |---|---|---|
-//! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each request on a route. `ScopeLayer` decides last, so it records each success. Each failure is recorded by the layer that rejects the request |
+//! | [`AuthenticateLayer`], [`ScopeLayer`] | `authentication` | one for each request on a route. `ScopeLayer` decides last, so it records each success. Each failure is recorded by the layer that finds it, even if the route forwards the request nevertheless |
 //! | [`AuthenticateLayer`] | `technical-user` | one for each request whose token matches a rule of the service. If the rules give the person two technical users, the record is a refusal |
 //! | [`SchemeLayer`] | `ticket`, or `scheme` for a scheme other than PassTicket | one for each call of a scheme, after success and after failure |
 //! | the auth API | see the table in `api` | one for each request to an endpoint in that table |
 //! | [`TicketBreaker`](../ticket_breaker/struct.TicketBreaker.html) | `tickets-stopped`, `tickets-resumed` | one when it stops or resumes the tickets of a user or an APPLID |
+//! | the proxy | `web-socket-closed` | one for each WebSocket that it closes because its credential is no longer valid, or cannot be checked any more |
 //! | a program that finds services in a registry | `registration` | one for each instance that it begins to refuse |
 //!
 //! A request that is refused before its sender is authenticated also has a record. [`AuditFiles`] writes sums of such
 //! records to a separate file. So even many of them do not cause the deletion of the other records.
 //!
 //! A request on a route with the scheme `bypass` has no record, because there is no decision. If [`AuditFile`] had to
-//! drop records, it writes a line `{"event":"dropped","count":n,…}` in their place.
+//! drop records, it writes a line that reports their number, with the event `dropped`.
 //!
 //! [`AuthenticateLayer`]: crate::layer::AuthenticateLayer
 //! [`ScopeLayer`]: crate::layer::ScopeLayer
@@ -97,8 +98,8 @@
 //! [`AuditFile`] has its own metrics and its own [health](AuditFile::health).
 //!
 //! # Common Event Format
-//! With [`AuditFormat::Cef`], an [`AuditFile`] writes each record as one line of the Common Event Format (CEF) instead of
-//! JSON. [`CefDevice`] describes the format.
+//! With [`AuditFormat::Cef`], an [`AuditFile`] writes each record as one line of the Common Event Format (CEF) instead
+//! of JSON. [`CefDevice`] describes the format.
 //!
 //! # Schema
 //! The JSON Schema (draft 2020-12) of one line:

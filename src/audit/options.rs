@@ -80,15 +80,16 @@ impl Default for AuditFileOptions {
 }
 
 impl AuditFileOptions {
-    /// Sets how many records can wait to be written. Further records are dropped and counted. The memory for `records`
-    /// records is allocated in advance, about 256 bytes for each.
+    /// Sets how many records can wait to be written. Further records are dropped and counted. Memory is used only for
+    /// the records that wait.
     #[must_use]
     pub fn with_queue_capacity(self, records: NonZeroUsize) -> Self {
         Self { queue: records, ..self }
     }
 
     /// Sets the size in bytes at which the file rotates. A file can be longer than this size by one line at most. If a
-    /// rotation fails, it can become longer.
+    /// rotation fails, or while another process also appends to the file
+    /// ([`AuditFile::share`](super::AuditFile::share)), it can become longer.
     #[must_use]
     pub fn with_rotate_at(self, bytes: u64) -> Self {
         Self { rotate_at: bytes, ..self }

@@ -39,7 +39,8 @@ string_enum! {
         RevokedByUserRule = "revoked-by-user-rule",
         /// A rule revoked the tokens for one of the services in the token's scope.
         RevokedByServiceRule = "revoked-by-service-rule",
-        /// The scopes of the Personal Access Token do not permit the request to the service.
+        /// The scopes of the Personal Access Token do not permit the request to the service, or the login token is for
+        /// another service only.
         OutOfScope = "out-of-scope",
         /// The user name in `Authorization: Basic` is not that of the user of the Personal Access Token. In a token
         /// exchange, the actor token has the user of the subject token, or another user than the client certificate.
@@ -78,9 +79,10 @@ string_enum! {
         /// The registration of an instance contradicts the configuration, for example because it has another host or
         /// another APPLID.
         RegistrationRefused = "registration-refused",
-        /// A web page of another origin made the browser send the request.
+        /// A web page of another origin made the browser send the request, or a script of a web page asks for a new
+        /// Personal Access Token.
         CrossOrigin = "cross-origin",
-        /// There were too many requests recently.
+        /// There were too many requests recently, or the user has too many Personal Access Tokens.
         RateLimited = "rate-limited",
         /// The PassTicket limit is reached. With replay protection, each user gets one ticket per second for an APPLID.
         /// The tickets for all seconds up to now are used.
@@ -88,7 +90,8 @@ string_enum! {
         /// The return codes of SAF (the z/OS interface to the security product) are 8/8/16: the gateway may not make
         /// tickets for this user and APPLID.
         NotAuthorized = "not-authorized",
-        /// The request is malformed.
+        /// The request is malformed, or cannot be fulfilled, for example because the token that it names does not
+        /// exist.
         BadRequest = "bad-request",
         /// The SAF return codes are 8/16/28: the APPLID has no key profile.
         NoKeyProfile = "no-key-profile",
@@ -103,13 +106,14 @@ string_enum! {
         ClockDiffers = "clock-differs",
         /// The scheme of the route could not prepare the credential for the service.
         SchemeFailed = "scheme-failed",
-        /// The password back end cannot be reached.
+        /// The password was not checked: the password back end cannot be reached or gave no decision, or too many
+        /// logins wait.
         LoginUnavailable = "login-unavailable",
         /// The identity mapping cannot be reached, or gave no decision.
         MappingUnavailable = "mapping-unavailable",
         /// The SAF check failed: the security product cannot be reached, or gave no decision.
         SafUnavailable = "saf-unavailable",
-        /// The revocation store cannot be reached or written.
+        /// The revocation store or the registry of Personal Access Tokens cannot be reached or written.
         StoreUnavailable = "store-unavailable",
         /// The audit log does not accept records, and the action must not be performed without a record.
         AuditUnavailable = "audit-unavailable",
@@ -128,8 +132,8 @@ string_enum! {
 enum Cause {
     /// Any client, even a client that never had a valid credential.
     AnyClient,
-    /// A client with a credential that is or was valid, or a client that tries to log in. The login throttle (the limit
-    /// on failed logins) limits how often such a client can fail.
+    /// A client with a credential that is or was valid, or a client that tries to log in. The login throttle limits how
+    /// often a login can fail.
     KnownClient,
     /// The gateway, or a system that it needs.
     Gateway,

@@ -60,9 +60,9 @@ pub enum Detail {
     },
     /// [`Event::Evicted`]: how many revocations were removed.
     Evicted(Evicted),
-    /// [`Event::Login`]: the request also sets a new password.
+    /// [`Event::Login`]: the request also asks for a new password.
     PasswordChange,
-    /// [`Event::Registration`]: the refused instance. The registrant has chosen both texts.
+    /// [`Event::Registration`]: the refused instance. Both texts may contain text that the registrant has chosen.
     Registration {
         /// The id of the instance.
         instance: Box<str>,
@@ -151,8 +151,8 @@ pub struct AuditRecord {
     pub certificate: Option<PeerCertificate>,
     /// The user id. If the event did not succeed, this may be only the user id that the client claims.
     pub user: Option<UserId>,
-    /// A second user that the event concerns: the user for whom a ticket was requested, or the user whose
-    /// tokens a rule revokes.
+    /// A second user that the event concerns: the user for whom a ticket was requested, or the user whose tokens the
+    /// request lists or revokes.
     pub target: Option<UserId>,
     /// The token of an identity provider whose person acts through a technical user. The record then contains the name
     /// of the person, and [`user`](Self::user) is the technical user.
@@ -208,8 +208,8 @@ impl AuditRecord {
 
     /// Sets the method and path of the request. Also sets the request id from the [`RequestId`] in `extensions`, the
     /// peer and the client from the [`ConnectionInfo`] in `extensions`, and the gateway from the [`Forwarder`] in
-    /// `extensions`. If one of these three is absent, its fields become `None`. If `extensions` has an [`UnlistedPeer`],
-    /// sets the client certificate, unless the record has one.
+    /// `extensions`. If one of these three is absent, its fields become `None`. If `extensions` has an
+    /// [`UnlistedPeer`], sets the client certificate, unless the record has one.
     #[must_use]
     pub fn with_request(self, method: &Method, uri: &Uri, extensions: &Extensions) -> Self {
         let connection = extensions.get::<ConnectionInfo>();

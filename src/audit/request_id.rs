@@ -19,8 +19,8 @@ pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Identifies one request in audit records, in the access log, in the log, in the request to the service and in the
 /// response. It is stored in the extensions of the request.
 ///
-/// `Display` writes 32 hexadecimal digits in lower case. They are 128 random bits, so nobody can guess the id of another
-/// request.
+/// `Display` writes 32 hexadecimal digits in lower case. They are 128 random bits, so a client cannot guess the id of
+/// another request.
 ///
 /// ```
 /// use tower_passticket::audit::RequestId;
@@ -71,7 +71,7 @@ impl Random {
 }
 
 impl RequestId {
-    /// Makes the id of the next request. A system call is necessary at most once in 64 calls.
+    /// Makes the id of the next request. Random bits are made for 64 ids at a time.
     pub fn next() -> Self {
         Self(RANDOM.with_borrow_mut(Random::next))
     }

@@ -18,10 +18,10 @@ const MAX_METHOD: usize = 32;
 
 /// The method and path of a request, as the client sent them. The query is not included.
 ///
-/// A path has at most 512 bytes, and a method has at most 32 bytes. A longer path or method is cut off, and ends with
-/// `…`. A record must not contain a token. A JSON Web Token may begin with `eyJ`. So in a path of 64 bytes or more,
-/// each segment that contains `eyJ` is written as `(token)`. A byte that is not ASCII is percent-encoded, because some
-/// terminals and readers of lines treat characters such as U+009B and U+2028 as control characters.
+/// A path is cut off after 512 bytes, and a method after 32 bytes. A text that is cut off ends with `…`. A record must
+/// not contain a token. A JSON Web Token usually begins with `eyJ`. So in a path of 64 bytes or more, each segment that
+/// contains `eyJ` is written as `(token)`. A byte that is not ASCII is percent-encoded, because some terminals and
+/// readers of lines treat characters such as U+009B and U+2028 as control characters.
 ///
 /// ```
 /// use http::{Method, Uri};

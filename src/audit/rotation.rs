@@ -9,7 +9,7 @@ use std::{
 /// Renames the file at `path` to `path.1`. Before that, `path.1` is renamed to `path.2`, and so on, up to
 /// the first number that is free. If no number up to `keep` is free, the file `path.keep` is replaced.
 ///
-/// Files with a number above `keep` are deleted. Such files exist if `keep` was lowered.
+/// Files with a number above `keep` are deleted, up to the number 99,999. Such files exist if `keep` was lowered.
 ///
 /// Only the files up to the free number are renamed. If a crash between two renames has left a free number, the next
 /// call uses this number, so that no file is deleted. If there is no file at `path`, for example after a crash, this

@@ -22,8 +22,8 @@ use crate::clock::Timestamp;
 /// How long the writer sleeps after it has found no record, unless it is woken.
 const IDLE_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long the writer sleeps after it has written records. On a processor core that also answers requests, a long batch
-/// delays these requests. The records of a short pause are still in the cache of the processor.
+/// How long the writer sleeps after it has written records. On a processor core that also answers requests, a long
+/// batch delays these requests. The records of a short pause are still in the cache of the processor.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// A batch is full when it has at least this number of bytes. Its last line can make it longer.
@@ -76,7 +76,7 @@ pub(super) struct Writer {
 enum Lock {
     /// Only this process appends to the file.
     Exclusive,
-    /// Another process also appends to the file. It rotates the file.
+    /// Another process also appends to the file. That process rotates the file.
     None,
 }
 
@@ -138,8 +138,8 @@ impl Writer {
         }
     }
 
-    /// Writes all waiting records, and the lines that report dropped records. Stops if a write fails. Returns whether it
-    /// has taken records from the queue.
+    /// Writes all waiting records, and the lines that report dropped records. Stops if a write fails. Returns whether
+    /// it has taken records from the queue.
     fn write_all(&mut self) -> bool {
         let batch_len = BATCH.min(usize::try_from(self.options.rotate_at).unwrap_or(BATCH)).max(1);
         // If the last write failed, the first call of `write_batch` repeats it. The loop ends after a batch that is not
@@ -158,9 +158,9 @@ impl Writer {
             self.shared.waiting.fetch_sub(taken, SeqCst);
             has_taken |= taken > 0;
             was_full = self.batch.len() >= batch_len || taken == MAX_TAKEN;
-            // A record is dropped only when the queue is full. At that time, all older records are in the queue or were
-            // already taken from it. The queue is empty now, so the line about the dropped records comes after all
-            // older records.
+            // Before the sink is closed, a record is dropped only when the queue is full. At that time, all older
+            // records are in the queue or were already taken from it. The queue is empty now, so the line about the
+            // dropped records comes after all older records.
             if !was_full && dropped > self.reported {
                 let now = self.options.clock.now();
                 self.batch.gap(now, dropped - self.reported, &self.options.format);
@@ -183,7 +183,7 @@ impl Writer {
         }
         let len_after = self.len.saturating_add(self.batch.len() as u64);
         let must_rotate = self.len > 0 && len_after > self.options.rotate_at;
-        // The whole line is in one file, so the file rotates only between two lines.
+        // Each line must be in one file as a whole, so the file rotates only between two lines.
         if self.batch.written() == 0 && must_rotate && self.lock == Lock::Exclusive {
             // If the rotation fails, the batch is written to the current file, because a file that is too
             // long is better than a lost record.
@@ -234,8 +234,8 @@ impl Writer {
     }
 
     /// If another program has renamed or removed the open file, opens the file at the path. Checks this once per
-    /// [`CHECK`]. Returns whether records can be written now. If the file cannot be opened, the records wait, because
-    /// records in a removed file would be lost.
+    /// [`CHECK`], and before a failed write is repeated. Returns whether records can be written now. If the file cannot
+    /// be opened, the records wait, because records in a removed file would be lost.
     fn follow_path(&mut self) -> bool {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return false;
@@ -433,8 +433,8 @@ const O_NOFOLLOW: i32 = if cfg!(any(target_os = "linux", target_os = "android"))
     0
 };
 
-/// Opens the file for appending, and locks it if `lock` is `Exclusive`. Adds a newline to an incomplete last line.
-/// Returns the file and its length.
+/// Opens the file for appending. If `lock` is `Exclusive`, locks the file, and adds a newline to an incomplete last
+/// line. Returns the file and its length.
 fn open(path: &Path, links: Links, lock: Lock) -> io::Result<(File, u64)> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true);
@@ -481,8 +481,8 @@ fn open(path: &Path, links: Links, lock: Lock) -> io::Result<(File, u64)> {
     Ok((file, len))
 }
 
-/// Opens a file to which several processes append whole lines. It has mode 0600, and it is not locked. Returns the file
-/// and its length.
+/// Opens a file to which several processes append whole lines. A new file has mode 0600. The file is not locked.
+/// Returns the file and its length.
 pub(crate) fn open_shared(path: &Path, links: Links) -> io::Result<(File, u64)> {
     open(path, links, Lock::None)
 }

@@ -91,7 +91,7 @@ impl HopByHop {
         }
     }
 
-    /// Returns whether the request has a header that is always hop-by-hop, such as `Trailer`.
+    /// Returns whether the request has a header, other than `Connection`, that is always hop-by-hop, such as `Trailer`.
     pub(crate) fn has_fixed(&self) -> bool {
         self.has_fixed
     }
@@ -133,7 +133,8 @@ impl HopByHop {
     }
 }
 
-/// `HopByHop` and the kinds after it are always removed.
+/// Headers of the kind `HopByHop`, and of the kinds after it, are removed in one pass. `Connection` is removed
+/// separately.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     EndToEnd,

@@ -16,12 +16,13 @@ use x509_cert::{
 use super::distinguished_name::DistinguishedName;
 use crate::clock::Timestamp;
 
-/// The verified leaf certificate of the peer, as a request extension.
+/// The verified certificate of a client, as a request extension.
 ///
 /// The [layers](crate::layer) trust this extension. Code that inserts it must first verify the certificate. It must
 /// also verify that the peer holds the private key of the certificate. The TLS listener of this crate inserts the
-/// extension after a handshake that has verified the certificate and the key. The listener parses the certificate once
-/// per connection. Cloning is cheap.
+/// extension after a handshake that has verified the certificate and the key.
+/// [`ForwardedCertificateLayer`](crate::layer::ForwardedCertificateLayer) inserts a certificate that a trusted proxy
+/// has verified. The listener parses the certificate once per connection. Cloning is cheap.
 #[derive(Clone)]
 pub struct PeerCertificate(Arc<Parts>);
 
@@ -149,7 +150,7 @@ impl fmt::Debug for PeerCertificate {
     }
 }
 
-/// The bytes are not a certificate.
+/// The bytes are not a certificate, or the certificate has an attribute type that cannot be compared.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an X.509 certificate in DER: {0}")]
 pub struct CertificateError(String);

@@ -1,6 +1,6 @@
-//! The certificate of the peer that sent a request, on connections on which proxies and gateways may send requests of
-//! their clients. [`Forwarder`] is the certificate of a trusted proxy or gateway, [`UnlistedPeer`] is the certificate
-//! of any other peer.
+//! On some connections, proxies and gateways may send the requests of their clients. The types in this module contain
+//! the certificate of the peer of such a connection: [`Forwarder`] that of a trusted proxy or gateway, and
+//! [`UnlistedPeer`] that of any other peer.
 
 use super::PeerCertificate;
 

@@ -58,7 +58,7 @@ use crate::passticket::{NameError, UserId};
 /// # }).unwrap();
 /// ```
 pub trait IdentityMapper: Send + Sync + 'static {
-    /// Starts to map `certificate`, which the TLS handshake has verified.
+    /// Starts to map `certificate`, which the TLS handshake or a trusted proxy has verified.
     fn map_certificate(&self, certificate: &PeerCertificate) -> MapFuture;
 
     /// Maps `certificate` if this is possible without waiting. Returns `None` if it is not possible.
@@ -139,11 +139,11 @@ impl<M: DistributedMapper + ?Sized> DistributedMapper for Arc<M> {
     }
 }
 
-/// The future that [`IdentityMapper`] and [`DistributedMapper`] return. Its output is the user id, or
-/// the reason why the identity has no user.
+/// The future that [`IdentityMapper`] and [`DistributedMapper`] return. Its output is the user id, or the reason why
+/// the identity was not mapped to a user.
 pub type MapFuture = Pin<Box<dyn Future<Output = Result<UserId, MapError>> + Send>>;
 
-/// The reason why an identity has no user.
+/// The reason why an identity was not mapped to a user.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MapError {

@@ -2,8 +2,8 @@
 //!
 //! A client has an identity of one of two kinds:
 //!
-//! - **Client certificate**: the certificate that the client presented in the TLS handshake. [`IdentityMapper`] maps
-//!   certificates. In spite of its general name, it maps nothing else.
+//! - **Client certificate**: the certificate that the client presented in the TLS handshake, or that a trusted proxy
+//!   has forwarded. [`IdentityMapper`] maps certificates. In spite of its general name, it maps nothing else.
 //! - **Distributed identity**: a name in a user registry outside z/OS, such as an e-mail address in an
 //!   LDAP directory, or the subject of an OpenID Connect token. The term comes from RACF (IBM's security
 //!   product for z/OS). [`DistributedMapper`] maps these names.

@@ -220,7 +220,7 @@ pub enum SafError {
     /// The security product cannot be reached.
     #[error("the security product is not available")]
     Unavailable,
-    /// The answer of the security product has no decision.
+    /// The check failed for another reason, for example because the answer of the security product has no decision.
     #[error("the security product gave no decision: {0}")]
     Failed(String),
     /// The provider supports only one class, and the check was for another class.

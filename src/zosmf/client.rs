@@ -38,8 +38,9 @@ const INTERNAL_ERROR: i64 = 4;
 
 /// Calls the login service of z/OSMF, `/zosmf/services/authenticate` (`docs/reference/zowe-site.md#zosmf`).
 ///
-/// Each request is sent at most once, because the security product counts wrong passwords. A response that the
-/// documentation of z/OSMF does not contain is an error, and not a refusal of the password. Redirects are not followed.
+/// A request with a password is sent at most once, because the security product counts wrong passwords. A response that
+/// the documentation of z/OSMF does not contain is an error, and not a refusal of the password. Redirects are not
+/// followed.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -186,7 +187,7 @@ impl<C: Connect> Zosmf<C> {
     /// logged out.
     ///
     /// # Errors
-    /// [`RemoteError`] if z/OSMF cannot be reached, or answers neither 2xx nor 401.
+    /// [`RemoteError`] if z/OSMF cannot be reached, answers neither 2xx nor 401, or answers with an HTML page.
     pub async fn accepts(&self, token: &UserToken) -> Result<bool, RemoteError> {
         let mut request = self.request(Method::POST, &AUTHENTICATE, Full::default())?;
         token.set_cookie(JWT, &mut request);

@@ -20,7 +20,8 @@ const DEFAULT_CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should 
 const OPENED: u64 = 50_000;
 
 /// The [`ZosmfSession`]s of users, at most one for each user. A session is not used in the last minute before it
-/// expires. It is removed when the user logs out, or when there are too many sessions. Clones share the sessions.
+/// expires. A session is removed when the user logs out, when a new session of the user replaces it, or when there are
+/// too many sessions. Clones share the sessions.
 #[derive(Clone)]
 pub struct ZosmfSessions {
     capacity: NonZeroUsize,
@@ -58,7 +59,7 @@ impl ZosmfSessions {
     /// `zosmf`. Services have received such tokens, but clients have not. So a gateway that accepts JWTs of z/OSMF as
     /// login tokens should refuse them ([D23](crate::decisions#d23)).
     ///
-    /// The hashes of the last 50,000 tokens are kept while the program runs.
+    /// The hashes of at most 50,000 tokens are kept while the program runs.
     pub fn has_opened(&self, token: &str) -> bool {
         self.opened.get(&hash(token)).is_some()
     }

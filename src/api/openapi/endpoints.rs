@@ -498,7 +498,8 @@ impl Settings<'_> {
         }
     }
 
-    /// Returns the errors in `more`, and the errors that all registry endpoints with the credential of a user have.
+    /// Returns the errors in `more`, and the common errors of the endpoints below `access-tokens` that accept the
+    /// credential of a user.
     fn registry<const N: usize>(&self, more: [ApiError; N]) -> Vec<ApiError> {
         let mut errors = self.caller();
         errors.extend(login_token([]));
@@ -507,8 +508,8 @@ impl Settings<'_> {
         errors
     }
 
-    /// Returns the errors in `more`, and the errors that all registry endpoints have at which an administrator may name
-    /// another user in the query.
+    /// Does the same as [`registry`](Self::registry) for an endpoint with a query in which an administrator may name
+    /// another user.
     fn registry_of_any_user<const N: usize>(&self, more: [ApiError; N]) -> Vec<ApiError> {
         let mut errors = self.registry([ApiError::InvalidQuery(QUERY_PROBLEM)]);
         errors.extend(more);
@@ -735,7 +736,8 @@ fn pat<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     errors
 }
 
-/// Returns the errors of an endpoint whose credential is a Personal Access Token.
+/// Returns the errors of an endpoint whose credential is a Personal Access Token: the errors of the token, and the
+/// errors in `more`.
 fn presented<const N: usize>(more: [ApiError; N]) -> Vec<ApiError> {
     let mut errors = pat(more);
     errors.retain(|error| !matches!(error, ApiError::FieldMissing(_) | ApiError::InvalidBody(_)));
@@ -967,7 +969,7 @@ fn exchanged() -> Value {
     })
 }
 
-/// Returns one error for each status that a failed generation of a PassTicket can have, except 401.
+/// Returns one error for each status that a failed generation of a PassTicket can have.
 fn no_ticket() -> Vec<ApiError> {
     let codes = [SafReturnCodes::NO_PROFILE, SafReturnCodes::NOT_AUTHORIZED];
     // Both names are valid, which a test checks.

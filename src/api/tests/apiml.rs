@@ -52,7 +52,7 @@ async fn send(world: &World, api: AuthApi, line: &str, credential: &str, body: &
 }
 
 #[tokio::test]
-async fn programs_with_a_certificate_and_permitted_users_list_the_services() {
+async fn permitted_users_and_programs_with_a_certificate_list_the_services() {
     let world = World::new();
     for (credential, status, documented, zowe_v3) in [
         ("certificate:nobody at all", 200, "", ""),

@@ -407,7 +407,7 @@ async fn revoked_tokens_are_refused() {
         let records = world.collected.take();
         let record = records.last().unwrap();
         assert_eq!(record.reason, Some(ReasonCode::TokenRevoked));
-        // The record of a revoked token names its user, so that somebody can warn the user of a theft.
+        // The record of a revoked token names its user, so that an operator can warn the user of a theft.
         let own = (revoked == jwt || revoked == pat).then(|| user("USER"));
         assert_eq!(record.target, own, "{body}");
     }

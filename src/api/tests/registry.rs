@@ -357,7 +357,7 @@ async fn a_rotated_token_is_replaced_and_its_later_use_revokes_the_family() {
 }
 
 #[tokio::test]
-async fn a_rotation_obeys_the_current_bounds() {
+async fn a_rotation_obeys_the_current_maximum_validity_and_allowed_scopes() {
     let tokens = Tokens::new();
     let (pat, id) = tokens.generate("user", "one").await;
     let bounded = |scopes: &str, days| {
@@ -384,7 +384,7 @@ async fn a_rotation_obeys_the_current_bounds() {
 }
 
 #[tokio::test]
-async fn a_list_of_a_service_contains_tokens_with_each_suffix() {
+async fn a_list_for_a_service_contains_tokens_whose_scopes_have_a_suffix() {
     let tokens = Tokens::new();
     for scopes in ["files:read", "files:/X%2Cy,a", "filesystem"] {
         let body = json!({ "scopes": [scopes], "name": scopes }).to_string();
