@@ -33,7 +33,8 @@ use crate::{
 pub struct TicketLimits(HashMap<Applid, u8>);
 
 impl TicketLimits {
-    /// Sets the limit of an APPLID. A value above 2 counts as 2, because the third wrong password may revoke the user.
+    /// Sets the limit of an APPLID. 0 counts as 1. A value above 2 counts as 2, because the third wrong password may
+    /// revoke the user.
     #[must_use]
     pub fn with(mut self, applid: Applid, refusals: u8) -> Self {
         self.0.insert(applid, refusals.clamp(1, BUDGET));
@@ -118,7 +119,8 @@ impl Shared {
         self.gates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The APPLIDs come from the configuration, so their number is limited.
+    /// Returns the gate of an APPLID. Gates are never removed: the APPLIDs come from the configuration, so their number
+    /// is limited.
     pub(super) fn gate(&self, applid: &Applid) -> Arc<Gate> {
         self.gates().entry(*applid).or_default().clone()
     }

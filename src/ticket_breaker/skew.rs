@@ -13,7 +13,7 @@ use crate::{clock::Timestamp, passticket::MAX_WINDOW};
 pub enum SkewVerdict {
     /// The clocks differ by less than a quarter of the window.
     Agree,
-    /// The clocks differ by at least a quarter of the window.
+    /// The clocks differ by at least a quarter of the window, but by less than half of it.
     Warn,
     /// The clocks differ by at least half of the window.
     Stop,

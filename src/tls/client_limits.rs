@@ -55,12 +55,13 @@ const FILE_EVICTION_MILLIS: u64 = 50;
 
 /// The limits of client connections. Several [`Server`](super::Server)s can share them.
 ///
-/// At the limit, the longest idle connection is closed when a client opens a new one. A connection is idle between two
-/// requests, and before its first request. If no connection is idle, a stalled connection is closed. A connection is
-/// stalled if all its requests wait for the client, but the client sends and takes almost nothing. If no connection is
-/// stalled, the new connection is closed. If an address already has its maximum of connections, these rules apply to
-/// the connections of this address only. An IPv6 network of 64 bits counts as one address, because a host can choose
-/// any address in its network. The limit of connections of one address does not apply to trusted proxies.
+/// At the limit, the longest idle connection is closed when a client opens a new one. A connection is idle before its
+/// first request, and between two requests if the client has taken all responses. If no connection is idle, a stalled
+/// connection is closed. A connection is stalled if all its requests wait for the client, but the client sends and
+/// takes almost nothing. If no connection is stalled, the new connection waits for up to one second, and is then
+/// closed. If an address already has its maximum of connections, these rules apply to the connections of this address
+/// only, and the new connection does not wait. An IPv6 network of 64 bits counts as one address, because a host can
+/// choose any address in its network. The limit of connections of one address does not apply to trusted proxies.
 ///
 /// ```
 /// use std::{num::NonZeroUsize, sync::Arc};
@@ -120,7 +121,6 @@ struct Stall {
 #[derive(Default)]
 struct Candidates {
     idle_since_and_id: Vec<(u64, u64)>,
-    /// The entries are valid only until the next search.
     stalled_since_and_id: Vec<(u64, u64)>,
     searched_at: Option<u64>,
 }
@@ -279,8 +279,8 @@ impl ClientLimits {
         connection.set_address(self.requests.counted_address(network));
     }
 
-    /// Closes the longest idle connection, because the process has too many open files. If several servers call this
-    /// function at the same time, only one connection is closed for all these servers.
+    /// Closes the longest idle connection (or a stalled one), because the process has too many open files. If several
+    /// servers call this function at the same time, only one connection is closed for all these servers.
     pub(super) fn evict_for_open_files(&self) {
         let now = millis_since(self.epoch);
         let table = &mut *self.table();

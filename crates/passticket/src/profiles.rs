@@ -88,7 +88,7 @@ impl KeyProfiles {
         self.get(applid)
     }
 
-    /// Returns whether all profiles of an APPLID allow replay.
+    /// Returns [`Replay::Allowed`] if the APPLID has profiles and all of them allow replay.
     pub(super) fn replay(&self, applid: &Applid) -> Replay {
         self.0.replay.get(applid).copied().unwrap_or(Replay::Protected)
     }

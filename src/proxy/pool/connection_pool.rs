@@ -1,4 +1,4 @@
-//! The connections to all services.
+//! The connections to services, by instance, protocol and runtime.
 
 use std::{
     any::Any,
@@ -48,7 +48,7 @@ use crate::{
 /// `max_stall`.
 const MIN_STALL: Duration = Duration::from_secs(1);
 
-/// The connections to all services. `C` is the connector, `B` is the body of requests.
+/// The connections to services that one connector has made. `C` is the connector, `B` is the body of requests.
 pub(in crate::proxy) struct ConnectionPool<C, B> {
     /// This lock is held only while the connector is cloned.
     connector: Mutex<C>,
