@@ -24,7 +24,8 @@ pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The settings of a [`Server`](super::Server) that can change while it runs. A [`SettingsHandle`] changes them.
 ///
-/// The functions `with_…` are those of [`Server`](super::Server), with the same defaults.
+/// Except [`with_access_log`](Self::with_access_log), the functions `with_…` are those of [`Server`](super::Server),
+/// with the same defaults.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ServerSettings {

@@ -62,6 +62,7 @@
 //! |---|---|---|
 //! | | usable | A request finds no free stream, and gets a slot. Only one request of a runtime connects at a time if the last connection used HTTP/2. The others wait for its result. |
 //! | usable | retired | The service sends GOAWAY or closes the connection. |
+//! | usable | retired | The connections to the host name are retired, because an address of the name has changed. |
 //! | usable | retired | A request times out, and no byte has arrived since it was sent: the connection may be dead. |
 //! | usable | retired | The service does not answer a ping in time. Pings are sent after a long silence while streams are open. |
 //! | usable | retired | A request of another runtime waits at the limit for the slot. |
