@@ -12,14 +12,18 @@
 //!    [`SecurityHeaders::AddMissing`](crate::layer::SecurityHeaders), the response to an authenticated request gets
 //!    `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`. The gateway adds `nosniff` unless the service
 //!    has set this header, and `no-store` unless the service has set `Cache-Control`, `Expires` or `Pragma`.
-//! 5. The gateway answers 503 if the service cannot be reached or has too many connections, and 504 if the service does
-//!    not respond in time. The gateway answers 502 if the connection fails before the head of the response is complete.
-//!    It also answers 502 if the service sends status 101 to a request without `Upgrade`, or a body with a transfer
-//!    coding other than `chunked`. On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the
-//!    status is 500 in these three cases, and also if the service cannot be reached. The gateway answers 400 if the
-//!    client breaks off the body of its request, and 408 if the client sends this body too slowly. It answers 404 if
-//!    the client chooses an unknown instance with `X-InstanceId`, and 413 if the body is larger than the
-//!    [`RouteLimits`](crate::layer::RouteLimits) of the route allow. The client gets a fixed text. The gateway logs the
+//! 5. If the service sends no valid response, or the request cannot be sent, the gateway makes the response itself:
+//!    - 503 if the service cannot be reached, has no instance, or has too many connections;
+//!    - 504 if the service does not respond in time;
+//!    - 502 if the connection fails before the head of the response is complete, or if the response is not valid. For
+//!      example, its head is malformed, its status is 101 although the request had no `Upgrade`, or its body has a
+//!      transfer coding other than `chunked`;
+//!    - 400 if the client breaks off the body of its request, 408 if the client sends this body too slowly, and 413 if
+//!      the body is larger than the [`RouteLimits`](crate::layer::RouteLimits) of the route allow;
+//!    - 404 if the client chooses an unknown instance with `X-InstanceId`.
+//!
+//!    On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the status is 500 in place of 502,
+//!    and also if the service cannot be reached or has no instance. The client gets a fixed text. The gateway logs the
 //!    reason, and the response has it as an extension ([`ServiceFailure`]).
 
 use std::{

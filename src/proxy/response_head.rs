@@ -12,8 +12,8 @@
 //! 4. `Location`, `Content-Location` and the paths of cookies are rewritten to the gateway, if they point to
 //!    the instance that answered (docs/decisions.md#d26).
 //! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are added. They
-//!    are not added if the service has set a header for the same purpose, or if the settings of the route forbid them
-//!    (docs/decisions.md#d46).
+//!    are not added if the service has set a header for the same purpose, if the status is 304, or if the settings of
+//!    the route forbid them (docs/decisions.md#d46).
 //!
 //! `prepare` also determines from the `Content-Type` whether the body is a stream of events.
 

@@ -1,5 +1,5 @@
-//! The future of one tunnel. It moves bytes in both directions. It ends when one side ends, when a limit is reached, or
-//! when the credential of the handshake is no longer valid.
+//! The future of one tunnel. It moves bytes in both directions. It ends when one side ends, when a limit is reached,
+//! when the gateway stops, or when the credential of the handshake is no longer valid.
 
 use std::{
     fmt, mem,
