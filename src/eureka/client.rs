@@ -1,4 +1,4 @@
-//! Fetches the registry.
+//! Fetches the registry of Eureka, which is the list of all registered instances of services.
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Applies a delta to a registry.
+//! Applies a delta (the changes that Eureka reports since an earlier answer) to a registry.
 
 use super::{document::Document, instance::Action, registry::Registry};
 

@@ -1,4 +1,4 @@
-//! An instance in the registry, and how it is read from JSON.
+//! An instance that is registered in Eureka, and how it is read from JSON.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 

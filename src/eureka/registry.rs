@@ -1,4 +1,4 @@
-//! The list of all instances.
+//! The list of all instances that are registered in Eureka.
 
 use std::collections::BTreeMap;
 

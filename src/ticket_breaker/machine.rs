@@ -1,4 +1,5 @@
-//! The decisions of the breaker, without I/O and without locks: which ticket may be sent, and what an answer changes.
+//! The decisions of the [breaker](super), without I/O and without locks: which PassTicket may be sent, and what an
+//! answer changes.
 //!
 //! Each function gets the time as an argument. So tests can use tables of steps.
 
@@ -24,7 +25,7 @@ pub(super) const BUDGET: u8 = 2;
 pub(super) const USERS: usize = 3;
 
 /// The maximum number of pairs of user and APPLID with refused tickets, or with a ticket whose answer is awaited. When
-/// this number is reached, further users without a proof get no ticket.
+/// this number is reached, further users get no ticket, except on [proven](Ask::is_proven) paths.
 pub(super) const MAX_PAIRS: usize = 10_000;
 
 /// The maximum number of path classes that a user's record, or an APPLID's record, keeps.

@@ -1,4 +1,4 @@
-//! A ticket that a request carries, and whose answer the breaker waits for.
+//! A PassTicket that a request carries, and whose answer the [breaker](super) waits for.
 
 use std::{
     fmt,

@@ -1,4 +1,4 @@
-//! Remembers for which users and paths a service has recently accepted a ticket.
+//! Remembers for which users and paths a service has recently accepted a PassTicket. Such a record is called a proof.
 
 use std::{
     hash::BuildHasher,

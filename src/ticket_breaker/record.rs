@@ -1,4 +1,4 @@
-//! The records that the breaker keeps for each user and for each key.
+//! The records that the [breaker](super) of PassTickets keeps for each user and for each key.
 
 use std::time::Duration;
 

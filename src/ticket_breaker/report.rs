@@ -1,4 +1,4 @@
-//! The report about stopped tickets, for the health endpoint.
+//! The report about stopped PassTickets, for the health endpoint.
 
 use crate::{
     clock::Timestamp,

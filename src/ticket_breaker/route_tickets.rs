@@ -1,4 +1,4 @@
-//! The tickets of one route, and those that the gateway sends for itself.
+//! Decides about the PassTickets of one route, and about those that the gateway sends in its own requests.
 
 use std::{
     sync::{

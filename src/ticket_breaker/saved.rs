@@ -1,4 +1,4 @@
-//! The state of the breaker as text, for a file and for another process.
+//! The state of the [breaker](super) of PassTickets as text, for a file and for another process.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The state of the breaker, with a lock, the log, counters and audit records.
+//! The state of the [breaker](super) of PassTickets, with a lock, the log, counters and audit records.
 
 use std::{
     collections::HashMap,
@@ -73,7 +73,7 @@ pub(super) struct Keys {
 /// The state that all tickets of an APPLID share.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
-    /// Counts how often all proofs were dropped.
+    /// Counts how often all proofs ([`Proofs`]) of the APPLID were dropped.
     pub(super) epoch: AtomicU64,
     /// Whether a ticket needs a decision although its paths are proven.
     is_closed: AtomicBool,

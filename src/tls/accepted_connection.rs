@@ -570,11 +570,13 @@ impl Future for RunningTunnel<'_> {
 enum Ended {
     /// hyper has finished with the connection.
     Served(hyper::Result<()>),
-    /// The client exceeded a time limit, or another client needs the place of this connection.
+    /// The connection was closed for one of the reasons of [`Watch`], such as a time limit. hyper may not have finished
+    /// with it.
     Cut,
 }
 
-/// A connection that is closed when its client exceeds a time limit, or when another client needs its place.
+/// A connection that is closed for one of the reasons of [`Watch`]. For example, its client exceeds a time limit, or
+/// another client needs its place.
 struct WatchedConnection<'a> {
     connection: Served,
     watch: Watch,

@@ -55,7 +55,7 @@ impl Calls {
 
 /// Ends the use of tokens. A program must call this function before it exits. Otherwise, an exit handler of a module
 /// may wait for ever, if another thread uses the module at this time. Waits until the running calls have ended, at most
-/// for `patience`. Returns whether they have.
+/// for `patience`. Returns whether all of them have ended.
 ///
 /// From now on, no key in a token can be used. The open sessions end with the process.
 pub fn end(patience: Duration) -> bool {

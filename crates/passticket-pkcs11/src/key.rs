@@ -1,4 +1,4 @@
-//! A key in a token, as the source of a key profile.
+//! A key in a PKCS#11 token, as the source of a key profile.
 
 use std::sync::Arc;
 

@@ -21,10 +21,11 @@
 //! ```
 //!
 //! # Threads
-//! Each [`Token`] has four threads and four sessions. The generator of the crate `passticket` makes a PassTicket on one of
-//! these threads. At most 256 PassTickets wait for a thread, and each of them for at most 5 seconds. Beyond these limits,
-//! and if the token does not work, the error is one of
-//! [`GenerateError::unavailable`](passticket::GenerateError::unavailable). The futures need a Tokio runtime with a timer.
+//! Each [`Token`] has up to four threads and four sessions. The generator of the crate `passticket` makes a PassTicket
+//! on one of these threads. At most 256 PassTickets wait for a thread, and each of them for at most 5 seconds. Beyond
+//! these limits, and if the token does not work, the error is one of
+//! [`GenerateError::unavailable`](passticket::GenerateError::unavailable). The futures need a Tokio runtime with a
+//! timer.
 //!
 //! # A removed token
 //! After an error, the sessions are closed, and a new one is opened with a new login. If this fails, too, all

@@ -1,4 +1,4 @@
-//! Puts keys into a token.
+//! Puts keys into a PKCS#11 token.
 
 use hmac::{Hmac, KeyInit, Mac};
 use passticket::{EnhancedKey, KeyError};

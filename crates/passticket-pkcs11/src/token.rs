@@ -1,4 +1,4 @@
-//! A token: its sessions, and what happens if it is removed.
+//! A PKCS#11 token: its sessions, and what happens if it is removed.
 
 use std::{
     collections::BTreeMap,

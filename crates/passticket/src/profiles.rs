@@ -1,4 +1,5 @@
-//! The key profiles of several applications. A profile can be for some users only.
+//! The key profiles (PassTicket keys with their settings) of several applications. A profile can be for some users
+//! only.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},

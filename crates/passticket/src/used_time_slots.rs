@@ -1,4 +1,5 @@
-//! The used time slots as text, for a process that continues the work of another process.
+//! The used time slots (the seconds for which a process has made PassTickets) as text, for a process that continues the
+//! work of another process.
 
 use std::{fmt, str::FromStr};
 
