@@ -22,9 +22,9 @@
 //!      the body is larger than the [`RouteLimits`](crate::layer::RouteLimits) of the route allow;
 //!    - 404 if the client chooses an unknown instance with `X-InstanceId`.
 //!
-//!    On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the status is 500 in place of 502,
-//!    and also if the service cannot be reached or has no instance. The client gets a fixed text. The gateway logs the
-//!    reason, and the response has it as an extension ([`ServiceFailure`]).
+//!    On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the status is 500 in place of
+//!    502, and also if the service cannot be reached or has no instance. The client gets a fixed text. The gateway logs
+//!    the reason, and the response has it as an extension ([`ServiceFailure`]).
 
 use std::{
     convert::Infallible,

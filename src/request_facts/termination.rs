@@ -52,7 +52,7 @@ impl Stage {
 pub enum Cause {
     /// The client disconnected, or broke off the body of its request.
     Client,
-    /// The client was too slow, or a WebSocket was idle for too long or moved no bytes.
+    /// The client was too slow, or a WebSocket was idle or stalled for too long.
     ClientTimeout,
     /// The service refused or closed the connection, could not be reached, or has no instance.
     Service,

@@ -194,8 +194,8 @@ impl TicketBreaker {
         Ok(())
     }
 
-    /// Continues without the state of the last process, because it cannot be read. For each key, one ticket of one user is
-    /// tried at a time until one is accepted. Call this before the first ticket.
+    /// Continues without the state of the last process, because it cannot be read. For each key, one ticket of one user
+    /// is tried at a time until one is accepted. Call this before the first ticket.
     pub fn begin_without_state(&self) {
         self.0.machine().doubt_all_keys();
     }

@@ -1,8 +1,8 @@
 //! Stops PassTickets before a z/OS user is revoked ([D42](crate::decisions#d42)).
 //!
-//! RACF counts a PassTicket that it refuses as a wrong password. Many sites revoke a user after the third wrong password
-//! in a row. So a wrong key or a wrong clock of the gateway would revoke every active user. A [`TicketBreaker`] watches
-//! the answers of services, and stops tickets in time:
+//! RACF counts a PassTicket that it refuses as a wrong password. Many sites revoke a user after the third wrong
+//! password in a row. So a wrong key or a wrong clock of the gateway would revoke every active user. A
+//! [`TicketBreaker`] watches the answers of services, and stops tickets in time:
 //!
 //! 1. Until a service has accepted a ticket of a user, the user's other tickets wait up to ten seconds for the answer
 //!    to the first one. So even if the user has many requests at the same time, normally only one wrong ticket is sent.

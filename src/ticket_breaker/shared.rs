@@ -254,8 +254,8 @@ impl Shared {
         gate.answered.notify_waiters();
     }
 
-    /// Reports an answer to the other nodes, without waiting. The number of these tasks is limited, because each belongs
-    /// to a request with a ticket.
+    /// Reports an answer to the other nodes, without waiting. The number of these tasks is limited, because each
+    /// belongs to a request with a ticket.
     pub(super) fn tell_others(
         self: &Arc<Self>,
         others: &dyn SharedRefusals,

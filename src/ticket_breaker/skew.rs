@@ -46,8 +46,8 @@ pub fn clock_verdict(secs: i64, window: Duration) -> SkewVerdict {
     }
 }
 
-/// Reads the value of `Date`, such as `Sun, 06 Nov 1994 08:49:37 GMT` (IMF-fixdate, RFC 9110 §5.6.7). Returns `None` for
-/// the obsolete formats, which no current server sends, and for every other text.
+/// Reads the value of `Date`, such as `Sun, 06 Nov 1994 08:49:37 GMT` (IMF-fixdate, RFC 9110 §5.6.7). Returns `None`
+/// for the obsolete formats, which no current server sends, and for every other text.
 pub fn parse_date(value: &[u8]) -> Option<Timestamp> {
     const DAYS: [&[u8; 3]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
     const MONTHS: [&[u8; 3]; 12] = [

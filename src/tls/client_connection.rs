@@ -261,8 +261,8 @@ impl ClientConnection {
         self.waker.wake();
     }
 
-    /// Wakes `waker` when the connection is evicted or revoked. Call this before [`is_evicted`](Self::is_evicted), so that no
-    /// eviction is missed.
+    /// Wakes `waker` when the connection is evicted or revoked. Call this before [`is_evicted`](Self::is_evicted), so
+    /// that no eviction is missed.
     pub(super) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }

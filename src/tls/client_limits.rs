@@ -148,8 +148,8 @@ impl ClientLimits {
     }
 
     /// Sets the maximum number of requests in flight of one address. Further requests are answered with 429. A request
-    /// from a trusted proxy ([`Server::with_trusted_proxies`](super::Server::with_trusted_proxies)) counts for the client
-    /// that the proxy announces. If the proxy announces no client, the request is not limited. Default: 256.
+    /// from a trusted proxy ([`Server::with_trusted_proxies`](super::Server::with_trusted_proxies)) counts for the
+    /// client that the proxy announces. If the proxy announces no client, the request is not limited. Default: 256.
     #[must_use]
     pub fn with_requests_per_address(self, requests_per_address: NonZeroUsize) -> Self {
         Self { requests: Arc::new(RequestsByAddress::new(requests_per_address)), ..self }

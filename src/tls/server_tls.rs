@@ -136,8 +136,8 @@ impl ServerTls {
     }
 
     /// Verifies a client certificate as in a TLS handshake: its chain, its dates, its purpose and the revocation lists.
-    /// `chain` is the certificate of the client in DER, followed by the intermediate certificates that the client sends.
-    /// The function does not check whether the client has the private key.
+    /// `chain` is the certificate of the client in DER, followed by the intermediate certificates that the client
+    /// sends. The function does not check whether the client has the private key.
     ///
     /// # Errors
     /// A text with the reason why a handshake with this certificate would fail. If this value comes from

@@ -45,8 +45,8 @@ impl TokenKey {
             && self.label == other.label
     }
 
-    /// Finds the key, checks how it is protected, and makes a trial MAC. This function blocks the calling thread for at most
-    /// 5 seconds.
+    /// Finds the key, checks how it is protected, and makes a trial MAC. This function blocks the calling thread for at
+    /// most 5 seconds.
     ///
     /// # Errors
     /// [`Pkcs11Error`] says why the key cannot be used.

@@ -1,8 +1,8 @@
 //! Keys of z/OS PassTickets in a PKCS#11 token.
 //!
 //! A PassTicket is a one-time password of z/OS for one user and one application. A person who has the key of an
-//! application can log on to it as any user. With this crate, the key stays in a hardware security module (HSM) or another
-//! token with a PKCS#11 module. The token computes HMAC-SHA-512, and the key never leaves it.
+//! application can log on to it as any user. With this crate, the key stays in a hardware security module (HSM) or
+//! another token with a PKCS#11 module. The token computes HMAC-SHA-512, and the key never leaves it.
 //!
 //! ```no_run
 //! use std::path::Path;

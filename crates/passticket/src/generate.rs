@@ -1038,8 +1038,8 @@ mod tests {
             let is_new = |ticket: &PassTicket| new().evaluate(&user, ticket, clock.now()).is_ok();
             clock.advance(Duration::from_secs(99));
             assert!(!is_new(&generate()));
-            // A ticket of the new key is made even for an earlier time slot, or if the cached ticket of the old key could
-            // be used again.
+            // A ticket of the new key is made even for an earlier time slot, or if the cached ticket of the old key
+            // could be used again.
             clock.advance(Duration::from_secs(1));
             let ticket = generate();
             assert!(is_new(&ticket));

@@ -1,5 +1,5 @@
-//! User ids, APPLIDs (names of applications) and names of groups. A PassTicket (a one-time password of z/OS) is made for
-//! one user id and one APPLID.
+//! User ids, APPLIDs (names of applications) and names of groups. A PassTicket (a one-time password of z/OS) is made
+//! for one user id and one APPLID.
 
 use std::{fmt, str::FromStr};
 

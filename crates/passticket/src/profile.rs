@@ -206,11 +206,11 @@ impl KeyProfile {
     /// seconds of `reuse` count. The default is zero: a ticket is used within its second only.
     ///
     /// A service on z/OS compares a ticket with the password first, which may be expensive. The security product can
-    /// check a ticket faster if it has seen this ticket before. So fewer different tickets can mean less work there. The
-    /// price is that a ticket which an attacker has read stays in use for longer.
+    /// check a ticket faster if it has seen this ticket before. So fewer different tickets can mean less work there.
+    /// The price is that a ticket which an attacker has read stays in use for longer.
     ///
-    /// With [`Replay::Protected`], this setting has no effect, because the second use of a ticket would count as a wrong
-    /// password. With [`Replay::Allowed`], the time is limited to a [quarter of the window](Self::max_reuse).
+    /// With [`Replay::Protected`], this setting has no effect, because the second use of a ticket would count as a
+    /// wrong password. With [`Replay::Allowed`], the time is limited to a [quarter of the window](Self::max_reuse).
     #[must_use]
     pub fn with_reuse(mut self, reuse: Duration) -> Self {
         self.reuse_secs = reuse.as_secs();
@@ -239,8 +239,8 @@ impl KeyProfile {
     ///
     /// The new key, its algorithm and its window are those of `next`. The APPLID, the replay protection and the reuse
     /// are those of `self` for both keys. The profile that [`next_key`](Self::next_key) returns has no qualifier, but
-    /// [`KeyProfiles`](super::KeyProfiles) uses both keys for the users of the qualifier of `self`. A next key of `next`
-    /// is dropped.
+    /// [`KeyProfiles`](super::KeyProfiles) uses both keys for the users of the qualifier of `self`. A next key of
+    /// `next` is dropped.
     ///
     /// From the time `from` on, a [`LocalGenerator`](super::LocalGenerator) makes each ticket with the new key, even a
     /// ticket for an earlier second. [`generate`](Self::generate) chooses the key by the second of the ticket.
@@ -420,8 +420,8 @@ impl KeyProfile {
     /// Checks a ticket that a client has sent for `user`.
     ///
     /// This method computes the time of the ticket from its characters. It does not try all times of the window, so it
-    /// costs as much as generating a ticket, or twice as much while the tickets of a [next key](Self::with_next_key)
-    /// are also accepted.
+    /// costs as much as generating a ticket, or up to twice as much while the tickets of a [next
+    /// key](Self::with_next_key) are also accepted.
     ///
     /// With [`Algorithm::Legacy`] and [`Algorithm::EnhancedUpper`], lower case counts as upper case, because z/OS
     /// converts passwords to upper case. A legacy ticket contains only the low 32 bits of its time. Of the times with
@@ -670,8 +670,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Returns the more informative refusal of a ticket that was evaluated with two keys. [`Self::KeyUnavailable`] takes
-    /// precedence, because the ticket was then not fully checked.
+    /// Returns the more informative refusal of a ticket that was evaluated with two keys. [`Self::KeyUnavailable`]
+    /// takes precedence, because the ticket was then not fully checked.
     fn most_telling(self, other: Self) -> Self {
         let rank = |refusal: &Self| match refusal {
             Self::KeyUnavailable(_) => 3,

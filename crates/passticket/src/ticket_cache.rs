@@ -17,8 +17,8 @@ impl TicketCache {
         Self(Cache::new(pairs.get()))
     }
 
-    /// Returns the current ticket, if the key of `profile` has made it. The key must be the one that makes tickets at the
-    /// time `now`.
+    /// Returns the current ticket, if the key of `profile` has made it. The key must be the one that makes tickets at
+    /// the time `now`.
     pub(super) fn get(
         &self,
         profile: &KeyProfile,

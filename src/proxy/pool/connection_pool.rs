@@ -204,8 +204,8 @@ impl<C, B> ConnectionPool<C, B> {
         lock(&self.hosts).len()
     }
 
-    /// Drains the connections to this host name, of all runtimes and ports: idle connections now, and connections in use
-    /// at the end of their exchange.
+    /// Drains the connections to this host name, of all runtimes and ports: idle connections now, and connections in
+    /// use at the end of their exchange.
     pub(in crate::proxy) fn retire(&self, name: &str) {
         let hosts = lock(&self.hosts);
         let of_name = hosts.iter().filter(|(target, _)| target.authority.host() == name);

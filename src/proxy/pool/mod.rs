@@ -43,8 +43,9 @@
 //! | tunnel | closed | The tunnel ends. |
 //! | draining | closed | The rest of the request is written and TLS is shut down, or the service accepts no more bytes. |
 //!
-//! A connection of HTTP/1.1 handles one exchange at a time, without pipelining. If the service sends bytes that belong to
-//! no response, the connection is closed. If it were reused, these bytes could become the response to the next request.
+//! A connection of HTTP/1.1 handles one exchange at a time, without pipelining. If the service sends bytes that belong
+//! to no response, the connection is closed. If it were reused, these bytes could become the response to the next
+//! request.
 //!
 //! # HTTP/2
 //! The tables above are for HTTP/1.1. A connection uses HTTP/2 in two cases: the service chooses HTTP/2 by ALPN, or the

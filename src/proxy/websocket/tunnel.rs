@@ -61,7 +61,8 @@ pub(super) struct About {
 pub(super) struct WebSocketTunnel {
     state: State,
     registered: Registered,
-    /// The tunnel counts as a request in flight at its instance, so that new requests go to instances with fewer tunnels.
+    /// The tunnel counts as a request in flight at its instance, so that new requests go to instances with fewer
+    /// tunnels.
     in_flight: Option<InFlight>,
     about: About,
     credential: CredentialCheck,
@@ -275,8 +276,8 @@ impl WebSocketTunnel {
         }
     }
 
-    /// Compares the state with the time limits. Returns the time of the next check. This function may begin to close the
-    /// WebSocket.
+    /// Compares the state with the time limits. Returns the time of the next check. This function may begin to close
+    /// the WebSocket.
     ///
     /// # Errors
     /// The reason why the tunnel ends immediately.
