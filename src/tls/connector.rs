@@ -93,7 +93,7 @@ pub struct Connector {
     refused: Option<OnRefused>,
 }
 
-/// See [`Connector::without_connections`].
+/// The function of [`Connector::without_connections`]. It gets the URI of each connection that is not opened.
 type OnRefused = Arc<dyn Fn(&Uri) + Send + Sync>;
 
 impl Connector {

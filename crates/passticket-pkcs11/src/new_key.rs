@@ -45,7 +45,7 @@ impl Token {
         self.with_new_session(|session| session.import(label, value.0.clone(), PROBE, &expected))
     }
 
-    /// Makes a random key of `len` bytes in the token, sensitive and not extractable. Nobody can read such a key, so it
+    /// Makes a random key of `len` bytes in the token, sensitive and not extractable. Such a key cannot be read, so it
     /// is useful only if the system that evaluates the PassTickets uses the same token. This function blocks the
     /// calling thread.
     ///

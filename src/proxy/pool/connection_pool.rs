@@ -349,8 +349,8 @@ where
             let slot = match host.limit().acquire(host.runtime()) {
                 Ok(slot) => slot,
                 Err(waiting) => {
-                    // All connections are in use. This request gives up its turn, so that the other requests wait in
-                    // the queue of the limit, too.
+                    // All connections are in use. This request releases the lock of `http2_turn`, so that the requests
+                    // that wait for this lock also wait in the queue of the limit.
                     turn = None;
                     if let Some(facts) = &facts {
                         facts.begin_queue();

@@ -73,7 +73,7 @@ pub(super) struct WebSocketTunnel {
     first_closed: Option<Ended>,
     /// The time until which the service may close its connection. `None` until the client has closed its own.
     service_until: Option<Instant>,
-    /// Never later than the next deadline.
+    /// It is never set to a time later than the next deadline of the tunnel.
     timer: Pin<Box<Sleep>>,
     ended: Option<Ended>,
 }
@@ -92,9 +92,9 @@ enum State {
 struct Open {
     client: Upgraded,
     service: Upgraded,
-    /// From the client to the service.
+    /// The bytes from the client to the service.
     up: Flow,
-    /// From the service to the client.
+    /// The bytes from the service to the client.
     down: Flow,
 }
 

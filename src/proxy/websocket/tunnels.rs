@@ -83,7 +83,7 @@ struct Table {
     /// Event streams and gRPC calls. They end when their token is revoked.
     watched: HashMap<u64, Arc<Control>>,
     owners: HashMap<Owner, usize>,
-    /// Set by [`Tunnels::end_all`].
+    /// Whether [`Tunnels::end_all`] was called.
     has_ended: bool,
 }
 
