@@ -32,11 +32,12 @@ use forwarded::{Announced, announced};
 #[non_exhaustive]
 pub struct ConnectionInfo {
     /// The address of the client, or of a proxy between the client and this gateway. If the connection began with a
-    /// header of the PROXY protocol, this is the address in that header.
+    /// header of the PROXY protocol that contains the address of the client, this is that address.
     pub peer: SocketAddr,
-    /// The local address that the peer connected to.
+    /// The local address that the peer connected to, or the address in the header of the PROXY protocol that the client
+    /// connected to.
     pub local: SocketAddr,
-    /// Whether the connection is encrypted.
+    /// Whether the client uses TLS. TLS may end in a program in front of this gateway.
     pub protocol: Protocol,
     sender: Sender,
 }
@@ -128,7 +129,7 @@ impl ConnectionInfo {
     }
 }
 
-/// Whether a connection is encrypted.
+/// Whether a client uses TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP without TLS.

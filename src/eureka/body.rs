@@ -1,4 +1,4 @@
-//! Decompresses an answer, within a limit.
+//! Decompresses an answer of the Eureka registry, within a limit.
 
 use std::{borrow::Cow, io::Read};
 

@@ -1,4 +1,4 @@
-//! Fetches the registry.
+//! Fetches the registry of Eureka, which is the list of all registered instances of services.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -37,8 +37,8 @@ const FULL_EVERY: Duration = Duration::from_secs(600);
 ///
 /// The hosts are tried in turn, beginning with the host that answered last. After the first fetch, the client asks for
 /// the changes only (`/apps/delta`), and compares the hash code of the result with the one in the answer. If they
-/// differ, or if the last fetch is too long ago, the client fetches the whole registry. If no host answers, the client
-/// keeps the last registry.
+/// differ, the client fetches the whole registry. It also does so if it asks another host than before, or if the last
+/// fetch or the last whole registry is too old. If no host gives a usable answer, the client keeps the last registry.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -236,7 +236,7 @@ impl<C> fmt::Debug for EurekaClient<C> {
 }
 
 /// The reason why a host gave no usable answer. The error contains the address of the host. Of its answer, it contains
-/// at most the status.
+/// at most the status, and the position of a problem.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{address}: {cause}")]
 pub struct EurekaError {
@@ -251,7 +251,7 @@ impl EurekaError {
     }
 
     /// Returns whether the host has answered, but its answer cannot be used. Returns `false` if the answer has a status
-    /// 5xx.
+    /// 5xx. Also returns `true` if no path can be appended to the address of the host.
     pub fn is_answer(&self) -> bool {
         !matches!(self.cause, Cause::Remote(RemoteError::Unavailable(_)))
     }

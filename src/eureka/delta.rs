@@ -1,4 +1,4 @@
-//! Applies a delta to a registry.
+//! Applies a delta (the changes that Eureka reports since an earlier answer) to a registry.
 
 use super::{document::Document, instance::Action, registry::Registry};
 
@@ -6,8 +6,8 @@ use super::{document::Document, instance::Action, registry::Registry};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeltaError {
-    /// After the delta, the hash code of the registry differs from the one of the discovery service, because an earlier
-    /// delta was missed.
+    /// After the delta, the hash code of the registry differs from the one of the discovery service, for example
+    /// because an earlier delta was missed.
     #[error("after the delta, the registry has the hash code {got:?} instead of {want:?}")]
     Mismatch {
         /// The hash code in the delta.

@@ -30,9 +30,9 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads an answer in JSON. `application` and `instance` may be lists or single objects, numbers and booleans may be
-    /// text, and unknown members are ignored. The forms of `/eureka/apps/APP` and `/eureka/apps/APP/INSTANCE` are read,
-    /// too.
+    /// Reads an answer in JSON. `application` and `instance` may be lists or single objects, numbers and booleans may
+    /// be text, and unknown members are ignored. The forms of `/eureka/apps/APP` and `/eureka/apps/APP/INSTANCE` are
+    /// read, too.
     ///
     /// # Errors
     /// [`ParseError`] if the answer is not JSON, is no answer of a registry, or has more than 10,000 instances.

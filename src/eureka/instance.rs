@@ -1,4 +1,4 @@
-//! An instance in the registry, and how it is read from JSON.
+//! An instance that is registered in Eureka, and how it is read from JSON.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -306,8 +306,8 @@ impl<'de> Visitor<'de> for PortVisitor {
     }
 }
 
-/// The metadata, within the limits. Empty metadata may be `{"@class": "java.util.Collections$EmptyMap"}`, because Eureka
-/// names the Java class of the map.
+/// The metadata, within the limits. Empty metadata may be `{"@class": "java.util.Collections$EmptyMap"}`, because
+/// Eureka names the Java class of the map.
 #[derive(Default)]
 struct Metadata {
     values: BTreeMap<String, String>,

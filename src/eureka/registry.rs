@@ -1,4 +1,4 @@
-//! The list of all instances.
+//! The list of all instances that are registered in Eureka.
 
 use std::collections::BTreeMap;
 
@@ -27,8 +27,8 @@ impl Registry {
         self.instances.is_empty()
     }
 
-    /// Returns the hash code, which Eureka calls `apps__hashcode`: each status and the number of its instances, sorted by
-    /// status. For example, `DOWN_1_UP_2_`.
+    /// Returns the hash code, which Eureka calls `apps__hashcode`: each status and the number of its instances, sorted
+    /// by status. For example, `DOWN_1_UP_2_`.
     pub fn hash_code(&self) -> String {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for instance in self.instances() {

@@ -61,8 +61,8 @@ impl Exposition {
         self.histograms(metric, [([], histogram)]);
     }
 
-    /// Writes a histogram with labels that are not [`Label`](super::Label)s, with times in seconds. If there is no sample,
-    /// nothing is written.
+    /// Writes a histogram with labels that are not [`Label`](super::Label)s, with times in seconds. If there is no
+    /// sample, nothing is written.
     pub fn histograms<'v, const N: usize>(
         &mut self,
         metric: &Description,

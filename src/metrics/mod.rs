@@ -1,8 +1,9 @@
-//! Counters and gauges, and their text for Prometheus.
+//! Counters, gauges and histograms, and their text for Prometheus.
 //!
 //! Names and labels are fixed when the program is compiled. A label is an enum that implements [`Label`]. So a client
-//! can neither choose a label value nor add time series. Incrementing a [`Counter`] is one atomic addition. It takes no
-//! lock and allocates nothing.
+//! can neither choose a label value nor add time series. Only [`Exposition::series`] and [`Exposition::histograms`]
+//! accept other label values, which must not come from clients. Incrementing a [`Counter`] is one atomic addition. It
+//! takes no lock and allocates nothing.
 //!
 //! Each module that counts something has a struct of counters, and implements [`Collect`] for it. A [`MetricRegistry`]
 //! collects the values of all these structs into one text. An application serves this text with the content type

@@ -1,8 +1,8 @@
 //! One exchange with a service: the gateway connects to an instance, sends the request, and waits for the head of the
 //! response (its status and headers).
 //!
-//! A request is sent again in these cases ([D29](crate::decisions#d29)). Each retry is paid from the
-//! [budget](super::instances) of the service.
+//! A request is sent again in these cases ([D29](crate::decisions#d29)). Each retry, except in the last case, is paid
+//! from the [budget](super::instances) of the service.
 //!
 //! 1. **No connection**: nothing was sent, so a request of any method is sent to another instance, with the same
 //!    credential. If the only instance of a service has refused the connection, the gateway connects to it once more. A
@@ -13,7 +13,8 @@
 //!    sent, the pool sends the request again over a new connection ([`resend`]). The pool does this only if the first
 //!    connection was reused.
 //! 3. **The service has not processed the request** (HTTP/2 only): a request of any method is sent to another instance,
-//!    with the same credential. If the service has one instance only, the request is sent to this instance.
+//!    with the same credential. If the service has one instance only, the request is sent to this instance. The request
+//!    of a sticky user also stays at its instance if the instance only replaces its connections (GOAWAY).
 //! 4. **An idle connection was closed before the request was sent**: the gateway uses another connection. This costs no
 //!    retry.
 
@@ -164,7 +165,7 @@ impl<C, B> Attempt<C, B> {
         self.targets.is_sticky() && self.user.is_some()
     }
 
-    /// Takes a retry from the budget of the service.
+    /// Takes a retry from the budget of the service. Returns false if the budget is used up.
     #[cold]
     fn withdraw(&self, why: Retry) -> bool {
         let (service, counts) = (self.targets.service(), &self.targets.pool.settings().counts);
@@ -178,7 +179,8 @@ impl<C, B> Attempt<C, B> {
         is_allowed
     }
 
-    /// Returns whether the request may be sent again, if nothing of it was sent. Each request may be sent again once.
+    /// Returns whether a request of which nothing was sent may be sent again. This is possible once for each request,
+    /// and only if the budget has a retry.
     #[cold]
     fn may_connect_again(&mut self) -> bool {
         let may_connect = !self.has_connected_again && self.withdraw(Retry::Refused);
@@ -245,7 +247,7 @@ impl<C, B> Attempt<C, B> {
 #[error("the connection was not open in time")]
 struct NotInTime;
 
-/// Replaces the base path `old` of a request target by `new`. Returns `None` if both are equal.
+/// Replaces the base path `old` of a request target by `new`. Returns `None` if the target needs no change.
 fn with_base_path(uri: &Uri, old: &str, new: &str) -> Option<Uri> {
     if old == new {
         return None;

@@ -3,7 +3,8 @@
 //! 1. A request is sent if [`SchemeLayer`](crate::layer::SchemeLayer) has marked it as ready, or if its route has the
 //!    scheme `bypass` (no credential is evaluated). The response to any other request is 500.
 //! 2. The prefix of the path is replaced, and `Host`, `Forwarded` and `X-Forwarded-*` are set. If the request has a
-//!    [`RequestId`], it replaces the `X-Request-Id` of the client. Hop-by-hop headers are removed in both directions.
+//!    [`RequestId`], this id replaces the `X-Request-Id` of the client. Hop-by-hop headers are removed in both
+//!    directions.
 //! 3. Bodies are streamed in both directions. Connections are pooled. When the client disconnects, the request to the
 //!    service is cancelled.
 //! 4. `X-Zowe-Auth-Failure` and the gateway's own cookies are removed from the response of a service. `Location`,
@@ -11,14 +12,19 @@
 //!    [`SecurityHeaders::AddMissing`](crate::layer::SecurityHeaders), the response to an authenticated request gets
 //!    `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`. The gateway adds `nosniff` unless the service
 //!    has set this header, and `no-store` unless the service has set `Cache-Control`, `Expires` or `Pragma`.
-//! 5. The gateway answers 503 if the service cannot be reached or has too many connections, and 504 if the service does
-//!    not respond in time. The gateway answers 502 if the connection fails before the head of the response is complete.
-//!    It also answers 502 if the service sends status 101 to a request without `Upgrade`, or a body with a transfer
-//!    coding other than `chunked`. On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the
-//!    status is 500 in these three cases, and also if the service cannot be reached. The gateway answers 400 if the
-//!    client breaks off the body of its request, and 408 if the client sends this body too slowly. It answers 413 if
-//!    the body is larger than the [`RouteLimits`](crate::layer::RouteLimits) of the route allow. The client gets a
-//!    fixed text. The gateway logs the reason, and the response has it as an extension ([`ServiceFailure`]).
+//! 5. If the service sends no valid response, or the request cannot be sent, the gateway makes the response itself:
+//!    - 503 if the service cannot be reached, has no instance, or has too many connections;
+//!    - 504 if the service does not respond in time;
+//!    - 502 if the connection fails before the head of the response is complete, or if the response is not valid. For
+//!      example, its head is malformed, its status is 101 although the request had no `Upgrade`, or its body has a
+//!      transfer coding other than `chunked`;
+//!    - 400 if the client breaks off the body of its request, 408 if the client sends this body too slowly, and 413 if
+//!      the body is larger than the [`RouteLimits`](crate::layer::RouteLimits) of the route allow;
+//!    - 404 if the client chooses an unknown instance with `X-InstanceId`.
+//!
+//!    On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the status is 500 in place of
+//!    502, and also if the service cannot be reached or has no instance. The client gets a fixed text. The gateway logs
+//!    the reason, and the response has it as an extension ([`ServiceFailure`]).
 
 use std::{
     convert::Infallible,
@@ -143,7 +149,7 @@ pub struct Forward<C, B> {
     peer: PeerValues,
 }
 
-/// Values for the responses of all clones of a [`Forward`].
+/// Values that all clones of a [`Forward`] share.
 #[derive(Default)]
 struct Shared {
     cookies: CookieNames,
@@ -270,7 +276,7 @@ impl<C, B> ServiceConnections<C, B> {
         self.pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.retire(name));
     }
 
-    /// Returns whether a clone of the [`Forward`] exists.
+    /// Returns whether the [`Forward`], one of its clones, or one of their requests still exists.
     pub fn are_used(&self) -> bool {
         self.pools.iter().any(|pool| pool.strong_count() > 0)
     }
@@ -284,7 +290,9 @@ impl<C, B> fmt::Debug for ServiceConnections<C, B> {
 
 impl<C: Clone, B> Forward<C, B> {
     /// Sets the maximum number of connections to one instance of a service, which is one host and port. The limit
-    /// covers connections in use and idle connections of all runtimes. Default: 256.
+    /// covers connections in use and idle connections of all runtimes. Each connector
+    /// ([`with_connector_of`](Self::with_connector_of),
+    /// [`with_unauthorized_connector`](Self::with_unauthorized_connector)) has a limit of its own. Default: 256.
     ///
     /// At the limit, requests wait. In each runtime, the request that has waited longest is served first. After
     /// [`ForwardTimeouts::queue`], the response is 503 with `Retry-After` ([D28](crate::decisions#d28)). The returned
@@ -568,11 +576,11 @@ fn not_begun(error: &BeginError, route: &Route) -> Response<ResponseBody> {
 
 /// The destination of a request.
 struct RequestTarget {
-    /// This route has instances.
+    /// A route with instances.
     route: Arc<Route>,
     /// The user for whom the scheme has prepared the request.
     user: Option<UserId>,
-    /// The paths of a ticket whose answer the scheme wants.
+    /// The ticket of the request, if the scheme must know the answer to it.
     watched: Option<Watched>,
     /// Whether the credential permits only some requests to the service.
     is_restricted: bool,
@@ -628,7 +636,8 @@ struct ServiceRequest<B> {
     request: Request<RequestBody<B>>,
     /// Whether the client accepts the trailers of the response.
     accepts_trailers: bool,
-    /// Parts of the client's request that the gateway does not forward.
+    /// Parts of the client's request that the gateway keeps, because the scheme may need them to make another
+    /// credential.
     client: ClientHead,
 }
 
@@ -818,7 +827,8 @@ where
     }
 }
 
-/// Reports the answer to a request with a PassTicket to the scheme.
+/// Reports the answer to a request with a PassTicket to the scheme. If there was no connection to the service, records
+/// that the ticket was not sent.
 fn report(
     route: &Route,
     user: UserId,

@@ -40,7 +40,7 @@ pin_project! {
     #[derive(Debug)]
     enum Kind {
         // The connection goes back to the pool at the end of the body. If this value is dropped before the end, the
-        // connection is closed.
+        // connection is closed, or the stream of HTTP/2 is reset.
         Upstream {
             first: FirstFrame,
             #[pin]

@@ -5,15 +5,15 @@
 //! 1. Hop-by-hop headers are removed. If the client accepts trailers, `Trailer` stays, but without the names of fields
 //!    that only a header section may have (RFC 9110 §6.5.1).
 //! 2. `Content-Length` is repaired or removed, so that it agrees with the body (RFC 9112 §6.3).
-//! 3. `X-Zowe-Auth-Failure`, `X-Zowe-Token-Expires`, the obsolete `Set-Cookie2` (RFC 2965) and `Set-Cookie` of the gateway's own
-//!    cookies are removed (docs/decisions.md#d27). `Service-Worker-Allowed` is removed, unless it allows only paths of
-//!    the service. If the request had a PAT whose scopes for the service have suffixes, all `Set-Cookie` are removed
-//!    (docs/decisions.md#d49).
+//! 3. `X-Zowe-Auth-Failure`, `X-Zowe-Token-Expires`, the obsolete `Set-Cookie2` (RFC 2965) and `Set-Cookie` of the
+//!    gateway's own cookies are removed (docs/decisions.md#d27). `Service-Worker-Allowed` is removed, unless it allows
+//!    only paths of the service. If the request had a PAT whose scopes for the service have suffixes, all `Set-Cookie`
+//!    are removed (docs/decisions.md#d49).
 //! 4. `Location`, `Content-Location` and the paths of cookies are rewritten to the gateway, if they point to
 //!    the instance that answered (docs/decisions.md#d26).
 //! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are added. They
-//!    are not added if the service has set a header for the same purpose, or if the settings of the route forbid them
-//!    (docs/decisions.md#d46).
+//!    are not added if the service has set a header for the same purpose, if the status is 304, or if the settings of
+//!    the route forbid them (docs/decisions.md#d46).
 //!
 //! `prepare` also determines from the `Content-Type` whether the body is a stream of events.
 

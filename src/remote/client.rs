@@ -58,12 +58,14 @@ impl<C: Connect> Client<C> {
     }
 
     /// Sends `request` and reads the whole response. The URI of the request must be absolute. Returns `Ok` for each
-    /// status of the response. To check the status, use [`Reply::successful`].
+    /// status of the response. To check the status, use [`Reply::successful`]. If the body of a response with status
+    /// 401 cannot be read or is too large, the reply has an empty body.
     ///
     /// # Errors
     /// - [`RemoteError::Unavailable`] in three cases: the service cannot be reached, the response is cut off or not
     ///   complete at the deadline, or too many calls are waiting.
-    /// - [`RemoteError::Answer`] if the body of the response is larger than [`ClientLimits::max_body`].
+    /// - [`RemoteError::Answer`] if the body of the response is larger than [`ClientLimits::max_body`], and the status
+    ///   is not 401.
     pub async fn call(&self, request: Request<Full<Bytes>>) -> Result<Reply, RemoteError> {
         let exchange = async {
             match self.exchange(request.clone()).await {

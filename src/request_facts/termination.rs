@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The part of the work on a request.
+/// A part of the work on a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
@@ -52,9 +52,9 @@ impl Stage {
 pub enum Cause {
     /// The client disconnected, or broke off the body of its request.
     Client,
-    /// The client was too slow.
+    /// The client was too slow, or a WebSocket was idle or stalled for too long.
     ClientTimeout,
-    /// The service refused or closed the connection.
+    /// The service refused or closed the connection, could not be reached, or has no instance.
     Service,
     /// The service was too slow, or had no free connection in time.
     ServiceTimeout,

@@ -1,4 +1,4 @@
-//! Decides what the answer of a service says about the ticket of the request.
+//! Decides what the answer of a service says about the PassTicket of the request.
 
 use http::{HeaderMap, StatusCode, header::WWW_AUTHENTICATE};
 

@@ -111,9 +111,9 @@ impl TicketBreaker {
         GuardedGenerator::new(self.0.clone(), generator)
     }
 
-    /// Forgets the refusals of tickets for `applid` and `user`. `None` stands for all APPLIDs, or for all users.
-    /// Returns how many pairs of user and APPLID had refusals, plus how many keys were stopped. An operator asks for
-    /// this after the cause was removed.
+    /// Forgets the refusals of tickets for `applid` and `user`. `None` stands for all APPLIDs, or for all users. For
+    /// all users, also ends the stops of the keys. Returns how many pairs of user and APPLID had refusals, plus how
+    /// many keys were stopped. An operator asks for this after the cause was removed.
     pub fn resume(&self, applid: Option<Applid>, user: Option<UserId>) -> usize {
         let mut machine = self.0.machine();
         let changes = machine.resume(applid, user);
@@ -194,8 +194,8 @@ impl TicketBreaker {
         Ok(())
     }
 
-    /// Continues without the state of the last process, because it cannot be read. For each key, one ticket of one user is
-    /// tried at a time until one is accepted. Call this before the first ticket.
+    /// Continues without the state of the last process, because it cannot be read. For each key, one ticket of one user
+    /// is tried at a time until one is accepted. Call this before the first ticket.
     pub fn begin_without_state(&self) {
         self.0.machine().doubt_all_keys();
     }
@@ -207,7 +207,8 @@ impl TicketBreaker {
         self.0.proofs.set_minute(secs / 60);
     }
 
-    /// Saves the state in `file` whenever it changes, and exchanges it with the other nodes. Does not return.
+    /// Saves the state in `file` whenever it changes, and reads each second which refusals other nodes have seen. Does
+    /// not return. Without `file`, the state is not saved.
     ///
     /// If the file cannot be written, this is logged and counted, and the gateway continues. But after a restart, the
     /// gateway would not know the stops, and would send wrong tickets again.
@@ -267,7 +268,7 @@ impl TicketBreaker {
     }
 }
 
-/// Returns the profiles of `new` whose key, algorithm or window differs from that in `old`.
+/// Returns the profiles of `new` that `old` does not have, or whose key, algorithm or window is another one there.
 fn changed_keys(old: &KeyProfiles, new: &KeyProfiles, now: Timestamp) -> Vec<Arc<KeyProfile>> {
     // The profiles of one list have different names.
     let old: HashMap<_, _> = old.iter().map(|profile| (profile.name(), profile)).collect();

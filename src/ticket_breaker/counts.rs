@@ -1,4 +1,4 @@
-//! The metrics of the breaker.
+//! The metrics of the [breaker](super) of PassTickets.
 
 use super::machine::Why;
 use crate::metrics::{Counter, CounterFamily, Description, Label, LabelName};

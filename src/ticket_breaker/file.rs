@@ -1,4 +1,4 @@
-//! Writes the state of the breaker to a file.
+//! Writes the state of the [breaker](super) of PassTickets to a file.
 
 use std::{
     ffi::OsString,

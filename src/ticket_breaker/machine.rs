@@ -1,4 +1,5 @@
-//! The decisions of the breaker, without I/O and without locks: which ticket may be sent, and what an answer changes.
+//! The decisions of the [breaker](super), without I/O and without locks: which PassTicket may be sent, and what an
+//! answer changes.
 //!
 //! Each function gets the time as an argument. So tests can use tables of steps.
 
@@ -24,7 +25,7 @@ pub(super) const BUDGET: u8 = 2;
 pub(super) const USERS: usize = 3;
 
 /// The maximum number of pairs of user and APPLID with refused tickets, or with a ticket whose answer is awaited. When
-/// this number is reached, further users without a proof get no ticket.
+/// this number is reached, further users get no ticket, except on [proven](Ask::is_proven) paths.
 pub(super) const MAX_PAIRS: usize = 10_000;
 
 /// The maximum number of path classes that a user's record, or an APPLID's record, keeps.
@@ -78,7 +79,7 @@ pub(super) struct Ask<'a> {
 pub(super) enum Decision {
     /// The ticket may be sent. The answer must be reported with this number.
     Send(u64),
-    /// The ticket may be sent. The answer need not be reported.
+    /// The ticket may be sent, because its paths are proven. It has no number.
     SendProven,
     /// The ticket must wait. Ask again when another answer has arrived.
     Wait(WaitFor),
@@ -145,7 +146,8 @@ pub(super) enum Change {
         applid: Applid,
         refused: u8,
     },
-    /// The whole APPLID, or one class of paths.
+    /// The tickets of this key are stopped for all users: on all paths if `whole` is true, otherwise on one class of
+    /// paths.
     KeyStopped {
         key: Arc<str>,
         applid: Applid,
@@ -446,7 +448,7 @@ impl Machine {
         changes
     }
 
-    /// Returns whether all users of an APPLID are stopped, or all users on some paths.
+    /// Returns whether a key of an APPLID is stopped: on all paths, on some paths, or because of the clocks.
     pub(super) fn is_stopped(&self, applid: &Applid) -> bool {
         let mut scopes = self.keys.values().filter(|scope| scope.applid == *applid);
         scopes.any(|scope| !scope.stops.is_empty() || scope.clock_stop.is_some())
@@ -504,8 +506,8 @@ impl Machine {
         }
     }
 
-    /// Forgets the refusals of tickets for `applid` and `user`. `None` stands for all APPLIDs, or for all users. An
-    /// administrator asks for this.
+    /// Forgets the refusals of tickets for `applid` and `user`. `None` stands for all APPLIDs, or for all users. For
+    /// all users, also ends the stops of the keys. An administrator asks for this.
     pub(super) fn resume(&mut self, applid: Option<Applid>, user: Option<UserId>) -> Vec<Change> {
         let mut changes = Vec::new();
         self.doubts_new_keys &= applid.is_some() || user.is_some();
@@ -545,7 +547,8 @@ impl Machine {
         changes
     }
 
-    /// Forgets the refusals of tickets that a changed key has made.
+    /// Forgets the refusals of tickets that a changed key has made, and the stops of this key. `has_key` says which
+    /// users have this key.
     pub(super) fn key_changed(
         &mut self,
         key: &Arc<str>,
@@ -570,7 +573,7 @@ impl Machine {
         changes
     }
 
-    /// Applies a refusal that another node has seen.
+    /// Applies the refusals of a user's tickets that other nodes have seen. `refused` is their number.
     pub(super) fn learn(
         &mut self,
         ask: &Ask<'_>,

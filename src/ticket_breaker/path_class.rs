@@ -4,8 +4,8 @@
 /// same eight bytes. For example, the prefix is `/svc/api/v1`. `/svc/api/v1/jobs/1` and `/svc/api/v1/jobs/2` have the
 /// same class, and `/svc/api/v1/files` has another one.
 ///
-/// A service may check tickets on some paths only. So an accepted ticket says something about the class of its path
-/// only. Single paths are not recorded, because a client can invent any number of paths.
+/// A service may check PassTickets on some paths only. So an accepted PassTicket says something about the class of its
+/// path only. Single paths are not recorded, because a client can invent any number of paths.
 ///
 /// All nodes and all versions of the program compute the same number for the same class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

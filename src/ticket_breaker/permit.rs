@@ -1,4 +1,4 @@
-//! A ticket that a request carries, and whose answer the breaker waits for.
+//! A PassTicket that a request carries, and whose answer the [breaker](super) waits for.
 
 use std::{
     fmt,
@@ -34,7 +34,7 @@ impl Watched {
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     pub(crate) watched: Watched,
-    /// `None` if the answer need not be reported.
+    /// `None` if the paths were proven, so no ticket was reserved.
     pub(super) permit: Option<Arc<Permit>>,
 }
 

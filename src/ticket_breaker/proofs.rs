@@ -1,4 +1,4 @@
-//! Remembers for which users and paths a service has recently accepted a ticket.
+//! Remembers for which users and paths a service has recently accepted a PassTicket. Such a record is called a proof.
 
 use std::{
     hash::BuildHasher,
@@ -16,7 +16,7 @@ use crate::passticket::UserId;
 /// The maximum number of proofs. Their slots take half a megabyte.
 const SLOTS: usize = 1 << 16;
 
-/// A proof counts for this number of minutes after it was last added.
+/// A proof is valid for this number of minutes after it was last added.
 const MINUTES: u16 = 10;
 
 /// The proofs. If another proof takes the slot of a proof, the first one is lost. This does no harm: the next ticket of

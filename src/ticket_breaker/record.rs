@@ -1,4 +1,4 @@
-//! The records that the breaker keeps for each user and for each key.
+//! The records that the [breaker](super) of PassTickets keeps for each user and for each key.
 
 use std::time::Duration;
 
@@ -40,8 +40,8 @@ pub(super) struct Personal {
     pub(super) tries: u8,
     /// The number of tickets in a row whose answers the gateway has not seen.
     pub(super) unknown: u8,
-    /// Whether the service has accepted the ticket that was tried after the pause, on paths other than those of the
-    /// refusals.
+    /// Whether tickets of the user are permitted although refusals are recorded, because the service has accepted a
+    /// reserved ticket on paths other than those of the refusals.
     pub(super) is_open: bool,
     /// Whether a ticket was accepted since the last refusal, on paths other than those of the refusals.
     pub(super) good_since: bool,
@@ -88,7 +88,7 @@ pub(super) struct Stop {
 }
 
 impl Stop {
-    /// Begins another pause, which is longer than the last one.
+    /// Begins another pause. It is twice as long as the last one, but at most `longest`.
     pub(super) fn extend(&mut self, now: Timestamp, first: Duration, longest: Duration) {
         self.next = now.plus(pause(first, longest, self.tries));
         self.tries = self.tries.saturating_add(1);

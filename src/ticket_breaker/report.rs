@@ -1,4 +1,4 @@
-//! The report about stopped tickets, for the health endpoint.
+//! The report about stopped PassTickets, for the health endpoint.
 
 use crate::{
     clock::Timestamp,
@@ -11,12 +11,12 @@ use crate::{
 pub struct StoppedReport {
     /// The users whose tickets are stopped, by APPLID.
     pub users: Vec<StoppedUser>,
-    /// The APPLIDs with a stop or with a warning about the clock.
+    /// The keys with a stop or with a warning about the clock.
     pub applids: Vec<StoppedApplid>,
 }
 
 impl StoppedReport {
-    /// Returns whether tickets of an APPLID are stopped for all users.
+    /// Returns whether tickets of a key are stopped for all users, on all paths or on some paths.
     pub fn has_stopped_applid(&self) -> bool {
         self.applids.iter().any(StoppedApplid::is_stopped)
     }
@@ -37,11 +37,12 @@ pub struct StoppedUser {
     pub applid: Applid,
     /// How many tickets were refused.
     pub refused: u8,
-    /// The time at which one ticket is tried. `None` if no ticket is tried until an administrator resumes the tickets.
+    /// The time at which one ticket is tried. `None` if no ticket is tried until an administrator resumes the tickets,
+    /// or the key changes.
     pub next: Option<Timestamp>,
 }
 
-/// An APPLID whose tickets are stopped, or whose services have a different clock.
+/// A key whose tickets are stopped, or whose services have a clock that differs too much.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoppedApplid {
@@ -55,7 +56,8 @@ pub struct StoppedApplid {
     pub stopped_paths: usize,
     /// Whether the clock stops the tickets of all users.
     pub is_stopped_by_clock: bool,
-    /// The clock of the service minus the clock of the gateway in seconds, if they differ too much.
+    /// The clock of the service minus the clock of the gateway in seconds. `None` if there is no warning about the
+    /// clock.
     pub clock_difference: Option<i64>,
     /// The time at which one ticket is tried. `None` if there is only a warning about the clock.
     pub next: Option<Timestamp>,

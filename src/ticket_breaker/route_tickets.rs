@@ -1,4 +1,4 @@
-//! The tickets of one route, and those that the gateway sends for itself.
+//! Decides about the PassTickets of one route, and about those that the gateway sends in its own requests.
 
 use std::{
     sync::{
@@ -30,7 +30,7 @@ use crate::{
     passticket::{Applid, GenerateError, UserId},
 };
 
-/// How long a request waits for the answers to other requests.
+/// How long a request waits at most for the answers to other requests.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// A waiting request asks again after this time at the latest, because a ticket without an answer blocks others for a
@@ -43,7 +43,7 @@ const ASK_NODES_AGAIN: Duration = Duration::from_millis(100);
 /// The clocks are compared at most once in this number of seconds for each route.
 const COMPARE_EVERY: u32 = 4;
 
-/// How many users may wait for an answer at the same time at all nodes, while no ticket of the APPLID was accepted.
+/// How many users may wait for an answer at the same time at all nodes, if no ticket of the key was accepted recently.
 const USERS: u8 = machine::USERS as u8;
 
 /// The breaker, as the scheme of one route uses it.
@@ -112,8 +112,8 @@ impl RouteTickets {
         self.0.tickets.wait(user, class).await
     }
 
-    /// Handles the answer to a request with a ticket. `sent` is called only if the answer changes something. Returns
-    /// whether the service has refused the ticket.
+    /// Handles the answer to a request with a ticket. `sent` is not called for most answers, which change nothing.
+    /// Returns whether the service has refused the ticket.
     #[inline]
     pub(crate) fn answered<'s>(
         &self,

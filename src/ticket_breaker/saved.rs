@@ -1,4 +1,4 @@
-//! The state of the breaker as text, for a file and for another process.
+//! The state of the [breaker](super) of PassTickets as text, for a file and for another process.
 
 use std::sync::Arc;
 
@@ -52,7 +52,8 @@ struct Key {
 #[error("is not a list of stopped tickets of this version: {0}")]
 pub struct RestoreError(String);
 
-/// Returns the refusals and the stops. Tickets whose answers are awaited are left out.
+/// Returns the refusals of the users and the stops of the keys. Tickets whose answers are awaited, and stops because of
+/// the clocks, are left out.
 pub(super) fn to_text(machine: &Machine) -> String {
     let users = machine.users().filter(|(_, own)| own.refused > 0).map(|(user, own)| User {
         user: user.to_string(),

@@ -1,4 +1,4 @@
-//! The state of the breaker, with a lock, the log, counters and audit records.
+//! The state of the [breaker](super) of PassTickets, with a lock, the log, counters and audit records.
 
 use std::{
     collections::HashMap,
@@ -33,7 +33,8 @@ use crate::{
 pub struct TicketLimits(HashMap<Applid, u8>);
 
 impl TicketLimits {
-    /// Sets the limit of an APPLID. A value above 2 counts as 2, because the third wrong password may revoke the user.
+    /// Sets the limit of an APPLID. 0 counts as 1. A value above 2 counts as 2, because the third wrong password may
+    /// revoke the user.
     #[must_use]
     pub fn with(mut self, applid: Applid, refusals: u8) -> Self {
         self.0.insert(applid, refusals.clamp(1, BUDGET));
@@ -72,7 +73,7 @@ pub(super) struct Keys {
 /// The state that all tickets of an APPLID share.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
-    /// Counts how often all proofs were dropped.
+    /// Counts how often all proofs ([`Proofs`]) of the APPLID were dropped.
     pub(super) epoch: AtomicU64,
     /// Whether a ticket needs a decision although its paths are proven.
     is_closed: AtomicBool,
@@ -118,7 +119,8 @@ impl Shared {
         self.gates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The APPLIDs come from the configuration, so their number is limited.
+    /// Returns the gate of an APPLID. Gates are never removed: the APPLIDs come from the configuration, so their number
+    /// is limited.
     pub(super) fn gate(&self, applid: &Applid) -> Arc<Gate> {
         self.gates().entry(*applid).or_default().clone()
     }
@@ -252,8 +254,8 @@ impl Shared {
         gate.answered.notify_waiters();
     }
 
-    /// Reports an answer to the other nodes, without waiting. The number of these tasks is limited, because each belongs
-    /// to a request with a ticket.
+    /// Reports an answer to the other nodes, without waiting. The number of these tasks is limited, because each
+    /// belongs to a request with a ticket.
     pub(super) fn tell_others(
         self: &Arc<Self>,
         others: &dyn SharedRefusals,

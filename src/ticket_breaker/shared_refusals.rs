@@ -59,7 +59,7 @@ pub enum Reserved {
 /// How a ticket that was reserved ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SharedOutcome {
-    /// The service accepted the ticket. Its user has no refusals any more.
+    /// The service accepted the ticket. Its user has no refusals for this APPLID any more.
     Accepted,
     /// The service refused the ticket.
     Refused,
@@ -78,7 +78,7 @@ pub type SharedRefusalsFuture<T> =
 
 /// Counts the refused tickets of several nodes in a store that they share, such as Redis.
 ///
-/// Without it, `n` nodes would send `n` tickets with a wrong key for the same user. If the store cannot be reached, each
+/// Without this store, `n` nodes could send `n` wrong tickets of the same user. If the store cannot be reached, each
 /// node counts on its own.
 pub trait SharedRefusals: fmt::Debug + Send + Sync + 'static {
     /// Reserves a ticket before it is sent. `known` is the number of refusals that the caller knows. If `max_users` is

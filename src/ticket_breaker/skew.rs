@@ -13,7 +13,7 @@ use crate::{clock::Timestamp, passticket::MAX_WINDOW};
 pub enum SkewVerdict {
     /// The clocks differ by less than a quarter of the window.
     Agree,
-    /// The clocks differ by at least a quarter of the window.
+    /// The clocks differ by at least a quarter of the window, but by less than half of it.
     Warn,
     /// The clocks differ by at least half of the window.
     Stop,
@@ -46,8 +46,8 @@ pub fn clock_verdict(secs: i64, window: Duration) -> SkewVerdict {
     }
 }
 
-/// Reads the value of `Date`, such as `Sun, 06 Nov 1994 08:49:37 GMT` (IMF-fixdate, RFC 9110 §5.6.7). Returns `None` for
-/// the obsolete formats, which no current server sends, and for every other text.
+/// Reads the value of `Date`, such as `Sun, 06 Nov 1994 08:49:37 GMT` (IMF-fixdate, RFC 9110 §5.6.7). Returns `None`
+/// for the obsolete formats, which no current server sends, and for every other text.
 pub fn parse_date(value: &[u8]) -> Option<Timestamp> {
     const DAYS: [&[u8; 3]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
     const MONTHS: [&[u8; 3]; 12] = [

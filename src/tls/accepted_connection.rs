@@ -88,7 +88,7 @@ const MAX_HEADERS_H2: u32 = 2 * MAX_HEADERS as u32;
 /// The settings of the server for its connections.
 pub(super) struct ConnectionSettings {
     pub(super) acceptor: Option<TlsAcceptor>,
-    /// The verifier of the acceptor.
+    /// The verifier with which `acceptor` checks client certificates.
     pub(super) clients: ClientVerifier,
     pub(super) protocol: Protocol,
     pub(super) proxies: InboundProxies,
@@ -169,7 +169,7 @@ impl Serving {
     }
 
     /// Takes a place for a connection. If all connections are busy, waits at most [`MAX_WAIT`] until one of them
-    /// becomes idle or stalled.
+    /// becomes idle or stalled, unless [`MAX_WAITING`] connections already wait.
     ///
     /// # Errors
     /// The reason why the connection must be closed.
@@ -222,8 +222,8 @@ impl Serving {
         }
     }
 
-    /// Logs that a new connection gets no place. Does not log `ConnectionLimit`: `log_eviction` logs this reason for
-    /// the new connection that takes the place.
+    /// Logs that a new connection gets no place. `ConnectionLimit` means that this connection was evicted for another
+    /// one. It is not logged here, because `log_eviction` has already logged the eviction.
     fn log_refusal(&self, reason: CloseReason, peer: SocketAddr) {
         match reason {
             CloseReason::NoIdleConnection => {
@@ -570,11 +570,13 @@ impl Future for RunningTunnel<'_> {
 enum Ended {
     /// hyper has finished with the connection.
     Served(hyper::Result<()>),
-    /// The client exceeded a time limit, or another client needs the place of this connection.
+    /// The connection was closed for one of the reasons of [`Watch`], such as a time limit. hyper may not have finished
+    /// with it.
     Cut,
 }
 
-/// A connection that is closed when its client exceeds a time limit, or when another client needs its place.
+/// A connection that is closed for one of the reasons of [`Watch`]. For example, its client exceeds a time limit, or
+/// another client needs its place.
 struct WatchedConnection<'a> {
     connection: Served,
     watch: Watch,

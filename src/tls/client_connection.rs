@@ -1,8 +1,8 @@
 //! The state of one connection of a client: its requests, its bytes, and the time since which it is idle.
 //!
-//! All changing values are atomics, because [`ClientLimits`](super::ClientLimits) reads them from other threads. A
-//! request changes only the values of its own connection and the counter of its address. The request takes no lock,
-//! unless a trusted proxy announces its client.
+//! The values that requests change are atomics, because [`ClientLimits`](super::ClientLimits) reads them from other
+//! threads. A request takes no lock, with two exceptions: a trusted proxy announces its client, or the request becomes
+//! a tunnel.
 
 use std::{
     fmt,
@@ -74,7 +74,7 @@ pub(super) enum WaitsFor {
 pub(super) enum Eviction {
     /// The connection is idle. If a request begins just before the close, it is still answered.
     Idle,
-    /// The connection waits for its client, but the client sends and reads nothing.
+    /// The connection waits for its client, but the client sends and reads almost nothing.
     Stalled,
 }
 
@@ -83,7 +83,7 @@ pub(super) enum Eviction {
 pub(super) struct ClientConnection {
     shared: Shared,
     /// The client's address. It is empty if the peer is a trusted proxy. A request then counts for the client that the
-    /// proxy announces.
+    /// proxy announces. It is also empty until the header of the PROXY protocol was read.
     address: OnceLock<CountedAddress>,
     /// Milliseconds since the epoch.
     idle_since: AtomicU64,
@@ -130,7 +130,7 @@ impl ClientConnection {
         }
     }
 
-    /// Creates a connection without limits.
+    /// Creates a connection without a limit of requests and of the memory for headers.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn unlimited() -> Self {
         let headers = Arc::new(HeaderBudget::new(usize::MAX));
@@ -166,14 +166,14 @@ impl ClientConnection {
         self.requests.load(Ordering::Acquire) / CHANGE
     }
 
-    /// Returns the time when the last request ended, or when the connection was accepted. The milliseconds of different
-    /// connections can be compared.
+    /// Returns the time since which the connection may be idle, in milliseconds since [`Shared::epoch`]. The results
+    /// for different connections can be compared.
     pub(super) fn idle_since_millis(&self) -> u64 {
         self.idle_since.load(Ordering::Relaxed)
     }
 
-    /// Returns the time when the last request ended. Before the first request, returns the time when the connection was
-    /// accepted.
+    /// Returns the time when the last request ended, or when the client has taken the rest of its response. Before the
+    /// first request, returns the time when the connection was accepted.
     pub(super) fn idle_since(&self) -> Instant {
         self.shared.epoch + Duration::from_millis(self.idle_since_millis())
     }
@@ -261,8 +261,8 @@ impl ClientConnection {
         self.waker.wake();
     }
 
-    /// Wakes `waker` when the connection is evicted or revoked. Call this before [`is_evicted`](Self::is_evicted), so that no
-    /// eviction is missed.
+    /// Wakes `waker` when the connection is evicted or revoked. Call this before [`is_evicted`](Self::is_evicted), so
+    /// that no eviction is missed.
     pub(super) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
@@ -330,7 +330,8 @@ impl fmt::Debug for PendingTunnel {
     }
 }
 
-/// A request in flight. The request ends when this value is dropped. The body of the response owns this value.
+/// A request in flight. The request ends when this value is dropped. First the future of the response owns this value,
+/// and then the body of the response or the tunnel.
 #[derive(Debug)]
 pub(super) struct InFlight {
     connection: Arc<ClientConnection>,

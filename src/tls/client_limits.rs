@@ -55,12 +55,13 @@ const FILE_EVICTION_MILLIS: u64 = 50;
 
 /// The limits of client connections. Several [`Server`](super::Server)s can share them.
 ///
-/// At the limit, the longest idle connection is closed when a client opens a new one. A connection is idle between two
-/// requests, and before its first request. If no connection is idle, a stalled connection is closed. A connection is
-/// stalled if all its requests wait for the client, but the client sends and takes almost nothing. If no connection is
-/// stalled, the new connection is closed. If an address already has its maximum of connections, these rules apply to
-/// the connections of this address only. An IPv6 network of 64 bits counts as one address, because a host can choose
-/// any address in its network. The limit of connections of one address does not apply to trusted proxies.
+/// At the limit, the longest idle connection is closed when a client opens a new one. A connection is idle before its
+/// first request, and between two requests if the client has taken all responses. If no connection is idle, a stalled
+/// connection is closed. A connection is stalled if all its requests wait for the client, but the client sends and
+/// takes almost nothing. If no connection is stalled, the new connection waits for up to one second, and is then
+/// closed. If an address already has its maximum of connections, these rules apply to the connections of this address
+/// only, and the new connection does not wait. An IPv6 network of 64 bits counts as one address, because a host can
+/// choose any address in its network. The limit of connections of one address does not apply to trusted proxies.
 ///
 /// ```
 /// use std::{num::NonZeroUsize, sync::Arc};
@@ -120,7 +121,6 @@ struct Stall {
 #[derive(Default)]
 struct Candidates {
     idle_since_and_id: Vec<(u64, u64)>,
-    /// The entries are valid only until the next search.
     stalled_since_and_id: Vec<(u64, u64)>,
     searched_at: Option<u64>,
 }
@@ -148,8 +148,8 @@ impl ClientLimits {
     }
 
     /// Sets the maximum number of requests in flight of one address. Further requests are answered with 429. A request
-    /// from a trusted proxy ([`Server::with_trusted_proxies`](super::Server::with_trusted_proxies)) counts for the client
-    /// that the proxy announces. If the proxy announces no client, the request is not limited. Default: 256.
+    /// from a trusted proxy ([`Server::with_trusted_proxies`](super::Server::with_trusted_proxies)) counts for the
+    /// client that the proxy announces. If the proxy announces no client, the request is not limited. Default: 256.
     #[must_use]
     pub fn with_requests_per_address(self, requests_per_address: NonZeroUsize) -> Self {
         Self { requests: Arc::new(RequestsByAddress::new(requests_per_address)), ..self }
@@ -279,8 +279,8 @@ impl ClientLimits {
         connection.set_address(self.requests.counted_address(network));
     }
 
-    /// Closes the longest idle connection, because the process has too many open files. If several servers call this
-    /// function at the same time, only one connection is closed for all these servers.
+    /// Closes the longest idle connection (or a stalled one), because the process has too many open files. If several
+    /// servers call this function at the same time, only one connection is closed for all these servers.
     pub(super) fn evict_for_open_files(&self) {
         let now = millis_since(self.epoch);
         let table = &mut *self.table();

@@ -10,7 +10,8 @@ pub(super) enum ClientSource {
     /// A client with an address.
     Client(SourceNetwork),
     /// A proxy that carries the requests of many clients. The limit of connections of one address does not apply to it,
-    /// and each request counts for the client that the proxy announces.
+    /// and each request counts for the client that the proxy announces. A connection is also exempt until its header of
+    /// the PROXY protocol was read.
     Exempt,
 }
 

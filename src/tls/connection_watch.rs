@@ -3,7 +3,7 @@
 //! - The connection is idle for too long.
 //! - The client does not finish the head of a request.
 //! - The client does not take a response.
-//! - Another client needs the place of this connection.
+//! - Another client needs the place of this connection, because a limit of connections was reached.
 //! - The client certificate of the connection is no longer accepted.
 
 use std::{

@@ -93,7 +93,7 @@ pub struct Connector {
     refused: Option<OnRefused>,
 }
 
-/// See [`Connector::without_connections`].
+/// The function of [`Connector::without_connections`]. It gets the URI of each connection that is not opened.
 type OnRefused = Arc<dyn Fn(&Uri) + Send + Sync>;
 
 impl Connector {
@@ -122,9 +122,9 @@ impl Connector {
         Self { connector, http2: HttpsConnector::from((tcp, config)), limit, refused: None }
     }
 
-    /// Returns a connector that opens no connection. Each attempt fails with a [`ConnectError`] at once, after `refused`
-    /// was called with the URI. So a program can find out which server a call would ask, without asking it. `refused`
-    /// must not block.
+    /// Returns a connector that opens no connection. Each attempt fails with a [`ConnectError`] at once, after
+    /// `refused` was called with the URI. So a program can find out which server a call would ask, without asking it.
+    /// `refused` must not block.
     #[must_use]
     pub fn without_connections(self, refused: impl Fn(&Uri) + Send + Sync + 'static) -> Self {
         Self { refused: Some(Arc::new(refused)), ..self }

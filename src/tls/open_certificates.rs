@@ -31,8 +31,8 @@ impl OpenCertificates {
         Self { table: Mutex::new(table) }
     }
 
-    /// Records that the handshake of `connection` has accepted `chain`, with `verifier`. If the verifier has changed since
-    /// then, the chain is verified again.
+    /// Records that the handshake of `connection` has accepted `chain`, with `verifier`. If the verifier has changed
+    /// since then, the chain is verified again.
     pub(super) fn register(
         self: &Arc<Self>,
         chain: &[CertificateDer<'_>],

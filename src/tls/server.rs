@@ -28,8 +28,8 @@ use crate::{
     log_limit::log_limited,
 };
 
-/// The time that the server waits at its shutdown for a request on each idle connection. A client may already have sent
-/// such a request.
+/// The maximum time that the server waits at its shutdown for a request on each idle connection. A client may already
+/// have sent such a request.
 const REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// When the server shuts down, it accepts up to this many connections that are already established, for up to
@@ -106,7 +106,8 @@ pub struct Server {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Drained {
-    /// All connections ended before the drain timeout.
+    /// All connections ended before the drain timeout. Connections that only had to be closed, and connections of
+    /// WebSockets, may still have been open.
     Completely,
     /// Some connections were still open at the drain timeout, and were closed then.
     CutOff {
@@ -209,9 +210,9 @@ impl Server {
         Self { drain_timeout, ..self }
     }
 
-    /// Sets how long WebSockets may continue after the shutdown signal. After this time, the gateway closes each of them
-    /// with code 1001 (RFC 6455 §7.4.1). Both ends then have five seconds to close the WebSocket. This time may be longer
-    /// than the drain timeout. Default: 0.
+    /// Sets how long WebSockets may continue after the shutdown signal. After this time, the gateway closes each of
+    /// them with code 1001 (RFC 6455 §7.4.1). Both ends then have five seconds to close the WebSocket. The tunnel drain
+    /// timeout may be longer than the drain timeout. Default: 0.
     #[must_use]
     pub fn with_tunnel_drain_timeout(self, tunnel_drain_timeout: Duration) -> Self {
         Self { tunnel_drain_timeout, ..self }
@@ -244,8 +245,9 @@ impl Server {
     /// Serves until `shutdown` is ready. Then the server accepts no more connections, waits until the requests in
     /// flight have finished, and returns. Idle HTTP/1.1 connections stay open for up to one second or a quarter of the
     /// drain timeout, whichever is shorter, because a client may already have sent a request. Requests that have not
-    /// finished at the drain timeout are aborted. The server then waits up to one second until the futures of the aborted
-    /// requests have been dropped.
+    /// finished at the drain timeout are aborted. WebSockets may continue for the [tunnel drain
+    /// timeout](Self::with_tunnel_drain_timeout). The server then waits up to one second until the futures of the
+    /// aborted requests have been dropped.
     pub async fn run<S, B>(self, service: S, shutdown: impl Future<Output = ()>) -> Drained
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
@@ -402,8 +404,9 @@ fn keep_alive(listener: &TcpListener) {
 
 /// Handles an error of `accept`. The listener can still be used after such an error. If a client closed its connection
 /// before the server accepted it, the server continues immediately. If the process or the system has too many open
-/// files or too little memory, the server closes the longest idle connection. It then waits a moment until the file of
-/// this connection is closed. If no connection is idle, the server can continue only when a request ends.
+/// files or too little memory, the server closes the longest idle connection, or a stalled one if no connection is
+/// idle. It then waits a moment until the file of this connection is closed. If there is no such connection, the server
+/// can continue only when another connection ends.
 async fn accept_failed(error: &io::Error, limits: &ClientLimits) {
     if is_closed_by_client(error) {
         return;

@@ -24,7 +24,8 @@ pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The settings of a [`Server`](super::Server) that can change while it runs. A [`SettingsHandle`] changes them.
 ///
-/// The functions `with_…` are those of [`Server`](super::Server), with the same defaults.
+/// Except [`with_access_log`](Self::with_access_log), the functions `with_…` are those of [`Server`](super::Server),
+/// with the same defaults.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ServerSettings {
@@ -86,8 +87,8 @@ impl ServerSettings {
         self
     }
 
-    /// Writes the requests that the listener refuses at a limit to `log`. The service does not get these requests, so an
-    /// [`AccessLogLayer`](crate::access_log::AccessLogLayer) does not see them. Default: no log.
+    /// Writes the requests that the listener refuses at a limit to `log`. The service does not get these requests, so
+    /// an [`AccessLogLayer`](crate::access_log::AccessLogLayer) does not see them. Default: no log.
     pub fn with_access_log(self, log: AccessLog) -> Self {
         Self { access_log: Some(log), ..self }
     }
@@ -120,11 +121,11 @@ impl SettingsHandle {
         Self(Arc::new(Shared { generation, current, changing: Mutex::default(), open }))
     }
 
-    /// Changes the settings. They apply to connections that are accepted from now on. Open connections stay as they are,
-    /// with one exception: the client certificates of all open connections are verified with the new settings. A
+    /// Changes the settings. They apply to connections that are accepted from now on. Open connections stay as they
+    /// are, with one exception: the client certificates of all open connections are verified with the new settings. A
     /// connection whose certificate is no longer accepted is closed after its requests in flight, at the latest after
-    /// 30 s. A new request on such a connection has no [`PeerCertificate`](crate::identity::PeerCertificate). If the new
-    /// TLS configuration is one of your own ([`ServerTls::from_config`]), no certificate is verified again.
+    /// 30 s. A new request on such a connection has no [`PeerCertificate`](crate::identity::PeerCertificate). If the
+    /// new TLS configuration is one of your own ([`ServerTls::from_config`]), no certificate is verified again.
     ///
     /// TLS sessions are resumed only with the same [`ServerTls`], because each `ServerTls` has its own session tickets.
     ///

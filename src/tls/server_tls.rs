@@ -31,8 +31,8 @@ pub struct ServerTls {
     clients: ClientVerifier,
 }
 
-/// When the settings of the server change, this value verifies the client certificates of the connections that are
-/// already open.
+/// Verifies client certificates. It is kept, because it also verifies the client certificates of the connections that
+/// are already open when the settings of the server change.
 #[derive(Clone)]
 pub(super) enum ClientVerifier {
     /// No client certificate is accepted.
@@ -48,7 +48,7 @@ impl ServerTls {
     /// for a certificate. If there are CA certificates, clients are asked for a certificate, but need not send one.
     ///
     /// # Errors
-    /// [`TlsError`] names the document that cannot be used.
+    /// [`TlsError`] names the document that cannot be used, or says why rustls rejects the configuration.
     pub fn from_pem(
         chain: &[u8],
         key: &[u8],
@@ -136,11 +136,12 @@ impl ServerTls {
     }
 
     /// Verifies a client certificate as in a TLS handshake: its chain, its dates, its purpose and the revocation lists.
-    /// `chain` is the certificate of the client in DER, followed by the intermediate certificates that the client sends.
-    /// The function does not check whether the client has the private key.
+    /// `chain` is the certificate of the client in DER, followed by the intermediate certificates that the client
+    /// sends. The function does not check whether the client has the private key.
     ///
     /// # Errors
-    /// A text with the reason why a handshake with this certificate would fail.
+    /// A text with the reason why a handshake with this certificate would fail. If this value comes from
+    /// [`from_config`](Self::from_config), the function always fails, because the verifier is not known.
     pub fn verify_client_certificate(&self, chain: &[CertificateDer<'_>]) -> Result<(), String> {
         let (verifier, leaf, intermediates) = match (&self.clients, chain) {
             (_, []) => return Err("there is no certificate".to_owned()),
@@ -218,7 +219,7 @@ impl<'a> ServerTlsBuilder<'a> {
     /// Builds the configuration.
     ///
     /// # Errors
-    /// [`TlsError`] names the document that cannot be used.
+    /// [`TlsError`] names the document that cannot be used, or says why rustls rejects the configuration.
     pub fn build(self) -> Result<ServerTls, TlsError> {
         let chain = certificates(self.chain).ok_or(TlsError::Chain)?;
         let key = private_key(self.key).ok_or(TlsError::Key)?;

@@ -51,7 +51,7 @@ fn caching_provider() -> CryptoProvider {
         LazyLock::new(|| CACHING.iter().map(|algorithm| algorithm as _).collect());
 
     let mut provider = aws_lc_rs::default_provider();
-    // The algorithms in `mapping` are not replaced, because they verify the signatures that a peer makes anew in each
+    // The algorithms in `mapping` are not replaced, because they verify the signature that a peer makes in each
     // handshake.
     provider.signature_verification_algorithms.all = &ALL;
     provider

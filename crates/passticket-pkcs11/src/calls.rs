@@ -1,7 +1,7 @@
 //! Counts the calls of PKCS#11 modules that are running.
 //!
-//! A module can have handlers that run when the process exits. Such a handler can wait for ever if another thread is in the
-//! module at this time. SoftHSM is an example. So a process must not exit while a call runs.
+//! A module can have handlers that run when the process exits. Such a handler can wait for ever if another thread is in
+//! the module at this time. SoftHSM is an example. So a process must not exit while a call runs.
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
@@ -55,7 +55,7 @@ impl Calls {
 
 /// Ends the use of tokens. A program must call this function before it exits. Otherwise, an exit handler of a module
 /// may wait for ever, if another thread uses the module at this time. Waits until the running calls have ended, at most
-/// for `patience`. Returns whether they have.
+/// for `patience`. Returns whether all of them have ended.
 ///
 /// From now on, no key in a token can be used. The open sessions end with the process.
 pub fn end(patience: Duration) -> bool {

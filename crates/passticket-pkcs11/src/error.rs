@@ -1,4 +1,4 @@
-//! The reasons why a key in a token cannot be used.
+//! The reasons why a key in a PKCS#11 token cannot be used.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use super::names::{KeyLabel, TokenLabel};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Pkcs11Error {
-    /// The module of the token's vendor cannot be loaded.
+    /// The module of the token's vendor cannot be loaded or initialized.
     #[error(
         "the PKCS#11 module {} cannot be loaded: {reason}; write the path of the shared library of the token's vendor",
         path.display()
@@ -40,7 +40,7 @@ pub enum Pkcs11Error {
         /// The labels of the tokens that the module has.
         present: Arc<str>,
     },
-    /// Two tokens have this label.
+    /// Several tokens have this label.
     #[error("{count} tokens have the label {token}; give each token a label of its own")]
     #[non_exhaustive]
     SeveralTokens {
@@ -135,11 +135,11 @@ pub enum Pkcs11Error {
     KeyLength {
         /// The token.
         token: TokenLabel,
-        /// The shortest key of the token.
+        /// The minimum length of a key that the token accepts, in bytes.
         min: usize,
-        /// The longest key of the token.
+        /// The maximum length, in bytes. 0 if the token states no maximum.
         max: usize,
-        /// The length of the key.
+        /// The length of the key, in bytes.
         len: usize,
     },
     /// A call of the module has failed.
@@ -171,7 +171,7 @@ pub enum Pkcs11Error {
     QueueFull {
         /// The token.
         token: TokenLabel,
-        /// The maximum of waiting work.
+        /// The maximum number of jobs that may wait for the token.
         waiting: usize,
     },
     /// The process exits, so no token is used any more.
@@ -213,12 +213,13 @@ pub enum KeyFault {
         "cannot be used for signatures (CKA_SIGN is false); make a new key with: passticket-proxy pkcs11 import"
     )]
     CannotSign,
-    /// The MAC of the key is too short.
+    /// The MAC of the key does not have 64 bytes.
     #[error(
         "makes MACs that are too short for PassTickets; the module does not compute HMAC-SHA-512"
     )]
     ShortMac,
-    /// The key has made another MAC than the same key in memory.
+    /// After the import, the token has made another MAC with the key than this program has computed from the value of
+    /// the key.
     #[error(
         "makes other MACs than the same key in memory, so it was deleted again; the module does not compute HMAC-SHA-512 \
              correctly"
@@ -293,12 +294,13 @@ impl Pkcs11Error {
         }
     }
 
-    /// Returns whether the lookup of one key failed, while other keys of the token may still work.
+    /// Returns whether only one key does not work, while other keys of the token may still work.
     pub(super) fn is_about_a_key(&self) -> bool {
         matches!(self, Self::NoKey { .. } | Self::SeveralKeys { .. } | Self::WrongKey { .. })
     }
 
-    /// Returns whether another attempt may succeed without a change by the operator.
+    /// Returns whether the gateway may try again without a reload of the configuration. After an error about the PIN it
+    /// may not, because more wrong PINs would lock the token.
     pub(super) fn is_temporary(&self) -> bool {
         !matches!(self, Self::PinRefused { .. } | Self::FinalPinTry { .. })
     }

@@ -1,4 +1,4 @@
-//! A key in a token, as the source of a key profile.
+//! A key in a PKCS#11 token, as the source of a key profile.
 
 use std::sync::Arc;
 
@@ -45,8 +45,8 @@ impl TokenKey {
             && self.label == other.label
     }
 
-    /// Finds the key, checks how it is protected, and makes a trial MAC. This function blocks the calling thread for at most
-    /// 5 seconds.
+    /// Finds the key, checks how it is protected, and makes a trial MAC. This function blocks the calling thread for at
+    /// most 5 seconds.
     ///
     /// # Errors
     /// [`Pkcs11Error`] says why the key cannot be used.

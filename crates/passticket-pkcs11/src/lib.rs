@@ -1,8 +1,8 @@
 //! Keys of z/OS PassTickets in a PKCS#11 token.
 //!
 //! A PassTicket is a one-time password of z/OS for one user and one application. A person who has the key of an
-//! application can log on to it as any user. With this crate, the key stays in a hardware security module (HSM) or another
-//! token with a PKCS#11 module. The token computes HMAC-SHA-512, and the key never leaves it.
+//! application can log on to it as any user. With this crate, the key stays in a hardware security module (HSM) or
+//! another token with a PKCS#11 module. The token computes HMAC-SHA-512, and the key never leaves it.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -21,10 +21,11 @@
 //! ```
 //!
 //! # Threads
-//! Each [`Token`] has four threads and four sessions. The generator of the crate `passticket` makes a PassTicket on one of
-//! these threads. At most 256 PassTickets wait for a thread, and each of them for at most 5 seconds. Beyond these limits,
-//! and if the token does not work, the error is one of
-//! [`GenerateError::unavailable`](passticket::GenerateError::unavailable). The futures need a Tokio runtime with a timer.
+//! Each [`Token`] has up to four threads and four sessions. The generator of the crate `passticket` makes a PassTicket
+//! on one of these threads. At most 256 PassTickets wait for a thread, and each of them for at most 5 seconds. Beyond
+//! these limits, and if the token does not work, the error is one of
+//! [`GenerateError::unavailable`](passticket::GenerateError::unavailable). The futures need a Tokio runtime with a
+//! timer.
 //!
 //! # A removed token
 //! After an error, the sessions are closed, and a new one is opened with a new login. If this fails, too, all

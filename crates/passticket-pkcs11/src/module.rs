@@ -41,8 +41,8 @@ struct State {
     is_ours: bool,
 }
 
-/// Keeps a module initialized. When the last value is dropped, the module is finalized, unless other code had initialized
-/// it.
+/// Keeps a module initialized. When the last value is dropped, the module is finalized, unless other code had
+/// initialized it.
 pub(super) struct Initialized {
     module: Arc<Module>,
     library: Pkcs11,

@@ -1,4 +1,4 @@
-//! Labels of tokens and keys, and the PIN.
+//! Labels of PKCS#11 tokens and of their keys, and the PIN of a token.
 
 use std::{fmt, str::FromStr};
 
@@ -33,7 +33,7 @@ impl TokenLabel {
     /// Parses a label.
     ///
     /// # Errors
-    /// [`LabelError`] says which length a label has.
+    /// [`LabelError`] if the text is empty, too long, or contains a control character.
     pub fn new(text: &str) -> Result<Self, LabelError> {
         label(text, "label of a token", 32).map(Self)
     }
@@ -48,7 +48,7 @@ impl KeyLabel {
     /// Parses a label.
     ///
     /// # Errors
-    /// [`LabelError`] says which length a label has.
+    /// [`LabelError`] if the text is empty, too long, or contains a control character.
     pub fn new(text: &str) -> Result<Self, LabelError> {
         label(text, "label of a key", 64).map(Self)
     }
@@ -101,7 +101,7 @@ impl Pin {
     /// Parses the content of a file. One line end after the PIN is ignored.
     ///
     /// # Errors
-    /// [`PinError`] if the PIN is empty, too long or more than one line.
+    /// [`PinError`] if the PIN is empty, too long, not UTF-8 or more than one line, or contains a NUL character.
     pub fn parse(content: &[u8]) -> Result<Self, PinError> {
         let text = str::from_utf8(content).map_err(|_| PinError(()))?;
         let text = text.strip_suffix('\n').unwrap_or(text);

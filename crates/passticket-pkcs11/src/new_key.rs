@@ -1,4 +1,4 @@
-//! Puts keys into a token.
+//! Puts keys into a PKCS#11 token.
 
 use hmac::{Hmac, KeyInit, Mac};
 use passticket::{EnhancedKey, KeyError};
@@ -37,21 +37,21 @@ impl Token {
     /// key again. This function blocks the calling thread.
     ///
     /// # Errors
-    /// [`Pkcs11Error`] says why the import failed. If the token also fails to delete a key that did not pass the check, the
-    /// key stays in the token.
+    /// [`Pkcs11Error`] says why the import failed. If the token also fails to delete a key that did not pass the check,
+    /// the key stays in the token.
     pub fn import(&self, label: &KeyLabel, value: &KeyValue) -> Result<(), Pkcs11Error> {
         let mac = Hmac::<Sha512>::new_from_slice(&value.0).expect("HMAC takes keys of any length");
         let expected = Zeroizing::new(mac.chain_update(PROBE).finalize().into_bytes().to_vec());
         self.with_new_session(|session| session.import(label, value.0.clone(), PROBE, &expected))
     }
 
-    /// Makes a random key of `len` bytes in the token, sensitive and not extractable. Nobody can read such a key, so it is
-    /// useful only if the system that evaluates the PassTickets uses the same token. This function blocks the calling
-    /// thread.
+    /// Makes a random key of `len` bytes in the token, sensitive and not extractable. Such a key cannot be read, so it
+    /// is useful only if the system that evaluates the PassTickets uses the same token. This function blocks the
+    /// calling thread.
     ///
     /// # Errors
-    /// [`Pkcs11Error`] says why the key was not generated. If the token also fails to delete a key that did not pass the
-    /// check, the key stays in the token.
+    /// [`Pkcs11Error`] says why the key was not generated. If the token also fails to delete a key that did not pass
+    /// the check, the key stays in the token.
     pub fn generate(&self, label: &KeyLabel, len: usize) -> Result<(), Pkcs11Error> {
         self.with_new_session(|session| session.generate(label, len, PROBE))
     }

@@ -1,4 +1,4 @@
-//! One session with a token: opening it, logging in, finding keys and computing MACs.
+//! One session with a PKCS#11 token: opening it, logging in, finding keys and computing MACs.
 
 use std::{collections::BTreeMap, sync::Arc};
 

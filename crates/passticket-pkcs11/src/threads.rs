@@ -1,5 +1,5 @@
-//! The threads on which a token computes. A call of a module can take long, so it must not run on the threads of an async
-//! runtime. Each token has its own threads, so that a token which hangs does not stop another one.
+//! The threads on which a PKCS#11 token computes. A call of a module can take long, so it must not run on the threads
+//! of an async runtime. Each token has its own threads, so that a token which hangs does not stop another one.
 
 use std::{
     fmt,

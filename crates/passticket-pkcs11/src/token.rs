@@ -1,4 +1,4 @@
-//! A token: its sessions, and what happens if it is removed.
+//! A PKCS#11 token: its sessions, and what happens if it is removed.
 
 use std::{
     collections::BTreeMap,
@@ -20,8 +20,8 @@ use super::{
 
 /// A token with its PIN. Clones refer to the same token.
 ///
-/// Creating a value opens no session: the module is loaded and the token is used by the first computation. If the token is
-/// removed, computations fail until it is back. Then a new session is opened, and the user is logged in again.
+/// Creating a value opens no session: the module is loaded and the token is used by the first computation. If the token
+/// is removed, computations fail until it is back. Then a new session is opened, and the user is logged in again.
 #[derive(Clone)]
 pub struct Token(Arc<Inner>);
 

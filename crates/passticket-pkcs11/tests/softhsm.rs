@@ -1,7 +1,7 @@
 //! Keys in tokens of SoftHSM.
 //!
-//! SoftHSM reads the place of its tokens from the environment when it is initialized. So each test runs in a process of its
-//! own: the test starts this test binary again, with the name of the test.
+//! SoftHSM reads the directory of its tokens from the environment when it is initialized. So each test runs in a
+//! process of its own: the test starts this test binary again, with the name of the test.
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 

@@ -92,8 +92,8 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
     /// Makes the ticket if this is possible without waiting. Callers call this method first. If this method returns
     /// `None`, they call [`generate`](Self::generate).
     ///
-    /// Implement this method if the generator never waits. This saves the allocation of a future. The caller also need
-    /// not store the request while it waits for the future.
+    /// Implement this method if the generator can make tickets without waiting. This saves the allocation of a future.
+    /// The caller also need not store the request while it waits for the future.
     fn try_generate_now(
         &self,
         user: &UserId,
@@ -144,8 +144,8 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         Replay::Protected
     }
 
-    /// Returns for how long a ticket that is made now is valid at least, if this is known. The clock of the application
-    /// must agree with the clock of the generator. The default is `None`: not known.
+    /// Returns for how long a ticket that is made now is valid at least. Returns `None` (the default) if this is not
+    /// known. The result is right only if the clock of the application agrees with the clock of the generator.
     ///
     /// A generator that contains another generator must implement this method, and call `lifetime` of the other
     /// generator.
@@ -154,9 +154,9 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         None
     }
 
-    /// Forgets the cached ticket of this user and APPLID, because the application has refused it. The next call makes
-    /// another ticket, as far as the algorithm can: two tickets for the same second are always equal. By default, this
-    /// method does nothing.
+    /// Forgets the cached ticket of this user and APPLID, because the application has refused it. The next call of
+    /// [`generate`](Self::generate) then computes a ticket again. In the second of the refused ticket, the new ticket
+    /// equals the refused one. By default, this method does nothing.
     fn forget(&self, user: &UserId, applid: &Applid) {
         let _ = (user, applid);
     }
@@ -211,8 +211,8 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// Computes PassTickets in this process, from [`KeyProfiles`].
 ///
 /// The future of [`generate`](PassTicketGenerator::generate) never waits and is ready immediately, with two exceptions:
-/// the generator has [shared time slots](Self::with_shared_time_slots), or the key is in a [`KeySource`](super::KeySource)
-/// with [threads](super::KeySource::threads).
+/// tickets with replay protection of a generator with [shared time slots](Self::with_shared_time_slots), and tickets
+/// whose key is in a [`KeySource`](super::KeySource) with [threads](super::KeySource::threads).
 ///
 /// # Replay protection
 /// How many tickets a user can get depends on the [`Replay`] of the profile.
@@ -232,11 +232,12 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 ///   slots, two generators can make equal tickets for a user and an APPLID. The service then accepts only the ticket
 ///   that it receives first.
 /// - A generator makes no ticket for the second in which it starts, because a previous process may have made the same
-///   ticket. Only a generator from [`one_shot`](Self::one_shot) makes tickets for this second.
+///   ticket. There are two exceptions: a generator from [`one_shot`](Self::one_shot), and a generator that
+///   [continues](Self::continue_time_slots) the time slots of another process.
 /// - If a profile has a [next key](KeyProfile::with_next_key), the clock decides which key makes a ticket, not the time
 ///   slot of the ticket.
-/// - If the clock is set back, no ticket is made twice. If it is set back by more than 60 s (or a quarter of the
-///   window), no tickets are made until the clock has caught up.
+/// - If the clock is set back while the generator exists, no ticket is made twice. If it is set back by more than 60 s
+///   (or a quarter of the window), no tickets are made until the clock has caught up.
 ///
 /// # Example
 /// ```
@@ -366,8 +367,8 @@ impl LocalGenerator {
     }
 
     /// Creates a generator with other keys, for a program that reloads its configuration. The new generator and `self`
-    /// share their time slots. So they never make two tickets for the same user, APPLID and second. The new generator
-    /// has no [ticket cache](Self::with_ticket_cache).
+    /// share their time slots. So they never make two tickets with replay protection for the same user, APPLID and
+    /// second. The new generator has no [ticket cache](Self::with_ticket_cache).
     ///
     /// If the profiles of `self` for an APPLID had no replay protection for at least some users, the first ticket with
     /// replay protection is for the next second. Tickets for earlier seconds may have been made without a time slot.
@@ -384,11 +385,11 @@ impl LocalGenerator {
     ///
     /// # Errors
     /// - [`SafReturnCodes::NO_PROFILE`] if there is no key for `applid`.
-    /// - [`SafReturnCodes::INTERNAL`] with a [`NoTimeSlot`] if the application has replay
-    ///   protection and the user has no time slot left.
+    /// - [`SafReturnCodes::INTERNAL`] with a [`NoTimeSlot`] if the profile has replay protection and there is no time
+    ///   slot for the ticket.
     /// - [`SafReturnCodes::INTERNAL`] with [`is_unavailable`](GenerateError::is_unavailable) if the
-    ///   [`KeySource`](super::KeySource) of the profile fails, or if the ticket needs a
-    ///   [shared time slot](Self::with_shared_time_slots).
+    ///   [`KeySource`](super::KeySource) of the profile fails or is too slow, or if the ticket needs a [shared time
+    ///   slot](Self::with_shared_time_slots).
     pub fn generate_now(
         &self,
         user: &UserId,
@@ -553,13 +554,14 @@ impl LocalGenerator {
         self.slots.protect(newly_protected, self.clock.now());
     }
 
-    /// Takes the time slots back, because the other process has ended and has made no ticket.
+    /// Takes back the time slots that were handed over. Call this only if the other process has ended and has made no
+    /// ticket.
     pub fn take_back_time_slots(&self) {
         self.slots.take_back();
     }
 
-    /// Takes the time slots back, because the other process has ended, but it may have made tickets. The time slots up
-    /// to now count as used.
+    /// Takes back the time slots that were handed over. Call this if the other process has ended, but may have made
+    /// tickets. The time slots up to now count as used.
     pub fn take_back_later_time_slots(&self) {
         self.slots.take_back_after(self.clock.now());
     }
@@ -804,8 +806,8 @@ impl GenerateError {
     /// is expected to work again. For [stopped](Self::is_stopped) tickets, it is the time until a ticket may be tried
     /// again. Returns `None` for all other errors.
     ///
-    /// The result is at most [`MAX_RETRY_AFTER`](Self::MAX_RETRY_AFTER). If the time is not known, the result is
-    /// `MAX_RETRY_AFTER`.
+    /// The result is at most [`MAX_RETRY_AFTER`](Self::MAX_RETRY_AFTER). If the generator is unavailable or the tickets
+    /// are stopped, and the time is not known, the result is `MAX_RETRY_AFTER`.
     pub fn retry_after(&self) -> Option<Duration> {
         let retry_after = match self.why {
             Why::NoTimeSlot(NoTimeSlot::AllTaken { retry_after, .. }) => retry_after,
@@ -1036,8 +1038,8 @@ mod tests {
             let is_new = |ticket: &PassTicket| new().evaluate(&user, ticket, clock.now()).is_ok();
             clock.advance(Duration::from_secs(99));
             assert!(!is_new(&generate()));
-            // A ticket of the new key is made even for an earlier time slot, or if the cached ticket of the old key could
-            // be used again.
+            // A ticket of the new key is made even for an earlier time slot, or if the cached ticket of the old key
+            // could be used again.
             clock.advance(Duration::from_secs(1));
             let ticket = generate();
             assert!(is_new(&ticket));

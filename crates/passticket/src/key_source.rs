@@ -17,9 +17,8 @@ use super::algorithm::Algorithm;
 /// [`compute`](Self::compute) is synchronous and runs seven or eight times for each ticket. A gateway makes tickets on
 /// the threads of its async runtime. If a call takes longer than a few microseconds, [`threads`](Self::threads) must
 /// return the threads on which it may block. A [`LocalGenerator`](super::LocalGenerator) then makes the whole ticket on
-/// one of them. The synchronous functions of this crate, such as
-/// [`generate_now`](super::LocalGenerator::generate_now) and [`KeyProfile::evaluate`](super::KeyProfile::evaluate), block
-/// the thread of the caller.
+/// one of them. The synchronous functions of this crate, such as [`generate_now`](super::LocalGenerator::generate_now)
+/// and [`KeyProfile::evaluate`](super::KeyProfile::evaluate), block the thread of the caller.
 ///
 /// # Example
 /// ```
@@ -93,12 +92,12 @@ pub trait KeySource: fmt::Debug + Send + Sync + 'static {
 pub trait KeyThreads: fmt::Debug + Send + Sync + 'static {
     /// Runs `work` on one of the threads. The result is `Ok` after `work` has run to its end.
     ///
-    /// An implementation must limit how much work waits, and for how long. If the caller drops the future, work that has
-    /// not begun should not run.
+    /// An implementation must limit how much work waits, and for how long. If the caller drops the future, work that
+    /// has not begun should not run.
     ///
     /// # Errors
-    /// The future returns a [`KeySourceError`] if `work` was not run, or takes too long. In the second case, it may still
-    /// run.
+    /// The future returns a [`KeySourceError`] if `work` was not run, or takes too long. In the second case, it may
+    /// still run.
     fn run(&self, work: KeyWork) -> KeyWorkFuture;
 }
 

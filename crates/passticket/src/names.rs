@@ -1,5 +1,5 @@
-//! User ids, APPLIDs (names of applications) and names of groups. A PassTicket (a one-time password of z/OS) is made for
-//! one user id and one APPLID.
+//! User ids, APPLIDs (names of applications) and names of groups. A PassTicket (a one-time password of z/OS) is made
+//! for one user id and one APPLID.
 
 use std::{fmt, str::FromStr};
 
@@ -183,7 +183,7 @@ name! {
 name! {
     /// The name of a group of users in the security product.
     ///
-    /// A [`Qualifier`](crate::Qualifier) gives a group a PassTicket key of its own.
+    /// With a [`Qualifier`](crate::Qualifier), the users of a group can have a PassTicket key of their own.
     GroupName, "group name"
 }
 

@@ -22,9 +22,9 @@ pub const DEFAULT_WINDOW: Duration = Duration::from_secs(600);
 /// The default of [`KeyProfile::with_window`] for enhanced tickets. It is the default of the operand `TIMEOUT` in RACF.
 pub const DEFAULT_ENHANCED_WINDOW: Duration = Duration::from_secs(60);
 
-/// The longest window that RACF has: 600 s for legacy tickets, and `TIMEOUT(600)` for enhanced tickets. A
-/// [`LocalGenerator`](super::LocalGenerator) makes no ticket for a time that is further from now, even if the
-/// [window](KeyProfile::with_window) of the profile is longer.
+/// The longest window that RACF has: 600 s for legacy tickets, and `TIMEOUT(600)` for enhanced tickets. If the
+/// [window](KeyProfile::with_window) of a profile is longer, a [`LocalGenerator`](super::LocalGenerator) makes tickets
+/// as if it were this long.
 pub const MAX_WINDOW: Duration = Duration::from_secs(600);
 
 /// Returns the alphabet of an enhanced algorithm, or `None` for the legacy algorithm.
@@ -83,7 +83,8 @@ pub struct KeyProfile {
     key: KeySchedule,
     window: Duration,
     replay: Replay,
-    /// For how many seconds a ticket is used again, if replay is allowed.
+    /// The value of [`with_reuse`](Self::with_reuse) in seconds, without the limits that [`reuse`](Self::reuse)
+    /// applies.
     reuse_secs: u64,
     /// The first second in which this key makes tickets. It is 0, except for the next key of another profile.
     since: u64,
@@ -148,9 +149,9 @@ impl KeyProfile {
     /// Sets the window. The time of a ticket may differ from the clock of the evaluating system by at most `window`, in
     /// both directions. Only the whole seconds of `window` count.
     ///
-    /// The profile on z/OS must accept this window: `TIMEOUT` of enhanced tickets in RACF. Otherwise z/OS refuses
-    /// tickets that were made for an earlier [time slot](super::LocalGenerator#replay-protection), and counts each one
-    /// as a wrong password.
+    /// The window on z/OS must be at least as long. In RACF, `TIMEOUT` sets the window of enhanced tickets. If the
+    /// window on z/OS is shorter, z/OS may refuse tickets that were made for an earlier [time
+    /// slot](super::LocalGenerator#replay-protection), and it counts each refused ticket as a wrong password.
     #[must_use]
     pub fn with_window(mut self, window: Duration) -> Self {
         self.window = window;
@@ -178,7 +179,8 @@ impl KeyProfile {
     }
 
     /// Limits the profile to some users of the APPLID. In [`KeyProfiles`](super::KeyProfiles), such a profile takes
-    /// precedence over the profile of the APPLID. The methods of this type do not check whether a user is one of them.
+    /// precedence over the profile of the APPLID. The methods of this type do not check whether a ticket is for one of
+    /// these users.
     #[must_use]
     pub fn with_qualifier(mut self, qualifier: Qualifier) -> Self {
         self.qualifier = Some(Box::new(qualifier));
@@ -204,11 +206,11 @@ impl KeyProfile {
     /// seconds of `reuse` count. The default is zero: a ticket is used within its second only.
     ///
     /// A service on z/OS compares a ticket with the password first, which may be expensive. The security product can
-    /// check a ticket faster if it has seen this ticket before. So fewer different tickets can mean less work there. The
-    /// price is that a ticket which an attacker has read stays in use for longer.
+    /// check a ticket faster if it has seen this ticket before. So fewer different tickets can mean less work there.
+    /// The price is that a ticket which an attacker has read stays in use for longer.
     ///
-    /// With [`Replay::Protected`], this setting has no effect, because the second use of a ticket would count as a wrong
-    /// password. With [`Replay::Allowed`], the time is limited to a [quarter of the window](Self::max_reuse).
+    /// With [`Replay::Protected`], this setting has no effect, because the second use of a ticket would count as a
+    /// wrong password. With [`Replay::Allowed`], the time is limited to a [quarter of the window](Self::max_reuse).
     #[must_use]
     pub fn with_reuse(mut self, reuse: Duration) -> Self {
         self.reuse_secs = reuse.as_secs();
@@ -237,8 +239,8 @@ impl KeyProfile {
     ///
     /// The new key, its algorithm and its window are those of `next`. The APPLID, the replay protection and the reuse
     /// are those of `self` for both keys. The profile that [`next_key`](Self::next_key) returns has no qualifier, but
-    /// [`KeyProfiles`](super::KeyProfiles) uses both keys for the users of the qualifier of `self`. A next key of `next`
-    /// is dropped.
+    /// [`KeyProfiles`](super::KeyProfiles) uses both keys for the users of the qualifier of `self`. A next key of
+    /// `next` is dropped.
     ///
     /// From the time `from` on, a [`LocalGenerator`](super::LocalGenerator) makes each ticket with the new key, even a
     /// ticket for an earlier second. [`generate`](Self::generate) chooses the key by the second of the ticket.
@@ -418,7 +420,8 @@ impl KeyProfile {
     /// Checks a ticket that a client has sent for `user`.
     ///
     /// This method computes the time of the ticket from its characters. It does not try all times of the window, so it
-    /// costs as much as generating a ticket.
+    /// costs as much as generating a ticket, or up to twice as much while the tickets of a [next
+    /// key](Self::with_next_key) are also accepted.
     ///
     /// With [`Algorithm::Legacy`] and [`Algorithm::EnhancedUpper`], lower case counts as upper case, because z/OS
     /// converts passwords to upper case. A legacy ticket contains only the low 32 bits of its time. Of the times with
@@ -645,7 +648,7 @@ pub enum Refusal {
          compare user, APPLID and key with those of the system that made the PassTicket"
     )]
     OtherKey,
-    /// The [`KeySource`] of the profile failed, so the ticket was not checked.
+    /// A [`KeySource`] of the profile failed, so the ticket was not checked with the key of this source.
     #[error(transparent)]
     KeyUnavailable(#[from] KeySourceError),
     /// The time of the ticket is outside of the window.
@@ -667,8 +670,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Returns the more informative refusal of a ticket that was evaluated with two keys. [`Self::KeyUnavailable`] takes
-    /// precedence, because the ticket was then not fully checked.
+    /// Returns the more informative refusal of a ticket that was evaluated with two keys. [`Self::KeyUnavailable`]
+    /// takes precedence, because the ticket was then not fully checked.
     fn most_telling(self, other: Self) -> Self {
         let rank = |refusal: &Self| match refusal {
             Self::KeyUnavailable(_) => 3,

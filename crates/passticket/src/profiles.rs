@@ -1,4 +1,5 @@
-//! The key profiles of several applications. A profile can be for some users only.
+//! The key profiles (PassTicket keys with their settings) of several applications. A profile can be for some users
+//! only.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -68,8 +69,8 @@ impl KeyProfiles {
         Ok(Self(Arc::new(index)))
     }
 
-    /// Returns the profile of an APPLID without a qualifier, if there is one. It is for all users of the APPLID that have
-    /// no qualified profile.
+    /// Returns the profile of an APPLID without a qualifier, if there is one. It is for all users of the APPLID that
+    /// have no qualified profile.
     pub fn get(&self, applid: &Applid) -> Option<&Arc<KeyProfile>> {
         self.0.unqualified.get(applid)
     }
@@ -88,7 +89,7 @@ impl KeyProfiles {
         self.get(applid)
     }
 
-    /// Returns whether all profiles of an APPLID allow replay.
+    /// Returns [`Replay::Allowed`] if the APPLID has profiles and all of them allow replay.
     pub(super) fn replay(&self, applid: &Applid) -> Replay {
         self.0.replay.get(applid).copied().unwrap_or(Replay::Protected)
     }

@@ -1,4 +1,4 @@
-//! The users that a key profile is for.
+//! The users that a key profile (a PassTicket key with its settings) is for.
 
 use std::slice;
 

@@ -79,8 +79,8 @@ impl SlotRequest {
 pub struct SharedSlot {
     /// The slot, in whole seconds.
     pub slot: Timestamp,
-    /// The time of the store when it reserved the slot. If the clock of this process differs too much from this time, no
-    /// ticket is made.
+    /// The time of the store when it reserved the slot. If the clock of this process differs too much from this time,
+    /// no ticket is made.
     pub place_time: Timestamp,
 }
 

@@ -1,5 +1,6 @@
-//! A cache of the current tickets. Without it, each further request of a user in the same second would compute the same
-//! ticket again. If the profile has a reuse time, a ticket is also used again after its second, until this time ends.
+//! A cache of the current PassTickets. Without it, each further request of a user in the same second would compute the
+//! same ticket again. If the profile has a reuse time, a ticket is also used again after its second, until this time
+//! ends.
 
 use std::{fmt, num::NonZeroUsize};
 
@@ -16,8 +17,8 @@ impl TicketCache {
         Self(Cache::new(pairs.get()))
     }
 
-    /// Returns the current ticket, if the key of `profile` has made it. The key must be the one that makes tickets at the
-    /// time `now`.
+    /// Returns the current ticket, if the key of `profile` has made it. The key must be the one that makes tickets at
+    /// the time `now`.
     pub(super) fn get(
         &self,
         profile: &KeyProfile,

@@ -23,11 +23,12 @@ const SPARE_SECS: u64 = 60;
 
 /// Reserves time slots for each pair of user and APPLID.
 ///
-/// No slot is reserved twice. With [`StartSecond::Skipped`], all slots are later than the second in which this process
-/// started. A previous process only used slots up to the time at which it ended. So the two processes never use the
-/// same slot, unless the clock was set back between them.
+/// No slot of a pair is reserved twice. With [`StartSecond::Skipped`], all slots are later than the second in which
+/// this process started, unless the process [continues](Self::continue_from) the slots of another one. A previous
+/// process only used slots up to the time at which it ended. So the two processes never use the same slot, unless the
+/// clock was set back between them.
 pub(super) struct TimeSlots {
-    /// The maximum number of pairs in a generation.
+    /// The maximum number of pairs in a generation of [`Reserved`].
     pairs: usize,
     state: Mutex<Reserved>,
 }
@@ -127,7 +128,7 @@ impl TimeSlots {
     }
 
     /// Returns the used slots for the process that continues the work of this process. From now on, this process
-    /// reserves no slot. `protected` contains the APPLIDs with replay protection.
+    /// reserves no slot. `protected` contains the APPLIDs whose profiles all have replay protection.
     pub(super) fn hand_over(&self, protected: Vec<Applid>) -> UsedTimeSlots {
         let mut state = self.state();
         state.are_handed_over = true;
@@ -141,12 +142,14 @@ impl TimeSlots {
         UsedTimeSlots { first, latest, protected, current, previous }
     }
 
-    /// Reserves slots again, because the other process has ended and has reserved none.
+    /// Takes the slots back that were handed over: this process reserves slots again. Call this only if the other
+    /// process has ended and has reserved no slot.
     pub(super) fn take_back(&self) {
         self.state().are_handed_over = false;
     }
 
-    /// Reserves slots again, but only slots after `now`, because the other process may have reserved earlier ones.
+    /// Takes the slots back that were handed over, but reserves only slots after `now`. Call this if the other process
+    /// has ended, but may have reserved earlier slots.
     pub(super) fn take_back_after(&self, now: Timestamp) {
         let mut state = self.state();
         state.are_handed_over = false;
@@ -248,7 +251,7 @@ fn next(
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoTimeSlot {
-    /// The user has used all time slots up to now.
+    /// All time slots up to now are used, or are not available, such as the second in which the generator started.
     #[error(
         "PassTicket limit reached: with replay protection each user gets one ticket per second and \
          APPLID (burst {}); the next ticket is possible in {} s. If the security product allows \

@@ -1,4 +1,5 @@
-//! The used time slots as text, for a process that continues the work of another process.
+//! The used time slots (the seconds for which a process has made PassTickets) as text, for a process that continues the
+//! work of another process.
 
 use std::{fmt, str::FromStr};
 
@@ -22,7 +23,8 @@ const VERSION: &str = "1";
 pub struct UsedTimeSlots {
     pub(super) first: u64,
     pub(super) latest: u64,
-    /// The APPLIDs with replay protection. Only their tickets have time slots.
+    /// The APPLIDs whose profiles all have replay protection. Tickets of other APPLIDs may have been made without time
+    /// slots.
     pub(super) protected: Vec<Applid>,
     pub(super) current: Vec<(Pair, u64)>,
     pub(super) previous: Vec<(Pair, u64)>,

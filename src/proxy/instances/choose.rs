@@ -1,7 +1,7 @@
 //! Chooses an instance.
 //!
-//! - By load: two healthy instances are picked at random, and the one with fewer requests in flight is chosen ("power of
-//!   two choices"). So a slow instance gets fewer requests, and no instance gets the requests of all threads at the
+//! - By load: two healthy instances are picked at random, and the one with fewer requests in flight is chosen ("power
+//!   of two choices"). So a slow instance gets fewer requests, and no instance gets the requests of all threads at the
 //!   same time.
 //! - By user: rendezvous hashing. Each healthy instance gets a number, which is a hash of the user, the service and the
 //!   id of the instance. The instance with the highest number is chosen. If an instance fails, only its users move.

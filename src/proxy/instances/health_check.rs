@@ -40,8 +40,8 @@ pub struct HealthCheck<C> {
 }
 
 impl<C> HealthCheck<C> {
-    /// Creates checks that connect with `connector` and report to `states`. Each instance is checked every 10 s. A check
-    /// may take 5 s.
+    /// Creates checks that connect with `connector` and report to `states`. Each instance is checked every 10 s. A
+    /// check may take 5 s.
     pub fn new(connector: C, states: Arc<InstanceStates>) -> Self {
         Self {
             connector,

@@ -1,13 +1,13 @@
 //! Balances requests over the instances of a service: chooses the instance of a request, and limits how many requests
 //! are sent again.
 //!
-//! | file | what it decides |
+//! | file | what it decides or contains |
 //! |---|---|
 //! | `state` | whether an instance is healthy: passive ejection after connect failures, results of active checks |
 //! | `choose` | which instance gets a request |
 //! | `health_check` | active checks of the health of instances |
 //! | `retry_budget` | whether a request may be sent again |
-//! | `states` | keeps the states of all instances, for all threads |
+//! | `states` | the states of all instances, for all threads |
 //! | `targets` | the instances of a route, with the connections and the state of each |
 //!
 //! Balancing uses the connection pool. The pool has a separate limit and separate idle connections for each instance.

@@ -2,8 +2,9 @@
 //!
 //! An instance is *ejected* after the gateway could not connect to it. The first ejection takes 1 s. After each further
 //! failure, the ejection takes twice as long, up to 30 s. Then one request goes to the instance as a probe. If the
-//! gateway can connect, the ejection ends. Only failures to connect count. A slow response does not eject an instance.
-//! Otherwise, a client could eject all instances with requests that always take long.
+//! instance answers, the ejection ends. A successful health check ends it, too. Only failures to connect count. A slow
+//! response does not eject an instance. Otherwise, a client could eject all instances with requests that always take
+//! long.
 
 use std::{
     sync::{
@@ -34,8 +35,8 @@ const CHECK_FAILED: u8 = 2;
 pub enum InstanceHealth {
     /// The instance gets requests.
     Up,
-    /// The gateway could not connect to the instance. The instance gets one request at a time as a probe, unless no
-    /// other instance is healthy.
+    /// The gateway could not connect to the instance. When the ejection is over, the instance gets one request as a
+    /// probe. It gets other requests only if no other instance is healthy.
     Ejected,
     /// The health check of the instance failed. The instance gets no requests, unless no other instance is healthy.
     CheckFailed,
@@ -102,7 +103,7 @@ impl InstanceState {
         is_due
     }
 
-    /// Records that a request that began at `began` has reached the instance.
+    /// Records that the instance has answered a request that began at `began`.
     pub(in crate::proxy) fn set_reached(&self, began: Instant) {
         if !self.is_healthy() {
             self.end_ejection(began);

@@ -26,7 +26,7 @@ use crate::{
     token::ServiceId,
 };
 
-/// The connections to all services, for requests with the body `B`.
+/// The connections that one connector has made, for requests with the body `B`.
 pub(in crate::proxy) type Pool<C, B> = ConnectionPool<C, RequestBody<B>>;
 
 /// The idle connections to one instance.

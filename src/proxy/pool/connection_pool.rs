@@ -1,4 +1,4 @@
-//! The connections to all services.
+//! The connections to services, by instance, protocol and runtime.
 
 use std::{
     any::Any,
@@ -48,7 +48,7 @@ use crate::{
 /// `max_stall`.
 const MIN_STALL: Duration = Duration::from_secs(1);
 
-/// The connections to all services. `C` is the connector, `B` is the body of requests.
+/// The connections to services that one connector has made. `C` is the connector, `B` is the body of requests.
 pub(in crate::proxy) struct ConnectionPool<C, B> {
     /// This lock is held only while the connector is cloned.
     connector: Mutex<C>,
@@ -204,8 +204,8 @@ impl<C, B> ConnectionPool<C, B> {
         lock(&self.hosts).len()
     }
 
-    /// Drains the connections to this host name, of all runtimes and ports: idle connections now, and connections in use
-    /// at the end of their exchange.
+    /// Drains the connections to this host name, of all runtimes and ports: idle connections now, and connections in
+    /// use at the end of their exchange.
     pub(in crate::proxy) fn retire(&self, name: &str) {
         let hosts = lock(&self.hosts);
         let of_name = hosts.iter().filter(|(target, _)| target.authority.host() == name);
@@ -349,8 +349,8 @@ where
             let slot = match host.limit().acquire(host.runtime()) {
                 Ok(slot) => slot,
                 Err(waiting) => {
-                    // All connections are in use. This request gives up its turn, so that the other requests wait in
-                    // the queue of the limit, too.
+                    // All connections are in use. This request releases the lock of `http2_turn`, so that the requests
+                    // that wait for this lock also wait in the queue of the limit.
                     turn = None;
                     if let Some(facts) = &facts {
                         facts.begin_queue();

@@ -47,7 +47,7 @@ const KEPT_CAPACITY: usize = 4 * 1024;
 /// response begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Resend {
-    /// The request is never sent again, because the connection was made for this request.
+    /// The request is never sent again, for example because the connection was made for this request.
     Never,
     /// The caller sends the request again. If the connection ends before a byte of the response, the error is
     /// [`Unanswered`].

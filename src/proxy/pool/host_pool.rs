@@ -165,7 +165,8 @@ impl<B> HostPool<B> {
     }
 
     /// Keeps a connection that is ready. If requests wait for a connection, the first of them gets this one or its
-    /// slot.
+    /// slot. Drains the connection if the pool is full, or if the connection was opened before the last
+    /// [`retire`](Self::retire).
     fn put(&self, mut connection: Box<PooledConnection<B>>) {
         if connection.retired != self.retired.load(Ordering::Relaxed) {
             return connection.carrier.spawn_driver();
@@ -197,8 +198,9 @@ impl<B> HostPool<B> {
         self.limit.is_unused()
     }
 
-    /// Increments `tick`. Drains connections that have been idle for more than `ticks` ticks. Drops
-    /// connections that are not ready, for instance because the service has closed them.
+    /// Increments `tick`. Drains connections that have been idle for more than `ticks` ticks. Drops connections that
+    /// are not ready, for instance because the service has closed them. Also closes the HTTP/2 connections that are
+    /// unusable or have been idle for too long.
     pub(super) fn reap(&self, ticks: u64) {
         let tick = self.tick.fetch_add(1, Ordering::Relaxed) + 1;
         let mut idle = lock(&self.idle);
@@ -233,7 +235,7 @@ impl<B> HostPool<B> {
         self.clear();
     }
 
-    /// Drains all idle connections.
+    /// Drains all idle connections. Closes all HTTP/2 connections, each after its last stream.
     pub(super) fn clear(&self) {
         let all = mem::take(&mut *lock(&self.idle));
         drain(all);
@@ -349,10 +351,10 @@ fn drain<B>(idle: Vec<Idle<B>>) {
     }
 }
 
-/// A connection in use. [`give_back`](Self::give_back) ends the exchange.
+/// A connection in use, or a stream of an HTTP/2 connection. [`give_back`](Self::give_back) ends the exchange.
 ///
-/// If this value is dropped without `give_back`, the connection is closed. If the service has already answered, the
-/// rest of the request is sent first.
+/// If this value is dropped without `give_back`, the stream of HTTP/2 is reset, or the connection of HTTP/1.1 is
+/// closed. If an HTTP/1.1 service has already answered, the rest of the request is sent first.
 pub(in crate::proxy) struct PooledConnection<B> {
     carrier: Carrier<B>,
     pause: BodyPause,
@@ -544,8 +546,9 @@ impl<B> PooledConnection<B> {
         self.pause = BodyPause::default();
     }
 
-    /// Moves the connection into a separate task, which sends the rest of the request even if the response
-    /// is not read. The connection is not reused after that.
+    /// Moves the connection into a separate task, which sends the rest of the request even if the response is not read.
+    /// The connection is not reused after that. Does nothing over HTTP/2, because hyper drives these connections in
+    /// tasks.
     pub(in crate::proxy) fn spawn_driver(&mut self) {
         self.carrier.spawn_driver();
     }

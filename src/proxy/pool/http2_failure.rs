@@ -58,9 +58,10 @@ impl Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendAgain {
     No,
-    /// With the same credential.
+    /// The request is sent again with the same credential.
     Same,
-    /// With a new credential, because the service accepts a credential only once and may have seen this one.
+    /// The request is sent again with a new credential, because the service accepts a credential only once and may have
+    /// seen this one.
     WithNewHeaders,
 }
 
@@ -75,8 +76,8 @@ impl SendAgain {
     ) -> Self {
         match (failure, resend) {
             _ if was_sent_again => Self::No,
-            // If the caller cannot repeat the part of the body that hyper has taken, the caller does not send the
-            // request again.
+            // If the part of the body that hyper has taken was not kept, the request is not sent again after all
+            // (`Http2Stream::give_back`).
             (Failure::Unsent | Failure::Refused | Failure::Unprocessed, _) => Self::Same,
             (Failure::ConnectionLost, Resend::BeforeBody) if !has_begun => Self::Same,
             (Failure::ConnectionLost, Resend::WithNewHeaders) if !has_begun => Self::WithNewHeaders,

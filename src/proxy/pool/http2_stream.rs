@@ -1,4 +1,4 @@
-//! One exchange over HTTP/2.
+//! One exchange (a request and its response) over HTTP/2, on a stream of a shared connection.
 
 use std::{
     fmt, mem,

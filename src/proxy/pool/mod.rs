@@ -43,8 +43,9 @@
 //! | tunnel | closed | The tunnel ends. |
 //! | draining | closed | The rest of the request is written and TLS is shut down, or the service accepts no more bytes. |
 //!
-//! A connection of HTTP/1.1 handles one exchange at a time, without pipelining. If the service sends bytes that belong to
-//! no response, the connection is closed. If it were reused, these bytes could become the response to the next request.
+//! A connection of HTTP/1.1 handles one exchange at a time, without pipelining. If the service sends bytes that belong
+//! to no response, the connection is closed. If it were reused, these bytes could become the response to the next
+//! request.
 //!
 //! # HTTP/2
 //! The tables above are for HTTP/1.1. A connection uses HTTP/2 in two cases: the service chooses HTTP/2 by ALPN, or the
@@ -62,6 +63,7 @@
 //! |---|---|---|
 //! | | usable | A request finds no free stream, and gets a slot. Only one request of a runtime connects at a time if the last connection used HTTP/2. The others wait for its result. |
 //! | usable | retired | The service sends GOAWAY or closes the connection. |
+//! | usable | retired | The connections to the host name are retired, because an address of the name has changed. |
 //! | usable | retired | A request times out, and no byte has arrived since it was sent: the connection may be dead. |
 //! | usable | retired | The service does not answer a ping in time. Pings are sent after a long silence while streams are open. |
 //! | usable | retired | A request of another runtime waits at the limit for the slot. |

@@ -1,4 +1,4 @@
-//! The I/O of a connection, together with the slot of the connection.
+//! The I/O of a connection, together with its slot: the right to have one connection open.
 
 use std::{
     io::{self, IoSlice},

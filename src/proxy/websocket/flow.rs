@@ -1,8 +1,9 @@
 //! One direction of a tunnel: reads the bytes of one side and writes them to the other side.
 //!
 //! While the other side accepts all bytes, they are written directly from the buffer into which they were read. All
-//! tunnels of a thread share this buffer, so an idle tunnel has no buffer. Only bytes that the other side does not accept
-//! are copied, and nothing is read until they are written. So a tunnel holds at most [`CHUNK`] bytes per direction.
+//! tunnels of a thread share this buffer, so an idle tunnel has no buffer. Only bytes that the other side does not
+//! accept are copied, and nothing is read until they are written. So a tunnel holds at most [`CHUNK`] bytes per
+//! direction.
 
 use std::{
     cell::RefCell,

@@ -1,5 +1,5 @@
-//! The future of one tunnel. It moves bytes in both directions. It ends when one side ends, when a limit is reached, or
-//! when the credential of the handshake is no longer valid.
+//! The future of one tunnel. It moves bytes in both directions. It ends when one side ends, when a limit is reached,
+//! when the gateway stops, or when the credential of the handshake is no longer valid.
 
 use std::{
     fmt, mem,
@@ -61,7 +61,8 @@ pub(super) struct About {
 pub(super) struct WebSocketTunnel {
     state: State,
     registered: Registered,
-    /// The tunnel counts as a request in flight at its instance, so that new requests go to instances with fewer tunnels.
+    /// The tunnel counts as a request in flight at its instance, so that new requests go to instances with fewer
+    /// tunnels.
     in_flight: Option<InFlight>,
     about: About,
     credential: CredentialCheck,
@@ -72,7 +73,7 @@ pub(super) struct WebSocketTunnel {
     first_closed: Option<Ended>,
     /// The time until which the service may close its connection. `None` until the client has closed its own.
     service_until: Option<Instant>,
-    /// Never later than the next deadline.
+    /// It is never set to a time later than the next deadline of the tunnel.
     timer: Pin<Box<Sleep>>,
     ended: Option<Ended>,
 }
@@ -91,9 +92,9 @@ enum State {
 struct Open {
     client: Upgraded,
     service: Upgraded,
-    /// From the client to the service.
+    /// The bytes from the client to the service.
     up: Flow,
-    /// From the service to the client.
+    /// The bytes from the service to the client.
     down: Flow,
 }
 
@@ -275,8 +276,8 @@ impl WebSocketTunnel {
         }
     }
 
-    /// Compares the state with the time limits. Returns the time of the next check. This function may begin to close the
-    /// WebSocket.
+    /// Compares the state with the time limits. Returns the time of the next check. This function may begin to close
+    /// the WebSocket.
     ///
     /// # Errors
     /// The reason why the tunnel ends immediately.

@@ -83,7 +83,7 @@ struct Table {
     /// Event streams and gRPC calls. They end when their token is revoked.
     watched: HashMap<u64, Arc<Control>>,
     owners: HashMap<Owner, usize>,
-    /// Set by [`Tunnels::end_all`].
+    /// Whether [`Tunnels::end_all`] was called.
     has_ended: bool,
 }
 
@@ -148,16 +148,16 @@ impl Tunnels {
     }
 
     /// Sets how long a service may take to answer a handshake. The time to connect is included. A shorter response
-    /// timeout of the route or of [`ForwardTimeouts`](super::super::ForwardTimeouts) takes precedence. Default: 45 s, as
-    /// in Zowe.
+    /// timeout of the route or of [`ForwardTimeouts`](super::super::ForwardTimeouts) takes precedence. Default: 45 s,
+    /// as in Zowe.
     #[must_use]
     pub fn with_connect_timeout(mut self, connect: Duration) -> Self {
         self.settings.connect = connect;
         self
     }
 
-    /// Sets how long a WebSocket may be without a byte in either direction. It is then closed with code 1001. Default: 1
-    /// hour, as in Zowe.
+    /// Sets how long a WebSocket may be without a byte in either direction. It is then closed with code 1001. Default:
+    /// 1 hour, as in Zowe.
     #[must_use]
     pub fn with_idle_timeout(mut self, idle: Duration) -> Self {
         self.settings.idle = idle;
