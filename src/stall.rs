@@ -21,7 +21,7 @@ pub(crate) struct Stalled;
 
 impl fmt::Display for Stalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the client sends the body too slowly")
+        f.write_str("the peer sends or takes a body too slowly")
     }
 }
 

@@ -81,25 +81,32 @@ impl TicketBreaker {
         self.0.audit.store(Arc::new(audit));
     }
 
-    /// Continues with other keys. If a key has changed, the refusals of its tickets are forgotten.
+    /// Continues with other keys. If a key was changed or removed, the refusals of its tickets are forgotten.
     pub fn set_keys(&self, profiles: KeyProfiles, limits: TicketLimits) {
         let before = self.0.keys.swap(Arc::new(Keys { profiles: profiles.clone(), limits }));
         let now = self.0.clock.now();
         for changed in changed_keys(&before.profiles, &profiles, now) {
-            let (applid, name) = (*changed.applid(), Arc::from(changed.name()));
-            let has_key = |user: &UserId| {
-                profiles.find(user, &applid).is_some_and(|it| it.name() == changed.name())
-            };
-            let mut machine = self.0.machine();
-            let changes = machine.key_changed(&name, applid, has_key);
-            self.0.gate(&applid).epoch.fetch_add(1, Ordering::AcqRel);
-            self.0.apply(&machine, &changes, "a key was changed");
-            drop(machine);
-            if let Some(others) = self.0.others.get() {
-                for change in &changes {
-                    if let Change::UserResumed { user, applid } = change {
-                        others.resume(Some(*applid), Some(*user));
-                    }
+            self.forget_key(&changed, &profiles, "a key was changed");
+        }
+        for removed in removed_keys(&before.profiles, &profiles) {
+            self.forget_key(&removed, &before.profiles, "a key was removed");
+        }
+    }
+
+    /// Forgets the refusals of the tickets that `key` has made. `profiles` says which users have this key.
+    fn forget_key(&self, key: &KeyProfile, profiles: &KeyProfiles, why: &'static str) {
+        let (applid, name) = (*key.applid(), Arc::from(key.name()));
+        let has_key =
+            |user: &UserId| profiles.find(user, &applid).is_some_and(|it| it.name() == key.name());
+        let mut machine = self.0.machine();
+        let changes = machine.key_changed(&name, applid, has_key);
+        self.0.gate(&applid).epoch.fetch_add(1, Ordering::AcqRel);
+        self.0.apply(&machine, &changes, why);
+        drop(machine);
+        if let Some(others) = self.0.others.get() {
+            for change in &changes {
+                if let Change::UserResumed { user, applid } = change {
+                    others.resume(Some(*applid), Some(*user));
                 }
             }
         }
@@ -277,6 +284,12 @@ fn changed_keys(old: &KeyProfiles, new: &KeyProfiles, now: Timestamp) -> Vec<Arc
         before.is_none_or(|before| !makes_same_tickets(before.at(now), profile.at(now)))
     });
     changed.cloned().collect()
+}
+
+/// Returns the profiles of `old` whose names are not in `new`.
+fn removed_keys(old: &KeyProfiles, new: &KeyProfiles) -> Vec<Arc<KeyProfile>> {
+    let kept: HashSet<_> = new.iter().map(|profile| profile.name()).collect();
+    old.iter().filter(|profile| !kept.contains(profile.name())).cloned().collect()
 }
 
 /// Returns whether two keys have the same algorithm and window, and make the same ticket for the same user and time. No

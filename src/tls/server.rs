@@ -412,7 +412,7 @@ async fn accept_failed(error: &io::Error, limits: &ClientLimits) {
         return;
     }
     if lacks_resources(error) {
-        log_limited!(error, "accept", { %error }, "cannot accept connections; the longest idle connection is closed");
+        log_limited!(error, "accept", { %error }, "cannot accept connections; an idle or stalled connection is closed, if there is one");
         limits.evict_for_open_files();
     } else {
         log_limited!(error, "accept", { %error }, "cannot accept connections");

@@ -410,6 +410,27 @@ fn a_changed_key_resumes_tickets_and_an_equal_key_does_not() {
 }
 
 #[test]
+fn a_removed_key_is_no_longer_reported_as_stopped() {
+    let users = ["ANN", "BEN", "CAT"];
+    let group = Qualifier::Group {
+        group: "PAYROLL".parse().unwrap(),
+        users: users.map(user).into_iter().collect(),
+    };
+    let own = || profile("F90F48F03C28DC86");
+    let world = World::with([own(), own().with_qualifier(group)], RefusedStatuses::default());
+    for name in users {
+        assert!(world.request(name, "/jobs", 401));
+    }
+    assert_eq!(world.breaker.report().applids.len(), 1);
+    let without_group = KeyProfiles::new([own()]).unwrap();
+    world.breaker.set_keys(without_group, TicketLimits::default());
+    let report = world.breaker.report();
+    assert!(report.applids.is_empty() && report.users.is_empty(), "{report:?}");
+    // These users now have the key of the APPLID.
+    assert!(world.try_now("ANN", "/jobs").is_some());
+}
+
+#[test]
 fn refusals_of_one_qualified_key_do_not_stop_the_users_of_another() {
     let users = ["ANN", "BEN", "CAT"];
     let group = Qualifier::Group {
