@@ -11,7 +11,7 @@
 //! | the path has dot segments (`.` or `..`), plain, or encoded once or twice | 400 |
 //! | the path has an encoded NUL (`%00`, `%2500`) | 400 |
 //! | the path, decoded once or twice, matches a longer prefix than the path that the client sent | 400 |
-//! | the path has `%`, `;` or `\`, and the route has [`EncodedPaths::Refuse`](super::EncodedPaths::Refuse) | 400 |
+//! | the path has `%`, `;` or `\`, and the route has [`EncodedPaths::Refuse`](super::EncodedPaths) | 400 |
 //! | `TRACE`, in any mixture of upper and lower case: the response would show the PassTicket to the client | 405 |
 //! | `CONNECT`: the request has no path | 405 |
 //! | outside of the [`RouteLimits`](super::RouteLimits) of the route | 404, 405, 413, 431 |

@@ -289,7 +289,7 @@ fn changed_keys(old: &KeyProfiles, new: &KeyProfiles, now: Timestamp) -> Vec<Arc
 /// Returns the profiles of `old` whose names are not in `new`.
 fn removed_keys(old: &KeyProfiles, new: &KeyProfiles) -> Vec<Arc<KeyProfile>> {
     let kept: HashSet<_> = new.iter().map(|profile| profile.name()).collect();
-    old.iter().filter(|profile| !kept.contains(profile.name())).cloned().collect()
+    old.iter().filter(|profile| !kept.contains(&profile.name())).cloned().collect()
 }
 
 /// Returns whether two keys have the same algorithm and window, and make the same ticket for the same user and time. No

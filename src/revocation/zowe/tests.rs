@@ -1,5 +1,5 @@
-//! Tests of the store against a fake Caching Service in memory, with paused time. `zowe_hash` computes API ML's hash
-//! independently of the code under test.
+//! Tests of [`WithCachingService`] and [`CachingService`] against a fake Caching Service in memory, with paused time.
+//! `zowe_hash` computes API ML's hash independently of the code under test.
 
 use std::{
     future::ready,
@@ -508,7 +508,7 @@ async fn one_question_has_at_most_66_keys_and_callers_share_it() {
     let mut tasks = tokio::task::JoinSet::new();
     checks.for_each(|check| drop(tasks.spawn(check)));
     assert_eq!(tasks.join_all().await, [Ok(()); 50]);
-    // 150 services, one token and two spellings of the user.
+    // The token has 153 keys: 150 services, one token and two spellings of the user. A question has at most 66 keys.
     assert_eq!(fake.take_calls(), ["POST /cachingservice/api/v1/cache-query"; 3]);
     fake.revoke("invalidScopes", "service149", &now_millis());
     let by_service = Err(CheckError::Revoked(RevokedBy::ServiceRule));

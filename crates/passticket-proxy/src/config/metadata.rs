@@ -33,8 +33,7 @@ pub(super) const RESPONSE_TIMEOUT: &str = "response-timeout";
 const NOT_IN_VERSION_3: &str = "Zowe API ML 3 ignores this key, too; to limit the time to the \
                                 head of an answer, set response-timeout";
 
-const IN_LIST: &str =
-    "for the API Catalog; of a service from Eureka, a part of `GET /gateway/api/v1/services`";
+const IN_LIST: &str = "for the API Catalog; if the service comes from Eureka, the answer to `GET /gateway/api/v1/services` contains the value";
 
 const KEYS: &[Key] = &[
     key("apiml.apiInfo", Elsewhere("for the API Catalog")),
@@ -67,7 +66,7 @@ const KEYS: &[Key] = &[
     key(
         RATE_LIMIT,
         Honoured(
-            "with `true`, the service has the [rate limit](../operating/limits.md#rate) of Zowe's keys",
+            "with `true`, the service has the [rate limit](../operating/limits.md#rate) of Zowe's settings for rate limits",
         ),
     ),
     key(HEADERS_TO_IGNORE, Honoured("removes these headers from requests, separated by commas")),
@@ -82,7 +81,7 @@ const KEYS: &[Key] = &[
     key(
         "apiml.okToRetryOnAllOperations",
         Honoured(
-            "a request of any method is sent again if nothing of it was sent; this is always on",
+            "if no byte of a request was sent, the gateway tries once more, whatever the method is; it does so even without this key",
         ),
     ),
     key("apiml.readTimeout", Warning(Any, NOT_IN_VERSION_3)),

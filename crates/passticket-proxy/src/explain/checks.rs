@@ -1,5 +1,5 @@
-//! The checks of IBM's page "Preventing errors" about PassTickets that concern a request
-//! (docs/reference/security-products.md#sources, SAG-err).
+//! IBM's page "Preventing errors" lists checks for PassTickets. This file writes those of them that concern a single
+//! request (docs/reference/security-products.md#sources, SAG-err).
 
 use passticket_proxy::config::Config;
 use tower_passticket::{
@@ -26,13 +26,16 @@ pub(super) fn for_ticket(config: &Config, user: &UserId, applid: &Applid) -> Vec
     };
     vec![
         format!(
-            "clocks: the clocks of z/OS and of this machine may differ by less than {window} s, in UTC: run check \
-             --live, and D T at the console"
+            "clocks: the UTC times of z/OS and of this machine must differ by less than {window} s: run check --live, \
+             and D T at the console"
         ),
-        format!("APPLID: the service must check the ticket for {applid}: RLIST APPL {applid} ALL"),
         format!(
-            "profile and key: {name} in class PTKTDATA must have the same key, algorithm ({}) and window: run esm \
-             verify, or RLIST PTKTDATA {name} SSIGNON ALL",
+            "APPLID: the service must check the ticket with the APPLID {applid}; RLIST APPL {applid} ALL shows the \
+             profile of this APPLID"
+        ),
+        format!(
+            "profile and key: {name} in class PTKTDATA must have the same key, algorithm ({}) and window as the \
+             configuration of the gateway: run esm verify, or RLIST PTKTDATA {name} SSIGNON ALL",
             profile.algorithm()
         ),
         "class: PTKTDATA must be active and RACLISTed, and refreshed after each change: SETROPTS LIST".to_owned(),

@@ -1,4 +1,4 @@
-//! Serves the pages beside the auth API.
+//! Serves the pages of the module [`ui`](super) in addition to the auth API.
 
 use std::{
     convert::Infallible,
