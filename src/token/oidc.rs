@@ -29,7 +29,8 @@ const MAX_AUDIENCES: usize = 64;
 /// - `aud` contains one of the audiences.
 /// - If `aud` has several values, or if authorized parties are set, the claim `azp` is one of the authorized parties.
 ///   If none are set, the audiences are the authorized parties (OpenID Connect Core §3.1.3.7).
-/// - Its header has no critical extension (`crit`), and its type (`typ`) is absent, `JWT` or `at+jwt`.
+/// - Its header has no critical extension (`crit`). Its type (`typ`) is absent, or one of `JWT`, `at+jwt`,
+///   `application/jwt` and `application/at+jwt`.
 /// - It has not expired, and the times in `nbf` and `iat` are at most one minute in the future.
 /// - It is not a security event (`events`).
 /// - It is not bound to a key of the client (`cnf`), because this crate cannot check that the client has this key.
