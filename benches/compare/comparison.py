@@ -7,7 +7,7 @@ import re
 
 from goals import GOALS, Subject
 from machine import fail, free_port
-from world import CONNECTIONS, World
+from testbed import CONNECTIONS, Testbed
 
 
 FORWARD = """
@@ -130,17 +130,17 @@ def expect_cookie(what, response, cookie):
         fail(f"{what}: expected the cookie {cookie!r} and no Authorization at the upstream, got {response}")
 
 
-class Comparison(World):
+class Comparison(Testbed):
     """Starts nginx, HAProxy and the minimal proxy, and passticket-proxy in each configuration that is measured."""
 
-    def __init__(self, bench, programs, rows):
-        super().__init__(bench, programs)
+    def __init__(self, harness, programs, rows):
+        super().__init__(harness, programs)
         self.rows, self.subjects = rows, []
         self.peers()
         for name in ("ten", "cargo_ten", "audit_ten", "tls_ten", "zaas_ten"):
-            self.rules(name, 10)
+            self.make_revocations(name, 10)
         if self.rows & {5, 8}:
-            self.rules("million", 1_000_000)
+            self.make_revocations("million", 1_000_000)
         self.gateway("plain", "ten")
         self.gateway("cargo", "cargo_ten", program="cargo")
         self.gateway("audit", "audit_ten", audit="true")
@@ -166,22 +166,22 @@ class Comparison(World):
             self.haproxy("haproxy_socket", "", ports=[self.ports["websocket"]])
         if 12 in self.rows:
             pair = [(self.demo / f"certs/localhost.{kind}").read_text() for kind in ("pem", "key")]
-            pem = self.bench.write("localhost-pair.pem", "".join(pair), mode=0o600)
+            pem = self.harness.write("localhost-pair.pem", "".join(pair), mode=0o600)
             self.haproxy("haproxy_grpc", "", ports=[self.ports["grpc"]], options="proto h2",
                          bind=f"ssl crt {pem} alpn h2 curves X25519")
-        public = self.bench.write("public.pem", self.public_key)
+        public = self.harness.write("public.pem", self.public_key)
         self.haproxy("haproxy_jwt", VERIFY.replace("PUBLIC", str(public)))
         port = self.ports["minimal"] = free_port()
         args = [self.programs["minimal_proxy"], f"127.0.0.1:{port}", f"127.0.0.1:{self.upstream}"]
-        self.servers["minimal"] = self.bench.start("minimal", args, port)
+        self.servers["minimal"] = self.harness.start("minimal", args, port)
 
     def haproxy(self, name, rules, ports=None, bind="", options=""):
         port = self.ports[name] = free_port()
         servers = "\n".join(f"  server s{number} 127.0.0.1:{upstream} {options}"
                             for number, upstream in enumerate(ports or [self.upstream]))
         text = HAPROXY.format(port=port, rules=rules, servers=servers, bind=bind)
-        args = [self.bench.tools["haproxy"], "-db", "-f", self.bench.write(f"{name}.cfg", text)]
-        self.servers[name] = self.bench.start(name, args, port)
+        args = [self.harness.tools["haproxy"], "-db", "-f", self.harness.write(f"{name}.cfg", text)]
+        self.servers[name] = self.harness.start(name, args, port)
 
     def check(self):
         """Checks that each proxy forwards or refuses requests as expected."""
@@ -256,8 +256,8 @@ class Comparison(World):
             ("zaas", "as ZAAS: PassTicket for a gateway of API ML", "tls", "closed", "zaas", asked,
              mutual),
             ("tls_nginx", "nginx, forwards", "tls", "closed", "nginx_tls", peer, server),
-            ("shake", "ours", "handshakes", "handshake", "tls", health, server),
-            ("shake_nginx", "nginx", "handshakes", "handshake", "nginx_tls", health, server),
+            ("handshake", "ours", "handshakes", "handshake", "tls", health, server),
+            ("handshake_nginx", "nginx", "handshakes", "handshake", "nginx_tls", health, server),
             ("mutual", "ours, mutual", "handshakes", "handshake", "tls", health, mutual),
             ("mutual_nginx", "nginx, mutual", "handshakes", "handshake", "nginx_mutual", health,
              mutual),
@@ -271,9 +271,9 @@ class Comparison(World):
             ("grpc", "JWT → PassTicket", "grpc", "grpc", "tls", call, server),
             ("grpc_nginx", "nginx, forwards", "grpc", "grpc", "nginx_grpc", call, server),
             ("grpc_haproxy", "HAProxy, forwards", "grpc", "grpc", "haproxy_grpc", call, server),
-            ("late_jwt", "JWT → PassTicket", "latency", "open", "plain", ticket, []),
-            ("late_audit", "JWT → PassTicket, audit", "latency", "open", "audit", ticket, []),
-            ("late_bypass", "bypass", "latency", "open", "plain", bypass, []),
+            ("latency_jwt", "JWT → PassTicket", "latency", "open", "plain", ticket, []),
+            ("latency_audit", "JWT → PassTicket, audit", "latency", "open", "audit", ticket, []),
+            ("latency_bypass", "bypass", "latency", "open", "plain", bypass, []),
         ]
         wanted = {key for goal in GOALS if goal.row in self.rows for key in goal[2:4]}
         if 9 in self.rows:

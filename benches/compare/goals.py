@@ -6,12 +6,11 @@ store. "forwards" is a proxy that only forwards."""
 import collections
 
 # With fewer undisturbed rounds than this, the report does not say whether a goal is met.
-ENOUGH = 5
+MIN_ROUNDS = 5
 
-# `over` and `under` are keys of subjects (see comparison.py). The ratio is the `metric` of `over` divided by
-# the `metric` of `under`. The goal is that the ratio is `sign` (≤ or ≥) `bound`. `row` is the number in the
-# report.
-Goal = collections.namedtuple("Goal", "row what over under metric sign bound")
+# `numerator` and `denominator` are keys of subjects (see comparison.py). The ratio is the `metric` of the one divided
+# by the `metric` of the other. The goal is that the ratio is `sign` (≤ or ≥) `bound`. `row` is the number in the report.
+Goal = collections.namedtuple("Goal", "row what numerator denominator metric sign bound")
 
 GOALS = [
     Goal(1, "JWT → PassTicket / bypass", "jwt", "bypass", "cpu", "≤", 1.08),
@@ -30,11 +29,11 @@ GOALS = [
     Goal(6, "TLS: client certificate / JWT", "tls_certificate", "tls_jwt", "cpu", "≤", 1.03),
     Goal(7, "TLS: JWT → PassTicket / nginx, forwards", "tls_jwt", "tls_nginx", "cpu", "≤", 1.0),
     Goal(7, "TLS: bypass / nginx, forwards", "tls_bypass", "tls_nginx", "cpu", "≤", 1.0),
-    Goal(7, "full handshakes per core: ours / nginx", "shake_nginx", "shake", "cpu", "≥", 2.0),
+    Goal(7, "full handshakes per core: ours / nginx", "handshake_nginx", "handshake", "cpu", "≥", 2.0),
     Goal(7, "mutual TLS: ours / nginx", "mutual_nginx", "mutual", "cpu", "≥", 3.5),
     Goal(7, "as ZAAS: PassTicket for a gateway of API ML / JWT → PassTicket", "zaas", "tls_jwt", "cpu", "≤", 1.5),
-    Goal(9, "p99 at 70 %: JWT → PassTicket / bypass", "late_jwt", "late_bypass", "p99", "≤", 1.3),
-    Goal(9, "p99 at 70 %: JWT → PassTicket, audit (default) / bypass", "late_audit", "late_bypass", "p99", "≤", 1.3),
+    Goal(9, "p99 at 70 %: JWT → PassTicket / bypass", "latency_jwt", "latency_bypass", "p99", "≤", 1.3),
+    Goal(9, "p99 at 70 %: JWT → PassTicket, audit (default) / bypass", "latency_audit", "latency_bypass", "p99", "≤", 1.3),
     Goal(10, "JWT → PassTicket: two instances / one", "jwt_two", "jwt", "cpu", "≤", 1.02),
     Goal(10, "two instances: JWT → PassTicket / HAProxy, forwards", "jwt_two", "haproxy_two", "cpu", "≤", 1.08),
     Goal(10, "two instances: JWT → PassTicket / nginx, forwards", "jwt_two", "nginx_two", "cpu", "≤", 1.18),

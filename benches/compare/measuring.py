@@ -3,8 +3,8 @@
 import statistics
 import time
 
-from machine import Watch, cpu_seconds, fail, rss_mib, take_turns, tell, ticks
-from world import CONNECTIONS, HANDSHAKING, Load
+from machine import InterferenceMonitor, cpu_seconds, fail, progress, rss_mib, ticks, use_batch_scheduling
+from testbed import CONNECTIONS, HANDSHAKING, LoadGenerator
 
 # A measurement is undisturbed ("clean") if other processes took less than OTHERS_SHARE of the two cores, and
 # the hypervisor less than STEAL_SHARE.
@@ -21,23 +21,23 @@ class Rounds:
     Rounds are short. The speed of a shared machine changes within seconds, and both subjects of a ratio should be
     measured while the machine has the same speed. Connections stay open from round to round."""
 
-    def __init__(self, world, count, seconds, time_in_all):
-        self.world, self.bench = world, world.bench
+    def __init__(self, testbed, count, seconds, time_in_all):
+        self.testbed, self.harness = testbed, testbed.harness
         self.count, self.seconds = count, seconds
         self.deadline = time.monotonic() + time_in_all
         # The number of repetitions is limited, because a repetition does not help if other processes always
         # run.
-        self.retries = len(world.subjects) * count // 2
+        self.retries = len(testbed.subjects) * count // 2
         self.kept = self.discarded = 0
 
     def run(self):
         """Returns the measurements of each subject, one per round."""
-        subjects = self.world.subjects
+        subjects = self.testbed.subjects
         measured = {subject.key: [] for subject in subjects}
         for group in dict.fromkeys(subject.group for subject in subjects):
             rate = []
             if group == "latency":
-                rate = [0.7 * statistics.median(m["rate"] for m in best(measured["jwt"]))]
+                rate = [0.7 * statistics.median(m["rate"] for m in undisturbed(measured["jwt"]))]
             members = [(subject, self.load(subject, rate)) for subject in subjects
                        if subject.group == group]
             for turn in range(self.count):
@@ -48,17 +48,17 @@ class Rounds:
                     measured[subject.key].append({**result, "turn": turn})
                 if time.monotonic() > self.deadline and turn > 0:
                     break
-            tell(f"{group}: {turn + 1} rounds of {self.count}, "
+            progress(f"{group}: {turn + 1} rounds of {self.count}, "
                  f"{self.discarded} measurements discarded so far")
             for _, load in members:
-                self.bench.end(load)
+                self.harness.end(load)
         return measured
 
     def load(self, subject, rate):
         connections = HANDSHAKING if subject.mode == "handshake" else CONNECTIONS
-        load = Load(self.bench, self.world.programs, subject.mode, subject.port, subject.request,
+        load = LoadGenerator(self.harness, self.testbed.programs, subject.mode, subject.port, subject.request,
                     connections, self.seconds, *rate, *subject.tls)
-        take_turns(load.family | self.world.upstreams())
+        use_batch_scheduling(load.family | self.testbed.upstreams())
         return load
 
     def least_disturbed(self, subject, load):
@@ -70,43 +70,44 @@ class Rounds:
             result = self.measure(subject, load)
             if least is None or result["noise"] < least["noise"]:
                 least = result
-            self.kept += result["clean"]
-            self.discarded += not result["clean"]
-            if result["clean"] or not self.retries or time.monotonic() > self.deadline:
+            self.kept += result["undisturbed"]
+            self.discarded += not result["undisturbed"]
+            if result["undisturbed"] or not self.retries or time.monotonic() > self.deadline:
                 break
             self.retries -= 1
         return least
 
     def measure(self, subject, load):
-        watch = Watch(self.bench)
+        monitor = InterferenceMonitor(self.harness)
         before, user = cpu_seconds(subject.server.family), ticks(subject.server.family)
-        result = load.go()
+        result = load.measure()
         cpu = cpu_seconds(subject.server.family) - before
         result["in_user"], result["in_all"] = (
             b - a for a, b in zip(user, ticks(subject.server.family)))
-        others, stolen = watch.shares()
+        others, stolen = monitor.shares()
         if not result["requests"]:
             fail(f"{subject.key}: no response")
         result["rate"] = result["requests"] / result["seconds"]
         result["cpu"] = cpu / result["requests"] * 1e6
         result["rss"] = rss_mib(subject.server.family)
-        result["clean"] = others < OTHERS_SHARE and stolen < STEAL_SHARE
+        result["undisturbed"] = others < OTHERS_SHARE and stolen < STEAL_SHARE
         result["noise"] = others + stolen
         return result
 
 
-def best(results):
+def undisturbed(results):
     """Returns the undisturbed measurements, or all measurements if none is undisturbed."""
-    return [r for r in results if r["clean"]] or results
+    return [r for r in results if r["undisturbed"]] or results
 
 
 def ratios(measured, goal):
     """Returns the ratios, and the number of rounds in which both measurements are undisturbed.
 
     The ratios are those of the undisturbed rounds. If no round is undisturbed, they are those of all rounds."""
-    over = {r["turn"]: r for r in measured[goal.over]}
-    under = {r["turn"]: r for r in measured[goal.under]}
+    numerators = {r["turn"]: r for r in measured[goal.numerator]}
+    denominators = {r["turn"]: r for r in measured[goal.denominator]}
     # 0 means that the value was not measured.
-    both = [(over[t], under[t]) for t in over if t in under and under[t][goal.metric] > 0]
-    clean = [(a, b) for a, b in both if a["clean"] and b["clean"]]
+    both = [(numerators[turn], denominators[turn]) for turn in numerators
+            if turn in denominators and denominators[turn][goal.metric] > 0]
+    clean = [(a, b) for a, b in both if a["undisturbed"] and b["undisturbed"]]
     return [a[goal.metric] / b[goal.metric] for a, b in clean or both], len(clean)

@@ -7,10 +7,10 @@ import re
 import statistics
 import subprocess
 
-from goals import ENOUGH, GOALS
+from goals import GOALS, MIN_ROUNDS
 from machine import processor
-from measuring import best, ratios
-from world import CONNECTIONS, HANDSHAKING
+from measuring import ratios, undisturbed
+from testbed import CONNECTIONS, HANDSHAKING
 
 
 def met(value, sign, bound):
@@ -30,21 +30,21 @@ def version(command):
 
 
 def markdown(command, rounds, measured, memory):
-    world = rounds.world
+    testbed = rounds.testbed
     today = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
-    tools = world.bench.tools
+    tools = testbed.harness.tools
     lines = [
         "# Results",
         "",
         f"By `{command}` on {today}: {processor()}, "
         f"{os.cpu_count()} cores, Linux {platform.release()}; passticket-proxy "
-        f"{version([world.programs['passticket-proxy'], '--version'])}, nginx "
+        f"{version([testbed.programs['passticket-proxy'], '--version'])}, nginx "
         f"{version([tools['nginx'], '-v'])}, HAProxy {version([tools['haproxy'], '-v'])}, "
         f"rustc {version(['rustc', '--version'])}.",
         "",
         f"All connections are on loopback. Each proxy runs alone on one core. The load generator and the upstream "
         f"(nginx, with a response of 1 KiB) run on another core, which never sleeps. There are {CONNECTIONS} kept "
-        f"connections, a JWT of {len(world.jwt)} bytes (RS256) and a PAT of {len(world.pat)} bytes. "
+        f"connections, a JWT of {len(testbed.jwt)} bytes (RS256) and a PAT of {len(testbed.pat)} bytes. "
         f"Each subject was measured in {rounds.count} rounds of {rounds.seconds:g} s, in turn with the others. "
         f"{rounds.kept} measurements were kept, {rounds.discarded} were discarded because other processes used the "
         "cores. CPU is the user and system time of the proxy's processes, from /proc. **Compare only figures of the "
@@ -61,7 +61,7 @@ def markdown(command, rounds, measured, memory):
     ]
     disturbed = False
     for goal in GOALS:
-        if goal.over not in measured or goal.under not in measured or goal.row not in world.rows:
+        if goal.numerator not in measured or goal.denominator not in measured or goal.row not in testbed.rows:
             continue
         values, clean = ratios(measured, goal)
         if not values:
@@ -71,7 +71,7 @@ def markdown(command, rounds, measured, memory):
         disturbed |= not clean
         verdict = "not judged"
         lower, middle, upper = quartiles(values)
-        if clean >= ENOUGH:
+        if clean >= MIN_ROUNDS:
             verdict = met(middle, goal.sign, goal.bound)
         lines.append(
             f"| {goal.row} | {goal.what}{'' if clean else ' †'} | {middle:.2f} | "
@@ -82,7 +82,7 @@ def markdown(command, rounds, measured, memory):
         lines.append(f"| 8 | {what} | {value:.1f} {unit} | | | {goal} |")
     if disturbed:
         lines += ["", "† No round was undisturbed; the values are those of disturbed rounds."]
-    lines += ["", f"With fewer than {ENOUGH} undisturbed rounds, a goal is \"not judged\". Start time and memory "
+    lines += ["", f"With fewer than {MIN_ROUNDS} undisturbed rounds, a goal is \"not judged\". Start time and memory "
               "are measured without a check for disturbance."]
     titles = {
         "plain": "Plain HTTP/1.1, kept connections",
@@ -95,7 +95,7 @@ def markdown(command, rounds, measured, memory):
         "latency": "Open loop (Poisson) at 70 % of the rate of JWT → PassTicket",
     }
     for group, title in titles.items():
-        members = [s for s in world.subjects if s.group == group and s.key in measured]
+        members = [s for s in testbed.subjects if s.group == group and s.key in measured]
         if not members:
             continue
         lines += ["", f"## {title}", "",
@@ -103,8 +103,8 @@ def markdown(command, rounds, measured, memory):
                   "per core and second | p50 µs | p99 µs | p99.9 µs | memory MiB |",
                   "|---|---|---|---|---|---|---|---|---|---|"]
         for subject in members:
-            results = best(measured[subject.key])
-            clean = sum(r["clean"] for r in results)
+            results = undisturbed(measured[subject.key])
+            clean = sum(r["undisturbed"] for r in results)
             middle = {k: statistics.median(r[k] for r in results)
                       for k in ("rate", "cpu", "p50", "p99", "p999", "rss")}
             # The kernel counts user time in ticks of 10 ms. A tick is too long for the figures of one round, so
@@ -140,9 +140,9 @@ def plot(rounds, measured):
                          ("tls", "Processor time per request, µs (TLS 1.3, kept connections)"),
                          ("handshakes", "Processor time per full TLS 1.3 handshake, µs (P-256)")):
         bars = []
-        for subject in rounds.world.subjects:
+        for subject in rounds.testbed.subjects:
             if subject.group == group and subject.key in measured:
-                results = best(measured[subject.key])
+                results = undisturbed(measured[subject.key])
                 cpu = statistics.median(r["cpu"] for r in results)
                 peer = any(word in subject.key for word in ("nginx", "haproxy", "minimal"))
                 bars.append((cpu, subject.title, "peer" if peer else "ours"))

@@ -6,30 +6,30 @@ responses, requests whose authentication fails, and handshakes."""
 
 import subprocess
 
-from world import CONNECTIONS, HANDSHAKING, Load, World
+from testbed import CONNECTIONS, HANDSHAKING, LoadGenerator, Testbed
 
 SECONDS = 3
 
 
-def train(bench, programs):
-    world = World(bench, programs)
+def train(harness, programs):
+    testbed = Testbed(harness, programs)
     for name, settings in (("plain", {}), ("audit", {"audit": "true"}),
                            ("tls", {"attls": "false", "x509": "true"})):
-        world.rules(name, 10)
-        world.gateway(name, name, **settings)
-    cookie = f"Cookie: apimlAuthenticationToken={world.jwt}"
+        testbed.make_revocations(name, 10)
+        testbed.gateway(name, name, **settings)
+    cookie = f"Cookie: apimlAuthenticationToken={testbed.jwt}"
     ticket, bypass = "/ticket/api/v1/kib", "/bypass/api/v1/kib"
-    jwt = world.request("jwt", ticket, cookie)
-    bearer = world.request("bearer", ticket, f"Authorization: Bearer {world.jwt}")
-    bypassing = world.request("bypassing", bypass, cookie)
-    pat = world.request("pat", ticket, f"PRIVATE-TOKEN: {world.pat}")
-    bare = world.request("bare", ticket)
-    forged = world.request("forged", ticket, cookie[:-20] + "A" * 20)
-    upload = world.request("upload", "/ticket/api/v1/upload", cookie, method="POST", body="x" * 65536)
-    large = world.request("large", "/bypass/api/v1/large", cookie)
-    health = world.request("health", "/application/health", "Connection: close")
-    header = bench.write("cookie", cookie, 0o600)
-    server, mutual = world.server_tls(), world.mutual_tls()
+    jwt = testbed.request("jwt", ticket, cookie)
+    bearer = testbed.request("bearer", ticket, f"Authorization: Bearer {testbed.jwt}")
+    bypassing = testbed.request("bypassing", bypass, cookie)
+    pat = testbed.request("pat", ticket, f"PRIVATE-TOKEN: {testbed.pat}")
+    bare = testbed.request("bare", ticket)
+    forged = testbed.request("forged", ticket, cookie[:-20] + "A" * 20)
+    upload = testbed.request("upload", "/ticket/api/v1/upload", cookie, method="POST", body="x" * 65536)
+    large = testbed.request("large", "/bypass/api/v1/large", cookie)
+    health = testbed.request("health", "/application/health", "Connection: close")
+    header = harness.write("cookie", cookie, 0o600)
+    server, mutual = testbed.server_tls(), testbed.mutual_tls()
     for name, mode, request, tls in (
             ("plain", "closed", jwt, []), ("plain", "closed", bearer, []),
             ("plain", "closed", pat, []), ("plain", "closed", bypassing, []),
@@ -40,17 +40,17 @@ def train(bench, programs):
             ("tls", "closed", upload, server), ("tls", "closed", large, server),
             ("tls", "handshake", health, server), ("tls", "handshake", health, mutual)):
         connections = HANDSHAKING if mode == "handshake" else CONNECTIONS
-        load = Load(bench, programs, mode, world.ports[name], request, connections, SECONDS, *tls)
+        load = LoadGenerator(harness, programs, mode, testbed.ports[name], request, connections, SECONDS, *tls)
         try:
-            load.go()
+            load.measure()
         finally:
-            bench.end(load)
+            harness.end(load)
     for path, data in ((ticket, []), (bypass, []),
                        ("/ticket/api/v1/upload", ["--data-binary", f"@{upload}"])):
         subprocess.run(
-            [bench.tools["curl"], "-sS", "--fail", "--http2", "--parallel", "--noproxy", "*",
-             "--max-time", "60", "--cacert", world.demo / "certs/ca.pem", "-H", f"@{header}", *data,
-             "-o", "/dev/null", f"https://localhost:{world.ports['tls']}{path}?[1-2000]"],
+            [harness.tools["curl"], "-sS", "--fail", "--http2", "--parallel", "--noproxy", "*",
+             "--max-time", "60", "--cacert", testbed.demo / "certs/ca.pem", "-H", f"@{header}", *data,
+             "-o", "/dev/null", f"https://localhost:{testbed.ports['tls']}{path}?[1-2000]"],
             check=True, stderr=subprocess.DEVNULL)
-    for process in bench.processes[:]:
-        bench.end(process)
+    for process in harness.processes[:]:
+        harness.end(process)

@@ -110,7 +110,7 @@ type Work = Box<dyn FnMut()>;
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
 /// The parts that the benchmarks use.
-struct World {
+struct Fixture {
     verifier: Rs256Verifier,
     jwt: String,
     pat: String,
@@ -119,7 +119,7 @@ struct World {
     audit: Audit,
 }
 
-impl World {
+impl Fixture {
     fn new() -> Self {
         let clock = Arc::new(ManualClock::new(NOW));
         let rsa =
@@ -294,34 +294,34 @@ fn warm(make: fn() -> Work) -> Work {
 }
 
 fn bypass() -> Work {
-    answering(World::new().stack(has::<Arc<Route>>), request("/open/api/v1/x", "x-nothing", "1"))
+    answering(Fixture::new().stack(has::<Arc<Route>>), request("/open/api/v1/x", "x-nothing", "1"))
 }
 
 fn jwt_cookie() -> Work {
-    let world = World::new();
-    answering(world.stack(has_ticket), world.cookie())
+    let fixture = Fixture::new();
+    answering(fixture.stack(has_ticket), fixture.cookie())
 }
 
 /// The same requests as in [`jwt_cookie`], with the metrics of requests. The difference of the two counts is the cost of
 /// these metrics.
 fn jwt_counted() -> Work {
-    let world = World::new();
+    let fixture = Fixture::new();
     let metrics = Arc::new(RequestMetrics::default());
     let stack = ServiceBuilder::new()
         .layer(metrics.layer())
         .layer(SanitizeLayer::new())
-        .layer(RouteLayer::new(world.routes.clone()))
-        .layer(world.authenticate())
+        .layer(RouteLayer::new(fixture.routes.clone()))
+        .layer(fixture.authenticate())
         .layer(ScopeLayer::new())
         .layer(SchemeLayer::new())
         .layer(metrics.service_layer())
         .service(Inner { expected: has_ticket, keep: None });
-    answering(stack, world.cookie())
+    answering(stack, fixture.cookie())
 }
 
 fn pat_header() -> Work {
-    let world = World::new();
-    answering(world.stack(has_ticket), world.header())
+    let fixture = Fixture::new();
+    answering(fixture.stack(has_ticket), fixture.header())
 }
 
 fn client_certificate() -> Work {
@@ -331,7 +331,7 @@ fn client_certificate() -> Work {
     let certificate = PeerCertificate::from_der(certificate.der().to_vec()).unwrap();
     let mut request = request("/files/api/v1/x", "x-nothing", "1");
     request.extensions_mut().insert(certificate);
-    answering(World::new().stack(has_ticket), request)
+    answering(Fixture::new().stack(has_ticket), request)
 }
 
 /// An audit sink that formats each record, as the sink that writes to a file does.
@@ -344,13 +344,13 @@ impl AuditSink for Lines {
 }
 
 fn jwt_audited() -> Work {
-    let world = World { audit: Audit::to(Lines), ..World::new() };
-    answering(world.stack(has_ticket), world.cookie())
+    let fixture = Fixture { audit: Audit::to(Lines), ..Fixture::new() };
+    answering(fixture.stack(has_ticket), fixture.cookie())
 }
 
 fn forward() -> Work {
     let request = request("/open/api/v1/x", "x-nothing", "1");
-    let request = behind(RouteLayer::new(World::new().routes), request);
+    let request = behind(RouteLayer::new(Fixture::new().routes), request);
     forwarding(request)
 }
 
@@ -377,7 +377,7 @@ fn forwarding(request: Request<Body>) -> Work {
 
 /// Returns work that forwards requests with PassTickets. A breaker watches the answers, if there is one.
 fn forward_tickets(breaker: Option<&TicketBreaker>) -> Work {
-    let world = World::new();
+    let fixture = Fixture::new();
     let tickets = generator(&Arc::new(ManualClock::new(NOW)), Algorithm::Legacy, Replay::Allowed);
     let scheme = PassTicketScheme::new(applid(), tickets);
     let scheme = match breaker {
@@ -386,8 +386,8 @@ fn forward_tickets(breaker: Option<&TicketBreaker>) -> Work {
     };
     let routes = Arc::new(Routes::new([route_to("files", scheme)]).unwrap());
     mem::forget(Arc::clone(&routes));
-    let request = behind(RouteLayer::new(routes), world.cookie());
-    forwarding(behind(ScopeLayer::new(), behind(world.authenticate(), request)))
+    let request = behind(RouteLayer::new(routes), fixture.cookie());
+    forwarding(behind(ScopeLayer::new(), behind(fixture.authenticate(), request)))
 }
 
 fn forward_passticket() -> Work {
@@ -412,40 +412,40 @@ async fn service(mut connection: DuplexStream) {
 }
 
 fn sanitize() -> Work {
-    alone(SanitizeLayer::new(), World::new().cookie(), |_| true)
+    alone(SanitizeLayer::new(), Fixture::new().cookie(), |_| true)
 }
 
 fn route() -> Work {
-    let world = World::new();
-    alone(RouteLayer::new(world.routes.clone()), world.cookie(), has::<Arc<Route>>)
+    let fixture = Fixture::new();
+    alone(RouteLayer::new(fixture.routes.clone()), fixture.cookie(), has::<Arc<Route>>)
 }
 
 fn authenticate() -> Work {
-    let world = World::new();
-    let request = behind(RouteLayer::new(world.routes.clone()), world.cookie());
-    alone(world.authenticate(), request, is_authenticated)
+    let fixture = Fixture::new();
+    let request = behind(RouteLayer::new(fixture.routes.clone()), fixture.cookie());
+    alone(fixture.authenticate(), request, is_authenticated)
 }
 
 fn scope() -> Work {
-    let world = World::new();
-    let request = behind(RouteLayer::new(world.routes.clone()), world.header());
-    alone(ScopeLayer::new(), behind(world.authenticate(), request), has::<Authorized>)
+    let fixture = Fixture::new();
+    let request = behind(RouteLayer::new(fixture.routes.clone()), fixture.header());
+    alone(ScopeLayer::new(), behind(fixture.authenticate(), request), has::<Authorized>)
 }
 
 fn passticket() -> Work {
-    let world = World::new();
-    let request = behind(RouteLayer::new(world.routes.clone()), world.cookie());
-    let request = behind(ScopeLayer::new(), behind(world.authenticate(), request));
+    let fixture = Fixture::new();
+    let request = behind(RouteLayer::new(fixture.routes.clone()), fixture.cookie());
+    let request = behind(ScopeLayer::new(), behind(fixture.authenticate(), request));
     alone(SchemeLayer::new(), request, has_ticket)
 }
 
 fn cached_token() -> Work {
-    let World { verifier, jwt, .. } = World::new();
+    let Fixture { verifier, jwt, .. } = Fixture::new();
     Box::new(move || assert!(verifier.verify(black_box(&jwt)).is_ok()))
 }
 
 fn revocation_check() -> Work {
-    let World { verifier, pat, revocations, .. } = World::new();
+    let Fixture { verifier, pat, revocations, .. } = Fixture::new();
     let pat = verifier.verify(&pat).unwrap();
     assert!(matches!(pat, VerifiedToken::Pat(_)));
     Box::new(move || assert!(revocations.check(black_box(&pat)).is_ok()))

@@ -91,29 +91,29 @@ SERVICE = """
 """
 
 
-class World:
+class Testbed:
     """The upstream, the gateways in front of it, and their credentials.
 
     `servers` and `ports` have the process and the port of each server by its name."""
 
-    def __init__(self, bench, programs):
-        self.bench, self.programs = bench, programs
-        self.demo = bench.directory / "demo"
+    def __init__(self, harness, programs):
+        self.harness, self.programs = harness, programs
+        self.demo = harness.directory / "demo"
         self.servers, self.ports = {}, {}
         self.credentials()
         upstream, second = self.upstream, self.second = free_port(), free_port()
         self.nginx("upstream", UPSTREAM.format(port=upstream, second=second, kib="x" * 1024),
-                   upstream, bench.cores[1])
+                   upstream, harness.cores[1])
         for name in ("websocket", "grpc"):
             port = self.ports[name] = free_port()
             args = [programs["echo"], name, f"127.0.0.1:{port}"]
-            self.servers[name] = bench.start(name, args, port, bench.cores[1])
+            self.servers[name] = harness.start(name, args, port, harness.cores[1])
         ticket = "scheme: httpBasicPassTicket, applid: ZOWEAPPL"
         services = [("ticket", ticket, [upstream]), ("bypass", "scheme: bypass", [upstream]),
                     ("two", ticket, [upstream, second]),
                     ("socket", ticket, [self.ports["websocket"]]),
                     ("grpc", ticket, [self.ports["grpc"]])]
-        bench.write("api-defs/services.yml", "services:" + "".join(
+        harness.write("api-defs/services.yml", "services:" + "".join(
             SERVICE.format(name=name, authentication=authentication,
                            instances=", ".join(f'"http://127.0.0.1:{port}"' for port in ports))
             for name, authentication, ports in services))
@@ -128,11 +128,11 @@ class World:
         port = free_port()
         args = [self.programs["passticket-proxy"], "serve", "--demo", "--port", port,
                 "--data-dir", self.demo]
-        demo = self.bench.start("demo", args, port)
+        demo = self.harness.start("demo", args, port)
         auth = f"https://localhost:{port}/gateway/api/v1/auth"
 
         def curl(*args):
-            command = [self.bench.tools["curl"], "-sS", "--fail", "--max-time", "20", "--noproxy",
+            command = [self.harness.tools["curl"], "-sS", "--fail", "--max-time", "20", "--noproxy",
                        "*", "--cacert", self.demo / "certs/ca.pem", *args]
             return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
@@ -142,34 +142,34 @@ class World:
         body = '{"validity":1,"scopes":["ticket"]}'
         self.pat = curl(*login, "-d", body, f"{auth}/access-token/generate").strip()
         self.public_key = curl(f"{auth}/keys/public")
-        self.bench.end(demo)
+        self.harness.end(demo)
 
     def nginx(self, name, http, port, core=None):
-        text = NGINX.format(directory=self.bench.directory, name=name, http=http)
-        config = self.bench.write(f"{name}.conf", text)
-        args = [self.bench.tools["nginx"], "-c", config, "-p", self.bench.directory, "-e",
-                self.bench.directory / f"{name}.error"]
+        text = NGINX.format(directory=self.harness.directory, name=name, http=http)
+        config = self.harness.write(f"{name}.conf", text)
+        args = [self.harness.tools["nginx"], "-c", config, "-p", self.harness.directory, "-e",
+                self.harness.directory / f"{name}.error"]
         self.ports[name] = port
-        self.servers[name] = self.bench.start(name, args, port, core)
+        self.servers[name] = self.harness.start(name, args, port, core)
 
-    def rules(self, name, count):
+    def make_revocations(self, name, count):
         """Makes a store with `count` revocations."""
-        file = self.bench.directory / f"{name}.redb"
+        file = self.harness.directory / f"{name}.redb"
         subprocess.run([self.programs["make_revocations"], file, str(count)], check=True)
 
     def config(self, name, rules, program="passticket-proxy", attls="true", x509="false",
                audit="false", extra=""):
         port = free_port()
-        text = ZOWE.format(demo=self.demo, directory=self.bench.directory, name=name, port=port,
+        text = ZOWE.format(demo=self.demo, directory=self.harness.directory, name=name, port=port,
                            rules=rules, attls=attls, x509=x509, audit=audit, extra=extra)
-        config = self.bench.write(f"{name}/zowe.yaml", text)
+        config = self.harness.write(f"{name}/zowe.yaml", text)
         return port, [self.programs[program], "serve", "--config", config]
 
     def gateway(self, name, rules, **settings):
         """Starts passticket-proxy with the store `rules`."""
         port, args = self.config(name, rules, **settings)
         self.ports[name] = port
-        self.servers[name] = self.bench.start(name, args, port)
+        self.servers[name] = self.harness.start(name, args, port)
 
     def zaas(self, name, rules):
         """Starts passticket-proxy as the ZAAS of a gateway of API ML."""
@@ -198,34 +198,34 @@ class World:
         lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "User-Agent: load", "Accept: */*"]
         length = [f"Content-Length: {len(body)}"] if body else []
         text = "\r\n".join([*lines, *headers, *length, "", body])
-        return self.bench.write(f"{name}.request", text)
+        return self.harness.write(f"{name}.request", text)
 
 
-class Load:
+class LoadGenerator:
     """A process of the load generator (load.rs)."""
 
-    def __init__(self, bench, programs, mode, port, request, connections, seconds, *rest):
+    def __init__(self, harness, programs, mode, port, request, connections, seconds, *rest):
         args = [programs["load"], mode, f"127.0.0.1:{port}", request, connections, seconds, *rest]
         self.process = subprocess.Popen(
             [str(arg) for arg in args], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, cwd=bench.directory,
-            preexec_fn=lambda: os.sched_setaffinity(0, {bench.cores[1]}))
+            stderr=subprocess.PIPE, text=True, cwd=harness.directory,
+            preexec_fn=lambda: os.sched_setaffinity(0, {harness.cores[1]}))
         self.family = {self.process.pid}
         self.name = f"load {mode}"
-        bench.processes.append(self)
-        self.line()
+        harness.processes.append(self)
+        self.read_line()
 
-    def line(self):
+    def read_line(self):
         line = self.process.stdout.readline()
         if not line:
             fail(f"{self.name}: {self.process.stderr.read()[-500:]}")
         return line
 
-    def go(self):
+    def measure(self):
         """Runs one measurement. Returns its result."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return json.loads(self.line())
+        return json.loads(self.read_line())
 
     def end(self):
         if self.process.poll() is None:
