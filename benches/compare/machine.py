@@ -1,6 +1,7 @@
 """Cores of the machine, load of other processes, and the processes that the scripts start."""
 
 import contextlib
+import ctypes
 import os
 import pathlib
 import platform
@@ -36,10 +37,46 @@ def find_tools(*names):
     return found
 
 
+def open_files():
+    """Returns the number of files that a process can open after raise_open_files_limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+
+
 def raise_open_files_limit():
     """Raises the limit of open files, because a run has many connections."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
+    if open_files() < 4096:
+        fail(f"a process may open only {open_files()} files; raise the limit to 24000: ulimit -Hn")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files(), hard))
+
+
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
+
+
+def start_child(args, core, **options):
+    """Starts a process on a core, with options of subprocess.Popen. If this script ends for any reason, even by
+    SIGKILL, the kernel sends SIGTERM to the process."""
+    script = os.getpid()
+
+    def before_exec():
+        os.sched_setaffinity(0, {core})
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != script:
+            # The script ended before the call of prctl.
+            os._exit(1)
+
+    return subprocess.Popen([str(arg) for arg in args], preexec_fn=before_exec, **options)
+
+
+END_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+
+def exit_on_signals():
+    """Makes these signals raise SystemExit, so that finally blocks end all started processes."""
+    for number in END_SIGNALS:
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 def cores():
@@ -178,11 +215,8 @@ class Process:
         self.name = name
         self.log = harness.directory / f"{name}.log"
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                [str(arg) for arg in args], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                cwd=harness.directory, preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-                env={**os.environ, "RUST_LOG": "warn", **harness.env},
-            )
+            self.process = start_child(args, core, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                       cwd=harness.directory, env={**os.environ, "RUST_LOG": "warn", **harness.env})
         self.family = {self.process.pid}
         harness.processes.append(self)
 
@@ -232,12 +266,13 @@ class Harness:
         self.processes.remove(process)
 
     def end_all(self):
-        """Ends all processes that were started, even if another SIGTERM arrives meanwhile."""
-        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        """Ends all processes that were started, even if another signal arrives meanwhile."""
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in END_SIGNALS}
         for process in reversed(self.processes[:]):
             with contextlib.suppress(OSError):
                 self.end(process)
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def write(self, name, text, mode=0o644):
         path = self.directory / name

@@ -3,16 +3,20 @@
 import statistics
 import time
 
+from goals import MIN_ROUNDS, Value
 from machine import InterferenceMonitor, cpu_seconds, fail, progress, rss_mib, ticks, use_batch_scheduling
-from testbed import CONNECTIONS, HANDSHAKING, LoadGenerator
+from testbed import LoadGenerator
 
-# A measurement is undisturbed ("clean") if other processes took less than OTHERS_SHARE of the two cores, and
-# the hypervisor less than STEAL_SHARE.
+# A measurement is undisturbed if other processes took less than OTHERS_SHARE of the two cores, and the hypervisor less
+# than STEAL_SHARE.
 OTHERS_SHARE = 0.03
 STEAL_SHARE = 0.02
 
 # The maximum number of tries of one measurement, if all tries are disturbed.
 MAX_TRIES = 5
+
+# Groups that are measured in only a part of the rounds, because each of their measurements takes long.
+ROUNDS_SHARE = {"transfers": 0.25}
 
 
 class Rounds:
@@ -29,6 +33,8 @@ class Rounds:
         # run.
         self.retries = len(testbed.subjects) * count // 2
         self.kept = self.discarded = 0
+        # The memory of idle connections.
+        self.values = []
 
     def run(self):
         """Returns the measurements of each subject, one per round."""
@@ -38,9 +44,11 @@ class Rounds:
             rate = []
             if group == "latency":
                 rate = [0.7 * statistics.median(m["rate"] for m in undisturbed(measured["jwt"]))]
-            members = [(subject, self.load(subject, rate)) for subject in subjects
-                       if subject.group == group]
-            for turn in range(self.count):
+            in_group = [subject for subject in subjects if subject.group == group]
+            idle = [self.open_idle(subject) for subject in in_group if subject.idle]
+            members = [(subject, self.load(subject, rate)) for subject in in_group]
+            count = max(min(self.count, MIN_ROUNDS + 1), round(self.count * ROUNDS_SHARE.get(group, 1)))
+            for turn in range(count):
                 # Each round starts with a different subject, so that no subject is always the first.
                 shift = turn * 2 % len(members)
                 for subject, load in members[shift:] + members[:shift]:
@@ -48,17 +56,28 @@ class Rounds:
                     measured[subject.key].append({**result, "turn": turn})
                 if time.monotonic() > self.deadline and turn > 0:
                     break
-            progress(f"{group}: {turn + 1} rounds of {self.count}, "
-                 f"{self.discarded} measurements discarded so far")
-            for _, load in members:
+            progress(f"{group}: {turn + 1} rounds of {count}, "
+                     f"{self.discarded} measurements discarded so far")
+            for load in idle:
+                # The load generator checks that its connections are still open.
+                load.measure()
+            for load in [*idle, *(load for _, load in members)]:
                 self.harness.end(load)
         return measured
 
     def load(self, subject, rate):
-        connections = HANDSHAKING if subject.mode == "handshake" else CONNECTIONS
-        load = LoadGenerator(self.harness, self.testbed.programs, subject.mode, subject.port, subject.request,
-                    connections, self.seconds, *rate, *subject.tls)
-        use_batch_scheduling(load.family | self.testbed.upstreams())
+        streams = [subject.streams] if subject.streams else []
+        load = LoadGenerator(self.harness, self.testbed.programs, subject.mode, self.testbed.ports[subject.server],
+                             subject.request, subject.connections, self.seconds, *rate, *streams, *subject.tls)
+        use_batch_scheduling(load.family | self.testbed.upstream_processes)
+        return load
+
+    def open_idle(self, subject):
+        """Opens the idle connections of a subject, and measures how much memory each of them takes."""
+        load, kib = self.testbed.open_idle(subject.server, subject.request, subject.idle, subject.tls)
+        whose = "nginx" if "nginx" in subject.server else "ours"
+        self.values.append(Value("idle-connections", f"memory of an idle TLS connection after a request to the "
+                                 f"service, {whose}, with {subject.idle:,} of them", kib, "KiB"))
         return load
 
     def least_disturbed(self, subject, load):
@@ -68,7 +87,7 @@ class Rounds:
         # the gateway closes idle connections to the upstream after 30 to 45 s.
         for _ in range(MAX_TRIES):
             result = self.measure(subject, load)
-            if least is None or result["noise"] < least["noise"]:
+            if least is None or result["interference"] < least["interference"]:
                 least = result
             self.kept += result["undisturbed"]
             self.discarded += not result["undisturbed"]
@@ -78,20 +97,21 @@ class Rounds:
         return least
 
     def measure(self, subject, load):
+        server = self.testbed.servers[subject.server].family
         monitor = InterferenceMonitor(self.harness)
-        before, user = cpu_seconds(subject.server.family), ticks(subject.server.family)
+        before, user = cpu_seconds(server), ticks(server)
         result = load.measure()
-        cpu = cpu_seconds(subject.server.family) - before
-        result["in_user"], result["in_all"] = (
-            b - a for a, b in zip(user, ticks(subject.server.family)))
+        cpu = cpu_seconds(server) - before
+        result["in_user"], result["in_all"] = (b - a for a, b in zip(user, ticks(server)))
         others, stolen = monitor.shares()
         if not result["requests"]:
             fail(f"{subject.key}: no response")
         result["rate"] = result["requests"] / result["seconds"]
         result["cpu"] = cpu / result["requests"] * 1e6
-        result["rss"] = rss_mib(subject.server.family)
+        result["rss"] = rss_mib(server)
         result["undisturbed"] = others < OTHERS_SHARE and stolen < STEAL_SHARE
-        result["noise"] = others + stolen
+        result["others"], result["stolen"] = others, stolen
+        result["interference"] = others + stolen
         return result
 
 
@@ -111,3 +131,15 @@ def ratios(measured, goal):
             if turn in denominators and denominators[turn][goal.metric] > 0]
     clean = [(a, b) for a, b in both if a["undisturbed"] and b["undisturbed"]]
     return [a[goal.metric] / b[goal.metric] for a, b in clean or both], len(clean)
+
+
+def quartiles(values):
+    if len(values) == 1:
+        return values * 3
+    return statistics.quantiles(values, n=4, method="inclusive")
+
+
+def spread(values):
+    """Returns half of the width of the middle half of the values, divided by their median."""
+    lower, middle, upper = quartiles(values)
+    return (upper - lower) / 2 / middle
