@@ -34,6 +34,10 @@ bench-smoke:
 instructions:
     .ci/instructions
 
+# Write the instruction counts to benches/instructions/instructions.txt. Needs valgrind and jq.
+instructions-write:
+    .ci/instructions --write
+
 # Run three gateways over Redis with random failures, and check that none accepts a revoked token: `just cluster-chaos 300`.
 cluster-chaos revocations:
     CLUSTER_REVOCATIONS={{revocations}} cargo test --locked -p passticket-proxy --test cluster_chaos -- --ignored --nocapture
@@ -96,11 +100,15 @@ page-browser:
 page-screenshots:
     .ci/page/screenshots target/debug/passticket-proxy docs/operating/images
 
-# Run a short comparison with nginx, HAProxy and a minimal proxy, to check that its scripts work. The results are discarded.
+# Run the main rows of the comparison with nginx and HAProxy in few rounds (three minutes). It prints the results.
 compare-quick:
     .ci/compare --quick --as-cargo-builds
 
-# Run the whole comparison (twenty minutes) and write benches/compare/results.md.
+# Test the scripts of the comparison: verdicts, and no server is left behind after a kill. Needs python3 and nginx.
+compare-test:
+    benches/compare/test_comparison.py
+
+# Run the whole comparison (twenty-five minutes) and write benches/compare/results.md.
 compare *arguments:
     benches/compare/run {{arguments}}
 

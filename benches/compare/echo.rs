@@ -1,8 +1,9 @@
-//! The upstreams of two rows of the comparison: they answer each message with the same message.
+//! Upstreams of the comparison. The first two answer each message with the same message.
 //!
 //! ```text
 //! echo websocket ADDRESS   binary messages of up to 125 bytes
 //! echo grpc ADDRESS        unary calls, over HTTP/2 without TLS
+//! echo upload ADDRESS      requests of HTTP/1.1 with a Content-Length. It reads each body before it answers 200
 //! ```
 //!
 //! Without arguments the program does nothing, so that `cargo test --benches` can run it.
@@ -36,7 +37,8 @@ fn main() -> Result<(), Failure> {
             match kind.as_str() {
                 "websocket" => tokio::spawn(async { drop(websocket(stream).await) }),
                 "grpc" => tokio::spawn(async { drop(grpc(stream).await) }),
-                _ => return Err("unknown kind; write websocket or grpc".into()),
+                "upload" => tokio::spawn(async { drop(upload(stream).await) }),
+                _ => return Err("unknown kind; write websocket, grpc or upload".into()),
             };
         }
     })
@@ -98,4 +100,33 @@ async fn unary(
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     stream.send_trailers(trailers)?;
     Ok(())
+}
+
+/// Reads each request and discards its body, then answers it. A client must not send a request before it has the answer
+/// to the one before.
+async fn upload(mut stream: TcpStream) -> Result<(), Failure> {
+    let mut buffer = BytesMut::with_capacity(256 * 1024);
+    loop {
+        buffer.clear();
+        let head_length = loop {
+            if stream.read_buf(&mut buffer).await? == 0 {
+                return Ok(());
+            }
+            if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end + 4;
+            }
+        };
+        let head = str::from_utf8(&buffer[..head_length])?.to_ascii_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+        let length: usize = length.ok_or("the request has no Content-Length")?.trim().parse()?;
+        let mut missing = (head_length + length).checked_sub(buffer.len()).ok_or("too long")?;
+        while missing > 0 {
+            buffer.clear();
+            match stream.read_buf(&mut buffer).await? {
+                0 => return Ok(()),
+                read => missing = missing.checked_sub(read).ok_or("too long")?,
+            }
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await?;
+    }
 }

@@ -7,9 +7,11 @@
 //! load handshake ADDRESS REQUEST CONNECTIONS SECONDS TLS     each request has a new connection
 //! load idle ADDRESS REQUEST CONNECTIONS SECONDS [TLS]        each connection sends one request, and is then idle
 //! load websocket ADDRESS REQUEST CONNECTIONS SECONDS [TLS]   like closed: each WebSocket sends a message, and waits for its echo
-//! load grpc ADDRESS REQUEST CONNECTIONS SECONDS TLS          like closed: CONNECTIONS unary calls at a time on 8 connections
+//! load http2 ADDRESS REQUEST CONNECTIONS SECONDS STREAMS TLS like closed, over HTTP/2: STREAMS requests at a time on each connection
+//! load grpc ADDRESS REQUEST CONNECTIONS SECONDS STREAMS TLS  like http2: unary calls
 //!
-//! REQUEST   a file with the bytes of the request. For websocket, this is the handshake. For grpc, its head is used
+//! REQUEST   a file with the bytes of the request. For websocket, this is the handshake. For http2, the file contains
+//!           the request as in HTTP/1.1. For grpc, only its head is used
 //! TLS       CA [CERTIFICATE KEY]: PEM files
 //! ```
 //!
@@ -17,7 +19,8 @@
 //! standard input. The caller can read the processor time of the proxy before it writes this line. After
 //! SECONDS the program prints one line of JSON: the number of responses, the seconds, and percentiles of
 //! the latency in microseconds. The program repeats the measurement for each line of input, with the same
-//! connections. `idle` waits for one line only. If a response is not 200, the program ends with an error.
+//! connections. `idle` waits for one line only, then sends another request on each connection, to check that it is still
+//! open. If a response is not 200, the program ends with an error.
 //!
 //! In `open`, the latency of a request starts when the request is due, not when it is sent. So if a slow
 //! response delays the next requests, their latency contains the delay (no coordinated omission).
@@ -37,7 +40,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Request;
+use http::{HeaderMap, HeaderValue, Request};
 use rustls::{
     ClientConfig, RootCertStore,
     client::Resumption,
@@ -55,8 +58,18 @@ use tokio_rustls::TlsConnector;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Number of requests on each connection before the measurement.
+/// The maximum number of requests of each client before the measurement.
 const WARM_UP: usize = 20;
+
+/// The maximum time of these requests. It limits the warm-up with large bodies.
+const WARM_UP_TIME: Duration = Duration::from_millis(500);
+
+/// The size of the read buffer of a connection.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// The flow-control windows of HTTP/2, as in Chromium.
+const STREAM_WINDOW: u32 = 6 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 15 * 1024 * 1024;
 
 /// The time limit of a handshake, and of the wait until the server closes the connection.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
@@ -66,20 +79,23 @@ fn main() -> Result<(), Failure> {
     let [mode, address, request, connections, seconds, rest @ ..] = &args[..] else {
         return Ok(());
     };
-    let (rate, tls) = match (mode.as_str(), rest) {
-        ("open", [rate, tls @ ..]) => (Some(rate.parse::<f64>()?), tls),
-        (_, tls) => (None, tls),
+    let (rate, streams, tls) = match (mode.as_str(), rest) {
+        ("open", [rate, tls @ ..]) => (Some(rate.parse::<f64>()?), 1, tls),
+        ("http2" | "grpc", [streams, tls @ ..]) => (None, streams.parse()?, tls),
+        (_, tls) => (None, 1, tls),
     };
     let kind = match mode.as_str() {
         "websocket" => Kind::WebSocket,
+        "http2" => Kind::Http2,
         "grpc" => Kind::Grpc,
-        _ => Kind::Http,
+        _ => Kind::Http1,
     };
     let load = Load {
         kind,
         address: address.parse()?,
         request: fs::read(request)?.into(),
         connections: connections.parse()?,
+        streams,
         duration: Duration::from_secs_f64(seconds.parse()?),
         tls: tls_config(tls, kind)?,
     };
@@ -87,11 +103,11 @@ fn main() -> Result<(), Failure> {
     runtime.block_on(async {
         tokio::spawn(stay_awake());
         match (mode.as_str(), rate) {
-            ("closed" | "websocket" | "grpc", _) => load.closed().await,
+            ("closed" | "websocket" | "http2" | "grpc", _) => load.closed().await,
             ("open", Some(rate)) => load.open(rate).await,
             ("handshake", _) => load.handshake().await,
             ("idle", _) => load.idle().await,
-            _ => Err("unknown mode; write closed, open, handshake, idle, websocket or grpc".into()),
+            _ => Err("unknown mode; the first lines of load.rs list the modes".into()),
         }
     })
 }
@@ -128,17 +144,18 @@ fn tls_config(files: &[String], kind: Kind) -> Result<Option<TlsConnector>, Fail
         _ => builder.with_no_client_auth(),
     };
     config.resumption = Resumption::disabled();
-    if kind == Kind::Grpc {
+    if matches!(kind, Kind::Http2 | Kind::Grpc) {
         config.alpn_protocols = vec![b"h2".to_vec()];
     }
     Ok(Some(TlsConnector::from(Arc::new(config))))
 }
 
 /// The protocol of the clients.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Kind {
-    Http,
+    Http1,
     WebSocket,
+    Http2,
     Grpc,
 }
 
@@ -148,6 +165,8 @@ struct Load {
     address: SocketAddr,
     request: Arc<[u8]>,
     connections: usize,
+    /// The number of clients on each connection.
+    streams: usize,
     duration: Duration,
     tls: Option<TlsConnector>,
 }
@@ -247,7 +266,7 @@ impl Load {
         Ok(())
     }
 
-    /// Opens the connections, and keeps them open until the next line of input.
+    /// Opens the connections, and keeps them open until the next line of input. Then checks that they are open.
     async fn idle(&self) -> Result<(), Failure> {
         let mut clients = Vec::new();
         for _ in 0..self.connections {
@@ -257,6 +276,9 @@ impl Load {
         }
         println!("ready");
         next_start()?;
+        for client in &mut clients {
+            client.exchange(&self.request).await?;
+        }
         println!("{{\"connections\":{}}}", clients.len());
         Ok(())
     }
@@ -264,17 +286,20 @@ impl Load {
     /// Opens and warms up the connections.
     async fn connect(&self) -> Result<Vec<Client>, Failure> {
         let mut clients = Vec::new();
-        for number in 0..self.connections {
+        for _ in 0..self.connections {
             let mut client = match self.kind {
-                Kind::Http => Client::connect(self).await?,
+                Kind::Http1 => Client::connect(self).await?,
                 Kind::WebSocket => Client::WebSocket(WebSocketClient::connect(self).await?),
-                Kind::Grpc => Client::Grpc(match clients.get(number % GRPC_CONNECTIONS) {
-                    Some(Client::Grpc(other)) => other.clone(),
-                    _ => Box::new(GrpcClient::connect(self).await?),
-                }),
+                Kind::Http2 => Client::Http2(Http2Client::connect(self).await?),
+                Kind::Grpc => Client::Grpc(Http2Client::connect_grpc(self).await?),
             };
             client.exchange(&self.request).await?;
             clients.push(client);
+        }
+        for first in 0..clients.len() {
+            for _ in 1..self.streams {
+                clients.extend(clients[first].share_connection());
+            }
         }
         // All clients send concurrently, so that the proxy opens as many connections to the upstream as there
         // are clients.
@@ -282,8 +307,12 @@ impl Load {
         for mut client in clients {
             let request = self.request.clone();
             tasks.spawn(async move {
+                let start = Instant::now();
                 for _ in 0..WARM_UP {
                     client.exchange(&request).await?;
+                    if start.elapsed() > WARM_UP_TIME {
+                        break;
+                    }
                 }
                 Ok::<_, Failure>(client)
             });
@@ -336,51 +365,57 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// One of the clients, which send their requests independently of each other.
 enum Client {
-    Http(HttpClient),
+    Http1(Http1Client),
     WebSocket(WebSocketClient),
-    Grpc(Box<GrpcClient>),
+    Http2(Box<Http2Client>),
+    Grpc(Box<Http2Client>),
 }
 
 impl Client {
     async fn connect(load: &Load) -> Result<Self, Failure> {
-        Ok(Self::Http(HttpClient::connect(load).await?))
+        Ok(Self::Http1(Http1Client::connect(load).await?))
+    }
+
+    /// Returns another client on the same connection, if the protocol permits it.
+    fn share_connection(&self) -> Option<Self> {
+        match self {
+            Self::Http2(client) => Some(Self::Http2(client.clone())),
+            Self::Grpc(client) => Some(Self::Grpc(client.clone())),
+            Self::Http1(_) | Self::WebSocket(_) => None,
+        }
     }
 
     /// Sends the request, and reads the response.
     async fn exchange(&mut self, request: &[u8]) -> Result<(), Failure> {
         match self {
-            Self::Http(client) => client.exchange(request).await,
+            Self::Http1(client) => client.exchange(request).await,
             Self::WebSocket(client) => client.echo().await,
+            Self::Http2(client) => client.exchange().await.map(drop),
             Self::Grpc(client) => client.call().await,
         }
     }
 
     async fn wait_for_close(self) {
-        if let Self::Http(client) = self {
+        if let Self::Http1(client) = self {
             client.wait_for_close().await;
         }
     }
 }
-
-/// The number of connections of all clients of gRPC together.
-const GRPC_CONNECTIONS: usize = 8;
 
 /// The length of a message, for WebSocket and gRPC.
 const MESSAGE: usize = 125;
 
 /// An open WebSocket.
 struct WebSocketClient {
-    client: HttpClient,
+    client: Http1Client,
 }
 
 impl WebSocketClient {
     async fn connect(load: &Load) -> Result<Self, Failure> {
-        let mut client = HttpClient::connect(load).await?;
+        let mut client = Http1Client::connect(load).await?;
         client.stream.write_all(&load.request).await?;
         while !client.buffer.ends_with(b"\r\n\r\n") {
-            if client.stream.read_buf(&mut client.buffer).await? == 0 {
-                return Err("the connection was closed before the response was complete".into());
-            }
+            client.read().await?;
         }
         if !client.buffer.starts_with(b"HTTP/1.1 101 ") {
             let head = String::from_utf8_lossy(&client.buffer);
@@ -394,7 +429,7 @@ impl WebSocketClient {
         // A final frame with a mask of zeros (RFC 6455 §5.2).
         let mut frame = [0; 6 + MESSAGE];
         frame[..2].copy_from_slice(&[0x82, 0x80 | MESSAGE as u8]);
-        let HttpClient { stream, buffer } = &mut self.client;
+        let Http1Client { stream, buffer } = &mut self.client;
         stream.write_all(&frame).await?;
         buffer.clear();
         while buffer.len() < 2 + MESSAGE {
@@ -410,40 +445,58 @@ impl WebSocketClient {
     }
 }
 
-/// A client of gRPC. Several of them share a connection.
+/// A client of HTTP/2. Several of them share a connection.
 #[derive(Clone)]
-struct GrpcClient {
+struct Http2Client {
     sender: h2::client::SendRequest<Bytes>,
     request: Request<()>,
+    body: Bytes,
 }
 
-impl GrpcClient {
-    async fn connect(load: &Load) -> Result<Self, Failure> {
-        let stream = HttpClient::connect(load).await?.stream;
-        let (sender, connection) = h2::client::handshake(stream).await?;
+impl Http2Client {
+    async fn connect(load: &Load) -> Result<Box<Self>, Failure> {
+        let stream = Http1Client::connect(load).await?.stream;
+        let (sender, connection) = h2::client::Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .handshake(stream)
+            .await?;
         tokio::spawn(connection);
-        let head = str::from_utf8(&load.request)?;
-        let mut lines = head.lines();
-        let path = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap_or("/");
-        let mut request = Request::post(format!("https://localhost{path}"))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers");
+        let head_end = load.request.windows(4).position(|window| window == b"\r\n\r\n");
+        let (head, body) = load.request.split_at(head_end.ok_or("the request has no end")? + 4);
+        let mut lines = str::from_utf8(head)?.lines();
+        let mut words = lines.next().unwrap_or_default().split(' ');
+        let (method, path) = (words.next().unwrap_or("GET"), words.next().unwrap_or("/"));
+        let mut request = Request::builder().method(method).uri(format!("https://localhost{path}"));
         for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
             if name != "Host" {
                 request = request.header(name, value);
             }
         }
-        Ok(Self { sender, request: request.body(())? })
+        let body = Bytes::copy_from_slice(body);
+        Ok(Box::new(Self { sender, request: request.body(())?, body }))
     }
 
-    /// Makes a unary call, and checks that its status is 0.
-    async fn call(&mut self) -> Result<(), Failure> {
+    async fn connect_grpc(load: &Load) -> Result<Box<Self>, Failure> {
+        let mut client = Self::connect(load).await?;
+        let headers = client.request.headers_mut();
+        headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+        headers.insert("te", HeaderValue::from_static("trailers"));
         // A message without compression, after its length.
         let mut message = vec![0; 5 + MESSAGE];
         message[4] = MESSAGE as u8;
+        client.body = message.into();
+        Ok(client)
+    }
+
+    /// Sends the request, and reads the response. Returns the length of the body, and the trailers.
+    async fn exchange(&mut self) -> Result<(usize, HeaderMap), Failure> {
         let mut sender = self.sender.clone().ready().await?;
-        let (response, mut stream) = sender.send_request(self.request.clone(), false)?;
-        stream.send_data(message.into(), true)?;
+        let end = self.body.is_empty();
+        let (response, mut stream) = sender.send_request(self.request.clone(), end)?;
+        if !end {
+            stream.send_data(self.body.clone(), true)?;
+        }
         let response = response.await?;
         if response.status() != 200 {
             return Err(format!("expected status 200, got {}", response.status()).into());
@@ -455,7 +508,12 @@ impl GrpcClient {
             length += data.len();
             body.flow_control().release_capacity(data.len())?;
         }
-        let trailers = body.trailers().await?.unwrap_or_default();
+        Ok((length, body.trailers().await?.unwrap_or_default()))
+    }
+
+    /// Makes a unary call, and checks that its status is 0.
+    async fn call(&mut self) -> Result<(), Failure> {
+        let (length, trailers) = self.exchange().await?;
         if length == 5 + MESSAGE && trailers.get("grpc-status").is_some_and(|status| status == "0")
         {
             Ok(())
@@ -466,12 +524,12 @@ impl GrpcClient {
 }
 
 /// A connection of HTTP/1.1 and its read buffer.
-struct HttpClient {
+struct Http1Client {
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
 }
 
-impl HttpClient {
+impl Http1Client {
     async fn connect(load: &Load) -> Result<Self, Failure> {
         let stream = TcpStream::connect(load.address).await?;
         stream.set_nodelay(true)?;
@@ -482,22 +540,31 @@ impl HttpClient {
                 Box::new(timeout(TIME_LIMIT, tls.connect(name, stream)).await??)
             }
         };
-        Ok(Self { stream, buffer: Vec::with_capacity(16 * 1024) })
+        Ok(Self { stream, buffer: Vec::with_capacity(READ_BUFFER) })
     }
 
     /// Sends the request and reads the response.
     async fn exchange(&mut self, request: &[u8]) -> Result<(), Failure> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
-        loop {
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err("the connection was closed before the response was complete".into());
+        let length = loop {
+            self.read().await?;
+            if let Some(length) = length_of(&self.buffer)? {
+                break length;
             }
-            if let Some(length) = length_of(&self.buffer)?
-                && self.buffer.len() >= length
-            {
-                return Ok(());
-            }
+        };
+        let mut received = self.buffer.len();
+        while received < length {
+            self.buffer.clear();
+            received += self.read().await?;
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<usize, Failure> {
+        match self.stream.read_buf(&mut self.buffer).await? {
+            0 => Err("the connection was closed before the response was complete".into()),
+            read => Ok(read),
         }
     }
 

@@ -1,6 +1,7 @@
 """Cores of the machine, load of other processes, and the processes that the scripts start."""
 
 import contextlib
+import ctypes
 import os
 import pathlib
 import platform
@@ -18,12 +19,12 @@ def fail(text):
     sys.exit(f"{pathlib.Path(sys.argv[0]).name}: {text}")
 
 
-def tell(text):
+def progress(text):
     """Prints a message about the progress."""
     print(text, file=sys.stderr, flush=True)
 
 
-def needed_tools(*names):
+def find_tools(*names):
     """Returns the paths of these programs. If one is missing, ends with a message that says how to install it."""
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     found = {name: shutil.which(name, path=path) for name in names}
@@ -36,10 +37,46 @@ def needed_tools(*names):
     return found
 
 
-def more_files():
+def open_files():
+    """Returns the number of files that a process can open after raise_open_files_limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+
+
+def raise_open_files_limit():
     """Raises the limit of open files, because a run has many connections."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536), hard))
+    if open_files() < 4096:
+        fail(f"a process may open only {open_files()} files; raise the limit to 24000: ulimit -Hn")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files(), hard))
+
+
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
+
+
+def start_child(args, core, **options):
+    """Starts a process on a core, with options of subprocess.Popen. If this script ends for any reason, even by
+    SIGKILL, the kernel sends SIGTERM to the process."""
+    script = os.getpid()
+
+    def before_exec():
+        os.sched_setaffinity(0, {core})
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != script:
+            # The script ended before the call of prctl.
+            os._exit(1)
+
+    return subprocess.Popen([str(arg) for arg in args], preexec_fn=before_exec, **options)
+
+
+END_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+
+def exit_on_signals():
+    """Makes these signals raise SystemExit, so that finally blocks end all started processes."""
+    for number in END_SIGNALS:
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 def cores():
@@ -49,7 +86,7 @@ def cores():
     return allowed[0], allowed[1]
 
 
-def take_turns(pids):
+def use_batch_scheduling(pids):
     """Sets the policy SCHED_BATCH for the load generator and the upstream, so that they do not preempt each other.
 
     Both run on one core, and the proxy runs on the other core. If the first core slept, the proxy would use processor
@@ -80,7 +117,7 @@ def read(path):
         return ""
 
 
-def with_children(pid):
+def process_tree(pid):
     """Returns the ids of a process and its descendants, because nginx handles requests in a child process."""
     parents = {}
     for entry in os.listdir("/proc"):
@@ -93,7 +130,7 @@ def with_children(pid):
     return family
 
 
-def tasks(pids):
+def thread_times(pids):
     """Returns, for each thread, the nanoseconds that it has run (user and system) and its last core.
 
     The source is the file schedstat. If schedstat is missing, the source is the file stat, which counts in ticks of
@@ -116,7 +153,7 @@ def tasks(pids):
 
 
 def cpu_seconds(pids):
-    return sum(ns for ns, _ in tasks(pids).values()) / 1e9
+    return sum(ns for ns, _ in thread_times(pids).values()) / 1e9
 
 
 def ticks(pids):
@@ -142,23 +179,23 @@ def steal_seconds(core):
     return int(line.split()[8]) / os.sysconf("SC_CLK_TCK")
 
 
-class Watch:
+class InterferenceMonitor:
     """Measures how much of the two cores other processes and the hypervisor have used.
 
-    The measurement begins when the watch is created."""
+    The measurement begins when the monitor is created."""
 
-    def __init__(self, bench):
-        self.bench = bench
+    def __init__(self, harness):
+        self.harness = harness
         self.steal = self.stolen()
         self.before = self.others()
         self.began = time.monotonic()
 
     def stolen(self):
-        return sum(steal_seconds(core) for core in self.bench.cores)
+        return sum(steal_seconds(core) for core in self.harness.cores)
 
     def others(self):
-        ours = self.bench.pids()
-        return tasks({int(p) for p in os.listdir("/proc") if p.isdigit()} - ours)
+        ours = self.harness.pids()
+        return thread_times({int(p) for p in os.listdir("/proc") if p.isdigit()} - ours)
 
     def shares(self):
         """Returns two shares of the two cores: used by other processes, and used by the hypervisor (steal)."""
@@ -166,7 +203,7 @@ class Watch:
         stolen = (self.stolen() - self.steal) / seconds
         ran = 0
         for task, (ns, core) in self.others().items():
-            if core in self.bench.cores:
+            if core in self.harness.cores:
                 ran += ns - self.before.get(task, (0, core))[0]
         return ran / 1e9 / seconds, stolen
 
@@ -174,17 +211,14 @@ class Watch:
 class Process:
     """A process that a script starts. The script also ends it."""
 
-    def __init__(self, bench, name, args, core):
+    def __init__(self, harness, name, args, core):
         self.name = name
-        self.log = bench.directory / f"{name}.log"
+        self.log = harness.directory / f"{name}.log"
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                [str(arg) for arg in args], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                cwd=bench.directory, preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-                env={**os.environ, "RUST_LOG": "warn", **bench.env},
-            )
+            self.process = start_child(args, core, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                       cwd=harness.directory, env={**os.environ, "RUST_LOG": "warn", **harness.env})
         self.family = {self.process.pid}
-        bench.processes.append(self)
+        harness.processes.append(self)
 
     def wait_for(self, port):
         deadline = time.monotonic() + 60
@@ -192,7 +226,7 @@ class Process:
             if self.process.poll() is not None:
                 fail(f"{self.name} ended: {read(self.log)[-2000:]}")
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                self.family = with_children(self.process.pid)
+                self.family = process_tree(self.process.pid)
                 return self
             time.sleep(0.01)
         fail(f"{self.name} does not listen: {read(self.log)[-2000:]}")
@@ -207,7 +241,7 @@ class Process:
                 self.process.wait()
 
 
-class Bench:
+class Harness:
     """The resources of a run: a directory, two cores, and the processes that were started.
 
     The proxies run on the first core. The load generator and the upstream run on the second core."""
@@ -232,12 +266,13 @@ class Bench:
         self.processes.remove(process)
 
     def end_all(self):
-        """Ends all processes that were started, even if another SIGTERM arrives meanwhile."""
-        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        """Ends all processes that were started, even if another signal arrives meanwhile."""
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in END_SIGNALS}
         for process in reversed(self.processes[:]):
             with contextlib.suppress(OSError):
                 self.end(process)
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def write(self, name, text, mode=0o644):
         path = self.directory / name

@@ -3,16 +3,20 @@
 import statistics
 import time
 
-from machine import Watch, cpu_seconds, fail, rss_mib, take_turns, tell, ticks
-from world import CONNECTIONS, HANDSHAKING, Load
+from goals import MIN_ROUNDS, Value
+from machine import InterferenceMonitor, cpu_seconds, fail, progress, rss_mib, ticks, use_batch_scheduling
+from testbed import LoadGenerator
 
-# A measurement is undisturbed ("clean") if other processes took less than OTHERS_SHARE of the two cores, and
-# the hypervisor less than STEAL_SHARE.
+# A measurement is undisturbed if other processes took less than OTHERS_SHARE of the two cores, and the hypervisor less
+# than STEAL_SHARE.
 OTHERS_SHARE = 0.03
 STEAL_SHARE = 0.02
 
 # The maximum number of tries of one measurement, if all tries are disturbed.
 MAX_TRIES = 5
+
+# Groups that are measured in only a part of the rounds, because each of their measurements takes long.
+ROUNDS_SHARE = {"transfers": 0.25}
 
 
 class Rounds:
@@ -21,26 +25,30 @@ class Rounds:
     Rounds are short. The speed of a shared machine changes within seconds, and both subjects of a ratio should be
     measured while the machine has the same speed. Connections stay open from round to round."""
 
-    def __init__(self, world, count, seconds, time_in_all):
-        self.world, self.bench = world, world.bench
+    def __init__(self, testbed, count, seconds, time_in_all):
+        self.testbed, self.harness = testbed, testbed.harness
         self.count, self.seconds = count, seconds
         self.deadline = time.monotonic() + time_in_all
         # The number of repetitions is limited, because a repetition does not help if other processes always
         # run.
-        self.retries = len(world.subjects) * count // 2
+        self.retries = len(testbed.subjects) * count // 2
         self.kept = self.discarded = 0
+        # The memory of idle connections.
+        self.values = []
 
     def run(self):
         """Returns the measurements of each subject, one per round."""
-        subjects = self.world.subjects
+        subjects = self.testbed.subjects
         measured = {subject.key: [] for subject in subjects}
         for group in dict.fromkeys(subject.group for subject in subjects):
             rate = []
             if group == "latency":
-                rate = [0.7 * statistics.median(m["rate"] for m in best(measured["jwt"]))]
-            members = [(subject, self.load(subject, rate)) for subject in subjects
-                       if subject.group == group]
-            for turn in range(self.count):
+                rate = [0.7 * statistics.median(m["rate"] for m in undisturbed(measured["jwt"]))]
+            in_group = [subject for subject in subjects if subject.group == group]
+            idle = [self.open_idle(subject) for subject in in_group if subject.idle]
+            members = [(subject, self.load(subject, rate)) for subject in in_group]
+            count = max(min(self.count, MIN_ROUNDS + 1), round(self.count * ROUNDS_SHARE.get(group, 1)))
+            for turn in range(count):
                 # Each round starts with a different subject, so that no subject is always the first.
                 shift = turn * 2 % len(members)
                 for subject, load in members[shift:] + members[:shift]:
@@ -48,17 +56,28 @@ class Rounds:
                     measured[subject.key].append({**result, "turn": turn})
                 if time.monotonic() > self.deadline and turn > 0:
                     break
-            tell(f"{group}: {turn + 1} rounds of {self.count}, "
-                 f"{self.discarded} measurements discarded so far")
-            for _, load in members:
-                self.bench.end(load)
+            progress(f"{group}: {turn + 1} rounds of {count}, "
+                     f"{self.discarded} measurements discarded so far")
+            for load in idle:
+                # The load generator checks that its connections are still open.
+                load.measure()
+            for load in [*idle, *(load for _, load in members)]:
+                self.harness.end(load)
         return measured
 
     def load(self, subject, rate):
-        connections = HANDSHAKING if subject.mode == "handshake" else CONNECTIONS
-        load = Load(self.bench, self.world.programs, subject.mode, subject.port, subject.request,
-                    connections, self.seconds, *rate, *subject.tls)
-        take_turns(load.family | self.world.upstreams())
+        streams = [subject.streams] if subject.streams else []
+        load = LoadGenerator(self.harness, self.testbed.programs, subject.mode, self.testbed.ports[subject.server],
+                             subject.request, subject.connections, self.seconds, *rate, *streams, *subject.tls)
+        use_batch_scheduling(load.family | self.testbed.upstream_processes)
+        return load
+
+    def open_idle(self, subject):
+        """Opens the idle connections of a subject, and measures how much memory each of them takes."""
+        load, kib = self.testbed.open_idle(subject.server, subject.request, subject.idle, subject.tls)
+        whose = "nginx" if "nginx" in subject.server else "ours"
+        self.values.append(Value("idle-connections", f"memory of an idle TLS connection after a request to the "
+                                 f"service, {whose}, with {subject.idle:,} of them", kib, "KiB"))
         return load
 
     def least_disturbed(self, subject, load):
@@ -68,45 +87,59 @@ class Rounds:
         # the gateway closes idle connections to the upstream after 30 to 45 s.
         for _ in range(MAX_TRIES):
             result = self.measure(subject, load)
-            if least is None or result["noise"] < least["noise"]:
+            if least is None or result["interference"] < least["interference"]:
                 least = result
-            self.kept += result["clean"]
-            self.discarded += not result["clean"]
-            if result["clean"] or not self.retries or time.monotonic() > self.deadline:
+            self.kept += result["undisturbed"]
+            self.discarded += not result["undisturbed"]
+            if result["undisturbed"] or not self.retries or time.monotonic() > self.deadline:
                 break
             self.retries -= 1
         return least
 
     def measure(self, subject, load):
-        watch = Watch(self.bench)
-        before, user = cpu_seconds(subject.server.family), ticks(subject.server.family)
-        result = load.go()
-        cpu = cpu_seconds(subject.server.family) - before
-        result["in_user"], result["in_all"] = (
-            b - a for a, b in zip(user, ticks(subject.server.family)))
-        others, stolen = watch.shares()
+        server = self.testbed.servers[subject.server].family
+        monitor = InterferenceMonitor(self.harness)
+        before, user = cpu_seconds(server), ticks(server)
+        result = load.measure()
+        cpu = cpu_seconds(server) - before
+        result["in_user"], result["in_all"] = (b - a for a, b in zip(user, ticks(server)))
+        others, stolen = monitor.shares()
         if not result["requests"]:
             fail(f"{subject.key}: no response")
         result["rate"] = result["requests"] / result["seconds"]
         result["cpu"] = cpu / result["requests"] * 1e6
-        result["rss"] = rss_mib(subject.server.family)
-        result["clean"] = others < OTHERS_SHARE and stolen < STEAL_SHARE
-        result["noise"] = others + stolen
+        result["rss"] = rss_mib(server)
+        result["undisturbed"] = others < OTHERS_SHARE and stolen < STEAL_SHARE
+        result["others"], result["stolen"] = others, stolen
+        result["interference"] = others + stolen
         return result
 
 
-def best(results):
+def undisturbed(results):
     """Returns the undisturbed measurements, or all measurements if none is undisturbed."""
-    return [r for r in results if r["clean"]] or results
+    return [r for r in results if r["undisturbed"]] or results
 
 
 def ratios(measured, goal):
     """Returns the ratios, and the number of rounds in which both measurements are undisturbed.
 
     The ratios are those of the undisturbed rounds. If no round is undisturbed, they are those of all rounds."""
-    over = {r["turn"]: r for r in measured[goal.over]}
-    under = {r["turn"]: r for r in measured[goal.under]}
+    numerators = {r["turn"]: r for r in measured[goal.numerator]}
+    denominators = {r["turn"]: r for r in measured[goal.denominator]}
     # 0 means that the value was not measured.
-    both = [(over[t], under[t]) for t in over if t in under and under[t][goal.metric] > 0]
-    clean = [(a, b) for a, b in both if a["clean"] and b["clean"]]
+    both = [(numerators[turn], denominators[turn]) for turn in numerators
+            if turn in denominators and denominators[turn][goal.metric] > 0]
+    clean = [(a, b) for a, b in both if a["undisturbed"] and b["undisturbed"]]
     return [a[goal.metric] / b[goal.metric] for a, b in clean or both], len(clean)
+
+
+def quartiles(values):
+    if len(values) == 1:
+        return values * 3
+    return statistics.quantiles(values, n=4, method="inclusive")
+
+
+def spread(values):
+    """Returns half of the width of the middle half of the values, divided by their median."""
+    lower, middle, upper = quartiles(values)
+    return (upper - lower) / 2 / middle

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 
 import programs
-from machine import Bench, fail, read, tell
+from machine import Harness, fail, progress, read
 from training import train
 
 # The training starts four instrumented processes, the demo and three gateways. Each of them writes a profile.
@@ -27,9 +27,9 @@ def output(*command, **more):
                           text=True, **more).stdout
 
 
-def made_of():
+def fingerprint():
     """Returns a hash of everything that the program and its profile depend on: sources, compiler and flags."""
-    training = [HERE / name for name in ("optimized.py", "training.py", "world.py", "load.rs")]
+    training = [HERE / name for name in ("optimized.py", "training.py", "testbed.py", "load.rs")]
     names = sorted([*programs.ROOT.glob("src/**/*.rs"), *programs.ROOT.glob("crates/*/src/**/*.rs"),
                     *programs.ROOT.glob("crates/*/Cargo.toml"), *programs.ROOT.glob("Cargo.*"),
                     *programs.ROOT.glob(".cargo/*"), *training])
@@ -43,7 +43,7 @@ def flags(more):
     return {**os.environ, "RUSTFLAGS": f"{os.environ.get('RUSTFLAGS', '')} {more}".strip()}
 
 
-def understands(profdata, directory):
+def can_read_profiles(profdata, directory):
     """Returns whether this llvm-profdata can read the profiles of the installed rustc."""
     source, program = directory / "probe.rs", directory / "probe"
     raw, merged = directory / "probe.profraw", directory / "probe.profdata"
@@ -68,7 +68,7 @@ def llvm_profdata():
              *filter(None, [shutil.which("llvm-profdata")])]
     with tempfile.TemporaryDirectory(prefix="probe.") as directory:
         for tool in found:
-            if understands(tool, pathlib.Path(directory)):
+            if can_read_profiles(tool, pathlib.Path(directory)):
                 return tool
     fail("found no llvm-profdata that can read profiles of this rustc; run: rustup component add llvm-tools, "
          "or apt-get install -y llvm-19")
@@ -78,7 +78,7 @@ def optimized(tools):
     """Builds the program if it or its profile is out of date. Returns its path."""
     # A relative CARGO_TARGET_DIR is relative to the root of the repository, where cargo runs.
     place = programs.ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "optimized"
-    program, stamp, now = place / "passticket-proxy", place / "made-of", made_of()
+    program, stamp, now = place / "passticket-proxy", place / "fingerprint", fingerprint()
     if program.exists() and read(stamp) == now:
         return program
     profdata = llvm_profdata()
@@ -88,18 +88,18 @@ def optimized(tools):
                 if line.startswith("host: "))
     # With --target, the flags do not apply to build scripts and procedural macros.
     build = ["--bin", "passticket-proxy", "--target", host, "--target-dir", place / "build"]
-    tell("building passticket-proxy, instrumented")
+    progress("building passticket-proxy, instrumented")
     instrumented = programs.cargo(*build, env=flags("-Cprofile-generate"))["passticket-proxy"]
     with tempfile.TemporaryDirectory(prefix="optimize.") as directory:
         directory = pathlib.Path(directory)
         copy = shutil.copy2(instrumented, directory / "passticket-proxy")
-        tell("running the training load")
+        progress("running the training load")
         counts = directory / "counts"
-        bench = Bench(directory, tools, {"LLVM_PROFILE_FILE": str(counts / "%p.profraw")})
+        harness = Harness(directory, tools, {"LLVM_PROFILE_FILE": str(counts / "%p.profraw")})
         try:
-            train(bench, {**programs.tools(), "passticket-proxy": copy})
+            train(harness, {**programs.tools(), "passticket-proxy": copy})
         finally:
-            bench.end_all()
+            harness.end_all()
         found = [*counts.glob("*.profraw")]
         if len(found) != PROFILES:
             fail(f"expected profiles of {PROFILES} processes, found {len(found)}")
@@ -111,7 +111,7 @@ def optimized(tools):
         for old in place.glob("*.profdata"):
             old.unlink()
         profile = shutil.copy2(merged, place / f"{name}.profdata")
-    tell("building passticket-proxy with the profile")
+    progress("building passticket-proxy with the profile")
     built = programs.cargo(*build, env=flags(f"-Cprofile-use={profile}"))["passticket-proxy"]
     shutil.copy2(built, program)
     stamp.write_text(now)

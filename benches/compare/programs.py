@@ -25,7 +25,7 @@ TOOLS = ("--bench", "minimal_proxy", "--bench", "load", "--bench", "echo",
          "--bench", "make_revocations")
 
 
-def ours(directory, *together_with):
+def passticket_proxy(directory, *together_with):
     """Builds passticket-proxy, alone or together with other targets.
 
     A build together with other targets takes less time than two builds. But in this build, the dependencies of

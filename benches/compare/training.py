@@ -1,56 +1,51 @@
 """The training load of the profile-guided build: all kinds of frequent requests.
 
 If the training does not run a part of the code, the compiler assumes that this code rarely runs, and optimizes it
-less. So the training has each kind of credential, with and without TLS, HTTP/1.1 and HTTP/2, uploads, large
-responses, requests whose authentication fails, and handshakes."""
+less. So the training has each kind of credential, with and without TLS, HTTP/1.1 and HTTP/2, services with and without
+TLS, uploads, large responses, requests whose authentication fails, and handshakes."""
 
-import subprocess
-
-from world import CONNECTIONS, HANDSHAKING, Load, World
+from testbed import CONNECTIONS, HANDSHAKING, LoadGenerator, Testbed
 
 SECONDS = 3
 
 
-def train(bench, programs):
-    world = World(bench, programs)
+def train(harness, programs):
+    testbed = Testbed(harness, programs)
     for name, settings in (("plain", {}), ("audit", {"audit": "true"}),
                            ("tls", {"attls": "false", "x509": "true"})):
-        world.rules(name, 10)
-        world.gateway(name, name, **settings)
-    cookie = f"Cookie: apimlAuthenticationToken={world.jwt}"
+        testbed.gateway(name, **settings)
+    cookie = f"Cookie: apimlAuthenticationToken={testbed.jwt}"
     ticket, bypass = "/ticket/api/v1/kib", "/bypass/api/v1/kib"
-    jwt = world.request("jwt", ticket, cookie)
-    bearer = world.request("bearer", ticket, f"Authorization: Bearer {world.jwt}")
-    bypassing = world.request("bypassing", bypass, cookie)
-    pat = world.request("pat", ticket, f"PRIVATE-TOKEN: {world.pat}")
-    bare = world.request("bare", ticket)
-    forged = world.request("forged", ticket, cookie[:-20] + "A" * 20)
-    upload = world.request("upload", "/ticket/api/v1/upload", cookie, method="POST", body="x" * 65536)
-    large = world.request("large", "/bypass/api/v1/large", cookie)
-    health = world.request("health", "/application/health", "Connection: close")
-    header = bench.write("cookie", cookie, 0o600)
-    server, mutual = world.server_tls(), world.mutual_tls()
+    jwt = testbed.request("jwt", ticket, cookie)
+    bearer = testbed.request("bearer", ticket, f"Authorization: Bearer {testbed.jwt}")
+    bypassing = testbed.request("bypassing", bypass, cookie)
+    pat = testbed.request("pat", ticket, f"PRIVATE-TOKEN: {testbed.pat}")
+    bare = testbed.request("bare", ticket)
+    forged = testbed.request("forged", ticket, cookie[:-20] + "A" * 20)
+    upload = testbed.request("upload", "/upload/api/v1/file", cookie, method="POST", body="x" * 65536)
+    large = testbed.request("large", "/bypass/api/v1/large", cookie)
+    behind = testbed.request("behind", "/behind/api/v1/kib", cookie)
+    health = testbed.request("health", "/application/health", "Connection: close")
+    server, mutual = testbed.server_tls(), testbed.mutual_tls()
     for name, mode, request, tls in (
             ("plain", "closed", jwt, []), ("plain", "closed", bearer, []),
             ("plain", "closed", pat, []), ("plain", "closed", bypassing, []),
             ("plain", "closed", forged, []), ("plain", "closed", bare, []),
             ("plain", "closed", upload, []), ("plain", "closed", large, []),
+            ("plain", "closed", behind, []),
             ("audit", "closed", jwt, []), ("audit", "closed", pat, []),
             ("tls", "closed", jwt, server), ("tls", "closed", bare, mutual),
             ("tls", "closed", upload, server), ("tls", "closed", large, server),
+            ("tls", "http2", jwt, server), ("tls", "http2", bypassing, server),
+            ("tls", "http2", upload, server), ("tls", "http2", large, server),
             ("tls", "handshake", health, server), ("tls", "handshake", health, mutual)):
-        connections = HANDSHAKING if mode == "handshake" else CONNECTIONS
-        load = Load(bench, programs, mode, world.ports[name], request, connections, SECONDS, *tls)
+        connections = {"handshake": HANDSHAKING, "http2": 16}.get(mode, CONNECTIONS)
+        streams = [8] if mode == "http2" else []
+        load = LoadGenerator(harness, programs, mode, testbed.ports[name], request, connections, SECONDS,
+                             *streams, *tls)
         try:
-            load.go()
+            load.measure()
         finally:
-            bench.end(load)
-    for path, data in ((ticket, []), (bypass, []),
-                       ("/ticket/api/v1/upload", ["--data-binary", f"@{upload}"])):
-        subprocess.run(
-            [bench.tools["curl"], "-sS", "--fail", "--http2", "--parallel", "--noproxy", "*",
-             "--max-time", "60", "--cacert", world.demo / "certs/ca.pem", "-H", f"@{header}", *data,
-             "-o", "/dev/null", f"https://localhost:{world.ports['tls']}{path}?[1-2000]"],
-            check=True, stderr=subprocess.DEVNULL)
-    for process in bench.processes[:]:
-        bench.end(process)
+            harness.end(load)
+    for process in harness.processes[:]:
+        harness.end(process)

@@ -7,27 +7,18 @@
 //! below the committed count. This has one of two causes. Either the code returned too early. Or it became faster, and
 //! the committed count must be updated: with the old count, the benchmark would not notice a later regression.
 //!
-//! ```text
-//! apt-get install valgrind jq
-//! cargo install --locked gungraun-runner --version X.Y.Z     # the version in Cargo.lock
-//! cargo bench -p instructions
-//! ```
-//!
-//! To update the counts, run these commands. `COUNT_ANEW` turns the limits off.
-//!
-//! ```text
-//! COUNT_ANEW=1 cargo bench -p instructions -- --output-format=json |
-//!     jq -r '.profiles[0].summaries.total.summary.Callgrind.Ir.metrics as $counted |
-//!         "\(.id) \($counted | (.Left // .Both[0]).Int)"' >/tmp/counts
-//! mv /tmp/counts benches/instructions/instructions.txt
-//! ```
+//! The script `.ci/instructions` runs the benchmark. It needs valgrind and jq. `.ci/instructions --write` updates the
+//! committed counts. The environment variable `COUNT_ANEW` turns the limits off.
 //!
 //! The counts are for x86-64 with AVX2. They differ by a few instructions between runs, because hash
 //! tables have random seeds. No RSA operation is counted, because the RSA code depends on the processor.
+//! `http2_passticket` and `forward_tls_passticket` use TLS over loopback. Their counts include the other end of the
+//! connection, and the encryption of both ends, but no handshake.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 #![allow(missing_docs, unused_qualifications, reason = "the macros of gungraun have both")]
 
+mod connections;
 #[path = "../../profiles/mod.rs"]
 mod profiles;
 #[path = "../../requests/mod.rs"]
@@ -48,10 +39,14 @@ use std::{
     time::Duration,
 };
 
+use connections::{HOST, Identity};
 use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
-use http::{Request, Response, StatusCode, header::AUTHORIZATION};
+use http::{
+    Request, Response, StatusCode,
+    header::{AUTHORIZATION, HOST as HOST_HEADER},
+};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use profiles::profile;
@@ -59,20 +54,21 @@ use rcgen::{CertificateParams, DnType};
 use requests::{Body, request};
 use revocations::revocation;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    runtime,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, duplex},
+    runtime::{self, Runtime},
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 use tower_passticket::{
     audit::{Audit, AuditRecord, AuditSink},
     clock::{ManualClock, Timestamp},
+    hyper::body::Incoming,
     identity::{CommonNameMapper, PeerCertificate},
     layer::{
         AuthenticateLayer, Authentication, Authenticator, Authorized, Bypass, PassTicketScheme,
         RequestMetrics, Route, RouteLayer, Routes, SanitizeLayer, Scheme, SchemeLayer, ScopeLayer,
     },
     passticket::{Algorithm, Applid, KeyProfiles, LocalGenerator, Replay, UserId},
-    proxy::{Forward, ForwardTimeouts},
+    proxy::{Forward, ForwardTimeouts, ResponseBody},
     revocation::RevocationIndex,
     ticket_breaker::{RefusedStatuses, TicketBreaker, TicketLimits},
     token::{Rs256Verifier, Scopes, ServiceId, SigningKey, TokenIssuer, Validity, VerifiedToken},
@@ -99,7 +95,7 @@ fn committed(name: &str) -> u64 {
     let mut counts = COUNTS.lines().filter_map(|line| line.split_once(' '));
     let Some((_, count)) = counts.find(|(n, _)| *n == name) else {
         panic!(
-            "{name} is not in benches/instructions/instructions.txt; benches/instructions/benches/instructions.rs says how to update it"
+            "{name} is not in benches/instructions/instructions.txt; to update the file: just instructions-write"
         );
     };
     count.trim().parse().unwrap()
@@ -110,7 +106,7 @@ type Work = Box<dyn FnMut()>;
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
 /// The parts that the benchmarks use.
-struct World {
+struct Fixture {
     verifier: Rs256Verifier,
     jwt: String,
     pat: String,
@@ -119,7 +115,7 @@ struct World {
     audit: Audit,
 }
 
-impl World {
+impl Fixture {
     fn new() -> Self {
         let clock = Arc::new(ManualClock::new(NOW));
         let rsa =
@@ -135,7 +131,8 @@ impl World {
 
         let tickets = generator(&clock, Algorithm::Legacy, Replay::Allowed);
         let tickets = PassTicketScheme::new(applid(), tickets);
-        let routes = Routes::new([route_to("files", tickets), route_to("open", Bypass)]);
+        let routes =
+            Routes::new([route_to("files", UPSTREAM, tickets), route_to("open", UPSTREAM, Bypass)]);
         let routes = Arc::new(routes.unwrap());
         // This copy of the `Arc` is never dropped. Otherwise the last request would drop the routes and their cache of
         // PassTickets, and the count would include this drop.
@@ -181,9 +178,12 @@ impl World {
     }
 }
 
-fn route_to(service: &str, scheme: impl Scheme) -> Route {
-    let (service, upstream) = (ServiceId::new(service).unwrap(), "http://127.0.0.1".parse());
-    Route::new(service, "api/v1", upstream.unwrap(), scheme).unwrap()
+/// The address of a service that is never resolved.
+const UPSTREAM: &str = "http://127.0.0.1";
+
+fn route_to(service: &str, upstream: &str, scheme: impl Scheme) -> Route {
+    let (service, upstream) = (ServiceId::new(service).unwrap(), upstream.parse().unwrap());
+    Route::new(service, "api/v1", upstream, scheme).unwrap()
 }
 
 fn user() -> UserId {
@@ -221,7 +221,7 @@ fn is_authenticated(request: &Request<Body>) -> bool {
     matches!(request.extensions().get(), Some(Authentication::Authenticated(_)))
 }
 
-fn has_ticket(request: &Request<Body>) -> bool {
+fn has_ticket<B>(request: &Request<B>) -> bool {
     let authorization = request.headers().get(AUTHORIZATION);
     authorization.is_some_and(|value| value.as_bytes().starts_with(b"Basic "))
 }
@@ -294,34 +294,34 @@ fn warm(make: fn() -> Work) -> Work {
 }
 
 fn bypass() -> Work {
-    answering(World::new().stack(has::<Arc<Route>>), request("/open/api/v1/x", "x-nothing", "1"))
+    answering(Fixture::new().stack(has::<Arc<Route>>), request("/open/api/v1/x", "x-nothing", "1"))
 }
 
 fn jwt_cookie() -> Work {
-    let world = World::new();
-    answering(world.stack(has_ticket), world.cookie())
+    let fixture = Fixture::new();
+    answering(fixture.stack(has_ticket), fixture.cookie())
 }
 
 /// The same requests as in [`jwt_cookie`], with the metrics of requests. The difference of the two counts is the cost of
 /// these metrics.
 fn jwt_counted() -> Work {
-    let world = World::new();
+    let fixture = Fixture::new();
     let metrics = Arc::new(RequestMetrics::default());
     let stack = ServiceBuilder::new()
         .layer(metrics.layer())
         .layer(SanitizeLayer::new())
-        .layer(RouteLayer::new(world.routes.clone()))
-        .layer(world.authenticate())
+        .layer(RouteLayer::new(fixture.routes.clone()))
+        .layer(fixture.authenticate())
         .layer(ScopeLayer::new())
         .layer(SchemeLayer::new())
         .layer(metrics.service_layer())
         .service(Inner { expected: has_ticket, keep: None });
-    answering(stack, world.cookie())
+    answering(stack, fixture.cookie())
 }
 
 fn pat_header() -> Work {
-    let world = World::new();
-    answering(world.stack(has_ticket), world.header())
+    let fixture = Fixture::new();
+    answering(fixture.stack(has_ticket), fixture.header())
 }
 
 fn client_certificate() -> Work {
@@ -331,7 +331,7 @@ fn client_certificate() -> Work {
     let certificate = PeerCertificate::from_der(certificate.der().to_vec()).unwrap();
     let mut request = request("/files/api/v1/x", "x-nothing", "1");
     request.extensions_mut().insert(certificate);
-    answering(World::new().stack(has_ticket), request)
+    answering(Fixture::new().stack(has_ticket), request)
 }
 
 /// An audit sink that formats each record, as the sink that writes to a file does.
@@ -344,13 +344,13 @@ impl AuditSink for Lines {
 }
 
 fn jwt_audited() -> Work {
-    let world = World { audit: Audit::to(Lines), ..World::new() };
-    answering(world.stack(has_ticket), world.cookie())
+    let fixture = Fixture { audit: Audit::to(Lines), ..Fixture::new() };
+    answering(fixture.stack(has_ticket), fixture.cookie())
 }
 
 fn forward() -> Work {
     let request = request("/open/api/v1/x", "x-nothing", "1");
-    let request = behind(RouteLayer::new(World::new().routes), request);
+    let request = behind(RouteLayer::new(Fixture::new().routes), request);
     forwarding(request)
 }
 
@@ -364,7 +364,14 @@ fn forwarding(request: Request<Body>) -> Work {
         Ok::<_, Infallible>(TokioIo::new(near))
     });
     let forward = Forward::new(connect, ForwardTimeouts::default());
-    let mut service = SchemeLayer::new().layer(forward);
+    sending(runtime, SchemeLayer::new().layer(forward), request)
+}
+
+/// Returns work that sends a copy of `request` in each call, and reads the response.
+fn sending<S>(runtime: Runtime, mut service: S, request: Request<Body>) -> Work
+where
+    S: Service<Request<Body>, Response = Response<ResponseBody>, Error = Infallible> + 'static,
+{
     let mut requests = vec![request; 2 * ROUNDS];
     Box::new(move || {
         let body = runtime.block_on(async {
@@ -375,34 +382,46 @@ fn forwarding(request: Request<Body>) -> Work {
     })
 }
 
-/// Returns work that forwards requests with PassTickets. A breaker watches the answers, if there is one.
-fn forward_tickets(breaker: Option<&TicketBreaker>) -> Work {
-    let world = World::new();
+/// Returns a request for a service at `upstream`, as the layers in front of the layer of the schemes pass it on. Its
+/// scheme makes PassTickets. A breaker watches the answers, if there is one.
+fn authorized(upstream: &str, breaker: Option<&TicketBreaker>) -> Request<Body> {
+    let fixture = Fixture::new();
     let tickets = generator(&Arc::new(ManualClock::new(NOW)), Algorithm::Legacy, Replay::Allowed);
     let scheme = PassTicketScheme::new(applid(), tickets);
     let scheme = match breaker {
         None => scheme,
         Some(breaker) => scheme.with_breaker(breaker, "/files/api/v1", RefusedStatuses::default()),
     };
-    let routes = Arc::new(Routes::new([route_to("files", scheme)]).unwrap());
+    let routes = Arc::new(Routes::new([route_to("files", upstream, scheme)]).unwrap());
     mem::forget(Arc::clone(&routes));
-    let request = behind(RouteLayer::new(routes), world.cookie());
-    forwarding(behind(ScopeLayer::new(), behind(world.authenticate(), request)))
+    let request = behind(RouteLayer::new(routes), fixture.cookie());
+    behind(ScopeLayer::new(), behind(fixture.authenticate(), request))
 }
 
 fn forward_passticket() -> Work {
-    forward_tickets(None)
+    forwarding(authorized(UPSTREAM, None))
+}
+
+/// The service is behind TLS. The connection to it is kept.
+fn forward_tls_passticket() -> Work {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (identity, listener) = (Identity::new(), runtime.block_on(connections::listen()));
+    let upstream = format!("https://{HOST}:{}", listener.local_addr().unwrap().port());
+    let forward = Forward::new(identity.connector(), ForwardTimeouts::default());
+    runtime.spawn(async move { service(identity.accept(listener).await).await });
+    sending(runtime, SchemeLayer::new().layer(forward), authorized(&upstream, None))
 }
 
 fn forward_passticket_watched() -> Work {
     let profiles = [profile(applid(), Algorithm::Legacy, Replay::Allowed)];
     let profiles = KeyProfiles::new(profiles).unwrap();
     let clock = Arc::new(ManualClock::new(NOW));
-    forward_tickets(Some(&TicketBreaker::with_clock(profiles, TicketLimits::default(), clock)))
+    let breaker = TicketBreaker::with_clock(profiles, TicketLimits::default(), clock);
+    forwarding(authorized(UPSTREAM, Some(&breaker)))
 }
 
 /// Answers each request. A request must arrive in a single read.
-async fn service(mut connection: DuplexStream) {
+async fn service(mut connection: impl AsyncRead + AsyncWrite + Unpin) {
     let mut request = Vec::with_capacity(4096);
     while connection.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
         assert!(request.ends_with(b"\r\n\r\n"));
@@ -411,41 +430,70 @@ async fn service(mut connection: DuplexStream) {
     }
 }
 
+/// The client uses HTTP/2 over TLS, on a kept connection. All layers are in front of a service that only answers.
+fn http2_passticket() -> Work {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let fixture = Fixture::new();
+    let stack = ServiceBuilder::new()
+        .layer(SanitizeLayer::new())
+        .layer(RouteLayer::new(fixture.routes.clone()))
+        .layer(fixture.authenticate())
+        .layer(ScopeLayer::new())
+        .layer(SchemeLayer::new())
+        .service_fn(|request: Request<Incoming>| {
+            assert!(has_ticket(&request));
+            ready(Ok::<_, Infallible>(Response::new(Body::from("answer"))))
+        });
+    let client = runtime.block_on(Identity::new().http2_client(stack));
+    let (mut head, _) = fixture.cookie().into_parts();
+    head.headers.remove(HOST_HEADER);
+    head.uri = format!("https://{HOST}{}", head.uri).parse().unwrap();
+    let request = Request::from_parts(head, ());
+    Box::new(move || {
+        let answer = runtime.block_on(async {
+            let mut client = client.clone().ready().await.unwrap();
+            let (response, _) = client.send_request(request.clone(), true).unwrap();
+            response.await.unwrap().into_body().data().await.unwrap().unwrap()
+        });
+        assert_eq!(answer, "answer");
+    })
+}
+
 fn sanitize() -> Work {
-    alone(SanitizeLayer::new(), World::new().cookie(), |_| true)
+    alone(SanitizeLayer::new(), Fixture::new().cookie(), |_| true)
 }
 
 fn route() -> Work {
-    let world = World::new();
-    alone(RouteLayer::new(world.routes.clone()), world.cookie(), has::<Arc<Route>>)
+    let fixture = Fixture::new();
+    alone(RouteLayer::new(fixture.routes.clone()), fixture.cookie(), has::<Arc<Route>>)
 }
 
 fn authenticate() -> Work {
-    let world = World::new();
-    let request = behind(RouteLayer::new(world.routes.clone()), world.cookie());
-    alone(world.authenticate(), request, is_authenticated)
+    let fixture = Fixture::new();
+    let request = behind(RouteLayer::new(fixture.routes.clone()), fixture.cookie());
+    alone(fixture.authenticate(), request, is_authenticated)
 }
 
 fn scope() -> Work {
-    let world = World::new();
-    let request = behind(RouteLayer::new(world.routes.clone()), world.header());
-    alone(ScopeLayer::new(), behind(world.authenticate(), request), has::<Authorized>)
+    let fixture = Fixture::new();
+    let request = behind(RouteLayer::new(fixture.routes.clone()), fixture.header());
+    alone(ScopeLayer::new(), behind(fixture.authenticate(), request), has::<Authorized>)
 }
 
 fn passticket() -> Work {
-    let world = World::new();
-    let request = behind(RouteLayer::new(world.routes.clone()), world.cookie());
-    let request = behind(ScopeLayer::new(), behind(world.authenticate(), request));
+    let fixture = Fixture::new();
+    let request = behind(RouteLayer::new(fixture.routes.clone()), fixture.cookie());
+    let request = behind(ScopeLayer::new(), behind(fixture.authenticate(), request));
     alone(SchemeLayer::new(), request, has_ticket)
 }
 
 fn cached_token() -> Work {
-    let World { verifier, jwt, .. } = World::new();
+    let Fixture { verifier, jwt, .. } = Fixture::new();
     Box::new(move || assert!(verifier.verify(black_box(&jwt)).is_ok()))
 }
 
 fn revocation_check() -> Work {
-    let World { verifier, pat, revocations, .. } = World::new();
+    let Fixture { verifier, pat, revocations, .. } = Fixture::new();
     let pat = verifier.verify(&pat).unwrap();
     assert!(matches!(pat, VerifiedToken::Pat(_)));
     Box::new(move || assert!(revocations.check(black_box(&pat)).is_ok()))
@@ -513,6 +561,7 @@ macro_rules! count {
 count! {
     bypass jwt_cookie jwt_counted jwt_audited pat_header client_certificate
     sanitize route authenticate scope passticket forward forward_passticket forward_passticket_watched
+    forward_tls_passticket http2_passticket
     revocation_check cached_token
     legacy_new_second legacy_remembered legacy_protected enhanced_new_second
     evaluate_legacy evaluate_enhanced
