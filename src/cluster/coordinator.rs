@@ -20,7 +20,8 @@ pub type CoordinatorFuture<T> = Pin<Box<dyn Future<Output = Result<T, Coordinato
 ///
 /// The place holds, for each site:
 /// - the *image*: all records, merged by [`RecordKind::merge`](crate::revocation::RecordKind::merge);
-/// - the *log*: the records that have changed the image, in the order of the changes. The place may remove old entries;
+/// - the *log*: the records that have changed the image, and each [`Record::RuleOfNow`], in the order of their arrival.
+///   The place may remove old entries;
 /// - the *leases*: the last [`LeaseRecord`] of each node;
 /// - the *term*: an id that changes when the place may have lost data ([`Term`]).
 ///
@@ -41,8 +42,9 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
 
     /// Merges at most [`MAX_PUBLISHED`] records into the image, and appends those that have changed the image to the
     /// log. A [`Record::RuleOfNow`] is always appended. Returns the position of the last entry of the log after the
-    /// call. Other calls run before or after this call, never during it. A 17th salt is refused with
-    /// [`CoordinatorError::TooManySalts`]. The records before this salt are then merged.
+    /// call. Other calls run before or after this call, never during it. If the image has 16 salts ([`Record::Salt`]),
+    /// another salt is refused with [`CoordinatorError::TooManySalts`]. The records before it in `records` have then
+    /// been merged. It and the later ones have not.
     fn publish(
         &self,
         term: Term,
@@ -183,7 +185,7 @@ pub enum CoordinatorError {
     },
 }
 
-/// Identifies the data of a place from one loss of data to the next. A new term begins when data may have been lost:
+/// Identifies a period in which the place has certainly lost no data. A new term begins when data may have been lost:
 /// when the data is missing, when the server was restarted, or when another server has become the primary.
 ///
 /// Positions in the log can be compared only within one term.
@@ -217,7 +219,8 @@ pub struct LogPosition {
 }
 
 impl LogPosition {
-    /// The position before the first entry. In a [`LeaseRecord`], it means that the node is still joining.
+    /// The position before the first entry. In a [`LeaseRecord`], it means that the node has joined the term, but has not caught
+    /// up.
     pub const START: Self = Self { millis: 0, sequence: 0 };
 
     /// Creates a position from the two parts of an id in a Redis stream.
@@ -462,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_nodes_have_few_characters() {
+    fn names_of_nodes_have_1_to_64_allowed_characters() {
         for right in ["a", "node-1", "gw.example.com", &"x".repeat(64)] {
             assert_eq!(NodeName::new(right).unwrap().as_str(), right);
         }

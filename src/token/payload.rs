@@ -1,7 +1,7 @@
 //! The payload of a token of another issuer: its claims, with each value still in JSON.
 //!
 //! The claim `iss` selects the keys, so it is read before the signature is checked. The other claims are read after
-//! this check. The payload is parsed only once.
+//! this check.
 
 use std::{borrow::Cow, fmt};
 
@@ -96,8 +96,8 @@ impl<'a> Claim<'a> {
         serde_json::from_str(self.0).ok()
     }
 
-    /// Returns the value in the form of the crate serde_json, or `None` if its arrays and objects are nested too
-    /// deeply.
+    /// Returns the value as a [`Value`]. Returns `None` if serde_json cannot represent it: its arrays and objects are
+    /// nested too deeply, a number is too large, or a string has an unpaired surrogate.
     pub(super) fn value(self) -> Option<Value> {
         serde_json::from_str(self.0).ok()
     }

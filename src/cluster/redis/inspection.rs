@@ -26,8 +26,8 @@ const MIN_VERSION: (u32, u32) = (6, 2);
 const MAX_LAG: u64 = 2;
 
 /// Before Sentinel replaces a primary, it must wait for `min-replicas-max-lag` plus this number of seconds. The primary
-/// counts the lag in whole seconds, and checks it once a second. The last answer to Sentinel may be a second older than
-/// the loss of the connection.
+/// counts the lag in whole seconds, and checks it once a second. Sentinel counts from the last answer of the primary to a
+/// ping. It sends a ping once a second, so this answer may be a second older than the loss of the connection.
 const SENTINEL_MARGIN: u64 = 3;
 
 /// The maximum difference of the clocks in milliseconds. PassTickets of replay-protected services use the clock of
@@ -76,7 +76,8 @@ pub enum Finding {
     OldVersion(String),
     /// Redis removes keys when its memory is full.
     Evicts(String),
-    /// A primary that has lost its replicas would accept writes, although there are replicas or Sentinels.
+    /// There are replicas or Sentinels, but `min-replicas-to-write` or `min-replicas-max-lag` is 0. So a primary that
+    /// loses its replicas would still accept writes.
     WritesWithoutReplica,
     /// A primary that has lost some of its replicas would accept writes, although one of the lost replicas may have
     /// become the primary.
@@ -95,7 +96,7 @@ pub enum Finding {
         /// The lowest permitted `down-after-milliseconds`.
         at_least: u64,
     },
-    /// Redis loses all data when it is restarted.
+    /// Redis has no append-only file, so a restart may lose data.
     NotPersistent,
     /// The clock of Redis differs from the clock of this machine by this number of milliseconds.
     ClockDiffers(i64),
@@ -371,8 +372,8 @@ mod tests {
         let early = |down_after, at_least| Finding::EarlyFailover { down_after, at_least };
         assert_eq!(wrong(|it| it.lag = Some(10)), [Finding::LongLag(10), early(5000, 13_000)]);
         assert_eq!(wrong(|it| it.down_after = Some(4999)), [early(4999, 5000)]);
-        // The arguments are `min-replicas-to-write`, and the number of replicas that are connected or that a Sentinel
-        // knows.
+        // The arguments are `min-replicas-to-write`, and the number of replicas: the larger of the number that is
+        // connected and the number that a Sentinel knows.
         let some = |needed, replicas| Finding::WritesWithSomeReplicas { needed, replicas };
         assert_eq!(wrong(|it| it.replicas_at_sentinel = Some(2)), [some(1, 2)]);
         let three = Inspection { replicas: 3, ..inspection() };

@@ -29,10 +29,11 @@ use crate::{
 /// The connections that one connector has made, for requests with the body `B`.
 pub(in crate::proxy) type Pool<C, B> = ConnectionPool<C, RequestBody<B>>;
 
-/// The idle connections to one instance.
+/// The connections to one instance on which a request can be sent: idle HTTP/1.1 connections, and all HTTP/2
+/// connections.
 pub(in crate::proxy) type Host<B> = HostPool<RequestBody<B>>;
 
-/// The instances of a route, in one runtime.
+/// The instances of a route, with their connections in one runtime of tokio. Runtimes do not share connections.
 pub(in crate::proxy) struct ServiceTargets<C, B> {
     pub(in crate::proxy) pool: Arc<Pool<C, B>>,
     pub(in crate::proxy) budget: Arc<RetryBudget>,
@@ -63,8 +64,8 @@ impl<B> AsRef<InstanceState> for Target<B> {
 /// The instance that a request needs.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::proxy) enum Wanted<'a> {
-    /// Any instance. If the route sends all requests of a user to one instance, this is the instance of the user, if
-    /// there is a user.
+    /// The id of the instance does not matter. With [`Balancing::StickyUser`], the user selects the instance. Without
+    /// a user, and on other routes, the load does.
     Any(Option<UserId>),
     /// The instance with this id.
     Id(&'a [u8]),

@@ -36,7 +36,7 @@ async fn browsers_get_a_page_and_programs_get_json() {
         let json = get(&client, demo.at(path), "application/json").await;
         assert_eq!(json.status(), status, "{path}");
         assert_eq!(json.headers()["content-type"], "application/json");
-        // Apart from that, both responses have the same headers.
+        // Apart from `vary`, `content-security-policy` and `date`, both responses have headers with the same names.
         let names = |headers: &reqwest::header::HeaderMap| -> Vec<String> {
             let names = headers.keys().map(ToString::to_string);
             let differ = ["vary", "content-security-policy", "date"];

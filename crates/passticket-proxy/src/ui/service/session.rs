@@ -100,8 +100,8 @@ impl Inner {
         Ok(response)
     }
 
-    /// Returns the page with the sign-in form. `trouble` is the text of a problem, and the number of a message or an
-    /// empty text.
+    /// Returns the page with the sign-in form. `trouble` is a pair: the text of a problem, and the number of the auth
+    /// API's message, such as `ZWEAG120E`. The number is empty if there is no message.
     pub(super) fn sign_in_page(
         &self,
         visit: &Visit,
@@ -136,10 +136,10 @@ impl Inner {
         let mut response = match signed_out {
             // A page of another site must not sign the user out.
             Err(refusal) if refusal.status == StatusCode::FORBIDDEN => return Err(refusal.into()),
-            // With status 400 or 401, the token was not valid any more, so the user is signed out.
             Err(refusal) if refusal.status.is_server_error() => {
                 self.problem(visit, Problem::SignOutFailed, Some(&refusal))
             }
+            // The logout succeeded, or the token was not valid (status 400 or 401). In both cases, the user is signed out.
             _ => redirect(&Notice::SignedOut.at(&self.paths.to(Page::SignIn))),
         };
         let key = FormKey::random().map_err(|_| Problem::Failed)?;
