@@ -64,6 +64,9 @@ const WARM_UP: usize = 20;
 /// The maximum time of these requests. It limits the warm-up with large bodies.
 const WARM_UP_TIME: Duration = Duration::from_millis(500);
 
+/// The number of idle connections that are opened at a time.
+const OPENING: usize = 16;
+
 /// The size of the read buffer of a connection.
 const READ_BUFFER: usize = 64 * 1024;
 
@@ -268,11 +271,22 @@ impl Load {
 
     /// Opens the connections, and keeps them open until the next line of input. Then checks that they are open.
     async fn idle(&self) -> Result<(), Failure> {
+        let mut tasks = JoinSet::new();
+        for number in 0..OPENING {
+            let load = self.clone();
+            tasks.spawn(async move {
+                let mut clients = Vec::new();
+                for _ in (number..load.connections).step_by(OPENING) {
+                    let mut client = Client::connect(&load).await?;
+                    client.exchange(&load.request).await?;
+                    clients.push(client);
+                }
+                Ok::<_, Failure>(clients)
+            });
+        }
         let mut clients = Vec::new();
-        for _ in 0..self.connections {
-            let mut client = Client::connect(self).await?;
-            client.exchange(&self.request).await?;
-            clients.push(client);
+        while let Some(opened) = tasks.join_next().await {
+            clients.append(&mut opened??);
         }
         println!("ready");
         next_start()?;

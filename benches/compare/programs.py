@@ -20,21 +20,14 @@ def cargo(*targets, env=None):
     return {m["target"]["name"]: m["executable"] for m in messages if m.get("executable")}
 
 
-PROGRAM = ("--bin", "passticket-proxy")
-TOOLS = ("--bench", "minimal_proxy", "--bench", "load", "--bench", "echo",
-         "--bench", "make_revocations")
-
-
-def passticket_proxy(directory, *together_with):
-    """Builds passticket-proxy, alone or together with other targets.
-
-    A build together with other targets takes less time than two builds. But in this build, the dependencies of
-    passticket-proxy also have the features that the other targets need."""
+def passticket_proxy(directory):
+    """Builds passticket-proxy alone. In a build together with the other programs, its dependencies would also have the
+    features that these programs need."""
     program = directory / "passticket-proxy"
-    shutil.copy2(cargo(*PROGRAM, *together_with)["passticket-proxy"], program)
+    shutil.copy2(cargo("--bin", "passticket-proxy")["passticket-proxy"], program)
     return program
 
 
 def tools():
     """Builds the load generator, the minimal proxy, the echo upstreams and make_revocations."""
-    return cargo(*TOOLS)
+    return cargo("--bench", "minimal_proxy", "--bench", "load", "--bench", "echo", "--bench", "make_revocations")
