@@ -10,6 +10,7 @@ import subprocess
 from goals import ENOUGH, GOALS
 from machine import processor
 from measuring import best, ratios
+from svg_style import STYLE
 from world import CONNECTIONS, HANDSHAKING
 
 
@@ -115,21 +116,6 @@ def markdown(command, rounds, measured, memory):
                 f"{middle['cpu'] * in_user:.1f} | {1e6 / middle['cpu']:,.0f} | {middle['p50']:,.0f} | "
                 f"{middle['p99']:,.0f} | {middle['p999']:,.0f} | {middle['rss']:.1f} |")
     return "\n".join(lines) + "\n"
-
-
-STYLE = """
-  text { font: 13px system-ui, sans-serif; fill: #1f2328 }
-  .quiet { fill: #59636e; font-size: 11px }
-  .head { font-weight: 600 }
-  .ours { fill: #0969da }
-  .peer { fill: #afb8c1 }
-  @media (prefers-color-scheme: dark) {
-    text { fill: #f0f6fc }
-    .quiet { fill: #9198a1 }
-    .ours { fill: #4493f8 }
-    .peer { fill: #656c76 }
-  }
-"""
 
 
 def plot(rounds, measured):
