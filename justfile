@@ -38,6 +38,10 @@ instructions:
 instructions-write:
     .ci/instructions --write
 
+# Count how the cost of a request grows with users, revocations, issuers, routes and others, and write the table and the plots of docs/capacity.md. Needs valgrind.
+growth *arguments:
+    benches/instructions/growth {{arguments}}
+
 # Run three gateways over Redis with random failures, and check that none accepts a revoked token: `just cluster-chaos 300`.
 cluster-chaos revocations:
     CLUSTER_REVOCATIONS={{revocations}} cargo test --locked -p passticket-proxy --test cluster_chaos -- --ignored --nocapture

@@ -11,6 +11,7 @@ import subprocess
 from goals import MAX_SPREAD, MAXIMA, MIN_ROUNDS
 from machine import processor
 from measuring import quartiles, ratios, spread, undisturbed
+from svg_style import STYLE
 from testbed import CONNECTIONS, HANDSHAKING, Testbed
 
 # A table of the report. The unit of its figures is a GiB of transferred bytes, or a response.
@@ -173,21 +174,6 @@ def markdown(command, rounds, measured, values):
         if members:
             lines += group_lines(group, members, measured)
     return "\n".join(lines) + "\n"
-
-
-STYLE = """
-  text { font: 13px system-ui, sans-serif; fill: #1f2328 }
-  .quiet { fill: #59636e; font-size: 11px }
-  .head { font-weight: 600 }
-  .ours { fill: #0969da }
-  .peer { fill: #afb8c1 }
-  @media (prefers-color-scheme: dark) {
-    text { fill: #f0f6fc }
-    .quiet { fill: #9198a1 }
-    .ours { fill: #4493f8 }
-    .peer { fill: #656c76 }
-  }
-"""
 
 
 def plot(rounds, measured):

@@ -19,59 +19,44 @@
 #![allow(missing_docs, unused_qualifications, reason = "the macros of gungraun have both")]
 
 mod connections;
-#[path = "../../profiles/mod.rs"]
-mod profiles;
-#[path = "../../requests/mod.rs"]
-mod requests;
-#[path = "../../revocations/mod.rs"]
-mod revocations;
+mod world;
 
 use std::{
-    convert::Infallible,
-    env,
-    future::{Ready, ready},
-    hint::black_box,
-    mem,
-    num::NonZeroUsize,
-    pin::pin,
-    sync::{Arc, Mutex},
-    task::{Context, Poll, Waker},
-    time::Duration,
+    convert::Infallible, env, future::ready, hint::black_box, mem, sync::Arc, time::Duration,
 };
 
 use connections::{HOST, Identity};
 use gungraun::{
     Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
 };
-use http::{
-    Request, Response, StatusCode,
-    header::{AUTHORIZATION, HOST as HOST_HEADER},
-};
+use http::{Request, Response, StatusCode, header::HOST as HOST_HEADER};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
-use profiles::profile;
 use rcgen::{CertificateParams, DnType};
-use requests::{Body, request};
-use revocations::revocation;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, duplex},
+    io::duplex,
     runtime::{self, Runtime},
 };
 use tower::{Layer, Service, ServiceBuilder, service_fn};
 use tower_passticket::{
     audit::{Audit, AuditRecord, AuditSink},
-    clock::{ManualClock, Timestamp},
+    clock::ManualClock,
     hyper::body::Incoming,
-    identity::{CommonNameMapper, PeerCertificate},
+    identity::PeerCertificate,
     layer::{
-        AuthenticateLayer, Authentication, Authenticator, Authorized, Bypass, PassTicketScheme,
-        RequestMetrics, Route, RouteLayer, Routes, SanitizeLayer, Scheme, SchemeLayer, ScopeLayer,
+        Authentication, Authorized, PassTicketScheme, RequestMetrics, Route, RouteLayer, Routes,
+        SanitizeLayer, SchemeLayer, ScopeLayer,
     },
-    passticket::{Algorithm, Applid, KeyProfiles, LocalGenerator, Replay, UserId},
+    passticket::{Algorithm, KeyProfiles, Replay},
     proxy::{Forward, ForwardTimeouts, ResponseBody},
-    revocation::RevocationIndex,
     ticket_breaker::{RefusedStatuses, TicketBreaker, TicketLimits},
-    token::{Rs256Verifier, Scopes, ServiceId, SigningKey, TokenIssuer, Validity, VerifiedToken},
+    token::{SigningKey, VerifiedToken},
+};
+use world::{
+    Answers, Expected, Inner, NOW, UPSTREAM, World, answer, applid, generator, has_ticket,
+    profiles::profile,
+    requests::{Body, request},
+    route_to, service, user,
 };
 
 /// The number of calls in each count. With ten calls, the count of one call is easy to read.
@@ -103,115 +88,11 @@ fn committed(name: &str) -> u64 {
 
 type Work = Box<dyn FnMut()>;
 
-const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
-
-/// The parts that the benchmarks use.
-struct Fixture {
-    verifier: Rs256Verifier,
-    jwt: String,
-    pat: String,
-    routes: Arc<Routes>,
-    revocations: Arc<RevocationIndex>,
-    audit: Audit,
+/// Makes a world with a new key.
+fn world() -> World {
+    let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+    World::of(SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap())
 }
-
-impl Fixture {
-    fn new() -> Self {
-        let clock = Arc::new(ManualClock::new(NOW));
-        let rsa =
-            rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
-        let key = SigningKey::from_pem(rsa.unwrap().serialize_pem().as_bytes()).unwrap();
-        let verifier = Rs256Verifier::new(key.verifying_key())
-            .with_clock(clock.clone())
-            .with_cache(NonZeroUsize::new(1_000).unwrap());
-        let issuer = TokenIssuer::new(key).with_clock(clock.clone());
-        let jwt = issuer.login_token(&user(), "security-domain").unwrap();
-        let scopes = Scopes::parse(["files"]).unwrap();
-        let pat = issuer.personal_access_token(&user(), &scopes, Validity::MAX).unwrap();
-
-        let tickets = generator(&clock, Algorithm::Legacy, Replay::Allowed);
-        let tickets = PassTicketScheme::new(applid(), tickets);
-        let routes =
-            Routes::new([route_to("files", UPSTREAM, tickets), route_to("open", UPSTREAM, Bypass)]);
-        let routes = Arc::new(routes.unwrap());
-        // This copy of the `Arc` is never dropped. Otherwise the last request would drop the routes and their cache of
-        // PassTickets, and the count would include this drop.
-        mem::forget(Arc::clone(&routes));
-        let revocations = RevocationIndex::default();
-        (0..100).map(revocation).for_each(|revocation| revocations.apply(&revocation));
-        Self {
-            verifier,
-            jwt: jwt.expose().to_owned(),
-            pat: pat.expose().to_owned(),
-            routes,
-            revocations: Arc::new(revocations),
-            audit: Audit::none(),
-        }
-    }
-
-    fn authenticate(&self) -> AuthenticateLayer<Arc<RevocationIndex>, CommonNameMapper> {
-        let revocations = self.revocations.clone();
-        let authenticator = Authenticator::new(self.verifier.clone())
-            .with_revocations(revocations.clone())
-            .with_personal_access_tokens(revocations)
-            .with_client_certificates(CommonNameMapper);
-        AuthenticateLayer::new(authenticator).with_audit(self.audit.clone())
-    }
-
-    /// Makes all layers around a service that does nothing.
-    fn stack(&self, expected: Expected) -> impl Answers {
-        ServiceBuilder::new()
-            .layer(SanitizeLayer::new())
-            .layer(RouteLayer::new(self.routes.clone()))
-            .layer(self.authenticate())
-            .layer(ScopeLayer::new().with_audit(self.audit.clone()))
-            .layer(SchemeLayer::new().with_audit(self.audit.clone()))
-            .service(Inner { expected, keep: None })
-    }
-
-    fn cookie(&self) -> Request<Body> {
-        request("/files/api/v1/x", "cookie", &format!("a=1; apimlAuthenticationToken={}", self.jwt))
-    }
-
-    fn header(&self) -> Request<Body> {
-        request("/files/api/v1/x", "private-token", &self.pat)
-    }
-}
-
-/// The address of a service that is never resolved.
-const UPSTREAM: &str = "http://127.0.0.1";
-
-fn route_to(service: &str, upstream: &str, scheme: impl Scheme) -> Route {
-    let (service, upstream) = (ServiceId::new(service).unwrap(), upstream.parse().unwrap());
-    Route::new(service, "api/v1", upstream, scheme).unwrap()
-}
-
-fn user() -> UserId {
-    UserId::new("IBMUSER").unwrap()
-}
-
-fn applid() -> Applid {
-    Applid::new("ZOWEAPPL").unwrap()
-}
-
-fn generator(clock: &Arc<ManualClock>, algorithm: Algorithm, replay: Replay) -> LocalGenerator {
-    let profiles = KeyProfiles::new([profile(applid(), algorithm, replay)]).unwrap();
-    LocalGenerator::new(profiles)
-        .with_clock(clock.clone())
-        .with_ticket_cache(NonZeroUsize::new(1_000).unwrap())
-}
-
-/// A service, with or without layers around it.
-trait Answers: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + 'static {}
-
-impl<S> Answers for S where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + 'static
-{
-}
-
-/// Checks the request that the layers pass on. A request that fails early takes few instructions. So without this
-/// check, a failure would look like an improvement.
-type Expected = fn(&Request<Body>) -> bool;
 
 fn has<T: Send + Sync + 'static>(request: &Request<Body>) -> bool {
     request.extensions().get::<T>().is_some()
@@ -219,47 +100,6 @@ fn has<T: Send + Sync + 'static>(request: &Request<Body>) -> bool {
 
 fn is_authenticated(request: &Request<Body>) -> bool {
     matches!(request.extensions().get(), Some(Authentication::Authenticated(_)))
-}
-
-fn has_ticket<B>(request: &Request<B>) -> bool {
-    let authorization = request.headers().get(AUTHORIZATION);
-    authorization.is_some_and(|value| value.as_bytes().starts_with(b"Basic "))
-}
-
-/// The innermost service. It checks each request, and stores the last request if `keep` is set.
-#[derive(Clone)]
-struct Inner {
-    expected: Expected,
-    keep: Option<Arc<Mutex<Option<Request<Body>>>>>,
-}
-
-impl Service<Request<Body>> for Inner {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Ready<Result<Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        assert!((self.expected)(&request), "the layers passed on an unexpected request");
-        if let Some(keep) = &self.keep {
-            *keep.lock().unwrap() = Some(request);
-        }
-        ready(Ok(Response::new(Body::default())))
-    }
-}
-
-/// Calls the service as hyper does, but without a runtime. This is possible because the services of this file do not
-/// wait.
-fn answer(service: &mut impl Answers, request: Request<Body>) -> Response<Body> {
-    let mut context = Context::from_waker(Waker::noop());
-    assert!(service.poll_ready(&mut context).is_ready());
-    match pin!(service.call(request)).poll(&mut context) {
-        Poll::Ready(Ok(response)) => response,
-        Poll::Pending => panic!("the service must not wait"),
-    }
 }
 
 /// Returns work that sends a copy of `request` in each call.
@@ -294,34 +134,34 @@ fn warm(make: fn() -> Work) -> Work {
 }
 
 fn bypass() -> Work {
-    answering(Fixture::new().stack(has::<Arc<Route>>), request("/open/api/v1/x", "x-nothing", "1"))
+    answering(world().stack(has::<Arc<Route>>), request("/open/api/v1/x", "x-nothing", "1"))
 }
 
 fn jwt_cookie() -> Work {
-    let fixture = Fixture::new();
-    answering(fixture.stack(has_ticket), fixture.cookie())
+    let world = world();
+    answering(world.stack(has_ticket), world.cookie())
 }
 
 /// The same requests as in [`jwt_cookie`], with the metrics of requests. The difference of the two counts is the cost of
 /// these metrics.
 fn jwt_counted() -> Work {
-    let fixture = Fixture::new();
+    let world = world();
     let metrics = Arc::new(RequestMetrics::default());
     let stack = ServiceBuilder::new()
         .layer(metrics.layer())
         .layer(SanitizeLayer::new())
-        .layer(RouteLayer::new(fixture.routes.clone()))
-        .layer(fixture.authenticate())
+        .layer(RouteLayer::new(world.routes.clone()))
+        .layer(world.authenticate())
         .layer(ScopeLayer::new())
         .layer(SchemeLayer::new())
         .layer(metrics.service_layer())
         .service(Inner { expected: has_ticket, keep: None });
-    answering(stack, fixture.cookie())
+    answering(stack, world.cookie())
 }
 
 fn pat_header() -> Work {
-    let fixture = Fixture::new();
-    answering(fixture.stack(has_ticket), fixture.header())
+    let world = world();
+    answering(world.stack(has_ticket), world.header())
 }
 
 fn client_certificate() -> Work {
@@ -331,7 +171,7 @@ fn client_certificate() -> Work {
     let certificate = PeerCertificate::from_der(certificate.der().to_vec()).unwrap();
     let mut request = request("/files/api/v1/x", "x-nothing", "1");
     request.extensions_mut().insert(certificate);
-    answering(Fixture::new().stack(has_ticket), request)
+    answering(world().stack(has_ticket), request)
 }
 
 /// An audit sink that formats each record, as the sink that writes to a file does.
@@ -344,13 +184,13 @@ impl AuditSink for Lines {
 }
 
 fn jwt_audited() -> Work {
-    let fixture = Fixture { audit: Audit::to(Lines), ..Fixture::new() };
-    answering(fixture.stack(has_ticket), fixture.cookie())
+    let world = World { audit: Audit::to(Lines), ..world() };
+    answering(world.stack(has_ticket), world.cookie())
 }
 
 fn forward() -> Work {
     let request = request("/open/api/v1/x", "x-nothing", "1");
-    let request = behind(RouteLayer::new(Fixture::new().routes), request);
+    let request = behind(RouteLayer::new(world().routes), request);
     forwarding(request)
 }
 
@@ -385,8 +225,8 @@ where
 /// Returns a request for a service at `upstream`, as the layers in front of the layer of the schemes pass it on. Its
 /// scheme makes PassTickets. A breaker watches the answers, if there is one.
 fn authorized(upstream: &str, breaker: Option<&TicketBreaker>) -> Request<Body> {
-    let fixture = Fixture::new();
-    let tickets = generator(&Arc::new(ManualClock::new(NOW)), Algorithm::Legacy, Replay::Allowed);
+    let world = world();
+    let tickets = generator(&world.clock, Algorithm::Legacy, Replay::Allowed);
     let scheme = PassTicketScheme::new(applid(), tickets);
     let scheme = match breaker {
         None => scheme,
@@ -394,8 +234,8 @@ fn authorized(upstream: &str, breaker: Option<&TicketBreaker>) -> Request<Body> 
     };
     let routes = Arc::new(Routes::new([route_to("files", upstream, scheme)]).unwrap());
     mem::forget(Arc::clone(&routes));
-    let request = behind(RouteLayer::new(routes), fixture.cookie());
-    behind(ScopeLayer::new(), behind(fixture.authenticate(), request))
+    let request = behind(RouteLayer::new(routes), world.cookie());
+    behind(ScopeLayer::new(), behind(world.authenticate(), request))
 }
 
 fn forward_passticket() -> Work {
@@ -420,24 +260,14 @@ fn forward_passticket_watched() -> Work {
     forwarding(authorized(UPSTREAM, Some(&breaker)))
 }
 
-/// Answers each request. A request must arrive in a single read.
-async fn service(mut connection: impl AsyncRead + AsyncWrite + Unpin) {
-    let mut request = Vec::with_capacity(4096);
-    while connection.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
-        assert!(request.ends_with(b"\r\n\r\n"));
-        request.clear();
-        connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nanswer").await.unwrap();
-    }
-}
-
 /// The client uses HTTP/2 over TLS, on a kept connection. All layers are in front of a service that only answers.
 fn http2_passticket() -> Work {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let fixture = Fixture::new();
+    let world = world();
     let stack = ServiceBuilder::new()
         .layer(SanitizeLayer::new())
-        .layer(RouteLayer::new(fixture.routes.clone()))
-        .layer(fixture.authenticate())
+        .layer(RouteLayer::new(world.routes.clone()))
+        .layer(world.authenticate())
         .layer(ScopeLayer::new())
         .layer(SchemeLayer::new())
         .service_fn(|request: Request<Incoming>| {
@@ -445,7 +275,7 @@ fn http2_passticket() -> Work {
             ready(Ok::<_, Infallible>(Response::new(Body::from("answer"))))
         });
     let client = runtime.block_on(Identity::new().http2_client(stack));
-    let (mut head, _) = fixture.cookie().into_parts();
+    let (mut head, _) = world.cookie().into_parts();
     head.headers.remove(HOST_HEADER);
     head.uri = format!("https://{HOST}{}", head.uri).parse().unwrap();
     let request = Request::from_parts(head, ());
@@ -460,40 +290,40 @@ fn http2_passticket() -> Work {
 }
 
 fn sanitize() -> Work {
-    alone(SanitizeLayer::new(), Fixture::new().cookie(), |_| true)
+    alone(SanitizeLayer::new(), world().cookie(), |_| true)
 }
 
 fn route() -> Work {
-    let fixture = Fixture::new();
-    alone(RouteLayer::new(fixture.routes.clone()), fixture.cookie(), has::<Arc<Route>>)
+    let world = world();
+    alone(RouteLayer::new(world.routes.clone()), world.cookie(), has::<Arc<Route>>)
 }
 
 fn authenticate() -> Work {
-    let fixture = Fixture::new();
-    let request = behind(RouteLayer::new(fixture.routes.clone()), fixture.cookie());
-    alone(fixture.authenticate(), request, is_authenticated)
+    let world = world();
+    let request = behind(RouteLayer::new(world.routes.clone()), world.cookie());
+    alone(world.authenticate(), request, is_authenticated)
 }
 
 fn scope() -> Work {
-    let fixture = Fixture::new();
-    let request = behind(RouteLayer::new(fixture.routes.clone()), fixture.header());
-    alone(ScopeLayer::new(), behind(fixture.authenticate(), request), has::<Authorized>)
+    let world = world();
+    let request = behind(RouteLayer::new(world.routes.clone()), world.header());
+    alone(ScopeLayer::new(), behind(world.authenticate(), request), has::<Authorized>)
 }
 
 fn passticket() -> Work {
-    let fixture = Fixture::new();
-    let request = behind(RouteLayer::new(fixture.routes.clone()), fixture.cookie());
-    let request = behind(ScopeLayer::new(), behind(fixture.authenticate(), request));
+    let world = world();
+    let request = behind(RouteLayer::new(world.routes.clone()), world.cookie());
+    let request = behind(ScopeLayer::new(), behind(world.authenticate(), request));
     alone(SchemeLayer::new(), request, has_ticket)
 }
 
 fn cached_token() -> Work {
-    let Fixture { verifier, jwt, .. } = Fixture::new();
+    let World { verifier, jwt, .. } = world();
     Box::new(move || assert!(verifier.verify(black_box(&jwt)).is_ok()))
 }
 
 fn revocation_check() -> Work {
-    let Fixture { verifier, pat, revocations, .. } = Fixture::new();
+    let World { verifier, pat, revocations, .. } = world();
     let pat = verifier.verify(&pat).unwrap();
     assert!(matches!(pat, VerifiedToken::Pat(_)));
     Box::new(move || assert!(revocations.check(black_box(&pat)).is_ok()))

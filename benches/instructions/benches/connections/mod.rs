@@ -19,7 +19,7 @@ use tower_passticket::{
     tls::{Connector, Server, ServerTls},
 };
 
-use super::requests::Body;
+use super::world::requests::Body;
 
 /// The name of the server, for which its certificate is valid.
 pub(super) const HOST: &str = "localhost";
