@@ -44,11 +44,11 @@ growth *arguments:
 
 # Run three gateways over Redis with random failures, and check that none accepts a revoked token: `just cluster-chaos 300`.
 cluster-chaos revocations:
-    CLUSTER_REVOCATIONS={{revocations}} cargo test --locked -p passticket-proxy --test cluster_chaos -- --ignored --nocapture
+    CLUSTER_REVOCATIONS={{revocations}} cargo test --locked --test cluster_chaos -- --ignored --nocapture
 
 # Run the program under a mixed load with broken clients and services, and check that its memory, file descriptors and threads do not grow: `just soak 60`.
 soak seconds:
-    SOAK_SECONDS={{seconds}} cargo test --locked -p passticket-proxy --test soak -- --ignored --nocapture
+    SOAK_SECONDS={{seconds}} cargo test --locked --test soak -- --ignored --nocapture
 
 # Run the nodes of a cluster in a simulation with random faults, once for each of `seeds` seeds.
 simulate-nodes seeds:
