@@ -28,7 +28,7 @@ test-other-backend:
 
 # Run each benchmark once, as a test, except the instruction counts.
 bench-smoke:
-    cargo test --locked --benches
+    cargo test --locked --bench '*'
 
 # Count the instructions per request, and compare with benches/instructions/instructions.txt. Needs valgrind and jq.
 instructions:
