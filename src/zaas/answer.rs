@@ -25,7 +25,7 @@ use crate::{
 static OIDC_TOKEN: HeaderName = HeaderName::from_static("oidc-token");
 static X_SAF_TOKEN: HeaderName = HeaderName::from_static("x-saf-token");
 
-/// The text of API ML for a person of an identity provider who has no user.
+/// The text of API ML if the user of an identity provider is mapped to no z/OS user.
 const NO_IDENTITY: &str = "No mainframe identity found.";
 
 /// The body of the response to a request for a PassTicket. It contains a secret.
@@ -224,7 +224,7 @@ pub(super) fn failed<'t>(
         && credential == CredentialKind::ExternalToken;
     let mut refusal = refusal(kind, failure, credential, url);
     if is_unmapped_person && let Some(token) = token() {
-        // The service may know the person itself, so API ML's gateway passes the token of the identity provider on.
+        // The service may accept the token of the identity provider. So API ML's gateway passes this token on.
         if kind == SchemeKind::ZoweJwt {
             let body = Token { cookie_name: None, header_name: Some("OIDC-token"), token };
             if let Some(response) = json(&body) {
@@ -258,7 +258,7 @@ pub(super) fn certificate_required(url: &str) -> Response<ResponseBody> {
     refused(Refusal::not_authenticated(url))
 }
 
-/// Returns the response to a request that cannot be answered.
+/// Returns the response to a request that gets no credential because of `bad`.
 pub(super) fn bad_call(kind: SchemeKind, bad: BadCall) -> Response<ResponseBody> {
     let with = |status, name, value| {
         let mut response = empty(status);
@@ -289,7 +289,7 @@ pub(super) fn bad_call(kind: SchemeKind, bad: BadCall) -> Response<ResponseBody>
     }
 }
 
-/// Returns the response if there is no such scheme.
+/// Returns the response if no scheme of this kind is configured.
 fn no_scheme(kind: SchemeKind) -> Response<ResponseBody> {
     let with_reason =
         |status, template| message(status, ApiMessage::with(template, &["It is not configured"]));

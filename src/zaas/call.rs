@@ -41,7 +41,7 @@ impl SchemeKind {
     }
 }
 
-/// A request that can be answered, if its client proves to be a user.
+/// A well-formed request. The answer contains a credential if the client of the gateway is authenticated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Call {
     pub(super) target: SchemeTarget,
@@ -49,7 +49,7 @@ pub(super) struct Call {
     pub(super) application: String,
 }
 
-/// The reason why a request cannot be answered, even if its client proves to be a user.
+/// The reason why a request gets no credential, even if the client of the gateway is authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BadCall {
     /// The method is neither `POST` nor `OPTIONS`.
@@ -107,15 +107,15 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind == b"application/json" || (kind.starts_with(b"application/") && kind.ends_with(b"+json"))
 }
 
-/// Returns the service of the routed request. `None` if the gateway names none, or none that could be in the scopes of a
-/// token. If there are several headers, one of them may come from the client of the gateway, so none counts.
+/// Returns the service in `X-Service-Id`, or `None` if there is no such header or its value is not a service id. If
+/// there are several such headers, one of them may come from the client of the gateway, so none counts.
 pub(super) fn service(headers: &HeaderMap) -> Option<ServiceId> {
     let mut values = headers.get_all(&X_SERVICE_ID).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     ServiceId::new(value.to_str().ok()?).ok()
 }
 
-/// Returns whether the request has a header for the service. API ML's gateway always sends it.
+/// Returns whether the request has the header `X-Service-Id`. API ML's gateway always sends it.
 pub(super) fn names_service(headers: &HeaderMap) -> bool {
     headers.contains_key(&X_SERVICE_ID)
 }

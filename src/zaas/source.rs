@@ -56,7 +56,7 @@ pub trait SchemeSource: Send + Sync + 'static {
     /// `service` is the service that the gateway has named, or `None` if it has named none. An APPLID in `target` may
     /// be any APPLID. [`SchemeEndpoints`](super::SchemeEndpoints) keeps up to 1,000 schemes. It calls this function
     /// again for a target and a service whose scheme is not kept. So if a scheme keeps tokens, return clones that share
-    /// them. `None` is not kept. This function must not block.
+    /// them. After `None`, the next request calls this function again. This function must not block.
     ///
     /// The endpoints do not see the answers of services. So do not use
     /// [`PassTicketScheme::with_breaker`](crate::layer::PassTicketScheme::with_breaker), which waits for the answers.
