@@ -323,7 +323,7 @@ impl AuthApi {
         doc = "[`Gateway`](crate::gateway::Gateway::with_apiml_endpoints)"
     )]
     #[cfg_attr(not(feature = "proxy"), doc = "`Gateway`")]
-    /// in front of this service must send these paths to it.
+    /// in front of this service must send requests with these paths to it.
     #[must_use]
     pub fn with_apiml_endpoints(self, endpoints: ApimlEndpoints) -> Self {
         self.with(|state| state.apiml = Some(endpoints))
@@ -374,9 +374,9 @@ impl AuthApi {
         LoginFailures::new(&self.0.throttle, self.0.clock.clone())
     }
 
-    /// Sets how long a client waits for a password check. After this time, the client gets a 503. The check continues.
-    /// It is stopped one minute after its start. If it ends earlier, the login throttle counts its result. The default
-    /// is a minute, which is also the maximum.
+    /// Sets how long a client waits for a password check. After this time, the client gets a 503. The check continues,
+    /// but at most for one minute after its start. If the check has a result within this minute, the login throttle
+    /// counts it. The default for `wait` is a minute, which is also the maximum.
     ///
     /// A login provider that asks a server should wait for the server longer than `wait`. If the provider gives up
     /// before a slow server answers, only the server counts a wrong password, and the login throttle does not.
@@ -669,8 +669,8 @@ impl State {
         answer
     }
 
-    /// Answers `OPTIONS` for a path with these methods. The response has no CORS headers. So if a page of another
-    /// origin sends a preflight request, the browser does not send the actual request.
+    /// Answers `OPTIONS` for a path with these methods. The response has no CORS headers. So if the request is a
+    /// preflight request for a page of another origin, the browser does not send the actual request.
     fn options(&self, methods: &[Method], request: &Parts) -> Answer {
         self.origins.check(request).map_err(|_| ApiError::CrossOrigin)?;
         let mut response = empty(StatusCode::NO_CONTENT);

@@ -79,8 +79,8 @@ pub struct DecidingProfile {
 /// highest one applies, and includes the lower levels. Access is refused if no profile matches the resource, or if the
 /// deciding profile does not list the user. `FileSaf::default()` has no profiles.
 ///
-/// A check takes a few look-ups. It does not become slower with more profiles, with two exceptions: the texts before
-/// the first `%` or `*` of many patterns are equal, or have many different lengths.
+/// A check takes a few look-ups, however many profiles there are. It is slower only if the texts before the first `%`
+/// or `*` of many patterns are equal, or have many different lengths.
 ///
 /// Clones share the profiles, so [`replace`](Self::replace) replaces the profiles of all clones.
 #[derive(Clone, Default)]

@@ -821,7 +821,7 @@ fn query_parameter(name: &str, description: &str, schema: Value) -> Value {
 fn user_parameter() -> Value {
     query_parameter(
         "user",
-        "The user of the token. Another user than the caller needs READ on APIML.SERVICES.",
+        "The user of the token. For another user than the caller, the caller needs READ on APIML.SERVICES.",
         reference("UserId"),
     )
 }
@@ -831,12 +831,14 @@ fn group_parameters() -> Vec<Value> {
     vec![
         query_parameter(
             "user",
-            "Revoke the tokens of this user. The default is the caller. Another user needs READ on APIML.SERVICES.",
+            "Revoke the tokens of this user. The default is the caller. For another user, the caller needs READ on \
+             APIML.SERVICES.",
             reference("UserId"),
         ),
         query_parameter(
             "service",
-            "Revoke the tokens for this service, instead of the tokens of a user. It needs READ on APIML.SERVICES.",
+            "Revoke the tokens for this service, instead of the tokens of a user. The caller needs READ on \
+             APIML.SERVICES.",
             reference("ServiceId"),
         ),
         query_parameter(
@@ -902,7 +904,7 @@ fn list_parameters() -> Vec<Value> {
         user_parameter(),
         query_parameter(
             "all",
-            "The tokens of all users. It needs READ on APIML.SERVICES.",
+            "The tokens of all users. The caller needs READ on APIML.SERVICES.",
             json!({ "type": "boolean" }),
         ),
     ]

@@ -137,7 +137,7 @@ impl Settings<'_> {
     }
 
     /// Describes the responses for `errors`, and for the errors that several endpoints share: a wrong method, a page of
-    /// another origin, a body that cannot be read, and too many failed logins.
+    /// another origin, a body that cannot be read, too many failed logins, and refusals of z/OS.
     fn error_responses(
         &self,
         path: &str,

@@ -215,7 +215,7 @@ async fn validate_tells_the_holder_the_reason_in_json_only() {
     let cases: [(&str, Token, Option<&str>, &str); 11] = [
         ("valid", Box::new(|_, pat| pat.to_owned()), None, ""),
         ("expired", Box::new(|w, pat| expire(w, pat.to_owned())), Some("expired"), "ZWEAG103E"),
-        // Only a client that has the token learns that it has expired.
+        // A client with a forged token does not learn that the real token has expired.
         (
             "forged, expired",
             Box::new(|w, pat| expire(w, forged(pat))),
@@ -300,7 +300,7 @@ async fn validate_tells_the_holder_the_reason_in_json_only() {
                         response.headers().get("www-authenticate").cloned()
                     };
                     assert_eq!(www_authenticate(&plain), www_authenticate(&in_json), "{name}");
-                    // The audit log has the same reason for both.
+                    // The audit records of both requests have the same reason.
                     let records = world.collected.take();
                     assert_eq!(records.len(), 2, "{name}");
                     assert_eq!(records[0].reason, records[1].reason, "{name}");
@@ -308,7 +308,7 @@ async fn validate_tells_the_holder_the_reason_in_json_only() {
             }
         }
     }
-    // Errors that say nothing about the token stay as they are.
+    // Errors that do not depend on the token have no reason code, even if the client asks for JSON.
     let world = World::new();
     let accept = [("accept", "application/json")];
     let api = world.api(Compatibility::Documented);
