@@ -63,9 +63,9 @@ pub(super) struct NewTokens<'a> {
 
 impl NewTokens<'_> {
     /// Answers with a Personal Access Token that is valid for the maximum validity at most, and has only allowed
-    /// scopes. As in Zowe API ML, the body is parsed before the credentials are checked. The token is registered before
-    /// the response is sent. So a rule with the current time that is made after the response revokes this token, even
-    /// if the clock was ahead when the token was issued.
+    /// scopes. As in API ML (Zowe's API Mediation Layer), the body is parsed before the credentials are checked. The
+    /// token is registered before the response is sent. So a rule with the current time that is made after the response
+    /// revokes this token, even if the clock was ahead when the token was issued.
     pub(super) async fn generate<B: Body>(self, request: &Parts, body: B) -> Answer {
         let pat = self.parse(&body::read(body).await?)?;
         let user = self.callers.log_in(credentials::basic(request)?, request).await?;

@@ -213,8 +213,8 @@ impl AccessTokens<'_> {
     }
 
     /// Verifies the PAT that the client has presented. If the PAT was rotated and its grace period has ended, this
-    /// function also revokes the active tokens of its family: the tokens that have replaced one another
-    /// (docs/decisions.md#d36).
+    /// function also revokes the active tokens of its family (docs/decisions.md#d36). A family is the tokens that have
+    /// replaced one another.
     async fn presented(self, request: &Parts) -> Result<Pat, ApiError> {
         let text = presented_token(&request.headers, self.cookies);
         let text = str::from_utf8(text.ok_or(ApiError::TokenNotProvided)?);

@@ -29,10 +29,10 @@ use crate::{
 /// if a password is changed elsewhere. If the user changes the password at this `AuthApi`, the cache removes the old
 /// password.
 ///
-/// The throttle also applies to passwords in the cache: while the throttle refuses the logins of a user from a network,
-/// it also refuses every password of this user in requests from this network, even the cached one. A password that
-/// differs from the cached one counts as a failed login, even before the provider checks it. If the provider then
-/// accepts the password, the failure is taken back.
+/// The throttle also applies to passwords in the cache. While it refuses the logins of a user from a network, it also
+/// refuses every password of this user in requests from this network, even the cached one. A password that differs from
+/// the cached one counts as a failed login, even before the provider checks it. If the provider then accepts the
+/// password, the failure is taken back.
 ///
 /// Requests from one network with the same user and password share one check. A request waits at most
 /// [`AuthApi::with_login_wait`](super::AuthApi::with_login_wait). This time includes the wait for other checks to end.

@@ -143,12 +143,13 @@ pub enum ApiError {
     /// The PassTicket (a one-time password of z/OS) could not be generated. The status is 400 if the application has no
     /// PassTicket key. It is 401 if the system that generates tickets does not accept the caller's token. It is 503 if
     /// a later request may succeed. For example, the generator is not available, tickets are stopped because a service
-    /// has refused them, or the user must wait: with replay protection, each user gets only one ticket per second. It
-    /// is 500 in all other cases.
+    /// has refused them, or the user already got the one ticket per second that replay protection permits. It is 500 in
+    /// all other cases.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
     /// The request has no client certificate, and the endpoint accepts no other credential: 401. In a token exchange,
-    /// also: the request has neither a certificate nor an actor token, and the APPLID needs an actor.
+    /// also: the request has neither a certificate nor an actor token (a token of the client itself, RFC 8693), but the
+    /// application needs one of them.
     #[error(
         "the request has no client certificate and no other credential that the endpoint accepts"
     )]

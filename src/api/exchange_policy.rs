@@ -1,4 +1,4 @@
-//! Decides which client gets which PassTicket in exchange for a token.
+//! Decides which client gets which PassTicket (a one-time password of z/OS) in exchange for a token.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -11,8 +11,8 @@ use crate::{hexadecimal, passticket::Applid, token::MAX_TOKEN_LEN};
 /// The only supported `grant_type` (RFC 8693 §2.1).
 pub(super) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
-/// The token type of a PassTicket: the only supported `requested_token_type`, and the `issued_token_type` of the
-/// response. The URN is this project's own (docs/decisions.md#d55).
+/// The token type of a PassTicket (a one-time password of z/OS): the only supported `requested_token_type`, and the
+/// `issued_token_type` of the response. The URN is this project's own (docs/decisions.md#d55).
 pub(super) const PASSTICKET: &str = "urn:passticket:params:oauth:token-type:passticket";
 
 /// The media type of the body.

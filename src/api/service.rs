@@ -110,7 +110,7 @@ struct State {
     revocations: Revocations,
     saf: Arc<dyn SafProvider>,
     guarding_resources: GuardingResources,
-    /// `None` if PassTickets are off.
+    /// Makes PassTickets (one-time passwords of z/OS). `None` if PassTickets are off.
     tickets: Option<Arc<dyn PassTicketGenerator>>,
     /// `None` if client certificates are off.
     mapper: Option<Arc<dyn IdentityMapper>>,
@@ -203,9 +203,9 @@ impl AuthApi {
         self.with(|state| state.prefix = prefix)
     }
 
-    /// Accepts all login tokens that `verifier` accepts, and not only the tokens of this gateway. All endpoints that
-    /// accept a login token, such as `query`, `ticket` and `logout`, then also accept login tokens of Zowe API ML and
-    /// of z/OSMF, if `verifier` is a
+    /// Accepts all login tokens that `verifier` accepts, and not only the tokens of this gateway. This setting applies
+    /// to all endpoints that accept a login token, such as `query`, `ticket` and `logout`. They also accept login
+    /// tokens of Zowe API ML and of z/OSMF (IBM's management server on z/OS), if `verifier` is a
     #[cfg_attr(feature = "remote", doc = "[`TrustedIssuers`](crate::token::TrustedIssuers)")]
     #[cfg_attr(not(feature = "remote"), doc = "`TrustedIssuers`")]
     /// that trusts them. `refresh` accepts only tokens of this gateway. Only `token` accepts tokens of identity
@@ -259,9 +259,9 @@ impl AuthApi {
     /// verifier of [`with_login_token_verifier`](Self::with_login_token_verifier) accepts. These are the tokens that
     /// clients also use on routes.
     ///
-    /// The endpoint also needs [`with_passtickets`](Self::with_passtickets). For actors, it needs
+    /// The endpoint also needs [`with_passtickets`](Self::with_passtickets). For clients that act for users, it needs
     /// [`with_saf`](Self::with_saf), and [`with_client_certificates`](Self::with_client_certificates) if certificates
-    /// authenticate them.
+    /// authenticate these clients.
     #[must_use]
     pub fn with_token_exchange(self, exchange: TokenExchange) -> Self {
         self.with(|state| state.exchange = Some(Arc::new(exchange)))
@@ -457,9 +457,9 @@ impl AuthApi {
     /// - The profile is [`Compatibility::ZoweV3`].
     /// - With [`with_apiml_endpoints`](Self::with_apiml_endpoints), the other paths are `/zaas/auth/check`,
     ///   `/application/health`, `/application/info` and `/application/version`.
-    /// - A request from a web page is accepted if the page has the address to which the browser has sent the request:
-    ///   the address of API ML's gateway. This is so if `Sec-Fetch-Site` is `same-origin`, or if `Origin` and `Host`
-    ///   contain the same address. For other pages, the [policy](Self::with_origin_policy) decides, as on the gateway.
+    /// - A request from a web page of API ML's gateway is accepted. The page belongs to this gateway if
+    ///   `Sec-Fetch-Site` is `same-origin`, or if `Origin` and `Host` contain the same address. For other pages, the
+    ///   [policy](Self::with_origin_policy) decides, as on the gateway.
     #[cfg(feature = "proxy")]
     #[must_use]
     pub fn for_zaas(&self) -> Self {

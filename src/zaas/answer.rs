@@ -1,5 +1,5 @@
-//! The responses of the scheme endpoints, as the running ZAAS of API ML sends them
-//! (docs/reference/zaas-endpoints.md#answers).
+//! The responses of the scheme endpoints. They are those of a running ZAAS, the authentication service of API ML
+//! (Zowe's API Mediation Layer), see docs/reference/zaas-endpoints.md#answers.
 
 use bytes::Bytes;
 use http::{
@@ -28,7 +28,7 @@ static X_SAF_TOKEN: HeaderName = HeaderName::from_static("x-saf-token");
 /// The text of API ML if the user of an identity provider is mapped to no z/OS user.
 const NO_IDENTITY: &str = "No mainframe identity found.";
 
-/// The body of the response to a request for a PassTicket. It contains a secret.
+/// The body of the response to a request for a PassTicket (a one-time password of z/OS). It contains a secret.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Ticket<'a> {
@@ -182,8 +182,8 @@ fn refusal(kind: SchemeKind, failure: &Failure, credential: CredentialKind, url:
 
 /// Returns what the gateway receives after a scheme failed with `message`.
 fn scheme_failed(kind: SchemeKind, message: ApiMessage, url: &str) -> Refusal {
-    // z/OSMF has refused to log the user in. After another status than 401, the gateway would ask another ZAAS, which
-    // would send z/OSMF another PassTicket of this user.
+    // z/OSMF (IBM's management server on z/OS) has refused to log the user in. After another status than 401, the
+    // gateway would ask another ZAAS, and this ZAAS would send another PassTicket of this user to z/OSMF.
     if kind == SchemeKind::Zosmf && message.number() == messages::ZOSMF_TOKEN_FAILED.number() {
         return Refusal::unauthorized(&messages::INVALID_CREDENTIALS, url);
     }

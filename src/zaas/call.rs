@@ -1,4 +1,5 @@
-//! Reads the requests of a gateway: the path, the content type, the body and the headers.
+//! Reads the requests of a gateway of API ML (Zowe's API Mediation Layer): the path, the content type, the body and the
+//! headers.
 
 use http::{
     HeaderMap, HeaderName,
@@ -64,9 +65,9 @@ pub(super) enum BadCall {
     TooLong,
     /// The body did not arrive within the time limit, or broke off.
     Incomplete,
-    /// The body names no application, or the name is no APPLID.
+    /// The body names no application, or the name is not an APPLID (the name of a z/OS application).
     Application,
-    /// There is no such scheme, for example because no z/OSMF is configured.
+    /// No scheme of this kind is configured.
     NoScheme,
 }
 

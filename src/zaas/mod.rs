@@ -12,6 +12,10 @@
 //! | `POST /zaas/scheme/zosmf` | none | `{"cookieName", "headerName": null, "token"}`: a token of z/OSMF |
 //! | `POST /zaas/scheme/safIdt` | `{"applicationName": "APPLID"}` | `{"cookieName": null, "headerName": "X-SAF-Token", "token"}`: a SAF identity token |
 //!
+//! An APPLID is the name of an application in the security product of z/OS. A PassTicket is a one-time password for an
+//! application. z/OSMF is IBM's management server on z/OS. A SAF identity token is a JWT that this security product
+//! issues.
+//!
 //! [`SchemeEndpoints`] answers these requests. It makes a [`Route`](crate::layer::Route) for each of them, and sends
 //! the credential of the client through the layers of a proxy: [`AuthenticateLayer`](crate::layer::AuthenticateLayer),
 //! [`ScopeLayer`](crate::layer::ScopeLayer) and [`SchemeLayer`](crate::layer::SchemeLayer). So the same code as on

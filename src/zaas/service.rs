@@ -1,4 +1,5 @@
-//! [`SchemeEndpoints`], the Tower service for the paths below `/zaas/scheme/`.
+//! [`SchemeEndpoints`], the Tower service for the paths below `/zaas/scheme/`. Its clients are gateways of API ML
+//! (Zowe's API Mediation Layer), which get the credentials for services here.
 
 use std::{
     convert::Infallible,
@@ -150,7 +151,7 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
         }
         let called = read(kind, &request, body).await;
         // `X-Service-Id` counts only if a named gateway sends it. If the header of any peer counted, a client with a
-        // certificate and a stolen PAT could name a service in the scopes of this PAT.
+        // certificate and a stolen Personal Access Token could name a service in the scopes of this token.
         let service = match request.extensions.get::<Forwarder>() {
             Some(_) => call::service(&request.headers),
             None => {
@@ -221,8 +222,8 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
         response
     }
 
-    /// Returns whether the peer of the connection has proved that it is a gateway or a client: it has a certificate that
-    /// the TLS listener has verified, and that has not expired since.
+    /// Returns whether the peer of the connection has a certificate that the TLS listener has verified, and that has
+    /// not expired since. The peer is a gateway or a client.
     fn has_certificate(&self, extensions: &Extensions) -> bool {
         let forwarder = extensions.get::<Forwarder>().map(Forwarder::certificate);
         let peer = forwarder.or_else(|| extensions.get().map(UnlistedPeer::certificate));
@@ -230,7 +231,8 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
         peer.is_some_and(|certificate| self.clock.now() <= certificate.not_after())
     }
 
-    /// Replaces the response of a layer that has refused the request by the response of ZAAS.
+    /// If a layer has refused the request, replaces its response by the one that ZAAS (API ML's authentication service)
+    /// sends.
     fn finish(
         &self,
         kind: SchemeKind,

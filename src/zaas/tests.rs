@@ -1,4 +1,5 @@
-//! Tests of the scheme endpoints, and of the auth API for gateways, behind the front router.
+//! Tests of the scheme endpoints, and of the auth API for gateways of API ML (Zowe's API Mediation Layer), behind the
+//! front router. A PAT is a Personal Access Token.
 
 use std::{fmt::Debug, net::SocketAddr, sync::Arc, sync::LazyLock, time::Duration};
 
@@ -53,7 +54,7 @@ const UNMAPPED: &str = "external.unmapped.token";
 
 const GATEWAY: pki::Identity = pki::SERVER;
 
-/// Makes PassTickets, except for two applications.
+/// Makes PassTickets (one-time passwords of z/OS), except for two applications.
 #[derive(Clone)]
 struct Tickets(LocalGenerator);
 
@@ -466,7 +467,8 @@ async fn a_pat_counts_only_with_a_scope_for_the_whole_service() {
         let want = if is_valid { 200 } else { 401 };
         assert_eq!(answered.status, want, "{scopes:?}");
     }
-    // Without a service, no PAT is valid, not even one with a scope for `zaas`, the name that is logged in this case.
+    // If the request names no service, no PAT is valid. The record then has the service `zaas`, but a PAT for `zaas` is
+    // not valid either.
     let pat = world.pat(&["zaas"]);
     assert_eq!(world.ticket(&[("private-token", &pat)]).await.status, 401);
     let last = world.records().pop().unwrap();
@@ -494,8 +496,8 @@ async fn only_a_peer_with_a_certificate_is_answered() {
         (&json!("certificate-required"), &Value::Null)
     );
 
-    // If a peer that is not named sends a header of a gateway, its own certificate is no credential: the peer may be a
-    // gateway that an operator has forgotten to name. In a request without such a header, its certificate counts.
+    // If a peer that is not named sends a header of a gateway, its own certificate is no credential. The peer may be a
+    // gateway that an operator has forgotten to name. In a request without such a header, the certificate counts.
     let bare = || Request::post("/zaas/scheme/ticket").header("content-type", "application/json");
     for gateway_like in [post(), bare().header("x-service-id", "files")] {
         let answered = world.send(Some(pki::APIMTST), gateway_like, body).await;

@@ -1,4 +1,4 @@
-//! Tests of `POST token`, which exchanges a token for a PassTicket.
+//! Tests of `POST token`, which exchanges a token for a PassTicket (a one-time password of z/OS).
 
 use std::{
     convert::Infallible,
@@ -377,7 +377,7 @@ async fn without_an_actor_tickets_are_issued_only_for_the_bearer_applids() {
     let api = minimal.clone().with_token_exchange(exchange());
     let response = request(Some("AGENT"), &own).send_to(api).await;
     assert_eq!(refusal(&response).1, "invalid_client");
-    // In this API, PATs are off, too.
+    // In this API, Personal Access Tokens (PATs) are off, too.
     let api = minimal.with_token_exchange(bearer());
     assert_eq!(refusal(&request(None, &pat).send_to(api).await).1, "invalid_request");
 }

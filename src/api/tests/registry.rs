@@ -1,4 +1,4 @@
-//! Tests of the registry of issued personal access tokens (docs/reference/auth-endpoints.md#access-tokens).
+//! Tests of the registry of issued Personal Access Tokens (docs/reference/auth-endpoints.md#access-tokens).
 
 use super::*;
 

@@ -272,7 +272,7 @@ async fn validate_tells_the_holder_the_reason_in_json_only() {
             };
             let (plain, in_json) = (validate("*/*").await, validate("application/json").await);
             if profile == Compatibility::ZoweV3 {
-                // This profile has only the answers of API ML.
+                // In this profile, `Accept` has no effect, as in API ML (Zowe's API Mediation Layer).
                 assert_eq!(plain.status(), in_json.status(), "{name}");
                 assert_eq!(plain.body(), in_json.body(), "{name}");
                 continue;
