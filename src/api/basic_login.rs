@@ -170,8 +170,8 @@ impl PasswordVerifier for BasicLogin {
             return Box::pin(std::future::ready(Err(PasswordError::Unavailable)));
         };
         let task = joined.begun.take().map(|check| {
-            // The throttle counts the guess here, before the first `.await`. Otherwise clients could compare many
-            // passwords with the cached one at the same time, or disconnect before the throttle has counted the guess.
+            // The throttle counts the guess here, before the first `.await`. If it counted later, clients could compare
+            // many passwords with the cached one at the same time, or disconnect before the throttle counts the guess.
             let guess = check
                 .was_compared()
                 .then(|| self.throttle.guess(&user, client, self.clock.clone()));

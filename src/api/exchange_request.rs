@@ -148,8 +148,8 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), ExchangeProb
     if is_form && is_utf8 { Ok(()) } else { Err(ExchangeProblem::ContentType) }
 }
 
-/// Parses a body. Unknown parameters are ignored (RFC 6749 §3.2). A parameter without a value counts as absent. But
-/// each of these parameters must be form-encoded, and must not occur twice.
+/// Parses a body. Unknown parameters are ignored (RFC 6749 §3.2), and a parameter without a value counts as absent. But
+/// both must also be form-encoded, and must not occur twice.
 ///
 /// # Errors
 /// [`ExchangeProblem`] says what is wrong.

@@ -257,8 +257,8 @@ impl Failures {
 /// old map, and a new young map begins. So memory is bounded.
 ///
 /// When the old map is replaced, some of its entries move to the new young map: those that have used up their free
-/// failures. Otherwise an attacker with many networks could fill the maps with failures of invented users. The entry of
-/// a real user would then be lost, and the attacker could guess again.
+/// failures. If these entries did not move, an attacker with many networks could fill the maps with failures of
+/// invented users. The entry of a real user would then be lost, and the attacker could guess again.
 #[derive(Debug)]
 struct Ledger<K> {
     forgotten: Forgotten,

@@ -18,8 +18,9 @@ use crate::token::{TokenError, TokenOrigin};
 /// already revoked, returns an error and does nothing else.
 ///
 /// If another server has issued the token, the gateway also logs the user out at this server (docs/decisions.md#d48).
-/// If this fails, the token is revoked here nevertheless. But the client gets an error, because the token is still
-/// valid at the other server. If the token cannot be revoked here, the gateway still logs the user out there.
+/// If the logout at this server fails, the gateway revokes the token nevertheless. But the client gets an error,
+/// because the other server still accepts the token. If the gateway cannot revoke the token, it still logs the user out
+/// at the other server.
 ///
 /// The gateway does not ask the issuer whether the token is still valid. So a user can log out even if the issuer does
 /// not answer. The logout continues if the client disconnects.

@@ -289,7 +289,7 @@ impl AuthApi {
     /// `registry` must be based on the revocation store of this service. For example, a
     #[cfg_attr(feature = "store", doc = "[`DurableStore`](crate::revocation::DurableStore)")]
     #[cfg_attr(not(feature = "store"), doc = "`DurableStore`")]
-    /// is both. Otherwise the registry would show revoked tokens as active.
+    /// is both. If the two were independent, the registry would show revoked tokens as active.
     #[must_use]
     pub fn with_access_token_registry(
         self,
@@ -822,9 +822,9 @@ where
             let answer = state.answer(&mut request, body.as_mut()).await;
             let cause = answer.as_ref().err().map(ApiError::cause);
             let body_failed = matches!(cause, Some(ApiError::BodyTooLarge | ApiError::BodyBroken));
-            // Read the rest of the body. Otherwise the HTTP server would close the connection, and a client that is
-            // still sending would not receive the response. With `Expect: 100-continue`, the body is not read, because
-            // the client has not begun to send it.
+            // With HTTP/1.1, the server closes the connection if the body is not read to its end. A client that still
+            // sends the body would then not receive the response. With `Expect: 100-continue`, the body is not read,
+            // because the client has not begun to send it.
             if !body_failed && !body.is_end_stream() && !request.headers.contains_key(EXPECT) {
                 let _ = body::read(body).await;
             }

@@ -54,8 +54,8 @@ pub trait SchemeSource: Send + Sync + 'static {
     /// Returns the scheme for requests to `service`. `None` if there is no such scheme, for example because no z/OSMF is
     /// configured.
     ///
-    /// `service` is the service that the gateway has named, or `None` if it has named none. The application in `target`
-    /// may be any application. [`SchemeEndpoints`](super::SchemeEndpoints) keeps up to 1,000 schemes. It calls this
+    /// `service` is the service that the gateway has named, or `None` if it has named none. A gateway may name any
+    /// application in `target`. [`SchemeEndpoints`](super::SchemeEndpoints) keeps up to 1,000 schemes. It calls this
     /// function again for a target and a service whose scheme is not kept. So if a scheme keeps tokens, return clones
     /// that share them. After `None`, the next request calls this function again. This function must not block.
     ///
