@@ -99,7 +99,9 @@ impl NewTokens<'_> {
     fn parse(self, body: &[u8]) -> Result<PatRequest, ApiError> {
         let pat = parse_generate_body(body)?;
         if self.registry.is_none() && pat.label != Label::default() {
-            let problem = BodyProblem::new("there is no registry for `name` and `description`");
+            let problem = BodyProblem::new(
+                "`name` and `description` need the registry of tokens, which is off",
+            );
             return Err(ApiError::InvalidPatBody(problem));
         }
         if let Lifetime::Until(expires_at) = pat.lifetime {

@@ -477,7 +477,7 @@ impl fmt::Debug for LoginThrottle {
 }
 
 fn log_unshared(error: &SharedFailuresError) {
-    log_limited!(warn, "login failures not shared", { %error }, "this node counts failed logins on its own");
+    log_limited!(warn, "login failures not shared", { %error }, "the shared counts of failed logins are not available; this node counts alone");
 }
 
 fn early(retry_after: Duration) -> TooEarly {

@@ -64,7 +64,7 @@ pub(super) fn prepared(
     body.unwrap_or_else(|| {
         log_limited!(
             error, "the scheme set other headers", { ?kind },
-            "the scheme for a gateway has not set the header that the gateway needs"
+            "the scheme has not set the header that contains the credential for the gateway"
         );
         message(StatusCode::INTERNAL_SERVER_ERROR, ApiMessage::new(&messages::INTERNAL))
     })
