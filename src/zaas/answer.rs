@@ -102,8 +102,8 @@ struct Refusal {
     status: StatusCode,
     /// `None` if the response has no body.
     message: Option<ApiMessage>,
-    /// The text of `X-Zowe-Auth-Failure`. With a 401, the gateway passes it on to the service and to the client. Without
-    /// it, the gateway uses a text of its own.
+    /// The text of `X-Zowe-Auth-Failure`. With a 401, the gateway passes it on to the service and to the client.
+    /// Without it, the gateway uses a text of its own.
     auth_failure: Option<String>,
 }
 

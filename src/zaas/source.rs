@@ -51,8 +51,8 @@ pub enum SchemeTarget {
 /// # let _ = OnlyPassTickets(LocalGenerator::new(KeyProfiles::default()));
 /// ```
 pub trait SchemeSource: Send + Sync + 'static {
-    /// Returns the scheme for requests to `service`. `None` if there is no such scheme, for example because no z/OSMF is
-    /// configured.
+    /// Returns the scheme for requests to `service`. `None` if there is no such scheme, for example because no z/OSMF
+    /// is configured.
     ///
     /// `service` is the service that the gateway has named, or `None` if it has named none. A gateway may name any
     /// application in `target`. [`SchemeEndpoints`](super::SchemeEndpoints) keeps up to 1,000 schemes. It calls this
