@@ -110,7 +110,6 @@ impl NewTokens<'_> {
         Ok(pat)
     }
 
-    /// Issues and registers a token of `user`.
     async fn issue(
         self,
         request: &Parts,

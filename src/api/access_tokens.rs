@@ -55,7 +55,6 @@ pub(super) struct AccessTokens<'a> {
 }
 
 impl AccessTokens<'_> {
-    /// Answers with a page of tokens.
     pub(super) async fn list(self, request: &Parts) -> Answer {
         let caller = self.credentials.user(request).await?;
         let query = TokenQuery::parse(request.uri.query())?;
@@ -89,7 +88,6 @@ impl AccessTokens<'_> {
         })
     }
 
-    /// Answers with one token.
     pub(super) async fn get(self, request: &Parts, id: &str) -> Answer {
         let caller = self.credentials.user(request).await?;
         let user = self.owner(request, caller).await?;
@@ -114,7 +112,6 @@ impl AccessTokens<'_> {
         json(&TokenEntry::from(token))
     }
 
-    /// Revokes one token.
     pub(super) async fn delete(self, request: &Parts, id: &str) -> Answer {
         let caller = self.credentials.user(request).await?;
         let user = self.owner(request, caller).await?;
@@ -295,7 +292,6 @@ impl AccessTokens<'_> {
     }
 }
 
-/// The parsed body of a rotation.
 struct Rotation {
     expires_at: Option<Timestamp>,
     grace: Duration,

@@ -198,7 +198,6 @@ impl Grant {
         self.is_for(caller) && self.applids.contains(applid)
     }
 
-    /// Returns whether the grant allows `user`.
     pub(super) fn allows_user(&self, user: &UserId) -> bool {
         self.users.contains(user)
     }

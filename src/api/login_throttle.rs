@@ -322,7 +322,6 @@ impl LoginThrottle {
         }
     }
 
-    /// Remembers that the client must wait.
     fn keep_shared_wait(&self, attempt: &Attempt, early: TooEarly, clock: &dyn Clock) {
         let now = self.now(clock);
         self.failures.shared_waits().keep(attempt, early.retry_after, now);

@@ -103,7 +103,6 @@ impl State {
 }
 
 impl PasswordMemory {
-    /// Creates an empty cache.
     pub(super) fn new() -> Self {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok();
         Self { key, state: Mutex::default() }

@@ -289,7 +289,6 @@ pub(super) fn bad_call(kind: SchemeKind, bad: BadCall) -> Response<ResponseBody>
     }
 }
 
-/// Returns the response if no scheme of this kind is configured.
 fn no_scheme(kind: SchemeKind) -> Response<ResponseBody> {
     let with_reason =
         |status, template| message(status, ApiMessage::with(template, &["It is not configured"]));
@@ -303,7 +302,6 @@ fn no_scheme(kind: SchemeKind) -> Response<ResponseBody> {
     }
 }
 
-/// Returns the response to a request for a path that is no endpoint.
 pub(super) fn not_found(path: &str) -> Response<ResponseBody> {
     message(StatusCode::NOT_FOUND, ApiMessage::with(&messages::NO_SUCH_ENDPOINT, &[path]))
 }

@@ -78,7 +78,6 @@ struct Body {
     application_name: Option<String>,
 }
 
-/// Reads a request. `body` is the whole body.
 pub(super) fn read(kind: SchemeKind, headers: &HeaderMap, body: &[u8]) -> Result<Call, BadCall> {
     let without_application = |target| Ok(Call { target, application: String::new() });
     let with_application = |target: fn(Applid) -> SchemeTarget| {

@@ -30,7 +30,6 @@ use crate::{
 };
 
 impl Settings<'_> {
-    /// Describes `endpoint`.
     pub(super) fn describe(&self, endpoint: Endpoint) -> Description {
         let problem = BodyProblem::example;
         match endpoint {
@@ -592,7 +591,6 @@ impl Settings<'_> {
         errors
     }
 
-    /// Returns the errors of `delegate/passticket`.
     fn delegated_ticket(&self) -> Vec<ApiError> {
         let mut errors = vec![
             ApiError::OnlyCertificate,
@@ -612,7 +610,6 @@ impl Settings<'_> {
         errors
     }
 
-    /// Returns the errors of `token`.
     fn exchange_errors(&self) -> Vec<ApiError> {
         use ExchangePart::{Actor, Client, Request, Subject, Ticket};
         let mut errors = vec![
@@ -751,7 +748,6 @@ fn scope_not_allowed() -> ApiError {
     ApiError::ScopeNotAllowed { scope: scope("ims"), allowed: Scopes::from_iter([scope("zosmf")]) }
 }
 
-/// Returns the errors of a rotation.
 fn not_rotated() -> [ApiError; 8] {
     [
         scope_not_allowed(),
