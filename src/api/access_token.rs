@@ -63,9 +63,9 @@ pub(super) struct NewTokens<'a> {
 
 impl NewTokens<'_> {
     /// Answers with a Personal Access Token that is valid for the maximum validity at most, and has only allowed
-    /// scopes. As in Zowe API ML, the body is parsed before the credentials are checked. The token is registered before
-    /// the response is sent. So a rule with the current time that is made after the response revokes this token, even
-    /// if the clock was ahead when the token was issued.
+    /// scopes. As in API ML (Zowe's API Mediation Layer), the body is parsed before the credentials are checked. The
+    /// token is registered before the response is sent. So a rule with the current time that is made after the response
+    /// revokes this token, even if the clock was ahead when the token was issued.
     pub(super) async fn generate<B: Body>(self, request: &Parts, body: B) -> Answer {
         let pat = self.parse(&body::read(body).await?)?;
         let user = self.callers.log_in(credentials::basic(request)?, request).await?;
@@ -99,7 +99,9 @@ impl NewTokens<'_> {
     fn parse(self, body: &[u8]) -> Result<PatRequest, ApiError> {
         let pat = parse_generate_body(body)?;
         if self.registry.is_none() && pat.label != Label::default() {
-            let problem = BodyProblem::new("there is no registry for `name` and `description`");
+            let problem = BodyProblem::new(
+                "`name` and `description` need the registry of tokens, which is off",
+            );
             return Err(ApiError::InvalidPatBody(problem));
         }
         if let Lifetime::Until(expires_at) = pat.lifetime {
@@ -108,7 +110,6 @@ impl NewTokens<'_> {
         Ok(pat)
     }
 
-    /// Issues and registers a token of `user`.
     async fn issue(
         self,
         request: &Parts,

@@ -55,7 +55,6 @@ pub(super) struct AccessTokens<'a> {
 }
 
 impl AccessTokens<'_> {
-    /// Answers with a page of tokens.
     pub(super) async fn list(self, request: &Parts) -> Answer {
         let caller = self.credentials.user(request).await?;
         let query = TokenQuery::parse(request.uri.query())?;
@@ -89,7 +88,6 @@ impl AccessTokens<'_> {
         })
     }
 
-    /// Answers with one token.
     pub(super) async fn get(self, request: &Parts, id: &str) -> Answer {
         let caller = self.credentials.user(request).await?;
         let user = self.owner(request, caller).await?;
@@ -114,7 +112,6 @@ impl AccessTokens<'_> {
         json(&TokenEntry::from(token))
     }
 
-    /// Revokes one token.
     pub(super) async fn delete(self, request: &Parts, id: &str) -> Answer {
         let caller = self.credentials.user(request).await?;
         let user = self.owner(request, caller).await?;
@@ -213,8 +210,8 @@ impl AccessTokens<'_> {
     }
 
     /// Verifies the PAT that the client has presented. If the PAT was rotated and its grace period has ended, this
-    /// function also revokes the active tokens of its family: the tokens that have replaced one another
-    /// (docs/decisions.md#d36).
+    /// function also revokes the active tokens of its family (docs/decisions.md#d36). A family is the tokens that have
+    /// replaced one another.
     async fn presented(self, request: &Parts) -> Result<Pat, ApiError> {
         let text = presented_token(&request.headers, self.cookies);
         let text = str::from_utf8(text.ok_or(ApiError::TokenNotProvided)?);
@@ -295,7 +292,6 @@ impl AccessTokens<'_> {
     }
 }
 
-/// The parsed body of a rotation.
 struct Rotation {
     expires_at: Option<Timestamp>,
     grace: Duration,

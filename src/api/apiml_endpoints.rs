@@ -154,7 +154,6 @@ pub(super) struct ApimlGateway<'a> {
 }
 
 impl ApimlGateway<'_> {
-    /// Answers a request for `path`.
     pub(super) async fn answer<B: Body>(self, path: ApimlPath, request: &Parts, body: B) -> Answer {
         check_method(&request.method, &path.method())?;
         match path {

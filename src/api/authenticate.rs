@@ -26,7 +26,6 @@ use crate::{
 /// whose provider never answers would use up this number, and no password could be checked any more.
 pub(super) const LONGEST_CHECK: Duration = Duration::from_secs(60);
 
-/// Authenticates callers.
 #[derive(Clone, Copy)]
 pub(super) struct Callers<'a> {
     pub(super) login: &'a dyn LoginProvider,

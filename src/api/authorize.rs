@@ -14,7 +14,6 @@ use crate::{
     saf::{Access, AccessLevel, SafError, SafProvider},
 };
 
-/// Asks the security product whether a user has a permission.
 #[derive(Clone, Copy)]
 pub(super) struct Authorizer<'a> {
     pub(super) saf: &'a dyn SafProvider,

@@ -29,10 +29,10 @@ use crate::{
 /// if a password is changed elsewhere. If the user changes the password at this `AuthApi`, the cache removes the old
 /// password.
 ///
-/// The throttle also applies to passwords in the cache: while the throttle refuses the logins of a user from a network,
-/// it also refuses every password of this user in requests from this network, even the cached one. A password that
-/// differs from the cached one counts as a failed login, even before the provider checks it. If the provider then
-/// accepts the password, the failure is taken back.
+/// The throttle also applies to passwords in the cache. While it refuses the logins of a user from a network, it also
+/// refuses every password of this user in requests from this network, even the cached one. A password that differs from
+/// the cached one counts as a failed login, even before the provider checks it. If the provider then accepts the
+/// password, the failure is taken back.
 ///
 /// Requests from one network with the same user and password share one check. A request waits at most
 /// [`AuthApi::with_login_wait`](super::AuthApi::with_login_wait). This time includes the wait for other checks to end.
@@ -170,8 +170,8 @@ impl PasswordVerifier for BasicLogin {
             return Box::pin(std::future::ready(Err(PasswordError::Unavailable)));
         };
         let task = joined.begun.take().map(|check| {
-            // The throttle counts the guess here, before the first `.await`. Otherwise clients could compare many
-            // passwords with the cached one at the same time, or disconnect before the throttle has counted the guess.
+            // The throttle counts the guess here, before the first `.await`. If it counted later, clients could compare
+            // many passwords with the cached one at the same time, or disconnect before the throttle counts the guess.
             let guess = check
                 .was_compared()
                 .then(|| self.throttle.guess(&user, client, self.clock.clone()));

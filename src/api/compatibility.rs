@@ -125,8 +125,8 @@ impl Compatibility {
             Self::ZoweV3 => zowe_v3_difference(error, path).unwrap_or_else(|| {
                 let (status, message) = error.message(&zaas_path(path));
                 let message = match (error, error.detail()) {
-                    // In this profile, only the messages of a 429 contain the detail: the time that the client must
-                    // wait (docs/decisions.md#d45), or the number of tokens that the user already has.
+                    // In this profile, only the messages of a 429 contain the detail (docs/decisions.md#d45). It is the
+                    // time that the client must wait, or the number of tokens that the user already has.
                     (
                         ApiError::TooManyAttempts { .. }
                         | ApiError::TooManyCalls { .. }
@@ -178,8 +178,8 @@ fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Optio
         ApiError::NotPermitted(_) | ApiError::NoUser => (StatusCode::FORBIDDEN, forbidden()),
         ApiError::CertificateRequired => (StatusCode::FORBIDDEN, None),
         ApiError::InvalidDelegateBody(_) => (StatusCode::BAD_REQUEST, None),
-        // Zowe API ML does not limit PassTickets per second, so it has no response for this case. The gateway sends the
-        // response of API ML to a failed generation of a PassTicket.
+        // API ML does not limit PassTickets (one-time passwords of z/OS) per second, so it has no response for this
+        // case. The gateway sends the response of API ML to a failed generation of a PassTicket.
         ApiError::Ticket(error) if error.retry_after().is_some() => {
             let text = error.codes().text();
             let message = ApiMessage::with(&messages::TICKET_FAILED, &[&text]);

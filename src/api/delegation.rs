@@ -174,7 +174,7 @@ pub struct Grant {
 
 impl Grant {
     /// Creates a grant to `user`: to callers whose certificate is mapped to this user. In the token exchange, the grant
-    /// also applies to actors whose actor token belongs to this user.
+    /// also applies to clients that send a token of this user as the actor token (RFC 8693).
     pub fn to_user(user: UserId, applids: AllowList<Applid>, users: AllowList<UserId>) -> Self {
         Self { user: Some(user), certificate: None, applids, users }
     }
@@ -198,7 +198,6 @@ impl Grant {
         self.is_for(caller) && self.applids.contains(applid)
     }
 
-    /// Returns whether the grant allows `user`.
     pub(super) fn allows_user(&self, user: &UserId) -> bool {
         self.users.contains(user)
     }

@@ -95,7 +95,9 @@ pub enum ApiError {
     NoCredential,
     /// The client certificate has expired or is mapped to no user: 401. In a token exchange, also: no z/OS user belongs
     /// to the user of an identity provider.
-    #[error("the client certificate has expired or is mapped to no user")]
+    #[error(
+        "the client certificate has expired, or the certificate or the token is mapped to no user"
+    )]
     NoUser,
     /// A part of the system that the request needs is not available, or too many logins wait for it: 503. Examples of
     /// such a part are the login provider, the identity mapping, the keys of an identity provider, and at a logout the
@@ -130,7 +132,7 @@ pub enum ApiError {
         service: ServiceId,
     },
     /// The login token was logged out: 401. In a token exchange, also: the token of an identity provider is revoked.
-    #[error("the token is logged out")]
+    #[error("the token is logged out or revoked")]
     LoggedOut,
     /// The token to log out is not a login token: 400.
     #[error("the token to log out is not a login token")]
@@ -141,13 +143,16 @@ pub enum ApiError {
     /// The PassTicket (a one-time password of z/OS) could not be generated. The status is 400 if the application has no
     /// PassTicket key. It is 401 if the system that generates tickets does not accept the caller's token. It is 503 if
     /// a later request may succeed. For example, the generator is not available, tickets are stopped because a service
-    /// has refused them, or the user must wait: with replay protection, each user gets only one ticket per second. It
-    /// is 500 in all other cases.
+    /// has refused them, or the user already got the one ticket per second that replay protection permits. It is 500 in
+    /// all other cases.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
     /// The request has no client certificate, and the endpoint accepts no other credential: 401. In a token exchange,
-    /// also: the request has neither a certificate nor an actor token, and the APPLID needs an actor.
-    #[error("the request has no client certificate, and the endpoint accepts no other credential")]
+    /// also: the request has neither a certificate nor an actor token (a token of the client itself, RFC 8693), but the
+    /// application needs one of them.
+    #[error(
+        "the request has no client certificate and no other credential that the endpoint accepts"
+    )]
     OnlyCertificate,
     /// The caller has made too many calls in a minute: 429.
     #[error("too many calls; the next call is possible in {} s", messages::whole_seconds(*retry_after))]
@@ -171,7 +176,7 @@ pub enum ApiError {
     /// The body of `token` is not a request for a PassTicket: 400.
     #[error(transparent)]
     InvalidExchange(#[from] ExchangeProblem),
-    /// The actor token and the subject token are of the same user: 400. So the actor token proves no more than the
+    /// The actor token and the subject token are of the same user: 400. Such an actor token proves no more than the
     /// subject token.
     #[error("the actor token and the subject token are of the same user")]
     ActorIsSubject,
@@ -182,7 +187,7 @@ pub enum ApiError {
     #[error("the body is not a valid request for a Personal Access Token: {0}")]
     InvalidPatBody(BodyProblem),
     /// The new Personal Access Token would have more scopes than fit into one token: 400.
-    #[error("the body names more scopes than fit into one token")]
+    #[error("there are more scopes than fit into one token")]
     TooManyScopes,
     /// The administrator does not allow tokens with a scope of the request: 403.
     #[error("the scope {scope} is not allowed; allowed are: {allowed}")]
@@ -424,7 +429,7 @@ impl From<LoginError> for ApiError {
 }
 
 impl ApiError {
-    /// Returns the cause of the error of a token exchange, and otherwise the error itself.
+    /// Returns the cause if this is an error of a token exchange. Otherwise, returns the error itself.
     pub(super) fn cause(&self) -> &Self {
         match self {
             Self::Exchange(error) => error.cause(),

@@ -1,4 +1,7 @@
 //! Errors of the token exchange: their OAuth codes, and their responses (RFC 6749 §5.2, RFC 8693 §2.2.2).
+//!
+//! The token exchange issues a PassTicket (a one-time password of z/OS) for an APPLID, which is the name of an
+//! application. The actor is the client that acts for a user.
 
 use bytes::Bytes;
 use http::{

@@ -1,4 +1,4 @@
-//! Decides which client gets which PassTicket in exchange for a token.
+//! Decides which client gets which PassTicket (a one-time password of z/OS) in exchange for a token.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -217,10 +217,10 @@ const MAX_ACTOR_LEN: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ActorClaimError {
     /// The claim `act` is malformed, too long, or has too many actors.
-    #[error("act: not a chain of at most {MAX_ACTORS} actors with sub")]
+    #[error("act is not a chain of at most {MAX_ACTORS} actors, each with sub")]
     Chain,
     /// The claim `may_act` names another actor, or there is no actor.
-    #[error("may_act: another actor")]
+    #[error("may_act does not name the actor of this request")]
     OtherActor,
 }
 

@@ -11,8 +11,8 @@ use crate::{hexadecimal, passticket::Applid, token::MAX_TOKEN_LEN};
 /// The only supported `grant_type` (RFC 8693 §2.1).
 pub(super) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
-/// The token type of a PassTicket: the only supported `requested_token_type`, and the `issued_token_type` of the
-/// response. The URN is this project's own (docs/decisions.md#d55).
+/// The token type of a PassTicket (a one-time password of z/OS): the only supported `requested_token_type`, and the
+/// `issued_token_type` of the response. The URN is this project's own (docs/decisions.md#d55).
 pub(super) const PASSTICKET: &str = "urn:passticket:params:oauth:token-type:passticket";
 
 /// The media type of the body.
@@ -21,7 +21,8 @@ pub(super) const FORM: &str = "application/x-www-form-urlencoded";
 /// The maximum number of parameters in a body, including those that are ignored.
 const MAX_PARAMETERS: usize = 32;
 
-/// The longest name of a parameter in bytes. All known names are shorter.
+/// The maximum length of a parameter's name if each of its bytes is percent-encoded. An encoded byte has three
+/// characters, so a name may have three times as many characters before it is decoded. All known names are shorter.
 const MAX_NAME_LEN: usize = 64;
 
 /// A parsed request for a PassTicket.
@@ -147,8 +148,8 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), ExchangeProb
     if is_form && is_utf8 { Ok(()) } else { Err(ExchangeProblem::ContentType) }
 }
 
-/// Parses a body. Unknown parameters are ignored (RFC 6749 §3.2), but they must also be form-encoded and must not occur
-/// twice. A parameter without a value counts as absent.
+/// Parses a body. Unknown parameters are ignored (RFC 6749 §3.2), and a parameter without a value counts as absent. But
+/// both must also be form-encoded, and must not occur twice.
 ///
 /// # Errors
 /// [`ExchangeProblem`] says what is wrong.

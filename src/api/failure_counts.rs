@@ -113,9 +113,9 @@ struct Claim {
 
 impl FailureCounts {
     /// Begins an attempt. If a count of the user is over its limit, the attempt is added to this count as a failure
-    /// before its password is checked. Otherwise further attempts could begin during the check, and an attacker could
-    /// try many passwords after each wait. The count of the network does not change in advance, because this would
-    /// delay users with the right password.
+    /// before its password is checked. Without this failure, further attempts could begin during the check, and an
+    /// attacker could try many passwords after each wait. The count of the network does not change in advance, because
+    /// this would delay users with the right password.
     ///
     /// If the user has recently logged in from this network, only the failures of this user from this network delay an
     /// attempt. So failures in other networks, and failures of other users, cannot lock the user out.
@@ -257,8 +257,8 @@ impl Failures {
 /// old map, and a new young map begins. So memory is bounded.
 ///
 /// When the old map is replaced, some of its entries move to the new young map: those that have used up their free
-/// failures. Otherwise an attacker with many networks could fill the maps with failures of invented users. The entry of
-/// a real user would then be lost, and the attacker could guess again.
+/// failures. If these entries did not move, an attacker with many networks could fill the maps with failures of
+/// invented users. The entry of a real user would then be lost, and the attacker could guess again.
 #[derive(Debug)]
 struct Ledger<K> {
     forgotten: Forgotten,
@@ -652,8 +652,8 @@ mod tests {
         let mut counts = FailureCounts::new(LIMITS);
         let owner = known("A", "192.0.2.1");
         let mut guesses = [0; 3];
-        // Between two logins of the user, the attacker makes only the permitted number of failures. Each login of the
-        // user clears these failures.
+        // Between two logins of the user, the attacker makes only as many failures as cause no wait. A login of the
+        // user clears these failures until 20 failures were cleared on this day.
         for second in (0..3 * DAY).step_by(60) {
             for _ in 0..4 {
                 let guessed = guess(&mut counts, owner, second);
@@ -886,7 +886,7 @@ mod redis_tests {
                     );
                 }
                 // The clocks of `counts` and Redis differ. So near the end of a wait, it is possible that only one of
-                // them allows the attempt. The test then ends the attempt there.
+                // them allows the attempt. The test then withdraws this attempt.
                 (Ok(claimed), Err(wait)) => {
                     assert!(wait < Duration::from_millis(700), "{wait:?}");
                     counts.withdrawn(attempt, claimed);
@@ -981,7 +981,7 @@ mod redis_tests {
             crate::clock::Timestamp::from_secs(0),
         );
         let away = nodes[0].reserve(request).await.unwrap_err();
-        assert!(matches!(away, SharedSlotError::Unreachable(_)), "nobody has joined: {away}");
+        assert!(matches!(away, SharedSlotError::Unreachable(_)), "no node has joined: {away}");
         let mut slots = Vec::new();
         for flushed in [false, true] {
             if flushed {

@@ -20,8 +20,8 @@ pub(super) struct PublicKeys {
 }
 
 impl PublicKeys {
-    /// Creates the documents. `signing` is the public part of the signing key. `accepted` contains the keys whose
-    /// tokens are accepted, in any order.
+    /// Creates the documents. `signing` is the public part of the signing key. `accepted` contains all keys that verify
+    /// tokens of this gateway, in any order.
     pub(super) fn new(signing: &VerifyingKey, accepted: &[VerifyingKey]) -> Self {
         let others = accepted.iter().filter(|key| !key.is_same_key(signing));
         let all: Vec<_> = [signing].into_iter().chain(others).map(VerifyingKey::to_jwk).collect();

@@ -138,8 +138,8 @@ pub(super) struct FailedLogins {
     /// How far the times of `counts` are ahead of the monotonic clock. It is not zero if this process continues the
     /// work of another process.
     ahead: Mutex<Duration>,
-    /// All turns, if this process has handed its work over to another process. Then it checks no passwords. `None` at
-    /// all other times.
+    /// All turns, if this process has handed its work over to another process. While they are here, this process checks
+    /// no passwords. `None` at all other times.
     all_turns: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
@@ -322,7 +322,6 @@ impl LoginThrottle {
         }
     }
 
-    /// Remembers that the client must wait.
     fn keep_shared_wait(&self, attempt: &Attempt, early: TooEarly, clock: &dyn Clock) {
         let now = self.now(clock);
         self.failures.shared_waits().keep(attempt, early.retry_after, now);
@@ -457,8 +456,8 @@ impl LoginFailures {
     /// [`LoginFailuresError`] if `text` is malformed. Some of the failed logins may then have been added.
     pub fn continue_from(&self, text: &str) -> Result<(), LoginFailuresError> {
         let now = self.failures.counts().add_text(text).ok_or(LoginFailuresError)?;
-        // If this process has run longer than the other one, the failures look older than they are. This does not
-        // happen if this process was started to continue the other one.
+        // If this process has run longer than the other one, its clock is ahead, so the failures look older than they
+        // are. This does not happen if this process was started to continue the work of the other one.
         *self.failures.ahead() = now.saturating_sub(self.clock.monotonic());
         Ok(())
     }
@@ -477,7 +476,7 @@ impl fmt::Debug for LoginThrottle {
 }
 
 fn log_unshared(error: &SharedFailuresError) {
-    log_limited!(warn, "login failures not shared", { %error }, "this node counts failed logins on its own");
+    log_limited!(warn, "login failures not shared", { %error }, "the shared counts of failed logins are not available; this node counts alone");
 }
 
 fn early(retry_after: Duration) -> TooEarly {

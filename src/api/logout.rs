@@ -14,12 +14,13 @@ use super::{
 use crate::token::{TokenError, TokenOrigin};
 
 /// Revokes the caller's login token, and ends the sessions that the login provider and the logout listeners keep for
-/// the user. As in Zowe API ML, the response does not delete the cookie. If the token is already revoked, returns an
-/// error and does nothing else.
+/// the user. As in API ML (Zowe's API Mediation Layer), the response does not delete the cookie. If the token is
+/// already revoked, returns an error and does nothing else.
 ///
 /// If another server has issued the token, the gateway also logs the user out at this server (docs/decisions.md#d48).
-/// If this fails, the token is revoked here nevertheless. But the client gets an error, because the token is still
-/// valid at the other server. If the token cannot be revoked here, the gateway still logs the user out there.
+/// If the logout at this server fails, the gateway revokes the token nevertheless. But the client gets an error,
+/// because the other server still accepts the token. If the gateway cannot revoke the token, it still logs the user out
+/// at the other server.
 ///
 /// The gateway does not ask the issuer whether the token is still valid. So a user can log out even if the issuer does
 /// not answer. The logout continues if the client disconnects.
@@ -70,9 +71,9 @@ pub(super) async fn refresh(
     Ok(response)
 }
 
-/// Converts an error of the caller's token to the error of `logout`. As in Zowe API ML, the status is 400 in three
-/// cases: the token is not a JWT, it is a Personal Access Token, or it does not have the claims and the issuer of a
-/// login token. All other errors are returned unchanged.
+/// Converts an error of the caller's token to the error of `logout`. As in API ML, the status is 400 in three cases:
+/// the token is not a JWT, is a Personal Access Token, or lacks the claims or the issuer of a login token. All other
+/// errors are returned unchanged.
 fn as_logout_error(error: ApiError) -> ApiError {
     match error {
         ApiError::Token(

@@ -12,9 +12,9 @@
 //! | `POST refresh` | a client certificate, and the login cookie or `Bearer` | 204 and a new login cookie |
 //! | `POST ticket` | a client certificate, and the login cookie or `Bearer` | 200 and a PassTicket |
 //! | `POST delegate/passticket` | a client certificate, with `READ` on `APIML.DELEGATE.PASSTICKET` | 200 and a PassTicket for another user |
-//! | `POST token` | the token of a user in the body, and a client certificate or an actor token, with `READ` on `APIML.DELEGATE.PASSTICKET`, unless [`TokenExchange::with_bearer_applids`] names the APPLID | 200 and a PassTicket for the user of the token (RFC 8693) |
+//! | `POST token` | the token of a user in the body. Unless [`TokenExchange::with_bearer_applids`] names the APPLID, also a client certificate or the client's own token (RFC 8693 `actor_token`), of a user with `READ` on `APIML.DELEGATE.PASSTICKET` | 200 and a PassTicket for the user of the token (RFC 8693) |
 //! | `GET keys/public` | none | 200 and the key of new tokens in PEM |
-//! | `GET keys/public/all` | none | 200 and the keys of all accepted tokens as a JWK set (RFC 7517) |
+//! | `GET keys/public/all` | none | 200 and all keys for tokens of this gateway as a JWK set (RFC 7517) |
 //! | `GET keys/public/current` | none | 200 and the key of new tokens as a JWK set |
 //! | `GET openapi.json` | none | 200 and a description of the endpoints (OpenAPI 3.1) |
 //! | `POST access-token/generate` | Basic, else a client certificate | 200 and the token, as text or as JSON |
@@ -53,31 +53,31 @@
 //! 1. Where the table says "else", `AuthApi` evaluates only the first credential that the request has. For example, if
 //!    the `Basic` header is wrong, `AuthApi` does not try the body or the certificate.
 //! 2. A Personal Access Token (PAT) is a credential only for `access-tokens/self` and `access-tokens/self/rotate`. So a
-//!    client cannot use it to issue or revoke other tokens. In a body, a client can send a PAT to
-//!    `access-token/validate` and `access-token/revoke`. It can also send a PAT to `token`, for a PassTicket of a
-//!    service in the scopes of the PAT, if [`TokenExchange`] allows this.
+//!    client with only a PAT can replace this PAT, but cannot get further tokens. In a body, a client can send a PAT to
+//!    `access-token/validate` and `access-token/revoke`. The client can also send a PAT to `token`, to get a PassTicket
+//!    for a service in the scopes of the PAT, if [`TokenExchange`] allows this.
 //! 3. PassTickets, PATs, client certificates, `refresh`, the registry of PATs (`access-tokens`), [`Delegation`],
 //!    [`TokenExchange`] and [`ApimlEndpoints`] are off by default. An endpoint that is off answers 404. If only client
 //!    certificates are off, `ticket` and `refresh` answer 403, and `delegate/passticket` answers 401.
 //! 4. An endpoint that revokes tokens answers with success only after the [`RevocationStore`] has stored
 //!    the revocation. If the store fails, the status is 503.
-//! 5. Each 4xx and 5xx response shows one [`ApiError`], which is also in the extensions of the response. The only
-//!    exception is the 503 of `/application/health` (see [`ApimlEndpoints`]) if the gateway is DOWN. The body of an
-//!    error response is a JSON [`ApiMessage`](crate::messages::ApiMessage). In the profile [`Compatibility::ZoweV3`],
-//!    some of these responses have no body, and the response for an unknown service has the body that API ML sends. The
-//!    default profile follows the documentation of Zowe, and `ZoweV3` follows the running Zowe API ML.
-//!    [`Compatibility`] lists the differences. Exception: the errors of `token`, other than 403, 404 and 405, have the
-//!    form of RFC 6749 §5.2. They contain the number and the text of the message.
+//! 5. Each 4xx and 5xx response has an [`ApiError`] in its extensions. The only exception is the 503 of
+//!    `/application/health` (see [`ApimlEndpoints`]) if the gateway is DOWN. The body of an error response is a JSON
+//!    [`ApiMessage`](crate::messages::ApiMessage). In the profile [`Compatibility::ZoweV3`], some of these responses
+//!    have no body, and the response for an unknown service has the body that API ML sends. The default profile follows
+//!    the documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the differences.
+//!    Exception: the errors of `token`, other than 403, 404 and 405, have the form of RFC 6749 §5.2. They contain the
+//!    number and the text of the same message.
 //! 6. A 401 response has a challenge (RFC 9110 §11.6.1): `Bearer` if a token is needed, `Certificate` if only a
 //!    certificate is accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are not registered schemes,
 //!    and browsers ignore them. The challenge is never `Basic`, because a browser would open its own login dialogue.
 //! 7. The response to `OPTIONS` is 204, with the methods of the endpoint in `Allow`. The request needs no credential.
 //!    With [`ForeignOrigins::Refused`](crate::layer::ForeignOrigins::Refused), the status is 403 if the request comes
 //!    from a web page of another origin.
-//! 8. If a web page of another origin made a browser send a request with a method other than `GET`, `HEAD` and
-//!    `OPTIONS`, the status is 403 in two cases: the browser attached a credential, or the request is for `login` or
-//!    `token`. [`OriginPolicy`](crate::layer::OriginPolicy) describes the details. The status is also 403 if a script
-//!    of a page at the gateway's own address asks for a new PAT with a credential that the browser attaches
+//! 8. A web page of another origin can make a browser send a request. If the method is not `GET`, `HEAD` or `OPTIONS`,
+//!    the status is 403 in two cases: the browser attached a credential, or the request is for `login` or `token`.
+//!    [`OriginPolicy`](crate::layer::OriginPolicy) describes the details. The status is also 403 if a script of a page
+//!    at the gateway's own address asks for a new PAT with a credential that the browser attaches
 //!    ([`ApiError::ScriptRequest`]). A `GET` changes no token and no revocation, with one exception:
 //!    `GET access-tokens/self` adds the PAT of the request to the registry if it is not there. If the PAT was rotated
 //!    and its grace period has ended, this request revokes the PATs of its family (docs/decisions.md#d36).

@@ -26,7 +26,7 @@ pub(super) const LIFETIME: Duration = Duration::from_secs(60);
 /// The maximum number of entries in the cache. An entry has about 120 bytes.
 const MAX_ENTRIES: usize = 10_000;
 
-/// The maximum number of different checks that are in progress.
+/// The maximum number of checks that are in progress.
 const MAX_CHECKS: usize = 1_000;
 
 /// The keyed hash of a user and a password.
@@ -103,7 +103,6 @@ impl State {
 }
 
 impl PasswordMemory {
-    /// Creates an empty cache.
     pub(super) fn new() -> Self {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok();
         Self { key, state: Mutex::default() }
@@ -124,8 +123,8 @@ impl PasswordMemory {
         self.state().verified(sender, now).is_some()
     }
 
-    /// Returns the user of a password that was verified a short time ago, or `None` if no password or another password
-    /// of `sender` was verified. Each call is a guess, so the caller must ask the login throttle first.
+    /// Returns the user of the password `hash` of `sender`, if the cache contains it. Each call is a guess, so the
+    /// caller must ask the login throttle first.
     pub(super) fn find(&self, sender: &Sender, hash: &KeyedHash, now: Duration) -> Option<UserId> {
         let state = self.state();
         let verified = state.verified(sender, now)?;
@@ -405,7 +404,7 @@ mod tests {
         check.finish(Err(PasswordError::Wrong), secs(0));
         assert_eq!(later.result().await, Err(PasswordError::Wrong));
         assert_eq!((one.result().await, two.result().await), (Ok(user("A")), Ok(user("A"))));
-        // This check ends without a result, as a check that panics.
+        // This check ends without a result, like a check that panics.
         assert_eq!(join(4).result().await, Err(PasswordError::Unavailable));
         assert!(memory.state().checks.is_empty());
     }

@@ -73,12 +73,13 @@ impl Registry {
     }
 
     /// Returns the entry of a token that the caller has verified. Adds the token to the registry if it is not there.
-    /// For example, the registry lacks tokens that earlier versions of this program or Zowe API ML have issued.
+    /// For example, the registry lacks tokens that API ML (Zowe's API Mediation Layer) or earlier versions of this
+    /// program have issued.
     ///
     /// # Errors
-    /// [`ApiError::NoSuchToken`] if the registry has no entry for the token and adds none: the user has too many
-    /// entries, or the token has expired or names no service. [`ApiError::StoreUnavailable`] if the store returns an
-    /// error.
+    /// [`ApiError::NoSuchToken`] if the registry has no entry for the token and adds none. This happens if the user has
+    /// too many entries, or if the token has expired or names no service. [`ApiError::StoreUnavailable`] if the store
+    /// returns an error.
     pub(super) async fn find_or_add(
         &self,
         pat: IssuedPat,

@@ -65,7 +65,6 @@ impl ResponseBody {
         Self(body)
     }
 
-    /// Returns the whole body.
     #[cfg(feature = "proxy")]
     pub(crate) fn into_full(self) -> Full<Bytes> {
         self.0

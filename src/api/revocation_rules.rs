@@ -76,8 +76,9 @@ impl RevocationRules<'_> {
         self.make_rule(request, &caller, rule, timestamp).await
     }
 
-    /// Revokes the tokens that were issued up to the time in the query, or up to now: those of the caller, of the user
-    /// in the query, or for the service in the query.
+    /// Revokes tokens that were issued up to the time in the query, or up to now if the query has no time. These are
+    /// the tokens of the user in the query, or for the service in the query. If the query has neither, these are the
+    /// tokens of the caller.
     pub(super) async fn revoke_group(
         self,
         credentials: AnyCredential<'_>,

@@ -110,7 +110,7 @@ struct State {
     revocations: Revocations,
     saf: Arc<dyn SafProvider>,
     guarding_resources: GuardingResources,
-    /// `None` if PassTickets are off.
+    /// Makes PassTickets (one-time passwords of z/OS). `None` if PassTickets are off.
     tickets: Option<Arc<dyn PassTicketGenerator>>,
     /// `None` if client certificates are off.
     mapper: Option<Arc<dyn IdentityMapper>>,
@@ -203,9 +203,9 @@ impl AuthApi {
         self.with(|state| state.prefix = prefix)
     }
 
-    /// Accepts all login tokens that `verifier` accepts, and not only the tokens of this gateway. All endpoints that
-    /// accept a login token, such as `query`, `ticket` and `logout`, then also accept login tokens of Zowe API ML and
-    /// of z/OSMF, if `verifier` is a
+    /// Accepts all login tokens that `verifier` accepts, and not only the tokens of this gateway. This setting applies
+    /// to all endpoints that accept a login token, such as `query`, `ticket` and `logout`. They also accept login
+    /// tokens of Zowe API ML and of z/OSMF (IBM's management server on z/OS), if `verifier` is a
     #[cfg_attr(feature = "remote", doc = "[`TrustedIssuers`](crate::token::TrustedIssuers)")]
     #[cfg_attr(not(feature = "remote"), doc = "`TrustedIssuers`")]
     /// that trusts them. `refresh` accepts only tokens of this gateway. Only `token` accepts tokens of identity
@@ -259,9 +259,9 @@ impl AuthApi {
     /// verifier of [`with_login_token_verifier`](Self::with_login_token_verifier) accepts. These are the tokens that
     /// clients also use on routes.
     ///
-    /// The endpoint also needs [`with_passtickets`](Self::with_passtickets). For actors, it needs
+    /// The endpoint also needs [`with_passtickets`](Self::with_passtickets). For clients that act for users, it needs
     /// [`with_saf`](Self::with_saf), and [`with_client_certificates`](Self::with_client_certificates) if certificates
-    /// authenticate them.
+    /// authenticate these clients.
     #[must_use]
     pub fn with_token_exchange(self, exchange: TokenExchange) -> Self {
         self.with(|state| state.exchange = Some(Arc::new(exchange)))
@@ -289,7 +289,7 @@ impl AuthApi {
     /// `registry` must be based on the revocation store of this service. For example, a
     #[cfg_attr(feature = "store", doc = "[`DurableStore`](crate::revocation::DurableStore)")]
     #[cfg_attr(not(feature = "store"), doc = "`DurableStore`")]
-    /// is both. Otherwise the registry would show revoked tokens as active.
+    /// is both. If the two were independent, the registry would show revoked tokens as active.
     #[must_use]
     pub fn with_access_token_registry(
         self,
@@ -323,7 +323,7 @@ impl AuthApi {
         doc = "[`Gateway`](crate::gateway::Gateway::with_apiml_endpoints)"
     )]
     #[cfg_attr(not(feature = "proxy"), doc = "`Gateway`")]
-    /// in front of this service must send these paths to it.
+    /// in front of this service must send requests with these paths to it.
     #[must_use]
     pub fn with_apiml_endpoints(self, endpoints: ApimlEndpoints) -> Self {
         self.with(|state| state.apiml = Some(endpoints))
@@ -374,9 +374,9 @@ impl AuthApi {
         LoginFailures::new(&self.0.throttle, self.0.clock.clone())
     }
 
-    /// Sets how long a client waits for a password check. After this time, the client gets a 503. The check continues.
-    /// It is stopped one minute after its start. If it ends earlier, the login throttle counts its result. The default
-    /// is a minute, which is also the maximum.
+    /// Sets how long a client waits for a password check. After this time, the client gets a 503. The check continues,
+    /// but at most for one minute after its start. If the check has a result within this minute, the login throttle
+    /// counts it. The default for `wait` is a minute, which is also the maximum.
     ///
     /// A login provider that asks a server should wait for the server longer than `wait`. If the provider gives up
     /// before a slow server answers, only the server counts a wrong password, and the login throttle does not.
@@ -457,9 +457,9 @@ impl AuthApi {
     /// - The profile is [`Compatibility::ZoweV3`].
     /// - With [`with_apiml_endpoints`](Self::with_apiml_endpoints), the other paths are `/zaas/auth/check`,
     ///   `/application/health`, `/application/info` and `/application/version`.
-    /// - A request from a web page is accepted if the page has the address to which the browser has sent the request:
-    ///   the address of API ML's gateway. This is so if `Sec-Fetch-Site` is `same-origin`, or if `Origin` and `Host`
-    ///   contain the same address. For other pages, the [policy](Self::with_origin_policy) decides, as on the gateway.
+    /// - A request from a web page of API ML's gateway is accepted. The page belongs to this gateway if
+    ///   `Sec-Fetch-Site` is `same-origin`, or if `Origin` and `Host` contain the same address. For other pages, the
+    ///   [policy](Self::with_origin_policy) decides, as on the gateway.
     #[cfg(feature = "proxy")]
     #[must_use]
     pub fn for_zaas(&self) -> Self {
@@ -669,8 +669,8 @@ impl State {
         answer
     }
 
-    /// Answers `OPTIONS` for a path with these methods. The response has no CORS headers. So if a page of another
-    /// origin sends a preflight request, the browser does not send the actual request.
+    /// Answers `OPTIONS` for a path with these methods. The response has no CORS headers. So if the request is a
+    /// preflight request for a page of another origin, the browser does not send the actual request.
     fn options(&self, methods: &[Method], request: &Parts) -> Answer {
         self.origins.check(request).map_err(|_| ApiError::CrossOrigin)?;
         let mut response = empty(StatusCode::NO_CONTENT);
@@ -822,9 +822,9 @@ where
             let answer = state.answer(&mut request, body.as_mut()).await;
             let cause = answer.as_ref().err().map(ApiError::cause);
             let body_failed = matches!(cause, Some(ApiError::BodyTooLarge | ApiError::BodyBroken));
-            // Read the rest of the body. Otherwise the HTTP server would close the connection, and a client that is
-            // still sending would not receive the response. With `Expect: 100-continue`, the body is not read, because
-            // the client has not begun to send it.
+            // With HTTP/1.1, the server closes the connection if the body is not read to its end. A client that still
+            // sends the body would then not receive the response. With `Expect: 100-continue`, the body is not read,
+            // because the client has not begun to send it.
             if !body_failed && !body.is_end_stream() && !request.headers.contains_key(EXPECT) {
                 let _ = body::read(body).await;
             }

@@ -349,8 +349,8 @@ fn service_view<'a>(
     }
 }
 
-/// Returns the APIs to list. If several APIs have the same id and major version, only the first is listed. API ML also
-/// lists only one of them.
+/// Returns the APIs to list. If several APIs have the same id and major version, only the first is listed. API ML
+/// (Zowe's API Mediation Layer) also lists only one of them.
 fn distinct(apis: &[ListedApi]) -> impl Iterator<Item = &ListedApi> {
     let key = |api: &ListedApi| {
         let version = api.version.as_deref().unwrap_or_default();

@@ -154,7 +154,7 @@ mod tests {
         // A user with an entry gets a new one, even if there is no room.
         waits.keep(&nth(1), seconds(90), seconds(30));
         assert_eq!(waits.check(&nth(1), seconds(80)), Err(seconds(40)));
-        // All other entries expire at second 60. They were removed at second 59.5 for the last time.
+        // All other entries expire at second 60. The last removal of expired entries was at second 59.5.
         let (before, now) = (Duration::from_millis(59_500), seconds(60));
         waits.keep(&nth(20_000), seconds(60), before);
         waits.keep(&nth(20_001), seconds(60), now);

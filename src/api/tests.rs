@@ -173,7 +173,8 @@ impl World {
     }
 
     /// Creates a world with the application `ZOWEAPPL`, with or without replay protection. `READER` may revoke tokens
-    /// of other users. `ADMIN` may also remove expired revocations. `AGENT` may get PassTickets for other users.
+    /// of other users. `ADMIN` may also remove expired revocations. `AGENT` may get PassTickets (one-time passwords of
+    /// z/OS) for other users.
     fn with_replay(replay: Replay) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(NOW)));
         let store = Arc::new(Store::default());
@@ -207,7 +208,7 @@ impl World {
     }
 
     /// Returns an auth API with PassTickets, Personal Access Tokens, `refresh` and client certificates. Delegation, the
-    /// token exchange, the registry and the endpoints of API ML are off.
+    /// token exchange, the registry and the endpoints of API ML (Zowe's API Mediation Layer) are off.
     fn api(&self, compatibility: Compatibility) -> AuthApi {
         self.minimal
             .clone()

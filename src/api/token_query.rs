@@ -40,8 +40,8 @@ impl TokenQuery {
     /// Parses the query of a list.
     ///
     /// # Errors
-    /// [`ApiError::InvalidQuery`] if the query is not percent-encoded, if a parameter is unknown, occurs twice or has a
-    /// wrong value, or if the query has both `user` and `all`.
+    /// [`ApiError::InvalidQuery`] if the query is not percent-encoded, or has both `user` and `all=true`. Also if a
+    /// parameter is unknown, occurs twice, or has a wrong value.
     pub(super) fn parse(query: Option<&str>) -> Result<Self, ApiError> {
         let (mut parsed, mut user, mut all) = (Self::default(), None, None);
         for (name, value) in parameters(query)? {

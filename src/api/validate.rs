@@ -48,7 +48,7 @@ pub(super) struct HeldTokens<'a> {
 
 impl HeldTokens<'_> {
     /// Answers whether a token is valid for a service, or for a request to a service. If the token is not valid and the
-    /// client asks for JSON, the answer contains the reason. In the profile `ZoweV3`, it never does.
+    /// client asks for JSON, the answer contains a reason code. In the profile `ZoweV3`, no answer contains one.
     pub(super) async fn validate<B: Body>(self, request: &Parts, body: B) -> Answer {
         let answer = ValidationAnswer::to(request, self.compatibility);
         match self.pat_for_service(request, body).await {

@@ -63,8 +63,8 @@ impl<C: Connect> LoginProvider for ZosmfLogin<C> {
                 .await
                 .map_err(|error| login_error(&zosmf, error))?;
             tracing::info!(%user, "password changed at z/OSMF");
-            // The changed password does not show that the user may log in. So the user must also log in, and get a
-            // token of z/OSMF.
+            // A password change does not show that the user may log in. So this function also logs the user in, and
+            // gets a token of z/OSMF.
             let result = zosmf.log_in(&user, new.as_bytes(), &sessions).await;
             result.map(|()| user).map_err(|error| login_error(&zosmf, error))
         }))

@@ -158,9 +158,7 @@ const fn refused(error: PlatformError) -> Result<Answer, RemoteError> {
 }
 
 /// Decides whether ZSS has accepted the password. A login begins a session. So a 200 without a session cookie does not
-/// mean that the password is right, even if the body says so.
-///
-/// The body of a refusal is not JSON.
+/// mean that the password is right, even if the body says so. A refusal has no JSON body, so only its status counts.
 fn decide_login(reply: &Reply) -> Result<Answer, RemoteError> {
     match reply.status() {
         StatusCode::OK => match reply.json::<Status>()?.status.as_str() {

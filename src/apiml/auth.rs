@@ -23,8 +23,8 @@ const AUTH: [&str; 4] = ["gateway", "api", "v1", "auth"];
 /// A call sends the token of a user only to the given address, and follows no redirects. A response that API ML would
 /// not send is an error.
 ///
-/// `client` must verify the certificate and the host name of the server. Without this check, another server could
-/// answer with its own keys, and sign tokens for any user.
+/// The client that is passed to [`new`](Self::new) must verify the certificate and the host name of the server. Without
+/// this check, another server could answer with its own keys, and sign tokens for any user.
 pub struct Apiml<C> {
     client: Client<C>,
     address: Address,

@@ -373,7 +373,6 @@ impl Calls {
     }
 }
 
-/// A running call.
 struct Call<'a> {
     calls: &'a Calls,
     pair: (UserId, Applid),

@@ -74,13 +74,13 @@ pub struct DecidingProfile {
 /// pattern.
 ///
 /// As in RACF (IBM's security product for z/OS), only one profile decides about a resource. This is the profile whose
-/// name is exactly the name of the resource. If there is none, the most specific pattern that matches the name decides.
-/// RACF's rules define which pattern is more specific. If a user has several levels in the deciding profile, the
-/// highest one applies, and includes the lower levels. Access is refused if no profile matches the resource, or if the
-/// deciding profile does not list the user. `FileSaf::default()` has no profiles.
+/// name is exactly the name of the resource. If no profile has this name, the most specific pattern that matches
+/// decides. RACF's rules define which pattern is more specific. If a user has several levels in the deciding profile,
+/// the highest one applies, and includes the lower levels. Access is refused if no profile matches the resource, or if
+/// the deciding profile does not list the user. `FileSaf::default()` has no profiles.
 ///
-/// A check takes a few look-ups. It does not become slower with more profiles, with two exceptions: the texts before
-/// the first `%` or `*` of many patterns are equal, or have many different lengths.
+/// A check takes a few look-ups, however many profiles there are. It is slower only if the texts before the first `%`
+/// or `*` of many patterns are equal, or have many different lengths.
 ///
 /// Clones share the profiles, so [`replace`](Self::replace) replaces the profiles of all clones.
 #[derive(Clone, Default)]

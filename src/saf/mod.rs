@@ -78,7 +78,7 @@ impl AccessLevel {
 impl FromStr for AccessLevel {
     type Err = AccessLevelError;
 
-    /// Parses a name in upper or lower case, as in Zowe's file `saf.yml`
+    /// Parses a name such as `READ`. Upper and lower case do not matter, as in Zowe's file `saf.yml`
     /// (docs/reference/identity-and-saf.md#saf-file).
     fn from_str(text: &str) -> Result<Self, AccessLevelError> {
         let level = Self::ALL.into_iter().find(|level| level.as_str().eq_ignore_ascii_case(text));

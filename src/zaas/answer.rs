@@ -1,5 +1,5 @@
-//! The responses of the scheme endpoints, as the running ZAAS of API ML sends them
-//! (docs/reference/zaas-endpoints.md#answers).
+//! The responses of the scheme endpoints. They are those of a running ZAAS, the authentication service of API ML
+//! (Zowe's API Mediation Layer), see docs/reference/zaas-endpoints.md#answers.
 
 use bytes::Bytes;
 use http::{
@@ -25,10 +25,10 @@ use crate::{
 static OIDC_TOKEN: HeaderName = HeaderName::from_static("oidc-token");
 static X_SAF_TOKEN: HeaderName = HeaderName::from_static("x-saf-token");
 
-/// The text of API ML for a person of an identity provider who has no user.
+/// The text of API ML if the user of an identity provider is mapped to no z/OS user.
 const NO_IDENTITY: &str = "No mainframe identity found.";
 
-/// The body of the response to a request for a PassTicket. It contains a secret.
+/// The body of the response to a request for a PassTicket (a one-time password of z/OS). It contains a secret.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Ticket<'a> {
@@ -64,7 +64,7 @@ pub(super) fn prepared(
     body.unwrap_or_else(|| {
         log_limited!(
             error, "the scheme set other headers", { ?kind },
-            "the scheme for a gateway has not set the header that the gateway needs"
+            "the scheme has not set the header that contains the credential for the gateway"
         );
         message(StatusCode::INTERNAL_SERVER_ERROR, ApiMessage::new(&messages::INTERNAL))
     })
@@ -102,8 +102,8 @@ struct Refusal {
     status: StatusCode,
     /// `None` if the response has no body.
     message: Option<ApiMessage>,
-    /// The text of `X-Zowe-Auth-Failure`. With a 401, the gateway passes it on to the service and to the client. Without
-    /// it, the gateway uses a text of its own.
+    /// The text of `X-Zowe-Auth-Failure`. With a 401, the gateway passes it on to the service and to the client.
+    /// Without it, the gateway uses a text of its own.
     auth_failure: Option<String>,
 }
 
@@ -182,8 +182,8 @@ fn refusal(kind: SchemeKind, failure: &Failure, credential: CredentialKind, url:
 
 /// Returns what the gateway receives after a scheme failed with `message`.
 fn scheme_failed(kind: SchemeKind, message: ApiMessage, url: &str) -> Refusal {
-    // z/OSMF has refused to log the user in. After another status than 401, the gateway would ask another ZAAS, which
-    // would send z/OSMF another PassTicket of this user.
+    // z/OSMF (IBM's management server on z/OS) has refused to log the user in. After another status than 401, the
+    // gateway would ask another ZAAS, and this ZAAS would send another PassTicket of this user to z/OSMF.
     if kind == SchemeKind::Zosmf && message.number() == messages::ZOSMF_TOKEN_FAILED.number() {
         return Refusal::unauthorized(&messages::INVALID_CREDENTIALS, url);
     }
@@ -224,7 +224,7 @@ pub(super) fn failed<'t>(
         && credential == CredentialKind::ExternalToken;
     let mut refusal = refusal(kind, failure, credential, url);
     if is_unmapped_person && let Some(token) = token() {
-        // The service may know the person itself, so API ML's gateway passes the token of the identity provider on.
+        // The service may accept the token of the identity provider. So API ML's gateway passes this token on.
         if kind == SchemeKind::ZoweJwt {
             let body = Token { cookie_name: None, header_name: Some("OIDC-token"), token };
             if let Some(response) = json(&body) {
@@ -258,7 +258,7 @@ pub(super) fn certificate_required(url: &str) -> Response<ResponseBody> {
     refused(Refusal::not_authenticated(url))
 }
 
-/// Returns the response to a request that cannot be answered.
+/// Returns the response to a request that gets no credential because of `bad`.
 pub(super) fn bad_call(kind: SchemeKind, bad: BadCall) -> Response<ResponseBody> {
     let with = |status, name, value| {
         let mut response = empty(status);
@@ -289,7 +289,6 @@ pub(super) fn bad_call(kind: SchemeKind, bad: BadCall) -> Response<ResponseBody>
     }
 }
 
-/// Returns the response if there is no such scheme.
 fn no_scheme(kind: SchemeKind) -> Response<ResponseBody> {
     let with_reason =
         |status, template| message(status, ApiMessage::with(template, &["It is not configured"]));
@@ -303,7 +302,6 @@ fn no_scheme(kind: SchemeKind) -> Response<ResponseBody> {
     }
 }
 
-/// Returns the response to a request for a path that is no endpoint.
 pub(super) fn not_found(path: &str) -> Response<ResponseBody> {
     message(StatusCode::NOT_FOUND, ApiMessage::with(&messages::NO_SUCH_ENDPOINT, &[path]))
 }

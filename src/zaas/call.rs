@@ -1,4 +1,5 @@
-//! Reads the requests of a gateway: the path, the content type, the body and the headers.
+//! Reads the requests of a gateway of API ML (Zowe's API Mediation Layer): the path, the content type, the body and the
+//! headers.
 
 use http::{
     HeaderMap, HeaderName,
@@ -41,7 +42,7 @@ impl SchemeKind {
     }
 }
 
-/// A request that can be answered, if its client proves to be a user.
+/// A well-formed request. The answer contains a credential if the client of the gateway is authenticated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Call {
     pub(super) target: SchemeTarget,
@@ -49,7 +50,7 @@ pub(super) struct Call {
     pub(super) application: String,
 }
 
-/// The reason why a request cannot be answered, even if its client proves to be a user.
+/// The reason why a request gets no credential, even if the client of the gateway is authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BadCall {
     /// The method is neither `POST` nor `OPTIONS`.
@@ -64,9 +65,9 @@ pub(super) enum BadCall {
     TooLong,
     /// The body did not arrive within the time limit, or broke off.
     Incomplete,
-    /// The body names no application, or the name is no APPLID.
+    /// The body names no application, or the name is not an APPLID (the name of a z/OS application).
     Application,
-    /// There is no such scheme, for example because no z/OSMF is configured.
+    /// No scheme of this kind is configured.
     NoScheme,
 }
 
@@ -77,7 +78,6 @@ struct Body {
     application_name: Option<String>,
 }
 
-/// Reads a request. `body` is the whole body.
 pub(super) fn read(kind: SchemeKind, headers: &HeaderMap, body: &[u8]) -> Result<Call, BadCall> {
     let without_application = |target| Ok(Call { target, application: String::new() });
     let with_application = |target: fn(Applid) -> SchemeTarget| {
@@ -107,15 +107,15 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind == b"application/json" || (kind.starts_with(b"application/") && kind.ends_with(b"+json"))
 }
 
-/// Returns the service of the routed request. `None` if the gateway names none, or none that could be in the scopes of a
-/// token. If there are several headers, one of them may come from the client of the gateway, so none counts.
+/// Returns the service in `X-Service-Id`, or `None` if there is no such header or its value is not a service id. If
+/// there are several such headers, one of them may come from the client of the gateway, so none counts.
 pub(super) fn service(headers: &HeaderMap) -> Option<ServiceId> {
     let mut values = headers.get_all(&X_SERVICE_ID).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     ServiceId::new(value.to_str().ok()?).ok()
 }
 
-/// Returns whether the request has a header for the service. API ML's gateway always sends it.
+/// Returns whether the request has the header `X-Service-Id`. API ML's gateway always sends it.
 pub(super) fn names_service(headers: &HeaderMap) -> bool {
     headers.contains_key(&X_SERVICE_ID)
 }

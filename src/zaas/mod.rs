@@ -1,8 +1,9 @@
 //! The endpoints of ZAAS, the authentication service of API ML (Zowe's API Mediation Layer). With them, an unmodified
 //! gateway of API ML gets PassTickets and tokens from a program of this crate.
 //!
-//! If a service has one of the four schemes below, API ML's gateway asks ZAAS, for each request, for the credential
-//! that the service receives. The gateway sends the credential of its client, and presents its own TLS certificate:
+//! For four schemes, API ML's gateway asks ZAAS for the credential that the service receives. For each request to a
+//! service with such a scheme, the gateway sends one of the requests below. It adds the credential of its client, and
+//! presents its own TLS certificate:
 //!
 //! | path | body | success |
 //! |---|---|---|
@@ -11,26 +12,33 @@
 //! | `POST /zaas/scheme/zosmf` | none | `{"cookieName", "headerName": null, "token"}`: a token of z/OSMF |
 //! | `POST /zaas/scheme/safIdt` | `{"applicationName": "APPLID"}` | `{"cookieName": null, "headerName": "X-SAF-Token", "token"}`: a SAF identity token |
 //!
-//! [`SchemeEndpoints`] answers these requests. It makes a [`Route`](crate::layer::Route) for each of them, and sends the
-//! credential of the client through the layers of a proxy: [`AuthenticateLayer`](crate::layer::AuthenticateLayer),
-//! [`ScopeLayer`](crate::layer::ScopeLayer) and [`SchemeLayer`](crate::layer::SchemeLayer). There is no second way to
-//! decide who a client is. The statuses, messages and headers of the answers are those of the running API ML, in each
-//! [`Compatibility`](crate::api::Compatibility) (`docs/reference/zaas-endpoints.md`).
+//! An APPLID is the name of an application in the security product of z/OS. A PassTicket is a one-time password for an
+//! application. z/OSMF is IBM's management server on z/OS. A SAF identity token is a JWT that this security product
+//! issues.
+//!
+//! [`SchemeEndpoints`] answers these requests. It makes a [`Route`](crate::layer::Route) for each of them, and sends
+//! the credential of the client through the layers of a proxy: [`AuthenticateLayer`](crate::layer::AuthenticateLayer),
+//! [`ScopeLayer`](crate::layer::ScopeLayer) and [`SchemeLayer`](crate::layer::SchemeLayer). So the same code as on
+//! routes decides who the client is. The statuses, messages and headers of the answers are those of the running API ML.
+//! They do not depend on [`Compatibility`](crate::api::Compatibility) (`docs/reference/zaas-endpoints.md`).
 //!
 //! - **The gateway** needs a TLS client certificate. Without one, the answer is 401.
 //! - **The client of the gateway**: a token in the request proves who the client is, no matter which peer sends it. The
 //!   certificate of the client is in the header `Client-Cert`. The layer of [`trust_layer`] accepts this header only
 //!   from gateways that an operator has named. Any other peer is itself the client, and its own TLS certificate is the
 //!   credential. This certificate is no credential in a request with `Client-Cert` or `X-Service-Id`, because the peer
-//!   may be a gateway that the operator has forgotten to name. A named gateway without a credential of a client gets
-//!   nothing: its own certificate is never a credential.
+//!   may be a gateway that the operator has forgotten to name. The own certificate of a named gateway is never a
+//!   credential. So without a credential of its client, a named gateway gets a 401.
 //! - **Personal Access Tokens** need the header `X-Service-Id`, which counts only if a named gateway sends it. ZAAS
 //!   does not see the method and the path of the request to the service. So only a scope for the whole service counts,
 //!   and not a scope with a suffix such as `:read` ([D49](crate::decisions#d49)).
-//! - **Other headers** of the request than `Authorization`, `Cookie` and `PRIVATE-TOKEN` reach no scheme.
+//! - **Headers:** except for the credential headers `Authorization`, `Cookie` and `PRIVATE-TOKEN`, no header of the
+//!   request reaches the layers.
 //!
-//! Gateways also relay the requests of their clients to the auth API. [`AuthApi::for_zaas`](crate::api::AuthApi::for_zaas)
-//! serves them, and [`Gateway::for_zaas`](crate::gateway::Gateway::for_zaas) is the router in front of both.
+//! Gateways also relay the requests of their clients to the auth API.
+//! [`AuthApi::for_zaas`](crate::api::AuthApi::for_zaas) serves these requests.
+//! [`Gateway::for_zaas`](crate::gateway::Gateway::for_zaas) is the router in front of the auth API and of
+//! [`SchemeEndpoints`].
 //!
 //! ```
 //! use std::sync::Arc;

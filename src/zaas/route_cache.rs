@@ -12,7 +12,7 @@ use crate::{
     token::ServiceId,
 };
 
-/// The maximum number of routes that are kept. A gateway may name any APPLID and any service.
+/// The maximum number of routes that are kept. A gateway may name any application and any service.
 const CAPACITY: usize = 1_000;
 
 /// The service in the log and in audit records if the gateway has named none.
@@ -53,7 +53,8 @@ impl RouteCache {
         Some(route)
     }
 
-    /// Returns a route for a request that needs no scheme, because it cannot be answered.
+    /// Returns a route for a request that gets no credential from a scheme, because it is malformed or its scheme does
+    /// not exist.
     pub(super) fn without_scheme(&self, service: Option<ServiceId>) -> Arc<Route> {
         Arc::new(self.route(service))
     }
@@ -61,7 +62,8 @@ impl RouteCache {
     /// Makes a route without a scheme.
     fn route(&self, service: Option<ServiceId>) -> Route {
         let (service, pats) = match service {
-            // The gateway does not say which request it has received for the service.
+            // The gateway does not name the method and the path of its client's request. A scope with a suffix depends
+            // on them.
             Some(service) => (service, AcceptedPats::ForWholeService),
             None => (self.unnamed.clone(), AcceptedPats::Never),
         };

@@ -1,4 +1,5 @@
-//! [`SchemeEndpoints`], the Tower service for the paths below `/zaas/scheme/`.
+//! [`SchemeEndpoints`], the Tower service for the paths below `/zaas/scheme/`. Its clients are gateways of API ML
+//! (Zowe's API Mediation Layer), which get the credentials for services here.
 
 use std::{
     convert::Infallible,
@@ -149,8 +150,8 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
             return Ok(Rejection::CrossOrigin.into_response());
         }
         let called = read(kind, &request, body).await;
-        // `X-Service-Id` counts only if a named gateway sends it. Otherwise, any client with a certificate could choose
-        // a service that the scopes of a stolen token permit.
+        // `X-Service-Id` counts only if a named gateway sends it. If the header of any peer counted, a client with a
+        // certificate and a stolen Personal Access Token could name a service in the scopes of this token.
         let service = match request.extensions.get::<Forwarder>() {
             Some(_) => call::service(&request.headers),
             None => {
@@ -189,7 +190,8 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
     /// Answers a request for a path that is no endpoint.
     fn not_found(&self, request: &Parts) -> Response<ResponseBody> {
         let path = request.uri.path();
-        // A stranger does not learn which endpoints there are.
+        // A peer without a certificate gets the same answer as from an endpoint, so it does not learn which endpoints
+        // there are.
         match SchemeKind::is_below(path) && !self.has_certificate(&request.extensions) {
             true => self.certificate_required(request),
             false => answer::not_found(path),
@@ -209,8 +211,8 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
         let peer = peer.map(tracing::field::display);
         log_limited!(
             warn, "gateway without certificate", { request_id, peer },
-            "a gateway of API ML got no credential, because it presented no client certificate; the trust store of this \
-             program must have the authority that issued the certificate of the gateway"
+            "a gateway of API ML got no credential, because it presented no valid client certificate; the trust store of \
+             this program must have the authority that issued the certificate of the gateway"
         );
         let mut response = answer::certificate_required(request.uri.path());
         if request.version == Version::HTTP_11 {
@@ -220,8 +222,8 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
         response
     }
 
-    /// Returns whether the peer of the connection has proved that it is a gateway or a client: it has a certificate that
-    /// the TLS listener has verified, and that has not expired since.
+    /// Returns whether the peer of the connection has a certificate that the TLS listener has verified, and that has
+    /// not expired since. The peer is a gateway or a client.
     fn has_certificate(&self, extensions: &Extensions) -> bool {
         let forwarder = extensions.get::<Forwarder>().map(Forwarder::certificate);
         let peer = forwarder.or_else(|| extensions.get().map(UnlistedPeer::certificate));
@@ -229,7 +231,8 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
         peer.is_some_and(|certificate| self.clock.now() <= certificate.not_after())
     }
 
-    /// Replaces the response of a layer that has refused the request by the response of ZAAS.
+    /// If a layer has refused the request, replaces its response by the one that ZAAS (API ML's authentication service)
+    /// sends.
     fn finish(
         &self,
         kind: SchemeKind,
@@ -239,7 +242,7 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
     ) -> Response<ResponseBody> {
         let Some(failure) = response.extensions().get::<Failure>() else {
             let mut response = response;
-            // The layers of routes tell clients when their tokens expire. ZAAS answers gateways, which do not ask.
+            // The layers add this header for the clients of routes. A gateway of API ML does not expect it.
             response.headers_mut().remove(&X_ZOWE_TOKEN_EXPIRES);
             return response;
         };
@@ -247,7 +250,7 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
         let credential = credential.unwrap_or(CredentialKind::None);
         let token = || str::from_utf8(login_token(headers, &self.cookies)?).ok();
         let mut refused = answer::failed(kind, failure, credential, url, token);
-        // Outer layers read the reason from the extensions of the layer that has refused the request.
+        // Outer layers read the reason of the refusal from these extensions of the layer's response.
         let mut extensions = response.into_parts().0.extensions;
         extensions.extend(mem::take(refused.extensions_mut()));
         *refused.extensions_mut() = extensions;
@@ -255,9 +258,9 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
     }
 }
 
-/// Removes the certificate of a peer that sends `X-Service-Id`, but is no named gateway. The peer may be a gateway that an
-/// operator has forgotten to name. With its certificate as the credential, all its clients would be the user of the
-/// gateway.
+/// Removes the certificate of a peer that sends `X-Service-Id`, but is no named gateway. The peer may be a gateway that
+/// an operator has forgotten to name. If its certificate counted as the credential, each of its clients would act as
+/// the user to whom this certificate is mapped.
 fn without_certificate_of_peer(extensions: &mut Extensions) {
     let Some(peer) = extensions.remove::<PeerCertificate>() else { return };
     let (sha256, peer) = (Fingerprint::from(*peer.sha256()), peer.subject());
@@ -275,8 +278,8 @@ async fn read<B: Body>(kind: SchemeKind, request: &Parts, body: B) -> Result<Cal
         Method::OPTIONS => return Err(BadCall::Options),
         _ => return Err(BadCall::Method),
     }
-    // A body without an application is also read, because gateways send an empty one in chunks. With an unread body, the
-    // HTTP server would close the connection.
+    // The body is read even if the scheme needs no application. Gateways then send an empty body in chunks, and the
+    // HTTP server would close a connection with an unread body.
     match timeout(BODY_TIMEOUT, read_body(body)).await {
         Ok(Ok(body)) => call::read(kind, &request.headers, &body),
         Ok(Err(BodyReadError::TooLarge)) => Err(BadCall::TooLong),
@@ -284,16 +287,17 @@ async fn read<B: Body>(kind: SchemeKind, request: &Parts, body: B) -> Result<Cal
     }
 }
 
-/// The credential that a request asks for, or the reason why it cannot be answered. This is an extension of the request.
+/// The kind of credential that a request asks for, and the parsed request or the reason why it gets no credential. This
+/// is an extension of the request.
 #[derive(Clone)]
 struct Asked {
     kind: SchemeKind,
     called: Result<Call, BadCall>,
 }
 
-/// Removes all headers of the request, so that the scheme sees none of them. If the request cannot be answered with a
-/// credential ([`BadCall`]), answers it. This service is behind the layers that authenticate the client, because API ML
-/// does not tell a stranger what is wrong with a request.
+/// Removes all headers of the request, so that the scheme sees none of them. If the request gets no credential
+/// ([`BadCall`]), answers it. This service is behind the layers that authenticate the client. So only an authenticated
+/// client learns what is wrong with a request, as in API ML.
 #[derive(Clone)]
 struct Checked<S> {
     inner: S,

@@ -1,4 +1,4 @@
-//! The schemes that a gateway of API ML can ask for.
+//! The schemes that a gateway of API ML (Zowe's API Mediation Layer) can ask for.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ pub enum SchemeTarget {
     ZoweJwt,
     /// A token of z/OSMF, IBM's management server on z/OS. `POST /zaas/scheme/zosmf`.
     Zosmf,
-    /// A SAF identity token for an application. `POST /zaas/scheme/safIdt`.
+    /// A SAF identity token (a JWT that the security product of z/OS issues) for an application.
+    /// `POST /zaas/scheme/safIdt`.
     SafIdt {
         /// The application, as the gateway has named it.
         applid: Applid,
@@ -50,13 +51,13 @@ pub enum SchemeTarget {
 /// # let _ = OnlyPassTickets(LocalGenerator::new(KeyProfiles::default()));
 /// ```
 pub trait SchemeSource: Send + Sync + 'static {
-    /// Returns the scheme for requests to `service`. `None` if there is no such scheme, for example because no z/OSMF is
-    /// configured.
+    /// Returns the scheme for requests to `service`. `None` if there is no such scheme, for example because no z/OSMF
+    /// is configured.
     ///
-    /// `service` is the service that the gateway has named, or `None` if it has named none. An APPLID in `target` may
-    /// be any APPLID. [`SchemeEndpoints`](super::SchemeEndpoints) keeps up to 1,000 schemes. It calls this function
-    /// again for a target and a service whose scheme is not kept. So if a scheme keeps tokens, return clones that share
-    /// them. `None` is not kept. This function must not block.
+    /// `service` is the service that the gateway has named, or `None` if it has named none. A gateway may name any
+    /// application in `target`. [`SchemeEndpoints`](super::SchemeEndpoints) keeps up to 1,000 schemes. It calls this
+    /// function again for a target and a service whose scheme is not kept. So if a scheme keeps tokens, return clones
+    /// that share them. After `None`, the next request calls this function again. This function must not block.
     ///
     /// The endpoints do not see the answers of services. So do not use
     /// [`PassTicketScheme::with_breaker`](crate::layer::PassTicketScheme::with_breaker), which waits for the answers.

@@ -1,4 +1,5 @@
-//! Tests of the scheme endpoints, and of the auth API for gateways, behind the front router.
+//! Tests of the scheme endpoints, and of the auth API for gateways of API ML (Zowe's API Mediation Layer), behind the
+//! front router. A PAT is a Personal Access Token.
 
 use std::{fmt::Debug, net::SocketAddr, sync::Arc, sync::LazyLock, time::Duration};
 
@@ -48,12 +49,12 @@ use crate::{
 static KEY: LazyLock<SigningKey> =
     LazyLock::new(|| SigningKey::from_pem(pki::SIGNING_KEY.as_bytes()).unwrap());
 
-/// The token of a person of an identity provider who has no user.
+/// A token of an identity provider whose user is mapped to no z/OS user.
 const UNMAPPED: &str = "external.unmapped.token";
 
 const GATEWAY: pki::Identity = pki::SERVER;
 
-/// Makes PassTickets, except for two applications.
+/// Makes PassTickets (one-time passwords of z/OS), except for two applications.
 #[derive(Clone)]
 struct Tickets(LocalGenerator);
 
@@ -155,7 +156,7 @@ impl LoginProvider for Login {
     }
 }
 
-/// Accepts the certificate of `USER` only.
+/// Refuses the certificate of `APIMTST`, and accepts all others.
 struct OnlyUser;
 
 impl VerifyClientCertificate for OnlyUser {
@@ -363,7 +364,7 @@ async fn each_credential_gets_a_ticket_for_its_user() {
         (&[("client-cert", &*user), ("x-service-id", "files")], "USER"),
         // A token counts before a certificate.
         (&[("client-cert", &*user), ("authorization", &*bearer)], "JANE"),
-        // The password is ignored.
+        // The endpoint accepts no password, so the certificate counts.
         (&[("authorization", "Basic dXNlcjpwYXNz"), ("client-cert", &*user)], "USER"),
     ] {
         let answered = world.ticket(headers).await;
@@ -376,7 +377,7 @@ async fn each_credential_gets_a_ticket_for_its_user() {
 }
 
 #[tokio::test]
-async fn a_client_that_proves_nothing_gets_the_answer_of_api_ml() {
+async fn a_client_without_a_valid_credential_gets_the_answer_of_api_ml() {
     let world = World::new();
     let expired = {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_000_000_000)));
@@ -419,7 +420,7 @@ async fn a_client_that_proves_nothing_gets_the_answer_of_api_ml() {
         (&[("authorization", &*foreign)], want(401, NOT_AUTHENTICATED, MISSING)),
         (&[("authorization", &*expired)], want(401, too_late, None)),
         (&[("authorization", &*logged_out)], want(401, NOT_AUTHENTICATED, MISSING)),
-        // A PAT needs the service of the request.
+        // A PAT counts only if `X-Service-Id` names a service in its scopes.
         (&[("private-token", &*pat)], want(401, NOT_AUTHENTICATED, MISSING)),
         (
             &[("private-token", &*pat), ("x-service-id", "jobs")],
@@ -466,7 +467,8 @@ async fn a_pat_counts_only_with_a_scope_for_the_whole_service() {
         let want = if is_valid { 200 } else { 401 };
         assert_eq!(answered.status, want, "{scopes:?}");
     }
-    // Without a service, no PAT is valid, not even one with a scope for `zaas`, the name that is logged in this case.
+    // If the request names no service, no PAT is valid. The record then has the service `zaas`, but a PAT for `zaas` is
+    // not valid either.
     let pat = world.pat(&["zaas"]);
     assert_eq!(world.ticket(&[("private-token", &pat)]).await.status, 401);
     let last = world.records().pop().unwrap();
@@ -494,8 +496,8 @@ async fn only_a_peer_with_a_certificate_is_answered() {
         (&json!("certificate-required"), &Value::Null)
     );
 
-    // A peer that is not named and sends a header of a gateway gets nothing for its own certificate: it may be a gateway
-    // that an operator has forgotten to name. Afterwards, it still acts for itself.
+    // If a peer that is not named sends a header of a gateway, its own certificate is no credential. The peer may be a
+    // gateway that an operator has forgotten to name. In a request without such a header, the certificate counts.
     let bare = || Request::post("/zaas/scheme/ticket").header("content-type", "application/json");
     for gateway_like in [post(), bare().header("x-service-id", "files")] {
         let answered = world.send(Some(pki::APIMTST), gateway_like, body).await;
@@ -505,7 +507,7 @@ async fn only_a_peer_with_a_certificate_is_answered() {
     }
     let answered = world.send(Some(pki::APIMTST), with_token(), body).await;
     assert_eq!(answered.user_of_ticket(), "JANE");
-    // The record says who has presented the token.
+    // The record names the certificate of the peer that has presented the token.
     let record = world.records().pop().unwrap();
     assert_eq!(record["certificate"]["subject"], certificate(pki::APIMTST).subject());
     // The named gateway speaks for its client.
@@ -580,7 +582,7 @@ async fn each_bad_request_has_the_answer_of_api_ml() {
             None => request,
         };
         let body = body.to_owned();
-        // A stranger does not learn what is wrong with the request.
+        // A client without a credential does not learn what is wrong with the request.
         let stranger = Request::post(format!("/zaas/scheme/{path}"));
         let stranger = world.send(Some(GATEWAY), stranger, body.clone()).await;
         assert_eq!(stranger.status, 401, "{path} {body}");
@@ -634,7 +636,7 @@ async fn the_token_schemes_answer_where_the_gateway_puts_the_token() {
         json!({"cookieName": null, "headerName": "X-SAF-Token", "token": "idt-USER-IDTAPPL"});
     assert_eq!((answered.status.as_u16(), answered.json()), (200, want_idt));
 
-    // Another credential than a login token gets a new token, which is valid for the service only.
+    // For a credential that is not a login token, the scheme issues a new token. It is valid for this service only.
     let user = base64(pki::USER);
     let headers = [("client-cert", &*user), ("x-service-id", "files")];
     let answered = world.scheme("zoweJwt", &headers, "").await;
@@ -751,7 +753,7 @@ fn endpoints_without_schemes() -> SchemeEndpoints {
     )
 }
 
-/// Returns a request of a peer with the certificate of a gateway, and with the token of a person in the cookie `other`.
+/// Returns a request of a peer with the certificate of a gateway. The cookie `other` has the token [`UNMAPPED`].
 fn request_of_person() -> Request<Full<Bytes>> {
     let request = Request::post("/zaas/scheme/zosmf").header("cookie", format!("other={UNMAPPED}"));
     let mut request = request.body(Full::default()).unwrap();

@@ -30,7 +30,6 @@ use crate::{
 };
 
 impl Settings<'_> {
-    /// Describes `endpoint`.
     pub(super) fn describe(&self, endpoint: Endpoint) -> Description {
         let problem = BodyProblem::example;
         match endpoint {
@@ -592,7 +591,6 @@ impl Settings<'_> {
         errors
     }
 
-    /// Returns the errors of `delegate/passticket`.
     fn delegated_ticket(&self) -> Vec<ApiError> {
         let mut errors = vec![
             ApiError::OnlyCertificate,
@@ -612,7 +610,6 @@ impl Settings<'_> {
         errors
     }
 
-    /// Returns the errors of `token`.
     fn exchange_errors(&self) -> Vec<ApiError> {
         use ExchangePart::{Actor, Client, Request, Subject, Ticket};
         let mut errors = vec![
@@ -751,7 +748,6 @@ fn scope_not_allowed() -> ApiError {
     ApiError::ScopeNotAllowed { scope: scope("ims"), allowed: Scopes::from_iter([scope("zosmf")]) }
 }
 
-/// Returns the errors of a rotation.
 fn not_rotated() -> [ApiError; 8] {
     [
         scope_not_allowed(),
@@ -821,7 +817,7 @@ fn query_parameter(name: &str, description: &str, schema: Value) -> Value {
 fn user_parameter() -> Value {
     query_parameter(
         "user",
-        "The user of the token. Another user than the caller needs READ on APIML.SERVICES.",
+        "The user of the token. For another user than the caller, the caller needs READ on APIML.SERVICES.",
         reference("UserId"),
     )
 }
@@ -831,12 +827,14 @@ fn group_parameters() -> Vec<Value> {
     vec![
         query_parameter(
             "user",
-            "Revoke the tokens of this user. The default is the caller. Another user needs READ on APIML.SERVICES.",
+            "Revoke the tokens of this user. The default is the caller. For another user, the caller needs READ on \
+             APIML.SERVICES.",
             reference("UserId"),
         ),
         query_parameter(
             "service",
-            "Revoke the tokens for this service, instead of the tokens of a user. It needs READ on APIML.SERVICES.",
+            "Revoke the tokens for this service, instead of the tokens of a user. The caller needs READ on \
+             APIML.SERVICES.",
             reference("ServiceId"),
         ),
         query_parameter(
@@ -902,7 +900,7 @@ fn list_parameters() -> Vec<Value> {
         user_parameter(),
         query_parameter(
             "all",
-            "The tokens of all users. It needs READ on APIML.SERVICES.",
+            "The tokens of all users. The caller needs READ on APIML.SERVICES.",
             json!({ "type": "boolean" }),
         ),
     ]

@@ -108,8 +108,8 @@ impl ErrorResponse {
             response["headers"][name] = json!({ "required": required, "schema": schema });
         }
         if !codes.is_empty() {
-            // Only the endpoint `token` has codes. Its errors with this status all have the form of RFC 6749. Its 403
-            // and its 405 have no codes.
+            // Only errors of the endpoint `token` have codes. If one error with this status has a code, all errors with
+            // this status have the form of RFC 6749.
             let allowed = json!({ "properties": { "error": { "enum": codes } } });
             let schema = json!({ "allOf": [reference("OAuthError"), allowed] });
             response["content"] = json!({ "application/json": { "schema": schema } });

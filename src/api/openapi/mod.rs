@@ -137,7 +137,7 @@ impl Settings<'_> {
     }
 
     /// Describes the responses for `errors`, and for the errors that several endpoints share: a wrong method, a page of
-    /// another origin, a body that cannot be read, and too many failed logins.
+    /// another origin, a body that cannot be read, too many failed logins, and refusals of z/OS.
     fn error_responses(
         &self,
         path: &str,
@@ -162,7 +162,7 @@ impl Settings<'_> {
         if errors.contains(&ApiError::WrongCredentials) {
             // Each endpoint that checks passwords uses the login throttle, which answers 429.
             errors.push(ApiError::TooManyAttempts { retry_after: Duration::from_secs(60) });
-            // If a login provider asks SAF, its error contains the reason of the refusal.
+            // If a login provider asks z/OS, its error contains the reason of the refusal.
             let platform_errors = [
                 PlatformError::WrongPassword,
                 PlatformError::PasswordExpired,

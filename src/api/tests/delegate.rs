@@ -1,4 +1,4 @@
-//! Tests of `POST delegate/passticket`, which issues PassTickets for other users.
+//! Tests of `POST delegate/passticket`, which issues PassTickets (one-time passwords of z/OS) for other users.
 
 use std::{future::ready, num::NonZeroU32, sync::atomic::Ordering::SeqCst, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Tests of `POST token`, which exchanges a token for a PassTicket.
+//! Tests of `POST token`, which exchanges a token for a PassTicket (a one-time password of z/OS).
 
 use std::{
     convert::Infallible,
@@ -149,7 +149,7 @@ async fn a_token_becomes_a_passticket_of_its_user() {
         let ticket = PassTicket::parse(answer["access_token"].as_str().unwrap()).unwrap();
         let key = key_profile("ZOWEAPPL");
         assert!(key.evaluate(&user(want), &ticket, world.clock.now()).is_ok());
-        // Without replay protection, a ticket is valid for the whole window of the legacy algorithm.
+        // Without replay protection, a ticket of the legacy algorithm is valid for ten minutes.
         let want = json!({"access_token": ticket.expose(), "issued_token_type": PASSTICKET,
                           "token_type": "N_A", "expires_in": 600, "user_id": want});
         assert_eq!(answer, want);
@@ -377,7 +377,7 @@ async fn without_an_actor_tickets_are_issued_only_for_the_bearer_applids() {
     let api = minimal.clone().with_token_exchange(exchange());
     let response = request(Some("AGENT"), &own).send_to(api).await;
     assert_eq!(refusal(&response).1, "invalid_client");
-    // In this API, PATs are off, too.
+    // In this API, Personal Access Tokens (PATs) are off, too.
     let api = minimal.with_token_exchange(bearer());
     assert_eq!(refusal(&request(None, &pat).send_to(api).await).1, "invalid_request");
 }
@@ -539,7 +539,7 @@ async fn forms_of_web_pages_of_other_origins_are_refused() {
 
 #[tokio::test]
 async fn an_endless_body_is_read_only_up_to_the_limit() {
-    /// Counts the bytes that were read.
+    /// A body that never ends. The value counts the bytes that were read.
     struct Endless(Arc<AtomicUsize>);
 
     impl Body for Endless {

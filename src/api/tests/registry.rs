@@ -1,4 +1,4 @@
-//! Tests of the registry of issued personal access tokens (docs/reference/auth-endpoints.md#access-tokens).
+//! Tests of the registry of issued Personal Access Tokens (docs/reference/auth-endpoints.md#access-tokens).
 
 use super::*;
 
@@ -227,8 +227,8 @@ async fn permissions_lists_the_tasks_that_the_caller_may_do() {
         let (status, _) = tokens.call(method, &path, "Basic safdown:validPassword", "").await;
         assert_eq!(status, 503, "{path}");
     }
-    // The answer contains the number of removed rules. The rule below is removed, because it is so old that all tokens
-    // that it revokes have expired.
+    // The answer contains the number of removed rules. The rule below is so old that all tokens that it revokes have
+    // expired. So it is removed.
     let rule = "access-tokens?service=a&upTo=2020-01-15T08:00:00Z";
     assert_eq!(tokens.call("DELETE", rule, "Basic admin:validPassword", "").await.0, 204);
     let (_, body) =
@@ -297,7 +297,7 @@ async fn a_pat_is_a_credential_only_for_the_endpoints_self() {
             assert_eq!((status, number(&error)), (401, want), "{authorization}");
         }
     }
-    // A token that the registry does not know is added when it is first seen.
+    // If the registry has no entry for the token of the request, the endpoint adds one.
     let unknown = format!("Bearer {}", tokens.world.pat("user", "b"));
     let (status, entry) = tokens.call("GET", "access-tokens/self", &unknown, "").await;
     assert_eq!((status, &entry["name"]), (200, &Value::Null));
@@ -324,7 +324,7 @@ async fn a_rotated_token_is_replaced_and_its_later_use_revokes_the_family() {
     let second_id = new["id"].as_str().unwrap().to_owned();
     assert_eq!(tokens.state(&id).await, "revoked");
 
-    // The owner can rotate with a password, too, and keep the old token for a time.
+    // With a password, the owner can also rotate a token. With `graceSeconds`, the old token stays valid for a time.
     let path = format!("access-tokens/{second_id}/rotate");
     let body = r#"{"graceSeconds":60,"expiresAt":"2027-01-16T08:00:00+00:00"}"#;
     let (status, new) = tokens.call("POST", &path, PASSWORD, body).await;

@@ -9,7 +9,7 @@ use crate::{
 const VALIDATE: &str = "/gateway/api/v1/auth/access-token/validate";
 const REVOKE_SERVICE: &str = "/gateway/api/v1/auth/access-token/revoke/tokens/scope";
 
-/// Asks for a PAT with these scopes, as JSON.
+/// Asks for a Personal Access Token with these scopes, as JSON.
 async fn generate(api: AuthApi, scopes: Value) -> Response<Bytes> {
     let (good, body) = (basic("user:validPassword"), json!({ "scopes": scopes }).to_string());
     TestRequest { authorization: Some(&good), body: &body, ..POST_GENERATE }.send_to(api).await

@@ -33,7 +33,7 @@ fn forms(world: &World) -> [String; 2] {
     [jwt.to_owned(), pat.expose().to_owned()]
 }
 
-/// Returns texts that have the prefix and a wrong checksum. Their JWT is valid.
+/// Returns texts with the prefix and a valid JWT. Their checksum is missing or wrong.
 fn wrong_checksums(world: &World) -> [String; 3] {
     let [jwt, prefixed] = forms(world);
     [format!("zowepat_{jwt}"), format!("zowepat_{jwt}.00000000"), format!("{prefixed} ")]
@@ -105,7 +105,7 @@ async fn each_endpoint_accepts_both_forms_and_refuses_a_wrong_checksum() {
             assert!(!response.headers().contains_key("x-zowe-token-expires"));
         }
     }
-    // The message says what is wrong.
+    // The message says that the checksum is wrong.
     let body = json!({"token": wrong_checksums(&world)[0], "serviceId": "a"}).to_string();
     let response = send(exchanging(&world), "POST", "access-token/validate", &[], &body).await;
     let content = content(&response);
@@ -133,7 +133,7 @@ async fn a_password_with_the_prefix_is_never_tried() {
     let forms = forms(&world);
     for password in ["zowepat_x", &forms[0], &forms[1], &wrong_checksums(&world)[0]] {
         let authorization = basic(&format!("user:{password}"));
-        // This number of wrong passwords would block the user.
+        // If these requests counted as failed logins, the throttle would answer 429 to the last ones.
         for _ in 0..10 {
             let headers = [("authorization", authorization.as_str())];
             let api = world.minimal.clone();
@@ -174,7 +174,7 @@ async fn new_tokens_have_the_prefix_if_it_is_on_and_their_entry_is_found_by_both
     {
         let (jwt, checksum) = token.strip_prefix("zowepat_").unwrap().rsplit_once('.').unwrap();
         let pat = verifier().verify(token).unwrap();
-        // The audit log, the registry and the verifier name the token by its JWT.
+        // The fingerprint of a token is the hash of its JWT, without the prefix and the checksum.
         assert_eq!((pat.fingerprint(), &id.to_string()[..8]), (id, checksum));
         let mut entries = Vec::new();
         for form in [jwt, token] {
@@ -190,7 +190,7 @@ async fn new_tokens_have_the_prefix_if_it_is_on_and_their_entry_is_found_by_both
     let list: Value = serde_json::from_slice(list.body()).unwrap();
     assert_eq!(list["tokens"].as_array().unwrap().len(), 2);
 
-    // A rotation gives a prefixed token, too, whatever form the old one has.
+    // The new token of a rotation has the prefix, even if the old token has none.
     let bearer = format!("Bearer {}", forms(&world)[0]);
     let headers = [("authorization", bearer.as_str())];
     let new = send(prefixing(&world), "POST", "access-tokens/self/rotate", &headers, "").await;
@@ -215,7 +215,7 @@ async fn validate_tells_the_holder_the_reason_in_json_only() {
     let cases: [(&str, Token, Option<&str>, &str); 11] = [
         ("valid", Box::new(|_, pat| pat.to_owned()), None, ""),
         ("expired", Box::new(|w, pat| expire(w, pat.to_owned())), Some("expired"), "ZWEAG103E"),
-        // Only a client that has the token learns that it has expired.
+        // A client with a forged token does not learn that the real token has expired.
         (
             "forged, expired",
             Box::new(|w, pat| expire(w, forged(pat))),
@@ -272,7 +272,7 @@ async fn validate_tells_the_holder_the_reason_in_json_only() {
             };
             let (plain, in_json) = (validate("*/*").await, validate("application/json").await);
             if profile == Compatibility::ZoweV3 {
-                // This profile has only the answers of API ML.
+                // In this profile, `Accept` has no effect, as in API ML (Zowe's API Mediation Layer).
                 assert_eq!(plain.status(), in_json.status(), "{name}");
                 assert_eq!(plain.body(), in_json.body(), "{name}");
                 continue;
@@ -300,7 +300,7 @@ async fn validate_tells_the_holder_the_reason_in_json_only() {
                         response.headers().get("www-authenticate").cloned()
                     };
                     assert_eq!(www_authenticate(&plain), www_authenticate(&in_json), "{name}");
-                    // The audit log has the same reason for both.
+                    // The audit records of both requests have the same reason.
                     let records = world.collected.take();
                     assert_eq!(records.len(), 2, "{name}");
                     assert_eq!(records[0].reason, records[1].reason, "{name}");
@@ -308,7 +308,7 @@ async fn validate_tells_the_holder_the_reason_in_json_only() {
             }
         }
     }
-    // Errors that say nothing about the token stay as they are.
+    // Errors that do not depend on the token have no reason code, even if the client asks for JSON.
     let world = World::new();
     let accept = [("accept", "application/json")];
     let api = world.api(Compatibility::Documented);

@@ -1,4 +1,4 @@
-//! Tests of login tokens, PassTickets, public keys and password changes.
+//! Tests of login tokens, PassTickets (one-time passwords of z/OS), public keys and password changes.
 
 use super::*;
 

@@ -261,7 +261,7 @@ mod tests {
             (bad, body, "`name` is not valid: it is too long", Some("name")),
             (bad, body, "`description` is not valid", Some("description")),
             (bad, body, "`expiresAt` is in the past", Some("expiry")),
-            (bad, body, "the body names more scopes than fit into one token", Some("services")),
+            (bad, body, "there are more scopes than fit into one token", Some("services")),
             (bad, body, "x", Some("name")),
             (many, &messages::TOO_MANY_PATS, "50", Some("services")),
             (many, &messages::TOO_MANY_ATTEMPTS, "50", None),
