@@ -40,7 +40,7 @@ const UNCONFIRMED: Description = Description::counter(
 );
 const CONNECTION_ERRORS: Description = Description::counter(
     "passticket_cluster_connection_errors_total",
-    "Failed calls of the shared store (such as Redis). After each failure, the node has connected again.",
+    "Sessions with the shared store (such as Redis) that have failed. After a failure, the node connects again.",
 );
 const WAITS: Description = Description::histogram(
     "passticket_cluster_confirmation_seconds",

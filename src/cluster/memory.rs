@@ -45,9 +45,10 @@ pub(crate) trait NodeMemory: RevocationCheck {
 
     /// Merges records of the log or of the image, and remembers `followed` if it is `Some`. Merging a record that the
     /// memory already has must be cheap, because a node gets its own records back from the log. Returns the records
-    /// that result from a [`Record::RuleOfNow`]: the revocations of the registered PATs that it revokes. The result
-    /// also includes entries of the registry that are newer than the passed records. It includes revocations that this
-    /// memory already knew, because they may not be published yet.
+    /// that the node must publish:
+    /// - for a [`Record::RuleOfNow`], the revocations of the registered PATs that the rule revokes. Revocations that
+    ///   the memory already had are included, because they may not be published yet;
+    /// - entries of the registry of PATs that are newer than the passed records.
     fn apply(&self, records: Vec<Record>, followed: Option<Followed>) -> StoreFuture<Vec<Record>>;
 
     /// Returns up to `limit` records after `after`, in a fixed order. Returns no records at the end. Calls that read

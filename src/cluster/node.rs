@@ -77,7 +77,7 @@ impl ClusterNode {
     /// most ten lease times. If the place cannot be reached, the call tries again for five lease times.
     ///
     /// # Errors
-    /// [`ClusterError`] says what to do.
+    /// [`ClusterError`]. Its text says what the operator can do.
     pub async fn start(
         store: Arc<DurableStore>,
         coordinator: Arc<dyn Coordinator>,
@@ -189,7 +189,11 @@ impl ClusterNode {
             }
         };
         if let Err(error) = remove.await {
-            tracing::warn!(%error, "the lease of this node could not be removed");
+            tracing::warn!(
+                %error,
+                "the lease of this node could not be removed; the next process of this node waits until the lease has \
+                 ended"
+            );
         }
     }
 
@@ -256,7 +260,7 @@ async fn work(shared: Arc<Shared>, mut sessions: Sessions, started: oneshot::Sen
             }
             had_caught_up
         });
-        // The receiver is gone after the start, and also if the caller has dropped the future of the start.
+        // The receiver is dropped when the node has started, and also if the caller drops the future of `start`.
         if let Some(waiting) = started.take().filter(|waiting| !waiting.is_closed()) {
             match starting(error, Instant::now() > patience) {
                 Ok(error) => {

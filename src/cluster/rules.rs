@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-/// A rule of the protocol. If a rule is switched off, the simulation must find a violation.
+/// A rule of the protocol. For most rules, a test shows that the simulation finds a violation without the rule.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
@@ -20,8 +20,8 @@ pub(super) enum Rule {
     PlaceKnowsOfLease,
     /// A barrier also waits for a node that has just begun to join, because it may have a lease of the previous term.
     JoiningNodeMayHaveOldLease,
-    /// If a node joins a term without a lease, and has never followed its log, the node gets a lease only after the
-    /// other nodes had time to publish their data.
+    /// If a node joins a term without a lease, and has never followed the log of this term, the node gets a lease only
+    /// after the other nodes had time to publish their data.
     WaitForUnionOfOthers,
     /// A barrier uses only lists of leases that were requested after the record was published.
     BarrierReadsAfterPublish,
@@ -45,8 +45,8 @@ impl Rules {
         }
     }
 
-    /// Returns the margin: the other nodes wait for the time of a lease plus this margin, because clocks may run at
-    /// different speeds.
+    /// Returns the margin for clocks that run at different speeds. The other nodes count a lease as ended when it has
+    /// not changed for the lease time plus this margin.
     pub(super) fn margin(&self) -> Duration {
         self.lease / 10
     }

@@ -130,9 +130,11 @@ impl RevocationCheck for ClusterStore {
 /// The registry of issued PATs (Personal Access Tokens). The memory of each node has the entries of all nodes. With
 /// [`Confirm::Everywhere`](super::Confirm::Everywhere), a change that revokes tokens returns `Ok` when no node accepts
 /// these tokens any more. Other changes, and all changes with [`Confirm::Local`](super::Confirm::Local), return `Ok`
-/// when the store that the nodes share has the change. If this takes too long, the result is
-/// [`StoreError::NotEverywhere`]. The change is then stored on this node, and is published later.
-/// [`AccessTokenChange::Use`] returns `Ok` as soon as this node has stored the uses.
+/// when the store that the nodes share has the change. [`AccessTokenChange::Use`] returns `Ok` as soon as this node has
+/// stored the uses.
+///
+/// If this takes too long, the result is [`StoreError::NotEverywhere`]. The change is then stored on this node. If it
+/// is not published yet, this node publishes it later.
 impl AccessTokenStore for ClusterStore {
     fn change(&self, change: AccessTokenChange, now: Timestamp) -> StoreFuture<AccessTokenOutcome> {
         let shared = self.shared.clone();

@@ -85,9 +85,8 @@ where
         entry.is_fresh(self.clock.now()).then_some(entry.result)
     }
 
-    /// Returns the result for `key`. This is the cached result if there is one. If another caller is looking `key` up,
-    /// it is the result of this look-up. In these two cases, `look_up` is not polled. Otherwise it is the result of
-    /// `look_up`.
+    /// Returns the cached result for `key`, if there is one. If another caller is looking `key` up, waits for the result
+    /// of that look-up, and returns it. Otherwise runs `look_up`, and returns its result.
     ///
     /// # Errors
     /// The error of the look-up. It may be a cached error, or the error of another caller's look-up.
@@ -135,8 +134,8 @@ where
         entry.result.ok().flatten()
     }
 
-    /// Returns the result for `key`. `look_up` returns a value, and perhaps the time until which the value is cached.
-    /// Without this time, the policy determines how long the value is cached.
+    /// Does the same as [`get`](Self::get), but `look_up` can return a value with the time until which the value is
+    /// cached. Without this time, the policy determines how long the value is cached.
     async fn get_or_look_up(
         &self,
         key: &K,

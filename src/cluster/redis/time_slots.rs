@@ -60,8 +60,8 @@ enum Verdict {
 }
 
 impl RedisTimeSlots {
-    /// Reserves slots in `place`, in which a node has [joined](crate::cluster::coordinator::Coordinator::join) the
-    /// site.
+    /// Creates time slots in `place`. A node must have [joined](crate::cluster::coordinator::Coordinator::join) the
+    /// site there.
     pub fn new(place: RedisPlace) -> Self {
         Self { place, latest: Arc::default(), epoch: Arc::default() }
     }
@@ -111,7 +111,7 @@ impl SharedTimeSlots for RedisTimeSlots {
                     }
                 }
             }
-            Err(SharedSlotError::unreachable("the shared data were lost again and again"))
+            Err(SharedSlotError::unreachable("Redis has lost the data of the site again and again"))
         })
     }
 }
