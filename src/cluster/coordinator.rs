@@ -156,8 +156,8 @@ pub enum CoordinatorError {
         found: u32,
     },
     /// The place refuses the salt of this node's revocation file, because it already has 16 salts. This is the maximum
-    /// number of salts that a node can use. A salt is random bytes that go into each token hash of a file. The other
-    /// nodes are not affected.
+    /// number of salts that a node can use. A salt consists of random bytes that go into each hash of a token in the
+    /// file. The other nodes are not affected.
     #[error(
         "{place} already has the salts of 16 revocation files, which is the maximum; move the revocation file of this \
          node away, and start the node without --new-store. The node then creates a file with the salt of the other \

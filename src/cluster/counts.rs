@@ -1,4 +1,4 @@
-//! The metrics of a node.
+//! The metrics of a node. The module [`cluster`](super) explains leases.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const INCIDENTS: Description = Description::counter(
 );
 const UNIONS: Description = Description::counter(
     "passticket_cluster_unions_total",
-    "Times that this node published its whole memory.",
+    "Times that this node published all its records.",
 );
 const JOINING_GIVEN_UP: Description = Description::counter(
     "passticket_cluster_joining_given_up_total",

@@ -26,11 +26,10 @@ pub(crate) enum NodeWrite {
     Issued(IssuedPat),
 }
 
-/// The memory of a node: the records that it knows. They survive a restart. Outside of tests, the memory is a
+/// The memory of a node: the records that it knows. Outside of tests, the memory is a
 /// [`DurableStore`](crate::revocation::DurableStore).
 ///
-/// When a future has returned `Ok`, its records are as durable as the memory can make them, and each check that starts
-/// later sees them.
+/// When a future has returned `Ok`, its records survive a restart, and each check that starts later sees them.
 pub(crate) trait NodeMemory: RevocationCheck {
     /// Stores a write of this node. Returns the records to publish, with salted fingerprints. A rule with the current
     /// time may give more than one record.

@@ -1,4 +1,5 @@
-//! A node of a site. The *place* is the store that the nodes share, such as Redis.
+//! A node of a site. The *place* is the store that the nodes share, such as Redis. A node accepts tokens only while it
+//! has a *lease*: a permission for a short time, which the node must renew at the place.
 
 use std::{fmt, sync::Arc, time::Duration};
 

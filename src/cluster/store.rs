@@ -1,4 +1,5 @@
-//! The revocation store of a node.
+//! The revocation store of a node. A node accepts tokens only while it has a *lease*: a permission for a short time,
+//! which the node must renew at the store that the nodes share, such as Redis.
 
 use std::{fmt, sync::Arc};
 

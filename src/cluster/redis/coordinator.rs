@@ -1,4 +1,4 @@
-//! Records, leases and the term in Redis.
+//! Implements [`Coordinator`] with Redis: the records, the log, the leases and the term of a site are in Redis.
 
 use std::{sync::Arc, time::Duration};
 
