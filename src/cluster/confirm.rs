@@ -1,7 +1,7 @@
 //! Publishes writes, and waits until all nodes have them. This wait is called a *barrier*. The *place* is the store
 //! that the nodes share, such as Redis. [`Coordinator`](super::coordinator::Coordinator) explains its leases, its log
-//! and its terms. A *rule with the current time* ([`Record::RuleOfNow`]) revokes the PATs (Personal Access Tokens)
-//! whose records are before the rule in the log.
+//! and its terms. A *rule with the current time* ([`Record::RuleOfNow`]) also revokes PATs (Personal Access Tokens) with
+//! a later issue time, if their records are before the rule in the log.
 
 use std::{sync::Arc, time::Duration};
 
@@ -87,10 +87,9 @@ async fn reach(shared: &Shared, records: &[Record], until: Until) -> Option<()> 
 
 /// Waits until this node has applied its own rule, and until all nodes have the revocations that result from the rule.
 ///
-/// A rule with the current time also revokes PATs with a later issue time, if their records are before the rule in the
-/// log. A node counts the rule as applied only after it has published the revocations of these PATs. So when this node
-/// has applied the rule, these revocations are in the log. Nodes that join later need these revocations, because they
-/// cannot know which PATs were before the rule.
+/// A node counts the rule as applied only after it has published the revocations of the PATs that were before the rule
+/// in the log. So when this node has applied the rule, these revocations are in the log. Nodes that join later need
+/// these revocations, because they cannot know which PATs were before the rule.
 async fn derived(shared: &Shared, term: &Term, position: LogPosition) -> Result<(), PublishAgain> {
     let applied = shared.wait_for(|state| {
         let is_same = state.lease.term() == Some(term);

@@ -86,12 +86,12 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     /// Removes `lease`. Does nothing if the place has another lease of this node, such as a later renewal.
     fn remove(&self, term: Term, lease: LeaseRecord) -> CoordinatorFuture<()>;
 
-    /// Removes records from a part of the image if they have not been needed for some days before `now`. As in
+    /// Removes from a part of the image the records that have not been needed for some days. As in
     /// [`image`](Self::image), `None` as `cursor` means the first part. The result is the cursor of the next part, or
-    /// `None` at the end.
+    /// `None` at the end. The default implementation removes nothing.
     ///
-    /// The clock of the caller may be wrong. So if the place has its own clock, it should use the earlier of the two
-    /// times. By default, nothing is removed.
+    /// `now` is the time of the caller, whose clock may be wrong. So if the place has its own clock, it should use the
+    /// earlier of the two times.
     fn evict(
         &self,
         term: Term,

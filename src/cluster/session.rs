@@ -2,7 +2,8 @@
 //! publishes its writes, follows the log, and renews its lease. [`Coordinator`](super::coordinator::Coordinator)
 //! explains the term, the log and the image. The *memory* of a node is its own store of all records. A node has *caught
 //! up* when its memory has all records of the place up to a known position in the log. A *rule with the current time*
-//! ([`Record::RuleOfNow`]) revokes the PATs (Personal Access Tokens) whose records are before the rule in the log.
+//! ([`Record::RuleOfNow`]) also revokes PATs (Personal Access Tokens) with a later issue time, if their records are
+//! before the rule in the log.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 

@@ -1,6 +1,7 @@
 //! The state that the tasks of a node share. The *place* is the store that the nodes share, such as Redis.
 //! [`Coordinator`] explains its log and its terms. A *barrier* is the wait of a write until all nodes have this write.
-//! A node has *caught up* when its memory has all records of the place up to a known position in the log.
+//! A node has *caught up* when its memory (its own store of all records) has all records of the place up to a known
+//! position in the log.
 
 use std::{
     fmt,
@@ -36,7 +37,7 @@ use crate::{
     revocation::{AccessTokenStore, RevocationStore},
 };
 
-/// The memory of a node (its own store of all records), with all traits that the node needs.
+/// The memory of a node, with all traits that the node needs.
 pub(super) trait NodeStore: NodeMemory + RevocationStore + AccessTokenStore {}
 
 impl<S: NodeMemory + RevocationStore + AccessTokenStore> NodeStore for S {}
@@ -89,10 +90,10 @@ pub(super) struct State {
     pub(super) last: LogPosition,
     /// Up to this position, the node applies a rule with the current time as a rule with a fixed time.
     ///
-    /// A rule with the current time revokes the PATs whose records are before the rule in the log. A node that has read
-    /// the image may already know PATs whose records are after the rule. The same is true for a node that begins with
-    /// the memory of an earlier process. If such a node applied the rule to all PATs that it knows, it would revoke the
-    /// later PATs on all nodes.
+    /// A rule with the current time revokes all PATs of a user or service whose records are before the rule in the log.
+    /// A node that has read the image may already know PATs whose records are after the rule. The same is true for a
+    /// node that begins with the memory of an earlier process. If such a node applied the rule to all PATs that it
+    /// knows, it would revoke the later PATs on all nodes.
     ///
     /// The PATs before the rule are nevertheless revoked. The node that made the rule applies it in the order of the
     /// log, and publishes the revocations of these PATs. With `Confirm::Everywhere`, the write of the rule succeeds

@@ -85,8 +85,8 @@ where
         entry.is_fresh(self.clock.now()).then_some(entry.result)
     }
 
-    /// Returns the cached result for `key`, if there is one. If another caller is looking `key` up, waits for the result
-    /// of that look-up, and returns it. Otherwise runs `look_up`, and returns its result.
+    /// Returns the cached result for `key`, if there is one. If another caller is looking `key` up, waits for the
+    /// result of that look-up, and returns it. Otherwise runs `look_up`, and returns its result.
     ///
     /// # Errors
     /// The error of the look-up. It may be a cached error, or the error of another caller's look-up.
@@ -115,7 +115,8 @@ where
     /// Does the same as [`get_until`](Self::get_until), for values that must be released. The cache calls `release`
     /// with each value that is evicted to make room. If a key is [removed](Self::remove) during its look-up, the found
     /// value is not cached, and is also released. Evicted values are released only if `K`, `V` or `E` has a destructor
-    /// ([`needs_drop`](std::mem::needs_drop)). An error is cached only if `is_cached` returns `true` for it. Callers that wait for the look-up get the error in any case.
+    /// ([`needs_drop`](std::mem::needs_drop)). An error is cached only if `is_cached` returns `true` for it. Callers
+    /// that wait for the look-up get the error in any case.
     pub(crate) async fn get_and_release(
         &self,
         key: &K,

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_scripts_do_not_close_the_connection_but_errors_of_the_server_do() {
+    fn errors_of_scripts_keep_the_connection_and_unknown_errors_close_it() {
         let is = |answer, is: fn(&CoordinatorError) -> bool| {
             let failure = failure(answer);
             assert!(is(&failure.error), "{answer}: {failure:?}");

@@ -1,5 +1,5 @@
-//! Tests of rules with the current time while nodes join. Such a rule revokes the PATs whose records are before the
-//! rule in the log, and no later PATs.
+//! Tests of rules with the current time while nodes join. Such a rule also revokes PATs with a later issue time, if
+//! their records are before the rule in the log. If their records are after the rule, these PATs must stay valid.
 
 use tokio::time::sleep;
 
