@@ -358,7 +358,7 @@ async fn report_lease(shared: Arc<Shared>) {
             }
             if !is_held {
                 let problem = shared.lock().problem.clone().unwrap_or_default();
-                tracing::error!(%node, problem, "the lease of this node has ended; it accepts no tokens");
+                tracing::error!(%node, problem, "the lease of this node has ended");
                 break;
             }
             sleep(until + Duration::from_millis(1)).await;
