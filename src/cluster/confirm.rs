@@ -37,8 +37,8 @@ pub(super) enum Until {
     AppliedWithDerived,
 }
 
-/// The records must be published again: the place has lost data or could not be reached, or this node has not applied
-/// its rule in the order of the log.
+/// The records must be published again. Either the place has lost data or could not be reached, or this node has not
+/// applied its rule in the order of the log.
 struct PublishAgain;
 
 /// Publishes the records of a write, and waits for the event `until`.

@@ -193,8 +193,8 @@ pub enum CoordinatorError {
     },
 }
 
-/// Identifies a period in which the place has certainly lost no data. A new term begins when data may have been lost:
-/// when the data is missing, when the server was restarted, or when another server has become the primary.
+/// Identifies a period in which the place has certainly lost no data. A new term begins in three cases: the data is
+/// missing, the server was restarted, or another server has become the primary.
 ///
 /// Positions in the log can be compared only within one term.
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -73,9 +73,9 @@ impl ClusterNode {
     /// It is `None` if this process does not take over from another one.
     ///
     /// If the previous process was killed, this call waits until the lease of that process has ended. If the place has
-    /// lost data, or if this node is new, the call also waits a little longer than one lease time, so that other nodes
-    /// can publish their data first. If another node is joining at that time, the call waits for that node, too, but at
-    /// most ten lease times. If the place cannot be reached, the call tries again for five lease times.
+    /// lost data, or if this node is new, the call also waits a little longer than one lease time. In this time, other
+    /// nodes can publish their data. If another node is joining then, the call also waits for that node, but at most
+    /// ten lease times. If the place cannot be reached, the call tries again for five lease times.
     ///
     /// # Errors
     /// [`ClusterError`]. Its text says what the operator can do.

@@ -1,6 +1,6 @@
 //! The leases of the other nodes, as far as this node knows them. [`Coordinator`](super::coordinator::Coordinator)
-//! explains leases, terms and the log. A node that has joined a term is *joining* until it has *caught up*: until it
-//! has all records of the store that the nodes share, up to a known position in the log.
+//! explains leases, terms and the log. A node that has joined a term is *joining* until it has *caught up*. It has
+//! caught up when it has all records of the store that the nodes share, up to a known position in the log.
 
 use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
 

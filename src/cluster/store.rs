@@ -35,13 +35,13 @@ use crate::{
 /// it. This node continues to try to publish it.
 ///
 /// # Cost
-/// A check reads until when this node may accept tokens, compares this time with the clock of the machine, and then
-/// searches the memory of this node: its own store of all records.
+/// A check first reads the clock of the machine, to see whether this node may accept tokens. Then it searches the
+/// memory of this node (its own store of all records). A check does not call the store that the nodes share.
 ///
-/// If the node may not accept tokens (normally because it has no lease), `try_check_now` returns
-/// [`CheckError::Revoked`] if this node knows that the token is revoked, and otherwise [`CheckError::Unavailable`]. Two
-/// kinds of nodes accept tokens without a lease: a node in the additional time of `with_serve_without_lease`, and a
-/// process that has handed its lease over.
+/// # Without a lease
+/// If the node may not accept tokens, `try_check_now` returns [`CheckError::Revoked`] for a token that this node knows
+/// to be revoked. For other tokens, it returns [`CheckError::Unavailable`]. Two kinds of nodes accept tokens without a
+/// lease: a node in the additional time of `with_serve_without_lease`, and a process that has handed its lease over.
 #[derive(Clone)]
 pub struct ClusterStore {
     shared: Arc<Shared>,

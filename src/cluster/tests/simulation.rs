@@ -195,8 +195,8 @@ impl World {
         });
     }
 
-    /// Records that a node accepted a token after the success of its revocation. This is a loss and not a violation in
-    /// one case: the place has lost data, and no node that knows the revocation was running to publish it again.
+    /// Records that a node accepted a token after the success of its revocation. If the place has lost data, and no
+    /// node that knows the revocation was running to publish it again, this is a loss. Otherwise, it is a violation.
     fn accepted_after_success(&self, number: usize, token: usize, success: Success) {
         let loss = self.seen().losses.iter().rev().find(|at| **at >= success.begun).copied();
         let up_since = self.seen().up_since;
