@@ -52,7 +52,7 @@ soak seconds:
 
 # Run the nodes of a cluster in a simulation with random faults, once for each of `seeds` seeds.
 simulate-nodes seeds:
-    CLUSTER_SEEDS={{seeds}} cargo test --locked -p tower-passticket --all-features --lib no_request_is_accepted_after_success -- --nocapture
+    CLUSTER_SEEDS={{seeds}} cargo test --locked -p tower-passticket --all-features --lib no_revoked_token_is_accepted_after_the_success_of_its_revocation -- --nocapture
 
 # Build the documentation with rustdoc. Warnings are errors.
 doc:

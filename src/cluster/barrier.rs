@@ -1,5 +1,6 @@
 //! Decides when a write has reached all nodes. The wait for this is called a *barrier*. The *place* is the store that
-//! the nodes share, such as Redis.
+//! the nodes share, such as Redis. [`Coordinator`](super::coordinator::Coordinator) explains its leases, its log and
+//! its terms.
 
 use super::{
     boot_clock::BootTime,

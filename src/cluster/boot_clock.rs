@@ -1,10 +1,10 @@
-//! The clock of leases.
+//! The clock with which a node measures how long leases last. The module [`cluster`](super) explains leases.
 
 use std::{fmt, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A point in time on the clock of leases of one machine.
+/// A point in time on this clock, in nanoseconds. Each machine has its own clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct BootTime(u64);
 

@@ -1,4 +1,7 @@
-//! Publishes writes, and waits until all nodes have them. The *place* is the store that the nodes share, such as Redis.
+//! Publishes writes, and waits until all nodes have them. This wait is called a *barrier*. The *place* is the store
+//! that the nodes share, such as Redis. [`Coordinator`](super::coordinator::Coordinator) explains its leases, its log
+//! and its terms. A *rule with the current time* ([`Record::RuleOfNow`]) also revokes PATs (Personal Access Tokens)
+//! with a later issue time, if their records are before the rule in the log.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,13 +32,13 @@ pub(super) enum Until {
     Published,
     /// Every node has stopped accepting the tokens that the records revoke.
     Applied,
-    /// The same as [`Applied`](Self::Applied), but for a rule with the current time. The nodes also have the
-    /// revocations of PATs that the rule causes.
+    /// For a rule with the current time: the same as [`Applied`](Self::Applied), and the nodes also have the
+    /// revocations of PATs that result from the rule.
     AppliedWithDerived,
 }
 
-/// The records must be published again: the place has lost data or could not be reached, or this node has not applied
-/// its rule in the order of the log.
+/// The records must be published again. Either the place has lost data or could not be reached, or this node has not
+/// applied its rule in the order of the log.
 struct PublishAgain;
 
 /// Publishes the records of a write, and waits for the event `until`.
@@ -77,17 +80,16 @@ async fn reach(shared: &Shared, records: &[Record], until: Until) -> Option<()> 
         if reached.is_ok() {
             return Some(());
         }
-        // If the place has lost data, this node has published its memory again, or will do so. In its memory, a rule
-        // with the current time is a rule with a fixed time. So these records are published once more.
+        // After a loss of data, the node publishes its whole memory. But the memory stores a rule with the current time
+        // as a rule with a fixed time. So the records of this write are published once more.
     }
 }
 
-/// Waits until this node has applied its own rule, and until all nodes have the revocations that the rule causes.
+/// Waits until this node has applied its own rule, and until all nodes have the revocations that result from the rule.
 ///
-/// A rule with the current time also revokes PATs with a later issue time, if they are before the rule in the log. A
-/// node counts the rule as applied only after it has published the revocations of these PATs. So when this node has
-/// applied the rule, these revocations are in the log. Nodes that join need them: they can read the rule, but cannot
-/// know which PATs were before it.
+/// A node counts the rule as applied only after it has published the revocations of the PATs that were before the rule
+/// in the log. So when this node has applied the rule, these revocations are in the log. Nodes that join later need
+/// these revocations, because they cannot know which PATs were before the rule.
 async fn derived(shared: &Shared, term: &Term, position: LogPosition) -> Result<(), PublishAgain> {
     let applied = shared.wait_for(|state| {
         let is_same = state.lease.term() == Some(term);

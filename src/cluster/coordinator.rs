@@ -26,7 +26,7 @@ pub type CoordinatorFuture<T> = Pin<Box<dyn Future<Output = Result<T, Coordinato
 /// - the *term*: an id that changes when the place may have lost data ([`Term`]).
 ///
 /// The place may lose data, for example when a replica becomes the primary. The nodes notice the loss, because a new
-/// [`Term`] begins. Each node has its own memory of all records, so the nodes can then publish their records again.
+/// [`Term`] begins. Each node has its own copy of all records. So after a loss, the nodes publish their records again.
 ///
 /// Each call must limit the time that it waits for the place. A call that takes longer returns
 /// [`CoordinatorError::Unreachable`].
@@ -36,15 +36,17 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`CoordinatorError::OtherVersion`] if an incompatible version has written the data.
-    /// [`CoordinatorError::OtherLease`] if the nodes of this site have another lease time. A node knows that a lease of
-    /// another node has ended only if both have the same lease time.
+    /// [`CoordinatorError::OtherLease`] if the site already uses another lease time. All nodes need the same lease
+    /// time, because each node calculates from its own lease time when the leases of the other nodes end.
     fn join(&self, lease: Duration) -> CoordinatorFuture<Joined>;
 
-    /// Merges at most [`MAX_PUBLISHED`] records into the image, and appends those that have changed the image to the
-    /// log. A [`Record::RuleOfNow`] is always appended. Returns the position of the last entry of the log after the
-    /// call. Other calls run before or after this call, never during it. If the image has 16 salts ([`Record::Salt`]),
-    /// another salt is refused with [`CoordinatorError::TooManySalts`]. The records before it in `records` have then
-    /// been merged. It and the later ones have not.
+    /// Merges at most [`MAX_PUBLISHED`] records into the image. Appends each record that changes the image to the log.
+    /// A [`Record::RuleOfNow`] is always appended. Returns the position of the last entry of the log after the call.
+    /// Other calls run before or after this call, never during it.
+    ///
+    /// # Errors
+    /// [`CoordinatorError::TooManySalts`] if the image already has 16 salts ([`Record::Salt`]), and `records` contains
+    /// another salt. In this case, only the records before this salt were merged and appended.
     fn publish(
         &self,
         term: Term,
@@ -57,18 +59,19 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     fn follow(&self, term: Term, after: LogPosition, wait: Duration)
     -> CoordinatorFuture<Followed>;
 
-    /// Returns a part of the image. If `cursor` is `None`, returns the first part. Calls that read the whole image
-    /// return each record at least once, if the record is in the image from the first call to the last.
+    /// Returns a part of the image. If `cursor` is `None`, returns the first part. A record that is in the image from
+    /// the first call to the last is at least once in the returned parts.
     fn image(&self, term: Term, cursor: Option<ImageCursor>) -> CoordinatorFuture<ImagePart>;
 
     /// Stores the lease of a node, and returns the position of the last entry of the log and the leases of all nodes.
-    /// The whole call is one atomic step.
+    /// The whole call is one atomic step. `replaced` is an earlier incarnation of this node, whose lease has ended. The
+    /// new lease may replace this old lease.
     ///
     /// # Errors
-    /// [`CoordinatorError::NameTaken`] if the stored lease of this name has an incarnation other than that of `lease`
-    /// and other than `replaced`. [`CoordinatorError::OtherTerm`] if the term is not current, or if the stored lease
-    /// has the same incarnation and a larger number. A larger number means that the network delayed this renewal, and
-    /// that the node does not wait for the reply any more. After these errors, nothing is stored.
+    /// [`CoordinatorError::NameTaken`] if the stored lease of this name has an incarnation that is neither the
+    /// incarnation of `lease` nor `replaced`. [`CoordinatorError::OtherTerm`] if the term is not current, or if the
+    /// stored lease has the same incarnation and a larger number. A larger number means that the network delayed this
+    /// renewal, and that a later renewal has arrived first. After these errors, nothing is stored.
     fn renew(
         &self,
         term: Term,
@@ -76,19 +79,19 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
         replaced: Option<Incarnation>,
     ) -> CoordinatorFuture<Renewed>;
 
-    /// Returns the leases of all nodes. A server that may not write must refuse this call. It may be an old primary
-    /// that other nodes have left, so that its list lacks their new leases.
+    /// Returns the leases of all nodes. A server that accepts no writes must refuse this call, because it may be a
+    /// former primary. Its list lacks the new leases of the nodes that already use the new primary.
     fn leases(&self, term: Term) -> CoordinatorFuture<Vec<LeaseRecord>>;
 
-    /// Removes `lease`, the lease of a node that has ended. Does nothing if another lease is stored for the node.
+    /// Removes `lease`. Does nothing if the place has another lease of this node, such as a later renewal.
     fn remove(&self, term: Term, lease: LeaseRecord) -> CoordinatorFuture<()>;
 
-    /// Removes records from a part of the image if they have not been needed for some days before `now`. As in
+    /// Removes from a part of the image the records that have not been needed for some days. As in
     /// [`image`](Self::image), `None` as `cursor` means the first part. The result is the cursor of the next part, or
-    /// `None` at the end.
+    /// `None` at the end. The default implementation removes nothing.
     ///
-    /// The clock of the caller may be wrong. So if the place has its own clock, it should use the earlier of the two
-    /// times. By default, nothing is removed.
+    /// `now` is the time of the caller, whose clock may be wrong. So if the place has its own clock, it should use the
+    /// earlier of the two times.
     fn evict(
         &self,
         term: Term,
@@ -104,8 +107,8 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoordinatorError {
-    /// The place cannot be reached, or has not answered in time. It may nevertheless have executed the call. A later
-    /// call can succeed.
+    /// The place cannot be reached, or has not answered in time. The place may nevertheless have executed the call. A
+    /// later call can succeed.
     #[error("{place} cannot be reached: {reason}")]
     Unreachable {
         /// The name of the place, such as its URL without a password.
@@ -118,13 +121,13 @@ pub enum CoordinatorError {
     Refused {
         /// The name of the place.
         place: Arc<str>,
-        /// The cause and the remedy. It contains no secret.
+        /// The cause and the remedy, without secrets.
         reason: Arc<str>,
     },
     /// The term of the call is not the current term, or the call is a renewal that arrived after a later renewal. The
     /// place did nothing. The node must [join](Coordinator::join) again.
     #[error(
-        "{place} has lost data, or another server has taken its place; the nodes publish their data again"
+        "{place} may have lost data, or another server has become the primary; the nodes publish their data again"
     )]
     OtherTerm {
         /// The name of the place.
@@ -142,7 +145,9 @@ pub enum CoordinatorError {
     },
     /// A version with an incompatible protocol has written the data of the site.
     #[error(
-        "{place} has data of protocol version {found}, but this program uses version {PROTOCOL_VERSION}; run the same version on all nodes. After an upgrade, stop all nodes and remove the old data (docs/operating/nodes.md#upgrade)"
+        "{place} has data of protocol version {found}, but this program uses version {PROTOCOL_VERSION}; run the same \
+         version of the program on all nodes. After an upgrade, stop all nodes and remove the old data \
+         (docs/operating/nodes.md#upgrade)"
     )]
     OtherVersion {
         /// The name of the place.
@@ -150,11 +155,13 @@ pub enum CoordinatorError {
         /// The version of the data.
         found: u32,
     },
-    /// The nodes of the site have used the maximum number of salts that a node can know, so the place refuses the salt
-    /// of this node. The other nodes are not affected.
+    /// The place refuses the salt of this node's revocation file, because it already has 16 salts. This is the maximum
+    /// number of salts that a node can use. A salt consists of random bytes that go into each hash of a token in the
+    /// file. The other nodes are not affected.
     #[error(
-        "{place} has the salts of 16 revocation files, and a node can know no more; move the file of this node away, so \
-         that the node begins a file with the salt of the others (revocations that only the old file has are then lost)"
+        "{place} already has the salts of 16 revocation files, which is the maximum; move the revocation file of this \
+         node away, and start the node without --new-store. The node then creates a file with the salt of the other \
+         nodes. Revocations that only the old file has are lost"
     )]
     TooManySalts {
         /// The name of the place.
@@ -162,8 +169,9 @@ pub enum CoordinatorError {
     },
     /// The nodes of the site have another lease time.
     #[error(
-        "the nodes of this site use the lease time {found:?}, but this node has {own:?} (leaseSeconds), and all nodes need the same \
-         value; to change it, stop all nodes, remove the key {key} from {place}, and start all nodes with the new value"
+        "the nodes of this site use the lease time {found:?}, but this node has {own:?} (leaseSeconds); set the same \
+         lease time on all nodes. To change the lease time of the site, stop all nodes, remove the key {key} from \
+         {place}, and start all nodes with the new value"
     )]
     OtherLease {
         /// The name of the place.
@@ -185,8 +193,8 @@ pub enum CoordinatorError {
     },
 }
 
-/// Identifies a period in which the place has certainly lost no data. A new term begins when data may have been lost:
-/// when the data is missing, when the server was restarted, or when another server has become the primary.
+/// Identifies a period in which the place has certainly lost no data. A new term begins in three cases: the data is
+/// missing, the server was restarted, or another server has become the primary.
 ///
 /// Positions in the log can be compared only within one term.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -219,8 +227,7 @@ pub struct LogPosition {
 }
 
 impl LogPosition {
-    /// The position before the first entry. In a [`LeaseRecord`], it means that the node has joined the term, but has not caught
-    /// up.
+    /// The position before the first entry. In [`LeaseRecord::applied`], it has a special meaning.
     pub const START: Self = Self { millis: 0, sequence: 0 };
 
     /// Creates a position from the two parts of an id in a Redis stream.
@@ -338,7 +345,7 @@ pub struct LeaseRecord {
     /// The number of the renewal. It rises with each renewal of this incarnation.
     pub number: NonZeroU64,
     /// The node has applied all entries of the log up to this position. [`LogPosition::START`] means that the node has
-    /// joined the term, but has not caught up: it does not know the records of the place yet.
+    /// joined the term, but does not have all records of the place yet.
     pub applied: LogPosition,
 }
 
@@ -454,7 +461,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_are_read_back_and_rise() {
+    fn positions_are_parsed_strictly_and_ordered() {
         let positions = ["0-0", "0-1", "5-0", "5-18446744073709551615", "1764300000000-0"];
         let read: Vec<LogPosition> = positions.iter().map(|it| it.parse().unwrap()).collect();
         assert!(read.is_sorted());

@@ -1,4 +1,4 @@
-//! The metrics of a node.
+//! The metrics of a node. The module [`cluster`](super) explains leases.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const INCIDENTS: Description = Description::counter(
 );
 const UNIONS: Description = Description::counter(
     "passticket_cluster_unions_total",
-    "Times that this node published its whole memory.",
+    "Times that this node published all its records.",
 );
 const JOINING_GIVEN_UP: Description = Description::counter(
     "passticket_cluster_joining_given_up_total",
@@ -40,7 +40,7 @@ const UNCONFIRMED: Description = Description::counter(
 );
 const CONNECTION_ERRORS: Description = Description::counter(
     "passticket_cluster_connection_errors_total",
-    "Failed calls of the shared store (such as Redis). After each failure, the node has connected again.",
+    "Sessions with the shared store (such as Redis) that have failed. After a failure, the node connects again.",
 );
 const WAITS: Description = Description::histogram(
     "passticket_cluster_confirmation_seconds",

@@ -1,4 +1,4 @@
-//! The memory of a real node: its revocation file.
+//! The memory of a node outside of tests: its revocation file. The *memory* is the node's own store of all records.
 
 use super::{
     coordinator::{LogPosition, Term},

@@ -1,4 +1,5 @@
-//! The lease that one process hands over to another process of the same node.
+//! The lease that one process hands over to another process of the same node. The module [`cluster`](super) explains
+//! leases.
 
 use std::{fmt, str::FromStr};
 

@@ -52,8 +52,8 @@ struct InTerm {
     applied: LogPosition,
     /// The position in the last renewal.
     renewed_with: Option<LogPosition>,
-    /// The replies whose position this node has not reached yet: for each reply, the time at which its lease begins,
-    /// and the position that this node must apply before it gets this lease.
+    /// The replies whose position this node has not reached yet. Each entry has the time at which the lease of the
+    /// reply begins, and the position that this node must apply before it gets this lease.
     pending: VecDeque<(BootTime, LogPosition)>,
 }
 

@@ -26,11 +26,10 @@ pub(crate) enum NodeWrite {
     Issued(IssuedPat),
 }
 
-/// The memory of a node: the records that it knows. They survive a restart. Outside of tests, the memory is a
+/// The memory of a node: the records that it knows. Outside of tests, the memory is a
 /// [`DurableStore`](crate::revocation::DurableStore).
 ///
-/// When a future has returned `Ok`, its records are as durable as the memory can make them, and each check that starts
-/// later sees them.
+/// When a future has returned `Ok`, its records survive a restart, and each check that starts later sees them.
 pub(crate) trait NodeMemory: RevocationCheck {
     /// Stores a write of this node. Returns the records to publish, with salted fingerprints. A rule with the current
     /// time may give more than one record.
@@ -45,9 +44,10 @@ pub(crate) trait NodeMemory: RevocationCheck {
 
     /// Merges records of the log or of the image, and remembers `followed` if it is `Some`. Merging a record that the
     /// memory already has must be cheap, because a node gets its own records back from the log. Returns the records
-    /// that result from a [`Record::RuleOfNow`]: the revocations of the registered PATs that it revokes. The result
-    /// also includes entries of the registry that are newer than the passed records. It includes revocations that this
-    /// memory already knew, because they may not be published yet.
+    /// that the node must publish:
+    /// - for a [`Record::RuleOfNow`], the revocations of the registered PATs that the rule revokes. Revocations that
+    ///   the memory already had are included, because they may not be published yet;
+    /// - entries of the registry of PATs that are newer than the passed records.
     fn apply(&self, records: Vec<Record>, followed: Option<Followed>) -> StoreFuture<Vec<Record>>;
 
     /// Returns up to `limit` records after `after`, in a fixed order. Returns no records at the end. Calls that read

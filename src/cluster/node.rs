@@ -1,4 +1,5 @@
-//! A node of a site. The *place* is the store that the nodes share, such as Redis.
+//! A node of a site. The *place* is the store that the nodes share, such as Redis. A node accepts tokens only while it
+//! has a *lease*: a permission for a short time, which the node must renew at the place.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -72,12 +73,12 @@ impl ClusterNode {
     /// It is `None` if this process does not take over from another one.
     ///
     /// If the previous process was killed, this call waits until the lease of that process has ended. If the place has
-    /// lost data, or if this node is new, the call also waits a little longer than one lease time, so that other nodes
-    /// can publish their data first. If another node is joining at that time, the call waits for that node, too, but at
-    /// most ten lease times. If the place cannot be reached, the call tries again for five lease times.
+    /// lost data, or if this node is new, the call also waits a little longer than one lease time. In this time, other
+    /// nodes can publish their data. If another node is joining then, the call also waits for that node, but at most
+    /// ten lease times. If the place cannot be reached, the call tries again for five lease times.
     ///
     /// # Errors
-    /// [`ClusterError`] says what to do.
+    /// [`ClusterError`]. Its text says what the operator can do.
     pub async fn start(
         store: Arc<DurableStore>,
         coordinator: Arc<dyn Coordinator>,
@@ -189,7 +190,11 @@ impl ClusterNode {
             }
         };
         if let Err(error) = remove.await {
-            tracing::warn!(%error, "the lease of this node could not be removed");
+            tracing::warn!(
+                %error,
+                "the lease of this node could not be removed; the next process of this node waits until the lease has \
+                 ended"
+            );
         }
     }
 
@@ -256,7 +261,7 @@ async fn work(shared: Arc<Shared>, mut sessions: Sessions, started: oneshot::Sen
             }
             had_caught_up
         });
-        // The receiver is gone after the start, and also if the caller has dropped the future of the start.
+        // The receiver is dropped when the node has started, and also if the caller drops the future of `start`.
         if let Some(waiting) = started.take().filter(|waiting| !waiting.is_closed()) {
             match starting(error, Instant::now() > patience) {
                 Ok(error) => {
@@ -353,7 +358,7 @@ async fn report_lease(shared: Arc<Shared>) {
             }
             if !is_held {
                 let problem = shared.lock().problem.clone().unwrap_or_default();
-                tracing::error!(%node, problem, "the lease of this node has ended; it accepts no tokens");
+                tracing::error!(%node, problem, "the lease of this node has ended");
                 break;
             }
             sleep(until + Duration::from_millis(1)).await;

@@ -1,5 +1,6 @@
-//! The leases of the other nodes, as far as this node knows them. Terms and the log are explained at
-//! [`Coordinator`](super::coordinator::Coordinator).
+//! The leases of the other nodes, as far as this node knows them. [`Coordinator`](super::coordinator::Coordinator)
+//! explains leases, terms and the log. A node that has joined a term is *joining* until it has *caught up*. It has
+//! caught up when it has all records of the store that the nodes share, up to a known position in the log.
 
 use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
 
@@ -20,7 +21,7 @@ struct Seen {
     incarnation: Incarnation,
     number: NonZeroU64,
     first: BootTime,
-    /// Since when the node is joining.
+    /// Since when the node of this lease is joining. `None` if it has caught up.
     joining_since: Option<BootTime>,
 }
 
@@ -36,9 +37,9 @@ pub(super) struct JoiningNodes<'l> {
 impl Peers {
     /// Notes a list of leases that was just received.
     ///
-    /// A lease whose incarnation or number differs from the last list counts as new, even if the number is smaller. A
-    /// smaller number can come from a renewal that the network delayed. It may have replaced a larger number that this
-    /// node never saw.
+    /// A lease whose incarnation or number differs from the last list counts as new, even if the number is smaller. The
+    /// number can be smaller because two lists can arrive in the wrong order. It is safe to count this lease as new:
+    /// this node then only waits longer until the lease has certainly ended.
     pub(super) fn observe(&mut self, leases: &[LeaseRecord], own: Incarnation, now: BootTime) {
         let mut last = std::mem::take(&mut self.0);
         for lease in leases.iter().filter(|lease| lease.incarnation != own) {
@@ -83,8 +84,9 @@ impl Peers {
     /// Returns the position up to which each other node that may hold a lease has applied the log. `None` if no other
     /// node may hold a lease. `leases` is the last observed list.
     ///
-    /// A node that has just begun to join may hold a lease of the previous term. It may have got this lease from a
-    /// server that this node had already left. It gets no lease of the current term before it has caught up.
+    /// A node that has just begun to join may still hold a lease of the previous term, for example from a former
+    /// primary. After the time [`Rules::over`], this old lease has ended. A node that is joining has no lease of the
+    /// current term.
     pub(super) fn applied_by_all(
         &self,
         leases: &[LeaseRecord],

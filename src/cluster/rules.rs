@@ -1,10 +1,12 @@
 //! The rules by which nodes get leases and confirm writes. Tests can switch off each rule, to show that it is needed. A
-//! *barrier* is the wait of a write until all nodes have it. The other terms are explained at
-//! [`Coordinator`](super::coordinator::Coordinator).
+//! *barrier* is the wait of a write until all nodes have this write. A node that has joined a term is *joining* until
+//! it has all records of the store that the nodes share. [`Coordinator`](super::coordinator::Coordinator) explains
+//! leases, terms and the log.
 
 use std::time::Duration;
 
-/// A rule of the protocol. If a rule is switched off, the simulation must find a violation.
+/// A rule of the protocol (not a rule that revokes PATs). For most rules, a test shows that the simulation finds a
+/// violation without the rule.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
@@ -16,12 +18,12 @@ pub(super) enum Rule {
     Union,
     /// A lease counts only when the node has applied the log up to the position in the reply.
     LeaseNeedsAppliedLog,
-    /// If a node was joining when it sent a renewal, the renewal gives no lease.
+    /// If a node was joining when it sent a renewal, this renewal gives no lease.
     PlaceKnowsOfLease,
     /// A barrier also waits for a node that has just begun to join, because it may have a lease of the previous term.
     JoiningNodeMayHaveOldLease,
-    /// If a node joins a term without a lease, and has never followed its log, the node gets a lease only after the
-    /// other nodes had time to publish their data.
+    /// If a node joins a term without a lease, the node gets a lease only after the other nodes had time to publish
+    /// their data. A node that has followed the log of this term before does not wait.
     WaitForUnionOfOthers,
     /// A barrier uses only lists of leases that were requested after the record was published.
     BarrierReadsAfterPublish,
@@ -45,8 +47,8 @@ impl Rules {
         }
     }
 
-    /// Returns the margin: the other nodes wait for the time of a lease plus this margin, because clocks may run at
-    /// different speeds.
+    /// Returns the margin for clocks that run at different speeds. The other nodes count a lease as ended when it has
+    /// not changed for the lease time plus this margin.
     pub(super) fn margin(&self) -> Duration {
         self.lease / 10
     }

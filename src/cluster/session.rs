@@ -1,6 +1,9 @@
 //! A session of a node with the *place*: the store that the nodes share, such as Redis. The node joins the term,
 //! publishes its writes, follows the log, and renews its lease. [`Coordinator`](super::coordinator::Coordinator)
-//! explains the term, the log and the image. The *memory* of a node is its own store of all records.
+//! explains the term, the log and the image. The *memory* of a node is its own store of all records. A node has *caught
+//! up* when its memory has all records of the place up to a known position in the log. A *rule with the current time*
+//! ([`Record::RuleOfNow`]) also revokes PATs (Personal Access Tokens) with a later issue time, if their records are
+//! before the rule in the log.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -56,7 +59,7 @@ pub(super) enum SessionError {
 pub(super) struct Sessions {
     shared: Arc<Shared>,
     /// Whether the memory had no records except salts, and had never followed a log, when the process started. Such a
-    /// node has no revocations to publish. It is `false` after the node has first caught up.
+    /// node has no revocations to publish. This field is `false` after the node has first caught up.
     began_empty: bool,
     /// Whether the node has checked that the site has data, or may begin without data.
     site_is_checked: bool,
@@ -76,7 +79,7 @@ impl Sessions {
         let first = shared.memory.export(None, MAX_PUBLISHED).await?;
         let has_records = first.iter().any(|record| !matches!(record, Record::Salt(_)));
         let began_empty = shared.memory.followed().is_none() && !has_records;
-        // A process may have ended between a write and its publication.
+        // An earlier process may have ended after a write and before the publication of this write.
         shared.queue.add_whole();
         Ok(Self { shared, began_empty, site_is_checked: false })
     }
@@ -140,8 +143,8 @@ impl Sessions {
             let mut state = shared.lock();
             let applied = state.lease.has_caught_up().then(|| state.lease.applied());
             if applied.is_none() && followed.is_some() {
-                // The memory may already have records of entries after `followed`, because the file is not updated for
-                // each position. So the order of these entries is not known.
+                // The memory may already have records of later log entries than `followed`, because the file does not
+                // store each position. The node cannot know which of these PATs were before a rule.
                 state.in_order_after = state.in_order_after.max(last);
             }
             applied.or(followed.map(|followed| followed.position))
@@ -262,8 +265,7 @@ async fn read_batch(
     }
 }
 
-/// Returns how far this node has followed the log, so that its memory can store this. Returns `None` before the first
-/// lease of the term.
+/// Returns the position that the memory may store as followed. Returns `None` before the first lease of the term.
 ///
 /// If the memory has a position of a term, the next process concludes that this node had a lease of the term. It then
 /// does not wait for the data of other nodes. So the memory must not have a position before the first lease of the
@@ -326,7 +328,8 @@ async fn has_other_node(shared: &Shared, term: &Term) -> Result<bool, Coordinato
         }
         if first.is_none() {
             tracing::info!(
-                "there are no revocations of this site; waits until another node renews its lease"
+                "the store that the nodes share (such as Redis) has no revocations of this site; this node waits \
+                 until another node renews its lease"
             );
         }
         first.get_or_insert(leases);
@@ -365,7 +368,7 @@ async fn claim_name(shared: &Shared, term: &Term) -> Result<(), SessionError> {
         if first.is_none() {
             tracing::info!(
                 node = %shared.name(),
-                "waits for the end of the lease of an earlier process of this node"
+                "this node waits until the lease of an earlier process of this node has ended"
             );
         }
         peers.observe(&leases, shared.incarnation, now);
@@ -416,7 +419,7 @@ async fn remove_ended(
         lease.incarnation != shared.incarnation && unchanged > shared.rules.lease * REMOVED_AFTER
     };
     for lease in leases.iter().filter(is_ended) {
-        tracing::info!(node = %lease.node, "removes the lease of a node that has ended");
+        tracing::info!(node = %lease.node, "this node removes the lease of another node, which has ended");
         let call = shared.coordinator.remove(term.clone(), lease.clone());
         shared.call(Duration::ZERO, call).await?;
     }
@@ -428,7 +431,8 @@ async fn publish_writes(shared: &Shared, term: &Term) -> Result<Infallible, Sess
     loop {
         let batch = shared.queue.next().await;
         let position = if batch.records.is_empty() {
-            // The write has changed nothing in the memory. So what it needs is published, or is in the queue before it.
+            // The write has changed nothing in the memory. Its records were published before, or are in the queue
+            // before this write.
             shared.last_in(term).await?
         } else {
             publish(shared, term, batch.records.clone()).await?
@@ -468,8 +472,8 @@ fn parts(mut records: &[Record]) -> impl Iterator<Item = &[Record]> {
     })
 }
 
-/// Publishes the records that applied records have caused, such as the revocations of PATs that a rule with the current
-/// time revokes. Only afterwards does the node report that it has applied the rule.
+/// Publishes the records that result from applied records, such as the revocations of PATs that a rule with the current
+/// time revokes. The node reports the rule as applied only after this publication.
 async fn publish_derived(
     shared: &Shared,
     term: &Term,

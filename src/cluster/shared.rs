@@ -1,5 +1,7 @@
 //! The state that the tasks of a node share. The *place* is the store that the nodes share, such as Redis.
-//! [`Coordinator`] explains its log and its terms.
+//! [`Coordinator`] explains its log and its terms. A *barrier* is the wait of a write until all nodes have this write.
+//! A node has *caught up* when its memory (its own store of all records) has all records of the place up to a known
+//! position in the log.
 
 use std::{
     fmt,
@@ -35,12 +37,12 @@ use crate::{
     revocation::{AccessTokenStore, RevocationStore},
 };
 
-/// The memory of a node (its own store of all records), with all traits that the node needs.
+/// The memory of a node, with all traits that the node needs.
 pub(super) trait NodeStore: NodeMemory + RevocationStore + AccessTokenStore {}
 
 impl<S: NodeMemory + RevocationStore + AccessTokenStore> NodeStore for S {}
 
-/// Spawns a task of the node. In tests, these tasks can be stopped as the operating system stops a process.
+/// Spawns a task of the node. A test can stop all these tasks to simulate that the process is killed.
 pub(super) type Spawn = Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
 
 /// Whether this process runs as the node.
@@ -49,7 +51,7 @@ pub(super) enum Mode {
     Running,
     /// This process has handed its lease over to another process, which sends its revocations to this process.
     HandedOver,
-    /// The node has left the cluster.
+    /// The node has left the site.
     Left,
 }
 
@@ -64,12 +66,12 @@ pub(super) struct Shared {
     pub(super) incarnation: Incarnation,
     pub(super) queue: PublishQueue,
     pub(super) counts: ClusterCounts,
-    /// The node accepts tokens before this time, in nanoseconds. `u64::MAX` means that there is no end. A check reads
-    /// this field, and needs no lock.
+    /// The node accepts tokens before this time, in nanoseconds. `u64::MAX` means that there is no end. The field is
+    /// atomic, so that the check of a token needs no lock.
     serve_until: AtomicU64,
     state: Mutex<State>,
-    /// Notified after a change of `state` for which a task may wait. This is not a `watch` channel, because that wakes
-    /// its receivers in a random order. The simulation must give the same run each time.
+    /// Notified after a change of `state` for which a task may wait. This is not a `watch` channel, because such a
+    /// channel wakes its receivers in a random order. The simulation of the tests must give the same run each time.
     progress: Notify,
     pub(super) renew_now: Notify,
     /// The number of requests for lists of leases so far.
@@ -86,16 +88,17 @@ pub(super) struct State {
     pub(super) peers: Peers,
     /// The position of the last entry of the log that this node knows of.
     pub(super) last: LogPosition,
-    /// Rules with the current time up to this position are applied as rules with a fixed time.
+    /// Up to this position, the node applies a rule with the current time as a rule with a fixed time.
     ///
-    /// A rule with the current time revokes the PATs whose records are before it in the log. A node that has read the
-    /// image may know PATs that came after a rule that it reads in the log later. If it applied the rule to all PATs
-    /// that it knows, it would revoke these PATs on all nodes. The same is true for a node that begins with the memory
-    /// of an earlier process.
+    /// A rule with the current time revokes all PATs of a user or service whose records are before the rule in the log.
+    /// A node that has read the image may already know PATs whose records are after the rule. The same is true for a
+    /// node that begins with the memory of an earlier process. If such a node applied the rule to all PATs that it
+    /// knows, it would revoke the later PATs on all nodes.
     ///
-    /// The revocations of the PATs before the rule are not lost: the rule succeeds only when its node has applied it in
-    /// the order of the log, and when all nodes have the revocations that this node has then published. If the node
-    /// itself cannot apply the rule in its order, it publishes the rule again.
+    /// The PATs before the rule are nevertheless revoked. The node that made the rule applies it in the order of the
+    /// log, and publishes the revocations of these PATs. With `Confirm::Everywhere`, the write of the rule succeeds
+    /// only when all nodes have these revocations. If the node that made the rule cannot apply it in the order of the
+    /// log, the node publishes the rule again.
     pub(super) in_order_after: LogPosition,
     /// The number of entries that were received, but not applied.
     pub(super) received: u64,
@@ -210,8 +213,8 @@ impl Shared {
         }
     }
 
-    /// Waits for a call of the coordinator, but at most for the lease time plus `additional`. A correct coordinator
-    /// limits its calls itself. This limit is for a coordinator that does not.
+    /// Waits for a call of the coordinator, but at most for the lease time plus `additional`. The limit is needed only
+    /// for a coordinator that does not limit its calls itself.
     pub(super) async fn call<T>(
         &self,
         additional: Duration,
@@ -342,8 +345,8 @@ impl Shared {
         }
     }
 
-    /// Returns the number that the next request for a list of leases will have. Requests that were already sent have
-    /// smaller numbers.
+    /// Returns the number of the next request for a list of leases. Requests that were already sent have smaller
+    /// numbers.
     pub(super) fn next_request(&self) -> u64 {
         self.requests.load(Ordering::SeqCst)
     }
@@ -353,7 +356,7 @@ impl Shared {
         self.requests.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Counts a barrier until the guard is dropped.
+    /// Counts a barrier until the returned guard is dropped.
     pub(super) fn add_barrier(&self) -> BarrierGuard<'_> {
         self.barriers.fetch_add(1, Ordering::SeqCst);
         self.barrier_added.notify_one();
@@ -378,7 +381,7 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// A barrier that waits for the other nodes.
+/// Counts one barrier as long as this value exists.
 #[derive(Debug)]
 pub(super) struct BarrierGuard<'s>(&'s Shared);
 

@@ -1,4 +1,5 @@
-//! The status that a node reports.
+//! The status that a node reports. The module [`cluster`](super) explains leases, and
+//! [`Coordinator`](super::coordinator::Coordinator) explains the log and terms.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! The revocation store of a node.
+//! The revocation store of a node. A node accepts tokens only while it has a *lease*: a permission for a short time,
+//! which the node must renew at the store that the nodes share, such as Redis.
 
 use std::{fmt, sync::Arc};
 
@@ -34,13 +35,13 @@ use crate::{
 /// it. This node continues to try to publish it.
 ///
 /// # Cost
-/// A check reads until when this node may accept tokens, compares this time with the clock of the machine, and then
-/// searches the memory of this node: its own store of all records.
+/// A check first reads the clock of the machine, to see whether this node may accept tokens. Then it searches the
+/// memory of this node (its own store of all records). A check does not call the store that the nodes share.
 ///
-/// If the node may not accept tokens (normally because it has no lease), `try_check_now` returns
-/// [`CheckError::Revoked`] if this node knows that the token is revoked, and otherwise [`CheckError::Unavailable`]. Two
-/// kinds of nodes accept tokens without a lease: a node in the additional time of `with_serve_without_lease`, and a
-/// process that has handed its lease over.
+/// # Without a lease
+/// If the node may not accept tokens, `try_check_now` returns [`CheckError::Revoked`] for a token that this node knows
+/// to be revoked. For other tokens, it returns [`CheckError::Unavailable`]. Two kinds of nodes accept tokens without a
+/// lease: a node in the additional time of `with_serve_without_lease`, and a process that has handed its lease over.
 #[derive(Clone)]
 pub struct ClusterStore {
     shared: Arc<Shared>,
@@ -130,9 +131,11 @@ impl RevocationCheck for ClusterStore {
 /// The registry of issued PATs (Personal Access Tokens). The memory of each node has the entries of all nodes. With
 /// [`Confirm::Everywhere`](super::Confirm::Everywhere), a change that revokes tokens returns `Ok` when no node accepts
 /// these tokens any more. Other changes, and all changes with [`Confirm::Local`](super::Confirm::Local), return `Ok`
-/// when the store that the nodes share has the change. If this takes too long, the result is
-/// [`StoreError::NotEverywhere`]. The change is then stored on this node, and is published later.
-/// [`AccessTokenChange::Use`] returns `Ok` as soon as this node has stored the uses.
+/// when the store that the nodes share has the change. [`AccessTokenChange::Use`] returns `Ok` as soon as this node has
+/// stored the uses.
+///
+/// If this takes too long, the result is [`StoreError::NotEverywhere`]. The change is then stored on this node. If it
+/// is not published yet, this node publishes it later.
 impl AccessTokenStore for ClusterStore {
     fn change(&self, change: AccessTokenChange, now: Timestamp) -> StoreFuture<AccessTokenOutcome> {
         let shared = self.shared.clone();

@@ -73,7 +73,7 @@ mod tests {
             let got = gunzip(&gzip(&vec![b' '; size]), 1000).map(|decoded| decoded.len());
             assert_eq!(got, want, "{size}");
         }
-        // Two members are one body (RFC 1952 §2.2), and have one limit.
+        // A gzip body can consist of several members (RFC 1952 §2.2). The limit is for all members together.
         let two = [gzip(b"a"), gzip(b"b")].concat();
         assert_eq!(gunzip(&two, 2).as_deref(), Ok(b"ab".as_slice()));
         assert_eq!(gunzip(&two, 1), Err(BodyError::TooLarge));

@@ -24,8 +24,8 @@ use crate::{
 /// The maximum time of a fetch from one host.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// After this time without a fetch, the next fetch gets the whole registry. The delta of Eureka contains the changes of
-/// the last three minutes.
+/// After this time without a successful fetch, the next fetch gets the whole registry. The delta of Eureka contains the
+/// changes of the last three minutes.
 const DELTA_FOR: Duration = Duration::from_secs(120);
 
 /// After this time, the next fetch gets the whole registry. The client compares the hash code of the registry after

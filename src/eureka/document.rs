@@ -90,7 +90,7 @@ pub enum ParseError {
     TooManyInstances,
 }
 
-/// Says whether the answer contained applications or instances, so that it is a registry.
+/// Whether the answer contained applications or instances. Otherwise, the answer is not a registry.
 struct Found(bool);
 
 /// One level of the answer. The levels are read into one [`Document`], so that the number of all instances is limited

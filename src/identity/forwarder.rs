@@ -1,6 +1,5 @@
-//! On some connections, proxies and gateways may send the requests of their clients. The types in this module contain
-//! the certificate of the peer of such a connection: [`Forwarder`] that of a trusted proxy or gateway, and
-//! [`UnlistedPeer`] that of any other peer.
+//! The certificate of the peer, for connections on which proxies and gateways may send the requests of their clients.
+//! [`Forwarder`] contains the certificate of a trusted proxy or gateway, and [`UnlistedPeer`] that of any other peer.
 
 use super::PeerCertificate;
 

@@ -52,7 +52,7 @@ impl<M: DistributedMapper> DistributedMapper for ProtectedUsers<M> {
             if users.contains(&user) {
                 log_limited!(
                     warn, ("protected user", user), { %user },
-                    "an identity of another registry is mapped to a protected user; the identity is refused"
+                    "an identity from a registry outside z/OS is mapped to a protected user; the identity is refused"
                 );
                 return Err(MapError::NotMapped);
             }

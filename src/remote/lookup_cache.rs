@@ -85,9 +85,8 @@ where
         entry.is_fresh(self.clock.now()).then_some(entry.result)
     }
 
-    /// Returns the result for `key`. This is the cached result if there is one. If another caller is looking `key` up,
-    /// it is the result of this look-up. In these two cases, `look_up` is not polled. Otherwise it is the result of
-    /// `look_up`.
+    /// Returns the cached result for `key`, if there is one. If another caller is looking `key` up, waits for the
+    /// result of that look-up, and returns it. Otherwise runs `look_up`, and returns its result.
     ///
     /// # Errors
     /// The error of the look-up. It may be a cached error, or the error of another caller's look-up.
@@ -115,8 +114,9 @@ where
 
     /// Does the same as [`get_until`](Self::get_until), for values that must be released. The cache calls `release`
     /// with each value that is evicted to make room. If a key is [removed](Self::remove) during its look-up, the found
-    /// value is not cached, and is also released. Values of a type without a destructor are not released. An error is
-    /// cached only if `is_cached` returns `true` for it. Callers that wait for the look-up get the error in any case.
+    /// value is not cached, and is also released. Evicted values are released only if `K`, `V` or `E` has a destructor
+    /// ([`needs_drop`](std::mem::needs_drop)). An error is cached only if `is_cached` returns `true` for it. Callers
+    /// that wait for the look-up get the error in any case.
     pub(crate) async fn get_and_release(
         &self,
         key: &K,
@@ -135,8 +135,8 @@ where
         entry.result.ok().flatten()
     }
 
-    /// Returns the result for `key`. `look_up` returns a value, and perhaps the time until which the value is cached.
-    /// Without this time, the policy determines how long the value is cached.
+    /// Does the same as [`get`](Self::get), but `look_up` can return a value with the time until which the value is
+    /// cached. Without this time, the policy determines how long the value is cached.
     async fn get_or_look_up(
         &self,
         key: &K,

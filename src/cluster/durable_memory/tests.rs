@@ -201,7 +201,7 @@ fn a_file_without_tokens_adopts_the_salt_of_another_node() {
     }
 }
 
-/// The other node keeps using the salt after all revocations of this node have expired.
+/// Node two has adopted the salt of node one. It still uses this salt after all revocations of node one have expired.
 #[test]
 fn a_salt_that_other_nodes_use_is_not_replaced() {
     for is_same_batch in [false, true] {
@@ -495,7 +495,7 @@ proptest! {
 
     #[test]
     fn nodes_that_have_followed_the_log_refuse_the_same_tokens(steps in prop::collection::vec(step(), 1..25)) {
-        // The clock was ahead when half of the PATs were issued.
+        // The clock was ahead when four of the six PATs were issued.
         let pats: Vec<_> = (0..6u64).map(|i| pat(["a", "b"][i as usize % 2], "x", NOW + i / 2 * HOUR)).collect();
         let mut nodes = [Node::new(), Node::new(), Node::new()];
         let (mut log, mut positions) = (Vec::new(), [0; 3]);

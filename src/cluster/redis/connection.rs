@@ -1,4 +1,4 @@
-//! One open connection to a server.
+//! One open connection to a server of Redis, or to a Sentinel (a program that watches these servers).
 
 use std::{
     fmt,
@@ -50,7 +50,7 @@ impl Connection {
         let (socket, answer_bytes) = Socket::connect(endpoint, login.tls)
             .await
             .map_err(|error| Failure::unreachable(place, &format!("{endpoint}: {error}")))?;
-        // The crate `redis` sends the user and the password only as UTF-8, so this function sends them itself, below.
+        // The crate `redis` accepts the password only as UTF-8. So this function sends the command `AUTH` itself.
         let nothing = RedisConnectionInfo::default().set_skip_set_lib_name();
         // Each call has its own time limit.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);

@@ -1,4 +1,4 @@
-//! Records, leases and the term in Redis.
+//! Implements [`Coordinator`] with Redis: the records, the log, the leases and the term of a site are in Redis.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,8 +27,8 @@ use crate::{
 /// The maximum number of entries in one answer of the log.
 const MAX_ENTRIES: usize = 1000;
 
-/// Returns the approximate number of records in one part of the image. It is smaller for PATs, because the record of a
-/// PAT can have thousands of services.
+/// Returns about how many records the script `image` or `evict` reads in one call. This number is smaller for PATs,
+/// because the record of a PAT can have thousands of services.
 fn image_part(kind: RecordKind) -> u16 {
     match kind {
         RecordKind::Issued | RecordKind::AccessToken => 200,
@@ -36,7 +36,7 @@ fn image_part(kind: RecordKind) -> u16 {
     }
 }
 
-/// The approximate number of records in one part of the image, for the kinds whose values are short.
+/// About how many records one `HSCAN` outside of a script reads, for the kinds of records whose values are short.
 const SCANNED: u16 = 5000;
 
 /// The maximum time that a call waits for new entries.
@@ -49,7 +49,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// keep it.
 const EVICTION_MARGIN: Duration = DAY.saturating_mul(7);
 
-/// Makes a script. Its code begins with the named parts, which it needs.
+/// Makes the script `$name`. The parts, which the script uses, are in front of it.
 macro_rules! script {
     ($name:literal, $($part:literal),*) => {
         Script::new($name, concat!($(include_str!(concat!($part, ".lua")),)* include_str!(concat!($name, ".lua"))))
@@ -68,9 +68,9 @@ static REMOVE: Script = script!("remove", "term");
 static EVICT: Script = script!("evict", "term");
 pub(super) static INSPECT: Script = script!("inspect", "leases_of");
 
-/// The parts of a [`Term`]. The epoch identifies the data. It changes only if all data was removed. The run id
-/// identifies the process of Redis, because a restart may lose data. Redis changes the replication id when a replica
-/// becomes the primary.
+/// The parts of a [`Term`]. The epoch identifies the data, and changes if the data was removed. The run id identifies
+/// the process of Redis, because a restart may lose data. Redis changes the replication id when a replica becomes the
+/// primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct TermParts {
     epoch: Arc<str>,
@@ -115,8 +115,8 @@ impl RedisPlace {
         })
     }
 
-    /// Reads a part of the image whose values are short. A script would need many times as long, because it copies each
-    /// value twice.
+    /// Reads a part of the image, for a kind of records whose values are short. This function calls `HSCAN` directly.
+    /// A script would need many times as long, because a script copies each value twice.
     fn scan_in_term(&self, kind: RecordKind, term: &Term, cursor: u64) -> CoordinatorFuture<Value> {
         let (shared, term) = (self.shared.clone(), TermParts::read(term));
         let keys = vec![self.keys().epoch()];
@@ -354,7 +354,8 @@ impl Coordinator for RedisPlace {
     }
 }
 
-/// Returns how long a record of this kind is needed after its time. `None` if it is always needed.
+/// Returns how long Redis keeps a record of this kind after its time: the expiry of a token, or the time of a rule.
+/// `None` means that the record is never removed.
 fn needed_for(kind: RecordKind) -> Option<Duration> {
     let rule = DAY * u32::from(Validity::MAX.days());
     match kind {

@@ -37,7 +37,7 @@ impl Failure {
         let code = match error.kind() {
             ErrorKind::Server(_) | ErrorKind::Extension => error.code().unwrap_or_default(),
             ErrorKind::Parse => {
-                let reason = reason("its answer is not an answer of Redis");
+                let reason = reason("its answer does not follow the protocol of Redis");
                 let error = CoordinatorError::Malformed { place, reason };
                 return Self { error, is_of_connection: true };
             }
@@ -97,12 +97,13 @@ impl Failure {
             "NOAUTH" => (
                 refused(
                     place,
-                    "it wants a user and a password; set the user (in redis.url, or redis.sentinel.user) and redis.passwordFile",
+                    "it needs a user and a password; set the user (in redis.url, or redis.sentinel.user) and \
+                     redis.passwordFile",
                 ),
                 true,
             ),
             "NOPERM" => (refused(place, &permission(&detail)), false),
-            // Redis 6 and 7 report a missing permission of a script's command as a common error.
+            // For a command inside a script, Redis 6 and 7 report a missing permission with the general code `ERR`.
             _ if detail.contains("The user executing the script") => {
                 (refused(place, &permission(&detail)), false)
             }
@@ -123,11 +124,13 @@ fn refused(place: Arc<str>, reason: &str) -> CoordinatorError {
 fn permission(detail: &str) -> String {
     let command = detail.split('\'').nth(1).filter(|_| detail.contains("run the '"));
     let what = match command {
-        Some(command) => format!("the user must have the command {command}"),
-        None if detail.contains("key") => "the user must have the keys of this site".to_owned(),
+        Some(command) => format!("the user has no permission for the command {command}"),
+        None if detail.contains("key") => {
+            "the user has no permission for the keys of this site".to_owned()
+        }
         // Redis does not say which command is missing.
         None if detail.contains("can't run this command") => {
-            "the user must have all commands of the scripts".to_owned()
+            "the user needs the permission for all commands of the scripts".to_owned()
         }
         None => format!("the user has no permission: {detail}"),
     };
@@ -179,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_scripts_and_of_the_server_are_told_apart() {
+    fn errors_of_scripts_keep_the_connection_and_unknown_errors_close_it() {
         let is = |answer, is: fn(&CoordinatorError) -> bool| {
             let failure = failure(answer);
             assert!(is(&failure.error), "{answer}: {failure:?}");

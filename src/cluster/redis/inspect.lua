@@ -1,5 +1,5 @@
--- Returns the number of records, and all leases. KEYS: leases, the images. It checks no term, because it must not begin
--- one.
+-- Returns the number of records, and all leases. KEYS: leases, the images. The script needs no term, so that an
+-- inspection does not begin one.
 local records = 0
 for i = 2, #KEYS do
   records = records + redis.call('HLEN', KEYS[i])

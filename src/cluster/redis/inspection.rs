@@ -26,8 +26,9 @@ const MIN_VERSION: (u32, u32) = (6, 2);
 const MAX_LAG: u64 = 2;
 
 /// Before Sentinel replaces a primary, it must wait for `min-replicas-max-lag` plus this number of seconds. The primary
-/// counts the lag in whole seconds, and checks it once a second. Sentinel counts from the last answer of the primary to a
-/// ping. It sends a ping once a second, so this answer may be a second older than the loss of the connection.
+/// counts the lag in whole seconds, and checks the lag once a second. Sentinel counts from the last answer of the
+/// primary to a ping. Sentinel sends a ping once a second, so this answer may be a second older than the loss of the
+/// connection.
 const SENTINEL_MARGIN: u64 = 3;
 
 /// The maximum difference of the clocks in milliseconds. PassTickets of replay-protected services use the clock of
@@ -89,7 +90,7 @@ pub enum Finding {
     },
     /// A primary that has lost its replicas accepts writes for this number of seconds.
     LongLag(u64),
-    /// Sentinel replaces a primary that may still accept writes.
+    /// Sentinel replaces a primary so early that the old primary may still accept writes.
     EarlyFailover {
         /// The lowest `down-after-milliseconds` of the Sentinels.
         down_after: u64,
@@ -137,42 +138,54 @@ impl fmt::Display for Finding {
             }
             Self::Evicts(policy) => write!(
                 f,
-                "Redis removes data when its memory is full, so that a new node would not know all revocations (maxmemory-policy {policy}); set maxmemory-policy noeviction"
+                "maxmemory-policy is {policy}, so Redis removes data when its memory is full, and a new node would \
+                 lack revocations; set maxmemory-policy noeviction"
             ),
             Self::WritesWithoutReplica => f.write_str(
-                "after a failover, the old primary may accept writes that are lost; set min-replicas-to-write to the number of replicas, and min-replicas-max-lag 2, on each server",
+                "after a failover, the old primary may still accept writes, which are then lost; on each server, set \
+                 min-replicas-to-write to the number of replicas, and min-replicas-max-lag to 2",
             ),
             Self::WritesWithSomeReplicas { needed, replicas } => write!(
                 f,
-                "there are {replicas} replicas, but min-replicas-to-write is {needed}, so after a failover, an old primary that has kept a replica may accept writes that are lost; set min-replicas-to-write {replicas} on each server (SENTINEL RESET removes replicas that no longer exist)"
+                "there are {replicas} replicas, but min-replicas-to-write is {needed}. After a failover, an old \
+                 primary that still has {needed} of its replicas may accept writes, which are then lost. Set \
+                 min-replicas-to-write to {replicas} on each server (SENTINEL RESET makes a Sentinel forget replicas \
+                 that no longer exist)"
             ),
             Self::EarlyFailover { down_after, at_least } => write!(
                 f,
-                "Sentinel replaces a primary after {down_after} ms, when it may still accept writes; set down-after-milliseconds {at_least} or more on each Sentinel"
+                "Sentinel replaces a primary that has not answered for {down_after} ms, although the old primary may \
+                 then still accept writes; set down-after-milliseconds to {at_least} or more on each Sentinel"
             ),
             Self::LongLag(seconds) => write!(
                 f,
-                "a primary that has lost its replicas accepts writes for {seconds} s; set min-replicas-max-lag {MAX_LAG}"
+                "a primary that has lost its replicas accepts writes for another {seconds} s; set \
+                 min-replicas-max-lag to {MAX_LAG}"
             ),
             Self::NotPersistent => f.write_str(
-                "a restart of Redis loses its data, until the nodes have published it again; set appendonly yes",
+                "Redis has no append-only file, so a restart may lose data; set appendonly yes",
             ),
             Self::ClockDiffers(millis) => write!(
                 f,
                 "the clock of Redis differs by {millis} ms from the clock of this machine; synchronize the clocks (NTP)"
             ),
             Self::NoPassword => f.write_str(
-                "the node logs in to Redis without a password, so any program that reaches Redis can change the data; create a user with the command below, and set this user (in redis.url, or redis.sentinel.user) and redis.passwordFile",
+                "the node logs in to Redis without a password, so any program that reaches Redis can change the \
+                 data; create a user with the command below, and set this user (in redis.url, or \
+                 redis.sentinel.user) and redis.passwordFile",
             ),
             Self::NotKnown { what, command } => {
-                write!(f, "{what} is not known, because the user may not run {command}")
+                write!(
+                    f,
+                    "{what} could not be read, because the node's Redis user may not run {command}"
+                )
             }
         }
     }
 }
 
 impl RedisPlace {
-    /// Checks how Redis is set up. It changes nothing.
+    /// Checks how Redis is set up, and changes nothing.
     ///
     /// # Errors
     /// [`CoordinatorError`] if Redis cannot be reached, or if the user does not have the permissions of

@@ -1,4 +1,4 @@
--- Returns the term. If there is none, begins one.
+-- Returns the term. If there is none, begins one. A part of the term is the epoch: a random id of the data of the site.
 -- KEYS: epoch, version, log, lease time. ARGV: a new epoch, the version of this program, the lease time of this node.
 local replication = redis.call('INFO', 'replication')
 if not string.find(replication, '\nrole:master\r', 1, true) then

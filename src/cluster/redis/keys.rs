@@ -1,4 +1,5 @@
-//! The names of the keys in Redis.
+//! The names of the keys in Redis. [`Coordinator`](crate::cluster::coordinator::Coordinator) explains the data of a
+//! site.
 
 use super::settings::SiteName;
 use crate::revocation::RecordKind;

@@ -59,9 +59,9 @@ local function put(count, entry)
   local text = string.format('%.0f %.0f %.0f', entry.number, entry.first, entry.last)
   redis.call('HSET', hash(count), field, text)
   redis.call('ZADD', times(count), string.format('%.0f', entry.last), field)
-  -- Some of the oldest entries are read. Entries that do not count any more are removed. If there are too many entries,
-  -- the one of these with the fewest failures is removed. So failures of invented users do not displace the entry of a
-  -- user whose password is guessed.
+  -- The eight oldest entries are read. Those that do not count any more are removed. If there are too many entries, one
+  -- more of the eight is removed: the entry with the fewest failures. So failures of invented users do not displace the
+  -- entry of a user whose password is guessed.
   local oldest = redis.call('ZRANGE', times(count), 0, 7)
   local fewest, fewest_field
   for _, other in ipairs(oldest) do
@@ -116,7 +116,7 @@ end
 local claims = {ARGV[11], ARGV[12]}
 if operation == 'failed' then
   for _, count in ipairs({PAIR, USER}) do
-    -- The failure is counted again if a successful login has cleared the count in the meantime.
+    -- A failure that was counted in advance is counted again if a successful login has cleared the count since.
     local is_counted = claims[count] ~= '' and get(count).number > 0
     add(count, is_counted and 0 or 1)
   end

@@ -37,7 +37,8 @@ const MIN_ANSWER_LIMIT: Duration = Duration::from_millis(500);
 /// After a failed attempt to connect, calls fail without another attempt for this time.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often Sentinel is asked for the primary, after the first connection to the primary.
+/// The time between two requests to Sentinel for the current primary. The requests begin after the first connection to
+/// the primary.
 const SENTINEL_PERIOD: Duration = Duration::from_secs(1);
 
 /// Redis as the *place*: the store in which the nodes of a site share data.
@@ -51,17 +52,17 @@ pub struct RedisPlace {
 pub(super) struct Shared {
     pub(super) name: Arc<str>,
     pub(super) settings: RedisSettings,
-    /// For calls that Redis answers immediately.
+    /// The connection for calls that Redis answers immediately.
     pub(super) calls: Line,
-    /// For the call that waits for new entries of the log. It has its own connection, because Redis answers the calls
-    /// of a connection one after the other.
+    /// The connection for the call that waits for new entries of the log. This call needs a connection of its own,
+    /// because Redis answers the calls of a connection one after the other.
     pub(super) waiting: Line,
     watch: std::sync::Mutex<Option<JoinHandle<()>>>,
     /// How long Redis may take to answer, in milliseconds.
     answer_limit: AtomicU64,
 }
 
-/// A connection that is opened when it is needed.
+/// A connection to the primary. It is opened when a call needs it.
 #[derive(Default)]
 pub(super) struct Line(Mutex<State>);
 

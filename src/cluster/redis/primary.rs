@@ -15,7 +15,7 @@ use super::{
 /// How long a Sentinel may take to answer.
 const SENTINEL_LIMIT: Duration = Duration::from_millis(500);
 
-/// A connection to a primary, and what identifies the server process.
+/// A connection to a primary, and the id of the server process.
 #[derive(Debug)]
 pub(super) struct Primary {
     pub(super) connection: Connection,
@@ -88,14 +88,14 @@ async fn open(
     let (Some(run_id), Some(opened_at)) = (run_id, reply::seconds(&time)) else {
         return Err(Failure::unreachable(
             place,
-            &format!("{endpoint} has not said which server it is"),
+            &format!("{endpoint} has not returned its run id or its time"),
         ));
     };
     Ok(Primary { connection, run_id, opened_at })
 }
 
-/// Returns the address of the current primary. If the Sentinels give different answers, uses the answer with the
-/// highest number of the failover.
+/// Returns the address of the current primary. If the Sentinels give different answers, uses the answer of the latest
+/// failover (the highest `config-epoch`).
 pub(super) async fn find(place: &Arc<str>, settings: &RedisSettings) -> Result<Endpoint, Failure> {
     let nodes = match &settings.address.source {
         Source::Server(endpoint) => return Ok(endpoint.clone()),
@@ -141,8 +141,9 @@ pub(super) async fn ask_sentinels(
         let sentinel = Connection::open(place, node, login).await?;
         let answer = sentinel.command(redis::cmd("SENTINEL").arg("MASTER").arg(&**master)).await;
         let answer = answer.map_err(|error| Failure::new(place, &error))?;
-        reply::SentinelMaster::read(&answer)
-            .ok_or_else(|| Failure::unreachable(place, &format!("Sentinel {node} gave no address")))
+        reply::SentinelMaster::read(&answer).ok_or_else(|| {
+            Failure::unreachable(place, &format!("Sentinel {node} names no primary"))
+        })
     };
     let limited = async |node| match timeout(SENTINEL_LIMIT, ask(node)).await {
         Ok(answer) => answer,

@@ -1,6 +1,7 @@
 -- Merges records into the image, and appends those that have changed it to the log. Returns the id of the last entry.
--- KEYS: epoch, log, the images of the kinds t, u, s, p, x, a. ARGV: epoch, replication id, the name of the node, and
--- for each record: kind, how to merge it (larger, first or newest), key, value, whether it is always appended (1 or 0).
+-- KEYS: epoch, log, the images of the kinds t, u, s, p, x, a (RecordKind::letter). ARGV: epoch, replication id, the
+-- name of the node, and for each record: kind, how to merge it (larger, first or newest), key, value, whether it is
+-- always appended (1 or 0).
 local images = {t = KEYS[3], u = KEYS[4], s = KEYS[5], p = KEYS[6], x = KEYS[7], a = KEYS[8]}
 local last = last_id(KEYS[2])
 for i = 4, #ARGV, 5 do

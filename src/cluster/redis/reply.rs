@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_sentinel_answer_has_a_number() {
+    fn the_answer_of_a_sentinel_is_read_strictly() {
         let answer = |port: &str| {
             let fields = ["name", "main", "ip", "10.0.0.1", "port", port, "config-epoch", "3"];
             let more = ["num-slaves", "2", "down-after-milliseconds", "5000"];

@@ -4,12 +4,13 @@ use std::{fmt, sync::OnceLock};
 
 /// A Lua script. Redis runs a script as one atomic step.
 ///
-/// A script reports its own errors with these codes:
-/// - `TPTERM`: the data is of another term;
+/// A script reports its own errors with these codes, which become a
+/// [`CoordinatorError`](crate::cluster::coordinator::CoordinatorError):
+/// - `TPTERM`: the term of the call has ended, or the call is a late renewal of a lease;
 /// - `TPVER n`: the data was written by protocol version `n`;
 /// - `TPLEASE n`: the lease time of the nodes is `n` milliseconds;
 /// - `TPBAD text`: the data is malformed;
-/// - `TPSALT text`: there is no room for another salt.
+/// - `TPSALT text`: the site already has the maximum number of salts.
 pub(crate) struct Script {
     name: &'static str,
     code: &'static str,

@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 
 use super::{settings_error::RedisSettingsError, tls::RedisTls};
 
-/// The name of a site: 1–64 letters, digits, dots, hyphens and underscores. All nodes of a site use the same site name.
-/// Two sites with different names can share one Redis.
+/// The name of a site: 1–64 letters, digits, dots, hyphens and underscores. All nodes of a site use the same name. Two
+/// sites with different names can share one Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SiteName(Arc<str>);
 
@@ -293,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_of_redis() {
+    fn urls_of_redis_are_read_strictly() {
         let read = |url| RedisAddress::from_url(url).map(|address| address.to_string());
         let database = |url| RedisAddress::from_url(url).unwrap().database;
         assert_eq!(

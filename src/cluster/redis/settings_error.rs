@@ -19,33 +19,38 @@ pub enum RedisSettingsError {
     Url,
     /// The URL contains a password.
     #[error(
-        "the URL of Redis contains a password; write the password to a file, and set redis.passwordFile (for Sentinel: redis.sentinel.passwordFile)"
+        "the URL of Redis contains a password; write the password to a file, and set redis.passwordFile (for Sentinel: \
+         redis.sentinel.passwordFile)"
     )]
     PasswordInUrl,
     /// The connection to another machine would be without TLS.
     #[error(
-        "the connection to Redis at {0:?} would not be encrypted; use rediss://, or redis:// with an address of this machine, such as 127.0.0.1"
+        "the connection to Redis at {0:?} would not be encrypted; use rediss://, or redis:// with an address of this \
+         machine, such as 127.0.0.1"
     )]
     NotEncrypted(String),
     /// The list of Sentinels is not valid.
     #[error(
-        "the list of Sentinels is wrong; it needs 1 to 16 URLs, all with the same scheme and user, and without a database"
+        "the list of Sentinels is wrong; it needs 1 to 16 URLs, all with the same scheme and user, and without a \
+         database"
     )]
     Sentinels,
     /// There are certificates without `rediss://`, or there is `rediss://` without certificates.
     #[error(
-        "rediss:// needs certificateAuthorities (the certificates that have signed the certificate of Redis), and redis:// must not have certificates"
+        "rediss:// needs certificateAuthorities (the CA certificates for the certificate of Redis), and redis:// must \
+         not have certificates"
     )]
     Tls,
     /// There is a user without a password.
     #[error(
-        "a user of Redis or Sentinel is set, but no password; set redis.passwordFile (for Sentinel: redis.sentinel.passwordFile)"
+        "a user of Redis or Sentinel is set, but no password; set redis.passwordFile (for Sentinel: \
+         redis.sentinel.passwordFile)"
     )]
     PasswordMissing,
     /// A certificate or a key is missing or malformed.
     #[error("the {0} for Redis cannot be read; it must be in PEM format")]
     Pem(&'static str),
-    /// The certificate and the key of the client are not a pair.
+    /// The client certificate cannot be used, for example because the key belongs to another certificate.
     #[error("the client certificate for Redis cannot be used: {0}")]
     ClientCertificate(String),
 }

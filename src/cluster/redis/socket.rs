@@ -1,4 +1,4 @@
-//! The byte stream to a server: TCP, perhaps with TLS.
+//! The byte stream to a server of Redis: TCP, perhaps with TLS.
 
 use std::{
     io,

@@ -73,13 +73,18 @@ impl RedisRefusals {
         self.place.invoke(&COUNT, keys, args.collect())
     }
 
-    /// Calls Redis without waiting for the answer. The number of these tasks is limited, because each belongs to a
-    /// request of an administrator, or to a user who was stopped before a key was changed.
+    /// Calls Redis in a task, without waiting for the answer. There are only few such tasks. One belongs to each
+    /// request of an administrator. After the change of a key, one belongs to each user whose tickets were stopped.
     fn send(&self, call: CoordinatorFuture<Value>) {
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
             if let Err(error) = call.await {
-                log_limited!(warn, "tickets not resumed at other nodes", { %error }, "the other nodes do not know that PassTickets were resumed; resume again when Redis can be reached");
+                log_limited!(
+                    warn,
+                    "tickets not resumed at other nodes",
+                    { %error },
+                    "the other nodes do not know that PassTickets were resumed; resume again when Redis can be reached"
+                );
             }
         });
     }

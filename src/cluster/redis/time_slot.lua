@@ -2,8 +2,10 @@
 --
 -- KEYS[1]: the last reserved slot of the pair, in seconds.
 -- KEYS[2]: the epoch of the site. It changes when Redis has lost its data.
--- ARGV: how long an unused slot can be reserved, in seconds; the first slot that can be reserved; the latest second of
--- this server's clock that the node has seen; the epoch for which the node knows the first slot.
+-- ARGV[1]: how long an unused slot can be reserved, in seconds.
+-- ARGV[2]: the first slot that can be reserved.
+-- ARGV[3]: the latest second of the clock of Redis that the node has seen.
+-- ARGV[4]: the epoch for which the node knows the first slot.
 --
 -- Returns {1, slot, now}, {0, seconds until the next slot, now}, {-1, seconds that the clock was set back, now}, or
 -- {2, epoch, now} if the site has another epoch. `now` is the time of Redis in milliseconds.

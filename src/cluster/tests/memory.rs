@@ -69,7 +69,7 @@ impl Memory {
         self.0.state.lock().unwrap().delay = delay;
     }
 
-    /// Sets whether the disk is full. Then the memory cannot store records of the log.
+    /// Sets whether the disk is full. If it is full, the memory cannot store records of the log.
     pub(super) fn set_full(&self, is_full: bool) {
         self.0.state.lock().unwrap().is_full = is_full;
     }
@@ -110,7 +110,7 @@ impl Memory {
         is_new
     }
 
-    /// Revokes the registered PATs that the rule does not revoke by its time.
+    /// Revokes the registered PATs of the rule's user that have a later issue time than the rule.
     fn derive(&self, rule: &Revocation) -> Vec<Record> {
         let Revocation::User { user: of, up_to } = rule else { return Vec::new() };
         let missed = |record: &Record| match record {
@@ -195,7 +195,7 @@ impl NodeMemory for Memory {
         let after = after.as_ref().map(key);
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let records = state.records.range((from, Bound::Unbounded));
-        // The parts are small, so that more can happen between them.
+        // The parts are small, so that other events can happen between two parts.
         let records: Vec<_> = records.take(limit.min(9)).map(|it| it.1.clone()).collect();
         drop(state);
         self.answer(records)

@@ -168,7 +168,7 @@ async fn a_takeover_continues_the_lease_and_can_be_taken_back() {
     let second = machine.start_with(&new, options("a"), inherited).await.unwrap();
     assert!(begun.elapsed() < SHORT, "{:?}", begun.elapsed());
     sleep(LEASE * 2).await;
-    // The old process finishes its requests. It follows the new process.
+    // The old process still accepts tokens, so that it can finish its requests.
     assert_eq!((check(&first), check(&second)), (SERVED, SERVED));
     peer.store().record(revocation(0)).await.unwrap();
     assert!(matches!(check(&second), Some(Err(CheckError::Revoked(_)))));
@@ -203,7 +203,8 @@ async fn a_process_that_has_handed_over_can_refuse_tokens_without_removing_the_l
     }
 }
 
-/// A million records take longer than requests may wait.
+/// The new process must not publish its memory before it accepts tokens. With a million records, requests would have to
+/// wait too long.
 #[tokio::test(start_paused = true)]
 async fn a_takeover_publishes_the_whole_memory_while_the_node_serves() {
     let place = place();
@@ -239,7 +240,7 @@ async fn a_takeover_publishes_the_whole_memory_while_the_node_serves() {
     sleep(LEASE * 3).await;
     assert!(other.memory.knows(&TOKENS[1]));
 
-    // The same is true for a takeover that has failed.
+    // If the takeover has failed, the old process also accepts tokens before it has published its memory.
     new.kill();
     drop(second);
     first.take_back();
@@ -369,7 +370,7 @@ async fn a_node_that_cannot_apply_records_does_not_block_the_others() {
     let full = machines[1].start(&Process::default(), "b").await.unwrap();
     let other = machines[2].start(&Process::default(), "c").await.unwrap();
     machines[1].memory.set_full(true);
-    // This may fail, because the node with the full memory has a lease.
+    // This write may fail, because the node with the full memory still has a lease.
     let _ = one.store().record(revocation(1)).await;
     sleep(LEASE * 2).await;
     for token in 2..5 {

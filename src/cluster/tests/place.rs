@@ -261,8 +261,8 @@ impl Place {
     ) -> Option<Result<ImagePart, CoordinatorError>> {
         const PART: usize = 7;
         self.with(Some(term), |server, _| {
-            // The cursor is the number of records before it. A record that is added before the cursor moves another
-            // record behind the cursor. So the parts overlap.
+            // The cursor is the number of records that were read. The parts overlap, because Redis may return a record
+            // more than once, too.
             let read: usize = cursor.map_or(0, |cursor| cursor.0.parse().unwrap());
             let from = read.min(server.image.len()).saturating_sub(3);
             let part: Vec<_> = server.image.values().skip(from).take(PART).cloned().collect();

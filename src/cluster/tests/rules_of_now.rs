@@ -1,4 +1,5 @@
-//! Tests of rules with the current time while nodes join.
+//! Tests of rules with the current time while nodes join. Such a rule also revokes PATs with a later issue time, if
+//! their records are before the rule in the log. If their records are after the rule, these PATs must stay valid.
 
 use tokio::time::sleep;
 
@@ -17,8 +18,8 @@ use crate::{
 
 const REVOKED: Option<Result<(), CheckError>> = Some(Err(CheckError::Revoked(RevokedBy::Token)));
 
-/// A rule for the first user. The clock of the node that makes it is behind, so the rule does not revoke PATs by its
-/// time.
+/// Returns a rule for the first user. The clock of the node that makes the rule is behind, so all PATs have a later
+/// issue time than the rule.
 fn rule() -> Revocation {
     Revocation::User { user: user(0), up_to: Timestamp::from_millis(ISSUED - 3_600_000) }
 }
@@ -28,14 +29,15 @@ async fn register(node: &ClusterNode, token: usize) {
     node.store().register(IssuedPat::from(pat)).await.unwrap();
 }
 
-/// A user revokes all PATs, and makes a new one.
+/// Makes the rule, and then registers the second PAT of the user.
 async fn revoke_and_register(node: &ClusterNode) {
     node.store().record_rule_of_now(rule()).await.unwrap();
     sleep(SHORT).await;
     register(node, 1).await;
 }
 
-/// Starts a node with a PAT. Its rules do not wait for a node that was killed.
+/// Starts a node, and registers the first PAT of the user. With [`Confirm::Local`], the rules of this node do not wait
+/// for a node that was killed.
 async fn first_node(machine: &Machine) -> ClusterNode {
     let local = options("a").with_confirm(Confirm::Local);
     let node = machine.start_with(&Process::default(), local, None).await.unwrap();
@@ -88,11 +90,10 @@ async fn a_pat_in_the_file_of_a_node_is_not_revoked_by_an_earlier_rule_in_the_lo
     assert_new_pat_is_valid([&one, &two]).await;
 }
 
-/// Entries of the log were removed, so the node that has published the rule must read the whole image. It then does not
-/// apply its rule in the order of the log. From the image, it learns of a PAT that another node had issued before the
-/// rule.
+/// Entries of the log were removed, so the node that has made the rule must read the whole image. So the node does not
+/// apply its rule in the order of the log. The image contains a PAT that another node had issued before the rule.
 #[tokio::test(start_paused = true)]
-async fn a_rule_that_its_node_has_not_applied_in_its_order_is_published_again() {
+async fn a_rule_is_published_again_if_its_node_has_not_applied_it_in_the_order_of_the_log() {
     let place = place();
     let (machine, other) = (Machine::new(&place, 1), Machine::new(&place, 2));
     let node = machine.start(&Process::default(), "a").await.unwrap();

@@ -195,8 +195,8 @@ impl World {
         });
     }
 
-    /// Records that a node accepted a token after the success of its revocation. This is a loss and not a violation in
-    /// one case: the place has lost data, and no node that knows the revocation was running to publish it again.
+    /// Records that a node accepted a token after the success of its revocation. If the place has lost data, and no
+    /// node that knows the revocation was running to publish it again, this is a loss. Otherwise, it is a violation.
     fn accepted_after_success(&self, number: usize, token: usize, success: Success) {
         let loss = self.seen().losses.iter().rev().find(|at| **at >= success.begun).copied();
         let up_since = self.seen().up_since;
@@ -204,7 +204,7 @@ impl World {
             let (Some(since), Some(up_since)) = (node.lock().healthy, up_since) else {
                 return false;
             };
-            // A node that runs finds out within this time that the place has lost data, and publishes its data.
+            // Within 2.5 seconds, a running node finds out that the place has lost data, and publishes its data.
             let was_there =
                 loss.is_some_and(|loss| since + Duration::from_millis(2500) <= loss.max(up_since));
             let is_there_long = since.max(up_since).elapsed() > Duration::from_secs(6);
@@ -567,7 +567,7 @@ async fn recover(world: &Arc<World>) -> Result<(), String> {
 /// The reason why a run failed.
 #[derive(Debug)]
 enum Problem {
-    /// A request was accepted after success.
+    /// A node accepted a revoked token after the success of the revocation.
     Violation(String),
     /// The nodes did not recover.
     Stuck(String),
@@ -638,7 +638,7 @@ fn seeds(default: u64) -> std::ops::Range<u64> {
 }
 
 #[test]
-fn no_request_is_accepted_after_success() {
+fn no_revoked_token_is_accepted_after_the_success_of_its_revocation() {
     let mut sum = Counts::default();
     for seed in seeds(40) {
         let counts = run(seed, Rules::new(LEASE)).unwrap();

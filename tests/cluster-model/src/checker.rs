@@ -1,7 +1,7 @@
 //! Explores the states of a model by a breadth-first search.
 //!
-//! The crate `stateright` also does this. It is not used here for two reasons: its web server cannot be switched off,
-//! and it would add 13 crates, some of which have had no release for years.
+//! The crate `stateright` also does this. It is not used here for two reasons. Its web server cannot be switched off.
+//! It would add 13 crates, some of which have had no release for years.
 
 use std::{
     collections::HashMap,
