@@ -203,7 +203,7 @@ impl ReadyToForward {
     ) -> Option<SchemeFuture> {
         let Ready::Prepared { authorized, audit, .. } = self.0.clone() else { return None };
         let route = authorized.route();
-        // The second ticket must not wait for the answer to the first one.
+        // The first ticket gets no answer. Without this call, it would block the second ticket for some seconds.
         #[cfg(feature = "proxy")]
         if let Some(sent) = self.sent() {
             sent.set_unanswered();

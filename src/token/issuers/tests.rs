@@ -182,12 +182,12 @@ fn the_claims_of_a_provider_are_checked() {
         (
             "aud is a number",
             json!({"aud": 5}),
-            problem("aud is neither a string nor a short array of strings"),
+            problem("aud is neither a string nor an array of at most 64 strings"),
         ),
         (
             "aud is an object",
             json!({"aud": {"gateway": true}}),
-            problem("aud is neither a string nor a short array of strings"),
+            problem("aud is neither a string nor an array of at most 64 strings"),
         ),
         (
             "aud with a number",
@@ -197,7 +197,7 @@ fn the_claims_of_a_provider_are_checked() {
         (
             "many aud",
             json!({"aud": vec!["gateway"; 65]}),
-            problem("aud is neither a string nor a short array of strings"),
+            problem("aud is neither a string nor an array of at most 64 strings"),
         ),
         ("aud is an array of one", json!({"aud": ["gateway"]}), ok()),
         ("two aud, no azp", json!({"aud": ["x", "gateway"]}), problem("azp is missing")),
