@@ -674,7 +674,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_may_name_each_forwarder() {
+    fn forwarders_can_be_named_by_subject_and_other_peers_act_for_themselves() {
         let subject = certificate(pki::SERVER).subject_name().clone();
         let name = ForwarderName::Subject(subject);
         let forwarders = TrustedForwarders::named([name.clone()]);

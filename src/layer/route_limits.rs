@@ -19,8 +19,8 @@ const REFUSED: Description = Description::counter(
 );
 
 /// The methods, paths and sizes that a [`Route`](super::Route) allows. [`RouteLayer`](super::RouteLayer) refuses a
-/// request outside of these limits before its credential is evaluated. Only a body of unknown length is counted later,
-/// by the proxy. By default, everything is allowed.
+/// request outside of these limits before its credential is evaluated. Only the size of a body of unknown length is
+/// checked later, by the proxy. By default, everything is allowed.
 ///
 /// | limit | answer |
 /// |---|---|

@@ -259,10 +259,10 @@ impl IssuerKeys {
         self
     }
 
-    /// Fetches the keys immediately and then again as [`KeyRefresh`] describes, so that no token has to wait. While
-    /// there are no keys, it tries again after 5 s, and then at growing intervals. The intervals grow because some
-    /// issuers never have keys, such as a z/OSMF (IBM's management server on z/OS) that issues no JWTs. The future
-    /// never completes, so run it in a task. It needs a Tokio runtime with timers.
+    /// Fetches the keys immediately, and then again as [`KeyRefresh`] describes. So a token waits only if its key is
+    /// not in the set. While there are no keys, this function tries again after 5 s, and then at growing intervals. The
+    /// intervals grow because some issuers never have keys, such as a z/OSMF (IBM's management server on z/OS) that
+    /// issues no JWTs. The future never completes, so run it in a task. The task needs a Tokio runtime with timers.
     pub async fn keep_fresh(self) {
         let Some(remote) = &self.0.remote else { return std::future::pending().await };
         let mut after_failure = FIRST_PAUSE;

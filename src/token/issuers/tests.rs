@@ -748,7 +748,7 @@ async fn the_last_good_keys_stay_if_a_fetch_fails() {
         clock.advance(Duration::from_secs(601));
         assert!(decide(&issuers, &fresh()).await.is_ok(), "{answer:?}");
         assert_eq!(source.calls(), calls + 2);
-        // While the provider is down, not every token waits for another attempt to fetch the keys.
+        // Until 30 s after this attempt to fetch the keys, no token waits for another attempt.
         assert!(issuers.try_verify_now(fresh().as_bytes()).unwrap().is_ok());
     }
 }
