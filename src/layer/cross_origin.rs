@@ -71,9 +71,8 @@ const REFUSED: Description = Description::counter(
 /// `cross-site`. So a request of curl, which has neither header, is never refused.
 ///
 /// [`with_own_origins`](Self::with_own_origins) sets the origins of the gateway. If they are not set, the origin of the
-/// gateway is the address that the client requested. On a connection without TLS, both origins with this address are
-/// origins of the gateway, the one with `http` and the one with `https`, because a proxy in front of the gateway may
-/// terminate TLS.
+/// gateway is the address that the client requested. On a connection without TLS, this address with `http` and the same
+/// address with `https` are origins of the gateway, because a proxy in front of the gateway may terminate TLS.
 ///
 /// [`SanitizeLayer`](super::SanitizeLayer::with_origin_policy) and
 #[cfg_attr(feature = "api", doc = "[`AuthApi`](crate::api::AuthApi::with_origin_policy)")]
@@ -323,8 +322,8 @@ impl OriginPolicy {
     /// Returns whether the browser hides the origin of the page (`Origin: null`), but says that it is also the origin
     /// of the requested address (`Sec-Fetch-Site: same-origin`). A browser sends `Origin: null` if a page has the
     /// policy `no-referrer` (Fetch Standard §3.2). If the origins of the gateway are set, the requested address must be
-    /// one of them. Without this condition, an attacker's page would be treated as a page of the gateway if the host
-    /// name of the page resolves to the address of the gateway (DNS rebinding).
+    /// one of them. This condition prevents DNS rebinding: an attacker's page has a host name that resolves to the
+    /// address of the gateway, and so counts as a page of the requested address.
     fn is_own_page_without_origin(&self, head: RequestHead<'_>) -> bool {
         only(head.headers, &ORIGIN) == Some(b"null")
             && only(head.headers, &SEC_FETCH_SITE) == Some(b"same-origin")

@@ -173,8 +173,8 @@ fn accepts_tokens(route: &Route) -> bool {
     !route.is_bypass() && route.accepts() != Accepts::ClientCertificate
 }
 
-/// Returns whether a path can be part of a URL in a header and in a document: it is short, and has only characters of a
-/// path (RFC 3986 §3.3).
+/// Returns whether a path can be part of the URLs in a challenge and in a document. Such a path is short, and has only
+/// characters of a path (RFC 3986 §3.3).
 fn is_plain(path: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/".contains(&b);
     path.len() <= MAX_PATH_LEN && path.starts_with('/') && path.bytes().all(is_plain)

@@ -495,8 +495,9 @@ impl Route {
     /// Converts the `Location` of a response of the first instance into a `Location` for the client of the gateway. The
     /// result has no scheme and no host, so the client stays on the address that it requested (RFC 9110 §10.2.2). If
     /// `location` is a URL of the instance whose path is already a path of the gateway, this path stays unchanged.
-    /// Returns `None` if `location` points to another server, is relative to the path of the request, is a path of the
-    /// gateway without scheme and host, or has no route. Also returns `None` if this route has no instance.
+    ///
+    /// Returns `None` in these cases: `location` points to another server, is relative to the path of the request, is a
+    /// path of the gateway without scheme and host, or has no route. Also returns `None` if this route has no instance.
     pub fn northbound_location(&self, location: &str) -> Option<String> {
         self.northbound_location_bytes(&self.upstream()?, location.as_bytes())
             .and_then(|it| String::from_utf8(it).ok())

@@ -229,9 +229,9 @@ fn may_name_another_method(name: &HeaderName) -> bool {
     (name.contains("method") || has_verb()) && !name.starts_with("access-control-")
 }
 
-/// Returns whether some servers use the value of this header in place of the path or of a part of it (`X-Original-URL`,
-/// `X-OriginalURL`, `X-Forwarded-Path`, `X-PathInfo`, `X-Script-Name`, `Request-Target` and more), or write to a second
-/// path (`Destination`, RFC 4918 §10.3).
+/// Returns whether some servers use the value of this header in place of the path or of a part of it: `X-Original-URL`,
+/// `X-OriginalURL`, `X-Forwarded-Path`, `X-PathInfo`, `X-Script-Name`, `Request-Target` and more. Also returns `true`
+/// for `Destination` (RFC 4918 §10.3), which names a second path that the server writes to.
 fn may_name_another_path(name: &HeaderName) -> bool {
     let mut words = name.as_str().split(|char: char| !char.is_ascii_alphanumeric());
     words.any(|word| {
