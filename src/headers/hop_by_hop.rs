@@ -40,8 +40,8 @@ pub(crate) fn strip_request_hop_by_hop(headers: &mut HeaderMap) -> bool {
     HopByHop::of(headers).strip_request(headers)
 }
 
-/// Records which hop-by-hop headers a request has. The caller passes each header to [`see`](Self::see). So one loop is
-/// enough to find hop-by-hop headers and other headers.
+/// Records which hop-by-hop headers a request has. The caller passes each header to [`see`](Self::see). So a caller
+/// that also looks for other headers needs only one loop.
 #[derive(Default)]
 pub(crate) struct HopByHop {
     has_connection: bool,

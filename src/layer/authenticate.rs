@@ -311,7 +311,7 @@ fn refuse<R, M, B>(
     if refused.is_ambiguous() {
         audit.record(|| record(Event::TechnicalUser, request, &refused, audit));
     }
-    // An outer layer may need the kind after the credential is removed.
+    // Later and outer layers need the kind of the credential, also after the credential is removed.
     request.extensions_mut().insert(credential);
     let failure = refused.failure;
     log(request, &failure);

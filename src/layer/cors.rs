@@ -4,8 +4,8 @@
 //! | request to a service with rules | what the layer does |
 //! |---|---|
 //! | preflight request, and the rules allow the page and the method | answers 200 with `Access-Control-Allow-*` |
-//! | preflight request, and the rules do not allow it | answers 403 |
-//! | other request of a page that the rules allow | adds `Access-Control-Allow-Origin` and others to the response |
+//! | preflight request, and the rules do not allow the page or the method | answers 403 |
+//! | other request of a page that the rules allow | adds `Access-Control-Allow-Origin` and other CORS headers to the response |
 //! | other request of a page that the rules do not allow | removes `Access-Control-Allow-Origin` and `-Credentials` from the response |
 //!
 //! A preflight request has the method OPTIONS and the headers `Origin` and `Access-Control-Request-Method` (Fetch
@@ -211,11 +211,11 @@ fn preflight(rules: &CorsRules, access: Access, request: &HeaderMap) -> Answer {
     let mut headers = HeaderMap::with_capacity(12);
     grant(access, request).add_to(&mut headers);
     let methods: Vec<_> = rules.methods().iter().map(http::Method::as_str).collect();
-    // Methods are tokens, so their list is a header value.
+    // A list of methods is a valid header value, because methods are tokens (RFC 9110 §9.1).
     if let Ok(methods) = HeaderValue::try_from(methods.join(",")) {
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
     }
-    // The page may send each header that it asks for. SanitizeLayer removes those that no client may send.
+    // The page may send each header that it asks for. `SanitizeLayer` removes the headers that no client may send.
     for names in request.get_all(ACCESS_CONTROL_REQUEST_HEADERS) {
         headers.append(ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
     }

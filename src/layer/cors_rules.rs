@@ -57,8 +57,8 @@ impl CorsRules {
         Self::new(AllowedOrigins::Listed(origins.into_iter().collect()))
     }
 
-    /// Creates rules for all origins. Pages of each origin may read the responses to their requests without
-    /// credentials. No rule can allow each origin with credentials: any page in the world could then act for the user.
+    /// Creates rules for all origins. Pages of each origin may send requests without credentials, and read the
+    /// responses. No rule can allow each origin with credentials: any page in the world could then act for the user.
     pub fn for_any_origin() -> Self {
         Self::new(AllowedOrigins::Any)
     }

@@ -409,8 +409,8 @@ pub(super) fn strip(headers: &mut HeaderMap, names: &CookieNames) {
 }
 
 /// Removes every credential, except `Authorization: Basic` with a password. This header is also removed if it cannot be
-/// decoded, or if the password or the user name has the form of a PAT, as in `PAT:x-oauth-basic`: a service that
-/// verifies PATs itself could accept a revoked one.
+/// decoded, or if it contains a PAT: a service that verifies PATs itself could accept a revoked one. The PAT may be the
+/// password or the user name, as in `PAT:x-oauth-basic`.
 pub(super) fn strip_except_basic(headers: &mut HeaderMap, names: &CookieNames) {
     let basic = headers.get(AUTHORIZATION).filter(|value| {
         let decoded = basic_value(value.as_bytes()).and_then(BasicCredentials::decode);

@@ -48,27 +48,31 @@ const REFUSED: Description = Description::counter(
 /// Decides which requests of web pages of other origins are refused with 403
 /// ([D25](crate::decisions#d25)).
 ///
-/// A request is refused if these three conditions are true. With [`ForeignOrigins::Refused`], the first condition alone
-/// is enough to refuse a request with an `Origin`, unless the [`CorsRules`] of the service allow each origin. For a
-/// WebSocket handshake with an `Origin`, the first condition alone is always enough. A browser lets a page read the
-/// frames of a WebSocket to any origin, and sends no preflight request before the handshake.
+/// A request is refused if these three conditions are true:
 ///
-/// - The request comes from another origin: its `Origin` is neither an origin of the gateway nor allowed for the
-///   service. Without `Origin`, this condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as
-///   another origin, unless `Sec-Fetch-Site` is `same-origin` and the requested address belongs to the gateway. A form
-///   sends these two values if its page has `Referrer-Policy: no-referrer`.
-/// - Its method is not GET, HEAD or OPTIONS, or it is a WebSocket handshake.
-/// - It contains a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization` with
-///   the scheme Basic, Digest, Negotiate or NTLM. For a login request, a password in the body is also such a
-///   credential, because a page must not log the user in as a different user.
+/// 1. The request comes from another origin: its `Origin` is neither an origin of the gateway, nor allowed by the
+///    [`CorsRules`] of the service or by [`with_allowed_origins`](Self::with_allowed_origins). Without `Origin`, this
+///    condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as another origin, unless
+///    `Sec-Fetch-Site` is `same-origin` and the requested address belongs to the gateway. A browser sends these two
+///    values for a form on a page with `Referrer-Policy: no-referrer`.
+/// 2. Its method is not GET, HEAD or OPTIONS, or it is a WebSocket handshake.
+/// 3. It contains a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization` with
+///    the scheme Basic, Digest, Negotiate or NTLM. For a login request, this condition is always true, because its body
+///    may contain a password. A page of another origin must not log the user in as a different user.
+///
+/// In two cases, the first condition alone is enough to refuse a request with an `Origin`:
+///
+/// - The request is a WebSocket handshake. A browser lets a page read the frames of a WebSocket to any origin, and
+///   sends no preflight request before the handshake.
+/// - The policy has [`ForeignOrigins::Refused`], and the [`CorsRules`] of the service do not allow the method to pages
+///   of [each origin](CorsRules::for_any_origin).
 ///
 /// A request without `Origin` is never refused if its method is GET, HEAD or OPTIONS, or if its `Sec-Fetch-Site` is not
 /// `cross-site`. So a request of curl, which has neither header, is never refused.
 ///
 /// [`with_own_origins`](Self::with_own_origins) sets the origins of the gateway. If they are not set, the origin of the
-/// gateway is the address that the client requested. On a connection without TLS, both origins with this address are
-/// origins of the gateway, the one with `http` and the one with `https`, because a proxy in front of the gateway may
-/// terminate TLS.
+/// gateway is the address that the client requested. On a connection without TLS, this address with `http` and the same
+/// address with `https` are origins of the gateway, because a proxy in front of the gateway may terminate TLS.
 ///
 /// [`SanitizeLayer`](super::SanitizeLayer::with_origin_policy) and
 #[cfg_attr(feature = "api", doc = "[`AuthApi`](crate::api::AuthApi::with_origin_policy)")]
@@ -100,13 +104,14 @@ enum AskedAddress {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForeignOrigins {
-    /// Requests with the method GET, HEAD or OPTIONS, and requests without a credential that a browser attaches.
+    /// Requests with the method GET, HEAD or OPTIONS, and requests without a credential that a browser attaches. But
+    /// WebSocket handshakes and login requests are refused.
     #[default]
     Restricted,
     /// Of the requests with an `Origin` that is not an origin of the gateway, only those that the [`CorsRules`] of the
-    /// service or [`with_allowed_origins`](OriginPolicy::with_allowed_origins) allow. Zowe's API Mediation Layer
-    /// refuses these requests, too, if CORS (sharing with other origins) is off. Requests without an `Origin` are
-    /// allowed as with [`Restricted`](Self::Restricted).
+    /// service or [`with_allowed_origins`](OriginPolicy::with_allowed_origins) allow. Zowe's API Mediation Layer also
+    /// refuses requests with the `Origin` of another server, if its support for CORS is turned off. Requests without an
+    /// `Origin` are allowed as with [`Restricted`](Self::Restricted).
     Refused,
 }
 
@@ -129,12 +134,12 @@ impl OriginPolicy {
         self
     }
 
-    /// Allows the pages that `rules` allow to use `service`. This replaces earlier rules of the service. `service` can
-    /// also be the first segment of the paths of the auth API, `gateway`. The [`CorsLayer`](super::CorsLayer) adds the
-    /// headers with which browsers let such a page read the responses.
+    /// Sets which pages of other origins may use `service`. The rules replace earlier rules of the service. Set the
+    /// rules of the auth API with the service id `gateway`, because the paths of the auth API begin with `/gateway/`.
+    /// The [`CorsLayer`](super::CorsLayer) adds the headers with which browsers let a page read the responses.
     ///
     /// Rules [for each origin](CorsRules::for_any_origin) do not allow credentials. If a browser attaches a credential
-    /// to a request of such a page, the request is decided as if there were no rules.
+    /// to a request of another origin, the request is refused, unless its method is GET, HEAD or OPTIONS.
     #[must_use]
     pub fn with_cors(mut self, service: ServiceId, rules: CorsRules) -> Self {
         self.cors.retain(|(other, _)| *other != service);
@@ -142,7 +147,7 @@ impl OriginPolicy {
         self
     }
 
-    /// Returns whether a service has [`CorsRules`]. If none has, the [`CorsLayer`](super::CorsLayer) is not needed.
+    /// Returns whether a service has [`CorsRules`]. Without rules, the [`CorsLayer`](super::CorsLayer) is not needed.
     pub fn has_cors(&self) -> bool {
         !self.cors.is_empty()
     }
@@ -317,8 +322,8 @@ impl OriginPolicy {
     /// Returns whether the browser hides the origin of the page (`Origin: null`), but says that it is also the origin
     /// of the requested address (`Sec-Fetch-Site: same-origin`). A browser sends `Origin: null` if a page has the
     /// policy `no-referrer` (Fetch Standard §3.2). If the origins of the gateway are set, the requested address must be
-    /// one of them. Without this condition, an attacker's page would be treated as a page of the gateway if the host
-    /// name of the page resolves to the address of the gateway (DNS rebinding).
+    /// one of them. This condition prevents DNS rebinding: an attacker's page has a host name that resolves to the
+    /// address of the gateway, and so counts as a page of the requested address.
     fn is_own_page_without_origin(&self, head: RequestHead<'_>) -> bool {
         only(head.headers, &ORIGIN) == Some(b"null")
             && only(head.headers, &SEC_FETCH_SITE) == Some(b"same-origin")

@@ -12,13 +12,15 @@
 //!    dates, issuer and purpose. If this check refuses the certificate, or if the header is malformed, the response is
 //!    400, unless the layer [ignores](InvalidCertificates::Ignored) such a certificate.
 //! 3. If the peer is not a trusted forwarder, the header is removed. If a request had the header, the certificate of
-//!    its peer is not a credential for an hour, beginning with this request. The peer may be a forwarder that is not in
-//!    the list yet, such as one with a new certificate. The request may then come from any of its clients.
-//!    [`UnlistedPeers::ActForThemselves`] turns this rule off.
-//! 4. The certificate of a former forwarder, or of a forwarder whose certificate has expired, is no credential, and its
-//!    `Client-Cert` is removed. The list remembers the last 1,000 former forwarders until the program ends.
+//!    the peer is not a credential for an hour, beginning with this request. The peer may be a forwarder that is not in
+//!    the list yet, such as one with a new certificate. The request may then come from any client of this forwarder.
+//!    With [`UnlistedPeers::ActForThemselves`], the certificate is a credential again in the next request that does not
+//!    have the header.
+//! 4. The certificate of a former forwarder, or of a forwarder whose certificate has expired, is no credential. The
+//!    header `Client-Cert` of such a peer is removed. The list remembers the last 1,000 former forwarders until the
+//!    program ends.
 //! 5. While the list is [incomplete](TrustedForwarders::incomplete), each peer may be a forwarder. So no certificate is
-//!    a credential, except one that a trusted forwarder sends.
+//!    a credential, except one that a trusted forwarder sends in `Client-Cert`.
 //! 6. Otherwise the certificate of the peer stays the client certificate of the request.
 //!
 //! The proxy must remove `Client-Cert` and `Client-Cert-Chain` from the requests of its clients.
@@ -70,8 +72,8 @@ const SUSPECT_FOR: Duration = Duration::from_secs(3600);
 /// The certificates of the proxies that may send the certificates of their clients. Clones share the list.
 ///
 /// A proxy is a trusted forwarder if its own TLS certificate is in the list, or if the list has the subject of this
-/// certificate. If the list has the certificate of a CA (certificate authority), the certificates that this CA has
-/// issued are not trusted because of that.
+/// certificate. If the list has the certificate of a CA (certificate authority), this does not make the certificates
+/// trusted that the CA has issued.
 ///
 /// ```
 /// use tower_passticket::{identity::Fingerprint, layer::TrustedForwarders};
@@ -114,9 +116,10 @@ pub enum UnlistedPeers {
     /// The peer may be a forwarder that is not in the list yet. Its certificate is not a credential for an hour.
     #[default]
     MayBeForwarders,
-    /// The peer acts for itself, and its own certificate is its credential. In a request with `Client-Cert`, its
-    /// certificate is no credential, because an operator may have forgotten to name this forwarder. Each request has
-    /// the extension [`UnlistedPeer`]. Use this value only if an operator names all forwarders.
+    /// The peer acts for itself, and its own certificate is its credential. In a request with `Client-Cert`, the
+    /// certificate of the peer is no credential, because the peer may be a forwarder that an operator has forgotten to
+    /// name. Each request of such a peer has the extension [`UnlistedPeer`]. Use this value only if an operator names
+    /// all forwarders.
     ActForThemselves,
 }
 
@@ -240,7 +243,6 @@ impl Lists {
         Self { trusted, completeness, withdrawn: VecDeque::new() }
     }
 
-    /// Returns the lists after an update.
     fn updated(&self, trusted: &Names, completeness: Completeness) -> Self {
         let earlier = self
             .withdrawn
@@ -351,7 +353,7 @@ impl TrustedForwarders {
             })
             .collect::<Result<_, CertificateError>>()?;
         match found.is_empty() {
-            // An empty list is an error, too: `from_der` refuses an empty certificate.
+            // A document without a certificate is an error, too. `from_der` returns an error for an empty certificate.
             true => PeerCertificate::from_der(Vec::new()).map(|_| Vec::new()),
             false => Ok(found),
         }
@@ -672,7 +674,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_may_name_each_forwarder() {
+    fn forwarders_can_be_named_by_subject_and_other_peers_act_for_themselves() {
         let subject = certificate(pki::SERVER).subject_name().clone();
         let name = ForwarderName::Subject(subject);
         let forwarders = TrustedForwarders::named([name.clone()]);

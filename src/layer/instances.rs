@@ -52,13 +52,15 @@ impl Instance {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Balancing {
-    /// Two healthy instances are picked at random. The one with fewer requests in flight gets the request. If no
-    /// instance is healthy, all instances are treated as healthy.
+    /// Two healthy instances are picked at random. The one with fewer requests in flight gets the request. An instance
+    /// is not healthy while the gateway cannot connect to it, or while its health check fails. If no instance is
+    /// healthy, all instances are treated as healthy.
     #[default]
     LeastInFlight,
-    /// All requests of a user go to the same instance, as long as this instance is healthy. Each node of the gateway
-    /// chooses the same instance, because the choice depends only on the user, the service and the ids of the healthy
-    /// instances. Requests without a user are sent as with [`LeastInFlight`](Self::LeastInFlight).
+    /// All requests of a user go to the same instance, as long as this instance is healthy. The choice depends only on
+    /// the user, the service and the ids of the healthy instances. So nodes of the gateway that find the same instances
+    /// healthy choose the same instance. Requests without a user are sent as with
+    /// [`LeastInFlight`](Self::LeastInFlight).
     StickyUser,
 }
 
@@ -122,6 +124,7 @@ impl Instances {
     }
 
     /// Returns a number that changes after each change of the list. To cache a list, read this number before the list.
+    /// If the number is read after the list, a change between the two reads is not noticed.
     #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only the proxy caches lists"))]
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)

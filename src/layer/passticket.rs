@@ -96,15 +96,17 @@ impl<G: PassTicketGenerator> PassTicketScheme<G> {
         }
     }
 
-    /// Asks `breaker` before each ticket. After refusals by services, the breaker stops tickets before z/OS revokes a
-    /// user because of too many wrong passwords. The module [`ticket_breaker`](crate::ticket_breaker) describes when
-    /// tickets are stopped. `prefix` is the prefix of the route, such as `/ibmzosmf/api/v1`. An answer with one of the
-    /// statuses in `refused` counts as a refusal of the ticket. With [`RefusedStatuses::NONE`], no answer counts, and
-    /// the scheme does not use the breaker.
+    /// Asks `breaker` before each ticket. z/OS counts each refused ticket as a wrong password, and revokes a user after
+    /// too many wrong passwords. So the breaker stops the tickets of a user after services have refused some of them.
+    /// The module [`ticket_breaker`](crate::ticket_breaker) describes when tickets are stopped.
+    ///
+    /// `prefix` is the prefix of the route, such as `/ibmzosmf/api/v1`. An answer with one of the statuses in `refused`
+    /// counts as a refusal of the ticket. With [`RefusedStatuses::NONE`], no answer counts, and the scheme does not use
+    /// the breaker.
     ///
     /// The innermost Tower service must be [`Forward`](crate::proxy::Forward), because only `Forward` reports answers
     /// to the breaker. Without reports, the breaker does not know whether a ticket was accepted. Then only one request
-    /// of each user runs at a time, and after two of them the breaker also pauses the tickets of the user.
+    /// of each user runs at a time. From the second such request on, the breaker also pauses the tickets of the user.
     #[cfg(feature = "proxy")]
     #[must_use]
     pub fn with_breaker(
@@ -125,8 +127,8 @@ impl<G: PassTicketGenerator> PassTicketScheme<G> {
     }
 
     /// Makes tickets for technical users, by the rules `technical_users`. A person whom a rule matches needs no user of
-    /// their own. In this crate, only this scheme uses such rules. Other schemes pass on an identity that other servers
-    /// accept, too. A PassTicket is valid for one APPLID only.
+    /// their own. In this crate, only this scheme uses such rules, because a PassTicket is valid for one APPLID only.
+    /// The identity that another scheme sends may be accepted by several servers.
     #[must_use]
     pub fn with_technical_users(self, technical_users: Arc<TechnicalUsers>) -> Self {
         Self { technical_users: Some(technical_users), ..self }

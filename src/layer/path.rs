@@ -62,8 +62,8 @@ pub(super) fn decoded(path: &str) -> Option<String> {
     Some(decoded)
 }
 
-/// Decodes a path a second time. `once` is the result of [`decoded`]. Returns `None` if nothing can be left to decode.
-/// The result may equal `once`.
+/// Decodes a path a second time. `once` is the result of [`decoded`]. Returns `None` if a second decoding cannot change
+/// it. The result may equal `once`.
 pub(super) fn decoded_again(once: &str) -> Option<String> {
     if once.contains(['%', '\\']) { decoded(once) } else { None }
 }

@@ -3,13 +3,13 @@
 //! A client without a token, such as an MCP client, receives a 401. With this layer, the 401 names a document in
 //! `WWW-Authenticate`: `Bearer …, resource_metadata="https://…"`. The document names the identity providers.
 //!
-//! 1. The document is at `/.well-known/oauth-protected-resource`, followed by the path of the resource. Its member
-//!    `resource` is the URL with this path, because RFC 9728 §3.3 requires that both agree. There is a document for
-//!    each path of a route that accepts tokens, if the path has at most 512 bytes, and one without a path for the whole
-//!    gateway. Anyone may read the documents.
+//! 1. The document is at `/.well-known/oauth-protected-resource`, followed by the path of the resource. The member
+//!    `resource` of the document is the URL of the gateway with the same path (RFC 9728 §3.3). There is a document for
+//!    each path of a route that accepts tokens, if the path has at most 512 bytes. There is also a document without a
+//!    path, for the whole gateway. Anyone may read the documents.
 //! 2. A 401 of the gateway on a route that accepts tokens names the document for the path of the request. If this path
-//!    is too long, or has a character that RFC 3986 does not allow, it names the document for the prefix of the route.
-//!    If a route forwards requests after a failure, and the service answers 401, the response gets an additional
+//!    is too long, or has a character that RFC 3986 does not allow, the 401 names the document for the prefix of the
+//!    route. If a route forwards requests after a failure, and the service answers 401, the response gets an additional
 //!    challenge. Other 401 responses of a service do not change.
 //! 3. In a 401 of the auth API, an existing `Bearer` challenge names the document without a path. Other challenges,
 //!    such as `Basic`, stay as they are.
@@ -173,8 +173,8 @@ fn accepts_tokens(route: &Route) -> bool {
     !route.is_bypass() && route.accepts() != Accepts::ClientCertificate
 }
 
-/// Returns whether a path can be part of a URL in a header and in a document: it is short, and has only characters of a
-/// path (RFC 3986 §3.3).
+/// Returns whether a path can be part of the URLs in a challenge and in a document. Such a path is short, and has only
+/// characters of a path (RFC 3986 §3.3).
 fn is_plain(path: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/".contains(&b);
     path.len() <= MAX_PATH_LEN && path.starts_with('/') && path.bytes().all(is_plain)

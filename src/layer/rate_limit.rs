@@ -191,7 +191,7 @@ impl CheckRate {
     }
 }
 
-/// Makes the hashes of persons. The key is random, because the persons choose some of the names.
+/// Makes the hashes of persons. The key is random, so that no person can choose a name with the hash of another person.
 static PERSONS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// The client for whom a request is counted.
@@ -259,7 +259,7 @@ impl Label for RateKey {
     }
 }
 
-/// For each service and client, the value of [`RateLimit::take`].
+/// For each service and client, the value that [`RateLimit::take`] has returned last.
 struct Clients(Cache<(ServiceId, RateClient), Arc<AtomicU64>, UnitWeighter, RandomState>);
 
 impl Clients {
@@ -447,7 +447,7 @@ mod tests {
         ] {
             assert_eq!(send(issuer, name).await, want, "{issuer} {name}");
         }
-        // Requests that the user itself sends have their own count.
+        // Requests of clients that log in as the technical user have their own count.
         assert_eq!(stack.send(&route, "BATCH").await.0, 200);
         assert_eq!(stack.counts.refused(RateKey::User), 2);
     }

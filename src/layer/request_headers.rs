@@ -432,8 +432,8 @@ mod tests {
             ("/svc/x", "x+real+ip", false),
             ("/svc/x", "x+remote+user", true),
             ("/svc/x", "true-client-ip", true),
-            // `Policy::add` has added this header, as it adds the headers in which the gateway sends the user and the
-            // PassTicket. So it is removed, although the service keeps it.
+            // `Policy::add` has added this header for all services. So the header is removed, although this service
+            // keeps it.
             ("/svc/x", "x-remote-user", true),
             ("/other/x", "x-real-ip", true),
             ("/other/x", "x-tenant", false),

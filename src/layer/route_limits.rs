@@ -19,8 +19,8 @@ const REFUSED: Description = Description::counter(
 );
 
 /// The methods, paths and sizes that a [`Route`](super::Route) allows. [`RouteLayer`](super::RouteLayer) refuses a
-/// request outside of these limits before its credential is evaluated. Only a body of unknown length is counted later,
-/// by the proxy. By default, everything is allowed.
+/// request outside of these limits before its credential is evaluated. Only the size of a body of unknown length is
+/// checked later, by the proxy. By default, everything is allowed.
 ///
 /// | limit | answer |
 /// |---|---|
@@ -53,7 +53,7 @@ impl RouteLimits {
             methods.push(Method::HEAD);
         }
         let names: Vec<_> = methods.iter().map(Method::as_str).collect();
-        // Methods are tokens, so their list is a header value.
+        // A list of methods is a valid header value, because methods are tokens (RFC 9110 §9.1).
         let allow = HeaderValue::try_from(names.join(", ")).unwrap_or(HeaderValue::from_static(""));
         Self { methods: Some(AllowedMethods { methods, allow }), ..self }
     }

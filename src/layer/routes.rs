@@ -36,9 +36,10 @@ pub enum OnFailure {
     /// - 403 if the token is valid, but not for this service or this request;
     /// - 429 if too many wrong passwords of the user were sent;
     /// - 503 if a later attempt may succeed, for example because a server did not answer;
-    /// - 500 if the scheme failed for another reason. But it is 401 if the server that makes PassTickets has refused
-    ///   the client's token, or needs a token and the client has sent none;
-    /// - 401 in all other cases.
+    /// - 401 if authentication failed for another reason;
+    /// - 401 if the server that makes PassTickets has refused the client's token, or needs a token that the client has
+    ///   not sent;
+    /// - 500 if the scheme failed for another reason.
     Reject,
 }
 
@@ -53,14 +54,15 @@ pub enum ClientBasic {
     /// Passwords are ignored. With [`OnFailure::Forward`] and [`OnFailure::Reject`], the service never receives them.
     #[default]
     Strip,
-    /// A [`PasswordVerifier`](super::PasswordVerifier) checks the password, unless the request has a credential that
-    /// comes before it. If the password is right, the request is authenticated. Without a verifier, the password is
-    /// ignored. With [`OnFailure::Forward`] and [`OnFailure::Reject`], the service never receives the password.
+    /// A [`PasswordVerifier`](super::PasswordVerifier) checks the password, unless the request has a token, which takes
+    /// precedence ([D6](crate::decisions#d6)). If the password is right, the request is authenticated. Without a
+    /// verifier, the password is ignored. With [`OnFailure::Forward`] and [`OnFailure::Reject`], the service never
+    /// receives the password.
     Verify,
-    /// The gateway ignores the password. If no other credential authenticates the request, the service receives the
-    /// header and `X-Zowe-Auth-Failure`. A header that contains a PAT or cannot be decoded is removed. With
-    /// [`OnFailure::Reject`], this value has the same effect as [`Strip`](Self::Strip), because a request without
-    /// another credential is not forwarded.
+    /// The gateway does not check the password. With [`OnFailure::Forward`], if no other credential authenticates the
+    /// request, the service receives `Authorization: Basic` and `X-Zowe-Auth-Failure`. But `Authorization` is removed
+    /// if it contains a PAT or cannot be decoded. With [`OnFailure::Reject`], this value has the same effect as
+    /// [`Strip`](Self::Strip), because a request without another credential is not forwarded.
     Forward,
 }
 
@@ -493,8 +495,9 @@ impl Route {
     /// Converts the `Location` of a response of the first instance into a `Location` for the client of the gateway. The
     /// result has no scheme and no host, so the client stays on the address that it requested (RFC 9110 §10.2.2). If
     /// `location` is a URL of the instance whose path is already a path of the gateway, this path stays unchanged.
-    /// Returns `None` if `location` points to another server, is relative to the path of the request, is a path of the
-    /// gateway without scheme and host, or has no route. Also returns `None` if this route has no instance.
+    ///
+    /// Returns `None` in these cases: `location` points to another server, is relative to the path of the request, is a
+    /// path of the gateway without scheme and host, or has no route. Also returns `None` if this route has no instance.
     pub fn northbound_location(&self, location: &str) -> Option<String> {
         self.northbound_location_bytes(&self.upstream()?, location.as_bytes())
             .and_then(|it| String::from_utf8(it).ok())
@@ -904,7 +907,7 @@ mod tests {
             ("/svc/api/v1", "http://a.example:8443/svc/ui?x", Some("/svc/ui?x")),
             ("/svc/api/v1", "https://a.example:8443//svc/ui/x", None),
             ("/svc/api/v1", "https://other.example/svc/ui/x", None),
-            // The second path has the prefix of another service of the gateway, so it counts as a path of the instance.
+            // These paths have the prefix of another service. They count as paths of the instance, not of the gateway.
             ("/svc/api/v1", "https://a.example:8443/root/api/x", None),
             ("/root/api", "/svc/api/v1/x", Some("/root/api/svc/api/v1/x")),
             ("/svc/api/v1", "/base/api/\u{e9}?\u{e9}", Some("/svc/api/v1/\u{e9}?\u{e9}")),

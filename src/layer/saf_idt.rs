@@ -275,7 +275,7 @@ fn expiry(token: &UserToken, user: &UserId) -> Result<Option<Timestamp>, &'stati
     let Some(payload) = payload.map(Zeroizing::new) else { return Ok(None) };
     let Claims { sub, exp } = match serde_json::from_slice(&payload) {
         Ok(claims) => claims,
-        // The claims are JSON, but do not show whose token it is. For example, it has two claims `sub`.
+        // The claims are JSON, but do not show whose token it is. For example, there are two claims `sub`.
         Err(error) if error.is_data() => return Err("the claims of the token cannot be read"),
         Err(_) => return Ok(None),
     };

@@ -143,7 +143,7 @@ impl Check for Sanitize {
         if extensions.get::<Arc<Route>>().is_some() || extensions.get::<Authentication>().is_some()
         {
             return Err(Rejection::misassembled(
-                "SanitizeLayer must be the first layer; later it would remove headers of earlier layers",
+                "SanitizeLayer must come before RouteLayer and AuthenticateLayer",
             ));
         }
         let Rules { headers, origins } = &*self.rules;

@@ -109,9 +109,11 @@ use crate::{
     passticket::UserId,
 };
 
-/// Shows that a request may be forwarded to the service of its route. Either the scheme has prepared the request, or
-/// the header `X-Zowe-Auth-Failure` of the request contains the reason of a failure, or the mode of the route is
-/// [`Mode::Observe`](super::Mode::Observe).
+/// Shows that a request may be forwarded to the service of its route. This is so in three cases:
+///
+/// - The scheme has prepared the request.
+/// - The header `X-Zowe-Auth-Failure` of the request contains the reason of a failure.
+/// - The mode of the route is [`Mode::Observe`](super::Mode::Observe).
 ///
 /// Only [`SchemeLayer`] creates this type. Requests on a route with the scheme [`Bypass`](super::Bypass) do
 /// not have this extension.
@@ -203,7 +205,7 @@ impl ReadyToForward {
     ) -> Option<SchemeFuture> {
         let Ready::Prepared { authorized, audit, .. } = self.0.clone() else { return None };
         let route = authorized.route();
-        // The second ticket must not wait for the answer to the first one.
+        // The first ticket gets no answer. Without this call, it would block the second ticket for some seconds.
         #[cfg(feature = "proxy")]
         if let Some(sent) = self.sent() {
             sent.set_unanswered();

@@ -81,8 +81,9 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
     /// Returns the token for the generator.
     ///
     /// # Errors
-    /// The generator needs a token and there is none. Such a request must not wait for the ticket of another request of
-    /// the user, and must not make other requests fail.
+    /// The generator needs a token, and the request has none. The request fails before it calls [`get`](Self::get),
+    /// because concurrent requests of a user share the result of `get`. There, the error would also reach requests that
+    /// have a token.
     pub(super) fn token_for(&self, user: &UserId, token: Option<&str>) -> Result<Token, Failure> {
         match token {
             _ if !self.tickets.needs_token() => Ok(None),
@@ -92,8 +93,8 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
     }
 
     /// Returns the kept token of `user`, or a token that `exchange` gets for a PassTicket. `exchange` also returns the
-    /// time at which the token expires. The result is `None` if the server refuses the PassTicket. `end` gets each
-    /// token that is no longer kept, or was never kept because the user has logged out.
+    /// time at which the token expires. The result is `None` if the server refuses the PassTicket. `end` is called with
+    /// each token that is no longer kept, or was never kept because the user has logged out.
     pub(super) async fn get<F>(
         &self,
         user: UserId,

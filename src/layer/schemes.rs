@@ -127,9 +127,9 @@ pub trait Scheme: Send + Sync + 'static {
     /// Returns the headers that the service receives for this request, or a [`Failure`].
     fn prepare(&self, request: &SchemeRequest<'_>) -> SchemeFuture;
 
-    /// Returns the names of headers that the service trusts because only this scheme sets them. The layer removes these
-    /// headers from each request that it forwards, even if the scheme fails. It does not remove them if
-    /// [`needs_authorization`](Self::needs_authorization) returns `false`.
+    /// Returns the names of headers that the service trusts because only this scheme sets them. Before the layer sets
+    /// the headers of the scheme, it removes the client's headers with these names. It also removes them if the scheme
+    /// fails, but not if [`needs_authorization`](Self::needs_authorization) returns `false`.
     ///
     /// Leave out `Authorization`, `X-Certificate-*` and other headers for credentials, because earlier layers handle
     /// them.
@@ -176,8 +176,8 @@ pub trait Scheme: Send + Sync + 'static {
         Accepts::AnyCredential
     }
 
-    /// Returns the rules by which the person of a token gets a technical user on the routes of the scheme. `None`, the
-    /// default, means that each client acts as its own user. This function is called once, when the route gets the
+    /// Returns the rules that map the person of a token to a technical user: a user id that many persons share. `None`,
+    /// the default, means that each client acts as its own user. This function is called once, when the route gets the
     /// scheme.
     fn technical_users(&self) -> Option<Arc<TechnicalUsers>> {
         None
@@ -203,8 +203,9 @@ pub trait Scheme: Send + Sync + 'static {
     /// Says whether the layers authenticate and authorize requests to the service. This function is called once, when
     /// the route gets the scheme.
     ///
-    /// If this function returns `false`, the layers evaluate no credential and do not call this scheme. The
-    /// service receives the credentials that the client sent. Only [`Bypass`] should return `false`.
+    /// If this function returns `false`, the layers evaluate no credential and prepare no headers. The service receives
+    /// the credentials that the client sent, unless the route is
+    /// [without credentials](super::Route::without_credentials). Only [`Bypass`] should return `false`.
     fn needs_authorization(&self) -> bool {
         true
     }
@@ -265,7 +266,8 @@ impl<S: Scheme + ?Sized> Scheme for Arc<S> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Accepts {
-    /// The first credential of a kind that the gateway accepts ([D6](crate::decisions#d6)).
+    /// The gateway selects one credential of a kind that it accepts, by a fixed order of precedence
+    /// ([D6](crate::decisions#d6)).
     #[default]
     AnyCredential,
     /// The same as [`AnyCredential`](Self::AnyCredential). In addition, the scheme can read the text of the client's
@@ -329,8 +331,8 @@ impl<'a> Authorization<'a> {
         self.authenticated.token()
     }
 
-    /// Returns the text of the client's token, as [`token`](Self::token) does, if it is a login token. It is for
-    /// schemes that send the token to a server of Zowe.
+    /// Returns what [`token`](Self::token) returns, if the token is a login token. Schemes that send the token to a
+    /// server of Zowe call this function.
     pub(super) fn login_token(&self) -> Option<&'a str> {
         self.authenticated.login_token()
     }
@@ -381,8 +383,8 @@ impl<'a> SchemeRequest<'a> {
         self.authenticated.token()
     }
 
-    /// Returns the text of the client's token, as [`token`](Self::token) does, if it is a login token. It is for
-    /// schemes that send the token to a server of Zowe.
+    /// Returns what [`token`](Self::token) returns, if the token is a login token. Schemes that send the token to a
+    /// server of Zowe call this function.
     pub(super) fn login_token(&self) -> Option<&'a str> {
         self.authenticated.login_token()
     }

@@ -7,7 +7,7 @@
 //! | suffix | the layer permits |
 //! |---|---|
 //! | none | all requests to the service |
-//! | `:read` | `GET`, `HEAD` and `OPTIONS`. The request must ask neither for a WebSocket or another upgrade, nor for another method in a header such as `X-HTTP-Method-Override` |
+//! | `:read` | requests with the method `GET`, `HEAD` or `OPTIONS`. A request for an upgrade, such as a WebSocket handshake, is refused. A request with a header that may name another method, such as `X-HTTP-Method-Override`, is also refused |
 //! | `:/path` | all requests whose path after the prefix of the route is this path or below it. A path that servers may read in different ways is refused, such as a path with dot segments, `;` or `%2F`. A request with a header that may name another path is also refused, such as `X-Original-URL` or `Destination`. On a route of [`RouteLayer::fixed`](super::RouteLayer::fixed), the path must begin with the prefix |
 //!
 //! An authorized request gets the extension [`Authorized`], which contains the user and the route. Later layers read
@@ -166,7 +166,8 @@ impl Authorized {
         &self.authenticated
     }
 
-    /// Removes the copy of the client's credentials. Only a failure of the scheme would need it.
+    /// Removes the copy of the client's credentials. A request that gets the headers of the scheme does not need this
+    /// copy.
     pub(super) fn discard_withheld(&mut self) {
         self.authenticated.discard_withheld();
     }
@@ -204,7 +205,7 @@ fn decide<'a>(
 #[cold]
 fn facts_of<'a, B>(request: &'a Request<B>, route: &Route) -> RequestFacts<'a> {
     let headers = request.headers();
-    // `SanitizeLayer` replaces the header by the extension.
+    // `SanitizeLayer` replaces the header `Upgrade: websocket` by the extension.
     let is_upgrade =
         headers.contains_key(UPGRADE) || request.extensions().get::<AsksForWebSocket>().is_some();
     let mut facts = RequestFacts::unknown();
@@ -218,8 +219,9 @@ fn facts_of<'a, B>(request: &'a Request<B>, route: &Route) -> RequestFacts<'a> {
 }
 
 /// Returns whether some frameworks use the value of this header in place of the method: `X-HTTP-Method-Override`,
-/// `X-HTTP-Method`, `X-Method-Override`, `X-HTTP-Verb-Override` and more. `SanitizeLayer` removes the known ones,
-/// unless the service keeps them. The CORS headers are not among them, because they name the method of a later request.
+/// `X-HTTP-Method`, `X-Method-Override`, `X-HTTP-Verb-Override` and more. `SanitizeLayer` removes the well-known ones
+/// of these headers, unless an operator keeps them for the service. Returns `false` for the header
+/// `Access-Control-Request-Method`, because it names the method of a later request.
 fn may_name_another_method(name: &HeaderName) -> bool {
     let name = name.as_str();
     let has_verb =
@@ -227,9 +229,9 @@ fn may_name_another_method(name: &HeaderName) -> bool {
     (name.contains("method") || has_verb()) && !name.starts_with("access-control-")
 }
 
-/// Returns whether some servers use the value of this header in place of the path or of a part of it (`X-Original-URL`,
-/// `X-OriginalURL`, `X-Forwarded-Path`, `X-PathInfo`, `X-Script-Name`, `Request-Target` and more), or write to a second
-/// path (`Destination`, RFC 4918 §10.3).
+/// Returns whether some servers use the value of this header in place of the path or of a part of it: `X-Original-URL`,
+/// `X-OriginalURL`, `X-Forwarded-Path`, `X-PathInfo`, `X-Script-Name`, `Request-Target` and more. Also returns `true`
+/// for `Destination` (RFC 4918 §10.3), which names a second path that the server writes to.
 fn may_name_another_path(name: &HeaderName) -> bool {
     let mut words = name.as_str().split(|char: char| !char.is_ascii_alphanumeric());
     words.any(|word| {

@@ -13,8 +13,8 @@ pub enum ServiceFailure {
     Busy,
     /// No connection could be made in time, or the service did not respond in time.
     TimedOut,
-    /// The connection ended before the service answered, or the head of its response is malformed. Also: the gateway
-    /// could not build the request to the service.
+    /// The connection ended before the service answered, the response is not valid, or the gateway could not build the
+    /// request to the service.
     Broken,
     /// The client sent the body of its request too slowly.
     BodyTooSlow,

@@ -8,9 +8,9 @@ use super::routes::Routes;
 
 /// A handle on a table of routes that can be replaced while requests run. Clones are handles on the same table.
 ///
-/// A request uses the table that is current when it passes the [`RouteLayer`](super::RouteLayer). It keeps its route
-/// until it ends, even if the table is replaced meanwhile. Each clone of the layer's Tower service keeps the table that
-/// it used last. So if the table has not changed, a request costs only one atomic load.
+/// A request uses the table that is current when it passes the [`RouteLayer`](super::RouteLayer). The request keeps its
+/// route until it ends, even if the table is replaced meanwhile. Each clone of the layer's Tower service keeps the
+/// table that it used last. So if the table has not changed, a request needs only one atomic load to get the table.
 ///
 /// Open connections to a service stay usable, because the proxy finds them by the address of the service, not by its
 /// route.

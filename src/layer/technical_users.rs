@@ -25,8 +25,8 @@ impl TechnicalUserRule {
     pub const MAX_VALUE: usize = 256;
 
     /// Creates a rule. `issuer` is the claim `iss` of the tokens. `claim` is the name under which the verifier keeps a
-    /// claim ([`ExternalToken::claim`]), and `value` is the whole value, or a whole item of a list. Upper and lower
-    /// case matter in all three.
+    /// claim ([`ExternalToken::claim`]). `value` is the whole value of this claim, or a whole item if the claim is a
+    /// list. All three texts are case-sensitive.
     ///
     /// # Errors
     /// [`TechnicalUserError::Text`] if `claim` or `value` is empty, too long, has a control character, or begins or
@@ -190,9 +190,9 @@ impl TechnicalUsers {
         Ok(Self(issuers))
     }
 
-    /// Returns the rule that matches a token, or `None` if no rule matches. If several rules with the same user match,
-    /// returns a rule of the claim that the rules name first. Of the rules of one claim, the first value in the token
-    /// decides.
+    /// Returns the rule that matches a token, or `None` if no rule matches. If several rules match, and all of them
+    /// name the same user, returns one of them: a rule for the claim that comes first in the list of rules. If several
+    /// rules for this claim match, returns the rule for the value that comes first in the token.
     ///
     /// # Errors
     /// [`MapError::Ambiguous`] if rules with different users match.
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_matches_a_whole_value_of_its_issuer_and_two_users_are_an_error() {
+    fn a_rule_matches_whole_values_and_matching_rules_with_different_users_are_an_error() {
         let rules = TechnicalUsers::new([
             rule(ISSUER, "groups", "batch", "BATCH"),
             rule(ISSUER, "groups", "cics", "CICS"),

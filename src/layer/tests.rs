@@ -390,7 +390,7 @@ async fn client_basic_decides_what_happens_to_a_password() {
         let cookie = format!("apimlAuthenticationToken={}", world.jwt());
         let exchange = world.exchange(get(FILES, &[("authorization", value), ("cookie", &cookie)]));
         assert_eq!(exchange.await.ticket_user().unwrap().as_str(), "USER", "{client_basic:?}");
-        // If the layer does not check passwords, the certificate is the credential.
+        // If the layer does not evaluate `Authorization`, the certificate is the credential.
         let mut request = get(FILES, &[("authorization", value)]);
         request.extensions_mut().insert(certificate("CERT"));
         let user = world.exchange(request).await.ticket_user();

@@ -221,8 +221,8 @@ enum OwnToken<'a> {
     Ltpa(Zeroizing<String>),
 }
 
-/// Returns the token of z/OSMF that a verified token is or contains. Only tokens of API ML and z/OSMF are trusted for
-/// this.
+/// Returns the token of z/OSMF in the verified `token`: either `token` itself, or the text in its claim `ltpa`. The
+/// claims of `token` are read only if API ML or z/OSMF has issued it.
 fn own_token<'a>(proof: &Proof, token: &'a str) -> Option<OwnToken<'a>> {
     #[derive(Deserialize)]
     struct Claims {

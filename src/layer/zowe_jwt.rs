@@ -36,16 +36,16 @@ const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be z
 ///
 /// A token that the scheme issues is valid only for the service of the route
 /// ([`Jwt::service`](crate::token::Jwt::service), [D23](crate::decisions#d23)): the gateway refuses it on the routes of
-/// other services. It expires with the credential of the client, or after the lifetime that the issuer sets, whichever
-/// is earlier.
+/// other services. The token is not valid for longer than the credential of the client, and not for longer than the
+/// lifetime that the issuer sets.
 ///
 /// The gateway sends this cookie and the other cookies of the client in one `Cookie` header. With
 /// [`with_header`](Self::with_header), it also sends the token in another header.
 ///
 /// The scheme keeps a token that it issued for a user and a service until a minute before the token expires, or until
-/// the user logs out. A token that expires with the credential of the client is kept until it expires. The scheme keeps
-/// at most 10,000 tokens. So a service may get the same token in several requests. A short lifetime limits how long a
-/// service can use such a token. Clones share the tokens.
+/// the user logs out. If the credential of the client shortens the lifetime of a token, the token is kept until it
+/// expires. The scheme keeps at most 10,000 tokens. So a service may get the same token in several requests. A short
+/// lifetime limits how long a service can use such a token. Clones of the scheme share the tokens.
 ///
 /// ```
 /// use std::time::Duration;
@@ -168,8 +168,8 @@ impl ZoweJwtScheme {
 /// Returns the expiry of a new token, for a client whose credential expires at `credential`. `None` if the token gets
 /// the full lifetime.
 ///
-/// The time is rounded down to a whole minute. So a user with many credentials gets few tokens, because signing is
-/// expensive. The time is not rounded if the rounded time would be at most one minute from now.
+/// The time is rounded down to a whole minute. So credentials that expire in the same minute share one token, which
+/// saves signatures. The time is not rounded if the rounded time would be at most one minute from now.
 fn expiry(now: Timestamp, lifetime: Duration, credential: Timestamp) -> Option<Timestamp> {
     if now.plus(lifetime) <= credential {
         return None;

@@ -38,9 +38,9 @@ impl<C: Connect> AskIssuer for Apiml<C> {
             let is_accepted = match &verified {
                 VerifiedToken::Jwt(jwt) => apiml.accepts_login_token(&token, jwt.user()).await?,
                 // A revocation at API ML is for one PAT, for all PATs of a user, or for all PATs with a certain scope.
-                // For each request, API ML checks the PAT, its user and all of its scopes. So one request, which names
-                // the first scope, is sufficient. The request contains the scope with its suffix, because API ML
-                // compares the whole text of a scope.
+                // In each call, API ML checks the PAT, its user and all of its scopes. So one call, which names the
+                // first scope, is sufficient. The call contains the scope with its suffix, because API ML compares the
+                // whole text of a scope.
                 VerifiedToken::Pat(pat) => match pat.scopes().iter().next() {
                     Some(scope) => apiml.accepts_pat(&token, &scope.to_string()).await?,
                     None => false,

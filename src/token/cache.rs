@@ -37,7 +37,8 @@ use uuid::Uuid;
 use super::{Scope, ScopeAccess, TokenError, VerifiedToken};
 use crate::clock::Timestamp;
 
-/// The number of shards is the capacity of the cache divided by this weight, rounded up to a power of two.
+/// The cache consists of shards, each with its own lock. The number of shards is the capacity of the cache divided by
+/// this weight, rounded up to a power of two.
 ///
 /// Rounding up makes the number of shards less than twice as large. So if there are several shards, each can hold at
 /// least half of this weight. This is enough for the heaviest possible PAT, which has the maximum length and the

@@ -117,8 +117,8 @@ impl TokenIssuer {
         })
     }
 
-    /// Issues a PAT to `user`, which expires at `expires_at`. Fractions of a second are ignored. The caller makes sure
-    /// that the time is not too late.
+    /// Issues a PAT that expires at `expires_at` to `user`. Fractions of a second are ignored. The caller makes sure
+    /// that the lifetime is not longer than [`Validity::MAX`].
     ///
     /// # Errors
     /// [`IssueError`] if the key cannot sign.

@@ -1,9 +1,10 @@
 //! Asks an issuer whether one of its tokens is still valid. The signature alone does not show this, because it stays
 //! valid after the user has logged out.
 //!
-//! Only answers about tokens with a valid signature are cached. The answer "valid" is kept for 60 s, or for the time
-//! that is set. The answer "not valid" is kept for 10 s, and the error of a failed call for 1 s. Concurrent requests
-//! with the same token share one call to the issuer. If the call fails, the token is refused.
+//! The issuer is asked only about tokens with a valid signature. The answer "valid" is cached for 60 s, or for the time
+//! that [`IssuerCheck::with_memory`] sets. The answer "not valid" is cached for 10 s, and the error of a failed call
+//! for 1 s. Concurrent requests with the same token share one call to the issuer. If the call fails, the token is
+//! refused.
 
 use std::{fmt, num::NonZeroUsize, pin::Pin, sync::Arc, time::Duration};
 

@@ -139,9 +139,9 @@ pub struct UnprotectedUrl(Address);
 pub struct KeyRefresh {
     /// The set is fetched again after this time. A shorter time than 30 s counts as 30 s.
     pub every: Duration,
-    /// A set is discarded after this time, even if no newer set could be fetched. A time that is less than 30 s longer
-    /// than [`every`](Self::every) counts as `every` plus 30 s. Without this limit, an attacker who blocks all fetches
-    /// could use a key that the issuer has withdrawn.
+    /// A set is discarded after this time, even if no newer set could be fetched. Without this limit, an attacker who
+    /// blocks all fetches could use a key that the issuer has withdrawn. The minimum is [`every`](Self::every) plus
+    /// 30 s: a shorter time counts as this minimum.
     pub max_age: Duration,
 }
 
@@ -259,10 +259,10 @@ impl IssuerKeys {
         self
     }
 
-    /// Fetches the keys immediately and then again as [`KeyRefresh`] describes, so that no token has to wait. While
-    /// there are no keys, it tries again after 5 s, and then at growing intervals. The intervals grow because some
-    /// issuers never have keys, such as a z/OSMF (IBM's management server on z/OS) that issues no JWTs. The future
-    /// never completes, so run it in a task. It needs a Tokio runtime with timers.
+    /// Fetches the keys immediately, and then again as [`KeyRefresh`] describes. So a token waits only if its key is
+    /// not in the set. While there are no keys, this function tries again after 5 s, and then at growing intervals. The
+    /// intervals grow because some issuers never have keys, such as a z/OSMF (IBM's management server on z/OS) that
+    /// issues no JWTs. The future never completes, so run it in a task. The task needs a Tokio runtime with timers.
     pub async fn keep_fresh(self) {
         let Some(remote) = &self.0.remote else { return std::future::pending().await };
         let mut after_failure = FIRST_PAUSE;
@@ -298,7 +298,7 @@ impl IssuerKeys {
     pub(super) fn should_refresh(&self, need: Need) -> bool {
         let Some(remote) = &self.0.remote else { return false };
         self.forget_old_set(remote);
-        // If a fetch already runs and the key of a token is in the old set, the token does not wait. If it did, a slow
+        // While a fetch runs, a token whose key is in the old set does not wait for the new set. Otherwise, a slow
         // issuer would delay all of its tokens. If the new set lacks the key, cached tokens of the key become invalid.
         let needs_result = need == Need::UnknownKey || self.0.set.load().is_none();
         self.may_fetch(remote, need) || needs_result && remote.is_running()
@@ -454,7 +454,8 @@ impl IssuerKeys {
     /// Registers a cache. When the issuer withdraws a key, all tokens in this cache become invalid.
     pub(super) fn invalidate(&self, cache: &Generation) {
         let mut caches = self.0.caches.lock().unwrap_or_else(PoisonError::into_inner);
-        // A program that replaces its verifiers creates many caches for the same keys, one after the other.
+        // A program that replaces its verifiers creates many caches for the same keys, one after the other. So caches
+        // that no longer exist are removed from the list.
         caches.retain(|cache| cache.upgrade().is_some());
         caches.push(cache.downgrade());
     }

@@ -164,9 +164,9 @@ impl TrustedIssuers {
         let own = &self.0.own;
         let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = message.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        // Most tokens are our own, so our keys are tried first and the claims are read only once. But a token of z/OSMF
-        // may have the same header as our tokens. So, if z/OSMF is trusted, the claim `iss` is read before our keys are
-        // tried. This takes less time than a check with our own key.
+        // Most tokens are our own, so our keys are tried first, and the claims are read only once. But a token of
+        // z/OSMF may have the same header as our tokens. So, if z/OSMF is trusted, the claim `iss` is read before our
+        // keys are tried. To read the claim takes less time than to check a signature with our own key.
         let is_zosmf = || self.0.zosmf.is_some() && names_zosmf(payload);
         let refused = match own.is_header_of_a_key(header) && !is_zosmf() {
             false => None,

@@ -63,7 +63,7 @@ impl KeySet {
         if json.len() > MAX_LEN {
             return Err(KeySetError::TooLarge { bytes: json.len() });
         }
-        // serde also reads a struct from an array.
+        // A JWK set is a JSON object, but serde also reads a struct from an array.
         if json.trim_ascii_start().first() != Some(&b'{') {
             return Err(KeySetError::NotAJwkSet);
         }

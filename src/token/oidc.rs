@@ -255,7 +255,7 @@ impl OidcIssuer {
             None => {
                 let items = audience.list().filter(|items| items.len() <= MAX_AUDIENCES);
                 let items = items.ok_or_else(|| {
-                    problem("aud is neither a string nor a short array of strings")
+                    problem("aud is neither a string nor an array of at most 64 strings")
                 })?;
                 let texts: Option<Vec<_>> = items.iter().map(|item| item.text()).collect();
                 let texts =

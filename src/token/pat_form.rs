@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// A text of the form of a JWT.
+    /// A text that has the form of a JWT.
     const JWT: &str = "eyJhbGciOiJSUzI1NiJ9.e30.c2ln";
 
     fn parse(sent: &str) -> Result<(&str, TokenForm), TokenError> {

@@ -1,5 +1,5 @@
 //! Verifies login tokens and Personal Access Tokens (PATs). One of the configured keys must have signed the token with
-//! RS256, and its claim `iss` must be `APIML` or `APIML_PAT`.
+//! RS256, and the claim `iss` of the token must be `APIML` or `APIML_PAT`.
 
 use std::{
     future::ready,
@@ -68,8 +68,9 @@ impl Rs256Verifier {
     }
 
     /// Also accepts tokens that this key verifies. The keys are tried in the order in which they were added. But if a
-    /// token has exactly the header that this crate writes for a key with an id ([`VerifyingKey::key_id`]), this key is
-    /// tried first. A token with a wrong signature costs one check for each key.
+    /// token has exactly the header that this crate writes for one of the keys, this key is tried first. The header
+    /// contains the id of the key, if the key has one ([`VerifyingKey::key_id`]). A token with a wrong signature costs
+    /// one check for each key.
     ///
     /// The new verifier does not share a cache with `self`.
     #[must_use]
@@ -198,8 +199,8 @@ impl Rs256Verifier {
         self.check(token, claims, origin)
     }
 
-    /// Finds out whose key has signed `message`. Our own keys are tried first. So if API ML and the gateway share a
-    /// key, the origin of its tokens is [`TokenOrigin::Gateway`] (docs/decisions.md#d48).
+    /// Finds out whose key has signed `message`. Our own keys are tried first. So if API ML and the gateway have the
+    /// same key, the origin of the tokens of both is [`TokenOrigin::Gateway`] (docs/decisions.md#d48).
     fn signer(
         &self,
         by: By,

@@ -46,7 +46,7 @@ impl ScopePath {
 
     /// Returns whether `path` is this path or below it. Both paths are compared decoded, segment by segment.
     pub(super) fn permits(&self, path: &UnambiguousPath<'_>) -> bool {
-        // `new` has checked the path. If this check ever failed, the scope would permit nothing.
+        // `new` has already decoded the path without an error. If this decoding failed, the scope would permit nothing.
         let Ok(prefix) = decoded(&self.0) else { return false };
         let prefix = prefix.strip_suffix('/').unwrap_or(&prefix);
         let rest = path.0.strip_prefix(prefix);

@@ -47,8 +47,8 @@ impl Scopes {
         Self(scopes.into())
     }
 
-    /// Returns whether the PAT permits a request to `service`. `facts` says what else is known of the request. It is
-    /// called only if all scopes for the service have a suffix.
+    /// Returns whether the PAT permits a request to `service`. `facts` returns what else is known of the request. It is
+    /// called only if the PAT has scopes for the service, and all of them have a suffix.
     pub fn permits<'a>(
         &self,
         service: &ServiceId,
@@ -61,8 +61,8 @@ impl Scopes {
         }
     }
 
-    /// Returns whether one of the scopes is for `service`, whatever its suffix. A revocation rule for the service then
-    /// revokes the PAT. This does not say that the PAT permits a request: see [`permits`](Self::permits).
+    /// Returns whether one of the scopes is for `service`, with any suffix or without one. If so, a revocation rule for
+    /// the service also applies to the PAT. [`permits`](Self::permits) says whether the PAT permits a request.
     pub fn names_service(&self, service: &ServiceId) -> bool {
         match self.find(service) {
             Found::Any => true,

@@ -100,8 +100,9 @@ pub trait TokenVerifier: Send + Sync + 'static {
     /// Verifies a token whose user logs out. This function must not ask the issuer whether the token is still valid. If
     /// it did, no user could log out while the issuer does not answer.
     ///
-    /// By default, calls [`verify_token`](Self::verify_token). A verifier that contains another verifier must
-    /// implement this method, and call `verify_for_logout` of the other verifier.
+    /// By default, calls [`verify_token`](Self::verify_token). Implement this function if `verify_token` asks the
+    /// issuer. A verifier that contains another verifier must also implement this function, and call
+    /// `verify_for_logout` of the other verifier.
     fn verify_for_logout(&self, token: &[u8]) -> VerifyFuture {
         self.verify_token(token)
     }

@@ -114,7 +114,8 @@ impl Ending {
     /// The number of endings.
     pub(super) const COUNT: usize = ABANDONED + 1;
 
-    /// Returns a number of its own for each ending. It is less than [`COUNT`](Self::COUNT).
+    /// Returns the number of this ending. Each ending has another number. All numbers are less than
+    /// [`COUNT`](Self::COUNT).
     pub(super) const fn index(self) -> usize {
         match self {
             Self::Forwarded => 0,

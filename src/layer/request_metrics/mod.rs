@@ -19,8 +19,8 @@
 //!   [`RequestMetrics::MAX_SERVICES`] services have an id, in the order of their first request. All others share the
 //!   value `other`.
 //! - A time series appears with its first request. The metric `passticket_requests_total` has at most
-//!   [`RequestMetrics::MAX_SERIES`] time series, and those of the service `other`. At this limit, a request that needs
-//!   a new time series is counted for the service `other`.
+//!   [`RequestMetrics::MAX_SERIES`] time series, not counting those of the service `other`. At this limit, a request
+//!   that needs a new time series is counted for the service `other`.
 //!
 //! A request that reaches the service takes no lock if it has the same route as the request before it on the same
 //! connection. Other requests take a lock.

@@ -69,7 +69,7 @@ fn requests(metrics: &Arc<RequestMetrics>) -> Vec<String> {
     samples.iter().map(|line| line.trim_start_matches("passticket_requests_total").into()).collect()
 }
 
-/// Answers as the path says.
+/// Answers a request. The last segment of the path names the kind of the answer.
 fn answer(request: Request<Full<Bytes>>) -> Ready<Answer> {
     let mut response = Response::new(Full::default());
     match request.uri().path() {
@@ -254,7 +254,7 @@ fn number_of(line: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_layer_that_waits_does_not_lose_the_start_of_the_request() {
+async fn the_time_of_the_gateway_includes_the_time_that_a_layer_waits() {
     let metrics = metrics();
     let stack = ServiceBuilder::new()
         .layer(metrics.layer())
@@ -271,7 +271,7 @@ async fn a_layer_that_waits_does_not_lose_the_start_of_the_request() {
         .layer(RouteLayer::new(Routes::new([bypass("a")]).unwrap()))
         .layer(metrics.service_layer())
         .service(service_fn(answer));
-    // Two requests at the same time: each has its own start.
+    // Two requests run at the same time. The layer must not mix up the times at which they have started.
     let (first, second) = (stack.clone().oneshot(get("/a/api/x")), stack.oneshot(get("/a/api/x")));
     let (first, second) = tokio::join!(first, second);
     assert!(first.is_ok() && second.is_ok());

@@ -1,4 +1,5 @@
-//! Tests of [`Scheme::accepts`], which determines the credentials that a scheme uses, and the token that it can read.
+//! Tests of [`Scheme::accepts`], which determines the credentials that are evaluated, and whether the scheme can read
+//! the client's token.
 
 use super::*;
 

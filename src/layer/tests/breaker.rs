@@ -3,7 +3,8 @@
 use super::*;
 use crate::ticket_breaker::{RefusedStatuses, TicketBreaker, TicketLimits};
 
-/// Sends requests to paths of a service that answers with `status`. Returns whether the service has received a ticket.
+/// A gateway with a breaker in front of a service. [`send`](Self::send) sends a request that the service answers with
+/// `status`. It returns the `Authorization` that the service has received, and the response to the client.
 struct Watched {
     world: World,
     route: Arc<Route>,

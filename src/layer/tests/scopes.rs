@@ -80,7 +80,7 @@ async fn the_suffix_of_a_scope_limits_methods_and_paths() {
         ("files:/a/b", "GET", "/a/b/%0a", false),
         ("files:/a/b", "GET", "/a/b/%c0%ae%c0%ae/c", false),
         ("files:/a/b", "GET", "/a/b/%zz", false),
-        // A path scope does not name the prefix of the route.
+        // The path in a scope begins after the prefix of the route.
         ("files:/api/v1/a", "GET", "/a", false),
         ("files:/api", "GET", "/api/x", true),
         ("files:/", "PUT", "", true),
