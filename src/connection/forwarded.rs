@@ -1,9 +1,8 @@
 //! Reads the address of the client from `X-Forwarded-For` and `Forwarded` (RFC 7239).
 //!
 //! Both headers are lists. Each proxy appends the address of its peer, so the last element comes from the trusted proxy
-//! in front of the gateway. The elements are read from the right, up to the first address that is not a trusted proxy.
-//! This is the client. The elements further to the left may come from the client itself and are not read. So a client
-//! cannot hide its address with such elements.
+//! in front of the gateway. The elements are read from the right. The first address that is not a trusted proxy is the
+//! client. The elements further to the left are not read, because the client may have sent them to hide its address.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 

@@ -1,30 +1,32 @@
 //! Sends a request to the service of its route.
 //!
 //! 1. A request is sent if [`SchemeLayer`](crate::layer::SchemeLayer) has marked it as ready, or if its route has the
-//!    scheme `bypass` (no credential is evaluated). The response to any other request is 500.
+//!    scheme `bypass`, which needs no credential. The response to any other request is 500.
 //! 2. The prefix of the path is replaced, and `Host`, `Forwarded` and `X-Forwarded-*` are set. If the request has a
 //!    [`RequestId`], this id replaces the `X-Request-Id` of the client. Hop-by-hop headers are removed in both
 //!    directions.
 //! 3. Bodies are streamed in both directions. Connections are pooled. When the client disconnects, the request to the
 //!    service is cancelled.
-//! 4. `X-Zowe-Auth-Failure` and the gateway's own cookies are removed from the response of a service. `Location`,
-//!    `Content-Location` and cookie paths that point to the instance are rewritten to the gateway. If the route has
-//!    [`SecurityHeaders::AddMissing`](crate::layer::SecurityHeaders), the response to an authenticated request gets
-//!    `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`. The gateway adds `nosniff` unless the service
-//!    has set this header, and `no-store` unless the service has set `Cache-Control`, `Expires` or `Pragma`.
+//! 4. Headers such as `X-Zowe-Auth-Failure`, and the gateway's own cookies, are removed from the response of a service.
+//!    `Location`, `Content-Location` and cookie paths that point to the instance are rewritten to the gateway. The
+//!    gateway may add `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`
+//!    ([`SecurityHeaders`](crate::layer::SecurityHeaders)).
 //! 5. If the service sends no valid response, or the request cannot be sent, the gateway makes the response itself:
-//!    - 503 if the service cannot be reached, has no instance, or has too many connections;
-//!    - 504 if the service does not respond in time;
+//!    - 503 if the service cannot be reached or has no instance, or if all permitted connections to it stay in use;
+//!    - 504 if the service does not accept the connection or does not respond in time;
 //!    - 502 if the connection fails before the head of the response is complete, or if the response is not valid. For
 //!      example, its head is malformed, its status is 101 although the request had no `Upgrade`, or its body has a
 //!      transfer coding other than `chunked`;
 //!    - 400 if the client breaks off the body of its request, 408 if the client sends this body too slowly, and 413 if
 //!      the body is larger than the [`RouteLimits`](crate::layer::RouteLimits) of the route allow;
-//!    - 404 if the client chooses an unknown instance with `X-InstanceId`.
+//!    - 404 if the client chooses an unknown instance with `X-InstanceId`;
+//!    - 401 if the credential of a gRPC call expires or is revoked before the service responds;
+//!    - 429 if the user has too many WebSockets.
 //!
 //!    On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the status is 500 in place of
-//!    502, and also if the service cannot be reached or has no instance. The client gets a fixed text. The gateway logs
-//!    the reason, and the response has it as an extension ([`ServiceFailure`]).
+//!    502, and also if the service cannot be reached or has no instance. The response has the reason as an extension:
+//!    [`Rejection`] with 413, and otherwise [`ServiceFailure`]. Only a response with 429 has no such extension. The
+//!    gateway also logs the reason, except with 404.
 
 use std::{
     convert::Infallible,
@@ -313,8 +315,9 @@ impl<C: Clone, B> Forward<C, B> {
         self.with_settings(settings, negotiation)
     }
 
-    /// Offers HTTP/2 by ALPN to the services whose route has [`ServiceProtocol::Auto`]. Requests then share
-    /// connections. The returned value shares no connections with earlier clones of this value.
+    /// Offers HTTP/2 by ALPN to services with TLS whose route has [`ServiceProtocol::Auto`]. If a service chooses
+    /// HTTP/2, its requests share connections. The returned value shares no connections with earlier clones of this
+    /// value.
     ///
     /// [`ServiceProtocol::Auto`]: crate::layer::ServiceProtocol::Auto
     #[must_use]
@@ -455,7 +458,7 @@ where
 /// The reason why a request is not sent.
 #[derive(Debug)]
 enum BeginError {
-    /// The request cannot be built.
+    /// The request to the service cannot be built.
     Build(http::Error),
     NoInstance(NoInstance),
 }
@@ -580,7 +583,7 @@ struct RequestTarget {
     route: Arc<Route>,
     /// The user for whom the scheme has prepared the request.
     user: Option<UserId>,
-    /// The ticket of the request, if the scheme must know the answer to it.
+    /// The PassTicket of the request, if the scheme must learn how the service answers the request.
     watched: Option<Watched>,
     /// Whether the credential permits only some requests to the service.
     is_restricted: bool,
@@ -616,8 +619,8 @@ enum Upload {
     None,
     /// The client must send the body with a minimum speed.
     Finite,
-    /// The body of gRPC, to a service that may use HTTP/2. If the service does, the client may pause for any time, so
-    /// it may send the body only while its credential is valid.
+    /// The body of gRPC, to a service that may use HTTP/2. Over HTTP/2, the client may pause for any time. So the
+    /// gateway watches the credential, and ends the request when the credential is no longer valid.
     Endless,
 }
 
@@ -671,7 +674,8 @@ fn service_request<C, B: Body>(
     let target = targets.get(at);
     let service = ServiceHeaders { host: target.host.host(), prefix: prefix.as_ref() };
     set_forwarded(&mut head.headers, &head.uri, service, connection, peer);
-    // This is after the hop-by-hop headers were removed, so `Connection: x-request-id` of a client has no effect.
+    // The id is added after the hop-by-hop headers were removed. So a client cannot remove the id with
+    // `Connection: x-request-id`.
     if let Some(id) = head.extensions.get::<RequestId>() {
         head.headers.insert(&X_REQUEST_ID, id.header_value());
     }
@@ -827,8 +831,8 @@ where
     }
 }
 
-/// Reports the answer to a request with a PassTicket to the scheme. If there was no connection to the service, records
-/// that the ticket was not sent.
+/// Tells the scheme how the service has answered a request with a PassTicket. If there was no connection to the
+/// service, records that the PassTicket was not sent.
 fn report(
     route: &Route,
     user: UserId,

@@ -172,12 +172,13 @@ pub(super) fn prepare<B: Body>(
     Ok(if seen.events { BodyKind::Events } else { BodyKind::Message })
 }
 
-/// Allows a script of a service to answer requests for more paths than those beside the script (Service Workers, W3C).
+/// With this header, a service lets its script answer the browser's requests for more paths than those below the
+/// directory of the script (Service Workers, W3C).
 const SERVICE_WORKER_ALLOWED: &str = "service-worker-allowed";
 
-/// Returns whether the header allows only paths of the service. Otherwise, after one visit to a page of the service, a
-/// script of the service could answer all later requests of the browser for pages of other services and of the gateway.
-/// This includes the page that asks for the password.
+/// Returns whether the header allows only paths of the service. With more paths, a script of the service could answer
+/// the browser's requests for pages of other services and of the gateway after one visit to the service. One of these
+/// pages asks for the password.
 fn keeps_service_worker(headers: &HeaderMap, route: &Route) -> bool {
     headers.get_all(SERVICE_WORKER_ALLOWED).iter().all(|value| {
         let rest = value.as_bytes().strip_prefix(b"/");
@@ -198,10 +199,11 @@ fn is_number(length: &HeaderValue) -> bool {
     (1..20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
 }
 
-/// Returns true if hyper decodes the body completely. hyper removes one coding, `chunked`. Old servers send `identity`
-/// if there is no coding (RFC 2616 §3.6). hyper then ignores `Content-Length`, and reads until the service closes the
-/// connection. If the service keeps the connection open, the body never ends. So this function returns false for
-/// `identity` together with `Content-Length`.
+/// Returns whether hyper decodes the body completely. hyper removes only the coding `chunked`, and only once.
+///
+/// Old servers send `identity` if there is no coding (RFC 2616 §3.6). hyper then ignores `Content-Length`, and reads
+/// until the service closes the connection. If the service keeps the connection open, the body never ends. So this
+/// function returns false for `identity` together with `Content-Length`.
 fn has_known_coding(headers: &HeaderMap) -> bool {
     let mut codings = all_list_items(headers, &TRANSFER_ENCODING);
     let is_identity = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");

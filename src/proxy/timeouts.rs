@@ -50,9 +50,9 @@ impl ForwardTimeouts {
         Self { response, ..self }
     }
 
-    /// Sets the receive timeout. Within this time, a client must send at least 4 KiB of its request's body. Otherwise
-    /// the response is 408. The time counts only while the service is ready for more of the body. There is no receive
-    /// timeout for gRPC over an HTTP/2 connection to the service.
+    /// Sets the receive timeout. In each period of this length, a client must send at least 4 KiB of its request's
+    /// body, until the body ends. Otherwise the response is 408. The time counts only while the service is ready for
+    /// more of the body. There is no receive timeout for gRPC over an HTTP/2 connection to the service.
     #[must_use]
     pub fn with_receive(self, receive: Duration) -> Self {
         Self { receive, ..self }

@@ -1,4 +1,4 @@
-//! Helpers for tests of handlers and schemes: authorized users, tokens and a signing key. They need no certificates.
+//! Helpers for tests of handlers and schemes: authorized users, tokens and a signing key.
 //!
 //! Enable the feature `test-util` only in `[dev-dependencies]`:
 //!
@@ -86,8 +86,8 @@ pub fn personal_access_token(user: &str, scopes: &[&str]) -> String {
     token.expect("the key signs").expose().to_owned()
 }
 
-/// Returns the PassTicket key of `applid`, which is not secret. It allows replay, so that tests need not wait for a new
-/// time slot.
+/// Returns a profile with a PassTicket key for `applid`. The key is not secret. The profile allows replay, so that
+/// tests need not wait for the next second to make another PassTicket.
 pub fn key_profile(applid: &str) -> KeyProfile {
     let applid = Applid::new(applid).expect("the name is an APPLID");
     KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")

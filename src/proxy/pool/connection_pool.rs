@@ -113,8 +113,8 @@ struct IdleReaper<C, B> {
     host: Weak<HostPool<B>>,
 }
 
-/// A [`HostPool`] is removed when it has been unused for more than this number of ticks. Addresses of instances change,
-/// so the pool must not keep each address that it has ever used.
+/// A [`HostPool`] is removed when it has been unused for more than this number of ticks. A tick is half of the idle
+/// timeout. Addresses of instances change, so the pool must not keep each address that it has ever used.
 const UNUSED_TICKS: u64 = 2;
 
 impl<C, B> IdleReaper<C, B> {
@@ -309,7 +309,7 @@ where
     /// request had to wait for a slot, `deadline` does not apply. The new connection must then be open within the
     /// response timeout after the request got the slot.
     ///
-    /// The times of the wait and of the connection are added to `facts`.
+    /// The time of the wait and the time to connect are added to `facts`.
     #[cold]
     pub(in crate::proxy) fn connect(
         &self,
@@ -386,7 +386,8 @@ where
                 }
             };
             if is_http2(&io) {
-                // Another request may have connected meanwhile. Both can share its connection.
+                // Another request may have connected meanwhile. Then this request shares the connection of that
+                // request, and drops its own.
                 if let Some(connection) = host.take() {
                     return Ok(Connected { connection, is_reused: true, waited_until });
                 }

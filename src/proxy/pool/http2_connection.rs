@@ -62,7 +62,8 @@ pub(super) struct Http2Connection<B> {
     idle_since: AtomicU64,
     counts: Arc<ForwardCounts>,
     runtime: Handle,
-    /// The time that the connection may take to close.
+    /// The time that the connection may take to close. Also the time that the service may take to accept the next part
+    /// of a request's body after the end of the response.
     max_stall: Duration,
 }
 
@@ -145,7 +146,7 @@ impl<B> Http2Connection<B> {
         self.counts.remove_stream();
     }
 
-    /// Returns whether the connection takes requests. After a GOAWAY, it takes none, but its open streams go on.
+    /// Returns whether the connection takes new requests. After a GOAWAY, it takes none, but its open streams go on.
     pub(super) fn is_usable(&self) -> bool {
         !self.is_retired.load(Ordering::Relaxed) && !self.sender.is_closed()
     }

@@ -6,8 +6,8 @@
 /// The opcode of the frame that closes a WebSocket (RFC 6455 §5.2).
 const CLOSE: u8 = 0x8;
 
-/// The position in a stream of frames. Each sequence of bytes is a valid stream for this type. Rules that only the
-/// client and the service need are not checked, such as the meaning of the reserved bits.
+/// The position in a stream of frames. This type accepts any sequence of bytes. It does not check rules that only the
+/// client and the service need, such as the meaning of the reserved bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FrameTracker {
     at: At,

@@ -105,8 +105,8 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     values.next().is_none().then_some(value.trim_ascii())
 }
 
-/// Returns the names in `Sec-WebSocket-Extensions`, without parameters. A quoted parameter must be a token (RFC 6455
-/// §9.1), so it contains no comma, and commas only separate extensions.
+/// Returns the names in `Sec-WebSocket-Extensions`, without parameters. The line is split at each comma. A quoted
+/// value of a parameter contains no comma, because it must be a token (RFC 6455 §9.1).
 fn extension_names(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let names = all_list_items(headers, &SEC_WEBSOCKET_EXTENSIONS)
         .filter_map(|extension| extension.split(|b| *b == b';').next().map(<[u8]>::trim_ascii));

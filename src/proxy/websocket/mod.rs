@@ -60,7 +60,7 @@ use crate::{
     tunnel::{NewTunnel, RunsTunnels},
 };
 
-/// A client's handshake that is being forwarded to a service.
+/// A client's handshake while it is forwarded to the service.
 pub(super) struct ClientUpgrade {
     on_upgrade: OnUpgrade,
     /// Whether the HTTP server that accepted the client runs the tunnel. Otherwise, the tunnel runs in a task of its
@@ -160,10 +160,10 @@ impl ClientUpgrade {
         self.offer.check(&head.headers)?;
         let mut response = Response::from_parts(*head, ResponseBody::default());
         *response.version_mut() = Version::HTTP_11;
-        // Status 101 has no body.
+        // A response with status 101 has no body, so it must not have these headers.
         response.headers_mut().remove(CONTENT_LENGTH);
         response.headers_mut().remove(TRANSFER_ENCODING);
-        // This cannot fail, because there is no body.
+        // `prepare` fails only if there is a body.
         let _ = response_head::prepare(&mut response, context);
         let headers = response.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));

@@ -38,9 +38,9 @@ const SEARCH_AGAIN_AFTER: Duration = Duration::from_millis(20);
 ///
 /// A WebSocket is closed with code 1008 when the token of its handshake expires or is revoked, when the revocation
 /// store cannot check the token for 10 seconds, or when the client certificate expires.
-/// [`tls::Server`](crate::tls::Server) also closes it with this code when the client certificate of its connection is
-/// no longer accepted. Call [`enforce_revocations`](Self::enforce_revocations) in a task, so that a revocation closes
-/// WebSockets immediately. Without this task, a revocation closes WebSockets within 30 seconds.
+/// [`tls::Server`](crate::tls::Server) also closes a WebSocket with this code when the client certificate of its
+/// connection is no longer accepted. Call [`enforce_revocations`](Self::enforce_revocations) in a task, so that a
+/// revocation closes WebSockets immediately. Without this task, a revocation closes WebSockets within 30 seconds.
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};
@@ -87,7 +87,7 @@ struct Table {
     has_ended: bool,
 }
 
-/// The user of a tunnel. Without a user, the address of the client.
+/// The user to whose limit a tunnel counts. If there is no user, the address of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Owner {
     User(UserId),
@@ -97,8 +97,8 @@ pub(super) enum Owner {
 }
 
 impl Owner {
-    /// Returns the owner for a client's address. A host can choose any address in its IPv6 network of 64 bits. So all
-    /// addresses of the network are one owner.
+    /// Returns the owner for a client's address. All addresses of an IPv6 network of 64 bits are one owner, because a
+    /// host can choose any address in its network.
     pub(super) fn of_address(ip: IpAddr) -> Self {
         Self::Address(match ip {
             IpAddr::V4(_) => ip,
@@ -131,8 +131,8 @@ impl Tunnels {
         }
     }
 
-    /// Returns a value with the same WebSockets and settings. Its settings can be changed without an effect on `self`.
-    /// The changes apply to WebSockets that are opened with the returned value. One call of
+    /// Returns a value with the same WebSockets and settings. If you change the settings of the returned value, the
+    /// changes apply only to WebSockets that are opened with it. One call of
     /// [`enforce_revocations`](Self::enforce_revocations) is enough for both values.
     #[must_use]
     pub fn share(&self) -> Self {
@@ -156,8 +156,8 @@ impl Tunnels {
         self
     }
 
-    /// Sets how long a WebSocket may be without a byte in either direction. It is then closed with code 1001. Default:
-    /// 1 hour, as in Zowe.
+    /// Sets the idle timeout. If no byte is sent in either direction for this time, the WebSocket is closed with code
+    /// 1001. Default: 1 hour, as in Zowe.
     #[must_use]
     pub fn with_idle_timeout(mut self, idle: Duration) -> Self {
         self.settings.idle = idle;
@@ -236,8 +236,8 @@ impl Tunnels {
     }
 
     /// Closes all WebSockets with code 1001, and ends the event streams and gRPC calls whose credentials are checked.
-    /// Those that begin later also end. Call this function if the revocations are no longer known, so that no response
-    /// continues with a token that may have been revoked.
+    /// WebSockets, streams and calls that begin later also end. Call this function if this process no longer learns
+    /// about revocations, so that no response continues with a token that may have been revoked.
     pub fn end_all(&self) {
         let mut table = self.table();
         table.has_ended = true;
@@ -286,7 +286,8 @@ impl fmt::Debug for Tunnels {
     }
 }
 
-/// The right of an owner to have one tunnel. It counts toward the limit of the owner until this value is dropped.
+/// The right of an owner to have one tunnel. The tunnel counts toward the limit of the owner until this value is
+/// dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     tunnels: Arc<Tunnels>,
