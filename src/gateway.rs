@@ -1,6 +1,5 @@
-//! The front router. It sends each request to the auth API, the health endpoint or the routed stack.
-//!
-//! The routed stack is the stack of layers that forwards requests to z/OS services.
+//! The front router sends each request to the auth API, the health endpoint or the routed stack. The routed stack is
+//! the stack of layers that forwards requests to z/OS services.
 
 mod error_page;
 mod request_counts;
@@ -36,9 +35,9 @@ pub use crate::auth_prefix::{AuthPrefix, AuthPrefixError};
 use error_page::{to_page, wants_page};
 pub use request_counts::{RequestCounts, RequestKind, StatusClass};
 
-/// The time limit for a response of the auth API. The limit includes the time to read the request body. A client that
-/// sends its body slowly must not occupy an endpoint for long, and 30 seconds are enough for the small bodies of the
-/// auth API.
+/// The time limit for a response of the auth API. The limit includes the time to read the request body, because a
+/// client that sends its body slowly must not occupy an endpoint for long. The bodies are small, so 30 seconds are
+/// enough.
 const API_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Sends each request to the auth API `A`, or to the routed stack `R`, which forwards it to a service. The path of the
@@ -211,8 +210,8 @@ impl<A, R> Gateway<A, R> {
     }
 
     /// Adds `Strict-Transport-Security` (RFC 6797) to each response. The header applies to the host of the gateway, so
-    /// the gateway replaces the header of a service. Browsers that have received the header only use HTTPS for this
-    /// host. So do not use it if any client reaches the gateway by HTTP without TLS.
+    /// the gateway replaces the header of a service. Browsers that have received the header use only HTTPS for this
+    /// host. So do not call this function if any client reaches the gateway by HTTP without TLS.
     #[must_use]
     pub fn with_strict_transport_security(self, policy: &StrictTransportSecurity) -> Self {
         Self { strict_transport_security: Some(policy.header_value()), ..self }
@@ -581,7 +580,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn malformed_requests_reach_neither_service() {
+    async fn malformed_requests_reach_neither_the_auth_api_nor_the_routed_stack() {
         let gateway = Gateway::new(service_fn(echo), service_fn(echo));
         for path in ["/x", "/gateway/api/v1/auth/login", HEALTH] {
             for (host, coding, want) in [

@@ -118,8 +118,8 @@ pub enum NetworkOrigin {
 /// When an attempt counts as a failure before its password is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountInAdvance {
-    /// The attempt counts in advance if a limit is already exceeded. If the attempt counted only after the check of its
-    /// password, an attacker could begin many attempts at the same time at the end of each wait.
+    /// The attempt counts in advance if a limit is already exceeded. Otherwise, an attacker could begin many attempts
+    /// at the same time at the end of each wait, before the first of them counts.
     IfLimitIsExceeded,
     /// The attempt always counts in advance, because its password differs from the cached one.
     Always,

@@ -1,5 +1,5 @@
-//! Facts about one request that the inner layers of a stack know, and that an outer layer needs: the service, the user,
-//! the instance, the timers, and how the request ended.
+//! Facts about one request that the inner layers of a stack know, and that an outer layer needs. Examples are the
+//! service, the user, the instance, the timers, and how the request ended.
 //!
 //! An outer layer puts a [`RequestFacts`] into the extensions of the request. The inner layers record their facts in
 //! this value while they handle the request. If the extension is absent, they collect nothing. The access log
@@ -87,7 +87,7 @@ enum Tunnel {
 pub struct RequestSnapshot {
     /// The service of the route.
     pub service: Option<ServiceId>,
-    /// The user whom the credential proves. After a failure, the user that the client claims to be, if it is known.
+    /// The user whom the credential proves. If the authentication failed, the user that the request names, if any.
     pub user: Option<UserId>,
     /// The kind of the credential.
     pub credential: Option<CredentialKind>,
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_on_an_open_connection_does_not_wait() {
+    async fn a_request_on_an_open_connection_has_no_queue_and_connect_time() {
         let facts = RequestFacts::begin();
         facts.begin_connect();
         assert_eq!(facts.snapshot().queue, Some(Duration::ZERO));

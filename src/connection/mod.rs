@@ -26,8 +26,8 @@ use forwarded::{Announced, announced};
 ///
 /// The listener of this crate inserts the extension. With another server, use
 /// [`ConnectionInfoLayer`](crate::layer::ConnectionInfoLayer). Audit records contain the address of the peer, and the
-/// address of the client if it is a different one. The login throttle uses the address of the client. The proxy uses
-/// this type to set `X-Forwarded-*` and `Forwarded`.
+/// address of the client if the two addresses differ. The login throttle uses the address of the client. The gateway
+/// sets the headers `X-Forwarded-*` and `Forwarded` from this value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
@@ -77,10 +77,10 @@ impl ConnectionInfo {
     /// read if the peer is one of `proxies`. The client is then the right-most address that does not belong to
     /// `proxies`. The elements to the left of this address may come from the client, so they are not read.
     ///
-    /// If there is no such address, the client is the peer. The client is also the peer if the headers are malformed:
-    /// an element that must be read is malformed or longer than 512 bytes, or more than 32 elements must be read.
-    /// [`is_from_trusted_proxy`](Self::is_from_trusted_proxy) is then `false`, so that malformed headers have no effect
-    /// anywhere.
+    /// If there is no such address, or if the headers are malformed, the client is the peer. The headers are malformed
+    /// if an element that must be read is malformed or longer than 512 bytes, or if more than 32 elements must be read.
+    /// With malformed headers, [`is_from_trusted_proxy`](Self::is_from_trusted_proxy) is `false`, so that the headers
+    /// have no effect anywhere.
     #[must_use]
     pub fn with_trusted_proxies(self, proxies: &TrustedProxies, headers: &HeaderMap) -> Self {
         if proxies.contains(self.peer.ip()) {

@@ -12,8 +12,9 @@
 //!    - A request with an idempotent method and without a body is sent to another instance. If the route has sticky
 //!      users (all requests of a user go to one instance), the same instance gets the request.
 //!    - If no other instance may get such a request, the pool sends it again over a new connection ([`resend`]). The
-//!      pool also sends an idempotent request with a body again if no byte of the body was sent, and any other request
-//!      if no byte of it was sent. The pool does this only if the first connection was reused.
+//!      pool also sends a request with a body again, if the method is idempotent and no byte of the body was sent. Any
+//!      other request is sent again only if no byte of it was sent. The pool does this only if the first connection was
+//!      reused.
 //!
 //!    If the service accepts a credential only once, and may have seen it, the request first gets a new credential.
 //! 3. **The service has not processed the request** (HTTP/2 only): a request of any method is sent to another instance,
@@ -98,7 +99,7 @@ pub(super) struct Attempt<C, B> {
     targets: Arc<ServiceTargets<C, B>>,
     /// The position of the instance in `targets`.
     at: usize,
-    /// The user of the request, if the route sends all requests of a user to one instance.
+    /// The user of the request. On a route with sticky users, the user decides which instance gets the request.
     user: Option<UserId>,
     /// The time when the gateway began to send the request to this instance.
     began: Instant,
@@ -182,8 +183,8 @@ impl<C, B> Attempt<C, B> {
         is_allowed
     }
 
-    /// Returns whether a request of which nothing was sent may be sent again. This is possible once for each request,
-    /// and only if the budget has a retry.
+    /// Returns whether a request of which nothing was sent may be sent again. Returns true at most once for each
+    /// request, and only if the budget has a retry.
     #[cold]
     fn may_connect_again(&mut self) -> bool {
         let may_connect = !self.has_connected_again && self.withdraw(Retry::Refused);

@@ -17,8 +17,9 @@
 //!    - 502 if the connection fails before the head of the response is complete, or if the response is not valid. For
 //!      example, its head is malformed, its status is 101 although the request had no `Upgrade`, or its body has a
 //!      transfer coding other than `chunked`;
-//!    - 400 if the client breaks off the body of its request, 408 if the client sends this body too slowly, and 413 if
-//!      the body is larger than the [`RouteLimits`](crate::layer::RouteLimits) of the route allow;
+//!    - 400 if the client breaks off the body of its request;
+//!    - 408 if the client sends the body too slowly;
+//!    - 413 if the body is larger than the [`RouteLimits`](crate::layer::RouteLimits) of the route allow;
 //!    - 404 if the client chooses an unknown instance with `X-InstanceId`;
 //!    - 401 if the credential of a gRPC call expires or is revoked before the service responds;
 //!    - 429 if the user has too many WebSockets.
@@ -159,7 +160,7 @@ struct Shared {
     tunnels: Option<Arc<Tunnels>>,
 }
 
-/// The route of the last request. The next request usually has the same route. The connections of this route are then
+/// The route of the last request. The next request usually has the same route. Then the connections of the route are
 /// found without the lock of the pool, which all threads share.
 struct LastRoute<C, B> {
     route: Arc<Route>,
@@ -180,7 +181,7 @@ static X_INSTANCE_ID: HeaderName = HeaderName::from_static("x-instanceid");
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(256).expect("should not be zero");
 
 impl<C, B> Forward<C, B> {
-    /// Creates a `Forward` that connects to the services with `connector`. It opens up to 256 connections to one
+    /// Creates a `Forward` that connects to the services with `connector`, and opens up to 256 connections to one
     /// instance of a service.
     pub fn new(connector: C, timeouts: ForwardTimeouts) -> Self {
         let settings = PoolSettings {
@@ -216,9 +217,9 @@ impl<C, B> Forward<C, B> {
     /// [`Bypass`](crate::layer::Bypass).
     ///
     /// Use this if the other connectors present a client certificate of the gateway. A service may treat each request
-    /// on such a connection as a request of the gateway itself. This connector replaces those of all services, with one
-    /// exception: on a route with the scheme `Bypass`, a service with a connector [of its own](Self::with_connector_of)
-    /// keeps its own connector.
+    /// on such a connection as a request of the gateway itself. `connector` replaces the connectors of all services.
+    /// The only exception is a service with a connector [of its own](Self::with_connector_of), on a route with the
+    /// scheme `Bypass`.
     #[must_use]
     pub fn with_unauthorized_connector(self, connector: C) -> Self {
         let pool = self.pool_with(connector);
@@ -971,7 +972,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn instances_that_are_not_used_any_more_are_removed() {
+    async fn host_pools_of_unused_instances_are_removed() {
         let connector = service_fn(move |_: Uri| {
             let (ours, theirs) = duplex(4096);
             tokio::spawn(serve(theirs));

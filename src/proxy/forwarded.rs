@@ -1,4 +1,4 @@
-//! Sets the headers `X-Forwarded-*` and `Forwarded` (RFC 7239). They tell the service how the client reached the
+//! Sets the headers `X-Forwarded-*` and `Forwarded` (RFC 7239), which tell the service how the client reached the
 //! gateway.
 
 use std::net::IpAddr;
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn values_to_which_nothing_is_appended_are_kept() {
+    fn values_of_a_trusted_proxy_are_kept_if_the_gateway_has_no_value() {
         let mut headers = HeaderMap::new();
         headers.insert(&X_HOST, HeaderValue::from_static("public.example"));
         headers.insert(&PREFIX, HeaderValue::from_static("/outer"));

@@ -264,8 +264,8 @@ impl<B: Body<Error: Into<BoxError>>> ClientBody<B> {
         }
         let is_last = match &frame {
             None => true,
-            // This frame is also the last one if it ends at the announced length. hyper does not poll the body again
-            // after this length, even if `is_end_stream` is still false.
+            // A frame that ends at the announced length is also the last one. hyper does not poll the body again after
+            // this frame, even if `is_end_stream` is still false.
             Some(Ok(frame)) => {
                 frame.is_trailers()
                     || this.inner.is_end_stream()

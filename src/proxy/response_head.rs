@@ -9,11 +9,11 @@
 //!    gateway's own cookies are removed (docs/decisions.md#d27). `Service-Worker-Allowed` is removed, unless it allows
 //!    only paths of the service. If the request had a PAT whose scopes for the service have suffixes, all `Set-Cookie`
 //!    are removed (docs/decisions.md#d49).
-//! 4. `Location`, `Content-Location` and the paths of cookies are rewritten to the gateway, if they point to
+//! 4. `Location`, `Content-Location` and the paths of cookies are rewritten to paths of the gateway, if they point to
 //!    the instance that answered (docs/decisions.md#d26).
-//! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are added. They
-//!    are not added if the service has set a header for the same purpose, if the status is 304, or if the settings of
-//!    the route forbid them (docs/decisions.md#d46).
+//! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are added. A
+//!    header is not added if the service has set a header for the same purpose. Neither header is added if the status
+//!    is 304, or if the settings of the route forbid this (docs/decisions.md#d46).
 //!
 //! `prepare` also determines from the `Content-Type` whether the body is a stream of events.
 
@@ -176,9 +176,9 @@ pub(super) fn prepare<B: Body>(
 /// directory of the script (Service Workers, W3C).
 const SERVICE_WORKER_ALLOWED: &str = "service-worker-allowed";
 
-/// Returns whether the header allows only paths of the service. With more paths, a script of the service could answer
-/// the browser's requests for pages of other services and of the gateway after one visit to the service. One of these
-/// pages asks for the password.
+/// Returns whether the header allows only paths of the service. With more paths, a script of the service could later
+/// answer the browser's requests for pages of other services and of the gateway. One of these pages asks for the
+/// password.
 fn keeps_service_worker(headers: &HeaderMap, route: &Route) -> bool {
     headers.get_all(SERVICE_WORKER_ALLOWED).iter().all(|value| {
         let rest = value.as_bytes().strip_prefix(b"/");
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_agree_with_the_body() {
+    fn content_length_agrees_with_the_body() {
         for (status, body, lines, want) in [
             (200, "ok", &[("content-length", "2")][..], Some("2")),
             (200, "ok", &[("content-length", "2, 2")], Some("2")),

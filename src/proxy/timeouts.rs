@@ -43,8 +43,7 @@ impl ForwardTimeouts {
     ///
     /// A service may send its response before it has read the whole request. If the service then accepts no more bytes
     /// of the request, the gateway closes the connection after a wait. The wait begins when the gateway stops reading
-    /// the response. It lasts for a quarter to a half of the response timeout, or for one to two seconds if the
-    /// response timeout is shorter than four seconds.
+    /// the response. It lasts for a quarter to a half of the response timeout, but for at least one to two seconds.
     #[must_use]
     pub fn with_response(self, response: Duration) -> Self {
         Self { response, ..self }

@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
-    /// The layers work on the request. It was not sent yet.
+    /// The layers work on the request, and have not sent it to a service.
     #[default]
     Request,
     /// The request waits for a free connection to the service.
@@ -119,7 +119,7 @@ impl Termination {
     /// The code of a request that ended normally.
     pub const NORMAL: &'static str = "--";
 
-    /// Returns the code of two letters, such as `sH`. It has the meaning that HAProxy gives to it.
+    /// Returns the code of two letters, such as `sH`. The letters have the same meaning as in HAProxy.
     pub fn code(self) -> TerminationCode {
         TerminationCode([self.cause.letter(), self.stage.letter()])
     }

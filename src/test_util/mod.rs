@@ -23,13 +23,14 @@
 //! assert_eq!(handler(&request).body(), "hello USER");
 //! ```
 //!
-//! These functions do not weaken the layers: even with this feature, only [`ScopeLayer`] can create an [`Authorized`].
-//! The functions run the real layers with a signing key that is not secret, because it is in this repository. **Never
-//! trust this key outside of tests.**
+//! This feature does not weaken the layers: only [`ScopeLayer`] can create an [`Authorized`]. So the functions run the
+//! real layers. The signing key of the functions is not secret, because it is in this repository. **Never trust this
+//! key outside of tests.**
 //!
 //! # Panics
-//! The functions panic if a name or a scope is not valid, if there is no scope, or if the layers authorize no user on
-//! the route: its scheme is bypass, the route is out of service, or its limits refuse the request.
+//! The functions panic if a name or a scope is not valid, or if there is no scope. They also panic if the layers
+//! authorize no user on the route. This occurs if the scheme of the route is bypass, if the route is out of service, or
+//! if the limits of the route refuse the request.
 
 use std::{
     convert::Infallible,

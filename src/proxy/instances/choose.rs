@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_users_of_a_lost_instance_move() {
+    fn only_the_users_of_a_lost_instance_move_to_another_instance() {
         let states = states(3);
         let before = of_users(&states, None);
         for at in 0..3 {

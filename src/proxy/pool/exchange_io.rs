@@ -1,10 +1,10 @@
 //! Reads and writes the bytes of a connection, and tracks where each exchange begins.
 //!
 //! 1. **Sent again**: a service may close an idle connection while the gateway is sending the next request. If the
-//!    connection ends before the first byte of the response, this module replaces it by a new connection, without
-//!    hyper's knowledge. It writes the bytes of the request to the new connection. A request is sent again at most once
-//!    ([D29](crate::decisions#d29)). [`Resend`] says which requests may be sent again. If the service accepts a
-//!    credential only once, the request gets a new credential before it is sent again ([`NewHeaders`]).
+//!    connection ends before the first byte of the response, this module opens a new connection, and writes the bytes
+//!    of the request to the new connection. A request is sent again at most once ([D29](crate::decisions#d29)).
+//!    [`Resend`] says which requests may be sent again. If the service accepts a credential only once, the request
+//!    gets a new credential before it is sent again ([`NewHeaders`]).
 //! 2. **Informational responses** are limited ([`InformationalLimit`]).
 //!
 //! hyper does not notice that the connection was replaced. Only the head of a response passes through a buffer of this

@@ -1,4 +1,5 @@
-//! The idle connections to one instance of a service, and the type of a connection in use.
+//! The idle HTTP/1.1 connections and all HTTP/2 connections to one instance of a service, and the type of a connection
+//! in use.
 //!
 //! To *drain* a connection means to move it into a separate task, which finishes writing, shuts TLS down and closes the
 //! connection. The *reaper* is a task that drains connections that have been idle for too long.
@@ -39,7 +40,7 @@ use crate::{layer::ServiceProtocol, log_limit::log_limited};
 /// The maximum number of idle connections per instance and runtime.
 const MAX_IDLE: usize = 256;
 
-/// The idle connections to one instance of a service, in one runtime.
+/// The idle HTTP/1.1 connections and all HTTP/2 connections to one instance of a service, in one runtime.
 pub(in crate::proxy) struct HostPool<B> {
     host: HeaderValue,
     uri: Uri,
@@ -112,8 +113,8 @@ impl<B> HostPool<B> {
             .path_and_query("/")
             .build()?;
         Ok(Self {
-            // The authority can be the value of `Host` (RFC 9110 §7.2), because the authority of an `Upstream` contains
-            // neither the default port of its scheme nor a user.
+            // `Host` must not contain a user, and clients leave out the default port (RFC 9110 §7.2). The authority of
+            // an `Upstream` contains neither.
             host: HeaderValue::try_from(authority.as_str())?,
             uri,
             tick: AtomicU64::new(0),
@@ -166,8 +167,8 @@ impl<B> HostPool<B> {
         self.http2.is_used.store(false, Ordering::Relaxed);
     }
 
-    /// Keeps a connection that is ready. If requests wait for a connection, the first of them gets this one or its
-    /// slot. Drains the connection if the pool is full, or if the connection was opened before the last
+    /// Keeps a connection that is ready. If requests wait for a connection, one of them gets this connection or its
+    /// slot instead. Drains the connection if the pool is full, or if the connection was opened before the last
     /// [`retire`](Self::retire).
     fn put(&self, mut connection: Box<PooledConnection<B>>) {
         if connection.retired != self.retired.load(Ordering::Relaxed) {
@@ -352,7 +353,8 @@ fn drain<B>(idle: Vec<Idle<B>>) {
     }
 }
 
-/// A connection in use, or a stream of an HTTP/2 connection. [`give_back`](Self::give_back) ends the exchange.
+/// An HTTP/1.1 connection in use, or a stream of an HTTP/2 connection. [`give_back`](Self::give_back) ends the
+/// exchange.
 ///
 /// If this value is dropped without `give_back`, the stream of HTTP/2 is reset, or the connection of HTTP/1.1 is
 /// closed. If an HTTP/1.1 service has already answered, the rest of the request is sent first.

@@ -46,7 +46,7 @@ const MAX_HEADER_LIST: u32 = 64 * 1024;
 /// The time in which the service must answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A connection. Its streams and the pool share it. It is closed when all of them have dropped it.
+/// A connection, which the pool and the streams share. It is closed when the pool and all streams have dropped it.
 pub(super) struct Http2Connection<B> {
     sender: SendRequest<Pin<Box<B>>>,
     /// Scheme and authority of the service.

@@ -2,8 +2,8 @@
 //!
 //! Each pair of a tokio runtime and an instance of a service (scheme, authority and protocol) has a stack of idle
 //! connections. The connection that was used last is used next. The pool of `hyper-util` is not used, because it does
-//! more work for each request than this proxy needs. (For a comparison, `benches/compare` contains a minimal proxy with
-//! that pool.)
+//! more work for each request than this proxy needs. For a comparison, `benches/compare` contains a minimal proxy with
+//! that pool.
 //!
 //! The number of connections to an instance is limited over all runtimes ([`connection_limit`]). A connection holds a
 //! slot from the state *connecting* until it is closed. At the limit, requests wait.
@@ -30,7 +30,7 @@
 //! | in use | tunnel | The service changes to the WebSocket protocol (status 101). |
 //! | answered | idle | The body of the response has ended, no separate task polls the connection, and the connection is ready for a request. |
 //! | answered | in use | The conditions for *idle* hold, but a request of the same runtime waits at the limit. This request gets the connection. |
-//! | answered | draining | The conditions for *idle* hold, but requests of other runtimes wait at the limit. In addition, no request of this runtime waits, or a request of another runtime has waited at least 250 ms longer than the first request of this runtime. The first waiter of all runtimes gets the slot. |
+//! | answered | draining | The conditions for *idle* hold, but the request that has waited longest belongs to another runtime, and no request of this runtime began to wait less than 250 ms after it. The request that has waited longest gets the slot. |
 //! | answered | draining | The body has ended or is dropped. In addition, a part of the request must still be written, or a separate task already polls the connection. |
 //! | answered | draining | The body has ended, but the pool is full or was dropped. |
 //! | answered | closed | The connection fails, the service closes the connection, or the service pauses too long in the body. |

@@ -129,8 +129,8 @@ pub(super) struct UpstreamConnection<B> {
     /// `signal` as a waker. The connection is always polled with this waker, because some parts of the connection keep
     /// the first waker that they get.
     waker: Waker,
-    /// Shows whether bytes still have to be written. hyper does not show this. It reports a connection with unwritten
-    /// bytes as ready for the next request.
+    /// Shows whether bytes still have to be written. hyper reports a connection with unwritten bytes as ready for the
+    /// next request.
     writes: Arc<WriteProgress>,
     /// The runtime of the connection. The response may be read in another runtime, or outside of a runtime.
     runtime: Handle,

@@ -24,7 +24,7 @@ use super::frames::FrameTracker;
 const CHUNK: usize = 16 * 1024;
 
 thread_local! {
-    /// The buffer for reads. It is taken out during a read.
+    /// The buffer for reads. [`with_buffer`] takes it out during a read.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -33,7 +33,7 @@ thread_local! {
 pub(super) enum Failed {
     /// The side that sends the bytes of this direction.
     Source,
-    /// The side that receives them.
+    /// The side that receives the bytes of this direction.
     Destination,
 }
 

@@ -1,7 +1,7 @@
 //! The boundaries of WebSocket frames in a stream of bytes, and the frame that closes a WebSocket (RFC 6455 §5).
 //!
-//! A tunnel forwards frames without changing them. It must know where a frame ends, because it may send its own close
-//! frame only between two frames. So [`FrameTracker`] reads the headers of frames, and skips their payloads.
+//! A tunnel forwards frames without changing them. The gateway must know where a frame ends, because it may send its
+//! own close frame only between two frames. So [`FrameTracker`] reads the headers of frames, and skips the payloads.
 
 /// The opcode of the frame that closes a WebSocket (RFC 6455 §5.2).
 const CLOSE: u8 = 0x8;
@@ -116,8 +116,8 @@ impl FrameTracker {
     }
 }
 
-/// Tracks the frames in `pieces`. Returns three values for each piece: the number of bytes up to the first boundary,
-/// whether its end is a boundary, and whether there was a close frame.
+/// Tracks the frames in `pieces`. Returns for each piece the number of bytes up to the first boundary, whether the end
+/// of the piece is a boundary, and whether there was a close frame.
 #[cfg(feature = "fuzzing")]
 pub fn track_frames<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<(usize, bool, bool)> {
     let mut tracker = FrameTracker::default();
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_boundary_is_after_the_payload() {
+    fn a_frame_ends_after_its_payload() {
         let mask = Some([0x88, 0x80, 0xff, 0x7f]);
         let cases = [
             ("empty text", frame(0x81, None, 0), false),

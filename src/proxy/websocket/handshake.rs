@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_may_contain_only_what_was_offered() {
+    fn a_service_may_choose_only_protocols_and_extensions_that_the_client_offered() {
         const PROTOCOL: (&str, &str) = ("sec-websocket-protocol", "tn3270e");
         const DEFLATE: (&str, &str) =
             ("sec-websocket-extensions", "permessage-deflate; server_max_window_bits=12");

@@ -4,8 +4,8 @@
 //!    [`ClientUpgrade::begin`] recognizes it, and counts the tunnel toward the limit of its user.
 //! 2. If the service answers with status 101, [`ClientUpgrade::switch`] checks this answer, and makes the response to
 //!    the client. Any other answer is a normal response.
-//! 3. The tunnel ([`tunnel`]) then moves the bytes of both connections without changing them. It tracks the boundaries
-//!    of frames ([`frames`]), so that the gateway can send a close frame between two frames.
+//! 3. The tunnel ([`tunnel`]) then moves the bytes of both connections without changing them, and tracks the boundaries
+//!    of frames ([`frames`]). So the gateway can send a close frame between two frames.
 //!
 //! The module also ends event streams and calls of gRPC when their credential is no longer valid
 //! ([`stream_credential`]).

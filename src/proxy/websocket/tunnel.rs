@@ -1,5 +1,5 @@
-//! The future of one tunnel, which moves bytes in both directions. The tunnel ends when one side ends, when a limit is
-//! reached, when the gateway stops, or when the credential of the handshake is no longer valid.
+//! The future of one tunnel, which moves bytes in both directions. A tunnel ends when one side ends, a limit is
+//! reached, the gateway stops, or the credential of the handshake is no longer valid.
 
 use std::{
     fmt, mem,
@@ -354,8 +354,8 @@ const SHUTDOWN: &str = "the gateway stops";
 
 fn random_mask() -> [u8; 4] {
     let mut mask = [0; 4];
-    // If the random generator fails, the mask is zero. This does no harm: a mask protects intermediaries from payloads
-    // that a script of a web page chooses (RFC 6455 §10.3), but the gateway chooses this payload.
+    // If the random generator fails, the mask is zero, which does no harm. A mask protects intermediaries from payloads
+    // that a script of a web page chooses (RFC 6455 §10.3). The gateway chooses this payload.
     let _ = aws_lc_rs::rand::fill(&mut mask);
     mask
 }

@@ -36,11 +36,14 @@ const SEARCH_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// The WebSockets of [`Forward`](super::super::Forward): their settings, and which of them are open.
 ///
-/// A WebSocket is closed with code 1008 when the token of its handshake expires or is revoked, when the revocation
-/// store cannot check the token for 10 seconds, or when the client certificate expires.
-/// [`tls::Server`](crate::tls::Server) also closes a WebSocket with this code when the client certificate of its
-/// connection is no longer accepted. Call [`enforce_revocations`](Self::enforce_revocations) in a task, so that a
-/// revocation closes WebSockets immediately. Without this task, a revocation closes WebSockets within 30 seconds.
+/// A WebSocket is closed with code 1008 in these cases:
+///
+/// - The token of its handshake expires or is revoked.
+/// - The revocation store cannot check this token for 10 seconds.
+/// - The client certificate expires, or [`tls::Server`](crate::tls::Server) no longer accepts the certificate.
+///
+/// Call [`enforce_revocations`](Self::enforce_revocations) in a task, so that a revocation closes WebSockets
+/// immediately. Without this task, a revocation closes WebSockets within 30 seconds.
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};
@@ -220,8 +223,8 @@ impl Tunnels {
         let all: Vec<_> = table.open.values().chain(table.watched.values()).cloned().collect();
         drop(table);
         for control in all {
-            // If a check needs a call to a server, skip it here: each tunnel checks its token every 30 seconds anyway.
-            // Otherwise each revocation would cause one call for each tunnel.
+            // A check that needs a call to a server is skipped here. Otherwise each revocation would cause one call for
+            // each tunnel. Each tunnel also checks its token every 30 seconds.
             let checked = control.token.as_ref().map(|token| self.revocations.try_check_now(token));
             if let Some(Some(Err(_))) = checked {
                 control.check_now();
@@ -426,7 +429,7 @@ mod tests {
     use crate::revocation::RevocationIndex;
 
     #[test]
-    fn each_owner_has_its_own_limit_and_gets_places_back() {
+    fn each_owner_has_its_own_limit_and_a_closed_tunnel_frees_its_place() {
         let tunnels = Tunnels::new(RevocationIndex::default())
             .with_tunnels_per_user(NonZeroUsize::new(2).unwrap());
         let tunnels = Arc::new(tunnels);
