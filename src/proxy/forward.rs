@@ -279,7 +279,7 @@ impl<C, B> ServiceConnections<C, B> {
         self.pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.retire(name));
     }
 
-    /// Returns whether the [`Forward`], one of its clones, or one of their requests still exists.
+    /// Returns whether the [`Forward`], one of its clones, or a request that waits for its response still exists.
     pub fn are_used(&self) -> bool {
         self.pools.iter().any(|pool| pool.strong_count() > 0)
     }
@@ -890,7 +890,7 @@ fn invalid_answer(
     invalid: InvalidAnswer,
 ) -> Response<ResponseBody> {
     let service = route.service();
-    log_limited!(warn, ("websocket", service, invalid), { %service, %upstream, error = %invalid }, "refused the service's response to a WebSocket handshake");
+    log_limited!(warn, ("websocket", service, invalid), { %service, %upstream, error = %invalid }, "response refused: the service answered a WebSocket handshake incorrectly");
     no_response(route, NoResponse::Broken)
 }
 
@@ -898,7 +898,7 @@ fn invalid_answer(
 fn unknown_coding(route: &Route, upstream: &Upstream) -> Response<ResponseBody> {
     let service = route.service();
     let cause = ("coding", service, upstream.to_string());
-    log_limited!(warn, cause, { %service, %upstream }, "service sent a transfer coding other than chunked");
+    log_limited!(warn, cause, { %service, %upstream }, "response refused: the service sent a transfer coding other than chunked");
     no_response(route, NoResponse::Broken)
 }
 

@@ -25,7 +25,7 @@ const MAX_HEAD: usize = 16 * 1024;
 
 /// Asks the instances of services regularly whether they work, over connections of its own.
 ///
-/// An instance is healthy if it responds in time, with a status below 500. After two failed checks in a row, the
+/// A check succeeds if the instance responds in time, and the status is not 5xx. After two failed checks in a row, the
 /// instance gets no requests until a check succeeds, unless no other instance is healthy.
 ///
 /// A status such as 401 or 404 also shows that the instance responds. The health URL often comes from a static

@@ -35,9 +35,10 @@ pub enum InstanceHealth {
     /// The instance gets requests.
     Up,
     /// The gateway could not connect to the instance. When the ejection is over, the instance gets one request as a
-    /// probe. It gets other requests only if no other instance is healthy.
+    /// probe. The instance gets other requests only if no other instance is healthy, or if the client chooses it.
     Ejected,
-    /// The health check of the instance failed. The instance gets no requests, unless no other instance is healthy.
+    /// The health check of the instance failed. The instance gets requests only if no other instance is healthy, or if
+    /// the client chooses it.
     CheckFailed,
 }
 

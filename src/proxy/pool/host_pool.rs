@@ -195,7 +195,7 @@ impl<B> HostPool<B> {
         }
     }
 
-    /// Returns whether the instance has no connection, in any runtime. Only then may the [`limit`](Self::limit) of the
+    /// Returns whether the instance has no connection, in any runtime. Only then may the [limit](Self::limit()) of the
     /// instance be dropped, because a new limit would not count the old connections.
     pub(super) fn is_unused(&self) -> bool {
         self.limit.is_unused()
