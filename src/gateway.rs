@@ -174,8 +174,8 @@ impl<A, R> Gateway<A, R> {
         Self { counts: Some(counts), ..self }
     }
 
-    /// Sends the paths that API ML's gateway answers itself to the auth API. These paths show the services, the
-    /// certificates, the version, the health and information about API ML, or check a user's access to a resource.
+    /// Sends the paths that API ML's gateway answers itself to the auth API: the endpoints for the list of services,
+    /// for one service, for certificates, version, `/application/info` and health, and the access check.
     #[cfg_attr(
         feature = "api",
         doc = "The auth API must have [`ApimlEndpoints`](crate::api::ApimlEndpoints)."

@@ -101,7 +101,8 @@ pub struct RequestSnapshot {
     /// The time that the gateway took to connect to the service, including TLS. Zero if the request used an open
     /// connection. The sum of the times if the gateway connected more than once.
     pub connect: Option<Duration>,
-    /// The time from the end of [`connect`](Self::connect) to the head of the response.
+    /// The time from the end of [`connect`](Self::connect) to the head of the response. If the request was sent again,
+    /// only the last time.
     pub first_byte: Option<Duration>,
     /// The bytes of the request's body that the gateway has read. For a WebSocket that has ended, the bytes that the
     /// client sent through it.
@@ -115,7 +116,7 @@ pub struct RequestSnapshot {
     /// Why the request ended before its normal end. `None` if no inner layer has recorded a cause. Then the request has
     /// not ended yet, it ended normally, or its client has disconnected.
     pub termination: Option<Termination>,
-    /// The part of the work in which the request is now.
+    /// The stage in which the request is now, or in which it ended.
     pub stage: Stage,
 }
 

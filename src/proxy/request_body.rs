@@ -33,7 +33,7 @@ use crate::{
 /// Records how much of a request's body has been sent.
 ///
 /// The proxy uses this record to distinguish a long upload from a service that does not respond. The record also shows
-/// whether the client or the service has disconnected.
+/// whether the body has failed: the client has disconnected, was too slow, or has sent too many bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
     start: Instant,

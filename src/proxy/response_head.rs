@@ -6,9 +6,9 @@
 //!    that only a header section may have (RFC 9110 §6.5.1).
 //! 2. `Content-Length` is repaired or removed, so that it agrees with the body (RFC 9112 §6.3).
 //! 3. `X-Zowe-Auth-Failure`, `X-Zowe-Token-Expires`, the obsolete `Set-Cookie2` (RFC 2965) and `Set-Cookie` of the
-//!    gateway's own cookies are removed (docs/decisions.md#d27). `Service-Worker-Allowed` is removed, unless it allows
-//!    only paths of the service. If the request had a PAT whose scopes for the service have suffixes, all `Set-Cookie`
-//!    are removed (docs/decisions.md#d49).
+//!    gateway's own cookies are removed (docs/decisions.md#d27). `Service-Worker-Allowed` stays only if all its paths
+//!    belong to the service. If the request had a PAT whose scopes for the service have suffixes, all `Set-Cookie` are
+//!    removed (docs/decisions.md#d49).
 //! 4. `Location`, `Content-Location` and the paths of cookies are rewritten to paths of the gateway, if they point to
 //!    the instance that answered (docs/decisions.md#d26).
 //! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are added. A
@@ -273,8 +273,8 @@ fn cookie_name(line: &[u8]) -> &[u8] {
     pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii()
 }
 
-/// Returns the line with the path rewritten to the gateway. Returns `None` if the path does not change. A path `/` does
-/// not change, because it means all paths of the host.
+/// Returns the line with its path rewritten to a path of the gateway. Returns `None` if the path does not change. The
+/// path `/` does not change, because it means all paths of the host.
 fn rewrite_cookie(
     line: &HeaderValue,
     Context { route, upstream, .. }: &Context<'_>,

@@ -133,7 +133,7 @@ pub fn track_frames<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<(usiz
 /// The reason why the gateway closes a WebSocket (RFC 6455 §7.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseCode {
-    /// 1001: the gateway stops, or the WebSocket was idle for too long.
+    /// 1001: the gateway stops or no longer learns which tokens are revoked, or the WebSocket was idle for too long.
     GoingAway = 1001,
     /// 1008: the credential of the client is no longer valid.
     PolicyViolation = 1008,

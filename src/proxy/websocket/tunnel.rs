@@ -204,7 +204,7 @@ impl WebSocketTunnel {
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         if let State::Upgrading { client, service, upgraded } = &mut self.state {
             if self.closing.is_some() {
-                // No frame can be sent yet.
+                // The connections still belong to HTTP, so no close frame can be sent.
                 return Poll::Ready(self.closing.map_or(Ended::Dropped, |closing| closing.why));
             }
             let [for_client, for_service] = upgraded;
@@ -337,7 +337,7 @@ impl WebSocketTunnel {
     }
 }
 
-/// Returns why the tunnel ended early. `None` if the client or the service has closed it with a close frame.
+/// Returns why the tunnel ended early. `None` if the client or the service has closed the tunnel with a close frame.
 fn cause(ended: Ended, has_close_frame: bool) -> Option<Cause> {
     match ended {
         Ended::Client | Ended::Service if has_close_frame => None,
