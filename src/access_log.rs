@@ -2,7 +2,7 @@
 //! user, the method and the path, the instance that answered, the time of each step, and the cause of the end.
 //!
 //! [`AccessLogLayer`] is the outermost layer of a stack. It puts a [`RequestFacts`](crate::request_facts::RequestFacts)
-//! into the request. The inner layers fill it in. [`AccessLog`] writes the lines to a file.
+//! into the request, and the inner layers record their facts there. [`AccessLog`] writes the lines to a file.
 //!
 //! # What a line contains
 //!

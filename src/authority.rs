@@ -47,9 +47,8 @@ pub(crate) fn is_host_value(value: &[u8]) -> bool {
         }
 }
 
-/// Returns whether `authority` is a host, with or without a port. The type [`Authority`] also accepts three things that
-/// this function refuses: a user with or without a password, a port that is empty or not a number from 0 to 65535, and
-/// an empty host.
+/// Returns whether `authority` is a host, with or without a port. The type [`Authority`] accepts more: a user, an empty
+/// host, and a port that is empty or not a number from 0 to 65535.
 pub(crate) fn is_host_and_port(authority: &Authority) -> bool {
     let text = authority.as_str();
     // A user can have the same name as the host, as in `gw@gw`, so the text is also searched for `@`.

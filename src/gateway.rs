@@ -1,6 +1,5 @@
-//! The front router. It sends each request to the auth API, the health endpoint or the routed stack.
-//!
-//! The routed stack is the stack of layers that forwards requests to z/OS services.
+//! The front router sends each request to the auth API, the health endpoint or the routed stack. The routed stack is
+//! the stack of layers that forwards requests to z/OS services.
 
 mod error_page;
 mod request_counts;
@@ -36,32 +35,37 @@ pub use crate::auth_prefix::{AuthPrefix, AuthPrefixError};
 use error_page::{to_page, wants_page};
 pub use request_counts::{RequestCounts, RequestKind, StatusClass};
 
-/// The time limit for a response of the auth API. The limit includes the time to read the request body. A client that
-/// sends its body slowly must not occupy an endpoint for long, and 30 seconds are enough for the small bodies of the
-/// auth API.
+/// The time limit for a response of the auth API. The limit includes the time to read the request body, because a
+/// client that sends its body slowly must not occupy an endpoint for long. The bodies are small, so 30 seconds are
+/// enough.
 const API_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sends each request to one of three destinations. The path of the request decides which:
+/// Sends each request to the auth API `A`, or to the routed stack `R`, which forwards it to a service. The path of the
+/// request decides:
 ///
-/// - Paths below the [`AuthPrefix`] go to the auth API `A`. If `A` does not respond within 30 seconds, the gateway
-///   answers 503. With [`with_pages`](Self::with_pages), the paths of pages for users also go to `A`.
-/// - With [`with_apiml_endpoints`](Self::with_apiml_endpoints), the paths that the gateway of API ML (Zowe's API
-///   Mediation Layer) answers itself also go to `A`, such as `/gateway/api/v1/services`. Without it, this gateway
-///   itself answers requests for `/application/health`, and the other paths go to `R`.
-/// - All other paths go to the routed stack `R`. This is the stack of layers that forward requests to services.
+/// | path | destination |
+/// |---|---|
+/// | below the [`AuthPrefix`] | `A` |
+/// | a page for users, with [`with_pages`](Self::with_pages) | `A` |
+/// | a path of API ML's gateway, with [`with_apiml_endpoints`](Self::with_apiml_endpoints) | `A` |
+/// | `/application/health`, without `with_apiml_endpoints` | this gateway answers the request |
+/// | any other path | `R` |
+///
+/// A path of API ML's gateway is a path that the gateway of Zowe's API Mediation Layer (API ML) answers itself, such as
+/// `/gateway/api/v1/services`. If `A` does not respond within 30 seconds, this gateway answers 503.
 ///
 /// The gateway answers 400 to malformed requests:
 ///
 /// - requests with several `Host` headers or one that is not valid, and HTTP/1.1 requests without `Host`;
 /// - HTTP/2 requests whose `Host` and `:authority` differ;
-/// - requests whose target contains a user, no valid host, or a scheme other than `http` and `https`;
-/// - HTTP/1 requests to whose body the transfer coding `chunked` is applied twice.
+/// - requests whose target is a URL with a user, without a valid host, or with a scheme other than `http` and `https`;
+/// - HTTP/1 requests whose `Transfer-Encoding` contains `chunked` more than once.
 ///
 /// The gateway answers 501 if the body of an HTTP/1 request has a transfer coding other than `chunked`.
 ///
 /// Each request gets a [`RequestId`] extension, unless it already has one. Each response has this id in the header
-/// `X-Request-Id`, in place of the header of the service. [`Forward`](crate::proxy::Forward) sends the same id to the
-/// service.
+/// `X-Request-Id`, also if the service has set this header. [`Forward`](crate::proxy::Forward) sends the same id to
+/// the service.
 ///
 /// `R` should always be ready, as the Tower services of this crate are. While `R` is not ready, the gateway accepts no
 /// requests, not even requests for `A`. `A` is cloned for each request to the auth API.
@@ -170,8 +174,8 @@ impl<A, R> Gateway<A, R> {
         Self { counts: Some(counts), ..self }
     }
 
-    /// Sends the paths that API ML's gateway answers itself to the auth API. These are the paths of the services, the
-    /// certificates, the version, the information, the health and the access check.
+    /// Sends the paths that API ML's gateway answers itself to the auth API: the endpoints for the list of services,
+    /// for one service, for certificates, version, `/application/info` and health, and the access check.
     #[cfg_attr(
         feature = "api",
         doc = "The auth API must have [`ApimlEndpoints`](crate::api::ApimlEndpoints)."
@@ -206,16 +210,16 @@ impl<A, R> Gateway<A, R> {
     }
 
     /// Adds `Strict-Transport-Security` (RFC 6797) to each response. The header applies to the host of the gateway, so
-    /// the gateway replaces the header of a service. Browsers that have received the header only use HTTPS for this
-    /// host. So do not use it if any client reaches the gateway by HTTP without TLS.
+    /// the gateway replaces the header of a service. Browsers that have received the header use only HTTPS for this
+    /// host. So do not call this function if any client reaches the gateway by HTTP without TLS.
     #[must_use]
     pub fn with_strict_transport_security(self, policy: &StrictTransportSecurity) -> Self {
         Self { strict_transport_security: Some(policy.header_value()), ..self }
     }
 
     /// Sends an HTML page instead of a JSON message if a browser opens a document and the gateway answers with an error
-    /// of its own. The status and the other headers stay, and the page contains the [`RequestId`]. A client that does
-    /// not prefer HTML to JSON in `Accept` gets JSON. Responses of services do not change.
+    /// of its own. The status and the other headers stay, and the page contains the [`RequestId`]. Only a client whose
+    /// `Accept` prefers HTML to JSON gets the page. Responses of services do not change.
     #[must_use]
     pub fn with_error_pages(self) -> Self {
         Self { error_pages: true, ..self }
@@ -576,7 +580,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn malformed_requests_reach_neither_service() {
+    async fn malformed_requests_reach_neither_the_auth_api_nor_the_routed_stack() {
         let gateway = Gateway::new(service_fn(echo), service_fn(echo));
         for path in ["/x", "/gateway/api/v1/auth/login", HEALTH] {
             for (host, coding, want) in [

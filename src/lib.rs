@@ -4,8 +4,8 @@
 //! certificate or a Personal Access Token (PAT). The layers verify this credential, check access, and generate a
 //! PassTicket. A PassTicket is a password that is valid for one user and one application, and only for a few minutes.
 //! The z/OS service receives `Authorization: Basic user:PassTicket`, or the headers of another
-//! [`Scheme`](layer::Scheme). All of this happens in one process. For users who write no code, the program
-//! `passticket-proxy` does the same.
+//! [`Scheme`](layer::Scheme). All of this happens in one process. The program `passticket-proxy` does the same without
+//! any code of yours.
 //!
 //! ```text
 //! accept ─► Sanitize ─► Route ─► Authenticate ─► Scope ─► Scheme ─► Forward ─► z/OS service
@@ -94,7 +94,7 @@
 //! | `proxy` | forwarding to services | `proxy` |
 //! | `gateway` | the front router: auth API, health endpoint, routed requests | `proxy` |
 //! | `cluster` | several nodes that share revocations, time slots and failed logins over Redis | `redis` |
-//! | `ticket_breaker` | pauses the PassTickets of a user after a service has refused some of them | `proxy` or `remote` |
+//! | `ticket_breaker` | stops making PassTickets for a user after a service has refused some | `proxy` or `remote` |
 //! | `login_failures` | limits on failed logins, and counts that several nodes share | `api` or `redis` |
 //! | `remote` | HTTP clients for other servers | `remote` |
 //! | `zaas` | the endpoints that a gateway of Zowe API ML calls | `api` and `proxy` |

@@ -38,16 +38,16 @@ pub(crate) use log_limited;
 /// Permission to log one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogPermit {
-    /// The number of lines with this cause that were suppressed since the last logged line. If there are none, it is
-    /// `None`, and the line has no field `suppressed`.
+    /// The number of lines with this cause that were suppressed since the last logged line. `None` if there are none:
+    /// the line then has no field `suppressed`.
     pub(crate) suppressed: Option<u64>,
 }
 
-/// Decides whether a line with this cause may be logged now. `None` means that the line is suppressed and counted. The
-/// next logged line with this cause contains the count.
+/// Decides whether a line with this cause may be logged now. `None` means that the line is suppressed. The next logged
+/// line with this cause contains the number of suppressed lines.
 ///
-/// A cause identifies a problem that an operator fixes in one place. It consists of the message and, for example, the
-/// service. It contains no value that differs from request to request.
+/// A cause identifies a problem that an operator fixes in one place. A cause consists of the message and, for example,
+/// the service, and contains no value that differs from request to request.
 #[cold]
 pub(crate) fn permit(cause: impl Hash) -> Option<LogPermit> {
     CAUSES.permit(cause, Instant::now())

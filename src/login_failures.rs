@@ -118,15 +118,15 @@ pub enum NetworkOrigin {
 /// When an attempt counts as a failure before its password is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountInAdvance {
-    /// The attempt counts in advance if a limit is already exceeded. If it did not, an attacker could begin many
-    /// attempts at the same time at the end of each wait.
+    /// The attempt counts in advance if a limit is already exceeded. Otherwise, an attacker could begin many attempts
+    /// at the same time at the end of each wait, before the first of them counts.
     IfLimitIsExceeded,
-    /// The attempt always counts in advance, because its password differs from the cached one.
+    /// The attempt always counts in advance, because its password differs from the cached password of the user.
     Always,
 }
 
-/// The counts in which an attempt was counted in advance, and the times of the failures before it. All times are in
-/// milliseconds of the clock of the shared store.
+/// The counts in which an attempt was counted in advance, and the last failure before the attempt in each of them. All
+/// times are in milliseconds of the clock of the shared store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SharedClaim {
     /// The time of the attempt.

@@ -3,8 +3,8 @@
 //! Error responses of the gateway itself contain such a message. There are three exceptions. In the profile
 //! [`ZoweV3`](crate::layer::Compatibility::ZoweV3), some responses have no body or another document, as in API ML. A
 //! browser may get an HTML page. A failed token exchange gets the JSON document of RFC 6749 §5.2. Responses of services
-//! do not change. [`ApiMessage::into_response`] makes the HTTP response. Users can look up the numbers in the
-//! documentation of Zowe (`docs/reference/error-messages.md`).
+//! do not change. [`ApiMessage::into_response`] makes the HTTP response. The page `docs/reference/error-messages.md`
+//! explains the numbers.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -114,7 +114,7 @@ catalogue! {
         "No authentication provided in the request"
         "The JWT token or client certificate was not provided with the request"
         "Configure your client to provide valid authentication.";
-    /// The credential belongs to no mainframe user.
+    /// No mainframe user belongs to the credential, or to the e-mail address in the request.
     NO_USER = "ZWEAG161E" "org.zowe.apiml.zaas.security.schema.x509.mappingFailed"
         "No user was found"
         "It was not possible to map provided token or certificate to the mainframe identity."
@@ -124,12 +124,12 @@ catalogue! {
         "No client certificate provided in the request"
         "The X509 client certificate was not provided with the request"
         "Configure your client to provide valid certificate.";
-    /// The caller does not have the access that an access check asks about.
+    /// The result of an access check: the user does not have the requested access to the resource.
     ACCESS_REFUSED = "ZWEAG711E" "org.zowe.apiml.security.unauthorized"
         "The principal '{}' is missing queried authorization."
         "The principal does not have the queried access to the resource name within the resource class."
         "No action is needed.";
-    /// The service timed out, closed the connection or switched protocols.
+    /// The service sent no valid response in time, or the client has chosen an unknown instance of the service.
     UNEXPECTED_STATUS = "ZWEAG510E" "org.zowe.apiml.gateway.responseStatusError"
         "Request to the resource ended with unexpected status code."
         "The service did not respond properly."
@@ -140,7 +140,8 @@ catalogue! {
         "The request is not one that the gateway can pass on."
         "Correct the request as the message says.";
     /// The endpoint of the gateway needs a credential, and the request has none. In the profile `ZoweV3`, some
-    /// endpoints also send this message if the credential is not valid.
+    /// endpoints also send this message if the credential is not valid. A gRPC call gets this message if its credential
+    /// ends before the service responds.
     UNAUTHORIZED = "ZWEAO402E" "org.zowe.apiml.common.unauthorized"
         "The request has not been applied because it lacks valid authentication credentials."
         "The accessed resource requires authentication. The request is missing valid authentication credentials or the token expired."
@@ -153,7 +154,7 @@ catalogue! {
     /// No service and no endpoint has this path.
     NOT_FOUND = "ZWEAO404E" "org.zowe.apiml.common.notFound"
         "The service can not find the requested resource." "" "";
-    /// The token is not in a state in which the request is possible.
+    /// The Personal Access Token cannot be rotated, because it has expired, is revoked or was already rotated.
     TOKEN_CONFLICT = "ZWEAO409E" "org.zowe.apiml.common.conflict"
         "The request contradicts the state of the resource: {}"
         "The token has expired, is revoked, or was already rotated."
@@ -175,7 +176,7 @@ catalogue! {
     INTERNAL = "ZWEAO500E" "org.zowe.apiml.common.internalServerError"
         "The service has encountered a situation it doesn't know how to handle. Please contact support for further assistance. More details are available in the log under the provided message instance ID"
         "" "";
-    /// The service cannot be reached, or the auth API took too long.
+    /// The service or the gateway cannot handle the request now. For example, the service cannot be reached.
     SERVICE_UNAVAILABLE = "ZWEAO503E" "org.zowe.apiml.common.serviceUnavailable"
         "The server is not able to handle the request: {}"
         "The service is not ready to handle the request, or it cannot be reached."
@@ -430,7 +431,7 @@ struct View<'a> {
     message_key: &'a str,
 }
 
-/// Escapes HTML, as API ML does. A web page may insert the text into its HTML without escaping it.
+/// Escapes HTML, as API ML does, because a web page may insert the text into its HTML without escaping it.
 fn escape_html(text: &str) -> Cow<'_, str> {
     if !text.contains(['&', '<', '>', '"']) {
         return Cow::Borrowed(text);
@@ -470,7 +471,7 @@ pub(crate) fn retry_after(after: Duration) -> HeaderValue {
     HeaderValue::from(whole_seconds(after.min(MAX_RETRY_AFTER)))
 }
 
-/// Returns a wait in seconds. It is rounded up, so that a client that waits this long does not retry too early.
+/// Returns a wait in whole seconds, rounded up. So a client that waits this long does not retry too early.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
 }

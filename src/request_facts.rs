@@ -1,15 +1,17 @@
-//! Facts about one request that the inner layers of a stack know, and that an outer layer needs: the service, the user,
-//! the instance, the timers, and how the request ended.
+//! Facts about one request that the inner layers of a stack know, and that an outer layer needs. Examples are the
+//! service, the user, the instance, the timers, and how the request ended.
 //!
-//! An outer layer puts a [`RequestFacts`] into the extensions of the request. The inner layers fill it in while they
-//! handle the request. If the extension is absent, they collect nothing. The access log
+//! An outer layer puts a [`RequestFacts`] into the extensions of the request. The inner layers record their facts in
+//! this value while they handle the request. If the extension is absent, they collect nothing. The access log
 //! ([`access_log`](crate::access_log)) works in this way, and a layer for metrics can do the same.
 //!
 //! | source | facts |
 //! |---|---|
 //! | [`RouteLayer`](crate::layer::RouteLayer) | the service |
 //! | [`AuthenticateLayer`](crate::layer::AuthenticateLayer), the auth API | the user, and the kind of the credential |
-//! | `Forward` | the instance, the timers of the service, the retries, the bytes of the request, and the end of the request |
+//! | `Forward` | the instance, the timers of the service, the retries, and the end of the request |
+//! | `Forward`, the auth API | the bytes of the request |
+//! | the access log | the bytes of the response |
 //!
 //! ```
 //! use http::Request;
@@ -60,7 +62,7 @@ struct Shared {
 #[derive(Default)]
 struct Known {
     snapshot: RequestSnapshot,
-    /// The part of the work that goes on now, and its start.
+    /// The current stage, and the time when it began.
     now: Option<(Stage, Instant)>,
     tunnel: Tunnel,
 }
@@ -85,34 +87,36 @@ enum Tunnel {
 pub struct RequestSnapshot {
     /// The service of the route.
     pub service: Option<ServiceId>,
-    /// The user whom the credential proves. After a failure, the user that the client claims to be, if it is known.
+    /// The user whom the credential proves. If the authentication failed, the user that the request names, if any.
     pub user: Option<UserId>,
     /// The kind of the credential.
     pub credential: Option<CredentialKind>,
     /// The host and port of the instance to which the request was sent last.
     pub instance: Option<Authority>,
-    /// The time until the gateway began to forward the request. It includes the time for authentication and for the
-    /// ticket.
+    /// The time from the arrival of the request until the gateway began to forward it, including the time for
+    /// authentication and for the PassTicket.
     pub prepare: Option<Duration>,
     /// The time that the request waited for a free connection to the service.
     pub queue: Option<Duration>,
-    /// The time that the gateway took to connect to the service, including TLS. It is zero if the request used an open
-    /// connection. If the gateway connected more than once, it is the sum.
+    /// The time that the gateway took to connect to the service, including TLS. Zero if the request used an open
+    /// connection. The sum of the times if the gateway connected more than once.
     pub connect: Option<Duration>,
-    /// The time from the end of [`connect`](Self::connect) to the head of the response.
+    /// The time from the end of [`connect`](Self::connect) to the head of the response. If the request was sent again,
+    /// only the last time.
     pub first_byte: Option<Duration>,
-    /// The bytes of the request's body that the gateway has read. For a WebSocket, also the bytes that the client sent
-    /// through it.
+    /// The bytes of the request's body that the gateway has read. For a WebSocket that has ended, the bytes that the
+    /// client sent through it.
     pub bytes_in: u64,
-    /// The bytes of the response's body that the gateway has passed on. For a WebSocket, also the bytes that the
-    /// service sent through it.
+    /// The bytes of the response's body that the gateway has passed on. Zero without an
+    /// [`AccessLogLayer`](crate::access_log::AccessLogLayer), and until the response has ended. For a WebSocket, the
+    /// bytes that the service sent through it.
     pub bytes_out: u64,
     /// How often the request was sent again.
     pub retries: u32,
     /// Why the request ended before its normal end. `None` if no inner layer has recorded a cause. Then the request has
     /// not ended yet, it ended normally, or its client has disconnected.
     pub termination: Option<Termination>,
-    /// The part of the work in which the request is now.
+    /// The stage in which the request is now, or in which it ended.
     pub stage: Stage,
 }
 
@@ -138,7 +142,7 @@ impl RequestFacts {
         extensions.get_or_insert_with(Self::begin).clone()
     }
 
-    /// Returns the time since the request has arrived.
+    /// Returns the time since the request arrived.
     pub fn elapsed(&self) -> Duration {
         self.0.begun.elapsed()
     }
@@ -351,7 +355,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_on_an_open_connection_does_not_wait() {
+    async fn a_request_on_an_open_connection_has_no_queue_and_connect_time() {
         let facts = RequestFacts::begin();
         facts.begin_connect();
         assert_eq!(facts.snapshot().queue, Some(Duration::ZERO));

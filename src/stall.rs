@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A peer must send or take this many bytes within each time limit while the gateway waits for it.
+/// A peer must send or take this many bytes in each period while the gateway waits for the peer.
 pub(crate) const MIN_PROGRESS: u64 = 4 * 1024;
 
 /// The time limit that is used if the clock cannot represent the end of a longer one.

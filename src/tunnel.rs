@@ -29,8 +29,8 @@ pub(crate) trait Tunnel: Future<Output = ()> + Send {
 
 pub(crate) type BoxTunnel = Pin<Box<dyn Tunnel>>;
 
-/// An extension of a request. It means that the server will run a tunnel that it finds in the extensions of the
-/// response.
+/// An extension of a request. The server that inserts this extension runs the [`NewTunnel`] that it finds in the
+/// extensions of the response.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RunsTunnels;
 

@@ -1,9 +1,8 @@
 //! Reads the address of the client from `X-Forwarded-For` and `Forwarded` (RFC 7239).
 //!
 //! Both headers are lists. Each proxy appends the address of its peer, so the last element comes from the trusted proxy
-//! in front of the gateway. The elements are read from the right, up to the first address that is not a trusted proxy.
-//! This is the client. The elements further to the left may come from the client itself and are not read. So a client
-//! cannot hide its address with such elements.
+//! in front of the gateway. The elements are read from the right. The first address that is not a trusted proxy is the
+//! client. The elements further to the left are not read, because the client may have sent them to hide its address.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -108,9 +107,8 @@ fn right_most(
 /// Returns the node in the parameter `for` of an element of `Forwarded` (RFC 7239 §4). Returns `None` if the element is
 /// malformed.
 ///
-/// The header is split at each comma, and the element at each semicolon. If a comma or a semicolon is in a quoted
-/// string, the first part has only the opening quote, and the last part only the closing quote. An element with such a
-/// part counts as malformed.
+/// The header is split at each comma, and the element at each semicolon, also inside a quoted string. Such a split
+/// separates the opening quote from the closing quote. An element with only one of the two quotes counts as malformed.
 fn node(element: &[u8]) -> Option<Node> {
     let mut node = None;
     for parameter in element.split(|b| *b == b';') {

@@ -26,16 +26,16 @@ use forwarded::{Announced, announced};
 ///
 /// The listener of this crate inserts the extension. With another server, use
 /// [`ConnectionInfoLayer`](crate::layer::ConnectionInfoLayer). Audit records contain the address of the peer, and the
-/// address of the client if it is a different one. The login throttle uses the address of the client. The proxy uses
-/// this type to set `X-Forwarded-*` and `Forwarded`.
+/// address of the client if the two addresses differ. The login throttle uses the address of the client. The gateway
+/// sets the headers `X-Forwarded-*` and `Forwarded` from this value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
     /// The address of the client, or of a proxy between the client and this gateway. If the connection began with a
     /// header of the PROXY protocol that contains the address of the client, this is that address.
     pub peer: SocketAddr,
-    /// The local address that the peer connected to, or the address in the header of the PROXY protocol that the client
-    /// connected to.
+    /// The local address that the peer connected to. If a header of the PROXY protocol contains the address that the
+    /// client connected to, this is that address.
     pub local: SocketAddr,
     /// Whether the client uses TLS. TLS may end in a program in front of this gateway.
     pub protocol: Protocol,
@@ -65,9 +65,9 @@ impl ConnectionInfo {
         self.announced_client().unwrap_or_else(|| self.peer.ip().into())
     }
 
-    /// Returns whether the peer is a trusted proxy whose header is not malformed. If so, the proxy of this crate
-    /// appends its values to the headers `X-Forwarded-*`, and also to `Forwarded` if `X-Forwarded-For` is absent. If
-    /// not, the proxy of this crate replaces all these headers.
+    /// Returns whether the peer is a trusted proxy whose `X-Forwarded-For` or `Forwarded` is not malformed. If so, the
+    /// gateway appends its values to the headers `X-Forwarded-*`, and also to `Forwarded` if `X-Forwarded-For` is
+    /// absent. If not, the gateway replaces all these headers.
     pub fn is_from_trusted_proxy(&self) -> bool {
         self.sender != Sender::Client
     }
@@ -77,10 +77,10 @@ impl ConnectionInfo {
     /// read if the peer is one of `proxies`. The client is then the right-most address that does not belong to
     /// `proxies`. The elements to the left of this address may come from the client, so they are not read.
     ///
-    /// If there is no such address, the client is the peer. The headers count as malformed if an element that must be
-    /// read is malformed or longer than 512 bytes, or if more than 32 elements must be read. In this case, the client
-    /// is the peer. [`is_from_trusted_proxy`](Self::is_from_trusted_proxy) is then `false`, so that these headers have
-    /// no effect anywhere.
+    /// If there is no such address, or if the headers are malformed, the client is the peer. The headers are malformed
+    /// if an element that must be read is malformed or longer than 512 bytes, or if more than 32 elements must be read.
+    /// With malformed headers, [`is_from_trusted_proxy`](Self::is_from_trusted_proxy) is `false`, so that the headers
+    /// have no effect anywhere.
     #[must_use]
     pub fn with_trusted_proxies(self, proxies: &TrustedProxies, headers: &HeaderMap) -> Self {
         if proxies.contains(self.peer.ip()) {
@@ -119,7 +119,7 @@ impl ConnectionInfo {
     }
 
     /// Returns the header that was searched for the address of the client. Returns `None` if the peer is not a trusted
-    /// proxy, or if its header is malformed.
+    /// proxy, or if this header is malformed.
     #[cfg(feature = "proxy")]
     pub(crate) fn address_header(&self) -> Option<AddressHeader> {
         match self.sender {

@@ -47,8 +47,8 @@ pub(super) fn wants_page(method: &Method, headers: &HeaderMap) -> bool {
         return false;
     }
     let Some(accept) = headers.get(ACCEPT) else { return false };
-    // Most clients are programs. Their `Accept` is short, such as `*/*`, so the comparison of the length spares them
-    // the rest.
+    // Most clients are programs with a short `Accept`, such as `*/*`. The check of the length is the cheapest way to
+    // recognize them.
     accept.len() >= "text/*".len()
         && prefers_html(headers)
         && headers.get(&SEC_FETCH_MODE).is_none_or(|mode| mode == "navigate")

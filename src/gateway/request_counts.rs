@@ -16,10 +16,10 @@ const RESPONSES: Description = Description::counter(
 pub enum RequestKind {
     /// The gateway sent the request to the auth API.
     AuthApi,
-    /// The gateway sent the request to the routed stack. This kind includes requests without a matching route, and
-    /// malformed requests.
+    /// The gateway sent the request to the routed stack, whether or not a route matches. Malformed requests, which the
+    /// gateway refuses, also count as this kind.
     Route,
-    /// The gateway answered the request at its health endpoint.
+    /// The path of the request was `/application/health`.
     Health,
 }
 

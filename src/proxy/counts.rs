@@ -58,8 +58,8 @@ pub struct ForwardCounts {
 /// The reason for a second attempt to connect or to send a request ([D29](crate::decisions#d29)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Retry {
-    /// The gateway could not connect to the service. With several instances, this includes all failures to connect,
-    /// except timeouts.
+    /// The instance refused the connection, or closed the new connection before the request was sent. If the service
+    /// has several instances, also any other failure to connect, except a timeout.
     Refused,
     /// The connection ended before the first byte of the response. Usually, the service has closed an idle connection
     /// while the gateway was sending a request on it.

@@ -21,7 +21,7 @@ pub(super) enum Credential {
     /// The service accepts the same credential twice, or the request has no credential. The value contains the
     /// extensions of the client's request.
     Repeatable(Extensions),
-    /// The service accepts the credential only once. The scheme needs these values to make another credential.
+    /// The service accepts the credential only once. From this value, the scheme can make another credential.
     Single(ClientHead),
     /// The scheme prepares another credential.
     Renewing(SchemeFuture, Extensions),

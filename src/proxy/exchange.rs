@@ -5,18 +5,22 @@
 //! from the [budget](super::instances) of the service.
 //!
 //! 1. **No connection**: nothing was sent, so a request of any method is sent to another instance, with the same
-//!    credential. If the only instance of a service has refused the connection, the gateway connects to it once more. A
-//!    new connection that closes before the request is sent counts as refused.
-//! 2. **The connection ended before a byte of the response**: a request with an idempotent method and without a body is
-//!    sent to another instance. On a route with sticky users (all requests of a user go to one instance), the same
-//!    instance gets it. If no other instance may get the request, or if the request has a body of which no byte was
-//!    sent, the pool sends the request again over a new connection ([`resend`]). The pool does this only if the first
-//!    connection was reused.
+//!    credential. If no other instance may get the request, the gateway connects to the same instance once more, but
+//!    only if this instance has refused the connection. A new connection that closes before the request is sent counts
+//!    as refused. After a timeout, the request is not sent again.
+//! 2. **The connection ended before a byte of the response**:
+//!    - A request with an idempotent method and without a body is sent to another instance. If the route has sticky
+//!      users (all requests of a user go to one instance), the same instance gets the request.
+//!    - If no other instance may get such a request, the pool sends it again over a new connection ([`resend`]). The
+//!      pool also sends a request with a body again, if the method is idempotent and no byte of the body was sent. Any
+//!      other request is sent again only if no byte of it was sent. The pool does this only if the first connection was
+//!      reused.
+//!
+//!    If the service accepts a credential only once, and may have seen it, the request first gets a new credential.
 //! 3. **The service has not processed the request** (HTTP/2 only): a request of any method is sent to another instance,
-//!    with the same credential. If the service has one instance only, the request is sent to this instance. The request
-//!    of a sticky user also stays at its instance if the instance only replaces its connections (GOAWAY).
-//! 4. **An idle connection was closed before the request was sent**: the gateway uses another connection. This costs no
-//!    retry.
+//!    with the same credential. If no other instance may get the request, the same instance gets it. The request of a
+//!    sticky user also stays at its instance if the instance only replaces its connections (GOAWAY).
+//! 4. **An idle connection was closed before the request was sent**: the gateway uses another connection.
 
 use std::{
     error::Error as StdError,
@@ -95,7 +99,7 @@ pub(super) struct Attempt<C, B> {
     targets: Arc<ServiceTargets<C, B>>,
     /// The position of the instance in `targets`.
     at: usize,
-    /// The user of the request, if the route sends all requests of a user to one instance.
+    /// The user of the request. On a route with sticky users, the user decides which instance gets the request.
     user: Option<UserId>,
     /// The time when the gateway began to send the request to this instance.
     began: Instant,
@@ -110,16 +114,16 @@ pub(super) struct Attempt<C, B> {
     has_connected_again: bool,
     /// The head of a request that may be sent again by [`Exchange::send_again`].
     copy: Option<Box<request::Parts>>,
-    /// The end of all waits for a connection. It is set when the request first needs a new connection. If the
-    /// connection is closed before the request is sent, the request waits again, but not longer than this.
+    /// The time until which the request may wait for a connection. It is set when the request first needs a new
+    /// connection. A request may have to wait several times, and all its waits end at this time.
     queue_deadline: Option<Instant>,
 }
 
 /// The reason why an exchange has no response.
 pub(super) enum ExchangeError {
     Connect(ConnectError),
-    /// The connection failed, or the gateway could not read the body of the request. The connection failed before the
-    /// end of the response's head, or immediately after it.
+    /// The connection failed before the end of the response's head or directly after it, or the gateway could not read
+    /// the body of the request.
     Interrupted(hyper::Error),
     /// The service answered with status 101. If the request had no `Upgrade`, this is an error (RFC 9110 §7.8). The
     /// gateway cannot send this status to an HTTP/2 client, because HTTP/2 does not have it (RFC 9113 §8.6).
@@ -179,8 +183,8 @@ impl<C, B> Attempt<C, B> {
         is_allowed
     }
 
-    /// Returns whether a request of which nothing was sent may be sent again. This is possible once for each request,
-    /// and only if the budget has a retry.
+    /// Returns whether a request of which nothing was sent may be sent again. Returns true at most once for each
+    /// request, and only if the budget has a retry.
     #[cold]
     fn may_connect_again(&mut self) -> bool {
         let may_connect = !self.has_connected_again && self.withdraw(Retry::Refused);
@@ -334,9 +338,9 @@ where
         State::Queued(InUse { sending, connection, is_reused })
     }
 
-    /// Waits for the head of the response. Fails if no frame of the request's body is sent for the
-    /// [timeout](Self::timeout). Before the first frame, this time counts from the start of the exchange. `credential`
-    /// is the credential of the request.
+    /// Waits for the head of the response. Fails if the head has not arrived within the [timeout](Self::timeout). This
+    /// time begins with the exchange, and begins again with each frame of the request's body. `credential` is the
+    /// credential of the request.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -457,14 +461,14 @@ where
                 self.attempt.may_move || error.is_refused()
             }
             ConnectError::TimedOut => {
-                // A second attempt has only the remaining time. If it was short, a timeout does not show that the
-                // instance is down.
+                // A second attempt has only the remaining time. If this time was short, the timeout does not show that
+                // the instance is down.
                 if self.attempt.began.elapsed() >= self.attempt.timeout.min(MIN_CONNECT_TIME) {
                     self.attempt.eject(&NotInTime);
                 }
                 false
             }
-            // The instance works, but has too many requests.
+            // The instance works, but all permitted connections to it are in use.
             ConnectError::Busy { .. } => false,
         };
         if !may_connect || !self.attempt.may_connect_again() {
@@ -583,8 +587,8 @@ fn resend<B>(request: &Request<B>, replay: Replay) -> Resend {
 /// not change.
 ///
 /// # Errors
-/// The error of the body, if the body has already failed. The client can then still get a 502, because no part of the
-/// response was sent to it.
+/// The error of the body, if the body has already failed. The caller can still send a 502, because the client has got
+/// no part of the response.
 fn client_response<B>(
     response: Response<Incoming>,
     mut connection: Box<PooledConnection<RequestBody<B>>>,

@@ -122,7 +122,7 @@ impl<'e> ExchangeFailure<'e> {
                 gateway_response(message, StatusCode::GATEWAY_TIMEOUT, ServiceFailure::TimedOut)
             }
             Self::SwitchedProtocols => {
-                log_limited!(warn, cause_of("status 101"), { %service, %upstream }, "service sent status 101 to a request without Upgrade");
+                log_limited!(warn, cause_of("status 101"), { %service, %upstream }, "response refused: the service sent status 101 to a request without Upgrade");
                 no_response(route, NoResponse::Broken)
             }
             Self::BodyTooSlow => {

@@ -1,30 +1,33 @@
 //! Sends a request to the service of its route.
 //!
 //! 1. A request is sent if [`SchemeLayer`](crate::layer::SchemeLayer) has marked it as ready, or if its route has the
-//!    scheme `bypass` (no credential is evaluated). The response to any other request is 500.
+//!    scheme `bypass`, which needs no credential. The response to any other request is 500.
 //! 2. The prefix of the path is replaced, and `Host`, `Forwarded` and `X-Forwarded-*` are set. If the request has a
 //!    [`RequestId`], this id replaces the `X-Request-Id` of the client. Hop-by-hop headers are removed in both
 //!    directions.
 //! 3. Bodies are streamed in both directions. Connections are pooled. When the client disconnects, the request to the
 //!    service is cancelled.
-//! 4. `X-Zowe-Auth-Failure` and the gateway's own cookies are removed from the response of a service. `Location`,
-//!    `Content-Location` and cookie paths that point to the instance are rewritten to the gateway. If the route has
-//!    [`SecurityHeaders::AddMissing`](crate::layer::SecurityHeaders), the response to an authenticated request gets
-//!    `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`. The gateway adds `nosniff` unless the service
-//!    has set this header, and `no-store` unless the service has set `Cache-Control`, `Expires` or `Pragma`.
+//! 4. Headers such as `X-Zowe-Auth-Failure`, and the gateway's own cookies, are removed from the response of a service.
+//!    `Location`, `Content-Location` and cookie paths that point to the instance are rewritten to the gateway. The
+//!    gateway may add `Cache-Control: no-store` and `X-Content-Type-Options: nosniff`
+//!    ([`SecurityHeaders`](crate::layer::SecurityHeaders)).
 //! 5. If the service sends no valid response, or the request cannot be sent, the gateway makes the response itself:
-//!    - 503 if the service cannot be reached, has no instance, or has too many connections;
-//!    - 504 if the service does not respond in time;
+//!    - 503 if the service cannot be reached or has no instance, or if all permitted connections to it stay in use;
+//!    - 504 if the service does not accept the connection or does not respond in time;
 //!    - 502 if the connection fails before the head of the response is complete, or if the response is not valid. For
 //!      example, its head is malformed, its status is 101 although the request had no `Upgrade`, or its body has a
 //!      transfer coding other than `chunked`;
-//!    - 400 if the client breaks off the body of its request, 408 if the client sends this body too slowly, and 413 if
-//!      the body is larger than the [`RouteLimits`](crate::layer::RouteLimits) of the route allow;
-//!    - 404 if the client chooses an unknown instance with `X-InstanceId`.
+//!    - 400 if the client breaks off the body of its request;
+//!    - 408 if the client sends the body too slowly;
+//!    - 413 if the body is larger than the [`RouteLimits`](crate::layer::RouteLimits) of the route allow;
+//!    - 404 if the client chooses an unknown instance with `X-InstanceId`;
+//!    - 401 if the credential of a gRPC call expires or is revoked before the service responds;
+//!    - 429 if the user has too many WebSockets.
 //!
 //!    On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the status is 500 in place of
-//!    502, and also if the service cannot be reached or has no instance. The client gets a fixed text. The gateway logs
-//!    the reason, and the response has it as an extension ([`ServiceFailure`]).
+//!    502, and also if the service cannot be reached or has no instance. The response has the reason as an extension:
+//!    [`Rejection`] with 413, and otherwise [`ServiceFailure`]. Only a response with 429 has no such extension. The
+//!    gateway also logs the reason, except with 404.
 
 use std::{
     convert::Infallible,
@@ -157,7 +160,7 @@ struct Shared {
     tunnels: Option<Arc<Tunnels>>,
 }
 
-/// The route of the last request. The next request usually has the same route. The connections of this route are then
+/// The route of the last request. The next request usually has the same route. Then the connections of the route are
 /// found without the lock of the pool, which all threads share.
 struct LastRoute<C, B> {
     route: Arc<Route>,
@@ -178,7 +181,7 @@ static X_INSTANCE_ID: HeaderName = HeaderName::from_static("x-instanceid");
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(256).expect("should not be zero");
 
 impl<C, B> Forward<C, B> {
-    /// Creates a `Forward` that connects to the services with `connector`. It opens up to 256 connections to one
+    /// Creates a `Forward` that connects to the services with `connector`, and opens up to 256 connections to one
     /// instance of a service.
     pub fn new(connector: C, timeouts: ForwardTimeouts) -> Self {
         let settings = PoolSettings {
@@ -214,9 +217,9 @@ impl<C, B> Forward<C, B> {
     /// [`Bypass`](crate::layer::Bypass).
     ///
     /// Use this if the other connectors present a client certificate of the gateway. A service may treat each request
-    /// on such a connection as a request of the gateway itself. This connector replaces those of all services, with one
-    /// exception: on a route with the scheme `Bypass`, a service with a connector [of its own](Self::with_connector_of)
-    /// keeps its own connector.
+    /// on such a connection as a request of the gateway itself. `connector` replaces the connectors of all services.
+    /// The only exception is a service with a connector [of its own](Self::with_connector_of), on a route with the
+    /// scheme `Bypass`.
     #[must_use]
     pub fn with_unauthorized_connector(self, connector: C) -> Self {
         let pool = self.pool_with(connector);
@@ -276,7 +279,7 @@ impl<C, B> ServiceConnections<C, B> {
         self.pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.retire(name));
     }
 
-    /// Returns whether the [`Forward`], one of its clones, or one of their requests still exists.
+    /// Returns whether the [`Forward`], one of its clones, or a request that waits for its response still exists.
     pub fn are_used(&self) -> bool {
         self.pools.iter().any(|pool| pool.strong_count() > 0)
     }
@@ -313,8 +316,9 @@ impl<C: Clone, B> Forward<C, B> {
         self.with_settings(settings, negotiation)
     }
 
-    /// Offers HTTP/2 by ALPN to the services whose route has [`ServiceProtocol::Auto`]. Requests then share
-    /// connections. The returned value shares no connections with earlier clones of this value.
+    /// Offers HTTP/2 by ALPN to services with TLS whose route has [`ServiceProtocol::Auto`]. If a service chooses
+    /// HTTP/2, its requests share connections. The returned value shares no connections with earlier clones of this
+    /// value.
     ///
     /// [`ServiceProtocol::Auto`]: crate::layer::ServiceProtocol::Auto
     #[must_use]
@@ -455,7 +459,7 @@ where
 /// The reason why a request is not sent.
 #[derive(Debug)]
 enum BeginError {
-    /// The request cannot be built.
+    /// The request to the service cannot be built.
     Build(http::Error),
     NoInstance(NoInstance),
 }
@@ -580,7 +584,7 @@ struct RequestTarget {
     route: Arc<Route>,
     /// The user for whom the scheme has prepared the request.
     user: Option<UserId>,
-    /// The ticket of the request, if the scheme must know the answer to it.
+    /// The PassTicket of the request, if the scheme must learn how the service answers the request.
     watched: Option<Watched>,
     /// Whether the credential permits only some requests to the service.
     is_restricted: bool,
@@ -616,8 +620,8 @@ enum Upload {
     None,
     /// The client must send the body with a minimum speed.
     Finite,
-    /// The body of gRPC, to a service that may use HTTP/2. If the service does, the client may pause for any time, so
-    /// it may send the body only while its credential is valid.
+    /// The body of gRPC, to a service that may use HTTP/2. Over HTTP/2, the client may pause for any time. So the
+    /// gateway watches the credential, and ends the request when the credential is no longer valid.
     Endless,
 }
 
@@ -671,7 +675,8 @@ fn service_request<C, B: Body>(
     let target = targets.get(at);
     let service = ServiceHeaders { host: target.host.host(), prefix: prefix.as_ref() };
     set_forwarded(&mut head.headers, &head.uri, service, connection, peer);
-    // This is after the hop-by-hop headers were removed, so `Connection: x-request-id` of a client has no effect.
+    // The id is added after the hop-by-hop headers were removed. So a client cannot remove the id with
+    // `Connection: x-request-id`.
     if let Some(id) = head.extensions.get::<RequestId>() {
         head.headers.insert(&X_REQUEST_ID, id.header_value());
     }
@@ -827,8 +832,8 @@ where
     }
 }
 
-/// Reports the answer to a request with a PassTicket to the scheme. If there was no connection to the service, records
-/// that the ticket was not sent.
+/// Tells the scheme how the service has answered a request with a PassTicket. If there was no connection to the
+/// service, records that the PassTicket was not sent.
 fn report(
     route: &Route,
     user: UserId,
@@ -885,7 +890,7 @@ fn invalid_answer(
     invalid: InvalidAnswer,
 ) -> Response<ResponseBody> {
     let service = route.service();
-    log_limited!(warn, ("websocket", service, invalid), { %service, %upstream, error = %invalid }, "refused the service's response to a WebSocket handshake");
+    log_limited!(warn, ("websocket", service, invalid), { %service, %upstream, error = %invalid }, "response refused: the service answered a WebSocket handshake incorrectly");
     no_response(route, NoResponse::Broken)
 }
 
@@ -893,7 +898,7 @@ fn invalid_answer(
 fn unknown_coding(route: &Route, upstream: &Upstream) -> Response<ResponseBody> {
     let service = route.service();
     let cause = ("coding", service, upstream.to_string());
-    log_limited!(warn, cause, { %service, %upstream }, "service sent a transfer coding other than chunked");
+    log_limited!(warn, cause, { %service, %upstream }, "response refused: the service sent a transfer coding other than chunked");
     no_response(route, NoResponse::Broken)
 }
 
@@ -967,7 +972,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn instances_that_are_not_used_any_more_are_removed() {
+    async fn host_pools_of_unused_instances_are_removed() {
         let connector = service_fn(move |_: Uri| {
             let (ours, theirs) = duplex(4096);
             tokio::spawn(serve(theirs));

@@ -1,4 +1,4 @@
-//! Sets the headers `X-Forwarded-*` and `Forwarded` (RFC 7239). They tell the service how the client reached the
+//! Sets the headers `X-Forwarded-*` and `Forwarded` (RFC 7239), which tell the service how the client reached the
 //! gateway.
 
 use std::net::IpAddr;
@@ -20,12 +20,12 @@ static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 /// All headers that this module sets, apart from `Host`.
 static OURS: [&HeaderName; 6] = [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED];
 
-/// A header of a trusted proxy is kept up to this length in bytes. A longer list of client addresses is replaced by the
-/// address of the client. Any other longer header is removed.
+/// A header of a trusted proxy is kept up to this length in bytes. If the list of client addresses is longer, only the
+/// address of the client is kept. Any other longer header is removed.
 const MAX_KEPT: usize = 4096;
 
-/// Caches the values that usually stay the same for all requests of a connection. Formatting an address without the
-/// cache would take 4 % of the instructions of a request.
+/// Caches the values that usually stay the same for all requests of a connection. Without the cache, formatting the
+/// address would take 4 % of the instructions of a request.
 #[derive(Debug, Default)]
 pub(super) struct PeerValues(Option<Peer>);
 
@@ -144,8 +144,8 @@ impl Kept {
             let value = match joined(headers.get_all(name)) {
                 Joined::Value(value) => value,
                 Joined::Nothing => return None,
-                // A list that is too long is discarded, but the gateway keeps the client's address that the proxy has
-                // appended. Otherwise, a client could hide its address with a long list.
+                // Of a list that is too long, the gateway keeps only the client's address, which the proxy has
+                // appended. If it kept nothing, a client could hide its address with a long list.
                 Joined::TooLong => {
                     let client = connection.announced_client()?.ip();
                     let value = match header {
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn values_to_which_nothing_is_appended_are_kept() {
+    fn values_of_a_trusted_proxy_are_kept_if_the_gateway_has_no_value() {
         let mut headers = HeaderMap::new();
         headers.insert(&X_HOST, HeaderValue::from_static("public.example"));
         headers.insert(&PREFIX, HeaderValue::from_static("/outer"));

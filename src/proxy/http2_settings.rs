@@ -31,8 +31,8 @@ impl Default for Http2Settings {
 
 impl Http2Settings {
     /// Sets the maximum number of requests that share a connection at a time. If a service permits fewer
-    /// (`SETTINGS_MAX_CONCURRENT_STREAMS`), the number of the service applies. Each request may hold 128 KiB of a
-    /// response that the client has not yet taken.
+    /// (`SETTINGS_MAX_CONCURRENT_STREAMS`), the number of the service applies. For each request, up to 128 KiB of the
+    /// response may wait in memory until the client takes them.
     #[must_use]
     pub fn with_max_streams(self, max_streams: NonZeroU16) -> Self {
         Self { max_streams, ..self }
@@ -52,7 +52,7 @@ impl Http2Settings {
         self.max_streams.get()
     }
 
-    /// Returns the time without a frame after which a connection is checked.
+    /// Returns the time without a frame after which the gateway sends a ping.
     pub fn ping_interval(&self) -> Option<Duration> {
         self.ping_interval
     }

@@ -33,7 +33,7 @@ use crate::{
 /// Records how much of a request's body has been sent.
 ///
 /// The proxy uses this record to distinguish a long upload from a service that does not respond. The record also shows
-/// whether the client or the service has disconnected.
+/// whether the body has failed: the client has disconnected, was too slow, or has sent too many bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
     start: Instant,
@@ -184,14 +184,14 @@ impl Receive {
         self.has_frame = true;
     }
 
-    /// Returns `Ready` if the client has stalled. Call this while the client has not sent the next frame.
+    /// Returns `Ready` if the client sends too slowly. Call this when the next frame of the client has not arrived.
     fn poll_stalled(&mut self, cx: &mut Context<'_>, last_frame: Instant) -> Poll<Stalled> {
         if self.applies == Applies::NotNow {
             return Poll::Pending;
         }
         if std::mem::take(&mut self.has_frame) {
-            // The service took no data for a while after the last frame. The client did not have to send data during
-            // this time, so this time does not count.
+            // The service was not ready for more data between the last frame and now. The client did not have to send
+            // data during this time, so this time does not count.
             self.timer.skip(last_frame.elapsed());
         }
         self.timer.poll(cx, self.bytes)
@@ -264,8 +264,8 @@ impl<B: Body<Error: Into<BoxError>>> ClientBody<B> {
         }
         let is_last = match &frame {
             None => true,
-            // This frame is also the last one if it ends at the announced length. hyper does not poll the body again
-            // after this length, even if `is_end_stream` is still false.
+            // A frame that ends at the announced length is also the last one. hyper does not poll the body again after
+            // this frame, even if `is_end_stream` is still false.
             Some(Ok(frame)) => {
                 frame.is_trailers()
                     || this.inner.is_end_stream()
@@ -313,9 +313,9 @@ pin_project! {
     enum Kind<B> {
         // The connection owns the body.
         Own { #[pin] body: ClientBody<B> },
-        // The body was empty when it was shared.
+        // The request has no body.
         Empty,
-        // The gateway keeps a handle of the body.
+        // The body for hyper, or the handle that the gateway keeps.
         Shared { shared: Shared<B> },
     }
 }
@@ -434,11 +434,11 @@ impl<B> RequestBody<B> {
 /// The maximum number of bytes of a body that are kept for a second attempt.
 const MAX_KEPT: usize = 16 * 1024;
 
-/// A body, or a handle of it.
+/// A body that hyper reads, or a handle to this body.
 #[derive(Debug)]
 struct Shared<B> {
     state: Arc<Mutex<State<B>>>,
-    /// `None` for a handle.
+    /// `None` for the handle.
     reader: Option<Reader>,
 }
 
@@ -461,7 +461,7 @@ struct State<B> {
     position: usize,
     /// Whether `kept` contains all parts that were read from `body`. If not, there is no further attempt.
     is_repeatable: bool,
-    /// The number of parts that all attempts have read.
+    /// The number of parts that all attempts together have read.
     parts: u64,
     is_pending: bool,
     is_cancelled: bool,
@@ -494,13 +494,13 @@ impl<B> State<B> {
         }
     }
 
-    /// Stops keeping parts. The last attempt may still have to read some of the kept parts, so these stay.
+    /// Stops keeping parts. The parts that the last attempt still has to read stay.
     fn forget(&mut self) {
         self.is_repeatable = false;
         self.drop_kept();
     }
 
-    /// Drops the kept parts if they are not needed any more.
+    /// Drops the kept parts if neither the last attempt nor a further attempt needs them.
     fn drop_kept(&mut self) {
         if !self.is_repeatable && self.position >= self.kept.len() {
             (self.kept, self.position) = (Vec::new(), 0);
@@ -694,7 +694,7 @@ mod tests {
 
     use super::*;
 
-    /// Data of these lengths. The last frame is followed by the end, or by an endless wait.
+    /// A body with one frame of data of each of these lengths. After the last frame, the body ends, or waits forever.
     struct Frames {
         lengths: VecDeque<usize>,
         has_end: bool,
@@ -776,7 +776,7 @@ mod tests {
 
     /// A second attempt may use HTTP/1.1, although the first one used HTTP/2.
     #[tokio::test(start_paused = true)]
-    async fn a_limit_over_http_1_does_not_apply_while_the_body_is_shared() {
+    async fn a_limit_for_http_1_does_not_apply_while_the_body_is_sent_over_http_2() {
         const LIMIT: Duration = Duration::from_secs(60);
         let inner = Frames { lengths: [3].into(), has_end: false };
         let progress = Progress::start(&inner, None);

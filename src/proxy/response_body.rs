@@ -132,7 +132,7 @@ where
     }
 }
 
-/// Says when an endless body must end. `poll_end` returns the reason.
+/// Decides when an endless body must end. `poll_end` returns the reason.
 pub(super) trait StreamEnd: fmt::Debug + Send {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<&'static str>;
 }
@@ -146,7 +146,7 @@ fn grpc_end(why: &'static str) -> Frame<Bytes> {
 }
 
 impl ResponseBody {
-    /// Ends this body when `end` says so. The body of gRPC then gets a status.
+    /// Ends this body when `end` says so. The body of gRPC then ends with trailers that contain a status.
     #[must_use]
     pub(super) fn with_end(self, end: Box<dyn StreamEnd>, is_grpc: bool) -> Self {
         Self {
@@ -159,10 +159,10 @@ impl ResponseBody {
         }
     }
 
-    /// Wraps any body in a box.
+    /// Puts any body into a box.
     ///
-    /// Some layers, such as `TraceLayer`, change the body type of a response. This function turns the new
-    /// body into a `ResponseBody` again.
+    /// Some layers, such as `TraceLayer`, change the body type of a response. This function turns the body of the new
+    /// type into a `ResponseBody` again.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -231,7 +231,8 @@ impl From<Bytes> for ResponseBody {
     }
 }
 
-/// A body that writes no line to the access log stays as it is. Any other body is put into a box.
+/// If no line is written to the access log when the body ends, the result is the inner body. Otherwise, the logged body
+/// is put into a box.
 impl From<LoggedBody<Self>> for ResponseBody {
     fn from(body: LoggedBody<Self>) -> Self {
         match body.into_plain() {

@@ -6,14 +6,14 @@
 //!    that only a header section may have (RFC 9110 §6.5.1).
 //! 2. `Content-Length` is repaired or removed, so that it agrees with the body (RFC 9112 §6.3).
 //! 3. `X-Zowe-Auth-Failure`, `X-Zowe-Token-Expires`, the obsolete `Set-Cookie2` (RFC 2965) and `Set-Cookie` of the
-//!    gateway's own cookies are removed (docs/decisions.md#d27). `Service-Worker-Allowed` is removed, unless it allows
-//!    only paths of the service. If the request had a PAT whose scopes for the service have suffixes, all `Set-Cookie`
-//!    are removed (docs/decisions.md#d49).
-//! 4. `Location`, `Content-Location` and the paths of cookies are rewritten to the gateway, if they point to
+//!    gateway's own cookies are removed (docs/decisions.md#d27). `Service-Worker-Allowed` stays only if all its paths
+//!    belong to the service. If the request had a PAT whose scopes for the service have suffixes, all `Set-Cookie` are
+//!    removed (docs/decisions.md#d49).
+//! 4. `Location`, `Content-Location` and the paths of cookies are rewritten to paths of the gateway, if they point to
 //!    the instance that answered (docs/decisions.md#d26).
-//! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are added. They
-//!    are not added if the service has set a header for the same purpose, if the status is 304, or if the settings of
-//!    the route forbid them (docs/decisions.md#d46).
+//! 5. If the request was authenticated, `Cache-Control: no-store` and `X-Content-Type-Options: nosniff` are added. A
+//!    header is not added if the service has set a header for the same purpose. Neither header is added if the status
+//!    is 304, or if the settings of the route forbid this (docs/decisions.md#d46).
 //!
 //! `prepare` also determines from the `Content-Type` whether the body is a stream of events.
 
@@ -172,12 +172,13 @@ pub(super) fn prepare<B: Body>(
     Ok(if seen.events { BodyKind::Events } else { BodyKind::Message })
 }
 
-/// Allows a script of a service to answer requests for more paths than those beside the script (Service Workers, W3C).
+/// With this header, a service lets its script answer the browser's requests for more paths than those below the
+/// directory of the script (Service Workers, W3C).
 const SERVICE_WORKER_ALLOWED: &str = "service-worker-allowed";
 
-/// Returns whether the header allows only paths of the service. Otherwise, after one visit to a page of the service, a
-/// script of the service could answer all later requests of the browser for pages of other services and of the gateway.
-/// This includes the page that asks for the password.
+/// Returns whether the header allows only paths of the service. With more paths, a script of the service could later
+/// answer the browser's requests for pages of other services and of the gateway. One of these pages asks for the
+/// password.
 fn keeps_service_worker(headers: &HeaderMap, route: &Route) -> bool {
     headers.get_all(SERVICE_WORKER_ALLOWED).iter().all(|value| {
         let rest = value.as_bytes().strip_prefix(b"/");
@@ -198,10 +199,11 @@ fn is_number(length: &HeaderValue) -> bool {
     (1..20).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
 }
 
-/// Returns true if hyper decodes the body completely. hyper removes one coding, `chunked`. Old servers send `identity`
-/// if there is no coding (RFC 2616 §3.6). hyper then ignores `Content-Length`, and reads until the service closes the
-/// connection. If the service keeps the connection open, the body never ends. So this function returns false for
-/// `identity` together with `Content-Length`.
+/// Returns whether hyper decodes the body completely. hyper removes only the coding `chunked`, and only once.
+///
+/// Old servers send `identity` if there is no coding (RFC 2616 §3.6). hyper then ignores `Content-Length`, and reads
+/// until the service closes the connection. If the service keeps the connection open, the body never ends. So this
+/// function returns false for `identity` together with `Content-Length`.
 fn has_known_coding(headers: &HeaderMap) -> bool {
     let mut codings = all_list_items(headers, &TRANSFER_ENCODING);
     let is_identity = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
@@ -271,8 +273,8 @@ fn cookie_name(line: &[u8]) -> &[u8] {
     pair.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii()
 }
 
-/// Returns the line with the path rewritten to the gateway. Returns `None` if the path does not change. A path `/` does
-/// not change, because it means all paths of the host.
+/// Returns the line with its path rewritten to a path of the gateway. Returns `None` if the path does not change. The
+/// path `/` does not change, because it means all paths of the host.
 fn rewrite_cookie(
     line: &HeaderValue,
     Context { route, upstream, .. }: &Context<'_>,
@@ -427,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_agree_with_the_body() {
+    fn content_length_agrees_with_the_body() {
         for (status, body, lines, want) in [
             (200, "ok", &[("content-length", "2")][..], Some("2")),
             (200, "ok", &[("content-length", "2, 2")], Some("2")),

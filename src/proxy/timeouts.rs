@@ -43,16 +43,15 @@ impl ForwardTimeouts {
     ///
     /// A service may send its response before it has read the whole request. If the service then accepts no more bytes
     /// of the request, the gateway closes the connection after a wait. The wait begins when the gateway stops reading
-    /// the response. It lasts for a quarter to a half of the response timeout, or for one to two seconds if the
-    /// response timeout is shorter than four seconds.
+    /// the response. It lasts for a quarter to a half of the response timeout, but for at least one to two seconds.
     #[must_use]
     pub fn with_response(self, response: Duration) -> Self {
         Self { response, ..self }
     }
 
-    /// Sets the receive timeout. Within this time, a client must send at least 4 KiB of its request's body. Otherwise
-    /// the response is 408. The time counts only while the service is ready for more of the body. There is no receive
-    /// timeout for gRPC over an HTTP/2 connection to the service.
+    /// Sets the receive timeout. In each period of this length, a client must send at least 4 KiB of its request's
+    /// body, until the body ends. Otherwise the response is 408. The time counts only while the service is ready for
+    /// more of the body. There is no receive timeout for gRPC over an HTTP/2 connection to the service.
     #[must_use]
     pub fn with_receive(self, receive: Duration) -> Self {
         Self { receive, ..self }

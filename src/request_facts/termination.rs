@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
-    /// The layers work on the request. It was not sent yet.
+    /// The layers work on the request, and have not sent it to a service.
     #[default]
     Request,
     /// The request waits for a free connection to the service.
@@ -46,7 +46,7 @@ impl Stage {
     }
 }
 
-/// Who ended a request before its normal end.
+/// Who or what ended a request before its normal end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {
@@ -58,9 +58,11 @@ pub enum Cause {
     Service,
     /// The service was too slow, or had no free connection in time.
     ServiceTimeout,
-    /// The gateway refused the request or the response, because of a rule, a limit, or a malformed message.
+    /// The gateway refused the request or the response, because of a rule, a limit, or a malformed message. Or the
+    /// gateway ended a WebSocket, an event stream or a gRPC call, because its credential is no longer valid.
     Gateway,
-    /// The gateway stops, or needed the connection for another client.
+    /// The gateway stops, or needed the connection for another client. Or a connection did not change to WebSocket in
+    /// time.
     Shutdown,
     /// An error in the gateway.
     Internal,
@@ -107,7 +109,7 @@ impl Cause {
 /// Why a request ended before its normal end, and in which stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Termination {
-    /// Who ended the request.
+    /// Who or what ended the request.
     pub cause: Cause,
     /// The stage in which the request was.
     pub stage: Stage,
@@ -117,7 +119,7 @@ impl Termination {
     /// The code of a request that ended normally.
     pub const NORMAL: &'static str = "--";
 
-    /// Returns the code of two letters, such as `sH`. It has the meaning that HAProxy gives to it.
+    /// Returns the code of two letters, such as `sH`. The letters have the same meaning as in HAProxy.
     pub fn code(self) -> TerminationCode {
         TerminationCode([self.cause.letter(), self.stage.letter()])
     }

@@ -1,4 +1,4 @@
-//! Helpers for tests of handlers and schemes: authorized users, tokens and a signing key. They need no certificates.
+//! Helpers for tests of handlers and schemes: authorized users, tokens and a signing key.
 //!
 //! Enable the feature `test-util` only in `[dev-dependencies]`:
 //!
@@ -23,13 +23,14 @@
 //! assert_eq!(handler(&request).body(), "hello USER");
 //! ```
 //!
-//! These functions do not weaken the layers: even with this feature, only [`ScopeLayer`] can create an [`Authorized`].
-//! The functions run the real layers with a signing key that is not secret, because it is in this repository. **Never
-//! trust this key outside of tests.**
+//! This feature does not weaken the layers: only [`ScopeLayer`] can create an [`Authorized`]. So the functions run the
+//! real layers. The signing key of the functions is not secret, because it is in this repository. **Never trust this
+//! key outside of tests.**
 //!
 //! # Panics
-//! The functions panic if a name or a scope is not valid, if there is no scope, or if the layers authorize no user on
-//! the route: its scheme is bypass, the route is out of service, or its limits refuse the request.
+//! The functions panic if a name or a scope is not valid, or if there is no scope. They also panic if the layers
+//! authorize no user on the route. This occurs if the scheme of the route is bypass, if the route is out of service, or
+//! if the limits of the route refuse the request.
 
 use std::{
     convert::Infallible,
@@ -86,8 +87,8 @@ pub fn personal_access_token(user: &str, scopes: &[&str]) -> String {
     token.expect("the key signs").expose().to_owned()
 }
 
-/// Returns the PassTicket key of `applid`, which is not secret. It allows replay, so that tests need not wait for a new
-/// time slot.
+/// Returns a profile with a PassTicket key for `applid`. The key is not secret. The profile allows replay, so that
+/// tests need not wait for the next second to make another PassTicket.
 pub fn key_profile(applid: &str) -> KeyProfile {
     let applid = Applid::new(applid).expect("the name is an APPLID");
     KeyProfile::from_hex(applid, Algorithm::Legacy, "E001193519561977")

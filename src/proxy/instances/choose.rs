@@ -70,7 +70,7 @@ fn by_load_of_healthy<S: AsRef<InstanceState>>(
     }
 }
 
-/// Chooses one of `instances`, each with its id, by user. See [`by_load`] for `except`.
+/// Chooses one of `instances`, each with its id, by user. `except` has the same meaning as in [`by_load`].
 pub(super) fn by_user<'a, S: AsRef<InstanceState> + 'a>(
     instances: impl Iterator<Item = (&'a str, &'a S)> + Clone,
     except: Option<usize>,
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_users_of_a_lost_instance_move() {
+    fn only_the_users_of_a_lost_instance_move_to_another_instance() {
         let states = states(3);
         let before = of_users(&states, None);
         for at in 0..3 {

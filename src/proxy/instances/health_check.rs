@@ -25,10 +25,12 @@ const MAX_HEAD: usize = 16 * 1024;
 
 /// Asks the instances of services regularly whether they work, over connections of its own.
 ///
-/// An instance is healthy if it responds with a status below 500 in time. A status such as 401 or 404 also shows that
-/// the instance responds. API ML (Zowe's API Mediation Layer) never requests the health URL in a static definition (a
-/// YAML file that describes a service). So this URL may need a login or may be wrong. After two failed checks in a row,
-/// the instance gets no requests until a check succeeds, unless no other instance is healthy.
+/// A check succeeds if the instance responds in time, and the status is not 5xx. After two failed checks in a row, the
+/// instance gets no requests until a check succeeds, unless no other instance is healthy.
+///
+/// A status such as 401 or 404 also shows that the instance responds. The health URL often comes from a static
+/// definition of API ML (a YAML file of Zowe's API Mediation Layer that describes a service). API ML never requests
+/// this URL, so the URL may need a login or may be wrong.
 ///
 /// `C` is the connector, as in [`Forward`](super::super::Forward).
 #[derive(Clone)]

@@ -3,15 +3,15 @@
 //!
 //! | file | what it decides or contains |
 //! |---|---|
-//! | `state` | whether an instance is healthy: passive ejection after connect failures, results of active checks |
+//! | `state` | whether an instance is healthy, from failures to connect and from the results of active checks |
 //! | `choose` | which instance gets a request |
 //! | `health_check` | active checks of the health of instances |
 //! | `retry_budget` | whether a request may be sent again |
 //! | `states` | the states of all instances, for all threads |
 //! | `targets` | the instances of a route, with the connections and the state of each |
 //!
-//! Balancing uses the connection pool. The pool has a separate limit and separate idle connections for each instance.
-//! It does not know which instances belong to one service.
+//! Balancing uses the connection pool. The pool has a separate limit and separate idle connections for each instance,
+//! and does not know which instances belong to one service.
 
 mod choose;
 mod health_check;

@@ -14,8 +14,8 @@ const REQUESTS_PER_DEPOSIT: u8 = 5;
 /// A deposit that is not used expires after this time.
 const LIFETIME: Duration = Duration::from_secs(10);
 
-/// This number, multiplied by the seconds of [`LIFETIME`], is the number of retries within [`LIFETIME`] that need no
-/// deposit: 100. All of them can be used at once.
+/// This number times the seconds of [`LIFETIME`] is 100. So many retries within [`LIFETIME`] need no deposit, even if
+/// all of them occur at the same time.
 const FREE_PER_SECOND: u32 = 10;
 
 /// The budget of one service. All threads share it.
@@ -47,8 +47,9 @@ impl RetryBudget {
 pub(in crate::proxy) struct RequestsUntilDeposit(u8);
 
 impl RequestsUntilDeposit {
-    /// Creates a counter. Its first deposit comes after a random number of requests. Otherwise, clients that send one
-    /// request on each connection would make no deposit, or too many.
+    /// Creates a counter, whose first deposit comes after a random number of requests. Each connection of a client may
+    /// have a counter of its own. If all counters began with the same number, clients that send one request on each
+    /// connection would make no deposit, or a deposit for each request.
     pub(in crate::proxy) fn new() -> Self {
         Self(fastrand::u8(0..REQUESTS_PER_DEPOSIT))
     }

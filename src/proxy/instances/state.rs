@@ -2,9 +2,8 @@
 //!
 //! An instance is *ejected* after the gateway could not connect to it. The first ejection takes 1 s. After each further
 //! failure, the ejection takes twice as long, up to 30 s. Then one request goes to the instance as a probe. If the
-//! instance answers, the ejection ends. A successful health check ends it, too. Only failures to connect count. A slow
-//! response does not eject an instance. Otherwise, a client could eject all instances with requests that always take
-//! long.
+//! instance answers, the ejection ends. A successful health check also ends the ejection. Only failures to connect
+//! count. If slow responses counted, a client could eject all instances with requests that always take long.
 
 use std::{
     sync::{
@@ -36,9 +35,10 @@ pub enum InstanceHealth {
     /// The instance gets requests.
     Up,
     /// The gateway could not connect to the instance. When the ejection is over, the instance gets one request as a
-    /// probe. It gets other requests only if no other instance is healthy.
+    /// probe. The instance gets other requests only if no other instance is healthy, or if the client chooses it.
     Ejected,
-    /// The health check of the instance failed. The instance gets no requests, unless no other instance is healthy.
+    /// The health check of the instance failed. The instance gets requests only if no other instance is healthy, or if
+    /// the client chooses it.
     CheckFailed,
 }
 
@@ -91,7 +91,7 @@ impl InstanceState {
     }
 
     /// Returns whether the next request should probe this instance. If this function returns true, the caller must send
-    /// the request to this instance. The next probe may begin when as much time has passed as the last ejection took.
+    /// the request to this instance. The next probe is then due after the length of the current ejection.
     #[cold]
     pub(super) fn begin_probe(&self, now: Instant) -> bool {
         let mut history = self.lock();
@@ -160,8 +160,7 @@ impl InstanceState {
     }
 
     /// Counts a health check of the instance until the returned value is dropped. When the last of these values is
-    /// dropped, failed checks are forgotten. Otherwise, an instance without further checks would stay unhealthy for
-    /// ever.
+    /// dropped, failed checks are forgotten, because no further check could make the instance healthy again.
     pub(in crate::proxy) fn begin_check(self: &Arc<Self>) -> Checked {
         let _history = self.lock();
         self.checks.fetch_add(1, Ordering::Relaxed);
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn ejections_double_from_1_s_to_30_s_until_a_request_arrives() {
+    fn ejections_double_from_1_s_to_30_s_until_the_instance_answers() {
         let (state, mut now) = (InstanceState::default(), Instant::now());
         for want in [1, 2, 4, 8, 16, 30, 30] {
             assert_eq!(state.set_unreachable(now, now), Some(secs(want)));
@@ -267,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn two_failed_checks_in_a_row_count_and_one_good_check_ends_everything() {
+    fn two_failed_checks_in_a_row_make_an_instance_unhealthy_until_a_check_succeeds() {
         let (state, now) = (InstanceState::default(), Instant::now());
         for (is_up, has_changed, want) in [
             (false, false, InstanceHealth::Up),
@@ -279,7 +278,7 @@ mod tests {
             assert_eq!(state.set_checked(is_up), has_changed);
             assert_eq!(state.health(), want);
         }
-        // Requests neither probe the instance nor end this state.
+        // While the health check fails, requests neither probe the instance nor make it healthy.
         state.set_unreachable(now, now);
         assert!(!state.begin_probe(now + MAX_EJECTION));
         state.set_reached(now);
@@ -289,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_the_last_check_ends_the_failure() {
+    fn failed_checks_are_forgotten_when_the_last_health_check_is_dropped() {
         let state = Arc::<InstanceState>::default();
         let [old, new] = [state.begin_check(), state.begin_check()];
         for is_up in [false, false] {

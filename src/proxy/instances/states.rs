@@ -35,8 +35,8 @@ const HEALTH: LabelName = LabelName::new("health");
 
 /// The states of the instances of all services: their health and their requests in flight.
 ///
-/// An instance of a service is identified by its scheme, host and port. So all routes of a service share its state. The
-/// state survives a change of the routes.
+/// An instance of a service is identified by its scheme, host and port. So all routes of a service share the state of
+/// an instance, and a change of the routes does not reset the state.
 #[derive(Default)]
 pub struct InstanceStates {
     services: Mutex<HashMap<ServiceId, ServiceState>>,

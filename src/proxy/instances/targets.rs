@@ -64,8 +64,8 @@ impl<B> AsRef<InstanceState> for Target<B> {
 /// The instance that a request needs.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::proxy) enum Wanted<'a> {
-    /// The id of the instance does not matter. With [`Balancing::StickyUser`], the user selects the instance. Without
-    /// a user, and on other routes, the load does.
+    /// The client has not chosen an instance. With [`Balancing::StickyUser`] and a user, the user decides which
+    /// instance gets the request. Otherwise, the load decides.
     Any(Option<UserId>),
     /// The instance with this id.
     Id(&'a [u8]),
@@ -74,7 +74,7 @@ pub(in crate::proxy) enum Wanted<'a> {
 /// The reason why no instance is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum NoInstance {
-    /// The service has no instance at the moment.
+    /// The service has no instance now.
     Empty,
     /// No instance has the wanted id.
     UnknownId,

@@ -1,6 +1,6 @@
 //! The limit of connections to one instance of a service, and the queue of requests that wait at the limit.
 //!
-//! Each connection holds a [`Slot`] until it is closed. All runtimes of the process share the slots of an instance.
+//! Each connection holds a [`Slot`] until the connection is closed. All tokio runtimes share the slots of an instance.
 //! While a slot is free, no request waits. At the limit, requests wait in one queue:
 //!
 //! - A connection that becomes free is handed to the first waiter of its runtime, because a connection works only in

@@ -43,9 +43,8 @@ use crate::{
     request_facts::RequestFacts,
 };
 
-/// The minimum of `max_stall`, which is otherwise a quarter of the response timeout. A service may have sent its
-/// response, but accept no more bytes of the request. Its connection is then closed after `max_stall` to 2 ×
-/// `max_stall`.
+/// The minimum of `max_stall`, which is otherwise a quarter of the response timeout. If a service has sent its
+/// response, but accepts no more bytes of the request, the connection is closed after `max_stall` to 2 × `max_stall`.
 const MIN_STALL: Duration = Duration::from_secs(1);
 
 /// The connections to services that one connector has made. `C` is the connector, `B` is the body of requests.
@@ -70,8 +69,8 @@ pub(in crate::proxy) struct PoolSettings {
     pub(in crate::proxy) http2: Http2Settings,
 }
 
-/// The functions with which the pool offers HTTP/2 to services. They come from the trait [`NegotiateHttp2`], so that
-/// only [`new`](Self::new) needs this trait.
+/// The functions of the trait [`NegotiateHttp2`] with which the pool offers HTTP/2 to services. Because they are stored
+/// here, only [`new`](Self::new) needs this trait.
 pub(in crate::proxy) struct Negotiation<C> {
     offer: fn(&C) -> C,
     is_http2: fn(&dyn Any) -> bool,
@@ -105,16 +104,16 @@ struct Target {
 }
 
 /// Shuts down and closes connections that have been idle for too long. Each [`HostPool`] has its own reaper. The reaper
-/// runs in a task of the runtime of the connections. When this runtime ends, the reaper is dropped, because the
-/// connections can no longer be used.
+/// runs in a task of the runtime of the connections. When this runtime ends, the reaper is dropped. This drop removes
+/// the [`HostPool`], because its connections can no longer be used.
 struct IdleReaper<C, B> {
     pool: Weak<ConnectionPool<C, B>>,
     target: Target,
     host: Weak<HostPool<B>>,
 }
 
-/// A [`HostPool`] is removed when it has been unused for more than this number of ticks. Addresses of instances change,
-/// so the pool must not keep each address that it has ever used.
+/// A [`HostPool`] is removed when it has been unused for more than this number of ticks. A tick is half of the idle
+/// timeout. Addresses of instances change, so the pool must not keep each address that it has ever used.
 const UNUSED_TICKS: u64 = 2;
 
 impl<C, B> IdleReaper<C, B> {
@@ -165,9 +164,8 @@ impl<C, B> IdleReaper<C, B> {
 impl<C, B> Drop for IdleReaper<C, B> {
     fn drop(&mut self) {
         let pool = self.pool.upgrade();
-        // Remove the entry of this runtime, because another runtime may get the same id later. The entry may already
-        // belong to another host with its own reaper, so it is compared first. `_host` drops the entry after the lock
-        // has been released.
+        // Remove the entry of this runtime, because another runtime may get the same id later. But the entry may
+        // already belong to another host with its own reaper. `_host` drops the entry after the lock has been released.
         let _host = pool.and_then(|pool| {
             let mut hosts = lock(&pool.hosts);
             let is_own = hosts.get(&self.target).is_some_and(|host| self.is_of(host));
@@ -299,7 +297,7 @@ where
     }
 
     /// Returns a connection for a request. If a slot is free, this is a new connection, or an HTTP/2 connection that
-    /// another request has opened meanwhile. Otherwise the request waits. It then gets a slot for a new connection, or
+    /// another request has opened meanwhile. Otherwise the request waits until it gets a slot for a new connection, or
     /// the connection of a request that has ended.
     ///
     /// If the service closes the connection later, the connection may be replaced by a new one. The replacement takes a
@@ -309,7 +307,7 @@ where
     /// request had to wait for a slot, `deadline` does not apply. The new connection must then be open within the
     /// response timeout after the request got the slot.
     ///
-    /// The times of the wait and of the connection are added to `facts`.
+    /// The time of the wait and the time to connect are added to `facts`.
     #[cold]
     pub(in crate::proxy) fn connect(
         &self,
@@ -386,7 +384,8 @@ where
                 }
             };
             if is_http2(&io) {
-                // Another request may have connected meanwhile. Both can share its connection.
+                // Another request may have connected meanwhile. Then this request shares the connection of that
+                // request, and drops its own.
                 if let Some(connection) = host.take() {
                     return Ok(Connected { connection, is_reused: true, waited_until });
                 }

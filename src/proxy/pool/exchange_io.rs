@@ -1,13 +1,13 @@
 //! Reads and writes the bytes of a connection, and tracks where each exchange begins.
 //!
 //! 1. **Sent again**: a service may close an idle connection while the gateway is sending the next request. If the
-//!    connection ends before the first byte of the response, this module replaces it by a new connection, without
-//!    hyper's knowledge. It writes the bytes of the request to the new connection. A request is sent again at most once
-//!    ([D29](crate::decisions#d29)). [`Resend`] says which requests may be sent again. If the service accepts a
-//!    credential only once, the request gets a new credential before it is sent again ([`NewHeaders`]).
+//!    connection ends before the first byte of the response, this module opens a new connection, and writes the bytes
+//!    of the request to the new connection. A request is sent again at most once ([D29](crate::decisions#d29)).
+//!    [`Resend`] says which requests may be sent again. If the service accepts a credential only once, the request
+//!    gets a new credential before it is sent again ([`NewHeaders`]).
 //! 2. **Informational responses** are limited ([`InformationalLimit`]).
 //!
-//! hyper does not notice the new connection or the limit. Only the head of a response passes through a buffer of this
+//! hyper does not notice that the connection was replaced. Only the head of a response passes through a buffer of this
 //! module. The body is read directly into hyper's buffer.
 
 use std::{
@@ -66,7 +66,7 @@ pub(in crate::proxy) enum Resend {
 #[derive(Debug, Default)]
 pub(super) struct ExchangeSignals {
     /// `resend as u8 + 1` for the [`Resend`] of the exchange that has begun since the last [`take`](Self::take).
-    /// [`NONE`](Self::NONE) if none has begun since then.
+    /// [`NONE`](Self::NONE) if no exchange has begun since then.
     begun: AtomicU8,
     wants_headers: AtomicBool,
     new_headers: Mutex<Option<NewHeaders>>,
@@ -157,14 +157,14 @@ pub(super) struct ExchangeIo<T, A> {
 }
 
 enum Phase<T> {
-    /// Bytes pass through unchanged, because the status of the response has arrived, or no request was sent yet.
+    /// Bytes are not inspected, because the status of the response has arrived, or no request was sent yet.
     Passing,
     /// The status of the response has not arrived.
     Awaited,
     /// The service has closed the connection, and the request needs new headers.
     WantsHeaders,
     Reconnecting(Reconnecting<T>),
-    /// The request is being written to the new connection. `written` is the number of bytes that it has already
+    /// The request is being written to the new connection `io`. `written` is the number of bytes that `io` has already
     /// accepted.
     Resending {
         io: T,

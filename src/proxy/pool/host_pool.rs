@@ -1,4 +1,5 @@
-//! The idle connections to one instance of a service, and the type of a connection in use.
+//! The idle HTTP/1.1 connections and all HTTP/2 connections to one instance of a service, and the type of a connection
+//! in use.
 //!
 //! To *drain* a connection means to move it into a separate task, which finishes writing, shuts TLS down and closes the
 //! connection. The *reaper* is a task that drains connections that have been idle for too long.
@@ -39,7 +40,7 @@ use crate::{layer::ServiceProtocol, log_limit::log_limited};
 /// The maximum number of idle connections per instance and runtime.
 const MAX_IDLE: usize = 256;
 
-/// The idle connections to one instance of a service, in one runtime.
+/// The idle HTTP/1.1 connections and all HTTP/2 connections to one instance of a service, in one runtime.
 pub(in crate::proxy) struct HostPool<B> {
     host: HeaderValue,
     uri: Uri,
@@ -63,7 +64,8 @@ pub(in crate::proxy) struct HostPool<B> {
 struct Http2Connections<B> {
     /// Whether the last new connection uses HTTP/2. Before the first connection, whether the protocol is `H2c`.
     is_used: AtomicBool,
-    /// A stream is opened on the first connection that may have another stream. So the last connections become idle.
+    /// A new stream is opened on the first connection that may have another stream. So the connections at the end
+    /// become idle, and can be closed.
     all: Mutex<Vec<Arc<Http2Connection<B>>>>,
     turn: Turn,
 }
@@ -111,7 +113,8 @@ impl<B> HostPool<B> {
             .path_and_query("/")
             .build()?;
         Ok(Self {
-            // An `Upstream` has no default port (RFC 9110 §7.2) and no user information.
+            // `Host` must not contain a user, and clients leave out the default port (RFC 9110 §7.2). The authority of
+            // an `Upstream` contains neither.
             host: HeaderValue::try_from(authority.as_str())?,
             uri,
             tick: AtomicU64::new(0),
@@ -164,8 +167,8 @@ impl<B> HostPool<B> {
         self.http2.is_used.store(false, Ordering::Relaxed);
     }
 
-    /// Keeps a connection that is ready. If requests wait for a connection, the first of them gets this one or its
-    /// slot. Drains the connection if the pool is full, or if the connection was opened before the last
+    /// Keeps a connection that is ready. If requests wait for a connection, one of them gets this connection or its
+    /// slot instead. Drains the connection if the pool is full, or if the connection was opened before the last
     /// [`retire`](Self::retire).
     fn put(&self, mut connection: Box<PooledConnection<B>>) {
         if connection.retired != self.retired.load(Ordering::Relaxed) {
@@ -192,15 +195,15 @@ impl<B> HostPool<B> {
         }
     }
 
-    /// Returns whether the instance has no connection, in any runtime. Only then may this limit be dropped: a new limit
-    /// would not count the old connections.
+    /// Returns whether the instance has no connection, in any runtime. Only then may the [limit](Self::limit()) of the
+    /// instance be dropped, because a new limit would not count the old connections.
     pub(super) fn is_unused(&self) -> bool {
         self.limit.is_unused()
     }
 
     /// Increments `tick`. Drains connections that have been idle for more than `ticks` ticks. Drops connections that
-    /// are not ready, for instance because the service has closed them. Also closes the HTTP/2 connections that are
-    /// unusable or have been idle for too long.
+    /// are not ready, for instance because the service has closed them. Also closes HTTP/2 connections that are
+    /// unusable or have been idle for more than `ticks` ticks.
     pub(super) fn reap(&self, ticks: u64) {
         let tick = self.tick.fetch_add(1, Ordering::Relaxed) + 1;
         let mut idle = lock(&self.idle);
@@ -244,9 +247,8 @@ impl<B> HostPool<B> {
 }
 
 impl<B: Send + 'static> HostPool<B> {
-    /// Takes a connection for a request, if one is there. This is a stream of an HTTP/2 connection, or the most
-    /// recently used HTTP/1.1 connection that is ready. Drops all HTTP/1.1 connections that were used more recently,
-    /// because they are not ready.
+    /// Takes a stream of an HTTP/2 connection, or the most recently used HTTP/1.1 connection that is ready. Returns
+    /// `None` if there is neither. Drops the HTTP/1.1 connections that are not ready and were used more recently.
     pub(in crate::proxy) fn take(self: &Arc<Self>) -> Option<Box<PooledConnection<B>>> {
         if self.http2.is_used.load(Ordering::Relaxed)
             && let Some(stream) = self.open_stream()
@@ -262,8 +264,8 @@ impl<B: Send + 'static> HostPool<B> {
         }
     }
 
-    /// Opens a stream on an HTTP/2 connection. Drops the connections that take no more requests. They are closed after
-    /// their last stream.
+    /// Opens a stream on an HTTP/2 connection. Drops the connections that take no more requests. Each of these is
+    /// closed after its last stream.
     #[cold]
     fn open_stream(self: &Arc<Self>) -> Option<Box<PooledConnection<B>>> {
         let (mut ended, mut found) = (Vec::new(), None);
@@ -351,7 +353,8 @@ fn drain<B>(idle: Vec<Idle<B>>) {
     }
 }
 
-/// A connection in use, or a stream of an HTTP/2 connection. [`give_back`](Self::give_back) ends the exchange.
+/// An HTTP/1.1 connection in use, or a stream of an HTTP/2 connection. [`give_back`](Self::give_back) ends the
+/// exchange.
 ///
 /// If this value is dropped without `give_back`, the stream of HTTP/2 is reset, or the connection of HTTP/1.1 is
 /// closed. If an HTTP/1.1 service has already answered, the rest of the request is sent first.
@@ -424,8 +427,8 @@ impl<B> PooledConnection<B> {
         Self { carrier, pause: BodyPause::default(), is_answered: false, retired, pool }
     }
 
-    /// Waits until the connection no longer belongs to HTTP, after a response with status 101. `on_upgrade` belongs to
-    /// this response. The result holds the slot of the connection.
+    /// Waits until hyper returns the I/O of the connection, after a response with status 101. `on_upgrade` belongs to
+    /// this response. The I/O holds the slot of the connection.
     pub(in crate::proxy) fn poll_upgraded(
         &mut self,
         on_upgrade: &mut OnUpgrade,
@@ -494,7 +497,7 @@ impl<B> PooledConnection<B> {
         }
     }
 
-    /// Waits until the service pauses for too long.
+    /// Completes when the service has paused for too long.
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<FrameError> {
         let Some(limit) = self.pause.limit else { return Poll::Pending };
         let since = match self.pause.since {
@@ -592,23 +595,24 @@ where
         }
     }
 
-    /// Begins an exchange. `deadline` is the deadline of the response, as far as the caller knows it.
+    /// Begins an exchange. `deadline` is the current deadline of the response. It moves when more of the request's body
+    /// is sent.
     pub(in crate::proxy) fn send(
         &mut self,
         request: Request<B>,
         resend: Resend,
         deadline: Instant,
     ) -> Sending<B> {
-        // The timer may still be set to a time minutes away, for pauses in the body of the last response. So the timer
-        // is advanced.
         match &mut self.carrier {
             Carrier::Http1(connection) => {
+                // The timer may still be set to a time minutes away, for pauses in the body of the last response.
                 connection.advance_timer(deadline);
                 connection.send(request, resend)
             }
             Carrier::Http2(stream) => {
                 stream.send(request, resend);
-                // The stream holds its future itself. This future is never polled, and needs no memory.
+                // The stream holds the future of the response. The future that is returned here is never polled, and
+                // its box needs no memory.
                 Box::pin(pending())
             }
             Carrier::Ended => Box::pin(pending()),

@@ -46,7 +46,7 @@ const MAX_HEADER_LIST: u32 = 64 * 1024;
 /// The time in which the service must answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A connection. Its streams and the pool share it. It is closed when all of them have dropped it.
+/// A connection, which the pool and the streams share. It is closed when the pool and all streams have dropped it.
 pub(super) struct Http2Connection<B> {
     sender: SendRequest<Pin<Box<B>>>,
     /// Scheme and authority of the service.
@@ -62,7 +62,8 @@ pub(super) struct Http2Connection<B> {
     idle_since: AtomicU64,
     counts: Arc<ForwardCounts>,
     runtime: Handle,
-    /// The time that the connection may take to close.
+    /// The time that the connection may take to close. Also the time that the service may take to accept the next part
+    /// of a request's body after the end of the response.
     max_stall: Duration,
 }
 
@@ -145,7 +146,7 @@ impl<B> Http2Connection<B> {
         self.counts.remove_stream();
     }
 
-    /// Returns whether the connection takes requests. After a GOAWAY, it takes none, but its open streams go on.
+    /// Returns whether the connection takes new requests. After a GOAWAY, it takes none, but its open streams go on.
     pub(super) fn is_usable(&self) -> bool {
         !self.is_retired.load(Ordering::Relaxed) && !self.sender.is_closed()
     }

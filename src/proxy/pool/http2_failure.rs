@@ -11,7 +11,7 @@ use super::exchange_io::Resend;
 pub(super) enum Failure {
     /// The connection was closed before a part of the request was sent.
     Unsent,
-    /// The service refused the stream (`REFUSED_STREAM`). It has not processed the request (RFC 9113 §8.7).
+    /// The service refused the stream (`REFUSED_STREAM`), so it has not processed the request (RFC 9113 §8.7).
     Refused,
     /// The service has not processed the request: no stream was opened, or the stream is after the last one that a
     /// GOAWAY names (RFC 9113 §8.7).
@@ -76,8 +76,8 @@ impl SendAgain {
     ) -> Self {
         match (failure, resend) {
             _ if was_sent_again => Self::No,
-            // If the part of the body that hyper has taken was not kept, the request is not sent again after all
-            // (`Http2Stream::give_back`).
+            // If hyper has taken a part of the body that was not kept, `Http2Stream::give_back` later prevents that the
+            // request is sent again.
             (Failure::Unsent | Failure::Refused | Failure::Unprocessed, _) => Self::Same,
             (Failure::ConnectionLost, Resend::BeforeBody) if !has_begun => Self::Same,
             (Failure::ConnectionLost, Resend::WithNewHeaders) if !has_begun => Self::WithNewHeaders,

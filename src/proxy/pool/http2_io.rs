@@ -1,4 +1,4 @@
-//! The I/O of an HTTP/2 connection: counts received bytes, and can be closed from outside.
+//! The I/O of an HTTP/2 connection: counts reads, and can be closed from outside.
 
 use std::{
     io::{self, IoSlice},
@@ -16,7 +16,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 /// The state that the I/O and the owner of the connection share.
 #[derive(Debug, Default)]
 pub(super) struct IoControl {
-    /// The number of times that bytes have arrived.
+    /// The number of completed reads.
     received: AtomicU64,
     is_closed: AtomicBool,
     waker: AtomicWaker,

@@ -36,7 +36,7 @@ pub(super) struct StreamPermit<B> {
     pool: Weak<dyn StreamPool>,
 }
 
-/// The pool of the connections. When a stream ends, another request can open a stream instead.
+/// The pool of the connections. When a stream ends, the pool can give its place to another request.
 pub(super) trait StreamPool: Send + Sync {
     /// Returns how often the reaper has run.
     fn tick(&self) -> u64;
@@ -149,8 +149,8 @@ impl<B> Http2Stream<B> {
             }
             ready!(self.timer.as_mut().poll(cx));
         }
-        // Nothing has arrived since the request was sent, so the connection may be dead. The next request gets another
-        // connection.
+        // If nothing has arrived since the request was sent, the connection may be dead. Then the next request gets
+        // another connection.
         let connection = &self.permit.connection;
         if self.sent.as_ref().is_some_and(|sent| sent.received == connection.received()) {
             connection.retire();
@@ -273,7 +273,7 @@ where
     }
 
     /// Ends the exchange after the end of the response. The rest of the request's body is still sent. But the stream is
-    /// reset if the service takes no bytes for the time that a connection may take to close.
+    /// reset if the service takes no part of the body for [`Http2Connection::max_stall`].
     pub(super) fn finish(mut self) {
         let Some(sent) = self.sent.take() else { return };
         let Sent { body, .. } = *sent;
@@ -290,7 +290,7 @@ where
     }
 }
 
-/// Waits until the body has ended. Ends it if hyper takes no part of it for `limit` to 2 × `limit`.
+/// Waits until the body has ended. Cancels the body if hyper takes no part of it for `limit` to 2 × `limit`.
 async fn drain<B: SharedBody>(body: B, limit: Duration) {
     let mut before = None;
     while !body.has_ended() {

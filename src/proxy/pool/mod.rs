@@ -2,8 +2,8 @@
 //!
 //! Each pair of a tokio runtime and an instance of a service (scheme, authority and protocol) has a stack of idle
 //! connections. The connection that was used last is used next. The pool of `hyper-util` is not used, because it does
-//! more work for each request than this proxy needs. (For a comparison, `benches/compare` contains a minimal proxy with
-//! that pool.)
+//! more work for each request than this proxy needs. For a comparison, `benches/compare` contains a minimal proxy with
+//! that pool.
 //!
 //! The number of connections to an instance is limited over all runtimes ([`connection_limit`]). A connection holds a
 //! slot from the state *connecting* until it is closed. At the limit, requests wait.
@@ -30,7 +30,7 @@
 //! | in use | tunnel | The service changes to the WebSocket protocol (status 101). |
 //! | answered | idle | The body of the response has ended, no separate task polls the connection, and the connection is ready for a request. |
 //! | answered | in use | The conditions for *idle* hold, but a request of the same runtime waits at the limit. This request gets the connection. |
-//! | answered | draining | The conditions for *idle* hold, but requests of other runtimes wait at the limit. In addition, no request of this runtime waits, or a request of another runtime has waited at least 250 ms longer than the first request of this runtime. The first waiter of all runtimes gets the slot. |
+//! | answered | draining | The conditions for *idle* hold, but the request that has waited longest belongs to another runtime, and no request of this runtime began to wait less than 250 ms after it. The request that has waited longest gets the slot. |
 //! | answered | draining | The body has ended or is dropped. In addition, a part of the request must still be written, or a separate task already polls the connection. |
 //! | answered | draining | The body has ended, but the pool is full or was dropped. |
 //! | answered | closed | The connection fails, the service closes the connection, or the service pauses too long in the body. |
@@ -64,19 +64,19 @@
 //! | | usable | A request finds no free stream, and gets a slot. Only one request of a runtime connects at a time if the last connection used HTTP/2. The others wait for its result. |
 //! | usable | retired | The service sends GOAWAY or closes the connection. |
 //! | usable | retired | The connections to the host name are retired, because an address of the name has changed. |
-//! | usable | retired | A request times out, and no byte has arrived since it was sent: the connection may be dead. |
+//! | usable | retired | A request times out, and no byte has arrived since the request was sent: the connection may be dead. |
 //! | usable | retired | The service does not answer a ping in time. Pings are sent after a long silence while streams are open. |
 //! | usable | retired | A request of another runtime waits at the limit for the slot. |
 //! | usable | closing | The connection had no stream for the idle timeout, or a request of another runtime waits at the limit, or the pool is dropped. |
-//! | retired | closing | The last stream has ended. |
-//! | closing | closed | TLS is shut down, or the service takes no more bytes for `max_stall`. |
+//! | retired | closing | The last stream has ended, and the pool has removed the connection. |
+//! | closing | closed | TLS is shut down, or `max_stall` has passed (a quarter of the response timeout, at least 1 s). |
 //!
 //! | state of a stream | when it ends |
 //! |---|---|
 //! | waiting | The head of the response arrives: *answered*. |
 //! | waiting | The service has not processed the request (`REFUSED_STREAM`, GOAWAY), or the connection is lost: the request is sent again on another stream or connection, if [`http2_failure`] says so. |
 //! | waiting | The exchange times out, or the request is dropped: `RST_STREAM` with `CANCEL`. |
-//! | answered | The response has ended: closed. The rest of the request's body is still sent. If the service takes no part of it for `max_stall`, the stream is reset. |
+//! | answered | The response has ended, and the whole request was sent: closed. If the service takes no part of the rest of the request's body for `max_stall`, the stream is reset. |
 //! | answered | The body of the response is dropped or stalls: `RST_STREAM` with `CANCEL`. |
 //!
 //! The window of a connection is large enough for the windows of all its streams. So a client that reads slowly cannot

@@ -19,10 +19,11 @@ pub(in crate::proxy) trait SharedBody: Body + Sized {
     /// Returns the number of parts that hyper has taken.
     fn parts(&self) -> u64;
 
-    /// Keeps no more parts for [`rewind`](Self::rewind).
+    /// Makes [`rewind`](Self::rewind) impossible, so that no more parts are kept in memory.
     fn forget(&self);
 
-    /// Ends the body that hyper sends with `RST_STREAM` and the code `CANCEL`.
+    /// Ends the body that hyper sends, unless hyper has taken the whole body. hyper then resets the stream with the
+    /// code `CANCEL`.
     fn cancel(&self);
 
     /// Returns the body from its start. Returns `None` if hyper has taken parts that were not kept, or if the body was

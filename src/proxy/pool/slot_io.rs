@@ -8,8 +8,8 @@ use std::{
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-/// Holds the slot `S` of a connection as long as its I/O `T` is open. When the protocol of the connection changes,
-/// hyper gives the I/O to the caller. So the I/O holds the slot, and not the future of the connection.
+/// Holds the slot `S` of a connection as long as its I/O `T` is open. The future of the connection cannot hold the
+/// slot. When the protocol of the connection changes, this future ends, but the I/O stays open.
 ///
 /// Dropping this value closes the connection, and then gives the slot back.
 pub(super) struct SlotIo<T, S> {

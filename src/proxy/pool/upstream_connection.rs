@@ -71,7 +71,7 @@ pub(in crate::proxy) enum WhyGivenBack {
     Unsent,
     /// The service refused the request without processing it. Another instance may accept it.
     Refused,
-    /// The service processes no more requests of this connection.
+    /// The service processes no more requests of this connection, and has not processed this request.
     Unprocessed,
     /// The connection ended before the response began.
     Closed,
@@ -124,13 +124,13 @@ pub(super) struct UpstreamConnection<B> {
     sender: SendRequest<B>,
     driver: Driver,
     signal: Arc<Signal>,
-    /// The I/O also has a reference to this value.
+    /// Signals to and from the I/O of the connection.
     exchange: Arc<ExchangeSignals>,
     /// `signal` as a waker. The connection is always polled with this waker, because some parts of the connection keep
     /// the first waker that they get.
     waker: Waker,
-    /// Shows whether bytes still have to be written. hyper does not show this. It reports a connection with unwritten
-    /// bytes as ready for the next request.
+    /// Shows whether bytes still have to be written. hyper reports a connection with unwritten bytes as ready for the
+    /// next request.
     writes: Arc<WriteProgress>,
     /// The runtime of the connection. The response may be read in another runtime, or outside of a runtime.
     runtime: Handle,
@@ -256,8 +256,8 @@ impl<B> UpstreamConnection<B> {
         deadline: impl Fn() -> Instant,
     ) -> Poll<()> {
         loop {
-            // The timer may still be set to the deadline of an earlier exchange. So the timer is polled without tokio's
-            // cooperative budget, because a service that sends endlessly uses up this budget.
+            // The timer is polled without tokio's cooperative budget. A service that sends endlessly uses up this
+            // budget in each poll, so the timer would never fire.
             ready!(pin!(unconstrained(self.timer.as_mut())).poll(cx));
             let deadline = deadline();
             if deadline <= Instant::now() {
@@ -267,8 +267,8 @@ impl<B> UpstreamConnection<B> {
         }
     }
 
-    /// Makes the timer of [`poll_deadline`](Self::poll_deadline) fire at `deadline` at the latest. Without this call,
-    /// the timer may fire as late as the deadline of an earlier exchange.
+    /// Makes the timer of [`poll_deadline`](Self::poll_deadline) fire at `deadline` at the latest. The timer may still
+    /// be set to the deadline of an earlier exchange, which may be later.
     pub(super) fn advance_timer(&mut self, deadline: Instant) {
         if self.timer.deadline() > deadline {
             self.timer.as_mut().reset(deadline);

@@ -25,7 +25,7 @@ pub(super) enum Ended {
     Revoked,
     /// The revocation store could not say whether the token is revoked.
     Unchecked,
-    /// The gateway stops, or it no longer learns which tokens are revoked.
+    /// The gateway stops, or no longer learns which tokens are revoked.
     Shutdown,
     /// Neither side has sent anything for too long.
     Idle,

@@ -113,8 +113,8 @@ impl CredentialCheck {
             Ok(()) => self.unavailable_since = None,
             Err(CheckError::Revoked(by)) => return Err(Invalid::Revoked(by)),
             Err(CheckError::Unavailable) => {
-                // Further checks may follow immediately, because other tokens are revoked meanwhile. So the time since
-                // the first failure decides, and not the number of failed checks.
+                // The revocation of another token may cause the next check immediately. So the time since the first
+                // failure decides, and not the number of failed checks.
                 let end = *self.unavailable_since.get_or_insert(now) + CHECK_AGAIN_AFTER;
                 if now >= end {
                     return Err(Invalid::Unchecked);

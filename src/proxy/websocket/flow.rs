@@ -24,7 +24,7 @@ use super::frames::FrameTracker;
 const CHUNK: usize = 16 * 1024;
 
 thread_local! {
-    /// The buffer for reads. It is taken out during a read.
+    /// The buffer for reads. [`with_buffer`] takes it out during a read.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -33,14 +33,14 @@ thread_local! {
 pub(super) enum Failed {
     /// The side that sends the bytes of this direction.
     Source,
-    /// The side that receives them.
+    /// The side that receives the bytes of this direction.
     Destination,
 }
 
 /// One direction of a tunnel.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
-    /// The position in the bytes that were written to the destination.
+    /// The position in the frames of this direction, after the last byte that was written to the destination.
     frames: FrameTracker,
     /// Bytes that were read but not written yet.
     unwritten: Vec<u8>,
@@ -185,7 +185,8 @@ impl Flow {
     }
 
     /// Sends the rest of the current frame and then the close frame. Then reads and discards the bytes of the source
-    /// until it sends a close frame, or closes its side. Ready when both are done, or when one is impossible.
+    /// until the source sends a close frame or closes its side. Ready when all of this is done, or when a connection
+    /// has failed.
     pub(super) fn poll_close(
         &mut self,
         cx: &mut Context<'_>,

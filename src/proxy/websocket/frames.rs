@@ -1,13 +1,13 @@
 //! The boundaries of WebSocket frames in a stream of bytes, and the frame that closes a WebSocket (RFC 6455 §5).
 //!
-//! A tunnel forwards frames without changing them. It must know where a frame ends, because it may send its own close
-//! frame only between two frames. So [`FrameTracker`] reads the headers of frames, and skips their payloads.
+//! A tunnel forwards frames without changing them. The gateway must know where a frame ends, because it may send its
+//! own close frame only between two frames. So [`FrameTracker`] reads the headers of frames, and skips the payloads.
 
 /// The opcode of the frame that closes a WebSocket (RFC 6455 §5.2).
 const CLOSE: u8 = 0x8;
 
-/// The position in a stream of frames. Each sequence of bytes is a valid stream for this type. Rules that only the
-/// client and the service need are not checked, such as the meaning of the reserved bits.
+/// The position in a stream of frames. This type accepts any sequence of bytes. It does not check rules that only the
+/// client and the service need, such as the meaning of the reserved bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FrameTracker {
     at: At,
@@ -116,8 +116,8 @@ impl FrameTracker {
     }
 }
 
-/// Tracks the frames in `pieces`. Returns three values for each piece: the number of bytes up to the first boundary,
-/// whether its end is a boundary, and whether there was a close frame.
+/// Tracks the frames in `pieces`. Returns for each piece the number of bytes up to the first boundary, whether the end
+/// of the piece is a boundary, and whether there was a close frame.
 #[cfg(feature = "fuzzing")]
 pub fn track_frames<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<(usize, bool, bool)> {
     let mut tracker = FrameTracker::default();
@@ -133,7 +133,7 @@ pub fn track_frames<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<(usiz
 /// The reason why the gateway closes a WebSocket (RFC 6455 §7.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseCode {
-    /// 1001: the gateway stops, or the WebSocket was idle for too long.
+    /// 1001: the gateway stops or no longer learns which tokens are revoked, or the WebSocket was idle for too long.
     GoingAway = 1001,
     /// 1008: the credential of the client is no longer valid.
     PolicyViolation = 1008,
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_boundary_is_after_the_payload() {
+    fn a_frame_ends_after_its_payload() {
         let mask = Some([0x88, 0x80, 0xff, 0x7f]);
         let cases = [
             ("empty text", frame(0x81, None, 0), false),

@@ -105,8 +105,8 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     values.next().is_none().then_some(value.trim_ascii())
 }
 
-/// Returns the names in `Sec-WebSocket-Extensions`, without parameters. A quoted parameter must be a token (RFC 6455
-/// §9.1), so it contains no comma, and commas only separate extensions.
+/// Returns the names in `Sec-WebSocket-Extensions`, without parameters. The line is split at each comma. A quoted
+/// value of a parameter contains no comma, because it must be a token (RFC 6455 §9.1).
 fn extension_names(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let names = all_list_items(headers, &SEC_WEBSOCKET_EXTENSIONS)
         .filter_map(|extension| extension.split(|b| *b == b';').next().map(<[u8]>::trim_ascii));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_may_contain_only_what_was_offered() {
+    fn a_service_may_choose_only_protocols_and_extensions_that_the_client_offered() {
         const PROTOCOL: (&str, &str) = ("sec-websocket-protocol", "tn3270e");
         const DEFLATE: (&str, &str) =
             ("sec-websocket-extensions", "permessage-deflate; server_max_window_bits=12");

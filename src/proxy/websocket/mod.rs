@@ -4,8 +4,8 @@
 //!    [`ClientUpgrade::begin`] recognizes it, and counts the tunnel toward the limit of its user.
 //! 2. If the service answers with status 101, [`ClientUpgrade::switch`] checks this answer, and makes the response to
 //!    the client. Any other answer is a normal response.
-//! 3. The tunnel ([`tunnel`]) then moves the bytes of both connections without changing them. It tracks the boundaries
-//!    of frames ([`frames`]), so that the gateway can send a close frame between two frames.
+//! 3. The tunnel ([`tunnel`]) then moves the bytes of both connections without changing them, and tracks the boundaries
+//!    of frames ([`frames`]). So the gateway can send a close frame between two frames.
 //!
 //! The module also ends event streams and calls of gRPC when their credential is no longer valid
 //! ([`stream_credential`]).
@@ -60,7 +60,7 @@ use crate::{
     tunnel::{NewTunnel, RunsTunnels},
 };
 
-/// A client's handshake that is being forwarded to a service.
+/// A client's handshake while it is forwarded to the service.
 pub(super) struct ClientUpgrade {
     on_upgrade: OnUpgrade,
     /// Whether the HTTP server that accepted the client runs the tunnel. Otherwise, the tunnel runs in a task of its
@@ -160,10 +160,10 @@ impl ClientUpgrade {
         self.offer.check(&head.headers)?;
         let mut response = Response::from_parts(*head, ResponseBody::default());
         *response.version_mut() = Version::HTTP_11;
-        // Status 101 has no body.
+        // A response with status 101 has no body, so it must not have these headers.
         response.headers_mut().remove(CONTENT_LENGTH);
         response.headers_mut().remove(TRANSFER_ENCODING);
-        // This cannot fail, because there is no body.
+        // `prepare` fails only if there is a body.
         let _ = response_head::prepare(&mut response, context);
         let headers = response.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));

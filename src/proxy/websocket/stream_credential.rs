@@ -24,8 +24,8 @@ use crate::{
     token::{ServiceId, VerifiedToken},
 };
 
-/// Watches the credential of one request while an endless response is sent. If the body of the request has no time
-/// limit (gRPC), also watches it while the request waits for its response.
+/// Watches the credential of one request while an endless response is sent. If the request's body has no time limit
+/// (gRPC), the credential is also watched while the request waits for its response.
 pub(in crate::proxy) struct StreamCredential {
     tunnels: Arc<Tunnels>,
     token: Option<VerifiedToken>,

@@ -1,5 +1,5 @@
-//! The future of one tunnel. It moves bytes in both directions. It ends when one side ends, when a limit is reached,
-//! when the gateway stops, or when the credential of the handshake is no longer valid.
+//! The future of one tunnel, which moves bytes in both directions. A tunnel ends when one side ends, a limit is
+//! reached, the gateway stops, or the credential of the handshake is no longer valid.
 
 use std::{
     fmt, mem,
@@ -36,14 +36,14 @@ use crate::{
     tunnel::Tunnel,
 };
 
-/// The time that both sides may take to close the WebSocket after the close frame of the gateway. It is also the time
-/// that a service may take to close after its client has closed the connection.
+/// The time that both sides may take to close the WebSocket after the close frame of the gateway. Also the time that a
+/// service may take to close its connection after the client has closed its connection.
 const CLOSE_TIME: Duration = Duration::from_secs(5);
 
 /// The time that both connections may take to change to WebSocket after the status 101.
 const UPGRADE_TIME: Duration = Duration::from_secs(10);
 
-/// The time of the next check if there is nothing to check.
+/// The time until the next check if there is nothing to check.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Facts about a tunnel for the log and the audit log.
@@ -73,7 +73,7 @@ pub(super) struct WebSocketTunnel {
     first_closed: Option<Ended>,
     /// The time until which the service may close its connection. `None` until the client has closed its own.
     service_until: Option<Instant>,
-    /// It is never set to a time later than the next deadline of the tunnel.
+    /// Fires at the next deadline of the tunnel or earlier.
     timer: Pin<Box<Sleep>>,
     ended: Option<Ended>,
 }
@@ -204,7 +204,7 @@ impl WebSocketTunnel {
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         if let State::Upgrading { client, service, upgraded } = &mut self.state {
             if self.closing.is_some() {
-                // No frame can be sent yet.
+                // The connections still belong to HTTP, so no close frame can be sent.
                 return Poll::Ready(self.closing.map_or(Ended::Dropped, |closing| closing.why));
             }
             let [for_client, for_service] = upgraded;
@@ -337,7 +337,7 @@ impl WebSocketTunnel {
     }
 }
 
-/// Returns why the tunnel ended early. `None` if the client or the service has closed it with a close frame.
+/// Returns why the tunnel ended early. `None` if the client or the service has closed the tunnel with a close frame.
 fn cause(ended: Ended, has_close_frame: bool) -> Option<Cause> {
     match ended {
         Ended::Client | Ended::Service if has_close_frame => None,
@@ -354,8 +354,8 @@ const SHUTDOWN: &str = "the gateway stops";
 
 fn random_mask() -> [u8; 4] {
     let mut mask = [0; 4];
-    // Without randomness, the mask is zero. The mask protects intermediaries only from payloads that a script of a web
-    // page chooses (RFC 6455 §10.3), and the gateway chooses this payload.
+    // If the random generator fails, the mask is zero, which does no harm. A mask protects intermediaries from payloads
+    // that a script of a web page chooses (RFC 6455 §10.3). The gateway chooses this payload.
     let _ = aws_lc_rs::rand::fill(&mut mask);
     mask
 }
@@ -390,7 +390,7 @@ impl Future for WebSocketTunnel {
             if this.timer.is_elapsed() || this.timer.deadline() > next {
                 this.timer.as_mut().reset(next);
             }
-            // `unconstrained` is needed, because tokio does not register the waker of a task that has used up its
+            // Without `unconstrained`, the timer would not register the waker of a task that has used up tokio's
             // cooperative budget.
             if pin!(unconstrained(this.timer.as_mut())).poll(cx).is_pending() {
                 return Poll::Pending;

@@ -36,11 +36,14 @@ const SEARCH_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// The WebSockets of [`Forward`](super::super::Forward): their settings, and which of them are open.
 ///
-/// A WebSocket is closed with code 1008 when the token of its handshake expires or is revoked, when the revocation
-/// store cannot check the token for 10 seconds, or when the client certificate expires.
-/// [`tls::Server`](crate::tls::Server) also closes it with this code when the client certificate of its connection is
-/// no longer accepted. Call [`enforce_revocations`](Self::enforce_revocations) in a task, so that a revocation closes
-/// WebSockets immediately. Without this task, a revocation closes WebSockets within 30 seconds.
+/// A WebSocket is closed with code 1008 in these cases:
+///
+/// - The token of its handshake expires or is revoked.
+/// - The revocation store cannot check this token for 10 seconds.
+/// - The client certificate expires, or [`tls::Server`](crate::tls::Server) no longer accepts the certificate.
+///
+/// Call [`enforce_revocations`](Self::enforce_revocations) in a task, so that a revocation closes WebSockets
+/// immediately. Without this task, a revocation closes WebSockets within 30 seconds.
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};
@@ -87,7 +90,7 @@ struct Table {
     has_ended: bool,
 }
 
-/// The user of a tunnel. Without a user, the address of the client.
+/// The user to whose limit a tunnel counts. If there is no user, the address of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Owner {
     User(UserId),
@@ -97,8 +100,8 @@ pub(super) enum Owner {
 }
 
 impl Owner {
-    /// Returns the owner for a client's address. A host can choose any address in its IPv6 network of 64 bits. So all
-    /// addresses of the network are one owner.
+    /// Returns the owner for a client's address. All addresses of an IPv6 network of 64 bits are one owner, because a
+    /// host can choose any address in its network.
     pub(super) fn of_address(ip: IpAddr) -> Self {
         Self::Address(match ip {
             IpAddr::V4(_) => ip,
@@ -131,8 +134,8 @@ impl Tunnels {
         }
     }
 
-    /// Returns a value with the same WebSockets and settings. Its settings can be changed without an effect on `self`.
-    /// The changes apply to WebSockets that are opened with the returned value. One call of
+    /// Returns a value with the same WebSockets and settings. If you change the settings of the returned value, the
+    /// changes apply only to WebSockets that are opened with it. One call of
     /// [`enforce_revocations`](Self::enforce_revocations) is enough for both values.
     #[must_use]
     pub fn share(&self) -> Self {
@@ -156,8 +159,8 @@ impl Tunnels {
         self
     }
 
-    /// Sets how long a WebSocket may be without a byte in either direction. It is then closed with code 1001. Default:
-    /// 1 hour, as in Zowe.
+    /// Sets the idle timeout. If no byte is sent in either direction for this time, the WebSocket is closed with code
+    /// 1001. Default: 1 hour, as in Zowe.
     #[must_use]
     pub fn with_idle_timeout(mut self, idle: Duration) -> Self {
         self.settings.idle = idle;
@@ -220,8 +223,8 @@ impl Tunnels {
         let all: Vec<_> = table.open.values().chain(table.watched.values()).cloned().collect();
         drop(table);
         for control in all {
-            // If a check needs a call to a server, skip it here: each tunnel checks its token every 30 seconds anyway.
-            // Otherwise each revocation would cause one call for each tunnel.
+            // A check that needs a call to a server is skipped here. Otherwise each revocation would cause one call for
+            // each tunnel. Each tunnel also checks its token every 30 seconds.
             let checked = control.token.as_ref().map(|token| self.revocations.try_check_now(token));
             if let Some(Some(Err(_))) = checked {
                 control.check_now();
@@ -236,8 +239,8 @@ impl Tunnels {
     }
 
     /// Closes all WebSockets with code 1001, and ends the event streams and gRPC calls whose credentials are checked.
-    /// Those that begin later also end. Call this function if the revocations are no longer known, so that no response
-    /// continues with a token that may have been revoked.
+    /// WebSockets, streams and calls that begin later also end. Call this function if this process no longer learns
+    /// about revocations, so that no response continues with a token that may have been revoked.
     pub fn end_all(&self) {
         let mut table = self.table();
         table.has_ended = true;
@@ -286,7 +289,8 @@ impl fmt::Debug for Tunnels {
     }
 }
 
-/// The right of an owner to have one tunnel. It counts toward the limit of the owner until this value is dropped.
+/// The right of an owner to have one tunnel. The tunnel counts toward the limit of the owner until this value is
+/// dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     tunnels: Arc<Tunnels>,
@@ -425,7 +429,7 @@ mod tests {
     use crate::revocation::RevocationIndex;
 
     #[test]
-    fn each_owner_has_its_own_limit_and_gets_places_back() {
+    fn each_owner_has_its_own_limit_and_a_closed_tunnel_frees_its_place() {
         let tunnels = Tunnels::new(RevocationIndex::default())
             .with_tunnels_per_user(NonZeroUsize::new(2).unwrap());
         let tunnels = Arc::new(tunnels);
