@@ -79,8 +79,8 @@ const COMMITS: Description = Description::histogram(
 /// 3. **No revocation is undone.** A rule with an earlier time never replaces a rule with a later time, in
 ///    the file or in memory.
 /// 4. **A damaged file is an error**, never a store with fewer revocations. Opening verifies the checksum of every
-///    page. The file has two roots, one for each of its last two commits. Each group of revocations is committed twice,
-///    so that both roots contain it. If one root is damaged, the other root still has all revocations.
+///    page. The file has two roots, one for each of its last two commits. Each write is committed twice, so that both
+///    roots contain the revocations of the write. If one root is damaged, the other root still has all revocations.
 /// 5. **A write that has started is finished**, even if its future is dropped. Dropping the store waits
 ///    for pending writes.
 ///
@@ -89,8 +89,9 @@ const COMMITS: Description = Description::histogram(
 /// dropped.
 ///
 /// # Cost
-/// A check reads memory only. It hashes one block with SHA-256, and looks the hash up in a [`RevocationIndex`]. A check
-/// takes nearly the same time with a million rules as with ten.
+/// A check reads memory only. It hashes the fingerprint of the token with SHA-256, and looks the hash up in a
+/// [`RevocationIndex`]. If other nodes have other salts, the check does this once for each salt. A check takes nearly
+/// the same time with a million rules as with ten.
 ///
 /// The store has one writer thread. This thread writes a group of revocations with two durable commits. Revocations
 /// that arrive while the thread waits for the disk form the next group. The thread does not belong to an async runtime.
@@ -110,11 +111,11 @@ const COMMITS: Description = Description::histogram(
 /// names and last uses ([`AccessTokenStore`](crate::revocation::AccessTokenStore)), and `accessTokenGraces` has the
 /// rotated PATs whose grace period has not ended. In place of a token, the file holds a SHA-256 hash of a salt and of
 /// the fingerprint of the token. The salt is random, and the file contains it. A token cannot be computed from its
-/// hash. A reader who has a token can find it in the file by computing its hash. Users and services are stored by name.
-/// The names are not secret, and they let an administrator read which rules exist. `knownNetworks` lists the networks
-/// from which each user has logged in ([`KnownNetworks`]), as salted hashes. If nodes share revocations, the file also
-/// has the revocations of other nodes. `foreignSalts` has the salts of their hashes, if these salts differ from the
-/// salt of the file.
+/// hash. A reader who has a token can compute its hash, and look the hash up in the file. Users and services are stored
+/// by name. The names are not secret, and they let an administrator read which rules exist. `knownNetworks` lists the
+/// networks from which each user has logged in ([`KnownNetworks`]), as salted hashes. If nodes share revocations, the
+/// file also has the revocations of other nodes. The hashes of another node may have another salt. `foreignSalts` has
+/// these salts.
 ///
 /// [redb]: https://docs.rs/redb
 ///
@@ -139,7 +140,7 @@ pub struct DurableStore {
     followers: Followers,
     networks: Arc<NetworkMemory>,
     salts: Arc<Salts>,
-    /// How far this node has followed the log of the nodes. The file may have an older value.
+    /// How far this node has followed the log in which nodes share revocations. The file may have an older value.
     followed: Arc<Mutex<Option<Vec<u8>>>>,
     name: Arc<str>,
     faults: Arc<Faults>,
@@ -283,9 +284,9 @@ impl DurableStore {
         }
     }
 
-    /// Sets the trusted time to `now`, the time of the wall clock. The store accepts any `now`, even if it is ahead of
-    /// the time that the store can confirm, or far behind that time. Call this only if an administrator has confirmed
-    /// that the clock is right, for example after the machine was off for a long time.
+    /// Makes the next evictions trust the wall clock, which shows `now`. The store accepts any `now`, even if the store
+    /// would not trust the clock without this call. Call this only if an administrator has confirmed that the clock is
+    /// right, for example after the machine was off for a long time.
     ///
     /// # Errors
     /// The errors of a write.

@@ -145,7 +145,7 @@ impl TokenUses {
         store: &impl AccessTokenStore,
         now: Timestamp,
     ) -> Result<usize, StoreError> {
-        // The lowest 24 bits hold 31 years of minutes.
+        // 24 bits are enough: they repeat only after 31 years.
         self.minute.store((now.as_secs() / 60) & 0xff_ffff, Ordering::Relaxed);
         let (uses, misuses) = {
             let mut queue = self.lock();

@@ -1,4 +1,4 @@
-//! Reads what a store keeps in memory.
+//! Reads from the file what a store keeps in memory.
 
 use std::{fmt, path::Path};
 
@@ -100,7 +100,7 @@ pub(super) fn load_all(path: &Path, database: &Database, own: Salt) -> Result<Lo
     load_all().map_err(|error| open_error(path, error))
 }
 
-/// Returns whether the file says that no node uses its salt.
+/// Returns whether the file says that its salt is unused.
 pub(super) fn is_salt_unused(database: &Database) -> Result<bool, redb::Error> {
     let meta = database.begin_read()?.open_table(META)?;
     Ok(meta.get(UNUSED_SALT)?.is_some())
@@ -117,7 +117,7 @@ pub(super) fn load_salts(salts: &Salts, database: &Database) -> Result<(), redb:
     Ok(())
 }
 
-/// Returns how far this node has followed the log of the nodes.
+/// Returns how far this node has followed the log in which nodes share revocations, as the file says.
 pub(super) fn load_followed(database: &Database) -> Result<Option<Vec<u8>>, redb::Error> {
     let meta = database.begin_read()?.open_table(META)?;
     Ok(meta.get(FOLLOWED)?.map(|value| value.value().to_vec()))

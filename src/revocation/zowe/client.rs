@@ -44,7 +44,7 @@ pub(super) struct ServiceClient {
 /// All revocations of the service.
 pub(super) struct AllLists {
     pub(super) lists: Lists,
-    /// The size of the answer.
+    /// The size of the answer in bytes.
     pub(super) bytes: usize,
 }
 

@@ -40,8 +40,9 @@ impl<S: RevocationStore> WithCachingService<S> {
         &self.zowe
     }
 
-    /// Writes `subject` after `own` has ended, even if the returned future is dropped. An error of `own` does not stop
-    /// the write: the own store may apply the revocation nevertheless, and API ML should apply it, too.
+    /// Writes `subject` after `own`, the write to the own store, has ended. This happens even if the returned future is
+    /// dropped. An error of `own` does not stop the write: the own store may apply the revocation nevertheless, and API
+    /// ML should apply it, too.
     fn then_write(&self, own: StoreFuture<()>, subject: Subject) -> StoreFuture<()> {
         let zowe = self.zowe.clone();
         let task = tokio::spawn(async move {
