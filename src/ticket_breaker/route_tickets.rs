@@ -55,7 +55,7 @@ struct Route {
     prefix_len: usize,
     seed: RouteSeed,
     refused: RefusedStatuses,
-    /// The coarse second in which the clocks are compared next.
+    /// The second in which the clocks are compared next, in the time of [`TicketBreaker::tick`].
     compare_at: AtomicU32,
 }
 

@@ -1,4 +1,4 @@
-//! The breaker as a scheme and a proxy use it.
+//! Tests of the breaker, with the functions that an authentication scheme and the proxy call.
 
 use std::{future::ready, sync::Arc, time::Duration};
 
