@@ -27,7 +27,7 @@ impl LineBatch {
         self.bytes.len()
     }
 
-    /// Returns how many bytes have been written. If it is not 0, the file may end in the middle of a line.
+    /// Returns how many bytes have been written. If this number is not 0, the file may end in the middle of a line.
     pub(crate) fn written(&self) -> usize {
         self.written
     }
