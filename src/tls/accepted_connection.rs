@@ -222,8 +222,8 @@ impl Serving {
         }
     }
 
-    /// Logs that a new connection gets no place. `ConnectionLimit` means that this connection was evicted for another
-    /// one. It is not logged here, because `log_eviction` has already logged the eviction.
+    /// Logs that a new connection gets no place. The reason `ConnectionLimit` means that this connection was evicted
+    /// for another one. This reason is not logged here, because `log_eviction` has already logged the eviction.
     fn log_refusal(&self, reason: CloseReason, peer: SocketAddr) {
         match reason {
             CloseReason::NoIdleConnection => {

@@ -85,7 +85,7 @@ pub(super) struct ClientConnection {
     /// The client's address. It is empty if the peer is a trusted proxy. A request then counts for the client that the
     /// proxy announces. It is also empty until the header of the PROXY protocol was read.
     address: OnceLock<CountedAddress>,
-    /// Milliseconds since the epoch.
+    /// Milliseconds since [`Shared::epoch`].
     idle_since: AtomicU64,
     headers: HeaderUse,
     /// The value of `read` when the most recent request began.
