@@ -59,7 +59,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn open(entries: Receiver<Box<Entry>>, state: Arc<State>) -> io::Result<Self> {
-        // This writes nothing, so that a full disk does not prevent a start.
+        // Opening the file writes nothing, so that a full disk does not prevent a start.
         let (file, _) = open_shared(&state.path, Links::Follow)?;
         Ok(Self {
             entries,
@@ -209,7 +209,7 @@ impl Writer {
         };
         match rotated.and_then(|()| open_shared(path, Links::Refuse)) {
             Ok((file, _)) => {
-                // This also unlocks the old file.
+                // The old file is closed here, which also unlocks it.
                 self.use_file(file);
                 Ok(())
             }

@@ -17,12 +17,10 @@ pub(crate) struct LineBatch {
 }
 
 impl LineBatch {
-    /// Returns whether there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Returns the length of the lines in bytes.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }

@@ -105,17 +105,23 @@ const COMMITS: Description = Description::histogram(
 /// wait until the eviction ends, but checks do not wait.
 ///
 /// # What the file holds
-/// The file is a [redb] database with the tables `invalidTokens`, `invalidUsers`, `invalidScopes`, `issuedPats`,
-/// `accessTokens`, `accessTokenGraces`, `knownNetworks`, `foreignSalts` and `meta`. `issuedPats` has the PATs (Personal
-/// Access Tokens) that were [registered](RevocationStore::register). `accessTokens` is the registry of PATs with their
-/// names and last uses ([`AccessTokenStore`](crate::revocation::AccessTokenStore)), and `accessTokenGraces` has the
-/// rotated PATs whose grace period has not ended. In place of a token, the file holds a SHA-256 hash of a salt and of
-/// the fingerprint of the token. The salt is random, and the file contains it. A token cannot be computed from its
-/// hash. A reader who has a token can compute its hash, and look the hash up in the file. Users and services are stored
-/// by name. The names are not secret, and they let an administrator read which rules exist. `knownNetworks` lists the
-/// networks from which each user has logged in ([`KnownNetworks`]), as salted hashes. If nodes share revocations, the
-/// file also has the revocations of other nodes. The hashes of another node may have another salt. `foreignSalts` has
-/// these salts.
+/// The file is a [redb] database with these tables:
+///
+/// | table | content |
+/// |---|---|
+/// | `invalidTokens`, `invalidUsers`, `invalidScopes` | revoked tokens, rules for users, rules for services |
+/// | `issuedPats` | the PATs (Personal Access Tokens) that were [registered](RevocationStore::register) |
+/// | `accessTokens` | the [registry](crate::revocation::AccessTokenStore) of PATs, with names and last uses |
+/// | `accessTokenGraces` | the rotated PATs whose grace period has not ended |
+/// | `knownNetworks` | the networks from which each user has logged in ([`KnownNetworks`]) |
+/// | `foreignSalts` | the salts of other nodes, if they differ from the salt of this file |
+/// | `meta` | the format, the salt and the trusted time |
+///
+/// In place of a token, the file holds a SHA-256 hash of a salt and of the fingerprint of the token. The salt is
+/// random, and the file contains it. A token cannot be computed from its hash. A reader who has a token can compute its
+/// hash, and look the hash up in the file. The table `knownNetworks` has only such salted hashes, too. The rules
+/// contain the names of users and services, so that an administrator can read which rules exist. If nodes share
+/// revocations, the file also has the revocations of other nodes.
 ///
 /// [redb]: https://docs.rs/redb
 ///
@@ -206,7 +212,6 @@ impl DurableStore {
         Self::start(path, FileAccess { id, database: Some(database) }, loaded, uptime)
     }
 
-    /// Starts the writer thread.
     fn start(
         path: PathBuf,
         FileAccess { id, database }: FileAccess,
@@ -269,7 +274,7 @@ impl DurableStore {
     /// Checks work even if the store is down, and they see all revocations of this process. But calls that record
     /// revocations return errors, and some revocations may be lost at a restart. After a failed write, the store tries
     /// every five seconds to write the revocations that are not in the file. If there are more such revocations than
-    /// the store can keep, some never reach the file, and the store stays down until the program is restarted.
+    /// the store can keep, some never reach the file. The store then stays down until the program is restarted.
     pub fn health(&self) -> Health {
         if self.has_ended() {
             let remedy = "restart the program and report what its log says";
@@ -465,7 +470,7 @@ impl KnownNetworks for DurableStore {
     fn remember(&self, user: &UserId, network: ClientNetwork, now: Timestamp) {
         let keys = self.networks.keys(user, network);
         // The lock is held until the command is sent. If it were released earlier, two logins of a user could send
-        // their commands in the wrong order, and the older list would be written last. The channel is unbounded, so
+        // their commands in the wrong order. The older list would then be written last. The channel is unbounded, so
         // sending does not block.
         let mut networks = self.networks.lock();
         if networks.remember(keys, Day::of(now)) {

@@ -192,7 +192,6 @@ struct Login {
     day: Day,
 }
 
-/// The networks of all users.
 #[derive(Debug, Default)]
 pub(super) struct Networks(HashMap<[u8; HASH], Vec<Login>>);
 

@@ -248,13 +248,12 @@ impl TicketBreaker {
         }
     }
 
-    /// Learns the refusals that other nodes have seen.
     pub(super) async fn learn(&self) {
         let Some(others) = self.0.others.get() else { return };
         let list = match others.list().await {
             Ok(list) => list,
             Err(error) => {
-                log_limited!(warn, "refused tickets not shared", { %error }, "refused tickets could not be shared with the other nodes; this node counts alone");
+                log_limited!(warn, "refused tickets not shared", { %error }, "refused tickets could not be shared with the other nodes; this node counts only its own");
                 return;
             }
         };

@@ -124,7 +124,6 @@ pub(super) enum Why {
     NoAnswers,
 }
 
-/// The answer to a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// The service did not refuse the ticket.

@@ -277,7 +277,7 @@ impl OwnTickets {
                 OtherNodes::Send
             }
             Err(error) => {
-                log_limited!(warn, "refused tickets not shared", { %error }, "refused tickets could not be shared with the other nodes; this node counts alone");
+                log_limited!(warn, "refused tickets not shared", { %error }, "refused tickets could not be shared with the other nodes; this node counts only its own");
                 OtherNodes::Send
             }
         }

@@ -242,7 +242,6 @@ impl Serving {
         self.closing.load(Ordering::Relaxed)
     }
 
-    /// Closes a connection after its last response.
     async fn close(&self, stream: ClientStream, last: LastResponse, client: &ClientConnection) {
         self.closing.fetch_add(1, Ordering::Relaxed);
         // A connection that is being closed counts as idle, so it can be evicted for another client.
@@ -313,7 +312,6 @@ where
     }
 }
 
-/// One accepted connection.
 pub(super) struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,

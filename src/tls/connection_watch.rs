@@ -30,7 +30,6 @@ const EVICTION_GRACE: Duration = Duration::from_secs(10);
 /// The time limit for requests that are in flight when their client certificate is revoked.
 const REVOCATION_GRACE: Duration = Duration::from_secs(30);
 
-/// Time limits of the connection of a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClientTimeouts {
     /// The maximum time between two requests, and before the first request.
@@ -260,7 +259,6 @@ mod tests {
         send: Duration::from_secs(60),
     };
 
-    /// An event on the connection.
     #[derive(Clone, Copy, Debug)]
     enum Event {
         Read,

@@ -11,7 +11,6 @@ use super::{
 };
 use crate::{connection::TrustedProxies, log_limit::log_limited};
 
-/// The trusted proxies of a server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct InboundProxies {
     /// The proxies whose headers about their clients are used, such as `X-Forwarded-For`.

@@ -404,9 +404,9 @@ fn keep_alive(listener: &TcpListener) {
 
 /// Handles an error of `accept`. The listener can still be used after such an error. If a client closed its connection
 /// before the server accepted it, the server continues immediately. If there are too many open files or there is too
-/// little memory, the server closes the longest idle connection. If no connection is idle, it closes a stalled one. It
-/// then waits a moment until the file of this connection is closed. If there is no such connection, the server can
-/// continue only when another connection ends.
+/// little memory, the server closes the longest idle connection. If no connection is idle, it closes a stalled one. The
+/// server then waits a moment until the file of the closed connection is free. If there is no such connection, the
+/// server can continue only when another connection ends.
 async fn accept_failed(error: &io::Error, limits: &ClientLimits) {
     if is_closed_by_client(error) {
         return;

@@ -70,9 +70,9 @@ pub enum AccessTokenChange {
     Issue {
         /// The PAT.
         pat: IssuedPat,
-        /// Its name.
+        /// The name of the PAT.
         name: Option<TokenName>,
-        /// Its description.
+        /// The description of the PAT.
         description: TokenDescription,
         /// The maximum number of active tokens of the user.
         limit: u32,
@@ -156,7 +156,7 @@ impl PatUse {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AccessTokenOutcome {
-    /// The change was made. This is the new or changed PAT.
+    /// The change was made. The value is the new or changed PAT.
     Token(AccessToken),
     /// The change was made. It does not return a PAT. The value is the number of PATs that it revoked.
     Revoked(usize),
@@ -351,8 +351,8 @@ fn rotate<E: EntriesMut>(
     let Some(mut old) = old.filter(|old| old.user == new.user) else {
         return Ok(AccessTokenOutcome::NotFound);
     };
-    // This check comes before the check of the state: a PAT that was rotated without a grace period is also revoked,
-    // and `AlreadyRotated` is more exact.
+    // This check comes before the check of the state, because a PAT that was rotated without a grace period is also
+    // revoked. `AlreadyRotated` is the more exact outcome.
     if old.rotation.is_some() {
         return Ok(AccessTokenOutcome::AlreadyRotated);
     }

@@ -207,8 +207,8 @@ impl Entry {
         if of_rotation(other) > of_rotation(&self) {
             self.rotation = other.rotation;
         }
-        // A node that has only seen the token in a request does not know that the token was made by a rotation, so its
-        // entry has the wrong family.
+        // A node may have seen the token only in a request. It then does not know that a rotation has made the token,
+        // and takes the token itself for the family.
         if self.family == self.id() {
             self.family = other.family;
         }

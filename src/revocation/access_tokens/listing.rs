@@ -107,7 +107,6 @@ fn order(entry: &Entry) -> (Reverse<Timestamp>, AccessTokenId) {
     (Reverse(entry.issued_at), entry.id())
 }
 
-/// Returns a page of a list.
 pub(in crate::revocation) fn list<E: Entries>(
     query: &AccessTokenQuery,
     now: Timestamp,

@@ -219,7 +219,8 @@ fn test_rotations(world: &World) {
     assert_eq!((again, world.find(&second)), (AccessTokenOutcome::AlreadyRotated, None));
     assert_eq!((world.state(&old), world.state(&new)), (Revoked, Active));
 
-    // With a grace period, the old token is revoked later. Its use after that revokes the whole family.
+    // With a grace period, the old token is revoked later. If a client uses the old token after that, the whole family
+    // is revoked.
     let third = IssuedPat { token: TokenFingerprint::of("third"), ..new.clone() };
     let hour = Duration::from_secs(3600);
     token(world.rotate(RotatedPat::Verified(new.clone()), &third, hour, 20));

@@ -333,7 +333,7 @@ fn next_user(
 pub(super) fn read_entry(user: UserId, token: TokenFingerprint, bytes: &[u8]) -> Option<Entry> {
     let entry = Entry::from_bytes(user, token, bytes);
     if let Err(error) = &entry {
-        log_limited!(warn, "access token entry", { %user, %error }, "an issued Personal Access Token is not listed");
+        log_limited!(warn, "access token entry", { %user, %error }, "an issued Personal Access Token is not listed, because its entry cannot be read");
     }
     entry.ok()
 }

@@ -13,10 +13,10 @@ use crate::{
 };
 
 impl Writer {
-    /// If the file already has all records of the group, answers the writes without a commit, and returns true. This is
-    /// often so, because a node also reads its own records from the log that the nodes share. The next commit stores
-    /// `followed`, the position up to which this node has read the log. Until then, the file has an older position.
-    /// After a restart, the node then reads some records again.
+    /// If the file certainly has all records of the group already, answers the writes without a commit, and returns
+    /// true. This is often so, because a node also reads its own records from the log that the nodes share. The next
+    /// commit stores `followed`, the position up to which this node has read the log. Until then, the file has an older
+    /// position. After a restart, the node then reads some records again.
     ///
     /// This function looks at the file, not at the index, because the index also has revocations that could not be
     /// written.

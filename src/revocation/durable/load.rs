@@ -75,7 +75,6 @@ pub(super) fn open_if_present<K: Key + 'static, V: Value + 'static>(
     }
 }
 
-/// All that a store keeps in memory.
 pub(super) struct Loaded {
     pub(super) index: RevocationIndex,
     pub(super) counts: PatCounts,
@@ -123,7 +122,6 @@ pub(super) fn load_followed(database: &Database) -> Result<Option<Vec<u8>>, redb
     Ok(meta.get(FOLLOWED)?.map(|value| value.value().to_vec()))
 }
 
-/// Counts the registered PATs.
 pub(super) fn count_pats(database: &Database) -> Result<PatCounts, redb::Error> {
     let mut counts = PatCounts::default();
     let txn = database.begin_read()?;
@@ -136,7 +134,6 @@ pub(super) fn count_pats(database: &Database) -> Result<PatCounts, redb::Error> 
     Ok(counts)
 }
 
-/// Reads the networks of all users.
 pub(super) fn load_networks(database: &Database) -> Result<Networks, redb::Error> {
     let mut networks = Networks::default();
     let txn = database.begin_read()?;

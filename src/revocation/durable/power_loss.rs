@@ -239,8 +239,8 @@ fn token_change(i: usize) -> AccessTokenChange {
     }
 }
 
-/// Checks that each rotation is in the file completely or not at all: the old PAT is revoked, and the new one is
-/// registered until it is revoked, too. Returns the number of entries.
+/// Checks that no rotation is only partly in the file. After a rotation, the old PAT is revoked, and the new PAT is
+/// registered or already revoked, too. Returns the number of entries.
 fn check_rotations(database: &Database) -> Result<usize, redb::Error> {
     let txn = database.begin_read()?;
     let Some(table) = open_if_present(&txn, ACCESS_TOKENS)? else { return Ok(0) };

@@ -285,7 +285,6 @@ fn the_store_stays_down_if_revocations_are_lost() {
     assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 10_000);
 }
 
-/// Returns the trusted time in the file.
 fn trusted(writer: &Writer) -> TrustedReading {
     let txn = writer.database.as_ref().unwrap().begin_read().unwrap();
     last_reading(&txn.open_table(META).unwrap()).unwrap().unwrap()

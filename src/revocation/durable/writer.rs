@@ -188,7 +188,6 @@ impl Write {
         !matches!(self, Self::AccessTokens(AccessTokenChange::Rotate { .. }, _))
     }
 
-    /// Returns the number of records in this write.
     fn records(&self) -> usize {
         match self {
             #[cfg(feature = "redis")]
@@ -289,10 +288,9 @@ pub(super) struct Writer {
     pub(super) counts: PatCounts,
     /// Revocations that apply, but could not be written. The next write begins with these revocations.
     pub(super) unwritten: Unwritten,
-    /// Whether the last write failed.
     pub(super) is_failing: bool,
     /// Whether this process has committed to the file. Before the first commit, the newest records may be under only
-    /// one of the two roots of the file, and are not yet durable (see [`commit`]).
+    /// one of the two roots of the file. Such records are not durable (see [`commit`]).
     #[cfg(feature = "redis")]
     pub(super) has_committed: bool,
     /// Whether `followed` is newer than the value in the file. The next commit stores it.
@@ -355,7 +353,7 @@ impl Writer {
             self.record(&mut group);
         }
         if !self.unwritten.is_empty() && !self.is_suspended {
-            // This tries once more to write the unwritten revocations. An error is logged.
+            // `with_database` tries once more to write the unwritten revocations. It logs an error.
             let _ = self.with_database(|_| Ok(()));
         }
     }
@@ -436,7 +434,6 @@ impl Writer {
         now.since_boot.saturating_sub(self.advanced.since_boot) >= ADVANCE_EVERY
     }
 
-    /// Stores the trusted time.
     fn advance(&mut self) -> Result<(), StoreError> {
         let uptime = (self.uptime)();
         self.with_database(|database| {

@@ -102,7 +102,6 @@ impl ServiceClient {
         }
     }
 
-    /// Reads all lists.
     pub(super) async fn all(&self) -> Result<AllLists, CachingServiceError> {
         let reply = self.call(Method::GET, &["cache-list"], None).await?;
         match reply.status() {

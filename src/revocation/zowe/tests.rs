@@ -274,8 +274,8 @@ async fn revocations_of_the_gateway_are_found_by_api_ml() {
         {
             assert_eq!(fake.found(list, key).as_deref(), Some("1900000000000"), "{list} {key}");
         }
-        // A fingerprint alone is not written to the Caching Service: it may be the fingerprint of a login token, and
-        // the keys of the Caching Service are made from the text of a PAT.
+        // A fingerprint alone is not written to the Caching Service, because the keys there are made from the text of a
+        // PAT. The fingerprint may also be that of a login token.
         fake.take_calls();
         let revocation =
             Revocation::Token { token: token.fingerprint(), expires_at: token.expires_at() };
