@@ -455,7 +455,7 @@ impl RevocationStore for DurableStore {
     }
 }
 
-/// The networks are written in the background. If the file cannot be written, new networks are lost at a restart.
+/// The networks are written in the background. If the file cannot be written, new networks may be lost at a restart.
 impl KnownNetworks for DurableStore {
     fn is_known(
         &self,

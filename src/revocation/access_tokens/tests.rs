@@ -278,7 +278,7 @@ fn test_idle(world: &World) {
     let last_use = LastUse::new(at(5 * day), None, None);
     let uses = vec![PatUse::new(used.clone(), last_use)];
     world.change(AccessTokenChange::Use(uses), 5 * day);
-    // The other tokens of this world are not older.
+    // All tokens of this registry are younger than 20 days.
     idle(20, 7 * day);
     assert_eq!((world.state(&old), world.state(&used)), (Active, Active));
     idle(7, 7 * day);

@@ -83,7 +83,8 @@ impl Default for TokenUses {
 }
 
 impl TokenUses {
-    /// Reports that a request with `pat` was accepted. `from` is called only if the use is recorded.
+    /// Reports that a request with `pat` was accepted. `from` is not called for repeated uses of a token in the same
+    /// minute.
     pub fn used(&self, pat: &Pat, service: &ServiceId, from: impl FnOnce() -> Option<IpAddr>) {
         if self.is_new(&self.used, &pat.fingerprint()) {
             self.add_use(pat, service, from());
