@@ -118,7 +118,6 @@ impl Pending {
         Box::new(Self { log: log.cloned(), head, status: None, facts })
     }
 
-    /// Writes the line.
     #[cold]
     fn write(&mut self) {
         let Some(head) = self.head.take() else { return };

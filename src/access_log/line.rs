@@ -22,7 +22,6 @@ impl AccessLogFormat {
         bytes.push(b'\n');
     }
 
-    /// Appends a line that reports lost lines.
     pub(super) fn write_gap(self, time: Timestamp, count: u64, bytes: &mut Vec<u8>) {
         match self {
             Self::Json => {

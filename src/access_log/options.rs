@@ -56,7 +56,7 @@ impl AccessLogOptions {
     }
 
     /// Sets the size in bytes at which the file rotates. A file can be longer than this by one write of about 64 KiB.
-    /// If a rotation fails, it can become longer.
+    /// If a rotation fails, the file can become longer.
     #[must_use]
     pub fn with_rotate_at(self, bytes: u64) -> Self {
         Self { rotate_at: bytes, ..self }

@@ -7,7 +7,6 @@ use std::{
 
 use super::options::AccessLogOptions;
 
-/// The state that the handles and the thread share.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) path: PathBuf,

@@ -40,7 +40,7 @@ fn get(path: &str) -> Request<()> {
     Request::get(path).body(()).unwrap()
 }
 
-/// A body with these frames. After the last of them, it waits.
+/// A body with these frames, of which the last one is sent first. After the frames, the body ends or waits.
 struct Frames(Vec<Result<&'static str, BoxError>>, AtEnd);
 
 #[derive(Clone, Copy)]
@@ -65,7 +65,8 @@ impl Body for Frames {
     }
 }
 
-/// Sends a request through the layer, and reads the body of its response until it has no frame. Returns the line.
+/// Sends a request through the layer, and polls the response body as long as it has frames. Then drops the request.
+/// Returns the line of the access log.
 fn logged(response: impl FnOnce() -> Option<Response<Frames>>) -> Value {
     let (_directory, path) = file();
     let log = AccessLog::open(&path, AccessLogOptions::default()).unwrap();

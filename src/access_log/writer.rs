@@ -31,8 +31,8 @@ const CHECK: Duration = Duration::from_secs(1);
 /// The time between two looks at an incomplete last line.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// After this number of looks without a change, no process is writing the line. The kernel may stop a process for up to 0.2
-/// seconds within a write.
+/// After this number of looks without a change, no process is writing the line. Within a write, the kernel may stop a
+/// process for up to 0.2 seconds.
 const LOOKS: u32 = 100;
 
 /// The minimum time between two log messages about errors.
@@ -59,7 +59,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn open(entries: Receiver<Box<Entry>>, state: Arc<State>) -> io::Result<Self> {
-        // This writes nothing, so that a full disk does not prevent a start.
+        // Opening the file writes nothing, so that a full disk does not prevent a start.
         let (file, _) = open_shared(&state.path, Links::Follow)?;
         Ok(Self {
             entries,
@@ -209,7 +209,7 @@ impl Writer {
         };
         match rotated.and_then(|()| open_shared(path, Links::Refuse)) {
             Ok((file, _)) => {
-                // This also unlocks the old file.
+                // The old file is closed here, which also unlocks it.
                 self.use_file(file);
                 Ok(())
             }
@@ -220,7 +220,8 @@ impl Writer {
         }
     }
 
-    /// Continues with this file. The caller must not have written a part of the batch.
+    /// Continues with this file. The batch must begin with a whole line: no part of the batch was written, or the
+    /// caller has called [`LineBatch::begin_in_new_file`].
     fn use_file(&mut self, file: File) {
         self.file = file;
         self.must_check_end = true;
@@ -244,7 +245,7 @@ impl Writer {
         }
         self.state.dropped.fetch_add(lost, SeqCst);
         self.reported += lost;
-        tracing::error!(path = %self.state.path.display(), lost, "access log: lines lost, because the file could not be written before the end");
+        tracing::error!(path = %self.state.path.display(), lost, "access log: lines lost, because the file could not be written before shutdown");
     }
 
     fn report(&mut self, operation: &'static str, error: &io::Error) {
@@ -258,8 +259,8 @@ impl Writer {
 }
 
 /// Returns whether the last line of the file is incomplete, and no process is writing it. While another process writes
-/// lines, a reader may see only a part of them. So the line counts only if the file does not change for half a second.
-/// `pause` waits between two looks.
+/// lines, a reader may see only a part of them. So the line counts as incomplete only if the file does not change for
+/// half a second. `pause` waits between two looks.
 fn ends_in_line(file: &mut File, mut pause: impl FnMut()) -> io::Result<bool> {
     let (mut len, mut last) = end(file)?;
     let mut unchanged = 0;
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_another_process_is_writing_is_not_incomplete() {
+    fn a_line_that_another_process_is_writing_counts_as_complete() {
         for (parts, want) in [
             (&["half a", " line", "\n"][..], false),
             (&["half a", " line"], true),

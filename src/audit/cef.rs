@@ -148,10 +148,10 @@ impl CefDevice {
     }
 }
 
-/// Returns the name of an event, and its severity if it succeeds. The severity is 3 if a client acts for another user
-/// or through a technical user, if a Personal Access Token or a revocation rule is made, replaced or revoked, and if
-/// PassTickets are stopped or resumed. It is 1 or 2 for all other events. CEF calls 0 to 3 low, 4 to 6 medium, 7 and 8
-/// high.
+/// Returns the name of an event, and its severity if it succeeds. The severity is 3 in these cases: a client acts for
+/// another user or through a technical user; a Personal Access Token or a revocation rule is made, replaced or revoked;
+/// PassTickets are stopped or resumed. The severity is 1 or 2 for all other events. CEF calls 0 to 3 low, 4 to 6
+/// medium, 7 and 8 high.
 ///
 /// A new event needs an arm here, a record in the tests below, and a line in `cef.golden`.
 const fn describe(event: Event) -> (&'static str, u8) {
@@ -187,7 +187,8 @@ const fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
-/// The extension of a line under construction: fields `key=value`, separated by spaces. The line already has a field.
+/// The extension of a line under construction: fields `key=value`, separated by spaces. The line already has a field,
+/// so each further field begins with a space.
 struct Extension<'a> {
     bytes: &'a mut Vec<u8>,
 }
@@ -337,8 +338,8 @@ impl Extension<'_> {
     }
 }
 
-/// Joins the names of actors. A comma and a backslash in a name are escaped, because an identity provider chooses the
-/// names, and two lists of names must not have the same text.
+/// Joins the names of actors. A comma and a backslash in a name are escaped. Otherwise two different lists of names
+/// could have the same text, because an identity provider may choose any names.
 fn actor_list(actors: &[Box<str>]) -> String {
     let escaped: Vec<_> =
         actors.iter().map(|actor| actor.replace('\\', "\\\\").replace(',', "\\,")).collect();
@@ -357,9 +358,9 @@ fn write_header_field(bytes: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// Writes the value of an extension. CEF has escapes for the backslash, the equals sign, `\n` and `\r`. It has none for
-/// other characters that some readers of files take for the end of a line, so these become `\u` with their number.
-/// A backslash of the text is always doubled, so this cannot be confused with a text.
+/// Writes the value of an extension. CEF has escapes for the backslash, the equals sign, `\n` and `\r`. CEF has no
+/// escapes for other characters that some readers of files take for the end of a line. Such a character is written as
+/// `\u` and its hexadecimal number. This is unambiguous, because each backslash of the text is doubled.
 fn write_value(bytes: &mut Vec<u8>, text: &str) {
     let needs_escape = |c: char| matches!(c, '\\' | '=') || may_end_line(c);
     if !text.contains(needs_escape) {
@@ -532,7 +533,7 @@ mod tests {
         }
     }
 
-    /// `cef.golden` has a comment, and one line for each event.
+    /// `cef.golden` has a comment, one line for each event, and the line that reports dropped records.
     #[test]
     fn each_event_has_its_golden_line() {
         let lines: Vec<_> = GOLDEN.lines().filter(|line| !line.starts_with('#')).collect();

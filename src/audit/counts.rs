@@ -25,8 +25,8 @@ const AUTHENTICATIONS: Description = Description::counter(
 );
 const CREDENTIAL: LabelName = LabelName::new("credential");
 
-/// The number of decisions for each [`Event`] and [`ReasonCode`], of authentications for each [`CredentialKind`], and
-/// of PassTickets for each APPLID (the name of an application on z/OS). A [`CountingSink`] counts them.
+/// Counts decisions for each [`Event`] and [`ReasonCode`], authentications for each [`CredentialKind`], and PassTickets
+/// for each APPLID (the name of an application on z/OS). A [`CountingSink`] does the counting.
 ///
 /// ```
 /// use std::sync::Arc;

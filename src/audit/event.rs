@@ -11,7 +11,8 @@ string_enum! {
         Ticket = "ticket",
         /// The credential that a scheme other than PassTicket prepares for the service.
         Scheme = "scheme",
-        /// A technical user for the person of a token, by a rule of the service.
+        /// A technical user for the person of a token: a user id that many persons share. A rule of the service selects
+        /// it.
         TechnicalUser = "technical-user",
         /// A PassTicket for another user.
         DelegatedTicket = "delegated-ticket",

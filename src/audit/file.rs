@@ -42,9 +42,9 @@ pub(super) const METRICS: [(Description, fn(&AuditFile) -> u64); 3] = [
 /// A sink that writes each record as one line of UTF-8 text. The line is JSON, unless [`AuditFileOptions::with_format`]
 /// sets another format. A writer thread takes the records from a queue and writes them.
 ///
-/// - [`record`](AuditSink::record) puts a record into the queue and never waits. If the queue is full,
-///   the record is dropped and counted. When there is room again, the writer writes a line
-///   `{"time":…,"event":"dropped","count":n}` in the place of the dropped records.
+/// - [`record`](AuditSink::record) puts a record into the queue and never waits. If the queue is full, the record is
+///   dropped and counted. When there is room again, the writer writes a line in the place of the dropped records. In
+///   JSON, this line is `{"time":…,"event":"dropped","count":n}`.
 /// - The writer reads the queue every 5 ms while records arrive, every 50 ms otherwise, and as soon as the queue is
 ///   half full. If the process is killed (`kill -9`), the records in the queue are lost, and no line counts them. These
 ///   are usually the records of the last 50 ms. Under load, they can fill the whole queue. If the sink is
@@ -58,8 +58,8 @@ pub(super) const METRICS: [(Description, fn(&AuditFile) -> u64); 3] = [
 ///
 /// If another program renames or removes the file, for example logrotate, the sink notices this within a second and
 /// opens a new file at the path. If the file was removed, the records of this second are lost. If the new file cannot
-/// be opened, the records wait in the queue. The file may be a symbolic link when the sink is opened. Later, a new file
-/// must not be a symbolic link.
+/// be opened, the records wait in the queue. When the sink is opened, the path may be a symbolic link. When the sink
+/// later opens a new file, the path must not be a symbolic link.
 pub struct AuditFile {
     path: PathBuf,
     queue: Queue,
@@ -94,9 +94,8 @@ impl AuditFile {
         &self.path
     }
 
-    /// Returns the number of lost records so far. A record is counted as lost if the queue is full, if the sink was
-    /// [closed](Self::close) before, if the writer thread has ended, or if writing fails while the sink is being
-    /// closed.
+    /// Returns the number of lost records so far. A record is lost in four cases: the queue is full, the sink was
+    /// [closed](Self::close) before, the writer thread has ended, or writing fails while the sink is being closed.
     pub fn dropped(&self) -> u64 {
         self.queue.shared.dropped.load(SeqCst)
     }

@@ -17,17 +17,15 @@ pub(crate) struct LineBatch {
 }
 
 impl LineBatch {
-    /// Returns whether there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Returns the length of the lines in bytes.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Returns how many bytes have been written. If it is not 0, the file may end in the middle of a line.
+    /// Returns how many bytes have been written. If this number is not 0, the file may end in the middle of a line.
     pub(crate) fn written(&self) -> usize {
         self.written
     }

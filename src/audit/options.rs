@@ -24,9 +24,9 @@ pub enum Fsync {
 /// Options of an [`AuditFile`](super::AuditFile). By default, the queue has room for 8,192 records, the file rotates at
 /// 100 MiB, 20 full files are kept, and the file is synced once a second.
 ///
-/// With these defaults, the log takes about 2 GiB at most. In general, the limit is the size at
-/// [rotation](Self::with_rotate_at), multiplied by the number of [kept files](Self::with_kept_files) plus one. When
-/// this number of files is reached, the next rotation deletes the oldest file.
+/// With these defaults, the log takes about 2 GiB at most. In general, each file has at most about the size at
+/// [rotation](Self::with_rotate_at), and there are the current file and the [kept files](Self::with_kept_files). If all
+/// kept files exist, the next rotation deletes the oldest file.
 ///
 /// A request without a credential also makes a record. So if there is only one file, a client can send so many requests
 /// that older records are deleted. [`AuditFiles`](super::AuditFiles) writes such records to a second file.
@@ -48,7 +48,7 @@ pub enum AuditFormat {
     /// Each line is a JSON object, as in the [schema](super#schema).
     #[default]
     JsonLines,
-    /// Each line is an event in the Common Event Format. The device writes its name into each line.
+    /// Each line is an event in the Common Event Format. Each line contains the device.
     Cef(CefDevice),
 }
 
@@ -89,7 +89,7 @@ impl AuditFileOptions {
 
     /// Sets the size in bytes at which the file rotates. A file can be longer than this size by one line at most. If a
     /// rotation fails, or while another process also appends to the file
-    /// ([`AuditFile::share`](super::AuditFile::share)), it can become longer.
+    /// ([`AuditFile::share`](super::AuditFile::share)), the file can become longer.
     #[must_use]
     pub fn with_rotate_at(self, bytes: u64) -> Self {
         Self { rotate_at: bytes, ..self }

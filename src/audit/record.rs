@@ -154,8 +154,9 @@ pub struct AuditRecord {
     /// A second user that the event concerns: the user for whom a ticket was requested, or the user whose tokens the
     /// request lists or revokes.
     pub target: Option<UserId>,
-    /// The token of an identity provider whose person acts through a technical user. The record then contains the name
-    /// of the person, and [`user`](Self::user) is the technical user.
+    /// The token of a person who acts through a technical user, a user id that many persons share. An identity provider
+    /// has issued the token. The record contains the name of the person, and [`user`](Self::user) is the technical
+    /// user.
     pub subject: Option<ExternalToken>,
     /// The service that the event concerns.
     pub service: Option<ServiceId>,
@@ -206,10 +207,10 @@ impl AuditRecord {
         Self { reason: Some(reason), ..Self::new(event, reason.outcome(), time) }
     }
 
-    /// Sets the method and path of the request. Also sets the request id from the [`RequestId`] in `extensions`, the
-    /// peer and the client from the [`ConnectionInfo`] in `extensions`, and the gateway from the [`Forwarder`] in
-    /// `extensions`. If one of these three is absent, its fields become `None`. If `extensions` has an
-    /// [`UnlistedPeer`], sets the client certificate, unless the record has one.
+    /// Sets the method and path of the request. Further fields come from `extensions`: the request id from the
+    /// [`RequestId`], the peer and the client from the [`ConnectionInfo`], and the gateway from the [`Forwarder`]. A
+    /// field becomes `None` if its extension is absent. If the record has no client certificate, the certificate comes
+    /// from the [`UnlistedPeer`], if there is one.
     #[must_use]
     pub fn with_request(self, method: &Method, uri: &Uri, extensions: &Extensions) -> Self {
         let connection = extensions.get::<ConnectionInfo>();
@@ -282,7 +283,7 @@ impl AuditRecord {
         Self { target: Some(target), ..self }
     }
 
-    /// Sets the token whose person acts through a technical user.
+    /// Sets the token of the person who acts through a technical user.
     #[must_use]
     pub fn with_subject(self, token: &ExternalToken) -> Self {
         Self { subject: Some(token.clone()), ..self }

@@ -95,7 +95,6 @@ impl RequestId {
         extensions.get::<Self>().copied().map(display)
     }
 
-    /// Returns the id as a header value.
     #[cfg(any(feature = "proxy", feature = "tls"))]
     pub(crate) fn header_value(self) -> HeaderValue {
         HeaderValue::from_bytes(&self.digits()).expect("hexadecimal digits are a header value")

@@ -34,9 +34,7 @@ struct Key {
 /// A line that is not written yet.
 #[derive(Debug)]
 pub(super) struct Sum {
-    /// The record of the first request.
     pub(super) first: AuditRecord,
-    /// The number of requests.
     pub(super) count: u64,
 }
 

@@ -245,8 +245,7 @@ impl Writer {
         }
         self.checked = Instant::now();
         if is_at(&self.file, &self.path) {
-            // The open file is at the path again. Until now, there was no file at the path, and no new one could be
-            // opened.
+            // The open file is at the path again. Until now, it was not, and no new file could be opened.
             if self.is_lost {
                 self.is_lost = false;
                 self.retry_at = None;

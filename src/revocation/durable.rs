@@ -79,8 +79,8 @@ const COMMITS: Description = Description::histogram(
 /// 3. **No revocation is undone.** A rule with an earlier time never replaces a rule with a later time, in
 ///    the file or in memory.
 /// 4. **A damaged file is an error**, never a store with fewer revocations. Opening verifies the checksum of every
-///    page. The file has two roots, one for each of its last two commits. Each group of revocations is committed twice,
-///    so that both roots contain it. If one root is damaged, the other root still has all revocations.
+///    page. The file has two roots, one for each of its last two commits. Each write is committed twice, so that both
+///    roots contain the revocations of the write. If one root is damaged, the other root still has all revocations.
 /// 5. **A write that has started is finished**, even if its future is dropped. Dropping the store waits
 ///    for pending writes.
 ///
@@ -89,8 +89,9 @@ const COMMITS: Description = Description::histogram(
 /// dropped.
 ///
 /// # Cost
-/// A check reads memory only. It hashes one block with SHA-256, and looks the hash up in a [`RevocationIndex`]. A check
-/// takes nearly the same time with a million rules as with ten.
+/// A check reads memory only. It hashes the fingerprint of the token with SHA-256, and looks the hash up in a
+/// [`RevocationIndex`]. If other nodes have other salts, the check does this once for each salt. A check takes nearly
+/// the same time with a million rules as with ten.
 ///
 /// The store has one writer thread. This thread writes a group of revocations with two durable commits. Revocations
 /// that arrive while the thread waits for the disk form the next group. The thread does not belong to an async runtime.
@@ -104,17 +105,23 @@ const COMMITS: Description = Description::histogram(
 /// wait until the eviction ends, but checks do not wait.
 ///
 /// # What the file holds
-/// The file is a [redb] database with the tables `invalidTokens`, `invalidUsers`, `invalidScopes`, `issuedPats`,
-/// `accessTokens`, `accessTokenGraces`, `knownNetworks`, `foreignSalts` and `meta`. `issuedPats` has the PATs (Personal
-/// Access Tokens) that were [registered](RevocationStore::register). `accessTokens` is the registry of PATs with their
-/// names and last uses ([`AccessTokenStore`](crate::revocation::AccessTokenStore)), and `accessTokenGraces` has the
-/// rotated PATs whose grace period has not ended. In place of a token, the file holds a SHA-256 hash of a salt and of
-/// the fingerprint of the token. The salt is random, and the file contains it. A token cannot be computed from its
-/// hash. A reader who has a token can find it in the file by computing its hash. Users and services are stored by name.
-/// The names are not secret, and they let an administrator read which rules exist. `knownNetworks` lists the networks
-/// from which each user has logged in ([`KnownNetworks`]), as salted hashes. If nodes share revocations, the file also
-/// has the revocations of other nodes. `foreignSalts` has the salts of their hashes, if these salts differ from the
-/// salt of the file.
+/// The file is a [redb] database with these tables:
+///
+/// | table | content |
+/// |---|---|
+/// | `invalidTokens`, `invalidUsers`, `invalidScopes` | revoked tokens, rules for users, rules for services |
+/// | `issuedPats` | the PATs (Personal Access Tokens) that were [registered](RevocationStore::register) |
+/// | `accessTokens` | the [registry](crate::revocation::AccessTokenStore) of PATs, with names and last uses |
+/// | `accessTokenGraces` | the rotated PATs whose grace period has not ended |
+/// | `knownNetworks` | the networks from which each user has logged in ([`KnownNetworks`]) |
+/// | `foreignSalts` | the salts of other nodes, if they differ from the salt of this file |
+/// | `meta` | the format, the salt and the trusted time |
+///
+/// In place of a token, the file holds a SHA-256 hash of a salt and of the fingerprint of the token. The salt is
+/// random, and the file contains it. A token cannot be computed from its hash. A reader who has a token can compute its
+/// hash, and look the hash up in the file. The table `knownNetworks` has only such salted hashes, too. The rules
+/// contain the names of users and services, so that an administrator can read which rules exist. If nodes share
+/// revocations, the file also has the revocations of other nodes.
 ///
 /// [redb]: https://docs.rs/redb
 ///
@@ -139,7 +146,7 @@ pub struct DurableStore {
     followers: Followers,
     networks: Arc<NetworkMemory>,
     salts: Arc<Salts>,
-    /// How far this node has followed the log of the nodes. The file may have an older value.
+    /// How far this node has followed the log in which nodes share revocations. The file may have an older value.
     followed: Arc<Mutex<Option<Vec<u8>>>>,
     name: Arc<str>,
     faults: Arc<Faults>,
@@ -205,7 +212,6 @@ impl DurableStore {
         Self::start(path, FileAccess { id, database: Some(database) }, loaded, uptime)
     }
 
-    /// Starts the writer thread.
     fn start(
         path: PathBuf,
         FileAccess { id, database }: FileAccess,
@@ -268,7 +274,7 @@ impl DurableStore {
     /// Checks work even if the store is down, and they see all revocations of this process. But calls that record
     /// revocations return errors, and some revocations may be lost at a restart. After a failed write, the store tries
     /// every five seconds to write the revocations that are not in the file. If there are more such revocations than
-    /// the store can keep, some never reach the file, and the store stays down until the program is restarted.
+    /// the store can keep, some never reach the file. The store then stays down until the program is restarted.
     pub fn health(&self) -> Health {
         if self.has_ended() {
             let remedy = "restart the program and report what its log says";
@@ -283,9 +289,9 @@ impl DurableStore {
         }
     }
 
-    /// Sets the trusted time to `now`, the time of the wall clock. The store accepts any `now`, even if it is ahead of
-    /// the time that the store can confirm, or far behind that time. Call this only if an administrator has confirmed
-    /// that the clock is right, for example after the machine was off for a long time.
+    /// Makes the next evictions trust the wall clock, which shows `now`. The store accepts any `now`, even if the store
+    /// would not trust the clock without this call. Call this only if an administrator has confirmed that the clock is
+    /// right, for example after the machine was off for a long time.
     ///
     /// # Errors
     /// The errors of a write.
@@ -449,7 +455,7 @@ impl RevocationStore for DurableStore {
     }
 }
 
-/// The networks are written in the background. If the file cannot be written, new networks are lost at a restart.
+/// The networks are written in the background. If the file cannot be written, new networks may be lost at a restart.
 impl KnownNetworks for DurableStore {
     fn is_known(
         &self,
@@ -464,7 +470,7 @@ impl KnownNetworks for DurableStore {
     fn remember(&self, user: &UserId, network: ClientNetwork, now: Timestamp) {
         let keys = self.networks.keys(user, network);
         // The lock is held until the command is sent. If it were released earlier, two logins of a user could send
-        // their commands in the wrong order, and the older list would be written last. The channel is unbounded, so
+        // their commands in the wrong order. The older list would then be written last. The channel is unbounded, so
         // sending does not block.
         let mut networks = self.networks.lock();
         if networks.remember(keys, Day::of(now)) {

@@ -184,13 +184,11 @@ impl RevocationIndex {
         Ok(())
     }
 
-    /// Returns the time of the rule for `user`.
     #[cfg(feature = "store")]
     pub(super) fn rule_of_user(&self, user: &UserId) -> Option<Timestamp> {
         self.users.get(user).map(|up_to| *up_to)
     }
 
-    /// Returns the time of the rule for `service`.
     #[cfg(feature = "store")]
     pub(super) fn rule_of_service(&self, service: &ServiceId) -> Option<Timestamp> {
         self.services.get(service).map(|up_to| *up_to)
@@ -202,7 +200,6 @@ impl RevocationIndex {
         !self.tokens.is_empty()
     }
 
-    /// Returns whether there are no revocations.
     #[cfg(feature = "store")]
     pub(super) fn is_empty(&self) -> bool {
         self.tokens.is_empty() && self.users.is_empty() && self.services.is_empty()

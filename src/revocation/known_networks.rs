@@ -91,7 +91,8 @@ impl<K: KnownNetworks + ?Sized> KnownNetworks for std::sync::Arc<K> {
 pub struct NetworkMemory {
     /// The state of SHA-256 after it has hashed the salt. If there is no file, there is no salt.
     salted: Sha256,
-    /// The state after it has hashed the salt that has replaced the salt of the file, if there is such a salt.
+    /// The same state for the salt that has replaced the salt of the file. It is not set if no salt has replaced that
+    /// salt.
     adopted: OnceLock<Sha256>,
     networks: Mutex<Networks>,
 }
@@ -191,7 +192,6 @@ struct Login {
     day: Day,
 }
 
-/// The networks of all users.
 #[derive(Debug, Default)]
 pub(super) struct Networks(HashMap<[u8; HASH], Vec<Login>>);
 

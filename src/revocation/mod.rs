@@ -6,8 +6,8 @@
 //! example, a login token is revoked when its user logs out (docs/reference/tokens-and-revocation.md#pat-contract).
 //!
 //! There are two traits for revocations. The layers call a [`RevocationCheck`] for each request with a token. The auth
-//! API (the endpoints for login and tokens) writes revocations to a [`RevocationStore`]. The revocation file also keeps
-//! the networks from which users log in. The login throttle uses them ([`KnownNetworks`]).
+//! API (the endpoints for login and tokens) writes revocations to a [`RevocationStore`]. This module also keeps the
+//! networks from which users have logged in ([`KnownNetworks`]). The limit of failed logins uses these networks.
 //!
 //! | store | its revocations survive | feature |
 //! |---|---|---|
@@ -136,8 +136,8 @@ pub struct IssuedPat {
 }
 
 impl IssuedPat {
-    /// Returns `true` if `rule` is for the user or a service of this PAT, but its time is before the issue time of
-    /// the PAT. The rule then does not revoke this PAT.
+    /// Returns `true` if `rule` is for the user or a service of this PAT, but the time of the rule is before the issue
+    /// time of the PAT. Then the rule does not revoke the PAT.
     pub fn is_missed_by(&self, rule: &Revocation) -> bool {
         match rule {
             Revocation::Token { .. } => false,
@@ -233,7 +233,7 @@ pub trait RevocationCheck: Send + Sync + 'static {
     /// Rules apply to PATs only. A [`Revocation::Token`] applies to tokens of all kinds.
     fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>>;
 
-    /// Calls `listener` after each revocation from now on. A check that starts in the call sees the revocation. The
+    /// Calls `listener` after each revocation from now on. A check that the listener starts sees the revocation. The
     /// listener must return quickly, because the revocation waits for it.
     ///
     /// `proxy::Tunnels` uses this function to close WebSockets. The default implementation never
@@ -324,8 +324,8 @@ pub trait RevocationStore: RevocationCheck {
     /// this result sees the revocation. A revocation is never undone (docs/decisions.md#d8). If the store already has a
     /// rule with a later time for the user or the service, the new rule changes nothing.
     ///
-    /// After a [`StoreError`], the revocation may be lost when the program restarts, unless the description of the
-    /// error says that it is stored. In both cases, the store may apply the revocation until the program ends.
+    /// After a [`StoreError`], the store may apply the revocation until the program ends, and lose it at a restart. If
+    /// the revocation is stored despite an error, the description of this error says so.
     fn record(&self, revocation: Revocation) -> StoreFuture<()>;
 
     /// Stores the revocation of one verified token, as [`record`](Self::record) does with a [`Revocation::Token`]. A
@@ -364,7 +364,7 @@ pub trait RevocationStore: RevocationCheck {
 
     /// Removes the revocations that have no effect at `now` or later. These are the revocations of tokens that have
     /// expired, and the rules that are older than the longest validity of a PAT. A store that does not trust `now`
-    /// keeps some of them for longer.
+    /// keeps some of these revocations for longer.
     ///
     /// A [`StoreError`] means that some or all of these revocations may not have been removed.
     fn evict(&self, now: Timestamp) -> StoreFuture<Evicted>;
@@ -427,8 +427,8 @@ pub enum StoreError {
         /// The name of the store.
         store: Arc<str>,
     },
-    /// Another program that also keeps the revocation did not confirm it. This gateway has stored and applies the
-    /// revocation. It repeats the write until the other program confirms it.
+    /// Another program that also keeps the revocation did not confirm it. This gateway has stored the revocation, and
+    /// applies it. The gateway repeats the write until the other program confirms it.
     #[error(
         "{store} did not confirm the revocation: {source}; this gateway applies the revocation, and repeats the write \
          every few seconds"
@@ -449,7 +449,8 @@ pub enum StoreError {
         /// The maximum number of PATs of a user.
         limit: u32,
     },
-    /// The nodes that share revocations have more different salts than a node can check.
+    /// A store keeps tokens as salted hashes. The nodes that share revocations have more different salts than a node
+    /// can check.
     #[error(
         "the nodes have more than {limit} different salts, so {store} cannot check all revocations of tokens; start \
          nodes with new files (passticket-proxy serve --new-store) so that they use a common salt, and remove the \

@@ -66,7 +66,7 @@ pub struct IssuedRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum RecordKind {
-    /// The revocation of one token. The key is the salted fingerprint, and the value is its expiry time.
+    /// The revocation of one token. The key is the salted fingerprint, and the value is the expiry time of the token.
     Token,
     /// A rule for a user. The key is the user id, and the value is the time of the rule.
     User,

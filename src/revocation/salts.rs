@@ -47,12 +47,10 @@ impl Salts {
         self.adopted.get()
     }
 
-    /// Returns whether there are salts of other nodes.
     pub(super) fn has_foreign(&self) -> bool {
         self.foreign[0].get().is_some()
     }
 
-    /// Returns the salts of other nodes.
     pub(super) fn foreign(&self) -> impl Iterator<Item = &Salt> {
         self.foreign.iter().map_while(OnceLock::get)
     }
@@ -73,7 +71,6 @@ impl Salts {
         Err(TooManySalts)
     }
 
-    /// Returns whether this is the salt of another node.
     pub(super) fn is_foreign(&self, bytes: &[u8; Salt::LEN]) -> bool {
         self.foreign().any(|salt| salt.bytes() == bytes)
     }

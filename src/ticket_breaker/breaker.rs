@@ -33,8 +33,8 @@ use crate::{
     passticket::{Applid, KeyProfile, KeyProfiles, PassTicketGenerator, UserId},
 };
 
-/// How often [`TicketBreaker::run`] updates the coarse time, reads the refusals that other nodes have seen, and tries
-/// again to save a state that could not be saved.
+/// How often [`TicketBreaker::run`] calls [`TicketBreaker::tick`], reads the refusals that other nodes have seen, and
+/// tries again to save a state that could not be saved.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Watches whether services accept PassTickets, and stops tickets that they would refuse. Clones share the state. See
@@ -124,7 +124,7 @@ impl TicketBreaker {
     pub fn resume(&self, applid: Option<Applid>, user: Option<UserId>) -> usize {
         let mut machine = self.0.machine();
         let changes = machine.resume(applid, user);
-        // All proofs are dropped, so tickets are tried one at a time again.
+        // All proofs ([`Proofs`]) are dropped, so tickets are tried one at a time again.
         for (of, gate) in &*self.0.gates() {
             if applid.is_none_or(|applid| applid == *of) {
                 gate.epoch.fetch_add(1, Ordering::AcqRel);
@@ -191,7 +191,7 @@ impl TicketBreaker {
     /// before the first ticket.
     ///
     /// # Errors
-    /// The text is not a state of this version. Nothing changes then.
+    /// [`RestoreError`] if the text is not a state of this version. The state of the breaker then stays as it is.
     pub fn restore(&self, text: &str) -> Result<(), RestoreError> {
         let restored = saved::from_text(text)?;
         let mut machine = self.0.machine();
@@ -207,7 +207,7 @@ impl TicketBreaker {
         self.0.machine().doubt_all_keys();
     }
 
-    /// Updates the coarse time. [`run`](Self::run) calls this each second.
+    /// Updates the time that requests read in place of the clock. [`run`](Self::run) calls this each second.
     pub fn tick(&self) {
         let secs = self.0.clock.monotonic().as_secs();
         self.0.secs.store(secs as u32, Ordering::Relaxed);
@@ -248,13 +248,12 @@ impl TicketBreaker {
         }
     }
 
-    /// Learns the refusals that other nodes have seen.
     pub(super) async fn learn(&self) {
         let Some(others) = self.0.others.get() else { return };
         let list = match others.list().await {
             Ok(list) => list,
             Err(error) => {
-                log_limited!(warn, "refused tickets not shared", { %error }, "refused tickets could not be shared with the other nodes; this node counts alone");
+                log_limited!(warn, "refused tickets not shared", { %error }, "refused tickets could not be shared with the other nodes; this node counts only its own");
                 return;
             }
         };
@@ -275,7 +274,7 @@ impl TicketBreaker {
     }
 }
 
-/// Returns the profiles of `new` that `old` does not have, or whose key, algorithm or window is another one there.
+/// Returns the profiles of `new` that `old` does not have, or that have another key, algorithm or window in `old`.
 fn changed_keys(old: &KeyProfiles, new: &KeyProfiles, now: Timestamp) -> Vec<Arc<KeyProfile>> {
     // The profiles of one list have different names.
     let old: HashMap<_, _> = old.iter().map(|profile| (profile.name(), profile)).collect();

@@ -73,7 +73,6 @@ impl From<Why> for StoppedBy {
     }
 }
 
-/// The counters.
 #[derive(Debug, Default)]
 pub(super) struct BreakerCounts {
     pub(super) refused: Counter,

@@ -1,6 +1,7 @@
 //! The decisions of the [breaker](super), without I/O and without locks: which PassTicket may be sent, and what an
 //! answer changes.
 //!
+//! Paths are *proven* for a user if a service has recently accepted a ticket of this user on paths of the same class.
 //! Each function gets the time as an argument. So tests can use tables of steps.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -87,8 +88,8 @@ pub(super) enum Decision {
     Stopped(Stopped),
 }
 
-/// Whose answers a ticket waits for: those to other tickets of the same user, or those to tickets of other users for
-/// the same APPLID.
+/// A ticket waits for the answers to other tickets: those of the same user (`User`), or those of other users for the
+/// same APPLID (`Applid`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitFor {
     User,
@@ -123,7 +124,6 @@ pub(super) enum Why {
     NoAnswers,
 }
 
-/// The answer to a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// The service did not refuse the ticket.
@@ -138,7 +138,7 @@ pub(super) enum Outcome {
     NotSent,
 }
 
-/// A change by an answer, for the log, the audit log and the waiting requests.
+/// A change of the stopped tickets, for the log and the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     UserStopped {
@@ -191,8 +191,8 @@ pub(super) struct Machine {
 
 impl Machine {
     /// Decides about a ticket. [`Decision::Send`] reserves the ticket until its answer is reported with
-    /// [`settle`](Self::settle), or is overdue. While as many tickets of the user are reserved as may still be refused,
-    /// the user's other tickets for this APPLID wait.
+    /// [`settle`](Self::settle), or is overdue. The user's other tickets for this APPLID wait if the refusals of all
+    /// reserved tickets would reach the limit of the user.
     pub(super) fn ask(&mut self, ask: &Ask<'_>, now: Timestamp) -> Decision {
         let (user, applid) = (ask.user, ask.applid);
         let scope = scope_of(&mut self.keys, ask, self.doubts_new_keys, now);
@@ -243,9 +243,8 @@ impl Machine {
         let own = records.iter_mut().find(|it| it.applid == applid).expect("added above");
         own.flights.retain(|flight| flight.is_awaited(now, LAST_ANSWER_WITHIN));
         own.next = own.next.min(now.plus(LONGEST_PAUSE));
-        // The refusals of this user were not caused by a wrong key, and are forgotten, if two things have happened
-        // since: the service has accepted a ticket of another user on the same paths, and a ticket of this user on
-        // other paths.
+        // Two successes after the refusals show that the key is right. The service has accepted a ticket on the same
+        // paths, and a ticket of this user on other paths. So the refusals of this user are forgotten.
         if own.refused > 0 && own.good_since && is_checked(&own.classes) {
             own.refused = 0;
             own.classes.clear();

@@ -2,23 +2,25 @@
 //!
 //! RACF counts a PassTicket that it refuses as a wrong password. Many sites revoke a user after the third wrong
 //! password in a row. So a wrong key or a wrong clock of the gateway would revoke every active user. A
-//! [`TicketBreaker`] watches the answers of services, and stops tickets in time:
+//! [`TicketBreaker`] watches the answers of services, and stops tickets in time. It follows these rules, in which an
+//! APPLID is the name of a z/OS application:
 //!
 //! 1. Until a service has accepted a ticket of a user, the user's other tickets wait up to ten seconds for the answer
 //!    to the first one. So even if the user has many requests at the same time, normally only one wrong ticket is sent.
 //! 2. One refused ticket (two with another [`TicketLimits`]) stops the tickets of this user for this APPLID. After a
-//!    pause, one ticket is tried. After two refusals, no ticket is tried until an administrator resumes, or a key has
-//!    changed.
+//!    pause, one ticket is tried. After two refusals, no ticket is tried until an administrator resumes the tickets, or
+//!    the key is changed.
 //! 3. If three different users are refused and no ticket is accepted in between, the tickets of all users with this key
 //!    are stopped. If the tickets that are accepted in between are for other paths, only the tickets for the paths of
 //!    the refusals are stopped. After a pause, one ticket is tried.
-//! 4. If the clock of a service differs from the clock of the gateway by at least half of the window of a key, the
-//!    tickets of the key are stopped until the difference is smaller again.
+//! 4. The *window* of a key is the difference of clocks up to which z/OS accepts a ticket. If the clock of a service
+//!    differs by at least half of the window, the tickets of the key are stopped until the difference is smaller again.
 //!
 //! # What a success proves
-//! The breaker cannot know whether a service has checked a ticket. So each success proves one class of paths only: the
-//! paths of a route whose first segment begins with the same eight bytes. `OPTIONS` requests have separate classes. If
-//! a path needs no ticket, a success on this path proves nothing about other paths.
+//! The breaker cannot know whether a service has checked a ticket. So each success proves one class of paths only. A
+//! class has the paths of one route whose first segment, after the prefix of the route, begins with the same eight
+//! bytes. `OPTIONS` requests have separate classes. If a path needs no ticket, a success on this path proves nothing
+//! about other paths.
 //!
 //! A success proves a class of paths for one user and for ten minutes. The tickets of this user for these paths are
 //! then made without a further decision. This costs about 270 instructions for each request.

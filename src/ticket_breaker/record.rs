@@ -40,8 +40,8 @@ pub(super) struct Personal {
     pub(super) tries: u8,
     /// The number of tickets in a row whose answers the gateway has not seen.
     pub(super) unknown: u8,
-    /// Whether tickets of the user are permitted although refusals are recorded, because the service has accepted a
-    /// reserved ticket on paths other than those of the refusals.
+    /// Whether tickets of the user are permitted although refusals are recorded. This is so after the service has
+    /// accepted a reserved ticket on other paths than those of the refusals.
     pub(super) is_open: bool,
     /// Whether a ticket was accepted since the last refusal, on paths other than those of the refusals.
     pub(super) good_since: bool,
@@ -88,7 +88,8 @@ pub(super) struct Stop {
 }
 
 impl Stop {
-    /// Begins another pause. It is twice as long as the last one, but at most `longest`.
+    /// Begins the next pause. The first pause is `first`, and each further pause is twice as long as the last one, but
+    /// at most `longest`.
     pub(super) fn extend(&mut self, now: Timestamp, first: Duration, longest: Duration) {
         self.next = now.plus(pause(first, longest, self.tries));
         self.tries = self.tries.saturating_add(1);

@@ -16,7 +16,8 @@ pub struct StoppedReport {
 }
 
 impl StoppedReport {
-    /// Returns whether tickets of a key are stopped for all users, on all paths or on some paths.
+    /// Returns whether the tickets of a key are stopped for all users: on all paths, on some paths, or because of the
+    /// clock.
     pub fn has_stopped_applid(&self) -> bool {
         self.applids.iter().any(StoppedApplid::is_stopped)
     }

@@ -55,7 +55,7 @@ struct Route {
     prefix_len: usize,
     seed: RouteSeed,
     refused: RefusedStatuses,
-    /// The coarse second in which the clocks are compared next.
+    /// The second in which the clocks are compared next, in the time of [`TicketBreaker::tick`].
     compare_at: AtomicU32,
 }
 
@@ -277,7 +277,7 @@ impl OwnTickets {
                 OtherNodes::Send
             }
             Err(error) => {
-                log_limited!(warn, "refused tickets not shared", { %error }, "refused tickets could not be shared with the other nodes; this node counts alone");
+                log_limited!(warn, "refused tickets not shared", { %error }, "refused tickets could not be shared with the other nodes; this node counts only its own");
                 OtherNodes::Send
             }
         }

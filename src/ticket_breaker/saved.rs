@@ -14,7 +14,6 @@ use crate::{
     passticket::{Applid, UserId},
 };
 
-/// The version of the text.
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]

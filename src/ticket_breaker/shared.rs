@@ -159,7 +159,8 @@ impl Shared {
         }
     }
 
-    /// Returns the error for a ticket that the gateway hands out, if tickets are stopped.
+    /// Returns an error if the tickets of the user are stopped. This is for a ticket that the gateway hands out to a
+    /// client.
     pub(super) fn check(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
         let key = self.key(user, applid);
         let limit = self.limit(applid);

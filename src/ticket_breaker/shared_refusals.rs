@@ -52,7 +52,7 @@ pub enum Reserved {
     Yes,
     /// Another node waits for the answer to a ticket of this user, or to tickets of too many users.
     Busy,
-    /// The number of refusals is not the one that the caller knows.
+    /// The store has another number of refusals than `known`.
     Differs(SharedRefusal),
 }
 
@@ -63,7 +63,7 @@ pub enum SharedOutcome {
     Accepted,
     /// The service refused the ticket.
     Refused,
-    /// The ticket was not sent, or the answer says nothing.
+    /// The ticket was not sent, or its answer does not show whether the service accepts the ticket.
     Withdrawn,
 }
 

@@ -222,8 +222,8 @@ impl Serving {
         }
     }
 
-    /// Logs that a new connection gets no place. `ConnectionLimit` means that this connection was evicted for another
-    /// one. It is not logged here, because `log_eviction` has already logged the eviction.
+    /// Logs that a new connection gets no place. The reason `ConnectionLimit` means that this connection was evicted
+    /// for another one. This reason is not logged here, because `log_eviction` has already logged the eviction.
     fn log_refusal(&self, reason: CloseReason, peer: SocketAddr) {
         match reason {
             CloseReason::NoIdleConnection => {
@@ -242,7 +242,6 @@ impl Serving {
         self.closing.load(Ordering::Relaxed)
     }
 
-    /// Closes a connection after its last response.
     async fn close(&self, stream: ClientStream, last: LastResponse, client: &ClientConnection) {
         self.closing.fetch_add(1, Ordering::Relaxed);
         // A connection that is being closed counts as idle, so it can be evicted for another client.
@@ -313,7 +312,6 @@ where
     }
 }
 
-/// One accepted connection.
 pub(super) struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,

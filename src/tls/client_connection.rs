@@ -83,9 +83,9 @@ pub(super) enum Eviction {
 pub(super) struct ClientConnection {
     shared: Shared,
     /// The client's address. It is empty if the peer is a trusted proxy. A request then counts for the client that the
-    /// proxy announces. It is also empty until the header of the PROXY protocol was read.
+    /// proxy announces. The address is also empty until the header of the PROXY protocol was read.
     address: OnceLock<CountedAddress>,
-    /// Milliseconds since the epoch.
+    /// Milliseconds since [`Shared::epoch`].
     idle_since: AtomicU64,
     headers: HeaderUse,
     /// The value of `read` when the most recent request began.
@@ -189,7 +189,6 @@ impl ClientConnection {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// Records that `bytes` were read.
     pub(super) fn add_read(&self, bytes: usize) {
         add(&self.read, bytes);
     }
@@ -236,7 +235,6 @@ impl ClientConnection {
         self.eviction.get().is_some()
     }
 
-    /// Returns whether the connection was evicted as [`Eviction::Stalled`].
     pub(super) fn was_stalled(&self) -> bool {
         self.eviction.get() == Some(&Eviction::Stalled)
     }

@@ -46,8 +46,8 @@ const MIN_CANDIDATES: usize = 64;
 /// connection.
 const STALLED_AFTER_MILLIS: u64 = 500;
 
-/// If no search has looked at a stalled connection for this time, the connection does not count as stalled any more,
-/// and the next search measures its stall from 0.
+/// If no search has looked at a stalled connection for this time, the connection does not count as stalled any more.
+/// The next search then measures the time of the stall from 0.
 const STALL_VALID_MILLIS: u64 = 1_000;
 
 /// If the process has too many open files, at most one connection is closed in each period of this length.

@@ -30,7 +30,6 @@ const EVICTION_GRACE: Duration = Duration::from_secs(10);
 /// The time limit for requests that are in flight when their client certificate is revoked.
 const REVOCATION_GRACE: Duration = Duration::from_secs(30);
 
-/// Time limits of the connection of a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClientTimeouts {
     /// The maximum time between two requests, and before the first request.
@@ -65,9 +64,9 @@ struct State {
     connection: Arc<ClientConnection>,
     timeouts: ClientTimeouts,
     version: HttpVersion,
-    /// The values of [`ClientConnection::changes`] and [`ClientConnection::read`] at the last poll at which a request
-    /// was in flight, or had begun or ended since the poll before. If bytes were read since then but no request began,
-    /// these bytes are the beginning of a head.
+    /// The values of [`ClientConnection::changes`] and [`ClientConnection::read`] at the last poll with activity: a
+    /// request was in flight, or had begun or ended since the poll before. If bytes were read since then but no request
+    /// began, these bytes are the beginning of a head.
     changes: u64,
     read: u64,
     head_since: Option<Instant>,
@@ -202,7 +201,8 @@ impl State {
                 self.shutting_down_since = Some(now);
                 return Err(Action::ShutDown(CloseReason::Certificate));
             }
-            // As after an eviction, the client cannot keep the connection open.
+            // As after an eviction, the client may never acknowledge the shutdown, so the connection ends at `end` at
+            // the latest.
             let end = after(revoked_at, REVOCATION_GRACE);
             if is_idle || now >= end {
                 return Err(Action::Abort);
@@ -259,7 +259,6 @@ mod tests {
         send: Duration::from_secs(60),
     };
 
-    /// An event on the connection.
     #[derive(Clone, Copy, Debug)]
     enum Event {
         Read,

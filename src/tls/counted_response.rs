@@ -31,8 +31,9 @@ use crate::{
 #[cfg(feature = "proxy")]
 use crate::{stall::Stalled, tunnel::NewTunnel};
 
-/// An HTTP/2 stream gets the body in pieces of at most this size, which is the maximum size of a frame. A slow client
-/// must take each piece within the time limit. It could not take the much larger pieces that a service may send.
+/// An HTTP/2 stream gets the body in pieces of at most this size, which is the maximum size of a frame. A client must
+/// take each piece within the time limit. A service may send much larger pieces, which a slow client could not take in
+/// this time.
 const STREAM_PIECE: usize = 16 * 1024;
 
 pin_project! {

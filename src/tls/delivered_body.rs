@@ -22,7 +22,7 @@ pin_project! {
         #[pin]
         inner: B,
         failed: Option<BoxError>,
-        // `None` over HTTP/2, where the head and the failure are different frames.
+        // `None` over HTTP/2. There, a failure is a frame of its own, so the body fails immediately.
         client: Option<Arc<ClientConnection>>,
     }
 }

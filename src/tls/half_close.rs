@@ -99,7 +99,7 @@ pub(super) struct HalfCloseStream<S> {
     client: Arc<ClientConnection>,
     /// Data that was read before hyper asked for it.
     ahead: Vec<u8>,
-    /// Whether hyper waits for data. If it waits, it sees the end of the data itself.
+    /// Whether hyper waits for data. If so, hyper itself sees the end of the data.
     is_reading: bool,
     /// The part of the probe that is not written yet.
     unsent: &'static [u8],

@@ -1,6 +1,5 @@
 //! The version of HTTP on a connection.
 
-/// The version of HTTP on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HttpVersion {
     Http1,

@@ -11,10 +11,9 @@ use super::{
 };
 use crate::{connection::TrustedProxies, log_limit::log_limited};
 
-/// The trusted proxies of a server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct InboundProxies {
-    /// The proxies whose headers about their clients are used. Such a header is `X-Forwarded-For`.
+    /// The proxies whose headers about their clients are used, such as `X-Forwarded-For`.
     pub(super) http: Option<TrustedProxies>,
     /// If present, each connection must come from one of these proxies and begin with a header of the PROXY protocol.
     pub(super) proxy_protocol: Option<TrustedProxies>,

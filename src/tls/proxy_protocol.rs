@@ -1,6 +1,6 @@
-//! The header of the PROXY protocol, versions 1 and 2
-//! (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>). A proxy sends it as the first bytes of a
-//! connection, before TLS. It contains the address of the client.
+//! The header of the PROXY protocol, versions 1 and 2 (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>).
+//! A proxy sends the header as the first bytes of a connection, before TLS. The header contains the address of the
+//! client.
 
 use std::{
     io,
@@ -26,7 +26,6 @@ const V2_FIXED_LENGTH: usize = 16;
 /// skipped.
 const V2_MAX_REST: usize = 1024;
 
-/// The longest header.
 const MAX_LENGTH: usize = V2_FIXED_LENGTH + V2_MAX_REST;
 
 /// The content of a header.
@@ -239,7 +238,6 @@ mod tests {
 
     use super::*;
 
-    /// Returns a header of version 2.
     fn binary(version_and_command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
         let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
         let mut header = V2_START.to_vec();

@@ -38,11 +38,11 @@ const MAX_BACKLOG: usize = 4096;
 
 const MAX_BACKLOG_TIME: Duration = Duration::from_millis(200);
 
-/// The time that the server waits until the futures of aborted requests have been dropped.
+/// The maximum time that the server waits until the futures of aborted requests have been dropped.
 const DROP_TIME: Duration = Duration::from_secs(1);
 
-/// The time that the server waits after the tunnel drain timeout until all tunnels have ended. A tunnel needs up to
-/// five seconds, and then up to [`REQUEST_GRACE`] for the close of its connection.
+/// The maximum time that the server waits after the tunnel drain timeout until all tunnels have ended. A tunnel needs
+/// up to five seconds to end. Its connection then needs up to [`REQUEST_GRACE`] to close.
 const CLOSE_TUNNELS: Duration = Duration::from_secs(7);
 
 /// The kernel buffers at most this many bytes that it cannot send yet. With a larger buffer, the server would notice
@@ -51,8 +51,8 @@ const CLOSE_TUNNELS: Duration = Duration::from_secs(7);
 #[cfg(target_os = "linux")]
 const MAX_UNSENT: u32 = 128 * 1024;
 
-/// The time limits with which the kernel probes a silent connection. An accepted connection inherits these settings of
-/// the listener.
+/// The time limits with which the kernel probes a silent connection. An accepted connection inherits these settings
+/// from the listener.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
 
@@ -243,9 +243,9 @@ impl Server {
     }
 
     /// Serves until `shutdown` is ready. Then the server accepts no more connections, waits until the requests in
-    /// flight have finished, and returns. Idle HTTP/1.1 connections stay open for up to one second or a quarter of the
-    /// drain timeout, whichever is shorter, because a client may already have sent a request. Requests that have not
-    /// finished at the drain timeout are aborted. WebSockets may continue for the [tunnel drain
+    /// flight have finished, and returns. A client may already have sent a request on an idle HTTP/1.1 connection. So
+    /// idle connections stay open for up to one second or a quarter of the drain timeout, whichever is shorter.
+    /// Requests that have not finished at the drain timeout are aborted. WebSockets may continue for the [tunnel drain
     /// timeout](Self::with_tunnel_drain_timeout). The server then waits up to one second until the futures of the
     /// aborted requests have been dropped.
     pub async fn run<S, B>(self, service: S, shutdown: impl Future<Output = ()>) -> Drained
@@ -403,10 +403,10 @@ fn keep_alive(listener: &TcpListener) {
 }
 
 /// Handles an error of `accept`. The listener can still be used after such an error. If a client closed its connection
-/// before the server accepted it, the server continues immediately. If the process or the system has too many open
-/// files or too little memory, the server closes the longest idle connection, or a stalled one if no connection is
-/// idle. It then waits a moment until the file of this connection is closed. If there is no such connection, the server
-/// can continue only when another connection ends.
+/// before the server accepted it, the server continues immediately. If there are too many open files or there is too
+/// little memory, the server closes the longest idle connection. If no connection is idle, it closes a stalled one. The
+/// server then waits a moment until the file of the closed connection is free. If there is no such connection, the
+/// server can continue only when another connection ends.
 async fn accept_failed(error: &io::Error, limits: &ClientLimits) {
     if is_closed_by_client(error) {
         return;

@@ -27,7 +27,6 @@ pub(super) struct TcpConnector {
     timeout: Duration,
 }
 
-/// The reason why there is no TCP connection.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TcpError {
     #[error("the address has no host")]

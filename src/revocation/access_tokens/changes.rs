@@ -1,6 +1,5 @@
-//! Applies changes to the registry of issued PATs (Personal Access Tokens), and makes each change atomic. The rules are
-//! the same for all stores: a store implements [`Entries`] and [`EntriesMut`], and makes each change in one step that
-//! other changes cannot interrupt.
+//! The changes of the registry of issued PATs (Personal Access Tokens). All stores use this code: a store implements
+//! [`Entries`] and [`EntriesMut`], and makes each change in one step that other changes cannot interrupt.
 
 use std::time::Duration;
 
@@ -71,9 +70,9 @@ pub enum AccessTokenChange {
     Issue {
         /// The PAT.
         pat: IssuedPat,
-        /// Its name.
+        /// The name of the PAT.
         name: Option<TokenName>,
-        /// Its description.
+        /// The description of the PAT.
         description: TokenDescription,
         /// The maximum number of active tokens of the user.
         limit: u32,
@@ -157,7 +156,7 @@ impl PatUse {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AccessTokenOutcome {
-    /// The change was made. This is the new or changed PAT.
+    /// The change was made. The value is the new or changed PAT.
     Token(AccessToken),
     /// The change was made. It does not return a PAT. The value is the number of PATs that it revoked.
     Revoked(usize),
@@ -243,8 +242,8 @@ pub(in crate::revocation) trait Entries {
 pub(in crate::revocation) trait EntriesMut: Entries {
     fn put(&mut self, entry: &Entry) -> Result<(), Self::Error>;
     fn remove(&mut self, entry: &Entry) -> Result<(), Self::Error>;
-    /// Registers a new PAT. A rule with the current time then revokes it even if its issue time is later (see
-    /// `record_rule_of_now`).
+    /// Registers a new PAT. A rule with the current time then revokes the PAT even if the issue time of the PAT is
+    /// later (see `record_rule_of_now`).
     fn register(&mut self, entry: &Entry) -> Result<(), Self::Error>;
     /// Stores the revocation of the PAT.
     fn revoke(&mut self, entry: &Entry) -> Result<(), Self::Error>;
@@ -352,8 +351,8 @@ fn rotate<E: EntriesMut>(
     let Some(mut old) = old.filter(|old| old.user == new.user) else {
         return Ok(AccessTokenOutcome::NotFound);
     };
-    // This check comes before the check of the state: a PAT that was rotated without a grace period is also revoked,
-    // and `AlreadyRotated` is more exact.
+    // This check comes before the check of the state, because a PAT that was rotated without a grace period is also
+    // revoked. `AlreadyRotated` is the more exact outcome.
     if old.rotation.is_some() {
         return Ok(AccessTokenOutcome::AlreadyRotated);
     }
@@ -362,7 +361,7 @@ fn rotate<E: EntriesMut>(
         state => return Ok(AccessTokenOutcome::NotActive(state)),
     }
     if new.scopes != old.scopes || new.expires_at > old.expires_at {
-        // `new` does not fit `old`, so the caller has built it from another entry.
+        // The caller has built `new` from another entry than `old`.
         return Ok(AccessTokenOutcome::NotFound);
     }
     let present = entries.of_user(&new.user)?;
@@ -440,7 +439,7 @@ fn record_use<E: EntriesMut>(
     let mut entry = match entries.of_pat(pat)? {
         Some(entry) => entry,
         None => {
-            // Empty scopes match no service, so such a PAT is of no use.
+            // A PAT with empty scopes is valid for no service, so it is not added.
             let is_kept = pat.expires_at > now && pat.scopes.iter().len() > 0;
             let present = entries.of_user(&pat.user)?;
             if !is_kept || !make_room(present, now, entries)? {

@@ -49,7 +49,7 @@ impl Default for Label {
     }
 }
 
-/// The last use of a PAT that the registry knows.
+/// The last recorded use of a PAT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LastUse {
@@ -207,7 +207,8 @@ impl Entry {
         if of_rotation(other) > of_rotation(&self) {
             self.rotation = other.rotation;
         }
-        // A node that has only seen the token does not know its family.
+        // A node may have seen the token only in a request. It then does not know that a rotation has made the token,
+        // and takes the token itself for the family.
         if self.family == self.id() {
             self.family = other.family;
         }
@@ -286,7 +287,7 @@ fn read(user: UserId, token: TokenFingerprint, rest: &mut &[u8]) -> Option<Entry
     Some(Entry { user, token, scopes, issued_at, expires_at, family, label, last_use, rotation })
 }
 
-/// Writes a number with 7 bits in each byte. The last byte has no high bit.
+/// Writes a number with 7 bits in each byte, the lowest bits first. The high bit is 1 in all bytes except the last one.
 fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push((number & 0x7f) as u8 | 0x80);

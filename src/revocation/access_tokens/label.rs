@@ -86,7 +86,8 @@ fn checked(text: &str, max: usize) -> Result<&str, LabelError> {
 }
 
 /// Returns whether a character is a control character, or an invisible character that changes how other characters are
-/// shown: line and paragraph separators, zero-width characters, bidirectional controls, tags.
+/// shown. Such invisible characters are line and paragraph separators, zero-width characters, bidirectional controls
+/// and tags.
 fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c,

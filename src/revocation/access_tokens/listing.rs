@@ -31,7 +31,8 @@ pub struct AccessTokenQuery {
     pub name: Option<String>,
     /// Only tokens after this position.
     pub after: Option<AccessTokenCursor>,
-    /// The maximum number of tokens on the page. The page has at most [`MAX_PAGE`].
+    /// The maximum number of tokens on the page, from 1 to [`MAX_PAGE`]. A number outside of this range counts as the
+    /// nearest one in it.
     pub limit: usize,
 }
 
@@ -48,8 +49,8 @@ impl AccessTokenQuery {
 pub struct AccessTokenPage {
     /// The tokens. The list may have fewer than the limit, even if there are more pages.
     pub tokens: Vec<AccessToken>,
-    /// Where the next page begins. `None` if this was the last page. The next page may be empty, because no remaining
-    /// token fits the query.
+    /// Where the next page begins. `None` if this was the last page. The next page is empty if no remaining token fits
+    /// the query.
     pub next: Option<AccessTokenCursor>,
 }
 
@@ -106,7 +107,6 @@ fn order(entry: &Entry) -> (Reverse<Timestamp>, AccessTokenId) {
     (Reverse(entry.issued_at), entry.id())
 }
 
-/// Returns a page of a list.
 pub(in crate::revocation) fn list<E: Entries>(
     query: &AccessTokenQuery,
     now: Timestamp,

@@ -4,7 +4,7 @@
 //! token itself. Users list, rename, rotate and revoke their tokens with it.
 //!
 //! The registry does not store whether a token is revoked. It asks the revocations each time. So an entry shows each
-//! revocation, whichever way the token was revoked, such as by its id, by a request with the token itself, by a
+//! revocation. It does not matter how the token was revoked: by its id, by a request that contains the token, by a
 //! rotation, or by a rule for its user or its service. After a token has expired, the entry shows only that it has
 //! expired. The entry stays for up to 30 days after that.
 

@@ -219,7 +219,8 @@ fn test_rotations(world: &World) {
     assert_eq!((again, world.find(&second)), (AccessTokenOutcome::AlreadyRotated, None));
     assert_eq!((world.state(&old), world.state(&new)), (Revoked, Active));
 
-    // With a grace period, the old token is revoked later. Its use after that revokes the whole family.
+    // With a grace period, the old token is revoked later. If a client uses the old token after that, the whole family
+    // is revoked.
     let third = IssuedPat { token: TokenFingerprint::of("third"), ..new.clone() };
     let hour = Duration::from_secs(3600);
     token(world.rotate(RotatedPat::Verified(new.clone()), &third, hour, 20));
@@ -277,7 +278,7 @@ fn test_idle(world: &World) {
     let last_use = LastUse::new(at(5 * day), None, None);
     let uses = vec![PatUse::new(used.clone(), last_use)];
     world.change(AccessTokenChange::Use(uses), 5 * day);
-    // The other tokens of this world are not older.
+    // All tokens of this registry are younger than 20 days.
     idle(20, 7 * day);
     assert_eq!((world.state(&old), world.state(&used)), (Active, Active));
     idle(7, 7 * day);

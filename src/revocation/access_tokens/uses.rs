@@ -83,7 +83,8 @@ impl Default for TokenUses {
 }
 
 impl TokenUses {
-    /// Reports that a request with `pat` was accepted. `from` is called only if the use is recorded.
+    /// Reports that a request with `pat` was accepted. `from` is not called for repeated uses of a token in the same
+    /// minute.
     pub fn used(&self, pat: &Pat, service: &ServiceId, from: impl FnOnce() -> Option<IpAddr>) {
         if self.is_new(&self.used, &pat.fingerprint()) {
             self.add_use(pat, service, from());
@@ -145,7 +146,7 @@ impl TokenUses {
         store: &impl AccessTokenStore,
         now: Timestamp,
     ) -> Result<usize, StoreError> {
-        // The lowest 24 bits hold 31 years of minutes.
+        // 24 bits are enough: they repeat only after 31 years.
         self.minute.store((now.as_secs() / 60) & 0xff_ffff, Ordering::Relaxed);
         let (uses, misuses) = {
             let mut queue = self.lock();

@@ -67,7 +67,8 @@ impl Entries for StoredEntries<'_> {
     }
 }
 
-/// The entries of the file in a write transaction. Revocations that are earlier in the transaction count.
+/// The entries of the file in a write transaction. `is_revoked` also sees the revocations that this transaction has
+/// already inserted.
 pub(super) struct ChangedEntries<'a, 'txn> {
     pub(super) tables: &'a mut Tables<'txn>,
     pub(super) salts: &'a Salts,
@@ -327,12 +328,12 @@ fn next_user(
     }
 }
 
-/// Reads an entry. An entry of a newer version of this program is skipped. It must not be an error, because the error
-/// would also prevent the other writes of its group, such as revocations.
+/// Reads an entry. An entry that this version cannot read is skipped. It must not be an error, because an error would
+/// also prevent the other writes of the group, such as revocations.
 pub(super) fn read_entry(user: UserId, token: TokenFingerprint, bytes: &[u8]) -> Option<Entry> {
     let entry = Entry::from_bytes(user, token, bytes);
     if let Err(error) = &entry {
-        log_limited!(warn, "access token entry", { %user, %error }, "an issued Personal Access Token is not listed");
+        log_limited!(warn, "access token entry", { %user, %error }, "an issued Personal Access Token is not listed, because its entry cannot be read");
     }
     entry.ok()
 }

@@ -13,12 +13,13 @@ use crate::{
 };
 
 impl Writer {
-    /// Answers the writes without a commit if the file has all records of the group. Returns whether it did so. A node
-    /// gets its own records back from the log, and must not store them twice. The next commit stores the new value of
-    /// `followed`, which says how far this node has followed the log. Until then, the file has an older value, so after
-    /// a restart the node reads some records again.
+    /// If the file certainly has all records of the group already, answers the writes without a commit, and returns
+    /// true. This is often so, because a node also reads its own records from the log that the nodes share. The next
+    /// commit stores `followed`, the position up to which this node has read the log. Until then, the file has an older
+    /// position. After a restart, the node then reads some records again.
     ///
-    /// This function looks at the file and not at the index: the index also has revocations that could not be written.
+    /// This function looks at the file, not at the index, because the index also has revocations that could not be
+    /// written.
     pub(super) fn answer_known(&mut self, group: &mut Vec<(Write, Reply<Written>)>) -> bool {
         let is_shared =
             |write: &Write| matches!(write, Write::Shared(shared) if shared.can_be_known());
@@ -150,7 +151,8 @@ impl Writer {
     ) -> Result<Vec<Record>, StoreError> {
         let salts = self.salts.clone();
         self.with_database(|database| {
-            // A salt that other nodes know must be marked as used in the file, so that no other salt replaces it.
+            // The own salt is exported only if the file marks it as used. Otherwise another salt could replace a salt
+            // that other nodes know.
             let is_unused = is_salt_unused(database)?;
             let own = (!is_unused).then(|| *salts.own().bytes());
             shared::export(database, own, after, limit)

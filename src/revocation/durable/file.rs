@@ -193,7 +193,6 @@ pub(super) fn read_meta(path: &Path, database: &Database) -> Result<Salt, OpenEr
     salt.map(Salt::new).ok_or_else(|| damaged("it has no salt"))
 }
 
-/// Checks that the file exists.
 pub(super) fn check_exists(path: &Path) -> Result<(), OpenError> {
     match path.try_exists() {
         Ok(true) => Ok(()),

@@ -1,4 +1,4 @@
-//! Reads what a store keeps in memory.
+//! Reads from the file what a store keeps in memory.
 
 use std::{fmt, path::Path};
 
@@ -75,7 +75,6 @@ pub(super) fn open_if_present<K: Key + 'static, V: Value + 'static>(
     }
 }
 
-/// All that a store keeps in memory.
 pub(super) struct Loaded {
     pub(super) index: RevocationIndex,
     pub(super) counts: PatCounts,
@@ -100,7 +99,7 @@ pub(super) fn load_all(path: &Path, database: &Database, own: Salt) -> Result<Lo
     load_all().map_err(|error| open_error(path, error))
 }
 
-/// Returns whether the file says that no node uses its salt.
+/// Returns whether the file says that its salt is unused.
 pub(super) fn is_salt_unused(database: &Database) -> Result<bool, redb::Error> {
     let meta = database.begin_read()?.open_table(META)?;
     Ok(meta.get(UNUSED_SALT)?.is_some())
@@ -117,13 +116,12 @@ pub(super) fn load_salts(salts: &Salts, database: &Database) -> Result<(), redb:
     Ok(())
 }
 
-/// Returns how far this node has followed the log of the nodes.
+/// Returns how far this node has followed the log in which nodes share revocations, as the file says.
 pub(super) fn load_followed(database: &Database) -> Result<Option<Vec<u8>>, redb::Error> {
     let meta = database.begin_read()?.open_table(META)?;
     Ok(meta.get(FOLLOWED)?.map(|value| value.value().to_vec()))
 }
 
-/// Counts the registered PATs.
 pub(super) fn count_pats(database: &Database) -> Result<PatCounts, redb::Error> {
     let mut counts = PatCounts::default();
     let txn = database.begin_read()?;
@@ -136,7 +134,6 @@ pub(super) fn count_pats(database: &Database) -> Result<PatCounts, redb::Error> 
     Ok(counts)
 }
 
-/// Reads the networks of all users.
 pub(super) fn load_networks(database: &Database) -> Result<Networks, redb::Error> {
     let mut networks = Networks::default();
     let txn = database.begin_read()?;

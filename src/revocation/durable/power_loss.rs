@@ -213,7 +213,7 @@ fn shared_rule(i: usize) -> Revocation {
     Revocation::User { user: UserId::new(&format!("S{i}")).unwrap(), up_to }
 }
 
-/// Returns the issue of a PAT, or its rotation without a grace period.
+/// Returns a change that issues PAT 0, or that replaces PAT `i - 1` by PAT `i` without a grace period.
 fn token_change(i: usize) -> AccessTokenChange {
     let until = Timestamp::from_secs(4_000_000_000);
     let pat = |i: usize| IssuedPat {
@@ -239,8 +239,8 @@ fn token_change(i: usize) -> AccessTokenChange {
     }
 }
 
-/// Checks that each rotation is in the file completely or not at all: the old PAT is revoked, and the new one is
-/// registered until it is revoked, too. Returns the number of entries.
+/// Checks that no rotation is only partly in the file. After a rotation, the old PAT is revoked, and the new PAT is
+/// registered or already revoked, too. Returns the number of entries.
 fn check_rotations(database: &Database) -> Result<usize, redb::Error> {
     let txn = database.begin_read()?;
     let Some(table) = open_if_present(&txn, ACCESS_TOKENS)? else { return Ok(0) };
@@ -306,7 +306,7 @@ fn recorded() -> (Vec<u8>, Vec<Event>) {
     (first, events)
 }
 
-/// Returns the entries of the first revocations.
+/// Returns the entries that a file must have after `count` confirmations.
 fn confirmed_entries(count: usize) -> BTreeSet<String> {
     let index = RevocationIndex::default();
     (0..count).for_each(|i| index.apply(&rule(i)));

@@ -22,7 +22,7 @@ use crate::{
 /// Records that other nodes have published, in the order of the log.
 pub(super) struct SharedRecords {
     pub(super) records: Vec<Record>,
-    /// How far this node has followed the log with these records.
+    /// How far this node has followed the log when it has applied these records.
     pub(super) followed: Option<Vec<u8>>,
 }
 
@@ -114,14 +114,16 @@ pub(super) fn has_all(
                     None => None,
                 };
                 match stored {
-                    // A merge that gives a newer entry than the record must be published.
+                    // If the entries differ, the caller must write the record: the write merges both entries, and the
+                    // merged entry may have to be published.
                     Some(stored) if stored == *entry => continue,
                     _ => None,
                 }
             }
             Record::Salt(salt) if salt == own => {
                 let meta = txn.open_table(META)?;
-                // Other nodes know this salt, so no other salt may replace it.
+                // Other nodes know this salt, so no other salt may replace it. If the file still marks the salt as
+                // unused, the caller must write the record.
                 if meta.get(UNUSED_SALT)?.is_none() {
                     continue;
                 }

@@ -22,9 +22,9 @@ impl DurableStore {
         self.write_for_nodes(Write::Revocation(revocation))
     }
 
-    /// Does the same for [`record_rule_of_now`](crate::revocation::RevocationStore::record_rule_of_now). The
-    /// revocations of registered PATs come before the rule, so that other nodes know these revocations when they apply
-    /// the rule.
+    /// Does the same as [`record_rule_of_now`](crate::revocation::RevocationStore::record_rule_of_now), and returns the
+    /// records for other nodes. The revocations of registered PATs come before the rule, so that other nodes know these
+    /// revocations when they apply the rule.
     pub(crate) fn record_rule_of_now_for_nodes(
         &self,
         rule: Revocation,
@@ -32,12 +32,14 @@ impl DurableStore {
         self.write_for_nodes(Write::RuleOfNow(rule))
     }
 
-    /// Does the same for [`register`](crate::revocation::RevocationStore::register).
+    /// Does the same as [`register`](crate::revocation::RevocationStore::register), and returns the records for other
+    /// nodes.
     pub(crate) fn register_for_nodes(&self, pat: IssuedPat) -> StoreFuture<Vec<Record>> {
         self.write_for_nodes(Write::Issued(pat))
     }
 
-    /// Does the same for [`change`](crate::revocation::AccessTokenStore::change).
+    /// Does the same as [`change`](crate::revocation::AccessTokenStore::change), and also returns the records for other
+    /// nodes.
     pub(crate) fn change_for_nodes(
         &self,
         change: AccessTokenChange,
@@ -59,8 +61,8 @@ impl DurableStore {
     }
 
     /// Stores records of other nodes, and `followed`, in one commit. `followed` says how far this node has followed the
-    /// log. Returns the revocations of registered PATs that a rule with the current time revokes, and the entries of
-    /// the registry of PATs that are newer than `records`.
+    /// log. Returns records that the caller must publish: revocations of registered PATs that a rule with the current
+    /// time revokes, and entries of the registry of PATs that are newer than those in `records`.
     ///
     /// If the write fails, the revocations apply nevertheless, and the caller must repeat the call. One call with many
     /// records is many times faster than one call for each record.

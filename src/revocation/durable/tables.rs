@@ -55,8 +55,8 @@ pub(super) const TRUSTED: &str = "trustedTime";
 /// This entry exists while no hash was made with the salt of the file, and no other node knows this salt. Only then may
 /// another salt replace it. Files of older versions of this program do not have this entry.
 pub(super) const UNUSED_SALT: &str = "unusedSalt";
-/// How far this node has followed the log of the nodes. Older versions of this program do not know this entry, and
-/// ignore it.
+/// How far this node has followed the log in which nodes share revocations. Older versions of this program do not know
+/// this entry, and ignore it.
 pub(super) const FOLLOWED: &str = "followed";
 /// The number of calls of [`commit`]. Each call increments this number in its second transaction.
 pub(super) const SEALS: &str = "seals";
@@ -77,8 +77,8 @@ pub(super) fn read_trusted_time(
     Ok(reading.time)
 }
 
-/// Advances the trusted time in the file by the monotonic time that has passed. If the file has no trusted time, does
-/// nothing, because the first eviction sets the trusted time.
+/// Advances the trusted time in the file by the monotonic time that has passed since this time was stored. If the file
+/// has no trusted time, does nothing, because the first eviction sets the trusted time.
 pub(super) fn advance_trusted_time(
     txn: &WriteTransaction,
     uptime: Uptime,
@@ -146,7 +146,7 @@ impl<'txn> Tables<'txn> {
         Ok(())
     }
 
-    /// Registers a PAT of any node, unless it is registered. Returns whether it was not registered.
+    /// Registers a PAT of any node, if it is not registered yet. Returns true in this case.
     #[cfg(feature = "redis")]
     pub(super) fn register_shared(&mut self, pat: &IssuedRecord) -> Result<bool, redb::Error> {
         let key = (pat.issued_at.as_millis(), *pat.token.as_bytes());
@@ -159,8 +159,8 @@ impl<'txn> Tables<'txn> {
     }
 
     /// Returns revocations of the registered PATs that belong to the user or service of `rule`, but have a later issue
-    /// time than the rule. The table is sorted by issue time, so only PATs with a later issue time are read. There are
-    /// none if the clock was never ahead.
+    /// time than the rule. The table is sorted by issue time, so only PATs with a later issue time are read. If the
+    /// clock was never ahead, there are no such PATs.
     pub(super) fn missed_by(&self, rule: &Revocation) -> Result<Vec<Revocation>, redb::Error> {
         let (Revocation::User { up_to, .. } | Revocation::Service { up_to, .. }) = rule else {
             return Ok(Vec::new());

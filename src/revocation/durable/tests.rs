@@ -95,7 +95,7 @@ fn after_a_failed_write_the_revocation_applies_and_the_next_write_works() {
     assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 2);
 }
 
-/// A node gets its own records back from the log.
+/// A node also reads its own records from the log that the nodes share.
 #[cfg(feature = "redis")]
 #[test]
 fn records_that_the_file_has_are_not_committed_again() {
@@ -285,7 +285,6 @@ fn the_store_stays_down_if_revocations_are_lost() {
     assert_eq!(DurableStore::open(&path).unwrap().entries().len(), 10_000);
 }
 
-/// Returns the trusted time in the file.
 fn trusted(writer: &Writer) -> TrustedReading {
     let txn = writer.database.as_ref().unwrap().begin_read().unwrap();
     last_reading(&txn.open_table(META).unwrap()).unwrap().unwrap()
@@ -519,7 +518,7 @@ mod access_tokens {
     }
 
     #[test]
-    fn entries_leave_30_days_after_the_expiry() {
+    fn entries_are_removed_30_days_after_the_expiry() {
         let Fixture { directory: _directory, path: _path, mut writer } = Fixture::new();
         let mut early = pat("early", "one", "a", 0);
         early.expires_at = early.issued_at.plus(Duration::from_secs(86_400));

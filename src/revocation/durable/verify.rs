@@ -24,9 +24,9 @@ const BETWEEN_COPIES: Duration = Duration::from_millis(25);
 
 impl DurableStore {
     /// Returns a store with the revocations that the file at `path` has now. The store checks tokens, but never writes
-    /// the file: each write returns [`StoreError::HandedOver`](crate::revocation::StoreError::HandedOver). It does not
-    /// lock the file, so another process may have the file open. The store does not see later revocations of that
-    /// process.
+    /// the file: each write returns [`StoreError::HandedOver`](crate::revocation::StoreError::HandedOver). The store
+    /// does not lock the file, so another process may have the file open. The store does not see later revocations of
+    /// that process.
     ///
     /// This function reads the file into memory, and blocks until the copy is verified. If the other process writes the
     /// file in the meantime, the copy may be damaged. The function then copies the file again, up to 20 times.
@@ -93,7 +93,7 @@ fn load_copy(path: &Path) -> Result<Loaded, OpenError> {
     let io_error = |source| OpenError::Io { file: path.to_owned(), source };
     let content = fs::read(path).map_err(io_error)?;
     if content.is_empty() {
-        // redb would make a new database.
+        // redb would make a new database in an empty file.
         return Err(open_error(path, io::Error::from(io::ErrorKind::UnexpectedEof).into()));
     }
     let backend = InMemoryBackend::new();

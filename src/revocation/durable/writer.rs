@@ -65,8 +65,8 @@ const MAX_GROUP_RECORDS: usize = 200_000;
 /// the store would stay down until the next revocation. The next revocation may come only much later.
 pub(super) const PROBE_EVERY: Duration = Duration::from_secs(5);
 
-/// If nothing else is written, the writer stores the trusted time at this interval. So a restart of the machine sets
-/// the trusted time back by at most this interval.
+/// If nothing else is written, the writer stores the trusted time at this interval. So after a restart of the machine,
+/// the trusted time lacks at most this interval, and the time for which the machine was off.
 pub(super) const ADVANCE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -152,7 +152,8 @@ impl Write {
             Self::Revocation(Revocation::Token { token, .. })
             | Self::RuleOfNow(Revocation::Token { token, .. })
             | Self::Issued(IssuedPat { token, .. }) => token,
-            // The hashes of networks were made with the own salt. The hashes of a change are made while it is written.
+            // The hashes of networks were made with the own salt. The fingerprints of a change are salted while the
+            // change is written.
             Self::Networks(..) | Self::AccessTokens(..) => return salts.use_own(),
             _ => return,
         };
@@ -187,7 +188,6 @@ impl Write {
         !matches!(self, Self::AccessTokens(AccessTokenChange::Rotate { .. }, _))
     }
 
-    /// Returns the number of records in this write.
     fn records(&self) -> usize {
         match self {
             #[cfg(feature = "redis")]
@@ -267,8 +267,8 @@ impl Faults {
     }
 }
 
-/// The state of the writer thread. Only this thread changes the file and the index. It changes the file before the
-/// index.
+/// The state of the writer thread. Only this thread changes the file. It changes the index only after it has tried to
+/// change the file.
 pub(super) struct Writer {
     pub(super) path: PathBuf,
     pub(super) name: Arc<str>,
@@ -288,10 +288,9 @@ pub(super) struct Writer {
     pub(super) counts: PatCounts,
     /// Revocations that apply, but could not be written. The next write begins with these revocations.
     pub(super) unwritten: Unwritten,
-    /// Whether the last write failed.
     pub(super) is_failing: bool,
     /// Whether this process has committed to the file. Before the first commit, the newest records may be under only
-    /// one of the two roots of the file.
+    /// one of the two roots of the file. Such records are not durable (see [`commit`]).
     #[cfg(feature = "redis")]
     pub(super) has_committed: bool,
     /// Whether `followed` is newer than the value in the file. The next commit stores it.
@@ -354,7 +353,7 @@ impl Writer {
             self.record(&mut group);
         }
         if !self.unwritten.is_empty() && !self.is_suspended {
-            // This tries once more to write the unwritten revocations. An error is logged.
+            // `with_database` tries once more to write the unwritten revocations. It logs an error.
             let _ = self.with_database(|_| Ok(()));
         }
     }
@@ -435,7 +434,6 @@ impl Writer {
         now.since_boot.saturating_sub(self.advanced.since_boot) >= ADVANCE_EVERY
     }
 
-    /// Stores the trusted time.
     fn advance(&mut self) -> Result<(), StoreError> {
         let uptime = (self.uptime)();
         self.with_database(|database| {
@@ -462,8 +460,6 @@ impl Writer {
         group.iter_mut().for_each(|(write, _)| write.salt(&self.salts));
         #[cfg(feature = "redis")]
         let adopted = self.take_salts(group);
-        // The effects of each write, such as the revocations of PATs that its rule misses because their issue time is
-        // later than the rule.
         let mut done: Vec<Done> = Vec::new();
         #[cfg(feature = "redis")]
         let mut newer = Vec::new();
@@ -532,7 +528,8 @@ impl Writer {
                             for record in &shared.records {
                                 unordered.add(record);
                                 let Record::RuleOfNow(rule) = record else { continue };
-                                // Rules and PATs are stored in the order of the log.
+                                // The rule revokes only PATs that are before it in the log, so these PATs are stored
+                                // first.
                                 unordered.store(&mut tables, &mut registered, &mut newer)?;
                                 for revocation in tables.missed_by(rule)? {
                                     tables.insert(&revocation)?;
@@ -582,7 +579,7 @@ impl Writer {
                 #[cfg(feature = "redis")]
                 Write::Shared(_) => {}
             }
-            // The first write of records gets all newer entries. Its caller publishes them.
+            // The first write of shared records gets all newer entries, and its caller publishes these entries.
             #[cfg(feature = "redis")]
             let newer = match &write {
                 Write::Shared(_) => std::mem::take(&mut newer),
@@ -601,8 +598,8 @@ impl Writer {
         }
     }
 
-    /// Answers a group of changes of the registry that have nothing to do, without a commit. Returns whether it did so.
-    /// The program makes such changes every second.
+    /// If no change of the group has anything to do, answers the changes without a commit, and returns true. The
+    /// program sends such changes every second.
     fn answer_idle(&mut self, group: &mut Vec<(Write, Reply<Written>)>) -> bool {
         let is_regular = |write: &Write| {
             use AccessTokenChange::{EndGraces, Misuse};

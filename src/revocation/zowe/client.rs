@@ -44,7 +44,7 @@ pub(super) struct ServiceClient {
 /// All revocations of the service.
 pub(super) struct AllLists {
     pub(super) lists: Lists,
-    /// The size of the answer.
+    /// The size of the answer in bytes.
     pub(super) bytes: usize,
 }
 
@@ -102,7 +102,6 @@ impl ServiceClient {
         }
     }
 
-    /// Reads all lists.
     pub(super) async fn all(&self) -> Result<AllLists, CachingServiceError> {
         let reply = self.call(Method::GET, &["cache-list"], None).await?;
         match reply.status() {

@@ -64,7 +64,6 @@ impl Salt {
         self.spelling
     }
 
-    /// Returns whether both salts have the same text.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.text == other.text
     }

@@ -1,5 +1,6 @@
 //! Zowe's Caching Service as a second store of revocations. API ML (Zowe's API Mediation Layer) keeps its revocations
-//! there.
+//! there. In the *index mode*, the gateway reads all revocations regularly. In the *query mode*, it asks the service
+//! about each PAT (Personal Access Token).
 
 use std::{
     fmt,
@@ -65,7 +66,8 @@ const LARGE_ANSWER: usize = 1024 * 1024;
 /// The time limit of a write, including all tries.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A busy service answers a write only after it has waited four seconds for its lock.
+/// The minimum time limit of one call that writes. A busy service answers a write only after it has waited four seconds
+/// for its lock.
 const MIN_WRITE_DEADLINE: Duration = Duration::from_secs(6);
 
 /// The name of the service in errors.
@@ -280,7 +282,7 @@ impl CachingService {
         }
     }
 
-    /// Asks the service about a PAT, unless another call has just done so.
+    /// Checks a PAT. In the query mode, this asks the service, unless another call has just done so.
     pub(super) async fn check(self, pat: Pat) -> Result<(), CheckError> {
         let shared = &*self.0;
         match shared.settings.mode() {
@@ -409,8 +411,8 @@ impl Shared {
     }
 
     /// Reads the salt if the lists have become empty. The service may have lost its data, and would then have no salt,
-    /// or a new one. In that case, the gateway ignores the answers of the service, and soon refuses PATs. It uses
-    /// answers again when the service has the salt of the start, or after a restart.
+    /// or a new one. In that case, the gateway ignores the answers of the service, and soon refuses PATs. The gateway
+    /// uses answers again when the service has the salt of the start, or after a restart of the gateway.
     async fn confirm(&self, all: AllLists) -> Result<AllLists, CachingServiceError> {
         let is_emptied = all.lists.is_empty() && self.index.size().0 > 0;
         if !is_emptied && !lock(&self.problems).lists_are_lost {

@@ -14,7 +14,7 @@ use crate::{
 /// other stores: it needs the token itself, but other stores pass on only the fingerprint of the token.
 ///
 /// - **Reads:** the own store checks each token first. If it accepts a PAT, the Caching Service checks the PAT, too. So
-///   a PAT is accepted only if both accept it. If the store that decides cannot do so, the result is
+///   a PAT is accepted only if both accept it. If the store that must decide does not know the answer, the result is
 ///   [`CheckError::Unavailable`]. For other tokens, only the own store decides: API ML keeps only revocations of PATs
 ///   in the Caching Service.
 /// - **Writes**, if they are [on](super::CachingServiceSettings::with_writes): the own store is written first. `Ok`
@@ -40,8 +40,9 @@ impl<S: RevocationStore> WithCachingService<S> {
         &self.zowe
     }
 
-    /// Writes `subject` after `own` has ended, even if the returned future is dropped. An error of `own` does not stop
-    /// the write: the own store may apply the revocation nevertheless, and API ML should apply it, too.
+    /// Writes `subject` after `own`, the write to the own store, has ended. This happens even if the returned future is
+    /// dropped. An error of `own` does not stop the write: the own store may apply the revocation nevertheless, and API
+    /// ML should apply it, too.
     fn then_write(&self, own: StoreFuture<()>, subject: Subject) -> StoreFuture<()> {
         let zowe = self.zowe.clone();
         let task = tokio::spawn(async move {

@@ -274,8 +274,8 @@ async fn revocations_of_the_gateway_are_found_by_api_ml() {
         {
             assert_eq!(fake.found(list, key).as_deref(), Some("1900000000000"), "{list} {key}");
         }
-        // A fingerprint alone is not written to the Caching Service: it may be the fingerprint of a login token, and
-        // the keys of the Caching Service are made from the text of a PAT.
+        // A fingerprint alone is not written to the Caching Service, because the keys there are made from the text of a
+        // PAT. The fingerprint may also be that of a login token.
         fake.take_calls();
         let revocation =
             Revocation::Token { token: token.fingerprint(), expires_at: token.expires_at() };
@@ -493,7 +493,7 @@ async fn prepare_says_what_it_found_or_what_is_wrong_and_whether_an_operator_mus
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_question_has_at_most_66_keys_and_callers_share_it() {
+async fn one_query_has_at_most_66_keys_and_concurrent_checks_share_it() {
     let fake = Fake::new(Layout::Entries, Some(SALT));
     let store = running(&fake, query()).await;
     let key = SigningKey::from_pem(test_support::pki::SIGNING_KEY.as_bytes()).unwrap();
@@ -508,7 +508,7 @@ async fn one_question_has_at_most_66_keys_and_callers_share_it() {
     let mut tasks = tokio::task::JoinSet::new();
     checks.for_each(|check| drop(tasks.spawn(check)));
     assert_eq!(tasks.join_all().await, [Ok(()); 50]);
-    // The token has 153 keys: 150 services, one token and two spellings of the user. A question has at most 66 keys.
+    // The token has 153 keys: 150 services, one token and two spellings of the user. A query has at most 66 keys.
     assert_eq!(fake.take_calls(), ["POST /cachingservice/api/v1/cache-query"; 3]);
     fake.revoke("invalidScopes", "service149", &now_millis());
     let by_service = Err(CheckError::Revoked(RevokedBy::ServiceRule));
@@ -516,7 +516,7 @@ async fn one_question_has_at_most_66_keys_and_callers_share_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_not_json_is_no_answer() {
+async fn an_answer_that_is_not_json_is_an_error() {
     struct Page;
     impl Call for Page {
         fn send(&self, request: Request<Full<Bytes>>) -> CallFuture {

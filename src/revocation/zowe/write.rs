@@ -22,7 +22,8 @@ use crate::{
 /// The number of times that a write is sent before it counts as dropped.
 const TRIES: u32 = 3;
 
-/// The pause before a write is sent again. A busy service has already waited four seconds for its lock.
+/// The pause before a write is sent for the second time. The pause before the third time is twice as long. Longer
+/// pauses are not needed, because a busy service has already waited four seconds for its lock.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// The maximum number of revocations that wait for the service.

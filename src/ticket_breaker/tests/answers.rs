@@ -1,4 +1,4 @@
-//! The breaker as a scheme and a proxy use it.
+//! Tests of the breaker, with the functions that an authentication scheme and the proxy call.
 
 use std::{future::ready, sync::Arc, time::Duration};
 
@@ -229,7 +229,7 @@ async fn a_refusal_that_other_nodes_do_not_know_stays() {
         sent.set_sent();
         assert!(world.answer("USER", &sent, 401));
         drop(sent);
-        // The task that reports the refusal runs.
+        // This lets the task that reports the refusal run.
         tokio::task::yield_now().await;
         world.wait(30);
         world.breaker.learn().await;
@@ -270,7 +270,7 @@ fn a_breaker_without_its_state_tries_one_ticket_first() {
     for name in ["E", "F", "G", "H"] {
         assert!(world.try_now(name, "/jobs").is_some());
     }
-    // An administrator can do the same.
+    // Instead of a success, an administrator can end this state.
     for applid in [None, Some(applid())] {
         let world = World::new();
         world.breaker.begin_without_state();
