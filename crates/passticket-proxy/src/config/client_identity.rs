@@ -36,7 +36,8 @@ impl fmt::Debug for ClientIdentity {
 }
 
 /// The client certificates towards services. The gateway presents `default` only for requests of an authorized user. It
-/// presents a certificate of `services` also for all requests on `bypass` routes of that service.
+/// presents a certificate of `services` for these requests, too, and for all requests on `bypass` routes of the
+/// service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientIdentities {

@@ -46,8 +46,8 @@ pub(super) enum Pkcs12Error {
     #[error("cannot be read as a PKCS12 file ({0})")]
     Unreadable(String),
     #[error(
-        "has more than {} encrypted parts, or asks for more than {} iterations in all; export only the key of the gateway \
-         and its certificates, with fewer iterations",
+        "has more than {} encrypted parts, or needs more than {} iterations of the key derivation in all; export only the \
+         key of the gateway and its certificates, with fewer iterations",
         MAX_DERIVATIONS,
         MAX_ITERATIONS
     )]

@@ -60,7 +60,7 @@ fn read<'a>(section: &mut Section<'a>) -> Limits<'a> {
         let never = |method: &Method| matches!(*method, Method::TRACE | Method::CONNECT);
         let methods = methods::read(&field);
         if methods.iter().any(never) {
-            field.at.error("must not contain TRACE and CONNECT, which the gateway never forwards");
+            field.at.error("must not contain TRACE or CONNECT, which the gateway never forwards");
         }
         methods
     });

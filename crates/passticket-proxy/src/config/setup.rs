@@ -187,7 +187,8 @@ fn place(root: &mut Section<'_>, text: &str) -> Option<Place> {
     });
     let Some(first) = first else {
         components.at.error(
-            "does not have each component in a line of its own; put each one in its own line, and run init again",
+            "has no component that begins on a line of its own, so init cannot add one; write each component on its own \
+             line, and run init again",
         );
         return None;
     };
@@ -232,7 +233,7 @@ mod tests {
         for (text, want) in [
             (
                 "components: {gateway: {port: 1}}\n",
-                "does not have each component in a line of its own",
+                "has no component that begins on a line of its own",
             ),
             ("components:\n  passticket-proxy: {}\n", "is the section of this gateway already"),
             ("passticketProxy:\n  host: h\n", "is the section of this gateway already"),
