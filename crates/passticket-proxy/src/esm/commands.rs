@@ -63,8 +63,8 @@ impl Commands {
         self.note_line(&line);
     }
 
-    /// Adds a comment of one line, and keeps all blanks of `text`. Use it for an optional command, which is added as a
-    /// comment.
+    /// Adds a comment of one line, and keeps all blanks of `text`. This function is for optional commands, which are
+    /// added as comments.
     pub(super) fn note_line(&mut self, text: &str) {
         let line = self.comment(text);
         self.lines.push(line);
