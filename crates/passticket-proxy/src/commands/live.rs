@@ -247,8 +247,8 @@ impl Peer {
         }
     }
 
-    /// Compares the clock of the server with the clock of this machine. z/OS accepts a PassTicket only if they differ
-    /// by less than the window of the key.
+    /// Compares the clock of the server with the clock of this machine. z/OS accepts a PassTicket only if the two
+    /// clocks differ by less than the window of the key.
     async fn compare_clocks(&self, found: String, window: Duration) -> Result<String, String> {
         let Ok(reply) = self.get(&self.url).await else {
             return Ok(format!(

@@ -47,8 +47,8 @@ impl Zaas {
         }))
     }
 
-    /// Says whether the registry has this program as an instance of `zaas`: one with the port of this program, and
-    /// with a host name that the certificate of this program has.
+    /// Says whether the registry has this program as an instance of `zaas`. An instance is this program if it has the
+    /// port of this program, and a host name that is in the certificate of this program.
     pub(super) fn registration(&self, registry: &Registry) -> Result<String, String> {
         let (own, others): (Vec<_>, Vec<_>) =
             up(registry, "zaas").partition(|instance| self.is_own(instance));

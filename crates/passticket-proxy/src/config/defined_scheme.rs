@@ -175,8 +175,8 @@ pub(super) fn scheme_of<'a>(
 }
 
 /// Reports a scheme without its APPLID. In `components.passticket-proxy`, this is an error. In an api-def, it is a
-/// warning: the api-defs of Zowe's own tests contain such a service, and Zowe API ML makes no PassTicket for it
-/// (docs/decisions.md#d19).
+/// warning, because the api-defs of Zowe's own tests contain such a service. Zowe API ML makes no PassTicket for this
+/// service (docs/decisions.md#d19).
 fn report_missing_applid(id: &str, at: Option<&At<'_>>, ours: &SchemeOverride<'_>) {
     let Some(at) = at else { return };
     let remedy = "the APPLID that the service checks PassTickets against";

@@ -40,16 +40,16 @@
 //!    newer Zowe. A setting of Zowe that this gateway does not support causes a warning, or an error if it restricts
 //!    something (docs/reference/zowe-yaml-keys.md).
 //! 4. A setting with a blank value counts as absent, because the zowe.yaml that Zowe ships has blank values. There are
-//!    exceptions: blank `callers` permit no caller, an empty list `allowedOrigins` of a service permits no origin, and
-//!    a blank `gatewayUrl` matches all paths of the service. A blank value that could lift a restriction is an error.
-//!    The template `${{ a.b }}` becomes the value of the setting `a.b`, and `${HOSTNAME}` becomes the name of the
+//!    exceptions: Blank `callers` permit no caller. An empty list `allowedOrigins` of a service permits no origin. A
+//!    blank `gatewayUrl` matches all paths of the service. A blank value that could lift a restriction is an error.
+//! 5. The template `${{ a.b }}` becomes the value of the setting `a.b`, and `${HOSTNAME}` becomes the name of the
 //!    machine. Any other template is an error if the gateway reads the value.
-//! 5. Secrets (the private keys for TLS and for signing tokens, their passwords, PassTicket keys, password hashes)
+//! 6. Secrets (the private keys for TLS and for signing tokens, their passwords, PassTicket keys, password hashes)
 //!    belong in files that only their owner and a group of the gateway's process can read, see [`read_secret_file`].
-//!    PassTicket keys and passwords of files can also be in environment variables. Problems and `Debug` never show a
-//!    secret from these files and variables. A problem also does not show any other value that looks like a PassTicket
-//!    key or a private key.
-//! 6. YAML anchors, aliases and merge keys (`<<`) work. The number of values in a file is limited. An alias counts as
+//!    PassTicket keys and passwords of encrypted files can also be in environment variables. Problems and `Debug` never
+//!    show a secret from these files and variables. A problem also does not show any other value that looks like a
+//!    PassTicket key or a private key.
+//! 7. YAML anchors, aliases and merge keys (`<<`) work. The number of values in a file is limited. An alias counts as
 //!    all values that it repeats.
 //!
 //! # Listening
@@ -92,8 +92,8 @@
 #![doc = concat!("```yaml\n", include_str!("examples/technical-users.yml"), "```")]
 //!
 //! If users other than the owner may write the file of `saf`, `identities` or `technicalUsers`, the gateway refuses to
-//! read it. There is one exception: if only the owner and a group of the gateway's own process may write the file, the
-//! gateway reads it and logs a warning.
+//! read it. There is one exception: if these other users are only the members of a group of the gateway's own process,
+//! the gateway reads the file and logs a warning.
 //!
 //! `apiDefs` names files with static definitions, or directories with such files. The settings of a service in
 //! `services` replace those of its definition. The example shows the settings of a definition that have an effect. Some
@@ -648,8 +648,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     templates.extend(ours.discovery.iter().flat_map(DiscoverySection::templates));
     let Assembled { routes, templates } =
         routes::assemble_all(&definitions, overrides, *on_failure, entries, ptktdata, templates);
-    // The limits also apply to the services that are found in Eureka: to their routes in
-    // `components.passticket-proxy.services`, and to the templates, which stand for all their other routes.
+    // The limits also apply to the services that are found in Eureka. `components.passticket-proxy.services` names some
+    // of their routes. The templates stand for all their other routes.
     let of_definitions = routes.len();
     let mut all_routes: Vec<_> = routes.into_iter().chain(templates).collect();
     let found_if_complete = is_complete.then_some(&found[..]);

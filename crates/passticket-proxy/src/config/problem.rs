@@ -214,9 +214,8 @@ pub(super) fn shown_name(name: &str) -> Cow<'_, str> {
 /// - It has only ASCII letters, digits, and punctuation that is usual in names.
 /// - It has at most 7 digits.
 /// - It has at most 8 hex digits in a row. Punctuation does not end the row.
-/// - For each part between the dots, one of these is true: it has at most 8 characters; it does not mix upper and lower
-///   case; or it has no digit and consists of words (`cookieNamePAT`). Random base64 switches between cases and digits
-///   more often than such words.
+/// - Each part between the dots has at most 8 characters, or does not mix upper and lower case, or has no digit and
+///   consists of words (`cookieNamePAT`). Random base64 switches between cases and digits more often than such words.
 pub(super) fn may_contain_secret(name: &str) -> bool {
     if name.chars().count() <= MAX_SHORT {
         return false;

@@ -92,8 +92,8 @@ fn seconds(section: &mut Section<'_>, name: &'static str) -> Option<Duration> {
 }
 
 /// Adds the limits to the routes. Reports limits of routes that do not exist, and paths to which no route leads. A
-/// template stands for the routes of its service that are found in Eureka and have no limits of their own, so it gets
-/// only the limits of the service.
+/// template gets only the limits of its service. It stands for the routes that are found in Eureka and have no limits
+/// of their own.
 pub(super) fn apply<'a>(
     routes: &mut [ConfiguredRoute],
     templates: &mut [ConfiguredRoute],

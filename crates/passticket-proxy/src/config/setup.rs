@@ -48,8 +48,8 @@ impl ZoweTemplate {
     /// Reads the zowe.yaml at `path`. `env` looks up an environment variable. `env` is called only for `HOSTNAME`.
     ///
     /// # Errors
-    /// [`Problems`] if the file cannot be read, is not YAML, already has the section, or has `components` in a form to
-    /// which no section can be added.
+    /// [`Problems`] if the file cannot be read, is not YAML, or already has the section. Also if no component can be
+    /// added to `components`, because no component begins on a line of its own.
     pub fn read(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Problems> {
         let report = Report::default();
         let template = read(path, env, &report);
