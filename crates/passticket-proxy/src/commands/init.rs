@@ -304,7 +304,7 @@ fn write_new(path: &Path, content: &[u8], mode: u32, directory_mode: u32) -> io:
     file.sync_all()
 }
 
-/// Adds permission bits to a directory. It keeps the setgid bit, which passes the group on to new files.
+/// Adds permission bits to a directory. The directory keeps its setgid bit, which passes its group on to new files.
 fn add_permissions(directory: &Path, mode: u32) -> io::Result<()> {
     let permissions = fs::metadata(directory)?.permissions();
     fs::set_permissions(directory, Permissions::from_mode(permissions.mode() | mode))
@@ -374,7 +374,7 @@ safAccess:
     text
 }
 
-/// Makes a random PassTicket key, in hex. It works as soon as the security product has the same key.
+/// Makes a random PassTicket key, in hex. The key works as soon as the security product has the same key.
 fn passticket_key() -> Result<String, Exit> {
     let mut random = Zeroizing::new([0; 8]);
     let source = aws_lc_rs::default_provider().secure_random;

@@ -1,5 +1,5 @@
-//! `check --live`: asks each server of a configuration once, and prints one line about each server. It sends neither
-//! passwords nor tokens of users.
+//! `check --live`: asks each server of a configuration once, and prints one line about each server. The command sends
+//! neither passwords nor tokens of users.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,6 +1,7 @@
-//! Reads the settings for CORS. They say from which origins web pages may use the auth API and the services. The
-//! settings are `apiml.service.corsEnabled` and `corsAllowedMethods` of Zowe, `components.passticket-proxy.cors`,
-//! `components.passticket-proxy.services.ID.cors`, and the metadata of the services.
+//! Reads the settings for CORS. These settings say from which origins web pages may use the auth API and the
+//! services. The settings are `apiml.service.corsEnabled` and `corsAllowedMethods` of Zowe,
+//! `components.passticket-proxy.cors`, `components.passticket-proxy.services.ID.cors`, and the metadata of the
+//! services.
 
 use std::time::Duration;
 

@@ -417,8 +417,8 @@ pub struct Config {
     pub takeover_socket: PathBuf,
     /// The profile of responses of the auth API: `components.passticket-proxy.compatibility`.
     pub compatibility: Compatibility,
-    /// Whether client certificates are credentials: `components.gateway.apiml.security.x509.enabled`. It is always
-    /// `false` with AT-TLS.
+    /// Whether client certificates are credentials: `components.gateway.apiml.security.x509.enabled`. This field
+    /// is always `false` with AT-TLS.
     pub client_certificates: bool,
     /// The proxies that may send the certificates of their clients: `components.passticket-proxy.forwarders`, and
     /// `components.gateway.apiml.security.x509.acceptForwardedCert` with `certificatesUrls`.
@@ -455,7 +455,7 @@ pub struct Config {
     /// The limits of failed logins: `components.passticket-proxy.loginThrottle`.
     pub login_throttle: LoginThrottleOptions,
     /// The value of the header `Strict-Transport-Security`, or `None` if the gateway does not send this header:
-    /// `components.passticket-proxy.strictTransportSecurity`. It is the same for TLS of the gateway and for AT-TLS.
+    /// `components.passticket-proxy.strictTransportSecurity`. AT-TLS does not change this value.
     pub strict_transport_security: Option<StrictTransportSecurity>,
     /// Whether browsers get error messages as HTML pages: `components.passticket-proxy.errorPages`. The default is
     /// `true`, but `false` with `compatibility: zowe-v3`.

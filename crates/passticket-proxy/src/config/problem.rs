@@ -62,8 +62,8 @@ impl fmt::Display for Place {
 /// One problem of a configuration: its place, what is wrong, and usually what to write instead.
 ///
 /// `Display` writes one line: `zowe.yaml:12: components.passticket-proxy.users: is missing; write ...`. The line never
-/// shows a secret: neither a cryptographic key nor a password hash from a secret file. It also shows no value that
-/// looks like a PassTicket key, and no YAML name that may contain a secret.
+/// shows a secret: neither a cryptographic key nor a password hash from a secret file. The line also
+/// shows no value that looks like a PassTicket key, and no YAML name that may contain a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     place: Place,

@@ -677,8 +677,8 @@ pub(super) fn services_by_applid(
     services
 }
 
-/// Warns about each entry in `ptktdata` whose APPLID no service uses, unless `is_exchanged` returns `true` for it.
-/// `is_exchanged` returns whether the token exchange or a gateway of API ML may use an APPLID.
+/// Warns about each entry in `ptktdata` with an APPLID that neither a service, nor the token exchange, nor a gateway of
+/// API ML can use. `is_exchanged` returns whether the token exchange or a gateway of API ML can use an APPLID.
 pub(super) fn warn_unused_keys(
     entries: &Entries<'_>,
     services: &ServicesByApplid,

@@ -32,7 +32,7 @@ pub struct ZoweTemplate {
 pub struct ZoweCertificate {
     /// The fingerprint of the certificate.
     pub sha256: Fingerprint,
-    /// The subject of the certificate. It has no control characters.
+    /// The subject of the certificate, without control characters.
     pub subject: String,
 }
 
