@@ -123,7 +123,7 @@ fn try_key(profile: &KeyProfile) -> Option<String> {
     evaluated.err().map(|error| format!("{}: no PassTicket could be made: {error}", profile.name()))
 }
 
-/// Checks whether this process could append to a file. It neither changes nor creates the file.
+/// Checks whether this process could append to a file. This function neither changes nor creates the file.
 fn try_append(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         // Opening a named pipe would wait for a reader.

@@ -41,7 +41,8 @@ const SYSTEM_CONFIG: &str = "/etc/passticket-proxy";
 const SYSTEM_STATE: &str = "/var/lib/passticket-proxy";
 const SYSTEM_LOGS: &str = "/var/log/passticket-proxy";
 
-/// The static definition of the service `zaas`. It is not in [`DEFINITIONS`], because it is for Zowe's discovery service.
+/// The static definition of the service `zaas`. It is not in [`DEFINITIONS`], because it is for Zowe's discovery
+/// service.
 const ZAAS_DEFINITION: &str = "discovery/zaas.yml";
 
 /// The directory for static definitions of services. It is used if Zowe's static definitions are not on this machine.
@@ -100,8 +101,8 @@ impl Places {
 
     /// Returns the modes of directories, of files without a secret, and of files with a secret.
     ///
-    /// The directory of the package belongs to root and to the group of the gateway, and passes its group on to new files
-    /// (setgid). So the gateway can read its configuration, but cannot change it.
+    /// The directory of the package belongs to root and to the group of the gateway, and passes its group on to new
+    /// files (setgid). So the gateway can read its configuration, but cannot change it.
     fn modes(&self) -> Modes {
         match self.of_system {
             true => Modes { directory: 0o750, public: 0o644, secret: 0o640 },
@@ -109,7 +110,8 @@ impl Places {
         }
     }
 
-    /// Returns the path of a file as the configuration names it.
+    /// Returns the path of the file `name` in `directory`, as the configuration contains it: relative if the file is
+    /// beside the zowe.yaml, otherwise absolute.
     fn named(&self, directory: &Path, name: &str) -> String {
         match directory == self.config {
             true => name.to_owned(),
@@ -152,8 +154,8 @@ impl Zaas {
         Ok(Some(Self { instances, port }))
     }
 
-    /// Returns the lines of the section `zaas`. If `template` has no certificate of Zowe's components, they name no
-    /// gateway, and the program does not start until the operator adds one.
+    /// Returns the lines of the section `zaas`. If `template` has no certificate of Zowe's components, the lines name
+    /// no gateway. The program then does not start until the operator adds one.
     fn section(&self, template: &ZoweTemplate) -> String {
         let gateways = match template.certificate() {
             Some(ZoweCertificate { sha256, subject, .. }) => {
@@ -278,7 +280,7 @@ impl SetUp {
         let store = self.store();
         drop(DurableStore::create(&store).map_err(Exit::runtime)?);
         if self.places.of_system {
-            // Usually root runs this command, but the gateway writes the file.
+            // Usually root runs this command, so the file belongs to root. But later, the gateway must write the file.
             let state = &self.places.state;
             let owner = fs::metadata(state).map_err(|error| io_error(state, &error))?;
             // The directory belongs to the gateway, so this call must not follow a link.
@@ -302,7 +304,7 @@ fn write_new(path: &Path, content: &[u8], mode: u32, directory_mode: u32) -> io:
     file.sync_all()
 }
 
-/// Adds permission bits to a directory. It keeps the setgid bit, which passes the group on to new files.
+/// Adds permission bits to a directory. The directory keeps its setgid bit, which passes its group on to new files.
 fn add_permissions(directory: &Path, mode: u32) -> io::Result<()> {
     let permissions = fs::metadata(directory)?.permissions();
     fs::set_permissions(directory, Permissions::from_mode(permissions.mode() | mode))
@@ -372,7 +374,7 @@ safAccess:
     text
 }
 
-/// Makes a random PassTicket key, in hex. It works as soon as the security product has the same key.
+/// Makes a random PassTicket key, in hex. The key works as soon as the security product has the same key.
 fn passticket_key() -> Result<String, Exit> {
     let mut random = Zeroizing::new([0; 8]);
     let source = aws_lc_rs::default_provider().secure_random;

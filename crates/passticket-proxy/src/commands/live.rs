@@ -1,5 +1,5 @@
-//! `check --live`: asks each server of a configuration once, and prints one line about each server. It sends neither
-//! passwords nor tokens of users.
+//! `check --live`: asks each server of a configuration once, and prints one line about each server. The command sends
+//! neither passwords nor tokens of users.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -54,7 +54,7 @@ const MAX_SHOWN: usize = 60;
 
 /// A server, and the question for it.
 struct Peer {
-    /// The role of the server, and its address.
+    /// The role of the server, and its address, such as `z/OSMF https://zosmf.example.com/`.
     name: String,
     url: String,
     question: Question,
@@ -66,7 +66,7 @@ struct Peer {
 
 #[derive(Clone)]
 enum Question {
-    /// Whether a connection can be opened. This includes the verification of the server's certificate.
+    /// Whether a connection can be opened. The certificate of the server is verified as this mode says.
     Connect(Verification),
     /// Like `Connect`, and also whether the server answers an HTTP request. In TLS 1.3, the client completes the
     /// handshake before the server has checked the client's certificate. So a connection alone does not show that the
@@ -88,7 +88,7 @@ enum Question {
     Registry(Address),
     /// Whether a discovery service lists this program as ZAAS, and whether the gateways in its list are trusted.
     Registration(Box<Registration>),
-    /// Whether a gateway of API ML may speak for its clients.
+    /// Whether this program, as ZAAS, trusts a gateway of API ML to speak for its clients.
     GatewayCertificate(Zaas),
 }
 
@@ -247,8 +247,8 @@ impl Peer {
         }
     }
 
-    /// Compares the clock of the server with the clock of this machine. z/OS accepts a PassTicket only if they differ by
-    /// less than the window of the key.
+    /// Compares the clock of the server with the clock of this machine. z/OS accepts a PassTicket only if the two
+    /// clocks differ by less than the window of the key.
     async fn compare_clocks(&self, found: String, window: Duration) -> Result<String, String> {
         let Ok(reply) = self.get(&self.url).await else {
             return Ok(format!(
@@ -361,8 +361,8 @@ fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Returns the windows of the PassTicket keys, by the names of the services. If a service has several keys, the shortest
-/// window counts.
+/// Returns the windows of the PassTicket keys. The key of the map is [`Peer::name`] of an instance of a service. If the
+/// instance has several PassTicket keys, the shortest window counts.
 fn windows(config: &Config) -> BTreeMap<String, Duration> {
     let mut windows = BTreeMap::new();
     let now = SystemClock.now();
@@ -431,7 +431,8 @@ fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
         if let Some(connector) = zowe_connector(config)? {
             add("PassTickets of API ML", url.clone(), Question::Http, connector, provider);
         }
-        // A question must not create a salt, so the other settings of the configuration are left out.
+        // The question must not change the Caching Service. With the configured settings, it could create a salt there,
+        // so only the mode of these settings is used.
         let settings = peer.revocations.map(|it| CachingServiceSettings::new(it.mode()));
         if let Some(settings) = settings
             && let (Some(service), Some(connector)) =

@@ -1,5 +1,5 @@
-//! `check --live` with `components.passticket-proxy.zaas`: whether Zowe's discovery service lists this program as ZAAS, and
-//! whether the certificates of API ML's gateways are trusted.
+//! `check --live` with `components.passticket-proxy.zaas`: whether Zowe's discovery service lists this program as
+//! ZAAS, and whether the certificates of API ML's gateways are trusted.
 
 use passticket_proxy::config::Config;
 use rustls::{
@@ -47,8 +47,8 @@ impl Zaas {
         }))
     }
 
-    /// Says whether the registry has this program as an instance of `zaas`: one with the port of this program, and with a
-    /// host name that the certificate of this program has.
+    /// Says whether the registry has this program as an instance of `zaas`. An instance is this program if it has the
+    /// port of this program, and a host name that is in the certificate of this program.
     pub(super) fn registration(&self, registry: &Registry) -> Result<String, String> {
         let (own, others): (Vec<_>, Vec<_>) =
             up(registry, "zaas").partition(|instance| self.is_own(instance));
@@ -80,8 +80,8 @@ impl Zaas {
                 .is_some_and(|(certificate, host)| verify_server_name(&certificate, &host).is_ok())
     }
 
-    /// Says whether the gateway that has answered with the PEM document `certificates` may speak for its clients. The first
-    /// certificate is the one of the gateway.
+    /// Says whether the gateway that has answered with the PEM document `certificates` may speak for its clients. The
+    /// first certificate is the one of the gateway.
     pub(super) fn trust(&self, certificates: &[u8]) -> Result<String, String> {
         let chain = CertificateDer::pem_slice_iter(certificates).collect::<Result<Vec<_>, _>>();
         let chain = chain.map_err(|error| format!("sends no certificates: {error}"))?;

@@ -254,7 +254,7 @@ impl Session {
                 format!("{} {}", text("messageNumber"), text("messageContent"))
             }
         };
-        // Other characters could change what a terminal shows. RFC 6749 §5.2 permits only these.
+        // Control characters could change what a terminal shows. RFC 6749 §5.2 permits only printable ASCII.
         let shown = |c: &char| matches!(c, ' '..='~');
         let why: String = why.chars().filter(shown).take(MAX_SHOWN).collect();
         let status = reply.status();
@@ -266,8 +266,8 @@ impl Session {
     }
 }
 
-/// Returns the token in the cookies of a login. A load balancer may add cookies, and the name of the cookie is a setting
-/// of the gateway. So the cookie whose value is a JWT is chosen.
+/// Returns the token in the cookies of a login. A load balancer may add cookies, and the name of the cookie is a
+/// setting of the gateway. So the cookie whose value is a JWT is chosen.
 fn login_token(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(SET_COOKIE).iter().filter_map(|cookie| cookie.to_str().ok());
     let values = cookies.filter_map(|cookie| Some(cookie.split(';').next()?.split_once('=')?.1));

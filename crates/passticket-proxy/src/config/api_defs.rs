@@ -154,7 +154,9 @@ fn definition<'a>(field: &Field<'a>) -> Option<Definition<'a>> {
         && id.as_str() == ZAAS
     {
         // The definition may be one that `init --zaas` has written for Zowe's discovery service.
-        at.warning("is ZAAS, which has no routes in API ML either, so this entry has no effect");
+        at.warning(
+            "is ZAAS, to which neither API ML's gateway nor this gateway forwards requests, so this entry has no effect",
+        );
         return None;
     }
     Some(Definition {
@@ -621,7 +623,7 @@ additionalServiceMetadata: []
     #[test]
     fn keys_without_effect_cause_warnings() {
         let yaml = format!("{URL}{ROUTE}authentication: {{scheme: bypass, applid: A}}");
-        let want = "d:5: services[0].authentication.applid: has no effect with scheme bypass";
+        let want = "d:5: services[0].authentication.applid: has no effect with scheme bypass; remove this setting";
         let (routes, problems) = read_service(&yaml);
         assert_eq!((routes.len(), problems), (1, vec![want.to_owned()]));
         let (_, problems) = read_text("additionalServiceMetadata: [{serviceId: a}]");
@@ -837,7 +839,7 @@ additionalServiceMetadata: []
     }
 
     #[test]
-    fn our_section_replaces_scheme_and_applid() {
+    fn settings_of_passticket_proxy_replace_scheme_and_applid() {
         let authentication = |text: &str| service(&format!("{URL}{ROUTE}authentication: {text}"));
         let zosmf = service(&format!("{URL}{ROUTE}")).replace("Svc", "ibmzosmf");
         let ticket = authentication("{scheme: httpBasicPassTicket, applid: OLD}");
@@ -860,7 +862,7 @@ additionalServiceMetadata: []
                 "svc: {scheme: httpBasicPassTicket}",
                 None,
                 Some(
-                    "z:1: services.svc.scheme: needs an APPLID; add applid: beside it, the APPLID that the service \
+                    "z:1: services.svc.scheme: needs an APPLID; add applid beside it: the APPLID that the service \
                       checks PassTickets against",
                 ),
             ),
@@ -868,7 +870,9 @@ additionalServiceMetadata: []
                 &bypass,
                 "svc: {applid: NEW}",
                 Some(""),
-                Some("z:1: services.svc.applid: has no effect with scheme bypass"),
+                Some(
+                    "z:1: services.svc.applid: has no effect with scheme bypass; remove this setting",
+                ),
             ),
             (
                 &bypass,
@@ -884,7 +888,8 @@ additionalServiceMetadata: []
                 "svc: {clientBasic: forward}",
                 Some(""),
                 Some(
-                    "z:1: services.svc.clientBasic: has no effect with scheme bypass, which forwards each header",
+                    "z:1: services.svc.clientBasic: has no effect with scheme bypass, which forwards each header; remove \
+                     this setting",
                 ),
             ),
             (
@@ -919,7 +924,9 @@ additionalServiceMetadata: []
                 &bypass,
                 "svc: {headers: X-Certificate-Public}",
                 Some(""),
-                Some("z:1: services.svc.headers: has no effect with scheme bypass"),
+                Some(
+                    "z:1: services.svc.headers: has no effect with scheme bypass; remove this setting",
+                ),
             ),
             (
                 &x509,

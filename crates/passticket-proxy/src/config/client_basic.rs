@@ -40,7 +40,9 @@ pub(super) fn check(
 ) {
     let is_x509 = |scheme: &ServiceScheme| matches!(scheme, ServiceScheme::X509 { .. });
     if schemes.iter().all(|scheme| *scheme == ServiceScheme::Bypass) {
-        at.warning("has no effect with scheme bypass, which forwards each header");
+        at.warning(
+            "has no effect with scheme bypass, which forwards each header; remove this setting",
+        );
     } else if client_basic == ClientBasic::Verify
         && schemes.iter().all(|scheme| is_x509(scheme) || *scheme == ServiceScheme::Bypass)
     {

@@ -36,15 +36,16 @@ impl fmt::Debug for ClientIdentity {
 }
 
 /// The client certificates towards services. The gateway presents `default` only for requests of an authorized user. It
-/// presents a certificate of `services` also for all requests on `bypass` routes of that service.
+/// presents a certificate of `services` for these requests, too, and for all requests on `bypass` routes of the
+/// service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientIdentities {
     /// The certificate for services that have none of their own: `components.passticket-proxy.clientCertificate`.
     pub default: Option<ClientIdentity>,
-    /// The certificates of single services: `components.passticket-proxy.services.ID.clientCertificate`. If a service
-    /// with the scheme `x509` has no such setting and `default` is `None`, this list has the gateway's own certificate
-    /// (`zowe.certificate`) for it, as in API ML. Services that also have the scheme `bypass` are excepted.
+    /// The certificates of single services: `components.passticket-proxy.services.ID.clientCertificate`. If
+    /// `default` is `None`, a service with the scheme `x509` but without this setting gets the gateway's own
+    /// certificate (`zowe.certificate`), as in API ML. A service that also has the scheme `bypass` does not get it.
     pub services: Vec<(ServiceId, ClientIdentity)>,
     /// The services that have the scheme `bypass`, or may have it when they are found in Eureka (the registry of API
     /// ML).

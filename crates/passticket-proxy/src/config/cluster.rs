@@ -40,7 +40,8 @@ pub struct ClusterSettings {
 }
 
 impl ClusterSettings {
-    /// Returns the store in which the nodes share revocations. It connects at the first call.
+    /// Returns the store in which the nodes share revocations. The store
+    /// connects when one of its methods is called for the first time.
     ///
     /// # Errors
     /// [`RedisSettingsError`] if the files of [`RedisServers`] cannot be used together.

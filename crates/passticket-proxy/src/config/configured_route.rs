@@ -298,7 +298,7 @@ impl ConfiguredRoute {
         self.route.prefix()
     }
 
-    /// Says whether the gateway enforces its decisions about requests to the service.
+    /// Returns whether the gateway enforces its decisions about requests to the service.
     pub fn mode(&self) -> Mode {
         self.route.mode()
     }

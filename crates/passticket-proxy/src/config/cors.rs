@@ -1,6 +1,7 @@
-//! Reads the settings for CORS. They say from which origins web pages may use the auth API and the services. The
-//! settings are `apiml.service.corsEnabled` and `corsAllowedMethods` of Zowe, `components.passticket-proxy.cors`,
-//! `components.passticket-proxy.services.ID.cors`, and the metadata of the services.
+//! Reads the settings for CORS. These settings say from which origins web pages may use the auth API and the
+//! services. The settings are `apiml.service.corsEnabled` and `corsAllowedMethods` of Zowe,
+//! `components.passticket-proxy.cors`, `components.passticket-proxy.services.ID.cors`, and the metadata of the
+//! services.
 
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ pub(super) struct ZoweCors {
 pub(super) fn read_zowe(mut section: Section<'_>) -> ZoweCors {
     let is_enabled = section.optional("corsEnabled").is_some_and(|field| field.is_on());
     let methods = section.optional("corsAllowedMethods").map(|field| methods::read(&field));
-    // Services without a list have the default of the CORS layer.
+    // If Zowe's setting is absent, the methods are the default of the CORS layer.
     let methods = methods.unwrap_or_else(|| CorsRules::for_any_origin().methods().to_vec());
     ZoweCors { is_enabled, methods }
 }
@@ -40,8 +41,8 @@ pub(super) fn read_zowe(mut section: Section<'_>) -> ZoweCors {
 pub(super) struct SiteCors<'a> {
     /// The place of `allowedOrigins`, if the setting is present.
     at: Option<At<'a>>,
-    /// The origins of the pages that may use the auth API, and each service that turns CORS on in its metadata without
-    /// a list of origins.
+    /// The origins of the pages that may use the auth API. These pages may also use each service that turns CORS on in
+    /// its metadata without a list of origins.
     origins: Vec<Origin>,
     max_age: Option<Duration>,
 }
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_come_from_our_section_and_from_the_metadata() {
+    fn rules_come_from_passticket_proxy_and_from_the_metadata() {
         let (a, b) = ("https://a.example", "https://b.example:1");
         let enabled = "apiml.corsEnabled: true";
         let with_list = "apiml.corsEnabled: true, apiml.corsAllowedOrigins: 'https://a.example, https://b.example:1'";

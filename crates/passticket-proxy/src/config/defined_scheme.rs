@@ -135,7 +135,7 @@ pub(super) fn scheme_of<'a>(
             (None, Some(_), _) | (None, None, None) => return,
             (None, None, Some(field)) => &field.at,
         };
-        at.warning(format_args!("has no effect with scheme {name}"));
+        at.warning(format_args!("has no effect with scheme {name}; remove this setting"));
     };
     let (scheme, applid_at) = match name {
         SchemeName::HttpBasicPassTicket => {
@@ -169,19 +169,19 @@ pub(super) fn scheme_of<'a>(
     if let Some(field) = &ours.headers
         && name != SchemeName::X509
     {
-        field.at.warning(format_args!("has no effect with scheme {name}"));
+        field.at.warning(format_args!("has no effect with scheme {name}; remove this setting"));
     }
     Some(Placed { scheme, applid_at })
 }
 
 /// Reports a scheme without its APPLID. In `components.passticket-proxy`, this is an error. In an api-def, it is a
-/// warning: the api-defs of Zowe's own tests contain such a service, and Zowe API ML makes no PassTicket for it
-/// (docs/decisions.md#d19).
+/// warning, because the api-defs of Zowe's own tests contain such a service. Zowe API ML makes no PassTicket for this
+/// service (docs/decisions.md#d19).
 fn report_missing_applid(id: &str, at: Option<&At<'_>>, ours: &SchemeOverride<'_>) {
     let Some(at) = at else { return };
     let remedy = "the APPLID that the service checks PassTickets against";
     if ours.scheme.is_some() {
-        at.error(format_args!("needs an APPLID; add applid: beside it, {remedy}"));
+        at.error(format_args!("needs an APPLID; add applid beside it: {remedy}"));
     } else {
         at.warning(format_args!(
             "needs an APPLID, so the service has no routes; add applid, {remedy}, beside the scheme or to \

@@ -1,4 +1,4 @@
-//! Reads how services are found in Eureka, the registry of Zowe's API Mediation Layer (API ML):
+//! Reads the settings for finding services in Eureka, the registry of Zowe's API Mediation Layer (API ML):
 //! `components.passticket-proxy.discovery`.
 //!
 //! A registration is not a proof: any program whose certificate Eureka trusts can register any service. So the settings
@@ -79,7 +79,7 @@ pub struct DiscoveryLimits {
     pub instances: usize,
     /// The maximum number of routes of a service: `routesPerService`.
     pub routes: usize,
-    /// The maximum number of routes of all services, without the routes of the definitions: `routes`.
+    /// The maximum number of routes of all services: `routes`. Routes of static definitions are not counted.
     pub all_routes: usize,
 }
 
@@ -95,11 +95,11 @@ pub struct TrustedService {
     pub ports: Vec<u16>,
     /// Its APPLID: `applid`.
     pub applid: Option<Applid>,
-    /// Its schemes: `schemes`. Each scheme has a route with the settings of the service. The paths and the addresses of
-    /// these routes are placeholders.
+    /// Its schemes: `schemes`. For each scheme, the list has a route with the settings of the service. The paths and
+    /// the addresses of these routes are placeholders.
     pub schemes: Vec<ConfiguredRoute>,
-    /// The routes with settings of their own, for each scheme: `components.passticket-proxy.services.ID.routes`. The
-    /// addresses of these routes are placeholders.
+    /// The routes that have their own settings in `components.passticket-proxy.services.ID.routes`, one for each
+    /// scheme. The addresses of these routes are placeholders.
     pub routes: Vec<ConfiguredRoute>,
     /// Whether an instance may have no TLS: `plainHttp`.
     pub plain_http: bool,

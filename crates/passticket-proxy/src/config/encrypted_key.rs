@@ -22,7 +22,7 @@ const MAX_SCRYPT_BYTES: u64 = 64 * 1024 * 1024;
 /// The reason why a key could not be decrypted. Messages show this text after the path of the file.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum EncryptedKeyError {
-    #[error("cannot be decrypted with this password")]
+    #[error("cannot be decrypted with the configured password; correct the password")]
     WrongPassword,
     #[error("is encrypted in a format that the gateway does not support; encrypt it with PBES2")]
     Unknown,

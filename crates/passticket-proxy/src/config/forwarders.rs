@@ -8,8 +8,8 @@ use super::{
 };
 use tower_passticket::{identity::Fingerprint, layer::TrustedForwarders, remote::Address};
 
-/// The proxies that may send the certificates of their clients. A proxy proves with its own client certificate that it
-/// is one of them: this certificate is in `certificates`, or in a list at one of the `urls`.
+/// The proxies that may send the certificates of their clients. A proxy is one of them if its own client certificate is
+/// in `certificates`, or in a list at one of the `urls`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ForwarderSettings {

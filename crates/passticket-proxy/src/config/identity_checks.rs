@@ -254,9 +254,8 @@ fn identities(
     identities::read(document.section(report), registry, protected)
 }
 
-/// Warns if the gateway's user has no permission to make PassTickets for an APPLID of a service. If the listener for
-/// gateways of API ML is on, the same applies to each APPLID with a key, because these gateways may ask for its
-/// PassTickets.
+/// Warns if the gateway's user has no permission to make PassTickets for an APPLID of a service. If gateways of API ML
+/// may ask for PassTickets (`components.passticket-proxy.zaas`), also warns about each other APPLID with a key.
 pub(super) fn check_tickets(
     profiles: &[Profile],
     routes: &[ConfiguredRoute],

@@ -61,8 +61,8 @@ impl<'a> StoreKeys<'a> {
 
 /// Reads the section `certificate`, which is merged from several sections in order of precedence.
 ///
-/// The identity and the CAs are chosen separately. The first section that sets PEM files or a store for one of them
-/// decides about it (for the identity, an alias counts as a store):
+/// The identity (certificate and private key) and the CAs are chosen separately. The first section that sets PEM
+/// files or a store for one of them decides about it (for the identity, an alias counts as a store):
 ///
 /// - If this section sets PEM files, they are used, even if it also sets a store.
 /// - If this section sets only a store or an alias, a store is used, even if a later section sets PEM files.

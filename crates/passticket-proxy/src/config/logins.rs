@@ -1,4 +1,5 @@
-//! Reads what checks passwords (docs/decisions.md#d20): the file of `components.passticket-proxy.users`, z/OSMF or ZSS.
+//! Reads the settings that choose what checks passwords (docs/decisions.md#d20): the file of
+//! `components.passticket-proxy.users`, z/OSMF or ZSS.
 //! z/OSMF is IBM's management server on z/OS. ZSS is a server of Zowe on z/OS.
 //!
 //! An APPLID is the name of an application on z/OS.

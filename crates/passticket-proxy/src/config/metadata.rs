@@ -122,7 +122,7 @@ fn row(name: &str) -> Option<&'static Key> {
 pub(super) struct Metadata<'a>(BTreeMap<String, Field<'a>>);
 
 impl<'a> Metadata<'a> {
-    /// Sets a value. It replaces an earlier value. A blank value counts as absent, so it has no effect.
+    /// Sets a value, in place of an earlier one. A blank value counts as absent, so it has no effect.
     pub(super) fn set(&mut self, name: &str, field: Field<'a>) {
         if !field.is_blank() {
             self.0.insert(name.to_owned(), field);
@@ -156,7 +156,7 @@ impl<'a> Metadata<'a> {
         }
     }
 
-    /// Returns the value of a key. It is not blank.
+    /// Returns the value of a key, which is never blank.
     pub(super) fn get(&self, name: &str) -> Option<&Field<'a>> {
         self.0.get(name)
     }

@@ -17,6 +17,13 @@
 //! - z/OSMF: IBM's management server on z/OS.
 //! - ZSS: a server of Zowe on z/OS. It maps certificates and e-mail addresses to user ids.
 //! - AT-TLS: the TLS of the z/OS TCP/IP stack.
+//! - API ML: Zowe's API Mediation Layer, the gateway of Zowe. ZAAS is its component that makes tokens and PassTickets.
+//!   Eureka is its registry of services.
+//! - Auth API: the endpoints of this gateway for logins, tokens and PassTickets.
+//! - Personal Access Token: a token with which programs can act for a user for up to 90 days. It is valid only for the
+//!   services in its scopes.
+//! - Delegated PassTicket: a PassTicket for another user than the caller.
+//! - Technical user: a user id through which many persons use a service.
 //!
 //! # Example of a zowe.yaml
 //!
@@ -33,16 +40,16 @@
 //!    newer Zowe. A setting of Zowe that this gateway does not support causes a warning, or an error if it restricts
 //!    something (docs/reference/zowe-yaml-keys.md).
 //! 4. A setting with a blank value counts as absent, because the zowe.yaml that Zowe ships has blank values. There are
-//!    exceptions: blank `callers` permit no caller, an empty list `allowedOrigins` of a service permits no origin, and
-//!    a blank `gatewayUrl` matches all paths of the service. A blank value that could lift a restriction is an error.
-//!    The template `${{ a.b }}` becomes the value of the setting `a.b`, and `${HOSTNAME}` becomes the name of the
-//!    machine. Another template is an error if the gateway needs the value.
-//! 5. Secrets (the private keys for TLS and for signing tokens, their passwords, PassTicket keys, password hashes)
+//!    exceptions: Blank `callers` permit no caller. An empty list `allowedOrigins` of a service permits no origin. A
+//!    blank `gatewayUrl` matches all paths of the service. A blank value that could lift a restriction is an error.
+//! 5. The template `${{ a.b }}` becomes the value of the setting `a.b`, and `${HOSTNAME}` becomes the name of the
+//!    machine. Any other template is an error if the gateway reads the value.
+//! 6. Secrets (the private keys for TLS and for signing tokens, their passwords, PassTicket keys, password hashes)
 //!    belong in files that only their owner and a group of the gateway's process can read, see [`read_secret_file`].
-//!    PassTicket keys and passwords of files can also be in environment variables. Problems and `Debug` never show a
-//!    secret from these files and variables. A problem also does not show any other value that looks like a PassTicket
-//!    key or a private key.
-//! 6. YAML anchors, aliases and merge keys (`<<`) work. The number of values in a file is limited. An alias counts as
+//!    PassTicket keys and passwords of encrypted files can also be in environment variables. Problems and `Debug` never
+//!    show a secret from these files and variables. A problem also does not show any other value that looks like a
+//!    PassTicket key or a private key.
+//! 7. YAML anchors, aliases and merge keys (`<<`) work. The number of values in a file is limited. An alias counts as
 //!    all values that it repeats.
 //!
 //! # Listening
@@ -85,8 +92,8 @@
 #![doc = concat!("```yaml\n", include_str!("examples/technical-users.yml"), "```")]
 //!
 //! If users other than the owner may write the file of `saf`, `identities` or `technicalUsers`, the gateway refuses to
-//! read it. There is one exception: if only the owner and a group of the gateway's own process may write the file, the
-//! gateway reads it and logs a warning.
+//! read it. There is one exception: if these other users are only the members of a group of the gateway's own process,
+//! the gateway reads the file and logs a warning.
 //!
 //! `apiDefs` names files with static definitions, or directories with such files. The settings of a service in
 //! `services` replace those of its definition. The example shows the settings of a definition that have an effect. Some
@@ -101,8 +108,9 @@
 //!
 //! If `replayProtection` is `true` (the default), the security product accepts a PassTicket only once. So the gateway
 //! makes only one PassTicket per second for each user and APPLID. After a pause, it can make about 60 PassTickets
-//! immediately one after the other. This number is lower if `windowSeconds` is below 240. A request beyond this limit
-//! gets no PassTicket ([`NoTimeSlot`](tower_passticket::passticket::NoTimeSlot)).
+//! immediately one after the other, because it then uses the seconds of the pause. This number is lower if
+//! `windowSeconds` is below 240. A request beyond this limit gets no PassTicket
+//! ([`NoTimeSlot`](tower_passticket::passticket::NoTimeSlot)).
 //!
 //! If `replayProtection` is `false`, the profile must allow replay, and the limit does not apply. `reuseSeconds` is
 //! then possible: the gateway uses the PassTicket of a user for this many seconds (docs/operating/ticket-reuse.md).
@@ -409,8 +417,8 @@ pub struct Config {
     pub takeover_socket: PathBuf,
     /// The profile of responses of the auth API: `components.passticket-proxy.compatibility`.
     pub compatibility: Compatibility,
-    /// Whether client certificates are credentials: `components.gateway.apiml.security.x509.enabled`. It is always
-    /// `false` with AT-TLS.
+    /// Whether client certificates are credentials: `components.gateway.apiml.security.x509.enabled`. This field
+    /// is always `false` with AT-TLS.
     pub client_certificates: bool,
     /// The proxies that may send the certificates of their clients: `components.passticket-proxy.forwarders`, and
     /// `components.gateway.apiml.security.x509.acceptForwardedCert` with `certificatesUrls`.
@@ -447,7 +455,7 @@ pub struct Config {
     /// The limits of failed logins: `components.passticket-proxy.loginThrottle`.
     pub login_throttle: LoginThrottleOptions,
     /// The value of the header `Strict-Transport-Security`, or `None` if the gateway does not send this header:
-    /// `components.passticket-proxy.strictTransportSecurity`. It is the same for TLS of the gateway and for AT-TLS.
+    /// `components.passticket-proxy.strictTransportSecurity`. AT-TLS does not change this value.
     pub strict_transport_security: Option<StrictTransportSecurity>,
     /// Whether browsers get error messages as HTML pages: `components.passticket-proxy.errorPages`. The default is
     /// `true`, but `false` with `compatibility: zowe-v3`.
@@ -484,7 +492,8 @@ pub struct Config {
     /// The level of the log: `components.passticket-proxy.logLevel`. `None` means that the environment variable
     /// `RUST_LOG` sets the level.
     pub log_level: Option<LogLevel>,
-    /// Whether the gateway opens connections to other servers. No setting of the zowe.yaml sets this value.
+    /// Whether the gateway opens connections to other servers. After [`load`](Self::load), it does. The command
+    /// `explain` changes this value.
     pub outbound: OutboundConnections,
     /// The format of the log: `components.passticket-proxy.logFormat`.
     pub log_format: LogFormat,
@@ -639,8 +648,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     templates.extend(ours.discovery.iter().flat_map(DiscoverySection::templates));
     let Assembled { routes, templates } =
         routes::assemble_all(&definitions, overrides, *on_failure, entries, ptktdata, templates);
-    // The limits also apply to the services that are found in Eureka: to their routes in
-    // `components.passticket-proxy.services`, and to the templates, which stand for all their other routes.
+    // The limits also apply to the services that are found in Eureka. `components.passticket-proxy.services` names some
+    // of their routes. The templates stand for all their other routes.
     let of_definitions = routes.len();
     let mut all_routes: Vec<_> = routes.into_iter().chain(templates).collect();
     let found_if_complete = is_complete.then_some(&found[..]);
@@ -656,7 +665,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let connect_timeouts = routes::connect_timeouts(overrides, &definitions);
     let request_headers = routes::request_headers(overrides, &definitions);
     let listed = listed_services::list(&definitions, routes);
-    // A gateway of API ML may ask for PassTickets of any APPLID.
+    // With `components.passticket-proxy.zaas`, a gateway of API ML may ask for PassTickets of any APPLID.
     let is_used = |applid: &Applid| ours.zaas.is_on() || ours.exchange.may_use(applid);
     let services = routes::services_by_applid(&all_routes, zosmf_applid);
     routes::warn_unused_keys(entries, &services, is_used);
@@ -845,7 +854,7 @@ fn foreign_origins(compatibility: Compatibility) -> ForeignOrigins {
 }
 
 /// Returns the clients that may see the health. With the profile `zowe-v3`, `apiml.health.protected` decides. With
-/// `documented`, any client may see it, because it contains only a status.
+/// `documented`, any client may see the health, because it is then only a status.
 fn health_access(compatibility: Compatibility, protected: bool) -> HealthAccess {
     match compatibility {
         Compatibility::ZoweV3 if protected => HealthAccess::Protected,
@@ -928,11 +937,12 @@ pub fn read_permissions(file: &Path) -> Result<Vec<Profile>, Problems> {
     report.finish(profiles).map(|(profiles, _)| profiles)
 }
 
-/// Reads only the admin port of a zowe.yaml: the settings below `components.passticket-proxy.admin`. Problems elsewhere
-/// in the file are not reported, and no other file is read.
+/// Reads only the admin port of a zowe.yaml: the settings below `components.passticket-proxy.admin`. The values of
+/// other settings are not checked, and no other file is read.
 ///
 /// # Errors
-/// [`Problems`] if the file cannot be read, is not YAML, or has a wrong admin port.
+/// [`Problems`] if the file cannot be read, is not valid YAML, has the section of this gateway at two places, or has a
+/// wrong admin port.
 pub fn read_admin(path: &Path) -> Result<Option<AdminSettings>, Problems> {
     let report = Report::default();
     let settings = match read_public_file(path) {

@@ -20,7 +20,7 @@ pub struct OidcSettings {
     /// The accepted audiences, at least one: `audience`.
     pub audiences: Vec<String>,
     /// The accepted clients (`azp`): `authorizedParties`. If the list is empty, `azp` is checked only in a token with
-    /// several audiences. It must then be one of `audiences`.
+    /// several audiences. The `azp` of this token must then be one of `audiences`.
     pub authorized_parties: Vec<String>,
     /// The accepted algorithms: `algorithms`.
     pub algorithms: Vec<Algorithm>,

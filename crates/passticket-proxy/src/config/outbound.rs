@@ -1,22 +1,22 @@
-//! Says whether the gateway opens connections to other servers.
+//! Whether the gateway opens connections to other servers. The command `explain` does without them.
 
 use std::{fmt, sync::Arc};
 
 use http::Uri;
 use tower_passticket::tls::Connector;
 
-/// Whether the gateway opens connections to other servers.
+/// Whether the gateway opens connections to other servers. By default, it does.
 #[derive(Clone, Default)]
 pub struct OutboundConnections(Option<Arc<dyn Fn(&Uri) + Send + Sync>>);
 
 impl OutboundConnections {
-    /// Returns a value with which no connection is opened. In place of opening a connection, `refused` is called with
-    /// the URI of the server. `refused` must not block.
+    /// Forbids connections. In place of opening a connection, a connector calls `refused` with the URI of the server.
+    /// `refused` must not block.
     pub fn refused(refused: impl Fn(&Uri) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(refused)))
     }
 
-    /// Applies the value to a connector.
+    /// Returns the connector, which opens no connections if they are forbidden.
     #[must_use]
     pub fn apply(&self, connector: Connector) -> Connector {
         match self.0.clone() {

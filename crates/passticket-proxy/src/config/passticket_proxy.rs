@@ -1,4 +1,4 @@
-//! Reads the section `components.passticket-proxy` of the zowe.yaml. It contains the gateway's own settings.
+//! Reads the section `components.passticket-proxy` of the zowe.yaml, which contains the gateway's own settings.
 //!
 //! A PassTicket is a short-lived password of z/OS for one APPLID. An APPLID is the name of an application on z/OS.
 
@@ -442,8 +442,8 @@ fn exchange<'a>(mut section: Section<'a>) -> ExchangeSection<'a> {
     }
 }
 
-/// Reads one item of `delegation.callers` or `tokenExchange.callers`. It has `applids`, `users`, and either `user` or
-/// `certificate`. Adds the APPLIDs and their places to `named`, `None` for all APPLIDs.
+/// Reads one item of `delegation.callers` or `tokenExchange.callers`. An item has `applids`, `users`, and either
+/// `user` or `certificate`. Adds the APPLIDs and their places to `named`, `None` for all APPLIDs.
 fn grant<'a>(item: &Field<'a>, named: &mut Vec<(Option<Applid>, At<'a>)>) -> Option<Grant> {
     let mut section = item.section();
     let user = section.optional("user");

@@ -41,13 +41,13 @@ pub(super) struct KeyEntry {
 /// The reason why a PKCS12 file, or an entry of it, cannot be used. Messages show this text after the path of the file.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Pkcs12Error {
-    #[error("cannot be opened with this password")]
+    #[error("cannot be opened with the configured password")]
     WrongPassword,
     #[error("cannot be read as a PKCS12 file ({0})")]
     Unreadable(String),
     #[error(
-        "has more than {} encrypted parts, or asks for more than {} iterations in all; export only the key of the gateway \
-         and its certificates, with fewer iterations",
+        "has more than {} encrypted parts, or needs more than {} iterations of the key derivation in all; export only the \
+         key of the gateway and its certificates, with fewer iterations",
         MAX_DERIVATIONS,
         MAX_ITERATIONS
     )]

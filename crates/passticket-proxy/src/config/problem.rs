@@ -62,8 +62,8 @@ impl fmt::Display for Place {
 /// One problem of a configuration: its place, what is wrong, and usually what to write instead.
 ///
 /// `Display` writes one line: `zowe.yaml:12: components.passticket-proxy.users: is missing; write ...`. The line never
-/// shows a secret: neither a cryptographic key nor a password hash from a secret file. It also shows no value that
-/// looks like a PassTicket key, and no YAML name that may contain a secret.
+/// shows a secret: neither a cryptographic key nor a password hash from a secret file. The line also
+/// shows no value that looks like a PassTicket key, and no YAML name that may contain a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     place: Place,
@@ -214,9 +214,8 @@ pub(super) fn shown_name(name: &str) -> Cow<'_, str> {
 /// - It has only ASCII letters, digits, and punctuation that is usual in names.
 /// - It has at most 7 digits.
 /// - It has at most 8 hex digits in a row. Punctuation does not end the row.
-/// - For each part between the dots, one of these is true: it has at most 8 characters; it does not mix upper and lower
-///   case; or it has no digit and consists of words (`cookieNamePAT`). Random base64 switches between cases and digits
-///   more often than such words.
+/// - Each part between the dots has at most 8 characters, or does not mix upper and lower case, or has no digit and
+///   consists of words (`cookieNamePAT`). Random base64 switches between cases and digits more often than such words.
 pub(super) fn may_contain_secret(name: &str) -> bool {
     if name.chars().count() <= MAX_SHORT {
         return false;

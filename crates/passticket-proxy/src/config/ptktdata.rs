@@ -203,7 +203,7 @@ struct OneKey<'a> {
 
 /// Where a key is.
 enum KeyPlace {
-    /// The text of the key. It may be malformed.
+    /// The text of the key, which may be malformed.
     Text(Zeroizing<String>),
     /// A key in a PKCS#11 token, which this process cannot read.
     #[cfg(feature = "pkcs11")]

@@ -71,8 +71,8 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// Adds an entry, and returns `true`. Reports an entry whose profile has another entry, and a user with two groups
-    /// for one APPLID. In both cases, returns `false`.
+    /// Adds an entry, and returns `true`. If the profile already has an entry, or if a user has another group for the
+    /// same APPLID, reports this and returns `false`.
     pub(super) fn add(
         &mut self,
         applid: Applid,

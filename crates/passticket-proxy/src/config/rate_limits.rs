@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_come_from_zowe_in_both_spellings_from_metadata_and_from_our_section() {
+    fn limits_come_from_both_places_of_zowe_from_metadata_and_from_passticket_proxy() {
         let listed = "routing: {servicesToLimitRequestRate: 'a, SVC, Found'}";
         for (zowe, ours, metadata, want) in [
             ("{}", "{}", "", None),

@@ -94,7 +94,8 @@ impl<'a> At<'a> {
         self.report.warning(self.problem(text));
     }
 
-    /// Reports that `name`, the last part of the path of this key, is wrong. `error` may contain `name`.
+    /// Reports that `name`, the last part of the path of this key, is wrong. `error` may contain `name`, so it is not
+    /// shown if `name` may contain a secret.
     pub(super) fn wrong_name(&self, name: &str, error: impl fmt::Display) {
         if may_contain_secret(name) {
             self.error("is a wrong name (not shown: it may contain a secret)");
@@ -221,8 +222,8 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// Parses the SHA-256 fingerprint of a certificate. A fingerprint of the wrong length looks like a secret key, so the
-    /// message does not show it.
+    /// Parses the SHA-256 fingerprint of a certificate. A fingerprint of the wrong length looks like a secret key, so
+    /// the message does not show it.
     pub(super) fn fingerprint(&self) -> Option<Fingerprint> {
         let text = self.text()?;
         match text.parse::<Fingerprint>() {
@@ -289,7 +290,9 @@ impl<'a> Field<'a> {
                 Vec::new()
             }
             Value::Scalar(_) | Value::Map(_) => {
-                self.at.error("must be a list; write each item in a line of its own after -");
+                self.at.error(
+                    "must be a list; write each item on a line of its own that begins with -",
+                );
                 Vec::new()
             }
         }
@@ -568,7 +571,12 @@ mod tests {
                     "f:1: s.y: is an unknown key; did you mean x?",
                 ],
             ),
-            ("l: 1\n", &["f:1: l: must be a list; write each item in a line of its own after -"]),
+            (
+                "l: 1\n",
+                &[
+                    "f:1: l: must be a list; write each item on a line of its own that begins with -",
+                ],
+            ),
             ("l: [1, {}]\n", &["f:1: l[1]: must be a single value"]),
             (
                 "n: ${{ port }}\ns: '${{ s }}'\nl: ${{ l }}\n",

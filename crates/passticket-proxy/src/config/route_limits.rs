@@ -60,7 +60,7 @@ fn read<'a>(section: &mut Section<'a>) -> Limits<'a> {
         let never = |method: &Method| matches!(*method, Method::TRACE | Method::CONNECT);
         let methods = methods::read(&field);
         if methods.iter().any(never) {
-            field.at.error("must not contain TRACE and CONNECT, which the gateway never forwards");
+            field.at.error("must not contain TRACE or CONNECT, which the gateway never forwards");
         }
         methods
     });
@@ -92,8 +92,8 @@ fn seconds(section: &mut Section<'_>, name: &'static str) -> Option<Duration> {
 }
 
 /// Adds the limits to the routes. Reports limits of routes that do not exist, and paths to which no route leads. A
-/// template stands for the routes of its service that are found in Eureka and have no limits of their own, so it gets
-/// only the limits of the service.
+/// template gets only the limits of its service. It stands for the routes that are found in Eureka and have no limits
+/// of their own.
 pub(super) fn apply<'a>(
     routes: &mut [ConfiguredRoute],
     templates: &mut [ConfiguredRoute],

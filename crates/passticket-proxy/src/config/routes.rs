@@ -275,7 +275,7 @@ pub(super) fn request_headers(
         for name in field.text().unwrap_or_default().split(',').map(str::trim) {
             match name.parse().map(|name| headers.clone().with_removed(name)) {
                 Ok(Ok(changed)) => *headers = changed,
-                // `components.passticket-proxy` says that the service keeps the header.
+                // `requestHeaders.keep` of the service names this header, and has precedence over the api-def.
                 Ok(Err(RequestHeaderError::Contradictory(_))) => {}
                 Ok(Err(error)) => field.at.warning(error),
                 Err(_) => field.at.warning(format_args!(
@@ -339,9 +339,8 @@ pub(super) fn limits<'a>(
     overrides.iter().map(|settings| (&settings.id, &settings.limits))
 }
 
-/// Reports settings in `components.passticket-proxy.services` of services that are neither in an api-def nor in
-/// `found`. `found` are the services that are found in Eureka. Also reports settings that have no effect on a found
-/// service.
+/// Reports each service in `components.passticket-proxy.services` that is neither in an api-def nor in `found`. `found`
+/// are the services that are found in Eureka. Also reports settings that have no effect on a found service.
 pub(super) fn check_names(
     definitions: &Definitions<'_>,
     found: &[&ServiceId],
@@ -391,7 +390,7 @@ impl<'a> DefinedRoute<'a> {
     }
 }
 
-/// The routes of the definitions.
+/// The routes of the definitions, and the routes of `applids` in `components.passticket-proxy.services`.
 #[derive(Default)]
 struct Table<'a> {
     routes: BTreeMap<String, DefinedRoute<'a>>,
@@ -401,9 +400,9 @@ struct Table<'a> {
 
 /// All routes.
 pub(super) struct Assembled {
-    /// The routes of the definitions, sorted by prefix.
+    /// The routes of the definitions and of `applids`, sorted by prefix.
     pub(super) routes: Vec<ConfiguredRoute>,
-    /// The templates, with the settings of their services.
+    /// The routes of services that are found in a registry, with the settings of their services.
     pub(super) templates: Vec<ConfiguredRoute>,
 }
 
@@ -678,8 +677,8 @@ pub(super) fn services_by_applid(
     services
 }
 
-/// Warns about each entry in `ptktdata` whose APPLID no service uses, unless `is_exchanged` returns `true` for it.
-/// `is_exchanged` returns whether the token exchange or a gateway of API ML may use an APPLID.
+/// Warns about each entry in `ptktdata` with an APPLID that neither a service, nor the token exchange, nor a gateway of
+/// API ML can use. `is_exchanged` returns whether the token exchange or a gateway of API ML can use an APPLID.
 pub(super) fn warn_unused_keys(
     entries: &Entries<'_>,
     services: &ServicesByApplid,

@@ -1,5 +1,6 @@
-//! Finds the servers and settings that schemes of services need: z/OSMF for `zosmf`, ZSS for `safIdt`, and the name of
-//! a header for `zoweJwt`. z/OSMF is IBM's management server on z/OS, and ZSS is a server of Zowe on z/OS.
+//! Finds the servers and settings that schemes of services need. `zosmf` needs z/OSMF, and `safIdt` needs ZSS.
+//! `zoweJwt` can have an additional header. z/OSMF is IBM's management server on z/OS, and ZSS is a server of Zowe on
+//! z/OS.
 
 use http::HeaderName;
 use tower_passticket::remote::Address;

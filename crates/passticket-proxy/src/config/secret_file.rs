@@ -27,8 +27,8 @@ const MAX_LEN: u64 = 1 << 20;
 /// memory.
 ///
 /// # Errors
-/// [`SecretFileError`] contains the path and the problem, and usually what to do. It contains no content
-/// of the file.
+/// [`SecretFileError`] contains the path and the problem, and usually what to do. The error contains no
+/// content of the file.
 ///
 /// ```
 /// # #[cfg(unix)] {

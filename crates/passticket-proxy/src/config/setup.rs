@@ -32,7 +32,7 @@ pub struct ZoweTemplate {
 pub struct ZoweCertificate {
     /// The fingerprint of the certificate.
     pub sha256: Fingerprint,
-    /// The subject of the certificate. It has no control characters.
+    /// The subject of the certificate, without control characters.
     pub subject: String,
 }
 
@@ -48,8 +48,8 @@ impl ZoweTemplate {
     /// Reads the zowe.yaml at `path`. `env` looks up an environment variable. `env` is called only for `HOSTNAME`.
     ///
     /// # Errors
-    /// [`Problems`] if the file cannot be read, is not YAML, already has the section, or has `components` in a form to
-    /// which no section can be added.
+    /// [`Problems`] if the file cannot be read, is not YAML, or already has the section. Also if no component can be
+    /// added to `components`, because no component begins on a line of its own.
     pub fn read(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Problems> {
         let report = Report::default();
         let template = read(path, env, &report);
@@ -187,7 +187,8 @@ fn place(root: &mut Section<'_>, text: &str) -> Option<Place> {
     });
     let Some(first) = first else {
         components.at.error(
-            "does not have each component in a line of its own; put each one in its own line, and run init again",
+            "has no component that begins on a line of its own, so init cannot add one; write each component on its own \
+             line, and run init again",
         );
         return None;
     };
@@ -232,7 +233,7 @@ mod tests {
         for (text, want) in [
             (
                 "components: {gateway: {port: 1}}\n",
-                "does not have each component in a line of its own",
+                "has no component that begins on a line of its own",
             ),
             ("components:\n  passticket-proxy: {}\n", "is the section of this gateway already"),
             ("passticketProxy:\n  host: h\n", "is the section of this gateway already"),

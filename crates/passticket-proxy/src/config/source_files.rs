@@ -21,8 +21,8 @@ struct SourceFile {
     content: Option<ContentHash>,
 }
 
-/// A hash of the content of a file. The key of the hash is random and exists only in this process, so the hash of a
-/// file with a secret says nothing about the secret.
+/// A hash of the content of a file. The key of the hash is random and exists only in this process. So the hash of a
+/// file with a secret does not help to guess the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ContentHash(u64);
 

@@ -65,7 +65,7 @@ pub(super) fn read(
     let mut rules: Vec<_> = list.items().iter().flat_map(rules_of).collect();
     if rules.len() > MAX_RULES {
         list.at.error(format_args!(
-            "has {} rules, if each service of a rule is counted; write at most {MAX_RULES}",
+            "has {} rules (a rule counts once for each of its services); write at most {MAX_RULES}",
             rules.len()
         ));
         rules.truncate(MAX_RULES);

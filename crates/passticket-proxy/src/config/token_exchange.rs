@@ -20,7 +20,8 @@ pub(super) fn settings(
     }
     if !ours.audit.enabled {
         ours.audit.at.error(
-            "cannot be off while tokenExchange is on, because token exchanges are always audited",
+            "cannot be off while tokenExchange is on, because token exchanges are always audited; set \
+             components.passticket-proxy.audit.enabled to true",
         );
     }
     if section.grants.is_empty() && section.bearer_applids.is_empty() {

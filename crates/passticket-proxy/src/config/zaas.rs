@@ -114,9 +114,9 @@ impl ZaasSection<'_> {
         }
         for (applid, at) in entries.iter().filter(|(applid, _)| zowe.contains_key(*applid)) {
             at.warning(format_args!(
-                "gets the PassTickets of {applid} from API ML, whose gateway asks its ZAAS for them; with \
+                "gets the PassTickets of {applid} from API ML, whose gateway asks its ZAAS for them. With \
                  components.passticket-proxy.zaas, this program may be that ZAAS, and would then wait for itself; add \
-                 the key of {applid}"
+                 the key of {applid} to this entry, and remove source: zowe"
             ));
         }
     }

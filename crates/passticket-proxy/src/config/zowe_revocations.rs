@@ -53,8 +53,9 @@ pub(super) fn read(
     }
     if let Some(field) = creates_salt.filter(|field| field.is_on()) {
         field.at.warning(
-            "lets the gateway create a salt; if API ML uses another certificate subject than the gateway, neither sees \
-             the revocations of the other; remove this key after the first start",
+            "lets the gateway create the salt for the hashes of revoked tokens, if it is missing; if API ML uses another \
+             certificate subject than the gateway, neither sees the revocations of the other; remove this key after the \
+             first start",
         );
         settings = settings.with_salt_creation();
     }
@@ -100,7 +101,10 @@ mod tests {
         }
         let (settings, warnings) = read_text("{mode: query, createSalt: true}", true);
         assert_eq!(settings, Some(query(2).with_salt_creation()));
-        assert!(warnings[0].contains("createSalt: lets the gateway create a salt"), "{warnings:?}");
+        assert!(
+            warnings[0].contains("createSalt: lets the gateway create the salt"),
+            "{warnings:?}"
+        );
     }
 
     #[test]

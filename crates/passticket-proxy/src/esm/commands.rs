@@ -45,8 +45,8 @@ impl Commands {
         self.lines.iter().map(String::as_str)
     }
 
-    /// Adds a comment of any length. It is broken into lines. `text` must not contain untrusted input, because this
-    /// function does not search for characters that end or continue a comment.
+    /// Adds a comment of any length. The comment is broken into lines. `text` must not contain untrusted input,
+    /// because this function does not search for characters that end or continue a comment.
     pub(super) fn note(&mut self, text: &str) {
         let width = COLUMNS - self.comment("").len();
         let mut line = String::new();
@@ -63,8 +63,8 @@ impl Commands {
         self.note_line(&line);
     }
 
-    /// Adds a comment of one line, and keeps all blanks of `text`. Use it for an optional command, which is added as a
-    /// comment.
+    /// Adds a comment of one line, and keeps all blanks of `text`. This function is for optional commands, which are
+    /// added as comments.
     pub(super) fn note_line(&mut self, text: &str) {
         let line = self.comment(text);
         self.lines.push(line);

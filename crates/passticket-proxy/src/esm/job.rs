@@ -1,8 +1,8 @@
 //! Makes the batch job that puts a PassTicket key into the CKDS, the key store of ICSF. ICSF is the cryptographic
 //! service of z/OS.
 //!
-//! The job contains no key, because the text of a job stays in the spool. It reads the key from a data set, or makes
-//! the key.
+//! The job contains no key, because the text of a job stays in the spool. The job reads the key from a data set, or
+//! makes the key.
 //!
 //! Sources: IBM, *ICSF Application Programmer's Guide* (Key Token Build2, Key Part Import2, Random Number Generate
 //! Long, CKDS Key Record Create2), *ICSF Administrator's Guide* (KGUP), *TSO/E REXX Reference* (LINKPGM, EXECIO);
@@ -44,7 +44,7 @@ impl Job {
         self.lines.extend(text.lines().map(str::to_owned));
     }
 
-    /// Adds a JCL comment of any length. It is broken into lines.
+    /// Adds a JCL comment of any length. The comment is broken into lines.
     fn note(&mut self, text: &str) {
         const WIDTH: usize = 71 - "//* ".len();
         let mut line = String::new();

@@ -5,8 +5,8 @@
 //! a line. They cannot introduce a variable, and they cannot act as a wildcard. Only printable ASCII is permitted,
 //! without parentheses, double quotes, ampersands, semicolons, backslashes and asterisks.
 //!
-//! An apostrophe is permitted in these types. [`identity`](super::identity) doubles it for RACF, and returns an error
-//! for the other products.
+//! Each of these types permits apostrophes. [`identity`](super::identity) doubles an apostrophe for RACF, and returns
+//! an error for the other products.
 //!
 //! The types of this module use the parsers of [`tower_passticket::identity`], but permit fewer texts.
 
@@ -17,8 +17,8 @@ use tower_passticket::{
     passticket::UserId,
 };
 
-/// A text is refused if it cannot be broken at this many consecutive positions. A long operand continues on the next
-/// line, and can be broken only between two letters or digits.
+/// A long operand continues on the next line. It can be broken only between two letters or digits. A text is refused if
+/// it has this many consecutive positions at which it cannot be broken.
 const UNBROKEN: usize = 20;
 
 /// The texts that one type of operand permits.

@@ -23,7 +23,8 @@ pub(super) fn removed(before: Option<&HeaderMap>, after: Option<&HeaderMap>) -> 
     before.keys().filter(is_removed).cloned().collect()
 }
 
-/// Returns the headers for the service. Secrets are masked.
+/// Returns the headers that the service receives, with masked secrets. `own` are the headers before the scheme, and
+/// `scheme` are the headers after it, so a header that differs comes from the scheme.
 pub(super) fn service_headers(
     headers: &HeaderMap,
     own: Option<&HeaderMap>,

@@ -80,9 +80,9 @@ pub(super) fn explain(config: &Config, id: &PastId, as_json: bool) -> Result<(),
 
 fn not_found(id: &str, searched: usize) -> String {
     format!(
-        "no record of request {id} in {searched} files; the request may be older than the kept files, one line \
-         may count several requests without a credential, and requests that the service alone has refused have no \
-         failed record"
+        "no record of request {id} in {searched} files; possible reasons: the file with the record was deleted; one \
+         record stands for several requests without a valid credential; the request needed no decision, as with the \
+         scheme bypass"
     )
 }
 
@@ -191,8 +191,8 @@ fn contains(line: &[u8], id: &[u8]) -> bool {
     line.windows(id.len()).any(|window| window == id)
 }
 
-/// Parses a line: a JSON object, or an event in the Common Event Format. Returns `None` if the line is not a record of the
-/// request.
+/// Parses a line: a JSON object, or an event in the Common Event Format. Returns `None` if the line is not a record
+/// of the request.
 fn parse(line: &str, id: &str) -> Option<Map<String, Value>> {
     let line = line.trim();
     if line.starts_with('{') {
@@ -217,8 +217,8 @@ fn parse(line: &str, id: &str) -> Option<Map<String, Value>> {
     Some(fields)
 }
 
-/// Parses the extension of an event in the Common Event Format: `key=value` pairs, in which a value may have blanks, and
-/// `\=`, `\\` and `\n`.
+/// Parses an event in the Common Event Format. Returns the name of the event as `event`, and the extension: `key=value`
+/// pairs, in which a value may contain blanks, `\=`, `\\` and `\n`.
 fn cef(line: &str) -> Option<Map<String, Value>> {
     let mut header = line.get(line.find("CEF:")?..)?;
     let mut names = Vec::new();

@@ -117,7 +117,8 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for Probe<S> {
     }
 }
 
-/// Answers from the permissions file, and records each question.
+/// Answers from the permissions file, and records each question. The layers ask with `try_check_now`, which always
+/// has an answer, so `check` records nothing.
 #[derive(Clone)]
 pub(super) struct RecordedSaf {
     pub(super) saf: FileSaf,

@@ -173,8 +173,8 @@ fn json_text(json: &Value) -> String {
     safe
 }
 
-/// Replaces control characters and characters that change the direction of a text or are not visible, because a client or a
-/// file may have chosen the text.
+/// Replaces control characters, invisible characters, and characters that change the direction of a text. A client or a
+/// file may have chosen the text, and such characters could change what the terminal shows.
 pub(super) fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {

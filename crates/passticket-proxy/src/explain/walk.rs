@@ -49,7 +49,8 @@ impl NotAsked {
     }
 }
 
-/// Marks the response to a request for the gateway's own endpoints. Such a request does not reach the routed stack.
+/// Marks the response to a request for the gateway's own endpoints. Such a request does not reach the layers
+/// for services.
 #[derive(Clone, Copy)]
 struct AnsweredByGateway;
 

@@ -67,7 +67,7 @@ pub(super) fn remedy(reason: ReasonCode) -> Option<&'static str> {
             "issue a Personal Access Token with a scope for this service and this request"
         }
         ReasonCode::NoUser => {
-            "add a mapping to a user id: the identities file, or RACDCERT MAP and RACMAP on z/OS"
+            "map the identity to a user id, in the identities file or on z/OS (RACDCERT MAP, RACMAP)"
         }
         ReasonCode::CertificateRequired => "the client must present a client certificate",
         ReasonCode::CertificateExpired => "the client needs a new certificate",

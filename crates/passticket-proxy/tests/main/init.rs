@@ -230,7 +230,10 @@ fn init_writes_the_section_zaas_and_the_definition_for_the_discovery_service() {
     let (code, out, err) = run(&["check", "--config", config.to_str().unwrap()]);
     assert_eq!(code, Some(0), "{out}{err}");
     assert!(out.ends_with("good, 1 routes\n"), "{out}");
-    assert!(err.contains("serviceId: is ZAAS, which has no routes in API ML either"), "{err}");
+    assert!(
+        err.contains("serviceId: is ZAAS, to which neither API ML's gateway nor this gateway"),
+        "{err}"
+    );
 }
 
 #[test]

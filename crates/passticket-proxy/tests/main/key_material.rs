@@ -158,7 +158,7 @@ fn problems_of_key_stores_name_the_remedy() {
         (
             STORES.to_owned(),
             "    passwords: {keystore: {file: wrong}, truststore: {file: password}}\n",
-            "keytool.p12 cannot be opened with this password; set \
+            "keytool.p12 cannot be opened with the configured password; set \
              components.passticket-proxy.passwords.keystore to",
         ),
         (
@@ -254,7 +254,7 @@ fn encrypted_keys_need_their_password() {
         (
             "aes256.key",
             "    passwords: {key: {file: wrong}}\n",
-            "aes256.key cannot be decrypted with this password",
+            "aes256.key cannot be decrypted with the configured password",
         ),
         (
             "traditional.key",

@@ -62,7 +62,8 @@ pub(super) const SETTINGS: &[Setting] = table! {
     "oidc[].certificateAuthorities": List(&Path("a PEM file with certificates")), Rule("the authorities for services"),
         PROVIDERS
         => "The certificate authorities of the server at `jwksUri`.";
-    "resourceMetadata": Boolean, Rule("true if `oidc` is present"), "operating/token-exchange.md#metadata"
+    "resourceMetadata": Boolean, Rule("true if `oidc` is present, but false with `compatibility: zowe-v3`"),
+        "operating/token-exchange.md#metadata"
         => "Whether a 401 of the gateway names the identity providers (RFC 9728).";
 
     "zowe": Mapping, Nothing, SITE_TOKENS

@@ -19,8 +19,8 @@ use crate::config::{
 
 const PAGE: &str = include_str!("../../../../../docs/reference/settings.md");
 
-/// Settings that other settings hide: if the first key of a pair is present, the program does not read the keys below
-/// the second one, or does not read them as usual.
+/// Pairs of settings, of which the first one hides the second one. If the first key is present, the program does not
+/// read the keys below the second key, or does not read them as usual.
 const HIDING: [(&str, &str); 8] = [
     ("signingKey", "signingKeys"),
     ("delegation.callers[].user", "delegation.callers[].certificate"),

@@ -77,7 +77,7 @@ pub(super) struct User {
 #[derive(Clone, Copy, PartialEq)]
 enum Section {
     Other,
-    /// A list of classes of `SETROPTS LIST`.
+    /// One of the three lists of classes that are read from `SETROPTS LIST`.
     Active,
     Generic,
     Raclist,

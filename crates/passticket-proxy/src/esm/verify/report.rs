@@ -37,8 +37,8 @@ impl fmt::Display for Verdict {
 
 /// One line of a [`Report`].
 ///
-/// The text contains values of the configuration and names of settings. From the listing, it contains only numbers such
-/// as TIMEOUT. It contains no text of the listing, because the listing may contain a key.
+/// The text contains values of the configuration and names of settings. From the listing, the text contains only
+/// numbers such as TIMEOUT, because other parts of the listing may contain a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     verdict: Verdict,
