@@ -31,7 +31,7 @@ use tower_passticket::{
 /// Lifetime of the tokens that the gateway sends to providers. It can be short, because each request has a new token.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 
-/// The gateway waits at least for this time for a server that checks a password. It ignores later answers.
+/// The minimum deadline of a call to a server that checks a password, see [`Remote::login_client`].
 const LONGEST_LOGIN: Duration = Duration::from_secs(15);
 
 /// The value of the `dom` claim (security domain) in the tokens that the gateway sends to providers. The login tokens

@@ -40,7 +40,7 @@ use crate::{
 /// The parts that the worker threads share.
 pub(crate) struct Inbound {
     pub(crate) listeners: SharedListeners,
-    /// Each thread sends one of these heartbeats.
+    /// Each thread sends heartbeats, so that systemd learns if a thread hangs.
     pub(crate) heartbeats: Heartbeats,
 }
 

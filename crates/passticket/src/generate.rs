@@ -24,10 +24,9 @@ use super::{
 };
 use crate::clock::{Clock, SystemClock, Timestamp};
 
-/// Makes tickets that are valid now.
-///
-/// [`LocalGenerator`] computes tickets from keys in memory. Implement this trait to get tickets from another system,
-/// for example from a service on z/OS. With such a service, the keys stay in ICSF, the key store of z/OS.
+/// Makes PassTickets that are valid now. [`LocalGenerator`] computes tickets from keys in memory. Implement this trait
+/// to get tickets from another system, for example from a service on z/OS. With such a service, the keys stay in ICSF,
+/// the key store of z/OS.
 ///
 /// The trait is object-safe, and an `Arc` of a generator is also a generator. So a program that chooses a generator at
 /// run time can use `Arc<dyn PassTicketGenerator>`.
@@ -155,8 +154,8 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
     }
 
     /// Forgets the cached ticket of this user and APPLID, because the application has refused it. The next call of
-    /// [`generate`](Self::generate) then computes a ticket again. In the second of the refused ticket, the new ticket
-    /// equals the refused one. By default, this method does nothing.
+    /// [`generate`](Self::generate) then computes a ticket again. If the next call is in the second of the refused
+    /// ticket, the new ticket equals the refused one. By default, this method does nothing.
     fn forget(&self, user: &UserId, applid: &Applid) {
         let _ = (user, applid);
     }
@@ -541,7 +540,8 @@ impl LocalGenerator {
     ///
     /// If the other process had no replay protection for at least some users of an APPLID, the first ticket with replay
     /// protection is for the next second. The other process may have made tickets for earlier seconds without time
-    /// slots. With [shared time slots](Self::with_shared_time_slots), this also holds for all other APPLIDs.
+    /// slots. With [shared time slots](Self::with_shared_time_slots), this also holds for all other APPLIDs, because
+    /// the shared store may not know the slots of the other process.
     pub fn continue_time_slots(&self, used: UsedTimeSlots) {
         let were_protected: HashSet<_> = used.protected.iter().copied().collect();
         self.slots.continue_from(used);
@@ -1045,7 +1045,7 @@ mod tests {
             assert!(is_new(&ticket));
             let age = new().evaluate(&user, &ticket, clock.now()).unwrap().age_secs();
             assert_eq!(age, if replay == Replay::Protected { 15 } else { 0 });
-            // The clock is set back before the change.
+            // The clock is set back to a time at which the old key makes tickets.
             clock.set(start.plus(Duration::from_secs(99)));
             assert!(!is_new(&generate()));
         }
