@@ -48,7 +48,8 @@ struct State {
 }
 
 impl State {
-    /// Returns the error because of which no attempt is made with this key now.
+    /// Returns the recent error of this key or of the whole token. While there is one, no attempt is made with this
+    /// key.
     fn refusal(&self, key: &KeyLabel, now: Instant) -> Option<&Pkcs11Error> {
         self.failed
             .iter()

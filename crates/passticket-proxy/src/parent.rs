@@ -12,7 +12,7 @@ pub(crate) fn end_with(parent: i32) -> Result<(), Exit> {
         ))
     };
     set_parent_process_death_signal(Some(Signal::TERM)).map_err(failed)?;
-    // The parent may have ended before this.
+    // The parent may have ended before this call.
     if getppid() == Pid::from_raw(parent) {
         return Ok(());
     }

@@ -53,7 +53,7 @@ impl Remote {
     }
 
     /// Creates an HTTP client for a provider that checks passwords. It continues to wait for the provider after the
-    /// gateway has answered the login with a timeout, so that a late refusal still counts as a wrong password.
+    /// gateway has answered the login with a timeout. So a late refusal still counts as a wrong password.
     fn login_client(&self) -> Client<Connector> {
         let deadline = self.limits.deadline().max(LONGEST_LOGIN);
         Client::new(self.connector.clone(), self.limits.with_deadline(deadline))
