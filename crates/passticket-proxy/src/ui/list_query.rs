@@ -119,7 +119,7 @@ impl ListQuery {
         TokenFilter { state, name: self.name.clone() }
     }
 
-    /// Returns whether the list shows what it shows by default.
+    /// Returns whether the list shows the first page of all active tokens, as it does by default.
     pub(super) fn is_default(&self) -> bool {
         self.state == State::Active && self.name.is_empty() && self.cursor.is_empty()
     }
