@@ -61,7 +61,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// The maximum number of requests of each client before the measurement.
 const WARM_UP: usize = 20;
 
-/// The maximum time of these requests. It limits the warm-up with large bodies.
+/// The maximum time of the warm-up. With large bodies, all [`WARM_UP`] requests would take too long.
 const WARM_UP_TIME: Duration = Duration::from_millis(500);
 
 /// The number of idle connections that are opened at a time.

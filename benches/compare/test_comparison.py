@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tests of the comparison's scripts: the verdicts of the report, and the end of all servers after a kill.
 
-It needs nginx."""
+The tests need nginx."""
 
 import collections
 import os
@@ -111,7 +111,7 @@ class Verdicts(unittest.TestCase):
 class Tables(unittest.TestCase):
     def test_each_goal_names_subjects_and_a_row(self):
         with tempfile.TemporaryDirectory() as directory:
-            # Only what the subjects need.
+            # The test sets only the attributes that the subjects need, so it starts no servers.
             testbed = Testbed.__new__(Testbed)
             testbed.harness, testbed.jwt, testbed.pat = Harness(pathlib.Path(directory), {}), "jwt", "pat"
             testbed.demo, testbed.FILE_SIZE = pathlib.Path(directory), 1

@@ -169,7 +169,7 @@ class Testbed:
 
     def nginx(self, name, http, ports, core=None):
         """Starts an nginx. `ports` contains the names of its ports, and the ports."""
-        # The directory can be read only by its owner. nginx would otherwise change to another user.
+        # If root starts nginx, nginx changes to another user by default. That user cannot read the directory.
         user = "user root;" if os.geteuid() == 0 else ""
         text = NGINX.format(directory=self.harness.directory, name=name, http=http, user=user)
         config = self.harness.write(f"{name}.conf", text)

@@ -98,8 +98,8 @@ impl Auth {
     }
 }
 
-/// Asserts that the status is not 500. An error response must be JSON with a Zowe message. If it has no
-/// `error_description` (a member of OAuth errors), it must also not set a cookie, and must have the header
+/// Asserts that the status is not 500. An error response must be JSON with a Zowe message. An error without
+/// `error_description` (a member of OAuth errors) must not set a cookie. Such an error must have the header
 /// `WWW-Authenticate` if and only if its status is 401.
 fn check_answer(response: &Response<Bytes>) {
     let status = response.status();

@@ -550,8 +550,8 @@ fn request_with_tokens() -> Vec<u8> {
     frame(1, 0x05, 1, &block.concat())
 }
 
-/// The first byte of the input selects whether the client first sends [`request_with_tokens`], and whether the rest of
-/// the input consists of bytes or of frames of an HTTP/2 client. In the input, a frame has one byte each for type,
+/// The first byte of the input selects two things: whether the client first sends [`request_with_tokens`], and whether
+/// the rest of the input is bytes or frames of an HTTP/2 client. In the input, a frame has one byte each for type,
 /// flags, stream and length, then the payload.
 pub(crate) fn http2_client(data: &[u8]) {
     let Some((choice, mut rest)) = data.split_first() else { return };

@@ -147,8 +147,8 @@ fn hides_credential(pair: &[u8]) -> bool {
     pair.split(|b| *b == b',').filter_map(name_of).any(is_credential_cookie)
 }
 
-/// Asserts that `after` has exactly these cookies of `before`, in the same order and in at most one line: those that
-/// have a name, are not credentials, and hide no credential behind a comma.
+/// Asserts that `after` has exactly those cookies of `before` that have a name, are not credentials, and hide no
+/// credential behind a comma. They must have the same order, and be in at most one line.
 fn check_cookies(before: &HeaderMap, after: &HeaderMap) {
     assert!(after.get_all(COOKIE).iter().count() <= 1, "{after:?}");
     let kept: Vec<_> = pairs(before)

@@ -1,14 +1,16 @@
-//! Runs requests in worlds of a chosen size, so that `benches/instructions/growth` can count their instructions with
-//! valgrind. The counts show how the cost of a request grows with users, revocation rules, issuers, routes and others.
+//! Sends requests through the layers of the gateway, so that `benches/instructions/growth` can count their instructions
+//! with valgrind. The counts show how the cost of a request grows with a size, such as the number of users,
+//! revocations, identity providers or routes. For each kind of size, there is a curve. A curve has one or two series:
+//! different kinds of requests.
 //!
 //! ```text
-//! growth prepare DIRECTORY             # makes a key and the tokens of all users, without valgrind
-//! growth count CURVE SIZE DIRECTORY    # sends the requests; with valgrind
+//! growth prepare DIRECTORY             # makes a key and the tokens of all users; run it without valgrind
+//! growth count CURVE SIZE DIRECTORY    # sends the requests; run it with valgrind
 //! ```
 //!
-//! Only the calls of [`counted_rounds`] are counted, one for each series of the curve. Before them, the requests that fill
-//! caches and tables are sent.
-//! Signing the tokens of all users takes too long with valgrind, so `prepare` does it.
+//! Valgrind counts only the calls of [`counted_rounds`]: one call for each series. Before these calls, the program
+//! sends requests that fill caches and tables. Signing the tokens of all users takes too long with valgrind, so
+//! `prepare` does it.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 #![allow(missing_docs, reason = "the package has no API")]
@@ -67,11 +69,11 @@ use world::{
     service, user,
 };
 
-/// The number of requests in each count. They differ from each other: another user, another route. There are so many
-/// that the work of the allocator, which depends on the state of its memory, is about the same on average.
+/// The number of requests in each count. The work of the allocator depends on the state of its memory, and so differs
+/// from request to request. With this many requests, it is about the same on average.
 const ROUNDS: usize = 100;
 
-/// The number of requests that differ from each other.
+/// The maximum number of different requests, such as requests of different users: enough for the warm-up and a count.
 const DIFFERENT: usize = 2 * ROUNDS;
 
 /// The number of users whose tokens `prepare` makes.
@@ -88,14 +90,14 @@ fn main() {
             for mut work in works(curve, size.parse().unwrap(), Path::new(directory)) {
                 counted_rounds(&mut work);
             }
-            // Nothing is dropped, because dropping a large world takes long with valgrind.
+            // Exits without dropping anything, because dropping a large cache takes long with valgrind.
             process::exit(0);
         }
         _ => panic!("run `just growth`, which passes the arguments"),
     }
 }
 
-/// The requests that are counted. Valgrind finds this function by its name.
+/// Sends the requests that are counted. Valgrind finds this function by its name.
 #[inline(never)]
 fn counted_rounds(work: &mut Work) {
     for _ in 0..ROUNDS {
@@ -143,7 +145,7 @@ fn prepare(directory: &Path) {
     fs::write(directory.join("logins"), parts.concat()).unwrap();
 }
 
-/// What `prepare` has made.
+/// The files that `prepare` has made.
 struct Fixture<'a> {
     directory: &'a Path,
     pem: String,
@@ -204,15 +206,17 @@ fn send_each(service: &mut impl Answers, requests: &[Request<Body>]) {
     }
 }
 
-/// Sends the requests in turn, first [`ROUNDS`] of them for warm-up. If there are [`DIFFERENT`] requests, the counted
-/// ones are different from those of the warm-up, which makes the misses of the simulated caches realistic.
+/// Returns work that sends the requests in turn. Sends the first [`ROUNDS`] of them now, as warm-up. With [`DIFFERENT`]
+/// requests, the first count has other requests than the warm-up. So the processor caches, which valgrind simulates, do
+/// not contain the data of these requests yet.
 fn in_turn(mut service: impl Answers, requests: Vec<Request<Body>>) -> Work {
     let mut turn = requests.clone().into_iter().cycle().take(3 * ROUNDS).collect::<Vec<_>>();
     turn.reverse();
     let mut send = move || {
         let response = answer(&mut service, turn.pop().unwrap());
         assert_eq!(response.status(), StatusCode::OK);
-        // The requests share their text with copies that stay, so that no count includes freeing the text.
+        // `requests` keeps copies, which share the texts of the sent requests. So no count includes freeing these
+        // texts.
         black_box(&requests);
     };
     (0..ROUNDS).for_each(|_| send());
@@ -229,8 +233,8 @@ fn route(service: &str, gateway_url: &str, generator: &LocalGenerator) -> Route 
     Route::new(service, gateway_url, upstream.unwrap(), scheme).unwrap()
 }
 
-/// `size` users have sent a request before. Each counted request is of another user. In the second series, the clock
-/// advances by a second before each request, so that the request needs a new PassTicket.
+/// `size` users have sent a request before. If there are enough users, each counted request is of another one. In the
+/// second series, the clock advances by a second before each request, so that the request needs a new PassTicket.
 fn users(fixture: &Fixture<'_>, size: usize) -> Vec<Work> {
     let world = fixture.world();
     let routes = Routes::new([route("files", "api/v1", &generator_for(&world, size))]).unwrap();
@@ -251,7 +255,7 @@ fn users(fixture: &Fixture<'_>, size: usize) -> Vec<Work> {
     vec![Box::new(move || same.borrow_mut()()), Box::new(new_ticket)]
 }
 
-/// There are `size` revocations. None of them is for the counted requests, which have Personal Access Tokens.
+/// There are `size` revocations. None of them revokes the Personal Access Tokens of the counted requests.
 fn rules(fixture: &Fixture<'_>, size: usize) -> Work {
     let revocations = Arc::new(RevocationIndex::default());
     let world = World { revocations: revocations.clone(), ..fixture.world() };
@@ -325,8 +329,8 @@ fn signed(key: &rcgen::KeyPair, header: &str, claims: &str) -> String {
     format!("{message}.{signature}")
 }
 
-/// There are these routes, each with the id of its service and its `gatewayUrl`. The counted requests are for different
-/// routes.
+/// `of` contains the id of the service and the `gatewayUrl` of each route. If there are enough routes, the counted
+/// requests are for different ones.
 fn routes(fixture: &Fixture<'_>, of: impl Iterator<Item = (String, String)>) -> Work {
     let of: Vec<_> = of.collect();
     let world = fixture.world();
@@ -340,7 +344,7 @@ fn routes(fixture: &Fixture<'_>, of: impl Iterator<Item = (String, String)>) -> 
     in_turn(world.stack(has_ticket), requests)
 }
 
-/// The size of the fields of the filled headers.
+/// The maximum size of a header that [`filled`] adds.
 const FIELD: usize = 512;
 
 /// Returns a request whose headers have `size` bytes together, as in HTTP/1.1: names, values, and four bytes for each
@@ -367,8 +371,8 @@ fn headers(fixture: &Fixture<'_>, size: usize) -> Work {
     in_turn(world.stack(has_ticket), vec![filled(&world, size)])
 }
 
-/// The same requests as in [`headers`], which are also sent to a service over a connection in memory. The count includes
-/// this service.
+/// Sends the same requests as [`headers`], and forwards them to a service over a connection in memory. The count
+/// includes the work of this service.
 fn headers_forwarded(fixture: &Fixture<'_>, size: usize) -> Work {
     let world = fixture.world();
     let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -40,7 +40,7 @@ use crate::{
     settings::{Protocol, Settings},
 };
 
-/// The maximum number of bytes of a refusal's body that are read as a message.
+/// The maximum number of bytes of a refusal's body that are searched for a message.
 const LONGEST_MESSAGE: usize = 16 << 10;
 
 /// The maximum number of characters of a text of the gateway that are shown.
@@ -57,7 +57,7 @@ pub(crate) enum GatewayError {
     Identity(rustls::Error),
 }
 
-/// Everything that all clients share.
+/// The settings and the state that all clients share.
 pub(crate) struct Gateway {
     addresses: Vec<SocketAddr>,
     tls: Vec<TlsConnector>,

@@ -51,7 +51,7 @@ pub(crate) struct Cli {
     /// The length of the measurement in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     duration: Duration,
-    /// The same load before the measurement, in seconds.
+    /// The length of the warm-up before the measurement, in seconds. Its requests are sent at the same rate.
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds_or_none)]
     warm_up: Duration,
     /// The number of connections, which are kept. With HTTP/1.1, each has one request in flight.
@@ -75,11 +75,12 @@ pub(crate) struct Cli {
     /// The content type of the body.
     #[arg(long, value_name = "TYPE", default_value = "application/json", requires = "body")]
     content_type: HeaderValue,
-    /// The time limit of a request after it was sent, in seconds. Late requests are sent for so long after the measurement.
+    /// The time limit for the answer to a request, in seconds after the request is sent. After the measurement,
+    /// requests that are late are still sent for the same time.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     timeout: Duration,
-    /// The part of the requests that may be late or never sent, in percent. A request is late if it is sent 10 ms after it
-    /// was due.
+    /// The part of the requests that may be late or never sent, in percent. A request is late if it is sent at least 10
+    /// ms after it was due.
     #[arg(long, value_name = "PERCENT", default_value_t = 1.0, value_parser = percent)]
     max_late: f64,
     /// The threads of the load generator.

@@ -20,8 +20,8 @@ use super::{
 
 /// A token with its PIN. Clones refer to the same token.
 ///
-/// Creating a value opens no session: the module is loaded and the token is used by the first computation. If the token
-/// is removed, computations fail until it is back. Then a new session is opened, and the user is logged in again.
+/// Creating a value opens no session. The first computation loads the module, and uses the token. If the token is
+/// removed, computations fail until it is back. Then a new session is opened, and the user is logged in again.
 #[derive(Clone)]
 pub struct Token(Arc<Inner>);
 
@@ -48,7 +48,8 @@ struct State {
 }
 
 impl State {
-    /// Returns the error because of which no attempt is made with this key now.
+    /// Returns the recent error of this key or of the whole token. While there is one, no attempt is made with this
+    /// key.
     fn refusal(&self, key: &KeyLabel, now: Instant) -> Option<&Pkcs11Error> {
         self.failed
             .iter()
@@ -231,8 +232,8 @@ impl Drop for Inner {
             return;
         }
         match Calling::begin() {
-            // The last user may be a thread of an async runtime, and closing a session may take long. If there is no
-            // thread, the sessions are closed here.
+            // This value may be dropped on a thread of an async runtime, and closing a session may take long. So a new
+            // thread closes the sessions. If no thread can be started, they are closed here.
             Some(calling) => {
                 let close = move || {
                     drop(idle);

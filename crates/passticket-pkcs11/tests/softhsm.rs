@@ -106,7 +106,8 @@ fn tickets_equal_those_of_keys_in_memory() {
                 "UPPER" => EnhancedType::Upper,
                 _ => EnhancedType::Mixed,
             };
-            // SoftHSM takes keys of 64 bytes or more. HMAC fills a short key with zeros, so this is the same key.
+            // SoftHSM takes keys of 64 bytes or more. HMAC itself pads a short key with zeros, so a padded key gives
+            // the same MACs.
             let hex = format!("{:0<128}", text("key"));
             let label = label(&format!("key {i}"));
             token.import(&label, &KeyValue::from_hex(&hex).unwrap()).unwrap();
@@ -304,7 +305,7 @@ fn a_removed_token_causes_errors_until_it_is_back() {
     });
 }
 
-/// A clock of the test stands still while the token works, so this source moves the clock instead.
+/// A key that makes the clock of the test advance by this time in each computation, as a slow token would.
 #[derive(Debug)]
 struct Slow(Pkcs11Key, Arc<ManualClock>, Duration);
 

@@ -13,7 +13,7 @@ use crate::discovery::{Discovery, listed_authentication};
 /// must not block.
 pub(crate) type NeededParts = Box<dyn Fn() -> Vec<(&'static str, Health)> + Send + Sync>;
 
-/// Returns these endpoints. `services` is the list of services that they show.
+/// Returns the endpoints. `services` is the list of services that they show.
 pub(crate) fn endpoints(
     config: &Config,
     services: SharedServices,

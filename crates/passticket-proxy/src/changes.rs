@@ -16,7 +16,7 @@ use tower_passticket::{
     revocation::CachingServiceSettings,
 };
 
-/// At most this many routes are named.
+/// The maximum number of routes that are named.
 const MAX_ROUTES: usize = 20;
 
 /// Describes what `new` changes. This function does not compare all settings.

@@ -264,7 +264,8 @@ impl Cluster {
     pub(crate) async fn leave(&self) {
         if timeout(LEAVE, self.node.leave()).await.is_err() {
             tracing::warn!(
-                "Redis did not answer; until the lease of this node ends, revocations at the other nodes wait for it"
+                "Redis did not answer, so the lease of this node could not be removed; revocations at the other nodes \
+                 wait until it ends"
             );
         }
     }

@@ -66,9 +66,9 @@ pub(crate) fn outbound(
 /// Returns the services with a connect timeout of their own, except services that cannot have their own connector.
 ///
 /// All routes of a service use the same connector. On routes with the scheme bypass, this connector must not present
-/// the certificate of the gateway, but on other routes it must. So a service with routes of both kinds has a connector
-/// of its own only if the service has its own client certificate, or if the gateway has none. Without its own
-/// connector, the service has the timeout of the gateway.
+/// the certificate of the gateway, but on other routes it must. So a service with routes of both kinds has no connector
+/// of its own, with two exceptions: the service has its own client certificate, or the gateway has no client
+/// certificate. Without its own connector, the service has the timeout of the gateway.
 fn timed_services(config: &Config) -> impl Iterator<Item = (&ServiceId, Duration)> {
     let identities = &config.client_identities;
     let timed = config.connect_timeouts.iter().map(|(service, timeout)| (service, *timeout));

@@ -16,8 +16,8 @@ const KEPT: u64 = 32;
 /// The number of descriptors that each worker thread needs for its runtime and its listener.
 const KEPT_PER_WORKER: u64 = 6;
 
-/// The number of further descriptors that each worker thread needs if the program also has the listener for API ML's
-/// gateways, which use this program as their ZAAS.
+/// The number of further descriptors that each worker thread needs for the listener for API ML's gateways. These
+/// gateways use this program as their ZAAS.
 const KEPT_FOR_ZAAS: u64 = 1;
 
 const MEBIBYTE: usize = 1024 * 1024;
@@ -44,9 +44,9 @@ pub(crate) struct ListenerLimits {
 /// Raises the limit of open files as far as possible, and returns the limits of client connections. If the process
 /// cannot open enough files, the returned limits are lower than the configured limits, and a warning is logged.
 ///
-/// The settings `connections_per_address` and `requests_per_address` do not apply to the port for API ML's gateways,
-/// because the requests of all clients of such a gateway come from one address. On that port, one address may have half
-/// of the maximum number of connections (rounded up), and the same number of requests in flight.
+/// The settings `connections_per_address` and `requests_per_address` do not apply to the port for API ML's gateways.
+/// The requests of all clients of such a gateway come from one address. On that port, one address may have half of the
+/// maximum number of connections (rounded up), and the same number of requests in flight.
 pub(crate) fn client_limits(
     limits: &LimitSettings,
     workers: usize,

@@ -20,7 +20,8 @@ use tower_passticket::{
 use crate::{connectors::Connectors, names, part::Task};
 
 /// The tasks of [`start_tasks`] for the current configuration. The service that answers requests does not contain these
-/// tasks: an open connection may keep the service of an old configuration, and would then also keep its tasks running.
+/// tasks. Otherwise, an open connection that uses the service of an old configuration would keep the tasks of this
+/// configuration running.
 #[derive(Default)]
 pub(crate) struct InstanceTasks(Mutex<Vec<Task>>);
 

@@ -31,8 +31,8 @@ pub(crate) fn set(format: LogFormat) {
     IS_JSON.store(format == LogFormat::Json, Relaxed);
 }
 
-/// Returns a line with its line break, in the current format. JSON lines contain `message`. `text` makes the line in
-/// the format for people, with its line break.
+/// Returns a line of the log in the current format, with a line break at its end. A JSON line contains `message`. A
+/// text line is the result of `text`, which must end with a line break.
 pub(crate) fn line(
     level: Level,
     target: &str,

@@ -23,7 +23,7 @@ use tower_passticket::{
 /// The interval between two look-ups of a name.
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 
-/// A look-up may take this long.
+/// The time limit of a look-up.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The maximum number of host names of found services that are resolved. Any program that can register a service

@@ -25,7 +25,8 @@ pub(crate) fn with_kept_values(provider: &OidcIssuer, settings: &OidcSettings) -
     })
 }
 
-/// Creates the provider. Its keys are fetched later. [`with_kept_values`] adds the values of claims that it keeps.
+/// Creates the provider. Its keys are fetched later. [`with_kept_values`] adds the values of claims that the provider
+/// keeps.
 pub(crate) fn provider(settings: &OidcSettings, config: &Config) -> Result<OidcIssuer, TlsError> {
     let connector = connector(settings, config)?;
     let limits = ClientLimits::default().with_deadline(config.timeouts.provider);

@@ -6,9 +6,13 @@ use crate::exit::Exit;
 
 /// Lets the kernel send SIGTERM to this process when its parent, the process `parent`, ends.
 pub(crate) fn end_with(parent: i32) -> Result<(), Exit> {
-    let failed = |error| Exit::runtime(format!("cannot end with the process {parent}: {error}"));
+    let failed = |error| {
+        Exit::runtime(format!(
+            "cannot make this process end together with its parent {parent}: {error}"
+        ))
+    };
     set_parent_process_death_signal(Some(Signal::TERM)).map_err(failed)?;
-    // The parent may have ended before this.
+    // The parent may have ended before this call.
     if getppid() == Pid::from_raw(parent) {
         return Ok(());
     }

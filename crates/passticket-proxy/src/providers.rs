@@ -31,7 +31,7 @@ use tower_passticket::{
 /// Lifetime of the tokens that the gateway sends to providers. It can be short, because each request has a new token.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 
-/// The gateway waits at least for this time for a server that checks a password. It ignores later answers.
+/// The minimum deadline of a call to a server that checks a password, see [`Remote::login_client`].
 const LONGEST_LOGIN: Duration = Duration::from_secs(15);
 
 /// The value of the `dom` claim (security domain) in the tokens that the gateway sends to providers. The login tokens
@@ -53,7 +53,7 @@ impl Remote {
     }
 
     /// Creates an HTTP client for a provider that checks passwords. It continues to wait for the provider after the
-    /// gateway has answered the login with a timeout, so that a late refusal still counts as a wrong password.
+    /// gateway has answered the login with a timeout. So a late refusal still counts as a wrong password.
     fn login_client(&self) -> Client<Connector> {
         let deadline = self.limits.deadline().max(LONGEST_LOGIN);
         Client::new(self.connector.clone(), self.limits.with_deadline(deadline))

@@ -114,7 +114,8 @@ pub(crate) async fn keep_current(
             }
             Err(error) => {
                 systemd.ready("reloads have ended because of an error in the program");
-                // The failed task owned the configuration. The gateway continues to serve requests with it.
+                // The failed task owned the data that a reload needs, so no other reload is possible. The gateway
+                // continues to serve requests with the last configuration.
                 tracing::error!(%error, "reloads have ended; restart the program, and report what its log says");
                 reloads.add(&Outcome::Failed(vec![
                     "reloads have ended because of an error; restart the program".to_owned(),
@@ -182,7 +183,7 @@ impl Running {
         Some(Outcome::Changing)
     }
 
-    /// Reads the files if they have changed, but not since the last poll.
+    /// Reads the files if they have changed, and have not changed again since the last poll.
     fn poll(&mut self, watch: &mut Watch) -> Option<Outcome> {
         match watch.poll(|| read(&self.file, Some(&self.parts))) {
             Polled::Changing | Polled::Nothing => None,

@@ -34,7 +34,8 @@ pub(crate) struct Schemes<G> {
     custom_headers: Option<CustomHeaders>,
     technical_users: BTreeMap<ServiceId, Arc<TechnicalUsers>>,
     zowe_jwt: ZoweJwtScheme,
-    /// The same scheme with the same tokens, but without the additional header. It is for gateways of API ML.
+    /// Does the same as `zowe_jwt`, with the same tokens, but without the additional header. Gateways of API ML get
+    /// this scheme.
     plain_jwt: ZoweJwtScheme,
     zosmf: Option<ZosmfScheme<Connector, Tickets<G>>>,
     saf_idt: BTreeMap<Applid, SafIdtScheme<Connector, Tickets<G>>>,
@@ -125,7 +126,8 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
     /// configuration has no server that makes such a credential.
     ///
     /// API ML's gateway does not report the answers of the service. So the breaker does not learn whether these
-    /// PassTickets were accepted. But it stops them, too.
+    /// PassTickets were accepted. But if the breaker has stopped the PassTickets of a user or of an APPLID, gateways of
+    /// API ML get none of them either.
     pub(crate) fn of_gateways(
         &self,
         target: &SchemeTarget,

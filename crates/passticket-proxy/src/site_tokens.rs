@@ -1,5 +1,5 @@
-//! Makes the gateway accept the tokens of the site, in addition to its own tokens: those of a running API ML (Zowe's
-//! API Mediation Layer) and of z/OSMF (IBM's management server on z/OS).
+//! Makes the gateway also accept the tokens of the site. These are the tokens of a running API ML (Zowe's API Mediation
+//! Layer) and of z/OSMF (IBM's management server on z/OS).
 
 use std::{
     future::ready,
@@ -66,9 +66,9 @@ impl AskIssuer for AskZosmf {
 
 impl SiteTokens {
     /// Makes the issuers of the configuration. `to_zosmf` is the connector for logins at z/OSMF. It is also used to
-    /// fetch the keys of z/OSMF and to ask z/OSMF about tokens. These calls need no stricter check of the certificate
-    /// of z/OSMF than logins do: a server that can pretend to be z/OSMF can already confirm a login of any user.
-    /// `sessions` contains the sessions that the gateway opens at z/OSMF.
+    /// fetch the keys of z/OSMF and to ask z/OSMF about tokens. A stricter check of the certificate of z/OSMF would not
+    /// help there: a server that can pretend to be z/OSMF can already confirm a login of any user. `sessions` contains
+    /// the sessions that the gateway opens at z/OSMF.
     pub(crate) fn new(
         config: &Config,
         to_zosmf: &Connector,

@@ -104,9 +104,10 @@ pub(crate) struct Parts {
     keeps_pat_texts: bool,
     /// The identity providers whose tokens are accepted.
     oidc: Vec<Part<OidcPartSettings, Provider>>,
-    /// For each provider, the values of claims that it keeps. If only these change, the keys need not be fetched again.
+    /// For each identity provider, the claim values that the rules for technical users need. They are not part of
+    /// [`OidcPartSettings`], so the keys are not fetched again if only these values change.
     kept_values: Vec<BTreeSet<(String, String)>>,
-    /// The issuers of the site whose tokens are accepted.
+    /// The verifiers of the tokens of a running API ML and of z/OSMF.
     site: Part<SiteSettings, Arc<SiteTokens>>,
     /// The verifier of the tokens of all issuers. `None` if only the gateway's own tokens are accepted.
     issuers: Option<TrustedIssuers>,
@@ -227,7 +228,7 @@ pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, 
         Logins::Zosmf(settings) => Some(settings.clone()),
         _ => None,
     };
-    // The scheme `zosmf` needs a z/OSMF even if it does not check passwords.
+    // The scheme `zosmf` needs a z/OSMF even if this z/OSMF does not check passwords.
     let zosmf_address = config.scheme_peers.zosmf.as_ref().map(|zosmf| zosmf.address.clone());
     let zosmf_address = zosmf_address.or_else(|| Some(zosmf.as_ref()?.address.clone()));
     let before = previous.map(|it| &it.zosmf_sessions);
@@ -424,7 +425,7 @@ pub(crate) enum StoresError {
     /// If the gateway started without the audit file, events would not be audited.
     #[error(transparent)]
     Audit(#[from] AuditFileError),
-    /// The mark of a new revocation file cannot be written.
+    /// A node makes a new revocation file. The file that marks it as not yet joined cannot be written.
     #[error(transparent)]
     Mark(#[from] cluster::MarkError),
 }
@@ -492,7 +493,8 @@ pub(crate) fn stores(
     Ok((Stores { revocations, cluster: None, audit, uses, zowe }, origin))
 }
 
-/// Counts the requests that the limits of a route refuse, and the decisions that a route does not enforce.
+/// Adds counters to a route: for the requests that the limits of the route refuse, and for the decisions that the route
+/// does not enforce (mode `observe`).
 fn counted(route: Route, counts: Option<&(Arc<RouteLimitCounts>, Arc<ObservedCounts>)>) -> Route {
     let Some((of_limits, observed)) = counts else { return route };
     let route = match route.mode() {
@@ -514,7 +516,8 @@ fn audit(file: Option<Arc<AuditFiles>>, counts: Option<&Counts>) -> Audit {
     }
 }
 
-/// Returns the state of the gateway with these instances of services as JSON. The function must not block.
+/// A function that returns the state of the gateway as JSON, including the states of these instances of services. The
+/// function must not block.
 pub(crate) type InstancesDocument = Box<dyn Fn(&InstanceStates) -> Value + Send + Sync>;
 
 /// Access to the health of the gateway.
@@ -537,7 +540,7 @@ pub(crate) struct Kept {
     logins: LoginMemory,
     /// The service that forwards requests, with its connections to services. They stay while their settings stay.
     forward: Part<ForwardSettings, Forward<Connector, Incoming>>,
-    /// The recent requests of clients to services with a rate limit, and the maximum number of clients.
+    /// The maximum number of clients whose requests are counted for rate limits, and the layer that counts them.
     rates: (NonZeroUsize, RateLimitLayer),
     /// The health of the instances of services.
     instances: Arc<InstanceStates>,
@@ -604,13 +607,13 @@ impl Kept {
         }
     }
 
-    /// Lets the generator also make PassTickets for the second in which it was created. A running gateway may make the same
-    /// PassTicket in this second, so the caller must not send it to a service.
+    /// Lets the generator also make PassTickets for the second in which the generator was created. A running gateway
+    /// may make the same PassTicket in this second, so the caller must not send the PassTicket to a service.
     pub(crate) fn for_one_request(self, config: &Config) -> Self {
         Self { generator: LocalGenerator::one_shot(config.profiles.clone()), ..self }
     }
 
-    /// Writes requests to the current access log.
+    /// Uses `access_logs` for later requests.
     pub(crate) fn with_access_logs(self, access_logs: AccessLogs) -> Self {
         Self { access_logs, ..self }
     }
@@ -687,8 +690,8 @@ pub(crate) enum Step {
     Prepared,
 }
 
-/// Puts the [`Layers`] in front of `$service`. `$probe` is called with each [`Step`], and returns a layer for this place.
-/// The gateway has no such layers ([`no_probe`]), which costs nothing.
+/// Puts the [`Layers`] in front of `$service`. `$probe` is called with each [`Step`], and returns a layer for this
+/// place. The command `explain` observes requests with these layers. The gateway uses [`no_probe`].
 macro_rules! routed_stack {
     ($layers:expr, $forwarders:expr, $probe:expr, $service:expr) => {{
         let (layers, probe) = ($layers, $probe);
@@ -930,8 +933,8 @@ pub(crate) struct Services<G, Z> {
 /// token.
 ///
 /// If `kept` has counters, requests and decisions are counted. The health endpoint and the page of administrators
-/// report `health`. Call this function in a runtime. In this runtime, the instances of services are checked. If
-/// services are found in Eureka, the registry is fetched in this runtime, and the routes are replaced from now on.
+/// report `health`. Call this function in a Tokio runtime. The function starts tasks there: they check the instances of
+/// services. If services are found in Eureka, they also fetch the registry and replace the routes.
 pub(crate) fn services(
     config: &Config,
     parts: &Parts,
@@ -944,7 +947,8 @@ pub(crate) fn services(
     let assembled = assemble(config, parts, kept, audit.clone(), config.saf.clone());
     let Assembled { layers, mut api, implement, of_gateways, routes, shared, .. } = assembled;
     let states = kept.instances.clone();
-    // With discovery, the updater does this for the whole table of routes, so that the states of found instances stay.
+    // With discovery, the updater passes the whole table of routes to `states`, so that the states of found instances
+    // stay.
     if config.discovery.is_none() {
         states.set_routes(&routes);
     }
@@ -998,10 +1002,10 @@ pub(crate) fn services(
     // requests to the auth API. SanitizeLayer marks the headers of requests to services.
     let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
     let prefix = api.prefix().clone();
-    // This layer is in front of all others, because the auth API and the routed stack see only the certificate that it
-    // leaves.
+    // A trusted proxy sends the certificate of its client in a header. This layer puts that certificate in place of the
+    // proxy's own certificate. It is in front of all others, so that they see only the certificate of the client.
     let forwarded = || option_layer(parts.forwarders.as_ref().map(Forwarders::layer));
-    // The pages call the auth API without these layers, because their requests have passed them already.
+    // The pages call the auth API directly, because each request for a page has already passed these two layers.
     let pages = config.ui.as_ref().map(|settings| {
         let options = ui_options(config, settings, listed, kept, document);
         let ui = Ui::new(api.clone(), options);
@@ -1032,7 +1036,8 @@ fn zaas(
     api: &AuthApi,
     endpoints: SchemeEndpoints<Arc<dyn RevocationStore>, Arc<dyn IdentityMapper>>,
 ) -> Option<impl GatewayService + use<>> {
-    // The auth API and the endpoints see only the certificate that this layer leaves.
+    // This layer puts the certificate that a gateway of API ML sends in a header in place of the gateway's own
+    // certificate. So the auth API and the endpoints see only the certificate of the client.
     let forwarded = parts.zaas()?.layer();
     let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
     let api = SetSensitiveRequestHeaders::new(api.for_zaas(), sensitive.clone());

@@ -39,9 +39,9 @@ impl Watch {
         Self { last: read.clone(), read, reported: None }
     }
 
-    /// Reads the files now, unless these versions were already read without a problem. This function is for a request of
-    /// the operator. The operator has finished the files, so this function does not wait for a second poll. It reports a
-    /// problem even if it was already reported.
+    /// Reads the files now, unless their current versions were already read without a problem. Call this function if
+    /// the operator requests a reload. The operator has then finished editing, so this function does not wait for a
+    /// second poll. It also reports a problem that an earlier poll has reported.
     pub(crate) fn poll_now<T>(
         &mut self,
         read: impl FnOnce() -> (Result<T, Vec<String>>, SourceFiles),
@@ -51,7 +51,7 @@ impl Watch {
         self.poll(read)
     }
 
-    /// Reads the files, unless these versions were already read without a problem.
+    /// Reads the files, unless their current versions were already read without a problem.
     ///
     /// Another program may be writing a file, and the first half of a file may be valid YAML. Another program may also
     /// replace several files, such as a certificate and its key. So this function reads the files only if none of them
@@ -283,8 +283,8 @@ mod tests {
         assert_eq!(watched.polls(2), ["changing", "0 new"]);
     }
 
-    /// Kubernetes mounts the files of a volume as links: `saf.yml` to `..data/saf.yml`, and `..data` to a directory. It
-    /// replaces the link `..data`.
+    /// Kubernetes mounts the files of a volume as links: `saf.yml` to `..data/saf.yml`, and `..data` to a directory. To
+    /// update the files, Kubernetes replaces only the link `..data`.
     #[test]
     fn a_replaced_link_to_the_directory_is_a_change_of_all_files() {
         let mut watched = Watched::new();

@@ -40,7 +40,7 @@ use crate::{
 /// The parts that the worker threads share.
 pub(crate) struct Inbound {
     pub(crate) listeners: SharedListeners,
-    /// Each thread sends one of these heartbeats.
+    /// Each thread sends heartbeats, so that systemd learns if a thread hangs.
     pub(crate) heartbeats: Heartbeats,
 }
 
@@ -249,8 +249,8 @@ fn sum(drained: impl IntoIterator<Item = Drained>) -> Drained {
     }
 }
 
-/// The runtime of a worker. It can be dropped in any thread, also in a task of another runtime: if a worker cannot be
-/// started, the main thread drops the runtimes of all workers.
+/// The runtime of a worker. It can be dropped in any thread, also in a task of another runtime. This is needed, because
+/// the main thread drops the runtimes of all workers if a worker cannot be started.
 struct WorkerRuntime(Option<Runtime>);
 
 impl WorkerRuntime {

@@ -584,8 +584,8 @@ async fn make_events(
                     kind = random.below(KINDS);
                     continue;
                 };
-                // The code below starts the server again, and then waits one more second, because Sentinel needs this
-                // time to learn that the server is now a replica.
+                // The code below starts the server again, and then waits one more second. Sentinel needs this time to
+                // learn that the server is now a replica.
                 let ports = deployment.servers.iter().map(Redis::port).collect();
                 let mut redis = deployment.servers.remove(server);
                 let writable = tokio::spawn(async move {

@@ -24,10 +24,9 @@ use super::{
 };
 use crate::clock::{Clock, SystemClock, Timestamp};
 
-/// Makes tickets that are valid now.
-///
-/// [`LocalGenerator`] computes tickets from keys in memory. Implement this trait to get tickets from another system,
-/// for example from a service on z/OS. With such a service, the keys stay in ICSF, the key store of z/OS.
+/// Makes PassTickets that are valid now. [`LocalGenerator`] computes tickets from keys in memory. Implement this trait
+/// to get tickets from another system, for example from a service on z/OS. With such a service, the keys stay in ICSF,
+/// the key store of z/OS.
 ///
 /// The trait is object-safe, and an `Arc` of a generator is also a generator. So a program that chooses a generator at
 /// run time can use `Arc<dyn PassTicketGenerator>`.
@@ -155,8 +154,8 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
     }
 
     /// Forgets the cached ticket of this user and APPLID, because the application has refused it. The next call of
-    /// [`generate`](Self::generate) then computes a ticket again. In the second of the refused ticket, the new ticket
-    /// equals the refused one. By default, this method does nothing.
+    /// [`generate`](Self::generate) then computes a ticket again. If the next call is in the second of the refused
+    /// ticket, the new ticket equals the refused one. By default, this method does nothing.
     fn forget(&self, user: &UserId, applid: &Applid) {
         let _ = (user, applid);
     }
@@ -210,9 +209,10 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 
 /// Computes PassTickets in this process, from [`KeyProfiles`].
 ///
-/// The future of [`generate`](PassTicketGenerator::generate) never waits and is ready immediately, with two exceptions:
-/// tickets with replay protection of a generator with [shared time slots](Self::with_shared_time_slots), and tickets
-/// whose key is in a [`KeySource`](super::KeySource) with [threads](super::KeySource::threads).
+/// The future of [`generate`](PassTicketGenerator::generate) is ready immediately, except for two kinds of tickets:
+///
+/// - tickets with replay protection, if the generator has [shared time slots](Self::with_shared_time_slots);
+/// - tickets whose key is in a [`KeySource`](super::KeySource) with [threads](super::KeySource::threads).
 ///
 /// # Replay protection
 /// How many tickets a user can get depends on the [`Replay`] of the profile.
@@ -222,10 +222,11 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// [ticket cache](Self::with_ticket_cache), the requests of several seconds get the same ticket.
 ///
 /// With [`Replay::Protected`], a user gets one ticket per second and APPLID, and never the same ticket twice. The
-/// second of a ticket is called its time slot. An unused time slot can be used for 60 s, or for a quarter of the
-/// profile's window if this is shorter (15 s with the default window of enhanced tickets). So after a pause, a user can
-/// get up to 61 tickets immediately one after the other (16 with this default window). A request beyond this limit gets
-/// an error with a [`NoTimeSlot`], because the service would refuse a ticket that it has already received.
+/// second of a ticket is called its time slot. An unused time slot can be used for 60 s. If a quarter of the profile's
+/// window is shorter than this, it can be used only for this quarter (15 s with the default window of enhanced
+/// tickets). So after a pause, a user can get up to 61 tickets immediately one after the other (16 with this default
+/// window). A request beyond this limit gets an error with a [`NoTimeSlot`], because the service would refuse a ticket
+/// that it has already received.
 ///
 /// - Clones of a generator share their time slots. Generators from several calls of [`new`](Self::new), or in several
 ///   processes, share them only with [`with_shared_time_slots`](Self::with_shared_time_slots). Without shared time
@@ -436,7 +437,7 @@ impl LocalGenerator {
     }
 
     /// Makes the ticket for the second `slot` with the key of `profile`. If the key may have blocked the thread, checks
-    /// the age of the ticket afterwards: z/OS would refuse a late ticket, and count it as a wrong password of the user.
+    /// the age of the ticket afterwards. z/OS would refuse a late ticket, and count it as a wrong password of the user.
     fn generate_for(
         &self,
         profile: &KeyProfile,
@@ -541,7 +542,8 @@ impl LocalGenerator {
     ///
     /// If the other process had no replay protection for at least some users of an APPLID, the first ticket with replay
     /// protection is for the next second. The other process may have made tickets for earlier seconds without time
-    /// slots. With [shared time slots](Self::with_shared_time_slots), this also holds for all other APPLIDs.
+    /// slots. With [shared time slots](Self::with_shared_time_slots), this also holds for all other APPLIDs, because
+    /// the shared store may not know the slots of the other process.
     pub fn continue_time_slots(&self, used: UsedTimeSlots) {
         let were_protected: HashSet<_> = used.protected.iter().copied().collect();
         self.slots.continue_from(used);
@@ -877,9 +879,9 @@ macro_rules! kerberos {
 }
 
 impl SafReturnCodes {
-    /// 8/8/8: an internal error. These codes are also used if a permission could not be checked, if a generator is
-    /// [unavailable](GenerateError::is_unavailable), if there is no time slot ([`NoTimeSlot`]), or if another system
-    /// does not accept the [credential](GenerateError::not_authenticated) of the user.
+    /// 8/8/8: an internal error. These codes also have other meanings: a permission could not be checked, a generator
+    /// is [unavailable](GenerateError::is_unavailable), there is no time slot ([`NoTimeSlot`]), or another system does
+    /// not accept the [credential](GenerateError::not_authenticated) of the user.
     pub const INTERNAL: Self = Self { saf: 8, racf: 8, reason: 8 };
     /// 8/8/16: a ticket for this user and APPLID is not permitted.
     pub const NOT_AUTHORIZED: Self = Self { saf: 8, racf: 8, reason: 16 };
@@ -1045,7 +1047,7 @@ mod tests {
             assert!(is_new(&ticket));
             let age = new().evaluate(&user, &ticket, clock.now()).unwrap().age_secs();
             assert_eq!(age, if replay == Replay::Protected { 15 } else { 0 });
-            // The clock is set back before the change.
+            // The clock is set back to a time at which the old key makes tickets.
             clock.set(start.plus(Duration::from_secs(99)));
             assert!(!is_new(&generate()));
         }

@@ -151,7 +151,7 @@ impl KeyProfile {
     ///
     /// The window on z/OS must be at least as long. In RACF, `TIMEOUT` sets the window of enhanced tickets. If the
     /// window on z/OS is shorter, z/OS may refuse tickets that were made for an earlier [time
-    /// slot](super::LocalGenerator#replay-protection), and it counts each refused ticket as a wrong password.
+    /// slot](super::LocalGenerator#replay-protection). z/OS counts each refused ticket as a wrong password.
     #[must_use]
     pub fn with_window(mut self, window: Duration) -> Self {
         self.window = window;
@@ -361,10 +361,10 @@ impl KeyProfile {
         self.threads().is_some()
     }
 
-    /// Returns how old the time slot of a ticket may be when the ticket is made, if the key may block the calling
-    /// thread: half of the window. When the time slot was reserved, it was at most a quarter of the window old. Another
-    /// quarter is for the wait for the key. The other half is for the transport to the service and for differences
-    /// between the clocks.
+    /// Returns how old the time slot of a ticket may be when the ticket is made: half of the window. This limit is for
+    /// a key that may block the calling thread. When the time slot was reserved, it was at most a quarter of the window
+    /// old. Another quarter is for the wait for the key. The other half is for the transport to the service and for
+    /// differences between the clocks.
     pub(super) fn max_age_when_made(&self) -> Duration {
         Duration::from_secs(self.making_window().as_secs() / 2)
     }
@@ -419,9 +419,9 @@ impl KeyProfile {
 
     /// Checks a ticket that a client has sent for `user`.
     ///
-    /// This method computes the time of the ticket from its characters. It does not try all times of the window, so it
-    /// costs as much as generating a ticket, or up to twice as much while the tickets of a [next
-    /// key](Self::with_next_key) are also accepted.
+    /// This method computes the time of the ticket from its characters, and does not try all times of the window. So it
+    /// costs as much as generating a ticket. While the tickets of a [next key](Self::with_next_key) are also accepted,
+    /// it may cost up to twice as much.
     ///
     /// With [`Algorithm::Legacy`] and [`Algorithm::EnhancedUpper`], lower case counts as upper case, because z/OS
     /// converts passwords to upper case. A legacy ticket contains only the low 32 bits of its time. Of the times with

@@ -1,4 +1,5 @@
-//! What the benchmarks that count instructions share: tokens, routes, the stack of layers and a service at its end.
+//! The parts that the benchmarks that count instructions share: tokens, routes, and the stack of layers in front of a
+//! service.
 
 #[path = "../../../profiles/mod.rs"]
 pub(crate) mod profiles;
@@ -208,7 +209,7 @@ pub(crate) fn answer(service: &mut impl Answers, request: Request<Body>) -> Resp
     }
 }
 
-/// Answers each request.
+/// Runs a service on `connection`. The service answers each request.
 pub(crate) async fn service(mut connection: impl AsyncRead + AsyncWrite + Unpin) {
     let mut request = Vec::with_capacity(64 * 1024);
     while connection.read_buf(&mut request).await.is_ok_and(|read| read > 0) {

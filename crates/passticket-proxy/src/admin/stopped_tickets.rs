@@ -8,7 +8,7 @@ use tower_passticket::{
     ticket_breaker::{StoppedReport, TicketBreaker},
 };
 
-/// At most this many users are listed.
+/// The maximum number of users that are listed.
 const MAX_USERS: usize = 100;
 
 /// Returns the stopped users and APPLIDs as JSON. Returns `None` if there are none.

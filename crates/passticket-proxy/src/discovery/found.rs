@@ -1,4 +1,4 @@
-//! Reads the services that the gateway uses from a registry.
+//! Reads the services that the gateway uses from a registry of Eureka. Programs register their instances there.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -95,7 +95,7 @@ const STATUSES: [InstanceStatus; 5] = [
 
 /// Reads a text that may be `null`. The outer `None` means that the value is missing or malformed. The inner `None`
 /// means `null`.
-#[expect(clippy::option_option, reason = "a missing value differs from a malformed one")]
+#[expect(clippy::option_option, reason = "`null` differs from a missing value")]
 fn text(document: &Map<String, Value>, key: &str) -> Option<Option<String>> {
     match document.get(key)? {
         Value::Null => Some(None),
@@ -103,7 +103,7 @@ fn text(document: &Map<String, Value>, key: &str) -> Option<Option<String>> {
     }
 }
 
-#[expect(clippy::option_option, reason = "a missing value differs from a malformed one")]
+#[expect(clippy::option_option, reason = "`null` differs from a missing value")]
 fn port(document: &Map<String, Value>, key: &str) -> Option<Option<u16>> {
     match document.get(key)? {
         Value::Null => Some(None),

@@ -151,7 +151,7 @@ impl Discovery {
                     let discovery = self.clone();
                     let update = tokio::task::spawn_blocking(move || discovery.update(registry));
                     if let Err(error) = update.await {
-                        tracing::error!(%error, "routes of found services not replaced");
+                        tracing::error!(%error, "the routes of found services could not be replaced");
                     }
                     settings.interval
                 }

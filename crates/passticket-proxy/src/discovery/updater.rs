@@ -163,7 +163,8 @@ impl RouteUpdater {
         (planned, left_out)
     }
 
-    /// Returns the settings for the found routes of a service: routes that the registry contains, but no definition.
+    /// Returns the settings for the found routes of a service: routes that are in the registry and in no static
+    /// definition.
     fn templates_of<'s>(&'s self, service: &FoundService<'s>) -> Templates<'s> {
         let Some(trusted) = service.trusted else { return Templates::WithoutCredentials };
         let defined: Vec<_> =
@@ -200,7 +201,7 @@ struct PlannedRoute {
     is_up: bool,
 }
 
-/// The settings for the found routes of a service: routes that the registry contains, but no definition.
+/// The settings for the found routes of a service: routes that are in the registry and in no static definition.
 enum Templates<'s> {
     /// The service never receives credentials.
     WithoutCredentials,

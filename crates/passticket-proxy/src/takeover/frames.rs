@@ -61,10 +61,10 @@ pub(super) enum StepError {
     Deadline(Duration),
     #[error("the other process has ended the takeover: {0}")]
     Ended(io::Error),
-    #[error("the other process gave up: {0}")]
+    #[error("the other process aborted the takeover: {0}")]
     GivenUp(String),
     #[error(
-        "the other process does not speak this protocol; both must be versions that can take over from each other"
+        "the other process uses another takeover protocol; stop the running gateway, and start without --takeover"
     )]
     Protocol,
     /// Some revocations could not be written to the file, so the new process would not know them.

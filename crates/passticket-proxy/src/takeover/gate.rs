@@ -26,8 +26,8 @@ use tower_service::Service;
 use super::relay::{Listener, Relay, unavailable};
 use crate::gateway_service::GatewayService;
 
-/// Returns the prefix of the paths of the auth API. At the listener of the gateway, other endpoints of API ML's gateway
-/// have the same prefix.
+/// Returns the prefix of the paths of the auth API. On [`Listener::Gateway`], some other endpoints of this process also
+/// have this prefix.
 fn own_paths(listener: Listener) -> &'static str {
     match listener {
         Listener::Gateway => "/gateway/",
@@ -120,7 +120,7 @@ impl Gate {
         Gated { inner: service, listener, gate: self.clone() }
     }
 
-    /// Counts a request to the auth API until the result is dropped.
+    /// Counts a request to the auth API until the returned value is dropped.
     fn begin_own_request(&self) -> OwnRequest {
         self.0.own_requests.fetch_add(1, SeqCst);
         OwnRequest(self.clone())

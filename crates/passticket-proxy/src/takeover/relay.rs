@@ -159,7 +159,7 @@ impl Relay {
         }
     }
 
-    /// Lets the new process make a PassTicket. The permission was checked by this process.
+    /// Lets the new process make a PassTicket. This process has already checked that the gateway may make it.
     pub(super) async fn ticket(
         mut self,
         user: UserId,

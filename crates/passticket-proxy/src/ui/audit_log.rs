@@ -76,7 +76,7 @@ pub(super) enum AuditFileKind {
 impl AuditFileKind {
     pub(super) const ALL: [Self; 2] = [Self::Decisions, Self::Unauthenticated];
 
-    /// Returns the value in the address.
+    /// Returns the value in the URL of the page.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Decisions => "decisions",
@@ -107,7 +107,7 @@ pub(super) enum Events {
 }
 
 impl Events {
-    /// The value for all events in the address.
+    /// The value for all events in the URL of the page.
     pub(super) const ALL: &str = "all";
 
     fn of(word: &str) -> Self {
@@ -167,7 +167,7 @@ pub(super) struct Found {
 }
 
 impl AuditQuery {
-    /// Reads the query of an address. An unknown word counts as absent.
+    /// Reads the query of a URL. An unknown word counts as absent.
     pub(super) fn of(form: &Form) -> Self {
         let find = |name: &str| form.get(name).trim();
         let file = AuditFileKind::ALL.into_iter().find(|file| file.word() == find("file"));

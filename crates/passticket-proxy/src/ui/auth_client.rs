@@ -153,7 +153,7 @@ pub(super) enum RuleTarget {
 }
 
 impl RuleTarget {
-    /// Returns the parameter of the auth API, and its value.
+    /// Returns the name and the value of the query parameter that selects these tokens in the auth API.
     pub(super) fn parameter(&self) -> (&'static str, &str) {
         match self {
             Self::User(user) => ("user", user.as_str()),

@@ -21,9 +21,9 @@ pub(super) struct Command {
 /// requests, or if this is not certain. The commands contain no token, because a command stays in the history of the
 /// shell. They do not pass the token as an argument, because other users of the system see the arguments of a program.
 ///
-/// There are no commands if a shell, or the language of Jenkins, could read a part of `authority` or of the path of
-/// `service` as a command. The path of the service may come from Eureka, in which a program can register any text.
-/// `authority` may come from the client. The path of the scope is percent-encoded instead.
+/// There are no commands if a shell, or the language of Jenkins, could execute a part of `authority` or of the path of
+/// `service`. The path of the service may come from Eureka, in which a program can register any text. `authority` may
+/// come from the client. The path of the scope is percent-encoded instead.
 pub(super) fn commands_for(authority: &str, service: &Service, scope: &Scope) -> Vec<Command> {
     if !is_literal(authority) || !is_literal(&service.path) {
         return Vec::new();
@@ -110,8 +110,8 @@ fn for_shell(path: &str) -> String {
     encoded
 }
 
-/// Returns whether all programs that read the commands take a text literally: it has only letters, digits and a few
-/// other characters, and no program takes it as an option.
+/// Returns whether all programs that read the commands take a text literally. Such a text has only letters, digits and
+/// a few other characters, and does not look like an option.
 fn is_literal(text: &str) -> bool {
     let is_literal = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~:[]".contains(&byte);
     !text.starts_with('-') && text.bytes().all(is_literal)

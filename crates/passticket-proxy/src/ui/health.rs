@@ -1,4 +1,5 @@
-//! The health of the gateway and of its nodes, in the form of `/health` of the admin port (docs/operating/metrics.md).
+//! The health of the gateway and of its nodes, read from the JSON document that the admin port sends for `/health`
+//! (docs/operating/metrics.md).
 
 use std::collections::BTreeMap;
 

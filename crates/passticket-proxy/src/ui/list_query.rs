@@ -1,4 +1,4 @@
-//! The filters and the order of the list of tokens. The address of the page contains them.
+//! The filters and the order of the list of tokens. They are in the URL of the page.
 
 use std::cmp::Reverse;
 
@@ -43,7 +43,7 @@ pub(super) enum Sort {
 impl State {
     pub(super) const ALL: [Self; 4] = [Self::Active, Self::Expired, Self::Revoked, Self::All];
 
-    /// Returns the value in the address.
+    /// Returns the value in the URL of the page.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -66,7 +66,7 @@ impl State {
 impl Sort {
     pub(super) const ALL: [Self; 4] = [Self::Newest, Self::Name, Self::Expiry, Self::LastUse];
 
-    /// Returns the value in the address.
+    /// Returns the value in the URL of the page.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Newest => "newest",
@@ -103,7 +103,7 @@ impl Sort {
 }
 
 impl ListQuery {
-    /// Reads the query of an address. Unknown words mean the default, because an old bookmark should work.
+    /// Reads the query of a URL. Unknown words mean the default, because an old bookmark should work.
     pub(super) fn of(form: &Form) -> Self {
         let state = State::ALL.into_iter().find(|state| state.word() == form.get("state"));
         let sort = Sort::ALL.into_iter().find(|sort| sort.word() == form.get("sort"));
@@ -119,7 +119,7 @@ impl ListQuery {
         TokenFilter { state, name: self.name.clone() }
     }
 
-    /// Returns whether the list shows what it shows by default.
+    /// Returns whether the list shows the first page of all active tokens, as it does by default.
     pub(super) fn is_default(&self) -> bool {
         self.state == State::Active && self.name.is_empty() && self.cursor.is_empty()
     }

@@ -4,8 +4,8 @@
 //! The pages are a client of the auth API inside the process ([`auth_client`]). They have no rights of their own: each
 //! change is a call of the auth API with the login token of the browser. All pages work without JavaScript.
 //!
-//! To add a page, add it to [`paths::Page`], write its HTML in [`views`], all its texts in [`texts`], and what it does in
-//! [`service`].
+//! A new page needs a variant of [`paths::Page`], its HTML in [`views`], all its texts in [`texts`], and the code that
+//! answers its requests in [`service`].
 
 mod access;
 mod assets;

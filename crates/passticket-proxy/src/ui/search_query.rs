@@ -1,4 +1,4 @@
-//! The search of an administrator among the tokens of all users. The address of the page contains it.
+//! The search of an administrator among the tokens of all users. It is in the URL of the page.
 
 use tower_passticket::{passticket::UserId, token::ServiceId};
 
@@ -22,7 +22,7 @@ pub(super) struct SearchQuery {
 }
 
 impl SearchQuery {
-    /// Reads the query of an address.
+    /// Reads the query of a URL.
     pub(super) fn of(form: &Form) -> Self {
         let text = |name: &str| form.get(name).trim().chars().take(MAX_NAME).collect();
         let state = State::ALL.into_iter().find(|state| state.word() == form.get("state"));

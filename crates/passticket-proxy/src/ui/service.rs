@@ -464,7 +464,8 @@ impl Inner {
 }
 
 impl Visit {
-    /// Returns whether a page of another site links here, and the browser has not sent its cookies for this reason.
+    /// Returns whether the user has followed a link on another site, so that the browser has sent no cookies
+    /// (`SameSite=Strict`).
     fn is_first_from_other_site(&self, headers: &HeaderMap) -> bool {
         let is_cross_site = headers.get(&SEC_FETCH_SITE).is_some_and(|site| site == "cross-site");
         is_cross_site && self.is_key_new && !self.browser.has_login_cookie()

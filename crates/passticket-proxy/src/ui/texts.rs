@@ -426,8 +426,9 @@ pub(super) mod admin {
         "The rule revokes all tokens that exist when you confirm it.";
     pub(in super::super) const ISSUED_UP_TO: &str =
         "The rule revokes tokens that were created at this time or before:";
-    pub(in super::super) const UNKNOWN_TOKENS: &str = "The rule also revokes tokens that the gateway does not know. The gateway learns of a token when it issues it, or when \
-         somebody uses it here. So it may not know tokens of other gateways, and tokens from before it kept this list.";
+    pub(in super::super) const UNKNOWN_TOKENS: &str = "The rule also revokes tokens that the gateway does not know. The gateway learns of a token when it issues the \
+         token, or when somebody uses the token here. So it may not know tokens of other gateways, and tokens from \
+         before it kept this list.";
     pub(in super::super) const NO_UNDO: &str = "You cannot undo this.";
 
     pub(in super::super) fn hit_count(count: usize, has_more: bool) -> String {

@@ -144,7 +144,7 @@ async fn one_id_is_in_the_response_the_request_to_the_service_and_all_logs() {
 
     let entry = entry(&demo, "/svc/api/v1/echo").await;
     assert_eq!(entry["request_id"], id);
-    // The client is not a trusted proxy.
+    // The client is not a trusted proxy, so the line does not contain the id that it has sent.
     assert_eq!(entry.get("client_request_id"), None);
     let of =
         |names: &[&str]| -> Vec<Value> { names.iter().map(|name| entry[*name].clone()).collect() };
@@ -205,7 +205,7 @@ async fn the_line_says_how_a_request_ended() {
     response.text().await.unwrap_err();
     let half = entry(&demo, "/open/api/v1/half").await;
     assert_eq!((&half["termination"], &half["bytes_out"]), (&json!("SD"), &json!(10)), "{half}");
-    // The client disconnects in the body, and before the response.
+    // One client disconnects during the body of the response, and another one before the response.
     let mut response = send(client.get(demo.at("/open/api/v1/endless"))).await;
     response.chunk().await.unwrap().unwrap();
     drop(response);

@@ -47,8 +47,8 @@ async fn with_few_open_files_the_gateway_serves_new_clients_and_recovers() {
     drop(Demo::start_in(directory.path()));
     write_configuration(directory.path(), service().await, 60_000, 1);
     let cores = thread::available_parallelism().unwrap().get();
-    // With this limit of open files, the gateway serves at most 20 clients: it reserves 32 files, 6 files for each
-    // worker thread, and 2 files for each client (its connection, and a connection to a service).
+    // With this limit of open files, the gateway serves at most 20 clients. It reserves 32 files, and 6 files for each
+    // worker thread. Each client needs 2 files: for its own connection, and for a connection to a service.
     let open_files = 32 + 6 * cores + 40;
     let config = directory.path().join("zowe.yaml");
     let args = ["serve", "--config", config.to_str().unwrap()];

@@ -231,8 +231,8 @@ async fn the_documentation_describes_each_metric() {
         let help = format!("# HELP {name} ");
         assert!(text.lines().any(|line| line.len() > help.len() && line.starts_with(&help)));
     }
-    // These metrics exist only if the configuration has an access log, several nodes or the Caching Service of API ML
-    // (Zowe's gateway), or if a service sends its time.
+    // This gateway does not have these metrics. They need an access log, several nodes, the Caching Service of API ML
+    // (Zowe's gateway), or a service that sends its time.
     let is_optional = |name: &&String| {
         ["access_log_", "cluster_", "zowe_revocation_", "service_clock_"]
             .map(|start| format!("passticket_{start}"))

@@ -1,5 +1,6 @@
-//! Tests of refused PassTickets: with a wrong key, the gateway must send a service fewer wrong PassTickets of a user than
-//! z/OS permits, whatever clients, nodes and restarts do.
+//! Tests of refused PassTickets (one-time passwords of z/OS). If the key of the gateway is wrong, the service refuses
+//! each PassTicket, and z/OS counts a wrong password of the user. So the gateway must send fewer PassTickets of a user
+//! than z/OS permits wrong passwords, whatever clients, nodes and restarts do.
 
 use std::{
     convert::Infallible,

@@ -1,5 +1,5 @@
-//! Tests of `serve --takeover`, with which a new process takes over the connections and the state of the running
-//! gateway: restarts under load, and new processes that fail.
+//! Tests of `serve --takeover`. With this option, a new process takes over the connections and the state of the running
+//! gateway. The tests restart a gateway under load, and start new processes that fail.
 //!
 //! A PassTicket is a one-time password of z/OS. A PAT is a Personal Access Token.
 

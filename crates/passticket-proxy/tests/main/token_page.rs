@@ -571,7 +571,7 @@ async fn errors_at_sign_in_say_what_to_do_and_carry_the_request_id() {
         "{}",
         page.text
     );
-    // The throttle is the one of the auth API.
+    // The pages have the login throttle of the auth API.
     let mut status = 401;
     for _ in 0..8 {
         let page = browser.sign_in("USER", "wrong").await;

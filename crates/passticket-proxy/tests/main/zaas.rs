@@ -1,8 +1,8 @@
 //! Tests of the listener for gateways of API ML, which use the program as their ZAAS.
 //!
-//! The gateways of these tests send what a gateway of API ML sends: for a request to a service, `POST /zaas/scheme/...`
-//! with the credential of the client, and the requests of their clients to the auth API. A PassTicket is a one-time
-//! password of z/OS. A PAT is a Personal Access Token.
+//! The gateways of these tests send what a gateway of API ML sends. When it gets a request to a service, it sends
+//! `POST /zaas/scheme/...` with the credential of the client. It also relays requests of its clients to the auth API.
+//! A PassTicket is a one-time password of z/OS. A PAT is a Personal Access Token.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-// Comfort for the pages. Everything also works without this script.
+// Makes the pages more convenient. All pages also work without this script.
 "use strict";
 (() => {
   // Buttons that copy a text.

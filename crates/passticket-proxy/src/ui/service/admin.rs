@@ -51,7 +51,7 @@ impl Inner {
         let permissions = self.client.permissions(&visit.browser).await.map_err(refused)?;
         let permissions = *visit.permissions.get_or_init(|| permissions);
         if !permissions.manage_tokens {
-            // The auth API refuses this call, and the audit log records the refusal.
+            // This call only makes an audit record: the auth API refuses the call, and records the refusal.
             let filter = UsersTokenFilter::default();
             self.client.tokens_of_users(&visit.browser, &filter, "", 1).await.map_err(refused)?;
             return Err(Problem::NotAdministrator.into());
@@ -244,7 +244,7 @@ fn refused(refusal: Refusal) -> Trouble {
     Trouble::AdministratorRefused(refusal)
 }
 
-/// Reads the counts in the address of the page that removes expired revocations.
+/// Reads the counts in the URL of the page that removes expired revocations.
 fn evicted(query: &Form) -> Option<Evicted> {
     let count = |name| query.get(name).parse().ok();
     Some(Evicted { tokens: count("tokens")?, users: count("users")?, services: count("services")? })

@@ -197,7 +197,8 @@ fn without_port(client: &str) -> String {
         .map_or_else(|_| client.to_owned(), |client| client.ip().to_string())
 }
 
-/// A time without its fraction, for readers: `2027-01-15T08:00:00.123Z` becomes `2027-01-15 08:00:00`. Other texts stay.
+/// Returns a time as the page shows it: `2027-01-15T08:00:00.123Z` becomes `2027-01-15 08:00:00`. A text that is not a
+/// time is not changed.
 fn second(time: &str) -> String {
     match (time.get(..10), time.get(10..11), time.get(11..19)) {
         (Some(date), Some("T"), Some(second)) => format!("{date} {second}"),

@@ -79,7 +79,7 @@ fn service_choices(form: &CreateForm, problems: &[Fault], services: &Services) -
             span class="hint" id="services-hint" { (words::SERVICES_HINT) }
             (fault_of(problems, "services"))
             @if services.offered().count() >= SEARCH_FROM {
-                // The script shows this part of the page.
+                // The script removes `hidden`, because only the script can search.
                 div hidden {
                     label class="hidden-text" for="find-service" { (words::FIND_SERVICE) }
                     input id="find-service" type="search" placeholder=(words::FIND_SERVICE) autocomplete="off";
@@ -133,7 +133,7 @@ fn access_choice(form: &CreateForm, problems: &[Fault], service: &Service) -> Ma
                     (accesses::PATH_FIELD)
                     span class="hidden-text" { " " (accesses::for_service(service.name())) }
                 }
-                // The style sheet checks whether this placeholder is visible.
+                // The style sheet finds out from the placeholder whether the field is empty.
                 input id=(path) name=(path) value=(choice.map_or("", |choice| &choice.path))
                     placeholder=(accesses::PATH_EXAMPLE) maxlength=(MAX_SCOPE_PATH_LEN) autocomplete="off"
                     autocapitalize="none" spellcheck="false" aria-invalid=[invalid(&path)]
