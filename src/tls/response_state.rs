@@ -113,3 +113,35 @@ impl ResponseState {
             && !self.is_upgraded()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Applies `change` to a connection that waits for a request, after a request without body was answered.
+    fn is_between_requests_after(change: fn(&ResponseState)) -> bool {
+        let state = ResponseState::default();
+        state.set_awaited(RequestFraming { has_body: false, is_http10: false });
+        state.set_flushed(false);
+        state.set_answered();
+        state.set_flushed(true);
+        state.set_awaits_head(true);
+        change(&state);
+        state.is_between_requests()
+    }
+
+    #[test]
+    fn only_an_answered_request_without_body_is_followed_by_another_head() {
+        assert!(is_between_requests_after(|_| {}));
+        let body = RequestFraming { has_body: true, is_http10: false };
+        assert!(!is_between_requests_after(|state| state.set_awaits_head(false)));
+        assert!(!is_between_requests_after(|state| state.set_flushed(false)));
+        assert!(!is_between_requests_after(|state| state.set_awaited(body)));
+        assert!(!ResponseState::default().is_between_requests());
+        let answered_body = |state: &ResponseState| {
+            state.set_awaited(RequestFraming { has_body: true, is_http10: false });
+            state.set_answered();
+        };
+        assert!(!is_between_requests_after(answered_body));
+    }
+}
