@@ -48,7 +48,7 @@ use super::{
     half_close::HalfCloseStream,
     http_version::HttpVersion,
     inbound_proxies::{Ends, InboundProxies},
-    lent_stream::{ClientStream, LastResponse, Lender, LentStream},
+    lent_stream::{ClientStream, LastResponse, Lender, LentStream, TlsSocket},
     lingering_close::{LingerLimits, lingering_close},
     open_certificates::{OpenCertificates, Registered},
     plain_http::{self, NoTls},
@@ -370,29 +370,14 @@ impl Accepted {
         let client = place.connection();
         let Ends { peer, local, proxies } = ends;
         let stream = ClientIo::new(stream, client.clone());
-        let service = |version, certificate| ConnectionService {
-            inner: Mutex::new(service),
-            connection: ConnectionInfo::new(peer, local, *protocol),
-            proxies,
-            certificate,
-            client: client.clone(),
-            version,
-            access_log: settings.access_log.clone(),
-        };
         let mut version = HttpVersion::Http1;
+        let mut certificate = None;
         // Removes the certificate from the list of open ones when the connection ends.
         let mut registered = None;
         // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util can detect the version from the first bytes. The
         // detection is not used, because it has no time limit and drops the connection on a graceful shutdown.
-        let (connection, lender): (Served, Lender) = match acceptor {
-            None => {
-                let service = service(version, None);
-                let (stream, returned) = LentStream::new(stream, client.clone());
-                let stream = HalfCloseStream::new(stream, client.clone());
-                let stream = CoalesceWrites::new(TokioIo::new(stream));
-                let lender = Lender::Tcp { stream: returned, client: client.clone() };
-                (Box::pin(http1.serve_connection(stream, service).with_upgrades()), lender)
-            }
+        let stream = match acceptor {
+            None => ClientStream::Tcp(stream),
             Some(acceptor) => {
                 let handshake = Box::pin(plain_http::accept(acceptor, stream));
                 let time_left = handshake_timeout.saturating_sub(began.elapsed());
@@ -401,30 +386,18 @@ impl Accepted {
                     counted.closed(CloseReason::ConnectionLimit);
                     return None;
                 };
-                let accepted: Result<(Served, Lender), NoTls> = match handshake {
+                let accepted: Result<TlsSocket, NoTls> = match handshake {
                     Ok(Ok(stream)) => {
                         let tls = stream.get_ref().1;
                         if tls.alpn_protocol() == Some(b"h2") {
                             version = HttpVersion::Http2;
                         }
-                        let certificate = peer_certificate(tls, peer);
+                        certificate = peer_certificate(tls, peer);
                         if let (Some(_), Some(chain)) = (&certificate, tls.peer_certificates()) {
                             let open = &settings.fixed.open_certificates;
                             registered = Some(open.register(chain, &settings.clients, client));
                         }
-                        let service = service(version, certificate);
-                        let (stream, returned) = LentStream::new(stream, client.clone());
-                        let connection: Served = match version {
-                            HttpVersion::Http1 => {
-                                let stream = HalfCloseStream::new(stream, client.clone());
-                                let stream = TokioIo::new(stream);
-                                Box::pin(http1.serve_connection(stream, service).with_upgrades())
-                            }
-                            HttpVersion::Http2 => {
-                                Box::pin(http2.serve_connection(TokioIo::new(stream), service))
-                            }
-                        };
-                        Ok((connection, Lender::Tls(returned)))
+                        Ok(Box::new(stream))
                     }
                     Ok(Err(no_tls)) => {
                         counted.handshake_failed(match &no_tls {
@@ -448,7 +421,7 @@ impl Accepted {
                 // Do not merge this `match` with the `match` that computes `accepted`: the large future of the
                 // handshake stays alive until the end of that `match`.
                 match accepted {
-                    Ok(connection) => connection,
+                    Ok(stream) => ClientStream::Tls(stream),
                     Err(no_tls) => {
                         Box::pin(serving.close_without_tls(no_tls, client, began)).await;
                         return None;
@@ -456,13 +429,72 @@ impl Accepted {
                 }
             }
         };
-        let watch = Watch::new(client.clone(), *timeouts, version);
-        let connection = WatchedConnection { connection, watch, peer, counted: &counted };
-        match until_ended(connection, &serving, client).await {
+        let service = Arc::new(ConnectionService {
+            inner: Mutex::new(service),
+            connection: ConnectionInfo::new(peer, local, *protocol),
+            proxies,
+            certificate,
+            client: client.clone(),
+            version,
+            access_log: settings.access_log.clone(),
+        });
+        // Lends the connection to hyper. `ahead` is data that was already read.
+        let lend = |stream, ahead| -> (Served, Lender) {
+            let (service, client) = (service.clone(), client.clone());
+            match stream {
+                ClientStream::Tcp(stream) => {
+                    let (stream, returned) = LentStream::new(stream, client.clone());
+                    let stream = HalfCloseStream::new(stream, client.clone(), ahead);
+                    let stream = CoalesceWrites::new(TokioIo::new(stream));
+                    let connection = http1.serve_connection(stream, service).with_upgrades();
+                    (Box::pin(connection), Lender::Tcp { stream: returned, client })
+                }
+                ClientStream::Tls(stream) => {
+                    let (stream, returned) = LentStream::new(stream, client.clone());
+                    let connection: Served = match version {
+                        HttpVersion::Http1 => {
+                            let stream = HalfCloseStream::new(stream, client, ahead);
+                            let stream = TokioIo::new(stream);
+                            Box::pin(http1.serve_connection(stream, service).with_upgrades())
+                        }
+                        HttpVersion::Http2 => {
+                            Box::pin(http2.serve_connection(TokioIo::new(stream), service))
+                        }
+                    };
+                    (connection, Lender::Tls(returned))
+                }
+            }
+        };
+        let mut watch = Watch::new(client.clone(), *timeouts, version);
+        let (mut connection, mut lender) = lend(stream, Vec::new());
+        let ended = loop {
+            let end = WatchEnd { peer, counted: &counted };
+            let watched = WatchedConnection { connection, watch: &mut watch, end };
+            match until_ended(watched, &serving, client).await {
+                Ended::Idle => {}
+                Ended::Served(result) => break Some(result),
+                Ended::Cut => break None,
+            }
+            // hyper has dropped the connection, so the lender has it.
+            let mut stream = lender.take_back()?;
+            let parked = ParkedConnection { stream: &mut stream, watch: &mut watch, end };
+            match unless_ending(pin!(parked), &serving.ending).await {
+                // The server is shutting down. hyper announces this in its next response.
+                None => (connection, lender) = lend(stream, Vec::new()),
+                Some(Parked::Readable(ahead)) => (connection, lender) = lend(stream, ahead),
+                Some(Parked::Closed) => {
+                    Box::pin(serving.close(stream, LastResponse::Complete, client)).await;
+                    return None;
+                }
+                Some(Parked::Cut) => return None,
+            }
+            watch.resume();
+        };
+        match ended {
             // `lender` resets the connection if the client could mistake the end of the connection for the end of the
             // response.
-            Ended::Cut => return None,
-            Ended::Served(Ok(())) => {
+            None => return None,
+            Some(Ok(())) => {
                 if let Some(pending) = client.take_tunnel() {
                     return Some(OpenTunnel {
                         pending,
@@ -474,7 +506,7 @@ impl Accepted {
                     });
                 }
             }
-            Ended::Served(Err(error)) => {
+            Some(Err(error)) => {
                 // The type is `dyn Error`, because tracing then also logs the sources of the error.
                 let error: &(dyn Error + 'static) = &error;
                 tracing::debug!(%peer, error, "connection ended early");
@@ -571,22 +603,32 @@ enum Ended {
     /// The connection was closed for one of the reasons of [`Watch`], such as a time limit. hyper may not have finished
     /// with it.
     Cut,
+    /// The connection is idle, and hyper has no data of it.
+    Idle,
 }
 
 /// A connection that is closed for one of the reasons of [`Watch`]. For example, its client exceeds a time limit, or
 /// another client needs its place.
 struct WatchedConnection<'a> {
     connection: Served,
-    watch: Watch,
-    peer: SocketAddr,
-    counted: &'a CountedConnection,
+    watch: &'a mut Watch,
+    end: WatchEnd<'a>,
 }
 
 impl WatchedConnection<'_> {
     fn graceful_shutdown(&mut self) {
         self.connection.as_mut().graceful_shutdown();
     }
+}
 
+/// Records why [`Watch`] closes a connection.
+#[derive(Clone, Copy)]
+struct WatchEnd<'a> {
+    peer: SocketAddr,
+    counted: &'a CountedConnection,
+}
+
+impl WatchEnd<'_> {
     fn closed(&self, reason: CloseReason) {
         self.counted.closed(reason);
         let peer = self.peer;
@@ -609,16 +651,56 @@ impl Future for WatchedConnection<'_> {
             }
             match task::ready!(self.watch.poll(cx)) {
                 Action::ShutDown(reason) => {
-                    self.closed(reason);
+                    self.end.closed(reason);
                     self.graceful_shutdown();
                 }
                 Action::Close(reason) => {
-                    self.closed(reason);
+                    self.end.closed(reason);
                     return Poll::Ready(Ended::Cut);
                 }
                 Action::Abort => return Poll::Ready(Ended::Cut),
+                Action::Park => return Poll::Ready(Ended::Idle),
             }
         }
+    }
+}
+
+/// An idle connection that is not lent to hyper, so that it needs no buffers. It waits for its client.
+struct ParkedConnection<'a> {
+    stream: &'a mut ClientStream,
+    watch: &'a mut Watch,
+    end: WatchEnd<'a>,
+}
+
+/// Says why a connection is no longer parked.
+enum Parked {
+    /// The client has sent this data, or has closed the connection. Without TLS, the data was not read yet.
+    Readable(Vec<u8>),
+    /// The connection must be closed in stages.
+    Closed,
+    /// The connection must be closed immediately.
+    Cut,
+}
+
+impl Future for ParkedConnection<'_> {
+    type Output = Parked;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut ahead = Vec::new();
+        if self.stream.poll_readable(cx, &mut ahead).is_ready() {
+            return Poll::Ready(Parked::Readable(ahead));
+        }
+        let (parked, reason) = match task::ready!(self.watch.poll(cx)) {
+            Action::ShutDown(reason) => (Parked::Closed, Some(reason)),
+            Action::Close(reason) => (Parked::Cut, Some(reason)),
+            Action::Abort => (Parked::Cut, None),
+            // The watch parks a connection only once.
+            Action::Park => return Poll::Ready(Parked::Readable(ahead)),
+        };
+        if let Some(reason) = reason {
+            self.end.closed(reason);
+        }
+        Poll::Ready(parked)
     }
 }
 
@@ -750,7 +832,7 @@ where
         };
         match self.version {
             HttpVersion::Http1 => {
-                self.client.response().set_awaited(version);
+                self.client.response().set_awaited(framing);
                 Answering::http1(response, framing, self.client.clone())
             }
             HttpVersion::Http2 => Answering::http2(response),

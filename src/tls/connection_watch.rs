@@ -23,6 +23,10 @@ use super::{
 };
 use crate::stall::{LONG, MinimumProgress};
 
+/// A connection is parked when it has been idle for this long. hyper then gets its buffers again when the next request
+/// begins, so a connection between two requests that follow each other quickly is not parked.
+const PARK_AFTER: Duration = Duration::from_millis(500);
+
 /// The time limit for requests that are in flight when their connection is evicted. The connection keeps its place
 /// until these requests end.
 const EVICTION_GRACE: Duration = Duration::from_secs(10);
@@ -50,6 +54,8 @@ pub(super) enum Action {
     Close(CloseReason),
     /// The server closes the connection now, because the graceful shutdown took too long.
     Abort,
+    /// The server takes the idle connection from hyper until the client sends data, to free the buffers of hyper.
+    Park,
 }
 
 /// Watches one connection. The watch has one timer, which is not reset for each request. When the timer fires, the
@@ -75,6 +81,10 @@ struct State {
     shutting_down_since: Option<Instant>,
     evicted_at: Option<Instant>,
     revoked_at: Option<Instant>,
+    is_parked: bool,
+    /// Whether the end of the next request starts the time until the connection is parked. If this is false, the timer
+    /// fires early enough.
+    parks_after_request: bool,
 }
 
 impl Watch {
@@ -89,6 +99,11 @@ impl Watch {
 
     pub(super) fn version(&self) -> HttpVersion {
         self.state.version
+    }
+
+    /// Records that hyper serves the connection again after [`Action::Park`].
+    pub(super) fn resume(&mut self) {
+        self.state.is_parked = false;
     }
 
     /// Decides whether the server must act on the connection. Call this after each poll of the connection.
@@ -141,20 +156,25 @@ impl State {
             shutting_down_since: None,
             evicted_at: None,
             revoked_at: None,
+            is_parked: false,
+            parks_after_request: false,
         }
     }
 
     /// Compares the connection with its last known state. Returns true if a time limit begins or ends now.
     fn observe(&mut self) -> bool {
         let connection = &*self.connection;
-        let (changes, read) = (connection.changes(), connection.read());
-        if changes != self.changes || connection.in_flight() > 0 {
+        let (changes, read, in_flight) =
+            (connection.changes(), connection.read(), connection.in_flight());
+        let has_changed = changes != self.changes;
+        if has_changed || in_flight > 0 {
             self.changes = changes;
             self.read = read;
             self.head_since = None;
         }
         let begins_head = self.head_since.is_none() && read != self.read;
         begins_head && self.version == HttpVersion::Http1
+            || self.parks_after_request && has_changed && in_flight == 0
             || connection.is_blocked() != self.is_blocked
             || connection.is_evicted()
             || connection.is_revoked()
@@ -218,6 +238,7 @@ impl State {
             self.send.clear();
         }
         if !is_idle {
+            self.parks_after_request = self.version == HttpVersion::Http1;
             return Ok(next);
         }
         if self.version == HttpVersion::Http1 && connection.read() != self.read {
@@ -236,7 +257,16 @@ impl State {
                     self.shutting_down_since = Some(now);
                     return Err(Action::ShutDown(CloseReason::Idle));
                 }
-                Ok(next.min(end))
+                if self.version == HttpVersion::Http2 || self.is_parked {
+                    return Ok(next.min(end));
+                }
+                let park_at = after(idle_since, PARK_AFTER);
+                self.parks_after_request = now >= park_at;
+                if now < park_at {
+                    return Ok(next.min(end).min(park_at));
+                }
+                self.is_parked = self.can_be_parked();
+                if self.is_parked { Err(Action::Park) } else { Ok(next.min(end)) }
             }
             // The connection is shutting down. An HTTP/2 client may still take the rest of a response, so it gets the
             // time of the send timeout.
@@ -246,10 +276,19 @@ impl State {
             }
         }
     }
+
+    /// Returns whether an idle connection can be taken from hyper, so that no byte is lost. After the beginning of the
+    /// server's shutdown, no connection is parked, because hyper must announce the close.
+    fn can_be_parked(&self) -> bool {
+        let response = self.connection.response();
+        response.is_between_requests() && !response.announces_close()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio_test::{assert_pending, task};
+
     use super::*;
     use crate::tls::client_connection::{Eviction, InFlight, WaitsFor};
 
@@ -271,6 +310,10 @@ mod tests {
         Revoked,
         /// The last request waits for the client.
         WaitsForClient,
+        /// hyper waits for the beginning of a request.
+        AwaitsHead,
+        /// The connection was parked, and hyper serves it again.
+        Resumed,
         Check,
     }
 
@@ -296,6 +339,8 @@ mod tests {
                 Event::WaitsForClient => {
                     requests.last_mut().unwrap().set_waits_for(WaitsFor::Client);
                 }
+                Event::AwaitsHead => connection.response().set_awaits_head(true),
+                Event::Resumed => state.is_parked = false,
                 Event::Check => {}
             }
             state.observe();
@@ -308,10 +353,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_limit_has_its_action() {
-        use Action::{Abort, Close, ShutDown};
+        use Action::{Abort, Close, Park, ShutDown};
         use Event::{
-            Blocked, Check, End, Evicted, EvictedAsStalled, Read, Request, Revoked, WaitsForClient,
-            Written,
+            AwaitsHead, Blocked, Check, End, Evicted, EvictedAsStalled, Read, Request, Resumed,
+            Revoked, WaitsForClient, Written,
         };
         use HttpVersion::{Http1, Http2};
         type Case<'a> = (&'a str, HttpVersion, &'a [(u64, Event)], &'a [(u64, Action)]);
@@ -410,6 +455,31 @@ mod tests {
                 &[(1, ShutDown(CloseReason::ConnectionLimit)), (11, Abort)],
             ),
             (
+                "parked, and idle for too long",
+                Http1,
+                &[(0, AwaitsHead), (1, Check), (2, Check), (75, Check)],
+                &[(1, Park), (75, ShutDown(CloseReason::Idle))],
+            ),
+            (
+                "parked again after a request",
+                Http1,
+                &[(0, AwaitsHead), (1, Check), (9, Request), (9, Resumed), (9, End), (10, Check)],
+                &[(1, Park), (10, Park)],
+            ),
+            (
+                "a head that has begun",
+                Http1,
+                &[(0, Read), (0, AwaitsHead), (1, Check), (30, Check)],
+                &[(30, Close(CloseReason::Head))],
+            ),
+            ("an idle HTTP/2 connection", Http2, &[(0, AwaitsHead), (1, Check)], &[]),
+            (
+                "evicted while it is parked",
+                Http1,
+                &[(0, AwaitsHead), (1, Check), (2, Evicted), (2, Check)],
+                &[(1, Park), (2, ShutDown(CloseReason::ConnectionLimit)), (2, Abort)],
+            ),
+            (
                 "evicted, and the client does not take the response",
                 Http2,
                 &[(1, Request), (1, WaitsForClient), (1, EvictedAsStalled)],
@@ -447,5 +517,32 @@ mod tests {
         for (name, version, events, want) in cases {
             assert_eq!(actions(*version, events).await, *want, "{name}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_timer_parks_a_connection_half_a_second_after_its_last_request() {
+        let start = Instant::now();
+        let at = |millis| sleep_until(start + Duration::from_millis(millis));
+        let connection = Arc::new(ClientConnection::unlimited());
+        connection.response().set_awaits_head(true);
+        let mut watch = task::spawn(Watch::new(connection.clone(), TIMEOUTS, HttpVersion::Http1));
+        let mut poll = || watch.enter(|cx, mut watch| watch.poll(cx));
+        assert_pending!(poll());
+        // The first request is in flight when the timer fires.
+        for (begin, end) in [(300, 1700), (1800, 1900), (2300, 2310)] {
+            at(begin).await;
+            let request = InFlight::begin(&connection);
+            assert_pending!(poll());
+            at(1700.min(end)).await;
+            assert_pending!(poll());
+            at(end).await;
+            drop(request);
+            assert_pending!(poll());
+        }
+        at(2809).await;
+        assert_pending!(poll());
+        at(2811).await;
+        assert!(watch.is_woken());
+        assert_eq!(watch.enter(|cx, mut watch| watch.poll(cx)), Poll::Ready(Action::Park));
     }
 }

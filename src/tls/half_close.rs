@@ -46,6 +46,9 @@ const FIRST_CHECK: Duration = Duration::from_millis(100);
 /// The time between two later checks for a reset.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
+/// The end of a head, and an empty line after it (RFC 9112 §2.1).
+const EMPTY_LINE: &[u8; 4] = b"\r\n\r\n";
+
 /// Most operating systems forget a connection about a minute after the client has closed it. From then on, they answer
 /// a keep-alive probe of TCP with a reset.
 const KEEPALIVE: TcpKeepalive =
@@ -75,7 +78,7 @@ impl ClientSocket for ClientIo<TcpStream> {
     }
 }
 
-impl ClientSocket for TlsStream<ClientIo<TcpStream>> {
+impl ClientSocket for Box<TlsStream<ClientIo<TcpStream>>> {
     fn tcp(&self) -> &TcpStream {
         self.get_ref().0.socket()
     }
@@ -99,6 +102,8 @@ pub(super) struct HalfCloseStream<S> {
     client: Arc<ClientConnection>,
     /// Data that was read before hyper asked for it.
     ahead: Vec<u8>,
+    /// The last bytes that hyper has read. At the beginning of the connection, these are the bytes of an empty line.
+    last_read: [u8; EMPTY_LINE.len()],
     /// Whether hyper waits for data. If so, hyper itself sees the end of the data.
     is_reading: bool,
     /// The part of the probe that is not written yet.
@@ -113,14 +118,30 @@ struct HalfClosed {
 }
 
 impl<S> HalfCloseStream<S> {
-    pub(super) fn new(stream: S, client: Arc<ClientConnection>) -> Self {
+    /// `ahead` is data that was already read from `stream`. hyper gets it first.
+    pub(super) fn new(stream: S, client: Arc<ClientConnection>, ahead: Vec<u8>) -> Self {
         Self {
             stream,
             client,
-            ahead: Vec::new(),
+            ahead,
+            last_read: *EMPTY_LINE,
             is_reading: false,
             unsent: &[],
             half_closed: None,
+        }
+    }
+}
+
+impl<S> HalfCloseStream<S> {
+    /// Records the bytes that hyper reads now.
+    fn read(&mut self, bytes: &[u8]) {
+        self.client.response().set_awaits_head(false);
+        if let Some(last) = bytes.last_chunk() {
+            self.last_read = *last;
+        } else {
+            self.last_read.rotate_left(bytes.len());
+            let start = self.last_read.len() - bytes.len();
+            self.last_read[start..].copy_from_slice(bytes);
         }
     }
 }
@@ -195,10 +216,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for HalfCloseStream<S> {
             let length = self.ahead.len().min(buffer.remaining());
             buffer.put_slice(&self.ahead[..length]);
             self.ahead.drain(..length);
+            self.read(buffer.filled());
             return Poll::Ready(Ok(()));
         }
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         self.is_reading = read.is_pending();
+        match read {
+            Poll::Pending => {
+                self.client.response().set_awaits_head(self.last_read == *EMPTY_LINE);
+            }
+            Poll::Ready(_) => self.read(&buffer.filled()[before..]),
+        }
         read
     }
 }

@@ -7,6 +7,7 @@
 
 use std::{
     io::{self, IoSlice},
+    mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -36,10 +37,16 @@ const AFTER_RESPONSE: LingerLimits = LingerLimits {
     bytes: 64 * 1024 * 1024,
 };
 
+/// A connection with TLS. It is boxed, because each lending moves it, and the channel to its owner has room for it.
+pub(super) type TlsSocket = Box<TlsStream<ClientIo<TcpStream>>>;
+
+/// Maximum number of bytes that [`ClientStream::poll_readable`] reads.
+const READ_AHEAD: usize = 1024;
+
 /// The connection of a client, with TLS or without.
 pub(super) enum ClientStream {
     Tcp(ClientIo<TcpStream>),
-    Tls(Box<TlsStream<ClientIo<TcpStream>>>),
+    Tls(TlsSocket),
 }
 
 /// Says how the last response on a connection ended.
@@ -53,6 +60,23 @@ pub(super) enum LastResponse {
 }
 
 impl ClientStream {
+    /// Waits until the client has sent data or closed the connection, or until the connection has failed. Adds data that
+    /// was read to `ahead`. With TLS, this can be data of any length up to [`READ_AHEAD`]. Without TLS, nothing is read.
+    ///
+    /// An error is not returned, because the next read returns it, or the end of the data.
+    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>, ahead: &mut Vec<u8>) -> Poll<()> {
+        match self {
+            Self::Tcp(stream) => stream.socket().poll_read_ready(cx).map(drop),
+            Self::Tls(stream) => {
+                let mut buffer = [MaybeUninit::uninit(); READ_AHEAD];
+                let mut read = ReadBuf::uninit(&mut buffer);
+                let _ = ready!(Pin::new(stream).poll_read(cx, &mut read));
+                ahead.extend_from_slice(read.filled());
+                Poll::Ready(())
+            }
+        }
+    }
+
     /// Closes the connection so that the client can still read the last response.
     ///
     /// After a response that broke off, the server sends no `close_notify`. So the client sees that the response is not
@@ -95,7 +119,7 @@ pub(super) enum Lender {
         client: Arc<ClientConnection>,
     },
     /// With TLS, no reset is needed: without `close_notify`, the client sees that the response is not complete.
-    Tls(oneshot::Receiver<TlsStream<ClientIo<TcpStream>>>),
+    Tls(oneshot::Receiver<TlsSocket>),
 }
 
 impl Lender {
@@ -103,7 +127,7 @@ impl Lender {
     pub(super) fn take_back(mut self) -> Option<ClientStream> {
         match &mut self {
             Self::Tcp { stream, .. } => stream.try_recv().ok().map(ClientStream::Tcp),
-            Self::Tls(stream) => stream.try_recv().ok().map(Box::new).map(ClientStream::Tls),
+            Self::Tls(stream) => stream.try_recv().ok().map(ClientStream::Tls),
         }
     }
 }
@@ -181,6 +205,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LentStream<T> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.client.response().set_flushed(false);
         self.stream().poll_write(cx, bytes)
     }
 
@@ -189,6 +214,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LentStream<T> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.client.response().set_flushed(false);
         self.stream().poll_write_vectored(cx, slices)
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::Version;
+use super::answering::RequestFraming;
 
 /// The current response on an HTTP/1.1 connection, and the end of the previous response. HTTP/2 does not use this
 /// state, because it has several responses at a time.
@@ -11,7 +11,9 @@ use http::Version;
 /// All parts of an HTTP/1.1 connection run in one task, so the atomics need no memory ordering.
 #[derive(Debug, Default)]
 pub(super) struct ResponseState {
-    is_flushed: AtomicBool,
+    has_unflushed: AtomicBool,
+    awaits_head: AtomicBool,
+    had_request_body: AtomicBool,
     announces_close: AtomicBool,
     ends_with_connection: AtomicBool,
     is_awaited: AtomicBool,
@@ -22,9 +24,10 @@ pub(super) struct ResponseState {
 
 impl ResponseState {
     /// Records that an HTTP/1.1 request has arrived.
-    pub(super) fn set_awaited(&self, version: Version) {
+    pub(super) fn set_awaited(&self, request: RequestFraming) {
         self.is_awaited.store(true, Ordering::Relaxed);
-        self.accepts_interim.store(version == Version::HTTP_11, Ordering::Relaxed);
+        self.accepts_interim.store(!request.is_http10, Ordering::Relaxed);
+        self.had_request_body.store(request.has_body, Ordering::Relaxed);
     }
 
     /// Records that hyper gets the response now.
@@ -84,10 +87,61 @@ impl ResponseState {
 
     /// Records whether all bytes that hyper has written so far were passed to the kernel.
     pub(super) fn set_flushed(&self, is_flushed: bool) {
-        self.is_flushed.store(is_flushed, Ordering::Relaxed);
+        self.has_unflushed.store(!is_flushed, Ordering::Relaxed);
     }
 
     pub(super) fn is_flushed(&self) -> bool {
-        self.is_flushed.load(Ordering::Relaxed)
+        !self.has_unflushed.load(Ordering::Relaxed)
+    }
+
+    /// Records whether hyper waits for more data after data that ended like a head, or at the beginning of the
+    /// connection.
+    pub(super) fn set_awaits_head(&self, awaits_head: bool) {
+        self.awaits_head.store(awaits_head, Ordering::Relaxed);
+    }
+
+    /// Returns whether hyper has neither read a part of the next request nor kept a part of the last response.
+    ///
+    /// hyper does not tell this. But it is certain if the last request had no body, and the data that hyper has read
+    /// ends with an empty line. Then the data ends with this request, because the beginning of another head cannot end
+    /// with an empty line. (A server ignores empty lines before a head, RFC 9112 §2.2.)
+    pub(super) fn is_between_requests(&self) -> bool {
+        self.awaits_head.load(Ordering::Relaxed)
+            && !self.had_request_body.load(Ordering::Relaxed)
+            && self.is_flushed()
+            && !self.is_awaited()
+            && !self.is_upgraded()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Applies `change` to a connection that waits for a request, after a request without body was answered.
+    fn is_between_requests_after(change: fn(&ResponseState)) -> bool {
+        let state = ResponseState::default();
+        state.set_awaited(RequestFraming { has_body: false, is_http10: false });
+        state.set_flushed(false);
+        state.set_answered();
+        state.set_flushed(true);
+        state.set_awaits_head(true);
+        change(&state);
+        state.is_between_requests()
+    }
+
+    #[test]
+    fn only_an_answered_request_without_body_is_followed_by_another_head() {
+        assert!(is_between_requests_after(|_| {}));
+        let body = RequestFraming { has_body: true, is_http10: false };
+        assert!(!is_between_requests_after(|state| state.set_awaits_head(false)));
+        assert!(!is_between_requests_after(|state| state.set_flushed(false)));
+        assert!(!is_between_requests_after(|state| state.set_awaited(body)));
+        assert!(!ResponseState::default().is_between_requests());
+        let answered_body = |state: &ResponseState| {
+            state.set_awaited(RequestFraming { has_body: true, is_http10: false });
+            state.set_answered();
+        };
+        assert!(!is_between_requests_after(answered_body));
     }
 }

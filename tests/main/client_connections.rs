@@ -16,6 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use rustls::pki_types::ServerName;
 use test_support::{
@@ -681,6 +682,58 @@ async fn a_client_that_sends_a_malformed_request_can_read_the_whole_response() {
             let start = format!("HTTP/1.1 {want} ");
             assert!(response.starts_with(&start), "{transport:?}, {want}: {response:?}");
             result.unwrap_or_else(|error| panic!("{transport:?}, {want}: {error}"));
+        }
+    }
+}
+
+/// Between two requests, the gateway takes an idle connection from hyper and frees its buffers. No byte may get lost,
+/// wherever the client pauses.
+#[tokio::test(start_paused = true)]
+async fn requests_are_answered_after_a_pause_at_any_byte() {
+    let length = service_fn(async |request: Request<Incoming>| {
+        let path = request.uri().path().to_owned();
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let answer = format!("{path}:{}", body.len());
+        Ok::<_, Infallible>(Response::new(ResponseBody::from(Bytes::from(answer))))
+    });
+    let requests = [
+        ("GET /a HTTP/1.1\r\nhost: gw\r\n\r\n", "/a:0"),
+        ("POST /b HTTP/1.1\r\nhost: gw\r\ncontent-length: 0\r\n\r\n", "/b:0"),
+        // The gateway ignores empty lines before a request (RFC 9112 §2.2).
+        ("\r\n\r\nGET /c HTTP/1.1\r\nhost: gw\r\n\r\n", "/c:0"),
+        ("GET /d HTTP/1.1\nhost: gw\n\n", "/d:0"),
+        // The bodies look like the end of a head.
+        ("POST /e HTTP/1.1\r\nhost: gw\r\ncontent-length: 8\r\n\r\n\r\n\r\n\r\n\r\n", "/e:8"),
+        (
+            "POST /f HTTP/1.1\r\nhost: gw\r\ntransfer-encoding: chunked\r\n\r\n4\r\n\r\n\r\n\r\n0\r\n\r\n",
+            "/f:4",
+        ),
+        ("GET /g HTTP/1.0\r\nhost: gw\r\nconnection: keep-alive\r\n\r\n", "/g:0"),
+        ("GET /h HTTP/1.1\r\nhost: gw\r\nconnection: close\r\n\r\n", "/h:0"),
+    ];
+    let (sent, answers): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
+    let sent = sent.concat();
+    for transport in BOTH {
+        let address = serve(transport, length).await;
+        for paused_at in 0..sent.len() {
+            let mut stream = transport.connect(address).await;
+            // A third pause is between the two others.
+            let mut from = 0;
+            for to in [paused_at / 2, paused_at, sent.len()] {
+                stream.write_all(&sent.as_bytes()[from..to]).await.unwrap();
+                stream.flush().await.unwrap();
+                from = to;
+                // The gateway parks a connection after half a second.
+                sleep(Duration::from_secs(2)).await;
+            }
+            let (read, result) = read_all(&mut stream).await;
+            result.unwrap();
+            let bodies: Vec<_> = read
+                .split("HTTP/1.")
+                .skip(1)
+                .map(|response| response.split_once("\r\n\r\n").unwrap().1)
+                .collect();
+            assert_eq!(bodies, answers, "{transport:?}, paused at {paused_at}: {read}");
         }
     }
 }
