@@ -482,8 +482,8 @@ impl Accepted {
                 // The server is shutting down. hyper announces this in its next response.
                 None => (connection, lender) = lend(stream, Vec::new()),
                 Some(Parked::Readable(ahead)) => (connection, lender) = lend(stream, ahead),
-                Some(Parked::Closed) => {
-                    Box::pin(serving.close(stream, LastResponse::Complete, client)).await;
+                Some(Parked::Closed(last)) => {
+                    Box::pin(serving.close(stream, last, client)).await;
                     return None;
                 }
                 Some(Parked::Cut) => return None,
@@ -677,7 +677,7 @@ enum Parked {
     /// The client has sent this data, or has closed the connection. Without TLS, the data was not read yet.
     Readable(Vec<u8>),
     /// The connection must be closed in stages.
-    Closed,
+    Closed(LastResponse),
     /// The connection must be closed immediately.
     Cut,
 }
@@ -687,11 +687,17 @@ impl Future for ParkedConnection<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut ahead = Vec::new();
-        if self.stream.poll_readable(cx, &mut ahead).is_ready() {
-            return Poll::Ready(Parked::Readable(ahead));
+        if let Poll::Ready(result) = self.stream.poll_readable(cx, &mut ahead) {
+            return Poll::Ready(match result {
+                Ok(()) => Parked::Readable(ahead),
+                Err(error) => {
+                    tracing::debug!(peer = %self.end.peer, %error, "connection ended early");
+                    Parked::Closed(LastResponse::BrokenOff)
+                }
+            });
         }
         let (parked, reason) = match task::ready!(self.watch.poll(cx)) {
-            Action::ShutDown(reason) => (Parked::Closed, Some(reason)),
+            Action::ShutDown(reason) => (Parked::Closed(LastResponse::Complete), Some(reason)),
             Action::Close(reason) => (Parked::Cut, Some(reason)),
             Action::Abort => (Parked::Cut, None),
             // The watch parks a connection only once.

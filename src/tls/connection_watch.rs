@@ -124,7 +124,11 @@ impl Watch {
         }
         loop {
             match self.state.check(Instant::now()) {
-                Err(action) => return Poll::Ready(action),
+                Err(action) => {
+                    // The next poll must check again, because the timer may not be armed yet.
+                    self.waker = None;
+                    return Poll::Ready(action);
+                }
                 Ok(next) if next != self.timer.deadline() => self.timer.as_mut().reset(next),
                 Ok(_) => {}
             }
@@ -246,6 +250,7 @@ impl State {
             if now >= end {
                 return Err(Action::Close(CloseReason::Head));
             }
+            self.parks_after_request = true;
             // The head has begun, so the idle timeout does not apply.
             return Ok(next.min(end));
         }
@@ -528,6 +533,9 @@ mod tests {
         let mut watch = task::spawn(Watch::new(connection.clone(), TIMEOUTS, HttpVersion::Http1));
         let mut poll = || watch.enter(|cx, mut watch| watch.poll(cx));
         assert_pending!(poll());
+        // The head of a request arrives in two parts.
+        connection.add_read(10);
+        assert_pending!(poll());
         // The first request is in flight when the timer fires.
         for (begin, end) in [(300, 1700), (1800, 1900), (2300, 2310)] {
             at(begin).await;
@@ -544,5 +552,22 @@ mod tests {
         at(2811).await;
         assert!(watch.is_woken());
         assert_eq!(watch.enter(|cx, mut watch| watch.poll(cx)), Poll::Ready(Action::Park));
+    }
+
+    /// A slow handshake can take longer than the time after which a connection is parked.
+    #[tokio::test(start_paused = true)]
+    async fn the_idle_timeout_applies_if_the_first_check_parks_the_connection() {
+        let connection = Arc::new(ClientConnection::unlimited());
+        let start = Instant::now();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        connection.response().set_awaits_head(true);
+        let mut watch = task::spawn(Watch::new(connection, TIMEOUTS, HttpVersion::Http1));
+        let mut poll = || watch.enter(|cx, mut watch| watch.poll(cx));
+        assert_eq!(poll(), Poll::Ready(Action::Park));
+        assert_pending!(poll());
+        sleep_until(start + TIMEOUTS.idle + Duration::from_millis(1)).await;
+        assert!(watch.is_woken());
+        let action = watch.enter(|cx, mut watch| watch.poll(cx));
+        assert_eq!(action, Poll::Ready(Action::ShutDown(CloseReason::Idle)));
     }
 }

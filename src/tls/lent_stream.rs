@@ -60,19 +60,31 @@ pub(super) enum LastResponse {
 }
 
 impl ClientStream {
-    /// Waits until the client has sent data or closed the connection, or until the connection has failed. Adds data that
-    /// was read to `ahead`. With TLS, this can be data of any length up to [`READ_AHEAD`]. Without TLS, nothing is read.
+    /// Waits until the client has sent data or closed the connection. With TLS, adds up to [`READ_AHEAD`] bytes of this
+    /// data to `ahead`. Without TLS, reads nothing.
     ///
-    /// An error is not returned, because the next read returns it, or the end of the data.
-    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>, ahead: &mut Vec<u8>) -> Poll<()> {
+    /// # Errors
+    /// The error of the read. The next read may not return it again: after a violation of TLS, it can first return data
+    /// that came before the violation.
+    pub(super) fn poll_readable(
+        &mut self,
+        cx: &mut Context<'_>,
+        ahead: &mut Vec<u8>,
+    ) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => stream.socket().poll_read_ready(cx).map(drop),
+            Self::Tcp(stream) => stream.socket().poll_read_ready(cx),
             Self::Tls(stream) => {
                 let mut buffer = [MaybeUninit::uninit(); READ_AHEAD];
                 let mut read = ReadBuf::uninit(&mut buffer);
-                let _ = ready!(Pin::new(stream).poll_read(cx, &mut read));
-                ahead.extend_from_slice(read.filled());
-                Poll::Ready(())
+                if let Poll::Ready(result) = Pin::new(&mut *stream).poll_read(cx, &mut read) {
+                    ahead.extend_from_slice(read.filled());
+                    return Poll::Ready(result);
+                }
+                // rustls may have an answer to a message that contained no data.
+                match Pin::new(stream).poll_flush(cx) {
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+                }
             }
         }
     }

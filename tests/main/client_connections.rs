@@ -737,3 +737,22 @@ async fn requests_are_answered_after_a_pause_at_any_byte() {
         }
     }
 }
+
+/// The client sends a TLS record that cannot be decrypted while its connection is idle. The gateway does not wait for the
+/// rest of a head.
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_ends_at_an_invalid_record() {
+    let answer = service_fn(async |_: Request<Incoming>| {
+        Ok::<_, Infallible>(Response::new(ResponseBody::default()))
+    });
+    let address = serve(Transport::Tls, answer).await;
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let (mut stream, _) = CONNECTOR.connect(name, stream).await.unwrap().into_inner();
+    sleep(Duration::from_secs(2)).await;
+    let record = [[0x17, 0x03, 0x03, 0x00, 0x20].as_slice(), &[b'x'; 0x20]].concat();
+    stream.write_all(&record).await.unwrap();
+    let mut rest = Vec::new();
+    let read = timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
+    read.expect("the gateway closes the connection").unwrap();
+}
