@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     /// Applies `change` to a connection that waits for a request, after a request without body was answered.
-    fn is_between_requests_after(change: fn(&ResponseState)) -> bool {
+    fn is_between_requests_after(change: impl Fn(&ResponseState)) -> bool {
         let state = ResponseState::default();
         state.set_awaited(RequestFraming { has_body: false, is_http10: false });
         state.set_flushed(false);
@@ -133,15 +133,15 @@ mod tests {
     #[test]
     fn only_an_answered_request_without_body_is_followed_by_another_head() {
         assert!(is_between_requests_after(|_| {}));
-        let body = RequestFraming { has_body: true, is_http10: false };
         assert!(!is_between_requests_after(|state| state.set_awaits_head(false)));
         assert!(!is_between_requests_after(|state| state.set_flushed(false)));
-        assert!(!is_between_requests_after(|state| state.set_awaited(body)));
-        assert!(!ResponseState::default().is_between_requests());
-        let answered_body = |state: &ResponseState| {
-            state.set_awaited(RequestFraming { has_body: true, is_http10: false });
+        let with_body = RequestFraming { has_body: true, is_http10: false };
+        let without_body = RequestFraming { has_body: false, is_http10: false };
+        assert!(!is_between_requests_after(|state| state.set_awaited(without_body)));
+        assert!(!is_between_requests_after(|state| {
+            state.set_awaited(with_body);
             state.set_answered();
-        };
-        assert!(!is_between_requests_after(answered_body));
+        }));
+        assert!(!ResponseState::default().is_between_requests());
     }
 }
