@@ -166,7 +166,12 @@ impl Writer {
         }
         self.checked = Instant::now();
         if is_at(&self.file, &self.state.path) {
-            self.is_lost = false;
+            // The open file is at the path again. Until now, it was not, and no new file could be opened.
+            if self.is_lost {
+                self.is_lost = false;
+                self.retry_at = None;
+                self.state.is_stuck.store(false, SeqCst);
+            }
             return;
         }
         match open_shared(&self.state.path, Links::Refuse) {
@@ -316,6 +321,29 @@ mod tests {
         writer.follow_path();
         assert!(writer.write_batch());
         assert_eq!(fs::read_to_string(&path).unwrap(), "two\nthree\n");
+    }
+
+    #[test]
+    fn the_log_is_healthy_again_when_the_open_file_is_at_its_path_again() {
+        let (directory, path, mut writer) = writer("");
+        let mut follow = || {
+            writer.state.must_reopen.store(true, SeqCst);
+            writer.follow_path();
+            (writer.is_lost, writer.state.is_stuck.load(SeqCst))
+        };
+        let away = directory.path().join("away");
+        fs::rename(&path, &away).unwrap();
+        // A directory cannot be opened as the log.
+        fs::create_dir(&path).unwrap();
+        assert_eq!(follow(), (true, true));
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&away, &path).unwrap();
+        assert_eq!(follow(), (false, false));
+        // A failed write is another reason, which only a successful write ends.
+        writer.state.is_stuck.store(true, SeqCst);
+        writer.state.must_reopen.store(true, SeqCst);
+        writer.follow_path();
+        assert!(writer.state.is_stuck.load(SeqCst));
     }
 
     #[test]

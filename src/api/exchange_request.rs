@@ -21,8 +21,7 @@ pub(super) const FORM: &str = "application/x-www-form-urlencoded";
 /// The maximum number of parameters in a body, including those that are ignored.
 const MAX_PARAMETERS: usize = 32;
 
-/// The maximum length of a parameter's name if each of its bytes is percent-encoded. An encoded byte has three
-/// characters, so a name may have three times as many characters before it is decoded. All known names are shorter.
+/// The maximum length of a parameter's name in bytes, after it was decoded. All known names are shorter.
 const MAX_NAME_LEN: usize = 64;
 
 /// A parsed request for a PassTicket.
@@ -209,11 +208,16 @@ impl Parameters {
             }
             let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
             let (name, value) = (&pair[..end], pair.get(end + 1..).unwrap_or_default());
+            // Before it is decoded, a name may have three times as many bytes, because a percent-encoded byte has three
+            // characters.
             if name.len() > 3 * MAX_NAME_LEN {
                 return Err(ExchangeProblem::TooLarge);
             }
             // A name is decoded in the same way as a value, because a client may send a secret as a name by mistake.
             let name = decode(name).ok_or(ExchangeProblem::Encoding)?;
+            if name.len() > MAX_NAME_LEN {
+                return Err(ExchangeProblem::TooLarge);
+            }
             let value = decode(value).ok_or(ExchangeProblem::Encoding)?;
             if names.iter().any(|other| other.as_str() == name.as_str()) {
                 return Err(match name.as_str() {
@@ -351,7 +355,11 @@ mod tests {
             ("newline", format!("{GOOD}&x=a\n"), Err(P::Encoding)),
             ("long token", with("subject_token", &long), Err(P::TooLarge)),
             ("many parameters", format!("{GOOD}{many}"), Err(P::TooLarge)),
-            ("long name", format!("{GOOD}&{}=1", "n".repeat(200)), Err(P::TooLarge)),
+            ("longest name", format!("{GOOD}&{}=1", "n".repeat(64)), ok(None)),
+            ("long name", format!("{GOOD}&{}=1", "n".repeat(65)), Err(P::TooLarge)),
+            ("longest encoded name", format!("{GOOD}&{}=1", "%6E".repeat(64)), ok(None)),
+            ("long encoded name", format!("{GOOD}&{}=1", "%6E".repeat(65)), Err(P::TooLarge)),
+            ("very long name", format!("{GOOD}&{}=1", "n".repeat(200)), Err(P::TooLarge)),
         ] {
             assert_eq!(summary(&body), want, "{name}");
         }

@@ -36,11 +36,12 @@ const JOINING_GIVEN_UP: Description = Description::counter(
 );
 const UNCONFIRMED: Description = Description::counter(
     "passticket_cluster_unconfirmed_writes_total",
-    "Writes that were not confirmed by all nodes in time.",
+    "Writes that the shared store (such as Redis) or another node had not confirmed in time.",
 );
 const CONNECTION_ERRORS: Description = Description::counter(
     "passticket_cluster_connection_errors_total",
-    "Sessions with the shared store (such as Redis) that have failed. After a failure, the node connects again.",
+    "Sessions with the shared store (such as Redis) that have ended with an error of this store, of the revocation file, \
+     or of the node's name. After an error, the node connects again.",
 );
 const WAITS: Description = Description::histogram(
     "passticket_cluster_confirmation_seconds",

@@ -55,6 +55,7 @@ mod status;
 mod store;
 #[cfg(test)]
 mod tests;
+mod unconfirmed;
 
 pub use error::ClusterError;
 pub use handed_over::{HandedOverLease, HandedOverLeaseError};

@@ -30,6 +30,7 @@ use super::{
     peers::Peers,
     publish_queue::PublishQueue,
     rules::Rules,
+    unconfirmed::Unconfirmed,
 };
 use crate::{
     clock::Timestamp,
@@ -65,6 +66,7 @@ pub(super) struct Shared {
     pub(super) rules: Rules,
     pub(super) incarnation: Incarnation,
     pub(super) queue: PublishQueue,
+    pub(super) unconfirmed: Unconfirmed,
     pub(super) counts: ClusterCounts,
     /// The node accepts tokens before this time, in nanoseconds. `u64::MAX` means that there is no end. The field is
     /// atomic, so that the check of a token needs no lock.
@@ -151,6 +153,7 @@ impl Shared {
             rules,
             incarnation,
             queue: PublishQueue::default(),
+            unconfirmed: Unconfirmed::default(),
             counts: ClusterCounts::default(),
             serve_until: AtomicU64::new(0),
             state: Mutex::new(state),

@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 use tokio::sync::oneshot;
 
 use super::{
-    confirm::{Until, confirm},
+    confirm::{Until, confirm, confirm_earlier},
     memory::{NodeMemory, NodeWrite},
     shared::Shared,
 };
@@ -135,27 +135,35 @@ impl RevocationCheck for ClusterStore {
 /// stored the uses.
 ///
 /// If this takes too long, the result is [`StoreError::NotEverywhere`]. The change is then stored on this node. If it
-/// is not published yet, this node publishes it later.
+/// is not published yet, this node publishes it later. The caller can repeat [`AccessTokenChange::RevokeIdle`] and
+/// [`AccessTokenChange::Misuse`]: although this node may have nothing left to revoke, they return `Ok` only when no node
+/// accepts the tokens that this node has revoked before.
 impl AccessTokenStore for ClusterStore {
     fn change(&self, change: AccessTokenChange, now: Timestamp) -> StoreFuture<AccessTokenOutcome> {
         let shared = self.shared.clone();
         let is_awaited = !matches!(change, AccessTokenChange::Use(_));
+        // `EndGraces` is not in this list. The program makes it every second, so each of these calls would wait.
+        let may_be_repeated =
+            matches!(change, AccessTokenChange::RevokeIdle(_) | AccessTokenChange::Misuse { .. });
         let changed = NodeMemory::change(&*shared.memory, change, now);
         self.finish(async move {
-            match changed.await {
-                Ok((outcome, records)) if records.is_empty() => Ok(outcome),
-                Ok((outcome, records)) if !is_awaited => {
+            let (outcome, records) = changed.await?;
+            if !is_awaited {
+                if !records.is_empty() {
                     shared.queue.add_unawaited(records);
-                    Ok(outcome)
                 }
-                Ok((outcome, records)) => {
-                    let revokes = |record: &Record| matches!(record, Record::Revocation(_));
-                    let until =
-                        if records.iter().any(revokes) { Until::Applied } else { Until::Published };
-                    confirm(&shared, records, until).await.map(|()| outcome)
-                }
-                Err(error) => Err(error),
+                return Ok(outcome);
             }
+            if !records.is_empty() {
+                let revokes = |record: &Record| matches!(record, Record::Revocation(_));
+                let until =
+                    if records.iter().any(revokes) { Until::Applied } else { Until::Published };
+                confirm(&shared, records, until).await?;
+            }
+            if may_be_repeated {
+                confirm_earlier(&shared).await?;
+            }
+            Ok(outcome)
         })
     }
 

@@ -27,7 +27,28 @@ const MEBIBYTE: usize = 1024 * 1024;
 /// The client certificate for API ML cannot be used, or the answer of the service shows that the configuration of the
 /// gateway or of API ML is wrong.
 pub(crate) async fn prepared(config: &Config) -> Result<Option<CachingService>, Exit> {
-    let settings = config.zowe.as_ref().and_then(|zowe| zowe.revocations);
+    prepared_with(config, config.zowe.as_ref().and_then(|zowe| zowe.revocations)).await
+}
+
+/// Does the same as [`prepared`], but its client never changes the Caching Service.
+///
+/// # Errors
+/// The errors of [`prepared`]. A missing salt is always an error.
+pub(crate) async fn prepared_to_read(config: &Config) -> Result<Option<CachingService>, Exit> {
+    prepared_with(config, settings_to_read(config)).await
+}
+
+/// Returns the configured settings without the permissions to change the Caching Service: to write revocations and to
+/// create a salt. Commands that only look use these settings.
+pub(crate) fn settings_to_read(config: &Config) -> Option<CachingServiceSettings> {
+    let settings = config.zowe.as_ref()?.revocations?;
+    Some(CachingServiceSettings::new(settings.mode()))
+}
+
+async fn prepared_with(
+    config: &Config,
+    settings: Option<CachingServiceSettings>,
+) -> Result<Option<CachingService>, Exit> {
     let Some(settings) = settings else { return Ok(None) };
     let service = with_settings(config, settings)
         .map_err(|error| Exit::usage(format!("components.passticket-proxy.zowe: {error}")))?;

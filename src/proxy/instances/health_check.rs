@@ -25,7 +25,7 @@ const MAX_HEAD: usize = 16 * 1024;
 
 /// Asks the instances of services regularly whether they work, over connections of its own.
 ///
-/// A check succeeds if the instance responds in time, and the status is not 5xx. After two failed checks in a row, the
+/// A check succeeds if the instance responds in time with a status below 500. After two failed checks in a row, the
 /// instance gets no requests until a check succeeds, unless no other instance is healthy.
 ///
 /// A status such as 401 or 404 also shows that the instance responds. The health URL often comes from a static
@@ -174,9 +174,10 @@ where
         }
     });
     let response = response.await.map_err(CheckError::Exchange)?;
+    // No standard defines 600 to 999, so such a status is also an error.
     match response.status() {
-        status if status.is_server_error() => Err(CheckError::Status(status)),
-        _ => Ok(()),
+        status if status.as_u16() < 500 => Ok(()),
+        status => Err(CheckError::Status(status)),
     }
 }
 
@@ -186,5 +187,45 @@ impl<C> fmt::Debug for HealthCheck<C> {
             .field("interval", &self.interval)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tower::service_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_check_succeeds_if_the_status_is_below_500() {
+        for (status, want) in [
+            (200, true),
+            (302, true),
+            (401, true),
+            (404, true),
+            (499, true),
+            (500, false),
+            (503, false),
+            (599, false),
+            (600, false),
+            (999, false),
+        ] {
+            let connector = service_fn(move |_: Uri| {
+                let (ours, mut theirs) = duplex(1024);
+                tokio::spawn(async move {
+                    theirs.read_u8().await.unwrap();
+                    let head = format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\n\r\n");
+                    theirs.write_all(head.as_bytes()).await.unwrap();
+                    theirs.read_to_end(&mut Vec::new()).await.unwrap();
+                });
+                async { Ok::<_, io::Error>(TokioIo::new(ours)) }
+            });
+            let result = check(connector, &Uri::from_static("http://service/health")).await;
+            assert_eq!(result.is_ok(), want, "{status}: {result:?}");
+        }
     }
 }

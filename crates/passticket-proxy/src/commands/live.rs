@@ -27,7 +27,7 @@ use tower_passticket::{
     eureka::{EurekaClient, InstanceStatus, Registry},
     layer::TrustedForwarders,
     remote::{Address, Client, ClientLimits, Reply},
-    revocation::{CachingService, CachingServiceSettings},
+    revocation::CachingService,
     ticket_breaker::{SkewVerdict, clock_difference, clock_verdict, parse_date},
     tls::{Connector, TlsError, Verification},
     token::{IssuerKeys, JwkSetSource},
@@ -431,10 +431,7 @@ fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
         if let Some(connector) = zowe_connector(config)? {
             add("PassTickets of API ML", url.clone(), Question::Http, connector, provider);
         }
-        // The question must not change the Caching Service. With the configured settings, it could create a salt there,
-        // so only the mode of these settings is used.
-        let settings = peer.revocations.map(|it| CachingServiceSettings::new(it.mode()));
-        if let Some(settings) = settings
+        if let Some(settings) = caching_service::settings_to_read(config)
             && let (Some(service), Some(connector)) =
                 (caching_service::with_settings(config, settings)?, zowe_connector(config)?)
         {

@@ -612,8 +612,11 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     };
     if let Some(store) = &revocations {
         match check_store(store) {
-            Ok(None) => {}
-            Ok(Some(warning)) => report.warning(Problem::of_file(store, &warning)),
+            Ok(warnings) => {
+                for warning in warnings {
+                    report.warning(Problem::of_file(store, &warning));
+                }
+            }
             Err(error) => report.error(Problem::of_file(store, &error.to_string())),
         }
     }

@@ -155,18 +155,16 @@ pub enum SecretFileError {
 /// Checks the owner and the permissions of the revocation file, and of the file's directory. A missing file is not an
 /// error of this function.
 ///
-/// Returns a warning if a group of this process can write the file, or if other users can write to the directory. These
-/// cases are only warnings, because on volumes of containers, a group can usually write.
-pub(super) fn check_store(path: &Path) -> Result<Option<String>, SecretFileError> {
+/// Returns a warning if a group of this process can write the file, and another one if other users can write to the
+/// directory. These cases are only warnings, because on volumes of containers, a group can usually write.
+pub(super) fn check_store(path: &Path) -> Result<Vec<String>, SecretFileError> {
+    let file = match fs::metadata(path) {
+        Ok(metadata) => check_access(path, &metadata, Guard::Authorization)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(source) => return Err(SecretFileError::Io { path: path.to_owned(), source }),
+    };
     let directory = directory_warning(path, Other::GroupOrOthers);
-    match fs::metadata(path) {
-        Ok(metadata) => match check_access(path, &metadata, Guard::Authorization)? {
-            Some(warning) => Ok(Some(warning)),
-            None => Ok(directory),
-        },
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(directory),
-        Err(source) => Err(SecretFileError::Io { path: path.to_owned(), source }),
-    }
+    Ok(file.into_iter().chain(directory).collect())
 }
 
 /// Returns a warning if users other than the owner and the group of the file can write it. This check is for files that
@@ -374,7 +372,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("revocations.redb");
         // A missing file is not a problem, because the store creates it with mode 0600.
-        assert_eq!(check_store(&path).unwrap(), None);
+        assert_eq!(check_store(&path).unwrap(), [""; 0]);
         fs::write(&path, "").unwrap();
         let set = |path: &Path, mode| {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -382,21 +380,25 @@ mod tests {
         let group = fs::metadata(&path).unwrap().gid();
         assert!(ProcessUser::current().has_group(group), "expected a file of our group");
         for (file, parent, want) in [
-            (0o600, 0o700, None),
-            (0o644, 0o755, None),
-            (0o660, 0o700, Some("is writable by its group (mode 0660)")),
-            (0o600, 0o770, Some("is writable by its group (mode 0770)")),
-            (0o600, 0o2770, Some("is writable by its group (mode 2770)")),
-            (0o600, 0o777, Some("is writable by all users (mode 0777)")),
-            (0o600, 0o1777, None),
+            (0o600, 0o700, &[][..]),
+            (0o644, 0o755, &[]),
+            (0o660, 0o700, &["is writable by its group (mode 0660)"]),
+            (0o600, 0o770, &["is writable by its group (mode 0770)"]),
+            (0o600, 0o2770, &["is writable by its group (mode 2770)"]),
+            (0o600, 0o777, &["is writable by all users (mode 0777)"]),
+            (0o600, 0o1777, &[]),
+            (
+                0o660,
+                0o777,
+                &["is writable by its group (mode 0660)", "is writable by all users (mode 0777)"],
+            ),
         ] {
             set(&path, file);
             set(directory.path(), parent);
-            match (check_store(&path).unwrap(), want) {
-                (None, None) => {}
-                (Some(got), Some(want)) => assert!(got.contains(want), "{got}"),
-                (got, want) => panic!("{file:o} in {parent:o}: {got:?}, expected {want:?}"),
-            }
+            let got = check_store(&path).unwrap();
+            let is_same =
+                got.len() == want.len() && got.iter().zip(want).all(|(a, b)| a.contains(b));
+            assert!(is_same, "{file:o} in {parent:o}: {got:?}, expected {want:?}");
         }
         set(&path, 0o602);
         assert!(matches!(check_store(&path), Err(SecretFileError::Writable { mode: 0o602, .. })));

@@ -25,7 +25,7 @@ const ZOWE: &[Key] = &[
         "certificate.keystore.clientCertificateAlias",
         Warning(
             Any,
-            "the gateway presents a certificate only to services with the scheme x509; set components.passticket-proxy.clientCertificate",
+            "components.passticket-proxy.clientCertificate sets the certificate that the gateway presents to services",
         ),
     ),
     key(
@@ -58,7 +58,7 @@ const ZOWE: &[Key] = &[
         "certificate.pem.clientCertificate",
         Warning(
             Any,
-            "the gateway presents a certificate only to services with the scheme x509; set components.passticket-proxy.clientCertificate",
+            "components.passticket-proxy.clientCertificate sets the certificate that the gateway presents to services",
         ),
     ),
     key("certificate.pem.clientKey", Detail("zowe.certificate.pem.clientCertificate")),

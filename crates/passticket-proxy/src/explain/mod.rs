@@ -80,7 +80,7 @@ async fn explain_request(
     let store = DurableStore::snapshot(&config.revocations).map_err(Exit::usage)?;
     let store = Arc::new(store);
     let zowe = match is_live {
-        true => caching_service::prepared(config).await?,
+        true => caching_service::prepared_to_read(config).await?,
         false => None,
     };
     if is_live {

@@ -194,7 +194,8 @@ fn contains(line: &[u8], id: &[u8]) -> bool {
 /// Parses a line: a JSON object, or an event in the Common Event Format. Returns `None` if the line is not a record
 /// of the request.
 fn parse(line: &str, id: &str) -> Option<Map<String, Value>> {
-    let line = line.trim();
+    // Blanks at the end may belong to the last value of an event.
+    let line = line.trim_end_matches(['\r', '\n']);
     if line.starts_with('{') {
         let fields: Map<String, Value> = serde_json::from_str(line).ok()?;
         return (fields.get("request_id")?.as_str()? == id).then_some(fields);
@@ -218,17 +219,18 @@ fn parse(line: &str, id: &str) -> Option<Map<String, Value>> {
 }
 
 /// Parses an event in the Common Event Format. Returns the name of the event as `event`, and the extension: `key=value`
-/// pairs, in which a value may contain blanks, `\=`, `\\` and `\n`.
+/// pairs, in which a value may contain blanks and [escapes](unescape).
 fn cef(line: &str) -> Option<Map<String, Value>> {
     let mut header = line.get(line.find("CEF:")?..)?;
     let mut names = Vec::new();
     while names.len() < 7 {
         let end = unescaped(header, '|')?;
-        names.push(header[..end].replace("\\|", "|"));
+        names.push(&header[..end]);
         header = &header[end + 1..];
     }
     let mut fields = Map::new();
-    fields.insert("event".to_owned(), names[4].clone().into());
+    // The names of events contain no escapes.
+    fields.insert("event".to_owned(), names[4].into());
     let mut rest = header;
     while let Some(equals) = unescaped(rest, '=') {
         let key = rest[..equals].trim().to_owned();
@@ -236,14 +238,42 @@ fn cef(line: &str) -> Option<Map<String, Value>> {
         // The value ends before the word that is the next key.
         let next = unescaped(after, '=');
         let end = next.map_or(after.len(), |next| after[..next].rfind(' ').unwrap_or(next));
-        let value = after[..end].trim_end().replace("\\=", "=").replace("\\n", "\n");
-        fields.insert(key, value.replace("\\\\", "\\").into());
+        fields.insert(key, unescape(&after[..end]).into());
         rest = &after[end..];
         if next.is_none() {
             break;
         }
     }
     Some(fields)
+}
+
+/// Reverses the escapes that [`CefDevice`](tower_passticket::audit::CefDevice) writes in a value: `\\`, `\=`, `\n`, `\r`,
+/// and `\u` with four hexadecimal digits. Keeps a backslash that begins no such escape.
+fn unescape(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    let mut rest = value;
+    while let Some((before, after)) = rest.split_once('\\') {
+        let (c, len) = match after.bytes().next() {
+            Some(escaped @ (b'\\' | b'=')) => (char::from(escaped), 1),
+            Some(b'n') => ('\n', 1),
+            Some(b'r') => ('\r', 1),
+            Some(b'u') => match after.get(1..5).and_then(from_hexadecimal) {
+                Some(c) => (c, 5),
+                None => ('\\', 0),
+            },
+            _ => ('\\', 0),
+        };
+        text.push_str(before);
+        text.push(c);
+        rest = &after[len..];
+    }
+    text + rest
+}
+
+fn from_hexadecimal(digits: &str) -> Option<char> {
+    // `from_str_radix` also accepts a sign.
+    let are_digits = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    char::from_u32(u32::from_str_radix(digits, 16).ok().filter(|_| are_digits)?)
 }
 
 /// Returns the position of the first `c` that is not escaped by a backslash.
@@ -264,7 +294,12 @@ fn unescaped(text: &str, c: char) -> Option<usize> {
 mod tests {
     use std::fs;
 
+    use proptest::prelude::*;
     use tempfile::TempDir;
+    use tower_passticket::{
+        audit::{AuditRecord, CefDevice, Detail, Event},
+        clock::Timestamp,
+    };
 
     use super::*;
 
@@ -311,5 +346,43 @@ mod tests {
         assert_eq!(fields["time"], "Nov 30");
         assert!(parse(line, "ab").is_none());
         assert!(parse("CEF:0|a|b", "abc").is_none());
+    }
+
+    #[test]
+    fn escapes_are_reversed_and_other_backslashes_are_kept() {
+        for (value, want) in [
+            (r"a\\nb", r"a\nb"),
+            (r"a\nb\rc", "a\nb\rc"),
+            (r"\\\n", "\\\n"),
+            (r"a\=b\\=", r"a=b\="),
+            (r"a\u0085b\u2028", "a\u{85}b\u{2028}"),
+            (r"a\\u0085", r"a\u0085"),
+            (r"\u00", r"\u00"),
+            (r"\u+085", r"\u+085"),
+            (r"\ud800", r"\ud800"),
+            (r"\u00ä5", r"\u00ä5"),
+            (r"\x\", r"\x\"),
+        ] {
+            assert_eq!(unescape(value), want, "{value}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn each_text_of_an_event_is_read_back(
+            host in "(\\PC|[\\x00-\\x20\\\\=|\u{85}\u{2028}\u{2029}]| act=|\\\\n){0,30}",
+            why in "(\\PC|[\\x00-\\x20\\\\=|\u{85}\u{2028}\u{2029}]| act=|\\\\u0085){0,30}",
+        ) {
+            let device = CefDevice::new("a|b", "c\\", "1").with_host(&host);
+            let detail = Detail::Registration { instance: "a".into(), why: why.as_str().into() };
+            let record = AuditRecord::succeeded(Event::Registration, Timestamp::from_secs(1));
+            let fields = cef(&device.line(&record.with_detail(detail))).unwrap();
+            prop_assert_eq!(&fields["event"], "registration");
+            prop_assert_eq!(fields["dvchost"].as_str(), Some(host.as_str()));
+            prop_assert_eq!(&fields["act"], "success");
+            prop_assert_eq!(fields["msg"].as_str(), Some(why.as_str()));
+        }
     }
 }

@@ -278,6 +278,31 @@ async fn a_start_with_a_wrong_partition_or_storage_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn explain_reads_the_caching_service_and_creates_no_salt() {
+    let caching = FakeCachingService::https(Layout::Entries, &pki::APIMTST).await;
+    let (service, port) = (user_service().await, caching.address.port());
+    let demo = Demo::start();
+    let path = demo.directory.join("zowe.yaml");
+    let yaml = fs::read_to_string(&path).unwrap();
+    let revocations = "{mode: query, write: true, createSalt: true}";
+    fs::write(&path, configured(&demo.directory, &yaml, &service, port, revocations)).unwrap();
+    let explain = || {
+        let mut explain = std::process::Command::new(PROGRAM);
+        explain.args(["explain", "--live", "--user", "USER", "--config"]).arg(&path);
+        let output = explain.args(["GET", "/svc/api/v1/x"]).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let (code, text) = explain();
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("ZWECS131E"), "{text}");
+    assert_eq!(caching.store().salt(), None);
+    caching.store().set_salt(Some(SALT));
+    let (code, text) = explain();
+    assert_eq!(code, Some(0), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_start_logs_what_it_has_found_in_the_caching_service() {
     let caching = FakeCachingService::https(Layout::Entries, &pki::APIMTST).await;
     // `serve` creates a salt. `check --live` does not.

@@ -123,7 +123,7 @@ pub(super) const SETTINGS: &[Setting] = table! {
     "errorPages": Boolean, Rule("true, or false with `compatibility: zowe-v3`"), "operating/configuration.md#error-pages"
         => "Whether browsers get errors of the gateway as HTML pages.";
     "strictTransportSecurity": Mapping, Nothing, HEADERS
-        => "The header `Strict-Transport-Security` in each answer.";
+        => "The header `Strict-Transport-Security` in answers. The linked page names the answers without it.";
     "strictTransportSecurity.enabled": Boolean, Value("true"), HEADERS
         => "Whether answers have the header.";
     "strictTransportSecurity.maxAge": Number(0..=315_360_000, "seconds"), Value("31536000"), HEADERS
