@@ -35,7 +35,7 @@ use tower::{BoxError, util::Oneshot};
 use tower_service::Service;
 
 use super::{
-    answering::{Answering, RequestFraming},
+    answering::Answering,
     client_connection::{ClientConnection, InFlight, MAX_HEADERS, PendingTunnel},
     client_io::ClientIo,
     client_limits::{Admitted, ClientLimits, Evicted},
@@ -52,6 +52,7 @@ use super::{
     lingering_close::{LingerLimits, lingering_close},
     open_certificates::{OpenCertificates, Registered},
     plain_http::{self, NoTls},
+    request_framing::RequestFraming,
     server_settings::ServerSettings,
     server_tls::ClientVerifier,
     streams::Streams,

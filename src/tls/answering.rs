@@ -13,15 +13,10 @@ use http::{
 use hyper::body::Body;
 use pin_project_lite::pin_project;
 
-use super::{client_connection::ClientConnection, delivered_body::DeliveredBody};
-
-/// Properties of an HTTP/1.1 request that affect how its response is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RequestFraming {
-    pub(super) has_body: bool,
-    /// Whether the client uses HTTP/1.0, so that a response cannot be chunked.
-    pub(super) is_http10: bool,
-}
+use super::{
+    client_connection::ClientConnection, delivered_body::DeliveredBody,
+    request_framing::RequestFraming,
+};
 
 pin_project! {
     /// Waits for the response of `F`, and prepares it for hyper.

@@ -47,6 +47,7 @@ mod plain_http;
 mod policy;
 mod proxy_protocol;
 mod refusal;
+mod request_framing;
 mod response_state;
 mod secp521r1;
 mod server;

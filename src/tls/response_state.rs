@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::answering::RequestFraming;
+use super::request_framing::RequestFraming;
 
 /// The current response on an HTTP/1.1 connection, and the end of the previous response. HTTP/2 does not use this
 /// state, because it has several responses at a time.
