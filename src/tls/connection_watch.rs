@@ -23,8 +23,8 @@ use super::{
 };
 use crate::stall::{LONG, MinimumProgress};
 
-/// A connection is parked when it has been idle for this long. hyper then gets its buffers again when the next request
-/// begins, so a connection between two requests that follow each other quickly is not parked.
+/// An HTTP/1.1 connection is parked when it has been idle for this long (`docs/decisions.md#d61`). A shorter time would
+/// also park connections between two requests of the same page.
 const PARK_AFTER: Duration = Duration::from_millis(500);
 
 /// The time limit for requests that are in flight when their connection is evicted. The connection keeps its place
