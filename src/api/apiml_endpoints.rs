@@ -268,8 +268,8 @@ fn status(is_up: bool) -> &'static str {
     if is_up { "UP" } else { "DOWN" }
 }
 
-/// Returns the health in the form of API ML. The reasons are omitted, because they contain names of files. The admin
-/// port and the log show the reasons.
+/// Returns the health in the form of API ML. The reasons are omitted, because they may contain names of files.
+/// `passticket-proxy` shows the reasons at its admin port and in its log.
 fn zowe_v3_health(
     is_up: bool,
     parts: &[(&'static str, Health)],

@@ -175,7 +175,7 @@ pub(super) async fn check(
     wait: Duration,
 ) -> Result<UserId, LoginError> {
     match timeout(wait, tokio::spawn(finish_check(turn, checking))).await {
-        // If the task has no result, the provider has panicked.
+        // If the task has no result, the provider has panicked, or the runtime shuts down.
         Ok(finished) => finished.unwrap_or(Err(LoginError::Unavailable)),
         Err(_) => Err(LoginError::Unavailable),
     }
@@ -189,7 +189,7 @@ pub(super) async fn finish_check(turn: Turn, checking: LoginFuture) -> Result<Us
     match result {
         Ok(_) => turn.succeeded(),
         Err(reason) if reason.is_guess() => turn.failed(),
-        // The provider has not called the password wrong, so the attempt does not count as a failed login.
+        // The login was no guess (`LoginError::is_guess`), so the attempt does not count as a failed login.
         Err(_) => turn.withdraw(),
     }
     result

@@ -20,14 +20,14 @@ pub(super) struct ClientCertificates<'a> {
 }
 
 impl ClientCertificates<'_> {
-    /// Returns the certificate of the TLS connection. Returns `None` if there is no certificate, or if client
+    /// Returns the client certificate of the request. Returns `None` if there is no certificate, or if client
     /// certificates are off.
     pub(super) fn of(self, request: &Parts) -> Option<&PeerCertificate> {
         request.extensions.get().filter(|_| self.mapper.is_some())
     }
 
-    /// Checks that the request has a certificate that has not expired. Any certificate that the TLS listener trusts is
-    /// accepted. It need not belong to a user (docs/reference/auth-endpoints.md#refresh,
+    /// Checks that the request has a certificate that has not expired. The certificate was verified before the request
+    /// arrived here. It need not belong to a user (docs/reference/auth-endpoints.md#refresh,
     /// docs/reference/auth-endpoints.md#ticket).
     ///
     /// # Errors

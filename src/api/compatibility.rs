@@ -178,8 +178,9 @@ fn zowe_v3_difference(error: &ApiError, path: &str) -> Option<(StatusCode, Optio
         ApiError::NotPermitted(_) | ApiError::NoUser => (StatusCode::FORBIDDEN, forbidden()),
         ApiError::CertificateRequired => (StatusCode::FORBIDDEN, None),
         ApiError::InvalidDelegateBody(_) => (StatusCode::BAD_REQUEST, None),
-        // API ML does not limit PassTickets (one-time passwords of z/OS) per second, so it has no response for this
-        // case. The gateway sends the response of API ML to a failed generation of a PassTicket.
+        // The client should try again later, for example because each user gets one PassTicket (a one-time password of
+        // z/OS) per second. API ML has no response for this case. So the gateway sends the response of API ML to a
+        // failed generation of a PassTicket.
         ApiError::Ticket(error) if error.retry_after().is_some() => {
             let text = error.codes().text();
             let message = ApiMessage::with(&messages::TICKET_FAILED, &[&text]);

@@ -47,7 +47,8 @@ impl Credentials {
     }
 }
 
-/// Returns the credentials of `Authorization: Basic` in a request, or `None` if the request has no such header.
+/// Returns the credentials of `Authorization: Basic` in a request. Returns `None` if the first `Authorization` header
+/// has another scheme, or if there is none.
 ///
 /// # Errors
 /// [`ApiError::WrongCredentials`] if the credentials are not valid Base64, have no colon, or have a user

@@ -81,7 +81,8 @@ pub enum ApiError {
         /// The time after which the client may try again.
         retry_after: Duration,
     },
-    /// The user does not exist, the password is wrong, or the `Basic` credentials are malformed: 401.
+    /// The user does not exist, the password is wrong, or the `Basic` credentials are malformed: 401. At endpoints
+    /// other than `login` and `access-token/generate`, also: the user name or the password is empty.
     #[error("the user or the password is wrong")]
     WrongCredentials,
     /// z/OS refuses the login and says why: 401. If z/OS could not check the password: 500.
@@ -144,12 +145,12 @@ pub enum ApiError {
     /// PassTicket key. It is 401 if the system that generates tickets does not accept the caller's token. It is 503 if
     /// a later request may succeed. For example, the generator is not available, tickets are stopped because a service
     /// has refused them, or the user already got the one ticket per second that replay protection permits. It is 500 in
-    /// all other cases.
+    /// all other cases, for example if the clock was set back.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
-    /// The request has no client certificate, and the endpoint accepts no other credential: 401. In a token exchange,
-    /// also: the request has neither a certificate nor an actor token (a token of the client itself, RFC 8693), but the
-    /// application needs one of them.
+    /// The request has no client certificate, or client certificates are off, and the endpoint accepts no other
+    /// credential: 401. In a token exchange, also: the request has neither a certificate nor an actor token (a token of
+    /// the client itself, RFC 8693), but the application needs one of them.
     #[error(
         "the request has no client certificate and no other credential that the endpoint accepts"
     )]
@@ -205,11 +206,12 @@ pub enum ApiError {
         /// The maximum number of tokens of a user.
         limit: u32,
     },
-    /// The query of `access-tokens` or `access-tokens/{id}` is malformed: 400.
+    /// The query of `access-tokens` or `access-tokens/{id}` cannot be used: 400.
     #[error("the query cannot be used: {0}")]
     InvalidQuery(&'static str),
     /// The user has no Personal Access Token with this id: 404. The user is the caller, or the user whom an
-    /// administrator names in the query.
+    /// administrator names in the query. At `access-tokens/self`: the registry has no entry for the token of the
+    /// request, and cannot add one.
     #[error("there is no Personal Access Token with this id")]
     NoSuchToken,
     /// The Personal Access Token cannot be rotated, because it has expired, is revoked, or was already rotated: 409.
@@ -290,7 +292,7 @@ pub enum NotRotated {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PatRefusal {
-    /// The token is malformed, has expired, or was not issued by this gateway.
+    /// The token is malformed, has expired, or was not issued by this gateway, or its checksum is wrong.
     #[error("{0}")]
     Token(#[from] TokenError),
     /// The token is of another kind, such as a login token.
@@ -307,8 +309,8 @@ pub enum PatRefusal {
 impl PatRefusal {
     /// Returns the code that `access-token/validate` shows to a client that asks for JSON.
     ///
-    /// Each code except `invalid` means that the signature of the token is right. So a client that has made up a token
-    /// learns only that it is `invalid`.
+    /// Each code except `invalid` means that the signature of the token is right. So for a made-up token, the code is
+    /// always `invalid`.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Token(TokenError::Expired { .. }) => "expired",
@@ -368,15 +370,15 @@ pub struct ExchangeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExchangePart {
-    /// The form of the request.
+    /// The form of the request. Also the check whether the audit log is available.
     Request,
-    /// The certificate of the client.
+    /// The certificate of the client. The error is also in this part if there is no actor.
     Client,
     /// The token of the actor.
     Actor,
     /// The token of the user for whom the PassTicket is.
     Subject,
-    /// The decision whether the actor may have the PassTicket, and the making of the PassTicket.
+    /// The limit of calls, the decision whether the actor may have the PassTicket, and the making of the PassTicket.
     Ticket,
 }
 
@@ -678,7 +680,8 @@ impl ApiError {
     /// (docs/reference/error-messages.md#failures).
     pub(super) fn auth_failure(&self) -> Option<&'static Template> {
         match self {
-            // API ML (Zowe's API Mediation Layer) does not send this header for an expired token.
+            // For an expired token, API ML (Zowe's API Mediation Layer) does not send this header. If a token cannot be
+            // verified, it may be valid, so the header is also left out.
             Self::Token(TokenError::Expired { .. } | TokenError::Unavailable(_)) => None,
             Self::Token(_)
             | Self::PersonalAccessToken

@@ -296,7 +296,8 @@ impl TokenExchanges<'_> {
         Ok(Proven { user, token })
     }
 
-    /// Maps the user of an identity provider to a z/OS user.
+    /// Returns the z/OS user of a token of an identity provider. If the token names a z/OS user, returns this user.
+    /// Otherwise, maps the identity in the token.
     async fn map(&self, request: &Parts, token: &ExternalToken) -> Result<UserId, ApiError> {
         let mapped = match (token.subject(), self.exchange.identities()) {
             (ExternalSubject::User(user), _) => Ok(*user),
@@ -409,8 +410,8 @@ fn kind_of(token: &VerifiedToken) -> CredentialKind {
     }
 }
 
-/// Returns the z/OS user that a login token or a PAT names. Returns `None` for other tokens, because their users must
-/// be mapped first.
+/// Returns the z/OS user that a login token or a PAT names. Returns `None` for a token of an identity provider, whose
+/// user may have to be mapped first.
 fn own_user(token: &VerifiedToken) -> Option<UserId> {
     match token {
         VerifiedToken::Jwt(jwt) => Some(*jwt.user()),

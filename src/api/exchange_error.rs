@@ -28,16 +28,18 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OAuthCode {
-    /// The request is malformed, or a token in it is not accepted (RFC 8693 §2.2.2).
+    /// The request is malformed, a token in it is not accepted (RFC 8693 §2.2.2), or the actor may not act for the
+    /// user.
     InvalidRequest,
-    /// The client is not authenticated: its certificate is not accepted, or it has neither a certificate nor an actor
-    /// token.
+    /// The client is not authenticated: its certificate has expired or is mapped to no user, or it has neither a
+    /// certificate nor an actor token.
     InvalidClient,
     /// The client may not exchange tokens.
     UnauthorizedClient,
     /// The grant type is not that of a token exchange.
     UnsupportedGrantType,
-    /// The client gets no PassTicket for this APPLID, or the request does not name one APPLID.
+    /// The client gets no PassTicket for this APPLID, the request does not name one APPLID, or it has the parameter
+    /// `resource`.
     InvalidTarget,
     /// The request has a scope.
     InvalidScope,
@@ -82,7 +84,7 @@ impl ExchangeError {
             | ApiError::Saf(SafError::Unavailable)
             | ApiError::Token(TokenError::Unavailable(_)) => OAuthCode::TemporarilyUnavailable,
             ApiError::Saf(_) | ApiError::Internal => OAuthCode::ServerError,
-            // The other causes are malformed bodies, tokens that are not accepted, and users whom the actor may not
+            // Most other causes are malformed bodies, tokens that are not accepted, and users whom the actor may not
             // represent. RFC 8693 §2.2.2 requires this code for tokens that are not valid, or that the policy does not
             // accept.
             _ => OAuthCode::InvalidRequest,

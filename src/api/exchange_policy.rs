@@ -29,7 +29,8 @@ use crate::{
 /// - [`with_grants`](Self::with_grants): an actor gets a PassTicket only if one [`Grant`] to this actor allows the
 ///   application and the subject. The actor also needs `READ` on `APIML.DELEGATE.PASSTICKET`.
 /// - [`with_bearer_applids`](Self::with_bearer_applids): for these applications, the token of the subject is enough. No
-///   actor is needed.
+///   actor is needed. If there is an actor who is not the subject, the actor needs a grant and the permission
+///   nevertheless.
 /// - [`with_protected`](Self::with_protected): no client gets a PassTicket for these users.
 /// - [`with_services`](Self::with_services): a Personal Access Token (PAT) is exchanged only for an application whose
 ///   services are all in the scopes of the PAT, without suffixes.
@@ -79,14 +80,14 @@ impl TokenExchange {
     }
 
     /// Sets the grants: which actors get PassTickets for which applications and users. Each call replaces all earlier
-    /// grants. A grant to a certificate applies only to the certificate of the connection.
+    /// grants. A grant to a certificate does not apply to a client that only its actor token authenticates.
     #[must_use]
     pub fn with_grants(self, grants: impl IntoIterator<Item = Grant>) -> Self {
         Self { grants: grants.into_iter().collect(), ..self }
     }
 
-    /// Sets the applications for which a token is exchanged without an actor. Anyone who has a token of a user then
-    /// gets PassTickets of this user for these applications.
+    /// Sets the applications for which a token is exchanged without an actor. A client that has a token of a user can
+    /// then get PassTickets of this user for these applications. Each call replaces the earlier applications.
     #[must_use]
     pub fn with_bearer_applids(self, applids: impl IntoIterator<Item = Applid>) -> Self {
         Self { bearer_applids: applids.into_iter().collect(), ..self }

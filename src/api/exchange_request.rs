@@ -213,7 +213,8 @@ impl Parameters {
             if name.len() > 3 * MAX_NAME_LEN {
                 return Err(ExchangeProblem::TooLarge);
             }
-            // A name is decoded in the same way as a value, because a client may send a secret as a name by mistake.
+            // The memory of a decoded name is overwritten when it is dropped, because a client may send a secret as a
+            // name by mistake.
             let name = decode(name).ok_or(ExchangeProblem::Encoding)?;
             if name.len() > MAX_NAME_LEN {
                 return Err(ExchangeProblem::TooLarge);

@@ -13,12 +13,12 @@ use crate::{
     revocation::ClientNetwork,
 };
 
-/// When a count removes its failures.
+/// When the failures of a key stop to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Forgotten {
-    /// The failures are removed when this time has passed since the last failure.
+    /// When this time has passed since the last failure.
     AfterLast(Duration),
-    /// The failures are removed when this time has passed since the first failure.
+    /// When this time has passed since the first failure.
     AfterFirst(Duration),
 }
 
@@ -204,10 +204,10 @@ impl FailureCounts {
     }
 
     /// Records that the password was right. This clears the failures of the user from this network, but at most
-    /// [`FORGIVEN_A_DAY`] within a day. The failures of the user from other networks stay, but do not delay the user in
-    /// this network. If they were cleared, an attacker in another network could guess without a wait after each login
-    /// of the user. The failures of the network also stay, because an attacker in this network may have an account, and
-    /// could clear them by logging in.
+    /// [`FORGIVEN_A_DAY`] within a day. The failures of the user from other networks stay. They do not delay later
+    /// logins from this network, if the address of the client is known. If these failures were cleared, an attacker in
+    /// another network could guess without a wait after each login of the user. The failures of the network also stay,
+    /// because an attacker in this network may have an account, and could clear them by logging in.
     pub(super) fn succeeded(&mut self, attempt: Attempt, claimed: Claimed, now: Duration) {
         let pair = (attempt.user, attempt.network);
         if let Some(claim) = claimed.user_and_network {
@@ -226,7 +226,8 @@ impl FailureCounts {
         }
     }
 
-    /// Records that the password could not be checked.
+    /// Takes back what was counted in advance, because the login has failed for a reason other than a wrong password,
+    /// or the password could not be checked.
     pub(super) fn withdrawn(&mut self, attempt: Attempt, claimed: Claimed) {
         if claimed.user_and_network.is_some() {
             self.users_and_networks.subtract(&(attempt.user, attempt.network), 1);
@@ -438,7 +439,7 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 
     /// Puts the failures of a key into the ledger: their number, and the times of the first and the last failure in
-    /// milliseconds.
+    /// milliseconds. Returns `None` if one of them is not a number.
     fn put(&mut self, key: K, [count, first, last]: [&str; 3]) -> Option<()> {
         let millis = |text: &str| text.parse().ok().map(Duration::from_millis);
         let (count, first, last) = (count.parse().ok()?, millis(first)?, millis(last)?);
@@ -799,7 +800,7 @@ mod tests {
     }
 }
 
-/// Tests with a Redis server. The script in Redis must decide as [`FailureCounts`] does.
+/// Tests with a Redis server. The script for failed logins in Redis must decide as [`FailureCounts`] does.
 #[cfg(feature = "redis")]
 #[cfg(test)]
 mod redis_tests {
@@ -900,7 +901,8 @@ mod redis_tests {
         assert!(allowed > 30 && refused > 100, "{allowed} {refused}");
     }
 
-    /// Ends an attempt, and waits until Redis has run the script.
+    /// Ends an attempt, and waits until Redis has run the script. Does nothing if the end of the attempt would change
+    /// nothing.
     async fn end(
         redis: &Redis,
         shared: &RedisLoginFailures,

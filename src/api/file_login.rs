@@ -23,8 +23,8 @@ use crate::{log_limit::log_limited, passticket::UserId};
 /// runtime. By default, the number of concurrent checks is at most half the number of cores, rounded up. Further logins
 /// wait.
 ///
-/// A login of an unknown user takes as long as the slowest hash of a known user. Use the same hash parameters for all
-/// users. If the parameters differ, the time of a response can reveal that a user exists.
+/// A login of an unknown user takes about as long as the slowest hash of a known user. Use the same hash parameters for
+/// all users. If the parameters differ, the time of a response can reveal that a user exists.
 ///
 /// ```
 /// use tower_passticket::{

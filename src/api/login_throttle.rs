@@ -3,9 +3,8 @@
 //! Failed logins are counted for each user and network, for each user, and for each network. The first few failures
 //! cause no wait. The next failure causes a short wait, and each further failure doubles the wait up to a maximum. A
 //! login during the wait is refused with 429 and `Retry-After`: its password is not checked, and the wait does not
-//! become longer. After the wait, a login with the right password clears the failures of the user from this network,
-//! but at most 20 of them a day. Without this maximum, each login of the user would give an attacker in this network
-//! new tries.
+//! become longer. A login with the right password clears the failures of the user from this network, but at most 20 of
+//! them a day. Without this maximum, each login of the user would give an attacker in this network new tries.
 //!
 //! A network is *known* for a user who has logged in from it within [`LoginThrottleOptions::known_for`]. In a known
 //! network, only the failures of this user from this network cause a wait. So an attacker in another network cannot
@@ -20,11 +19,11 @@
 //!
 //! The number of concurrent password checks is also limited. Each check needs one of [`MAX_CONCURRENT`] turns. If no
 //! turn is free, the login waits in a queue until another check is done. After this wait, the throttle checks the
-//! number of failures again.
+//! failures again, because other logins may have failed in the meantime.
 //!
 //! The shared store is asked only after the wait for a turn. If it says that a client must wait, the node remembers
-//! this for at most a minute ([`SharedWaits`]), and refuses the client without a turn. So clients that must wait cannot
-//! take the places of other clients in the queue. A login of the user at another node does not end the remembered wait.
+//! this for at most a minute ([`SharedWaits`]), and refuses the client without a turn. So these clients cannot take the
+//! places of other clients in the queue. A login of the user at another node does not end the remembered wait.
 
 use std::{
     fmt,
@@ -80,9 +79,9 @@ pub struct LoginThrottleOptions {
 }
 
 impl LoginThrottleOptions {
-    /// Exempts addresses for which `is_exempt` returns true: failed logins from these addresses are not counted, and no
-    /// login from them is refused. `is_exempt` receives an IPv4-mapped IPv6 address as IPv4. By default, no address is
-    /// exempt.
+    /// Exempts addresses for which `is_exempt` returns true: failed logins from these addresses are not counted, and
+    /// earlier failures do not delay logins from them. The limit on concurrent password checks also applies to them.
+    /// `is_exempt` receives an IPv4-mapped IPv6 address as IPv4. By default, no address is exempt.
     #[must_use]
     pub fn with_exempt(self, is_exempt: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
         Self { exempt: Arc::new(is_exempt), ..self }
@@ -135,11 +134,11 @@ pub(super) struct FailedLogins {
     shared_waits: Mutex<SharedWaits>,
     turns: Arc<Semaphore>,
     waiting: Semaphore,
-    /// How far the times of `counts` are ahead of the monotonic clock. It is not zero if this process continues the
-    /// work of another process.
+    /// How far the times of `counts` are ahead of the monotonic clock. It can be greater than zero only if this process
+    /// continues the work of another process.
     ahead: Mutex<Duration>,
-    /// All turns, if this process has handed its work over to another process. While they are here, this process checks
-    /// no passwords. `None` at all other times.
+    /// All turns, from [`LoginFailures::hand_over`] to [`LoginFailures::take_back`]. While they are here, this process
+    /// checks no passwords. `None` at all other times, and if `hand_over` did not get all turns in time.
     all_turns: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
@@ -327,7 +326,8 @@ impl LoginThrottle {
         self.failures.shared_waits().keep(attempt, early.retry_after, now);
     }
 
-    /// Begins an attempt. If there are shared counts and they can be reached, only they decide.
+    /// Begins an attempt. If there are shared counts, only they and the remembered waits decide. If the shared counts
+    /// cannot be reached, the counts of this node decide.
     async fn begin(&self, attempt: Attempt, clock: &dyn Clock) -> Result<Begun, TooEarly> {
         match &self.shared {
             None => {
@@ -527,8 +527,8 @@ impl Guess {
     }
 }
 
-/// The permission to check one password. If it is dropped without a result, the attempt counts as a failure. This
-/// happens if the provider panics.
+/// The permission to check one password. If it is dropped without a result, the attempt counts as a failure. For
+/// example, this happens if the provider panics.
 pub(super) struct Turn {
     attempt: Counted,
     is_guess: bool,
@@ -554,8 +554,9 @@ impl Turn {
         drop(self);
     }
 
-    /// Records that the password could not be checked. A [`Guess`] stays a failure, because its comparison has already
-    /// told the client that the password differs from the cached one.
+    /// Takes the attempt back: the login has failed for a reason other than a wrong password, or the password could not
+    /// be checked. A [`Guess`] stays a failure, because its comparison has already told the client that the password
+    /// differs from the cached one.
     pub(super) fn withdraw(mut self) {
         if self.is_guess {
             return;

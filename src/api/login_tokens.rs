@@ -51,13 +51,13 @@ impl LoginTokens<'_> {
     }
 
     /// Verifies the caller's token, and checks that it is a login token and not revoked. The token may be for one
-    /// service only. So an endpoint that calls this function must do nothing in the name of the user. It may only show
-    /// the content of the token.
+    /// service only. So an endpoint may call this function directly only if it does nothing in the name of the user,
+    /// and only shows the content of the token.
     ///
     /// # Errors
     /// - [`ApiError::TokenNotProvided`] if the request has no token.
     /// - [`ApiError::Token`] if the token is not valid or cannot be verified.
-    /// - [`ApiError::PersonalAccessToken`] if the token is not a login token.
+    /// - [`ApiError::PersonalAccessToken`] if the token is a Personal Access Token.
     /// - [`ApiError::LoggedOut`] if the token is revoked.
     /// - [`ApiError::StoreUnavailable`] if the store cannot check the token.
     ///

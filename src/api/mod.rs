@@ -57,15 +57,16 @@
 //!    `access-token/validate` and `access-token/revoke`. The client can also send a PAT to `token`, to get a PassTicket
 //!    for a service in the scopes of the PAT, if [`TokenExchange`] allows this.
 //! 3. PassTickets, PATs, client certificates, `refresh`, the registry of PATs (`access-tokens`), [`Delegation`],
-//!    [`TokenExchange`] and [`ApimlEndpoints`] are off by default. An endpoint that is off answers 404. If only client
-//!    certificates are off, `ticket` and `refresh` answer 403, and `delegate/passticket` answers 401.
+//!    [`TokenExchange`] and [`ApimlEndpoints`] are off by default. An endpoint that is off answers 404. If the endpoint
+//!    is on but client certificates are off, `ticket` and `refresh` answer 403, and `delegate/passticket` answers 401.
 //! 4. An endpoint that revokes tokens answers with success only after the [`RevocationStore`] has stored
 //!    the revocation. If the store fails, the status is 503.
 //! 5. Each 4xx and 5xx response has an [`ApiError`] in its extensions. The only exception is the 503 of
 //!    `/application/health` (see [`ApimlEndpoints`]) if the gateway is DOWN. The body of an error response is a JSON
-//!    [`ApiMessage`](crate::messages::ApiMessage). In the profile [`Compatibility::ZoweV3`], some of these responses
-//!    have no body, and the response for an unknown service has the body that API ML sends. The default profile follows
-//!    the documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the differences.
+//!    [`ApiMessage`](crate::messages::ApiMessage). If a client of `access-token/validate` asks for JSON, the 401 about
+//!    a token also contains a reason code. In the profile [`Compatibility::ZoweV3`], some of these responses have no
+//!    body, and the response for an unknown service has the body that API ML sends. The default profile follows the
+//!    documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the differences.
 //!    Exception: the errors of `token`, other than 403, 404 and 405, have the form of RFC 6749 §5.2. They contain the
 //!    number and the text of the same message.
 //! 6. A 401 response has a challenge (RFC 9110 §11.6.1): `Bearer` if a token is needed, `Certificate` if only a
@@ -75,12 +76,12 @@
 //!    With [`ForeignOrigins::Refused`](crate::layer::ForeignOrigins::Refused), the status is 403 if the request comes
 //!    from a web page of another origin.
 //! 8. A web page of another origin can make a browser send a request. If the method is not `GET`, `HEAD` or `OPTIONS`,
-//!    the status is 403 in two cases: the browser attached a credential, or the request is for `login` or `token`.
-//!    [`OriginPolicy`](crate::layer::OriginPolicy) describes the details. The status is also 403 if a script of a page
-//!    at the gateway's own address asks for a new PAT with a credential that the browser attaches
-//!    ([`ApiError::ScriptRequest`]). A `GET` changes no token and no revocation, with one exception:
-//!    `GET access-tokens/self` adds the PAT of the request to the registry if it is not there. If the PAT was rotated
-//!    and its grace period has ended, this request revokes the PATs of its family (docs/decisions.md#d36).
+//!    the status is 403 in two cases: the browser attached a credential, or the request is for `login` or `token`. The
+//!    [`OriginPolicy`](crate::layer::OriginPolicy) can allow some origins, or refuse more requests. The status is also
+//!    403 if a script of a page at the gateway's own address asks for a new PAT with a credential that the browser
+//!    attaches ([`ApiError::ScriptRequest`]). A `GET` changes no token and no revocation, with one exception: `GET
+//!    access-tokens/self` adds the PAT of the request to the registry if it is not there. If the PAT was rotated and
+//!    its grace period has ended, this request revokes the PATs of its family (docs/decisions.md#d36).
 //!
 //! # Audit records
 //! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). For each request to

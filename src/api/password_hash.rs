@@ -87,7 +87,8 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
-/// The text is not an Argon2 hash. The error does not contain the text, which may be the password itself.
+/// The text is not an Argon2 hash, or a part of the hash is missing or not valid. The error does not contain the text,
+/// which may be the password itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an Argon2 hash: {0}; use a PHC string that begins with $argon2id$")]
 pub struct PasswordHashError(String);

@@ -51,7 +51,7 @@ impl Sender {
 
 /// The cache of verified passwords, and the checks that are in progress.
 pub(super) struct PasswordMemory {
-    /// `None` if the system provided no random bytes. The gateway then refuses to check passwords.
+    /// `None` if the system provided no random bytes. [`BasicLogin`](super::BasicLogin) then checks no passwords.
     key: Option<hmac::Key>,
     state: Mutex<State>,
 }
@@ -60,8 +60,8 @@ pub(super) struct PasswordMemory {
 struct State {
     verified: HashMap<Sender, Verified>,
     checks: HashMap<CheckKey, Arc<SharedResult>>,
-    /// The number of password changes. If a password was changed during a check, the result of this check is not added
-    /// to the cache.
+    /// The number of calls of [`PasswordMemory::forget`]. If this function was called during a check, the result of the
+    /// check is not added to the cache.
     generation: u64,
 }
 
@@ -240,7 +240,8 @@ impl Check {
         self.was_compared
     }
 
-    /// Gives the result to the waiting requests, and adds a right password to the cache.
+    /// Gives the result to the waiting requests. Adds a right password to the cache, unless [`PasswordMemory::forget`]
+    /// was called during the check.
     pub(super) fn finish(self, result: Result<UserId, PasswordError>, now: Duration) {
         {
             let mut state = self.memory.state();

@@ -1,8 +1,8 @@
 //! Creates and writes the audit record of a request.
 //!
-//! Each request to an audited endpoint has one record. The record starts as a draft in the extensions of
-//! the request. The endpoint [adds](add_to_record) fields to the draft. `AuthApi` writes the record after
-//! the endpoint has answered.
+//! Each request to an audited endpoint with a supported method has one record. For the endpoints of API ML, this is
+//! also true of other methods than `OPTIONS`. The record starts as a draft in the extensions of the request. The
+//! endpoint [adds](add_to_record) fields to the draft. `AuthApi` writes the record after the endpoint has answered.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -68,8 +68,8 @@ pub(super) fn add_to_record(request: &Parts, edit: impl FnOnce(&mut AuditRecord)
     }
 }
 
-/// Adds the kind, user and fingerprint of a valid token to the record. If the token is not valid, adds the
-/// reason.
+/// Adds the kind and the fingerprint of a valid token to the record, and the user of a login token or a PAT. If the
+/// token is not valid, adds the reason.
 pub(super) fn add_token_to_record(request: &Parts, token: &Result<VerifiedToken, TokenError>) {
     add_to_record(request, |record| match token {
         Ok(VerifiedToken::Jwt(jwt)) => {

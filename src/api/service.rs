@@ -208,8 +208,8 @@ impl AuthApi {
     /// tokens of Zowe API ML and of z/OSMF (IBM's management server on z/OS), if `verifier` is a
     #[cfg_attr(feature = "remote", doc = "[`TrustedIssuers`](crate::token::TrustedIssuers)")]
     #[cfg_attr(not(feature = "remote"), doc = "`TrustedIssuers`")]
-    /// that trusts them. `refresh` accepts only tokens of this gateway. Only `token` accepts tokens of identity
-    /// providers, if `verifier` accepts them. The other endpoints that accept a login token refuse them.
+    /// that trusts them. `refresh` accepts only tokens of this gateway. Of the endpoints that use `verifier`, only
+    /// `token` accepts tokens of identity providers.
     ///
     /// Use the same verifier as in the [`Authenticator`](crate::layer::Authenticator) of the proxy.
     #[must_use]
@@ -224,8 +224,8 @@ impl AuthApi {
     }
 
     /// Also logs the user out at `issuer`, if a key of `origin` has verified the login token. If the issuer does not
-    /// confirm the logout, the token is revoked only here, and the answer is 503. Without this setting, each logout
-    /// revokes the token only here.
+    /// confirm the logout, the token is revoked only here, and the answer is 503. Each origin has at most one issuer: a
+    /// later call for the same `origin` replaces it. If an origin has no issuer, a logout revokes its tokens only here.
     #[cfg(feature = "remote")]
     #[must_use]
     pub fn with_issuer_logout(self, origin: TokenOrigin, issuer: impl IssuerLogout) -> Self {
@@ -375,8 +375,8 @@ impl AuthApi {
     }
 
     /// Sets how long a client waits for a password check. After this time, the client gets a 503. The check continues,
-    /// but at most for one minute after its start. If the check has a result within this minute, the login throttle
-    /// counts it. The default for `wait` is a minute, which is also the maximum.
+    /// but at most for one minute after its start. If the password turns out to be wrong within this minute, the login
+    /// throttle counts the failure. The default for `wait` is a minute, which is also the maximum.
     ///
     /// A login provider that asks a server should wait for the server longer than `wait`. If the provider gives up
     /// before a slow server answers, only the server counts a wrong password, and the login throttle does not.
@@ -385,17 +385,17 @@ impl AuthApi {
         self.with(|state| state.login_wait = wait.min(LONGEST_CHECK))
     }
 
-    /// Also counts failed logins in `shared`, together with other nodes. Call this function after
-    /// [`with_login_throttle`](Self::with_login_throttle), and before [`with_login_memory`](Self::with_login_memory).
+    /// Also counts failed logins in `shared`, together with other nodes. Removes all earlier failures of this service,
+    /// so call this function before [`with_login_memory`](Self::with_login_memory).
     #[must_use]
     pub fn with_shared_login_failures(self, shared: impl SharedLoginFailures) -> Self {
         let shared = Arc::new(shared);
         self.with(|state| state.throttle = Arc::new(state.throttle.with_shared_failures(shared)))
     }
 
-    /// Sets the store for the networks from which users have logged in. The login throttle uses these networks: failed
-    /// logins from other networks do not lock a user out of these networks. By default, the networks are kept in
-    /// memory, and are lost when the program ends.
+    /// Sets the store for the networks from which users have logged in, and removes all earlier failures. The login
+    /// throttle uses these networks: failed logins from other networks do not lock a user out of these networks. By
+    /// default, the networks are kept in memory, and are lost when the program ends.
     #[must_use]
     pub fn with_known_networks(self, networks: impl KnownNetworks) -> Self {
         let networks = Arc::new(networks);
@@ -449,17 +449,17 @@ impl AuthApi {
     }
 
     /// Returns the auth API as ZAAS, the authentication service of API ML, serves it. API ML's gateway relays the
-    /// requests of its clients to ZAAS. The returned service and this one share everything: the counts of failed
-    /// logins, the revocations, the registry of tokens and the logout listeners. Call this function after the functions
-    /// `with_…`.
+    /// requests of its clients to ZAAS. The returned service and this one share the counts of failed logins, the
+    /// revocations, the registry of tokens and the logout listeners. Call this function after the functions `with_…`.
+    /// The returned service differs in these points:
     ///
     /// - The endpoints are below `/zaas/api/v1/auth`.
     /// - The profile is [`Compatibility::ZoweV3`].
     /// - With [`with_apiml_endpoints`](Self::with_apiml_endpoints), the other paths are `/zaas/auth/check`,
     ///   `/application/health`, `/application/info` and `/application/version`.
-    /// - A request from a web page of API ML's gateway is accepted. The page belongs to this gateway if
-    ///   `Sec-Fetch-Site` is `same-origin`, or if `Origin` and `Host` contain the same address. For other pages, the
-    ///   [policy](Self::with_origin_policy) decides, as on the gateway.
+    /// - The check of the origin accepts a request from a web page of API ML's gateway. A page belongs to API ML's
+    ///   gateway if `Sec-Fetch-Site` is `same-origin`, or if `Origin` and `Host` contain the same address. For other
+    ///   pages, the [policy](Self::with_origin_policy) decides, as on the gateway.
     #[cfg(feature = "proxy")]
     #[must_use]
     pub fn for_zaas(&self) -> Self {
@@ -669,8 +669,9 @@ impl State {
         answer
     }
 
-    /// Answers `OPTIONS` for a path with these methods. The response has no CORS headers. So if the request is a
-    /// preflight request for a page of another origin, the browser does not send the actual request.
+    /// Answers `OPTIONS` for a path with these methods. This service adds no CORS headers, which is the task of a
+    /// [`CorsLayer`](crate::layer::CorsLayer) in front of it. Without these headers, a preflight request for a page of
+    /// another origin fails, and the browser does not send the actual request.
     fn options(&self, methods: &[Method], request: &Parts) -> Answer {
         self.origins.check(request).map_err(|_| ApiError::CrossOrigin)?;
         let mut response = empty(StatusCode::NO_CONTENT);
@@ -823,8 +824,9 @@ where
             let cause = answer.as_ref().err().map(ApiError::cause);
             let body_failed = matches!(cause, Some(ApiError::BodyTooLarge | ApiError::BodyBroken));
             // With HTTP/1.1, the server closes the connection if the body is not read to its end. A client that still
-            // sends the body would then not receive the response. With `Expect: 100-continue`, the body is not read,
-            // because the client has not begun to send it.
+            // sends the body might then not receive the response. At most `MAX_BODY_LEN` bytes are read. With
+            // `Expect: 100-continue`, the body is not read here, because the client may wait with the body until it is
+            // asked for it.
             if !body_failed && !body.is_end_stream() && !request.headers.contains_key(EXPECT) {
                 let _ = body::read(body).await;
             }

@@ -118,8 +118,8 @@ pub struct ListedAuthentication {
 }
 
 impl ListedAuthentication {
-    /// Creates the scheme with this name. All schemes except `bypass` authenticate users, and so support single
-    /// sign-on.
+    /// Creates the scheme with this name. `supports_sso` is true, except for `bypass`: this scheme does not
+    /// authenticate users.
     pub fn new(scheme: impl Into<String>) -> Self {
         let scheme = scheme.into();
         let supports_sso = scheme != "bypass";
@@ -228,7 +228,7 @@ impl ServiceList<'_> {
         listed.map(|service| self.view(service, base)).collect()
     }
 
-    /// Returns the service with this id as JSON. The id is not case-sensitive.
+    /// Returns the first service with this id as JSON, or `None` if there is none. The id is not case-sensitive.
     pub(super) fn service<'a>(
         &'a self,
         id: &str,

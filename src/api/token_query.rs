@@ -126,8 +126,8 @@ impl GroupQuery {
     /// Parses the query.
     ///
     /// # Errors
-    /// [`ApiError::InvalidQuery`] if a parameter is unknown, occurs twice or has a wrong value, or if the query has
-    /// both a user and a service.
+    /// [`ApiError::InvalidQuery`] if the query is not percent-encoded, or has both a user and a service. Also if a
+    /// parameter is unknown, occurs twice, or has a wrong value.
     pub(super) fn parse(query: Option<&str>) -> Result<Self, ApiError> {
         let (mut group, mut up_to) = (None, None);
         for (name, value) in parameters(query)? {
