@@ -94,7 +94,8 @@ impl ApimlPath {
     }
 }
 
-/// Returns the id of the service in the path of [`ApimlPath::Service`]. The id may be any text without a slash.
+/// Returns the id of the service in the path of [`ApimlPath::Service`]. The id may be any text without a slash, except
+/// the empty text. Returns `None` for other paths.
 pub(crate) fn service_id(path: &str) -> Option<&str> {
     let below = SERVICES.iter().find_map(|services| path.strip_prefix(services));
     below?.strip_prefix('/').filter(|id| !id.is_empty() && !id.contains('/'))

@@ -1,10 +1,11 @@
 //! Error messages for clients, with the numbers, keys and texts of Zowe's API Mediation Layer (API ML).
 //!
-//! Error responses of the gateway itself contain such a message. There are three exceptions. In the profile
+//! Most error responses of the gateway itself contain such a message. There are these exceptions. In the profile
 //! [`ZoweV3`](crate::layer::Compatibility::ZoweV3), some responses have no body or another document, as in API ML. A
-//! browser may get an HTML page. A failed token exchange gets the JSON document of RFC 6749 §5.2. Responses of services
-//! do not change. [`ApiMessage::into_response`] makes the HTTP response. The page `docs/reference/error-messages.md`
-//! explains the numbers.
+//! browser may get an HTML page. A failed token exchange gets the JSON document of RFC 6749 §5.2. If the gateway is not
+//! healthy, `/application/health` returns its health with status 503. Responses of services do not change.
+//! [`ApiMessage::into_response`] makes the HTTP response. The page `docs/reference/error-messages.md` explains the
+//! numbers.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -79,7 +80,7 @@ catalogue! {
         "Invalid username or password"
         "The username and/or password are invalid."
         "Provide a valid username and password.";
-    /// The login request has no usable credential.
+    /// The login request has no usable credential, or the login provider cannot change passwords.
     INVALID_LOGIN_INPUT = "ZWEAG121E" "org.zowe.apiml.security.login.invalidInput"
         "Authorization header is missing, or the request body is missing or invalid for URL '{}'"
         "The authorization header is missing, or the request body is missing or invalid."
@@ -119,7 +120,8 @@ catalogue! {
         "No user was found"
         "It was not possible to map provided token or certificate to the mainframe identity."
         "Ask your security administrator to connect your token or client certificate with your mainframe user.";
-    /// The request needs a client certificate, but has no certificate.
+    /// The request needs a client certificate, but has no certificate, or one that does not count. For example, the
+    /// certificate has expired.
     MISSING_CERTIFICATE = "ZWEAG167E" "org.zowe.apiml.gateway.security.schema.missingX509Authentication"
         "No client certificate provided in the request"
         "The X509 client certificate was not provided with the request"
@@ -151,7 +153,8 @@ catalogue! {
         "The endpoint you are looking for '{}' could not be located"
         "The endpoint you are looking for could not be located."
         "Verify that the URL of the endpoint you are trying to reach is correct.";
-    /// No service and no endpoint has this path.
+    /// No service, no endpoint and no Personal Access Token has this path. The message is also for an empty list of
+    /// services.
     NOT_FOUND = "ZWEAO404E" "org.zowe.apiml.common.notFound"
         "The service can not find the requested resource." "" "";
     /// The Personal Access Token cannot be rotated, because it has expired, is revoked or was already rotated.
@@ -201,7 +204,7 @@ catalogue! {
         "A script of a web page may not create a token with the session of the user"
         "A script made the browser send a request for a new token with a cookie or a certificate of the user."
         "Use the page of the gateway for tokens. A program sends a login token in the Authorization header.";
-    /// z/OS refuses a login for an unknown reason.
+    /// z/OS reports an unknown error for a login.
     PLATFORM_UNKNOWN = "ZWEAT409E" "org.zowe.apiml.security.platform.errno.UNKNOWN"
         "The platform returned error: {}"
         "The platform responded with unknown errno code."
@@ -272,7 +275,7 @@ catalogue! {
         "The SAF provider `endpoint` supports only the resource class 'ZOWE', but the current one is '{}'"
         "The parameter `apiml.security.authorization.provider` is set to `endpoint`"
         "Change the SAF provider to another one to use this endpoint";
-    /// Zowe's SAF endpoint answers an access check with an error.
+    /// An access check gave no decision, for example because Zowe's SAF endpoint reported an error.
     SAF_ENDPOINT_FAILED = "ZWEAT603E" "org.zowe.apiml.security.common.auth.saf.endpoint.endpointImproprietyConfigure"
         "Endpoint `{}` is not properly configured"
         "The application cannot call the endpoint to check the SAF resource of the user"
@@ -292,7 +295,7 @@ catalogue! {
         "ZAAS cannot generate or obtain Zowe token. Reason: {}"
         "The gateway could not sign a token."
         "Tell the operator of the gateway.";
-    /// z/OSMF has refused to log the user in.
+    /// The gateway got no token of z/OSMF. For example, z/OSMF has refused to log the user in.
     ZOSMF_TOKEN_FAILED = "ZWEAZ601W" "org.zowe.apiml.zaas.zosmf.noZosmfTokenReceived"
         "z/OSMF is not available or z/OSMF response does not contain any token. Reason: {}"
         "z/OSMF did not log the user in."
@@ -361,7 +364,7 @@ impl ApiMessage {
     }
 
     /// Returns the message as the JSON document `{"messages": […]}`. The fields have the same order as in Zowe. Empty
-    /// fields are left out.
+    /// fields are left out. The text is escaped for HTML.
     pub fn to_json(&self) -> Bytes {
         let document = Document {
             messages: [View {
@@ -377,9 +380,9 @@ impl ApiMessage {
         serde_json::to_vec(&document).unwrap_or_default().into()
     }
 
-    /// Returns the message as an HTTP response with `status`. The headers of the response tell browsers not to store
-    /// the response and not to guess its content type. The response has the message as an extension, so that an outer
-    /// layer can show it in another form.
+    /// Returns the message as an HTTP response with `status`. Headers of the response tell browsers not to store it,
+    /// and not to guess its content type. The response has the message as an extension, so that an outer layer can show
+    /// it in another form.
     pub fn into_response(self, status: StatusCode) -> Response<Bytes> {
         let mut response = Response::new(self.to_json());
         *response.status_mut() = status;

@@ -20,8 +20,8 @@ const AUTH: [&str; 4] = ["gateway", "api", "v1", "auth"];
 
 /// Calls the auth endpoints of a running Zowe API ML (`docs/reference/zowe-site.md#logout`).
 ///
-/// A call sends the token of a user only to the given address, and follows no redirects. A response that API ML would
-/// not send is an error.
+/// A call sends the token of a user only to the given address, and follows no redirects. If a call asks about a token,
+/// a response that API ML would not send, such as an HTML page, is an error.
 ///
 /// The client that is passed to [`new`](Self::new) must verify the certificate and the host name of the server. Without
 /// this check, another server could answer with its own keys, and sign tokens for any user.
@@ -108,8 +108,8 @@ impl<C: Connect> Apiml<C> {
         let uri = self.address.endpoint(&[&AUTH[..], &["logout"]].concat())?;
         (*request.method_mut(), *request.uri_mut()) = (Method::POST, uri);
         request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
-        // API ML answers with an empty success, or with 401 if it already refuses the token. An HTML page does not come
-        // from API ML.
+        // API ML answers with an empty success, or with 401 if it already refuses the token. So an HTML page is an
+        // error.
         decide_validation(&self.client.call(request).await?).map(drop)
     }
 

@@ -55,7 +55,7 @@ const MAX_PAIRS: usize = 100_000;
 ///   time. The next call may begin one second after the end of this call. A request that needs a PassTicket earlier
 ///   fails with [`NoTimeSlot`]. Each node (process of the gateway) counts only its own calls.
 /// - If an application allows replay ([`with_replay`](Self::with_replay)), a PassTicket is used again for five seconds.
-///   Requests of one user that arrive together share one call.
+///   Requests of one user for this application that arrive together share one call.
 ///
 /// Clones share the PassTickets and the times of the calls.
 ///
@@ -108,8 +108,8 @@ impl<C: Connect> ApimlTickets<C> {
         }
     }
 
-    /// Uses login tokens that `tokens` signs, instead of the tokens of clients. API ML accepts only tokens that are
-    /// signed with API ML's own key. A program that has this key can act as any user.
+    /// Uses login tokens that `tokens` signs, instead of the tokens of clients. API ML accepts these tokens only if
+    /// they are signed with API ML's own key. A program that has this key can act as any user.
     #[must_use]
     pub fn with_minted_tokens(self, tokens: impl TokenSource) -> Self {
         Self { minted: Some(Arc::new(tokens)), ..self }

@@ -196,7 +196,7 @@ impl Class {
 
     /// Returns the access list of the most specific profile that matches `resource`. A discrete profile is always the
     /// most specific. If two generic profiles with different literal prefixes match, the one with the longer prefix is
-    /// more specific. A test in `profile.rs` checks that this is so.
+    /// more specific. A test in `profile.rs` checks this rule with random names.
     fn find_access_list(&self, resource: &str) -> Option<&AccessList> {
         self.discrete.get(resource).or_else(|| Some(self.find_generic(resource)?.1))
     }

@@ -25,13 +25,14 @@ const CLASS: &str = "PTKTDATA";
 ///
 /// | case | SAF return codes of the error |
 /// |---|---|
-/// | the [`precheck`](PassTicketGenerator::precheck) of `G` fails, because the APPLID has no key | 8/16/28 |
+/// | the [`precheck`](PassTicketGenerator::precheck) of `G` fails | the codes of `G`: 8/16/28 if there is no key |
 /// | access is refused | 8/8/16 |
 /// | the SAF check fails | 8/8/8. After [`SafError::Unavailable`], [`is_unavailable`](GenerateError::is_unavailable) returns `true` |
 /// | access is granted, but `G` fails | the codes of `G` |
 ///
 /// `G` makes no ticket before access is granted. If `S` has a [`version`](SafProvider::version), a granted permission
-/// is cached until the version changes.
+/// is cached until the version changes, for about 4,096 pairs of user and APPLID. For these pairs, there is no
+/// `precheck`.
 ///
 /// ```
 /// use tower_passticket::{
@@ -191,7 +192,8 @@ impl<G: PassTicketGenerator, S: SafProvider> Shared<G, S> {
         Some(self.apply(access, version, user, applid))
     }
 
-    /// Checks the permission, and waits for the answer of the provider.
+    /// Checks the permission, and waits for the answer of the provider. The caller must have called `try_permit_now`
+    /// before, which calls `precheck`.
     async fn permit(&self, user: &UserId, applid: &Applid) -> Result<(), GenerateError> {
         let version = self.saf.version();
         let resource = Resource::new(applid, user);

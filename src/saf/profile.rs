@@ -35,7 +35,7 @@ impl ProfileName {
     /// Parses a name.
     ///
     /// # Errors
-    /// [`ProfileNameError`] if RACF would not accept the name, or if the name has a variable.
+    /// [`ProfileNameError`] if the name violates a [`ProfileNameRule`], for example because it has a variable.
     pub fn new(name: &str) -> Result<Self, ProfileNameError> {
         let error = |rule| ProfileNameError { name: name.chars().take(80).collect(), rule };
         if name.is_empty() {
@@ -193,7 +193,7 @@ impl Generic {
     /// Returns a sort key. If two patterns match the same resource, the more specific pattern has the smaller key (RACF
     /// Security Administrator's Guide, "Generic profile checking of general resources"). The patterns are compared from
     /// left to right. At the first difference, a literal character is more specific than `%`, `%` more than `*`, and
-    /// `*` more than `**`.
+    /// `*` more than `**`. A `*` at the end of a name is less specific than another `*`.
     pub(super) fn specificity(&self) -> impl Ord + use<> {
         let characters = self.name.as_bytes();
         let rank = |(i, b): (usize, &u8)| match (b, characters.get(i + 1)) {

@@ -102,8 +102,8 @@ struct Refusal {
     status: StatusCode,
     /// `None` if the response has no body.
     message: Option<ApiMessage>,
-    /// The text of `X-Zowe-Auth-Failure`. With a 401, the gateway passes it on to the service and to the client.
-    /// Without it, the gateway uses a text of its own.
+    /// The text of `X-Zowe-Auth-Failure`. With a 401, the gateway passes this text on to the service and to the client.
+    /// Without this text, the gateway uses a text of its own.
     auth_failure: Option<String>,
 }
 
@@ -170,8 +170,8 @@ fn refusal(kind: SchemeKind, failure: &Failure, credential: CredentialKind, url:
             let status = match error.codes() {
                 SafReturnCodes::NO_PROFILE => StatusCode::BAD_REQUEST,
                 _ if error.is_not_authenticated() => StatusCode::UNAUTHORIZED,
-                // The status is 500 even if a later request can succeed, because API ML's gateway knows no other
-                // status.
+                // The status is 500 even if a later request can succeed, because API ML has no other status for this
+                // case.
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             };
             Refusal::new(status, ApiMessage::with(&messages::TICKET_FAILED, &[&error.text()]))
@@ -253,7 +253,7 @@ fn refused(Refusal { status, message, auth_failure }: Refusal) -> Response<Respo
     response
 }
 
-/// Returns the response to a request on a connection without a client certificate.
+/// Returns the response to a request whose peer has no valid client certificate.
 pub(super) fn certificate_required(url: &str) -> Response<ResponseBody> {
     refused(Refusal::not_authenticated(url))
 }
@@ -265,7 +265,7 @@ pub(super) fn bad_call(kind: SchemeKind, bad: BadCall) -> Response<ResponseBody>
         response.headers_mut().insert(name, HeaderValue::from_static(value));
         response
     };
-    // API ML answers 404 to these bad requests, and its tests expect it.
+    // API ML answers 404 to a wrong method, content type or body, and its tests expect this status.
     let not_found = StatusCode::NOT_FOUND;
     match bad {
         BadCall::Options => with(StatusCode::OK, ALLOW, "POST,OPTIONS"),

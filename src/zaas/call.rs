@@ -42,7 +42,7 @@ impl SchemeKind {
     }
 }
 
-/// A well-formed request. The answer contains a credential if the client of the gateway is authenticated.
+/// A well-formed request. If the client of the gateway is authenticated, the scheme makes the credential or fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Call {
     pub(super) target: SchemeTarget,

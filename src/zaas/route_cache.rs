@@ -1,5 +1,5 @@
-//! The routes of the scheme endpoints. Each request gets a route with its scheme, so that the layers treat it as a
-//! request to the service.
+//! The routes of the scheme endpoints. Each request gets a route, so that the layers treat it as a request to the
+//! service. A well-formed request for a configured scheme gets a route with this scheme.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ impl RouteCache {
         Self { source: Box::new(source), kept: Cache::new(CAPACITY), unnamed }
     }
 
-    /// Returns the route for requests to `service`. `None` if there is no such scheme.
+    /// Returns the route for requests to `service`. Returns `None` if the source has no scheme for `target`.
     pub(super) fn get(
         &self,
         target: &SchemeTarget,

@@ -144,8 +144,8 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
         if !self.has_certificate(&request.extensions) {
             return Ok(self.certificate_required(&request));
         }
-        // API ML's gateway sends none of the headers that this check reads, so a request with such headers comes from a
-        // browser.
+        // API ML's gateway sends none of the headers that this check reads. So a request with one of these headers
+        // probably comes from a browser.
         if self.shared.origins.check(&request).is_err() {
             return Ok(Rejection::CrossOrigin.into_response());
         }

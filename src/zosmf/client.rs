@@ -39,8 +39,7 @@ const INTERNAL_ERROR: i64 = 4;
 /// Calls the login service of z/OSMF, `/zosmf/services/authenticate` (`docs/reference/zowe-site.md#zosmf`).
 ///
 /// A request with a password is sent at most once, because the security product counts wrong passwords. A response that
-/// the documentation of z/OSMF does not contain is an error, and not a refusal of the password. Redirects are not
-/// followed.
+/// is no known answer of z/OSMF is an error, and not a refusal of the password. Redirects are not followed.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -75,8 +74,8 @@ impl<C> Zosmf<C> {
 
 impl<C: Connect> Zosmf<C> {
     /// Logs `user` in, and stores the session in `sessions`. `password` is a password, or a PassTicket (a one-time
-    /// password of z/OS) for the APPLID (application name) of z/OSMF. If `sessions` removes other sessions, such as the
-    /// earlier session of the user, this function ends them at z/OSMF in the background.
+    /// password of z/OS) for the APPLID (application name) of z/OSMF. If `sessions` removes other sessions that have
+    /// not expired, such as the earlier session of the user, this function ends them at z/OSMF in the background.
     ///
     /// # Errors
     /// [`ZosmfError::Refused`] if z/OSMF answers 401. [`ZosmfError::Remote`] if z/OSMF cannot be reached, or if the
@@ -184,10 +183,10 @@ impl<C: Connect> Zosmf<C> {
     }
 
     /// Asks whether z/OSMF accepts the JWT `token`. The signature of the token does not show whether the user has
-    /// logged out.
+    /// logged out, but the answer of z/OSMF does.
     ///
     /// # Errors
-    /// [`RemoteError`] if z/OSMF cannot be reached, answers neither 2xx nor 401, or answers with an HTML page.
+    /// [`RemoteError`] if z/OSMF cannot be reached, answers neither 2xx nor 401, or answers 2xx with an HTML page.
     pub async fn accepts(&self, token: &UserToken) -> Result<bool, RemoteError> {
         let mut request = self.request(Method::POST, &AUTHENTICATE, Full::default())?;
         token.set_cookie(JWT, &mut request);
@@ -234,7 +233,8 @@ impl<C> fmt::Debug for Zosmf<C> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ZosmfError {
-    /// z/OSMF refuses the user or the password. The password may be wrong or expired, or the user may be revoked.
+    /// z/OSMF refuses the user or the password. The password may be wrong or expired, or the user may be revoked. At a
+    /// password change, z/OSMF may also refuse the new password.
     #[error("z/OSMF refuses the user or the password")]
     Refused,
     /// z/OSMF is not available, or its response cannot be used.

@@ -12,7 +12,7 @@ use crate::{clock::Timestamp, passticket::UserId, remote::UserToken};
 pub(super) const JWT: &str = "jwtToken";
 const LTPA: &str = "LtpaToken2";
 
-/// The maximum length of a token, in bytes. Servers refuse headers with longer cookies.
+/// The maximum length of a token, in bytes. Many servers refuse headers with longer cookies.
 const MAX_TOKEN: usize = 8 * 1024;
 
 /// If z/OSMF has sent only an LTPA token (an opaque token of IBM servers), the session is treated as valid for this

@@ -11,7 +11,8 @@ use crate::{
     passticket::UserId,
 };
 
-/// A session is not used in the last minute before it expires. So it is still valid when the request arrives at z/OSMF.
+/// A session is not used in the last minute before it expires. So it should still be valid when the request arrives at
+/// z/OSMF.
 const MARGIN: Duration = Duration::from_secs(60);
 
 const DEFAULT_CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
@@ -20,8 +21,8 @@ const DEFAULT_CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should 
 const OPENED: u64 = 50_000;
 
 /// The [`ZosmfSession`]s of users, at most one for each user. A session is not used in the last minute before it
-/// expires. A session is removed when the user logs out, when a new session of the user replaces it, or when there are
-/// too many sessions. Clones share the sessions.
+/// expires. A session is removed when the user logs out, when a new session of the user replaces it, when there are too
+/// many sessions, or when [`get`](Self::get) finds that it expires within a minute. Clones share the sessions.
 #[derive(Clone)]
 pub struct ZosmfSessions {
     capacity: NonZeroUsize,
@@ -59,7 +60,8 @@ impl ZosmfSessions {
     /// `zosmf`. Services have received such tokens, but clients have not. So a gateway that accepts JWTs of z/OSMF as
     /// login tokens should refuse them ([D23](crate::decisions#d23)).
     ///
-    /// The hashes of at most 50,000 tokens are kept while the program runs.
+    /// The hashes of at most 50,000 tokens are kept while the program runs. For a token whose hash is no longer kept,
+    /// this function returns `false`.
     pub fn has_opened(&self, token: &str) -> bool {
         self.opened.get(&hash(token)).is_some()
     }
