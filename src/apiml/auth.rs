@@ -47,7 +47,7 @@ impl<C: Connect> Apiml<C> {
     /// Fetches the certificates of API ML in PEM, with the leaf certificate first (`GET /gateway/certificates`).
     ///
     /// # Errors
-    /// [`RemoteError`] if API ML cannot be reached, or does not answer with a status 2xx.
+    /// The errors of [`Client::call`]. Also [`RemoteError`] if API ML does not answer with a status 2xx.
     pub async fn certificates(&self) -> Result<Bytes, RemoteError> {
         self.get(&["gateway", "certificates"], None).await?.successful().map(Reply::into_body)
     }
@@ -56,7 +56,7 @@ impl<C: Connect> Apiml<C> {
     /// server on z/OS), **and of identity providers**.
     ///
     /// # Errors
-    /// [`RemoteError`] if API ML cannot be reached, or does not answer with a status 2xx.
+    /// The errors of [`Client::call`]. Also [`RemoteError`] if API ML does not answer with a status 2xx.
     pub async fn public_keys(&self) -> Result<Bytes, RemoteError> {
         let path = [&AUTH[..], &["keys", "public", "all"]].concat();
         self.get(&path, None).await?.successful().map(Reply::into_body)
@@ -65,8 +65,8 @@ impl<C: Connect> Apiml<C> {
     /// Asks (`GET query`) whether API ML still accepts the login token `token` of `user`.
     ///
     /// # Errors
-    /// [`RemoteError`] if API ML cannot be reached, or if the response is neither 401 nor the content of a token of
-    /// `user`.
+    /// The errors of [`Client::call`]. Also [`RemoteError`] if the response is neither 401 nor the content of a token
+    /// of `user`.
     pub async fn accepts_login_token(
         &self,
         token: &str,
@@ -80,7 +80,7 @@ impl<C: Connect> Apiml<C> {
     /// `service`.
     ///
     /// # Errors
-    /// [`RemoteError`] if API ML cannot be reached, or if the response is neither 401 nor an empty 200 or 204.
+    /// The errors of [`Client::call`]. Also [`RemoteError`] if the response is neither 401 nor an empty 200 or 204.
     pub async fn accepts_pat(&self, token: &str, service: &str) -> Result<bool, RemoteError> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -102,7 +102,7 @@ impl<C: Connect> Apiml<C> {
     /// API ML uses. Returns `Ok` if API ML already refuses the token.
     ///
     /// # Errors
-    /// [`RemoteError`] if API ML cannot be reached, or if the response is neither 401 nor an empty 200 or 204.
+    /// The errors of [`Client::call`]. Also [`RemoteError`] if the response is neither 401 nor an empty 200 or 204.
     pub async fn log_out(&self, token: &str) -> Result<(), RemoteError> {
         let mut request = Request::new(Full::default());
         let uri = self.address.endpoint(&[&AUTH[..], &["logout"]].concat())?;

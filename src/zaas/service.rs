@@ -223,7 +223,8 @@ impl<R: RevocationCheck, M: IdentityMapper> SchemeEndpoints<R, M> {
     }
 
     /// Returns whether the peer of the connection has a certificate that the TLS listener has verified, and that has
-    /// not expired since. The peer is a gateway or a client.
+    /// not expired since. The peer is a gateway or a client. Returns `false` for a gateway that is not named any more,
+    /// because the layer of [`trust_layer`](super::trust_layer) removes its certificate.
     fn has_certificate(&self, extensions: &Extensions) -> bool {
         let forwarder = extensions.get::<Forwarder>().map(Forwarder::certificate);
         let peer = forwarder.or_else(|| extensions.get().map(UnlistedPeer::certificate));

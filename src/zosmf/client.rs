@@ -78,8 +78,8 @@ impl<C: Connect> Zosmf<C> {
     /// not expired, such as the earlier session of the user, this function ends them at z/OSMF in the background.
     ///
     /// # Errors
-    /// [`ZosmfError::Refused`] if z/OSMF answers 401. [`ZosmfError::Remote`] if z/OSMF cannot be reached, or if the
-    /// response is not a login.
+    /// [`ZosmfError::Refused`] if z/OSMF answers 401. [`ZosmfError::Remote`] with the errors of [`Client::call_once`],
+    /// or if the response is not a login.
     pub async fn log_in(
         &self,
         user: &UserId,
@@ -125,8 +125,8 @@ impl<C: Connect> Zosmf<C> {
     ///
     /// # Errors
     /// [`ZosmfError::Refused`] if z/OSMF refuses the old or the new password. The response does not say which.
-    /// [`ZosmfError::Remote`] if z/OSMF cannot be reached, reports an internal error, cannot change passwords, or sends
-    /// any other response.
+    /// [`ZosmfError::Remote`] with the errors of [`Client::call_once`], or if z/OSMF reports an internal error, cannot
+    /// change passwords, or sends any other response.
     pub async fn change_password(
         &self,
         user: &UserId,
@@ -155,7 +155,8 @@ impl<C: Connect> Zosmf<C> {
     /// Ends a session at z/OSMF. Returns `Ok` if the session has already ended.
     ///
     /// # Errors
-    /// [`ZosmfError::Remote`] if z/OSMF cannot be reached, or if its response does not show that the session has ended.
+    /// [`ZosmfError::Remote`] with the errors of [`Client::call_once`], or if the response does not show that the
+    /// session has ended. After an error, some of the tokens may still be valid.
     pub async fn log_out(&self, session: &ZosmfSession) -> Result<(), ZosmfError> {
         // A logout with one token of the session does not end the other token, so there is one logout for each token.
         for (cookie, token) in session.cookies() {
@@ -167,7 +168,8 @@ impl<C: Connect> Zosmf<C> {
     /// Ends the session of a JWT that z/OSMF has issued. Returns `Ok` if z/OSMF already refuses the token.
     ///
     /// # Errors
-    /// [`RemoteError`] if z/OSMF cannot be reached, or if its response does not show that the session has ended.
+    /// The errors of [`Client::call_once`]. Also [`RemoteError`] if the response does not show that the session has
+    /// ended.
     pub async fn log_out_jwt(&self, token: &UserToken) -> Result<(), RemoteError> {
         self.end_token(JWT, token).await
     }
@@ -186,7 +188,8 @@ impl<C: Connect> Zosmf<C> {
     /// logged out, but the answer of z/OSMF does.
     ///
     /// # Errors
-    /// [`RemoteError`] if z/OSMF cannot be reached, answers neither 2xx nor 401, or answers 2xx with an HTML page.
+    /// The errors of [`Client::call`]. Also [`RemoteError`] if z/OSMF answers neither 2xx nor 401, or answers 2xx with
+    /// an HTML page.
     pub async fn accepts(&self, token: &UserToken) -> Result<bool, RemoteError> {
         let mut request = self.request(Method::POST, &AUTHENTICATE, Full::default())?;
         token.set_cookie(JWT, &mut request);
@@ -196,7 +199,7 @@ impl<C: Connect> Zosmf<C> {
     /// Fetches the keys with which z/OSMF signs its JWTs, as a JWK set.
     ///
     /// # Errors
-    /// [`RemoteError`] if z/OSMF cannot be reached, or does not answer with a status 2xx.
+    /// The errors of [`Client::call`]. Also [`RemoteError`] if z/OSMF does not answer with a status 2xx.
     pub async fn public_keys(&self) -> Result<Bytes, RemoteError> {
         let request = self.request(Method::GET, &KEYS, Full::default())?;
         self.client.call(request).await?.successful().map(Reply::into_body)
