@@ -1,6 +1,6 @@
 //! Error messages for clients, with the numbers, keys and texts of Zowe's API Mediation Layer (API ML).
 //!
-//! Most error responses of the gateway itself contain such a message. There are these exceptions. In the profile
+//! Most error responses of the gateway itself contain one of these messages, with these exceptions. In the profile
 //! [`ZoweV3`](crate::layer::Compatibility::ZoweV3), some responses have no body or another document, as in API ML. A
 //! browser may get an HTML page. A failed token exchange gets the JSON document of RFC 6749 §5.2. If the gateway is not
 //! healthy, `/application/health` returns its health with status 503. Responses of services do not change.

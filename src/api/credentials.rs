@@ -26,7 +26,7 @@ impl Credentials {
     /// [`ApiError::InvalidLoginInput`] if a part is empty. [`ApiError::WrongCredentials`] if the name is not a valid
     /// user id, so that the client does not learn which names are valid. Also [`ApiError::WrongCredentials`] if the
     /// password is a text that no login provider may receive, such as a Personal Access Token.
-    /// [`ApiError::NewPasswordRefused`] if the new password is such a text.
+    /// [`ApiError::NewPasswordRefused`] if no login provider may receive the new password.
     pub(super) fn check(&self) -> Result<UserId, ApiError> {
         let is_empty = |password: &Password| password.expose().is_empty();
         if self.username.trim().is_empty()

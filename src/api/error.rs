@@ -100,9 +100,9 @@ pub enum ApiError {
         "the client certificate has expired, or the certificate or the token is mapped to no user"
     )]
     NoUser,
-    /// A part of the system that the request needs is not available, or too many logins wait for it: 503. Examples of
-    /// such a part are the login provider, the identity mapping, the keys of an identity provider, and at a logout the
-    /// issuer of the token.
+    /// A part of the system that the request needs is not available, or too many logins wait for it: 503. For example,
+    /// the part is the login provider, the identity mapping, or the keys of an identity provider. At a logout, it can
+    /// be the issuer of the token.
     #[error("a server that this request needs is not available, or too many logins wait for it")]
     Unavailable,
     /// The revocation store failed to check a token, or to store or remove revocations, or the registry of Personal
@@ -177,8 +177,8 @@ pub enum ApiError {
     /// The body of `token` is not a request for a PassTicket: 400.
     #[error(transparent)]
     InvalidExchange(#[from] ExchangeProblem),
-    /// The actor token and the subject token are of the same user: 400. Such an actor token proves no more than the
-    /// subject token.
+    /// The actor token and the subject token are of the same user: 400. An actor token of this user proves no more than
+    /// the subject token.
     #[error("the actor token and the subject token are of the same user")]
     ActorIsSubject,
     /// The actor token and the client certificate are of different users: 400.

@@ -203,7 +203,7 @@ impl FailureCounts {
         }
     }
 
-    /// Records that the password was right. This clears the failures of the user from this network, but at most
+    /// Records that the password was right. Clears the failures of the user from this network, but at most
     /// [`FORGIVEN_A_DAY`] within a day. The failures of the user from other networks stay. They do not delay later
     /// logins from this network, if the address of the client is known. If these failures were cleared, an attacker in
     /// another network could guess without a wait after each login of the user. The failures of the network also stay,

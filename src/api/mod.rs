@@ -69,9 +69,10 @@
 //!    documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the differences.
 //!    Exception: the errors of `token`, other than 403, 404 and 405, have the form of RFC 6749 §5.2. They contain the
 //!    number and the text of the same message.
-//! 6. A 401 response has a challenge (RFC 9110 §11.6.1): `Bearer` if a token is needed, `Certificate` if only a
-//!    certificate is accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are not registered schemes,
-//!    and browsers ignore them. The challenge is never `Basic`, because a browser would open its own login dialogue.
+//! 6. A 401 response has a challenge (RFC 9110 §11.6.1): `Bearer` if a needed token is missing or not valid,
+//!    `Certificate` if only a certificate is accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are
+//!    not registered schemes, and browsers ignore them. The challenge is never `Basic`, because a browser would open
+//!    its own login dialogue.
 //! 7. The response to `OPTIONS` is 204, with the methods of the endpoint in `Allow`. The request needs no credential.
 //!    With [`ForeignOrigins::Refused`](crate::layer::ForeignOrigins::Refused), the status is 403 if the request comes
 //!    from a web page of another origin.

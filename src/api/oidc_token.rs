@@ -61,7 +61,7 @@ impl OidcTokens<'_> {
         }
     }
 
-    /// Refuses a token that has expired. A verifier with a cache may accept such a token.
+    /// Refuses a token that has expired, because a verifier with a cache may accept an expired token.
     fn check_expiry(self, token: VerifiedToken) -> Result<VerifiedToken, TokenError> {
         let (now, expires_at) = (self.clock.now(), token.expires_at());
         if expires_at <= now {

@@ -51,7 +51,7 @@ impl Revocations {
     }
 
     /// Stores a rule with the current time. The rule also revokes registered PATs (Personal Access Tokens) whose issue
-    /// time is in the future. Such PATs exist if the clock was wrong.
+    /// time is in the future. The gateway has issued these PATs while its clock was ahead.
     ///
     /// # Errors
     /// [`ApiError::StoreUnavailable`] if the store returns an error.

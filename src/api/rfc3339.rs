@@ -9,9 +9,9 @@ pub(super) fn write(time: Timestamp) -> String {
     rfc3339(time).iter().map(|byte| char::from(*byte)).collect()
 }
 
-/// Reads a time (RFC 3339 §5.6). Returns `None` if the text is not such a time, or if the time is before 1970. Digits
-/// after the milliseconds are ignored. The second 60 is not a time here, because a [`Timestamp`] does not count leap
-/// seconds.
+/// Reads a time (RFC 3339 §5.6). Returns `None` if the text does not have this form, or if the time is before 1970.
+/// Digits after the milliseconds are ignored. The second 60 is not a time here, because a [`Timestamp`] does not count
+/// leap seconds.
 pub(super) fn parse(text: &str) -> Option<Timestamp> {
     let text = text.as_bytes();
     let (date_time, rest) = text.split_first_chunk::<19>()?;

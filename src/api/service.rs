@@ -256,8 +256,8 @@ impl AuthApi {
     }
 
     /// Turns `token` on: the exchange of a token for a PassTicket (RFC 8693). The endpoint accepts the tokens that the
-    /// verifier of [`with_login_token_verifier`](Self::with_login_token_verifier) accepts. These are the tokens that
-    /// clients also use on routes.
+    /// verifier of [`with_login_token_verifier`](Self::with_login_token_verifier) accepts. If the proxy has the same
+    /// verifier, these are the tokens that clients also use on routes.
     ///
     /// The endpoint also needs [`with_passtickets`](Self::with_passtickets). For clients that act for users, it needs
     /// [`with_saf`](Self::with_saf), and [`with_client_certificates`](Self::with_client_certificates) if certificates
@@ -356,8 +356,8 @@ impl AuthApi {
         self.with(|state| state.cookies = cookies)
     }
 
-    /// Sets the policy for requests from web pages of other origins. It decides which of these requests are refused. By
-    /// default, `OriginPolicy::default()` decides.
+    /// Sets the policy for requests from web pages of other origins. The policy decides which of these requests are
+    /// refused. By default, `OriginPolicy::default()` decides.
     #[must_use]
     pub fn with_origin_policy(self, policy: OriginPolicy) -> Self {
         self.with(|state| state.origins = policy)
@@ -435,9 +435,9 @@ impl AuthApi {
     }
 
     /// Returns a verifier of passwords for
-    /// [`Authenticator::with_passwords`](crate::layer::Authenticator::with_passwords). It shares the login provider and
-    /// the counts of failed logins with this service. Call this function after the functions `with_…`, because some of
-    /// them create new counts.
+    /// [`Authenticator::with_passwords`](crate::layer::Authenticator::with_passwords). The verifier shares the login
+    /// provider, the counts of failed logins and the cache of verified passwords with this service. Call this function
+    /// after the functions `with_…`, because some of them create new counts.
     pub fn basic_login(&self) -> BasicLogin {
         BasicLogin {
             login: self.0.login.clone(),

@@ -113,7 +113,7 @@ pub struct ListedAuthentication {
     /// The headers of the scheme `x509`. The list is empty for other schemes.
     pub headers: Vec<CertificateHeader>,
     /// Whether the service supports single sign-on. If so, a user who is logged in at the gateway needs no other
-    /// credential. Zowe's command line creates connection profiles only for such services.
+    /// credential. Zowe's command line creates connection profiles only for services with single sign-on.
     pub supports_sso: bool,
 }
 

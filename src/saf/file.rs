@@ -30,8 +30,8 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Creates a profile that gives access to no user. Such a profile can deny access, because it takes precedence over
-    /// a less specific profile for the same resources.
+    /// Creates a profile that gives access to no user. A profile without users can deny access, because it takes
+    /// precedence over a less specific profile for the same resources.
     pub fn new(class: impl Into<String>, name: ProfileName) -> Self {
         Self { class: class.into(), name, access: Vec::new() }
     }

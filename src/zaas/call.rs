@@ -107,8 +107,8 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind == b"application/json" || (kind.starts_with(b"application/") && kind.ends_with(b"+json"))
 }
 
-/// Returns the service in `X-Service-Id`, or `None` if there is no such header or its value is not a service id. If
-/// there are several such headers, one of them may come from the client of the gateway, so none counts.
+/// Returns the service in `X-Service-Id`, or `None` if there is no such header or its value is not a service id. If a
+/// request has this header more than once, one value may come from the client of the gateway, so none counts.
 pub(super) fn service(headers: &HeaderMap) -> Option<ServiceId> {
     let mut values = headers.get_all(&X_SERVICE_ID).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };

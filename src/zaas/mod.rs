@@ -2,8 +2,8 @@
 //! gateway of API ML gets PassTickets and tokens from a program that uses this crate.
 //!
 //! For four schemes, API ML's gateway asks ZAAS for the credential that the service receives. For each request to a
-//! service with such a scheme, the gateway sends one of the requests below. It adds the credential of its client, and
-//! presents its own TLS certificate:
+//! service with one of these schemes, the gateway sends one of the requests below. It adds the credential of its
+//! client, and presents its own TLS certificate:
 //!
 //! | path | body | success |
 //! |---|---|---|
@@ -23,15 +23,15 @@
 //! messages and headers of the answers are those of the running API ML. They do not depend on
 //! [`Compatibility`](crate::api::Compatibility) (`docs/reference/zaas-endpoints.md`).
 //!
-//! - **The gateway** needs a TLS client certificate that has not expired. Without one, the answer is 401. It is also
-//!   401 if an operator named the gateway before, but does not name it any more.
-//! - **The client of the gateway**: a token in the request proves who the client is, no matter which of these peers
-//!   sends it. The certificate of the client is in the header `Client-Cert`. The layer of [`trust_layer`] accepts this
-//!   header only from gateways that an operator has named. Any other peer is itself the client. If its request has no
-//!   token, its own TLS certificate is the credential. This certificate is no credential in a request with
-//!   `Client-Cert` or `X-Service-Id`, because the peer may be a gateway that the operator has forgotten to name. The
-//!   own certificate of a named gateway is never a credential. So without a credential of its client, a named gateway
-//!   gets a 401.
+//! - **The gateway** needs a TLS client certificate that has not expired. Without one, the answer is 401. The answer is
+//!   also 401 if an operator named the gateway before, but does not name it any more.
+//! - **The client of the gateway**: a token in the request proves who the client is. It does not matter which peer
+//!   sends the token, if the peer passes the check above. The certificate of the client is in the header `Client-Cert`.
+//!   The layer of [`trust_layer`] accepts this header only from gateways that an operator has named. Any other peer is
+//!   itself the client. If its request has no token, its own TLS certificate is the credential. This certificate is no
+//!   credential in a request with `Client-Cert` or `X-Service-Id`, because the peer may be a gateway that the operator
+//!   has forgotten to name. The own certificate of a named gateway is never a credential. So without a credential of
+//!   its client, a named gateway gets a 401.
 //! - **Personal Access Tokens** need the header `X-Service-Id`, which counts only if a named gateway sends it. ZAAS
 //!   does not see the method and the path of the request to the service. So only a scope for the whole service counts,
 //!   and not a scope with a suffix such as `:read` ([D49](crate::decisions#d49)).

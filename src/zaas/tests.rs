@@ -497,7 +497,8 @@ async fn only_a_peer_with_a_certificate_is_answered() {
     );
 
     // If a peer that is not named sends a header of a gateway, its own certificate is no credential. The peer may be a
-    // gateway that an operator has forgotten to name. In a request without such a header, the certificate counts.
+    // gateway that an operator has forgotten to name. In a request without the headers of a gateway, the certificate
+    // counts.
     let bare = || Request::post("/zaas/scheme/ticket").header("content-type", "application/json");
     for gateway_like in [post(), bare().header("x-service-id", "files")] {
         let answered = world.send(Some(pki::APIMTST), gateway_like, body).await;

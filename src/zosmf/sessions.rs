@@ -57,8 +57,8 @@ impl ZosmfSessions {
     }
 
     /// Returns whether `token` is the JWT of a session that the gateway has opened, for a login or for the scheme
-    /// `zosmf`. Services have received such tokens, but clients have not. So a gateway that accepts JWTs of z/OSMF as
-    /// login tokens should refuse them ([D23](crate::decisions#d23)).
+    /// `zosmf`. Services have received these JWTs, but clients have not. So a gateway that accepts JWTs of z/OSMF as
+    /// login tokens should refuse these JWTs ([D23](crate::decisions#d23)).
     ///
     /// The hashes of at most 50,000 tokens are kept while the program runs. For a token whose hash is no longer kept,
     /// this function returns `false`.
