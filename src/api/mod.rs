@@ -12,7 +12,7 @@
 //! | `POST refresh` | a client certificate, and the login cookie or `Bearer` | 204 and a new login cookie |
 //! | `POST ticket` | a client certificate, and the login cookie or `Bearer` | 200 and a PassTicket |
 //! | `POST delegate/passticket` | a client certificate, with `READ` on `APIML.DELEGATE.PASSTICKET` | 200 and a PassTicket for another user |
-//! | `POST token` | the token of a user in the body. Unless [`TokenExchange::with_bearer_applids`] names the APPLID, also a client certificate or the client's own token (RFC 8693 `actor_token`), of a user with `READ` on `APIML.DELEGATE.PASSTICKET` | 200 and a PassTicket for the user of the token (RFC 8693) |
+//! | `POST token` | the token of a user in the body. Unless [`TokenExchange::with_bearer_applids`] names the APPLID, also a client certificate or the client's own token (RFC 8693 `actor_token`), of a user with a [`Grant`] and with `READ` on `APIML.DELEGATE.PASSTICKET` | 200 and a PassTicket for the user of the token (RFC 8693) |
 //! | `GET keys/public` | none | 200 and the key of new tokens in PEM |
 //! | `GET keys/public/all` | none | 200 and all keys for tokens of this gateway as a JWK set (RFC 7517) |
 //! | `GET keys/public/current` | none | 200 and the key of new tokens as a JWK set |

@@ -217,7 +217,8 @@ impl AuthApi {
         self.with(|state| state.login_verifier = Arc::new(verifier))
     }
 
-    /// Calls `listener` at each logout, in addition to the login provider and to earlier listeners.
+    /// Calls `listener` at each logout, in addition to the login provider and to earlier listeners. If the token is
+    /// already revoked, there is no call.
     #[must_use]
     pub fn with_logout_listener(self, listener: impl LogoutListener) -> Self {
         self.with(|state| state.listeners.push(Arc::new(listener)))
