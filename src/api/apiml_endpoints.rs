@@ -103,7 +103,7 @@ impl ApimlEndpoints {
 
     /// Sets the function that returns the health of the gateway, as the name and the health of each part. A part is
     /// something that the gateway needs to serve requests. The gateway is UP if all parts are UP. `access` sets which
-    /// clients may read the health. The function is called for each request, so it must not block.
+    /// clients may read the health. The function is called for each request for the health, so it must not block.
     #[must_use]
     pub fn with_health(
         self,
@@ -114,8 +114,8 @@ impl ApimlEndpoints {
     }
 
     /// Sets the function that returns whether the registry of services is current. If the registry is not current, the
-    /// gateway stays UP, because it keeps the services that it fetched last. The function is called for each request,
-    /// so it must not block.
+    /// gateway stays UP, because it keeps the services that it fetched last. The function is called for each request
+    /// for the health, so it must not block.
     #[must_use]
     pub fn with_discovery(self, health: impl Fn() -> Health + Send + Sync + 'static) -> Self {
         Self { discovery: Some(Arc::new(health)), ..self }

@@ -26,7 +26,7 @@ use crate::{
 /// The actor is the client: the user of its certificate, or of its actor token. The subject is the user of the token
 /// that the client exchanges. The PassTicket is for the subject. By default, no exchange is allowed. These methods
 /// allow and limit exchanges:
-/// - [`with_grants`](Self::with_grants): an actor gets a PassTicket only if one [`Grant`] to this actor allows the
+/// - [`with_grants`](Self::with_grants): an actor gets a PassTicket if one [`Grant`] to this actor allows the
 ///   application and the subject. The actor also needs `READ` on `APIML.DELEGATE.PASSTICKET`.
 /// - [`with_bearer_applids`](Self::with_bearer_applids): for these applications, the token of the subject is enough. No
 ///   actor is needed. If there is an actor who is not the subject, the actor needs a grant and the permission

@@ -1,4 +1,4 @@
-//! Limits failed logins, so that an attacker cannot guess passwords.
+//! Limits failed logins, so that an attacker can try only a few passwords.
 //!
 //! Failed logins are counted for each user and network, for each user, and for each network. The first few failures
 //! cause no wait. The next failure causes a short wait, and each further failure doubles the wait up to a maximum. A
@@ -300,8 +300,8 @@ impl LoginThrottle {
 
     /// Checks an attempt before it waits for a turn. With shared counts, this function uses the remembered waits and,
     /// of this node's own counts, only the count of the network. This node's own count of the user may be too high,
-    /// because a login at another node may have cleared the failures. The count of the network is never too high,
-    /// because no login clears the failures of a network.
+    /// because a login at another node may have cleared the failures. The count of the network does not become too high
+    /// in this way, because no login clears the failures of a network.
     fn check_before_turn(&self, attempt: &Attempt, now: Duration) -> Result<(), TooEarly> {
         let counted = match &self.shared {
             Some(_) => {
