@@ -46,7 +46,7 @@ struct InTerm {
     seen: BootTime,
     /// Whether the node waits for the data of other nodes, which may know records that neither this node nor the place
     /// knows. The node waits if it held no lease when it joined the term, and its memory has never followed the log of
-    /// the term. The place may then have lost data without this node.
+    /// the term. In this case, the place may have lost data while this node had no lease.
     waits_for_others: bool,
     has_caught_up: bool,
     applied: LogPosition,

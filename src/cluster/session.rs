@@ -265,18 +265,18 @@ async fn read_batch(
     }
 }
 
-/// Returns the position that the memory may store as followed. Returns `None` before the first lease of the term.
+/// Returns the position that the memory may store as followed. Returns `None` while the node waits for the data of
+/// other nodes.
 ///
-/// If the memory has a position of a term, the next process concludes that this node had a lease of the term. It then
-/// does not wait for the data of other nodes. So the memory must not have a position before the first lease of the
-/// term.
+/// If the memory has a position of a term, the next process does not wait for the data of other nodes in this term. So
+/// the memory must not store a position while this wait lasts.
 fn followed(shared: &Shared, term: &Term, position: LogPosition) -> Option<Followed> {
     let has_had_lease = !shared.lock().lease.waits_for_others();
     has_had_lease.then(|| Followed { term: term.clone(), position })
 }
 
-/// Stores that this node has had a lease of the term, if the memory does not have this yet. The first lease may come
-/// after the last record.
+/// Stores a position of the term if the memory has none, and if [`followed`] permits it. The wait for other nodes may
+/// end after the last record, so `apply` alone does not store each position.
 async fn store_term(shared: &Shared, term: &Term, applied: LogPosition) -> Result<(), StoreError> {
     if shared.memory.followed().is_some_and(|followed| followed.term == *term) {
         return Ok(());
@@ -407,7 +407,7 @@ async fn renew(shared: &Shared, term: &Term) -> Result<Infallible, SessionError>
     }
 }
 
-/// Removes the lease records of nodes that ended long ago.
+/// Removes the lease records that have not changed for a long time.
 async fn remove_ended(
     shared: &Shared,
     term: &Term,
@@ -431,8 +431,8 @@ async fn publish_writes(shared: &Shared, term: &Term) -> Result<Infallible, Sess
     loop {
         let batch = shared.queue.next().await;
         let position = if batch.records.is_empty() {
-            // The write has changed nothing in the memory. Its records were published before, or are in the queue
-            // before this write.
+            // A write without records changed nothing in the memory, or waits for earlier writes. The queue keeps the
+            // order of the writes, so the earlier writes of the queue are published now.
             shared.last_in(term).await?
         } else {
             publish(shared, term, batch.records.clone()).await?

@@ -2,7 +2,8 @@
 
 use super::settings::SiteName;
 
-/// The commands that a node sends, or that its scripts call.
+/// The commands that a node needs permission for. Its scripts call some of them.
+/// [`inspect`](super::RedisPlace::inspect) also sends `MEMORY USAGE` and `CONFIG GET`, but works without them.
 const COMMANDS: &[&str] = &[
     "eval",
     "evalsha",

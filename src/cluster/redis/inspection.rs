@@ -49,12 +49,12 @@ pub struct Inspection {
     pub clock_difference: i64,
     /// The number of records of the site.
     pub records: u64,
-    /// The memory for the records, the log and the leases of the site in bytes. `None` if the node's Redis user may not
-    /// run `MEMORY USAGE`.
+    /// The memory for the records, the log and the leases of the site in bytes. `None` if `MEMORY USAGE` fails, for
+    /// example because the node's Redis user may not run it.
     pub memory: Option<u64>,
     /// The leases in Redis. The node of a lease may have ended.
     pub leases: Vec<LeaseRecord>,
-    /// The problems of the setup.
+    /// The problems of the setup, and the settings that could not be checked.
     pub findings: Vec<Finding>,
 }
 
@@ -188,7 +188,7 @@ impl RedisPlace {
     /// Checks how Redis is set up, and changes nothing.
     ///
     /// # Errors
-    /// [`CoordinatorError`] if Redis cannot be reached, or if the user does not have the permissions of
+    /// [`CoordinatorError`], for example if Redis cannot be reached, or if the user does not have the permissions of
     /// [`acl_command`](super::acl_command).
     pub fn inspect(&self, clock: impl Clock) -> CoordinatorFuture<Inspection> {
         let shared = self.shared.clone();

@@ -60,7 +60,7 @@ local function put(count, entry)
   redis.call('HSET', hash(count), field, text)
   redis.call('ZADD', times(count), string.format('%.0f', entry.last), field)
   -- The eight oldest entries are read. Those that do not count any more are removed. If there are too many entries, one
-  -- more of the eight is removed: the entry with the fewest failures. So failures of invented users do not displace the
+  -- more of the eight is removed: the entry with the fewest failures. So failures of invented users rarely displace the
   -- entry of a user whose password is guessed.
   local oldest = redis.call('ZRANGE', times(count), 0, 7)
   local fewest, fewest_field
@@ -116,7 +116,8 @@ end
 local claims = {ARGV[11], ARGV[12]}
 if operation == 'failed' then
   for _, count in ipairs({PAIR, USER}) do
-    -- A failure that was counted in advance is counted again if a successful login has cleared the count since.
+    -- A failure that was counted in advance is counted again if the count is now empty, for example because of a
+    -- successful login.
     local is_counted = claims[count] ~= '' and get(count).number > 0
     add(count, is_counted and 0 or 1)
   end
