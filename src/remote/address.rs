@@ -9,8 +9,8 @@ use crate::authority::is_host_and_port;
 
 /// The URL of a service: `http` or `https`, a host, and optionally a port and a path.
 ///
-/// Use `http` only for the loopback interface. Requests contain a token, and an attacker who can read the traffic could
-/// use this token. [`is_protected`](Self::is_protected) returns whether an address follows this rule.
+/// Use `http` only for the loopback interface. Requests may contain a token or a password, which an attacker who can
+/// read the traffic could use. [`is_protected`](Self::is_protected) returns whether an address follows this rule.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Address(Uri);
 
