@@ -107,8 +107,8 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoordinatorError {
-    /// The place cannot be reached, or has not answered in time. The place may nevertheless have executed the call. A
-    /// later call can succeed.
+    /// The place cannot be reached, has not answered in time, or has answered with an unknown error. The place may
+    /// nevertheless have executed the call. A later call can succeed.
     #[error("{place} cannot be reached: {reason}")]
     Unreachable {
         /// The name of the place, such as its URL without a password.

@@ -50,7 +50,7 @@ struct InTerm {
     waits_for_others: bool,
     has_caught_up: bool,
     applied: LogPosition,
-    /// The position in the last renewal.
+    /// The position that the last renewal in this term has sent.
     renewed_with: Option<LogPosition>,
     /// The replies whose position this node has not reached yet. Each entry has the time at which the lease of the
     /// reply begins, and the position that this node must apply before it gets this lease.

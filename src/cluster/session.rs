@@ -144,7 +144,8 @@ impl Sessions {
             let applied = state.lease.has_caught_up().then(|| state.lease.applied());
             if applied.is_none() && followed.is_some() {
                 // The memory may already have records of later log entries than `followed`, because the file does not
-                // store each position. The node cannot know which of these PATs were before a rule.
+                // store each position. So for a PAT in the memory, the node cannot know whether its record is before a
+                // rule in the log.
                 state.in_order_after = state.in_order_after.max(last);
             }
             applied.or(followed.map(|followed| followed.position))
@@ -337,8 +338,8 @@ async fn has_other_node(shared: &Shared, term: &Term) -> Result<bool, Coordinato
     }
 }
 
-/// Makes sure that no other process with the name of this node runs. If there is a lease of such a process, waits until
-/// it changes (an error) or has certainly ended.
+/// Makes sure that no process with the name of this node, but another incarnation, runs. If there is a lease of such a
+/// process, waits until it changes (an error) or has certainly ended.
 async fn claim_name(shared: &Shared, term: &Term) -> Result<(), SessionError> {
     let (mut peers, mut first): (Peers, Option<LeaseRecord>) = (Peers::default(), None);
     loop {
@@ -431,8 +432,8 @@ async fn publish_writes(shared: &Shared, term: &Term) -> Result<Infallible, Sess
     loop {
         let batch = shared.queue.next().await;
         let position = if batch.records.is_empty() {
-            // A write without records changed nothing in the memory, or waits for earlier writes. The queue keeps the
-            // order of the writes, so the earlier writes of the queue are published now.
+            // The writes of this batch have no records. They only wait for the earlier writes of the queue, which are
+            // published now.
             shared.last_in(term).await?
         } else {
             publish(shared, term, batch.records.clone()).await?

@@ -30,8 +30,8 @@ const COMMANDS: &[&str] = &[
     "zrem",
 ];
 
-/// Returns the command that creates the user of a site in Redis, with the smallest set of permissions. The
-/// administrator replaces `PASSWORD`.
+/// Returns the command that creates the user of a site in Redis, with the smallest set of permissions that a node
+/// needs. The administrator replaces `PASSWORD`.
 ///
 /// ```
 /// use tower_passticket::cluster::redis::{SiteName, acl_command};

@@ -45,7 +45,7 @@ pub struct Inspection {
     pub version: String,
     /// The number of connected replicas.
     pub replicas: u64,
-    /// The time of Redis minus the time of this machine, in milliseconds.
+    /// The time of Redis minus the time of this machine, in milliseconds. 0 if the answer of Redis has no time.
     pub clock_difference: i64,
     /// The number of records of the site.
     pub records: u64,
@@ -103,7 +103,7 @@ pub enum Finding {
     ClockDiffers(i64),
     /// The node has no password for Redis.
     NoPassword,
-    /// The node's Redis user may not read this setting.
+    /// This setting could not be read, in most cases because the node's Redis user may not run the command.
     NotKnown {
         /// The name of the setting or value that is not known.
         what: &'static str,
