@@ -62,8 +62,8 @@ impl Address {
     }
 
     /// Adds path segments to the address. Each segment is percent-encoded (RFC 3986 §2.1). A slash at the end of the
-    /// address makes no difference. Returns `None` if a segment is empty, `.` or `..`, because such segments have a
-    /// special meaning in a path even if they are encoded. Also returns `None` if the result is too long for a URI.
+    /// address makes no difference. Returns `None` if a segment is empty, `.` or `..`, because a server may remove or
+    /// resolve such a segment, even if it is encoded. Also returns `None` if the result is too long for a URI.
     pub(crate) fn join(&self, segments: &[&str]) -> Option<Uri> {
         let mut url = self.0.to_string();
         url.truncate(url.trim_end_matches('/').len());
