@@ -72,7 +72,8 @@ pub enum Action {
     Deleted,
 }
 
-/// One registered instance of a service. The registrant has chosen all these values, so none of them is a proof.
+/// One registered instance of a service. The program that registers the instance can choose these values, so none of
+/// them is a proof.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Instance {
