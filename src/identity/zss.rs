@@ -214,7 +214,7 @@ impl From<RemoteError> for MapError {
 #[serde(rename_all = "camelCase")]
 struct Answer {
     userid: String,
-    /// The return code of ZSS itself. It is 8 if one of the other three codes is not 0.
+    /// The value of register 15 after the call of R_usermap.
     return_code: i64,
     saf_return_code: i64,
     racf_return_code: i64,
