@@ -59,8 +59,8 @@ pub(super) async fn confirm(
     Ok(())
 }
 
-/// If some of the earlier revocations of this node are not confirmed, waits until all of them are. The option
-/// [`Confirm`] decides what this means.
+/// If some of the earlier revocations of this node are not confirmed, waits until all nodes have them. With
+/// [`Confirm::Local`], only waits until the place has them.
 pub(super) async fn confirm_earlier(shared: &Shared) -> Result<(), StoreError> {
     let Some(failed) = shared.unconfirmed.failed() else { return Ok(()) };
     in_time(shared, reach_earlier(shared)).await?;

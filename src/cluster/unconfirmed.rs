@@ -12,7 +12,7 @@ struct Counts {
     waiting: u64,
     /// How many confirmations have failed so far.
     failed: u64,
-    /// A later confirmation includes the first `made_up` of the failed ones.
+    /// The number of failed confirmations, counted from the first, whose revocations were confirmed later.
     made_up: u64,
 }
 

@@ -9,8 +9,8 @@
 //! - Servers, each with the image, the log, the leases and the term. The current server may lose data. A stale or empty
 //!   replica may become the new server while some nodes still use the old server.
 //! - Messages that are late or lost, before or after their effect. A node that is slow, paused or cut off takes no
-//!   steps. In the model, a step that is possible need not happen, so the model contains all such cases. Only
-//!   [`Rule::UnionsArePrompt`] limits this.
+//!   steps. In the model, no step must happen before time passes, so the model contains all such cases.
+//!   [`Rule::UnionsArePrompt`] is the only exception.
 //! - Time in ticks. All clocks have the same speed. The clocks `CLOCK_BOOTTIME` of real machines differ slightly in
 //!   speed. The program allows for this by a margin, which the model does not need.
 //!
