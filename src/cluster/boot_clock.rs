@@ -9,7 +9,6 @@ use rustix::time::{ClockId, clock_gettime};
 pub(super) struct BootTime(u64);
 
 impl BootTime {
-    /// Creates a point in time from the nanoseconds since the start of the machine.
     pub(super) const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }

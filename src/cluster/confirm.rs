@@ -37,8 +37,8 @@ pub(super) enum Until {
     AppliedWithDerived,
 }
 
-/// The records must be published again. Either the place has lost data or could not be reached, or this node has not
-/// applied its rule in the order of the log.
+/// The records must be published again, for one of three reasons: the term has changed, the place could not be reached,
+/// or this node has not applied its rule in the order of the log.
 struct PublishAgain;
 
 /// Publishes the records of a write, and waits for the event `until`.
@@ -59,7 +59,8 @@ pub(super) async fn confirm(
     Ok(())
 }
 
-/// Waits until all nodes have the revocations that this node has made before, if some of them are not confirmed.
+/// If some of the earlier revocations of this node are not confirmed, waits until all nodes have them. With
+/// [`Confirm::Local`], only waits until the place has them.
 pub(super) async fn confirm_earlier(shared: &Shared) -> Result<(), StoreError> {
     let Some(failed) = shared.unconfirmed.failed() else { return Ok(()) };
     in_time(shared, reach_earlier(shared)).await?;
@@ -100,13 +101,14 @@ async fn reach(shared: &Shared, records: &[Record], until: Until) -> Option<()> 
         if reached.is_ok() {
             return Some(());
         }
-        // After a loss of data, the node publishes its whole memory. But the memory stores a rule with the current time
-        // as a rule with a fixed time. So the records of this write are published once more.
+        // In a new term, the node publishes its whole memory. But the memory stores a rule with the current time as a
+        // rule with a fixed time. So the records of this write are published once more.
     }
 }
 
 /// Waits until every node has stopped accepting the tokens that earlier records of this node revoke. With
-/// [`Confirm::Local`], only waits until the place has these records. Returns `None` if the queue is full, or was cleared.
+/// [`Confirm::Local`], only waits until the place has these records. Returns `None` if the queue is full, or was
+/// cleared.
 async fn reach_earlier(shared: &Shared) -> Option<()> {
     loop {
         let term = shared.lock().lease.term().cloned();

@@ -29,7 +29,7 @@ pub type CoordinatorFuture<T> = Pin<Box<dyn Future<Output = Result<T, Coordinato
 /// [`Term`] begins. Each node has its own copy of all records. So after a loss, the nodes publish their records again.
 ///
 /// Each call must limit the time that it waits for the place. A call that takes longer returns
-/// [`CoordinatorError::Unreachable`].
+/// [`CoordinatorError::Unreachable`]. A call with a term that is not current returns [`CoordinatorError::OtherTerm`].
 pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     /// Returns the current term and the position of the last entry of the log. If the place has no data of this site,
     /// begins a new term, and stores `lease`, the lease time of the nodes of this site.
@@ -70,8 +70,8 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`CoordinatorError::NameTaken`] if the stored lease of this name has an incarnation that is neither the
     /// incarnation of `lease` nor `replaced`. [`CoordinatorError::OtherTerm`] if the term is not current, or if the
-    /// stored lease has the same incarnation and a larger number. A larger number means that the network delayed this
-    /// renewal, and that a later renewal has arrived first. After these errors, nothing is stored.
+    /// stored lease has the same incarnation and a larger number. In the second case, a later renewal has arrived
+    /// before this renewal. After these errors, nothing is stored.
     fn renew(
         &self,
         term: Term,
@@ -107,8 +107,8 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoordinatorError {
-    /// The place cannot be reached, or has not answered in time. The place may nevertheless have executed the call. A
-    /// later call can succeed.
+    /// The place cannot be reached, has not answered in time, or has answered with an unknown error. The place may
+    /// nevertheless have executed the call. A later call can succeed.
     #[error("{place} cannot be reached: {reason}")]
     Unreachable {
         /// The name of the place, such as its URL without a password.
@@ -155,9 +155,9 @@ pub enum CoordinatorError {
         /// The version of the data.
         found: u32,
     },
-    /// The place refuses the salt of this node's revocation file, because it already has 16 salts. This is the maximum
-    /// number of salts that a node can use. A salt consists of random bytes that go into each hash of a token in the
-    /// file. The other nodes are not affected.
+    /// The place refuses the salt of this node's revocation file, because it already has 16 salts. A node cannot use
+    /// more salts. A salt consists of random bytes that go into each hash of a token in the file. The other nodes are
+    /// not affected.
     #[error(
         "{place} already has the salts of 16 revocation files, which is the maximum; move the revocation file of this \
          node away, and start the node without --new-store. The node then creates a file with the salt of the other \
@@ -356,7 +356,7 @@ pub struct Joined {
     pub term: Term,
     /// The position of the last entry of the log.
     pub last: LogPosition,
-    /// Whether this call has begun the term, because the place had no data of this site.
+    /// Whether the place had no data of this site, so that this call has begun the term.
     pub is_new: bool,
 }
 

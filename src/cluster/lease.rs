@@ -46,11 +46,11 @@ struct InTerm {
     seen: BootTime,
     /// Whether the node waits for the data of other nodes, which may know records that neither this node nor the place
     /// knows. The node waits if it held no lease when it joined the term, and its memory has never followed the log of
-    /// the term. The place may then have lost data without this node.
+    /// the term. In this case, the place may have lost data while this node had no lease.
     waits_for_others: bool,
     has_caught_up: bool,
     applied: LogPosition,
-    /// The position in the last renewal.
+    /// The position that the last renewal in this term has sent.
     renewed_with: Option<LogPosition>,
     /// The replies whose position this node has not reached yet. Each entry has the time at which the lease of the
     /// reply begins, and the position that this node must apply before it gets this lease.

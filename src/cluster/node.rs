@@ -28,8 +28,8 @@ use crate::{
     revocation::DurableStore,
 };
 
-/// The average pause after the first failed session with the place. The pause doubles after each further failure, up to
-/// the time between two renewals.
+/// The average pause after the first failed session with the place. The average doubles after each further failure, up
+/// to the time between two renewals.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 
 /// A node that starts tries for this many lease times to reach the place.
@@ -72,10 +72,10 @@ impl ClusterNode {
     /// `inherited` is the lease that another process of this node has [handed over](Self::hand_over) to this process.
     /// It is `None` if this process does not take over from another one.
     ///
-    /// If the previous process was killed, this call waits until the lease of that process has ended. If the place has
-    /// lost data, or if this node is new, the call also waits a little longer than one lease time. In this time, other
-    /// nodes can publish their data. If another node is joining then, the call also waits for that node, but at most
-    /// ten lease times. If the place cannot be reached, the call tries again for five lease times.
+    /// If the previous process was killed, this call waits until the lease of that process has ended. If the place may
+    /// have lost data, or if this node is new, the call also waits a little longer than one lease time. In this time,
+    /// other nodes can publish their data. If another node is joining then, the call also waits for that node, but at
+    /// most ten lease times. If the place or the file cannot be used, the call tries again for five lease times.
     ///
     /// # Errors
     /// [`ClusterError`]. Its text says what the operator can do.

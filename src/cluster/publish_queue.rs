@@ -14,7 +14,7 @@ use crate::revocation::Record;
 /// The maximum number of records in the queue. If a write does not fit, the node publishes its whole memory instead.
 const MAX_WAITING: usize = 10_000;
 
-/// The term and the position in the log at which a record was published.
+/// The term in which records were published, and the position of the last entry of the log after their publication.
 #[derive(Clone, Debug)]
 pub(super) struct Published {
     pub(super) term: Term,
@@ -38,9 +38,10 @@ pub(super) struct Whole(u64);
 struct State {
     writes: VecDeque<Write>,
     records: usize,
-    /// The number of requests to publish the whole memory, and how many of them the node has fulfilled. One publication
-    /// fulfils all requests that were made before it began.
+    /// The number of requests to publish the whole memory.
     whole: u64,
+    /// How many of these requests the node has fulfilled. One publication fulfils all requests that were made before it
+    /// began.
     whole_done: u64,
 }
 
@@ -58,7 +59,7 @@ pub(super) struct Batch {
 }
 
 impl PublishQueue {
-    /// Adds the records of one write. The returned receiver gets the position at which they are published. Returns
+    /// Adds the records of one write. When the records are published, the returned receiver gets the position. Returns
     /// `None` if the queue is full: the records are then published with the whole memory.
     pub(super) fn add(&self, records: Vec<Record>) -> Option<oneshot::Receiver<Published>> {
         let (sender, receiver) = oneshot::channel();
@@ -88,7 +89,7 @@ impl PublishQueue {
         fits
     }
 
-    /// Waits until the queue has a write. The write stays in the queue.
+    /// Waits until the queue has a write, and returns the oldest writes. They stay in the queue.
     pub(super) async fn next(&self) -> Batch {
         loop {
             let added = self.added.notified();

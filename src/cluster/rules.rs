@@ -68,7 +68,7 @@ impl Rules {
         self.lease * 10
     }
 
-    /// Returns the longest time that a write waits for the other nodes.
+    /// Returns the longest time that a write waits for its confirmation.
     pub(super) fn patience(&self) -> Duration {
         self.lease * 2
     }

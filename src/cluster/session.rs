@@ -144,7 +144,8 @@ impl Sessions {
             let applied = state.lease.has_caught_up().then(|| state.lease.applied());
             if applied.is_none() && followed.is_some() {
                 // The memory may already have records of later log entries than `followed`, because the file does not
-                // store each position. The node cannot know which of these PATs were before a rule.
+                // store each position. So for a PAT in the memory, the node cannot know whether its record is before a
+                // rule in the log.
                 state.in_order_after = state.in_order_after.max(last);
             }
             applied.or(followed.map(|followed| followed.position))
@@ -265,18 +266,18 @@ async fn read_batch(
     }
 }
 
-/// Returns the position that the memory may store as followed. Returns `None` before the first lease of the term.
+/// Returns the position that the memory may store as followed. Returns `None` while the node waits for the data of
+/// other nodes.
 ///
-/// If the memory has a position of a term, the next process concludes that this node had a lease of the term. It then
-/// does not wait for the data of other nodes. So the memory must not have a position before the first lease of the
-/// term.
+/// If the memory has a position of a term, the next process does not wait for the data of other nodes in this term. So
+/// the memory must not store a position while this wait lasts.
 fn followed(shared: &Shared, term: &Term, position: LogPosition) -> Option<Followed> {
     let has_had_lease = !shared.lock().lease.waits_for_others();
     has_had_lease.then(|| Followed { term: term.clone(), position })
 }
 
-/// Stores that this node has had a lease of the term, if the memory does not have this yet. The first lease may come
-/// after the last record.
+/// Stores a position of the term if the memory has none, and if [`followed`] permits it. The wait for other nodes may
+/// end after the last record, so `apply` alone does not store each position.
 async fn store_term(shared: &Shared, term: &Term, applied: LogPosition) -> Result<(), StoreError> {
     if shared.memory.followed().is_some_and(|followed| followed.term == *term) {
         return Ok(());
@@ -337,8 +338,8 @@ async fn has_other_node(shared: &Shared, term: &Term) -> Result<bool, Coordinato
     }
 }
 
-/// Makes sure that no other process with the name of this node runs. If there is a lease of such a process, waits until
-/// it changes (an error) or has certainly ended.
+/// Makes sure that no process with the name of this node, but another incarnation, runs. If there is a lease of such a
+/// process, waits until it changes (an error) or has certainly ended.
 async fn claim_name(shared: &Shared, term: &Term) -> Result<(), SessionError> {
     let (mut peers, mut first): (Peers, Option<LeaseRecord>) = (Peers::default(), None);
     loop {
@@ -407,7 +408,7 @@ async fn renew(shared: &Shared, term: &Term) -> Result<Infallible, SessionError>
     }
 }
 
-/// Removes the lease records of nodes that ended long ago.
+/// Removes the lease records that have not changed for a long time.
 async fn remove_ended(
     shared: &Shared,
     term: &Term,
@@ -431,8 +432,8 @@ async fn publish_writes(shared: &Shared, term: &Term) -> Result<Infallible, Sess
     loop {
         let batch = shared.queue.next().await;
         let position = if batch.records.is_empty() {
-            // The write has changed nothing in the memory. Its records were published before, or are in the queue
-            // before this write.
+            // The writes of this batch have no records. They only wait for the earlier writes of the queue, which are
+            // published now.
             shared.last_in(term).await?
         } else {
             publish(shared, term, batch.records.clone()).await?

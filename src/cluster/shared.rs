@@ -82,7 +82,7 @@ pub(super) struct Shared {
     pub(super) barrier_added: Notify,
 }
 
-/// The part of the state that changes together.
+/// The part of the state that a lock protects.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) mode: Mode,
@@ -109,7 +109,8 @@ pub(super) struct State {
     /// The incarnation of an earlier process of this node, whose lease has ended. The next renewal may replace this
     /// lease.
     pub(super) replaced: Option<Incarnation>,
-    /// The error that ended the last session. `None` if there was no error since the node last caught up.
+    /// The error that ended the last session. `None` if no session has failed, or if the node has caught up since the
+    /// error.
     pub(super) problem: Option<String>,
     /// When the node last got or lost its lease, or changed its mode.
     pub(super) since: BootTime,
@@ -240,7 +241,8 @@ impl Shared {
     /// Returns the position of the last entry of the log.
     ///
     /// # Errors
-    /// [`CoordinatorError::OtherTerm`] if `term` is not the current term any more.
+    /// [`CoordinatorError::OtherTerm`] if `term` is not the current term any more, and the errors of
+    /// [`Coordinator::join`].
     pub(super) async fn last_in(&self, term: &Term) -> Result<LogPosition, CoordinatorError> {
         let joined = self.join().await?;
         if joined.term == *term {

@@ -8,7 +8,8 @@ use super::coordinator::Term;
 /// Whether a node has its lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseStatus {
-    /// The node has a lease, so it knows each confirmed revocation. It accepts tokens.
+    /// The node has a lease, so it has each revocation that a node with
+    /// [`Confirm::Everywhere`](super::Confirm::Everywhere) has reported as successful. It accepts tokens.
     Ok,
     /// The node has no lease, so it cannot know whether it has all revocations. It refuses all tokens, except in the
     /// additional time of [`with_serve_without_lease`](super::ClusterOptions::with_serve_without_lease).
@@ -45,7 +46,7 @@ pub struct ClusterStatus {
     pub unpublished: usize,
     /// The current term. `None` before the node has joined a term, and after it has handed over its lease or left.
     pub term: Option<Term>,
-    /// The error that ended the last session with the store that the nodes share. `None` if there was no error since
-    /// the node last caught up.
+    /// The error that ended the last session with the store that the nodes share. `None` if no session has failed, or
+    /// if the node has caught up since the error.
     pub problem: Option<String>,
 }

@@ -30,9 +30,9 @@ use crate::{
 /// `record` waits until each other node has applied the revocation, or until the lease of that node has certainly
 /// ended. The guarantees of the [`DurableStore`](crate::revocation::DurableStore) also hold.
 ///
-/// [`StoreError::NotEverywhere`] means that this node has stored the revocation, but that not all nodes have confirmed
-/// it. Another node may accept the token until this node has published the revocation and the other node has applied
-/// it. This node continues to try to publish it.
+/// [`StoreError::NotEverywhere`] means that this node has stored the revocation, but that the wait for its confirmation
+/// has failed. Another node may accept the token until this node has published the revocation and the other node has
+/// applied it. If the revocation is not published yet, this node continues to try.
 ///
 /// # Cost
 /// A check first reads the clock of the machine, to see whether this node may accept tokens. Then it searches the
@@ -129,15 +129,15 @@ impl RevocationCheck for ClusterStore {
 }
 
 /// The registry of issued PATs (Personal Access Tokens). The memory of each node has the entries of all nodes. With
-/// [`Confirm::Everywhere`](super::Confirm::Everywhere), a change that revokes tokens returns `Ok` when no node accepts
-/// these tokens any more. Other changes, and all changes with [`Confirm::Local`](super::Confirm::Local), return `Ok`
-/// when the store that the nodes share has the change. [`AccessTokenChange::Use`] returns `Ok` as soon as this node has
-/// stored the uses.
+/// [`Confirm::Everywhere`](super::Confirm::Everywhere), a change that revokes tokens returns `Ok` only when no node
+/// accepts these tokens any more. Other changes, and all changes with [`Confirm::Local`](super::Confirm::Local), return
+/// `Ok` only when the store that the nodes share has the change. [`AccessTokenChange::Use`] returns `Ok` as soon as
+/// this node has stored the uses.
 ///
-/// If this takes too long, the result is [`StoreError::NotEverywhere`]. The change is then stored on this node. If it
-/// is not published yet, this node publishes it later. The caller can repeat [`AccessTokenChange::RevokeIdle`] and
-/// [`AccessTokenChange::Misuse`]: although this node may have nothing left to revoke, they return `Ok` only when no node
-/// accepts the tokens that this node has revoked before.
+/// If the wait fails, for example because it takes too long, the result is [`StoreError::NotEverywhere`]. The change is
+/// then stored on this node. If it is not published yet, this node publishes it later. The caller can repeat
+/// [`AccessTokenChange::RevokeIdle`] and [`AccessTokenChange::Misuse`]: even if they revoke nothing, they wait in the
+/// same way for the earlier revocations of this node that are not confirmed.
 impl AccessTokenStore for ClusterStore {
     fn change(&self, change: AccessTokenChange, now: Timestamp) -> StoreFuture<AccessTokenOutcome> {
         let shared = self.shared.clone();

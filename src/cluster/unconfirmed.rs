@@ -12,11 +12,11 @@ struct Counts {
     waiting: u64,
     /// How many confirmations have failed so far.
     failed: u64,
-    /// How many of the first failed confirmations were made up for.
+    /// The number of failed confirmations, counted from the first, whose revocations were confirmed later.
     made_up: u64,
 }
 
-/// The confirmations that had failed at some time.
+/// The number of confirmations that had failed when [`Unconfirmed::failed`] returned this value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Failed(u64);
 
@@ -33,16 +33,16 @@ impl Unconfirmed {
         counts.failed += u64::from(!is_confirmed);
     }
 
-    /// Returns `None` if all revocations are confirmed. The caller waits until all nodes have them, and then calls
-    /// [`make_up_for`](Self::make_up_for) with the returned value.
+    /// Returns `None` if all revocations are confirmed. If it returns a value, the caller waits until all revocations
+    /// are confirmed, and then calls [`make_up_for`](Self::make_up_for) with this value.
     pub(super) fn failed(&self) -> Option<Failed> {
         let counts = self.lock();
         let is_open = counts.waiting > 0 || counts.failed > counts.made_up;
         is_open.then_some(Failed(counts.failed))
     }
 
-    /// Notes that all nodes have the revocations whose confirmations had failed at the time of the call of
-    /// [`failed`](Self::failed).
+    /// Notes that the revocations whose confirmations had failed when [`failed`](Self::failed) was called are now
+    /// confirmed.
     pub(super) fn make_up_for(&self, Failed(failed): Failed) {
         let mut counts = self.lock();
         counts.made_up = counts.made_up.max(failed);

@@ -19,7 +19,7 @@ pub(super) enum BodyError {
     Coding,
 }
 
-/// Returns the body without its content coding. At most [`MAX_BODY`] bytes are decompressed, so a small body that
+/// Returns the body without its content coding. Decompression ends one byte after [`MAX_BODY`], so a small body that
 /// expands to a large one costs bounded memory and time.
 pub(super) fn decode<'b>(headers: &HeaderMap, body: &'b [u8]) -> Result<Cow<'b, [u8]>, BodyError> {
     let codings: Vec<&[u8]> =

@@ -21,7 +21,8 @@ use crate::{
     remote::{Address, Client, ClientLimits, Connect, RemoteError, Reply},
 };
 
-/// The maximum time of a fetch from one host.
+/// The maximum time of one request. A fetch sends up to two requests to each host: for the delta, and for the whole
+/// registry.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// After this time without a successful fetch, the next fetch gets the whole registry. The delta of Eureka contains the
@@ -37,8 +38,9 @@ const FULL_EVERY: Duration = Duration::from_secs(600);
 ///
 /// The hosts are tried in turn, beginning with the host that answered last. After the first fetch, the client asks for
 /// the changes only (`/apps/delta`), and compares the hash code of the result with the one in the answer. If they
-/// differ, the client fetches the whole registry. It also does so if it asks another host than before, or if the last
-/// fetch or the last whole registry is too old. If no host gives a usable answer, the client keeps the last registry.
+/// differ, or if there is no usable delta, the client fetches the whole registry. It also does so if it asks another
+/// host than before, if the last fetch has failed, or if the last fetch or the last whole registry is too old. If no
+/// host gives a usable answer, the client keeps the last registry.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -97,7 +99,7 @@ pub struct Fetched {
     pub has_changed: bool,
     /// The host that answered.
     pub address: Address,
-    /// The hosts that were tried before, and why their answers could not be used.
+    /// For each host that was tried before, why it gave no usable answer.
     pub failed: Vec<EurekaError>,
 }
 
@@ -111,8 +113,8 @@ impl<C: Connect> EurekaClient<C> {
         Self { hosts, current: 0, registry: Arc::default(), last: None }
     }
 
-    /// Sends the first fetch to the host with the index `host`, counted from 0. If several gateways begin with
-    /// different hosts, the hosts share the load.
+    /// Sends the first fetch to the host with the index `host` modulo the number of hosts, counted from 0. If several
+    /// gateways begin with different hosts, the hosts share the load.
     #[must_use]
     pub fn with_first_host(self, host: usize) -> Self {
         let current = host.checked_rem(self.hosts.len()).unwrap_or_default();
@@ -127,7 +129,8 @@ impl<C: Connect> EurekaClient<C> {
     /// Fetches the registry, or its changes.
     ///
     /// # Errors
-    /// The error of the last host, if no host gave a usable answer. The registry stays as it was.
+    /// The error of the host that was tried last, if no host gave a usable answer. Also an error if there are no hosts.
+    /// In both cases, the registry stays as it was.
     pub async fn fetch(&mut self) -> Result<Fetched, EurekaError> {
         let mut failed = Vec::new();
         for turn in 0..self.hosts.len() {
@@ -236,7 +239,7 @@ impl<C> fmt::Debug for EurekaClient<C> {
 }
 
 /// The reason why a host gave no usable answer. The error contains the address of the host. Of its answer, it contains
-/// at most the status, and the position of a problem.
+/// at most the status, the hash code, and the position of a problem.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{address}: {cause}")]
 pub struct EurekaError {

@@ -24,7 +24,7 @@ impl Registry {
     /// Returns the registry after the changes of `delta`.
     ///
     /// # Errors
-    /// [`DeltaError`] if the hash code of the result is not the one in the delta.
+    /// [`DeltaError`] if the delta has no hash code, or if the hash code of the result differs from it.
     pub fn apply(&self, delta: Document) -> Result<Self, DeltaError> {
         let want = delta.hash_code.ok_or(DeltaError::NoHashCode)?;
         let mut registry = self.clone();

@@ -27,7 +27,7 @@ const MAX_METADATA_BYTES: usize = 64 * 1024;
 pub enum InstanceStatus {
     /// The instance accepts requests.
     Up,
-    /// The instance does not accept requests, because its health check failed.
+    /// The instance does not accept requests, for example because its health check failed.
     Down,
     /// The instance has not finished its start.
     Starting,
@@ -63,7 +63,7 @@ impl InstanceStatus {
 /// The change of an instance in a delta.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Action {
-    /// The instance is new.
+    /// The instance is new. This is also the value if the action is missing or unknown.
     #[default]
     Added,
     /// The instance has changed.
@@ -72,15 +72,16 @@ pub enum Action {
     Deleted,
 }
 
-/// One registered instance of a service. The registrant has chosen all these values, so none of them is a proof.
+/// One registered instance of a service. The program that registers the instance can choose these values, so none of
+/// them is a proof.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Instance {
-    /// The id of the instance, usually `host:service:port`.
+    /// The id of the instance, usually `host:service:port`. If it is missing or too long, this is the host.
     pub id: String,
     /// The name of the service, in lower case.
     pub app: String,
-    /// The host name or IP address.
+    /// The host name or IP address. Empty if it is missing or too long.
     pub host: String,
     /// The status.
     pub status: InstanceStatus,

@@ -89,8 +89,8 @@ impl PeerCertificate {
         &self.0.der
     }
 
-    /// Returns the intermediate certificates that the peer has sent, in DER. The handshake used them to verify the
-    /// certificate.
+    /// Returns the intermediate certificates that were passed to [`from_chain`](Self::from_chain), in DER. The TLS
+    /// listener passes those that the peer has sent. They are not verified, unless the handshake used them.
     pub fn intermediates(&self) -> impl Iterator<Item = &[u8]> {
         self.0.intermediates.iter().map(|der| &**der)
     }
@@ -138,7 +138,7 @@ impl PeerCertificate {
 
     /// Returns the common name of the subject. If the subject has several, this is the first one in the order of the
     /// certificate, as in Zowe API ML (docs/reference/identity-and-saf.md#common-name). Returns `None` if the subject
-    /// has no common name, or if this common name is not a UTF8String, PrintableString or IA5String.
+    /// has no common name, or if this common name is not a valid UTF8String, PrintableString or IA5String.
     pub fn common_name(&self) -> Option<&str> {
         self.0.common_name.as_deref()
     }

@@ -9,8 +9,8 @@ const MAX_NAME: usize = 246;
 /// A name in a user registry outside z/OS, together with this registry. The name is, for example, an e-mail address,
 /// the subject of an OpenID Connect token, or a distinguished name.
 ///
-/// RACF calls this a distributed identity. The security product on z/OS maps such an identity to a user
-/// id. In RACF, the command `RACMAP` defines the mapping in the class `IDIDMAP`.
+/// RACF calls this a distributed identity. The security product on z/OS can map such an identity to a user id. In RACF,
+/// the command `RACMAP` defines the mapping in the class `IDIDMAP`.
 ///
 /// ```
 /// use tower_passticket::identity::{DistributedIdentity, EmailAddress, Registry};

@@ -153,7 +153,7 @@ pub enum MapError {
     /// The text that should be the user id, such as the common name, is not a valid user id.
     #[error(transparent)]
     NotAUserId(#[from] NameError),
-    /// The certificate has expired since the handshake.
+    /// The certificate has expired.
     #[error("the certificate has expired")]
     Expired,
     /// No user is mapped to the identity.

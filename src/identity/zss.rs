@@ -40,8 +40,8 @@ const MAX_CERTIFICATE: usize = 4096;
 /// does not check the return codes. A certificate of more than 4096 bytes is not sent and has no user, because the z/OS
 /// service that ZSS calls does not accept it.
 ///
-/// Responses are cached by the fingerprint of the certificate. [`CachePolicy`] sets the limits of the cache. Concurrent
-/// look-ups of the same certificate share one call.
+/// Results, also errors, are cached by the fingerprint of the certificate. [`CachePolicy`] sets the limits of the
+/// cache. Concurrent look-ups of the same certificate share one call.
 pub struct ZssCertificates<C, T> {
     zss: Arc<Zss<C, T>>,
     cache: Arc<SingleFlightCache<[u8; 32], UserId, MapError>>,
@@ -214,7 +214,7 @@ impl From<RemoteError> for MapError {
 #[serde(rename_all = "camelCase")]
 struct Answer {
     userid: String,
-    /// The return code of ZSS itself. It is 8 if one of the other three codes is not 0.
+    /// The value of register 15 after the call of R_usermap.
     return_code: i64,
     saf_return_code: i64,
     racf_return_code: i64,
@@ -257,8 +257,8 @@ fn evaluate(reply: Reply) -> Result<Option<UserId>, RemoteError> {
     UserId::new(user).map(Some).map_err(|error| RemoteError::Answer(error.to_string()))
 }
 
-/// Explains the return codes of R_usermap that can help an operator (*z/OS Security
-/// Server RACF Callable Services*, R_usermap; docs/reference/identity-and-saf.md#zss-return-codes).
+/// Explains those return codes of R_usermap whose meaning can help an operator (*z/OS Security Server RACF Callable
+/// Services*, R_usermap; docs/reference/identity-and-saf.md#zss-return-codes).
 fn explain(codes: (i64, i64, i64)) -> &'static str {
     match codes {
         (0, 0, 0) => "the codes contradict each other",

@@ -9,8 +9,8 @@ use crate::authority::is_host_and_port;
 
 /// The URL of a service: `http` or `https`, a host, and optionally a port and a path.
 ///
-/// Use `http` only for the loopback interface. Requests contain a token, and an attacker who can read the traffic could
-/// use this token. [`is_protected`](Self::is_protected) returns whether an address follows this rule.
+/// Use `http` only for the loopback interface. Requests may contain a token or a password, which an attacker who can
+/// read the traffic could use. [`is_protected`](Self::is_protected) returns whether an address follows this rule.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Address(Uri);
 
@@ -62,8 +62,8 @@ impl Address {
     }
 
     /// Adds path segments to the address. Each segment is percent-encoded (RFC 3986 §2.1). A slash at the end of the
-    /// address makes no difference. Returns `None` if a segment is empty, `.` or `..`, because such segments have a
-    /// special meaning in a path even if they are encoded. Also returns `None` if the result is too long for a URI.
+    /// address makes no difference. Returns `None` if a segment is empty, `.` or `..`, because a server may remove or
+    /// resolve such a segment, even if it is encoded. Also returns `None` if the result is too long for a URI.
     pub(crate) fn join(&self, segments: &[&str]) -> Option<Uri> {
         let mut url = self.0.to_string();
         url.truncate(url.trim_end_matches('/').len());

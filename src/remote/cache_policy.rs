@@ -45,7 +45,7 @@ impl CachePolicy {
     }
 
     /// Sets how long an error is cached. Use a short time: while an error is cached, the service is not called, even if
-    /// it works again. With the time zero, only the callers that waited for a failed look-up get its error. Each later
+    /// it works again. With the time zero, only the callers that waited for a failed look-up get its error. A later
     /// caller calls the service again.
     #[must_use]
     pub fn with_error(self, error: Duration) -> Self {

@@ -62,8 +62,8 @@ impl<C: Connect> Client<C> {
     /// 401 cannot be read or is too large, the reply has an empty body.
     ///
     /// # Errors
-    /// - [`RemoteError::Unavailable`] in three cases: the service cannot be reached, the response is cut off or not
-    ///   complete at the deadline, or too many calls are waiting.
+    /// - [`RemoteError::Unavailable`] if there is no complete response: for example, the service cannot be reached, the
+    ///   response is cut off, is not valid HTTP or is not complete at the deadline, or too many calls are waiting.
     /// - [`RemoteError::Answer`] if the body of the response is larger than [`ClientLimits::max_body`], and the status
     ///   is not 401.
     pub async fn call(&self, request: Request<Full<Bytes>>) -> Result<Reply, RemoteError> {
@@ -165,8 +165,8 @@ impl From<legacy::Error> for Failed {
     }
 }
 
-/// Returns whether the service closed the connection. If the service closes an idle connection, the client may notice
-/// this only when it sends the next request.
+/// Returns whether the connection was closed, in most cases by the service. If the service closes an idle connection,
+/// the client may notice this only when it sends the next request.
 fn is_closed_by_peer(error: &legacy::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {
@@ -286,8 +286,8 @@ impl fmt::Debug for Reply {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteError {
-    /// The service cannot be reached, does not respond in time, cuts its response off, or answers 5xx. Another cause is
-    /// that too many calls are waiting.
+    /// The service cannot be reached, does not respond in time, sends a response that is cut off or not valid HTTP, or
+    /// answers 5xx. Another cause is that too many calls are waiting.
     #[error("not available: {0}")]
     Unavailable(String),
     /// The service has answered, but the response cannot be used.

@@ -112,11 +112,11 @@ where
         self.get_and_release(key, look_up, |_| true, |_, _| {}).await
     }
 
-    /// Does the same as [`get_until`](Self::get_until), for values that must be released. The cache calls `release`
-    /// with each value that is evicted to make room. If a key is [removed](Self::remove) during its look-up, the found
-    /// value is not cached, and is also released. Evicted values are released only if `K`, `V` or `E` has a destructor
-    /// ([`needs_drop`](std::mem::needs_drop)). An error is cached only if `is_cached` returns `true` for it. Callers
-    /// that wait for the look-up get the error in any case.
+    /// Does the same as [`get_until`](Self::get_until), for values that must be released. Calls `release` with each
+    /// value that this call evicts to make room. If the key is [removed](Self::remove) during its look-up, the found
+    /// value is not cached, and is also released. A value that has expired is replaced without a release. Evicted
+    /// values are released only if `K`, `V` or `E` has a destructor ([`needs_drop`](std::mem::needs_drop)). An error is
+    /// cached only if `is_cached` returns `true` for it. Callers that wait for the look-up get the error in any case.
     pub(crate) async fn get_and_release(
         &self,
         key: &K,

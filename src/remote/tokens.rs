@@ -35,15 +35,16 @@ impl UserToken {
         &self.0
     }
 
-    /// Adds the token to `request` as the cookie in which Zowe's services expect it.
+    /// Sets the header `Cookie` of `request` to the token, in the cookie in which Zowe's services expect it.
     pub(crate) fn authenticate<B>(&self, request: &mut Request<B>) {
         self.set_cookie(TOKEN_COOKIE, request);
     }
 
-    /// Adds the token to `request` as the cookie `name`.
+    /// Sets the header `Cookie` of `request` to one cookie: the token, with the name `name`.
     pub(crate) fn set_cookie<B>(&self, name: &str, request: &mut Request<B>) {
         let line = Zeroizing::new(format!("{name}={}", &*self.0));
-        // This always succeeds: `new` accepts only characters that are allowed in a header value.
+        // This succeeds if `name` is the name of a cookie: `new` accepts only characters that are allowed in a header
+        // value.
         if let Ok(mut value) = HeaderValue::from_str(&line) {
             value.set_sensitive(true);
             request.headers_mut().insert(COOKIE, value);

@@ -131,7 +131,7 @@ fn followed(position: u64) -> Followed {
 #[test]
 fn records_of_another_node_apply_and_survive_a_restart() {
     let (one, mut two) = (Node::new(), Node::new());
-    // Both files have their own salts, because both have a revocation of a token.
+    // Each file has its own salt, because it has a revocation of a token.
     let (of_one, of_two) = (pat("one", "a", NOW), pat("two", "a", NOW));
     let mut records = one.write(token(&of_one));
     records.extend(two.write(token(&of_two)));
@@ -425,7 +425,7 @@ fn records_that_could_not_be_written_apply_and_can_be_applied_again() {
 fn apply_many(count: u64, batch: usize) {
     let mut node = Node::new();
     let record = |i: u64| {
-        // The records of an image come in no order.
+        // The records of an image come in no fixed order.
         let number = i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
         let token = TokenFingerprint::from_bytes(std::array::from_fn(|i| number[i % 8]));
         Record::Revocation(Revocation::Token { token, expires_at: at(NOW) })

@@ -2,7 +2,8 @@
 
 use super::settings::SiteName;
 
-/// The commands that a node sends, or that its scripts call.
+/// The commands that a node needs permission for. Its scripts call some of them.
+/// [`inspect`](super::RedisPlace::inspect) also sends `MEMORY USAGE` and `CONFIG GET`, but works without them.
 const COMMANDS: &[&str] = &[
     "eval",
     "evalsha",
@@ -29,8 +30,8 @@ const COMMANDS: &[&str] = &[
     "zrem",
 ];
 
-/// Returns the command that creates the user of a site in Redis, with the smallest set of permissions. The
-/// administrator replaces `PASSWORD`.
+/// Returns the command that creates the user of a site in Redis, with the smallest set of permissions that a node
+/// needs. The administrator replaces `PASSWORD`.
 ///
 /// ```
 /// use tower_passticket::cluster::redis::{SiteName, acl_command};

@@ -45,8 +45,8 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Records are removed when they have not been needed for this time. So a record is removed too early only if both the
-/// clock of the node and the clock of Redis are ahead by more than this time. Even then, the nodes that have the record
-/// keep it.
+/// clock of the node and the clock of Redis are ahead by more than this time. Even then, a node whose clock is right
+/// keeps its copy.
 const EVICTION_MARGIN: Duration = DAY.saturating_mul(7);
 
 /// Makes the script `$name`. The parts, which the script uses, are in front of it.
@@ -366,8 +366,8 @@ fn needed_for(kind: RecordKind) -> Option<Duration> {
     }
 }
 
-/// Splits a cursor, such as `t:5`, into the kind of records and the cursor of Redis. The kinds are read one after the
-/// other.
+/// Splits a cursor, such as `t:5`, into the kind of records and the cursor of Redis. Returns the start of the first
+/// kind if `cursor` is `None`, and returns `None` if the text is not a cursor. The kinds are read one after the other.
 fn read_cursor(cursor: Option<ImageCursor>) -> Option<(RecordKind, u64)> {
     let Some(ImageCursor(text)) = cursor else { return Some((RecordKind::ALL[0], 0)) };
     let (letter, cursor) = text.split_once(':')?;

@@ -45,16 +45,16 @@ pub struct Inspection {
     pub version: String,
     /// The number of connected replicas.
     pub replicas: u64,
-    /// The time of Redis minus the time of this machine, in milliseconds.
+    /// The time of Redis minus the time of this machine, in milliseconds. 0 if the answer of Redis has no time.
     pub clock_difference: i64,
     /// The number of records of the site.
     pub records: u64,
-    /// The memory for the records, the log and the leases of the site in bytes. `None` if the node's Redis user may not
-    /// run `MEMORY USAGE`.
+    /// The memory for the records, the log and the leases of the site in bytes. `None` if `MEMORY USAGE` fails, for
+    /// example because the node's Redis user may not run it.
     pub memory: Option<u64>,
     /// The leases in Redis. The node of a lease may have ended.
     pub leases: Vec<LeaseRecord>,
-    /// The problems of the setup.
+    /// The problems of the setup, and the settings that could not be checked.
     pub findings: Vec<Finding>,
 }
 
@@ -103,7 +103,7 @@ pub enum Finding {
     ClockDiffers(i64),
     /// The node has no password for Redis.
     NoPassword,
-    /// The node's Redis user may not read this setting.
+    /// This setting could not be read, in most cases because the node's Redis user may not run the command.
     NotKnown {
         /// The name of the setting or value that is not known.
         what: &'static str,
@@ -188,7 +188,7 @@ impl RedisPlace {
     /// Checks how Redis is set up, and changes nothing.
     ///
     /// # Errors
-    /// [`CoordinatorError`] if Redis cannot be reached, or if the user does not have the permissions of
+    /// [`CoordinatorError`], for example if Redis cannot be reached, or if the user does not have the permissions of
     /// [`acl_command`](super::acl_command).
     pub fn inspect(&self, clock: impl Clock) -> CoordinatorFuture<Inspection> {
         let shared = self.shared.clone();

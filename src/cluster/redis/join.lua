@@ -1,4 +1,5 @@
--- Returns the term. If there is none, begins one. A part of the term is the epoch: a random id of the data of the site.
+-- Returns whether the site had no data (1 or 0), the epoch, the replication id, and the id of the last entry of the
+-- log. If there is no epoch, stores the new one. The epoch is a random id of the data of the site.
 -- KEYS: epoch, version, log, lease time. ARGV: a new epoch, the version of this program, the lease time of this node.
 local replication = redis.call('INFO', 'replication')
 if not string.find(replication, '\nrole:master\r', 1, true) then

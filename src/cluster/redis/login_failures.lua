@@ -10,14 +10,16 @@
 -- the network may be empty.
 -- ARGV[5]: known or unknown: whether the network is known for the user.
 -- ARGV[6]: the maximum number of entries of a count.
--- ARGV[7..9]: how long a failure of a user, a failure of a network, and a forgiven failure count.
+-- ARGV[7..9]: how long failures count: the failures of a user after the last of them, the failures of a network after
+-- the first, and the forgiven failures after the first.
 -- For begin:
 -- ARGV[10..15]: for each of the first three counts, the number of free failures and the longest wait.
 -- ARGV[16]: when the attempt counts in advance: always, or only if a limit is exceeded.
 -- ARGV[17]: the first wait.
 -- For the other operations, which report the result of an attempt:
 -- ARGV[10]: the time of the claim, that is, of the attempt that was counted in advance.
--- ARGV[11..12]: the times of the last failures of the pair and of the user before the claim. Empty if not claimed.
+-- ARGV[11..12]: the times of the last failures of the pair and of the user before the claim, or the time of the claim
+-- if there was none. Empty if not claimed.
 -- ARGV[13]: the number of failures that are forgiven in a day.
 --
 -- Returns {wait} or {0, time, last failure of the pair or '', last failure of the user or ''} for begin. Returns {0}
@@ -60,7 +62,7 @@ local function put(count, entry)
   redis.call('HSET', hash(count), field, text)
   redis.call('ZADD', times(count), string.format('%.0f', entry.last), field)
   -- The eight oldest entries are read. Those that do not count any more are removed. If there are too many entries, one
-  -- more of the eight is removed: the entry with the fewest failures. So failures of invented users do not displace the
+  -- more of the eight is removed: the entry with the fewest failures. So failures of invented users rarely displace the
   -- entry of a user whose password is guessed.
   local oldest = redis.call('ZRANGE', times(count), 0, 7)
   local fewest, fewest_field
@@ -116,7 +118,8 @@ end
 local claims = {ARGV[11], ARGV[12]}
 if operation == 'failed' then
   for _, count in ipairs({PAIR, USER}) do
-    -- A failure that was counted in advance is counted again if a successful login has cleared the count since.
+    -- A failure that was counted in advance is counted again if the count is now empty, for example because of a
+    -- successful login.
     local is_counted = claims[count] ~= '' and get(count).number > 0
     add(count, is_counted and 0 or 1)
   end

@@ -35,8 +35,8 @@ const MAX_ENTRIES: u32 = 100_000;
 
 /// Counts the failed logins of all nodes of a site in Redis. Clones share the counts.
 ///
-/// Redis holds the ids of users and the networks of clients. A failure counts for at most a day. Redis removes older
-/// entries when it writes later ones.
+/// Redis holds the ids of users and the networks of clients. The failures of a user count until a day has passed since
+/// the last of them. When the script adds an entry, it removes some of the entries that no longer count.
 #[derive(Clone, Debug)]
 pub struct RedisLoginFailures {
     place: RedisPlace,

@@ -43,7 +43,8 @@ const SENTINEL_PERIOD: Duration = Duration::from_secs(1);
 
 /// Redis as the *place*: the store in which the nodes of a site share data.
 ///
-/// If a connection was closed, the next call connects again. With Sentinel, calls go to the current primary.
+/// If a connection was closed, the next call connects again. With Sentinel, new connections go to the primary that
+/// Sentinel names.
 #[derive(Clone)]
 pub struct RedisPlace {
     pub(super) shared: Arc<Shared>,
@@ -115,8 +116,8 @@ impl RedisPlace {
         let shared = self.shared.clone();
         Box::pin(async move {
             let call = async |primary: &Primary| {
-                // `args` fails if this server is not the server of the current term. The connection is then closed,
-                // because a new connection may reach the server of the term.
+                // `args` can fail because the term of the call belongs to another server. The connection is then
+                // closed, because a new connection may reach that server.
                 let args = args(&primary.server())
                     .map_err(|error| Failure { error, is_of_connection: true })?;
                 let answer = primary.connection.run(script, &keys, &args).await;
@@ -127,9 +128,9 @@ impl RedisPlace {
     }
 }
 
-/// Returns the time limit for an answer of Redis, which is also the limit for opening a connection, for nodes with this
-/// lease time. If the lease time is more than 1 s, both limits together are shorter than a lease. So a node can leave a
-/// dead server before the lease of the node ends.
+/// Returns the time limit for an answer of Redis, for nodes with this lease time. Opening a connection has the same
+/// limit. If the lease time is more than 1 s, both limits together are shorter than a lease. So a node can leave a dead
+/// server before the lease of the node ends.
 fn limit_for(lease: Duration) -> Duration {
     (lease / 3).clamp(MIN_ANSWER_LIMIT, ANSWER_LIMIT)
 }
@@ -231,7 +232,7 @@ async fn watch_sentinel(shared: Weak<Shared>) {
 
 impl Line {
     /// Drops `primary`, if this is still the open connection. Calls that wait for an answer on this connection keep it
-    /// until they have the answer.
+    /// until they end.
     async fn close(&self, primary: &Arc<Primary>) {
         let mut state = self.0.lock().await;
         if matches!(&*state, State::Open(open) if Arc::ptr_eq(open, primary)) {

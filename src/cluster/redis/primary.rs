@@ -40,6 +40,7 @@ pub(crate) struct Server<'a> {
 }
 
 /// Connects to the current primary. The connection, TLS, the password and the first commands may take `limit` together.
+/// The requests to Sentinel before this have their own limit.
 pub(super) async fn connect(
     place: &Arc<str>,
     settings: &RedisSettings,

@@ -1,4 +1,5 @@
--- Merges records into the image, and appends those that have changed it to the log. Returns the id of the last entry.
+-- Merges records into the image. Appends to the log the records that have changed the image, and those that are always
+-- appended. Returns the id of the last entry.
 -- KEYS: epoch, log, the images of the kinds t, u, s, p, x, a (RecordKind::letter). ARGV: epoch, replication id, the
 -- name of the node, and for each record: kind, how to merge it (larger, first or newest), key, value, whether it is
 -- always appended (1 or 0).

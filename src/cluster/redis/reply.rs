@@ -1,4 +1,4 @@
-//! Reads answers of Redis. The answers are untrusted bytes, so an unexpected answer is an error.
+//! Reads answers of Redis. The answers are untrusted bytes. An unexpected answer of a script is an error.
 
 use std::{collections::HashMap, num::NonZeroU64, sync::Arc};
 
@@ -83,7 +83,8 @@ pub(super) fn millis(answer: &Value) -> Option<u64> {
     seconds(answer)?.checked_mul(1000)?.checked_add(micros / 1000)
 }
 
-/// Reads the number of bytes in the answer to `MEMORY USAGE`. The answer is nil for a key that does not exist.
+/// Reads the number of bytes in the answer to `MEMORY USAGE`, or another number that is not negative. Returns 0 for any
+/// other answer: the answer is nil for a key that does not exist.
 pub(super) fn size(answer: &Value) -> u64 {
     match answer {
         Value::Int(bytes) => u64::try_from(*bytes).unwrap_or(0),
@@ -207,7 +208,8 @@ fn entry(answer: &Value) -> Result<LogEntry, Problem> {
     read.filter(|_| fields.len() == 10).ok_or_else(problem)
 }
 
-/// Reads the answer of the script `image` for one kind of records. Returns the next cursor and the records.
+/// Reads the answer of the script `image`, or of `HSCAN`, for one kind of records. Returns the next cursor and the
+/// records.
 pub(super) fn image(kind: RecordKind, answer: &Value) -> Result<(u64, Vec<Record>), Problem> {
     let [cursor, fields] = array(answer)?;
     let cursor = self::cursor(cursor)?;
@@ -317,7 +319,7 @@ pub(super) fn text(answer: &Value) -> Option<&str> {
     std::str::from_utf8(bytes(answer)?).ok()
 }
 
-/// Calls each reader of this module with an answer. A fuzz target calls this function.
+/// Calls readers of this module with an answer. A fuzz target calls this function.
 ///
 /// # Panics
 /// This function panics if a value that it has read cannot be read again from the text of the value.

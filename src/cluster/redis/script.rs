@@ -6,7 +6,7 @@ use std::{fmt, sync::OnceLock};
 ///
 /// A script reports its own errors with these codes, which become a
 /// [`CoordinatorError`](crate::cluster::coordinator::CoordinatorError):
-/// - `TPTERM`: the term of the call has ended, or the call is a late renewal of a lease;
+/// - `TPTERM`: the term of the call has ended, the site has no data, or the call is a late renewal of a lease;
 /// - `TPVER n`: the data was written by protocol version `n`;
 /// - `TPLEASE n`: the lease time of the nodes is `n` milliseconds;
 /// - `TPBAD text`: the data is malformed;

@@ -91,15 +91,15 @@ impl RedisAddress {
         Ok(Self { source: Source::Server(endpoint), user, database: database.unwrap_or(0) })
     }
 
-    /// Asks Redis Sentinel for the primary.
+    /// Creates the address of a primary that Redis Sentinel names. Sentinel is asked when a connection is opened.
     ///
     /// `master` is the name of the primary in the configuration of Sentinel. `sentinels` are the URLs of the Sentinels,
     /// such as `rediss://host:26379`. They can contain a user for Sentinel. All of them must have the same scheme and
     /// the same user. If they use TLS, the primary must use TLS, too. `user` is the user for Redis.
     ///
     /// # Errors
-    /// [`RedisSettingsError`] if a part is malformed, if a URL contains a database or a password, or if there are no
-    /// URLs or more than 16.
+    /// [`RedisSettingsError`] if a part is malformed, if a URL contains a database or a password, if the URLs differ in
+    /// their scheme or user, or if there are no URLs or more than 16.
     pub fn from_sentinel<'a>(
         master: &str,
         sentinels: impl IntoIterator<Item = &'a str>,

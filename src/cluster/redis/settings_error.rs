@@ -12,7 +12,7 @@ pub enum RedisSettingsError {
     /// The name of the primary in Sentinel is not valid.
     #[error("{0:?} is not the name of a primary in Sentinel; use the name of `sentinel monitor`")]
     Master(String),
-    /// The text is not a URL of Redis.
+    /// The text is not a URL of Redis, or the name of a user has a character that is not allowed.
     #[error(
         "the URL of Redis is malformed; write rediss://user@host:port or rediss://user@host:port/database"
     )]

@@ -1,4 +1,5 @@
--- Checks the term. This is the beginning of the scripts that read or write the data of a site.
+-- Checks the term. This is the beginning of the scripts that read or write the image, the log and the leases, except
+-- `join` and `inspect`.
 -- KEYS[1]: the epoch. ARGV[1], ARGV[2]: the epoch and the replication id of the term of the caller.
 local replication = redis.call('INFO', 'replication')
 if redis.call('GET', KEYS[1]) ~= ARGV[1]

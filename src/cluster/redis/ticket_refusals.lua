@@ -8,7 +8,7 @@
 -- which the wait of the user ends.
 --
 -- ARGV[1]: the operation: reserve, accepted, refused, withdrawn, list or resume.
--- ARGV[2..3]: the APPLID and the user. For resume, they may be empty.
+-- ARGV[2..3]: the APPLID and the user. For resume, they may be empty. For list, they are not used.
 -- ARGV[4]: the paths.
 -- ARGV[5]: the maximum number of pairs that are kept.
 -- For reserve:

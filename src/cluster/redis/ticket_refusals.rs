@@ -73,8 +73,8 @@ impl RedisRefusals {
         self.place.invoke(&COUNT, keys, args.collect())
     }
 
-    /// Calls Redis in a task, without waiting for the answer. There are only few such tasks. One belongs to each
-    /// request of an administrator. After the change of a key, one belongs to each user whose tickets were stopped.
+    /// Calls Redis in a task, without waiting for the answer. The number of these tasks is small: one for each request
+    /// of an administrator and, after the change of a key, one for each user whose tickets were stopped.
     fn send(&self, call: CoordinatorFuture<Value>) {
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {

@@ -2,7 +2,7 @@
 --
 -- KEYS[1]: the last reserved slot of the pair, in seconds.
 -- KEYS[2]: the epoch of the site. It changes when Redis has lost its data.
--- ARGV[1]: how long an unused slot can be reserved, in seconds.
+-- ARGV[1]: how many seconds a slot may be behind the clock of Redis.
 -- ARGV[2]: the first slot that can be reserved.
 -- ARGV[3]: the latest second of the clock of Redis that the node has seen.
 -- ARGV[4]: the epoch for which the node knows the first slot.

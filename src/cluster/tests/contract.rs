@@ -1,5 +1,5 @@
 //! Checks that each *place* (the store that the nodes share) must pass. The simulated place and Redis pass the same
-//! checks, so nodes in the simulation behave as with Redis.
+//! checks, so for these checks the simulation does not differ from Redis.
 
 use std::{collections::BTreeSet, num::NonZeroU64, time::Duration};
 

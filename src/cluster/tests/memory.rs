@@ -110,7 +110,8 @@ impl Memory {
         is_new
     }
 
-    /// Revokes the registered PATs of the rule's user that have a later issue time than the rule.
+    /// Revokes the registered PATs of the rule's user that have a later issue time than the rule, and returns the
+    /// revocations. Does nothing for the rule of a service.
     fn derive(&self, rule: &Revocation) -> Vec<Record> {
         let Revocation::User { user: of, up_to } = rule else { return Vec::new() };
         let missed = |record: &Record| match record {

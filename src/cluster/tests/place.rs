@@ -46,7 +46,7 @@ pub(super) enum Availability {
 #[derive(Debug)]
 struct State {
     primary: Server,
-    /// Older states of the primary. A replica has one of them.
+    /// Older states of the primary. After a failover to a stale replica, the primary has one of them.
     snapshots: VecDeque<(Instant, Server)>,
     availability: Availability,
     runs: u64,
@@ -64,7 +64,7 @@ pub(super) struct Place {
 /// The replica that becomes the primary.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Replica {
-    /// A replica whose state is older than the primary's by this time.
+    /// A replica whose state is older than the primary's, by at least this time.
     Stale(Duration),
     Empty,
 }

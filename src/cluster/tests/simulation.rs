@@ -1,5 +1,5 @@
-//! Tests random schedules of faults and requests. The tested property: after a revocation is confirmed, no node accepts
-//! a request with the revoked token. After the faults, all nodes work and know the same records.
+//! Tests random schedules of faults and requests. The tested properties: after a revocation is confirmed, no node
+//! accepts a request with the revoked token. After the faults, all nodes work and know the same records.
 
 use std::{
     collections::BTreeMap,
@@ -36,7 +36,7 @@ const RECOVERY: Duration = Duration::from_secs(20);
 /// The tokens of the first users are revoked by rules. The tokens of the other users are revoked one by one.
 const USERS_WITH_RULES: usize = 3;
 
-/// A request of a client for a revocation.
+/// A revocation that a client requests.
 #[derive(Clone, Copy, Debug)]
 enum Write {
     Token(usize),
@@ -68,7 +68,7 @@ struct Seen {
     log: Vec<String>,
 }
 
-/// The counts of events in some runs.
+/// The counts of events in one or more runs.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     accepted: u64,
@@ -330,7 +330,7 @@ impl World {
     }
 }
 
-/// Ends a fault after some time.
+/// Calls `end` after the time `after`.
 fn later(after: Duration, end: impl FnOnce() + Send + 'static) {
     tokio::spawn(async move {
         sleep(after).await;
@@ -350,7 +350,7 @@ async fn cause_faults(world: Arc<World>, mut random: fastrand::Rng) {
         let number = random.usize(..world.nodes.len());
         let node = &world.nodes[number];
         let long = match random.u8(..3) {
-            // The fault is shorter than a lease, about as long as a lease, or of any length.
+            // The fault is shorter than a lease, about as long as a lease, or up to three leases long.
             0 => millis(&mut random, 20, 1000),
             1 => millis(&mut random, 2500, 4000),
             _ => millis(&mut random, 20, 9000),
@@ -462,7 +462,7 @@ async fn cause_faults(world: Arc<World>, mut random: fastrand::Rng) {
     }
 }
 
-/// Clients revoke tokens and make rules.
+/// Clients register PATs, and then revoke tokens and make rules.
 async fn write(world: Arc<World>, mut random: fastrand::Rng) {
     for token in 0..USERS_WITH_RULES * TOKENS_PER_USER {
         let number = random.usize(..world.nodes.len());
@@ -548,7 +548,7 @@ async fn recover(world: &Arc<World>) -> Result<(), String> {
             }
         }
     }
-    // A write at a node that works is fast.
+    // Each node confirms a write within ten seconds.
     for node in &world.nodes {
         let store = node.store().unwrap();
         let up_to = Timestamp::from_millis(1);
@@ -650,12 +650,13 @@ fn no_revoked_token_is_accepted_after_the_success_of_its_revocation() {
         sum.lost += counts.lost;
     }
     println!("{sum:?}");
-    // Checks that the nodes worked most of the time. If they refused everything, the property would hold trivially.
+    // Checks that the nodes accepted many requests, and confirmed most writes. If they refused everything, the property
+    // would hold trivially.
     assert!(sum.accepted > sum.unavailable / 10 && sum.confirmed > sum.unconfirmed, "{sum:?}");
     assert!(sum.lost < sum.refused / 100, "{sum:?}");
 }
 
-/// Runs seeds until one shows that a rule is missing.
+/// Runs seeds without the rule, until a node accepts a revoked token in one run.
 fn fails_without(rule: Rule) {
     let rules = Rules { broken: Some(rule), ..Rules::new(LEASE) };
     let seeds = 0..300;

@@ -47,7 +47,7 @@ pub enum Outcome {
         /// The steps.
         steps: Vec<String>,
     },
-    /// The search has stopped at the maximum number of states.
+    /// The search has stopped, because it has found more states than the maximum.
     TooManyStates {
         /// All states that can be reached within this number of steps were explored.
         depth: usize,
@@ -56,7 +56,8 @@ pub enum Outcome {
 
 type Hashes<S> = HashMap<u64, Option<(u64, S)>, BuildHasherDefault<AlreadyHashed>>;
 
-/// Explores the states of a model. Stops when it has explored `max_states` states.
+/// Explores the states of a model by their distance from the first state. Stops after the first distance at which it
+/// has found more than `max_states` states.
 pub fn check<M: Model>(model: &M, max_states: usize) -> Outcome {
     let first = model.first();
     // For each state, the state before it and the step between them.

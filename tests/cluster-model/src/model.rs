@@ -6,10 +6,11 @@
 //! # What the model contains
 //! - Nodes. Each node has its file, its session with a server, its lease, and the leases of the other nodes that it has
 //!   seen.
-//! - Servers, each with the image, the log, the leases and the term. The first server may lose data. A stale or empty
+//! - Servers, each with the image, the log, the leases and the term. The current server may lose data. A stale or empty
 //!   replica may become the new server while some nodes still use the old server.
 //! - Messages that are late or lost, before or after their effect. A node that is slow, paused or cut off takes no
-//!   steps. In the model, no step is forced to happen, so the model contains all such cases.
+//!   steps. In the model, no step must happen before time passes, so the model contains all such cases.
+//!   [`Rule::UnionsArePrompt`] is the only exception.
 //! - Time in ticks. All clocks have the same speed. The clocks `CLOCK_BOOTTIME` of real machines differ slightly in
 //!   speed. The program allows for this by a margin, which the model does not need.
 //!
@@ -294,7 +295,8 @@ impl State {
         self.servers[usize::from(server)].as_mut().expect("a session has a server")
     }
 
-    /// Drops the renewal in flight and the positions of published revocations, because a new term begins for the node.
+    /// Ends the session of a node, because the node joins a term or is killed. Drops the reply to its renewal, and the
+    /// positions of its published revocations.
     fn leave_term(&mut self, node: u8) {
         for write in &mut self.writes {
             if let Write::Published { node: of, .. } = *write
