@@ -44,7 +44,7 @@ pub enum TokenError {
         /// The seconds until the token becomes valid.
         in_secs: u64,
     },
-    /// The signature is right, but the issuer has ended the session of the token, for example because the user has
+    /// The signature is right, but the issuer does not accept the token any more, for example because the user has
     /// logged out.
     #[error("the issuer no longer accepts the token")]
     LoggedOut,
