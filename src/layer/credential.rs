@@ -33,7 +33,7 @@ static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 static CREDENTIAL_HEADERS: [&HeaderName; 4] =
     [&AUTHORIZATION, &PRIVATE_TOKEN, &X_SAF_TOKEN, &CLIENT_CERT];
 
-/// Cookies with credentials for z/OSMF and WebSphere. Zowe also removes `jwtToken` and `LtpaToken2`.
+/// Cookies with credentials for z/OSMF and WebSphere. Zowe removes `jwtToken` and `LtpaToken2`, but not `LtpaToken`.
 const FOREIGN_COOKIES: [&str; 3] = ["jwtToken", "LtpaToken", "LtpaToken2"];
 
 /// The prefix of the headers that describe a client certificate.

@@ -90,7 +90,8 @@ pub struct Instances {
 }
 
 impl Instances {
-    /// Creates a list of instances. While the list is empty, the proxy answers 503.
+    /// Creates a list of instances. While the list is empty, the proxy answers 503, or 500 on a route with the profile
+    /// [`ZoweV3`](super::Compatibility::ZoweV3).
     pub fn new(instances: impl IntoIterator<Item = Instance>) -> Self {
         Self {
             generation: AtomicU64::new(0),

@@ -34,7 +34,7 @@ pub enum OnFailure {
     /// The gateway answers the request itself. The status is:
     ///
     /// - 403 if the token is valid, but not for this service or this request;
-    /// - 429 if too many wrong passwords of the user were sent;
+    /// - 429 if there were too many failed logins;
     /// - 503 if a later attempt may succeed, for example because a server did not answer;
     /// - 401 if authentication failed for another reason;
     /// - 401 if the server that makes PassTickets has refused the client's token, or needs a token that the client has
@@ -93,8 +93,8 @@ pub enum Mode {
     ///
     /// Limits of the route, the rate limit and the check of the origin are enforced in both modes.
     ///
-    /// Such a request has no [`Authorized`](super::Authorized) extension, so handlers and layers behind
-    /// [`SchemeLayer`](super::SchemeLayer) handle it as a request without a user.
+    /// Behind [`SchemeLayer`](super::SchemeLayer), a request in this mode has no [`Authorized`](super::Authorized)
+    /// extension, so handlers and layers there handle it as a request without a user.
     Observe,
 }
 

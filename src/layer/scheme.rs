@@ -12,8 +12,9 @@
 //!    request without this extension, except on a route with the scheme [`Bypass`](super::Bypass).
 //!
 //! This layer needs [`RouteLayer`](super::RouteLayer), [`AuthenticateLayer`](super::AuthenticateLayer) and
-//! [`ScopeLayer`](super::ScopeLayer) before it. If one of them is missing, the layer answers 500 and does
-//! not forward the request. On a route with the scheme `bypass`, the layer needs only `RouteLayer`.
+//! [`ScopeLayer`](super::ScopeLayer) before it. If one of them is missing, the layer answers 500 and does not forward
+//! the request. But a request whose authentication failed does not need `ScopeLayer`. On a route with the scheme
+//! `bypass`, the layer needs only `RouteLayer`.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -452,7 +453,8 @@ fn begin<B>(request: &mut Request<B>) -> Step {
     }
 }
 
-/// Forwards the request with `X-Zowe-Auth-Failure`, or rejects it, as the route says.
+/// Forwards the request with `X-Zowe-Auth-Failure`, or rejects it, as the route says. With
+/// [`Mode::Observe`](super::Mode::Observe), forwards it without this header.
 #[cold]
 fn fail<B>(request: &mut Request<B>, route: Arc<Route>, failure: Failure) -> Outcome {
     if route.is_observed() {

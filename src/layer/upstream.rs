@@ -41,7 +41,8 @@ impl Upstream {
         &self.authority
     }
 
-    /// Returns whether a URL with this authority and scheme belongs to this server.
+    /// Returns whether a URL with this authority and scheme belongs to this server. The scheme decides only the default
+    /// port.
     pub(super) fn is_at(&self, authority: &Authority, scheme: &str) -> bool {
         is_host_and_port(authority)
             && authority.host().eq_ignore_ascii_case(self.host())

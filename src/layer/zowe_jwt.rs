@@ -24,7 +24,7 @@ use crate::{
 /// service checks it.
 const MARGIN: Duration = Duration::from_secs(60);
 
-/// The number of tokens that are kept. A token has less than 2 KiB, so all tokens together have less than 20
+/// The maximum number of tokens that are kept. A token has less than 2 KiB, so all tokens together have less than 20
 /// MiB.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
 
