@@ -159,8 +159,8 @@ fn kind(name: &HeaderName) -> Kind {
     }
 }
 
-/// Returns the names in a `Connection` line, except `keep-alive`. That name is not needed, because the header
-/// `Keep-Alive` is always removed. Most lines contain no other name.
+/// Returns the names in a `Connection` line, except `keep-alive`. The caller does not need `keep-alive`, because the
+/// header `Keep-Alive` is always removed. Most lines contain no other name.
 fn listed_names(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     list_items(line.as_bytes()).filter(|name| !name.eq_ignore_ascii_case(KEEP_ALIVE.as_bytes()))
 }

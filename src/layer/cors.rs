@@ -13,8 +13,8 @@
 //! response to a page of another origin. Requests to services without rules, and their responses, are forwarded
 //! unchanged.
 //!
-//! Browsers send preflight requests without credentials, so put this layer before authentication. It must also be
-//! before [`SanitizeLayer`](super::SanitizeLayer), which removes `Origin`. Pass the same policy to this layer, to
+//! Browsers send preflight requests without credentials, so put this layer before authentication. This layer must also
+//! be before [`SanitizeLayer`](super::SanitizeLayer), which removes `Origin`. Pass the same policy to this layer, to
 //! `SanitizeLayer` and to the auth API: then the protection against cross-site requests does not refuse the pages that
 //! the rules allow.
 //!

@@ -43,8 +43,8 @@ pub(super) const X_CERTIFICATE: &str = "x-certificate-";
 /// (`apiml.security.auth.cookieProperties.cookieName` and `cookieNamePAT`).
 ///
 /// Names that begin with `__Host-passticket-` are reserved for other cookies of the gateway, such as the cookie that
-/// protects the forms on its pages against requests of other pages. Services neither receive nor set such cookies,
-/// whatever the configured names are.
+/// protects the forms on its pages against requests of other pages. Services neither receive nor set cookies with these
+/// names, whatever the configured names are.
 #[derive(Clone, Debug)]
 pub struct CookieNames {
     jwt: Arc<str>,

@@ -122,7 +122,7 @@ impl OriginPolicy {
         Self { own: origins.into_iter().collect(), ..self }
     }
 
-    /// Allows pages of these origins to use `service`. Responses get no header that lets such a page read them. So use
+    /// Allows pages of these origins to use `service`. Responses get no header that lets these pages read them. So use
     /// this function only in an application with its own CORS layer. Otherwise, use [`with_cors`](Self::with_cors).
     #[must_use]
     pub fn with_allowed_origins(
@@ -164,8 +164,8 @@ impl OriginPolicy {
         Self { counts: Some(counts), ..self }
     }
 
-    /// Returns the policy for requests that API ML's gateway relays to the paths below `/zaas/`. It also allows pages
-    /// that belong to the gateway that relays the request. The rules for the auth API, whose paths begin with
+    /// Returns the policy for requests that API ML's gateway relays to the paths below `/zaas/`. The policy also allows
+    /// pages that belong to the gateway that relays the request. The rules for the auth API, whose paths begin with
     /// `/gateway/`, also apply to the paths below `/zaas/`, because the relaying gateway has changed the path.
     #[cfg(all(feature = "api", feature = "proxy"))]
     pub(crate) fn relayed(&self) -> Self {

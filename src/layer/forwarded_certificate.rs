@@ -162,7 +162,7 @@ impl<'a> From<&'a PeerCertificate> for Peer<'a> {
 }
 
 impl ForwarderName {
-    /// Returns whether this is the name of a proxy with this certificate. It does not check whether the certificate is
+    /// Returns whether this is the name of a proxy with this certificate. Does not check whether the certificate is
     /// valid.
     pub fn names(&self, certificate: &PeerCertificate) -> bool {
         self.is_of(Peer::from(certificate))

@@ -82,8 +82,9 @@ pub enum EncodedPaths {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mode {
-    /// The service receives the headers of the scheme. It receives a credential of the client only if another setting
-    /// of the route forwards this credential.
+    /// The layers enforce their decisions: an authorized request gets the headers of the scheme, and [`OnFailure`]
+    /// decides what happens after a failure. The service receives a credential of the client only if the scheme or
+    /// another setting of the route forwards this credential.
     #[default]
     Enforce,
     /// The layers authenticate and authorize each request, and prepare the headers of the scheme. They write the same
@@ -372,7 +373,7 @@ impl Route {
         }
     }
 
-    /// Returns the id of the service. The scopes of Personal Access Tokens contain such ids.
+    /// Returns the id of the service. The scopes of Personal Access Tokens contain ids of services.
     pub fn service(&self) -> &ServiceId {
         &self.service
     }

@@ -110,7 +110,7 @@ use crate::{
     passticket::UserId,
 };
 
-/// Shows that a request may be forwarded to the service of its route. This is so in three cases:
+/// Shows that a request may be forwarded to the service of its route. A request has this extension in three cases:
 ///
 /// - The scheme has prepared the request.
 /// - The header `X-Zowe-Auth-Failure` of the request contains the reason of a failure.

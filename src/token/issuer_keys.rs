@@ -5,8 +5,8 @@
 //! - A set that is older than [`KeyRefresh::every`] is fetched again. [`IssuerKeys::keep_fresh`] does this in the
 //!   background. Without it, the next token that is not cached starts the fetch and waits for the result, or a look-up
 //!   of a cached token starts the fetch in the background. Meanwhile, other tokens use the old set.
-//! - If the key of a token is not in the set, the issuer may have a new key. Such a token causes a fetch, at most every
-//!   30 s.
+//! - If the key of a token is not in the set, the issuer may have a new key. Tokens with unknown keys cause at most one
+//!   fetch every 30 s.
 //! - One fetch runs at a time. All requests that need its result wait for it. The fetch runs in its own task, so a
 //!   client that disconnects does not cancel it.
 //! - If a fetch fails, the last good set is used until it is older than [`KeyRefresh::max_age`]. If there is no set,

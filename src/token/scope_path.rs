@@ -151,8 +151,8 @@ fn decoded(path: &str) -> Result<Cow<'_, str>, ScopePathError> {
     Ok(decoded)
 }
 
-/// Returns whether some servers read the name of a segment as nothing or as dots. They ignore blanks and invisible
-/// characters, and some decode `+` to a blank.
+/// Returns whether some servers read the name of a segment as nothing or as dots. These servers ignore blanks and
+/// invisible characters, and some of them decode `+` to a blank.
 fn has_only_dots(name: &str) -> bool {
     let seen = name.trim_matches(|char: char| char == '.' || is_blank(char));
     seen.is_empty()
