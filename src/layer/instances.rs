@@ -48,7 +48,8 @@ impl Instance {
     }
 }
 
-/// Says how the gateway chooses an instance for a request.
+/// Says how the gateway chooses an instance for a request. From time to time, one request goes to an instance to which
+/// the gateway could not connect before, as a test whether the instance works again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Balancing {

@@ -106,7 +106,7 @@ pub enum Mode {
 pub enum SecurityHeaders {
     /// If the request was authenticated, the gateway adds `X-Content-Type-Options: nosniff`, unless the service has set
     /// this header. It also adds `Cache-Control: no-store`, unless the service has set `Cache-Control`, `Expires` or
-    /// `Pragma`. A response with the status 304 does not change.
+    /// `Pragma`. A response with the status 304 does not change. With [`Mode::Observe`], no response changes.
     #[default]
     AddMissing,
     /// The response stays as the service sent it.
@@ -308,8 +308,8 @@ impl Route {
         Self { security_headers, ..self }
     }
 
-    /// Sets how long the gateway waits for the next bytes of a response body. This replaces the proxy's default, which
-    /// `ForwardTimeouts::with_body` sets.
+    /// Sets how long the gateway waits for the next bytes of a response body, unless the body may be endless (an event
+    /// stream or gRPC). This replaces the proxy's default, which `ForwardTimeouts::with_body` sets.
     #[must_use]
     pub fn with_body_timeout(self, body_timeout: Duration) -> Self {
         Self { body_timeout: Some(body_timeout), ..self }
