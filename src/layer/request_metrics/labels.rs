@@ -51,7 +51,7 @@ pub(super) enum Ending {
     Decided(ReasonCode),
     /// The gateway has answered for a reason that has no [`ReasonCode`], and so no audit record.
     Rejected(Unaudited),
-    /// The proxy has answered, because the service gave no response.
+    /// The proxy has answered instead of the service.
     NoResponse(ServiceFailure),
     Abandoned,
 }
