@@ -1,7 +1,7 @@
 //! Finds, filters and joins cookies in `Cookie` lines. A line is handled as bytes, because it need not be UTF-8.
 //!
-//! Each line is split at every `;`, even within quotes, as the Zowe API Mediation Layer does. Some servers would read
-//! a cookie after a `;` in quotes as a part of the quoted value. Such a cookie is found and removed nevertheless.
+//! Each line is split at every `;`, even within quotes, as the Zowe API Mediation Layer does. Some servers would read a
+//! cookie after a `;` in quotes as a part of the quoted value. For this module, it is a separate cookie.
 
 use bytes::{BufMut, BytesMut};
 use http::{

@@ -40,14 +40,14 @@ pub(crate) fn strip_request_hop_by_hop(headers: &mut HeaderMap) -> bool {
     HopByHop::of(headers).strip_request(headers)
 }
 
-/// Records which hop-by-hop headers a request has. The caller passes each header to [`see`](Self::see). So a caller
-/// that also looks for other headers needs only one loop.
+/// Records which hop-by-hop headers a request or a response has. The caller passes each header to [`see`](Self::see).
+/// So a caller that also looks for other headers needs only one loop over the headers.
 #[derive(Default)]
 pub(crate) struct HopByHop {
     has_connection: bool,
-    /// A `Connection` line contains a name other than `keep-alive`.
+    /// A `Connection` line contains an item other than `keep-alive`.
     connection_names_any: bool,
-    /// The request has a header, other than `Connection`, that is always hop-by-hop, such as `Upgrade`.
+    /// There is a header, other than `Connection`, that is always hop-by-hop, such as `Upgrade`.
     has_fixed: bool,
     /// `TE` contains `trailers`.
     accepts_trailers: bool,
@@ -91,7 +91,7 @@ impl HopByHop {
         }
     }
 
-    /// Returns whether the request has a header, other than `Connection`, that is always hop-by-hop, such as `Trailer`.
+    /// Returns whether there is a header, other than `Connection`, that is always hop-by-hop, such as `Trailer`.
     pub(crate) fn has_fixed(&self) -> bool {
         self.has_fixed
     }
@@ -159,8 +159,8 @@ fn kind(name: &HeaderName) -> Kind {
     }
 }
 
-/// Returns the names in a `Connection` line, except `keep-alive`. That name is not needed, because the header
-/// `Keep-Alive` is always removed. Most lines contain no other name.
+/// Returns the names in a `Connection` line, except `keep-alive`. The caller does not need `keep-alive`, because the
+/// header `Keep-Alive` is always removed. Most lines contain no other name.
 fn listed_names(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     list_items(line.as_bytes()).filter(|name| !name.eq_ignore_ascii_case(KEEP_ALIVE.as_bytes()))
 }

@@ -1,7 +1,7 @@
 //! Compares header names as CGI does.
 
 /// Returns whether CGI (RFC 3875 §4.1.18), or an interface derived from CGI, treats two header names as equal. The
-/// names must be in lower case. Such interfaces do not distinguish `-` and `_`. Apache before 2.4 and mod_fcgid treat
+/// names must be in lower case. These interfaces do not distinguish `-` and `_`. Apache before 2.4 and mod_fcgid treat
 /// every character that is neither a letter nor a digit like `_`.
 pub(crate) fn same_for_cgi(a: &str, b: &str) -> bool {
     let is_kept = |byte: u8| byte.is_ascii_alphanumeric();

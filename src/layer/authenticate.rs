@@ -2,20 +2,21 @@
 //!
 //! 1. On a route with a scheme that accepts only client certificates, the layer evaluates only the certificate.
 //!    Otherwise, the layer selects the first credential of a kind that the [`Authenticator`] accepts, in this order:
-//!    cookie `apimlAuthenticationToken`, header `Authorization: Bearer` or `token`, cookie `personalAccessToken`,
-//!    header `PRIVATE-TOKEN`, header `Authorization: Basic`, client certificate. If this credential is not valid, the
-//!    layer does not try another credential (docs/decisions.md#d6). The password of `Basic` may be a Personal Access
-//!    Token. Any other password is a credential only on a route with [`ClientBasic::Verify`], and only if the
-//!    authenticator has a [`PasswordVerifier`](super::PasswordVerifier) (docs/decisions.md#d24).
+//!    cookie `apimlAuthenticationToken`, header `Authorization: Bearer` or `Authorization: token`, cookie
+//!    `personalAccessToken`, header `PRIVATE-TOKEN`, header `Authorization: Basic`, client certificate. If this
+//!    credential is not valid, the layer does not try another credential (docs/decisions.md#d6). The password of
+//!    `Basic` may be a Personal Access Token. Any other password is a credential only on a route with
+//!    [`ClientBasic::Verify`], and only if the authenticator has a [`PasswordVerifier`](super::PasswordVerifier)
+//!    (docs/decisions.md#d24).
 //! 2. A [`TokenVerifier`] verifies a token, and a [`RevocationCheck`] checks whether the token is revoked. An
 //!    [`IdentityMapper`] maps a certificate (the [`PeerCertificate`] in the extensions) to a user. A
 //!    [`DistributedMapper`](crate::identity::DistributedMapper) maps the identity that a token of another issuer names.
 //!    A `PasswordVerifier` checks a password. If one of these must wait for another server, the future of the layer
 //!    waits, too.
-//! 3. The layer adds the result, an [`Authentication`], to the extensions of the request. It removes all credentials
-//!    from the headers, so that no later layer can read them. There are two exceptions after a failed authentication:
-//!    all credentials stay if the [`Route`] has [`OnFailure::ForwardUnchanged`], and a password stays if the route has
-//!    [`ClientBasic::Forward`].
+//! 3. Before the layer forwards a request, it adds the result, an [`Authentication`], to the extensions. It removes all
+//!    credentials from the headers, so that no later layer can read them. There are two exceptions after a failed
+//!    authentication: all credentials stay if the [`Route`] has [`OnFailure::ForwardUnchanged`], and a password stays
+//!    if the route has [`ClientBasic::Forward`].
 //! 4. If authentication failed, the layer answers the request itself in two cases: the route has [`OnFailure::Reject`],
 //!    or there is no route.
 //!
@@ -28,7 +29,7 @@
 //! The layer writes one [`Authentication`](Event::Authentication) record to the audit log for each failure.
 //! [`ScopeLayer`](super::ScopeLayer) writes the record of a success, because it may still refuse the request. If the
 //! route has rules for technical users ([`TechnicalUsers`](super::TechnicalUsers)), the layer also writes a
-//! [`TechnicalUser`](Event::TechnicalUser) record for each valid token that a rule matches.
+//! [`TechnicalUser`](Event::TechnicalUser) record for each valid token that at least one rule matches.
 //!
 //! [`TokenVerifier`]: crate::token::TokenVerifier
 //! [`X_ZOWE_TOKEN_EXPIRES`]: super::X_ZOWE_TOKEN_EXPIRES
@@ -257,7 +258,7 @@ impl<R: RevocationCheck, M: IdentityMapper, ReqBody> PollDecision<ReqBody>
 
 /// Adds the result to the extensions, and removes the credentials from the headers. After a failure, there are three
 /// exceptions:
-/// - [`OnFailure::Reject`]: the request does not change, because it is not forwarded.
+/// - [`OnFailure::Reject`]: no result is added and all credentials stay, because the request is not forwarded.
 /// - [`OnFailure::ForwardUnchanged`]: the result is added, but all credentials stay.
 /// - [`ClientBasic::Forward`]: the result is added, but a password stays.
 fn apply_result<R, M, B>(

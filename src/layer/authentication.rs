@@ -39,7 +39,7 @@ pub struct Authenticated {
 /// The credentials of the client that are kept after they are removed from the request.
 #[derive(Clone, Default)]
 struct Kept {
-    /// All credential headers, for `OnFailure::ForwardUnchanged` only.
+    /// A copy of the credential headers, for `OnFailure::ForwardUnchanged` only.
     withheld: Option<Withheld>,
     /// The token that proved the user's identity, only for a scheme with [`Accepts::AnyCredentialWithToken`].
     ///
@@ -58,8 +58,8 @@ impl Authenticated {
     }
 
     /// Returns the rule by which the person of the token acts through a technical user. The [`user`](Self::user) is
-    /// then this technical user, and the [`proof`](Self::proof) names the person. `None` if the client acts as its own
-    /// user.
+    /// then this technical user, and the [`proof`](Self::proof) names the person. Returns `None` if the client acts as
+    /// its own user.
     pub fn technical_user(&self) -> Option<&TechnicalUserRule> {
         self.rule.as_deref()
     }

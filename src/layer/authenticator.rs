@@ -352,7 +352,7 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
         Progress::Waiting(Pending::Password { user, future })
     }
 
-    /// Starts the decision about the client certificate, and ignores all tokens.
+    /// Starts the decision about the client certificate, and ignores all other credentials.
     #[cold]
     pub(super) fn begin_with_certificate(&self, certificate: Option<&PeerCertificate>) -> Progress {
         match certificate {

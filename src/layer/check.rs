@@ -1,5 +1,5 @@
-//! The Tower service for all layers that decide without waiting. It checks the head of the request, and then forwards
-//! or rejects the request.
+//! The Tower service for layers that decide without waiting. It checks the head of the request, and then forwards or
+//! rejects the request.
 
 use std::task::{Context, Poll};
 

@@ -1,5 +1,5 @@
 //! The texts and statuses that depend on the compatibility profile of a route (docs/decisions.md#d1): the text of
-//! `X-Zowe-Auth-Failure`, and the response if a service gave no response.
+//! `X-Zowe-Auth-Failure`, and the response if a service cannot be reached or gave no valid response.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use crate::{
     token::TokenError,
 };
 
-/// The reason why a service gave no response.
+/// The reason why a service gave no valid response. After a timeout, the response does not depend on the profile.
 #[cfg(feature = "proxy")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoResponse {
@@ -42,7 +42,7 @@ impl Compatibility {
         }
     }
 
-    /// Returns the response of the gateway if a service gave no response.
+    /// Returns the response of the gateway if a service gave no valid response.
     #[cfg(feature = "proxy")]
     pub(crate) fn no_response(self, why: NoResponse) -> (StatusCode, ApiMessage) {
         match (self, why) {

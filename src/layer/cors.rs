@@ -9,11 +9,12 @@
 //! | other request of a page that the rules do not allow | removes `Access-Control-Allow-Origin` and `-Credentials` from the response |
 //!
 //! A preflight request has the method OPTIONS and the headers `Origin` and `Access-Control-Request-Method` (Fetch
-//! Standard §3.2). Each response of a service with rules has `Vary: Origin`, so that no cache gives the response to a
-//! page of another origin. Requests to services without rules, and their responses, are forwarded unchanged.
+//! Standard §3.2). Each response of a service with rules has `Vary: Origin` or `Vary: *`, so that no cache gives the
+//! response to a page of another origin. Requests to services without rules, and their responses, are forwarded
+//! unchanged.
 //!
-//! Browsers send preflight requests without credentials, so put this layer before authentication. It must also be
-//! before [`SanitizeLayer`](super::SanitizeLayer), which removes `Origin`. Pass the same policy to this layer, to
+//! Browsers send preflight requests without credentials, so put this layer before authentication. This layer must also
+//! be before [`SanitizeLayer`](super::SanitizeLayer), which removes `Origin`. Pass the same policy to this layer, to
 //! `SanitizeLayer` and to the auth API: then the protection against cross-site requests does not refuse the pages that
 //! the rules allow.
 //!

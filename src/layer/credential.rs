@@ -33,7 +33,7 @@ static CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 static CREDENTIAL_HEADERS: [&HeaderName; 4] =
     [&AUTHORIZATION, &PRIVATE_TOKEN, &X_SAF_TOKEN, &CLIENT_CERT];
 
-/// Cookies with credentials for z/OSMF and WebSphere. Zowe also removes `jwtToken` and `LtpaToken2`.
+/// Cookies with credentials for z/OSMF and WebSphere. Zowe removes `jwtToken` and `LtpaToken2`, but not `LtpaToken`.
 const FOREIGN_COOKIES: [&str; 3] = ["jwtToken", "LtpaToken", "LtpaToken2"];
 
 /// The prefix of the headers that describe a client certificate.
@@ -43,8 +43,8 @@ pub(super) const X_CERTIFICATE: &str = "x-certificate-";
 /// (`apiml.security.auth.cookieProperties.cookieName` and `cookieNamePAT`).
 ///
 /// Names that begin with `__Host-passticket-` are reserved for other cookies of the gateway, such as the cookie that
-/// protects the forms on its pages against requests of other pages. Services neither receive nor set such cookies,
-/// whatever the configured names are.
+/// protects the forms on its pages against requests of other pages. Services neither receive nor set cookies with these
+/// names, whatever the configured names are.
 #[derive(Clone, Debug)]
 pub struct CookieNames {
     jwt: Arc<str>,

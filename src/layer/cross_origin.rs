@@ -50,11 +50,11 @@ const REFUSED: Description = Description::counter(
 ///
 /// A request is refused if these three conditions are true:
 ///
-/// 1. The request comes from another origin: its `Origin` is neither an origin of the gateway, nor allowed by the
-///    [`CorsRules`] of the service or by [`with_allowed_origins`](Self::with_allowed_origins). Without `Origin`, this
-///    condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as another origin, unless
-///    `Sec-Fetch-Site` is `same-origin` and the requested address belongs to the gateway. A browser sends these two
-///    values for a form on a page with `Referrer-Policy: no-referrer`.
+/// 1. The request comes from another origin: its `Origin` is not an origin of the gateway, and neither the
+///    [`CorsRules`] of the service nor [`with_allowed_origins`](Self::with_allowed_origins) allow it with credentials.
+///    Without `Origin`, this condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as another
+///    origin, unless `Sec-Fetch-Site` is `same-origin` and the requested address belongs to the gateway. A browser
+///    sends these two values for a form on a page with `Referrer-Policy: no-referrer`.
 /// 2. Its method is not GET, HEAD or OPTIONS, or it is a WebSocket handshake.
 /// 3. It contains a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization` with
 ///    the scheme Basic, Digest, Negotiate or NTLM. For a login request, this condition is always true, because its body
@@ -122,7 +122,7 @@ impl OriginPolicy {
         Self { own: origins.into_iter().collect(), ..self }
     }
 
-    /// Allows pages of these origins to use `service`. Responses get no header that lets such a page read them. So use
+    /// Allows pages of these origins to use `service`. Responses get no header that lets these pages read them. So use
     /// this function only in an application with its own CORS layer. Otherwise, use [`with_cors`](Self::with_cors).
     #[must_use]
     pub fn with_allowed_origins(
@@ -164,8 +164,8 @@ impl OriginPolicy {
         Self { counts: Some(counts), ..self }
     }
 
-    /// Returns the policy for requests that API ML's gateway relays to the paths below `/zaas/`. It also allows pages
-    /// that belong to the gateway that relays the request. The rules for the auth API, whose paths begin with
+    /// Returns the policy for requests that API ML's gateway relays to the paths below `/zaas/`. The policy also allows
+    /// pages that belong to the gateway that relays the request. The rules for the auth API, whose paths begin with
     /// `/gateway/`, also apply to the paths below `/zaas/`, because the relaying gateway has changed the path.
     #[cfg(all(feature = "api", feature = "proxy"))]
     pub(crate) fn relayed(&self) -> Self {

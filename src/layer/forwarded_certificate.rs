@@ -118,8 +118,8 @@ pub enum UnlistedPeers {
     MayBeForwarders,
     /// The peer acts for itself, and its own certificate is its credential. In a request with `Client-Cert`, the
     /// certificate of the peer is no credential, because the peer may be a forwarder that an operator has forgotten to
-    /// name. Each request of such a peer has the extension [`UnlistedPeer`]. Use this value only if an operator names
-    /// all forwarders.
+    /// name. The requests of a peer that acts for itself have the extension [`UnlistedPeer`], with or without
+    /// `Client-Cert`. Use this value only if an operator names all forwarders.
     ActForThemselves,
 }
 
@@ -138,7 +138,7 @@ pub enum InvalidCertificates {
 struct Lists {
     trusted: Names,
     completeness: Completeness,
-    /// The names that were trusted earlier, oldest first.
+    /// The names that were trusted earlier and are not trusted now, oldest first.
     withdrawn: VecDeque<ForwarderName>,
 }
 
@@ -162,7 +162,7 @@ impl<'a> From<&'a PeerCertificate> for Peer<'a> {
 }
 
 impl ForwarderName {
-    /// Returns whether this is the name of a proxy with this certificate. It does not check whether the certificate is
+    /// Returns whether this is the name of a proxy with this certificate. Does not check whether the certificate is
     /// valid.
     pub fn names(&self, certificate: &PeerCertificate) -> bool {
         self.is_of(Peer::from(certificate))

@@ -1,5 +1,5 @@
 //! The two futures of the layers. Layers that decide without waiting return a [`ResponseFuture`]. Layers that may have
-//! to wait return a [`LayerFuture`], which allocates memory only if it has to wait.
+//! to wait return a [`LayerFuture`], which boxes its state only while it waits.
 
 use std::{
     mem,

@@ -48,7 +48,8 @@ impl Instance {
     }
 }
 
-/// Says how the gateway chooses an instance for a request.
+/// Says how the gateway chooses an instance for a request. From time to time, one request goes to an instance to which
+/// the gateway could not connect before, as a test whether the instance works again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Balancing {
@@ -90,7 +91,8 @@ pub struct Instances {
 }
 
 impl Instances {
-    /// Creates a list of instances. While the list is empty, the proxy answers 503.
+    /// Creates a list of instances. While the list is empty, the proxy answers 503, or 500 on a route with the profile
+    /// [`ZoweV3`](super::Compatibility::ZoweV3).
     pub fn new(instances: impl IntoIterator<Item = Instance>) -> Self {
         Self {
             generation: AtomicU64::new(0),

@@ -1,10 +1,9 @@
-//! Decides which texts are checked as passwords. The rules are the same on routes and at the auth API, so a client gets
-//! the same answer from both.
+//! Decides which texts are checked as passwords. The rules are the same on routes and at the auth API.
 
 use crate::token::PAT_PREFIX;
 
-/// Returns whether a login provider may receive this text as a password. If it may not, the client gets the answer for
-/// a wrong password, but the attempt is not counted as a failed login. This is so for two kinds of texts:
+/// Returns whether a login provider may receive this text as a password. A login with a text that no provider may
+/// receive is refused, and does not count as a failed login. There are two kinds of these texts:
 ///
 /// - A Personal Access Token or another token: a server that checks passwords must not receive one
 ///   ([D24](crate::decisions#d24)).

@@ -5,12 +5,12 @@
 //!
 //! 1. The document is at `/.well-known/oauth-protected-resource`, followed by the path of the resource. The member
 //!    `resource` of the document is the URL of the gateway with the same path (RFC 9728 §3.3). There is a document for
-//!    each path of a route that accepts tokens, if the path has at most 512 bytes. There is also a document without a
-//!    path, for the whole gateway. Anyone may read the documents.
+//!    each path of a route that accepts tokens, if the path has at most 512 bytes, and only characters that RFC 3986
+//!    allows. There is also a document without a path, for the whole gateway. Anyone may read the documents.
 //! 2. A 401 of the gateway on a route that accepts tokens names the document for the path of the request. If this path
 //!    is too long, or has a character that RFC 3986 does not allow, the 401 names the document for the prefix of the
-//!    route. If a route forwards requests after a failure, and the service answers 401, the response gets an additional
-//!    challenge. Other 401 responses of a service do not change.
+//!    route. If a layer forwards a request after a failure whose own status is 401, and the service answers 401, the
+//!    response gets an additional challenge. Other 401 responses of a service do not change.
 //! 3. In a 401 of the auth API, an existing `Bearer` challenge names the document without a path. Other challenges,
 //!    such as `Basic`, stay as they are.
 //! 4. The host in these URLs is always one of the gateway's own origins. The `Host` of a request only selects one of
@@ -97,7 +97,7 @@ impl ProtectedResourceLayer {
         Self { resources: Arc::new(resources) }
     }
 
-    /// Adds addresses under which clients also reach the gateway.
+    /// Sets the other addresses under which clients reach the gateway.
     #[must_use]
     pub fn with_more_origins(mut self, origins: impl IntoIterator<Item = Origin>) -> Self {
         Arc::make_mut(&mut self.resources).more_origins = origins.into_iter().collect();

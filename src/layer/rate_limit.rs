@@ -1,15 +1,16 @@
 //! Limits how often each client may use a service.
 //!
 //! A [`RateLimit`] of a [`Route`] permits a number of requests in a period, and a burst of requests at once. The layer
-//! counts the requests of each authenticated user, and all other requests for each address of a client. It counts the
+//! counts the requests of each authorized user, and all other requests for each address of a client. It counts the
 //! requests of each person who acts through a [technical user](super::TechnicalUsers) separately. An address is one
 //! IPv4 address or an IPv6 network of 64 bits. A request above the limit is answered with 429 and `Retry-After`
 //! ([D45](crate::decisions#d45)), and reaches no later layer.
 //!
 //! Put this layer after [`ScopeLayer`](super::ScopeLayer), which finds the user, and before
 //! [`SchemeLayer`](super::SchemeLayer), so that a request above the limit uses no PassTicket. On a route without a rate
-//! limit, the layer does nothing. A request is not limited if it has no user and the address of its client is not
-//! known. The address is not known without [`ConnectionInfo`], or if a trusted proxy does not announce its client.
+//! limit, the layer does nothing. A request is not limited if it has no authorized user and the address of its client
+//! is not known. The address is not known without [`ConnectionInfo`], or if a trusted proxy does not announce its
+//! client.
 //!
 //! The counts of all services are in one map of a limited size, so the program cannot run out of memory. The map evicts
 //! the counts of clients that have sent few requests first. A client whose count was evicted may send a burst again. So
@@ -237,9 +238,9 @@ fn client(authorized: Option<&Authorized>, extensions: &Extensions) -> Option<Ra
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RateKey {
-    /// The requests of an authenticated user, or of a person who acts through a technical user.
+    /// The requests of an authorized user, or of a person who acts through a technical user.
     User,
-    /// The requests of an address without an authenticated user.
+    /// The requests of an address without an authorized user.
     Address,
 }
 

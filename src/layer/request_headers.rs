@@ -1,7 +1,7 @@
 //! Decides which request headers of a client the gateway removes.
 //!
 //! A service, or a server in front of it, trusts some headers: it reads a user, a certificate, an address or a path
-//! from them. A client must not send such headers. `docs/reference/request-headers.md` has the table of these headers.
+//! from them. A client must not send these headers. `docs/reference/request-headers.md` has the table of these headers.
 //! [`RequestHeaders`] changes the table for one service.
 //!
 //! A header is removed under each spelling of its name. Two spellings differ only in characters that are neither

@@ -34,7 +34,7 @@ pub enum OnFailure {
     /// The gateway answers the request itself. The status is:
     ///
     /// - 403 if the token is valid, but not for this service or this request;
-    /// - 429 if too many wrong passwords of the user were sent;
+    /// - 429 if there were too many failed logins;
     /// - 503 if a later attempt may succeed, for example because a server did not answer;
     /// - 401 if authentication failed for another reason;
     /// - 401 if the server that makes PassTickets has refused the client's token, or needs a token that the client has
@@ -82,8 +82,9 @@ pub enum EncodedPaths {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mode {
-    /// The service receives the headers of the scheme. It receives a credential of the client only if another setting
-    /// of the route forwards this credential.
+    /// The layers enforce their decisions: an authorized request gets the headers of the scheme, and [`OnFailure`]
+    /// decides what happens after a failure. The service receives a credential of the client only if the scheme or
+    /// another setting of the route forwards this credential.
     #[default]
     Enforce,
     /// The layers authenticate and authorize each request, and prepare the headers of the scheme. They write the same
@@ -93,8 +94,8 @@ pub enum Mode {
     ///
     /// Limits of the route, the rate limit and the check of the origin are enforced in both modes.
     ///
-    /// Such a request has no [`Authorized`](super::Authorized) extension, so handlers and layers behind
-    /// [`SchemeLayer`](super::SchemeLayer) handle it as a request without a user.
+    /// Behind [`SchemeLayer`](super::SchemeLayer), a request in this mode has no [`Authorized`](super::Authorized)
+    /// extension, so handlers and layers there handle it as a request without a user.
     Observe,
 }
 
@@ -105,7 +106,7 @@ pub enum Mode {
 pub enum SecurityHeaders {
     /// If the request was authenticated, the gateway adds `X-Content-Type-Options: nosniff`, unless the service has set
     /// this header. It also adds `Cache-Control: no-store`, unless the service has set `Cache-Control`, `Expires` or
-    /// `Pragma`. A response with the status 304 does not change.
+    /// `Pragma`. A response with the status 304 does not change. With [`Mode::Observe`], no response changes.
     #[default]
     AddMissing,
     /// The response stays as the service sent it.
@@ -307,8 +308,8 @@ impl Route {
         Self { security_headers, ..self }
     }
 
-    /// Sets how long the gateway waits for the next bytes of a response body. This replaces the proxy's default, which
-    /// `ForwardTimeouts::with_body` sets.
+    /// Sets how long the gateway waits for the next bytes of a response body, unless the body may be endless (an event
+    /// stream or gRPC). This replaces the proxy's default, which `ForwardTimeouts::with_body` sets.
     #[must_use]
     pub fn with_body_timeout(self, body_timeout: Duration) -> Self {
         Self { body_timeout: Some(body_timeout), ..self }
@@ -372,7 +373,7 @@ impl Route {
         }
     }
 
-    /// Returns the id of the service. The scopes of Personal Access Tokens contain such ids.
+    /// Returns the id of the service. The scopes of Personal Access Tokens contain ids of services.
     pub fn service(&self) -> &ServiceId {
         &self.service
     }

@@ -36,7 +36,7 @@ const LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// The longest time for which a token is treated as valid, even if its claim `exp` is later.
 const MAX_LIFETIME: Duration = Duration::from_secs(8 * 60 * 60);
 
-/// The maximum length of a token, in bytes. It limits the memory for all tokens.
+/// The maximum length of a token, in bytes. This maximum limits the memory for the tokens that the scheme keeps.
 const MAX_TOKEN: usize = 8 * 1024;
 
 /// The scheme `safIdt`: the service receives a SAF identity token in the header `X-SAF-Token`. SAF, the z/OS interface

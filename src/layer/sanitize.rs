@@ -10,9 +10,9 @@
 //!    changes the table for one service.
 //! 3. The headers that are passed to [`SanitizeLayer::with_headers`], such as the custom PassTicket headers.
 //!
-//! The layer answers 403 to some requests that a browser sends, with the user's credential, on behalf of a page of
-//! another origin. [`OriginPolicy`] describes these requests. This layer makes the decision, because it also removes
-//! `Origin`, which later layers and services do not receive.
+//! The layer answers 403 to some requests that a browser sends on behalf of a page of another origin. [`OriginPolicy`]
+//! describes these requests. This layer makes the decision, because it also removes `Origin`, which later layers and
+//! services do not receive.
 //!
 //! The layer keeps `Authorization`, `Cookie` and `PRIVATE-TOKEN`. It marks these headers as sensitive, so that `Debug`
 //! does not show their values.
@@ -167,8 +167,9 @@ struct Asked {
     trailers: Option<AnnouncedTrailers>,
 }
 
-/// The names of the trailers that a request announces (RFC 9110 §6.6.2), without those that a client must not send as
-/// headers. Other trailers are not forwarded, because a service may merge them into the headers.
+/// The names of the trailers that a request announces (RFC 9110 §6.6.2), without credentials and without the names of
+/// headers that this layer removes. Other trailers are not forwarded, because a service may merge them into the
+/// headers.
 #[derive(Clone, Debug)]
 #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only `Forward` reads it"))]
 pub(crate) struct AnnouncedTrailers(pub(crate) Arc<[HeaderName]>);

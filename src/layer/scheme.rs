@@ -12,8 +12,9 @@
 //!    request without this extension, except on a route with the scheme [`Bypass`](super::Bypass).
 //!
 //! This layer needs [`RouteLayer`](super::RouteLayer), [`AuthenticateLayer`](super::AuthenticateLayer) and
-//! [`ScopeLayer`](super::ScopeLayer) before it. If one of them is missing, the layer answers 500 and does
-//! not forward the request. On a route with the scheme `bypass`, the layer needs only `RouteLayer`.
+//! [`ScopeLayer`](super::ScopeLayer) before it. If one of them is missing, the layer answers 500 and does not forward
+//! the request. But a request whose authentication failed does not need `ScopeLayer`. On a route with the scheme
+//! `bypass`, the layer needs only `RouteLayer`.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -109,7 +110,7 @@ use crate::{
     passticket::UserId,
 };
 
-/// Shows that a request may be forwarded to the service of its route. This is so in three cases:
+/// Shows that a request may be forwarded to the service of its route. A request has this extension in three cases:
 ///
 /// - The scheme has prepared the request.
 /// - The header `X-Zowe-Auth-Failure` of the request contains the reason of a failure.
@@ -452,7 +453,8 @@ fn begin<B>(request: &mut Request<B>) -> Step {
     }
 }
 
-/// Forwards the request with `X-Zowe-Auth-Failure`, or rejects it, as the route says.
+/// Forwards the request with `X-Zowe-Auth-Failure`, or rejects it, as the route says. With
+/// [`Mode::Observe`](super::Mode::Observe), forwards it without this header.
 #[cold]
 fn fail<B>(request: &mut Request<B>, route: Arc<Route>, failure: Failure) -> Outcome {
     if route.is_observed() {

@@ -20,7 +20,7 @@ use crate::{
 /// A token is not used in the last minute before it expires, so that it is still valid when the service checks it.
 const MARGIN_MILLIS: u64 = 60_000;
 
-/// The number of users whose tokens are kept. A token has at most 16 KiB.
+/// The maximum number of users whose tokens are kept. A token has at most 16 KiB.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(5_000).expect("should not be zero");
 
 /// After the server has refused a PassTicket of a user, no PassTicket of this user is sent for this time. The security
@@ -94,7 +94,8 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
 
     /// Returns the kept token of `user`, or a token that `exchange` gets for a PassTicket. `exchange` also returns the
     /// time at which the token expires. The result is `None` if the server refuses the PassTicket. `end` is called with
-    /// each token that is no longer kept, or was never kept because the user has logged out.
+    /// each token that is removed to make room for another one, and with a new token that is not kept because the user
+    /// has logged out meanwhile.
     pub(super) async fn get<F>(
         &self,
         user: UserId,
@@ -118,7 +119,8 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
             if let Some((breaker, sent)) = &sent {
                 match &issued {
                     Ok(issued) => breaker.settle_own(sent, user, issued.is_some()),
-                    // The failure does not show whether the server has refused the ticket.
+                    // The failure does not show whether the server has refused the ticket, so the breaker does not
+                    // count this ticket.
                     Err(_) => sent.set_not_sent(),
                 }
                 if matches!(issued, Ok(None)) {

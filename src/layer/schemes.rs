@@ -128,8 +128,9 @@ pub trait Scheme: Send + Sync + 'static {
     fn prepare(&self, request: &SchemeRequest<'_>) -> SchemeFuture;
 
     /// Returns the names of headers that the service trusts because only this scheme sets them. Before the layer sets
-    /// the headers of the scheme, it removes the client's headers with these names. It also removes them if the scheme
-    /// fails, but not if [`needs_authorization`](Self::needs_authorization) returns `false`.
+    /// the headers of the scheme, it removes the client's headers with these names. It also removes them if
+    /// authentication, authorization or the scheme fails, but not if [`needs_authorization`](Self::needs_authorization)
+    /// returns `false`.
     ///
     /// Leave out `Authorization`, `X-Certificate-*` and other headers for credentials, because earlier layers handle
     /// them.
@@ -535,7 +536,7 @@ impl From<SchemeHeaders> for SchemeFuture {
     }
 }
 
-/// Lets tests of a scheme `await` the result.
+/// Lets callers `await` the result, such as a test of a scheme.
 impl Future for SchemeFuture {
     type Output = Result<SchemeHeaders, Failure>;
 

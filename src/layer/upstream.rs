@@ -11,7 +11,8 @@ use super::{path::is_ambiguous, route_error::RouteError};
 use crate::authority::is_host_and_port;
 
 /// The address of a service: URL scheme, host, port and base path. The host is in lower case, and the default port of
-/// the scheme is left out. So two spellings of one address are equal, and their routes share one limit of connections.
+/// the scheme is left out. So two URLs that differ only in these two points are equal, and their routes share one limit
+/// of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     scheme: UriScheme,
@@ -41,7 +42,8 @@ impl Upstream {
         &self.authority
     }
 
-    /// Returns whether a URL with this authority and scheme belongs to this server.
+    /// Returns whether a URL with this authority and scheme belongs to this server. The scheme decides only the default
+    /// port.
     pub(super) fn is_at(&self, authority: &Authority, scheme: &str) -> bool {
         is_host_and_port(authority)
             && authority.host().eq_ignore_ascii_case(self.host())

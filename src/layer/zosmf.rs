@@ -222,7 +222,7 @@ enum OwnToken<'a> {
 }
 
 /// Returns the token of z/OSMF in the verified `token`: either `token` itself, or the text in its claim `ltpa`. The
-/// claims of `token` are read only if API ML or z/OSMF has issued it.
+/// claims of a login token are read only if a key of API ML or z/OSMF has verified it.
 fn own_token<'a>(proof: &Proof, token: &'a str) -> Option<OwnToken<'a>> {
     #[derive(Deserialize)]
     struct Claims {
@@ -234,7 +234,8 @@ fn own_token<'a>(proof: &Proof, token: &'a str) -> Option<OwnToken<'a>> {
         Proof::External(external) if external.issuer().eq_ignore_ascii_case(ISSUER) => {
             Some(OwnToken::Jwt(token))
         }
-        // Tokens that the gateway itself issued never contain the claim `ltpa`.
+        // Tokens that the gateway itself issued never contain the claim `ltpa`. If API ML has the same key, its tokens
+        // also have this origin, and their claim is ignored (docs/decisions.md#d48).
         Proof::Jwt(jwt) if jwt.origin() != TokenOrigin::Gateway => {
             let payload = token.split('.').nth(1)?;
             let payload = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?);

@@ -24,7 +24,7 @@ use crate::{
 /// service checks it.
 const MARGIN: Duration = Duration::from_secs(60);
 
-/// The number of tokens that are kept. A token has less than 2 KiB, so all tokens together have less than 20
+/// The maximum number of tokens that are kept. A token has less than 2 KiB, so all tokens together have less than 20
 /// MiB.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be zero");
 
@@ -45,7 +45,7 @@ const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be z
 /// The scheme keeps a token that it issued for a user and a service until a minute before the token expires, or until
 /// the user logs out. If the credential of the client shortens the lifetime of a token, the token is kept until it
 /// expires. The scheme keeps at most 10,000 tokens. So a service may get the same token in several requests. A short
-/// lifetime limits how long a service can use such a token. Clones of the scheme share the tokens.
+/// lifetime limits how long a service can use the token. Clones of the scheme share the tokens.
 ///
 /// ```
 /// use std::time::Duration;

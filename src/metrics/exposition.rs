@@ -98,7 +98,8 @@ impl Exposition {
     }
 
     /// Writes the lines `# HELP` and `# TYPE`, which come before the samples. If the text already contains this metric,
-    /// returns `false` and writes nothing, because a second block with the same name would make the whole text invalid.
+    /// a debug build panics, and a release build returns `false` and writes nothing: a second block with the same name
+    /// would make the whole text invalid.
     fn begin(&mut self, metric: &Description) -> bool {
         let is_new = self.written.insert(metric.name);
         debug_assert!(is_new, "{} is written twice", metric.name);

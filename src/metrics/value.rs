@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-/// A number of events since the start of the process. The number never decreases.
+/// A number of events. It never decreases.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -82,7 +82,7 @@ impl Histogram {
     }
 
     /// For each bucket, returns its limit and the number of events that took at most this long. The last limit is
-    /// `None`.
+    /// `None`, and its number counts all events.
     pub fn cumulative(&self) -> impl Iterator<Item = (Option<Duration>, u64)> {
         let limits = self.limits.iter().copied().map(Some).chain([None]);
         limits.zip(&self.counts).scan(0_u64, |sum, (limit, count)| {

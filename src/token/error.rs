@@ -26,10 +26,12 @@ pub enum TokenError {
     /// The signature was not made with a key that the verifier knows.
     #[error("the signature of the token does not verify")]
     Signature,
-    /// A claim is missing, has the wrong type, or has a value that the verifier does not accept.
+    /// A claim is missing, has the wrong type, or has a value that the verifier does not accept. A wrong type of the
+    /// token (`typ`), and the prefix `zowepat_` of a token that is not a PAT, also cause this error.
     #[error("a claim of the token is not valid: {0}")]
     Claims(Box<str>),
-    /// The verifier does not accept tokens of this issuer.
+    /// The verifier does not accept tokens of this issuer. A Personal Access Token (PAT) of API ML (Zowe's API
+    /// Mediation Layer) also causes this error, if the verifier accepts only its login tokens.
     #[error("the issuer of the token is not known")]
     Issuer,
     /// The token has expired.
@@ -44,7 +46,7 @@ pub enum TokenError {
         /// The seconds until the token becomes valid.
         in_secs: u64,
     },
-    /// The signature is right, but the issuer has ended the session of the token, for example because the user has
+    /// The signature is right, but the issuer does not accept the token any more, for example because the user has
     /// logged out.
     #[error("the issuer no longer accepts the token")]
     LoggedOut,

@@ -117,7 +117,7 @@ impl TokenIssuer {
         })
     }
 
-    /// Issues a PAT that expires at `expires_at` to `user`. Fractions of a second are ignored. The caller makes sure
+    /// Issues a PAT for `user`, which expires at `expires_at`. Fractions of a second are ignored. The caller makes sure
     /// that the lifetime is not longer than [`Validity::MAX`].
     ///
     /// # Errors

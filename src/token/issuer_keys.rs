@@ -3,14 +3,14 @@
 //! Rules for fetched keys. A *set* is the list of keys that one fetch returns:
 //!
 //! - A set that is older than [`KeyRefresh::every`] is fetched again. [`IssuerKeys::keep_fresh`] does this in the
-//!   background. Without it, the next token that is not cached starts the fetch and waits for the result. Meanwhile,
-//!   other tokens use the old set.
-//! - If the key of a token is not in the set, the issuer may have a new key. Such a token causes a fetch, at most every
-//!   30 s.
+//!   background. Without it, the next token that is not cached starts the fetch and waits for the result, or a look-up
+//!   of a cached token starts the fetch in the background. Meanwhile, other tokens use the old set.
+//! - If the key of a token is not in the set, the issuer may have a new key. Tokens with unknown keys cause at most one
+//!   fetch every 30 s.
 //! - One fetch runs at a time. All requests that need its result wait for it. The fetch runs in its own task, so a
 //!   client that disconnects does not cancel it.
 //! - If a fetch fails, the last good set is used until it is older than [`KeyRefresh::max_age`]. If there is no set,
-//!   the next fetch can start after 5 s, when a token arrives.
+//!   the next fetch can start 5 s after the last one began.
 //! - If the issuer lists no usable key, it has withdrawn all of its keys. The earlier set is then discarded.
 
 use std::{
@@ -44,10 +44,10 @@ use crate::{
     remote::{Address, Client, Connect, RemoteError},
 };
 
-/// The shortest time between two fetches while there is a set.
+/// The shortest time between the starts of two fetches while there is a set.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// The shortest time between two fetches while there is no set.
+/// The shortest time between the starts of two fetches while there is no set.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A fetch is cancelled after this time. The source should have its own, shorter limit.
@@ -58,7 +58,7 @@ pub type FetchFuture = Pin<Box<dyn Future<Output = Result<Bytes, RemoteError>> +
 
 /// Fetches the JWK set (RFC 7517 §5) of an issuer.
 ///
-/// [`JwksUrl`] fetches the set over HTTPS. Functions also implement this trait:
+/// [`JwksUrl`] fetches the set from a URL. Functions also implement this trait:
 ///
 /// ```
 /// use bytes::Bytes;
@@ -90,8 +90,8 @@ impl<F: Fn() -> FetchFuture + Send + Sync + 'static> JwkSetSource for F {
     }
 }
 
-/// Fetches a JWK set with `GET` over HTTPS. Redirects are not followed. The client limits the time and the size of the
-/// response.
+/// Fetches a JWK set with `GET`, over HTTPS or from a host on the loopback interface. Redirects are not followed. The
+/// client limits the time and the size of the response.
 #[derive(Debug)]
 pub struct JwksUrl<C> {
     client: Client<C>,
@@ -120,7 +120,7 @@ impl<C: Connect> JwkSetSource for JwksUrl<C> {
         Box::pin(async move {
             let request = Request::get(uri).header(ACCEPT, "application/json");
             let request = request.body(Full::default()).map_err(|error| {
-                // The parts of the request were checked before.
+                // This should not happen: `Address` has already checked the URI.
                 RemoteError::Unavailable(error.to_string())
             })?;
             Ok(client.call(request).await?.successful()?.into_body())
@@ -128,7 +128,7 @@ impl<C: Connect> JwkSetSource for JwksUrl<C> {
     }
 }
 
-/// The URL of a JWK set is not protected by TLS.
+/// The URL of a JWK set begins with `http://`, and its host is not on the loopback interface.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is not protected by TLS, so a stranger could replace the keys; write an https:// URL")]
 pub struct UnprotectedUrl(Address);
@@ -194,7 +194,7 @@ pub(super) enum Need {
 }
 
 impl IssuerKeys {
-    /// Uses one RSA key, which verifies RS256 and ignores the `kid` of a token.
+    /// Uses one RSA key, which verifies RS256 signatures, whatever the `kid` of a token is.
     pub fn fixed(key: &VerifyingKey) -> Self {
         Self::with_set(Some(KeySet::of(key)), None)
     }
@@ -260,9 +260,10 @@ impl IssuerKeys {
     }
 
     /// Fetches the keys immediately, and then again as [`KeyRefresh`] describes. So a token waits only if its key is
-    /// not in the set. While there are no keys, this function tries again after 5 s, and then at growing intervals. The
-    /// intervals grow because some issuers never have keys, such as a z/OSMF (IBM's management server on z/OS) that
-    /// issues no JWTs. The future never completes, so run it in a task. The task needs a Tokio runtime with timers.
+    /// not in the set, or if there is no set. While there is no set, this function tries again after 5 s, and then at
+    /// growing intervals. The intervals grow because some issuers never have keys, such as a z/OSMF (IBM's management
+    /// server on z/OS) that issues no JWTs. With fixed keys, this function fetches nothing. The future never completes,
+    /// so run it in a task. The task needs a Tokio runtime with timers.
     pub async fn keep_fresh(self) {
         let Some(remote) = &self.0.remote else { return std::future::pending().await };
         let mut after_failure = FIRST_PAUSE;
@@ -304,7 +305,8 @@ impl IssuerKeys {
         self.may_fetch(remote, need) || needs_result && remote.is_running()
     }
 
-    /// Returns whether a fetch can satisfy `need`. For [`Need::UnknownKey`], this is true even if the set is not old.
+    /// Returns whether `need` calls for a fetch. This is false only for [`Need::FreshSet`] while there is a set that is
+    /// not old.
     fn is_wanted(&self, remote: &Remote, need: Need) -> bool {
         match (self.0.set.load().as_deref(), need) {
             (None, _) | (_, Need::UnknownKey) => true,
@@ -327,7 +329,8 @@ impl IssuerKeys {
         has_paused && self.is_wanted(remote, need)
     }
 
-    /// Waits for a running fetch. If no fetch runs, starts one, unless too little time has passed since the last fetch.
+    /// Waits for a running fetch. If no fetch runs, starts one and waits for it, unless [`may_fetch`](Self::may_fetch)
+    /// forbids it.
     pub(super) async fn refresh(&self, need: Need) {
         let Some(remote) = &self.0.remote else { return };
         let before = remote.finished.load(Ordering::Acquire);
@@ -340,8 +343,9 @@ impl IssuerKeys {
         }
     }
 
-    /// Starts a fetch if the set is too old, and does not wait for it. This function is also called for tokens that
-    /// need no fetch. Without a Tokio runtime, it does nothing.
+    /// Starts a fetch if there is no set or the set is too old, unless the last fetch began a short time ago. Does not
+    /// wait for the fetch. The verifier calls this function even if all tokens are cached. Without a Tokio runtime, it
+    /// does nothing.
     pub(super) fn refresh_in_background(&self) {
         if let Some(remote) = &self.0.remote
             && Handle::try_current().is_ok()
@@ -352,7 +356,7 @@ impl IssuerKeys {
         }
     }
 
-    /// Fetches the keys in a task if enough time has passed since the last fetch. The caller has locked
+    /// Fetches the keys in a task if [`may_fetch`](Self::may_fetch) allows it. The caller has locked
     /// [`Remote::running`], so there is at most one such task.
     fn start_fetch(
         &self,
@@ -386,7 +390,7 @@ impl IssuerKeys {
         });
         match fetched.map(|json| KeySet::parse(&json)) {
             Ok(Ok(set)) => self.replace(remote, Current { set, fetched: began }),
-            // The issuer has withdrawn all keys of the earlier set.
+            // If there was a set, the issuer has withdrawn all of its keys.
             Ok(Err(error @ KeySetError::NoUsableKey { .. })) => {
                 let (issuer, withdrawn) = (&remote.issuer, self.0.set.swap(None).is_some());
                 self.invalidate_caches();
@@ -430,7 +434,8 @@ impl IssuerKeys {
         }
     }
 
-    /// Invalidates all cached tokens that these keys have verified. Call this after the set has changed.
+    /// Invalidates all tokens in the registered caches, including tokens of other issuers. Call this after the set has
+    /// lost a key.
     fn invalidate_caches(&self) {
         let caches = self.0.caches.lock().unwrap_or_else(PoisonError::into_inner);
         caches.iter().filter_map(WeakGeneration::upgrade).for_each(|cache| cache.advance());
@@ -451,7 +456,8 @@ impl IssuerKeys {
         }
     }
 
-    /// Registers a cache. When the issuer withdraws a key, all tokens in this cache become invalid.
+    /// Registers a cache. When the issuer withdraws a key, or the set becomes too old, all tokens in this cache become
+    /// invalid.
     pub(super) fn invalidate(&self, cache: &Generation) {
         let mut caches = self.0.caches.lock().unwrap_or_else(PoisonError::into_inner);
         // A program that replaces its verifiers creates many caches for the same keys, one after the other. So caches

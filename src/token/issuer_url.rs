@@ -4,8 +4,9 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 /// The claim `iss` of the tokens of an identity provider: an `https://` or `http://` URL of at most 255 bytes.
 ///
-/// The URL is only compared, byte for byte, so a slash at the end makes a difference. It never equals an issuer of
-/// Zowe's own tokens (`APIML`, `APIML_PAT`, `zOSMF`), because these are not URLs.
+/// The URL is only compared, byte for byte, so a slash at the end makes a difference. It never equals `APIML`,
+/// `APIML_PAT` or `zOSMF`, the issuers of the tokens of API ML (Zowe's API Mediation Layer) and of z/OSMF (IBM's
+/// management server on z/OS), because these are not URLs.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct IssuerUrl(Arc<str>);
 
@@ -13,10 +14,11 @@ impl IssuerUrl {
     /// The maximum length in bytes.
     pub const MAX_LEN: usize = 255;
 
-    /// Checks that `text` is a URL. Does not change it.
+    /// Checks the beginning, the characters and the length of `text`. Does not change it.
     ///
     /// # Errors
-    /// [`IssuerUrlError`] if the text is not a URL.
+    /// [`IssuerUrlError`] if the text does not begin with `https://` or `http://`, has nothing after it, contains a
+    /// character that is not visible ASCII, or is longer than [`MAX_LEN`](Self::MAX_LEN).
     pub fn new(text: &str) -> Result<Self, IssuerUrlError> {
         let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
         let is_visible = text.bytes().all(|b| b.is_ascii_graphic());

@@ -31,8 +31,8 @@ const LOOK_EVERY_SECS: u64 = 30;
 /// The [`TokenVerifier`] for tokens of several issuers: this crate, API ML (Zowe's API Mediation Layer), z/OSMF (IBM's
 /// management server on z/OS) and OpenID Connect providers.
 ///
-/// A token is verified only with the keys of the issuer in its claim `iss` (docs/decisions.md#d21). So a provider
-/// cannot sign a token of another issuer, such as a login token with `iss: APIML`.
+/// A token is accepted only if a key of the issuer in its claim `iss` has signed it (docs/decisions.md#d21). So a
+/// provider cannot sign a token of another issuer, such as a login token with `iss: APIML`.
 ///
 /// | tokens | setting that makes the verifier accept them |
 /// |---|---|
@@ -166,7 +166,7 @@ impl TrustedIssuers {
         let (header, payload) = message.rsplit_once('.').ok_or(TokenError::Malformed)?;
         // Most tokens are our own, so our keys are tried first, and the claims are read only once. But a token of
         // z/OSMF may have the same header as our tokens. So, if z/OSMF is trusted, the claim `iss` is read before our
-        // keys are tried. To read the claim takes less time than to check a signature with our own key.
+        // keys are tried. Reading the claim takes less time than checking a signature with our own key.
         let is_zosmf = || self.0.zosmf.is_some() && names_zosmf(payload);
         let refused = match own.is_header_of_a_key(header) && !is_zosmf() {
             false => None,
@@ -233,7 +233,7 @@ impl TrustedIssuers {
         own.verify_uncached(token, by).or_else(|error| {
             if error == TokenError::Signature {
                 wait(Need::UnknownKey)?;
-                // The token may come from API ML, but there are no keys of API ML yet.
+                // The token may come from API ML, but there are no current keys of API ML.
                 if !keys.has_keys() {
                     return Err(unavailable(ISSUER_JWT).into());
                 }
@@ -249,8 +249,7 @@ impl TrustedIssuers {
             Err(Undecided::Refused(error)) => return Err(error),
             Err(Undecided::Wait(keys, need)) => keys.refresh(need).await,
         }
-        // The keys were just fetched, or too little time has passed since the last fetch. The token does not wait a
-        // second time.
+        // The fetch has ended, or no fetch could start. The token does not wait a second time.
         self.verify(token, Last::Yes).map_err(|undecided| match undecided {
             Undecided::Refused(error) => error,
             Undecided::Wait(..) => TokenError::Signature,
@@ -259,7 +258,7 @@ impl TrustedIssuers {
 }
 
 impl Issuers {
-    /// Returns the keys of the issuers that were added to this verifier.
+    /// Returns the keys of the OpenID Connect providers and of z/OSMF.
     fn keys(&self) -> impl Iterator<Item = &IssuerKeys> {
         let zosmf = self.zosmf.iter().map(|zosmf| &zosmf.keys);
         self.providers.iter().map(OidcIssuer::keys).chain(zosmf)
@@ -282,7 +281,7 @@ impl Issuers {
     /// Returns whether the last check for old keys was at least 30 s ago. A cached token needs no keys. So without this
     /// check, a withdrawn key would stay in use while all tokens are cached.
     fn is_look_due(&self, now: Timestamp) -> bool {
-        // If the clock was set back, the difference is very large.
+        // If the clock was set back, the difference is very large, so the check is due.
         now.as_secs().wrapping_sub(self.looked.load(Ordering::Relaxed)) >= LOOK_EVERY_SECS
     }
 
@@ -416,8 +415,8 @@ fn names_zosmf(payload: &str) -> bool {
     issuer.is_ok_and(|issuer| issuer.eq_ignore_ascii_case(ISSUER_ZOSMF))
 }
 
-/// The members of a header that the verifier uses. Keys come only from the configured issuer. So the verifier ignores
-/// members with a key or the URL of a key (`jwk`, `jku`, `x5c`, `x5u`).
+/// The algorithm and the key id in the header of a token. Keys come only from the configured issuer, so the verifier
+/// ignores members with a key or the URL of a key (`jwk`, `jku`, `x5c`, `x5u`).
 struct Header<'a> {
     alg: Cow<'a, str>,
     kid: Option<Cow<'a, str>>,

@@ -4,8 +4,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 /// The id of one of the gateway's own signing keys: 1 to 128 visible ASCII characters, without `"` and `\`.
 ///
-/// The header of a token contains the id of its signing key. The id decides only which of the verifier's keys is tried
-/// first. A token that another key has signed is refused, whatever its id is.
+/// The header of a token contains the id of its signing key, if the key has one. The id decides only which of the
+/// verifier's keys is tried first. A token that another key has signed is refused, whatever its id is.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct KeyId(Arc<str>);
 

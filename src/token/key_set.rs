@@ -16,8 +16,8 @@ use super::{Algorithm, VerifyingKey, key::rsa_public_key};
 /// The maximum number of keys in a set.
 const MAX_KEYS: usize = 32;
 
-/// The maximum number of keys that are tried for a token without `kid` (key id), or for a token whose `kid` belongs to
-/// several keys. Each check takes time, and anyone can send a token with a wrong signature.
+/// The maximum number of keys that are tried for one token. Each check takes time, and anyone can send a token with a
+/// wrong signature.
 const MAX_CHECKS: usize = 16;
 
 /// The maximum length of a document in bytes.
@@ -80,8 +80,9 @@ impl KeySet {
         Ok(Self { keys })
     }
 
-    /// Checks a signature. `id` is the `kid` of the token. The keys with this id and the keys without an id are tried.
-    /// If the token has no `kid`, all keys are tried. In each case, at most [`MAX_CHECKS`] keys are tried.
+    /// Checks a signature. `id` is the `kid` of the token. Of the keys that can be used with `algorithm`, the keys with
+    /// this id and the keys without an id are tried. If the token has no `kid`, all keys for `algorithm` are tried. In
+    /// each case, at most [`MAX_CHECKS`] keys are tried.
     pub(super) fn check(
         &self,
         algorithm: Algorithm,
@@ -95,7 +96,8 @@ impl KeySet {
         if checked.any(|key| key.verify_sig(message, signature).is_ok()) {
             return Signature::Good;
         }
-        // If the set has no key with this `kid`, the issuer may have signed the token with a new key.
+        // If the token has no `kid`, or the set has no key with its `kid`, the issuer may have signed the token with a
+        // new key.
         match id {
             Some(_) if self.keys.iter().any(|key| key.id.as_deref() == id) => Signature::Bad,
             _ => Signature::UnknownKey,
@@ -120,8 +122,8 @@ pub(super) enum Signature {
     /// The set has a key with the `kid` of the token, but this key has not made the signature, or cannot be used with
     /// the algorithm.
     Bad,
-    /// The set has no key with the `kid` of the token. If the token has no `kid`, this means that no key that was tried
-    /// has made the signature.
+    /// The set has no key with the `kid` of the token, or the token has no `kid`. No key that was tried has made the
+    /// signature.
     UnknownKey,
 }
 
@@ -177,7 +179,7 @@ impl Key {
         hash.update(&public);
         hash.update(id.as_deref().unwrap_or_default());
         for (algorithm, _) in &by_algorithm {
-            // No algorithm has a zero byte in its name.
+            // A zero byte separates the names, because no name contains one.
             hash.update([0]);
             hash.update(algorithm.name());
         }

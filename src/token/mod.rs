@@ -106,6 +106,6 @@ pub use service_id::{ServiceId, ServiceIdError};
 pub use verified::{Jwt, Pat, TokenOrigin, VerifiedToken};
 pub use verifier::{TokenVerifier, VerifyFuture};
 
-/// The maximum length in bytes of a token that [`Rs256Verifier`] accepts. This length includes the prefix and the
-/// checksum of a PAT ([`TokenIssuer::with_pat_prefix`]). This is enough for a PAT with hundreds of scopes.
+/// The maximum length in bytes of a token that the verifiers of this crate accept. This length includes the prefix and
+/// the checksum of a PAT ([`TokenIssuer::with_pat_prefix`]). This is enough for a PAT with hundreds of scopes.
 pub const MAX_TOKEN_LEN: usize = 16 * 1024;

@@ -73,7 +73,7 @@ impl OidcIssuer {
     /// that contains the users of these tokens. All `keys` must belong to this issuer. By default, the algorithm is
     /// RS256, and the claim `sub` names the user.
     ///
-    /// With an empty audience, no token is accepted.
+    /// An empty `audience` matches no token.
     pub fn new(
         issuer: IssuerUrl,
         audience: impl Into<Box<str>>,
@@ -99,8 +99,8 @@ impl OidcIssuer {
         self
     }
 
-    /// Sets the authorized parties, which are clients of the provider. The claim `azp` of each token must be one of
-    /// them.
+    /// Sets the authorized parties, which are clients of the provider. If `parties` is not empty, the claim `azp` of
+    /// each token must be one of them.
     #[must_use]
     pub fn with_authorized_parties(
         mut self,
@@ -352,8 +352,8 @@ fn has_verified_email(claims: &Payload<'_>) -> Result<bool, TokenError> {
         .is_some_and(|claim| claim.is_true() || claim.text().is_some_and(|text| text == "true")))
 }
 
-/// Reads a claim with a time in whole seconds. If the claim has another type, this is an error. So the check of this
-/// time is never skipped.
+/// Reads a claim with a time in whole seconds. If the claim has another type, this is an error. So a wrong type cannot
+/// skip the check of this time.
 fn seconds(claims: &Payload<'_>, name: &str) -> Result<Option<u64>, TokenError> {
     let Some(claim) = claims.claim(name)? else { return Ok(None) };
     let error = || problem(&format!("{name} is not an integer, or is negative"));

@@ -1,4 +1,4 @@
-//! The payload of a token of another issuer: its claims, with each value still in JSON.
+//! The payload of a token: its claims, with each value still in JSON.
 //!
 //! The claim `iss` selects the keys, so it is read before the signature is checked. The other claims are read after
 //! this check.

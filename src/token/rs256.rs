@@ -84,8 +84,8 @@ impl Rs256Verifier {
     }
 
     /// Also accepts login tokens that Zowe API ML has signed with one of these keys. Use only keys of API ML itself.
-    /// Its list `keys/public/all` also contains the keys of identity providers. With such a key, a provider could sign
-    /// a token for any user (docs/decisions.md#d21).
+    /// The list `keys/public/all` of API ML also contains the keys of identity providers. If this verifier had the key
+    /// of a provider, the provider could sign a token for any user (docs/decisions.md#d21).
     ///
     /// PATs of API ML are refused, because this verifier does not know which of them API ML has revoked. To accept
     /// them, use [`TrustedIssuers::with_apiml_check`](super::TrustedIssuers::with_apiml_check). [`TokenOrigin`] shows
@@ -247,7 +247,7 @@ impl Rs256Verifier {
             return Err(TokenError::NotYetValid { in_secs: nbf - now });
         }
         // `iat` is not checked for our own tokens. So they stay valid if the gateway's clock was ahead when it issued
-        // them. Revocation rules can also revoke such tokens (docs/decisions.md#d8).
+        // them. Revocation rules can also revoke tokens whose `iat` is in the future (docs/decisions.md#d8).
         #[cfg(feature = "remote")]
         if origin != TokenOrigin::Gateway && claims.iat > now.saturating_add(LEEWAY_SECS) {
             return Err(TokenError::NotYetValid { in_secs: claims.iat - now });
@@ -421,8 +421,8 @@ fn issued_at(claims: &Claims) -> Timestamp {
 }
 
 /// Returns the error text of serde without the position in the JSON, and at most 120 characters of it. The text names a
-/// claim that is missing, occurs twice, or has a wrong type. It may contain the value of the claim with the wrong type,
-/// but no value of another claim.
+/// claim that is missing, occurs twice, or has a wrong type. The text may contain the value of the claim with the wrong
+/// type, but no value of another claim.
 fn claim_problem(error: &serde_json::Error) -> Box<str> {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or_default();

@@ -70,8 +70,8 @@ impl fmt::Display for ScopePath {
 pub(super) struct UnambiguousPath<'a>(Cow<'a, str>);
 
 impl<'a> UnambiguousPath<'a> {
-    /// Decodes the path of a request. An empty path is the root. Returns `None` if a service could read the path in
-    /// another way.
+    /// Decodes the path of a request. An empty path is the root. Returns `None` if the path is malformed, or if a
+    /// service could read it in another way.
     pub(super) fn new(path: &'a str) -> Option<Self> {
         decoded(path).ok().map(Self)
     }
@@ -104,7 +104,7 @@ pub enum ScopePathError {
     /// A character would have another meaning for some services.
     #[error("the path has a control character, a backslash, a semicolon or an encoded slash")]
     Ambiguous,
-    /// A segment is empty, or consists only of dots and blanks.
+    /// A segment is empty, or some servers would read it as empty or as dots.
     #[error("a part of the path is empty, or has only dots")]
     Segment,
 }
@@ -118,7 +118,7 @@ fn is_allowed(byte: u8) -> bool {
 /// Decodes a path once.
 ///
 /// # Errors
-/// [`ScopePathError`] if the path has more than one reading.
+/// [`ScopePathError`] if the path is malformed, or has more than one reading.
 fn decoded(path: &str) -> Result<Cow<'_, str>, ScopePathError> {
     // `?` and `#` end a path. So a path that a client has sent contains them only in encoded form.
     if path.contains(['?', '#']) {
@@ -151,8 +151,8 @@ fn decoded(path: &str) -> Result<Cow<'_, str>, ScopePathError> {
     Ok(decoded)
 }
 
-/// Returns whether some servers read the name of a segment as nothing or as dots. They ignore blanks and invisible
-/// characters, and some decode `+` to a blank.
+/// Returns whether some servers read the name of a segment as nothing or as dots. These servers ignore blanks and
+/// invisible characters, and some of them decode `+` to a blank.
 fn has_only_dots(name: &str) -> bool {
     let seen = name.trim_matches(|char: char| char == '.' || is_blank(char));
     seen.is_empty()

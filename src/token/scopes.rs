@@ -47,8 +47,8 @@ impl Scopes {
         Self(scopes.into())
     }
 
-    /// Returns whether the PAT permits a request to `service`. `facts` returns what else is known of the request. It is
-    /// called only if the PAT has scopes for the service, and all of them have a suffix.
+    /// Returns whether the PAT permits a request to `service`. `facts` returns what else is known of the request.
+    /// `facts` is called only if the PAT has scopes for the service, and all of them have a suffix.
     pub fn permits<'a>(
         &self,
         service: &ServiceId,

@@ -75,8 +75,8 @@ impl From<ExternalToken> for VerifiedToken {
     }
 }
 
-/// The owner of the key that has verified a token (docs/decisions.md#d48). The claim `iss` does not show the owner,
-/// because API ML and the gateway use the same value.
+/// The owner of the key that has verified a token (docs/decisions.md#d48). The claim `iss` alone does not show the
+/// owner, because API ML and the gateway use the same values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenOrigin {
@@ -134,11 +134,11 @@ impl Jwt {
     }
 
     /// Returns the only service for which the token is valid (claim `for_service`). Returns `None` if the token is
-    /// valid for all services. This is so for each token from a user's login.
+    /// valid for all services, as each token from a user's login is.
     ///
     /// A scheme such as [`ZoweJwtScheme`](crate::layer::ZoweJwtScheme) issues tokens for one service
-    /// ([D23](crate::decisions#d23)). Code that accepts login tokens must refuse such a token, except on the routes of
-    /// its service.
+    /// ([D23](crate::decisions#d23)). Code that accepts login tokens must refuse a token for one service, except on the
+    /// routes of this service.
     pub fn service(&self) -> Option<&ServiceId> {
         self.0.service.as_ref()
     }
@@ -214,7 +214,8 @@ impl Pat {
         self.0.expires_at
     }
 
-    /// Returns the expiry time as a value of a response header. Only the first call for a token calls `render`.
+    /// Returns the expiry time as a value of a response header. Only the first call on a value or on one of its clones
+    /// calls `render`.
     pub(crate) fn expiry_header(
         &self,
         render: impl FnOnce(Timestamp) -> HeaderValue,

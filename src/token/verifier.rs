@@ -9,10 +9,10 @@ pub type VerifyFuture = Pin<Box<dyn Future<Output = Result<VerifiedToken, TokenE
 
 /// Verifies tokens: checks the signature, the times, the issuer and the claims.
 ///
-/// An [`Authenticator`](crate::layer::Authenticator) calls its verifier for each request with a token.
-/// [`Rs256Verifier`](super::Rs256Verifier) accepts the login tokens and Personal Access Tokens of this crate and of
-/// API ML (Zowe's API Mediation Layer). Implement the trait to accept tokens of another issuer. An `Arc` of a
-/// verifier is also a verifier.
+/// An [`Authenticator`](crate::layer::Authenticator) verifies the tokens of requests with its verifier.
+/// [`Rs256Verifier`](super::Rs256Verifier) accepts the login tokens and Personal Access Tokens of this crate and of API
+/// ML (Zowe's API Mediation Layer). Implement the trait to accept tokens of another issuer. An `Arc` of a verifier is
+/// also a verifier.
 ///
 /// A verifier must use only keys of the issuer that the token names (docs/decisions.md#d21).
 ///

@@ -9,11 +9,11 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RequestOutcome {
-    /// The service has answered a request that the scheme of the route has prepared, or a request on a route with the
-    /// scheme bypass.
+    /// The service has answered a request of an authorized user, or a request that needs no authentication, such as a
+    /// request on a route with the scheme bypass.
     Forwarded,
-    /// The service has answered a request without a user, because the authentication or the scheme has failed, and the
-    /// route forwards such requests. The label `reason` says what has failed.
+    /// The service has answered a request that was forwarded although authentication, authorization or the scheme has
+    /// failed. The label `reason` says what has failed.
     ForwardedUnauthenticated,
     /// The service has answered a request with the client's own credentials, because the mode of the route is
     /// [observe](crate::layer::Mode::Observe).
@@ -22,7 +22,8 @@ pub enum RequestOutcome {
     Refused,
     /// The gateway has answered the request itself. The service, the gateway or a system that it needs is the reason.
     Failed,
-    /// The client has disconnected after the request was handed to the service, and before the service has answered.
+    /// The request was dropped after it was handed to the service, and before the service has answered. The usual cause
+    /// is that the client has disconnected.
     Abandoned,
 }
 
@@ -50,7 +51,7 @@ pub(super) enum Ending {
     Decided(ReasonCode),
     /// The gateway has answered for a reason that has no [`ReasonCode`], and so no audit record.
     Rejected(Unaudited),
-    /// The proxy has answered, because the service gave no response.
+    /// The proxy has answered instead of the service.
     NoResponse(ServiceFailure),
     Abandoned,
 }

@@ -118,7 +118,8 @@ impl RequestMetrics {
         &self.without_route
     }
 
-    /// Finds the series of a service, and adds them if the service is new.
+    /// Returns the series of a service, and adds them if the service is new. Beyond
+    /// [`MAX_SERVICES`](Self::MAX_SERVICES), returns the series `other`.
     #[cold]
     pub(super) fn of_service(&self, service: &ServiceId) -> Arc<ServiceSeries> {
         if service.as_str() == OTHER {

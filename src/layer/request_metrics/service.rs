@@ -175,7 +175,7 @@ impl Running {
     }
 }
 
-/// Returns the ending of a request that the proxy or the handler itself has answered.
+/// Returns the ending of a request that the proxy or a handler has rejected, or that got no response of the service.
 fn ending_of<B>(response: &mut Response<B>) -> Option<Ending> {
     let extensions = response.extensions();
     if extensions.is_empty() {
