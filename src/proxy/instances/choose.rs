@@ -85,7 +85,8 @@ pub(super) fn by_user<'a, S: AsRef<InstanceState> + 'a>(
     };
     let first = best(&|_| true);
     let Some((_, first, state)) = first else { return except.unwrap_or_default() };
-    // Usually, the first instance of the user is healthy. If its ejection is over, this request is the probe.
+    // Usually, the first instance of the user is healthy. If it is ejected and a probe is due, a first attempt is the
+    // probe.
     if state.is_healthy() || except.is_none() && state.begin_probe(Instant::now()) {
         return first;
     }
