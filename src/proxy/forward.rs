@@ -22,7 +22,8 @@
 //!    - 413 if the body is larger than the [`RouteLimits`](crate::layer::RouteLimits) of the route allow;
 //!    - 404 if the client chooses an unknown instance with `X-InstanceId`;
 //!    - 401 if the credential of a gRPC call expires or is revoked before the service responds;
-//!    - 429 if the user, or the client address if there is no user, has too many WebSockets.
+//!    - 429 if the user, or the client address if there is no user, has too many WebSockets;
+//!    - 500 if the request to the service cannot be built, which is not expected.
 //!
 //!    On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the status is 500 in place of
 //!    502, and also if the service cannot be reached or has no instance. The response has the reason as an extension:

@@ -40,6 +40,7 @@ impl Default for ForwardTimeouts {
 impl ForwardTimeouts {
     /// Sets the response timeout: how long the gateway waits for the head of the response. The time to connect is
     /// included. The time starts again with each piece of the request that is sent, so it does not limit a long upload.
+    /// [`Route::with_response_timeout`](crate::layer::Route::with_response_timeout) sets another value for a route.
     ///
     /// A service may send its response before it has read the whole request. If the service then accepts no more bytes
     /// of the request, the gateway waits, and then closes the connection or resets the stream of HTTP/2. The wait

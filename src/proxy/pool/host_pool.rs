@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{layer::ServiceProtocol, log_limit::log_limited};
 
-/// The maximum number of idle connections per instance and runtime.
+/// The maximum number of idle connections of one [`HostPool`].
 const MAX_IDLE: usize = 256;
 
 /// The idle HTTP/1.1 connections and all HTTP/2 connections to one instance of a service, for one runtime and one
