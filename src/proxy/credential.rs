@@ -70,7 +70,7 @@ impl Credential {
             };
         }
         let Self::Renewing(renewing, extensions) = self else { return Poll::Ready(None) };
-        // `prepare_again` has already logged a failure of the scheme.
+        // The future of `prepare_again` has already logged a failure of the scheme.
         let mut renewed = ready!(Pin::new(renewing).poll(cx)).ok();
         if let Some(ready) = extensions.get_mut::<ReadyToForward>() {
             let sent = renewed.as_mut().and_then(SchemeHeaders::take_sent);

@@ -14,7 +14,7 @@
 //!    - If no other instance may get such a request, the pool sends it again over a new connection ([`resend`]). The
 //!      pool also sends a request with a body again, if the method is idempotent and no byte of the body was sent. Any
 //!      other request is sent again only if no byte of it was sent. The pool sends no request again if the first
-//!      connection was new.
+//!      connection was a new HTTP/1.1 connection.
 //!
 //!    If the service accepts a credential only once, and may have seen it, the request first gets a new credential.
 //! 3. **The service has not processed the request** (HTTP/2 only): a request of any method is sent to another instance,
