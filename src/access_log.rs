@@ -6,10 +6,11 @@
 //!
 //! # What a line contains
 //!
-//! A line contains neither a query nor the value of a header, with three exceptions: `User-Agent`, `Referer` without
-//! its query, and `X-Request-Id` of a trusted proxy. A segment of a path that may contain a token is written as
-//! `(token)`. So a line contains no password, token, cookie or PassTicket. A client cannot write a line of its own,
-//! because all control characters are escaped. The page "Access log" of the book describes each field.
+//! A line contains no query. It contains these values of headers: `User-Agent`, `Referer` without its query, the user
+//! id in a credential, and of a trusted proxy also `X-Request-Id` and the address of its client. A segment of a path
+//! that may contain a token is written as `(token)`. So a line contains no password, token, cookie or PassTicket. A
+//! client cannot write a line of its own, because all control characters are escaped or replaced. The page "Access log"
+//! of the book describes each field.
 //!
 //! # When a line is written
 //! | request | end |

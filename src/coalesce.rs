@@ -35,13 +35,13 @@ pub(crate) struct WriteProgress {
 
 #[cfg(feature = "proxy")]
 impl WriteProgress {
-    /// Returns whether the last write, flush or shutdown is pending because the peer does not accept bytes.
+    /// Returns whether the last write, flush or shutdown is pending. Usually, the peer does not accept bytes.
     pub(crate) fn is_blocked(&self) -> bool {
         self.is_blocked.load(Ordering::Relaxed)
     }
 
     /// Returns the number of completed writes, flushes and shutdowns. While this number does not change and
-    /// `is_blocked` stays true, the peer accepts no bytes.
+    /// `is_blocked` stays true, no bytes are written.
     pub(crate) fn completed(&self) -> u64 {
         self.completed.load(Ordering::Relaxed)
     }

@@ -48,7 +48,8 @@ const API_TIMEOUT: Duration = Duration::from_secs(30);
 /// | below the [`AuthPrefix`] | `A` |
 /// | a page for users, with [`with_pages`](Self::with_pages) | `A` |
 /// | a path of API ML's gateway, with [`with_apiml_endpoints`](Self::with_apiml_endpoints) | `A` |
-/// | `/application/health`, without `with_apiml_endpoints` | this gateway answers the request |
+/// | a path of ZAAS, with `for_zaas` | `A` |
+/// | `/application/health`, without `with_apiml_endpoints` and `for_zaas` | this gateway answers the request |
 /// | any other path | `R` |
 ///
 /// A path of API ML's gateway is a path that the gateway of Zowe's API Mediation Layer (API ML) answers itself, such as

@@ -8,7 +8,8 @@ use std::{fmt, num::NonZeroU32, pin::Pin, sync::Arc, time::Duration};
 
 use crate::{passticket::UserId, revocation::ClientNetwork};
 
-/// The wait after the first failure that causes a wait. Each further failure doubles the wait.
+/// The wait after the first failure that causes a wait. Each further failure doubles the wait, up to
+/// [`FailureLimit::longest_wait`].
 pub(crate) const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 /// The failures of a user are removed when this time has passed since the last of them. The time must be at least a

@@ -11,7 +11,7 @@
 //! | [`AuthenticateLayer`](crate::layer::AuthenticateLayer), the auth API | the user, and the kind of the credential |
 //! | `Forward` | the instance, the timers of the service, the retries, and the end of the request |
 //! | `Forward`, the auth API | the bytes of the request |
-//! | the access log | the bytes of the response |
+//! | the access log | the bytes of the response, and the end of a request whose end `Forward` has not recorded |
 //!
 //! ```
 //! use http::Request;
@@ -111,7 +111,8 @@ pub struct RequestSnapshot {
     /// [`AccessLogLayer`](crate::access_log::AccessLogLayer), and until the response has ended. For a WebSocket, the
     /// bytes that the service sent through it.
     pub bytes_out: u64,
-    /// How often the request was sent again.
+    /// How often the request was sent again. If the pool replaces an HTTP/1.1 connection that the service has closed,
+    /// and sends the request on the new connection, this is not counted.
     pub retries: u32,
     /// Why the request ended before its normal end. `None` if no inner layer has recorded a cause. Then the request has
     /// not ended yet, it ended normally, or its client has disconnected.

@@ -47,7 +47,8 @@ pub(super) fn referer(headers: &HeaderMap) -> Option<Box<str>> {
     Some(format!("{scheme}://{host}{port}{}", line.path()).into())
 }
 
-/// Returns the request id of the client, if the peer is a trusted proxy and the id has an ordinary form.
+/// Returns the request id of the client, if the peer is a trusted proxy. Returns `None` if the id is longer than
+/// [`MAX_ID`], contains unusual characters, or may contain a token.
 pub(super) fn client_request_id(
     headers: &HeaderMap,
     connection: Option<&ConnectionInfo>,

@@ -41,7 +41,8 @@ const WRITE_ERRORS: Description = Description::counter(
 /// - When the file reaches its maximum size, it is renamed and a new file is started. If another program renames or
 ///   removes the file, for example logrotate, the thread opens a new file within a second, or immediately after
 ///   [`reopen`](Self::reopen).
-/// - A new file has mode 0600. Several processes can append to the same file. Each write consists of whole lines.
+/// - A new file has mode 0600. Several processes can append to the same file. Each process appends whole lines, unless
+///   a write fails in the middle, for example because the disk is full.
 #[derive(Clone)]
 pub struct AccessLog(Arc<Handle>);
 
@@ -113,8 +114,8 @@ impl AccessLog {
         self.0.wake.unpark();
     }
 
-    /// Writes the lines in the queue, and stops the thread. This call blocks until the thread has ended. The lines of
-    /// later requests are dropped and counted.
+    /// Writes the lines in the queue, and stops the thread. This call blocks until the thread has ended. Lines that
+    /// cannot be written are dropped and counted, and so are the lines of later requests.
     pub fn close(&self) {
         self.0.state.is_closed.store(true, SeqCst);
         self.0.wake.unpark();
@@ -171,7 +172,7 @@ impl fmt::Debug for AccessLog {
     }
 }
 
-/// The file of the access log cannot be opened.
+/// The file of the access log cannot be opened, or its thread cannot be started.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot write the access log to {}: {source}; name a file in a directory that this user may write to",

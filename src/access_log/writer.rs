@@ -31,8 +31,8 @@ const CHECK: Duration = Duration::from_secs(1);
 /// The time between two looks at an incomplete last line.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// After this number of looks without a change, no process is writing the line. Within a write, the kernel may stop a
-/// process for up to 0.2 seconds.
+/// After this number of looks without a change, no process is writing the line. The limit is longer than the 0.2
+/// seconds for which the kernel may stop a process within a write.
 const LOOKS: u32 = 100;
 
 /// The minimum time between two log messages about errors.

@@ -71,8 +71,8 @@ impl AuditFile {
     /// Opens or creates the file at `path` and starts the writer thread. This call blocks while it works on the file.
     ///
     /// # Errors
-    /// [`AuditFileError`] if the file cannot be opened, locked or written. If an audit log is required,
-    /// the program should stop after this error.
+    /// [`AuditFileError`] if the file cannot be opened, locked or written, or if the writer thread cannot be started.
+    /// If an audit log is required, the program should stop after this error.
     pub fn open(
         path: impl Into<PathBuf>,
         options: AuditFileOptions,
@@ -94,7 +94,7 @@ impl AuditFile {
         &self.path
     }
 
-    /// Returns the number of lost records so far. A record is lost in four cases: the queue is full, the sink was
+    /// Returns the number of dropped records so far. A record is dropped in four cases: the queue is full, the sink was
     /// [closed](Self::close) before, the writer thread has ended, or writing fails while the sink is being closed.
     pub fn dropped(&self) -> u64 {
         self.queue.shared.dropped.load(SeqCst)
@@ -195,7 +195,7 @@ impl fmt::Debug for AuditFile {
     }
 }
 
-/// The audit file cannot be opened or written.
+/// The audit file cannot be opened or written, or its writer thread cannot be started.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot write the audit log to {}: {source}; name a file in a directory that this user may write to",
@@ -212,7 +212,7 @@ impl AuditFileError {
         &self.path
     }
 
-    /// Returns whether another process has locked the file.
+    /// Returns whether another process, or another sink of this process, has locked the file.
     pub fn is_busy(&self) -> bool {
         self.source.kind() == io::ErrorKind::ResourceBusy
     }

@@ -31,9 +31,9 @@ pub enum Detail {
         /// The rule revokes tokens that were issued at this time or before.
         up_to: Timestamp,
     },
-    /// [`Event::TokenMinted`]: the scope and the lifetime of the token.
+    /// [`Event::TokenMinted`]: the scopes and the lifetime of the token.
     Minted {
-        /// The services that the token is for.
+        /// The scopes of the token.
         scopes: Scopes,
         /// The lifetime in days.
         days: u8,
@@ -130,8 +130,8 @@ pub struct AuditRecord {
     pub reason: Option<ReasonCode>,
     /// The id of the request.
     pub request_id: Option<RequestId>,
-    /// The address and port of the peer of the connection. If the PROXY protocol is used, this is the address that the
-    /// proxy has announced.
+    /// The address and port of the peer of the connection. If a header of the PROXY protocol contains an address of the
+    /// client, this is that address.
     pub peer: Option<SocketAddr>,
     /// The address of the client, if a trusted proxy has announced it in a header. If this field is `None`, the client
     /// is the [`peer`](Self::peer).

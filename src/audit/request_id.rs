@@ -19,8 +19,8 @@ pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Identifies one request in audit records, in the access log, in the log, in the request to the service and in the
 /// response. It is stored in the extensions of the request.
 ///
-/// `Display` writes 32 hexadecimal digits in lower case. They are 128 random bits, so a client cannot guess the id of
-/// another request.
+/// `Display` writes 32 hexadecimal digits in lower case. They are random, so a client cannot guess the id of another
+/// request.
 ///
 /// ```
 /// use tower_passticket::audit::RequestId;

@@ -9,8 +9,8 @@ use crate::hexadecimal;
 /// The maximum length of a path in a record, in bytes.
 const MAX_PATH: usize = 512;
 
-/// A path that is shorter than this cannot contain a JSON Web Token. The shortest signature has 43 characters (HS256,
-/// RFC 7518 §3.2), and the shortest header for this signature has 20 characters.
+/// A path that is shorter than this cannot contain a signed JSON Web Token. The shortest signature has 43 characters
+/// (HS256, RFC 7518 §3.2), and the shortest header for this signature has 20 characters.
 const MIN_TOKEN: usize = 64;
 
 /// The maximum length of a method in a record, in bytes.

@@ -16,7 +16,7 @@ use std::{
 /// function does nothing.
 ///
 /// # Errors
-/// The error of the first rename that fails. A second call continues with the rename that failed.
+/// The error of the first operation that fails. A second call continues with the rename that failed.
 pub(crate) fn make_room(path: &Path, keep: NonZeroU32) -> io::Result<()> {
     if !fs::exists(path)? {
         return Ok(());

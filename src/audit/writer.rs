@@ -59,7 +59,8 @@ pub(super) struct Writer {
     synced: Instant,
     /// Whether bytes were written since the last sync.
     is_dirty: bool,
-    /// When a failed write is repeated. `None` if the last write succeeded.
+    /// When a failed write, or a failed attempt to open the file again, is repeated. `None` if there was no failure, or
+    /// a later attempt succeeded.
     retry_at: Option<Instant>,
     /// When the last error was logged.
     logged: Option<Instant>,
@@ -74,7 +75,7 @@ pub(super) struct Writer {
 /// Whether this process has locked the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lock {
-    /// Only this process appends to the file.
+    /// This process has locked the file, or the file system does not support locks.
     Exclusive,
     /// Another process also appends to the file. That process rotates the file.
     None,

@@ -45,7 +45,7 @@ pub struct ConnectionInfo {
 /// The sender of the requests on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sender {
-    /// The peer is the client.
+    /// The peer counts as the client: it is not a trusted proxy, or its header is malformed.
     Client,
     /// The peer is a trusted proxy that has announced no client. This header was searched for the address.
     Proxy(AddressHeader),

@@ -41,7 +41,8 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::try_from(policy).expect("Base64 is a header value")
 });
 
-/// Returns whether a client wants a page: it requests a document, and prefers HTML to JSON.
+/// Returns whether a client wants a page: the method is `GET` or `HEAD`, `Accept` prefers HTML to JSON, and
+/// `Sec-Fetch-Mode` is `navigate` or absent.
 pub(super) fn wants_page(method: &Method, headers: &HeaderMap) -> bool {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return false;

@@ -40,7 +40,7 @@ impl Label for RequestKind {
     }
 }
 
-/// The first digit of a status code (RFC 9110 §15).
+/// The class of a status code (RFC 9110 §15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StatusClass {

@@ -1,4 +1,5 @@
-//! Counts connections to services, requests that wait for a connection or are refused, and second attempts.
+//! Counts connections to services, requests that wait for a connection or are refused, retries, ejections and stalled
+//! responses.
 
 use crate::metrics::{
     Collect, Counter, CounterFamily, Description, Exposition, Gauge, Label, LabelName,
@@ -58,8 +59,8 @@ pub struct ForwardCounts {
 /// The reason for a second attempt to connect or to send a request ([D29](crate::decisions#d29)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Retry {
-    /// The instance refused the connection, or closed the new connection before the request was sent. If the service
-    /// has several instances, also any other failure to connect, except a timeout.
+    /// The instance refused the connection, or closed the new connection before the request was sent. If another
+    /// instance may get the request, also any other failure to connect, except a timeout.
     Refused,
     /// The connection ended before the first byte of the response. Usually, the service has closed an idle connection
     /// while the gateway was sending a request on it.

@@ -56,8 +56,8 @@ impl Credential {
         }
     }
 
-    /// Returns the headers with another credential, or `None` if the scheme cannot make one. The scheme makes another
-    /// credential at most once per request.
+    /// Returns the headers with another credential, or `None` if there is none. The scheme makes another credential at
+    /// most once per request.
     #[cold]
     pub(super) fn poll_renewed(&mut self, cx: &mut Context<'_>) -> Poll<NewHeaders> {
         if let Self::Single(ClientHead { method, uri, extensions }) = self {
@@ -70,7 +70,7 @@ impl Credential {
             };
         }
         let Self::Renewing(renewing, extensions) = self else { return Poll::Ready(None) };
-        // A failure of the scheme is not logged here, because the layer logs it.
+        // The future of `prepare_again` has already logged a failure of the scheme.
         let mut renewed = ready!(Pin::new(renewing).poll(cx)).ok();
         if let Some(ready) = extensions.get_mut::<ReadyToForward>() {
             let sent = renewed.as_mut().and_then(SchemeHeaders::take_sent);

@@ -9,12 +9,12 @@
 //!    only if this instance has refused the connection. A new connection that closes before the request is sent counts
 //!    as refused. After a timeout, the request is not sent again.
 //! 2. **The connection ended before a byte of the response**:
-//!    - A request with an idempotent method and without a body is sent to another instance. If the route has sticky
-//!      users (all requests of a user go to one instance), the same instance gets the request.
+//!    - A request with an idempotent method and without a body is sent to another instance. If its user is sticky (all
+//!      requests of this user go to one instance), it is sent to the same instance again.
 //!    - If no other instance may get such a request, the pool sends it again over a new connection ([`resend`]). The
 //!      pool also sends a request with a body again, if the method is idempotent and no byte of the body was sent. Any
-//!      other request is sent again only if no byte of it was sent. The pool does this only if the first connection was
-//!      reused.
+//!      other request is sent again only if no byte of it was sent. The pool sends no request again if the first
+//!      connection was a new HTTP/1.1 connection.
 //!
 //!    If the service accepts a credential only once, and may have seen it, the request first gets a new credential.
 //! 3. **The service has not processed the request** (HTTP/2 only): a request of any method is sent to another instance,
@@ -90,7 +90,7 @@ enum State<B> {
 struct InUse<B> {
     sending: Sending<RequestBody<B>>,
     connection: Box<PooledConnection<RequestBody<B>>>,
-    /// Whether the connection has already carried a request.
+    /// Whether the connection has already carried a request, or uses HTTP/2.
     is_reused: bool,
 }
 
@@ -122,8 +122,8 @@ pub(super) struct Attempt<C, B> {
 /// The reason why an exchange has no response.
 pub(super) enum ExchangeError {
     Connect(ConnectError),
-    /// The connection failed before the end of the response's head or directly after it, or the gateway could not read
-    /// the body of the request.
+    /// The exchange failed before the end of the response's head or directly after it. For example, the connection
+    /// failed, the head is malformed, or the gateway could not read the body of the request.
     Interrupted(hyper::Error),
     /// The service answered with status 101. If the request had no `Upgrade`, this is an error (RFC 9110 §7.8). The
     /// gateway cannot send this status to an HTTP/2 client, because HTTP/2 does not have it (RFC 9113 §8.6).
@@ -164,7 +164,7 @@ impl<C, B> Attempt<C, B> {
         self.targets.get(self.at)
     }
 
-    /// Returns whether the requests of the user go to the same instance.
+    /// Returns whether the request has a user whose requests all go to the same instance.
     fn is_sticky(&self) -> bool {
         self.targets.is_sticky() && self.user.is_some()
     }
@@ -246,12 +246,12 @@ impl<C, B> Attempt<C, B> {
     }
 }
 
-/// The connector did not connect before the response timeout.
+/// No connection was open before the deadline.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection was not open in time")]
 struct NotInTime;
 
-/// Replaces the base path `old` of a request target by `new`. Returns `None` if the target needs no change.
+/// Replaces the base path `old` of a request target by `new`. Returns `None` if the target stays as it is.
 fn with_base_path(uri: &Uri, old: &str, new: &str) -> Option<Uri> {
     if old == new {
         return None;
@@ -280,7 +280,7 @@ where
     C::Response: Read + Write + Unpin + Send + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    /// Begins an exchange over an idle connection, or over a new connection if none is idle.
+    /// Begins an exchange over a connection of the pool, or over a new connection if the pool has none.
     pub(super) fn begin(
         mut attempt: Attempt<C, B>,
         request: Request<RequestBody<B>>,
@@ -294,7 +294,7 @@ where
         exchange
     }
 
-    /// Sends the request over an idle connection, or over a new connection if none is idle.
+    /// Sends the request over a connection of the pool. If the pool has none, begins to connect.
     fn start(&mut self, request: Request<RequestBody<B>>, progress: &Progress) -> State<B> {
         match self.attempt.target().host.take() {
             Some(connection) => self.send(connection, request, true, progress),
@@ -302,7 +302,7 @@ where
         }
     }
 
-    /// Sends the request over a new connection.
+    /// Begins to connect. The request is sent as soon as there is a connection.
     fn connect(&mut self, request: Request<RequestBody<B>>, progress: &Progress) -> State<B> {
         let deadline = progress.deadline(self.attempt.timeout);
         let Attempt { targets, at, queue_deadline, .. } = &mut self.attempt;
@@ -339,8 +339,8 @@ where
     }
 
     /// Waits for the head of the response. Fails if the head has not arrived within the [timeout](Self::timeout). This
-    /// time begins with the exchange, and begins again with each frame of the request's body. `credential` is the
-    /// credential of the request.
+    /// time begins with the exchange. It begins again when a wait in the queue ends, and with each frame of the
+    /// request's body. `credential` is the credential of the request.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -406,8 +406,8 @@ where
                     };
                     let (given_back, is_unanswered) =
                         (error.take_given_back(), error.is_unanswered());
-                    // This drop frees the slot of the connection. The request may get the same slot for its next
-                    // connection.
+                    // Over HTTP/1.1, this drop frees the slot of the connection. The request may get the same slot for
+                    // its next connection.
                     drop(connection);
                     match given_back {
                         Some(GivenBack { request, why: WhyGivenBack::Unsent }) if is_reused => {
@@ -493,8 +493,8 @@ where
         self.start_again(request, progress)
     }
 
-    /// Sends a request to another instance, or to the same instance if there is no other. The first attempt has sent no
-    /// byte of the request.
+    /// Sends a request to another instance, or to the same instance if no other may get the request. The first attempt
+    /// has sent no byte of the request.
     fn start_again(
         &mut self,
         mut request: Request<RequestBody<B>>,
@@ -528,7 +528,7 @@ where
         if !self.attempt.withdraw(retry) {
             return Err(ExchangeError::Interrupted(error));
         }
-        // A request is sent again at most once.
+        // Without a copy, `send_again` cannot send the request once more.
         self.attempt.copy = None;
         self.attempt.began = Instant::now();
         if let Some(facts) = progress.facts() {
@@ -556,7 +556,7 @@ where
         if !self.attempt.is_sticky() {
             self.attempt.move_on(&mut request);
         }
-        // If the instance is down, its other idle connections are dead, too. So this attempt uses a new connection.
+        // An instance that has closed one connection may have closed all. So this attempt asks for a new connection.
         Ok(match self.attempt.replay {
             Replay::Allowed => self.connect(request, progress),
             Replay::Protected => State::Renewing { request: Box::new(request), error },
@@ -574,7 +574,7 @@ fn copy_of<B>(request: &Request<B>) -> request::Parts {
     head
 }
 
-/// Returns whether a request on a reused connection may be sent again ([D29](crate::decisions#d29)).
+/// Returns in which cases the pool may send a request on a reused connection again ([D29](crate::decisions#d29)).
 fn resend<B>(request: &Request<B>, replay: Replay) -> Resend {
     match replay {
         _ if !request.method().is_idempotent() => Resend::IfUnsent,

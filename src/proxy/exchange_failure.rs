@@ -23,7 +23,7 @@ use crate::{
 /// Why an exchange has failed.
 #[derive(Clone, Copy)]
 pub(super) enum ExchangeFailure<'e> {
-    /// All connections to the service are in use.
+    /// All permitted connections to the instance stayed in use.
     Busy { max_connections: NonZeroUsize, waited: Duration },
     /// The gateway could not connect in time.
     ConnectTimedOut,
@@ -43,7 +43,7 @@ pub(super) enum ExchangeFailure<'e> {
     MalformedHead(&'e hyper::Error),
     /// The service sent too many informational responses (1xx).
     TooManyInformational(&'e hyper::Error),
-    /// The service closed the connection before its response.
+    /// Any other failure. Usually, the service has closed the connection before its response.
     Closed(&'e hyper::Error),
 }
 
@@ -175,7 +175,7 @@ impl<'e> ExchangeFailure<'e> {
     }
 }
 
-/// Makes the response to a request that got no response of its service.
+/// Makes the response to a request that got no valid response of its service.
 pub(super) fn no_response(route: &Route, why: NoResponse) -> Response<ResponseBody> {
     let (status, message) = route.compatibility().no_response(why);
     let failure = match why {

@@ -22,7 +22,8 @@
 //!    - 413 if the body is larger than the [`RouteLimits`](crate::layer::RouteLimits) of the route allow;
 //!    - 404 if the client chooses an unknown instance with `X-InstanceId`;
 //!    - 401 if the credential of a gRPC call expires or is revoked before the service responds;
-//!    - 429 if the user has too many WebSockets.
+//!    - 429 if the user, or the client address if there is no user, has too many WebSockets;
+//!    - 500 if the request to the service cannot be built, which is not expected.
 //!
 //!    On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the status is 500 in place of
 //!    502, and also if the service cannot be reached or has no instance. The response has the reason as an extension:
@@ -217,9 +218,9 @@ impl<C, B> Forward<C, B> {
     /// [`Bypass`](crate::layer::Bypass).
     ///
     /// Use this if the other connectors present a client certificate of the gateway. A service may treat each request
-    /// on such a connection as a request of the gateway itself. `connector` replaces the connectors of all services.
-    /// The only exception is a service with a connector [of its own](Self::with_connector_of), on a route with the
-    /// scheme `Bypass`.
+    /// on such a connection as a request of the gateway itself. For requests without an authorized user, `connector`
+    /// replaces the connectors of all services. The only exception is a service with a connector [of its
+    /// own](Self::with_connector_of), on a route with the scheme `Bypass`.
     #[must_use]
     pub fn with_unauthorized_connector(self, connector: C) -> Self {
         let pool = self.pool_with(connector);
@@ -621,7 +622,7 @@ enum Upload {
     /// The client must send the body with a minimum speed.
     Finite,
     /// The body of gRPC, to a service that may use HTTP/2. Over HTTP/2, the client may pause for any time. So the
-    /// gateway watches the credential, and ends the request when the credential is no longer valid.
+    /// gateway ends the request when its credential is no longer valid, if the [`Forward`] has [`Tunnels`].
     Endless,
 }
 

@@ -21,7 +21,7 @@ static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 static OURS: [&HeaderName; 6] = [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED];
 
 /// A header of a trusted proxy is kept up to this length in bytes. If the list of client addresses is longer, only the
-/// address of the client is kept. Any other longer header is removed.
+/// address of the client is kept. Of any other longer header, nothing is kept.
 const MAX_KEPT: usize = 4096;
 
 /// Caches the values that usually stay the same for all requests of a connection. Without the cache, formatting the
@@ -76,7 +76,8 @@ pub(super) struct ServiceHeaders<'a> {
     pub(super) prefix: Option<&'a HeaderValue>,
 }
 
-/// Sets `Host` to the host of the service. Also sets `X-Forwarded-*` and `Forwarded`.
+/// Sets `Host` to the host of the service. Also sets `X-Forwarded-*` and `Forwarded`. Without `connection`, only
+/// `X-Forwarded-Host` and `X-Forwarded-Prefix` are set, and the others are removed.
 ///
 /// The gateway appends its values to the values of a trusted proxy. It replaces the values of any other peer, because
 /// any client can send such values (CVE-2025-41235).
@@ -93,7 +94,7 @@ pub(super) fn set_forwarded(
     let kept = connection.and_then(|connection| Some((connection, connection.address_header()?)));
     let mut kept = kept.map(|(connection, header)| Kept::of(headers, connection, header));
     sweep(headers, is_forwarded);
-    // HTTP/2 requests have the host in the URI. HTTP/1.1 requests have it in the header `Host`.
+    // HTTP/2 requests have the host in the URI. Most HTTP/1.1 requests have it only in the header `Host`.
     let host = headers.insert(HOST, service.host.clone());
     // An absolute URI may contain a user and a password. The gateway does not forward these.
     let authority = uri.authority().and_then(|a| a.as_str().rsplit('@').next());

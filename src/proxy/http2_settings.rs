@@ -20,7 +20,8 @@ pub struct Http2Settings {
 }
 
 impl Default for Http2Settings {
-    /// Permits 100 requests at a time per connection, and sends a ping after 320 s without a frame from the service.
+    /// Permits 100 requests at a time per connection, and sends a ping if nothing arrives for 320 s on a connection
+    /// with open requests.
     fn default() -> Self {
         Self {
             max_streams: NonZeroU16::new(100).expect("should not be zero"),
@@ -52,7 +53,7 @@ impl Http2Settings {
         self.max_streams.get()
     }
 
-    /// Returns the time without a frame after which the gateway sends a ping.
+    /// Returns the time after which the gateway sends a ping if nothing arrives. `None` means no pings.
     pub fn ping_interval(&self) -> Option<Duration> {
         self.ping_interval
     }

@@ -2,8 +2,8 @@
 //!
 //! Over HTTP/1.1, the connection owns the body. Over HTTP/2, hyper sends the body in a task of its own, and the gateway
 //! keeps a handle ([`SharedBody`]). With the handle, the gateway ends the body when the client has disconnected, and
-//! sends it again if the service has not processed the request. A shared body is first sent over HTTP/2. A second
-//! attempt may use HTTP/1.1.
+//! may send it again if there was no response. A shared body is first sent over HTTP/2. A second attempt may use
+//! HTTP/1.1.
 
 use std::{
     pin::Pin,
@@ -45,7 +45,8 @@ pub(super) struct Progress {
 
 #[derive(Debug, Default)]
 struct Recorded {
-    /// The time when the last frame was passed to the connection, in milliseconds since `Progress::start`.
+    /// The time when the last frame was passed to the connection, or of a later [`Progress::restart`], in milliseconds
+    /// since `Progress::start`.
     last_frame: AtomicU64,
     has_ended: AtomicBool,
     has_failed: AtomicBool,
@@ -67,7 +68,7 @@ impl Progress {
     }
 
     /// Returns the deadline: `timeout` after the last frame of the body was passed to the connection. If there was no
-    /// frame yet, the time counts from the start.
+    /// frame yet, the time counts from the start. A later [`restart`](Self::restart) counts like a frame.
     pub(super) fn deadline(&self, timeout: Duration) -> Instant {
         let last_frame =
             self.shared.as_ref().map_or(0, |shared| shared.last_frame.load(Ordering::Relaxed));
@@ -105,7 +106,7 @@ impl Progress {
         self.shared.as_ref().is_none_or(|shared| shared.has_ended.load(Ordering::Relaxed))
     }
 
-    /// Returns the time when the last frame was passed to the connection.
+    /// Returns the time when the last frame was passed to the connection, or of a later restart.
     fn last_frame(&self) -> Instant {
         self.deadline(Duration::ZERO)
     }
@@ -450,7 +451,7 @@ struct Reader {
 
 #[derive(Debug)]
 struct State<B> {
-    /// `None` after the end of the body.
+    /// `None` after the end of the body, after an error, or after [`cancel`](Self::cancel).
     body: Option<Pin<Box<ClientBody<B>>>>,
     attempt: u32,
     /// The parts that were read from `body`, for a second attempt.
@@ -459,7 +460,8 @@ struct State<B> {
     /// The number of kept parts that the last attempt has read. The last attempt reads the other kept parts before it
     /// reads `body`.
     position: usize,
-    /// Whether `kept` contains all parts that were read from `body`. If not, there is no further attempt.
+    /// Whether a further attempt is possible: `kept` contains all parts that were read from `body`, and
+    /// [`forget`](Self::forget) was not called.
     is_repeatable: bool,
     /// The number of parts that all attempts together have read.
     parts: u64,
@@ -540,7 +542,7 @@ impl<B> State<B> {
         }
     }
 
-    /// Ends the body, and wakes the reader, which then resets the stream.
+    /// Ends the body, and wakes the reader, which then resets the stream. Does nothing if the whole body was read.
     fn cancel(mut this: MutexGuard<'_, Self>) {
         if this.is_read() {
             return;
@@ -583,7 +585,8 @@ impl<B> Shared<B> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns a body that begins again at the first part. The body of the previous attempt then fails.
+    /// Returns a body that begins again at the first part. The body of the previous attempt then fails. Returns `None`
+    /// if no further attempt is possible.
     fn rewind(self) -> Option<Self> {
         let mut state = self.lock();
         if !state.is_repeatable || state.is_cancelled {

@@ -50,7 +50,7 @@ pin_project! {
             in_flight: Option<InFlight>,
         },
         Full { #[pin] body: Full<Bytes> },
-        // Ends early when `end` says so.
+        // Ends early when `end` completes.
         Watched {
             body: Pin<Box<ResponseBody>>,
             end: Option<Box<dyn StreamEnd>>,
@@ -146,7 +146,7 @@ fn grpc_end(why: &'static str) -> Frame<Bytes> {
 }
 
 impl ResponseBody {
-    /// Ends this body when `end` says so. The body of gRPC then ends with trailers that contain a status.
+    /// Ends this body when `end` completes. The body of gRPC then ends with trailers that contain a status.
     #[must_use]
     pub(super) fn with_end(self, end: Box<dyn StreamEnd>, is_grpc: bool) -> Self {
         Self {

@@ -40,10 +40,12 @@ impl Default for ForwardTimeouts {
 impl ForwardTimeouts {
     /// Sets the response timeout: how long the gateway waits for the head of the response. The time to connect is
     /// included. The time starts again with each piece of the request that is sent, so it does not limit a long upload.
+    /// [`Route::with_response_timeout`](crate::layer::Route::with_response_timeout) sets another value for a route.
     ///
     /// A service may send its response before it has read the whole request. If the service then accepts no more bytes
-    /// of the request, the gateway closes the connection after a wait. The wait begins when the gateway stops reading
-    /// the response. It lasts for a quarter to a half of the response timeout, but for at least one to two seconds.
+    /// of the request, the gateway waits, and then closes the connection or resets the stream of HTTP/2. The wait
+    /// begins when the gateway stops reading the response. It lasts for a quarter to a half of the response timeout. If
+    /// the response timeout is shorter than 4 s, the wait lasts for 1 to 2 s.
     #[must_use]
     pub fn with_response(self, response: Duration) -> Self {
         Self { response, ..self }

@@ -50,7 +50,7 @@ impl Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {
-    /// The client disconnected, or broke off the body of its request.
+    /// The client disconnected, or the body of its request is incomplete or malformed.
     Client,
     /// The client was too slow, or a WebSocket was idle or stalled for too long.
     ClientTimeout,

@@ -6,7 +6,8 @@
 //! - By user: rendezvous hashing. Each healthy instance gets a number, which is a hash of the user, the service and the
 //!   id of the instance. The instance with the highest number is chosen. If an instance fails, only its users move.
 //!
-//! If no instance is healthy, all instances are used as if they were healthy.
+//! If no instance is healthy, all instances are used as if they were healthy. An ejected instance also gets single
+//! requests as probes ([`InstanceState::begin_probe`]).
 
 use std::hash::Hasher;
 
@@ -85,7 +86,8 @@ pub(super) fn by_user<'a, S: AsRef<InstanceState> + 'a>(
     };
     let first = best(&|_| true);
     let Some((_, first, state)) = first else { return except.unwrap_or_default() };
-    // Usually, the first instance of the user is healthy. If its ejection is over, this request is the probe.
+    // Usually, the first instance of the user is healthy. If it is ejected and a probe is due, this request is the
+    // probe, unless it is a second attempt.
     if state.is_healthy() || except.is_none() && state.begin_probe(Instant::now()) {
         return first;
     }

@@ -26,7 +26,7 @@ const MAX_HEAD: usize = 16 * 1024;
 /// Asks the instances of services regularly whether they work, over connections of its own.
 ///
 /// A check succeeds if the instance responds in time with a status below 500. After two failed checks in a row, the
-/// instance gets no requests until a check succeeds, unless no other instance is healthy.
+/// instance gets no requests until a check succeeds, unless no other instance is healthy or a client chooses this one.
 ///
 /// A status such as 401 or 404 also shows that the instance responds. The health URL often comes from a static
 /// definition of API ML (a YAML file of Zowe's API Mediation Layer that describes a service). API ML never requests
@@ -53,7 +53,8 @@ impl<C> HealthCheck<C> {
         }
     }
 
-    /// Sets the time between the beginnings of two checks of an instance.
+    /// Sets the time between the beginnings of two checks of an instance. If a check takes longer than this time, the
+    /// next check begins directly after it.
     #[must_use]
     pub fn with_interval(self, interval: Duration) -> Self {
         Self { interval: interval.max(Duration::from_millis(1)), ..self }
@@ -71,8 +72,8 @@ where
     C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
     C::Response: Read + Write + Unpin + Send + 'static,
 {
-    /// Checks the instance of `service` at `upstream` by requesting `url`. The future runs until it is dropped. At most
-    /// one check of the instance runs at a time.
+    /// Checks the instance of `service` at `upstream` by requesting `url`. The future runs until it is dropped. Its
+    /// checks run one after the other.
     ///
     /// When the last future for an instance is dropped, the gateway forgets the failed checks of this instance. To
     /// change the settings of a check, call this function for the new check before you drop the old future.

@@ -41,7 +41,7 @@ impl RetryBudget {
     }
 }
 
-/// Counts the requests of one clone of the proxy to one service, so that only each fifth request takes the lock of the
+/// Counts the requests of one clone of the proxy on one route, so that only each fifth request takes the lock of the
 /// budget.
 #[derive(Debug)]
 pub(in crate::proxy) struct RequestsUntilDeposit(u8);

@@ -21,7 +21,7 @@ const FIRST_EJECTION: Duration = Duration::from_secs(1);
 /// An ejection takes at most this long.
 const MAX_EJECTION: Duration = Duration::from_secs(30);
 
-/// An instance counts as failed after this number of failed checks in a row.
+/// An instance is not healthy after this number of failed checks in a row.
 const FAILED_CHECKS: u32 = 2;
 
 /// Bits of [`InstanceState::problems`].

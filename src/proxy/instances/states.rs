@@ -18,7 +18,7 @@ use crate::{
     token::ServiceId,
 };
 
-/// If a service has more states than this, the states of instances that no route uses are removed.
+/// If a service has more states than this, the states to which nothing else refers are removed.
 const MAX_STATES: usize = 128;
 
 const INSTANCES: Description = Description::gauge(

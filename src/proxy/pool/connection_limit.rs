@@ -8,8 +8,9 @@
 //!   less than [`MAX_OVERTAKEN`] after this waiter.
 //! - If no waiter of the connection's runtime may get the connection, the connection is closed. The first waiter of the
 //!   whole queue gets the slot of the closed connection, and makes a new connection.
-//! - A request that begins to wait closes an idle connection of another runtime, if there is one. The request then gets
-//!   the slot of this connection.
+//! - A request that begins to wait closes an idle connection of another pool for the same instance, if there is one.
+//!   Such a pool belongs to another runtime or another [`ServiceProtocol`](crate::layer::ServiceProtocol). The request
+//!   then gets the slot of this connection.
 
 use std::{
     collections::VecDeque,
@@ -48,7 +49,7 @@ struct State<T> {
     next_id: u64,
     /// The request that has waited longest is at the front.
     queue: VecDeque<Waiter<T>>,
-    /// Each of these requests gets the slot of a connection that is being closed.
+    /// These requests get the next free slots. For each of them, a connection is being closed.
     promised: VecDeque<Waiter<T>>,
     pools: Vec<Weak<dyn IdleConnections>>,
 }
@@ -60,9 +61,10 @@ struct Waiter<T> {
     grant: oneshot::Sender<Grant<T>>,
 }
 
-/// The idle connections of one tokio runtime.
+/// The idle connections of one pool.
 pub(super) trait IdleConnections: Send + Sync {
-    /// Closes the connection that has been idle longest. Returns whether there was an idle connection.
+    /// Closes an idle connection: the HTTP/1.1 connection that has been idle longest, or an HTTP/2 connection without
+    /// streams. Returns whether there was one.
     fn close_oldest(&self) -> bool;
 }
 
@@ -102,7 +104,7 @@ impl<T> ConnectionLimit<T> {
         &self.counts
     }
 
-    /// Adds the idle connections of a runtime.
+    /// Adds a pool of idle connections.
     pub(super) fn add_pool(&self, pool: Weak<dyn IdleConnections>) {
         let mut state = lock(&self.state);
         state.pools.retain(|pool| pool.strong_count() > 0);

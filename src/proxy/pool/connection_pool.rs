@@ -45,6 +45,7 @@ use crate::{
 
 /// The minimum of `max_stall`, which is otherwise a quarter of the response timeout. If a service has sent its
 /// response, but accepts no more bytes of the request, the connection is closed after `max_stall` to 2 × `max_stall`.
+/// Over HTTP/2, the stream is reset instead.
 const MIN_STALL: Duration = Duration::from_secs(1);
 
 /// The connections to services that one connector has made. `C` is the connector, `B` is the body of requests.
@@ -303,9 +304,9 @@ where
     /// If the service closes the connection later, the connection may be replaced by a new one. The replacement takes a
     /// retry from `budget`.
     ///
-    /// Fails if the request still waits at `queue_deadline`, or if the new connection is not open at `deadline`. If the
-    /// request had to wait for a slot, `deadline` does not apply. The new connection must then be open within the
-    /// response timeout after the request got the slot.
+    /// Fails if the connector fails, if the request still waits at `queue_deadline`, or if the new connection is not
+    /// open at `deadline`. If the request had to wait for a slot, `deadline` does not apply. The new connection must
+    /// then be open within the response timeout after the request got the slot.
     ///
     /// The time of the wait and the time to connect are added to `facts`.
     #[cold]
@@ -428,7 +429,7 @@ fn is_refused(error: &(dyn StdError + 'static)) -> bool {
     false
 }
 
-/// Returns the limit of the instance of `target`, if the instance has connections in any runtime.
+/// Returns the limit of the instance of `target`, if `hosts` has an entry for the instance in any runtime.
 fn limit_of<B>(hosts: &Hosts<B>, target: &Target) -> Option<Arc<Limit<B>>> {
     let is_same =
         |other: &Target| (&other.scheme, &other.authority) == (&target.scheme, &target.authority);

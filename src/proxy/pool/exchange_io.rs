@@ -7,8 +7,8 @@
 //!    gets a new credential before it is sent again ([`NewHeaders`]).
 //! 2. **Informational responses** are limited ([`InformationalLimit`]).
 //!
-//! hyper does not notice that the connection was replaced. Only the head of a response passes through a buffer of this
-//! module. The body is read directly into hyper's buffer.
+//! hyper does not notice that the connection was replaced. Only the head of a response, and the bytes that arrive
+//! together with it, pass through a buffer of this module. Later bytes are read directly into hyper's buffer.
 
 use std::{
     error::Error as StdError,
@@ -43,14 +43,14 @@ const MAX_KEPT: usize = 16 * 1024;
 /// Maximum size of a buffer that an idle connection keeps for the next request, in bytes.
 const KEPT_CAPACITY: usize = 4 * 1024;
 
-/// Says whether the gateway may send a request again on a new connection, if the first connection ends before the
-/// response begins.
+/// Says whether the pool may send a request again, if the connection ends before the response begins. Over HTTP/2, the
+/// pool also gives back each request that the service has not processed, whatever this value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Resend {
-    /// The request is never sent again, for example because the connection was made for this request.
+    /// The pool does not send the request again, for example because the connection was made for this request.
     Never,
-    /// The caller sends the request again. If the connection ends before a byte of the response, the error is
-    /// [`Unanswered`].
+    /// The caller may send the request again. If an HTTP/1.1 connection ends before a byte of the response, the error
+    /// is [`Unanswered`].
     ByCaller,
     /// The request is sent again if the connection accepted no byte of the request.
     IfUnsent,
@@ -157,7 +157,8 @@ pub(super) struct ExchangeIo<T, A> {
 }
 
 enum Phase<T> {
-    /// Bytes are not inspected, because the status of the response has arrived, or no request was sent yet.
+    /// Bytes are not inspected: the status of the response has arrived, no request was sent yet, or the connection
+    /// could not be replaced.
     Passing,
     /// The status of the response has not arrived.
     Awaited,
@@ -318,7 +319,7 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
         if let Phase::Resending { io, .. } = std::mem::replace(&mut self.phase, Phase::Awaited) {
             self.io.replace(io);
         }
-        // Wake the task: if the old connection accepted no byte, hyper still has to write the request.
+        // Wake the task, because hyper may still have to write the request or the rest of it.
         cx.waker().wake_by_ref();
         Poll::Ready(Ok(()))
     }

@@ -37,10 +37,11 @@ use super::{
 };
 use crate::{layer::ServiceProtocol, log_limit::log_limited};
 
-/// The maximum number of idle connections per instance and runtime.
+/// The maximum number of idle connections of one [`HostPool`].
 const MAX_IDLE: usize = 256;
 
-/// The idle HTTP/1.1 connections and all HTTP/2 connections to one instance of a service, in one runtime.
+/// The idle HTTP/1.1 connections and all HTTP/2 connections to one instance of a service, for one runtime and one
+/// [`ServiceProtocol`].
 pub(in crate::proxy) struct HostPool<B> {
     host: HeaderValue,
     uri: Uri,
@@ -71,7 +72,7 @@ struct Http2Connections<B> {
 }
 
 /// A lock that is held by the request that makes an HTTP/2 connection. The other requests wait, so that they can share
-/// this connection. The value says when and why the last attempt failed.
+/// this connection. The value says when and why the connector failed last.
 pub(super) type Turn = tokio::sync::Mutex<Option<(Instant, SharedError)>>;
 
 /// An error that several requests get.

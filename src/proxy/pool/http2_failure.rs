@@ -49,7 +49,7 @@ impl Failure {
             }
             cause = error.source();
         }
-        // A ping without an answer also causes such an error.
+        // The error has no `h2::Error`. A ping without an answer also causes such an error.
         Self::ConnectionLost
     }
 }

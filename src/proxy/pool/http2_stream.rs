@@ -258,7 +258,8 @@ where
         }
     }
 
-    /// Gives the request back, so that the caller sends it again.
+    /// Gives the request back, so that the caller sends it again. If the body cannot be sent again, returns only the
+    /// error.
     fn give_back(
         &mut self,
         error: hyper::Error,
@@ -273,7 +274,8 @@ where
     }
 
     /// Ends the exchange after the end of the response. The rest of the request's body is still sent. But the stream is
-    /// reset if the service takes no part of the body for [`Http2Connection::max_stall`].
+    /// reset if hyper takes no part of the body for one to two times [`Http2Connection::max_stall`], because the
+    /// service accepts none or the client sends none.
     pub(super) fn finish(mut self) {
         let Some(sent) = self.sent.take() else { return };
         let Sent { body, .. } = *sent;

@@ -7,7 +7,7 @@
 /// The maximum number of informational responses before a response.
 const MAX_INFORMATIONAL: u8 = 16;
 
-/// Reads the head of a response only as far as needed to see whether its status is 1xx other than 101.
+/// Reads the bytes from a service only as far as needed to find the first status that is not 1xx, or is 101.
 #[derive(Debug, Default)]
 pub(super) struct InformationalLimit {
     count: u8,

@@ -75,12 +75,13 @@
 //! |---|---|
 //! | waiting | The head of the response arrives: *answered*. |
 //! | waiting | The service has not processed the request (`REFUSED_STREAM`, GOAWAY), or the connection is lost: the request is sent again on another stream or connection, if [`http2_failure`] says so. |
+//! | waiting | The service resets the stream for another reason: the exchange fails. |
 //! | waiting | The exchange times out, or the request is dropped: `RST_STREAM` with `CANCEL`. |
-//! | answered | The response has ended, and the whole request was sent: closed. If the service takes no part of the rest of the request's body for `max_stall`, the stream is reset. |
+//! | answered | The response has ended, and the whole request was sent: closed. If hyper can send no part of the rest of the request's body for one to two times `max_stall`, the stream is reset. |
 //! | answered | The body of the response is dropped or stalls: `RST_STREAM` with `CANCEL`. |
 //!
-//! The window of a connection is large enough for the windows of all its streams. So a client that reads slowly cannot
-//! delay the responses to other clients.
+//! The window of a connection is large enough for the windows of up to 16,383 streams. So a client that reads slowly
+//! cannot delay the responses to other clients.
 
 mod connection_limit;
 mod connection_pool;

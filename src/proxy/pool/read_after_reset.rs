@@ -2,9 +2,9 @@
 //!
 //! A service may send its response before it has read the whole upload, and close the connection immediately. The
 //! network stack of the service then resets the connection (RFC 9112 §9.6). The next write fails, but the response can
-//! still be read. hyper stops when a write fails, so it would not read the response. Therefore, a write that fails with
-//! a reset returns `Pending` here, as if the service did not accept more bytes at the moment. When nothing is left to
-//! read, the write fails.
+//! still be read. hyper stops when a write fails, so it would not read the response. Therefore, while the response is
+//! still read, a write that fails with a reset returns `Pending` here, as if the service did not accept more bytes at
+//! the moment. When nothing is left to read, the write fails.
 
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -17,7 +17,7 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 /// The maximum number of bytes per read after a reset.
 const CHUNK: usize = 8192;
 
-/// A connection `T` to a service. The function `A` returns whether the gateway waits for a response.
+/// A connection `T` to a service. The function `A` returns whether the response is still read.
 #[derive(Debug)]
 pub(super) struct ReadAfterReset<T, A> {
     io: T,

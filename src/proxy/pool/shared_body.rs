@@ -26,7 +26,8 @@ pub(in crate::proxy) trait SharedBody: Body + Sized {
     /// code `CANCEL`.
     fn cancel(&self);
 
-    /// Returns the body from its start. Returns `None` if hyper has taken parts that were not kept, or if the body was
-    /// cancelled. If hyper still has the previous body, that body is cancelled.
+    /// Returns the body from its start. Returns `None` if hyper has taken parts that were not kept, if the body has
+    /// failed, or after [`forget`](Self::forget) or [`cancel`](Self::cancel). If hyper still has the previous body,
+    /// that body is cancelled.
     fn rewind(self) -> Option<Self>;
 }

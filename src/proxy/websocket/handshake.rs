@@ -1,5 +1,5 @@
-//! Checks both sides of a WebSocket handshake (RFC 6455 §4). The headers pass through the gateway unchanged, so client
-//! and service agree on the key, the subprotocol and the extensions.
+//! Checks both sides of a WebSocket handshake (RFC 6455 §4). The headers `Sec-WebSocket-*` pass through the gateway
+//! unchanged, so client and service agree on the key, the subprotocol and the extensions.
 
 use aws_lc_rs::digest;
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -46,7 +46,8 @@ pub(in crate::proxy) enum InvalidAnswer {
 }
 
 impl Offer {
-    /// Reads the handshake of a client. Returns `None` if the version is not 13, or if the key does not have 16 bytes.
+    /// Reads the handshake of a client. Returns `None` if the version is not 13, if the key does not have 16 bytes, or
+    /// if one of the two headers does not occur exactly once.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let version = only(headers, &SEC_WEBSOCKET_VERSION)?;
         let key = only(headers, &SEC_WEBSOCKET_KEY)?;

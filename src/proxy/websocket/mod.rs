@@ -1,7 +1,7 @@
 //! WebSocket (RFC 6455) over HTTP/1.1.
 //!
 //! 1. The handshake is a request like any other: all layers see it, and it is forwarded to the service of its route.
-//!    [`ClientUpgrade::begin`] recognizes it, and counts the tunnel toward the limit of its user.
+//!    [`ClientUpgrade::begin`] recognizes it, and counts the tunnel toward the limit of its user or client address.
 //! 2. If the service answers with status 101, [`ClientUpgrade::switch`] checks this answer, and makes the response to
 //!    the client. Any other answer is a normal response.
 //! 3. The tunnel ([`tunnel`]) then moves the bytes of both connections without changing them, and tracks the boundaries
@@ -147,7 +147,7 @@ impl ClientUpgrade {
         self.place.tunnels().settings.connect
     }
 
-    /// Makes the response to the client. The tunnel begins when the client has received the response.
+    /// Makes the response to the client. The tunnel begins when the HTTP server has sent the response.
     ///
     /// # Errors
     /// The reason why the answer of the service is not valid.

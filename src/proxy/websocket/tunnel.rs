@@ -51,7 +51,8 @@ pub(super) struct About {
     pub(super) service: ServiceId,
     pub(super) user: Option<UserId>,
     pub(super) request_id: Option<RequestId>,
-    /// The record to write if the credential is no longer valid. `None` if there is no audit log.
+    /// The record to write if the credential is no longer valid. `None` if there is no audit log, if there is no user,
+    /// or if the record was written.
     pub(super) record: Option<Box<AuditRecord>>,
     /// `None` if no outer layer needs the facts about the request.
     pub(super) facts: Option<RequestFacts>,
