@@ -778,7 +778,7 @@ impl Writer {
         })
     }
 
-    /// Counts and logs a problem, and keeps it for [`DurableStore::health`].
+    /// Counts and logs a problem, and keeps it for [`DurableStore::health`](super::DurableStore::health).
     fn fail(&mut self, problem: WriteProblem) -> StoreError {
         let store = self.name.clone();
         let (error, reason) = match problem {
