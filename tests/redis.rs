@@ -292,7 +292,7 @@ async fn records_that_are_not_needed_are_evicted() {
         })
         .unwrap()
     };
-    // The entry of an issued PAT is needed for 30 days after the expiry.
+    // The entry of an issued PAT is needed for 30 days after the expiry. Redis keeps it for at least a week longer.
     let entry = |expires_at: u64| {
         let mut bytes = vec![1, 1];
         let mut rest = expires_at;
@@ -339,7 +339,7 @@ async fn records_that_are_not_needed_are_evicted() {
     assert_eq!(texts(&left), texts(&needed));
 }
 
-/// Asserts that every call with this term fails with `OtherTerm`.
+/// Asserts that calls with this term fail with `OtherTerm`.
 async fn assert_other_term(place: &RedisPlace, term: &Term) {
     let is_other = |error: CoordinatorError| matches!(error, CoordinatorError::OtherTerm { .. });
     let lease = lease("a", Incarnation::new(), 1);
@@ -886,7 +886,7 @@ async fn malformed_data_is_an_error_that_names_the_key() {
     assert!(matches!(error, CoordinatorError::Malformed { .. }), "{error}");
 }
 
-/// Calls each function of the coordinator that a node calls.
+/// Calls each function with which a node uses Redis.
 async fn call_everything(place: &RedisPlace) {
     let joined = place.join(LEASE_TIME).await.unwrap();
     let term = joined.term;

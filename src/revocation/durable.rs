@@ -84,9 +84,9 @@ const COMMITS: Description = Description::histogram(
 /// 5. **A write that has started is finished**, even if its future is dropped. Dropping the store waits
 ///    for pending writes.
 ///
-/// If a write fails, the caller gets the error. The revocation nevertheless applies in this process. The store keeps up
-/// to 10,000 such revocations. It tries to write them before the next write, every five seconds, and when the store is
-/// dropped.
+/// If the file cannot be written, the caller gets an error. The revocation nevertheless applies in this process. The
+/// store keeps up to 10,000 such revocations. It tries to write them before the next write, every five seconds, and
+/// when the store is dropped.
 ///
 /// # Cost
 /// A check reads memory only. It hashes the fingerprint of the token with SHA-256, and looks the hash up in a
@@ -98,11 +98,11 @@ const COMMITS: Description = Description::histogram(
 /// So a write is not lost if a runtime shuts down, and not delayed if a runtime has no free blocking thread.
 /// `benches/revocation.rs` measures checks and writes.
 ///
-/// Eviction removes expired revocations. It does not trust a wall clock that has advanced further than the monotonic
-/// clock since the last eviction (docs/decisions.md#d39). With such a clock, it removes fewer revocations.
-/// [`trust_clock`](Self::trust_clock) makes the next evictions trust the clock. An eviction that has removed something
-/// also rewrites the file, so that the file becomes smaller. This takes about a second for half a million rules. Writes
-/// wait until the eviction ends, but checks do not wait.
+/// Eviction removes expired revocations. It does not trust a wall clock that has advanced over a minute further than
+/// the monotonic clock since the last eviction (docs/decisions.md#d39). With such a clock, it removes fewer
+/// revocations. [`trust_clock`](Self::trust_clock) makes the next evictions trust the clock. An eviction that has
+/// removed revocations or PATs also rewrites the file, so that the file becomes smaller. This takes about a second for
+/// half a million rules. Writes wait until the eviction ends. Checks do not wait for the file.
 ///
 /// # What the file holds
 /// The file is a [redb] database with these tables:
@@ -119,9 +119,10 @@ const COMMITS: Description = Description::histogram(
 ///
 /// In place of a token, the file holds a SHA-256 hash of a salt and of the fingerprint of the token. The salt is
 /// random, and the file contains it. A token cannot be computed from its hash. A reader who has a token can compute its
-/// hash, and look the hash up in the file. The table `knownNetworks` has only such salted hashes, too. The rules
-/// contain the names of users and services, so that an administrator can read which rules exist. If nodes share
-/// revocations, the file also has the revocations of other nodes.
+/// hash, and look the hash up in the file. In the table `knownNetworks`, users and networks are salted hashes, too. The
+/// rules contain the names of users and services, so that an administrator can read which rules exist. The tables
+/// `issuedPats` and `accessTokens` contain user ids. `accessTokens` also contains the names of tokens, their services,
+/// and the addresses of clients. If nodes share revocations, the file also has the revocations of other nodes.
 ///
 /// [redb]: https://docs.rs/redb
 ///
@@ -163,8 +164,8 @@ struct FileAccess {
 }
 
 impl DurableStore {
-    /// Creates a new file and opens it. The file has mode 0600, so that only its owner can read and write it. A new
-    /// file has no revocations, so use this function only for a new gateway.
+    /// Creates a new file and opens it. On Unix, the file has mode 0600, so that only its owner can read and write it.
+    /// A new file has no revocations, so use this function only for a new gateway.
     ///
     /// # Errors
     /// [`OpenError::Exists`] if there is already a file at `path`. See also [`open`](Self::open).
@@ -299,8 +300,9 @@ impl DurableStore {
         self.send(|reply| Command::TrustClock(now, reply))
     }
 
-    /// Closes the file, so that another process can open it. All earlier writes are finished first. From now on, writes
-    /// and evictions return [`StoreError::HandedOver`]. Checks continue with the revocations that this process knows.
+    /// Closes the file, so that another process can open it. All earlier writes are finished first. From now on, calls
+    /// that need the file return [`StoreError::HandedOver`]. Checks continue with the revocations that this process
+    /// knows.
     ///
     /// # Errors
     /// The errors of a write, if the file cannot be written. The store is then not suspended.
@@ -324,8 +326,8 @@ impl DurableStore {
         self.followers.add(&self.salts)
     }
 
-    /// Applies a revocation of the process that has the file now. Then unfinished responses of this process, such as
-    /// WebSockets, are checked against the revocation.
+    /// Applies a revocation, or adds a salt, of the process that has the file now. Unfinished responses of this
+    /// process, such as WebSockets, are then checked against the revocation.
     pub fn apply_followed(&self, AppliedRevocation(applied): &AppliedRevocation) {
         match applied {
             Applied::Revocation(revocation) => {
@@ -351,8 +353,8 @@ impl DurableStore {
         self.index.rule_of_service(service)
     }
 
-    /// Returns whether the store is new: it has no revocations, no registered PATs and no known networks, and it has
-    /// never followed other nodes.
+    /// Returns whether the store is as good as new: it has no revocations, has never stored a PAT or a known network,
+    /// and has never followed other nodes.
     pub fn is_empty(&self) -> bool {
         let has_followed =
             || self.followed.lock().unwrap_or_else(PoisonError::into_inner).is_some();
@@ -475,7 +477,8 @@ impl KnownNetworks for DurableStore {
         let mut networks = self.networks.lock();
         if networks.remember(keys, Day::of(now)) {
             let bytes = networks.to_bytes(keys.user);
-            // Nothing waits for the result, so the future is dropped. If the write fails, the writer logs the error.
+            // Nothing waits for the result, so the future is dropped. If the file cannot be written, the writer logs
+            // the error.
             drop(self.write(Write::Networks(keys.user, bytes)));
         }
         drop(networks);

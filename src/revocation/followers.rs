@@ -20,8 +20,9 @@ use crate::{
 /// The maximum number of revocations that a follower has not read. A follower that is further behind is dropped.
 const MAX_UNREAD: usize = 65_536;
 
-/// A revocation that a [`DurableStore`](super::DurableStore) has applied. It is only for a store with the same file:
-/// fingerprints of tokens are salted with the salt of the file. `Display` and `FromStr` convert it to text and back.
+/// A revocation that a [`DurableStore`](super::DurableStore) has applied, or a salt that later revocations need. It is
+/// only for a store with the same file, because fingerprints of tokens are salted. `Display` and `FromStr` convert it
+/// to text and back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppliedRevocation(pub(super) Applied);
 
@@ -29,7 +30,7 @@ pub struct AppliedRevocation(pub(super) Applied);
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Applied {
     Revocation(Revocation),
-    /// A salt of fingerprints in later revocations. It differs from the salt with which the follower opened the file.
+    /// A salt of fingerprints in later revocations. The follower may not know it yet.
     Salt([u8; Salt::LEN]),
 }
 
@@ -115,12 +116,12 @@ impl RevocationFeed {
 pub(super) struct Followers(Arc<Mutex<Vec<mpsc::Sender<AppliedRevocation>>>>);
 
 impl Followers {
-    /// Adds a follower, and sends it the salts in `salts`.
+    /// Adds a follower, and sends it all salts except the one with which the file was opened.
     pub(super) fn add(&self, salts: &Salts) -> RevocationFeed {
         let (sender, receiver) = mpsc::channel(MAX_UNREAD);
         let mut followers = self.lock();
-        // The lock is held until the new follower is in the list, so that the follower receives each salt before a
-        // revocation uses it.
+        // The lock is held until the new follower is in the list, so that the follower receives these salts before the
+        // first revocation.
         for salt in salts.foreign().chain(salts.adopted()) {
             // The channel has room for all salts.
             let _ = sender.try_send(AppliedRevocation(Applied::Salt(*salt.bytes())));
@@ -129,7 +130,7 @@ impl Followers {
         RevocationFeed(receiver)
     }
 
-    /// Sends a revocation to the followers. This call never waits.
+    /// Sends a revocation to the followers. This call never waits for a follower.
     pub(super) fn tell(&self, revocation: &Revocation) {
         self.send(|| Applied::Revocation(revocation.clone()));
     }

@@ -58,7 +58,7 @@ struct Issued {
     counts: PatCounts,
 }
 
-/// The functions that are called after each revocation.
+/// The functions that are called after revocations.
 #[derive(Default)]
 struct Listeners(Mutex<Vec<RevocationListener>>);
 
@@ -194,7 +194,7 @@ impl RevocationIndex {
         self.services.get(service).map(|up_to| *up_to)
     }
 
-    /// Returns whether single tokens are revoked.
+    /// Returns whether the index has revocations of single tokens.
     #[cfg(feature = "store")]
     pub(super) fn has_tokens(&self) -> bool {
         !self.tokens.is_empty()

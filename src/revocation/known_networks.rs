@@ -18,7 +18,7 @@ const MAX_NETWORKS: usize = 8;
 /// The maximum number of users with remembered networks.
 const MAX_USERS: usize = 50_000;
 
-/// The store forgets a user if there was no login of this user from any network for this time.
+/// An eviction forgets a user if there was no login of this user from any network for this time.
 #[cfg(feature = "store")]
 const MAX_AGE: Duration = Duration::from_secs(90 * DAY_SECS);
 
@@ -55,7 +55,8 @@ impl From<IpAddr> for ClientNetwork {
 ///
 /// [`DurableStore`](super::DurableStore) stores the networks in its file. [`NetworkMemory`] stores them in memory.
 pub trait KnownNetworks: Send + Sync + 'static {
-    /// Returns whether `user` has logged in from `network` within the time `max_age` before `now`.
+    /// Returns whether `user` has logged in from `network` within the time `max_age` before `now`. Implementations may
+    /// count in whole days.
     fn is_known(
         &self,
         user: &UserId,
@@ -227,8 +228,8 @@ impl Networks {
         true
     }
 
-    /// Forgets all users whose last login is on the earliest day. This function usually removes many users, so it is
-    /// rarely called.
+    /// Forgets all users whose last login is on the earliest day. Many users usually have the same day, so this
+    /// function is rarely called.
     fn forget_oldest_users(&mut self) {
         let last = |logins: &Vec<Login>| logins.iter().map(|login| login.day).max();
         let earliest = self.0.values().map(last).min();

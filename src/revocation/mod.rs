@@ -197,7 +197,7 @@ pub enum CheckError {
 /// the token.
 pub type CheckFuture = Pin<Box<dyn Future<Output = Result<(), CheckError>> + Send>>;
 
-/// A function that is called after each revocation: see [`RevocationCheck::on_revocation`].
+/// A function that is called after revocations: see [`RevocationCheck::on_revocation`].
 pub type RevocationListener = Arc<dyn Fn() + Send + Sync>;
 
 /// Decides whether a token is revoked.
@@ -233,11 +233,11 @@ pub trait RevocationCheck: Send + Sync + 'static {
     /// Rules apply to PATs only. A [`Revocation::Token`] applies to tokens of all kinds.
     fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>>;
 
-    /// Calls `listener` after each revocation from now on. A check that the listener starts sees the revocation. The
-    /// listener must return quickly, because the revocation waits for it.
+    /// Calls `listener` after later revocations. One call can be for several revocations. A check that the listener
+    /// starts sees all of them. The listener must return quickly, because the store waits for it.
     ///
-    /// `proxy::Tunnels` uses this function to close WebSockets. The default implementation never
-    /// calls the listener. WebSockets then end at their next regular check.
+    /// `proxy::Tunnels` uses this function to close WebSockets. The default implementation never calls the listener. A
+    /// WebSocket whose token was revoked then ends at its next regular check.
     fn on_revocation(&self, listener: RevocationListener) {
         drop(listener);
     }
@@ -317,8 +317,8 @@ pub type StoreFuture<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + S
 /// # let _ = store;
 /// ```
 pub trait RevocationStore: RevocationCheck {
-    /// Stores one revocation. The write starts before this method returns. If the caller drops the future, the
-    /// revocation is nevertheless stored, and only the result is lost.
+    /// Stores one revocation. The write starts before this method returns. If the caller drops the future, the write
+    /// continues, and only its result is lost.
     ///
     /// `Ok` means that the revocation is as durable as this store can make it, and that every check that starts after
     /// this result sees the revocation. A revocation is never undone (docs/decisions.md#d8). If the store already has a
@@ -342,7 +342,7 @@ pub trait RevocationStore: RevocationCheck {
     /// The caller gives the PAT to its user only after `Ok`.
     ///
     /// The stores of this crate register at most 1000 PATs of a user. If the user already has this number, the result
-    /// is [`StoreError::TooManyPats`]. A PAT counts until the first [`evict`](Self::evict) after its expiry. In a
+    /// is [`StoreError::TooManyPats`]. A PAT counts until an [`evict`](Self::evict) after its expiry removes it. In a
     /// `DurableStore`, a PAT that was revoked as a single token counts only until the next `evict`.
     ///
     /// The default implementation does nothing. A store that contains another store must implement this method, and
@@ -353,8 +353,8 @@ pub trait RevocationStore: RevocationCheck {
     }
 
     /// Stores a rule with the current time, as [`record`](Self::record) does. The rule also revokes PATs of its user or
-    /// service with a later issue time, if they were [registered](Self::register) before this call. Such a PAT was
-    /// issued while the clock was ahead (docs/decisions.md#d8).
+    /// service with a later issue time, if they were [registered](Self::register) before this call. This can happen if
+    /// the clock was ahead when the PAT was issued (docs/decisions.md#d8).
     ///
     /// The default implementation calls `record`, which only compares times. A store that contains another store must
     /// implement this method, and call `record_rule_of_now` of the other store.
@@ -392,7 +392,7 @@ impl<S: RevocationStore + ?Sized> RevocationStore for Arc<S> {
     }
 }
 
-/// The number of revocations that an eviction removed.
+/// The numbers of revocations that an eviction removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Evicted {
@@ -428,7 +428,7 @@ pub enum StoreError {
         store: Arc<str>,
     },
     /// Another program that also keeps the revocation did not confirm it. This gateway has stored the revocation, and
-    /// applies it. The gateway repeats the write until the other program confirms it.
+    /// applies it. The gateway repeats the write while it runs, unless too many writes wait.
     #[error(
         "{store} did not confirm the revocation: {source}; this gateway applies the revocation, and repeats the write \
          every few seconds"
@@ -462,8 +462,8 @@ pub enum StoreError {
         /// The maximum number of salts.
         limit: usize,
     },
-    /// Another process writes the file now, see `DurableStore::suspend`. A store of `DurableStore::snapshot` returns
-    /// this error for each write.
+    /// The store is suspended, so that another process can write the file: see `DurableStore::suspend`. A store of
+    /// `DurableStore::snapshot` returns this error for each write.
     #[error(
         "{store} was handed over to another process; repeat the request, so that the other process answers it"
     )]
@@ -479,10 +479,10 @@ pub enum StoreError {
     NotEverywhere {
         /// The name of the node.
         store: Arc<str>,
-        /// Why not all nodes have confirmed the revocation.
+        /// Why not all nodes have confirmed it.
         reason: Arc<str>,
     },
-    /// The store accepts no more writes, because of an error in the program.
+    /// The thread or task that writes to the store has ended, because of an error in the program.
     #[error("{store} accepts no more writes; restart the program and report what its log says")]
     Ended {
         /// The name of the store.

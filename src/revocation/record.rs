@@ -12,8 +12,8 @@ use crate::{
 /// The length of a salt in bytes.
 pub const SALT_LEN: usize = 64;
 
-/// The maximum length of the value of a record in bytes. Each service of a PAT takes 8 bytes of the value, and the text
-/// of a PAT has room for at most about 2,200 services.
+/// The maximum length of the value of a record in bytes. In an [`IssuedRecord`], each service takes 8 bytes, and the
+/// text of a PAT has room for at most about 2,200 services.
 const MAX_VALUE: usize = 64 * 1024;
 
 /// One fact about tokens. The nodes of a cluster exchange their records, so that all nodes know all of them.
@@ -41,8 +41,8 @@ pub enum Record {
 }
 
 /// An entry of the registry of issued PATs (docs/decisions.md#d36). Nodes merge two entries of a token field by field.
-/// If an entry lacks a part of the merged entry, the merged entry has a larger [version](RecordKind::AccessToken). So
-/// all nodes finally have the merged entry.
+/// If an entry lacks a newer part of the merged entry, the merged entry has a larger
+/// [version](RecordKind::AccessToken). So all nodes finally have the newer part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessTokenRecord(pub(super) Entry);
 

@@ -2,7 +2,7 @@
 //!
 //! Assume that the wall clock is ahead. An eviction that trusted the wall clock would remove revocations of tokens that
 //! become valid again when the clock is corrected. So the store keeps the last time that it trusted. It trusts the wall
-//! clock only up to this time plus the monotonic time that has passed since then.
+//! clock only up to this time plus the monotonic time that has passed since then, with a tolerance of one minute.
 
 use std::{
     fs,
@@ -14,15 +14,15 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 
-/// The wall clock is trusted if it is ahead of the trusted time by at most this much. A clock that is set by NTP drifts
-/// and jumps by less than this between two evictions.
+/// The wall clock is not trusted if it is ahead of the trusted time by more than this. A clock that is set by NTP
+/// normally drifts and jumps by less than this between two evictions.
 const TOLERANCE: Duration = Duration::from_secs(60);
 
-/// The wall clock is trusted if it is behind the trusted time by at most this much. A clock that is further behind is
+/// The wall clock is not trusted if it is behind the trusted time by more than this. A clock that is so far behind is
 /// wrong. For example, a machine without a battery for its clock starts in 1970.
 const MAX_BEHIND: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
-/// The time since the machine was started. It never jumps.
+/// A monotonic time, and the start of the machine or of this process from which it counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Uptime {
     /// Identifies the last start of the machine. If the operating system provides no such identity, identifies the
@@ -33,7 +33,8 @@ pub(super) struct Uptime {
 
 impl Uptime {
     /// Returns the current uptime. On Linux, this is the uptime of the machine, including the time in suspension. So
-    /// the time in which the program does not run also counts. On other systems, it is the uptime of this process.
+    /// the time in which the program does not run also counts. On other systems, it is the time since the first call in
+    /// this process.
     pub(super) fn now() -> Self {
         Self::of_machine().unwrap_or_else(Self::of_process)
     }
@@ -72,8 +73,8 @@ impl TrustedReading {
     ///   time would stay in the past even after the clock is corrected.
     ///
     /// In both cases, the result has the time of `self` plus the monotonic time that has certainly passed. So the
-    /// result is ahead of the real time only if `self` is. After a restart of the machine, or on another machine, the
-    /// time that has passed since `self` is unknown, and counts as zero.
+    /// result is ahead of the real time only if `self` is. If the boot of `self` is another one, for example after a
+    /// restart of the machine, the time that has passed is unknown, and counts as zero.
     pub(super) fn advance(&self, wall: Timestamp, uptime: Uptime) -> Self {
         let advanced = self.advance_without_clock(uptime);
         let is_trusted = wall <= advanced.time.plus(TOLERANCE) && !advanced.is_far_ahead_of(wall);

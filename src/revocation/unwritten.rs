@@ -20,11 +20,11 @@ pub(super) enum Reach {
     OfNow,
 }
 
-/// The revocations that apply, but are not in the file. If a revocation is repeated, it is kept only once.
+/// The revocations that apply, but could not be written. If a revocation is repeated, it is kept only once.
 #[derive(Debug, Default)]
 pub(super) struct Unwritten {
     revocations: HashMap<Subject, (Timestamp, Reach)>,
-    /// The number of revocations beyond the limit. These revocations are never written.
+    /// The number of revocations that were not kept, because of the limit.
     lost: u64,
 }
 
@@ -36,8 +36,8 @@ enum Subject {
 }
 
 impl Unwritten {
-    /// Keeps a revocation, unless there are already [`MAX_UNWRITTEN`]. If there are two rules for one user or service,
-    /// the rule with the later time is kept, as in the file.
+    /// Keeps a revocation. If there are already [`MAX_UNWRITTEN`], a new revocation is only counted. Of two rules for
+    /// one user or service, the later time is kept, as in the file.
     pub(super) fn keep(&mut self, revocation: Revocation, reach: Reach) {
         let (subject, time) = match revocation {
             Revocation::Token { token, expires_at } => (Subject::Token(token), expires_at),

@@ -138,7 +138,8 @@ impl TicketBreaker {
         changes.len()
     }
 
-    /// Returns the users and applications whose tickets are stopped. The report contains user ids.
+    /// Returns the users and keys whose tickets are stopped, and the keys with a warning about the clock. The report
+    /// contains user ids.
     pub fn report(&self) -> StoppedReport {
         let machine = self.0.machine();
         let keys = self.0.keys.load();
@@ -218,7 +219,7 @@ impl TicketBreaker {
     /// not return. Without `file`, the state is not saved.
     ///
     /// If the file cannot be written, this is logged and counted, and the gateway continues. But after a restart, the
-    /// gateway would not know the stops, and would send wrong tickets again.
+    /// gateway would not know the latest stops, and could send wrong tickets again.
     pub async fn run(self, file: Option<PathBuf>) {
         // A new breaker has nothing to save.
         let mut saved = 0;

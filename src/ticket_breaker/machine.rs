@@ -17,19 +17,19 @@ use crate::{
     passticket::{Applid, UserId},
 };
 
-/// The maximum number of refusals of one user, over all APPLIDs. After this number, only an administrator, a new key or
-/// a success permits tickets of the user again. The security product counts the refusals of all APPLIDs together, and
-/// many sites revoke the user at the third refusal (STIG V-223695).
+/// The maximum number of refusals of one user, over all APPLIDs. After this number, the end of a pause permits no
+/// ticket of the user. Only an administrator, a new key or a success does. The security product counts the refusals of
+/// all APPLIDs together, and many sites revoke the user at the third refusal (STIG V-223695).
 pub(super) const BUDGET: u8 = 2;
 
 /// The number of different users whose refusals stop the whole APPLID.
 pub(super) const USERS: usize = 3;
 
-/// The maximum number of pairs of user and APPLID with refused tickets, or with a ticket whose answer is awaited. When
-/// this number is reached, further users get no ticket, except on [proven](Ask::is_proven) paths.
+/// The maximum number of pairs of user and APPLID with refused tickets, or with tickets whose answer is awaited or was
+/// lost. When this number is reached, further pairs get no ticket, except on [proven](Ask::is_proven) paths.
 pub(super) const MAX_PAIRS: usize = 10_000;
 
-/// The maximum number of path classes that a user's record, or an APPLID's record, keeps.
+/// The maximum number of path classes that the record of a user or of a key keeps.
 pub(super) const MAX_CLASSES: usize = 32;
 
 /// A ticket without an answer blocks further tickets of its user for this time. Most services refuse a ticket within
@@ -43,7 +43,7 @@ const LAST_ANSWER_WITHIN: Duration = Duration::from_secs(10 * 60);
 /// [`ANSWER_WITHIN`], so that users with slow requests cannot block others for long.
 const APPLID_ANSWER_WITHIN: Duration = Duration::from_secs(4);
 
-/// A success proves the key of the APPLID for this time.
+/// A success proves the key for this time, or until a ticket of the key is refused.
 const PROVEN_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// The pause after the first refusal. Each further refusal doubles it, up to [`LONGEST_PAUSE`].
@@ -126,7 +126,7 @@ pub(super) enum Why {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The service did not refuse the ticket.
+    /// The service answered as if it had accepted the ticket.
     Accepted,
     /// The service refused the ticket.
     Refused,
@@ -209,12 +209,12 @@ impl Machine {
                 continue;
             }
             let why = why_of(stop_of);
-            // If the clock was set back, the pause does not become longer.
+            // If the clock was set back, the pause nevertheless ends after the longest pause at the latest.
             stop_of.next = stop_of.next.min(now.plus(LONGEST_PAUSE));
             if now < stop_of.next {
                 return stop(why, Some(stop_of.next));
             }
-            // One ticket is tried at a time. All other requests are refused until its answer is known.
+            // One ticket is tried at a time. All other requests are refused until its answer is known or overdue.
             if let Some(flight) = scope.flights.first() {
                 return stop(why, Some(flight.since.plus(APPLID_ANSWER_WITHIN)));
             }
@@ -327,7 +327,8 @@ impl Machine {
         self.doubts_new_keys = true;
     }
 
-    /// Applies the answer to a ticket. `id` is that of [`Decision::Send`], or `None` if the ticket was proven.
+    /// Applies the answer to a ticket. `id` is that of [`Decision::Send`]. It is `None` if the ticket was proven, or if
+    /// another node has sent it.
     pub(super) fn settle(
         &mut self,
         ask: &Ask<'_>,
@@ -582,8 +583,8 @@ impl Machine {
     ) -> Vec<Change> {
         let known = self.refused(&ask.user, &ask.applid);
         let mut changes = Vec::new();
-        // A node that starts learns the refusals of all users at the same time. If old refusals counted for the APPLID,
-        // they would stop the tickets of all users.
+        // A node that starts learns the refusals of all users at the same time. If old refusals counted for the key,
+        // they could stop the tickets of all users.
         let outcome = match now < last.plus(FIRST_PAUSE) {
             true => Outcome::Refused,
             false => Outcome::RefusedEarlier,
@@ -638,7 +639,7 @@ impl Machine {
         self.personal(user, applid).map_or(0, |own| own.refused)
     }
 
-    /// Returns whether a ticket of this key was accepted recently.
+    /// Returns whether a ticket of this key was accepted recently, and none was refused since.
     pub(super) fn is_key_proven(&self, key: &Arc<str>, now: Timestamp) -> bool {
         self.keys.get(key).is_some_and(|scope| scope.is_proven(now, PROVEN_FOR))
     }

@@ -5,16 +5,18 @@
 //! [`TicketBreaker`] watches the answers of services, and stops tickets in time. It follows these rules, in which an
 //! APPLID is the name of a z/OS application:
 //!
-//! 1. Until a service has accepted a ticket of a user, the user's other tickets wait up to ten seconds for the answer
-//!    to the first one. So even if the user has many requests at the same time, normally only one wrong ticket is sent.
-//! 2. One refused ticket (two with another [`TicketLimits`]) stops the tickets of this user for this APPLID. After a
-//!    pause, one ticket is tried. After two refusals, no ticket is tried until an administrator resumes the tickets, or
-//!    the key is changed.
+//! 1. Until a service has recently accepted a ticket of a user for a class of paths (see below), the user's other
+//!    tickets for these paths wait for the answer to the first one, normally up to ten seconds. So even if the user has
+//!    many requests at the same time, normally only one wrong ticket is sent.
+//! 2. One refused ticket (two with another [`TicketLimits`]) stops the tickets of this user for this APPLID, except for
+//!    classes of paths that are still proven. After a pause, one ticket is tried. After two refusals, no ticket is
+//!    tried until an administrator resumes the tickets, or the key is changed.
 //! 3. If three different users are refused and no ticket is accepted in between, the tickets of all users with this key
 //!    are stopped. If the tickets that are accepted in between are for other paths, only the tickets for the paths of
 //!    the refusals are stopped. After a pause, one ticket is tried.
 //! 4. The *window* of a key is the difference of clocks up to which z/OS accepts a ticket. If the clock of a service
 //!    differs by at least half of the window, the tickets of the key are stopped until the difference is smaller again.
+//!    Meanwhile, one ticket in a minute is tried.
 //!
 //! # What a success proves
 //! The breaker cannot know whether a service has checked a ticket. So each success proves one class of paths only. A
@@ -22,8 +24,8 @@
 //! bytes. `OPTIONS` requests have separate classes. If a path needs no ticket, a success on this path proves nothing
 //! about other paths.
 //!
-//! A success proves a class of paths for one user and for ten minutes. The tickets of this user for these paths are
-//! then made without a further decision. This costs about 270 instructions for each request.
+//! A success proves a class of paths for one user and for up to ten minutes. The tickets of this user for these paths
+//! are then made without a further decision. This costs about 270 instructions for each request.
 
 mod advice;
 mod answer;

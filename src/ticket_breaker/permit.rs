@@ -47,7 +47,7 @@ impl Sent {
         Self { watched: Watched { class: permit.class, proof }, permit: Some(Arc::new(permit)) }
     }
 
-    /// Records that the ticket leaves the gateway from now on.
+    /// Records that the gateway begins to send the ticket.
     pub(crate) fn set_sent(&self) {
         if let Some(permit) = &self.permit {
             permit.is_sent.store(true, Ordering::Release);

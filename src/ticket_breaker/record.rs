@@ -28,7 +28,7 @@ impl Flight {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Personal {
     pub(super) applid: Applid,
-    /// The refusals since the last success on the same paths.
+    /// The number of refusals since the last success on the same paths.
     pub(super) refused: u8,
     /// The paths of these refusals.
     pub(super) classes: Vec<PathClass>,
@@ -36,7 +36,7 @@ pub(super) struct Personal {
     pub(super) last: Timestamp,
     /// The time at which one ticket may be tried.
     pub(super) next: Timestamp,
-    /// The number of pauses.
+    /// How often the pause after the next refusal is doubled.
     pub(super) tries: u8,
     /// The number of tickets in a row whose answers the gateway has not seen.
     pub(super) unknown: u8,

@@ -51,7 +51,7 @@ pub struct StoppedApplid {
     pub key: String,
     /// The APPLID.
     pub applid: Applid,
-    /// Whether refusals stop the tickets of all users.
+    /// Whether the tickets of all users are stopped on all paths, for another reason than the clock.
     pub is_stopped: bool,
     /// The number of classes of paths on which the tickets of all users are stopped.
     pub stopped_paths: usize,
@@ -60,7 +60,8 @@ pub struct StoppedApplid {
     /// The clock of the service minus the clock of the gateway in seconds. `None` if there is no warning about the
     /// clock.
     pub clock_difference: Option<i64>,
-    /// The time at which one ticket is tried. `None` if there is only a warning about the clock.
+    /// The time at which one ticket is tried. If there are several stops, the latest of their times. `None` if there is
+    /// only a warning about the clock.
     pub next: Option<Timestamp>,
 }
 

@@ -85,7 +85,7 @@ impl RouteTickets {
         }))
     }
 
-    /// Returns the class of the path of a request. Services answer `OPTIONS` without a check of the ticket, because
+    /// Returns the class of the path of a request. Services may answer `OPTIONS` without a check of the ticket, because
     /// preflight requests of browsers (CORS) have no credential. So `OPTIONS` has classes of its own.
     #[inline]
     pub(crate) fn class(&self, method: &Method, path: &str) -> PathClass {
@@ -112,8 +112,8 @@ impl RouteTickets {
         self.0.tickets.wait(user, class).await
     }
 
-    /// Handles the answer to a request with a ticket. `sent` is not called for most answers, which change nothing.
-    /// Returns whether the service has refused the ticket.
+    /// Handles the answer to a request with a ticket. If the answer changes nothing, which is usual, `sent` is not
+    /// called. Returns whether the service has refused the ticket.
     #[inline]
     pub(crate) fn answered<'s>(
         &self,
@@ -148,7 +148,8 @@ impl RouteTickets {
         let now = tickets.proof(&user, class);
         let was_proven = tickets.shared.proofs.has(now);
         let outcome = answer::judge(status, headers, refused, was_proven);
-        // If all proofs were dropped since the ticket was sent, its success proves nothing about later tickets.
+        // If all proofs were dropped since the ticket was sent, its success proves nothing about later tickets, unless
+        // the ticket was reserved.
         let is_reserved = sent.is_some_and(|sent| sent.permit.is_some());
         if outcome == Some(Outcome::Accepted) && proof != now && !is_reserved {
             return false;
@@ -162,7 +163,7 @@ impl RouteTickets {
         let Route { tickets: OwnTickets { shared, applid, .. }, compare_at, .. } = &*self.0;
         let next = shared.secs.load(Ordering::Relaxed).wrapping_add(COMPARE_EVERY);
         compare_at.store(next, Ordering::Relaxed);
-        // An answer with `Age` comes from a cache. Its `Date` is old.
+        // An answer with `Age` comes from a cache, so its `Date` may be old.
         if headers.contains_key(AGE) {
             return;
         }

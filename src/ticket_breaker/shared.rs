@@ -52,7 +52,8 @@ pub(super) struct Shared {
     pub(super) gates: Mutex<HashMap<Applid, Arc<Gate>>>,
     pub(super) keys: ArcSwap<Keys>,
     pub(super) clock: Arc<dyn Clock>,
-    /// Seconds, updated by [`TicketBreaker::tick`], so that a request need not read the clock.
+    /// Seconds, updated by [`TicketBreaker::tick`](super::TicketBreaker::tick), so that a request need not read the
+    /// clock.
     pub(super) secs: AtomicU32,
     pub(super) counts: BreakerCounts,
     pub(super) audit: ArcSwap<Audit>,
@@ -263,7 +264,7 @@ impl Shared {
         ticket: SharedTicket,
         outcome: SharedOutcome,
     ) {
-        // A request may also end when its runtime has ended.
+        // A request may also end when its runtime has ended. The answer is then not reported.
         let Ok(runtime) = Handle::try_current() else { return };
         let (told, this) = (others.settle(ticket, outcome), self.clone());
         runtime.spawn(async move {

@@ -90,8 +90,7 @@ pub trait SharedRefusals: fmt::Debug + Send + Sync + 'static {
         max_users: Option<u8>,
     ) -> SharedRefusalsFuture<Reserved>;
 
-    /// Records the answer to a ticket. If this function returns an error, only the node that has received the answer
-    /// knows the refusal.
+    /// Records the answer to a ticket. After an error, only the node that has received the answer may know it.
     fn settle(&self, ticket: SharedTicket, outcome: SharedOutcome) -> SharedRefusalsFuture<()>;
 
     /// Returns all refusals.

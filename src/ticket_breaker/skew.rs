@@ -22,7 +22,7 @@ pub enum SkewVerdict {
 /// Returns how many seconds the clock of the service is ahead of `now`. The result is negative if it is behind.
 ///
 /// `date` has whole seconds: the service has read its clock in the second that begins at `date`. The result is the
-/// smallest difference that is possible.
+/// smallest difference that is possible, rounded down.
 pub fn clock_difference(date: Timestamp, now: Timestamp) -> i64 {
     let (date, now) = (date.as_millis(), now.as_millis());
     let millis = |millis: u64| i64::try_from(millis).unwrap_or(i64::MAX);
@@ -47,7 +47,7 @@ pub fn clock_verdict(secs: i64, window: Duration) -> SkewVerdict {
 }
 
 /// Reads the value of `Date`, such as `Sun, 06 Nov 1994 08:49:37 GMT` (IMF-fixdate, RFC 9110 §5.6.7). Returns `None`
-/// for the obsolete formats, which no current server sends, and for every other text.
+/// for the obsolete formats, and for every other text.
 pub fn parse_date(value: &[u8]) -> Option<Timestamp> {
     const DAYS: [&[u8; 3]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
     const MONTHS: [&[u8; 3]; 12] = [

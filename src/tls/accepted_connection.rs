@@ -253,7 +253,7 @@ impl Serving {
         self.closing.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Closes a connection whose handshake has failed. The handshake started at `began`.
+    /// Closes a connection whose handshake has failed. The connection was accepted at `began`.
     async fn close_without_tls(&self, no_tls: NoTls, client: &ClientConnection, began: Instant) {
         // The handshake and the close together take at most `handshake_timeout`.
         let time_left = self.settings.handshake_timeout.saturating_sub(began.elapsed());
@@ -601,8 +601,8 @@ impl Future for RunningTunnel<'_> {
 enum Ended {
     /// hyper has finished with the connection.
     Served(hyper::Result<()>),
-    /// The connection was closed for one of the reasons of [`Watch`], such as a time limit. hyper may not have finished
-    /// with it.
+    /// The connection was closed for one of the reasons of [`Watch`], such as a time limit, or because the server shuts
+    /// down. hyper may not have finished with it.
     Cut,
     /// The connection is idle, and hyper has no data of it.
     Idle,

@@ -69,7 +69,7 @@ pub(super) enum WaitsFor {
     Client,
 }
 
-/// The reason why a connection is evicted, that is, closed to give its place to another connection.
+/// The reason why a connection is evicted, that is, closed for another connection, or because too many files are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Eviction {
     /// The connection is idle. If a request begins just before the close, it is still answered.
@@ -230,7 +230,8 @@ impl ClientConnection {
         self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Returns whether the connection must be closed because another client needs its place.
+    /// Returns whether the connection must be closed, because another client needs its place or too many files are
+    /// open.
     pub(super) fn is_evicted(&self) -> bool {
         self.eviction.get().is_some()
     }
@@ -376,9 +377,9 @@ impl InFlight {
     ) -> Result<(), Refusal> {
         let connection = &*self.connection;
         let bytes = match version {
-            // The bytes that were read since the last request are the head, and perhaps the rest of the previous body.
-            // If they are at most `MAX_HEADERS`, the head is not too large. Otherwise, the lengths of all header fields
-            // are added, which takes longer than this comparison.
+            // Normally, the bytes that were read since the last request are the head, and perhaps the rest of the
+            // previous body. If they are at most `MAX_HEADERS`, the head is not too large. Otherwise, the lengths of
+            // all header fields are added, which takes longer than this comparison.
             HttpVersion::Http1 => {
                 let read = connection.read();
                 // Only the task of the connection uses this value, so no atomic read-modify-write is needed.

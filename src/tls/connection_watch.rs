@@ -1,4 +1,4 @@
-//! Decides when the gateway closes the connection of a client. There are five reasons:
+//! Decides when the gateway parks or closes the connection of a client. There are five reasons to close it:
 //!
 //! - The connection is idle for too long.
 //! - The client does not finish the head of a request.
@@ -27,8 +27,8 @@ use crate::stall::{LONG, MinimumProgress};
 /// also park connections between two requests of the same page.
 const PARK_AFTER: Duration = Duration::from_millis(500);
 
-/// The time limit for requests that are in flight when their connection is evicted. The connection keeps its place
-/// until these requests end.
+/// The time limit for requests that are in flight when their connection is evicted. Meanwhile, the connection does not
+/// count for the limits of connections.
 const EVICTION_GRACE: Duration = Duration::from_secs(10);
 
 /// The time limit for requests that are in flight when their client certificate is revoked.
@@ -48,11 +48,13 @@ pub(super) struct ClientTimeouts {
 /// The action that the server must take on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// The server shuts the connection down gracefully, and then polls the connection and the watch again.
+    /// The server shuts the connection down gracefully, and then polls the connection and the watch again. A parked
+    /// connection is closed instead.
     ShutDown(CloseReason),
     /// The server closes the connection now.
     Close(CloseReason),
-    /// The server closes the connection now, because the graceful shutdown took too long.
+    /// The server closes the connection now: its graceful shutdown has begun, and the connection is idle, or the
+    /// shutdown took too long.
     Abort,
     /// The server takes the idle connection from hyper until the client sends data, to free the buffers of hyper.
     Park,
@@ -82,8 +84,8 @@ struct State {
     evicted_at: Option<Instant>,
     revoked_at: Option<Instant>,
     is_parked: bool,
-    /// Whether the end of the next request starts the time until the connection is parked. If this is false, the timer
-    /// fires early enough.
+    /// Whether the timer must be set again at the end of the next request, so that the connection is parked in time. If
+    /// this is false, the timer fires early enough.
     parks_after_request: bool,
 }
 
@@ -165,7 +167,8 @@ impl State {
         }
     }
 
-    /// Compares the connection with its last known state. Returns true if a time limit begins or ends now.
+    /// Compares the connection with its last known state. Returns true if a time limit begins or ends now, or if the
+    /// connection must be closed.
     fn observe(&mut self) -> bool {
         let connection = &*self.connection;
         let (changes, read, in_flight) =

@@ -97,8 +97,9 @@ pub struct Connector {
 type OnRefused = Arc<dyn Fn(&Uri) + Send + Sync>;
 
 impl Connector {
-    /// Returns a builder. By default, chain and host name are verified, no CA certificate is trusted, and no client
-    /// certificate is sent. The time limit for opening a TCP connection is 10 s.
+    /// Returns a builder. By default, chain and host name are verified, so CA certificates are needed
+    /// ([`with_authorities`](ConnectorBuilder::with_authorities)). No client certificate is sent. The time limit for
+    /// opening a TCP connection is 10 s.
     pub fn builder() -> ConnectorBuilder<'static> {
         ConnectorBuilder {
             verification: Verification::Strict,

@@ -31,9 +31,9 @@ use crate::{
 #[cfg(feature = "proxy")]
 use crate::{stall::Stalled, tunnel::NewTunnel};
 
-/// An HTTP/2 stream gets the body in pieces of at most this size, which is the maximum size of a frame. A client must
-/// take each piece within the time limit. A service may send much larger pieces, which a slow client could not take in
-/// this time.
+/// An HTTP/2 stream gets the body in pieces of at most this size, which is the default maximum size of a frame. A
+/// client must take each piece within the time limit. A service may send much larger pieces, which a slow client could
+/// not take in this time.
 const STREAM_PIECE: usize = 16 * 1024;
 
 pin_project! {
@@ -161,11 +161,11 @@ pin_project! {
         // `None` if the request was refused.
         #[pin]
         body: Option<B>,
-        // The part of the most recent frame that hyper has not received yet.
+        // The part of the most recent frame that hyper has not received yet, or the body of a refusal.
         rest: Bytes,
         piece: usize,
         has_no_limit: bool,
-        // `None` if the request was refused.
+        // `None` if the request was refused, or has become a tunnel.
         in_flight: Option<InFlight>,
     }
 }

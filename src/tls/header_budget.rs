@@ -75,7 +75,8 @@ impl HeaderUse {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Gives back all bytes that the connection has taken from the budget. Call this when no request is in flight.
+    /// Gives back all bytes that the connection has taken from the budget. Call this when no headers are in use any
+    /// more.
     pub(super) fn give_back(&self, budget: &HeaderBudget) {
         if self.taken.load(Ordering::Relaxed) > 0 {
             budget.give_back(self.taken.swap(0, Ordering::Relaxed));

@@ -66,7 +66,7 @@ impl OpenCertificates {
         // The lock is released, so that connections can open and close while the certificates are verified.
         drop(table);
         let now = UnixTime::now();
-        // The connections of a client have the same certificate, which is verified only once.
+        // Several connections of a client may have the same chain, which is then verified only once.
         let mut verified: HashMap<&[CertificateDer<'_>], bool> = HashMap::new();
         let mut revoked = 0;
         for (chain, connection) in &open {

@@ -41,8 +41,9 @@ pub(super) async fn accept(
     }
 }
 
-/// Returns true if the first byte of a connection is a letter. An HTTP request begins with the name of a method, which
-/// begins with a letter. TLS begins with the number of a content type (RFC 8446 §5.1). These numbers are not letters.
+/// Returns true if the first byte of a connection is a letter. An HTTP request begins with the name of a method. The
+/// names of the usual methods begin with a letter. TLS begins with the number of a content type (RFC 8446 §5.1). These
+/// numbers are not letters.
 fn is_plain_http(first: u8) -> bool {
     first.is_ascii_alphabetic()
 }

@@ -45,9 +45,9 @@ const DROP_TIME: Duration = Duration::from_secs(1);
 /// up to five seconds to end. Its connection then needs up to [`REQUEST_GRACE`] to close.
 const CLOSE_TUNNELS: Duration = Duration::from_secs(7);
 
-/// The kernel buffers at most this many bytes that it cannot send yet. With a larger buffer, the server would notice
-/// the progress of a slow client later. The receive buffer of the client's kernel has the same effect, but the server
-/// cannot limit that buffer.
+/// The kernel buffers at most about this many bytes that it cannot send yet. With a larger buffer, the server would
+/// notice the progress of a slow client later. The receive buffer of the client's kernel has the same effect, but the
+/// server cannot limit that buffer.
 #[cfg(target_os = "linux")]
 const MAX_UNSENT: u32 = 128 * 1024;
 
@@ -56,7 +56,8 @@ const MAX_UNSENT: u32 = 128 * 1024;
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
 
-/// After an error of `accept`, the server waits this long before it accepts the next connection.
+/// After an error of `accept`, the server waits this long before it accepts the next connection, unless only the client
+/// has closed its connection.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Accepts connections and serves HTTP/1.1 and HTTP/2 requests on them. HTTP/2 needs TLS.
@@ -106,8 +107,8 @@ pub struct Server {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Drained {
-    /// All connections ended before the drain timeout. Connections that only had to be closed, and connections of
-    /// WebSockets, may still have been open.
+    /// All connections ended before the drain timeout, except connections that only had to be closed, and connections
+    /// of WebSockets.
     Completely,
     /// Some connections were still open at the drain timeout, and were closed then.
     CutOff {
@@ -221,9 +222,9 @@ impl Server {
     /// Sets the send timeout. Within this time, a client must take at least 4 KiB of the data that waits for it. If the
     /// client takes less, its HTTP/1.1 connection is closed, or its HTTP/2 stream is reset. A stream of HTTP/2 gets
     /// pieces of up to 16 KiB, and the client must take a whole piece in this time. There is no limit for event streams
-    /// (`text/event-stream`) and gRPC. The server sees only the progress of the client's kernel, which may take a
-    /// megabyte at a time. So a connection may also be closed if its client takes less than about 16 KiB per second.
-    /// Default: 60 s.
+    /// (`text/event-stream`) and gRPC, unless the length of the response is known. The server sees only the progress of
+    /// the client's kernel, which may take a megabyte at a time. So a connection may also be closed if its client takes
+    /// less than about 16 KiB per second. Default: 60 s.
     #[must_use]
     pub fn with_send_timeout(self, send_timeout: Duration) -> Self {
         Self { settings: self.settings.with_send_timeout(send_timeout), ..self }
@@ -394,7 +395,7 @@ fn keep_little_unsent(listener: &TcpListener) {
     let _ = listener;
 }
 
-/// Makes the kernel probe the silent connections of the listener. Without these probes, an event stream would stay open
+/// Makes the kernel probe the silent connections of the listener. Without these probes, an event stream could stay open
 /// forever if its client is no longer reachable, for example after a network failure.
 fn keep_alive(listener: &TcpListener) {
     if let Err(error) = SockRef::from(listener).set_tcp_keepalive(&KEEPALIVE) {

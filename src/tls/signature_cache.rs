@@ -1,11 +1,11 @@
 //! A cache of valid certificate signatures.
 //!
 //! A client that connects again presents the same certificate, with the same signature of the CA (certificate
-//! authority). With this cache, this signature is verified only once. This saves 14 % of the time of a handshake with a
-//! client certificate (`benches/choices.md`). The result can be cached, because a signature that is valid for a public
-//! key and a message stays valid. Nothing else is cached. Each full handshake still checks whether the certificate has
-//! expired, what it may be used for, and whether its CA is trusted. Each full handshake also verifies the signature by
-//! which the peer proves that it holds the private key.
+//! authority). With this cache, this signature is usually verified only once. This saves 14 % of the time of a
+//! handshake with a client certificate (`benches/choices.md`). The result can be cached, because a signature that is
+//! valid for a public key and a message stays valid. Only the fact that a signature is valid is cached. Each full
+//! handshake still checks whether the certificate has expired, what it may be used for, and whether its CA is trusted.
+//! Each full handshake also verifies the signature by which the peer proves that it holds the private key.
 //!
 //! The cache is off by default because of a timing attack. An attacker who has a copy of a client's
 //! certificate can measure how long a handshake takes to fail. This time shows whether that client has
@@ -60,8 +60,8 @@ fn caching_provider() -> CryptoProvider {
 /// The valid signatures. The cache key is [`Caching::digest`].
 type Valid = LazyLock<Cache<[u8; 32], ()>>;
 
-/// The cache that all listeners and connectors of the process share. It contains only signatures of certificates from a
-/// trusted CA: rustls verifies a chain from its root, so an untrusted chain fails before anything is cached.
+/// The cache that all listeners and connectors of the process share. It contains only signatures that belong to the
+/// chain of a trusted CA: rustls verifies a chain from its root, so an untrusted chain fails before anything is cached.
 static VALID: Valid = LazyLock::new(|| Cache::new(MAX_SIGNATURES));
 
 /// A signature algorithm with a cache of the valid signatures.

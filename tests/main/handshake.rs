@@ -324,8 +324,7 @@ async fn a_client_without_tls_gets_400_or_an_alert_and_is_disconnected() {
         let metrics = MetricRegistry::new().with(counts).expose();
         assert!(metrics.contains(&line), "{metrics}");
         let connector = connector(&TLS13, None);
-        // The server allows one connection for each client address. It refuses a second connection until it has closed
-        // the first.
+        // The server allows only one connection. So it must close the first one before it serves a second one.
         let connected = async {
             loop {
                 if let Ok(stream) = connect(&connector, address).await {

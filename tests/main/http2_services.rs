@@ -670,8 +670,8 @@ async fn a_request_is_sent_again_with_another_passticket() {
     assert_ne!(seen[0], seen[1]);
 }
 
-/// Starts a service with TLS that reads the whole request body. The body must end with a dot. The response body is the
-/// HTTP version.
+/// Starts a service with TLS that reads the whole request body. With HTTP/1.1, the body must end with a dot. The
+/// response body is the HTTP version.
 async fn reading_service(alpn: &str) -> String {
     let config = ServerConfig::builder()
         .with_no_client_auth()

@@ -46,15 +46,16 @@ pub struct AccessToken {
     pub expires_at: Timestamp,
     /// The last recorded use. Uses within a minute after a recorded use are not recorded.
     pub last_use: Option<LastUse>,
-    /// Whether the gateway accepts the PAT.
+    /// Whether the PAT has expired or was revoked.
     pub state: AccessTokenState,
 }
 
-/// Whether the gateway accepts a Personal Access Token.
+/// Whether a Personal Access Token has expired or was revoked. The registry does not know the revocations in Zowe's
+/// Caching Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AccessTokenState {
-    /// The gateway accepts the token.
+    /// The token has not expired, and no revocation of the store applies to it.
     Active,
     /// The token has expired. It may also have been revoked before.
     Expired,
@@ -114,8 +115,8 @@ pub enum AccessTokenChange {
         /// The PAT.
         pat: IssuedPat,
     },
-    /// Records uses of PATs. A PAT that is not in the registry is added, if it has not expired and the user does not
-    /// have too many PATs.
+    /// Records uses of PATs. A PAT that is not in the registry is added, if it has scopes, has not expired, and its
+    /// user does not have too many PATs.
     Use(Vec<PatUse>),
     /// Revokes the rotated PATs whose grace period has ended.
     EndGraces,
@@ -166,7 +167,7 @@ pub enum AccessTokenOutcome {
     NotActive(AccessTokenState),
     /// The PAT was already rotated. Nothing was changed.
     AlreadyRotated,
-    /// The user has too many PATs. Nothing was changed.
+    /// The user has too many PATs, so the new PAT was not registered.
     TooMany {
         /// The maximum number.
         limit: u32,
@@ -256,8 +257,8 @@ pub(in crate::revocation) trait EntriesMut: Entries {
     ) -> Result<Option<(UserId, TokenFingerprint)>, Self::Error>;
 }
 
-/// Applies `change` at the time `now`. If a condition is not met, changes nothing and returns the reason as the
-/// outcome.
+/// Applies `change` at the time `now`. If a condition is not met, does not make the change, and returns the reason as
+/// the outcome.
 pub(in crate::revocation) fn apply<E: EntriesMut>(
     change: &AccessTokenChange,
     now: Timestamp,

@@ -38,7 +38,7 @@ pub(in crate::revocation) struct Entry {
 pub(in crate::revocation) struct Label {
     pub(in crate::revocation) name: Option<TokenName>,
     pub(in crate::revocation) description: TokenDescription,
-    /// When the user last changed the label.
+    /// When the label was set or changed. 0 if the user has never given a label.
     pub(in crate::revocation) changed_at: Timestamp,
 }
 
@@ -72,7 +72,7 @@ impl LastUse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::revocation) struct Rotated {
     pub(in crate::revocation) at: Timestamp,
-    /// The end of the grace period. From this time on, the PAT is revoked.
+    /// The end of the grace period. The PAT is revoked at this time or shortly after.
     pub(in crate::revocation) until: Timestamp,
     pub(in crate::revocation) successor: AccessTokenId,
 }
@@ -170,9 +170,9 @@ impl Entry {
         bytes
     }
 
-    /// Returns a number that rises with each change of the entry. The version of a merged entry is never smaller than
-    /// the versions of the two entries. If one entry lacks a part of the other one, the merged entry has a larger
-    /// version than this entry.
+    /// Returns a number that rises with each change that a node makes to its entry. The version of a merged entry is
+    /// never smaller than the versions of the two entries. If one entry lacks a newer part of the other one, the merged
+    /// entry has a larger version than this entry.
     #[cfg(feature = "redis")]
     pub(in crate::revocation) fn version(&self) -> u64 {
         let last_use = self.last_use.as_ref().map_or(0, |last| last.at.as_millis());
@@ -208,7 +208,7 @@ impl Entry {
             self.rotation = other.rotation;
         }
         // A node may have seen the token only in a request. It then does not know that a rotation has made the token,
-        // and takes the token itself for the family.
+        // and stores the token itself as the first of its family.
         if self.family == self.id() {
             self.family = other.family;
         }
@@ -397,7 +397,7 @@ mod tests {
             assert_eq!(read(&[&bytes[..], &[0]].concat()), Err(EntryError));
             assert_eq!(read(&[&[2], &bytes[1..]].concat()), Err(EntryError));
         }
-        // A plain entry with a short name is small: a million of them fit into a small file.
+        // An entry with a short name and a short description is small: a million of them fit into a small file.
         assert!(entries()[1].to_bytes().len() < 70);
     }
 

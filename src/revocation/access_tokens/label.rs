@@ -10,9 +10,8 @@ const MAX_DESCRIPTION: usize = 256;
 
 /// The name of a Personal Access Token: 1 to 64 characters. White space around the name is removed.
 ///
-/// A name has no control characters, and no invisible characters that change how other characters are shown, such as
-/// zero-width characters and Unicode bidirectional controls. So a list of tokens shows each name as its user wrote it.
-/// Two tokens may have the same name.
+/// A name has no control characters, and no common invisible characters that change how other characters are shown,
+/// such as zero-width characters and Unicode bidirectional controls. Two tokens may have the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenName(Box<str>);
 
@@ -85,9 +84,8 @@ fn checked(text: &str, max: usize) -> Result<&str, LabelError> {
     if text.chars().count() > max { Err(LabelError::TooLong { max }) } else { Ok(text) }
 }
 
-/// Returns whether a character is a control character, or an invisible character that changes how other characters are
-/// shown. Such invisible characters are line and paragraph separators, zero-width characters, bidirectional controls
-/// and tags.
+/// Returns whether a character is a control character, or a common invisible character that changes how other
+/// characters are shown, such as a line separator, a zero-width character, a bidirectional control or a tag.
 fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c,

@@ -159,7 +159,7 @@ pub(in crate::revocation) fn list<E: Entries>(
     Ok(page)
 }
 
-/// Returns whether the entry passes the filters that need no look at the revocations.
+/// Returns whether the entry passes the filters by service and by name.
 fn is_wanted(query: &AccessTokenQuery, entry: &Entry) -> bool {
     let is_named = |text: &String| {
         let name = entry.label.name.as_ref().map(|name| name.as_str().to_lowercase());

@@ -41,15 +41,15 @@ const MAX_USES: usize = 4096;
 /// The maximum number of uses of revoked tokens that wait to be written.
 const MAX_MISUSES: usize = 256;
 
-/// Uses are written at this interval.
+/// The minimum time between two writes of uses.
 const WRITE_EVERY_SECS: u64 = 10;
 
 /// The recent uses of Personal Access Tokens (PATs), which are written to a registry later. Share it by an `Arc` with
 /// the layers, and call [`flush`](Self::flush) about every second.
 ///
-/// A request with a PAT reads two atomic numbers. The first request with a PAT in each minute also adds a report to a
-/// queue. A request never waits for the registry. If too many reports wait, new ones are dropped. Two metrics count
-/// them: one the dropped uses, and the other the dropped reports of refused tokens.
+/// A request with a PAT reads two atomic numbers. The first request with each PAT in a minute also adds a report to a
+/// queue. A request never waits for the registry. If too many reports wait, new ones are dropped. One metric counts the
+/// dropped uses, and another one the dropped reports of refused tokens.
 pub struct TokenUses {
     /// The current minute. `flush` sets it, so that a request reads no clock.
     minute: AtomicU64,
@@ -83,8 +83,8 @@ impl Default for TokenUses {
 }
 
 impl TokenUses {
-    /// Reports that a request with `pat` was accepted. `from` is not called for repeated uses of a token in the same
-    /// minute.
+    /// Reports that a request with `pat` was accepted. `from` is usually not called for repeated uses of a token in the
+    /// same minute.
     pub fn used(&self, pat: &Pat, service: &ServiceId, from: impl FnOnce() -> Option<IpAddr>) {
         if self.is_new(&self.used, &pat.fingerprint()) {
             self.add_use(pat, service, from());
@@ -120,8 +120,8 @@ impl TokenUses {
         }
     }
 
-    /// Returns whether no use of the token was reported in this minute, and remembers this report. Before the first
-    /// `flush`, always returns `false`.
+    /// Returns whether the slot of the token has no report of this token in this minute. If so, stores this report in
+    /// the slot. Before the first `flush`, always returns `false`.
     fn is_new(&self, slots: &[AtomicU64], token: &TokenFingerprint) -> bool {
         let minute = self.minute.load(Ordering::Relaxed);
         let [number, ..] = token.as_bytes().as_chunks::<8>().0 else { return false };
@@ -135,12 +135,12 @@ impl TokenUses {
         true
     }
 
-    /// Sets the time of the next uses, and writes the waiting reports to `store`. Reports of uses are written only
+    /// Sets the time of the next uses, and writes the waiting reports to `store`. Reports of uses are written at most
     /// every 10 seconds. Also revokes the rotated tokens whose grace period has ended. Returns the number of tokens
     /// that were revoked because a rotated token was used after its grace period.
     ///
     /// # Errors
-    /// The first error of `store`. The reports of this call are then lost.
+    /// The first error of `store`. The reports that were not written before the error are then lost.
     pub async fn flush(
         &self,
         store: &impl AccessTokenStore,

@@ -236,7 +236,7 @@ pub(super) fn evict(
 ) -> Result<u64, redb::Error> {
     let mut evicted = 0;
     table.retain(|_, bytes| {
-        // An entry of a newer version of this program is kept.
+        // An entry that this version cannot read is kept.
         let expiry = Entry::expiry_of(bytes);
         let keep = expiry.is_none_or(|expires_at| now < expires_at.plus(KEPT_AFTER_EXPIRY));
         evicted += u64::from(!keep);
@@ -245,8 +245,8 @@ pub(super) fn evict(
     Ok(evicted)
 }
 
-/// Removes surplus entries of users who have too many entries. A user can have too many if other nodes have registered
-/// some of them. Returns the number of removed entries.
+/// Removes surplus entries of users who have too many entries, but no active ones. A user can have too many if other
+/// nodes have registered some of them. Returns the number of removed entries.
 pub(super) fn limit(
     tables: &mut Tables<'_>,
     salts: &Salts,
@@ -299,7 +299,7 @@ fn of_user(
     Ok(entries)
 }
 
-/// Finds an entry by the first half of its key. Other entries of the user are not read.
+/// Finds an entry by the first half of its fingerprint. Other entries of the user are not read.
 fn with_id(
     table: &impl ReadableTable<KeyType, ValueType>,
     user: &UserId,

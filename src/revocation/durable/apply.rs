@@ -40,7 +40,7 @@ impl Writer {
             }
             Ok(true)
         });
-        // After an error, the caller writes the group.
+        // If a record is not known, or after an error, the caller writes the group.
         if !matches!(known, Ok(true)) {
             return false;
         }
@@ -116,8 +116,8 @@ impl Writer {
         has_failed: bool,
     ) {
         match adopted {
-            // Until the caller repeats the write, checks use both salts. The list has room for this salt, because a
-            // file that has not used its own salt has no salts of other nodes.
+            // Until the caller repeats the write, checks use both salts. The list normally has room for this salt,
+            // because a file that has not used its own salt normally has no salts of other nodes.
             Some(salt) if has_failed => {
                 let _ = self.salts.add(salt);
             }

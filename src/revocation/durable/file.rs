@@ -19,8 +19,8 @@ use crate::revocation::salt::Salt;
 /// The file format that this version reads and writes.
 pub(super) const FORMAT_VERSION: u32 = 1;
 
-/// The size of the database cache. It is small, because only the writer thread uses the database. Checks of tokens read
-/// the index in memory.
+/// The size of the database cache. It is small, because only opening the file and the writer thread use the database.
+/// Checks of tokens read the index in memory.
 pub(super) const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Why a store could not be opened.
@@ -143,7 +143,7 @@ pub(super) fn initialize(path: &Path) -> Result<(), redb::Error> {
     Ok(database.close()?)
 }
 
-/// Makes the directory entry of a new file durable.
+/// On Unix, makes the directory entry of a new file durable.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {

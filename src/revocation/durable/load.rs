@@ -62,8 +62,8 @@ pub(super) fn load_into(index: &RevocationIndex, database: &Database) -> Result<
     Ok(())
 }
 
-/// Opens a table. Returns `None` if the file does not have the table, because an older version of this program made the
-/// file.
+/// Opens a table. Returns `None` if the file does not have the table: an older version of this program made the file,
+/// or nothing was stored in the table yet.
 pub(super) fn open_if_present<K: Key + 'static, V: Value + 'static>(
     txn: &ReadTransaction,
     table: TableDefinition<'_, K, V>,

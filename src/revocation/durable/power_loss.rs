@@ -56,7 +56,7 @@ enum Event {
         to: usize,
     },
     Synced,
-    /// The writer confirmed the next revocation.
+    /// The writer has confirmed the next rule, and the writes after it.
     Confirmed,
 }
 
@@ -315,8 +315,8 @@ fn confirmed_entries(count: usize) -> BTreeSet<String> {
     index.entries()
 }
 
-/// Opens a file as [`open`](super::file::open) does, but in memory. Returns its entries, and checks that it has the
-/// records up to its position in the log.
+/// Opens a file as [`open`](super::file::open) does, but in memory. Returns its revocations and the number of its
+/// registry entries. Fails if it lacks records before its position in the log, or if a rotation is incomplete.
 fn entries(file: Vec<u8>) -> Result<(BTreeSet<String>, usize), redb::Error> {
     let recorder = Recorder::default();
     recorder.lock().file = file;

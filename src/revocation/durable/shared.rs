@@ -151,8 +151,8 @@ impl<'a> Unordered<'a> {
         self.0.push(record);
     }
 
-    /// Stores the records. If a PAT was not registered before, adds its user to `registered`. If the file has a newer
-    /// entry of the registry than a record, adds this entry to `newer`.
+    /// Stores the records. If a PAT was not registered before, adds its user to `registered`. If a merged entry of the
+    /// registry is newer than the record, adds the merged entry to `newer`.
     pub(super) fn store(
         &mut self,
         tables: &mut Tables<'_>,

@@ -60,12 +60,12 @@ impl DurableStore {
         Box::pin(async move { written.await.map(|written| records(written, &salts)) })
     }
 
-    /// Stores records of other nodes, and `followed`, in one commit. `followed` says how far this node has followed the
-    /// log. Returns records that the caller must publish: revocations of registered PATs that a rule with the current
-    /// time revokes, and entries of the registry of PATs that are newer than those in `records`.
+    /// Stores records of other nodes, and `followed`, in at most one commit. `followed` says how far this node has
+    /// followed the log. Returns records that the caller must publish: revocations of registered PATs that a rule with
+    /// the current time revokes, and entries of the registry of PATs that are newer than those in `records`.
     ///
-    /// If the write fails, the revocations apply nevertheless, and the caller must repeat the call. One call with many
-    /// records is many times faster than one call for each record.
+    /// If the file cannot be written, the revocations apply nevertheless, and the caller must repeat the call. One call
+    /// with many records is many times faster than one call for each record.
     pub(crate) fn apply_shared(
         &self,
         records: Vec<Record>,

@@ -33,12 +33,12 @@ pub(super) const ISSUED: TableDefinition<'_, (u64, [u8; 32]), (u64, &str, &[u8])
 /// ignore it.
 pub(super) const ACCESS_TOKENS: TableDefinition<'_, (&str, [u8; 32]), &[u8]> =
     TableDefinition::new("accessTokens");
-/// The rotated PATs that are still valid. A key consists of the time from which the PAT is revoked, and of its salted
-/// fingerprint. A value is the user.
+/// The grace periods of rotated PATs. A key consists of the end of the grace period, and of the salted fingerprint of
+/// the PAT. A value is the user.
 pub(super) const GRACES: TableDefinition<'_, (u64, [u8; 32]), &str> =
     TableDefinition::new("accessTokenGraces");
-/// The salts of other nodes. Fingerprints in [`TOKENS`] and [`ISSUED`] may be salted with them. Older versions of this
-/// program do not know this table, and ignore it.
+/// The salts of other nodes. Fingerprints in the file may be salted with them. Older versions of this program do not
+/// know this table, and ignore it.
 pub(super) const SALTS: TableDefinition<'_, [u8; Salt::LEN], ()> =
     TableDefinition::new("foreignSalts");
 /// The networks from which users have logged in, by the hash of the user. Older versions of this program do not know
@@ -50,7 +50,7 @@ pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("
 // The keys of the table `meta`.
 pub(super) const FORMAT: &str = "format";
 pub(super) const SALT: &str = "salt";
-/// The trusted time, as of the last write. Files of older versions of this program do not have this entry.
+/// The trusted time, as it was last stored. A new file does not have this entry before the first eviction.
 pub(super) const TRUSTED: &str = "trustedTime";
 /// This entry exists while no hash was made with the salt of the file, and no other node knows this salt. Only then may
 /// another salt replace it. Files of older versions of this program do not have this entry.
@@ -159,8 +159,8 @@ impl<'txn> Tables<'txn> {
     }
 
     /// Returns revocations of the registered PATs that belong to the user or service of `rule`, but have a later issue
-    /// time than the rule. The table is sorted by issue time, so only PATs with a later issue time are read. If the
-    /// clock was never ahead, there are no such PATs.
+    /// time than the rule. The table is sorted by issue time, so only PATs with a later issue time are read. Normally,
+    /// there are no such PATs.
     pub(super) fn missed_by(&self, rule: &Revocation) -> Result<Vec<Revocation>, redb::Error> {
         let (Revocation::User { up_to, .. } | Revocation::Service { up_to, .. }) = rule else {
             return Ok(Vec::new());
@@ -188,9 +188,9 @@ impl<'txn> Tables<'txn> {
 /// Calls `write` in a transaction and commits this transaction durably. Then commits a second transaction
 /// durably.
 ///
-/// The file holds the roots of its last two commits. One byte, which has no checksum, selects the root
-/// that is used. If this byte or the newer root is damaged, redb uses the older root and reports no
-/// error. A revocation must therefore be under both roots before the caller gets `Ok`.
+/// The file holds the roots of its last two commits. One byte, which has no checksum, selects the root that is used. If
+/// this byte or the newer root is damaged, redb can use the older root, and reports no error. A revocation must
+/// therefore be under both roots before the caller gets `Ok`.
 pub(super) fn commit(
     database: &Database,
     write: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,

@@ -353,7 +353,7 @@ mod access_tokens {
         });
     }
 
-    /// The requests are sent before the writer thread answers the first of them, so some of them are in one group.
+    /// The requests are sent without waiting for answers, so that one group can have several of them.
     #[test]
     fn one_of_many_concurrent_rotations_succeeds() {
         let Fixture { directory: _directory, path, .. } = Fixture::new();
@@ -560,9 +560,9 @@ mod access_tokens {
         assert_eq!(writer.list_access_tokens(&query, start).unwrap().tokens.len(), 1);
     }
 
-    /// Prints the size of the file, and how long three actions take: a start, a list of the tokens of one user, and the
-    /// issue of a token. `ENTRIES` sets the number of entries. `cargo test --release --features store --lib --
-    /// --ignored --nocapture many_entries`
+    /// Prints the size of the file, and how long these actions take: a start, the registration of a PAT, the issue of a
+    /// token, and a list of tokens. The environment variable `ENTRIES` sets the number of entries. `cargo test
+    /// --release --features store --lib -- --ignored --nocapture many_entries`
     #[test]
     #[ignore = "takes minutes"]
     fn many_entries_cost_little() {

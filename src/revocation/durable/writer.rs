@@ -51,22 +51,24 @@ use crate::{
     },
 };
 
-/// If expired revocations are kept for longer than this, the program warns the operator.
+/// If an eviction keeps expired revocations for longer than this, because it does not trust the clock, it warns the
+/// operator.
 pub(super) const LAG: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The maximum number of writes in one commit. It limits how long the first write waits for the commit.
 pub(super) const MAX_GROUP: usize = 4096;
 
-/// A group is committed when it has this number of records. The number is large, because records of other nodes arrive
-/// in batches, and a node starts faster if it makes few commits.
+/// A group with this number of records gets no further writes, and is committed. The number is large, because records
+/// of other nodes arrive in batches, and a node starts faster if it makes few commits.
 const MAX_GROUP_RECORDS: usize = 200_000;
 
-/// After a failed write, the writer tests at this interval whether the file can be written again. Without this test,
-/// the store would stay down until the next revocation. The next revocation may come only much later.
+/// If no command arrives for this time, the writer calls [`Writer::probe`]. After a failed write, the probe tests
+/// whether the file can be written again. Without this test, the store would stay down until the next command, which
+/// may come much later.
 pub(super) const PROBE_EVERY: Duration = Duration::from_secs(5);
 
-/// If nothing else is written, the writer stores the trusted time at this interval. So after a restart of the machine,
-/// the trusted time lacks at most this interval, and the time for which the machine was off.
+/// If nothing else is written, [`Writer::probe`] stores the trusted time at this interval. So after a restart of the
+/// machine, the trusted time normally lacks little more than the time for which the machine was off.
 pub(super) const ADVANCE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -90,7 +92,7 @@ pub(super) enum Command {
     expect(dead_code, reason = "only the nodes of a cluster need it")
 )]
 pub(super) struct Written {
-    /// The write that was stored. Its fingerprints are salted.
+    /// The write. Its fingerprints are salted, except in a change of the registry.
     pub(super) write: Write,
     /// Revocations of single PATs that were caused by a rule with the current time, or by a change of the registry of
     /// issued PATs.
@@ -240,7 +242,7 @@ impl WriteStats {
         stats
     }
 
-    /// Reads the size of the file. Only the writer thread does so, because the call can block.
+    /// Reads the size of the file. After the start, only the writer thread does so, because the call can block.
     fn measure(&self, path: &Path) {
         if let Ok(file) = fs::metadata(path) {
             self.bytes.store(file.len(), Relaxed);
@@ -257,7 +259,7 @@ impl WriteStats {
 #[derive(Default)]
 pub(super) struct Faults {
     pub(super) count: Counter,
-    /// The error of the last write. `None` if the last write succeeded.
+    /// Why the store is down: the last use of the file failed, or revocations were lost. `None` if neither is so.
     pub(super) last: Mutex<Option<String>>,
 }
 
@@ -296,7 +298,7 @@ pub(super) struct Writer {
     /// Whether `followed` is newer than the value in the file. The next commit stores it.
     #[cfg(feature = "redis")]
     pub(super) followed_is_newer: bool,
-    /// Whether another process writes the file.
+    /// Whether the store is suspended, so that another process can write the file.
     pub(super) is_suspended: bool,
     pub(super) uptime: Box<dyn Fn() -> Uptime + Send>,
     /// The uptime at which the trusted time was last stored. At first, this is the uptime at which the file was opened.
@@ -599,7 +601,7 @@ impl Writer {
     }
 
     /// If no change of the group has anything to do, answers the changes without a commit, and returns true. The
-    /// program sends such changes every second.
+    /// program sends one such change every second.
     fn answer_idle(&mut self, group: &mut Vec<(Write, Reply<Written>)>) -> bool {
         let is_regular = |write: &Write| {
             use AccessTokenChange::{EndGraces, Misuse};
@@ -632,7 +634,7 @@ impl Writer {
     /// PATs of users who already have the maximum number of PATs.
     fn refuse(&mut self, group: &mut Vec<(Write, Reply<Written>)>) {
         if self.is_suspended {
-            // The client repeats the request, and the other process answers it.
+            // If the client repeats the request, the other process answers it.
             for (_, reply) in group.drain(..) {
                 let _ = reply.send(Err(StoreError::HandedOver { store: self.name.clone() }));
             }
@@ -657,7 +659,8 @@ impl Writer {
         }
     }
 
-    /// Removes the revocations that have no effect at the earlier of two times: the trusted time and `wall`.
+    /// Removes the revocations, PATs and networks that are not needed at the earlier of two times: the trusted time and
+    /// `wall`.
     pub(super) fn evict(&mut self, wall: Timestamp) -> Result<Evicted, StoreError> {
         let uptime = (self.uptime)();
         let mut counts = PatCounts::default();
@@ -775,7 +778,7 @@ impl Writer {
         })
     }
 
-    /// Counts and logs a problem, and keeps it for [`DurableStore::health`].
+    /// Counts and logs a problem, and keeps it for [`DurableStore::health`](super::DurableStore::health).
     fn fail(&mut self, problem: WriteProblem) -> StoreError {
         let store = self.name.clone();
         let (error, reason) = match problem {

@@ -136,7 +136,7 @@ impl ServiceClient {
         Ok(found)
     }
 
-    /// Reads one list. A list without entries has an empty body.
+    /// Reads one list. The body may be empty if the list has no entries.
     pub(super) async fn list(&self, list: List) -> Result<Lists, CachingServiceError> {
         let reply = self.call(Method::GET, &["cache-list", list.name()], None).await?;
         match reply.status() {
@@ -183,7 +183,7 @@ impl ServiceClient {
     }
 }
 
-/// Returns the error for an answer with a status that is not a success.
+/// Returns the error for an answer with an unexpected status.
 fn unexpected(reply: &Reply) -> CachingServiceError {
     match reply.status() {
         status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {

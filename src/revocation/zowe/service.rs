@@ -36,15 +36,15 @@ use crate::{
 /// The time between two reads of the salt. API ML uses the same interval.
 const SALT_EVERY: Duration = Duration::from_secs(5 * 60);
 
-/// The pause after a failed call, before the next call.
+/// The pause after a failure, before the gateway prepares the service, reads the salt or repeats writes again.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// How often the query mode sends a query without keys, so that the health of the service is known even if no PAT is
 /// used.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 
-/// How long the error of a failed query about a PAT is cached. If the setting turns caching of answers off, errors are
-/// not cached, either.
+/// How long the error of a failed query about a PAT is cached. If answers are cached for a shorter time, or not at all,
+/// so are errors.
 const ERROR_MEMORY: Duration = Duration::from_secs(1);
 
 /// The maximum number of PATs whose answers are kept in the query mode.
@@ -60,10 +60,11 @@ const MAX_SALTS: usize = 4;
 const GONE: &str = "is gone";
 const CHANGED: &str = "has changed";
 
-/// From this size of the answer on, the log recommends the query mode.
+/// If an answer is larger than this, the log recommends the query mode.
 const LARGE_ANSWER: usize = 1024 * 1024;
 
-/// The time limit of a write, including all tries.
+/// The time limit for the first write of a revocation, including all tries. Later writes of this revocation have no
+/// common limit.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The minimum time limit of one call that writes. A busy service answers a write only after it has waited four seconds
@@ -136,7 +137,7 @@ struct Shared {
 
 /// The facts that the gateway knows about the site.
 struct Site {
-    /// The salts that the gateway has seen since its start, the oldest first.
+    /// The first salt since the start, and the newest other salts, in the order in which the gateway saw them.
     salts: Vec<Salt>,
     has_query: bool,
     /// The hashes of the PATs that were checked last.
@@ -155,11 +156,11 @@ impl Weighter<TokenFingerprint, Arc<PatHashes>> for HashCount {
 /// Why the service does not work as it should.
 #[derive(Default)]
 struct Problems {
-    /// The error of the last call that read, if the call failed.
+    /// The error of the last read of revocations, or of the last test of the service, if it failed.
     read: Option<CachingServiceError>,
-    /// The error of the last write, if the write failed.
+    /// The error of the last failed write. It is removed when no write waits.
     write: Option<CachingServiceError>,
-    /// The problem with the salt, if the salt has changed since the start or is missing.
+    /// The last problem with the salt since the start: the salt changed, or was missing.
     salt: Option<&'static str>,
     /// Whether the lists have become empty while the service did not have the salt of the start. If so, the gateway
     /// ignores answers until the service has this salt again.
@@ -189,8 +190,8 @@ impl CachingService {
     /// Uses the Caching Service behind API ML's gateway at `address`, such as `https://zowe.example:7554`.
     ///
     /// `connector` must present a certificate with the subject of API ML's own certificate, and must verify the server.
-    /// `limits` applies to calls that read. Its [`max_body`](ClientLimits::max_body) limits the size of all revocations
-    /// in the index mode.
+    /// `limits` applies to all calls, but a call that writes has at least six seconds. Its
+    /// [`max_body`](ClientLimits::max_body) limits the size of all revocations in the index mode.
     pub fn new<C: Connect>(
         connector: C,
         limits: ClientLimits,
@@ -239,7 +240,7 @@ impl CachingService {
     }
 
     /// Finds out whether the service can be used, and which partition, salt and layout it has. In the index mode, also
-    /// reads all revocations.
+    /// reads all revocations. If the settings allow it, creates a missing salt.
     ///
     /// # Errors
     /// [`CachingServiceError`]. If it [needs an operator](CachingServiceError::needs_operator), the program should not
@@ -282,7 +283,8 @@ impl CachingService {
         }
     }
 
-    /// Checks a PAT. In the query mode, this asks the service, unless another call has just done so.
+    /// Checks a PAT. In the query mode, this asks the service, unless the answer is cached or another call is asking
+    /// for it.
     pub(super) async fn check(self, pat: Pat) -> Result<(), CheckError> {
         let shared = &*self.0;
         match shared.settings.mode() {
@@ -410,9 +412,10 @@ impl Shared {
         }
     }
 
-    /// Reads the salt if the lists have become empty. The service may have lost its data, and would then have no salt,
-    /// or a new one. In that case, the gateway ignores the answers of the service, and soon refuses PATs. The gateway
-    /// uses answers again when the service has the salt of the start, or after a restart of the gateway.
+    /// Reads the salt if the lists have become empty, or were lost before. The service may have lost its data, and
+    /// would then have no salt, or a new one. In that case, the gateway ignores the answers of the service, and soon
+    /// refuses PATs. The gateway uses answers again when the service has the salt of the start, or after a restart of
+    /// the gateway.
     async fn confirm(&self, all: AllLists) -> Result<AllLists, CachingServiceError> {
         let is_emptied = all.lists.is_empty() && self.index.size().0 > 0;
         if !is_emptied && !lock(&self.problems).lists_are_lost {

@@ -109,7 +109,8 @@ pub struct CachingServiceFound {
 
 impl fmt::Display for CachingServiceFound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The text comes from another program and appears on terminals and in logs, so control characters are removed.
+        // The text comes from another program and appears on terminals and in logs, so control characters are removed,
+        // and a long text is cut.
         let partition = self.partition.chars().filter(|c| !c.is_control()).take(200);
         let partition: String = partition.collect();
         let created = if self.is_new_salt { ", created now" } else { "" };

@@ -17,9 +17,11 @@ use crate::{
 ///   a PAT is accepted only if both accept it. If the store that must decide does not know the answer, the result is
 ///   [`CheckError::Unavailable`]. For other tokens, only the own store decides: API ML keeps only revocations of PATs
 ///   in the Caching Service.
-/// - **Writes**, if they are [on](super::CachingServiceSettings::with_writes): the own store is written first. `Ok`
-///   means that the Caching Service also has the revocation. [`StoreError::Unconfirmed`] means that only the own store
-///   has it. The write is then repeated as long as this process runs.
+/// - **Writes**, if they are [on](super::CachingServiceSettings::with_writes): the own store is written first, and then
+///   the Caching Service. Only rules and the revocations of PATs with [`revoke`](RevocationStore::revoke) are written
+///   there. For these, `Ok` means that the Caching Service has the revocation. [`StoreError::Unconfirmed`] means that
+///   the own store has it, but the Caching Service did not confirm it. The write is then repeated as long as this
+///   process runs.
 ///
 /// A rule with the current time also revokes PATs that were issued while the clock was ahead, but only in the own
 /// store.
@@ -51,7 +53,7 @@ impl<S: RevocationStore> WithCachingService<S> {
             own.and(written)
         });
         Box::pin(async move {
-            // The task is never aborted, so an error means that it has panicked.
+            // The task is never aborted, so an error means that it has panicked, or that the runtime shuts down.
             let ended = |_| StoreError::Ended { store: "the Caching Service of API ML".into() };
             task.await.map_err(ended)?
         })

@@ -19,7 +19,7 @@ use crate::{
     token::{Pat, Validity},
 };
 
-/// The number of times that a write is sent before it counts as dropped.
+/// The maximum number of times that a write is sent in a row.
 const TRIES: u32 = 3;
 
 /// The pause before a write is sent for the second time. The pause before the third time is twice as long. Longer
@@ -124,7 +124,7 @@ impl Write {
         Err(problem)
     }
 
-    /// Returns whether the service has the entry.
+    /// Stores the entry, unless the service has it. Returns whether the service then has it.
     async fn attempt(
         &self,
         client: &ServiceClient,
@@ -174,11 +174,11 @@ impl Write {
     }
 }
 
-/// The revocations that the service has not confirmed, the oldest first.
+/// The revocations that the service has not confirmed, in the order of their next writes.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     subjects: VecDeque<Subject>,
-    /// The number of revocations beyond the limit. They are never written.
+    /// The number of revocations that were not kept, because of the limit.
     pub(super) lost: u64,
 }
 

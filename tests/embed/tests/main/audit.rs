@@ -83,7 +83,8 @@ fn certificate(common_name: &str, unit: &str) -> PeerCertificate {
     PeerCertificate::from_der(&**certificate.der()).unwrap()
 }
 
-/// Sends a request. Returns the status and the body of the response. The body is the user id that the handler sees.
+/// Sends a request. Returns the status and the body of the response. If the request was accepted, the body is the user
+/// id that the handler sees.
 async fn ask(
     mapper: Arc<dyn IdentityMapper>,
     audit: &Audit,

@@ -363,7 +363,8 @@ fn a_short_job_gets_its_first_ticket_without_waiting() {
     let profiles = || KeyProfiles::new([key()]).unwrap();
     let job = LocalGenerator::one_shot(profiles());
     assert!(job.generate_now(&user("BATCH"), &applid()).is_ok());
-    // The generator of a long-running service makes no PassTicket in the second in which it starts.
+    // With replay protection, the generator of a long-running service makes no PassTicket in the second in which it
+    // starts.
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_700_000_000)));
     let service = LocalGenerator::new(profiles()).with_clock(clock.clone());
     let error = service.generate_now(&user("BATCH"), &applid()).unwrap_err();
