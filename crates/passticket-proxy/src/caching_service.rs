@@ -39,7 +39,7 @@ pub(crate) async fn prepared_to_read(config: &Config) -> Result<Option<CachingSe
 }
 
 /// Returns the configured settings without the permissions to change the Caching Service: to write revocations and to
-/// create a salt. Commands that only look use these settings.
+/// create a salt. Commands that only read use these settings.
 pub(crate) fn settings_to_read(config: &Config) -> Option<CachingServiceSettings> {
     let settings = config.zowe.as_ref()?.revocations?;
     Some(CachingServiceSettings::new(settings.mode()))

@@ -260,7 +260,7 @@ pub(crate) struct InstanceUrl {
 }
 
 impl InstanceUrl {
-    /// The port of ZAAS in Zowe.
+    /// The default port of ZAAS in Zowe.
     pub(crate) const DEFAULT_PORT: u16 = 7558;
 }
 
@@ -745,7 +745,7 @@ pub(crate) struct Evaluate {
     #[command(flatten)]
     pub(crate) ticket: TicketArgs,
     /// The PassTicket. It may begin with a hyphen.
-    // The algorithm enhanced-mixed makes PassTickets that begin with a hyphen.
+    // Some PassTickets of the algorithm enhanced-mixed begin with a hyphen.
     #[arg(long = "ticket", value_name = "T", value_parser = parse_ticket, allow_hyphen_values = true)]
     pub(crate) passticket: TicketArgument,
     /// The time window: how many seconds the PassTicket may be older or newer than --at [default: 600 for legacy, 60

@@ -46,7 +46,7 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// The origin of the revocation file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileOrigin {
-    /// The file existed, or the operator asked for a new file.
+    /// The file existed, or a new file was wanted: by the option `--new-store` or by the demo.
     Wanted,
     /// The file was missing, and a new one was made for the revocations of the other nodes. If no other node has shared
     /// revocations, the gateway does not start (docs/decisions.md#d38).
@@ -214,7 +214,7 @@ async fn count_nodes(node: ClusterNode, login_failures: RedisLoginFailures) {
     }
 }
 
-/// Converts the error to an exit code. If the nodes have different versions or lease times, this configuration may be
+/// Converts the error to an [`Exit`]. If the nodes have different versions or lease times, this configuration may be
 /// right. So the result is [`Exit::Negative`], after which systemd may start the gateway again.
 fn exit(error: ClusterError) -> Exit {
     match error {

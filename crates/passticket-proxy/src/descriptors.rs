@@ -93,6 +93,7 @@ struct Shares {
 
 /// Divides the `possible` connections, which are `None` if there is no limit. The port for API ML's gateways gets a
 /// quarter of them, but at least 1 and at most [`ZAAS_CONNECTIONS`]. Without a limit, it gets [`ZAAS_CONNECTIONS`].
+/// With [`Ports::One`], there is no such port, and its share is not used.
 fn shares(configured: NonZeroUsize, possible: Option<NonZeroUsize>, ports: Ports) -> Shares {
     let at_least_1 = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
     match (possible, ports) {

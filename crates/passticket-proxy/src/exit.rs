@@ -7,7 +7,8 @@ use crate::terminal::{print_line, print_problem};
 /// The reason why the program ends with an exit code other than 0.
 #[derive(Debug)]
 pub(crate) enum Exit {
-    /// Exit code 1: the command worked, and its answer is negative. The answer goes to standard output.
+    /// Exit code 1: the answer of the command is negative, or the gateway cannot join its cluster yet. The text goes to
+    /// standard output.
     Negative(String),
     /// Exit code 1: a server refuses the request. The reason goes to standard error, because standard output may be the
     /// input of another program.

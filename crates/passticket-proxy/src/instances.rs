@@ -38,8 +38,9 @@ impl InstanceTasks {
 /// Starts the health checks, and the task that regularly resolves the host names of services. The tasks end when the
 /// result is dropped. `shared` is the current table of routes, including the routes of found services.
 ///
-/// There is a check for each instance that has a health URL and is not the only instance of its service. If a service
-/// has only one instance, a check would be useless, because there is no other instance to choose.
+/// There is a check for each instance with a valid health URL, if health checks are on, and if the service of the
+/// instance has a route and other instances. If a service has only one instance, a check would be useless, because
+/// there is no other instance to choose.
 pub(crate) fn start_tasks<B: Send + 'static>(
     config: &Config,
     routes: &[Route],
@@ -95,7 +96,7 @@ pub(crate) struct FoundCheck {
 }
 
 impl FoundCheck {
-    /// Returns `None` if the instance has no health URL, or if its health URL leads to another server. Without this
+    /// Returns `None` if the instance has no valid health URL, or if this URL leads to another server. Without this
     /// rule, a program that registers an instance could make the gateway send requests to any server. If the service
     /// has the scheme bypass (`is_bypass`), the check does not present the client certificate that the gateway has for
     /// all services.

@@ -84,7 +84,7 @@ async fn bind(
 /// Returns the sockets that systemd has passed to this process (`LISTEN_FDS`).
 ///
 /// The crate `listenfd` makes the sockets, because making a socket from a descriptor number needs unsafe code. The
-/// crate also removes the variables from the environment.
+/// crate also removes `LISTEN_PID` and `LISTEN_FDS` from the environment.
 fn inherited(config: &Config) -> Result<OpenSockets, String> {
     // systemd separates the names with colons. `from_env` checks that the variables are for this process
     // (`LISTEN_PID`).

@@ -1,5 +1,5 @@
-//! A bounded queue in front of standard error. A thread that logs never waits for standard error, and never
-//! gets a write error (docs/decisions.md#d37).
+//! A bounded queue in front of standard error. A thread that logs never gets a write error, and waits for standard
+//! error only when the program ends (docs/decisions.md#d37).
 
 use std::{
     fmt::Write as _,
@@ -25,7 +25,7 @@ use crate::log_format;
 /// The target of the line about lost lines.
 const TARGET: &str = "passticket_proxy::logging";
 
-/// The maximum number of waiting lines.
+/// The maximum number of waiting entries. An entry has one line or more.
 const MAX_LINES: usize = 4096;
 
 /// The maximum size of the waiting lines, in bytes. A longer line is accepted if no other line waits.
@@ -34,7 +34,8 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// The minimum time between two attempts to report lost lines.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The pause before a write is repeated, if standard error is a full pipe in non-blocking mode.
+/// The pause before a write is repeated, if standard error is a full pipe in non-blocking mode. [`LogQueue::flush`]
+/// makes the same pause while the queue is full.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The time that the program waits for its last log lines when it ends.
@@ -212,7 +213,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Writes a line with the number of lost lines, at most once per [`REPORT_INTERVAL`].
+    /// Writes a line with the number of lost lines, at most once per [`REPORT_INTERVAL`], except after a flush.
     fn report_lost_lines(&mut self) {
         if self.reported.is_some_and(|last| last.elapsed() < REPORT_INTERVAL) {
             return;

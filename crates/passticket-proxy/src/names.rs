@@ -98,7 +98,8 @@ pub(crate) async fn watch<C, B>(
 struct Known(BTreeMap<String, BTreeSet<IpAddr>>);
 
 impl Known {
-    /// Replaces the addresses of a name. Returns whether the name has lost an address.
+    /// Replaces the addresses of a name. If `found` is empty, the addresses stay. Returns whether the name has lost an
+    /// address.
     fn update(&mut self, name: &str, found: impl Iterator<Item = IpAddr>) -> bool {
         let found: BTreeSet<_> = found.collect();
         if found.is_empty() {

@@ -4,7 +4,8 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use crate::exit::Exit;
 
-/// Lets the kernel send SIGTERM to this process when its parent, the process `parent`, ends.
+/// Lets the kernel send SIGTERM to this process when its parent, the process `parent`, ends. The kernel also sends the
+/// signal when the thread that has started this process ends.
 pub(crate) fn end_with(parent: i32) -> Result<(), Exit> {
     let failed = |error| {
         Exit::runtime(format!(

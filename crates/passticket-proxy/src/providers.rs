@@ -52,7 +52,7 @@ impl Remote {
         Self { connector, limits, tokens: Tokens(Arc::new(issuer)) }
     }
 
-    /// Creates an HTTP client for a provider that checks passwords. It continues to wait for the provider after the
+    /// Creates an HTTP client for a provider that checks passwords. It may continue to wait for the provider after the
     /// gateway has answered the login with a timeout. So a late refusal still counts as a wrong password.
     fn login_client(&self) -> Client<Connector> {
         let deadline = self.limits.deadline().max(LONGEST_LOGIN);

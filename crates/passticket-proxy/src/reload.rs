@@ -72,7 +72,7 @@ pub(crate) struct Running {
     pub(crate) access_logs: AccessLogs,
     pub(crate) install: Install,
     pub(crate) listeners: SharedListeners,
-    /// Removes expired revocations.
+    /// The task that removes expired revocations and records the uses of Personal Access Tokens.
     pub(crate) evicting: Task,
     pub(crate) evict: Box<dyn Fn(&Config) -> Task + Send>,
 }
@@ -192,7 +192,8 @@ impl Running {
         }
     }
 
-    /// Replaces the configuration, unless the content of all files is the same as before.
+    /// Replaces the configuration, unless the content of all files is the same as before, or the access log of the new
+    /// configuration cannot be opened.
     fn replace(&mut self, checked: Checked, files: SourceFiles) -> Outcome {
         let changed = files.changed_since(&self.files);
         let changed: Vec<_> = changed.map(|path| path.display().to_string()).collect();

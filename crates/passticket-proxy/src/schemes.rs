@@ -123,7 +123,7 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
     }
 
     /// Returns the scheme that a gateway of API ML asks for. `service` receives the credential. Returns `None` if the
-    /// configuration has no server that makes such a credential.
+    /// configuration has no server that makes such a credential, or if the target is not known here.
     ///
     /// API ML's gateway does not report the answers of the service. So the breaker does not learn whether these
     /// PassTickets were accepted. But if the breaker has stopped the PassTickets of a user or of an APPLID, gateways of

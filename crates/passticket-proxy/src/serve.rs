@@ -65,8 +65,8 @@ pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
     runtime()?.block_on(async move {
         let mut signals = Signals::listen()?;
         let config = &loaded.config;
-        // The gateway asks API ML's Caching Service before any other step, so that a start that must fail changes
-        // nothing.
+        // The gateway asks API ML's Caching Service before it opens ports and files, so that a start that must fail
+        // changes nothing.
         let zowe = caching_service::prepared(config).await?;
         let socket = Some(config.takeover_socket.clone());
         let predecessor = match options.takeover {
@@ -117,8 +117,9 @@ impl Configuration {
     }
 }
 
-/// Creates the runtime for all work except requests to the gateway. In this runtime, the program waits for signals,
-/// removes expired revocations and reloads the configuration. The worker threads have their own runtimes.
+/// Creates the runtime of the main thread. In this runtime, the program waits for signals, removes expired revocations,
+/// reloads the configuration, and answers the requests that another process relays at a takeover. The worker threads
+/// and the admin port have their own runtimes.
 pub(crate) fn runtime() -> Result<Runtime, Exit> {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.map_err(|e| Exit::runtime(format!("cannot start the async runtime: {e}")))
@@ -140,8 +141,8 @@ impl Start {
     }
 }
 
-/// Serves requests until a signal asks the program to stop, or until another process has taken over. Then finishes the
-/// requests in flight.
+/// Serves requests until a signal asks the program to stop, until another process has taken over, or until a thread of
+/// the gateway has failed. Then finishes the requests in flight.
 pub(crate) async fn run(
     configuration: Configuration,
     stores: Stores,

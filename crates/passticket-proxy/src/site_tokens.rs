@@ -117,8 +117,8 @@ impl SiteTokens {
         }
     }
 
-    /// Returns the verifier of all tokens. Returns `None` if the gateway accepts only its own tokens. It then need not
-    /// read the issuer of a token.
+    /// Returns the verifier of all tokens. Returns `None` if the gateway accepts only its own tokens. The gateway then
+    /// need not read the issuer of a token.
     pub(crate) fn verifier(
         &self,
         own: &Rs256Verifier,

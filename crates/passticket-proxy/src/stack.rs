@@ -546,7 +546,7 @@ pub(crate) struct Kept {
     instances: Arc<InstanceStates>,
     /// The health checks of instances, and the task that resolves their names.
     instance_tasks: InstanceTasks,
-    /// The open WebSockets.
+    /// The open WebSockets and event streams.
     tunnels: Arc<Tunnels>,
     /// The parts of the gateway that another process can take over.
     hand_over: HandOver,
@@ -635,7 +635,7 @@ impl Kept {
         self.tunnels = Arc::new(with_settings(self.tunnels.share(), config));
     }
 
-    /// Returns the open WebSockets. The caller must run [`Tunnels::enforce_revocations`].
+    /// Returns the open WebSockets and event streams. The caller must run [`Tunnels::enforce_revocations`].
     pub(crate) fn tunnels(&self) -> Arc<Tunnels> {
         self.tunnels.clone()
     }
@@ -702,25 +702,23 @@ macro_rules! routed_stack {
             .layer(probe($crate::stack::Step::Received))
             // This layer also counts the requests that a later layer rejects.
             .option_layer(layers.requests)
-            // SanitizeLayer is in front of the layers that read headers, so that no other layer sees headers that
-            // clients must not set. It also refuses requests of web pages of other origins, while the request still has
-            // `Origin`.
+            // SanitizeLayer is in front of all layers below, so that none of them sees headers that clients must not
+            // set. It also refuses requests of web pages of other origins, while the request still has `Origin`.
             .layer(layers.sanitize)
             .layer(probe($crate::stack::Step::Sanitized))
             // RouteLayer is before AuthenticateLayer, because the route decides whether a credential is
             // evaluated, and what happens if authentication fails.
             .layer(layers.route)
             .layer(probe($crate::stack::Step::Routed))
-            // AuthenticateLayer removes the credential, except on routes with the scheme bypass. Later
-            // layers see only the authenticated user.
+            // AuthenticateLayer verifies the credential, and normally removes it from the request.
             .layer(layers.authenticate)
             .layer(probe($crate::stack::Step::Authenticated))
             // ScopeLayer is after AuthenticateLayer, because ScopeLayer compares the scopes of an
             // authenticated Personal Access Token with the route.
             .layer(layers.scope)
             .layer(probe($crate::stack::Step::Scoped))
-            // RateLimitLayer is after ScopeLayer, so that it knows the user, and before SchemeLayer, so that a refused
-            // request uses no PassTicket.
+            // RateLimitLayer is after AuthenticateLayer, so that it knows the user, and before SchemeLayer, so that a
+            // refused request uses no PassTicket.
             .option_layer(layers.rate_limit)
             .layer(probe($crate::stack::Step::RateLimited))
             // SchemeLayer is last, so that the PassTicket is made immediately before the request is sent.
@@ -934,7 +932,8 @@ pub(crate) struct Services<G, Z> {
 ///
 /// If `kept` has counters, requests and decisions are counted. The health endpoint and the page of administrators
 /// report `health`. Call this function in a Tokio runtime. The function starts tasks there: they check the instances of
-/// services. If services are found in Eureka, they also fetch the registry and replace the routes.
+/// services, and resolve their host names. If services are found in Eureka, they also fetch the registry and replace
+/// the routes.
 pub(crate) fn services(
     config: &Config,
     parts: &Parts,

@@ -104,7 +104,7 @@ fn connect(path: &OsStr) -> io::Result<UnixDatagram> {
         }
         _ => socket.connect_addr(&SocketAddr::from_pathname(path)?)?,
     }
-    // A message that systemd does not read must not block a worker.
+    // A message that systemd does not read must not block this process.
     socket.set_nonblocking(true)?;
     Ok(socket)
 }

@@ -5,8 +5,8 @@
 //! thread can forward a request without the help of other threads.
 //!
 //! The threads share some state: the revoked tokens, the cache of verified tokens, the permissions, and the time slots
-//! in use (for replay protection). A lock on such state is held only for one look-up. There is one exception: while a
-//! thread verifies a new token, other threads that received the same token wait for the result.
+//! in use (for replay protection). A lock on this state is normally held only for one look-up. But while one thread
+//! verifies a new token, other threads that received the same token wait for the result.
 
 use std::{
     io,
@@ -280,7 +280,7 @@ impl Drop for WorkerRuntime {
 /// continued, the gateway would run with fewer threads, and some clients would get no answer.
 ///
 /// # Errors
-/// The error of the first worker that failed.
+/// The error of the first worker that failed, or the error if a thread cannot be started.
 async fn supervise<W, T>(
     workers: Vec<W>,
     shutdown: impl Future<Output = ()>,

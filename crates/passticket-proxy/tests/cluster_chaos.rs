@@ -66,7 +66,7 @@ const RECOVERY: Duration = Duration::from_secs(60);
 /// When the nodes have confirmed this number of revocations since the last event, they have recovered from it.
 const AFTER_RECOVERY: u64 = 10;
 
-/// The test makes at least this many events.
+/// The test makes at least this many events, unless its maximum time passes before.
 const MIN_EVENTS: u64 = 20;
 
 /// The number of kinds of events.

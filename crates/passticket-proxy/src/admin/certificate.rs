@@ -1,4 +1,4 @@
-//! Reports whether the certificate of the gateway is valid, and when the certificates in the configuration expire.
+//! Reports whether the certificate of the gateway has expired, and when the certificates in the configuration expire.
 
 use std::{
     sync::{

@@ -257,7 +257,7 @@ impl Components {
             parts.push(Part::new(Component::Discovery, Need::Optional, health));
         }
         if let Some(zowe) = &self.zowe {
-            // Without this service, the gateway refuses Personal Access Tokens, and serves all other requests.
+            // Without the Caching Service, the gateway refuses Personal Access Tokens, and serves all other requests.
             parts.push(Part::new(Component::ZoweRevocations, Need::Optional, zowe.health()));
         }
         if let Some(cluster) = &self.cluster {

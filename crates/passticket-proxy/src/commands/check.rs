@@ -1,4 +1,4 @@
-//! `check`: prints every problem of a configuration, or that the configuration is good.
+//! `check`: prints the problems of a configuration, or that the configuration is good.
 
 use std::{
     fs::{self, OpenOptions},

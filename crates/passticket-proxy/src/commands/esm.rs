@@ -145,8 +145,8 @@ fn verify(esm: esm::Esm, expected: &Expected, listings: &[PathBuf]) -> Result<()
     }
 }
 
-/// Reads the listings one after the other, up to one byte more than [`MAX_LISTING`], so that the comparison notices a
-/// listing that is too long.
+/// Reads the listings one after the other. Reads little more than [`MAX_LISTING`] bytes: enough for the comparison to
+/// notice that the listings are too long.
 fn read_listings(listings: &[PathBuf]) -> Result<Zeroizing<Vec<u8>>, Exit> {
     let mut text = Zeroizing::new(Vec::new());
     for path in listings {

@@ -1,5 +1,5 @@
-//! `check --live`: asks each server of a configuration once, and prints one line about each server. The command sends
-//! neither passwords nor tokens of users.
+//! `check --live`: asks the servers that a configuration names, and prints what they answer. The command sends neither
+//! passwords nor tokens of users.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -46,7 +46,7 @@ use crate::{
     terminal::print_line,
 };
 
-/// The number of servers that are asked at the same time.
+/// The maximum number of servers that are asked at the same time.
 const MAX_CONCURRENT: usize = 16;
 
 /// The maximum number of characters to print from a text of a server.
@@ -101,7 +101,7 @@ struct Registration {
     to_gateways: Connector,
 }
 
-/// Asks all servers. Prints one line for each of them.
+/// Asks all servers, and prints their answers.
 pub(crate) fn ask_all(config: &Config) -> Result<(), Exit> {
     let peers = peers(config).map_err(Exit::usage)?;
     let mut count = peers.len();
@@ -380,8 +380,8 @@ fn windows(config: &Config) -> BTreeMap<String, Duration> {
     windows
 }
 
-/// Returns all servers of a configuration. A server with several roles is listed once for each role. Each entry has the
-/// connector that the gateway itself uses in this role.
+/// Returns the servers of a configuration, except Redis. A server with several roles is listed once for each role. Each
+/// entry has the connector that the gateway itself uses in this role.
 fn peers(config: &Config) -> Result<Vec<Peer>, TlsError> {
     let mut peers: Vec<Peer> = Vec::new();
     let windows: BTreeMap<String, Duration> = windows(config);

@@ -105,7 +105,7 @@ impl Zaas {
     }
 }
 
-/// Returns the addresses of the gateways in the registry.
+/// Returns the URLs of gateways in the registry that are up, at most [`MAX_GATEWAYS`].
 pub(super) fn gateways(registry: &Registry) -> Vec<String> {
     up(registry, "gateway").filter_map(url).take(MAX_GATEWAYS).collect()
 }

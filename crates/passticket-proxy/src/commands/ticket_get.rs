@@ -271,7 +271,7 @@ impl Session {
 fn login_token(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(SET_COOKIE).iter().filter_map(|cookie| cookie.to_str().ok());
     let values = cookies.filter_map(|cookie| Some(cookie.split(';').next()?.split_once('=')?.1));
-    // Each JWT begins with an encoded `{"`.
+    // The header of a JWT normally begins with `{"`, which is `eyJ` in base64url.
     let is_jwt = |value: &&str| value.starts_with("eyJ") && value.split('.').count() == 3;
     values.map(str::trim).find(is_jwt)
 }

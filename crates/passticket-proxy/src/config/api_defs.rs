@@ -207,7 +207,7 @@ fn service_id(text: &str) -> Result<ServiceId, String> {
     Ok(id)
 }
 
-/// Reads the URLs of the instances. If a URL is wrong, reports it and returns `None`.
+/// Reads the URLs of the instances. If the setting is missing or a URL is wrong, reports this and returns `None`.
 fn instances(section: &mut Section<'_>) -> Option<Vec<Upstream>> {
     let urls = section.required("instanceBaseUrls", "a list with the URL of the service")?.items();
     let instances = urls.into_iter().map(|field| {

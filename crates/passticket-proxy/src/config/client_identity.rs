@@ -35,9 +35,9 @@ impl fmt::Debug for ClientIdentity {
     }
 }
 
-/// The client certificates towards services. The gateway presents `default` only for requests of an authorized user. It
-/// presents a certificate of `services` for these requests, too, and for all requests on `bypass` routes of the
-/// service.
+/// The client certificates towards services. For requests of clients, the gateway presents `default` only if the user
+/// is authorized. It presents a certificate of `services` for these requests, too, and for all requests on `bypass`
+/// routes of the service. Health checks can present these certificates, too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientIdentities {

@@ -99,7 +99,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Reads the section. Returns `None` if the file does not have the section, or after reporting a problem.
+/// Reads the section. Returns `None` if the section is absent or empty, or after reporting a problem.
 pub(super) fn read(mut section: Section<'_>) -> Option<ClusterSettings> {
     if section.fields().is_empty() {
         return None;

@@ -179,7 +179,7 @@ impl ConfiguredRoute {
     }
 
     /// Adds registered instances, each with its id. Clients can name the id in `X-InstanceId`. An instance with the
-    /// same host and port stays as it is: a registration cannot change an instance of a definition.
+    /// same host and port keeps its address: a registration cannot change an instance of a definition.
     pub fn add_registered_instances<'r>(
         &mut self,
         instances: impl IntoIterator<Item = (&'r str, &'r Upstream)>,

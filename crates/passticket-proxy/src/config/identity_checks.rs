@@ -30,7 +30,7 @@ pub(super) struct Identification {
     /// The mapping of the users of `oidc`.
     pub(super) identity_mapping: Option<IdentityMapping>,
     pub(super) delegation: Option<DelegationSettings>,
-    /// The users to whom no identity of another registry is mapped.
+    /// The users to whom no distributed identity is mapped.
     pub(super) protected: Vec<UserId>,
 }
 

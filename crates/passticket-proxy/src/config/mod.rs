@@ -387,12 +387,13 @@ pub struct Config {
     pub certificate_mapping: CertificateMapping,
     /// The identity providers whose tokens are accepted: `components.passticket-proxy.oidc`.
     pub oidc: Vec<OidcSettings>,
-    /// The users to whom no identity of another registry is mapped:
-    /// `components.passticket-proxy.delegation.protectedUsers`, and the gateway's own user.
+    /// The users to whom no distributed identity is mapped: `components.passticket-proxy.delegation.protectedUsers`,
+    /// and the gateway's own user.
     pub protected_users: Vec<UserId>,
     /// A running API Mediation Layer (API ML) of Zowe: `components.passticket-proxy.zowe`.
     pub zowe: Option<ZowePeer>,
-    /// The mapping of the users of [`oidc`](Self::oidc) to user ids. Present if there is a provider.
+    /// The mapping of the users of [`oidc`](Self::oidc) to user ids. `None` if there is no provider, or if the
+    /// configuration has no mapping.
     pub identity_mapping: Option<IdentityMapping>,
     /// The rules that give the users of [`oidc`](Self::oidc) technical users, for each service with rules:
     /// `components.passticket-proxy.technicalUsers`. These services have the scheme `httpBasicPassTicket`.
@@ -493,7 +494,7 @@ pub struct Config {
     /// `RUST_LOG` sets the level.
     pub log_level: Option<LogLevel>,
     /// Whether the gateway opens connections to other servers. After [`load`](Self::load), it does. The command
-    /// `explain` changes this value.
+    /// `explain` changes this value, unless it has the option `--live`.
     pub outbound: OutboundConnections,
     /// The format of the log: `components.passticket-proxy.logFormat`.
     pub log_format: LogFormat,

@@ -1,4 +1,5 @@
-//! Whether the gateway opens connections to other servers. The command `explain` does without them.
+//! Whether the gateway opens connections to other servers. Without the option `--live`, the command `explain` opens
+//! none.
 
 use std::{fmt, sync::Arc};
 

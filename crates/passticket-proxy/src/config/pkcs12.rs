@@ -143,7 +143,8 @@ impl Pkcs12 {
         Ok(pem_text::certificates(trusted))
     }
 
-    /// Returns the alias of a key: the name of the key, or the name of its certificate.
+    /// Returns the alias of a key: the name of the key, or the name of its certificate. If neither has a name, the
+    /// alias is empty.
     fn alias(&self, key: &PrivateKeyBag) -> String {
         let of_certificate = || {
             let same = self.0.certs.iter().find(|certificate| has_id_of(certificate, key))?;

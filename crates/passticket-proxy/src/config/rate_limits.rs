@@ -60,7 +60,7 @@ pub(super) enum ServiceRate {
     Limit(RateLimit),
 }
 
-/// Reads the setting `rateLimit` of a service. Returns `None` if it is absent or blank.
+/// Reads the setting `rateLimit` of a service. Returns `None` if it is absent or blank, or after reporting a problem.
 pub(super) fn read_service(service: &mut Section<'_>) -> Option<ServiceRate> {
     let mut section = service.optional("rateLimit")?.section();
     let enabled = section.optional("enabled").and_then(|field| field.boolean()).unwrap_or(true);

@@ -40,7 +40,7 @@ impl<'a> ServiceLimits<'a> {
     }
 }
 
-/// Reads the settings of a service, except its time limits.
+/// Reads the limits of a service and of its routes. The caller reads the time limits of the service itself.
 pub(super) fn read_service<'a>(service: &mut Section<'a>) -> ServiceLimits<'a> {
     let of_service = read(service);
     let routes = service.section("routes");

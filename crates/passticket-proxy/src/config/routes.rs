@@ -541,7 +541,7 @@ impl<'a> Table<'a> {
     }
 
     /// Adds a route. If another definition of the same service already has a route with this prefix, the instances are
-    /// added to that route.
+    /// added to that route. Otherwise, a second route with this prefix is reported.
     fn insert(&mut self, defined: DefinedRoute<'a>) {
         let prefix = defined.route.prefix().to_owned();
         let Some(first) = self.routes.get_mut(&prefix) else {

@@ -73,7 +73,7 @@ impl ZoweTemplate {
         self.certificate.as_ref()
     }
 
-    /// Returns the name of this machine.
+    /// Returns the name of this machine. `None` if it is not known.
     pub fn host_name(&self) -> Option<&str> {
         self.host_name.as_deref()
     }

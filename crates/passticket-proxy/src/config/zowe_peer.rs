@@ -48,7 +48,7 @@ pub enum CheckLogout {
     },
 }
 
-/// Reads the section. Returns `None` if the file does not have the section, or after reporting a problem.
+/// Reads the section. Returns `None` if the section is absent or empty, or after reporting a problem.
 pub(super) fn read(mut section: Section<'_>) -> Option<ZowePeer> {
     if section.fields().is_empty() {
         return None;

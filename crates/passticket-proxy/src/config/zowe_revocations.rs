@@ -9,7 +9,7 @@ use tower_passticket::revocation::{CachingServiceSettings, ReadMode};
 /// The default of `seconds`.
 const SECONDS: u64 = 2;
 
-/// Reads the section. Returns `None` if the file does not have the section, or after reporting a problem.
+/// Reads the section. Returns `None` if the section is absent or empty, or after reporting a problem.
 /// `identity_is_missing` says whether `zowe` has no client certificate; `zowe` is the place of the key `zowe`.
 pub(super) fn read(
     mut section: Section<'_>,

@@ -188,7 +188,7 @@ impl DemoDirectory {
         };
         let written = || {
             // A demo that was killed may have left a file with this name. The name contains the process id, but in a
-            // container each demo has the same process id.
+            // container each demo may have the same process id.
             match fs::remove_file(&new) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}

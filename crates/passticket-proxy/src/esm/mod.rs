@@ -16,8 +16,8 @@
 //!
 //! The module [`verify`] compares what the product displays with the configuration of the gateway.
 //!
-//! The commands never contain a key. Instead of a key, they contain a text in angle brackets that no product accepts as
-//! a key.
+//! The commands never contain a key. If a command needs one, it contains a text in angle brackets, which no product
+//! accepts as a key.
 //!
 //! Sources: Zowe's documentation of PassTickets and delegated PassTickets, Zowe's installation jobs (`ZWEIRAC`,
 //! `ZWEIACF`, `ZWEITSS` and the jobs that define class `ZOWE`), and the public manuals that the module of each product

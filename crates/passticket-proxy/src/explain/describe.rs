@@ -114,8 +114,8 @@ impl Facts<'_> {
         }
     }
 
-    /// Returns the address of API ML if its Caching Service decides whether the Personal Access Token of the request is
-    /// revoked. Without `--live`, it is not asked.
+    /// Returns the address of API ML if only its Caching Service can decide whether the Personal Access Token of the
+    /// request is revoked, and the command may not ask this service (without `--live`).
     fn undecided_revocation(&self) -> Option<String> {
         if self.is_live || self.failure_text().is_some() {
             return None;

@@ -7,12 +7,13 @@ use tower_passticket::{
     passticket::{PassTicket, UserId},
 };
 
-/// A longer header value is cut off.
+/// The maximum number of characters of a value that is shown. A longer value is cut off.
 const MAX_VALUE: usize = 256;
 
 const MASK: &str = "********";
 
-/// Returns the names of the headers that `after` no longer has, or has with fewer values.
+/// Returns the names of the headers that `after` no longer has, or has with fewer values. A changed `Cookie` counts,
+/// too.
 pub(super) fn removed(before: Option<&HeaderMap>, after: Option<&HeaderMap>) -> Vec<HeaderName> {
     let (Some(before), Some(after)) = (before, after) else { return Vec::new() };
     let is_removed = |name: &&HeaderName| {

@@ -34,7 +34,8 @@ pub(super) struct Prepared {
     parts: http::request::Parts,
     /// How the credential was made.
     pub(super) notes: Vec<String>,
-    /// Why a TLS handshake with the certificate would fail. `None` if it would not fail, or if there is no certificate.
+    /// Why a TLS handshake with the certificate would fail. `None` if it would not fail, or if no certificate was
+    /// checked.
     pub(super) handshake: Option<String>,
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 /// The maximum length of a token in bytes. A longer token is not read.
 const MAX_LEN: usize = 64 * 1024;
 
-/// The prefix of a Personal Access Token.
+/// The prefix that a Personal Access Token may have.
 const PREFIX: &[u8] = b"zowepat_";
 
 /// The claims that are shown. None of them contains a secret.
@@ -28,15 +28,16 @@ const SHOWN: [&str; 13] = [
 
 /// The parts of a token that are shown.
 pub(super) struct TokenText {
-    /// The key id and the algorithm in the header.
+    /// The key id in the header.
     pub(super) key_id: Option<String>,
+    /// The algorithm in the header.
     pub(super) algorithm: Option<String>,
     pub(super) claims: Map<String, Value>,
 }
 
 impl TokenText {
-    /// Decodes the text, and verifies nothing. Returns `None` if the text is not a JWT. `names_user` says whether a
-    /// claim names the user of an identity provider. Such a claim is shown, too.
+    /// Decodes the text, and verifies nothing. Returns `None` if the text is not a JWT or is too long. `names_user`
+    /// says whether a claim names the user of an identity provider. Such a claim is shown, too.
     pub(super) fn decode(text: &[u8], names_user: impl Fn(&str) -> bool) -> Option<Self> {
         if text.len() > MAX_LEN {
             return None;

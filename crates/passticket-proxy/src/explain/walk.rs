@@ -29,7 +29,7 @@ use crate::{
     stack::{self, GatewayAuthenticator, Kept, Parts, routed_stack},
 };
 
-/// The time limit for the whole request. Each call of a server has its own limit, which is shorter.
+/// The time limit for the whole request. Each call of a server has its own limit, which is normally shorter.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The servers that a layer wanted to ask, but that were not asked.

@@ -67,7 +67,8 @@ pub(super) enum StepError {
         "the other process uses another takeover protocol; stop the running gateway, and start without --takeover"
     )]
     Protocol,
-    /// Some revocations could not be written to the file, so the new process would not know them.
+    /// The revocation file could not be closed for the new process. For example, some revocations could not be written,
+    /// so the new process would not know them.
     #[error("the revocation file cannot be handed over: {0}")]
     Store(#[from] StoreError),
 }

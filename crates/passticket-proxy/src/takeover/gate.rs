@@ -1,5 +1,6 @@
 //! The gate in front of the gateway's Tower services. It holds requests during a takeover. If the takeover succeeds, it
-//! relays them to the new process. Otherwise, this process answers them.
+//! relays them to the new process. If the takeover fails, this process answers them. If this process ends before it
+//! knows the result, the gate refuses them.
 
 use std::{
     convert::Infallible,
@@ -26,8 +27,8 @@ use tower_service::Service;
 use super::relay::{Listener, Relay, unavailable};
 use crate::gateway_service::GatewayService;
 
-/// Returns the prefix of the paths of the auth API. On [`Listener::Gateway`], some other endpoints of this process also
-/// have this prefix.
+/// Returns a prefix of paths. The gate counts each request to such a path as a request to the auth API. On
+/// [`Listener::Gateway`], some other endpoints of this process also have this prefix.
 fn own_paths(listener: Listener) -> &'static str {
     match listener {
         Listener::Gateway => "/gateway/",
@@ -74,7 +75,7 @@ pub(super) enum Answerer {
 
 impl Gate {
     /// Holds new requests. Waits until the earlier requests to the auth API have been answered, but at most for `wait`.
-    /// So this process still writes the revocations that clients requested before the takeover.
+    /// So this process normally still writes the revocations that clients requested before the takeover.
     pub(super) async fn hold(&self, wait: Duration) {
         self.set(Phase::Held);
         let deadline = Instant::now() + wait;
@@ -103,7 +104,7 @@ impl Gate {
         self.0.phase.send_replace(phase);
     }
 
-    /// Waits until no takeover is in progress. Returns the process that answers requests.
+    /// Waits while the gate holds requests. Then returns the process that answers them.
     pub(super) async fn answerer(&self) -> Answerer {
         let mut phases = self.0.phase.subscribe();
         let settled = phases.wait_for(|phase| !matches!(phase, Phase::Held)).await;

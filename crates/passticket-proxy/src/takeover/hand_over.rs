@@ -45,7 +45,7 @@ impl HandOver {
         Some(tickets.generate(user, applid).await)
     }
 
-    /// Registers the failed logins.
+    /// Registers the record of failed logins.
     pub(crate) fn logins(&self, logins: LoginFailures) {
         self.owners.logins.set(logins);
     }

@@ -12,9 +12,9 @@
 //! | 6 | old | `Go` |
 //! | 7 | new | `Serving`. The worker threads accept connections |
 //!
-//! Each step has a deadline. If the new process fails, hangs or is killed before `Serving`, the old process opens the
-//! store again and answers the requests that it has held. The lock of the store file guarantees that only one process
-//! writes it.
+//! Each step has a deadline. If the new process fails, hangs or is killed before `Go`, the old process opens the store
+//! again and answers the requests that it has held. The lock of the store file guarantees that only one process writes
+//! it.
 //!
 //! After `Go`, the new process may already serve, even if `Serving` is late or the connection has ended. So the old
 //! process continues only when it has opened the store file: the lock proves that the new process has ended. If

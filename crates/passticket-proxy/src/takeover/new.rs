@@ -62,7 +62,7 @@ impl Predecessor {
     }
 
     /// Receives the listening sockets and the state, and opens the stores. When this function returns `Ok`, the old
-    /// process has stopped answering requests.
+    /// process answers no new requests.
     ///
     /// # Errors
     /// This process must end. The old process then continues.
@@ -205,8 +205,8 @@ impl TakenOver {
     }
 
     /// Tells the old process that this process serves. Then answers the requests that the old process relays, in a task
-    /// of its own. The result is this task, which ends when the old process ends. `None` if the old process has already
-    /// ended.
+    /// of its own. The result is this task, which ends when the old process ends. `None` if the message cannot be sent,
+    /// normally because the old process has ended.
     pub(crate) async fn serving(
         self,
         services: RelayedServices<impl GatewayService, impl GatewayService>,

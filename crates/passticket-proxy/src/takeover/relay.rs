@@ -83,7 +83,8 @@ impl Relay {
         Ok(Self { sender, requests: Arc::new(Semaphore::new(MAX_REQUESTS)) })
     }
 
-    /// Lets the new process answer a request that arrived at `listener`.
+    /// Lets the new process answer a request that arrived at `listener`. If this is impossible, the response has the
+    /// status 503.
     pub(super) async fn forward<B>(
         mut self,
         listener: Listener,
@@ -120,7 +121,7 @@ impl Relay {
     }
 
     /// Applies the revocations of the new process to `store`. Returns when this is impossible: the new process has
-    /// ended, this process is too far behind, or a revocation has an unknown format.
+    /// ended, this process is too far behind, or a revocation cannot be read.
     pub(super) async fn follow_revocations(mut self, store: Arc<DurableStore>) {
         let mut body = match self.ask(&Wanted::Revocations).await {
             Ok(response) if response.status() == StatusCode::OK => response.into_body(),
@@ -229,7 +230,7 @@ where
     Some(Request::from_parts(parts, body.map_err(Into::into).boxed_unsync()))
 }
 
-/// Headers that HTTP/2 does not allow (RFC 9113 §8.2.2).
+/// Headers that concern only one HTTP/1.1 connection, so they are not sent in HTTP/2 (RFC 9113 §8.2.2).
 const HOP_BY_HOP: [&str; 6] = [
     "connection",
     "http2-settings",

@@ -60,7 +60,7 @@ impl Drop for Socket {
 /// Connects to the socket of the running process. Returns `None` if no process listens there.
 ///
 /// # Errors
-/// Other users can write to the directory, or another user listens on the socket.
+/// For example, other users can write to the directory, or another user listens on the socket.
 pub(super) async fn connect(path: &Path) -> io::Result<Option<UnixStream>> {
     if !directory_of(path).exists() {
         return Ok(None);
@@ -106,7 +106,7 @@ fn directory_of(path: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
-/// Checks that no other user can replace the socket.
+/// Checks that no other user, except root, can replace the socket.
 fn check_directory(path: &Path) -> io::Result<()> {
     let directory = directory_of(path);
     let metadata = fs::metadata(directory)?;

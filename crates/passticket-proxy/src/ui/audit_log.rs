@@ -2,7 +2,7 @@
 //!
 //! The file may be large, and other threads append to it. So a read has limits: it begins at most [`WINDOW`] bytes
 //! before the end of the file, and returns at most [`MAX_RECORDS`] records. At most [`MAX_READS`] reads run at a time.
-//! They run on threads for blocking work, so they never delay requests.
+//! They run on threads for blocking work, so they do not block the worker threads.
 
 use std::{
     fs::File,
@@ -195,7 +195,8 @@ impl AuditReader {
     /// Finds the newest records.
     ///
     /// # Errors
-    /// [`ReadError`] if there is no file, if too many reads run, or if the file cannot be read.
+    /// [`ReadError`] if there is no audit log, if its lines are in the Common Event Format, if too many reads run, or
+    /// if the file cannot be read.
     pub(super) async fn find(&self, query: AuditQuery) -> Result<Found, ReadError> {
         let path = match (&self.log, query.file) {
             (AuditLog::Off, _) => return Err(ReadError::Off),

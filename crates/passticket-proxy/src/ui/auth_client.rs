@@ -428,7 +428,7 @@ impl AuthClient {
     async fn json<T: DeserializeOwned>(&self, browser: &Browser, call: Call) -> Result<T, Refusal> {
         let (_, body) = self.call(browser, Credential::LoginCookie, call).await?;
         serde_json::from_slice(&body).map_err(|error| {
-            // The error does not contain the value of a field, which may be a token.
+            // Only the category is logged, because the text of the error may contain a value, such as a token.
             tracing::error!(category = ?error.classify(), "the page cannot read an answer of the auth API");
             Refusal::malformed()
         })

@@ -1,4 +1,4 @@
-//! The health of the gateway and of its nodes, read from the JSON document that the admin port sends for `/health`
+//! The health of the gateway and of this node, read from the JSON document that the admin port also sends for `/health`
 //! (docs/operating/metrics.md).
 
 use std::collections::BTreeMap;

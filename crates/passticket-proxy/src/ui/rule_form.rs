@@ -1,4 +1,4 @@
-//! The form with which an administrator revokes the tokens of a user or for a service, and the preview of it.
+//! The form with which an administrator revokes the tokens of a user or for a service, and its preview.
 
 use tower_passticket::{clock::Timestamp, passticket::UserId, token::ServiceId};
 

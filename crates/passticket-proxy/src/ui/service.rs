@@ -481,8 +481,9 @@ fn faults_of(refusal: Refusal) -> Result<Vec<Fault>, Trouble> {
     }
 }
 
-/// Returns whether the browser opens the page as a document. A script of a service behind the gateway has the same
-/// origin as the pages, so the browser does not stop it from reading them. This check does.
+/// Returns whether the browser opens the page as a document, or does not say how it uses the page. A script of a
+/// service behind the gateway has the same origin as the pages, so the browser does not stop it from reading them. This
+/// check does.
 fn is_document(headers: &HeaderMap) -> bool {
     headers.get(&SEC_FETCH_DEST).is_none_or(|dest| dest == "document")
 }

@@ -227,8 +227,8 @@ async fn the_admin_port_answers_get_and_head_only() {
     );
 }
 
-/// If idle connections stayed open, a client could occupy all connections of the admin port. Then health probes would
-/// get no answer.
+/// Health probes must get an answer even if a client opens all permitted connections of the admin port and sends no
+/// request.
 #[tokio::test]
 async fn idle_connections_to_the_admin_port_end_after_two_seconds() {
     let gateway = Gateway::start();

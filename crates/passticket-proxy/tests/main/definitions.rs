@@ -9,7 +9,8 @@ use crate::support::{Demo, PROGRAM};
 
 const DEFINITIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/definitions");
 
-/// Settings that replace each scheme that needs another server.
+/// The settings with which the demo accepts the definitions. For example, they replace schemes that need another
+/// server.
 const OVERRIDES: &str = "    services:
       ibmzosmf: {scheme: httpBasicPassTicket, applid: ZOWEAPPL, clientBasic: verify}
       jwt: {scheme: bypass}

@@ -82,7 +82,7 @@ fn now() -> u64 {
     SystemClock.now().as_secs()
 }
 
-/// Returns a token that names API ML as its issuer, and is signed with `key`.
+/// Returns a token that is signed with `key`. It names API ML as its issuer, unless `claims` contains another issuer.
 fn forged(key: &str, claims: Value) -> String {
     let mut all = json!({"iss": "APIML", "sub": "USER", "iat": now(), "exp": now() + 600});
     for (name, value) in claims.as_object().unwrap() {

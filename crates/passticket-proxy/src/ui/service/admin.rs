@@ -32,8 +32,8 @@ const PERMISSIONS_WAIT: Duration = Duration::from_secs(2);
 const MAX_COUNTED_PAGES: usize = 20;
 
 impl Inner {
-    /// Learns what the user may do, so that the page has a link for administrators. If the security product does not
-    /// answer, the page appears without the link.
+    /// Learns what the user may do, so that the page has a link for administrators. If the permissions cannot be learnt
+    /// in time, the page appears without the link.
     pub(super) async fn learn_permissions(&self, visit: &Visit) {
         let asked = timeout(PERMISSIONS_WAIT, self.client.permissions(&visit.browser)).await;
         if let Ok(Ok(permissions)) = asked {
@@ -188,7 +188,7 @@ impl Inner {
         Ok(page(StatusCode::BAD_REQUEST, views::rule(frame, content)))
     }
 
-    /// Finds the active tokens that a rule revokes.
+    /// Finds the active tokens that a rule revokes. Reads at most [`MAX_COUNTED_PAGES`] pages of tokens.
     async fn preview(&self, visit: &Visit, rule: &Rule) -> Result<RulePreview, Refusal> {
         let (parameter, value) = rule.target.parameter();
         let of = TokenFilter { state: State::Active.word(), name: String::new() };

@@ -1,4 +1,4 @@
-//! The page with the health of the gateway and its nodes.
+//! The page with the health of the gateway and of this node.
 
 use maud::{Markup, html};
 
