@@ -24,7 +24,7 @@ use super::{
 };
 use crate::clock::{Clock, SystemClock, Timestamp};
 
-/// Makes PassTickets that are valid now. [`LocalGenerator`] computes tickets from keys in memory. Implement this trait
+/// Makes PassTickets that are valid now. [`LocalGenerator`] computes tickets from [`KeyProfiles`]. Implement this trait
 /// to get tickets from another system, for example from a service on z/OS. With such a service, the keys stay in ICSF,
 /// the key store of z/OS.
 ///
