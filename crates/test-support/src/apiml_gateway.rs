@@ -1,5 +1,5 @@
-//! A fake of the gateway of API ML (the API Mediation Layer of Zowe, an API gateway for z/OS). It sends the same
-//! requests as this gateway to ZAAS, the authentication service of API ML, and handles the answers in the same way
+//! A fake of the gateway of API ML (the API Mediation Layer of Zowe, an API gateway for z/OS). Like the real gateway of
+//! API ML, it sends requests to ZAAS, the authentication service of API ML, and handles the answers
 //! (docs/reference/zaas-endpoints.md#gateway). The requests were recorded between a gateway of API ML 3.0 and a server
 //! in the place of ZAAS.
 
@@ -163,8 +163,8 @@ impl Relayed {
 }
 
 impl ScriptedGateway {
-    /// Creates a gateway with the certificate `identity`, which uses the ZAAS at `zaas`. The certificate of ZAAS must be
-    /// for `localhost`, and of the authority [`Authority::trusted`].
+    /// Creates a gateway with the certificate `identity`, which uses the ZAAS at `zaas`. The certificate of ZAAS must
+    /// be for `localhost`, and of the authority [`Authority::trusted`].
     pub fn new(zaas: SocketAddr, identity: Identity) -> Self {
         let builder = || -> ClientBuilder {
             client(Authority::trusted().pem().as_bytes()).http1_only().resolve("localhost", zaas)
