@@ -382,7 +382,8 @@ impl LocalGenerator {
         Self { profiles, cache: None, ..self.clone() }
     }
 
-    /// Makes the ticket without waiting.
+    /// Makes the ticket synchronously. If the key is in a [`KeySource`](super::KeySource) that blocks, this function
+    /// blocks the calling thread.
     ///
     /// # Errors
     /// - [`SafReturnCodes::NO_PROFILE`] if there is no key for `applid`.
