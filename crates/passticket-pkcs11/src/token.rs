@@ -114,8 +114,8 @@ impl Token {
             drop(session);
             self.free();
             self.lose(connection);
-            // An idle session may have been opened before the token was removed and connected again, so its error does
-            // not count. The error of a new session does.
+            // An idle session may have been opened before the token was removed and connected again, so the first error
+            // of such a session does not count. The error of a new session and the second error count.
             if is_new || !is_first {
                 self.remember(key, &error);
                 return Err(error);
