@@ -88,7 +88,7 @@ fn audit(criterion: &mut Criterion) {
             let mut done = file.written() + file.dropped();
             let mut remaining = records;
             while remaining > 0 {
-                // A burst fills more than half of the queue, which wakes the writer thread.
+                // A burst of 60,000 records fills more than half of the queue, which wakes the writer thread.
                 let burst = remaining.min(60_000);
                 (0..burst).for_each(|_| write(&to_file));
                 done += burst;

@@ -183,7 +183,8 @@ mod tests {
         ] {
             assert_eq!(status(&router, &token).await, want, "{case}");
         }
-        // The provider replaces its key. The gateway fetches the new key when a token needs it, at most every 30 s.
+        // The provider adds a key. The verifier fetches the keys again when a token needs a new key, at most every
+        // 30 s.
         *listed.lock().unwrap() = vec![a, b];
         assert_eq!(status(&router, &new).await, 401);
         clock.advance(Duration::from_secs(30));

@@ -1,5 +1,5 @@
-//! A service that accepts PassTickets. A PassTicket is a password for one user and one application, and is
-//! valid for about ten minutes. An axum extractor evaluates the PassTicket of each request.
+//! A service that accepts PassTickets. A PassTicket is a password for one user and one application. In this example, it
+//! is valid for ten minutes. An axum extractor evaluates the PassTicket of each request.
 //!
 //! Run `cargo run --example southbound_service`. Generate a ticket with `passticket-proxy ticket generate`
 //! and the key of this example. Then run `curl -u USER:$TICKET http://127.0.0.1:8081/hello`.

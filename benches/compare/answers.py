@@ -41,8 +41,8 @@ def expect_cookie(what, response, cookie):
 
 
 def check_answers(testbed):
-    """Checks the proxies of the testbed. The load generator itself checks the status of each response. So this function
-    checks only what a status does not show."""
+    """Checks the proxies of the testbed. The load generator itself checks that the status of each response is 200. So
+    this function checks the credentials that the upstream receives, and requests that a proxy must refuse."""
     cookie = f"apimlAuthenticationToken={testbed.jwt}"
     jwt, pat = {"Cookie": cookie}, {"PRIVATE-TOKEN": testbed.pat}
     forged = {"Cookie": cookie[:-20] + "A" * 20}

@@ -56,8 +56,8 @@ def footprint(testbed, starts):
         settings = f"{rules:,} rules" + (", TLS" if context else "")
         values.append(Value("footprint", f"start to first answer, {settings}", min(milliseconds), "ms"))
         values.append(Value("footprint", f"idle memory, {settings}", statistics.median(mib), "MiB"))
-    # These servers have had no connection yet. A server that has had connections may reuse their memory, and would then
-    # seem to need less.
+    # These servers have served no request yet. A server that has had many connections may reuse their memory, and would
+    # then seem to need less.
     testbed.gateway("held", attls="false", x509="true")
     nginx(testbed, "nginx_held", {"tls": "nginx_held"})
     request = testbed.request("held", "/application/health")

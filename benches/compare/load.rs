@@ -15,12 +15,12 @@
 //! TLS       CA [CERTIFICATE KEY]: PEM files
 //! ```
 //!
-//! When the connections are open and warmed up, the program prints `ready` and waits for a line on
-//! standard input. The caller can read the processor time of the proxy before it writes this line. After
-//! SECONDS the program prints one line of JSON: the number of responses, the seconds, and percentiles of
-//! the latency in microseconds. The program repeats the measurement for each line of input, with the same
-//! connections. `idle` waits for one line only, then sends another request on each connection, to check that it is still
-//! open. If a response is not 200, the program ends with an error.
+//! When the connections are open and warmed up, the program prints `ready` and waits for a line on standard input. The
+//! caller can read the processor time of the proxy before it writes this line. After SECONDS the program prints one
+//! line of JSON: the number of responses, the seconds, and percentiles of the latency in microseconds. The program
+//! repeats the measurement for each line of input, with the same connections. `idle` waits for one line only, then
+//! sends another request on each connection, to check that it is still open. If a response is not 200 (for the
+//! handshake of a WebSocket: 101), the program ends with an error.
 //!
 //! In `open`, the latency of a request starts when the request is due, not when it is sent. So if a slow
 //! response delays the next requests, their latency contains the delay (no coordinated omission).
@@ -58,7 +58,7 @@ use tokio_rustls::TlsConnector;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// The maximum number of requests of each client before the measurement.
+/// The maximum number of requests of each client in the warm-up.
 const WARM_UP: usize = 20;
 
 /// The maximum time of the warm-up. With large bodies, all [`WARM_UP`] requests would take too long.

@@ -118,7 +118,7 @@ def read(path):
 
 
 def process_tree(pid):
-    """Returns the ids of a process and its descendants, because nginx handles requests in a child process."""
+    """Returns the ids of a process, its children and grandchildren. nginx handles requests in a child process."""
     parents = {}
     for entry in os.listdir("/proc"):
         stat = read(f"/proc/{entry}/stat") if entry.isdigit() else ""

@@ -27,7 +27,7 @@ GOAL = Goal("tls", "a / b", "a", "b", bound=1.0)
 
 
 def run_servers(directory):
-    """Starts an nginx and a sleeping process as the comparison does, prints their ids, and waits for a signal."""
+    """Starts an nginx as the comparison does, prints the ids of its processes, and waits for a signal."""
     exit_on_signals()
     directory, port = pathlib.Path(directory), free_port()
     harness = Harness(directory, find_tools("nginx", "cargo"))

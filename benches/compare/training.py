@@ -1,8 +1,8 @@
 """The training load of the profile-guided build: all kinds of frequent requests.
 
 If the training does not run a part of the code, the compiler assumes that this code rarely runs, and optimizes it
-less. So the training has each kind of credential, with and without TLS, HTTP/1.1 and HTTP/2, services with and without
-TLS, uploads, large responses, requests whose authentication fails, and handshakes."""
+less. So the training has login tokens, PATs and client certificates, clients with and without TLS, HTTP/1.1 and
+HTTP/2, services with and without TLS, uploads, large responses, requests whose authentication fails, and handshakes."""
 
 from testbed import CONNECTIONS, HANDSHAKING, LoadGenerator, Testbed
 

@@ -115,7 +115,8 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// Reads an answer from the input. If the first line of the input is a status, the rest of the input is the body.
-    /// If the first line is `raw`, the rest is the head and the body. Returns `None` for any other first line.
+    /// If the first line is `raw`, the rest is the head and the body. Returns `None` for any other first line, and if
+    /// the first line has no end.
     pub(crate) fn new(data: &[u8]) -> Option<Self> {
         let end = data.iter().position(|b| *b == b'\n')?;
         let (first, body) = (str::from_utf8(&data[..end]).ok()?, &data[end + 1..]);

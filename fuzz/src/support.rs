@@ -23,7 +23,7 @@ pub(crate) const SERVER_KEY: &str = include_str!("../fixtures/server.key");
 pub(crate) const SERVER_CERTIFICATE: &str = include_str!("../fixtures/server.pem");
 pub(crate) const CA_CERTIFICATE: &str = include_str!("../fixtures/ca.pem");
 
-/// The header of the tokens that the gateway issues.
+/// The header of the tokens that the gateway issues, if its signing key has no id.
 pub(crate) const HEADER: &str = r#"{"alg":"RS256"}"#;
 
 pub(crate) const LOGIN_USER: &str = "LOGINUSR";

@@ -21,7 +21,7 @@ pub(crate) fn tickets(data: &[u8]) {
     let applid = Applid::new("ZOWEAPPL").expect("a valid APPLID");
     let profile = KeyProfile::from_hex(applid, algorithm, key).expect("a valid key");
     // If the eight bytes are digits, the time is this number of seconds after `NOW`. Otherwise only the last five bytes
-    // are the time, so that all algorithms can represent it.
+    // are the time, because PassTickets of type UPPER have only 41 bits for it.
     let time = match str::from_utf8(time).ok().and_then(|digits| digits.parse::<u64>().ok()) {
         Some(secs) => NOW + secs,
         None => u64::from_be_bytes(*time) % (1 << 40),

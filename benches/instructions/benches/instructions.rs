@@ -142,8 +142,8 @@ fn jwt_cookie() -> Work {
     answering(world.stack(has_ticket), world.cookie())
 }
 
-/// The same requests as in [`jwt_cookie`], with the metrics of requests. The difference of the two counts is the cost of
-/// these metrics.
+/// The same requests as in [`jwt_cookie`], with the metrics of requests. The difference of the two counts is the cost
+/// of these metrics.
 fn jwt_counted() -> Work {
     let world = world();
     let metrics = Arc::new(RequestMetrics::default());

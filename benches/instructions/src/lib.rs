@@ -1,1 +1,1 @@
-//! This package has only a benchmark: `benches/instructions.rs`.
+//! This package has only benchmarks: `benches/instructions.rs` and `benches/growth.rs`.

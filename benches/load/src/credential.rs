@@ -159,8 +159,8 @@ impl Credentials {
     /// Reads the files.
     ///
     /// # Errors
-    /// If a file cannot be read or other users have access to it, if a line has no credential, or if the values do not fit
-    /// together.
+    /// If a file cannot be read or other users have access to it, if a line has no credential, or if the values do not
+    /// fit together.
     pub(crate) fn load(
         sources: &[Source],
         place: Option<TokenPlace>,
@@ -236,7 +236,7 @@ impl Credentials {
         })
     }
 
-    /// Returns the number of different users.
+    /// Returns the number of users: of lines in the file, or of client certificates. It is 1 without credentials.
     pub(crate) fn count(&self) -> usize {
         self.users.len().max(self.identities.len())
     }

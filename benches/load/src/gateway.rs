@@ -51,7 +51,9 @@ const LONGEST_TEXT: usize = 200;
 pub(crate) enum GatewayError {
     #[error("cannot resolve the host {0}: {1}")]
     Resolve(String, io::Error),
-    #[error("--ca {0}: the file has no certificate in PEM format that can be used")]
+    #[error(
+        "--ca {0}: the file cannot be read, or has no certificate in PEM format that can be used"
+    )]
     Authority(String),
     #[error("a client certificate cannot be used: {0}; the key must belong to the certificate")]
     Identity(rustls::Error),
@@ -76,7 +78,7 @@ impl Gateway {
     /// Resolves the host, and reads the certificate authorities.
     ///
     /// # Errors
-    /// If the host has no address, or a certificate cannot be used.
+    /// If the host has no address, or if a certificate cannot be read or used.
     pub(crate) async fn new(
         settings: &Settings,
         credentials: Credentials,
@@ -125,7 +127,7 @@ impl Gateway {
         })
     }
 
-    /// Returns the number of connections that were opened so far.
+    /// Returns the number of TCP connections that were opened so far.
     pub(crate) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
     }
@@ -191,7 +193,7 @@ impl Gateway {
 }
 
 /// Returns a connector for each client certificate, or a single connector if there is no client certificate. Returns
-/// `None` if `authorities` contains no certificate.
+/// `None` if `authorities` contains no certificate that can be used.
 fn connectors(
     authorities: &[u8],
     identities: Vec<Identity>,
@@ -265,7 +267,7 @@ fn failure(error: &hyper::Error) -> Failure {
     let mut closed = error.is_closed() || error.is_canceled() || error.is_incomplete_message();
     while let Some(error) = source {
         if let Some(io) = error.downcast_ref::<io::Error>() {
-            // An alert of the peer, such as one that refuses the client certificate, arrives after the handshake.
+            // An alert of the peer, such as one that refuses the client certificate, can arrive after the handshake.
             if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
                 return Failure::new(ErrorKind::Tls, io);
             }
@@ -322,7 +324,9 @@ impl GatewayClient {
             }
             Protocol::Http2 => {
                 let shared: Vec<_> = (0..connections).map(|_| Arc::<Shared>::default()).collect();
-                // The clients queue in this order, so that the connections are used in turn.
+                // The first client of each connection comes first, then the second client of each connection, and so
+                // on. `Load` starts the clients in this order, and they wait for requests in a queue. So the requests
+                // are spread over the connections.
                 let streams = (0..streams).flat_map(|_| shared.iter().enumerate());
                 streams
                     .map(|(index, shared)| client(index, Connection::Shared(shared.clone())))
@@ -345,7 +349,8 @@ impl GatewayClient {
         Ok(())
     }
 
-    /// Sends one request of each user, one after the other. Stops at the first refusal.
+    /// Sends one request of each user, one after the other. Stops at the first request that is refused or
+    /// fails, and returns the index of its user and the outcome.
     pub(crate) async fn first_refusal(&mut self) -> Option<(usize, Outcome)> {
         for number in 0..self.gateway.users.len() {
             match self.send(number as u64).await {
@@ -475,8 +480,8 @@ fn message_number(body: &[u8]) -> Option<String> {
     Some(body["messages"][0]["messageNumber"].as_str()?.to_owned())
 }
 
-/// Returns a text of the gateway in a form that can be printed: without the credential and control characters, and not too
-/// long.
+/// Returns a text of the gateway in a form that can be printed: without the credential and control characters, and not
+/// too long.
 fn shown(text: &str, user: &User) -> String {
     let printable = |char: char| if char.is_control() { '?' } else { char };
     user.without_secrets(text).chars().map(printable).take(LONGEST_TEXT).collect()

@@ -1,7 +1,7 @@
 //! The load: releases each request when it is due, and gives it to a free client.
 //!
-//! A fixed number of clients send the requests, so the number of requests in flight has a limit. If no client is free, the
-//! request waits. Its latency counts from the time at which it was due, so a slow gateway cannot hide this wait.
+//! A fixed number of clients send the requests, so the number of requests in flight has a limit. If no client is free,
+//! the request waits. Its latency counts from the time at which it was due, so a slow gateway cannot hide this wait.
 
 use std::{
     future::Future,
@@ -48,8 +48,8 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Creates a load that starts now. `patience` is the time after the end of the schedule in which late requests are still
-    /// sent.
+    /// Creates a load that starts now. `patience` is the time after the end of the schedule in which late requests are
+    /// still sent.
     pub(crate) fn new(
         schedule: Schedule,
         patience: Duration,
@@ -86,7 +86,7 @@ impl Load {
         self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the load early. Requests in flight are still answered.
+    /// Ends the load early. The clients send no more requests, but still wait for the answers to earlier requests.
     pub(crate) fn stop(&self, reason: &str) {
         let _ = self.stopped.set((reason.to_owned(), self.elapsed()));
     }
@@ -96,8 +96,8 @@ impl Load {
         self.stopped.get()
     }
 
-    /// Starts a thread that releases each request when it is due. Timers of Tokio have a precision of a millisecond, which is
-    /// more than many answers take. The sleep of a thread is precise to about 0.1 ms.
+    /// Starts a thread that releases each request when it is due. Timers of Tokio have a precision of a millisecond,
+    /// but many answers take less time. The sleep of a thread is precise to about 0.1 ms.
     pub(crate) fn release_in_thread(self: &Arc<Self>) {
         let load = self.clone();
         thread::spawn(move || {
@@ -125,7 +125,7 @@ impl Load {
         Some(self.schedule.due(*released).saturating_sub(elapsed))
     }
 
-    /// Lets the clients send all requests. Returns when the last request has its answer.
+    /// Lets the clients send all requests. Returns after the last answer or error.
     pub(crate) async fn run<C: Client>(self: &Arc<Self>, clients: Vec<C>) {
         let mut tasks = JoinSet::new();
         for client in clients {
@@ -247,8 +247,8 @@ mod tests {
         let load = run(Load::new(schedule, millis(10_000), false), stalling, 8).await;
         let recorder = load.recorder();
         assert_eq!((recorder.sent, recorder.answered, recorder.not_sent), (10_000, 10_000, 0));
-        // About a thousand requests were due while the gateway stalled, and only 8 of them were in flight. The others were
-        // late, as were those that waited behind them: 8 clients can send 4000 requests per second.
+        // About a thousand requests were due while the gateway stalled, and only 8 of them were in flight. The others
+        // were late, as were those that waited behind them: 8 clients can send 4000 requests per second.
         let late = recorder.late.len();
         assert!((980..1500).contains(&late), "{late}");
         assert_eq!(recorder.late_by_limit, late);

@@ -55,13 +55,13 @@ impl Refusal {
 pub(crate) enum ErrorKind {
     /// No TCP connection.
     Connect,
-    /// The TLS handshake failed.
+    /// The TLS handshake failed, or the gateway sent a TLS alert later.
     Tls,
     /// No complete answer within the time limit.
     Timeout,
     /// The gateway closed the connection.
     Closed,
-    /// The gateway sent something that is not HTTP, or refused the stream.
+    /// The gateway does not offer HTTP/2, sent something that is not HTTP, or refused the stream.
     Protocol,
 }
 

@@ -10,7 +10,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{load::Load, report::millis};
 
-/// Writes a line each second, in place of the previous one. Does nothing if standard error is no terminal. Never returns.
+/// Writes a line each second, in place of the previous one. Writes nothing if standard error is no terminal. Never
+/// returns.
 pub(crate) async fn show(load: Arc<Load>, rate: f64) {
     let mut stderr = io::stderr();
     if !stderr.is_terminal() {

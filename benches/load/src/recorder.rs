@@ -81,7 +81,8 @@ impl Recorder {
 
     /// Records a request that was sent.
     ///
-    /// The latencies contain each answer, and each timeout with the time until the timeout. Other errors have no latency.
+    /// The latencies contain each answer, and each timeout with the time until the timeout. Other errors have no
+    /// latency.
     pub(crate) fn record(&mut self, times: Times, outcome: &Outcome) {
         self.sent += 1;
         let delay = times.sent.saturating_sub(times.due);

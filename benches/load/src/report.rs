@@ -28,7 +28,7 @@ pub(crate) struct Facts {
     pub(crate) started: u64,
     pub(crate) kind: Kind,
     pub(crate) users: usize,
-    /// The number of connections that were opened.
+    /// The number of TCP connections that were opened.
     pub(crate) opened: u64,
 }
 

@@ -13,8 +13,8 @@ use crate::{
 
 /// Send requests to a gateway at a constant rate, and report the latencies.
 ///
-/// Each request is due at a fixed time. Its latency counts from this time, so a gateway that is too slow cannot hide the time
-/// that requests wait before they are sent (no coordinated omission).
+/// Each request is due at a fixed time. Its latency counts from this time, so a gateway that is too slow cannot hide
+/// the time that requests wait before they are sent (no coordinated omission).
 #[derive(Debug, Parser)]
 #[command(
     name = "load-test",

@@ -10,7 +10,8 @@ use passticket::KeySourceError;
 
 use super::names::{KeyLabel, TokenLabel};
 
-/// The reason why a key in a PKCS#11 token cannot be used. The text says what to do, and contains no PIN and no key.
+/// The reason why a key in a PKCS#11 token cannot be used. The text contains no PIN and no key, and in most cases says
+/// what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Pkcs11Error {
@@ -49,7 +50,7 @@ pub enum Pkcs11Error {
         /// The number of tokens.
         count: usize,
     },
-    /// The token does not accept the PIN. The PIN is not tried again, because the token would lock itself.
+    /// The token does not accept the PIN. The PIN is not tried again, because more wrong PINs would lock the token.
     #[error(
         "the token {token} refuses the PIN ({code}). It is not tried again, because the token locks itself after some \
          wrong PINs; write the right PIN into the PIN file, and load the configuration again"
@@ -153,7 +154,7 @@ pub enum Pkcs11Error {
         /// The return code.
         code: ReturnCode,
     },
-    /// The token has not answered in time.
+    /// The token has not answered in time, or the computation has panicked.
     #[error(
         "the token {token} has not answered within {} s; check the token and its connection",
         after.as_secs()
@@ -227,7 +228,7 @@ pub enum KeyFault {
     OtherMac,
 }
 
-/// A return code of PKCS#11, such as `CKR_TOKEN_NOT_PRESENT`.
+/// A return code of PKCS#11, such as `CKR_TOKEN_NOT_PRESENT`, or the text of another error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ReturnCode(Arc<str>);
@@ -310,7 +311,7 @@ fn function_name(function: Function) -> String {
     format!("C_{function:?}")
 }
 
-/// The time after which a key that does not work is tried again.
+/// The time after which a key or a token that does not work is tried again.
 pub(super) const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl From<Pkcs11Error> for KeySourceError {

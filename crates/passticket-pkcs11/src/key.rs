@@ -38,7 +38,7 @@ impl TokenKey {
         &self.label
     }
 
-    /// Returns whether both values describe the same key of the same token.
+    /// Returns whether both values have the same path of a module, label of a token, and label of a key.
     pub fn is_same_key(&self, other: &Self) -> bool {
         self.token.module() == other.token.module()
             && self.token.label() == other.token.label()

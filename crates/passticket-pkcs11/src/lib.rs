@@ -21,17 +21,18 @@
 //! ```
 //!
 //! # Threads
-//! Each [`Token`] has up to four threads and four sessions. The generator of the crate `passticket` makes a PassTicket
-//! on one of these threads. At most 256 PassTickets wait for a thread, and each of them for at most 5 seconds. Beyond
-//! these limits, and if the token does not work, the error is one of
+//! Each [`Token`] has up to four threads, and uses up to four sessions for PassTickets. The generator of the crate
+//! `passticket` makes a PassTicket on one of these threads. At most 256 PassTickets wait for a thread, and each of them
+//! for at most 5 seconds. Beyond these limits, and if the token does not work, the error is one of
 //! [`GenerateError::unavailable`](passticket::GenerateError::unavailable). The futures need a Tokio runtime with a
 //! timer.
 //!
 //! # A removed token
-//! After an error, the sessions are closed, and a new one is opened with a new login. If this fails, too, all
+//! After an error, the sessions are closed, and a new one is opened with a new login. If a new session fails, all
 //! PassTickets of the token fail immediately for one second. If only one key is wrong, only the PassTickets of this key
 //! fail. When no session uses a module any more, the module is finalized, so that the next session finds a token that
-//! has replaced the old one. A PIN that the token refuses is never tried again, because the token would lock itself.
+//! has replaced the old one. After a token has refused the PIN, a [`Token`] never tries the PIN again, because more
+//! wrong PINs would lock the token.
 //!
 //! # The end of the process
 //! Call [`end`] before the process exits. Otherwise an exit handler of the module may wait for ever for another thread.

@@ -1,7 +1,7 @@
 //! PKCS#11 modules: the shared libraries of token vendors.
 //!
-//! A module can be initialized (`C_Initialize`) only once in a process, so all hardware tokens that use the same module
-//! share it. This file has a list of the modules of the process. Many modules notice a new or replaced token only after
+//! A module can be initialized (`C_Initialize`) only once in a process, so all tokens that use the same module share
+//! it. This file has a list of the modules of the process. Many modules notice a new or replaced token only after
 //! `C_Finalize` and a new `C_Initialize`. So a module is finalized as soon as no session uses it: the next session then
 //! finds a replaced token.
 
@@ -60,8 +60,8 @@ impl Module {
         &self.path
     }
 
-    /// Returns the initialized module. Loads the library at the first call, and initializes it if it is not initialized
-    /// now.
+    /// Returns the initialized module. Loads the library if this was not done yet, and initializes it if it is not
+    /// initialized now.
     pub(super) fn initialized(self: &Arc<Self>) -> Result<Initialized, Pkcs11Error> {
         let mut state = lock(&self.state);
         let library = match &state.library {

@@ -33,8 +33,8 @@ impl std::fmt::Debug for KeyValue {
 
 impl Token {
     /// Stores a key in the token as a sensitive secret key that cannot be extracted. Then compares a MAC of the token
-    /// with one that is computed in memory. If they differ, or if the token returns no MAC, this function deletes the
-    /// key again. This function blocks the calling thread.
+    /// with one that is computed in memory. If they differ, or if the key cannot make PassTickets, this function
+    /// deletes the key again. This function blocks the calling thread.
     ///
     /// # Errors
     /// [`Pkcs11Error`] says why the import failed. If the token also fails to delete a key that did not pass the check,

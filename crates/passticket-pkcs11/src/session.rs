@@ -137,7 +137,8 @@ impl TokenSession {
         self.session.find_objects(&template).map_err(|error| self.failed(&error))
     }
 
-    /// Checks that the token computes HMAC-SHA-512. Returns the lengths of keys that it takes, in bytes.
+    /// Checks that the token computes HMAC-SHA-512. Returns the minimum and the maximum length of keys, in bytes. A
+    /// maximum of 0 means that the token states none.
     fn check_mechanism(&self) -> Result<(usize, usize), Pkcs11Error> {
         let info = self.module.library().get_mechanism_info(self.slot, MechanismType::SHA512_HMAC);
         match info {
@@ -191,7 +192,6 @@ impl TokenSession {
 
     fn check_new(&self, key: &KeyLabel, len: usize) -> Result<(), Pkcs11Error> {
         let (min, max) = self.check_mechanism()?;
-        // A maximum of 0 means that the token states no maximum.
         if len < min || max != 0 && len > max {
             return Err(Pkcs11Error::KeyLength { token: self.token.clone(), min, max, len });
         }

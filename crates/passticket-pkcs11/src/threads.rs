@@ -17,13 +17,13 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{error::Pkcs11Error, names::TokenLabel};
 
-/// The number of threads of a token, which is also the number of its sessions.
+/// The maximum number of threads of a token, and of the sessions that they use.
 pub(super) const THREADS: usize = 4;
 
 /// The maximum number of jobs that wait for a thread of a token.
 const QUEUE: usize = 256;
 
-/// How long a PassTicket waits for the token, in the queue and for the computation.
+/// The maximum time that a PassTicket waits for the token: in the queue and for the computation.
 pub(super) const WAIT: Duration = Duration::from_secs(5);
 
 /// The threads of a token. They start with the first work, and end when this value is dropped.
@@ -38,8 +38,8 @@ struct Job {
     work: KeyWork,
     /// Work that has not begun at this time does not run.
     until: Instant,
-    /// Tells an async caller that the work has ended. `None` for a blocking caller: it waits for a value that the work
-    /// itself sends.
+    /// Informs an async caller that the work has ended. `None` for a blocking caller, which waits for a value that the
+    /// work itself sends.
     done: Option<oneshot::Sender<()>>,
 }
 
@@ -54,7 +54,7 @@ impl Threads {
         Self { token, queue: OnceLock::new() }
     }
 
-    /// Runs `work` on one of the threads, and blocks the calling thread until it has ended.
+    /// Runs `work` on one of the threads. Blocks the calling thread until the work has ended, but at most for [`WAIT`].
     pub(super) fn run_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -92,7 +92,7 @@ impl KeyThreads for Threads {
             sent?;
             match timeout(WAIT, finished).await {
                 Ok(Ok(())) => Ok(()),
-                // The thread has dropped the work: it was too late, or has panicked.
+                // With `Ok`, the thread has dropped the work: it was too late, or has panicked.
                 Ok(Err(_)) | Err(_) => Err(KeySourceError::from(timed_out)),
             }
         })

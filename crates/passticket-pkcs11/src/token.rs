@@ -38,18 +38,19 @@ struct Inner {
 #[derive(Default)]
 struct State {
     idle: Vec<TokenSession>,
-    /// The number of sessions that a thread uses or opens.
+    /// The number of sessions that the threads are using or opening now.
     in_use: usize,
-    /// Increases when the token was lost. Sessions of an earlier connection are not used again.
+    /// Increases when a session of this connection fails, or cannot be opened: the token may have been removed.
+    /// Sessions of an earlier connection are not used again.
     connection: u64,
-    /// The errors since the last success, and the time when another attempt is made. An error with a label concerns the
-    /// key with this label. An error without a label concerns the whole token.
+    /// The last error of the whole token (`None`) and of each key, with the time from which another attempt is allowed.
+    /// A success removes the error of the token and of the key that was used.
     failed: BTreeMap<Option<KeyLabel>, (Pkcs11Error, Instant)>,
 }
 
 impl State {
-    /// Returns the recent error of this key or of the whole token. While there is one, no attempt is made with this
-    /// key.
+    /// Returns the error of this key or of the whole token that forbids another attempt now: a recent error, or an
+    /// error about the PIN.
     fn refusal(&self, key: &KeyLabel, now: Instant) -> Option<&Pkcs11Error> {
         self.failed
             .iter()
@@ -83,8 +84,8 @@ impl Token {
     }
 
     /// Returns why the token or one of its keys does not work. An error of the token counts until a computation
-    /// succeeds, and an error of a key counts until a computation with this key succeeds. `None` if there is no such
-    /// error.
+    /// succeeds, and an error of a key counts until a computation with this key succeeds. Time-outs and a full queue do
+    /// not count. If there are several errors, returns one of them, and `None` if there is none.
     pub fn problem(&self) -> Option<Pkcs11Error> {
         self.state().failed.values().next().map(|(error, _)| error.clone())
     }
@@ -113,7 +114,8 @@ impl Token {
             drop(session);
             self.free();
             self.lose(connection);
-            // An idle session may belong to a token that was removed and connected again. A new session does not.
+            // An idle session may have been opened before the token was removed and connected again, so the first error
+            // of such a session does not count. The error of a new session and the second error count.
             if is_new || !is_first {
                 self.remember(key, &error);
                 return Err(error);
@@ -198,7 +200,7 @@ impl Token {
         self.0.put_back.notify_one();
     }
 
-    /// Closes the idle sessions of a connection that was lost.
+    /// Closes the idle sessions of a connection after an error. Does nothing if this was done before.
     fn lose(&self, connection: u64) {
         let mut state = self.state();
         let lost = match state.connection == connection {
@@ -212,7 +214,8 @@ impl Token {
         drop(lost);
     }
 
-    /// Remembers an error of a new session. For a short time, no other attempt is made.
+    /// Stores an error. For `TRY_AGAIN_AFTER`, no other attempt is made with this key, or with the whole token if the
+    /// error is not about a key. After an error about the PIN, none is made at all.
     fn remember(&self, key: &KeyLabel, error: &Pkcs11Error) {
         let concerned = error.is_about_a_key().then(|| key.clone());
         let again = Instant::now() + TRY_AGAIN_AFTER;

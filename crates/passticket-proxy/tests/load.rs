@@ -1,5 +1,5 @@
-//! Tests revocation under load. The gateway caches verified tokens. After it has answered a revocation, it must still
-//! refuse the revoked token in each new request.
+//! Tests revocation under load. The gateway caches verified tokens. Although a token is in this cache, the gateway must
+//! refuse it in each request that a client sends after the response to the revocation.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

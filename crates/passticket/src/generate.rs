@@ -24,7 +24,7 @@ use super::{
 };
 use crate::clock::{Clock, SystemClock, Timestamp};
 
-/// Makes PassTickets that are valid now. [`LocalGenerator`] computes tickets from keys in memory. Implement this trait
+/// Makes PassTickets that are valid now. [`LocalGenerator`] computes tickets from [`KeyProfiles`]. Implement this trait
 /// to get tickets from another system, for example from a service on z/OS. With such a service, the keys stay in ICSF,
 /// the key store of z/OS.
 ///
@@ -382,7 +382,8 @@ impl LocalGenerator {
         Self { profiles, cache: None, ..self.clone() }
     }
 
-    /// Makes the ticket without waiting.
+    /// Makes the ticket synchronously. If the key is in a [`KeySource`](super::KeySource) that blocks, this function
+    /// blocks the calling thread.
     ///
     /// # Errors
     /// - [`SafReturnCodes::NO_PROFILE`] if there is no key for `applid`.

@@ -14,7 +14,7 @@ use super::algorithm::Algorithm;
 /// The trait is object-safe. An `Arc` of a source is also a source.
 ///
 /// # Blocking
-/// [`compute`](Self::compute) is synchronous and runs seven or eight times for each ticket. A gateway makes tickets on
+/// [`compute`](Self::compute) is synchronous and runs up to eight times to make a ticket. A gateway makes tickets on
 /// the threads of its async runtime. If a call takes longer than a few microseconds, [`threads`](Self::threads) must
 /// return the threads on which it may block. A [`LocalGenerator`](super::LocalGenerator) then makes the whole ticket on
 /// one of them. The synchronous functions of this crate, such as [`generate_now`](super::LocalGenerator::generate_now)

@@ -46,7 +46,7 @@
 //! | cost of a ticket | 8 DES blocks | 7 HMACs |
 //!
 //! Prefer the enhanced algorithm if the system of the service supports it. A DES key has only 56 bits. An attacker who
-//! has a few tickets can find the key by trying all of them.
+//! has a few tickets can find the key by trying all keys.
 //!
 //! Both algorithms combine the time with a value that depends on the user, the APPLID and the key. Then they run six
 //! Feistel rounds on the result. The rounds can run backwards. So the evaluation of a ticket computes the time of the
@@ -96,7 +96,7 @@
 //! # Other generators
 //!
 //! [`PassTicketGenerator`] is the trait of all generators. [`LocalGenerator`] implements the trait
-//! with keys in this process. Implement the trait yourself to ask another system for tickets.
+//! with the keys of [`KeyProfiles`]. Implement the trait yourself to ask another system for tickets.
 //!
 //! # Features
 //!

@@ -1,7 +1,7 @@
 //! Time slots for services with replay protection, which accept each ticket only once.
 //!
 //! The same user, APPLID (application name) and second always give the same ticket. So each ticket needs its own
-//! second. This second is called its time slot. A ticket is valid for some minutes before and after its second, so
+//! second. This second is called its time slot. A ticket is valid for some time before and after its second, so
 //! unused slots of the recent past can still be used.
 
 use std::{

@@ -1,5 +1,5 @@
 //! Generates and evaluates the tickets of 400 test vectors. Two other implementations have computed the same tickets.
-//! They are independent of this crate and of each other.
+//! These implementations are independent of this crate and of each other.
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 

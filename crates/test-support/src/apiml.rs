@@ -51,7 +51,8 @@ impl FakeApiml {
         Self { fake: Fake::https(acceptor, handle).await, state }
     }
 
-    /// Issues a login token of `user`. The token is valid for eight hours, or until the user logs out.
+    /// Issues a login token of `user`, which expires after eight hours. API ML accepts it until a logout or a call of
+    /// [`end`](Self::end).
     pub fn login_token(&self, user: &str) -> String {
         self.issue(json!({"iss": "APIML", "sub": user, "dom": "security-domain"}))
     }

@@ -1,7 +1,7 @@
-//! A fake of the gateway of API ML (the API Mediation Layer of Zowe, an API gateway for z/OS). It sends the same
-//! requests as this gateway to ZAAS, the authentication service of API ML, and handles the answers in the same way
-//! (docs/reference/zaas-endpoints.md#gateway). The requests were recorded between a gateway of API ML 3.0 and a server
-//! in the place of ZAAS.
+//! A fake of the gateway of API ML (the API Mediation Layer of Zowe, an API gateway for z/OS). ZAAS is the
+//! authentication service of API ML. The fake sends the same requests to ZAAS as API ML's gateway, and handles the
+//! answers in the same way (docs/reference/zaas-endpoints.md#gateway). The requests were recorded between a gateway of
+//! API ML 3.0 and a server in the place of ZAAS.
 
 use std::net::SocketAddr;
 
@@ -163,8 +163,8 @@ impl Relayed {
 }
 
 impl ScriptedGateway {
-    /// Creates a gateway with the certificate `identity`, which uses the ZAAS at `zaas`. The certificate of ZAAS must be
-    /// for `localhost`, and of the authority [`Authority::trusted`].
+    /// Creates a gateway with the certificate `identity`, which uses the ZAAS at `zaas`. The certificate of ZAAS must
+    /// be for `localhost`, and of the authority [`Authority::trusted`].
     pub fn new(zaas: SocketAddr, identity: Identity) -> Self {
         let builder = || -> ClientBuilder {
             client(Authority::trusted().pem().as_bytes()).http1_only().resolve("localhost", zaas)
@@ -301,7 +301,7 @@ impl ScriptedGateway {
     }
 }
 
-/// Returns the header that the service receives after the answer `body`.
+/// Returns the reaction to a 200 with this body. If the body has no credential, the text of the failure is `default`.
 fn replaced(body: &Value, default: &str) -> Reaction {
     let text = |key: &str| body[key].as_str().map(str::to_owned);
     let token = text("token").unwrap_or_default();

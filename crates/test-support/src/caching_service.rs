@@ -32,7 +32,7 @@ pub enum Layout {
 pub struct CachingStore {
     layout: Layout,
     /// The certificate of API ML, as DER. Only a client with this certificate uses the partition (data) of API ML. With
-    /// `None`, all clients do.
+    /// `None`, each client with a certificate does.
     api_ml: Option<Vec<u8>>,
     /// The key-value records and the lists of API ML's partition.
     records: BTreeMap<String, String>,
@@ -50,7 +50,7 @@ pub struct CachingStore {
 }
 
 impl CachingStore {
-    /// Creates the data of a service without a salt. All clients use the partition of API ML.
+    /// Creates the data of a service without a salt. Each client with a certificate uses the partition of API ML.
     pub fn new(layout: Layout) -> Self {
         Self {
             layout,

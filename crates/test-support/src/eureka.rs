@@ -98,8 +98,9 @@ impl Registration {
     }
 }
 
-/// A fake Eureka. It answers in JSON, and compresses its answers if the client accepts this. Its delta contains all
-/// changes since the last call of [`forget_changes`](Self::forget_changes).
+/// A fake Eureka. It answers in JSON if the client sends `Accept: application/json`, and compresses this answer if the
+/// client sends `Accept-Encoding: gzip`. Its delta contains all changes since the start or the last call of
+/// [`forget_changes`](Self::forget_changes).
 #[derive(Debug)]
 pub struct FakeEureka {
     fake: Fake,

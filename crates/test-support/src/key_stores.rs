@@ -1,6 +1,6 @@
 //! Key stores and encrypted keys, made with OpenSSL and with keytool, a program of Java (`key-stores/README.md`).
 
-/// The password of each file.
+/// The password of each file, except [`KEYTOOL_OPEN_TRUST`].
 pub const PASSWORD: &str = "secret-of-the-tests";
 
 /// Declares a constant with the content of each file in `key-stores/`.
@@ -13,7 +13,7 @@ macro_rules! files {
 files! {
     /// The key and the certificate chain of the server, made with OpenSSL. The alias is `localhost`.
     OPENSSL = "openssl.p12";
-    /// The same content in the format of older versions of OpenSSL.
+    /// The content of [`OPENSSL`], in the format of older versions of OpenSSL.
     OPENSSL_LEGACY = "openssl-legacy.p12";
     /// The certificate of the authority, made with OpenSSL. It lacks the attribute with which Java marks a trusted
     /// certificate.

@@ -144,7 +144,7 @@ impl Scripted {
     /// Waits until a connection has finished its steps. Returns the number of bytes that the last step has read.
     ///
     /// # Errors
-    /// The error of the step that failed.
+    /// The error of the TLS handshake, or of the step that failed.
     pub async fn ended(&mut self) -> io::Result<usize> {
         self.results.recv().await.unwrap()
     }

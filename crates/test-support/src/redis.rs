@@ -144,7 +144,7 @@ impl Redis {
         self.run(&["FLUSHALL"]).ok();
     }
 
-    /// Closes the connections of all clients except replicas.
+    /// Closes the connections of clients. Connections of replicas and of subscribers to channels stay open.
     pub fn close_connections(&self) {
         self.run(&["CLIENT", "KILL", "TYPE", "normal"]).ok();
     }

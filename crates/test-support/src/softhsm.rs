@@ -37,7 +37,8 @@ pub struct SoftHsm {
 }
 
 impl SoftHsm {
-    /// Makes a SoftHSM without a token. Returns `None` if SoftHSM is not installed, and prints that the test did nothing.
+    /// Makes a SoftHSM without a token. If SoftHSM is not installed, returns `None`, and prints that the test did
+    /// nothing.
     ///
     /// # Panics
     /// This function panics in CI if SoftHSM is not installed.

@@ -29,7 +29,8 @@ impl DurableStore {
     /// that process.
     ///
     /// This function reads the file into memory, and blocks until the copy is verified. If the other process writes the
-    /// file in the meantime, the copy may be damaged. The function then copies the file again, up to 20 times.
+    /// file in the meantime, the copy may be damaged. The function then copies the file again. It makes at most 20
+    /// copies.
     ///
     /// # Errors
     /// The errors of [`open`](Self::open), except [`OpenError::InUse`].

@@ -16,7 +16,8 @@ const LABEL: &str = "ENCRYPTED PRIVATE KEY";
 /// The maximum number of PBKDF2 iterations. More iterations would keep the program busy for seconds.
 const MAX_ITERATIONS: u32 = 1_000_000;
 
-/// The maximum memory that scrypt may use, in bytes. OpenSSL has the same limit for the keys that it encrypts.
+/// The maximum of N·r·p·128 for scrypt (RFC 7914), in bytes. With p = 1, this is about the memory that scrypt uses.
+/// OpenSSL encrypts only with values that need less than 32 MiB.
 const MAX_SCRYPT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The reason why a key could not be decrypted. Messages show this text after the path of the file.
@@ -27,7 +28,7 @@ pub(super) enum EncryptedKeyError {
     #[error("is encrypted in a format that the gateway does not support; encrypt it with PBES2")]
     Unknown,
     #[error(
-        "needs too much work to be decrypted; encrypt it with at most {MAX_ITERATIONS} iterations"
+        "needs too much work to be decrypted; encrypt it with PBKDF2 and at most {MAX_ITERATIONS} iterations"
     )]
     TooMuchWork,
 }
@@ -49,7 +50,7 @@ pub(super) fn decrypt(
         return Err(EncryptedKeyError::Unknown);
     };
     check_work(parameters)?;
-    // The error is the same for a wrong password and for an unknown cipher. A wrong password is the usual cause.
+    // `try_from` has refused unknown ciphers above, so the usual cause of an error here is a wrong password.
     let key = key.decrypt(password.expose()).map_err(|_| EncryptedKeyError::WrongPassword)?;
     // With a wrong password, about one decryption in 256 still finds valid padding, so the result is checked.
     PrivateKeyInfoRef::try_from(key.as_bytes()).map_err(|_| EncryptedKeyError::WrongPassword)?;
