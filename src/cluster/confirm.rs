@@ -47,40 +47,19 @@ pub(super) async fn confirm(
     records: Vec<Record>,
     until: Until,
 ) -> Result<(), StoreError> {
-    if until == Until::Published {
-        return in_time(shared, reach(shared, &records, until)).await;
-    }
     let start = shared.clock.now();
-    shared.unconfirmed.begin();
-    let confirmed = in_time(shared, reach(shared, &records, until)).await;
-    shared.unconfirmed.end(confirmed.is_ok());
-    confirmed?;
-    shared.counts.waits.observe(shared.clock.now().since(start));
-    Ok(())
-}
-
-/// If some of the earlier revocations of this node are not confirmed, waits until all nodes have them. With
-/// [`Confirm::Local`], only waits until the place has them.
-pub(super) async fn confirm_earlier(shared: &Shared) -> Result<(), StoreError> {
-    let Some(failed) = shared.unconfirmed.failed() else { return Ok(()) };
-    in_time(shared, reach_earlier(shared)).await?;
-    shared.unconfirmed.make_up_for(failed);
-    Ok(())
-}
-
-/// Returns an error if `reached` returns `None`, or takes too long.
-async fn in_time(
-    shared: &Shared,
-    reached: impl Future<Output = Option<()>>,
-) -> Result<(), StoreError> {
     let deadline = Instant::now() + shared.rules.patience();
-    if timeout_at(deadline, reached).await != Ok(Some(())) {
+    let confirmed = timeout_at(deadline, reach(shared, &records, until)).await;
+    if confirmed != Ok(Some(())) {
         shared.counts.unconfirmed.increment();
         let problem = shared.lock().problem.clone();
         let reason = problem.unwrap_or_else(|| "a node has not answered in time".to_owned());
         log_limited!(error, "unconfirmed", { %reason }, "a revocation was stored, but not confirmed by all nodes");
         let store = shared.name().as_str().into();
         return Err(StoreError::NotEverywhere { store, reason: reason.into() });
+    }
+    if until != Until::Published {
+        shared.counts.waits.observe(shared.clock.now().since(start));
     }
     Ok(())
 }
@@ -103,31 +82,6 @@ async fn reach(shared: &Shared, records: &[Record], until: Until) -> Option<()> 
         }
         // In a new term, the node publishes its whole memory. But the memory stores a rule with the current time as a
         // rule with a fixed time. So the records of this write are published once more.
-    }
-}
-
-/// Waits until every node has stopped accepting the tokens that earlier records of this node revoke. With
-/// [`Confirm::Local`], only waits until the place has these records. Returns `None` if the queue is full, or was
-/// cleared.
-async fn reach_earlier(shared: &Shared) -> Option<()> {
-    loop {
-        let term = shared.lock().lease.term().cloned();
-        // Records that did not fit into the queue are published with the whole memory. The whole memory is also
-        // published in a new term, in which the place may have lost the records.
-        while shared.queue.whole().is_some() {
-            sleep(MAX_PAUSE).await;
-        }
-        // The queue keeps the order of the writes, so the earlier records are published before this empty write.
-        let published = shared.queue.add(Vec::new())?.await.ok()?;
-        if term.as_ref() != Some(&published.term) {
-            continue;
-        }
-        if shared.options.confirm == Confirm::Local {
-            return Some(());
-        }
-        if barrier(shared, &published.term, published.position).await.is_ok() {
-            return Some(());
-        }
     }
 }
 

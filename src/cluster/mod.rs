@@ -56,7 +56,6 @@ mod status;
 mod store;
 #[cfg(test)]
 mod tests;
-mod unconfirmed;
 
 pub use error::ClusterError;
 pub use handed_over::{HandedOverLease, HandedOverLeaseError};

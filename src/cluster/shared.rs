@@ -30,7 +30,6 @@ use super::{
     peers::Peers,
     publish_queue::PublishQueue,
     rules::Rules,
-    unconfirmed::Unconfirmed,
 };
 use crate::{
     clock::Timestamp,
@@ -66,7 +65,6 @@ pub(super) struct Shared {
     pub(super) rules: Rules,
     pub(super) incarnation: Incarnation,
     pub(super) queue: PublishQueue,
-    pub(super) unconfirmed: Unconfirmed,
     pub(super) counts: ClusterCounts,
     /// The node accepts tokens before this time, in nanoseconds. `u64::MAX` means that there is no end. The field is
     /// atomic, so that the check of a token needs no lock.
@@ -154,7 +152,6 @@ impl Shared {
             rules,
             incarnation,
             queue: PublishQueue::default(),
-            unconfirmed: Unconfirmed::default(),
             counts: ClusterCounts::default(),
             serve_until: AtomicU64::new(0),
             state: Mutex::new(state),

@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 use tokio::sync::oneshot;
 
 use super::{
-    confirm::{Until, confirm, confirm_earlier},
+    confirm::{Until, confirm},
     memory::{NodeMemory, NodeWrite},
     shared::Shared,
 };
@@ -135,35 +135,28 @@ impl RevocationCheck for ClusterStore {
 /// this node has stored the uses.
 ///
 /// If the wait fails, for example because it takes too long, the result is [`StoreError::NotEverywhere`]. The change is
-/// then stored on this node. If it is not published yet, this node publishes it later. The caller can repeat
-/// [`AccessTokenChange::RevokeIdle`] and [`AccessTokenChange::Misuse`]: even if they revoke nothing, they wait in the
-/// same way for the earlier revocations of this node that are not confirmed.
+/// then stored on this node. If it is not published yet, this node publishes it later. A repeated change that finds
+/// nothing left to revoke returns `Ok` at once, although other nodes may still accept the tokens.
 impl AccessTokenStore for ClusterStore {
     fn change(&self, change: AccessTokenChange, now: Timestamp) -> StoreFuture<AccessTokenOutcome> {
         let shared = self.shared.clone();
         let is_awaited = !matches!(change, AccessTokenChange::Use(_));
-        // `EndGraces` is not in this list. The program makes it every second, so each of these calls would wait.
-        let may_be_repeated =
-            matches!(change, AccessTokenChange::RevokeIdle(_) | AccessTokenChange::Misuse { .. });
         let changed = NodeMemory::change(&*shared.memory, change, now);
         self.finish(async move {
-            let (outcome, records) = changed.await?;
-            if !is_awaited {
-                if !records.is_empty() {
+            match changed.await {
+                Ok((outcome, records)) if records.is_empty() => Ok(outcome),
+                Ok((outcome, records)) if !is_awaited => {
                     shared.queue.add_unawaited(records);
+                    Ok(outcome)
                 }
-                return Ok(outcome);
+                Ok((outcome, records)) => {
+                    let revokes = |record: &Record| matches!(record, Record::Revocation(_));
+                    let until =
+                        if records.iter().any(revokes) { Until::Applied } else { Until::Published };
+                    confirm(&shared, records, until).await.map(|()| outcome)
+                }
+                Err(error) => Err(error),
             }
-            if !records.is_empty() {
-                let revokes = |record: &Record| matches!(record, Record::Revocation(_));
-                let until =
-                    if records.iter().any(revokes) { Until::Applied } else { Until::Published };
-                confirm(&shared, records, until).await?;
-            }
-            if may_be_repeated {
-                confirm_earlier(&shared).await?;
-            }
-            Ok(outcome)
         })
     }
 

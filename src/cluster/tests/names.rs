@@ -9,7 +9,7 @@ use super::{
     network::{Link, Network},
     place::{Availability, Place},
     process::{Process, start},
-    tokens::{ISSUED, TOKENS, user},
+    tokens::{TOKENS, user},
 };
 use crate::{
     clock::Timestamp,
@@ -20,11 +20,8 @@ use crate::{
         rules::Rules,
     },
     metrics::MetricRegistry,
-    revocation::{
-        AccessTokenChange, AccessTokenOutcome, AccessTokenStore, CheckError, IssuedPat, Record,
-        Revocation, RevocationCheck, RevocationStore, StoreError,
-    },
-    token::{TokenFingerprint, VerifiedToken},
+    revocation::{CheckError, Record, Revocation, RevocationCheck, RevocationStore, StoreError},
+    token::TokenFingerprint,
 };
 
 pub(super) const LEASE: Duration = Duration::from_secs(3);
@@ -412,47 +409,4 @@ async fn a_write_without_the_place_is_stored_and_published_later() {
     sleep(LEASE).await;
     assert!(other.memory.knows(&TOKENS[1]));
     assert_eq!(node.status().unpublished, 0);
-}
-
-/// Revokes all registered PATs, and returns their number.
-async fn revoke_idle(node: &ClusterNode) -> Result<usize, StoreError> {
-    let (change, now) = (AccessTokenChange::RevokeIdle(Duration::ZERO), ISSUED + 1);
-    match node.store().change(change, Timestamp::from_millis(now)).await? {
-        AccessTokenOutcome::Revoked(count) => Ok(count),
-        other => panic!("{other:?}"),
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_repeated_change_waits_for_the_revocations_that_are_not_confirmed() {
-    for is_cleared in [false, true] {
-        let place = place();
-        let (machine, other) = (Machine::new(&place, 1), Machine::new(&place, 2));
-        let node = machine.start(&Process::default(), "a").await.unwrap();
-        let _peer = other.start(&Process::default(), "b").await.unwrap();
-        let VerifiedToken::Pat(pat) = &TOKENS[0] else { panic!("not a PAT") };
-        node.store().register(IssuedPat::from(pat)).await.unwrap();
-        sleep(LEASE).await;
-        place.set(Availability::Full);
-        let unconfirmed = |result: Result<usize, StoreError>| {
-            assert!(matches!(result, Err(StoreError::NotEverywhere { .. })), "{result:?}");
-        };
-        unconfirmed(revoke_idle(&node).await);
-        assert!(machine.memory.knows(&TOKENS[0]) && !other.memory.knows(&TOKENS[0]));
-        unconfirmed(revoke_idle(&node).await);
-        assert!(!other.memory.knows(&TOKENS[0]));
-        if is_cleared {
-            // The revocation is no longer in the queue. The node publishes it with its whole memory.
-            node.hand_over();
-            node.take_back();
-        }
-        place.set(Availability::Up);
-        assert_eq!(revoke_idle(&node).await.unwrap(), 0);
-        assert!(other.memory.knows(&TOKENS[0]));
-        // Now all revocations are confirmed, so there is nothing to wait for.
-        place.set(Availability::Full);
-        let begun = Instant::now();
-        assert_eq!(revoke_idle(&node).await.unwrap(), 0);
-        assert!(begun.elapsed() < SHORT, "{:?}", begun.elapsed());
-    }
 }
