@@ -23,7 +23,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
@@ -248,6 +248,7 @@ impl DurableStore {
             #[cfg(feature = "redis")]
             followed_is_newer: false,
             advanced: uptime(),
+            probed: Instant::now(),
             uptime: Box::new(uptime),
             path,
         };

@@ -3,14 +3,13 @@
 //! Each connection holds a [`Slot`] until the connection is closed. All tokio runtimes share the slots of an instance.
 //! While a slot is free, no request waits. At the limit, requests wait in one queue:
 //!
-//! - A connection that becomes free is handed to the first waiter of its runtime, because a connection works only in
-//!   its runtime. So a request may overtake the first waiter of the whole queue, but only if the request began to wait
-//!   less than [`MAX_OVERTAKEN`] after this waiter.
-//! - If no waiter of the connection's runtime may get the connection, the connection is closed. The first waiter of the
+//! - A connection that becomes free is handed to the first waiter of its [pool](PoolId), because a connection works only
+//!   in its runtime and with its protocol. So a request may overtake the first waiter of the whole queue, but only if
+//!   the request began to wait less than [`MAX_OVERTAKEN`] after this waiter.
+//! - If no waiter of the connection's pool may get the connection, the connection is closed. The first waiter of the
 //!   whole queue gets the slot of the closed connection, and makes a new connection.
-//! - A request that begins to wait closes an idle connection of another pool for the same instance, if there is one.
-//!   Such a pool belongs to another runtime or another [`ServiceProtocol`](crate::layer::ServiceProtocol). The request
-//!   then gets the slot of this connection.
+//! - A request that begins to wait closes an idle connection of another pool for the same instance, if there is one. The
+//!   request then gets the slot of this connection.
 
 use std::{
     collections::VecDeque,
@@ -27,9 +26,9 @@ use std::{
 use tokio::{runtime, sync::oneshot, time::Instant};
 
 use super::lock::lock;
-use crate::proxy::counts::ForwardCounts;
+use crate::{layer::ServiceProtocol, proxy::counts::ForwardCounts};
 
-/// A request may overtake a request of another runtime that began to wait up to this time earlier. Without this rule,
+/// A request may overtake a request of another pool that began to wait up to this time earlier. Without this rule,
 /// most connections would be closed at the limit, because the first waiter usually belongs to another runtime.
 const MAX_OVERTAKEN: Duration = Duration::from_millis(250);
 
@@ -56,9 +55,17 @@ struct State<T> {
 
 struct Waiter<T> {
     id: u64,
-    runtime: runtime::Id,
+    pool: PoolId,
     since: Instant,
     grant: oneshot::Sender<Grant<T>>,
+}
+
+/// Identifies the pool whose connections a request can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PoolId {
+    pub(super) runtime: runtime::Id,
+    /// A WebSocket needs HTTP/1.1, so it cannot use a connection that was made for any version of HTTP.
+    pub(super) protocol: ServiceProtocol,
 }
 
 /// The idle connections of one pool.
@@ -82,7 +89,7 @@ pub(super) enum Grant<T> {
 pub(super) enum Offer<T> {
     /// A waiting request has taken the connection.
     Taken,
-    /// The owner must close the connection, because a request of another runtime waits for its slot.
+    /// The owner must close the connection, because a request of another pool waits for its slot.
     Close(T),
     /// The owner keeps the connection, because no request waits.
     Keep(T),
@@ -122,8 +129,8 @@ impl<T> ConnectionLimit<T> {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// Takes a slot for a request of `runtime`. If all slots are in use, returns a future that waits.
-    pub(super) fn acquire(self: &Arc<Self>, runtime: runtime::Id) -> Result<Slot<T>, Waiting<T>> {
+    /// Takes a slot for a request of `pool`. If all slots are in use, returns a future that waits.
+    pub(super) fn acquire(self: &Arc<Self>, pool: PoolId) -> Result<Slot<T>, Waiting<T>> {
         let mut state = lock(&self.state);
         if state.open < self.max {
             state.open += 1;
@@ -133,7 +140,7 @@ impl<T> ConnectionLimit<T> {
         let id = state.next_id;
         state.next_id += 1;
         let (grant, granted) = oneshot::channel();
-        state.queue.push_back(Waiter { id, runtime, since: Instant::now(), grant });
+        state.queue.push_back(Waiter { id, pool, since: Instant::now(), grant });
         self.update_waiting(&state);
         let pools = state.pools.clone();
         drop(state);
@@ -143,14 +150,14 @@ impl<T> ConnectionLimit<T> {
         Err(waiting)
     }
 
-    /// Offers a free connection of `runtime` to the requests that wait.
-    pub(super) fn offer(&self, mut connection: T, runtime: runtime::Id) -> Offer<T> {
+    /// Offers a free connection of `pool` to the requests that wait.
+    pub(super) fn offer(&self, mut connection: T, pool: PoolId) -> Offer<T> {
         loop {
             let mut state = lock(&self.state);
-            let next = next(&state.queue, runtime).and_then(|at| state.queue.remove(at));
+            let next = next(&state.queue, pool).and_then(|at| state.queue.remove(at));
             let Some(next) = next else { return Offer::Keep(connection) };
             self.update_waiting(&state);
-            if next.runtime != runtime {
+            if next.pool != pool {
                 // `next` was the first waiter of the whole queue. So the ids in `promised` stay in ascending order.
                 state.promised.push_back(next);
                 return Offer::Close(connection);
@@ -199,12 +206,12 @@ impl<T> ConnectionLimit<T> {
     }
 }
 
-/// Returns the position of the waiter that is served next when a connection of `runtime` is free.
-fn next<T>(queue: &VecDeque<Waiter<T>>, runtime: runtime::Id) -> Option<usize> {
+/// Returns the position of the waiter that is served next when a connection of `pool` is free.
+fn next<T>(queue: &VecDeque<Waiter<T>>, pool: PoolId) -> Option<usize> {
     let first = queue.front()?;
     let mut may_overtake =
         queue.iter().take_while(|waiter| waiter.since - first.since < MAX_OVERTAKEN);
-    Some(may_overtake.position(|waiter| waiter.runtime == runtime).unwrap_or(0))
+    Some(may_overtake.position(|waiter| waiter.pool == pool).unwrap_or(0))
 }
 
 /// The right to have one connection open. This right is given back when this value is dropped.
@@ -262,9 +269,12 @@ mod tests {
 
     use super::*;
 
-    /// Returns the ids of two runtimes.
-    fn runtimes() -> [runtime::Id; 2] {
-        [(), ()].map(|()| runtime::Builder::new_current_thread().build().unwrap().handle().id())
+    /// Returns the ids of the pools of two runtimes.
+    fn pools() -> [PoolId; 2] {
+        [(), ()].map(|()| {
+            let runtime = runtime::Builder::new_current_thread().build().unwrap().handle().id();
+            PoolId { runtime, protocol: ServiceProtocol::Auto }
+        })
     }
 
     fn limit(max: usize) -> (Arc<ConnectionLimit<&'static str>>, Arc<ForwardCounts>) {
@@ -274,8 +284,8 @@ mod tests {
 
     type Task = task::Spawn<Waiting<&'static str>>;
 
-    fn waits(limit: &Arc<ConnectionLimit<&'static str>>, runtime: runtime::Id) -> Task {
-        let mut waiting = task::spawn(limit.acquire(runtime).expect_err("a request must wait"));
+    fn waits(limit: &Arc<ConnectionLimit<&'static str>>, pool: PoolId) -> Task {
+        let mut waiting = task::spawn(limit.acquire(pool).expect_err("a request must wait"));
         assert_pending!(waiting.poll());
         waiting
     }
@@ -288,7 +298,7 @@ mod tests {
 
     #[test]
     fn slots_are_passed_on_first_come_first_served() {
-        let ([here, other], (limit, counts)) = (runtimes(), limit(2));
+        let ([here, other], (limit, counts)) = (pools(), limit(2));
         let [first, second] = [here, other].map(|id| limit.acquire(id).expect("a free slot"));
         let mut waiting = [here, other, here].map(|id| waits(&limit, id));
         assert_eq!((counts.open(), counts.waiting()), (2, 3));
@@ -312,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_free_connection_goes_to_the_first_waiter_of_its_runtime() {
-        let ([here, other], (limit, _)) = (runtimes(), limit(1));
+        let ([here, other], (limit, _)) = (pools(), limit(1));
         let slot_in_use = limit.acquire(here).unwrap();
         let mut waiting = [other, here, other, here].map(|id| waits(&limit, id));
         for (connection, at) in [("a", 1), ("b", 3)] {
@@ -331,8 +341,19 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_needs_http1_gets_no_connection_for_any_version() {
+        let ([here, _], (limit, _)) = (pools(), limit(1));
+        let slot_in_use = limit.acquire(here).unwrap();
+        let mut websocket = waits(&limit, PoolId { protocol: ServiceProtocol::Http1, ..here });
+        assert_eq!(limit.offer("HTTP/2", here), Offer::Close("HTTP/2"));
+        assert_pending!(websocket.poll());
+        drop(slot_in_use);
+        drop(slot(&mut websocket));
+    }
+
+    #[test]
     fn a_waiter_is_overtaken_only_by_waiters_that_came_shortly_after_it() {
-        let ([here, other], (limit, _)) = (runtimes(), limit(1));
+        let ([here, other], (limit, _)) = (pools(), limit(1));
         let slot_in_use = limit.acquire(here).unwrap();
         assert_eq!(limit.offer("kept", here), Offer::Keep("kept"));
         let mut waiting = [here, other, here].map(|id| waits(&limit, id));
@@ -351,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_dropped_waiter_gets_no_slot_or_connection() {
-        let ([here, other], (limit, counts)) = (runtimes(), limit(1));
+        let ([here, other], (limit, counts)) = (pools(), limit(1));
         let first = limit.acquire(here).unwrap();
         let [left, promised, mut last] = [here, other, here].map(|id| waits(&limit, id));
         drop(left);
@@ -382,7 +403,7 @@ mod tests {
                 idle > 0
             }
         }
-        let ([here, _], (limit, _)) = (runtimes(), limit(1));
+        let ([here, _], (limit, _)) = (pools(), limit(1));
         let pools = [0, 2, 5].map(|idle| Arc::new(Pool(AtomicUsize::new(idle))));
         for pool in &pools {
             let pool: Weak<Pool> = Arc::downgrade(pool);

@@ -23,7 +23,7 @@ use tokio::{
 use tower::{BoxError, Service, ServiceExt};
 
 use super::{
-    connection_limit::{ConnectionLimit, Grant},
+    connection_limit::{ConnectionLimit, Grant, PoolId},
     exchange_io::Reconnect,
     host_pool::{HostPool, Limit, PooledConnection, SharedError},
     http2_connection::Http2Connection,
@@ -281,7 +281,8 @@ where
             Arc::new(ConnectionLimit::new(max_connections.get(), counts.clone()))
         });
         let Target { scheme, authority, runtime, .. } = &target;
-        let host = Arc::new(HostPool::new(scheme, authority, *runtime, limit, protocol)?);
+        let id = PoolId { runtime: *runtime, protocol };
+        let host = Arc::new(HostPool::new(scheme, authority, id, limit)?);
         let weak: Weak<HostPool<B>> = Arc::downgrade(&host);
         host.limit().add_pool(weak);
         let reaper = IdleReaper {
@@ -345,7 +346,7 @@ where
                 }
                 turn = Some(held);
             }
-            let slot = match host.limit().acquire(host.runtime()) {
+            let slot = match host.limit().acquire(host.id()) {
                 Ok(slot) => slot,
                 Err(waiting) => {
                     // All connections are in use. This request releases the lock of `http2_turn`, so that the requests

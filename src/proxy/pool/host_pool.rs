@@ -23,11 +23,11 @@ use hyper::{
     body::{Body, Frame, Incoming},
     upgrade::{OnUpgrade, Upgraded},
 };
-use tokio::{runtime, time::Instant};
+use tokio::time::Instant;
 use tower::BoxError;
 
 use super::{
-    connection_limit::{ConnectionLimit, IdleConnections, Offer},
+    connection_limit::{ConnectionLimit, IdleConnections, Offer, PoolId},
     exchange_io::{NewHeaders, Resend},
     http2_connection::Http2Connection,
     http2_stream::{Http2Stream, StreamPermit, StreamPool},
@@ -51,13 +51,11 @@ pub(in crate::proxy) struct HostPool<B> {
     /// The number of times the connections were retired. A connection that was opened at another number gets no further
     /// request.
     retired: AtomicU64,
-    /// The runtime of the connections.
-    runtime: runtime::Id,
+    id: PoolId,
     /// The limit that all runtimes share.
     limit: Arc<Limit<B>>,
     /// The connection that was used last is at the end.
     idle: Mutex<Vec<Idle<B>>>,
-    protocol: ServiceProtocol,
     http2: Http2Connections<B>,
 }
 
@@ -104,9 +102,8 @@ impl<B> HostPool<B> {
     pub(super) fn new(
         scheme: &uri::Scheme,
         authority: &uri::Authority,
-        runtime: runtime::Id,
+        id: PoolId,
         limit: Arc<Limit<B>>,
-        protocol: ServiceProtocol,
     ) -> Result<Self, http::Error> {
         let uri = Uri::builder()
             .scheme(scheme.clone())
@@ -120,12 +117,11 @@ impl<B> HostPool<B> {
             uri,
             tick: AtomicU64::new(0),
             retired: AtomicU64::new(0),
-            runtime,
+            id,
             limit,
             idle: Mutex::default(),
-            protocol,
             http2: Http2Connections {
-                is_used: AtomicBool::new(protocol == ServiceProtocol::H2c),
+                is_used: AtomicBool::new(id.protocol == ServiceProtocol::H2c),
                 all: Mutex::default(),
                 turn: Turn::default(),
             },
@@ -142,9 +138,9 @@ impl<B> HostPool<B> {
         self.uri.clone()
     }
 
-    /// Returns the runtime of the connections.
-    pub(super) fn runtime(&self) -> runtime::Id {
-        self.runtime
+    /// Returns the id of this pool for the [limit](Self::limit()).
+    pub(super) fn id(&self) -> PoolId {
+        self.id
     }
 
     /// Returns the limit that all runtimes share.
@@ -154,7 +150,7 @@ impl<B> HostPool<B> {
 
     /// Returns which versions of HTTP the service may use.
     pub(super) fn protocol(&self) -> ServiceProtocol {
-        self.protocol
+        self.id.protocol
     }
 
     /// Returns the lock of the request that makes an HTTP/2 connection. Returns `None` if the next connection is not
@@ -187,7 +183,7 @@ impl<B> HostPool<B> {
                 return connection.carrier.spawn_driver();
             }
             drop(idle);
-            match self.limit.offer(connection, self.runtime) {
+            match self.limit.offer(connection, self.id) {
                 Offer::Taken => return,
                 Offer::Close(mut closing) => return closing.carrier.spawn_driver(),
                 // The waiting request was dropped in the meantime.
@@ -305,9 +301,9 @@ impl<B: Send + 'static> StreamPool for HostPool<B> {
     fn offer_streams(self: Arc<Self>) {
         while self.limit.has_waiting() {
             let Some(stream) = self.open_stream() else { return };
-            match self.limit.offer(stream, self.runtime) {
+            match self.limit.offer(stream, self.id) {
                 Offer::Taken => {}
-                // A request of another runtime gets the slot when the connection has ended its last stream.
+                // A request of another pool gets the slot when the connection has ended its last stream.
                 Offer::Close(stream) => {
                     if let Carrier::Http2(stream) = &stream.carrier {
                         stream.retire_connection();

@@ -29,8 +29,8 @@
 //! | in use | closed | The exchange fails or times out, or the request is dropped. |
 //! | in use | tunnel | The service changes to the WebSocket protocol (status 101). |
 //! | answered | idle | The body of the response has ended, no separate task polls the connection, and the connection is ready for a request. |
-//! | answered | in use | The conditions for *idle* hold, but a request of the same runtime waits at the limit. This request gets the connection. |
-//! | answered | draining | The conditions for *idle* hold, but the request that has waited longest belongs to another runtime, and no request of this runtime began to wait less than 250 ms after it. The request that has waited longest gets the slot. |
+//! | answered | in use | The conditions for *idle* hold, but a request of the same pool (runtime and protocol) waits at the limit. This request gets the connection. |
+//! | answered | draining | The conditions for *idle* hold, but the request that has waited longest belongs to another pool, and no request of this pool began to wait less than 250 ms after it. The request that has waited longest gets the slot. |
 //! | answered | draining | The body has ended or is dropped. In addition, a part of the request must still be written, or a separate task already polls the connection. |
 //! | answered | draining | The body has ended, but the pool is full or was dropped. |
 //! | answered | closed | The connection fails, the service closes the connection, or the service pauses too long in the body. |
@@ -66,8 +66,8 @@
 //! | usable | retired | The connections to the host name are retired, because an address of the name has changed. |
 //! | usable | retired | A request times out, and no byte has arrived since the request was sent: the connection may be dead. |
 //! | usable | retired | The service does not answer a ping in time. Pings are sent after a long silence while streams are open. |
-//! | usable | retired | A request of another runtime waits at the limit for the slot. |
-//! | usable | closing | The connection had no stream for the idle timeout, or a request of another runtime waits at the limit, or the pool is dropped. |
+//! | usable | retired | A request of another pool waits at the limit for the slot. |
+//! | usable | closing | The connection had no stream for the idle timeout, or a request of another pool waits at the limit, or the pool is dropped. |
 //! | retired | closing | The last stream has ended, and the pool has removed the connection. |
 //! | closing | closed | TLS is shut down, or `max_stall` has passed (a quarter of the response timeout, at least 1 s). |
 //!

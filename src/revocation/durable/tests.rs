@@ -1,6 +1,12 @@
 //! Tests of the writer.
 
-use std::{fs, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
 
 use redb::{Database, ReadableDatabase};
 use tokio::sync::oneshot;
@@ -8,7 +14,7 @@ use tokio::sync::oneshot;
 use super::{
     file::{FileId, open},
     tables::{META, last_reading},
-    writer::{Write, WriteStats, Writer},
+    writer::{Command, PROBE_EVERY, Write, WriteStats, Writer},
     *,
 };
 use crate::{
@@ -54,6 +60,7 @@ impl Fixture {
             is_suspended: false,
             uptime: Box::new(Uptime::now),
             advanced: Uptime::now(),
+            probed: Instant::now(),
             path: path.clone(),
         };
         Self { directory, path, writer }
@@ -314,6 +321,25 @@ fn the_trusted_time_is_stored_with_each_write_and_hourly() {
         writer.probe();
         assert_eq!(trusted(&writer).time, Timestamp::from_secs(1_000_000 + want), "{now}");
     }
+}
+
+/// The program sends a command every second.
+#[test]
+fn a_probe_that_is_due_does_not_wait_for_a_pause_between_commands() {
+    let Fixture { directory: _directory, path, mut writer } = Fixture::new();
+    let faults = writer.faults.clone();
+    std::fs::remove_file(&path).unwrap();
+    let (sender, commands) = mpsc::channel();
+    let mut next = |probed| {
+        let (reply, _answer) = oneshot::channel();
+        sender.send(Command::TrustClock(Timestamp::from_secs(1), reply)).unwrap();
+        writer.probed = probed;
+        assert!(matches!(writer.wait_for(&commands), Some(Command::TrustClock(..))));
+    };
+    next(Instant::now());
+    assert_eq!(faults.last().clone(), None);
+    next(Instant::now() - PROBE_EVERY);
+    assert!(faults.last().is_some());
 }
 
 #[test]

@@ -303,6 +303,8 @@ pub(super) struct Writer {
     pub(super) uptime: Box<dyn Fn() -> Uptime + Send>,
     /// The uptime at which the trusted time was last stored. At first, this is the uptime at which the file was opened.
     pub(super) advanced: Uptime,
+    /// The time of the last [`probe`](Self::probe).
+    pub(super) probed: Instant,
 }
 
 impl Writer {
@@ -360,13 +362,19 @@ impl Writer {
         }
     }
 
-    /// Waits for the next command. Returns `None` if the store is being dropped. Calls [`probe`](Self::probe)
-    /// regularly while it waits.
-    fn wait_for(&mut self, commands: &mpsc::Receiver<Command>) -> Option<Command> {
+    /// Waits for the next command. Returns `None` if the store is being dropped. Calls [`probe`](Self::probe) every
+    /// [`PROBE_EVERY`], even if commands arrive all the time.
+    pub(super) fn wait_for(&mut self, commands: &mpsc::Receiver<Command>) -> Option<Command> {
         loop {
-            match commands.recv_timeout(PROBE_EVERY) {
+            let wait = PROBE_EVERY.saturating_sub(self.probed.elapsed());
+            if wait.is_zero() {
+                self.probe();
+                self.probed = Instant::now();
+                continue;
+            }
+            match commands.recv_timeout(wait) {
                 Ok(command) => return Some(command),
-                Err(mpsc::RecvTimeoutError::Timeout) => self.probe(),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => return None,
             }
         }
