@@ -524,6 +524,8 @@ pub(super) mod health {
         "This gateway runs alone. It shares no revocations with other nodes.";
     pub(in super::super) const LEASE: &str = "Lease";
     pub(in super::super) const LEASE_OK: &str = "Valid";
+    pub(in super::super) const LEASE_HANDED_OVER: &str =
+        "Handed over to the process that takes over from this one";
     pub(in super::super) const LEASE_EXPIRED: &str =
         "Expired: this node accepts no tokens until it reaches Redis again";
     pub(in super::super) const BEHIND: &str = "Revocations not applied yet";

@@ -67,7 +67,11 @@ pub(in crate::ui) fn health(frame: Frame<'_>, health: &GatewayHealth) -> Markup 
 }
 
 fn node_facts(node: &NodeHealth) -> Markup {
-    let lease = if node.lease == "ok" { words::LEASE_OK } else { words::LEASE_EXPIRED };
+    let lease = match &*node.lease {
+        "ok" => words::LEASE_OK,
+        "handedOver" => words::LEASE_HANDED_OVER,
+        _ => words::LEASE_EXPIRED,
+    };
     html! {
         dl class="facts" id="node" {
             dt { (words::LEASE) }
