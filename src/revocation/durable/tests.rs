@@ -328,7 +328,7 @@ fn the_trusted_time_is_stored_with_each_write_and_hourly() {
 fn a_probe_that_is_due_does_not_wait_for_a_pause_between_commands() {
     let Fixture { directory: _directory, path, mut writer } = Fixture::new();
     let faults = writer.faults.clone();
-    std::fs::remove_file(&path).unwrap();
+    fs::remove_file(&path).unwrap();
     let (sender, commands) = mpsc::channel();
     let mut next = |probed| {
         let (reply, _answer) = oneshot::channel();
