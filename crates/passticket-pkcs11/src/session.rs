@@ -85,7 +85,8 @@ impl TokenSession {
             return Err(Pkcs11Error::FinalPinTry { token: token.clone() });
         }
         match session.login(UserType::User, Some(&AuthPin::from(pin.expose()))) {
-            // All sessions of a process with a token share one login.
+            // All sessions that a process has opened with one token share one login. So another session may already
+            // have logged in.
             Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
             Err(error) => return Err(failed(error)),
         }

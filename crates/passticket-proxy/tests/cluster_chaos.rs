@@ -261,7 +261,8 @@ impl Member {
         self.processes.lock().unwrap().current = Some(self.spawn(options));
     }
 
-    /// Starts a process that takes over. Returns `false` if there is no process, or if a takeover is not finished.
+    /// Starts a process that takes over from `current`. If there is no `current`, or if an earlier takeover is not
+    /// finished, starts nothing and returns `false`.
     fn take_over(&self) -> bool {
         let mut processes = self.processes.lock().unwrap();
         processes.update();
@@ -481,7 +482,7 @@ async fn revoke(
     }
 }
 
-/// Asks all nodes at the same time, and some nodes again a moment later.
+/// Asks all nodes at the same time. When all have answered, asks all of them once more.
 async fn check_everywhere(members: &[Arc<Member>], pat: &Token, revoked_at: &str, seen: &Seen) {
     for _ in 0..2 {
         let mut checks = JoinSet::new();
@@ -611,8 +612,8 @@ async fn make_events(
                 format!("server {server} ({role}) killed and started again")
             }
             kind if TAKEOVERS.contains(&kind) => match member.take_over() {
-                true => format!("node {name} taken over"),
-                false => format!("node {name} not taken over"),
+                true => format!("takeover of node {name} begun"),
+                false => format!("takeover of node {name} not begun"),
             },
             10 | 12 => {
                 deployment.servers.iter().for_each(|server| {
@@ -632,9 +633,9 @@ async fn make_events(
         events += 1;
         seen.events.fetch_add(1, SeqCst);
         kind = random.below(KINDS);
-        // After half of the events, the test waits until the nodes have recovered. After the other half, the next event
-        // follows at once. If the test never waited, the nodes of a busy machine might never confirm enough
-        // revocations.
+        // At random, after about half of the events, the test waits until the nodes have recovered, or until `RECOVERY`
+        // has passed. After the other events, only the usual short pause precedes the next event. If the test never
+        // waited, the nodes of a busy machine might never confirm enough revocations.
         if random.below(2) == 0 {
             let confirms = async {
                 while seen.confirmed.load(SeqCst) < confirmed + AFTER_RECOVERY && !is_done(seen) {
@@ -735,7 +736,7 @@ async fn no_node_accepts_a_token_after_its_revocation_was_confirmed() {
     let mut took = std::mem::take(&mut *seen.took.lock().unwrap());
     took.sort_unstable();
     println!(
-        "a revocation with {NODES} nodes, one after the other: p50 {:?}, p99 {:?}",
+        "revocations one after the other, without events, on {NODES} nodes: p50 {:?}, p99 {:?}",
         percentile(&took, 50),
         percentile(&took, 99)
     );

@@ -371,8 +371,9 @@ impl LocalGenerator {
     /// share their time slots. So they never make two tickets with replay protection for the same user, APPLID and
     /// second. The new generator has no [ticket cache](Self::with_ticket_cache).
     ///
-    /// If the profiles of `self` for an APPLID had no replay protection for at least some users, the first ticket with
-    /// replay protection is for the next second. Tickets for earlier seconds may have been made without a time slot.
+    /// If a profile of `self` for an APPLID allowed replay, or if `self` had no profile for this APPLID, the first
+    /// ticket of the new generator with replay protection for this APPLID is for the next second. Tickets for earlier
+    /// seconds may have been made without a time slot.
     #[must_use]
     pub fn with_profiles(&self, profiles: KeyProfiles) -> Self {
         let were_protected = self.profiles.fully_protected();
@@ -437,8 +438,9 @@ impl LocalGenerator {
         }
     }
 
-    /// Makes the ticket for the second `slot` with the key of `profile`. If the key may have blocked the thread, checks
-    /// the age of the ticket afterwards. z/OS would refuse a late ticket, and count it as a wrong password of the user.
+    /// Makes the ticket for the time `slot`, of which only the whole seconds count, with the key of `profile`. If the
+    /// key may have blocked the thread, checks the age of the ticket afterwards. z/OS would refuse a late ticket, and
+    /// count it as a wrong password of the user.
     fn generate_for(
         &self,
         profile: &KeyProfile,
@@ -543,8 +545,9 @@ impl LocalGenerator {
     ///
     /// If the other process had no replay protection for at least some users of an APPLID, the first ticket with replay
     /// protection is for the next second. The other process may have made tickets for earlier seconds without time
-    /// slots. With [shared time slots](Self::with_shared_time_slots), this also holds for all other APPLIDs, because
-    /// the shared store may not know the slots of the other process.
+    /// slots. With [shared time slots](Self::with_shared_time_slots), the tickets for all other APPLIDs are only for
+    /// seconds after the latest second that the time slots of the two processes have seen, because the shared store may
+    /// not know the slots of the other process.
     pub fn continue_time_slots(&self, used: UsedTimeSlots) {
         let were_protected: HashSet<_> = used.protected.iter().copied().collect();
         self.slots.continue_from(used);
@@ -650,8 +653,8 @@ impl PassTicketGenerator for LocalGenerator {
 
 /// The reason why there is no ticket.
 ///
-/// `Display` is for the operator's log: it contains the user, the APPLID and the return codes, and says what to do. Do
-/// not send this text to clients.
+/// `Display` is for the operator's log: it contains the user, the APPLID, the return codes and the cause. Some texts
+/// also say what to do. Do not send this text to clients.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no PassTicket for user {user} and APPLID {applid}: {} {why}{reason}", why.codes())]
 pub struct GenerateError {
@@ -1041,8 +1044,8 @@ mod tests {
             let is_new = |ticket: &PassTicket| new().evaluate(&user, ticket, clock.now()).is_ok();
             clock.advance(Duration::from_secs(99));
             assert!(!is_new(&generate()));
-            // A ticket of the new key is made even for an earlier time slot, or if the cached ticket of the old key
-            // could be used again.
+            // From now on, the new key makes each ticket, even if the time slot of the ticket is earlier, and even if
+            // the cached ticket of the old key could otherwise be used again.
             clock.advance(Duration::from_secs(1));
             let ticket = generate();
             assert!(is_new(&ticket));
@@ -1055,7 +1058,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_with_a_qualified_profile_gets_tickets_of_its_key_and_replay_protection() {
+    fn a_qualified_profile_decides_the_key_and_the_replay_protection_of_its_users() {
         let applid = Applid::new("IZUDFLT").unwrap();
         let [ann, bob] = ["ANN", "BOB"].map(|name| UserId::new(name).unwrap());
         let key = KeyProfile::from_hex(applid, Algorithm::Legacy, "0123456789ABCDEF").unwrap();
@@ -1076,12 +1079,13 @@ mod tests {
         // This method does not know the user, so the profile with replay protection decides for all users.
         assert_eq!(generator.replay(&applid), Replay::Protected);
 
-        // Without a profile of the APPLID, other users get no ticket.
+        // The only profile of the APPLID is now the one for ANN, so all other users get no ticket.
         let generator = generator.with_profiles(KeyProfiles::new([of_ann]).unwrap());
         let error = generator.precheck(&bob, &applid).unwrap_err();
         assert_eq!(error.codes(), SafReturnCodes::NO_PROFILE);
         assert_eq!(generator.precheck(&ann, &applid), Ok(()));
-        // The tickets of BOB were made without time slots until now, so his first ticket is for the next second.
+        // The tickets of BOB are made without time slots until his profile gets replay protection. So his first ticket
+        // with replay protection is for the next second.
         let generator = generator.with_profiles(KeyProfiles::new([of_all]).unwrap());
         assert!(generator.generate_now(&bob, &applid).is_ok());
         let protected = KeyProfiles::new([profile(Replay::Protected)]).unwrap();

@@ -1,5 +1,6 @@
-//! Tests of rules with the current time while nodes join. Such a rule also revokes PATs with a later issue time, if
-//! their records are before the rule in the log. If their records are after the rule, these PATs must stay valid.
+//! Tests of rules whose timestamp is the time at which a node makes them (`record_rule_of_now`), while other nodes
+//! join. Such a rule also revokes PATs with a later issue time, if their records are before the rule in the log. If
+//! their records are after the rule, these PATs must stay valid.
 
 use tokio::time::sleep;
 
@@ -60,8 +61,8 @@ async fn a_pat_that_is_issued_after_a_rule_stays_valid_while_another_node_joins(
     let killed = Process::default();
     machines[1].start(&killed, "b").await.unwrap();
     killed.kill();
-    // The node has read the position of the log, and waits for the end of the lease of the process that was killed.
-    // Then it reads the image.
+    // The node `two` reads the position of the log when it joins. It then waits until the lease of the killed process,
+    // which has the same name, has ended. Only then does it read the image. `write` makes the rule during this wait.
     let process = Process::default();
     let start = machines[2].start(&process, "b");
     let write = async {

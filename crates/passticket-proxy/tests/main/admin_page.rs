@@ -206,7 +206,7 @@ impl Fields {
 async fn administrators_remove_expired_revocations() {
     let demo = Demo::start();
     let mut browser = Browser::signed_in(&demo).await;
-    // A rule that is older than the longest lifetime has no effect.
+    // A rule that is older than the longest validity of a PAT has no effect any more, so it can be removed.
     let query = "?of=user&user=APIMTST&up-to=2020-01-01T00:00";
     let key = browser.get(&format!("/admin/rule{query}")).await.form_key();
     browser.post("/admin/rule", &key, &Fields::of(query).as_pairs()).await;

@@ -146,7 +146,7 @@ async fn certificates_version_information_and_health_need_no_credential() {
 }
 
 #[tokio::test]
-async fn an_access_check_uses_the_permissions_of_the_gateway() {
+async fn an_access_check_uses_the_permissions_of_the_user_in_saf_yml() {
     let demo = Demo::start();
     for (level, status) in [("UPDATE", 204), ("ALTER", 401)] {
         let check = json!({"resourceClass": "ZOWE", "resourceName": "APIML.SERVICES", "accessLevel": level});

@@ -340,7 +340,8 @@ async fn live_reports_servers_that_are_slow_wrong_absent_or_not_trusted() {
     assert_eq!(zosmf.requests().len(), 0);
 }
 
-/// Zowe's discovery service lists the program as ZAAS, and a gateway of API ML.
+/// The test registers instances in the discovery service one by one: first a ZAAS on another host, then this program as
+/// ZAAS, then a gateway of API ML.
 #[tokio::test]
 async fn live_tells_whether_the_program_is_registered_as_zaas_and_trusts_the_gateways() {
     let eureka = FakeEureka::https(SERVER.acceptor()).await;
