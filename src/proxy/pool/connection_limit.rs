@@ -61,8 +61,9 @@ struct Waiter<T> {
 }
 
 /// Identifies the pool whose connections a request can use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PoolId {
+    /// Runtimes do not share connections, because the I/O of a connection works only while its runtime runs.
     pub(super) runtime: runtime::Id,
     /// A WebSocket needs HTTP/1.1, so it cannot use a connection that was made for any version of HTTP.
     pub(super) protocol: ServiceProtocol,

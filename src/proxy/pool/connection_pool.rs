@@ -17,7 +17,7 @@ use hyper::{
     rt::{Read, Write},
 };
 use tokio::{
-    runtime::{self, Handle},
+    runtime::Handle,
     time::{Instant, interval, timeout_at},
 };
 use tower::{BoxError, Service, ServiceExt};
@@ -98,10 +98,7 @@ impl<C: NegotiateHttp2<Response: 'static>> Negotiation<C> {
 struct Target {
     scheme: uri::Scheme,
     authority: uri::Authority,
-    protocol: ServiceProtocol,
-    /// Runtimes do not share connections, because the I/O of a connection works only while its runtime
-    /// runs.
-    runtime: runtime::Id,
+    pool: PoolId,
 }
 
 /// Shuts down and closes connections that have been idle for too long. Each [`HostPool`] has its own reaper. The reaper
@@ -269,8 +266,7 @@ where
         let target = Target {
             scheme: upstream.scheme().clone(),
             authority: upstream.authority().clone(),
-            protocol,
-            runtime: Handle::current().id(),
+            pool: PoolId { runtime: Handle::current().id(), protocol },
         };
         let mut hosts = lock(&self.hosts);
         if let Some(host) = hosts.get(&target) {
@@ -280,9 +276,8 @@ where
             let PoolSettings { max_connections, counts, .. } = &self.settings;
             Arc::new(ConnectionLimit::new(max_connections.get(), counts.clone()))
         });
-        let Target { scheme, authority, runtime, .. } = &target;
-        let id = PoolId { runtime: *runtime, protocol };
-        let host = Arc::new(HostPool::new(scheme, authority, id, limit)?);
+        let Target { scheme, authority, pool } = &target;
+        let host = Arc::new(HostPool::new(scheme, authority, *pool, limit)?);
         let weak: Weak<HostPool<B>> = Arc::downgrade(&host);
         host.limit().add_pool(weak);
         let reaper = IdleReaper {
