@@ -168,9 +168,7 @@ impl Writer {
         if is_at(&self.file, &self.state.path) {
             // The open file is at the path again. Until now, it was not, and no new file could be opened.
             if self.is_lost {
-                self.is_lost = false;
-                self.retry_at = None;
-                self.state.is_stuck.store(false, SeqCst);
+                self.end_outage();
             }
             return;
         }
@@ -178,9 +176,7 @@ impl Writer {
             Ok((file, _)) => {
                 self.batch.begin_in_new_file();
                 self.use_file(file);
-                self.retry_at = None;
-                self.is_lost = false;
-                self.state.is_stuck.store(false, SeqCst);
+                self.end_outage();
                 tracing::info!(path = %self.state.path.display(), "access log: the file was renamed or removed; opened a new one");
             }
             Err(error) => {
@@ -189,6 +185,13 @@ impl Writer {
                 self.state.is_stuck.store(true, SeqCst);
             }
         }
+    }
+
+    /// Records that the open file is at its path.
+    fn end_outage(&mut self) {
+        self.is_lost = false;
+        self.retry_at = None;
+        self.state.is_stuck.store(false, SeqCst);
     }
 
     /// Rotates the file if the batch would make it too long. If another process writes to the same file, only one of

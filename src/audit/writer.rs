@@ -248,9 +248,7 @@ impl Writer {
         if is_at(&self.file, &self.path) {
             // The open file is at the path again. Until now, it was not, and no new file could be opened.
             if self.is_lost {
-                self.is_lost = false;
-                self.retry_at = None;
-                self.shared.is_stuck.store(false, SeqCst);
+                self.end_outage();
             }
             return true;
         }
@@ -261,9 +259,7 @@ impl Writer {
             Ok((file, len)) => {
                 (self.file, self.len) = (file, len);
                 self.batch.begin_in_new_file();
-                self.retry_at = None;
-                self.is_lost = false;
-                self.shared.is_stuck.store(false, SeqCst);
+                self.end_outage();
                 tracing::info!(path = %self.path.display(), "audit file was renamed or removed; opened a new one");
                 true
             }
@@ -275,6 +271,13 @@ impl Writer {
                 false
             }
         }
+    }
+
+    /// Records that the open file is at its path.
+    fn end_outage(&mut self) {
+        self.is_lost = false;
+        self.retry_at = None;
+        self.shared.is_stuck.store(false, SeqCst);
     }
 
     fn rotate(&mut self) -> io::Result<()> {
