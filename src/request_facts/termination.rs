@@ -46,7 +46,7 @@ impl Stage {
     }
 }
 
-/// Who or what ended a request before its normal end.
+/// The party that ended a request before its normal end, or the time limit that ended it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {
@@ -109,7 +109,7 @@ impl Cause {
 /// Why a request ended before its normal end, and in which stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Termination {
-    /// Who or what ended the request.
+    /// The party or the time limit that ended the request.
     pub cause: Cause,
     /// The stage in which the request was.
     pub stage: Stage,

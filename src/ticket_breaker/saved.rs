@@ -51,8 +51,8 @@ struct Key {
 #[error("is not a list of stopped tickets of this version: {0}")]
 pub struct RestoreError(String);
 
-/// Returns the refusals of the users and the stops of the keys. The rest of the state is left out, such as tickets
-/// whose answers are awaited, and stops because of the clocks.
+/// Returns the refusals of the users and the stops of the keys. The text contains no other state. For example, it
+/// contains neither the tickets that still wait for their answers, nor the stops that a wrong clock has caused.
 pub(super) fn to_text(machine: &Machine) -> String {
     let users = machine.users().filter(|(_, own)| own.refused > 0).map(|(user, own)| User {
         user: user.to_string(),
