@@ -37,7 +37,7 @@ use tower_service::Service;
 use super::{
     answering::Answering,
     client_connection::{ClientConnection, InFlight, MAX_HEADERS, PendingTunnel},
-    client_io::ClientIo,
+    client_io::{ClientIo, TlsSocket},
     client_limits::{Admitted, ClientLimits, Evicted},
     client_source::ClientSource,
     close_reason::CloseReason,
@@ -48,7 +48,7 @@ use super::{
     half_close::HalfCloseStream,
     http_version::HttpVersion,
     inbound_proxies::{Ends, InboundProxies},
-    lent_stream::{ClientStream, LastResponse, Lender, LentStream, TlsSocket},
+    lent_stream::{ClientStream, LastResponse, Lender, LentStream},
     lingering_close::{LingerLimits, lingering_close},
     open_certificates::{OpenCertificates, Registered},
     plain_http::{self, NoTls},
@@ -468,34 +468,34 @@ impl Accepted {
         };
         let mut watch = Watch::new(client.clone(), *timeouts, version);
         let (mut connection, mut lender) = lend(stream, Vec::new());
-        let ended = loop {
+        let served = loop {
             let end = WatchEnd { peer, counted: &counted };
             let watched = WatchedConnection { connection, watch: &mut watch, end };
             match until_ended(watched, &serving, client).await {
                 Ended::Idle => {}
-                Ended::Served(result) => break Some(result),
-                Ended::Cut => break None,
+                Ended::Served(result) => break result,
+                // `lender` resets the connection if the client could mistake the end of the connection for the end of
+                // the response.
+                Ended::Cut => return None,
             }
             // hyper has dropped the connection, so the lender has it.
             let mut stream = lender.take_back()?;
             let parked = ParkedConnection { stream: &mut stream, watch: &mut watch, end };
-            match unless_ending(pin!(parked), &serving.ending).await {
+            let ahead = match unless_ending(pin!(parked), &serving.ending).await {
                 // The server is shutting down. hyper announces this in its next response.
-                None => (connection, lender) = lend(stream, Vec::new()),
-                Some(Parked::Readable(ahead)) => (connection, lender) = lend(stream, ahead),
+                None => Vec::new(),
+                Some(Parked::Readable(ahead)) => ahead,
                 Some(Parked::Closed(last)) => {
                     Box::pin(serving.close(stream, last, client)).await;
                     return None;
                 }
                 Some(Parked::Cut) => return None,
-            }
+            };
+            (connection, lender) = lend(stream, ahead);
             watch.resume();
         };
-        match ended {
-            // `lender` resets the connection if the client could mistake the end of the connection for the end of the
-            // response.
-            None => return None,
-            Some(Ok(())) => {
+        match served {
+            Ok(()) => {
                 if let Some(pending) = client.take_tunnel() {
                     return Some(OpenTunnel {
                         pending,
@@ -507,7 +507,7 @@ impl Accepted {
                     });
                 }
             }
-            Some(Err(error)) => {
+            Err(error) => {
                 // The type is `dyn Error`, because tracing then also logs the sources of the error.
                 let error: &(dyn Error + 'static) = &error;
                 tracing::debug!(%peer, error, "connection ended early");

@@ -3,14 +3,37 @@
 
 use std::{
     io::{self, IoSlice},
+    mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
 
 use super::client_connection::ClientConnection;
+
+/// The socket of a client with TLS. It is boxed, because it is moved often, and the channel to its owner has room for
+/// it.
+pub(super) type TlsSocket = Box<TlsStream<ClientIo<TcpStream>>>;
+
+/// Reads up to 1024 bytes before hyper asks for them, and adds them to `ahead`. Returns the number of bytes, which is 0
+/// at the end of the data.
+pub(super) fn poll_read_ahead(
+    stream: &mut TlsSocket,
+    cx: &mut Context<'_>,
+    ahead: &mut Vec<u8>,
+) -> Poll<io::Result<usize>> {
+    let mut buffer = [MaybeUninit::uninit(); 1024];
+    let mut read = ReadBuf::uninit(&mut buffer);
+    let result = ready!(Pin::new(stream).poll_read(cx, &mut read));
+    ahead.extend_from_slice(read.filled());
+    Poll::Ready(result.map(|()| read.filled().len()))
+}
 
 /// Wraps the socket `T`. This wrapper is below TLS, so it also counts the bytes of the handshake and the overhead of
 /// TLS records.

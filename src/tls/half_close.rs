@@ -17,7 +17,6 @@
 
 use std::{
     io::{self, IoSlice},
-    mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -30,9 +29,11 @@ use tokio::{
     net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
-use tokio_rustls::server::TlsStream;
 
-use super::{client_connection::ClientConnection, client_io::ClientIo};
+use super::{
+    client_connection::ClientConnection,
+    client_io::{ClientIo, TlsSocket, poll_read_ahead},
+};
 
 /// The probe. HTTP/1.0 clients do not get it, because HTTP/1.0 has no interim responses (RFC 9110 §15.2).
 const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -78,19 +79,15 @@ impl ClientSocket for ClientIo<TcpStream> {
     }
 }
 
-impl ClientSocket for Box<TlsStream<ClientIo<TcpStream>>> {
+impl ClientSocket for TlsSocket {
     fn tcp(&self) -> &TcpStream {
         self.get_ref().0.socket()
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>, ahead: &mut Vec<u8>) -> Poll<io::Result<()>> {
-        let mut buffer = [MaybeUninit::uninit(); 1024];
-        let mut read = ReadBuf::uninit(&mut buffer);
-        ready!(Pin::new(self).poll_read(cx, &mut read))?;
-        if read.filled().is_empty() {
+        if ready!(poll_read_ahead(self, cx, ahead))? == 0 {
             return Poll::Ready(Ok(()));
         }
-        ahead.extend_from_slice(read.filled());
         Poll::Pending
     }
 }
@@ -130,11 +127,9 @@ impl<S> HalfCloseStream<S> {
             half_closed: None,
         }
     }
-}
 
-impl<S> HalfCloseStream<S> {
     /// Records the bytes that hyper reads now.
-    fn read(&mut self, bytes: &[u8]) {
+    fn record_read(&mut self, bytes: &[u8]) {
         self.client.response().set_awaits_head(false);
         if let Some(last) = bytes.last_chunk() {
             self.last_read = *last;
@@ -212,21 +207,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for HalfCloseStream<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         if !self.ahead.is_empty() {
             let length = self.ahead.len().min(buffer.remaining());
             buffer.put_slice(&self.ahead[..length]);
             self.ahead.drain(..length);
-            self.read(buffer.filled());
+            self.record_read(&buffer.filled()[before..]);
             return Poll::Ready(Ok(()));
         }
-        let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         self.is_reading = read.is_pending();
         match read {
             Poll::Pending => {
                 self.client.response().set_awaits_head(self.last_read == *EMPTY_LINE);
             }
-            Poll::Ready(_) => self.read(&buffer.filled()[before..]),
+            Poll::Ready(_) => self.record_read(&buffer.filled()[before..]),
         }
         read
     }

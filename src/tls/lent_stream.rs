@@ -7,7 +7,6 @@
 
 use std::{
     io::{self, IoSlice},
-    mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -20,11 +19,10 @@ use tokio::{
     sync::oneshot,
     time::timeout,
 };
-use tokio_rustls::server::TlsStream;
 
 use super::{
     client_connection::ClientConnection,
-    client_io::ClientIo,
+    client_io::{ClientIo, TlsSocket, poll_read_ahead},
     half_close::ClientSocket,
     lingering_close::{LingerLimits, lingering_close},
 };
@@ -36,12 +34,6 @@ const AFTER_RESPONSE: LingerLimits = LingerLimits {
     pause: Duration::from_secs(5),
     bytes: 64 * 1024 * 1024,
 };
-
-/// A connection with TLS. It is boxed, because each lending moves it, and the channel to its owner has room for it.
-pub(super) type TlsSocket = Box<TlsStream<ClientIo<TcpStream>>>;
-
-/// Maximum number of bytes that [`ClientStream::poll_readable`] reads.
-const READ_AHEAD: usize = 1024;
 
 /// The connection of a client, with TLS or without.
 pub(super) enum ClientStream {
@@ -60,8 +52,8 @@ pub(super) enum LastResponse {
 }
 
 impl ClientStream {
-    /// Waits until the client has sent data or closed the connection. With TLS, adds up to [`READ_AHEAD`] bytes of this
-    /// data to `ahead`. Without TLS, reads nothing.
+    /// Waits until the client has sent data or closed the connection. With TLS, adds the beginning of this data to
+    /// `ahead`. Without TLS, reads nothing.
     ///
     /// # Errors
     /// The error of the read. The next read may not return it again: after a violation of TLS, it can first return data
@@ -74,11 +66,8 @@ impl ClientStream {
         match self {
             Self::Tcp(stream) => stream.socket().poll_read_ready(cx),
             Self::Tls(stream) => {
-                let mut buffer = [MaybeUninit::uninit(); READ_AHEAD];
-                let mut read = ReadBuf::uninit(&mut buffer);
-                if let Poll::Ready(result) = Pin::new(&mut *stream).poll_read(cx, &mut read) {
-                    ahead.extend_from_slice(read.filled());
-                    return Poll::Ready(result);
+                if let Poll::Ready(read) = poll_read_ahead(stream, cx, ahead) {
+                    return Poll::Ready(read.map(drop));
                 }
                 // rustls may have an answer to a message that contained no data.
                 match Pin::new(stream).poll_flush(cx) {
