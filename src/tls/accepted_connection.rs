@@ -4,14 +4,13 @@
 use std::{
     convert::Infallible,
     error::Error,
-    future::poll_fn,
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{self, Context, Poll, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -27,7 +26,6 @@ use pin_project_lite::pin_project;
 use tokio::{
     net::TcpStream,
     sync::{Semaphore, watch},
-    task::coop::unconstrained,
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -42,7 +40,7 @@ use super::{
     client_source::ClientSource,
     close_reason::CloseReason,
     connection_counts::{ConnectionCounts, CountedConnection, HandshakeFailure},
-    connection_watch::{Action, ClientTimeouts, Watch},
+    connection_watch::{ClientTimeouts, Watch},
     counted_response::{CountedBody, CountedResponse},
     delivered_body::DeliveredBody,
     half_close::HalfCloseStream,
@@ -56,6 +54,10 @@ use super::{
     server_settings::ServerSettings,
     server_tls::ClientVerifier,
     streams::Streams,
+    unless_ending::unless_ending,
+    watched_connection::{
+        Ended, Parked, ParkedConnection, Served, WatchEnd, WatchedConnection, until_ended,
+    },
 };
 use crate::{
     access_log::{self, AccessLog},
@@ -273,46 +275,6 @@ impl Serving {
     }
 }
 
-/// An HTTP/1.1 or HTTP/2 connection, with TLS or without TLS.
-///
-/// The connection and the handshake are boxed to keep the future of the task small. This future is moved several times
-/// before it runs. Without the boxes, it would reserve space for the handshake and for the largest kind of connection
-/// until the connection ends.
-type Served = Pin<Box<dyn GracefulConnection + Send>>;
-
-/// A connection that hyper serves.
-trait GracefulConnection: Future<Output = hyper::Result<()>> {
-    /// Closes the connection after the requests in flight. The connection must be polled afterwards.
-    fn graceful_shutdown(self: Pin<&mut Self>);
-}
-
-impl<I, S, B> GracefulConnection for http1::UpgradeableConnection<I, S>
-where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-    S: hyper::service::HttpService<Incoming, ResBody = B>,
-    S::Error: Into<BoxError>,
-    B: Body + 'static,
-    B::Error: Into<BoxError>,
-{
-    fn graceful_shutdown(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-impl<I, S, B> GracefulConnection for http2::Connection<I, S, Streams>
-where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: hyper::service::HttpService<Incoming, ResBody = B>,
-    S::Error: Into<BoxError>,
-    B: Body + 'static,
-    B::Error: Into<BoxError>,
-    Streams: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
-{
-    fn graceful_shutdown(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
 pub(super) struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
@@ -471,7 +433,8 @@ impl Accepted {
         let served = loop {
             let end = WatchEnd { peer, counted: &counted };
             let watched = WatchedConnection { connection, watch: &mut watch, end };
-            match until_ended(watched, &serving, client).await {
+            match until_ended(watched, client, &serving.ending, settings.fixed.shutdown_wait).await
+            {
                 Ended::Idle => {}
                 Ended::Served(result) => break result,
                 // `lender` resets the connection if the client could mistake the end of the connection for the end of
@@ -595,190 +558,6 @@ impl Future for RunningTunnel<'_> {
         }
         self.tunnel.as_mut().poll(cx).map(Some)
     }
-}
-
-/// Says how a connection has ended.
-enum Ended {
-    /// hyper has finished with the connection.
-    Served(hyper::Result<()>),
-    /// The connection was closed for one of the reasons of [`Watch`], such as a time limit, or because the server shuts
-    /// down. hyper may not have finished with it.
-    Cut,
-    /// The connection is idle, and hyper has no data of it.
-    Idle,
-}
-
-/// A connection that is closed for one of the reasons of [`Watch`]. For example, its client exceeds a time limit, or
-/// another client needs its place.
-struct WatchedConnection<'a> {
-    connection: Served,
-    watch: &'a mut Watch,
-    end: WatchEnd<'a>,
-}
-
-impl WatchedConnection<'_> {
-    fn graceful_shutdown(&mut self) {
-        self.connection.as_mut().graceful_shutdown();
-    }
-}
-
-/// Records why [`Watch`] closes a connection.
-#[derive(Clone, Copy)]
-struct WatchEnd<'a> {
-    peer: SocketAddr,
-    counted: &'a CountedConnection,
-}
-
-impl WatchEnd<'_> {
-    fn closed(&self, reason: CloseReason) {
-        self.counted.closed(reason);
-        let peer = self.peer;
-        match reason {
-            CloseReason::Send => {
-                log_limited!(warn, "send timeout", { %peer }, "connection closed: the client does not take the response");
-            }
-            _ => tracing::debug!(%peer, ?reason, "connection closed"),
-        }
-    }
-}
-
-impl Future for WatchedConnection<'_> {
-    type Output = Ended;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            if let Poll::Ready(result) = self.connection.as_mut().poll(cx) {
-                return Poll::Ready(Ended::Served(result));
-            }
-            match task::ready!(self.watch.poll(cx)) {
-                Action::ShutDown(reason) => {
-                    self.end.closed(reason);
-                    self.graceful_shutdown();
-                }
-                Action::Close(reason) => {
-                    self.end.closed(reason);
-                    return Poll::Ready(Ended::Cut);
-                }
-                Action::Abort => return Poll::Ready(Ended::Cut),
-                Action::Park => return Poll::Ready(Ended::Idle),
-            }
-        }
-    }
-}
-
-/// An idle connection that is not lent to hyper, so that it needs no buffers. It waits for its client.
-struct ParkedConnection<'a> {
-    stream: &'a mut ClientStream,
-    watch: &'a mut Watch,
-    end: WatchEnd<'a>,
-}
-
-/// Says why a connection is no longer parked.
-enum Parked {
-    /// The client has sent this data, or has closed the connection. Without TLS, the data was not read yet.
-    Readable(Vec<u8>),
-    /// The connection must be closed in stages.
-    Closed(LastResponse),
-    /// The connection must be closed immediately.
-    Cut,
-}
-
-impl Future for ParkedConnection<'_> {
-    type Output = Parked;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut ahead = Vec::new();
-        if let Poll::Ready(result) = self.stream.poll_readable(cx, &mut ahead) {
-            return Poll::Ready(match result {
-                Ok(()) => Parked::Readable(ahead),
-                Err(error) => {
-                    tracing::debug!(peer = %self.end.peer, %error, "connection ended early");
-                    Parked::Closed(LastResponse::BrokenOff)
-                }
-            });
-        }
-        let (parked, reason) = match task::ready!(self.watch.poll(cx)) {
-            Action::ShutDown(reason) => (Parked::Closed(LastResponse::Complete), Some(reason)),
-            Action::Close(reason) => (Parked::Cut, Some(reason)),
-            Action::Abort => (Parked::Cut, None),
-            // The watch parks a connection only once.
-            Action::Park => return Poll::Ready(Parked::Readable(ahead)),
-        };
-        if let Some(reason) = reason {
-            self.end.closed(reason);
-        }
-        Poll::Ready(parked)
-    }
-}
-
-/// Serves a connection until it ends. When the server shuts down, requests in flight are answered, and then
-/// the connection is closed.
-///
-/// A client may have sent a request just before the server shuts down, and expects an answer. So the server does not
-/// close an idle connection immediately. It first waits for a request, and announces in the response that it closes the
-/// connection. An HTTP/2 connection needs no wait after its first request, because a separate frame announces the close
-/// (RFC 9113 §6.8).
-async fn until_ended(
-    mut connection: WatchedConnection<'_>,
-    serving: &Serving,
-    client: &ClientConnection,
-) -> Ended {
-    if let Some(ended) = unless_ending(Pin::new(&mut connection), &serving.ending).await {
-        return ended;
-    }
-    client.response().announce_close();
-    let is_http2 = connection.watch.version() == HttpVersion::Http2;
-    while !is_http2 || client.changes() == 0 {
-        let before = client.changes();
-        if let Ok(ended) = timeout(serving.settings.fixed.shutdown_wait, &mut connection).await {
-            return ended;
-        }
-        if client.changes() == before && client.in_flight() == 0 {
-            break;
-        }
-    }
-    connection.graceful_shutdown();
-    loop {
-        let before = client.changes();
-        if let Ok(ended) = timeout(serving.settings.fixed.shutdown_wait, &mut connection).await {
-            return ended;
-        }
-        // All requests have been answered, but the connection did not end in time. Either the client keeps the
-        // connection open, or it does not finish the head of a request.
-        if client.changes() == before && client.is_idle() {
-            return Ended::Cut;
-        }
-    }
-}
-
-/// Returns the output of `future`, or `None` when the server shuts down. The caller must not have marked the value of
-/// `ending` as seen, because `has_changed` must report the shutdown.
-///
-/// Reading the value of `ending` takes a lock that all connections share, and a connection is polled several
-/// times per request. So the value is read only by the first poll, by a poll with another waker, and by a
-/// poll after a change.
-async fn unless_ending<F: Future + ?Sized>(
-    mut future: Pin<&mut F>,
-    ending: &watch::Receiver<bool>,
-) -> Option<F::Output> {
-    let mut receiver = ending.clone();
-    // An error of `wait_for` means that the server was dropped. A dropped server also counts as a shutdown.
-    // `unconstrained` is needed because tokio does not register the waker of a task that has used up its cooperative
-    // budget.
-    let mut shutdown = pin!(unconstrained(receiver.wait_for(|ending| *ending)));
-    let mut registered: Option<Waker> = None;
-    poll_fn(|cx| {
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Some(output));
-        }
-        let is_registered = registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-        if is_registered && ending.has_changed().is_ok_and(|has_changed| !has_changed) {
-            return Poll::Pending;
-        }
-        registered = Some(cx.waker().clone());
-        shutdown.as_mut().poll(cx).map(|_| None)
-    })
-    .await
 }
 
 fn peer_certificate(tls: &rustls::ServerConnection, peer: SocketAddr) -> Option<PeerCertificate> {
@@ -984,68 +763,5 @@ where
         let (io, _) = LentStream::new(TokioIo::new(io), client);
         let io = CoalesceWrites::new(TokioIo::new(io));
         http1_settings().serve_connection(io, service).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::{pending, ready};
-
-    use tokio::task::coop;
-    use tokio_test::task;
-
-    use super::*;
-
-    #[test]
-    fn a_shutdown_wakes_the_task_that_polled_last() {
-        for server_dropped in [false, true] {
-            let (end, ending) = watch::channel(false);
-            let never = pin!(pending::<()>());
-            let mut waiting = pin!(unless_ending(never, &ending));
-            let (mut first, mut last) = (task::spawn(()), task::spawn(()));
-            for task in [&mut first, &mut last] {
-                for _ in 0..2 {
-                    assert!(task.enter(|cx, _| waiting.as_mut().poll(cx)).is_pending());
-                }
-                assert!(!task.is_woken());
-            }
-            if server_dropped {
-                drop(end);
-            } else {
-                end.send(true).unwrap();
-            }
-            assert!(last.is_woken());
-            let ended = last.enter(|cx, _| waiting.as_mut().poll(cx));
-            assert_eq!(ended, Poll::Ready(None), "server dropped: {server_dropped}");
-        }
-    }
-
-    /// The first poll of a connection may use up the cooperative budget of its task.
-    #[tokio::test(start_paused = true)]
-    async fn a_shutdown_wakes_a_task_that_has_used_up_its_budget() {
-        let (end, ending) = watch::channel(false);
-        let mut is_busy = true;
-        let busy = poll_fn(move |cx| {
-            while is_busy {
-                is_busy = pin!(coop::consume_budget()).poll(cx).is_ready();
-            }
-            Poll::<()>::Pending
-        });
-        let waiting = tokio::spawn(async move { unless_ending(pin!(busy), &ending).await });
-        sleep(Duration::from_secs(1)).await;
-        end.send(true).unwrap();
-        let ended = timeout(Duration::from_secs(1), waiting).await;
-        assert_eq!(ended.expect("the task was not woken").unwrap(), None);
-    }
-
-    #[test]
-    fn an_output_that_is_ready_at_shutdown_is_returned() {
-        let (end, ending) = watch::channel(false);
-        end.send(true).unwrap();
-        let (ready_output, never) = (pin!(ready("output")), pin!(pending::<()>()));
-        let mut served = task::spawn(unless_ending(ready_output, &ending));
-        assert_eq!(served.poll(), Poll::Ready(Some("output")));
-        let mut ended = task::spawn(unless_ending(never, &ending));
-        assert_eq!(ended.poll(), Poll::Ready(None));
     }
 }

@@ -56,6 +56,8 @@ mod server_tls;
 mod signature_cache;
 mod streams;
 mod tcp;
+mod unless_ending;
+mod watched_connection;
 
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
