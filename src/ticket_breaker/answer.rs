@@ -14,7 +14,7 @@ impl RefusedStatuses {
 
     /// Adds a status from 400 to 599. Ignores all others.
     #[must_use]
-    pub const fn with(mut self, status: StatusCode) -> Self {
+    pub fn with(mut self, status: StatusCode) -> Self {
         let status = status.as_u16();
         if status >= 400 && status <= 599 {
             let at = status - 400;
