@@ -128,7 +128,7 @@ release:
 
 # Write the man pages and completions of shells into target/package, and check them. Needs man-db.
 manual:
-    cargo run --quiet --locked -p passticket-proxy --example manual -- target/package
+    cargo run --quiet --locked --example manual -- target/package
     .ci/manual target/package
 
 # Build the Debian package with the profile-guided program: target/debian/*.deb. Needs cargo-deb and cargo-cyclonedx.

@@ -759,8 +759,8 @@ async fn a_gateway_continues_with_the_second_of_two_instances() {
     let site = Site::start().await;
     let other = tempfile::tempdir().unwrap();
     let directory = other.path().join("other");
-    let copied = Command::new("cp").arg("-a").args([&site.demo.directory, &directory]).status();
-    assert!(copied.unwrap().success());
+    // `cp` fails if the running program removes a temporary file meanwhile, but copies all other files.
+    let _ = Command::new("cp").arg("-a").args([&site.demo.directory, &directory]).status().unwrap();
     for name in ["revocations.redb", "revocations.redb.takeover"] {
         let _ = fs::remove_file(directory.join(name));
     }
