@@ -17,9 +17,10 @@ use crate::{
     passticket::{Applid, UserId},
 };
 
-/// The maximum number of refusals of one user, over all APPLIDs. After this number, the end of a pause permits no
-/// ticket of the user. Only an administrator, a new key or a success does. The security product counts the refusals of
-/// all APPLIDs together, and many sites revoke the user at the third refusal (STIG V-223695).
+/// The maximum number of refusals of one user, over all APPLIDs. After this number of refusals, no ticket of the user
+/// is tried at the end of a pause. Only an administrator, a new key or a success permits tickets again. The security
+/// product counts the refusals of all APPLIDs together, and many sites revoke the user at the third refusal (STIG
+/// V-223695).
 pub(super) const BUDGET: u8 = 2;
 
 /// The number of different users whose refusals stop the whole APPLID.
@@ -36,7 +37,8 @@ pub(super) const MAX_CLASSES: usize = 32;
 /// this time.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// A ticket without an answer may still be refused within this time.
+/// A ticket without an answer may still be refused within this time. So for this time, it counts like a refusal for
+/// [`BUDGET`].
 const LAST_ANSWER_WITHIN: Duration = Duration::from_secs(10 * 60);
 
 /// A ticket without an answer blocks the tickets of other users for this time. The time is shorter than
@@ -601,7 +603,7 @@ impl Machine {
 
     /// Forgets the refusals that the other nodes knew, and have forgotten since.
     ///
-    /// A refusal of the last seconds stays, because the list of the other nodes may be older.
+    /// A refusal of the last seconds stays, because the list of the other nodes may be older than this refusal.
     pub(super) fn keep_shared(
         &mut self,
         is_known: impl Fn(&UserId, &Applid) -> bool,
@@ -703,7 +705,8 @@ impl Machine {
     }
 }
 
-/// Returns the record of the key of a ticket. Adds one if there is none. The new record is stopped if `is_doubted`.
+/// Returns the record of the key of a ticket. Adds a record if there is none. If `is_doubted`, the tickets of the new
+/// record are stopped.
 fn scope_of<'k>(
     keys: &'k mut HashMap<Arc<str>, Scope>,
     ask: &Ask<'_>,

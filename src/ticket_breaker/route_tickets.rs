@@ -148,8 +148,8 @@ impl RouteTickets {
         let now = tickets.proof(&user, class);
         let was_proven = tickets.shared.proofs.has(now);
         let outcome = answer::judge(status, headers, refused, was_proven);
-        // If all proofs were dropped since the ticket was sent, its success proves nothing about later tickets, unless
-        // the ticket was reserved.
+        // All proofs may have been dropped since the ticket was sent. Then a success counts only if the ticket was
+        // reserved.
         let is_reserved = sent.is_some_and(|sent| sent.permit.is_some());
         if outcome == Some(Outcome::Accepted) && proof != now && !is_reserved {
             return false;

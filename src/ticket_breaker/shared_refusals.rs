@@ -50,7 +50,8 @@ impl SharedRefusal {
 pub enum Reserved {
     /// The ticket may be sent.
     Yes,
-    /// Another node waits for the answer to a ticket of this user, or to tickets of too many users.
+    /// Another node waits for the answer to a ticket of this user, or the nodes wait for answers to tickets of too many
+    /// users.
     Busy,
     /// The store has another number of refusals than `known`.
     Differs(SharedRefusal),

@@ -100,7 +100,7 @@ fn records(written: Written, salts: &Salts) -> Vec<Record> {
             if missed.is_empty() && changed.is_empty() {
                 return Vec::new();
             }
-            // The revocation of a rotated PAT comes before its successor.
+            // The revocation of a rotated PAT comes before the entry of its successor.
             let revocations = missed.into_iter().map(Record::Revocation);
             let registered = registered.into_iter().map(issued);
             let entries = changed.into_iter().map(|it| Record::AccessToken(AccessTokenRecord(it)));

@@ -465,7 +465,7 @@ mod access_tokens {
         assert_eq!(states, [AccessTokenState::Active]);
     }
 
-    /// A program that often rotates its own PAT must not use up the register of its user.
+    /// A program that often rotates its own PAT must not reach the maximum number of registered PATs of its user.
     #[test]
     fn revoked_tokens_leave_the_register_at_the_next_eviction() {
         let Fixture { directory: _directory, path: _path, mut writer } = Fixture::new();

@@ -20,8 +20,8 @@ use crate::{
 /// - **Writes**, if they are [on](super::CachingServiceSettings::with_writes): the own store is written first, and then
 ///   the Caching Service. Only rules and the revocations of PATs with [`revoke`](RevocationStore::revoke) are written
 ///   there. For these, `Ok` means that the Caching Service has the revocation. [`StoreError::Unconfirmed`] means that
-///   the own store has it, but the Caching Service did not confirm it. The write is then repeated as long as this
-///   process runs.
+///   the own store has the revocation, but the Caching Service did not confirm it. The write is then repeated while
+///   this process runs, unless too many writes wait.
 ///
 /// A rule with the current time also revokes PATs that were issued while the clock was ahead, but only in the own
 /// store.
