@@ -13,7 +13,7 @@
 //!
 //! The probe is an interim response, `100 Continue`. A client ignores the probe if its request did not ask for a `100`
 //! response (RFC 9110 §15.2.1). If the client has closed the connection, its operating system answers the probe with a
-//! reset. No probe is sent if the response is ready before the time of the probe.
+//! reset. No probe is sent to an HTTP/1.0 client, or if the response is ready before the time of the probe.
 
 use std::{
     io::{self, IoSlice},

@@ -56,8 +56,8 @@ const MAX_UNSENT: u32 = 128 * 1024;
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
 
-/// After an error of `accept`, the server waits this long before it accepts the next connection, unless only the client
-/// has closed its connection.
+/// After an error of `accept`, the server waits this long before it accepts the next connection. It does not wait if
+/// the client closed its connection before it was accepted.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Accepts connections and serves HTTP/1.1 and HTTP/2 requests on them. HTTP/2 needs TLS.
@@ -157,7 +157,7 @@ impl Server {
 
     /// Uses the settings of `handle`, including its later changes. The clients use HTTPS, as with
     /// [`https`](Self::https) or [`behind_tls`](Self::behind_tls). Several servers can share one handle. This function
-    /// replaces each setting that [`ServerSettings`] contains, also if another function `with_…` has set it.
+    /// replaces each setting that [`ServerSettings`] contains, even if another function `with_…` has set it.
     #[must_use]
     pub fn with_settings(self, handle: &SettingsHandle) -> Self {
         let (settings, handle) = (handle.read(), Some(handle.clone()));

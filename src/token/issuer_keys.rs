@@ -3,8 +3,8 @@
 //! Rules for fetched keys. A *set* is the list of keys that one fetch returns:
 //!
 //! - A set that is older than [`KeyRefresh::every`] is fetched again. [`IssuerKeys::keep_fresh`] does this in the
-//!   background. Without it, the next token that is not cached starts the fetch and waits for the result, or a look-up
-//!   of a cached token starts the fetch in the background. Meanwhile, other tokens use the old set.
+//!   background. Without `keep_fresh`, the next token starts the fetch. Only a token that is not cached waits for the
+//!   result. Meanwhile, other tokens use the old set.
 //! - If the key of a token is not in the set, the issuer may have a new key. Tokens with unknown keys cause at most one
 //!   fetch every 30 s.
 //! - One fetch runs at a time. All requests that need its result wait for it. The fetch runs in its own task, so a

@@ -158,7 +158,7 @@ pub enum ScopeProblem {
 }
 
 /// The facts about a request that decide whether a PAT permits it, as far as they are known. If a scope with a suffix
-/// needs a fact that is not known, it does not permit the request.
+/// needs a fact that is not known, the scope does not permit the request.
 ///
 /// ```
 /// use tower_passticket::token::{RequestFacts, Scopes, ServiceId};
