@@ -376,8 +376,8 @@ impl Machine {
                     *good = true;
                 }
                 let before = scope.stops.len();
-                // A ticket without `id` may have been sent before the stop. Its success proves nothing, unless tickets
-                // on the same paths were refused.
+                // A ticket without `id` may have been sent before the stop. Its success ends stops only if tickets on
+                // the same paths were refused before.
                 if id.is_some() || scope.refused.iter().any(|(it, _)| *it == class) {
                     scope.stops.retain(|it| it.class.is_some_and(|it| it != class));
                 }

@@ -12,8 +12,8 @@
 //!    classes of paths that are still proven. After a pause, one ticket is tried. After two refusals, no ticket is
 //!    tried until an administrator resumes the tickets, or the key is changed.
 //! 3. If three different users are refused and no ticket is accepted in between, the tickets of all users with this key
-//!    are stopped. If the tickets that are accepted in between are for other paths, only the tickets for the paths of
-//!    the refusals are stopped. After a pause, one ticket is tried.
+//!    are stopped. If three users are refused on one class of paths and no ticket for this class is accepted in
+//!    between, the tickets for this class are stopped. After a pause, one ticket is tried.
 //! 4. The *window* of a key is the difference of clocks up to which z/OS accepts a ticket. If the clock of a service
 //!    differs by at least half of the window, the tickets of the key are stopped until the difference is smaller again.
 //!    Meanwhile, one ticket in a minute is tried.

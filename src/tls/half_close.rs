@@ -44,7 +44,7 @@ const PROBE_AFTER: Duration = Duration::from_secs(1);
 /// The time between the probe and the first check for a reset.
 const FIRST_CHECK: Duration = Duration::from_millis(100);
 
-/// The time between two later checks for a reset.
+/// The time between two checks for a reset, after the first check.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// The end of a head, and an empty line after it (RFC 9112 §2.1).

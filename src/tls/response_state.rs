@@ -46,7 +46,7 @@ impl ResponseState {
         self.accepts_interim.load(Ordering::Relaxed)
     }
 
-    /// Makes each later response announce that the server closes the connection.
+    /// Makes each response from now on announce that the server closes the connection.
     pub(super) fn announce_close(&self) {
         self.announces_close.store(true, Ordering::Relaxed);
     }

@@ -46,8 +46,8 @@ const DROP_TIME: Duration = Duration::from_secs(1);
 const CLOSE_TUNNELS: Duration = Duration::from_secs(7);
 
 /// The kernel buffers at most about this many bytes that it cannot send yet. With a larger buffer, the server would
-/// notice the progress of a slow client later. The receive buffer of the client's kernel has the same effect, but the
-/// server cannot limit that buffer.
+/// notice the progress of a slow client with more delay. The receive buffer of the client's kernel has the same effect,
+/// but the server cannot limit that buffer.
 #[cfg(target_os = "linux")]
 const MAX_UNSENT: u32 = 128 * 1024;
 
@@ -222,7 +222,7 @@ impl Server {
     /// Sets the send timeout. Within this time, a client must take at least 4 KiB of the data that waits for it. If the
     /// client takes less, its HTTP/1.1 connection is closed, or its HTTP/2 stream is reset. A stream of HTTP/2 gets
     /// pieces of up to 16 KiB, and the client must take a whole piece in this time. There is no limit for event streams
-    /// (`text/event-stream`) and gRPC, unless the length of the response is known. The server sees only the progress of
+    /// (`text/event-stream`) and gRPC if the length of the response is not known. The server sees only the progress of
     /// the client's kernel, which may take a megabyte at a time. So a connection may also be closed if its client takes
     /// less than about 16 KiB per second. Default: 60 s.
     #[must_use]

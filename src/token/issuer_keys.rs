@@ -79,8 +79,8 @@ pub type FetchFuture = Pin<Box<dyn Future<Output = Result<Bytes, RemoteError>> +
 /// let keys = IssuerKeys::fetched("https://idp.example.com", from_file);
 /// ```
 pub trait JwkSetSource: Send + Sync + 'static {
-    /// Fetches the document. The future should limit its time and the size of the document. It is cancelled after 30 s,
-    /// and a document of more than 64 KiB is an error.
+    /// Fetches the document. The future should limit its time and the size of the document. The fetch is cancelled
+    /// after 30 s, and a document of more than 64 KiB is an error.
     fn fetch(&self) -> FetchFuture;
 }
 
@@ -329,8 +329,8 @@ impl IssuerKeys {
         has_paused && self.is_wanted(remote, need)
     }
 
-    /// Waits for a running fetch. If no fetch runs, starts one and waits for it, unless [`may_fetch`](Self::may_fetch)
-    /// forbids it.
+    /// Waits for a running fetch. If no fetch runs, and [`may_fetch`](Self::may_fetch) allows one, starts a fetch and
+    /// waits for it.
     pub(super) async fn refresh(&self, need: Need) {
         let Some(remote) = &self.0.remote else { return };
         let before = remote.finished.load(Ordering::Acquire);
@@ -343,9 +343,9 @@ impl IssuerKeys {
         }
     }
 
-    /// Starts a fetch if there is no set or the set is too old, unless the last fetch began a short time ago. Does not
-    /// wait for the fetch. The verifier calls this function even if all tokens are cached. Without a Tokio runtime, it
-    /// does nothing.
+    /// Starts a fetch if there is no set or the set is too old. Does nothing if the last fetch began a short time ago.
+    /// Does not wait for the fetch. The verifier calls this function even if all tokens are cached. Without a Tokio
+    /// runtime, it does nothing.
     pub(super) fn refresh_in_background(&self) {
         if let Some(remote) = &self.0.remote
             && Handle::try_current().is_ok()

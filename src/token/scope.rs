@@ -41,7 +41,7 @@ pub enum ScopeAccess {
     /// All requests.
     Any,
     /// Requests with a method that reads: `GET`, `HEAD` or `OPTIONS`. A request for an upgrade, such as the handshake
-    /// of a WebSocket, is no such request.
+    /// of a WebSocket, does not count as a request that reads.
     Read,
     /// Requests of all methods, to this path or a path below it.
     Path(ScopePath),

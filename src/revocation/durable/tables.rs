@@ -146,7 +146,7 @@ impl<'txn> Tables<'txn> {
         Ok(())
     }
 
-    /// Registers a PAT of any node, if it is not registered yet. Returns true in this case.
+    /// Registers a PAT of any node, if it is not registered yet. Returns whether this call has registered the PAT.
     #[cfg(feature = "redis")]
     pub(super) fn register_shared(&mut self, pat: &IssuedRecord) -> Result<bool, redb::Error> {
         let key = (pat.issued_at.as_millis(), *pat.token.as_bytes());

@@ -566,7 +566,7 @@ impl Writer {
         }
         #[cfg(feature = "redis")]
         self.finish_shared(group, adopted, &registered, has_failed);
-        // A failed transaction may have ended before the last write.
+        // A failed transaction may have ended before the last write, so `done` may be shorter than `group`.
         done.resize_with(group.len(), Done::default);
         let unwritten = |reach| has_failed.then_some(reach);
         for ((write, reply), done) in group.drain(..).zip(done) {
