@@ -245,8 +245,9 @@ impl Machine {
         let own = records.iter_mut().find(|it| it.applid == applid).expect("added above");
         own.flights.retain(|flight| flight.is_awaited(now, LAST_ANSWER_WITHIN));
         own.next = own.next.min(now.plus(LONGEST_PAUSE));
-        // Two successes after the refusals show that the key is right. The service has accepted a ticket on the same
-        // paths, and a ticket of this user on other paths. So the refusals of this user are forgotten.
+        // Two successes after the refusals show that the key is right. The service has accepted a ticket of any user on
+        // the paths of the refusals, and a ticket of this user on other paths. So the refusals of this user are
+        // forgotten.
         if own.refused > 0 && own.good_since && is_checked(&own.classes) {
             own.refused = 0;
             own.classes.clear();

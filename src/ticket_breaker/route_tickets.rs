@@ -33,8 +33,8 @@ use crate::{
 /// How long a request waits at most for the answers to other requests.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// A waiting request asks again after this time at the latest, because a ticket without an answer blocks others for a
-/// limited time only.
+/// A waiting request asks again after this time at the latest, because nothing wakes it when a ticket without an answer
+/// stops blocking others.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// How long a request waits before it asks the other nodes again.

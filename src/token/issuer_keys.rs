@@ -259,11 +259,11 @@ impl IssuerKeys {
         self
     }
 
-    /// Fetches the keys immediately, and then again as [`KeyRefresh`] describes. So a token waits only if its key is
-    /// not in the set, or if there is no set. While there is no set, this function tries again after 5 s, and then at
-    /// growing intervals. The intervals grow because some issuers never have keys, such as a z/OSMF (IBM's management
-    /// server on z/OS) that issues no JWTs. With fixed keys, this function fetches nothing. The future never completes,
-    /// so run it in a task. The task needs a Tokio runtime with timers.
+    /// Fetches the keys immediately, and then again as [`KeyRefresh`] describes. So a token normally waits only if its
+    /// key is not in the set, or if there is no set. While there is no set, this function tries again after 5 s, and
+    /// then at growing intervals. The intervals grow because some issuers never have keys, such as a z/OSMF (IBM's
+    /// management server on z/OS) that issues no JWTs. With fixed keys, this function fetches nothing. The future never
+    /// completes, so run it in a task. The task needs a Tokio runtime with timers.
     pub async fn keep_fresh(self) {
         let Some(remote) = &self.0.remote else { return std::future::pending().await };
         let mut after_failure = FIRST_PAUSE;

@@ -587,8 +587,8 @@ mod access_tokens {
     }
 
     /// Prints the size of the file, and how long these actions take: a start, the registration of a PAT, the issue of a
-    /// token, and a list of tokens. The environment variable `ENTRIES` sets the number of entries. `cargo test
-    /// --release --features store --lib -- --ignored --nocapture many_entries`
+    /// token, and a list of tokens. The environment variable `ENTRIES` sets the number of entries. Run it with `cargo
+    /// test --release --features store --lib -- --ignored --nocapture many_entries`
     #[test]
     #[ignore = "takes minutes"]
     fn many_entries_cost_little() {

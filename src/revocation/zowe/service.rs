@@ -189,8 +189,8 @@ impl CachingService {
     /// Uses the Caching Service behind API ML's gateway at `address`, such as `https://zowe.example:7554`.
     ///
     /// `connector` must present a certificate with the subject of API ML's own certificate, and must verify the server.
-    /// `limits` applies to all calls, but a call that writes has at least six seconds. Its
-    /// [`max_body`](ClientLimits::max_body) limits the size of all revocations in the index mode.
+    /// `limits` applies to all calls, but a call that writes has at least six seconds. In the index mode,
+    /// [`max_body`](ClientLimits::max_body) limits the size of the answer with all revocations.
     pub fn new<C: Connect>(
         connector: C,
         limits: ClientLimits,
