@@ -136,8 +136,8 @@ pub struct IssuedPat {
 }
 
 impl IssuedPat {
-    /// Returns `true` if `rule` is for the user or a service of this PAT, but the time of the rule is before the issue
-    /// time of the PAT. Then the rule does not revoke the PAT.
+    /// Returns `true` if `rule` is for the user or a service of this PAT, but the PAT was issued after the time of the
+    /// rule. Then the rule does not revoke the PAT.
     pub fn is_missed_by(&self, rule: &Revocation) -> bool {
         match rule {
             Revocation::Token { .. } => false,

@@ -5,9 +5,9 @@
 //! [`TicketBreaker`] watches the answers of services, and stops tickets in time. It follows these rules, in which an
 //! APPLID is the name of a z/OS application:
 //!
-//! 1. If no service has recently accepted a ticket of a user for a class of paths (see below), the user's other tickets
-//!    for these paths wait for the answer to the first ticket, normally up to ten seconds. So even if the user has many
-//!    requests at the same time, normally only one wrong ticket is sent.
+//! 1. Until a service has accepted a ticket of a user for a class of paths (see below), the user's tickets for these
+//!    paths are normally sent one at a time. The other tickets wait for the answer, normally up to ten seconds. So even
+//!    if the user has many requests at the same time, normally only one wrong ticket is sent.
 //! 2. One refused ticket (two with another [`TicketLimits`]) stops the tickets of this user for this APPLID, except for
 //!    classes of paths that are still proven. After a pause, one ticket is tried. After two refusals, no ticket is
 //!    tried until an administrator resumes the tickets, or the key is changed.

@@ -148,8 +148,8 @@ impl ClientConnection {
         self.in_flight() == 0 && !self.is_blocked()
     }
 
-    /// Returns whether the client does not take written bytes, or all requests in flight wait for the client to take a
-    /// response or to send a body.
+    /// Returns whether the connection waits for the client: the client does not take written bytes, or all requests in
+    /// flight wait for the client to take a response or to send a body.
     pub(super) fn waits_for_client(&self) -> bool {
         let requests = self.requests.load(Ordering::Acquire) % CHANGE;
         self.is_blocked() || requests != 0 && requests < AT_SERVICE

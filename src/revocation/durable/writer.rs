@@ -68,7 +68,7 @@ const MAX_GROUP_RECORDS: usize = 200_000;
 pub(super) const PROBE_EVERY: Duration = Duration::from_secs(5);
 
 /// If nothing else is written, [`Writer::probe`] stores the trusted time at this interval. So after a restart of the
-/// machine, the trusted time is normally behind by at most an hour more than the time for which the machine was off.
+/// machine, the trusted time is normally behind by the time for which the machine was off, plus at most an hour.
 pub(super) const ADVANCE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
