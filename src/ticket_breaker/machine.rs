@@ -23,7 +23,7 @@ use crate::{
 /// V-223695).
 pub(super) const BUDGET: u8 = 2;
 
-/// The number of different users whose refusals stop the whole APPLID.
+/// The number of different users whose refusals stop the tickets of a key for all users.
 pub(super) const USERS: usize = 3;
 
 /// The maximum number of pairs of user and APPLID with refused tickets, or with tickets whose answer is awaited or was
@@ -82,7 +82,7 @@ pub(super) struct Ask<'a> {
 pub(super) enum Decision {
     /// The ticket may be sent. The answer must be reported with this number.
     Send(u64),
-    /// The ticket may be sent, because its paths are proven. It has no number.
+    /// The ticket may be sent, because its paths are proven. This ticket has no number.
     SendProven,
     /// The ticket must wait. Ask again when another answer has arrived.
     Wait(WaitFor),

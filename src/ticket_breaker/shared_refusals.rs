@@ -91,7 +91,7 @@ pub trait SharedRefusals: fmt::Debug + Send + Sync + 'static {
         max_users: Option<u8>,
     ) -> SharedRefusalsFuture<Reserved>;
 
-    /// Records the answer to a ticket. After an error, only the node that has received the answer may know it.
+    /// Records the answer to a ticket. After an error, the other nodes may not know the answer.
     fn settle(&self, ticket: SharedTicket, outcome: SharedOutcome) -> SharedRefusalsFuture<()>;
 
     /// Returns all refusals.

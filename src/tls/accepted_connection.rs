@@ -131,7 +131,7 @@ pub(super) struct FixedSettings {
     pub(super) open_certificates: Arc<OpenCertificates>,
 }
 
-/// The data that is shared by all connections that were accepted with the same settings.
+/// The data that all connections with the same settings share.
 pub(super) struct Serving {
     settings: ConnectionSettings,
     waiting: Arc<Semaphore>,

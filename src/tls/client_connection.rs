@@ -72,7 +72,7 @@ pub(super) enum WaitsFor {
 /// The reason why a connection is evicted, that is, closed for another connection, or because too many files are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Eviction {
-    /// The connection is idle. If a request begins just before the close, it is still answered.
+    /// The connection is idle. If a request begins just before the close, the server still answers this request.
     Idle,
     /// The connection waits for its client, but the client sends and reads almost nothing.
     Stalled,

@@ -38,7 +38,7 @@ use super::{
 /// The probe. HTTP/1.0 clients do not get it, because HTTP/1.0 has no interim responses (RFC 9110 §15.2).
 const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// The client gets the probe this long after it has closed its sending side, unless the response is ready before.
+/// The gateway sends the probe this long after the client has closed its sending side.
 const PROBE_AFTER: Duration = Duration::from_secs(1);
 
 /// The time between the probe and the first check for a reset.

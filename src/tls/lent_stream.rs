@@ -149,7 +149,7 @@ impl Drop for Lender {
 /// The panic message if a [`LentStream`] has no stream.
 const LENT: &str = "only `drop` takes the stream";
 
-/// A connection that goes back to its owner when it is dropped.
+/// A connection that goes back to its owner when this value is dropped.
 pub(super) struct LentStream<T> {
     /// The stream and its owner. `None` only in `drop`.
     lent: Option<(T, oneshot::Sender<T>)>,

@@ -107,7 +107,7 @@ impl ClientVerifier {
     }
 }
 
-/// Removes the entry of a connection when it is dropped.
+/// Removes the entry of a connection when this value is dropped.
 pub(super) struct Registered {
     open: Arc<OpenCertificates>,
     id: u64,

@@ -103,7 +103,8 @@ impl ServerSettings {
 pub struct SettingsHandle(Arc<Shared>);
 
 struct Shared {
-    /// Increases with each change. A server compares this number for each connection, and not for each request.
+    /// Increases with each change. A server compares this number when it accepts a connection, and not for each
+    /// request.
     generation: AtomicU64,
     current: Mutex<ServerSettings>,
     /// Locked during a change. So if two threads change the settings, the certificates are verified in the same order

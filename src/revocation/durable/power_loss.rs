@@ -56,7 +56,7 @@ enum Event {
         to: usize,
     },
     Synced,
-    /// The writer has confirmed the next rule, and the writes after it.
+    /// The writer has confirmed the next rule, and the writes after this rule.
     Confirmed,
 }
 

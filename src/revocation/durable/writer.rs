@@ -75,7 +75,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Command {
     Write(Write, Reply<Written>),
-    /// Returns records for other nodes: at most as many as the number, and only records after the given record.
+    /// Returns records for other nodes: up to this number of records, and only those after this record.
     #[cfg(feature = "redis")]
     Export(Option<Record>, usize, Reply<Vec<Record>>),
     FindAccessToken(AccessTokenKey, Timestamp, Reply<Option<AccessToken>>),

@@ -124,7 +124,7 @@ impl Write {
         Err(problem)
     }
 
-    /// Stores the entry, unless the service has it. Returns whether the service then has it.
+    /// Stores the entry if the service does not have it. Returns whether the service now has the entry.
     async fn attempt(
         &self,
         client: &ServiceClient,
