@@ -37,8 +37,8 @@ pub(super) const MAX_CLASSES: usize = 32;
 /// this time.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// A ticket without an answer may still be refused within this time. So for this time, it counts like a refusal for
-/// [`BUDGET`].
+/// A ticket without an answer may still be refused within this time. So while the key is not proven, such a ticket
+/// counts like a refusal for [`BUDGET`].
 const LAST_ANSWER_WITHIN: Duration = Duration::from_secs(10 * 60);
 
 /// A ticket without an answer blocks the tickets of other users for this time. The time is shorter than

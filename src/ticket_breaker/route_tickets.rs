@@ -34,7 +34,7 @@ use crate::{
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// A waiting request asks again after this time at the latest, because nothing wakes it when a ticket without an answer
-/// stops blocking others.
+/// stops blocking it.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// How long a request waits before it asks the other nodes again.

@@ -1,5 +1,5 @@
-//! Decides when the gateway parks or closes the connection of a client. To park a connection is to take it from hyper
-//! while it is idle, so that it needs no buffers. There are five reasons to close a connection:
+//! Decides when the gateway parks or closes the connection of a client. A parked connection is idle, and was taken from
+//! hyper, so that it needs no buffers. There are five reasons to close a connection:
 //!
 //! - The connection is idle for too long.
 //! - The client does not finish the head of a request.

@@ -94,7 +94,7 @@ impl ResponseState {
         !self.has_unflushed.load(Ordering::Relaxed)
     }
 
-    /// Records whether hyper waits for the head of a request: it waits for data at the beginning of the connection, or
+    /// Records whether hyper waits for the head of a request, that is, for data at the beginning of the connection, or
     /// after data that ended like a head.
     pub(super) fn set_awaits_head(&self, awaits_head: bool) {
         self.awaits_head.store(awaits_head, Ordering::Relaxed);
