@@ -51,8 +51,8 @@ use crate::{
     },
 };
 
-/// An eviction warns the operator if the trusted time is behind the wall clock by more than this. Expired revocations
-/// are then kept for that much longer.
+/// An eviction warns the operator if the trusted time is behind the wall clock by more than this. It then keeps expired
+/// revocations for longer.
 pub(super) const LAG: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The maximum number of writes in one commit. It limits how long the first write waits for the commit.
