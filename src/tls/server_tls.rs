@@ -31,8 +31,8 @@ pub struct ServerTls {
     clients: ClientVerifier,
 }
 
-/// Verifies client certificates, in handshakes and when the settings of the server change. A change verifies the client
-/// certificates of all open connections with the new verifier.
+/// Verifies client certificates in handshakes. When the settings of a server get a new verifier, the new verifier also
+/// verifies the client certificates of all open connections.
 #[derive(Clone)]
 pub(super) enum ClientVerifier {
     /// No client certificate is accepted.
