@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// A peer must send or take this many bytes in each period while the gateway waits for the peer.
 pub(crate) const MIN_PROGRESS: u64 = 4 * 1024;
 
-/// The time limit that is used if the clock cannot represent the end of a longer one.
+/// The time limit that is used if a limit is so long that the clock cannot represent its end.
 pub(crate) const LONG: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The peer has made less than the minimum progress.
@@ -55,8 +55,8 @@ impl MinimumProgress {
         self.window = None;
     }
 
-    /// Extends the current period by `time`. Call this when the gateway has not waited for the peer for `time`, but
-    /// will wait for it again.
+    /// Extends the current period by `time`. Call this before the gateway waits for the peer again, after a pause of
+    /// `time` in which the gateway did not wait for the peer.
     #[cfg(feature = "proxy")]
     pub(crate) fn skip(&mut self, time: Duration) {
         if let Some(window) = &mut self.window {

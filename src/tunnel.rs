@@ -15,8 +15,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The future of a tunnel. It owns the connection of the client, and is ready when the tunnel has ended. Dropping it
-/// immediately closes the connection to the service.
+/// The future of a tunnel. It owns the connection of the client, and is ready when the tunnel has ended. Dropping the
+/// future closes the connection to the service immediately.
 pub(crate) trait Tunnel: Future<Output = ()> + Send {
     /// Ends the tunnel, because the server stops. After this call, the caller must poll the tunnel until it is ready,
     /// which takes a few seconds at most.

@@ -98,11 +98,11 @@ const COMMITS: Description = Description::histogram(
 /// So a write is not lost if a runtime shuts down, and not delayed if a runtime has no free blocking thread.
 /// `benches/revocation.rs` measures checks and writes.
 ///
-/// Eviction removes expired revocations. It does not trust a wall clock that has advanced over a minute further than
-/// the monotonic clock since the last eviction (docs/decisions.md#d39). With such a clock, it removes fewer
-/// revocations. [`trust_clock`](Self::trust_clock) makes the next evictions trust the clock. An eviction that has
-/// removed revocations or PATs also rewrites the file, so that the file becomes smaller. This takes about a second for
-/// half a million rules. Writes wait until the eviction ends. Checks do not wait for the file.
+/// Eviction removes expired revocations. If the wall clock has advanced over a minute more than the monotonic clock
+/// since the last eviction, the eviction does not trust the wall clock, and removes fewer revocations
+/// (docs/decisions.md#d39). [`trust_clock`](Self::trust_clock) makes the next evictions trust the clock. An eviction
+/// that has removed revocations or PATs also rewrites the file, so that the file becomes smaller. This takes about a
+/// second for half a million rules. Writes wait until the eviction ends. Checks do not wait for the file.
 ///
 /// # What the file holds
 /// The file is a [redb] database with these tables:
@@ -291,9 +291,8 @@ impl DurableStore {
         }
     }
 
-    /// Makes the next evictions trust the wall clock, which shows `now`. The store accepts any `now`, even if the store
-    /// would not trust the clock without this call. Call this only if an administrator has confirmed that the clock is
-    /// right, for example after the machine was off for a long time.
+    /// Makes the next evictions trust the wall clock, which shows `now`. The store accepts any `now`. Call this only if
+    /// an administrator has confirmed that the clock is right, for example after the machine was off for a long time.
     ///
     /// # Errors
     /// The errors of a write.
@@ -354,8 +353,8 @@ impl DurableStore {
         self.index.rule_of_service(service)
     }
 
-    /// Returns whether the store is as good as new: it has no revocations, has never stored a PAT or a known network,
-    /// and has never followed other nodes.
+    /// Returns whether the store has no revocations, has never stored a PAT or a known network, and has never followed
+    /// other nodes.
     pub fn is_empty(&self) -> bool {
         let has_followed =
             || self.followed.lock().unwrap_or_else(PoisonError::into_inner).is_some();
@@ -472,9 +471,9 @@ impl KnownNetworks for DurableStore {
 
     fn remember(&self, user: &UserId, network: ClientNetwork, now: Timestamp) {
         let keys = self.networks.keys(user, network);
-        // The lock is held until the command is sent. If it were released earlier, two logins of a user could send
-        // their commands in the wrong order. The older list would then be written last. The channel is unbounded, so
-        // sending does not block.
+        // The lock is held until the command is sent. Otherwise, two concurrent logins of a user could send their
+        // commands in the wrong order, and the older list would be written last. The channel is unbounded, so sending
+        // does not block.
         let mut networks = self.networks.lock();
         if networks.remember(keys, Day::of(now)) {
             let bytes = networks.to_bytes(keys.user);

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use super::StoreError;
 use crate::passticket::UserId;
 
-/// A user with this number of registered PATs cannot register another one. PATs from other nodes also count, but are
-/// not refused. A PAT counts until an eviction has removed it. An eviction removes expired PATs. In a `DurableStore`,
-/// it also removes PATs that were revoked as single tokens.
+/// A user with this number of registered PATs cannot register another one. PATs that other nodes have registered also
+/// count, but are not refused. A PAT counts until an eviction has removed it. An eviction removes expired PATs. In a
+/// `DurableStore`, it also removes PATs that were revoked as single tokens.
 pub(super) const MAX_PATS: u32 = 1000;
 
 /// How many PATs of each user are registered.

@@ -92,8 +92,7 @@ impl<K: KnownNetworks + ?Sized> KnownNetworks for std::sync::Arc<K> {
 pub struct NetworkMemory {
     /// The state of SHA-256 after it has hashed the salt. If there is no file, there is no salt.
     salted: Sha256,
-    /// The same state for the salt that has replaced the salt of the file. It is not set if no salt has replaced that
-    /// salt.
+    /// The same state for the salt that has replaced the salt of the file, if there is one.
     adopted: OnceLock<Sha256>,
     networks: Mutex<Networks>,
 }
@@ -228,8 +227,8 @@ impl Networks {
         true
     }
 
-    /// Forgets all users whose last login is on the earliest day. Many users usually have the same day, so this
-    /// function is rarely called.
+    /// Finds the user whose last login is the oldest, and forgets all users whose last login is on the same day. This
+    /// function is rarely called, because these are usually many users.
     fn forget_oldest_users(&mut self) {
         let last = |logins: &Vec<Login>| logins.iter().map(|login| login.day).max();
         let earliest = self.0.values().map(last).min();

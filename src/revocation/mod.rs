@@ -136,8 +136,8 @@ pub struct IssuedPat {
 }
 
 impl IssuedPat {
-    /// Returns `true` if `rule` is for the user or a service of this PAT, but the time of the rule is before the issue
-    /// time of the PAT. Then the rule does not revoke the PAT.
+    /// Returns `true` if `rule` is for the user or a service of this PAT, but the PAT was issued after the time of the
+    /// rule. Then the rule does not revoke the PAT.
     pub fn is_missed_by(&self, rule: &Revocation) -> bool {
         match rule {
             Revocation::Token { .. } => false,
@@ -233,8 +233,8 @@ pub trait RevocationCheck: Send + Sync + 'static {
     /// Rules apply to PATs only. A [`Revocation::Token`] applies to tokens of all kinds.
     fn try_check_now(&self, token: &VerifiedToken) -> Option<Result<(), CheckError>>;
 
-    /// Calls `listener` after later revocations. One call can be for several revocations. A check that the listener
-    /// starts sees all of them. The listener must return quickly, because the store waits for it.
+    /// Calls `listener` after each revocation from now on. One call can be for several revocations. A check that the
+    /// listener starts sees all of them. The listener must return quickly, because the store waits for it.
     ///
     /// `proxy::Tunnels` uses this function to close WebSockets. The default implementation never calls the listener. A
     /// WebSocket whose token was revoked then ends at its next regular check.

@@ -19,7 +19,8 @@ pub(super) struct Salts {
     adopted: OnceLock<Salt>,
     /// The salts of other nodes. Unset values are at the end.
     foreign: [OnceLock<Salt>; MAX_SALTS - 1],
-    /// Whether there may be hashes that were made with the own salt. If there are none, another salt can replace it.
+    /// Whether there may be hashes that were made with the own salt. If there are no such hashes, another salt can
+    /// replace the own salt.
     is_own_used: AtomicBool,
 }
 

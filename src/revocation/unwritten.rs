@@ -37,7 +37,7 @@ enum Subject {
 
 impl Unwritten {
     /// Keeps a revocation. If there are already [`MAX_UNWRITTEN`], a new revocation is only counted. Of two rules for
-    /// one user or service, the later time is kept, as in the file.
+    /// one user or service, the rule with the later time is kept, as in the file.
     pub(super) fn keep(&mut self, revocation: Revocation, reach: Reach) {
         let (subject, time) = match revocation {
             Revocation::Token { token, expires_at } => (Subject::Token(token), expires_at),

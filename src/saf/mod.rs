@@ -3,8 +3,8 @@
 //! SAF (System Authorization Facility) is the z/OS interface to the security product: RACF, ACF2 or Top Secret. The
 //! security product decides, for example, which users may revoke the tokens of other users. A check names a *class*, a
 //! *resource* and an *access level*, such as `READ` on the resource `APIML.SERVICES` in class `ZOWE`. In the security
-//! product, a *profile* lists the users who have access. It applies to one resource, or to all resources whose names
-//! match a pattern.
+//! product, a *profile* lists the users who have access. A profile applies to one resource, or to all resources whose
+//! names match a pattern.
 //!
 //! [`SafProvider`] is the trait for such checks. [`FileSaf`] decides from a list of profiles, and needs
 //! no security product. [`PermittedGenerator`] makes a PassTicket (a one-time password of z/OS) only after

@@ -31,8 +31,8 @@ const CLASS: &str = "PTKTDATA";
 /// | access is granted, but `G` fails | the codes of `G` |
 ///
 /// `G` makes no ticket before access is granted. If `S` has a [`version`](SafProvider::version), a granted permission
-/// is cached until the version changes, for about 4,096 pairs of user and APPLID. For these pairs, there is no
-/// `precheck`.
+/// is cached until the version changes, for about 4,096 pairs of user and APPLID. While the permission of a pair is
+/// cached, `precheck` is not called for it.
 ///
 /// ```
 /// use tower_passticket::{

@@ -193,7 +193,7 @@ impl Generic {
     /// Returns a sort key. If two patterns match the same resource, the more specific pattern has the smaller key (RACF
     /// Security Administrator's Guide, "Generic profile checking of general resources"). The patterns are compared from
     /// left to right. At the first difference, a literal character is more specific than `%`, `%` more than `*`, and
-    /// `*` more than `**`. A `*` at the end of a name is less specific than another `*`.
+    /// `*` more than `**`. A `*` at the end of a name is less specific than a `*` before the end.
     pub(super) fn specificity(&self) -> impl Ord + use<> {
         let characters = self.name.as_bytes();
         let rank = |(i, b): (usize, &u8)| match (b, characters.get(i + 1)) {

@@ -292,8 +292,9 @@ fn removed_keys(old: &KeyProfiles, new: &KeyProfiles) -> Vec<Arc<KeyProfile>> {
     old.iter().filter(|profile| !kept.contains(&profile.name())).cloned().collect()
 }
 
-/// Returns whether two keys have the same algorithm and window, and make the same ticket for the same user and time. No
-/// real ticket is made for the user and the time of this comparison. A key that cannot be used now counts as unchanged.
+/// Returns whether two keys have the same algorithm and window, and make the same ticket for the same user and time.
+/// The comparison uses a user and a time for which no real ticket is made. A key that cannot be used now counts as
+/// unchanged.
 fn makes_same_tickets(one: &KeyProfile, other: &KeyProfile) -> bool {
     let (Ok(user), time) = (UserId::new("$COMPARE"), Timestamp::from_secs(0)) else { return true };
     match (one.generate(&user, time), other.generate(&user, time)) {

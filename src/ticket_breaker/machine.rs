@@ -17,12 +17,13 @@ use crate::{
     passticket::{Applid, UserId},
 };
 
-/// The maximum number of refusals of one user, over all APPLIDs. After this number, the end of a pause permits no
-/// ticket of the user. Only an administrator, a new key or a success does. The security product counts the refusals of
-/// all APPLIDs together, and many sites revoke the user at the third refusal (STIG V-223695).
+/// The maximum number of refusals of one user, over all APPLIDs. After this number of refusals, no ticket of the user
+/// is tried at the end of a pause. Only an administrator, a new key or a success permits tickets again. The security
+/// product counts the refusals of all APPLIDs together, and many sites revoke the user at the third refusal (STIG
+/// V-223695).
 pub(super) const BUDGET: u8 = 2;
 
-/// The number of different users whose refusals stop the whole APPLID.
+/// The number of different users whose refusals stop the tickets of a key for all users.
 pub(super) const USERS: usize = 3;
 
 /// The maximum number of pairs of user and APPLID with refused tickets, or with tickets whose answer is awaited or was
@@ -36,7 +37,8 @@ pub(super) const MAX_CLASSES: usize = 32;
 /// this time.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// A ticket without an answer may still be refused within this time.
+/// A ticket without an answer may still be refused within this time. So while the key is not proven, such a ticket
+/// counts like a refusal for [`BUDGET`].
 const LAST_ANSWER_WITHIN: Duration = Duration::from_secs(10 * 60);
 
 /// A ticket without an answer blocks the tickets of other users for this time. The time is shorter than
@@ -80,7 +82,7 @@ pub(super) struct Ask<'a> {
 pub(super) enum Decision {
     /// The ticket may be sent. The answer must be reported with this number.
     Send(u64),
-    /// The ticket may be sent, because its paths are proven. It has no number.
+    /// The ticket may be sent, because its paths are proven. This ticket has no number.
     SendProven,
     /// The ticket must wait. Ask again when another answer has arrived.
     Wait(WaitFor),
@@ -243,8 +245,9 @@ impl Machine {
         let own = records.iter_mut().find(|it| it.applid == applid).expect("added above");
         own.flights.retain(|flight| flight.is_awaited(now, LAST_ANSWER_WITHIN));
         own.next = own.next.min(now.plus(LONGEST_PAUSE));
-        // Two successes after the refusals show that the key is right. The service has accepted a ticket on the same
-        // paths, and a ticket of this user on other paths. So the refusals of this user are forgotten.
+        // Two successes after the refusals show that the key is right. The service has accepted a ticket of any user on
+        // the paths of the refusals, and a ticket of this user on other paths. So the refusals of this user are
+        // forgotten.
         if own.refused > 0 && own.good_since && is_checked(&own.classes) {
             own.refused = 0;
             own.classes.clear();
@@ -374,8 +377,8 @@ impl Machine {
                     *good = true;
                 }
                 let before = scope.stops.len();
-                // A ticket without `id` may have been sent before the stop. Its success proves nothing, unless tickets
-                // on the same paths were refused.
+                // A ticket without `id` may have been sent before the stop. Its success ends stops only if tickets on
+                // the same paths were refused before.
                 if id.is_some() || scope.refused.iter().any(|(it, _)| *it == class) {
                     scope.stops.retain(|it| it.class.is_some_and(|it| it != class));
                 }
@@ -601,7 +604,7 @@ impl Machine {
 
     /// Forgets the refusals that the other nodes knew, and have forgotten since.
     ///
-    /// A refusal of the last seconds stays, because the list of the other nodes may be older.
+    /// A refusal of the last seconds stays, because the list of the other nodes may be older than this refusal.
     pub(super) fn keep_shared(
         &mut self,
         is_known: impl Fn(&UserId, &Applid) -> bool,
@@ -703,7 +706,8 @@ impl Machine {
     }
 }
 
-/// Returns the record of the key of a ticket. Adds one if there is none. The new record is stopped if `is_doubted`.
+/// Returns the record of the key of a ticket. Adds a record if there is none. If `is_doubted`, the tickets of the new
+/// record are stopped.
 fn scope_of<'k>(
     keys: &'k mut HashMap<Arc<str>, Scope>,
     ask: &Ask<'_>,

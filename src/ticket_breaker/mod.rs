@@ -5,15 +5,15 @@
 //! [`TicketBreaker`] watches the answers of services, and stops tickets in time. It follows these rules, in which an
 //! APPLID is the name of a z/OS application:
 //!
-//! 1. Until a service has recently accepted a ticket of a user for a class of paths (see below), the user's other
-//!    tickets for these paths wait for the answer to the first one, normally up to ten seconds. So even if the user has
-//!    many requests at the same time, normally only one wrong ticket is sent.
+//! 1. Until a service has accepted a ticket of a user for a class of paths (see below), the user's tickets for these
+//!    paths are normally sent one at a time. The other tickets wait for the answer, normally up to ten seconds. So even
+//!    if the user has many requests at the same time, normally only one wrong ticket is sent.
 //! 2. One refused ticket (two with another [`TicketLimits`]) stops the tickets of this user for this APPLID, except for
 //!    classes of paths that are still proven. After a pause, one ticket is tried. After two refusals, no ticket is
 //!    tried until an administrator resumes the tickets, or the key is changed.
 //! 3. If three different users are refused and no ticket is accepted in between, the tickets of all users with this key
-//!    are stopped. If the tickets that are accepted in between are for other paths, only the tickets for the paths of
-//!    the refusals are stopped. After a pause, one ticket is tried.
+//!    are stopped. If three users are refused on one class of paths and no ticket for this class is accepted in
+//!    between, the tickets for this class are stopped. After a pause, one ticket is tried.
 //! 4. The *window* of a key is the difference of clocks up to which z/OS accepts a ticket. If the clock of a service
 //!    differs by at least half of the window, the tickets of the key are stopped until the difference is smaller again.
 //!    Meanwhile, one ticket in a minute is tried.

@@ -1,8 +1,9 @@
 //! Classes of paths: requests whose paths begin in the same way.
 
 /// The paths of a route that begin in the same way: the first segment after the prefix of the route begins with the
-/// same eight bytes. A shorter segment must be the same. For example, the prefix is `/svc/api/v1`. `/svc/api/v1/jobs/1`
-/// and `/svc/api/v1/jobs/2` have the same class, and `/svc/api/v1/files` has another one.
+/// same eight bytes. A segment of fewer than eight bytes must be the same as a whole. For example, the prefix is
+/// `/svc/api/v1`. `/svc/api/v1/jobs/1` and `/svc/api/v1/jobs/2` have the same class, and `/svc/api/v1/files` has
+/// another one.
 ///
 /// A service may check PassTickets on some paths only. So an accepted PassTicket says something about the class of its
 /// path only. Single paths are not recorded, because a client can invent any number of paths.

@@ -110,8 +110,7 @@ impl Permit {
         shared.settle(&settled, Some(*id), outcome, false, is_shared);
     }
 
-    /// Ends the reservation as if the ticket was not sent. This is also done if the answer says nothing about the
-    /// ticket.
+    /// Ends the reservation as if the ticket was not sent. Call this also if the answer says nothing about the ticket.
     pub(super) fn withdraw(&self) {
         self.settle(Outcome::NotSent);
     }

@@ -32,8 +32,8 @@ pub(super) struct Proofs {
     minute: AtomicU32,
 }
 
-/// A hash of a user and a class of paths. A part of it is the index of the slot of a proof, the rest is the content of
-/// the slot.
+/// A hash of a user and a class of paths. A part of the hash is the index of the slot of a proof. The slot contains the
+/// rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint(u64);
 

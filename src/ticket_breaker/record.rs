@@ -28,7 +28,7 @@ impl Flight {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Personal {
     pub(super) applid: Applid,
-    /// The number of refusals since the last success on the same paths.
+    /// The number of refusals since the last success on one of the paths in `classes`.
     pub(super) refused: u8,
     /// The paths of these refusals.
     pub(super) classes: Vec<PathClass>,

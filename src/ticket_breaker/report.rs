@@ -60,8 +60,8 @@ pub struct StoppedApplid {
     /// The clock of the service minus the clock of the gateway in seconds. `None` if there is no warning about the
     /// clock.
     pub clock_difference: Option<i64>,
-    /// The time at which one ticket is tried. If there are several stops, the latest of their times. `None` if there is
-    /// only a warning about the clock.
+    /// The time at which one ticket is tried. If there are several stops, this is the latest of their times. `None` if
+    /// there is only a warning about the clock.
     pub next: Option<Timestamp>,
 }
 

@@ -33,8 +33,8 @@ use crate::{
 /// How long a request waits at most for the answers to other requests.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// A waiting request asks again after this time at the latest, because a ticket without an answer blocks others for a
-/// limited time only.
+/// A waiting request asks again after this time at the latest, because nothing wakes it when a ticket without an answer
+/// stops blocking it.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// How long a request waits before it asks the other nodes again.
@@ -148,8 +148,8 @@ impl RouteTickets {
         let now = tickets.proof(&user, class);
         let was_proven = tickets.shared.proofs.has(now);
         let outcome = answer::judge(status, headers, refused, was_proven);
-        // If all proofs were dropped since the ticket was sent, its success proves nothing about later tickets, unless
-        // the ticket was reserved.
+        // All proofs may have been dropped since the ticket was sent. Then a success counts only if the ticket was
+        // reserved.
         let is_reserved = sent.is_some_and(|sent| sent.permit.is_some());
         if outcome == Some(Outcome::Accepted) && proof != now && !is_reserved {
             return false;

@@ -78,7 +78,8 @@ pub(super) struct Gate {
     pub(super) epoch: AtomicU64,
     /// Whether a ticket needs a decision although its paths are proven.
     is_closed: AtomicBool,
-    /// The classes of paths whose next success must be reported, although it is not the first one.
+    /// The classes of paths whose next success must be reported, even if a success on these paths was reported in the
+    /// same minute.
     awaited: AtomicU64,
     /// Wakes the requests that wait for an answer.
     pub(super) answered: Notify,
@@ -298,7 +299,7 @@ impl Shared {
     /// Compares the clock of a service with the clock of this machine.
     pub(super) fn compare(&self, user: &UserId, applid: Applid, date: Timestamp) {
         let keys = self.keys.load();
-        // The window of another system's key is not known.
+        // If another system makes the tickets, the window of its key is not known.
         let Some(profile) = keys.profiles.find(user, &applid) else { return };
         let now = self.now();
         let secs = skew::clock_difference(date, now);

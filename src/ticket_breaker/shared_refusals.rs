@@ -50,7 +50,8 @@ impl SharedRefusal {
 pub enum Reserved {
     /// The ticket may be sent.
     Yes,
-    /// Another node waits for the answer to a ticket of this user, or to tickets of too many users.
+    /// Another node waits for the answer to a ticket of this user, or the nodes wait for answers to tickets of too many
+    /// users.
     Busy,
     /// The store has another number of refusals than `known`.
     Differs(SharedRefusal),
@@ -90,7 +91,7 @@ pub trait SharedRefusals: fmt::Debug + Send + Sync + 'static {
         max_users: Option<u8>,
     ) -> SharedRefusalsFuture<Reserved>;
 
-    /// Records the answer to a ticket. After an error, only the node that has received the answer may know it.
+    /// Records the answer to a ticket. After an error, the other nodes may not know the answer.
     fn settle(&self, ticket: SharedTicket, outcome: SharedOutcome) -> SharedRefusalsFuture<()>;
 
     /// Returns all refusals.

@@ -131,7 +131,7 @@ pub(super) struct FixedSettings {
     pub(super) open_certificates: Arc<OpenCertificates>,
 }
 
-/// The data that is shared by all connections that were accepted with the same settings.
+/// The data that all connections with the same settings share.
 pub(super) struct Serving {
     settings: ConnectionSettings,
     waiting: Arc<Semaphore>,
@@ -172,7 +172,7 @@ impl Serving {
     }
 
     /// Takes a place for a connection. If all connections are busy, waits at most [`MAX_WAIT`] until one of them
-    /// becomes idle or stalled, unless [`MAX_WAITING`] connections already wait.
+    /// becomes idle or stalled. Does not wait if [`MAX_WAITING`] connections already wait.
     ///
     /// # Errors
     /// The reason why the connection must be closed.
@@ -335,7 +335,7 @@ impl Accepted {
         let stream = ClientIo::new(stream, client.clone());
         let mut version = HttpVersion::Http1;
         let mut certificate = None;
-        // Removes the certificate from the list of open ones when the connection ends.
+        // Dropping this value at the end of the connection removes the certificate from `OpenCertificates`.
         let mut registered = None;
         // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util can detect the version from the first bytes. The
         // detection is not used, because it has no time limit and drops the connection on a graceful shutdown.

@@ -3,7 +3,7 @@
 //! Each connection of a client keeps the counter of its address ([`CountedAddress`]), so its requests take no lock. A
 //! connection of a trusted proxy carries requests of many clients, so each of these requests looks up the counter of
 //! its client. The counters have a lock of their own, because a search for an idle connection holds the lock of the
-//! connections for longer.
+//! connections for a long time.
 
 use std::{
     collections::{HashMap, hash_map},

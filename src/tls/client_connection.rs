@@ -72,7 +72,7 @@ pub(super) enum WaitsFor {
 /// The reason why a connection is evicted, that is, closed for another connection, or because too many files are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Eviction {
-    /// The connection is idle. If a request begins just before the close, it is still answered.
+    /// The connection is idle. If a request begins just before the close, the server still answers this request.
     Idle,
     /// The connection waits for its client, but the client sends and reads almost nothing.
     Stalled,
@@ -148,8 +148,8 @@ impl ClientConnection {
         self.in_flight() == 0 && !self.is_blocked()
     }
 
-    /// Returns whether the connection waits only for the client, which should take a response or send the body of a
-    /// request.
+    /// Returns whether the connection waits for the client: the client does not take written bytes, or all requests in
+    /// flight wait for the client to take a response or to send a body.
     pub(super) fn waits_for_client(&self) -> bool {
         let requests = self.requests.load(Ordering::Acquire) % CHANGE;
         self.is_blocked() || requests != 0 && requests < AT_SERVICE

@@ -17,8 +17,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::client_connection::ClientConnection;
 
-/// The socket of a client with TLS. It is boxed, because it is moved often, and the channel to its owner has room for
-/// it.
+/// The socket of a client with TLS. It is boxed, because it is moved often, and because the channel to its owner
+/// reserves memory for it.
 pub(super) type TlsSocket = Box<TlsStream<ClientIo<TcpStream>>>;
 
 /// Reads up to 1024 bytes before hyper asks for them, and adds them to `ahead`. Returns the number of bytes, which is 0

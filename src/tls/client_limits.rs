@@ -57,12 +57,12 @@ const FILE_EVICTION_MILLIS: u64 = 50;
 ///
 /// At the limit, the longest idle connection is closed when a client opens a new one. A connection is idle before its
 /// first request, and between two requests if the client has taken all responses. If no connection is idle, a stalled
-/// connection is closed. A connection is stalled if all its requests wait for the client, but the client sends and
-/// takes almost nothing. If no connection is stalled, the new connection waits up to one second for a place, and is
-/// closed if it gets none. At most 64 connections of a server wait. If an address already has its maximum of
-/// connections, these rules apply to the connections of this address only, and the new connection does not wait. An
-/// IPv6 network of 64 bits counts as one address, because a host can choose any address in its network. The limit of
-/// connections of one address does not apply to trusted proxies.
+/// connection is closed. A connection is stalled if it waits for its client, but the client sends and takes almost
+/// nothing. If no connection is stalled, the new connection waits up to one second for a place, and is closed if it
+/// gets none. At most 64 connections of a server wait. If an address already has its maximum of connections, these
+/// rules apply to the connections of this address only, and the new connection does not wait. An IPv6 network of 64
+/// bits counts as one address, because a host can choose any address in its network. The limit of connections of one
+/// address does not apply to trusted proxies.
 ///
 /// ```
 /// use std::{num::NonZeroUsize, sync::Arc};
@@ -196,8 +196,8 @@ impl ClientLimits {
         let table = &mut *self.table();
         let mut evicted = self.make_room_in_share(table, source, now)?;
         if table.open.len() - table.evicted >= self.connections().get() {
-            // Most evicted connections end as soon as their tasks run. So there are normally many evicted connections
-            // only if the tasks do not get to run. In this case, more evictions would not help.
+            // Most evicted connections end as soon as their tasks run. So if there are many evicted connections, their
+            // tasks normally cannot run, and more evictions would not help.
             let max_evicted = MIN_CANDIDATES.max(self.connections().get() / 8);
             if table.evicted >= max_evicted || !table.evict_one(now) {
                 return Err(CloseReason::NoIdleConnection);

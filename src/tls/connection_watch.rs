@@ -1,4 +1,5 @@
-//! Decides when the gateway parks or closes the connection of a client. There are five reasons to close it:
+//! Decides when the gateway parks or closes the connection of a client. A parked connection is idle, and was taken from
+//! hyper, so that it needs no buffers. There are five reasons to close a connection:
 //!
 //! - The connection is idle for too long.
 //! - The client does not finish the head of a request.
@@ -53,8 +54,8 @@ pub(super) enum Action {
     ShutDown(CloseReason),
     /// The server closes the connection now.
     Close(CloseReason),
-    /// The server closes the connection now: its graceful shutdown has begun, and the connection is idle, or the
-    /// shutdown took too long.
+    /// The server closes the connection now. Its graceful shutdown has begun before, and now the connection is idle or
+    /// the shutdown has taken too long.
     Abort,
     /// The server takes the idle connection from hyper until the client sends data, to free the buffers of hyper.
     Park,
@@ -72,9 +73,9 @@ struct State {
     connection: Arc<ClientConnection>,
     timeouts: ClientTimeouts,
     version: HttpVersion,
-    /// The values of [`ClientConnection::changes`] and [`ClientConnection::read`] at the last poll with activity: a
-    /// request was in flight, or had begun or ended since the poll before. If bytes were read since then but no request
-    /// began, these bytes are the beginning of a head.
+    /// The values of [`ClientConnection::changes`] and [`ClientConnection::read`] at the last poll at which a request
+    /// was in flight, or had begun or ended since the previous poll. If more bytes were read after that poll, they are
+    /// the beginning of a head.
     changes: u64,
     read: u64,
     head_since: Option<Instant>,
@@ -285,8 +286,8 @@ impl State {
         }
     }
 
-    /// Returns whether an idle connection can be taken from hyper, so that no byte is lost. After the beginning of the
-    /// server's shutdown, no connection is parked, because hyper must announce the close.
+    /// Returns whether an idle connection can be taken from hyper without the loss of a byte. After the beginning of
+    /// the server's shutdown, no connection is parked, because hyper must announce the close.
     fn can_be_parked(&self) -> bool {
         let response = self.connection.response();
         response.is_between_requests() && !response.announces_close()

@@ -175,8 +175,9 @@ impl<'a> ConnectorBuilder<'a> {
     /// with the client certificate. `key` is the private key of the client certificate. Both are in PEM. The key may be
     /// RSA or ECDSA with P-256, P-384 or P-521.
     ///
-    /// A connection belongs to the identity of its connector. So clients with different identities need different
-    /// connectors, see [`Forward::with_connector_of`](../proxy/struct.Forward.html#method.with_connector_of).
+    /// A connection presents the client certificate of its connector. So a service that needs another client
+    /// certificate needs a connector of its own: see
+    /// [`Forward::with_connector_of`](../proxy/struct.Forward.html#method.with_connector_of).
     pub fn with_identity<'b>(self, certificate: &'b [u8], key: &'b [u8]) -> ConnectorBuilder<'b>
     where
         'a: 'b,

@@ -13,7 +13,7 @@
 //!
 //! The probe is an interim response, `100 Continue`. A client ignores the probe if its request did not ask for a `100`
 //! response (RFC 9110 §15.2.1). If the client has closed the connection, its operating system answers the probe with a
-//! reset. No probe is sent if the response is ready before the time of the probe.
+//! reset. No probe is sent to an HTTP/1.0 client, or if the response is ready before the time of the probe.
 
 use std::{
     io::{self, IoSlice},
@@ -38,13 +38,13 @@ use super::{
 /// The probe. HTTP/1.0 clients do not get it, because HTTP/1.0 has no interim responses (RFC 9110 §15.2).
 const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// The client gets the probe this long after it has closed its sending side, unless the response is ready before.
+/// The gateway sends the probe this long after the client has closed its sending side.
 const PROBE_AFTER: Duration = Duration::from_secs(1);
 
 /// The time between the probe and the first check for a reset.
 const FIRST_CHECK: Duration = Duration::from_millis(100);
 
-/// The time between two later checks for a reset.
+/// The time between two checks for a reset, after the first check.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// The end of a head, and an empty line after it (RFC 9112 §2.1).

@@ -81,8 +81,9 @@ impl ClientStream {
     /// Closes the connection so that the client can still read the last response.
     ///
     /// After a response that broke off, the server sends no `close_notify`. So the client sees that the response is not
-    /// complete, even if the response has no length (RFC 8446 §6.1). Without TLS, the connection is reset if the
-    /// response has no length, although the client may then lose the part of the response that was sent.
+    /// complete, even if the response has no length (RFC 8446 §6.1). Without TLS and without a length, only a reset
+    /// shows this. So the connection is then reset, although the client may lose the part of the response that was
+    /// sent.
     pub(super) async fn close(self, last: LastResponse) {
         let closed = async {
             let stream = match self {
@@ -148,7 +149,7 @@ impl Drop for Lender {
 /// The panic message if a [`LentStream`] has no stream.
 const LENT: &str = "only `drop` takes the stream";
 
-/// A connection that goes back to its owner when it is dropped.
+/// A connection that goes back to its owner when this value is dropped.
 pub(super) struct LentStream<T> {
     /// The stream and its owner. `None` only in `drop`.
     lent: Option<(T, oneshot::Sender<T>)>,

@@ -1,6 +1,6 @@
 //! The client certificates of open connections. A handshake verifies a certificate once, but the connection may stay
-//! open for days. When the settings of the server change, all these certificates are verified again. If a certificate
-//! is no longer accepted, its connections are closed ([D30](crate::decisions#d30)).
+//! open for days. When the settings of the server get a new verifier, all these certificates are verified again. If a
+//! certificate is no longer accepted, its connections are closed ([D30](crate::decisions#d30)).
 
 use std::{
     collections::HashMap,
@@ -54,8 +54,9 @@ impl OpenCertificates {
         Registered { open: self.clone(), id }
     }
 
-    /// Changes the verifier, and revokes the connections whose certificates it does not accept. Returns their number.
-    /// This takes about a tenth of a millisecond for each certificate that is in use.
+    /// Changes the verifier, and revokes the connections whose certificates the new verifier does not accept. Returns
+    /// the number of connections that this call has revoked. This takes about a tenth of a millisecond for each
+    /// certificate that is in use.
     pub(super) fn replace(&self, verifier: &ClientVerifier) -> usize {
         let mut table = self.table();
         if table.verifier.is_same(verifier) {
@@ -107,7 +108,7 @@ impl ClientVerifier {
     }
 }
 
-/// Removes the entry of a connection when it is dropped.
+/// Removes the entry of a connection when this value is dropped.
 pub(super) struct Registered {
     open: Arc<OpenCertificates>,
     id: u64,

@@ -7,7 +7,7 @@ use rustls::{
 
 /// The TLS versions, the cipher suites and the key exchange groups of a [`Server`](super::Server) or of a
 /// [`Connector`](super::Connector). The default is the default of [`rustls`](crate::rustls) with aws-lc-rs. A connector
-/// without a policy for groups also offers [`SECP521R1`](super::SECP521R1).
+/// whose policy sets no groups also offers [`SECP521R1`](super::SECP521R1).
 ///
 /// ```
 /// use tower_passticket::{

@@ -46,7 +46,7 @@ impl ResponseState {
         self.accepts_interim.load(Ordering::Relaxed)
     }
 
-    /// Makes each later response announce that the server closes the connection.
+    /// Makes each response from now on announce that the server closes the connection.
     pub(super) fn announce_close(&self) {
         self.announces_close.store(true, Ordering::Relaxed);
     }
@@ -94,17 +94,17 @@ impl ResponseState {
         !self.has_unflushed.load(Ordering::Relaxed)
     }
 
-    /// Records whether hyper waits for more data after data that ended like a head, or at the beginning of the
-    /// connection.
+    /// Records whether hyper waits for the head of a request, that is, for data at the beginning of the connection, or
+    /// after data that ended like a head.
     pub(super) fn set_awaits_head(&self, awaits_head: bool) {
         self.awaits_head.store(awaits_head, Ordering::Relaxed);
     }
 
     /// Returns whether hyper has neither read a part of the next request nor kept a part of the last response.
     ///
-    /// hyper does not tell this. But it is certain if the last request had no body, and the data that hyper has read
-    /// ends with an empty line. Then the data ends with this request, because the beginning of another head cannot end
-    /// with an empty line. (A server ignores empty lines before a head, RFC 9112 §2.2.)
+    /// hyper does not report this. But it is certain if the last request had no body, and the data that hyper has read
+    /// ends with an empty line. The last bytes of this data then belong to that request, because the beginning of
+    /// another head cannot end with an empty line. (A server ignores empty lines before a head, RFC 9112 §2.2.)
     pub(super) fn is_between_requests(&self) -> bool {
         self.awaits_head.load(Ordering::Relaxed)
             && !self.had_request_body.load(Ordering::Relaxed)

@@ -13,7 +13,7 @@ use rustls::{
 };
 
 /// The key exchange group secp521r1 (NIST P-521) for a [`TlsPolicy`](super::TlsPolicy). A
-/// [`Connector`](super::Connector) without a policy for groups offers it after the groups of rustls.
+/// [`Connector`](super::Connector) whose policy sets no groups offers it after the groups of rustls.
 pub static SECP521R1: &dyn SupportedKxGroup = &Secp521r1;
 
 /// Returns `provider` with this group added at the end, so that all other groups are preferred.

@@ -46,8 +46,8 @@ const DROP_TIME: Duration = Duration::from_secs(1);
 const CLOSE_TUNNELS: Duration = Duration::from_secs(7);
 
 /// The kernel buffers at most about this many bytes that it cannot send yet. With a larger buffer, the server would
-/// notice the progress of a slow client later. The receive buffer of the client's kernel has the same effect, but the
-/// server cannot limit that buffer.
+/// notice the progress of a slow client with more delay. The receive buffer of the client's kernel has the same effect,
+/// but the server cannot limit that buffer.
 #[cfg(target_os = "linux")]
 const MAX_UNSENT: u32 = 128 * 1024;
 
@@ -56,8 +56,8 @@ const MAX_UNSENT: u32 = 128 * 1024;
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
 
-/// After an error of `accept`, the server waits this long before it accepts the next connection, unless only the client
-/// has closed its connection.
+/// After an error of `accept`, the server waits this long before it accepts the next connection. It does not wait if
+/// the client closed its connection before it was accepted.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Accepts connections and serves HTTP/1.1 and HTTP/2 requests on them. HTTP/2 needs TLS.
@@ -157,7 +157,7 @@ impl Server {
 
     /// Uses the settings of `handle`, including its later changes. The clients use HTTPS, as with
     /// [`https`](Self::https) or [`behind_tls`](Self::behind_tls). Several servers can share one handle. This function
-    /// replaces each setting that [`ServerSettings`] contains, also if another function `with_…` has set it.
+    /// replaces each setting that [`ServerSettings`] contains, even if another function `with_…` has set it.
     #[must_use]
     pub fn with_settings(self, handle: &SettingsHandle) -> Self {
         let (settings, handle) = (handle.read(), Some(handle.clone()));
@@ -222,7 +222,7 @@ impl Server {
     /// Sets the send timeout. Within this time, a client must take at least 4 KiB of the data that waits for it. If the
     /// client takes less, its HTTP/1.1 connection is closed, or its HTTP/2 stream is reset. A stream of HTTP/2 gets
     /// pieces of up to 16 KiB, and the client must take a whole piece in this time. There is no limit for event streams
-    /// (`text/event-stream`) and gRPC, unless the length of the response is known. The server sees only the progress of
+    /// (`text/event-stream`) and gRPC if the length of the response is not known. The server sees only the progress of
     /// the client's kernel, which may take a megabyte at a time. So a connection may also be closed if its client takes
     /// less than about 16 KiB per second. Default: 60 s.
     #[must_use]

@@ -24,8 +24,7 @@ pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The settings of a [`Server`](super::Server) that can change while it runs. A [`SettingsHandle`] changes them.
 ///
-/// Except [`with_access_log`](Self::with_access_log), the functions `with_…` are those of [`Server`](super::Server),
-/// with the same defaults.
+/// Most functions `with_…` are also functions of [`Server`](super::Server), with the same defaults.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ServerSettings {
@@ -104,7 +103,8 @@ impl ServerSettings {
 pub struct SettingsHandle(Arc<Shared>);
 
 struct Shared {
-    /// Increases with each change. A server compares this number for each connection, and not for each request.
+    /// Increases with each change. A server compares this number when it accepts a connection, and not for each
+    /// request.
     generation: AtomicU64,
     current: Mutex<ServerSettings>,
     /// Locked during a change. So if two threads change the settings, the certificates are verified in the same order
@@ -144,7 +144,7 @@ impl SettingsHandle {
     /// certificate of a connection of another process. Always returns true for a TLS configuration of your own
     /// ([`ServerTls::from_config`]).
     ///
-    /// This takes about a tenth of a millisecond. It does not verify that a client holds the private key.
+    /// This takes about a tenth of a millisecond. The function does not verify that a client holds the private key.
     pub fn accepts_client(&self, certificate: &PeerCertificate) -> bool {
         let chain = std::iter::once(certificate.der()).chain(certificate.intermediates());
         let chain: Vec<_> = chain.map(CertificateDer::from).collect();

@@ -31,8 +31,8 @@ pub struct ServerTls {
     clients: ClientVerifier,
 }
 
-/// Verifies client certificates. It is kept, because it also verifies the client certificates of the connections that
-/// are already open when the settings of the server change.
+/// Verifies client certificates in handshakes. When the settings of a server get a new verifier, the new verifier also
+/// verifies the client certificates of all open connections.
 #[derive(Clone)]
 pub(super) enum ClientVerifier {
     /// No client certificate is accepted.

@@ -77,8 +77,8 @@ pub(super) enum Ended {
     Idle,
 }
 
-/// A connection that is closed for one of the reasons of [`Watch`]. For example, its client exceeds a time limit, or
-/// another client needs its place.
+/// A connection that [`Watch`] may close, for example because its client exceeds a time limit, or because another
+/// client needs its place.
 pub(super) struct WatchedConnection<'a> {
     pub(super) connection: Served,
     pub(super) watch: &'a mut Watch,
@@ -170,7 +170,7 @@ impl Future for ParkedConnection<'_> {
             Action::ShutDown(reason) => (Parked::Closed(LastResponse::Complete), Some(reason)),
             Action::Close(reason) => (Parked::Cut, Some(reason)),
             Action::Abort => (Parked::Cut, None),
-            // The watch parks a connection only once.
+            // The watch does not park a connection that is already parked.
             Action::Park => return Poll::Ready(Parked::Readable(ahead)),
         };
         if let Some(reason) = reason {

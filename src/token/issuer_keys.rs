@@ -3,8 +3,8 @@
 //! Rules for fetched keys. A *set* is the list of keys that one fetch returns:
 //!
 //! - A set that is older than [`KeyRefresh::every`] is fetched again. [`IssuerKeys::keep_fresh`] does this in the
-//!   background. Without it, the next token that is not cached starts the fetch and waits for the result, or a look-up
-//!   of a cached token starts the fetch in the background. Meanwhile, other tokens use the old set.
+//!   background. Without `keep_fresh`, the next token starts the fetch. Only a token that is not cached waits for the
+//!   result. Meanwhile, other tokens use the old set.
 //! - If the key of a token is not in the set, the issuer may have a new key. Tokens with unknown keys cause at most one
 //!   fetch every 30 s.
 //! - One fetch runs at a time. All requests that need its result wait for it. The fetch runs in its own task, so a
@@ -79,8 +79,8 @@ pub type FetchFuture = Pin<Box<dyn Future<Output = Result<Bytes, RemoteError>> +
 /// let keys = IssuerKeys::fetched("https://idp.example.com", from_file);
 /// ```
 pub trait JwkSetSource: Send + Sync + 'static {
-    /// Fetches the document. The future should limit its time and the size of the document. It is cancelled after 30 s,
-    /// and a document of more than 64 KiB is an error.
+    /// Fetches the document. The future should limit its time and the size of the document. The fetch is cancelled
+    /// after 30 s, and a document of more than 64 KiB is an error.
     fn fetch(&self) -> FetchFuture;
 }
 
@@ -259,11 +259,11 @@ impl IssuerKeys {
         self
     }
 
-    /// Fetches the keys immediately, and then again as [`KeyRefresh`] describes. So a token waits only if its key is
-    /// not in the set, or if there is no set. While there is no set, this function tries again after 5 s, and then at
-    /// growing intervals. The intervals grow because some issuers never have keys, such as a z/OSMF (IBM's management
-    /// server on z/OS) that issues no JWTs. With fixed keys, this function fetches nothing. The future never completes,
-    /// so run it in a task. The task needs a Tokio runtime with timers.
+    /// Fetches the keys immediately, and then again as [`KeyRefresh`] describes. So a token normally waits only if its
+    /// key is not in the set, or if there is no set. While there is no set, this function tries again after 5 s, and
+    /// then at growing intervals. The intervals grow because some issuers never have keys, such as a z/OSMF (IBM's
+    /// management server on z/OS) that issues no JWTs. With fixed keys, this function fetches nothing. The future never
+    /// completes, so run it in a task. The task needs a Tokio runtime with timers.
     pub async fn keep_fresh(self) {
         let Some(remote) = &self.0.remote else { return std::future::pending().await };
         let mut after_failure = FIRST_PAUSE;
@@ -329,8 +329,8 @@ impl IssuerKeys {
         has_paused && self.is_wanted(remote, need)
     }
 
-    /// Waits for a running fetch. If no fetch runs, starts one and waits for it, unless [`may_fetch`](Self::may_fetch)
-    /// forbids it.
+    /// Waits for a running fetch. If no fetch runs, and [`may_fetch`](Self::may_fetch) allows one, starts a fetch and
+    /// waits for it.
     pub(super) async fn refresh(&self, need: Need) {
         let Some(remote) = &self.0.remote else { return };
         let before = remote.finished.load(Ordering::Acquire);
@@ -343,9 +343,9 @@ impl IssuerKeys {
         }
     }
 
-    /// Starts a fetch if there is no set or the set is too old, unless the last fetch began a short time ago. Does not
-    /// wait for the fetch. The verifier calls this function even if all tokens are cached. Without a Tokio runtime, it
-    /// does nothing.
+    /// Starts a fetch if there is no set or the set is too old. Does nothing if the last fetch began a short time ago.
+    /// Does not wait for the fetch. The verifier calls this function even if all tokens are cached. Without a Tokio
+    /// runtime, it does nothing.
     pub(super) fn refresh_in_background(&self) {
         if let Some(remote) = &self.0.remote
             && Handle::try_current().is_ok()

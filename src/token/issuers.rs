@@ -36,11 +36,11 @@ const LOOK_EVERY_SECS: u64 = 30;
 ///
 /// | tokens | setting that makes the verifier accept them |
 /// |---|---|
-/// | of this crate | the keys of `own` |
+/// | tokens of this crate | the keys of `own` |
 /// | login tokens of API ML (`APIML`), without asking API ML whether the user has logged out | [`Rs256Verifier::with_apiml_keys`] |
-/// | login tokens and PATs (`APIML_PAT`) of API ML, if API ML says that they are still valid | in addition, [`with_apiml_check`](Self::with_apiml_check) |
-/// | of z/OSMF (`zOSMF`) | [`with_zosmf`](Self::with_zosmf) |
-/// | of OpenID Connect providers | [`with_oidc`](Self::with_oidc) |
+/// | login tokens and PATs (`APIML_PAT`) of API ML, if API ML says that they are still valid | these keys, and [`with_apiml_check`](Self::with_apiml_check) |
+/// | tokens of z/OSMF (`zOSMF`) | [`with_zosmf`](Self::with_zosmf) |
+/// | tokens of OpenID Connect providers | [`with_oidc`](Self::with_oidc) |
 ///
 /// If `own` has a cache ([`Rs256Verifier::with_cache`]), this verifier has its own cache of the same capacity, for the
 /// tokens of all issuers. Verifiers that trust different issuers never share a cache. The look-up of a cached token
@@ -109,8 +109,8 @@ impl TrustedIssuers {
     }
 
     /// Also accepts the login tokens of z/OSMF (`iss: zOSMF`, RS256). `keys` must contain only keys of z/OSMF. `check`
-    /// asks z/OSMF about each token, unless the answer is cached, because the signature stays valid after a logout at
-    /// z/OSMF (docs/reference/zowe-site.md#zosmf).
+    /// asks z/OSMF about each token, and caches the answers. The signature alone is not enough, because it stays valid
+    /// after a logout at z/OSMF (docs/reference/zowe-site.md#zosmf).
     #[must_use]
     pub fn with_zosmf(self, keys: IssuerKeys, check: IssuerCheck) -> Self {
         self.with(|issuers| issuers.zosmf = Some(Zosmf { keys, check }))

@@ -193,7 +193,7 @@ impl VerifyingKey {
         Ok(Self { rs256, public, id: None, header: header(None).into() })
     }
 
-    /// Sets the id of the key. A token whose header is exactly the header that this crate writes with this id is
+    /// Sets the id of the key. This crate writes the id into the header of tokens. A token with exactly this header is
     /// checked with this key first.
     #[must_use]
     pub fn with_key_id(self, id: KeyId) -> Self {

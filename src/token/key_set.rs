@@ -137,7 +137,7 @@ impl Key {
     /// Reads a key. Returns `None` if the key cannot verify signatures.
     fn from_jwk(jwk: &Value) -> Option<Self> {
         let jwk = jwk.as_object()?;
-        // A private key or a shared secret is skipped, because anyone who can read the set could sign with it.
+        // A private key or a shared secret is skipped, because anyone who can read the set could sign with this key.
         if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| jwk.contains_key(*name))
         {
             return None;

@@ -41,7 +41,7 @@ pub enum ScopeAccess {
     /// All requests.
     Any,
     /// Requests with a method that reads: `GET`, `HEAD` or `OPTIONS`. A request for an upgrade, such as the handshake
-    /// of a WebSocket, is no such request.
+    /// of a WebSocket, does not count as a request that reads.
     Read,
     /// Requests of all methods, to this path or a path below it.
     Path(ScopePath),
@@ -158,7 +158,7 @@ pub enum ScopeProblem {
 }
 
 /// The facts about a request that decide whether a PAT permits it, as far as they are known. If a scope with a suffix
-/// needs a fact that is not known, it does not permit the request.
+/// needs a fact that is not known, the scope does not permit the request.
 ///
 /// ```
 /// use tower_passticket::token::{RequestFacts, Scopes, ServiceId};

@@ -137,8 +137,8 @@ impl Jwt {
     /// valid for all services, as each token from a user's login is.
     ///
     /// A scheme such as [`ZoweJwtScheme`](crate::layer::ZoweJwtScheme) issues tokens for one service
-    /// ([D23](crate::decisions#d23)). Code that accepts login tokens must refuse a token for one service, except on the
-    /// routes of this service.
+    /// ([D23](crate::decisions#d23)). On the routes of other services, code that accepts login tokens must refuse such
+    /// a token.
     pub fn service(&self) -> Option<&ServiceId> {
         self.0.service.as_ref()
     }

@@ -13,7 +13,7 @@
 //! | `POST /zaas/scheme/safIdt` | `{"applicationName": "APPLID"}` | `{"cookieName": null, "headerName": "X-SAF-Token", "token"}`: a SAF identity token |
 //!
 //! An APPLID is the name of an application in the security product of z/OS. A PassTicket is a one-time password for an
-//! application. z/OSMF is IBM's management server on z/OS. A SAF identity token is a JWT that this security product
+//! application. z/OSMF is IBM's management server on z/OS. A SAF identity token is a JWT that the security product
 //! issues.
 //!
 //! [`SchemeEndpoints`] answers these requests. Each request gets a [`Route`](crate::layer::Route). [`SchemeEndpoints`]
@@ -25,13 +25,13 @@
 //!
 //! - **The gateway** needs a TLS client certificate that has not expired. Without one, the answer is 401. The answer is
 //!   also 401 if an operator named the gateway before, but does not name it any more.
-//! - **The client of the gateway**: a token in the request proves who the client is. It does not matter which peer
-//!   sends the token, if the peer passes the check above. The certificate of the client is in the header `Client-Cert`.
-//!   The layer of [`trust_layer`] accepts this header only from gateways that an operator has named. Any other peer is
-//!   itself the client. If its request has no token, its own TLS certificate is the credential. This certificate is no
-//!   credential in a request with `Client-Cert` or `X-Service-Id`, because the peer may be a gateway that the operator
-//!   has forgotten to name. The own certificate of a named gateway is never a credential. So without a credential of
-//!   its client, a named gateway gets a 401.
+//! - **The client of the gateway**: a token in the request proves who the client is. Any peer that passes the check
+//!   above may send the token. The certificate of the client is in the header `Client-Cert`. The layer of
+//!   [`trust_layer`] accepts this header only from gateways that an operator has named. Any other peer is itself the
+//!   client. If its request has no token, its own TLS certificate is the credential. This certificate is no credential
+//!   in a request with `Client-Cert` or `X-Service-Id`, because the peer may be a gateway that the operator has
+//!   forgotten to name. The own certificate of a named gateway is never a credential. So without a credential of its
+//!   client, a named gateway gets a 401.
 //! - **Personal Access Tokens** need the header `X-Service-Id`, which counts only if a named gateway sends it. ZAAS
 //!   does not see the method and the path of the request to the service. So only a scope for the whole service counts,
 //!   and not a scope with a suffix such as `:read` ([D49](crate::decisions#d49)).

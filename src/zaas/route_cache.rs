@@ -12,7 +12,8 @@ use crate::{
     token::ServiceId,
 };
 
-/// The maximum number of routes that are kept. A gateway may name any application and any service.
+/// The maximum number of routes that are kept. There is a limit, because a gateway may name any application and any
+/// service.
 const CAPACITY: usize = 1_000;
 
 /// The service in the log and in audit records if the gateway has named none.

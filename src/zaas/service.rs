@@ -63,7 +63,7 @@ struct Shared<R, M> {
     origins: OriginPolicy,
 }
 
-/// The layers of a route, in the same order, around the service that answers.
+/// The layers of a route of a proxy, in the same order, around [`Answer`]. [`Checked`] is in front of the scheme.
 type Stack<R, M> = AuthenticateService<ScopeService<Checked<SchemeService<Answer>>>, R, M>;
 
 impl<R, M> SchemeEndpoints<R, M> {

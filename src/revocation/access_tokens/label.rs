@@ -10,8 +10,8 @@ const MAX_DESCRIPTION: usize = 256;
 
 /// The name of a Personal Access Token: 1 to 64 characters. White space around the name is removed.
 ///
-/// A name has no control characters, and no common invisible characters that change how other characters are shown,
-/// such as zero-width characters and Unicode bidirectional controls. Two tokens may have the same name.
+/// A name has no control characters and no common invisible characters, such as zero-width characters and Unicode
+/// bidirectional controls. Two tokens may have the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenName(Box<str>);
 
@@ -76,7 +76,8 @@ impl fmt::Display for TokenName {
 }
 
 fn checked(text: &str, max: usize) -> Result<&str, LabelError> {
-    // Invisible characters are found before white space is removed, because a line break is white space, too.
+    // A line break is refused, even at the end of the text. So this check comes before `trim`, which removes line
+    // breaks.
     if let Some(invisible) = text.chars().find(|c| is_invisible(*c)) {
         return Err(LabelError::Invisible(invisible.into()));
     }
@@ -84,8 +85,8 @@ fn checked(text: &str, max: usize) -> Result<&str, LabelError> {
     if text.chars().count() > max { Err(LabelError::TooLong { max }) } else { Ok(text) }
 }
 
-/// Returns whether a character is a control character, or a common invisible character that changes how other
-/// characters are shown, such as a line separator, a zero-width character, a bidirectional control or a tag.
+/// Returns whether a character is a control character or a common invisible character, such as a line separator, a
+/// zero-width character, a bidirectional control or a tag.
 fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c,

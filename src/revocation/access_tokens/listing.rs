@@ -14,7 +14,8 @@ use crate::{clock::Timestamp, passticket::UserId, token::ServiceId};
 /// The maximum number of tokens on one page.
 pub const MAX_PAGE: usize = 100;
 
-/// A list that reads more entries than this ends its page early, so that it does not delay other work of the store.
+/// A list of all users ends its page early when it has read this many entries, so that it does not delay other work of
+/// the store.
 const MAX_READ: usize = 2000;
 
 /// Which tokens a list contains, and where its page begins. A field that is `None` selects all tokens.
@@ -31,8 +32,8 @@ pub struct AccessTokenQuery {
     pub name: Option<String>,
     /// Only tokens after this position.
     pub after: Option<AccessTokenCursor>,
-    /// The maximum number of tokens on the page, from 1 to [`MAX_PAGE`]. A number outside of this range counts as the
-    /// nearest one in it.
+    /// The maximum number of tokens on the page, from 1 to [`MAX_PAGE`]. 0 counts as 1, and a larger number as
+    /// [`MAX_PAGE`].
     pub limit: usize,
 }
 

@@ -121,7 +121,7 @@ impl EntriesMut for Locked<'_> {
 
     fn register(&mut self, entry: &Entry) -> Result<(), Infallible> {
         // The index refuses the PAT only if the user already has 1000 registered PATs. This error is ignored. A rule
-        // with the current time then does not find this PAT if the issue time of the PAT is later.
+        // with the current time then revokes this PAT only if the PAT was issued at the time of the rule or before.
         drop(self.index.register(entry.pat()));
         Ok(())
     }

@@ -1,12 +1,12 @@
 //! The registry of issued Personal Access Tokens (docs/decisions.md#d36).
 //!
 //! For each Personal Access Token (PAT), the registry has an entry with its user, name, scopes and times, but never the
-//! token itself. Users list, rename, rotate and revoke their tokens with it.
+//! token itself. Users list, rename, rotate and revoke their tokens with the registry.
 //!
 //! The registry does not store whether a token is revoked. For each answer, it looks the token up in the revocations of
 //! its store. So it does not matter how the token was revoked: by its id, by a request that contains the token, by a
 //! rotation, or by a rule for its user or its service. After a token has expired, the entry shows only that it has
-//! expired. In a file, the entry normally stays for 30 days after that.
+//! expired. A registry in a file normally keeps the entry for 30 days after the expiry.
 
 mod changes;
 #[cfg_attr(

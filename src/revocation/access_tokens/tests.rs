@@ -200,7 +200,7 @@ fn test_rotations(world: &World) {
     let issued = world.issue(&old, "rotated");
     let entry = || RotatedPat::Entry(user("rot"), issued.id);
     let mut new = pat("new", "rot", "a,b", 11);
-    // A new token must have the same scopes and the same user, and must not expire later.
+    // The new token must have the scopes and the user of the old token, and must not expire after the old token.
     assert_eq!(world.rotate(entry(), &new, Duration::ZERO, 11), AccessTokenOutcome::NotFound);
     new.expires_at = old.expires_at;
     for wrong in [
@@ -219,8 +219,8 @@ fn test_rotations(world: &World) {
     assert_eq!((again, world.find(&second)), (AccessTokenOutcome::AlreadyRotated, None));
     assert_eq!((world.state(&old), world.state(&new)), (Revoked, Active));
 
-    // With a grace period, the old token is revoked later. If a client uses the old token after that, the whole family
-    // is revoked.
+    // With a grace period, the old token is revoked at the end of this period. If a client then uses the old token, the
+    // whole family is revoked.
     let third = IssuedPat { token: TokenFingerprint::of("third"), ..new.clone() };
     let hour = Duration::from_secs(3600);
     token(world.rotate(RotatedPat::Verified(new.clone()), &third, hour, 20));
@@ -257,7 +257,7 @@ fn test_limits(world: &World) {
     let too_many = AccessTokenOutcome::TooMany { limit: LIMIT };
     let next = &pats[LIMIT as usize];
     assert_eq!((world.try_issue(next, "x"), world.find(next)), (too_many.clone(), None));
-    // A rotation without a grace period needs no room. A rotation with a grace period does.
+    // Without a grace period, the new token takes the place of the old token, so the rotation is possible at the limit.
     let new = IssuedPat { expires_at: pats[0].expires_at, ..next.clone() };
     let old = RotatedPat::Verified(pats[0].clone());
     let hour = Duration::from_secs(3600);

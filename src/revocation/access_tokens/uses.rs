@@ -120,8 +120,8 @@ impl TokenUses {
         }
     }
 
-    /// Returns whether the slot of the token has no report of this token in this minute. If so, stores this report in
-    /// the slot. Before the first `flush`, always returns `false`.
+    /// Returns `true` for the first report of the token in this minute, and stores the report in the slot of the token.
+    /// Before the first `flush`, always returns `false`.
     fn is_new(&self, slots: &[AtomicU64], token: &TokenFingerprint) -> bool {
         let minute = self.minute.load(Ordering::Relaxed);
         let [number, ..] = token.as_bytes().as_chunks::<8>().0 else { return false };

@@ -236,7 +236,7 @@ pub(super) fn evict(
 ) -> Result<u64, redb::Error> {
     let mut evicted = 0;
     table.retain(|_, bytes| {
-        // An entry that this version cannot read is kept.
+        // An entry whose expiry time this version cannot read is kept.
         let expiry = Entry::expiry_of(bytes);
         let keep = expiry.is_none_or(|expires_at| now < expires_at.plus(KEPT_AFTER_EXPIRY));
         evicted += u64::from(!keep);
@@ -245,8 +245,8 @@ pub(super) fn evict(
     Ok(evicted)
 }
 
-/// Removes surplus entries of users who have too many entries, but no active ones. A user can have too many if other
-/// nodes have registered some of them. Returns the number of removed entries.
+/// Removes surplus entries of users who have too many entries, but keeps the entries of active tokens. A user can have
+/// too many entries if other nodes have registered some of them. Returns the number of removed entries.
 pub(super) fn limit(
     tables: &mut Tables<'_>,
     salts: &Salts,

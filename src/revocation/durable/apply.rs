@@ -15,8 +15,8 @@ use crate::{
 impl Writer {
     /// If the file certainly has all records of the group already, answers the writes without a commit, and returns
     /// true. This is often so, because a node also reads its own records from the log that the nodes share. The next
-    /// commit stores `followed`, the position up to which this node has read the log. Until then, the file has an older
-    /// position. After a restart, the node then reads some records again.
+    /// commit stores `followed`, the position up to which this node has read the log. If the node restarts before this
+    /// commit, it reads some records again.
     ///
     /// This function looks at the file, not at the index, because the index also has revocations that could not be
     /// written.
@@ -62,9 +62,8 @@ impl Writer {
     }
 
     /// Adds the salts of the records of other nodes, so that checks use them. If there are too many salts, refuses the
-    /// records. Returns the salt that replaces the own salt, if there is one. The own salt is replaced only while no
-    /// hash was made with it, and the first salt that arrives replaces it. Because of this replacement, all nodes
-    /// normally have the same salt.
+    /// records. Returns the salt that replaces the own salt, if there is one. If no hash was made with the own salt
+    /// yet, the first salt that arrives replaces the own salt. So all nodes normally have the same salt.
     pub(super) fn take_salts(
         &self,
         group: &mut Vec<(Write, Reply<Written>)>,
@@ -116,8 +115,8 @@ impl Writer {
         has_failed: bool,
     ) {
         match adopted {
-            // Until the caller repeats the write, checks use both salts. The list normally has room for this salt,
-            // because a file that has not used its own salt normally has no salts of other nodes.
+            // Until the caller repeats the write, checks use both salts. The list of the salts of other nodes normally
+            // has room for this salt: while the own salt is unused, this list is normally empty.
             Some(salt) if has_failed => {
                 let _ = self.salts.add(salt);
             }
@@ -151,8 +150,8 @@ impl Writer {
     ) -> Result<Vec<Record>, StoreError> {
         let salts = self.salts.clone();
         self.with_database(|database| {
-            // The own salt is exported only if the file marks it as used. Otherwise another salt could replace a salt
-            // that other nodes know.
+            // The own salt is not exported while the file marks it as unused, because another salt may still replace
+            // it.
             let is_unused = is_salt_unused(database)?;
             let own = (!is_unused).then(|| *salts.own().bytes());
             shared::export(database, own, after, limit)

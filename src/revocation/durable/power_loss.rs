@@ -56,7 +56,7 @@ enum Event {
         to: usize,
     },
     Synced,
-    /// The writer has confirmed the next rule, and the writes after it.
+    /// The writer has confirmed the next rule, and the writes after this rule.
     Confirmed,
 }
 
@@ -148,7 +148,7 @@ impl Random {
     }
 }
 
-/// Returns the file after `events`. `unsynced` says which of the last writes have reached the disk.
+/// Returns the file after `events`. `unsynced` says which writes after the last `sync_data` have reached the disk.
 fn after_power_loss(first: &[u8], events: &[Event], mut unsynced: Unsynced) -> Vec<u8> {
     let synced = events.iter().rposition(|event| matches!(event, Event::Synced)).unwrap_or(0);
     let mut file = first.to_owned();
@@ -239,8 +239,8 @@ fn token_change(i: usize) -> AccessTokenChange {
     }
 }
 
-/// Checks that no rotation is only partly in the file. After a rotation, the old PAT is revoked, and the new PAT is
-/// registered or already revoked, too. Returns the number of entries.
+/// Checks that each rotation is in the file completely or not at all. After a rotation, the old PAT is revoked, and the
+/// new PAT is registered or already revoked, too. Returns the number of entries.
 fn check_rotations(database: &Database) -> Result<usize, redb::Error> {
     let txn = database.begin_read()?;
     let Some(table) = open_if_present(&txn, ACCESS_TOKENS)? else { return Ok(0) };
@@ -316,7 +316,7 @@ fn confirmed_entries(count: usize) -> BTreeSet<String> {
 }
 
 /// Opens a file as [`open`](super::file::open) does, but in memory. Returns its revocations and the number of its
-/// registry entries. Fails if it lacks records before its position in the log, or if a rotation is incomplete.
+/// registry entries. Fails if the file lacks records before its position in the log, or if a rotation is incomplete.
 fn entries(file: Vec<u8>) -> Result<(BTreeSet<String>, usize), redb::Error> {
     let recorder = Recorder::default();
     recorder.lock().file = file;

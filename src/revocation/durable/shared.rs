@@ -41,9 +41,8 @@ impl SharedRecords {
         })
     }
 
-    /// Returns whether the records need not be stored if the file already has them. A rule with the current time must
-    /// always be stored: it can revoke PATs whose revocation is not in the file. Also returns false if there are no
-    /// records.
+    /// Returns whether the records can be skipped if the file already has them. A rule with the current time cannot be
+    /// skipped: it can revoke PATs whose revocation is not in the file. Also returns false if there are no records.
     pub(super) fn can_be_known(&self) -> bool {
         let is_of_now = |record: &Record| matches!(record, Record::RuleOfNow(_));
         !self.records.is_empty() && !self.records.iter().any(is_of_now)

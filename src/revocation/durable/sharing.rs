@@ -61,8 +61,8 @@ impl DurableStore {
     }
 
     /// Stores records of other nodes, and `followed`, in at most one commit. `followed` says how far this node has
-    /// followed the log. Returns records that the caller must publish: revocations of registered PATs that a rule with
-    /// the current time revokes, and entries of the registry of PATs that are newer than those in `records`.
+    /// followed the log. The caller must publish the returned records. These are the revocations of registered PATs by
+    /// a rule with the current time, and the entries of the registry of PATs that are newer than those in `records`.
     ///
     /// If the file cannot be written, the revocations apply nevertheless, and the caller must repeat the call. One call
     /// with many records is many times faster than one call for each record.
@@ -100,7 +100,7 @@ fn records(written: Written, salts: &Salts) -> Vec<Record> {
             if missed.is_empty() && changed.is_empty() {
                 return Vec::new();
             }
-            // The revocation of a rotated PAT comes before its successor.
+            // The revocation of a rotated PAT comes before the entry of its successor.
             let revocations = missed.into_iter().map(Record::Revocation);
             let registered = registered.into_iter().map(issued);
             let entries = changed.into_iter().map(|it| Record::AccessToken(AccessTokenRecord(it)));

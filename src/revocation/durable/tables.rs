@@ -52,8 +52,8 @@ pub(super) const FORMAT: &str = "format";
 pub(super) const SALT: &str = "salt";
 /// The trusted time, as it was last stored. A new file does not have this entry before the first eviction.
 pub(super) const TRUSTED: &str = "trustedTime";
-/// This entry exists while no hash was made with the salt of the file, and no other node knows this salt. Only then may
-/// another salt replace it. Files of older versions of this program do not have this entry.
+/// While this entry exists, no hash was made with the salt of the file, and no other node knows this salt. Only then
+/// may another salt replace the salt of the file. Files of older versions of this program do not have this entry.
 pub(super) const UNUSED_SALT: &str = "unusedSalt";
 /// How far this node has followed the log in which nodes share revocations. Older versions of this program do not know
 /// this entry, and ignore it.
@@ -62,7 +62,7 @@ pub(super) const FOLLOWED: &str = "followed";
 pub(super) const SEALS: &str = "seals";
 
 /// Advances the trusted time in the file, and returns the new trusted time. If the file has no trusted time, the wall
-/// clock is trusted. If the wall clock is far behind, the result may be ahead of the wall clock.
+/// clock is trusted. If the wall clock is far behind the trusted time, the result may be ahead of the wall clock.
 pub(super) fn read_trusted_time(
     txn: &WriteTransaction,
     wall: Timestamp,
@@ -146,7 +146,7 @@ impl<'txn> Tables<'txn> {
         Ok(())
     }
 
-    /// Registers a PAT of any node, if it is not registered yet. Returns true in this case.
+    /// Registers a PAT of any node, if it is not registered yet. Returns whether this call has registered the PAT.
     #[cfg(feature = "redis")]
     pub(super) fn register_shared(&mut self, pat: &IssuedRecord) -> Result<bool, redb::Error> {
         let key = (pat.issued_at.as_millis(), *pat.token.as_bytes());

@@ -465,7 +465,7 @@ mod access_tokens {
         assert_eq!(states, [AccessTokenState::Active]);
     }
 
-    /// A program that often rotates its own PAT must not use up the register of its user.
+    /// A program that often rotates its own PAT must not reach the maximum number of registered PATs of its user.
     #[test]
     fn revoked_tokens_leave_the_register_at_the_next_eviction() {
         let Fixture { directory: _directory, path: _path, mut writer } = Fixture::new();
@@ -587,8 +587,8 @@ mod access_tokens {
     }
 
     /// Prints the size of the file, and how long these actions take: a start, the registration of a PAT, the issue of a
-    /// token, and a list of tokens. The environment variable `ENTRIES` sets the number of entries. `cargo test
-    /// --release --features store --lib -- --ignored --nocapture many_entries`
+    /// token, and a list of tokens. The environment variable `ENTRIES` sets the number of entries. Run it with `cargo
+    /// test --release --features store --lib -- --ignored --nocapture many_entries`
     #[test]
     #[ignore = "takes minutes"]
     fn many_entries_cost_little() {

@@ -51,8 +51,8 @@ use crate::{
     },
 };
 
-/// If an eviction keeps expired revocations for longer than this, because it does not trust the clock, it warns the
-/// operator.
+/// An eviction warns the operator if the trusted time is behind the wall clock by more than this. It then keeps expired
+/// revocations for longer.
 pub(super) const LAG: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The maximum number of writes in one commit. It limits how long the first write waits for the commit.
@@ -68,14 +68,14 @@ const MAX_GROUP_RECORDS: usize = 200_000;
 pub(super) const PROBE_EVERY: Duration = Duration::from_secs(5);
 
 /// If nothing else is written, [`Writer::probe`] stores the trusted time at this interval. So after a restart of the
-/// machine, the trusted time normally lacks little more than the time for which the machine was off.
+/// machine, the trusted time is normally behind by the time for which the machine was off, plus at most an hour.
 pub(super) const ADVANCE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Command {
     Write(Write, Reply<Written>),
-    /// Returns records for other nodes: at most as many as the number, and only records after the given record.
+    /// Returns records for other nodes: up to this number of records, and only those after this record.
     #[cfg(feature = "redis")]
     Export(Option<Record>, usize, Reply<Vec<Record>>),
     FindAccessToken(AccessTokenKey, Timestamp, Reply<Option<AccessToken>>),
@@ -566,7 +566,7 @@ impl Writer {
         }
         #[cfg(feature = "redis")]
         self.finish_shared(group, adopted, &registered, has_failed);
-        // A failed transaction may have ended before the last write.
+        // A failed transaction may have ended before the last write, so `done` may be shorter than `group`.
         done.resize_with(group.len(), Done::default);
         let unwritten = |reach| has_failed.then_some(reach);
         for ((write, reply), done) in group.drain(..).zip(done) {
@@ -608,8 +608,8 @@ impl Writer {
         }
     }
 
-    /// If no change of the group has anything to do, answers the changes without a commit, and returns true. The
-    /// program sends one such change every second.
+    /// If all changes of the group have nothing to do, answers them without a commit, and returns true. The program
+    /// sends an `EndGraces` every second, which usually has nothing to do.
     fn answer_idle(&mut self, group: &mut Vec<(Write, Reply<Written>)>) -> bool {
         let is_regular = |write: &Write| {
             use AccessTokenChange::{EndGraces, Misuse};
@@ -689,7 +689,8 @@ impl Writer {
                 let before = issued.len()?;
                 issued.retain(|(_, token), (expires_at, user, _)| {
                     // A rule need not find a PAT that is already revoked, so such a PAT is removed and does not count.
-                    // Otherwise a client that rotates its PAT often would soon use up the register of its user.
+                    // Otherwise a client that rotates its PAT often would soon reach the maximum number of registered
+                    // PATs of its user.
                     let is_revoked = matches!(tokens.get(token), Ok(Some(_)));
                     let keep = keep_token(Timestamp::from_millis(expires_at)) && !is_revoked;
                     if let (true, Ok(user)) = (keep, UserId::new(user)) {

@@ -110,7 +110,7 @@ impl ServiceClient {
         }
     }
 
-    /// Reads the entries with these keys, in as many calls as the limit of the service needs.
+    /// Reads the entries with these keys, up to [`MAX_QUERY_KEYS`] in each call.
     pub(super) async fn query(
         &self,
         keys: &[(List, ItemHash)],

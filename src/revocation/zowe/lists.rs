@@ -34,7 +34,7 @@ pub(super) struct Tokens(HashSet<ItemHash>);
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Rules {
     times: HashMap<ItemHash, Timestamp>,
-    /// The number of rules whose time cannot be read. They revoke every token of their user or service.
+    /// The number of rules whose time cannot be read. They revoke all PATs of their user or service.
     unreadable: usize,
 }
 

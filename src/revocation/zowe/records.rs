@@ -16,7 +16,7 @@ pub(super) struct KeyValue {
     pub(super) service_id: String,
 }
 
-/// Returns whether an error of API ML (Zowe's API Mediation Layer) has this message number.
+/// Returns whether the body of a response is an error of API ML (Zowe's API Mediation Layer) with this message number.
 pub(super) fn has_message(body: &[u8], number: &str) -> bool {
     #[derive(Deserialize)]
     struct Body {

@@ -18,9 +18,9 @@ use crate::hexadecimal;
 pub enum SaltSpelling {
     /// The text is Base64 of 16 bytes. Releases newer than 3.0, such as 3.5, write this form.
     Base64Of16Bytes,
-    /// The text is Base64 of another number of bytes. If a newer release of API ML reads a salt of 3.0, it encodes the
-    /// text as Base64 and stores the result as the salt. This changes the bytes that are hashed, so API ML finds none
-    /// of the revocations that were stored before.
+    /// The text is Base64 of another number of bytes. Such a salt comes from an error of newer releases of API ML: each
+    /// time they read a salt of 3.0, they encode the text as Base64, and store the result as the salt. API ML then
+    /// finds none of the revocations that were stored before.
     Base64,
     /// The bytes are the text itself in UTF-8, as API ML 3.0 writes it.
     Text,

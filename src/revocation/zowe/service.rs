@@ -43,8 +43,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// used.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 
-/// How long the error of a failed query about a PAT is cached. If answers are cached for a shorter time, or not at all,
-/// so are errors.
+/// How long the error of a failed query about a PAT is cached. An error is never cached for longer than an answer.
 const ERROR_MEMORY: Duration = Duration::from_secs(1);
 
 /// The maximum number of PATs whose answers are kept in the query mode.
@@ -190,8 +189,8 @@ impl CachingService {
     /// Uses the Caching Service behind API ML's gateway at `address`, such as `https://zowe.example:7554`.
     ///
     /// `connector` must present a certificate with the subject of API ML's own certificate, and must verify the server.
-    /// `limits` applies to all calls, but a call that writes has at least six seconds. Its
-    /// [`max_body`](ClientLimits::max_body) limits the size of all revocations in the index mode.
+    /// `limits` applies to all calls, but a call that writes has at least six seconds. In the index mode,
+    /// [`max_body`](ClientLimits::max_body) limits the size of the answer with all revocations.
     pub fn new<C: Connect>(
         connector: C,
         limits: ClientLimits,
@@ -283,8 +282,8 @@ impl CachingService {
         }
     }
 
-    /// Checks a PAT. In the query mode, this asks the service, unless the answer is cached or another call is asking
-    /// for it.
+    /// Checks a PAT. In the query mode, uses the cached answer, waits for a call that already asks about this PAT, or
+    /// asks the service.
     pub(super) async fn check(self, pat: Pat) -> Result<(), CheckError> {
         let shared = &*self.0;
         match shared.settings.mode() {
@@ -424,7 +423,7 @@ impl Shared {
         let found = match self.reads.salt().await {
             Ok(found) => found.map(|(salt, _)| salt),
             Err(CachingServiceError::BadSalt) => None,
-            // The service may only be busy. The next call asks again.
+            // The service may only be busy. The next poll reads the salt again.
             Err(error) => return Err(error),
         };
         let first = self.site.load_full().and_then(|site| site.salts.first().cloned());

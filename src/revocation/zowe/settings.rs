@@ -15,7 +15,7 @@ pub enum ReadMode {
     },
     /// The gateway asks the service about a PAT when a client uses the PAT. This needs API ML 3.6 or later.
     Query {
-        /// How long an answer is used again. With 0, the gateway asks the service each time.
+        /// How long the gateway reuses an answer. With 0, the gateway asks the service each time.
         memory: Duration,
     },
 }

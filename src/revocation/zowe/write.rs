@@ -52,7 +52,7 @@ enum Value {
 #[derive(Clone, Debug)]
 pub(super) enum Subject {
     Pat(Pat),
-    /// A rule for a user or a service. For the revocation of a single token, nothing is written.
+    /// A rule for a user or a service. If this is a `Revocation::Token`, nothing is written.
     Rule(Revocation),
 }
 
@@ -99,7 +99,7 @@ impl Write {
         salts.iter().flat_map(of_salt).collect()
     }
 
-    /// Stores the entry, and reads it back. A rule with a later time is kept.
+    /// Stores the entry, and reads it back. If the service has a rule with a later time, this rule stays.
     pub(super) async fn confirm(
         &self,
         client: &ServiceClient,
@@ -124,7 +124,7 @@ impl Write {
         Err(problem)
     }
 
-    /// Stores the entry, unless the service has it. Returns whether the service then has it.
+    /// Stores the entry if the service does not have it. Returns whether the service now has the entry.
     async fn attempt(
         &self,
         client: &ServiceClient,
@@ -161,8 +161,8 @@ impl Write {
         }))
     }
 
-    /// Returns how many seconds the service must keep the entry. `None` if the entry has no effect any more: a write
-    /// with 0 seconds would remove an older entry.
+    /// Returns how many seconds the service must keep the entry. `None` if the entry has no effect any more. The entry
+    /// must then not be written, because a time of 0 seconds would remove an older entry.
     fn ttl_secs(&self, now: Timestamp) -> Option<u64> {
         let longest = u64::from(Validity::MAX.days()) * DAY_SECS;
         let end = match self.value {

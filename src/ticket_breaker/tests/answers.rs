@@ -270,7 +270,7 @@ fn a_breaker_without_its_state_tries_one_ticket_first() {
     for name in ["E", "F", "G", "H"] {
         assert!(world.try_now(name, "/jobs").is_some());
     }
-    // Instead of a success, an administrator can end this state.
+    // An administrator can also end this state, without a success.
     for applid in [None, Some(applid())] {
         let world = World::new();
         world.breaker.begin_without_state();

@@ -175,7 +175,7 @@ fn a_success_on_other_paths_permits_tickets_but_does_not_reset_the_count() {
     let mut world = World::new();
     world.refuse("A X 1");
     world.wait(60);
-    // These paths may need no ticket.
+    // The paths of class 2 may need no ticket, so a success on them does not show that the key is right.
     world.accept("A X 2");
     assert_eq!(world.ask("A X 3"), "send");
     world.answer("A X 3", Outcome::Accepted);
@@ -195,7 +195,7 @@ fn a_success_of_another_user_on_the_same_paths_does_not_resume_a_stopped_user() 
     world.refuse("A X 1");
     assert_eq!(world.ask("A X 1"), "user for good");
     world.accept("B X 1");
-    // The user has had no success since.
+    // The user A has had no success since the refusals.
     assert_eq!(world.ask("A X 1"), "user for good");
     world.answer("A X 2", Outcome::Accepted);
     assert_eq!(world.ask("A X 1"), "send");
@@ -248,7 +248,7 @@ fn not_more_than_three_users_are_tried_at_the_same_time() {
     assert_eq!(world.ask("A X 1"), "wait");
     world.wait(6);
     assert_eq!(world.ask("A X 1"), "send");
-    // After a success, the key is right. Further users need not wait.
+    // After a success, the key is known to be right, so further users need not wait.
     let mut world = World::new();
     world.accept("A X 1");
     for name in ["B", "C", "D", "E", "F"] {
