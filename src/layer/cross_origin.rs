@@ -108,15 +108,15 @@ pub enum ForeignOrigins {
     /// WebSocket handshakes and login requests are refused.
     #[default]
     Restricted,
-    /// Of the requests with an `Origin` that is not an origin of the gateway, only those that the [`CorsRules`] of the
-    /// service or [`with_allowed_origins`](OriginPolicy::with_allowed_origins) allow. Zowe's API Mediation Layer also
-    /// refuses requests with the `Origin` of another server, if its support for CORS is turned off. Requests without an
-    /// `Origin` are allowed as with [`Restricted`](Self::Restricted).
+    /// Requests that the [`CorsRules`] of the service or
+    /// [`with_allowed_origins`](OriginPolicy::with_allowed_origins) allow. All other requests with the `Origin` of
+    /// another server are refused. Zowe's API Mediation Layer does the same if its support for CORS is turned off.
+    /// Requests without an `Origin` are allowed as with [`Restricted`](Self::Restricted).
     Refused,
 }
 
 impl OriginPolicy {
-    /// Sets the origins of the gateway. They replace the address that a client requested, unless `origins` is empty.
+    /// Sets the origins of the gateway. If `origins` is empty, the address that a client requested is the origin.
     #[must_use]
     pub fn with_own_origins(self, origins: impl IntoIterator<Item = Origin>) -> Self {
         Self { own: origins.into_iter().collect(), ..self }
@@ -319,11 +319,11 @@ impl OriginPolicy {
             && (body == BodyCredential::Possible || has_credential_of_browser(head))
     }
 
-    /// Returns whether the browser hides the origin of the page (`Origin: null`), but says that it is also the origin
-    /// of the requested address (`Sec-Fetch-Site: same-origin`). A browser sends `Origin: null` if a page has the
-    /// policy `no-referrer` (Fetch Standard §3.2). If the origins of the gateway are set, the requested address must be
-    /// one of them. This condition prevents DNS rebinding: an attacker's page has a host name that resolves to the
-    /// address of the gateway, and so counts as a page of the requested address.
+    /// Returns whether the browser hides the origin of the page (`Origin: null`), but says that the page and the
+    /// requested address have the same origin (`Sec-Fetch-Site: same-origin`). A browser sends `Origin: null` if a page
+    /// has the policy `no-referrer` (Fetch Standard §3.2). If the origins of the gateway are set, the requested address
+    /// must be one of them. This condition prevents DNS rebinding, in which the host name of an attacker's page
+    /// resolves to the address of the gateway. The browser then reports `same-origin`.
     fn is_own_page_without_origin(&self, head: RequestHead<'_>) -> bool {
         only(head.headers, &ORIGIN) == Some(b"null")
             && only(head.headers, &SEC_FETCH_SITE) == Some(b"same-origin")

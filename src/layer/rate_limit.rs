@@ -226,7 +226,7 @@ fn client(authorized: Option<&Authorized>, extensions: &Extensions) -> Option<Ra
         });
     }
     let connection = extensions.get::<ConnectionInfo>()?;
-    // If the address of the proxy were used, all clients of a proxy that does not announce its client would share one
+    // This proxy does not announce its client. If the proxy's own address were used, all its clients would share one
     // limit.
     if connection.is_from_trusted_proxy() && connection.announced_client().is_none() {
         return None;

@@ -59,10 +59,10 @@ pub enum ClientBasic {
     /// verifier, the password is ignored. With [`OnFailure::Forward`] and [`OnFailure::Reject`], the service never
     /// receives the password.
     Verify,
-    /// The gateway does not check the password. With [`OnFailure::Forward`], if no other credential authenticates the
-    /// request, the service receives `Authorization: Basic` and `X-Zowe-Auth-Failure`. But `Authorization` is removed
-    /// if it contains a PAT or cannot be decoded. With [`OnFailure::Reject`], this value has the same effect as
-    /// [`Strip`](Self::Strip), because a request without another credential is not forwarded.
+    /// The gateway does not check the password, so a request without another valid credential is not authenticated.
+    /// With [`OnFailure::Forward`], the service then receives `Authorization: Basic` and `X-Zowe-Auth-Failure`. But
+    /// `Authorization` is removed if it contains a PAT or cannot be decoded. With [`OnFailure::Reject`], this value has
+    /// the same effect as [`Strip`](Self::Strip), because the request is not forwarded.
     Forward,
 }
 
@@ -308,8 +308,8 @@ impl Route {
         Self { security_headers, ..self }
     }
 
-    /// Sets how long the gateway waits for the next bytes of a response body, unless the body may be endless (an event
-    /// stream or gRPC). This replaces the proxy's default, which `ForwardTimeouts::with_body` sets.
+    /// Sets how long the gateway waits for the next bytes of a response body. This replaces the proxy's default, which
+    /// `ForwardTimeouts::with_body` sets. The timeout does not apply to event streams and gRPC.
     #[must_use]
     pub fn with_body_timeout(self, body_timeout: Duration) -> Self {
         Self { body_timeout: Some(body_timeout), ..self }

@@ -234,8 +234,8 @@ fn own_token<'a>(proof: &Proof, token: &'a str) -> Option<OwnToken<'a>> {
         Proof::External(external) if external.issuer().eq_ignore_ascii_case(ISSUER) => {
             Some(OwnToken::Jwt(token))
         }
-        // Tokens that the gateway itself issued never contain the claim `ltpa`. If API ML has the same key, its tokens
-        // also have this origin, and their claim is ignored (docs/decisions.md#d48).
+        // Tokens that the gateway itself issued never contain the claim `ltpa`. If API ML has the key of the gateway,
+        // the tokens of API ML also have the origin `Gateway`, and their claim is ignored (docs/decisions.md#d48).
         Proof::Jwt(jwt) if jwt.origin() != TokenOrigin::Gateway => {
             let payload = token.split('.').nth(1)?;
             let payload = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?);
