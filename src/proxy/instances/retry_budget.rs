@@ -14,8 +14,8 @@ const REQUESTS_PER_DEPOSIT: u8 = 5;
 /// A deposit that is not used expires after this time.
 const LIFETIME: Duration = Duration::from_secs(10);
 
-/// This number times the seconds of [`LIFETIME`] is 100. So many retries within [`LIFETIME`] need no deposit, even if
-/// all of them occur at the same time.
+/// This number times the seconds of [`LIFETIME`] is 100. Within [`LIFETIME`], 100 retries need no deposit, even if all
+/// of them occur at the same time.
 const FREE_PER_SECOND: u32 = 10;
 
 /// The budget of one service. All threads share it.

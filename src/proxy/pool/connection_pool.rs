@@ -136,15 +136,15 @@ impl<C, B> IdleReaper<C, B> {
         self.pool.upgrade().is_some_and(|pool| self.has_unused_entry(&lock(&pool.hosts)))
     }
 
-    /// Returns whether only `hosts` refers to the host of this reaper, and the host has no connection.
+    /// Returns whether only `hosts` refers to the host of this reaper, and the instance has no connection.
     fn has_unused_entry(&self, hosts: &Hosts<B>) -> bool {
         hosts.get(&self.target).is_some_and(|host| {
             self.is_of(host) && Arc::strong_count(host) == 1 && host.is_unused()
         })
     }
 
-    /// Removes the host if it is still unused. No request can get the host meanwhile, because requests look for hosts
-    /// only while they hold the lock.
+    /// Removes the host if it is unused. No request can get the host during the check, because requests look for hosts
+    /// only while they hold the lock of `hosts`.
     fn remove_unused(&self) -> bool {
         let Some(pool) = self.pool.upgrade() else { return true };
         let mut hosts = lock(&pool.hosts);
@@ -293,12 +293,12 @@ where
         Ok(host)
     }
 
-    /// Returns a connection for a request. If a slot is free, this is a new connection, or an HTTP/2 connection that
-    /// another request has opened meanwhile. Otherwise the request waits until it gets a slot for a new connection, or
-    /// the connection of a request that has ended.
+    /// Returns a connection for a request: an HTTP/2 connection that another request has opened meanwhile, or a new
+    /// connection if a slot is free. Otherwise the request waits until it gets a slot for a new connection, or the
+    /// connection of a request that has ended.
     ///
-    /// If the service closes the connection later, the connection may be replaced by a new one. The replacement takes a
-    /// retry from `budget`.
+    /// If the service closes an idle HTTP/1.1 connection while a later request is sent on it, the pool may replace the
+    /// connection. The replacement takes a retry from `budget`.
     ///
     /// Fails if the connector fails, if the request still waits at `queue_deadline`, or if the new connection is not
     /// open at `deadline`. If the request had to wait for a slot, `deadline` does not apply. The new connection must

@@ -90,7 +90,7 @@ struct Table {
     has_ended: bool,
 }
 
-/// The user to whose limit a tunnel counts. If there is no user, the address of the client.
+/// Each tunnel counts toward the limit of its owner: its user, or the address of its client if it has no user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Owner {
     User(UserId),
