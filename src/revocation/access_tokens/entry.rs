@@ -171,8 +171,8 @@ impl Entry {
     }
 
     /// Returns a number that rises with each change that a node makes to its entry. The version of a merged entry is
-    /// never smaller than the versions of the two entries. If one entry lacks a newer part of the other one, the merged
-    /// entry has a larger version than this entry.
+    /// never smaller than the versions of the two entries. If one of the two entries lacks a newer part of the other
+    /// one, the merged entry has a larger version than the entry that lacks this part.
     #[cfg(feature = "redis")]
     pub(in crate::revocation) fn version(&self) -> u64 {
         let last_use = self.last_use.as_ref().map_or(0, |last| last.at.as_millis());
