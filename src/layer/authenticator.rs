@@ -235,8 +235,8 @@ impl<R, M> Authenticator<R, M> {
     }
 
     /// Keeps the text of the token in `authenticated`, if a login token or a token of another issuer proved the
-    /// identity. The text of a PAT is not kept. The text is read from `headers` again. It is kept only if its
-    /// fingerprint is that of the verified token, so that a scheme never gets a token that was not verified.
+    /// identity. The text of a PAT is not kept. This function reads the text from `headers`, and keeps it only if it
+    /// has the fingerprint of the verified token. So a scheme never gets a token that was not verified.
     #[cold]
     pub(super) fn keep_token(&self, authenticated: &mut Authenticated, headers: &HeaderMap) {
         let fingerprint = match authenticated.proof() {

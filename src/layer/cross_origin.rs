@@ -36,8 +36,8 @@ static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 static SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// Authentication schemes whose credentials a browser stores and attaches itself. For any other scheme, such as
-/// `Bearer`, a script of the page must add the credential. Before a browser sends such a request to another origin, it
-/// asks the gateway with a preflight request.
+/// `Bearer`, a script of the page must add the credential. A browser sends a preflight request before it sends a
+/// request with this credential to another origin.
 const STORED_BY_BROWSERS: [&str; 4] = ["Basic", "Digest", "Negotiate", "NTLM"];
 
 const REFUSED: Description = Description::counter(
@@ -53,8 +53,8 @@ const REFUSED: Description = Description::counter(
 /// 1. The request comes from another origin: its `Origin` is not an origin of the gateway, and neither the
 ///    [`CorsRules`] of the service nor [`with_allowed_origins`](Self::with_allowed_origins) allow it with credentials.
 ///    Without `Origin`, this condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as another
-///    origin, unless `Sec-Fetch-Site` is `same-origin` and the requested address belongs to the gateway. A browser
-///    sends these two values for a form on a page with `Referrer-Policy: no-referrer`.
+///    origin, with one exception: `Sec-Fetch-Site` is `same-origin`, and the requested address belongs to the gateway.
+///    A browser sends these two values for a form on a page with `Referrer-Policy: no-referrer`.
 /// 2. Its method is not GET, HEAD or OPTIONS, or it is a WebSocket handshake.
 /// 3. It contains a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization` with
 ///    the scheme Basic, Digest, Negotiate or NTLM. For a login request, this condition is always true, because its body
@@ -71,8 +71,8 @@ const REFUSED: Description = Description::counter(
 /// `cross-site`. So a request of curl, which has neither header, is never refused.
 ///
 /// [`with_own_origins`](Self::with_own_origins) sets the origins of the gateway. If they are not set, the origin of the
-/// gateway is the address that the client requested. On a connection without TLS, this address with `http` and the same
-/// address with `https` are origins of the gateway, because a proxy in front of the gateway may terminate TLS.
+/// gateway is the address that the client requested. On a connection without TLS, this address is an origin of the
+/// gateway both with `http` and with `https`, because a proxy in front of the gateway may terminate TLS.
 ///
 /// [`SanitizeLayer`](super::SanitizeLayer::with_origin_policy) and
 #[cfg_attr(feature = "api", doc = "[`AuthApi`](crate::api::AuthApi::with_origin_policy)")]
@@ -138,8 +138,8 @@ impl OriginPolicy {
     /// rules of the auth API with the service id `gateway`, because the paths of the auth API begin with `/gateway/`.
     /// The [`CorsLayer`](super::CorsLayer) adds the headers with which browsers let a page read the responses.
     ///
-    /// Rules [for each origin](CorsRules::for_any_origin) do not allow credentials. If a browser attaches a credential
-    /// to a request of another origin, the request is refused, unless its method is GET, HEAD or OPTIONS.
+    /// Rules [for each origin](CorsRules::for_any_origin) do not allow credentials. A request of another origin is
+    /// refused if the browser attaches a credential, and if the method is not GET, HEAD or OPTIONS.
     #[must_use]
     pub fn with_cors(mut self, service: ServiceId, rules: CorsRules) -> Self {
         self.cors.retain(|(other, _)| *other != service);

@@ -10,7 +10,7 @@
 //!    the extension [`Forwarder`], so that audit records name the forwarder.
 //! 2. The TLS handshake has not verified the certificate in the header. So a [`VerifyClientCertificate`] checks its
 //!    dates, issuer and purpose. If this check refuses the certificate, or if the header is malformed, the response is
-//!    400, unless the layer [ignores](InvalidCertificates::Ignored) such a certificate.
+//!    400. With [`InvalidCertificates::Ignored`], the request is forwarded without a client certificate instead.
 //! 3. If the peer is not a trusted forwarder, the header is removed. If a request had the header, the certificate of
 //!    the peer is not a credential for an hour, beginning with this request. The peer may be a forwarder that is not in
 //!    the list yet, such as one with a new certificate. The request may then come from any client of this forwarder.

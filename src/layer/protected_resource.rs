@@ -4,8 +4,8 @@
 //! `WWW-Authenticate`: `Bearer …, resource_metadata="https://…"`. The document names the identity providers.
 //!
 //! 1. The document is at `/.well-known/oauth-protected-resource`, followed by the path of the resource. The member
-//!    `resource` of the document is the URL of the gateway with the same path (RFC 9728 §3.3). There is a document for
-//!    each path of a route that accepts tokens, if the path has at most 512 bytes, and only characters that RFC 3986
+//!    `resource` of the document is the URL of the gateway with the same path (RFC 9728 §3.3). Each path of a route
+//!    that accepts tokens has a document. But the path must have at most 512 bytes, and only characters that RFC 3986
 //!    allows. There is also a document without a path, for the whole gateway. Anyone may read the documents.
 //! 2. A 401 of the gateway on a route that accepts tokens names the document for the path of the request. If this path
 //!    is too long, or has a character that RFC 3986 does not allow, the 401 names the document for the prefix of the

@@ -47,14 +47,14 @@ pub enum OnFailure {
 /// requests ([D24](crate::decisions#d24)).
 ///
 /// This setting is only for passwords. If Personal Access Tokens (PATs) are on, a PAT in the place of the password is
-/// accepted with each of these values, except on routes that accept only client certificates.
+/// accepted with each of these values. But routes that accept only client certificates accept no PAT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientBasic {
     /// Passwords are ignored. With [`OnFailure::Forward`] and [`OnFailure::Reject`], the service never receives them.
     #[default]
     Strip,
-    /// A [`PasswordVerifier`](super::PasswordVerifier) checks the password, unless the request has a token, which takes
+    /// If the request has no token, a [`PasswordVerifier`](super::PasswordVerifier) checks the password. A token takes
     /// precedence ([D6](crate::decisions#d6)). If the password is right, the request is authenticated. Without a
     /// verifier, the password is ignored. With [`OnFailure::Forward`] and [`OnFailure::Reject`], the service never
     /// receives the password.
@@ -88,9 +88,9 @@ pub enum Mode {
     #[default]
     Enforce,
     /// The layers authenticate and authorize each request, and prepare the headers of the scheme. They write the same
-    /// audit records as with [`Enforce`](Self::Enforce). But then the request goes to the service with the credentials
-    /// that the client sent, as with the scheme [`Bypass`](super::Bypass), and without the headers of the scheme. The
-    /// layers add no header `X-Zowe-Auth-Failure`. Headers that clients must not send are removed nevertheless.
+    /// audit records as with [`Enforce`](Self::Enforce). But then the request is forwarded as with the scheme
+    /// [`Bypass`](super::Bypass): with the credentials that the client sent, and without the headers of the scheme. The
+    /// layers add no header `X-Zowe-Auth-Failure`. Headers that clients must not send are removed as in the other mode.
     ///
     /// Limits of the route, the rate limit and the check of the origin are enforced in both modes.
     ///
