@@ -210,7 +210,7 @@ impl<C, B> Attempt<C, B> {
         Ok(())
     }
 
-    /// Records that the instance has answered. Returns the request in flight, which the response keeps until its end.
+    /// Records that the instance has answered. Returns the [`InFlight`], which the response keeps until its end.
     fn set_reached(&mut self) -> Option<InFlight> {
         self.target().state.set_reached(self.began);
         self.in_flight.take()

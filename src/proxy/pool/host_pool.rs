@@ -602,7 +602,7 @@ where
     ) -> Sending<B> {
         match &mut self.carrier {
             Carrier::Http1(connection) => {
-                // The timer may still be set to a time minutes away, for pauses in the body of the last response.
+                // The timer may be set to a time minutes away, which limited a pause in the body of the last response.
                 connection.advance_timer(deadline);
                 connection.send(request, resend)
             }

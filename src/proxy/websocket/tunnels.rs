@@ -233,8 +233,8 @@ impl Tunnels {
         }
     }
 
-    /// Closes all WebSockets with code 1001, because the program stops. A [`tls::Server`](crate::tls::Server) does this
-    /// itself. Call this function if your program has another HTTP server.
+    /// Closes all WebSockets with code 1001. Call this function when the program stops. A
+    /// [`tls::Server`](crate::tls::Server) closes its WebSockets itself, so only another HTTP server needs this call.
     pub fn shut_down(&self) {
         self.table().open.values().for_each(|control| control.shut_down());
     }
