@@ -379,7 +379,7 @@ impl ApiMessage {
         serde_json::to_vec(&document).unwrap_or_default().into()
     }
 
-    /// Returns the message as an HTTP response with `status`. Headers of the response tell browsers not to store it,
+    /// Returns the message as an HTTP response with `status`. Its headers tell browsers not to store the response,
     /// and not to guess its content type. The response has the message as an extension, so that an outer layer can show
     /// it in another form.
     pub fn into_response(self, status: StatusCode) -> Response<Bytes> {

@@ -27,7 +27,7 @@
 //! route [without credentials](Route::without_credentials).
 //!
 //! The layer writes one [`Authentication`](Event::Authentication) record to the audit log for each failure.
-//! If authentication succeeds, [`ScopeLayer`](super::ScopeLayer) writes the record, because it may refuse the request.
+//! If authentication succeeds, [`ScopeLayer`](super::ScopeLayer) writes the record, after its own check.
 //! If the route has rules for technical users ([`TechnicalUsers`](super::TechnicalUsers)), `AuthenticateLayer` also
 //! writes a [`TechnicalUser`](Event::TechnicalUser) record for each valid token that at least one rule matches.
 //!

@@ -116,7 +116,7 @@ pub enum ForeignOrigins {
 }
 
 impl OriginPolicy {
-    /// Sets the origins of the gateway. If `origins` is empty, the address that a client requested is the origin.
+    /// Sets the origins of the gateway. If `origins` is empty, the origin is the address that a client requested.
     #[must_use]
     pub fn with_own_origins(self, origins: impl IntoIterator<Item = Origin>) -> Self {
         Self { own: origins.into_iter().collect(), ..self }

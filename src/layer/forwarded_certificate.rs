@@ -72,8 +72,8 @@ const SUSPECT_FOR: Duration = Duration::from_secs(3600);
 /// The certificates of the proxies that may send the certificates of their clients. Clones share the list.
 ///
 /// A proxy is a trusted forwarder if its own TLS certificate is in the list, or if the list has the subject of this
-/// certificate. A certificate that was issued by a CA (certificate authority) is not trusted because the list has the
-/// certificate of the CA.
+/// certificate. If the list has the certificate of a CA (certificate authority), only this certificate is trusted, and
+/// not the certificates that the CA has issued.
 ///
 /// ```
 /// use tower_passticket::{identity::Fingerprint, layer::TrustedForwarders};

@@ -34,13 +34,13 @@ const ISSUER: &str = "zOSMF";
 ///
 /// The scheme uses the first of these tokens that exists:
 ///
-/// 1. The client's own token, if it is a JWT of z/OSMF. If it is a login token of API ML (Zowe's API Mediation Layer)
-///    with the claim `ltpa`, the scheme uses the token in this claim.
+/// 1. The client's own token, if this token is a JWT of z/OSMF. If the client's token is a login token of API ML
+///    (Zowe's API Mediation Layer) with the claim `ltpa`, the scheme uses the token in this claim.
 /// 2. The token of the user's session in [`ZosmfSessions`], where [`ZosmfLogin`](../api/struct.ZosmfLogin.html) stores
 ///    it when the user logs in.
 /// 3. The token of a session that the scheme opens with a PassTicket (a one-time password of z/OS) for the APPLID
-///    (application name) of z/OSMF. The scheme keeps the sessions of at most 5,000 users, each until a minute before it
-///    expires or until the user logs out. For each user, it opens one session at a time.
+///    (application name) of z/OSMF. The scheme keeps the sessions of at most 5,000 users, each until a minute before
+///    the session expires, or until the user logs out. For each user, the scheme opens one session at a time.
 ///
 /// If z/OSMF refuses the PassTicket, the failure is a [`SchemeError`] with `ZWEAZ601W`. The scheme then sends no
 /// PassTicket of this user for a minute, because the security product counts refused PassTickets as wrong passwords.
