@@ -122,8 +122,9 @@ impl OriginPolicy {
         Self { own: origins.into_iter().collect(), ..self }
     }
 
-    /// Allows pages of these origins to use `service`. Responses get no header that lets these pages read them. So use
-    /// this function only in an application with its own CORS layer. Otherwise, use [`with_cors`](Self::with_cors).
+    /// Allows pages of these origins to use `service`. Responses get no header that lets these pages read the
+    /// responses. So use this function only in an application with its own CORS layer. Otherwise, use
+    /// [`with_cors`](Self::with_cors).
     #[must_use]
     pub fn with_allowed_origins(
         mut self,

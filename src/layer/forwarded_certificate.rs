@@ -11,11 +11,11 @@
 //! 2. The TLS handshake has not verified the certificate in the header. So a [`VerifyClientCertificate`] checks its
 //!    dates, issuer and purpose. If this check refuses the certificate, or if the header is malformed, the response is
 //!    400. With [`InvalidCertificates::Ignored`], the request is forwarded without a client certificate instead.
-//! 3. If the peer is not a trusted forwarder, the header is removed. If a request had the header, the certificate of
-//!    the peer is not a credential for an hour, beginning with this request. The peer may be a forwarder that is not in
-//!    the list yet, such as one with a new certificate. The request may then come from any client of this forwarder.
-//!    With [`UnlistedPeers::ActForThemselves`], the certificate is a credential again in the next request that does not
-//!    have the header.
+//! 3. If the peer is not a trusted forwarder, the header is removed. A peer that has sent the header may be a forwarder
+//!    that is not in the list yet, such as one with a new certificate. Its requests may come from any of its clients.
+//!    So the certificate of the peer is not a credential in this request and for an hour after it. With
+//!    [`UnlistedPeers::ActForThemselves`], the certificate is a credential again in the next request that does not have
+//!    the header.
 //! 4. The certificate of a former forwarder, or of a forwarder whose certificate has expired, is no credential. The
 //!    header `Client-Cert` of such a peer is removed. The list remembers the last 1,000 former forwarders until the
 //!    program ends.
