@@ -59,8 +59,8 @@ use crate::{
     passticket::{Replay, UserId},
 };
 
-/// After a timeout, an instance is ejected only if it had at least this time to accept the connection. A shorter
-/// response timeout replaces this time.
+/// After a timeout, an instance is ejected (gets no requests for some time) only if it had at least this time to accept
+/// the connection. A shorter response timeout replaces this time.
 const MIN_CONNECT_TIME: Duration = Duration::from_secs(1);
 
 /// A request on its way to a service.

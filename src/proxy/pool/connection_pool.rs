@@ -115,8 +115,8 @@ struct IdleReaper<C, B> {
 const UNUSED_TICKS: u64 = 2;
 
 impl<C, B> IdleReaper<C, B> {
-    /// Drains each connection after it has been idle for `timeout` to 1.5 × `timeout`. Returns when the
-    /// [`HostPool`] has been dropped, or when it has been removed because it is not used.
+    /// Closes each connection after it has been idle for `timeout` to 1.5 × `timeout`. Returns when the [`HostPool`] has
+    /// been dropped, or when it has been removed because it is not used.
     async fn run(self, timeout: Duration) {
         let mut ticks = interval((timeout / 2).max(Duration::from_millis(1)));
         let mut unused = 0;
@@ -200,13 +200,13 @@ impl<C, B> ConnectionPool<C, B> {
         lock(&self.hosts).len()
     }
 
-    /// Drains the connections to this host name, of all runtimes and ports: idle connections now, and connections in
+    /// Closes the connections to this host name, of all runtimes and ports: idle connections now, and connections in
     /// use at the end of their exchange.
     pub(in crate::proxy) fn retire(&self, name: &str) {
         let hosts = lock(&self.hosts);
         let of_name = hosts.iter().filter(|(target, _)| target.authority.host() == name);
         let of_name: Vec<_> = of_name.map(|(_, host)| host.clone()).collect();
-        // The lock is released before connections are drained.
+        // The lock is released before connections are closed.
         drop(hosts);
         of_name.iter().for_each(|host| host.retire());
     }

@@ -1,5 +1,5 @@
-//! All open tunnels: their settings, their limits, and the search for tunnels whose token was revoked. The search
-//! includes event streams and gRPC calls, which are not tunnels.
+//! All open tunnels, which are the WebSockets that the gateway forwards: their settings, their limits, and the search
+//! for tunnels whose token was revoked. The search includes event streams and gRPC calls, which are not tunnels.
 
 use std::{
     collections::HashMap,
