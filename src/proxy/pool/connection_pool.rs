@@ -115,8 +115,8 @@ struct IdleReaper<C, B> {
 const UNUSED_TICKS: u64 = 2;
 
 impl<C, B> IdleReaper<C, B> {
-    /// Closes each connection after it has been idle for `timeout` to 1.5 × `timeout`. Returns when the [`HostPool`] has
-    /// been dropped, or when it has been removed because it is not used.
+    /// Closes each connection after it has been idle for `timeout` to 1.5 × `timeout`. Returns when the [`HostPool`]
+    /// has been dropped, or when it has been removed because it is not used.
     async fn run(self, timeout: Duration) {
         let mut ticks = interval((timeout / 2).max(Duration::from_millis(1)));
         let mut unused = 0;
