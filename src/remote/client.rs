@@ -89,8 +89,8 @@ impl<C: Connect> Client<C> {
         self.limited(self.exchange(request)).await
     }
 
-    /// Waits until fewer than the maximum number of calls are running, and then runs `exchange`. The wait and `exchange`
-    /// together must end before the deadline.
+    /// Waits until fewer than the maximum number of calls are running, and then runs `exchange`. The wait and
+    /// `exchange` together must end before the deadline.
     async fn limited(
         &self,
         exchange: impl Future<Output = Result<Reply, Failed>>,

@@ -240,8 +240,8 @@ impl Tunnels {
     }
 
     /// Closes all WebSockets with code 1001, and ends the event streams and gRPC calls whose credentials are checked.
-    /// WebSockets, streams and calls that begin later also end. Call this function if this process no longer learns
-    /// about revocations, so that no response continues with a token that may have been revoked.
+    /// WebSockets, streams and calls that begin after this call also end. Call this function if this process no longer
+    /// learns about revocations, so that no response continues with a token that may have been revoked.
     pub fn end_all(&self) {
         let mut table = self.table();
         table.has_ended = true;
