@@ -166,8 +166,8 @@ impl OriginPolicy {
     }
 
     /// Returns the policy for requests that API ML's gateway relays to the paths below `/zaas/`. The policy also allows
-    /// pages that belong to the gateway that relays the request. The rules for the auth API, whose paths begin with
-    /// `/gateway/`, also apply to the paths below `/zaas/`, because the relaying gateway has changed the path.
+    /// pages that belong to the gateway that relays the request. The relaying gateway has changed the paths of the auth
+    /// API, which begin with `/gateway/`. So the rules for the auth API also apply to the paths below `/zaas/`.
     #[cfg(all(feature = "api", feature = "proxy"))]
     pub(crate) fn relayed(&self) -> Self {
         let zaas = ServiceId::new("zaas").expect("four letters are a service id");

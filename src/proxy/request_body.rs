@@ -106,7 +106,7 @@ impl Progress {
         self.shared.as_ref().is_none_or(|shared| shared.has_ended.load(Ordering::Relaxed))
     }
 
-    /// Returns the time when the last frame was passed to the connection. A restart after this frame counts like a frame.
+    /// Returns the time when the last frame was passed to the connection. A restart counts like a frame.
     fn last_frame(&self) -> Instant {
         self.deadline(Duration::ZERO)
     }

@@ -48,8 +48,8 @@ pub(in crate::proxy) struct RequestsUntilDeposit(u8);
 
 impl RequestsUntilDeposit {
     /// Creates a counter, whose first deposit comes after a random number of requests. Each connection of a client may
-    /// have a counter of its own. If all counters began with the same number, clients that send one request on each
-    /// connection would make no deposit, or a deposit for each request.
+    /// have a counter of its own. If all counters began with the same number, a client that sends one request on each
+    /// connection would either make no deposit, or make a deposit for each request.
     pub(in crate::proxy) fn new() -> Self {
         Self(fastrand::u8(0..REQUESTS_PER_DEPOSIT))
     }

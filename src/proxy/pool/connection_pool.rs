@@ -344,8 +344,8 @@ where
             let slot = match host.limit().acquire(host.id()) {
                 Ok(slot) => slot,
                 Err(waiting) => {
-                    // All connections are in use. This request releases the lock of `http2_turn`, so that the requests
-                    // that wait for this lock also wait in the queue of the limit.
+                    // All connections are in use. This request releases the lock of `http2_turn`. So the requests that
+                    // wait for this lock can join the queue of the limit.
                     turn = None;
                     if let Some(facts) = &facts {
                         facts.begin_queue();
