@@ -171,8 +171,8 @@ impl Entry {
     }
 
     /// Returns a number that rises with each change that a node makes to its entry. A merged entry never has a smaller
-    /// version than the two entries. If it took a newer part from one of them, its version is larger than the version of
-    /// the other one.
+    /// version than the two entries. If it took a newer part from one of them, its version is larger than the version
+    /// of the other one.
     #[cfg(feature = "redis")]
     pub(in crate::revocation) fn version(&self) -> u64 {
         let last_use = self.last_use.as_ref().map_or(0, |last| last.at.as_millis());
