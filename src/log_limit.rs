@@ -43,8 +43,8 @@ pub(crate) struct LogPermit {
     pub(crate) suppressed: Option<u64>,
 }
 
-/// Decides whether a line with this cause may be logged now. `None` means that the line is suppressed. The next logged
-/// line with this cause contains the number of suppressed lines.
+/// Decides whether a line with this cause may be logged now. `None` means that the line is suppressed. Usually, the
+/// next logged line with this cause contains the number of suppressed lines.
 ///
 /// A cause identifies a problem that an operator fixes in one place. A cause consists of the message and, for example,
 /// the service, and contains no value that differs from request to request.

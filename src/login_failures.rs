@@ -120,7 +120,7 @@ pub enum NetworkOrigin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountInAdvance {
     /// The attempt counts in advance if a limit is already exceeded. Otherwise, an attacker could begin many attempts
-    /// at the same time at the end of each wait, before the first of them counts.
+    /// at the same time at the end of each wait, before the first of them has failed.
     IfLimitIsExceeded,
     /// The attempt always counts in advance, because its password differs from the cached password of the user.
     Always,

@@ -120,8 +120,7 @@ catalogue! {
         "No user was found"
         "It was not possible to map provided token or certificate to the mainframe identity."
         "Ask your security administrator to connect your token or client certificate with your mainframe user.";
-    /// The request needs a client certificate, but has no certificate, or one that does not count. For example, the
-    /// certificate has expired.
+    /// The request needs a client certificate, but has no certificate, or one that is not accepted.
     MISSING_CERTIFICATE = "ZWEAG167E" "org.zowe.apiml.gateway.security.schema.missingX509Authentication"
         "No client certificate provided in the request"
         "The X509 client certificate was not provided with the request"
@@ -380,7 +379,7 @@ impl ApiMessage {
         serde_json::to_vec(&document).unwrap_or_default().into()
     }
 
-    /// Returns the message as an HTTP response with `status`. Headers of the response tell browsers not to store it,
+    /// Returns the message as an HTTP response with `status`. Its headers tell browsers not to store the response,
     /// and not to guess its content type. The response has the message as an extension, so that an outer layer can show
     /// it in another form.
     pub fn into_response(self, status: StatusCode) -> Response<Bytes> {

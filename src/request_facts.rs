@@ -102,7 +102,7 @@ pub struct RequestSnapshot {
     /// connection. The sum of the times if the gateway connected more than once.
     pub connect: Option<Duration>,
     /// The time from the end of [`connect`](Self::connect) to the head of the response. If the request was sent again,
-    /// only the last time.
+    /// this is the time of the last attempt.
     pub first_byte: Option<Duration>,
     /// The bytes of the request's body that the gateway has read. For a WebSocket that has ended, the bytes that the
     /// client sent through it.

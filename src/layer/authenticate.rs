@@ -27,9 +27,9 @@
 //! route [without credentials](Route::without_credentials).
 //!
 //! The layer writes one [`Authentication`](Event::Authentication) record to the audit log for each failure.
-//! [`ScopeLayer`](super::ScopeLayer) writes the record of a success, because it may still refuse the request. If the
-//! route has rules for technical users ([`TechnicalUsers`](super::TechnicalUsers)), the layer also writes a
-//! [`TechnicalUser`](Event::TechnicalUser) record for each valid token that at least one rule matches.
+//! If authentication succeeds, [`ScopeLayer`](super::ScopeLayer) writes the record, after its own check.
+//! If the route has rules for technical users ([`TechnicalUsers`](super::TechnicalUsers)), `AuthenticateLayer` also
+//! writes a [`TechnicalUser`](Event::TechnicalUser) record for each valid token that at least one rule matches.
 //!
 //! [`TokenVerifier`]: crate::token::TokenVerifier
 //! [`X_ZOWE_TOKEN_EXPIRES`]: super::X_ZOWE_TOKEN_EXPIRES
@@ -228,8 +228,8 @@ struct Rules {
     on_failure: OnFailure,
     client_basic: ClientBasic,
     accepts: Accepts,
-    /// Whether the mode of the route is [`Mode::Observe`](super::Mode::Observe), so the client must not notice the
-    /// decision.
+    /// Whether the mode of the route is [`Mode::Observe`](super::Mode::Observe). In this mode, the client must not
+    /// notice the decision.
     is_observed: bool,
 }
 

@@ -148,7 +148,8 @@ impl<R, M> Authenticator<R, M> {
         Self { passwords: Some(Arc::new(verifier)), ..self }
     }
 
-    /// Reports to `uses` each PAT that is refused because this PAT is revoked, and not because of a revocation rule.
+    /// Reports each refused PAT to `uses` if the PAT itself is revoked. If only a revocation rule applies to the PAT,
+    /// the PAT is not reported.
     ///
     /// A rotation replaces a PAT by a new one, and the old PAT stays valid for a grace period. If a client uses the old
     /// PAT after this period, two parties may have it. The registry of PATs then revokes all active PATs of the family
@@ -234,8 +235,8 @@ impl<R, M> Authenticator<R, M> {
     }
 
     /// Keeps the text of the token in `authenticated`, if a login token or a token of another issuer proved the
-    /// identity. The text of a PAT is not kept. The text is read from `headers` again. It is kept only if its
-    /// fingerprint is that of the verified token, so that a scheme never gets a token that was not verified.
+    /// identity. The text of a PAT is not kept. This function reads the text from `headers`, and keeps it only if it
+    /// has the fingerprint of the verified token. So a scheme never gets a token that was not verified.
     #[cold]
     pub(super) fn keep_token(&self, authenticated: &mut Authenticated, headers: &HeaderMap) {
         let fingerprint = match authenticated.proof() {
@@ -286,8 +287,8 @@ impl Progress {
 }
 
 impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
-    /// Selects the credential and starts the decision about it. Returns [`Progress::Waiting`] if the
-    /// decision must wait for an answer.
+    /// Selects the credential and starts the decision about it. Returns [`Progress::Waiting`] if the decision needs the
+    /// result of a call that has not finished.
     pub(super) fn begin(
         &self,
         headers: &HeaderMap,

@@ -14,10 +14,10 @@ use tower_service::Service;
 
 /// Allows an inner service with a response body of any type.
 ///
-/// A layer of this crate that answers a request itself creates a body of the type that the inner service uses. So this
-/// type must implement `From<Bytes>`. [`Full`](http_body_util::Full) and the body types of axum and of the proxy of
-/// this crate implement this trait. The body types of `tower_http` layers, such as `TraceLayer`, do not implement it.
-/// Put `ResponseBodyLayer` between the layers of this crate and the `tower_http` layers.
+/// A layer of this crate may answer a request itself. The body of its response has the type that the inner service
+/// uses. So this type must implement `From<Bytes>`. [`Full`](http_body_util::Full) and the body types of axum and of
+/// the proxy of this crate implement this trait. The body types of `tower_http` layers, such as `TraceLayer`, do not
+/// implement it. Put `ResponseBodyLayer` between the layers of this crate and the `tower_http` layers.
 ///
 /// The response body of this layer is [`ResponseBody`]. It also implements `Default`, which the `tower_http` layers
 /// `CorsLayer` and `TimeoutLayer` require.

@@ -16,7 +16,8 @@ use crate::{
     token::TokenError,
 };
 
-/// The reason why a service gave no valid response. After a timeout, the response does not depend on the profile.
+/// The reason why a service gave no valid response. Timeouts have no variant, because the response after a timeout does
+/// not depend on the profile.
 #[cfg(feature = "proxy")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoResponse {

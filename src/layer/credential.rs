@@ -52,15 +52,15 @@ pub struct CookieNames {
 }
 
 impl CookieNames {
-    /// Sets the name of the cookie for login tokens. The gateway then reads only the cookie with the new name, but
-    /// still removes a cookie with the default name.
+    /// Sets the name of the cookie for login tokens. The gateway then reads only the cookie with the new name. From
+    /// requests to services, it removes the cookies with the new name and with the default name.
     #[must_use]
     pub fn with_jwt(self, name: &str) -> Self {
         Self { jwt: name.into(), ..self }
     }
 
     /// Sets the name of the cookie for Personal Access Tokens. The gateway then reads only the cookie with the new
-    /// name, but still removes a cookie with the default name.
+    /// name. From requests to services, it removes the cookies with the new name and with the default name.
     #[must_use]
     pub fn with_pat(self, name: &str) -> Self {
         Self { pat: name.into(), ..self }
@@ -173,9 +173,9 @@ impl BasicUser {
 /// Says which credentials are evaluated, apart from login tokens and certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Accepted {
-    /// PATs in the places that accept only a PAT. A PAT in another place is always evaluated.
+    /// Tokens in the places that accept only a PAT, and PATs in the place of the password of `Authorization: Basic`.
     pub(super) pats: bool,
-    /// The passwords of `Authorization: Basic`.
+    /// Each `Authorization: Basic`, also with a PAT in the place of the password.
     pub(super) passwords: bool,
 }
 
@@ -409,7 +409,7 @@ pub(super) fn strip(headers: &mut HeaderMap, names: &CookieNames) {
 }
 
 /// Removes every credential, except `Authorization: Basic` with a password. This header is also removed if it cannot be
-/// decoded, or if it contains a PAT: a service that verifies PATs itself could accept a revoked one. The PAT may be the
+/// decoded, or if it contains a PAT: a service that verifies PATs itself could accept a revoked PAT. The PAT may be the
 /// password or the user name, as in `PAT:x-oauth-basic`.
 pub(super) fn strip_except_basic(headers: &mut HeaderMap, names: &CookieNames) {
     let basic = headers.get(AUTHORIZATION).filter(|value| {

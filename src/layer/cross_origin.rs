@@ -36,8 +36,8 @@ static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 static SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// Authentication schemes whose credentials a browser stores and attaches itself. For any other scheme, such as
-/// `Bearer`, a script of the page must add the credential. Before a browser sends such a request to another origin, it
-/// asks the gateway with a preflight request.
+/// `Bearer`, a script of the page must add the credential. A browser sends a preflight request before it sends a
+/// request with this credential to another origin.
 const STORED_BY_BROWSERS: [&str; 4] = ["Basic", "Digest", "Negotiate", "NTLM"];
 
 const REFUSED: Description = Description::counter(
@@ -53,8 +53,8 @@ const REFUSED: Description = Description::counter(
 /// 1. The request comes from another origin: its `Origin` is not an origin of the gateway, and neither the
 ///    [`CorsRules`] of the service nor [`with_allowed_origins`](Self::with_allowed_origins) allow it with credentials.
 ///    Without `Origin`, this condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as another
-///    origin, unless `Sec-Fetch-Site` is `same-origin` and the requested address belongs to the gateway. A browser
-///    sends these two values for a form on a page with `Referrer-Policy: no-referrer`.
+///    origin, with one exception: `Sec-Fetch-Site` is `same-origin`, and the requested address belongs to the gateway.
+///    A browser sends these two values for a form on a page with `Referrer-Policy: no-referrer`.
 /// 2. Its method is not GET, HEAD or OPTIONS, or it is a WebSocket handshake.
 /// 3. It contains a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization` with
 ///    the scheme Basic, Digest, Negotiate or NTLM. For a login request, this condition is always true, because its body
@@ -71,8 +71,8 @@ const REFUSED: Description = Description::counter(
 /// `cross-site`. So a request of curl, which has neither header, is never refused.
 ///
 /// [`with_own_origins`](Self::with_own_origins) sets the origins of the gateway. If they are not set, the origin of the
-/// gateway is the address that the client requested. On a connection without TLS, this address with `http` and the same
-/// address with `https` are origins of the gateway, because a proxy in front of the gateway may terminate TLS.
+/// gateway is the address that the client requested. On a connection without TLS, this address is an origin of the
+/// gateway both with `http` and with `https`, because a proxy in front of the gateway may terminate TLS.
 ///
 /// [`SanitizeLayer`](super::SanitizeLayer::with_origin_policy) and
 #[cfg_attr(feature = "api", doc = "[`AuthApi`](crate::api::AuthApi::with_origin_policy)")]
@@ -108,22 +108,23 @@ pub enum ForeignOrigins {
     /// WebSocket handshakes and login requests are refused.
     #[default]
     Restricted,
-    /// Of the requests with an `Origin` that is not an origin of the gateway, only those that the [`CorsRules`] of the
-    /// service or [`with_allowed_origins`](OriginPolicy::with_allowed_origins) allow. Zowe's API Mediation Layer also
-    /// refuses requests with the `Origin` of another server, if its support for CORS is turned off. Requests without an
-    /// `Origin` are allowed as with [`Restricted`](Self::Restricted).
+    /// Requests that the [`CorsRules`] of the service or
+    /// [`with_allowed_origins`](OriginPolicy::with_allowed_origins) allow. All other requests with the `Origin` of
+    /// another server are refused. Zowe's API Mediation Layer does the same if its support for CORS is turned off.
+    /// Requests without an `Origin` are allowed as with [`Restricted`](Self::Restricted).
     Refused,
 }
 
 impl OriginPolicy {
-    /// Sets the origins of the gateway. They replace the address that a client requested, unless `origins` is empty.
+    /// Sets the origins of the gateway. If `origins` is empty, the origin is the address that a client requested.
     #[must_use]
     pub fn with_own_origins(self, origins: impl IntoIterator<Item = Origin>) -> Self {
         Self { own: origins.into_iter().collect(), ..self }
     }
 
-    /// Allows pages of these origins to use `service`. Responses get no header that lets these pages read them. So use
-    /// this function only in an application with its own CORS layer. Otherwise, use [`with_cors`](Self::with_cors).
+    /// Allows pages of these origins to use `service`. Responses get no header that lets these pages read the
+    /// responses. So use this function only in an application with its own CORS layer. Otherwise, use
+    /// [`with_cors`](Self::with_cors).
     #[must_use]
     pub fn with_allowed_origins(
         mut self,
@@ -138,8 +139,8 @@ impl OriginPolicy {
     /// rules of the auth API with the service id `gateway`, because the paths of the auth API begin with `/gateway/`.
     /// The [`CorsLayer`](super::CorsLayer) adds the headers with which browsers let a page read the responses.
     ///
-    /// Rules [for each origin](CorsRules::for_any_origin) do not allow credentials. If a browser attaches a credential
-    /// to a request of another origin, the request is refused, unless its method is GET, HEAD or OPTIONS.
+    /// Rules [for each origin](CorsRules::for_any_origin) do not allow credentials. A request of another origin is
+    /// refused if the browser attaches a credential, and if the method is not GET, HEAD or OPTIONS.
     #[must_use]
     pub fn with_cors(mut self, service: ServiceId, rules: CorsRules) -> Self {
         self.cors.retain(|(other, _)| *other != service);
@@ -165,8 +166,8 @@ impl OriginPolicy {
     }
 
     /// Returns the policy for requests that API ML's gateway relays to the paths below `/zaas/`. The policy also allows
-    /// pages that belong to the gateway that relays the request. The rules for the auth API, whose paths begin with
-    /// `/gateway/`, also apply to the paths below `/zaas/`, because the relaying gateway has changed the path.
+    /// pages that belong to the gateway that relays the request. The relaying gateway has changed the paths of the auth
+    /// API, which begin with `/gateway/`. So the rules for the auth API also apply to the paths below `/zaas/`.
     #[cfg(all(feature = "api", feature = "proxy"))]
     pub(crate) fn relayed(&self) -> Self {
         let zaas = ServiceId::new("zaas").expect("four letters are a service id");
@@ -319,11 +320,11 @@ impl OriginPolicy {
             && (body == BodyCredential::Possible || has_credential_of_browser(head))
     }
 
-    /// Returns whether the browser hides the origin of the page (`Origin: null`), but says that it is also the origin
-    /// of the requested address (`Sec-Fetch-Site: same-origin`). A browser sends `Origin: null` if a page has the
-    /// policy `no-referrer` (Fetch Standard §3.2). If the origins of the gateway are set, the requested address must be
-    /// one of them. This condition prevents DNS rebinding: an attacker's page has a host name that resolves to the
-    /// address of the gateway, and so counts as a page of the requested address.
+    /// Returns whether the browser hides the origin of the page (`Origin: null`), but says that the page and the
+    /// requested address have the same origin (`Sec-Fetch-Site: same-origin`). A browser sends `Origin: null` if a page
+    /// has the policy `no-referrer` (Fetch Standard §3.2). If the origins of the gateway are set, the requested address
+    /// must be one of them. This condition prevents DNS rebinding, in which the host name of an attacker's page
+    /// resolves to the address of the gateway. The browser then reports `same-origin`.
     fn is_own_page_without_origin(&self, head: RequestHead<'_>) -> bool {
         only(head.headers, &ORIGIN) == Some(b"null")
             && only(head.headers, &SEC_FETCH_SITE) == Some(b"same-origin")

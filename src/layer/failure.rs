@@ -26,8 +26,8 @@ pub static X_ZOWE_AUTH_FAILURE: HeaderName = HeaderName::from_static("x-zowe-aut
 /// `Display` shows the exact reason, for the log. The client and the service receive [`message`](Self::message), which
 /// has less detail ([D5](crate::decisions#d5)).
 ///
-/// If the request is forwarded after the failure, or rejected because of it, the response has the `Failure` as an
-/// extension. With [`Mode::Observe`](super::Mode::Observe), it does not.
+/// The response has the `Failure` as an extension, whether the request is forwarded or rejected. With
+/// [`Mode::Observe`](super::Mode::Observe), the response has no such extension.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
@@ -129,8 +129,8 @@ impl Failure {
 
     /// Returns the value of `X-Zowe-Auth-Failure`.
     pub(super) fn header_value(&self) -> HeaderValue {
-        // The messages of this crate are ASCII, so they are valid header values. The fallback is for the message of a
-        // scheme outside this crate that is not a valid header value.
+        // The messages of this crate are ASCII, so they are valid header values. A scheme outside this crate may have a
+        // message that is not a valid header value.
         HeaderValue::from_str(&self.message().line())
             .unwrap_or(HeaderValue::from_static("ZWEAG100E"))
     }

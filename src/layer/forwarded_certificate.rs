@@ -4,18 +4,18 @@
 //! (docs/reference/zowe-site.md#forwarded-certificates). Any client could send such a header. So the layer accepts it
 //! only on a TLS connection of a [trusted forwarder](TrustedForwarders): a proxy whose own certificate is in a list.
 //!
-//! 1. If the peer is a trusted forwarder whose own certificate has not expired, the client certificate of a request is
-//!    the certificate in `Client-Cert`, if there is one. The certificate of a forwarder is never a credential, so a
-//!    forwarder cannot act as a user itself. The request gets the extension [`Forwarder`], so that audit records name
-//!    the forwarder.
+//! 1. If the peer is a trusted forwarder whose own certificate has not expired, the certificate in `Client-Cert` is the
+//!    client certificate of the request. Without `Client-Cert`, the request has no client certificate, because the
+//!    certificate of a forwarder is never a credential. So a forwarder cannot act as a user itself. The request gets
+//!    the extension [`Forwarder`], so that audit records name the forwarder.
 //! 2. The TLS handshake has not verified the certificate in the header. So a [`VerifyClientCertificate`] checks its
 //!    dates, issuer and purpose. If this check refuses the certificate, or if the header is malformed, the response is
-//!    400, unless the layer [ignores](InvalidCertificates::Ignored) such a certificate.
-//! 3. If the peer is not a trusted forwarder, the header is removed. If a request had the header, the certificate of
-//!    the peer is not a credential for an hour, beginning with this request. The peer may be a forwarder that is not in
-//!    the list yet, such as one with a new certificate. The request may then come from any client of this forwarder.
-//!    With [`UnlistedPeers::ActForThemselves`], the certificate is a credential again in the next request that does not
-//!    have the header.
+//!    400. With [`InvalidCertificates::Ignored`], the request is forwarded without a client certificate instead.
+//! 3. If the peer is not a trusted forwarder, the header is removed. A peer that has sent the header may be a forwarder
+//!    that is not in the list yet, such as one with a new certificate. Its requests may come from any of its clients.
+//!    So the certificate of the peer is not a credential in this request and for an hour after it. With
+//!    [`UnlistedPeers::ActForThemselves`], the certificate is a credential again in the next request that does not have
+//!    the header.
 //! 4. The certificate of a former forwarder, or of a forwarder whose certificate has expired, is no credential. The
 //!    header `Client-Cert` of such a peer is removed. The list remembers the last 1,000 former forwarders until the
 //!    program ends.
@@ -72,8 +72,8 @@ const SUSPECT_FOR: Duration = Duration::from_secs(3600);
 /// The certificates of the proxies that may send the certificates of their clients. Clones share the list.
 ///
 /// A proxy is a trusted forwarder if its own TLS certificate is in the list, or if the list has the subject of this
-/// certificate. If the list has the certificate of a CA (certificate authority), this does not make the certificates
-/// trusted that the CA has issued.
+/// certificate. If the list has the certificate of a CA (certificate authority), only this certificate is trusted, and
+/// not the certificates that the CA has issued.
 ///
 /// ```
 /// use tower_passticket::{identity::Fingerprint, layer::TrustedForwarders};
@@ -116,10 +116,10 @@ pub enum UnlistedPeers {
     /// The peer may be a forwarder that is not in the list yet. Its certificate is not a credential for an hour.
     #[default]
     MayBeForwarders,
-    /// The peer acts for itself, and its own certificate is its credential. In a request with `Client-Cert`, the
+    /// The peer acts for itself, and its own certificate is its credential. But in a request with `Client-Cert`, the
     /// certificate of the peer is no credential, because the peer may be a forwarder that an operator has forgotten to
-    /// name. The requests of a peer that acts for itself have the extension [`UnlistedPeer`], with or without
-    /// `Client-Cert`. Use this value only if an operator names all forwarders.
+    /// name. All requests of the peer have the extension [`UnlistedPeer`]. Use this value only if an operator names all
+    /// forwarders.
     ActForThemselves,
 }
 

@@ -21,8 +21,8 @@ use crate::{
 
 /// The names of two headers that the service receives in addition to `Authorization`: one with the user id, and one
 /// with the PassTicket (a one-time password of z/OS). In Zowe, the settings are `customUserHeader` and
-/// `customAuthHeader` under `apiml.security.auth.passticket`. Each setting has no effect without the other, so this
-/// type always has both names.
+/// `customAuthHeader` under `apiml.security.auth.passticket`. One of these settings alone has no effect, so this type
+/// always has both names.
 ///
 /// If a client sends headers with these names, the gateway replaces them, or removes them if no ticket is generated.
 #[derive(Clone, Debug)]
@@ -106,7 +106,7 @@ impl<G: PassTicketGenerator> PassTicketScheme<G> {
     ///
     /// The innermost Tower service must be [`Forward`](crate::proxy::Forward), because only `Forward` reports answers
     /// to the breaker. Without reports, the breaker does not know whether a ticket was accepted. Then only one request
-    /// of each user runs at a time. From the second such request on, the breaker also pauses the tickets of the user.
+    /// of each user runs at a time. After the second request of a user, the breaker also pauses the user's tickets.
     #[cfg(feature = "proxy")]
     #[must_use]
     pub fn with_breaker(

@@ -7,14 +7,14 @@ use crate::token::PAT_PREFIX;
 ///
 /// - A Personal Access Token or another token: a server that checks passwords must not receive one
 ///   ([D24](crate::decisions#d24)).
-/// - A text with a control character, such as NUL: no security product accepts one, and a server in between may read
-///   only the part before it.
+/// - A text with a control character, such as NUL: no security product accepts such a text, and a server in front of it
+///   may read only the part before the character.
 pub(crate) fn may_be_password(text: &[u8]) -> bool {
     !is_pat(text) && !has_control(text)
 }
 
-/// Returns whether a password counts as a PAT: it begins with `zowepat_`, even if its checksum is wrong, or it has the
-/// form of a JWT.
+/// Returns whether a password counts as a PAT: it begins with `zowepat_`, or has the form of a JWT. Its checksum is not
+/// checked.
 pub(super) fn is_pat(password: &[u8]) -> bool {
     password.starts_with(PAT_PREFIX.as_bytes()) || is_jwt(password)
 }

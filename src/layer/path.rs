@@ -3,9 +3,8 @@
 
 use crate::hexadecimal;
 
-/// Returns whether the path is plain. Most paths are, and one pass over the path is enough to see this. A plain path
-/// needs no other check: [`decoded`] and [`find_unsafe`] return `None`. Some safe paths are not plain, such as
-/// `/.well-known`.
+/// Returns whether the path is plain, in one pass over the path. Most paths are plain. A plain path needs no other
+/// check: [`decoded`] and [`find_unsafe`] return `None`. Some safe paths are not plain, such as `/.well-known`.
 pub(super) fn is_plain(path: &str) -> bool {
     let [b'/', rest @ ..] = path.as_bytes() else { return false };
     let mut previous = b'/';
@@ -31,9 +30,9 @@ pub(super) fn is_at_or_below(prefix: &str, path: &str) -> bool {
 }
 
 /// Decodes a path as some services do. Percent-encoding is decoded, and backslashes become slashes. Empty segments and
-/// the parameters of segments (`;x=y`) are removed. Dot segments (`.` and `..`) stay. Returns `None` if the path
-/// contains none of `%`, `;`, `\` and `//`. The caller then uses the path as it is, also with a slash at its end. In
-/// all other cases, the result has no slash at its end.
+/// the parameters of segments (`;x=y`) are removed. Dot segments (`.` and `..`) stay. The result has no slash at its
+/// end. Returns `None` if the path contains none of `%`, `;`, `\` and `//`. The caller then uses the path as it is,
+/// even with a slash at its end.
 pub(super) fn decoded(path: &str) -> Option<String> {
     if !path.contains(['%', ';', '\\']) && !path.contains("//") {
         return None;
@@ -63,7 +62,7 @@ pub(super) fn decoded(path: &str) -> Option<String> {
 }
 
 /// Decodes a path a second time. `once` is the result of [`decoded`]. Returns `None` if a second decoding cannot change
-/// it. The result may equal `once`.
+/// `once`. The result may equal `once`.
 pub(super) fn decoded_again(once: &str) -> Option<String> {
     if once.contains(['%', '\\']) { decoded(once) } else { None }
 }

@@ -4,13 +4,13 @@
 //! `WWW-Authenticate`: `Bearer …, resource_metadata="https://…"`. The document names the identity providers.
 //!
 //! 1. The document is at `/.well-known/oauth-protected-resource`, followed by the path of the resource. The member
-//!    `resource` of the document is the URL of the gateway with the same path (RFC 9728 §3.3). There is a document for
-//!    each path of a route that accepts tokens, if the path has at most 512 bytes, and only characters that RFC 3986
+//!    `resource` of the document is the URL of the gateway with the same path (RFC 9728 §3.3). Each path of a route
+//!    that accepts tokens has a document. But the path must have at most 512 bytes, and only characters that RFC 3986
 //!    allows. There is also a document without a path, for the whole gateway. Anyone may read the documents.
 //! 2. A 401 of the gateway on a route that accepts tokens names the document for the path of the request. If this path
 //!    is too long, or has a character that RFC 3986 does not allow, the 401 names the document for the prefix of the
-//!    route. If a layer forwards a request after a failure whose own status is 401, and the service answers 401, the
-//!    response gets an additional challenge. Other 401 responses of a service do not change.
+//!    route. A layer may forward a request after a failure whose own status is 401. If the service then answers 401,
+//!    the response gets an additional challenge. Other 401 responses of a service do not change.
 //! 3. In a 401 of the auth API, an existing `Bearer` challenge names the document without a path. Other challenges,
 //!    such as `Basic`, stay as they are.
 //! 4. The host in these URLs is always one of the gateway's own origins. The `Host` of a request only selects one of
@@ -123,7 +123,8 @@ struct Resources {
 }
 
 impl Resources {
-    /// Returns the own origin that the client has addressed. If it has addressed none of them, returns the first one.
+    /// Returns the gateway's origin that the client has addressed. If the client has addressed none of the gateway's
+    /// origins, returns the first one.
     fn origin_for(&self, addressed: Option<Authority>) -> &Origin {
         let addressed = addressed.map(|authority| Origin::new("https", &authority));
         let known = self.more_origins.iter().find(|own| Some(*own) == addressed.as_ref());

@@ -14,7 +14,7 @@
 //!
 //! The counts of all services are in one map of a limited size, so the program cannot run out of memory. The map evicts
 //! the counts of clients that have sent few requests first. A client whose count was evicted may send a burst again. So
-//! an attacker with very many addresses is limited only together with
+//! this layer limits an attacker with very many addresses only if the listener also has
 #![cfg_attr(feature = "tls", doc = "[`ClientLimits`](crate::tls::ClientLimits).")]
 #![cfg_attr(not(feature = "tls"), doc = "`ClientLimits`.")]
 //!
@@ -226,7 +226,7 @@ fn client(authorized: Option<&Authorized>, extensions: &Extensions) -> Option<Ra
         });
     }
     let connection = extensions.get::<ConnectionInfo>()?;
-    // If the address of the proxy were used, all clients of a proxy that does not announce its client would share one
+    // This proxy does not announce its client. If the proxy's own address were used, all its clients would share one
     // limit.
     if connection.is_from_trusted_proxy() && connection.announced_client().is_none() {
         return None;

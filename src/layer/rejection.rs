@@ -36,8 +36,8 @@ pub enum Rejection {
     /// gateway.
     #[error("the path has an encoded NUL")]
     Nul,
-    /// If the path is decoded, and its empty segments and parameters (`;x=y`) are removed, it belongs to a more
-    /// specific route. A service that decodes the path would read a different path than the gateway.
+    /// The decoded path, without empty segments and parameters (`;x=y`), belongs to a more specific route. A service
+    /// that decodes the path would read a different path than the gateway.
     #[error("the decoded path belongs to a more specific route")]
     AmbiguousPath,
     /// The path has `%`, `;` or `\`, and the route has [`EncodedPaths::Refuse`](super::EncodedPaths::Refuse).

@@ -46,7 +46,7 @@ enum Class {
     /// A header with exactly this name is an ordinary header. Other spellings of the name are removed, and no service
     /// can keep them.
     Spelling,
-    /// The header is removed, unless the service keeps it.
+    /// The header is removed, unless [`RequestHeaders::with_kept`] keeps it for the service.
     Listed,
 }
 

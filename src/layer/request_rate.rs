@@ -26,14 +26,14 @@ impl RateLimit {
         Self { ahead: self.interval.saturating_mul(u64::from(burst.get() - 1)), ..self }
     }
 
-    /// Decides about a request at the time `now`. `next` is the earliest time of the next request if the client has
-    /// used all of its burst, or 0 for a new client. Returns the new `next`.
+    /// Decides about a request at the time `now`. `next` is the time at which the client may send its whole burst
+    /// again, or 0 for a new client. Returns the new `next`.
     ///
     /// # Errors
     /// The time that the client has to wait.
     pub(super) fn take(self, next: u64, now: u64) -> Result<u64, Duration> {
-        // If the configured limit has changed, the limit before it may have set `next` far in the future. So the wait
-        // is capped at the longest wait of this limit.
+        // A stricter limit, which was configured before, may have set `next` far in the future. So the wait is capped
+        // at the longest wait of this limit.
         let latest = now.saturating_add(self.ahead).saturating_add(self.interval);
         let next = next.max(now).min(latest);
         match (next - now).checked_sub(self.ahead) {

@@ -14,7 +14,7 @@
 //! | the path has `%`, `;` or `\`, and the route has [`EncodedPaths::Refuse`](super::EncodedPaths) | 400 |
 //! | `TRACE`, in any mixture of upper and lower case: the response would show the PassTicket to the client | 405 |
 //! | `CONNECT`: the request asks for a tunnel | 405 |
-//! | outside of the [`RouteLimits`](super::RouteLimits) of the route | 404, 405, 413, 431 |
+//! | the [`RouteLimits`](super::RouteLimits) of the route do not allow the request | 404, 405, 413, 431 |
 //!
 //! ```
 //! use bytes::Bytes;

@@ -47,22 +47,22 @@ pub enum OnFailure {
 /// requests ([D24](crate::decisions#d24)).
 ///
 /// This setting is only for passwords. If Personal Access Tokens (PATs) are on, a PAT in the place of the password is
-/// accepted with each of these values, except on routes that accept only client certificates.
+/// accepted with each of these values. But routes that accept only client certificates accept no PAT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientBasic {
     /// Passwords are ignored. With [`OnFailure::Forward`] and [`OnFailure::Reject`], the service never receives them.
     #[default]
     Strip,
-    /// A [`PasswordVerifier`](super::PasswordVerifier) checks the password, unless the request has a token, which takes
+    /// If the request has no token, a [`PasswordVerifier`](super::PasswordVerifier) checks the password. A token takes
     /// precedence ([D6](crate::decisions#d6)). If the password is right, the request is authenticated. Without a
     /// verifier, the password is ignored. With [`OnFailure::Forward`] and [`OnFailure::Reject`], the service never
     /// receives the password.
     Verify,
-    /// The gateway does not check the password. With [`OnFailure::Forward`], if no other credential authenticates the
-    /// request, the service receives `Authorization: Basic` and `X-Zowe-Auth-Failure`. But `Authorization` is removed
-    /// if it contains a PAT or cannot be decoded. With [`OnFailure::Reject`], this value has the same effect as
-    /// [`Strip`](Self::Strip), because a request without another credential is not forwarded.
+    /// The gateway does not check the password, so a request without another valid credential is not authenticated.
+    /// With [`OnFailure::Forward`], the service then receives `Authorization: Basic` and `X-Zowe-Auth-Failure`. But
+    /// `Authorization` is removed if it contains a PAT or cannot be decoded. With [`OnFailure::Reject`], this value has
+    /// the same effect as [`Strip`](Self::Strip), because the request is not forwarded.
     Forward,
 }
 
@@ -88,9 +88,9 @@ pub enum Mode {
     #[default]
     Enforce,
     /// The layers authenticate and authorize each request, and prepare the headers of the scheme. They write the same
-    /// audit records as with [`Enforce`](Self::Enforce). But then the request goes to the service with the credentials
-    /// that the client sent, as with the scheme [`Bypass`](super::Bypass), and without the headers of the scheme. The
-    /// layers add no header `X-Zowe-Auth-Failure`. Headers that clients must not send are removed nevertheless.
+    /// audit records as with [`Enforce`](Self::Enforce). But then the request is forwarded as with the scheme
+    /// [`Bypass`](super::Bypass): with the credentials that the client sent, and without the headers of the scheme. The
+    /// layers add no header `X-Zowe-Auth-Failure`. Headers that clients must not send are removed as in the other mode.
     ///
     /// Limits of the route, the rate limit and the check of the origin are enforced in both modes.
     ///
@@ -308,8 +308,8 @@ impl Route {
         Self { security_headers, ..self }
     }
 
-    /// Sets how long the gateway waits for the next bytes of a response body, unless the body may be endless (an event
-    /// stream or gRPC). This replaces the proxy's default, which `ForwardTimeouts::with_body` sets.
+    /// Sets how long the gateway waits for the next bytes of a response body. This replaces the proxy's default, which
+    /// `ForwardTimeouts::with_body` sets. The timeout does not apply to event streams and gRPC.
     #[must_use]
     pub fn with_body_timeout(self, body_timeout: Duration) -> Self {
         Self { body_timeout: Some(body_timeout), ..self }

@@ -42,10 +42,10 @@ const MAX_TOKEN: usize = 8 * 1024;
 /// The scheme `safIdt`: the service receives a SAF identity token in the header `X-SAF-Token`. SAF, the z/OS interface
 /// to the security product, makes such a token for a user and an application.
 ///
-/// The scheme makes a PassTicket (a one-time password of z/OS) for the APPLID (application name) of the service, and
-/// sends it to ZSS (Zowe System Services, a server on z/OS). ZSS answers with the token
+/// The scheme makes a PassTicket (a one-time password of z/OS) for the APPLID (application name) of the service. It
+/// sends the PassTicket to ZSS (Zowe System Services, a server on z/OS), and ZSS answers with the token
 /// (`docs/reference/zowe-site.md#schemes`). The scheme keeps the tokens of at most 5,000 users, each until a minute
-/// before it expires or until the user logs out. For each user, it sends one request at a time.
+/// before the token expires, or until the user logs out. For each user, it sends one request at a time.
 ///
 /// If ZSS refuses the PassTicket, the failure is a [`SchemeError`] with `ZWEAG150E`. The scheme then sends no
 /// PassTicket of this user for a minute, because the security product counts refused PassTickets as wrong passwords.

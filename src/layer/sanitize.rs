@@ -11,8 +11,7 @@
 //! 3. The headers that are passed to [`SanitizeLayer::with_headers`], such as the custom PassTicket headers.
 //!
 //! The layer answers 403 to some requests that a browser sends on behalf of a page of another origin. [`OriginPolicy`]
-//! describes these requests. This layer makes the decision, because it also removes `Origin`, which later layers and
-//! services do not receive.
+//! describes these requests. Later layers cannot make this decision, because this layer removes `Origin`.
 //!
 //! The layer keeps `Authorization`, `Cookie` and `PRIVATE-TOKEN`. It marks these headers as sensitive, so that `Debug`
 //! does not show their values.

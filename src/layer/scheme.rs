@@ -196,7 +196,7 @@ impl ReadyToForward {
     /// the request that the client sent.
     ///
     /// The result is `None` if the scheme has not prepared the request, or if it cannot make new headers. The request
-    /// must then not be sent again, unless the service accepts the same headers twice ([`Route::replay`]).
+    /// may then be sent again only if the service accepts the same headers twice ([`Route::replay`]).
     #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only the proxy sends again"))]
     pub(crate) fn prepare_again(
         &self,

@@ -81,9 +81,8 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
     /// Returns the token for the generator.
     ///
     /// # Errors
-    /// The generator needs a token, and the request has none. The request fails before it calls [`get`](Self::get),
-    /// because concurrent requests of a user share the result of `get`. There, the error would also reach requests that
-    /// have a token.
+    /// The generator needs a token, and the request has none. [`get`](Self::get) does not return this error, because
+    /// concurrent requests of a user share the result of `get`: requests that have a token would fail, too.
     pub(super) fn token_for(&self, user: &UserId, token: Option<&str>) -> Result<Token, Failure> {
         match token {
             _ if !self.tickets.needs_token() => Ok(None),
@@ -94,8 +93,8 @@ impl<G: PassTicketGenerator, T: Send + Sync + 'static> TicketExchange<G, T> {
 
     /// Returns the kept token of `user`, or a token that `exchange` gets for a PassTicket. `exchange` also returns the
     /// time at which the token expires. The result is `None` if the server refuses the PassTicket. `end` is called with
-    /// each token that is removed to make room for another one, and with a new token that is not kept because the user
-    /// has logged out meanwhile.
+    /// each token that is removed to make room for another token. If the user logs out during the exchange, the new
+    /// token is not kept, and `end` is called with it.
     pub(super) async fn get<F>(
         &self,
         user: UserId,

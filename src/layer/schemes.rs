@@ -31,8 +31,9 @@ use crate::{
 ///
 /// [`SchemeLayer`](super::SchemeLayer) calls the scheme of the route with the user and the head of an authorized
 /// request. The scheme returns headers or a [`Failure`]. The layer then adds the headers to the request, or handles the
-/// failure as the route says ([`OnFailure`](super::OnFailure)). With [`Mode::Observe`](super::Mode::Observe), the layer
-/// does neither. In each case, it writes one audit record. The layer calls a scheme only for an authorized user.
+/// failure as the route says ([`OnFailure`](super::OnFailure)). With [`Mode::Observe`](super::Mode::Observe), it uses
+/// neither the headers nor the failure. In each case, the layer writes one audit record. The layer calls a scheme only
+/// for an authorized user.
 ///
 /// # Example
 /// This scheme is for a service that expects an API key of the gateway in one header, and the user id in a
@@ -377,7 +378,7 @@ impl<'a> SchemeRequest<'a> {
         self.authenticated.proof()
     }
 
-    /// Returns the text of the client's token, in its compact form. `None` unless the scheme returns
+    /// Returns the text of the client's token, in its compact form. `None` if the scheme does not return
     /// [`Accepts::AnyCredentialWithToken`]. Also `None` if the [`proof`](Self::proof) is a client certificate, a
     /// password or a Personal Access Token.
     pub fn token(&self) -> Option<&'a str> {

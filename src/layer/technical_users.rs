@@ -270,7 +270,8 @@ mod tests {
             (ISSUER, json!({"groups": ["batch", "batch"], "role": "nightly"}), Ok(Some("BATCH"))),
             (ISSUER, json!({"groups": ["cics", "batch"]}), ambiguous("CICS", "BATCH")),
             (ISSUER, json!({"role": "nightly", "groups": "cics"}), ambiguous("CICS", "BATCH")),
-            // A rule matches neither a part of a value, nor a value in another case, nor another claim or issuer.
+            // A rule does not match a part of a value, a value with other upper and lower case, another claim or
+            // another issuer.
             (ISSUER, json!({"groups": "batch cics"}), Ok(None)),
             (ISSUER, json!({"groups": ["Batch", " batch", "batch2", ""]}), Ok(None)),
             (ISSUER, json!({"Groups": "batch", "role": "batch"}), Ok(None)),

@@ -197,7 +197,8 @@ impl World {
     }
 }
 
-/// Verifies passwords. Accepts two passwords of each user: `right` immediately, and `slow` after a wait.
+/// Verifies passwords. Accepts two passwords of each user: `right` immediately, and `slow` after a wait. All other
+/// passwords fail after a wait.
 struct Passwords;
 
 impl PasswordVerifier for Passwords {

@@ -9,8 +9,8 @@ use crate::{audit::rfc3339_secs, token::Pat};
 /// `2027-01-15T08:00:00Z` (RFC 3339, in UTC).
 ///
 /// [`AuthenticateLayer`](super::AuthenticateLayer) adds this header to each response to a request with a valid PAT,
-/// whatever the status is, except with [`Mode::Observe`](super::Mode::Observe). The proxy of this crate removes the
-/// header from responses of services.
+/// whatever the status is. With [`Mode::Observe`](super::Mode::Observe), it does not add the header. The proxy of this
+/// crate removes the header from responses of services.
 pub static X_ZOWE_TOKEN_EXPIRES: HeaderName = HeaderName::from_static("x-zowe-token-expires");
 
 /// Returns the value of [`X_ZOWE_TOKEN_EXPIRES`].

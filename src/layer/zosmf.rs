@@ -34,13 +34,13 @@ const ISSUER: &str = "zOSMF";
 ///
 /// The scheme uses the first of these tokens that exists:
 ///
-/// 1. The client's own token, if it is a JWT of z/OSMF. If it is a login token of API ML (Zowe's API Mediation Layer)
-///    with the claim `ltpa`, the scheme uses the token in this claim.
+/// 1. The client's own token, if this token is a JWT of z/OSMF. If the client's token is a login token of API ML
+///    (Zowe's API Mediation Layer) with the claim `ltpa`, the scheme uses the token in this claim.
 /// 2. The token of the user's session in [`ZosmfSessions`], where [`ZosmfLogin`](../api/struct.ZosmfLogin.html) stores
 ///    it when the user logs in.
 /// 3. The token of a session that the scheme opens with a PassTicket (a one-time password of z/OS) for the APPLID
-///    (application name) of z/OSMF. The scheme keeps the sessions of at most 5,000 users, each until a minute before it
-///    expires or until the user logs out. For each user, it opens one session at a time.
+///    (application name) of z/OSMF. The scheme keeps the sessions of at most 5,000 users, each until a minute before
+///    the session expires, or until the user logs out. For each user, the scheme opens one session at a time.
 ///
 /// If z/OSMF refuses the PassTicket, the failure is a [`SchemeError`] with `ZWEAZ601W`. The scheme then sends no
 /// PassTicket of this user for a minute, because the security product counts refused PassTickets as wrong passwords.
@@ -234,8 +234,8 @@ fn own_token<'a>(proof: &Proof, token: &'a str) -> Option<OwnToken<'a>> {
         Proof::External(external) if external.issuer().eq_ignore_ascii_case(ISSUER) => {
             Some(OwnToken::Jwt(token))
         }
-        // Tokens that the gateway itself issued never contain the claim `ltpa`. If API ML has the same key, its tokens
-        // also have this origin, and their claim is ignored (docs/decisions.md#d48).
+        // Tokens that the gateway itself issued never contain the claim `ltpa`. If API ML has the key of the gateway,
+        // the tokens of API ML also have the origin `Gateway`, and their claim is ignored (docs/decisions.md#d48).
         Proof::Jwt(jwt) if jwt.origin() != TokenOrigin::Gateway => {
             let payload = token.split('.').nth(1)?;
             let payload = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?);

@@ -31,8 +31,9 @@ const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be z
 /// The scheme `zoweJwt`: the service receives a login token in the cookie `apimlAuthenticationToken`.
 ///
 /// - If the client's credential is a login token, the service receives this token.
-/// - If it is a Personal Access Token, a token of another issuer, a client certificate or a password, the scheme issues
-///   a login token for the user. The service accepts this token only if it trusts the key of the gateway.
+/// - If the client's credential is a Personal Access Token, a token of another issuer, a client certificate or a
+///   password, the scheme issues a login token for the user. The service accepts this token only if the service trusts
+///   the key of the gateway.
 ///
 /// A token that the scheme issues is valid only for the service of the route
 /// ([`Jwt::service`](crate::token::Jwt::service), [D23](crate::decisions#d23)): the gateway refuses it on the routes of
@@ -44,8 +45,8 @@ const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be z
 ///
 /// The scheme keeps a token that it issued for a user and a service until a minute before the token expires, or until
 /// the user logs out. If the credential of the client shortens the lifetime of a token, the token is kept until it
-/// expires. The scheme keeps at most 10,000 tokens. So a service may get the same token in several requests. A short
-/// lifetime limits how long a service can use the token. Clones of the scheme share the tokens.
+/// expires. So a service may get the same token in several requests. A short lifetime limits how long a service can use
+/// the token. The scheme keeps at most 10,000 tokens. Clones of the scheme share the tokens.
 ///
 /// ```
 /// use std::time::Duration;
@@ -109,7 +110,7 @@ impl ZoweJwtScheme {
         // A token that expires with the credential cannot be replaced by one that is valid for longer.
         let margin = if key.expires_at.is_some() { Duration::ZERO } else { MARGIN };
         let latest = now.plus(self.issuer.lifetime());
-        // The expiry may be too late only if the clock was set back.
+        // A kept token expires after `latest` only if the clock was set back.
         let is_fresh = |token: &IssuedToken| {
             now.plus(margin) < token.expires_at() && token.expires_at() <= latest
         };

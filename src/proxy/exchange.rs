@@ -59,8 +59,8 @@ use crate::{
     passticket::{Replay, UserId},
 };
 
-/// After a timeout, an instance is ejected only if it had at least this time to accept the connection. If the response
-/// timeout is shorter, the response timeout is the limit instead.
+/// After a timeout, an instance is ejected (gets no requests for some time) only if it had at least this time to accept
+/// the connection. A shorter response timeout replaces this time.
 const MIN_CONNECT_TIME: Duration = Duration::from_secs(1);
 
 /// A request on its way to a service.
@@ -110,7 +110,7 @@ pub(super) struct Attempt<C, B> {
     replay: Replay,
     /// Whether another instance may get the request.
     may_move: bool,
-    /// Whether the request was already sent again after a failure to connect.
+    /// Whether the request has used its only retry after a failure to connect.
     has_connected_again: bool,
     /// The head of a request that may be sent again by [`Exchange::send_again`].
     copy: Option<Box<request::Parts>>,
@@ -210,7 +210,7 @@ impl<C, B> Attempt<C, B> {
         Ok(())
     }
 
-    /// Records that the instance has answered. Returns the request in flight, which the response keeps until its end.
+    /// Records that the instance has answered. Returns the [`InFlight`], which the response keeps until its end.
     fn set_reached(&mut self) -> Option<InFlight> {
         self.target().state.set_reached(self.began);
         self.in_flight.take()
@@ -528,7 +528,7 @@ where
         if !self.attempt.withdraw(retry) {
             return Err(ExchangeError::Interrupted(error));
         }
-        // Without a copy, `send_again` cannot send the request once more.
+        // Without a copy, `send_again` cannot send the request a third time.
         self.attempt.copy = None;
         self.attempt.began = Instant::now();
         if let Some(facts) = progress.facts() {
@@ -556,7 +556,8 @@ where
         if !self.attempt.is_sticky() {
             self.attempt.move_on(&mut request);
         }
-        // An instance that has closed one connection may have closed all. So this attempt asks for a new connection.
+        // An instance that has closed one connection may have closed all its connections. So this attempt asks for a
+        // new connection.
         Ok(match self.attempt.replay {
             Replay::Allowed => self.connect(request, progress),
             Replay::Protected => State::Renewing { request: Box::new(request), error },

@@ -298,9 +298,9 @@ impl<C: Clone, B> Forward<C, B> {
     /// ([`with_connector_of`](Self::with_connector_of),
     /// [`with_unauthorized_connector`](Self::with_unauthorized_connector)) has a limit of its own. Default: 256.
     ///
-    /// At the limit, requests wait. In each runtime, the request that has waited longest is served first. After
+    /// At the limit, requests wait. In each runtime, the request that has waited longest is usually served first. After
     /// [`ForwardTimeouts::queue`], the response is 503 with `Retry-After` ([D28](crate::decisions#d28)). The returned
-    /// value shares no connections with earlier clones of this value.
+    /// value shares no connections with clones that were made before this call.
     #[must_use]
     pub fn with_max_connections(self, max_connections: NonZeroUsize) -> Self {
         let settings = PoolSettings { max_connections, ..self.pool.settings().clone() };
@@ -308,8 +308,8 @@ impl<C: Clone, B> Forward<C, B> {
         self.with_settings(settings, negotiation)
     }
 
-    /// Counts connections and requests in `counts`. The returned value shares no connections with earlier clones of
-    /// this value.
+    /// Counts connections and requests in `counts`. The returned value shares no connections with clones that were made
+    /// before this call.
     #[must_use]
     pub fn with_counts(self, counts: Arc<ForwardCounts>) -> Self {
         let settings = PoolSettings { counts, ..self.pool.settings().clone() };
@@ -318,8 +318,8 @@ impl<C: Clone, B> Forward<C, B> {
     }
 
     /// Offers HTTP/2 by ALPN to services with TLS whose route has [`ServiceProtocol::Auto`]. If a service chooses
-    /// HTTP/2, its requests share connections. The returned value shares no connections with earlier clones of this
-    /// value.
+    /// HTTP/2, its requests share connections. The returned value shares no connections with clones that were made
+    /// before this call.
     ///
     /// [`ServiceProtocol::Auto`]: crate::layer::ServiceProtocol::Auto
     #[must_use]

@@ -45,8 +45,8 @@ pub(super) struct Progress {
 
 #[derive(Debug, Default)]
 struct Recorded {
-    /// The time when the last frame was passed to the connection, or of a later [`Progress::restart`], in milliseconds
-    /// since `Progress::start`.
+    /// The later of two times: when the last frame was passed to the connection, and when [`Progress::restart`] was
+    /// called. In milliseconds since `Progress::start`.
     last_frame: AtomicU64,
     has_ended: AtomicBool,
     has_failed: AtomicBool,
@@ -67,8 +67,8 @@ impl Progress {
         self.facts.as_ref()
     }
 
-    /// Returns the deadline: `timeout` after the last frame of the body was passed to the connection. If there was no
-    /// frame yet, the time counts from the start. A later [`restart`](Self::restart) counts like a frame.
+    /// Returns the deadline: `timeout` after the last frame of the body was passed to the connection. Before the first
+    /// frame, the time counts from the start. A [`restart`](Self::restart) counts like a frame.
     pub(super) fn deadline(&self, timeout: Duration) -> Instant {
         let last_frame =
             self.shared.as_ref().map_or(0, |shared| shared.last_frame.load(Ordering::Relaxed));
@@ -106,7 +106,7 @@ impl Progress {
         self.shared.as_ref().is_none_or(|shared| shared.has_ended.load(Ordering::Relaxed))
     }
 
-    /// Returns the time when the last frame was passed to the connection, or of a later restart.
+    /// Returns the time when the last frame was passed to the connection. A restart counts like a frame.
     fn last_frame(&self) -> Instant {
         self.deadline(Duration::ZERO)
     }

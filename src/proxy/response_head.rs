@@ -224,7 +224,6 @@ fn repair_length(headers: &mut HeaderMap) {
         HeaderValue::from_bytes(first).ok().filter(|length| are_equal && is_number(length))
     };
     headers.remove(CONTENT_LENGTH);
-    // If there is no length, the body is sent in chunks.
     if let Some(length) = length {
         headers.insert(CONTENT_LENGTH, length);
     }

@@ -62,8 +62,8 @@ impl<C: Connect> Client<C> {
     /// 401 cannot be read or is too large, the reply has an empty body.
     ///
     /// # Errors
-    /// - [`RemoteError::Unavailable`] if there is no complete response: for example, the service cannot be reached, the
-    ///   response is cut off, is not valid HTTP or is not complete at the deadline, or too many calls are waiting.
+    /// - [`RemoteError::Unavailable`] if there is no complete response at the deadline. For example, the service cannot
+    ///   be reached, the response is cut off or not valid HTTP, or too many calls are waiting.
     /// - [`RemoteError::Answer`] if the body of the response is larger than [`ClientLimits::max_body`], and the status
     ///   is not 401.
     pub async fn call(&self, request: Request<Full<Bytes>>) -> Result<Reply, RemoteError> {
@@ -89,8 +89,8 @@ impl<C: Connect> Client<C> {
         self.limited(self.exchange(request)).await
     }
 
-    /// Waits until fewer than the maximum number of calls are running, and then runs `exchange`. Both must end before
-    /// the deadline.
+    /// Waits until fewer than the maximum number of calls are running, and then runs `exchange`. The wait and
+    /// `exchange` together must end before the deadline.
     async fn limited(
         &self,
         exchange: impl Future<Output = Result<Reply, Failed>>,

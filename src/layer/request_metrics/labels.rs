@@ -115,7 +115,7 @@ impl Ending {
     /// The number of endings.
     pub(super) const COUNT: usize = ABANDONED + 1;
 
-    /// Returns the number of this ending. Each ending has another number. All numbers are less than
+    /// Returns the number of this ending. No two endings have the same number. All numbers are less than
     /// [`COUNT`](Self::COUNT).
     pub(super) const fn index(self) -> usize {
         match self {

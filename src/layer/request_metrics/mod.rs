@@ -15,8 +15,8 @@
 //!
 //! No client can choose the value of a label, and the number of time series is limited:
 //!
-//! - `service` is the id of the [`Route`](super::Route). It is empty if the path has no route. At most
-//!   [`RequestMetrics::MAX_SERVICES`] services have an id, in the order of their first request. All others share the
+//! - `service` is the service id of the [`Route`](super::Route). It is empty if the path has no route. The first
+//!   [`RequestMetrics::MAX_SERVICES`] services that get a request have their own values. All later services share the
 //!   value `other`.
 //! - A time series appears with its first request. The metric `passticket_requests_total` has at most
 //!   [`RequestMetrics::MAX_SERIES`] time series, not counting those of the service `other`. At this limit, a request

@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// Marks a response whose request is counted already.
+/// Marks a response whose request was counted by the inner layer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counted;
 

@@ -1,7 +1,7 @@
 //! The time when the outer layer has received the request that the current thread works on.
 //!
-//! The inner layer needs this time. The outer layer does not add it to the extensions of the request, because an
-//! extension costs an allocation and about as many instructions as all counters together.
+//! The inner layer needs this time. It is in a thread-local variable, because an extension of the request would cost an
+//! allocation, and about as many instructions as all counters together.
 
 use std::{cell::Cell, time::Instant};
 

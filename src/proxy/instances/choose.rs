@@ -87,7 +87,7 @@ pub(super) fn by_user<'a, S: AsRef<InstanceState> + 'a>(
     let first = best(&|_| true);
     let Some((_, first, state)) = first else { return except.unwrap_or_default() };
     // Usually, the first instance of the user is healthy. If it is ejected and a probe is due, this request is the
-    // probe, unless it is a second attempt.
+    // probe. But a second attempt of a request, which has a value in `except`, is not used as a probe.
     if state.is_healthy() || except.is_none() && state.begin_probe(Instant::now()) {
         return first;
     }

@@ -26,7 +26,8 @@ const MAX_HEAD: usize = 16 * 1024;
 /// Asks the instances of services regularly whether they work, over connections of its own.
 ///
 /// A check succeeds if the instance responds in time with a status below 500. After two failed checks in a row, the
-/// instance gets no requests until a check succeeds, unless no other instance is healthy or a client chooses this one.
+/// instance is not healthy until a check succeeds. An instance that is not healthy gets requests only if no other
+/// instance is healthy, or if a client chooses it.
 ///
 /// A status such as 401 or 404 also shows that the instance responds. The health URL often comes from a static
 /// definition of API ML (a YAML file of Zowe's API Mediation Layer that describes a service). API ML never requests

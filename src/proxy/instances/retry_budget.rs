@@ -14,8 +14,8 @@ const REQUESTS_PER_DEPOSIT: u8 = 5;
 /// A deposit that is not used expires after this time.
 const LIFETIME: Duration = Duration::from_secs(10);
 
-/// This number times the seconds of [`LIFETIME`] is 100. So many retries within [`LIFETIME`] need no deposit, even if
-/// all of them occur at the same time.
+/// This number times the seconds of [`LIFETIME`] is 100. Within [`LIFETIME`], 100 retries need no deposit, even if all
+/// of them occur at the same time.
 const FREE_PER_SECOND: u32 = 10;
 
 /// The budget of one service. All threads share it.
@@ -48,8 +48,8 @@ pub(in crate::proxy) struct RequestsUntilDeposit(u8);
 
 impl RequestsUntilDeposit {
     /// Creates a counter, whose first deposit comes after a random number of requests. Each connection of a client may
-    /// have a counter of its own. If all counters began with the same number, clients that send one request on each
-    /// connection would make no deposit, or a deposit for each request.
+    /// have a counter of its own. If all counters began with the same number, a client that sends one request on each
+    /// connection would either make no deposit, or make a deposit for each request.
     pub(in crate::proxy) fn new() -> Self {
         Self(fastrand::u8(0..REQUESTS_PER_DEPOSIT))
     }

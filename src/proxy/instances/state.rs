@@ -113,7 +113,8 @@ impl InstanceState {
     #[cold]
     fn end_ejection(&self, began: Instant) {
         let mut history = self.lock();
-        // A request that began before the failure may use an older connection, so it proves nothing.
+        // A request that began before the failure may use a connection that was opened before the failure. So such a
+        // request proves nothing.
         if history.ejected_at.is_some_and(|at| at <= began) {
             history.ejected_at = None;
             history.ejections = 0;
@@ -184,7 +185,7 @@ impl InstanceState {
     }
 }
 
-/// Returns the length of the ejection with this number in a row.
+/// Returns how long an ejection takes. `number` is its number in a row of ejections, beginning with 1.
 fn ejection(number: u32) -> Duration {
     let doublings = number.saturating_sub(1).min(5);
     (FIRST_EJECTION * 2_u32.pow(doublings)).min(MAX_EJECTION)

@@ -3,13 +3,13 @@
 //! Each connection holds a [`Slot`] until the connection is closed. All tokio runtimes share the slots of an instance.
 //! While a slot is free, no request waits. At the limit, requests wait in one queue:
 //!
-//! - A connection that becomes free is handed to the first waiter of its [pool](PoolId), because a connection works only
-//!   in its runtime and with its protocol. So a request may overtake the first waiter of the whole queue, but only if
-//!   the request began to wait less than [`MAX_OVERTAKEN`] after this waiter.
+//! - A connection that becomes free is handed to the first waiter of its [pool](PoolId), because a connection works
+//!   only in its runtime and with its protocol. So a request may overtake the first waiter of the whole queue, but only
+//!   if the request began to wait less than [`MAX_OVERTAKEN`] after this waiter.
 //! - If no waiter of the connection's pool may get the connection, the connection is closed. The first waiter of the
 //!   whole queue gets the slot of the closed connection, and makes a new connection.
-//! - A request that begins to wait closes an idle connection of another pool for the same instance, if there is one. The
-//!   request then gets the slot of this connection.
+//! - A request that begins to wait closes an idle connection of another pool for the same instance, if there is one.
+//!   The first waiter of the whole queue gets the slot of this connection.
 
 use std::{
     collections::VecDeque,
@@ -85,14 +85,14 @@ pub(super) enum Grant<T> {
     Slot(Slot<T>),
 }
 
-/// The result of [`ConnectionLimit::offer`]: what the owner of the free connection must do.
+/// The result of [`ConnectionLimit::offer`]: what the caller does with the free connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Offer<T> {
     /// A waiting request has taken the connection.
     Taken,
-    /// The owner must close the connection, because a request of another pool waits for its slot.
+    /// The caller must close the connection, because a request of another pool waits for its slot.
     Close(T),
-    /// The owner keeps the connection, because no request waits.
+    /// The caller keeps the connection, because no request waits.
     Keep(T),
 }
 

@@ -115,8 +115,8 @@ struct IdleReaper<C, B> {
 const UNUSED_TICKS: u64 = 2;
 
 impl<C, B> IdleReaper<C, B> {
-    /// Drains each connection after it has been idle for `timeout` to 1.5 × `timeout`. Returns when the
-    /// [`HostPool`] has been dropped, or when it has been removed because it is not used.
+    /// Closes each connection after it has been idle for `timeout` to 1.5 × `timeout`. Returns when the [`HostPool`]
+    /// has been dropped, or when it has been removed because it is not used.
     async fn run(self, timeout: Duration) {
         let mut ticks = interval((timeout / 2).max(Duration::from_millis(1)));
         let mut unused = 0;
@@ -136,15 +136,15 @@ impl<C, B> IdleReaper<C, B> {
         self.pool.upgrade().is_some_and(|pool| self.has_unused_entry(&lock(&pool.hosts)))
     }
 
-    /// Returns whether only `hosts` refers to the host of this reaper, and the host has no connection.
+    /// Returns whether only `hosts` refers to the host of this reaper, and the instance has no connection.
     fn has_unused_entry(&self, hosts: &Hosts<B>) -> bool {
         hosts.get(&self.target).is_some_and(|host| {
             self.is_of(host) && Arc::strong_count(host) == 1 && host.is_unused()
         })
     }
 
-    /// Removes the host if it is still unused. No request can get the host meanwhile, because requests look for hosts
-    /// only while they hold the lock.
+    /// Removes the host if it is unused. No request can get the host during the check, because requests look for hosts
+    /// only while they hold the lock of `hosts`.
     fn remove_unused(&self) -> bool {
         let Some(pool) = self.pool.upgrade() else { return true };
         let mut hosts = lock(&pool.hosts);
@@ -200,13 +200,13 @@ impl<C, B> ConnectionPool<C, B> {
         lock(&self.hosts).len()
     }
 
-    /// Drains the connections to this host name, of all runtimes and ports: idle connections now, and connections in
+    /// Closes the connections to this host name, of all runtimes and ports: idle connections now, and connections in
     /// use at the end of their exchange.
     pub(in crate::proxy) fn retire(&self, name: &str) {
         let hosts = lock(&self.hosts);
         let of_name = hosts.iter().filter(|(target, _)| target.authority.host() == name);
         let of_name: Vec<_> = of_name.map(|(_, host)| host.clone()).collect();
-        // The lock is released before connections are drained.
+        // The lock is released before connections are closed.
         drop(hosts);
         of_name.iter().for_each(|host| host.retire());
     }
@@ -293,12 +293,12 @@ where
         Ok(host)
     }
 
-    /// Returns a connection for a request. If a slot is free, this is a new connection, or an HTTP/2 connection that
-    /// another request has opened meanwhile. Otherwise the request waits until it gets a slot for a new connection, or
-    /// the connection of a request that has ended.
+    /// Returns a connection for a request: an HTTP/2 connection that another request has opened meanwhile, or a new
+    /// connection if a slot is free. Otherwise the request waits until it gets a slot for a new connection, or the
+    /// connection of a request that has ended.
     ///
-    /// If the service closes the connection later, the connection may be replaced by a new one. The replacement takes a
-    /// retry from `budget`.
+    /// If the service closes an idle HTTP/1.1 connection while a later request is sent on it, the pool may replace the
+    /// connection. The replacement takes a retry from `budget`.
     ///
     /// Fails if the connector fails, if the request still waits at `queue_deadline`, or if the new connection is not
     /// open at `deadline`. If the request had to wait for a slot, `deadline` does not apply. The new connection must
@@ -344,8 +344,8 @@ where
             let slot = match host.limit().acquire(host.id()) {
                 Ok(slot) => slot,
                 Err(waiting) => {
-                    // All connections are in use. This request releases the lock of `http2_turn`, so that the requests
-                    // that wait for this lock also wait in the queue of the limit.
+                    // All connections are in use. This request releases the lock of `http2_turn`. So the requests that
+                    // wait for this lock can join the queue of the limit.
                     turn = None;
                     if let Some(facts) = &facts {
                         facts.begin_queue();

@@ -270,7 +270,7 @@ impl<T: Read + Write + Unpin, A: Fn() -> bool + Unpin> ExchangeIo<T, A> {
     fn replace_if_allowed(&mut self) {
         let sent = Sent::of(&self.sent);
         self.phase = match self.resend {
-            // If the value was `IfUnsent`, the first accepted byte has changed it to `Never`.
+            // The first byte that the connection accepts changes `IfUnsent` to `Never`.
             Resend::Never | Resend::ByCaller => return,
             Resend::BeforeBody | Resend::WithNewHeaders if sent == Sent::PartOfBody => return,
             Resend::WithNewHeaders if sent == Sent::Head => {

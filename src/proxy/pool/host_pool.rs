@@ -217,7 +217,7 @@ impl<B> HostPool<B> {
 
     /// Closes the HTTP/2 connections for which `ends` returns true, each after its last stream.
     fn close_http2(&self, mut ends: impl FnMut(&Http2Connection<B>) -> bool) {
-        // Dropped after the lock was released, because this may wake other tasks.
+        // These connections are dropped after the lock was released, because a drop may wake other tasks.
         let mut closed = Vec::new();
         lock(&self.http2.all).retain(|connection| {
             let stays = !ends(connection);
@@ -245,7 +245,7 @@ impl<B> HostPool<B> {
 
 impl<B: Send + 'static> HostPool<B> {
     /// Takes a stream of an HTTP/2 connection, or the most recently used HTTP/1.1 connection that is ready. Returns
-    /// `None` if there is neither. Drops the HTTP/1.1 connections that are not ready and were used more recently.
+    /// `None` if there is neither. Drops the HTTP/1.1 connections that this search finds not ready.
     pub(in crate::proxy) fn take(self: &Arc<Self>) -> Option<Box<PooledConnection<B>>> {
         if self.http2.is_used.load(Ordering::Relaxed)
             && let Some(stream) = self.open_stream()
@@ -602,7 +602,7 @@ where
     ) -> Sending<B> {
         match &mut self.carrier {
             Carrier::Http1(connection) => {
-                // The timer may still be set to a time minutes away, for pauses in the body of the last response.
+                // The timer may be set to a time minutes away, which limited a pause in the body of the last response.
                 connection.advance_timer(deadline);
                 connection.send(request, resend)
             }

@@ -33,9 +33,9 @@ use crate::proxy::{counts::ForwardCounts, http2_settings::Http2Settings};
 
 /// The maximum number of bytes of a response that the service may send before the client has taken them.
 ///
-/// The window of the connection is this number times the permitted number of streams, but less than 2 GiB. So a client
-/// that does not read its response cannot block the response of another client on the same connection, unless more than
-/// 16,383 streams are permitted.
+/// The window of the connection is this number times the permitted number of streams, but less than 2 GiB. So with up
+/// to 16,383 permitted streams, a client that does not read its response cannot block the response of another client on
+/// the same connection.
 const STREAM_WINDOW: u32 = 128 * 1024;
 
 /// The maximum number of bytes of a request body that wait in one stream until the service takes them.

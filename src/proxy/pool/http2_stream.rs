@@ -273,9 +273,9 @@ where
         SendError::new(error, Some(GivenBack { request, why }))
     }
 
-    /// Ends the exchange after the end of the response. The rest of the request's body is still sent. But the stream is
-    /// reset if hyper takes no part of the body for one to two times [`Http2Connection::max_stall`], because the
-    /// service accepts none or the client sends none.
+    /// Ends the exchange after the end of the response. The rest of the request's body is sent in a separate task. The
+    /// stream is reset if hyper takes no part of the body for one to two times [`Http2Connection::max_stall`]. In this
+    /// case, the service accepts no part, or the client sends none.
     pub(super) fn finish(mut self) {
         let Some(sent) = self.sent.take() else { return };
         let Sent { body, .. } = *sent;

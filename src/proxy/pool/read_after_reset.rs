@@ -2,9 +2,9 @@
 //!
 //! A service may send its response before it has read the whole upload, and close the connection immediately. The
 //! network stack of the service then resets the connection (RFC 9112 §9.6). The next write fails, but the response can
-//! still be read. hyper stops when a write fails, so it would not read the response. Therefore, while the response is
-//! still read, a write that fails with a reset returns `Pending` here, as if the service did not accept more bytes at
-//! the moment. When nothing is left to read, the write fails.
+//! still be read. hyper stops when a write fails, so it would not read the response. Therefore, a write that fails with
+//! a reset returns `Pending` here, as if the service accepted no more bytes at the moment. When nothing is left to
+//! read, or when the response is no longer read, the write fails.
 
 use std::{
     io::{self, ErrorKind, IoSlice},

@@ -267,8 +267,8 @@ impl<B> UpstreamConnection<B> {
         }
     }
 
-    /// Makes the timer of [`poll_deadline`](Self::poll_deadline) fire at `deadline` at the latest. The timer may still
-    /// be set to the deadline of an earlier exchange, which may be later.
+    /// Makes the timer of [`poll_deadline`](Self::poll_deadline) fire at `deadline` at the latest. The timer may be set
+    /// to a later time, which was the deadline of an earlier exchange.
     pub(super) fn advance_timer(&mut self, deadline: Instant) {
         if self.timer.deadline() > deadline {
             self.timer.as_mut().reset(deadline);

@@ -1,4 +1,4 @@
-//! Counts tunnels.
+//! Counts tunnels, which are the WebSockets that the gateway forwards.
 
 use crate::metrics::{
     Collect, Counter, CounterFamily, Description, Exposition, Gauge, Label, LabelName,

@@ -17,8 +17,8 @@ use crate::{
 /// The interval between checks of a token. Revocations cause additional checks.
 const CHECK_EVERY: Duration = Duration::from_secs(30);
 
-/// If the revocation store could not answer, the token is checked again after this time at the latest. If the store
-/// still cannot answer after this time, the token counts as not valid.
+/// If the revocation store could not answer a check, the next check follows after this time at the latest. If the store
+/// has answered no check when this time is over, the token counts as not valid.
 const CHECK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// The reason why a credential is not valid any more.

@@ -46,8 +46,8 @@ pub(in crate::proxy) enum InvalidAnswer {
 }
 
 impl Offer {
-    /// Reads the handshake of a client. Returns `None` if the version is not 13, if the key does not have 16 bytes, or
-    /// if one of the two headers does not occur exactly once.
+    /// Reads the handshake of a client. Returns `None` if the version is not 13, or if the key does not have 16 bytes.
+    /// Also returns `None` if the header of the version or of the key does not occur exactly once.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let version = only(headers, &SEC_WEBSOCKET_VERSION)?;
         let key = only(headers, &SEC_WEBSOCKET_KEY)?;

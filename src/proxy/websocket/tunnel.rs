@@ -72,7 +72,7 @@ pub(super) struct WebSocketTunnel {
     closing: Option<Closing>,
     /// The side that was first to send a close frame or to close its connection.
     first_closed: Option<Ended>,
-    /// The time until which the service may close its connection. `None` until the client has closed its own.
+    /// The time until which the service may close its connection. `None` until the client has closed its connection.
     service_until: Option<Instant>,
     /// Fires at the next deadline of the tunnel or earlier.
     timer: Pin<Box<Sleep>>,

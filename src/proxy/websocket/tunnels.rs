@@ -1,5 +1,5 @@
-//! All open tunnels: their settings, their limits, and the search for tunnels whose token was revoked. The search
-//! includes event streams and gRPC calls, which are not tunnels.
+//! All open tunnels, which are the WebSockets that the gateway forwards: their settings, their limits, and the search
+//! for tunnels whose token was revoked. The search includes event streams and gRPC calls, which are not tunnels.
 
 use std::{
     collections::HashMap,
@@ -90,7 +90,7 @@ struct Table {
     has_ended: bool,
 }
 
-/// The user to whose limit a tunnel counts. If there is no user, the address of the client.
+/// Each tunnel counts toward the limit of its owner: its user, or the address of its client if it has no user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Owner {
     User(UserId),
@@ -233,15 +233,15 @@ impl Tunnels {
         }
     }
 
-    /// Closes all WebSockets with code 1001, because the program stops. A [`tls::Server`](crate::tls::Server) does this
-    /// itself. Call this function if your program has another HTTP server.
+    /// Closes all WebSockets with code 1001. Call this function when the program stops. A
+    /// [`tls::Server`](crate::tls::Server) closes its WebSockets itself, so only another HTTP server needs this call.
     pub fn shut_down(&self) {
         self.table().open.values().for_each(|control| control.shut_down());
     }
 
     /// Closes all WebSockets with code 1001, and ends the event streams and gRPC calls whose credentials are checked.
-    /// WebSockets, streams and calls that begin later also end. Call this function if this process no longer learns
-    /// about revocations, so that no response continues with a token that may have been revoked.
+    /// WebSockets, streams and calls that begin after this call also end. Call this function if this process no longer
+    /// learns about revocations, so that no response continues with a token that may have been revoked.
     pub fn end_all(&self) {
         let mut table = self.table();
         table.has_ended = true;

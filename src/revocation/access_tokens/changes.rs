@@ -243,8 +243,8 @@ pub(in crate::revocation) trait Entries {
 pub(in crate::revocation) trait EntriesMut: Entries {
     fn put(&mut self, entry: &Entry) -> Result<(), Self::Error>;
     fn remove(&mut self, entry: &Entry) -> Result<(), Self::Error>;
-    /// Registers a new PAT. A rule with the current time then revokes the PAT even if the issue time of the PAT is
-    /// later (see `record_rule_of_now`).
+    /// Registers a new PAT. After that, a rule of `record_rule_of_now` revokes the PAT even if the issue time of the
+    /// PAT is later than the rule.
     fn register(&mut self, entry: &Entry) -> Result<(), Self::Error>;
     /// Stores the revocation of the PAT.
     fn revoke(&mut self, entry: &Entry) -> Result<(), Self::Error>;
@@ -278,7 +278,7 @@ pub(in crate::revocation) fn apply<E: EntriesMut>(
             if let Some(description) = description {
                 label.description = description.clone();
             }
-            // A clock that was set back must not make this change older than the last one.
+            // Even if the clock was set back, this change must be newer than the last change.
             label.changed_at = now.max(label.changed_at.plus(Duration::from_millis(1)));
             entries.put(&entry)?;
             Ok(AccessTokenOutcome::Token(entries.view(&entry, now)?))

@@ -170,9 +170,9 @@ impl Entry {
         bytes
     }
 
-    /// Returns a number that rises with each change that a node makes to its entry. The version of a merged entry is
-    /// never smaller than the versions of the two entries. If one entry lacks a newer part of the other one, the merged
-    /// entry has a larger version than this entry.
+    /// Returns a number that rises with each change that a node makes to its entry. A merged entry never has a smaller
+    /// version than the two entries. If it took a newer part from one of them, its version is larger than the version
+    /// of the other one.
     #[cfg(feature = "redis")]
     pub(in crate::revocation) fn version(&self) -> u64 {
         let last_use = self.last_use.as_ref().map_or(0, |last| last.at.as_millis());
