@@ -143,8 +143,9 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         Replay::Protected
     }
 
-    /// Returns for how long a ticket that is made now is valid at least. Returns `None` (the default) if this is not
-    /// known. The result is right only if the clock of the application agrees with the clock of the generator.
+    /// Returns the shortest time for which a ticket that is made now can be valid. Returns `None` (the default) if this
+    /// time is not known. The result is right only if the clock of the application agrees with the clock of the
+    /// generator.
     ///
     /// A generator that contains another generator must implement this method, and call `lifetime` of the other
     /// generator.
@@ -222,11 +223,10 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// [ticket cache](Self::with_ticket_cache), the requests of several seconds get the same ticket.
 ///
 /// With [`Replay::Protected`], a user gets one ticket per second and APPLID, and never the same ticket twice. The
-/// second of a ticket is called its time slot. An unused time slot can be used for 60 s. If a quarter of the profile's
-/// window is shorter than this, it can be used only for this quarter (15 s with the default window of enhanced
-/// tickets). So after a pause, a user can get up to 61 tickets immediately one after the other (16 with this default
-/// window). A request beyond this limit gets an error with a [`NoTimeSlot`], because the service would refuse a ticket
-/// that it has already received.
+/// second of a ticket is called its time slot. An unused time slot can be used for 60 s, or for a quarter of the
+/// profile's window if this is shorter (15 s with the default window of enhanced tickets). So after a pause, a user can
+/// get up to 61 tickets immediately one after the other (16 with this default window). A request beyond this limit gets
+/// an error with a [`NoTimeSlot`], because the service would refuse a ticket that it has already received.
 ///
 /// - Clones of a generator share their time slots. Generators from several calls of [`new`](Self::new), or in several
 ///   processes, share them only with [`with_shared_time_slots`](Self::with_shared_time_slots). Without shared time
@@ -237,8 +237,8 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 ///   [continues](Self::continue_time_slots) the time slots of another process.
 /// - If a profile has a [next key](KeyProfile::with_next_key), the clock decides which key makes a ticket, not the time
 ///   slot of the ticket.
-/// - If the clock is set back while the generator exists, no ticket is made twice. If it is set back by more than 60 s
-///   (or a quarter of the window), no tickets are made until the clock has caught up.
+/// - If the clock is set back while the generator exists, no ticket is made twice. While the clock is more than 60 s
+///   (or a quarter of the window) behind its latest time, no tickets are made.
 ///
 /// # Example
 /// ```
@@ -371,9 +371,9 @@ impl LocalGenerator {
     /// share their time slots. So they never make two tickets with replay protection for the same user, APPLID and
     /// second. The new generator has no [ticket cache](Self::with_ticket_cache).
     ///
-    /// If a profile of `self` for an APPLID allowed replay, or if `self` had no profile for this APPLID, the first
-    /// ticket of the new generator with replay protection for this APPLID is for the next second. Tickets for earlier
-    /// seconds may have been made without a time slot.
+    /// An APPLID may have had a profile in `self` that allowed replay, or no profile. Its tickets may then have been
+    /// made without time slots. So with replay protection, the new generator makes tickets for this APPLID only from
+    /// the next second on.
     #[must_use]
     pub fn with_profiles(&self, profiles: KeyProfiles) -> Self {
         let were_protected = self.profiles.fully_protected();
@@ -438,9 +438,9 @@ impl LocalGenerator {
         }
     }
 
-    /// Makes the ticket for the time `slot`, of which only the whole seconds count, with the key of `profile`. If the
-    /// key may have blocked the thread, checks the age of the ticket afterwards. z/OS would refuse a late ticket, and
-    /// count it as a wrong password of the user.
+    /// Makes the ticket for the time `slot` with the key of `profile`. Only the whole seconds of `slot` count. If the
+    /// key may block the thread, checks the age of the finished ticket. z/OS would refuse a late ticket, and count it
+    /// as a wrong password of the user.
     fn generate_for(
         &self,
         profile: &KeyProfile,
@@ -461,7 +461,7 @@ impl LocalGenerator {
         Ok(ticket)
     }
 
-    /// Makes a ticket on a thread that may wait for the key. `make` makes the ticket.
+    /// Runs `make`, which makes a ticket, on a thread that may wait for the key.
     async fn generate_on(
         threads: Arc<dyn KeyThreads>,
         user: UserId,
@@ -489,7 +489,7 @@ impl LocalGenerator {
         user: UserId,
         applid: Applid,
     ) -> Result<PassTicket, GenerateError> {
-        // The key is chosen before the slot, because its window limits how old the slot may be.
+        // The profile is chosen before the slot, because the window of the profile limits how old the slot may be.
         let began = self.clock.now();
         let profile = self.profile(&user, &applid)?.at(began);
         let no_slot = |why| GenerateError::no_slot(user, applid, why);
@@ -543,11 +543,11 @@ impl LocalGenerator {
 
     /// Continues with the time slots that another process has handed over. Call this before the first ticket.
     ///
-    /// If the other process had no replay protection for at least some users of an APPLID, the first ticket with replay
-    /// protection is for the next second. The other process may have made tickets for earlier seconds without time
-    /// slots. With [shared time slots](Self::with_shared_time_slots), the tickets for all other APPLIDs are only for
-    /// seconds after the latest second that the time slots of the two processes have seen, because the shared store may
-    /// not know the slots of the other process.
+    /// Time slots for which the other process may have made tickets are not used:
+    /// - If some users of an APPLID had no replay protection in the other process, it made their tickets without time
+    ///   slots. So all slots of this APPLID up to now are skipped.
+    /// - With [shared time slots](Self::with_shared_time_slots), the shared store may not know the slots of the other
+    ///   process. So all slots up to the latest second that the two processes have recorded are skipped.
     pub fn continue_time_slots(&self, used: UsedTimeSlots) {
         let were_protected: HashSet<_> = used.protected.iter().copied().collect();
         self.slots.continue_from(used);
@@ -762,8 +762,8 @@ impl GenerateError {
         Self::because(user, applid, Why::Stopped { retry_after })
     }
 
-    /// Creates an error of a generator that gets tickets from another system. This system does not accept the
-    /// credential of the user, or the user has no credential that it could accept. The return codes are
+    /// Creates an error of a generator that gets tickets from another system, which authenticates the user. The user
+    /// has no credential for this system, or the system does not accept it. The return codes are
     /// [`SafReturnCodes::INTERNAL`]. An HTTP server should answer 401.
     pub const fn not_authenticated(user: UserId, applid: Applid) -> Self {
         Self::because(user, applid, Why::NotAuthenticated)
@@ -895,7 +895,7 @@ impl SafReturnCodes {
     /// [stopped](GenerateError::stopped).
     pub const STOPPED: Self = Self { saf: 8, racf: 16, reason: 32 };
 
-    /// The return codes of failures that have a fixed [`text`](Self::text) of their own.
+    /// The return codes that have a fixed [`text`](Self::text). No two of them have the same text.
     const KNOWN: [(u32, u32, u32); 14] = [
         (4, 0, 0),
         (8, 8, 0),
@@ -1044,8 +1044,8 @@ mod tests {
             let is_new = |ticket: &PassTicket| new().evaluate(&user, ticket, clock.now()).is_ok();
             clock.advance(Duration::from_secs(99));
             assert!(!is_new(&generate()));
-            // From now on, the new key makes each ticket, even if the time slot of the ticket is earlier, and even if
-            // the cached ticket of the old key could otherwise be used again.
+            // From now on, the new key makes each ticket, even for an earlier time slot. The cached ticket of the old
+            // key is not used again.
             clock.advance(Duration::from_secs(1));
             let ticket = generate();
             assert!(is_new(&ticket));

@@ -96,8 +96,8 @@ pub trait KeyThreads: fmt::Debug + Send + Sync + 'static {
     /// has not begun should not run.
     ///
     /// # Errors
-    /// The future returns a [`KeySourceError`] if `work` was not run, or takes too long. In the second case, it may
-    /// still run.
+    /// The future returns a [`KeySourceError`] if `work` was not run, or if it takes too long. Work that takes too long
+    /// may still end later.
     fn run(&self, work: KeyWork) -> KeyWorkFuture;
 }
 

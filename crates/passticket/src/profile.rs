@@ -24,7 +24,7 @@ pub const DEFAULT_ENHANCED_WINDOW: Duration = Duration::from_secs(60);
 
 /// The longest window that RACF has: 600 s for legacy tickets, and `TIMEOUT(600)` for enhanced tickets. If the
 /// [window](KeyProfile::with_window) of a profile is longer, a [`LocalGenerator`](super::LocalGenerator) makes tickets
-/// as if it were this long.
+/// as if the window were 600 s.
 pub const MAX_WINDOW: Duration = Duration::from_secs(600);
 
 /// Returns the alphabet of an enhanced algorithm, or `None` for the legacy algorithm.
@@ -149,8 +149,8 @@ impl KeyProfile {
     /// Sets the window. The time of a ticket may differ from the clock of the evaluating system by at most `window`, in
     /// both directions. Only the whole seconds of `window` count.
     ///
-    /// The window on z/OS must be at least as long. In RACF, `TIMEOUT` sets the window of enhanced tickets. If the
-    /// window on z/OS is shorter, z/OS may refuse tickets that were made for an earlier [time
+    /// The window on z/OS must be at least `window`. In RACF, `TIMEOUT` sets the window of enhanced tickets. If the
+    /// window on z/OS is shorter than `window`, z/OS may refuse tickets that were made for an earlier [time
     /// slot](super::LocalGenerator#replay-protection). z/OS counts each refused ticket as a wrong password.
     #[must_use]
     pub fn with_window(mut self, window: Duration) -> Self {
@@ -205,9 +205,9 @@ impl KeyProfile {
     /// [ticket cache](super::LocalGenerator::with_ticket_cache) gives a user the same ticket again. Only the whole
     /// seconds of `reuse` count. The default is zero: a ticket is used within its second only.
     ///
-    /// A service on z/OS compares a ticket with the password first, which may be expensive. The security product can
-    /// check a ticket faster if it has seen this ticket before. So fewer different tickets can mean less work there.
-    /// The price is that a ticket which an attacker has read stays in use for longer.
+    /// RACF compares each ticket with the user's password first, which may be expensive. It may check a ticket faster
+    /// that it has accepted before. So fewer different tickets can mean less work for RACF. The price: an attacker who
+    /// finds a ticket in a log or a dump can more often still use it.
     ///
     /// With [`Replay::Protected`], this setting has no effect, because the second use of a ticket would count as a
     /// wrong password. With [`Replay::Allowed`], the time is limited to a [quarter of the window](Self::max_reuse).
@@ -246,9 +246,9 @@ impl KeyProfile {
     /// ticket for an earlier second. [`generate`](Self::generate) chooses the key by the second of the ticket.
     ///
     /// [`evaluate`](Self::evaluate) accepts tickets of both keys while the difference between its time `now` and `from`
-    /// is at most the longer one of the two windows. The overlap is needed because the system that makes the tickets
-    /// may have another clock, and because a ticket may still be on its way. Before and after the overlap, only one key
-    /// is accepted.
+    /// is at most the longer one of the two windows. The overlap is needed because the clock of the system that makes
+    /// the tickets may differ, and because a ticket needs time to reach the evaluating system. Before and after the
+    /// overlap, only one key is accepted.
     ///
     /// ```
     /// use std::time::Duration;

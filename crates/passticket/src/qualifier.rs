@@ -16,8 +16,8 @@ use super::names::{GroupName, UserId};
 /// | `APPLID.GROUP` | [`Group`](Self::Group) |
 /// | `APPLID` | no qualifier |
 ///
-/// RACF knows the group with which a user logs on: this is the default group of the user, unless the program names
-/// another one. This crate does not know the groups of users, so the qualifier lists them.
+/// RACF knows the group with which a user logs on: the default group of the user, or a group that the application
+/// names. This crate does not know the groups of users, so a qualifier with a group lists the users.
 ///
 /// ```
 /// use passticket::{

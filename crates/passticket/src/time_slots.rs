@@ -24,9 +24,9 @@ const SPARE_SECS: u64 = 60;
 /// Reserves time slots for each pair of user and APPLID.
 ///
 /// No slot of a pair is reserved twice. With [`StartSecond::Skipped`], all slots are later than the second in which
-/// this process started, unless the process [continues](Self::continue_from) the slots of another one. A previous
-/// process only used slots up to the time at which it ended. So the two processes never use the same slot, unless the
-/// clock was set back between them.
+/// this process started. A previous process used only slots up to the time at which it ended. So the two processes
+/// never use the same slot if the clock was not set back between them. A process that [continues](Self::continue_from)
+/// the slots of another process can also use the unused slots of that process.
 pub(super) struct TimeSlots {
     /// The maximum number of pairs in a generation of [`Reserved`].
     pairs: usize,
@@ -262,10 +262,11 @@ pub enum NoTimeSlot {
     AllTaken {
         /// How long unused time slots can be used.
         spare: Duration,
-        /// The time until the next time slot. This is one second, or more if the clock was set back a little.
+        /// The time until the next time slot: usually one second. It is longer if the clock was set back a little.
         retry_after: Duration,
     },
-    /// The clock of this machine was set back too far. It is not known any more which time slots were used.
+    /// The clock of this machine was set back too far. The generator no longer knows which time slots it used at the
+    /// time that the clock shows now.
     #[error(
         "the clock was set back by {} s; with replay protection no tickets are made until the clock \
          has caught up. If the clock was wrong before it was set back, restart this process",
@@ -387,7 +388,7 @@ mod tests {
         assert_eq!(reserve(&new, "B", 91), Ok(31));
         assert_eq!(reserve(&new, "A", 91), Ok(31));
         assert_eq!(reserve(&new, "C", 91), Ok(31));
-        // The hand-over fails, before or after the new process could reserve a slot.
+        // Two hand-overs fail: the first before the new process could reserve a slot, the second after this.
         old.take_back();
         assert_eq!(reserve(&old, "B", 91), Ok(31));
         old.hand_over(Vec::new());

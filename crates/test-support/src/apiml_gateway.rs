@@ -14,15 +14,15 @@ use crate::{
     pki::{Authority, Identity},
 };
 
-/// The text that the gateway writes into `X-Zowe-Auth-Failure` if ZAAS makes no PassTicket, and if its answer does not
-/// have this header.
+/// The text that the gateway writes into `X-Zowe-Auth-Failure` if ZAAS makes no PassTicket, and its answer has no
+/// header with this name.
 pub const NO_TICKET: &str =
     "ZWEAG141E The generation of the PassTicket failed. Reason: Invalid or missing authentication";
 
-/// The same as [`NO_TICKET`], for the other schemes.
+/// The text in place of [`NO_TICKET`] for all schemes except [`GatewayScheme::Ticket`].
 pub const NO_TOKEN: &str = "Invalid or missing authentication";
 
-/// The paths that the gateway relays, without the prefix.
+/// The paths below `/gateway/api/v1/auth/` that the gateway relays.
 const RELAYED: [&str; 17] = [
     "login",
     "logout",
@@ -246,8 +246,8 @@ impl ScriptedGateway {
         }
     }
 
-    /// Relays a request of a client to the auth API. `path` is the path at the gateway. Requests for other paths than
-    /// those that the gateway relays get 404, and do not reach ZAAS. The query does not reach ZAAS, either.
+    /// Relays a request of a client to the auth API. `path` is the path at the gateway. A request for a path that the
+    /// gateway does not relay gets 404, and does not reach ZAAS. The gateway does not send the query string to ZAAS.
     pub async fn relay(
         &self,
         method: Method,

@@ -1,4 +1,5 @@
-//! Starts real Redis servers: a primary, replicas and Sentinels (they monitor a primary, and replace it by a replica).
+//! Starts real Redis servers: a primary, replicas and Sentinels (they monitor a primary, and replace it by a replica if
+//! it fails).
 //!
 //! Each server has its own port on loopback and its own temporary directory. Dropping a value ends its process.
 

@@ -65,8 +65,8 @@ impl SoftHsm {
         Some(hsm)
     }
 
-    /// Returns the SoftHSM that the parent process has made, and whose configuration is in the environment variable
-    /// [`CONFIGURATION`].
+    /// Returns the SoftHSM that the parent process has made. The path of its configuration is in the environment
+    /// variable [`CONFIGURATION`].
     pub fn of_parent() -> Self {
         let configuration = PathBuf::from(std::env::var_os(CONFIGURATION).unwrap());
         let directory = configuration.parent().unwrap().to_owned();
