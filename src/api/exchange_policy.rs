@@ -119,7 +119,7 @@ impl TokenExchange {
     }
 
     /// Limits the exchanges of each actor per minute. Without an actor, the limit is for the subject. The default is
-    /// 60. After a minute without exchanges, all exchanges of a minute are possible in one burst.
+    /// 60. After a minute without exchanges, an actor can use the whole limit in one burst.
     #[must_use]
     pub fn with_calls_per_minute(self, calls: NonZeroU32) -> Self {
         Self { calls: CallLimit::new(calls), ..self }
@@ -164,7 +164,7 @@ impl TokenExchange {
     /// Checks that `subject` is not protected.
     ///
     /// # Errors
-    /// [`DelegationRefusal::Protected`] if it is.
+    /// [`DelegationRefusal::Protected`] if `subject` is protected.
     pub(super) fn check_protected(&self, subject: &UserId) -> Result<(), DelegationRefusal> {
         match self.protected.contains(subject) {
             true => Err(DelegationRefusal::Protected(*subject)),
@@ -220,7 +220,7 @@ pub(super) enum ActorClaimError {
     /// The claim `act` is malformed, too long, or has too many actors.
     #[error("act is not a chain of at most {MAX_ACTORS} actors, each with sub")]
     Chain,
-    /// The claim `may_act` names another actor, or there is no actor.
+    /// The claim `may_act` does not name the actor of the request, or the request has no actor.
     #[error("may_act does not name the actor of this request")]
     OtherActor,
 }
@@ -261,8 +261,9 @@ pub(super) struct ActorNames<'a> {
 }
 
 /// Checks the claim `may_act` of a subject token that `issuer` has issued. If the token has this claim, only the actor
-/// that the claim names may act. If the claim has no `iss`, its `sub` is a z/OS user id, or the name of a user at
-/// `issuer`. A user with the same name at another identity provider is another user (RFC 7519 §4.1.2).
+/// that the claim names may act. If the claim has an `iss`, its `sub` is the name of a user at this identity provider.
+/// Without `iss`, its `sub` is a z/OS user id, or the name of a user at `issuer`. The same name at two identity
+/// providers means two users (RFC 7519 §4.1.2).
 ///
 /// # Errors
 /// [`ActorClaimError::OtherActor`] if the claim names another actor, has another form, or if there is no actor.

@@ -107,7 +107,7 @@ pub(super) struct Claimed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Claim {
     at: Duration,
-    /// The time of the last failure before this failure, or the time of this failure if there was none.
+    /// The time of the last failure before this failure, or the time of this failure if it was the first.
     last: Duration,
 }
 
@@ -204,10 +204,11 @@ impl FailureCounts {
     }
 
     /// Records that the password was right. Clears the failures of the user from this network, but at most
-    /// [`FORGIVEN_A_DAY`] within a day. The failures of the user from other networks stay. They do not delay later
-    /// logins from this network, if the address of the client is known. If these failures were cleared, an attacker in
-    /// another network could guess without a wait after each login of the user. The failures of the network also stay,
-    /// because an attacker in this network may have an account, and could clear them by logging in.
+    /// [`FORGIVEN_A_DAY`] within a day. Two kinds of failures stay:
+    /// - the failures of the user from other networks: otherwise, an attacker in another network could guess without a
+    ///   wait after each login of the user
+    /// - the count of the network: otherwise, an attacker in this network who has an account could clear it by logging
+    ///   in
     pub(super) fn succeeded(&mut self, attempt: Attempt, claimed: Claimed, now: Duration) {
         let pair = (attempt.user, attempt.network);
         if let Some(claim) = claimed.user_and_network {
@@ -300,8 +301,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         Claim { at: now, last }
     }
 
-    /// Takes back a failure that was counted in advance. Also takes back the wait that it caused, unless a later
-    /// failure was counted.
+    /// Takes back a failure that was counted in advance. If no later failure was counted, also takes back the wait that
+    /// this failure caused.
     fn release(&mut self, key: &K, claim: Claim) {
         for generation in [&mut self.young, &mut self.old] {
             if let Some(entry) = generation.get_mut(key)
@@ -364,7 +365,7 @@ const VERSION: &str = "1";
 
 impl FailureCounts {
     /// Returns the counts as text, for the process that continues the work of this process. `now` is the time of the
-    /// same clock as in the other calls.
+    /// clock that the other methods use.
     pub(super) fn to_text(&self, now: Duration) -> String {
         let Self { users_and_networks, users, networks, forgiven } = self;
         let mut text = format!("{VERSION} {}\n", now.as_millis());

@@ -224,7 +224,7 @@ impl Joined {
     }
 }
 
-/// A check in progress. A later request cannot join it after it has finished or after it was dropped.
+/// A check in progress. No request can join the check after it has finished or was dropped.
 pub(super) struct Check {
     memory: Arc<PasswordMemory>,
     key: CheckKey,

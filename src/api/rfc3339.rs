@@ -10,8 +10,8 @@ pub(super) fn write(time: Timestamp) -> String {
 }
 
 /// Reads a time (RFC 3339 §5.6). Returns `None` if the text does not have this form, or if the time is before 1970.
-/// Digits after the milliseconds are ignored. The second 60 is not a time here, because a [`Timestamp`] does not count
-/// leap seconds.
+/// Digits after the milliseconds are ignored. The second 60 (a leap second) is refused, because a [`Timestamp`] does
+/// not count leap seconds.
 pub(super) fn parse(text: &str) -> Option<Timestamp> {
     let text = text.as_bytes();
     let (date_time, rest) = text.split_first_chunk::<19>()?;
