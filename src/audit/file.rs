@@ -111,7 +111,7 @@ impl AuditFile {
     }
 
     /// Returns whether the file can be written. This is so if the last write succeeded and the writer thread runs. A
-    /// full queue is not a fault of the file, so only [`dropped`](Self::dropped) shows it.
+    /// full queue is not a fault of the file, so it does not change this result.
     pub fn health(&self) -> Health {
         let path = self.path.display();
         if self.has_ended() {

@@ -22,8 +22,9 @@ use crate::clock::Timestamp;
 /// How long the writer sleeps after it has found no record, unless it is woken.
 const IDLE_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long the writer sleeps after it has written records. On a processor core that also answers requests, a long
-/// batch delays these requests. The records of a short pause are still in the cache of the processor.
+/// How long the writer sleeps after it has written records. The pause is short for two reasons: a long batch would
+/// delay requests on the same processor core, and after a short pause, the records are still in the cache of the
+/// processor.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// A batch is full when it has at least this number of bytes. Its last line can make it longer.
@@ -246,7 +247,7 @@ impl Writer {
         }
         self.checked = Instant::now();
         if is_at(&self.file, &self.path) {
-            // The open file is at the path again. Until now, it was not, and no new file could be opened.
+            // The open file is at its path. If it was missing there before, the outage is over.
             if self.is_lost {
                 self.end_outage();
             }

@@ -155,9 +155,9 @@ pub enum CoordinatorError {
         /// The version of the data.
         found: u32,
     },
-    /// The place refuses the salt of this node's revocation file, because it already has 16 salts. A node cannot use
-    /// more salts. A salt consists of random bytes that go into each hash of a token in the file. The other nodes are
-    /// not affected.
+    /// The place refuses the salt of this node's revocation file, because the place already has 16 salts. A node cannot
+    /// use more salts. A salt consists of random bytes that go into each hash of a token in the file. The other nodes
+    /// are not affected.
     #[error(
         "{place} already has the salts of 16 revocation files, which is the maximum; move the revocation file of this \
          node away, and start the node without --new-store. The node then creates a file with the salt of the other \

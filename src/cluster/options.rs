@@ -26,8 +26,8 @@ pub enum EmptySite {
     /// ended before the node joined.
     #[default]
     Begin,
-    /// Does not start, unless another node of the site is running. Use this if the file was missing, and the operator
-    /// has not asked for a new file. In this case, all revocations of the site may be lost (docs/decisions.md#d38).
+    /// Starts only if another node of the site is running. Use this if the file was missing, and the operator has not
+    /// asked for a new file. In this case, all revocations of the site may be lost (docs/decisions.md#d38).
     Refuse,
 }
 

@@ -125,7 +125,7 @@ impl Peers {
         nodes
     }
 
-    /// Returns the number of other nodes whose lease may not have ended.
+    /// Returns the number of other nodes that may still hold a lease.
     pub(super) fn running(&self, over: Duration, now: BootTime) -> usize {
         self.0.values().filter(|seen| now.since(seen.first) < over).count()
     }
