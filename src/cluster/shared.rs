@@ -250,7 +250,8 @@ impl Shared {
         }
     }
 
-    /// Removes records that are no longer needed from the place. If this fails, the next eviction removes them.
+    /// Removes from the place the records that are no longer needed. If this fails, the next eviction removes these
+    /// records.
     pub(super) async fn evict_from_place(&self, now: Timestamp) {
         let Some(term) = self.lock().lease.term().cloned() else { return };
         let mut cursor = None;
