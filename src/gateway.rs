@@ -64,9 +64,8 @@ const API_TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// The gateway answers 501 if the body of an HTTP/1 request has a transfer coding other than `chunked`.
 ///
-/// Each request gets a [`RequestId`] extension, unless it already has one. Each response has this id in the header
-/// `X-Request-Id`, even if the service has set another value. [`Forward`](crate::proxy::Forward) sends the same id to
-/// the service.
+/// A request without a [`RequestId`] extension gets one. Each response has this id in the header `X-Request-Id`, even
+/// if the service has set another value. [`Forward`](crate::proxy::Forward) sends the same id to the service.
 ///
 /// `R` should always be ready, as the Tower services of this crate are. While `R` is not ready, the gateway accepts no
 /// requests, not even requests for `A`. `A` is cloned for each request to the auth API.

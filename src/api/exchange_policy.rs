@@ -29,8 +29,7 @@ use crate::{
 /// - [`with_grants`](Self::with_grants): an actor gets a PassTicket if one [`Grant`] to this actor allows the
 ///   application and the subject. The actor also needs `READ` on `APIML.DELEGATE.PASSTICKET`.
 /// - [`with_bearer_applids`](Self::with_bearer_applids): for these applications, the token of the subject is enough. No
-///   actor is needed. If there is an actor who is not the subject, the actor needs a grant and the permission
-///   nevertheless.
+///   actor is needed. But an actor who is not the subject needs a grant and the permission.
 /// - [`with_protected`](Self::with_protected): no client gets a PassTicket for these users.
 /// - [`with_services`](Self::with_services): a Personal Access Token (PAT) is exchanged only for an application whose
 ///   services are all in the scopes of the PAT, without suffixes.

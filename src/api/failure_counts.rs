@@ -227,8 +227,8 @@ impl FailureCounts {
         }
     }
 
-    /// Takes back what was counted in advance, because the login has failed for a reason other than a wrong password,
-    /// or the password could not be checked.
+    /// Takes back what was counted in advance. Call this function if the login has failed for a reason other than a
+    /// wrong password, or if the password could not be checked.
     pub(super) fn withdrawn(&mut self, attempt: Attempt, claimed: Claimed) {
         if claimed.user_and_network.is_some() {
             self.users_and_networks.subtract(&(attempt.user, attempt.network), 1);

@@ -135,8 +135,8 @@ pub(super) struct FailedLogins {
     shared_waits: Mutex<SharedWaits>,
     turns: Arc<Semaphore>,
     waiting: Semaphore,
-    /// How far the times of `counts` are ahead of the monotonic clock. It can be greater than zero only if this process
-    /// continues the work of another process.
+    /// How far the times of `counts` are ahead of the monotonic clock. This difference can be greater than zero only if
+    /// this process continues the work of another process.
     ahead: Mutex<Duration>,
     /// All turns, from [`LoginFailures::hand_over`] to [`LoginFailures::take_back`]. While they are here, this process
     /// checks no passwords. `None` at all other times, and if `hand_over` did not get all turns in time.

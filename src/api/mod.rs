@@ -47,8 +47,8 @@
 //! must send requests with these paths to `AuthApi`.
 //!
 //! The section [Endpoints in detail](#endpoints-in-detail) describes each endpoint, with a command to try it. The
-//! endpoints that API ML also has take the same requests (`docs/reference/auth-endpoints.md`). Their responses follow
-//! the profile (rule 5). These rules apply:
+//! endpoints that API ML also has take the same requests as in API ML (`docs/reference/auth-endpoints.md`). Their
+//! responses follow the profile (rule 5). These rules apply:
 //!
 //! 1. Where the table says "else", `AuthApi` evaluates only the first credential that the request has. For example, if
 //!    the `Basic` header is wrong, `AuthApi` does not try the body or the certificate.
@@ -68,7 +68,7 @@
 //!    body, and the response for an unknown service has the body that API ML sends. The default profile follows the
 //!    documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the differences.
 //!    Exception: the errors of `token`, other than 403, 404 and 405, have the form of RFC 6749 §5.2. They contain the
-//!    number and the text of the same message.
+//!    number and the text of the message.
 //! 6. A 401 response has a challenge (RFC 9110 §11.6.1): `Bearer` if a needed token is missing or not valid,
 //!    `Certificate` if only a certificate is accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are
 //!    not registered schemes, and browsers ignore them. The challenge is never `Basic`, because a browser would open

@@ -39,8 +39,8 @@ pub(super) const METRICS: [(Description, fn(&AuditFile) -> u64); 3] = [
     (WRITE_ERRORS, AuditFile::write_errors),
 ];
 
-/// A sink that writes each record as one line of UTF-8 text. The line is JSON, unless [`AuditFileOptions::with_format`]
-/// sets another format. A writer thread takes the records from a queue and writes them.
+/// A sink that writes each record as one line of UTF-8 text. By default, the line is JSON (see
+/// [`AuditFileOptions::with_format`]). A writer thread takes the records from a queue and writes them.
 ///
 /// - [`record`](AuditSink::record) puts a record into the queue and never waits. If the queue is full, the record is
 ///   dropped and counted. When there is room again, the writer writes a line in the place of the dropped records. In
@@ -56,10 +56,10 @@ pub(super) const METRICS: [(Description, fn(&AuditFile) -> u64); 3] = [
 ///   locks is an exception. If a crash has left an incomplete last line, the sink adds a newline to this line when it
 ///   opens the file. So a reader must expect lines that are not JSON.
 ///
-/// If another program renames or removes the file, for example logrotate, the sink notices this within a second and
-/// opens a new file at the path. If the file was removed, the records of this second are lost. If the new file cannot
-/// be opened, the records wait in the queue. When the sink is opened, the path may be a symbolic link. When the sink
-/// later opens a new file, the path must not be a symbolic link.
+/// If another program renames or removes the file, for example logrotate, the sink notices this within about a second
+/// and opens a new file at the path. If the file was removed, the records of this second are lost. If the new file
+/// cannot be opened, the records wait in the queue. When the sink is opened, the path may be a symbolic link. When the
+/// sink later opens a new file, the path must not be a symbolic link.
 pub struct AuditFile {
     path: PathBuf,
     queue: Queue,

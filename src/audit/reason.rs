@@ -175,7 +175,7 @@ impl ReasonCode {
             | Self::ScopeNotAllowed
             | Self::TargetNotAllowed
             | Self::TargetProtected
-            // A registrant needs a certificate that the registry trusts.
+            // A program that registers an instance needs a certificate that the registry trusts.
             | Self::RegistrationRefused
             | Self::RateLimited
             | Self::NoTimeSlot

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// How long the writer sleeps after it has found no record, unless it is woken.
+/// How long the writer sleeps after it has found no record. The sink may wake it earlier.
 const IDLE_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long the writer sleeps after it has written records. The pause is short for two reasons: a long batch would

@@ -80,7 +80,7 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     ) -> CoordinatorFuture<Renewed>;
 
     /// Returns the leases of all nodes. A server that accepts no writes must refuse this call, because it may be a
-    /// former primary. Its list lacks the new leases of the nodes that already use the new primary.
+    /// former primary. The list of a former primary lacks the new leases of the nodes that already use the new primary.
     fn leases(&self, term: Term) -> CoordinatorFuture<Vec<LeaseRecord>>;
 
     /// Removes `lease`. Does nothing if the place has another lease of this node, such as a later renewal.

@@ -90,7 +90,7 @@ impl PeerCertificate {
     }
 
     /// Returns the intermediate certificates that were passed to [`from_chain`](Self::from_chain), in DER. The TLS
-    /// listener passes those that the peer has sent. They are not verified, unless the handshake used them.
+    /// listener passes those that the peer has sent. Only those that the handshake used are verified.
     pub fn intermediates(&self) -> impl Iterator<Item = &[u8]> {
         self.0.intermediates.iter().map(|der| &**der)
     }

@@ -279,8 +279,8 @@ fn a_rule_of_now_revokes_pats_of_all_nodes_in_the_order_of_the_log() {
     };
     assert!(matches!(missed, Revocation::Token { .. }));
     assert_eq!((check(two.store(), &ahead), check(two.store(), &of_service)), (BY_TOKEN, Ok(())));
-    // If only the rule arrives, node one finds the PAT itself. It returns the revocation even if it already has the
-    // revocation, because another node may not have published it yet.
+    // If only the rule arrives, node one finds the PAT itself. Node one returns this revocation even if it already has
+    // the revocation, because the revocation may not be published yet.
     let rule = [Record::RuleOfNow(user("USER", NOW))];
     assert_eq!(one.apply(&rule), [Record::Revocation(missed.clone())]);
     assert_eq!(check(one.store(), &ahead), BY_TOKEN);
