@@ -265,7 +265,7 @@ pub(super) struct ActorNames<'a> {
 /// providers means two users (RFC 7519 §4.1.2).
 ///
 /// # Errors
-/// [`ActorClaimError::OtherActor`] if the claim names another actor, has another form, or if there is no actor.
+/// [`ActorClaimError::OtherActor`] if the claim does not name `actor` or is malformed, or if there is no actor.
 pub(super) fn check_may_act(
     may_act: Option<&Value>,
     issuer: &str,

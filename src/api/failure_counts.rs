@@ -127,8 +127,8 @@ impl FailureCounts {
         Ok(self.begin_unchecked(attempt, now))
     }
 
-    /// Does the same as [`begin`](Self::begin), but without the check, because the counts that all nodes share have
-    /// already allowed the attempt.
+    /// Does the same as [`begin`](Self::begin), but without the check. The counts that all nodes share must have
+    /// allowed the attempt before.
     pub(super) fn begin_unchecked(&mut self, attempt: Attempt, now: Duration) -> Claimed {
         let (pair, user, _) = attempt.keys();
         Claimed {
@@ -260,7 +260,7 @@ impl Failures {
 ///
 /// When the old map is replaced, some of its entries move to the new young map: those that have used up their free
 /// failures. If these entries did not move, an attacker with many networks could fill the maps with failures of
-/// invented users. The entry of a real user would then be lost, and the attacker could guess again.
+/// invented users. The entry of a real user would then be lost, and the attacker could guess again without a wait.
 #[derive(Debug)]
 struct Ledger<K> {
     forgotten: Forgotten,
@@ -315,8 +315,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 
     fn failed(&mut self, key: K, was_claimed: bool, now: Duration) {
-        // A failure that was counted in advance is counted again if a successful login has cleared the count in the
-        // meantime.
+        // If a successful login has cleared the count since then, a failure that was counted in advance is counted
+        // again.
         let is_counted = was_claimed && self.count(&key, now) > 0;
         self.add(key, u32::from(!is_counted), now);
     }

@@ -18,8 +18,8 @@
 //! the number of free failures by the number of nodes.
 //!
 //! The number of concurrent password checks is also limited. Each check needs one of [`MAX_CONCURRENT`] turns. If no
-//! turn is free, the login waits in a queue until another check is done. After this wait, the throttle checks the
-//! failures again, because other logins may have failed in the meantime.
+//! turn is free, the login waits in a queue until the check of another login is done. After this wait, the throttle
+//! checks the failures again, because other logins may have failed in the meantime.
 //!
 //! A node asks the shared store only after the wait for a turn. If the store says that a client must wait, the node
 //! remembers this wait for at most a minute ([`SharedWaits`]). During this time, the node refuses the client without a
@@ -435,7 +435,7 @@ impl LoginFailures {
     /// password. Logins wait until [`take_back`](Self::take_back) is called, but at most until their time limit.
     ///
     /// If the checks do not end within `wait`, this process continues to check passwords. The text then lacks the
-    /// failures that come later.
+    /// failures that this process counts later.
     pub async fn hand_over(&self, wait: Duration) -> String {
         let failures = &self.failures;
         let all = u32::try_from(MAX_CONCURRENT).unwrap_or(u32::MAX);
@@ -446,7 +446,8 @@ impl LoginFailures {
         failures.counts().to_text(failures.now(&*self.clock))
     }
 
-    /// Checks passwords again. Call this function if the other process has ended before it has taken over the work.
+    /// Ends [`hand_over`](Self::hand_over): this process checks passwords again. Call this function if the other
+    /// process has ended before it has taken over the work.
     pub fn take_back(&self) {
         *self.failures.all_turns() = None;
     }
@@ -457,8 +458,9 @@ impl LoginFailures {
     /// [`LoginFailuresError`] if `text` is malformed. Some of the failed logins may then have been added.
     pub fn continue_from(&self, text: &str) -> Result<(), LoginFailuresError> {
         let now = self.failures.counts().add_text(text).ok_or(LoginFailuresError)?;
-        // If this process has run longer than the other one, its clock is ahead, so the failures look older than they
-        // are. This does not happen if this process was started to continue the work of the other one.
+        // If this process has run longer than the other process, its clock is ahead of the other clock. The failures
+        // then look older than they are. This does not happen if this process was started to continue the work of the
+        // other process.
         *self.failures.ahead() = now.saturating_sub(self.clock.monotonic());
         Ok(())
     }

@@ -94,7 +94,7 @@ impl State {
         self.verified.insert(sender, Verified { hash, user, until: now + LIFETIME });
     }
 
-    /// Removes a check, unless a later check has replaced it.
+    /// Removes the check `shared`. A later check with the same key stays.
     fn remove_check(&mut self, key: &CheckKey, shared: &Arc<SharedResult>) {
         if self.checks.get(key).is_some_and(|it| Arc::ptr_eq(it, shared)) {
             self.checks.remove(key);

@@ -241,7 +241,7 @@ mod tests {
         let mut lists: Vec<_> = (0..10).map(|_| list()).collect();
         lists.iter_mut().for_each(|list| assert!(list.poll().is_pending()));
         assert_eq!(count.load(Ordering::Relaxed), MAX_LISTS);
-        // A client that no longer waits gives its turn to another one.
+        // If a client no longer waits, another client gets its turn.
         drop(lists.remove(0));
         lists.iter_mut().for_each(|list| assert!(list.poll().is_pending()));
         assert_eq!(count.load(Ordering::Relaxed), MAX_LISTS + 1);

@@ -226,7 +226,8 @@ impl AuthApi {
 
     /// Also logs the user out at `issuer`, if a key of `origin` has verified the login token. If the issuer does not
     /// confirm the logout, the token is revoked only here, and the answer is 503. Each origin has at most one issuer: a
-    /// later call for the same `origin` replaces it. If an origin has no issuer, a logout revokes its tokens only here.
+    /// later call for the same `origin` replaces the issuer of the earlier call. If an origin has no issuer, a logout
+    /// revokes its tokens only here.
     #[cfg(feature = "remote")]
     #[must_use]
     pub fn with_issuer_logout(self, origin: TokenOrigin, issuer: impl IssuerLogout) -> Self {

@@ -619,7 +619,7 @@ mod tests {
         let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
 
         write(&mut writer);
-        // logrotate also renames the file.
+        // logrotate renames the file in this way.
         std::fs::rename(&path, path.with_extension("old")).unwrap();
         // The writer uses the renamed file until its next check of the path.
         write(&mut writer);

@@ -163,7 +163,7 @@ mod tests {
             (6600, one, 5, 10, Some(10)),
             (9899, one, 5, 10, Some(10)),
             (9900, one, 5, 10, None),
-            // Another incarnation is another lease.
+            // A lease with another incarnation counts as a new lease.
             (9901, two, 5, 10, Some(10)),
             // A joining node can have a lease of the previous term for some time.
             (9902, two, 6, 0, Some(0)),

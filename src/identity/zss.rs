@@ -40,7 +40,7 @@ const MAX_CERTIFICATE: usize = 4096;
 /// does not check the return codes. A certificate of more than 4096 bytes is not sent and has no user, because the z/OS
 /// service that ZSS calls does not accept it.
 ///
-/// Results, also errors, are cached by the fingerprint of the certificate. [`CachePolicy`] sets the limits of the
+/// The mapper caches results and errors by the fingerprint of the certificate. [`CachePolicy`] sets the limits of the
 /// cache. Concurrent look-ups of the same certificate share one call.
 pub struct ZssCertificates<C, T> {
     zss: Arc<Zss<C, T>>,
@@ -224,7 +224,7 @@ struct Answer {
 /// Returns the user id of a response, or `None` if no user is mapped.
 ///
 /// The return codes decide whether a user is mapped. The status cannot decide this, because ZSS sends the same status
-/// for several return codes, and also if it rejects the request. A response without return codes is an error. If all
+/// for several return codes, and for requests that it rejects. A response without return codes is an error. If all
 /// codes are 0 but the status is not 2xx, this is also an error.
 fn evaluate(reply: Reply) -> Result<Option<UserId>, RemoteError> {
     let answer = match reply.json::<Answer>() {

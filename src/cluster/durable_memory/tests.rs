@@ -313,7 +313,7 @@ fn pats_of_other_nodes_count_for_the_limit_and_are_evicted() {
     let mut node = Node::new();
     let records: Vec<_> = (0..999).map(|i| issued(i, "USER")).collect();
     node.apply(&records);
-    // A known record does not count again.
+    // A record that the node already has does not count a second time.
     node.apply(&records);
     let register = |node: &Node| block_on(node.store().register((&pat("user", "a", NOW)).into()));
     for _ in 0..2 {
