@@ -31,8 +31,8 @@ use crate::{
 /// - [`with_bearer_applids`](Self::with_bearer_applids): for these applications, the token of the subject is enough. No
 ///   actor is needed. But an actor who is not the subject needs a grant and the permission.
 /// - [`with_protected`](Self::with_protected): no client gets a PassTicket for these users.
-/// - [`with_services`](Self::with_services): a Personal Access Token (PAT) is exchanged only for an application whose
-///   services are all in the scopes of the PAT, without suffixes.
+/// - [`with_services`](Self::with_services): if the token is a Personal Access Token (PAT), all services of the
+///   application must be in the scopes of the PAT, without suffixes.
 ///
 /// ```
 /// use tower_passticket::{

@@ -52,9 +52,9 @@ pub(super) const METRICS: [(Description, fn(&AuditFile) -> u64); 3] = [
 /// - When the file reaches its maximum size, it is renamed and a new file is started (see
 ///   [`AuditFileOptions::with_kept_files`]). If a write fails, for example because the disk is full, it is repeated
 ///   every second. The error is logged at most once a minute.
-/// - A new file has mode 0600. The file is locked, so a second sink that opens it gets an error. A file system without
-///   locks is an exception. If a crash has left an incomplete last line, the sink adds a newline to this line when it
-///   opens the file. So a reader must expect lines that are not JSON.
+/// - A new file has mode 0600. If the file system supports locks, the file is locked, and a second sink that opens it
+///   gets an error. If a crash has left an incomplete last line, the sink adds a newline to this line when it opens the
+///   file. So a reader must expect lines that are not JSON.
 ///
 /// If another program renames or removes the file, for example logrotate, the sink notices this within about a second
 /// and opens a new file at the path. If the file was removed, the records of this second are lost. If the new file

@@ -227,7 +227,7 @@ impl Writer {
                 Err(TryLockError::WouldBlock) => {}
                 Ok(()) | Err(TryLockError::Error(_)) => {
                     self.lock = Lock::Exclusive;
-                    // The other process may have appended.
+                    // The other process may have appended lines.
                     self.len = self.file.metadata().map_or(self.len, |metadata| metadata.len());
                 }
             },

@@ -192,7 +192,7 @@ where
         *request.uri_mut() = self.address.uri();
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, json.clone());
-        // A certificate is also sent with this content type, although it is DER, as in Zowe API ML.
+        // As in Zowe API ML, a request with a certificate has the same content type, although its body is DER.
         request.headers_mut().insert(CONTENT_TYPE, json);
         token.authenticate(&mut request);
         Ok(request)
