@@ -1,6 +1,6 @@
 //! The certificate of the peer, for connections on which proxies and gateways may send the requests of their clients.
-//! [`Forwarder`] contains the certificate of a trusted proxy or gateway, and [`UnlistedPeer`] the certificate of any
-//! other peer.
+//! [`Forwarder`] contains the certificate of a trusted proxy or gateway, and [`UnlistedPeer`] the certificate of a peer
+//! that acts as a client.
 
 use super::PeerCertificate;
 
@@ -24,9 +24,9 @@ impl Forwarder {
     }
 }
 
-/// The certificate of a peer that is not, and never was, a trusted proxy or gateway. It is an extension of each request
-/// on the connections of this peer, and proves who sent the request. It is the credential of the request only if the
-/// request also has it as a [`PeerCertificate`] extension.
+/// The certificate of a peer that acts as a client, and not as a trusted proxy or gateway. It is an extension of the
+/// requests on the connections of this peer, and proves who sent the request. It is the credential of the request only
+/// if the request also has it as a [`PeerCertificate`] extension.
 ///
 /// Only [`ForwardedCertificateLayer`](crate::layer::ForwardedCertificateLayer) creates this type, with
 /// [`UnlistedPeers::ActForThemselves`](crate::layer::UnlistedPeers::ActForThemselves).
