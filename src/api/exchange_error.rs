@@ -24,7 +24,8 @@ use crate::{
 };
 
 /// The value of `error`: the codes of RFC 6749 §5.2 that apply to a token exchange, and `invalid_target` of RFC 8693
-/// §2.2.2. RFC 6749 §5.2 has no codes for errors of the server, so the codes of RFC 6749 §4.1.2.1 are used for these.
+/// §2.2.2. RFC 6749 §5.2 has no codes for errors of the server, so the codes of RFC 6749 §4.1.2.1 are used for such
+/// errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OAuthCode {

@@ -207,7 +207,7 @@ impl fmt::Debug for TokenExchange {
     }
 }
 
-/// The longest chain of earlier actors in a token. Each of them is in the audit record.
+/// The maximum number of earlier actors in a token. The audit record contains each of them.
 const MAX_ACTORS: usize = 8;
 
 /// The longest name of an earlier actor in bytes, with its issuer.

@@ -75,7 +75,7 @@ impl CefDevice {
     }
 
     /// Writes the line of a record. With a `count`, the line describes this number of requests, and `record` is the
-    /// first one.
+    /// record of the first request.
     pub(super) fn write_record(
         &self,
         record: &AuditRecord,

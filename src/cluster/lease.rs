@@ -1,7 +1,7 @@
 //! The lease of this node. The *place* is the store that the nodes share, such as Redis.
-//! [`Coordinator`](super::coordinator::Coordinator) explains its log and its terms. The *memory* is the node's own
-//! store of all records ([`NodeMemory`](super::memory::NodeMemory)). A node has *caught up* when its memory has all
-//! records of the place up to a known position in the log.
+//! [`Coordinator`](super::coordinator::Coordinator) explains the log and terms. The *memory* is the node's own store of
+//! all records ([`NodeMemory`](super::memory::NodeMemory)). A node has *caught up* when its memory has all records of
+//! the place up to a known position in the log.
 
 use std::{collections::VecDeque, num::NonZeroU64};
 

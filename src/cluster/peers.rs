@@ -57,8 +57,8 @@ impl Peers {
         }
     }
 
-    /// Forgets when the leases were seen. Call this at the start of a term, because its numbers can repeat numbers of
-    /// the previous term.
+    /// Forgets when the leases were seen. Call this at the start of a term, because the numbers in a new term can
+    /// repeat numbers of the previous term.
     pub(super) fn forget(&mut self) {
         self.0.clear();
     }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::cluster::coordinator::{CoordinatorError, CoordinatorFuture};
 
-/// The longest time limit for an answer of Redis. Nodes with a lease time below 6 s use a shorter one. Opening a
+/// The longest time limit for an answer of Redis. Nodes with a lease time below 6 s use a shorter limit. Opening a
 /// connection has the same limit.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 

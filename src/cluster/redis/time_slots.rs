@@ -60,7 +60,7 @@ enum Verdict {
 
 impl RedisTimeSlots {
     /// Creates time slots in `place`. A node must have [joined](crate::cluster::coordinator::Coordinator::join) the
-    /// site there.
+    /// site in this place before.
     pub fn new(place: RedisPlace) -> Self {
         Self { place, latest: Arc::default(), epoch: Arc::default() }
     }
