@@ -13,7 +13,7 @@ use crate::{
     revocation::ClientNetwork,
 };
 
-/// When the failures of a key stop to count.
+/// When the failures of a key no longer count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Forgotten {
     /// When this time has passed since the last failure.

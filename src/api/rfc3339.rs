@@ -53,7 +53,7 @@ fn fraction(rest: &[u8]) -> Option<(u64, &[u8])> {
     Some((digit(0) * 100 + digit(1) * 10 + digit(2), rest))
 }
 
-/// Returns how many minutes the time is ahead of UTC.
+/// Parses the offset from UTC, such as `+01:00`. Returns the offset in minutes.
 fn offset_minutes(offset: &[u8]) -> Option<i64> {
     let (sign, hours, minutes) = match offset {
         b"Z" | b"z" => return Some(0),
