@@ -1,8 +1,8 @@
 //! Records whether a request waits for its client to send the body.
 //!
 //! The code that reads the body of a request cannot easily reach the code that counts the requests of a connection. An
-//! extension in the request would cost an allocation. But both run in the same poll. So the code that reads the body
-//! sets a thread-local flag, and the code that counts requests checks the flag after the poll.
+//! extension in the request would cost an allocation. But both pieces of code run in the same poll. So the code that
+//! reads the body sets a thread-local flag, and the code that counts requests checks the flag after the poll.
 
 use std::cell::Cell;
 

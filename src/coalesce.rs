@@ -35,7 +35,8 @@ pub(crate) struct WriteProgress {
 
 #[cfg(feature = "proxy")]
 impl WriteProgress {
-    /// Returns whether the last write, flush or shutdown is pending. Usually, the peer does not accept bytes.
+    /// Returns whether the last write, flush or shutdown is pending. Usually, the cause is a peer that does not accept
+    /// bytes.
     pub(crate) fn is_blocked(&self) -> bool {
         self.is_blocked.load(Ordering::Relaxed)
     }

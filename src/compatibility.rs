@@ -3,7 +3,7 @@
 
 /// The profile that the gateway follows where the documentation of Zowe and the running Zowe API ML v3 disagree.
 ///
-/// | | `Documented` | `ZoweV3` |
+/// | case | `Documented` | `ZoweV3` |
 /// |---|---|---|
 /// | success of `access-token/validate`, and of `access-token/revoke` and the endpoints below it | 200 without a body. Exception: if the client asks for JSON, the 200 of `validate` has a JSON body | 204 |
 /// | the caller of an endpoint below `access-token/revoke/tokens` has no SAF permission | 401 | 403 |

@@ -65,8 +65,8 @@ pub(super) struct TokenExchanges<'a> {
     pub(super) clock: &'a dyn Clock,
 }
 
-/// A verified token that is not revoked, and its z/OS user. For a token of an identity provider, this is the user to
-/// whom the identity is mapped.
+/// A verified token that is not revoked, and its z/OS user. For a token of an identity provider, this is the z/OS user
+/// in the token, or else the user to whom the identity is mapped.
 struct Proven {
     user: UserId,
     token: VerifiedToken,
@@ -364,8 +364,8 @@ impl TokenExchanges<'_> {
         Ok(self.exchange.check_grants(&caller, applid, subject)?)
     }
 
-    /// Makes the PassTicket. If a running Zowe makes the PassTickets, it may need the token of the user. A PAT is not
-    /// passed on, because Zowe does not accept PATs for this.
+    /// Makes the PassTicket. If a running Zowe makes the PassTickets, Zowe may need the token of the user. A PAT is not
+    /// sent to Zowe, because Zowe makes no PassTicket for a PAT.
     async fn make(
         &self,
         subject: &Proven,
@@ -432,7 +432,7 @@ fn external_name(token: &VerifiedToken) -> Option<(&str, &str)> {
     }
 }
 
-/// Changes the facts in the record that only a token exchange has.
+/// Edits the part of the record that only token exchanges have.
 fn exchange_detail(record: &mut AuditRecord, edit: impl FnOnce(&mut ExchangeDetail)) {
     if !matches!(record.detail, Some(Detail::Exchange(_))) {
         record.detail = Some(Detail::Exchange(Box::default()));

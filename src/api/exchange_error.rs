@@ -24,22 +24,23 @@ use crate::{
 };
 
 /// The value of `error`: the codes of RFC 6749 §5.2 that apply to a token exchange, and `invalid_target` of RFC 8693
-/// §2.2.2. RFC 6749 §5.2 has no codes for errors of the server, so the codes of RFC 6749 §4.1.2.1 are used for these.
+/// §2.2.2. RFC 6749 §5.2 has no codes for errors of the server, so the codes of RFC 6749 §4.1.2.1 are used for such
+/// errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OAuthCode {
     /// The request is malformed, a token in it is not accepted (RFC 8693 §2.2.2), or the actor may not act for the
     /// user.
     InvalidRequest,
-    /// The client is not authenticated: its certificate has expired or is mapped to no user, or it has neither a
-    /// certificate nor an actor token.
+    /// The client is not authenticated: its certificate has expired or is mapped to no user, or the client has neither
+    /// a certificate nor an actor token.
     InvalidClient,
     /// The client may not exchange tokens.
     UnauthorizedClient,
     /// The grant type is not that of a token exchange.
     UnsupportedGrantType,
-    /// The client gets no PassTicket for this APPLID, the request does not name one APPLID, or it has the parameter
-    /// `resource`.
+    /// The client gets no PassTicket for this APPLID, the request does not name exactly one APPLID, or the request has
+    /// the parameter `resource`.
     InvalidTarget,
     /// The request has a scope.
     InvalidScope,

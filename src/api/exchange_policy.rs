@@ -29,11 +29,10 @@ use crate::{
 /// - [`with_grants`](Self::with_grants): an actor gets a PassTicket if one [`Grant`] to this actor allows the
 ///   application and the subject. The actor also needs `READ` on `APIML.DELEGATE.PASSTICKET`.
 /// - [`with_bearer_applids`](Self::with_bearer_applids): for these applications, the token of the subject is enough. No
-///   actor is needed. If there is an actor who is not the subject, the actor needs a grant and the permission
-///   nevertheless.
+///   actor is needed. But an actor who is not the subject needs a grant and the permission.
 /// - [`with_protected`](Self::with_protected): no client gets a PassTicket for these users.
-/// - [`with_services`](Self::with_services): a Personal Access Token (PAT) is exchanged only for an application whose
-///   services are all in the scopes of the PAT, without suffixes.
+/// - [`with_services`](Self::with_services): if the token is a Personal Access Token (PAT), all services of the
+///   application must be in the scopes of the PAT, without suffixes.
 ///
 /// ```
 /// use tower_passticket::{
@@ -119,7 +118,7 @@ impl TokenExchange {
     }
 
     /// Limits the exchanges of each actor per minute. Without an actor, the limit is for the subject. The default is
-    /// 60. After a minute without exchanges, all exchanges of a minute are possible in one burst.
+    /// 60. After a minute without exchanges, an actor can use the whole limit in one burst.
     #[must_use]
     pub fn with_calls_per_minute(self, calls: NonZeroU32) -> Self {
         Self { calls: CallLimit::new(calls), ..self }
@@ -164,7 +163,7 @@ impl TokenExchange {
     /// Checks that `subject` is not protected.
     ///
     /// # Errors
-    /// [`DelegationRefusal::Protected`] if it is.
+    /// [`DelegationRefusal::Protected`] if `subject` is protected.
     pub(super) fn check_protected(&self, subject: &UserId) -> Result<(), DelegationRefusal> {
         match self.protected.contains(subject) {
             true => Err(DelegationRefusal::Protected(*subject)),
@@ -208,7 +207,7 @@ impl fmt::Debug for TokenExchange {
     }
 }
 
-/// The longest chain of earlier actors in a token. Each of them is in the audit record.
+/// The maximum number of earlier actors in a token. The audit record contains each of them.
 const MAX_ACTORS: usize = 8;
 
 /// The longest name of an earlier actor in bytes, with its issuer.
@@ -220,7 +219,7 @@ pub(super) enum ActorClaimError {
     /// The claim `act` is malformed, too long, or has too many actors.
     #[error("act is not a chain of at most {MAX_ACTORS} actors, each with sub")]
     Chain,
-    /// The claim `may_act` names another actor, or there is no actor.
+    /// The claim `may_act` does not name the actor of the request, or the request has no actor.
     #[error("may_act does not name the actor of this request")]
     OtherActor,
 }
@@ -261,11 +260,12 @@ pub(super) struct ActorNames<'a> {
 }
 
 /// Checks the claim `may_act` of a subject token that `issuer` has issued. If the token has this claim, only the actor
-/// that the claim names may act. If the claim has no `iss`, its `sub` is a z/OS user id, or the name of a user at
-/// `issuer`. A user with the same name at another identity provider is another user (RFC 7519 §4.1.2).
+/// that the claim names may act. If the claim has an `iss`, its `sub` is the name of a user at this identity provider.
+/// Without `iss`, its `sub` is a z/OS user id, or the name of a user at `issuer`. The same name at two identity
+/// providers means two users (RFC 7519 §4.1.2).
 ///
 /// # Errors
-/// [`ActorClaimError::OtherActor`] if the claim names another actor, has another form, or if there is no actor.
+/// [`ActorClaimError::OtherActor`] if the claim does not name `actor` or is malformed, or if there is no actor.
 pub(super) fn check_may_act(
     may_act: Option<&Value>,
     issuer: &str,

@@ -148,7 +148,7 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), ExchangeProb
 }
 
 /// Parses a body. Unknown parameters are ignored (RFC 6749 §3.2), and a parameter without a value counts as absent. But
-/// both must also be form-encoded, and must not occur twice.
+/// these parameters must also be form-encoded, and must not occur twice.
 ///
 /// # Errors
 /// [`ExchangeProblem`] says what is wrong.
@@ -208,7 +208,7 @@ impl Parameters {
             }
             let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
             let (name, value) = (&pair[..end], pair.get(end + 1..).unwrap_or_default());
-            // Before it is decoded, a name may have three times as many bytes, because a percent-encoded byte has three
+            // An encoded name may be three times as long as a decoded name, because a percent-encoded byte has three
             // characters.
             if name.len() > 3 * MAX_NAME_LEN {
                 return Err(ExchangeProblem::TooLarge);

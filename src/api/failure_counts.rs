@@ -13,7 +13,7 @@ use crate::{
     revocation::ClientNetwork,
 };
 
-/// When the failures of a key stop to count.
+/// When the failures of a key no longer count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Forgotten {
     /// When this time has passed since the last failure.
@@ -107,7 +107,7 @@ pub(super) struct Claimed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Claim {
     at: Duration,
-    /// The time of the last failure before this failure, or the time of this failure if there was none.
+    /// The time of the last failure before this failure, or the time of this failure if it was the first.
     last: Duration,
 }
 
@@ -127,8 +127,8 @@ impl FailureCounts {
         Ok(self.begin_unchecked(attempt, now))
     }
 
-    /// Does the same as [`begin`](Self::begin), but without the check, because the counts that all nodes share have
-    /// already allowed the attempt.
+    /// Does the same as [`begin`](Self::begin), but without the check. The counts that all nodes share must have
+    /// allowed the attempt before.
     pub(super) fn begin_unchecked(&mut self, attempt: Attempt, now: Duration) -> Claimed {
         let (pair, user, _) = attempt.keys();
         Claimed {
@@ -204,10 +204,11 @@ impl FailureCounts {
     }
 
     /// Records that the password was right. Clears the failures of the user from this network, but at most
-    /// [`FORGIVEN_A_DAY`] within a day. The failures of the user from other networks stay. They do not delay later
-    /// logins from this network, if the address of the client is known. If these failures were cleared, an attacker in
-    /// another network could guess without a wait after each login of the user. The failures of the network also stay,
-    /// because an attacker in this network may have an account, and could clear them by logging in.
+    /// [`FORGIVEN_A_DAY`] within a day. Two kinds of failures stay:
+    /// - the failures of the user from other networks: otherwise, an attacker in another network could guess without a
+    ///   wait after each login of the user
+    /// - the count of the network: otherwise, an attacker in this network who has an account could clear it by logging
+    ///   in
     pub(super) fn succeeded(&mut self, attempt: Attempt, claimed: Claimed, now: Duration) {
         let pair = (attempt.user, attempt.network);
         if let Some(claim) = claimed.user_and_network {
@@ -226,8 +227,8 @@ impl FailureCounts {
         }
     }
 
-    /// Takes back what was counted in advance, because the login has failed for a reason other than a wrong password,
-    /// or the password could not be checked.
+    /// Takes back what was counted in advance. Call this function if the login has failed for a reason other than a
+    /// wrong password, or if the password could not be checked.
     pub(super) fn withdrawn(&mut self, attempt: Attempt, claimed: Claimed) {
         if claimed.user_and_network.is_some() {
             self.users_and_networks.subtract(&(attempt.user, attempt.network), 1);
@@ -259,7 +260,7 @@ impl Failures {
 ///
 /// When the old map is replaced, some of its entries move to the new young map: those that have used up their free
 /// failures. If these entries did not move, an attacker with many networks could fill the maps with failures of
-/// invented users. The entry of a real user would then be lost, and the attacker could guess again.
+/// invented users. The entry of a real user would then be lost, and the attacker could guess again without a wait.
 #[derive(Debug)]
 struct Ledger<K> {
     forgotten: Forgotten,
@@ -300,8 +301,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         Claim { at: now, last }
     }
 
-    /// Takes back a failure that was counted in advance. Also takes back the wait that it caused, unless a later
-    /// failure was counted.
+    /// Takes back a failure that was counted in advance. If no later failure was counted, also takes back the wait that
+    /// this failure caused.
     fn release(&mut self, key: &K, claim: Claim) {
         for generation in [&mut self.young, &mut self.old] {
             if let Some(entry) = generation.get_mut(key)
@@ -314,8 +315,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 
     fn failed(&mut self, key: K, was_claimed: bool, now: Duration) {
-        // A failure that was counted in advance is counted again if a successful login has cleared the count in the
-        // meantime.
+        // If a successful login has cleared the count since then, a failure that was counted in advance is counted
+        // again.
         let is_counted = was_claimed && self.count(&key, now) > 0;
         self.add(key, u32::from(!is_counted), now);
     }
@@ -364,7 +365,7 @@ const VERSION: &str = "1";
 
 impl FailureCounts {
     /// Returns the counts as text, for the process that continues the work of this process. `now` is the time of the
-    /// same clock as in the other calls.
+    /// clock that the other methods use.
     pub(super) fn to_text(&self, now: Duration) -> String {
         let Self { users_and_networks, users, networks, forgiven } = self;
         let mut text = format!("{VERSION} {}\n", now.as_millis());
@@ -375,9 +376,9 @@ impl FailureCounts {
         text
     }
 
-    /// Adds the counts of a text that [`to_text`](Self::to_text) has returned. Returns the time in the text: the clock
-    /// must continue at this time. Returns `None` if the text is malformed. Some of the counts may then have been
-    /// added.
+    /// Adds the counts of a text that [`to_text`](Self::to_text) has returned. Returns the time in the text. The caller
+    /// must let its clock continue at this time. Returns `None` if the text is malformed. Some of the counts may then
+    /// have been added.
     pub(super) fn add_text(&mut self, text: &str) -> Option<Duration> {
         let mut lines = text.lines();
         let (version, now) = lines.next()?.split_once(' ')?;

@@ -106,7 +106,7 @@ impl LoginProvider for FileLogin {
         let hash = self.hash_for(&user);
         let running = self.running.clone();
         Box::pin(async move {
-            // Without users, there is no decoy. A fast response then reveals nothing.
+            // Without users, there is no hash to check. The response is then fast, but reveals nothing.
             let (hash, known) = hash.ok_or(LoginError::WrongCredentials)?;
             // The semaphore is never closed. If it were closed, no login would succeed.
             let permit = running.acquire_owned().await.map_err(|_| LoginError::Unavailable)?;

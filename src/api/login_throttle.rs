@@ -18,12 +18,13 @@
 //! the number of free failures by the number of nodes.
 //!
 //! The number of concurrent password checks is also limited. Each check needs one of [`MAX_CONCURRENT`] turns. If no
-//! turn is free, the login waits in a queue until another check is done. After this wait, the throttle checks the
-//! failures again, because other logins may have failed in the meantime.
+//! turn is free, the login waits in a queue until the check of another login is done. After this wait, the throttle
+//! checks the failures again, because other logins may have failed in the meantime.
 //!
-//! The shared store is asked only after the wait for a turn. If it says that a client must wait, the node remembers
-//! this for at most a minute ([`SharedWaits`]), and refuses the client without a turn. So these clients cannot take the
-//! places of other clients in the queue. A login of the user at another node does not end the remembered wait.
+//! A node asks the shared store only after the wait for a turn. If the store says that a client must wait, the node
+//! remembers this wait for at most a minute ([`SharedWaits`]). During this time, the node refuses the client without a
+//! turn. So these clients cannot take the places of other clients in the queue. A login of the user at another node
+//! does not end the remembered wait.
 
 use std::{
     fmt,
@@ -134,8 +135,8 @@ pub(super) struct FailedLogins {
     shared_waits: Mutex<SharedWaits>,
     turns: Arc<Semaphore>,
     waiting: Semaphore,
-    /// How far the times of `counts` are ahead of the monotonic clock. It can be greater than zero only if this process
-    /// continues the work of another process.
+    /// How far the times of `counts` are ahead of the monotonic clock. This difference can be greater than zero only if
+    /// this process continues the work of another process.
     ahead: Mutex<Duration>,
     /// All turns, from [`LoginFailures::hand_over`] to [`LoginFailures::take_back`]. While they are here, this process
     /// checks no passwords. `None` at all other times, and if `hand_over` did not get all turns in time.
@@ -275,8 +276,8 @@ impl LoginThrottle {
         self.counts().check(attempt, now).map_err(early)
     }
 
-    /// Counts a failure for a password that the caller has compared with the cached one, and that differs from it. If
-    /// the login provider then accepts the password, the failure is taken back. Otherwise the failure stays.
+    /// Counts a failure for a password that differs from the cached one. If the login provider then accepts the
+    /// password, the failure is taken back. Otherwise the failure stays.
     ///
     /// # Errors
     /// [`TooEarly`] if there were too many failures.
@@ -298,10 +299,10 @@ impl LoginThrottle {
         Ok(Guess(Counted { throttle: self.clone(), clock, state }))
     }
 
-    /// Checks an attempt before it waits for a turn. With shared counts, this function uses the remembered waits and,
-    /// of this node's own counts, only the count of the network. This node's own count of the user may be too high,
-    /// because a login at another node may have cleared the failures. The count of the network does not become too high
-    /// in this way, because no login clears the failures of a network.
+    /// Checks an attempt before it waits for a turn. Without shared counts, all counts of this node decide. With shared
+    /// counts, only the remembered waits and this node's count of the network decide. This node's count of the user may
+    /// be too high, because a login at another node may have cleared the failures. No login clears the failures of a
+    /// network.
     fn check_before_turn(&self, attempt: &Attempt, now: Duration) -> Result<(), TooEarly> {
         let counted = match &self.shared {
             Some(_) => {
@@ -313,7 +314,7 @@ impl LoginThrottle {
         counted.map_err(early)
     }
 
-    /// Checks whether the shared counts have told this node a short time ago that the client must wait.
+    /// Checks whether this node remembers a wait that the shared counts have imposed on the client.
     fn check_shared_waits(&self, attempt: &Attempt, now: Duration) -> Result<(), TooEarly> {
         match &self.shared {
             Some(_) => self.failures.shared_waits().check(attempt, now).map_err(early),
@@ -429,12 +430,12 @@ impl LoginFailures {
         Self { failures: throttle.failures.clone(), clock }
     }
 
-    /// Returns the failed logins as text, for the process that continues the work. Before that, waits for the results
-    /// of the current password checks, but at most for `wait`. From then on, this process checks no password. Logins
-    /// wait until [`take_back`](Self::take_back) is called, but at most until their time limit.
+    /// Returns the failed logins as text, for the process that continues the work. First waits for the results of the
+    /// current password checks, but at most for `wait`. If these checks end in time, this process then checks no
+    /// password. Logins wait until [`take_back`](Self::take_back) is called, but at most until their time limit.
     ///
-    /// If the current checks do not end within `wait`, this process continues to check passwords. The text then lacks
-    /// the failures that come later.
+    /// If the checks do not end within `wait`, this process continues to check passwords. The text then lacks the
+    /// failures that this process counts later.
     pub async fn hand_over(&self, wait: Duration) -> String {
         let failures = &self.failures;
         let all = u32::try_from(MAX_CONCURRENT).unwrap_or(u32::MAX);
@@ -445,7 +446,8 @@ impl LoginFailures {
         failures.counts().to_text(failures.now(&*self.clock))
     }
 
-    /// Checks passwords again. Call this function if the other process has ended before it has taken over the work.
+    /// Ends [`hand_over`](Self::hand_over): this process checks passwords again. Call this function if the other
+    /// process has ended before it has taken over the work.
     pub fn take_back(&self) {
         *self.failures.all_turns() = None;
     }
@@ -456,8 +458,9 @@ impl LoginFailures {
     /// [`LoginFailuresError`] if `text` is malformed. Some of the failed logins may then have been added.
     pub fn continue_from(&self, text: &str) -> Result<(), LoginFailuresError> {
         let now = self.failures.counts().add_text(text).ok_or(LoginFailuresError)?;
-        // If this process has run longer than the other one, its clock is ahead, so the failures look older than they
-        // are. This does not happen if this process was started to continue the work of the other one.
+        // If this process has run longer than the other process, its clock is ahead of the other clock. The failures
+        // then look older than they are. This does not happen if this process was started to continue the work of the
+        // other process.
         *self.failures.ahead() = now.saturating_sub(self.clock.monotonic());
         Ok(())
     }

@@ -51,8 +51,7 @@ impl LoginTokens<'_> {
     }
 
     /// Verifies the caller's token, and checks that it is a login token and not revoked. The token may be for one
-    /// service only. So an endpoint may call this function directly only if it does nothing in the name of the user,
-    /// and only shows the content of the token.
+    /// service only. So only an endpoint that just shows the content of the token may call this function directly.
     ///
     /// # Errors
     /// - [`ApiError::TokenNotProvided`] if the request has no token.
@@ -74,9 +73,9 @@ impl LoginTokens<'_> {
         Ok(jwt)
     }
 
-    /// Does the same as [`require_of_any_service`](Self::require_of_any_service), but does not ask the issuer of the
-    /// token, and does not check whether the token is [revoked](Self::check). So a user can log out even if the issuer
-    /// does not answer.
+    /// Does the same as [`require_of_any_service`](Self::require_of_any_service), but does not ask the issuer whether
+    /// the token is still valid, and does not check whether the token is [revoked](Self::check). So the gateway can
+    /// revoke the token even if the issuer does not answer.
     pub(super) async fn require_for_logout(self, request: &Parts) -> Result<Jwt, ApiError> {
         let text = self.text(request).ok_or(ApiError::TokenNotProvided)?;
         login_token_of(request, self.verifier.verify_for_logout(text).await)

@@ -17,13 +17,12 @@ use crate::token::{TokenError, TokenOrigin};
 /// the user. As in API ML (Zowe's API Mediation Layer), the response does not delete the cookie. If the token is
 /// already revoked, returns an error and does nothing else.
 ///
-/// If another server has issued the token, and `sessions` knows this server, the gateway also logs the user out there
-/// (docs/decisions.md#d48). If this second logout fails, the gateway revokes the token nevertheless. But the client
-/// gets an error, because the other server still accepts the token. If the gateway cannot revoke the token, it still
-/// logs the user out at the other server.
+/// If another server has issued the token, and `sessions` knows this server, the gateway then logs the user out there
+/// (docs/decisions.md#d48). The gateway tries this second logout even if it could not revoke the token. If the
+/// revocation or the second logout fails, the client gets an error.
 ///
-/// The gateway does not ask the issuer whether the token is still valid. So a user can log out even if the issuer does
-/// not answer. The logout continues if the client disconnects.
+/// The gateway does not ask the issuer whether the token is still valid. So the gateway can revoke the token even if
+/// the issuer does not answer. The logout continues if the client disconnects.
 pub(super) async fn log_out(
     request: &Parts,
     tokens: LoginTokens<'_>,

@@ -12,7 +12,7 @@
 //! | `POST refresh` | a client certificate, and the login cookie or `Bearer` | 204 and a new login cookie |
 //! | `POST ticket` | a client certificate, and the login cookie or `Bearer` | 200 and a PassTicket |
 //! | `POST delegate/passticket` | a client certificate, with `READ` on `APIML.DELEGATE.PASSTICKET` | 200 and a PassTicket for another user |
-//! | `POST token` | the token of a user in the body. Unless [`TokenExchange::with_bearer_applids`] names the APPLID, also a client certificate or the client's own token (RFC 8693 `actor_token`), of a user with a [`Grant`] and with `READ` on `APIML.DELEGATE.PASSTICKET` | 200 and a PassTicket for the user of the token (RFC 8693) |
+//! | `POST token` | the token of a user in the body, and a client certificate or the client's own token (RFC 8693 `actor_token`). The user of the certificate or of this second token needs a [`Grant`] and `READ` on `APIML.DELEGATE.PASSTICKET`. If [`TokenExchange::with_bearer_applids`] names the APPLID, the token of the user is enough | 200 and a PassTicket for the user of the token (RFC 8693) |
 //! | `GET keys/public` | none | 200 and the key of new tokens in PEM |
 //! | `GET keys/public/all` | none | 200 and all keys for tokens of this gateway as a JWK set (RFC 7517) |
 //! | `GET keys/public/current` | none | 200 and the key of new tokens as a JWK set |
@@ -47,8 +47,8 @@
 //! must send requests with these paths to `AuthApi`.
 //!
 //! The section [Endpoints in detail](#endpoints-in-detail) describes each endpoint, with a command to try it. The
-//! endpoints that API ML also has take the same requests (`docs/reference/auth-endpoints.md`). Their responses follow
-//! the profile (rule 5). These rules apply:
+//! endpoints that API ML also has take the same requests as in API ML (`docs/reference/auth-endpoints.md`). Their
+//! responses follow the profile (rule 5). These rules apply:
 //!
 //! 1. Where the table says "else", `AuthApi` evaluates only the first credential that the request has. For example, if
 //!    the `Basic` header is wrong, `AuthApi` does not try the body or the certificate.
@@ -68,7 +68,7 @@
 //!    body, and the response for an unknown service has the body that API ML sends. The default profile follows the
 //!    documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the differences.
 //!    Exception: the errors of `token`, other than 403, 404 and 405, have the form of RFC 6749 §5.2. They contain the
-//!    number and the text of the same message.
+//!    number and the text of the message.
 //! 6. A 401 response has a challenge (RFC 9110 §11.6.1): `Bearer` if a needed token is missing or not valid,
 //!    `Certificate` if only a certificate is accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are
 //!    not registered schemes, and browsers ignore them. The challenge is never `Basic`, because a browser would open
@@ -80,9 +80,9 @@
 //!    the status is 403 in two cases: the browser attached a credential, or the request is for `login` or `token`. The
 //!    [`OriginPolicy`](crate::layer::OriginPolicy) can allow some origins, or refuse more requests. The status is also
 //!    403 if a script of a page at the gateway's own address asks for a new PAT with a credential that the browser
-//!    attaches ([`ApiError::ScriptRequest`]). A `GET` changes no token and no revocation, with one exception: `GET
-//!    access-tokens/self` adds the PAT of the request to the registry if it is not there. If the PAT was rotated and
-//!    its grace period has ended, this request revokes the PATs of its family (docs/decisions.md#d36).
+//!    attaches ([`ApiError::ScriptRequest`]). Only one `GET` can change tokens or revocations: `GET access-tokens/self`
+//!    adds the PAT of the request to the registry if it is not there. If the PAT was rotated and its grace period has
+//!    ended, the gateway revokes the PATs of its family (docs/decisions.md#d36).
 //!
 //! # Audit records
 //! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). For each request to

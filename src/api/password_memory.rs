@@ -94,7 +94,7 @@ impl State {
         self.verified.insert(sender, Verified { hash, user, until: now + LIFETIME });
     }
 
-    /// Removes a check, unless a later check has replaced it.
+    /// Removes the check `shared`. A later check with the same key stays.
     fn remove_check(&mut self, key: &CheckKey, shared: &Arc<SharedResult>) {
         if self.checks.get(key).is_some_and(|it| Arc::ptr_eq(it, shared)) {
             self.checks.remove(key);
@@ -224,7 +224,7 @@ impl Joined {
     }
 }
 
-/// A check in progress. A later request cannot join it after it has finished or after it was dropped.
+/// A check in progress. No request can join the check after it has finished or was dropped.
 pub(super) struct Check {
     memory: Arc<PasswordMemory>,
     key: CheckKey,

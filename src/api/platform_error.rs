@@ -34,7 +34,7 @@ pub enum PlatformError {
     Environment,
     /// ENOSYS: the system does not have the function.
     NotSupported,
-    /// EPERM: the server that checks passwords has no permission to do so.
+    /// EPERM: the server that checks passwords has no permission to check them.
     NotPermitted,
     /// Any other error.
     Unknown,

@@ -113,7 +113,7 @@ impl<L: LoginProvider + ?Sized> LoginProvider for Arc<L> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoginError {
-    /// The user does not exist, or the password is wrong. The response does not reveal which.
+    /// The user does not exist, or the password is wrong. The response does not reveal which of the two is true.
     #[error("the user or the password is wrong")]
     WrongCredentials,
     /// The user and the password are right, but the new password is not allowed.

@@ -1,9 +1,9 @@
 //! Creates and writes the audit record of a request.
 //!
 //! Each request to an audited endpoint with a supported method has one record. At the endpoints of API ML, requests
-//! with other methods also have a record, except `OPTIONS`. The record starts as a draft in the extensions of the
-//! request. The endpoint [adds](add_to_record) fields to the draft. `AuthApi` writes the record after the endpoint has
-//! answered.
+//! with an unsupported method also have a record, except `OPTIONS`. The record starts as a draft in the extensions of
+//! the request. The endpoint [adds](add_to_record) fields to the draft. `AuthApi` writes the record after the endpoint
+//! has answered.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -25,9 +25,9 @@ pub(super) struct Registry {
     lists: Arc<Semaphore>,
 }
 
-/// The maximum number of requests for lists that the store has at one time. Further requests wait here. A store may use
-/// one thread to make lists and to store revocations. So without this limit, a client that sends many requests for
-/// lists could delay revocations.
+/// The maximum number of concurrent list requests to the store. Further list requests wait in the registry. A store may
+/// use one thread to make lists and to store revocations. Without this limit, a client that sends many list requests
+/// could delay revocations.
 const MAX_LISTS: usize = 4;
 
 /// The name and the description of a new token.
@@ -241,7 +241,7 @@ mod tests {
         let mut lists: Vec<_> = (0..10).map(|_| list()).collect();
         lists.iter_mut().for_each(|list| assert!(list.poll().is_pending()));
         assert_eq!(count.load(Ordering::Relaxed), MAX_LISTS);
-        // A client that no longer waits gives its turn to another one.
+        // If a client no longer waits, another client gets its turn.
         drop(lists.remove(0));
         lists.iter_mut().for_each(|list| assert!(list.poll().is_pending()));
         assert_eq!(count.load(Ordering::Relaxed), MAX_LISTS + 1);

@@ -143,7 +143,7 @@ impl RevocationRules<'_> {
         Ok(caller)
     }
 
-    /// Stores a rule, and answers with the status of the profile for a stored rule.
+    /// Stores a rule, and answers with the success status of the compatibility profile.
     async fn make_rule(
         self,
         request: &Parts,

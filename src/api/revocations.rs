@@ -42,7 +42,7 @@ impl Revocations {
     }
 
     /// Stores the revocation of a token. A store that shares revocations with another program, such as Zowe's Caching
-    /// Service, also stores it there. An endpoint answers with success only after `Ok`.
+    /// Service, also stores the revocation in that program. An endpoint answers with success only after `Ok`.
     ///
     /// # Errors
     /// [`ApiError::StoreUnavailable`] if the store returns an error.

@@ -10,8 +10,8 @@ pub(super) fn write(time: Timestamp) -> String {
 }
 
 /// Reads a time (RFC 3339 §5.6). Returns `None` if the text does not have this form, or if the time is before 1970.
-/// Digits after the milliseconds are ignored. The second 60 is not a time here, because a [`Timestamp`] does not count
-/// leap seconds.
+/// Digits after the milliseconds are ignored. The second 60 (a leap second) is refused, because a [`Timestamp`] does
+/// not count leap seconds.
 pub(super) fn parse(text: &str) -> Option<Timestamp> {
     let text = text.as_bytes();
     let (date_time, rest) = text.split_first_chunk::<19>()?;
@@ -53,7 +53,7 @@ fn fraction(rest: &[u8]) -> Option<(u64, &[u8])> {
     Some((digit(0) * 100 + digit(1) * 10 + digit(2), rest))
 }
 
-/// Returns how many minutes the time is ahead of UTC.
+/// Parses the offset from UTC, such as `+01:00`. Returns the offset in minutes.
 fn offset_minutes(offset: &[u8]) -> Option<i64> {
     let (sign, hours, minutes) = match offset {
         b"Z" | b"z" => return Some(0),

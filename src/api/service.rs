@@ -226,7 +226,8 @@ impl AuthApi {
 
     /// Also logs the user out at `issuer`, if a key of `origin` has verified the login token. If the issuer does not
     /// confirm the logout, the token is revoked only here, and the answer is 503. Each origin has at most one issuer: a
-    /// later call for the same `origin` replaces it. If an origin has no issuer, a logout revokes its tokens only here.
+    /// later call for the same `origin` replaces the issuer of the earlier call. If an origin has no issuer, a logout
+    /// revokes its tokens only here.
     #[cfg(feature = "remote")]
     #[must_use]
     pub fn with_issuer_logout(self, origin: TokenOrigin, issuer: impl IssuerLogout) -> Self {
@@ -825,9 +826,9 @@ where
             let cause = answer.as_ref().err().map(ApiError::cause);
             let body_failed = matches!(cause, Some(ApiError::BodyTooLarge | ApiError::BodyBroken));
             // With HTTP/1.1, the server closes the connection if the body is not read to its end. A client that still
-            // sends the body might then not receive the response. At most `MAX_BODY_LEN` bytes are read. With
-            // `Expect: 100-continue`, the body is not read here, because the client may wait with the body until it is
-            // asked for it.
+            // sends the body might then not receive the response. So the rest of the body is read here, but at most
+            // `MAX_BODY_LEN` bytes. With `Expect: 100-continue`, the rest is not read, because the client may send the
+            // body only if the server asks for it.
             if !body_failed && !body.is_end_stream() && !request.headers.contains_key(EXPECT) {
                 let _ = body::read(body).await;
             }

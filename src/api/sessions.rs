@@ -9,7 +9,7 @@ use super::{error::ApiError, logout_listener::LogoutListener, provider::LoginPro
 use crate::log_limit::log_limited;
 use crate::{passticket::UserId, token::TokenOrigin};
 
-/// An issuer of login tokens, and the origin of its tokens.
+/// An issuer of login tokens, and the [`TokenOrigin`] of its tokens.
 #[cfg(feature = "remote")]
 #[derive(Clone)]
 pub(super) struct Relay {
@@ -33,8 +33,8 @@ impl Sessions {
         self.listeners.iter().for_each(|listener| listener.logged_out(user));
     }
 
-    /// Logs the user of `token` out at the issuer of the token. `origin` is the origin of the key that has verified the
-    /// token. Does nothing if no issuer is set for this origin, as for tokens of this gateway.
+    /// Logs the user of `token` out at the issuer of the token. `origin` tells whose key has verified the token. Does
+    /// nothing if `relays` has no issuer for this origin. For example, the tokens of this gateway have no such issuer.
     ///
     /// # Errors
     /// [`ApiError::Unavailable`] if the issuer does not confirm the logout.

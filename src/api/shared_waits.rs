@@ -1,8 +1,9 @@
 //! The waits that this node has learned from the shared counts of failed logins.
 //!
-//! Only the shared store knows how long a client must wait. A login asks the store only after it has waited for a turn,
-//! and the number of turns is limited. This memory contains the clients that the store has refused a short time ago.
-//! The [login throttle](super::login_throttle) refuses them again without a turn, and without asking the store.
+//! Only the shared store knows how long a client must wait. A login asks the store only after it has got a turn (the
+//! permission to check one password). The number of turns is limited. This memory contains the clients that the store
+//! has refused a short time ago. The [login throttle](super::login_throttle) refuses them again without a turn, and
+//! without asking the store.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -54,8 +55,8 @@ impl SharedWaits {
     }
 
     /// Keeps a wait. It replaces an earlier wait of the same user in the same network. If the memory is full, expired
-    /// entries are removed, unless this was done less than [`CLEAN_EVERY`] ago. If the memory is still full, nothing is
-    /// kept, and the shared store is asked again next time.
+    /// entries are removed, but at most once in [`CLEAN_EVERY`]. If the memory is still full, nothing is kept, and the
+    /// shared store is asked again next time.
     pub(super) fn keep(&mut self, attempt: &Attempt, wait: Duration, now: Duration) {
         let pair = pair(attempt);
         if self.waits.len() >= MAX_ENTRIES && !self.waits.contains_key(&pair) {

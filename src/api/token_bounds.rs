@@ -38,8 +38,8 @@ impl TokenBounds<'_> {
     }
 }
 
-/// Checks that a new token of `user` is not longer than [`MAX_TOKEN_LEN`]. If a request contains a longer token, the
-/// gateway refuses it.
+/// Checks that a new token of `user` is not longer than [`MAX_TOKEN_LEN`]. The gateway refuses requests with a longer
+/// token.
 ///
 /// # Errors
 /// [`ApiError::TooManyScopes`] if the token is too long.

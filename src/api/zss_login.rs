@@ -26,7 +26,8 @@ use crate::{
 /// If ZSS refuses a login, the error is [`LoginError::Platform`], as with the login provider `saf` of API ML (Zowe's
 /// API Mediation Layer). If ZSS refuses only the new password, the error is [`LoginError::NewPasswordRefused`]. Each
 /// request is sent at most once, because the security product counts wrong passwords. If a response is not a known
-/// answer of ZSS, the error is [`LoginError::Unavailable`], and the login throttle does not count a wrong password.
+/// answer of ZSS, the error is [`LoginError::Unavailable`], and the login throttle does not count the login as a
+/// failure.
 pub struct ZssLogin<C> {
     client: Client<C>,
     address: Address,

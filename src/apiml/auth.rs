@@ -99,7 +99,7 @@ impl<C: Connect> Apiml<C> {
     }
 
     /// Logs a user out (`POST logout`). After that, API ML refuses the login token `token`, and so does the z/OSMF that
-    /// API ML uses. Returns `Ok` if API ML already refuses the token.
+    /// API ML uses. Also returns `Ok` after a 401, because API ML then already refuses the token.
     ///
     /// # Errors
     /// The errors of [`Client::call`]. Also [`RemoteError`] if the response is neither 401 nor an empty 200 or 204.
@@ -108,8 +108,8 @@ impl<C: Connect> Apiml<C> {
         let uri = self.address.endpoint(&[&AUTH[..], &["logout"]].concat())?;
         (*request.method_mut(), *request.uri_mut()) = (Method::POST, uri);
         request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
-        // API ML answers with an empty success, or with 401 if it already refuses the token. So an HTML page is an
-        // error.
+        // API ML answers with an empty success, or with 401 if it already refuses the token. So any other response,
+        // such as an HTML page, is an error.
         decide_validation(&self.client.call(request).await?).map(drop)
     }
 

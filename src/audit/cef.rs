@@ -75,7 +75,7 @@ impl CefDevice {
     }
 
     /// Writes the line of a record. With a `count`, the line describes this number of requests, and `record` is the
-    /// first one.
+    /// record of the first request.
     pub(super) fn write_record(
         &self,
         record: &AuditRecord,
@@ -709,7 +709,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// The person of a token and the registrant of an instance choose these texts.
+        /// Clients choose these texts: the person of a token, and the program that registers an instance.
         #[test]
         fn a_text_of_a_client_cannot_begin_a_line_or_a_field(
             instance in "(\\PC|[\\x00-\\x20\\\\=|\u{85}\u{2028}\u{2029}]| act=|\\\\n){0,30}",

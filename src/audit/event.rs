@@ -11,8 +11,8 @@ string_enum! {
         Ticket = "ticket",
         /// The credential that a scheme other than PassTicket prepares for the service.
         Scheme = "scheme",
-        /// A technical user for the person of a token: a user id that many persons share. A rule of the service selects
-        /// it.
+        /// A rule of the service selects a technical user for the person of a token. A technical user is a user id that
+        /// many persons share.
         TechnicalUser = "technical-user",
         /// A PassTicket for another user.
         DelegatedTicket = "delegated-ticket",
@@ -44,7 +44,7 @@ string_enum! {
         /// The gateway stops PassTickets for a user or an APPLID, because a service has refused some, or because the
         /// clocks differ.
         TicketsStopped = "tickets-stopped",
-        /// The gateway makes PassTickets again that were stopped.
+        /// The gateway makes PassTickets again, after it had stopped them.
         TicketsResumed = "tickets-resumed",
     }
 }

@@ -39,8 +39,8 @@ pub(super) const METRICS: [(Description, fn(&AuditFile) -> u64); 3] = [
     (WRITE_ERRORS, AuditFile::write_errors),
 ];
 
-/// A sink that writes each record as one line of UTF-8 text. The line is JSON, unless [`AuditFileOptions::with_format`]
-/// sets another format. A writer thread takes the records from a queue and writes them.
+/// A sink that writes each record as one line of UTF-8 text. By default, the line is JSON (see
+/// [`AuditFileOptions::with_format`]). A writer thread takes the records from a queue and writes them.
 ///
 /// - [`record`](AuditSink::record) puts a record into the queue and never waits. If the queue is full, the record is
 ///   dropped and counted. When there is room again, the writer writes a line in the place of the dropped records. In
@@ -52,14 +52,14 @@ pub(super) const METRICS: [(Description, fn(&AuditFile) -> u64); 3] = [
 /// - When the file reaches its maximum size, it is renamed and a new file is started (see
 ///   [`AuditFileOptions::with_kept_files`]). If a write fails, for example because the disk is full, it is repeated
 ///   every second. The error is logged at most once a minute.
-/// - A new file has mode 0600. The file is locked, so a second sink that opens it gets an error. A file system without
-///   locks is an exception. If a crash has left an incomplete last line, the sink adds a newline to this line when it
-///   opens the file. So a reader must expect lines that are not JSON.
+/// - A new file has mode 0600. If the file system supports locks, the file is locked, and a second sink that opens it
+///   gets an error. If a crash has left an incomplete last line, the sink adds a newline to this line when it opens the
+///   file. So a reader must expect lines that are not JSON.
 ///
-/// If another program renames or removes the file, for example logrotate, the sink notices this within a second and
-/// opens a new file at the path. If the file was removed, the records of this second are lost. If the new file cannot
-/// be opened, the records wait in the queue. When the sink is opened, the path may be a symbolic link. When the sink
-/// later opens a new file, the path must not be a symbolic link.
+/// If another program renames or removes the file, for example logrotate, the sink notices this within about a second
+/// and opens a new file at the path. If the file was removed, the records of this second are lost. If the new file
+/// cannot be opened, the records wait in the queue. When the sink is opened, the path may be a symbolic link. When the
+/// sink later opens a new file, the path must not be a symbolic link.
 pub struct AuditFile {
     path: PathBuf,
     queue: Queue,
@@ -111,7 +111,7 @@ impl AuditFile {
     }
 
     /// Returns whether the file can be written. This is so if the last write succeeded and the writer thread runs. A
-    /// full queue is not a fault of the file, so only [`dropped`](Self::dropped) shows it.
+    /// full queue is not a fault of the file, so it does not change this result.
     pub fn health(&self) -> Health {
         let path = self.path.display();
         if self.has_ended() {

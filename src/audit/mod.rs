@@ -21,11 +21,11 @@
 //! | [`SchemeLayer`] | `ticket`, or `scheme` for a scheme other than PassTicket | one for each call of a scheme, after success and after failure |
 //! | the auth API | see the table in `api` | one for each request to an endpoint in that table |
 //! | [`TicketBreaker`](../ticket_breaker/struct.TicketBreaker.html) | `tickets-stopped`, `tickets-resumed` | one when it stops or resumes the tickets of a user or an APPLID |
-//! | the proxy | `web-socket-closed` | one for each WebSocket that it closes because its credential is no longer valid, or cannot be checked any more |
-//! | a program that finds services in a registry | `registration` | one for each instance that it begins to refuse |
+//! | the proxy | `web-socket-closed` | one for each WebSocket that the proxy closes because the credential of the handshake is no longer valid, or cannot be checked any more |
+//! | a program that finds services in a registry | `registration` | one for each instance that the program begins to refuse |
 //!
 //! A request that is refused before its sender is authenticated also has a record. [`AuditFiles`] writes sums of such
-//! records to a separate file. So even many of them do not cause the deletion of the other records.
+//! records to a separate file. So even a large number of such records cannot cause the deletion of other records.
 //!
 //! A request on a route with the scheme `bypass` has no record, because there is no decision. If [`AuditFile`] had to
 //! drop records, it writes a line that reports their number, with the event `dropped`.

@@ -14,8 +14,8 @@ use super::record::AuditRecord;
 /// The sending side of the queue. The sink puts records into the queue.
 pub(super) struct Queue {
     /// A channel without a limit. A bounded channel would use its slots one after the other, and so touch the memory of
-    /// all of them. This channel uses memory only for the records that wait, and uses the same memory again. `capacity`
-    /// is the limit.
+    /// all of them. This channel uses memory only for the records that wait, and reuses this memory. `capacity` is the
+    /// limit.
     records: Sender<AuditRecord>,
     capacity: usize,
     half: usize,

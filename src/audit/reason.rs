@@ -175,7 +175,7 @@ impl ReasonCode {
             | Self::ScopeNotAllowed
             | Self::TargetNotAllowed
             | Self::TargetProtected
-            // A registrant needs a certificate that the registry trusts.
+            // A program that registers an instance needs a certificate that the registry trusts.
             | Self::RegistrationRefused
             | Self::RateLimited
             | Self::NoTimeSlot
@@ -192,8 +192,8 @@ impl ReasonCode {
             | Self::StoreUnavailable
             | Self::AuditUnavailable
             | Self::Unavailable
-            // There are two possible causes: the client disconnects, or a time limit of the gateway passes.
-            // `AuditFiles` decides by other fields of such a record.
+            // There are two possible causes: the client disconnects, or a time limit of the gateway passes. So
+            // `AuditFiles` looks at other fields of such a record.
             | Self::Abandoned
             | Self::Internal => Cause::Gateway,
         }

@@ -62,7 +62,8 @@ pub enum Detail {
     Evicted(Evicted),
     /// [`Event::Login`]: the request also asks for a new password.
     PasswordChange,
-    /// [`Event::Registration`]: the refused instance. Both texts may contain text that the registrant has chosen.
+    /// [`Event::Registration`]: the refused instance. Both texts may contain text that the registering program has
+    /// chosen.
     Registration {
         /// The id of the instance.
         instance: Box<str>,

@@ -13,7 +13,7 @@ use tracing::{Value, field::display};
 use uuid::Uuid;
 
 /// The header with the [`RequestId`]. The gateway sets it in the request to the service and in the response to the
-/// client. A value of the client or of the service is replaced.
+/// client. The gateway replaces a value that the client or the service has sent.
 pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Identifies one request in audit records, in the access log, in the log, in the request to the service and in the

@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Renames the file at `path` to `path.1`. Before that, `path.1` is renamed to `path.2`, and so on, up to
-/// the first number that is free. If no number up to `keep` is free, the file `path.keep` is replaced.
+/// Renames `path.1` to `path.2`, `path.2` to `path.3`, and so on, up to the first number that is free. Then renames the
+/// file at `path` to `path.1`. If no number up to `keep` is free, the file `path.keep` is replaced.
 ///
 /// Files with a number above `keep` are deleted, up to the number 99,999. Such files exist if `keep` was lowered.
 ///

@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(lines(&mut sums, start + PERIOD), want);
         assert_eq!(lines(&mut sums, start + 2 * PERIOD), []);
 
-        // The first request after the end of a period also ends the period.
+        // The first request after the time of a period ends this period, and begins the next one.
         let start = start + 10 * PERIOD;
         sums.add(record(7, "a", NoCredential), start);
         sums.add(record(7, "a", NoCredential), start + PERIOD);

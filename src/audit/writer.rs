@@ -19,11 +19,12 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// How long the writer sleeps after it has found no record, unless it is woken.
+/// How long the writer sleeps after it has found no record. The sink may wake it earlier.
 const IDLE_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long the writer sleeps after it has written records. On a processor core that also answers requests, a long
-/// batch delays these requests. The records of a short pause are still in the cache of the processor.
+/// How long the writer sleeps after it has written records. The pause is short for two reasons: a long batch would
+/// delay requests on the same processor core, and after a short pause, the records are still in the cache of the
+/// processor.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// A batch is full when it has at least this number of bytes. Its last line can make it longer.
@@ -226,7 +227,7 @@ impl Writer {
                 Err(TryLockError::WouldBlock) => {}
                 Ok(()) | Err(TryLockError::Error(_)) => {
                     self.lock = Lock::Exclusive;
-                    // The other process may have appended.
+                    // The other process may have appended lines.
                     self.len = self.file.metadata().map_or(self.len, |metadata| metadata.len());
                 }
             },
@@ -246,7 +247,7 @@ impl Writer {
         }
         self.checked = Instant::now();
         if is_at(&self.file, &self.path) {
-            // The open file is at the path again. Until now, it was not, and no new file could be opened.
+            // The open file is at its path. If it was missing there before, the outage is over.
             if self.is_lost {
                 self.end_outage();
             }
@@ -618,7 +619,7 @@ mod tests {
         let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
 
         write(&mut writer);
-        // logrotate also renames the file.
+        // logrotate renames the file in this way.
         std::fs::rename(&path, path.with_extension("old")).unwrap();
         // The writer uses the renamed file until its next check of the path.
         write(&mut writer);

@@ -1,6 +1,5 @@
 //! Decides when a write has reached all nodes. The wait for this is called a *barrier*. The *place* is the store that
-//! the nodes share, such as Redis. [`Coordinator`](super::coordinator::Coordinator) explains its leases, its log and
-//! its terms.
+//! the nodes share, such as Redis. [`Coordinator`](super::coordinator::Coordinator) explains leases, the log and terms.
 
 use super::{
     boot_clock::BootTime,

@@ -59,8 +59,8 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     fn follow(&self, term: Term, after: LogPosition, wait: Duration)
     -> CoordinatorFuture<Followed>;
 
-    /// Returns a part of the image. If `cursor` is `None`, returns the first part. A record that is in the image from
-    /// the first call to the last is at least once in the returned parts.
+    /// Returns a part of the image. If `cursor` is `None`, returns the first part. Each record that is in the image
+    /// during all calls, from the first part to the last, is returned at least once.
     fn image(&self, term: Term, cursor: Option<ImageCursor>) -> CoordinatorFuture<ImagePart>;
 
     /// Stores the lease of a node, and returns the position of the last entry of the log and the leases of all nodes.
@@ -80,7 +80,7 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     ) -> CoordinatorFuture<Renewed>;
 
     /// Returns the leases of all nodes. A server that accepts no writes must refuse this call, because it may be a
-    /// former primary. Its list lacks the new leases of the nodes that already use the new primary.
+    /// former primary. The list of a former primary lacks the new leases of the nodes that already use the new primary.
     fn leases(&self, term: Term) -> CoordinatorFuture<Vec<LeaseRecord>>;
 
     /// Removes `lease`. Does nothing if the place has another lease of this node, such as a later renewal.
@@ -155,9 +155,9 @@ pub enum CoordinatorError {
         /// The version of the data.
         found: u32,
     },
-    /// The place refuses the salt of this node's revocation file, because it already has 16 salts. A node cannot use
-    /// more salts. A salt consists of random bytes that go into each hash of a token in the file. The other nodes are
-    /// not affected.
+    /// The place refuses the salt of this node's revocation file, because the place already has 16 salts. A node cannot
+    /// use more salts. A salt consists of random bytes that go into each hash of a token in the file. The other nodes
+    /// are not affected.
     #[error(
         "{place} already has the salts of 16 revocation files, which is the maximum; move the revocation file of this \
          node away, and start the node without --new-store. The node then creates a file with the salt of the other \

@@ -1,7 +1,7 @@
 //! The lease of this node. The *place* is the store that the nodes share, such as Redis.
-//! [`Coordinator`](super::coordinator::Coordinator) explains its log and its terms. The *memory* is the node's own
-//! store of all records ([`NodeMemory`](super::memory::NodeMemory)). A node has *caught up* when its memory has all
-//! records of the place up to a known position in the log.
+//! [`Coordinator`](super::coordinator::Coordinator) explains the log and terms. The *memory* is the node's own store of
+//! all records ([`NodeMemory`](super::memory::NodeMemory)). A node has *caught up* when its memory has all records of
+//! the place up to a known position in the log.
 
 use std::{collections::VecDeque, num::NonZeroU64};
 
@@ -127,7 +127,7 @@ impl Lease {
     ///
     /// The other nodes may wait for this node as long as its lease record keeps changing. So a node that has no lease
     /// and cannot apply the log sends no renewals until it makes progress. The other nodes then wait for it only as
-    /// long as for a dead node.
+    /// long as for a node that has ended.
     pub(super) fn is_renewal_useful(&self, last: LogPosition, now: BootTime) -> bool {
         let Some(term) = self.term.as_ref().filter(|_| !self.is_held(now)) else { return true };
         if !term.has_caught_up {

@@ -74,8 +74,9 @@ impl ClusterNode {
     ///
     /// If the previous process was killed, this call waits until the lease of that process has ended. If the place may
     /// have lost data, or if this node is new, the call also waits a little longer than one lease time. In this time,
-    /// other nodes can publish their data. If another node is joining then, the call also waits for that node, but at
-    /// most ten lease times. If the place or the file cannot be used, the call tries again for five lease times.
+    /// other nodes can publish their data. If another node is still joining at the end of this time, the call also
+    /// waits for that node, but at most until that node has been joining for ten lease times. If the place or the file
+    /// cannot be used, the call usually tries again for five lease times.
     ///
     /// # Errors
     /// [`ClusterError`]. Its text says what the operator can do.

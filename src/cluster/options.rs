@@ -22,12 +22,12 @@ pub enum Confirm {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EmptySite {
     /// Starts without data. Use this if the file of the node already existed at this start, or if the operator has
-    /// asked for a new file. But use [`Refuse`](Self::Refuse) if an earlier start with `Refuse` made the file, and
-    /// ended before the node joined.
+    /// asked for a new file. Exception: if an earlier start with [`Refuse`](Self::Refuse) made the file, but ended
+    /// before the node joined, use `Refuse` again.
     #[default]
     Begin,
-    /// Does not start, unless another node of the site is running. Use this if the file was missing, and the operator
-    /// has not asked for a new file. In this case, all revocations of the site may be lost (docs/decisions.md#d38).
+    /// Starts only if another node of the site is running. Use this if the file was missing, and the operator has not
+    /// asked for a new file. In this case, all revocations of the site may be lost (docs/decisions.md#d38).
     Refuse,
 }
 

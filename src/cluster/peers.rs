@@ -57,8 +57,8 @@ impl Peers {
         }
     }
 
-    /// Forgets when the leases were seen. Call this at the start of a term, because its numbers can repeat numbers of
-    /// the previous term.
+    /// Forgets when the leases were seen. Call this at the start of a term, because the numbers in a new term can
+    /// repeat numbers of the previous term.
     pub(super) fn forget(&mut self) {
         self.0.clear();
     }
@@ -125,7 +125,7 @@ impl Peers {
         nodes
     }
 
-    /// Returns the number of other nodes whose lease may not have ended.
+    /// Returns the number of other nodes that may still hold a lease.
     pub(super) fn running(&self, over: Duration, now: BootTime) -> usize {
         self.0.values().filter(|seen| now.since(seen.first) < over).count()
     }
@@ -163,7 +163,7 @@ mod tests {
             (6600, one, 5, 10, Some(10)),
             (9899, one, 5, 10, Some(10)),
             (9900, one, 5, 10, None),
-            // Another incarnation is another lease.
+            // A lease with another incarnation counts as a new lease.
             (9901, two, 5, 10, Some(10)),
             // A joining node can have a lease of the previous term for some time.
             (9902, two, 6, 0, Some(0)),

@@ -338,8 +338,9 @@ async fn has_other_node(shared: &Shared, term: &Term) -> Result<bool, Coordinato
     }
 }
 
-/// Makes sure that no process with the name of this node, but another incarnation, runs. If there is a lease of such a
-/// process, waits until it changes (an error) or has certainly ended.
+/// Makes sure that no other process uses the name of this node. If the place has a lease with this name and another
+/// incarnation, waits. If this lease changes, the other process runs, which is an error. If it does not change until it
+/// has certainly ended, the name is free.
 async fn claim_name(shared: &Shared, term: &Term) -> Result<(), SessionError> {
     let (mut peers, mut first): (Peers, Option<LeaseRecord>) = (Peers::default(), None);
     loop {
@@ -432,8 +433,8 @@ async fn publish_writes(shared: &Shared, term: &Term) -> Result<Infallible, Sess
     loop {
         let batch = shared.queue.next().await;
         let position = if batch.records.is_empty() {
-            // The writes of this batch have no records. They only wait for the earlier writes of the queue, which are
-            // published now.
+            // The writes of this batch have no records. They only waited for the earlier writes of the queue, which
+            // have now been published.
             shared.last_in(term).await?
         } else {
             publish(shared, term, batch.records.clone()).await?
@@ -491,8 +492,8 @@ async fn publish_derived(
     Ok(())
 }
 
-/// Publishes the whole memory whenever this is necessary, while the node works. Before the node has caught up,
-/// `catch_up_and_follow` publishes it.
+/// After the node has caught up, publishes the whole memory whenever this is necessary. Before that,
+/// `catch_up_and_follow` publishes the memory.
 async fn publish_whole(shared: &Shared, term: &Term) -> Result<Infallible, SessionError> {
     shared
         .wait_for(|state| {

@@ -1,6 +1,6 @@
 //! The state that the tasks of a node share. The *place* is the store that the nodes share, such as Redis.
-//! [`Coordinator`] explains its log and its terms. A *barrier* is the wait of a write until all nodes have this write.
-//! A node has *caught up* when its memory (its own store of all records) has all records of the place up to a known
+//! [`Coordinator`] explains the log and terms. A *barrier* is the wait of a write until all nodes have this write. A
+//! node has *caught up* when its memory (its own store of all records) has all records of the place up to a known
 //! position in the log.
 
 use std::{
@@ -250,7 +250,8 @@ impl Shared {
         }
     }
 
-    /// Removes records that are no longer needed from the place. If this fails, the next eviction removes them.
+    /// Removes from the place the records that are no longer needed. If this fails, the next eviction removes these
+    /// records.
     pub(super) async fn evict_from_place(&self, now: Timestamp) {
         let Some(term) = self.lock().lease.term().cloned() else { return };
         let mut cursor = None;

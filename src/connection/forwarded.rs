@@ -209,7 +209,7 @@ mod tests {
             (&["192.0.2.7:4711, [fd00::1]:443"], "192.0.2.7"),
             (&["::ffff:192.0.2.7, ::ffff:10.0.0.1"], "192.0.2.7"),
             (&["10.0.0.2, 10.0.0.1"], "-"),
-            // Elements to the left of the client address come from the client, so they are not read.
+            // Elements to the left of the client address may come from the client, so they are not read.
             (&["unknown, \", 192.0.2.7"], "192.0.2.7"),
             (&["\u{e9}", "192.0.2.7"], "192.0.2.7"),
             (&["10.0.0.9, 192.0.2.7, 10.0.0.1"], "192.0.2.7"),

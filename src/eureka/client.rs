@@ -38,9 +38,9 @@ const FULL_EVERY: Duration = Duration::from_secs(600);
 ///
 /// The hosts are tried in turn, beginning with the host that answered last. After the first fetch, the client asks for
 /// the changes only (`/apps/delta`), and compares the hash code of the result with the one in the answer. If they
-/// differ, or if there is no usable delta, the client fetches the whole registry. It also does so if it asks another
-/// host than before, if the last fetch has failed, or if the last fetch or the last whole registry is too old. If no
-/// host gives a usable answer, the client keeps the last registry.
+/// differ, or if there is no usable delta, the client fetches the whole registry. It does the same in three other
+/// cases: it asks another host than before, the last fetch has failed, or the last fetch of any kind or of the whole
+/// registry was too long ago. If no host gives a usable answer, the client keeps the last registry.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {

@@ -29,10 +29,10 @@ impl<'a> Cookies<'a> {
     }
 }
 
-/// Removes each cookie unless `keep` returns true for its name. Joins the remaining cookies into one line (RFC 6265
-/// §5.4), and does not change their content. Removes a cookie without `=` or without a name, because a service might
-/// read it as a credential. Some servers also separate cookies at commas (RFC 2109 §4.3.4). If such a server would find
-/// an unwanted cookie in the text of a wanted cookie, the wanted cookie is also removed.
+/// Keeps the cookies for whose names `keep` returns true, and removes all others. Joins the kept cookies into one line
+/// (RFC 6265 §5.4), and does not change their content. Removes a cookie without `=` or without a name, because a
+/// service might read it as a credential. Some servers also separate cookies at commas (RFC 2109 §4.3.4). If such a
+/// server would find an unwanted cookie in the text of a wanted cookie, the wanted cookie is also removed.
 pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
     let wanted = |pair: &&[u8]| {
         split(pair).is_some_and(|(name, _)| keep(name))

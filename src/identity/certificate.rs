@@ -90,7 +90,7 @@ impl PeerCertificate {
     }
 
     /// Returns the intermediate certificates that were passed to [`from_chain`](Self::from_chain), in DER. The TLS
-    /// listener passes those that the peer has sent. They are not verified, unless the handshake used them.
+    /// listener passes those that the peer has sent. Only those that the handshake used are verified.
     pub fn intermediates(&self) -> impl Iterator<Item = &[u8]> {
         self.0.intermediates.iter().map(|der| &**der)
     }
@@ -193,7 +193,7 @@ mod tests {
         for (bytes, want) in [
             (&[0x55, 4, 3][..], true),
             (&[0x55, 4, 0x8f, 0xff, 0xff, 0xff, 0x7f], true),
-            // 2.5.4.4294967299. The last number is 3 more than 2³².
+            // This is the OID 2.5.4.4294967299, whose last number is 3 more than 2³².
             (&[0x55, 4, 0x90, 0x80, 0x80, 0x80, 3], false),
         ] {
             let oid = ObjectIdentifier::from_bytes(bytes).unwrap();

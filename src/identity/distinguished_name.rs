@@ -13,8 +13,8 @@ use super::attribute_type::AttributeType;
 ///
 /// Two names are equal when they have the same parts in the same order. A part is a set of attributes, so `CN=a+OU=b`
 /// equals `OU=b+CN=a`. Attribute types are compared by their object identifier, so `cn`, `CN`, `commonName` and
-/// `2.5.4.3` are equal. Values are compared exactly, so their case matters. The ASN.1 string type in a certificate
-/// makes no difference, as long as the value can be read as text.
+/// `2.5.4.3` are equal. Values are compared exactly, so their case matters. If a value can be read as text, its ASN.1
+/// string type in the certificate makes no difference.
 ///
 /// `FromStr` parses the text form of RFC 4514 §3, and ignores blanks around `,`, `+` and `=`. An attribute type can be
 /// an object identifier, or the short or long name of a common type, such as `CN` and `commonName`. `S` and `SP` are

@@ -40,7 +40,7 @@ const MAX_CERTIFICATE: usize = 4096;
 /// does not check the return codes. A certificate of more than 4096 bytes is not sent and has no user, because the z/OS
 /// service that ZSS calls does not accept it.
 ///
-/// Results, also errors, are cached by the fingerprint of the certificate. [`CachePolicy`] sets the limits of the
+/// The mapper caches results and errors by the fingerprint of the certificate. [`CachePolicy`] sets the limits of the
 /// cache. Concurrent look-ups of the same certificate share one call.
 pub struct ZssCertificates<C, T> {
     zss: Arc<Zss<C, T>>,
@@ -192,7 +192,7 @@ where
         *request.uri_mut() = self.address.uri();
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, json.clone());
-        // A certificate is also sent with this content type, although it is DER, as in Zowe API ML.
+        // As in Zowe API ML, a request with a certificate has the same content type, although its body is DER.
         request.headers_mut().insert(CONTENT_TYPE, json);
         token.authenticate(&mut request);
         Ok(request)
@@ -224,7 +224,7 @@ struct Answer {
 /// Returns the user id of a response, or `None` if no user is mapped.
 ///
 /// The return codes decide whether a user is mapped. The status cannot decide this, because ZSS sends the same status
-/// for several return codes, and also if it rejects the request. A response without return codes is an error. If all
+/// for several return codes, and for requests that it rejects. A response without return codes is an error. If all
 /// codes are 0 but the status is not 2xx, this is also an error.
 fn evaluate(reply: Reply) -> Result<Option<UserId>, RemoteError> {
     let answer = match reply.json::<Answer>() {

@@ -984,9 +984,9 @@ fn no_ticket() -> Vec<ApiError> {
     errors
 }
 
-/// Describes the body of a request for a revocation rule. The body contains a time. A rule for a user or a service also
-/// has a field with the user or the service. `target` contains the name, the schema and an example of this field. For
-/// the caller's own tokens, `target` is `None`.
+/// Describes the body of a request for a revocation rule. The body may contain a time. For a rule for a user or a
+/// service, the body also has a field with the user or the service. `target` contains the name, the schema and an
+/// example of this field. For the caller's own tokens, `target` is `None`.
 fn rule_body(target: Option<(&str, &str, &str)>) -> RequestBody {
     let mut properties = json!({ "timestamp": reference("Timestamp") });
     let mut example = json!({ "timestamp": "1582239600000" });

@@ -18,8 +18,8 @@ pub(super) struct Description {
     pub(super) errors: Vec<ApiError>,
 }
 
-/// The credentials that an endpoint accepts. A client certificate is described only if the endpoints accept it
-/// (`Settings::certificates`), except where it is required.
+/// The credentials that an endpoint accepts. The document mentions a client certificate if the endpoint requires one,
+/// or if the endpoints accept certificates (`Settings::certificates`).
 #[derive(Clone, Copy)]
 pub(super) enum Security {
     /// No credential is needed.

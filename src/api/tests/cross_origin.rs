@@ -55,7 +55,8 @@ async fn each_endpoint_that_changes_something_refuses_pages_of_other_origins() {
     }
 }
 
-/// All services have the address of the gateway, so a script of a service sends requests of the same origin.
+/// For a browser, all services have the origin of the gateway. So the requests of a service's script have the same
+/// origin as the gateway.
 #[tokio::test]
 async fn a_script_gets_no_new_token_with_a_credential_of_the_browser() {
     let world = World::new();

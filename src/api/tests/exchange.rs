@@ -371,7 +371,7 @@ async fn without_an_actor_tickets_are_issued_only_for_the_bearer_applids() {
         let response = request(certificate, body).send_to(world.exchanging(bearer())).await;
         assert_eq!(refusal(&response).1, want, "{name}");
     }
-    // If client certificates are off, the certificate is no actor.
+    // If client certificates are off, the certificate does not authenticate an actor.
     let verifier = Rs256Verifier::new(KEY.verifying_key()).with_clock(world.clock.clone());
     let minimal = world.minimal.clone().with_login_token_verifier(verifier);
     let api = minimal.clone().with_token_exchange(exchange());

@@ -228,7 +228,7 @@ async fn permissions_lists_the_tasks_that_the_caller_may_do() {
         assert_eq!(status, 503, "{path}");
     }
     // The answer contains the number of removed rules. The rule below is so old that all tokens that it revokes have
-    // expired. So it is removed.
+    // expired. So this rule is removed.
     let rule = "access-tokens?service=a&upTo=2020-01-15T08:00:00Z";
     assert_eq!(tokens.call("DELETE", rule, "Basic admin:validPassword", "").await.0, 204);
     let (_, body) =

@@ -279,8 +279,8 @@ fn a_rule_of_now_revokes_pats_of_all_nodes_in_the_order_of_the_log() {
     };
     assert!(matches!(missed, Revocation::Token { .. }));
     assert_eq!((check(two.store(), &ahead), check(two.store(), &of_service)), (BY_TOKEN, Ok(())));
-    // If only the rule arrives, node one finds the PAT itself. It returns the revocation even if it already has the
-    // revocation, because another node may not have published it yet.
+    // If only the rule arrives, node one finds the PAT itself. Node one returns this revocation even if it already has
+    // the revocation, because the revocation may not be published yet.
     let rule = [Record::RuleOfNow(user("USER", NOW))];
     assert_eq!(one.apply(&rule), [Record::Revocation(missed.clone())]);
     assert_eq!(check(one.store(), &ahead), BY_TOKEN);
@@ -313,7 +313,7 @@ fn pats_of_other_nodes_count_for_the_limit_and_are_evicted() {
     let mut node = Node::new();
     let records: Vec<_> = (0..999).map(|i| issued(i, "USER")).collect();
     node.apply(&records);
-    // A known record does not count again.
+    // A record that the node already has does not count a second time.
     node.apply(&records);
     let register = |node: &Node| block_on(node.store().register((&pat("user", "a", NOW)).into()));
     for _ in 0..2 {

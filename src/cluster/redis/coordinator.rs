@@ -49,7 +49,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// keeps its copy.
 const EVICTION_MARGIN: Duration = DAY.saturating_mul(7);
 
-/// Makes the script `$name`. The parts, which the script uses, are in front of it.
+/// Makes the script `$name`. The parts that the script uses come before its own code.
 macro_rules! script {
     ($name:literal, $($part:literal),*) => {
         Script::new($name, concat!($(include_str!(concat!($part, ".lua")),)* include_str!(concat!($name, ".lua"))))

@@ -107,7 +107,7 @@ pub enum Finding {
     NotKnown {
         /// The name of the setting or value that is not known.
         what: &'static str,
-        /// The command that the user must have.
+        /// The command for which the node's Redis user needs the permission.
         command: &'static str,
     },
 }

@@ -27,14 +27,14 @@ use super::{
 };
 use crate::cluster::coordinator::{CoordinatorError, CoordinatorFuture};
 
-/// The longest time limit for an answer of Redis. Nodes with a lease time below 6 s use a shorter one. Opening a
+/// The longest time limit for an answer of Redis. Nodes with a lease time below 6 s use a shorter limit. Opening a
 /// connection has the same limit.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// The shortest time limit for an answer. With a lower limit, a short pause of Redis would close connections.
 const MIN_ANSWER_LIMIT: Duration = Duration::from_millis(500);
 
-/// After a failed attempt to connect, calls fail without another attempt for this time.
+/// After a failed attempt to connect, all calls fail for this time, without a new attempt.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The time between two requests to Sentinel for the current primary. The requests begin after the first connection to

@@ -40,7 +40,7 @@ pub(crate) struct Server<'a> {
 }
 
 /// Connects to the current primary. The connection, TLS, the password and the first commands may take `limit` together.
-/// The requests to Sentinel before this have their own limit.
+/// Before that, the requests to Sentinel have a limit of their own.
 pub(super) async fn connect(
     place: &Arc<str>,
     settings: &RedisSettings,

@@ -35,7 +35,7 @@ impl Info {
 pub(super) struct SentinelMaster {
     pub(super) host: String,
     pub(super) port: u16,
-    /// The number of the failover. A higher number is newer.
+    /// The number of the failover that made this server the primary. A later failover has a higher number.
     pub(super) epoch: u64,
     /// After how many milliseconds without an answer this Sentinel replaces the primary.
     pub(super) down_after: Option<u64>,

@@ -248,7 +248,7 @@ impl Url {
         };
         let host = uri.host().ok_or(ERROR)?;
         let host = host.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(host);
-        // The parser of URLs ignores a port that is too large.
+        // The parser of URLs ignores a port that is too large, so the port is parsed here.
         let port = match authority.rsplit_once('@').map_or(authority, |(_, rest)| rest) {
             text if Some(text) == uri.host() => 6379,
             text => {

@@ -22,7 +22,8 @@ use super::{settings::Endpoint, tls::RedisTls};
 /// The maximum number of bytes between two completed answers.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
-/// A stream that fails if an answer is too large. The client keeps an answer in memory until it is complete.
+/// A stream that fails if an answer is too large, because the client keeps an answer in memory until the answer is
+/// complete.
 pub(super) struct Socket {
     stream: Stream,
     read: AnswerBytes,

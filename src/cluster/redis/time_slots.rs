@@ -30,10 +30,9 @@ static RESERVE: Script = Script::new("time_slot", include_str!("time_slot.lua"))
 ///
 /// A time slot is one second of the clock of Redis. Redis may lose its data, or a new primary may lack the last
 /// reservations of the old primary. In both cases, Redis has no record of some past slots that were reserved. So each
-/// node reserves only slots that are later than two times. The first is the time at which the node connected to the
-/// server. The second is the time at which the node first saw the epoch, which identifies the data. If the old primary
-/// still answers another node at that time, the same slot may be reserved twice. To avoid this, the old primary must
-/// stop writing when it has lost its replicas (`min-replicas-to-write`).
+/// node reserves only slots after two events: the node has connected to the server, and the node has first seen the
+/// epoch (the id of the data). If the old primary then still answers another node, the same slot may be reserved twice.
+/// To avoid this, the old primary must stop writing when it has lost its replicas (`min-replicas-to-write`).
 #[derive(Clone, Debug)]
 pub struct RedisTimeSlots {
     place: RedisPlace,
@@ -61,7 +60,7 @@ enum Verdict {
 
 impl RedisTimeSlots {
     /// Creates time slots in `place`. A node must have [joined](crate::cluster::coordinator::Coordinator::join) the
-    /// site there.
+    /// site in this place before.
     pub fn new(place: RedisPlace) -> Self {
         Self { place, latest: Arc::default(), epoch: Arc::default() }
     }

@@ -71,7 +71,7 @@ impl Network {
         Duration::from_micros(random.u64(0..=longest + 300))
     }
 
-    /// Sends a request. It arrives even if the caller ends, unless the link drops requests.
+    /// Sends a request. If the link does not drop the request, it arrives even if the caller ends.
     fn call<T: Send + 'static>(
         &self,
         additional: Duration,
