@@ -67,10 +67,10 @@ pub struct BasicLogin {
 }
 
 impl BasicLogin {
-    /// Runs a check. It first waits for a turn: the permission of the throttle to check one password. The caller runs
-    /// this function in a separate task. So the throttle counts the result, and the cache gets an accepted password,
-    /// even if all clients have disconnected. If they disconnect before the check has a turn, the provider is not
-    /// called.
+    /// Waits for a turn, which is the permission of the throttle to check one password. Then checks the password. The
+    /// caller runs this function in a separate task. So the throttle counts the result, and the cache gets an accepted
+    /// password, even if all clients have disconnected. If they disconnect before the check has a turn, the provider is
+    /// not called.
     async fn run(
         self,
         check: Check,
