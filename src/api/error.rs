@@ -144,8 +144,8 @@ pub enum ApiError {
     /// The PassTicket (a one-time password of z/OS) could not be generated. The status is 400 if the application has no
     /// PassTicket key. It is 401 if the system that generates tickets does not accept the caller's token. It is 503 if
     /// a later request may succeed. For example, the generator is not available, tickets are stopped because a service
-    /// has refused them, or the user already got the one ticket per second that replay protection permits. It is 500 in
-    /// all other cases, for example if the clock was set back.
+    /// has refused them, or the user has no time slot left (with replay protection, each user gets one ticket per
+    /// second). It is 500 in all other cases, for example if the clock was set back.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
     /// The request has no client certificate, or client certificates are off, and the endpoint accepts no other
