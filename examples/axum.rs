@@ -1,7 +1,7 @@
 //! Uses the layers in an axum router. The handler of the protected route `/whoami` receives the z/OS user.
 //!
-//! Run `cargo run --example axum`. The program prints a `curl` command with a token. Its argument is the address to
-//! listen on, by default 127.0.0.1:8080.
+//! Run `cargo run --example axum`. The argument of the program is the address to listen on, by default 127.0.0.1:8080.
+//! The program prints a `curl` command with a token.
 
 #![allow(clippy::print_stdout, reason = "the example prints a command to try")]
 
