@@ -1,7 +1,7 @@
 //! Uses the layers in an axum router. The handler of the protected route `/whoami` receives the z/OS user.
 //!
-//! Run `cargo run --example axum`. The program prints a `curl` command with a token. Its argument is the address to
-//! listen on, by default 127.0.0.1:8080.
+//! Run `cargo run --example axum`. The argument of the program is the address to listen on, by default 127.0.0.1:8080.
+//! The program prints a `curl` command with a token.
 
 #![allow(clippy::print_stdout, reason = "the example prints a command to try")]
 
@@ -41,7 +41,7 @@ fn app(verifier: Rs256Verifier) -> Result<Router, Box<dyn std::error::Error>> {
             .layer(RouteLayer::fixed(route))
             .layer(AuthenticateLayer::new(authenticator))
             .layer(ScopeLayer::new())
-            // This layer rejects requests that the layers above have not authorized. So their handler is not called.
+            // Rejects each request that the layers above have not authorized, before it reaches the handler.
             .layer(RequireAuthorizedLayer::new()),
     );
     Ok(Router::new().route("/health", get(|| async { "UP\n" })).merge(protected))

@@ -1,5 +1,5 @@
-//! Accepts tokens of an OpenID Connect provider in an axum router. The user in the token is mapped to a z/OS user,
-//! which the handler receives.
+//! Accepts tokens of an OpenID Connect provider in an axum router. The router maps the user in the token to a z/OS
+//! user, and the handler receives the z/OS user.
 //!
 //! The example fetches the keys of the provider from its `jwks_uri`:
 //!
@@ -43,7 +43,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let connector = Connector::builder().with_authorities(&std::fs::read(ca_file)?).build()?;
     let client = Client::new(connector, ClientLimits::default());
     let keys = IssuerKeys::fetched(issuer, JwksUrl::new(client, jwks_uri.parse()?)?);
-    // This task fetches the keys now, and again later. Without it, the first request would wait for the keys.
+    // This task fetches the keys now, and then at intervals. Without this task, the first request would wait for the
+    // keys.
     tokio::spawn(keys.clone().keep_fresh());
 
     let provider =
@@ -71,7 +72,7 @@ fn app(own: Rs256Verifier, provider: OidcIssuer) -> Result<Router, Box<dyn std::
         .layer(RouteLayer::fixed(Route::local(ServiceId::new("whoami")?)))
         .layer(AuthenticateLayer::new(authenticator))
         .layer(ScopeLayer::new())
-        // Rejects requests that the layers above have not authorized. So their handler is not called.
+        // Rejects each request that the layers above have not authorized, before it reaches the handler.
         .layer(RequireAuthorizedLayer::new());
     Ok(Router::new().route("/whoami", get(whoami)).layer(layers))
 }

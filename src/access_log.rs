@@ -6,14 +6,14 @@
 //!
 //! # What a line contains
 //!
-//! A line contains no query. It contains these values of headers: `User-Agent`, `Referer` without its query, the user
-//! id in a credential, and of a trusted proxy also `X-Request-Id` and the address of its client. A segment of a path
-//! that may contain a token is written as `(token)`. So a line contains no password, token, cookie or PassTicket. A
-//! client cannot write a line of its own, because all control characters are escaped or replaced. The page "Access log"
-//! of the book describes each field.
+//! A line contains no query. It contains these values of headers: `User-Agent`, `Referer` without its query, and the
+//! user id in a credential. If a trusted proxy sends the request, the line also contains `X-Request-Id` and the address
+//! of the proxy's client. A segment of a path that may contain a token is written as `(token)`. So a line contains no
+//! password, token, cookie or PassTicket. A client cannot write a line of its own, because all control characters are
+//! escaped or replaced. The page "Access log" of the book describes each field.
 //!
 //! # When a line is written
-//! | request | end |
+//! | request | event after which the line is written |
 //! |---|---|
 //! | with a response | the last byte of the body was passed to the connection of the client, or the body was aborted |
 //! | without a response | the client has disconnected, or the inner service has returned an error |

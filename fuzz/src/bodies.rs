@@ -125,7 +125,7 @@ fn login_basic() -> Caller {
     Caller::Authorization(HeaderValue::try_from(value).expect("Base64 is ASCII"))
 }
 
-/// Returns the JSON object in a body that was accepted.
+/// Parses the JSON object in an accepted body, or in a response.
 fn object(body: &[u8]) -> Value {
     let value: Value = serde_json::from_slice(body).expect("an accepted body is JSON");
     assert!(value.is_object());

@@ -55,7 +55,7 @@ enum Chunk {
 }
 
 /// Splits an extension into keys and values. An equals sign ends a key unless the number of backslashes before it is
-/// odd. The key begins after the last space before it.
+/// odd. The key begins after the last space before its equals sign.
 fn chunks(extension: &str) -> Vec<Chunk> {
     let mut ends = Vec::new();
     for (at, _) in extension.match_indices('=') {

@@ -69,7 +69,7 @@ struct Directory(TempDir);
 
 static DIRECTORY: Mutex<Option<Directory>> = Mutex::new(None);
 
-/// Locks the directory with the configuration. The first call makes it. All its files are valid.
+/// Locks the directory with the configuration. The first call makes this directory, with valid files.
 fn directory() -> MutexGuard<'static, Option<Directory>> {
     let mut directory = DIRECTORY.lock().unwrap_or_else(PoisonError::into_inner);
     directory.get_or_insert_with(Directory::new);
@@ -153,7 +153,7 @@ impl Directory {
         self.write("api-defs/jwt.yml", jwt.as_bytes());
         let env = |name: &str| (name == "ADMAPPL_KEY").then(|| KEY.to_owned());
         let loaded = Config::load(&self.0.path().join("rules.yaml"), &env);
-        // Other targets load all files of this directory.
+        // Other targets load all files in `api-defs`.
         fs::remove_file(self.0.path().join("api-defs/jwt.yml")).expect("the file was just made");
         let problems = match &loaded {
             Ok(loaded) => loaded.warnings.clone(),

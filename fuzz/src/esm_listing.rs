@@ -11,8 +11,8 @@ use tower_passticket::{
     passticket::{Algorithm, Applid, Replay, UserId},
 };
 
-/// Returns a configuration with one application. Its key is for enhanced PassTickets with RACF, and for legacy
-/// PassTickets (one-time passwords of z/OS) with ACF2 and Top Secret.
+/// Returns a configuration with one application. With RACF, the application has a key for enhanced PassTickets
+/// (one-time passwords of z/OS). With ACF2 and Top Secret, it has a key for legacy PassTickets.
 fn expected(esm: Esm) -> Expected {
     let algorithm = match esm {
         Esm::Racf => Algorithm::EnhancedMixed,

@@ -107,7 +107,7 @@ fn parse_request(bytes: &[u8]) -> Option<Parsed<'_>> {
     parse_body(message, &bytes[length..], None)
 }
 
-/// Skips informational responses (1xx), and parses the first other response. `method` is the method of its request.
+/// Skips informational responses (1xx), and parses the final response. `method` is the method of its request.
 /// Returns `None` if the response is incomplete, and panics if it is malformed.
 ///
 /// A response without a length ends when the connection is closed. Such a response is incomplete unless

@@ -1,4 +1,4 @@
-//! Makes a gateway for the targets: like that of the program, but with fixed keys, and without files and sockets.
+//! Makes a gateway for the targets. It is like the gateway of the program, but has fixed keys, no files and no sockets.
 
 use std::{
     convert::Infallible,

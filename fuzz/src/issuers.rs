@@ -69,7 +69,7 @@ pub(crate) fn jwk_sets(data: &[u8]) {
     let set: Value = serde_json::from_slice(data).expect("the library accepted this JSON");
     let listed = set["keys"].as_array().expect("expected a JSON array");
     assert!((1..=32).contains(&listed.len()));
-    // A token that our key has signed is a token of the provider only if the provider lists our key.
+    // Our key signs this token. So the verifier may accept it only if the provider lists our key.
     let claims = format!(r#"{{"iss":"{ISSUER}","aud":"{AUDIENCE}","sub":"a","exp":{}}}"#, NOW + 9);
     let token = signed(HEADER.as_bytes(), claims.as_bytes());
     let verified = issuers(keys).try_verify_now(token.as_bytes()).expect("the keys are fixed");

@@ -38,8 +38,8 @@ pub(crate) fn profiles(data: &[u8]) {
             granting.push(name.as_str());
         }
     }
-    // Only the permissions of one profile name apply. The input may contain this name more than once, with different
-    // users. Then `granting` also contains it more than once. It never contains another name.
+    // Only the permissions of one profile name apply. If the input contains this name several times, with different
+    // users, `granting` also contains the name several times. But `granting` contains no other name.
     assert!(granting.windows(2).all(|pair| pair[0] == pair[1]), "{granting:?}");
     let matching: Vec<_> = names.iter().filter(|name| name.matches(resource)).collect();
     assert_eq!(granting.is_empty(), matching.is_empty(), "{matching:?}");

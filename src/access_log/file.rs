@@ -38,7 +38,7 @@ const WRITE_ERRORS: Description = Description::counter(
 ///   When there is room again, the thread writes a line that reports the number of dropped lines.
 /// - The thread writes within 100 ms, and under load every 5 ms. If the process is killed, the lines in the queue are
 ///   lost. After the last handle was dropped, and in [`close`](Self::close), the thread writes the lines in the queue.
-/// - When the file reaches its maximum size, it is renamed and a new file is started. If another program renames or
+/// - When the file reaches its maximum size, the thread renames it and starts a new file. If another program renames or
 ///   removes the file, for example logrotate, the thread opens a new file within a second, or immediately after
 ///   [`reopen`](Self::reopen).
 /// - A new file has mode 0600. Several processes can append to the same file. Each process appends whole lines, unless
@@ -115,7 +115,7 @@ impl AccessLog {
     }
 
     /// Writes the lines in the queue, and stops the thread. This call blocks until the thread has ended. Lines that
-    /// cannot be written are dropped and counted, and so are the lines of later requests.
+    /// cannot be written are dropped and counted. So are the lines of requests that end after this call.
     pub fn close(&self) {
         self.0.state.is_closed.store(true, SeqCst);
         self.0.wake.unpark();
@@ -150,8 +150,8 @@ impl AccessLog {
 }
 
 impl Drop for Handle {
-    /// Wakes the thread, which writes the lines in the queue and ends. A request may drop the last handle, so this does
-    /// not wait for the thread.
+    /// Wakes the thread, which writes the lines in the queue and ends. Does not wait for the thread, because a request
+    /// may drop the last handle.
     fn drop(&mut self) {
         self.state.is_closed.store(true, SeqCst);
         self.wake.unpark();

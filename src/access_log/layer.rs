@@ -290,10 +290,10 @@ impl Logged {
 }
 
 impl<B: Body> LoggedBody<B> {
-    /// Returns the inner body, if no line is written at its end. Otherwise returns this body.
+    /// Returns the inner body, if no line must be written at its end.
     ///
     /// # Errors
-    /// The body itself.
+    /// This [`LoggedBody`], if a line must be written at its end.
     pub fn into_plain(self) -> Result<B, Self>
     where
         B: Default + Unpin,
@@ -333,7 +333,8 @@ where
                 if let (Some(logged), Some(data)) = (&mut *this.logged, frame.data_ref()) {
                     logged.bytes += data.remaining() as u64;
                 }
-                // The server may drop the body after its last frame, without another poll. Trailers are the last frame.
+                // The server may drop the body after its last frame, without another poll. After trailers, there is no
+                // frame.
                 let has_ended = frame.is_trailers()
                     || this.inner.is_end_stream()
                     || this.inner.size_hint().exact() == Some(0);

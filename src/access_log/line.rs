@@ -96,7 +96,7 @@ fn write_json(Entry { head, status, total, facts }: &Entry, bytes: &mut Vec<u8>)
     line.end();
 }
 
-/// The timers of a line, in the order in which they run.
+/// The times in a line, in the order of the fields.
 fn timers(facts: &RequestSnapshot, total: Duration) -> [(&'static str, Option<Duration>); 5] {
     [
         ("prepare_ms", facts.prepare),
@@ -174,8 +174,8 @@ fn apache_time(time: Timestamp, bytes: &mut Vec<u8>) {
     let _ = write!(bytes, "{day}/{month}/{year}:{} +0000", part(11, 19));
 }
 
-/// Writes a text as Apache does: `"` and `\` have a backslash, and a byte that is not printable ASCII becomes `\xHH`.
-/// So a text ends neither its field nor its line.
+/// Writes a text as Apache does: with a backslash before `"` and `\`, and with `\xHH` for a byte that is not printable
+/// ASCII. So a text ends neither its field nor its line.
 fn escape(text: &str, bytes: &mut Vec<u8>) {
     for byte in text.bytes() {
         match byte {

@@ -55,8 +55,9 @@ impl AccessLogOptions {
         Self { queue: requests, ..self }
     }
 
-    /// Sets the size in bytes at which the file rotates. A file can be longer than this by one write of about 64 KiB.
-    /// If a rotation fails, the file can become longer.
+    /// Sets the size in bytes at which the file rotates. The file rotates before a write would make it longer than
+    /// this. It can become longer if several processes write to it, if a rotation fails, or if one write (about 64 KiB)
+    /// is larger than this size.
     #[must_use]
     pub fn with_rotate_at(self, bytes: u64) -> Self {
         Self { rotate_at: bytes, ..self }

@@ -16,7 +16,7 @@ pub(super) struct State {
     pub(super) waiting: AtomicUsize,
     pub(super) is_closed: AtomicBool,
     pub(super) must_reopen: AtomicBool,
-    /// Whether the last write failed.
+    /// Whether the last write failed, or the file at the path could not be opened.
     pub(super) is_stuck: AtomicBool,
     pub(super) written: AtomicU64,
     pub(super) dropped: AtomicU64,

@@ -40,7 +40,7 @@ fn get(path: &str) -> Request<()> {
     Request::get(path).body(()).unwrap()
 }
 
-/// A body with these frames, of which the last one is sent first. After the frames, the body ends or waits.
+/// A body that sends these frames, beginning with the last one. After the frames, the body ends or waits.
 struct Frames(Vec<Result<&'static str, BoxError>>, AtEnd);
 
 #[derive(Clone, Copy)]
@@ -65,7 +65,7 @@ impl Body for Frames {
     }
 }
 
-/// Sends a request through the layer, and polls the response body as long as it has frames. Then drops the request.
+/// Sends a request through the layer, and polls the response body until it has no frame. Then drops the request.
 /// Returns the line of the access log.
 fn logged(response: impl FnOnce() -> Option<Response<Frames>>) -> Value {
     let (_directory, path) = file();

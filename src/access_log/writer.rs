@@ -14,12 +14,13 @@ use crate::audit::{LineBatch, Links, is_at, make_room, open_shared};
 /// How long the thread sleeps after it has found no request, unless it is woken.
 const IDLE_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long the thread sleeps after it has written lines. On a processor core that also answers requests, a long batch
-/// delays these requests. The requests of a short pause are still in the cache of the processor.
+/// How long the thread sleeps after it has written lines. A short pause keeps the batches short. A long batch would
+/// delay the requests that run on the same processor core. After a short pause, the entries are also still in the cache
+/// of the processor.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
-/// The thread writes when the waiting lines have at least this number of bytes, or when it has taken all of them. The
-/// last line can make a write longer.
+/// The thread writes a batch when the batch has at least this number of bytes, or when the queue is empty. The last
+/// line can make the batch longer.
 const BATCH: usize = 64 * 1024;
 
 /// The time before a failed write is repeated.
@@ -31,8 +32,8 @@ const CHECK: Duration = Duration::from_secs(1);
 /// The time between two looks at an incomplete last line.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// After this number of looks without a change, no process is writing the line. The limit is longer than the 0.2
-/// seconds for which the kernel may stop a process within a write.
+/// After this number of looks without a change, no process is writing the line. These looks take 0.5 seconds. The
+/// kernel may stop a process within a write for 0.2 seconds.
 const LOOKS: u32 = 100;
 
 /// The minimum time between two log messages about errors.
@@ -102,8 +103,8 @@ impl Writer {
     fn write_waiting(&mut self) -> bool {
         let format = self.state.options.format;
         let (mut was_full, mut has_taken) = (true, false);
-        // The loop ends after a batch that is not full. Requests that end later wait for the next call, so that their
-        // lines are written together.
+        // The loop ends after a batch that is not full. Requests that end after that wait for the next call, so that
+        // their lines are written together.
         while self.write_batch() && was_full {
             let dropped = self.state.dropped.load(SeqCst);
             let mut taken = 0;
@@ -130,11 +131,11 @@ impl Writer {
         if self.batch.is_empty() {
             return true;
         }
-        // Lines in a removed file would be lost, so they wait.
+        // Lines in a removed file would be lost, so the batch waits.
         if self.is_lost || self.retry_at.is_some_and(|at| Instant::now() < at) {
             return false;
         }
-        // Each line must be in one file as a whole, so the file is changed only between two lines.
+        // Each line must be in one file as a whole. So the file is rotated only if no part of the batch is written.
         if self.batch.written() == 0
             && let Err(error) = self.rotate_when_full()
         {
@@ -166,7 +167,7 @@ impl Writer {
         }
         self.checked = Instant::now();
         if is_at(&self.file, &self.state.path) {
-            // The open file is at the path again. Until now, it was not, and no new file could be opened.
+            // If `is_lost`, the open file was moved away from the path, and is now at the path again.
             if self.is_lost {
                 self.end_outage();
             }
@@ -342,7 +343,7 @@ mod tests {
         fs::remove_dir(&path).unwrap();
         fs::rename(&away, &path).unwrap();
         assert_eq!(follow(), (false, false));
-        // A failed write is another reason, which only a successful write ends.
+        // After a failed write, the log is not healthy until a write succeeds, although the file is at its path.
         writer.state.is_stuck.store(true, SeqCst);
         writer.state.must_reopen.store(true, SeqCst);
         writer.follow_path();
@@ -379,7 +380,7 @@ mod tests {
     fn an_incomplete_last_line_ends_with_the_first_write() {
         for (content, want) in [("", "line\n"), ("old\n", "old\nline\n"), ("ol", "ol\nline\n")] {
             let (_directory, path, mut writer) = writer(content);
-            // A start writes nothing: the disk may be full.
+            // `Writer::open` writes nothing, because the disk may be full.
             assert_eq!(fs::read_to_string(&path).unwrap(), content);
             writer.batch.line_of(1).extend_from_slice(b"line\n");
             assert!(writer.write_batch());

@@ -64,8 +64,8 @@ pub(super) struct NewTokens<'a> {
 impl NewTokens<'_> {
     /// Answers with a Personal Access Token that is valid for the maximum validity at most, and has only allowed
     /// scopes. As in API ML (Zowe's API Mediation Layer), the body is parsed before the credentials are checked. The
-    /// token is registered before the response is sent. So a rule with the current time that is made after the response
-    /// revokes this token, even if the clock was ahead when the token was issued.
+    /// token is registered before the response is sent. A rule with the current time revokes all registered tokens of
+    /// its user or service, even a token whose issue time is in the future because the clock was ahead.
     pub(super) async fn generate<B: Body>(self, request: &Parts, body: B) -> Answer {
         let pat = self.parse(&body::read(body).await?)?;
         let user = self.callers.log_in(credentials::basic(request)?, request).await?;
@@ -79,7 +79,7 @@ impl NewTokens<'_> {
 
     /// Answers 201 with a new Personal Access Token in JSON. In contrast to [`generate`](Self::generate), this endpoint
     /// also accepts a login token, and checks the credential before it parses the body. A Personal Access Token is no
-    /// credential here, so it cannot create others (docs/decisions.md#d10).
+    /// credential here, so it cannot create other tokens (docs/decisions.md#d10).
     pub(super) async fn create<B: Body>(
         self,
         credentials: AnyCredential<'_>,

@@ -209,9 +209,9 @@ impl AccessTokens<'_> {
         new_token(&issued, NewTokenFacts { entry: Some(entry), scopes, created_at, expires_at })
     }
 
-    /// Verifies the PAT that the client has presented. If the PAT was rotated and its grace period has ended, this
-    /// function also revokes the active tokens of its family (docs/decisions.md#d36). A family is the tokens that have
-    /// replaced one another.
+    /// Verifies the PAT that the client has presented. The tokens that have replaced one another are a family. If the
+    /// PAT was rotated and its grace period has ended, this function also revokes the active tokens of its family
+    /// (docs/decisions.md#d36).
     async fn presented(self, request: &Parts) -> Result<Pat, ApiError> {
         let text = presented_token(&request.headers, self.cookies);
         let text = str::from_utf8(text.ok_or(ApiError::TokenNotProvided)?);

@@ -275,8 +275,8 @@ fn zowe_v3_health(
     parts: &[(&'static str, Health)],
     discovery: Option<&Health>,
 ) -> Value {
-    // This program does the work of three components of API ML: its gateway, ZAAS (the authentication service) and the
-    // discovery service. So the document also has a status for ZAAS and for the discovery service.
+    // This gateway does the work of three components of API ML: API ML's gateway, ZAAS (the authentication service) and
+    // the discovery service. So the document also has a status for ZAAS and for the discovery service.
     let details = json!({
         "discovery": discovery.map_or(status(is_up), registry_status), "zaas": status(is_up), "gatewayCount": 1, "zaasCount": 1,
     });

@@ -165,10 +165,10 @@ impl Callers<'_> {
 }
 
 /// Checks a password in a separate task, so that the throttle learns the result even if the client disconnects early.
+/// `turn` is the permission of the throttle to check one password.
 ///
 /// The client waits at most `wait`. After that, the check continues, so that the throttle also counts a late refusal.
-/// If the throttle did not count it, this gateway would not limit guesses while the server that checks passwords is
-/// slow.
+/// Otherwise, guesses would not be limited while the server that checks passwords is slow.
 pub(super) async fn check(
     turn: Turn,
     checking: LoginFuture,

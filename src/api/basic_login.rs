@@ -22,11 +22,11 @@ use crate::{
 /// logins) with an [`AuthApi`](super::AuthApi). [`AuthApi::basic_login`](super::AuthApi::basic_login) creates this
 /// type.
 ///
-/// A wrong password counts as a failed login. A client sends its password with each request. So a password that the
-/// provider has accepted is accepted for a minute without another check, but only from the same network. A network is
-/// the first 24 bits of an IPv4 address, or the first 56 bits of an IPv6 address. For this, a cache holds a keyed hash
-/// of the password, for at most 10,000 pairs of a user and a network. The cache does not notice if a user is revoked or
-/// if a password is changed elsewhere. If the user changes the password at this `AuthApi`, the cache removes the old
+/// A wrong password counts as a failed login. A client sends its password with each request. So a cache holds a keyed
+/// hash of each password that the provider has accepted. For a minute, this password is accepted from the same network
+/// without another check. A network is the first 24 bits of an IPv4 address, or the first 56 bits of an IPv6 address.
+/// The cache holds at most 10,000 pairs of a user and a network. The cache does not notice if a user is revoked or if a
+/// password is changed elsewhere. If the user changes the password at this `AuthApi`, the cache removes the old
 /// password.
 ///
 /// The throttle also applies to passwords in the cache. While it refuses the logins of a user from a network, it also
@@ -67,10 +67,10 @@ pub struct BasicLogin {
 }
 
 impl BasicLogin {
-    /// Runs a check. It first waits for a turn: the permission of the throttle to check one password. The caller runs
-    /// this function in a separate task. So the throttle counts the result, and the cache gets an accepted password,
-    /// even if all clients have disconnected. If they disconnect before the check has a turn, the provider is not
-    /// called.
+    /// Waits for a turn, which is the permission of the throttle to check one password. Then checks the password. The
+    /// caller runs this function in a separate task. So the throttle counts the result, and the cache gets an accepted
+    /// password, even if all clients have disconnected. If they disconnect before the check has a turn, the provider is
+    /// not called.
     async fn run(
         self,
         check: Check,

@@ -141,8 +141,9 @@ impl BodyProblem {
 impl From<serde_json::Error> for BodyProblem {
     /// Returns a problem whose text contains no value from the body. The text of a syntax error is kept, because it
     /// never quotes the body. A data error may quote the body, so a general text replaces its text, with three
-    /// exceptions: missing fields, duplicate fields, and errors of our own deserializers. These texts contain only the
-    /// name of a field that this crate defines. The text of our own deserializers begins with this name in backquotes.
+    /// exceptions: missing fields, duplicate fields, and errors of our own deserializers. These texts quote nothing of
+    /// the body: they name only fields that this crate defines. A text of our own deserializers begins with such a name
+    /// in backquotes.
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();
         let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);

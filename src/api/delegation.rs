@@ -1,5 +1,5 @@
 //! Limits which PassTickets (one-time passwords of z/OS) a caller can obtain for other users, and how many calls a
-//! caller can make. The token exchange has its own grants and its own limit of calls, with the types of this module.
+//! caller can make. The token exchange uses the types of this module for its own grants and its own limit of calls.
 
 use std::{
     collections::{HashMap, HashSet},

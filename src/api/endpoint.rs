@@ -44,8 +44,8 @@ pub(super) enum Endpoint {
 const ID: &str = "{id}";
 
 /// Each entry has a method, a path below the prefix, and an endpoint. A path may support several methods. `GET`
-/// includes `HEAD` (RFC 9110 §9.3.2). `{id}` stands for any segment, unless the path of another entry is equal to the
-/// path of the request.
+/// includes `HEAD` (RFC 9110 §9.3.2). `{id}` stands for any segment. But if the path of a request is equal to the path
+/// of an entry, only the entries with this path apply.
 pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 31] = [
     (Method::GET, "/openapi.json", Endpoint::Describe),
     (Method::POST, "/login", Endpoint::Login),

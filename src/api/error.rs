@@ -144,8 +144,8 @@ pub enum ApiError {
     /// The PassTicket (a one-time password of z/OS) could not be generated. The status is 400 if the application has no
     /// PassTicket key. It is 401 if the system that generates tickets does not accept the caller's token. It is 503 if
     /// a later request may succeed. For example, the generator is not available, tickets are stopped because a service
-    /// has refused them, or the user already got the one ticket per second that replay protection permits. It is 500 in
-    /// all other cases, for example if the clock was set back.
+    /// has refused them, or the user has no time slot left (with replay protection, each user gets one ticket per
+    /// second). It is 500 in all other cases, for example if the clock was set back.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
     /// The request has no client certificate, or client certificates are off, and the endpoint accepts no other
@@ -431,7 +431,7 @@ impl From<LoginError> for ApiError {
 }
 
 impl ApiError {
-    /// Returns the cause if this is an error of a token exchange. Otherwise, returns the error itself.
+    /// Returns the cause of an error of a token exchange. Returns any other error unchanged.
     pub(super) fn cause(&self) -> &Self {
         match self {
             Self::Exchange(error) => error.cause(),
@@ -599,9 +599,9 @@ impl ApiError {
     }
 
     /// Returns the text that is appended to the message, or `None` if nothing is appended. In the profile `ZoweV3`, the
-    /// text is appended only for 429 and for errors of `token`. Examples are the problem of the body, the reason why a
-    /// token is not accepted, and the time to wait. `Retry-After` is at most 10 s, so the time in this text may be
-    /// longer.
+    /// text is appended only for 429 and for errors of the endpoint `token`. Examples are the problem of the body, the
+    /// reason why a token is not accepted, and the time to wait. `Retry-After` is at most 10 s, so the time in this
+    /// text may be longer.
     pub(super) fn detail(&self) -> Option<String> {
         match self {
             Self::InvalidLoginBody(problem)
