@@ -127,7 +127,7 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
     ///
     /// API ML's gateway does not report the answers of the service. So the breaker does not learn whether these
     /// PassTickets were accepted. But if the breaker has stopped the PassTickets of a user or of an APPLID, gateways of
-    /// API ML get none of them either.
+    /// API ML do not get such PassTickets either.
     pub(crate) fn of_gateways(
         &self,
         target: &SchemeTarget,

@@ -1,4 +1,4 @@
-//! Tests of several gateways (nodes) that share revocations and the time slots of PassTickets (one-time passwords of
+//! Tests of several gateways (nodes) that share revocations and the time slots of PassTickets (short-lived passwords of
 //! z/OS) over a real Redis.
 
 use std::{
@@ -168,7 +168,7 @@ async fn a_node_that_was_paused_for_longer_than_its_lease_accepts_no_revoked_tok
     assert_eq!(nodes[1].check(&pat).await, 200);
 
     nodes[1].pause();
-    // The node waits until the lease of the paused node has certainly ended.
+    // `nodes[0]` answers only when the lease of the paused node has certainly ended.
     let status = nodes[0].revoke(&pat).await;
     nodes[1].resume();
     for _ in 0..20 {

@@ -1,5 +1,5 @@
 //! Tests of client certificates that a proxy forwards in the header `Client-Cert`. Such a proxy is called a forwarder.
-//! It connects with its own client certificate, `APIMTST`.
+//! Its own client certificate is that of `APIMTST`.
 
 use std::{fs, path::Path, time::Instant};
 

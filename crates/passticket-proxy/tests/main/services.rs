@@ -171,8 +171,8 @@ fn define(directory: &Path, instances: &[String], metadata: &str) {
     fs::write(directory.join("api-defs/demo.yml"), definition).unwrap();
 }
 
-/// In a long poll, a service answers only when it has an event, or after its own time limit. In this test, only one
-/// time limit of the gateway is longer than the time limit of the service: the response timeout.
+/// In a long poll, a service answers only when it has an event, or after its own time limit. The time
+/// limits of the gateway are shorter than that, except the response timeout of the first round.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_response_timeout_ends_a_long_poll_and_the_instance_stays_healthy() {
     const LATE: Duration = Duration::from_millis(2500);
