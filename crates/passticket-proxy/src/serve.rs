@@ -1,4 +1,4 @@
-//! `serve --config`: runs the gateway until SIGTERM, SIGINT or SIGQUIT, or until another process has taken over.
+//! `serve --config`: runs the gateway until a signal stops it, another process has taken over, or a thread has failed.
 
 use std::{
     cell::OnceCell,
@@ -316,7 +316,7 @@ pub(crate) async fn run(
         // The old process may still finish requests and have open WebSockets, and may need this process for them.
         let _ = timeout(drain.requests.max(drain.tunnels), relaying).await;
     }
-    // This also aborts the tasks of the configuration.
+    // The task `reloading` owns the other tasks of the configuration, so this aborts them, too.
     reloading.abort();
     enforcing.abort();
     breaking.abort();

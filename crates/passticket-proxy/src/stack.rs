@@ -425,7 +425,8 @@ pub(crate) enum StoresError {
     /// If the gateway started without the audit file, events would not be audited.
     #[error(transparent)]
     Audit(#[from] AuditFileError),
-    /// A node makes a new revocation file. The file that marks it as not yet joined cannot be written.
+    /// A node makes a new revocation file. A second file, which says that the node has not joined the other nodes yet,
+    /// cannot be written.
     #[error(transparent)]
     Mark(#[from] cluster::MarkError),
 }

@@ -451,7 +451,8 @@ async fn a_gateway_can_be_named_by_its_subject_and_certificates_need_not_be_cred
     let forwarded = named.scheme("ticket").header("Client-Cert", base64_of(pki::USER));
     assert_eq!(status(forwarded).await, 401);
     assert_eq!(status(site.gateway(UNNAMED).scheme("ticket")).await, 401);
-    // A certificate has the same subject, but an untrusted authority has issued it. The TLS handshake fails.
+    // This certificate has the subject of the named gateway, but an untrusted authority has issued it. The TLS
+    // handshake fails.
     let stranger = client(certify(Authority::stranger()));
     assert!(stranger.scheme("ticket").bearer_auth(&token).send().await.is_err());
 }
