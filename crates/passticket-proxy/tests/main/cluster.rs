@@ -99,7 +99,7 @@ async fn without_redis_the_nodes_refuse_tokens_and_revocations_until_it_is_back(
     assert_eq!(nodes[0].revoke(&revoked).await, 200);
 
     redis.kill();
-    // This node applies the revocation, but the other node may not have it.
+    // `nodes[0]` applies the revocation, but `nodes[1]` may not have it.
     assert_eq!(nodes[0].revoke(&late).await, 503);
     let unconfirmed = "passticket_cluster_unconfirmed_writes_total";
     let unconfirmed = metric(&reqwest::Client::new(), nodes[0].admin, unconfirmed).await;

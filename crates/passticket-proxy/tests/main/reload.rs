@@ -624,7 +624,8 @@ async fn changed_identity_providers_and_proxies_take_effect_immediately() {
         let keys = keys.to_owned();
         Box::new(move |yaml| yaml + &keys)
     };
-    // For each change: the proofs to test after it, and the user whom the gateway then identifies, if any.
+    // For each change of the configuration: the proofs to send after it, and for each proof the user whom the gateway
+    // identifies, if any.
     let cases: [(&str, Edit<'_>, Vec<(Proof, Option<&str>)>); 7] = [
         (
             "at the start",
