@@ -548,7 +548,7 @@ pub(crate) struct Kept {
     instances: Arc<InstanceStates>,
     /// The health checks of instances, and the task that resolves their names.
     instance_tasks: InstanceTasks,
-    /// The open WebSockets and event streams.
+    /// The open WebSockets, event streams and gRPC calls.
     tunnels: Arc<Tunnels>,
     /// The parts of the gateway that another process can take over.
     hand_over: HandOver,
@@ -637,7 +637,7 @@ impl Kept {
         self.tunnels = Arc::new(with_settings(self.tunnels.share(), config));
     }
 
-    /// Returns the open WebSockets and event streams. The caller must run [`Tunnels::enforce_revocations`].
+    /// Returns the open WebSockets, event streams and gRPC calls. The caller must run [`Tunnels::enforce_revocations`].
     pub(crate) fn tunnels(&self) -> Arc<Tunnels> {
         self.tunnels.clone()
     }
