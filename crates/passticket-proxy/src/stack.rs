@@ -558,7 +558,8 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Begins with a configuration. `discovery` is the state of discovery that the health endpoints also show.
+    /// Creates the state for the first configuration, and registers its parts in `hand_over`. The health endpoints also
+    /// show `discovery`.
     pub(crate) fn new(
         stores: Stores,
         counts: Option<Counts>,

@@ -1,6 +1,6 @@
 //! Hands over the state that only one process at a time may change: the time slots of PassTickets, the failed logins,
-//! the stopped PassTickets, and the lease of the node. The registry of services is handed over, too, so that the new
-//! process has all routes when it begins to serve.
+//! the stopped PassTickets, and the lease of the node (without a lease, a node accepts no tokens). The registry of
+//! services is handed over, too, so that the new process has all routes when it begins to serve.
 //!
 //! A PassTicket is a short-lived password of z/OS.
 
