@@ -202,7 +202,7 @@ async fn the_gateway_fetches_the_list_of_forwarders_from_zowe() {
     let pem = fs::read_to_string(demo.directory.join(format!("certs/{FORWARDER}.pem"))).unwrap();
     *list.lock().unwrap() = pem + Authority::trusted().pem();
     fake.behave(Behaviour::Right);
-    // The gateway fetches the list again after 30 s. To save this time, the test restarts it.
+    // The gateway fetches the list again after 5 s. To save this time, the test restarts the gateway.
     let demo = tokio::task::spawn_blocking(move || demo.restarted()).await.unwrap();
     let forwarder = demo.client_of(FORWARDER);
     let deadline = Instant::now() + PATIENCE;
