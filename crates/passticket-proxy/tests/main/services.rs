@@ -248,7 +248,7 @@ async fn the_connect_timeout_of_the_metadata_limits_the_wait_for_an_unresponsive
         (url("http", &full), "", 300),
         // The setting in the gateway's own section replaces the metadata.
         (url("http", &full), ours, 1000),
-        // The TLS handshake has its own time limit, which is as long as that of the connection.
+        // The TLS handshake has a time limit of its own, of the same length. So both together take up to 600 ms.
         (url("https", &hanging), "", 600),
     ] {
         let instances = [url.clone()];
