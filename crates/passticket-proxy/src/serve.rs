@@ -313,7 +313,7 @@ pub(crate) async fn run(
         workers::serve(drain, inbound, gateway, zaas, &workers, counts.as_ref(), shutdown);
     let drained = serving.await;
     if let Some(relaying) = relaying.into_inner() {
-        // The old process may still finish requests and have open WebSockets, and may need this process for them.
+        // The old process may still need this process for its last requests and for its WebSockets.
         let _ = timeout(drain.requests.max(drain.tunnels), relaying).await;
     }
     // The task `reloading` owns the other tasks of the configuration, so this aborts them, too.

@@ -1,6 +1,6 @@
 //! The gate in front of the gateway's Tower services. It holds requests during a takeover. If the takeover succeeds, it
-//! relays them to the new process. If the takeover fails, this process answers them. If this process ends before it
-//! knows the result, the gate refuses them.
+//! relays them to the new process. If the takeover fails, this process answers them. If this process ends before the
+//! result is known, the gate refuses them.
 
 use std::{
     convert::Infallible,

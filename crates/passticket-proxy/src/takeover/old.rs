@@ -257,8 +257,8 @@ impl Held<'_> {
     ) -> Result<UnixStream, StepError> {
         let is_killed = process.kill();
         if !is_killed {
-            // The new process may already serve. This process does not receive its revocations, so the tunnels of this
-            // process must end.
+            // The new process may already serve. This process does not receive the revocations of the new process, so
+            // the tunnels of this process must end.
             self.running.hand_over.owners.end_tunnels();
         }
         tracing::warn!(error = %failure, "the new process may serve; requests wait until it serves, or until it has closed the revocation file");

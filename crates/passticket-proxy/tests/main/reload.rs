@@ -546,7 +546,8 @@ enum Proof {
 }
 
 impl Gateway {
-    /// Sends a request. Returns the user for whom the gateway has forwarded it, or `None` if it refused the request.
+    /// Sends a request. Returns the user for whom the gateway has forwarded the request. `None` if the gateway has
+    /// refused the request.
     async fn user(&self, proof: &Proof) -> Option<String> {
         let url = self.demo.at("/svc/api/v1/x");
         let request = match proof {

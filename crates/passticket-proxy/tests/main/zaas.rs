@@ -300,8 +300,8 @@ async fn a_gateway_logs_users_in_and_out_and_gets_tickets_for_their_tokens() {
     let token = gateway.login().await;
     let wrong = gateway.post("login").basic_auth("USER", Some("wrong"));
     assert_eq!(status(wrong).await, 401);
-    // If its client has no certificate, a gateway of API ML relays requests to the auth API without presenting its own
-    // certificate.
+    // For a client without a certificate, a gateway of API ML relays requests to the auth API without presenting its
+    // own certificate.
     let anonymous = site.gateway(None);
     let by_anonymous = anonymous.login().await;
 
@@ -565,8 +565,8 @@ async fn a_reload_adds_and_removes_gateways_on_open_connections() {
             status => status.to_string(),
         }
     };
-    // The second gateway is not named yet, so the program accepts neither the certificate in its `Client-Cert` nor its
-    // own.
+    // The second gateway is not named yet, so the program accepts neither the certificate of this gateway nor the
+    // certificate in its `Client-Cert`.
     assert_eq!((&*user_of(&first).await, &*user_of(&second).await), ("USER", "401"));
     edit(&yaml, |yaml| yaml.replace(&named(GATEWAY), &named(UNNAMED)));
     let deadline = Instant::now() + PATIENCE;
