@@ -34,8 +34,8 @@ pub(crate) struct Schemes<G> {
     custom_headers: Option<CustomHeaders>,
     technical_users: BTreeMap<ServiceId, Arc<TechnicalUsers>>,
     zowe_jwt: ZoweJwtScheme,
-    /// Does the same as `zowe_jwt`, with the same tokens, but without the additional header. Gateways of API ML get
-    /// this scheme.
+    /// Sends the same tokens as `zowe_jwt`, but only in the cookie, even if `customAuthHeader` names a header. Gateways
+    /// of API ML get this scheme.
     plain_jwt: ZoweJwtScheme,
     zosmf: Option<ZosmfScheme<Connector, Tickets<G>>>,
     saf_idt: BTreeMap<Applid, SafIdtScheme<Connector, Tickets<G>>>,
@@ -123,11 +123,11 @@ impl<G: PassTicketGenerator + Clone> Schemes<G> {
     }
 
     /// Returns the scheme that a gateway of API ML asks for. `service` receives the credential. Returns `None` if the
-    /// configuration has no server that makes such a credential, or if the target is not known here.
+    /// configuration has no server that makes such a credential, or if this version does not know the kind of `target`.
     ///
     /// API ML's gateway does not report the answers of the service. So the breaker does not learn whether these
     /// PassTickets were accepted. But if the breaker has stopped the PassTickets of a user or of an APPLID, gateways of
-    /// API ML get none of them either.
+    /// API ML do not get such PassTickets either.
     pub(crate) fn of_gateways(
         &self,
         target: &SchemeTarget,

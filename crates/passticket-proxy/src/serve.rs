@@ -1,4 +1,4 @@
-//! `serve --config`: runs the gateway until SIGTERM, SIGINT or SIGQUIT, or until another process has taken over.
+//! `serve --config`: runs the gateway until a signal stops it, another process has taken over, or a thread has failed.
 
 use std::{
     cell::OnceCell,
@@ -65,8 +65,7 @@ pub(crate) fn serve(file: &Path, options: ServeOptions) -> Result<(), Exit> {
     runtime()?.block_on(async move {
         let mut signals = Signals::listen()?;
         let config = &loaded.config;
-        // The gateway asks API ML's Caching Service before it opens ports and files, so that a start that must fail
-        // changes nothing.
+        // Ask API ML's Caching Service first. If this fails, the program has not yet opened ports or files.
         let zowe = caching_service::prepared(config).await?;
         let socket = Some(config.takeover_socket.clone());
         let predecessor = match options.takeover {
@@ -213,8 +212,8 @@ pub(crate) async fn run(
     let breaking = tokio::spawn(breaker.run(Some(stopped_tickets::file(&config))));
     let listeners = SharedListeners::new(&config, &parts, logs.current());
     let inbound = Inbound { listeners: listeners.clone(), heartbeats: systemd.watch() };
-    // A gate relays requests to a process that takes over from this one. The requests that the previous process relays
-    // to this one also pass the gates, so that such a process gets them, too.
+    // If another process takes over from this process, a gate relays requests to it. Requests that an earlier process
+    // relays to this process also pass the gates, so they are relayed, too.
     let gateway = Port { listener, service: hand_over.gate(Listener::Gateway, service) };
     let zaas = zaas_listener.zip(zaas_service).map(|(listener, service)| Port {
         listener,
@@ -237,8 +236,8 @@ pub(crate) async fn run(
     let (relaying, routes) = (OnceCell::new(), config.routes.len());
     let successor = async {
         workers.all_run().await;
-        // The old process ends its own offer when it learns that this process serves. So this process makes its offer
-        // first.
+        // Make the takeover socket of this process before `serving` tells the old process that this process serves. The
+        // old process then drops its own socket.
         let offer = offer.map(|(socket, running)| Offer::new(running, socket));
         if let Some(taken_over) = taken_over
             && let Some(task) = taken_over.serving(relayed, &hand_over).await
@@ -314,10 +313,10 @@ pub(crate) async fn run(
         workers::serve(drain, inbound, gateway, zaas, &workers, counts.as_ref(), shutdown);
     let drained = serving.await;
     if let Some(relaying) = relaying.into_inner() {
-        // The old process may still finish requests and have open WebSockets, and may need this process for them.
+        // The old process may still need this process for its last requests and for its WebSockets.
         let _ = timeout(drain.requests.max(drain.tunnels), relaying).await;
     }
-    // This also aborts the tasks of the configuration.
+    // The task `reloading` owns the other tasks of the configuration, so this aborts them, too.
     reloading.abort();
     enforcing.abort();
     breaking.abort();
@@ -354,8 +353,8 @@ pub(crate) async fn run(
     }
 }
 
-/// Returns the parts that another process can take over. The listening sockets are those of the gateway, of the admin port,
-/// and of the listener for gateways of API ML.
+/// Returns the parts that another process can take over. The listening sockets are those of the gateway, of the admin
+/// port, and of the listener for gateways of API ML.
 fn running(
     config: &Config,
     hand_over: &HandOver,
@@ -404,9 +403,11 @@ async fn evict(revocations: Arc<dyn RevocationStore>, every: Duration) {
     }
 }
 
-/// Records the uses of Personal Access Tokens. Revokes rotated tokens whose grace period has ended, and the family of a
-/// rotated token that was used after this period. If it is configured, also revokes tokens that were not used for a
-/// long time.
+/// Records the uses of Personal Access Tokens, and revokes tokens:
+///
+/// - A rotated token (a newer token has replaced it) is revoked when its grace period has ended.
+/// - If a rotated token is used after its grace period, all active tokens of its family are revoked.
+/// - A token that was not used for a long time is revoked, if the configuration sets such a time.
 fn keep_registry(
     registry: Arc<dyn AccessTokenStore>,
     uses: Arc<TokenUses>,

@@ -46,9 +46,9 @@ struct ZosmfTokens {
     check: IssuerCheck,
 }
 
-/// Asks z/OSMF about its tokens, except about tokens of sessions that the gateway itself has opened. Services with the
-/// scheme `zosmf` receive tokens of such sessions, even if the client sent a Personal Access Token that is limited to
-/// the service. If the gateway accepted them, a service could act as the user at all other services
+/// Asks z/OSMF about its tokens. Refuses the tokens of sessions that the gateway itself has opened. A service with the
+/// scheme `zosmf` receives such a token, even if the client sent a Personal Access Token that is limited to the
+/// service. If the gateway accepted the z/OSMF token, the service could act as the user at all other services
 /// (docs/decisions.md#d23).
 struct AskZosmf {
     zosmf: Zosmf<Connector>,
@@ -65,10 +65,10 @@ impl AskIssuer for AskZosmf {
 }
 
 impl SiteTokens {
-    /// Makes the issuers of the configuration. `to_zosmf` is the connector for logins at z/OSMF. It is also used to
-    /// fetch the keys of z/OSMF and to ask z/OSMF about tokens. A stricter check of the certificate of z/OSMF would not
-    /// help there: a server that can pretend to be z/OSMF can already confirm a login of any user. `sessions` contains
-    /// the sessions that the gateway opens at z/OSMF.
+    /// Makes the issuers of the configuration. `to_zosmf` is the connector for logins at z/OSMF. It also connects to
+    /// z/OSMF for the keys, and for questions about tokens. Its check of the certificate of z/OSMF is strict enough for
+    /// this: a server that passes the check can already confirm a login of any user. `sessions` contains the sessions
+    /// that the gateway opens at z/OSMF.
     pub(crate) fn new(
         config: &Config,
         to_zosmf: &Connector,

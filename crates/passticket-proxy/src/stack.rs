@@ -425,7 +425,8 @@ pub(crate) enum StoresError {
     /// If the gateway started without the audit file, events would not be audited.
     #[error(transparent)]
     Audit(#[from] AuditFileError),
-    /// A node makes a new revocation file. The file that marks it as not yet joined cannot be written.
+    /// A node makes a new revocation file. A second file, which says that the node has not joined the other nodes yet,
+    /// cannot be written.
     #[error(transparent)]
     Mark(#[from] cluster::MarkError),
 }
@@ -516,8 +517,8 @@ fn audit(file: Option<Arc<AuditFiles>>, counts: Option<&Counts>) -> Audit {
     }
 }
 
-/// A function that returns the state of the gateway as JSON, including the states of these instances of services. The
-/// function must not block.
+/// A function that returns the state of the gateway as JSON. The argument has the states of the instances of services.
+/// The function must not block.
 pub(crate) type InstancesDocument = Box<dyn Fn(&InstanceStates) -> Value + Send + Sync>;
 
 /// Access to the health of the gateway.
@@ -538,7 +539,8 @@ pub(crate) struct Kept {
     breaker: TicketBreaker,
     /// The failed logins, and the passwords that were verified.
     logins: LoginMemory,
-    /// The service that forwards requests, with its connections to services. They stay while their settings stay.
+    /// The service that forwards requests, with its connections to services. A reload keeps it if its settings have not
+    /// changed.
     forward: Part<ForwardSettings, Forward<Connector, Incoming>>,
     /// The maximum number of clients whose requests are counted for rate limits, and the layer that counts them.
     rates: (NonZeroUsize, RateLimitLayer),
@@ -546,7 +548,7 @@ pub(crate) struct Kept {
     instances: Arc<InstanceStates>,
     /// The health checks of instances, and the task that resolves their names.
     instance_tasks: InstanceTasks,
-    /// The open WebSockets and event streams.
+    /// The open WebSockets, event streams and gRPC calls.
     tunnels: Arc<Tunnels>,
     /// The parts of the gateway that another process can take over.
     hand_over: HandOver,
@@ -556,7 +558,8 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Begins with a configuration. `discovery` is the state of discovery that the health endpoints also show.
+    /// Creates the state for the first configuration, and registers its parts in `hand_over`. The health endpoints also
+    /// show `discovery`.
     pub(crate) fn new(
         stores: Stores,
         counts: Option<Counts>,
@@ -635,7 +638,7 @@ impl Kept {
         self.tunnels = Arc::new(with_settings(self.tunnels.share(), config));
     }
 
-    /// Returns the open WebSockets and event streams. The caller must run [`Tunnels::enforce_revocations`].
+    /// Returns the open WebSockets, event streams and gRPC calls. The caller must run [`Tunnels::enforce_revocations`].
     pub(crate) fn tunnels(&self) -> Arc<Tunnels> {
         self.tunnels.clone()
     }
@@ -661,8 +664,8 @@ fn with_settings(tunnels: Tunnels, config: &Config) -> Tunnels {
         .with_tunnels_per_user(config.limits.tunnels_per_user)
 }
 
-/// The layers between a client and the service that forwards requests, with the values of a configuration. The gateway and
-/// the command `explain` use the same layers in the same order, see [`routed_stack`].
+/// The layers between a client and the service that forwards requests, with the values of a configuration. The gateway
+/// and the command `explain` use the same layers in the same order, see [`routed_stack`].
 pub(crate) struct Layers {
     /// Tells OAuth clients where to get a token. It is in front of CORS, because anyone may read the metadata.
     pub(crate) metadata: Option<ProtectedResourceLayer>,
@@ -1002,7 +1005,7 @@ pub(crate) fn services(
     let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
     let prefix = api.prefix().clone();
     // A trusted proxy sends the certificate of its client in a header. This layer puts that certificate in place of the
-    // proxy's own certificate. It is in front of all others, so that they see only the certificate of the client.
+    // proxy's own certificate. So the auth API and the pages see only the certificate of the client.
     let forwarded = || option_layer(parts.forwarders.as_ref().map(Forwarders::layer));
     // The pages call the auth API directly, because each request for a page has already passed these two layers.
     let pages = config.ui.as_ref().map(|settings| {
@@ -1026,8 +1029,8 @@ pub(crate) fn services(
     Services { gateway, zaas }
 }
 
-/// Builds the service for gateways of API ML: the auth API with the paths of ZAAS, and `endpoints`, which make credentials for
-/// services. `None` if the program has no listener for these gateways.
+/// Builds the service for gateways of API ML: the auth API with the paths of ZAAS, and `endpoints`, which make
+/// credentials for services. `None` if the program has no listener for these gateways.
 fn zaas(
     config: &Config,
     parts: &Parts,
@@ -1035,8 +1038,8 @@ fn zaas(
     api: &AuthApi,
     endpoints: SchemeEndpoints<Arc<dyn RevocationStore>, Arc<dyn IdentityMapper>>,
 ) -> Option<impl GatewayService + use<>> {
-    // This layer puts the certificate that a gateway of API ML sends in a header in place of the gateway's own
-    // certificate. So the auth API and the endpoints see only the certificate of the client.
+    // A gateway of API ML sends the certificate of its client in a header. This layer puts that certificate in place of
+    // the gateway's own certificate. So the auth API and the endpoints see only the certificate of the client.
     let forwarded = parts.zaas()?.layer();
     let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
     let api = SetSensitiveRequestHeaders::new(api.for_zaas(), sensitive.clone());
@@ -1107,8 +1110,8 @@ fn ui_options(
     }
 }
 
-/// Makes the layer that tells OAuth clients which identity providers issue the tokens that the gateway accepts. `None` if
-/// the configuration has no such metadata.
+/// Makes the layer that tells OAuth clients which identity providers issue the tokens that the gateway accepts. `None`
+/// if the configuration has no such metadata.
 fn resource_metadata(config: &Config, routes: &SharedRoutes) -> Option<ProtectedResourceLayer> {
     let (first, more) = config.resource_origins.split_first()?;
     let issuers = config.oidc.iter().map(|provider| provider.issuer.as_str());

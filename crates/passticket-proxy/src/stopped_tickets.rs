@@ -15,8 +15,8 @@ pub(crate) fn file(config: &Config) -> PathBuf {
     file.into()
 }
 
-/// Makes the breaker, which stops PassTickets after refusals. PassTickets that the last process had stopped stay
-/// stopped.
+/// Makes the breaker, which stops PassTickets after refusals. PassTickets that the previous process had
+/// stopped stay stopped.
 ///
 /// If the file cannot be read, the gateway starts nevertheless. For each key, the breaker then tries one PassTicket of
 /// one user at a time, until a service accepts one. So if a key is wrong, services refuse the PassTickets of only three

@@ -2,7 +2,7 @@
 //! threads work.
 //!
 //! A message is one datagram to the socket that the environment variable `NOTIFY_SOCKET` names. No library is used,
-//! because calling it would need about as much code. Without the variable, nothing is sent.
+//! because the code would not become shorter. Without the variable, nothing is sent.
 
 use std::{
     env,

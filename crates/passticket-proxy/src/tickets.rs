@@ -61,8 +61,8 @@ impl<G: PassTicketGenerator> Tickets<G> {
         }
     }
 
-    /// Returns the source of the PassTickets of `applid`. Unlike `self`, this source never needs the token of a client
-    /// if the PassTickets of `applid` do not come from Zowe.
+    /// Returns the source of the PassTickets of `applid`. If these PassTickets do not come from Zowe, this source never
+    /// needs the token of a client. `self` may need the token for another APPLID.
     pub(crate) fn of(&self, applid: &Applid) -> Self
     where
         G: Clone,

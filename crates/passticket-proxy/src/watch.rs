@@ -13,8 +13,8 @@ pub(crate) struct Watch {
     last: Versions,
     /// The versions that were read without a problem.
     read: Versions,
-    /// The last reported problems, and the versions of the files that had them. As long as the problems and the versions
-    /// stay the same, the next polls do not report the problems again.
+    /// The last reported problems, and the versions of the files that had them. While the problems and the versions
+    /// stay the same, [`poll`](Self::poll) does not report the problems again.
     reported: Option<(Versions, Vec<String>)>,
 }
 

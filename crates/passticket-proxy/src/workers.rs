@@ -187,8 +187,8 @@ pub(crate) struct DrainTimes {
 }
 
 /// Serves requests with a clone of the services on each worker thread. `zaas` is the listener for gateways of API ML.
-/// `state` shows how many threads run. If `counts` is present, connections are counted. When `shutdown` is ready, finishes
-/// the requests in flight.
+/// `state` shows how many threads run. If `counts` is present, connections are counted. When `shutdown` is ready,
+/// finishes the requests in flight.
 pub(crate) async fn serve(
     drain: DrainTimes,
     inbound: Inbound,
@@ -268,8 +268,8 @@ impl WorkerRuntime {
 impl Drop for WorkerRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
-            // Dropping a `Runtime` waits for its blocking calls, such as a look-up in DNS. This would panic in a task, and
-            // would delay the end of the program. `shutdown_background` does not wait.
+            // Dropping a `Runtime` waits for its blocking calls, such as a look-up in DNS. This would panic in a task,
+            // and would delay the end of the program. `shutdown_background` does not wait.
             runtime.shutdown_background();
         }
     }

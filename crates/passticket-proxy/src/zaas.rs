@@ -24,8 +24,8 @@ pub(crate) struct ZaasParts {
 }
 
 impl ZaasParts {
-    /// Makes the parts. `None` if neither this configuration nor `previous` has the listener. The trusted gateways change
-    /// only when [`layer`](Self::layer) is called.
+    /// Makes the parts. `None` if neither this configuration nor `previous` has the listener. The trusted gateways
+    /// change only when [`layer`](Self::layer) is called.
     pub(crate) fn new(config: &Config, previous: Option<&Self>) -> Result<Option<Self>, TlsError> {
         let gateways = match (&config.zaas, previous) {
             (Some(zaas), _) => zaas.gateways.clone(),
@@ -47,7 +47,8 @@ impl ZaasParts {
         &self.tls.value
     }
 
-    /// Trusts the gateways of these parts from now on. Returns the layer that accepts the certificates of their clients.
+    /// Trusts the gateways of these parts from now on. Returns the layer that accepts the certificates of the
+    /// clients of these gateways.
     pub(crate) fn layer(&self) -> ForwardedCertificateLayer {
         self.trusted.replace_named(self.gateways.iter().cloned());
         trust_layer(self.trusted.clone(), self.verifier.clone())

@@ -1,5 +1,5 @@
-//! Tests revocation under load. The gateway caches verified tokens. Although a token is in this cache, the gateway must
-//! refuse it in each request that a client sends after the response to the revocation.
+//! Tests revocation under load. The gateway caches verified tokens. When it has confirmed the revocation of a token, it
+//! must refuse the token in each new request, although the token is in the cache.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

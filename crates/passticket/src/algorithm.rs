@@ -1,4 +1,4 @@
-//! The names of the algorithms that make PassTickets (one-time passwords of z/OS).
+//! The names of the algorithms that make PassTickets (short-lived passwords of z/OS).
 
 use std::{fmt, str::FromStr};
 

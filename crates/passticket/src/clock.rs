@@ -11,8 +11,8 @@ use std::{
 
 /// A point in time, in milliseconds since 1970-01-01 00:00 UTC.
 ///
-/// PassTickets (one-time passwords of z/OS) and tokens count in seconds. Revocation rules count in milliseconds. This
-/// type has named conversions, so that callers do not mix up the units.
+/// PassTickets (short-lived passwords of z/OS) and tokens count in seconds. Revocation rules count in milliseconds.
+/// This type has named conversions, so that callers do not mix up the units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 

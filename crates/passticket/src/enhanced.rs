@@ -1,5 +1,5 @@
 //! The enhanced algorithm, from IBM's *z/OS Security Server RACF Macros and Interfaces*
-//! (docs/reference/passticket-algorithms.md#enhanced). It makes PassTickets, the one-time passwords of z/OS. There are
+//! (docs/reference/passticket-algorithms.md#enhanced). It makes PassTickets, short-lived passwords of z/OS. There are
 //! two types of enhanced PassTickets: a ticket of type UPPER is a number in base 36, and a ticket of type MIXED is a
 //! number in base 64. In the following steps, `H` is HMAC-SHA-512 with the secret key.
 //!
@@ -176,9 +176,9 @@ impl<'a, K: KeyedHash + ?Sized> Pair<'a, K> {
     ///
     /// In odd rounds, type UPPER clears the left 7 bits of `x`, so the left 7 bits of `L` cannot be computed from `x`.
     /// The evaluation sets these bits to zero. In round 3, `L` is the `x` of round 1, and in round 5, `L` is the `x` of
-    /// round 3. The same bits of these `x` were cleared, so zero is right. In round 1, the true value is unknown. But
-    /// only the upper 7 bits of the time depend on it, and a ticket does not contain these bits. The result has zeros
-    /// there.
+    /// round 3. Type UPPER had cleared the left 7 bits of these `x`, so zero is right. In round 1, the left 7 bits of
+    /// `L` come from the time, and are unknown. A ticket does not contain these bits of the time, so the result has
+    /// zeros there.
     pub(super) fn evaluate(&self, ticket: &[u8; LEN]) -> Result<Option<u64>, K::Error> {
         let alphabet = self.alphabet;
         let Some(value) = alphabet.value(ticket) else {

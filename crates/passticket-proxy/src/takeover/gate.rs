@@ -1,6 +1,6 @@
 //! The gate in front of the gateway's Tower services. It holds requests during a takeover. If the takeover succeeds, it
-//! relays them to the new process. If the takeover fails, this process answers them. If this process ends before it
-//! knows the result, the gate refuses them.
+//! relays them to the new process. If the takeover fails, this process answers them. If this process ends before the
+//! result is known, the gate refuses them.
 
 use std::{
     convert::Infallible,
@@ -27,7 +27,7 @@ use tower_service::Service;
 use super::relay::{Listener, Relay, unavailable};
 use crate::gateway_service::GatewayService;
 
-/// Returns a prefix of paths. The gate counts each request to such a path as a request to the auth API. On
+/// Returns a path prefix. The gate counts each request with this prefix as a request to the auth API. On
 /// [`Listener::Gateway`], some other endpoints of this process also have this prefix.
 fn own_paths(listener: Listener) -> &'static str {
     match listener {

@@ -65,7 +65,7 @@ impl HandOver {
         self.owners.cluster.set(cluster);
     }
 
-    /// Registers the open WebSockets and event streams.
+    /// Registers the open WebSockets, event streams and gRPC calls.
     pub(crate) fn tunnels(&self, tunnels: Arc<Tunnels>) {
         self.owners.tunnels.set(tunnels);
     }

@@ -80,8 +80,8 @@ impl Predecessor {
             let state: State =
                 text.parse().map_err(|error| TakeoverError::Other(Exit::runtime(error)))?;
             let mut stores = stores(config, zowe).await?;
-            // The old process applies the revocations of this store to its own store. It must also learn of the
-            // revocations that this process receives while it joins the other nodes.
+            // The old process applies the revocations of this store to its own store. The feed begins before this
+            // process joins the other nodes, because the join brings revocations, too.
             let feed = stores.revocations.follow();
             let joined = cluster::take_over(config, &stores.revocations, state.lease()).await;
             stores.cluster = joined.map_err(TakeoverError::Other)?;

@@ -47,7 +47,7 @@ const OPEN: Duration = Duration::from_secs(15);
 const SERVE: Duration = Duration::from_secs(10);
 
 /// If a takeover fails before `Go`, the store file may still be open in the new process. The old process tries to open
-/// it again for this time. Then it kills the new process.
+/// the file for this time. Then it kills the new process.
 const STORE_BUSY: Duration = Duration::from_secs(2);
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
@@ -243,9 +243,9 @@ impl Held<'_> {
         self.running.reopen_store().await;
     }
 
-    /// Decides which process continues after `failure` of a new process that has the permission to serve. Kills the new
-    /// process, if possible. Then waits until the store file can be opened, or until a new process that could not be
-    /// killed serves nevertheless. If the new process serves, returns the connection to it.
+    /// Decides which process continues after the takeover has failed with `failure`, although the new process has the
+    /// permission to serve. Kills the new process, if possible. Then waits until the store file can be opened, or until
+    /// a new process that could not be killed serves. If the new process serves, returns the connection to it.
     ///
     /// # Errors
     /// Returns `failure` if this process has continued its work.
@@ -257,8 +257,8 @@ impl Held<'_> {
     ) -> Result<UnixStream, StepError> {
         let is_killed = process.kill();
         if !is_killed {
-            // The new process may already serve. This process does not receive its revocations, so the tunnels of this
-            // process must end.
+            // The new process may already serve. This process does not receive the revocations of the new process, so
+            // the tunnels of this process must end.
             self.running.hand_over.owners.end_tunnels();
         }
         tracing::warn!(error = %failure, "the new process may serve; requests wait until it serves, or until it has closed the revocation file");

@@ -115,7 +115,7 @@ impl<S: GatewayService> RelayedService<S> {
             connection = connection.with_trusted_proxies(proxies, request.headers());
         }
         request.extensions_mut().insert(connection);
-        // The old process may have had other certificate authorities (CAs) and revocation lists.
+        // Check the certificate again: the old process may have other certificate authorities and revocation lists.
         if let Some(certificate) = certificate
             && self.settings.accepts_client(&certificate)
         {

@@ -15,7 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 pub(super) struct Socket {
     pub(super) listener: UnixListener,
     path: PathBuf,
-    /// The device and the inode of the socket. Another process may have replaced the socket in the meantime.
+    /// The device and the inode of the socket. They show whether another process has replaced the socket at `path`.
     id: (u64, u64),
 }
 

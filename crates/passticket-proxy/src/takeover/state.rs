@@ -1,6 +1,6 @@
 //! Hands over the state that only one process at a time may change: the time slots of PassTickets, the failed logins,
-//! the stopped PassTickets, and the lease of the node. The registry of services is handed over, too, so that the new
-//! process has all routes when it begins to serve.
+//! the stopped PassTickets, and the lease of the node (without a lease, a node accepts no tokens). The registry of
+//! services is handed over, too, so that the new process has all routes when it begins to serve.
 //!
 //! A PassTicket is a short-lived password of z/OS.
 
@@ -58,8 +58,8 @@ impl<T: Clone> Owner<T> {
 }
 
 impl Owners {
-    /// Ends the WebSockets and event streams of this process, because it no longer learns which tokens are revoked. If
-    /// the gateway is a node of a cluster, also refuses all tokens.
+    /// Does the same as [`end_tunnels`](Self::end_tunnels). If the gateway is a node of a cluster, also refuses all
+    /// tokens.
     pub(super) async fn end_following(&self) {
         if let Some(cluster) = self.cluster.get() {
             cluster.refuse_tokens().await;
@@ -67,7 +67,8 @@ impl Owners {
         self.end_tunnels();
     }
 
-    /// Ends the WebSockets and event streams of this process, because it does not learn which tokens are revoked.
+    /// Ends the WebSockets, event streams and gRPC calls of this process, because this process does not learn which
+    /// tokens the new process revokes.
     pub(super) fn end_tunnels(&self) {
         if let Some(tunnels) = self.tunnels.get() {
             tracing::warn!(

@@ -49,7 +49,7 @@ impl Access {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Allowed {
     All,
-    /// Only what one of these scopes covers. If there is none, no token can be for the service.
+    /// Only what one of these scopes covers. If the list is empty, no token can be for the service.
     Only(Vec<Scope>),
 }
 

@@ -309,7 +309,7 @@ cut off
         ] {
             assert_eq!(users(LINES, false, filter), want, "{filter}");
         }
-        // The first line may be a part of a line.
+        // If the file is cut, the first line may be only the end of a line.
         assert_eq!(users(LINES, true, ""), ["", "C", "B"]);
         let tail = Tail { bytes: LINES.as_bytes().to_vec(), is_cut: true };
         let found = search(&tail, &query(""));

@@ -214,7 +214,7 @@ impl AuthClient {
         &self.cookie
     }
 
-    /// Takes what the auth API needs from a request for a page.
+    /// Takes from the request for a page what the auth API needs.
     pub(super) fn browser(&self, request: &Parts) -> Browser {
         let mut headers = HeaderMap::new();
         for name in PASSED_ON {

@@ -159,7 +159,7 @@ pub(super) fn fault_of_answer(status: StatusCode, message: &ApiMessage) -> Optio
         StatusCode::TOO_MANY_REQUESTS if is(&messages::TOO_MANY_PATS) => {
             Fault::new("services", texts::TOO_MANY_TOKENS)
         }
-        // The administrator may allow fewer scopes than when the form was opened.
+        // The administrator may have allowed fewer scopes after the form was opened.
         StatusCode::FORBIDDEN if !is(&messages::CROSS_ORIGIN) => {
             Fault::new("services", format!("{} {text}", texts::NOT_ALLOWED))
         }

@@ -17,7 +17,7 @@ pub(super) struct ListQuery {
     pub(super) state: State,
     pub(super) sort: Sort,
     pub(super) name: String,
-    /// The start of the page. Only the order by creation has pages, because the registry has this order.
+    /// The start of the page. The list has pages only in the order by creation, which is the order of the registry.
     pub(super) cursor: String,
 }
 

@@ -32,7 +32,7 @@ pub(super) struct RuleForm {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rule {
     pub(super) target: RuleTarget,
-    /// Tokens that were issued later stay valid. `None` means the time at which the rule is made.
+    /// The rule revokes only tokens that were issued up to this time. `None` means the time at which the rule is made.
     pub(super) up_to: Option<UpTo>,
 }
 
@@ -53,7 +53,7 @@ impl RuleForm {
         let of = match form.get("of") {
             OF_SERVICE => OF_SERVICE,
             OF_USER => OF_USER,
-            // A link to the form may name only the user or the service.
+            // A link to the form may have the field `user` or `service` only, without the field `of`.
             _ if user.is_empty() && !service.is_empty() => OF_SERVICE,
             _ => OF_USER,
         };

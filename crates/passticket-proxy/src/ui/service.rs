@@ -203,7 +203,7 @@ impl Inner {
             browser: self.client.browser(parts),
             key,
             is_key_new,
-            // A query that cannot be read is the same as none.
+            // A query that cannot be read counts as empty.
             query: Form::parse(query.as_bytes()).unwrap_or_default(),
             request_id: request_id.unwrap_or_default(),
             user: OnceLock::new(),
@@ -482,8 +482,8 @@ fn faults_of(refusal: Refusal) -> Result<Vec<Fault>, Trouble> {
 }
 
 /// Returns whether the browser opens the page as a document, or does not say how it uses the page. A script of a
-/// service behind the gateway has the same origin as the pages, so the browser does not stop it from reading them. This
-/// check does.
+/// service behind the gateway has the same origin as the pages, so the browser lets the script read them. This check
+/// refuses the requests of such a script.
 fn is_document(headers: &HeaderMap) -> bool {
     headers.get(&SEC_FETCH_DEST).is_none_or(|dest| dest == "document")
 }

@@ -25,9 +25,9 @@ pub(super) fn title(page: &str) -> String {
     format!("{page} \u{2013} {PRODUCT}")
 }
 
-/// Screen readers read it before the user id.
+/// Screen readers read this text before the user id.
 pub(super) const SIGNED_IN_AS: &str = "Signed in as";
-/// The page that a browser shows for a moment if a page of another site links to the pages.
+/// The title of a page that the browser shows for a moment after the user has followed a link on another site.
 pub(super) const OPENING: &str = "Opening your tokens";
 pub(super) const OPEN: &str = "Open your tokens";
 

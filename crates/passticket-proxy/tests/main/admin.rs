@@ -337,7 +337,8 @@ async fn the_gateway_is_not_ready_while_the_revocation_file_cannot_be_written() 
         r#"passticket_decisions_total{event="logout",outcome="error",reason="store-unavailable"}"#;
     assert_eq!(gateway.metric(unavailable).await, 1);
 
-    // A gateway that is not ready receives no requests. So it must notice by itself that the disk has space again.
+    // A load balancer sends no requests to a gateway that is not ready. So the gateway must notice without a request
+    // that the disk has space again.
     assert!(limit("unlimited").unwrap().success());
     gateway.wait_for("/health/ready", StatusCode::OK).await;
     let token = gateway.demo.login().await;

@@ -23,7 +23,7 @@ async fn requests_without_a_user_are_counted_in_a_separate_audit_file() {
     let started = Instant::now();
     for number in 0..REQUESTS {
         let request = client.get(&url);
-        // Every second request sends a text that is not a token.
+        // The requests with odd numbers send a text that is not a token.
         let request = if number % 2 == 0 { request } else { request.bearer_auth("x.y.z") };
         assert_eq!(request.send().await.unwrap().status(), 200);
     }

@@ -1,6 +1,6 @@
 //! Tests of the auth API of the program. They send requests over TLS with the HTTP client `reqwest`.
 //!
-//! A PassTicket is a one-time password of z/OS.
+//! A PassTicket is a short-lived password of z/OS.
 
 use std::{fs, process::Command, time::Duration};
 

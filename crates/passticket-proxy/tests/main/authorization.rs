@@ -3,7 +3,7 @@
 //! With a delegated PassTicket, a caller acts for another user. The caller's request contains the e-mail address of
 //! this user. A provider is a server that the gateway asks for permissions and user ids.
 //!
-//! A PassTicket is a one-time password of z/OS. SAF is the interface of z/OS for permissions.
+//! A PassTicket is a short-lived password of z/OS. SAF is the interface of z/OS for permissions.
 
 use std::{
     convert::Infallible,

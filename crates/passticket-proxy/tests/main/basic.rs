@@ -1,6 +1,6 @@
 //! Tests of `serve --config`: clients with a user name and a password on a route, in particular git and curl.
 //!
-//! A PassTicket is a one-time password of z/OS.
+//! A PassTicket is a short-lived password of z/OS.
 
 use std::{
     fs,

@@ -62,7 +62,7 @@ async fn check_does_not_disturb_a_running_gateway() {
     program.wait();
     let audit = fs::read_to_string(directory.join("audit.jsonl")).unwrap();
     assert!(audit.lines().any(|line| line.contains("logout")), "{audit}");
-    // While no gateway runs, `check` verifies the file. It does not change the file.
+    // While no gateway runs, `check` verifies the files, but does not change them.
     let before = ["revocations.redb", "audit.jsonl"].map(|name| state(&directory.join(name)));
     let (code, out, err) = check(&directory, &[]);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
@@ -126,7 +126,7 @@ fn problems_with_the_revocation_file_and_the_audit_log_are_reported() {
     }
 }
 
-/// Returns a stopped demo, which trusts the authority of the fakes. `edit` changes its zowe.yaml.
+/// Returns a stopped demo, which trusts the authority of the fake servers. `edit` changes its zowe.yaml.
 async fn stopped(edit: impl FnOnce(String) -> String + Send + 'static) -> Demo {
     let stop = move || {
         let mut demo = Demo::start();

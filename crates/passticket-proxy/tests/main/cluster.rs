@@ -1,4 +1,4 @@
-//! Tests of several gateways (nodes) that share revocations and the time slots of PassTickets (one-time passwords of
+//! Tests of several gateways (nodes) that share revocations and the time slots of PassTickets (short-lived passwords of
 //! z/OS) over a real Redis.
 
 use std::{
@@ -99,7 +99,7 @@ async fn without_redis_the_nodes_refuse_tokens_and_revocations_until_it_is_back(
     assert_eq!(nodes[0].revoke(&revoked).await, 200);
 
     redis.kill();
-    // This node applies the revocation, but the other node may not have it.
+    // `nodes[0]` applies the revocation, but `nodes[1]` may not have it.
     assert_eq!(nodes[0].revoke(&late).await, 503);
     let unconfirmed = "passticket_cluster_unconfirmed_writes_total";
     let unconfirmed = metric(&reqwest::Client::new(), nodes[0].admin, unconfirmed).await;
@@ -168,7 +168,7 @@ async fn a_node_that_was_paused_for_longer_than_its_lease_accepts_no_revoked_tok
     assert_eq!(nodes[1].check(&pat).await, 200);
 
     nodes[1].pause();
-    // The node waits until the lease of the paused node has certainly ended.
+    // `nodes[0]` answers only when the lease of the paused node has certainly ended.
     let status = nodes[0].revoke(&pat).await;
     nodes[1].resume();
     for _ in 0..20 {

@@ -1,6 +1,6 @@
 //! Tests of the command line: output, errors and exit codes.
 //!
-//! A PassTicket is a one-time password of z/OS.
+//! A PassTicket is a short-lived password of z/OS.
 
 use std::{
     fs,

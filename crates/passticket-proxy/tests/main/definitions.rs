@@ -1,5 +1,5 @@
-//! Tests of `check` and `serve --config` with the service definitions in `tests/definitions`. They contain each
-//! construct that the definitions of Zowe contain.
+//! Tests of `check` and `serve --config` with the service definitions in `tests/definitions`. These files have
+//! each construct that the definitions of Zowe have.
 
 use std::{fs, path::Path, process::Command};
 

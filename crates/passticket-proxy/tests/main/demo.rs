@@ -336,7 +336,7 @@ async fn files_of_the_user_are_not_overwritten() {
         assert_eq!(fs::read(&path).unwrap(), b"mine");
     }
 
-    // The demo also does not overwrite a file that it has made if the user has edited the file.
+    // If the user has edited a file that the demo made, the demo does not overwrite the file.
     let directory = temporary.path().join("edited");
     drop(Demo::start_in(&directory));
     let yaml = directory.join("zowe.yaml");

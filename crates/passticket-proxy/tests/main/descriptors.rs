@@ -96,7 +96,7 @@ async fn with_few_open_files_the_gateway_serves_new_clients_and_recovers() {
 }
 
 /// Raises the limit of open files one by one until the program starts. With each lower limit, the start must fail with
-/// exit code 3 and a message. It fails in different steps.
+/// exit code 3 and a message. The step that fails depends on the limit.
 #[test]
 fn a_start_without_enough_files_fails_with_a_message() {
     let directory = TempDir::new().unwrap();

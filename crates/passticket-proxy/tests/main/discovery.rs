@@ -1,7 +1,7 @@
 //! Tests of services that the gateway finds in Eureka, the discovery service of Zowe. Eureka is a fake. A registrant is
 //! a program that registers itself there as an instance of a service.
 //!
-//! A PassTicket is a one-time password of z/OS.
+//! A PassTicket is a short-lived password of z/OS.
 
 use std::{
     fs,

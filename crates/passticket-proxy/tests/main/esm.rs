@@ -1,5 +1,5 @@
 //! Tests of the command `esm`, which prints commands for the security products RACF, ACF2 and Top Secret (tss) of z/OS.
-//! The commands concern PassTickets (one-time passwords of z/OS). An APPLID is the name of an application on z/OS.
+//! The commands concern PassTickets (short-lived passwords of z/OS). An APPLID is the name of an application on z/OS.
 //!
 //! The files in tests/golden/esm contain the expected output. To rewrite them, run `UPDATE_GOLDEN=1 cargo test -p
 //! passticket-proxy --test main esm`. Read the differences before you commit them.

@@ -1,5 +1,5 @@
 //! Tests of client certificates that a proxy forwards in the header `Client-Cert`. Such a proxy is called a forwarder.
-//! It connects with its own client certificate, `APIMTST`.
+//! Its own client certificate is that of `APIMTST`.
 
 use std::{fs, path::Path, time::Instant};
 
@@ -202,7 +202,7 @@ async fn the_gateway_fetches_the_list_of_forwarders_from_zowe() {
     let pem = fs::read_to_string(demo.directory.join(format!("certs/{FORWARDER}.pem"))).unwrap();
     *list.lock().unwrap() = pem + Authority::trusted().pem();
     fake.behave(Behaviour::Right);
-    // The gateway fetches the list again after 30 s. To save this time, the test restarts it.
+    // The gateway fetches the list again after 5 s. To save this time, the test restarts the gateway.
     let demo = tokio::task::spawn_blocking(move || demo.restarted()).await.unwrap();
     let forwarder = demo.client_of(FORWARDER);
     let deadline = Instant::now() + PATIENCE;

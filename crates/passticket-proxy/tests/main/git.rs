@@ -1,6 +1,6 @@
 //! Tests of git with a Personal Access Token (PAT), through the gateway to a real git server.
 //!
-//! The server runs `git http-backend`, which is part of git. A PassTicket is a one-time password of z/OS.
+//! The server runs `git http-backend`, which is part of git. A PassTicket is a short-lived password of z/OS.
 
 use std::{
     convert::Infallible,

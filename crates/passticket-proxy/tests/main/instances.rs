@@ -156,8 +156,8 @@ async fn all_instances_are_used_and_checked_and_listed() {
     assert!(failed().await);
     reload(slower, "enabled: false\n").await;
     until(async || !failed().await).await;
-    // The checks of the old configuration must end, although the connection of the client has used this configuration.
-    // Otherwise, two more checks would mark the instance as failed again.
+    // A connection of the client has used the old configuration. Nevertheless, the health checks of that configuration
+    // must end. Otherwise, two more of these checks would mark the instance as failed again.
     sleep(Duration::from_millis(2500)).await;
     assert!(!failed().await);
 }

@@ -69,8 +69,7 @@ impl Gateway {
     /// Revokes `pats` (Personal Access Tokens). Kills the program after it has confirmed a random number of
     /// revocations, at most half of them. Returns the PATs whose revocation the program has confirmed.
     async fn revoke_until_killed(&self, program: &mut Running, pats: &[String]) -> Vec<String> {
-        // The test does not kill the program after a random time, because a fast machine could then confirm all
-        // revocations before the kill.
+        // A kill after a random time would not do: a fast machine could confirm all revocations in this time.
         let enough = 1 + RandomState::new().hash_one(pats) as usize % (pats.len() / 2);
         let (answered, kill) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Notify::new()));
         let mut revokers = JoinSet::new();

@@ -152,8 +152,8 @@ async fn the_request_rates_of_users_and_addresses_are_limited() {
         ("/closed/api/v1/x", Some(&token), 200),
         ("/closed/ui/x", Some(&token), 200),
         ("/closed/api/v1/x", Some(&token), 429),
-        // Requests without a user count for the address of the client. Its limit is separate from the limit of the
-        // user.
+        // Requests without a user count for the address of the client. The limit of the address is separate from the
+        // limit of the user.
         ("/closed/api/v1/x", None, 200),
         ("/closed/api/v1/x", Some("forged"), 200),
         ("/closed/api/v1/x", None, 200),

@@ -1,5 +1,5 @@
 //! Tests of requests to services with tokens of an identity provider. The gateway replaces such a token by a PassTicket
-//! (a one-time password of z/OS). The provider is a TLS server in the test, which sends the list of its signing keys.
+//! (a short-lived password of z/OS). The provider is a TLS server in the test. It sends the list of its signing keys.
 
 use std::{
     fs,
@@ -280,7 +280,7 @@ fn challenges(response: &reqwest::Response) -> Vec<String> {
 async fn a_401_leads_to_the_identity_provider() {
     let provider = Provider::default();
     let gateway = Gateway::start_with(&provider, |_, yaml| with_domain(yaml)).await;
-    // In HTTP/2, a forged `Host` would be refused, because it differs from `:authority`.
+    // The client uses HTTP/1.1. In HTTP/2, a forged `Host` differs from `:authority`, so it would be refused.
     let authorities = fs::read(gateway.directory.path().join("certs/ca.pem")).unwrap();
     let client = client(&authorities).http1_only().timeout(PATIENCE).build().unwrap();
     let own = "https://zowe.example.com:7554";

@@ -187,7 +187,7 @@ async fn a_gateway_with_a_wrong_pin_does_not_start_and_is_not_started_again() {
     drop(program);
     write_secret(&directory.join("pin"), "0000");
     let (status, log) = serve(&hsm, &directory).wait();
-    // systemd does not start the gateway again after this exit code, so the token does not lock itself.
+    // A token locks itself after several wrong PINs. After this exit code, systemd does not start the gateway again.
     assert_eq!(status.code(), Some(2), "{log}");
     assert!(log.contains("refuses the PIN") && !log.contains("0000 "), "{log}");
 }

@@ -546,7 +546,8 @@ enum Proof {
 }
 
 impl Gateway {
-    /// Sends a request. Returns the user for whom the gateway has forwarded it, or `None` if it refused the request.
+    /// Sends a request. Returns the user for whom the gateway has forwarded the request. `None` if the gateway has
+    /// refused the request.
     async fn user(&self, proof: &Proof) -> Option<String> {
         let url = self.demo.at("/svc/api/v1/x");
         let request = match proof {
@@ -624,7 +625,8 @@ async fn changed_identity_providers_and_proxies_take_effect_immediately() {
         let keys = keys.to_owned();
         Box::new(move |yaml| yaml + &keys)
     };
-    // For each change: the proofs to test after it, and the user whom the gateway then identifies, if any.
+    // For each change of the configuration: the proofs to send after it, and for each proof the user whom the gateway
+    // identifies, if any.
     let cases: [(&str, Edit<'_>, Vec<(Proof, Option<&str>)>); 7] = [
         (
             "at the start",

@@ -1,7 +1,7 @@
 //! Tests of the schemes `zoweJwt`, `zosmf`, `safIdt` and `x509`. The service, z/OSMF (IBM's management server on z/OS)
 //! and ZSS (Zowe's server on z/OS) are fakes.
 //!
-//! A PassTicket is a one-time password of z/OS. A PAT is a Personal Access Token.
+//! A PassTicket is a short-lived password of z/OS. A PAT is a Personal Access Token.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
@@ -227,7 +227,7 @@ async fn an_issued_token_is_valid_only_for_its_service() {
         assert_eq!(services.bearer_auth(token).send().await.unwrap().status(), want);
     }
     let ticket = r#"{"applicationName":"ZOWEAPPL"}"#;
-    // The requests also present a client certificate that the gateway trusts, as the service could do with the token.
+    // A service that has received the token can also present a client certificate. So these requests present one, too.
     let client = site.demo.client_of("APIMTST");
     for (path, body, want) in [("ticket", ticket, 200), ("refresh", "", 204)] {
         for (token, want) in [(&token, 401), (&login, want)] {

@@ -187,7 +187,7 @@ async fn finish(
     log
 }
 
-/// Each of these signals ends a process that does not handle it.
+/// By default, each signal in this test ends a process.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_signal_aborts_a_request() {
     let gateway = Gateway::start(service().await, 60_000, 30);

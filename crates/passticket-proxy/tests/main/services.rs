@@ -171,8 +171,8 @@ fn define(directory: &Path, instances: &[String], metadata: &str) {
     fs::write(directory.join("api-defs/demo.yml"), definition).unwrap();
 }
 
-/// In a long poll, a service answers only when it has an event, or after its own time limit. In this test, only one
-/// time limit of the gateway is longer than the time limit of the service: the response timeout.
+/// In a long poll, a service answers only when it has an event, or after its own time limit. The time
+/// limits of the gateway are shorter than that, except the response timeout of the first round.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_response_timeout_ends_a_long_poll_and_the_instance_stays_healthy() {
     const LATE: Duration = Duration::from_millis(2500);
@@ -248,7 +248,7 @@ async fn the_connect_timeout_of_the_metadata_limits_the_wait_for_an_unresponsive
         (url("http", &full), "", 300),
         // The setting in the gateway's own section replaces the metadata.
         (url("http", &full), ours, 1000),
-        // The TLS handshake has its own time limit, which is as long as that of the connection.
+        // The TLS handshake has a time limit of its own, of the same length. So both together take up to 600 ms.
         (url("https", &hanging), "", 600),
     ] {
         let instances = [url.clone()];

@@ -1,6 +1,6 @@
-//! Tests of refused PassTickets (one-time passwords of z/OS). If the key of the gateway is wrong, the service refuses
-//! each PassTicket, and z/OS counts a wrong password of the user. So the gateway must send fewer PassTickets of a user
-//! than z/OS permits wrong passwords, whatever clients, nodes and restarts do.
+//! Tests of refused PassTickets (short-lived passwords of z/OS). If the key of the gateway is wrong, the service
+//! refuses each PassTicket, and z/OS counts a wrong password of the user. After several wrong passwords, z/OS revokes
+//! the user id. So the gateway must stop before that, whatever clients, nodes and restarts do.
 
 use std::{
     convert::Infallible,
@@ -343,8 +343,8 @@ async fn with_a_damaged_file_one_ticket_at_a_time_is_sent_until_one_is_accepted(
     let (url, clients) = (&gateway.demo.url, ["U2", "U3"].map(|user| gateway.client_of(user)));
     let [two, three] = &clients;
     tokio::join!(requests(two, url, 15), requests(three, url, 15));
-    // The gateway sends at most one ticket at a time. If it has tried the second user, the first user's ticket had been
-    // refused before.
+    // The gateway sends one ticket at a time. It sends the ticket of the other user only after the first ticket was
+    // refused.
     let users = gateway.zos.take();
     assert!(matches!(&users[..], [_]) || users.len() == 2 && users[0] != users[1], "{users:?}");
     gateway.zos.set(200);

@@ -1,7 +1,7 @@
 //! Tests of `serve --takeover`. With this option, a new process takes over the connections and the state of the running
 //! gateway. The tests restart a gateway under load, and start new processes that fail.
 //!
-//! A PassTicket is a one-time password of z/OS. A PAT is a Personal Access Token.
+//! A PassTicket is a short-lived password of z/OS. A PAT is a Personal Access Token.
 
 use std::{
     collections::HashSet,

@@ -229,14 +229,14 @@ async fn ticket_get_prints_user_and_ticket() {
     let pat_file = secret_file(&demo.directory, "pat.txt", &format!("{pat}\n"));
     let from_file = ["--token-file", pat_file.to_str().unwrap()];
 
-    // A certificate alone: two lines.
+    // With a certificate only. The default output has two lines.
     let output = ticket_get(&demo, &certificate, "", &[]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let lines: Vec<_> = text(&output.stdout).lines().collect();
     assert_eq!((lines.len(), lines[0]), (2, "USER"));
     assert_valid(&demo, "USER", lines[1]);
 
-    // A login token on standard input, with the certificate as the actor: JSON.
+    // With a login token on standard input, and the certificate as the actor. The output is JSON.
     let mut options = certificate.to_vec();
     options.extend(["--token-file", "-", "--output", "json"]);
     let output = ticket_get(&demo, &options, &format!(" {jwt}\n"), &[]);
@@ -246,7 +246,7 @@ async fn ticket_get_prints_user_and_ticket() {
     assert_eq!((&document["user"], &document["applid"]), (&json!("USER"), &json!("ZOWEAPPL")));
     assert_eq!(document["expiresIn"], 600);
 
-    // A PAT in a file, and in a file that the environment names: assignments for a shell.
+    // With a PAT in a file. An option or an environment variable names the file. The output is assignments for a shell.
     let with_env = [("PASSTICKET_TOKEN_FILE", pat_file.as_path())];
     for (options, environment) in [(&from_file[..], &[][..]), (&[], &with_env)] {
         let mut options = options.to_vec();
@@ -336,7 +336,7 @@ async fn ticket_get_uses_the_ticket_endpoint_while_the_exchange_is_off() {
     assert_eq!(ticket_get(&demo, &exchange, "", &[]).status.code(), Some(1));
 }
 
-/// Starts a server that accepts connections and answers nothing, and looks at the process list while `ticket get` waits.
+/// The server accepts connections and answers nothing. The test looks at the process list while `ticket get` waits.
 #[test]
 fn the_process_list_shows_no_secret_and_ticket_get_ends_after_its_timeout() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

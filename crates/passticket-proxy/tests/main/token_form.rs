@@ -96,8 +96,8 @@ async fn a_token_with_prefix_is_accepted_in_each_header_and_responses_say_when_i
     let response = send(own).await;
     assert_eq!((response.status().as_u16(), expires(&response)), (200, vec![&*expires_at]));
 
-    // Responses to other credentials, to wrong checksums and from routes without authentication do not have this
-    // header.
+    // The header is absent if the credential is not a PAT, if the checksum is wrong, and on a route without
+    // authentication.
     let short = &prefixed[..prefixed.len() - 1];
     for wrong in [short, &format!("zowepat_{jwt}.00000000"), &format!("zowepat_{jwt}")] {
         for request in [get().header("private-token", wrong), get().basic_auth("USER", Some(wrong))]

@@ -204,7 +204,7 @@ fn form(key: &str, fields: &[(&str, &str)]) -> String {
     form
 }
 
-/// Asks the service of the demo with a token.
+/// Sends a request with a token to the service of the demo. Returns the status.
 pub(crate) async fn routed(demo: &Demo, pat: &str) -> u16 {
     let request = demo.client().get(demo.at("/dcpassticket/api/v1/passticketTest"));
     request.header("private-token", pat).send().await.unwrap().status().as_u16()

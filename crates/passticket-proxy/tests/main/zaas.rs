@@ -1,8 +1,8 @@
 //! Tests of the listener for gateways of API ML, which use the program as their ZAAS.
 //!
-//! The gateways of these tests send what a gateway of API ML sends. When it gets a request to a service, it sends
+//! The gateways of these tests send what a gateway of API ML sends. For a request to a service, such a gateway sends
 //! `POST /zaas/scheme/...` with the credential of the client. It also relays requests of its clients to the auth API.
-//! A PassTicket is a one-time password of z/OS. A PAT is a Personal Access Token.
+//! A PassTicket is a short-lived password of z/OS. A PAT is a Personal Access Token.
 
 use std::{
     fs,
@@ -300,8 +300,8 @@ async fn a_gateway_logs_users_in_and_out_and_gets_tickets_for_their_tokens() {
     let token = gateway.login().await;
     let wrong = gateway.post("login").basic_auth("USER", Some("wrong"));
     assert_eq!(status(wrong).await, 401);
-    // If its client has no certificate, a gateway of API ML relays requests to the auth API without presenting its own
-    // certificate.
+    // For a client without a certificate, a gateway of API ML relays requests to the auth API without presenting its
+    // own certificate.
     let anonymous = site.gateway(None);
     let by_anonymous = anonymous.login().await;
 
@@ -328,7 +328,7 @@ async fn a_gateway_logs_users_in_and_out_and_gets_tickets_for_their_tokens() {
     assert_eq!(status(query).await, 401);
     assert_eq!(status(gateway.scheme("ticket").bearer_auth(&token)).await, 401);
     assert_eq!(status(gateway.scheme("ticket").bearer_auth(&by_basic)).await, 200);
-    // The program's other port uses the same tokens and revocations.
+    // The port for clients uses the same tokens and revocations.
     let service = site.demo.client().get(site.demo.auth("query")).bearer_auth(&token);
     assert_eq!(status(service).await, 401);
     let service = site.demo.client().get(site.demo.auth("query")).bearer_auth(&by_basic);
@@ -451,7 +451,8 @@ async fn a_gateway_can_be_named_by_its_subject_and_certificates_need_not_be_cred
     let forwarded = named.scheme("ticket").header("Client-Cert", base64_of(pki::USER));
     assert_eq!(status(forwarded).await, 401);
     assert_eq!(status(site.gateway(UNNAMED).scheme("ticket")).await, 401);
-    // A certificate with the same subject of an authority that is not trusted is refused in the handshake.
+    // This certificate has the subject of the named gateway, but an untrusted authority has issued it. The TLS
+    // handshake fails.
     let stranger = client(certify(Authority::stranger()));
     assert!(stranger.scheme("ticket").bearer_auth(&token).send().await.is_err());
 }
@@ -564,8 +565,8 @@ async fn a_reload_adds_and_removes_gateways_on_open_connections() {
             status => status.to_string(),
         }
     };
-    // The second gateway is not named yet, so the program accepts neither the certificate in its `Client-Cert` nor its
-    // own.
+    // The second gateway is not named yet, so the program accepts neither the certificate of this gateway nor the
+    // certificate in its `Client-Cert`.
     assert_eq!((&*user_of(&first).await, &*user_of(&second).await), ("USER", "401"));
     edit(&yaml, |yaml| yaml.replace(&named(GATEWAY), &named(UNNAMED)));
     let deadline = Instant::now() + PATIENCE;

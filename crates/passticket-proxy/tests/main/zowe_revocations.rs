@@ -256,7 +256,8 @@ async fn a_start_with_a_wrong_partition_or_storage_is_refused() {
         caching
     };
     let index = "{mode: index}";
-    // The gateway has a different certificate than API ML, so it sees a different partition.
+    // The Caching Service has separate data for each client certificate. The gateway does not have the certificate of
+    // API ML, so it does not see the data of API ML.
     let caching = service(Layout::Maps, &pki::USER, Some(SALT)).await;
     let ((code, log), (live_code, live)) = started(&caching, index).await;
     assert_eq!(code, Some(3), "{log}");

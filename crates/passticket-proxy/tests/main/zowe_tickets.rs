@@ -1,5 +1,5 @@
-//! Tests of PassTickets (one-time passwords of z/OS) that a running Zowe makes (`source: zowe`). The ticket endpoint of
-//! API ML (Zowe's gateway) is a fake.
+//! Tests of PassTickets (short-lived passwords of z/OS) that a running Zowe makes (`source: zowe`). The ticket endpoint
+//! of API ML (Zowe's gateway) is a fake.
 
 use std::{collections::HashSet, fs, path::Path, time::Duration};
 

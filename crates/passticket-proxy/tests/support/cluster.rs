@@ -66,7 +66,7 @@ impl Site {
         nodes.try_into().ok().unwrap()
     }
 
-    /// Returns a client with a certificate of this user. Nodes that start later trust the certificate.
+    /// Returns a client with a certificate of this user. Nodes that start after this call trust the certificate.
     pub(crate) fn client_of(&self, user: &str) -> Client {
         let authority = Authority::trusted();
         let trusted = self.demo.directory.join("certs/ca.pem");

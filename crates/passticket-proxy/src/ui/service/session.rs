@@ -139,7 +139,8 @@ impl Inner {
             Err(refusal) if refusal.status.is_server_error() => {
                 self.problem(visit, Problem::SignOutFailed, Some(&refusal))
             }
-            // The logout succeeded, or the token was not valid (status 400 or 401). In both cases, the user is signed out.
+            // The logout succeeded, or the token was not valid (status 400 or 401). In both cases, the user is signed
+            // out.
             _ => redirect(&Notice::SignedOut.at(&self.paths.to(Page::SignIn))),
         };
         let key = FormKey::random().map_err(|_| Problem::Failed)?;

@@ -190,7 +190,7 @@ fn details(record: &Record) -> Markup {
     }
 }
 
-/// The address of a client without the port, which only readers of the whole record need.
+/// Returns the address of a client without its port.
 fn without_port(client: &str) -> String {
     client
         .parse::<SocketAddr>()

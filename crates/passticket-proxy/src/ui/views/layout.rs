@@ -36,7 +36,7 @@ pub(in crate::ui) enum Area {
     Administration(Tab),
 }
 
-/// A page for administrators to which all pages for administrators have a link.
+/// A page in the navigation bar of the pages for administrators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ui) enum Tab {
     Tokens,
@@ -76,7 +76,7 @@ pub(super) enum Width {
 pub(super) fn page(frame: Frame<'_>, title: &str, width: Width, content: &Markup) -> Markup {
     let asset = |name| frame.paths.to(Page::Asset(name));
     let is_own = frame.area == Area::Own;
-    // The links between the pages for administrators stay in their place, whatever the width of the content is.
+    // All pages for administrators are wide, so that the links between them stay in the same place.
     let class = match width {
         _ if !is_own => "wide",
         Width::Wide => "wide",

@@ -14,8 +14,8 @@ pub(in crate::ui) struct SignInPage<'a> {
     pub(in crate::ui) can_change: bool,
     /// Whether the form has fields for a new password.
     pub(in crate::ui) changes: bool,
-    /// The name of the owner of the client certificate. `None` if there is no certificate, and `Some(None)` if it has
-    /// no name.
+    /// The name of the owner of the client certificate. `None` if there is no certificate. `Some(None)` if the
+    /// certificate has no name.
     pub(in crate::ui) certificate: Option<Option<&'a str>>,
     pub(in crate::ui) trouble: Option<SignInTrouble<'a>>,
 }
