@@ -159,10 +159,12 @@ impl<C: Connect> Zosmf<C> {
     /// session has ended. After an error, some of the tokens may still be valid.
     pub async fn log_out(&self, session: &ZosmfSession) -> Result<(), ZosmfError> {
         // A logout with one token of the session does not end the other token, so there is one logout for each token.
+        let mut all_ended = Ok(());
         for (cookie, token) in session.cookies() {
-            self.end_token(cookie, token).await.map_err(ZosmfError::Remote)?;
+            let ended = self.end_token(cookie, token).await.map_err(ZosmfError::Remote);
+            all_ended = all_ended.and(ended);
         }
-        Ok(())
+        all_ended
     }
 
     /// Ends the session of a JWT that z/OSMF has issued. Returns `Ok` if z/OSMF already refuses the token.
