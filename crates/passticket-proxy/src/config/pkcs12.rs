@@ -306,7 +306,7 @@ mod tests {
         }
         let without_password = Pkcs12::open(key_stores::KEYTOOL_OPEN_TRUST, None).unwrap();
         assert_eq!(certificates(&without_password.trusted().unwrap()), [authority()]);
-        // The authorities of a chain are not trusted.
+        // The CAs in the chain of a private key are not trusted certificates.
         assert_eq!(open(key_stores::KEYTOOL).trusted().err(), Some(Pkcs12Error::NoTrusted));
     }
 

@@ -113,8 +113,8 @@ pub struct DelegationSettings {
     pub calls_per_minute: Option<NonZeroU32>,
 }
 
-/// Settings of the token exchange (RFC 8693): `components.passticket-proxy.tokenExchange`. A client
-/// exchanges the token of a user for a PassTicket. An actor is a program that is the client, and has proved who it is.
+/// Settings of the token exchange (RFC 8693): `components.passticket-proxy.tokenExchange`. A client exchanges the token
+/// of a user for a PassTicket. An actor is a client program that has proved who it is.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ExchangeSettings {

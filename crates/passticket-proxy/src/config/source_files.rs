@@ -102,12 +102,11 @@ impl SourceFiles {
 }
 
 thread_local! {
-    // Many functions read files. If each of these functions had to add its file to a list, a function that forgets it
-    // would leave its file unwatched. So the one function that opens files adds them.
+    // The one function that opens files adds them here. So its many callers cannot forget a file.
     static RECORDED: RefCell<Option<SourceFiles>> = const { RefCell::new(None) };
 }
 
-/// Calls `read`. Returns also the files that `read` has read in this thread.
+/// Calls `read`. Also returns the files that `read` has read in this thread.
 pub(super) fn record_while<T>(read: impl FnOnce() -> T) -> (T, SourceFiles) {
     RECORDED.set(Some(SourceFiles::default()));
     let result = read();

@@ -1,5 +1,5 @@
 //! Reads the address of a running API Mediation Layer (API ML) of Zowe, and the settings that say what the gateway asks
-//! it: `components.passticket-proxy.zowe` (docs/decisions.md#d47).
+//! API ML: `components.passticket-proxy.zowe` (docs/decisions.md#d47).
 //!
 //! A PassTicket is a short-lived password of z/OS.
 
