@@ -20,7 +20,7 @@ use crate::{
     part::{Part, Same, Task},
 };
 
-/// The interval at which the lists are fetched again.
+/// The time between two fetches of the lists.
 const EVERY: Duration = Duration::from_secs(3600);
 
 /// The wait after a failure.
@@ -63,8 +63,8 @@ impl Forwarders {
     /// Makes the forwarders of the configuration. `None` if neither this configuration nor an earlier one has
     /// forwarders. Nothing is fetched yet. If the settings are the same as in `previous`, the lists of `previous` stay.
     ///
-    /// Former forwarders stay known, even if no proxy may send certificates any more, because the certificate of a
-    /// former forwarder must not become a credential. If there is no error, the forwarders of `previous` are replaced
+    /// The certificate of a former forwarder must not become a credential. So former forwarders stay known, even if the
+    /// configuration has no forwarders any more. If there is no error, the forwarders of `previous` are replaced
     /// immediately.
     pub(crate) fn new(
         config: &Config,
