@@ -67,8 +67,8 @@ pub(crate) fn outbound(
 ///
 /// If a service has its own connector, all its routes use it. On routes with the scheme bypass, a connector must not
 /// present the certificate of the gateway, but on other routes it must. So this function leaves out services with
-/// routes of both kinds, and such a service has the timeout of the gateway. There are two exceptions: the service has
-/// its own client certificate, or the gateway has no client certificate.
+/// routes of both kinds, with two exceptions: the service has its own client certificate, or the gateway has no client
+/// certificate. A service that is left out has the timeout of the gateway.
 fn timed_services(config: &Config) -> impl Iterator<Item = (&ServiceId, Duration)> {
     let identities = &config.client_identities;
     let timed = config.connect_timeouts.iter().map(|(service, timeout)| (service, *timeout));
@@ -141,9 +141,9 @@ impl Connectors {
         self.own_of(service).unwrap_or(&self.default)
     }
 
-    /// Returns the connector for requests that the gateway itself makes to a found service, such as health checks. If
-    /// the service has the scheme bypass (`is_bypass`), the connector does not present the certificate that the gateway
-    /// has for all services.
+    /// Returns the connector for requests that the gateway itself makes to a service from Eureka, such as health
+    /// checks. If the service has the scheme bypass (`is_bypass`), the connector does not present the certificate that
+    /// the gateway has for all services.
     pub(crate) fn to_found(&self, service: &ServiceId, is_bypass: bool) -> &Connector {
         let own = self.own_of(service);
         own.unwrap_or(if is_bypass { &self.anonymous } else { &self.default })

@@ -16,8 +16,8 @@ const KEPT: u64 = 32;
 /// The number of descriptors that each worker thread needs for its runtime and its listener.
 const KEPT_PER_WORKER: u64 = 6;
 
-/// The number of further descriptors that each worker thread needs for the listener for API ML's gateways. These
-/// gateways use this program as their ZAAS.
+/// The number of descriptors that each worker thread needs for the listener for API ML's gateways, which use this
+/// program as their ZAAS.
 const KEPT_FOR_ZAAS: u64 = 1;
 
 const MEBIBYTE: usize = 1024 * 1024;

@@ -57,7 +57,7 @@ fn with_names_of(names: &BTreeSet<String>, routes: &Routes, maximum: usize) -> B
 }
 
 /// Resolves `names` and the names in the current `routes` every 30 s, one after the other. If a name has lost an
-/// address, retires the connections to this name. Runs until its task is aborted, or until the connections are not used
+/// address, closes the connections to this name. Runs until its task is aborted, or until the connections are not used
 /// any more.
 pub(crate) async fn watch<C, B>(
     names: BTreeSet<String>,

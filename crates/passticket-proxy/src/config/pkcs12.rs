@@ -153,8 +153,8 @@ impl Pkcs12 {
         key.friendly_name.clone().or_else(of_certificate).unwrap_or_default()
     }
 
-    /// Returns the certificate of a key. Some programs write no ids that connect a key with its certificate, so this
-    /// function also compares the public keys.
+    /// Returns the certificate with the public key of this key. Certificates with the id of the key are tried first.
+    /// Some programs write no such ids.
     fn certificate_of(&self, key: &PrivateKeyBag) -> Option<&CertificateBag> {
         let certs = &self.0.certs;
         let (same, others): (Vec<_>, Vec<_>) =

@@ -15,7 +15,7 @@ use tower_passticket::{layer::RateLimit, token::ServiceId};
 /// The rate limit of Zowe, and the services to which it applies.
 pub(super) struct ZoweRates<'a> {
     limit: RateLimit,
-    /// The ids of services, each with the place of its list.
+    /// The ids of services, each with the value that contains the id.
     services: Vec<(&'a str, Field<'a>)>,
 }
 

@@ -540,8 +540,8 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Adds a route. If another definition of the same service already has a route with this prefix, the instances are
-    /// added to that route. Otherwise, a second route with this prefix is reported.
+    /// Adds a route. If another definition of the same service already has a route with this prefix and scheme, the
+    /// instances are added to that route. Any other second route with this prefix is an error.
     fn insert(&mut self, defined: DefinedRoute<'a>) {
         let prefix = defined.route.prefix().to_owned();
         let Some(first) = self.routes.get_mut(&prefix) else {

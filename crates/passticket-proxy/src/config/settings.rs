@@ -168,7 +168,7 @@ pub struct TimeoutSettings {
     /// The time that the gateway waits for requests in flight when it stops:
     /// `components.passticket-proxy.timeouts.drainSeconds`.
     pub drain: Duration,
-    /// The limit for an answer of z/OSMF, ZSS, the SAF endpoint or an identity mapper:
+    /// The limit for an answer of a server that the gateway itself asks, such as z/OSMF, ZSS or an identity provider:
     /// `components.passticket-proxy.timeouts.providerSeconds`.
     pub provider: Duration,
     /// The time that a request waits if all connections that

@@ -81,7 +81,8 @@ impl Templates<'_> {
         Some(resolved)
     }
 
-    /// Returns the value of the key `path`, with its templates replaced. `None` if the value is not a text.
+    /// Returns the value of the key `path`, with its templates replaced. `None` if there is no such key, or if its
+    /// value is not a text.
     fn key(&self, path: &str, depth: usize) -> Option<String> {
         let node = path.split('.').try_fold(self.root, |node, name| match &node.value {
             Value::Map(entries) => {
