@@ -60,8 +60,8 @@ struct Lists {
 }
 
 impl Forwarders {
-    /// Makes the forwarders of the configuration. `None` if neither this configuration nor an earlier one has
-    /// forwarders. Nothing is fetched yet. If the settings are the same as in `previous`, the lists of `previous` stay.
+    /// Makes the forwarders of the configuration. `None` if no configuration up to now has forwarders. Nothing is
+    /// fetched yet. If the settings are the same as in `previous`, the lists of `previous` stay.
     ///
     /// The certificate of a former forwarder must not become a credential. So former forwarders stay known, even if the
     /// configuration has no forwarders any more. If there is no error, the forwarders of `previous` are replaced

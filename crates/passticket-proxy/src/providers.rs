@@ -137,7 +137,7 @@ pub(crate) fn certificate_mapper(config: &Config, remote: &Remote) -> Arc<dyn Id
     }
 }
 
-/// Returns the mapper for users of identity providers. It maps no such user to a user id in `protected`.
+/// Returns the mapper for users of identity providers. The mapper never returns a user id in `protected`.
 pub(crate) fn identity_mapper(
     mapping: &IdentityMapping,
     protected: &[UserId],

@@ -292,7 +292,7 @@ struct NextKey<'a> {
     from_at: At<'a>,
 }
 
-/// A next key causes a warning if it has made the PassTickets for this time or longer.
+/// A next key that has been in use for this time causes a warning.
 const LONG_PAST: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl<'a> NextKey<'a> {

@@ -30,7 +30,7 @@ pub struct ZowePeer {
     /// Whether the gateway signs a login token for the user before it asks for a PassTicket: `mint`. If not, the
     /// gateway sends the token that the user has sent. Signing needs API ML's signing key.
     pub mints: bool,
-    /// How the gateway uses the revocations of API ML: `revocations`. `None` if it does not.
+    /// How the gateway uses the revocations of API ML: `revocations`. `None` if the gateway does not use them.
     pub revocations: Option<CachingServiceSettings>,
 }
 

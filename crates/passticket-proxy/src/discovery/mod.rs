@@ -35,7 +35,7 @@ use status::DiscoveryStatus;
 
 pub(crate) use updater::{RouteUpdater, listed_authentication};
 
-/// After a failed fetch, the next fetch begins after about this time at the latest.
+/// The approximate wait after a failed fetch, if the interval between two fetches is not shorter.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The maximum number of refused instances that one fetch logs and audits.

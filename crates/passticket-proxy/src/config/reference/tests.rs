@@ -72,7 +72,8 @@ fn example(key: &str) -> Option<Json> {
     })
 }
 
-/// Optional settings that the smallest document contains, because the keys below them would otherwise have no effect.
+/// Optional settings that the smallest document contains. Without them, other settings would have no effect, or the
+/// document would not be valid.
 const OPTIONAL: [&str; 19] = [
     "signingKey",
     "users",
