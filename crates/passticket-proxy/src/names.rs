@@ -1,7 +1,7 @@
 //! Regularly resolves the host names of services. If a name has lost an address, closes the connections to this name.
 //!
-//! A new connection is always made to the current addresses. But a connection that is always in use would otherwise stay
-//! at its old address, for example after a service has moved to another system.
+//! A new connection is always made to the current addresses. But without this module, a connection that is always in
+//! use would stay at its old address, for example after a service has moved to another system.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -90,8 +90,7 @@ impl SourceFiles {
         self.0.iter().all(|(path, file)| FileVersion::of(path) == file.version)
     }
 
-    /// Returns the files whose content is not the same as in `before`, and the files that are in only one of the two
-    /// lists.
+    /// Returns the files whose content differs from `before`, and the files that only one of the two lists has.
     pub fn changed_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a Path> {
         let content = |files: &Self, path: &PathBuf| files.0.get(path).map(|file| file.content);
         let removed = before.0.keys().filter(|path| !self.0.contains_key(*path));

@@ -11,7 +11,8 @@ use super::yaml::{Node, Value};
 
 /// The maximum number of templates that are replaced in a file.
 const MAX_TEMPLATES: usize = 1_000;
-/// The maximum length of a value in bytes after its templates were replaced.
+/// The maximum length of a value in bytes after its templates were replaced. Text after the last template does not
+/// count.
 const MAX_LENGTH: usize = 4_096;
 /// The maximum depth of nested templates. A template is nested if the value of another template contains it.
 const MAX_DEPTH: usize = 8;

@@ -270,9 +270,9 @@ fn add_instances(route: &mut ConfiguredRoute, service: &FoundService<'_>, path: 
     route.add_registered_instances(with_path);
 }
 
-/// Returns the checks of the found instances of trusted services. `services` has all instances of each service. If a
-/// service has only one instance, a check would be useless, because there is no other instance to choose. An instance
-/// of a service that the configuration does not name is never checked, so it gets only requests of clients.
+/// Returns the checks of the found instances of trusted services. `services` has all instances of each service. A
+/// service with only one instance gets no checks, because there is no other instance to choose. An instance of a
+/// service that the configuration does not name is never checked, so it gets only requests of clients.
 fn checks_of(found: &Found<'_>, services: &[ListedService]) -> Vec<FoundCheck> {
     let mut checks = Vec::new();
     for FoundService { id, trusted, instances } in &found.services {

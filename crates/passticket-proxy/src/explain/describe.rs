@@ -114,8 +114,8 @@ impl Facts<'_> {
         }
     }
 
-    /// Returns the address of API ML if the gateway would ask its Caching Service whether the Personal Access Token of
-    /// the request is revoked, but the command does not ask. Returns `None` with `--live` or after a failure.
+    /// Returns the address of API ML if the gateway would ask its Caching Service about the Personal Access Token of
+    /// the request. Returns `None` after a failure, or with `--live`, because the command itself then asks.
     fn undecided_revocation(&self) -> Option<String> {
         if self.is_live || self.failure_text().is_some() {
             return None;
