@@ -36,7 +36,7 @@ impl InstanceTasks {
 }
 
 /// Starts the health checks, and the task that regularly resolves the host names of services. The tasks end when the
-/// result is dropped. `shared` is the current table of routes, including the routes of found services.
+/// result is dropped. `shared` is the current table of routes, including the routes of services from Eureka.
 ///
 /// If health checks are on, each instance with a valid health URL gets a check. There are two exceptions: the instances
 /// of a service without a route, and the only instance of a service, because the gateway has no other instance to

@@ -26,7 +26,7 @@ const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 /// The time limit of a look-up.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The maximum number of host names of found services that are resolved. Any program that can register a service
+/// The maximum number of host names of services from Eureka that are resolved. Any program that can register a service
 /// chooses the host names of its instances, so the number of names must be limited.
 const MAX_FOUND_NAMES: usize = 500;
 

@@ -31,7 +31,8 @@ const HIDING: [(&str, &str); 8] = [
     ("ptktdata[].nextKey.key.env", "ptktdata[].nextKey.key.pkcs11"),
 ];
 
-/// Returns a valid value for a setting. Without it, the program would not read other settings of the same mapping.
+/// Returns a valid value for a setting. Without a valid value, the program would not read other settings of the
+/// mapping.
 fn example(key: &str) -> Option<Json> {
     Some(match key {
         "signingKey" | "signingKeys[].file" => json!("jwt.key"),
