@@ -65,10 +65,10 @@ pub(crate) fn outbound(
 
 /// Returns the services with a connect timeout of their own, except services that cannot have their own connector.
 ///
-/// All routes of a service use the same connector. On routes with the scheme bypass, this connector must not present
-/// the certificate of the gateway, but on other routes it must. So a service with routes of both kinds has no connector
-/// of its own, with two exceptions: the service has its own client certificate, or the gateway has no client
-/// certificate. Without its own connector, the service has the timeout of the gateway.
+/// If a service has its own connector, all its routes use it. On routes with the scheme bypass, a connector must not
+/// present the certificate of the gateway, but on other routes it must. So this function leaves out services with
+/// routes of both kinds, with two exceptions: the service has its own client certificate, or the gateway has no client
+/// certificate. A service that is left out has the timeout of the gateway.
 fn timed_services(config: &Config) -> impl Iterator<Item = (&ServiceId, Duration)> {
     let identities = &config.client_identities;
     let timed = config.connect_timeouts.iter().map(|(service, timeout)| (service, *timeout));
@@ -128,8 +128,8 @@ impl Connectors {
             let is_strict = strict.contains(service);
             let verification = if is_strict { Verification::Strict } else { config.verify };
             let timeout = config.connect_timeouts.get(service).copied().unwrap_or(timeout);
-            // If a route of the service has the scheme bypass, `of` does not return the certificate that the gateway
-            // has for all services. Otherwise, any client could use this certificate.
+            // If a route of the service has the scheme bypass, `identities.of` does not return the certificate that the
+            // gateway has for all services. Otherwise, any client could use this certificate.
             let connector = connector_of(identities.of(service), verification, timeout)?;
             own.push((service.clone(), connector));
         }
@@ -141,9 +141,9 @@ impl Connectors {
         self.own_of(service).unwrap_or(&self.default)
     }
 
-    /// Returns the connector for requests that the gateway itself makes to a found service, such as health checks. If
-    /// the service has the scheme bypass (`is_bypass`), the connector does not present the certificate that the gateway
-    /// has for all services.
+    /// Returns the connector for requests that the gateway itself makes to a service from Eureka, such as health
+    /// checks. If the service has the scheme bypass (`is_bypass`), the connector does not present the certificate that
+    /// the gateway has for all services.
     pub(crate) fn to_found(&self, service: &ServiceId, is_bypass: bool) -> &Connector {
         let own = self.own_of(service);
         own.unwrap_or(if is_bypass { &self.anonymous } else { &self.default })

@@ -1,4 +1,4 @@
-//! The limit of open files (descriptors) of the process. Each connection also needs a descriptor.
+//! The limit of open files (descriptors) of the process. Each connection needs a descriptor.
 //!
 //! If no descriptor is free, the gateway cannot accept a connection or connect to a service. So the gateway limits the
 //! number of clients. Each client needs two descriptors: one for its own connection, and one for a connection to a
@@ -16,8 +16,8 @@ const KEPT: u64 = 32;
 /// The number of descriptors that each worker thread needs for its runtime and its listener.
 const KEPT_PER_WORKER: u64 = 6;
 
-/// The number of further descriptors that each worker thread needs for the listener for API ML's gateways. These
-/// gateways use this program as their ZAAS.
+/// The number of descriptors that each worker thread needs for the listener for API ML's gateways, which use this
+/// program as their ZAAS.
 const KEPT_FOR_ZAAS: u64 = 1;
 
 const MEBIBYTE: usize = 1024 * 1024;
@@ -91,9 +91,9 @@ struct Shares {
     zaas: NonZeroUsize,
 }
 
-/// Divides the `possible` connections, which are `None` if there is no limit. The port for API ML's gateways gets a
-/// quarter of them, but at least 1 and at most [`ZAAS_CONNECTIONS`]. Without a limit, it gets [`ZAAS_CONNECTIONS`].
-/// With [`Ports::One`], there is no such port, and its share is not used.
+/// Divides the `possible` connections between the ports. `None` means that there is no limit. The port for API ML's
+/// gateways gets a quarter of the connections, but at least 1 and at most [`ZAAS_CONNECTIONS`]. Without a limit, it
+/// gets [`ZAAS_CONNECTIONS`]. With [`Ports::One`], there is no such port, and its share is not used.
 fn shares(configured: NonZeroUsize, possible: Option<NonZeroUsize>, ports: Ports) -> Shares {
     let at_least_1 = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
     match (possible, ports) {

@@ -10,10 +10,10 @@ pub(crate) enum Exit {
     /// Exit code 1: the answer of the command is negative, or the gateway cannot join its cluster yet. The text goes to
     /// standard output.
     Negative(String),
-    /// Exit code 1: a server refuses the request. The reason goes to standard error, because standard output may be the
-    /// input of another program.
+    /// Exit code 1: the answer is negative, such as the refusal of a server. The text goes to standard error, because
+    /// standard output may be the input of another program.
     Refused(String),
-    /// Exit code 1: the command worked, its answer is negative, and it has printed the answer already.
+    /// Exit code 1: the answer of the command is negative, and the command has printed it itself.
     Explained,
     /// Exit code 2: the command line, the environment or the configuration is wrong. Each problem is
     /// one line on standard error.

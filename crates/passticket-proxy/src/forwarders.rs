@@ -20,14 +20,14 @@ use crate::{
     part::{Part, Same, Task},
 };
 
-/// The interval at which the lists are fetched again.
+/// The time between two fetches of the lists.
 const EVERY: Duration = Duration::from_secs(3600);
 
 /// The wait after a failure.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// The wait after a failure if a list was never fetched. This wait is shorter, because without the list the gateway
-/// accepts no client certificate of a TLS connection.
+/// The wait after a failure if a list was never fetched. This wait is shorter, because without the list, the gateway
+/// accepts no client certificate of a TLS connection as a credential.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The trusted forwarders, and the lists of their certificates.
@@ -60,11 +60,11 @@ struct Lists {
 }
 
 impl Forwarders {
-    /// Makes the forwarders of the configuration. `None` if neither this configuration nor an earlier one has
-    /// forwarders. Nothing is fetched yet. If the settings are the same as in `previous`, the lists of `previous` stay.
+    /// Makes the forwarders of the configuration. `None` if no configuration up to now has forwarders. Nothing is
+    /// fetched yet. If the settings are the same as in `previous`, the lists of `previous` stay.
     ///
-    /// Former forwarders stay known, even if no proxy may send certificates any more, because the certificate of a
-    /// former forwarder must not become a credential. If there is no error, the forwarders of `previous` are replaced
+    /// The certificate of a former forwarder must not become a credential. So former forwarders stay known, even if the
+    /// configuration has no forwarders any more. If there is no error, the forwarders of `previous` are replaced
     /// immediately.
     pub(crate) fn new(
         config: &Config,

@@ -36,11 +36,11 @@ impl InstanceTasks {
 }
 
 /// Starts the health checks, and the task that regularly resolves the host names of services. The tasks end when the
-/// result is dropped. `shared` is the current table of routes, including the routes of found services.
+/// result is dropped. `shared` is the current table of routes, including the routes of services from Eureka.
 ///
-/// There is a check for each instance with a valid health URL, if health checks are on, and if the service of the
-/// instance has a route and other instances. If a service has only one instance, a check would be useless, because
-/// there is no other instance to choose.
+/// If health checks are on, each instance with a valid health URL gets a check. There are two exceptions: the instances
+/// of a service without a route, and the only instance of a service, because the gateway has no other instance to
+/// choose.
 pub(crate) fn start_tasks<B: Send + 'static>(
     config: &Config,
     routes: &[Route],

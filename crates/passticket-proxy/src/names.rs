@@ -1,7 +1,7 @@
 //! Regularly resolves the host names of services. If a name has lost an address, closes the connections to this name.
 //!
-//! A new connection is always made to the current addresses. But a connection that is always in use would otherwise stay
-//! at its old address, for example after a service has moved to another system.
+//! A new connection is always made to the current addresses. But without this module, a connection that is always in
+//! use would stay at its old address, for example after a service has moved to another system.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,7 +26,7 @@ const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 /// The time limit of a look-up.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The maximum number of host names of found services that are resolved. Any program that can register a service
+/// The maximum number of host names of services from Eureka that are resolved. Any program that can register a service
 /// chooses the host names of its instances, so the number of names must be limited.
 const MAX_FOUND_NAMES: usize = 500;
 
@@ -57,7 +57,7 @@ fn with_names_of(names: &BTreeSet<String>, routes: &Routes, maximum: usize) -> B
 }
 
 /// Resolves `names` and the names in the current `routes` every 30 s, one after the other. If a name has lost an
-/// address, retires the connections to this name. Runs until its task is aborted, or until the connections are not used
+/// address, closes the connections to this name. Runs until its task is aborted, or until the connections are not used
 /// any more.
 pub(crate) async fn watch<C, B>(
     names: BTreeSet<String>,

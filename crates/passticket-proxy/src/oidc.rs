@@ -16,8 +16,8 @@ pub(crate) fn connector(settings: &OidcSettings, config: &Config) -> Result<Conn
     to_authority(config, authorities)
 }
 
-/// Returns a provider that also keeps the values of claims that the rules for technical users need. It shares the keys
-/// of `provider`.
+/// Returns a copy of `provider` that keeps the values of claims that the rules for technical users need. The copy
+/// shares the keys of `provider`.
 pub(crate) fn with_kept_values(provider: &OidcIssuer, settings: &OidcSettings) -> OidcIssuer {
     let kept = settings.kept_values.iter();
     kept.fold(provider.clone(), |provider, (claim, value)| {

@@ -1,4 +1,4 @@
-//! Parts of the gateway that a reload keeps if their settings have not changed, and tasks that end with their part.
+//! Parts of the gateway, and tasks that end with their part. A reload keeps a part if its settings have not changed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -52,8 +52,8 @@ impl Remote {
         Self { connector, limits, tokens: Tokens(Arc::new(issuer)) }
     }
 
-    /// Creates an HTTP client for a provider that checks passwords. It may continue to wait for the provider after the
-    /// gateway has answered the login with a timeout. So a late refusal still counts as a wrong password.
+    /// Creates an HTTP client for a provider that checks passwords. If the provider is slow, the gateway answers the
+    /// login with a timeout. The HTTP client continues to wait, so that a late refusal counts as a wrong password.
     fn login_client(&self) -> Client<Connector> {
         let deadline = self.limits.deadline().max(LONGEST_LOGIN);
         Client::new(self.connector.clone(), self.limits.with_deadline(deadline))
@@ -137,7 +137,7 @@ pub(crate) fn certificate_mapper(config: &Config, remote: &Remote) -> Arc<dyn Id
     }
 }
 
-/// Returns the mapper for users of identity providers. It maps no such user to a user id in `protected`.
+/// Returns the mapper for users of identity providers. The mapper never returns a user id in `protected`.
 pub(crate) fn identity_mapper(
     mapping: &IdentityMapping,
     protected: &[UserId],

@@ -28,7 +28,8 @@ use crate::{
 /// files.
 const POLL_EVERY: Duration = Duration::from_secs(2);
 
-/// The maximum number of times that a requested reload reads the files, if a file changes while it is read.
+/// If a file changes while a requested reload reads it, the reload reads all files again. This is the maximum number of
+/// attempts.
 const TRIES: usize = 5;
 
 /// A configuration that was read, with the parts that were built from it.
@@ -183,7 +184,8 @@ impl Running {
         Some(Outcome::Changing)
     }
 
-    /// Reads the files if they have changed, and have not changed again since the last poll.
+    /// Reads the files if they differ from those of the running configuration, and have not changed since the last
+    /// poll.
     fn poll(&mut self, watch: &mut Watch) -> Option<Outcome> {
         match watch.poll(|| read(&self.file, Some(&self.parts))) {
             Polled::Changing | Polled::Nothing => None,
@@ -192,8 +194,8 @@ impl Running {
         }
     }
 
-    /// Replaces the configuration, unless the content of all files is the same as before, or the access log of the new
-    /// configuration cannot be opened.
+    /// Replaces the configuration. The old configuration stays in two cases: the content of all files is the same as
+    /// before, or the access log of the new configuration cannot be opened.
     fn replace(&mut self, checked: Checked, files: SourceFiles) -> Outcome {
         let changed = files.changed_since(&self.files);
         let changed: Vec<_> = changed.map(|path| path.display().to_string()).collect();

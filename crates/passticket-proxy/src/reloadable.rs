@@ -19,7 +19,7 @@ use tower_service::Service;
 pub(crate) struct Reloadable<S> {
     shared: Arc<Shared<S>>,
     generation: u64,
-    /// `None` before the first request, so that a clone that only makes other clones keeps no old service.
+    /// `None` before the first request. So a clone that only makes other clones keeps no old service.
     current: Option<S>,
 }
 

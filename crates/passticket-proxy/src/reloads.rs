@@ -123,8 +123,8 @@ impl Reloads {
         }
     }
 
-    /// Returns whether the last reload had no problems. If it had some, the gateway continues with its last good
-    /// configuration.
+    /// Returns whether the last reload had no problems. If the last reload had problems, the gateway continues with its
+    /// last good configuration.
     pub(crate) fn health(&self) -> Health {
         match &*self.problem() {
             None => Health::Up,

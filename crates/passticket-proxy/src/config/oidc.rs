@@ -28,7 +28,7 @@ pub struct OidcSettings {
     pub user_id_fields: Vec<String>,
     /// The registry that the users belong to: `registry`, else `components.gateway.apiml.security.oidc.registry`.
     pub registry: Registry,
-    /// The interval at which the keys are fetched again: `refreshMinutes`.
+    /// The time between two fetches of the keys: `refreshMinutes`.
     pub refresh: Duration,
     /// The certificate authorities (CAs) of the server with the keys: `certificateAuthorities`. `None` means the CAs of
     /// services.

@@ -10,8 +10,8 @@ use tower_passticket::layer::Origin;
 
 /// Returns the origins of the gateway. The list is empty if `externalDomains` is absent. Each domain becomes one origin
 /// for each of two ports: `externalPort`, if it is present, and `port`, the port of the gateway. Browsers in the
-/// internal network may use the port of the gateway. If `port` is 0, the operating system chooses the port later, so
-/// the port is not known here. If `externalPort` is present, the origins with port 0 are then left out.
+/// internal network may use the port of the gateway. If `port` is 0, the operating system chooses the real port later.
+/// So if `externalPort` is present, the origins with port 0 are left out.
 pub(super) fn read(zowe: &mut Section<'_>, port: u16) -> Vec<Origin> {
     let domains = zowe.optional("externalDomains");
     let external = zowe.optional("externalPort").and_then(|field| field.number(1..=65_535));

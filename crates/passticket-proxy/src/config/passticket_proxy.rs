@@ -99,7 +99,7 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) discovery: Option<DiscoverySection<'a>>,
     pub(super) on_failure: OnFailure,
     pub(super) overrides: Vec<Override<'a>>,
-    /// The place of the setting `ptktdata`, with the line of the section.
+    /// The place of the setting `ptktdata`. Its line is the line of the section.
     pub(super) ptktdata: At<'a>,
     pub(super) entries: Entries<'a>,
     pub(super) profiles: Vec<KeyProfile>,
@@ -155,7 +155,7 @@ pub(super) struct ExchangeSection<'a> {
     pub(super) grants: Vec<Grant>,
     /// The APPLIDs for which a token is exchanged without an actor.
     pub(super) bearer_applids: Vec<Applid>,
-    /// All APPLIDs in the section, with their places. `None` stands for all APPLIDs (`"*"`).
+    /// The APPLIDs that the section names, with their places. `None` stands for `"*"`.
     pub(super) applids: Vec<(Option<Applid>, At<'a>)>,
     pub(super) calls_per_minute: Option<NonZeroU32>,
 }
@@ -262,7 +262,7 @@ pub(super) fn read<'a>(root: &mut Section<'a>, env: Environment<'_>) -> Passtick
     let ui = ui::read(section.section("ui"));
     let error_pages = section.optional("errorPages").and_then(|field| field.boolean());
     let compatibility = compatibility.unwrap_or_default();
-    // API ML sends JSON to browsers, too, so `zowe-v3` turns error pages off.
+    // API ML sends errors as JSON even to browsers, so `zowe-v3` turns error pages off.
     let error_pages = error_pages.unwrap_or(compatibility != Compatibility::ZoweV3);
     let log_level = section.optional("logLevel").and_then(|field| field.parse());
     let log_format = section.optional("logFormat");
@@ -442,8 +442,8 @@ fn exchange<'a>(mut section: Section<'a>) -> ExchangeSection<'a> {
     }
 }
 
-/// Reads one item of `delegation.callers` or `tokenExchange.callers`. An item has `applids`, `users`, and either
-/// `user` or `certificate`. Adds the APPLIDs and their places to `named`, `None` for all APPLIDs.
+/// Reads one item of `delegation.callers` or `tokenExchange.callers`. An item has `applids`, `users`, and either `user`
+/// or `certificate`. Adds the APPLIDs and their places to `named`. `None` stands for `"*"`.
 fn grant<'a>(item: &Field<'a>, named: &mut Vec<(Option<Applid>, At<'a>)>) -> Option<Grant> {
     let mut section = item.section();
     let user = section.optional("user");
@@ -483,8 +483,8 @@ fn allow_list<T: Eq + Hash + FromStr<Err: fmt::Display>>(field: &Field<'_>) -> A
     }
 }
 
-/// Reads the scopes that new Personal Access Tokens may have: one scope, a list of scopes, or `"*"` for all scopes.
-/// Each wrong scope is reported, and the others remain. A blank value is an error, because it could lift a restriction.
+/// Reads the scopes that new Personal Access Tokens may have: one scope, a list of scopes, or `"*"` for all scopes. A
+/// wrong scope is reported and left out. A blank value is an error, because it could mean no scope or all scopes.
 fn allowed_scopes(field: &Field<'_>) -> Option<Scopes> {
     if field.is_blank() {
         field.at.error(
@@ -552,7 +552,7 @@ fn audit_format(text: &str) -> Result<AuditLines, &'static str> {
     }
 }
 
-/// Returns the device that the lines of the Common Event Format name: this program, its version, and this machine.
+/// Returns the device for lines in the Common Event Format (CEF): this program, its version, and this machine.
 fn cef_device(env: Environment<'_>) -> CefDevice {
     let product = env!("CARGO_PKG_NAME");
     let device = CefDevice::new("tower-passticket", product, env!("CARGO_PKG_VERSION"));

@@ -170,8 +170,8 @@ fn from_environment(field: &Field<'_>, env: Environment<'_>) -> Option<Password>
     }
 }
 
-/// Returns the password in the content of a file or of an environment variable. If the content ends with a line end,
-/// one line end is removed.
+/// Returns the password in the content of a file or of an environment variable. One line end after the password is
+/// removed.
 fn checked(content: &[u8]) -> Result<Password, &'static str> {
     let line = content.strip_suffix(b"\n").unwrap_or(content);
     let line = line.strip_suffix(b"\r").unwrap_or(line);

@@ -29,7 +29,7 @@ pub(super) fn revocation_list(der: &[u8]) -> Vec<u8> {
     text
 }
 
-/// Returns a capacity that is enough for the text with any of these labels. So the text is not copied while it grows.
+/// Returns a capacity that is enough for the text. So the text does not move to a larger buffer, and leaves no copy.
 fn capacity(der: &[u8]) -> usize {
     2 * der.len() + 128
 }

@@ -153,8 +153,8 @@ impl Pkcs12 {
         key.friendly_name.clone().or_else(of_certificate).unwrap_or_default()
     }
 
-    /// Returns the certificate of a key. Some programs write no ids that connect a key with its certificate, so this
-    /// function also compares the public keys.
+    /// Returns the certificate with the public key of this key. Certificates with the id of the key are tried first.
+    /// Some programs write no such ids.
     fn certificate_of(&self, key: &PrivateKeyBag) -> Option<&CertificateBag> {
         let certs = &self.0.certs;
         let (same, others): (Vec<_>, Vec<_>) =
@@ -306,7 +306,7 @@ mod tests {
         }
         let without_password = Pkcs12::open(key_stores::KEYTOOL_OPEN_TRUST, None).unwrap();
         assert_eq!(certificates(&without_password.trusted().unwrap()), [authority()]);
-        // The authorities of a chain are not trusted.
+        // The CAs in the chain of a private key are not trusted certificates.
         assert_eq!(open(key_stores::KEYTOOL).trusted().err(), Some(Pkcs12Error::NoTrusted));
     }
 

@@ -84,7 +84,7 @@ fn iterations(algorithm: ObjectIdentifier, parameters: &AnyRef<'_>) -> Option<u6
     if !is_scrypt && algorithm != PBKDF2 && algorithm.parent() != Some(PKCS12_SCHEMES) {
         return None;
     }
-    // The salt is the first parameter. A number that does not fit counts as too much work.
+    // The salt is the first parameter. A number that does not fit into a `u64` counts as too much work.
     let parameters = values(parameters.value());
     let numbers = parameters.iter().skip(1).filter(|value| value.tag() == Tag::Integer);
     let mut numbers = numbers.map(|value| value.decode_as::<u64>().unwrap_or(u64::MAX));

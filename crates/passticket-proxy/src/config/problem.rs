@@ -214,8 +214,8 @@ pub(super) fn shown_name(name: &str) -> Cow<'_, str> {
 /// - It has only ASCII letters, digits, and punctuation that is usual in names.
 /// - It has at most 7 digits.
 /// - It has at most 8 hex digits in a row. Punctuation does not end the row.
-/// - Each part between the dots has at most 8 characters, or does not mix upper and lower case, or has no digit and
-///   consists of words (`cookieNamePAT`). Random base64 switches between cases and digits more often than such words.
+/// - Each part between the dots has at most 8 characters, or `looks_like_words` accepts it (`cookieNamePAT`). Random
+///   base64 switches between cases and digits more often than words.
 pub(super) fn may_contain_secret(name: &str) -> bool {
     if name.chars().count() <= MAX_SHORT {
         return false;
@@ -237,9 +237,10 @@ fn longest_hex_run(text: &str) -> usize {
     runs.map(|run| run.chars().filter(char::is_ascii_hexdigit).count()).max().unwrap_or(0)
 }
 
-/// Returns whether a part of a name has letters of only one case, or has no digit and consists of words. A word is a
-/// run of letters of one case, or an upper-case letter and the lower-case letters after it. Any three neighboring words
-/// must have at least 8 letters in total. About 1 of 500 random base64 texts of 22 characters passes this test.
+/// Returns whether a part of a name looks like words. A part with letters of only one case does. If a part mixes upper
+/// and lower case, it must have no digit, and any three neighboring words in it must have at least 8 letters in total.
+/// A word is a run of letters of one case, or an upper-case letter and the lower-case letters after it. About 1 of 500
+/// random base64 texts of 22 characters passes this test.
 fn looks_like_words(part: &str) -> bool {
     let has = |is: fn(&char) -> bool| part.chars().any(|c| is(&c));
     if !(has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase)) {

@@ -94,7 +94,8 @@ pub(super) fn read<'a>(
         let mut section = item.section();
         let applid = section.required("applid", "the APPLID of a service");
         let applid = applid.and_then(|field| Some((field.parse::<Applid>()?, field.at)));
-        // The third wrong password may revoke the user, so at most two refusals are allowed.
+        // z/OS counts a refused PassTicket as a wrong password. The third wrong password may revoke the user, so the
+        // maximum is 2.
         let refused = section.optional("refusals").and_then(|field| field.number(1..=2));
         if let (Some((applid, _)), Some(refused)) = (&applid, refused) {
             let refused = u8::try_from(refused).unwrap_or(1);
@@ -246,7 +247,7 @@ impl<'a> OneKey<'a> {
         Some(Self { algorithm, key, at, window, policy })
     }
 
-    /// Returns the profile with this key. Its window is that of `windowSeconds`, or `inherited`, or the default of the
+    /// Returns the profile with this key. Its window is `windowSeconds`, else `inherited`, else the default of the
     /// algorithm. Reports a key that is not valid for the algorithm.
     fn profile(&self, applid: Applid, inherited: Option<Duration>) -> Option<KeyProfile> {
         let Self { algorithm, key, at, window, policy } = self;
@@ -291,7 +292,7 @@ struct NextKey<'a> {
     from_at: At<'a>,
 }
 
-/// A next key causes a warning if it has made the PassTickets for this time or longer.
+/// A next key that has been in use for this time causes a warning.
 const LONG_PAST: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl<'a> NextKey<'a> {
@@ -355,7 +356,7 @@ fn window(field: &Field<'_>) -> Option<Duration> {
     Some(window)
 }
 
-/// Sets `reuseSeconds`. Reports an error if a PassTicket cannot be used for so long.
+/// Sets `reuseSeconds`. Reports an error if the value is too long, or if z/OS accepts each PassTicket only once.
 fn with_reuse(profile: KeyProfile, secs: u64, at: &At<'_>) -> KeyProfile {
     let next = profile.next_key().map(|(next, _)| next);
     let shortest = next.into_iter().chain([&profile]).min_by_key(|profile| profile.window());
@@ -690,7 +691,7 @@ mod tests {
                 &[],
                 &["l[0].users: is empty; write the users whose default group"],
             ),
-            // A blank value must not make the entry one for all users.
+            // An entry with a blank value must not become an entry for all users.
             ("{applid: A, {key}, user: }", &[], &["l[0].user: is empty; write a value"]),
             ("{applid: A, {key}, user: \"\"}", &[], &["l[0].user: user id \"\" is empty"]),
             ("{applid: A, {key}, group: ~}", &[], &["l[0].group: is empty; write a value"]),

@@ -15,7 +15,7 @@ use tower_passticket::{layer::RateLimit, token::ServiceId};
 /// The rate limit of Zowe, and the services to which it applies.
 pub(super) struct ZoweRates<'a> {
     limit: RateLimit,
-    /// The ids of services, each with the place of its list.
+    /// The ids of services, each with the value that contains the id.
     services: Vec<(&'a str, Field<'a>)>,
 }
 
@@ -45,7 +45,7 @@ pub(super) fn read_zowe<'a>(apiml: &mut Section<'a>) -> ZoweRates<'a> {
     };
     const TWENTY: NonZeroU32 = NonZeroU32::new(20).expect("should not be zero");
     let capacity = number("rateLimiterCapacity", 1_000_000, TWENTY);
-    // In Zowe's code, the default is 1, which permits one request in a minute. Zowe's documentation says 20.
+    // The default is 20, as in Zowe's documentation. Zowe's code uses 1, which permits one request in a minute.
     let tokens = number("rateLimiterTokens", 1_000_000, TWENTY);
     let minutes = number("rateLimiterRefillDuration", 1_440, NonZeroU32::MIN);
     let period = Duration::from_secs(60) * minutes.get();
@@ -86,8 +86,8 @@ pub(super) fn read_service(service: &mut Section<'_>) -> Option<ServiceRate> {
 }
 
 /// Adds the rate limits to the routes. `ours` are the settings in `components.passticket-proxy`. `found` are the
-/// services that are found in a registry. `found` is `None` if a file of definitions could not be read, because then
-/// not all services are known.
+/// services that are found in a registry. If a file of definitions could not be read, not all services are known, and
+/// `found` is `None`.
 pub(super) fn apply<'s>(
     routes: &mut [ConfiguredRoute],
     zowe: &ZoweRates<'_>,

@@ -94,8 +94,8 @@ impl<'a> At<'a> {
         self.report.warning(self.problem(text));
     }
 
-    /// Reports that `name`, the last part of the path of this key, is wrong. `error` may contain `name`, so it is not
-    /// shown if `name` may contain a secret.
+    /// Reports that `name`, the last part of the path of this key, is wrong. `error` may contain `name`. So `error` is
+    /// not shown if `name` may contain a secret.
     pub(super) fn wrong_name(&self, name: &str, error: impl fmt::Display) {
         if may_contain_secret(name) {
             self.error("is a wrong name (not shown: it may contain a secret)");

@@ -77,8 +77,8 @@ fn read<'a>(section: &mut Section<'a>) -> Limits<'a> {
     }
 }
 
-/// Reads a list. An empty list is an error: it seems to allow nothing, but the gateway treats a blank value as absent,
-/// so it would allow everything.
+/// Reads a list. An empty list is an error: it seems to allow nothing. But a blank value counts as absent, so an empty
+/// list would allow everything.
 fn list<'a>(section: &mut Section<'a>, name: &'static str) -> Option<Field<'a>> {
     let field = section.present(name)?;
     if field.is_list() && field.is_blank() {
@@ -92,8 +92,8 @@ fn seconds(section: &mut Section<'_>, name: &'static str) -> Option<Duration> {
 }
 
 /// Adds the limits to the routes. Reports limits of routes that do not exist, and paths to which no route leads. A
-/// template gets only the limits of its service. It stands for the routes that are found in Eureka and have no limits
-/// of their own.
+/// template stands for the routes that are found in Eureka and have no limits of their own. So it gets only the limits
+/// of its service.
 pub(super) fn apply<'a>(
     routes: &mut [ConfiguredRoute],
     templates: &mut [ConfiguredRoute],

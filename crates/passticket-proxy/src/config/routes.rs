@@ -135,7 +135,7 @@ pub(super) fn read_overrides<'a>(services: &Section<'a>) -> Vec<Override<'a>> {
     overrides
 }
 
-/// Warns about services that verify passwords, for a configuration in which no user has a password.
+/// Warns about services with `clientBasic: verify`. Call this only if no user has a password.
 pub(super) fn warn_without_logins(overrides: &[Override<'_>]) {
     for (client_basic, at) in overrides.iter().filter_map(|it| it.client_basic.as_ref()) {
         client_basic::warn_without_logins(*client_basic, at);
@@ -289,7 +289,7 @@ pub(super) fn request_headers(
 }
 
 /// Returns the connect timeouts of the services that have one: in `components.passticket-proxy.services`, or else in
-/// the metadata. If the metadata of several definitions of a service has one, the shortest applies.
+/// the metadata. If several definitions of a service contain a connect timeout, the shortest one applies.
 pub(super) fn connect_timeouts(
     overrides: &[Override<'_>],
     definitions: &Definitions<'_>,
@@ -540,8 +540,8 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Adds a route. If another definition of the same service already has a route with this prefix, the instances are
-    /// added to that route. Otherwise, a second route with this prefix is reported.
+    /// Adds a route. If another definition of the same service already has a route with this prefix and scheme, the
+    /// instances are added to that route. Any other second route with this prefix is an error.
     fn insert(&mut self, defined: DefinedRoute<'a>) {
         let prefix = defined.route.prefix().to_owned();
         let Some(first) = self.routes.get_mut(&prefix) else {
@@ -677,8 +677,8 @@ pub(super) fn services_by_applid(
     services
 }
 
-/// Warns about each entry in `ptktdata` with an APPLID that neither a service, nor the token exchange, nor a gateway of
-/// API ML can use. `is_exchanged` returns whether the token exchange or a gateway of API ML can use an APPLID.
+/// Warns about each entry in `ptktdata` whose APPLID nothing uses: no service, no token exchange, and no gateway of API
+/// ML. `is_exchanged` returns whether the token exchange or a gateway of API ML can use an APPLID.
 pub(super) fn warn_unused_keys(
     entries: &Entries<'_>,
     services: &ServicesByApplid,

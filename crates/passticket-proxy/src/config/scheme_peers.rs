@@ -18,13 +18,12 @@ use super::{
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct SchemePeers {
-    /// z/OSMF. Present if a route has the scheme `zosmf`. With `components.passticket-proxy.zaas`, also present without
-    /// such a route, if the configuration names z/OSMF.
+    /// z/OSMF. Present if a route has the scheme `zosmf`, or if `components.passticket-proxy.zaas` is on and the
+    /// configuration names z/OSMF.
     pub zosmf: Option<ZosmfSettings>,
     /// The endpoint of ZSS that makes SAF identity tokens: `components.gateway.apiml.security.saf.urls.authenticate`,
     /// or `components.passticket-proxy.zss.url` with the path `/saf/authenticate`. Present if a route has the scheme
-    /// `safIdt`. With `components.passticket-proxy.zaas`, also present without such a route, if the configuration names
-    /// the endpoint.
+    /// `safIdt`, or if `components.passticket-proxy.zaas` is on and the configuration names the endpoint.
     pub saf_tokens: Option<Address>,
     /// The name of an additional header in which the scheme `zoweJwt` sends the token:
     /// `components.gateway.apiml.security.auth.jwt.customAuthHeader`.

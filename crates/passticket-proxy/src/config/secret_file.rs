@@ -178,8 +178,8 @@ pub(super) fn public_file_warning(path: &Path) -> Option<String> {
 }
 
 /// Returns a warning if the users in `other` can write to the directory of the file, so that they can replace the file.
-/// There is no warning for a directory with the sticky bit, such as `/tmp`, because only the owner of a file can
-/// replace it there.
+/// There is no warning for a directory with the sticky bit, such as `/tmp`, because users cannot replace the files of
+/// other users there.
 pub(super) fn directory_warning(path: &Path, other: Other) -> Option<String> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));

@@ -113,8 +113,8 @@ pub struct DelegationSettings {
     pub calls_per_minute: Option<NonZeroU32>,
 }
 
-/// Settings of the token exchange (RFC 8693): `components.passticket-proxy.tokenExchange`. A client
-/// exchanges the token of a user for a PassTicket. An actor is a program that is the client, and has proved who it is.
+/// Settings of the token exchange (RFC 8693): `components.passticket-proxy.tokenExchange`. A client exchanges the token
+/// of a user for a PassTicket. An actor is a client program that has proved who it is.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ExchangeSettings {
@@ -168,7 +168,7 @@ pub struct TimeoutSettings {
     /// The time that the gateway waits for requests in flight when it stops:
     /// `components.passticket-proxy.timeouts.drainSeconds`.
     pub drain: Duration,
-    /// The limit for an answer of z/OSMF, ZSS, the SAF endpoint or an identity mapper:
+    /// The limit for an answer of a server that the gateway itself asks, such as z/OSMF, ZSS or an identity provider:
     /// `components.passticket-proxy.timeouts.providerSeconds`.
     pub provider: Duration,
     /// The time that a request waits if all connections that

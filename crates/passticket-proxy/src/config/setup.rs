@@ -48,8 +48,8 @@ impl ZoweTemplate {
     /// Reads the zowe.yaml at `path`. `env` looks up an environment variable. `env` is called only for `HOSTNAME`.
     ///
     /// # Errors
-    /// [`Problems`] if the file cannot be read, is not YAML, or already has the section. Also if no component can be
-    /// added to `components`, because no component begins on a line of its own.
+    /// [`Problems`] if the file cannot be read, is not YAML, or already has the section. Also if the value of
+    /// `components` is in braces on one line: the section needs a line of its own.
     pub fn read(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Problems> {
         let report = Report::default();
         let template = read(path, env, &report);
@@ -127,7 +127,7 @@ fn read(
         }
     };
     let document = Document::parse(path.to_owned(), &bytes, report).with_templates(env);
-    // `Document::parse` has reported other encodings.
+    // If this fails, `Document::parse` has reported the encoding.
     let text = encoding::decode(&bytes).ok()?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
     let mut root = document.section(report);

@@ -21,7 +21,7 @@ pub(super) struct SigningKeys {
     pub(super) retained: Vec<VerifyingKey>,
 }
 
-/// The setting of the section that lists the signing keys.
+/// The setting that names the signing keys.
 pub(super) enum SigningKeysField<'a> {
     /// `signingKey`.
     One(Field<'a>),

@@ -90,8 +90,7 @@ impl SourceFiles {
         self.0.iter().all(|(path, file)| FileVersion::of(path) == file.version)
     }
 
-    /// Returns the files whose content is not the same as in `before`, and the files that are in only one of the two
-    /// lists.
+    /// Returns the files whose content differs from `before`, and the files that only one of the two lists has.
     pub fn changed_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a Path> {
         let content = |files: &Self, path: &PathBuf| files.0.get(path).map(|file| file.content);
         let removed = before.0.keys().filter(|path| !self.0.contains_key(*path));
@@ -102,12 +101,11 @@ impl SourceFiles {
 }
 
 thread_local! {
-    // Many functions read files. If each of these functions had to add its file to a list, a function that forgets it
-    // would leave its file unwatched. So the one function that opens files adds them.
+    // The one function that opens files adds them here. So its many callers cannot forget a file.
     static RECORDED: RefCell<Option<SourceFiles>> = const { RefCell::new(None) };
 }
 
-/// Calls `read`. Returns also the files that `read` has read in this thread.
+/// Calls `read`. Also returns the files that `read` has read in this thread.
 pub(super) fn record_while<T>(read: impl FnOnce() -> T) -> (T, SourceFiles) {
     RECORDED.set(Some(SourceFiles::default()));
     let result = read();

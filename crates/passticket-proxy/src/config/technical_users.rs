@@ -1,8 +1,8 @@
 //! Reads the file of technical users. The setting `components.passticket-proxy.technicalUsers` names this file. An
 //! example is `crates/passticket-proxy/src/config/examples/technical-users.yml`.
 //!
-//! A technical user is a z/OS user id through which many persons use a service. A rule gives the technical user to the
-//! persons whose identity provider has written a certain value into a claim of their tokens.
+//! A technical user is a z/OS user id through which many persons use a service. A rule names a claim and a value. If
+//! the token of a person has this value in this claim, the person acts through the technical user.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,7 +45,7 @@ pub(super) struct Known<'a> {
     /// Whether `routes` has the routes of all services. This is `false` if a definition is not valid.
     pub(super) is_complete: bool,
     pub(super) providers: &'a mut [OidcSettings],
-    /// The users to whom no identity is mapped.
+    /// The user ids to which no identity may be mapped.
     pub(super) protected: &'a [UserId],
     /// All permissions in the file of `saf`.
     pub(super) permissions: &'a [Profile],

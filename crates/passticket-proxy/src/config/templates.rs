@@ -11,7 +11,8 @@ use super::yaml::{Node, Value};
 
 /// The maximum number of templates that are replaced in a file.
 const MAX_TEMPLATES: usize = 1_000;
-/// The maximum length of a value in bytes after its templates were replaced.
+/// The maximum length of a value in bytes after its templates were replaced. Text after the last template does not
+/// count.
 const MAX_LENGTH: usize = 4_096;
 /// The maximum depth of nested templates. A template is nested if the value of another template contains it.
 const MAX_DEPTH: usize = 8;
@@ -81,7 +82,8 @@ impl Templates<'_> {
         Some(resolved)
     }
 
-    /// Returns the value of the key `path`, with its templates replaced. `None` if the value is not a text.
+    /// Returns the value of the key `path`, with its templates replaced. `None` if there is no such key, or if its
+    /// value is not a text.
     fn key(&self, path: &str, depth: usize) -> Option<String> {
         let node = path.split('.').try_fold(self.root, |node, name| match &node.value {
             Value::Map(entries) => {

@@ -251,7 +251,7 @@ fn the_zowe_yaml_of_an_installation_loads_with_the_section_of_the_gateway() {
     let Logins::Zosmf(zosmf) = &config.logins else { panic!("{:?}", config.logins) };
     assert_eq!(zosmf.address.to_string(), "https://zosmf.example.com:443/");
     assert_eq!(config.routes.len(), 1);
-    // The section may also be at its old place.
+    // The section may be at the top level instead, as in older files.
     let (zowe, ours) = INSTALLATION.split_once("  passticket-proxy:\n").unwrap();
     let ours = ours.replace("\n  ", "\n");
     let old = format!("{zowe}passticketProxy:\n  {}", ours.trim_start());
@@ -300,7 +300,7 @@ fn with_zowe_v3_and_without_cors_pages_of_other_origins_are_refused() {
     setup.edit("compatibility: documented", "compatibility: zowe-v3");
     let refused = own.with_foreign_origins(ForeignOrigins::Refused);
     assert_eq!(format!("{:?}", policy(&setup)), format!("{refused:?}"));
-    // With CORS, only pages of the listed origins are allowed.
+    // `corsEnabled` alone allows no page. `allowedOrigins` allows the pages of the listed origins.
     setup.edit("    apiml:", "    apiml:\n      service: {corsEnabled: true}");
     assert_eq!(format!("{:?}", policy(&setup)), format!("{refused:?}"));
     setup.edit(
@@ -923,8 +923,7 @@ fn an_empty_list_of_callers_permits_no_caller() {
 #[test]
 fn files_that_authentication_depends_on_must_not_be_writable_by_others() {
     for file in ["zowe.yaml", "tls/ca.pem", "users.yml", "saf.yml", "identities.yml", "jwt.key"] {
-        // The group of these files is a group of this process. The group may write a file, unless the file contains
-        // secrets.
+        // The group of these files is a group of this process. The group may write only files without secrets.
         let is_secret = ["users.yml", "jwt.key"].contains(&file);
         for (mode, is_refused) in [(0o620, is_secret), (0o602, true)] {
             let setup = Setup::new();
@@ -1146,7 +1145,7 @@ fn schemes_need_their_servers() {
     assert_eq!(problems, [""; 0]);
     let peers = setup.load().unwrap().config.scheme_peers;
     assert_eq!(peers.saf_tokens.unwrap().to_string(), "https://zss.example:7557/saf/authenticate");
-    // z/OS encrypts the connections to ZSS.
+    // With AT-TLS, z/OS encrypts the connections to ZSS, so the URL may begin with `http`.
     let zss = "    zss: {url: 'http://zss.example'}\n";
     let (setup, _) = scheme_problems("{scheme: safIdt, applid: ZOWEAPPL}", zss, "");
     setup.edit("zowe:\n", "zowe:\n  network: {client: {tls: {attls: true}}}\n");
@@ -1435,7 +1434,7 @@ fn settings_of_client_certificates_and_of_a_running_zowe_are_checked() {
             None => {
                 let config = setup.load().unwrap().config;
                 assert_eq!(config.zowe_tickets.len(), 1);
-                // Zowe decides who gets its PassTickets.
+                // Zowe decides who gets its PassTickets, so the missing permission causes no warning.
                 assert!(problems.iter().all(|text| !text.contains("ZOWEAPPL")), "{problems:?}");
             }
         }
@@ -1788,8 +1787,8 @@ fn identity_providers_have_an_issuer_keys_and_an_audience() {
 
 const PROVIDER: &str = "[{issuer: 'https://idp/a', jwksUri: 'https://idp/keys', audience: gw}]";
 
-/// Makes a setup with an identity provider and these rules for technical users. The service `jwt` has another scheme
-/// than PassTicket.
+/// Makes a setup with an identity provider and these rules for technical users. The service `jwt` has the scheme
+/// `zoweJwt`, so it gets no PassTickets.
 fn with_technical_users(rules: &str) -> Setup {
     let setup = Setup::new();
     let keys =

@@ -16,8 +16,8 @@ use super::{
     reader::{Field, Section},
 };
 
-/// Reads the policy of the listener and the policy of connections to services. As in Zowe, connections to services use
-/// the listener's cipher suites, unless `zowe.network.client.tls.ciphers` is set.
+/// Reads the policy of the listener and the policy of connections to services. If `zowe.network.client.tls.ciphers` is
+/// absent, connections to services use the listener's cipher suites, as in Zowe.
 pub(super) fn read(server: &mut Section<'_>, client: &mut Section<'_>) -> [TlsPolicy; 2] {
     let ciphers = server.optional("ciphers");
     let own = client.optional("ciphers").or_else(|| ciphers.clone());

@@ -55,7 +55,8 @@ pub(super) fn settings(
 }
 
 /// Returns the origins in the metadata for OAuth clients. The list is empty if there is no metadata. By default, there
-/// is metadata if tokens of identity providers are accepted, except with `compatibility: zowe-v3`.
+/// is metadata if the gateway accepts tokens of identity providers. With `compatibility: zowe-v3`, the default is no
+/// metadata.
 pub(super) fn resource_origins(
     ours: &PassticketProxy<'_>,
     providers: &[OidcSettings],

@@ -162,7 +162,7 @@ impl ZaasSection<'_> {
     }
 }
 
-/// Returns whether the two addresses cannot both be opened. Port 0 means any free port, so it never overlaps.
+/// Returns whether only one of the two addresses can be opened. Port 0 means any free port, so it never overlaps.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let is_any = |ip: IpAddr| ip.is_unspecified();
     one.port() == other.port()

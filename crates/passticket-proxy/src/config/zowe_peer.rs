@@ -1,5 +1,5 @@
 //! Reads the address of a running API Mediation Layer (API ML) of Zowe, and the settings that say what the gateway asks
-//! it: `components.passticket-proxy.zowe` (docs/decisions.md#d47).
+//! API ML: `components.passticket-proxy.zowe` (docs/decisions.md#d47).
 //!
 //! A PassTicket is a short-lived password of z/OS.
 
@@ -30,7 +30,7 @@ pub struct ZowePeer {
     /// Whether the gateway signs a login token for the user before it asks for a PassTicket: `mint`. If not, the
     /// gateway sends the token that the user has sent. Signing needs API ML's signing key.
     pub mints: bool,
-    /// How the gateway uses the revocations of API ML: `revocations`. `None` if it does not.
+    /// How the gateway uses the revocations of API ML: `revocations`. `None` if the gateway does not use them.
     pub revocations: Option<CachingServiceSettings>,
 }
 

@@ -1,4 +1,4 @@
-//! The demo with two nodes: the second node is a process of its own, so that the user can also kill it.
+//! The demo with two nodes: the second node is a process of its own, so that the user can kill it.
 
 use std::{
     env,

@@ -7,10 +7,10 @@ use std::{
 
 use tower_passticket::eureka::{Fetch, Instance, Registry};
 
-/// The time for which a missing instance is kept. By default, Eureka (the discovery service) removes an instance after
-/// the same time if the instance does not renew its registration. A discovery service that was restarted has an empty
-/// registry until the services register again, which takes up to 30 seconds. If missing instances were not kept, all
-/// services would be unavailable during this time.
+/// The time for which a missing instance is kept. By default, Eureka (the discovery service) removes an instance that
+/// has not renewed its registration for the same time. After a restart, a discovery service has an empty registry until
+/// the services register again, which takes up to 30 seconds. If missing instances were not kept, all services would be
+/// unavailable during this time.
 const KEEP_FOR: Duration = Duration::from_secs(90);
 
 /// The instances that are missing in the registry, and the times since which they are missing.

@@ -35,7 +35,7 @@ use status::DiscoveryStatus;
 
 pub(crate) use updater::{RouteUpdater, listed_authentication};
 
-/// After a failed fetch, the next fetch begins after about this time at the latest.
+/// The approximate wait after a failed fetch, if the interval between two fetches is not shorter.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The maximum number of refused instances that one fetch logs and audits.
@@ -58,8 +58,8 @@ struct Applying {
     updater: Option<(RouteUpdater, Audit)>,
     /// The registry that the old process handed over at a takeover, until [`Discovery::attach`].
     handed_over: Option<HandedOver>,
-    /// The registry of the old process, until the first fetch. Instances that are missing in this fetch are kept for a
-    /// while, as after an earlier fetch.
+    /// The registry of the old process, until the first fetch. The instances that this registry has and the first fetch
+    /// lacks are kept for a while.
     continued: Option<Arc<Registry>>,
 }
 
@@ -75,8 +75,8 @@ impl Discovery {
             applying.registry = Arc::new(handed_over.registry);
             applying.continued = Some(applying.registry.clone());
         }
-        // The health checks of the new updater begin before the old updater and its checks are dropped, so a failed
-        // instance stays failed.
+        // The old updater is dropped after the health checks of the new one have begun, so a failed instance stays
+        // failed.
         let _previous = applying.updater.replace((updater, audit));
         self.apply(&mut applying);
     }

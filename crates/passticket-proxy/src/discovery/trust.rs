@@ -20,8 +20,11 @@ pub(super) enum Decision<'s> {
     /// The configuration does not name the service, but has `others: bypass`, and allows the host. The instance never
     /// receives credentials.
     Other,
-    /// The gateway does not use the instance, and does not report this. Either the id is reserved, or the configuration
-    /// does not name the service. In the second case, `others` is `ignore`, or the service has a static definition.
+    /// The gateway does not use the instance, and does not report this. There are three cases:
+    ///
+    /// - The id is reserved.
+    /// - The configuration does not name the service, and the service has a static definition.
+    /// - The configuration does not name the service, and `others` is `ignore`.
     Ignored,
     /// The registration contradicts the configuration.
     Refused(Refusal),
@@ -89,7 +92,7 @@ fn shown(text: &str) -> String {
 }
 
 /// Decides about an instance of the service `id`. `is_defined` says whether a static definition contains the service.
-/// If so, the service gets registered instances only if `services` in the configuration names it.
+/// Such a service gets registered instances only if `services` in the configuration names it.
 pub(super) fn decide<'s>(
     settings: &'s DiscoverySettings,
     id: &ServiceId,

@@ -133,8 +133,7 @@ impl RouteUpdater {
         let mut planned: HashMap<_, _> = defined.collect();
         let maximum = planned.len() + self.settings.limits.all_routes;
         let mut left_out = 0;
-        // The other services come last, so that their routes cannot use up the limit before the services in the
-        // configuration have their routes.
+        // The services in the configuration come first, so that the routes of other services cannot use up the limit.
         let (trusted, others): (Vec<_>, Vec<_>) =
             found.services.iter().partition(|service| service.trusted.is_some());
         for service in trusted.into_iter().chain(others) {
@@ -143,7 +142,7 @@ impl RouteUpdater {
                 let prefix = format!("/{}/{path}", service.id);
                 let prefix = prefix.trim_end_matches('/');
                 if let Some(defined) = planned.get_mut(prefix) {
-                    // The instances of the definition stay.
+                    // The instances of the definition stay, and the found instances are added.
                     add_instances(&mut defined.route, service, path);
                 } else if planned.len() >= maximum {
                     left_out += 1;
@@ -271,9 +270,9 @@ fn add_instances(route: &mut ConfiguredRoute, service: &FoundService<'_>, path: 
     route.add_registered_instances(with_path);
 }
 
-/// Returns the checks of the found instances of trusted services. `services` has all instances of each service. If a
-/// service has only one instance, a check would be useless, because there is no other instance to choose. An instance
-/// of a service that the configuration does not name is never checked, so it gets only requests of clients.
+/// Returns the checks of the found instances of trusted services. `services` has all instances of each service. A
+/// service with only one instance gets no checks, because there is no other instance to choose. An instance of a
+/// service that the configuration does not name is never checked, so it gets only requests of clients.
 fn checks_of(found: &Found<'_>, services: &[ListedService]) -> Vec<FoundCheck> {
     let mut checks = Vec::new();
     for FoundService { id, trusted, instances } in &found.services {
@@ -489,7 +488,7 @@ mod tests {
         );
         let routes = world.routes.current();
         assert!(routes.iter().all(|route| route.is_bypass() && route.removes_credentials()));
-        // A service that is not named loses its routes with its registration.
+        // A service that the configuration does not name loses its routes when its registration ends.
         assert_eq!(world.apply(&[]), Vec::<String>::new());
     }
 

@@ -111,7 +111,7 @@ impl Commands {
         self.lines.push(line);
     }
 
-    /// Puts the commands that the closure adds between `ACF` and `END`.
+    /// Adds `ACF`, the commands that the closure adds, and `END`.
     pub(super) fn acf(&mut self, commands: impl FnOnce(&mut Self)) {
         self.run("ACF");
         self.comments = Comments::Acf;

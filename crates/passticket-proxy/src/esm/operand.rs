@@ -251,7 +251,7 @@ fn syntax(problem: &NameProblem) -> OperandProblem {
         NameProblem::Unescaped(c) => OperandProblem::Character(*c),
         NameProblem::Escape | NameProblem::NotUtf8 => OperandProblem::Character('\\'),
         NameProblem::Hex => OperandProblem::Character('#'),
-        // The problem is `NoEquals`, or a variant that was added later.
+        // The problem is `NoEquals`, or a variant that this function does not know.
         _ => OperandProblem::NoValue,
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Captured {
     pub(super) head: Parts,
 }
 
-/// The connector.
+/// The connector. Its clones share the captured request.
 #[derive(Clone, Default)]
 pub(super) struct Capture(Arc<Mutex<Option<Captured>>>);
 

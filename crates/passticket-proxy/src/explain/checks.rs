@@ -1,4 +1,4 @@
-//! IBM's page "Preventing errors" lists checks for PassTickets. This file writes those of them that concern a single
+//! IBM's page "Preventing errors" lists checks for PassTickets. This module writes the checks that concern a single
 //! request (docs/reference/security-products.md#sources, SAG-err).
 
 use passticket_proxy::config::Config;

@@ -114,8 +114,8 @@ impl Facts<'_> {
         }
     }
 
-    /// Returns the address of API ML if only its Caching Service can decide whether the Personal Access Token of the
-    /// request is revoked, and the command may not ask this service (without `--live`).
+    /// Returns the address of API ML if the gateway would ask its Caching Service about the Personal Access Token of
+    /// the request. Returns `None` after a failure, or with `--live`, because the command itself then asks.
     fn undecided_revocation(&self) -> Option<String> {
         if self.is_live || self.failure_text().is_some() {
             return None;
@@ -236,7 +236,7 @@ impl Facts<'_> {
         Some(value.to_str().ok()?.to_owned())
     }
 
-    /// Returns what the server at `uri` would be asked.
+    /// Returns what the gateway would ask the server at `uri`.
     fn role(&self, uri: &Uri) -> &'static str {
         let authority = uri.authority().map(|it| it.as_str()).unwrap_or_default();
         let is = |address: String| {

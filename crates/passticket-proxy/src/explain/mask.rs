@@ -24,8 +24,8 @@ pub(super) fn removed(before: Option<&HeaderMap>, after: Option<&HeaderMap>) -> 
     before.keys().filter(is_removed).cloned().collect()
 }
 
-/// Returns the headers that the service receives, with masked secrets. `own` are the headers before the scheme, and
-/// `scheme` are the headers after it, so a header that differs comes from the scheme.
+/// Returns the headers that the service receives, with masked secrets. `own` are the headers before the layer of the
+/// scheme, and `scheme` are the headers after this layer. A header that differs between the two comes from the scheme.
 pub(super) fn service_headers(
     headers: &HeaderMap,
     own: Option<&HeaderMap>,
@@ -105,7 +105,7 @@ const SHOWN: [&str; 37] = [
     "x-requested-with",
 ];
 
-/// Masks the value of a header that the client has sent, or that the proxy has added, if it may be a secret.
+/// Masks a value that may be a secret. The client has sent the header, or the proxy has added it.
 fn client_value(name: &HeaderName, value: &str) -> String {
     match SHOWN.contains(&name.as_str()) || *name == X_ZOWE_AUTH_FAILURE {
         true => without_tokens(value),

@@ -49,7 +49,7 @@ fn is_at_or_below(setting: &Setting, wanted: &str) -> bool {
     wanted.is_empty() || wanted.split('.').all(|part| parts.next().is_some_and(|it| same(it, part)))
 }
 
-/// Returns whether a part of the key of a setting is the same as a part of the wanted key.
+/// Returns whether the part `wanted` of a key matches `part`, a part of the key of a setting.
 fn same(part: &str, wanted: &str) -> bool {
     is_chosen(part) && !wanted.is_empty() || name(part) == name(wanted)
 }
@@ -81,7 +81,7 @@ fn hint(wanted: &str) -> String {
             continue;
         }
         let hint = suggest(parts[known], names.iter().map(|it| name(it)));
-        // The suggestion includes the mapping, so that the command accepts it.
+        // The suggestion includes the mapping, because `find` needs the whole key.
         return match hint.strip_prefix("; did you mean ") {
             Some(near) if known > 0 => format!("; did you mean {mapping}.{near}"),
             _ => hint,

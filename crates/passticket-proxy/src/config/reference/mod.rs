@@ -1,7 +1,7 @@
 //! The reference of the settings in `components.passticket-proxy`: for each key its value, its default and its meaning.
 //!
-//! `passticket-proxy config reference` prints it, and the page docs/reference/settings.md shows it. Tests compare it
-//! with the code that reads the settings: the keys in both directions, the permitted values, and the defaults.
+//! `passticket-proxy config reference` prints it, and the page docs/reference/settings.md shows it. Tests compare the
+//! reference with the code that reads the settings: both have the same keys, permitted values and defaults.
 //!
 //! A key below an item of a list is written `delegation.callers[].user`. A part in upper case stands for a name that
 //! the operator chooses: `services.ID.onFailure`.

@@ -19,8 +19,7 @@ use crate::config::{
 
 const PAGE: &str = include_str!("../../../../../docs/reference/settings.md");
 
-/// Pairs of settings, of which the first one hides the second one. If the first key is present, the program does not
-/// read the keys below the second key, or does not read them as usual.
+/// Pairs of settings. If the first setting is present, the keys below the second one are not read, or not as usual.
 const HIDING: [(&str, &str); 8] = [
     ("signingKey", "signingKeys"),
     ("delegation.callers[].user", "delegation.callers[].certificate"),
@@ -32,7 +31,8 @@ const HIDING: [(&str, &str); 8] = [
     ("ptktdata[].nextKey.key.env", "ptktdata[].nextKey.key.pkcs11"),
 ];
 
-/// Returns a valid value of a setting without which the program would not read the other settings of its mapping.
+/// Returns a valid value for a setting. Without a valid value, the program would not read other settings of the
+/// mapping.
 fn example(key: &str) -> Option<Json> {
     Some(match key {
         "signingKey" | "signingKeys[].file" => json!("jwt.key"),
@@ -73,7 +73,8 @@ fn example(key: &str) -> Option<Json> {
     })
 }
 
-/// Optional settings that the smallest document contains, because the keys below them would otherwise have no effect.
+/// Optional settings that the smallest document contains. Without them, other settings would have no effect, or the
+/// document would not be valid.
 const OPTIONAL: [&str; 19] = [
     "signingKey",
     "users",
@@ -101,7 +102,7 @@ fn all_keys() -> Json {
     let mut section = json!({});
     for setting in settings() {
         let value = example(setting.key).unwrap_or_else(|| sample(&setting.value));
-        // A mapping is made by the keys in it.
+        // `at` makes a mapping together with the first key in it.
         if setting.value != Mapping && setting.value != List(&Mapping) {
             *at(&mut section, setting.key) = value;
         }
@@ -161,8 +162,8 @@ fn is_in(key: &str, mapping: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-/// Splits a key into its parts, each with whether it is a list. Names that the operator chooses become names that exist
-/// in the example.
+/// Splits a key into its parts. The boolean says whether the part is a list. Names that the operator chooses become
+/// names that exist in the example.
 fn parts(key: &str) -> impl Iterator<Item = (&str, bool)> {
     let is_of_discovery = key.starts_with("discovery");
     key.split('.').map(move |part| {
@@ -275,7 +276,7 @@ fn the_program_reads_the_keys_of_the_reference_and_no_others() {
     let known: BTreeSet<_> = settings()
         // A name that the operator chooses is not read as a key. Only the keys below it are read.
         .filter(|setting| !is_chosen(&last(setting.key)))
-        // Without the feature `pkcs11`, the program reports the key, and reads nothing below it.
+        // Without the feature `pkcs11`, the program reports the key `pkcs11`, and reads nothing below it.
         .filter(|setting| cfg!(feature = "pkcs11") || !setting.key.contains(".pkcs11."))
         .map(|setting| shown(setting.key)[SECTION.len() + 1..].to_owned())
         .collect();
@@ -323,8 +324,8 @@ fn a_wrong_value_causes_a_problem_that_names_the_permitted_values() {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// Settings whose defaults this test does not see. `Config` contains only a written value of `callsPerMinute`,
-/// `refusals`, `rotateAtMegabytes` and `keep`, and its `Debug` does not show `http`.
+/// Settings whose defaults the test below does not see. `Config` has `callsPerMinute`, `refusals`, `rotateAtMegabytes`
+/// and `keep` only if the file contains them. The `Debug` output of `Config` does not show `http`.
 const APPLIED_LATER: [&str; 6] = [
     "accessLog.rotateAtMegabytes",
     "accessLog.keep",
@@ -373,8 +374,8 @@ fn other_value(value: &ValueKind, default: &str) -> Option<Json> {
     }
 }
 
-/// Returns the lines of the configuration as text, or the problems. An absent key has line 0, and a present one has
-/// line 1. The lines are sorted, because the order of the items in a hash map is random.
+/// Returns the `Debug` output of the configuration as sorted lines, or the problems. A place of an absent key gets the
+/// line 1, the line of all present keys. The lines are sorted, because the order in a hash map is random.
 fn outcome(setup: &Setup, section: &Json) -> Vec<String> {
     write(setup, section);
     let text = match setup.load() {

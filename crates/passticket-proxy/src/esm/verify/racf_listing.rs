@@ -69,7 +69,7 @@ pub(super) struct User {
     pub(super) name: String,
     pub(super) protected: bool,
     pub(super) revoked: bool,
-    /// The names of the user's MFA factors, and whether the factor is active.
+    /// The names of the user's MFA factors, each with whether it is active.
     pub(super) factors: Vec<(String, bool)>,
 }
 
@@ -77,7 +77,7 @@ pub(super) struct User {
 #[derive(Clone, Copy, PartialEq)]
 enum Section {
     Other,
-    /// One of the three lists of classes that are read from `SETROPTS LIST`.
+    /// `Active`, `Generic` and `Raclist` are lists of classes in the output of `SETROPTS LIST`.
     Active,
     Generic,
     Raclist,

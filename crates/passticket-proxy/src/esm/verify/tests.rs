@@ -175,7 +175,7 @@ fn each_difference_of_racf_is_named() {
         found.contains("IZUDFLT: RACF shows a generic profile, which it ignores for keys"),
         "{found}"
     );
-    // Every user may make PassTickets.
+    // In this listing, every user may make PassTickets.
     let generic = RACF.replacen(
         "NONE              ALTER    NO\n\nUSER",
         "UPDATE            ALTER    YES\n\nUSER",
