@@ -201,8 +201,8 @@ async fn start(
     })
 }
 
-/// Counts the nodes regularly. While Redis is not available, each node counts failed logins alone. It then divides the
-/// number of failures that are permitted before a user must wait by the last number of nodes.
+/// Regularly tells `login_failures` the number of nodes. While Redis is not available, each node counts failed logins
+/// alone. It then divides the permitted number of failures by the last known number of nodes.
 async fn count_nodes(node: ClusterNode, login_failures: RedisLoginFailures) {
     loop {
         let status = node.status();
@@ -214,8 +214,8 @@ async fn count_nodes(node: ClusterNode, login_failures: RedisLoginFailures) {
     }
 }
 
-/// Converts the error to an [`Exit`]. If the nodes have different versions or lease times, this configuration may be
-/// right. So the result is [`Exit::Negative`], after which systemd may start the gateway again.
+/// Converts the error to an [`Exit`]. If the nodes have different versions or lease times, the wrong one may be another
+/// node. So the result is [`Exit::Negative`], after which systemd may start the gateway again.
 fn exit(error: ClusterError) -> Exit {
     match error {
         ClusterError::NameTaken { .. }

@@ -113,7 +113,8 @@ struct ZaasListener {
     address: SocketAddr,
     /// The number of gateways that are trusted to act for their clients.
     gateways: usize,
-    /// Whether the configuration has the listener. If a reload has removed it, it stays open until the program ends.
+    /// Whether the configuration has the listener. If a reload has removed the setting, the listener stays open until
+    /// the program ends.
     is_configured: bool,
 }
 
@@ -214,8 +215,8 @@ impl Components {
         needed.map(|part| (part.component.value(), part.health)).collect()
     }
 
-    /// Returns whether every component works, and the state of the gateway as JSON, as `/health` of the admin port and
-    /// the page of administrators show it.
+    /// Returns whether every component works, and the state of the gateway as JSON. `/health` of the admin port and the
+    /// page of administrators show this JSON.
     pub(crate) fn document(&self, instances: &InstanceStates) -> (bool, Value) {
         let status = self.status();
         let mut document = status.document();

@@ -35,9 +35,12 @@ impl fmt::Debug for ClientIdentity {
     }
 }
 
-/// The client certificates towards services. For requests of clients, the gateway presents `default` only if the user
-/// is authorized. It presents a certificate of `services` for these requests, too, and for all requests on `bypass`
-/// routes of the service. Health checks can present these certificates, too.
+/// The client certificates towards services. For requests of clients, the gateway presents
+///
+/// - `default` only for requests with an authorized user,
+/// - a certificate of `services` for requests with an authorized user, and for all requests on `bypass` routes.
+///
+/// Health checks can also present these certificates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientIdentities {

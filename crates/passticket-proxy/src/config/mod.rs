@@ -858,7 +858,7 @@ fn foreign_origins(compatibility: Compatibility) -> ForeignOrigins {
 }
 
 /// Returns the clients that may see the health. With the profile `zowe-v3`, `apiml.health.protected` decides. With
-/// `documented`, any client may see the health, because it is then only a status.
+/// `documented`, any client may see the health, because the answer then contains only a status.
 fn health_access(compatibility: Compatibility, protected: bool) -> HealthAccess {
     match compatibility {
         Compatibility::ZoweV3 if protected => HealthAccess::Protected,
