@@ -9,7 +9,7 @@
 //! - Servers, each with the image, the log, the leases and the term. The current server may lose data. A stale or empty
 //!   replica may become the new server while some nodes still use the old server.
 //! - Messages that are late or lost, before or after their effect. A node that is slow, paused or cut off takes no
-//!   steps. In the model, no step must happen before time passes, so the model contains all such cases.
+//!   steps. In the model, time can pass before any step, so the model contains all such cases.
 //!   [`Rule::UnionsArePrompt`] is the only exception.
 //! - Time in ticks. All clocks have the same speed. The clocks `CLOCK_BOOTTIME` of real machines differ slightly in
 //!   speed. The program allows for this by a margin, which the model does not need.
@@ -43,8 +43,8 @@ pub enum Rule {
     /// A node writes to its file that it follows a term only after it has had a lease in this term. So if a node is
     /// killed while it waits, it waits again after its restart.
     WaitSurvivesRestart,
-    /// A barrier treats a node as dead, and no longer waits for it, only if the lease of the node has not changed for a
-    /// lease time.
+    /// A barrier treats a node as dead only when the lease of the node has not changed for a lease time. It does not
+    /// wait for dead nodes.
     DeadNodesAreWaitedFor,
     /// A barrier uses a list of leases only if the server that returns it can still write. A replaced server answers
     /// reads, but its list lacks the nodes that use the new server.
