@@ -738,8 +738,8 @@ async fn requests_are_answered_after_a_pause_at_any_byte() {
     }
 }
 
-/// On an idle connection, the client sends a TLS record that cannot be decrypted. The gateway closes the connection
-/// immediately.
+/// On an idle connection, the client sends a TLS record that cannot be decrypted. The gateway closes the connection,
+/// and does not wait for the rest of a head.
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_ends_at_an_invalid_record() {
     let answer = service_fn(async |_: Request<Incoming>| {

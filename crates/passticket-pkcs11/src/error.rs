@@ -294,7 +294,7 @@ impl Pkcs11Error {
         }
     }
 
-    /// Returns whether only one key does not work, while other keys of the token may still work.
+    /// Returns whether the error is about one key. Other keys of the token may work.
     pub(super) fn is_about_a_key(&self) -> bool {
         matches!(self, Self::NoKey { .. } | Self::SeveralKeys { .. } | Self::WrongKey { .. })
     }

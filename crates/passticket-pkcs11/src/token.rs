@@ -21,7 +21,7 @@ use super::{
 /// A token with its PIN. Clones refer to the same token.
 ///
 /// Creating a value opens no session. The first computation loads the module, and uses the token. If the token is
-/// removed, computations fail until it is back. Then a new session is opened, and the user is logged in again.
+/// removed, computations fail until it is connected again. Then a new session is opened with a new login.
 #[derive(Clone)]
 pub struct Token(Arc<Inner>);
 
@@ -215,7 +215,7 @@ impl Token {
     }
 
     /// Stores an error. An error about the key blocks this key for `TRY_AGAIN_AFTER`. Any other error blocks the whole
-    /// token for this time. An error about the PIN blocks the token for as long as this [`Token`] exists.
+    /// token for this time. An error about the PIN blocks it for as long as this [`Token`] exists.
     fn remember(&self, key: &KeyLabel, error: &Pkcs11Error) {
         let concerned = error.is_about_a_key().then(|| key.clone());
         let again = Instant::now() + TRY_AGAIN_AFTER;

@@ -171,7 +171,7 @@ impl Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Reply {
     /// The time since the request was sent. In the model, the server stores the lease when the request is sent. If the
-    /// server stored it later, the lease of the node would be shorter.
+    /// server stored the lease later, the lease of the node would be shorter.
     age: u8,
     last: u8,
     /// Whether the server has the lease of another node that has not yet read the image.

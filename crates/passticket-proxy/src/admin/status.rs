@@ -301,7 +301,7 @@ pub(super) struct Status(Vec<Part>);
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) component: Component,
-    /// Whether the gateway is ready only if the component works.
+    /// If `true`, the gateway is ready only while the component works.
     is_needed: bool,
     pub(super) health: Health,
     /// A problem that does not stop the component yet, and its remedy.

@@ -280,7 +280,7 @@ impl SetUp {
         let store = self.store();
         drop(DurableStore::create(&store).map_err(Exit::runtime)?);
         if self.places.of_system {
-            // Usually root runs this command, so the file belongs to root. But later, the gateway must write the file.
+            // Usually root runs this command, so the file belongs to root. But the gateway must be able to write it.
             let state = &self.places.state;
             let owner = fs::metadata(state).map_err(|error| io_error(state, &error))?;
             // The gateway's user can replace the file by a link, so this call must not follow links.

@@ -48,7 +48,7 @@ pub struct ClientIdentities {
     pub default: Option<ClientIdentity>,
     /// The certificates of single services: `components.passticket-proxy.services.ID.clientCertificate`. If
     /// `default` is `None`, a service with the scheme `x509` but without this setting gets the gateway's own
-    /// certificate (`zowe.certificate`), as in API ML. A service that also has the scheme `bypass` does not get it.
+    /// certificate (`zowe.certificate`), as in API ML. A service that also has the scheme `bypass` gets no certificate.
     pub services: Vec<(ServiceId, ClientIdentity)>,
     /// The services that have the scheme `bypass`, or may have it when they are found in Eureka (the registry of API
     /// ML).

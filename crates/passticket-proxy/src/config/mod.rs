@@ -493,8 +493,8 @@ pub struct Config {
     /// The level of the log: `components.passticket-proxy.logLevel`. `None` means that the environment variable
     /// `RUST_LOG` sets the level.
     pub log_level: Option<LogLevel>,
-    /// Whether the gateway opens connections to other servers. After [`load`](Self::load), it does. The command
-    /// `explain` changes this value, unless it has the option `--live`.
+    /// Whether the gateway opens connections to other servers. [`load`](Self::load) permits them. The command `explain`
+    /// forbids them, unless it has the option `--live`.
     pub outbound: OutboundConnections,
     /// The format of the log: `components.passticket-proxy.logFormat`.
     pub log_format: LogFormat,
