@@ -1,7 +1,7 @@
 //! Sends requests through the layers of the gateway, so that `benches/instructions/growth` can count their instructions
 //! with valgrind. The counts show how the cost of a request grows with a size, such as the number of users,
-//! revocations, identity providers or routes. For each kind of size, there is a curve. A curve has one series for each
-//! kind of request: one or two.
+//! revocations, identity providers or routes. For each kind of size, there is a curve. A curve has one or two series,
+//! one for each kind of request.
 //!
 //! ```text
 //! growth prepare DIRECTORY             # makes a key and the tokens of all users; run it without valgrind
