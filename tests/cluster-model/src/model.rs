@@ -181,7 +181,7 @@ struct Reply {
 /// The lease of another node, as a node has seen it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Seen {
-    /// The node has never seen the lease, or the lease has changed since.
+    /// The node has never seen the lease, or the lease has changed since the node last read it.
     Changed,
     /// The lease has not changed for this time.
     Same { age: u8 },
@@ -310,8 +310,8 @@ impl State {
         node.seen = [Seen::Changed; NODES];
     }
 
-    /// Returns whether each confirmed revocation is on the current server, or known to a node that uses this server and
-    /// should have published it.
+    /// Returns whether each confirmed revocation is on the current server, or known to a node that follows the log of
+    /// this server.
     fn has_united(&self) -> bool {
         let Some(server) = self.servers[usize::from(self.current)] else { return false };
         let joined = self.nodes.iter().filter(|node| {
