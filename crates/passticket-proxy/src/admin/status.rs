@@ -100,7 +100,7 @@ pub(crate) struct Components {
     discovery: Discovery,
     cluster: Option<Cluster>,
     breaker: TicketBreaker,
-    /// The services with the mode `observe`.
+    /// The services with the mode `observe`: the gateway does not enforce its decisions about requests to them.
     observed: Arc<Mutex<Vec<String>>>,
     /// The listener for gateways of API ML.
     zaas: Arc<Mutex<Option<ZaasListener>>>,
