@@ -10,8 +10,8 @@ use passticket::KeySourceError;
 
 use super::names::{KeyLabel, TokenLabel};
 
-/// The reason why a key in a PKCS#11 token cannot be used. The text contains no PIN and no key. Most texts also say what
-/// the operator must do.
+/// The reason why a key in a PKCS#11 token cannot be used. The text contains no PIN and no key. Most texts also say
+/// what the operator must do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Pkcs11Error {
