@@ -1,7 +1,6 @@
-//! Measures how much time an audit record adds to a request. A sink receives the records. The benchmark measures
-//! requests without a sink, and with a sink that writes to a file. In the request, the record is only put into the
-//! queue of the sink, which is never full here. For comparison, the benchmark also measures the time until the writer
-//! thread has written the record.
+//! Measures how much time an audit record adds to a request: without a sink, and with a sink that writes to a file. A
+//! request only puts the record into the queue of the sink. In this benchmark, the queue is never full. For comparison,
+//! the benchmark also measures the time until the writer thread has written the record.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
 
@@ -88,7 +87,7 @@ fn audit(criterion: &mut Criterion) {
             let mut done = file.written() + file.dropped();
             let mut remaining = records;
             while remaining > 0 {
-                // A burst of 60,000 records fills more than half of the queue, which wakes the writer thread.
+                // A burst of 60,000 records wakes the writer thread, because it fills more than half of the queue.
                 let burst = remaining.min(60_000);
                 (0..burst).for_each(|_| write(&to_file));
                 done += burst;

@@ -2,8 +2,8 @@
 //!
 //! An APPLID is the name of an application. A legacy PassTicket needs 8 DES blocks: 2 for user and APPLID, then
 //! 6 for the time. An enhanced PassTicket needs 7 HMACs with SHA-512: 1 for user and APPLID, then 6 for the
-//! time. [`KeyProfile::for_user`] keeps the result of the operations for user and APPLID, so that other
-//! PassTickets can reuse it.
+//! time. [`KeyProfile::for_user`] keeps the result of the operations for user and APPLID, so that later
+//! PassTickets for them can reuse it.
 //!
 //! [`KeyProfile::for_user`]: tower_passticket::passticket::KeyProfile::for_user
 

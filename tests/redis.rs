@@ -265,7 +265,7 @@ async fn leases_are_renewed_replaced_and_removed() {
             .contains(&lease("a", second, 1))
     );
 
-    // `remove` does not remove a lease that was renewed or replaced since.
+    // Another lease has replaced the lease `one`. `remove` does not remove this other lease.
     place.remove(term.clone(), one).await.unwrap();
     assert_eq!(place.leases(term.clone()).await.unwrap().len(), 2);
     place.remove(term.clone(), lease("a", second, 1)).await.unwrap();
@@ -331,7 +331,7 @@ async fn records_that_are_not_needed_are_evicted() {
             }
         }
     };
-    // If the clock of the node is behind, `evict` removes less.
+    // If the clock of the node is behind, `evict` removes fewer records.
     assert_eq!(evict(Timestamp::from_millis(day(8))).await.len(), 11);
     // If the clock of the node is ahead, `evict` uses the clock of Redis.
     let left = evict(now.plus(Duration::from_millis(day(5000)))).await;
@@ -366,7 +366,8 @@ async fn a_loss_of_data_begins_a_new_term() {
     let second = place.join(LEASE_TIME).await.unwrap();
     assert!(second.is_new && second.term != first.term);
 
-    // A restart also begins a new term, because nodes cannot know whether Redis has saved the last writes. Here it has.
+    // A restart also begins a new term, because nodes cannot know whether Redis has saved the last writes. In this
+    // test, Redis has saved them.
     place.publish(second.term.clone(), node("a"), vec![token(1, 1)]).await.unwrap();
     redis.run(&["SAVE"]).ok();
     redis.start_again();

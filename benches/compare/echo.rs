@@ -1,9 +1,9 @@
-//! Upstreams of the comparison. The first two answer each message with the same message.
+//! Upstreams of the comparison. `websocket` and `grpc` answer each message with the same message.
 //!
 //! ```text
 //! echo websocket ADDRESS   binary messages of up to 125 bytes
 //! echo grpc ADDRESS        unary calls, over HTTP/2 without TLS
-//! echo upload ADDRESS      requests of HTTP/1.1 with a Content-Length. It reads each body before it answers 200
+//! echo upload ADDRESS      requests of HTTP/1.1 with a Content-Length. The answer is 200, after the whole body
 //! ```
 //!
 //! Without arguments the program does nothing, so that `cargo test --benches` can run it.
@@ -102,8 +102,8 @@ async fn unary(
     Ok(())
 }
 
-/// Reads each request and discards its body, then answers it. A client must not send a request before it has the answer
-/// to the one before.
+/// Reads each request and discards its body, then answers it. A client must wait for the answer before it sends the
+/// next request.
 async fn upload(mut stream: TcpStream) -> Result<(), Failure> {
     let mut buffer = BytesMut::with_capacity(256 * 1024);
     loop {

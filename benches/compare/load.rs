@@ -19,7 +19,7 @@
 //! caller can read the processor time of the proxy before it writes this line. After SECONDS the program prints one
 //! line of JSON: the number of responses, the seconds, and percentiles of the latency in microseconds. The program
 //! repeats the measurement for each line of input, with the same connections. `idle` waits for one line only, then
-//! sends another request on each connection, to check that it is still open. If a response is not 200 (for the
+//! sends a second request on each connection, to check that the connection is open. If a response is not 200 (for the
 //! handshake of a WebSocket: 101), the program ends with an error.
 //!
 //! In `open`, the latency of a request starts when the request is due, not when it is sent. So if a slow
@@ -198,7 +198,7 @@ impl Load {
         Ok(())
     }
 
-    /// A scheduler sends the due time of each request to one of the clients in turn.
+    /// A scheduler sends the due times of the requests to the clients in turn.
     async fn open(&self, rate: f64) -> Result<(), Failure> {
         let mut clients = self.connect().await?;
         let mut random = 0x9E37_79B9_7F4A_7C15_u64;
@@ -244,7 +244,7 @@ impl Load {
     }
 
     /// Each client connects, sends one request, and waits until the server closes the connection. If the
-    /// client closed first, its sockets would stay in TIME_WAIT, and it would run out of ports.
+    /// client closed first, its sockets would stay in TIME_WAIT, and the client would run out of ports.
     async fn handshake(&self) -> Result<(), Failure> {
         Client::connect(self).await?.exchange(&self.request).await?;
         println!("ready");
@@ -496,7 +496,7 @@ impl Http2Client {
         let headers = client.request.headers_mut();
         headers.insert("content-type", HeaderValue::from_static("application/grpc"));
         headers.insert("te", HeaderValue::from_static("trailers"));
-        // A message without compression, after its length.
+        // A byte for "no compression", then four bytes for the length, then the message.
         let mut message = vec![0; 5 + MESSAGE];
         message[4] = MESSAGE as u8;
         client.body = message.into();

@@ -48,9 +48,9 @@ impl ZosmfSessions {
         Self { capacity, by_user, opened, clock }
     }
 
-    /// Returns a store without sessions. It still knows the tokens of the sessions that `self` has opened
-    /// ([`has_opened`](Self::has_opened)). Use it when the address of z/OSMF has changed. The old sessions do not
-    /// belong to the new address, but a z/OSMF in the same sysplex (a group of z/OS systems) may accept their tokens.
+    /// Returns a store without sessions, for the case that the address of z/OSMF has changed. The old sessions do not
+    /// belong to the new address. But a z/OSMF in the same sysplex (a group of z/OS systems) may accept their tokens.
+    /// So [`has_opened`](Self::has_opened) of the new store returns `true` for these tokens.
     #[must_use]
     pub fn without_sessions(&self) -> Self {
         Self { opened: self.opened.clone(), ..Self::new(self.capacity, self.clock.clone()) }
@@ -108,7 +108,7 @@ impl ZosmfSessions {
             })
     }
 
-    /// Removes the session of `user`, and returns it unless it has expired.
+    /// Removes the session of `user`. Returns the session if it has not expired.
     pub fn take(&self, user: &UserId) -> Option<Arc<ZosmfSession>> {
         let (_, session) = self.by_user.remove(user)?;
         (self.clock.now() < session.expires_at()).then_some(session)

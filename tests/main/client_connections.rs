@@ -269,8 +269,8 @@ async fn the_first_part_of_an_incomplete_response_is_delivered() {
                 } else {
                     assert!(response.starts_with("HTTP/1.1 200 "), "{case}");
                     assert!(response.ends_with(part) && !response.ends_with("0\r\n\r\n"), "{case}");
-                    // Only over TLS does the read fail. Without TLS, the incomplete body shows the client that a part
-                    // is missing.
+                    // The read fails only over TLS. Without TLS, the incomplete body shows the client that a part is
+                    // missing.
                     assert_eq!(result.is_ok(), matches!(transport, Transport::Tcp), "{case}");
                 }
                 service.ended().await.unwrap();
@@ -717,7 +717,7 @@ async fn requests_are_answered_after_a_pause_at_any_byte() {
         let address = serve(transport, length).await;
         for paused_at in 0..sent.len() {
             let mut stream = transport.connect(address).await;
-            // A third pause is between the two others.
+            // The client pauses in the middle of the bytes before `paused_at`, at `paused_at`, and at the end.
             let mut from = 0;
             for to in [paused_at / 2, paused_at, sent.len()] {
                 stream.write_all(&sent.as_bytes()[from..to]).await.unwrap();
@@ -738,8 +738,8 @@ async fn requests_are_answered_after_a_pause_at_any_byte() {
     }
 }
 
-/// The client sends a TLS record that cannot be decrypted while its connection is idle. The gateway does not wait for the
-/// rest of a head.
+/// On an idle connection, the client sends a TLS record that cannot be decrypted. The gateway closes the connection,
+/// and does not wait for the rest of a head.
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_ends_at_an_invalid_record() {
     let answer = service_fn(async |_: Request<Incoming>| {

@@ -322,8 +322,8 @@ async fn at_the_limit_a_connection_with_a_failed_handshake_is_closed_at_once() {
     let address = serve_tls(settings).await;
     let mut failed = Client::connect(address).await;
     failed.send("\x16\x03\x01\x00\x05hello").await;
-    // The client receives the TLS alert. Below the limit, the server would wait up to one second after the alert, so
-    // that the client can close the connection.
+    // The client receives the TLS alert. If fewer connections were open, the server would then wait up to one second,
+    // so that the client can close the connection.
     timeout(PATIENCE, failed.0.fill_buf()).await.unwrap().unwrap();
     let _new = Client::connect(address).await;
     sleep(Duration::from_millis(300)).await;
@@ -609,8 +609,8 @@ async fn an_upload_that_is_too_slow_gets_408_and_a_steady_upload_continues() {
     assert!(response.starts_with("HTTP/1.1 408"), "{response}");
     assert!(start.elapsed() > SEND / 2);
 
-    // The first client sends more than the required 4 KiB in each second. The second client sends nothing. Only a gRPC
-    // client may do this, and only if the service uses HTTP/2, which this service does not.
+    // The first client sends more than the required 4 KiB in each second. The second client is a gRPC client that sends
+    // nothing. The limit applies to it, because this service does not use HTTP/2.
     let mut steady = Client::connect(address).await;
     steady.send(&format!("{HEAD}\r\n")).await;
     let mut grpc = Client::connect(address).await;
@@ -971,8 +971,8 @@ async fn the_memory_for_headers_of_all_connections_is_limited() {
         let request = with_headers("/never", 1, 56_000);
         held.push(clients[number % 2].send_request(request, true).unwrap());
     }
-    // Sends a large request on another connection, and repeats it until the status is `wanted`. It must repeat, because
-    // the requests above take some time to arrive and to end.
+    // Sends a large request on another connection, and repeats it until the status is `wanted`. The first attempts may
+    // get another status, because the requests above take some time to arrive and to end.
     let large = async |client: &mut h2::client::SendRequest<Bytes>, wanted: u16| {
         let deadline = Instant::now() + PATIENCE;
         loop {

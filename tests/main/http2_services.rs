@@ -634,8 +634,8 @@ async fn a_response_that_pauses_too_long_is_aborted_unless_it_is_an_event_stream
     }
 }
 
-/// Each attempt needs its own PassTicket (a one-time password of z/OS), because the service accepts a PassTicket only
-/// once.
+/// Each attempt needs its own PassTicket (a short-lived password of z/OS), because the service accepts a PassTicket
+/// only once.
 #[tokio::test]
 async fn a_request_is_sent_again_with_another_passticket() {
     let seen = Arc::<Mutex<VecDeque<String>>>::default();
@@ -818,8 +818,8 @@ async fn unanswered_pings_end_a_request_and_answered_pings_do_not() {
         let gateway = ServiceBuilder::new()
             .layer(RouteLayer::new(Routes::new([route]).unwrap()))
             .service(forward);
-        // After this first request, the connection has been used before. The gateway repeats a request only if it was
-        // sent on such a connection.
+        // The gateway repeats a request only if its connection has served an earlier request. This is the earlier
+        // request.
         let first = Request::get("/svc/first").body(empty()).unwrap();
         assert_eq!(text(gateway.clone().oneshot(first).await.unwrap()).await, "0");
         let begin = Instant::now();

@@ -1,5 +1,5 @@
 //! Tests of a service with several instances. The gateway chooses an instance for each request, ejects a failed
-//! instance (stops using it), and sends failed requests again. A PassTicket is a one-time password of z/OS.
+//! instance (stops using it), and sends failed requests again. A PassTicket is a short-lived password of z/OS.
 
 use std::{
     collections::HashMap,
@@ -320,7 +320,7 @@ fn passtickets() -> Arc<dyn Scheme> {
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
     let tickets = LocalGenerator::new(KeyProfiles::new([profile]).unwrap());
     let tickets = tickets.with_clock(clock.clone());
-    // Each user now has 61 PassTickets.
+    // Each user can now get 61 PassTickets.
     clock.advance(Duration::from_secs(61));
     Arc::new(PassTicketScheme::new(applid, tickets))
 }
@@ -423,7 +423,7 @@ async fn retired_connections_are_not_reused() {
         assert_eq!(get().await.0, 200);
         assert_eq!(accepted.load(Ordering::Relaxed), want, "{name}");
     }
-    // `retire` closes a connection that is in use at the end of its exchange.
+    // If a connection is in use, `retire` closes it when its exchange ends.
     let response = stack.clone().oneshot(request(Method::GET, "x")).await.unwrap();
     connections.retire("localhost");
     drop(response.into_body().collect().await.unwrap());

@@ -1,6 +1,6 @@
 //! Tests of malformed requests and forged headers. Each test uses all values of [`OnFailure`], which determines what
-//! the gateway does after a failed authentication. One route has custom headers for the PassTicket (a one-time password
-//! of z/OS), and the other route has no authentication.
+//! the gateway does after a failed authentication. One route has custom headers for the PassTicket (a short-lived
+//! password of z/OS), and the other route has no authentication.
 
 use std::{
     convert::Infallible,

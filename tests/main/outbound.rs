@@ -1,5 +1,5 @@
-//! Tests of connections to services: their maximum number, retries and time limits. A PassTicket is a one-time password
-//! of z/OS.
+//! Tests of connections to services: their maximum number, retries and time limits. A PassTicket is a short-lived
+//! password of z/OS.
 
 use std::{
     collections::HashSet,
@@ -270,8 +270,8 @@ async fn the_time_in_the_queue_is_not_part_of_the_response_timeout() {
     }
 }
 
-/// A service that closes its connections without sending `Connection: close`. When it closes one, the gateway may
-/// already have sent the next request.
+/// A service that closes its connections without sending `Connection: close`. When the service closes a connection, the
+/// gateway may already have sent the next request.
 #[derive(Debug, Default)]
 struct Closing {
     connections: AtomicUsize,
@@ -315,7 +315,7 @@ impl Closing {
         }
         let close = closes[number % closes.len()];
         if let Close::AfterResponse = close {
-            // Some of the connections are closed a little later.
+            // Some of the connections are closed a little after the response.
             for _ in 0..number % 3 {
                 yield_now().await;
             }
@@ -402,7 +402,7 @@ async fn no_get_of_10_000_fails_although_the_service_closes_its_connections() {
     let metrics = MetricRegistry::new().with(settings.counts).expose();
     let series = r#"passticket_service_retries_total{reason="connection-closed"} "#;
     let retries = metrics.lines().find_map(|line| line.strip_prefix(series)).unwrap();
-    // Of the about 2,000 connections, the service closes about two thirds only when the next request has arrived.
+    // There are about 2,000 connections. The service closes most of them only when the next request has arrived.
     assert!(retries.parse::<u64>().unwrap() > 1000, "{retries} retries");
 }
 
@@ -499,7 +499,7 @@ pub(crate) fn passtickets(replay: Replay) -> PassTicketScheme<LocalGenerator> {
     let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
     let tickets = LocalGenerator::new(KeyProfiles::new([profile]).unwrap());
     let tickets = tickets.with_clock(clock.clone());
-    // With replay protection, each user now has 61 PassTickets.
+    // With replay protection, each user can now get 61 PassTickets.
     clock.advance(Duration::from_secs(61));
     PassTicketScheme::new(applid, tickets)
 }
@@ -521,8 +521,8 @@ pub(crate) fn bearer(name: &str) -> HeaderValue {
     format!("Bearer {}", token.expose()).parse().unwrap()
 }
 
-/// The service may have accepted the PassTicket before it closed the connection. With replay protection, it would
-/// refuse the same PassTicket again. So the gateway sends the request again with another one.
+/// The service may have accepted the PassTicket before it closed the connection. With replay protection, the service
+/// would refuse this PassTicket in a second request. So the gateway sends the request again with another PassTicket.
 #[tokio::test]
 async fn with_replay_protection_a_request_is_sent_again_with_another_passticket() {
     let custom = ["x-user", "x-ticket"].map(HeaderName::from_static);

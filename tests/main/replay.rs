@@ -1,5 +1,5 @@
 //! Tests in which one user sends a burst of requests through a gateway to a service. A service with replay protection
-//! accepts each PassTicket (a one-time password of z/OS) only once. A service without replay protection accepts a
+//! accepts each PassTicket (a short-lived password of z/OS) only once. A service without replay protection accepts a
 //! PassTicket any number of times.
 
 use std::{

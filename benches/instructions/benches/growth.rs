@@ -1,7 +1,7 @@
 //! Sends requests through the layers of the gateway, so that `benches/instructions/growth` can count their instructions
 //! with valgrind. The counts show how the cost of a request grows with a size, such as the number of users,
-//! revocations, identity providers or routes. For each kind of size, there is a curve. A curve has one or two series:
-//! different kinds of requests.
+//! revocations, identity providers or routes. For each kind of size, there is a curve. A curve has one or two series,
+//! one for each kind of request.
 //!
 //! ```text
 //! growth prepare DIRECTORY             # makes a key and the tokens of all users; run it without valgrind
@@ -70,7 +70,7 @@ use world::{
 };
 
 /// The number of requests in each count. The work of the allocator depends on the state of its memory, and so differs
-/// from request to request. With this many requests, it is about the same on average.
+/// from request to request. With this many requests, the average work is about the same in each run.
 const ROUNDS: usize = 100;
 
 /// The maximum number of different requests, such as requests of different users: enough for the warm-up and a count.
@@ -206,9 +206,9 @@ fn send_each(service: &mut impl Answers, requests: &[Request<Body>]) {
     }
 }
 
-/// Returns work that sends the requests in turn. Sends the first [`ROUNDS`] of them now, as warm-up. With [`DIFFERENT`]
-/// requests, the first count has other requests than the warm-up. So the processor caches, which valgrind simulates, do
-/// not contain the data of these requests yet.
+/// Returns work that sends the requests in turn. Sends the first [`ROUNDS`] of them now, as warm-up. If there are
+/// [`DIFFERENT`] requests, the warm-up sends none of the counted requests. So the processor caches, which valgrind
+/// simulates, do not contain the data of the counted requests.
 fn in_turn(mut service: impl Answers, requests: Vec<Request<Body>>) -> Work {
     let mut turn = requests.clone().into_iter().cycle().take(3 * ROUNDS).collect::<Vec<_>>();
     turn.reverse();
@@ -233,8 +233,8 @@ fn route(service: &str, gateway_url: &str, generator: &LocalGenerator) -> Route 
     Route::new(service, gateway_url, upstream.unwrap(), scheme).unwrap()
 }
 
-/// `size` users have sent a request before. If there are enough users, each counted request is of another one. In the
-/// second series, the clock advances by a second before each request, so that the request needs a new PassTicket.
+/// `size` users have sent a request before. If there are enough users, each counted request is of a different user. In
+/// the second series, the clock advances by a second before each request, so that the request needs a new PassTicket.
 fn users(fixture: &Fixture<'_>, size: usize) -> Vec<Work> {
     let world = fixture.world();
     let routes = Routes::new([route("files", "api/v1", &generator_for(&world, size))]).unwrap();
@@ -329,8 +329,8 @@ fn signed(key: &rcgen::KeyPair, header: &str, claims: &str) -> String {
     format!("{message}.{signature}")
 }
 
-/// `of` contains the id of the service and the `gatewayUrl` of each route. If there are enough routes, the counted
-/// requests are for different ones.
+/// `of` contains the id of the service and the `gatewayUrl` of each route. If there are enough routes, each counted
+/// request is for a different route.
 fn routes(fixture: &Fixture<'_>, of: impl Iterator<Item = (String, String)>) -> Work {
     let of: Vec<_> = of.collect();
     let world = fixture.world();
@@ -404,7 +404,7 @@ fn headers_forwarded(fixture: &Fixture<'_>, size: usize) -> Work {
 fn token(fixture: &Fixture<'_>, size: usize) -> Work {
     let world = fixture.world();
     let issuer = fixture.issuer();
-    // Base64 makes four bytes of three.
+    // Base64 encodes three bytes as four.
     let domain = "d".repeat((size - login(&issuer, &user(), "").len()) * 3 / 4);
     let request = with_cookie("/files/api/v1/x", &login(&issuer, &user(), &domain));
     in_turn(world.stack(has_ticket), vec![request])
@@ -430,7 +430,7 @@ fn clients(fixture: &Fixture<'_>, size: usize) -> Work {
     let logins = fixture.logins(DIFFERENT);
     let requests: Vec<_> = logins.iter().map(|l| with_cookie("/files/api/v1/x", l)).collect();
     send_each(&mut service, &requests);
-    // Requests without a user count for the address of the client.
+    // A request without a user counts against the limit of the client's address.
     let mut others =
         ServiceBuilder::new().layer(RouteLayer::new(routes)).layer(limits).service(inner(|_| true));
     let local = SocketAddr::from(([127, 0, 0, 1], 443));

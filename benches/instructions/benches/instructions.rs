@@ -4,8 +4,8 @@
 //!
 //! `instructions.txt` contains the committed counts. A benchmark fails if its count is more than 5 % above the
 //! committed count, or if there is no committed count. `just instructions` also fails if a count is more than 20 %
-//! below the committed count. This has one of two causes. Either the code returned too early. Or it became faster, and
-//! the committed count must be updated: with the old count, the benchmark would not notice a later regression.
+//! below the committed count: the code returned too early, or became faster. If it became faster, update the committed
+//! count. Otherwise the benchmark would not notice a later regression.
 //!
 //! The script `.ci/instructions` runs the benchmark. It needs valgrind and jq. `.ci/instructions --write` updates the
 //! committed counts. The environment variable `COUNT_ANEW` turns the limits off.
@@ -222,8 +222,8 @@ where
     })
 }
 
-/// Returns a request for a service at `upstream`, as the layers in front of the layer of the schemes pass it on. Its
-/// scheme makes PassTickets. A breaker watches the answers, if there is one.
+/// Returns a request for a service at `upstream`, as the layer of the schemes receives it. The scheme of the service
+/// makes PassTickets, and uses `breaker` if there is one.
 fn authorized(upstream: &str, breaker: Option<&TicketBreaker>) -> Request<Body> {
     let world = world();
     let tickets = generator(&world.clock, Algorithm::Legacy, Replay::Allowed);
@@ -242,7 +242,7 @@ fn forward_passticket() -> Work {
     forwarding(authorized(UPSTREAM, None))
 }
 
-/// The service is behind TLS. The connection to it is kept.
+/// The service is behind TLS. All requests use one connection to the service.
 fn forward_tls_passticket() -> Work {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (identity, listener) = (Identity::new(), runtime.block_on(connections::listen()));
@@ -260,7 +260,7 @@ fn forward_passticket_watched() -> Work {
     forwarding(authorized(UPSTREAM, Some(&breaker)))
 }
 
-/// The client uses HTTP/2 over TLS, on a kept connection. All layers are in front of a service that only answers.
+/// The client uses HTTP/2 over TLS, on one connection. All layers are in front of a service that only answers.
 fn http2_passticket() -> Work {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let world = world();

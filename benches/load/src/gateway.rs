@@ -40,10 +40,10 @@ use crate::{
     settings::{Protocol, Settings},
 };
 
-/// The maximum number of bytes of a refusal's body that are searched for a message.
+/// The maximum length of a refusal's body that is searched for a message, in bytes.
 const LONGEST_MESSAGE: usize = 16 << 10;
 
-/// The maximum number of characters of a text of the gateway that are shown.
+/// A text of the gateway is shortened to this number of characters before it is shown.
 const LONGEST_TEXT: usize = 200;
 
 /// Why the load cannot begin.

@@ -21,8 +21,8 @@ use crate::{
     schedule::Schedule,
 };
 
-/// The maximum time that the thread that releases requests sleeps. After each sleep, the thread checks whether the load
-/// was stopped.
+/// The maximum sleep of the thread that releases requests. After each sleep, the thread checks whether the load was
+/// stopped.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
 /// A client that sends one request at a time.
@@ -247,15 +247,15 @@ mod tests {
         let load = run(Load::new(schedule, millis(10_000), false), stalling, 8).await;
         let recorder = load.recorder();
         assert_eq!((recorder.sent, recorder.answered, recorder.not_sent), (10_000, 10_000, 0));
-        // About a thousand requests were due while the gateway stalled, and only 8 of them were in flight. The others
-        // were late, as were those that waited behind them: 8 clients can send 4000 requests per second.
+        // About a thousand requests were due while the gateway stalled. Only 8 of them were in flight. The others were
+        // late. They delayed later requests, because 8 clients can send only 4000 requests per second.
         let late = recorder.late.len();
         assert!((980..1500).contains(&late), "{late}");
         assert_eq!(recorder.late_by_limit, late);
         assert!((900_000..1_010_000).contains(&recorder.late.max()), "{}", recorder.late.max());
         let p99 = recorder.from_due.value_at_quantile(0.99);
         assert!((850_000..1_010_000).contains(&p99), "{p99}");
-        // A generator that counts from the time of sending sees 8 slow requests of 10,000.
+        // A generator that counts from the time of sending sees only 8 slow requests of 10,000.
         let p99_from_send = recorder.from_send.value_at_quantile(0.99);
         assert!(p99_from_send < 5000, "{p99_from_send}");
     }

@@ -17,9 +17,9 @@ pub(crate) struct Answer {
     pub(crate) refusal: Option<Refusal>,
 }
 
-/// The reason of a refusal. A request is refused if the status is not 2xx, or if the gateway has forwarded the request
-/// without a credential. In the second case, the service may have answered with any status, and the response has
-/// `X-Zowe-Auth-Failure`.
+/// The reason of a refusal. A request is refused if its status is not 2xx, or its response has `X-Zowe-Auth-Failure`.
+/// The header means that the gateway has forwarded the request without a credential. The service may then have answered
+/// with any status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,

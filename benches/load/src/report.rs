@@ -57,8 +57,7 @@ impl<'a> Report<'a> {
             Some((reason, at)) => (Some(reason.as_str()), *at),
             None => (None, schedule.end()),
         };
-        // This is the number of measured requests that are due before the end. A request that is due exactly at the end
-        // no longer belongs to the load.
+        // A request that is due exactly at the end does not belong to the load.
         let due = schedule.measured_by(end.saturating_sub(Duration::from_nanos(1)));
         let end = end.max(recorder.last_done);
         Self {

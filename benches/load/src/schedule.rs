@@ -18,7 +18,7 @@ impl Schedule {
         Self { rate, warm_up, total: warm_up + requests(duration).max(1) }
     }
 
-    /// Returns the number of all requests, with those of the warm-up.
+    /// Returns the number of all requests, including the warm-up.
     pub(crate) fn total(&self) -> u64 {
         self.total
     }
@@ -43,7 +43,7 @@ impl Schedule {
         self.due(self.total)
     }
 
-    /// Returns how many requests are due at this time or earlier, with those of the warm-up.
+    /// Returns how many requests are due at this time or earlier, including the warm-up.
     pub(crate) fn due_by(&self, elapsed: Duration) -> u64 {
         // The estimate may be wrong by one, because both directions of the computation round.
         let mut due = (elapsed.as_secs_f64() * self.rate) as u64;

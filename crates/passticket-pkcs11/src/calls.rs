@@ -54,10 +54,10 @@ impl Calls {
 }
 
 /// Ends the use of tokens. A program must call this function before it exits. Otherwise, an exit handler of a module
-/// may wait for ever, if another thread uses the module at this time. Waits until the running calls have ended, at most
-/// for `patience`. Returns whether all of them have ended.
+/// may wait for ever for a thread that uses the module.
 ///
-/// From now on, no key in a token can be used. The open sessions end with the process.
+/// From now on, no key in a token can be used. This function waits until the running calls have ended, at most for
+/// `patience`. Returns whether all of them have ended. The open sessions end with the process.
 pub fn end(patience: Duration) -> bool {
     let until = Instant::now() + patience;
     let mut state = CALLS.state();

@@ -10,8 +10,8 @@ use passticket::KeySourceError;
 
 use super::names::{KeyLabel, TokenLabel};
 
-/// The reason why a key in a PKCS#11 token cannot be used. The text contains no PIN and no key. Most texts also say what
-/// the operator must do.
+/// The reason why a key in a PKCS#11 token cannot be used. The text contains no PIN and no key. Most texts also say
+/// what the operator must do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Pkcs11Error {
@@ -219,8 +219,7 @@ pub enum KeyFault {
         "makes MACs that are too short for PassTickets; the module does not compute HMAC-SHA-512"
     )]
     ShortMac,
-    /// After the import, the token has made another MAC with the key than this program has computed from the value of
-    /// the key.
+    /// After the import, the MAC of the token differed from the MAC that this program computed with the same key.
     #[error(
         "makes other MACs than the same key in memory, so it was deleted again; the module does not compute HMAC-SHA-512 \
              correctly"
@@ -242,7 +241,7 @@ pub(super) enum Meaning {
     Lost,
 }
 
-/// Classifies an error of the module. If a token was removed, modules return different codes. So every code that is not
+/// Classifies an error of the module. The codes for a removed token differ between modules. So every code that is not
 /// about the PIN counts as a lost connection.
 pub(super) fn meaning(error: &Error) -> Meaning {
     match error {
@@ -295,13 +294,13 @@ impl Pkcs11Error {
         }
     }
 
-    /// Returns whether only one key does not work, while other keys of the token may still work.
+    /// Returns whether the error is about one key. Other keys of the token may work.
     pub(super) fn is_about_a_key(&self) -> bool {
         matches!(self, Self::NoKey { .. } | Self::SeveralKeys { .. } | Self::WrongKey { .. })
     }
 
-    /// Returns whether the gateway may try again without a reload of the configuration. After an error about the PIN it
-    /// may not, because more wrong PINs would lock the token.
+    /// Returns `false` for an error about the PIN. Only a reload of the configuration then tries the PIN again, because
+    /// more wrong PINs would lock the token.
     pub(super) fn is_temporary(&self) -> bool {
         !matches!(self, Self::PinRefused { .. } | Self::FinalPinTry { .. })
     }

@@ -11,7 +11,8 @@ use super::{
     token::Token,
 };
 
-/// The input of a trial MAC. It cannot be the input of a PassTicket, because such an input has 16 or 20 bytes.
+/// The input of a trial MAC. It cannot be the input for a PassTicket, because inputs for PassTickets have 16 or 20
+/// bytes.
 pub(super) const PROBE: &[u8] = b"tower-passticket trial";
 
 /// A secret key in a PKCS#11 token: the only secret key of the token with its label. It must be sensitive, must not be

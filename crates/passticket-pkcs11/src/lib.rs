@@ -1,8 +1,8 @@
 //! Keys of z/OS PassTickets in a PKCS#11 token.
 //!
-//! A PassTicket is a one-time password of z/OS for one user and one application. A person who has the key of an
-//! application can log on to it as any user. With this crate, the key stays in a hardware security module (HSM) or
-//! another token with a PKCS#11 module. The token computes HMAC-SHA-512, and the key never leaves it.
+//! A PassTicket is a short-lived password of z/OS for one user and one application. A person who has the key of an
+//! application can log on to this application as any user. With this crate, the key stays in a hardware security module
+//! (HSM) or another token with a PKCS#11 module. The token computes HMAC-SHA-512, and the key never leaves the token.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -23,19 +23,20 @@
 //! # Threads
 //! Each [`Token`] has up to four threads, and uses up to four sessions for PassTickets. The generator of the crate
 //! `passticket` makes a PassTicket on one of these threads. At most 256 PassTickets wait for a thread, and each of them
-//! for at most 5 seconds. Beyond these limits, and if the token does not work, the error is one of
+//! for at most 5 seconds. If a limit is exceeded or the token does not work, the error is one of
 //! [`GenerateError::unavailable`](passticket::GenerateError::unavailable). The futures need a Tokio runtime with a
 //! timer.
 //!
 //! # A removed token
 //! After an error, the sessions are closed, and a new one is opened with a new login. If a new session fails, all
 //! PassTickets of the token fail immediately for one second. If only one key is wrong, only the PassTickets of this key
-//! fail. When no session uses a module any more, the module is finalized, so that the next session finds a token that
-//! has replaced the old one. After a token has refused the PIN, a [`Token`] never tries the PIN again, because more
-//! wrong PINs would lock the token.
+//! fail. When no session uses a module any more, the module is usually finalized. So the next session finds a token
+//! that has replaced the old one. After a token has refused the PIN, no PassTicket of this [`Token`] tries the PIN
+//! again, because more wrong PINs would lock the token.
 //!
 //! # The end of the process
-//! Call [`end`] before the process exits. Otherwise an exit handler of the module may wait for ever for another thread.
+//! Call [`end`] before the process exits. Otherwise an exit handler of the module may wait for ever for a thread that
+//! uses the module.
 //!
 //! # C
 //! The crate compiles no C. It loads the module of the vendor at run time, so the program must be linked dynamically.

@@ -2,8 +2,8 @@
 //!
 //! A module can be initialized (`C_Initialize`) only once in a process, so all tokens that use the same module share
 //! it. This file has a list of the modules of the process. Many modules notice a new or replaced token only after
-//! `C_Finalize` and a new `C_Initialize`. So a module is finalized as soon as no session uses it: the next session then
-//! finds a replaced token.
+//! `C_Finalize` and a new `C_Initialize`. So a module is finalized as soon as no session uses it, unless other code of
+//! the process has initialized it. The next session then finds a replaced token.
 
 use std::{
     collections::BTreeMap,
@@ -36,13 +36,13 @@ struct State {
     /// The number of values of [`Initialized`]. The same lock protects this number and the calls of `C_Initialize` and
     /// `C_Finalize`. So no value can be created while the module is finalized.
     users: usize,
-    /// Whether our call of `C_Initialize` has initialized the module. `false` if other code of the process had done so
-    /// before; then that code finalizes it. Stays `true` if `C_Finalize` has failed.
+    /// Whether this crate has initialized the module, and so must finalize it. `false` if other code of the process has
+    /// initialized the module. Stays `true` if `C_Finalize` fails.
     is_ours: bool,
 }
 
-/// Keeps a module initialized. When the last value is dropped, the module is finalized, unless other code had
-/// initialized it.
+/// Keeps a module initialized. When the last value is dropped, the module is finalized, if this crate has initialized
+/// it.
 pub(super) struct Initialized {
     module: Arc<Module>,
     library: Pkcs11,
@@ -60,8 +60,7 @@ impl Module {
         &self.path
     }
 
-    /// Returns the initialized module. Loads the library if this was not done yet, and initializes it if it is not
-    /// initialized now.
+    /// Returns the initialized module. Loads and initializes the library if necessary.
     pub(super) fn initialized(self: &Arc<Self>) -> Result<Initialized, Pkcs11Error> {
         let mut state = lock(&self.state);
         let library = match &state.library {
@@ -72,7 +71,8 @@ impl Module {
         if state.users == 0 {
             match library.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
                 Ok(()) => state.is_ours = true,
-                // Other code has initialized the module, or our last `C_Finalize` has failed. `is_ours` says which.
+                // Other code has initialized the module (`is_ours` is `false`), or our last `C_Finalize` has failed
+                // (`is_ours` is `true`).
                 Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
                 Err(error) => return Err(self.failed(&error)),
             }
@@ -101,8 +101,7 @@ impl Drop for Initialized {
         let mut state = lock(&self.module.state);
         state.users -= 1;
         if state.users == 0 && state.is_ours {
-            // If this fails, the module stays initialized. The next call of this code, after later sessions have ended,
-            // tries again.
+            // If this fails, the module stays initialized. This code tries again when the next sessions have ended.
             let finalized = self.library.clone().finalize();
             let is_over = matches!(
                 finalized,

@@ -33,12 +33,12 @@ impl std::fmt::Debug for KeyValue {
 
 impl Token {
     /// Stores a key in the token as a sensitive secret key that cannot be extracted. Then compares a MAC of the token
-    /// with one that is computed in memory. If they differ, or if the key cannot make PassTickets, this function
-    /// deletes the key again. This function blocks the calling thread.
+    /// with one that is computed in memory. If the MACs differ, or if the key cannot make PassTickets, this function
+    /// deletes the key from the token. This function blocks the calling thread.
     ///
     /// # Errors
-    /// [`Pkcs11Error`] says why the import failed. If the token also fails to delete a key that did not pass the check,
-    /// the key stays in the token.
+    /// [`Pkcs11Error`] says why the import failed. If the token then fails to delete the key, the key stays in the
+    /// token.
     pub fn import(&self, label: &KeyLabel, value: &KeyValue) -> Result<(), Pkcs11Error> {
         let mac = Hmac::<Sha512>::new_from_slice(&value.0).expect("HMAC takes keys of any length");
         let expected = Zeroizing::new(mac.chain_update(PROBE).finalize().into_bytes().to_vec());
@@ -50,8 +50,8 @@ impl Token {
     /// calling thread.
     ///
     /// # Errors
-    /// [`Pkcs11Error`] says why the key was not generated. If the token also fails to delete a key that did not pass
-    /// the check, the key stays in the token.
+    /// [`Pkcs11Error`] says why the key was not generated, or why it cannot make PassTickets. If the token then fails
+    /// to delete the key, the key stays in the token.
     pub fn generate(&self, label: &KeyLabel, len: usize) -> Result<(), Pkcs11Error> {
         self.with_new_session(|session| session.generate(label, len, PROBE))
     }

@@ -1,5 +1,5 @@
 //! The threads on which a PKCS#11 token computes. A call of a module can take long, so it must not run on the threads
-//! of an async runtime. Each token has its own threads, so that a token which hangs does not stop another one.
+//! of an async runtime. Each token has its own threads, so that a token that hangs does not stop other tokens.
 
 use std::{
     fmt,
@@ -92,7 +92,7 @@ impl KeyThreads for Threads {
             sent?;
             match timeout(WAIT, finished).await {
                 Ok(Ok(())) => Ok(()),
-                // With `Ok`, the thread has dropped the work: it was too late, or has panicked.
+                // `Ok(Err(_))` means that the thread has dropped the work, because it was too late or has panicked.
                 Ok(Err(_)) | Err(_) => Err(KeySourceError::from(timed_out)),
             }
         })

@@ -21,7 +21,7 @@ use super::{
 /// A token with its PIN. Clones refer to the same token.
 ///
 /// Creating a value opens no session. The first computation loads the module, and uses the token. If the token is
-/// removed, computations fail until it is back. Then a new session is opened, and the user is logged in again.
+/// removed, computations fail until it is connected again. Then a new session is opened with a new login.
 #[derive(Clone)]
 pub struct Token(Arc<Inner>);
 
@@ -40,8 +40,8 @@ struct State {
     idle: Vec<TokenSession>,
     /// The number of sessions that the threads are using or opening now.
     in_use: usize,
-    /// Increases when a session of this connection fails, or cannot be opened: the token may have been removed.
-    /// Sessions of an earlier connection are not used again.
+    /// The number of the connection to the token. It increases when a session fails or cannot be opened, because the
+    /// token may have been removed. Sessions with a lower number are closed and not used again.
     connection: u64,
     /// The last error of the whole token (`None`) and of each key, with the time from which another attempt is allowed.
     /// A success removes the error of the token and of the key that was used.
@@ -83,9 +83,9 @@ impl Token {
         self.0.module.path()
     }
 
-    /// Returns why the token or one of its keys does not work. An error of the token counts until a computation
-    /// succeeds, and an error of a key counts until a computation with this key succeeds. Time-outs and a full queue do
-    /// not count. If there are several errors, returns one of them, and `None` if there is none.
+    /// Returns why the token or one of its keys does not work, or `None` if there is no error. If there are several
+    /// errors, returns one of them. An error of the token ends when a computation succeeds. An error of a key ends when
+    /// a computation with this key succeeds. Time-outs and a full queue do not count as errors.
     pub fn problem(&self) -> Option<Pkcs11Error> {
         self.state().failed.values().next().map(|(error, _)| error.clone())
     }
@@ -114,8 +114,8 @@ impl Token {
             drop(session);
             self.free();
             self.lose(connection);
-            // An idle session may have been opened before the token was removed and connected again, so the first error
-            // of such a session does not count. The error of a new session and the second error count.
+            // An idle session may be from the time before the token was removed and connected again. So after the first
+            // error of an idle session, the loop tries once more.
             if is_new || !is_first {
                 self.remember(key, &error);
                 return Err(error);
@@ -139,7 +139,7 @@ impl Token {
         Calling::begin().ok_or_else(|| Pkcs11Error::Ended { token: self.label().clone() })
     }
 
-    /// Takes an idle session, or opens one. Returns the connection that it belongs to, and whether it is new.
+    /// Takes an idle session, or opens one. Also returns the connection of the session, and whether the session is new.
     fn take(&self, key: &KeyLabel) -> Result<(TokenSession, u64, bool), Pkcs11Error> {
         let Inner { module, label, pin, .. } = &*self.0;
         let until = Instant::now() + WAIT;
@@ -177,7 +177,7 @@ impl Token {
         }
     }
 
-    /// Puts a session back that has worked.
+    /// Puts back a session that has worked. Closes the session if its connection has ended.
     fn put_back(&self, session: TokenSession, connection: u64, key: &KeyLabel) {
         let mut state = self.state();
         state.in_use -= 1;
@@ -190,7 +190,7 @@ impl Token {
         };
         drop(state);
         self.0.put_back.notify_one();
-        // Closing a session calls the module, so the lock is released before.
+        // Closing a session calls the module, so the lock is released first.
         drop(old);
     }
 
@@ -200,7 +200,7 @@ impl Token {
         self.0.put_back.notify_one();
     }
 
-    /// Closes the idle sessions of a connection after an error. Does nothing if this was done before.
+    /// Closes the idle sessions of a connection after an error. Does nothing if the connection has already ended.
     fn lose(&self, connection: u64) {
         let mut state = self.state();
         let lost = match state.connection == connection {
@@ -214,8 +214,8 @@ impl Token {
         drop(lost);
     }
 
-    /// Stores an error. For `TRY_AGAIN_AFTER`, no other attempt is made with this key, or with the whole token if the
-    /// error is not about a key. After an error about the PIN, none is made at all.
+    /// Stores an error. An error about the key blocks this key for `TRY_AGAIN_AFTER`. Any other error blocks the whole
+    /// token for this time. An error about the PIN blocks it for as long as this [`Token`] exists.
     fn remember(&self, key: &KeyLabel, error: &Pkcs11Error) {
         let concerned = error.is_about_a_key().then(|| key.clone());
         let again = Instant::now() + TRY_AGAIN_AFTER;

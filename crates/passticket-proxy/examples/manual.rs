@@ -1,7 +1,6 @@
 //! Writes the man pages and the completions of the shells: `cargo run -p passticket-proxy --example manual -- DIR`.
 //!
-//! The directory gets `man/*.1`, and below `completions` a file for bash, zsh and fish. They are made from the command
-//! line of the program, so this example is not a part of the program.
+//! DIR then contains the man pages in `man`, and in `completions` one file each for bash, zsh and fish.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -21,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for each in [&man, &completions] {
         fs::create_dir_all(each)?;
     }
-    // Without `help` as a command, which would double the number of pages.
+    // The command `help` would double the number of pages.
     let command = cli::Cli::command().disable_help_subcommand(true);
     clap_mangen::generate_to(command, &man)?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {

@@ -15,7 +15,7 @@ pub(crate) struct AccessLogs(Arc<Mutex<Current>>);
 
 type Current = Option<(AccessLogSettings, AccessLog)>;
 
-/// The access log of a new configuration, for [`AccessLogs::replace`]. It may be absent.
+/// The access log of a new configuration, for [`AccessLogs::replace`]. `None` if the configuration has no access log.
 pub(crate) struct Prepared(Current);
 
 impl AccessLogs {

@@ -100,9 +100,9 @@ pub(crate) async fn join(
     started.map(Some)
 }
 
-/// Returns the path of the mark, a file that says that the revocation file was made because it was missing. The mark
-/// exists until the node has joined the other nodes. If the process is killed before that, the next start finds the
-/// mark, and does not trust the empty revocation file.
+/// Returns the path of the mark. A process writes this file before it makes a missing revocation file, and removes it
+/// after it has joined the other nodes. If the process is killed before that, the next start finds the mark, and does
+/// not trust the empty revocation file.
 fn mark(file: &Path) -> PathBuf {
     let mut mark = file.as_os_str().to_owned();
     mark.push(".not-joined");
@@ -201,8 +201,8 @@ async fn start(
     })
 }
 
-/// Counts the nodes regularly. While Redis is not available, each node counts failed logins alone. It then divides the
-/// number of failures that are permitted before a user must wait by the last number of nodes.
+/// Regularly tells `login_failures` the number of nodes. While Redis is not available, each node counts failed logins
+/// alone. It then divides the permitted number of failures by the last known number of nodes.
 async fn count_nodes(node: ClusterNode, login_failures: RedisLoginFailures) {
     loop {
         let status = node.status();
@@ -214,8 +214,8 @@ async fn count_nodes(node: ClusterNode, login_failures: RedisLoginFailures) {
     }
 }
 
-/// Converts the error to an [`Exit`]. If the nodes have different versions or lease times, this configuration may be
-/// right. So the result is [`Exit::Negative`], after which systemd may start the gateway again.
+/// Converts the error to an [`Exit`]. Different versions or lease times of the nodes may be corrected at another node.
+/// So the result is [`Exit::Negative`], after which systemd may start the gateway again.
 fn exit(error: ClusterError) -> Exit {
     match error {
         ClusterError::NameTaken { .. }

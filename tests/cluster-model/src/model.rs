@@ -9,7 +9,7 @@
 //! - Servers, each with the image, the log, the leases and the term. The current server may lose data. A stale or empty
 //!   replica may become the new server while some nodes still use the old server.
 //! - Messages that are late or lost, before or after their effect. A node that is slow, paused or cut off takes no
-//!   steps. In the model, no step must happen before time passes, so the model contains all such cases.
+//!   steps. In the model, time can pass before any step, so the model contains all such cases.
 //!   [`Rule::UnionsArePrompt`] is the only exception.
 //! - Time in ticks. All clocks have the same speed. The clocks `CLOCK_BOOTTIME` of real machines differ slightly in
 //!   speed. The program allows for this by a margin, which the model does not need.
@@ -43,8 +43,8 @@ pub enum Rule {
     /// A node writes to its file that it follows a term only after it has had a lease in this term. So if a node is
     /// killed while it waits, it waits again after its restart.
     WaitSurvivesRestart,
-    /// A barrier treats a node as dead, and no longer waits for it, only if the lease of the node has not changed for a
-    /// lease time.
+    /// A barrier treats a node as dead only when the lease of the node has not changed for a lease time. It does not
+    /// wait for dead nodes.
     DeadNodesAreWaitedFor,
     /// A barrier uses a list of leases only if the server that returns it can still write. A replaced server answers
     /// reads, but its list lacks the nodes that use the new server.
@@ -171,7 +171,7 @@ impl Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Reply {
     /// The time since the request was sent. In the model, the server stores the lease when the request is sent. If the
-    /// server stored it later, the lease of the node would be shorter.
+    /// server stored the lease later, the lease of the node would be shorter.
     age: u8,
     last: u8,
     /// Whether the server has the lease of another node that has not yet read the image.
@@ -181,7 +181,7 @@ struct Reply {
 /// The lease of another node, as a node has seen it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Seen {
-    /// The node has never seen the lease, or the lease has changed since.
+    /// The node has never seen the lease, or the lease has changed since the node last read it.
     Changed,
     /// The lease has not changed for this time.
     Same { age: u8 },
@@ -310,8 +310,8 @@ impl State {
         node.seen = [Seen::Changed; NODES];
     }
 
-    /// Returns whether each confirmed revocation is on the current server, or known to a node that uses this server and
-    /// should have published it.
+    /// Returns whether each confirmed revocation is on the current server, or known to a node that follows the log of
+    /// this server.
     fn has_united(&self) -> bool {
         let Some(server) = self.servers[usize::from(self.current)] else { return false };
         let joined = self.nodes.iter().filter(|node| {

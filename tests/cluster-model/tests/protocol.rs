@@ -19,7 +19,7 @@ const SMALL: Cluster = Cluster {
     broken: None,
 };
 
-/// The maximum number of states. Without it, an error in the model could fill the memory.
+/// The maximum number of states. Without this limit, an error in the model could fill the memory.
 const MAX_STATES: usize = 20_000_000;
 
 /// The environment variable that adds larger models. They need minutes and gigabytes.

@@ -1,4 +1,4 @@
-//! The parts that the benchmarks that count instructions share: tokens, routes, and the stack of layers in front of a
+//! The parts that `instructions.rs` and `growth.rs` share: tokens, routes, and the stack of layers in front of a
 //! service.
 
 #[path = "../../../profiles/mod.rs"]
@@ -102,7 +102,7 @@ impl World {
         self.stack_with(self.authenticate(), expected)
     }
 
-    /// Makes the same layers with another layer that authenticates.
+    /// Makes the layers of [`Self::stack`], but uses `authenticate` as the layer that authenticates.
     pub(crate) fn stack_with(
         &self,
         authenticate: Authenticate,

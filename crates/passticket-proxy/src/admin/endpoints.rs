@@ -1,5 +1,4 @@
-//! Answers the requests to the endpoints of the admin port: metrics, health, reload, and the end of stops of
-//! PassTickets.
+//! Answers the requests to the endpoints of the admin port: metrics, health, reload, and resuming stopped PassTickets.
 
 use std::sync::Arc;
 
@@ -96,7 +95,7 @@ impl Endpoints {
         typed(status, "application/json", document.to_string().into())
     }
 
-    /// Ends stops of PassTickets. The operator calls this endpoint after removing the cause of a stop.
+    /// Resumes stopped PassTickets. The operator calls this endpoint after removing the cause of the stop.
     fn resume_tickets(&self, uri: &Uri) -> Response<Bytes> {
         match Resume::parse(uri.query().unwrap_or_default()) {
             Ok(Resume { applid, user }) => {

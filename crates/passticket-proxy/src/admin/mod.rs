@@ -42,7 +42,7 @@ use endpoints::Endpoints;
 use process::Process;
 
 /// The maximum number of open connections. At this limit, a new connection replaces the connection that has been idle
-/// longest.
+/// longest. If no connection is idle, the new connection is refused.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(64).expect("should not be zero");
 
 /// The time that a client may take to send the headers of its request.

@@ -100,7 +100,7 @@ pub(crate) struct Components {
     discovery: Discovery,
     cluster: Option<Cluster>,
     breaker: TicketBreaker,
-    /// The services with the mode `observe`.
+    /// The services with the mode `observe`: the gateway does not enforce its decisions about requests to them.
     observed: Arc<Mutex<Vec<String>>>,
     /// The listener for gateways of API ML.
     zaas: Arc<Mutex<Option<ZaasListener>>>,
@@ -113,7 +113,8 @@ struct ZaasListener {
     address: SocketAddr,
     /// The number of gateways that are trusted to act for their clients.
     gateways: usize,
-    /// Whether the configuration has the listener. If a reload has removed it, it stays open until the program ends.
+    /// Whether the configuration has the listener. If a reload has removed the setting, the listener stays open until
+    /// the program ends.
     is_configured: bool,
 }
 
@@ -214,8 +215,8 @@ impl Components {
         needed.map(|part| (part.component.value(), part.health)).collect()
     }
 
-    /// Returns whether every component works, and the state of the gateway as JSON, as `/health` of the admin port and
-    /// the page of administrators show it.
+    /// Returns whether every component works, and the state of the gateway as JSON. `/health` of the admin port and the
+    /// page of administrators show this JSON.
     pub(crate) fn document(&self, instances: &InstanceStates) -> (bool, Value) {
         let status = self.status();
         let mut document = status.document();
@@ -300,7 +301,7 @@ pub(super) struct Status(Vec<Part>);
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) component: Component,
-    /// Whether the gateway is ready only if the component works.
+    /// If `true`, the gateway is ready only while the component works.
     is_needed: bool,
     pub(super) health: Health,
     /// A problem that does not stop the component yet, and its remedy.

@@ -246,8 +246,8 @@ fn applications(
 }
 
 /// Loads a configuration and collects its [`Requirements`]. The applications are the APPLIDs with a PassTicket key.
-/// APPLIDs with `source: zowe` have no key in the configuration, so they are not included. The configuration is not
-/// valid if a service has any other APPLID without a key.
+/// APPLIDs with `source: zowe` have no key in the configuration, so they are not included. In a valid configuration,
+/// all other APPLIDs of services have a key.
 fn requirements(file: &Path) -> Result<Requirements, Exit> {
     let Config { profiles, gateway_user, delegation, exchange, .. } =
         loading::load_quietly(file)?.config;

@@ -155,7 +155,7 @@ impl Zaas {
     }
 
     /// Returns the lines of the section `zaas`. If `template` has no certificate of Zowe's components, the lines name
-    /// no gateway. The program then does not start until the operator adds one.
+    /// no gateway. The program then does not start until the operator adds a gateway.
     fn section(&self, template: &ZoweTemplate) -> String {
         let gateways = match template.certificate() {
             Some(ZoweCertificate { sha256, subject, .. }) => {
@@ -280,10 +280,10 @@ impl SetUp {
         let store = self.store();
         drop(DurableStore::create(&store).map_err(Exit::runtime)?);
         if self.places.of_system {
-            // Usually root runs this command, so the file belongs to root. But later, the gateway must write the file.
+            // Usually root runs this command, so the file belongs to root. But the gateway must be able to write it.
             let state = &self.places.state;
             let owner = fs::metadata(state).map_err(|error| io_error(state, &error))?;
-            // The directory belongs to the gateway, so this call must not follow a link.
+            // The gateway's user can replace the file by a link, so this call must not follow links.
             lchown(&store, Some(owner.uid()), Some(owner.gid()))
                 .map_err(|error| io_error(&store, &error))?;
         }
@@ -291,8 +291,8 @@ impl SetUp {
     }
 }
 
-/// Writes a new file. The umask of the caller does not change the modes, because it may be too strict for the gateway's
-/// group.
+/// Writes a new file. The umask of the caller does not change the modes, because the umask may deny access to the
+/// gateway's group.
 fn write_new(path: &Path, content: &[u8], mode: u32, directory_mode: u32) -> io::Result<()> {
     if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
         DirBuilder::new().mode(directory_mode).create(parent)?;

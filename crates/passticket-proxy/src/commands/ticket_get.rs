@@ -59,7 +59,7 @@ const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 struct Ticket {
     user: UserId,
     ticket: PassTicket,
-    /// The seconds for which the ticket is valid at least, if the gateway says so.
+    /// The ticket is valid for at least this number of seconds. `None` if the gateway does not say for how long.
     expires_in: Option<u64>,
 }
 

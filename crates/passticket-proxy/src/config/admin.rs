@@ -51,8 +51,8 @@ pub(super) fn read(mut section: Section<'_>) -> AdminSection<'_> {
 }
 
 impl AdminSection<'_> {
-    /// Returns the settings. If `port` is absent, there is no admin port, and the result is `None`. A wrong host is an
-    /// error even if `port` is absent. With a wrong host, the result is also `None`.
+    /// Returns the settings. Returns `None` if `port` is absent (there is no admin port), or if the host is wrong. A
+    /// wrong host is reported even if `port` is absent.
     pub(super) fn settings(&self, resolve: Resolve<'_>) -> Option<AdminSettings> {
         let host = match &self.host {
             None => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),

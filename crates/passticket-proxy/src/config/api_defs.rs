@@ -298,7 +298,7 @@ fn without_pattern(path: &str) -> &str {
     path.strip_suffix("**").map_or(path, |prefix| match prefix.strip_suffix('/') {
         Some(prefix) => prefix,
         None if prefix.is_empty() => prefix,
-        // This pattern is no prefix of whole segments, so it stays as it is.
+        // A pattern such as `api/v1**` is no prefix of whole segments, so it stays as it is.
         None => path,
     })
 }

@@ -103,8 +103,7 @@ mod tests {
         }
     }
 
-    /// Checks that rustls still does not enforce the restrictions in the warnings. If this test fails, rustls enforces
-    /// more restrictions, and the warnings must be changed.
+    /// If this test fails, a new version of rustls enforces more restrictions, and the warnings must be changed.
     #[test]
     fn tls_does_not_enforce_the_restrictions_in_the_warnings() {
         let key = KeyPair::from_pem(pki::SIGNING_KEY).unwrap();

@@ -35,9 +35,12 @@ impl fmt::Debug for ClientIdentity {
     }
 }
 
-/// The client certificates towards services. For requests of clients, the gateway presents `default` only if the user
-/// is authorized. It presents a certificate of `services` for these requests, too, and for all requests on `bypass`
-/// routes of the service. Health checks can present these certificates, too.
+/// The client certificates towards services. For requests of clients, the gateway presents
+///
+/// - `default` only for requests with an authorized user,
+/// - a certificate of `services` for requests with an authorized user, and for all requests on `bypass` routes.
+///
+/// Health checks can also present these certificates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClientIdentities {
@@ -45,7 +48,7 @@ pub struct ClientIdentities {
     pub default: Option<ClientIdentity>,
     /// The certificates of single services: `components.passticket-proxy.services.ID.clientCertificate`. If
     /// `default` is `None`, a service with the scheme `x509` but without this setting gets the gateway's own
-    /// certificate (`zowe.certificate`), as in API ML. A service that also has the scheme `bypass` does not get it.
+    /// certificate (`zowe.certificate`), as in API ML. A service that also has the scheme `bypass` gets no certificate.
     pub services: Vec<(ServiceId, ClientIdentity)>,
     /// The services that have the scheme `bypass`, or may have it when they are found in Eureka (the registry of API
     /// ML).

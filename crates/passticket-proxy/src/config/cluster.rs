@@ -31,7 +31,7 @@ pub struct ClusterSettings {
     pub node: NodeName,
     /// The servers through which the nodes share revocations: `redis`.
     pub redis: RedisServers,
-    /// How long the node may serve after it has last reached the servers: `leaseSeconds`.
+    /// How long the node may serve after its last contact with the servers: `leaseSeconds`.
     pub lease: Duration,
     /// The condition under which a revocation is reported as successful: `confirm`.
     pub confirm: Confirm,

@@ -178,8 +178,9 @@ impl ConfiguredRoute {
         }
     }
 
-    /// Adds registered instances, each with its id. Clients can name the id in `X-InstanceId`. An instance with the
-    /// same host and port keeps its address: a registration cannot change an instance of a definition.
+    /// Adds registered instances, each with its id. Clients can name the id in `X-InstanceId`. A registered instance is
+    /// ignored if the route has another URL with the same host and port. So a registration cannot change an instance of
+    /// a definition.
     pub fn add_registered_instances<'r>(
         &mut self,
         instances: impl IntoIterator<Item = (&'r str, &'r Upstream)>,

@@ -172,10 +172,10 @@ pub(super) fn add_rules<'a>(
     policy
 }
 
-/// Returns the origins and methods that all definitions of a service allow. A definition without a list of origins has
-/// those of `site`, and one without a list of methods has those of `zowe`. `None` if there is no definition, or if one
-/// does not turn CORS on. `has_list` says whether `components.passticket-proxy` has a list of origins for the service,
-/// which replaces the origins of the definitions.
+/// Returns the origins and methods that all definitions of a service allow. `None` if there is no definition, or if one
+/// does not turn CORS on. A definition without a list of origins has the origins of `site`. A definition without a list
+/// of methods has the methods of `zowe`. If `has_list` is true, `components.passticket-proxy` has a list of origins for
+/// the service, so a definition without a list of origins causes no warning.
 fn of_metadata(
     id: &ServiceId,
     definitions: &Definitions<'_>,

@@ -1,8 +1,8 @@
 //! Reads the settings for finding services in Eureka, the registry of Zowe's API Mediation Layer (API ML):
 //! `components.passticket-proxy.discovery`.
 //!
-//! A registration is not a proof: any program whose certificate Eureka trusts can register any service. So the settings
-//! name the hosts, the APPLIDs and the schemes of the services that may receive credentials (docs/decisions.md#d35).
+//! Any program whose certificate Eureka trusts can register any service. So the settings name the hosts, the APPLIDs
+//! and the schemes of the services that may receive credentials (docs/decisions.md#d35).
 //!
 //! An APPLID is the name of an application on z/OS.
 
@@ -479,9 +479,10 @@ impl<'a> DiscoverySection<'a> {
         }
     }
 
-    /// Reports each service that could receive a credential on a connection that is not verified. If the gateway has a
-    /// client certificate, requests without an authorized user use separate connections, which are verified as
-    /// `verifyCertificates` says. With `forward-unchanged`, such a request keeps its credential.
+    /// Reports each service that could receive a credential on a connection that is not verified. With
+    /// `forward-unchanged`, a request without an authorized user keeps its credential. If the gateway has a client
+    /// certificate, it sends such requests on separate connections. `verifyCertificates` decides how these connections
+    /// are verified.
     pub(super) fn check_failures(
         &self,
         identities: &ClientIdentities,

@@ -22,13 +22,13 @@ use tower_passticket::{
     tls::Verification,
 };
 
-/// The mapping of certificates, the identity providers, and the settings of delegated PassTickets. The latter are
-/// present only if delegated PassTickets are on.
+/// The mapping of certificates, the identity providers, and the settings of delegated PassTickets.
 pub(super) struct Identification {
     pub(super) certificate_mapping: CertificateMapping,
     pub(super) oidc: Vec<OidcSettings>,
     /// The mapping of the users of `oidc`.
     pub(super) identity_mapping: Option<IdentityMapping>,
+    /// `None` if delegated PassTickets are off.
     pub(super) delegation: Option<DelegationSettings>,
     /// The users to whom no distributed identity is mapped.
     pub(super) protected: Vec<UserId>,
@@ -47,7 +47,7 @@ pub(super) fn read(zowe: &Zowe<'_>, ours: &PassticketProxy<'_>, report: &Report)
     let oidc = oidc.unwrap_or_default();
     let is_mapping_used = zowe.security.delegation.is_some() || !oidc.is_empty();
     let mapping = is_mapping_used.then(|| identity_mapping(zowe, ours, distributed)).flatten();
-    // Technical users need no mapping: the persons of the providers then need no user ids.
+    // With technical users, the persons of the providers need no user ids, and so no mapping.
     let is_mapping_needed = !oidc.is_empty() && ours.technical_users.is_none();
     if let (Some(list), None, true) = (&ours.oidc, &mapping, is_mapping_needed) {
         list.at.error(
@@ -255,7 +255,7 @@ fn identities(
 }
 
 /// Warns if the gateway's user has no permission to make PassTickets for an APPLID of a service. If gateways of API ML
-/// may ask for PassTickets (`components.passticket-proxy.zaas`), also warns about each other APPLID with a key.
+/// may ask for PassTickets (`components.passticket-proxy.zaas`), also warns about the other APPLIDs with a key.
 pub(super) fn check_tickets(
     profiles: &[Profile],
     routes: &[ConfiguredRoute],

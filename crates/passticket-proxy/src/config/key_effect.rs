@@ -6,8 +6,8 @@ use super::reader::Field;
 /// A key and its effect in this gateway.
 #[derive(Debug)]
 pub(super) struct Key {
-    /// The path below the section of the table. The row also covers all keys below this path, unless another row has a
-    /// longer path that begins with this path.
+    /// The path below the section of the table. The row also covers all keys below this path, except those that a row
+    /// with a longer path covers.
     pub(super) path: &'static str,
     pub(super) effect: Effect,
 }

@@ -61,12 +61,12 @@ impl<'a> StoreKeys<'a> {
 
 /// Reads the section `certificate`, which is merged from several sections in order of precedence.
 ///
-/// The identity (certificate and private key) and the CAs are chosen separately. The first section that sets PEM
-/// files or a store for one of them decides about it (for the identity, an alias counts as a store):
+/// The identity (certificate and private key) and the CAs are chosen separately. For each of the two, the first section
+/// with PEM files or a store decides. For the identity, an alias also counts as a store.
 ///
-/// - If this section sets PEM files, they are used, even if it also sets a store.
-/// - If this section sets only a store or an alias, a store is used, even if a later section sets PEM files.
-/// - If this section sets only an alias, the file of the store comes from a later section. If no section names a file,
+/// - If this section has PEM files, they are used, even if it also has a store.
+/// - If this section has only a store, the store is used, even if a later section has PEM files.
+/// - If this section has only an alias, the file of the store comes from a later section. If no section names a file,
 ///   PEM files are used.
 pub(super) fn read(mut certificate: Section<'_>) -> (IdentitySource<'_>, AuthoritiesSource<'_>) {
     let is_key_store = certificate

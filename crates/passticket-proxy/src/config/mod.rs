@@ -493,8 +493,8 @@ pub struct Config {
     /// The level of the log: `components.passticket-proxy.logLevel`. `None` means that the environment variable
     /// `RUST_LOG` sets the level.
     pub log_level: Option<LogLevel>,
-    /// Whether the gateway opens connections to other servers. After [`load`](Self::load), it does. The command
-    /// `explain` changes this value, unless it has the option `--live`.
+    /// Whether the gateway opens connections to other servers. [`load`](Self::load) permits them. The command `explain`
+    /// forbids them, unless it has the option `--live`.
     pub outbound: OutboundConnections,
     /// The format of the log: `components.passticket-proxy.logFormat`.
     pub log_format: LogFormat,
@@ -858,7 +858,7 @@ fn foreign_origins(compatibility: Compatibility) -> ForeignOrigins {
 }
 
 /// Returns the clients that may see the health. With the profile `zowe-v3`, `apiml.health.protected` decides. With
-/// `documented`, any client may see the health, because it is then only a status.
+/// `documented`, any client may see the health, because the answer then contains only a status.
 fn health_access(compatibility: Compatibility, protected: bool) -> HealthAccess {
     match compatibility {
         Compatibility::ZoweV3 if protected => HealthAccess::Protected,

@@ -1,5 +1,6 @@
-//! In one test, an application chooses its providers at run time. The other tests make PassTickets (one-time passwords
-//! of z/OS) in three ways: with a generator of the application, with a key outside of the process, and in a short job.
+//! In one test, an application chooses its providers at run time. The other tests make PassTickets (short-lived
+//! passwords of z/OS) in three ways: with a generator of the application, with a key outside of the process, and in a
+//! short job.
 
 use std::{
     convert::Infallible,
