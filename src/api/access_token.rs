@@ -207,7 +207,7 @@ fn parse_generate_body(body: &[u8]) -> Result<PatRequest, ApiError> {
     let scopes = scopes.map_err(|_| ApiError::PatWithoutScopes)?;
     let lifetime = match (validity, expires_at) {
         (Some(_), Some(_)) => {
-            let problem = BodyProblem::new("`validity` and `expiresAt` exclude each other");
+            let problem = BodyProblem::new("`validity` and `expiresAt` cannot be used together");
             return Err(ApiError::InvalidPatBody(problem));
         }
         (None, Some(expires_at)) => Lifetime::Until(expires_at),

@@ -92,7 +92,9 @@ pub enum ExchangeProblem {
     #[error("the requested_token_type is not {PASSTICKET}")]
     RequestedTokenType,
     /// The type of a token is not supported.
-    #[error("the {0} is not supported; write the token type jwt, access_token or id_token")]
+    #[error(
+        "the {0} is not supported; use urn:ietf:params:oauth:token-type: with jwt, access_token or id_token"
+    )]
     TokenType(&'static str),
     /// The body has `actor_token_type`, but no `actor_token`.
     #[error("the body has actor_token_type, but no actor_token")]

@@ -36,7 +36,9 @@ pub enum Failure {
     NoCredential,
     /// The scheme of the route needs a client certificate, but the request has none, or client certificates are turned
     /// off.
-    #[error("the connection has no client certificate, which the scheme of the service needs")]
+    #[error(
+        "the request has no client certificate that the gateway accepts, but the scheme of the service needs one"
+    )]
     NoCertificate,
     /// The gateway does not accept a token of this kind in the header or cookie in which the client sent it. Examples:
     /// a login token in the header `PRIVATE-TOKEN`, which is for Personal Access Tokens (PATs), or any PAT while PATs

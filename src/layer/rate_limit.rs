@@ -74,7 +74,7 @@ use crate::{
 
 const REFUSED: Description = Description::counter(
     "passticket_rate_limited_total",
-    "Requests that were refused because of the rate limit of a service, by what the limit counted.",
+    "Requests that were refused because of the rate limit of a service, by the kind of client (user or address).",
 );
 
 /// The default maximum number of counts.

@@ -66,7 +66,7 @@ impl Histogram {
     /// Creates a histogram with these upper limits of its buckets, which must be in ascending order. One more bucket
     /// has no limit.
     pub fn new(limits: &'static [Duration]) -> Self {
-        debug_assert!(limits.is_sorted(), "the limits of buckets must rise");
+        debug_assert!(limits.is_sorted(), "the limits of buckets must be in ascending order");
         let counts = (0..=limits.len()).map(|_| AtomicU64::new(0)).collect();
         Self { limits, counts, nanos: AtomicU64::new(0) }
     }

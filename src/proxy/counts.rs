@@ -39,7 +39,7 @@ const STREAMS: Description = Description::gauge(
 
 const EJECTIONS: Description = Description::counter(
     "passticket_service_ejections_total",
-    "Instances of services that were ejected, because the gateway could not connect to them.",
+    "Ejections of instances. An ejected instance gets no requests for some time, because the gateway could not connect to it.",
 );
 
 /// Counts the connections and requests of [`Forward`](super::Forward).

@@ -24,7 +24,7 @@ pub enum TokenError {
     #[error("the token is not signed with an accepted algorithm")]
     Algorithm,
     /// The signature was not made with a key that the verifier knows.
-    #[error("the signature of the token does not verify")]
+    #[error("the signature of the token is not valid")]
     Signature,
     /// A claim is missing, has the wrong type, or has a value that the verifier does not accept. A wrong type of the
     /// token (`typ`), and the prefix `zowepat_` of a token that is not a PAT, also cause this error.

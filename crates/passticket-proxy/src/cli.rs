@@ -146,7 +146,7 @@ Example: add a user to the file that components.passticket-proxy.users names
     /// Print the commands that a security administrator submits to RACF, ACF2 or Top Secret.
     ///
     /// The text is for //SYSTSIN of a batch TSO job (IKJEFT01), or for a terminal. This command submits nothing and
-    /// prints no key. Replace each text in angle brackets before you submit the text.
+    /// prints no key. Replace each text in angle brackets before you submit the commands.
     #[command(after_help = ESM_EXAMPLES)]
     Esm(Esm),
 }
@@ -660,7 +660,7 @@ pub(crate) enum EsmTopic {
         algorithm: Option<Algorithm>,
     },
     /// Print a batch job that puts PassTicket keys into the CKDS, the key store of z/OS (RACF only). The job contains
-    /// no key: it reads the key from a data set, or makes it.
+    /// no key: it reads the key from a data set, or makes a new key.
     KeyJob {
         /// The APPLID of the application. Can be given several times.
         #[arg(long)]
@@ -752,7 +752,7 @@ pub(crate) struct Evaluate {
     /// for enhanced, as in RACF].
     #[arg(long, value_name = "SECONDS", value_parser = parse_window)]
     pub(crate) window: Option<Duration>,
-    /// A file with the next key, in hex. Around the change of the key, a PassTicket of either key is good.
+    /// A file with the next key, in hex. Shortly before and after the change, a PassTicket of either key is valid.
     #[arg(long, value_name = "FILE", requires_all = ["next_algorithm", "next_from"])]
     pub(crate) next_key_file: Option<PathBuf>,
     /// The algorithm of the next key.

@@ -238,7 +238,7 @@ pub(super) fn schemas() -> Value {
             },
         },
         "NotValidToken": {
-            "description": "The Personal Access Token is not valid for the service. Only with `Accept: application/json`.",
+            "description": "The Personal Access Token is not valid for the service. The response has this form only with `Accept: application/json`.",
             "type": "object",
             "required": ["valid", "reason", "messages"],
             "additionalProperties": false,

@@ -83,7 +83,7 @@ impl RedisRefusals {
                     warn,
                     "tickets not resumed at other nodes",
                     { %error },
-                    "the other nodes do not know that PassTickets were resumed; resume again when Redis can be reached"
+                    "the other nodes do not know that PassTickets were resumed; resume the PassTickets again when Redis can be reached"
                 );
             }
         });

@@ -28,7 +28,7 @@ pub enum LabelError {
     #[error("the name is empty; write 1 to {MAX_NAME} characters")]
     Empty,
     /// The text is too long.
-    #[error("the text has more than {max} characters; write a shorter one")]
+    #[error("the text has more than {max} characters; write a shorter text")]
     TooLong {
         /// The maximum number of characters.
         max: usize,

@@ -75,11 +75,11 @@ const NAME: &str = "the Caching Service of API ML";
 
 const POLLS: Description = Description::counter(
     "passticket_zowe_revocation_reads_total",
-    "Reads of revocations from Zowe's Caching Service, and tests whether it answers.",
+    "Reads of revocations from Zowe's Caching Service. Tests whether the service answers also count.",
 );
 const FAILED: Description = Description::counter(
     "passticket_zowe_revocation_read_errors_total",
-    "Reads of revocations from Zowe's Caching Service, and tests whether it answers, that failed.",
+    "Failed reads of revocations from Zowe's Caching Service. Failed tests whether the service answers also count.",
 );
 const WRITE_ERRORS: Description = Description::counter(
     "passticket_zowe_revocation_write_errors_total",

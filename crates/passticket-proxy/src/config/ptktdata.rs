@@ -712,7 +712,7 @@ mod tests {
                 "{applid: A, {key}, group: G, user: U, users: [V]}",
                 &[],
                 &[
-                    "l[0].users: contradicts user, which makes the profile one of a single user; remove one of them",
+                    "l[0].users: contradicts user, which makes the profile one of a single user; remove user or users",
                 ],
             ),
             (

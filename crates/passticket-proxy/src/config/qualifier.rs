@@ -55,7 +55,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Result<Option<Qualifier>, Repor
         }
         (_, _, _, Some(users), _) => {
             users.at.error(
-                "contradicts user, which makes the profile one of a single user; remove one of them",
+                "contradicts user, which makes the profile one of a single user; remove user or users",
             );
             Err(Reported)
         }

@@ -41,7 +41,7 @@ pub(super) fn settings(
             && !entries.contains_key(applid)
         {
             at.warning(format_args!(
-                "has no PassTicket key, so nobody gets a PassTicket for {applid}; add an item for {applid} to \
+                "has no PassTicket key, so no client gets a PassTicket for {applid}; add an item for {applid} to \
                  components.passticket-proxy.ptktdata, or remove it here"
             ));
         }

@@ -146,7 +146,7 @@ const GATEWAY: &[Key] = &[
     ),
     key(
         "apiml.gateway.rateLimiterCapacity",
-        Honoured("requests that a client may send at once; default 20"),
+        Honoured("requests that a client may send immediately one after the other; default 20"),
     ),
     key("apiml.gateway.rateLimiterRefillDuration", Honoured("minutes; default 1")),
     key(
@@ -176,7 +176,7 @@ const GATEWAY: &[Key] = &[
     ),
     key(
         "apiml.gateway.servicesToDisableRetry",
-        Warning(Any, "an idempotent request may be sent to each service twice"),
+        Warning(Any, "the gateway may send an idempotent request to a service twice"),
     ),
     key(
         "apiml.gateway.servicesToLimitRequestRate",

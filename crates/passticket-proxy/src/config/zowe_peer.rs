@@ -66,7 +66,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<ZowePeer> {
         let address = field.read(Address::parse)?;
         if !address.is_protected() {
             field.at.error(
-                "is http, so a stranger could receive tokens of users, or answer with keys of their own; write https",
+                "is http, so another program on the network could read tokens of users, or send its own keys; write https",
             );
             return None;
         }

@@ -45,7 +45,7 @@ pub(super) fn remedy(reason: ReasonCode) -> Option<&'static str> {
             "send a login token in Authorization: Bearer or in the login cookie; the other places are for Personal \
              Access Tokens, if they are on"
         }
-        ReasonCode::TokenMalformed => "copy the whole token again; it is cut off or changed",
+        ReasonCode::TokenMalformed => "the token is cut off or changed; copy the whole token",
         ReasonCode::TokenSignature | ReasonCode::TokenAlgorithm => {
             "the token is not signed with a key of this gateway or of a configured issuer: compare the key id with \
              signingKeys, and ask for a new token"

@@ -72,7 +72,7 @@ impl Owners {
     pub(super) fn end_tunnels(&self) {
         if let Some(tunnels) = self.tunnels.get() {
             tracing::warn!(
-                "the revocations of the new process are no longer known; the WebSockets and event streams of this process end"
+                "the revocations of the new process are no longer known; the WebSockets, event streams and gRPC calls of this process end"
             );
             tunnels.end_all();
         }

@@ -189,9 +189,9 @@ pub(super) mod access {
     pub(in super::super) const NOT_POSSIBLE: &str =
         "A token for this service cannot have this access. Choose one from the list.";
     pub(in super::super) const SERVICE_NOT_CHOSEN: &str = "You have entered a path, but not chosen the service. Choose the service, or delete the path.";
-    pub(in super::super) const PATH_NOT_CHOSEN: &str = "You have entered a path, but not chosen Only below a path. Choose it above, or delete the path.";
+    pub(in super::super) const PATH_NOT_CHOSEN: &str = "You have entered a path, but not chosen “Only below a path”. Choose “Only below a path”, or delete the path.";
     pub(in super::super) const PATH_MISSING: &str =
-        "Enter the path, such as /reports, or choose what else the token may do above.";
+        "Enter the path, such as /reports, or make another choice above.";
     /// `paths` are separated by commas.
     pub(in super::super) fn path_not_allowed(paths: &str) -> String {
         format!(
@@ -253,7 +253,7 @@ pub(super) mod create {
         "The description may have at most 256 characters, and no control or invisible characters.";
     pub(in super::super) const SERVICES_MISSING: &str = "Choose at least one service.";
     pub(in super::super) const SERVICE_UNKNOWN: &str =
-        "The gateway does not have one of the services any more. Choose again.";
+        "The gateway no longer has one of the services that you chose. Choose again.";
     pub(in super::super) const TOO_MANY_SERVICES: &str =
         "A token cannot have so many services. Choose fewer, or create several tokens.";
     /// The message of the auth API follows this text.
@@ -291,7 +291,7 @@ pub(super) mod created {
 /// The page that replaces a token.
 pub(super) mod rotate {
     pub(in super::super) const HEADING: &str = "Rotate token";
-    pub(in super::super) const EXPLANATION: &str = "You get a new token for the same services, which expires at the same time. The old token then stops working.";
+    pub(in super::super) const EXPLANATION: &str = "You get a new token for the same services and with the same expiry date. The old token stops working after the time that you choose below.";
     pub(in super::super) const GRACE: &str = "The old token stays valid for";
     pub(in super::super) const WARNING: &str = "If anyone uses the old token after this time, the gateway also revokes the new one, because somebody else may \
          have the old token. So replace it everywhere in time.";
@@ -471,7 +471,7 @@ pub(super) mod audit {
     pub(in super::super) const EVENT: &str = "Event";
     pub(in super::super) const OUTCOME: &str = "Outcome";
     pub(in super::super) const ANY: &str = "Any";
-    pub(in super::super) const NOTABLE: &str = "All but routine";
+    pub(in super::super) const NOTABLE: &str = "All except routine successes";
     pub(in super::super) const TIME: &str = "Time";
     pub(in super::super) const CLIENT: &str = "Client";
     pub(in super::super) const REQUEST: &str = "Request";

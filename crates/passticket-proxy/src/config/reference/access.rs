@@ -58,7 +58,7 @@ pub(super) const SETTINGS: &[Setting] = table! {
     "oidc[].registry": Text("name of a registry"), Rule("Zowe's `oidc.registry`, else required"), PROVIDERS
         => "The registry under which the users of this provider are mapped to user ids.";
     "oidc[].refreshMinutes": Number(1..=1_440, "minutes"), Value("10"), PROVIDERS
-        => "The interval at which the gateway fetches the keys again.";
+        => "The time between two fetches of the keys.";
     "oidc[].certificateAuthorities": List(&Path("a PEM file with certificates")), Rule("the authorities for services"),
         PROVIDERS
         => "The certificate authorities of the server at `jwksUri`.";
@@ -73,7 +73,7 @@ pub(super) const SETTINGS: &[Setting] = table! {
     "zowe.checkLogout": Words(&["query", "off"]), Value("query"), SITE_TOKENS
         => "Whether the gateway asks API ML if a token of API ML is still valid.";
     "zowe.checkLogoutSeconds": Number(0..=300, "seconds"), Value("60"), SITE_TOKENS
-        => "For how long the gateway remembers an answer to this question.";
+        => "For how long the gateway remembers API ML's answer about a token.";
     "zowe.clientCertificate": Mapping, Nothing, ZOWE
         => "The client certificate that the gateway presents to API ML.";
     "zowe.clientCertificate.certificate": Path("a PEM file with the certificate"), Required, ZOWE

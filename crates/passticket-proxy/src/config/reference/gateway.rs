@@ -41,9 +41,9 @@ pub(super) const SETTINGS: &[Setting] = table! {
     "zaas.enabled": Boolean, Value("false"), ZAAS
         => "Whether the program has this listener. AT-TLS must be off.";
     "zaas.host": Text("IP address or host name"), Rule("the address of the gateway"), ZAAS
-        => "The address of this listener.";
+        => "The address of the listener for gateways of API ML.";
     "zaas.port": Number(0..=65_535, "port"), Value("7558"), ZAAS
-        => "The port number of this listener. 0 selects a free port.";
+        => "The port number of the listener for gateways of API ML. 0 selects a free port.";
     "zaas.gateways": List(&Mapping), Rule("required with `enabled: true`"), ZAAS
         => "The API ML gateways that may speak for their clients. An item has either `sha256` or `subject`.";
     "zaas.gateways[].sha256": Text("SHA-256 fingerprint"), Nothing, ZAAS
@@ -133,7 +133,7 @@ pub(super) const SETTINGS: &[Setting] = table! {
     "cors": Mapping, Nothing, "operating/cors.md"
         => "The web pages of other origins that may use the auth API. Zowe's `corsEnabled` must be `true`.";
     "cors.allowedOrigins": List(&Text("origin, such as https://app.example.com")), Nothing, "operating/cors.md"
-        => "The origins of these pages.";
+        => "The origins of the web pages that may use the auth API.";
     "cors.maxAgeSeconds": Number(0..=86_400, "seconds"), Value("600"), "operating/cors.md"
         => "For how long browsers may remember the answer to a preflight request.";
     "ui": Mapping, Nothing, "operating/token-page.md"

@@ -73,9 +73,9 @@ pub(super) const SETTINGS: &[Setting] = table! {
     "services.ID.cors": Mapping, Nothing, CORS
         => "The web pages of other origins that may use the service.";
     "services.ID.cors.allowedOrigins": List(&Text("origin, or \"*\" alone for all")), Rule("the metadata of the service"), CORS
-        => "The origins of these pages. An empty list allows no page.";
+        => "The origins of the web pages that may use the service. An empty list allows no page.";
     "services.ID.cors.allowedMethods": List(&Text("method, in upper case")), Rule("the metadata of the service, else Zowe's `corsAllowedMethods`"), CORS
-        => "The methods that these pages may use.";
+        => "The methods that web pages of other origins may use.";
 
     "services.ID.connectSeconds": Number(1..=10, "seconds"), Rule("the metadata `connect-timeout`, else Zowe's `connection.timeout`"), LIMITS
         => "How long connecting to the service may take.";
