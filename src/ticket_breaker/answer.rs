@@ -16,7 +16,7 @@ impl RefusedStatuses {
     #[must_use]
     pub fn with(mut self, status: StatusCode) -> Self {
         let status = status.as_u16();
-        if status >= 400 && status <= 599 {
+        if (400..=599).contains(&status) {
             let at = status - 400;
             self.0[at as usize / 64] |= 1 << (at % 64);
         }
