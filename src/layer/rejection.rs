@@ -196,7 +196,8 @@ impl Rejection {
             }
         };
         let mut response = message.into_response(status).map(B::from);
-        // A 405 response must have `Allow` (RFC 9110 §15.5.6). The service may allow fewer methods.
+        // A 405 response must have `Allow` (RFC 9110 §15.5.6). For `TRACE` and `CONNECT`, `Allow` lists the common
+        // methods, although the service may allow fewer of them.
         let allow = match &self {
             Self::Method(_) => {
                 Some(HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))

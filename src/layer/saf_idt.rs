@@ -44,8 +44,9 @@ const MAX_TOKEN: usize = 8 * 1024;
 ///
 /// The scheme makes a PassTicket (a one-time password of z/OS) for the APPLID (application name) of the service. It
 /// sends the PassTicket to ZSS (Zowe System Services, a server on z/OS), and ZSS answers with the token
-/// (`docs/reference/zowe-site.md#schemes`). The scheme keeps the tokens of at most 5,000 users, each until a minute
-/// before the token expires, or until the user logs out. For each user, it sends one request at a time.
+/// (`docs/reference/zowe-site.md#schemes`). The scheme keeps the tokens of at most 5,000 users. It keeps each
+/// token until a minute before the token expires, but for less than 8 hours, or until the user logs out. For each user,
+/// it sends one request at a time.
 ///
 /// If ZSS refuses the PassTicket, the failure is a [`SchemeError`] with `ZWEAG150E`. The scheme then sends no
 /// PassTicket of this user for a minute, because the security product counts refused PassTickets as wrong passwords.

@@ -62,7 +62,8 @@ struct Settings {
 
 impl Streams {
     /// Creates an executor. All clones and all tasks share `running`. So the receiver of this channel sees when all
-    /// tasks have ended. A client must make the minimum progress within each period of length `send`.
+    /// tasks have ended and all clones of the executor are dropped. A client must make the minimum progress within each
+    /// period of length `send`.
     pub(super) fn new(
         running: mpsc::Sender<Infallible>,
         send: Duration,
@@ -99,7 +100,7 @@ pin_project! {
         settings: Arc<Settings>,
         bytes: u64,
         has_no_limit: bool,
-        // `None` until the stream has no room for the first time.
+        // `None` before the first time that the stream has no room.
         waiting: Option<StallTimer>,
     }
 }

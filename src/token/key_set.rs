@@ -36,7 +36,8 @@ struct Key {
     /// The accepted algorithms, each with the key in the form for this algorithm. The header of a token cannot select
     /// any other algorithm.
     by_algorithm: Vec<(Algorithm, ParsedPublicKey)>,
-    /// The hash of the public key, the id and the algorithms.
+    /// The hash of the public key, the id and the algorithms. For a key from [`KeySet::of`], the hash of only the public
+    /// key.
     fingerprint: [u8; 32],
 }
 
@@ -119,8 +120,7 @@ impl KeySet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signature {
     Good,
-    /// The set has a key with the `kid` of the token, but this key has not made the signature, or cannot be used with
-    /// the algorithm.
+    /// The set has a key with the `kid` of the token, but no key that was tried has made the signature.
     Bad,
     /// The set has no key with the `kid` of the token, or the token has no `kid`. No key that was tried has made the
     /// signature.
@@ -241,7 +241,7 @@ pub enum KeySetError {
     },
     /// No key of the set can verify signatures.
     #[error(
-        "none of the {listed} keys of the JWK set can verify signatures; supported are RSA keys of 2048 bits or more, \
+        "none of the {listed} keys of the JWK set can verify signatures; supported are RSA keys of 2048 to 8192 bits, \
          and keys on P-256 and P-384"
     )]
     NoUsableKey {

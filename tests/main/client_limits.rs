@@ -206,7 +206,8 @@ async fn without_an_idle_connection_a_new_connection_waits_up_to_one_second() {
         client.send("GET /never HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     }
     sleep(Duration::from_millis(50)).await;
-    // Both connections of 127.0.0.1 are in use, so the next clients connect from another address.
+    // 127.0.0.1 has as many connections as one address may have, and none is idle. The server would refuse a third one,
+    // so the next clients connect from another address.
     let from = Ipv4Addr::new(127, 0, 0, 2);
     let mut refused = Client::connect_from(from, address).await;
     let took = refused.closed().await;
@@ -519,8 +520,8 @@ async fn a_client_that_never_reads_is_disconnected_unless_it_has_an_event_stream
 #[tokio::test]
 async fn a_client_that_reads_slowly_stays_connected() {
     let address = serve(|server| server.with_send_timeout(SEND)).await;
-    // The kernel lets the server send only when a part of this buffer is empty. With a small buffer, this happens
-    // often.
+    // When the client's receive buffer is full, the kernel lets the server send again only after the client has emptied
+    // a part of the buffer. In a small buffer this part is small, so a slow client empties it in time.
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(64 * 1024).unwrap();
     let mut client = Client(BufReader::new(socket.connect(address).await.unwrap()));
@@ -609,8 +610,8 @@ async fn an_upload_that_is_too_slow_gets_408_and_a_steady_upload_continues() {
     assert!(response.starts_with("HTTP/1.1 408"), "{response}");
     assert!(start.elapsed() > SEND / 2);
 
-    // The first client sends more than the required 4 KiB in each second. The second client is a gRPC client that sends
-    // nothing. The limit applies to it, because this service does not use HTTP/2.
+    // `steady` sends more than the required 4 KiB in each second. `grpc` is a gRPC client that sends only the head of
+    // its request. The limit applies to `grpc` too, because this service does not use HTTP/2.
     let mut steady = Client::connect(address).await;
     steady.send(&format!("{HEAD}\r\n")).await;
     let mut grpc = Client::connect(address).await;
@@ -835,8 +836,8 @@ async fn requests_of_an_untrusted_peer_count_for_its_own_address() {
     }
     let mut stranger = Client::connect_from(Ipv4Addr::new(127, 0, 0, 2), server.address).await;
     assert_eq!(stranger.status_for(Some("203.0.113.3")).await, "429");
-    // A proxy can name the address of a client that also connects directly. The requests of both count for this
-    // address.
+    // A proxy can name the address of a client that also connects directly. The client's direct requests and those that
+    // the proxy forwards for this address count together.
     let mut proxy = Client::connect(server.address).await;
     assert_eq!(proxy.status_for(Some("127.0.0.2")).await, "429");
     assert_eq!(proxy.status_for(Some("203.0.113.3")).await, "200");

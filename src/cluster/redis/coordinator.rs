@@ -273,7 +273,7 @@ impl Coordinator for RedisPlace {
     fn image(&self, term: Term, cursor: Option<ImageCursor>) -> CoordinatorFuture<ImagePart> {
         let malformed = self.malformed();
         let Some((kind, cursor)) = read_cursor(cursor) else {
-            let problem = Problem("a cursor of another program".to_owned());
+            let problem = Problem("the cursor is not one of this program, such as t:5".to_owned());
             return Box::pin(async move { Err(malformed(problem)) });
         };
         let answer = match kind {
@@ -336,7 +336,7 @@ impl Coordinator for RedisPlace {
     ) -> CoordinatorFuture<Option<ImageCursor>> {
         let malformed = self.malformed();
         let Some((kind, cursor)) = read_cursor(cursor) else {
-            let problem = Problem("a cursor of another program".to_owned());
+            let problem = Problem("the cursor is not one of this program, such as t:5".to_owned());
             return Box::pin(async move { Err(malformed(problem)) });
         };
         let Some(needed) = needed_for(kind) else {

@@ -62,8 +62,8 @@ const CHANGED: &str = "has changed";
 /// If an answer is larger than this, the log recommends the query mode.
 const LARGE_ANSWER: usize = 1024 * 1024;
 
-/// The time limit for the first write of a revocation, including all tries. Later writes of this revocation have no
-/// common limit.
+/// The time limit for the first attempt to write a revocation: all its entries, with all tries. If the gateway repeats
+/// the attempt later, only each single call has a time limit.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The minimum time limit of one call that writes. A busy service answers a write only after it has waited four seconds
@@ -75,11 +75,11 @@ const NAME: &str = "the Caching Service of API ML";
 
 const POLLS: Description = Description::counter(
     "passticket_zowe_revocation_reads_total",
-    "Reads of revocations from Zowe's Caching Service. Tests whether the service answers also count.",
+    "Reads of revocations from Zowe's Caching Service, including calls that only test it.",
 );
 const FAILED: Description = Description::counter(
     "passticket_zowe_revocation_read_errors_total",
-    "Failed reads of revocations from Zowe's Caching Service. Failed tests whether the service answers also count.",
+    "Failed reads of revocations from Zowe's Caching Service, including failed calls that only test it.",
 );
 const WRITE_ERRORS: Description = Description::counter(
     "passticket_zowe_revocation_write_errors_total",
@@ -447,8 +447,8 @@ impl Shared {
         }
     }
 
-    /// Reads the salt regularly. A changed salt is an incident: without the earlier salt, the gateway and API ML would
-    /// not find each other's earlier revocations.
+    /// Reads the salt regularly. A changed salt is an incident: API ML knows only the new salt, so it no longer finds
+    /// the earlier revocations. The gateway keeps earlier salts, so it still finds them until it is restarted.
     async fn watch_salt(&self) {
         let mut next = SALT_EVERY;
         loop {
@@ -472,7 +472,8 @@ impl Shared {
             None => GONE,
             Some(salt) => {
                 if site.salts.iter().any(|known| known.is_same(&salt)) {
-                    // The alarm stays until the next start, because older revocations have the older salt.
+                    // If `Problems::salt` is set, it stays until the next start, even if this salt is the first one
+                    // again, because API ML may have lost revocations in the meantime.
                     return;
                 }
                 let mut salts = site.salts.clone();
@@ -489,7 +490,7 @@ impl Shared {
         tracing::error!(
             problem,
             "the salt of API ML's revocations is not the same as at the start; API ML has lost the revocations that \
-             were made before, and the gateway applies the revocations of all salts that it has seen, until it is restarted"
+             were made before, and the gateway applies them until it is restarted"
         );
         lock(&self.problems).salt = Some(problem);
     }
@@ -533,7 +534,7 @@ impl Shared {
                 };
                 if left == 0 {
                     lock(&self.problems).write = None;
-                    tracing::info!("API ML has all revocations again");
+                    tracing::info!("no revocation waits for API ML any more");
                 }
             }
         }

@@ -8,9 +8,9 @@
 //!   seen.
 //! - Servers, each with the image, the log, the leases and the term. The current server may lose data. A stale or empty
 //!   replica may become the new server while some nodes still use the old server.
-//! - Messages that are late or lost, before or after their effect. A node that is slow, paused or cut off takes no
-//!   steps. In the model, time can pass before any step, so the model contains all such cases.
-//!   [`Rule::UnionsArePrompt`] is the only exception.
+//! - Requests and replies that are late or lost. If a reply is lost, the request has already changed the server. A node
+//!   that is slow, paused or cut off takes no steps. In the model, time can pass before any step, so the model contains
+//!   all such cases. [`Rule::UnionsArePrompt`] is the only exception.
 //! - Time in ticks. All clocks have the same speed. The clocks `CLOCK_BOOTTIME` of real machines differ slightly in
 //!   speed. The program allows for this by a margin, which the model does not need.
 //!
@@ -38,21 +38,21 @@ pub enum Rule {
     BarrierWaitsInNewTerm,
     /// A node publishes all its revocations when the term has changed. This is a *union*.
     Union,
-    /// A node that had no lease when the term changed waits for the unions of the other nodes.
+    /// A node that has no lease when it joins a new term waits for the unions of the other nodes.
     WaitForUnionOfOthers,
-    /// A node writes to its file that it follows a term only after it has had a lease in this term. So if a node is
-    /// killed while it waits, it waits again after its restart.
+    /// A node first needs a lease in a term. Only then does it write to its file that it follows this term. So if a node
+    /// is killed while it waits, it waits again after its restart.
     WaitSurvivesRestart,
-    /// A barrier treats a node as dead only when the lease of the node has not changed for a lease time. It does not
-    /// wait for dead nodes.
+    /// A barrier waits for a silent node until the lease of this node has not changed for a lease time. Then the node
+    /// counts as dead, and the barrier no longer waits for it.
     DeadNodesAreWaitedFor,
     /// A barrier uses a list of leases only if the server that returns it can still write. A replaced server answers
     /// reads, but its list lacks the nodes that use the new server.
     BarrierAsksWriter,
     /// Assumption: a replaced server accepts no writes (`min-replicas-to-write`).
     OldServerRefusesWrites,
-    /// Assumption: after a loss of data, the nodes that have the confirmed revocations publish them again within a
-    /// lease time.
+    /// Assumption: after a loss of data, no tick passes until each confirmed revocation is on the current server again,
+    /// or at a node that follows the log of this server.
     UnionsArePrompt,
 }
 
@@ -65,7 +65,7 @@ pub struct Cluster {
     pub revocations: u8,
     /// The duration of a lease, in ticks.
     pub lease: u8,
-    /// The maximum number of times that a server loses data.
+    /// The maximum number of times that the current server loses data or is replaced by a replica.
     pub losses: u8,
     /// Whether a replica may replace the server.
     pub has_replica: bool,
@@ -141,7 +141,7 @@ struct Session {
     server: u8,
     term: u8,
     phase: Phase,
-    /// The time since the node first saw the term.
+    /// The time since the node joined the term in this session. It stops at the largest value that has an effect.
     term_age: u8,
     /// Whether the node waits for the unions of other nodes before it uses a lease.
     waits: bool,
@@ -170,8 +170,9 @@ impl Session {
 /// The reply to a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Reply {
-    /// The time since the request was sent. In the model, the server stores the lease when the request is sent. If the
-    /// server stored the lease later, the lease of the node would be shorter.
+    /// The time since the request was sent. In the model, the server stores the lease when the request is sent. The
+    /// model needs no case in which the server stores the lease later: the lease of the node runs from the sending in
+    /// any case.
     age: u8,
     last: u8,
     /// Whether the server has the lease of another node that has not yet read the image.
@@ -260,7 +261,8 @@ pub enum Step {
     },
     /// The node sends a renewal, and the server stores the lease. If an earlier reply has not arrived yet, it is lost.
     Renew(u8),
-    /// The node gets the reply, and has applied the log.
+    /// The node gets the reply to its renewal and uses it. Before, it must have applied the log up to the position in
+    /// the reply ([`Rule::LeaseNeedsAppliedLog`]).
     UseReply(u8),
     /// A node whose client waits reads the leases. It answers the client if the barrier is over.
     ReadLeases(u8),
@@ -596,7 +598,8 @@ impl Cluster {
         let others_are_joining = self.others(usize::from(node)).any(is_joining);
         let reply = Reply { age: 0, last: server.len, others_are_joining };
         state.node(node).reply = Some(reply);
-        // The number in the lease changes with each renewal, so the other nodes see that the lease has changed.
+        // In the program, a lease has a number that each renewal changes. The model has no such number, so it marks the
+        // lease as changed for each other node here.
         for other in self.others(usize::from(node)) {
             state.nodes[other].seen[usize::from(node)] = Seen::Changed;
         }

@@ -30,8 +30,8 @@ pub(super) fn warn_without_logins(client_basic: ClientBasic, at: &At<'_>) {
     }
 }
 
-/// Reports a value that has no effect with `schemes`, the schemes of the service's routes, or that contradicts
-/// `onFailure`.
+/// Reports a value that has no effect because of `schemes`, or that contradicts `onFailure`. `schemes` are the schemes
+/// of the service's routes.
 pub(super) fn check(
     client_basic: ClientBasic,
     at: &At<'_>,

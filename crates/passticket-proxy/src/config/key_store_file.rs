@@ -28,7 +28,7 @@ pub(super) enum Purpose<'a> {
 }
 
 impl Purpose<'_> {
-    /// Returns the setting of `components.passticket-proxy` with the password of the store.
+    /// Returns the name of the setting that contains the password of the store.
     fn password_key(self) -> &'static str {
         match self {
             Self::Key(_) => "components.passticket-proxy.passwords.keystore",
@@ -96,7 +96,8 @@ fn report(file: &Field<'_>, path: &Path, error: &Pkcs12Error, has_password: bool
     let shown = path.display();
     match error {
         Pkcs12Error::WrongPassword if has_password => file.at.error(format_args!(
-            "{shown} {error}; set {key} to {{file: PATH}} or {{env: NAME}} with its password"
+            "{shown} {error}; write the password of this store to a file or an environment variable, and set {key} to \
+             {{file: PATH}} or {{env: NAME}}"
         )),
         Pkcs12Error::WrongPassword => file.at.error(format_args!(
             "{shown} needs a password; set {key} to {{file: PATH}} or {{env: NAME}}"

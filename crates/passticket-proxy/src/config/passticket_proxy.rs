@@ -99,7 +99,8 @@ pub(super) struct PassticketProxy<'a> {
     pub(super) discovery: Option<DiscoverySection<'a>>,
     pub(super) on_failure: OnFailure,
     pub(super) overrides: Vec<Override<'a>>,
-    /// The place of the setting `ptktdata`. Its line is the line of the section.
+    /// The place of the setting `ptktdata`, for messages. The line number is that of the section
+    /// `components.passticket-proxy`.
     pub(super) ptktdata: At<'a>,
     pub(super) entries: Entries<'a>,
     pub(super) profiles: Vec<KeyProfile>,

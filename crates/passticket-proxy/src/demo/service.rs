@@ -1,5 +1,5 @@
-//! The service of the demo. Like a service on z/OS, it evaluates the user id and the PassTicket of a request, and
-//! accepts no tokens.
+//! The service of the demo. At `.../passticketTest`, it evaluates the user id and the PassTicket of a request like a
+//! service on z/OS, and accepts no tokens.
 //!
 //! A PassTicket is a short-lived password of z/OS for one APPLID. An APPLID is the name of an application on z/OS.
 

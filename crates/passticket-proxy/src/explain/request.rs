@@ -1,4 +1,4 @@
-//! Makes the request to explain from the arguments of the command line.
+//! Makes the request that the command explains. The arguments of the command line describe this request.
 
 use std::{fs::File, io::Read, net::SocketAddr, path::Path};
 
@@ -109,8 +109,8 @@ pub(super) fn prepare(config: &Config, parts: &Parts, asked: Asked) -> Result<Pr
             let token = token.map_err(|error| Exit::runtime(error.to_string()))?;
             bearer(token.expose())?;
             notes.push(format!(
-                "--user: as if {user} had logged in. The token exists only in the memory of this command; it was not \
-                 checked whether z/OS knows the user, or the password"
+                "--user: as if {user} had logged in. The token exists only in the memory of this command. The \
+                 command has checked no password, and not whether z/OS knows the user"
             ));
         }
         Given::Token(file) => {
@@ -157,6 +157,6 @@ fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, Exit> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match chain {
         Ok(chain) if !chain.is_empty() => Ok(chain),
-        _ => Err(problem("has no certificate in PEM".to_owned())),
+        _ => Err(problem("has no certificate in PEM, or contains malformed PEM".to_owned())),
     }
 }

@@ -249,7 +249,8 @@ impl Inner {
                 let changes = visit.query.get("change") == "1" && self.options.can_change_passwords;
                 return Ok(self.sign_in_page(visit, StatusCode::OK, "", changes, None));
             }
-            // These addresses are only for forms, but a user can also enter one.
+            // The addresses of `SignInWithCertificate` and `SignOut` only receive forms, but a user can also type them
+            // into the browser. `Home` has no content of its own.
             Page::SignInWithCertificate => return Ok(redirect(&self.paths.to(Page::SignIn))),
             Page::Home | Page::SignOut => return Ok(redirect(&self.paths.to(Page::Tokens))),
             Page::Admin(found) => return self.show_admin(visit, found).await,
@@ -472,7 +473,8 @@ impl Visit {
     }
 }
 
-/// Returns the faults in a form that the auth API has found. Other refusals are no faults of the form.
+/// If the auth API has refused a request because of a fault in the form, returns this fault. Returns any other refusal
+/// as an error.
 fn faults_of(refusal: Refusal) -> Result<Vec<Fault>, Trouble> {
     let message = refusal.message.as_ref();
     match message.and_then(|message| fault_of_answer(refusal.status, message)) {

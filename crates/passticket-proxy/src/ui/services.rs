@@ -1,4 +1,4 @@
-//! The services for which users can create tokens.
+//! The services of the gateway, and those of them for which users can create tokens.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,8 @@ pub(super) struct Service {
     pub(super) id: String,
     pub(super) title: Option<String>,
     pub(super) description: Option<String>,
-    /// The path of the first route, such as `/files/api/v1`.
+    /// The path of the first route, such as `/files/api/v1`. For a service without a path in [`RoutePaths`], the path of
+    /// its default API or else of its first API. If it has no API, `/ID`.
     pub(super) path: String,
     pub(super) allowed: Allowed,
 }
@@ -144,7 +145,7 @@ mod tests {
         let services = Services::current(&shared, &paths, Some(&allowed));
         let names: Vec<_> = services.offered().map(Service::name).collect();
         assert_eq!(names, ["alpha", "Zulu"]);
-        // Old tokens may be for other services.
+        // An old token may be for a service that is not offered now, so `of_scope` also finds such services.
         assert!(services.of_scope("c").is_some());
     }
 }

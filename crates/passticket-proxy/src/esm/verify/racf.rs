@@ -63,8 +63,8 @@ pub(super) fn compare(report: &mut Report, expected: &Expected, listing: &Listin
             false => report.note(
                 "clock",
                 format_args!(
-                    "the GMT time of D T is {} seconds ago; run D T again if this is not the age of \
-                     the listing",
+                    "the GMT time of D T is {} seconds ago; if you ran D T at another time, the clock of \
+                     z/OS and the clock of this system differ",
                     now.as_secs().saturating_sub(clock)
                 ),
             ),
@@ -146,7 +146,10 @@ fn key_profile(report: &mut Report, application: &Application, listing: &RacfLis
             it.class == "PTKTDATA" && it.is_generic() && !it.name.starts_with("IRRPTAUTH.")
         });
         if listing.no_profile.contains(applid.as_str()) {
-            report.different(applid, "RACF has no key profile; run the commands of esm keys");
+            report.different(
+                applid,
+                "RACF has no key profile; run the commands that passticket-proxy esm keys prints",
+            );
         } else if generic {
             report.different(
                 applid,

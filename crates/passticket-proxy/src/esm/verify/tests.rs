@@ -1,7 +1,8 @@
-//! Tests of the comparison. Most tests change a line of a sample listing, and expect the finding for this line.
+//! Tests of the comparison of a listing with the configuration of the gateway. Most tests change a line of a sample
+//! listing, and expect the finding for this line.
 //!
 //! In `samples/racf.txt`, the lines of SETROPTS LIST and the base part of RLIST have the form of real output. The other
-//! lines, `samples/acf2.txt` and `samples/tss.txt` are reconstructed
+//! lines of this file are reconstructed, and so are all lines of `samples/acf2.txt` and `samples/tss.txt`
 //! (docs/reference/security-products.md#display-commands).
 
 use std::time::Duration;
@@ -67,8 +68,8 @@ fn the_samples_agree_with_the_configuration() {
              PassTicket counts as one",
             "note       IRRPTAUTH.ZOWEAPPL.*: RACF has no such profile; the gateway's user id needs it only \
              if a program on z/OS makes PassTickets under this user id",
-            "note       clock: the GMT time of D T is 10 seconds ago; run D T again if this is not the age \
-             of the listing",
+            "note       clock: the GMT time of D T is 10 seconds ago; if you ran D T at another time, the \
+             clock of z/OS and the clock of this system differ",
         ]
     );
 }
@@ -168,7 +169,9 @@ fn each_difference_of_racf_is_named() {
     let found = texts(&compared(Esm::Racf, &not_found), Verdict::Different);
     assert_eq!(
         found,
-        ["different  IZUDFLT: RACF has no key profile; run the commands of esm keys"]
+        [
+            "different  IZUDFLT: RACF has no key profile; run the commands that passticket-proxy esm keys prints"
+        ]
     );
     let found = changed(Esm::Racf, RACF, "PTKTDATA   IZUDFLT\n", "PTKTDATA   IZU* (G)\n");
     assert!(

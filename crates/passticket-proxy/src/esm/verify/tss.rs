@@ -106,7 +106,7 @@ fn key(report: &mut Report, application: &Application, listing: &TssListing) {
         (None, true) => report.missing(applid, "run TSS LIST(NDT)"),
         (None, false) => report.different(
             applid,
-            "the NDT has no PSTKAPPL with this APPLID; run the commands of esm keys",
+            "the NDT has no PSTKAPPL with this APPLID; run the commands that passticket-proxy esm keys prints",
         ),
         // For an enhanced key, the keyword of replay protection is not known.
         (Some(_), _) if !application.is_legacy() => {
