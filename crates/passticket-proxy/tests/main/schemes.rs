@@ -274,6 +274,18 @@ async fn zosmf_opens_one_session_for_each_user_and_ends_it_at_logout() {
         let ended = site.zosmf.take_requests();
         assert_eq!(ended, ["DELETE /zosmf/services/authenticate"].repeat(count));
     }
+    // If z/OSMF fails to end the first token of a session, the gateway still ends the second one.
+    site.zosmf.issue(Tokens::Both);
+    let token = site.demo.login().await;
+    site.send(site.get(Some("USER"), "zosmf")).await;
+    assert_eq!(site.zosmf.take_requests(), [AUTHENTICATE]);
+    let error = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
+    let fails = Behaviour::Scripted(vec![Step::send(error)]);
+    site.zosmf.behave_in_turn([fails], Behaviour::Right);
+    site.log_out(&token).await;
+    until(|| site.zosmf.valid_tokens() == 1).await;
+    assert_eq!(site.zosmf.take_requests().len(), 2);
+    site.zosmf.issue(Tokens::Jwt);
     // If a user logs out while the gateway opens a session, the gateway ends this session.
     let token = site.demo.login().await;
     let slow = Behaviour::Slow(Duration::from_secs(1));
