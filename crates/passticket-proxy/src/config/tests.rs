@@ -879,11 +879,13 @@ fn the_applids_of_the_token_exchange_need_keys_and_their_keys_are_used() {
         ("{enabled: false, bearerApplids: [CICSPROD, NOKEY]}", &["no service has APPLID CICSPROD"]),
         (
             "{enabled: true, bearerApplids: [CICSPROD, NOKEY]}",
-            &["bearerApplids[1]: has no PassTicket key, so nobody gets a PassTicket for NOKEY"],
+            &["bearerApplids[1]: has no PassTicket key, so no client gets a PassTicket for NOKEY"],
         ),
         (
             "{enabled: true, callers: [{user: A, applids: [CICSPROD, NOKEY], users: A}]}",
-            &["callers[0].applids: has no PassTicket key, so nobody gets a PassTicket for NOKEY"],
+            &[
+                "callers[0].applids: has no PassTicket key, so no client gets a PassTicket for NOKEY",
+            ],
         ),
     ] {
         let setup = Setup::new();

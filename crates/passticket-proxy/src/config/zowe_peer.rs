@@ -154,7 +154,10 @@ mod tests {
     fn problems_are_reported_at_their_keys() {
         for (yaml, want) in [
             ("{checkLogout: query}", "url: is missing; write the URL of Zowe's gateway"),
-            ("{url: 'http://zowe:7554'}", "url: is http, so a stranger could receive tokens"),
+            (
+                "{url: 'http://zowe:7554'}",
+                "url: is http, so another program on the network could read tokens",
+            ),
             ("{url: zowe}", "url: \"zowe\" is not the address of a service"),
             (
                 "{url: 'https://zowe', checkLogout: true}",

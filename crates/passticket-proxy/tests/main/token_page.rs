@@ -310,8 +310,8 @@ async fn a_user_chooses_what_a_token_may_do() {
     assert!(page.text.contains(", read only <code>dcpassticket:read</code>"), "{}", page.text);
 
     for (what, below, field, want) in [
-        ("all", "/x", path, "You have entered a path, but not chosen Only below a path."),
-        ("read", "/x", path, "You have entered a path, but not chosen Only below a path."),
+        ("all", "/x", path, "You have entered a path, but not chosen “Only below a path”."),
+        ("read", "/x", path, "You have entered a path, but not chosen “Only below a path”."),
         ("path", "", path, "Enter the path, such as /reports"),
         ("path", "x", path, "Begin the path with a slash"),
         ("path", "/x/../y", path, "Leave out empty parts"),
