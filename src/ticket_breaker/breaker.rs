@@ -120,11 +120,12 @@ impl TicketBreaker {
 
     /// Forgets the refusals of tickets for `applid` and `user`. `None` stands for all APPLIDs, or for all users. For
     /// all users, also ends the stops of the keys. Returns how many pairs of user and APPLID had refusals, plus how
-    /// many keys were stopped. An operator asks for this after the cause was removed.
+    /// many keys were stopped. This is for an operator who has removed the cause of the refusals.
     pub fn resume(&self, applid: Option<Applid>, user: Option<UserId>) -> usize {
         let mut machine = self.0.machine();
         let changes = machine.resume(applid, user);
-        // All proofs ([`Proofs`]) are dropped, so tickets are tried one at a time again.
+        // All proofs ([`Proofs`]) of these APPLIDs are dropped, so the tickets of each user are tried one at a time
+        // again.
         for (of, gate) in &*self.0.gates() {
             if applid.is_none_or(|applid| applid == *of) {
                 gate.epoch.fetch_add(1, Ordering::AcqRel);

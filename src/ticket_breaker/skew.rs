@@ -77,7 +77,7 @@ pub fn parse_date(value: &[u8]) -> Option<Timestamp> {
     if year < 1970 || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    // Days since 1970: years begin in March, so that the leap day is the last day of a year
+    // Counts the days since 1970. In this formula, a year begins in March, so the leap day is the last day of a year
     // (https://howardhinnant.github.io/date_algorithms.html#days_from_civil).
     let (shifted, march_year) = if month < 2 { (month + 10, year - 1) } else { (month - 2, year) };
     let leap_days = march_year / 4 - march_year / 100 + march_year / 400;

@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(requests.begin(network(1)), Err(TooManyRequests));
         assert_eq!(requests.begin(network(2)), Ok(()));
         connections[0].end();
-        // The counter stays the same when the connections end before the request of the proxy.
+        // The request of the proxy keeps the counter of the address, even if all connections of the address end.
         drop(connections);
         let later = requests.counted_address(network(1));
         assert_eq!(later.begin(), Ok(()));

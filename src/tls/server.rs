@@ -51,13 +51,13 @@ const CLOSE_TUNNELS: Duration = Duration::from_secs(7);
 #[cfg(target_os = "linux")]
 const MAX_UNSENT: u32 = 128 * 1024;
 
-/// The time limits with which the kernel probes a silent connection. An accepted connection inherits these settings
-/// from the listener.
+/// The times after which the kernel probes a silent connection. An accepted connection inherits these settings from the
+/// listener.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
 
 /// After an error of `accept`, the server waits this long before it accepts the next connection. It does not wait if
-/// the client closed its connection before it was accepted.
+/// the error only says that a client closed its connection before the server accepted it.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Accepts connections and serves HTTP/1.1 and HTTP/2 requests on them. HTTP/2 needs TLS.
@@ -107,8 +107,8 @@ pub struct Server {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Drained {
-    /// All connections ended before the drain timeout, except connections that only had to be closed, and connections
-    /// of WebSockets.
+    /// At the drain timeout, no connection was open, apart from WebSockets, and from connections that the server was
+    /// already closing after their last response.
     Completely,
     /// Some connections were still open at the drain timeout, and were closed then.
     CutOff {
@@ -309,7 +309,7 @@ impl Server {
             }
         }
         drop(self.listener);
-        // An error means that no connection is left. So the error is ignored.
+        // `send` does not fail, because `current` still has a receiver.
         let _ = end.send(true);
         let all_tunnels_end = Instant::now() + self.tunnel_drain_timeout + CLOSE_TUNNELS;
         let all_ended = async {
@@ -406,8 +406,8 @@ fn keep_alive(listener: &TcpListener) {
 /// Handles an error of `accept`. The listener can still be used after such an error. If a client closed its connection
 /// before the server accepted it, the server continues immediately. If there are too many open files or there is too
 /// little memory, the server closes the longest idle connection. If no connection is idle, it closes a stalled one. The
-/// server then waits a moment until the file of the closed connection is free. If there is no such connection, the
-/// server can continue only when another connection ends.
+/// server then waits a moment until the file of the closed connection is free. If no connection is idle or stalled, no
+/// file becomes free before another connection ends.
 async fn accept_failed(error: &io::Error, limits: &ClientLimits) {
     if is_closed_by_client(error) {
         return;
@@ -430,8 +430,8 @@ fn is_closed_by_client(error: &io::Error) -> bool {
     )
 }
 
-/// Returns whether the process or the system has too many open files or too little memory. Closing another connection
-/// then helps.
+/// Returns whether the process or the system has too many open files or too little memory. In both cases, closing
+/// another connection helps.
 fn lacks_resources(error: &io::Error) -> bool {
     // `ENFILE` and `EMFILE` have these numbers on all Unix systems since Version 7.
     const ENFILE: i32 = 23;

@@ -249,7 +249,7 @@ impl TrustedIssuers {
             Err(Undecided::Refused(error)) => return Err(error),
             Err(Undecided::Wait(keys, need)) => keys.refresh(need).await,
         }
-        // The fetch has ended, or no fetch could start. The token does not wait a second time.
+        // The fetch has ended, or no fetch was allowed to start. In both cases, the token does not wait a second time.
         self.verify(token, Last::Yes).map_err(|undecided| match undecided {
             Undecided::Refused(error) => error,
             Undecided::Wait(..) => TokenError::Signature,
@@ -278,8 +278,9 @@ impl Issuers {
         }
     }
 
-    /// Returns whether the last check for old keys was at least 30 s ago. A cached token needs no keys. So without this
-    /// check, a withdrawn key would stay in use while all tokens are cached.
+    /// Returns whether the last check for old keys was at least 30 s ago. A cached token is accepted without a look at
+    /// the keys. So without the check for old keys, the tokens of a withdrawn key would be accepted while they are
+    /// cached.
     fn is_look_due(&self, now: Timestamp) -> bool {
         // If the clock was set back, the difference is very large, so the check is due.
         now.as_secs().wrapping_sub(self.looked.load(Ordering::Relaxed)) >= LOOK_EVERY_SECS

@@ -292,7 +292,7 @@ fn a_refusal_on_proven_paths_drops_all_proofs() {
     let sent = world.try_now("USER", "/jobs").unwrap();
     assert!(world.answer("USER", &sent, 401));
     assert!(world.try_now("USER", "/files").is_none());
-    // An answer to a ticket that was sent before this refusal proves nothing.
+    // The ticket `late` was sent before the refusal. So its success proves nothing.
     world.answer("USER", &late, 200);
     assert!(world.try_now("USER", "/files").is_none());
     assert!(world.try_now("OTHER", "/files").is_some());

@@ -372,7 +372,7 @@ fn a_clock_that_differs_twice_stops_tickets_until_it_agrees() {
         world.machine.compare(&key, applid("X"), secs, verdict, world.now)
     };
     use SkewVerdict::{Agree, Stop, Warn};
-    // One answer alone may be old.
+    // One answer may be old, so one comparison alone changes nothing.
     assert_eq!(compare(&mut world, 300, Stop), None);
     assert_eq!(compare(&mut world, 0, Agree), None);
     assert_eq!(compare(&mut world, 150, Warn), None);
@@ -420,7 +420,7 @@ fn old_refusals_of_other_nodes_stop_their_users_only() {
     }
     assert_eq!(world.ask("A X 1"), "user");
     assert_eq!(world.ask("Z X 1"), "send");
-    // Refusals of the last minute may come from a wrong key.
+    // Refusals of the last minute may come from a wrong key, so they count for the key.
     let mut world = World::new();
     for name in ["A", "B", "C"] {
         world.with(&format!("{name} X 1"), |machine, ask, now| machine.learn(ask, 1, now, now));
