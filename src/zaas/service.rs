@@ -272,7 +272,7 @@ fn without_certificate_of_peer(extensions: &mut Extensions) {
     );
 }
 
-/// Reads the body of a request, and what the request asks for.
+/// Reads from the method, the headers and the body what a request asks for.
 async fn read<B: Body>(kind: SchemeKind, request: &Parts, body: B) -> Result<Call, BadCall> {
     match request.method {
         Method::POST => {}
