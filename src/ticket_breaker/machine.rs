@@ -33,16 +33,17 @@ pub(super) const MAX_PAIRS: usize = 10_000;
 /// The maximum number of path classes that the record of a user or of a key keeps.
 pub(super) const MAX_CLASSES: usize = 32;
 
-/// A ticket without an answer counts for this time like a refusal, if the breaker decides about further tickets of the
-/// same user for the same APPLID. Most services refuse a ticket within this time.
+/// When the breaker decides about a ticket, it counts the earlier tickets of the same user and APPLID that have no
+/// answer yet. For this time, each of them counts like a refusal. Most services refuse a ticket within this time.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// If the key is wrong, a service may refuse a ticket as late as this time after it was sent. So while the key is not
 /// proven, a ticket without an answer counts for this time like a refusal for [`BUDGET`].
 const LAST_ANSWER_WITHIN: Duration = Duration::from_secs(10 * 60);
 
-/// A ticket without an answer counts for this time when the breaker decides about the tickets of other users. The time
-/// is shorter than [`ANSWER_WITHIN`], so that users with slow requests cannot block others for long.
+/// While the key is not proven, only the tickets of a few users ([`USERS`]) of a key may have no answer yet. For this
+/// limit, a ticket counts for this time. The time is shorter than [`ANSWER_WITHIN`], so that users with slow requests
+/// cannot block others for long.
 const APPLID_ANSWER_WITHIN: Duration = Duration::from_secs(4);
 
 /// A success proves the key. The proof ends after this time. It ends earlier if a service refuses a ticket of the key.
@@ -60,8 +61,8 @@ const LONGEST_UNKNOWN_PAUSE: Duration = Duration::from_secs(10 * 60);
 /// While the clocks differ too much, one ticket is tried in each period of this length.
 const CLOCK_PAUSE: Duration = Duration::from_secs(60);
 
-/// When a node gets the list of the refusals of all nodes, this list may already be this old. So the list may lack
-/// newer refusals.
+/// A list of the refusals of all nodes may be up to this old when a node gets it. So the list may lack the refusals of
+/// this time.
 const LIST_DELAY: Duration = Duration::from_secs(5);
 
 /// A ticket that a caller wants to send.
@@ -187,8 +188,8 @@ pub(super) enum Change {
 pub(super) struct Machine {
     users: HashMap<UserId, Vec<Personal>>,
     keys: HashMap<Arc<str>, Scope>,
-    /// If this is true, a key begins with a stop: when its first ticket is asked for, the tickets of all users are
-    /// stopped until a service accepts one.
+    /// If this is true, each key begins with a stop: from the first request for a ticket of the key on, the tickets of
+    /// all users are stopped until a service accepts one.
     doubts_new_keys: bool,
     pairs: usize,
     next_id: u64,
@@ -196,8 +197,8 @@ pub(super) struct Machine {
 
 impl Machine {
     /// Decides about a ticket. [`Decision::Send`] reserves the ticket until its answer is reported with
-    /// [`settle`](Self::settle), or is overdue. If all reserved tickets of a user were refused, the user could reach
-    /// the limit. In this case, the user's other tickets for this APPLID wait.
+    /// [`settle`](Self::settle), or is overdue. If the refusal of all reserved tickets would bring the user to the
+    /// limit, the user's other tickets for this APPLID wait.
     pub(super) fn ask(&mut self, ask: &Ask<'_>, now: Timestamp) -> Decision {
         let (user, applid) = (ask.user, ask.applid);
         let scope = scope_of(&mut self.keys, ask, self.doubts_new_keys, now);
@@ -249,9 +250,9 @@ impl Machine {
         let own = records.iter_mut().find(|it| it.applid == applid).expect("added above");
         own.flights.retain(|flight| flight.is_awaited(now, LAST_ANSWER_WITHIN));
         own.next = own.next.min(now.plus(LONGEST_PAUSE));
-        // The refusals of this user are forgotten after two successes, which together show that the key is right. In
-        // the first one, the service has accepted a ticket of any user on paths of the refusals. In the second one, it
-        // has accepted a ticket of this user on other paths.
+        // The refusals of this user are forgotten if two successes together show that the key is right. One success is
+        // a ticket of any user that the service has accepted on paths of the refusals. The other success is a ticket of
+        // this user that the service has accepted on other paths.
         if own.refused > 0 && own.good_since && is_checked(&own.classes) {
             own.refused = 0;
             own.classes.clear();
@@ -580,7 +581,8 @@ impl Machine {
         changes
     }
 
-    /// Applies the refusals of a user's tickets that other nodes have seen. `refused` is their number.
+    /// Applies the refusals of a user's tickets that other nodes have seen. `refused` is the number of these refusals,
+    /// and `last` is the time of the last one.
     pub(super) fn learn(
         &mut self,
         ask: &Ask<'_>,

@@ -6,8 +6,9 @@
 //! APPLID is the name of a z/OS application:
 //!
 //! 1. Until a service has accepted a ticket of a user for a class of paths (see below), the user's tickets for these
-//!    paths are normally sent one at a time. The other tickets wait for the answer, normally up to ten seconds. So even
-//!    if the user has many requests at the same time, normally only one wrong ticket is sent.
+//!    paths are normally sent one at a time. The user's next ticket waits until the answer to the previous one arrives,
+//!    normally for at most ten seconds. So even if the user has many requests at the same time, normally only one wrong
+//!    ticket is sent.
 //! 2. One refused ticket (or two, if [`TicketLimits`] says so) stops the tickets of this user for this APPLID, except
 //!    for classes of paths that are still proven. After a pause, one ticket is tried. After two refusals, no ticket is
 //!    tried after a pause. Instead, the stop ends if an administrator resumes the tickets, if the key is changed, or if

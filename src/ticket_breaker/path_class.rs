@@ -5,8 +5,8 @@
 /// `/svc/api/v1`, the paths `/svc/api/v1/jobs/1` and `/svc/api/v1/jobs/2` have the same class. The path
 /// `/svc/api/v1/files` has another class.
 ///
-/// A service may check PassTickets on some paths only. So an accepted PassTicket only shows that the service accepts
-/// PassTickets on the class of this path. Single paths are not recorded, because a client can invent any number of
+/// A service may check PassTickets on some paths only. So if a service accepts a PassTicket on a path, this success
+/// counts only for the class of this path. Single paths are not recorded, because a client can invent any number of
 /// paths.
 ///
 /// All nodes and all versions of the program compute the same number for the same class.

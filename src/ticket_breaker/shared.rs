@@ -321,7 +321,7 @@ impl Shared {
     }
 
     /// Logs changes and writes audit records. Opens and closes the gates. The caller holds the lock of `machine`
-    /// meanwhile, so that a gate never shows an older state than an earlier call has set.
+    /// meanwhile. So the gates are updated in the order in which the machine changes.
     pub(super) fn apply(&self, machine: &Machine, changes: &[Change], why: &'static str) {
         for (applid, gate) in &*self.gates() {
             gate.awaited.store(machine.awaited(applid), Ordering::Release);

@@ -22,8 +22,8 @@ pub enum SkewVerdict {
 /// Returns how many seconds the clock of the service is ahead of `now`. The result is negative if the clock of the
 /// service is behind.
 ///
-/// `date` has whole seconds: the service has read its clock in the second that begins at `date`. Of the possible
-/// differences, the result is the one nearest to zero, rounded down.
+/// `date` has whole seconds: the service has read its clock in the second that begins at `date`. So several differences
+/// are possible. The result is the one that is nearest to zero, rounded down to whole seconds.
 pub fn clock_difference(date: Timestamp, now: Timestamp) -> i64 {
     let (date, now) = (date.as_millis(), now.as_millis());
     let millis = |millis: u64| i64::try_from(millis).unwrap_or(i64::MAX);

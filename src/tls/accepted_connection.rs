@@ -162,8 +162,8 @@ impl Serving {
         }
     }
 
-    /// Returns the data for the connections that are accepted from now on, with other settings. Waiting connections and
-    /// connections that are being closed are counted together with those of `self`.
+    /// Returns the data for the connections that are accepted from now on, with these new settings. Waiting connections
+    /// and connections that are being closed are counted together with those of `self`.
     pub(super) fn with_settings(&self, settings: &ServerSettings) -> Self {
         let ConnectionSettings { protocol, fixed, .. } = &self.settings;
         let settings = ConnectionSettings::new(settings, *protocol, fixed.clone());
@@ -314,8 +314,8 @@ impl Accepted {
         let refused = |refusal| counted.proxy_header_refused(refusal);
         let closed = |reason| counted.closed(reason);
         let ends = proxies.ends(peer, local).map_err(refused).ok()?;
-        // A connection takes its place before it waits for the PROXY header, so the number of waiting connections is
-        // limited.
+        // A connection takes its place before it waits for the PROXY header. So the limit of places also limits the
+        // number of connections that wait for this header.
         let source = ends.as_ref().map_or(ClientSource::Exempt, Ends::source);
         let place = serving.admit(source, peer).await.map_err(closed).ok()?;
         let ends = match ends {

@@ -69,7 +69,8 @@ impl RequestsByAddress {
         self.max.load(Ordering::Relaxed)
     }
 
-    /// Changes the maximum of each address. Requests in flight beyond a lower maximum continue. `max` is not 0.
+    /// Changes the maximum of each address. If an address has more requests in flight than a new, lower maximum
+    /// permits, these requests continue. `max` is not 0.
     pub(super) fn set_max(&self, max: usize) {
         let counters = self.counters();
         self.max.store(max, Ordering::Relaxed);

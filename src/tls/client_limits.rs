@@ -85,7 +85,7 @@ pub struct ClientLimits {
 #[derive(Default)]
 struct Table {
     open: HashMap<u64, Entry>,
-    /// The number of connections that were evicted but are still open. They will be closed soon.
+    /// The number of connections that were evicted but are still open. Their tasks will close them soon.
     evicted: usize,
     addresses: HashMap<SourceNetwork, Address>,
     last_id: u64,

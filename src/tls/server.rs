@@ -223,8 +223,8 @@ impl Server {
     /// client takes less, its HTTP/1.1 connection is closed, or its HTTP/2 stream is reset. A stream of HTTP/2 gets
     /// pieces of up to 16 KiB, and the client must take a whole piece in this time. There is no limit for event streams
     /// (`text/event-stream`) and gRPC if the length of the response is not known. The server sees only the progress of
-    /// the client's kernel, which may take a megabyte at a time. So a connection may also be closed if its client takes
-    /// less than about 16 KiB per second. Default: 60 s.
+    /// the client's kernel, which may take a megabyte at a time. If this is one megabyte, and the send timeout is 60 s,
+    /// a connection may also be closed if its client takes less than about 16 KiB per second. Default: 60 s.
     #[must_use]
     pub fn with_send_timeout(self, send_timeout: Duration) -> Self {
         Self { settings: self.settings.with_send_timeout(send_timeout), ..self }
@@ -377,8 +377,8 @@ impl CurrentServing {
     }
 }
 
-/// Runs the tunnel in a task of its own, if the connection has become a tunnel. This frees the memory of the HTTP
-/// connection, and the tunnel has its own drain timeout.
+/// Runs the tunnel in a task of its own, if the connection has become a tunnel. The task of the HTTP connection has
+/// then ended, which frees its memory. The drain timeout of HTTP connections does not apply to the new task.
 fn run_tunnel(ended: Result<Option<OpenTunnel>, JoinError>, tunnels: &mut JoinSet<()>) {
     if let Ok(Some(tunnel)) = ended {
         tunnels.spawn(tunnel.run());

@@ -141,11 +141,11 @@ impl SettingsHandle {
         self.0.open.replace(&clients)
     }
 
-    /// Returns whether a handshake would now accept `certificate`, with its intermediate certificates. Use this for a
-    /// certificate of a connection of another process. Always returns true for a TLS configuration of your own
-    /// ([`ServerTls::from_config`]).
+    /// Returns whether a handshake would now accept `certificate`, with its intermediate certificates. Use this
+    /// function if the connection with this certificate belongs to another process. Always returns true for a TLS
+    /// configuration of your own ([`ServerTls::from_config`]).
     ///
-    /// This takes about a tenth of a millisecond. The function does not verify that a client holds the private key.
+    /// The call takes about a tenth of a millisecond. The function does not verify that a client holds the private key.
     pub fn accepts_client(&self, certificate: &PeerCertificate) -> bool {
         let chain = std::iter::once(certificate.der()).chain(certificate.intermediates());
         let chain: Vec<_> = chain.map(CertificateDer::from).collect();

@@ -385,8 +385,8 @@ mod tests {
                 thread::yield_now();
             }
         };
-        // The first check fails after all threads have called the cache. After that, two checks must run at the same
-        // time. Then both fail.
+        // The first check fails after all threads have called the cache. After that, the threads that have waited must
+        // check at the same time: at least two checks must overlap. These checks fail, too.
         let verify = || {
             if first_began.swap(true, SeqCst) {
                 checking.fetch_add(1, SeqCst);
@@ -396,7 +396,7 @@ mod tests {
                 checking.fetch_sub(1, SeqCst);
             } else {
                 wait_until(&|| callers.load(SeqCst) == THREADS);
-                // The other threads need time until they wait for this check.
+                // This gives the other threads the time to begin to wait for this check.
                 (0..1_000).for_each(|_| thread::yield_now());
             }
             Err(TokenError::Signature)

@@ -195,7 +195,7 @@ pub(super) enum Need {
 }
 
 impl IssuerKeys {
-    /// Uses one RSA key, which verifies RS256 signatures, whatever the `kid` of a token is.
+    /// Uses one RSA key, which verifies RS256 signatures. The `kid` of a token does not matter.
     pub fn fixed(key: &VerifyingKey) -> Self {
         Self::with_set(Some(KeySet::of(key)), None)
     }

@@ -31,8 +31,9 @@ const LOOK_EVERY_SECS: u64 = 30;
 /// The [`TokenVerifier`] for tokens of several issuers: this crate, API ML (Zowe's API Mediation Layer), z/OSMF (IBM's
 /// management server on z/OS) and OpenID Connect providers.
 ///
-/// A token is accepted only if a key of the issuer in its claim `iss` has signed it (docs/decisions.md#d21). So a
-/// provider cannot sign a token of another issuer, such as a login token with `iss: APIML`.
+/// The claim `iss` of a token names the issuer. The token is accepted only if a key of this issuer has signed it
+/// (docs/decisions.md#d21). So a provider cannot sign a token of another issuer, such as a login token with `iss:
+/// APIML`.
 ///
 /// | tokens | setting that makes the verifier accept them |
 /// |---|---|

@@ -139,8 +139,9 @@ impl OidcIssuer {
     }
 
     /// Keeps this value of a claim, if a token has it. Later layers can read it with
-    /// [`ExternalToken::claim`](super::ExternalToken::claim), which then returns a list of texts. Other values are
-    /// dropped, so that a token needs little memory. Only the claims `act` and `may_act` are always kept whole.
+    /// [`ExternalToken::claim`](super::ExternalToken::claim), which then returns a list of texts. All other values of
+    /// the claim are dropped, so that a token needs little memory. Only the claims `act` and `may_act` are always kept
+    /// whole.
     ///
     /// `claim` is a name or a path with dots, as in [`with_user_id_fields`](Self::with_user_id_fields). The claim may
     /// be a text or a list of texts. A text in `scope` (RFC 8693 §4.2) or `scp` (Entra ID) is a list whose items are

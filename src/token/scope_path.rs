@@ -101,7 +101,7 @@ pub enum ScopePathError {
     /// A percent sign is not followed by two hexadecimal digits, or the decoded path is encoded again or is not UTF-8.
     #[error("the path has a wrong or a double percent-encoding")]
     Encoding,
-    /// A character would have another meaning for some services.
+    /// The path has a character to which some services give another meaning.
     #[error("the path has a control character, a backslash, a semicolon or an encoded slash")]
     Ambiguous,
     /// A segment is empty, or some servers would read it as empty or as dots.

@@ -149,8 +149,8 @@ impl Jwt {
     }
 }
 
-/// A verified Personal Access Token. It may be revoked, and its scopes may not permit the request, because the
-/// verifier checks neither. Clones share the claims.
+/// A verified Personal Access Token. The verifier checks neither whether it is revoked, nor whether its scopes permit
+/// the request. Clones share the claims.
 #[derive(Clone, Debug)]
 pub struct Pat(Arc<PatClaims>);
 

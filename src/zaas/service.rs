@@ -63,7 +63,8 @@ struct Shared<R, M> {
     origins: OriginPolicy,
 }
 
-/// The layers of a route of a proxy, in the same order, around [`Answer`]. [`Checked`] is in front of the scheme.
+/// The layers that a proxy puts around a service, in the same order. Here, [`Answer`] takes the place of the service,
+/// and [`Checked`] is in front of the scheme.
 type Stack<R, M> = AuthenticateService<ScopeService<Checked<SchemeService<Answer>>>, R, M>;
 
 impl<R, M> SchemeEndpoints<R, M> {

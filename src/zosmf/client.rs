@@ -127,7 +127,7 @@ impl<C: Connect> Zosmf<C> {
     /// # Errors
     /// [`ZosmfError::Refused`] if z/OSMF refuses the old or the new password. The response does not say which.
     /// [`ZosmfError::Remote`] with the errors of [`Client::call_once`], or if z/OSMF reports an internal error, cannot
-    /// change passwords, or sends any other response.
+    /// change passwords, or sends a response that this client does not know.
     pub async fn change_password(
         &self,
         user: &UserId,

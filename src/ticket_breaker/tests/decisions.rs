@@ -306,7 +306,7 @@ fn tickets_without_an_answer_slow_a_user_down_but_stop_nobody() {
     }
     assert_eq!(world.ask("B X 1"), "send");
     world.answer("B X 1", Outcome::Accepted);
-    // The key is right, so the answers were lost for another reason.
+    // The key is now known to be right. So tickets without an answer stop nothing.
     assert_eq!(world.ask("A X 1"), "send");
     // A ticket that never left the gateway does not count.
     let mut world = World::new();
@@ -438,7 +438,7 @@ fn a_stop_ends_if_other_nodes_forget_their_refusals_but_own_refusals_stay() {
     let changes = world.machine.keep_shared(|it, _| *it != user("A"), world.now);
     assert!(changes.iter().any(|it| matches!(it, Change::KeyResumed { .. })), "{changes:?}");
     assert_eq!(world.ask("Z X 1"), "send");
-    // This node itself has seen the refusals on these paths, so they stay.
+    // In this world, the node itself has seen the refusals of A, B and C. So the stop of their paths stays.
     let mut world = World::new();
     world.accept("Z X 2");
     for name in ["A", "B", "C"] {
