@@ -726,7 +726,7 @@ async fn nodes_share_the_registry_of_issued_tokens() {
     timeout(PATIENCE, shows(&two, 1)).await.unwrap();
     assert_eq!(list(&two).await, std::slice::from_ref(&token));
 
-    // When a rotation or a revocation has succeeded on one node, the other node refuses the token.
+    // When one node has replaced (rotated) or revoked a token, the other node refuses this token.
     let rotate = AccessTokenChange::Rotate {
         old: RotatedPat::Entry(owner, token.id),
         new: issued(&new),
@@ -934,7 +934,8 @@ async fn call_everything(place: &RedisPlace) {
     let claim = begin().await.unwrap().unwrap();
     failures.end(attempt, claim, AttemptResult::Withdrawn);
     let failed = timeout(PATIENCE, async {
-        // `end` returns before its effect, so `begin` may refuse this attempt at first.
+        // `end` returns before Redis knows that the first attempt has ended. So `begin` may at first refuse the second
+        // attempt.
         loop {
             match begin().await.unwrap() {
                 Ok(claim) => return failures.end(attempt, claim, AttemptResult::Failed),

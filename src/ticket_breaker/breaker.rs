@@ -51,7 +51,7 @@ impl TicketBreaker {
         Self::with_clock(profiles, limits, Arc::new(SystemClock))
     }
 
-    /// Creates a breaker with another clock.
+    /// Creates a breaker that reads the time from `clock`.
     pub fn with_clock(profiles: KeyProfiles, limits: TicketLimits, clock: Arc<dyn Clock>) -> Self {
         let breaker = Self(Arc::new(Shared {
             machine: Mutex::default(),
@@ -71,7 +71,8 @@ impl TicketBreaker {
         breaker
     }
 
-    /// Counts refused tickets together with other nodes. Only the first call has an effect.
+    /// From now on, counts refused tickets together with the other nodes, which share the store `others`. Only the
+    /// first call has an effect.
     pub fn share(&self, others: Arc<dyn SharedRefusals>) {
         let _ = self.0.others.set(others);
     }
@@ -81,7 +82,7 @@ impl TicketBreaker {
         self.0.audit.store(Arc::new(audit));
     }
 
-    /// Continues with other keys. If a key was changed or removed, the refusals of its tickets are forgotten.
+    /// Replaces the keys and the limits. If a key was changed or removed, the refusals of its tickets are forgotten.
     pub fn set_keys(&self, profiles: KeyProfiles, limits: TicketLimits) {
         let before = self.0.keys.swap(Arc::new(Keys { profiles: profiles.clone(), limits }));
         let now = self.0.clock.now();
@@ -120,11 +121,12 @@ impl TicketBreaker {
 
     /// Forgets the refusals of tickets for `applid` and `user`. `None` stands for all APPLIDs, or for all users. For
     /// all users, also ends the stops of the keys. Returns how many pairs of user and APPLID had refusals, plus how
-    /// many keys were stopped. An operator asks for this after the cause was removed.
+    /// many keys were stopped. An operator uses this function after the cause of the refusals was removed.
     pub fn resume(&self, applid: Option<Applid>, user: Option<UserId>) -> usize {
         let mut machine = self.0.machine();
         let changes = machine.resume(applid, user);
-        // All proofs ([`Proofs`]) are dropped, so tickets are tried one at a time again.
+        // All proofs ([`Proofs`]) of these APPLIDs are dropped, so the tickets of each user are tried one at a time
+        // again.
         for (of, gate) in &*self.0.gates() {
             if applid.is_none_or(|applid| applid == *of) {
                 gate.epoch.fetch_add(1, Ordering::AcqRel);

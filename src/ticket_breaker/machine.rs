@@ -17,10 +17,10 @@ use crate::{
     passticket::{Applid, UserId},
 };
 
-/// The maximum number of refusals of one user, over all APPLIDs. After this number of refusals, no ticket of the user
-/// is tried at the end of a pause. Only an administrator, a new key or a success permits tickets again. The security
-/// product counts the refusals of all APPLIDs together, and many sites revoke the user at the third refusal (STIG
-/// V-223695).
+/// At this number of refusals, a user gets no ticket any more, except on proven paths. No ticket is tried after a
+/// pause. Only an administrator, a new key or a success permits tickets again. The refusals for all APPLIDs count, but
+/// while the key of an APPLID is proven, its tickets depend only on the refusals for this APPLID. The security product
+/// counts the refusals of all APPLIDs together, and many sites revoke the user at the third refusal (STIG V-223695).
 pub(super) const BUDGET: u8 = 2;
 
 /// The number of different users whose refusals stop the tickets of a key for all users.
@@ -33,19 +33,20 @@ pub(super) const MAX_PAIRS: usize = 10_000;
 /// The maximum number of path classes that the record of a user or of a key keeps.
 pub(super) const MAX_CLASSES: usize = 32;
 
-/// A ticket without an answer blocks further tickets of its user for this time. Most services refuse a ticket within
-/// this time.
+/// When the breaker decides about a ticket, it counts the earlier tickets of the same user and APPLID that have no
+/// answer yet. For this time, each of them counts like a refusal. Most services refuse a ticket within this time.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// A ticket without an answer may still be refused within this time. So while the key is not proven, such a ticket
-/// counts like a refusal for [`BUDGET`].
+/// If the key is wrong, a service may refuse a ticket as late as this time after it was sent. So while the key is not
+/// proven, a ticket without an answer counts for this time like a refusal for [`BUDGET`].
 const LAST_ANSWER_WITHIN: Duration = Duration::from_secs(10 * 60);
 
-/// A ticket without an answer blocks the tickets of other users for this time. The time is shorter than
-/// [`ANSWER_WITHIN`], so that users with slow requests cannot block others for long.
+/// While the key is not proven, only the tickets of a few users ([`USERS`]) of a key may have no answer yet. For this
+/// limit, a ticket counts for this time. The time is shorter than [`ANSWER_WITHIN`], so that users with slow requests
+/// cannot block others for long.
 const APPLID_ANSWER_WITHIN: Duration = Duration::from_secs(4);
 
-/// A success proves the key for this time, or until a ticket of the key is refused.
+/// A success proves the key. The proof ends after this time. It ends earlier if a service refuses a ticket of the key.
 const PROVEN_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// The pause after the first refusal. Each further refusal doubles it, up to [`LONGEST_PAUSE`].
@@ -60,10 +61,11 @@ const LONGEST_UNKNOWN_PAUSE: Duration = Duration::from_secs(10 * 60);
 /// While the clocks differ too much, one ticket is tried in each period of this length.
 const CLOCK_PAUSE: Duration = Duration::from_secs(60);
 
-/// The list of the refusals of all nodes may be this old. So it may lack newer refusals.
+/// A list of the refusals of all nodes may be up to this old when a node gets it. So the list may lack the refusals of
+/// this time.
 const LIST_DELAY: Duration = Duration::from_secs(5);
 
-/// A ticket that is to be sent.
+/// A ticket that a caller wants to send.
 #[derive(Clone, Debug)]
 pub(super) struct Ask<'a> {
     pub(super) user: UserId,
@@ -80,7 +82,7 @@ pub(super) struct Ask<'a> {
 /// The decision whether a ticket may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// The ticket may be sent. The answer must be reported with this number.
+    /// The ticket may be sent. The caller must report the answer with this number.
     Send(u64),
     /// The ticket may be sent, because its paths are proven. This ticket has no number.
     SendProven,
@@ -102,8 +104,8 @@ pub(super) enum WaitFor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stopped {
     pub(super) why: Why,
-    /// The time at which one ticket may be tried. `None` if no ticket is tried after a pause. Then, for example, an
-    /// administrator or another key can end the stop.
+    /// The time at which one ticket may be tried. `None` if the stop does not end after a pause. Then, for example, an
+    /// administrator or another key can end it.
     pub(super) until: Option<Timestamp>,
 }
 
@@ -114,13 +116,14 @@ pub(super) enum Why {
     User,
     /// The tickets of all users for this APPLID.
     Applid,
-    /// The tickets of all users for this APPLID, because the refusals of the last process are not known.
+    /// The tickets of all users for this APPLID, because this process does not know which tickets the last process had
+    /// stopped.
     Doubt,
     /// The tickets of all users for one class of paths.
     Paths,
     /// The tickets for this APPLID, because the clocks differ.
     Clock,
-    /// Too many pairs of user and APPLID have refused tickets, or tickets whose answers are awaited.
+    /// Too many pairs of user and APPLID have refused tickets, or tickets whose answers are awaited or were lost.
     Full,
     /// Too many tickets of this user in a row had no answer.
     NoAnswers,
@@ -185,7 +188,8 @@ pub(super) enum Change {
 pub(super) struct Machine {
     users: HashMap<UserId, Vec<Personal>>,
     keys: HashMap<Arc<str>, Scope>,
-    /// Whether the tickets of a key that was not used yet are stopped until a service accepts one ticket.
+    /// If this is true, each key begins with a stop: from the first request for a ticket of the key on, the tickets of
+    /// all users are stopped until a service accepts one.
     doubts_new_keys: bool,
     pairs: usize,
     next_id: u64,
@@ -193,8 +197,8 @@ pub(super) struct Machine {
 
 impl Machine {
     /// Decides about a ticket. [`Decision::Send`] reserves the ticket until its answer is reported with
-    /// [`settle`](Self::settle), or is overdue. The user's other tickets for this APPLID wait if the refusals of all
-    /// reserved tickets would reach the limit of the user.
+    /// [`settle`](Self::settle), or is overdue. If the refusal of all reserved tickets would bring the user to the
+    /// limit, the user's other tickets for this APPLID wait.
     pub(super) fn ask(&mut self, ask: &Ask<'_>, now: Timestamp) -> Decision {
         let (user, applid) = (ask.user, ask.applid);
         let scope = scope_of(&mut self.keys, ask, self.doubts_new_keys, now);
@@ -211,12 +215,13 @@ impl Machine {
                 continue;
             }
             let why = why_of(stop_of);
-            // If the clock was set back, the pause nevertheless ends after the longest pause at the latest.
+            // The clock may have been set back since the stop. So the rest of the pause is cut to `LONGEST_PAUSE`.
             stop_of.next = stop_of.next.min(now.plus(LONGEST_PAUSE));
             if now < stop_of.next {
                 return stop(why, Some(stop_of.next));
             }
-            // One ticket is tried at a time. All other requests are refused until its answer is known or overdue.
+            // One ticket is tried at a time. Until the answer to this ticket is known or overdue, all other tickets are
+            // refused.
             if let Some(flight) = scope.flights.first() {
                 return stop(why, Some(flight.since.plus(APPLID_ANSWER_WITHIN)));
             }
@@ -245,9 +250,9 @@ impl Machine {
         let own = records.iter_mut().find(|it| it.applid == applid).expect("added above");
         own.flights.retain(|flight| flight.is_awaited(now, LAST_ANSWER_WITHIN));
         own.next = own.next.min(now.plus(LONGEST_PAUSE));
-        // Two successes after the refusals show that the key is right. The service has accepted a ticket of any user on
-        // the paths of the refusals, and a ticket of this user on other paths. So the refusals of this user are
-        // forgotten.
+        // The refusals of this user are forgotten if two successes together show that the key is right. One success is
+        // a ticket of any user that the service has accepted on paths of the refusals. The other success is a ticket of
+        // this user that the service has accepted on other paths.
         if own.refused > 0 && own.good_since && is_checked(&own.classes) {
             own.refused = 0;
             own.classes.clear();
@@ -277,8 +282,8 @@ impl Machine {
         } else {
             let left = ask.limit.min(BUDGET).saturating_sub(spent).max(1);
             let awaited = own.flights.iter().filter(|it| it.is_awaited(now, ANSWER_WITHIN)).count();
-            // If the key is wrong, the service may still refuse each ticket whose answer is overdue. So these tickets
-            // count, too.
+            // If the key is wrong, the service may still refuse the tickets whose answers are overdue. So these tickets
+            // count as refusals, too.
             let most = usize::from(BUDGET.saturating_sub(spent).max(1));
             let is_exhausted = !is_key_proven && own.flights.len() >= most;
             if awaited >= usize::from(left) || is_exhausted {
@@ -324,14 +329,14 @@ impl Machine {
         })
     }
 
-    /// Stops the tickets of each key until a service accepts one ticket, because the refusals of the last process are
-    /// not known.
+    /// Stops the tickets of each key until a service accepts one ticket of this key. This function is for a process
+    /// that does not know which tickets the last process had stopped.
     pub(super) fn doubt_all_keys(&mut self) {
         self.doubts_new_keys = true;
     }
 
-    /// Applies the answer to a ticket. `id` is that of [`Decision::Send`]. It is `None` if the ticket was proven, or if
-    /// another node has sent it.
+    /// Applies the answer to a ticket. `id` is that of [`Decision::Send`]. It is `None` if the paths of the ticket were
+    /// proven, or if another node has sent the ticket.
     pub(super) fn settle(
         &mut self,
         ask: &Ask<'_>,
@@ -362,8 +367,8 @@ impl Machine {
                         changes.push(Change::UserResumed { user, applid });
                     } else {
                         own.good_since = true;
-                        // The service has accepted the ticket on other paths than those of the refusals. So tickets of
-                        // the user are permitted again, one at a time.
+                        // The refusals were on other paths than this success. So tickets of the user are permitted
+                        // again, one at a time.
                         if !own.is_open && own.refused < BUDGET && id.is_some() {
                             own.is_open = true;
                             changes.push(Change::UserResumed { user, applid });
@@ -457,7 +462,7 @@ impl Machine {
         scopes.any(|scope| !scope.stops.is_empty() || scope.clock_stop.is_some())
     }
 
-    /// Returns the classes of paths on which a success ends the count of refused users, as the bits of
+    /// Returns the classes of paths on which a success resets a count of refused users, as the bits of
     /// [`PathClass::bit`].
     pub(super) fn awaited(&self, applid: &Applid) -> u64 {
         let scopes = self.keys.values().filter(|scope| scope.applid == *applid);
@@ -550,8 +555,8 @@ impl Machine {
         changes
     }
 
-    /// Forgets the refusals of tickets that a changed key has made, and the stops of this key. `has_key` says which
-    /// users have this key.
+    /// Forgets the refusals of tickets that a changed key has made, and the stops of this key. `has_key` returns
+    /// whether this key makes the tickets of a user.
     pub(super) fn key_changed(
         &mut self,
         key: &Arc<str>,
@@ -576,7 +581,8 @@ impl Machine {
         changes
     }
 
-    /// Applies the refusals of a user's tickets that other nodes have seen. `refused` is their number.
+    /// Applies the refusals of a user's tickets that other nodes have seen. `refused` is the number of these refusals,
+    /// and `last` is the time of the last one.
     pub(super) fn learn(
         &mut self,
         ask: &Ask<'_>,
@@ -602,9 +608,10 @@ impl Machine {
         changes
     }
 
-    /// Forgets the refusals that the other nodes knew, and have forgotten since.
+    /// Forgets the refusals of each user whose refusals the other nodes knew, but do not know any more.
     ///
-    /// A refusal of the last seconds stays, because the list of the other nodes may be older than this refusal.
+    /// `is_known` returns whether the list of the other nodes contains refusals of a user. The list may be a few
+    /// seconds old. So if the last refusal is newer than [`LIST_DELAY`], the refusals of the user stay.
     pub(super) fn keep_shared(
         &mut self,
         is_known: impl Fn(&UserId, &Applid) -> bool,
@@ -647,7 +654,8 @@ impl Machine {
         self.keys.get(key).is_some_and(|scope| scope.is_proven(now, PROVEN_FOR))
     }
 
-    /// Returns whether this many refusals are known, here and at the other nodes.
+    /// Returns whether this node knows at least `refused` refusals, and knows that the other nodes have refusals of
+    /// this user.
     pub(super) fn knows(&self, user: &UserId, applid: &Applid, refused: u8) -> bool {
         self.personal(user, applid).is_some_and(|own| own.is_shared && own.refused >= refused)
     }

@@ -6,23 +6,25 @@
 //! APPLID is the name of a z/OS application:
 //!
 //! 1. Until a service has accepted a ticket of a user for a class of paths (see below), the user's tickets for these
-//!    paths are normally sent one at a time. The other tickets wait for the answer, normally up to ten seconds. So even
-//!    if the user has many requests at the same time, normally only one wrong ticket is sent.
-//! 2. One refused ticket (two with another [`TicketLimits`]) stops the tickets of this user for this APPLID, except for
-//!    classes of paths that are still proven. After a pause, one ticket is tried. After two refusals, no ticket is
-//!    tried until an administrator resumes the tickets, or the key is changed.
+//!    paths are normally sent one at a time. The user's next ticket waits until the answer to the previous one arrives,
+//!    normally for at most ten seconds. So even if the user has many requests at the same time, normally only one wrong
+//!    ticket is sent.
+//! 2. One refused ticket (or two, if [`TicketLimits`] says so) stops the tickets of this user for this APPLID, except
+//!    for classes of paths that are still proven. After a pause, one ticket is tried. After two refusals, no ticket is
+//!    tried after a pause. Instead, the stop ends if an administrator resumes the tickets, if the key is changed, or if
+//!    tickets on proven paths show that the key is right.
 //! 3. If three different users are refused and no ticket is accepted in between, the tickets of all users with this key
 //!    are stopped. If three users are refused on one class of paths and no ticket for this class is accepted in
 //!    between, the tickets for this class are stopped. After a pause, one ticket is tried.
 //! 4. The *window* of a key is the difference of clocks up to which z/OS accepts a ticket. If the clock of a service
-//!    differs by at least half of the window, the tickets of the key are stopped until the difference is smaller again.
-//!    Meanwhile, one ticket in a minute is tried.
+//!    differs from the clock of the gateway by at least half of the window, the tickets of the key are stopped. The
+//!    stop ends when the clocks differ by less than half of the window. Meanwhile, one ticket in a minute is tried.
 //!
 //! # What a success proves
-//! The breaker cannot know whether a service has checked a ticket. So each success proves one class of paths only. A
-//! class has the paths of one route whose first segment, after the prefix of the route, begins with the same eight
-//! bytes. `OPTIONS` requests have separate classes. If a path needs no ticket, a success on this path proves nothing
-//! about other paths.
+//! The breaker cannot know whether a service has checked a ticket. So each success proves one class of paths only. Two
+//! paths of one route have the same class if their first segments after the prefix of the route begin with the same
+//! eight bytes. `OPTIONS` requests have separate classes. If a path needs no ticket, a success on this path proves
+//! nothing about other paths.
 //!
 //! A success proves a class of paths for one user and for up to ten minutes. The tickets of this user for these paths
 //! are then made without a further decision. This costs about 270 instructions for each request.

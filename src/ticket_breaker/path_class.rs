@@ -1,12 +1,13 @@
 //! Classes of paths: requests whose paths begin in the same way.
 
 /// The paths of a route that begin in the same way: the first segment after the prefix of the route begins with the
-/// same eight bytes. A segment of fewer than eight bytes must be the same as a whole. For example, the prefix is
-/// `/svc/api/v1`. `/svc/api/v1/jobs/1` and `/svc/api/v1/jobs/2` have the same class, and `/svc/api/v1/files` has
-/// another one.
+/// same eight bytes. A segment of fewer than eight bytes must be the same as a whole. For example, with the prefix
+/// `/svc/api/v1`, the paths `/svc/api/v1/jobs/1` and `/svc/api/v1/jobs/2` have the same class. The path
+/// `/svc/api/v1/files` has another class.
 ///
-/// A service may check PassTickets on some paths only. So an accepted PassTicket says something about the class of its
-/// path only. Single paths are not recorded, because a client can invent any number of paths.
+/// A service may check PassTickets on some paths only. So if a service accepts a PassTicket on a path, this success
+/// counts only for the class of this path. Single paths are not recorded, because a client can invent any number of
+/// paths.
 ///
 /// All nodes and all versions of the program compute the same number for the same class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

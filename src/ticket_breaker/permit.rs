@@ -69,8 +69,8 @@ impl Sent {
     }
 }
 
-/// A reservation of the breaker. If it is dropped without an answer, the outcome is `Unknown` if the ticket was sent,
-/// and `NotSent` if not.
+/// A reservation of the breaker. If a permit is dropped before [`settle`](Self::settle) was called, the outcome is
+/// `Unknown` if the ticket was sent, and `NotSent` if it was not sent.
 pub(super) struct Permit {
     pub(super) shared: Arc<Shared>,
     pub(super) gate: Arc<Gate>,

@@ -19,8 +19,8 @@ const SLOTS: usize = 1 << 16;
 /// A proof is valid for up to this number of minutes after it was last added.
 const MINUTES: u16 = 10;
 
-/// The proofs. If another proof takes the slot of a proof, the first one is lost. This does no harm: the next ticket of
-/// the user only needs a new decision.
+/// The proofs. If two proofs have the same slot, the later one replaces the earlier one. This does no harm: the next
+/// ticket of the user only needs a new decision.
 ///
 /// A slot has 48 bits of a hash with a random key, and the minute of the proof in 16 bits.
 #[derive(Debug, Default)]

@@ -19,7 +19,7 @@ pub(super) struct Flight {
 
 impl Flight {
     pub(super) fn is_awaited(&self, now: Timestamp, within: Duration) -> bool {
-        // The second condition is for a clock that was set back.
+        // If the clock was set back, `since` may lie far in the future. The second condition then ends the wait.
         now < self.since.plus(within) && self.since <= now.plus(within)
     }
 }
@@ -40,8 +40,8 @@ pub(super) struct Personal {
     pub(super) tries: u8,
     /// The number of tickets in a row whose answers the gateway has not seen.
     pub(super) unknown: u8,
-    /// Whether tickets of the user are permitted although refusals are recorded. This is so after the service has
-    /// accepted a reserved ticket on other paths than those of the refusals.
+    /// Whether tickets of the user are permitted although `refused` is not 0. This becomes true when the service
+    /// accepts a reserved ticket on other paths than those in `classes`. It becomes false with the next refusal.
     pub(super) is_open: bool,
     /// Whether a ticket was accepted since the last refusal, on paths other than those of the refusals.
     pub(super) good_since: bool,
@@ -110,7 +110,7 @@ pub(super) struct Skew {
     pub(super) verdict: SkewVerdict,
 }
 
-/// What is known about the tickets that one key makes.
+/// The record of the tickets that one key makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Scope {
     pub(super) applid: Applid,
@@ -118,7 +118,7 @@ pub(super) struct Scope {
     pub(super) good: Option<Timestamp>,
     /// The different users who were refused since the last accepted ticket, at most three.
     pub(super) streak: Vec<UserId>,
-    /// The refusals on paths on which no later ticket was accepted.
+    /// The refused users and the paths of their refusals. An accepted ticket removes all entries with its paths.
     pub(super) recent: Vec<(UserId, PathClass)>,
     /// The paths on which a ticket was refused, and whether a later ticket was accepted on the same paths.
     pub(super) refused: Vec<(PathClass, bool)>,
@@ -146,14 +146,14 @@ impl Scope {
     }
 
     /// Creates the record of a key whose tickets are stopped until a service accepts one. Tickets are tried one at a
-    /// time, without a pause at first.
+    /// time, and the first one without a pause.
     pub(super) fn doubted(applid: Applid, now: Timestamp) -> Self {
         let stop = Stop { class: None, next: now, tries: 0 };
         Self { stops: vec![stop], ..Self::new(applid) }
     }
 
-    /// Forgets the refusals of a user. Then ends each stop for which fewer than `users` users with refusals remain.
-    /// Returns whether a stop has ended.
+    /// Forgets the refusals of a user. Then ends each stop that these refusals helped to cause, if fewer than `users`
+    /// refusals of other users remain as its cause. Returns whether a stop has ended.
     pub(super) fn forget(&mut self, user: &UserId, users: usize) -> bool {
         let was_in_streak = self.streak.contains(user);
         let paths: Vec<_> = self.recent.iter().filter(|it| it.0 == *user).map(|it| it.1).collect();
@@ -170,12 +170,12 @@ impl Scope {
         self.stops.len() < before
     }
 
-    /// Returns the classes of paths on which an accepted ticket ends a count of refused users. The result has one bit
+    /// Returns the classes of paths on which an accepted ticket resets a count of refused users. The result has one bit
     /// for each class ([`PathClass::bit`]).
     pub(super) fn awaited(&self) -> u64 {
         match self.streak.is_empty() {
             true => self.recent.iter().fold(0, |bits, (_, class)| bits | class.bit()),
-            // Any success ends the count.
+            // A success on any paths clears `streak`.
             false => u64::MAX,
         }
     }

@@ -5,11 +5,11 @@ use crate::{
     passticket::{Applid, UserId},
 };
 
-/// The stopped users and applications. [`TicketBreaker::report`](super::TicketBreaker::report) returns this report.
+/// The stopped users and keys. [`TicketBreaker::report`](super::TicketBreaker::report) returns this report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoppedReport {
-    /// The users whose tickets are stopped, by APPLID.
+    /// The users whose tickets are stopped, sorted by APPLID.
     pub users: Vec<StoppedUser>,
     /// The keys with a stop or with a warning about the clock.
     pub applids: Vec<StoppedApplid>,
@@ -43,7 +43,8 @@ pub struct StoppedUser {
     pub next: Option<Timestamp>,
 }
 
-/// A key whose tickets are stopped, or whose services have a clock that differs too much.
+/// A key whose tickets are stopped, or with a warning that the clock of a service differs too much from the clock of
+/// the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoppedApplid {

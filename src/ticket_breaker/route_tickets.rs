@@ -33,8 +33,8 @@ use crate::{
 /// How long a request waits at most for the answers to other requests.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// A waiting request asks again after this time at the latest, because nothing wakes it when a ticket without an answer
-/// stops blocking it.
+/// A waiting request asks the breaker again after this time at the latest. A ticket without an answer blocks the
+/// request only for a limited time, but nothing wakes the request at the end of this time.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// How long a request waits before it asks the other nodes again.
@@ -43,7 +43,8 @@ const ASK_NODES_AGAIN: Duration = Duration::from_millis(100);
 /// The clocks are compared at most once in this number of seconds for each route.
 const COMPARE_EVERY: u32 = 4;
 
-/// How many users may wait for an answer at the same time at all nodes, if no ticket of the key was accepted recently.
+/// The maximum number of users, at all nodes together, whose tickets may have no answer yet. It applies while no ticket
+/// of the key was accepted recently.
 const USERS: u8 = machine::USERS as u8;
 
 /// The breaker, as the scheme of one route uses it.
@@ -55,7 +56,7 @@ struct Route {
     prefix_len: usize,
     seed: RouteSeed,
     refused: RefusedStatuses,
-    /// The second in which the clocks are compared next, in the time of [`TicketBreaker::tick`].
+    /// The clocks are not compared before [`Shared::secs`] reaches this value. [`TicketBreaker::tick`] updates `secs`.
     compare_at: AtomicU32,
 }
 
@@ -194,7 +195,7 @@ impl OwnTickets {
 
     #[cold]
     fn try_unproven(&self, user: UserId, class: PathClass) -> Tried {
-        // The other nodes must be asked, too, which takes time.
+        // If nodes share their refusals, this node must also ask their store. This takes time, so the caller must wait.
         if self.shared.others.get().is_some() {
             return Tried::Wait;
         }

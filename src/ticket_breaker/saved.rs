@@ -41,7 +41,7 @@ struct User {
 struct Key {
     key: String,
     applid: String,
-    /// The users who were refused in a row.
+    /// The different users who were refused since the last accepted ticket.
     streak: Vec<String>,
     stops: Vec<(Option<u64>, u64, u8)>,
 }

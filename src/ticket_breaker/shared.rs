@@ -248,7 +248,8 @@ impl Shared {
         if let Some(others) = others {
             let resumed = machine_resumed(&changes);
             let shared = match outcome {
-                // A success on other paths does not end the refusals of the user.
+                // If the success has not resumed the tickets of the user, the refusals were on other paths and still
+                // count. So the other nodes are told only that the ticket is no longer reserved.
                 Outcome::Accepted if refused_before > 0 && !resumed => SharedOutcome::Withdrawn,
                 outcome => outcome.into(),
             };
@@ -257,15 +258,15 @@ impl Shared {
         gate.answered.notify_waiters();
     }
 
-    /// Reports an answer to the other nodes, without waiting. The number of these tasks is limited, because each
-    /// belongs to a request with a ticket.
+    /// Starts a task that reports an answer to the other nodes, and does not wait for this task. The number of these
+    /// tasks is limited, because each of them belongs to one request with a ticket.
     pub(super) fn tell_others(
         self: &Arc<Self>,
         others: &dyn SharedRefusals,
         ticket: SharedTicket,
         outcome: SharedOutcome,
     ) {
-        // A request may also end when its runtime has ended. The answer is then not reported.
+        // If a request ends after its runtime, no task can run. The answer is then not reported.
         let Ok(runtime) = Handle::try_current() else { return };
         let (told, this) = (others.settle(ticket, outcome), self.clone());
         runtime.spawn(async move {
@@ -319,8 +320,8 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    /// Logs changes and writes audit records. Opens and closes the gates. The caller holds the lock, so that the gates
-    /// follow the order of the changes.
+    /// Logs changes and writes audit records. Opens and closes the gates. The caller holds the lock of `machine`
+    /// meanwhile. So the gates are updated in the order in which the machine changes.
     pub(super) fn apply(&self, machine: &Machine, changes: &[Change], why: &'static str) {
         for (applid, gate) in &*self.gates() {
             gate.awaited.store(machine.awaited(applid), Ordering::Release);

@@ -15,7 +15,7 @@ pub struct SharedTicket {
     pub user: UserId,
     /// The APPLID.
     pub applid: Applid,
-    /// A number for the paths that the ticket is for. All nodes use the same number.
+    /// The number of the class of paths that the ticket is for. All nodes use the same number for the same class.
     pub paths: u64,
 }
 
@@ -83,7 +83,8 @@ pub type SharedRefusalsFuture<T> =
 /// node counts on its own.
 pub trait SharedRefusals: fmt::Debug + Send + Sync + 'static {
     /// Reserves a ticket before it is sent. `known` is the number of refusals that the caller knows. If `max_users` is
-    /// given, the answer is [`Reserved::Busy`] while this number of other users wait for an answer for this APPLID.
+    /// given, the answer is [`Reserved::Busy`] while tickets of this number of other users for this APPLID have no
+    /// answer yet.
     fn reserve(
         &self,
         ticket: SharedTicket,

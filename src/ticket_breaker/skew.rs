@@ -22,8 +22,8 @@ pub enum SkewVerdict {
 /// Returns how many seconds the clock of the service is ahead of `now`. The result is negative if the clock of the
 /// service is behind.
 ///
-/// `date` has whole seconds: the service has read its clock in the second that begins at `date`. Of the possible
-/// differences, the result is the one nearest to zero, rounded down.
+/// `date` has whole seconds: the service has read its clock in the second that begins at `date`. So several differences
+/// are possible. The result is the one that is nearest to zero, rounded down to whole seconds.
 pub fn clock_difference(date: Timestamp, now: Timestamp) -> i64 {
     let (date, now) = (date.as_millis(), now.as_millis());
     let millis = |millis: u64| i64::try_from(millis).unwrap_or(i64::MAX);
@@ -77,7 +77,7 @@ pub fn parse_date(value: &[u8]) -> Option<Timestamp> {
     if year < 1970 || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    // Days since 1970: years begin in March, so that the leap day is the last day of a year
+    // Counts the days since 1970. In this formula, a year begins in March, so the leap day is the last day of a year
     // (https://howardhinnant.github.io/date_algorithms.html#days_from_civil).
     let (shifted, march_year) = if month < 2 { (month + 10, year - 1) } else { (month - 2, year) };
     let leap_days = march_year / 4 - march_year / 100 + march_year / 400;

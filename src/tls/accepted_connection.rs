@@ -125,8 +125,9 @@ pub(super) struct FixedSettings {
     pub(super) counts: Option<Arc<ConnectionCounts>>,
     /// The time for which tunnels may continue after the beginning of the shutdown.
     pub(super) tunnel_drain: Duration,
-    /// The wait at the shutdown: first for a last request on an idle connection, and then for the client to close its
-    /// connection. Requests in flight may use the rest of the drain timeout.
+    /// The time limit of two waits at the shutdown. In the first wait, a client may send a last request on an idle
+    /// connection. In the second wait, the client may close the connection. Requests in flight may use the rest of the
+    /// drain timeout.
     pub(super) shutdown_wait: Duration,
     pub(super) open_certificates: Arc<OpenCertificates>,
 }
@@ -161,8 +162,8 @@ impl Serving {
         }
     }
 
-    /// Returns the data for the connections that are accepted from now on, with other settings. Waiting connections and
-    /// connections that are being closed are counted together with those of `self`.
+    /// Returns the data for the connections that are accepted from now on, with these new settings. Waiting connections
+    /// and connections that are being closed are counted together with those of `self`.
     pub(super) fn with_settings(&self, settings: &ServerSettings) -> Self {
         let ConnectionSettings { protocol, fixed, .. } = &self.settings;
         let settings = ConnectionSettings::new(settings, *protocol, fixed.clone());
@@ -313,8 +314,8 @@ impl Accepted {
         let refused = |refusal| counted.proxy_header_refused(refusal);
         let closed = |reason| counted.closed(reason);
         let ends = proxies.ends(peer, local).map_err(refused).ok()?;
-        // A connection takes its place before it waits for the PROXY header, so the number of waiting connections is
-        // limited.
+        // A connection takes its place before it waits for the PROXY header. So the limit of places also limits the
+        // number of connections that wait for this header.
         let source = ends.as_ref().map_or(ClientSource::Exempt, Ends::source);
         let place = serving.admit(source, peer).await.map_err(closed).ok()?;
         let ends = match ends {
@@ -337,8 +338,8 @@ impl Accepted {
         let mut certificate = None;
         // Dropping this value at the end of the connection removes the certificate from `OpenCertificates`.
         let mut registered = None;
-        // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util can detect the version from the first bytes. The
-        // detection is not used, because it has no time limit and drops the connection on a graceful shutdown.
+        // ALPN decides between HTTP/1.1 and HTTP/2. hyper-util could also detect the version from the first bytes. But
+        // its detection has no time limit, and drops the connection on a graceful shutdown.
         let stream = match acceptor {
             None => ClientStream::Tcp(stream),
             Some(acceptor) => {
@@ -437,15 +438,16 @@ impl Accepted {
             {
                 Ended::Idle => {}
                 Ended::Served(result) => break result,
-                // `lender` resets the connection if the client could mistake the end of the connection for the end of
-                // the response.
+                // Here, `lender` is dropped. It resets the connection if the client could mistake the end of the
+                // connection for the end of the response.
                 Ended::Cut => return None,
             }
             // hyper has dropped the connection, so the lender has it.
             let mut stream = lender.take_back()?;
             let parked = ParkedConnection { stream: &mut stream, watch: &mut watch, end };
             let ahead = match unless_ending(pin!(parked), &serving.ending).await {
-                // The server is shutting down. hyper announces this in its next response.
+                // The server is shutting down. hyper gets the connection back, and announces the close in its next
+                // response.
                 None => Vec::new(),
                 Some(Parked::Readable(ahead)) => ahead,
                 Some(Parked::Closed(last)) => {
@@ -657,8 +659,8 @@ impl<S> ConnectionService<S> {
         S: Service<Request<B>> + Clone,
     {
         let extensions = request.extensions_mut();
-        // Most requests have no extension here, so the look-up is skipped for them. hyper adds one to a request with
-        // `Upgrade`.
+        // Most requests have no extension here, so the look-up is skipped for them. But a request with the header
+        // `Upgrade` has an extension from hyper.
         if !extensions.is_empty() && extensions.get::<OnUpgrade>().is_some() {
             extensions.insert(RunsTunnels);
         }

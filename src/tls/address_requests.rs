@@ -69,7 +69,8 @@ impl RequestsByAddress {
         self.max.load(Ordering::Relaxed)
     }
 
-    /// Changes the maximum of each address. Requests in flight beyond a lower maximum continue. `max` is not 0.
+    /// Changes the maximum of each address. If an address has more requests in flight than a new, lower maximum
+    /// permits, these requests continue. `max` is not 0.
     pub(super) fn set_max(&self, max: usize) {
         let counters = self.counters();
         self.max.store(max, Ordering::Relaxed);
@@ -202,7 +203,7 @@ mod tests {
         assert_eq!(requests.begin(network(1)), Err(TooManyRequests));
         assert_eq!(requests.begin(network(2)), Ok(()));
         connections[0].end();
-        // The counter stays the same when the connections end before the request of the proxy.
+        // The request of the proxy keeps the counter of the address, even if all connections of the address end.
         drop(connections);
         let later = requests.counted_address(network(1));
         assert_eq!(later.begin(), Ok(()));

@@ -21,10 +21,10 @@ use super::{
 pin_project! {
     /// Waits for the response of `F`, and prepares it for hyper.
     ///
-    /// If the request has a body, the poll in which `F` becomes ready only drops `F`. This drops the body of the
-    /// request, too, unless a task still reads this body. The next poll gives the response to hyper. If the body was
-    /// dropped before its end, hyper cannot read the next request, and announces in the response that it closes the
-    /// connection (RFC 9112 §9.6).
+    /// If the request has a body, this takes two polls. The first one is the poll in which `F` becomes ready. It keeps
+    /// the response and drops `F`, and with `F` the body of the request, unless a task still reads this body. The next
+    /// poll gives the response to hyper. If the body was dropped before its end, hyper cannot read the next request,
+    /// and announces in the response that it closes the connection (RFC 9112 §9.6).
     pub(super) struct Answering<F, B> {
         #[pin]
         stage: Stage<F, B>,

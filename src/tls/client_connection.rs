@@ -414,7 +414,8 @@ impl InFlight {
         self.connection.shared.counts.as_deref()
     }
 
-    /// Keeps the request in flight until `tunnel` ends. The headers of the request no longer count.
+    /// Keeps the request in flight until `tunnel` ends. The headers of the request no longer count for the limit of
+    /// memory.
     #[cfg(feature = "proxy")]
     pub(super) fn begin_tunnel(mut self, tunnel: BoxTunnel) {
         let connection = self.connection.clone();
@@ -450,8 +451,9 @@ impl Drop for InFlight {
         if connection.in_flight() == 1 {
             connection.headers.give_back(&shared.headers);
         }
-        // The idle time is restarted before the connection becomes idle, so that no idle connection has an old time. It
-        // is restarted at the end of each request, because the last two requests may end at the same moment.
+        // The idle time is restarted before the connection becomes idle, so that no idle connection has an old time.
+        // Each request restarts it, and not only the last one: if two requests end at the same moment, neither may see
+        // that it is the last one.
         connection.restart_idle_time();
         let ended = match self.waits_for {
             WaitsFor::Service => IN_FLIGHT + AT_SERVICE,

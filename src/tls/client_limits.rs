@@ -85,7 +85,7 @@ pub struct ClientLimits {
 #[derive(Default)]
 struct Table {
     open: HashMap<u64, Entry>,
-    /// The number of connections that were evicted but are still open. They will be closed soon.
+    /// The number of connections that were evicted but are still open. Their tasks will close them soon.
     evicted: usize,
     addresses: HashMap<SourceNetwork, Address>,
     last_id: u64,
@@ -164,8 +164,8 @@ impl ClientLimits {
         Self { headers: Arc::new(HeaderBudget::new(bytes)), ..self }
     }
 
-    /// Replaces the limits of `self` by those of `other`. Servers may use `self` meanwhile. Connections and requests
-    /// beyond a lower limit continue.
+    /// Replaces the limits of `self` by those of `other`. Servers may use `self` meanwhile. If a new limit is lower,
+    /// the connections and requests that exceed it continue.
     pub fn replace(&self, other: &Self) {
         self.connections.store(other.connections().get(), Ordering::Relaxed);
         self.per_address.store(other.connections_per_address().get(), Ordering::Relaxed);
@@ -196,8 +196,8 @@ impl ClientLimits {
         let table = &mut *self.table();
         let mut evicted = self.make_room_in_share(table, source, now)?;
         if table.open.len() - table.evicted >= self.connections().get() {
-            // Most evicted connections end as soon as their tasks run. So if there are many evicted connections, their
-            // tasks normally cannot run, and more evictions would not help.
+            // An evicted connection usually ends when its task runs the next time. If many evicted connections are
+            // still open, their tasks have probably had no chance to run. More evictions would then not help.
             let max_evicted = MIN_CANDIDATES.max(self.connections().get() / 8);
             if table.evicted >= max_evicted || !table.evict_one(now) {
                 return Err(CloseReason::NoIdleConnection);

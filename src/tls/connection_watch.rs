@@ -54,8 +54,8 @@ pub(super) enum Action {
     ShutDown(CloseReason),
     /// The server closes the connection now.
     Close(CloseReason),
-    /// The server closes the connection now. Its graceful shutdown has begun before, and now the connection is idle or
-    /// the shutdown has taken too long.
+    /// The server closes the connection now. The graceful shutdown of the connection began earlier. Now the connection
+    /// is idle, or the shutdown has taken too long.
     Abort,
     /// The server takes the idle connection from hyper until the client sends data, to free the buffers of hyper.
     Park,
@@ -74,8 +74,8 @@ struct State {
     timeouts: ClientTimeouts,
     version: HttpVersion,
     /// The values of [`ClientConnection::changes`] and [`ClientConnection::read`] at the last poll at which a request
-    /// was in flight, or had begun or ended since the previous poll. If more bytes were read after that poll, they are
-    /// the beginning of a head.
+    /// was in flight, or had begun or ended since the previous poll. If the connection has read further bytes since
+    /// that poll, these bytes are the beginning of a head.
     changes: u64,
     read: u64,
     head_since: Option<Instant>,
@@ -85,8 +85,8 @@ struct State {
     evicted_at: Option<Instant>,
     revoked_at: Option<Instant>,
     is_parked: bool,
-    /// Whether the timer must be set again at the end of the next request, so that the connection is parked in time. If
-    /// this is false, the timer fires early enough.
+    /// If this is true, the timer may fire too late to park the connection after the next request. So the timer must be
+    /// set again at the end of this request.
     parks_after_request: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Counts a request as in flight until the body of its response has ended, and records the progress of the client that
-//! takes this body.
+//! Counts a request as in flight until the body of its response has ended. Meanwhile, records whether the request waits
+//! for the service or for the client.
 
 use std::{
     pin::Pin,

@@ -61,7 +61,8 @@ impl<B: Body<Error: Into<BoxError>>> Body for DeliveredBody<B> {
         if client.response().is_flushed() {
             return Poll::Ready(Some(Err(error)));
         }
-        // The task was woken when the failure was found. After that, hyper polls the body again after each flush.
+        // No wake-up is needed here: the task was woken when the failure was found, and hyper polls the body again
+        // after each flush.
         *this.failed = Some(error);
         Poll::Pending
     }

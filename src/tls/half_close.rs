@@ -47,7 +47,7 @@ const FIRST_CHECK: Duration = Duration::from_millis(100);
 /// The time between two checks for a reset, after the first check.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// The end of a head, and an empty line after it (RFC 9112 §2.1).
+/// The end of the last line of a head, and the empty line after it (RFC 9112 §2.1).
 const EMPTY_LINE: &[u8; 4] = b"\r\n\r\n";
 
 /// Most operating systems forget a connection about a minute after the client has closed it. From then on, they answer
@@ -73,7 +73,8 @@ impl ClientSocket for ClientIo<TcpStream> {
         let mut byte = [0];
         match ready!(self.socket().poll_peek(cx, &mut ReadBuf::new(&mut byte)))? {
             0 => Poll::Ready(Ok(())),
-            // No waker is needed: the task polls the connection again when it can use these bytes.
+            // There are bytes before the end. The task does not wait for the end here: it polls the connection again
+            // when it can use these bytes.
             _ => Poll::Pending,
         }
     }

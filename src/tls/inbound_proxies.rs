@@ -13,13 +13,13 @@ use crate::{connection::TrustedProxies, log_limit::log_limited};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct InboundProxies {
-    /// The proxies whose headers about their clients are used, such as `X-Forwarded-For`.
+    /// The proxies that may announce their clients in headers such as `X-Forwarded-For`.
     pub(super) http: Option<TrustedProxies>,
     /// If present, each connection must come from one of these proxies and begin with a header of the PROXY protocol.
     pub(super) proxy_protocol: Option<TrustedProxies>,
 }
 
-/// The two addresses of a connection, as seen by the client.
+/// The address of the peer of a connection, and the address to which this peer has connected.
 #[derive(Clone, Debug)]
 pub(super) struct Ends {
     /// The client, or the proxy that speaks HTTP with the gateway.

@@ -1,9 +1,9 @@
 //! Lends the connection of a client to hyper, and takes it back when hyper has finished.
 //!
-//! hyper closes a connection as soon as it has written the last response. If the client is still sending at that time,
-//! the kernel resets the connection, and the client may lose a response that it has not read yet. So hyper does not own
-//! the connection: [`LentStream`] returns it when hyper drops it, and [`ClientStream::close`] closes it in stages (RFC
-//! 9112 §9.6).
+//! hyper closes a connection as soon as it has written the last response. If the client is still sending its request at
+//! that time, the kernel resets the connection. The client may then lose a response that it has not read yet. So hyper
+//! does not own the connection: [`LentStream`] returns it when hyper drops it, and [`ClientStream::close`] closes it in
+//! stages (RFC 9112 §9.6).
 
 use std::{
     io::{self, IoSlice},
@@ -174,8 +174,8 @@ impl<T> LentStream<T> {
 impl<T> Drop for LentStream<T> {
     fn drop(&mut self) {
         if let Some((stream, owner)) = self.lent.take() {
-            // The stream cannot be sent back if the task of the connection was aborted. The connection is then closed
-            // immediately.
+            // `send` fails if the task of the connection was aborted, because nothing then receives the stream. The
+            // connection is closed immediately.
             let _ = owner.send(stream);
         }
     }

@@ -19,7 +19,7 @@ const WAIT: Duration = Duration::from_secs(1);
 pub(super) enum Refusal {
     /// The address of the client has too many requests in flight.
     RequestsPerAddress,
-    /// The headers of all requests take too much memory.
+    /// The headers of all requests in flight would take too much memory.
     HeaderMemory,
     /// The headers of the request are too large.
     HeadersTooLarge,

@@ -51,13 +51,13 @@ const CLOSE_TUNNELS: Duration = Duration::from_secs(7);
 #[cfg(target_os = "linux")]
 const MAX_UNSENT: u32 = 128 * 1024;
 
-/// The time limits with which the kernel probes a silent connection. An accepted connection inherits these settings
-/// from the listener.
+/// The times after which the kernel probes a silent connection. An accepted connection inherits these settings from the
+/// listener.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20));
 
 /// After an error of `accept`, the server waits this long before it accepts the next connection. It does not wait if
-/// the client closed its connection before it was accepted.
+/// the error only says that a client closed its connection before the server accepted it.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Accepts connections and serves HTTP/1.1 and HTTP/2 requests on them. HTTP/2 needs TLS.
@@ -107,8 +107,8 @@ pub struct Server {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Drained {
-    /// All connections ended before the drain timeout, except connections that only had to be closed, and connections
-    /// of WebSockets.
+    /// At the drain timeout, no connection was open, apart from WebSockets, and from connections that the server was
+    /// already closing after their last response.
     Completely,
     /// Some connections were still open at the drain timeout, and were closed then.
     CutOff {
@@ -223,8 +223,8 @@ impl Server {
     /// client takes less, its HTTP/1.1 connection is closed, or its HTTP/2 stream is reset. A stream of HTTP/2 gets
     /// pieces of up to 16 KiB, and the client must take a whole piece in this time. There is no limit for event streams
     /// (`text/event-stream`) and gRPC if the length of the response is not known. The server sees only the progress of
-    /// the client's kernel, which may take a megabyte at a time. So a connection may also be closed if its client takes
-    /// less than about 16 KiB per second. Default: 60 s.
+    /// the client's kernel, which may take a megabyte at a time. If this is one megabyte, and the send timeout is 60 s,
+    /// a connection may also be closed if its client takes less than about 16 KiB per second. Default: 60 s.
     #[must_use]
     pub fn with_send_timeout(self, send_timeout: Duration) -> Self {
         Self { settings: self.settings.with_send_timeout(send_timeout), ..self }
@@ -309,7 +309,7 @@ impl Server {
             }
         }
         drop(self.listener);
-        // An error means that no connection is left. So the error is ignored.
+        // `send` does not fail, because `current` still has a receiver.
         let _ = end.send(true);
         let all_tunnels_end = Instant::now() + self.tunnel_drain_timeout + CLOSE_TUNNELS;
         let all_ended = async {
@@ -377,8 +377,8 @@ impl CurrentServing {
     }
 }
 
-/// Runs the tunnel in a task of its own, if the connection has become a tunnel. This frees the memory of the HTTP
-/// connection, and the tunnel has its own drain timeout.
+/// Runs the tunnel in a task of its own, if the connection has become a tunnel. The task of the HTTP connection has
+/// then ended, which frees its memory. The drain timeout of HTTP connections does not apply to the new task.
 fn run_tunnel(ended: Result<Option<OpenTunnel>, JoinError>, tunnels: &mut JoinSet<()>) {
     if let Ok(Some(tunnel)) = ended {
         tunnels.spawn(tunnel.run());
@@ -406,8 +406,8 @@ fn keep_alive(listener: &TcpListener) {
 /// Handles an error of `accept`. The listener can still be used after such an error. If a client closed its connection
 /// before the server accepted it, the server continues immediately. If there are too many open files or there is too
 /// little memory, the server closes the longest idle connection. If no connection is idle, it closes a stalled one. The
-/// server then waits a moment until the file of the closed connection is free. If there is no such connection, the
-/// server can continue only when another connection ends.
+/// server then waits a moment until the file of the closed connection is free. If no connection is idle or stalled, no
+/// file becomes free before another connection ends.
 async fn accept_failed(error: &io::Error, limits: &ClientLimits) {
     if is_closed_by_client(error) {
         return;
@@ -430,8 +430,8 @@ fn is_closed_by_client(error: &io::Error) -> bool {
     )
 }
 
-/// Returns whether the process or the system has too many open files or too little memory. Closing another connection
-/// then helps.
+/// Returns whether the process or the system has too many open files or too little memory. In both cases, closing
+/// another connection helps.
 fn lacks_resources(error: &io::Error) -> bool {
     // `ENFILE` and `EMFILE` have these numbers on all Unix systems since Version 7.
     const ENFILE: i32 = 23;

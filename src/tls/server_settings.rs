@@ -103,8 +103,8 @@ impl ServerSettings {
 pub struct SettingsHandle(Arc<Shared>);
 
 struct Shared {
-    /// Increases with each change. A server compares this number when it accepts a connection, and not for each
-    /// request.
+    /// Increases with each change. When a server accepts a connection, it compares this number with the number at its
+    /// last read of the settings. So it need not lock `current` for each connection.
     generation: AtomicU64,
     current: Mutex<ServerSettings>,
     /// Locked during a change. So if two threads change the settings, the certificates are verified in the same order
@@ -134,17 +134,18 @@ impl SettingsHandle {
     pub fn replace(&self, settings: ServerSettings) -> usize {
         let clients = settings.clients();
         let _changing = self.0.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        // The old settings are dropped after the lock has been released.
+        // The lock of `current` is released at the end of this statement. The old settings are dropped later, at the
+        // end of the function.
         let _before = std::mem::replace(&mut *self.current(), settings);
         self.0.generation.fetch_add(1, Ordering::AcqRel);
         self.0.open.replace(&clients)
     }
 
-    /// Returns whether a handshake would now accept `certificate`, with its intermediate certificates. Use this for a
-    /// certificate of a connection of another process. Always returns true for a TLS configuration of your own
-    /// ([`ServerTls::from_config`]).
+    /// Returns whether a handshake would now accept `certificate`, with its intermediate certificates. Use this
+    /// function if the connection with this certificate belongs to another process. Always returns true for a TLS
+    /// configuration of your own ([`ServerTls::from_config`]).
     ///
-    /// This takes about a tenth of a millisecond. The function does not verify that a client holds the private key.
+    /// The call takes about a tenth of a millisecond. The function does not verify that a client holds the private key.
     pub fn accepts_client(&self, certificate: &PeerCertificate) -> bool {
         let chain = std::iter::once(certificate.der()).chain(certificate.intermediates());
         let chain: Vec<_> = chain.map(CertificateDer::from).collect();

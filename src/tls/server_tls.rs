@@ -35,7 +35,7 @@ pub struct ServerTls {
 /// verifies the client certificates of all open connections.
 #[derive(Clone)]
 pub(super) enum ClientVerifier {
-    /// No client certificate is accepted.
+    /// The server does not ask for client certificates, and accepts none.
     None,
     Verifier(Arc<dyn ClientCertVerifier>),
     /// The configuration comes from [`ServerTls::from_config`]. rustls does not return the verifier of a configuration.

@@ -1,5 +1,6 @@
 //! Opens TCP connections to services. The addresses of a name are tried 250 ms apart, with alternating address families
-//! (RFC 8305). So an address that does not answer costs only a quarter of a second, and not the whole connect timeout.
+//! (RFC 8305). So if an address does not answer, the attempt for the next address begins after a quarter of a second,
+//! and does not wait for the connect timeout.
 
 use std::{
     future::poll_fn,

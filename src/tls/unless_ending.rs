@@ -8,8 +8,8 @@ use std::{
 
 use tokio::{sync::watch, task::coop::unconstrained};
 
-/// Returns the output of `future`, or `None` when the server shuts down. The caller must not have marked the value of
-/// `ending` as seen, because `has_changed` must report the shutdown.
+/// Returns the output of `future`, or `None` when the server shuts down. The caller must not mark the value of `ending`
+/// as seen (for example with `borrow_and_update`). Otherwise, `has_changed` would not report the shutdown.
 ///
 /// Reading the value of `ending` takes a lock that all connections share, and a connection is polled several
 /// times per request. So the value is read only by the first poll, by a poll with another waker, and by a

@@ -66,14 +66,14 @@ where
     }
 }
 
-/// Says how a connection has ended.
+/// Says why the wait for the end of a connection is over.
 pub(super) enum Ended {
     /// hyper has finished with the connection.
     Served(hyper::Result<()>),
     /// The connection was closed for one of the reasons of [`Watch`], such as a time limit, or because the server shuts
     /// down. hyper may not have finished with it.
     Cut,
-    /// The connection is idle, and hyper has no data of it.
+    /// The connection is still open, but it is idle and must be parked. hyper keeps no data of it.
     Idle,
 }
 

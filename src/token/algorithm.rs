@@ -14,8 +14,8 @@ use aws_lc_rs::signature::{
 /// secret, such as `HS256`. So a configuration cannot permit them.
 ///
 /// ECDSA signatures are not unique: from one valid signature, anyone can compute a second one. With the second
-/// signature, the token has another [fingerprint](super::TokenFingerprint). A revocation by fingerprint does not apply
-/// to it. RSA signatures do not have this property.
+/// signature, the token has another [fingerprint](super::TokenFingerprint). So a revocation of the first fingerprint
+/// does not apply to the token with the second signature. RSA signatures do not have this property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Algorithm {
@@ -38,7 +38,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The algorithms that an RSA key can have.
+    /// The algorithms for which an RSA key can be used.
     pub(super) const RSA: [Self; 6] =
         [Self::Rs256, Self::Rs384, Self::Rs512, Self::Ps256, Self::Ps384, Self::Ps512];
 

@@ -11,8 +11,8 @@
 //! - The size of the cache is bounded. A PAT (Personal Access Token) with many scopes counts as several tokens. Many
 //!   tokens that are used only once do not evict a token that is used repeatedly.
 //! - If a new token arrives on many connections at the same time, one thread verifies it. The other threads wait for
-//!   the result, which takes less time than a second check. If the token is bad, all waiting threads then verify it
-//!   themselves, at the same time. So a bad token delays each of them by at most one verification.
+//!   the result, because waiting takes less time than another verification. If the token is bad, all waiting threads
+//!   then verify it themselves, at the same time. So a bad token delays each of them by at most one verification.
 
 #[cfg(feature = "remote")]
 use std::sync::Weak;
@@ -40,9 +40,9 @@ use crate::clock::Timestamp;
 /// The cache consists of shards, each with its own lock. The number of shards is the capacity of the cache divided by
 /// this weight, rounded up to a power of two.
 ///
-/// Rounding up makes the number of shards less than twice as large. So if there are several shards, each can hold at
-/// least half of this weight. This is enough for the heaviest possible PAT, which has the maximum length and the
-/// shortest possible scopes. If there is only one shard, it has the whole capacity.
+/// Rounding up less than doubles the number of shards. So if there are several shards, each can hold at least half of
+/// this weight. This is enough for the heaviest possible PAT, which has the maximum length and the shortest possible
+/// scopes. If there is only one shard, it has the whole capacity.
 const WEIGHT_PER_SHARD: usize = 2_048;
 
 pub(super) struct TokenCache {
@@ -385,8 +385,8 @@ mod tests {
                 thread::yield_now();
             }
         };
-        // The first check fails after all threads have called the cache. After that, two checks must run at the same
-        // time. Then both fail.
+        // The first check fails after all threads have called the cache. After that, the threads that have waited must
+        // check at the same time: at least two checks must overlap. These checks fail, too.
         let verify = || {
             if first_began.swap(true, SeqCst) {
                 checking.fetch_add(1, SeqCst);
@@ -396,7 +396,7 @@ mod tests {
                 checking.fetch_sub(1, SeqCst);
             } else {
                 wait_until(&|| callers.load(SeqCst) == THREADS);
-                // The other threads need time until they wait for this check.
+                // This gives the other threads the time to begin to wait for this check.
                 (0..1_000).for_each(|_| thread::yield_now());
             }
             Err(TokenError::Signature)

@@ -31,7 +31,7 @@ pub enum TokenError {
     #[error("a claim of the token is not valid: {0}")]
     Claims(Box<str>),
     /// The verifier does not accept tokens of this issuer. A Personal Access Token (PAT) of API ML (Zowe's API
-    /// Mediation Layer) also causes this error, if the verifier accepts only its login tokens.
+    /// Mediation Layer) also causes this error, if the verifier accepts only the login tokens of API ML.
     #[error("the issuer of the token is not known")]
     Issuer,
     /// The token has expired.

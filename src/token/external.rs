@@ -104,8 +104,8 @@ impl fmt::Debug for ExternalClaims {
     }
 }
 
-/// A verified token of another issuer. [`VerifiedToken::external`](super::VerifiedToken::external) creates it. The
-/// token may be revoked, which this type does not show. Clones share the claims.
+/// A verified token of another issuer. [`VerifiedToken::external`](super::VerifiedToken::external) creates it. This
+/// type does not show whether the token is revoked. Clones share the claims.
 #[derive(Clone, Debug)]
 pub struct ExternalToken(Arc<External>);
 

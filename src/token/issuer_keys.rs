@@ -3,15 +3,16 @@
 //! Rules for fetched keys. A *set* is the list of keys that one fetch returns:
 //!
 //! - A set that is older than [`KeyRefresh::every`] is fetched again. [`IssuerKeys::keep_fresh`] does this in the
-//!   background. Without `keep_fresh`, the next token starts the fetch. Only a token that is not cached waits for the
-//!   result. Meanwhile, other tokens use the old set.
+//!   background. Without `keep_fresh`, the next token starts the fetch. If this token is cached, it does not wait for
+//!   the result. Meanwhile, other tokens use the old set.
 //! - If the key of a token is not in the set, the issuer may have a new key. Tokens with unknown keys cause at most one
 //!   fetch every 30 s.
 //! - One fetch runs at a time. All requests that need its result wait for it. The fetch runs in its own task, so a
 //!   client that disconnects does not cancel it.
 //! - If a fetch fails, the last good set is used until it is older than [`KeyRefresh::max_age`]. If there is no set,
 //!   the next fetch can start 5 s after the last one began.
-//! - If the issuer lists no usable key, it has withdrawn all of its keys. The earlier set is then discarded.
+//! - A fetched list without a usable key means that the issuer has withdrawn all of its keys. So the earlier set is
+//!   discarded.
 
 use std::{
     fmt,
@@ -194,7 +195,7 @@ pub(super) enum Need {
 }
 
 impl IssuerKeys {
-    /// Uses one RSA key, which verifies RS256 signatures, whatever the `kid` of a token is.
+    /// Uses one RSA key, which verifies RS256 signatures. The `kid` of a token does not matter.
     pub fn fixed(key: &VerifyingKey) -> Self {
         Self::with_set(Some(KeySet::of(key)), None)
     }
@@ -235,8 +236,8 @@ impl IssuerKeys {
         }))
     }
 
-    /// Sets when the keys are fetched again. Call this function before you clone the value. After that, and for fixed
-    /// keys, it has no effect.
+    /// Sets when the keys are fetched again. Call this function before you clone the value. On a value with clones, and
+    /// for fixed keys, it has no effect.
     #[must_use]
     pub fn with_refresh(mut self, refresh: KeyRefresh) -> Self {
         if let Some(keys) = Arc::get_mut(&mut self.0)
@@ -249,8 +250,8 @@ impl IssuerKeys {
         self
     }
 
-    /// Uses the monotonic time of `clock` instead of the system's. Call this function before you clone the value. After
-    /// that, it has no effect.
+    /// Uses the monotonic time of `clock` instead of the system's. Call this function before you clone the value. On a
+    /// value with clones, it has no effect.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         if let Some(keys) = Arc::get_mut(&mut self.0) {
@@ -343,9 +344,9 @@ impl IssuerKeys {
         }
     }
 
-    /// Starts a fetch if there is no set or the set is too old. Does nothing if the last fetch began a short time ago.
-    /// Does not wait for the fetch. The verifier calls this function even if all tokens are cached. Without a Tokio
-    /// runtime, it does nothing.
+    /// Starts a fetch if there is no set, or if the set is older than [`KeyRefresh::every`]. Does not wait for the
+    /// fetch. Does nothing while a fetch runs, or if the pause since the start of the last fetch is too short. The
+    /// verifier calls this function even if all tokens are cached. Without a Tokio runtime, it does nothing.
     pub(super) fn refresh_in_background(&self) {
         if let Some(remote) = &self.0.remote
             && Handle::try_current().is_ok()

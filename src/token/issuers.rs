@@ -31,8 +31,9 @@ const LOOK_EVERY_SECS: u64 = 30;
 /// The [`TokenVerifier`] for tokens of several issuers: this crate, API ML (Zowe's API Mediation Layer), z/OSMF (IBM's
 /// management server on z/OS) and OpenID Connect providers.
 ///
-/// A token is accepted only if a key of the issuer in its claim `iss` has signed it (docs/decisions.md#d21). So a
-/// provider cannot sign a token of another issuer, such as a login token with `iss: APIML`.
+/// The claim `iss` of a token names the issuer. The token is accepted only if a key of this issuer has signed it
+/// (docs/decisions.md#d21). So a provider cannot sign a token of another issuer, such as a login token with `iss:
+/// APIML`.
 ///
 /// | tokens | setting that makes the verifier accept them |
 /// |---|---|
@@ -249,7 +250,7 @@ impl TrustedIssuers {
             Err(Undecided::Refused(error)) => return Err(error),
             Err(Undecided::Wait(keys, need)) => keys.refresh(need).await,
         }
-        // The fetch has ended, or no fetch could start. The token does not wait a second time.
+        // The fetch has ended, or no fetch was allowed to start. In both cases, the token does not wait a second time.
         self.verify(token, Last::Yes).map_err(|undecided| match undecided {
             Undecided::Refused(error) => error,
             Undecided::Wait(..) => TokenError::Signature,
@@ -278,8 +279,9 @@ impl Issuers {
         }
     }
 
-    /// Returns whether the last check for old keys was at least 30 s ago. A cached token needs no keys. So without this
-    /// check, a withdrawn key would stay in use while all tokens are cached.
+    /// Returns whether the last check for old keys was at least 30 s ago. A cached token is accepted without a look at
+    /// the keys. So without the check for old keys, the tokens of a withdrawn key would be accepted while they are
+    /// cached.
     fn is_look_due(&self, now: Timestamp) -> bool {
         // If the clock was set back, the difference is very large, so the check is due.
         now.as_secs().wrapping_sub(self.looked.load(Ordering::Relaxed)) >= LOOK_EVERY_SECS

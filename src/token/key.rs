@@ -193,8 +193,8 @@ impl VerifyingKey {
         Ok(Self { rs256, public, id: None, header: header(None).into() })
     }
 
-    /// Sets the id of the key. This crate writes the id into the header of tokens. A token with exactly this header is
-    /// checked with this key first.
+    /// Sets the id of the key. This crate writes the id into the header of tokens. If a token has exactly the header
+    /// that this crate writes for this key, a verifier checks the token with this key first.
     #[must_use]
     pub fn with_key_id(self, id: KeyId) -> Self {
         Self { header: header(Some(&id)).into(), id: Some(id), ..self }

@@ -1,9 +1,9 @@
 //! Issues and verifies login tokens and Personal Access Tokens (PATs).
 //!
 //! Tokens of both kinds are JWTs that an RSA key has signed with RS256. The claim `iss` is `APIML` in a login token and
-//! `APIML_PAT` in a PAT. The claim `scopes` of a PAT lists its [scopes](Scope): which services accept the PAT. API ML
-//! (Zowe's API Mediation Layer) uses the same claims. If API ML and this crate have the same signing key, each accepts
-//! the tokens of the other.
+//! `APIML_PAT` in a PAT. The claim `scopes` of a PAT lists its [scopes](Scope), which say which services accept the
+//! PAT. API ML (Zowe's API Mediation Layer) uses the same claims. If API ML and a gateway with this crate have the same
+//! signing key, each of them accepts the tokens of the other.
 //!
 //! A PAT may stand between the prefix `zowepat_` and a checksum ([`TokenIssuer::with_pat_prefix`]), so that secret
 //! scanners recognize it. The verifiers of this module accept each PAT with and without prefix and checksum. API ML

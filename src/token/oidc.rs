@@ -24,7 +24,8 @@ const MAX_AUDIENCES: usize = 64;
 ///
 /// A token is accepted if all of these are true:
 ///
-/// - Its claim `iss` is exactly the issuer. A slash at the end makes a difference.
+/// - Its claim `iss` is exactly the issuer. A URL with a slash at the end and the same URL without it are different
+///   issuers.
 /// - One of the provider's own keys has signed it, with one of the accepted algorithms.
 /// - `aud` contains one of the audiences.
 /// - If `aud` has several values, or if authorized parties are set, the claim `azp` is one of the authorized parties.
@@ -64,7 +65,8 @@ pub struct OidcIssuer {
     user_id_fields: Vec<Box<str>>,
     registry: Registry,
     keys: IssuerKeys,
-    /// The values of claims that are kept, for each name of a claim. `act` and `may_act` are kept in addition.
+    /// The wanted values, by the name of the claim. Of each claim, only these values are kept. The claims `act` and
+    /// `may_act` are always kept.
     kept: BTreeMap<Box<str>, HashSet<Box<str>>>,
 }
 
@@ -118,7 +120,7 @@ impl OidcIssuer {
     }
 
     /// Sets the claims that may name the user. The user is in the first claim of `fields` that the token contains. A
-    /// claim with the value `null` is treated as missing. If the value of the first claim is not usable, the token is
+    /// claim with the value `null` is treated as missing. If the value of this claim is not usable, the token is
     /// refused, and no later claim is tried. If `fields` is empty, no token is accepted.
     ///
     /// A field is the name of a claim, or a path into nested objects with dots between the names. If a claim has the
@@ -137,8 +139,9 @@ impl OidcIssuer {
     }
 
     /// Keeps this value of a claim, if a token has it. Later layers can read it with
-    /// [`ExternalToken::claim`](super::ExternalToken::claim), which then returns a list of texts. Other values are
-    /// dropped, so that a token needs little memory. Only the claims `act` and `may_act` are always kept whole.
+    /// [`ExternalToken::claim`](super::ExternalToken::claim), which then returns a list of texts. All other values of
+    /// the claim are dropped, so that a token needs little memory. Only the claims `act` and `may_act` are always kept
+    /// whole.
     ///
     /// `claim` is a name or a path with dots, as in [`with_user_id_fields`](Self::with_user_id_fields). The claim may
     /// be a text or a list of texts. A text in `scope` (RFC 8693 §4.2) or `scp` (Entra ID) is a list whose items are
@@ -235,7 +238,7 @@ impl OidcIssuer {
                 Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect(),
                 _ => Vec::new(),
             };
-            // A set, because a token may repeat a value thousands of times.
+            // This is a set, because a token may repeat a value thousands of times.
             let kept: BTreeSet<_> =
                 texts.into_iter().filter(|text| wanted.contains(*text)).collect();
             Ok(match kept.is_empty() {

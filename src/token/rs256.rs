@@ -133,7 +133,8 @@ impl Rs256Verifier {
     /// Caching Service, find PATs by a hash of this form. Other stores do not need this form. By default, the verifier
     /// keeps no text of a token.
     ///
-    /// The text takes up capacity of the cache. The new verifier does not share a cache with `self`.
+    /// In the cache, a PAT with a long text counts as several tokens. The new verifier does not share a cache with
+    /// `self`.
     #[must_use]
     pub fn with_pat_texts(mut self) -> Self {
         self.keeps_pat_texts = true;
@@ -163,8 +164,8 @@ impl Rs256Verifier {
         self.verify_bytes(token.as_bytes())
     }
 
-    /// Does the same as [`verify`](Self::verify) for bytes. If the token is cached, the bytes are not checked for
-    /// UTF-8.
+    /// Does the same as [`verify`](Self::verify) for bytes. The bytes are checked for UTF-8 only if the token is not
+    /// cached.
     fn verify_bytes(&self, token: &[u8]) -> Result<VerifiedToken, TokenError> {
         let SentToken { jwt, form } = SentToken::parse(token)?;
         let uncached = || {
@@ -349,13 +350,13 @@ impl Rs256Verifier {
         self.clock.now()
     }
 
-    /// Returns whether one of the keys signs tokens with this encoded header.
+    /// Returns whether this is the encoded header that this crate writes for one of the keys.
     pub(super) fn is_header_of_a_key(&self, header: &str) -> bool {
         self.keys.iter().any(|key| key.header() == header)
     }
 }
 
-/// The keys that are tried, by their owner.
+/// Says whose keys are tried.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "TrustedIssuers uses all of them"))]
 pub(super) enum By {

@@ -12,8 +12,8 @@ use crate::hexadecimal;
 /// The maximum length of the path in a scope, in bytes.
 pub const MAX_SCOPE_PATH_LEN: usize = 256;
 
-/// The path in a scope, as its user wrote it. It is compared with the part of a request's path after the prefix of the
-/// route.
+/// The path in a scope, as the user of the PAT wrote it. It is compared with the part of a request's path after the
+/// prefix of the route.
 ///
 /// A scope path begins with `/`. Upper and lower case are different. Characters that RFC 3986 §3.3 does not allow in a
 /// path are percent-encoded, and so are `,` and `*`. The path must not contain `;`, even if it is encoded.
@@ -101,7 +101,7 @@ pub enum ScopePathError {
     /// A percent sign is not followed by two hexadecimal digits, or the decoded path is encoded again or is not UTF-8.
     #[error("the path has a wrong or a double percent-encoding")]
     Encoding,
-    /// A character would have another meaning for some services.
+    /// The path has a character to which some services give another meaning.
     #[error("the path has a control character, a backslash, a semicolon or an encoded slash")]
     Ambiguous,
     /// A segment is empty, or some servers would read it as empty or as dots.

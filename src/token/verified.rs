@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::{ExternalClaims, ExternalToken, Scopes, ServiceId, TokenFingerprint};
 use crate::{clock::Timestamp, passticket::UserId};
 
-/// A token whose signature, times and claims were verified. The token may be revoked, which this type does not show.
+/// A token whose signature, times and claims were verified. This type does not show whether the token is revoked.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum VerifiedToken {
@@ -134,7 +134,7 @@ impl Jwt {
     }
 
     /// Returns the only service for which the token is valid (claim `for_service`). Returns `None` if the token is
-    /// valid for all services, as each token from a user's login is.
+    /// valid for all services. A token from a user's login is valid for all services.
     ///
     /// A scheme such as [`ZoweJwtScheme`](crate::layer::ZoweJwtScheme) issues tokens for one service
     /// ([D23](crate::decisions#d23)). On the routes of other services, code that accepts login tokens must refuse such
@@ -149,8 +149,8 @@ impl Jwt {
     }
 }
 
-/// A verified Personal Access Token. It may be revoked, and its scopes may not permit the request, because the
-/// verifier checks neither. Clones share the claims.
+/// A verified Personal Access Token. The verifier checks neither whether it is revoked, nor whether its scopes permit
+/// the request. Clones share the claims.
 #[derive(Clone, Debug)]
 pub struct Pat(Arc<PatClaims>);
 

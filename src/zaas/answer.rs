@@ -182,8 +182,9 @@ fn refusal(kind: SchemeKind, failure: &Failure, credential: CredentialKind, url:
 
 /// Returns what the gateway receives after a scheme failed with `message`.
 fn scheme_failed(kind: SchemeKind, message: ApiMessage, url: &str) -> Refusal {
-    // z/OSMF (IBM's management server on z/OS) has refused to log the user in. After another status than 401, the
-    // gateway would ask another ZAAS, and this ZAAS would send another PassTicket of this user to z/OSMF.
+    // This message means that z/OSMF (IBM's management server on z/OS) has refused to log the user in. If the status of
+    // the answer were not 401, the gateway would ask another ZAAS. That ZAAS would then send another PassTicket of this
+    // user to z/OSMF.
     if kind == SchemeKind::Zosmf && message.number() == messages::ZOSMF_TOKEN_FAILED.number() {
         return Refusal::unauthorized(&messages::INVALID_CREDENTIALS, url);
     }

@@ -15,7 +15,7 @@ use crate::{
 
 static X_SERVICE_ID: HeaderName = HeaderName::from_static("x-service-id");
 
-/// The kind of credential that the gateway asks for, by the path.
+/// The kind of credential that the gateway asks for. The path of the request names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SchemeKind {
     PassTicket,
@@ -46,7 +46,8 @@ impl SchemeKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Call {
     pub(super) target: SchemeTarget,
-    /// The name of the application, as the gateway has written it. Empty if the kind has none.
+    /// The name of the application, as the gateway has written it. Empty if this kind of credential is not for an
+    /// application.
     pub(super) application: String,
 }
 

@@ -16,22 +16,21 @@
 //! application. z/OSMF is IBM's management server on z/OS. A SAF identity token is a JWT that the security product
 //! issues.
 //!
-//! [`SchemeEndpoints`] answers these requests. Each request gets a [`Route`](crate::layer::Route). [`SchemeEndpoints`]
-//! sends the credential of the client through the layers of a proxy:
-//! [`AuthenticateLayer`](crate::layer::AuthenticateLayer), [`ScopeLayer`](crate::layer::ScopeLayer) and
-//! [`SchemeLayer`](crate::layer::SchemeLayer). So the same code as on routes decides who the client is. The statuses,
-//! messages and headers of the answers are those of the running API ML. They do not depend on
-//! [`Compatibility`](crate::api::Compatibility) (`docs/reference/zaas-endpoints.md`).
+//! [`SchemeEndpoints`] answers these requests. It gives each request a [`Route`](crate::layer::Route), and sends the
+//! credential of the client through the layers of a proxy: [`AuthenticateLayer`](crate::layer::AuthenticateLayer),
+//! [`ScopeLayer`](crate::layer::ScopeLayer) and [`SchemeLayer`](crate::layer::SchemeLayer). So the same code as on
+//! routes decides who the client is. The statuses, messages and headers of the answers are those of the running API ML.
+//! They do not depend on [`Compatibility`](crate::api::Compatibility) (`docs/reference/zaas-endpoints.md`).
 //!
 //! - **The gateway** needs a TLS client certificate that has not expired. Without one, the answer is 401. The answer is
 //!   also 401 if an operator named the gateway before, but does not name it any more.
-//! - **The client of the gateway**: a token in the request proves who the client is. Any peer that passes the check
-//!   above may send the token. The certificate of the client is in the header `Client-Cert`. The layer of
-//!   [`trust_layer`] accepts this header only from gateways that an operator has named. Any other peer is itself the
-//!   client. If its request has no token, its own TLS certificate is the credential. This certificate is no credential
-//!   in a request with `Client-Cert` or `X-Service-Id`, because the peer may be a gateway that the operator has
-//!   forgotten to name. The own certificate of a named gateway is never a credential. So without a credential of its
-//!   client, a named gateway gets a 401.
+//! - **The client of the gateway** proves who it is with a token or with a certificate. Any peer that passes the check
+//!   above may send a token. The certificate of the client is in the header `Client-Cert`. The layer of [`trust_layer`]
+//!   accepts this header only from gateways that an operator has named. Any other peer counts as the client itself. If
+//!   the request of such a peer has no token, the TLS certificate of the peer is the credential. But in a request with
+//!   `Client-Cert` or `X-Service-Id`, this certificate is no credential, because the peer may be a gateway that the
+//!   operator has forgotten to name. The own certificate of a named gateway is never a credential. So without a
+//!   credential of its client, a named gateway gets a 401.
 //! - **Personal Access Tokens** need the header `X-Service-Id`, which counts only if a named gateway sends it. ZAAS
 //!   does not see the method and the path of the request to the service. So only a scope for the whole service counts,
 //!   and not a scope with a suffix such as `:read` ([D49](crate::decisions#d49)).

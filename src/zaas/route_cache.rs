@@ -63,8 +63,8 @@ impl RouteCache {
     /// Makes a route without a scheme.
     fn route(&self, service: Option<ServiceId>) -> Route {
         let (service, pats) = match service {
-            // The gateway does not name the method and the path of its client's request. A scope with a suffix depends
-            // on them.
+            // A scope with a suffix depends on the method or the path of the client's request. The gateway sends
+            // neither, so such a scope permits nothing here.
             Some(service) => (service, AcceptedPats::ForWholeService),
             None => (self.unnamed.clone(), AcceptedPats::Never),
         };

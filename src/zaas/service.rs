@@ -63,7 +63,8 @@ struct Shared<R, M> {
     origins: OriginPolicy,
 }
 
-/// The layers of a route of a proxy, in the same order, around [`Answer`]. [`Checked`] is in front of the scheme.
+/// The layers that a proxy puts around a service, in the same order. Here, [`Answer`] takes the place of the service,
+/// and [`Checked`] is in front of the scheme.
 type Stack<R, M> = AuthenticateService<ScopeService<Checked<SchemeService<Answer>>>, R, M>;
 
 impl<R, M> SchemeEndpoints<R, M> {
@@ -272,7 +273,7 @@ fn without_certificate_of_peer(extensions: &mut Extensions) {
     );
 }
 
-/// Reads the body of a request, and what the request asks for.
+/// Reads from the method, the headers and the body what a request asks for.
 async fn read<B: Body>(kind: SchemeKind, request: &Parts, body: B) -> Result<Call, BadCall> {
     match request.method {
         Method::POST => {}

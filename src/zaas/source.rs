@@ -55,10 +55,10 @@ pub trait SchemeSource: Send + Sync + 'static {
     /// is configured.
     ///
     /// `service` is the service that the gateway has named, or `None` if it has named none. A gateway may name any
-    /// application in `target`. [`SchemeEndpoints`](super::SchemeEndpoints) keeps up to 1,000 schemes. It calls this
-    /// function again for a target and a service whose scheme is not kept. So if a scheme keeps tokens, return clones
-    /// of one scheme, which share the tokens. After `None`, the next request calls this function again. This function
-    /// must not block.
+    /// application in `target`. [`SchemeEndpoints`](super::SchemeEndpoints) keeps up to 1,000 schemes. If the scheme
+    /// for a target and a service is no longer kept, the next request for them calls this function again. So if a
+    /// scheme keeps tokens, return clones of one scheme, which share the tokens. After `None`, the next request calls
+    /// this function again. This function must not block.
     ///
     /// The endpoints do not see the answers of services. So do not use
     /// [`PassTicketScheme::with_breaker`](crate::layer::PassTicketScheme::with_breaker), which waits for the answers.

@@ -637,7 +637,8 @@ async fn the_token_schemes_answer_where_the_gateway_puts_the_token() {
         json!({"cookieName": null, "headerName": "X-SAF-Token", "token": "idt-USER-IDTAPPL"});
     assert_eq!((answered.status.as_u16(), answered.json()), (200, want_idt));
 
-    // For a credential that is not a login token, the scheme issues a new token. It is valid for this service only.
+    // For a credential that is not a login token, the scheme issues a new token. The new token is valid only for the
+    // service in `X-Service-Id`.
     let user = base64(pki::USER);
     let headers = [("client-cert", &*user), ("x-service-id", "files")];
     let answered = world.scheme("zoweJwt", &headers, "").await;

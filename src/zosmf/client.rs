@@ -38,8 +38,9 @@ const INTERNAL_ERROR: i64 = 4;
 
 /// Calls the login service of z/OSMF, `/zosmf/services/authenticate` (`docs/reference/zowe-site.md#zosmf`).
 ///
-/// A request with a password is sent at most once, because the security product counts wrong passwords. A response that
-/// is no known answer of z/OSMF is an error, and not a refusal of the password. Redirects are not followed.
+/// A request with a password is sent at most once, because the security product counts wrong passwords. If the client
+/// does not know a response as an answer of z/OSMF, it returns an error. Such a response does not count as a refusal of
+/// the password. Redirects are not followed.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -126,7 +127,7 @@ impl<C: Connect> Zosmf<C> {
     /// # Errors
     /// [`ZosmfError::Refused`] if z/OSMF refuses the old or the new password. The response does not say which.
     /// [`ZosmfError::Remote`] with the errors of [`Client::call_once`], or if z/OSMF reports an internal error, cannot
-    /// change passwords, or sends any other response.
+    /// change passwords, or sends a response that this client does not know.
     pub async fn change_password(
         &self,
         user: &UserId,

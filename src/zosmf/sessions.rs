@@ -21,8 +21,8 @@ const DEFAULT_CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should 
 const OPENED: u64 = 50_000;
 
 /// The [`ZosmfSession`]s of users, at most one for each user. A session is not used in the last minute before it
-/// expires. A session is removed when the user logs out, when a new session of the user replaces it, when there are too
-/// many sessions, or when [`get`](Self::get) finds that it expires within a minute. Clones share the sessions.
+/// expires. A session is removed in four cases: the user logs out; a new session of the user replaces it; there are too
+/// many sessions; or [`get`](Self::get) finds that it expires within a minute. Clones share the sessions.
 #[derive(Clone)]
 pub struct ZosmfSessions {
     capacity: NonZeroUsize,

@@ -193,7 +193,8 @@ async fn no_response_to_an_upload_is_lost() {
                     assert!(response.starts_with(&start), "{case}: {response:?}");
                     let is_closed = response.contains("\r\nconnection: close\r\n");
                     assert!(is_closed || kind != EarlyResponse::Gateway, "{case}: {response:?}");
-                    // The gateway leaves the connection open if it has read the whole request.
+                    // If the response announces no close, the client must be able to send another request on the
+                    // connection.
                     if !is_closed && kind == EarlyResponse::BadGateway {
                         let next = upload(&mut stream, 0).await;
                         next.unwrap_or_else(|error| panic!("{case}: not announced: {error}"));
@@ -252,7 +253,8 @@ async fn the_first_part_of_an_incomplete_response_is_delivered() {
                 let mut service = Scripted::http(steps).await;
                 let address = gateway(transport, service.address).await;
                 let mut stream = transport.connect(address).await;
-                // A response 502 would leave a keep-alive connection open, and `read_all` would never return.
+                // Without the pause, the gateway may answer 502. After a 502, the gateway would leave a keep-alive
+                // connection open, and `read_all` would not return.
                 let keep_alive = if pause { "keep-alive" } else { "close" };
                 let request = format!(
                     "POST /svc/x HTTP/1.1\r\nhost: gw\r\nconnection: {keep_alive}\r\n\
@@ -487,7 +489,8 @@ async fn a_shutdown_closes_the_port_before_the_requests_in_flight_are_answered()
                 loop {
                     match TcpStream::connect(address).await {
                         Ok(_) => {}
-                        // The kernel resets a connection that the server has not accepted when the port is closed.
+                        // When the server closes its port, the kernel resets the connections that the server has not
+                        // accepted yet.
                         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
                         Err(error) => break error.kind(),
                     }

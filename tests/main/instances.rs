@@ -436,7 +436,8 @@ async fn retired_connections_are_not_reused() {
 #[tokio::test]
 async fn a_new_connection_that_closes_before_the_request_counts_as_refused() {
     let addresses: [SocketAddr; 2] = ["192.0.2.1:1", "192.0.2.1:2"].map(|it| it.parse().unwrap());
-    // A connection to the first instance ends immediately if its number is less than `closing`.
+    // The connector numbers its connections from 0. A connection to the first instance ends immediately if the number
+    // of this connection is less than `closing`.
     for (instances, closing, want, connections) in
         [(2, usize::MAX, 200, None), (1, 1, 200, Some(2)), (1, usize::MAX, 502, Some(2))]
     {

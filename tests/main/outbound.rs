@@ -169,7 +169,8 @@ fn all_runtimes_share_the_connection_limit_and_each_request_is_answered() {
         }
     });
     let max = Gated::count(&service.max_open);
-    // The service may notice a new connection before it notices the end of the previous one.
+    // The service may notice a new connection before it notices the end of the previous one. So it may count one
+    // connection more than the limit.
     assert!((1..=LIMIT + 1).contains(&max), "{max} connections");
     assert_eq!(settings.counts.refused(), 0);
     drop(stack);
@@ -373,8 +374,8 @@ async fn get_10_000(stack: &Stack, authorization: &[HeaderValue]) {
     tasks.join_all().await;
 }
 
-/// The service accepts each PassTicket only once. The test needs many users, because each user can get only 61
-/// PassTickets.
+/// The service accepts each PassTicket only once. The test needs many users: its clock stands still, so each user can
+/// get only 61 PassTickets.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_get_of_10_000_with_passtickets_fails_although_the_service_closes_its_connections() {
     let service = Arc::<Closing>::default();
@@ -402,7 +403,8 @@ async fn no_get_of_10_000_fails_although_the_service_closes_its_connections() {
     let metrics = MetricRegistry::new().with(settings.counts).expose();
     let series = r#"passticket_service_retries_total{reason="connection-closed"} "#;
     let retries = metrics.lines().find_map(|line| line.strip_prefix(series)).unwrap();
-    // There are about 2,000 connections. The service closes most of them only when the next request has arrived.
+    // There are about 2,000 connections. The service closes most of them only when the next request has arrived, so the
+    // gateway must send this request again.
     assert!(retries.parse::<u64>().unwrap() > 1000, "{retries} retries");
 }
 

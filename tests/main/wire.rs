@@ -192,8 +192,8 @@ enum Exchange {
     Echo,
     /// The client reads only the first piece of the response.
     HalfRead,
-    /// The client yields to the runtime this many times, and then cancels the request. In most cases, this is before
-    /// the response.
+    /// The client yields to the runtime this many times, and then cancels the request. In most cases, the response has
+    /// not arrived before the client cancels.
     Cancelled(usize),
 }
 
@@ -571,8 +571,8 @@ async fn a_connection_is_reused_if_the_upload_ends_after_the_response() {
     assert_eq!(echo.accepted.load(Ordering::SeqCst), 1);
 }
 
-/// The response of a service that reads only the head of an upload. After the response, it closes the connection.
-/// Because of the unread bytes, the kernel then resets the connection.
+/// The response of a service that reads only the head of an upload. After the response, the service closes the
+/// connection. Because of the unread bytes, the kernel then resets the connection.
 #[derive(Clone, Copy, Debug)]
 enum ResponseBeforeReset {
     Complete,
@@ -644,7 +644,8 @@ async fn upload_over_http1(at: SocketAddr) -> String {
     head
 }
 
-/// How often each of the following tests repeats its upload. The repetitions let the reset arrive at different times.
+/// The number of times that each test below repeats its upload. In each repetition, the reset may arrive at another
+/// moment of the upload.
 const REPETITIONS: usize = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -189,7 +189,8 @@ fn a_success_of_options_proves_nothing_about_other_methods() {
     }
 }
 
-/// A store of refusals that other nodes would share. It is empty, as after an administrator has resumed everything.
+/// A store of refusals that other nodes would share. The store is empty, as after an administrator has resumed the
+/// tickets of all users.
 #[derive(Debug)]
 struct Store {
     /// Whether writes fail, as in a Redis without memory, or in a replica.
@@ -292,7 +293,7 @@ fn a_refusal_on_proven_paths_drops_all_proofs() {
     let sent = world.try_now("USER", "/jobs").unwrap();
     assert!(world.answer("USER", &sent, 401));
     assert!(world.try_now("USER", "/files").is_none());
-    // An answer to a ticket that was sent before this refusal proves nothing.
+    // The ticket `late` was sent before the refusal. So its success proves nothing.
     world.answer("USER", &late, 200);
     assert!(world.try_now("USER", "/files").is_none());
     assert!(world.try_now("OTHER", "/files").is_some());
@@ -426,7 +427,7 @@ fn a_removed_key_is_no_longer_reported_as_stopped() {
     world.breaker.set_keys(without_group, TicketLimits::default());
     let report = world.breaker.report();
     assert!(report.applids.is_empty() && report.users.is_empty(), "{report:?}");
-    // These users now have the key of the APPLID.
+    // The key of the group is gone. So the key of the whole APPLID now makes the tickets of its users.
     assert!(world.try_now("ANN", "/jobs").is_some());
 }
 

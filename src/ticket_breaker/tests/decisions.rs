@@ -306,7 +306,7 @@ fn tickets_without_an_answer_slow_a_user_down_but_stop_nobody() {
     }
     assert_eq!(world.ask("B X 1"), "send");
     world.answer("B X 1", Outcome::Accepted);
-    // The key is right, so the answers were lost for another reason.
+    // The key is now known to be right. So tickets without an answer stop nothing.
     assert_eq!(world.ask("A X 1"), "send");
     // A ticket that never left the gateway does not count.
     let mut world = World::new();
@@ -372,7 +372,7 @@ fn a_clock_that_differs_twice_stops_tickets_until_it_agrees() {
         world.machine.compare(&key, applid("X"), secs, verdict, world.now)
     };
     use SkewVerdict::{Agree, Stop, Warn};
-    // One answer alone may be old.
+    // One answer may be old, so one comparison alone changes nothing.
     assert_eq!(compare(&mut world, 300, Stop), None);
     assert_eq!(compare(&mut world, 0, Agree), None);
     assert_eq!(compare(&mut world, 150, Warn), None);
@@ -420,7 +420,7 @@ fn old_refusals_of_other_nodes_stop_their_users_only() {
     }
     assert_eq!(world.ask("A X 1"), "user");
     assert_eq!(world.ask("Z X 1"), "send");
-    // Refusals of the last minute may come from a wrong key.
+    // Refusals of the last minute may come from a wrong key, so they count for the key.
     let mut world = World::new();
     for name in ["A", "B", "C"] {
         world.with(&format!("{name} X 1"), |machine, ask, now| machine.learn(ask, 1, now, now));
@@ -438,7 +438,7 @@ fn a_stop_ends_if_other_nodes_forget_their_refusals_but_own_refusals_stay() {
     let changes = world.machine.keep_shared(|it, _| *it != user("A"), world.now);
     assert!(changes.iter().any(|it| matches!(it, Change::KeyResumed { .. })), "{changes:?}");
     assert_eq!(world.ask("Z X 1"), "send");
-    // This node itself has seen the refusals on these paths, so they stay.
+    // In this world, the node itself has seen the refusals of A, B and C. So the stop of their paths stays.
     let mut world = World::new();
     world.accept("Z X 2");
     for name in ["A", "B", "C"] {
