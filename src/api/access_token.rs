@@ -64,8 +64,8 @@ pub(super) struct NewTokens<'a> {
 impl NewTokens<'_> {
     /// Answers with a Personal Access Token that is valid for the maximum validity at most, and has only allowed
     /// scopes. As in API ML (Zowe's API Mediation Layer), the body is parsed before the credentials are checked. The
-    /// token is registered before the response is sent. A rule with the current time revokes all registered tokens of
-    /// its user or service, even a token whose issue time is in the future because the clock was ahead.
+    /// token is registered before the response is sent. From then on, a rule with the current time revokes the token,
+    /// even if its issue time is in the future because the clock was ahead.
     pub(super) async fn generate<B: Body>(self, request: &Parts, body: B) -> Answer {
         let pat = self.parse(&body::read(body).await?)?;
         let user = self.callers.log_in(credentials::basic(request)?, request).await?;
@@ -116,7 +116,8 @@ impl NewTokens<'_> {
         user: UserId,
         PatRequest { lifetime, scopes, label }: PatRequest,
     ) -> Result<(IssuedToken, NewTokenFacts), ApiError> {
-        // The scopes are checked after the credentials, so that only a user learns which scopes are allowed.
+        // The scopes are checked after the credentials, so that only an authenticated user learns which scopes are
+        // allowed.
         self.bounds.check(&scopes)?;
         let (issued, days) = match lifetime {
             Lifetime::Days(validity) => {

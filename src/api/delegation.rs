@@ -265,7 +265,7 @@ impl CallLimit {
         Self { burst: per_minute, full_at: Mutex::default() }
     }
 
-    /// Returns the number of calls in a minute.
+    /// Returns the maximum number of calls of one caller in a minute.
     pub(super) fn burst(&self) -> NonZeroU32 {
         self.burst
     }

@@ -110,8 +110,8 @@ impl Endpoint {
     /// Finds the endpoint for `method` and `path`.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`] if no endpoint that is on has this path. [`ApiError::MethodNotAllowed`] if the endpoint
-    /// with this path does not support `method`.
+    /// [`ApiError::NotFound`] if no endpoint that is on has this path. [`ApiError::MethodNotAllowed`] if no endpoint
+    /// with this path supports `method`.
     pub(super) fn find(
         method: &Method,
         path: &str,
@@ -148,7 +148,7 @@ impl Endpoint {
     }
 
     /// Returns the segment of `path` that is the id of a token. Returns `None` if the paths of this endpoint have no
-    /// `{id}`, or if `path` does not have their form.
+    /// `{id}`, or if `path` does not have the form of these paths.
     pub(super) fn id<'p>(self, path: &'p str, prefix: &AuthPrefix) -> Option<&'p str> {
         let (_, template, _) = ENDPOINTS.iter().find(|(.., endpoint)| *endpoint == self)?;
         id_in(template, prefix.below(path)?)

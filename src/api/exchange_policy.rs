@@ -66,7 +66,7 @@ impl Default for TokenExchange {
 }
 
 impl TokenExchange {
-    /// Allows no exchange.
+    /// Creates settings that allow no exchange.
     pub fn new() -> Self {
         Self {
             grants: Vec::new(),
@@ -79,7 +79,8 @@ impl TokenExchange {
     }
 
     /// Sets the grants: which actors get PassTickets for which applications and users. Each call replaces all earlier
-    /// grants. A grant to a certificate does not apply to a client that only its actor token authenticates.
+    /// grants. A client without a certificate, which only an actor token authenticates, cannot use a grant to a
+    /// certificate.
     #[must_use]
     pub fn with_grants(self, grants: impl IntoIterator<Item = Grant>) -> Self {
         Self { grants: grants.into_iter().collect(), ..self }
@@ -260,8 +261,8 @@ pub(super) struct ActorNames<'a> {
 }
 
 /// Checks the claim `may_act` of a subject token that `issuer` has issued. If the token has this claim, only the actor
-/// that the claim names may act. If the claim has an `iss`, its `sub` is the name of a user at this identity provider.
-/// Without `iss`, its `sub` is a z/OS user id, or the name of a user at `issuer`. The same name at two identity
+/// that the claim names may act. If the claim has an `iss`, its `sub` is the name of a user at the identity provider
+/// `iss`. Without `iss`, its `sub` is a z/OS user id, or the name of a user at `issuer`. The same name at two identity
 /// providers means two users (RFC 7519 §4.1.2).
 ///
 /// # Errors

@@ -258,9 +258,10 @@ impl Failures {
 /// The failures of each key, in two maps: the young and the old generation. When the young map is full, it replaces the
 /// old map, and a new young map begins. So memory is bounded.
 ///
-/// When the old map is replaced, some of its entries move to the new young map: those that have used up their free
-/// failures. If these entries did not move, an attacker with many networks could fill the maps with failures of
-/// invented users. The entry of a real user would then be lost, and the attacker could guess again without a wait.
+/// When the old map is replaced, some of its entries move to the new young map: the entries with at least
+/// [`FailureLimit::free`] failures. If these entries did not move, an attacker with many networks could fill the maps
+/// with failures of invented users. The entry of a real user would then be lost, and the attacker could guess again
+/// without a wait.
 #[derive(Debug)]
 struct Ledger<K> {
     forgotten: Forgotten,
@@ -315,8 +316,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 
     fn failed(&mut self, key: K, was_claimed: bool, now: Duration) {
-        // If a successful login has cleared the count since then, a failure that was counted in advance is counted
-        // again.
+        // A failure that was counted in advance is not counted a second time. But if a successful login has cleared the
+        // count in the meantime, the failure must be counted again.
         let is_counted = was_claimed && self.count(&key, now) > 0;
         self.add(key, u32::from(!is_counted), now);
     }
@@ -333,8 +334,9 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         self.young.insert(key, Failures { count, first, last: now });
     }
 
-    /// Begins a new young generation. Entries of the old generation that have used up their free failures are kept, but
-    /// fill at most half of the new generation. If there are too many of them, those with the most failures are kept.
+    /// Begins a new young generation. Keeps the entries of the old generation that have at least [`FailureLimit::free`]
+    /// failures. But these entries fill at most half of the new generation. If there are more such entries, only the
+    /// entries with the most failures are kept.
     #[cold]
     fn rotate(&mut self, now: Duration) {
         let old = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));

@@ -3,19 +3,21 @@
 //! Failed logins are counted for each user and network, for each user, and for each network. The first few failures
 //! cause no wait. The next failure causes a short wait, and each further failure doubles the wait up to a maximum. A
 //! login during the wait is refused with 429 and `Retry-After`: its password is not checked, and the wait does not
-//! become longer. A login with the right password clears the failures of the user from this network, but at most 20 of
-//! them a day. Without this maximum, each login of the user would give an attacker in this network new tries.
+//! become longer. A login with the right password clears the failures of the user from the network of the login, but at
+//! most 20 failures a day. Without this maximum, each login of the user would give an attacker in the same network new
+//! tries.
 //!
-//! A network is *known* for a user who has logged in from it within [`LoginThrottleOptions::known_for`]. In a known
-//! network, only the failures of this user from this network cause a wait. So an attacker in another network cannot
-//! lock the user out.
+//! A network is *known* for a user who has logged in from it within [`LoginThrottleOptions::known_for`]. In a network
+//! that is known for the user, only the failures of this user from this network cause a wait. So an attacker in another
+//! network cannot lock the user out.
 //!
 //! With the default limits, an attacker gets at most 100 tries a day for one user, in all unknown networks and one
 //! known network together.
 //!
-//! The nodes of a cluster can count the failures together in a store, such as Redis ([`SharedLoginFailures`]). Each
-//! node also counts its own failures. If a node cannot reach the shared store, it uses its own counts. It then divides
-//! the number of free failures by the number of nodes.
+//! The nodes of a cluster can count the failures together in a store, such as Redis ([`SharedLoginFailures`]). In
+//! addition, each node counts the failures of the logins that it handles itself. If a node cannot reach the shared
+//! store, it uses its own counts. In this case, it divides the number of failures that cause no wait by the number of
+//! nodes.
 //!
 //! The number of concurrent password checks is also limited. Each check needs one of [`MAX_CONCURRENT`] turns. If no
 //! turn is free, the login waits in a queue until the check of another login is done. After this wait, the throttle
@@ -23,8 +25,8 @@
 //!
 //! A node asks the shared store only after the wait for a turn. If the store says that a client must wait, the node
 //! remembers this wait for at most a minute ([`SharedWaits`]). During this time, the node refuses the client without a
-//! turn. So these clients cannot take the places of other clients in the queue. A login of the user at another node
-//! does not end the remembered wait.
+//! turn. So a client that must wait does not take the place of another client in the queue. The remembered wait does
+//! not end early if the user logs in at another node.
 
 use std::{
     fmt,
@@ -138,8 +140,9 @@ pub(super) struct FailedLogins {
     /// How far the times of `counts` are ahead of the monotonic clock. This difference can be greater than zero only if
     /// this process continues the work of another process.
     ahead: Mutex<Duration>,
-    /// All turns, from [`LoginFailures::hand_over`] to [`LoginFailures::take_back`]. While they are here, this process
-    /// checks no passwords. `None` at all other times, and if `hand_over` did not get all turns in time.
+    /// All turns. [`LoginFailures::hand_over`] puts them here, and [`LoginFailures::take_back`] removes them. While all
+    /// turns are here, this process checks no passwords. `None` at all other times, and if `hand_over` did not get all
+    /// turns in time.
     all_turns: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
@@ -194,7 +197,7 @@ pub(super) struct TooEarly {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoTurn {
     TooEarly(TooEarly),
-    /// [`MAX_WAITING`] logins already wait.
+    /// [`MAX_WAITING`] logins already wait for a turn.
     Busy,
 }
 
@@ -300,9 +303,9 @@ impl LoginThrottle {
     }
 
     /// Checks an attempt before it waits for a turn. Without shared counts, all counts of this node decide. With shared
-    /// counts, only the remembered waits and this node's count of the network decide. This node's count of the user may
-    /// be too high, because a login at another node may have cleared the failures. No login clears the failures of a
-    /// network.
+    /// counts, only the remembered waits and this node's count of the network decide. This node's count of the user
+    /// does not decide, because it may be too high: a login at another node may have cleared the failures of the user.
+    /// No login clears the failures of a network, so the count of the network is never too high for this reason.
     fn check_before_turn(&self, attempt: &Attempt, now: Duration) -> Result<(), TooEarly> {
         let counted = match &self.shared {
             Some(_) => {
@@ -362,8 +365,9 @@ impl LoginThrottle {
                 let (mut counts, now) = (self.counts(), self.now(clock));
                 let limits = limits.divided_by(shared.nodes());
                 counts.check_with(attempt, limits, now).map_err(early)?;
-                // `counts` knows only the limits before the division. So it cannot decide whether the attempt must be
-                // counted in advance. `claim` always counts it in advance.
+                // `counts` knows only the limits before the division. So `counts` cannot decide whether the attempt
+                // must be counted in advance. For this reason, this code calls `claim`, which always counts the attempt
+                // in advance.
                 let own = counts.claim(attempt, now).map_err(early)?;
                 Ok(Begun { attempt, own, shared: SharedClaim::default() })
             }

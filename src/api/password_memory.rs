@@ -132,8 +132,8 @@ impl PasswordMemory {
     }
 
     /// Removes the password of a user, because the user may have changed it. A check that is in progress may have
-    /// received the old password. So the results of all checks in progress are not added, and later requests do not
-    /// join these checks.
+    /// received the old password. So the results of all checks in progress are not added to the cache, and later
+    /// requests do not join these checks.
     pub(super) fn forget(&self, user: &UserId) {
         let mut state = self.state();
         state.generation += 1;
@@ -224,7 +224,7 @@ impl Joined {
     }
 }
 
-/// A check in progress. No request can join the check after it has finished or was dropped.
+/// A check in progress. After a check has finished or was dropped, no request can join it.
 pub(super) struct Check {
     memory: Arc<PasswordMemory>,
     key: CheckKey,

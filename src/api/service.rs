@@ -690,8 +690,8 @@ impl State {
         checked.map_err(|_| ApiError::CrossOrigin)?;
         let makes_a_pat = match endpoint {
             Endpoint::CreateToken | Endpoint::RotateToken | Endpoint::RotateOwnToken => true,
-            // A request with `Authorization` is permitted. A page that shows the description of this API, such as
-            // Swagger UI, sends the password that the user has entered on this page.
+            // A request with `Authorization` is permitted, because a page that shows the description of this API, such
+            // as Swagger UI, sends such requests. They contain the password that the user has entered on this page.
             Endpoint::Generate => !request.headers.contains_key(AUTHORIZATION),
             _ => false,
         };

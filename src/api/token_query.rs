@@ -82,8 +82,8 @@ impl TokenQuery {
 /// Parses the query of an endpoint for one token, which may name the user of the token.
 ///
 /// # Errors
-/// [`ApiError::InvalidQuery`] if the query has another parameter or is not percent-encoded, or if the user occurs twice
-/// or is not a user id.
+/// [`ApiError::InvalidQuery`] if the query is not percent-encoded, if it has a parameter other than `user`, or if
+/// `user` occurs twice or is not a user id.
 pub(super) fn owner_of_one(query: Option<&str>) -> Result<Owner, ApiError> {
     let mut user = None;
     for (name, value) in parameters(query)? {

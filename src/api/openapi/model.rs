@@ -19,7 +19,7 @@ pub(super) struct Description {
 }
 
 /// The credentials that an endpoint accepts. The document mentions a client certificate if the endpoint requires one,
-/// or if the endpoints accept certificates (`Settings::certificates`).
+/// or if client certificates are on (`Settings::certificates`).
 #[derive(Clone, Copy)]
 pub(super) enum Security {
     /// No credential is needed.
