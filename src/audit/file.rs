@@ -132,8 +132,8 @@ impl AuditFile {
         self.wake.unpark();
     }
 
-    /// Ends [`share`](Self::share), because the other process has ended. The writer thread locks the file again as soon
-    /// as possible.
+    /// Ends [`share`](Self::share). Call this function when the other process has ended. The writer thread locks the
+    /// file again as soon as possible.
     pub fn unshare(&self) {
         self.queue.shared.is_shared.store(false, SeqCst);
         self.wake.unpark();

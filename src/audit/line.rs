@@ -2,8 +2,8 @@
 //!
 //! A request on a route makes up to three audit records, so writing a record must be fast. JSON requires escapes for
 //! some characters. Most values have types that cannot contain such characters, and are copied unchanged. Only the
-//! other values are searched. A search of all values took longer than all other work of the audit log
-//! (`benches/choices.md`).
+//! other values are searched for such characters. A search of all values took longer than all other work of the audit
+//! log (`benches/choices.md`).
 
 use std::{
     io::Write,

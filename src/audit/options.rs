@@ -24,8 +24,8 @@ pub enum Fsync {
 /// Options of an [`AuditFile`](super::AuditFile). By default, the queue has room for 8,192 records, the file rotates at
 /// 100 MiB, 20 full files are kept, and the file is synced once a second.
 ///
-/// With these defaults, the log takes about 2 GiB at most. In general, each file has at most about the size at
-/// [rotation](Self::with_rotate_at), and there are the current file and the [kept files](Self::with_kept_files). If all
+/// With these defaults, the log takes about 2 GiB at most. In general, the current file and each of the [kept
+/// files](Self::with_kept_files) have at most about the size at which the file [rotates](Self::with_rotate_at). If all
 /// kept files exist, the next rotation deletes the oldest file.
 ///
 /// A request without a credential also makes a record. So if there is only one file, a client can send so many requests

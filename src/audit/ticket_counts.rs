@@ -104,8 +104,8 @@ impl TicketCounts {
                 ([(APPLID, name), (RESULT, outcome.as_str())], count)
             })
         });
-        // All counters of an APPLID that has counters of its own are shown. The counters of `other` are shown only if
-        // they are not 0.
+        // If an APPLID has counters of its own, all of them are shown, even those that are 0. A counter of `other` is
+        // shown only if it is not 0.
         exposition.series(&TICKETS, samples.filter(|([(_, name), _], n)| *n > 0 || *name != OTHER));
     }
 }

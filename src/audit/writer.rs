@@ -27,7 +27,8 @@ const IDLE_PAUSE: Duration = Duration::from_millis(50);
 /// processor.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
-/// A batch is full when it has at least this number of bytes. Its last line can make it longer.
+/// A batch is full when it has at least this number of bytes. The last line of a batch can make the batch longer than
+/// this.
 const BATCH: usize = 64 * 1024;
 
 /// The maximum number of records that are taken from the queue before the batch is written. The limit of bytes
@@ -67,7 +68,7 @@ pub(super) struct Writer {
     logged: Option<Instant>,
     /// When the file at the path was last compared with the open file.
     checked: Instant,
-    /// Whether the open file is not the file at the path, because no file could be opened there.
+    /// Whether the open file is no longer at the path, and the writer could not open a new file at the path.
     is_lost: bool,
     /// Whether this process has locked the file.
     lock: Lock,
@@ -219,7 +220,8 @@ impl Writer {
         let is_shared = self.shared.is_shared.load(SeqCst);
         match self.lock {
             Lock::Exclusive if is_shared => {
-                // If the file system does not support locks, this is an error, but there is nothing to unlock.
+                // If the file system does not support locks, `unlock` returns an error. This error does not matter,
+                // because there is no lock.
                 let _ = self.file.unlock();
                 self.lock = Lock::None;
             }
@@ -413,7 +415,7 @@ pub(crate) enum Links {
 }
 
 /// `O_NOFOLLOW` of open(2): opening a symbolic link is an error. The standard library does not define this constant, so
-/// the values come from the headers of the kernels. On systems that are not in this list, links are followed.
+/// the values come from the headers of the kernels. On systems that this expression does not list, links are followed.
 #[cfg(unix)]
 const O_NOFOLLOW: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
     // Most architectures use the value in asm-generic/fcntl.h. The architectures in this list have another value.

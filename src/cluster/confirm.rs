@@ -1,7 +1,7 @@
 //! Publishes writes, and waits until all nodes have them. This wait is called a *barrier*. The *place* is the store
 //! that the nodes share, such as Redis. [`Coordinator`](super::coordinator::Coordinator) explains leases, the log and
-//! terms. A *rule with the current time* ([`Record::RuleOfNow`]) also revokes PATs (Personal Access Tokens) with a
-//! later issue time, if their records are before the rule in the log.
+//! terms. A *rule with the current time* ([`Record::RuleOfNow`]) also revokes PATs (Personal Access Tokens) whose issue
+//! time is later than the time of the rule, if the records of these PATs are before the rule in the log.
 
 use std::{sync::Arc, time::Duration};
 

@@ -37,7 +37,7 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`CoordinatorError::OtherVersion`] if an incompatible version has written the data.
     /// [`CoordinatorError::OtherLease`] if the site already uses another lease time. All nodes need the same lease
-    /// time, because each node calculates from its own lease time when the leases of the other nodes end.
+    /// time, because each node uses its own lease time to compute the ends of the other nodes' leases.
     fn join(&self, lease: Duration) -> CoordinatorFuture<Joined>;
 
     /// Merges at most [`MAX_PUBLISHED`] records into the image. Appends each record that changes the image to the log.
@@ -55,7 +55,7 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     ) -> CoordinatorFuture<LogPosition>;
 
     /// Returns the entries of the log after `after`, or [`Followed::Gap`] if the place may have removed some of them.
-    /// If there are no entries, waits up to `wait` for the first.
+    /// If there are no entries, waits up to `wait` for the first entry.
     fn follow(&self, term: Term, after: LogPosition, wait: Duration)
     -> CoordinatorFuture<Followed>;
 
@@ -124,8 +124,8 @@ pub enum CoordinatorError {
         /// The cause and the remedy, without secrets.
         reason: Arc<str>,
     },
-    /// The term of the call is not the current term, or the call is a renewal that arrived after a later renewal. The
-    /// place did nothing. The node must [join](Coordinator::join) again.
+    /// The term of the call is not the current term, or the call is a renewal, and the place already has a renewal with
+    /// a larger number. The place did nothing. The node must [join](Coordinator::join) again.
     #[error(
         "{place} may have lost data, or another server has become the primary; the nodes publish their data again"
     )]
@@ -156,8 +156,8 @@ pub enum CoordinatorError {
         found: u32,
     },
     /// The place refuses the salt of this node's revocation file, because the place already has 16 salts. A node cannot
-    /// use more salts. A salt consists of random bytes that go into each hash of a token in the file. The other nodes
-    /// are not affected.
+    /// use more than 16 salts. A salt consists of random bytes that go into each hash of a token in the file. The other
+    /// nodes are not affected.
     #[error(
         "{place} already has the salts of 16 revocation files, which is the maximum; move the revocation file of this \
          node away, and start the node without --new-store. The node then creates a file with the salt of the other \
@@ -167,7 +167,7 @@ pub enum CoordinatorError {
         /// The name of the place.
         place: Arc<str>,
     },
-    /// The nodes of the site have another lease time.
+    /// The nodes of the site use a lease time that differs from the lease time of this node.
     #[error(
         "the nodes of this site use the lease time {found:?}, but this node has {own:?} (leaseSeconds); set the same \
          lease time on all nodes. To change the lease time of the site, stop all nodes, remove the key {key} from \

@@ -11,8 +11,8 @@ use super::{
     rules::{Rules, applies},
 };
 
-/// The maximum number of kept replies whose position this node has not reached yet. If there are more, the oldest reply
-/// is dropped, and the lease may end earlier.
+/// The maximum number of replies in `InTerm::pending`. If there are more, the oldest reply is dropped. The lease may
+/// then end earlier than with this reply.
 const MAX_PENDING: usize = 64;
 
 /// The smallest position after [`LogPosition::START`]. It stands for an empty log that the node has applied, because

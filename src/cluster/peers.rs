@@ -81,8 +81,8 @@ impl Peers {
         (lease.applied == JOINING).then_some(time)
     }
 
-    /// Returns the position up to which each other node that may hold a lease has applied the log. `None` if no other
-    /// node may hold a lease. `leases` is the last observed list.
+    /// Returns the lowest position that another node has applied. Nodes that certainly hold no lease do not count.
+    /// Returns `None` if no other node may hold a lease. `leases` is the last observed list.
     ///
     /// A node that has just begun to join may still hold a lease of the previous term, for example from a former
     /// primary. After the time [`Rules::over`], this old lease has ended. A node that is joining has no lease of the

@@ -1,5 +1,5 @@
-//! Records that a node has applied survive `kill -9`. The file of the node has all records up to the position in the
-//! log that the file contains.
+//! Records that a node has applied survive `kill -9`. The file of the node contains a position in the log, and all
+//! records up to this position.
 //!
 //! The test starts this program again as a child process. The child applies batches of records, and prints the number
 //! of each batch that is applied. The test kills the child, opens the file, and checks the batches. It repeats this

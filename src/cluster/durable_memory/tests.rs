@@ -279,8 +279,8 @@ fn a_rule_of_now_revokes_pats_of_all_nodes_in_the_order_of_the_log() {
     };
     assert!(matches!(missed, Revocation::Token { .. }));
     assert_eq!((check(two.store(), &ahead), check(two.store(), &of_service)), (BY_TOKEN, Ok(())));
-    // If only the rule arrives, node one finds the PAT itself. Node one returns this revocation even if it already has
-    // the revocation, because the revocation may not be published yet.
+    // If only the rule arrives, node one finds the PAT itself, and returns the revocation of this PAT. Node one returns
+    // the revocation even if it already has it, because the revocation may not be published yet.
     let rule = [Record::RuleOfNow(user("USER", NOW))];
     assert_eq!(one.apply(&rule), [Record::Revocation(missed.clone())]);
     assert_eq!(check(one.store(), &ahead), BY_TOKEN);
@@ -421,7 +421,7 @@ fn records_that_could_not_be_written_apply_and_can_be_applied_again() {
     }
 }
 
-/// Applies this number of random revocations of tokens in batches of this size, and reopens the store.
+/// Applies `count` random revocations of tokens, in batches of `batch` revocations, and reopens the store.
 fn apply_many(count: u64, batch: usize) {
     let mut node = Node::new();
     let record = |i: u64| {

@@ -80,8 +80,8 @@ pub enum Finding {
     /// There are replicas or Sentinels, but `min-replicas-to-write` or `min-replicas-max-lag` is 0. So a primary that
     /// loses its replicas would still accept writes.
     WritesWithoutReplica,
-    /// A primary that has lost some of its replicas would accept writes, although one of the lost replicas may have
-    /// become the primary.
+    /// A primary that has lost some of its replicas would accept writes, although one of the lost replicas may already
+    /// be the new primary.
     WritesWithSomeReplicas {
         /// `min-replicas-to-write`.
         needed: u64,
