@@ -10,7 +10,7 @@ pub(crate) const ZAAS_SCHEMES: &str = "/zaas/scheme/";
 
 const SERVICES: [&str; 2] = ["/gateway/api/v1/services", "/gateway/services"];
 
-/// The server of API ML whose paths are served.
+/// A server of API ML. The gateway serves the paths of this server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ApimlServer {
     /// The gateway, which clients call.

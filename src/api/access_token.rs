@@ -177,9 +177,9 @@ impl NewTokens<'_> {
     }
 }
 
-/// Parses `{"validity": days, "scopes": [scope, …]}`. The body may also have `name`, `description` and `expiresAt`,
-/// which replaces `validity`. Any other field is an error. `validity` may be missing, `null`, a number or a string of
-/// digits. An item of `scopes` may contain several scopes, separated by commas.
+/// Parses `{"validity": days, "scopes": [scope, …]}`. The body may also have `name`, `description` and `expiresAt`. If
+/// it has `expiresAt`, this time replaces `validity`. Any other field is an error. `validity` may be missing, `null`, a
+/// number or a string of digits. An item of `scopes` may contain several scopes, separated by commas.
 ///
 /// # Errors
 /// [`ApiError::PatWithoutScopes`] if the body names no service. [`ApiError::InvalidPatBody`] if anything else is wrong.

@@ -312,7 +312,7 @@ mod tests {
             assert_eq!(world.verify("A", "right").await, Ok(user("A")), "{second}");
             assert_eq!(world.checks(), want, "{second}");
         }
-        // Another password of the same user is checked, although the right one is in the cache.
+        // The provider checks each password that differs from the cached one.
         assert_eq!(world.verify("A", "wrong").await, Err(PasswordError::Wrong));
         assert_eq!(world.checks(), 3);
     }

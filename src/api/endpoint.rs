@@ -87,7 +87,7 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 31] = [
 pub(super) struct Switches {
     pub(super) tickets: bool,
     pub(super) pats: bool,
-    /// The registry of issued Personal Access Tokens. Its endpoints also need `pats`.
+    /// The registry of issued Personal Access Tokens. The endpoints of the registry are on only if `pats` is also on.
     pub(super) registry: bool,
     pub(super) refresh: bool,
     pub(super) delegation: bool,

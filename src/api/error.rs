@@ -23,8 +23,8 @@ use crate::{
 /// The error of an auth endpoint. It is also an extension of the response, so that an outer layer can log or count it.
 ///
 /// The text of `Display` is mainly for logs. The client gets a message of Zowe
-/// (docs/reference/error-messages.md#failures), which often has less detail. The documentation of each variant names
-/// the status in the profile [`Compatibility::Documented`](crate::api::Compatibility::Documented).
+/// (docs/reference/error-messages.md#failures), which often has less detail than this text. The documentation of each
+/// variant names the status in the profile [`Compatibility::Documented`](crate::api::Compatibility::Documented).
 /// [`Compatibility`](crate::api::Compatibility) lists how the responses of the profile `ZoweV3` differ.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -120,7 +120,8 @@ pub enum ApiError {
     /// The endpoint needs a token, and the request has none: 401.
     #[error("the request has no token")]
     TokenNotProvided,
-    /// The token is not valid, or has expired: 401. If it could not be verified ([`TokenError::Unavailable`]): 503.
+    /// The token is not valid, or has expired: 401. If the gateway could not verify the token
+    /// ([`TokenError::Unavailable`]): 503.
     #[error("{0}")]
     Token(#[from] TokenError),
     /// The token is a Personal Access Token, which the endpoint does not accept: 401.
@@ -331,7 +332,7 @@ impl PatRefusal {
                 Some("it is not a JWT".to_owned())
             }
             Self::Token(TokenError::Checksum) => Some(TokenError::Checksum.to_string()),
-            // A more exact reason could help an attacker to forge a token.
+            // A more exact text than this one could help an attacker to forge a token.
             Self::Token(_) => Some("it is not a token of this gateway".to_owned()),
             refusal => Some(refusal.to_string()),
         }
@@ -371,7 +372,7 @@ pub struct ExchangeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExchangePart {
-    /// The form of the request. Also the check whether the audit log is available.
+    /// The form of the request, or the check whether the audit log is available.
     Request,
     /// The certificate of the client. The error is also in this part if the exchange needs an actor, and the request
     /// has none.

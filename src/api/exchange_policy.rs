@@ -208,7 +208,7 @@ impl fmt::Debug for TokenExchange {
     }
 }
 
-/// The maximum number of earlier actors in a token. The audit record contains each of them.
+/// The maximum number of earlier actors in the claim `act` of a token. The audit record contains each of them.
 const MAX_ACTORS: usize = 8;
 
 /// The longest name of an earlier actor in bytes, with its issuer.

@@ -379,8 +379,8 @@ impl FailureCounts {
     }
 
     /// Adds the counts of a text that [`to_text`](Self::to_text) has returned. Returns the time in the text. The caller
-    /// must let its clock continue at this time. Returns `None` if the text is malformed. Some of the counts may then
-    /// have been added.
+    /// must let its clock continue at this time. Returns `None` if the text is malformed. In this case, some of the
+    /// counts may already have been added.
     pub(super) fn add_text(&mut self, text: &str) -> Option<Duration> {
         let mut lines = text.lines();
         let (version, now) = lines.next()?.split_once(' ')?;

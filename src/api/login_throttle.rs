@@ -339,7 +339,8 @@ impl LoginThrottle {
                 Ok(Begun { attempt, own, shared: SharedClaim::default() })
             }
             Some(shared) => {
-                // Another attempt may have been refused during the wait for the turn.
+                // While this attempt waited for the turn, the store may have refused another attempt of the same
+                // client. The node then remembers the wait.
                 self.check_shared_waits(&attempt, self.now(clock))?;
                 let begun = self.begin_shared(&**shared, attempt, clock).await;
                 begun.inspect_err(|early| self.keep_shared_wait(&attempt, *early, clock))
@@ -459,7 +460,8 @@ impl LoginFailures {
     /// Continues with the failed logins of another process. Call this before the first login.
     ///
     /// # Errors
-    /// [`LoginFailuresError`] if `text` is malformed. Some of the failed logins may then have been added.
+    /// [`LoginFailuresError`] if `text` is malformed. In this case, some of the failed logins may already have been
+    /// added.
     pub fn continue_from(&self, text: &str) -> Result<(), LoginFailuresError> {
         let now = self.failures.counts().add_text(text).ok_or(LoginFailuresError)?;
         // If this process has run longer than the other process, its clock is ahead of the other clock. The failures
@@ -858,7 +860,7 @@ mod tests {
         assert_eq!(two.guess(&name, CLIENT, clock.clone()).err(), Some(wait));
         assert_eq!(two.check(&user("B"), CLIENT, &*clock), Ok(()));
         // The guess has failed, so the wait is two seconds now. The next attempt counts in advance, so a concurrent
-        // attempt must wait for longer. A success ends this wait.
+        // attempt must wait for longer than two seconds. A success ends this wait.
         clock.advance(Duration::from_secs(2));
         let open = two.turn(&name, CLIENT, clock.clone()).await.unwrap();
         assert!(!guess(&two, CLIENT, &clock).await);

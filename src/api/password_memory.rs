@@ -323,7 +323,7 @@ mod tests {
             let found = memory.find(&from(name, address), &hash(name, password), secs(now));
             assert_eq!(found, want.map(user), "{name} {address} {password} {now}");
         }
-        // Another process has another hash key.
+        // The hash of another process does not match, because each process has its own hash key.
         let foreign = PasswordMemory::new().hash(&user("A"), b"secret").unwrap();
         assert_eq!(memory.find(&from("A", "192.0.2.1"), &foreign, secs(0)), None);
     }
@@ -397,7 +397,7 @@ mod tests {
         check.finish(Err(PasswordError::Wrong), secs(0));
         assert_eq!(other.result().await, Err(PasswordError::Wrong));
         one.begun.take().unwrap().finish(Ok(user("A")), secs(0));
-        // The first check has ended, so a later request begins another one. Both keep their results.
+        // The first check has ended, so a later request begins another one. Each check keeps its own result.
         let mut later = join(1);
         let check = later.begun.take().unwrap();
         assert!(!check.was_compared(), "the password is the cached one");

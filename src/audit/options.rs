@@ -89,7 +89,7 @@ impl AuditFileOptions {
 
     /// Sets the size in bytes at which the file rotates. A file can be longer than this size by one line at most. If a
     /// rotation fails, or while another process also appends to the file
-    /// ([`AuditFile::share`](super::AuditFile::share)), the file can become longer.
+    /// ([`AuditFile::share`](super::AuditFile::share)), the file can become longer than that.
     #[must_use]
     pub fn with_rotate_at(self, bytes: u64) -> Self {
         Self { rotate_at: bytes, ..self }

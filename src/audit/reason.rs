@@ -195,7 +195,7 @@ impl ReasonCode {
             | Self::AuditUnavailable
             | Self::Unavailable
             // There are two possible causes: the client disconnects, or a time limit of the gateway passes. So
-            // `AuditFiles` looks at other fields of such a record.
+            // `AuditFiles` also looks at other fields of a record with this reason.
             | Self::Abandoned
             | Self::Internal => Cause::Gateway,
         }

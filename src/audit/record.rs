@@ -246,9 +246,9 @@ impl AuditRecord {
         Self { credential: Some(credential), ..self }
     }
 
-    /// Sets the fingerprint of the token that the client sent. The token must have been verified. Otherwise the text
-    /// could be anything, even a password, and an attacker could find out the password from the fingerprint by trying
-    /// many passwords.
+    /// Sets the fingerprint of the token that the client sent. The token must have been verified. A text that was not
+    /// verified could be a password. From the fingerprint of a password, an attacker could find out the password by
+    /// trying many passwords.
     #[must_use]
     pub fn with_token_id(self, token: TokenFingerprint) -> Self {
         Self { token_id: Some(token), ..self }

@@ -25,7 +25,7 @@ const RESULT: LabelName = LabelName::new("result");
 /// The maximum number of APPLIDs with counters of their own. It is a power of two.
 const SLOTS: usize = 256;
 
-/// The label of all further APPLIDs. It is no APPLID, because it has lower case.
+/// The label of all further APPLIDs. No APPLID has this name, because an APPLID has no lower-case letters.
 const OTHER: &str = "other";
 
 /// The number of PassTickets for each APPLID and outcome.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// How long the writer sleeps after it has found no record. The sink may wake it earlier.
+/// How long the writer sleeps after it has found no record. The sink may wake the writer earlier.
 const IDLE_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long the writer sleeps after it has written records. The pause is short for two reasons: a long batch would
@@ -409,8 +409,9 @@ pub(crate) enum Links {
     /// The gateway follows the link. This value is for the start of the program. At this time, the administrator may
     /// have created the link.
     Follow,
-    /// The gateway refuses the link. This value is for opening the file again. At this time, another user who can write
-    /// to the directory may have created the link. The gateway would then write to a file that this user has chosen.
+    /// The gateway refuses the link. This value is for each later time that the gateway opens the file. At this time,
+    /// another user who can write to the directory may have created the link. The gateway would then write to a file
+    /// that this user has chosen.
     Refuse,
 }
 

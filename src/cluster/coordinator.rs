@@ -64,8 +64,8 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     fn image(&self, term: Term, cursor: Option<ImageCursor>) -> CoordinatorFuture<ImagePart>;
 
     /// Stores the lease of a node, and returns the position of the last entry of the log and the leases of all nodes.
-    /// The whole call is one atomic step. `replaced` is an earlier incarnation of this node, whose lease has ended. The
-    /// new lease may replace this old lease.
+    /// The whole call is one atomic step. `replaced` is an earlier incarnation of this node. The lease of `replaced`
+    /// has ended, so the new lease may replace it.
     ///
     /// # Errors
     /// [`CoordinatorError::NameTaken`] if the stored lease of this name has an incarnation that is neither the
@@ -334,8 +334,8 @@ impl FromStr for Incarnation {
 /// The lease of a node, as the place stores it.
 ///
 /// Each renewal has a new number. A lease lasts only for a limited time after the node has *sent* a renewal. So if
-/// other nodes see the same number for longer than that time, they know that the lease has ended. They measure this
-/// time with their own clocks.
+/// other nodes see the same number for longer than this limited time, they know that the lease has ended. They measure
+/// this time with their own clocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseRecord {
     /// The node.

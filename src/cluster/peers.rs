@@ -28,7 +28,7 @@ struct Seen {
 /// The other running nodes that have joined the term, but have not caught up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct JoiningNodes<'l> {
-    /// Whether there is such a node that may still catch up in time. It may have data that this node needs.
+    /// Whether at least one of these nodes may still catch up in time. Such a node may have data that this node needs.
     pub(super) is_waited_for: bool,
     /// A node that takes too long to catch up, if there is one.
     pub(super) given_up: Option<&'l NodeName>,
@@ -37,9 +37,9 @@ pub(super) struct JoiningNodes<'l> {
 impl Peers {
     /// Notes a list of leases that was just received.
     ///
-    /// A lease whose incarnation or number differs from the last list counts as new, even if the number is smaller. The
-    /// number can be smaller because two lists can arrive in the wrong order. It is safe to count this lease as new:
-    /// this node then only waits longer until the lease has certainly ended.
+    /// If the incarnation or the number of a lease differs from the last list, the lease counts as new, even if the
+    /// number is now smaller. A number can become smaller because two lists can arrive in the wrong order. It is safe
+    /// to count such a lease as new: this node then only waits longer until the lease has certainly ended.
     pub(super) fn observe(&mut self, leases: &[LeaseRecord], own: Incarnation, now: BootTime) {
         let mut last = std::mem::take(&mut self.0);
         for lease in leases.iter().filter(|lease| lease.incarnation != own) {

@@ -385,8 +385,8 @@ mod tests {
         let early = |down_after, at_least| Finding::EarlyFailover { down_after, at_least };
         assert_eq!(wrong(|it| it.lag = Some(10)), [Finding::LongLag(10), early(5000, 13_000)]);
         assert_eq!(wrong(|it| it.down_after = Some(4999)), [early(4999, 5000)]);
-        // The arguments are `min-replicas-to-write`, and the number of replicas: the larger of the number that is
-        // connected and the number that a Sentinel knows.
+        // The first argument is `min-replicas-to-write`. The second argument is the number of connected replicas. If a
+        // Sentinel knows more replicas, it is the number that the Sentinel knows.
         let some = |needed, replicas| Finding::WritesWithSomeReplicas { needed, replicas };
         assert_eq!(wrong(|it| it.replicas_at_sentinel = Some(2)), [some(1, 2)]);
         let three = Inspection { replicas: 3, ..inspection() };
