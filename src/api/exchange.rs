@@ -65,8 +65,8 @@ pub(super) struct TokenExchanges<'a> {
     pub(super) clock: &'a dyn Clock,
 }
 
-/// A verified token that is not revoked, and its z/OS user. For a token of an identity provider, this is the z/OS user
-/// in the token, or else the user to whom the identity is mapped.
+/// A verified token that is not revoked, and its z/OS user. If an identity provider has issued the token, the z/OS user
+/// is the user id in the token, or else the user to whom the identity in the token is mapped.
 struct Proven {
     user: UserId,
     token: VerifiedToken,

@@ -29,8 +29,9 @@ use crate::{
 /// - [`with_grants`](Self::with_grants): an actor gets a PassTicket if one [`Grant`] to this actor allows the
 ///   application and the subject. The actor also needs `READ` on `APIML.DELEGATE.PASSTICKET`.
 /// - [`with_bearer_applids`](Self::with_bearer_applids): for these applications, the token of the subject is enough. No
-///   actor is needed. But an actor who is not the subject needs a grant and the permission.
-/// - [`with_protected`](Self::with_protected): no client gets a PassTicket for these users.
+///   actor is needed. If the request nevertheless has an actor who is not the subject, this actor needs a grant and the
+///   permission.
+/// - [`with_protected`](Self::with_protected): no client gets a PassTicket for a protected user.
 /// - [`with_services`](Self::with_services): if the token is a Personal Access Token (PAT), all services of the
 ///   application must be in the scopes of the PAT, without suffixes.
 ///
@@ -118,7 +119,8 @@ impl TokenExchange {
         Self { identities: Some(Arc::new(mapper)), ..self }
     }
 
-    /// Limits the exchanges of each actor per minute. Without an actor, the limit is for the subject. The default is
+    /// Limits the exchanges of each actor per minute. If a request has no actor, the exchange counts for the subject.
+    /// The default is
     /// 60. After a minute without exchanges, an actor can use the whole limit in one burst.
     #[must_use]
     pub fn with_calls_per_minute(self, calls: NonZeroU32) -> Self {
@@ -211,7 +213,7 @@ impl fmt::Debug for TokenExchange {
 /// The maximum number of earlier actors in the claim `act` of a token. The audit record contains each of them.
 const MAX_ACTORS: usize = 8;
 
-/// The longest name of an earlier actor in bytes, with its issuer.
+/// The maximum length of the name of an earlier actor in bytes. The length includes the issuer.
 const MAX_ACTOR_LEN: usize = 256;
 
 /// A claim `act` or `may_act` (RFC 8693 §4.1, §4.4) that the gateway cannot accept.

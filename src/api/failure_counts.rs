@@ -13,7 +13,7 @@ use crate::{
     revocation::ClientNetwork,
 };
 
-/// When the failures of a key no longer count.
+/// When a [`Ledger`] forgets the failures of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Forgotten {
     /// When this time has passed since the last failure.
@@ -47,7 +47,7 @@ impl FailureLimit {
 
 impl Attempt {
     /// Returns the keys of the counts that can delay the attempt. If the user has recently logged in from this network
-    /// (`Known`), this is only the count of the user in this network.
+    /// (`Known`), the only such count is the count of the user in this network.
     fn keys(self) -> (Pair, Option<UserId>, Option<ClientNetwork>) {
         let pair = (self.user, self.network);
         match self.origin {
@@ -127,8 +127,8 @@ impl FailureCounts {
         Ok(self.begin_unchecked(attempt, now))
     }
 
-    /// Does the same as [`begin`](Self::begin), but without the check. The counts that all nodes share must have
-    /// allowed the attempt before.
+    /// Does the same as [`begin`](Self::begin), but without the check. Call this function only if the counts that all
+    /// nodes share have allowed the attempt.
     pub(super) fn begin_unchecked(&mut self, attempt: Attempt, now: Duration) -> Claimed {
         let (pair, user, _) = attempt.keys();
         Claimed {
@@ -158,7 +158,7 @@ impl FailureCounts {
         self.check_with(attempt, self.limits(), now)
     }
 
-    /// Does the same as [`check`](Self::check) with other limits.
+    /// Does the same as [`check`](Self::check), but with `limits` instead of the limits of the counts.
     ///
     /// # Errors
     /// The wait until an attempt may begin.
@@ -905,7 +905,7 @@ mod redis_tests {
     }
 
     /// Ends an attempt, and waits until Redis has run the script. Does nothing if the end of the attempt would change
-    /// nothing.
+    /// nothing in Redis.
     async fn end(
         redis: &Redis,
         shared: &RedisLoginFailures,
@@ -945,7 +945,8 @@ mod redis_tests {
         for _ in 0..20 {
             end(&redis, &shared, guessed, SharedClaim::default(), AttemptResult::Failed).await;
         }
-        // The counts hold as many users as possible. All of them are invented, and have times in the future.
+        // Now the counts contain as many users as possible. All these users are invented, and the times of their
+        // failures are in the future.
         for count in ["pair", "user"] {
             let fill = "for i = 1, 100000 do redis.call('HSET', KEYS[1], 'U' .. i, '1 9e12 9e12') \
                         redis.call('ZADD', KEYS[2], 9e12, 'U' .. i) end";

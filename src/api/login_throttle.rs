@@ -133,7 +133,7 @@ pub(super) struct LoginThrottle {
 #[derive(Debug)]
 pub(super) struct FailedLogins {
     counts: Mutex<FailureCounts>,
-    /// The waits that this node has learned from the shared counts. Empty without shared counts.
+    /// The waits that this node has learned from the shared counts. Empty if there are no shared counts.
     shared_waits: Mutex<SharedWaits>,
     turns: Arc<Semaphore>,
     waiting: Semaphore,
@@ -220,7 +220,7 @@ impl LoginThrottle {
         Self { options: options.clone(), known: known.clone(), failures, shared: shared.clone() }
     }
 
-    /// Returns a throttle with other options and without failures.
+    /// Returns a throttle with `options` and without failures.
     pub(super) fn with_options(&self, options: LoginThrottleOptions) -> Self {
         Self { shared: self.shared.clone(), ..Self::new(options, self.known.clone()) }
     }
@@ -330,8 +330,8 @@ impl LoginThrottle {
         self.failures.shared_waits().keep(attempt, early.retry_after, now);
     }
 
-    /// Begins an attempt. If there are shared counts, only they and the remembered waits decide. If the shared counts
-    /// cannot be reached, the counts of this node decide.
+    /// Begins an attempt. If there are shared counts, only the shared counts and the remembered waits decide whether
+    /// the attempt may begin. If the shared counts cannot be reached, the counts of this node decide.
     async fn begin(&self, attempt: Attempt, clock: &dyn Clock) -> Result<Begun, TooEarly> {
         match &self.shared {
             None => {
@@ -437,7 +437,8 @@ impl LoginFailures {
 
     /// Returns the failed logins as text, for the process that continues the work. First waits for the results of the
     /// current password checks, but at most for `wait`. If these checks end in time, this process then checks no
-    /// password. Logins wait until [`take_back`](Self::take_back) is called, but at most until their time limit.
+    /// password. From then on, each login waits until [`take_back`](Self::take_back) is called, but at most until its
+    /// time limit.
     ///
     /// If the checks do not end within `wait`, this process continues to check passwords. The text then lacks the
     /// failures that this process counts later.
@@ -492,7 +493,7 @@ fn early(retry_after: Duration) -> TooEarly {
     TooEarly { retry_after }
 }
 
-/// An attempt. If it is dropped without a result, it counts as a failure.
+/// An attempt that has begun. If this value is dropped before a result is recorded, the attempt counts as a failure.
 struct Counted {
     throttle: Arc<LoginThrottle>,
     clock: Arc<dyn Clock>,
@@ -775,7 +776,8 @@ mod tests {
         }
         assert!(one.guess(&name, CLIENT, clock.clone()).is_err());
 
-        // While the shared store cannot be reached, each node permits half of the free attempts.
+        // While the shared store cannot be reached, each node uses half of `FailureLimit::free`: two failures cause no
+        // wait, so three attempts are possible without a wait.
         place.is_away.store(true, std::sync::atomic::Ordering::Relaxed);
         let (one, two) = (node(), node());
         for throttle in [&one, &two] {
@@ -801,7 +803,7 @@ mod tests {
         (place, one, two)
     }
 
-    /// Takes all turns, for users in another network.
+    /// Takes all turns for logins of other users from another network.
     async fn all_turns(throttle: &Arc<LoginThrottle>, clock: &Arc<ManualClock>) -> Vec<Turn> {
         let mut turns = Vec::new();
         for i in 0..MAX_CONCURRENT {
@@ -811,7 +813,7 @@ mod tests {
         turns
     }
 
-    /// Returns the reason why a login has no turn, or `None` if it waits for one.
+    /// Returns the reason why a login gets no turn, or `None` if the login waits for a turn.
     async fn refused_now(
         throttle: &Arc<LoginThrottle>,
         name: &str,
@@ -934,7 +936,7 @@ mod tests {
         let fifth = guess();
         assert!(!check());
         assert!(throttle.guess(&name, CLIENT, clock.clone()).is_err());
-        // An abandoned guess, and a guess that could not be checked, stay failures.
+        // An abandoned guess, and a guess that could not be checked, still count as failures.
         drop(open);
         fifth.turn().await.unwrap().withdraw();
         assert!(!check());

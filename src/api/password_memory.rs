@@ -65,7 +65,7 @@ struct State {
     generation: u64,
 }
 
-/// The last password of a sender that was verified.
+/// The password of a sender that was verified last.
 struct Verified {
     hash: KeyedHash,
     /// The user that the login provider returned.
@@ -94,7 +94,7 @@ impl State {
         self.verified.insert(sender, Verified { hash, user, until: now + LIFETIME });
     }
 
-    /// Removes the check `shared`. A later check with the same key stays.
+    /// Removes the check `shared`, but not a later check with the same key.
     fn remove_check(&mut self, key: &CheckKey, shared: &Arc<SharedResult>) {
         if self.checks.get(key).is_some_and(|it| Arc::ptr_eq(it, shared)) {
             self.checks.remove(key);
@@ -147,8 +147,8 @@ impl PasswordMemory {
     }
 
     /// Joins the check of this password that is in progress, or begins one. All requests from the same network with the
-    /// same password share one check. So a burst of requests causes one login. Returns `None` if too many checks are in
-    /// progress.
+    /// same user and password share one check. So a burst of requests causes one login. Returns `None` if too many
+    /// checks are in progress.
     pub(super) fn join(
         self: &Arc<Self>,
         sender: Sender,
@@ -294,7 +294,7 @@ mod tests {
         Sender::new(user(name), None)
     }
 
-    /// Adds a password as a check does.
+    /// Adds a password in the same way as a check that succeeds.
     fn add(memory: &Arc<PasswordMemory>, from: Sender, hash: KeyedHash, result: &str, now: u64) {
         let mut joined = memory.join(from, hash, secs(now)).unwrap();
         joined.begun.take().unwrap().finish(Ok(user(result)), secs(now));
@@ -430,7 +430,7 @@ mod tests {
                                 check.finish(Err(PasswordError::Wrong), secs(0));
                             })
                         });
-                        // Some clients do not wait.
+                        // Some clients do not wait for the result.
                         if (round + i) % 3 > 0 {
                             assert_eq!(joined.result().await, Err(PasswordError::Wrong));
                         }

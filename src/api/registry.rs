@@ -26,8 +26,8 @@ pub(super) struct Registry {
 }
 
 /// The maximum number of concurrent list requests to the store. Further list requests wait in the registry. A store may
-/// use one thread to make lists and to store revocations. Without this limit, a client that sends many list requests
-/// could delay revocations.
+/// use the same thread to make lists and to store revocations. Without this limit, a client that sends many list
+/// requests could delay revocations.
 const MAX_LISTS: usize = 4;
 
 /// The name and the description of a new token.

@@ -142,8 +142,8 @@ struct State {
 }
 
 impl AuthApi {
-    /// Creates a service with the endpoints `login`, `logout`, `query`, `keys/public` and below, `openapi.json`, and
-    /// `oidc-token/validate`, which refuses all tokens. All other endpoints are off.
+    /// Creates a service with the endpoints `login`, `logout`, `query`, `keys/public` and the paths below it,
+    /// `openapi.json`, and `oidc-token/validate`, which refuses all tokens. All other endpoints are off.
     ///
     /// `verifier` verifies the tokens that `issuer` signs. `login` checks passwords. `revocations` must be the store
     /// that the [`Authenticator`](crate::layer::Authenticator) of the proxy checks. Otherwise the proxy would accept
@@ -261,9 +261,9 @@ impl AuthApi {
     /// verifier of [`with_login_token_verifier`](Self::with_login_token_verifier) accepts. If the proxy has the same
     /// verifier, these are the tokens that clients also use on routes.
     ///
-    /// The endpoint also needs [`with_passtickets`](Self::with_passtickets). For clients that act for users, it needs
-    /// [`with_saf`](Self::with_saf), and [`with_client_certificates`](Self::with_client_certificates) if certificates
-    /// authenticate these clients.
+    /// The endpoint also needs [`with_passtickets`](Self::with_passtickets). If clients act for users, it also needs
+    /// [`with_saf`](Self::with_saf). If certificates authenticate these clients, it also needs
+    /// [`with_client_certificates`](Self::with_client_certificates).
     #[must_use]
     pub fn with_token_exchange(self, exchange: TokenExchange) -> Self {
         self.with(|state| state.exchange = Some(Arc::new(exchange)))

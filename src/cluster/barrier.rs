@@ -1,5 +1,5 @@
-//! Decides when a write has reached all nodes. The wait for this is called a *barrier*. The *place* is the store that
-//! the nodes share, such as Redis. [`Coordinator`](super::coordinator::Coordinator) explains leases, the log and terms.
+//! Decides when a write has reached all nodes. A *barrier* is the wait until then. The *place* is the store that the
+//! nodes share, such as Redis. [`Coordinator`](super::coordinator::Coordinator) explains leases, the log and terms.
 
 use super::{
     boot_clock::BootTime,
@@ -7,7 +7,7 @@ use super::{
     rules::{Rules, applies},
 };
 
-/// The information about the other nodes in one list of leases.
+/// What one list of leases says about the other nodes.
 #[derive(Clone, Debug)]
 pub(super) struct Observation {
     /// The number of the request that returned the list.
@@ -26,8 +26,8 @@ pub(super) struct Waiting {
     /// The number of the first request for a list of leases that was sent after the record was published. An older list
     /// is not enough: between this list and the publication, another node may have got a lease without this record.
     pub(super) first_request: u64,
-    /// When this node first knew of the term. Before that, another node may have got a lease of the previous term. The
-    /// place does not know this lease any more. So the barrier waits until such a lease has certainly ended.
+    /// When this node first knew of the term. Before this time, another node may have got a lease of the previous term.
+    /// The place does not know this lease any more. So the barrier waits until such a lease has certainly ended.
     pub(super) term_seen: BootTime,
 }
 

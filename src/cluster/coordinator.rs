@@ -227,7 +227,8 @@ pub struct LogPosition {
 }
 
 impl LogPosition {
-    /// The position before the first entry. In [`LeaseRecord::applied`], it has a special meaning.
+    /// The position before the first entry. In [`LeaseRecord::applied`], it means that the node does not have all
+    /// records of the place yet.
     pub const START: Self = Self { millis: 0, sequence: 0 };
 
     /// Creates a position from the two parts of an id in a Redis stream.
@@ -299,8 +300,8 @@ impl fmt::Display for NodeName {
     }
 }
 
-/// Identifies one run of a node. If a process hands its lease over to another process of the node, both have the same
-/// incarnation.
+/// Identifies one run of a node. If a process hands its lease over to another process of the node, both processes have
+/// the same incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Incarnation(Uuid);
 

@@ -343,8 +343,8 @@ mod tests {
         assert!(useful(&lease, 5, 1));
         lease.next_renewal();
         lease.renewed(reply(100, 100, 5));
-        // A node that cannot apply the log sends renewals as long as it has a lease. They do not extend the lease.
-        // After the lease has ended, the node sends no more.
+        // A node that cannot apply the log sends renewals as long as it has a lease. These renewals do not extend the
+        // lease. After the lease has ended, the node sends no more renewals.
         lease.note_failure();
         assert!(useful(&lease, 6, 99 + L) && !useful(&lease, 6, 100 + L));
         assert!(useful(&lease, 5, 100 + L), "it has applied all");

@@ -11,7 +11,7 @@ use super::{
     rules::{Rules, applies},
 };
 
-/// The leases of the other nodes, and for each lease the time since which it has not changed.
+/// The leases of the other nodes, and the time of the last change of each lease.
 #[derive(Debug, Default)]
 pub(super) struct Peers(BTreeMap<NodeName, Seen>);
 
@@ -159,7 +159,7 @@ mod tests {
             (3299, one, 5, 10, Some(10)),
             (3300, one, 5, 10, None),
             (3400, one, 6, 11, Some(11)),
-            // A number that goes back is a change, too.
+            // A smaller number is also a change.
             (6600, one, 5, 10, Some(10)),
             (9899, one, 5, 10, Some(10)),
             (9900, one, 5, 10, None),
