@@ -94,8 +94,8 @@ impl NewTokens<'_> {
         Ok(response)
     }
 
-    /// Parses the body. Refuses a name or a description if there is no registry, and an expiry time that is not
-    /// allowed.
+    /// Parses the body. Refuses an expiry time that is not allowed. If there is no registry, also refuses a name or a
+    /// description.
     fn parse(self, body: &[u8]) -> Result<PatRequest, ApiError> {
         let pat = parse_generate_body(body)?;
         if self.registry.is_none() && pat.label != Label::default() {

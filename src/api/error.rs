@@ -86,7 +86,7 @@ pub enum ApiError {
     /// empty.
     #[error("the user or the password is wrong")]
     WrongCredentials,
-    /// z/OS refuses the login and says why: 401. If z/OS could not check the password: 500.
+    /// z/OS refuses the login and says why: 401. The status is 500 if z/OS could not check the password.
     #[error("the login at z/OS failed: {0}")]
     Platform(PlatformError),
     /// The endpoint needs a password or a client certificate, and the request has neither: 401.
@@ -95,8 +95,8 @@ pub enum ApiError {
     /// The endpoint needs a token, a password or a client certificate, and the request has none of them: 401.
     #[error("the request has neither a token nor a password nor a client certificate")]
     NoCredential,
-    /// The client certificate has expired or is mapped to no user: 401. In a token exchange, also: no z/OS user belongs
-    /// to the user of an identity provider.
+    /// The client certificate has expired or is mapped to no user: 401. In a token exchange, this error also means that
+    /// no z/OS user belongs to the user of an identity provider.
     #[error(
         "the client certificate has expired, or the certificate or the token is mapped to no user"
     )]
@@ -120,8 +120,8 @@ pub enum ApiError {
     /// The endpoint needs a token, and the request has none: 401.
     #[error("the request has no token")]
     TokenNotProvided,
-    /// The token is not valid, or has expired: 401. If the gateway could not verify the token
-    /// ([`TokenError::Unavailable`]): 503.
+    /// The token is not valid, or has expired: 401. The status is 503 if the gateway could not verify the token
+    /// ([`TokenError::Unavailable`]).
     #[error("{0}")]
     Token(#[from] TokenError),
     /// The token is a Personal Access Token, which the endpoint does not accept: 401.
@@ -134,7 +134,8 @@ pub enum ApiError {
         /// The service.
         service: ServiceId,
     },
-    /// The login token was logged out: 401. In a token exchange, also: the token of an identity provider is revoked.
+    /// The login token was logged out: 401. In a token exchange, this error also means that the token of an identity
+    /// provider is revoked.
     #[error("the token is logged out or revoked")]
     LoggedOut,
     /// The token to log out is not a login token: 400.
@@ -603,9 +604,9 @@ impl ApiError {
     }
 
     /// Returns the text that is appended to the message, or `None` if nothing is appended. In the profile `ZoweV3`, the
-    /// text is appended only for 429 and for errors of the endpoint `token`. Examples are the problem of the body, the
-    /// reason why a token is not accepted, and the time to wait. The header `Retry-After` is at most 10 s, so the time
-    /// in this text may be longer than the time in the header.
+    /// text is appended only for 429 and for errors of the endpoint `token`. Examples of this text are the problem of
+    /// the body, the reason why a token is not accepted, and the time to wait. The header `Retry-After` is at most 10
+    /// s, so the time in this text may be longer than the time in the header.
     pub(super) fn detail(&self) -> Option<String> {
         match self {
             Self::InvalidLoginBody(problem)

@@ -68,12 +68,12 @@
 //!    a token also contains a reason code. In the profile [`Compatibility::ZoweV3`], some of these responses have no
 //!    body, and the response for an unknown service has the body that API ML sends. The default profile follows the
 //!    documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the differences. The
-//!    errors of `token` are an exception: unless the status is 403, 404 or 405, they have the form of RFC 6749 §5.2.
-//!    Errors in this form contain the number and the text of the message.
+//!    errors of `token` have another body: unless the status is 403, 404 or 405, the body has the form of RFC 6749
+//!    §5.2. It contains the number and the text of the message.
 //! 6. A 401 response has a challenge (RFC 9110 §11.6.1): `Bearer` if a needed token is missing or not valid,
 //!    `Certificate` if only a certificate is accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are
-//!    not registered schemes, and browsers ignore them. The challenge is never `Basic`, because a browser would open
-//!    its own login dialogue.
+//!    not registered schemes, and browsers ignore them. The challenge is never `Basic`, because a browser would answer
+//!    `Basic` with its own login dialogue.
 //! 7. The response to `OPTIONS` is 204, with the methods of the endpoint in `Allow`. The request needs no credential.
 //!    With [`ForeignOrigins::Refused`](crate::layer::ForeignOrigins::Refused), the status is 403 if the request comes
 //!    from a web page of another origin.
@@ -83,7 +83,8 @@
 //!    cases. The status is also 403 if a script of a page at the gateway's own address asks for a new PAT with a
 //!    credential that the browser attaches ([`ApiError::ScriptRequest`]). Only one `GET` can change tokens or
 //!    revocations: `GET access-tokens/self` adds the PAT of the request to the registry if it is not there. If the PAT
-//!    was rotated and its grace period has ended, the gateway revokes the PATs of its family (docs/decisions.md#d36).
+//!    was rotated and its grace period has ended, the gateway revokes its family: the PATs that have replaced one
+//!    another (docs/decisions.md#d36).
 //!
 //! # Audit records
 //! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). For each request to

@@ -28,8 +28,8 @@ pub enum Fsync {
 /// files](Self::with_kept_files) have at most about the size at which the file [rotates](Self::with_rotate_at). If all
 /// kept files exist, the next rotation deletes the oldest file.
 ///
-/// A request without a credential also makes a record. So if there is only one file, a client can send so many requests
-/// that older records are deleted. [`AuditFiles`](super::AuditFiles) writes such records to a second file.
+/// A request without a credential also causes a record. So if there is only one file, a client can send so many
+/// requests that older records are deleted. [`AuditFiles`](super::AuditFiles) writes such records to a second file.
 #[derive(Clone, Debug)]
 pub struct AuditFileOptions {
     pub(super) queue: NonZeroUsize,
