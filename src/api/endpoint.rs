@@ -45,7 +45,7 @@ const ID: &str = "{id}";
 
 /// Each entry has a method, a path below the prefix, and an endpoint. A path may support several methods. `GET`
 /// includes `HEAD` (RFC 9110 §9.3.2). `{id}` stands for any segment. But if the path of a request is equal to the path
-/// of an entry, only the entries with this path apply.
+/// of an entry, such as `/access-tokens/permissions`, only the entries with this path apply.
 pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 31] = [
     (Method::GET, "/openapi.json", Endpoint::Describe),
     (Method::POST, "/login", Endpoint::Login),
@@ -82,7 +82,7 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 31] = [
     (Method::POST, "/oidc-token/validate", Endpoint::ValidateOidc),
 ];
 
-/// The optional groups of endpoints, and whether each is on.
+/// The optional groups of endpoints, and whether each group is on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Switches {
     pub(super) tickets: bool,
@@ -205,7 +205,7 @@ fn is_method(method: &Method, allowed: &Method) -> bool {
 /// Checks that an endpoint with the method `allowed` supports `method`.
 ///
 /// # Errors
-/// [`ApiError::MethodNotAllowed`] if it does not.
+/// [`ApiError::MethodNotAllowed`] if the endpoint does not support `method`.
 pub(super) fn check_method(method: &Method, allowed: &Method) -> Result<(), ApiError> {
     if is_method(method, allowed) {
         return Ok(());

@@ -35,7 +35,7 @@ use crate::{
 /// for ten minutes.
 const REUSE: Duration = Duration::from_secs(5);
 
-/// The number of pairs of user and APPLID (the name of a z/OS application) whose PassTickets are kept.
+/// The maximum number of pairs of user and APPLID (the name of a z/OS application) whose PassTickets are kept.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(4_096).expect("should not be zero");
 
 /// API ML answers all calls for a user and an APPLID in the same second of the z/OS clock with the same PassTicket. So

@@ -104,7 +104,7 @@ impl Success {
 }
 
 impl Success {
-    /// Describes another content type, which the client can ask for.
+    /// Adds the description of a second content type, which the client can ask for.
     pub(super) fn or(mut self, content_type: HeaderValue, schema: Value) -> Self {
         self.content.push((content_type, schema));
         self

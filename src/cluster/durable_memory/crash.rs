@@ -104,7 +104,7 @@ fn applied_records_survive_a_kill() {
             output.read_exact(&mut byte).unwrap();
             printed.push(byte[0]);
         }
-        // The child is killed some time after a random number of batches.
+        // The test kills the child some time after the child has applied a random number of batches.
         let random = RandomState::new().hash_one(round);
         let lines = printed.iter().filter(|byte| **byte == b'\n').count();
         let last_line = lines + 1 + (random % 4) as usize;

@@ -105,7 +105,7 @@ impl Node {
         block_on(NodeMemory::apply(self.store(), records.to_vec(), None)).unwrap()
     }
 
-    /// Returns all records, read in parts of this size.
+    /// Returns all records. Reads them in parts of at most `limit` records.
     fn export(&self, limit: usize) -> Vec<Record> {
         let mut records: Vec<Record> = Vec::new();
         loop {
@@ -131,7 +131,7 @@ fn followed(position: u64) -> Followed {
 #[test]
 fn records_of_another_node_apply_and_survive_a_restart() {
     let (one, mut two) = (Node::new(), Node::new());
-    // Each file has its own salt, because it has a revocation of a token.
+    // Each of the two files has its own salt, because each file has a revocation of a token.
     let (of_one, of_two) = (pat("one", "a", NOW), pat("two", "a", NOW));
     let mut records = one.write(token(&of_one));
     records.extend(two.write(token(&of_two)));
@@ -158,7 +158,7 @@ fn records_of_another_node_apply_and_survive_a_restart() {
         assert_eq!(two.salts(), 2);
         two.reopen();
     }
-    // A call without a position keeps the position.
+    // A call without a position keeps the position in the file.
     two.apply(&[Record::Revocation(user("three", NOW + 1))]);
     assert_eq!(NodeMemory::followed(two.store()), Some(followed(3)));
 }
