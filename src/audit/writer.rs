@@ -59,7 +59,7 @@ pub(super) struct Writer {
     reported: u64,
     /// The time of the last attempt to sync. Before the first attempt, the time at which the writer was made.
     synced: Instant,
-    /// Whether bytes were written since the last sync.
+    /// Whether bytes may have been written since the last sync that succeeded.
     is_dirty: bool,
     /// When a failed write, or a failed attempt to open the file again, is repeated. `None` if there was no failure, or
     /// a later attempt succeeded.
