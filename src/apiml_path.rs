@@ -10,13 +10,13 @@ pub(crate) const ZAAS_SCHEMES: &str = "/zaas/scheme/";
 
 const SERVICES: [&str; 2] = ["/gateway/api/v1/services", "/gateway/services"];
 
-/// The server of API ML whose paths are served.
+/// A server of API ML whose paths this gateway serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ApimlServer {
-    /// The gateway, which clients call.
+    /// API ML's gateway, which clients call.
     #[default]
     Gateway,
-    /// ZAAS, which the gateway calls.
+    /// ZAAS, which API ML's gateway calls.
     #[cfg_attr(
         not(any(all(feature = "api", feature = "proxy"), test)),
         expect(dead_code, reason = "only the module zaas and the tests use it")

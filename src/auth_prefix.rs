@@ -29,8 +29,8 @@ impl AuthPrefix {
     /// Creates a prefix from `path`.
     ///
     /// # Errors
-    /// [`AuthPrefixError`] if the path violates a rule above. The error names the beginning of the path, the rule, and
-    /// a valid example.
+    /// [`AuthPrefixError`] if the path violates one of the rules at [`AuthPrefix`]. The error names the beginning of
+    /// the path, the rule, and a valid example.
     pub fn new(path: &str) -> Result<Self, AuthPrefixError> {
         let broken = |rule| AuthPrefixError { path: path.chars().take(MAX_SHOWN).collect(), rule };
         let segments = path.strip_prefix('/').ok_or_else(|| broken(Rule::Begin))?;

@@ -64,8 +64,8 @@ pub(super) struct NewTokens<'a> {
 impl NewTokens<'_> {
     /// Answers with a Personal Access Token that is valid for the maximum validity at most, and has only allowed
     /// scopes. As in API ML (Zowe's API Mediation Layer), the body is parsed before the credentials are checked. The
-    /// token is registered before the response is sent. A rule with the current time revokes all registered tokens of
-    /// its user or service, even a token whose issue time is in the future because the clock was ahead.
+    /// token is registered before the response is sent. From then on, a rule with the current time revokes the token,
+    /// even if its issue time is in the future because the clock was ahead.
     pub(super) async fn generate<B: Body>(self, request: &Parts, body: B) -> Answer {
         let pat = self.parse(&body::read(body).await?)?;
         let user = self.callers.log_in(credentials::basic(request)?, request).await?;
@@ -94,8 +94,8 @@ impl NewTokens<'_> {
         Ok(response)
     }
 
-    /// Parses the body. Refuses a name or a description if there is no registry, and an expiry time that is not
-    /// allowed.
+    /// Parses the body. Refuses an expiry time that is not allowed. If there is no registry, also refuses a name or a
+    /// description.
     fn parse(self, body: &[u8]) -> Result<PatRequest, ApiError> {
         let pat = parse_generate_body(body)?;
         if self.registry.is_none() && pat.label != Label::default() {
@@ -116,7 +116,8 @@ impl NewTokens<'_> {
         user: UserId,
         PatRequest { lifetime, scopes, label }: PatRequest,
     ) -> Result<(IssuedToken, NewTokenFacts), ApiError> {
-        // The scopes are checked after the credentials, so that only a user learns which scopes are allowed.
+        // The scopes are checked after the credentials, so that only an authenticated user learns which scopes are
+        // allowed.
         self.bounds.check(&scopes)?;
         let (issued, days) = match lifetime {
             Lifetime::Days(validity) => {
@@ -176,9 +177,9 @@ impl NewTokens<'_> {
     }
 }
 
-/// Parses `{"validity": days, "scopes": [scope, …]}`. The body may also have `name`, `description` and `expiresAt`,
-/// which replaces `validity`. Any other field is an error. `validity` may be missing, `null`, a number or a string of
-/// digits. An item of `scopes` may contain several scopes, separated by commas.
+/// Parses `{"validity": days, "scopes": [scope, …]}`. The body may also have `name`, `description` and `expiresAt`. If
+/// it has `expiresAt`, this time replaces `validity`. Any other field is an error. `validity` may be missing, `null`, a
+/// number or a string of digits. An item of `scopes` may contain several scopes, separated by commas.
 ///
 /// # Errors
 /// [`ApiError::PatWithoutScopes`] if the body names no service. [`ApiError::InvalidPatBody`] if anything else is wrong.

@@ -20,8 +20,8 @@ impl AnyCredential<'_> {
     /// Returns the user of the request.
     ///
     /// # Errors
-    /// [`ApiError::AuthenticationRequired`] if the request has no credential. Other errors if the credential is not
-    /// valid, belongs to no user, or cannot be checked.
+    /// [`ApiError::AuthenticationRequired`] if the request has no credential. Another [`ApiError`] if the credential is
+    /// not valid, belongs to no user, or cannot be checked.
     pub(super) async fn user(self, request: &Parts) -> Result<UserId, ApiError> {
         if self.tokens.text(request).is_some() {
             return self.tokens.require(request).await.map(|jwt| *jwt.user());
@@ -31,11 +31,11 @@ impl AnyCredential<'_> {
 
     /// Returns the caller of an endpoint that both users and programs may call. If client certificates are on, and the
     /// request has a client certificate that has not expired, the caller is a program. The certificate need not belong
-    /// to a user. Other requests need a credential of a user.
+    /// to a user. A request without such a certificate needs a credential of a user.
     ///
     /// # Errors
-    /// [`ApiError::NoCredential`] if the request has no credential. Other errors if the credential is not valid,
-    /// belongs to no user, or cannot be checked.
+    /// [`ApiError::NoCredential`] if the request has no credential. Another [`ApiError`] if the credential is not
+    /// valid, belongs to no user, or cannot be checked.
     pub(super) async fn caller(self, request: &Parts) -> Result<Caller, ApiError> {
         if self.callers.certificates.require(request).is_ok() {
             add_to_record(request, |record| {

@@ -91,8 +91,8 @@ impl ApimlEndpoints {
         Self { certificates: pem.into(), ..self }
     }
 
-    /// Sets the function that returns whether an instance of a service works. Without it, all instances are listed as
-    /// UP. The function is called for each listed instance, so it must not block.
+    /// Sets the function that returns whether an instance of a service works. Without this function, the list shows all
+    /// instances as UP. The function is called for each listed instance, so it must not block.
     #[must_use]
     pub fn with_instance_health(
         self,
@@ -143,7 +143,8 @@ impl fmt::Debug for ApimlEndpoints {
     }
 }
 
-/// Answers requests for these endpoints. The fields are the parts of `AuthApi` that the endpoints need.
+/// Answers requests for the endpoints of [`ApimlEndpoints`]. The fields are the parts of `AuthApi` that the endpoints
+/// need.
 #[derive(Clone, Copy)]
 pub(super) struct ApimlGateway<'a> {
     pub(super) endpoints: &'a ApimlEndpoints,

@@ -22,8 +22,8 @@ use crate::{
     passticket::UserId,
 };
 
-/// The maximum time of a password check. The number of concurrent checks is limited. Without a maximum time, checks
-/// whose provider never answers would use up this number, and no password could be checked any more.
+/// The maximum time of a password check. The number of concurrent checks is limited. Without a maximum time, a provider
+/// that never answers would block all these checks, and no password could be checked any more.
 pub(super) const LONGEST_CHECK: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy)]
@@ -73,8 +73,8 @@ impl Callers<'_> {
     /// authenticates with the client certificate. If the credentials are wrong, the certificate is not tried.
     ///
     /// # Errors
-    /// - [`ApiError::AuthenticationRequired`] if there are no credentials, and no certificate or client certificates
-    ///   are off.
+    /// - [`ApiError::AuthenticationRequired`] if `credentials` is `None`, and either the request has no certificate or
+    ///   client certificates are off.
     /// - [`ApiError::NoUser`] if the certificate has expired or is mapped to no user.
     /// - [`ApiError::InvalidLoginInput`] if the user name or a password is empty.
     /// - [`ApiError::TooManyAttempts`], [`ApiError::WrongCredentials`], [`ApiError::Platform`],
@@ -189,7 +189,8 @@ pub(super) async fn finish_check(turn: Turn, checking: LoginFuture) -> Result<Us
     match result {
         Ok(_) => turn.succeeded(),
         Err(reason) if reason.is_guess() => turn.failed(),
-        // The login was no guess (`LoginError::is_guess`), so the attempt does not count as a failed login.
+        // The login was no guess (`LoginError::is_guess`), so `withdraw` takes the attempt back. But if the password
+        // was already compared with a cached one, the attempt stays a failed login.
         Err(_) => turn.withdraw(),
     }
     result

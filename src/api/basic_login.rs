@@ -19,8 +19,8 @@ use crate::{
 };
 
 /// Checks passwords of routed requests. It shares the login provider and the login throttle (the limit on failed
-/// logins) with an [`AuthApi`](super::AuthApi). [`AuthApi::basic_login`](super::AuthApi::basic_login) creates this
-/// type.
+/// logins) with an [`AuthApi`](super::AuthApi). [`AuthApi::basic_login`](super::AuthApi::basic_login) creates a value
+/// of this type.
 ///
 /// A wrong password counts as a failed login. A client sends its password with each request. So a cache holds a keyed
 /// hash of each password that the provider has accepted. For a minute, this password is accepted from the same network
@@ -312,7 +312,7 @@ mod tests {
             assert_eq!(world.verify("A", "right").await, Ok(user("A")), "{second}");
             assert_eq!(world.checks(), want, "{second}");
         }
-        // Another password of the same user is checked, although the right one is in the cache.
+        // The provider checks each password that differs from the cached one.
         assert_eq!(world.verify("A", "wrong").await, Err(PasswordError::Wrong));
         assert_eq!(world.checks(), 3);
     }
@@ -491,8 +491,8 @@ mod tests {
         for request in hanging {
             assert_eq!(request.await.unwrap(), Err(PasswordError::Unavailable));
         }
-        // The 16 checks continue and hold all turns. A login at the auth API waits for a turn, too, and at most for the
-        // same time.
+        // The 16 checks continue and hold all turns. A login at the auth API also waits for a turn, and has the same
+        // time limit as the requests above.
         let begun = tokio::time::Instant::now();
         assert_eq!(world.change_password().await, 503);
         assert_eq!(begun.elapsed(), world.login.wait);

@@ -45,8 +45,8 @@ pub(crate) async fn read<B: Body>(body: B) -> Result<Zeroizing<Vec<u8>>, ReadErr
 }
 
 pin_project! {
-    /// The body of a request. It adds the number of bytes that were read to `facts`. `facts` is `None` if no outer
-    /// layer needs the facts about the request.
+    /// The body of a request. It counts the bytes that were read, and adds their number to `facts`. `facts` is `None`
+    /// if no outer layer needs the facts about the request.
     pub(super) struct MeteredBody<B> {
         #[pin]
         inner: B,

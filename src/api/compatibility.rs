@@ -125,8 +125,8 @@ impl Compatibility {
             Self::ZoweV3 => zowe_v3_difference(error, path).unwrap_or_else(|| {
                 let (status, message) = error.message(&zaas_path(path));
                 let message = match (error, error.detail()) {
-                    // In this profile, only the messages of a 429 contain the detail (docs/decisions.md#d45). It is the
-                    // time that the client must wait, or the number of tokens that the user already has.
+                    // In this profile, only the messages of a 429 contain the detail (docs/decisions.md#d45). This
+                    // detail is the time that the client must wait, or the number of tokens that the user already has.
                     (
                         ApiError::TooManyAttempts { .. }
                         | ApiError::TooManyCalls { .. }

@@ -64,7 +64,8 @@ impl DelegatedTickets<'_> {
     }
 
     async fn delegate<B: Body>(self, request: &Parts, body: B) -> Answer {
-        // The audit log must record each delegated PassTicket. So none is issued while the audit log is not available.
+        // The audit log must record each delegated PassTicket. So the endpoint issues no PassTicket while the audit log
+        // is not available.
         if !self.audit.is_available() {
             return Err(ApiError::AuditUnavailable);
         }

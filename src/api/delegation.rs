@@ -25,7 +25,7 @@ use crate::{
 /// access level `READ` to the resource `APIML.DELEGATE.PASSTICKET` in the security product. This type adds limits:
 /// - [`with_grants`](Self::with_grants): a caller gets tickets only for the applications and users that a [`Grant`] to
 ///   this caller allows. If this method is not called, the permission in the security product is enough.
-/// - [`with_protected`](Self::with_protected): no caller gets a ticket for these users.
+/// - [`with_protected`](Self::with_protected): no caller gets a ticket for a protected user.
 /// - [`with_calls_per_minute`](Self::with_calls_per_minute): each caller may make only this number of calls per minute.
 ///
 /// ```
@@ -265,7 +265,7 @@ impl CallLimit {
         Self { burst: per_minute, full_at: Mutex::default() }
     }
 
-    /// Returns the number of calls in a minute.
+    /// Returns the maximum number of calls of one caller in a minute.
     pub(super) fn burst(&self) -> NonZeroU32 {
         self.burst
     }

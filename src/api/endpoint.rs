@@ -45,7 +45,7 @@ const ID: &str = "{id}";
 
 /// Each entry has a method, a path below the prefix, and an endpoint. A path may support several methods. `GET`
 /// includes `HEAD` (RFC 9110 §9.3.2). `{id}` stands for any segment. But if the path of a request is equal to the path
-/// of an entry, only the entries with this path apply.
+/// of an entry, such as `/access-tokens/permissions`, only the entries with this path apply.
 pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 31] = [
     (Method::GET, "/openapi.json", Endpoint::Describe),
     (Method::POST, "/login", Endpoint::Login),
@@ -82,12 +82,12 @@ pub(super) static ENDPOINTS: [(Method, &str, Endpoint); 31] = [
     (Method::POST, "/oidc-token/validate", Endpoint::ValidateOidc),
 ];
 
-/// The optional groups of endpoints, and whether each is on.
+/// The optional groups of endpoints, and whether each group is on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Switches {
     pub(super) tickets: bool,
     pub(super) pats: bool,
-    /// The registry of issued Personal Access Tokens. Its endpoints also need `pats`.
+    /// The registry of issued Personal Access Tokens. The endpoints of the registry are on only if `pats` is also on.
     pub(super) registry: bool,
     pub(super) refresh: bool,
     pub(super) delegation: bool,
@@ -110,8 +110,8 @@ impl Endpoint {
     /// Finds the endpoint for `method` and `path`.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`] if no endpoint that is on has this path. [`ApiError::MethodNotAllowed`] if the endpoint
-    /// with this path does not support `method`.
+    /// [`ApiError::NotFound`] if no endpoint that is on has this path. [`ApiError::MethodNotAllowed`] if no endpoint
+    /// with this path supports `method`.
     pub(super) fn find(
         method: &Method,
         path: &str,
@@ -148,7 +148,7 @@ impl Endpoint {
     }
 
     /// Returns the segment of `path` that is the id of a token. Returns `None` if the paths of this endpoint have no
-    /// `{id}`, or if `path` does not have their form.
+    /// `{id}`, or if `path` does not have the form of these paths.
     pub(super) fn id<'p>(self, path: &'p str, prefix: &AuthPrefix) -> Option<&'p str> {
         let (_, template, _) = ENDPOINTS.iter().find(|(.., endpoint)| *endpoint == self)?;
         id_in(template, prefix.below(path)?)
@@ -205,7 +205,7 @@ fn is_method(method: &Method, allowed: &Method) -> bool {
 /// Checks that an endpoint with the method `allowed` supports `method`.
 ///
 /// # Errors
-/// [`ApiError::MethodNotAllowed`] if it does not.
+/// [`ApiError::MethodNotAllowed`] if the endpoint does not support `method`.
 pub(super) fn check_method(method: &Method, allowed: &Method) -> Result<(), ApiError> {
     if is_method(method, allowed) {
         return Ok(());

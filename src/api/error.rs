@@ -23,9 +23,9 @@ use crate::{
 /// The error of an auth endpoint. It is also an extension of the response, so that an outer layer can log or count it.
 ///
 /// The text of `Display` is mainly for logs. The client gets a message of Zowe
-/// (docs/reference/error-messages.md#failures), which often has less detail. The documentation of each variant names
-/// the status in the profile [`Compatibility::Documented`](crate::api::Compatibility::Documented).
-/// [`Compatibility`](crate::api::Compatibility) lists the differences of the profile `ZoweV3`.
+/// (docs/reference/error-messages.md#failures), which often has less detail than this text. The documentation of each
+/// variant names the status in the profile [`Compatibility::Documented`](crate::api::Compatibility::Documented).
+/// [`Compatibility`](crate::api::Compatibility) lists how the responses of the profile `ZoweV3` differ.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApiError {
@@ -82,10 +82,11 @@ pub enum ApiError {
         retry_after: Duration,
     },
     /// The user does not exist, the password is wrong, or the `Basic` credentials are malformed: 401. At endpoints
-    /// other than `login` and `access-token/generate`, also: the user name or the password is empty.
+    /// other than `login` and `access-token/generate`, this error also means that the user name or the password is
+    /// empty.
     #[error("the user or the password is wrong")]
     WrongCredentials,
-    /// z/OS refuses the login and says why: 401. If z/OS could not check the password: 500.
+    /// z/OS refuses the login and says why: 401. The status is 500 if z/OS could not check the password.
     #[error("the login at z/OS failed: {0}")]
     Platform(PlatformError),
     /// The endpoint needs a password or a client certificate, and the request has neither: 401.
@@ -94,19 +95,19 @@ pub enum ApiError {
     /// The endpoint needs a token, a password or a client certificate, and the request has none of them: 401.
     #[error("the request has neither a token nor a password nor a client certificate")]
     NoCredential,
-    /// The client certificate has expired or is mapped to no user: 401. In a token exchange, also: no z/OS user belongs
-    /// to the user of an identity provider.
+    /// The client certificate has expired or is mapped to no user: 401. In a token exchange, this error also means that
+    /// no z/OS user belongs to the user of an identity provider.
     #[error(
         "the client certificate has expired, or the certificate or the token is mapped to no user"
     )]
     NoUser,
-    /// A part of the system that the request needs is not available, or too many logins wait for it: 503. For example,
-    /// the part is the login provider, the identity mapping, or the keys of an identity provider. At a logout, it can
-    /// be the issuer of the token.
+    /// A part of the system that the request needs is not available, or too many logins wait for this part: 503. Such
+    /// parts are the login provider, the identity mapping, and the keys of an identity provider. For a logout, the
+    /// issuer of the token is also such a part.
     #[error("a server that this request needs is not available, or too many logins wait for it")]
     Unavailable,
-    /// The revocation store failed to check a token, or to store or remove revocations, or the registry of Personal
-    /// Access Tokens failed: 503.
+    /// The revocation store or the registry of Personal Access Tokens failed: 503. For example, the store could not
+    /// check a token, or could not store a revocation.
     #[error("the revocation store is not available")]
     StoreUnavailable,
     /// The audit log cannot be written, and the request must be audited: 503.
@@ -119,7 +120,8 @@ pub enum ApiError {
     /// The endpoint needs a token, and the request has none: 401.
     #[error("the request has no token")]
     TokenNotProvided,
-    /// The token is not valid, or has expired: 401. If it could not be verified ([`TokenError::Unavailable`]): 503.
+    /// The token is not valid, or has expired: 401. The status is 503 if the gateway could not verify the token
+    /// ([`TokenError::Unavailable`]).
     #[error("{0}")]
     Token(#[from] TokenError),
     /// The token is a Personal Access Token, which the endpoint does not accept: 401.
@@ -132,7 +134,8 @@ pub enum ApiError {
         /// The service.
         service: ServiceId,
     },
-    /// The login token was logged out: 401. In a token exchange, also: the token of an identity provider is revoked.
+    /// The login token was logged out: 401. In a token exchange, this error also means that the token of an identity
+    /// provider is revoked.
     #[error("the token is logged out or revoked")]
     LoggedOut,
     /// The token to log out is not a login token: 400.
@@ -148,9 +151,9 @@ pub enum ApiError {
     /// second). It is 500 in all other cases, for example if the clock was set back.
     #[error(transparent)]
     Ticket(#[from] GenerateError),
-    /// The request has no client certificate, or client certificates are off, and the endpoint accepts no other
-    /// credential: 401. In a token exchange, also: the request has neither a certificate nor an actor token (a token of
-    /// the client itself, RFC 8693), but the application needs one of them.
+    /// The endpoint accepts only a client certificate, but the request has none, or client certificates are off: 401.
+    /// In a token exchange, this error means that the application needs a certificate or an actor token (a token of the
+    /// client itself, RFC 8693), and that the request has neither.
     #[error(
         "the request has no client certificate and no other credential that the endpoint accepts"
     )]
@@ -177,8 +180,8 @@ pub enum ApiError {
     /// The body of `token` is not a request for a PassTicket: 400.
     #[error(transparent)]
     InvalidExchange(#[from] ExchangeProblem),
-    /// The actor token and the subject token are of the same user: 400. An actor token of this user proves no more than
-    /// the subject token.
+    /// The actor token and the subject token are of the same user: 400. The actor token must prove the identity of the
+    /// client. A token of the same user as the subject token does not prove it.
     #[error("the actor token and the subject token are of the same user")]
     ActorIsSubject,
     /// The actor token and the client certificate are of different users: 400.
@@ -190,7 +193,7 @@ pub enum ApiError {
     /// The new Personal Access Token would have more scopes than fit into one token: 400.
     #[error("there are more scopes than fit into one token")]
     TooManyScopes,
-    /// The administrator does not allow tokens with a scope of the request: 403.
+    /// The request asks for a scope that the administrator does not allow: 403.
     #[error("the scope {scope} is not allowed; allowed are: {allowed}")]
     ScopeNotAllowed {
         /// The scope.
@@ -198,7 +201,7 @@ pub enum ApiError {
         /// The scopes that [`AuthApi::with_allowed_scopes`](super::AuthApi::with_allowed_scopes) allows.
         allowed: Scopes,
     },
-    /// The user has as many registered Personal Access Tokens as the store allows: 429.
+    /// The user already has the maximum number of registered Personal Access Tokens: 429.
     #[error(
         "the user has {limit} Personal Access Tokens that have not expired, and cannot get another one"
     )]
@@ -210,8 +213,8 @@ pub enum ApiError {
     #[error("the query cannot be used: {0}")]
     InvalidQuery(&'static str),
     /// The user has no Personal Access Token with this id: 404. The user is the caller, or the user whom an
-    /// administrator names in the query. At `access-tokens/self`: the registry has no entry for the token of the
-    /// request, and cannot add one.
+    /// administrator names in the query. At `access-tokens/self`, this error means that the registry has no entry for
+    /// the token of the request, and cannot add an entry.
     #[error("there is no Personal Access Token with this id")]
     NoSuchToken,
     /// The Personal Access Token cannot be rotated, because it has expired, is revoked, or was already rotated: 409.
@@ -330,7 +333,7 @@ impl PatRefusal {
                 Some("it is not a JWT".to_owned())
             }
             Self::Token(TokenError::Checksum) => Some(TokenError::Checksum.to_string()),
-            // A more exact reason could help an attacker to forge a token.
+            // A more exact text than this one could help an attacker to forge a token.
             Self::Token(_) => Some("it is not a token of this gateway".to_owned()),
             refusal => Some(refusal.to_string()),
         }
@@ -370,9 +373,10 @@ pub struct ExchangeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExchangePart {
-    /// The form of the request. Also the check whether the audit log is available.
+    /// The form of the request, or the check whether the audit log is available.
     Request,
-    /// The certificate of the client. The error is also in this part if there is no actor.
+    /// The certificate of the client. The error is also in this part if the exchange needs an actor, and the request
+    /// has none.
     Client,
     /// The token of the actor.
     Actor,
@@ -445,7 +449,8 @@ impl ApiError {
         let with_url =
             |status, template: &'static Template| (status, ApiMessage::with(template, &[url]));
         match self {
-            // `exchange_error` makes the response, with another status and another form.
+            // The response of an exchange has this message, but another status and another form. The module
+            // `exchange_error` makes this response.
             Self::Exchange(error) => error.cause().message(url),
             Self::NotFound | Self::NoSuchService | Self::NoSuchToken => {
                 plain(StatusCode::NOT_FOUND, &messages::NOT_FOUND)
@@ -599,9 +604,9 @@ impl ApiError {
     }
 
     /// Returns the text that is appended to the message, or `None` if nothing is appended. In the profile `ZoweV3`, the
-    /// text is appended only for 429 and for errors of the endpoint `token`. Examples are the problem of the body, the
-    /// reason why a token is not accepted, and the time to wait. `Retry-After` is at most 10 s, so the time in this
-    /// text may be longer.
+    /// text is appended only for 429 and for errors of the endpoint `token`. Examples of this text are the problem of
+    /// the body, the reason why a token is not accepted, and the time to wait. The header `Retry-After` is at most 10
+    /// s, so the time in this text may be longer than the time in the header.
     pub(super) fn detail(&self) -> Option<String> {
         match self {
             Self::InvalidLoginBody(problem)
@@ -680,8 +685,8 @@ impl ApiError {
     /// (docs/reference/error-messages.md#failures).
     pub(super) fn auth_failure(&self) -> Option<&'static Template> {
         match self {
-            // For an expired token, API ML (Zowe's API Mediation Layer) does not send this header. If a token cannot be
-            // verified, it may be valid, so the header is also left out.
+            // For an expired token, API ML (Zowe's API Mediation Layer) does not send this header. The gateway also
+            // leaves out the header if it cannot verify a token, because this token may be valid.
             Self::Token(TokenError::Expired { .. } | TokenError::Unavailable(_)) => None,
             Self::Token(_)
             | Self::PersonalAccessToken

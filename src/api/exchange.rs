@@ -65,8 +65,8 @@ pub(super) struct TokenExchanges<'a> {
     pub(super) clock: &'a dyn Clock,
 }
 
-/// A verified token that is not revoked, and its z/OS user. For a token of an identity provider, this is the z/OS user
-/// in the token, or else the user to whom the identity is mapped.
+/// A verified token that is not revoked, and its z/OS user. If an identity provider has issued the token, the z/OS user
+/// is the user id in the token, or else the user to whom the identity in the token is mapped.
 struct Proven {
     user: UserId,
     token: VerifiedToken,
@@ -75,8 +75,8 @@ struct Proven {
 /// An authenticated actor.
 struct Actor<'a> {
     user: UserId,
-    /// The client certificate of the request, which belongs to `user`. `None` if the request has none, or if client
-    /// certificates are off.
+    /// The client certificate of the request. It is mapped to `user`. `None` if the request has no certificate, or if
+    /// client certificates are off.
     certificate: Option<&'a PeerCertificate>,
     /// The actor token, if there is one.
     token: Option<VerifiedToken>,
@@ -410,8 +410,8 @@ fn kind_of(token: &VerifiedToken) -> CredentialKind {
     }
 }
 
-/// Returns the z/OS user that a login token or a PAT names. Returns `None` for a token of an identity provider, whose
-/// user may have to be mapped first.
+/// Returns the z/OS user that a login token or a PAT names. Returns `None` for a token of an identity provider, because
+/// the user of such a token may have to be mapped first.
 fn own_user(token: &VerifiedToken) -> Option<UserId> {
     match token {
         VerifiedToken::Jwt(jwt) => Some(*jwt.user()),

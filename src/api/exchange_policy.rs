@@ -29,8 +29,9 @@ use crate::{
 /// - [`with_grants`](Self::with_grants): an actor gets a PassTicket if one [`Grant`] to this actor allows the
 ///   application and the subject. The actor also needs `READ` on `APIML.DELEGATE.PASSTICKET`.
 /// - [`with_bearer_applids`](Self::with_bearer_applids): for these applications, the token of the subject is enough. No
-///   actor is needed. But an actor who is not the subject needs a grant and the permission.
-/// - [`with_protected`](Self::with_protected): no client gets a PassTicket for these users.
+///   actor is needed. If the request nevertheless has an actor who is not the subject, this actor needs a grant and the
+///   permission.
+/// - [`with_protected`](Self::with_protected): no client gets a PassTicket for a protected user.
 /// - [`with_services`](Self::with_services): if the token is a Personal Access Token (PAT), all services of the
 ///   application must be in the scopes of the PAT, without suffixes.
 ///
@@ -66,7 +67,7 @@ impl Default for TokenExchange {
 }
 
 impl TokenExchange {
-    /// Allows no exchange.
+    /// Creates settings that allow no exchange.
     pub fn new() -> Self {
         Self {
             grants: Vec::new(),
@@ -79,7 +80,8 @@ impl TokenExchange {
     }
 
     /// Sets the grants: which actors get PassTickets for which applications and users. Each call replaces all earlier
-    /// grants. A grant to a certificate does not apply to a client that only its actor token authenticates.
+    /// grants. A client without a certificate, which only an actor token authenticates, cannot use a grant to a
+    /// certificate.
     #[must_use]
     pub fn with_grants(self, grants: impl IntoIterator<Item = Grant>) -> Self {
         Self { grants: grants.into_iter().collect(), ..self }
@@ -117,7 +119,8 @@ impl TokenExchange {
         Self { identities: Some(Arc::new(mapper)), ..self }
     }
 
-    /// Limits the exchanges of each actor per minute. Without an actor, the limit is for the subject. The default is
+    /// Limits the exchanges of each actor per minute. If a request has no actor, the exchange counts for the subject.
+    /// The default is
     /// 60. After a minute without exchanges, an actor can use the whole limit in one burst.
     #[must_use]
     pub fn with_calls_per_minute(self, calls: NonZeroU32) -> Self {
@@ -207,10 +210,10 @@ impl fmt::Debug for TokenExchange {
     }
 }
 
-/// The maximum number of earlier actors in a token. The audit record contains each of them.
+/// The maximum number of earlier actors in the claim `act` of a token. The audit record contains each of them.
 const MAX_ACTORS: usize = 8;
 
-/// The longest name of an earlier actor in bytes, with its issuer.
+/// The maximum length of the name of an earlier actor in bytes. The length includes the issuer.
 const MAX_ACTOR_LEN: usize = 256;
 
 /// A claim `act` or `may_act` (RFC 8693 §4.1, §4.4) that the gateway cannot accept.
@@ -260,8 +263,8 @@ pub(super) struct ActorNames<'a> {
 }
 
 /// Checks the claim `may_act` of a subject token that `issuer` has issued. If the token has this claim, only the actor
-/// that the claim names may act. If the claim has an `iss`, its `sub` is the name of a user at this identity provider.
-/// Without `iss`, its `sub` is a z/OS user id, or the name of a user at `issuer`. The same name at two identity
+/// that the claim names may act. If the claim has an `iss`, its `sub` is the name of a user at the identity provider
+/// `iss`. Without `iss`, its `sub` is a z/OS user id, or the name of a user at `issuer`. The same name at two identity
 /// providers means two users (RFC 7519 §4.1.2).
 ///
 /// # Errors

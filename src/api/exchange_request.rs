@@ -130,7 +130,7 @@ const NAMES: [&str; 9] = [
 /// must be UTF-8.
 ///
 /// # Errors
-/// [`ExchangeProblem::ContentType`] in all other cases.
+/// [`ExchangeProblem::ContentType`] if the header does not have this form.
 pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), ExchangeProblem> {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let value = match (values.next(), values.next()) {
@@ -150,7 +150,7 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), ExchangeProb
 }
 
 /// Parses a body. Unknown parameters are ignored (RFC 6749 §3.2), and a parameter without a value counts as absent. But
-/// these parameters must also be form-encoded, and must not occur twice.
+/// a parameter that is unknown or has no value must also be form-encoded, and must not occur twice.
 ///
 /// # Errors
 /// [`ExchangeProblem`] says what is wrong.

@@ -13,7 +13,7 @@ use crate::{
     revocation::ClientNetwork,
 };
 
-/// When the failures of a key no longer count.
+/// When a [`Ledger`] forgets the failures of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Forgotten {
     /// When this time has passed since the last failure.
@@ -47,7 +47,7 @@ impl FailureLimit {
 
 impl Attempt {
     /// Returns the keys of the counts that can delay the attempt. If the user has recently logged in from this network
-    /// (`Known`), this is only the count of the user in this network.
+    /// (`Known`), the only such count is the count of the user in this network.
     fn keys(self) -> (Pair, Option<UserId>, Option<ClientNetwork>) {
         let pair = (self.user, self.network);
         match self.origin {
@@ -127,8 +127,8 @@ impl FailureCounts {
         Ok(self.begin_unchecked(attempt, now))
     }
 
-    /// Does the same as [`begin`](Self::begin), but without the check. The counts that all nodes share must have
-    /// allowed the attempt before.
+    /// Does the same as [`begin`](Self::begin), but without the check. Call this function only if the counts that all
+    /// nodes share have allowed the attempt.
     pub(super) fn begin_unchecked(&mut self, attempt: Attempt, now: Duration) -> Claimed {
         let (pair, user, _) = attempt.keys();
         Claimed {
@@ -158,7 +158,7 @@ impl FailureCounts {
         self.check_with(attempt, self.limits(), now)
     }
 
-    /// Does the same as [`check`](Self::check) with other limits.
+    /// Does the same as [`check`](Self::check), but with `limits` instead of the limits of the counts.
     ///
     /// # Errors
     /// The wait until an attempt may begin.
@@ -258,9 +258,10 @@ impl Failures {
 /// The failures of each key, in two maps: the young and the old generation. When the young map is full, it replaces the
 /// old map, and a new young map begins. So memory is bounded.
 ///
-/// When the old map is replaced, some of its entries move to the new young map: those that have used up their free
-/// failures. If these entries did not move, an attacker with many networks could fill the maps with failures of
-/// invented users. The entry of a real user would then be lost, and the attacker could guess again without a wait.
+/// When the old map is replaced, some of its entries move to the new young map: the entries with at least
+/// [`FailureLimit::free`] failures. If these entries did not move, an attacker with many networks could fill the maps
+/// with failures of invented users. The entry of a real user would then be lost, and the attacker could guess again
+/// without a wait.
 #[derive(Debug)]
 struct Ledger<K> {
     forgotten: Forgotten,
@@ -315,8 +316,8 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
     }
 
     fn failed(&mut self, key: K, was_claimed: bool, now: Duration) {
-        // If a successful login has cleared the count since then, a failure that was counted in advance is counted
-        // again.
+        // A failure that was counted in advance is not counted a second time. But if a successful login has cleared the
+        // count in the meantime, the failure must be counted again.
         let is_counted = was_claimed && self.count(&key, now) > 0;
         self.add(key, u32::from(!is_counted), now);
     }
@@ -333,8 +334,9 @@ impl<K: Copy + Eq + Hash> Ledger<K> {
         self.young.insert(key, Failures { count, first, last: now });
     }
 
-    /// Begins a new young generation. Entries of the old generation that have used up their free failures are kept, but
-    /// fill at most half of the new generation. If there are too many of them, those with the most failures are kept.
+    /// Begins a new young generation. Keeps the entries of the old generation that have at least [`FailureLimit::free`]
+    /// failures. But these entries fill at most half of the new generation. If there are more such entries, only the
+    /// entries with the most failures are kept.
     #[cold]
     fn rotate(&mut self, now: Duration) {
         let old = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
@@ -377,8 +379,8 @@ impl FailureCounts {
     }
 
     /// Adds the counts of a text that [`to_text`](Self::to_text) has returned. Returns the time in the text. The caller
-    /// must let its clock continue at this time. Returns `None` if the text is malformed. Some of the counts may then
-    /// have been added.
+    /// must let its clock continue at this time. Returns `None` if the text is malformed. In this case, some of the
+    /// counts may already have been added.
     pub(super) fn add_text(&mut self, text: &str) -> Option<Duration> {
         let mut lines = text.lines();
         let (version, now) = lines.next()?.split_once(' ')?;
@@ -903,7 +905,7 @@ mod redis_tests {
     }
 
     /// Ends an attempt, and waits until Redis has run the script. Does nothing if the end of the attempt would change
-    /// nothing.
+    /// nothing in Redis.
     async fn end(
         redis: &Redis,
         shared: &RedisLoginFailures,
@@ -943,7 +945,8 @@ mod redis_tests {
         for _ in 0..20 {
             end(&redis, &shared, guessed, SharedClaim::default(), AttemptResult::Failed).await;
         }
-        // The counts hold as many users as possible. All of them are invented, and have times in the future.
+        // Now the counts contain as many users as possible. All these users are invented, and the times of their
+        // failures are in the future.
         for count in ["pair", "user"] {
             let fill = "for i = 1, 100000 do redis.call('HSET', KEYS[1], 'U' .. i, '1 9e12 9e12') \
                         redis.call('ZADD', KEYS[2], 9e12, 'U' .. i) end";

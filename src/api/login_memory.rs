@@ -7,8 +7,8 @@ use super::{login_throttle::FailedLogins, password_memory::PasswordMemory};
 
 /// The failed logins that the login throttle has counted, and the passwords that were verified within the last minute.
 ///
-/// A program that reloads its configuration creates a new [`AuthApi`](super::AuthApi). If the new one gets the memory
-/// of the old one, the reload does not give new tries to a client that guesses passwords
+/// A program that reloads its configuration creates a new [`AuthApi`](super::AuthApi). If the new `AuthApi` gets the
+/// memory of the old `AuthApi`, the reload does not give new tries to a client that guesses passwords
 /// ([`AuthApi::with_login_memory`](super::AuthApi::with_login_memory)). Clones share the memory.
 #[derive(Clone)]
 pub struct LoginMemory {

@@ -3,19 +3,21 @@
 //! Failed logins are counted for each user and network, for each user, and for each network. The first few failures
 //! cause no wait. The next failure causes a short wait, and each further failure doubles the wait up to a maximum. A
 //! login during the wait is refused with 429 and `Retry-After`: its password is not checked, and the wait does not
-//! become longer. A login with the right password clears the failures of the user from this network, but at most 20 of
-//! them a day. Without this maximum, each login of the user would give an attacker in this network new tries.
+//! become longer. A login with the right password clears the failures of the user from the network of the login, but at
+//! most 20 failures a day. Without this maximum, each login of the user would give an attacker in the same network new
+//! tries.
 //!
-//! A network is *known* for a user who has logged in from it within [`LoginThrottleOptions::known_for`]. In a known
-//! network, only the failures of this user from this network cause a wait. So an attacker in another network cannot
-//! lock the user out.
+//! A network is *known* for a user who has logged in from it within [`LoginThrottleOptions::known_for`]. In a network
+//! that is known for the user, only the failures of this user from this network cause a wait. So an attacker in another
+//! network cannot lock the user out.
 //!
 //! With the default limits, an attacker gets at most 100 tries a day for one user, in all unknown networks and one
 //! known network together.
 //!
-//! The nodes of a cluster can count the failures together in a store, such as Redis ([`SharedLoginFailures`]). Each
-//! node also counts its own failures. If a node cannot reach the shared store, it uses its own counts. It then divides
-//! the number of free failures by the number of nodes.
+//! The nodes of a cluster can count the failures together in a store, such as Redis ([`SharedLoginFailures`]). In
+//! addition, each node counts the failures of the logins that it handles itself. If a node cannot reach the shared
+//! store, it uses its own counts. In this case, it divides the number of failures that cause no wait by the number of
+//! nodes.
 //!
 //! The number of concurrent password checks is also limited. Each check needs one of [`MAX_CONCURRENT`] turns. If no
 //! turn is free, the login waits in a queue until the check of another login is done. After this wait, the throttle
@@ -23,8 +25,8 @@
 //!
 //! A node asks the shared store only after the wait for a turn. If the store says that a client must wait, the node
 //! remembers this wait for at most a minute ([`SharedWaits`]). During this time, the node refuses the client without a
-//! turn. So these clients cannot take the places of other clients in the queue. A login of the user at another node
-//! does not end the remembered wait.
+//! turn. So a client that must wait does not take the place of another client in the queue. The remembered wait does
+//! not end early if the user logs in at another node.
 
 use std::{
     fmt,
@@ -131,15 +133,16 @@ pub(super) struct LoginThrottle {
 #[derive(Debug)]
 pub(super) struct FailedLogins {
     counts: Mutex<FailureCounts>,
-    /// The waits that this node has learned from the shared counts. Empty without shared counts.
+    /// The waits that this node has learned from the shared counts. Empty if there are no shared counts.
     shared_waits: Mutex<SharedWaits>,
     turns: Arc<Semaphore>,
     waiting: Semaphore,
     /// How far the times of `counts` are ahead of the monotonic clock. This difference can be greater than zero only if
     /// this process continues the work of another process.
     ahead: Mutex<Duration>,
-    /// All turns, from [`LoginFailures::hand_over`] to [`LoginFailures::take_back`]. While they are here, this process
-    /// checks no passwords. `None` at all other times, and if `hand_over` did not get all turns in time.
+    /// All turns. [`LoginFailures::hand_over`] puts them here, and [`LoginFailures::take_back`] removes them. While all
+    /// turns are here, this process checks no passwords. `None` at all other times, and if `hand_over` did not get all
+    /// turns in time.
     all_turns: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
@@ -194,7 +197,7 @@ pub(super) struct TooEarly {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoTurn {
     TooEarly(TooEarly),
-    /// [`MAX_WAITING`] logins already wait.
+    /// [`MAX_WAITING`] logins already wait for a turn.
     Busy,
 }
 
@@ -217,7 +220,7 @@ impl LoginThrottle {
         Self { options: options.clone(), known: known.clone(), failures, shared: shared.clone() }
     }
 
-    /// Returns a throttle with other options and without failures.
+    /// Returns a throttle with `options` and without failures.
     pub(super) fn with_options(&self, options: LoginThrottleOptions) -> Self {
         Self { shared: self.shared.clone(), ..Self::new(options, self.known.clone()) }
     }
@@ -300,9 +303,9 @@ impl LoginThrottle {
     }
 
     /// Checks an attempt before it waits for a turn. Without shared counts, all counts of this node decide. With shared
-    /// counts, only the remembered waits and this node's count of the network decide. This node's count of the user may
-    /// be too high, because a login at another node may have cleared the failures. No login clears the failures of a
-    /// network.
+    /// counts, only the remembered waits and this node's count of the network decide. This node's count of the user
+    /// does not decide, because it may be too high: a login at another node may have cleared the failures of the user.
+    /// No login clears the failures of a network, so the count of the network is never too high for this reason.
     fn check_before_turn(&self, attempt: &Attempt, now: Duration) -> Result<(), TooEarly> {
         let counted = match &self.shared {
             Some(_) => {
@@ -327,8 +330,8 @@ impl LoginThrottle {
         self.failures.shared_waits().keep(attempt, early.retry_after, now);
     }
 
-    /// Begins an attempt. If there are shared counts, only they and the remembered waits decide. If the shared counts
-    /// cannot be reached, the counts of this node decide.
+    /// Begins an attempt. If there are shared counts, only the shared counts and the remembered waits decide whether
+    /// the attempt may begin. If the shared counts cannot be reached, the counts of this node decide.
     async fn begin(&self, attempt: Attempt, clock: &dyn Clock) -> Result<Begun, TooEarly> {
         match &self.shared {
             None => {
@@ -336,7 +339,8 @@ impl LoginThrottle {
                 Ok(Begun { attempt, own, shared: SharedClaim::default() })
             }
             Some(shared) => {
-                // Another attempt may have been refused during the wait for the turn.
+                // While this attempt waited for the turn, the store may have refused another attempt of the same
+                // client. The node then remembers the wait.
                 self.check_shared_waits(&attempt, self.now(clock))?;
                 let begun = self.begin_shared(&**shared, attempt, clock).await;
                 begun.inspect_err(|early| self.keep_shared_wait(&attempt, *early, clock))
@@ -362,8 +366,9 @@ impl LoginThrottle {
                 let (mut counts, now) = (self.counts(), self.now(clock));
                 let limits = limits.divided_by(shared.nodes());
                 counts.check_with(attempt, limits, now).map_err(early)?;
-                // `counts` knows only the limits before the division. So it cannot decide whether the attempt must be
-                // counted in advance. `claim` always counts it in advance.
+                // `counts` knows only the limits before the division. So `counts` cannot decide whether the attempt
+                // must be counted in advance. For this reason, this code calls `claim`, which always counts the attempt
+                // in advance.
                 let own = counts.claim(attempt, now).map_err(early)?;
                 Ok(Begun { attempt, own, shared: SharedClaim::default() })
             }
@@ -432,7 +437,8 @@ impl LoginFailures {
 
     /// Returns the failed logins as text, for the process that continues the work. First waits for the results of the
     /// current password checks, but at most for `wait`. If these checks end in time, this process then checks no
-    /// password. Logins wait until [`take_back`](Self::take_back) is called, but at most until their time limit.
+    /// password. From then on, each login waits until [`take_back`](Self::take_back) is called, but at most until its
+    /// time limit.
     ///
     /// If the checks do not end within `wait`, this process continues to check passwords. The text then lacks the
     /// failures that this process counts later.
@@ -455,7 +461,8 @@ impl LoginFailures {
     /// Continues with the failed logins of another process. Call this before the first login.
     ///
     /// # Errors
-    /// [`LoginFailuresError`] if `text` is malformed. Some of the failed logins may then have been added.
+    /// [`LoginFailuresError`] if `text` is malformed. In this case, some of the failed logins may already have been
+    /// added.
     pub fn continue_from(&self, text: &str) -> Result<(), LoginFailuresError> {
         let now = self.failures.counts().add_text(text).ok_or(LoginFailuresError)?;
         // If this process has run longer than the other process, its clock is ahead of the other clock. The failures
@@ -486,7 +493,7 @@ fn early(retry_after: Duration) -> TooEarly {
     TooEarly { retry_after }
 }
 
-/// An attempt. If it is dropped without a result, it counts as a failure.
+/// An attempt that has begun. If this value is dropped before a result is recorded, the attempt counts as a failure.
 struct Counted {
     throttle: Arc<LoginThrottle>,
     clock: Arc<dyn Clock>,
@@ -769,7 +776,8 @@ mod tests {
         }
         assert!(one.guess(&name, CLIENT, clock.clone()).is_err());
 
-        // While the shared store cannot be reached, each node permits half of the free attempts.
+        // While the shared store cannot be reached, each node uses half of `FailureLimit::free`: two failures cause no
+        // wait, so three attempts are possible without a wait.
         place.is_away.store(true, std::sync::atomic::Ordering::Relaxed);
         let (one, two) = (node(), node());
         for throttle in [&one, &two] {
@@ -795,7 +803,7 @@ mod tests {
         (place, one, two)
     }
 
-    /// Takes all turns, for users in another network.
+    /// Takes all turns for logins of other users from another network.
     async fn all_turns(throttle: &Arc<LoginThrottle>, clock: &Arc<ManualClock>) -> Vec<Turn> {
         let mut turns = Vec::new();
         for i in 0..MAX_CONCURRENT {
@@ -805,7 +813,7 @@ mod tests {
         turns
     }
 
-    /// Returns the reason why a login has no turn, or `None` if it waits for one.
+    /// Returns the reason why a login gets no turn, or `None` if the login waits for a turn.
     async fn refused_now(
         throttle: &Arc<LoginThrottle>,
         name: &str,
@@ -854,7 +862,7 @@ mod tests {
         assert_eq!(two.guess(&name, CLIENT, clock.clone()).err(), Some(wait));
         assert_eq!(two.check(&user("B"), CLIENT, &*clock), Ok(()));
         // The guess has failed, so the wait is two seconds now. The next attempt counts in advance, so a concurrent
-        // attempt must wait for longer. A success ends this wait.
+        // attempt must wait for longer than two seconds. A success ends this wait.
         clock.advance(Duration::from_secs(2));
         let open = two.turn(&name, CLIENT, clock.clone()).await.unwrap();
         assert!(!guess(&two, CLIENT, &clock).await);
@@ -928,7 +936,7 @@ mod tests {
         let fifth = guess();
         assert!(!check());
         assert!(throttle.guess(&name, CLIENT, clock.clone()).is_err());
-        // An abandoned guess, and a guess that could not be checked, stay failures.
+        // An abandoned guess, and a guess that could not be checked, still count as failures.
         drop(open);
         fifth.turn().await.unwrap().withdraw();
         assert!(!check());

@@ -17,9 +17,9 @@ use crate::token::{TokenError, TokenOrigin};
 /// the user. As in API ML (Zowe's API Mediation Layer), the response does not delete the cookie. If the token is
 /// already revoked, returns an error and does nothing else.
 ///
-/// If another server has issued the token, and `sessions` knows this server, the gateway then logs the user out there
-/// (docs/decisions.md#d48). The gateway tries this second logout even if it could not revoke the token. If the
-/// revocation or the second logout fails, the client gets an error.
+/// If another server has issued the token, and `sessions` knows this server, the gateway then also logs the user out at
+/// this server (docs/decisions.md#d48). The gateway tries this second logout even if it could not revoke the token. If
+/// the revocation or the second logout fails, the client gets an error.
 ///
 /// The gateway does not ask the issuer whether the token is still valid. So the gateway can revoke the token even if
 /// the issuer does not answer. The logout continues if the client disconnects.

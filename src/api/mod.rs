@@ -46,9 +46,9 @@
 //! `/gateway/api/v1/services`. The gateway of API ML (Zowe's API Mediation Layer) answers the same paths. The router
 //! must send requests with these paths to `AuthApi`.
 //!
-//! The section [Endpoints in detail](#endpoints-in-detail) describes each endpoint, with a command to try it. The
-//! endpoints that API ML also has take the same requests as in API ML (`docs/reference/auth-endpoints.md`). Their
-//! responses follow the profile (rule 5). These rules apply:
+//! The section [Endpoints in detail](#endpoints-in-detail) describes each endpoint, with a command to try it. If API ML
+//! has the same endpoint, `AuthApi` accepts the same requests as API ML (`docs/reference/auth-endpoints.md`). The
+//! profile decides which responses `AuthApi` sends (rule 5). These rules apply:
 //!
 //! 1. Where the table says "else", `AuthApi` evaluates only the first credential that the request has. For example, if
 //!    the `Basic` header is wrong, `AuthApi` does not try the body or the certificate.
@@ -57,8 +57,9 @@
 //!    `access-token/validate` and `access-token/revoke`. The client can also send a PAT to `token`, to get a PassTicket
 //!    for a service in the scopes of the PAT, if [`TokenExchange`] allows this.
 //! 3. PassTickets, PATs, client certificates, `refresh`, the registry of PATs (`access-tokens`), [`Delegation`],
-//!    [`TokenExchange`] and [`ApimlEndpoints`] are off by default. An endpoint that is off answers 404. If the endpoint
-//!    is on but client certificates are off, `ticket` and `refresh` answer 403, and `delegate/passticket` answers 401.
+//!    [`TokenExchange`] and [`ApimlEndpoints`] are off by default. An endpoint that is off answers 404. If client
+//!    certificates are off, each endpoint that needs one refuses all requests, even if the endpoint is on: `ticket` and
+//!    `refresh` answer 403, and `delegate/passticket` answers 401.
 //! 4. An endpoint that revokes tokens answers with success only after the [`RevocationStore`] has stored
 //!    the revocation. If the store fails, the status is 503.
 //! 5. Each 4xx and 5xx response has an [`ApiError`] in its extensions. The only exception is the 503 of
@@ -66,23 +67,24 @@
 //!    [`ApiMessage`](crate::messages::ApiMessage). If a client of `access-token/validate` asks for JSON, the 401 about
 //!    a token also contains a reason code. In the profile [`Compatibility::ZoweV3`], some of these responses have no
 //!    body, and the response for an unknown service has the body that API ML sends. The default profile follows the
-//!    documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the differences.
-//!    Exception: the errors of `token`, other than 403, 404 and 405, have the form of RFC 6749 §5.2. They contain the
-//!    number and the text of the message.
+//!    documentation of Zowe, and `ZoweV3` follows the running Zowe API ML. [`Compatibility`] lists the differences. The
+//!    errors of `token` have another body: unless the status is 403, 404 or 405, the body has the form of RFC 6749
+//!    §5.2. It contains the number and the text of the message.
 //! 6. A 401 response has a challenge (RFC 9110 §11.6.1): `Bearer` if a needed token is missing or not valid,
 //!    `Certificate` if only a certificate is accepted, and `xBasic` in all other cases. `Certificate` and `xBasic` are
-//!    not registered schemes, and browsers ignore them. The challenge is never `Basic`, because a browser would open
-//!    its own login dialogue.
+//!    not registered schemes, and browsers ignore them. The challenge is never `Basic`, because a browser would answer
+//!    `Basic` with its own login dialogue.
 //! 7. The response to `OPTIONS` is 204, with the methods of the endpoint in `Allow`. The request needs no credential.
 //!    With [`ForeignOrigins::Refused`](crate::layer::ForeignOrigins::Refused), the status is 403 if the request comes
 //!    from a web page of another origin.
 //! 8. A web page of another origin can make a browser send a request. If the method is not `GET`, `HEAD` or `OPTIONS`,
 //!    the status is 403 in two cases: the browser attached a credential, or the request is for `login` or `token`. The
-//!    [`OriginPolicy`](crate::layer::OriginPolicy) can allow some origins, or refuse more requests. The status is also
-//!    403 if a script of a page at the gateway's own address asks for a new PAT with a credential that the browser
-//!    attaches ([`ApiError::ScriptRequest`]). Only one `GET` can change tokens or revocations: `GET access-tokens/self`
-//!    adds the PAT of the request to the registry if it is not there. If the PAT was rotated and its grace period has
-//!    ended, the gateway revokes the PATs of its family (docs/decisions.md#d36).
+//!    [`OriginPolicy`](crate::layer::OriginPolicy) can allow requests from some origins, or refuse requests in further
+//!    cases. The status is also 403 if a script of a page at the gateway's own address asks for a new PAT with a
+//!    credential that the browser attaches ([`ApiError::ScriptRequest`]). Only one `GET` can change tokens or
+//!    revocations: `GET access-tokens/self` adds the PAT of the request to the registry if it is not there. If the PAT
+//!    was rotated and its grace period has ended, the gateway revokes its family: the PATs that have replaced one
+//!    another (docs/decisions.md#d36).
 //!
 //! # Audit records
 //! [`with_audit`](AuthApi::with_audit) sets the destination of the audit [records](crate::audit). For each request to

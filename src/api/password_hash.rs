@@ -8,8 +8,8 @@ use super::provider::Password;
 
 /// The Argon2 hash of a password.
 ///
-/// [`hash_password`] creates a hash. `parse` reads a stored hash, and refuses it if passwords cannot be checked against
-/// it. The stored form is a PHC string (`$argon2id$v=19$m=19456,t=2,p=1$…`, the format of the Password Hashing
+/// [`hash_password`] creates a hash. `parse` reads a stored hash. It refuses a hash against which no password can be
+/// checked. The stored form is a PHC string (`$argon2id$v=19$m=19456,t=2,p=1$…`, the format of the Password Hashing
 /// Competition). `Debug` does not show the hash.
 ///
 /// ```

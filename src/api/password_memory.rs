@@ -65,7 +65,7 @@ struct State {
     generation: u64,
 }
 
-/// The last password of a sender that was verified.
+/// The password of a sender that was verified last.
 struct Verified {
     hash: KeyedHash,
     /// The user that the login provider returned.
@@ -94,7 +94,7 @@ impl State {
         self.verified.insert(sender, Verified { hash, user, until: now + LIFETIME });
     }
 
-    /// Removes the check `shared`. A later check with the same key stays.
+    /// Removes the check `shared`, but not a later check with the same key.
     fn remove_check(&mut self, key: &CheckKey, shared: &Arc<SharedResult>) {
         if self.checks.get(key).is_some_and(|it| Arc::ptr_eq(it, shared)) {
             self.checks.remove(key);
@@ -132,8 +132,8 @@ impl PasswordMemory {
     }
 
     /// Removes the password of a user, because the user may have changed it. A check that is in progress may have
-    /// received the old password. So the results of all checks in progress are not added, and later requests do not
-    /// join these checks.
+    /// received the old password. So the results of all checks in progress are not added to the cache, and later
+    /// requests do not join these checks.
     pub(super) fn forget(&self, user: &UserId) {
         let mut state = self.state();
         state.generation += 1;
@@ -147,8 +147,8 @@ impl PasswordMemory {
     }
 
     /// Joins the check of this password that is in progress, or begins one. All requests from the same network with the
-    /// same password share one check. So a burst of requests causes one login. Returns `None` if too many checks are in
-    /// progress.
+    /// same user and password share one check. So a burst of requests causes one login. Returns `None` if too many
+    /// checks are in progress.
     pub(super) fn join(
         self: &Arc<Self>,
         sender: Sender,
@@ -224,7 +224,7 @@ impl Joined {
     }
 }
 
-/// A check in progress. No request can join the check after it has finished or was dropped.
+/// A check in progress. After a check has finished or was dropped, no request can join it.
 pub(super) struct Check {
     memory: Arc<PasswordMemory>,
     key: CheckKey,
@@ -294,7 +294,7 @@ mod tests {
         Sender::new(user(name), None)
     }
 
-    /// Adds a password as a check does.
+    /// Adds a password in the same way as a check that succeeds.
     fn add(memory: &Arc<PasswordMemory>, from: Sender, hash: KeyedHash, result: &str, now: u64) {
         let mut joined = memory.join(from, hash, secs(now)).unwrap();
         joined.begun.take().unwrap().finish(Ok(user(result)), secs(now));
@@ -323,7 +323,7 @@ mod tests {
             let found = memory.find(&from(name, address), &hash(name, password), secs(now));
             assert_eq!(found, want.map(user), "{name} {address} {password} {now}");
         }
-        // Another process has another hash key.
+        // The hash of another process does not match, because each process has its own hash key.
         let foreign = PasswordMemory::new().hash(&user("A"), b"secret").unwrap();
         assert_eq!(memory.find(&from("A", "192.0.2.1"), &foreign, secs(0)), None);
     }
@@ -397,7 +397,7 @@ mod tests {
         check.finish(Err(PasswordError::Wrong), secs(0));
         assert_eq!(other.result().await, Err(PasswordError::Wrong));
         one.begun.take().unwrap().finish(Ok(user("A")), secs(0));
-        // The first check has ended, so a later request begins another one. Both keep their results.
+        // The first check has ended, so a later request begins another one. Each check keeps its own result.
         let mut later = join(1);
         let check = later.begun.take().unwrap();
         assert!(!check.was_compared(), "the password is the cached one");
@@ -430,7 +430,7 @@ mod tests {
                                 check.finish(Err(PasswordError::Wrong), secs(0));
                             })
                         });
-                        // Some clients do not wait.
+                        // Some clients do not wait for the result.
                         if (round + i) % 3 > 0 {
                             assert_eq!(joined.result().await, Err(PasswordError::Wrong));
                         }

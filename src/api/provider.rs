@@ -69,7 +69,7 @@ pub trait LoginProvider: Send + Sync + 'static {
     fn login(&self, user: UserId, password: Password) -> LoginFuture;
 
     /// Starts to check the password of `user` and to replace it with `new`. Returns `None` if this provider does not
-    /// support password changes, which is the default.
+    /// support password changes. By default, the function returns `None`.
     fn change_password(
         &self,
         user: UserId,

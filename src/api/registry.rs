@@ -26,8 +26,8 @@ pub(super) struct Registry {
 }
 
 /// The maximum number of concurrent list requests to the store. Further list requests wait in the registry. A store may
-/// use one thread to make lists and to store revocations. Without this limit, a client that sends many list requests
-/// could delay revocations.
+/// use the same thread to make lists and to store revocations. Without this limit, a client that sends many list
+/// requests could delay revocations.
 const MAX_LISTS: usize = 4;
 
 /// The name and the description of a new token.
@@ -42,7 +42,7 @@ impl Registry {
         Self { store: Arc::new(store), limit, lists: Arc::new(Semaphore::new(MAX_LISTS)) }
     }
 
-    /// Registers a new token. The endpoint answers with the token only after `Ok`.
+    /// Registers a new token. The endpoint sends the token to the client only if this function returns `Ok`.
     ///
     /// # Errors
     /// [`ApiError::TooManyPats`] if the user has too many tokens. [`ApiError::StoreUnavailable`] if the store returns
@@ -209,7 +209,7 @@ mod tests {
         revocation::{MemoryAccessTokens, StoreFuture},
     };
 
-    /// A store that never answers a list, and counts the lists.
+    /// A store that never answers a request for a list. It counts these requests.
     struct Slow(Arc<AtomicUsize>, MemoryAccessTokens);
 
     impl AccessTokenStore for Slow {

@@ -76,9 +76,9 @@ impl RevocationRules<'_> {
         self.make_rule(request, &caller, rule, timestamp).await
     }
 
-    /// Revokes tokens that were issued up to the time in the query, or up to now if the query has no time. These are
-    /// the tokens of the user in the query, or for the service in the query. If the query has neither, these are the
-    /// tokens of the caller.
+    /// Revokes tokens that were issued up to the time in the query, or up to now if the query has no time. The query
+    /// names the user of the tokens, or the service that the tokens are for. If the query names neither, the tokens of
+    /// the caller are revoked.
     pub(super) async fn revoke_group(
         self,
         credentials: AnyCredential<'_>,
@@ -86,7 +86,7 @@ impl RevocationRules<'_> {
     ) -> Answer {
         let caller = credentials.user(request).await?;
         let GroupQuery { group, up_to } = GroupQuery::parse(request.uri.query())?;
-        // A rule with a later time would also revoke tokens that are issued only after this request.
+        // A rule with a time in the future would also revoke tokens that are issued after this request.
         if up_to.is_some_and(|up_to| up_to > self.clock.now()) {
             return Err(ApiError::InvalidQuery("`upTo` is in the future"));
         }

@@ -33,7 +33,7 @@ impl Revocations {
         }
     }
 
-    /// Stores one revocation. An endpoint answers with success only after `Ok`.
+    /// Stores one revocation. An endpoint must not answer with success before this function has returned `Ok`.
     ///
     /// # Errors
     /// [`ApiError::StoreUnavailable`] if the store returns an error.
@@ -42,7 +42,8 @@ impl Revocations {
     }
 
     /// Stores the revocation of a token. A store that shares revocations with another program, such as Zowe's Caching
-    /// Service, also stores the revocation in that program. An endpoint answers with success only after `Ok`.
+    /// Service, also stores the revocation in that program. An endpoint must not answer with success before this
+    /// function has returned `Ok`.
     ///
     /// # Errors
     /// [`ApiError::StoreUnavailable`] if the store returns an error.
@@ -59,8 +60,8 @@ impl Revocations {
         self.0.record_rule_of_now(rule).await.map_err(|error| not_stored(&error))
     }
 
-    /// Registers a new PAT. The endpoint answers with the PAT only after `Ok`, because a rule with the current time
-    /// might not revoke a PAT that is not registered.
+    /// Registers a new PAT. The endpoint must not send the PAT before this function has returned `Ok`: a rule with the
+    /// current time might not revoke a PAT that is not registered.
     ///
     /// # Errors
     /// [`ApiError::TooManyPats`] if the user has too many registered PATs. [`ApiError::StoreUnavailable`] if the store

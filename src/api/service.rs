@@ -124,7 +124,7 @@ struct State {
     /// The endpoints of the gateway of API ML (Zowe's API Mediation Layer) outside of the prefix. `None` if they are
     /// off.
     apiml: Option<ApimlEndpoints>,
-    /// The server of API ML whose paths the endpoints in `apiml` have: its gateway or ZAAS.
+    /// The server of API ML (its gateway or ZAAS) that has the same paths as the endpoints in `apiml`.
     server: ApimlServer,
     /// The maximum validity of Personal Access Tokens. `None` if these tokens are off.
     max_validity: Option<Validity>,
@@ -142,8 +142,8 @@ struct State {
 }
 
 impl AuthApi {
-    /// Creates a service with the endpoints `login`, `logout`, `query`, `keys/public` and below, `openapi.json`, and
-    /// `oidc-token/validate`, which refuses all tokens. All other endpoints are off.
+    /// Creates a service with the endpoints `login`, `logout`, `query`, `keys/public` and the paths below it,
+    /// `openapi.json`, and `oidc-token/validate`, which refuses all tokens. All other endpoints are off.
     ///
     /// `verifier` verifies the tokens that `issuer` signs. `login` checks passwords. `revocations` must be the store
     /// that the [`Authenticator`](crate::layer::Authenticator) of the proxy checks. Otherwise the proxy would accept
@@ -261,9 +261,9 @@ impl AuthApi {
     /// verifier of [`with_login_token_verifier`](Self::with_login_token_verifier) accepts. If the proxy has the same
     /// verifier, these are the tokens that clients also use on routes.
     ///
-    /// The endpoint also needs [`with_passtickets`](Self::with_passtickets). For clients that act for users, it needs
-    /// [`with_saf`](Self::with_saf), and [`with_client_certificates`](Self::with_client_certificates) if certificates
-    /// authenticate these clients.
+    /// The endpoint also needs [`with_passtickets`](Self::with_passtickets). If clients act for users, it also needs
+    /// [`with_saf`](Self::with_saf). If certificates authenticate these clients, it also needs
+    /// [`with_client_certificates`](Self::with_client_certificates).
     #[must_use]
     pub fn with_token_exchange(self, exchange: TokenExchange) -> Self {
         self.with(|state| state.exchange = Some(Arc::new(exchange)))
@@ -278,7 +278,7 @@ impl AuthApi {
 
     /// Allows only scopes that one of `allowed` [covers](crate::token::Scope::covers) in new Personal Access Tokens.
     /// For example, `files` also allows `files:read` and `files:/a`. By default, all scopes are allowed. A token that
-    /// was issued before keeps its scopes, but cannot be rotated if one of them is not allowed any more.
+    /// already exists keeps its scopes, but cannot be rotated if one of its scopes is not allowed any more.
     #[must_use]
     pub fn with_allowed_scopes(self, allowed: Scopes) -> Self {
         self.with(|state| state.allowed_scopes = Some(allowed))
@@ -318,8 +318,8 @@ impl AuthApi {
     }
 
     /// Turns on the endpoints of API ML's gateway that are outside of the prefix. One of them lists the services. Call
-    /// [`with_saf`](Self::with_saf) to let users call it, and
-    /// [`with_client_certificates`](Self::with_client_certificates) to let programs call it. A
+    /// [`with_saf`](Self::with_saf) to let users read this list, and
+    /// [`with_client_certificates`](Self::with_client_certificates) to let programs read it. A
     #[cfg_attr(
         feature = "proxy",
         doc = "[`Gateway`](crate::gateway::Gateway::with_apiml_endpoints)"
@@ -387,8 +387,9 @@ impl AuthApi {
         self.with(|state| state.login_wait = wait.min(LONGEST_CHECK))
     }
 
-    /// Also counts failed logins in `shared`, together with other nodes. Removes all earlier failures of this service,
-    /// so call this function before [`with_login_memory`](Self::with_login_memory).
+    /// Counts failed logins in `shared`, in which other nodes also count. This service continues to count its own
+    /// failed logins too. Removes all earlier failures of this service, so call this function before
+    /// [`with_login_memory`](Self::with_login_memory).
     #[must_use]
     pub fn with_shared_login_failures(self, shared: impl SharedLoginFailures) -> Self {
         let shared = Arc::new(shared);
@@ -457,8 +458,8 @@ impl AuthApi {
     ///
     /// - The endpoints are below `/zaas/api/v1/auth`.
     /// - The profile is [`Compatibility::ZoweV3`].
-    /// - With [`with_apiml_endpoints`](Self::with_apiml_endpoints), the other paths are `/zaas/auth/check`,
-    ///   `/application/health`, `/application/info` and `/application/version`.
+    /// - With [`with_apiml_endpoints`](Self::with_apiml_endpoints), the paths outside of the prefix are
+    ///   `/zaas/auth/check`, `/application/health`, `/application/info` and `/application/version`.
     /// - The check of the origin accepts a request from a web page of API ML's gateway. A page belongs to API ML's
     ///   gateway if `Sec-Fetch-Site` is `same-origin`, or if `Origin` and `Host` contain the same address. For other
     ///   pages, the [policy](Self::with_origin_policy) decides, as on the gateway.
@@ -671,9 +672,9 @@ impl State {
         answer
     }
 
-    /// Answers `OPTIONS` for a path with these methods. This service adds no CORS headers, which is the task of a
-    /// [`CorsLayer`](crate::layer::CorsLayer) in front of it. Without these headers, a preflight request for a page of
-    /// another origin fails, and the browser does not send the actual request.
+    /// Answers `OPTIONS` for a path with these methods. This service adds no CORS headers. A
+    /// [`CorsLayer`](crate::layer::CorsLayer) in front of this service can add them. Without these headers, a preflight
+    /// request for a page of another origin fails, and the browser does not send the actual request.
     fn options(&self, methods: &[Method], request: &Parts) -> Answer {
         self.origins.check(request).map_err(|_| ApiError::CrossOrigin)?;
         let mut response = empty(StatusCode::NO_CONTENT);
@@ -690,8 +691,8 @@ impl State {
         checked.map_err(|_| ApiError::CrossOrigin)?;
         let makes_a_pat = match endpoint {
             Endpoint::CreateToken | Endpoint::RotateToken | Endpoint::RotateOwnToken => true,
-            // A request with `Authorization` is permitted. A page that shows the description of this API, such as
-            // Swagger UI, sends the password that the user has entered on this page.
+            // A request with `Authorization` is permitted, because a page that shows the description of this API, such
+            // as Swagger UI, sends such requests. They contain the password that the user has entered on this page.
             Endpoint::Generate => !request.headers.contains_key(AUTHORIZATION),
             _ => false,
         };

@@ -33,8 +33,9 @@ impl Sessions {
         self.listeners.iter().for_each(|listener| listener.logged_out(user));
     }
 
-    /// Logs the user of `token` out at the issuer of the token. `origin` tells whose key has verified the token. Does
-    /// nothing if `relays` has no issuer for this origin. For example, the tokens of this gateway have no such issuer.
+    /// Logs the user of `token` out at the issuer of the token. `origin` says which issuer's key has verified the
+    /// token. Does nothing if `relays` has no issuer for this origin. For example, the tokens of this gateway have no
+    /// such issuer.
     ///
     /// # Errors
     /// [`ApiError::Unavailable`] if the issuer does not confirm the logout.

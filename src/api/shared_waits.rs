@@ -34,7 +34,8 @@ pub(super) struct SharedWaits {
 
 #[derive(Clone, Copy, Debug)]
 struct Wait {
-    /// Whether the network was known. In a known network, fewer counts delay an attempt.
+    /// Whether the network was known for the user. In a known network, only one count can delay an attempt. In an
+    /// unknown network, several counts can.
     origin: NetworkOrigin,
     /// The end of the wait.
     end: Duration,
@@ -117,7 +118,7 @@ mod tests {
             // The wait may come from a count that does not delay the user in a known network.
             (5, "A", 1, Known, 0, Ok(())),
             // After a minute, the shared store is asked again. Until then, the answer to the client contains the whole
-            // wait.
+            // remaining wait, even if this wait is longer than a minute.
             (3600, "A", 1, Unknown, 59, Err(3541)),
             (3600, "A", 1, Unknown, 60, Ok(())),
         ] {

@@ -50,8 +50,8 @@ pub(super) async fn ticket<B: Body>(
         }
     };
     let ticket = generated.inspect_err(|error| {
-        // The APPLID is not part of `cause`, because the client chooses it. If it were, each new value would cause a
-        // log line.
+        // The APPLID is not part of `cause`, because the client chooses it. If the APPLID were part of `cause`, each
+        // new APPLID would cause a log line.
         let cause = ("ticket", error.codes());
         log_limited!(warn, cause, { url, %applid, %error }, "the PassTicket could not be generated");
     })?;

@@ -40,8 +40,8 @@ impl TokenQuery {
     /// Parses the query of a list.
     ///
     /// # Errors
-    /// [`ApiError::InvalidQuery`] if the query is not percent-encoded, or has both `user` and `all=true`. Also if a
-    /// parameter is unknown, occurs twice, or has a wrong value.
+    /// [`ApiError::InvalidQuery`] if the query is not percent-encoded, if the query has both `user` and `all=true`, or
+    /// if a parameter is unknown, occurs twice, or has a wrong value.
     pub(super) fn parse(query: Option<&str>) -> Result<Self, ApiError> {
         let (mut parsed, mut user, mut all) = (Self::default(), None, None);
         for (name, value) in parameters(query)? {
@@ -82,8 +82,8 @@ impl TokenQuery {
 /// Parses the query of an endpoint for one token, which may name the user of the token.
 ///
 /// # Errors
-/// [`ApiError::InvalidQuery`] if the query has another parameter or is not percent-encoded, or if the user occurs twice
-/// or is not a user id.
+/// [`ApiError::InvalidQuery`] if the query is not percent-encoded, if it has a parameter other than `user`, or if
+/// `user` occurs twice or is not a user id.
 pub(super) fn owner_of_one(query: Option<&str>) -> Result<Owner, ApiError> {
     let mut user = None;
     for (name, value) in parameters(query)? {
@@ -126,8 +126,8 @@ impl GroupQuery {
     /// Parses the query.
     ///
     /// # Errors
-    /// [`ApiError::InvalidQuery`] if the query is not percent-encoded, or has both a user and a service. Also if a
-    /// parameter is unknown, occurs twice, or has a wrong value.
+    /// [`ApiError::InvalidQuery`] if the query is not percent-encoded, if the query has both a user and a service, or
+    /// if a parameter is unknown, occurs twice, or has a wrong value.
     pub(super) fn parse(query: Option<&str>) -> Result<Self, ApiError> {
         let (mut group, mut up_to) = (None, None);
         for (name, value) in parameters(query)? {

@@ -25,7 +25,7 @@ pub(super) enum ValidationAnswer {
 
 impl ValidationAnswer {
     /// Returns the form that the client asks for. In the profile `ZoweV3`, the answers are always those of API ML
-    /// (Zowe's API Mediation Layer), whose success 204 has no body.
+    /// (Zowe's API Mediation Layer), which answers 204 without a body if the token is valid.
     pub(super) fn to(request: &Parts, compatibility: Compatibility) -> Self {
         match compatibility {
             Compatibility::Documented if wants_json(&request.headers) => Self::Json,

@@ -13,8 +13,8 @@ use crate::{
 /// A login provider that checks passwords with z/OSMF, IBM's management server on z/OS ([`Zosmf`]).
 ///
 /// [`ZosmfSessions`] stores the tokens that z/OSMF issues at a login, one session for each user. If z/OSMF issues other
-/// tokens at the next login of the user, this login ends the earlier session at z/OSMF. A logout also ends the session
-/// at z/OSMF.
+/// tokens at the next login of the user, this provider ends the earlier session at z/OSMF. At a logout, this provider
+/// also ends the session at z/OSMF.
 ///
 /// z/OSMF does not say why it refuses a login. So the error for an expired password or a revoked user is also
 /// [`LoginError::WrongCredentials`], as in API ML (Zowe's API Mediation Layer). If z/OSMF cannot be reached, or if

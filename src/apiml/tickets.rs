@@ -31,10 +31,11 @@ use crate::{
     },
 };
 
-/// If the application allows replay, a PassTicket is used again for this time. A PassTicket is valid for ten minutes.
+/// If the application allows replay, a PassTicket is used again for this time after it was made. A PassTicket is valid
+/// for ten minutes.
 const REUSE: Duration = Duration::from_secs(5);
 
-/// The number of pairs of user and APPLID (the name of a z/OS application) whose PassTickets are kept.
+/// The maximum number of pairs of user and APPLID (the name of a z/OS application) whose PassTickets are kept.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(4_096).expect("should not be zero");
 
 /// API ML answers all calls for a user and an APPLID in the same second of the z/OS clock with the same PassTicket. So
@@ -338,7 +339,7 @@ fn refusal(reply: &Reply) -> Option<SafReturnCodes> {
 /// The calls for applications with replay protection.
 #[derive(Default)]
 struct Calls {
-    /// The value is `None` while a call runs, and then the time at which the next call may begin.
+    /// While a call runs, the value is `None`. After the call, the value is the time at which the next call may begin.
     next: Mutex<HashMap<(UserId, Applid), Option<Instant>>>,
 }
 

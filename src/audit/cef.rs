@@ -200,7 +200,7 @@ impl Extension<'_> {
         self.bytes.push(b'=');
     }
 
-    /// Writes the label of a custom field: a key with `Label` appended.
+    /// Writes the label of the custom field `key`. The key of the label is `key` with `Label` appended.
     fn label(&mut self, key: &'static str, label: &'static str) {
         self.bytes.push(b' ');
         self.bytes.extend_from_slice(key.as_bytes());

@@ -41,8 +41,8 @@ string_enum! {
         Evicted = "evicted",
         /// The gateway refuses an instance of a service that is registered in a registry.
         Registration = "registration",
-        /// The gateway stops PassTickets for a user or an APPLID, because a service has refused some, or because the
-        /// clocks differ.
+        /// The gateway stops PassTickets for a user or an APPLID, because a service has refused some PassTickets, or
+        /// because the clocks of the gateway and the service differ.
         TicketsStopped = "tickets-stopped",
         /// The gateway makes PassTickets again, after it had stopped them.
         TicketsResumed = "tickets-resumed",

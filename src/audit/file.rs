@@ -110,8 +110,8 @@ impl AuditFile {
         self.queue.shared.write_errors.load(SeqCst)
     }
 
-    /// Returns whether the file can be written. This is so if the last write succeeded and the writer thread runs. A
-    /// full queue is not a fault of the file, so it does not change this result.
+    /// Returns whether the file can be written: the last write has succeeded, and the writer thread runs. A full queue
+    /// is not a fault of the file, so it does not change this result.
     pub fn health(&self) -> Health {
         let path = self.path.display();
         if self.has_ended() {
@@ -132,8 +132,8 @@ impl AuditFile {
         self.wake.unpark();
     }
 
-    /// Ends [`share`](Self::share), because the other process has ended. The writer thread locks the file again as soon
-    /// as possible.
+    /// Ends [`share`](Self::share). Call this function when the other process has ended. The writer thread locks the
+    /// file again as soon as possible.
     pub fn unshare(&self) {
         self.queue.shared.is_shared.store(false, SeqCst);
         self.wake.unpark();

@@ -85,7 +85,7 @@ impl AuditFiles {
         self.unauthenticated.share();
     }
 
-    /// Ends [`share`](Self::share), because the other process has ended.
+    /// Ends [`share`](Self::share). Call this function when the other process has ended.
     pub fn unshare(&self) {
         self.decisions.unshare();
         self.unauthenticated.unshare();

@@ -1,9 +1,9 @@
 //! Writes JSON objects to a byte buffer.
 //!
-//! A request on a route makes up to three audit records, so writing a record must be fast. JSON requires escapes for
+//! A request on a route causes up to three audit records, so writing a record must be fast. JSON requires escapes for
 //! some characters. Most values have types that cannot contain such characters, and are copied unchanged. Only the
-//! other values are searched. A search of all values took longer than all other work of the audit log
-//! (`benches/choices.md`).
+//! other values are searched for such characters. A search of all values took longer than all other work of the audit
+//! log (`benches/choices.md`).
 
 use std::{
     io::Write,
@@ -120,7 +120,7 @@ impl<'a> Object<'a> {
         decimal(self.bytes, number);
     }
 
-    /// Writes a value that is JSON already.
+    /// Writes a value that is already JSON.
     pub(crate) fn raw(&mut self, key: &'static str, json: &str) {
         self.key(key);
         self.bytes.extend_from_slice(json.as_bytes());

@@ -30,7 +30,7 @@ impl LineBatch {
         self.written
     }
 
-    /// Returns the bytes, so that the caller appends a line to them. The line describes `entries` records or requests.
+    /// Returns the bytes. The caller must append one line to them. The line describes `entries` records or requests.
     pub(crate) fn line_of(&mut self, entries: u64) -> &mut Vec<u8> {
         self.entries += entries;
         &mut self.bytes

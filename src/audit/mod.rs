@@ -8,10 +8,10 @@
 //! (`token_id`), in the format of `sha256sum`. With the hash you can find all records of a token, but a client cannot
 //! use the hash as a token. If a login was refused, the `user` in the record is only the name that the client sent.
 //!
-//! Some fields have special terms. A *scheme* replaces the credential of the client with a credential for the service.
-//! One scheme makes a PassTicket, a one-time password of z/OS. An APPLID is the name of an application in the security
-//! product, such as RACF. SAF (System Authorization Facility) is the z/OS interface to the security product. If a
-//! PassTicket cannot be made, the record has three return codes, with the meaning that they have in SAF.
+//! The fields use some special terms. A *scheme* replaces the credential of the client with a credential for the
+//! service. One scheme makes a PassTicket, a one-time password of z/OS. An APPLID is the name of an application in the
+//! security product, such as RACF. SAF (System Authorization Facility) is the z/OS interface to the security product.
+//! If a PassTicket cannot be made, the record has three return codes, with the meaning that they have in SAF.
 //!
 //! # Which events are recorded
 //! | source | event | number of records |

@@ -24,12 +24,12 @@ pub enum Fsync {
 /// Options of an [`AuditFile`](super::AuditFile). By default, the queue has room for 8,192 records, the file rotates at
 /// 100 MiB, 20 full files are kept, and the file is synced once a second.
 ///
-/// With these defaults, the log takes about 2 GiB at most. In general, each file has at most about the size at
-/// [rotation](Self::with_rotate_at), and there are the current file and the [kept files](Self::with_kept_files). If all
+/// With these defaults, the log takes about 2 GiB at most. In general, the current file and each of the [kept
+/// files](Self::with_kept_files) have at most about the size at which the file [rotates](Self::with_rotate_at). If all
 /// kept files exist, the next rotation deletes the oldest file.
 ///
-/// A request without a credential also makes a record. So if there is only one file, a client can send so many requests
-/// that older records are deleted. [`AuditFiles`](super::AuditFiles) writes such records to a second file.
+/// A request without a credential also causes a record. So if there is only one file, a client can send so many
+/// requests that older records are deleted. [`AuditFiles`](super::AuditFiles) writes such records to a second file.
 #[derive(Clone, Debug)]
 pub struct AuditFileOptions {
     pub(super) queue: NonZeroUsize,
@@ -89,7 +89,7 @@ impl AuditFileOptions {
 
     /// Sets the size in bytes at which the file rotates. A file can be longer than this size by one line at most. If a
     /// rotation fails, or while another process also appends to the file
-    /// ([`AuditFile::share`](super::AuditFile::share)), the file can become longer.
+    /// ([`AuditFile::share`](super::AuditFile::share)), the file can become longer than that.
     #[must_use]
     pub fn with_rotate_at(self, bytes: u64) -> Self {
         Self { rotate_at: bytes, ..self }

@@ -30,7 +30,7 @@ pub(super) struct Shared {
     /// record is left.
     pub(super) waiting: AtomicUsize,
     pub(super) closed: AtomicBool,
-    /// Whether another process also appends to the file. If so, this process does not lock and rotate the file.
+    /// Whether another process also appends to the file. If so, this process neither locks nor rotates the file.
     pub(super) is_shared: AtomicBool,
     /// Whether the last write failed, so that the writer must repeat it.
     pub(super) is_stuck: AtomicBool,

@@ -43,7 +43,8 @@ string_enum! {
         /// another service only.
         OutOfScope = "out-of-scope",
         /// The user name in `Authorization: Basic` is not that of the user of the Personal Access Token. In a token
-        /// exchange, the actor token has the user of the subject token, or another user than the client certificate.
+        /// exchange: the actor token and the subject token are of the same user, or the actor token and the client
+        /// certificate are of different users.
         UserMismatch = "user-mismatch",
         /// There is no z/OS user for the certificate, the token or the e-mail address.
         NoUser = "no-user",
@@ -98,7 +99,8 @@ string_enum! {
         /// The PassTicket could not be made, and no other reason code applies. The record also contains the SAF return
         /// codes.
         TicketFailed = "ticket-failed",
-        /// The PassTicket was not made, because a service has refused earlier ones, or because the clocks differ.
+        /// The PassTicket was not made, because a service has refused earlier PassTickets, or because the clocks of the
+        /// gateway and the service differ.
         TicketsStopped = "tickets-stopped",
         /// A service has refused a PassTicket.
         TicketRefused = "ticket-refused",
@@ -193,7 +195,7 @@ impl ReasonCode {
             | Self::AuditUnavailable
             | Self::Unavailable
             // There are two possible causes: the client disconnects, or a time limit of the gateway passes. So
-            // `AuditFiles` looks at other fields of such a record.
+            // `AuditFiles` also looks at other fields of a record with this reason.
             | Self::Abandoned
             | Self::Internal => Cause::Gateway,
         }

@@ -49,7 +49,7 @@ pub enum Detail {
         /// The e-mail address in the request.
         email: EmailAddress,
     },
-    /// [`Event::TokenExchange`]: the tokens, and who acts for the user of the ticket.
+    /// [`Event::TokenExchange`]: the tokens, and the actors. An actor acts for the user of the ticket.
     Exchange(Box<ExchangeDetail>),
     /// [`Event::TechnicalUser`]: the rule that matched.
     TechnicalUser {
@@ -82,7 +82,7 @@ pub enum Detail {
     },
 }
 
-/// The tokens in a token exchange (RFC 8693), and who acts for the user of the ticket.
+/// The tokens in a token exchange (RFC 8693), and the actors. An actor acts for the user of the ticket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExchangeDetail {
@@ -91,8 +91,8 @@ pub struct ExchangeDetail {
     /// The fingerprint of the actor token, if the request has an actor token that was verified.
     pub actor_token: Option<TokenFingerprint>,
     /// The actors, the latest first: the user id of the actor of this exchange, and then the actors in the claim `act`
-    /// of the subject token. An actor in this claim is written as the identity provider names it. If it has a claim
-    /// `iss`, it is written as `ISSUER#NAME`.
+    /// of the subject token. An actor in this claim is written as the identity provider names it. If the actor has a
+    /// claim `iss`, the actor is written as `ISSUER#NAME`.
     pub actors: Vec<Box<str>>,
 }
 
@@ -150,7 +150,7 @@ pub struct AuditRecord {
     pub issued_token_id: Option<TokenFingerprint>,
     /// The client certificate.
     pub certificate: Option<PeerCertificate>,
-    /// The user id. If the event did not succeed, this may be only the user id that the client claims.
+    /// The user id. If the event did not succeed, the user id may be unverified, as the client has sent it.
     pub user: Option<UserId>,
     /// A second user that the event concerns: the user for whom a ticket was requested, or the user whose tokens the
     /// request lists or revokes.
@@ -234,7 +234,7 @@ impl AuditRecord {
         self.client.or_else(|| Some(self.peer?.ip().into()))
     }
 
-    /// Sets the user id. If the event did not succeed, this may be only the user id that the client claims.
+    /// Sets the user id. If the event did not succeed, the user id may be unverified, as the client has sent it.
     #[must_use]
     pub fn with_user(self, user: UserId) -> Self {
         Self { user: Some(user), ..self }
@@ -246,9 +246,9 @@ impl AuditRecord {
         Self { credential: Some(credential), ..self }
     }
 
-    /// Sets the fingerprint of the token that the client sent. The token must have been verified. Otherwise the text
-    /// could be anything, even a password, and an attacker could find out the password from the fingerprint by trying
-    /// many passwords.
+    /// Sets the fingerprint of the token that the client sent. The token must have been verified. A text that was not
+    /// verified could be a password. From the fingerprint of a password, an attacker could find out the password by
+    /// trying many passwords.
     #[must_use]
     pub fn with_token_id(self, token: TokenFingerprint) -> Self {
         Self { token_id: Some(token), ..self }

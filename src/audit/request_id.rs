@@ -76,7 +76,7 @@ impl RequestId {
         Self(RANDOM.with_borrow_mut(Random::next))
     }
 
-    /// Returns the id of the request on which this thread works now. A log formatter can add it to each line.
+    /// Returns the id of the request on which this thread works now. A log formatter can add it to each line. Returns
     /// `None` outside of a request. The [`Gateway`](../gateway/struct.Gateway.html) sets the id.
     pub fn current() -> Option<Self> {
         // While the thread-local variables of a thread are destroyed, the thread may still log. Then there is no id.

@@ -20,8 +20,9 @@ const MAX_METHOD: usize = 32;
 ///
 /// A path is cut off after 512 bytes, and a method after 32 bytes. A text that is cut off ends with `…`. A record must
 /// not contain a token. A JSON Web Token usually begins with `eyJ`. So in a path of 64 bytes or more, each segment that
-/// contains `eyJ` is written as `(token)`. A byte that is not ASCII is percent-encoded, because some terminals and
-/// readers of lines treat characters such as U+009B and U+2028 as control characters.
+/// contains `eyJ` is written as `(token)`. In a shorter path, this happens only if the path is not ASCII or the method
+/// is cut off. A byte that is not ASCII is percent-encoded, because some terminals and readers of lines treat
+/// characters such as U+009B and U+2028 as control characters.
 ///
 /// ```
 /// use http::{Method, Uri};

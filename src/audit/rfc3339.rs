@@ -12,9 +12,9 @@ const LAST: u64 = 253_402_300_799_999;
 type Text = [u8; 24];
 
 thread_local! {
-    /// The last time that this thread has written, in whole seconds since 1970, and its text. The text is cached,
-    /// because consecutive records often have the same second, and computing the date takes longer than all other work
-    /// for the text.
+    /// The time that this thread wrote most recently, in whole seconds since 1970, and the text of this time. The text
+    /// is cached, because consecutive records often have the same second, and computing the date takes longer than all
+    /// other work for the text.
     static LAST_SECOND: Cell<(u64, Text)> = const { Cell::new((0, *b"1970-01-01T00:00:00.000Z")) };
 }
 

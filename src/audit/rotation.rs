@@ -36,7 +36,7 @@ pub(crate) fn make_room(path: &Path, keep: NonZeroU32) -> io::Result<()> {
 /// `audit.jsonl.20261129`.
 const MAX_NUMBER: u32 = 99_999;
 
-/// Deletes the files whose names are `path` with a number above `keep`.
+/// Deletes the files whose names consist of `path` and a number above `keep`.
 fn remove_above(path: &Path, keep: NonZeroU32) -> io::Result<()> {
     let (Some(name), Some(directory)) = (path.file_name(), path.parent()) else { return Ok(()) };
     let here = Path::new(".");

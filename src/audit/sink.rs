@@ -14,8 +14,8 @@ pub trait AuditSink: Send + Sync + 'static {
     /// sink that loses records should count them.
     fn record(&self, record: AuditRecord);
 
-    /// Returns whether the sink expects that it can keep the next record. While the result is `false`, requests for
-    /// some actions are rejected: those that must not happen without a record (docs/decisions.md#d12). All other
+    /// Returns whether the sink expects that it can keep the next record. While the result is `false`, the gateway
+    /// rejects each request for an action that must not happen without a record (docs/decisions.md#d12). All other
     /// requests continue. This method must not block.
     fn is_available(&self) -> bool {
         true

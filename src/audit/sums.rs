@@ -18,7 +18,7 @@ use crate::{connection::ClientAddress, token::ServiceId};
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// The maximum number of lines in one period that name the client and the service. Further requests are counted in
-/// lines without them: one line for each event and reason.
+/// lines without client and service: one line for each event and reason.
 const MAX_SUMS: usize = 1024;
 
 /// The values that all requests of one line share.

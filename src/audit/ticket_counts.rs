@@ -25,7 +25,7 @@ const RESULT: LabelName = LabelName::new("result");
 /// The maximum number of APPLIDs with counters of their own. It is a power of two.
 const SLOTS: usize = 256;
 
-/// The label of all further APPLIDs. It is no APPLID, because it has lower case.
+/// The label of all further APPLIDs. No APPLID has this name, because an APPLID has no lower-case letters.
 const OTHER: &str = "other";
 
 /// The number of PassTickets for each APPLID and outcome.
@@ -104,8 +104,8 @@ impl TicketCounts {
                 ([(APPLID, name), (RESULT, outcome.as_str())], count)
             })
         });
-        // All counters of an APPLID that has counters of its own are shown. The counters of `other` are shown only if
-        // they are not 0.
+        // If an APPLID has counters of its own, all of them are shown, even those that are 0. A counter of `other` is
+        // shown only if it is not 0.
         exposition.series(&TICKETS, samples.filter(|([(_, name), _], n)| *n > 0 || *name != OTHER));
     }
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// How long the writer sleeps after it has found no record. The sink may wake it earlier.
+/// How long the writer sleeps after it has found no record. The sink may wake the writer earlier.
 const IDLE_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long the writer sleeps after it has written records. The pause is short for two reasons: a long batch would
@@ -27,7 +27,8 @@ const IDLE_PAUSE: Duration = Duration::from_millis(50);
 /// processor.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
-/// A batch is full when it has at least this number of bytes. Its last line can make it longer.
+/// A batch is full when it has at least this number of bytes. The last line of a batch can make the batch longer than
+/// this.
 const BATCH: usize = 64 * 1024;
 
 /// The maximum number of records that are taken from the queue before the batch is written. The limit of bytes
@@ -58,7 +59,7 @@ pub(super) struct Writer {
     reported: u64,
     /// The time of the last attempt to sync. Before the first attempt, the time at which the writer was made.
     synced: Instant,
-    /// Whether bytes were written since the last sync.
+    /// Whether bytes may have been written since the last sync that succeeded.
     is_dirty: bool,
     /// When a failed write, or a failed attempt to open the file again, is repeated. `None` if there was no failure, or
     /// a later attempt succeeded.
@@ -67,7 +68,7 @@ pub(super) struct Writer {
     logged: Option<Instant>,
     /// When the file at the path was last compared with the open file.
     checked: Instant,
-    /// Whether the open file is not the file at the path, because no file could be opened there.
+    /// Whether the open file is no longer at the path, and the writer could not open a new file at the path.
     is_lost: bool,
     /// Whether this process has locked the file.
     lock: Lock,
@@ -219,7 +220,8 @@ impl Writer {
         let is_shared = self.shared.is_shared.load(SeqCst);
         match self.lock {
             Lock::Exclusive if is_shared => {
-                // If the file system does not support locks, this is an error, but there is nothing to unlock.
+                // If the file system does not support locks, `unlock` returns an error. This error does not matter,
+                // because there is no lock.
                 let _ = self.file.unlock();
                 self.lock = Lock::None;
             }
@@ -407,13 +409,14 @@ pub(crate) enum Links {
     /// The gateway follows the link. This value is for the start of the program. At this time, the administrator may
     /// have created the link.
     Follow,
-    /// The gateway refuses the link. This value is for opening the file again. At this time, another user who can write
-    /// to the directory may have created the link. The gateway would then write to a file that this user has chosen.
+    /// The gateway refuses the link. This value is for each later time that the gateway opens the file. At this time,
+    /// another user who can write to the directory may have created the link. The gateway would then write to a file
+    /// that this user has chosen.
     Refuse,
 }
 
 /// `O_NOFOLLOW` of open(2): opening a symbolic link is an error. The standard library does not define this constant, so
-/// the values come from the headers of the kernels. On systems that are not in this list, links are followed.
+/// the values come from the headers of the kernels. On systems that this expression does not list, links are followed.
 #[cfg(unix)]
 const O_NOFOLLOW: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
     // Most architectures use the value in asm-generic/fcntl.h. The architectures in this list have another value.

@@ -1,5 +1,5 @@
-//! Decides when a write has reached all nodes. The wait for this is called a *barrier*. The *place* is the store that
-//! the nodes share, such as Redis. [`Coordinator`](super::coordinator::Coordinator) explains leases, the log and terms.
+//! Decides when a write has reached all nodes. A *barrier* is the wait until then. The *place* is the store that the
+//! nodes share, such as Redis. [`Coordinator`](super::coordinator::Coordinator) explains leases, the log and terms.
 
 use super::{
     boot_clock::BootTime,
@@ -7,14 +7,14 @@ use super::{
     rules::{Rules, applies},
 };
 
-/// The information about the other nodes in one list of leases.
+/// What one list of leases says about the other nodes.
 #[derive(Clone, Debug)]
 pub(super) struct Observation {
     /// The number of the request that returned the list.
     pub(super) request: u64,
     pub(super) term: Term,
-    /// The position up to which each other node that may hold a lease has applied the log. `None` if no other node may
-    /// hold a lease.
+    /// The lowest position that another node has applied. Nodes that certainly hold no lease do not count. `None` if no
+    /// other node may hold a lease.
     pub(super) applied_by_all: Option<LogPosition>,
 }
 
@@ -23,16 +23,16 @@ pub(super) struct Observation {
 pub(super) struct Waiting {
     pub(super) term: Term,
     pub(super) position: LogPosition,
-    /// The number of the first request for a list that was sent after the record was published. Between an older list
-    /// and the publication, another node may have got a lease without this record.
+    /// The number of the first request for a list of leases that was sent after the record was published. An older list
+    /// is not enough: between this list and the publication, another node may have got a lease without this record.
     pub(super) first_request: u64,
-    /// When this node first knew of the term. Before that, another node may have got a lease of the previous term. The
-    /// place does not know this lease any more. So the barrier waits until such a lease has certainly ended.
+    /// When this node first knew of the term. Before this time, another node may have got a lease of the previous term.
+    /// The place does not know this lease any more. So the barrier waits until such a lease has certainly ended.
     pub(super) term_seen: BootTime,
 }
 
 impl Waiting {
-    /// Returns whether `observation` shows that no node accepts the tokens that the record revokes any more.
+    /// Returns whether `observation` shows that no node still accepts the tokens that the record revokes.
     pub(super) fn is_over(&self, observation: &Observation, rules: &Rules, now: BootTime) -> bool {
         let is_new_enough =
             observation.request >= self.first_request || !applies!(rules, BarrierReadsAfterPublish);

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A point in time on this clock, in nanoseconds. Each machine has its own clock.
+/// A point in time on the clock of this machine, in nanoseconds. Each machine has its own clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct BootTime(u64);
 

@@ -1,7 +1,7 @@
 //! Publishes writes, and waits until all nodes have them. This wait is called a *barrier*. The *place* is the store
 //! that the nodes share, such as Redis. [`Coordinator`](super::coordinator::Coordinator) explains leases, the log and
-//! terms. A *rule with the current time* ([`Record::RuleOfNow`]) also revokes PATs (Personal Access Tokens) with a
-//! later issue time, if their records are before the rule in the log.
+//! terms. A *rule with the current time* ([`Record::RuleOfNow`]) also revokes PATs (Personal Access Tokens) whose issue
+//! time is later than the time of the rule, if the records of these PATs are before the rule in the log.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
 /// The first pause between two requests for the leases of all nodes.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 
-/// The longest pause between two of these requests. The pause grows while the same writes wait.
+/// The longest pause between two requests for the leases of all nodes. The pause grows while the same writes wait.
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 
 /// The event for which a write waits.
@@ -38,7 +38,7 @@ pub(super) enum Until {
 }
 
 /// The records must be published again, for one of three reasons: the term has changed, the place could not be reached,
-/// or this node has not applied its rule in the order of the log.
+/// or this node has not applied its own rule in the order of the log.
 struct PublishAgain;
 
 /// Publishes the records of a write, and waits for the event `until`.
@@ -160,7 +160,7 @@ async fn observe(shared: &Shared) {
                 }
             });
         }
-        // The next renewal then fails, too. So the session ends, and the next session joins the new term.
+        // The next renewal fails with the same error. So the session ends, and the next session joins the new term.
         Err(CoordinatorError::OtherTerm { .. }) => shared.renew_now.notify_one(),
         Err(_) => {}
     }

@@ -37,7 +37,7 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`CoordinatorError::OtherVersion`] if an incompatible version has written the data.
     /// [`CoordinatorError::OtherLease`] if the site already uses another lease time. All nodes need the same lease
-    /// time, because each node calculates from its own lease time when the leases of the other nodes end.
+    /// time, because each node uses its own lease time to compute the ends of the other nodes' leases.
     fn join(&self, lease: Duration) -> CoordinatorFuture<Joined>;
 
     /// Merges at most [`MAX_PUBLISHED`] records into the image. Appends each record that changes the image to the log.
@@ -55,7 +55,7 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     ) -> CoordinatorFuture<LogPosition>;
 
     /// Returns the entries of the log after `after`, or [`Followed::Gap`] if the place may have removed some of them.
-    /// If there are no entries, waits up to `wait` for the first.
+    /// If there are no entries, waits up to `wait` for the first entry.
     fn follow(&self, term: Term, after: LogPosition, wait: Duration)
     -> CoordinatorFuture<Followed>;
 
@@ -64,8 +64,8 @@ pub trait Coordinator: fmt::Debug + Send + Sync + 'static {
     fn image(&self, term: Term, cursor: Option<ImageCursor>) -> CoordinatorFuture<ImagePart>;
 
     /// Stores the lease of a node, and returns the position of the last entry of the log and the leases of all nodes.
-    /// The whole call is one atomic step. `replaced` is an earlier incarnation of this node, whose lease has ended. The
-    /// new lease may replace this old lease.
+    /// The whole call is one atomic step. `replaced` is an earlier incarnation of this node. The lease of `replaced`
+    /// has ended, so the new lease may replace it.
     ///
     /// # Errors
     /// [`CoordinatorError::NameTaken`] if the stored lease of this name has an incarnation that is neither the
@@ -124,8 +124,8 @@ pub enum CoordinatorError {
         /// The cause and the remedy, without secrets.
         reason: Arc<str>,
     },
-    /// The term of the call is not the current term, or the call is a renewal that arrived after a later renewal. The
-    /// place did nothing. The node must [join](Coordinator::join) again.
+    /// The term of the call is not the current term, or the call is a renewal, and the place already has a renewal with
+    /// a larger number. The place did nothing. The node must [join](Coordinator::join) again.
     #[error(
         "{place} may have lost data, or another server has become the primary; the nodes publish their data again"
     )]
@@ -156,8 +156,8 @@ pub enum CoordinatorError {
         found: u32,
     },
     /// The place refuses the salt of this node's revocation file, because the place already has 16 salts. A node cannot
-    /// use more salts. A salt consists of random bytes that go into each hash of a token in the file. The other nodes
-    /// are not affected.
+    /// use more than 16 salts. A salt consists of random bytes that go into each hash of a token in the file. The other
+    /// nodes are not affected.
     #[error(
         "{place} already has the salts of 16 revocation files, which is the maximum; move the revocation file of this \
          node away, and start the node without --new-store. The node then creates a file with the salt of the other \
@@ -167,7 +167,7 @@ pub enum CoordinatorError {
         /// The name of the place.
         place: Arc<str>,
     },
-    /// The nodes of the site have another lease time.
+    /// The nodes of the site use a lease time that differs from the lease time of this node.
     #[error(
         "the nodes of this site use the lease time {found:?}, but this node has {own:?} (leaseSeconds); set the same \
          lease time on all nodes. To change the lease time of the site, stop all nodes, remove the key {key} from \
@@ -227,7 +227,8 @@ pub struct LogPosition {
 }
 
 impl LogPosition {
-    /// The position before the first entry. In [`LeaseRecord::applied`], it has a special meaning.
+    /// The position before the first entry. In [`LeaseRecord::applied`], it means that the node does not have all
+    /// records of the place yet.
     pub const START: Self = Self { millis: 0, sequence: 0 };
 
     /// Creates a position from the two parts of an id in a Redis stream.
@@ -299,8 +300,8 @@ impl fmt::Display for NodeName {
     }
 }
 
-/// Identifies one run of a node. If a process hands its lease over to another process of the node, both have the same
-/// incarnation.
+/// Identifies one run of a node. If a process hands its lease over to another process of the node, both processes have
+/// the same incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Incarnation(Uuid);
 
@@ -334,8 +335,8 @@ impl FromStr for Incarnation {
 /// The lease of a node, as the place stores it.
 ///
 /// Each renewal has a new number. A lease lasts only for a limited time after the node has *sent* a renewal. So if
-/// other nodes see the same number for longer than that time, they know that the lease has ended. They measure this
-/// time with their own clocks.
+/// other nodes see the same number for longer than this limited time, they know that the lease has ended. They measure
+/// this time with their own clocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseRecord {
     /// The node.

@@ -11,13 +11,13 @@ use super::{
     rules::{Rules, applies},
 };
 
-/// The maximum number of kept replies whose position this node has not reached yet. If there are more, the oldest reply
-/// is dropped, and the lease may end earlier.
+/// The maximum number of replies in `InTerm::pending`. If there are more, the oldest reply is dropped. The lease may
+/// then end earlier than with this reply.
 const MAX_PENDING: usize = 64;
 
-/// The smallest position after [`LogPosition::START`]. It stands for an empty log that the node has applied, because
-/// `START` means [`JOINING`]. No entry of a real log has this position, because the first part of a real position is
-/// the time.
+/// The smallest position after [`LogPosition::START`]. It is the position of a node that has applied an empty log. The
+/// position `START` cannot mean this, because it means [`JOINING`]. No entry of a real log has this position, because
+/// the first part of a real position is the time.
 const FIRST: LogPosition = LogPosition::new(0, 1);
 
 /// The position in the lease record of a node that has joined the term, but has not caught up. Such a node has no lease
@@ -123,7 +123,8 @@ impl Lease {
         self.has_failed = true;
     }
 
-    /// Returns whether a renewal now can help this node or others. `last` is the last known position of the log.
+    /// Returns whether a renewal now can help this node or the other nodes. `last` is the last known position of the
+    /// log.
     ///
     /// The other nodes may wait for this node as long as its lease record keeps changing. So a node that has no lease
     /// and cannot apply the log sends no renewals until it makes progress. The other nodes then wait for it only as
@@ -342,8 +343,8 @@ mod tests {
         assert!(useful(&lease, 5, 1));
         lease.next_renewal();
         lease.renewed(reply(100, 100, 5));
-        // A node that cannot apply the log sends renewals as long as it has a lease. They do not extend the lease.
-        // After the lease has ended, the node sends no more.
+        // A node that cannot apply the log sends renewals as long as it has a lease. These renewals do not extend the
+        // lease. After the lease has ended, the node sends no more renewals.
         lease.note_failure();
         assert!(useful(&lease, 6, 99 + L) && !useful(&lease, 6, 100 + L));
         assert!(useful(&lease, 5, 100 + L), "it has applied all");

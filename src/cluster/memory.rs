@@ -47,11 +47,11 @@ pub(crate) trait NodeMemory: RevocationCheck {
     /// that the node must publish:
     /// - for a [`Record::RuleOfNow`], the revocations of the registered PATs that the rule revokes. Revocations that
     ///   the memory already had are included, because they may not be published yet;
-    /// - entries of the registry of PATs that are newer than the passed records.
+    /// - entries of the registry of PATs, if the entries in the memory are newer than the passed records.
     fn apply(&self, records: Vec<Record>, followed: Option<Followed>) -> StoreFuture<Vec<Record>>;
 
-    /// Returns up to `limit` records after `after`, in a fixed order. Returns no records at the end. Calls that read
-    /// all records return each record that was stored before the first call.
+    /// Returns up to `limit` records after `after`, in a fixed order. Returns no records at the end. A caller that
+    /// reads all records gets each record that was stored before its first call.
     fn export(&self, after: Option<Record>, limit: usize) -> StoreFuture<Vec<Record>>;
 
     /// Returns the last value of `followed` that [`apply`](Self::apply) remembered. After a restart, this may be an

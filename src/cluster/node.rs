@@ -32,7 +32,7 @@ use crate::{
 /// to the time between two renewals.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 
-/// A node that starts tries for this many lease times to reach the place.
+/// At its start, a node tries to reach the place for this number of lease times.
 const START_PATIENCE: u32 = 5;
 
 const LEASE_HELD: Description = Description::gauge(
@@ -49,7 +49,7 @@ const UNPUBLISHED: Description = Description::gauge(
     "Writes of this node that are not published yet.",
 );
 
-/// A node of a site. Clones are the same node.
+/// A node of a site. Clones are handles to the same node.
 ///
 /// The node works in tasks of the runtime in which [`start`](Self::start) was called. When the last clone is dropped,
 /// the tasks end. Each [`ClusterStore`] of the node then refuses all tokens.
@@ -228,7 +228,8 @@ fn set_mode(shared: &Shared, mode: Mode) {
         if state.mode != Mode::Left {
             state.mode = mode;
             state.since = shared.clock.now();
-            // In each new mode, the lease of this process ends. A node that takes its lease back must get a new one.
+            // At each change of the mode, the lease of this process ends. A node that takes its lease back must get a
+            // new one.
             state.lease.end();
         }
     });
@@ -241,7 +242,7 @@ async fn running(shared: &Shared, is_running: bool) {
     shared.wait_for(|state| is_reached(state.mode).then_some(())).await;
 }
 
-/// Runs one session with the place after another. If the node cannot start, sends the error to `started`.
+/// Runs sessions with the place, one after the other. If the node cannot start, sends the error to `started`.
 async fn work(shared: Arc<Shared>, mut sessions: Sessions, started: oneshot::Sender<ClusterError>) {
     let mut started = Some(started);
     let patience = Instant::now() + shared.rules.lease * START_PATIENCE;
@@ -267,7 +268,7 @@ async fn work(shared: Arc<Shared>, mut sessions: Sessions, started: oneshot::Sen
             match starting(error, Instant::now() > patience) {
                 Ok(error) => {
                     set_mode(&shared, Mode::Left);
-                    // The caller may have gone.
+                    // The caller may have dropped the future of `start` in the meantime.
                     let _ = waiting.send(error);
                     return;
                 }

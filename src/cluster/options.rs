@@ -7,9 +7,8 @@ use super::coordinator::NodeName;
 /// When the response to a revocation reports success.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Confirm {
-    /// When no node accepts the revoked token any more. Only a node with
-    /// [`with_serve_without_lease`](ClusterOptions::with_serve_without_lease) above zero may still accept it for that
-    /// time.
+    /// When no node accepts the revoked token any more. There is one exception: a node with a time in
+    /// [`with_serve_without_lease`](ClusterOptions::with_serve_without_lease) may still accept the token for this time.
     #[default]
     Everywhere,
     /// When this node has stored the revocation, and the store that the nodes share has it. The other nodes may accept

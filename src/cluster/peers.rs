@@ -11,7 +11,7 @@ use super::{
     rules::{Rules, applies},
 };
 
-/// The leases of the other nodes, and for each lease the time since which it has not changed.
+/// The leases of the other nodes, and the time of the last change of each lease.
 #[derive(Debug, Default)]
 pub(super) struct Peers(BTreeMap<NodeName, Seen>);
 
@@ -28,7 +28,7 @@ struct Seen {
 /// The other running nodes that have joined the term, but have not caught up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct JoiningNodes<'l> {
-    /// Whether there is such a node that may still catch up in time. It may have data that this node needs.
+    /// Whether at least one of these nodes may still catch up in time. Such a node may have data that this node needs.
     pub(super) is_waited_for: bool,
     /// A node that takes too long to catch up, if there is one.
     pub(super) given_up: Option<&'l NodeName>,
@@ -37,9 +37,9 @@ pub(super) struct JoiningNodes<'l> {
 impl Peers {
     /// Notes a list of leases that was just received.
     ///
-    /// A lease whose incarnation or number differs from the last list counts as new, even if the number is smaller. The
-    /// number can be smaller because two lists can arrive in the wrong order. It is safe to count this lease as new:
-    /// this node then only waits longer until the lease has certainly ended.
+    /// If the incarnation or the number of a lease differs from the last list, the lease counts as new, even if the
+    /// number is now smaller. A number can become smaller because two lists can arrive in the wrong order. It is safe
+    /// to count such a lease as new: this node then only waits longer until the lease has certainly ended.
     pub(super) fn observe(&mut self, leases: &[LeaseRecord], own: Incarnation, now: BootTime) {
         let mut last = std::mem::take(&mut self.0);
         for lease in leases.iter().filter(|lease| lease.incarnation != own) {
@@ -81,8 +81,8 @@ impl Peers {
         (lease.applied == JOINING).then_some(time)
     }
 
-    /// Returns the position up to which each other node that may hold a lease has applied the log. `None` if no other
-    /// node may hold a lease. `leases` is the last observed list.
+    /// Returns the lowest position that another node has applied. Nodes that certainly hold no lease do not count.
+    /// Returns `None` if no other node may hold a lease. `leases` is the last observed list.
     ///
     /// A node that has just begun to join may still hold a lease of the previous term, for example from a former
     /// primary. After the time [`Rules::over`], this old lease has ended. A node that is joining has no lease of the
@@ -159,7 +159,7 @@ mod tests {
             (3299, one, 5, 10, Some(10)),
             (3300, one, 5, 10, None),
             (3400, one, 6, 11, Some(11)),
-            // A number that goes back is a change, too.
+            // A smaller number is also a change.
             (6600, one, 5, 10, Some(10)),
             (9899, one, 5, 10, Some(10)),
             (9900, one, 5, 10, None),

@@ -556,7 +556,7 @@ impl Settings<'_> {
         }
     }
 
-    /// Describes an endpoint that creates a revocation rule, without its summary and its body.
+    /// Describes an endpoint that creates a revocation rule. The caller sets `summary` and `body`.
     fn rule(&self, mut errors: Vec<ApiError>) -> Description {
         errors.push(ApiError::InvalidRuleBody(BodyProblem::example()));
         errors.push(ApiError::StoreUnavailable);

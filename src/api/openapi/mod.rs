@@ -162,7 +162,7 @@ impl Settings<'_> {
         if errors.contains(&ApiError::WrongCredentials) {
             // Each endpoint that checks passwords uses the login throttle, which answers 429.
             errors.push(ApiError::TooManyAttempts { retry_after: Duration::from_secs(60) });
-            // If a login provider asks z/OS, its error contains the reason of the refusal.
+            // If a login provider asks z/OS, the error of the provider contains the reason why z/OS refused the login.
             let platform_errors = [
                 PlatformError::WrongPassword,
                 PlatformError::PasswordExpired,

@@ -19,7 +19,7 @@ pub(super) struct Description {
 }
 
 /// The credentials that an endpoint accepts. The document mentions a client certificate if the endpoint requires one,
-/// or if the endpoints accept certificates (`Settings::certificates`).
+/// or if client certificates are on (`Settings::certificates`).
 #[derive(Clone, Copy)]
 pub(super) enum Security {
     /// No credential is needed.
@@ -104,7 +104,7 @@ impl Success {
 }
 
 impl Success {
-    /// Describes another content type, which the client can ask for.
+    /// Adds the description of a second content type, which the client can ask for.
     pub(super) fn or(mut self, content_type: HeaderValue, schema: Value) -> Self {
         self.content.push((content_type, schema));
         self

@@ -200,7 +200,7 @@ async fn each_refusal_has_an_oauth_code_and_a_message() {
         ("ID token", agent, id_token(form("jane", &[])), ok),
         ("may_act", None, with_actor("for-agent", "agent"), ok),
         ("PAT with both services", agent, pat("a,b,c"), ok),
-        // These requests have a faulty form.
+        // The form in the body of these requests is faulty.
         ("no body", agent, String::new(), invalid("ZWEAO400E")),
         ("JSON", agent, "{}".to_owned(), invalid("ZWEAO400E")),
         ("repeated", agent, format!("{good}&grant_type=x"), invalid("ZWEAO400E")),

@@ -11,8 +11,8 @@ const DAY_MS: u64 = 86_400_000;
 
 /// A request, or a change of the clock.
 ///
-/// `user` and `service` are indexes into [`USERS`] and [`SERVICES`]. `ago` is the age of a rule in milliseconds. `None`
-/// means that the request contains no time.
+/// `user` and `service` are indexes into [`USERS`] and [`SERVICES`]. `ago` is how long before the current time the time
+/// of a rule is, in milliseconds. `None` means that the request contains no time.
 #[derive(Clone, Debug)]
 enum Step {
     /// Advances the clock by 1 ms to 40 days.

@@ -277,8 +277,8 @@ async fn rules_and_evict_authenticate_and_authorize() {
     let certificate = |name| (None, Some(name));
     let jwt = Some(format!("Bearer {}", World::new().jwt()));
     let pat = Some(format!("Bearer {}", World::new().pat("ADMIN", "a")));
-    // The last column contains the responses to three requests. They create a rule for the caller's own tokens, create
-    // a rule for tokens of other users, and call `evict`.
+    // The last column contains the responses to three requests. These requests create a rule for the caller's own
+    // tokens, create a rule for tokens of other users, and call `evict`.
     let cases = [
         ("ADMIN", (as_user("admin"), None), [DONE, DONE, EVICTED]),
         ("READER", (as_user("reader"), None), [DONE, DONE, EVICT_REFUSED]),
@@ -409,8 +409,8 @@ async fn generate_gets_429_if_the_user_has_too_many_tokens() {
 #[tokio::test]
 async fn rules_check_the_body() {
     const BAD: [Want; 2] = [(400, "ZWEAT607E"); 2];
-    // Each case contains a body, and the responses to three requests with this body. They create a rule for the
-    // caller's own tokens, a rule for a user, and a rule for a service.
+    // Each case contains a body, and the responses to three requests with this body. These requests create a rule for
+    // the caller's own tokens, a rule for a user, and a rule for a service.
     for (body, own, by_user, by_scope) in [
         (RULE, DONE, DONE, DONE),
         ("", DONE, BAD, BAD),

@@ -121,7 +121,7 @@ async fn users_list_rename_and_revoke_their_tokens() {
         assert_eq!((status, number(&error)), (400, "ZWEAO400E"), "{body}");
     }
 
-    // The tokens of other users and ids that do not exist give the same answer.
+    // For the id of another user's token, the answer is the same as for an id that does not exist.
     let unknown = "0".repeat(32);
     for id in [&other, &unknown, "x", &first.to_uppercase()] {
         let path = format!("access-tokens/{id}");
@@ -178,7 +178,7 @@ async fn administrators_see_and_revoke_the_tokens_of_others() {
     let of_user = format!("{path}?user=user");
     assert_eq!(tokens.call("GET", &path, reader, "").await.0, 404);
     assert_eq!(tokens.call("GET", &of_user, reader, "").await.0, 200);
-    // An administrator cannot get a token of another user.
+    // An administrator cannot rotate a token of another user, because the administrator would get the new token.
     let rotate = format!("{path}/rotate?user=user");
     assert_eq!(tokens.call("POST", &rotate, reader, "").await.0, 404);
     assert_eq!(tokens.call("DELETE", &of_user, reader, "").await.0, 204);

@@ -1,5 +1,5 @@
-//! Records that a node has applied survive `kill -9`. The file of the node has all records up to the position in the
-//! log that the file contains.
+//! Records that a node has applied survive `kill -9`. The file of the node contains a position in the log, and all
+//! records up to this position.
 //!
 //! The test starts this program again as a child process. The child applies batches of records, and prints the number
 //! of each batch that is applied. The test kills the child, opens the file, and checks the batches. It repeats this
@@ -104,7 +104,7 @@ fn applied_records_survive_a_kill() {
             output.read_exact(&mut byte).unwrap();
             printed.push(byte[0]);
         }
-        // The child is killed some time after a random number of batches.
+        // The test kills the child some time after the child has applied a random number of batches.
         let random = RandomState::new().hash_one(round);
         let lines = printed.iter().filter(|byte| **byte == b'\n').count();
         let last_line = lines + 1 + (random % 4) as usize;

@@ -105,7 +105,7 @@ impl Node {
         block_on(NodeMemory::apply(self.store(), records.to_vec(), None)).unwrap()
     }
 
-    /// Returns all records, read in parts of this size.
+    /// Returns all records. Reads them in parts of at most `limit` records.
     fn export(&self, limit: usize) -> Vec<Record> {
         let mut records: Vec<Record> = Vec::new();
         loop {
@@ -131,7 +131,7 @@ fn followed(position: u64) -> Followed {
 #[test]
 fn records_of_another_node_apply_and_survive_a_restart() {
     let (one, mut two) = (Node::new(), Node::new());
-    // Each file has its own salt, because it has a revocation of a token.
+    // Each of the two files has its own salt, because each file has a revocation of a token.
     let (of_one, of_two) = (pat("one", "a", NOW), pat("two", "a", NOW));
     let mut records = one.write(token(&of_one));
     records.extend(two.write(token(&of_two)));
@@ -158,7 +158,7 @@ fn records_of_another_node_apply_and_survive_a_restart() {
         assert_eq!(two.salts(), 2);
         two.reopen();
     }
-    // A call without a position keeps the position.
+    // A call without a position keeps the position in the file.
     two.apply(&[Record::Revocation(user("three", NOW + 1))]);
     assert_eq!(NodeMemory::followed(two.store()), Some(followed(3)));
 }
@@ -279,8 +279,8 @@ fn a_rule_of_now_revokes_pats_of_all_nodes_in_the_order_of_the_log() {
     };
     assert!(matches!(missed, Revocation::Token { .. }));
     assert_eq!((check(two.store(), &ahead), check(two.store(), &of_service)), (BY_TOKEN, Ok(())));
-    // If only the rule arrives, node one finds the PAT itself. Node one returns this revocation even if it already has
-    // the revocation, because the revocation may not be published yet.
+    // If only the rule arrives, node one finds the PAT itself, and returns the revocation of this PAT. Node one returns
+    // the revocation even if it already has it, because the revocation may not be published yet.
     let rule = [Record::RuleOfNow(user("USER", NOW))];
     assert_eq!(one.apply(&rule), [Record::Revocation(missed.clone())]);
     assert_eq!(check(one.store(), &ahead), BY_TOKEN);
@@ -421,7 +421,7 @@ fn records_that_could_not_be_written_apply_and_can_be_applied_again() {
     }
 }
 
-/// Applies this number of random revocations of tokens in batches of this size, and reopens the store.
+/// Applies `count` random revocations of tokens, in batches of `batch` revocations, and reopens the store.
 fn apply_many(count: u64, batch: usize) {
     let mut node = Node::new();
     let record = |i: u64| {

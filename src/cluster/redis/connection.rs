@@ -41,7 +41,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects and logs in. `place` is the name in errors. The caller must limit the time.
+    /// Connects and logs in. `place` is the name of the place in errors. The caller must limit the time.
     pub(super) async fn open(
         place: &Arc<str>,
         endpoint: &Endpoint,

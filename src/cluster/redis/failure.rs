@@ -13,7 +13,7 @@ const MAX_TEXT: usize = 200;
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) error: CoordinatorError,
-    /// Whether another connection, perhaps to another server, could succeed.
+    /// Whether the call could succeed over another connection, perhaps to another server.
     pub(super) is_of_connection: bool,
 }
 

@@ -21,8 +21,8 @@ use crate::{
 /// The lowest version that supports all needed commands. `XRANGE` with an exclusive start is new in 6.2.
 const MIN_VERSION: (u32, u32) = (6, 2);
 
-/// The maximum value of `min-replicas-max-lag` in seconds. A primary that has lost its replicas accepts writes for this
-/// time.
+/// The maximum value of `min-replicas-max-lag` in seconds. After a primary has lost its replicas, it accepts writes for
+/// `min-replicas-max-lag` seconds.
 const MAX_LAG: u64 = 2;
 
 /// Before Sentinel replaces a primary, it must wait for `min-replicas-max-lag` plus this number of seconds. The primary
@@ -31,8 +31,8 @@ const MAX_LAG: u64 = 2;
 /// connection.
 const SENTINEL_MARGIN: u64 = 3;
 
-/// The maximum difference of the clocks in milliseconds. PassTickets of replay-protected services use the clock of
-/// Redis.
+/// The maximum difference of the clocks of Redis and of this machine, in milliseconds. PassTickets of replay-protected
+/// services use the clock of Redis.
 const MAX_CLOCK_DIFFERENCE: u64 = 1000;
 
 /// The setup of Redis, and the settings that must be changed.
@@ -80,8 +80,8 @@ pub enum Finding {
     /// There are replicas or Sentinels, but `min-replicas-to-write` or `min-replicas-max-lag` is 0. So a primary that
     /// loses its replicas would still accept writes.
     WritesWithoutReplica,
-    /// A primary that has lost some of its replicas would accept writes, although one of the lost replicas may have
-    /// become the primary.
+    /// A primary that has lost some of its replicas would accept writes, although one of the lost replicas may already
+    /// be the new primary.
     WritesWithSomeReplicas {
         /// `min-replicas-to-write`.
         needed: u64,
@@ -103,7 +103,7 @@ pub enum Finding {
     ClockDiffers(i64),
     /// The node has no password for Redis.
     NoPassword,
-    /// This setting could not be read, in most cases because the node's Redis user may not run the command.
+    /// A setting or a value could not be read, in most cases because the node's Redis user may not run the command.
     NotKnown {
         /// The name of the setting or value that is not known.
         what: &'static str,
@@ -385,8 +385,8 @@ mod tests {
         let early = |down_after, at_least| Finding::EarlyFailover { down_after, at_least };
         assert_eq!(wrong(|it| it.lag = Some(10)), [Finding::LongLag(10), early(5000, 13_000)]);
         assert_eq!(wrong(|it| it.down_after = Some(4999)), [early(4999, 5000)]);
-        // The arguments are `min-replicas-to-write`, and the number of replicas: the larger of the number that is
-        // connected and the number that a Sentinel knows.
+        // The first argument is `min-replicas-to-write`. The second argument is the number of connected replicas. If a
+        // Sentinel knows more replicas, the second argument is the number that the Sentinel knows.
         let some = |needed, replicas| Finding::WritesWithSomeReplicas { needed, replicas };
         assert_eq!(wrong(|it| it.replicas_at_sentinel = Some(2)), [some(1, 2)]);
         let three = Inspection { replicas: 3, ..inspection() };
