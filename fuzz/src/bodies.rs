@@ -36,7 +36,7 @@ enum Caller {
     Authorization(HeaderValue),
 }
 
-/// The auth API, and the revocations that it has stored.
+/// The state of the auth API. Each request gets a new API with this state.
 struct Auth {
     revocations: Arc<RevocationIndex>,
     registry: Arc<MemoryAccessTokens>,

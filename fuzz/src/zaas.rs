@@ -181,7 +181,8 @@ fn check(response: &Response<Bytes>) {
     assert!(is_401 || !headers.contains_key("x-zowe-auth-failure"));
 }
 
-/// Returns the service in the header `X-Service-Id`, if there is exactly one. This is a second implementation.
+/// Returns the service in the header `X-Service-Id`, if there is exactly one such header. The library has its own code
+/// for this rule.
 fn service(headers: &HeaderMap) -> Option<String> {
     let named: Vec<_> = headers.get_all("x-service-id").iter().collect();
     let [name] = named.as_slice() else { return None };
