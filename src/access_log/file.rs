@@ -114,8 +114,9 @@ impl AccessLog {
         self.0.wake.unpark();
     }
 
-    /// Writes the lines in the queue, and stops the thread. This call blocks until the thread has ended. Lines that
-    /// cannot be written are dropped and counted. So are the lines of requests that end after this call.
+    /// Writes the lines in the queue, and stops the thread. The first call blocks until the thread has ended. Lines
+    /// that cannot be written are dropped and counted. Lines of requests that end after this call are also dropped and
+    /// counted.
     pub fn close(&self) {
         self.0.state.is_closed.store(true, SeqCst);
         self.0.wake.unpark();

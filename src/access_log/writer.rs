@@ -237,7 +237,7 @@ impl Writer {
         self.must_check_end = true;
     }
 
-    /// Before the first write to a file, ends the incomplete line that a crash or a full disk has left.
+    /// Before the first write to a file: if a crash or a full disk has left an incomplete line, ends this line.
     fn end_last_line(&mut self) -> io::Result<()> {
         if self.must_check_end && ends_in_line(&mut self.file, || thread::sleep(LOOK))? {
             self.file.write_all(b"\n")?;
