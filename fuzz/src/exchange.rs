@@ -550,9 +550,9 @@ fn request_with_tokens() -> Vec<u8> {
     frame(1, 0x05, 1, &block.concat())
 }
 
-/// The first byte of the input selects two things: whether the client first sends [`request_with_tokens`], and whether
-/// the rest of the input is bytes or frames of an HTTP/2 client. In the input, a frame has one byte each for type,
-/// flags, stream and length, then the payload.
+/// If bit 0 of the first byte is set, the client first sends [`request_with_tokens`]. If bit 1 is set, the client then
+/// sends the rest of the input unchanged. If not, the rest of the input describes HTTP/2 frames, with one byte each for
+/// type, flags, stream and length, then the payload.
 pub(crate) fn http2_client(data: &[u8]) {
     let Some((choice, mut rest)) = data.split_first() else { return };
     let mut bytes = [PREFACE, &frame(4, 0, 0, &[])].concat();
