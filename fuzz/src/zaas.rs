@@ -1,5 +1,5 @@
-//! Fuzz target for the requests of a gateway of API ML to the scheme endpoints of ZAAS. The function takes one fuzzer
-//! input, and panics if a property does not hold.
+//! Fuzz target for the scheme endpoints of ZAAS. API ML's gateway calls such an endpoint to get the credential that a
+//! service receives, such as a PassTicket. The function takes one fuzzer input, and panics if a property does not hold.
 
 use std::sync::Arc;
 
