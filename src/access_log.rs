@@ -1,5 +1,5 @@
-//! The access log has one line for each request, which is written when the request has ended. The line contains the
-//! user, the method and the path, the instance that answered, the time of each step, and the cause of the end.
+//! The access log has one line for each request. The line is written when the request has ended. It contains the user,
+//! the method and the path, the instance that answered, the time of each step, and how the request ended.
 //!
 //! [`AccessLogLayer`] is the outermost layer of a stack. It puts a [`RequestFacts`](crate::request_facts::RequestFacts)
 //! into the request, and the inner layers record their facts there. [`AccessLog`] writes the lines to a file.
@@ -9,8 +9,8 @@
 //! A line contains no query. It contains these values of headers: `User-Agent`, `Referer` without its query, and the
 //! user id in a credential. If a trusted proxy sends the request, the line also contains `X-Request-Id` and the address
 //! of the proxy's client. A segment of a path that may contain a token is written as `(token)`. So a line contains no
-//! password, token, cookie or PassTicket. A client cannot write a line of its own, because all control characters are
-//! escaped or replaced. The page "Access log" of the book describes each field.
+//! password, token, cookie or PassTicket. A client cannot forge a line, because all control characters are escaped or
+//! replaced. The page "Access log" of the book describes each field.
 //!
 //! # When a line is written
 //! | request | event after which the line is written |

@@ -1,5 +1,7 @@
 //! Fuzz targets for requests to the auth API: bodies, and the header `Authorization: Basic`. Each function takes one
-//! fuzzer input, and panics if a property does not hold. A PAT is a Personal Access Token.
+//! fuzzer input, and panics if a property does not hold. The auth API is the set of the gateway's own endpoints for
+//! login, tokens and PassTickets. Names such as `login` and `ticket` are endpoints of this API. A PAT is a Personal
+//! Access Token.
 
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -36,7 +38,7 @@ enum Caller {
     Authorization(HeaderValue),
 }
 
-/// The auth API, and the revocations that it has stored.
+/// The state of the auth API. Each request gets a new API with this state.
 struct Auth {
     revocations: Arc<RevocationIndex>,
     registry: Arc<MemoryAccessTokens>,

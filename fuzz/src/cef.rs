@@ -5,7 +5,8 @@ use tower_passticket::{
     clock::Timestamp,
 };
 
-/// The input consists of two texts that the registrant of an instance chooses, separated by a zero byte.
+/// The input consists of two texts, separated by a zero byte: the name of an instance that registers, and the reason
+/// why the gateway refuses the registration. The second text is also the name of the gateway's host.
 pub(crate) fn cef(data: &[u8]) {
     let (instance, why) = match data.iter().position(|byte| *byte == 0) {
         Some(at) => (&data[..at], &data[at + 1..]),

@@ -1,5 +1,6 @@
 //! Fuzz targets for the files of a configuration. Each function takes one fuzzer input, and panics if a property does
-//! not hold. Most of them replace one file in a directory with a valid configuration, and load the configuration.
+//! not hold. There is a directory that contains a valid configuration. Most targets write their input into one file of
+//! this directory, and load the configuration.
 
 use std::{
     fs,
@@ -197,7 +198,7 @@ fn secrets() -> impl Iterator<Item = &'static str> {
 }
 
 /// Returns whether each occurrence of the secret is a separate word. If a secret is only a part of a word, a problem
-/// may show this word as a value. But a problem never shows a name that contains a secret.
+/// may show this word as a value. But the key in the place of a problem never contains a secret.
 fn is_whole_word(secret: &str, content: &[u8]) -> bool {
     let secret = secret.as_bytes();
     let separates = |b: &u8| b" \t\r\n\"'{}[],".contains(b);

@@ -535,7 +535,7 @@ fn hpack_string(text: &[u8]) -> Vec<u8> {
 }
 
 /// Encodes a request that adds tokens to the dynamic table of HPACK: the cookie as entry 62, `authorization` as
-/// entry 63.
+/// entry 63. Later frames of the input can refer to these entries.
 fn request_with_tokens() -> Vec<u8> {
     let literal =
         |name: &[u8], value: &[u8]| [&[0x40], &*hpack_string(name), &*hpack_string(value)].concat();
@@ -550,9 +550,9 @@ fn request_with_tokens() -> Vec<u8> {
     frame(1, 0x05, 1, &block.concat())
 }
 
-/// The first byte of the input selects two things: whether the client first sends [`request_with_tokens`], and whether
-/// the rest of the input is bytes or frames of an HTTP/2 client. In the input, a frame has one byte each for type,
-/// flags, stream and length, then the payload.
+/// If bit 0 of the first byte is set, the client first sends [`request_with_tokens`]. If bit 1 is set, the client then
+/// sends the rest of the input unchanged. If not, the rest of the input describes HTTP/2 frames, with one byte each for
+/// type, flags, stream and length, then the payload.
 pub(crate) fn http2_client(data: &[u8]) {
     let Some((choice, mut rest)) = data.split_first() else { return };
     let mut bytes = [PREFACE, &frame(4, 0, 0, &[])].concat();
@@ -673,8 +673,8 @@ pub(crate) fn http2_service(data: &[u8]) {
             let answered = timeout(TIME_LIMIT, sender.send_request(request)).await;
             let response = match answered.expect("the gateway answers every request") {
                 Ok(response) => response,
-                // Two things can happen together: the body in the answer of the service is incomplete, and the gateway
-                // has not sent the head of the response yet. The gateway then resets the stream.
+                // The body in the answer of the service may be incomplete. If the gateway notices this before it has
+                // sent the head of the response, it resets the stream.
                 Err(error) => {
                     let reset = std::error::Error::source(&error);
                     let reset = reset.and_then(|reset| reset.downcast_ref::<h2::Error>());

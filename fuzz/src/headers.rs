@@ -215,8 +215,8 @@ fn is_credential_header(name: &str) -> bool {
         || name.starts_with("x-certificate-")
 }
 
-/// Returns the user of the credential that takes precedence, or `None` if this credential is missing or not valid. This
-/// is a second implementation of `docs/decisions.md#d6`.
+/// Returns the user of the credential that takes precedence. Returns `None` if this credential is not valid, or if the
+/// request has no credential. This is a second implementation of `docs/decisions.md#d6`.
 pub(crate) fn expected_user(
     headers: &HeaderMap,
     pats: bool,
@@ -272,7 +272,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     authorization(headers, "bearer").filter(|token| !token.is_empty())
 }
 
-/// Returns the text after the scheme in the first `Authorization` header.
+/// Returns the text after the scheme in the first `Authorization` header, if the scheme is `wanted`.
 fn authorization<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a [u8]> {
     let value = headers.get(AUTHORIZATION)?.as_bytes().trim_ascii();
     let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());

@@ -80,8 +80,8 @@ pub(crate) fn client_address(data: &[u8]) {
 
 /// The input consists of the first bytes of a connection.
 pub(crate) fn proxy_protocol(data: &[u8]) {
-    // The bytes may arrive in any pieces. So the result for all bytes must be the result for the shortest prefix
-    // that is not "incomplete".
+    // The bytes may arrive in any pieces. `Ok(None)` means that the header is incomplete. So the result for all bytes
+    // must be the result for the shortest prefix that is complete or malformed.
     let decided = (0..=data.len()).find_map(|end| match proxy_header(&data[..end]) {
         Ok(None) => None,
         other => Some((end, other)),

@@ -27,7 +27,7 @@ pub(crate) fn file(data: &[u8]) {
     if first.restore(text).is_err() {
         return;
     }
-    // A state that was read can be written and read again, and then stops PassTickets of the same users.
+    // A second breaker that reads the text of the first one must stop PassTickets for the same users.
     let second = breaker();
     second.restore(&first.hand_over()).expect("the text of the breaker");
     assert_eq!(first.report(), second.report());

@@ -60,7 +60,7 @@ pub(crate) static PAT: LazyLock<String> = LazyLock::new(|| {
     signed(HEADER.as_bytes(), claims.as_bytes())
 });
 
-/// The PAT as the password of `Authorization: Basic`, with an empty user name.
+/// Credentials for `Authorization: Basic`, in Base64: an empty user name, and the PAT as the password.
 pub(crate) static PAT_AS_PASSWORD: LazyLock<String> =
     LazyLock::new(|| Engine::encode(&base64::prelude::BASE64_STANDARD, format!(":{}", *PAT)));
 

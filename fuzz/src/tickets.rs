@@ -20,8 +20,8 @@ pub(crate) fn tickets(data: &[u8]) {
     let key = if algorithm == Algorithm::Legacy { "E001193519561977" } else { ENHANCED };
     let applid = Applid::new("ZOWEAPPL").expect("a valid APPLID");
     let profile = KeyProfile::from_hex(applid, algorithm, key).expect("a valid key");
-    // If the eight bytes are digits, the time is this number of seconds after `NOW`. Otherwise only the last five bytes
-    // are the time, because PassTickets of type UPPER have only 41 bits for it.
+    // If the eight bytes are digits, the time is this number of seconds after `NOW`. If not, only the last five bytes
+    // (40 bits) are the time, because PassTickets of type UPPER have only 41 bits for the time.
     let time = match str::from_utf8(time).ok().and_then(|digits| digits.parse::<u64>().ok()) {
         Some(secs) => NOW + secs,
         None => u64::from_be_bytes(*time) % (1 << 40),

@@ -1,5 +1,5 @@
-//! Texts of a client that a line of the access log contains. Each has a maximum length. All characters are printable
-//! ASCII, except the `…` at the end of a `Referer` that is cut off.
+//! Reads the texts of the client that the access log contains. Each text has a maximum length. All characters are
+//! printable ASCII, except the `…` at the end of a `Referer` that is cut off.
 
 use http::{HeaderMap, HeaderValue, Method, Uri, header::REFERER, header::USER_AGENT};
 
@@ -53,7 +53,8 @@ pub(super) fn client_request_id(
     headers: &HeaderMap,
     connection: Option<&ConnectionInfo>,
 ) -> Option<Box<str>> {
-    // If a proxy adds its header to that of its client, there are two values. Then neither is used.
+    // A proxy may add a header to a request that already has one. Then there are two values, and this function returns
+    // neither.
     let mut values = headers.get_all(&X_REQUEST_ID).iter();
     let value = values.next().filter(|_| values.next().is_none())?;
     connection.filter(|connection| connection.is_from_trusted_proxy())?;

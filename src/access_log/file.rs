@@ -36,8 +36,8 @@ const WRITE_ERRORS: Description = Description::counter(
 ///
 /// - A thread writes the lines. A request never waits for it. If the queue is full, the line is dropped and counted.
 ///   When there is room again, the thread writes a line that reports the number of dropped lines.
-/// - The thread writes within 100 ms, and under load every 5 ms. If the process is killed, the lines in the queue are
-///   lost. After the last handle was dropped, and in [`close`](Self::close), the thread writes the lines in the queue.
+/// - If the queue is empty, the thread looks again after 100 ms. If the thread has just written lines, it looks again
+///   after 5 ms. If the process is killed, the lines in the queue are lost. After the last handle was dropped, and in [`close`](Self::close), the thread writes the lines in the queue.
 /// - When the file reaches its maximum size, the thread renames it and starts a new file. If another program renames or
 ///   removes the file, for example logrotate, the thread opens a new file within a second, or immediately after
 ///   [`reopen`](Self::reopen).
@@ -91,8 +91,8 @@ impl AccessLog {
         self.0.state.dropped.load(SeqCst)
     }
 
-    /// Returns whether the file can be written. A full queue is not a fault of the file, so only
-    /// [`dropped`](Self::dropped) shows it.
+    /// Returns [`Health::Up`] while the thread runs, the last write did not fail, and the file at the path could be
+    /// opened. A full queue does not change the result. It only increases [`dropped`](Self::dropped).
     pub fn health(&self) -> Health {
         let path = self.path().display();
         let has_ended = self.writer().as_ref().is_none_or(JoinHandle::is_finished);
@@ -114,8 +114,9 @@ impl AccessLog {
         self.0.wake.unpark();
     }
 
-    /// Writes the lines in the queue, and stops the thread. This call blocks until the thread has ended. Lines that
-    /// cannot be written are dropped and counted. So are the lines of requests that end after this call.
+    /// Writes the lines in the queue, and stops the thread. The first call blocks until the thread has ended. Lines
+    /// that cannot be written are dropped and counted. Lines of requests that end after this call are also dropped and
+    /// counted.
     pub fn close(&self) {
         self.0.state.is_closed.store(true, SeqCst);
         self.0.wake.unpark();

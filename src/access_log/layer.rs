@@ -30,7 +30,7 @@ use crate::{
 /// target `tower_passticket::requests`.
 ///
 /// Use it as the outermost layer, so that the line also describes requests that other layers refuse. The layer gives
-/// the request a [`RequestId`], unless it has one. If there is neither an access log nor a log at this level, the layer
+/// the request a [`RequestId`], unless it has one. If there is no access log, and the level `debug` is off, the layer
 /// only passes requests on.
 ///
 /// The response body is a [`LoggedBody`].
@@ -187,7 +187,7 @@ pin_project! {
 
     impl<F> PinnedDrop for AccessLogFuture<F> {
         fn drop(this: Pin<&mut Self>) {
-            // The request has no response yet. So its client has disconnected, or the server has given the request up.
+            // The request has no response yet. So its client has disconnected, or the server has cancelled the request.
             if let Some(pending) = this.project().pending.take() {
                 pending.facts.end_now(Cause::Client);
             }
@@ -263,7 +263,7 @@ pin_project! {
 #[derive(Debug)]
 struct Logged {
     pending: Box<Pending>,
-    /// The bytes that were passed on.
+    /// The number of bytes of the body that were passed on.
     bytes: u64,
 }
 
@@ -333,8 +333,8 @@ where
                 if let (Some(logged), Some(data)) = (&mut *this.logged, frame.data_ref()) {
                     logged.bytes += data.remaining() as u64;
                 }
-                // The server may drop the body after its last frame, without another poll. After trailers, there is no
-                // frame.
+                // After the last frame, the server may drop the body without another poll. So the line is written as
+                // soon as the last frame is known. Trailers are always the last frame.
                 let has_ended = frame.is_trailers()
                     || this.inner.is_end_stream()
                     || this.inner.size_hint().exact() == Some(0);

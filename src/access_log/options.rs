@@ -49,14 +49,15 @@ impl AccessLogOptions {
         Self { format, ..self }
     }
 
-    /// Sets how many requests can wait to be written. Further requests are not written, but counted.
+    /// Sets how many requests can wait in the queue. While the queue is full, the log drops the lines of further
+    /// requests, and counts them.
     #[must_use]
     pub fn with_queue_capacity(self, requests: NonZeroUsize) -> Self {
         Self { queue: requests, ..self }
     }
 
-    /// Sets the size in bytes at which the file rotates. The file rotates before a write would make it longer than
-    /// this. It can become longer if several processes write to it, if a rotation fails, or if one write (about 64 KiB)
+    /// Sets the maximum size of the file in bytes. Before a write that would make the file longer, the file rotates.
+    /// The file can become longer if several processes write to it, if a rotation fails, or if one write (about 64 KiB)
     /// is larger than this size.
     #[must_use]
     pub fn with_rotate_at(self, bytes: u64) -> Self {

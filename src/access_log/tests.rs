@@ -40,7 +40,7 @@ fn get(path: &str) -> Request<()> {
     Request::get(path).body(()).unwrap()
 }
 
-/// A body that sends these frames, beginning with the last one. After the frames, the body ends or waits.
+/// A body that sends these frames in reverse order. After the frames, the body ends or waits.
 struct Frames(Vec<Result<&'static str, BoxError>>, AtEnd);
 
 #[derive(Clone, Copy)]

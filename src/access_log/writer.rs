@@ -32,8 +32,9 @@ const CHECK: Duration = Duration::from_secs(1);
 /// The time between two looks at an incomplete last line.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// After this number of looks without a change, no process is writing the line. These looks take 0.5 seconds. The
-/// kernel may stop a process within a write for 0.2 seconds.
+/// After this number of looks without a change, the writer assumes that no process is writing the line. These looks
+/// take 0.5 seconds. A shorter time would be wrong, because the kernel may stop a process within a write for 0.2
+/// seconds.
 const LOOKS: u32 = 100;
 
 /// The minimum time between two log messages about errors.
@@ -48,13 +49,13 @@ pub(super) struct Writer {
     batch: LineBatch,
     /// How many of the dropped lines are reported, by a line in the file or by a log message.
     reported: u64,
-    /// When a failed write is repeated.
+    /// After a failed write, the time when the write is repeated.
     retry_at: Option<Instant>,
     /// When the last error was logged.
     logged: Option<Instant>,
     /// When the file at the path was last compared with the open file.
     checked: Instant,
-    /// Whether the open file is not the file at the path, because no file could be opened there.
+    /// Whether the open file was renamed or removed, and no file could be opened at the path.
     is_lost: bool,
 }
 
@@ -229,14 +230,14 @@ impl Writer {
         }
     }
 
-    /// Continues with this file. The batch must begin with a whole line: no part of the batch was written, or the
+    /// Replaces the open file by this file. The batch must begin with a whole line: no part of the batch was written, or the
     /// caller has called [`LineBatch::begin_in_new_file`].
     fn use_file(&mut self, file: File) {
         self.file = file;
         self.must_check_end = true;
     }
 
-    /// Before the first write to a file, ends the incomplete line that a crash or a full disk has left.
+    /// Before the first write to a file: if a crash or a full disk has left an incomplete line, ends this line.
     fn end_last_line(&mut self) -> io::Result<()> {
         if self.must_check_end && ends_in_line(&mut self.file, || thread::sleep(LOOK))? {
             self.file.write_all(b"\n")?;
@@ -365,7 +366,7 @@ mod tests {
             let mut pauses = 0;
             let write_later = || {
                 pauses += 1;
-                // The other process is slow, but not too slow.
+                // The other process writes each part just before the line would count as incomplete.
                 if pauses % (LOOKS - 1) == 0
                     && let Some(part) = later.next()
                 {
