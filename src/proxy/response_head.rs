@@ -214,7 +214,7 @@ fn has_known_coding(headers: &HeaderMap) -> bool {
 }
 
 /// Replaces a list of equal lengths by one length (RFC 9110 §8.6). hyper checks the length only if the response has a
-/// body. Without a body, this function removes a malformed length, or lengths that differ.
+/// body. So in a response without a body, this function removes a malformed length, or lengths that differ.
 #[cold]
 fn repair_length(headers: &mut HeaderMap) {
     let length = {

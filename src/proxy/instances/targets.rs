@@ -177,7 +177,8 @@ impl<C, B> ServiceTargets<C, B> {
         self.balancing == Balancing::StickyUser
     }
 
-    /// Counts a request at the instance at this position. If there is one instance only, nothing is counted.
+    /// Counts a request at the instance at this position. If the route has only one instance, counts nothing and
+    /// returns `None`.
     pub(in crate::proxy) fn begin(&self, at: usize) -> Option<InFlight> {
         self.are_several().then(|| self.get(at).state.begin())
     }

@@ -381,8 +381,8 @@ where
                 }
             };
             if is_http2(&io) {
-                // Another request may have connected meanwhile. Then this request shares the connection of that
-                // request, and drops its own.
+                // Another request may have connected meanwhile. In this case, this request drops its own connection,
+                // and shares the connection of the other request.
                 if let Some(connection) = host.take() {
                     return Ok(Connected { connection, is_reused: true, waited_until });
                 }
@@ -432,7 +432,7 @@ fn limit_of<B>(hosts: &Hosts<B>, target: &Target) -> Option<Arc<Limit<B>>> {
     hosts.iter().find(|(other, _)| is_same(other)).map(|(_, host)| host.limit().clone())
 }
 
-/// The future of a connection that is being opened, or for which a request waits.
+/// The future in which a request waits for a connection, or opens a connection.
 pub(in crate::proxy) type Connecting<B> =
     Pin<Box<dyn Future<Output = Result<Connected<B>, ConnectError>> + Send>>;
 

@@ -48,8 +48,8 @@ pub(in crate::proxy) struct HostPool<B> {
     /// The number of times the reaper has run. Each idle connection stores this number instead of a time, because
     /// reading the clock would cost more.
     tick: AtomicU64,
-    /// The number of times the connections were retired. A connection that was opened at another number gets no further
-    /// request.
+    /// The number of calls of [`retire`](Self::retire). A connection stores the number at which it was opened. If the
+    /// stored number differs from this number, the connection gets no further request.
     retired: AtomicU64,
     id: PoolId,
     /// The limit that all runtimes share.
@@ -303,7 +303,8 @@ impl<B: Send + 'static> StreamPool for HostPool<B> {
             let Some(stream) = self.open_stream() else { return };
             match self.limit.offer(stream, self.id) {
                 Offer::Taken => {}
-                // A request of another pool gets the slot when the connection has ended its last stream.
+                // A request of another pool gets the slot of this connection when the last stream of the connection has
+                // ended.
                 Offer::Close(stream) => {
                     if let Carrier::Http2(stream) = &stream.carrier {
                         stream.retire_connection();
@@ -394,7 +395,7 @@ impl<B> Carrier<B> {
 struct BodyPause {
     /// The limit of the current response.
     limit: Option<Duration>,
-    /// The time since which the reader waits for bytes of the body.
+    /// The time when the reader began to wait for bytes of the body.
     since: Option<Instant>,
 }
 
@@ -592,8 +593,8 @@ where
         }
     }
 
-    /// Begins an exchange. `deadline` is the current deadline of the response. It moves when more of the request's body
-    /// is sent.
+    /// Begins an exchange. `deadline` is the current deadline of the response. The deadline moves each time a part of
+    /// the request's body is sent.
     pub(in crate::proxy) fn send(
         &mut self,
         request: Request<B>,
@@ -602,7 +603,8 @@ where
     ) -> Sending<B> {
         match &mut self.carrier {
             Carrier::Http1(connection) => {
-                // The timer may be set to a time minutes away, which limited a pause in the body of the last response.
+                // The timer may still be set to a time minutes away: the limit for a pause in the body of the last
+                // response.
                 connection.advance_timer(deadline);
                 connection.send(request, resend)
             }

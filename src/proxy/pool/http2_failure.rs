@@ -76,8 +76,8 @@ impl SendAgain {
     ) -> Self {
         match (failure, resend) {
             _ if was_sent_again => Self::No,
-            // But `Http2Stream::give_back` gives no request back if hyper has taken a part of the body that was not
-            // kept.
+            // `Http2Stream::give_back` also checks the body. If hyper has taken a part of the body that was not kept,
+            // the request is not sent again.
             (Failure::Unsent | Failure::Refused | Failure::Unprocessed, _) => Self::Same,
             (Failure::ConnectionLost, Resend::BeforeBody) if !has_begun => Self::Same,
             (Failure::ConnectionLost, Resend::WithNewHeaders) if !has_begun => Self::WithNewHeaders,

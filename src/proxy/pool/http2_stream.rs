@@ -112,7 +112,7 @@ impl<B> Http2Stream<B> {
         Self { permit, sent: None, timer }
     }
 
-    /// Gives the connection no more requests.
+    /// Marks the connection, so that it gets no more requests.
     pub(super) fn retire_connection(&self) {
         self.permit.connection.retire();
     }
