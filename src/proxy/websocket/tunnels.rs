@@ -183,8 +183,8 @@ impl Tunnels {
         self
     }
 
-    /// Records in `audit` that a WebSocket was closed because its credential is no longer valid, or cannot be checked
-    /// any more.
+    /// Records in `audit` each WebSocket that the gateway closes because its credential is no longer valid, or cannot
+    /// be checked any more.
     #[must_use]
     pub fn with_audit(self, audit: Audit) -> Self {
         Self { audit, ..self }
