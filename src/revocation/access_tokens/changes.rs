@@ -257,8 +257,8 @@ pub(in crate::revocation) trait EntriesMut: Entries {
     ) -> Result<Option<(UserId, TokenFingerprint)>, Self::Error>;
 }
 
-/// Applies `change` at the time `now`. If a condition is not met, does not make the change, and returns the reason as
-/// the outcome.
+/// Applies `change` at the time `now`. If the change is not possible, does not make it, and returns the reason as the
+/// outcome.
 pub(in crate::revocation) fn apply<E: EntriesMut>(
     change: &AccessTokenChange,
     now: Timestamp,
