@@ -51,8 +51,8 @@ use crate::{
     },
 };
 
-/// An eviction warns the operator if the trusted time is behind the wall clock by more than this. It then keeps expired
-/// revocations for longer.
+/// An eviction warns the operator if the trusted time is behind the wall clock by more than this. Such an eviction
+/// keeps some expired revocations, because it does not trust the wall clock.
 pub(super) const LAG: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The maximum number of writes in one commit. It limits how long the first write waits for the commit.
@@ -184,8 +184,9 @@ impl Write {
         }
     }
 
-    /// Returns whether the revocations of this change apply even if the change could not be written. A rotation is
-    /// different: its user does not get the new token, and must be able to use the old one.
+    /// Returns whether the revocations of this change apply even if the change could not be written. Returns false for
+    /// a rotation: if it could not be written, its user does not get the new token, and must be able to use the old
+    /// token.
     fn revokes_without_file(&self) -> bool {
         !matches!(self, Self::AccessTokens(AccessTokenChange::Rotate { .. }, _))
     }
@@ -259,7 +260,8 @@ impl WriteStats {
 #[derive(Default)]
 pub(super) struct Faults {
     pub(super) count: Counter,
-    /// Why the store is down: the last use of the file failed, or revocations were lost. `None` if neither is so.
+    /// Why the store is down: the last use of the file failed, or revocations were lost. `None` if the store is not
+    /// down.
     pub(super) last: Mutex<Option<String>>,
 }
 
@@ -357,7 +359,7 @@ impl Writer {
             self.record(&mut group);
         }
         if !self.unwritten.is_empty() && !self.is_suspended {
-            // `with_database` tries once more to write the unwritten revocations. It logs an error.
+            // `with_database` tries once more to write the unwritten revocations. If this fails, it logs the error.
             let _ = self.with_database(|_| Ok(()));
         }
     }
@@ -739,7 +741,7 @@ impl Writer {
     }
 
     /// Opens the database if it is closed. Then writes the revocations that could not be written before, and calls
-    /// `write`. After an error of the database, closes it.
+    /// `write`. After an error of the database, closes the database.
     ///
     /// If the file was removed or replaced, this is an error, because the next start would not find the written data.
     /// The file is checked before and after the write. The second check finds a file that was replaced during the
@@ -829,8 +831,9 @@ impl Writer {
             return Ok(database);
         }
         let (database, salt) = open(&self.path).map_err(|e| WriteProblem::Failed(e.into()))?;
-        // The hashes in the index were made with the salt of the file that the store opened at its start. There is one
-        // exception: a file without such hashes adopts the salt of another node.
+        // The hashes in the index were made with the salt of the file that the store opened at its start. So the file
+        // must have the same salt now. There is one exception: if there are no such hashes, the file may have adopted
+        // the salt of another node.
         let is_expected = |bytes: &[u8; Salt::LEN]| {
             let is_adopted = !self.salts.is_own_used() && self.salts.is_foreign(bytes);
             bytes == self.salts.own().bytes() || (is_adopted && self.adopt(bytes))

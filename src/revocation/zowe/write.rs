@@ -48,7 +48,8 @@ enum Value {
     Rule { up_to: Timestamp },
 }
 
-/// A revocation that the service should have. It is kept in this form, because its keys depend on the salts.
+/// A revocation that the service should have. It is kept without its keys, because the keys depend on the salts, and
+/// the salts may change.
 #[derive(Clone, Debug)]
 pub(super) enum Subject {
     Pat(Pat),
@@ -161,8 +162,8 @@ impl Write {
         }))
     }
 
-    /// Returns how many seconds the service must keep the entry. `None` if the entry has no effect any more. The entry
-    /// must then not be written, because a time of 0 seconds would remove an older entry.
+    /// Returns how many seconds the service must keep the entry. `None` if the entry has no effect any more. Such an
+    /// entry must not be written: with a time of 0 seconds, the service would remove an older entry with the same key.
     fn ttl_secs(&self, now: Timestamp) -> Option<u64> {
         let longest = u64::from(Validity::MAX.days()) * DAY_SECS;
         let end = match self.value {
