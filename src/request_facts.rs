@@ -80,8 +80,8 @@ enum Tunnel {
 
 /// The facts about a request at one moment.
 ///
-/// A duration is `None` if the request has not finished this part of the work. For example, [`connect`](Self::connect)
-/// is `None` if the gateway answered the request without a service.
+/// A duration is `None` if the request has not finished the part of the work that the duration measures. For example,
+/// [`connect`](Self::connect) is `None` if the gateway answered the request without a service.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct RequestSnapshot {
@@ -114,8 +114,8 @@ pub struct RequestSnapshot {
     /// How often the request was sent again. Not counted: the service has closed an HTTP/1.1 connection, and the pool
     /// sends the request again on a new connection.
     pub retries: u32,
-    /// Why the request ended before its normal end. `None` if no inner layer has recorded a cause. Then the request has
-    /// not ended yet, it ended normally, or its client has disconnected.
+    /// Why the request ended before its normal end. `None` if no inner layer has recorded a cause. In this case, the
+    /// request has not ended yet, it ended normally, or its client has disconnected.
     pub termination: Option<Termination>,
     /// The stage in which the request is now, or in which it ended.
     pub stage: Stage,

@@ -23,7 +23,7 @@
 //!    - 404 if the client chooses an unknown instance with `X-InstanceId`;
 //!    - 401 if the credential of a gRPC call expires or is revoked before the service responds;
 //!    - 429 if the user, or the client address if there is no user, has too many WebSockets;
-//!    - 500 if the request to the service cannot be built, which is not expected.
+//!    - 500 if the gateway cannot build the request to the service. This would be an error of the gateway.
 //!
 //!    On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the status 500 replaces 502. It
 //!    also replaces 503 if the service cannot be reached or has no instance.
@@ -91,9 +91,9 @@ use crate::{
 ///
 /// `C` is the connector: a Tower service that takes a URI and returns a connection. Examples are
 /// [`tls::Connector`](crate::tls::Connector), hyper-util's `HttpConnector`, or a function. The response timeout
-/// includes the time to connect. Give the connector its own limit, and make it shorter than the response timeout. If
-/// such a connector cannot reach a service that does not answer, the client gets 503. Without a limit of the connector,
-/// the client gets 504. `B` is the body of requests.
+/// includes the time to connect. Give the connector a time limit of its own, shorter than the response timeout. If a
+/// service does not accept the connection in time, the client gets 503 with this limit, and 504 without it. `B` is the
+/// body of requests.
 ///
 /// Clones share the connections to the services. Use a separate clone in each tokio runtime. A clone keeps the
 /// connections of its last request for its next request, and these connections belong to the runtime of the last
@@ -261,7 +261,7 @@ impl<C, B> Forward<C, B> {
     /// the request is forwarded as a normal request.
     ///
     /// The stack must begin with a [`SanitizeLayer`](crate::layer::SanitizeLayer), which refuses the handshakes of web
-    /// pages of other origins. The HTTP server must support upgrades of hyper. A [`tls::Server`](crate::tls::Server)
+    /// pages of other origins. The HTTP server must support upgrades of hyper, as a [`tls::Server`](crate::tls::Server)
     /// does. With another server, call [`Tunnels::shut_down`] when the program stops.
     #[must_use]
     pub fn with_tunnels(self, tunnels: Arc<Tunnels>) -> Self {
@@ -278,7 +278,8 @@ pub struct ServiceConnections<C, B> {
 impl<C, B> ServiceConnections<C, B> {
     /// Closes the connections to the host `name`: idle connections now, and connections in use at the end of their
     /// exchange. New connections are made to the current addresses of the name. Call this if the name has lost an
-    /// address. Otherwise, connections to the old address are used as long as requests keep them busy.
+    /// address. Without this call, requests use connections to the old address as long as they keep these connections
+    /// busy.
     pub fn retire(&self, name: &str) {
         self.pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.retire(name));
     }

@@ -47,8 +47,8 @@ pub(super) struct Context<'a> {
     pub(super) cookies: &'a CookieNames,
     /// Whether the scheme has prepared the request for a user.
     pub(super) is_authenticated: bool,
-    /// Whether the credential of the request permits only some requests to the service. Then the client must not get a
-    /// session of the service, because the session would permit all requests.
+    /// Whether the credential of the request permits only some requests to the service. If so, the client must not get
+    /// a session of the service, because the session would permit all requests.
     pub(super) is_restricted: bool,
     /// Whether the client accepts trailers.
     pub(super) accepts_trailers: bool,

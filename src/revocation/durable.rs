@@ -472,9 +472,9 @@ impl KnownNetworks for DurableStore {
 
     fn remember(&self, user: &UserId, network: ClientNetwork, now: Timestamp) {
         let keys = self.networks.keys(user, network);
-        // The lock is held until the command is sent. Otherwise, two concurrent logins of a user could send their
-        // commands in the wrong order, and the older list would be written last. The channel is unbounded, so sending
-        // does not block.
+        // The lock is held until the command is sent. Without the lock, two concurrent logins of a user could send
+        // their commands in the wrong order, and the older list would be written last. The channel is unbounded, so
+        // sending does not block.
         let mut networks = self.networks.lock();
         if networks.remember(keys, Day::of(now)) {
             let bytes = networks.to_bytes(keys.user);

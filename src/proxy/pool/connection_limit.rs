@@ -73,7 +73,7 @@ pub(super) struct PoolId {
 /// The idle connections of one pool.
 pub(super) trait IdleConnections: Send + Sync {
     /// Closes an idle connection: the HTTP/1.1 connection that has been idle longest, or an HTTP/2 connection without
-    /// streams. Returns whether there was one.
+    /// streams. Returns whether there was such a connection.
     fn close_oldest(&self) -> bool;
 }
 

@@ -25,7 +25,8 @@ pub(super) enum Failure {
 impl Failure {
     /// Classifies an error. `is_unsent` means that hyper has given the request back.
     pub(super) fn of(error: &hyper::Error, is_unsent: bool) -> Self {
-        // hyper reports a user error if it drops a request that waits until the service permits another stream.
+        // hyper reports a user error if it drops a request that still waits for a free stream. The service has not
+        // received such a request.
         if error.is_user() {
             return Self::Unprocessed;
         }
@@ -61,7 +62,7 @@ pub(super) enum SendAgain {
     /// The request is sent again with the same credential.
     Same,
     /// The request is sent again with a new credential, because the service accepts a credential only once and may have
-    /// seen this one.
+    /// received the credential of the first attempt.
     WithNewHeaders,
 }
 

@@ -149,7 +149,7 @@ impl<B> Http2Stream<B> {
             }
             ready!(self.timer.as_mut().poll(cx));
         }
-        // If nothing has arrived since the request was sent, the connection may be dead. Then the next request gets
+        // If nothing has arrived since the request was sent, the connection may be dead. So the next request gets
         // another connection.
         let connection = &self.permit.connection;
         if self.sent.as_ref().is_some_and(|sent| sent.received == connection.received()) {

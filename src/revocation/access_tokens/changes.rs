@@ -59,7 +59,7 @@ pub enum AccessTokenState {
     Active,
     /// The token has expired. It may also have been revoked before.
     Expired,
-    /// The token is revoked, by itself or by a rule for its user or one of its services.
+    /// The token is revoked: as a single token, or by a rule for its user or for one of its services.
     Revoked,
 }
 

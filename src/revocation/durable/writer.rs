@@ -75,7 +75,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Command {
     Write(Write, Reply<Written>),
-    /// Returns records for other nodes: up to this number of records, and only those after this record.
+    /// Returns records for other nodes. The `Record` is the last one that the caller has; only records after it are
+    /// returned. The `usize` is the maximum number of records.
     #[cfg(feature = "redis")]
     Export(Option<Record>, usize, Reply<Vec<Record>>),
     FindAccessToken(AccessTokenKey, Timestamp, Reply<Option<AccessToken>>),
@@ -640,8 +641,8 @@ impl Writer {
         true
     }
 
-    /// Refuses the writes that must not be stored. If the store is suspended, refuses all writes. Otherwise refuses
-    /// PATs of users who already have the maximum number of PATs.
+    /// Refuses the writes that must not be stored. If the store is suspended, refuses all writes. If the store is not
+    /// suspended, refuses the PATs of users who already have the maximum number of PATs.
     fn refuse(&mut self, group: &mut Vec<(Write, Reply<Written>)>) {
         if self.is_suspended {
             // If the client repeats the request, the other process answers it.
@@ -691,8 +692,8 @@ impl Writer {
                 let before = issued.len()?;
                 issued.retain(|(_, token), (expires_at, user, _)| {
                     // A rule need not find a PAT that is already revoked, so such a PAT is removed and does not count.
-                    // Otherwise a client that rotates its PAT often would soon reach the maximum number of registered
-                    // PATs of its user.
+                    // If such a PAT counted, a client that rotates its PAT often would soon reach the maximum number of
+                    // registered PATs of its user.
                     let is_revoked = matches!(tokens.get(token), Ok(Some(_)));
                     let keep = keep_token(Timestamp::from_millis(expires_at)) && !is_revoked;
                     if let (true, Ok(user)) = (keep, UserId::new(user)) {

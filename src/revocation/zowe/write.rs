@@ -29,7 +29,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The maximum number of revocations that wait for the service.
 const MAX_WAITING: usize = 10_000;
 
-/// The latest time of a rule that API ML can read: a `long` of Java. API ML ignores a rule with a larger number.
+/// The latest time of a rule that API ML can read: the largest `long` of Java, in milliseconds. API ML ignores a rule
+/// with a larger number.
 const LATEST: Timestamp = Timestamp::from_millis(i64::MAX.unsigned_abs());
 
 const DAY_SECS: u64 = 24 * 60 * 60;
