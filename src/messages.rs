@@ -152,8 +152,8 @@ catalogue! {
         "The endpoint you are looking for '{}' could not be located"
         "The endpoint you are looking for could not be located."
         "Verify that the URL of the endpoint you are trying to reach is correct.";
-    /// No service, no endpoint and no Personal Access Token has this path. The message is also for an empty list of
-    /// services.
+    /// No service, no endpoint and no Personal Access Token has this path. The gateway also sends this message if a
+    /// list of services is empty.
     NOT_FOUND = "ZWEAO404E" "org.zowe.apiml.common.notFound"
         "The service can not find the requested resource." "" "";
     /// The Personal Access Token cannot be rotated, because it has expired, is revoked or was already rotated.

@@ -229,7 +229,8 @@ impl<B> HostPool<B> {
         });
     }
 
-    /// Drains all idle connections. The connections in use are drained at the end of their exchange.
+    /// Drains all idle connections, and closes all HTTP/2 connections after their last streams. The HTTP/1.1
+    /// connections in use are drained at the end of their exchange.
     pub(super) fn retire(&self) {
         self.retired.fetch_add(1, Ordering::Relaxed);
         self.clear();
@@ -244,8 +245,9 @@ impl<B> HostPool<B> {
 }
 
 impl<B: Send + 'static> HostPool<B> {
-    /// Takes a stream of an HTTP/2 connection, or the most recently used HTTP/1.1 connection that is ready. Returns
-    /// `None` if there is neither. Drops the HTTP/1.1 connections that this search finds not ready.
+    /// If the last new connection uses HTTP/2, takes a free stream of an HTTP/2 connection. If there is no such stream,
+    /// takes the most recently used HTTP/1.1 connection that is ready. Returns `None` if there is neither. Drops the
+    /// HTTP/1.1 connections that this search finds not ready.
     pub(in crate::proxy) fn take(self: &Arc<Self>) -> Option<Box<PooledConnection<B>>> {
         if self.http2.is_used.load(Ordering::Relaxed)
             && let Some(stream) = self.open_stream()
