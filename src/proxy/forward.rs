@@ -496,7 +496,8 @@ struct Begun<C, B> {
     exchange: Exchange<C, B>,
     credential: Credential,
     accepts_trailers: bool,
-    /// Watches the credential until the response begins. Only for [`Upload::Endless`].
+    /// Watches the credential while the request waits for its response. If the response is endless, the body of the
+    /// response then gets this watch. Only for [`Upload::Endless`].
     watch: Option<Box<StreamCredential>>,
 }
 

@@ -33,9 +33,9 @@ use crate::{
     },
 };
 
-/// The service sent a body with a transfer coding other than `chunked`. The client could not decode this body. A
-/// service may use another coding only if the gateway offers it (RFC 9110 §10.1.4), and the gateway offers no other
-/// coding.
+/// The service sent a body that hyper does not decode completely ([`has_known_coding`]), for example with a transfer
+/// coding other than `chunked`. The client could not decode this body, either. A service may use another coding only if
+/// the gateway offers it (RFC 9110 §10.1.4), and the gateway offers no other coding.
 #[derive(Debug)]
 pub(super) struct UnknownCoding;
 

@@ -62,9 +62,9 @@ pub(super) const MAX_GROUP: usize = 4096;
 /// of other nodes arrive in batches, and a node starts faster if it makes few commits.
 const MAX_GROUP_RECORDS: usize = 200_000;
 
-/// If no command arrives for this time, the writer calls [`Writer::probe`]. After a failed write, the probe tests
-/// whether the file can be written again. Without this test, the store would stay down until the next command, which
-/// may come much later.
+/// The writer calls [`Writer::probe`] at this interval, even while commands arrive. After a failed write, the probe
+/// tests whether the file can be written again. Without this test, the store would stay down until the next write,
+/// which may come much later.
 pub(super) const PROBE_EVERY: Duration = Duration::from_secs(5);
 
 /// If nothing else is written, [`Writer::probe`] stores the trusted time at this interval. So after a restart of the
@@ -611,8 +611,8 @@ impl Writer {
         }
     }
 
-    /// If all changes of the group have nothing to do, answers them without a commit, and returns true. The program
-    /// sends an `EndGraces` every second, which usually has nothing to do.
+    /// If the group contains only `EndGraces` and `Misuse`, and none of them has anything to do, answers them without a
+    /// commit, and returns true. The program sends an `EndGraces` every second, which usually has nothing to do.
     fn answer_idle(&mut self, group: &mut Vec<(Write, Reply<Written>)>) -> bool {
         let is_regular = |write: &Write| {
             use AccessTokenChange::{EndGraces, Misuse};
