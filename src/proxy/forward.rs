@@ -28,8 +28,8 @@
 //!    On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the status 500 replaces 502. It
 //!    also replaces 503 if the service cannot be reached or has no instance.
 //!
-//!    A response with 413 has a [`Rejection`] as an extension. A response with 429 has no extension for its reason. Each
-//!    other response has a [`ServiceFailure`] as an extension. The gateway also logs the reason, except with 404.
+//!    A response with 413 has a [`Rejection`] as an extension. A response with 429 has no extension for its reason.
+//!    Each other response has a [`ServiceFailure`] as an extension. The gateway also logs the reason, except with 404.
 
 use std::{
     convert::Infallible,
