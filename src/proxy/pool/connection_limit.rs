@@ -80,7 +80,7 @@ pub(super) trait IdleConnections: Send + Sync {
 /// The result of a request's wait.
 #[derive(Debug)]
 pub(super) enum Grant<T> {
-    /// A connection of the request's runtime, ready for use.
+    /// A connection of the request's pool, ready for use.
     Connection(T),
     /// The right to make a connection.
     Slot(Slot<T>),

@@ -40,7 +40,8 @@ pub(super) enum Failed {
 /// One direction of a tunnel.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
-    /// The position in the frames of this direction, after the last byte that was written to the destination.
+    /// The position in the frames of this direction. It is after the last byte that was written to the destination, or
+    /// that [`poll_close`](Self::poll_close) has discarded.
     frames: FrameTracker,
     /// Bytes that were read but not written yet.
     unwritten: Vec<u8>,
@@ -185,9 +186,9 @@ impl Flow {
         self.close.get_or_insert((frame, 0));
     }
 
-    /// Sends the rest of the current frame and then the close frame. Then reads and discards the bytes of the source
-    /// until the source sends a close frame or closes its side. Ready when all of this is done, or when a connection
-    /// has failed.
+    /// Sends the rest of the current frame and then the close frame, unless the source has sent a close frame itself.
+    /// Then reads and discards the bytes of the source until the source sends a close frame or closes its side. Ready
+    /// when all of this is done, or when a connection has failed.
     pub(super) fn poll_close(
         &mut self,
         cx: &mut Context<'_>,
