@@ -1,11 +1,11 @@
 //! Error messages for clients, with the numbers, keys and texts of Zowe's API Mediation Layer (API ML).
 //!
-//! Most error responses of the gateway itself contain one of these messages, with these exceptions. In the profile
-//! [`ZoweV3`](crate::layer::Compatibility::ZoweV3), some responses have no body or another document, as in API ML. A
-//! browser may get an HTML page. A failed token exchange gets the JSON document of RFC 6749 §5.2. If the gateway is not
-//! healthy, `/application/health` returns its health with status 503. Responses of services do not change.
-//! [`ApiMessage::into_response`] makes the HTTP response. The page `docs/reference/error-messages.md` explains the
-//! numbers.
+//! Most error responses of the gateway itself contain one of these messages. The exceptions are the following. In the
+//! profile [`ZoweV3`](crate::layer::Compatibility::ZoweV3), some responses have no body or another document, as in API
+//! ML. A browser may get an HTML page. A failed token exchange gets the JSON document of RFC 6749 §5.2. If the gateway
+//! is not healthy, `/application/health` returns its health with status 503. The gateway does not replace error
+//! responses of services. [`ApiMessage::into_response`] makes the HTTP response. The page
+//! `docs/reference/error-messages.md` explains the numbers.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -120,7 +120,7 @@ catalogue! {
         "No user was found"
         "It was not possible to map provided token or certificate to the mainframe identity."
         "Ask your security administrator to connect your token or client certificate with your mainframe user.";
-    /// The request needs a client certificate, but has no certificate, or one that is not accepted.
+    /// The request needs a client certificate, but has none, or has one that the gateway does not accept.
     MISSING_CERTIFICATE = "ZWEAG167E" "org.zowe.apiml.gateway.security.schema.missingX509Authentication"
         "No client certificate provided in the request"
         "The X509 client certificate was not provided with the request"
@@ -152,8 +152,8 @@ catalogue! {
         "The endpoint you are looking for '{}' could not be located"
         "The endpoint you are looking for could not be located."
         "Verify that the URL of the endpoint you are trying to reach is correct.";
-    /// No service, no endpoint and no Personal Access Token has this path. The message is also for an empty list of
-    /// services.
+    /// No service, no endpoint and no Personal Access Token has this path. The gateway also sends this message if a
+    /// list of services is empty.
     NOT_FOUND = "ZWEAO404E" "org.zowe.apiml.common.notFound"
         "The service can not find the requested resource." "" "";
     /// The Personal Access Token cannot be rotated, because it has expired, is revoked or was already rotated.
@@ -164,7 +164,7 @@ catalogue! {
     /// The gateway, the route or the endpoint does not allow this HTTP method.
     METHOD_NOT_ALLOWED = "ZWEAO405E" "org.zowe.apiml.common.methodNotAllowed"
         "The request method has been disabled and cannot be used for the requested resource." "" "";
-    /// The request body is longer than the limit.
+    /// The body of a request to an endpoint of the gateway is longer than the endpoint allows.
     CONTENT_TOO_LARGE = "ZWEAO413E" "org.zowe.apiml.common.contentTooLarge"
         "The request body is larger than {} bytes."
         "The endpoint takes small JSON documents only."
@@ -258,7 +258,7 @@ catalogue! {
         "Request was denied access."
         "The address of the client has too many requests in flight."
         "Repeat the request when other requests have ended.";
-    /// The user has too many open WebSockets.
+    /// The user has too many open WebSockets. If the request has no user, the address of the client has too many.
     TOO_MANY_WEB_SOCKETS = "ZWESG429E" "org.zowe.apiml.security.tooManyWebSockets"
         "Request was denied access."
         "The user has too many open WebSockets."
@@ -345,7 +345,7 @@ impl ApiMessage {
         Self { template, text: Cow::Owned(text) }
     }
 
-    /// Appends a colon and `detail` to the text, in place of the periods at its end.
+    /// Removes the periods at the end of the text. Then appends a colon and `detail`.
     #[must_use]
     pub fn with_detail(self, detail: &str) -> Self {
         let text = self.text.trim_end_matches('.');

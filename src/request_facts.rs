@@ -2,8 +2,8 @@
 //! service, the user, the instance, the timers, and how the request ended.
 //!
 //! An outer layer puts a [`RequestFacts`] into the extensions of the request. The inner layers record their facts in
-//! this value while they handle the request. If the extension is absent, they collect nothing. The access log
-//! ([`access_log`](crate::access_log)) works in this way, and a layer for metrics can do the same.
+//! this value while they handle the request. If the extension is absent, the inner layers record nothing. The access
+//! log ([`access_log`](crate::access_log)) works in this way, and a layer for metrics can do the same.
 //!
 //! | source | facts |
 //! |---|---|
@@ -80,8 +80,8 @@ enum Tunnel {
 
 /// The facts about a request at one moment.
 ///
-/// A duration is `None` if the request has not finished this part of the work. For example, [`connect`](Self::connect)
-/// is `None` if the gateway answered the request itself.
+/// A duration is `None` if the request has not finished the part of the work that the duration measures. For example,
+/// [`connect`](Self::connect) is `None` if the gateway answered the request without a service.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct RequestSnapshot {
@@ -111,11 +111,11 @@ pub struct RequestSnapshot {
     /// [`AccessLogLayer`](crate::access_log::AccessLogLayer), and until the response has ended. For a WebSocket, the
     /// bytes that the service sent through it.
     pub bytes_out: u64,
-    /// How often the request was sent again. If the pool replaces an HTTP/1.1 connection that the service has closed,
-    /// and sends the request on the new connection, this is not counted.
+    /// How often the request was sent again. Not counted: the service has closed an HTTP/1.1 connection, and the pool
+    /// sends the request again on a new connection.
     pub retries: u32,
-    /// Why the request ended before its normal end. `None` if no inner layer has recorded a cause. Then the request has
-    /// not ended yet, it ended normally, or its client has disconnected.
+    /// Why the request ended before its normal end. `None` if no inner layer has recorded a cause. In this case, the
+    /// request has not ended yet, it ended normally, or its client has disconnected.
     pub termination: Option<Termination>,
     /// The stage in which the request is now, or in which it ended.
     pub stage: Stage,
@@ -154,7 +154,7 @@ impl RequestFacts {
         self.with_bytes(snapshot)
     }
 
-    /// Does the same as [`snapshot`](Self::snapshot), but takes the facts, so that nothing is copied.
+    /// Does the same as [`snapshot`](Self::snapshot), but moves the facts out instead of copying them.
     pub(crate) fn take_snapshot(&self) -> RequestSnapshot {
         let snapshot = std::mem::take(&mut self.known().snapshot);
         self.with_bytes(snapshot)
@@ -170,7 +170,7 @@ impl RequestFacts {
         self.known().snapshot.service = Some(service.clone());
     }
 
-    /// Sets the credential, and the user if it is known.
+    /// Sets the kind of the credential, and the user. `user` is `None` if the user is not known.
     pub(crate) fn set_credential(&self, credential: CredentialKind, user: Option<UserId>) {
         let known = &mut self.known().snapshot;
         (known.credential, known.user) = (Some(credential), user);

@@ -29,8 +29,8 @@ impl std::error::Error for Stalled {}
 
 /// Watches whether a peer makes progress ([D28](crate::decisions#d28)).
 ///
-/// A time limit for the next byte would permit a peer to send or take only one byte per minute. So the limit is a
-/// minimum number of bytes in a period.
+/// With a time limit for the next byte, a peer could keep a connection for hours with one byte per minute. So the limit
+/// is a minimum number of bytes in each period.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MinimumProgress {
     limit: Duration,
@@ -55,8 +55,8 @@ impl MinimumProgress {
         self.window = None;
     }
 
-    /// Extends the current period by `time`. Call this before the gateway waits for the peer again, after a pause of
-    /// `time` in which the gateway did not wait for the peer.
+    /// Extends the current period by `time`, the length of a pause in which the gateway did not wait for the peer. Call
+    /// this after the pause, before the gateway waits for the peer again.
     #[cfg(feature = "proxy")]
     pub(crate) fn skip(&mut self, time: Duration) {
         if let Some(window) = &mut self.window {
@@ -131,7 +131,7 @@ mod tests {
 
     /// An event at a given second.
     enum Event {
-        /// The gateway waits for the peer. The number is the bytes since the start.
+        /// The gateway waits for the peer. The value is the number of bytes since the start.
         Waiting(u64),
         Clear,
     }

@@ -1,4 +1,4 @@
-//! Names and help texts. A constant with a wrong name does not compile.
+//! Names and help texts. A `const` with a name that Prometheus does not permit does not compile.
 
 /// The name, the help text and the kind of a metric.
 ///

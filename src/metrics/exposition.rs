@@ -41,8 +41,9 @@ impl Exposition {
         }
     }
 
-    /// Writes a metric with labels that are not [`Label`](super::Label)s, for values such as the version of the
-    /// program. Do not use values that a client can choose. If there is no sample, nothing is written.
+    /// Writes a metric whose label values are not fixed when the program is compiled, unlike the values of a
+    /// [`Label`](super::Label). An example is the name of a file. Do not use values that a client can choose. If
+    /// `samples` is empty, nothing is written.
     pub fn series<'v, const N: usize, V: Into<i128>>(
         &mut self,
         metric: &Description,
@@ -61,8 +62,8 @@ impl Exposition {
         self.histograms(metric, [([], histogram)]);
     }
 
-    /// Writes a histogram with labels that are not [`Label`](super::Label)s, with times in seconds. If there is no
-    /// sample, nothing is written.
+    /// Writes a histogram with times in seconds. As in [`series`](Self::series), its label values are not fixed when
+    /// the program is compiled. If `samples` is empty, nothing is written.
     pub fn histograms<'v, const N: usize>(
         &mut self,
         metric: &Description,

@@ -60,7 +60,7 @@ pub struct ForwardCounts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Retry {
     /// The instance refused the connection, or closed the new connection before the request was sent. If another
-    /// instance may get the request, each other error of the connector has this reason, too.
+    /// instance may get the request, a retry after any other error of the connector also has this reason.
     Refused,
     /// The connection ended before the first byte of the response. Usually, the service has closed an idle connection
     /// while the gateway was sending a request on it.

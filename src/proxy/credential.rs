@@ -56,8 +56,8 @@ impl Credential {
         }
     }
 
-    /// Returns the headers with another credential, or `None` if there is none. The scheme makes another credential at
-    /// most once per request.
+    /// Returns the headers with another credential. Returns `None` if the scheme cannot make another credential. The
+    /// scheme makes another credential at most once per request, so later calls also return `None`.
     #[cold]
     pub(super) fn poll_renewed(&mut self, cx: &mut Context<'_>) -> Poll<NewHeaders> {
         if let Self::Single(ClientHead { method, uri, extensions }) = self {

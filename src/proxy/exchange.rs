@@ -1,7 +1,7 @@
 //! One exchange with a service: the gateway connects to an instance, sends the request, and waits for the head of the
 //! response (its status and headers).
 //!
-//! A request is sent again in these cases ([D29](crate::decisions#d29)). Each retry, except in the last case, is paid
+//! A request is sent again in these cases ([D29](crate::decisions#d29)). In cases 1 to 3, each retry takes one retry
 //! from the [budget](super::instances) of the service.
 //!
 //! 1. **No connection**: nothing was sent, so a request of any method is sent to another instance, with the same
@@ -16,7 +16,8 @@
 //!      other request is sent again only if no byte of it was sent. The pool sends no request again if the first
 //!      connection was a new HTTP/1.1 connection.
 //!
-//!    If the service accepts a credential only once, and may have seen it, the request first gets a new credential.
+//!    If the service accepts a credential only once, and may have received the credential of this request, the request
+//!    first gets a new credential.
 //! 3. **The service has not processed the request** (HTTP/2 only): a request of any method is sent to another instance,
 //!    with the same credential. If no other instance may get the request, the same instance gets it. The request of a
 //!    sticky user also stays at its instance if the instance only replaces its connections (GOAWAY).
@@ -59,8 +60,9 @@ use crate::{
     passticket::{Replay, UserId},
 };
 
-/// After a timeout, an instance is ejected (gets no requests for some time) only if it had at least this time to accept
-/// the connection. A shorter response timeout replaces this time.
+/// After a timeout, the gateway ejects the instance (sends it no requests for some time) only if the instance had at
+/// least this time to accept the connection. If the response timeout is shorter, the response timeout is used in place
+/// of this time.
 const MIN_CONNECT_TIME: Duration = Duration::from_secs(1);
 
 /// A request on its way to a service.
@@ -461,8 +463,8 @@ where
                 self.attempt.may_move || error.is_refused()
             }
             ConnectError::TimedOut => {
-                // A second attempt has only the remaining time. If this time was short, the timeout does not show that
-                // the instance is down.
+                // A second attempt has only the time that the first attempt has left. If this time was short, a timeout
+                // does not show that the instance is down.
                 if self.attempt.began.elapsed() >= self.attempt.timeout.min(MIN_CONNECT_TIME) {
                     self.attempt.eject(&NotInTime);
                 }

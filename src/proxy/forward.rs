@@ -23,12 +23,13 @@
 //!    - 404 if the client chooses an unknown instance with `X-InstanceId`;
 //!    - 401 if the credential of a gRPC call expires or is revoked before the service responds;
 //!    - 429 if the user, or the client address if there is no user, has too many WebSockets;
-//!    - 500 if the request to the service cannot be built, which is not expected.
+//!    - 500 if the gateway cannot build the request to the service. This would be an error of the gateway.
 //!
-//!    On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the status is 500 in place of
-//!    502, and also if the service cannot be reached or has no instance. The response has the reason as an extension:
-//!    [`Rejection`] with 413, and otherwise [`ServiceFailure`]. Only a response with 429 has no such extension. The
-//!    gateway also logs the reason, except with 404.
+//!    On a route with [`Compatibility::ZoweV3`](crate::layer::Compatibility::ZoweV3), the status 500 replaces 502. It
+//!    also replaces 503 if the service cannot be reached or has no instance.
+//!
+//!    A response with 413 has a [`Rejection`] as an extension. A response with 429 has no extension for its reason.
+//!    Each other response has a [`ServiceFailure`] as an extension. The gateway also logs the reason, except with 404.
 
 use std::{
     convert::Infallible,
@@ -90,11 +91,13 @@ use crate::{
 ///
 /// `C` is the connector: a Tower service that takes a URI and returns a connection. Examples are
 /// [`tls::Connector`](crate::tls::Connector), hyper-util's `HttpConnector`, or a function. The response timeout
-/// includes the time to connect. The connector should have a shorter limit of its own. Then the client gets 503, not
-/// 504, if the service cannot be reached. `B` is the body of requests.
+/// includes the time to connect. Give the connector a time limit of its own, shorter than the response timeout. If a
+/// service does not accept the connection in time, the client gets 503 with this limit, and 504 without it. `B` is the
+/// body of requests.
 ///
-/// Clones share the connections to the services. Use a separate clone in each tokio runtime, because a clone refers to
-/// the connections of its last request. These connections belong to the runtime of that request.
+/// Clones share the connections to the services. Use a separate clone in each tokio runtime. A clone keeps the
+/// connections of its last request for its next request, and these connections belong to the runtime of the last
+/// request.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -161,13 +164,13 @@ struct Shared {
     tunnels: Option<Arc<Tunnels>>,
 }
 
-/// The route of the last request. The next request usually has the same route. Then the connections of the route are
-/// found without the lock of the pool, which all threads share.
+/// The route of the last request. The next request usually has the same route. It then finds the connections of the
+/// route here, and does not need the lock of the pool, for which all threads compete.
 struct LastRoute<C, B> {
     route: Arc<Route>,
     /// The generation of the instances in `targets`.
     generation: u64,
-    /// Whether the pool is chosen for a request without an authorized user.
+    /// Whether the last request had no authorized user, and [`Forward::unauthorized_pool`] exists.
     is_unauthorized: bool,
     targets: Arc<ServiceTargets<C, B>>,
     until_deposit: RequestsUntilDeposit,
@@ -258,7 +261,7 @@ impl<C, B> Forward<C, B> {
     /// the request is forwarded as a normal request.
     ///
     /// The stack must begin with a [`SanitizeLayer`](crate::layer::SanitizeLayer), which refuses the handshakes of web
-    /// pages of other origins. The HTTP server must support upgrades of hyper. A [`tls::Server`](crate::tls::Server)
+    /// pages of other origins. The HTTP server must support upgrades of hyper, as a [`tls::Server`](crate::tls::Server)
     /// does. With another server, call [`Tunnels::shut_down`] when the program stops.
     #[must_use]
     pub fn with_tunnels(self, tunnels: Arc<Tunnels>) -> Self {
@@ -275,7 +278,8 @@ pub struct ServiceConnections<C, B> {
 impl<C, B> ServiceConnections<C, B> {
     /// Closes the connections to the host `name`: idle connections now, and connections in use at the end of their
     /// exchange. New connections are made to the current addresses of the name. Call this if the name has lost an
-    /// address. Otherwise, connections to the old address are used as long as requests keep them busy.
+    /// address. Without this call, requests use connections to the old address as long as they keep these connections
+    /// busy.
     pub fn retire(&self, name: &str) {
         self.pools.iter().filter_map(Weak::upgrade).for_each(|pool| pool.retire(name));
     }
@@ -492,7 +496,8 @@ struct Begun<C, B> {
     exchange: Exchange<C, B>,
     credential: Credential,
     accepts_trailers: bool,
-    /// Watches the credential until the response begins. Only for [`Upload::Endless`].
+    /// Watches the credential while the request waits for its response. If the response is endless, the body of the
+    /// response then gets this watch. Only for [`Upload::Endless`].
     watch: Option<Box<StreamCredential>>,
 }
 
@@ -621,8 +626,9 @@ enum Upload {
     None,
     /// The client must send the body with a minimum speed.
     Finite,
-    /// The body of gRPC, to a service that may use HTTP/2. Over HTTP/2, the client may pause for any time. So the
-    /// gateway ends the request when its credential is no longer valid, if the [`Forward`] has [`Tunnels`].
+    /// The body of a gRPC call to a service that may use HTTP/2. Over HTTP/2, the client may pause for any time, so the
+    /// call may last longer than its credential is valid. If the [`Forward`] has [`Tunnels`], the gateway ends the call
+    /// when the credential is no longer valid.
     Endless,
 }
 
@@ -1218,7 +1224,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_upload_is_aborted_only_if_it_stalls_after_the_response_has_ended() {
-        // More bytes than hyper buffers.
+        // Together, these pieces have more bytes than hyper buffers.
         const PIECES: usize = 64;
         for then in [AfterAnswer::ReadsSlowly, AfterAnswer::ReadsNothing, AfterAnswer::Pauses] {
             let (rest_length, received) = oneshot::channel();

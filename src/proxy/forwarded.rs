@@ -20,8 +20,8 @@ static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 /// All headers that this module sets, apart from `Host`.
 static OURS: [&HeaderName; 6] = [&FOR, &PROTO, &X_HOST, &PORT, &PREFIX, &FORWARDED];
 
-/// A header of a trusted proxy is kept up to this length in bytes. If the list of client addresses is longer, only the
-/// address of the client is kept. Of any other longer header, nothing is kept.
+/// The gateway keeps a value of a trusted proxy if the value has at most this many bytes. If a list of client addresses
+/// is longer, the gateway keeps only the address of the client. The gateway removes any other longer value.
 const MAX_KEPT: usize = 4096;
 
 /// Caches the values that usually stay the same for all requests of a connection. Without the cache, formatting the
@@ -77,7 +77,7 @@ pub(super) struct ServiceHeaders<'a> {
 }
 
 /// Sets `Host` to the host of the service. Also sets `X-Forwarded-*` and `Forwarded`. Without `connection`, only
-/// `X-Forwarded-Host` and `X-Forwarded-Prefix` are set, and the others are removed.
+/// `Host`, `X-Forwarded-Host` and `X-Forwarded-Prefix` are set, and the other headers are removed.
 ///
 /// The gateway appends its values to the values of a trusted proxy. It replaces the values of any other peer, because
 /// any client can send such values (CVE-2025-41235).
@@ -145,8 +145,8 @@ impl Kept {
             let value = match joined(headers.get_all(name)) {
                 Joined::Value(value) => value,
                 Joined::Nothing => return None,
-                // Of a list that is too long, the gateway keeps only the client's address, which the proxy has
-                // appended. If it kept nothing, a client could hide its address with a long list.
+                // If a list of addresses is too long, the gateway keeps only the client's address, which the proxy has
+                // appended. If the gateway kept nothing, a client could hide its address with a long list.
                 Joined::TooLong => {
                     let client = connection.announced_client()?.ip();
                     let value = match header {

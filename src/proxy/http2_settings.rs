@@ -42,7 +42,7 @@ impl Http2Settings {
     /// Sets the ping interval. If nothing arrives for this time on a connection with open requests, the gateway sends a
     /// ping. If the service does not answer the ping within 20 s, the connection is closed. `None` disables pings.
     ///
-    /// By default, servers of gRPC close a connection that sends pings more often than every 300 s.
+    /// By default, gRPC servers close a connection on which pings arrive more often than every 300 s.
     #[must_use]
     pub fn with_ping_interval(self, ping_interval: Option<Duration>) -> Self {
         Self { ping_interval, ..self }

@@ -1,9 +1,9 @@
 //! The body of a request to a service, and the progress of sending it.
 //!
 //! Over HTTP/1.1, the connection owns the body. Over HTTP/2, hyper sends the body in a task of its own, and the gateway
-//! keeps a handle ([`SharedBody`]). With the handle, the gateway ends the body when the client has disconnected, and
-//! may send it again if there was no response. A shared body is first sent over HTTP/2. A second attempt may use
-//! HTTP/1.1.
+//! keeps a handle ([`SharedBody`]). With the handle, the gateway ends the body when the client has disconnected. If
+//! there was no response, the gateway can also send the body again. A shared body is first sent over HTTP/2. A second
+//! attempt may use HTTP/1.1.
 
 use std::{
     pin::Pin,
@@ -30,10 +30,11 @@ use crate::{
     stall::{StallTimer, Stalled},
 };
 
-/// Records how much of a request's body has been sent.
+/// Records the progress of sending a request's body: when the last frame was sent, and whether the body has ended or
+/// failed.
 ///
-/// The proxy uses this record to distinguish a long upload from a service that does not respond. The record also shows
-/// whether the body has failed: the client has disconnected, was too slow, or has sent too many bytes.
+/// The proxy uses this record to distinguish a long upload from a service that does not respond. If the body has
+/// failed, the record shows why: the client has disconnected, was too slow, or has sent too many bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
     start: Instant,
@@ -167,7 +168,7 @@ impl Receive {
     }
 
     /// Applies the limit only over HTTP/1.1: if the connection to the service uses HTTP/2, the client may pause for any
-    /// time. Which version is used is known only when the connection is open.
+    /// time. The gateway knows the version only when the connection is open.
     pub(super) fn only_over_http1(self) -> Self {
         Self { applies: Applies::OverHttp1, ..self }
     }
@@ -207,7 +208,7 @@ fn millis(time: Duration) -> u64 {
 pub(super) type RequestTrailers = Option<AnnouncedTrailers>;
 
 pin_project! {
-    /// A body of a client that records its progress.
+    /// Reads the body that a client sends, and records the progress.
     #[derive(Debug)]
     struct ClientBody<B> {
         #[pin]
@@ -496,7 +497,7 @@ impl<B> State<B> {
         }
     }
 
-    /// Stops keeping parts. The parts that the last attempt still has to read stay.
+    /// Stops keeping parts. If the last attempt has not yet read all kept parts, it can still read them.
     fn forget(&mut self) {
         self.is_repeatable = false;
         self.drop_kept();
@@ -697,7 +698,8 @@ mod tests {
 
     use super::*;
 
-    /// A body with one frame of data of each of these lengths. After the last frame, the body ends, or waits forever.
+    /// A body with one data frame for each element of `lengths`. After the last frame, the body ends if `has_end` is
+    /// true. Otherwise, it stays pending forever.
     struct Frames {
         lengths: VecDeque<usize>,
         has_end: bool,

@@ -231,8 +231,8 @@ impl From<Bytes> for ResponseBody {
     }
 }
 
-/// If no line is written to the access log when the body ends, the result is the inner body. Otherwise, the logged body
-/// is put into a box.
+/// If the end of the body writes no line to the access log, the result is the inner body. Otherwise, the result is the
+/// logged body in a box.
 impl From<LoggedBody<Self>> for ResponseBody {
     fn from(body: LoggedBody<Self>) -> Self {
         match body.into_plain() {

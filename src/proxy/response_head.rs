@@ -33,9 +33,9 @@ use crate::{
     },
 };
 
-/// The service sent a body with a transfer coding other than `chunked`. The client could not decode this body. A
-/// service may use another coding only if the gateway offers it (RFC 9110 §10.1.4), and the gateway offers no other
-/// coding.
+/// The service sent a body that hyper does not decode completely ([`has_known_coding`]), for example with a transfer
+/// coding other than `chunked`. The client could not decode this body, either. A service may use another coding only if
+/// the gateway offers it (RFC 9110 §10.1.4), and the gateway offers no other coding.
 #[derive(Debug)]
 pub(super) struct UnknownCoding;
 
@@ -47,8 +47,8 @@ pub(super) struct Context<'a> {
     pub(super) cookies: &'a CookieNames,
     /// Whether the scheme has prepared the request for a user.
     pub(super) is_authenticated: bool,
-    /// Whether the credential of the request permits only some requests to the service. Then the client must not get a
-    /// session of the service, because the session would permit all requests.
+    /// Whether the credential of the request permits only some requests to the service. If so, the client must not get
+    /// a session of the service, because the session would permit all requests.
     pub(super) is_restricted: bool,
     /// Whether the client accepts trailers.
     pub(super) accepts_trailers: bool,
@@ -214,7 +214,7 @@ fn has_known_coding(headers: &HeaderMap) -> bool {
 }
 
 /// Replaces a list of equal lengths by one length (RFC 9110 §8.6). hyper checks the length only if the response has a
-/// body. Without a body, this function removes a malformed length, or lengths that differ.
+/// body. So in a response without a body, this function removes a malformed length, or lengths that differ.
 #[cold]
 fn repair_length(headers: &mut HeaderMap) {
     let length = {

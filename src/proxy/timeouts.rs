@@ -52,8 +52,8 @@ impl ForwardTimeouts {
     }
 
     /// Sets the receive timeout. In each period of this length, a client must send at least 4 KiB of its request's
-    /// body, until the body ends. Otherwise the response is 408. The time counts only while the service is ready for
-    /// more of the body. There is no receive timeout for gRPC over an HTTP/2 connection to the service.
+    /// body, until the body ends. If the client sends less, the response is 408. The time counts only while the service
+    /// is ready for more of the body. There is no receive timeout for gRPC over an HTTP/2 connection to the service.
     #[must_use]
     pub fn with_receive(self, receive: Duration) -> Self {
         Self { receive, ..self }

@@ -165,8 +165,8 @@ impl From<legacy::Error> for Failed {
     }
 }
 
-/// Returns whether the connection was closed, in most cases by the service. If the service closes an idle connection,
-/// the client may notice this only when it sends the next request.
+/// Returns whether the exchange failed because the connection was closed. In most cases, the service has closed an idle
+/// connection, and the client notices this only when it sends the next request.
 fn is_closed_by_peer(error: &legacy::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {

@@ -35,7 +35,7 @@ impl UserToken {
         &self.0
     }
 
-    /// Sets the header `Cookie` of `request` to the token, in the cookie in which Zowe's services expect it.
+    /// Sets the header `Cookie` of `request` to one cookie: the token, with the name that Zowe's services expect.
     pub(crate) fn authenticate<B>(&self, request: &mut Request<B>) {
         self.set_cookie(TOKEN_COOKIE, request);
     }

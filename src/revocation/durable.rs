@@ -98,11 +98,12 @@ const COMMITS: Description = Description::histogram(
 /// So a write is not lost if a runtime shuts down, and not delayed if a runtime has no free blocking thread.
 /// `benches/revocation.rs` measures checks and writes.
 ///
-/// Eviction removes expired revocations. If the wall clock has advanced over a minute more than the monotonic clock
-/// since the last eviction, the eviction does not trust the wall clock, and removes fewer revocations
-/// (docs/decisions.md#d39). [`trust_clock`](Self::trust_clock) makes the next evictions trust the clock. An eviction
-/// that has removed revocations or PATs also rewrites the file, so that the file becomes smaller. This takes about a
-/// second for half a million rules. Writes wait until the eviction ends. Checks do not wait for the file.
+/// Eviction removes expired revocations. It compares how far the wall clock and the monotonic clock have advanced since
+/// the last eviction. If the wall clock has advanced over a minute more, the eviction does not trust the wall clock,
+/// and removes fewer revocations (docs/decisions.md#d39). [`trust_clock`](Self::trust_clock) makes the next evictions
+/// trust the clock. An eviction that has removed revocations or PATs also rewrites the file, so that the file becomes
+/// smaller. This takes about a second for half a million rules. Writes wait until the eviction ends. Checks do not wait
+/// for the file.
 ///
 /// # What the file holds
 /// The file is a [redb] database with these tables:
@@ -471,9 +472,9 @@ impl KnownNetworks for DurableStore {
 
     fn remember(&self, user: &UserId, network: ClientNetwork, now: Timestamp) {
         let keys = self.networks.keys(user, network);
-        // The lock is held until the command is sent. Otherwise, two concurrent logins of a user could send their
-        // commands in the wrong order, and the older list would be written last. The channel is unbounded, so sending
-        // does not block.
+        // The lock is held until the command is sent. Without the lock, two concurrent logins of a user could send
+        // their commands in the wrong order, and the older list would be written last. The channel is unbounded, so
+        // sending does not block.
         let mut networks = self.networks.lock();
         if networks.remember(keys, Day::of(now)) {
             let bytes = networks.to_bytes(keys.user);

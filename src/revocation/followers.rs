@@ -20,9 +20,9 @@ use crate::{
 /// The maximum number of revocations that a follower has not read. A follower that is further behind is dropped.
 const MAX_UNREAD: usize = 65_536;
 
-/// A revocation that a [`DurableStore`](super::DurableStore) has applied, or a salt that later revocations need. The
-/// value is only for a store with the same file, because fingerprints of tokens are salted. `Display` and `FromStr`
-/// convert it to text and back.
+/// A revocation that a [`DurableStore`](super::DurableStore) has applied, or a salt that later revocations need. Only a
+/// store with the same file can use the value, because the fingerprints of tokens in it are salted for this file.
+/// `Display` and `FromStr` convert it to text and back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppliedRevocation(pub(super) Applied);
 

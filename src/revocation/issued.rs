@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::StoreError;
 use crate::passticket::UserId;
 
-/// A user with this number of registered PATs cannot register another one. PATs that other nodes have registered also
-/// count, but are not refused. A PAT counts until an eviction has removed it. An eviction removes expired PATs. In a
+/// A user with this number of registered PATs cannot register another one. A PAT that another node has registered also
+/// counts, but is never refused. A PAT counts until an eviction has removed it. An eviction removes expired PATs. In a
 /// `DurableStore`, it also removes PATs that were revoked as single tokens.
 pub(super) const MAX_PATS: u32 = 1000;
 

@@ -227,8 +227,8 @@ impl Networks {
         true
     }
 
-    /// Finds the user whose last login is the oldest, and forgets all users whose last login is on the same day. This
-    /// function is rarely called, because these are usually many users.
+    /// Finds the user whose last login is the oldest, and forgets all users whose last login is on the same day.
+    /// Usually, many users have the same last day, so one call makes room for many new users.
     fn forget_oldest_users(&mut self) {
         let last = |logins: &Vec<Login>| logins.iter().map(|login| login.day).max();
         let earliest = self.0.values().map(last).min();

@@ -137,7 +137,7 @@ pub struct IssuedPat {
 
 impl IssuedPat {
     /// Returns `true` if `rule` is for the user or a service of this PAT, but the PAT was issued after the time of the
-    /// rule. Then the rule does not revoke the PAT.
+    /// rule. By its time alone, such a rule does not revoke the PAT.
     pub fn is_missed_by(&self, rule: &Revocation) -> bool {
         match rule {
             Revocation::Token { .. } => false,
@@ -353,8 +353,8 @@ pub trait RevocationStore: RevocationCheck {
     }
 
     /// Stores a rule with the current time, as [`record`](Self::record) does. The rule also revokes PATs of its user or
-    /// service with a later issue time, if they were [registered](Self::register) before this call. This can happen if
-    /// the clock was ahead when the PAT was issued (docs/decisions.md#d8).
+    /// service with a later issue time, if they were [registered](Self::register) before this call. A PAT has such an
+    /// issue time if the clock was ahead when the PAT was issued (docs/decisions.md#d8).
     ///
     /// The default implementation calls `record`, which only compares times. A store that contains another store must
     /// implement this method, and call `record_rule_of_now` of the other store.
@@ -427,8 +427,8 @@ pub enum StoreError {
         /// The name of the store.
         store: Arc<str>,
     },
-    /// Another program that also keeps the revocation did not confirm it. This gateway has stored the revocation, and
-    /// applies it. The gateway repeats the write while it runs, unless too many writes wait.
+    /// Another program, which shares the revocations of this gateway, did not confirm the revocation. This gateway has
+    /// stored the revocation, and applies it. The gateway repeats the write while it runs, unless too many writes wait.
     #[error(
         "{store} did not confirm the revocation: {source}; this gateway applies the revocation, and repeats the write \
          every few seconds"

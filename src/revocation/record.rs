@@ -41,8 +41,8 @@ pub enum Record {
 }
 
 /// An entry of the registry of issued PATs (docs/decisions.md#d36). Nodes merge two entries of a token field by field.
-/// The merged entry has a larger [version](RecordKind::AccessToken) than an entry that lacks one of its newer fields,
-/// and replaces this entry. So all nodes finally have the newer fields.
+/// If an entry lacks a newer field of the merged entry, the merged entry has a larger
+/// [version](RecordKind::AccessToken), and replaces the entry. So all nodes finally have the newer fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessTokenRecord(pub(super) Entry);
 

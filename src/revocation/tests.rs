@@ -506,8 +506,8 @@ mod durable {
                 let expected =
                     matches!(error, OpenError::Damaged { .. } | OpenError::Foreign { .. });
                 prop_assert!(expected, "{}", error);
-                // redb may change the page counts in its header, which it computes from the length of
-                // the file. The bytes that have a checksum stay the same, so opening the file again fails.
+                // redb computes the page counts in its header from the length of the file, and may change these counts.
+                // The bytes that have a checksum stay the same, so opening the file again fails.
                 let after = fs::read(&path).unwrap();
                 let is_same = image.get(64..) == after.get(64..) && image.len() == after.len();
                 prop_assert!(is_same, "a damaged file was changed");

@@ -73,8 +73,8 @@ impl TrustedReading {
     ///   time would stay in the past even after the clock is corrected.
     ///
     /// In both cases, the result has the time of `self` plus the monotonic time that has certainly passed. So the
-    /// result is ahead of the real time only if `self` is ahead of it. If `self` has another boot, for example because
-    /// the machine has restarted, the time that has passed is unknown, and counts as zero.
+    /// result is ahead of the real time only if `self` was ahead of the real time. If `self` has another boot, for
+    /// example because the machine has restarted, the time that has passed is unknown, and counts as zero.
     pub(super) fn advance(&self, wall: Timestamp, uptime: Uptime) -> Self {
         let advanced = self.advance_without_clock(uptime);
         let is_trusted = wall <= advanced.time.plus(TOLERANCE) && !advanced.is_far_ahead_of(wall);

@@ -71,7 +71,8 @@ fn by_load_of_healthy<S: AsRef<InstanceState>>(
     }
 }
 
-/// Chooses one of `instances`, each with its id, by user. `except` has the same meaning as in [`by_load`].
+/// Chooses one of `instances` by user. Each item contains the id and the state of an instance. `except` has the same
+/// meaning as in [`by_load`].
 pub(super) fn by_user<'a, S: AsRef<InstanceState> + 'a>(
     instances: impl Iterator<Item = (&'a str, &'a S)> + Clone,
     except: Option<usize>,

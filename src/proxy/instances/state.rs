@@ -1,9 +1,9 @@
 //! The state of one instance: its requests in flight, and whether it is healthy.
 //!
 //! An instance is *ejected* after the gateway could not connect to it. The first ejection takes 1 s. After each further
-//! failure, the ejection takes twice as long, up to 30 s. Then one request goes to the instance as a probe. If the
-//! instance answers, the ejection ends. A successful health check also ends the ejection. Only failures to connect
-//! count. If slow responses counted, a client could eject all instances with requests that always take long.
+//! failure, the ejection takes twice as long, up to 30 s. When this time is over, one request goes to the instance as a
+//! probe. If the instance answers, the ejection ends. A successful health check also ends the ejection. Only failures
+//! to connect count. If slow responses counted, a client could eject all instances with requests that always take long.
 
 use std::{
     sync::{
@@ -34,11 +34,12 @@ const CHECK_FAILED: u8 = 2;
 pub enum InstanceHealth {
     /// The instance gets requests.
     Up,
-    /// The gateway could not connect to the instance. When the ejection is over, the instance gets one request as a
-    /// probe. The instance gets other requests only if no other instance is healthy, or if the client chooses it.
+    /// The gateway could not connect to the instance. When the time of the ejection is over, the instance gets one
+    /// request as a probe. The instance gets other requests only if no other instance is healthy, or if the client
+    /// chooses it.
     Ejected,
-    /// The health check of the instance failed. The instance gets requests only if no other instance is healthy, or if
-    /// the client chooses it.
+    /// At least two health checks of the instance in a row failed. The instance gets requests only if no other instance
+    /// is healthy, or if the client chooses it.
     CheckFailed,
 }
 

@@ -56,8 +56,8 @@ fn server(upstream: &Upstream) -> Server {
 }
 
 impl InstanceStates {
-    /// Adds the instances of these routes, so that they are counted before their first request. Removes all other
-    /// instances.
+    /// Adds the instances of these routes, so that the metrics contain each instance before its first request. Removes
+    /// all other instances.
     pub fn set_routes<'r>(&self, routes: impl IntoIterator<Item = &'r Route>) {
         let mut used: HashMap<ServiceId, HashSet<Server>> = HashMap::new();
         for route in routes {

@@ -29,7 +29,7 @@ use crate::{
 /// The connections that one connector has made, for requests with the body `B`.
 pub(in crate::proxy) type Pool<C, B> = ConnectionPool<C, RequestBody<B>>;
 
-/// The connections to one instance on which a request can be sent: idle HTTP/1.1 connections, and all HTTP/2
+/// The connections on which a request to one instance can be sent: idle HTTP/1.1 connections, and all HTTP/2
 /// connections.
 pub(in crate::proxy) type Host<B> = HostPool<RequestBody<B>>;
 
@@ -65,7 +65,7 @@ impl<B> AsRef<InstanceState> for Target<B> {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::proxy) enum Wanted<'a> {
     /// The client has not chosen an instance. With [`Balancing::StickyUser`] and a user, the user decides which
-    /// instance gets the request. Otherwise, the load decides.
+    /// instance gets the request. Without sticky users, or for a request without a user, the load decides.
     Any(Option<UserId>),
     /// The instance with this id.
     Id(&'a [u8]),
@@ -177,7 +177,8 @@ impl<C, B> ServiceTargets<C, B> {
         self.balancing == Balancing::StickyUser
     }
 
-    /// Counts a request at the instance at this position. If there is one instance only, nothing is counted.
+    /// Counts a request at the instance at this position. If the route has only one instance, counts nothing and
+    /// returns `None`.
     pub(in crate::proxy) fn begin(&self, at: usize) -> Option<InFlight> {
         self.are_several().then(|| self.get(at).state.begin())
     }

@@ -28,8 +28,9 @@ use tokio::{runtime, sync::oneshot, time::Instant};
 use super::lock::lock;
 use crate::{layer::ServiceProtocol, proxy::counts::ForwardCounts};
 
-/// A request may overtake a request of another pool that began to wait up to this time earlier. Without this rule,
-/// most connections would be closed at the limit, because the first waiter usually belongs to another runtime.
+/// A request may overtake the first waiter of the queue if it began to wait less than this time after the first waiter.
+/// If no request could overtake, the gateway would close most connections at the limit, because the first waiter
+/// usually belongs to another runtime than the free connection.
 const MAX_OVERTAKEN: Duration = Duration::from_millis(250);
 
 /// The limit for one instance. `T` is a connection.
@@ -65,21 +66,21 @@ struct Waiter<T> {
 pub(super) struct PoolId {
     /// Runtimes do not share connections, because the I/O of a connection works only while its runtime runs.
     pub(super) runtime: runtime::Id,
-    /// A WebSocket needs HTTP/1.1, so it cannot use a connection that was made for any version of HTTP.
+    /// A WebSocket needs HTTP/1.1, so it cannot use a connection of a pool whose protocol permits HTTP/2.
     pub(super) protocol: ServiceProtocol,
 }
 
 /// The idle connections of one pool.
 pub(super) trait IdleConnections: Send + Sync {
     /// Closes an idle connection: the HTTP/1.1 connection that has been idle longest, or an HTTP/2 connection without
-    /// streams. Returns whether there was one.
+    /// streams. Returns whether there was such a connection.
     fn close_oldest(&self) -> bool;
 }
 
 /// The result of a request's wait.
 #[derive(Debug)]
 pub(super) enum Grant<T> {
-    /// A connection of the request's runtime, ready for use.
+    /// A connection of the request's pool, ready for use.
     Connection(T),
     /// The right to make a connection.
     Slot(Slot<T>),
@@ -384,7 +385,7 @@ mod tests {
         drop(first);
         let granted = slot(&mut last);
         drop(last);
-        // A slot that a waiter did not take before it was dropped goes to the next waiter.
+        // If a waiter is dropped before it takes its slot, the slot goes to the next waiter.
         let unread = waits(&limit, here);
         let mut next = waits(&limit, here);
         drop(granted);

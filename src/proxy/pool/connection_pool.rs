@@ -43,7 +43,7 @@ use crate::{
     request_facts::RequestFacts,
 };
 
-/// The minimum of `max_stall`, which is otherwise a quarter of the response timeout. If a service has sent its
+/// The time `max_stall` is a quarter of the response timeout, but at least this constant. If a service has sent its
 /// response, but accepts no more bytes of the request, the connection is closed after `max_stall` to 2 × `max_stall`.
 /// Over HTTP/2, the stream is reset instead.
 const MIN_STALL: Duration = Duration::from_secs(1);
@@ -136,7 +136,8 @@ impl<C, B> IdleReaper<C, B> {
         self.pool.upgrade().is_some_and(|pool| self.has_unused_entry(&lock(&pool.hosts)))
     }
 
-    /// Returns whether only `hosts` refers to the host of this reaper, and the instance has no connection.
+    /// Returns whether nothing except `hosts` refers to the host of this reaper, and whether the instance has no
+    /// connection.
     fn has_unused_entry(&self, hosts: &Hosts<B>) -> bool {
         hosts.get(&self.target).is_some_and(|host| {
             self.is_of(host) && Arc::strong_count(host) == 1 && host.is_unused()
@@ -294,8 +295,8 @@ where
     }
 
     /// Returns a connection for a request: an HTTP/2 connection that another request has opened meanwhile, or a new
-    /// connection if a slot is free. Otherwise the request waits until it gets a slot for a new connection, or the
-    /// connection of a request that has ended.
+    /// connection if a slot is free. If neither is possible, the request waits until it gets a slot for a new
+    /// connection, or the connection of a request that has ended.
     ///
     /// If the service closes an idle HTTP/1.1 connection while a later request is sent on it, the pool may replace the
     /// connection. The replacement takes a retry from `budget`.
@@ -381,8 +382,8 @@ where
                 }
             };
             if is_http2(&io) {
-                // Another request may have connected meanwhile. Then this request shares the connection of that
-                // request, and drops its own.
+                // Another request may have connected meanwhile. In this case, this request drops its own connection,
+                // and shares the connection of the other request.
                 if let Some(connection) = host.take() {
                     return Ok(Connected { connection, is_reused: true, waited_until });
                 }
@@ -432,7 +433,7 @@ fn limit_of<B>(hosts: &Hosts<B>, target: &Target) -> Option<Arc<Limit<B>>> {
     hosts.iter().find(|(other, _)| is_same(other)).map(|(_, host)| host.limit().clone())
 }
 
-/// The future of a connection that is being opened, or for which a request waits.
+/// The future in which a request waits for a connection, or opens a connection.
 pub(in crate::proxy) type Connecting<B> =
     Pin<Box<dyn Future<Output = Result<Connected<B>, ConnectError>> + Send>>;
 

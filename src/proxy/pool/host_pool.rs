@@ -48,8 +48,8 @@ pub(in crate::proxy) struct HostPool<B> {
     /// The number of times the reaper has run. Each idle connection stores this number instead of a time, because
     /// reading the clock would cost more.
     tick: AtomicU64,
-    /// The number of times the connections were retired. A connection that was opened at another number gets no further
-    /// request.
+    /// The number of calls of [`retire`](Self::retire). A connection stores the number at which it was opened. If the
+    /// stored number differs from this number, the connection gets no further request.
     retired: AtomicU64,
     id: PoolId,
     /// The limit that all runtimes share.
@@ -229,7 +229,8 @@ impl<B> HostPool<B> {
         });
     }
 
-    /// Drains all idle connections. The connections in use are drained at the end of their exchange.
+    /// Drains all idle connections, and closes all HTTP/2 connections after their last streams. The HTTP/1.1
+    /// connections in use are drained at the end of their exchange.
     pub(super) fn retire(&self) {
         self.retired.fetch_add(1, Ordering::Relaxed);
         self.clear();
@@ -244,8 +245,9 @@ impl<B> HostPool<B> {
 }
 
 impl<B: Send + 'static> HostPool<B> {
-    /// Takes a stream of an HTTP/2 connection, or the most recently used HTTP/1.1 connection that is ready. Returns
-    /// `None` if there is neither. Drops the HTTP/1.1 connections that this search finds not ready.
+    /// If the last new connection uses HTTP/2, takes a free stream of an HTTP/2 connection. If there is no such stream,
+    /// takes the most recently used HTTP/1.1 connection that is ready. Returns `None` if there is neither. Drops the
+    /// HTTP/1.1 connections that this search finds not ready.
     pub(in crate::proxy) fn take(self: &Arc<Self>) -> Option<Box<PooledConnection<B>>> {
         if self.http2.is_used.load(Ordering::Relaxed)
             && let Some(stream) = self.open_stream()
@@ -303,7 +305,8 @@ impl<B: Send + 'static> StreamPool for HostPool<B> {
             let Some(stream) = self.open_stream() else { return };
             match self.limit.offer(stream, self.id) {
                 Offer::Taken => {}
-                // A request of another pool gets the slot when the connection has ended its last stream.
+                // A request of another pool gets the slot of this connection when the last stream of the connection has
+                // ended.
                 Offer::Close(stream) => {
                     if let Carrier::Http2(stream) = &stream.carrier {
                         stream.retire_connection();
@@ -394,7 +397,7 @@ impl<B> Carrier<B> {
 struct BodyPause {
     /// The limit of the current response.
     limit: Option<Duration>,
-    /// The time since which the reader waits for bytes of the body.
+    /// The time when the reader began to wait for bytes of the body.
     since: Option<Instant>,
 }
 
@@ -592,8 +595,8 @@ where
         }
     }
 
-    /// Begins an exchange. `deadline` is the current deadline of the response. It moves when more of the request's body
-    /// is sent.
+    /// Begins an exchange. `deadline` is the current deadline of the response. The deadline moves each time a part of
+    /// the request's body is sent.
     pub(in crate::proxy) fn send(
         &mut self,
         request: Request<B>,
@@ -602,7 +605,8 @@ where
     ) -> Sending<B> {
         match &mut self.carrier {
             Carrier::Http1(connection) => {
-                // The timer may be set to a time minutes away, which limited a pause in the body of the last response.
+                // The timer may still be set to a time minutes away: the limit for a pause in the body of the last
+                // response.
                 connection.advance_timer(deadline);
                 connection.send(request, resend)
             }

@@ -162,7 +162,7 @@ impl<B> Http2Connection<B> {
         self.is_idle() && tick.saturating_sub(self.idle_since.load(Ordering::Relaxed)) > ticks
     }
 
-    /// Gives the connection no more streams.
+    /// Marks the connection, so that it gets no more streams.
     pub(super) fn retire(&self) {
         self.is_retired.store(true, Ordering::Relaxed);
     }

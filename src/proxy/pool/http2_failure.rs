@@ -25,7 +25,8 @@ pub(super) enum Failure {
 impl Failure {
     /// Classifies an error. `is_unsent` means that hyper has given the request back.
     pub(super) fn of(error: &hyper::Error, is_unsent: bool) -> Self {
-        // hyper reports a user error if it drops a request that waits until the service permits another stream.
+        // hyper reports a user error if it drops a request that still waits for a free stream. The service has not
+        // received such a request.
         if error.is_user() {
             return Self::Unprocessed;
         }
@@ -61,7 +62,7 @@ pub(super) enum SendAgain {
     /// The request is sent again with the same credential.
     Same,
     /// The request is sent again with a new credential, because the service accepts a credential only once and may have
-    /// seen this one.
+    /// received the credential of the first attempt.
     WithNewHeaders,
 }
 
@@ -76,8 +77,8 @@ impl SendAgain {
     ) -> Self {
         match (failure, resend) {
             _ if was_sent_again => Self::No,
-            // But `Http2Stream::give_back` gives no request back if hyper has taken a part of the body that was not
-            // kept.
+            // `Http2Stream::give_back` also checks the body. If hyper has taken a part of the body that was not kept,
+            // the request is not sent again.
             (Failure::Unsent | Failure::Refused | Failure::Unprocessed, _) => Self::Same,
             (Failure::ConnectionLost, Resend::BeforeBody) if !has_begun => Self::Same,
             (Failure::ConnectionLost, Resend::WithNewHeaders) if !has_begun => Self::WithNewHeaders,

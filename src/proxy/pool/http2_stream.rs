@@ -112,7 +112,7 @@ impl<B> Http2Stream<B> {
         Self { permit, sent: None, timer }
     }
 
-    /// Gives the connection no more requests.
+    /// Marks the connection, so that it gets no more requests.
     pub(super) fn retire_connection(&self) {
         self.permit.connection.retire();
     }
@@ -149,7 +149,7 @@ impl<B> Http2Stream<B> {
             }
             ready!(self.timer.as_mut().poll(cx));
         }
-        // If nothing has arrived since the request was sent, the connection may be dead. Then the next request gets
+        // If nothing has arrived since the request was sent, the connection may be dead. So the next request gets
         // another connection.
         let connection = &self.permit.connection;
         if self.sent.as_ref().is_some_and(|sent| sent.received == connection.received()) {

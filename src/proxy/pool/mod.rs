@@ -30,7 +30,7 @@
 //! | in use | tunnel | The service changes to the WebSocket protocol (status 101). |
 //! | answered | idle | The body of the response has ended, no separate task polls the connection, and the connection is ready for a request. |
 //! | answered | in use | The conditions for *idle* hold, but a request of the same pool (runtime and protocol) waits at the limit. This request gets the connection. |
-//! | answered | draining | The conditions for *idle* hold, but the request that has waited longest belongs to another pool. No request of this pool began to wait less than 250 ms after that request. So that request gets the slot. |
+//! | answered | draining | The conditions for *idle* hold, but the request that has waited longest belongs to another pool, and each waiting request of this pool began to wait at least 250 ms later. The request that has waited longest gets the slot. |
 //! | answered | draining | The body has ended or is dropped. In addition, a part of the request must still be written, or a separate task already polls the connection. |
 //! | answered | draining | The body has ended, but the pool is full or was dropped. |
 //! | answered | closed | The connection fails, the service closes the connection, or the service pauses too long in the body. |

@@ -9,7 +9,7 @@ use std::{
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 /// Holds the slot `S` of a connection as long as its I/O `T` is open. The future of the connection cannot hold the
-/// slot, because this future ends when the protocol of the connection changes, but the I/O stays open.
+/// slot: when the protocol of the connection changes, this future ends, but the I/O stays open.
 ///
 /// Dropping this value closes the connection, and then gives the slot back.
 pub(super) struct SlotIo<T, S> {

@@ -129,8 +129,8 @@ pub(super) struct UpstreamConnection<B> {
     /// `signal` as a waker. The connection is always polled with this waker, because some parts of the connection keep
     /// the first waker that they get.
     waker: Waker,
-    /// Shows whether bytes still have to be written. hyper reports a connection with unwritten bytes as ready for the
-    /// next request.
+    /// Shows whether bytes still have to be written. hyper does not show this: it reports a connection as ready for the
+    /// next request even if bytes still have to be written.
     writes: Arc<WriteProgress>,
     /// The runtime of the connection. The response may be read in another runtime, or outside of a runtime.
     runtime: Handle,
@@ -308,8 +308,8 @@ impl<B> UpstreamConnection<B> {
     }
 
     /// Moves the connection into a separate task, which sends the request even if the client does not read the
-    /// response. Otherwise, the connection would stop whenever the client does not read. A client that reads only after
-    /// it has sent everything would wait forever.
+    /// response. Without the separate task, the connection would stop whenever the client does not read. A client that
+    /// reads only after it has sent everything would then wait forever.
     pub(super) fn spawn_driver(&mut self) {
         if let Driver::Reader(mut connection) = mem::replace(&mut self.driver, Driver::Task) {
             let (signal, waker) = (self.signal.clone(), self.waker.clone());
@@ -319,8 +319,8 @@ impl<B> UpstreamConnection<B> {
                 poll_fn(|cx| {
                     signal.reader.register(cx.waker());
                     let connection_cx = &mut Context::from_waker(&waker);
-                    // Poll twice. The connection notices only after its last write that its sender was dropped. After
-                    // this write, nothing wakes the connection.
+                    // Poll twice. The connection checks only after its last write whether its sender was dropped. After
+                    // this write, nothing wakes the connection, so only the second poll lets it end.
                     for _ in 0..2 {
                         if let Poll::Ready(result) = connection.as_mut().poll(connection_cx) {
                             log_end(result);

@@ -83,8 +83,8 @@ impl TunnelCounts {
         self.open.get()
     }
 
-    /// Returns the number of handshakes that were refused because their user, or without a user their client address,
-    /// had too many WebSockets.
+    /// Returns the number of handshakes that were refused because their user had too many WebSockets. If a handshake
+    /// has no user, the WebSockets of its client address count.
     pub fn refused(&self) -> u64 {
         self.refused.get()
     }

@@ -17,8 +17,8 @@ use crate::{
 /// The interval between checks of a token. Revocations cause additional checks.
 const CHECK_EVERY: Duration = Duration::from_secs(30);
 
-/// If the revocation store could not answer a check, the next check follows after this time at the latest. If the store
-/// has answered no check when this time is over, the token counts as not valid.
+/// If the revocation store cannot answer a check, the gateway checks the token again within this time. If the store
+/// answers no check in this time, the token counts as not valid.
 const CHECK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// The reason why a credential is not valid any more.
@@ -49,7 +49,8 @@ pub(super) struct CredentialCheck {
     pub(super) next: Instant,
     /// A check that waits for a server.
     waiting: Option<CheckFuture>,
-    /// The time since which the revocation store has not answered. `None` if it has answered the last check.
+    /// The time of the first check that the revocation store could not answer. `None` if the store has answered the
+    /// last check.
     unavailable_since: Option<Instant>,
 }
 

@@ -40,7 +40,8 @@ pub(super) enum Failed {
 /// One direction of a tunnel.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
-    /// The position in the frames of this direction, after the last byte that was written to the destination.
+    /// The position in the frames of this direction. It is after the last byte that was written to the destination, or
+    /// that [`poll_close`](Self::poll_close) has discarded.
     frames: FrameTracker,
     /// Bytes that were read but not written yet.
     unwritten: Vec<u8>,
@@ -49,10 +50,11 @@ pub(super) struct Flow {
     has_ended: bool,
     /// Whether the gateway has closed its side towards the destination.
     is_shut_down: bool,
-    /// The time since which the destination accepts no bytes.
+    /// The time when the destination stopped accepting bytes. `None` while it accepts bytes.
     blocked_since: Option<Instant>,
     moved: u64,
-    /// The close frame of the gateway, and the number of its bytes that were written. `None` while bytes pass through.
+    /// The close frame of the gateway, and the number of its bytes that were written. `None` if the gateway has no
+    /// close frame to send.
     close: Option<(Vec<u8>, usize)>,
 }
 
@@ -62,7 +64,7 @@ impl Flow {
         self.moved
     }
 
-    /// Returns the time since which the destination accepts no bytes.
+    /// Returns the time when the destination stopped accepting bytes. Returns `None` while it accepts bytes.
     pub(super) fn blocked_since(&self) -> Option<Instant> {
         self.blocked_since
     }
@@ -136,7 +138,7 @@ impl Flow {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes some of `bytes`, which come after all bytes that were written before.
+    /// Writes some of `bytes`. They must directly follow the bytes that were written before.
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -184,9 +186,9 @@ impl Flow {
         self.close.get_or_insert((frame, 0));
     }
 
-    /// Sends the rest of the current frame and then the close frame. Then reads and discards the bytes of the source
-    /// until the source sends a close frame or closes its side. Ready when all of this is done, or when a connection
-    /// has failed.
+    /// Sends the rest of the current frame and then the close frame, unless the source has sent a close frame itself.
+    /// Then reads and discards the bytes of the source until the source sends a close frame or closes its side. Ready
+    /// when all of this is done, or when a connection has failed.
     pub(super) fn poll_close(
         &mut self,
         cx: &mut Context<'_>,
@@ -194,7 +196,8 @@ impl Flow {
         to: &mut Upgraded,
     ) -> Poll<()> {
         while let Some((frame, written)) = &mut self.close {
-            // A close frame of which a part was written must be finished.
+            // Before the close frame begins, the current frame must end. If `written` is not 0, the close frame has
+            // begun.
             if *written == 0 && !self.frames.is_at_boundary() {
                 if ready!(self.poll_finish_frame(cx, from, to)).is_err() {
                     return Poll::Ready(());

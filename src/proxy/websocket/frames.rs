@@ -6,8 +6,8 @@
 /// The opcode of the frame that closes a WebSocket (RFC 6455 §5.2).
 const CLOSE: u8 = 0x8;
 
-/// The position in a stream of frames. This type accepts any sequence of bytes. It does not check rules that only the
-/// client and the service need, such as the meaning of the reserved bits.
+/// The position in a stream of frames. This type accepts any sequence of bytes. It does not check the rules that matter
+/// only to the client and the service, such as the meaning of the reserved bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FrameTracker {
     at: At,
@@ -51,8 +51,9 @@ impl FrameTracker {
         }
     }
 
-    /// Moves the position to the end of the current frame, or past all `bytes` if they end earlier. Between two frames,
-    /// the next frame is the current frame. Returns the number of bytes that belong to the frame.
+    /// Moves the position to the end of the current frame, or past all `bytes` if they end earlier. If the position is
+    /// between two frames, `bytes` begin with the next frame, and the position moves to the end of that frame. Returns
+    /// the number of bytes that belong to the frame.
     pub(super) fn advance_to_boundary(&mut self, bytes: &[u8]) -> usize {
         let mut used = 0;
         while used < bytes.len() {

@@ -92,8 +92,8 @@ impl Offer {
     }
 }
 
-/// Returns whether the gateway accepts `answer` to the handshake `request`. Returns `None` if the handshake is not
-/// correct.
+/// Returns whether the gateway accepts `answer` to the handshake `request`. Returns `None` if `request` is not a
+/// correct handshake.
 #[cfg(feature = "fuzzing")]
 pub fn accepts_answer(request: &HeaderMap, answer: &HeaderMap) -> Option<bool> {
     Some(Offer::of(request)?.check(answer).is_ok())

@@ -63,8 +63,8 @@ use crate::{
 /// A client's handshake while it is forwarded to the service.
 pub(super) struct ClientUpgrade {
     on_upgrade: OnUpgrade,
-    /// Whether the HTTP server that accepted the client runs the tunnel. Otherwise, the tunnel runs in a task of its
-    /// own.
+    /// Whether the HTTP server that accepted the client runs the tunnel. If this is false, the tunnel runs in a task of
+    /// its own.
     server_runs: bool,
     offer: Offer,
     place: Place,

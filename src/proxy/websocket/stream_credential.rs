@@ -29,7 +29,7 @@ use crate::{
 pub(in crate::proxy) struct StreamCredential {
     tunnels: Arc<Tunnels>,
     token: Option<VerifiedToken>,
-    /// `None` until the request or the response first waits for the service.
+    /// `None` before the first call of [`poll_end`](StreamEnd::poll_end).
     watched: Option<Watched>,
     check: CredentialCheck,
     timer: Pin<Box<Sleep>>,

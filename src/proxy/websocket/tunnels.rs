@@ -183,8 +183,8 @@ impl Tunnels {
         self
     }
 
-    /// Records in `audit` that a WebSocket was closed because its credential is no longer valid, or cannot be checked
-    /// any more.
+    /// Records in `audit` each WebSocket that the gateway closes because its credential is no longer valid, or cannot
+    /// be checked any more.
     #[must_use]
     pub fn with_audit(self, audit: Audit) -> Self {
         Self { audit, ..self }
@@ -224,8 +224,8 @@ impl Tunnels {
         let all: Vec<_> = table.open.values().chain(table.watched.values()).cloned().collect();
         drop(table);
         for control in all {
-            // A check that needs a call to a server is skipped here. Otherwise each revocation would cause one call for
-            // each tunnel. Each tunnel also checks its token every 30 seconds.
+            // A check that needs a call to a server is skipped here, because each revocation would cause one call for
+            // each tunnel. Each tunnel makes this check itself every 30 seconds.
             let checked = control.token.as_ref().map(|token| self.revocations.try_check_now(token));
             if let Some(Some(Err(_))) = checked {
                 control.check_now();

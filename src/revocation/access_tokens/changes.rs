@@ -59,7 +59,7 @@ pub enum AccessTokenState {
     Active,
     /// The token has expired. It may also have been revoked before.
     Expired,
-    /// The token is revoked, by itself or by a rule for its user or one of its services.
+    /// The token is revoked: as a single token, or by a rule for its user or for one of its services.
     Revoked,
 }
 
@@ -257,8 +257,8 @@ pub(in crate::revocation) trait EntriesMut: Entries {
     ) -> Result<Option<(UserId, TokenFingerprint)>, Self::Error>;
 }
 
-/// Applies `change` at the time `now`. If a condition is not met, does not make the change, and returns the reason as
-/// the outcome.
+/// Applies `change` at the time `now`. If the change is not possible, does not make it, and returns the reason as the
+/// outcome.
 pub(in crate::revocation) fn apply<E: EntriesMut>(
     change: &AccessTokenChange,
     now: Timestamp,

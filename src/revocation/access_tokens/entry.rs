@@ -170,9 +170,9 @@ impl Entry {
         bytes
     }
 
-    /// Returns a number that rises with each change that a node makes to its entry. A merged entry never has a smaller
-    /// version than the two entries. If it took a newer part from one of them, its version is larger than the version
-    /// of the other one.
+    /// Returns a number that rises with each change that a node makes to its entry. The version of a merged entry is at
+    /// least as large as the versions of both entries. If the merged entry took a newer field from one entry, its
+    /// version is larger than the version of the other entry.
     #[cfg(feature = "redis")]
     pub(in crate::revocation) fn version(&self) -> u64 {
         let last_use = self.last_use.as_ref().map_or(0, |last| last.at.as_millis());
@@ -182,8 +182,8 @@ impl Entry {
         changes.saturating_add(rotation).saturating_add(of_family)
     }
 
-    /// Merges the entries of one token of two nodes. The newer value of each field stays. The result does not depend on
-    /// the order of the entries.
+    /// Merges the entries that two nodes have of one token. The newer value of each field stays. The result does not
+    /// depend on the order of the entries.
     #[cfg(feature = "redis")]
     pub(in crate::revocation) fn merge(mut self, other: &Self) -> Self {
         let of_label = |entry: &Self| {

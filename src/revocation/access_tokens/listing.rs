@@ -14,8 +14,8 @@ use crate::{clock::Timestamp, passticket::UserId, token::ServiceId};
 /// The maximum number of tokens on one page.
 pub const MAX_PAGE: usize = 100;
 
-/// A list of all users ends its page early when it has read this many entries, so that it does not delay other work of
-/// the store.
+/// If a list contains the tokens of all users, its page ends early after this many entries were read. So the list does
+/// not delay other work of the store.
 const MAX_READ: usize = 2000;
 
 /// Which tokens a list contains, and where its page begins. A field that is `None` selects all tokens.
@@ -32,8 +32,8 @@ pub struct AccessTokenQuery {
     pub name: Option<String>,
     /// Only tokens after this position.
     pub after: Option<AccessTokenCursor>,
-    /// The maximum number of tokens on the page, from 1 to [`MAX_PAGE`]. 0 counts as 1, and a larger number as
-    /// [`MAX_PAGE`].
+    /// The maximum number of tokens on the page, from 1 to [`MAX_PAGE`]. 0 counts as 1. A number above [`MAX_PAGE`]
+    /// counts as [`MAX_PAGE`].
     pub limit: usize,
 }
 

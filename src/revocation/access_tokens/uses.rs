@@ -135,9 +135,9 @@ impl TokenUses {
         true
     }
 
-    /// Sets the time of the next uses, and writes the waiting reports to `store`. Reports of uses are written at most
-    /// every 10 seconds. Also revokes the rotated tokens whose grace period has ended. Returns the number of tokens
-    /// that were revoked because a rotated token was used after its grace period.
+    /// Sets the time that the next uses get in their reports, and writes the waiting reports to `store`. Reports of
+    /// uses are written at most every 10 seconds. Also revokes the rotated tokens whose grace period has ended. Returns
+    /// the number of tokens that were revoked because a rotated token was used after its grace period.
     ///
     /// # Errors
     /// The first error of `store`. The reports that were not written before the error are then lost.

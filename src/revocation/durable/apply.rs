@@ -1,4 +1,4 @@
-//! Applies the records of other nodes in memory. Another module writes them to the file.
+//! Applies the records of other nodes in memory. `Writer::record` writes them to the file.
 
 use std::sync::PoisonError;
 
@@ -105,8 +105,8 @@ impl Writer {
         None
     }
 
-    /// Applies the records of other nodes in memory. The revocations apply even if they could not be written. The
-    /// caller then repeats the write.
+    /// Applies the records of other nodes in memory. If `has_failed` is true, the records could not be written. The
+    /// revocations apply nevertheless, and the caller of the write repeats it.
     pub(super) fn finish_shared(
         &mut self,
         group: &[(Write, Reply<Written>)],

@@ -56,7 +56,7 @@ enum Event {
         to: usize,
     },
     Synced,
-    /// The writer has confirmed the next rule, and the writes after this rule.
+    /// The writer has confirmed all writes of one more round of [`recorded`], except the eviction.
     Confirmed,
 }
 
@@ -316,7 +316,8 @@ fn confirmed_entries(count: usize) -> BTreeSet<String> {
 }
 
 /// Opens a file as [`open`](super::file::open) does, but in memory. Returns its revocations and the number of its
-/// registry entries. Fails if the file lacks records before its position in the log, or if a rotation is incomplete.
+/// registry entries. Fails if the position in the log is ahead of the records in the file, or if a rotation is
+/// incomplete.
 fn entries(file: Vec<u8>) -> Result<(BTreeSet<String>, usize), redb::Error> {
     let recorder = Recorder::default();
     recorder.lock().file = file;

@@ -48,8 +48,8 @@ impl SharedRecords {
         !self.records.is_empty() && !self.records.iter().any(is_of_now)
     }
 
-    /// Stores the salts and the position in the log. `own` is the file's own salt after this call. `is_adopted` says
-    /// whether this salt is new.
+    /// Stores the salts and the position in the log. `own` is the file's own salt after this call. If `is_adopted` is
+    /// true, this call gives the file this salt in place of its old salt.
     pub(super) fn store_meta(
         &self,
         txn: &WriteTransaction,

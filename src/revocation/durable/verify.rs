@@ -25,8 +25,8 @@ const BETWEEN_COPIES: Duration = Duration::from_millis(25);
 impl DurableStore {
     /// Returns a store with the revocations that the file at `path` has now. The store checks tokens, but never writes
     /// the file: each write returns [`StoreError::HandedOver`](crate::revocation::StoreError::HandedOver). The store
-    /// does not lock the file, so another process may have the file open. The store does not see revocations that this
-    /// process writes after this call.
+    /// does not lock the file, so another process may have the file open. The store does not see revocations that the
+    /// other process writes after this call.
     ///
     /// This function reads the file into memory, and blocks until the copy is verified. If the other process writes the
     /// file in the meantime, the copy may be damaged. The function then copies the file again. It makes at most 20

@@ -51,8 +51,8 @@ use crate::{
     },
 };
 
-/// An eviction warns the operator if the trusted time is behind the wall clock by more than this. It then keeps expired
-/// revocations for longer.
+/// An eviction warns the operator if the trusted time is behind the wall clock by more than this. Such an eviction
+/// keeps some expired revocations, because it does not trust the wall clock.
 pub(super) const LAG: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The maximum number of writes in one commit. It limits how long the first write waits for the commit.
@@ -62,9 +62,9 @@ pub(super) const MAX_GROUP: usize = 4096;
 /// of other nodes arrive in batches, and a node starts faster if it makes few commits.
 const MAX_GROUP_RECORDS: usize = 200_000;
 
-/// If no command arrives for this time, the writer calls [`Writer::probe`]. After a failed write, the probe tests
-/// whether the file can be written again. Without this test, the store would stay down until the next command, which
-/// may come much later.
+/// The writer calls [`Writer::probe`] at this interval, even while commands arrive. After a failed write, the probe
+/// tests whether the file can be written again. Without this test, the store would stay down until the next write,
+/// which may come much later.
 pub(super) const PROBE_EVERY: Duration = Duration::from_secs(5);
 
 /// If nothing else is written, [`Writer::probe`] stores the trusted time at this interval. So after a restart of the
@@ -75,7 +75,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Command {
     Write(Write, Reply<Written>),
-    /// Returns records for other nodes: up to this number of records, and only those after this record.
+    /// Returns records for other nodes. The `Record` is the last one that the caller has; only records after it are
+    /// returned. The `usize` is the maximum number of records.
     #[cfg(feature = "redis")]
     Export(Option<Record>, usize, Reply<Vec<Record>>),
     FindAccessToken(AccessTokenKey, Timestamp, Reply<Option<AccessToken>>),
@@ -184,8 +185,9 @@ impl Write {
         }
     }
 
-    /// Returns whether the revocations of this change apply even if the change could not be written. A rotation is
-    /// different: its user does not get the new token, and must be able to use the old one.
+    /// Returns whether the revocations of this change apply even if the change could not be written. Returns false for
+    /// a rotation: if it could not be written, its user does not get the new token, and must be able to use the old
+    /// token.
     fn revokes_without_file(&self) -> bool {
         !matches!(self, Self::AccessTokens(AccessTokenChange::Rotate { .. }, _))
     }
@@ -259,7 +261,8 @@ impl WriteStats {
 #[derive(Default)]
 pub(super) struct Faults {
     pub(super) count: Counter,
-    /// Why the store is down: the last use of the file failed, or revocations were lost. `None` if neither is so.
+    /// Why the store is down: the last use of the file failed, or revocations were lost. `None` if the store is not
+    /// down.
     pub(super) last: Mutex<Option<String>>,
 }
 
@@ -357,7 +360,7 @@ impl Writer {
             self.record(&mut group);
         }
         if !self.unwritten.is_empty() && !self.is_suspended {
-            // `with_database` tries once more to write the unwritten revocations. It logs an error.
+            // `with_database` tries once more to write the unwritten revocations. If this fails, it logs the error.
             let _ = self.with_database(|_| Ok(()));
         }
     }
@@ -608,8 +611,8 @@ impl Writer {
         }
     }
 
-    /// If all changes of the group have nothing to do, answers them without a commit, and returns true. The program
-    /// sends an `EndGraces` every second, which usually has nothing to do.
+    /// If the group contains only `EndGraces` and `Misuse`, and none of them has anything to do, answers them without a
+    /// commit, and returns true. The program sends an `EndGraces` every second, which usually has nothing to do.
     fn answer_idle(&mut self, group: &mut Vec<(Write, Reply<Written>)>) -> bool {
         let is_regular = |write: &Write| {
             use AccessTokenChange::{EndGraces, Misuse};
@@ -638,8 +641,8 @@ impl Writer {
         true
     }
 
-    /// Refuses the writes that must not be stored. If the store is suspended, refuses all writes. Otherwise refuses
-    /// PATs of users who already have the maximum number of PATs.
+    /// Refuses the writes that must not be stored. If the store is suspended, refuses all writes. If the store is not
+    /// suspended, refuses the PATs of users who already have the maximum number of PATs.
     fn refuse(&mut self, group: &mut Vec<(Write, Reply<Written>)>) {
         if self.is_suspended {
             // If the client repeats the request, the other process answers it.
@@ -689,8 +692,8 @@ impl Writer {
                 let before = issued.len()?;
                 issued.retain(|(_, token), (expires_at, user, _)| {
                     // A rule need not find a PAT that is already revoked, so such a PAT is removed and does not count.
-                    // Otherwise a client that rotates its PAT often would soon reach the maximum number of registered
-                    // PATs of its user.
+                    // If such a PAT counted, a client that rotates its PAT often would soon reach the maximum number of
+                    // registered PATs of its user.
                     let is_revoked = matches!(tokens.get(token), Ok(Some(_)));
                     let keep = keep_token(Timestamp::from_millis(expires_at)) && !is_revoked;
                     if let (true, Ok(user)) = (keep, UserId::new(user)) {
@@ -739,7 +742,7 @@ impl Writer {
     }
 
     /// Opens the database if it is closed. Then writes the revocations that could not be written before, and calls
-    /// `write`. After an error of the database, closes it.
+    /// `write`. After an error of the database, closes the database.
     ///
     /// If the file was removed or replaced, this is an error, because the next start would not find the written data.
     /// The file is checked before and after the write. The second check finds a file that was replaced during the
@@ -829,8 +832,9 @@ impl Writer {
             return Ok(database);
         }
         let (database, salt) = open(&self.path).map_err(|e| WriteProblem::Failed(e.into()))?;
-        // The hashes in the index were made with the salt of the file that the store opened at its start. There is one
-        // exception: a file without such hashes adopts the salt of another node.
+        // The hashes in the index were made with the salt of the file that the store opened at its start. So the file
+        // must have the same salt now. There is one exception: if there are no such hashes, the file may have adopted
+        // the salt of another node.
         let is_expected = |bytes: &[u8; Salt::LEN]| {
             let is_adopted = !self.salts.is_own_used() && self.salts.is_foreign(bytes);
             bytes == self.salts.own().bytes() || (is_adopted && self.adopt(bytes))

@@ -6,7 +6,8 @@
 
 use crate::remote::RemoteError;
 
-/// The reason why a call to Zowe's Caching Service failed. The text says what to do, if anything can be done.
+/// The reason why a call to Zowe's Caching Service failed. The text of the error says what to do, if anything can be
+/// done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CachingServiceError {
@@ -28,7 +29,7 @@ pub enum CachingServiceError {
          zowe.revocations.createSalt: true"
     )]
     NoSalt,
-    /// The service does not store its data in Infinispan. It cannot store lists elsewhere.
+    /// The service does not store its data in Infinispan. It can store lists only in Infinispan.
     #[error(
         "the Caching Service stores no lists (ZWECS136E), so API ML cannot revoke Personal Access Tokens; set \
          caching.storage.mode: infinispan for the Caching Service"

@@ -172,8 +172,8 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-/// The time of a rule in epoch milliseconds: an integer, as a number or as a decimal text. `None` if it is anything
-/// else, or does not fit into 64 bits with sign.
+/// The time of a rule in epoch milliseconds: an integer, as a number or as a decimal text. `None` if the value is
+/// anything else, or does not fit into an `i64`.
 struct RuleTime(Option<Timestamp>);
 
 impl<'de> Deserialize<'de> for RuleTime {

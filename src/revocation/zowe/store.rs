@@ -14,9 +14,10 @@ use crate::{
 /// other stores: it needs the token itself, but other stores pass on only the fingerprint of the token.
 ///
 /// - **Reads:** the own store checks each token first. If it accepts a PAT, the Caching Service checks the PAT, too. So
-///   a PAT is accepted only if both accept it. If the own store, or after it the Caching Service, cannot decide, the
-///   result is [`CheckError::Unavailable`]. For other tokens, only the own store decides: API ML keeps only revocations
-///   of PATs in the Caching Service.
+///   a PAT is accepted only if both accept it. If the own store cannot decide, the result is
+///   [`CheckError::Unavailable`]. The result is the same if the own store accepts a PAT, but the Caching Service cannot
+///   decide. For other tokens, only the own store decides: API ML keeps only revocations of PATs in the Caching
+///   Service.
 /// - **Writes**, if they are [on](super::CachingServiceSettings::with_writes): the own store is written first, and then
 ///   the Caching Service. Only rules and the revocations of PATs with [`revoke`](RevocationStore::revoke) are written
 ///   there. For these, `Ok` means that the Caching Service has the revocation. [`StoreError::Unconfirmed`] means that

@@ -29,7 +29,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The maximum number of revocations that wait for the service.
 const MAX_WAITING: usize = 10_000;
 
-/// The latest time of a rule that API ML can read: a `long` of Java. API ML ignores a rule with a larger number.
+/// The latest time of a rule that API ML can read: the largest `long` of Java, in milliseconds. API ML ignores a rule
+/// with a larger number.
 const LATEST: Timestamp = Timestamp::from_millis(i64::MAX.unsigned_abs());
 
 const DAY_SECS: u64 = 24 * 60 * 60;
@@ -48,7 +49,8 @@ enum Value {
     Rule { up_to: Timestamp },
 }
 
-/// A revocation that the service should have. It is kept in this form, because its keys depend on the salts.
+/// A revocation that the service should have. It is kept without its keys, because the keys depend on the salts, and
+/// the salts may change.
 #[derive(Clone, Debug)]
 pub(super) enum Subject {
     Pat(Pat),
@@ -161,8 +163,8 @@ impl Write {
         }))
     }
 
-    /// Returns how many seconds the service must keep the entry. `None` if the entry has no effect any more. The entry
-    /// must then not be written, because a time of 0 seconds would remove an older entry.
+    /// Returns how many seconds the service must keep the entry. `None` if the entry has no effect any more. Such an
+    /// entry must not be written: with a time of 0 seconds, the service would remove an older entry with the same key.
     fn ttl_secs(&self, now: Timestamp) -> Option<u64> {
         let longest = u64::from(Validity::MAX.days()) * DAY_SECS;
         let end = match self.value {
