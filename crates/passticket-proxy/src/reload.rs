@@ -171,7 +171,7 @@ fn log(outcome: &Outcome, is_requested: bool, was_up: bool) {
 impl Running {
     /// Reads the files now, even if they have just changed.
     fn reload_now(&mut self, watch: &mut Watch) -> Option<Outcome> {
-        // logrotate sends SIGHUP after it has renamed the file.
+        // logrotate sends SIGHUP after it has renamed the access log.
         self.access_logs.reopen();
         for _ in 0..TRIES {
             match watch.poll_now(|| read(&self.file, Some(&self.parts))) {

@@ -62,7 +62,7 @@ pub(crate) enum Outcome {
         files: Vec<String>,
         /// The settings and routes that have changed.
         changes: Vec<String>,
-        /// The warnings that the configuration before did not have, and the settings that need a restart.
+        /// The warnings that the previous configuration did not have, and the settings that need a restart.
         warnings: Vec<String>,
     },
     Unchanged,

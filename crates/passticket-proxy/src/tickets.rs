@@ -62,7 +62,8 @@ impl<G: PassTicketGenerator> Tickets<G> {
     }
 
     /// Returns the source of the PassTickets of `applid`. If these PassTickets do not come from Zowe, this source never
-    /// needs the token of a client. `self` may need the token for another APPLID.
+    /// needs the token of a client. In contrast, `self` may need the
+    /// token for another APPLID.
     pub(crate) fn of(&self, applid: &Applid) -> Self
     where
         G: Clone,

@@ -230,7 +230,7 @@ impl Templates<'_> {
 /// The instances of a service that have the same path.
 struct FoundPath<'f, 'r> {
     first: &'f FoundInstance<'r>,
-    /// The address at an instance that is up. If no instance is up, the address at the first one.
+    /// The address at an instance that is up. If no instance is up, the address at the first instance.
     upstream: &'f Upstream,
     is_up: bool,
 }

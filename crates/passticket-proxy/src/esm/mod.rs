@@ -134,7 +134,7 @@ impl FromStr for Esm {
     }
 }
 
-/// The text names no security product.
+/// The error for a text that names no security product.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a known security product; write racf, acf2 or tss")]
 pub struct EsmError(String);
@@ -367,7 +367,7 @@ pub fn identity(
     Ok(commands)
 }
 
-/// The values that each mapping needs, for an e-mail address and for a certificate.
+/// The values that both kinds of mapping need: the mapping of an e-mail address and the mapping of a certificate.
 #[derive(Clone, Copy)]
 struct Mapping<'a> {
     gateway: &'a UserId,

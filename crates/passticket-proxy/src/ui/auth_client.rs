@@ -39,7 +39,7 @@ pub(super) struct AuthClient {
     cookie: String,
 }
 
-/// The browser, in whose name the auth API is called.
+/// The parts of a browser's request that the calls of the auth API need.
 pub(super) struct Browser {
     uri: Uri,
     headers: HeaderMap,
@@ -62,8 +62,8 @@ impl Browser {
     }
 }
 
-/// The credential of a call. Each call has at most one, so a page never does anything with a credential that the user
-/// has not chosen.
+/// The credential of a call. Each call has at most one credential. So the page decides which credential the auth API
+/// uses, even if the request of the browser has several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Credential {
     None,
@@ -137,7 +137,7 @@ pub(super) struct Evicted {
 /// Selects the tokens of users that a page lists.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UsersTokenFilter {
-    /// The tokens of this user. If it is empty, the tokens of all users.
+    /// Only the tokens of this user. If the text is empty, the tokens of all users.
     pub(super) user: String,
     pub(super) service: String,
     pub(super) of: TokenFilter,
@@ -309,7 +309,7 @@ impl AuthClient {
         self.json(browser, Call::new(Method::GET, format!("access-tokens/{id}"))).await
     }
 
-    /// Returns the permissions of the user. A user without permissions also gets an answer, and not a refusal.
+    /// Returns the permissions of the user. The auth API does not refuse this call if the user has no permissions.
     pub(super) async fn permissions(&self, browser: &Browser) -> Result<Permissions, Refusal> {
         self.json(browser, Call::new(Method::GET, "access-tokens/permissions")).await
     }

@@ -82,7 +82,7 @@ impl Lifetimes {
 }
 
 impl CreateForm {
-    /// Returns the form as it opens.
+    /// Returns the form with the values that it has when it opens.
     pub(super) fn empty(lifetimes: Lifetimes) -> Self {
         Self { expiry: lifetimes.default_days().to_string(), ..Self::default() }
     }
@@ -100,7 +100,7 @@ impl CreateForm {
     /// Checks what the user has entered.
     ///
     /// # Errors
-    /// All faults, in the order of the fields. The auth API may find more.
+    /// All faults that this check finds, in the order of the fields. The auth API may find other faults.
     pub(super) fn check(
         &self,
         services: &Services,
@@ -212,7 +212,7 @@ mod tests {
         for (date, max_days, want) in [
             ("2027-01-20", 90, "2027-01-20T23:59:59Z"),
             ("2027-01-15", 90, "2027-01-15T23:59:59Z"),
-            // The end of the last day would be too late.
+            // The end of this date would be later than seven days from now.
             ("2027-01-22", 7, "2027-01-22T08:00:00Z"),
         ] {
             let query = format!("name=x&service=a&expiry=date&date={date}");

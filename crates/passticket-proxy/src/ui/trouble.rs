@@ -11,7 +11,7 @@ use super::{
 /// The reason why a request gets another page than it asked for.
 #[derive(Clone, Debug)]
 pub(super) enum Trouble {
-    /// Nobody is signed in.
+    /// The user is not signed in.
     NotSignedIn,
     /// The page itself has found a problem.
     Problem(Problem),
