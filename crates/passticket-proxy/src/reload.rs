@@ -78,7 +78,7 @@ pub(crate) struct Running {
     pub(crate) evict: Box<dyn Fn(&Config) -> Task + Send>,
 }
 
-/// Reloads the configuration until the task of this function is aborted. `hangup` is notified on SIGHUP.
+/// Reloads the configuration until the task of this function is aborted, or until a reload panics. `hangup` is notified on SIGHUP.
 pub(crate) async fn keep_current(
     mut running: Running,
     reloads: Arc<Reloads>,

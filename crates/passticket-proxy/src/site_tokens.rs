@@ -143,7 +143,7 @@ impl SiteTokens {
         }))
     }
 
-    /// Relays logouts to the issuers.
+    /// Returns `api` with a change: it also relays logouts to the issuers of the site.
     pub(crate) fn relay_logouts(&self, mut api: AuthApi) -> AuthApi {
         if let Some(apiml) = &self.apiml {
             api = api.with_issuer_logout(TokenOrigin::Apiml, apiml.apiml.clone());

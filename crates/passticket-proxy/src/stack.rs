@@ -1041,7 +1041,7 @@ fn zaas(
     endpoints: SchemeEndpoints<Arc<dyn RevocationStore>, Arc<dyn IdentityMapper>>,
 ) -> Option<impl GatewayService + use<>> {
     // A gateway of API ML sends the certificate of its client in a header. This layer puts that certificate in place of
-    // the certificate of API ML's gateway itself. So the auth API and the endpoints see only the certificate of the client.
+    // the certificate of API ML's gateway. So the auth API and the endpoints see only the certificate of the client.
     let forwarded = parts.zaas()?.layer();
     let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
     let api = SetSensitiveRequestHeaders::new(api.for_zaas(), sensitive.clone());

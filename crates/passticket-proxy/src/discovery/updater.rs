@@ -56,8 +56,8 @@ pub(super) struct Applied {
 
 impl RouteUpdater {
     /// Creates an updater. `defined` and `listed` are the routes and services of the static definitions. `implement`
-    /// adds the implementation of the scheme to a route. The updater replaces `routes` and `services`, and keeps only
-    /// their instances in `states`.
+    /// adds the implementation of the scheme to a route. The updater replaces the content of `routes` and
+    /// `services`. In `states`, it keeps only the instances of these routes.
     pub(crate) fn new(
         settings: DiscoverySettings,
         defined: Vec<ConfiguredRoute>,

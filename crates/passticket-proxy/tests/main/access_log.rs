@@ -230,7 +230,8 @@ async fn the_line_says_how_a_request_ended() {
     let chat = entry(&demo, "/svc/api/v1/chat").await;
     assert_eq!((&chat["status"], &chat["termination"]), (&json!(101), &json!("CD")), "{chat}");
     let bytes = |name: &str| chat[name].as_u64().unwrap();
-    // "hello" and "more", each with the header of a frame. The frames of a client also have a mask of four bytes.
+    // Both sides have sent "hello" and "more", each with the header of a frame. The frames of a client also have a mask
+    // of four bytes.
     assert_eq!((bytes("bytes_in"), bytes("bytes_out")), (11 + 10, 7 + 6), "{chat}");
 }
 
@@ -333,12 +334,12 @@ async fn the_file_is_opened_again_after_sighup_and_a_reload_switches_the_log() {
     let third = line(&demo, "other.log", |line| line.contains("/third")).await;
     assert!(third.contains("\"GET /open/api/v1/echo/third HTTP/"), "{third}");
     assert!(!text(&demo, "access.log").contains("/third"));
-    // The log is JSON now.
+    // The log on standard error is JSON now.
     let logged = demo.program.logged("configuration reloaded");
     let logged: Value = serde_json::from_str(&logged).unwrap();
     assert_eq!(logged["level"], "INFO", "{logged}");
 
-    // A file that cannot be opened changes nothing.
+    // If the access log of a new configuration cannot be opened, the old configuration stays.
     let bad = before.replace("access.log, format: json", "none/access.log, format: json");
     fs::write(&yaml, bad).unwrap();
     let failed = send(client.post(format!("http://{admin}/reload"))).await;

@@ -89,7 +89,7 @@ async fn administrators_find_and_revoke_a_token_of_another_user() {
         assert_eq!(page.status, 404, "{wrong}");
         assert!(page.text.contains("Token not found"), "{}", page.text);
     }
-    // An administrator can neither rename nor replace the token.
+    // An administrator can neither rename nor replace the token of another user.
     for page in ["edit", "rotate"] {
         assert_eq!(browser.get(&format!("/tokens/{id}/{page}")).await.status, 404);
     }

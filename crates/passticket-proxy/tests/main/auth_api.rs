@@ -27,7 +27,7 @@ enum Credential {
     Certificate(&'static str),
     /// A login token of `USER`.
     LoginToken,
-    /// A login token of `USER`, and the certificate of this user.
+    /// A login token of `USER`, and the certificate of the user in this variant.
     TokenAndCertificate(&'static str),
     /// A login token whose user has logged out.
     LoggedOutToken,

@@ -349,7 +349,7 @@ async fn a_failed_takeover_gives_the_lease_back() {
         }
     };
     tokio::time::timeout(PATIENCE, made).await.unwrap();
-    // Node `b` has given its lease to the fake process before the test kills this process. In the second round, the
+    // Node `b` has given its lease to the fake process before the test kills the fake process. In the second round, the
     // fake process also has the permission to serve.
     for steps in [3, 5] {
         let mut new = fake(&socket, steps);

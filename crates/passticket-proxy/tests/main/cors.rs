@@ -110,7 +110,7 @@ async fn only_listed_origins_can_use_services_and_the_auth_api() {
         }
     }
 
-    // A listed page can log the user in, and can read the reason of a refusal.
+    // A page of the listed origin `APP` can log the user in, and can read why a login was refused.
     for (origin, password, status) in
         [(APP, "validPassword", 204), (APP, "wrong", 401), (EVIL, "validPassword", 403)]
     {

@@ -331,7 +331,7 @@ async fn a_takeover_keeps_the_found_services_while_discovery_is_down() {
     site.second.stop().await;
     let config = site.demo.directory.join("zowe.yaml");
     for _ in 0..2 {
-        // The second process can get the registry only from the first process.
+        // No discovery service runs, so the new process can get the registry only from the old process.
         let new = successor(&config).await;
         let mut old = std::mem::replace(&mut site.demo.program, new);
         assert_eq!(site.get(FILES).await.status(), 200);

@@ -104,7 +104,7 @@ impl Gateway {
         }
     }
 
-    /// Returns the status of a request to the service.
+    /// Sends a request to the service. Returns its status, or 401 if the response has `X-Zowe-Auth-Failure`.
     async fn status(&self, client: &Client) -> StatusCode {
         let response = client.get(self.demo.at("/svc/api/v1/x")).send().await.unwrap();
         match response.headers().get("x-zowe-auth-failure") {

@@ -171,8 +171,9 @@ fn define(directory: &Path, instances: &[String], metadata: &str) {
     fs::write(directory.join("api-defs/demo.yml"), definition).unwrap();
 }
 
-/// In a long poll, a service answers only when it has an event, or after its own time limit. The time
-/// limits of the gateway are shorter than that, except the response timeout of the first round.
+/// In a long poll, a service answers only when it has an event. In this test, the service answers after `LATE`. The
+/// other time limits of the gateway are shorter than `LATE`. The response timeout is longer in the first round, and
+/// shorter in the second round.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_response_timeout_ends_a_long_poll_and_the_instance_stays_healthy() {
     const LATE: Duration = Duration::from_millis(2500);

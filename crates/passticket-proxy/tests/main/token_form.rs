@@ -135,7 +135,7 @@ async fn the_rules_and_the_script_for_secret_scanners_find_a_token() {
     let in_toml = between("regex = '''", "'''");
     let at_github = between("no other fields:\n\n```text\n", "\n```");
     assert_eq!(in_toml, at_github);
-    // RE2, which gitleaks uses, has no Unicode classes in `\b` and `\d` either.
+    // gitleaks uses RE2, in which `\b` and `\d` match only ASCII. With `unicode(false)`, this is the same here.
     let rule: Regex = RegexBuilder::new(in_toml).unicode(false).build().unwrap();
     let jwt = token.strip_prefix("zowepat_").unwrap().rsplit_once('.').unwrap().0;
     let line = format!("export TOKEN=\"{token}\" # secret");
