@@ -26,8 +26,8 @@ const EVERY: Duration = Duration::from_secs(3600);
 /// The wait after a failure.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// The wait after a failure if a list was never fetched. This wait is shorter, because without the list, the gateway
-/// accepts no client certificate of a TLS connection as a credential.
+/// The wait after a failure if a list was never fetched. This wait is shorter than [`PAUSE`], because without the list,
+/// the gateway accepts no client certificate of a TLS connection as a credential.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The trusted forwarders, and the lists of their certificates.

@@ -97,9 +97,9 @@ pub(crate) struct FoundCheck {
 
 impl FoundCheck {
     /// Returns `None` if the instance has no valid health URL, or if this URL does not lead to the address of the
-    /// instance. Without this rule, a program that registers an instance could make the gateway send requests to any server. If the service
-    /// has the scheme bypass (`is_bypass`), the check does not present the client certificate that the gateway has for
-    /// all services.
+    /// instance. Without this rule, a program that registers an instance could make the gateway send requests to any
+    /// server. If the service has the scheme bypass (`is_bypass`), the check does not present the client certificate
+    /// that the gateway has for all services.
     pub(crate) fn new(
         service: &ServiceId,
         instance: &ListedInstance,

@@ -66,7 +66,7 @@ pub(crate) enum Outcome {
         warnings: Vec<String>,
     },
     Unchanged,
-    /// The problems. There is at least one.
+    /// The problems. The list is never empty.
     Failed(Vec<String>),
     /// A file changed while it was read.
     Changing,

@@ -67,7 +67,7 @@ impl AskIssuer for AskZosmf {
 impl SiteTokens {
     /// Makes the issuers of the configuration. `to_zosmf` is the connector for logins at z/OSMF. It also connects to
     /// z/OSMF for the keys, and for questions about tokens. Its check of the certificate of z/OSMF is strict enough for
-    /// this: a server that passes the check can already confirm a login of any user. `sessions` contains the sessions
+    /// these purposes, because a server that passes this check can already confirm a login of any user. `sessions` contains the sessions
     /// that the gateway opens at z/OSMF.
     pub(crate) fn new(
         config: &Config,

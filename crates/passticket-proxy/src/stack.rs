@@ -91,8 +91,8 @@ pub(crate) enum PartsError {
     TokenKey(Problem),
 }
 
-/// The parts that the program builds from the configuration before the gateway listens. A reload keeps the parts whose
-/// settings have not changed: connections to services stay open, and keys of issuers need not be fetched again.
+/// The parts that the program builds from the configuration before the gateway listens. A reload keeps a part if
+/// its settings have not changed. So connections to services stay open, and keys of issuers need not be fetched again.
 pub(crate) struct Parts {
     tls: GatewayTls,
     outbound: Part<OutboundSettings, Arc<Outbound>>,
@@ -535,7 +535,7 @@ pub(crate) struct Kept {
     /// The generator with the used time slots. It stays, so that a reload cannot lead to two PassTickets for the same
     /// second.
     generator: LocalGenerator,
-    /// The refused PassTickets.
+    /// The breaker, which counts refused PassTickets, and stops PassTickets.
     breaker: TicketBreaker,
     /// The failed logins, and the passwords that were verified.
     logins: LoginMemory,
@@ -667,10 +667,10 @@ fn with_settings(tunnels: Tunnels, config: &Config) -> Tunnels {
 /// The layers between a client and the service that forwards requests, with the values of a configuration. The gateway
 /// and the command `explain` use the same layers in the same order, see [`routed_stack`].
 pub(crate) struct Layers {
-    /// Tells OAuth clients where to get a token. It is in front of CORS, because web pages of
-    /// all origins may read the metadata.
+    /// Tells OAuth clients where to get a token. This layer is in front of `cors`, because web pages of all origins may
+    /// read the metadata.
     pub(crate) metadata: Option<ProtectedResourceLayer>,
-    /// It is in front of authentication, because preflight requests have no credential.
+    /// This layer is in front of `authenticate`, because preflight requests have no credential.
     pub(crate) cors: Option<CorsLayer>,
     /// Counts requests. `None` if nothing is counted.
     pub(crate) requests: Option<RequestMetricsLayer>,
@@ -936,8 +936,8 @@ pub(crate) struct Services<G, Z> {
 ///
 /// If `kept` has counters, requests and decisions are counted. The health endpoint and the page of administrators
 /// report `health`. Call this function in a Tokio runtime. The function starts tasks there: they check the instances of
-/// services, and resolve their host names. If services are found in Eureka, they also fetch the registry and replace
-/// the routes.
+/// services, and resolve their host names. If the configuration uses Eureka, another
+/// task fetches the registry and replaces the routes.
 pub(crate) fn services(
     config: &Config,
     parts: &Parts,

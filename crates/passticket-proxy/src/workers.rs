@@ -276,8 +276,8 @@ impl Drop for WorkerRuntime {
 }
 
 /// Runs each worker in its own thread until `shutdown` is ready, and returns the results of the workers. A worker stops
-/// when its argument becomes `true`. If a worker ends or panics earlier, the other workers are also stopped. If they
-/// continued, the gateway would run with fewer threads, and some clients would get no answer.
+/// when its argument becomes `true`. If a worker ends or panics earlier, the other workers are also stopped. If the
+/// other workers continued, the gateway would run with fewer threads, and some clients would get no answer.
 ///
 /// # Errors
 /// The error of the first worker that failed or ended too early, or the error if a thread cannot be started.

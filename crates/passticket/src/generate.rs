@@ -336,8 +336,8 @@ impl LocalGenerator {
     /// not affected. With replay protection, no ticket is made in these cases:
     ///
     /// - The store cannot be reached.
-    /// - The clocks of the store and of this process differ by more than an eighth of the profile's window, or of
-    ///   [`MAX_WINDOW`](super::MAX_WINDOW) if the window is longer.
+    /// - The difference between the clocks of the store and of this process is too large. The limit is an eighth of the
+    ///   profile's window, but at most an eighth of [`MAX_WINDOW`](super::MAX_WINDOW).
     /// - The store answers with a slot that is in the future, or that is too old. The limit is the time for which an
     ///   [unused slot](#replay-protection) can be used.
     #[must_use]
@@ -690,8 +690,8 @@ impl Why {
         match self {
             Self::Codes(codes) => *codes,
             Self::Stopped { .. } => SafReturnCodes::STOPPED,
-            // z/OS has no return code for these errors. They do not occur on z/OS, which makes each ticket itself and
-            // for the current second.
+            // z/OS has no return code for these errors. They do not occur on z/OS, because z/OS makes
+            // each ticket itself, and for the current second.
             Self::NoTimeSlot(_) | Self::Unavailable { .. } | Self::NotAuthenticated => {
                 SafReturnCodes::INTERNAL
             }
@@ -752,7 +752,8 @@ impl GenerateError {
     }
 
     /// Creates an error for a ticket that is not made because the application has refused earlier tickets. z/OS counts
-    /// each refused ticket as a wrong password, and many sites revoke a user after the third one. `retry_after` is the
+    /// each refused ticket as a wrong password, and many sites revoke a user after the third wrong
+    /// password. `retry_after` is the
     /// time after which a ticket may be tried again, if known.
     ///
     /// The return codes are [`SafReturnCodes::STOPPED`]. An HTTP server should answer 503, with

@@ -40,7 +40,7 @@ pub(super) trait BlockCipher {
     fn encrypt(&self, block: u64) -> Result<u64, Self::Error>;
 }
 
-/// A key in memory. It is stored as its DES schedule.
+/// A key in memory. The field has the DES schedule of the key, not the key.
 pub(super) struct Schedule(Des);
 
 impl Schedule {

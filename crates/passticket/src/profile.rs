@@ -207,7 +207,7 @@ impl KeyProfile {
     ///
     /// RACF compares each ticket with the user's password first, which may be expensive. RACF may check
     /// a ticket faster if it has accepted this ticket before. So fewer different tickets can mean less work for RACF.
-    /// The price: it is more likely that a ticket in a log or a dump is still in use, so that an attacker can use it.
+    /// The price: it is more likely that a ticket that an attacker finds in a log or a dump is still valid.
     ///
     /// With [`Replay::Protected`], this setting has no effect, because the second use of a ticket would count as a
     /// wrong password. With [`Replay::Allowed`], the time is limited to a [quarter of the window](Self::max_reuse).
@@ -230,7 +230,8 @@ impl KeyProfile {
 
     /// Returns the longest possible [`reuse`](Self::reuse): a quarter of the window or of [`MAX_WINDOW`], whichever is
     /// shorter. The rest of the window allows for the transport to the service and for differences between the clocks.
-    /// The value for a [next key](Self::next_key) can be different.
+    /// The value for a [next key](Self::next_key) can differ
+    /// from this value.
     pub fn max_reuse(&self) -> Duration {
         Duration::from_secs(self.making_window().as_secs() / 4)
     }
@@ -295,8 +296,8 @@ impl KeyProfile {
         }
     }
 
-    /// Returns the profile with the key that makes no tickets at the time `now`, if its tickets are accepted
-    /// nevertheless. [`at`](Self::at) returns the profile with the key that makes tickets.
+    /// At the time `now`, only the key of [`at`](Self::at) makes tickets, but tickets of the other key may also be
+    /// accepted. Returns the profile with the other key, if its tickets are accepted at this time.
     fn also_accepted_at(&self, now: Timestamp) -> Option<&Self> {
         let next = self.next.as_deref()?;
         let now = now.as_secs();
@@ -641,8 +642,8 @@ pub enum Refusal {
     /// another algorithm.
     #[error("not a PassTicket, because this algorithm never makes such a text")]
     NotATicket,
-    /// There are two possible causes. The text is not a ticket of this user, APPLID and key. Or it is one, but its time
-    /// is more than 24 hours outside of the window.
+    /// There are two possible causes. The text is not a ticket of this user, APPLID and key. Or it is such a ticket,
+    /// but its time is more than 24 hours outside of the window.
     #[error(
         "not a PassTicket of this user, APPLID and key, or more than a day too early or too late; \
          compare user, APPLID and key with those of the system that made the PassTicket"

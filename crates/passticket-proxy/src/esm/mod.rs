@@ -16,7 +16,7 @@
 //!
 //! The module [`verify`] compares what the product displays with the configuration of the gateway.
 //!
-//! The commands never contain a key. If a command needs one, it contains a text in angle brackets, which no product
+//! The commands never contain a key. If a command needs a key, it contains a text in angle brackets, which no product
 //! accepts as a key.
 //!
 //! Sources: Zowe's documentation of PassTickets and delegated PassTickets, Zowe's installation jobs (`ZWEIRAC`,

@@ -206,7 +206,7 @@ impl TakenOver {
 
     /// Tells the old process that this process serves. Then answers the requests that the old process relays, in a task
     /// of its own. The result is this task, which ends when the old process ends. `None` if the message cannot be sent,
-    /// normally because the old process has ended.
+    /// for example because the old process has ended.
     pub(crate) async fn serving(
         self,
         services: RelayedServices<impl GatewayService, impl GatewayService>,

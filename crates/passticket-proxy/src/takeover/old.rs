@@ -33,7 +33,7 @@ pub(super) const PROTOCOL: u64 = 1;
 /// The deadline of a step in which the other process only answers.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
-/// The time that the new process may take to check the listening sockets, open missing ones, and connect to Redis.
+/// The time that the new process may take to check the listening sockets, open missing sockets, and connect to Redis.
 const PREPARE: Duration = Duration::from_secs(10);
 
 /// The maximum time that the hand-over waits for the answers to earlier requests to the auth API.

@@ -243,7 +243,7 @@ fn tail(path: &Path, window: u64) -> io::Result<Tail> {
     let start = len.saturating_sub(window);
     file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
-    // The file may grow meanwhile.
+    // The file may have grown since its length was read.
     file.take(window).read_to_end(&mut bytes)?;
     Ok(Tail { bytes, is_cut: start > 0 })
 }

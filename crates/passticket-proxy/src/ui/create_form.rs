@@ -153,13 +153,13 @@ pub(super) fn check_label(name: &str, description: &str) -> Vec<Fault> {
 /// answer is about no field.
 pub(super) fn fault_of_answer(status: StatusCode, message: &ApiMessage) -> Option<Fault> {
     let text = message.text();
-    // Several messages have the same number and the same text. Each has its own reason.
+    // Several messages have the same number and the same text. Each message has its own reason.
     let is = |template: &'static Template| message.reason() == ApiMessage::new(template).reason();
     Some(match status {
         StatusCode::TOO_MANY_REQUESTS if is(&messages::TOO_MANY_PATS) => {
             Fault::new("services", texts::TOO_MANY_TOKENS)
         }
-        // The administrator may have allowed fewer scopes after the form was opened.
+        // After the user opened the form, the administrator may have restricted the allowed scopes.
         StatusCode::FORBIDDEN if !is(&messages::CROSS_ORIGIN) => {
             Fault::new("services", format!("{} {text}", texts::NOT_ALLOWED))
         }

@@ -625,8 +625,8 @@ async fn changed_identity_providers_and_proxies_take_effect_immediately() {
         let keys = keys.to_owned();
         Box::new(move |yaml| yaml + &keys)
     };
-    // For each change of the configuration: the proofs to send after it, and for each proof the user whom the gateway
-    // identifies, if any.
+    // Each case has a name, a change of the configuration, and the proofs that the test sends after the change. Each
+    // proof has the user whom the gateway must identify, or `None`.
     let cases: [(&str, Edit<'_>, Vec<(Proof, Option<&str>)>); 7] = [
         (
             "at the start",

@@ -142,8 +142,8 @@ async fn events(next: Arc<Notify>) -> String {
     format!("http://{address}")
 }
 
-/// The service sends the second event only after the client has received the first one. The pause between both is
-/// longer than the body timeout.
+/// The service sends the second event only after the client has received the first event. The pause between the two
+/// events is longer than the body timeout.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_forwarded_immediately_and_a_pause_does_not_end_the_stream() {
     let next = Arc::<Notify>::default();

@@ -33,7 +33,7 @@ pub(super) struct Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Revoke {
     Never,
-    /// RACF permits this number of wrong passwords, and revokes the user at the next one.
+    /// RACF permits this number of wrong passwords, and revokes the user at the next wrong password.
     After(u32),
 }
 
