@@ -67,8 +67,8 @@ impl AskIssuer for AskZosmf {
 impl SiteTokens {
     /// Makes the issuers of the configuration. `to_zosmf` is the connector for logins at z/OSMF. It also connects to
     /// z/OSMF for the keys, and for questions about tokens. Its check of the certificate of z/OSMF is strict enough for
-    /// these purposes, because a server that passes this check can already confirm a login of any user. `sessions` contains the sessions
-    /// that the gateway opens at z/OSMF.
+    /// these purposes, because a server that passes this check can already confirm a login of any user. `sessions`
+    /// contains the sessions that the gateway opens at z/OSMF.
     pub(crate) fn new(
         config: &Config,
         to_zosmf: &Connector,

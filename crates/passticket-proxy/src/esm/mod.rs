@@ -278,14 +278,15 @@ pub fn delegate(esm: Esm, users: &[UserId]) -> Commands {
 /// An identity that is mapped to a user id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity<'a> {
-    /// A distributed identity: an e-mail address in a user directory (registry) outside z/OS. Its class is `IDIDMAP`.
+    /// A distributed identity: an e-mail address in a user directory (registry) outside z/OS. The
+    /// class of its mapping is `IDIDMAP`.
     Email {
         /// The e-mail address.
         email: &'a EmailOperand,
         /// The registry that the address belongs to.
         registry: &'a RegistryOperand,
     },
-    /// A client certificate. Its class is `DIGTNMAP`.
+    /// A client certificate. The class of its mapping is `DIGTNMAP`.
     Certificate {
         /// The subject of the certificate, or the last parts of the subject.
         subject: &'a NameOperand,

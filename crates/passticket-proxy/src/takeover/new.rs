@@ -116,7 +116,8 @@ impl From<StepError> for TakeoverError {
     }
 }
 
-/// Receives the listening sockets. If the configuration has another address, opens the new address instead.
+/// Receives the listening sockets. If the configuration has an address without a received socket, opens a socket at
+/// this address.
 async fn listeners(stream: &mut UnixStream, config: &Config) -> Result<Listeners, TakeoverError> {
     send(stream, Kind::Hello, &PROTOCOL.to_string(), ANSWER).await?;
     let about = receive(stream, Kind::Listeners, ANSWER).await?;

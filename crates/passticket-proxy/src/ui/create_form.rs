@@ -20,7 +20,7 @@ use super::{
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The days that the form offers, if they are within the maximum.
+/// The numbers of days that the form offers. The form leaves out the numbers above the maximum validity.
 const PRESETS: [u8; 4] = [7, 30, 60, 90];
 
 /// The value of `expiry` if the user enters a date.

@@ -251,7 +251,7 @@ async fn other_users_get_403_on_each_page_of_administrators() {
     assert!(!audit().contains("saf-refused"), "{}", audit());
 
     let (token, revoke) = (format!("/admin/tokens/{id}"), format!("/admin/tokens/{id}/revoke"));
-    // The pages of administrators do not even show the user's own token.
+    // Without the permission, the user cannot open a page of administrators, even for the user's own token.
     let of_token = [format!("{token}?user=APIMTST"), format!("{revoke}?user=APIMTST")];
     let pages = PAGES.into_iter().chain(of_token.iter().map(String::as_str));
     for path in pages {

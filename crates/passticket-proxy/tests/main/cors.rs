@@ -16,7 +16,7 @@ const APP: &str = "https://app.example";
 const EVIL: &str = "https://evil.example";
 
 /// Starts a gateway with two services: `shared`, which pages of `APP` may use, and `closed`. Both services answer with
-/// the number of request headers that they must not receive, and add their own CORS header.
+/// the number of headers in the request that a service must not receive. They also add their own CORS header.
 async fn start() -> Demo {
     let (listener, address) = listener().await;
     let service = service_fn(async |request: Request<Incoming>| {

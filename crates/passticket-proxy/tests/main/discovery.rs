@@ -211,7 +211,7 @@ async fn found_services_get_routes_and_a_rogue_registrant_gets_no_credential() {
     assert!(body.contains("theme=dark") && !body.contains(&token), "{body}");
     assert!(!body.to_ascii_lowercase().contains("authorization"), "{body}");
 
-    // The last instance of the service is down, and then up again.
+    // The only instance of the service goes down, and then up again.
     site.each(|eureka| eureka.set_status(&files.id(), "OUT_OF_SERVICE"));
     let response = site.until(FILES, 503).await;
     assert!(response.text().await.unwrap().contains("no instance of the service is up"));

@@ -293,8 +293,8 @@ async fn a_bad_configuration_changes_nothing_and_names_file_line_and_remedy() {
     gateway.demo.program.logged("have no problem any more");
     assert_eq!(gateway.ask(Method::GET, "/health").await.0, 200);
 
-    // The file is written in several steps, and is valid YAML after each. At each poll, the file watch sees that the
-    // file still grows, and waits.
+    // The test writes the file in several steps. The file is valid YAML after each step. At each poll, the file watch
+    // sees that the file still grows, and waits.
     let definition = fs::read_to_string(gateway.path("api-defs/demo.yml")).unwrap();
     let more = definition.replace("serviceId: svc", "serviceId: more");
     let more = more.strip_prefix("services:\n").unwrap();

@@ -115,7 +115,8 @@ async fn a_token_with_prefix_is_accepted_in_each_header_and_responses_say_when_i
     let response = send(open).await;
     assert_eq!((response.status().as_u16(), expires(&response).len()), (200, 0));
 
-    // If a token is revoked in one form, the gateway also refuses its other form.
+    // A token has two forms: with and without the prefix. If a client revokes one form, the gateway also refuses the
+    // other form.
     let revoke = demo.client().request(Method::DELETE, demo.auth("access-token/revoke"));
     let response = send(revoke.body(json!({"token": jwt}).to_string())).await;
     assert_eq!(response.status(), 200);

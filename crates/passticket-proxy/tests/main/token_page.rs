@@ -447,7 +447,7 @@ async fn a_form_without_the_key_of_its_session_changes_nothing() {
         let page = browser.post(path, &own, &[]).await;
         assert_eq!(page.status, 403, "{path}");
         browser.cookies.insert(FORM_COOKIE.to_owned(), cookie);
-        // A page of another origin.
+        // These requests come from a page of another origin.
         for (name, value) in [("sec-fetch-site", "cross-site"), ("origin", "https://evil.example")]
         {
             let request = browser.client.post(browser.url(path)).header(name, value);
