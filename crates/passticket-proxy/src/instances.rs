@@ -149,7 +149,7 @@ fn server(url: &Uri) -> Option<Upstream> {
     format!("{}://{}", url.scheme_str()?, url.authority()?).parse().ok()
 }
 
-/// Returns the health of an instance in the list of services.
+/// Returns the health of an instance in the list of services. An instance without a valid address counts as healthy.
 pub(crate) fn health(
     states: &InstanceStates,
     service: &ServiceId,

@@ -185,8 +185,7 @@ impl Running {
         Some(Outcome::Changing)
     }
 
-    /// Reads the files if they differ from those of the running configuration, and have not changed since the last
-    /// poll.
+    /// Reads the files, unless they were already read without a problem, or have changed since the last poll.
     fn poll(&mut self, watch: &mut Watch) -> Option<Outcome> {
         match watch.poll(|| read(&self.file, Some(&self.parts))) {
             Polled::Changing | Polled::Nothing => None,

@@ -127,7 +127,7 @@ pub(crate) fn runtime() -> Result<Runtime, Exit> {
 /// How the gateway starts.
 pub(crate) struct Start {
     listeners: Listeners,
-    /// The takeover from another process.
+    /// The takeover from another process. `None` if the gateway starts without a takeover.
     taken_over: Option<TakenOver>,
     /// The path of the socket on which another process can take over. `None` if no process can take over.
     socket: Option<PathBuf>,

@@ -1,6 +1,6 @@
-//! The gate in front of the gateway's Tower services. It holds requests during a takeover. If the takeover succeeds, the
-//! gate relays these requests to the new process. If the takeover fails, this process answers them. If this process ends
-//! while the new process may already serve, the gate refuses them.
+//! The gate in front of the gateway's Tower services. It holds requests during a takeover. If the takeover succeeds,
+//! the gate relays these requests to the new process. If the takeover fails, this process answers them. If this process
+//! ends while the new process may already serve, the gate refuses them.
 
 use std::{
     convert::Infallible,

@@ -359,8 +359,8 @@ impl AuthClient {
         self.call(browser, Credential::LoginCookie, call).await.map(drop)
     }
 
-    /// Revokes the tokens in `target` that were issued up to `up_to` (RFC 3339). If `up_to` is `None`, revokes the tokens
-    /// that were issued up to now. The signed-in user must be an administrator.
+    /// Revokes the tokens in `target` that were issued up to `up_to` (RFC 3339). If `up_to` is `None`, revokes the
+    /// tokens that were issued up to now. The signed-in user must be an administrator.
     pub(super) async fn make_rule(
         &self,
         browser: &Browser,

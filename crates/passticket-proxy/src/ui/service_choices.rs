@@ -1,4 +1,4 @@
-//! The services that a user chooses for a new token, and what the token may do with each.
+//! The services that a user chooses for a new token, and what the token may do with each service.
 //!
 //! The form has three fields for each service: the checkbox `service`, whose value is the id, and the fields
 //! `access-<id>` and `path-<id>`.

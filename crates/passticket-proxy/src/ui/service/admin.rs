@@ -1,6 +1,6 @@
 //! Answers the requests for the pages of administrators.
 //!
-//! An administrator is a user whom the auth API lets manage the tokens of others. Each request for such a page asks
+//! An administrator is a user whom the auth API lets manage the tokens of other users. Each request for such a page asks
 //! the auth API, so the pages decide nothing themselves.
 
 use std::time::Duration;
