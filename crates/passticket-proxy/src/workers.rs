@@ -50,7 +50,7 @@ pub(crate) struct SharedListeners {
     /// The number of worker threads.
     cores: usize,
     pub(crate) gateway: Shared,
-    /// The listener for gateways of API ML. `None` if the program has none.
+    /// The listener for gateways of API ML. `None` if the program has no such listener.
     pub(crate) zaas: Option<Shared>,
 }
 

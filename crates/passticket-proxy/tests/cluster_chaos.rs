@@ -56,8 +56,8 @@ const USERS: usize = 50;
 /// The number of revocations before the first event. The test measures how long they take without disturbance.
 const QUIET: usize = 50;
 
-/// The maximum time of the test is this time multiplied by the number of revocations. When it has passed, the test
-/// ends, even if it has not made all revocations.
+/// The maximum time of the test is this time multiplied by the number of revocations. When this time has passed, the
+/// test ends, even if it has not made all revocations.
 const TIME_PER_REVOCATION: Duration = Duration::from_millis(600);
 
 /// The time within which all nodes must accept tokens again after the last event.
@@ -196,7 +196,7 @@ async fn copy(
     }
 }
 
-/// Replaces a text with another one of the same length.
+/// Replaces a text with another text of the same length.
 fn replace_all(bytes: &mut [u8], text: &[u8], with: &[u8]) {
     assert_eq!(text.len(), with.len());
     for at in 0..bytes.len().saturating_sub(text.len() - 1) {

@@ -1,7 +1,7 @@
 //! Answers the requests for the pages of administrators.
 //!
-//! An administrator is a user whom the auth API lets manage the tokens of other users. Each request for such a page asks
-//! the auth API, so the pages decide nothing themselves.
+//! An administrator is a user whom the auth API lets manage the tokens of other users. Each request for such a page
+//! asks the auth API, so the pages decide nothing themselves.
 
 use std::time::Duration;
 
