@@ -143,8 +143,9 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         Replay::Protected
     }
 
-    /// Returns for how long a ticket that is made now stays valid at least. Returns `None` (the default) if this time
-    /// is not known. The result is right only if the clock of the application agrees with the clock of the generator.
+    /// Returns the minimum time for which a ticket that is made now stays valid. Returns `None` (the default) if this
+    /// time is not known. The result is right only if the clock of the application agrees with the clock of the
+    /// generator.
     ///
     /// A generator that contains another generator must implement this method, and call `lifetime` of the other
     /// generator.
