@@ -13,7 +13,7 @@ pub(crate) enum Exit {
     /// Exit code 1: the answer is negative, such as the refusal of a server. The text goes to standard error, because
     /// standard output may be the input of another program.
     Refused(String),
-    /// Exit code 1: the answer of the command is negative, and the command has printed it itself.
+    /// Exit code 1: the answer of the command is negative, and the command has printed the answer itself.
     Explained,
     /// Exit code 2: the command line, the environment or the configuration is wrong. Each problem is
     /// one line on standard error.

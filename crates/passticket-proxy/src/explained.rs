@@ -14,7 +14,7 @@ pub enum Subject {
     Past(PastId),
 }
 
-/// The request of the command line.
+/// The request that the arguments describe.
 #[derive(Debug)]
 pub struct Asked {
     /// The method.
@@ -29,10 +29,10 @@ pub struct Asked {
     pub is_live: bool,
 }
 
-/// The credential of the command line.
+/// The credential that the arguments describe.
 #[derive(Debug)]
 pub enum Given {
-    /// No credential, or one in the headers of the command line.
+    /// No credential, or a credential in the headers of the command line.
     Headers,
     /// A login token of this user, which the command itself makes.
     User(UserId),

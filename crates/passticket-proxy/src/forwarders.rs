@@ -26,8 +26,8 @@ const EVERY: Duration = Duration::from_secs(3600);
 /// The wait after a failure.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// The wait after a failure if a list was never fetched. This wait is shorter, because without the list, the gateway
-/// accepts no client certificate of a TLS connection as a credential.
+/// The wait after a failure if a list was never fetched. This wait is shorter than [`PAUSE`], because without the list,
+/// the gateway accepts no client certificate of a TLS connection as a credential.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The trusted forwarders, and the lists of their certificates.
@@ -60,12 +60,12 @@ struct Lists {
 }
 
 impl Forwarders {
-    /// Makes the forwarders of the configuration. `None` if no configuration up to now has forwarders. Nothing is
-    /// fetched yet. If the settings are the same as in `previous`, the lists of `previous` stay.
+    /// Makes the forwarders of the configuration. `None` if no configuration up to now has forwarders. This function
+    /// fetches nothing. If the settings are the same as in `previous`, the lists of `previous` stay.
     ///
     /// The certificate of a former forwarder must not become a credential. So former forwarders stay known, even if the
-    /// configuration has no forwarders any more. If there is no error, the forwarders of `previous` are replaced
-    /// immediately.
+    /// configuration has no forwarders any more. The result and `previous` share one
+    /// list of trusted forwarders. So without an error, the running gateway uses the new list immediately.
     pub(crate) fn new(
         config: &Config,
         previous: Option<&Self>,
@@ -130,8 +130,8 @@ impl Lists {
         Ok(Self { trusted, client, fixed, urls: urls.clone() })
     }
 
-    /// Fetches the lists now, and then every hour. A list that cannot be fetched stays as it was, and all lists are
-    /// fetched again after a shorter wait. The future never ends.
+    /// Fetches the lists now, and then every hour. A list that cannot be fetched stays as it was. After a failure,
+    /// all lists are fetched again after [`PAUSE`] or [`FIRST_PAUSE`], not after an hour. The future never ends.
     async fn keep_fresh(self) {
         if self.urls.is_empty() {
             return std::future::pending().await;

@@ -96,10 +96,10 @@ pub(crate) struct FoundCheck {
 }
 
 impl FoundCheck {
-    /// Returns `None` if the instance has no valid health URL, or if this URL leads to another server. Without this
-    /// rule, a program that registers an instance could make the gateway send requests to any server. If the service
-    /// has the scheme bypass (`is_bypass`), the check does not present the client certificate that the gateway has for
-    /// all services.
+    /// Returns `None` if the instance has no valid health URL, or if this URL does not lead to the address of the
+    /// instance. Without this rule, a program that registers an instance could make the gateway send requests to any
+    /// server. If the service has the scheme bypass (`is_bypass`), the check does not present the client certificate
+    /// that the gateway has for all services.
     pub(crate) fn new(
         service: &ServiceId,
         instance: &ListedInstance,
@@ -149,7 +149,7 @@ fn server(url: &Uri) -> Option<Upstream> {
     format!("{}://{}", url.scheme_str()?, url.authority()?).parse().ok()
 }
 
-/// Returns the health of an instance in the list of services.
+/// Returns the health of an instance in the list of services. An instance without a valid address counts as healthy.
 pub(crate) fn health(
     states: &InstanceStates,
     service: &ServiceId,

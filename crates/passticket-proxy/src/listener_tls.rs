@@ -6,8 +6,8 @@ use tower_passticket::tls::{ClientCertificates, ServerTls, TlsError, TlsPolicy};
 
 use crate::part::Part;
 
-/// The TLS of the listener of the gateway, with its settings. `None` if AT-TLS (TLS by the TCP/IP stack of z/OS) decrypts
-/// connections for the gateway.
+/// The TLS of the listener of the gateway, with its settings. `None` if AT-TLS (TLS by the TCP/IP stack of z/OS)
+/// decrypts connections for the gateway.
 pub(crate) type GatewayTls = Part<ListenerSettings, Option<ServerTls>>;
 
 /// The TLS of the listener for gateways of API ML, with its settings.
@@ -55,8 +55,8 @@ pub(crate) fn server_tls(config: &Config) -> Result<ServerTls, TlsError> {
     make(config, config.client_certificates)
 }
 
-/// Makes the verifier of client certificates that a proxy or a gateway sends in `Client-Cert`. It has the same certificate
-/// authorities and revocation lists as the listeners.
+/// Makes the verifier of client certificates that a proxy or a gateway of API ML sends in `Client-Cert`. The verifier
+/// has the same certificate authorities and revocation lists as the listeners.
 pub(crate) fn client_certificates(config: &Config) -> Result<ClientCertificates, TlsError> {
     let authorities = &config.tls.authorities;
     match &config.tls.revocation_lists {

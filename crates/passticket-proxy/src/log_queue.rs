@@ -177,9 +177,9 @@ impl Write for LogLine {
 struct Writer<W> {
     to: W,
     counters: Arc<Counters>,
-    /// Whether the last write failed after a part of a line.
+    /// Whether the text on standard error ends with an incomplete line, because a write failed.
     is_within_line: bool,
-    /// The time of the last attempt to report lost lines.
+    /// The time of the last attempt to report lost lines. `None` before the first attempt. A flush sets it to `None`.
     reported: Option<Instant>,
 }
 
@@ -213,7 +213,8 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Writes a line with the number of lost lines, at most once per [`REPORT_INTERVAL`], except after a flush.
+    /// If lines were lost, writes a line with their number. Between two such lines is at least [`REPORT_INTERVAL`]. A
+    /// flush does not wait for this interval.
     fn report_lost_lines(&mut self) {
         if self.reported.is_some_and(|last| last.elapsed() < REPORT_INTERVAL) {
             return;

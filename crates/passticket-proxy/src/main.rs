@@ -113,7 +113,7 @@ fn explain(args: Explain) -> Result<(), Exit> {
     explain::explain(&file, subject, as_json)
 }
 
-/// The maximum length of an unexpected argument that is printed, in bytes. A longer one may be a token.
+/// The maximum length of an unexpected argument that is printed, in bytes. A longer argument may be a token.
 const MAX_SHOWN_ARGUMENT: usize = 32;
 
 /// Returns the text of an error, and hides an argument that may contain a token or a password. Such an argument is a

@@ -1,5 +1,5 @@
 //! Creates the providers that the configuration selects. Some providers answer whether a password is right or whether a
-//! user has a permission. Others answer which user id belongs to a certificate or an e-mail address.
+//! user has a permission. Other providers answer which user id belongs to a certificate or an e-mail address.
 //!
 //! A provider reads its answers from a file, or asks a server over HTTP. One such server is ZSS, the Zowe
 //! server on z/OS. ZSS asks the security product through SAF, the security interface of z/OS. A

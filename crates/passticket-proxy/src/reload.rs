@@ -1,5 +1,5 @@
-//! Reads the configuration again when one of its files changes, on SIGHUP, and when a client of the admin port requests
-//! it (docs/decisions.md#d30).
+//! Reads the configuration again in three cases: one of its files has changed, the process has received SIGHUP, or a
+//! client of the admin port requests it (docs/decisions.md#d30).
 //!
 //! The new configuration is read and checked, and all its parts are built, before anything is replaced. If there is a
 //! problem, nothing changes.
@@ -24,8 +24,8 @@ use crate::{
     workers::SharedListeners,
 };
 
-/// Interval between two polls. After a change of a file, the first poll notices the change, and the second poll reads the
-/// files.
+/// Interval between two polls. After a change of a file, the first poll notices the change, and the second poll reads
+/// the files.
 const POLL_EVERY: Duration = Duration::from_secs(2);
 
 /// If a file changes while a requested reload reads it, the reload reads all files again. This is the maximum number of
@@ -56,7 +56,7 @@ pub(crate) fn read(
     (checked, files)
 }
 
-/// Builds the gateway from a configuration, and replaces the running one.
+/// Builds a gateway from a configuration, and replaces the running gateway.
 pub(crate) type Install = Box<dyn Fn(&Config, &Parts, &Kept) + Send>;
 
 /// The running configuration.
@@ -78,7 +78,8 @@ pub(crate) struct Running {
     pub(crate) evict: Box<dyn Fn(&Config) -> Task + Send>,
 }
 
-/// Reloads the configuration until the task of this function is aborted. `hangup` is notified on SIGHUP.
+/// Reloads the configuration until the task of this function is aborted, or until a reload panics.
+/// `hangup` is notified on SIGHUP.
 pub(crate) async fn keep_current(
     mut running: Running,
     reloads: Arc<Reloads>,
@@ -171,7 +172,7 @@ fn log(outcome: &Outcome, is_requested: bool, was_up: bool) {
 impl Running {
     /// Reads the files now, even if they have just changed.
     fn reload_now(&mut self, watch: &mut Watch) -> Option<Outcome> {
-        // logrotate sends SIGHUP after it has renamed the file.
+        // logrotate sends SIGHUP after it has renamed the access log.
         self.access_logs.reopen();
         for _ in 0..TRIES {
             match watch.poll_now(|| read(&self.file, Some(&self.parts))) {
@@ -184,8 +185,7 @@ impl Running {
         Some(Outcome::Changing)
     }
 
-    /// Reads the files if they differ from those of the running configuration, and have not changed since the last
-    /// poll.
+    /// Reads the files, unless they were already read without a problem, or have changed since the last poll.
     fn poll(&mut self, watch: &mut Watch) -> Option<Outcome> {
         match watch.poll(|| read(&self.file, Some(&self.parts))) {
             Polled::Changing | Polled::Nothing => None,

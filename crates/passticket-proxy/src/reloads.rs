@@ -62,11 +62,11 @@ pub(crate) enum Outcome {
         files: Vec<String>,
         /// The settings and routes that have changed.
         changes: Vec<String>,
-        /// The warnings that the configuration before did not have, and the settings that need a restart.
+        /// The warnings that the previous configuration did not have, and the settings that need a restart.
         warnings: Vec<String>,
     },
     Unchanged,
-    /// The problems. There is at least one.
+    /// The problems. The list is never empty.
     Failed(Vec<String>),
     /// A file changed while it was read.
     Changing,

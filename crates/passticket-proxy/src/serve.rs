@@ -127,7 +127,7 @@ pub(crate) fn runtime() -> Result<Runtime, Exit> {
 /// How the gateway starts.
 pub(crate) struct Start {
     listeners: Listeners,
-    /// The takeover from another process.
+    /// The takeover from another process. `None` if the gateway starts without a takeover.
     taken_over: Option<TakenOver>,
     /// The path of the socket on which another process can take over. `None` if no process can take over.
     socket: Option<PathBuf>,
@@ -236,8 +236,8 @@ pub(crate) async fn run(
     let (relaying, routes) = (OnceCell::new(), config.routes.len());
     let successor = async {
         workers.all_run().await;
-        // Make the takeover socket of this process before `serving` tells the old process that this process serves. The
-        // old process then drops its own socket.
+        // Make the takeover socket of this process before `serving` tells the old process that this process serves.
+        // After this message, the old process drops its own socket.
         let offer = offer.map(|(socket, running)| Offer::new(running, socket));
         if let Some(taken_over) = taken_over
             && let Some(task) = taken_over.serving(relayed, &hand_over).await

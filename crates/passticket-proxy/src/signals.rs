@@ -7,8 +7,8 @@ use tokio::{
 
 use crate::exit::Exit;
 
-/// The signals. Once a value of this type has been created, these signals do not end the process by their default
-/// action, even after the value was dropped.
+/// The signals. By default, each of these signals ends the process. When a value of this type has been created, the
+/// signals no longer do this, even after the value was dropped.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: Signal,

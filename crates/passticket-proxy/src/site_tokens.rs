@@ -67,8 +67,8 @@ impl AskIssuer for AskZosmf {
 impl SiteTokens {
     /// Makes the issuers of the configuration. `to_zosmf` is the connector for logins at z/OSMF. It also connects to
     /// z/OSMF for the keys, and for questions about tokens. Its check of the certificate of z/OSMF is strict enough for
-    /// this: a server that passes the check can already confirm a login of any user. `sessions` contains the sessions
-    /// that the gateway opens at z/OSMF.
+    /// these purposes, because a server that passes this check can already confirm a login of any user. `sessions`
+    /// contains the sessions that the gateway opens at z/OSMF.
     pub(crate) fn new(
         config: &Config,
         to_zosmf: &Connector,
@@ -143,7 +143,7 @@ impl SiteTokens {
         }))
     }
 
-    /// Relays logouts to the issuers.
+    /// Returns `api` with a change: it also relays logouts to the issuers of the site.
     pub(crate) fn relay_logouts(&self, mut api: AuthApi) -> AuthApi {
         if let Some(apiml) = &self.apiml {
             api = api.with_issuer_logout(TokenOrigin::Apiml, apiml.apiml.clone());

@@ -91,8 +91,8 @@ pub(crate) enum PartsError {
     TokenKey(Problem),
 }
 
-/// The parts that the program builds from the configuration before the gateway listens. A reload keeps the parts whose
-/// settings have not changed: connections to services stay open, and keys of issuers need not be fetched again.
+/// The parts that the program builds from the configuration before the gateway listens. A reload keeps a part if
+/// its settings have not changed. So connections to services stay open, and keys of issuers need not be fetched again.
 pub(crate) struct Parts {
     tls: GatewayTls,
     outbound: Part<OutboundSettings, Arc<Outbound>>,
@@ -111,7 +111,7 @@ pub(crate) struct Parts {
     site: Part<SiteSettings, Arc<SiteTokens>>,
     /// The verifier of the tokens of all issuers. `None` if only the gateway's own tokens are accepted.
     issuers: Option<TrustedIssuers>,
-    /// The task that fetches the registry of services. `None` if services are not found in Eureka.
+    /// The task that fetches the registry of services. `None` if the configuration does not use Eureka.
     finding: Option<Part<FindingSettings, Finding>>,
     /// The proxies that may send the certificates of their clients.
     forwarders: Option<Forwarders>,
@@ -201,7 +201,7 @@ impl Parts {
         self.zaas.as_ref()
     }
 
-    /// Returns whether passwords are checked as with the previous configuration.
+    /// Returns whether the reload has kept the login provider, because its settings have not changed.
     pub(crate) fn has_same_logins(&self) -> bool {
         self.login.is_kept
     }
@@ -219,7 +219,7 @@ impl Parts {
     }
 }
 
-/// Builds the [`Parts`]. Keeps the parts of the previous configuration whose settings have not changed.
+/// Builds the [`Parts`]. Keeps a part of `previous` if the settings of this part have not changed.
 pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, PartsError> {
     let tls = listener_tls::of_gateway(config, previous.map(|it| &it.tls))?;
     let outbound = connectors::outbound(config, previous.map(|it| &it.outbound))?;
@@ -228,7 +228,7 @@ pub(crate) fn parts(config: &Config, previous: Option<&Parts>) -> Result<Parts, 
         Logins::Zosmf(settings) => Some(settings.clone()),
         _ => None,
     };
-    // The scheme `zosmf` needs a z/OSMF even if this z/OSMF does not check passwords.
+    // The scheme `zosmf` needs the address of z/OSMF, even if z/OSMF does not check passwords.
     let zosmf_address = config.scheme_peers.zosmf.as_ref().map(|zosmf| zosmf.address.clone());
     let zosmf_address = zosmf_address.or_else(|| Some(zosmf.as_ref()?.address.clone()));
     let before = previous.map(|it| &it.zosmf_sessions);
@@ -425,8 +425,8 @@ pub(crate) enum StoresError {
     /// If the gateway started without the audit file, events would not be audited.
     #[error(transparent)]
     Audit(#[from] AuditFileError),
-    /// A node makes a new revocation file. A second file, which says that the node has not joined the other nodes yet,
-    /// cannot be written.
+    /// The mark file cannot be written. A node that makes a new revocation file also writes this mark file. It says
+    /// that the node has not joined the other nodes yet.
     #[error(transparent)]
     Mark(#[from] cluster::MarkError),
 }
@@ -535,7 +535,7 @@ pub(crate) struct Kept {
     /// The generator with the used time slots. It stays, so that a reload cannot lead to two PassTickets for the same
     /// second.
     generator: LocalGenerator,
-    /// The refused PassTickets.
+    /// The breaker, which counts refused PassTickets, and stops PassTickets.
     breaker: TicketBreaker,
     /// The failed logins, and the passwords that were verified.
     logins: LoginMemory,
@@ -621,8 +621,8 @@ impl Kept {
         Self { access_logs, ..self }
     }
 
-    /// Continues with a new configuration. If the settings of logins or the users have changed, forgets the passwords
-    /// that were verified before.
+    /// Continues with a new configuration. If [`Parts::has_same_logins`] is false, forgets the passwords that
+    /// were verified before.
     pub(crate) fn continue_with(&mut self, config: &Config, parts: &Parts) {
         self.generator = self.generator.with_profiles(config.profiles.clone());
         self.breaker.set_keys(config.profiles.clone(), config.ticket_limits.clone());
@@ -667,9 +667,10 @@ fn with_settings(tunnels: Tunnels, config: &Config) -> Tunnels {
 /// The layers between a client and the service that forwards requests, with the values of a configuration. The gateway
 /// and the command `explain` use the same layers in the same order, see [`routed_stack`].
 pub(crate) struct Layers {
-    /// Tells OAuth clients where to get a token. It is in front of CORS, because anyone may read the metadata.
+    /// Tells OAuth clients where to get a token. This layer is in front of `cors`, because web pages of all origins may
+    /// read the metadata.
     pub(crate) metadata: Option<ProtectedResourceLayer>,
-    /// It is in front of authentication, because preflight requests have no credential.
+    /// This layer is in front of `authenticate`, because preflight requests have no credential.
     pub(crate) cors: Option<CorsLayer>,
     /// Counts requests. `None` if nothing is counted.
     pub(crate) requests: Option<RequestMetricsLayer>,
@@ -880,8 +881,8 @@ pub(crate) fn assemble<S: SafProvider + Clone>(
     let found = config.discovery.iter().flat_map(|discovery| &discovery.services);
     let found = found.flat_map(|service| &service.schemes);
     if config.routes.iter().chain(found).any(|route| route.client_basic() == ClientBasic::Verify) {
-        // `basic_login` shares the counts of failed logins that `api` has now, and some settings create new counts. So
-        // it is called after all of these settings.
+        // `basic_login` shares the counts of failed logins that `api` has now. Some of the calls above replace these
+        // counts. So `basic_login` is called after them.
         authenticator = authenticator.with_passwords(api.basic_login());
     }
     let compatibility = config.compatibility;
@@ -935,8 +936,8 @@ pub(crate) struct Services<G, Z> {
 ///
 /// If `kept` has counters, requests and decisions are counted. The health endpoint and the page of administrators
 /// report `health`. Call this function in a Tokio runtime. The function starts tasks there: they check the instances of
-/// services, and resolve their host names. If services are found in Eureka, they also fetch the registry and replace
-/// the routes.
+/// services, and resolve their host names. If the configuration uses Eureka, another
+/// task fetches the registry and replaces the routes.
 pub(crate) fn services(
     config: &Config,
     parts: &Parts,
@@ -955,7 +956,7 @@ pub(crate) fn services(
         states.set_routes(&routes);
     }
     let connections = kept.forward.value.connections();
-    // The new checks begin before the old ones end, so a failed instance stays failed.
+    // The new health checks begin before the old health checks end, so a failed instance stays failed.
     let tasks = instances::start_tasks(config, &routes, &shared, connectors, &states, connections);
     kept.instance_tasks.replace(tasks);
     let routes = Routes::new(routes).expect("the configuration contains each prefix only once");
@@ -1007,7 +1008,8 @@ pub(crate) fn services(
     // A trusted proxy sends the certificate of its client in a header. This layer puts that certificate in place of the
     // proxy's own certificate. So the auth API and the pages see only the certificate of the client.
     let forwarded = || option_layer(parts.forwarders.as_ref().map(Forwarders::layer));
-    // The pages call the auth API directly, because each request for a page has already passed these two layers.
+    // The pages call `api` without the layers `forwarded` and `SetSensitiveRequestHeaders`, because each request for a
+    // page has already passed these two layers.
     let pages = config.ui.as_ref().map(|settings| {
         let options = ui_options(config, settings, listed, kept, document);
         let ui = Ui::new(api.clone(), options);
@@ -1039,7 +1041,7 @@ fn zaas(
     endpoints: SchemeEndpoints<Arc<dyn RevocationStore>, Arc<dyn IdentityMapper>>,
 ) -> Option<impl GatewayService + use<>> {
     // A gateway of API ML sends the certificate of its client in a header. This layer puts that certificate in place of
-    // the gateway's own certificate. So the auth API and the endpoints see only the certificate of the client.
+    // the certificate of API ML's gateway. So the auth API and the endpoints see only the certificate of the client.
     let forwarded = parts.zaas()?.layer();
     let sensitive = [AUTHORIZATION, COOKIE, PRIVATE_TOKEN.clone()];
     let api = SetSensitiveRequestHeaders::new(api.for_zaas(), sensitive.clone());
@@ -1069,7 +1071,7 @@ fn with_access_log<G: GatewayService>(gateway: G, kept: &Kept) -> impl GatewaySe
         .service(gateway)
 }
 
-/// Changes the type of the body. The body of a request without a line in the access log stays as it is.
+/// Changes the type of the body. If a request has no line in the access log, the body of its response stays as it is.
 fn to_response_body(response: Response<LoggedBody<ResponseBody>>) -> Response<ResponseBody> {
     response.map(ResponseBody::from)
 }

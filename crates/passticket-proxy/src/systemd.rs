@@ -2,7 +2,7 @@
 //! threads work.
 //!
 //! A message is one datagram to the socket that the environment variable `NOTIFY_SOCKET` names. No library is used,
-//! because the code would not become shorter. Without the variable, nothing is sent.
+//! because a library would not make the code shorter. Without the variable, nothing is sent.
 
 use std::{
     env,

@@ -15,7 +15,8 @@ use tower_passticket::{
 
 use crate::providers::Remote;
 
-/// Makes a PassTicket with a key of the gateway, or asks a running Zowe for one. The APPLID decides which.
+/// Makes a PassTicket with a key of the gateway, or asks a running Zowe for one. The APPLID decides which of
+/// the two.
 #[derive(Clone)]
 pub(crate) struct Tickets<G> {
     local: G,
@@ -62,7 +63,8 @@ impl<G: PassTicketGenerator> Tickets<G> {
     }
 
     /// Returns the source of the PassTickets of `applid`. If these PassTickets do not come from Zowe, this source never
-    /// needs the token of a client. `self` may need the token for another APPLID.
+    /// needs the token of a client. In contrast, `self` may need the
+    /// token for another APPLID.
     pub(crate) fn of(&self, applid: &Applid) -> Self
     where
         G: Clone,

@@ -21,7 +21,7 @@ pub(crate) struct Watch {
 /// The result of a poll.
 #[derive(Debug)]
 pub(crate) enum Polled<T> {
-    /// No file has changed, or the problems are known.
+    /// No file has changed, or the problems were already reported.
     Nothing,
     /// A file may still be changing. Poll again.
     Changing,
@@ -116,7 +116,7 @@ mod tests {
     const HALF: &str = "safAccess:\n  ZOWE:\n    A:\n      READ: [USER]\n";
 
     /// Reads a configuration that has only permissions, and returns the problems of the permissions. Problems about
-    /// files that the configuration lacks are left out.
+    /// other settings, which this configuration lacks, are left out.
     fn read(zowe_yaml: &Path) -> (Result<(), Vec<String>>, SourceFiles) {
         let (loaded, files) = Config::load_with_sources(zowe_yaml, &|_| None);
         let problems: Vec<_> = match loaded {
@@ -207,7 +207,7 @@ mod tests {
         watched.replace_file(HALF);
         assert_eq!(watched.poll(), "changing");
         watched.replace_file(GOOD);
-        // The content is the old one again.
+        // The file has its first content again.
         assert_eq!(watched.polls(3), ["changing", "0 new", "nothing"]);
         watched.replace_file(HALF);
         assert_eq!(watched.polls(3), ["changing", "1 new", "nothing"]);

@@ -50,7 +50,7 @@ pub(crate) struct SharedListeners {
     /// The number of worker threads.
     cores: usize,
     pub(crate) gateway: Shared,
-    /// The listener for gateways of API ML. `None` if the program has none.
+    /// The listener for gateways of API ML. `None` if the program has no such listener.
     pub(crate) zaas: Option<Shared>,
 }
 
@@ -177,7 +177,7 @@ impl<S: GatewayService> Port<S> {
     }
 }
 
-/// The time that the program waits at its end.
+/// The maximum times that the program waits before it ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DrainTimes {
     /// The time for the requests in flight.
@@ -268,19 +268,19 @@ impl WorkerRuntime {
 impl Drop for WorkerRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
-            // Dropping a `Runtime` waits for its blocking calls, such as a look-up in DNS. This would panic in a task,
-            // and would delay the end of the program. `shutdown_background` does not wait.
+            // Dropping a `Runtime` waits for its blocking calls, such as a look-up in DNS. In a task, such a
+            // wait panics. Elsewhere, it would delay the end of the program. `shutdown_background` does not wait.
             runtime.shutdown_background();
         }
     }
 }
 
 /// Runs each worker in its own thread until `shutdown` is ready, and returns the results of the workers. A worker stops
-/// when its argument becomes `true`. If a worker ends or panics earlier, the other workers are also stopped. If they
-/// continued, the gateway would run with fewer threads, and some clients would get no answer.
+/// when its argument becomes `true`. If a worker ends or panics earlier, the other workers are also stopped. If the
+/// other workers continued, the gateway would run with fewer threads, and some clients would get no answer.
 ///
 /// # Errors
-/// The error of the first worker that failed, or the error if a thread cannot be started.
+/// The error of the first worker that failed or ended too early, or the error if a thread cannot be started.
 async fn supervise<W, T>(
     workers: Vec<W>,
     shutdown: impl Future<Output = ()>,

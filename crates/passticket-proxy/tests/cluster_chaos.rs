@@ -1,6 +1,6 @@
 //! Tests three gateways that share revocations over Redis with a replica and Sentinel. At random, the test kills and
 //! pauses processes, replaces them by takeovers, and cuts, delays and freezes connections. If a gateway has answered a
-//! revocation with success, no gateway may accept the token after that.
+//! revocation with success, no gateway may accept the token from then on.
 //!
 //! `just cluster-chaos NUMBER` runs this test with this number of revocations. `CLUSTER_SEED` repeats the events of an
 //! earlier run. `CLUSTER_LEASE` sets `leaseSeconds`. `cargo test` does not run the test.
@@ -56,14 +56,14 @@ const USERS: usize = 50;
 /// The number of revocations before the first event. The test measures how long they take without disturbance.
 const QUIET: usize = 50;
 
-/// The maximum time of the test is this time multiplied by the number of revocations. When it has passed, the test
-/// ends, even if it has not made all revocations.
+/// The maximum time of the test is this time multiplied by the number of revocations. When this time has passed, the
+/// test ends, even if it has not made all revocations.
 const TIME_PER_REVOCATION: Duration = Duration::from_millis(600);
 
 /// The time within which all nodes must accept tokens again after the last event.
 const RECOVERY: Duration = Duration::from_secs(60);
 
-/// When the nodes have confirmed this number of revocations since the last event, they have recovered from it.
+/// When the nodes have confirmed this number of revocations since the last event, they have recovered from this event.
 const AFTER_RECOVERY: u64 = 10;
 
 /// The test makes at least this many events, unless its maximum time passes before.
@@ -196,7 +196,7 @@ async fn copy(
     }
 }
 
-/// Replaces a text with another one of the same length.
+/// Replaces a text with another text of the same length.
 fn replace_all(bytes: &mut [u8], text: &[u8], with: &[u8]) {
     assert_eq!(text.len(), with.len());
     for at in 0..bytes.len().saturating_sub(text.len() - 1) {
@@ -809,7 +809,8 @@ async fn no_node_accepts_a_token_after_its_revocation_was_confirmed() {
         "first failover: Redis accepts writes again at {:.2} s; after this, a node refuses tokens for {refused:?} at most",
         writable_again.as_secs_f64()
     );
-    // The limit is the lease time, and two seconds for differences of the clocks and for a busy machine.
+    // The limit is the lease time plus two seconds. The two seconds are for differences of the clocks and for a busy
+    // machine.
     let limit = lease() + Duration::from_secs(2);
     assert!(refused <= limit, "CLUSTER_SEED={seed}: a node refused tokens for {refused:?}");
     println!(

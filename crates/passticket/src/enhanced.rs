@@ -130,7 +130,8 @@ impl KeyedHash for dyn KeySource {
     }
 }
 
-/// The values that depend on key, user and APPLID, but not on the time. Without the key, an attacker cannot use them.
+/// The values that depend on key, user and APPLID, but not on the time. An attacker who has these values but not
+/// the key cannot make tickets.
 pub(super) struct Pair<'a, K: ?Sized> {
     key: &'a K,
     alphabet: EnhancedType,

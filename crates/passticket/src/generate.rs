@@ -92,7 +92,7 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
     /// `None`, they call [`generate`](Self::generate).
     ///
     /// Implement this method if the generator can make tickets without waiting. This saves the allocation of a future.
-    /// The caller also need not store the request while it waits for the future.
+    /// Without a future, the caller also need not store the request until the ticket is made.
     fn try_generate_now(
         &self,
         user: &UserId,
@@ -143,7 +143,7 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
         Replay::Protected
     }
 
-    /// Returns the shortest time for which a ticket that is made now can be valid. Returns `None` (the default) if this
+    /// Returns the minimum time for which a ticket that is made now stays valid. Returns `None` (the default) if this
     /// time is not known. The result is right only if the clock of the application agrees with the clock of the
     /// generator.
     ///
@@ -155,8 +155,8 @@ pub trait PassTicketGenerator: Send + Sync + 'static {
     }
 
     /// Forgets the cached ticket of this user and APPLID, because the application has refused it. The next call of
-    /// [`generate`](Self::generate) then computes a ticket again. If the next call is in the second of the refused
-    /// ticket, the new ticket equals the refused one. By default, this method does nothing.
+    /// [`generate`](Self::generate) then computes a ticket again. If the next call is in the second that the refused
+    /// ticket was made for, the new ticket equals the refused ticket. By default, this method does nothing.
     fn forget(&self, user: &UserId, applid: &Applid) {
         let _ = (user, applid);
     }
@@ -235,8 +235,8 @@ impl<G: PassTicketGenerator + ?Sized> PassTicketGenerator for Arc<G> {
 /// - A generator makes no ticket for the second in which it starts, because a previous process may have made the same
 ///   ticket. There are two exceptions: a generator from [`one_shot`](Self::one_shot), and a generator that
 ///   [continues](Self::continue_time_slots) the time slots of another process.
-/// - If a profile has a [next key](KeyProfile::with_next_key), the clock decides which key makes a ticket, not the time
-///   slot of the ticket.
+/// - If a profile has a [next key](KeyProfile::with_next_key), the current time decides which key makes a ticket. The
+///   time slot of the ticket does not decide this.
 /// - If the clock is set back while the generator exists, no ticket is made twice. While the clock is more than 60 s
 ///   (or a quarter of the window) behind its latest time, no tickets are made.
 ///
@@ -337,10 +337,10 @@ impl LocalGenerator {
     /// not affected. With replay protection, no ticket is made in these cases:
     ///
     /// - The store cannot be reached.
-    /// - The clocks of the store and of this process differ by more than an eighth of the profile's window, or of
-    ///   [`MAX_WINDOW`](super::MAX_WINDOW) if the window is longer.
-    /// - The store answers with a slot that is in the future, or that is older than an
-    ///   [unused slot](#replay-protection) may be.
+    /// - The difference between the clocks of the store and of this process is too large. The limit is an eighth of the
+    ///   profile's window, but at most an eighth of [`MAX_WINDOW`](super::MAX_WINDOW).
+    /// - The store answers with a slot that is in the future, or that is too old. The limit is the time for which an
+    ///   [unused slot](#replay-protection) can be used.
     #[must_use]
     pub fn with_shared_time_slots(self, shared: Arc<dyn SharedTimeSlots>) -> Self {
         Self { shared: Some(shared), ..self }
@@ -371,9 +371,9 @@ impl LocalGenerator {
     /// share their time slots. So they never make two tickets with replay protection for the same user, APPLID and
     /// second. The new generator has no [ticket cache](Self::with_ticket_cache).
     ///
-    /// An APPLID may have had a profile in `self` that allowed replay, or no profile. Its tickets may then have been
-    /// made without time slots. So with replay protection, the new generator makes tickets for this APPLID only from
-    /// the next second on.
+    /// If `self` has a profile for an APPLID that allows replay, or no profile for it, tickets for this APPLID may have
+    /// been made without time slots. If `profiles` has a profile with replay protection for this APPLID, the new
+    /// generator makes tickets for it only from the next second on.
     #[must_use]
     pub fn with_profiles(&self, profiles: KeyProfiles) -> Self {
         let were_protected = self.profiles.fully_protected();
@@ -439,8 +439,8 @@ impl LocalGenerator {
     }
 
     /// Makes the ticket for the time `slot` with the key of `profile`. Only the whole seconds of `slot` count. If the
-    /// key may block the thread, checks the age of the finished ticket. z/OS would refuse a late ticket, and count it
-    /// as a wrong password of the user.
+    /// key may block the thread, this method checks the age of the finished ticket and returns an error if the ticket
+    /// is too old. z/OS would refuse a late ticket, and count it as a wrong password of the user.
     fn generate_for(
         &self,
         profile: &KeyProfile,
@@ -691,8 +691,8 @@ impl Why {
         match self {
             Self::Codes(codes) => *codes,
             Self::Stopped { .. } => SafReturnCodes::STOPPED,
-            // z/OS has no return code for these errors. They do not occur on z/OS, which makes each ticket itself and
-            // for the current second.
+            // z/OS has no return code for these errors. They do not occur on z/OS, because z/OS makes
+            // each ticket itself, and for the current second.
             Self::NoTimeSlot(_) | Self::Unavailable { .. } | Self::NotAuthenticated => {
                 SafReturnCodes::INTERNAL
             }
@@ -753,7 +753,8 @@ impl GenerateError {
     }
 
     /// Creates an error for a ticket that is not made because the application has refused earlier tickets. z/OS counts
-    /// each refused ticket as a wrong password, and many sites revoke a user after the third one. `retry_after` is the
+    /// each refused ticket as a wrong password, and many sites revoke a user after the third wrong
+    /// password. `retry_after` is the
     /// time after which a ticket may be tried again, if known.
     ///
     /// The return codes are [`SafReturnCodes::STOPPED`]. An HTTP server should answer 503, with
@@ -1120,7 +1121,7 @@ mod tests {
         let mut generator =
             LocalGenerator::new(profiles(Replay::Protected)).with_clock(clock.clone());
         let mut seen = HashSet::new();
-        // Each round uses up all time slots, and then replaces the profiles.
+        // Each round makes tickets until there is an error, but at most 200 tickets. Then it replaces the profiles.
         for replay in [Replay::Protected, Replay::Allowed, Replay::Protected, Replay::Protected] {
             clock.advance(Duration::from_secs(100));
             let protected = generator.replay(&applid) == Replay::Protected;
@@ -1322,7 +1323,7 @@ mod tests {
             assert_eq!(made.is_ok(), has_ticket, "{of_slot} {place_time}");
             assert!(made.map_or_else(|error| error.is_unavailable(), |_| true));
         }
-        // A longer window than that of z/OS changes nothing.
+        // If the window is longer than `MAX_WINDOW`, the limits are the same as for `MAX_WINDOW`.
         let long = generator.with_profiles(
             KeyProfiles::new([key().with_window(Duration::from_secs(86_400))]).unwrap(),
         );

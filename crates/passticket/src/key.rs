@@ -44,7 +44,7 @@ impl fmt::Debug for LegacyKey {
     }
 }
 
-/// The key of enhanced PassTickets: an HMAC key of 32 to 256 bytes. IBM recommends 64.
+/// The key of enhanced PassTickets: an HMAC key of 32 to 256 bytes. IBM recommends 64 bytes.
 ///
 /// The key is wiped from memory when it is dropped. `Debug` does not show it.
 pub struct EnhancedKey(Zeroizing<Box<[u8]>>);

@@ -40,7 +40,7 @@ pub(super) trait BlockCipher {
     fn encrypt(&self, block: u64) -> Result<u64, Self::Error>;
 }
 
-/// A key in memory. It is stored as its DES schedule.
+/// A key in memory. The field has the DES schedule of the key, not the key.
 pub(super) struct Schedule(Des);
 
 impl Schedule {
@@ -69,7 +69,8 @@ impl BlockCipher for dyn KeySource {
 
 const EBCDIC_BLANK: u8 = 0x40;
 
-/// The values that depend on key, user and APPLID, but not on the time. Without the key, an attacker cannot use them.
+/// The values that depend on key, user and APPLID, but not on the time. An attacker who has these values but not
+/// the key cannot make tickets.
 pub(super) struct Pair<'a, K: ?Sized> {
     key: &'a K,
     r3: u32,

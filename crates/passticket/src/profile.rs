@@ -78,7 +78,7 @@ pub enum Replay {
 /// ```
 pub struct KeyProfile {
     applid: Applid,
-    /// It is boxed, because most profiles have none.
+    /// The qualifier is boxed, because most profiles have no qualifier.
     qualifier: Option<Box<Qualifier>>,
     key: KeySchedule,
     window: Duration,
@@ -88,12 +88,12 @@ pub struct KeyProfile {
     reuse_secs: u64,
     /// The first second in which this key makes tickets. It is 0, except for the next key of another profile.
     since: u64,
-    /// The key that replaces this key. It is boxed, because most profiles have none.
+    /// The key that replaces this key. It is boxed, because most profiles have no next key.
     next: Option<Box<Self>>,
 }
 
-/// Keys in memory are boxed, so that moving a profile leaves no copy of a key in memory. They have their own variants,
-/// so that their use needs no call through a trait object.
+/// Keys in memory are boxed, so that moving a profile leaves no copy of a key in memory. Keys in memory have
+/// variants of their own, so that their use needs no call through a trait object.
 enum KeySchedule {
     Legacy(Box<Schedule>),
     Enhanced(Box<KeyedMac>, EnhancedType),
@@ -205,9 +205,9 @@ impl KeyProfile {
     /// [ticket cache](super::LocalGenerator::with_ticket_cache) gives a user the same ticket again. Only the whole
     /// seconds of `reuse` count. The default is zero: a ticket is used within its second only.
     ///
-    /// RACF compares each ticket with the user's password first, which may be expensive. It may check a ticket faster
-    /// that it has accepted before. So fewer different tickets can mean less work for RACF. The price: an attacker who
-    /// finds a ticket in a log or a dump can more often still use it.
+    /// RACF compares each ticket with the user's password first, which may be expensive. RACF may check
+    /// a ticket faster if it has accepted this ticket before. So fewer different tickets can mean less work for RACF.
+    /// The price: it is more likely that a ticket that an attacker finds in a log or a dump is still valid.
     ///
     /// With [`Replay::Protected`], this setting has no effect, because the second use of a ticket would count as a
     /// wrong password. With [`Replay::Allowed`], the time is limited to a [quarter of the window](Self::max_reuse).
@@ -230,7 +230,8 @@ impl KeyProfile {
 
     /// Returns the longest possible [`reuse`](Self::reuse): a quarter of the window or of [`MAX_WINDOW`], whichever is
     /// shorter. The rest of the window allows for the transport to the service and for differences between the clocks.
-    /// The value for a [next key](Self::next_key) can be different.
+    /// The value for a [next key](Self::next_key) can differ
+    /// from this value.
     pub fn max_reuse(&self) -> Duration {
         Duration::from_secs(self.making_window().as_secs() / 4)
     }
@@ -247,8 +248,8 @@ impl KeyProfile {
     ///
     /// [`evaluate`](Self::evaluate) accepts tickets of both keys while the difference between its time `now` and `from`
     /// is at most the longer one of the two windows. The overlap is needed because the clock of the system that makes
-    /// the tickets may differ, and because a ticket needs time to reach the evaluating system. Before and after the
-    /// overlap, only one key is accepted.
+    /// the tickets may differ from the clock of the evaluating system, and because a ticket needs time to arrive.
+    /// Before and after the overlap, only one key is accepted.
     ///
     /// ```
     /// use std::time::Duration;
@@ -295,8 +296,8 @@ impl KeyProfile {
         }
     }
 
-    /// Returns the profile with the key that makes no tickets at the time `now`, if its tickets are accepted
-    /// nevertheless. [`at`](Self::at) returns the profile with the key that makes tickets.
+    /// At the time `now`, only the key of [`at`](Self::at) makes tickets, but tickets of the other key may also be
+    /// accepted. Returns the profile with the other key, if its tickets are accepted at this time.
     fn also_accepted_at(&self, now: Timestamp) -> Option<&Self> {
         let next = self.next.as_deref()?;
         let now = now.as_secs();
@@ -334,8 +335,8 @@ impl KeyProfile {
         self.window
     }
 
-    /// Returns the window within which tickets are made. It is not longer than [`MAX_WINDOW`], whatever the evaluating
-    /// system would accept.
+    /// Returns the window within which tickets are made. If [`window`](Self::window) is longer than
+    /// [`MAX_WINDOW`], the result is `MAX_WINDOW`.
     pub(super) fn making_window(&self) -> Duration {
         self.window.min(MAX_WINDOW)
     }
@@ -345,8 +346,8 @@ impl KeyProfile {
         self.replay
     }
 
-    /// Returns the threads on which asynchronous code must make the tickets. `None` if the key does not block the
-    /// calling thread.
+    /// Returns the threads on which asynchronous code must make the tickets. Returns `None` if the key does not
+    /// block the calling thread.
     pub(super) fn threads(&self) -> Option<Arc<dyn KeyThreads>> {
         match &self.key {
             KeySchedule::Legacy(_) | KeySchedule::Enhanced(..) => None,
@@ -641,8 +642,8 @@ pub enum Refusal {
     /// another algorithm.
     #[error("not a PassTicket, because this algorithm never makes such a text")]
     NotATicket,
-    /// There are two possible causes. The text is not a ticket of this user, APPLID and key. Or it is one, but its time
-    /// is more than 24 hours outside of the window.
+    /// There are two possible causes. The text is not a ticket of this user, APPLID and key. Or it is such a ticket,
+    /// but its time is more than 24 hours outside of the window.
     #[error(
         "not a PassTicket of this user, APPLID and key, or more than a day too early or too late; \
          compare user, APPLID and key with those of the system that made the PassTicket"

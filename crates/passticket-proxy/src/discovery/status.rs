@@ -114,8 +114,8 @@ impl DiscoveryStatus {
         (state.registry, state.applied) = (Registry::Off, Applied::default());
     }
 
-    /// Records a successful fetch. Returns whether the registry was not current before: the fetch before failed, or
-    /// this is the first fetch.
+    /// Records a successful fetch. Returns whether the registry was not current before: the previous fetch failed,
+    /// or this is the first fetch.
     pub(super) fn fetched(&self, fetch: Fetch) -> bool {
         self.fetches.increment((match fetch {
             Fetch::Full => FetchResult::Full,

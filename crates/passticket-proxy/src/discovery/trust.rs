@@ -136,7 +136,8 @@ fn decide_trusted(service: &TrustedService, instance: &Instance) -> Result<usize
         return Err(Refusal::Applid(applid.to_owned()));
     }
     let name = match of(SCHEME) {
-        // Zowe's Discovery Service has the same rule (docs/reference/data-plane.md#metadata).
+        // If the metadata names no scheme, the id of the service decides. Zowe's Discovery Service does the same
+        // (docs/reference/data-plane.md#metadata).
         "" if service.id.as_str().contains("zosmf") => "zosmf",
         "" => "bypass",
         name => name,
@@ -215,7 +216,8 @@ mod tests {
                 "the scheme \"safIdt\" is not",
             ),
             ("svc a.good.example s443 scheme=ZOWEJWT".to_owned(), "the scheme \"ZOWEJWT\" is not"),
-            // An instance without a scheme has the scheme bypass, so it would receive the credentials of the client.
+            // A registration that names no scheme has the scheme bypass. With this scheme, the instance would receive
+            // the credentials of the client.
             ("svc a.good.example s443".to_owned(), "the scheme \"bypass\" is not"),
             ("ibmzosmf z s443".to_owned(), "zosmf"),
             ("ibmzosmf z s444".to_owned(), "the port 444 is not"),

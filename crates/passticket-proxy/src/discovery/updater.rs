@@ -56,8 +56,8 @@ pub(super) struct Applied {
 
 impl RouteUpdater {
     /// Creates an updater. `defined` and `listed` are the routes and services of the static definitions. `implement`
-    /// adds the implementation of the scheme to a route. The updater replaces `routes` and `services`, and keeps only
-    /// their instances in `states`.
+    /// adds the implementation of the scheme to a route. The updater replaces the content of `routes` and
+    /// `services`. In `states`, it keeps only the instances of these routes.
     pub(crate) fn new(
         settings: DiscoverySettings,
         defined: Vec<ConfiguredRoute>,
@@ -227,10 +227,10 @@ impl Templates<'_> {
     }
 }
 
-/// The instances of a service that have the same path.
+/// A path that one or more instances of a service have.
 struct FoundPath<'f, 'r> {
     first: &'f FoundInstance<'r>,
-    /// The address at an instance that is up. If no instance is up, the address at the first one.
+    /// The address at an instance that is up. If no instance is up, the address at the first instance.
     upstream: &'f Upstream,
     is_up: bool,
 }
@@ -263,7 +263,7 @@ fn found_route(
     Some(PlannedRoute { route, is_up: *is_up })
 }
 
-/// Adds the instances that are up and have the path to the route.
+/// Adds to `route` the instances that are up and that have `path`.
 fn add_instances(route: &mut ConfiguredRoute, service: &FoundService<'_>, path: &str) {
     let up = service.instances.iter().filter(|it| it.is_up());
     let with_path = up.filter_map(|found| Some((&*found.instance.id, found.routes.get(path)?)));
@@ -271,7 +271,7 @@ fn add_instances(route: &mut ConfiguredRoute, service: &FoundService<'_>, path: 
 }
 
 /// Returns the checks of the found instances of trusted services. `services` has all instances of each service. A
-/// service with only one instance gets no checks, because there is no other instance to choose. An instance of a
+/// service with only one instance gets no checks, because the gateway has no other instance to choose. An instance of a
 /// service that the configuration does not name is never checked, so it gets only requests of clients.
 fn checks_of(found: &Found<'_>, services: &[ListedService]) -> Vec<FoundCheck> {
     let mut checks = Vec::new();

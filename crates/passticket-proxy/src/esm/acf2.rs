@@ -5,8 +5,8 @@
 //! docs/reference/security-products.md#acf2.
 //!
 //! The operand of `UID` is a UID string. Each site chooses the fields of its UID strings. The commands of this module
-//! contain the user id as the operand, as in Zowe's documentation. A comment tells the administrator to write the UID
-//! string instead, if the UID strings of the site do not begin with the user id.
+//! contain the user id as the operand, as in Zowe's documentation. If the UID strings of the site do not begin
+//! with the user id, the administrator must write the UID string in its place. A comment says this.
 
 use super::{
     Application, Commands, EmailOperand, Mapping, NameOperand, RegistryOperand, key_placeholder,

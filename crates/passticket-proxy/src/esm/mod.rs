@@ -16,7 +16,7 @@
 //!
 //! The module [`verify`] compares what the product displays with the configuration of the gateway.
 //!
-//! The commands never contain a key. If a command needs one, it contains a text in angle brackets, which no product
+//! The commands never contain a key. If a command needs a key, it contains a text in angle brackets, which no product
 //! accepts as a key.
 //!
 //! Sources: Zowe's documentation of PassTickets and delegated PassTickets, Zowe's installation jobs (`ZWEIRAC`,
@@ -134,7 +134,7 @@ impl FromStr for Esm {
     }
 }
 
-/// The text names no security product.
+/// The error for a text that names no security product.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a known security product; write racf, acf2 or tss")]
 pub struct EsmError(String);
@@ -278,14 +278,15 @@ pub fn delegate(esm: Esm, users: &[UserId]) -> Commands {
 /// An identity that is mapped to a user id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity<'a> {
-    /// A distributed identity: an e-mail address in a user directory (registry) outside z/OS. Its class is `IDIDMAP`.
+    /// A distributed identity: an e-mail address in a user directory (registry) outside z/OS. The
+    /// class of its mapping is `IDIDMAP`.
     Email {
         /// The e-mail address.
         email: &'a EmailOperand,
         /// The registry that the address belongs to.
         registry: &'a RegistryOperand,
     },
-    /// A client certificate. Its class is `DIGTNMAP`.
+    /// A client certificate. The class of its mapping is `DIGTNMAP`.
     Certificate {
         /// The subject of the certificate, or the last parts of the subject.
         subject: &'a NameOperand,
@@ -367,7 +368,7 @@ pub fn identity(
     Ok(commands)
 }
 
-/// The values that each mapping needs, for an e-mail address and for a certificate.
+/// The values that both kinds of mapping need: the mapping of an e-mail address and the mapping of a certificate.
 #[derive(Clone, Copy)]
 struct Mapping<'a> {
     gateway: &'a UserId,

@@ -8,7 +8,8 @@
 //! Each of these types permits apostrophes. [`identity`](super::identity) doubles an apostrophe for RACF, and returns
 //! an error for the other products.
 //!
-//! The types of this module use the parsers of [`tower_passticket::identity`], but permit fewer texts.
+//! The types of this module use the parsers of [`tower_passticket::identity`], but permit fewer texts than these
+//! parsers.
 
 use std::{fmt, str::FromStr};
 

@@ -115,7 +115,8 @@ impl Facts<'_> {
     }
 
     /// Returns the address of API ML if the gateway would ask its Caching Service about the Personal Access Token of
-    /// the request. Returns `None` after a failure, or with `--live`, because the command itself then asks.
+    /// the request. Returns `None` after a failure. Also returns `None` with `--live`, because the command
+    /// then asks the Caching Service itself.
     fn undecided_revocation(&self) -> Option<String> {
         if self.is_live || self.failure_text().is_some() {
             return None;

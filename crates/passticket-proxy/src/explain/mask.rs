@@ -12,8 +12,8 @@ const MAX_VALUE: usize = 256;
 
 const MASK: &str = "********";
 
-/// Returns the names of the headers that `after` no longer has, or has with fewer values. A changed `Cookie` counts,
-/// too.
+/// Returns the names of the headers for which `after` has fewer values than `before`, or no value. Also returns
+/// `Cookie` if its value has changed.
 pub(super) fn removed(before: Option<&HeaderMap>, after: Option<&HeaderMap>) -> Vec<HeaderName> {
     let (Some(before), Some(after)) = (before, after) else { return Vec::new() };
     let is_removed = |name: &&HeaderName| {
@@ -25,7 +25,8 @@ pub(super) fn removed(before: Option<&HeaderMap>, after: Option<&HeaderMap>) -> 
 }
 
 /// Returns the headers that the service receives, with masked secrets. `own` are the headers before the layer of the
-/// scheme, and `scheme` are the headers after this layer. A header that differs between the two comes from the scheme.
+/// scheme, and `scheme` are the headers after this layer. A header that differs between `own` and
+/// `scheme` comes from the scheme.
 pub(super) fn service_headers(
     headers: &HeaderMap,
     own: Option<&HeaderMap>,
@@ -63,8 +64,8 @@ fn scheme_value(name: &HeaderName, value: &str) -> String {
     }
 }
 
-/// The headers of the client and of the proxy whose values are shown. None of them contains a secret. Other headers may
-/// contain one, whatever their name is.
+/// The headers of the client and of the proxy whose values are shown. None of them contains a secret. Every other
+/// header may contain a secret, whatever its name is.
 const SHOWN: [&str; 37] = [
     "accept",
     "accept-charset",
@@ -130,7 +131,7 @@ pub(super) fn without_tokens(text: &str) -> String {
 }
 
 pub(super) fn header_texts(headers: &HeaderMap) -> Vec<String> {
-    // These two headers are in the response that this command uses in place of the service's response.
+    // These two headers are left out. The server that takes the request in place of the service has set them.
     let of_service = |name: &HeaderName| [header::CONTENT_LENGTH, header::DATE].contains(name);
     let headers = headers.iter().filter(|(name, _)| !of_service(name));
     let texts = headers.map(|(name, value)| {

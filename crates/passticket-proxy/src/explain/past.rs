@@ -247,8 +247,8 @@ fn cef(line: &str) -> Option<Map<String, Value>> {
     Some(fields)
 }
 
-/// Reverses the escapes that [`CefDevice`](tower_passticket::audit::CefDevice) writes in a value: `\\`, `\=`, `\n`, `\r`,
-/// and `\u` with four hexadecimal digits. Keeps a backslash that begins no such escape.
+/// Reverses the escapes that [`CefDevice`](tower_passticket::audit::CefDevice) writes in a value: `\\`, `\=`, `\n`,
+/// `\r`, and `\u` with four hexadecimal digits. Keeps a backslash that begins no such escape.
 fn unescape(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
     let mut rest = value;

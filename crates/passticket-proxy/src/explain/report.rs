@@ -46,7 +46,7 @@ struct Fact {
 }
 
 impl Report {
-    /// Adds a fact. People read `label` and `value`, which must be a text or a number.
+    /// Adds a fact with one printed line: `label` and `value`. `value` must be a text or a number.
     pub(super) fn fact(
         &mut self,
         section: Section,
@@ -74,7 +74,7 @@ impl Report {
         self.sections[section as usize].push(Fact { key, value, label, texts });
     }
 
-    /// Adds a list. An empty list is only in the JSON object.
+    /// Adds a list. An empty list is in the JSON object, but is not printed.
     pub(super) fn list(
         &mut self,
         section: Section,
@@ -161,7 +161,8 @@ fn json_text(json: &Value) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match is_unsafe(c) {
-            // Outside of strings, JSON has no such character.
+            // Such a character is always in a string, because `Value` writes none outside of strings. In a string, it
+            // can be escaped.
             true => {
                 let mut units = [0; 2];
                 let units = c.encode_utf16(&mut units).iter();

@@ -29,7 +29,8 @@ use crate::{
     stack::{self, GatewayAuthenticator, Kept, Parts, routed_stack},
 };
 
-/// The time limit for the whole request. Each call of a server has its own limit, which is normally shorter.
+/// The time limit for the whole request. Each call of a server has its own limit, which is normally shorter than this
+/// limit.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The servers that a layer wanted to ask, but that were not asked.
@@ -71,7 +72,8 @@ impl Walked {
         self.response.extensions().get()
     }
 
-    /// Returns why no user or no ticket was found. The request may have been rejected, or forwarded nevertheless.
+    /// Returns why no user or no ticket was found. The gateway may have rejected such a request, or may have
+    /// forwarded it.
     pub(super) fn failure(&self) -> Option<&Failure> {
         match self.rejection() {
             Some(Rejection::Authentication(failure)) => Some(failure),

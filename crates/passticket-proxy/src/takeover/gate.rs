@@ -1,6 +1,6 @@
-//! The gate in front of the gateway's Tower services. It holds requests during a takeover. If the takeover succeeds, it
-//! relays them to the new process. If the takeover fails, this process answers them. If this process ends before the
-//! result is known, the gate refuses them.
+//! The gate in front of the gateway's Tower services. It holds requests during a takeover. If the takeover succeeds,
+//! the gate relays these requests to the new process. If the takeover fails, this process answers them. If this process
+//! ends while the new process may already serve, the gate refuses them.
 
 use std::{
     convert::Infallible,
@@ -57,7 +57,7 @@ enum Phase {
     /// This process answers requests.
     #[default]
     Open,
-    /// A takeover is in progress. Requests wait until it succeeds or fails.
+    /// A takeover is in progress. Requests wait until the takeover succeeds or fails.
     Held,
     /// The new process answers requests.
     Relayed(Relay),
@@ -75,7 +75,8 @@ pub(super) enum Answerer {
 
 impl Gate {
     /// Holds new requests. Waits until the earlier requests to the auth API have been answered, but at most for `wait`.
-    /// So this process normally still writes the revocations that clients requested before the takeover.
+    /// So this process still writes the revocations that clients requested before the takeover, unless this takes
+    /// longer than `wait`.
     pub(super) async fn hold(&self, wait: Duration) {
         self.set(Phase::Held);
         let deadline = Instant::now() + wait;
@@ -164,7 +165,7 @@ impl<S: GatewayService> Service<Request<Incoming>> for Gated<S> {
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         // A request to the auth API is counted before the gate is read. `hold` closes the gate before it reads the
-        // count. So each request to the auth API is either held, or `hold` waits for it.
+        // count. So if the gate does not hold a request to the auth API, `hold` waits for this request.
         let is_own = request.uri().path().starts_with(own_paths(self.listener));
         let counted = is_own.then(|| self.gate.begin_own_request());
         if !self.gate.0.is_closed.load(SeqCst) {

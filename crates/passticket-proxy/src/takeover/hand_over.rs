@@ -34,8 +34,8 @@ impl HandOver {
         OwnTickets::new(tickets, self.gate.clone())
     }
 
-    /// Makes a PassTicket for the old process. If another process has taken over from this one in the meantime, that
-    /// process makes the PassTicket. Returns `None` if this process has no PassTicket keys.
+    /// Makes a PassTicket for the old process. If a third process has taken over from this process in the
+    /// meantime, the third process makes the PassTicket. Returns `None` if this process has no PassTicket keys.
     pub(super) async fn ticket(
         &self,
         user: &UserId,

@@ -9,7 +9,7 @@
 //! | 3 | new | `Prepared`. The old process now holds new requests, and closes the store |
 //! | 4 | old | `State`: the used time slots, the failed logins, the stopped PassTickets, the registry of services, and the lease of the node |
 //! | 5 | new | `Opened`. The new process has opened the store and the audit files |
-//! | 6 | old | `Go` |
+//! | 6 | old | `Go`. From now on, the new process may serve |
 //! | 7 | new | `Serving`. The worker threads accept connections |
 //!
 //! Each step has a deadline. If the new process fails, hangs or is killed before `Go`, the old process opens the store

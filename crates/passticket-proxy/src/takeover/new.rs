@@ -35,8 +35,8 @@ use crate::{
     stack::{self, NewStore, Stores, StoresError},
 };
 
-/// The time that the old process may take to hand its state over. In this time, it waits for requests and for password
-/// checks.
+/// The time that the old process may take to hand its state over. In this time, the old process waits for the end of
+/// requests and of password checks.
 const STATE: Duration = Duration::from_secs(15);
 
 /// The time that the old process may take to unlock the audit files.
@@ -65,7 +65,7 @@ impl Predecessor {
     /// process answers no new requests.
     ///
     /// # Errors
-    /// This process must end. The old process then continues.
+    /// After an error, this process must end. The old process then continues.
     pub(crate) async fn take_over(
         self,
         config: &Config,
@@ -81,7 +81,7 @@ impl Predecessor {
                 text.parse().map_err(|error| TakeoverError::Other(Exit::runtime(error)))?;
             let mut stores = stores(config, zowe).await?;
             // The old process applies the revocations of this store to its own store. The feed begins before this
-            // process joins the other nodes, because the join brings revocations, too.
+            // process joins the other nodes, because the join adds revocations that the old process also needs.
             let feed = stores.revocations.follow();
             let joined = cluster::take_over(config, &stores.revocations, state.lease()).await;
             stores.cluster = joined.map_err(TakeoverError::Other)?;
@@ -116,7 +116,8 @@ impl From<StepError> for TakeoverError {
     }
 }
 
-/// Receives the listening sockets. If the configuration has another address, opens the new address instead.
+/// Receives the listening sockets. If the configuration has an address without a received socket, opens a socket at
+/// this address.
 async fn listeners(stream: &mut UnixStream, config: &Config) -> Result<Listeners, TakeoverError> {
     send(stream, Kind::Hello, &PROTOCOL.to_string(), ANSWER).await?;
     let about = receive(stream, Kind::Listeners, ANSWER).await?;
@@ -206,7 +207,7 @@ impl TakenOver {
 
     /// Tells the old process that this process serves. Then answers the requests that the old process relays, in a task
     /// of its own. The result is this task, which ends when the old process ends. `None` if the message cannot be sent,
-    /// normally because the old process has ended.
+    /// for example because the old process has ended.
     pub(crate) async fn serving(
         self,
         services: RelayedServices<impl GatewayService, impl GatewayService>,

@@ -33,7 +33,7 @@ pub(super) const PROTOCOL: u64 = 1;
 /// The deadline of a step in which the other process only answers.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
-/// The time that the new process may take to check the listening sockets, open missing ones, and connect to Redis.
+/// The time that the new process may take to check the listening sockets, open missing sockets, and connect to Redis.
 const PREPARE: Duration = Duration::from_secs(10);
 
 /// The maximum time that the hand-over waits for the answers to earlier requests to the auth API.
@@ -231,15 +231,16 @@ impl Held<'_> {
         if timeout(STORE_BUSY, self.running.reopen_store()).await.is_err() {
             process.kill();
             if self.running.stores.cluster.is_some() {
-                // The new process may still renew the lease of this node. Other nodes would then regard the revocations
-                // that the new process has applied as applied by this process. So this process waits until the new
-                // process has closed the store file.
+                // The new process may still renew the lease of this node. The other nodes cannot distinguish the two
+                // processes. So they would assume that this process has applied all revocations that the new process
+                // has applied. So this process waits until the new process has closed the store file.
                 self.running.reopen_store().await;
             }
         }
         self.is_done = true;
         self.running.open(self.may_be_used);
-        // While the store is closed, revocations are refused with an error, and the health is DOWN.
+        // The store may still be closed. Until it is open, this process refuses revocations with an error, and its
+        // health is DOWN.
         self.running.reopen_store().await;
     }
 
@@ -297,7 +298,7 @@ impl Drop for Held<'_> {
             self.running.hand_over.gate.refuse();
             self.running.hand_over.owners.end_tunnels();
         } else {
-            // The command is sent when `resume` is called. Nothing waits for its result.
+            // `resume` sends its command when it is called. `drop` cannot wait for the result, so it drops the future.
             drop(self.running.stores.revocations.resume());
             self.running.open(self.may_be_used);
         }

@@ -195,9 +195,9 @@ impl Relay {
     }
 }
 
-/// Converts a request of a client to a request of HTTP/2 to the new process. Returns `None` for a request that cannot
-/// be relayed. Normally, this is a request that changes the protocol of its connection: it has the method CONNECT, or
-/// offers WebSocket in `Upgrade`.
+/// Converts a request of a client to a request of HTTP/2 to the new process. Returns `None` if the request changes the
+/// protocol of its connection, and so cannot be relayed: it has the method CONNECT, or offers WebSocket in `Upgrade`.
+/// Also returns `None` if the request has no [`ConnectionInfo`], or no URI that HTTP/2 can have.
 ///
 /// Other protocols in `Upgrade` are ignored, as without a takeover. For example, Java's HTTP client offers `h2c`.
 fn relayed<B>(listener: Listener, request: Request<B>) -> Option<Request<RelayedBody>>

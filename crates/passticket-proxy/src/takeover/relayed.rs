@@ -99,7 +99,7 @@ async fn answer(
                 Response::new(ResponseBody::new(Revocations(feed)))
             }))
         }
-        // Both processes are versions of this program, so this does not happen.
+        // The header is missing or malformed. This does not happen, because the old process runs this program, too.
         None => Ok(unavailable()),
     }
 }

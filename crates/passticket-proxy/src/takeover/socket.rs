@@ -24,10 +24,10 @@ impl Socket {
     /// runs.
     ///
     /// # Errors
-    /// For example, the path is too long, or other users can write to the directory.
+    /// Any error of these steps, for example if the path is too long, or if other users can write to the directory.
     pub(super) fn bind(path: &Path) -> io::Result<Self> {
         check_directory(path)?;
-        // The socket gets its final name only after its mode is set. So no other user can connect before.
+        // The socket first gets its mode, and then its final name. So no other user can connect in between.
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(format!(".{}", process::id()));
         let temporary = PathBuf::from(temporary);
@@ -60,7 +60,8 @@ impl Drop for Socket {
 /// Connects to the socket of the running process. Returns `None` if no process listens there.
 ///
 /// # Errors
-/// For example, other users can write to the directory, or another user listens on the socket.
+/// Any error of these steps, for example if other users can write to the directory, or if another user listens on the
+/// socket.
 pub(super) async fn connect(path: &Path) -> io::Result<Option<UnixStream>> {
     if !directory_of(path).exists() {
         return Ok(None);

@@ -142,7 +142,7 @@ pub(super) struct State {
     lease: Option<LeaseOfNode>,
 }
 
-/// The text is not a [`State`] of this version.
+/// The error for a text that is not a [`State`] of this version.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the running process handed over a state that this version cannot read; restart without --takeover"

@@ -44,8 +44,8 @@ impl Access {
     }
 }
 
-/// The scopes for one service that the administrator allows for new tokens. The auth API checks the scopes of each new
-/// token. The form uses this value to offer only what the auth API accepts.
+/// The scopes for one service that new tokens may have. The administrator sets them. The auth API checks the scopes of
+/// each new token. The form uses this value to offer only what the auth API accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Allowed {
     All,

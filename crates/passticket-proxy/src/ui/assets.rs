@@ -1,5 +1,5 @@
-//! The style sheet, the script and the icon. The name of each contains a hash of its content, so browsers can keep it
-//! for a year, and fetch a new one after an update.
+//! The style sheet, the script and the icon. The name of each file contains a hash of its content. So browsers can keep
+//! the file for a year, and fetch a new file after an update.
 
 use std::sync::LazyLock;
 

@@ -48,7 +48,7 @@ pub(crate) enum AuditLog {
 #[derive(Debug)]
 pub(super) struct AuditReader {
     log: AuditLog,
-    /// Each read holds a permit until its thread has ended, even if the client does not wait for it.
+    /// Each read holds a permit until the read has ended, even if the client no longer waits for the result.
     reads: Arc<Semaphore>,
 }
 
@@ -99,7 +99,7 @@ pub(super) struct AuditQuery {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Events {
     /// All events, except successes of the events that each request causes: authentication, PassTicket and scheme.
-    /// Their records would hide all others.
+    /// The records of these successes would hide all other records.
     #[default]
     Notable,
     All,
@@ -243,7 +243,7 @@ fn tail(path: &Path, window: u64) -> io::Result<Tail> {
     let start = len.saturating_sub(window);
     file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
-    // The file may grow meanwhile.
+    // The file may have grown since its length was read.
     file.take(window).read_to_end(&mut bytes)?;
     Ok(Tail { bytes, is_cut: start > 0 })
 }

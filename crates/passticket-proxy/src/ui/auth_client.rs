@@ -28,7 +28,7 @@ static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 static PASSED_ON: [&HeaderName; 4] = [&HOST, &ORIGIN, &SEC_FETCH_SITE, &USER_AGENT];
 
 /// The maximum number of pages that are read. A user has at most 1000 entries in the registry. This number of pages is
-/// enough for them, even if pages are not full.
+/// enough for all entries of a user, even if pages are not full.
 const MAX_PAGES: usize = 40;
 
 /// A client that calls the auth API inside the process.
@@ -39,7 +39,7 @@ pub(super) struct AuthClient {
     cookie: String,
 }
 
-/// The browser, in whose name the auth API is called.
+/// The parts of a browser's request that the calls of the auth API need.
 pub(super) struct Browser {
     uri: Uri,
     headers: HeaderMap,
@@ -62,8 +62,8 @@ impl Browser {
     }
 }
 
-/// The credential of a call. Each call has at most one, so a page never does anything with a credential that the user
-/// has not chosen.
+/// The credential of a call. Each call has at most one credential. So the page decides which credential the auth API
+/// uses, even if the request of the browser has several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Credential {
     None,
@@ -134,10 +134,10 @@ pub(super) struct Evicted {
     pub(super) services: u64,
 }
 
-/// Selects the tokens of users that a page lists.
+/// The filter for a list of the tokens of users.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UsersTokenFilter {
-    /// The tokens of this user. If it is empty, the tokens of all users.
+    /// Only the tokens of this user. If the text is empty, the tokens of all users.
     pub(super) user: String,
     pub(super) service: String,
     pub(super) of: TokenFilter,
@@ -179,7 +179,7 @@ pub(super) struct NewToken {
     pub(super) expires_at: String,
 }
 
-/// Selects the tokens that a page lists, by state and name.
+/// The filter for a list of tokens, by state and name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TokenFilter {
     pub(super) state: &'static str,
@@ -214,7 +214,7 @@ impl AuthClient {
         &self.cookie
     }
 
-    /// Takes from the request for a page what the auth API needs.
+    /// Returns the parts of `request`, a request for a page, that the auth API needs.
     pub(super) fn browser(&self, request: &Parts) -> Browser {
         let mut headers = HeaderMap::new();
         for name in PASSED_ON {
@@ -234,7 +234,7 @@ impl AuthClient {
         }
     }
 
-    /// Logs in with a password, and changes it if `new_password` is present. Returns the cookies to set.
+    /// Logs in with a password, and changes the password if `new_password` is present. Returns the cookies to set.
     pub(super) async fn sign_in(
         &self,
         browser: &Browser,
@@ -309,7 +309,7 @@ impl AuthClient {
         self.json(browser, Call::new(Method::GET, format!("access-tokens/{id}"))).await
     }
 
-    /// Returns the permissions of the user. A user without permissions also gets an answer, and not a refusal.
+    /// Returns the permissions of the user. The auth API does not refuse this call if the user has no permissions.
     pub(super) async fn permissions(&self, browser: &Browser) -> Result<Permissions, Refusal> {
         self.json(browser, Call::new(Method::GET, "access-tokens/permissions")).await
     }
@@ -359,8 +359,8 @@ impl AuthClient {
         self.call(browser, Credential::LoginCookie, call).await.map(drop)
     }
 
-    /// Revokes the tokens of a user or for a service that were issued up to `up_to` (RFC 3339), or up to now. The
-    /// signed-in user must be an administrator.
+    /// Revokes the tokens in `target` that were issued up to `up_to` (RFC 3339). If `up_to` is `None`, revokes the
+    /// tokens that were issued up to now. The signed-in user must be an administrator.
     pub(super) async fn make_rule(
         &self,
         browser: &Browser,

@@ -20,7 +20,7 @@ use super::{
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The days that the form offers, if they are within the maximum.
+/// The numbers of days that the form offers. The form leaves out the numbers above the maximum validity.
 const PRESETS: [u8; 4] = [7, 30, 60, 90];
 
 /// The value of `expiry` if the user enters a date.
@@ -82,7 +82,7 @@ impl Lifetimes {
 }
 
 impl CreateForm {
-    /// Returns the form as it opens.
+    /// Returns the form with the values that it has when it opens.
     pub(super) fn empty(lifetimes: Lifetimes) -> Self {
         Self { expiry: lifetimes.default_days().to_string(), ..Self::default() }
     }
@@ -100,7 +100,7 @@ impl CreateForm {
     /// Checks what the user has entered.
     ///
     /// # Errors
-    /// All faults, in the order of the fields. The auth API may find more.
+    /// All faults that this check finds, in the order of the fields. The auth API may find other faults.
     pub(super) fn check(
         &self,
         services: &Services,
@@ -153,13 +153,13 @@ pub(super) fn check_label(name: &str, description: &str) -> Vec<Fault> {
 /// answer is about no field.
 pub(super) fn fault_of_answer(status: StatusCode, message: &ApiMessage) -> Option<Fault> {
     let text = message.text();
-    // Several messages have the same number and the same text. Each has its own reason.
+    // Several messages have the same number and the same text. Each message has its own reason.
     let is = |template: &'static Template| message.reason() == ApiMessage::new(template).reason();
     Some(match status {
         StatusCode::TOO_MANY_REQUESTS if is(&messages::TOO_MANY_PATS) => {
             Fault::new("services", texts::TOO_MANY_TOKENS)
         }
-        // The administrator may have allowed fewer scopes after the form was opened.
+        // After the user opened the form, the administrator may have restricted the allowed scopes.
         StatusCode::FORBIDDEN if !is(&messages::CROSS_ORIGIN) => {
             Fault::new("services", format!("{} {text}", texts::NOT_ALLOWED))
         }
@@ -212,7 +212,7 @@ mod tests {
         for (date, max_days, want) in [
             ("2027-01-20", 90, "2027-01-20T23:59:59Z"),
             ("2027-01-15", 90, "2027-01-15T23:59:59Z"),
-            // The end of the last day would be too late.
+            // The end of this date would be later than seven days from now.
             ("2027-01-22", 7, "2027-01-22T08:00:00Z"),
         ] {
             let query = format!("name=x&service=a&expiry=date&date={date}");

@@ -20,7 +20,7 @@ pub(super) const FIELD: &str = "form-key";
 #[derive(Clone)]
 pub(super) struct FormKey(String);
 
-/// The system has no random numbers.
+/// The error if the operating system gives no random numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the system gave no random numbers")]
 pub(super) struct NoRandomNumbers;
@@ -29,7 +29,7 @@ impl FormKey {
     /// Makes a new value.
     ///
     /// # Errors
-    /// [`NoRandomNumbers`] if the system has none.
+    /// [`NoRandomNumbers`] if the operating system gives no random numbers.
     pub(super) fn random() -> Result<Self, NoRandomNumbers> {
         let mut random = [0; 16];
         let source = aws_lc_rs::default_provider().secure_random;
@@ -45,7 +45,8 @@ impl FormKey {
         is_valid.then(|| Self(value.iter().copied().map(char::from).collect()))
     }
 
-    /// Returns whether a form has this value. The time does not depend on the position of a difference.
+    /// Returns whether a form has this value. The duration of the comparison does not depend on the position
+    /// of a difference.
     pub(super) fn matches(&self, field: &str) -> bool {
         self.0.as_bytes().ct_eq(field.as_bytes()).into()
     }

@@ -5,7 +5,8 @@ use std::fmt::Write;
 
 use zeroize::Zeroizing;
 
-/// The maximum number of fields of a form. A form has a few fields, and three for each service.
+/// The maximum number of fields of a form. The form for a new token has the most
+/// fields: three for each service, and a few others.
 const MAX_FIELDS: usize = 8192;
 
 /// The fields of a form or a query, in their order. The values may be passwords, so they are overwritten when they are

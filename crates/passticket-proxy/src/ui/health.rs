@@ -44,13 +44,13 @@ pub(super) struct NodeHealth {
     pub(super) peers: u64,
 }
 
-/// The PassTickets that the gateway does not make, because services have refused some.
+/// The PassTickets that the gateway does not make, because services have refused earlier PassTickets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct StoppedTickets {
     /// A text that says what an operator should check.
     pub(super) check: Option<String>,
-    /// The number of users.
+    /// The number of users whose PassTickets are stopped.
     pub(super) stopped_users: u64,
     pub(super) users: Vec<StoppedUser>,
     pub(super) applids: Vec<StoppedApplid>,

@@ -8,7 +8,7 @@ use super::{
     texts::tokens as texts,
 };
 
-/// The maximum length of the name to look for, in characters. A name has no more.
+/// The maximum length of the name to look for, in characters. No name is longer.
 pub(super) const MAX_NAME: usize = 64;
 
 /// The filter and the order of the list.
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(parse("state=x&sort=y"), parse(""));
         let query = parse("state=all&sort=name&name=+a+b+&cursor=5");
         assert_eq!((query.state, query.sort, query.name.as_str()), (State::All, Sort::Name, "a b"));
-        // A sorted list has no pages.
+        // With another order than `newest`, the list has no pages, so the cursor is dropped.
         assert_eq!((query.cursor.as_str(), query.filter().state), ("", ""));
         assert_eq!(query.at(""), "?state=all&sort=name&name=a%20b");
         assert_eq!(parse("cursor=5").at("6"), "?cursor=6");

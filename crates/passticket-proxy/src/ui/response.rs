@@ -81,7 +81,8 @@ pub(super) fn removal_of(cookie: &str) -> Option<HeaderValue> {
     HeaderValue::try_from(value).ok()
 }
 
-/// Answers 503 without a page. Used if the operating system provides no random number, because each page needs one.
+/// Answers 503 without a page. Each page needs a random number. This response is for the case that the operating
+/// system provides none.
 pub(super) fn unavailable() -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::from(Bytes::new()));
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

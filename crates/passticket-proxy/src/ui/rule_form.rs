@@ -10,7 +10,7 @@ use super::{
     texts::admin as texts,
 };
 
-/// The maximum length of a field, in characters. A service id has at most 64.
+/// The maximum length of a field, in characters. A service id has at most 64 characters.
 const MAX_FIELD: usize = 64;
 
 /// The word for the tokens of a user, in the field `of`.
@@ -98,7 +98,8 @@ impl RuleForm {
 }
 
 impl Rule {
-    /// Returns whether the rule revokes `token`, which must be an active token of its user or for its service.
+    /// Returns whether the rule revokes `token`. The caller passes only active tokens of the user, or for the service,
+    /// in `target`.
     pub(super) fn hits(&self, token: &Token) -> bool {
         // Both texts have the same length and the same offset from UTC, so comparing the texts compares the times.
         self.up_to.as_ref().is_none_or(|up_to| token.created_at.as_str() <= up_to.as_str())

@@ -1,4 +1,4 @@
-//! The services that a user chooses for a new token, and what the token may do with each.
+//! The services that a user chooses for a new token, and what the token may do with each service.
 //!
 //! The form has three fields for each service: the checkbox `service`, whose value is the id, and the fields
 //! `access-<id>` and `path-<id>`.
@@ -69,7 +69,7 @@ impl ServiceChoices {
     /// Returns the scopes of the new token, in the order of `services`.
     ///
     /// # Errors
-    /// All faults, in the order of the fields. The auth API may find more.
+    /// All faults that this check finds, in the order of the fields. The auth API may find other faults.
     pub(super) fn scopes(&self, services: &Services) -> Result<Vec<String>, Vec<Fault>> {
         let (mut scopes, mut faults) = (Vec::new(), Vec::new());
         let mut chosen = self.0.iter().filter(|(_, choice)| choice.is_chosen).peekable();

@@ -136,7 +136,7 @@ pub(super) mod tokens {
         }
     }
 
-    /// The name of a link for screen readers, which read it without the row.
+    /// The name of a link for screen readers, which may read the link without its row of the table.
     pub(in super::super) fn of_token(action: &str, name: &str) -> String {
         format!("{action} {name}")
     }

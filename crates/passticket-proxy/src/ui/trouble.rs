@@ -11,7 +11,7 @@ use super::{
 /// The reason why a request gets another page than it asked for.
 #[derive(Clone, Debug)]
 pub(super) enum Trouble {
-    /// Nobody is signed in.
+    /// The user is not signed in.
     NotSignedIn,
     /// The page itself has found a problem.
     Problem(Problem),
@@ -73,7 +73,8 @@ impl Problem {
         }
     }
 
-    /// Returns the problem for an answer of the auth API to a call for a page of administrators.
+    /// Returns the problem for an answer of the auth API to a call for a page of administrators. Here, a 403 without a
+    /// message counts as a missing permission.
     pub(super) fn of_administrator(refusal: &Refusal) -> Self {
         let is_permission = refusal.status == StatusCode::FORBIDDEN
             && refusal.message.as_ref().is_none_or(|it| it.text() != CROSS_ORIGIN.text());
@@ -121,7 +122,7 @@ impl Problem {
 }
 
 /// Returns whether the request came from a page of another origin. The number of the message is not enough, because
-/// other refusals have it, too. In the profile `zowe-v3`, there is no message.
+/// other refusals have it, too. In the profile `zowe-v3`, there is no message, so the result is `true`.
 fn is_cross_origin(refusal: &Refusal) -> bool {
     refusal.message.as_ref().is_none_or(|message| message.text() == CROSS_ORIGIN.text())
 }

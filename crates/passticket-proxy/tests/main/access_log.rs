@@ -38,7 +38,7 @@ async fn answer(stream: TcpStream) {
             );
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
-        // The response breaks off.
+        // The response ends before its announced length.
         "half" => {
             let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n0123456789";
             stream.write_all(answer).await.unwrap();
@@ -136,7 +136,7 @@ async fn one_id_is_in_the_response_the_request_to_the_service_and_all_logs() {
     let id = id(&response);
     assert_eq!(id.len(), 32);
     let received = response.text().await.unwrap();
-    // The service receives the id of the gateway, and nothing of the id of the client.
+    // The service receives the request id that the gateway has made, and nothing of the id that the client has sent.
     assert_eq!(received.matches("x-request-id").count(), 1, "{received}");
     assert!(received.contains(&format!("x-request-id: {id}\r\n")), "{received}");
     assert!(!received.contains("of-the-client"), "{received}");
@@ -199,7 +199,7 @@ async fn the_line_says_how_a_request_ended() {
             "{entry}"
         );
     }
-    // The service breaks off its response.
+    // The service closes the connection before its response is complete.
     let http1 = demo.builder().http1_only().build().unwrap();
     let response = send(http1.get(demo.at("/open/api/v1/half"))).await;
     response.text().await.unwrap_err();
@@ -221,7 +221,7 @@ async fn the_line_says_how_a_request_ended() {
     request.send().await.unwrap_err();
     let waits = entry(&demo, "/svc/api/v1/waits").await;
     assert_eq!((&waits["termination"], waits.get("status")), (&json!("CH"), None), "{waits}");
-    // A WebSocket has one line, at its end.
+    // When a WebSocket ends, the access log gets one line for it.
     let mut stream = super::websocket::open_of(&demo.url, demo.builder(), "").await;
     Frame::masked(TEXT, *b"more").write(&mut stream).await.unwrap();
     timeout(PATIENCE, Frame::read(&mut stream)).await.unwrap().unwrap();
@@ -230,7 +230,8 @@ async fn the_line_says_how_a_request_ended() {
     let chat = entry(&demo, "/svc/api/v1/chat").await;
     assert_eq!((&chat["status"], &chat["termination"]), (&json!(101), &json!("CD")), "{chat}");
     let bytes = |name: &str| chat[name].as_u64().unwrap();
-    // "hello" and "more", each with the header of a frame. The frames of a client also have a mask of four bytes.
+    // Both sides have sent "hello" and "more", each with the header of a frame. The frames of a client also have a mask
+    // of four bytes.
     assert_eq!((bytes("bytes_in"), bytes("bytes_out")), (11 + 10, 7 + 6), "{chat}");
 }
 
@@ -333,12 +334,12 @@ async fn the_file_is_opened_again_after_sighup_and_a_reload_switches_the_log() {
     let third = line(&demo, "other.log", |line| line.contains("/third")).await;
     assert!(third.contains("\"GET /open/api/v1/echo/third HTTP/"), "{third}");
     assert!(!text(&demo, "access.log").contains("/third"));
-    // The log is JSON now.
+    // The log on standard error is JSON now.
     let logged = demo.program.logged("configuration reloaded");
     let logged: Value = serde_json::from_str(&logged).unwrap();
     assert_eq!(logged["level"], "INFO", "{logged}");
 
-    // A file that cannot be opened changes nothing.
+    // If the access log of a new configuration cannot be opened, the old configuration stays.
     let bad = before.replace("access.log, format: json", "none/access.log, format: json");
     fs::write(&yaml, bad).unwrap();
     let failed = send(client.post(format!("http://{admin}/reload"))).await;

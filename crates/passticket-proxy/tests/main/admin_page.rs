@@ -89,7 +89,7 @@ async fn administrators_find_and_revoke_a_token_of_another_user() {
         assert_eq!(page.status, 404, "{wrong}");
         assert!(page.text.contains("Token not found"), "{}", page.text);
     }
-    // An administrator can neither rename nor replace the token.
+    // An administrator can neither rename nor replace the token of another user.
     for page in ["edit", "rotate"] {
         assert_eq!(browser.get(&format!("/tokens/{id}/{page}")).await.status, 404);
     }
@@ -251,7 +251,7 @@ async fn other_users_get_403_on_each_page_of_administrators() {
     assert!(!audit().contains("saf-refused"), "{}", audit());
 
     let (token, revoke) = (format!("/admin/tokens/{id}"), format!("/admin/tokens/{id}/revoke"));
-    // The pages of administrators do not even show the user's own token.
+    // Without the permission, the user cannot open a page of administrators, even for the user's own token.
     let of_token = [format!("{token}?user=APIMTST"), format!("{revoke}?user=APIMTST")];
     let pages = PAGES.into_iter().chain(of_token.iter().map(String::as_str));
     for path in pages {

@@ -27,7 +27,7 @@ enum Credential {
     Certificate(&'static str),
     /// A login token of `USER`.
     LoginToken,
-    /// A login token of `USER`, and the certificate of this user.
+    /// A login token of `USER`, and the certificate of the user in this variant.
     TokenAndCertificate(&'static str),
     /// A login token whose user has logged out.
     LoggedOutToken,
@@ -756,7 +756,7 @@ async fn users_see_the_last_use_of_their_tokens_and_rotate_and_revoke_them() {
     assert_eq!(routed(&demo, ("private-token", &new)).await, 200);
     drop(demo);
 
-    // The entries survive a restart. The use of the old token on a route revokes the new one.
+    // The entries survive a restart. The use of the old token on a route revokes the new token.
     let demo = Demo::start_in(directory.path());
     let (_, page) = tokens(&demo, Method::GET, "access-tokens").await;
     let states: Vec<_> = page["tokens"].as_array().unwrap().iter().map(|it| &it["state"]).collect();

@@ -283,7 +283,8 @@ async fn a_failing_provider_causes_a_server_error_and_not_401_or_403() {
     assert!(!routed.headers().contains_key("x-zowe-auth-failure"));
 }
 
-/// The client gets 503 for each of these causes. Only the log tells the operator which cause it is.
+/// A provider can fail for several reasons. The client gets 503 in all cases. Only the log tells the operator the
+/// reason.
 #[tokio::test]
 async fn the_log_contains_the_cause_of_a_failed_provider() {
     let (listener, address) = listener().await;

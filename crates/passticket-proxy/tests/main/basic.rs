@@ -209,8 +209,8 @@ async fn curl_can_use_a_password_on_a_route_that_verifies_passwords() {
         let credentials = files.take_credentials();
         assert!(are_tickets(&credentials), "{credentials:?}");
     }
-    // The first four wrong passwords cause no wait. After the fifth one, the gateway does not check a password of this
-    // user for a second, and answers 429.
+    // The first four wrong passwords cause no wait. After the fifth wrong password, the gateway does not check a
+    // password of this user for a second, and answers 429.
     let answers: Vec<_> = (0..20).map(|_| curl("APIMTST:wrong", &[])).collect();
     assert!(answers[0].ends_with("401") && answers[0].contains("ZWEAG120E"), "{answers:?}");
     assert!(answers.iter().any(|answer| answer.ends_with("429")), "{answers:?}");

@@ -295,7 +295,8 @@ async fn live_asks_the_servers_of_schemes_and_tokens_and_names_each_one_that_fai
 #[tokio::test]
 async fn live_reports_servers_that_are_slow_wrong_absent_or_not_trusted() {
     let html = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>";
-    // Only the slow servers have a short deadline. The deadline of the others is long, because the machine may be slow.
+    // The cases with slow servers have a short deadline, which the test waits for. The other cases have a long
+    // deadline, because they must get their answer even on a slow machine.
     let late = "FAILED: not available: no response within 1s";
     for (behaviour, seconds, want) in [
         (Behaviour::Scripted(vec![Step::Stall]), 1, late),

@@ -198,7 +198,7 @@ async fn a_node_does_not_start_if_its_name_or_its_data_is_wrong() {
     let Some(redis) = redis() else { return };
     let site = Site::at(&redis.url()).await;
 
-    // No node has shared data, and the file is missing.
+    // The revocation file is missing, and no other node has shared its data. So this node cannot get the revocations.
     let config = site.configure("lost", "lost", |yaml| yaml);
     for _ in 0..2 {
         let (code, output) = fails(&config, &[]).await;
@@ -349,7 +349,7 @@ async fn a_failed_takeover_gives_the_lease_back() {
         }
     };
     tokio::time::timeout(PATIENCE, made).await.unwrap();
-    // Node `b` has given its lease to the fake process before the test kills this process. In the second round, the
+    // Node `b` has given its lease to the fake process before the test kills the fake process. In the second round, the
     // fake process also has the permission to serve.
     for steps in [3, 5] {
         let mut new = fake(&socket, steps);
@@ -460,7 +460,7 @@ async fn the_commands_that_the_demo_with_two_nodes_prints_work() {
         let mut program = Running::start(PROGRAM, &args);
         let printed = program.printed("CLIENT PAUSE");
         let commands: Vec<_> = printed.lines().filter_map(|line| line.strip_prefix("  ")).collect();
-        // The last command needs redis-cli.
+        // The test leaves out the last command, because it needs redis-cli.
         let script = commands[..4].join("\n");
         let output = std::process::Command::new("sh").args(["-ec", &script]).output().unwrap();
         program.signal("-TERM");

@@ -16,7 +16,7 @@ const APP: &str = "https://app.example";
 const EVIL: &str = "https://evil.example";
 
 /// Starts a gateway with two services: `shared`, which pages of `APP` may use, and `closed`. Both services answer with
-/// the number of request headers that they must not receive, and add their own CORS header.
+/// the number of headers in the request that a service must not receive. They also add their own CORS header.
 async fn start() -> Demo {
     let (listener, address) = listener().await;
     let service = service_fn(async |request: Request<Incoming>| {
@@ -110,7 +110,7 @@ async fn only_listed_origins_can_use_services_and_the_auth_api() {
         }
     }
 
-    // A listed page can log the user in, and can read the reason of a refusal.
+    // A page of the listed origin `APP` can log the user in, and can read why a login was refused.
     for (origin, password, status) in
         [(APP, "validPassword", 204), (APP, "wrong", 401), (EVIL, "validPassword", 403)]
     {

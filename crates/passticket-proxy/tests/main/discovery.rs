@@ -211,7 +211,7 @@ async fn found_services_get_routes_and_a_rogue_registrant_gets_no_credential() {
     assert!(body.contains("theme=dark") && !body.contains(&token), "{body}");
     assert!(!body.to_ascii_lowercase().contains("authorization"), "{body}");
 
-    // The last instance of the service is down, and then up again.
+    // The only instance of the service goes down, and then up again.
     site.each(|eureka| eureka.set_status(&files.id(), "OUT_OF_SERVICE"));
     let response = site.until(FILES, 503).await;
     assert!(response.text().await.unwrap().contains("no instance of the service is up"));
@@ -331,7 +331,7 @@ async fn a_takeover_keeps_the_found_services_while_discovery_is_down() {
     site.second.stop().await;
     let config = site.demo.directory.join("zowe.yaml");
     for _ in 0..2 {
-        // The second process can get the registry only from the first process.
+        // No discovery service runs, so the new process can get the registry only from the old process.
         let new = successor(&config).await;
         let mut old = std::mem::replace(&mut site.demo.program, new);
         assert_eq!(site.get(FILES).await.status(), 200);

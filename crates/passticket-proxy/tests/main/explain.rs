@@ -40,7 +40,7 @@ impl Explained {
     }
 
     fn assert_has(&self, texts: &[&str]) -> &Self {
-        // Long lines are wrapped.
+        // The command wraps long lines, so the texts are searched in the output without line breaks.
         let words: Vec<_> = self.out.split_whitespace().collect();
         let flat = words.join(" ");
         for text in texts {

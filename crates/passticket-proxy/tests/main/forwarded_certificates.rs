@@ -210,7 +210,8 @@ async fn the_gateway_fetches_the_list_of_forwarders_from_zowe() {
         assert!(Instant::now() < deadline);
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    // The gateway now accepts clients with a certificate. The certificate of the forwarder identifies no user.
+    // With the list, the gateway accepts the certificates of clients. The certificate of the forwarder identifies no
+    // user.
     assert_eq!(get(&demo, &demo.client_of("USER"), &[]).await, (200, "USER".to_owned()));
     assert_eq!(get(&demo, &forwarder, &[]).await, (401, String::new()));
 }

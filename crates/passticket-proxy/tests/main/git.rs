@@ -232,7 +232,7 @@ fn stored(server: &GitServer, demo: &Demo, user: &str, password: &str) -> (Strin
 #[tokio::test(flavor = "multi_thread")]
 async fn git_clones_and_pushes_with_a_token_from_its_credential_helper() {
     // git sends its credential only after a 401. With `forward`, the service answers 401. With `reject`, the gateway
-    // does.
+    // answers 401.
     for settings in ["onFailure: forward", "onFailure: reject"] {
         let server = GitServer::start().await;
         let demo = gateway(&server, settings).await;

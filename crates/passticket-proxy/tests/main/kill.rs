@@ -67,9 +67,10 @@ struct Gateway {
 
 impl Gateway {
     /// Revokes `pats` (Personal Access Tokens). Kills the program after it has confirmed a random number of
-    /// revocations, at most half of them. Returns the PATs whose revocation the program has confirmed.
+    /// revocations, at most half of all. Returns the PATs whose revocation the program has confirmed.
     async fn revoke_until_killed(&self, program: &mut Running, pats: &[String]) -> Vec<String> {
-        // A kill after a random time would not do: a fast machine could confirm all revocations in this time.
+        // The moment of the kill depends on the number of revocations, not on a time. In any fixed time, a fast machine
+        // might confirm all revocations.
         let enough = 1 + RandomState::new().hash_one(pats) as usize % (pats.len() / 2);
         let (answered, kill) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Notify::new()));
         let mut revokers = JoinSet::new();

@@ -144,16 +144,16 @@ async fn the_request_rates_of_users_and_addresses_are_limited() {
     };
     for (path, token, want) in [
         ("/open/api/v1/x", None, 200),
-        // All routes of a service share one limit. The scheme bypass does not read tokens, so this request has no user,
-        // and counts for the address of the client.
+        // All routes of a service share one limit. The scheme bypass does not read tokens, so this request has no user.
+        // The request counts towards the limit of the client's address.
         ("/open/ui/x", Some(token.as_str()), 200),
         ("/open/api/v1/x", None, 429),
         ("/closed/api/v1/x", Some(&token), 200),
         ("/closed/api/v1/x", Some(&token), 200),
         ("/closed/ui/x", Some(&token), 200),
         ("/closed/api/v1/x", Some(&token), 429),
-        // Requests without a user count for the address of the client. The limit of the address is separate from the
-        // limit of the user.
+        // Requests without a user count towards the limit of the client's address. The limit of the address is separate
+        // from the limit of the user.
         ("/closed/api/v1/x", None, 200),
         ("/closed/api/v1/x", Some("forged"), 200),
         ("/closed/api/v1/x", None, 200),

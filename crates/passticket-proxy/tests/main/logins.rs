@@ -137,7 +137,8 @@ async fn check_failures(demo: &Demo, server: &Fake) {
     let begun = Instant::now();
     assert_eq!(login(demo, "USER", "validPassword", None).await, same(503, "ZWEAG104E"));
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    // If the failed logins counted as wrong passwords, the user would now have more than 4 and would have to wait.
+    // If the failed logins counted as wrong passwords, the user would now have more than four wrong
+    // passwords, and would have to wait.
     server.behave(Behaviour::Slow(Duration::from_millis(200)));
     assert_eq!(login(demo, "USER", "validPassword", None).await, same(204, ""));
     server.behave(Behaviour::Right);

@@ -187,8 +187,8 @@ fn documented() -> BTreeMap<String, Described> {
     metrics
 }
 
-/// Returns the names of labels in a text such as "`kind`: `a`, `b`; `status`, see below". Semicolons separate the
-/// parts. In a part with a colon after a name, the quoted texts after the colon are values of this label.
+/// Returns the names of labels in a text such as "`kind`: `a`, `b`; `status`, see below". In this text,
+/// `kind` and `status` are labels, and `a` and `b` are values of `kind`.
 fn label_names(text: &str) -> BTreeSet<String> {
     let names = text.split(';').flat_map(|part| {
         let mut quoted: Vec<_> = part.split('`').skip(1).step_by(2).collect();

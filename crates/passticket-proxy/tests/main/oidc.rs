@@ -280,7 +280,8 @@ fn challenges(response: &reqwest::Response) -> Vec<String> {
 async fn a_401_leads_to_the_identity_provider() {
     let provider = Provider::default();
     let gateway = Gateway::start_with(&provider, |_, yaml| with_domain(yaml)).await;
-    // The client uses HTTP/1.1. In HTTP/2, a forged `Host` differs from `:authority`, so it would be refused.
+    // The client uses HTTP/1.1. In HTTP/2, a forged `Host` differs from `:authority`, so the gateway would refuse the
+    // request.
     let authorities = fs::read(gateway.directory.path().join("certs/ca.pem")).unwrap();
     let client = client(&authorities).http1_only().timeout(PATIENCE).build().unwrap();
     let own = "https://zowe.example.com:7554";

@@ -187,7 +187,8 @@ async fn a_gateway_with_a_wrong_pin_does_not_start_and_is_not_started_again() {
     drop(program);
     write_secret(&directory.join("pin"), "0000");
     let (status, log) = serve(&hsm, &directory).wait();
-    // A token locks itself after several wrong PINs. After this exit code, systemd does not start the gateway again.
+    // A token locks itself after several wrong PINs, so the gateway must not be started again. The unit file
+    // of the gateway forbids a restart after the exit code 2.
     assert_eq!(status.code(), Some(2), "{log}");
     assert!(log.contains("refuses the PIN") && !log.contains("0000 "), "{log}");
 }

@@ -225,7 +225,7 @@ async fn connections_without_a_header_of_the_proxy_protocol_are_closed_and_count
     let mut slow = TcpStream::connect(("127.0.0.1", gateway.port())).await.unwrap();
     slow.write_all(b"PROXY TCP4").await.unwrap();
     assert_eq!(timeout(PATIENCE, slow.read(&mut [0])).await.unwrap().unwrap_or(0), 0);
-    // This client connects and sends nothing, like a health check.
+    // Like the health check of a load balancer, this client connects and sends nothing.
     drop(TcpStream::connect(("127.0.0.1", gateway.port())).await.unwrap());
 
     let untrusted = REQUIRED.replace("127.0.0.1", "192.0.2.1");

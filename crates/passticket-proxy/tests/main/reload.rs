@@ -104,7 +104,7 @@ impl Gateway {
         }
     }
 
-    /// Returns the status of a request to the service.
+    /// Sends a request to the service. Returns its status, or 401 if the response has `X-Zowe-Auth-Failure`.
     async fn status(&self, client: &Client) -> StatusCode {
         let response = client.get(self.demo.at("/svc/api/v1/x")).send().await.unwrap();
         match response.headers().get("x-zowe-auth-failure") {
@@ -293,8 +293,8 @@ async fn a_bad_configuration_changes_nothing_and_names_file_line_and_remedy() {
     gateway.demo.program.logged("have no problem any more");
     assert_eq!(gateway.ask(Method::GET, "/health").await.0, 200);
 
-    // The file is written in several steps, and is valid YAML after each. At each poll, the file watch sees that the
-    // file still grows, and waits.
+    // The test writes the file in several steps. The file is valid YAML after each step. At each poll, the file watch
+    // sees that the file still grows, and waits.
     let definition = fs::read_to_string(gateway.path("api-defs/demo.yml")).unwrap();
     let more = definition.replace("serviceId: svc", "serviceId: more");
     let more = more.strip_prefix("services:\n").unwrap();
@@ -625,8 +625,8 @@ async fn changed_identity_providers_and_proxies_take_effect_immediately() {
         let keys = keys.to_owned();
         Box::new(move |yaml| yaml + &keys)
     };
-    // For each change of the configuration: the proofs to send after it, and for each proof the user whom the gateway
-    // identifies, if any.
+    // Each case has a name, a change of the configuration, and the proofs that the test sends after the change. Each
+    // proof has the user whom the gateway must identify, or `None`.
     let cases: [(&str, Edit<'_>, Vec<(Proof, Option<&str>)>); 7] = [
         (
             "at the start",

@@ -210,7 +210,7 @@ async fn an_issued_token_is_valid_only_for_its_service() {
     let token = issued().await;
     let again = site.send(site.get(None, "jwt").bearer_auth(&token)).await;
     assert_eq!(again.cookie("apimlAuthenticationToken"), Some(&*token));
-    // The other services refuse this token with the same answers as the PAT itself.
+    // The other services refuse this token. The answers are the same as if the client had sent the PAT itself.
     for service in ["zosmf", "saf"] {
         let with_pat = site.get(None, service).header("private-token", &pat);
         for request in [site.get(None, service).bearer_auth(&token), with_pat] {
@@ -227,7 +227,8 @@ async fn an_issued_token_is_valid_only_for_its_service() {
         assert_eq!(services.bearer_auth(token).send().await.unwrap().status(), want);
     }
     let ticket = r#"{"applicationName":"ZOWEAPPL"}"#;
-    // A service that has received the token can also present a client certificate. So these requests present one, too.
+    // A service that has received the token can also present a client certificate. So these requests present a
+    // client certificate, too.
     let client = site.demo.client_of("APIMTST");
     for (path, body, want) in [("ticket", ticket, 200), ("refresh", "", 204)] {
         for (token, want) in [(&token, 401), (&login, want)] {

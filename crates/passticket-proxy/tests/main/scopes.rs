@@ -63,7 +63,7 @@ async fn a_pat_may_do_only_what_its_scopes_permit() {
     assert_eq!(validate(with_path("/request/x")).await, 200);
     assert_eq!(validate(with_path("/requests")).await, 401);
 
-    // A rule for the service revokes the token, whatever the suffix of its scope.
+    // A rule for the service revokes the token, even though the scope of the token has a suffix.
     let rule = demo.client().delete(demo.auth("access-token/revoke/tokens/scope"));
     let rule = rule.basic_auth("USER", Some("validPassword"));
     let rule = rule.body(r#"{"serviceId":"dcpassticket"}"#).send().await.unwrap();

@@ -142,8 +142,8 @@ async fn events(next: Arc<Notify>) -> String {
     format!("http://{address}")
 }
 
-/// The service sends the second event only after the client has received the first one. The pause between both is
-/// longer than the body timeout.
+/// The service sends the second event only after the client has received the first event. The pause between the two
+/// events is longer than the body timeout.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_forwarded_immediately_and_a_pause_does_not_end_the_stream() {
     let next = Arc::<Notify>::default();
@@ -171,8 +171,9 @@ fn define(directory: &Path, instances: &[String], metadata: &str) {
     fs::write(directory.join("api-defs/demo.yml"), definition).unwrap();
 }
 
-/// In a long poll, a service answers only when it has an event, or after its own time limit. The time
-/// limits of the gateway are shorter than that, except the response timeout of the first round.
+/// In a long poll, a service answers only when it has an event. In this test, the service answers after `LATE`. The
+/// other time limits of the gateway are shorter than `LATE`. The response timeout is longer in the first round, and
+/// shorter in the second round.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_response_timeout_ends_a_long_poll_and_the_instance_stays_healthy() {
     const LATE: Duration = Duration::from_millis(2500);

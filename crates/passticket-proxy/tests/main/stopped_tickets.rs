@@ -1,6 +1,7 @@
 //! Tests of refused PassTickets (short-lived passwords of z/OS). If the key of the gateway is wrong, the service
 //! refuses each PassTicket, and z/OS counts a wrong password of the user. After several wrong passwords, z/OS revokes
-//! the user id. So the gateway must stop before that, whatever clients, nodes and restarts do.
+//! the user id. So the gateway must stop sending PassTickets before that, even with many clients, several nodes and
+//! restarts.
 
 use std::{
     convert::Infallible,

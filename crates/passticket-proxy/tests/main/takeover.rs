@@ -40,7 +40,7 @@ use tower_passticket::tls::Server;
 
 use crate::support::{Demo, PROGRAM, certified, with_site};
 
-/// Returns the number of restarts. A developer can set an environment variable for a longer test.
+/// Returns the number of restarts. A developer can set `TAKEOVER_ROUNDS` for more restarts.
 fn rounds() -> usize {
     env::var("TAKEOVER_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
 }
@@ -445,7 +445,8 @@ async fn the_old_process_continues_if_the_new_process_is_killed_at_any_step() {
 async fn the_old_process_kills_a_new_process_that_hangs_before_it_serves() {
     let tickets = Tickets::default();
     let demo = gateway(&tickets).await;
-    // After the fifth step, the new process may begin to serve. The old process continues, so it must kill the new one.
+    // After the fifth step, the new process may begin to serve. The old process continues, so it must kill the new
+    // process.
     let mut new = fake(&socket_of(&demo), 5);
     sleep(Duration::from_millis(500)).await;
     check_serves(&demo).await;

@@ -115,7 +115,8 @@ async fn a_token_with_prefix_is_accepted_in_each_header_and_responses_say_when_i
     let response = send(open).await;
     assert_eq!((response.status().as_u16(), expires(&response).len()), (200, 0));
 
-    // If a token is revoked in one form, the gateway also refuses its other form.
+    // A token has two forms: with and without the prefix. If a client revokes one form, the gateway also refuses the
+    // other form.
     let revoke = demo.client().request(Method::DELETE, demo.auth("access-token/revoke"));
     let response = send(revoke.body(json!({"token": jwt}).to_string())).await;
     assert_eq!(response.status(), 200);
@@ -135,7 +136,7 @@ async fn the_rules_and_the_script_for_secret_scanners_find_a_token() {
     let in_toml = between("regex = '''", "'''");
     let at_github = between("no other fields:\n\n```text\n", "\n```");
     assert_eq!(in_toml, at_github);
-    // RE2, which gitleaks uses, has no Unicode classes in `\b` and `\d` either.
+    // gitleaks uses RE2, in which `\b` and `\d` match only ASCII. With `unicode(false)`, this is the same here.
     let rule: Regex = RegexBuilder::new(in_toml).unicode(false).build().unwrap();
     let jwt = token.strip_prefix("zowepat_").unwrap().rsplit_once('.').unwrap().0;
     let line = format!("export TOKEN=\"{token}\" # secret");

@@ -76,7 +76,7 @@ impl Browser {
         self.read(response).await
     }
 
-    /// Opens the page with the form, fills it, and sends it.
+    /// Opens the page with the form, fills the form, and sends it.
     pub(crate) async fn submit(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
         let page = self.get(path).await;
         let key = page.form_key();
@@ -447,7 +447,7 @@ async fn a_form_without_the_key_of_its_session_changes_nothing() {
         let page = browser.post(path, &own, &[]).await;
         assert_eq!(page.status, 403, "{path}");
         browser.cookies.insert(FORM_COOKIE.to_owned(), cookie);
-        // A page of another origin.
+        // These requests come from a page of another origin.
         for (name, value) in [("sec-fetch-site", "cross-site"), ("origin", "https://evil.example")]
         {
             let request = browser.client.post(browser.url(path)).header(name, value);
@@ -465,7 +465,7 @@ async fn a_form_without_the_key_of_its_session_changes_nothing() {
     }
     let page = browser.get("/tokens").await;
     assert!(page.text.contains(&id), "the token is still active");
-    // Each sign-in and each sign-out has a new key.
+    // Each sign-in and each sign-out sets a new key for forms.
     let before = browser.cookies[FORM_COOKIE].clone();
     browser.sign_in("USER", "validPassword").await;
     let during = browser.cookies[FORM_COOKIE].clone();

@@ -729,7 +729,7 @@ async fn a_takeover_switches_the_listener_on_and_off() {
         assert!(Instant::now() < deadline);
         sleep(Duration::from_millis(20)).await;
     }
-    // The old program has no such listener, so the new one opens it.
+    // The old program has no such listener, so the new program opens it.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let yaml = fs::read_to_string(&config).unwrap();
     let on = section(&named(GATEWAY)).replace("port: 0", &format!("port: {}", free.port()));

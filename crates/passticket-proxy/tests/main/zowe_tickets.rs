@@ -105,7 +105,7 @@ async fn the_token_of_the_user_is_sent_to_zowe() {
     assert_eq!(request.header("authorization"), Some(&*format!("Bearer {token}")));
     let body: Value = serde_json::from_slice(&request.body).unwrap();
     assert_eq!(body, json!({"applicationName": "ZOWEAPPL"}));
-    // The requests of a user share one PassTicket for a few seconds.
+    // The requests of a user share one PassTicket for five seconds.
     site.zowe.take_requests();
     sleep(Duration::from_millis(5500)).await;
     site.zowe.behave(Behaviour::Slow(Duration::from_millis(300)));
@@ -115,7 +115,7 @@ async fn the_token_of_the_user_is_sent_to_zowe() {
     for response in requests.collect::<JoinSet<_>>().join_all().await {
         assert_eq!(failure(&response.unwrap()), "");
     }
-    // On a slow machine, the requests may take longer than these seconds.
+    // On a slow machine, the requests may take longer than five seconds. Then they need more than one PassTicket.
     let most = 1 + begun.elapsed().as_secs() / 5;
     assert!(site.zowe.take_requests().len() as u64 <= most);
     // The auth API also sends the token of the user to Zowe.
@@ -151,7 +151,7 @@ async fn with_replay_protection_the_gateway_calls_zowe_once_a_second() {
         }
     }
     // Usually exactly one request gets a PassTicket. On a slow machine, more than a second may pass between the
-    // requests.
+    // requests. Then later requests also get a PassTicket.
     assert!((1..5).contains(&good), "{good}");
     assert_eq!(site.zowe.take_requests().len(), good);
     site.zowe.behave(Behaviour::Right);

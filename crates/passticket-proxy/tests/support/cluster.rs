@@ -174,7 +174,7 @@ impl Api {
     }
 
     /// Makes a PAT of the user with this client certificate, for the service of the site. Returns `None` if the node
-    /// does not make one.
+    /// makes no PAT.
     pub(crate) async fn try_pat(&self, user: &Client) -> Option<Token> {
         let request = user.post(self.auth("access-token/generate"));
         let request = request.json(&json!({"validity": 1, "scopes": ["dcpassticket"]}));

@@ -181,7 +181,7 @@ pub(crate) fn output_with_input(command: &mut Command, input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// Starts a command, and writes its standard input. Returns the process, and whether it has taken the input.
+/// Starts a command, and writes its standard input. Returns the process, and the result of the write.
 pub(crate) fn start_with_input(command: &mut Command, input: &str) -> (Child, io::Result<()>) {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();

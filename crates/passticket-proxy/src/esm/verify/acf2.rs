@@ -1,7 +1,7 @@
 //! Compares a listing of ACF2 with the configuration.
 //!
-//! No manual shows the exact forms of the lines (docs/reference/security-products.md#display-commands). So an unknown
-//! form is a note, and not a difference.
+//! No manual shows the exact forms of the lines (docs/reference/security-products.md#display-commands). So a line
+//! in an unknown form gives a note, and not a difference.
 
 use tower_passticket::passticket::{Applid, Replay, UserId};
 
@@ -66,7 +66,7 @@ impl Acf2Listing {
         for line in listing.lines().chain([""]) {
             // A rule line continues on the next line if it ends with a blank and a hyphen.
             if let Some(begin) = line.strip_suffix(" -") {
-                // No line that the parser needs is longer, so further parts of a longer line are left out.
+                // No line that the parser needs is longer than this. So the rest of a longer line is left out.
                 if continued.len() < 1024 {
                     continued.push_str(begin);
                     continued.push(' ');

@@ -7,7 +7,7 @@
 //! The manuals do not describe each line of the output. So the parsers search for known words. A setting that the
 //! listing does not show, or shows in an unknown form, is a [`Verdict::Note`]: the administrator compares it by hand.
 //! If the listing lacks the whole output about a key or a user, or RACF's `SETROPTS LIST`, the finding is
-//! [`Verdict::Missing`]. So an empty listing does not look like a correct one.
+//! [`Verdict::Missing`]. So the report of an empty listing does not look like the report of a correct listing.
 //! docs/reference/security-products.md#display-commands contains the sources.
 //!
 //! ```

@@ -33,7 +33,7 @@ pub(super) struct Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Revoke {
     Never,
-    /// RACF permits this number of wrong passwords, and revokes the user at the next one.
+    /// RACF permits this number of wrong passwords, and revokes the user at the next wrong password.
     After(u32),
 }
 
@@ -69,7 +69,7 @@ pub(super) struct User {
     pub(super) name: String,
     pub(super) protected: bool,
     pub(super) revoked: bool,
-    /// The names of the user's MFA factors, each with whether it is active.
+    /// The names of the user's MFA factors, each with `true` if the factor is active.
     pub(super) factors: Vec<(String, bool)>,
 }
 
@@ -221,7 +221,8 @@ impl RacfListing {
         set.extend(classes.split_whitespace().map(str::to_owned));
     }
 
-    /// Reads a line that is known by its first words, in whatever section it is.
+    /// Reads a line whose meaning does not depend on the section. If its first words are not known, the line may be
+    /// about the keys of the last profile.
     fn anywhere(&mut self, line: &str) {
         let words: Vec<_> = words(line).collect();
         match words[..] {

@@ -1,7 +1,7 @@
 //! Compares a listing of Top Secret with the configuration.
 //!
 //! No manual shows the exact forms of the lines (docs/reference/security-products.md#display-commands). So the parser
-//! searches for pairs of a keyword and a value, and an unknown form is a note, and not a difference.
+//! searches for pairs of a keyword and a value. A line in an unknown form gives a note, and not a difference.
 
 use tower_passticket::passticket::{Applid, Replay, UserId};
 

@@ -1,7 +1,7 @@
 //! Answers the requests for the pages of administrators.
 //!
-//! An administrator is a user whom the auth API lets manage the tokens of others. Each request for such a page asks
-//! the auth API, so the pages decide nothing themselves.
+//! An administrator is a user whom the auth API lets manage the tokens of other users. Each request for such a page
+//! asks the auth API, so the pages decide nothing themselves.
 
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ use crate::ui::{
     views::{self, RulePage, RulePreview, SearchPage},
 };
 
-/// The maximum time that a page that is not for administrators waits to learn whether the user is an administrator. If
-/// the answer takes longer, the page appears without the link to the pages of administrators.
+/// A page that is not for administrators waits at most this time for the permissions of the user. If the answer takes
+/// longer, the page appears without the link to the pages of administrators.
 const PERMISSIONS_WAIT: Duration = Duration::from_secs(2);
 
 /// The preview of a rule counts the tokens on at most this number of pages. A page has up to 100 tokens.

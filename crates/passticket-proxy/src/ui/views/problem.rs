@@ -46,7 +46,7 @@ pub(in crate::ui) fn problem(frame: Frame<'_>, problem: ProblemPage<'_>) -> Mark
 
 /// A page that makes the browser request the same address again. If a user follows a link on another site, the browser
 /// sends its first request without the cookies of the gateway, because they are `SameSite=Strict`. The second request
-/// has them.
+/// has these cookies.
 pub(in crate::ui) fn open_again(frame: Frame<'_>, address: &str) -> Markup {
     let content = html! {
         meta http-equiv="refresh" content={ "0; url=" (address) };
