@@ -174,8 +174,9 @@ impl<A, R> Gateway<A, R> {
         Self { counts: Some(counts), ..self }
     }
 
-    /// Sends the paths that API ML's gateway answers itself to the auth API: the endpoints for the list of services,
-    /// for one service, for certificates, version, `/application/info` and health, and the access check.
+    /// Sends requests for some more paths to the auth API: the paths that API ML's gateway answers itself. These are
+    /// the endpoints for the list of services, for one service, for certificates, for the version, for
+    /// `/application/info`, for the health and for the access check.
     #[cfg_attr(
         feature = "api",
         doc = "The auth API must have [`ApimlEndpoints`](crate::api::ApimlEndpoints)."

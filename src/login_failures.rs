@@ -112,15 +112,15 @@ pub enum NetworkOrigin {
     /// The user has logged in from the network recently. Only the failures of this user from this network can delay the
     /// attempt.
     Known,
-    /// All counts can delay the attempt.
+    /// The user has not logged in from the network recently. All counts can delay the attempt.
     Unknown,
 }
 
 /// When an attempt counts as a failure before its password is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountInAdvance {
-    /// The attempt counts in advance if a limit is already exceeded. Otherwise, an attacker could begin many attempts
-    /// at the same time at the end of each wait, before the first of them has failed.
+    /// The attempt counts in advance if a limit is already exceeded. If it did not, an attacker could begin many
+    /// attempts at the same time at the end of each wait, before the first of them has failed.
     IfLimitIsExceeded,
     /// The attempt always counts in advance, because its password differs from the cached password of the user.
     Always,
@@ -143,7 +143,7 @@ pub struct SharedClaim {
 /// The result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptResult {
-    /// The password was right. This clears the failures of the user from this network, but at most 20 a day.
+    /// The password was right. This clears the failures of the user from this network, but at most 20 failures a day.
     Succeeded,
     /// The password was wrong.
     Failed,
@@ -163,9 +163,9 @@ pub type BeginFuture = Pin<
 
 /// Counts the failed logins of several nodes in a store that they share, such as Redis.
 ///
-/// The limits apply in the same way as within one process. If the store cannot be reached, each node counts on its own,
-/// and divides the number of free failures by the [number of nodes](Self::nodes). So users can still log in, and an
-/// attacker gains little.
+/// The limits apply to these counts in the same way as to the counts of a single process. If the store cannot be
+/// reached, each node counts on its own, and divides the number of free failures by the [number of nodes](Self::nodes).
+/// So users can still log in, and an attacker gains little.
 pub trait SharedLoginFailures: fmt::Debug + Send + Sync + 'static {
     /// Begins an attempt, unless the client must wait. The future must limit how long it waits for the store.
     fn begin(

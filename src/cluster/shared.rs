@@ -49,7 +49,8 @@ pub(super) type Spawn = Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + S
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     Running,
-    /// This process has handed its lease over to another process, which sends its revocations to this process.
+    /// This process has handed its lease over to another process. The other process sends its revocations to this
+    /// process.
     HandedOver,
     /// The node has left the site.
     Left,
@@ -169,8 +170,8 @@ impl Shared {
 
     /// Returns whether this node may accept tokens now.
     ///
-    /// A check must call this before it looks at the revocations. The lease depends on revocations that the node has
-    /// applied. `Acquire` makes these revocations visible to the check.
+    /// A check must call this before it looks at the revocations. The node gets a lease only after it has applied the
+    /// revocations of the other nodes. `Acquire` makes these revocations visible to the check.
     pub(super) fn may_serve(&self) -> bool {
         let until = self.serve_until.load(Ordering::Acquire);
         until == u64::MAX || self.clock.now() < BootTime::from_nanos(until)

@@ -29,18 +29,19 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// changes of the last three minutes.
 const DELTA_FOR: Duration = Duration::from_secs(120);
 
-/// After this time, the next fetch gets the whole registry. The client compares the hash code of the registry after
-/// each delta, but this code only counts the instances of each status. So it does not reveal every change that was
-/// missed.
+/// If the last fetch of the whole registry is this time ago, the next fetch gets the whole registry again. The client
+/// compares the hash code of the registry after each delta, but this code only counts the instances of each status. So
+/// it does not reveal every change that was missed.
 const FULL_EVERY: Duration = Duration::from_secs(600);
 
 /// Fetches the registry from one or more hosts.
 ///
 /// The hosts are tried in turn, beginning with the host that answered last. After the first fetch, the client asks for
-/// the changes only (`/apps/delta`), and compares the hash code of the result with the one in the answer. If they
-/// differ, or if there is no usable delta, the client fetches the whole registry. It does the same in three other
-/// cases: it asks another host than before, the last fetch has failed, or the last fetch of any kind or of the whole
-/// registry was too long ago. If no host gives a usable answer, the client keeps the last registry.
+/// the changes only (`/apps/delta`), and compares the hash code of the result with the hash code in the answer. If the
+/// two hash codes differ, or if there is no usable delta, the client fetches the whole registry. It also fetches the
+/// whole registry if it asks another host than before, if the last fetch has failed, if the last fetch was two minutes
+/// ago or more, or if the last fetch of the whole registry was ten minutes ago or more. If no host gives a usable
+/// answer, the client keeps the last registry.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -99,7 +100,7 @@ pub struct Fetched {
     pub has_changed: bool,
     /// The host that answered.
     pub address: Address,
-    /// For each host that was tried before, why it gave no usable answer.
+    /// For each host that was tried before this host, the reason why it gave no usable answer.
     pub failed: Vec<EurekaError>,
 }
 
@@ -238,8 +239,8 @@ impl<C> fmt::Debug for EurekaClient<C> {
     }
 }
 
-/// The reason why a host gave no usable answer. The error contains the address of the host. Of its answer, it contains
-/// at most the status, the hash code, and the position of a problem.
+/// The reason why a host gave no usable answer. The error contains the address of the host. Of the host's answer, the
+/// error contains at most the status, the hash code, and the position of a problem.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{address}: {cause}")]
 pub struct EurekaError {

@@ -92,8 +92,8 @@ where
 /// Services, a server on z/OS). The mapper sends `POST {address}` with a JSON object that has the members
 /// `dn` (the name) and `registry` (docs/reference/identity-and-saf.md#distributed-identities).
 ///
-/// The name and the registry are sent unchanged. The security product decides whether their case matters. Responses are
-/// evaluated and cached in the same way as for [`ZssCertificates`].
+/// The name and the registry are sent unchanged. The security product decides whether their upper and lower case
+/// matters. Responses are evaluated and cached in the same way as for [`ZssCertificates`].
 pub struct ZssIdentities<C, T> {
     zss: Arc<Zss<C, T>>,
     cache: Arc<SingleFlightCache<DistributedIdentity, UserId, MapError>>,
@@ -192,7 +192,7 @@ where
         *request.uri_mut() = self.address.uri();
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, json.clone());
-        // As in Zowe API ML, a request with a certificate has the same content type, although its body is DER.
+        // A request with a certificate also has the content type of JSON, as in Zowe API ML, although its body is DER.
         request.headers_mut().insert(CONTENT_TYPE, json);
         token.authenticate(&mut request);
         Ok(request)

@@ -102,8 +102,8 @@ impl CookieNames {
 
 const DEFAULT_JWT: &str = "apimlAuthenticationToken";
 const DEFAULT_PAT: &str = "personalAccessToken";
-/// The prefix of the names of other cookies of the gateway. Browsers accept a cookie whose name begins with `__Host-`
-/// only from the same host, and only with `Secure` and `Path=/` (RFC 6265bis §4.1.3.2).
+/// The prefix of the names of those cookies of the gateway that contain no token. Browsers accept a cookie whose name
+/// begins with `__Host-` only from the same host, and only with `Secure` and `Path=/` (RFC 6265bis §4.1.3.2).
 const RESERVED: &str = "__Host-passticket-";
 
 impl Default for CookieNames {
@@ -396,7 +396,7 @@ pub(super) fn strip(headers: &mut HeaderMap, names: &CookieNames) {
     let mut has_cookie = false;
     sweep(headers, |name| {
         let text = name.as_str();
-        // Most header names begin with another letter, so they need no comparison.
+        // Most header names begin with a letter that is not in this list, so they need no comparison.
         if !matches!(text.as_bytes().first(), Some(b'a' | b'c' | b'p' | b'x')) {
             return false;
         }
@@ -591,7 +591,7 @@ mod tests {
             [format!("u:{TOKEN}"), "u:zowepat_x".to_owned()].map(|it| basic_line(&it));
         let unsigned = basic_line(":eyJhbGciOiJub25lIn0.e30.");
         let words = basic_line("u:a.b.c");
-        // For each value: with PATs alone, with passwords alone, with both, with neither.
+        // `want` contains the results with PATs alone, with passwords alone, with both, and with neither.
         for (value, want) in [
             (token.as_str(), [Pat, Pat, Pat, Nothing]),
             (&prefixed, [Pat, Pat, Pat, Nothing]),

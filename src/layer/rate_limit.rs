@@ -209,8 +209,8 @@ enum RateClient {
     Address(SourceNetwork),
 }
 
-/// Returns the client for whom a request is counted. `None` if the client is not known; then the request is not
-/// limited.
+/// Returns the client for whom a request is counted. `None` if the client is not known. The rate limit does not apply
+/// to such a request.
 fn client(authorized: Option<&Authorized>, extensions: &Extensions) -> Option<RateClient> {
     if let Some(authorized) = authorized {
         let user = *authorized.user();
@@ -448,7 +448,7 @@ mod tests {
         ] {
             assert_eq!(send(issuer, name).await, want, "{issuer} {name}");
         }
-        // Requests of clients that log in as the technical user have their own count.
+        // A client that logs in as the technical user itself has its own count.
         assert_eq!(stack.send(&route, "BATCH").await.0, 200);
         assert_eq!(stack.counts.refused(RateKey::User), 2);
     }

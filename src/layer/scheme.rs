@@ -206,7 +206,8 @@ impl ReadyToForward {
     ) -> Option<SchemeFuture> {
         let Ready::Prepared { authorized, audit, .. } = self.0.clone() else { return None };
         let route = authorized.route();
-        // The first ticket gets no answer. Without this call, it would block the second ticket for some seconds.
+        // The service will not answer the request with the first ticket. Without this call, the first ticket would
+        // block the second ticket for some seconds.
         #[cfg(feature = "proxy")]
         if let Some(sent) = self.sent() {
             sent.set_unanswered();
@@ -423,8 +424,9 @@ enum Step {
 /// Decides from the results of the earlier layers what to do with a request.
 fn begin<B>(request: &mut Request<B>) -> Step {
     let misassembled = |what| Step::Decided(Outcome::Reject(Rejection::misassembled(what)));
-    // `SanitizeLayer` also removes hop-by-hop headers, but may be missing. If they stayed, a client could send the
-    // header `Connection: authorization`, and the proxy would then remove the header that the scheme sets.
+    // `SanitizeLayer` also removes hop-by-hop headers, but may be missing in the stack. If these headers stayed, a
+    // client could send the header `Connection: authorization`, and the proxy would then remove the header that the
+    // scheme sets.
     strip_request_hop_by_hop(request.headers_mut());
     let extensions = request.extensions_mut();
     let Some(route) = extensions.get::<Arc<Route>>().cloned() else {

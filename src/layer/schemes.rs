@@ -154,8 +154,8 @@ pub trait Scheme: Send + Sync + 'static {
     ///
     /// The proxy may send a request again if the service closes the connection before it answers
     /// ([D29](crate::decisions#d29)). With [`Replay::Allowed`], the proxy sends the same headers again. With
-    /// [`Replay::Protected`], it calls [`prepare_again`](Self::prepare_again) for new headers, if the service may have
-    /// received the first ones.
+    /// [`Replay::Protected`], if the service may have received the first headers, the proxy calls
+    /// [`prepare_again`](Self::prepare_again) for new headers.
     fn replay(&self) -> Replay {
         Replay::Protected
     }
@@ -312,7 +312,7 @@ impl Scheme for Bypass {
 pub struct Authorization<'a> {
     pub(super) authenticated: &'a Authenticated,
     pub(super) service: &'a ServiceId,
-    /// The PassTicket that was sent first. `None` if no breaker watches its answer.
+    /// The PassTicket in the first request. `None` if no breaker watches the service's answer to this request.
     #[cfg(feature = "proxy")]
     pub(super) sent: Option<&'a Sent>,
 }
@@ -472,7 +472,7 @@ impl SchemeHeaders {
         Self { sent: Some(sent), ..self }
     }
 
-    /// Takes the PassTicket, if a breaker watches its answer.
+    /// Takes the PassTicket, if a breaker watches the service's answer to it.
     #[cfg(feature = "proxy")]
     pub(crate) fn take_sent(&mut self) -> Option<Sent> {
         self.sent.take()
@@ -537,7 +537,7 @@ impl From<SchemeHeaders> for SchemeFuture {
     }
 }
 
-/// Lets callers `await` the result, such as a test of a scheme.
+/// Lets a caller, such as a test of a scheme, `await` the result.
 impl Future for SchemeFuture {
     type Output = Result<SchemeHeaders, Failure>;
 

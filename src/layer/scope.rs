@@ -1,6 +1,6 @@
 //! Authorizes requests. A Personal Access Token (PAT) is valid only for the requests that its scopes permit. A login
-//! token that a scheme has issued for one service is valid only for this service ([D23](crate::decisions#d23)). Other
-//! credentials, such as the login tokens of clients and certificates, are valid for all services.
+//! token that a scheme has issued for one service is valid only for this service ([D23](crate::decisions#d23)). All
+//! other credentials, such as client certificates and the usual login tokens, are valid for all services.
 //!
 //! A scope of a PAT is the id of a service, and may have a suffix ([D49](crate::decisions#d49)):
 //!
@@ -178,7 +178,8 @@ impl Authorized {
 }
 
 /// Returns whether the credential is valid for a request to `service`. Some login tokens are valid for one service only
-/// (D23). `facts` is called only if a PAT has a scope with a suffix for the service.
+/// (D23). This function calls `facts` only if the credential is a PAT, and the PAT has a scope with a suffix for this
+/// service.
 fn decide<'a>(
     proof: &Proof,
     service: &ServiceId,
@@ -200,8 +201,8 @@ fn decide<'a>(
     }
 }
 
-/// Returns the facts with which the suffix of a scope is compared. A fact stays unknown if the service could see
-/// another value.
+/// Returns the facts with which the suffix of a scope is compared. A fact stays unknown if the service could use a
+/// value that differs from the value that this layer sees.
 #[cold]
 fn facts_of<'a, B>(request: &'a Request<B>, route: &Route) -> RequestFacts<'a> {
     let headers = request.headers();

@@ -107,10 +107,11 @@ impl ZoweJwtScheme {
     /// Returns the token that was issued for `key` before, or a new one.
     fn token_for(&self, key: &IssuedFor) -> Result<Arc<IssuedToken>, Failure> {
         let now = self.issuer.now();
-        // A token that expires with the credential cannot be replaced by one that is valid for longer.
+        // A token that expires with the client's credential is used until it expires, because no token for this
+        // credential may be valid for longer.
         let margin = if key.expires_at.is_some() { Duration::ZERO } else { MARGIN };
         let latest = now.plus(self.issuer.lifetime());
-        // A kept token expires after `latest` only if the clock was set back.
+        // If a kept token expires after `latest`, the clock was set back. Such a token is not used.
         let is_fresh = |token: &IssuedToken| {
             now.plus(margin) < token.expires_at() && token.expires_at() <= latest
         };

@@ -150,8 +150,8 @@ impl Shared {
         Duration::from_millis(self.answer_limit.load(Ordering::Relaxed))
     }
 
-    /// Runs `call` with a connection of `line`. `limit` is the time limit of `call`. A connection that must be opened
-    /// first has a time limit of its own.
+    /// Runs `call` with a connection of `line`. `limit` is the time limit of `call`. If the connection must be opened
+    /// first, opening it has a time limit of its own.
     pub(super) async fn call<T>(
         self: &Arc<Self>,
         line: &Line,

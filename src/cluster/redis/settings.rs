@@ -16,7 +16,7 @@ impl SiteName {
     /// Creates a name.
     ///
     /// # Errors
-    /// [`RedisSettingsError::Site`] if the text is empty or too long, or has other characters.
+    /// [`RedisSettingsError::Site`] if the text is empty or too long, or has a character that a name cannot contain.
     pub fn new(text: &str) -> Result<Self, RedisSettingsError> {
         if is_name(text) {
             Ok(Self(text.into()))
