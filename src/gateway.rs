@@ -219,8 +219,9 @@ impl<A, R> Gateway<A, R> {
     }
 
     /// Sends an HTML page instead of a JSON message if a browser opens a document and the gateway answers with an error
-    /// of its own. The status and the other headers stay, and the page contains the [`RequestId`]. Only a client whose
-    /// `Accept` prefers HTML to JSON gets the page. Responses of services do not change.
+    /// of its own. The status stays. Of the headers, only `Content-Type`, `Content-Security-Policy` and `Vary` change.
+    /// The page contains the [`RequestId`]. Only a client whose `Accept` prefers HTML to JSON gets the page. Responses
+    /// of services do not change.
     #[must_use]
     pub fn with_error_pages(self) -> Self {
         Self { error_pages: true, ..self }

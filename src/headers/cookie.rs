@@ -9,7 +9,8 @@ use http::{
     header::{COOKIE, GetAll},
 };
 
-/// The `Cookie` lines of a request. The headers are searched for them once, for all cookies that the caller needs.
+/// The `Cookie` lines of a request. So a caller that needs several cookies searches the headers for these lines only
+/// once.
 pub(crate) struct Cookies<'a>(GetAll<'a, HeaderValue>);
 
 impl<'a> Cookies<'a> {

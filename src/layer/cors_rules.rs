@@ -51,8 +51,8 @@ pub(super) enum Access {
 
 impl CorsRules {
     /// Creates rules for listed origins. Pages of `origins` may use the service with the credentials that a browser
-    /// attaches, such as cookies. Of all other pages, only pages of the gateway itself may. The methods are GET, HEAD,
-    /// POST, DELETE, PUT and OPTIONS, as in Zowe's API Mediation Layer.
+    /// attaches, such as cookies. Of all other pages, only pages of the gateway itself may use the service. The methods
+    /// are GET, HEAD, POST, DELETE, PUT and OPTIONS, as in Zowe's API Mediation Layer.
     pub fn for_origins(origins: impl IntoIterator<Item = Origin>) -> Self {
         Self::new(AllowedOrigins::Listed(origins.into_iter().collect()))
     }

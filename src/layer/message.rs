@@ -39,10 +39,10 @@ fn check_target(uri: &Uri) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Checks the `Host` header. In HTTP/1.1, a request must have exactly one (RFC 9112 §3.2). In other versions, a request
-/// may have one or none. In HTTP/2, `Host` must name the host and port of `:authority`, if the request has both (RFC
-/// 9113 §8.3.1). In HTTP/1, the authority of a target in absolute form may differ from `Host`, because the authority
-/// takes precedence (RFC 9112 §3.2.2).
+/// Checks the `Host` header. In HTTP/1.1, a request must have exactly one `Host` header (RFC 9112 §3.2). In other
+/// versions, a request may have one `Host` header or none. In HTTP/2, `Host` must name the host and port of
+/// `:authority`, if the request has both (RFC 9113 §8.3.1). In HTTP/1, the authority of a target in absolute form may
+/// differ from `Host`, because the authority takes precedence (RFC 9112 §3.2.2).
 fn check_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Rejection> {
     let mut hosts = headers.get_all(HOST).iter();
     let Some(host) = hosts.next() else {

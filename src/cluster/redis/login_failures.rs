@@ -131,8 +131,8 @@ impl SharedLoginFailures for RedisLoginFailures {
             FORGIVEN_A_DAY.to_string(),
         ];
         let call = self.invoke(operation, attempt, &more);
-        // The number of these tasks is limited, because each belongs to a login that was allowed to run, or to a client
-        // connection.
+        // The number of these tasks is limited, because each task belongs to a login that was allowed to run, or to the
+        // connection of a client.
         tokio::spawn(async move {
             if let Err(error) = call.await {
                 log_limited!(warn, "login result not shared", { %error }, "the result of a login could not be shared with the other nodes");

@@ -22,8 +22,8 @@
 //!   [`RequestMetrics::MAX_SERIES`] time series, not counting those of the service `other`. At this limit, a request
 //!   that needs a new time series is counted for the service `other`.
 //!
-//! Most requests take a lock. A request that reaches the service usually takes no lock, if the previous request on the
-//! same connection had the same route.
+//! A request that reaches the service usually takes no lock, if the previous request on the same connection had the
+//! same route. In all other cases, most requests take a lock.
 //!
 //! ```
 //! use std::sync::Arc;
