@@ -163,7 +163,7 @@ mod tests {
             assert_eq!(limit.permit(0_usize, start), None);
         }
         // 256 new causes replace the old causes. The shared entry is one of the 256 entries, so the last new cause has
-        // no entry of its own. It uses the shared entry, which has the count of the removed cause.
+        // no entry of its own. It uses the shared entry, which also has the count of the cause that was removed.
         let later = start + INTERVAL;
         let permits: Vec<_> = (0..MAX_CAUSES).map(|i| limit.permit(("new", i), later)).collect();
         assert_eq!(permits.iter().filter(|permit| **permit == after(3)).count(), 1);

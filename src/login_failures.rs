@@ -18,12 +18,13 @@ pub(crate) const FIRST_WAIT: Duration = Duration::from_secs(1);
 pub(crate) const USER_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The failures of a network are removed when this time has passed since the first of them. If the time began with the
-/// last failure, the failures of a large network would never be removed, because some user always mistypes.
+/// last failure, the failures of a large network would never be removed, because there is always some user who enters a
+/// wrong password.
 pub(crate) const NETWORK_MEMORY: Duration = Duration::from_secs(60 * 60);
 
 /// The number of forgiven failures ([`FORGIVEN_A_DAY`]) is set back to zero when this time has passed since the first
-/// of them. If the time began with the last of them, the number would never be set back for a user who mistypes every
-/// day.
+/// of them. If the time began with the last of them, the number would never be set back for a user who enters a wrong
+/// password every day.
 pub(crate) const FORGIVEN_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A successful login forgives earlier failures of the same user from the same network, but at most this number within
@@ -31,7 +32,7 @@ pub(crate) const FORGIVEN_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 /// user.
 pub(crate) const FORGIVEN_A_DAY: u32 = 20;
 
-/// How many failed logins cause no wait, and how long a client must wait after further ones.
+/// How many failed logins cause no wait, and how long a client must wait after each further failed login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailureLimit {

@@ -22,7 +22,7 @@ pub(super) enum Rule {
     PlaceKnowsOfLease,
     /// A barrier also waits for a node that has just begun to join, because it may have a lease of the previous term.
     JoiningNodeMayHaveOldLease,
-    /// If a node joins a term without a lease, the node gets a lease only after the other nodes had time to publish
+    /// If a node that has no lease joins a term, the node gets a lease only after the other nodes had time to publish
     /// their data. A node that has followed the log of this term before does not wait.
     WaitForUnionOfOthers,
     /// A barrier uses only lists of leases that were requested after the record of its write was published.

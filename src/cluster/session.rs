@@ -315,7 +315,7 @@ async fn has_image(shared: &Shared, term: &Term) -> Result<bool, CoordinatorErro
 
 /// Returns whether another node runs. A node counts as running if its lease changes. The lease alone does not count,
 /// because the lease of a node that has ended stays in the place for some time. A running node has published its data,
-/// or publishes its data before this node gets a lease.
+/// or publishes its data before this node gets a lease. So if another node runs, the site has data.
 async fn has_other_node(shared: &Shared, term: &Term) -> Result<bool, CoordinatorError> {
     let mut first: Option<Vec<LeaseRecord>> = None;
     let end = shared.clock.now().plus(shared.rules.over());
@@ -445,7 +445,7 @@ async fn publish_writes(shared: &Shared, term: &Term) -> Result<Infallible, Sess
     }
 }
 
-/// Publishes records, and returns the position of the last entry of the log after them.
+/// Publishes records. Returns the position of the last entry of the log after this publication.
 async fn publish(
     shared: &Shared,
     term: &Term,

@@ -24,8 +24,8 @@ use crate::{
 /// The revocation store of a node. Its revocations hold on all nodes of the site.
 ///
 /// # Guarantees
-/// With [`Confirm::Everywhere`](super::Confirm::Everywhere), after `record` has returned `Ok` for a revocation, no node
-/// accepts a token that it revokes in a new request. This is not guaranteed at a node with
+/// With [`Confirm::Everywhere`](super::Confirm::Everywhere), if `record` has returned `Ok` for a revocation, all nodes
+/// refuse the revoked tokens in all later requests. This is not guaranteed at a node with
 /// [`with_serve_without_lease`](super::ClusterOptions::with_serve_without_lease) above zero. Before it returns `Ok`,
 /// `record` waits until each other node has applied the revocation, or until the lease of that node has certainly
 /// ended. The guarantees of the [`DurableStore`](crate::revocation::DurableStore) also hold.

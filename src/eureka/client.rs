@@ -25,8 +25,8 @@ use crate::{
 /// registry.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// After this time without a successful fetch, the next fetch gets the whole registry. The delta of Eureka contains the
-/// changes of the last three minutes.
+/// After this time without a successful fetch, the next fetch gets the whole registry. The delta of Eureka contains
+/// only the changes of the last three minutes. So after a longer time, the delta would lack changes.
 const DELTA_FOR: Duration = Duration::from_secs(120);
 
 /// If the last fetch of the whole registry is this time ago, the next fetch gets the whole registry again. The client
@@ -122,7 +122,7 @@ impl<C: Connect> EurekaClient<C> {
         Self { current, ..self }
     }
 
-    /// Returns the registry of the last successful fetch. It is empty before the first one.
+    /// Returns the registry of the last successful fetch. It is empty before the first successful fetch.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }

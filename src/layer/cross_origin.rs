@@ -58,7 +58,8 @@ const REFUSED: Description = Description::counter(
 /// 2. Its method is not GET, HEAD or OPTIONS, or it is a WebSocket handshake.
 /// 3. It contains a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization` with
 ///    the scheme Basic, Digest, Negotiate or NTLM. For a login request, this condition is always true, because its body
-///    may contain a password. A page of another origin must not log the user in as a different user.
+///    may contain a password. If such a login request were allowed, a page of another origin could log the user in as a
+///    different user.
 ///
 /// In two cases, the first condition alone is enough to refuse a request with an `Origin`:
 ///
@@ -344,7 +345,7 @@ impl OriginPolicy {
             && (says_browser() || origin().is_some_and(|origin| is_requested(&origin, head)))
     }
 
-    /// Returns whether the service shares its responses with pages of each origin, without credentials.
+    /// Returns whether the service shares its responses with the pages of all origins, without credentials.
     fn is_anonymous(&self, head: RequestHead<'_>) -> bool {
         self.access(None, head) == Some(Access::Anonymous)
     }

@@ -172,7 +172,7 @@ impl ForwarderName {
     fn is_of(&self, peer: Peer<'_>) -> bool {
         match self {
             Self::Certificate(certificate) => *certificate == peer.certificate,
-            // Certificates without a subject have nothing in common.
+            // Certificates of different proxies may have an empty subject, so an empty subject names no forwarder.
             Self::Subject(subject) => !subject.is_empty() && subject == peer.subject,
         }
     }

@@ -5,7 +5,7 @@ use crate::token::PAT_PREFIX;
 /// Returns whether a login provider may receive this text as a password. A login with a text that no provider may
 /// receive is refused, and does not count as a failed login. There are two kinds of these texts:
 ///
-/// - A Personal Access Token or another token: a server that checks passwords must not receive one
+/// - A Personal Access Token or another token: a server that checks passwords must not receive a token
 ///   ([D24](crate::decisions#d24)).
 /// - A text with a control character, such as NUL: no security product accepts such a text, and a server in front of it
 ///   may read only the part before the character.

@@ -14,7 +14,8 @@
 //! 3. In a 401 of the auth API, an existing `Bearer` challenge names the document without a path. Other challenges,
 //!    such as `Basic`, stay as they are.
 //! 4. The host in these URLs is always one of the gateway's own origins. The `Host` of a request only selects one of
-//!    them, because anyone can send any `Host`. A host that is none of them selects the first origin.
+//!    them, because anyone can send any `Host`. If the `Host` is the host of none of them, the URLs contain the first
+//!    origin.
 //!
 //! Put this layer in front of all other layers of this crate.
 //!

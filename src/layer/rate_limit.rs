@@ -12,9 +12,9 @@
 //! is not known. The address is not known without [`ConnectionInfo`], or if a trusted proxy does not announce its
 //! client.
 //!
-//! The counts of all services are in one map of a limited size, so the program cannot run out of memory. The map evicts
-//! the counts of clients that have sent few requests first. A client whose count was evicted may send a burst again. So
-//! this layer limits an attacker with very many addresses only if the listener also has
+//! The counts of all services are in one map of a limited size, so the program cannot run out of memory. If the map is
+//! full, it first evicts the counts of clients that have sent few requests. A client whose count was evicted may send a
+//! burst again. So this layer limits an attacker with very many addresses only if the listener also has
 #![cfg_attr(feature = "tls", doc = "[`ClientLimits`](crate::tls::ClientLimits).")]
 #![cfg_attr(not(feature = "tls"), doc = "`ClientLimits`.")]
 //!

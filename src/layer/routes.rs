@@ -71,8 +71,9 @@ pub enum ClientBasic {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodedPaths {
-    /// The gateway forwards the path without decoding it. If a service could read the path as another path, the gateway
-    /// answers 400. [`Rejection`](super::Rejection) describes these cases: `DotSegment`, `Nul` and `AmbiguousPath`.
+    /// Usually, the gateway forwards the path without decoding it. But if a service could read the path as another
+    /// path, the gateway answers 400. [`Rejection`](super::Rejection) describes these cases: `DotSegment`, `Nul` and
+    /// `AmbiguousPath`.
     #[default]
     Forward,
     /// The gateway answers 400.
@@ -272,8 +273,8 @@ impl Route {
         Self { scheme: RouteScheme::new(scheme), siblings: Arc::new([]), ..self }
     }
 
-    /// Replaces the upstream of this route by several instances of the service. The value can be shared with the code
-    /// that [replaces](Instances::replace) the instances.
+    /// Replaces the upstream of this route by several instances of the service. To [replace](Instances::replace) the
+    /// instances later, pass an `Arc`, and keep a clone of it.
     #[must_use]
     pub fn with_instances(self, instances: impl Into<Arc<Instances>>) -> Self {
         Self { instances: Some(instances.into()), siblings: Arc::new([]), ..self }
@@ -336,8 +337,8 @@ impl Route {
         Self { protocol, ..self }
     }
 
-    /// Sets the compatibility profile of this route, which decides the gateway's responses and the texts in
-    /// `X-Zowe-Auth-Failure`.
+    /// Sets the compatibility profile of this route. The profile decides some of the gateway's responses, and the text
+    /// in `X-Zowe-Auth-Failure`.
     #[must_use]
     pub fn with_compatibility(self, compatibility: Compatibility) -> Self {
         Self { compatibility, ..self }

@@ -9,7 +9,8 @@ use crate::{
     token::{ExternalToken, serde_json::Value},
 };
 
-/// One rule: a person whose token of `issuer` has this value in this claim acts through the technical user.
+/// One rule: if a token of `issuer` has the value `value` in the claim `claim`, its person acts through the technical
+/// user `user`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TechnicalUserRule {
     issuer: Arc<str>,

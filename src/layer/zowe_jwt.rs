@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(jwt.service().map(ServiceId::as_str), Some("jobs"));
         assert_ne!(other, first);
 
-        // A token that was issued for a password is never sent for a PAT that expires earlier.
+        // A token that was issued for a password is never sent for a PAT that expires earlier than this token.
         world.clock.set(Timestamp::from_secs(pat.expires_at().as_secs() - 310));
         let (long, _) = world.issued(Proof::Password, "files");
         let (short, jwt) = world.issued(Proof::Pat(pat.clone()), "files");

@@ -120,7 +120,7 @@ impl SharedLoginFailures for RedisLoginFailures {
             AttemptResult::Succeeded => "succeeded",
             AttemptResult::Failed => "failed",
             AttemptResult::Withdrawn if claimed => "withdrawn",
-            // Nothing was counted.
+            // The attempt was not counted in advance, so there is nothing to withdraw.
             AttemptResult::Withdrawn => return,
         };
         let time = |time: Option<u64>| time.map(|time| time.to_string()).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Opens connections to Redis, and runs calls on them. Sentinel, the program that watches the servers of Redis, names
-//! the primary.
+//! Opens connections to Redis, and runs calls on them. If Sentinel is configured, it names the primary. Sentinel is the
+//! program that watches the servers of Redis.
 
 use std::{
     fmt,
