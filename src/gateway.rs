@@ -57,15 +57,16 @@ const API_TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// The gateway answers 400 to malformed requests:
 ///
-/// - requests with several `Host` headers or with one that is not valid, and HTTP/1.1 requests without `Host`;
+/// - requests with several `Host` headers, requests whose `Host` is not valid, and HTTP/1.1 requests without `Host`;
 /// - HTTP/2 requests whose `Host` and `:authority` differ;
 /// - requests whose target is a URL with a user, without a valid host, or with a scheme other than `http` and `https`;
 /// - HTTP/1 requests whose `Transfer-Encoding` contains `chunked` more than once.
 ///
 /// The gateway answers 501 if the body of an HTTP/1 request has a transfer coding other than `chunked`.
 ///
-/// A request without a [`RequestId`] extension gets one. Each response has this id in the header `X-Request-Id`, even
-/// if the service has set another value. [`Forward`](crate::proxy::Forward) sends the same id to the service.
+/// If a request has no [`RequestId`] extension, the gateway adds this extension. Each response has this id in the
+/// header `X-Request-Id`, even if the service has set another value. [`Forward`](crate::proxy::Forward) sends the same
+/// id to the service.
 ///
 /// `R` should always be ready, as the Tower services of this crate are. While `R` is not ready, the gateway accepts no
 /// requests, not even requests for `A`. `A` is cloned for each request to the auth API.

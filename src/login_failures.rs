@@ -12,24 +12,24 @@ use crate::{passticket::UserId, revocation::ClientNetwork};
 /// [`FailureLimit::longest_wait`].
 pub(crate) const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// The failures of a user are removed when this time has passed since the last of them. The time must be at least a
-/// day. With a shorter time, an attacker who waits would get the free failures ([`FailureLimit::free`]) several times a
-/// day.
+/// The failures of a user are removed when this time has passed since the user's last failure. The time must be at
+/// least a day. With a shorter time, an attacker who waits would get the free failures ([`FailureLimit::free`]) several
+/// times a day.
 pub(crate) const USER_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The failures of a network are removed when this time has passed since the first of them. If the time began with the
-/// last failure, the failures of a large network would never be removed, because there is always some user who enters a
-/// wrong password.
+/// The failures of a network are removed when this time has passed since the first failure from this network. If the
+/// time began with the last failure, the failures of a large network would never be removed, because there is always
+/// some user who enters a wrong password.
 pub(crate) const NETWORK_MEMORY: Duration = Duration::from_secs(60 * 60);
 
 /// The number of forgiven failures ([`FORGIVEN_A_DAY`]) is set back to zero when this time has passed since the first
-/// of them. If the time began with the last of them, the number would never be set back for a user who enters a wrong
-/// password every day.
+/// failure that was forgiven. If the time began with the last failure that was forgiven, the number would never be set
+/// back for a user who enters a wrong password every day.
 pub(crate) const FORGIVEN_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A successful login forgives earlier failures of the same user from the same network, but at most this number within
-/// a day. Without this limit, an attacker in this network would get the free failures again after each login of the
-/// user.
+/// A successful login forgives earlier failures of the same user from the same network, but at most this number of
+/// failures within a day. Without this limit, an attacker in this network would get the free failures again after each
+/// login of the user.
 pub(crate) const FORGIVEN_A_DAY: u32 = 20;
 
 /// How many failed logins cause no wait, and how long a client must wait after each further failed login.
@@ -127,8 +127,8 @@ pub enum CountInAdvance {
     Always,
 }
 
-/// The counts in which an attempt was counted in advance, and the last failure before the attempt in each of them. All
-/// times are in milliseconds of the clock of the shared store.
+/// Describes how an attempt was counted in advance: in which counts it was counted, and the time of the last failure
+/// before the attempt in each of these counts. All times are in milliseconds of the clock of the shared store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SharedClaim {
     /// The time of the attempt.

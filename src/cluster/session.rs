@@ -27,11 +27,12 @@ use crate::revocation::{Record, StoreError};
 /// How long a node waits for entries of the log in one call.
 const FOLLOW: Duration = Duration::from_millis(500);
 
-/// About how many bytes are published in one call. The records of PATs can be long, and each call has a time limit.
+/// The approximate maximum of bytes that are published in one call. The records of PATs can be long, and each call has
+/// a time limit.
 const MAX_PUBLISHED_BYTES: usize = 1024 * 1024;
 
-/// About how many bytes of the image are stored in one commit. Each commit writes most pages of the file again, because
-/// the fingerprints of tokens are spread over all pages.
+/// The approximate maximum of bytes of the image that are stored in one commit. Each commit writes most pages of the
+/// file again, because the fingerprints of tokens are spread over all pages.
 const MAX_APPLIED_BYTES: usize = 16 * 1024 * 1024;
 
 /// If a node has not renewed its lease for this number of lease times, the other nodes remove its lease record.
@@ -59,8 +60,8 @@ pub(super) enum SessionError {
 pub(super) struct Sessions {
     shared: Arc<Shared>,
     /// Whether the memory was empty when the process started: it had no records except salts, and had never followed a
-    /// log. Such a node has no revocations to publish. When the first session begins to follow the log, this field
-    /// becomes `false`.
+    /// log. A node whose memory was empty has no revocations to publish. When the first session begins to follow the
+    /// log, this field becomes `false`.
     began_empty: bool,
     /// Whether the node has checked that the site has data, or may begin without data.
     site_is_checked: bool,

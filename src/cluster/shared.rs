@@ -96,10 +96,10 @@ pub(super) struct State {
     /// node that begins with the memory of an earlier process. If such a node applied the rule to all PATs that it
     /// knows, it would revoke the later PATs on all nodes.
     ///
-    /// The PATs before the rule are nevertheless revoked. The node that made the rule applies it in the order of the
-    /// log, and publishes the revocations of these PATs. With `Confirm::Everywhere`, the write of the rule succeeds
-    /// only when all nodes have these revocations. If the node that made the rule cannot apply it in the order of the
-    /// log, the node publishes the rule again.
+    /// The PATs whose records are before the rule are still revoked. The node that made the rule applies it in the
+    /// order of the log, and publishes the revocations of these PATs. With `Confirm::Everywhere`, the write of the rule
+    /// succeeds only when all nodes have these revocations. If the node that made the rule cannot apply it in the order
+    /// of the log, the node publishes the rule again.
     pub(super) in_order_after: LogPosition,
     /// The number of entries that were received, but not applied.
     pub(super) received: u64,

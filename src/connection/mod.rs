@@ -61,7 +61,7 @@ impl ConnectionInfo {
     }
 
     /// Returns the address of the client: the address that a trusted proxy has announced, or the address of the peer if
-    /// no proxy has announced one.
+    /// no proxy has announced an address.
     pub fn client(&self) -> ClientAddress {
         self.announced_client().unwrap_or_else(|| self.peer.ip().into())
     }

@@ -29,19 +29,19 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// only the changes of the last three minutes. So after a longer time, the delta would lack changes.
 const DELTA_FOR: Duration = Duration::from_secs(120);
 
-/// If the last fetch of the whole registry is this time ago, the next fetch gets the whole registry again. The client
-/// compares the hash code of the registry after each delta, but this code only counts the instances of each status. So
-/// it does not reveal every change that was missed.
+/// If the client has fetched the whole registry this time ago or earlier, the next fetch gets the whole registry again.
+/// The client compares the hash code of the registry after each delta, but this code only counts the instances of each
+/// status. So it does not reveal every change that was missed.
 const FULL_EVERY: Duration = Duration::from_secs(600);
 
 /// Fetches the registry from one or more hosts.
 ///
-/// The hosts are tried in turn, beginning with the host that answered last. After the first fetch, the client asks for
-/// the changes only (`/apps/delta`), and compares the hash code of the result with the hash code in the answer. If the
-/// two hash codes differ, or if there is no usable delta, the client fetches the whole registry. It also fetches the
-/// whole registry if it asks another host than before, if the last fetch has failed, if the last fetch was two minutes
-/// ago or more, or if the last fetch of the whole registry was ten minutes ago or more. If no host gives a usable
-/// answer, the client keeps the last registry.
+/// The hosts are tried in turn, beginning with the host that answered last. After the first fetch, the client asks only
+/// for the changes (`/apps/delta`) and applies them. It compares the hash code of the resulting registry with the hash
+/// code in the answer. If the two hash codes differ, or if there is no usable delta, the client fetches the whole
+/// registry. It also fetches the whole registry if it asks another host than before, if the last fetch has failed, if
+/// the last fetch was two minutes ago or more, or if the last fetch of the whole registry was ten minutes ago or more.
+/// If no host gives a usable answer, the client keeps the last registry.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -207,7 +207,8 @@ impl<C: Connect> Host<C> {
             return Err(Cause::Forbidden);
         }
         let reply = reply.successful().map_err(Cause::Remote)?;
-        // Parsing 16 MB takes some hundred milliseconds. Other tasks of this thread must run meanwhile.
+        // Parsing 16 MB takes some hundred milliseconds. During this time, other tasks of this thread must be able to
+        // run.
         let parsed = spawn_blocking(move || read(&reply)).await;
         parsed.unwrap_or_else(|error| Err(Cause::Body(error.to_string())))
     }

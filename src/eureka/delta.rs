@@ -76,7 +76,7 @@ mod tests {
             ("DOWN_1_UP_3_", vec!["C/1 UP"], Ok("a/1 UP,a/2 UP,b/1 DOWN,c/1 UP")),
             ("DOWN_2_UP_1_", vec!["A/2 DOWN MODIFIED"], Ok("a/1 UP,a/2 DOWN,b/1 DOWN")),
             ("DOWN_1_UP_1_", vec!["A/1 UP DELETED"], Ok("a/2 UP,b/1 DOWN")),
-            // An instance that is added again replaces the old one.
+            // An instance that is added again replaces the old instance.
             (
                 "DOWN_1_OUT_OF_SERVICE_1_UP_1_",
                 vec!["a/2 OUT_OF_SERVICE ADDED"],

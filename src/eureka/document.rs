@@ -22,7 +22,7 @@ const MAX_INSTANCES: usize = 10_000;
 const MAX_HASH_CODE: usize = 256;
 
 /// An answer of the registry: a list of instances. `/eureka/apps` answers with all instances, and `/eureka/apps/delta`
-/// with those that have changed.
+/// answers with the instances that have changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document {
     pub(super) hash_code: Option<String>,

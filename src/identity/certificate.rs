@@ -49,7 +49,7 @@ impl PeerCertificate {
     }
 
     /// Does the same as [`from_der`](Self::from_der), and also stores the intermediate certificates that the peer has
-    /// sent. They are not parsed.
+    /// sent. The intermediate certificates are not parsed.
     ///
     /// # Errors
     /// The same as for [`from_der`](Self::from_der).
@@ -90,8 +90,8 @@ impl PeerCertificate {
     }
 
     /// Returns the intermediate certificates that were passed to [`from_chain`](Self::from_chain), in DER. The TLS
-    /// listener passes all intermediate certificates that the peer has sent. The handshake has verified only those that
-    /// it used.
+    /// listener passes all intermediate certificates that the peer has sent. The handshake has verified only the
+    /// intermediate certificates that it used.
     pub fn intermediates(&self) -> impl Iterator<Item = &[u8]> {
         self.0.intermediates.iter().map(|der| &**der)
     }

@@ -224,8 +224,8 @@ struct Answer {
 /// Returns the user id of a response, or `None` if no user is mapped.
 ///
 /// The return codes decide whether a user is mapped. The status cannot decide this, because ZSS sends the same status
-/// for several return codes, and for requests that it rejects. A response without return codes is an error. If all
-/// codes are 0 but the status is not 2xx, this is also an error.
+/// for different return codes, and also for requests that it rejects. A response without return codes is an error. If
+/// all codes are 0 but the status is not 2xx, this is also an error.
 fn evaluate(reply: Reply) -> Result<Option<UserId>, RemoteError> {
     let answer = match reply.json::<Answer>() {
         Ok(answer) => answer,
@@ -257,7 +257,7 @@ fn evaluate(reply: Reply) -> Result<Option<UserId>, RemoteError> {
     UserId::new(user).map(Some).map_err(|error| RemoteError::Answer(error.to_string()))
 }
 
-/// Explains those return codes of R_usermap whose meaning can help an operator (*z/OS Security Server RACF Callable
+/// Explains the return codes of R_usermap whose meaning can help an operator (*z/OS Security Server RACF Callable
 /// Services*, R_usermap; docs/reference/identity-and-saf.md#zss-return-codes).
 fn explain(codes: (i64, i64, i64)) -> &'static str {
     match codes {

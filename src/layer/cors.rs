@@ -15,8 +15,8 @@
 //!
 //! Browsers send preflight requests without credentials, so put this layer before authentication. This layer must also
 //! be before [`SanitizeLayer`](super::SanitizeLayer), which removes `Origin`. Pass the same policy to this layer, to
-//! `SanitizeLayer` and to the auth API: then the protection against cross-site requests does not refuse the pages that
-//! the rules allow.
+//! `SanitizeLayer` and to the auth API. If they have different policies, `SanitizeLayer` and the auth API may refuse
+//! requests of pages that the rules allow.
 //!
 //! `CorsLayer` of `tower-http` does not fit: it has one set of rules for all paths, it answers each OPTIONS request as
 //! a preflight request, and it does not refuse preflight requests.

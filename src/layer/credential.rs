@@ -140,7 +140,7 @@ pub(super) enum Place {
     Password(BasicUser),
 }
 
-/// The user name beside a PAT in `Authorization: Basic`.
+/// The user name in an `Authorization: Basic` whose password is a PAT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BasicUser {
     /// The name is empty, or it is one of the words in [`ANY_USER`]. The PAT may belong to any user.

@@ -12,15 +12,15 @@
 //!    dates, issuer and purpose. If this check refuses the certificate, or if the header is malformed, the response is
 //!    400. With [`InvalidCertificates::Ignored`], the request is forwarded without a client certificate instead.
 //! 3. If the peer is not a trusted forwarder, the header is removed. A peer that has sent the header may be a forwarder
-//!    that is not in the list yet, such as one with a new certificate. Its requests may come from any of its clients.
-//!    So the certificate of the peer is not a credential in this request and for an hour after it. With
-//!    [`UnlistedPeers::ActForThemselves`], the certificate is a credential again in the next request that does not have
-//!    the header.
+//!    that is not in the list yet, such as a forwarder with a new certificate. The requests of a forwarder may come
+//!    from any of its clients. So the certificate of the peer is not a credential in this request and for an hour after
+//!    it. With [`UnlistedPeers::ActForThemselves`], the certificate is a credential again in the next request that does
+//!    not have the header.
 //! 4. The certificate of a former forwarder, or of a forwarder whose certificate has expired, is no credential. The
 //!    header `Client-Cert` of such a peer is removed. The list remembers the last 1,000 former forwarders until the
 //!    program ends.
 //! 5. While the list is [incomplete](TrustedForwarders::incomplete), each peer may be a forwarder. So no certificate is
-//!    a credential, except one that a trusted forwarder sends in `Client-Cert`.
+//!    a credential, except the certificates that a trusted forwarder sends in `Client-Cert`.
 //! 6. In all other cases, the certificate of the peer stays the client certificate of the request.
 //!
 //! The proxy must remove `Client-Cert` and `Client-Cert-Chain` from the requests of its clients.
@@ -232,8 +232,8 @@ enum Completeness {
 enum Role {
     /// The peer is a trusted forwarder.
     Forwarder,
-    /// The peer was a forwarder, or may be one, so its requests may come from its clients. Neither its own certificate
-    /// nor a certificate in `Client-Cert` is a credential.
+    /// The peer was a forwarder earlier, or may be a forwarder now. So its requests may come from its clients. Neither
+    /// its own certificate nor a certificate in `Client-Cert` is a credential.
     Uncertain,
     /// The peer is a client, which acts for itself.
     Client,
@@ -380,8 +380,8 @@ impl fmt::Debug for TrustedForwarders {
 )]
 pub trait VerifyClientCertificate: Send + Sync + 'static {
     /// Checks that the certificate `leaf` is valid now for a TLS client, and that a chain of certificates leads from it
-    /// to a trusted CA (certificate authority). `intermediates` are the CA certificates in between. All certificates
-    /// are in DER, as the forwarder has sent them.
+    /// to a trusted CA (certificate authority). `intermediates` are the CA certificates between `leaf` and the trusted
+    /// CA. All certificates are in DER, as the forwarder has sent them.
     ///
     /// # Errors
     /// The reason why the certificate is not accepted, for the log.

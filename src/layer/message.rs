@@ -1,9 +1,9 @@
 //! Checks the parts of a request that the HTTP server does not check. The target of the request and the `Host` header
-//! must be valid. In HTTP/2, they must name the same host and port. In HTTP/1, the gateway must support the transfer
-//! coding of the body.
+//! must be valid. In HTTP/2, the target and `Host` must name the same host and port. In HTTP/1, the gateway must
+//! support the transfer coding of the body.
 //!
 //! Two servers may read a malformed request in different ways. An attacker can use the difference: the first server
-//! checks one host or body, but the second server uses another one.
+//! checks one host or body, but the second server uses another host or body.
 
 use http::{
     HeaderMap, HeaderValue, Request, Uri, Version,

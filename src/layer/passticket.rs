@@ -127,7 +127,7 @@ impl<G: PassTicketGenerator> PassTicketScheme<G> {
     }
 
     /// Makes tickets for technical users, by the rules `technical_users`. A person whom a rule matches needs no user of
-    /// their own. In this crate, only this scheme uses such rules, because a PassTicket is valid for one APPLID only.
+    /// their own. In this crate, only this scheme uses such rules, because a PassTicket is valid only for one APPLID.
     /// Other schemes send an identity that several servers may accept.
     #[must_use]
     pub fn with_technical_users(self, technical_users: Arc<TechnicalUsers>) -> Self {

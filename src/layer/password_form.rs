@@ -13,8 +13,8 @@ pub(crate) fn may_be_password(text: &[u8]) -> bool {
     !is_pat(text) && !has_control(text)
 }
 
-/// Returns whether a password counts as a PAT: it begins with `zowepat_`, or has the form of a JWT. Its checksum is not
-/// checked.
+/// Returns whether a password counts as a PAT: it begins with `zowepat_`, or has the form of a JWT. The checksum of a
+/// text with `zowepat_` is not checked.
 pub(super) fn is_pat(password: &[u8]) -> bool {
     password.starts_with(PAT_PREFIX.as_bytes()) || is_jwt(password)
 }

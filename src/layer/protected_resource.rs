@@ -14,8 +14,8 @@
 //! 3. In a 401 of the auth API, an existing `Bearer` challenge names the document without a path. Other challenges,
 //!    such as `Basic`, stay as they are.
 //! 4. The host in these URLs is always one of the gateway's own origins. The `Host` of a request only selects one of
-//!    them, because anyone can send any `Host`. If the `Host` is the host of none of them, the URLs contain the first
-//!    origin.
+//!    them, because anyone can send any `Host`. If the `Host` belongs to no origin of the gateway, the URLs contain the
+//!    first origin.
 //!
 //! Put this layer in front of all other layers of this crate.
 //!
@@ -125,7 +125,7 @@ struct Resources {
 
 impl Resources {
     /// Returns the gateway's origin that the client has addressed. If the client has addressed none of the gateway's
-    /// origins, returns the first one.
+    /// origins, returns `origin`, the first origin.
     fn origin_for(&self, addressed: Option<Authority>) -> &Origin {
         let addressed = addressed.map(|authority| Origin::new("https", &authority));
         let known = self.more_origins.iter().find(|own| Some(*own) == addressed.as_ref());

@@ -195,7 +195,7 @@ impl RouteScheme {
     }
 }
 
-/// The instances and the prefix of one route in [`Route::siblings`].
+/// An item of [`Route::siblings`]: the instances and the prefix of one route.
 struct Sibling {
     instances: Arc<Instances>,
     prefix: String,
@@ -324,8 +324,8 @@ impl Route {
         Self { limits: Some(Arc::new(limits)), ..self }
     }
 
-    /// Sets how many requests each client may send to the service. The routes of a service share the counts, so they
-    /// should have the same limit. The limit needs a [`RateLimitLayer`](super::RateLimitLayer).
+    /// Sets how many requests each client may send to the service. All routes of a service share the counts, so all of
+    /// them should have the same limit. The limit needs a [`RateLimitLayer`](super::RateLimitLayer).
     #[must_use]
     pub fn with_rate_limit(self, rate_limit: RateLimit) -> Self {
         Self { rate_limit: Some(rate_limit), ..self }

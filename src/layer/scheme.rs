@@ -183,7 +183,7 @@ impl ReadyToForward {
         }
     }
 
-    /// Replaces the PassTicket of the request, because the proxy sends the request again with a new one.
+    /// Replaces the PassTicket of the request, because the proxy sends the request again with a new PassTicket.
     #[cfg(feature = "proxy")]
     pub(crate) fn set_sent(&mut self, new: Option<Sent>) {
         if let Ready::Prepared { sent, .. } = &mut self.0 {
@@ -480,8 +480,8 @@ fn fail<B>(request: &mut Request<B>, route: Arc<Route>, failure: Failure) -> Out
 }
 
 /// Forwards a request with the credentials of the client ([`Mode::Observe`](super::Mode::Observe)). Its
-/// [`ReadyToForward`] contains no user. So the proxy uses the connector for requests without an authorized user
-/// (`Forward::with_unauthorized_connector`), if there is one.
+/// [`ReadyToForward`] contains no user. So if the proxy has a separate connector for requests without an authorized
+/// user (`Forward::with_unauthorized_connector`), the proxy uses this connector.
 #[cold]
 fn observe<B>(request: &mut Request<B>, route: Arc<Route>, decision: ObservedDecision) -> Outcome {
     remove_all(request.headers_mut(), route.scheme().reserved_headers());

@@ -522,7 +522,8 @@ impl SchemeFuture {
         Self(State::Pending(Box::pin(future)))
     }
 
-    /// Returns the result if it is available now. Otherwise returns the future that produces it.
+    /// Returns the result if it is available now. If the result is not available now, returns the future that produces
+    /// it.
     pub(super) fn now(self) -> Result<Result<SchemeHeaders, Failure>, Waiting> {
         match self.0 {
             State::Ready(result) => Ok(result.expect("this future was not polled before")),

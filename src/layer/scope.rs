@@ -20,7 +20,7 @@
 //!
 //! For each decision, the layer writes one [`Authentication`](Event::Authentication) record to the audit log. If
 //! authentication failed, this layer makes no decision and writes no record, because `AuthenticateLayer` has already
-//! written one.
+//! written a record.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -220,8 +220,8 @@ fn facts_of<'a, B>(request: &'a Request<B>, route: &Route) -> RequestFacts<'a> {
 }
 
 /// Returns whether some frameworks use the value of this header in place of the method: `X-HTTP-Method-Override`,
-/// `X-HTTP-Method`, `X-Method-Override`, `X-HTTP-Verb-Override` and more. `SanitizeLayer` removes the well-known ones
-/// of these headers, unless an operator keeps them for the service. Returns `false` for the header
+/// `X-HTTP-Method`, `X-Method-Override`, `X-HTTP-Verb-Override` and more. `SanitizeLayer` already removes the
+/// well-known headers of this kind, unless an operator keeps them for the service. Returns `false` for the header
 /// `Access-Control-Request-Method`, because it names the method of a later request.
 fn may_name_another_method(name: &HeaderName) -> bool {
     let name = name.as_str();

@@ -104,7 +104,7 @@ impl ZoweJwtScheme {
         Self { header: Some(name), ..self }
     }
 
-    /// Returns the token that was issued for `key` before, or a new one.
+    /// Returns the token that was issued for `key` before, or a new token.
     fn token_for(&self, key: &IssuedFor) -> Result<Arc<IssuedToken>, Failure> {
         let now = self.issuer.now();
         // A token that expires with the client's credential is used until it expires, because no token for this

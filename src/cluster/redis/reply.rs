@@ -44,7 +44,7 @@ pub(super) struct SentinelMaster {
 }
 
 impl SentinelMaster {
-    /// Reads the answer to `SENTINEL MASTER`. It is a list in which each name is followed by its value.
+    /// Reads the answer to `SENTINEL MASTER`. The answer is a list in which each name is followed by its value.
     pub(super) fn read(answer: &Value) -> Option<Self> {
         let Value::Array(parts) = answer else { return None };
         let field = |name: &str| {

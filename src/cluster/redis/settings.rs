@@ -231,8 +231,8 @@ struct Url {
 impl Url {
     fn read(url: &str) -> Result<Self, RedisSettingsError> {
         const ERROR: RedisSettingsError = RedisSettingsError::Url;
-        // The password is searched for before the URL is parsed. Otherwise the parser could refuse the URL for another
-        // reason, and the error would not mention the password.
+        // This function looks for a password before it parses the URL. If it parsed the URL first, the parser could
+        // refuse the URL for another reason, and the error would not mention the password.
         let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
         let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
         let user = authority.rsplit_once('@').map(|(user, _)| user);
