@@ -1,5 +1,5 @@
-//! The revocation store of a node. A node accepts tokens only while it has a *lease*: a permission for a short time,
-//! which the node must renew at the store that the nodes share, such as Redis.
+//! The revocation store of a node. A node accepts tokens only while it has a *lease*. A lease is a permission for a
+//! short time. The node must renew it at the store that the nodes share, such as Redis.
 
 use std::{fmt, sync::Arc};
 

@@ -38,9 +38,13 @@ const FULL_EVERY: Duration = Duration::from_secs(600);
 ///
 /// The hosts are tried in turn, beginning with the host that answered last. After the first fetch, the client asks only
 /// for the changes (`/apps/delta`) and applies them. It compares the hash code of the resulting registry with the hash
-/// code in the answer. If the two hash codes differ, or if there is no usable delta, the client fetches the whole
-/// registry. It also fetches the whole registry if it asks another host than before, if the last fetch has failed, if
-/// the last fetch was two minutes ago or more, or if the last fetch of the whole registry was ten minutes ago or more.
+/// code in the answer. The client fetches the whole registry in these cases:
+///
+/// - The two hash codes differ, or there is no usable delta.
+/// - The client asks another host than before.
+/// - The last fetch has failed, or was two minutes ago or more.
+/// - The last fetch of the whole registry was ten minutes ago or more.
+///
 /// If no host gives a usable answer, the client keeps the last registry.
 ///
 /// ```no_run

@@ -1,7 +1,7 @@
 //! Lets web pages of other origins use services and the auth API, if the [`CorsRules`] of an
 //! [`OriginPolicy`] allow it.
 //!
-//! | request to a service with rules | what the layer does |
+//! | request of a page of another origin to a service with rules | what the layer does |
 //! |---|---|
 //! | preflight request, and the rules allow the page and the method | answers 200 with `Access-Control-Allow-*` |
 //! | preflight request, and the rules do not allow the page or the method | answers 403 |

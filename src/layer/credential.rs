@@ -42,9 +42,9 @@ pub(super) const X_CERTIFICATE: &str = "x-certificate-";
 /// The names of the cookies that contain tokens of this gateway
 /// (`apiml.security.auth.cookieProperties.cookieName` and `cookieNamePAT`).
 ///
-/// Names that begin with `__Host-passticket-` are reserved for other cookies of the gateway, such as the cookie that
-/// protects the forms on its pages against requests of other pages. Services neither receive nor set cookies with these
-/// names, whatever the configured names are.
+/// Names that begin with `__Host-passticket-` are reserved for cookies of the gateway that contain no token. One of
+/// them protects the forms on the gateway's pages against requests of other pages. Services neither receive nor set
+/// cookies with these names, whatever the configured names are.
 #[derive(Clone, Debug)]
 pub struct CookieNames {
     jwt: Arc<str>,

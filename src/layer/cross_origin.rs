@@ -50,11 +50,11 @@ const REFUSED: Description = Description::counter(
 ///
 /// A request is refused if these three conditions are true:
 ///
-/// 1. The request comes from another origin: its `Origin` is not an origin of the gateway, and neither the
-///    [`CorsRules`] of the service nor [`with_allowed_origins`](Self::with_allowed_origins) allow it with credentials.
-///    Without `Origin`, this condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as another
-///    origin, with one exception: `Sec-Fetch-Site` is `same-origin`, and the requested address belongs to the gateway.
-///    A browser sends these two values for a form on a page with `Referrer-Policy: no-referrer`.
+/// 1. The request comes from another origin: its `Origin` is not an origin of the gateway. The [`CorsRules`] of the
+///    service and [`with_allowed_origins`](Self::with_allowed_origins) do not allow this `Origin` with credentials,
+///    either. Without `Origin`, this condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as
+///    another origin, with one exception: `Sec-Fetch-Site` is `same-origin`, and the requested address belongs to the
+///    gateway. A browser sends these two values for a form on a page with `Referrer-Policy: no-referrer`.
 /// 2. Its method is not GET, HEAD or OPTIONS, or it is a WebSocket handshake.
 /// 3. It contains a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization` with
 ///    the scheme Basic, Digest, Negotiate or NTLM. For a login request, this condition is always true, because its body
@@ -72,8 +72,8 @@ const REFUSED: Description = Description::counter(
 /// `cross-site`. So a request of curl, which has neither header, is never refused.
 ///
 /// [`with_own_origins`](Self::with_own_origins) sets the origins of the gateway. If they are not set, the origin of the
-/// gateway is the address that the client requested. On a connection without TLS, this address is an origin of the
-/// gateway both with `http` and with `https`, because a proxy in front of the gateway may terminate TLS.
+/// gateway is the address that the client requested. On a connection without TLS, a proxy in front of the gateway may
+/// terminate TLS. So this address is then an origin of the gateway both with `http` and with `https`.
 ///
 /// [`SanitizeLayer`](super::SanitizeLayer::with_origin_policy) and
 #[cfg_attr(feature = "api", doc = "[`AuthApi`](crate::api::AuthApi::with_origin_policy)")]

@@ -501,8 +501,13 @@ impl Route {
     /// `location` is a URL with the address of the instance, but its path is already a path of the gateway, this path
     /// stays unchanged.
     ///
-    /// Returns `None` in these cases: `location` points to another server, is relative to the path of the request, is a
-    /// path of the gateway without scheme and host, or has no route. Also returns `None` if this route has no instance.
+    /// Returns `None` in these cases:
+    ///
+    /// - `location` points to another server.
+    /// - `location` is relative to the path of the request.
+    /// - `location` is a path of the gateway, without scheme and host.
+    /// - No route leads to `location`.
+    /// - This route has no instance.
     pub fn northbound_location(&self, location: &str) -> Option<String> {
         self.northbound_location_bytes(&self.upstream()?, location.as_bytes())
             .and_then(|it| String::from_utf8(it).ok())

@@ -43,10 +43,10 @@ const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be z
 /// The gateway sends this cookie and the other cookies of the client in one `Cookie` header. With
 /// [`with_header`](Self::with_header), it also sends the token in another header.
 ///
-/// The scheme keeps a token that it issued for a user and a service until a minute before the token expires, or until
-/// the user logs out. If the credential of the client shortens the lifetime of a token, the token is kept until it
-/// expires. So a service may get the same token in several requests. A short lifetime limits how long a service can use
-/// the token. The scheme keeps at most 10,000 tokens. Clones of the scheme share the tokens.
+/// The scheme keeps the tokens that it issues. It keeps a token until a minute before the token expires, or until the
+/// user logs out. If the credential of the client shortens the lifetime of a token, the token is kept until it expires.
+/// So a service may get the same token in several requests. A short lifetime limits how long a service can use the
+/// token. The scheme keeps at most 10,000 tokens. Clones of the scheme share the tokens.
 ///
 /// ```
 /// use std::time::Duration;
