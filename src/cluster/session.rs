@@ -478,7 +478,7 @@ fn parts(mut records: &[Record]) -> impl Iterator<Item = &[Record]> {
 }
 
 /// Publishes the records that result from applied records, such as the revocations of PATs that a rule with the current
-/// time revokes. The node reports the rule as applied only after this publication.
+/// time revokes. The node must publish these records first. Only then does it report the rule as applied.
 async fn publish_derived(
     shared: &Shared,
     term: &Term,

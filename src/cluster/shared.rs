@@ -170,7 +170,7 @@ impl Shared {
 
     /// Returns whether this node may accept tokens now.
     ///
-    /// A check must call this before it looks at the revocations. The node gets a lease only after it has applied the
+    /// A check must call this before it looks at the revocations. Before the node gets a lease, it has applied the
     /// revocations of the other nodes. `Acquire` makes these revocations visible to the check.
     pub(super) fn may_serve(&self) -> bool {
         let until = self.serve_until.load(Ordering::Acquire);

@@ -153,7 +153,7 @@ pub(super) enum BasicUser {
 const ANY_USER: [&str; 3] = ["oauth2", "token", "x-token-auth"];
 
 impl BasicUser {
-    /// Parses the user name. Returns `None` if the name is not a user id, so that no PAT can belong to it.
+    /// Parses the user name. Returns `None` if the name is not a user id. No PAT can belong to such a name.
     pub(super) fn parse(name: &[u8]) -> Option<Self> {
         let name = str::from_utf8(name).ok()?;
         if name.is_empty() || ANY_USER.iter().any(|any| any.eq_ignore_ascii_case(name)) {
@@ -342,7 +342,7 @@ pub(crate) fn login_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Op
     in_cookie.or_else(|| bearer(headers.get(AUTHORIZATION)?.as_bytes()))
 }
 
-/// Returns the first token of the request, in any place that accepts a PAT, except the password of
+/// Returns the first token of the request. Searches all places that accept a PAT, except the password of
 /// `Authorization: Basic`.
 #[cfg(feature = "api")]
 pub(crate) fn presented_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Option<&'a [u8]> {

@@ -24,8 +24,8 @@ use crate::{compatibility::Compatibility, passticket::Replay, token::ServiceId};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnFailure {
-    /// The request is forwarded without the credentials of the client, except a password on a route with
-    /// [`ClientBasic::Forward`]. The service and the client receive the reason in `X-Zowe-Auth-Failure`.
+    /// The request is forwarded without the credentials of the client. But on a route with [`ClientBasic::Forward`], a
+    /// password stays in the request. The service and the client receive the reason in `X-Zowe-Auth-Failure`.
     #[default]
     Forward,
     /// The request is forwarded with the credentials that the client sent, as in the Zowe API Mediation

@@ -31,9 +31,9 @@ use crate::{
 ///
 /// [`SchemeLayer`](super::SchemeLayer) calls the scheme of the route with the user and the head of an authorized
 /// request. The scheme returns headers or a [`Failure`]. The layer then adds the headers to the request, or handles the
-/// failure as the route says ([`OnFailure`](super::OnFailure)). With [`Mode::Observe`](super::Mode::Observe), it uses
-/// neither the headers nor the failure. In each case, the layer writes one audit record. The layer calls a scheme only
-/// for an authorized user.
+/// failure as the [`OnFailure`](super::OnFailure) of the route says. With [`Mode::Observe`](super::Mode::Observe), it
+/// uses neither the headers nor the failure. In each case, the layer writes one audit record. The layer calls a scheme
+/// only for an authorized user.
 ///
 /// # Example
 /// This scheme is for a service that expects an API key of the gateway in one header, and the user id in a
