@@ -24,7 +24,7 @@
 /// | content type of `/application/health` | `application/json` | `application/vnd.spring-boot.actuator.v3+json` |
 /// | routes: `X-Zowe-Auth-Failure` if the token is logged out, revoked or out of scope | `ZWEAG102E` | `ZWEAG160E` |
 /// | routes: `X-Zowe-Auth-Failure` if the token has expired | `ZWEAG103E` | `ZWEAG141E` with the scheme PassTicket; with other schemes a text without a number |
-/// | routes: the service cannot be reached, or breaks off before its response | 503 (`ZWEAO503E`) or 502 (`ZWEAG510E`) | 500 (`ZWEAO500E`) |
+/// | routes: the service cannot be reached, or closes the connection before its response | 503 (`ZWEAO503E`) or 502 (`ZWEAG510E`) | 500 (`ZWEAO500E`) |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compatibility {

@@ -57,15 +57,16 @@ const API_TIMEOUT: Duration = Duration::from_secs(30);
 ///
 /// The gateway answers 400 to malformed requests:
 ///
-/// - requests with several `Host` headers or with one that is not valid, and HTTP/1.1 requests without `Host`;
+/// - requests with several `Host` headers, requests whose `Host` is not valid, and HTTP/1.1 requests without `Host`;
 /// - HTTP/2 requests whose `Host` and `:authority` differ;
 /// - requests whose target is a URL with a user, without a valid host, or with a scheme other than `http` and `https`;
 /// - HTTP/1 requests whose `Transfer-Encoding` contains `chunked` more than once.
 ///
 /// The gateway answers 501 if the body of an HTTP/1 request has a transfer coding other than `chunked`.
 ///
-/// A request without a [`RequestId`] extension gets one. Each response has this id in the header `X-Request-Id`, even
-/// if the service has set another value. [`Forward`](crate::proxy::Forward) sends the same id to the service.
+/// If a request has no [`RequestId`] extension, the gateway adds this extension. Each response has this id in the
+/// header `X-Request-Id`, even if the service has set another value. [`Forward`](crate::proxy::Forward) sends the same
+/// id to the service.
 ///
 /// `R` should always be ready, as the Tower services of this crate are. While `R` is not ready, the gateway accepts no
 /// requests, not even requests for `A`. `A` is cloned for each request to the auth API.
@@ -174,8 +175,9 @@ impl<A, R> Gateway<A, R> {
         Self { counts: Some(counts), ..self }
     }
 
-    /// Sends the paths that API ML's gateway answers itself to the auth API: the endpoints for the list of services,
-    /// for one service, for certificates, version, `/application/info` and health, and the access check.
+    /// Sends requests for some more paths to the auth API: the paths that API ML's gateway answers itself. These are
+    /// the endpoints for the list of services, for one service, for certificates, for the version, for
+    /// `/application/info`, for the health and for the access check.
     #[cfg_attr(
         feature = "api",
         doc = "The auth API must have [`ApimlEndpoints`](crate::api::ApimlEndpoints)."
@@ -218,8 +220,9 @@ impl<A, R> Gateway<A, R> {
     }
 
     /// Sends an HTML page instead of a JSON message if a browser opens a document and the gateway answers with an error
-    /// of its own. The status and the other headers stay, and the page contains the [`RequestId`]. Only a client whose
-    /// `Accept` prefers HTML to JSON gets the page. Responses of services do not change.
+    /// of its own. The status stays. Of the headers, only `Content-Type`, `Content-Security-Policy` and `Vary` change.
+    /// The page contains the [`RequestId`]. Only a client whose `Accept` prefers HTML to JSON gets the page. Responses
+    /// of services do not change.
     #[must_use]
     pub fn with_error_pages(self) -> Self {
         Self { error_pages: true, ..self }

@@ -31,7 +31,8 @@ mod tests {
             (b"@a", None),
             (b"a`", None),
             (b"\0\0", None),
-            // These bytes are not ASCII. The second one is the superscript digit one of Latin-1.
+            // These texts have a byte that is not ASCII. In the second text, this byte is the superscript digit one of
+            // Latin-1.
             (b"0\xff", None),
             (b"\xb90", None),
         ] {

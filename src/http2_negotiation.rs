@@ -3,7 +3,7 @@
 use http::Uri;
 use tower_service::Service;
 
-/// A connector that can offer HTTP/2 by ALPN (RFC 7301). [`tls::Connector`](crate::tls::Connector) is one.
+/// A connector that can offer HTTP/2 by ALPN (RFC 7301). [`tls::Connector`](crate::tls::Connector) is such a connector.
 ///
 /// By default, the connector offers only HTTP/1.1, so that code without support for HTTP/2 can use it.
 /// [`offering_http2`](Self::offering_http2) returns a connector that also offers HTTP/2.

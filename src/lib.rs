@@ -94,7 +94,7 @@
 //! | `proxy` | forwarding to services | `proxy` |
 //! | `gateway` | the front router: auth API, health endpoint, routed requests | `proxy` |
 //! | `cluster` | several nodes that share revocations, time slots and failed logins over Redis | `redis` |
-//! | `ticket_breaker` | stops making PassTickets for a user or an APPLID, after a service has refused some or if the clocks differ | `proxy` or `remote` |
+//! | `ticket_breaker` | stops making PassTickets for a user or an APPLID, if a service has refused several PassTickets or if the clocks differ | `proxy` or `remote` |
 //! | `login_failures` | limits on failed logins, and counts that several nodes share | `api` or `redis` |
 //! | `remote` | HTTP clients for other servers | `remote` |
 //! | `zaas` | the endpoints that a gateway of Zowe API ML calls | `api` and `proxy` |

@@ -1,5 +1,5 @@
-//! Limits the log lines at level `WARN` and `ERROR` that requests cause. For each cause, at most one line per second is
-//! logged. Without this limit, one broken service could fill the disk with equal lines.
+//! Limits the log lines that requests can cause. For each cause, at most one line per second is logged. Without this
+//! limit, one broken service could fill the disk with lines that say the same.
 
 use std::{
     collections::HashMap,
@@ -71,8 +71,8 @@ impl LogLimit {
         let mut cause = self.hasher.hash_one(cause);
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if !lines.contains_key(&cause) && lines.len() >= MAX_CAUSES {
-            // The counts of the removed causes are added to the shared entry, so that no suppressed line is lost from
-            // the count.
+            // The counts of the removed causes are added to the shared entry, so that the counts still include every
+            // suppressed line.
             let mut moved = 0;
             lines.retain(|key, last| {
                 let is_kept =
@@ -163,7 +163,7 @@ mod tests {
             assert_eq!(limit.permit(0_usize, start), None);
         }
         // 256 new causes replace the old causes. The shared entry is one of the 256 entries, so the last new cause has
-        // no entry of its own. It uses the shared entry, which has the count of the removed cause.
+        // no entry of its own. It uses the shared entry, which also has the count of the cause that was removed.
         let later = start + INTERVAL;
         let permits: Vec<_> = (0..MAX_CAUSES).map(|i| limit.permit(("new", i), later)).collect();
         assert_eq!(permits.iter().filter(|permit| **permit == after(3)).count(), 1);

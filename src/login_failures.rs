@@ -12,26 +12,27 @@ use crate::{passticket::UserId, revocation::ClientNetwork};
 /// [`FailureLimit::longest_wait`].
 pub(crate) const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// The failures of a user are removed when this time has passed since the last of them. The time must be at least a
-/// day. With a shorter time, an attacker who waits would get the free failures ([`FailureLimit::free`]) several times a
-/// day.
+/// The failures of a user are removed when this time has passed since the user's last failure. The time must be at
+/// least a day. With a shorter time, an attacker who waits would get the free failures ([`FailureLimit::free`]) several
+/// times a day.
 pub(crate) const USER_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The failures of a network are removed when this time has passed since the first of them. If the time began with the
-/// last failure, the failures of a large network would never be removed, because some user always mistypes.
+/// The failures of a network are removed when this time has passed since the first failure from this network. If the
+/// time began with the last failure, the failures of a large network would never be removed, because there is always
+/// some user who enters a wrong password.
 pub(crate) const NETWORK_MEMORY: Duration = Duration::from_secs(60 * 60);
 
 /// The number of forgiven failures ([`FORGIVEN_A_DAY`]) is set back to zero when this time has passed since the first
-/// of them. If the time began with the last of them, the number would never be set back for a user who mistypes every
-/// day.
+/// failure that was forgiven. If the time began with the last failure that was forgiven, the number would never be set
+/// back for a user who enters a wrong password every day.
 pub(crate) const FORGIVEN_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A successful login forgives earlier failures of the same user from the same network, but at most this number within
-/// a day. Without this limit, an attacker in this network would get the free failures again after each login of the
-/// user.
+/// A successful login forgives earlier failures of the same user from the same network, but at most this number of
+/// failures within a day. Without this limit, an attacker in this network would get the free failures again after each
+/// login of the user.
 pub(crate) const FORGIVEN_A_DAY: u32 = 20;
 
-/// How many failed logins cause no wait, and how long a client must wait after further ones.
+/// How many failed logins cause no wait, and how long a client must wait after each further failed login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailureLimit {
@@ -112,22 +113,22 @@ pub enum NetworkOrigin {
     /// The user has logged in from the network recently. Only the failures of this user from this network can delay the
     /// attempt.
     Known,
-    /// All counts can delay the attempt.
+    /// The user has not logged in from the network recently. All counts can delay the attempt.
     Unknown,
 }
 
 /// When an attempt counts as a failure before its password is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountInAdvance {
-    /// The attempt counts in advance if a limit is already exceeded. Otherwise, an attacker could begin many attempts
-    /// at the same time at the end of each wait, before the first of them has failed.
+    /// The attempt counts in advance if a limit is already exceeded. If it did not, an attacker could begin many
+    /// attempts at the same time at the end of each wait, before the first of them has failed.
     IfLimitIsExceeded,
     /// The attempt always counts in advance, because its password differs from the cached password of the user.
     Always,
 }
 
-/// The counts in which an attempt was counted in advance, and the last failure before the attempt in each of them. All
-/// times are in milliseconds of the clock of the shared store.
+/// Describes how an attempt was counted in advance: in which counts it was counted, and the time of the last failure
+/// before the attempt in each of these counts. All times are in milliseconds of the clock of the shared store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SharedClaim {
     /// The time of the attempt.
@@ -143,7 +144,7 @@ pub struct SharedClaim {
 /// The result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptResult {
-    /// The password was right. This clears the failures of the user from this network, but at most 20 a day.
+    /// The password was right. This clears the failures of the user from this network, but at most 20 failures a day.
     Succeeded,
     /// The password was wrong.
     Failed,
@@ -163,9 +164,9 @@ pub type BeginFuture = Pin<
 
 /// Counts the failed logins of several nodes in a store that they share, such as Redis.
 ///
-/// The limits apply in the same way as within one process. If the store cannot be reached, each node counts on its own,
-/// and divides the number of free failures by the [number of nodes](Self::nodes). So users can still log in, and an
-/// attacker gains little.
+/// The limits apply to these counts in the same way as to the counts of a single process. If the store cannot be
+/// reached, each node counts on its own, and divides the number of free failures by the [number of nodes](Self::nodes).
+/// So users can still log in, and an attacker gains little.
 pub trait SharedLoginFailures: fmt::Debug + Send + Sync + 'static {
     /// Begins an attempt, unless the client must wait. The future must limit how long it waits for the store.
     fn begin(

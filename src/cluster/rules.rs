@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-/// A rule of the protocol (not a rule that revokes PATs). For most rules, a test shows that the simulation finds a
-/// violation without the rule.
+/// A rule of the protocol (not a rule that revokes PATs). For most rules, a test switches the rule off, and shows that
+/// the simulation then finds a violation.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
@@ -16,16 +16,16 @@ pub(super) enum Rule {
     BarrierWaitsInNewTerm,
     /// After a change of the term, a node publishes all its records.
     Union,
-    /// A lease counts only when the node has applied the log up to the position in the reply.
+    /// A lease does not count before the node has applied the log up to the position in the reply to the renewal.
     LeaseNeedsAppliedLog,
     /// If a node was joining when it sent a renewal, this renewal gives no lease.
     PlaceKnowsOfLease,
     /// A barrier also waits for a node that has just begun to join, because it may have a lease of the previous term.
     JoiningNodeMayHaveOldLease,
-    /// If a node joins a term without a lease, the node gets a lease only after the other nodes had time to publish
-    /// their data. A node that has followed the log of this term before does not wait.
+    /// If a node that has no lease joins a term, the node first waits until the other nodes had time to publish their
+    /// data. Only then does it get a lease. A node that has followed the log of this term before does not wait.
     WaitForUnionOfOthers,
-    /// A barrier uses only lists of leases that were requested after the record was published.
+    /// A barrier uses only lists of leases that were requested after the record of its write was published.
     BarrierReadsAfterPublish,
 }
 

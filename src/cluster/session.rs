@@ -2,8 +2,8 @@
 //! publishes its writes, follows the log, and renews its lease. [`Coordinator`](super::coordinator::Coordinator)
 //! explains the term, the log and the image. The *memory* of a node is its own store of all records. A node has *caught
 //! up* when its memory has all records of the place up to a known position in the log. A *rule with the current time*
-//! ([`Record::RuleOfNow`]) also revokes PATs (Personal Access Tokens) with a later issue time, if their records are
-//! before the rule in the log.
+//! ([`Record::RuleOfNow`]) revokes all PATs (Personal Access Tokens) of a user or service whose records are before the
+//! rule in the log. It revokes them even if their issue time is later than the time of the rule.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -27,14 +27,15 @@ use crate::revocation::{Record, StoreError};
 /// How long a node waits for entries of the log in one call.
 const FOLLOW: Duration = Duration::from_millis(500);
 
-/// About how many bytes are published in one call. The records of PATs can be long, and each call has a time limit.
+/// The approximate maximum of bytes that are published in one call. The records of PATs can be long, and each call has
+/// a time limit.
 const MAX_PUBLISHED_BYTES: usize = 1024 * 1024;
 
-/// About how many bytes of the image are stored in one commit. Each commit writes most pages of the file again, because
-/// the fingerprints of tokens are spread over all pages.
+/// The approximate maximum of bytes of the image that are stored in one commit. Each commit writes most pages of the
+/// file again, because the fingerprints of tokens are spread over all pages.
 const MAX_APPLIED_BYTES: usize = 16 * 1024 * 1024;
 
-/// After this number of lease times without a renewal, the other nodes remove the lease record of a node.
+/// If a node has not renewed its lease for this number of lease times, the other nodes remove its lease record.
 const REMOVED_AFTER: u32 = 20;
 
 /// Why a session ended.
@@ -58,8 +59,9 @@ pub(super) enum SessionError {
 #[derive(Debug)]
 pub(super) struct Sessions {
     shared: Arc<Shared>,
-    /// Whether the memory had no records except salts, and had never followed a log, when the process started. Such a
-    /// node has no revocations to publish. This field is `false` after the node has first caught up.
+    /// Whether the memory was empty when the process started: it had no records except salts, and had never followed a
+    /// log. A node whose memory was empty has no revocations to publish. When the first session begins to follow the
+    /// log, this field becomes `false`.
     began_empty: bool,
     /// Whether the node has checked that the site has data, or may begin without data.
     site_is_checked: bool,
@@ -79,12 +81,13 @@ impl Sessions {
         let first = shared.memory.export(None, MAX_PUBLISHED).await?;
         let has_records = first.iter().any(|record| !matches!(record, Record::Salt(_)));
         let began_empty = shared.memory.followed().is_none() && !has_records;
-        // An earlier process may have ended after a write and before the publication of this write.
+        // An earlier process may have ended after a write, but before it published this write. So the node publishes
+        // its whole memory.
         shared.queue.add_whole();
         Ok(Self { shared, began_empty, site_is_checked: false })
     }
 
-    /// Joins, and runs until there is a problem.
+    /// Joins the current term, and runs the tasks of the session until one of them fails.
     pub(super) async fn run(&mut self) -> SessionError {
         let joined = match self.join().await {
             Ok(joined) => joined,
@@ -143,9 +146,9 @@ impl Sessions {
             let mut state = shared.lock();
             let applied = state.lease.has_caught_up().then(|| state.lease.applied());
             if applied.is_none() && followed.is_some() {
-                // The memory may already have records of later log entries than `followed`, because the file does not
-                // store each position. So for a PAT in the memory, the node cannot know whether its record is before a
-                // rule in the log.
+                // The file does not store each position. So the memory may already have records of log entries after
+                // the position in `followed`. For a PAT in the memory, the node cannot know whether the record of the
+                // PAT is before or after a rule in the log.
                 state.in_order_after = state.in_order_after.max(last);
             }
             applied.or(followed.map(|followed| followed.position))
@@ -157,8 +160,8 @@ impl Sessions {
         let shared = self.shared.clone();
         let InTerm { term, from, last } = joined;
         let mut applied = match from {
-            // This node has followed this term before, so the place already has the records of all its successful
-            // writes. After the node has caught up, `publish_whole` publishes the memory if this is necessary.
+            // This node has followed this term before, so the place already has the records of all successful writes of
+            // this node. After the node has caught up, `publish_whole` publishes the memory if this is necessary.
             Some(position) => *position,
             None => {
                 let whole = shared.queue.whole().filter(|_| self.began_empty);
@@ -266,18 +269,18 @@ async fn read_batch(
     }
 }
 
-/// Returns the position that the memory may store as followed. Returns `None` while the node waits for the data of
-/// other nodes.
+/// Returns the position that the memory may store as the position up to which it has followed the log. Returns `None`
+/// while the node waits for the data of other nodes.
 ///
-/// If the memory has a position of a term, the next process does not wait for the data of other nodes in this term. So
-/// the memory must not store a position while this wait lasts.
+/// If the memory has a position of a term, the next process of this node does not wait for the data of other nodes in
+/// this term. So while this process still waits for this data, the memory must not store a position.
 fn followed(shared: &Shared, term: &Term, position: LogPosition) -> Option<Followed> {
     let has_had_lease = !shared.lock().lease.waits_for_others();
     has_had_lease.then(|| Followed { term: term.clone(), position })
 }
 
 /// Stores a position of the term if the memory has none, and if [`followed`] permits it. The wait for other nodes may
-/// end after the last record, so `apply` alone does not store each position.
+/// end after `apply` has applied the last record. `apply` has then stored no position, so this function stores one.
 async fn store_term(shared: &Shared, term: &Term, applied: LogPosition) -> Result<(), StoreError> {
     if shared.memory.followed().is_some_and(|followed| followed.term == *term) {
         return Ok(());
@@ -313,7 +316,7 @@ async fn has_image(shared: &Shared, term: &Term) -> Result<bool, CoordinatorErro
 
 /// Returns whether another node runs. A node counts as running if its lease changes. The lease alone does not count,
 /// because the lease of a node that has ended stays in the place for some time. A running node has published its data,
-/// or publishes its data before this node gets a lease.
+/// or publishes its data before this node gets a lease. So if another node runs, the site has data.
 async fn has_other_node(shared: &Shared, term: &Term) -> Result<bool, CoordinatorError> {
     let mut first: Option<Vec<LeaseRecord>> = None;
     let end = shared.clock.now().plus(shared.rules.over());
@@ -338,9 +341,9 @@ async fn has_other_node(shared: &Shared, term: &Term) -> Result<bool, Coordinato
     }
 }
 
-/// Makes sure that no other process uses the name of this node. If the place has a lease with this name and another
-/// incarnation, waits. If this lease changes, the other process runs, which is an error. If it does not change until it
-/// has certainly ended, the name is free.
+/// Makes sure that no other process uses the name of this node. If the place has a lease with this name and the
+/// incarnation of another process, this function waits. If this lease changes during the wait, the other process still
+/// runs, which is an error. If the lease does not change before it has certainly ended, the name is free.
 async fn claim_name(shared: &Shared, term: &Term) -> Result<(), SessionError> {
     let (mut peers, mut first): (Peers, Option<LeaseRecord>) = (Peers::default(), None);
     loop {
@@ -398,7 +401,7 @@ async fn renew(shared: &Shared, term: &Term) -> Result<Infallible, SessionError>
         remove_ended(shared, term, &renewed.leases).await?;
         let now = shared.clock.now();
         let regular = shared.rules.renewal().saturating_sub(now.since(sent));
-        // The first renewal that can give a lease is sent without delay.
+        // The first renewal that can give this node a lease is sent without delay.
         let waits_until = shared.lock().lease.waits_until().filter(|end| *end > now);
         let pause = waits_until.map_or(regular, |end| regular.min(end.since(now)));
         tokio::select! {
@@ -443,7 +446,7 @@ async fn publish_writes(shared: &Shared, term: &Term) -> Result<Infallible, Sess
     }
 }
 
-/// Publishes records, and returns the position of the last entry of the log after them.
+/// Publishes records. Returns the position of the last entry of the log after this publication.
 async fn publish(
     shared: &Shared,
     term: &Term,
@@ -475,7 +478,7 @@ fn parts(mut records: &[Record]) -> impl Iterator<Item = &[Record]> {
 }
 
 /// Publishes the records that result from applied records, such as the revocations of PATs that a rule with the current
-/// time revokes. The node reports the rule as applied only after this publication.
+/// time revokes. The node must publish these records first. Only then does it report the rule as applied.
 async fn publish_derived(
     shared: &Shared,
     term: &Term,

@@ -49,7 +49,8 @@ pub(super) type Spawn = Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + S
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     Running,
-    /// This process has handed its lease over to another process, which sends its revocations to this process.
+    /// This process has handed its lease over to another process. The other process sends its revocations to this
+    /// process.
     HandedOver,
     /// The node has left the site.
     Left,
@@ -95,10 +96,10 @@ pub(super) struct State {
     /// node that begins with the memory of an earlier process. If such a node applied the rule to all PATs that it
     /// knows, it would revoke the later PATs on all nodes.
     ///
-    /// The PATs before the rule are nevertheless revoked. The node that made the rule applies it in the order of the
-    /// log, and publishes the revocations of these PATs. With `Confirm::Everywhere`, the write of the rule succeeds
-    /// only when all nodes have these revocations. If the node that made the rule cannot apply it in the order of the
-    /// log, the node publishes the rule again.
+    /// The PATs whose records are before the rule are still revoked. The node that made the rule applies it in the
+    /// order of the log, and publishes the revocations of these PATs. With `Confirm::Everywhere`, the write of the rule
+    /// succeeds only when all nodes have these revocations. If the node that made the rule cannot apply it in the order
+    /// of the log, the node publishes the rule again.
     pub(super) in_order_after: LogPosition,
     /// The number of entries that were received, but not applied.
     pub(super) received: u64,
@@ -169,8 +170,8 @@ impl Shared {
 
     /// Returns whether this node may accept tokens now.
     ///
-    /// A check must call this before it looks at the revocations. The lease depends on revocations that the node has
-    /// applied. `Acquire` makes these revocations visible to the check.
+    /// A check must call this before it looks at the revocations. Before the node gets a lease, it has applied the
+    /// revocations of the other nodes. `Acquire` makes these revocations visible to the check.
     pub(super) fn may_serve(&self) -> bool {
         let until = self.serve_until.load(Ordering::Acquire);
         until == u64::MAX || self.clock.now() < BootTime::from_nanos(until)

@@ -38,7 +38,7 @@ pub struct ClusterStatus {
     /// How long `lease` has had this value.
     pub since: Duration,
     /// The number of entries of the log that this node has received, but not applied. If this node knows that the log
-    /// has later entries, the number is at least 1.
+    /// has entries after the last applied entry, the number is at least 1.
     pub behind: u64,
     /// The number of other running nodes.
     pub peers: usize,

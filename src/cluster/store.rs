@@ -1,5 +1,5 @@
-//! The revocation store of a node. A node accepts tokens only while it has a *lease*: a permission for a short time,
-//! which the node must renew at the store that the nodes share, such as Redis.
+//! The revocation store of a node. A node accepts tokens only while it has a *lease*. A lease is a permission for a
+//! short time. The node must renew it at the store that the nodes share, such as Redis.
 
 use std::{fmt, sync::Arc};
 
@@ -24,15 +24,15 @@ use crate::{
 /// The revocation store of a node. Its revocations hold on all nodes of the site.
 ///
 /// # Guarantees
-/// With [`Confirm::Everywhere`](super::Confirm::Everywhere), after `record` has returned `Ok`, no node accepts a
-/// revoked token in a new request. This is not guaranteed at a node with
+/// With [`Confirm::Everywhere`](super::Confirm::Everywhere), if `record` has returned `Ok` for a revocation, all nodes
+/// refuse the revoked tokens in all later requests. This is not guaranteed at a node with
 /// [`with_serve_without_lease`](super::ClusterOptions::with_serve_without_lease) above zero. Before it returns `Ok`,
 /// `record` waits until each other node has applied the revocation, or until the lease of that node has certainly
 /// ended. The guarantees of the [`DurableStore`](crate::revocation::DurableStore) also hold.
 ///
 /// [`StoreError::NotEverywhere`] means that this node has stored the revocation, but that the wait for its confirmation
 /// has failed. Another node may accept the token until this node has published the revocation and the other node has
-/// applied it. If the revocation is not published yet, this node continues to try.
+/// applied it. If this node could not publish the revocation yet, it continues to try to publish it.
 ///
 /// # Cost
 /// A check first reads the clock of the machine, to see whether this node may accept tokens. Then it searches the
@@ -85,7 +85,7 @@ impl ClusterStore {
     ) -> StoreFuture<T> {
         let (sender, receiver) = oneshot::channel();
         (self.shared.spawn)(Box::pin(async move {
-            // The caller may have gone.
+            // If the caller has dropped the future, nothing receives the result.
             let _ = sender.send(work.await);
         }));
         let store = self.shared.name().as_str().into();

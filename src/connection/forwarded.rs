@@ -107,8 +107,9 @@ fn right_most(
 /// Returns the node in the parameter `for` of an element of `Forwarded` (RFC 7239 §4). Returns `None` if the element is
 /// malformed.
 ///
-/// The header is split at each comma, and the element at each semicolon, also inside a quoted string. Such a split
-/// separates the opening quote from the closing quote. An element with only one of the two quotes counts as malformed.
+/// The header is split at each comma, and the element at each semicolon, also inside a quoted string. A split inside a
+/// quoted string separates the opening quote from the closing quote. An element with only one of the two quotes counts
+/// as malformed.
 fn node(element: &[u8]) -> Option<Node> {
     let mut node = None;
     for parameter in element.split(|b| *b == b';') {

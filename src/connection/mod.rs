@@ -32,10 +32,11 @@ use forwarded::{Announced, announced};
 #[non_exhaustive]
 pub struct ConnectionInfo {
     /// The address of the client, or of a proxy between the client and this gateway. If the connection began with a
-    /// header of the PROXY protocol that contains the address of the client, this is that address.
+    /// header of the PROXY protocol, and this header contains the address of the client, `peer` is the address in the
+    /// header.
     pub peer: SocketAddr,
     /// The local address that the peer connected to. If a header of the PROXY protocol contains the address that the
-    /// client connected to, this is that address.
+    /// client connected to, `local` is the address in the header.
     pub local: SocketAddr,
     /// Whether the client uses TLS. TLS may end in a program in front of this gateway.
     pub protocol: Protocol,
@@ -60,14 +61,14 @@ impl ConnectionInfo {
     }
 
     /// Returns the address of the client: the address that a trusted proxy has announced, or the address of the peer if
-    /// no proxy has announced one.
+    /// no proxy has announced an address.
     pub fn client(&self) -> ClientAddress {
         self.announced_client().unwrap_or_else(|| self.peer.ip().into())
     }
 
-    /// Returns whether the peer is a trusted proxy whose `X-Forwarded-For` or `Forwarded` is not malformed. If so, the
-    /// gateway appends its values to the headers `X-Forwarded-*`, and also to `Forwarded` if `X-Forwarded-For` is
-    /// absent. If not, the gateway replaces all these headers.
+    /// Returns whether the peer is a trusted proxy whose `X-Forwarded-For` or `Forwarded` is not malformed. If `true`,
+    /// the gateway appends its own values to the headers `X-Forwarded-*`, and also to `Forwarded` if `X-Forwarded-For`
+    /// is absent. If `false`, the gateway replaces all these headers.
     pub fn is_from_trusted_proxy(&self) -> bool {
         self.sender != Sender::Client
     }

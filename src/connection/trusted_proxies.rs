@@ -29,8 +29,8 @@ pub struct TrustedProxies(Arc<dyn Fn(IpAddr) -> bool + Send + Sync>);
 
 impl TrustedProxies {
     /// Trusts each proxy whose address `is_trusted` accepts. `is_trusted` is called for addresses that a trusted proxy
-    /// announces, and for the address of the peer. The server of this crate asks about the peer once per connection,
-    /// not for each request. `is_trusted` never gets an IPv4-mapped IPv6 address.
+    /// announces, and for the address of the peer. For the peer, the server of this crate calls `is_trusted` once per
+    /// connection, not for each request. `is_trusted` never gets an IPv4-mapped IPv6 address.
     pub fn new(is_trusted: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(is_trusted))
     }

@@ -19,8 +19,8 @@ pub(super) enum BodyError {
     Coding,
 }
 
-/// Returns the body without its content coding. Decompression ends one byte after [`MAX_BODY`], so a small body that
-/// expands to a large one costs bounded memory and time.
+/// Returns the body without its content coding. Decompression ends one byte after [`MAX_BODY`], so even a small body
+/// that would expand to a very large one costs only limited memory and time.
 pub(super) fn decode<'b>(headers: &HeaderMap, body: &'b [u8]) -> Result<Cow<'b, [u8]>, BodyError> {
     let codings: Vec<&[u8]> =
         headers.get_all(CONTENT_ENCODING).iter().map(|value| value.as_bytes()).collect();

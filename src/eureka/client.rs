@@ -25,22 +25,27 @@ use crate::{
 /// registry.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// After this time without a successful fetch, the next fetch gets the whole registry. The delta of Eureka contains the
-/// changes of the last three minutes.
+/// After this time without a successful fetch, the next fetch gets the whole registry. The delta of Eureka contains
+/// only the changes of the last three minutes. So after a longer time, the delta would lack changes.
 const DELTA_FOR: Duration = Duration::from_secs(120);
 
-/// After this time, the next fetch gets the whole registry. The client compares the hash code of the registry after
-/// each delta, but this code only counts the instances of each status. So it does not reveal every change that was
-/// missed.
+/// If the client has fetched the whole registry this time ago or earlier, the next fetch gets the whole registry again.
+/// The client compares the hash code of the registry after each delta, but this code only counts the instances of each
+/// status. So it does not reveal every change that was missed.
 const FULL_EVERY: Duration = Duration::from_secs(600);
 
 /// Fetches the registry from one or more hosts.
 ///
-/// The hosts are tried in turn, beginning with the host that answered last. After the first fetch, the client asks for
-/// the changes only (`/apps/delta`), and compares the hash code of the result with the one in the answer. If they
-/// differ, or if there is no usable delta, the client fetches the whole registry. It does the same in three other
-/// cases: it asks another host than before, the last fetch has failed, or the last fetch of any kind or of the whole
-/// registry was too long ago. If no host gives a usable answer, the client keeps the last registry.
+/// The hosts are tried in turn, beginning with the host that answered last. After the first fetch, the client asks only
+/// for the changes (`/apps/delta`) and applies them. It compares the hash code of the resulting registry with the hash
+/// code in the answer. The client fetches the whole registry in these cases:
+///
+/// - The two hash codes differ, or there is no usable delta.
+/// - The client asks another host than before.
+/// - The last fetch has failed, or was two minutes ago or more.
+/// - The last fetch of the whole registry was ten minutes ago or more.
+///
+/// If no host gives a usable answer, the client keeps the last registry.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -99,7 +104,7 @@ pub struct Fetched {
     pub has_changed: bool,
     /// The host that answered.
     pub address: Address,
-    /// For each host that was tried before, why it gave no usable answer.
+    /// For each host that was tried before this host, the reason why it gave no usable answer.
     pub failed: Vec<EurekaError>,
 }
 
@@ -121,7 +126,7 @@ impl<C: Connect> EurekaClient<C> {
         Self { current, ..self }
     }
 
-    /// Returns the registry of the last successful fetch. It is empty before the first one.
+    /// Returns the registry of the last successful fetch. It is empty before the first successful fetch.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }
@@ -206,7 +211,8 @@ impl<C: Connect> Host<C> {
             return Err(Cause::Forbidden);
         }
         let reply = reply.successful().map_err(Cause::Remote)?;
-        // Parsing 16 MB takes some hundred milliseconds. Other tasks of this thread must run meanwhile.
+        // Parsing 16 MB takes some hundred milliseconds. During this time, other tasks of this thread must be able to
+        // run.
         let parsed = spawn_blocking(move || read(&reply)).await;
         parsed.unwrap_or_else(|error| Err(Cause::Body(error.to_string())))
     }
@@ -238,8 +244,8 @@ impl<C> fmt::Debug for EurekaClient<C> {
     }
 }
 
-/// The reason why a host gave no usable answer. The error contains the address of the host. Of its answer, it contains
-/// at most the status, the hash code, and the position of a problem.
+/// The reason why a host gave no usable answer. The error contains the address of the host. Of the host's answer, the
+/// error contains at most the status, the hash code, and the position of a problem.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{address}: {cause}")]
 pub struct EurekaError {

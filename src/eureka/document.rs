@@ -22,7 +22,7 @@ const MAX_INSTANCES: usize = 10_000;
 const MAX_HASH_CODE: usize = 256;
 
 /// An answer of the registry: a list of instances. `/eureka/apps` answers with all instances, and `/eureka/apps/delta`
-/// with those that have changed.
+/// answers with the instances that have changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document {
     pub(super) hash_code: Option<String>,
@@ -90,7 +90,7 @@ pub enum ParseError {
     TooManyInstances,
 }
 
-/// Whether the answer contained applications or instances. Otherwise, the answer is not a registry.
+/// Whether the answer contained applications or instances. An answer that contained neither is not a registry.
 struct Found(bool);
 
 /// One level of the answer. The levels are read into one [`Document`], so that the number of all instances is limited
@@ -134,7 +134,7 @@ impl<'de> Visitor<'de> for Level<'_> {
         if !matches!(self.kind, Kind::Application | Kind::Instance) {
             return Err(de::Error::invalid_type(de::Unexpected::Seq, &self));
         }
-        // A list in a list is not part of the format, so the level of the items accepts no list.
+        // The format has no lists within lists. So an item of this list must not be a list itself.
         while items
             .next_element_seed(Item(Level { kind: self.kind, into: &mut *self.into }))?
             .is_some()

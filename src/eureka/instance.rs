@@ -33,7 +33,7 @@ pub enum InstanceStatus {
     Starting,
     /// An operator has taken the instance out of service.
     OutOfService,
-    /// Any other status.
+    /// The status is missing, or it is none of the other four.
     #[default]
     Unknown,
 }
@@ -73,15 +73,16 @@ pub enum Action {
 }
 
 /// One registered instance of a service. The program that registers the instance can choose these values, so none of
-/// them is a proof.
+/// them proves anything about the instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Instance {
-    /// The id of the instance, usually `host:service:port`. If it is missing or too long, this is the host.
+    /// The id of the instance, usually `host:service:port`. If the id is missing or too long, this field contains the
+    /// host.
     pub id: String,
     /// The name of the service, in lower case.
     pub app: String,
-    /// The host name or IP address. Empty if it is missing or too long.
+    /// The host name or IP address. This field is empty if the host is missing or too long.
     pub host: String,
     /// The status.
     pub status: InstanceStatus,
@@ -93,12 +94,12 @@ pub struct Instance {
     pub home_page_url: Option<String>,
     /// The status page.
     pub status_page_url: Option<String>,
-    /// The URL of the health check. If there is one with TLS, this is the one with TLS.
+    /// The URL of the health check. If the instance has a URL with TLS and a URL without TLS, this is the URL with TLS.
     pub health_check_url: Option<String>,
     /// The metadata of the instance.
     pub metadata: BTreeMap<String, String>,
-    /// Whether a value was left out because of a limit. The instance counts in the hash code of the registry
-    /// nevertheless. Do not send requests to the instance, because the value that was left out may restrict its use.
+    /// Whether a value was left out because of a limit. The instance still counts in the hash code of the registry. Do
+    /// not send requests to the instance, because the value that was left out may restrict its use.
     pub is_truncated: bool,
 }
 

@@ -5,8 +5,8 @@
 //! [`Instance`]s. The parts without network access can be used alone: [`Document::parse`] reads an answer, and
 //! [`Registry::apply`] applies a delta.
 //!
-//! **A registration is not a proof.** Any program whose certificate the discovery service trusts can register an
-//! instance under any name. So the caller must decide which instances may receive credentials
+//! **A registration proves nothing about a service.** Any program whose certificate the discovery service trusts can
+//! register an instance under any name. So the caller must decide which instances may receive credentials
 //! ([D35](crate::decisions#d35)). This module makes no such decision.
 //!
 //! ```

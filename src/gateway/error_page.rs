@@ -93,8 +93,8 @@ impl Preference {
     }
 }
 
-/// Replaces the JSON of an error message of the gateway by a page. The status and the other headers stay. Other
-/// responses do not change.
+/// Replaces the JSON of an error message of the gateway by a page. The status stays. Of the headers, only
+/// `Content-Type`, `Content-Security-Policy` and `Vary` change. A response without an [`ApiMessage`] does not change.
 pub(super) fn to_page(response: &mut Response<ResponseBody>, id: RequestId) {
     let Some(message) = response.extensions().get::<ApiMessage>() else { return };
     let page = page(response.status(), message, id);

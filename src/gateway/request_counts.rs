@@ -14,12 +14,13 @@ const RESPONSES: Description = Description::counter(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestKind {
-    /// The gateway sent the request to the auth API.
+    /// The gateway sent the request to the auth API or to a page for users. Requests for the health endpoint do not
+    /// count as this kind, even if the auth API answers them.
     AuthApi,
     /// The gateway sent the request to the routed stack, whether or not a route matches. Malformed requests, which the
     /// gateway refuses, also count as this kind.
     Route,
-    /// The path of the request was `/application/health`.
+    /// The request was for the health endpoint, `/application/health`.
     Health,
 }
 

@@ -9,7 +9,7 @@ use http::{
     header::{COOKIE, GetAll},
 };
 
-/// The `Cookie` lines of a request. The headers are searched for them once, for all cookies that the caller needs.
+/// The `Cookie` lines of a request. With this type, a caller that needs several cookies looks the header up only once.
 pub(crate) struct Cookies<'a>(GetAll<'a, HeaderValue>);
 
 impl<'a> Cookies<'a> {
@@ -95,7 +95,8 @@ pub(crate) fn join(headers: &mut HeaderMap) {
     }
 }
 
-/// Returns whether a text can be the value of a cookie (RFC 6265 §4.1.1). An empty text cannot.
+/// Returns whether a text can be the value of a cookie (RFC 6265 §4.1.1). An empty text cannot be the value of a
+/// cookie.
 pub(crate) fn is_value(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b',' | b';' | b'\\');
     !text.is_empty() && text.bytes().all(allowed)

@@ -18,9 +18,9 @@ use crate::clock::Timestamp;
 
 /// The verified certificate of a client, as a request extension.
 ///
-/// The [layers](crate::layer) trust this extension. Code that inserts it must first verify the certificate. It must
-/// also verify that the peer holds the private key of the certificate. The TLS listener of this crate inserts the
-/// extension after a handshake that has verified the certificate and the key.
+/// The [layers](crate::layer) trust this extension. Code that inserts the extension must first verify the certificate.
+/// The code must also verify that the peer holds the private key of the certificate. The TLS listener of this crate
+/// inserts the extension after a handshake that has verified the certificate and the key.
 /// [`ForwardedCertificateLayer`](crate::layer::ForwardedCertificateLayer) inserts a certificate that a trusted proxy
 /// has verified. The listener parses the certificate once per connection. Cloning is cheap.
 #[derive(Clone)]
@@ -49,7 +49,7 @@ impl PeerCertificate {
     }
 
     /// Does the same as [`from_der`](Self::from_der), and also stores the intermediate certificates that the peer has
-    /// sent. They are not parsed.
+    /// sent. The intermediate certificates are not parsed.
     ///
     /// # Errors
     /// The same as for [`from_der`](Self::from_der).
@@ -90,7 +90,8 @@ impl PeerCertificate {
     }
 
     /// Returns the intermediate certificates that were passed to [`from_chain`](Self::from_chain), in DER. The TLS
-    /// listener passes those that the peer has sent. Only those that the handshake used are verified.
+    /// listener passes all intermediate certificates that the peer has sent. The handshake has verified only the
+    /// intermediate certificates that it used.
     pub fn intermediates(&self) -> impl Iterator<Item = &[u8]> {
         self.0.intermediates.iter().map(|der| &**der)
     }
@@ -136,9 +137,10 @@ impl PeerCertificate {
         &self.0.issuer_name
     }
 
-    /// Returns the common name of the subject. If the subject has several, this is the first one in the order of the
-    /// certificate, as in Zowe API ML (docs/reference/identity-and-saf.md#common-name). Returns `None` if the subject
-    /// has no common name, or if this common name is not a valid UTF8String, PrintableString or IA5String.
+    /// Returns the common name of the subject. If the subject has several common names, this function returns the first
+    /// one in the order of the certificate, as in Zowe API ML (docs/reference/identity-and-saf.md#common-name). Returns
+    /// `None` if the subject has no common name, or if this common name is not a valid UTF8String, PrintableString or
+    /// IA5String.
     pub fn common_name(&self) -> Option<&str> {
         self.0.common_name.as_deref()
     }

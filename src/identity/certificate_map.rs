@@ -35,8 +35,8 @@ use crate::passticket::UserId;
 /// A partial name consists of the last parts of a full name. If two filters of the same kind match, the filter with
 /// more parts in its name is more specific. A certificate without a matching filter has no user.
 ///
-/// The length of a name is the number of its parts. A look-up takes longer if the names in the filters have more
-/// different lengths. The number of filters makes no difference.
+/// The length of a name is the number of its parts. The time of a look-up depends on how many different lengths the
+/// names in the filters have. It does not depend on the number of filters.
 ///
 /// ```
 /// use tower_passticket::{

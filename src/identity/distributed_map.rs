@@ -19,7 +19,7 @@ use crate::passticket::UserId;
 /// The domain of an address is case-insensitive (RFC 5321 §2.4). The RFC permits mail systems to distinguish upper and
 /// lower case in the part before the `@`, but in practice they do not. So it is an error if two addresses of one
 /// registry in the table differ only in the case of ASCII letters. Letters that are not ASCII are compared exactly,
-/// because systems have different rules for their case.
+/// because systems have different rules for the case of these letters.
 ///
 /// ```
 /// use tower_passticket::{

@@ -265,8 +265,8 @@ mod tests {
     }
 
     /// Returns names with which the tests compare our parser and the parser of x509-cert. Their attribute types are the
-    /// types of RFC 4514 §3 without C and DC, and also one type that has no name. C and DC are left out because
-    /// x509-cert encodes their values as a string type that permits only ASCII.
+    /// types of RFC 4514 §3 except C and DC, and one type that has no name. C and DC are left out because x509-cert
+    /// encodes their values as a string type that permits only ASCII.
     fn comparable_name() -> impl Strategy<Value = DistinguishedName> {
         arbitrary_name(vec!["CN", "L", "ST", "O", "OU", "STREET", "UID"])
     }

@@ -92,8 +92,8 @@ where
 /// Services, a server on z/OS). The mapper sends `POST {address}` with a JSON object that has the members
 /// `dn` (the name) and `registry` (docs/reference/identity-and-saf.md#distributed-identities).
 ///
-/// The name and the registry are sent unchanged. The security product decides whether their case matters. Responses are
-/// evaluated and cached in the same way as for [`ZssCertificates`].
+/// The name and the registry are sent unchanged. The security product decides whether their upper and lower case
+/// matters. Responses are evaluated and cached in the same way as for [`ZssCertificates`].
 pub struct ZssIdentities<C, T> {
     zss: Arc<Zss<C, T>>,
     cache: Arc<SingleFlightCache<DistributedIdentity, UserId, MapError>>,
@@ -192,7 +192,7 @@ where
         *request.uri_mut() = self.address.uri();
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, json.clone());
-        // As in Zowe API ML, a request with a certificate has the same content type, although its body is DER.
+        // A request with a certificate also has the content type of JSON, as in Zowe API ML, although its body is DER.
         request.headers_mut().insert(CONTENT_TYPE, json);
         token.authenticate(&mut request);
         Ok(request)
@@ -224,8 +224,8 @@ struct Answer {
 /// Returns the user id of a response, or `None` if no user is mapped.
 ///
 /// The return codes decide whether a user is mapped. The status cannot decide this, because ZSS sends the same status
-/// for several return codes, and for requests that it rejects. A response without return codes is an error. If all
-/// codes are 0 but the status is not 2xx, this is also an error.
+/// for different return codes, and also for requests that it rejects. A response without return codes is an error. If
+/// all codes are 0 but the status is not 2xx, this is also an error.
 fn evaluate(reply: Reply) -> Result<Option<UserId>, RemoteError> {
     let answer = match reply.json::<Answer>() {
         Ok(answer) => answer,
@@ -257,7 +257,7 @@ fn evaluate(reply: Reply) -> Result<Option<UserId>, RemoteError> {
     UserId::new(user).map(Some).map_err(|error| RemoteError::Answer(error.to_string()))
 }
 
-/// Explains those return codes of R_usermap whose meaning can help an operator (*z/OS Security Server RACF Callable
+/// Explains the return codes of R_usermap whose meaning can help an operator (*z/OS Security Server RACF Callable
 /// Services*, R_usermap; docs/reference/identity-and-saf.md#zss-return-codes).
 fn explain(codes: (i64, i64, i64)) -> &'static str {
     match codes {

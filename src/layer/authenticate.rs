@@ -1,7 +1,7 @@
 //! Authenticates requests.
 //!
-//! 1. On a route with a scheme that accepts only client certificates, the layer evaluates only the certificate.
-//!    Otherwise, the layer selects the first credential of a kind that the [`Authenticator`] accepts, in this order:
+//! 1. On a route with a scheme that accepts only client certificates, the layer evaluates only the certificate. On any
+//!    other route, the layer selects the first credential of a kind that the [`Authenticator`] accepts, in this order:
 //!    cookie `apimlAuthenticationToken`, header `Authorization: Bearer` or `Authorization: token`, cookie
 //!    `personalAccessToken`, header `PRIVATE-TOKEN`, header `Authorization: Basic`, client certificate. If this
 //!    credential is not valid, the layer does not try another credential (docs/decisions.md#d6). The password of

@@ -151,9 +151,9 @@ impl<R, M> Authenticator<R, M> {
     /// Reports each refused PAT to `uses` if the PAT itself is revoked. If only a revocation rule applies to the PAT,
     /// the PAT is not reported.
     ///
-    /// A rotation replaces a PAT by a new one, and the old PAT stays valid for a grace period. If a client uses the old
-    /// PAT after this period, two parties may have it. The registry of PATs then revokes all active PATs of the family
-    /// of this PAT: the first PAT, and all PATs that rotations have made from it (docs/decisions.md#d36).
+    /// A rotation replaces a PAT by a new PAT, and the old PAT stays valid for a grace period. If a client uses the old
+    /// PAT after this period, two parties may have the old PAT. The registry of PATs then revokes all active PATs of
+    /// the family of this PAT: the first PAT, and all PATs that rotations have made from it (docs/decisions.md#d36).
     #[must_use]
     pub fn with_token_uses(self, uses: Arc<TokenUses>) -> Self {
         Self { uses: Some(uses), ..self }
@@ -362,7 +362,7 @@ impl<R: RevocationCheck, M: IdentityMapper> Authenticator<R, M> {
         }
     }
 
-    /// Continues a decision that had to wait. `extensions` are those of the request.
+    /// Continues a decision that had to wait. `extensions` are the extensions of the request.
     pub(super) fn poll(
         &self,
         pending: &mut Pending,

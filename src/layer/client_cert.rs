@@ -45,7 +45,7 @@ impl ForwardedChain {
         for line in headers.get_all(&CLIENT_CERT_CHAIN) {
             for item in line.as_bytes().split(|b| *b == b',') {
                 let item = item.trim_ascii();
-                // Only RFC 9440 defines a chain.
+                // Only RFC 9440 defines a chain, so each certificate in it must stand between two colons.
                 let der = item.starts_with(b":").then(|| decode(item)).flatten();
                 let der =
                     der.ok_or("its Client-Cert-Chain header is not a list of certificates")?;

@@ -1,12 +1,12 @@
 //! Lets web pages of other origins use services and the auth API, if the [`CorsRules`] of an
 //! [`OriginPolicy`] allow it.
 //!
-//! | request to a service with rules | what the layer does |
+//! | request of a page of another origin to a service with rules | what the layer does |
 //! |---|---|
 //! | preflight request, and the rules allow the page and the method | answers 200 with `Access-Control-Allow-*` |
 //! | preflight request, and the rules do not allow the page or the method | answers 403 |
-//! | other request of a page that the rules allow | adds `Access-Control-Allow-Origin` and other CORS headers to the response |
-//! | other request of a page that the rules do not allow | removes `Access-Control-Allow-Origin` and `-Credentials` from the response |
+//! | request that is not a preflight request, and the rules allow the page and the method | adds `Access-Control-Allow-Origin` and other CORS headers to the response |
+//! | request that is not a preflight request, and the rules do not allow the page or the method | removes `Access-Control-Allow-Origin` and `-Credentials` from the response |
 //!
 //! A preflight request has the method OPTIONS and the headers `Origin` and `Access-Control-Request-Method` (Fetch
 //! Standard §3.2). Each response of a service with rules has `Vary: Origin` or `Vary: *`, so that no cache gives the
@@ -15,8 +15,8 @@
 //!
 //! Browsers send preflight requests without credentials, so put this layer before authentication. This layer must also
 //! be before [`SanitizeLayer`](super::SanitizeLayer), which removes `Origin`. Pass the same policy to this layer, to
-//! `SanitizeLayer` and to the auth API: then the protection against cross-site requests does not refuse the pages that
-//! the rules allow.
+//! `SanitizeLayer` and to the auth API. If they have different policies, `SanitizeLayer` and the auth API may refuse
+//! requests of pages that the rules allow.
 //!
 //! `CorsLayer` of `tower-http` does not fit: it has one set of rules for all paths, it answers each OPTIONS request as
 //! a preflight request, and it does not refuse preflight requests.
@@ -186,7 +186,7 @@ impl Change {
             Self::Share(grant) => {
                 grant.add_to(headers);
                 // Apart from a few basic headers, a page can read only the headers that `Access-Control-Expose-Headers`
-                // names (Fetch Standard §3.2.3). The names that the service has set stay.
+                // names (Fetch Standard §3.2.3). The names in the service's own header stay.
                 let exposed = HeaderValue::from_static(EXPOSED);
                 headers.append(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
             }

@@ -36,7 +36,7 @@ pub struct CorsRules {
 enum AllowedOrigins {
     /// Pages of these origins, with the credentials of the browser.
     Listed(Vec<Origin>),
-    /// Pages of each origin, without credentials.
+    /// Pages of all origins, without credentials.
     Any,
 }
 
@@ -51,14 +51,15 @@ pub(super) enum Access {
 
 impl CorsRules {
     /// Creates rules for listed origins. Pages of `origins` may use the service with the credentials that a browser
-    /// attaches, such as cookies. Of all other pages, only pages of the gateway itself may. The methods are GET, HEAD,
-    /// POST, DELETE, PUT and OPTIONS, as in Zowe's API Mediation Layer.
+    /// attaches, such as cookies. Of all other pages, only pages of the gateway itself may use the service. The methods
+    /// are GET, HEAD, POST, DELETE, PUT and OPTIONS, as in Zowe's API Mediation Layer.
     pub fn for_origins(origins: impl IntoIterator<Item = Origin>) -> Self {
         Self::new(AllowedOrigins::Listed(origins.into_iter().collect()))
     }
 
-    /// Creates rules for all origins. Pages of each origin may send requests without credentials, and read the
-    /// responses. No rule can allow each origin with credentials: any page in the world could then act for the user.
+    /// Creates rules for all origins. Pages of all origins may send requests without credentials, and read the
+    /// responses. No rule allows all origins with credentials, because any page in the world could then act for the
+    /// user.
     pub fn for_any_origin() -> Self {
         Self::new(AllowedOrigins::Any)
     }

@@ -42,9 +42,9 @@ pub(super) const X_CERTIFICATE: &str = "x-certificate-";
 /// The names of the cookies that contain tokens of this gateway
 /// (`apiml.security.auth.cookieProperties.cookieName` and `cookieNamePAT`).
 ///
-/// Names that begin with `__Host-passticket-` are reserved for other cookies of the gateway, such as the cookie that
-/// protects the forms on its pages against requests of other pages. Services neither receive nor set cookies with these
-/// names, whatever the configured names are.
+/// Names that begin with `__Host-passticket-` are reserved for cookies of the gateway that contain no token. One of
+/// them protects the forms on the gateway's pages against requests of other pages. Services neither receive nor set
+/// cookies with these names, whatever the configured names are.
 #[derive(Clone, Debug)]
 pub struct CookieNames {
     jwt: Arc<str>,
@@ -102,8 +102,8 @@ impl CookieNames {
 
 const DEFAULT_JWT: &str = "apimlAuthenticationToken";
 const DEFAULT_PAT: &str = "personalAccessToken";
-/// The prefix of the names of other cookies of the gateway. Browsers accept a cookie whose name begins with `__Host-`
-/// only from the same host, and only with `Secure` and `Path=/` (RFC 6265bis §4.1.3.2).
+/// The prefix of the names of those cookies of the gateway that contain no token. Browsers accept a cookie whose name
+/// begins with `__Host-` only from the same host, and only with `Secure` and `Path=/` (RFC 6265bis §4.1.3.2).
 const RESERVED: &str = "__Host-passticket-";
 
 impl Default for CookieNames {
@@ -140,7 +140,7 @@ pub(super) enum Place {
     Password(BasicUser),
 }
 
-/// The user name beside a PAT in `Authorization: Basic`.
+/// The user name in an `Authorization: Basic` whose password is a PAT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BasicUser {
     /// The name is empty, or it is one of the words in [`ANY_USER`]. The PAT may belong to any user.
@@ -153,7 +153,7 @@ pub(super) enum BasicUser {
 const ANY_USER: [&str; 3] = ["oauth2", "token", "x-token-auth"];
 
 impl BasicUser {
-    /// Parses the user name. Returns `None` if the name is not a user id, so that no PAT can belong to it.
+    /// Parses the user name. Returns `None` if the name is not a user id. No PAT can belong to such a name.
     pub(super) fn parse(name: &[u8]) -> Option<Self> {
         let name = str::from_utf8(name).ok()?;
         if name.is_empty() || ANY_USER.iter().any(|any| any.eq_ignore_ascii_case(name)) {
@@ -342,7 +342,7 @@ pub(crate) fn login_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Op
     in_cookie.or_else(|| bearer(headers.get(AUTHORIZATION)?.as_bytes()))
 }
 
-/// Returns the first token of the request, in any place that accepts a PAT, except the password of
+/// Returns the first token of the request. Searches all places that accept a PAT, except the password of
 /// `Authorization: Basic`.
 #[cfg(feature = "api")]
 pub(crate) fn presented_token<'a>(headers: &'a HeaderMap, names: &CookieNames) -> Option<&'a [u8]> {
@@ -396,7 +396,7 @@ pub(super) fn strip(headers: &mut HeaderMap, names: &CookieNames) {
     let mut has_cookie = false;
     sweep(headers, |name| {
         let text = name.as_str();
-        // Most header names begin with another letter, so they need no comparison.
+        // Most header names begin with a letter that is not in this list, so they need no comparison.
         if !matches!(text.as_bytes().first(), Some(b'a' | b'c' | b'p' | b'x')) {
             return false;
         }
@@ -591,7 +591,7 @@ mod tests {
             [format!("u:{TOKEN}"), "u:zowepat_x".to_owned()].map(|it| basic_line(&it));
         let unsigned = basic_line(":eyJhbGciOiJub25lIn0.e30.");
         let words = basic_line("u:a.b.c");
-        // For each value: with PATs alone, with passwords alone, with both, with neither.
+        // `want` contains the results with PATs alone, with passwords alone, with both, and with neither.
         for (value, want) in [
             (token.as_str(), [Pat, Pat, Pat, Nothing]),
             (&prefixed, [Pat, Pat, Pat, Nothing]),

@@ -50,29 +50,30 @@ const REFUSED: Description = Description::counter(
 ///
 /// A request is refused if these three conditions are true:
 ///
-/// 1. The request comes from another origin: its `Origin` is not an origin of the gateway, and neither the
-///    [`CorsRules`] of the service nor [`with_allowed_origins`](Self::with_allowed_origins) allow it with credentials.
-///    Without `Origin`, this condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as another
-///    origin, with one exception: `Sec-Fetch-Site` is `same-origin`, and the requested address belongs to the gateway.
-///    A browser sends these two values for a form on a page with `Referrer-Policy: no-referrer`.
+/// 1. The request comes from another origin: its `Origin` is not an origin of the gateway. The [`CorsRules`] of the
+///    service and [`with_allowed_origins`](Self::with_allowed_origins) do not allow this `Origin` with credentials,
+///    either. Without `Origin`, this condition is true if `Sec-Fetch-Site` is `cross-site`. `Origin: null` counts as
+///    another origin, with one exception: `Sec-Fetch-Site` is `same-origin`, and the requested address belongs to the
+///    gateway. A browser sends these two values for a form on a page with `Referrer-Policy: no-referrer`.
 /// 2. Its method is not GET, HEAD or OPTIONS, or it is a WebSocket handshake.
 /// 3. It contains a credential that a browser attaches itself: a cookie, a client certificate, or `Authorization` with
 ///    the scheme Basic, Digest, Negotiate or NTLM. For a login request, this condition is always true, because its body
-///    may contain a password. A page of another origin must not log the user in as a different user.
+///    may contain a password. If such a login request were allowed, a page of another origin could log the user in as a
+///    different user.
 ///
 /// In two cases, the first condition alone is enough to refuse a request with an `Origin`:
 ///
 /// - The request is a WebSocket handshake. A browser lets a page read the frames of a WebSocket to any origin, and
 ///   sends no preflight request before the handshake.
-/// - The policy has [`ForeignOrigins::Refused`], and the [`CorsRules`] of the service do not allow the method to pages
-///   of [each origin](CorsRules::for_any_origin).
+/// - The policy has [`ForeignOrigins::Refused`], and the [`CorsRules`] of the service do not allow this method to the
+///   pages of [all origins](CorsRules::for_any_origin).
 ///
 /// A request without `Origin` is never refused if its method is GET, HEAD or OPTIONS, or if its `Sec-Fetch-Site` is not
 /// `cross-site`. So a request of curl, which has neither header, is never refused.
 ///
 /// [`with_own_origins`](Self::with_own_origins) sets the origins of the gateway. If they are not set, the origin of the
-/// gateway is the address that the client requested. On a connection without TLS, this address is an origin of the
-/// gateway both with `http` and with `https`, because a proxy in front of the gateway may terminate TLS.
+/// gateway is the address that the client requested. On a connection without TLS, a proxy in front of the gateway may
+/// terminate TLS. So this address is then an origin of the gateway both with `http` and with `https`.
 ///
 /// [`SanitizeLayer`](super::SanitizeLayer::with_origin_policy) and
 #[cfg_attr(feature = "api", doc = "[`AuthApi`](crate::api::AuthApi::with_origin_policy)")]
@@ -104,13 +105,14 @@ enum AskedAddress {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForeignOrigins {
-    /// Requests with the method GET, HEAD or OPTIONS, and requests without a credential that a browser attaches. But
-    /// WebSocket handshakes and login requests are refused.
+    /// The policy allows requests with the method GET, HEAD or OPTIONS, and requests without a credential that a
+    /// browser attaches. It refuses WebSocket handshakes and login requests, unless the [`CorsRules`] of the service or
+    /// [`with_allowed_origins`](OriginPolicy::with_allowed_origins) allow the page to use credentials.
     #[default]
     Restricted,
-    /// Requests that the [`CorsRules`] of the service or
-    /// [`with_allowed_origins`](OriginPolicy::with_allowed_origins) allow. All other requests with the `Origin` of
-    /// another server are refused. Zowe's API Mediation Layer does the same if its support for CORS is turned off.
+    /// The policy allows requests that the [`CorsRules`] of the service or
+    /// [`with_allowed_origins`](OriginPolicy::with_allowed_origins) allow. It refuses all other requests with the
+    /// `Origin` of another server. Zowe's API Mediation Layer does the same if its support for CORS is turned off.
     /// Requests without an `Origin` are allowed as with [`Restricted`](Self::Restricted).
     Refused,
 }
@@ -139,8 +141,8 @@ impl OriginPolicy {
     /// rules of the auth API with the service id `gateway`, because the paths of the auth API begin with `/gateway/`.
     /// The [`CorsLayer`](super::CorsLayer) adds the headers with which browsers let a page read the responses.
     ///
-    /// Rules [for each origin](CorsRules::for_any_origin) do not allow credentials. A request of another origin is
-    /// refused if the browser attaches a credential, and if the method is not GET, HEAD or OPTIONS.
+    /// Rules [for all origins](CorsRules::for_any_origin) do not allow credentials. With such rules, a request of
+    /// another origin is refused if its method is not GET, HEAD or OPTIONS and the browser attaches a credential.
     #[must_use]
     pub fn with_cors(mut self, service: ServiceId, rules: CorsRules) -> Self {
         self.cors.retain(|(other, _)| *other != service);
@@ -166,8 +168,9 @@ impl OriginPolicy {
     }
 
     /// Returns the policy for requests that API ML's gateway relays to the paths below `/zaas/`. The policy also allows
-    /// pages that belong to the gateway that relays the request. The relaying gateway has changed the paths of the auth
-    /// API, which begin with `/gateway/`. So the rules for the auth API also apply to the paths below `/zaas/`.
+    /// pages that belong to the gateway that relays the request. At the relaying gateway, the paths of the auth API
+    /// begin with `/gateway/`. The relayed requests have paths that begin with `/zaas/` instead. So the rules for the
+    /// auth API also apply to the paths below `/zaas/`.
     #[cfg(all(feature = "api", feature = "proxy"))]
     pub(crate) fn relayed(&self) -> Self {
         let zaas = ServiceId::new("zaas").expect("four letters are a service id");
@@ -253,7 +256,8 @@ impl OriginPolicy {
         );
     }
 
-    /// Decides what CORS does with a request. A preflight request that is refused is counted and logged.
+    /// Returns the decision of the [`CorsRules`] about a request. If a preflight request is refused, this function
+    /// counts and logs it.
     #[inline]
     pub(super) fn sharing<'a>(&self, head: impl Into<RequestHead<'a>>) -> Sharing<'_> {
         let head = head.into();
@@ -267,7 +271,7 @@ impl OriginPolicy {
         if !head.headers.contains_key(ORIGIN) {
             return Sharing::OwnOrigin;
         }
-        // A browser sends one line. Several lines are no valid origin.
+        // A browser sends `Origin` once. If the request has this header several times, it has no valid origin.
         let origin = only(head.headers, &ORIGIN).and_then(parse_origin);
         let is_own = origin.as_ref().is_some_and(|origin| self.is_own(origin, head));
         if is_own || self.is_own_page_without_origin(head) {
@@ -341,7 +345,7 @@ impl OriginPolicy {
             && (says_browser() || origin().is_some_and(|origin| is_requested(&origin, head)))
     }
 
-    /// Returns whether the service shares its responses with pages of each origin, without credentials.
+    /// Returns whether the service shares its responses with the pages of all origins, without credentials.
     fn is_anonymous(&self, head: RequestHead<'_>) -> bool {
         self.access(None, head) == Some(Access::Anonymous)
     }

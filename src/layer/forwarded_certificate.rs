@@ -12,16 +12,16 @@
 //!    dates, issuer and purpose. If this check refuses the certificate, or if the header is malformed, the response is
 //!    400. With [`InvalidCertificates::Ignored`], the request is forwarded without a client certificate instead.
 //! 3. If the peer is not a trusted forwarder, the header is removed. A peer that has sent the header may be a forwarder
-//!    that is not in the list yet, such as one with a new certificate. Its requests may come from any of its clients.
-//!    So the certificate of the peer is not a credential in this request and for an hour after it. With
-//!    [`UnlistedPeers::ActForThemselves`], the certificate is a credential again in the next request that does not have
-//!    the header.
+//!    that is not in the list yet, such as a forwarder with a new certificate. The requests of a forwarder may come
+//!    from any of its clients. So the certificate of the peer is not a credential in this request and for an hour after
+//!    it. With [`UnlistedPeers::ActForThemselves`], the certificate is a credential again in the next request that does
+//!    not have the header.
 //! 4. The certificate of a former forwarder, or of a forwarder whose certificate has expired, is no credential. The
 //!    header `Client-Cert` of such a peer is removed. The list remembers the last 1,000 former forwarders until the
 //!    program ends.
 //! 5. While the list is [incomplete](TrustedForwarders::incomplete), each peer may be a forwarder. So no certificate is
-//!    a credential, except one that a trusted forwarder sends in `Client-Cert`.
-//! 6. Otherwise the certificate of the peer stays the client certificate of the request.
+//!    a credential, except the certificates that a trusted forwarder sends in `Client-Cert`.
+//! 6. In all other cases, the certificate of the peer stays the client certificate of the request.
 //!
 //! The proxy must remove `Client-Cert` and `Client-Cert-Chain` from the requests of its clients.
 //!
@@ -56,10 +56,11 @@ use crate::{
 /// The number of verified certificates that the cache holds.
 const REMEMBERED: usize = 1000;
 
-/// A verified certificate stays in the cache for this time. The end of its validity is checked for each request.
+/// A verified certificate stays in the cache for this time. The code that uses the certificate checks for each request
+/// whether it has expired.
 const REMEMBER_FOR: Duration = Duration::from_secs(60);
 
-/// The maximum number of certificates of former forwarders that are remembered. The oldest are forgotten first.
+/// The list remembers at most this number of names of former forwarders. It forgets the oldest names first.
 const WITHDRAWN: usize = 1000;
 
 /// The maximum number of remembered peers that have sent `Client-Cert` without being in the list.
@@ -171,7 +172,7 @@ impl ForwarderName {
     fn is_of(&self, peer: Peer<'_>) -> bool {
         match self {
             Self::Certificate(certificate) => *certificate == peer.certificate,
-            // Certificates without a subject have nothing in common.
+            // Certificates of different proxies may have an empty subject, so an empty subject names no forwarder.
             Self::Subject(subject) => !subject.is_empty() && subject == peer.subject,
         }
     }
@@ -231,8 +232,8 @@ enum Completeness {
 enum Role {
     /// The peer is a trusted forwarder.
     Forwarder,
-    /// The peer was a forwarder, or may be one, so its requests may come from its clients. Neither its own certificate
-    /// nor a certificate in `Client-Cert` is a credential.
+    /// The peer was a forwarder earlier, or may be a forwarder now. So its requests may come from its clients. Neither
+    /// its own certificate nor a certificate in `Client-Cert` is a credential.
     Uncertain,
     /// The peer is a client, which acts for itself.
     Client,
@@ -280,8 +281,8 @@ impl TrustedForwarders {
     }
 
     /// Trusts the proxies with these certificates. The list is incomplete: there may be other forwarders, which are not
-    /// known yet. So until [`replace`](Self::replace) is called, no certificate of a TLS connection is the credential
-    /// of a request.
+    /// known yet. So no certificate of a TLS connection is the credential of a request, until
+    /// [`replace`](Self::replace) or [`replace_named`](Self::replace_named) is called.
     pub fn incomplete(certificates: impl IntoIterator<Item = Fingerprint>) -> Self {
         let names = certificates.into_iter().map(ForwarderName::Certificate);
         Self::with(names.collect(), Completeness::Incomplete)
@@ -353,7 +354,8 @@ impl TrustedForwarders {
             })
             .collect::<Result<_, CertificateError>>()?;
         match found.is_empty() {
-            // A document without a certificate is an error, too. `from_der` returns an error for an empty certificate.
+            // A document without a certificate is an error, too. This call of `from_der` makes the error, because its
+            // input is empty.
             true => PeerCertificate::from_der(Vec::new()).map(|_| Vec::new()),
             false => Ok(found),
         }
@@ -378,8 +380,8 @@ impl fmt::Debug for TrustedForwarders {
 )]
 pub trait VerifyClientCertificate: Send + Sync + 'static {
     /// Checks that the certificate `leaf` is valid now for a TLS client, and that a chain of certificates leads from it
-    /// to a trusted CA (certificate authority). `intermediates` are the CA certificates in between. All certificates
-    /// are in DER, as the forwarder has sent them.
+    /// to a trusted CA (certificate authority). `intermediates` are the CA certificates between `leaf` and the trusted
+    /// CA. All certificates are in DER, as the forwarder has sent them.
     ///
     /// # Errors
     /// The reason why the certificate is not accepted, for the log.
@@ -399,7 +401,7 @@ pub struct ForwardedCertificateLayer {
 }
 
 impl ForwardedCertificateLayer {
-    /// Accepts certificates from `forwarders` that `verifier` accepts.
+    /// Creates a layer that accepts a certificate from one of `forwarders` if `verifier` accepts this certificate.
     pub fn new(forwarders: TrustedForwarders, verifier: impl VerifyClientCertificate) -> Self {
         let shared = Arc::new(Inner {
             forwarders,
@@ -774,7 +776,8 @@ mod tests {
         forwarders.replace([peer(1)]);
         assert_eq!([1, 2].map(|n| role(&forwarders, n)), [Role::Forwarder, Role::Uncertain]);
 
-        // A suspected peer is trusted as soon as it is in the list, and is a client again after an hour.
+        // As soon as a suspected peer is in the list, it is a forwarder. If it is not in the list, it is a client again
+        // after an hour.
         forwarders.suspect(peer(3), now);
         assert_eq!(role(&forwarders, 3), Role::Uncertain);
         assert_eq!(forwarders.role(of(3), || now + SUSPECT_FOR), Role::Client);

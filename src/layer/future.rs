@@ -122,8 +122,8 @@ impl Change {
 /// A decision for which a layer must wait for another server.
 #[expect(unnameable_types, reason = "for the layers of this crate only")]
 pub trait PollDecision<ReqBody> {
-    /// Returns [`Poll::Pending`] until the layer can decide. Then it makes the decision and changes the request
-    /// accordingly.
+    /// Returns [`Poll::Pending`] until the layer can decide. As soon as the layer can decide, this function changes the
+    /// request as necessary, and returns the decision.
     fn poll_prepare(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

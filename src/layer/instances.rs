@@ -53,9 +53,9 @@ impl Instance {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Balancing {
-    /// Two healthy instances are picked at random. The one with fewer requests in flight gets the request. An instance
-    /// is not healthy while the gateway cannot connect to it, or while its health check fails. If no instance is
-    /// healthy, all instances are treated as healthy.
+    /// Two healthy instances are picked at random. The instance with fewer requests in flight gets the request. An
+    /// instance is not healthy while the gateway cannot connect to it, or while its health check fails. If no instance
+    /// is healthy, all instances are treated as healthy.
     #[default]
     LeastInFlight,
     /// All requests of a user go to the same instance, as long as this instance is healthy. The choice depends only on

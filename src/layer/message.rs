@@ -1,9 +1,9 @@
 //! Checks the parts of a request that the HTTP server does not check. The target of the request and the `Host` header
-//! must be valid. In HTTP/2, they must name the same host and port. In HTTP/1, the gateway must support the transfer
-//! coding of the body.
+//! must be valid. In HTTP/2, the target and `Host` must name the same host and port. In HTTP/1, the gateway must
+//! support the transfer coding of the body.
 //!
 //! Two servers may read a malformed request in different ways. An attacker can use the difference: the first server
-//! checks one host or body, but the second server uses another one.
+//! checks one host or body, but the second server uses another host or body.
 
 use http::{
     HeaderMap, HeaderValue, Request, Uri, Version,
@@ -39,10 +39,10 @@ fn check_target(uri: &Uri) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Checks the `Host` header. In HTTP/1.1, a request must have exactly one (RFC 9112 §3.2). In other versions, a request
-/// may have one or none. In HTTP/2, `Host` must name the host and port of `:authority`, if the request has both (RFC
-/// 9113 §8.3.1). In HTTP/1, the authority of a target in absolute form may differ from `Host`, because the authority
-/// takes precedence (RFC 9112 §3.2.2).
+/// Checks the `Host` header. In HTTP/1.1, a request must have exactly one `Host` header (RFC 9112 §3.2). In other
+/// versions, a request may have one `Host` header or none. In HTTP/2, `Host` must name the host and port of
+/// `:authority`, if the request has both (RFC 9113 §8.3.1). In HTTP/1, the authority of a target in absolute form may
+/// differ from `Host`, because the authority takes precedence (RFC 9112 §3.2.2).
 fn check_host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(), Rejection> {
     let mut hosts = headers.get_all(HOST).iter();
     let Some(host) = hosts.next() else {

@@ -13,9 +13,9 @@
 //!
 //! Each layer except [`SanitizeLayer`] passes its result to later layers as a request extension. In the order of the
 //! layers, these are [`Route`], [`Authentication`], [`Authorized`] and [`ReadyToForward`]. Only the layers can create
-//! the last three. So a stack with layers in the wrong order forwards no request: it answers 500 and logs the reason.
-//! There is one exception: such a stack may forward requests on a route with the scheme [`Bypass`], which needs no
-//! credential.
+//! the last three of these types. So a stack with layers in the wrong order forwards no request: it answers 500 and
+//! logs the reason. There is one exception: such a stack may forward requests on a route with the scheme [`Bypass`],
+//! which needs no credential.
 //!
 //! If a layer rejects a request, the response has the [`Rejection`] as an extension. If [`SchemeLayer`] forwards a
 //! request with the header `X-Zowe-Auth-Failure`, the response has the [`Failure`] as an extension. [`RequestMetrics`]

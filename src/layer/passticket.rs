@@ -127,8 +127,8 @@ impl<G: PassTicketGenerator> PassTicketScheme<G> {
     }
 
     /// Makes tickets for technical users, by the rules `technical_users`. A person whom a rule matches needs no user of
-    /// their own. In this crate, only this scheme uses such rules, because a PassTicket is valid for one APPLID only.
-    /// The identity that another scheme sends may be accepted by several servers.
+    /// their own. In this crate, only this scheme uses such rules, because a PassTicket is valid only for one APPLID.
+    /// Other schemes send an identity that several servers may accept.
     #[must_use]
     pub fn with_technical_users(self, technical_users: Arc<TechnicalUsers>) -> Self {
         Self { technical_users: Some(technical_users), ..self }

@@ -5,7 +5,7 @@ use crate::token::PAT_PREFIX;
 /// Returns whether a login provider may receive this text as a password. A login with a text that no provider may
 /// receive is refused, and does not count as a failed login. There are two kinds of these texts:
 ///
-/// - A Personal Access Token or another token: a server that checks passwords must not receive one
+/// - A Personal Access Token or another token: a server that checks passwords must not receive a token
 ///   ([D24](crate::decisions#d24)).
 /// - A text with a control character, such as NUL: no security product accepts such a text, and a server in front of it
 ///   may read only the part before the character.
@@ -13,8 +13,8 @@ pub(crate) fn may_be_password(text: &[u8]) -> bool {
     !is_pat(text) && !has_control(text)
 }
 
-/// Returns whether a password counts as a PAT: it begins with `zowepat_`, or has the form of a JWT. Its checksum is not
-/// checked.
+/// Returns whether a password counts as a PAT: it begins with `zowepat_`, or has the form of a JWT. The checksum of a
+/// text with `zowepat_` is not checked.
 pub(super) fn is_pat(password: &[u8]) -> bool {
     password.starts_with(PAT_PREFIX.as_bytes()) || is_jwt(password)
 }

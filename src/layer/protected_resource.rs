@@ -3,18 +3,19 @@
 //! A client without a token, such as an MCP client, receives a 401. With this layer, the 401 names a document in
 //! `WWW-Authenticate`: `Bearer …, resource_metadata="https://…"`. The document names the identity providers.
 //!
-//! 1. The document is at `/.well-known/oauth-protected-resource`, followed by the path of the resource. The member
-//!    `resource` of the document is the URL of the gateway with the same path (RFC 9728 §3.3). Each path of a route
-//!    that accepts tokens has a document. But the path must have at most 512 bytes, and only characters that RFC 3986
-//!    allows. There is also a document without a path, for the whole gateway. Anyone may read the documents.
+//! 1. The path of the document is `/.well-known/oauth-protected-resource`, followed by the path of the resource. The
+//!    member `resource` of the document is the URL of the gateway with the same path (RFC 9728 §3.3). Each path of a
+//!    route that accepts tokens has a document. But the path must have at most 512 bytes, and only characters that RFC
+//!    3986 allows. There is also a document without a path, for the whole gateway. Anyone may read the documents.
 //! 2. A 401 of the gateway on a route that accepts tokens names the document for the path of the request. If this path
 //!    is too long, or has a character that RFC 3986 does not allow, the 401 names the document for the prefix of the
-//!    route. A layer may forward a request after a failure whose own status is 401. If the service then answers 401,
-//!    the response gets an additional challenge. Other 401 responses of a service do not change.
+//!    route. A layer may forward a request after a failure with the status 401. If the service answers this request
+//!    with 401, its response gets an additional challenge. Other 401 responses of a service do not change.
 //! 3. In a 401 of the auth API, an existing `Bearer` challenge names the document without a path. Other challenges,
 //!    such as `Basic`, stay as they are.
 //! 4. The host in these URLs is always one of the gateway's own origins. The `Host` of a request only selects one of
-//!    them, because anyone can send any `Host`. A host that is none of them selects the first origin.
+//!    them, because anyone can send any `Host`. If the `Host` belongs to no origin of the gateway, the URLs contain the
+//!    first origin.
 //!
 //! Put this layer in front of all other layers of this crate.
 //!
@@ -85,8 +86,8 @@ pub struct ProtectedResourceLayer {
 }
 
 impl ProtectedResourceLayer {
-    /// Names `issuers` as the identity providers of the routes. `origin` is the address under which clients reach the
-    /// gateway.
+    /// Creates a layer whose documents name `issuers` as the identity providers of the routes. `origin` is the address
+    /// under which clients reach the gateway.
     pub fn new(
         origin: Origin,
         issuers: impl IntoIterator<Item = impl Into<String>>,
@@ -124,7 +125,7 @@ struct Resources {
 
 impl Resources {
     /// Returns the gateway's origin that the client has addressed. If the client has addressed none of the gateway's
-    /// origins, returns the first one.
+    /// origins, returns `origin`, the first origin.
     fn origin_for(&self, addressed: Option<Authority>) -> &Origin {
         let addressed = addressed.map(|authority| Origin::new("https", &authority));
         let known = self.more_origins.iter().find(|own| Some(*own) == addressed.as_ref());
@@ -296,7 +297,7 @@ pub(crate) struct BearerNeeded;
 
 /// The part of the gateway that has caused a 401.
 enum Decided {
-    /// A layer answered the request, or the service answered after a failure that a layer forwarded.
+    /// A layer answered the request itself, or it forwarded the request after a failure and the service answered.
     ByLayers,
     /// The auth API.
     ByAuthApi,
@@ -333,7 +334,8 @@ fn add_challenge<B>(response: &mut Response<B>, addressed: &Addressed, resources
     }
 }
 
-/// Adds the parameter to the first `Bearer` challenge. Returns `false` if there is none.
+/// Adds the parameter to the first `Bearer` challenge. Returns `false` if there is no such challenge, or if it cannot
+/// be changed.
 fn name_in_bearer(headers: &mut HeaderMap, parameter: &str) -> bool {
     let mut challenges: Vec<_> = headers.get_all(WWW_AUTHENTICATE).iter().cloned().collect();
     let is_bearer = |value: &&mut HeaderValue| value.as_bytes().starts_with(b"Bearer ");

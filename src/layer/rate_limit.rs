@@ -12,9 +12,9 @@
 //! is not known. The address is not known without [`ConnectionInfo`], or if a trusted proxy does not announce its
 //! client.
 //!
-//! The counts of all services are in one map of a limited size, so the program cannot run out of memory. The map evicts
-//! the counts of clients that have sent few requests first. A client whose count was evicted may send a burst again. So
-//! this layer limits an attacker with very many addresses only if the listener also has
+//! The counts of all services are in one map of a limited size, so the program cannot run out of memory. If the map is
+//! full, it first evicts the counts of clients that have sent few requests. A client whose count was evicted may send a
+//! burst again. So this layer limits an attacker with very many addresses only if the listener also has
 #![cfg_attr(feature = "tls", doc = "[`ClientLimits`](crate::tls::ClientLimits).")]
 #![cfg_attr(not(feature = "tls"), doc = "`ClientLimits`.")]
 //!
@@ -209,8 +209,8 @@ enum RateClient {
     Address(SourceNetwork),
 }
 
-/// Returns the client for whom a request is counted. `None` if the client is not known; then the request is not
-/// limited.
+/// Returns the client for whom a request is counted. `None` if the client is not known. The rate limit does not apply
+/// to such a request.
 fn client(authorized: Option<&Authorized>, extensions: &Extensions) -> Option<RateClient> {
     if let Some(authorized) = authorized {
         let user = *authorized.user();
@@ -448,7 +448,7 @@ mod tests {
         ] {
             assert_eq!(send(issuer, name).await, want, "{issuer} {name}");
         }
-        // Requests of clients that log in as the technical user have their own count.
+        // A client that logs in as the technical user itself has its own count.
         assert_eq!(stack.send(&route, "BATCH").await.0, 200);
         assert_eq!(stack.counts.refused(RateKey::User), 2);
     }

@@ -84,7 +84,7 @@ mod tests {
         ] {
             assert_eq!(decisions(limit, times), want, "{limit:?} {times:?}");
         }
-        // A limit that was much stricter is replaced.
+        // The new limit replaces a limit that was much stricter.
         let hours = 100 * 3_600_000_000_000;
         assert_eq!(three.take(hours, 0), Err(Duration::from_secs(20)));
         let longest = RateLimit::new(NonZeroU32::MIN, Duration::MAX).with_burst(NonZeroU32::MAX);

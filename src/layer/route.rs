@@ -157,7 +157,7 @@ impl Source {
     }
 }
 
-/// The routes that a request may have.
+/// The routes from which the layer selects the route of a request.
 #[derive(Clone, Copy)]
 enum Candidates<'a> {
     Table(&'a Routes),

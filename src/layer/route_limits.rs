@@ -31,7 +31,7 @@ const REFUSED: Description = Description::counter(
 #[derive(Clone, Debug, Default)]
 pub struct RouteLimits {
     methods: Option<AllowedMethods>,
-    /// Each path begins with a slash, and ends without one.
+    /// Each path begins with a slash, and does not end with a slash.
     paths: Option<Vec<String>>,
     max_headers: Option<usize>,
     max_body: Option<u64>,

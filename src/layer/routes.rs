@@ -24,8 +24,8 @@ use crate::{compatibility::Compatibility, passticket::Replay, token::ServiceId};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnFailure {
-    /// The request is forwarded without the credentials of the client, except a password on a route with
-    /// [`ClientBasic::Forward`]. The service and the client receive the reason in `X-Zowe-Auth-Failure`.
+    /// The request is forwarded without the credentials of the client. But on a route with [`ClientBasic::Forward`], a
+    /// password stays in the request. The service and the client receive the reason in `X-Zowe-Auth-Failure`.
     #[default]
     Forward,
     /// The request is forwarded with the credentials that the client sent, as in the Zowe API Mediation
@@ -36,10 +36,10 @@ pub enum OnFailure {
     /// - 403 if the token is valid, but not for this service or this request;
     /// - 429 if there were too many failed logins;
     /// - 503 if a later attempt may succeed, for example because a server did not answer;
-    /// - 401 if authentication failed for another reason;
+    /// - 401 if authentication failed for a reason that is not in this list;
     /// - 401 if the server that makes PassTickets has refused the client's token, or needs a token that the client has
     ///   not sent;
-    /// - 500 if the scheme failed for another reason.
+    /// - 500 if the scheme failed for a reason that is not in this list.
     Reject,
 }
 
@@ -59,10 +59,11 @@ pub enum ClientBasic {
     /// verifier, the password is ignored. With [`OnFailure::Forward`] and [`OnFailure::Reject`], the service never
     /// receives the password.
     Verify,
-    /// The gateway does not check the password, so a request without another valid credential is not authenticated.
-    /// With [`OnFailure::Forward`], the service then receives `Authorization: Basic` and `X-Zowe-Auth-Failure`. But
-    /// `Authorization` is removed if it contains a PAT or cannot be decoded. With [`OnFailure::Reject`], this value has
-    /// the same effect as [`Strip`](Self::Strip), because the request is not forwarded.
+    /// The gateway does not check the password. If the request has no other valid credential, it is not authenticated.
+    /// With [`OnFailure::Forward`], the service then receives the password in `Authorization: Basic`, and the reason in
+    /// `X-Zowe-Auth-Failure`. But `Authorization` is removed if it contains a PAT or cannot be decoded. With
+    /// [`OnFailure::Reject`], this value has the same effect as [`Strip`](Self::Strip), because the request is not
+    /// forwarded.
     Forward,
 }
 
@@ -70,8 +71,9 @@ pub enum ClientBasic {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodedPaths {
-    /// The gateway forwards the path without decoding it. If a service could read the path as another path, the gateway
-    /// answers 400. [`Rejection`](super::Rejection) describes these cases: `DotSegment`, `Nul` and `AmbiguousPath`.
+    /// Usually, the gateway forwards the path without decoding it. But if a service could read the path as another
+    /// path, the gateway answers 400. [`Rejection`](super::Rejection) describes these cases: `DotSegment`, `Nul` and
+    /// `AmbiguousPath`.
     #[default]
     Forward,
     /// The gateway answers 400.
@@ -88,14 +90,15 @@ pub enum Mode {
     #[default]
     Enforce,
     /// The layers authenticate and authorize each request, and prepare the headers of the scheme. They write the same
-    /// audit records as with [`Enforce`](Self::Enforce). But then the request is forwarded as with the scheme
+    /// audit records as with [`Enforce`](Self::Enforce). After that, they forward the request as with the scheme
     /// [`Bypass`](super::Bypass): with the credentials that the client sent, and without the headers of the scheme. The
-    /// layers add no header `X-Zowe-Auth-Failure`. Headers that clients must not send are removed as in the other mode.
+    /// layers add no header `X-Zowe-Auth-Failure`. Headers that clients must not send are removed as with
+    /// [`Enforce`](Self::Enforce).
     ///
     /// Limits of the route, the rate limit and the check of the origin are enforced in both modes.
     ///
     /// Behind [`SchemeLayer`](super::SchemeLayer), a request in this mode has no [`Authorized`](super::Authorized)
-    /// extension, so handlers and layers there handle it as a request without a user.
+    /// extension. So the handlers and layers behind `SchemeLayer` treat it as a request without a user.
     Observe,
 }
 
@@ -121,13 +124,13 @@ pub enum SecurityHeaders {
     expect(dead_code, reason = "only the module zaas uses all of them")
 )]
 pub(crate) enum AcceptedPats {
-    /// The layers see the request to the service. PATs are accepted whose scopes permit this request.
+    /// The layers see the request to the service. A PAT is accepted if its scopes permit this request.
     #[default]
     ForRequest,
-    /// The layers see another request, but know the service. PATs are accepted whose scopes permit all requests to the
-    /// service.
+    /// The layers know the service, but do not see the request to the service. A PAT is accepted if its scopes permit
+    /// all requests to the service.
     ForWholeService,
-    /// The service is not known. No PAT is accepted.
+    /// The layers do not know the service. No PAT is accepted.
     Never,
 }
 
@@ -167,13 +170,13 @@ pub struct Route {
     pats: AcceptedPats,
     mode: Mode,
     observed: Option<Arc<ObservedCounts>>,
-    /// All routes of the same service, including this one, because a redirect of the service may point to another
-    /// route. Routes without instances are left out. The list is empty if the route is in no table.
+    /// All routes of the same service that have instances, including this route. A redirect of the service may point to
+    /// a path of one of these routes. The list is empty if the route is in no table.
     siblings: Arc<[Sibling]>,
 }
 
-/// A scheme, and the values that its functions have returned. They are read once, so that all layers see the same
-/// values.
+/// A scheme, and the values that its functions returned when the route got the scheme. The functions are not called
+/// again, so all layers see the same values.
 #[derive(Clone)]
 struct RouteScheme {
     scheme: Arc<dyn Scheme>,
@@ -192,7 +195,7 @@ impl RouteScheme {
     }
 }
 
-/// The instances and the prefix of one route in [`Route::siblings`].
+/// An item of [`Route::siblings`]: the instances and the prefix of one route.
 struct Sibling {
     instances: Arc<Instances>,
     prefix: String,
@@ -270,8 +273,8 @@ impl Route {
         Self { scheme: RouteScheme::new(scheme), siblings: Arc::new([]), ..self }
     }
 
-    /// Replaces the upstream of this route by several instances of the service. The value can be shared with the code
-    /// that [replaces](Instances::replace) the instances.
+    /// Replaces the upstream of this route by several instances of the service. To [replace](Instances::replace) the
+    /// instances later, pass an `Arc`, and keep a clone of it.
     #[must_use]
     pub fn with_instances(self, instances: impl Into<Arc<Instances>>) -> Self {
         Self { instances: Some(instances.into()), siblings: Arc::new([]), ..self }
@@ -321,8 +324,8 @@ impl Route {
         Self { limits: Some(Arc::new(limits)), ..self }
     }
 
-    /// Sets how many requests each client may send to the service. The routes of a service share the counts, so they
-    /// should have the same limit. The limit needs a [`RateLimitLayer`](super::RateLimitLayer).
+    /// Sets how many requests each client may send to the service. All routes of a service share the counts, so all of
+    /// them should have the same limit. The limit needs a [`RateLimitLayer`](super::RateLimitLayer).
     #[must_use]
     pub fn with_rate_limit(self, rate_limit: RateLimit) -> Self {
         Self { rate_limit: Some(rate_limit), ..self }
@@ -334,8 +337,8 @@ impl Route {
         Self { protocol, ..self }
     }
 
-    /// Sets the compatibility profile of this route, which decides the gateway's responses and the texts in
-    /// `X-Zowe-Auth-Failure`.
+    /// Sets the compatibility profile of this route. The profile decides some of the gateway's responses, and the text
+    /// in `X-Zowe-Auth-Failure`.
     #[must_use]
     pub fn with_compatibility(self, compatibility: Compatibility) -> Self {
         Self { compatibility, ..self }
@@ -495,10 +498,16 @@ impl Route {
 
     /// Converts the `Location` of a response of the first instance into a `Location` for the client of the gateway. The
     /// result has no scheme and no host, so the client stays on the address that it requested (RFC 9110 §10.2.2). If
-    /// `location` is a URL of the instance whose path is already a path of the gateway, this path stays unchanged.
+    /// `location` is a URL with the address of the instance, but its path is already a path of the gateway, this path
+    /// stays unchanged.
     ///
-    /// Returns `None` in these cases: `location` points to another server, is relative to the path of the request, is a
-    /// path of the gateway without scheme and host, or has no route. Also returns `None` if this route has no instance.
+    /// Returns `None` in these cases:
+    ///
+    /// - `location` points to another server.
+    /// - `location` is relative to the path of the request.
+    /// - `location` is a path of the gateway, without scheme and host.
+    /// - No route leads to `location`.
+    /// - This route has no instance.
     pub fn northbound_location(&self, location: &str) -> Option<String> {
         self.northbound_location_bytes(&self.upstream()?, location.as_bytes())
             .and_then(|it| String::from_utf8(it).ok())
@@ -621,10 +630,10 @@ impl Route {
     }
 }
 
-/// Makes routes from other routes, for services that are found in a registry.
+/// These functions make the routes of a service that was found in a registry, from other routes.
 impl Route {
-    /// Returns a route with the scheme and the settings of this route, from the paths `/{service}/{gateway_url}/…` to
-    /// `upstream`.
+    /// Returns a copy of this route with other paths and another upstream: requests to `/{service}/{gateway_url}/…` go
+    /// to `upstream`. The scheme and the settings stay the same.
     ///
     /// # Errors
     /// The errors of [`new`](Self::new).
@@ -708,8 +717,8 @@ impl Scheme for Local {
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
     /// The routes of each service id, longest prefix first.
-    // With this fast hash function, an attacker who chooses the keys of a map can cause collisions. Clients cannot
-    // choose the keys of this map.
+    // This hash function is fast, but an attacker who can choose the keys of a map can cause collisions. That is no
+    // danger here, because clients cannot choose the keys of this map.
     by_service: HashMap<ServiceIdText, Vec<Arc<Route>>, RandomState>,
 }
 

@@ -16,7 +16,7 @@
 //! The layer keeps `Authorization`, `Cookie` and `PRIVATE-TOKEN`. It marks these headers as sensitive, so that `Debug`
 //! does not show their values.
 //!
-//! Put this layer before [`RouteLayer`](super::RouteLayer). After `RouteLayer` or
+//! Put this layer before [`RouteLayer`](super::RouteLayer). If it comes after `RouteLayer` or
 //! [`AuthenticateLayer`](super::AuthenticateLayer), it answers 500. [`CorsLayer`](super::CorsLayer) and
 //! [`ForwardedCertificateLayer`](super::ForwardedCertificateLayer) must come before this layer, because they read
 //! headers that it removes.
@@ -167,8 +167,8 @@ struct Asked {
 }
 
 /// The names of the trailers that a request announces (RFC 9110 §6.6.2), without credentials and without the names of
-/// headers that this layer removes. Other trailers are not forwarded, because a service may merge them into the
-/// headers.
+/// headers that this layer removes. Trailers with other names are not forwarded, because a service may merge trailers
+/// into the headers.
 #[derive(Clone, Debug)]
 #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only `Forward` reads it"))]
 pub(crate) struct AnnouncedTrailers(pub(crate) Arc<[HeaderName]>);

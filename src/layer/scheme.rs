@@ -183,7 +183,7 @@ impl ReadyToForward {
         }
     }
 
-    /// Replaces the PassTicket of the request, because the proxy sends the request again with a new one.
+    /// Replaces the PassTicket of the request, because the proxy sends the request again with a new PassTicket.
     #[cfg(feature = "proxy")]
     pub(crate) fn set_sent(&mut self, new: Option<Sent>) {
         if let Ready::Prepared { sent, .. } = &mut self.0 {
@@ -206,7 +206,8 @@ impl ReadyToForward {
     ) -> Option<SchemeFuture> {
         let Ready::Prepared { authorized, audit, .. } = self.0.clone() else { return None };
         let route = authorized.route();
-        // The first ticket gets no answer. Without this call, it would block the second ticket for some seconds.
+        // The service will not answer the request with the first ticket. Without this call, the first ticket would
+        // block the second ticket for some seconds.
         #[cfg(feature = "proxy")]
         if let Some(sent) = self.sent() {
             sent.set_unanswered();
@@ -423,8 +424,9 @@ enum Step {
 /// Decides from the results of the earlier layers what to do with a request.
 fn begin<B>(request: &mut Request<B>) -> Step {
     let misassembled = |what| Step::Decided(Outcome::Reject(Rejection::misassembled(what)));
-    // `SanitizeLayer` also removes hop-by-hop headers, but may be missing. If they stayed, a client could send the
-    // header `Connection: authorization`, and the proxy would then remove the header that the scheme sets.
+    // `SanitizeLayer` also removes hop-by-hop headers, but may be missing in the stack. If these headers stayed, a
+    // client could send the header `Connection: authorization`, and the proxy would then remove the header that the
+    // scheme sets.
     strip_request_hop_by_hop(request.headers_mut());
     let extensions = request.extensions_mut();
     let Some(route) = extensions.get::<Arc<Route>>().cloned() else {
@@ -478,8 +480,8 @@ fn fail<B>(request: &mut Request<B>, route: Arc<Route>, failure: Failure) -> Out
 }
 
 /// Forwards a request with the credentials of the client ([`Mode::Observe`](super::Mode::Observe)). Its
-/// [`ReadyToForward`] contains no user. So the proxy uses the connector for requests without an authorized user
-/// (`Forward::with_unauthorized_connector`), if there is one.
+/// [`ReadyToForward`] contains no user. So if the proxy has a separate connector for requests without an authorized
+/// user (`Forward::with_unauthorized_connector`), the proxy uses this connector.
 #[cold]
 fn observe<B>(request: &mut Request<B>, route: Arc<Route>, decision: ObservedDecision) -> Outcome {
     remove_all(request.headers_mut(), route.scheme().reserved_headers());

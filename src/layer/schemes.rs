@@ -31,9 +31,9 @@ use crate::{
 ///
 /// [`SchemeLayer`](super::SchemeLayer) calls the scheme of the route with the user and the head of an authorized
 /// request. The scheme returns headers or a [`Failure`]. The layer then adds the headers to the request, or handles the
-/// failure as the route says ([`OnFailure`](super::OnFailure)). With [`Mode::Observe`](super::Mode::Observe), it uses
-/// neither the headers nor the failure. In each case, the layer writes one audit record. The layer calls a scheme only
-/// for an authorized user.
+/// failure as the [`OnFailure`](super::OnFailure) of the route says. With [`Mode::Observe`](super::Mode::Observe), it
+/// uses neither the headers nor the failure. In each case, the layer writes one audit record. The layer calls a scheme
+/// only for an authorized user.
 ///
 /// # Example
 /// This scheme is for a service that expects an API key of the gateway in one header, and the user id in a
@@ -154,8 +154,8 @@ pub trait Scheme: Send + Sync + 'static {
     ///
     /// The proxy may send a request again if the service closes the connection before it answers
     /// ([D29](crate::decisions#d29)). With [`Replay::Allowed`], the proxy sends the same headers again. With
-    /// [`Replay::Protected`], it calls [`prepare_again`](Self::prepare_again) for new headers, if the service may have
-    /// received the first ones.
+    /// [`Replay::Protected`], if the service may have received the first headers, the proxy calls
+    /// [`prepare_again`](Self::prepare_again) for new headers.
     fn replay(&self) -> Replay {
         Replay::Protected
     }
@@ -312,7 +312,7 @@ impl Scheme for Bypass {
 pub struct Authorization<'a> {
     pub(super) authenticated: &'a Authenticated,
     pub(super) service: &'a ServiceId,
-    /// The PassTicket that was sent first. `None` if no breaker watches its answer.
+    /// The PassTicket in the first request. `None` if no breaker watches the service's answer to this request.
     #[cfg(feature = "proxy")]
     pub(super) sent: Option<&'a Sent>,
 }
@@ -472,7 +472,7 @@ impl SchemeHeaders {
         Self { sent: Some(sent), ..self }
     }
 
-    /// Takes the PassTicket, if a breaker watches its answer.
+    /// Takes the PassTicket, if a breaker watches the service's answer to it.
     #[cfg(feature = "proxy")]
     pub(crate) fn take_sent(&mut self) -> Option<Sent> {
         self.sent.take()
@@ -522,7 +522,8 @@ impl SchemeFuture {
         Self(State::Pending(Box::pin(future)))
     }
 
-    /// Returns the result if it is available now. Otherwise returns the future that produces it.
+    /// Returns the result if it is available now. If the result is not available now, returns the future that produces
+    /// it.
     pub(super) fn now(self) -> Result<Result<SchemeHeaders, Failure>, Waiting> {
         match self.0 {
             State::Ready(result) => Ok(result.expect("this future was not polled before")),
@@ -537,7 +538,7 @@ impl From<SchemeHeaders> for SchemeFuture {
     }
 }
 
-/// Lets callers `await` the result, such as a test of a scheme.
+/// Lets a caller, such as a test of a scheme, `await` the result.
 impl Future for SchemeFuture {
     type Output = Result<SchemeHeaders, Failure>;
 

@@ -1,6 +1,6 @@
 //! Authorizes requests. A Personal Access Token (PAT) is valid only for the requests that its scopes permit. A login
-//! token that a scheme has issued for one service is valid only for this service ([D23](crate::decisions#d23)). Other
-//! credentials, such as the login tokens of clients and certificates, are valid for all services.
+//! token that a scheme has issued for one service is valid only for this service ([D23](crate::decisions#d23)). All
+//! other credentials, such as client certificates and the usual login tokens, are valid for all services.
 //!
 //! A scope of a PAT is the id of a service, and may have a suffix ([D49](crate::decisions#d49)):
 //!
@@ -20,7 +20,7 @@
 //!
 //! For each decision, the layer writes one [`Authentication`](Event::Authentication) record to the audit log. If
 //! authentication failed, this layer makes no decision and writes no record, because `AuthenticateLayer` has already
-//! written one.
+//! written a record.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -178,7 +178,8 @@ impl Authorized {
 }
 
 /// Returns whether the credential is valid for a request to `service`. Some login tokens are valid for one service only
-/// (D23). `facts` is called only if a PAT has a scope with a suffix for the service.
+/// (D23). This function calls `facts` only if the credential is a PAT, and the PAT has a scope with a suffix for this
+/// service.
 fn decide<'a>(
     proof: &Proof,
     service: &ServiceId,
@@ -200,8 +201,8 @@ fn decide<'a>(
     }
 }
 
-/// Returns the facts with which the suffix of a scope is compared. A fact stays unknown if the service could see
-/// another value.
+/// Returns the facts with which the suffix of a scope is compared. A fact stays unknown if the service could use a
+/// value that differs from the value that this layer sees.
 #[cold]
 fn facts_of<'a, B>(request: &'a Request<B>, route: &Route) -> RequestFacts<'a> {
     let headers = request.headers();
@@ -219,8 +220,8 @@ fn facts_of<'a, B>(request: &'a Request<B>, route: &Route) -> RequestFacts<'a> {
 }
 
 /// Returns whether some frameworks use the value of this header in place of the method: `X-HTTP-Method-Override`,
-/// `X-HTTP-Method`, `X-Method-Override`, `X-HTTP-Verb-Override` and more. `SanitizeLayer` removes the well-known ones
-/// of these headers, unless an operator keeps them for the service. Returns `false` for the header
+/// `X-HTTP-Method`, `X-Method-Override`, `X-HTTP-Verb-Override` and more. `SanitizeLayer` already removes the
+/// well-known headers of this kind, unless an operator keeps them for the service. Returns `false` for the header
 /// `Access-Control-Request-Method`, because it names the method of a later request.
 fn may_name_another_method(name: &HeaderName) -> bool {
     let name = name.as_str();

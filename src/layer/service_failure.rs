@@ -1,7 +1,7 @@
 //! The reason why a client received no response of the service.
 
-/// The reason why a proxy answered a request itself, after the layers have forwarded it. The response has this value as
-/// an extension, so that an outer layer can count or log it.
+/// The reason why a proxy answered a request itself, although the layers had forwarded the request to the proxy. The
+/// response has this value as an extension, so that an outer layer can count or log it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ServiceFailure {

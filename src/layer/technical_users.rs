@@ -1,5 +1,5 @@
-//! Rules of a service that map the person of a token to a technical user. If a claim of the token has a certain value,
-//! the person acts through a certain user id.
+//! Rules of a service that map the person of a token to a technical user. If a claim of the token has the value in a
+//! rule, the person acts through the user id in this rule.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,7 +9,8 @@ use crate::{
     token::{ExternalToken, serde_json::Value},
 };
 
-/// One rule: a person whose token of `issuer` has this value in this claim acts through the technical user.
+/// One rule: if a token of `issuer` has the value `value` in the claim `claim`, its person acts through the technical
+/// user `user`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TechnicalUserRule {
     issuer: Arc<str>,
@@ -85,7 +86,7 @@ pub enum TechnicalUserError {
     /// The name of a claim or a value is not valid.
     #[error("{what} {rule}")]
     Text {
-        /// Which of the two texts.
+        /// The text that is not valid: the claim or the value.
         what: &'static str,
         /// The violated rule, and the remedy.
         rule: String,
@@ -270,8 +271,8 @@ mod tests {
             (ISSUER, json!({"groups": ["batch", "batch"], "role": "nightly"}), Ok(Some("BATCH"))),
             (ISSUER, json!({"groups": ["cics", "batch"]}), ambiguous("CICS", "BATCH")),
             (ISSUER, json!({"role": "nightly", "groups": "cics"}), ambiguous("CICS", "BATCH")),
-            // A rule does not match a part of a value, a value with other upper and lower case, another claim or
-            // another issuer.
+            // A rule does not match a part of a value, a value with a difference in upper and lower case, another claim
+            // or another issuer.
             (ISSUER, json!({"groups": "batch cics"}), Ok(None)),
             (ISSUER, json!({"groups": ["Batch", " batch", "batch2", ""]}), Ok(None)),
             (ISSUER, json!({"Groups": "batch", "role": "batch"}), Ok(None)),

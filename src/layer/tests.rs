@@ -357,7 +357,8 @@ async fn client_basic_decides_what_happens_to_a_password() {
     let [right, slow, wrong] = ["right", "slow", "wrong"].map(|password| basic("user", password));
     let unavailable = "ZWEAG104E Authentication service is not available";
     let early = "ZWESG429E Request was denied access: wait 60 seconds";
-    // The last column contains the user of the PassTicket, or else the failure and the forwarded header.
+    // The last column contains the user of the PassTicket. If the service received no PassTicket, it contains the
+    // failure and the forwarded header.
     let cases: [(_, &str, Result<&str, (&str, Option<&str>)>); 13] = [
         (Strip, &right, Err((NONE, None))),
         (Forward, &right, Err((NONE, Some(&right)))),

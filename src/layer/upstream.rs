@@ -11,8 +11,8 @@ use super::{path::is_ambiguous, route_error::RouteError};
 use crate::authority::is_host_and_port;
 
 /// The address of a service: URL scheme, host, port and base path. The host is in lower case, and the default port of
-/// the scheme is left out. So two URLs that differ only in these two points are equal, and their routes share one limit
-/// of connections.
+/// the scheme is left out. So two URLs are equal if they differ only in the case of the host, or if only one of them
+/// writes the default port. Routes with equal addresses share one limit of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     scheme: UriScheme,

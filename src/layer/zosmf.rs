@@ -42,8 +42,8 @@ const ISSUER: &str = "zOSMF";
 ///    (application name) of z/OSMF. The scheme keeps the sessions of at most 5,000 users, each until a minute before
 ///    the session expires, or until the user logs out. For each user, the scheme opens one session at a time.
 ///
-/// If z/OSMF refuses the PassTicket, the failure is a [`SchemeError`] with `ZWEAZ601W`. The scheme then sends no
-/// PassTicket of this user for a minute, because the security product counts refused PassTickets as wrong passwords.
+/// If z/OSMF refuses the PassTicket, the failure is a [`SchemeError`] with `ZWEAZ601W`. After that, the scheme sends no
+/// PassTicket for this user for a minute, because the security product counts refused PassTickets as wrong passwords.
 /// Clones share the sessions.
 ///
 /// ```no_run
@@ -137,7 +137,7 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
         SchemeFuture::pending(async move {
             let open = |ticket| shared.open(&user, ticket);
             // The scheme drops a session if its user has logged out, or if there are too many sessions. z/OSMF would
-            // accept such a session until it expires, so the scheme ends it.
+            // accept such a session until it expires, so the scheme ends the session at z/OSMF.
             let end = |user, session| shared.zosmf.end(user, session);
             let session = shared.opened.get(user, token, open, end).await?;
             let session = session.ok_or_else(refused)?;
@@ -158,8 +158,8 @@ impl<C: Connect, G: PassTicketGenerator> Scheme for ZosmfScheme<C, G> {
         Accepts::AnyCredentialWithToken
     }
 
-    /// Ends the sessions of `user` at z/OSMF in the background. A session that is being opened is ended when it is
-    /// open. This method needs a tokio runtime.
+    /// Ends the sessions of `user` at z/OSMF in the background. A session that is being opened at this time is ended as
+    /// soon as it is open. This method needs a tokio runtime.
     fn logged_out(&self, user: &UserId) {
         let sessions = [self.0.opened.forget(user), self.0.logins.take(user)];
         for session in sessions.into_iter().flatten() {

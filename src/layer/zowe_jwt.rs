@@ -43,10 +43,10 @@ const CAPACITY: NonZeroUsize = NonZeroUsize::new(10_000).expect("should not be z
 /// The gateway sends this cookie and the other cookies of the client in one `Cookie` header. With
 /// [`with_header`](Self::with_header), it also sends the token in another header.
 ///
-/// The scheme keeps a token that it issued for a user and a service until a minute before the token expires, or until
-/// the user logs out. If the credential of the client shortens the lifetime of a token, the token is kept until it
-/// expires. So a service may get the same token in several requests. A short lifetime limits how long a service can use
-/// the token. The scheme keeps at most 10,000 tokens. Clones of the scheme share the tokens.
+/// The scheme keeps the tokens that it issues. It keeps a token until a minute before the token expires, or until the
+/// user logs out. If the credential of the client shortens the lifetime of a token, the token is kept until it expires.
+/// So a service may get the same token in several requests. A short lifetime limits how long a service can use the
+/// token. The scheme keeps at most 10,000 tokens. Clones of the scheme share the tokens.
 ///
 /// ```
 /// use std::time::Duration;
@@ -104,13 +104,14 @@ impl ZoweJwtScheme {
         Self { header: Some(name), ..self }
     }
 
-    /// Returns the token that was issued for `key` before, or a new one.
+    /// Returns the token that was issued for `key` before, or a new token.
     fn token_for(&self, key: &IssuedFor) -> Result<Arc<IssuedToken>, Failure> {
         let now = self.issuer.now();
-        // A token that expires with the credential cannot be replaced by one that is valid for longer.
+        // A token that expires with the client's credential is used until it expires, because no token for this
+        // credential may be valid for longer.
         let margin = if key.expires_at.is_some() { Duration::ZERO } else { MARGIN };
         let latest = now.plus(self.issuer.lifetime());
-        // A kept token expires after `latest` only if the clock was set back.
+        // If a kept token expires after `latest`, the clock was set back. Such a token is not used.
         let is_fresh = |token: &IssuedToken| {
             now.plus(margin) < token.expires_at() && token.expires_at() <= latest
         };
@@ -319,7 +320,7 @@ mod tests {
         assert_eq!(jwt.service().map(ServiceId::as_str), Some("jobs"));
         assert_ne!(other, first);
 
-        // A token that was issued for a password is never sent for a PAT that expires earlier.
+        // A token that was issued for a password is never sent for a PAT that expires earlier than this token.
         world.clock.set(Timestamp::from_secs(pat.expires_at().as_secs() - 310));
         let (long, _) = world.issued(Proof::Password, "files");
         let (short, jwt) = world.issued(Proof::Pat(pat.clone()), "files");

@@ -36,7 +36,7 @@ const MAX_ENTRIES: u32 = 100_000;
 /// Counts the failed logins of all nodes of a site in Redis. Clones share the counts.
 ///
 /// Redis holds the ids of users and the networks of clients. The failures of a user count until a day has passed since
-/// the last of them. When the script adds an entry, it removes some of the entries that no longer count.
+/// the user's last failure. When the script adds an entry, it removes some of the entries that no longer count.
 #[derive(Clone, Debug)]
 pub struct RedisLoginFailures {
     place: RedisPlace,
@@ -120,7 +120,7 @@ impl SharedLoginFailures for RedisLoginFailures {
             AttemptResult::Succeeded => "succeeded",
             AttemptResult::Failed => "failed",
             AttemptResult::Withdrawn if claimed => "withdrawn",
-            // Nothing was counted.
+            // The attempt was not counted in advance, so there is nothing to withdraw.
             AttemptResult::Withdrawn => return,
         };
         let time = |time: Option<u64>| time.map(|time| time.to_string()).unwrap_or_default();
@@ -131,8 +131,8 @@ impl SharedLoginFailures for RedisLoginFailures {
             FORGIVEN_A_DAY.to_string(),
         ];
         let call = self.invoke(operation, attempt, &more);
-        // The number of these tasks is limited, because each belongs to a login that was allowed to run, or to a client
-        // connection.
+        // The number of these tasks is limited, because each task belongs to a login that was allowed to run, or to the
+        // connection of a client.
         tokio::spawn(async move {
             if let Err(error) = call.await {
                 log_limited!(warn, "login result not shared", { %error }, "the result of a login could not be shared with the other nodes");
@@ -149,7 +149,7 @@ fn millis(duration: Duration) -> String {
     duration.as_millis().to_string()
 }
 
-/// Reads the answer of the script to `begin`. It is a claim, or a time to wait.
+/// Reads the answer of the script to `begin`. The answer is a claim, or the time that the client must wait.
 fn read(answer: &Value) -> Option<Result<SharedClaim, Duration>> {
     let Value::Array(parts) = answer else { return None };
     let time = |value: &Value| -> Option<Option<u64>> {

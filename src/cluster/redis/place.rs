@@ -1,5 +1,5 @@
-//! Opens connections to Redis, and runs calls on them. Sentinel, the program that watches the servers of Redis, names
-//! the primary.
+//! Opens connections to Redis, and runs calls on them. If Sentinel is configured, it names the primary. Sentinel is the
+//! program that watches the servers of Redis.
 
 use std::{
     fmt,
@@ -150,8 +150,8 @@ impl Shared {
         Duration::from_millis(self.answer_limit.load(Ordering::Relaxed))
     }
 
-    /// Runs `call` with a connection of `line`. `limit` is the time limit of `call`. A connection that must be opened
-    /// first has a time limit of its own.
+    /// Runs `call` with a connection of `line`. `limit` is the time limit of `call`. If the connection must be opened
+    /// first, opening it has a time limit of its own.
     pub(super) async fn call<T>(
         self: &Arc<Self>,
         line: &Line,

@@ -37,14 +37,14 @@ pub(super) struct SentinelMaster {
     pub(super) port: u16,
     /// The number of the failover that made this server the primary. A later failover has a higher number.
     pub(super) epoch: u64,
-    /// After how many milliseconds without an answer this Sentinel replaces the primary.
+    /// If the primary has not answered for this number of milliseconds, this Sentinel treats it as failed.
     pub(super) down_after: Option<u64>,
     /// The number of replicas that this Sentinel knows, including those that it cannot reach.
     pub(super) replicas: Option<u64>,
 }
 
 impl SentinelMaster {
-    /// Reads the answer to `SENTINEL MASTER`. It is a list in which each name is followed by its value.
+    /// Reads the answer to `SENTINEL MASTER`. The answer is a list in which each name is followed by its value.
     pub(super) fn read(answer: &Value) -> Option<Self> {
         let Value::Array(parts) = answer else { return None };
         let field = |name: &str| {
@@ -84,7 +84,7 @@ pub(super) fn millis(answer: &Value) -> Option<u64> {
 }
 
 /// Reads the number of bytes in the answer to `MEMORY USAGE`, or another number that is not negative. Returns 0 for any
-/// other answer: the answer is nil for a key that does not exist.
+/// other answer, such as nil for a key that does not exist.
 pub(super) fn size(answer: &Value) -> u64 {
     match answer {
         Value::Int(bytes) => u64::try_from(*bytes).unwrap_or(0),

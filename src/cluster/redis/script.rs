@@ -7,8 +7,8 @@ use std::{fmt, sync::OnceLock};
 /// A script reports its own errors with these codes, which become a
 /// [`CoordinatorError`](crate::cluster::coordinator::CoordinatorError):
 /// - `TPTERM`: the term of the call has ended, the site has no data, or the call is a late renewal of a lease;
-/// - `TPVER n`: the data was written by protocol version `n`;
-/// - `TPLEASE n`: the lease time of the nodes is `n` milliseconds;
+/// - `TPVER n`: the data was written by protocol version `n`, which is not the version of this program;
+/// - `TPLEASE n`: the site already has the lease time of `n` milliseconds, and this node has another lease time;
 /// - `TPBAD text`: the data is malformed;
 /// - `TPSALT text`: the site already has the maximum number of salts.
 pub(crate) struct Script {

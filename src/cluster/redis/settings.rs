@@ -16,7 +16,7 @@ impl SiteName {
     /// Creates a name.
     ///
     /// # Errors
-    /// [`RedisSettingsError::Site`] if the text is empty or too long, or has other characters.
+    /// [`RedisSettingsError::Site`] if the text is empty or too long, or has a character that a name cannot contain.
     pub fn new(text: &str) -> Result<Self, RedisSettingsError> {
         if is_name(text) {
             Ok(Self(text.into()))
@@ -231,8 +231,8 @@ struct Url {
 impl Url {
     fn read(url: &str) -> Result<Self, RedisSettingsError> {
         const ERROR: RedisSettingsError = RedisSettingsError::Url;
-        // The password is searched for before the URL is parsed. Otherwise the parser could refuse the URL for another
-        // reason, and the error would not mention the password.
+        // This function looks for a password before it parses the URL. If it parsed the URL first, the parser could
+        // refuse the URL for another reason, and the error would not mention the password.
         let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
         let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
         let user = authority.rsplit_once('@').map(|(user, _)| user);

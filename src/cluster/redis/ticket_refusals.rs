@@ -27,8 +27,8 @@ static COUNT: Script = Script::new("ticket_refusals", include_str!("ticket_refus
 /// The maximum number of pairs of user and APPLID with refusals.
 const MAX_PAIRS: &str = "10000";
 
-/// A reserved ticket blocks other tickets of the same user and APPLID until a node reports the answer of the service,
-/// but at most for this time.
+/// A reserved ticket blocks other tickets of the same user and APPLID until a node reports the answer of the service.
+/// If no node reports an answer, the ticket blocks them for this time.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Counts the refused PassTickets of all nodes of a site in Redis. Clones share the counts.

@@ -30,9 +30,10 @@ static RESERVE: Script = Script::new("time_slot", include_str!("time_slot.lua"))
 ///
 /// A time slot is one second of the clock of Redis. Redis may lose its data, or a new primary may lack the last
 /// reservations of the old primary. In both cases, Redis has no record of some past slots that were reserved. So each
-/// node reserves only slots after two events: the node has connected to the server, and the node has first seen the
-/// epoch (the id of the data). If the old primary then still answers another node, the same slot may be reserved twice.
-/// To avoid this, the old primary must stop writing when it has lost its replicas (`min-replicas-to-write`).
+/// node reserves only slots that are later than two events: the node connected to the server, and the node first saw
+/// the epoch (the id of the data). If the old primary still answers another node after a failover, the same slot may be
+/// reserved twice. To avoid this, the old primary must stop writing when it has lost its replicas
+/// (`min-replicas-to-write`).
 #[derive(Clone, Debug)]
 pub struct RedisTimeSlots {
     place: RedisPlace,

@@ -23,7 +23,7 @@ impl RedisTls {
     /// Trusts servers whose certificate one of these CAs has issued. `authorities` has the CA certificates in PEM.
     ///
     /// # Errors
-    /// [`RedisSettingsError::Pem`] if the document has no certificate, or a malformed one.
+    /// [`RedisSettingsError::Pem`] if the document has no certificate, or if a certificate is malformed.
     pub fn new(authorities: &[u8]) -> Result<Self, RedisSettingsError> {
         let config = builder(authorities)?.with_no_client_auth();
         Ok(Self { config: Arc::new(config) })
@@ -75,7 +75,7 @@ fn builder(authorities: &[u8]) -> Result<Builder, RedisSettingsError> {
     Ok(builder.with_root_certificates(roots))
 }
 
-/// Returns all certificates of a document. `None` if the document has no certificate or a malformed one.
+/// Returns all certificates of a document. `None` if the document has no certificate, or if a certificate is malformed.
 fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     let all: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().ok()?;
     (!all.is_empty()).then_some(all)

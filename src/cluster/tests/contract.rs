@@ -156,7 +156,7 @@ async fn assert_contract(place: &dyn Coordinator) {
     assert_eq!(renewed.leases, [lease("a", one, 1)]);
     assert_eq!(renewed.last, join().await.unwrap().last);
     renew(lease("a", one, 2), None).await.unwrap();
-    // A renewal that arrives late does not replace a later one.
+    // A renewal that arrives late does not replace a later renewal.
     let late = renew(lease("a", one, 1), None).await;
     assert!(matches!(late, Err(CoordinatorError::OtherTerm { .. })), "{late:?}");
     for replaced in [None, Some(two)] {

@@ -240,7 +240,7 @@ async fn a_takeover_publishes_the_whole_memory_while_the_node_serves() {
     sleep(LEASE * 3).await;
     assert!(other.memory.knows(&TOKENS[1]));
 
-    // If the takeover has failed, the old process also accepts tokens before it has published its memory.
+    // After a failed takeover, the old process also accepts tokens before it has published its memory.
     new.kill();
     drop(second);
     first.take_back();

@@ -66,7 +66,7 @@ impl Network {
     fn delay(&self, longest: Duration) -> Duration {
         let longest = u64::try_from(longest.as_micros()).unwrap();
         let mut random = self.random.lock().unwrap();
-        // Most messages are fast.
+        // About half of the messages have at most a tenth of the longest delay.
         let longest = if random.bool() { longest } else { longest / 10 };
         Duration::from_micros(random.u64(0..=longest + 300))
     }

@@ -48,7 +48,8 @@ enum Write {
 #[derive(Clone, Copy, Debug)]
 struct Success {
     order: u64,
-    /// If the place loses data after this time, a node that knows the revocation must publish it again.
+    /// The time at which the write of the revocation began. If the place loses data after this time, a node that knows
+    /// the revocation must publish it again.
     begun: Instant,
 }
 
@@ -338,7 +339,7 @@ fn later(after: Duration, end: impl FnOnce() + Send + 'static) {
     });
 }
 
-/// Causes faults until the time is over.
+/// Causes faults until the time for faults is over.
 async fn cause_faults(world: Arc<World>, mut random: fastrand::Rng) {
     let millis = |random: &mut fastrand::Rng, from: u64, to: u64| {
         Duration::from_millis(random.u64(from..to))

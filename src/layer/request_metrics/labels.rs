@@ -56,7 +56,7 @@ pub(super) enum Ending {
     Abandoned,
 }
 
-/// The reasons of a [`Rejection`] that are no [`ReasonCode`].
+/// The reasons of a [`Rejection`] for which there is no [`ReasonCode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unaudited {
     NoRoute,

@@ -19,11 +19,11 @@
 //!   [`RequestMetrics::MAX_SERVICES`] services that get a request have their own values. All later services share the
 //!   value `other`.
 //! - A time series appears with its first request. The metric `passticket_requests_total` has at most
-//!   [`RequestMetrics::MAX_SERIES`] time series, not counting those of the service `other`. At this limit, a request
-//!   that needs a new time series is counted for the service `other`.
+//!   [`RequestMetrics::MAX_SERIES`] time series, without the time series of the service `other`. At this limit, a
+//!   request that needs a new time series is counted for the service `other`.
 //!
-//! A request that reaches the service usually takes no lock if it has the same route as the request before it on the
-//! same connection. Most other requests take a lock.
+//! A request that reaches the service usually takes no lock, if the previous request on the same connection had the
+//! same route. In all other cases, most requests take a lock.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -97,7 +97,8 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        // A layer that waits calls the inner layer only while this future is polled.
+        // If a layer waits, it later calls the inner layer while this future is polled. So this scope also covers that
+        // call.
         let response = ready!(started::scope(*this.started, || this.inner.poll(cx)))?;
         if let Some(rejection) = response.extensions().get::<Rejection>() {
             count_rejected(this.metrics, rejection, response.extensions(), *this.started);

@@ -85,7 +85,7 @@ pub struct RequestMetrics {
     services: RwLock<BTreeMap<ServiceId, Arc<ServiceSeries>>>,
     without_route: Arc<ServiceSeries>,
     other: Arc<ServiceSeries>,
-    /// The number of time series of `passticket_requests_total`, without those of `other`.
+    /// The number of time series of `passticket_requests_total`, without the time series of the service `other`.
     series: AtomicUsize,
     gateway: Histogram,
     now: fn() -> Instant,
@@ -95,7 +95,8 @@ impl RequestMetrics {
     /// The maximum number of services with time series of their own.
     pub const MAX_SERVICES: usize = 200;
 
-    /// The maximum number of time series of `passticket_requests_total`, without those of the service `other`.
+    /// The maximum number of time series of `passticket_requests_total`, without the time series of the service
+    /// `other`.
     pub const MAX_SERIES: usize = 5000;
 
     pub(super) fn with_clock(now: fn() -> Instant) -> Self {

@@ -55,7 +55,8 @@ impl<S> Layer<S> for ServiceMetricsLayer {
 pub struct ServiceMetricsService<S> {
     inner: S,
     metrics: Arc<RequestMetrics>,
-    /// The series of the last request. The next request usually has the same route, and finds them without a lock.
+    /// The series of the last request. The next request usually has the same route, and finds the series without a
+    /// lock.
     last: Option<Last>,
 }
 
@@ -111,7 +112,7 @@ where
     }
 }
 
-/// Facts about a request that the layers before this one have found out.
+/// Facts about a request that the layers before this layer have found out.
 struct Seen<'r> {
     route: Option<&'r Arc<Route>>,
     credential: CredentialKind,

@@ -247,7 +247,8 @@ async fn no_record_contains_a_token_or_a_ticket() {
     // The secrets are three tokens, and two PassTickets in two forms: as a `Basic` value and in plain text.
     assert_eq!(secrets.len(), 7);
     let records = world.collected.take();
-    // Each of the two valid tokens causes two records. The PAT whose scopes do not include the service causes one.
+    // Each of the two valid tokens causes two records. The PAT whose scopes do not include the service causes one
+    // record.
     assert_eq!(records.len(), 5);
     let text: String = records.iter().map(|r| r.to_json() + &format!("{r:?}")).collect();
     for secret in secrets {

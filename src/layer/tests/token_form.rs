@@ -217,7 +217,7 @@ async fn each_answer_to_a_valid_pat_says_when_it_expires() {
 
 #[tokio::test]
 async fn after_a_slow_revocation_check_the_header_of_the_gateway_replaces_that_of_a_service() {
-    /// A check that answers later.
+    /// A check that cannot answer immediately.
     #[derive(Debug)]
     struct Slow;
     impl RevocationCheck for Slow {
