@@ -15,8 +15,8 @@ use super::{
 /// bytes.
 pub(super) const PROBE: &[u8] = b"tower-passticket trial";
 
-/// A secret key in a PKCS#11 token: the only secret key of the token with its label. It must be sensitive, must not be
-/// extractable, and must be permitted for signatures.
+/// A secret key in a PKCS#11 token. No other secret key of the token may have the same label. The key must be
+/// sensitive, must not be extractable, and must be permitted for signatures.
 #[derive(Clone, Debug)]
 pub struct TokenKey {
     token: Token,

@@ -35,7 +35,7 @@ pub struct ClusterSettings {
     pub lease: Duration,
     /// The condition under which a revocation is reported as successful: `confirm`.
     pub confirm: Confirm,
-    /// How long the node serves without a lease: `serveWithoutLeaseSeconds`.
+    /// How long the node continues to serve requests after its lease has ended: `serveWithoutLeaseSeconds`.
     pub serve_without_lease: Duration,
 }
 
