@@ -155,7 +155,7 @@ impl Gateway {
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ) -> Result<Sender, Failure> {
-        // A connection that fails also fails the requests on it, so its own error is not needed.
+        // If a connection fails, the requests on it also fail. So the error of the connection itself is not needed.
         match self.protocol {
             Protocol::Http1 => {
                 let (sender, connection) = http1::handshake(TokioIo::new(stream))
@@ -474,7 +474,7 @@ async fn answer(response: Response<Incoming>, user: &User) -> Result<Answer, Fai
     Ok(Answer { status: head.status.as_u16(), length, refusal })
 }
 
-/// Returns the number of the first message of Zowe's `ApiMessage`.
+/// Returns the `messageNumber` of the first message in the body, if the body is an `ApiMessage` of Zowe.
 fn message_number(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     Some(body["messages"][0]["messageNumber"].as_str()?.to_owned())

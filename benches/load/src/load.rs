@@ -277,7 +277,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requests_that_are_never_sent_count_with_their_wait() {
-        // Two clients at 10 ms can send 200 requests per second.
+        // Each answer takes 10 ms, so two clients can send 200 requests per second.
         let schedule = Schedule::new(1000.0, Duration::ZERO, millis(2000));
         let client =
             |load: &Load| Stalling { latency: millis(10), to: Duration::ZERO, ..stalling(load) };

@@ -12,7 +12,7 @@ pub(crate) const LATE: Duration = Duration::from_millis(10);
 /// The maximum number of different refusals that are kept. Further refusals are only counted.
 const REFUSALS: usize = 8;
 
-/// The longest latency that a histogram distinguishes, in microseconds: one hour.
+/// The longest latency in a histogram, in microseconds: one hour. A longer latency is recorded as one hour.
 const LONGEST: u64 = 3_600_000_000;
 
 /// The times of one request, as offsets from the start of the load.
@@ -52,7 +52,7 @@ pub(crate) struct Recorder {
 #[derive(Debug)]
 pub(crate) struct Errors {
     pub(crate) count: u64,
-    /// The text of the first one.
+    /// The text of the first error.
     pub(crate) first: String,
 }
 
@@ -81,8 +81,7 @@ impl Recorder {
 
     /// Records a request that was sent.
     ///
-    /// The latencies contain each answer, and each timeout with the time until the timeout. Other errors have no
-    /// latency.
+    /// The latency of a request ends with the answer, or with the timeout. After other errors, no latency is recorded.
     pub(crate) fn record(&mut self, times: Times, outcome: &Outcome) {
         self.sent += 1;
         let delay = times.sent.saturating_sub(times.due);

@@ -43,8 +43,7 @@ impl AccessLogs {
         Ok(Prepared(Some((settings.clone(), log))))
     }
 
-    /// Uses another access log. The old one writes its last lines when the last request
-    /// that uses it has ended.
+    /// Replaces the access log. The old access log writes its last lines when the last request that uses it has ended.
     pub(crate) fn replace(&self, Prepared(new): Prepared) {
         let _old = std::mem::replace(&mut *self.lock(), new);
     }

@@ -24,7 +24,7 @@ use crate::{
 /// The user id of the gateway in the security product. Zowe has the same default.
 const GATEWAY_USER: &str = "ZWESVUSR";
 
-/// The unit of systemd. The Debian package installs this file as it is.
+/// The unit file for systemd. The Debian package installs this file as it is.
 const UNIT: &str = include_str!("passticket-proxy.service");
 
 /// The program in [`UNIT`].
@@ -127,7 +127,7 @@ struct Modes {
     secret: u32,
 }
 
-/// The addresses of this program in the place of ZAAS.
+/// The addresses at which this program takes the place of ZAAS.
 struct Zaas {
     /// The instances. There is at least one.
     instances: Vec<InstanceUrl>,
@@ -291,8 +291,8 @@ impl SetUp {
     }
 }
 
-/// Writes a new file. The umask of the caller does not change the modes, because the umask may deny access to the
-/// gateway's group.
+/// Writes a new file with the mode `mode`, even if the umask of the caller is stricter. Otherwise the umask could deny
+/// access to the gateway's group.
 fn write_new(path: &Path, content: &[u8], mode: u32, directory_mode: u32) -> io::Result<()> {
     if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
         DirBuilder::new().mode(directory_mode).create(parent)?;

@@ -92,7 +92,7 @@ enum Question {
     GatewayCertificate(Zaas),
 }
 
-/// The parts for the question whether a discovery service lists this program as ZAAS.
+/// The data for [`Question::Registration`].
 #[derive(Clone)]
 struct Registration {
     address: Address,
@@ -126,7 +126,7 @@ pub(crate) fn ask_all(config: &Config) -> Result<(), Exit> {
         count += 1;
         answered += usize::from(live_cluster::ask(cluster)?);
     }
-    // A server whose task panicked has no answer.
+    // A server whose task panicked has no answer, so it counts as failed.
     match count - answered {
         0 => {
             print_line(&format!("all {count} servers answered"));
