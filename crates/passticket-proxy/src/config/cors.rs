@@ -18,7 +18,7 @@ use tower_passticket::{
     token::ServiceId,
 };
 
-/// The first segments of the gateway's own paths to which `cors.allowedOrigins` applies.
+/// `cors.allowedOrigins` applies to the gateway's own paths that begin with one of these segments.
 const OF_GATEWAY: [&str; 2] = ["gateway", "application"];
 
 /// The CORS settings of Zowe: `components.gateway.apiml.service`.

@@ -109,7 +109,7 @@ const KEYS: &[Key] = &[
     key("version", Elsewhere("the version of the metadata")),
 ];
 
-/// Returns the row of a key.
+/// Returns the row of the table that covers the key `name`. If several rows do, the row with the longest path applies.
 fn row(name: &str) -> Option<&'static Key> {
     let is_below = |key: &&Key| {
         name.strip_prefix(key.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))

@@ -50,7 +50,7 @@ pub(super) struct Known<'a> {
     /// All permissions in the file of `saf`.
     pub(super) permissions: &'a [Profile],
     pub(super) gateway: UserId,
-    /// The APPLIDs whose PassTickets do not come from this gateway.
+    /// Returns whether another server than this gateway makes the PassTickets of an APPLID.
     pub(super) foreign: &'a dyn Fn(&Applid) -> bool,
 }
 
