@@ -73,7 +73,8 @@ use world::{
 /// from request to request. With this many requests, the average work is about the same in each run.
 const ROUNDS: usize = 100;
 
-/// The maximum number of different requests, such as requests of different users: enough for the warm-up and a count.
+/// The maximum number of different requests, such as requests of different users. This number is enough for the warm-up
+/// and a count.
 const DIFFERENT: usize = 2 * ROUNDS;
 
 /// The number of users whose tokens `prepare` makes.

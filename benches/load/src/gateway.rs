@@ -267,7 +267,7 @@ fn failure(error: &hyper::Error) -> Failure {
     let mut closed = error.is_closed() || error.is_canceled() || error.is_incomplete_message();
     while let Some(error) = source {
         if let Some(io) = error.downcast_ref::<io::Error>() {
-            // An alert of the peer, such as one that refuses the client certificate, can arrive after the handshake.
+            // The peer can send a TLS alert after the handshake, for example if it refuses the client certificate.
             if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
                 return Failure::new(ErrorKind::Tls, io);
             }

@@ -204,7 +204,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// A gateway that answers after `latency`, but answers nothing between the times `from` and `to`.
+    /// A gateway that answers each request after `latency`. Between the times `from` and `to`, it sends no answers.
     struct Stalling {
         start: Instant,
         latency: Duration,

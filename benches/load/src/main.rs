@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Why the program ends with another code than 0.
+/// Why the program ends with a code other than 0.
 struct Exit {
     code: u8,
     text: Option<String>,

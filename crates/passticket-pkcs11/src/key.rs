@@ -39,7 +39,7 @@ impl TokenKey {
         &self.label
     }
 
-    /// Returns whether both values have the same path of a module, label of a token, and label of a key.
+    /// Returns whether both values have the same module path, the same token label and the same key label.
     pub fn is_same_key(&self, other: &Self) -> bool {
         self.token.module() == other.token.module()
             && self.token.label() == other.token.label()

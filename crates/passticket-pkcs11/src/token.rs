@@ -43,8 +43,8 @@ struct State {
     /// The number of the connection to the token. It increases when a session fails or cannot be opened, because the
     /// token may have been removed. Sessions with a lower number are closed and not used again.
     connection: u64,
-    /// The last error of the whole token (`None`) and of each key, with the time from which another attempt is allowed.
-    /// A success removes the error of the token and of the key that was used.
+    /// The last error of each key, and of the whole token (with the map key `None`). The instant is the time from which
+    /// another attempt is allowed. A success removes the error of the token and the error of the key that was used.
     failed: BTreeMap<Option<KeyLabel>, (Pkcs11Error, Instant)>,
 }
 

@@ -231,7 +231,8 @@ fn a_refused_pin_is_not_tried_again() {
             let text = error.to_string();
             assert!(text.contains("CKR_PIN_INCORRECT") && !text.contains("0000"), "{text}");
         }
-        // While another session of this process is logged in, the token would accept any PIN.
+        // If the wrong PIN were tried again while another session of this process is logged in, the token would accept
+        // it.
         key(&token(hsm), "K").check().unwrap();
         assert!(key(&wrong, "K").check().is_err());
         let error = KeySource::compute(&source(&wrong, "K"), b"x").unwrap_err();

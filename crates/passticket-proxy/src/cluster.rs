@@ -72,8 +72,8 @@ pub(crate) struct Cluster {
     settings: ClusterSettings,
 }
 
-/// Joins the cluster of the configuration, if it has one. When this function returns `Ok`, the node has all revocations
-/// of the other nodes.
+/// Joins the cluster of the configuration, if the configuration has one. When this function returns `Ok`, the node has
+/// all revocations of the other nodes.
 ///
 /// While Redis cannot be reached, this function waits. A signal that stops the program ends the wait.
 pub(crate) async fn join(
@@ -203,7 +203,7 @@ async fn start(
 }
 
 /// Regularly tells `login_failures` the number of nodes. While Redis is not available, each node counts failed logins
-/// alone. It then divides the permitted number of failures by the last known number of nodes.
+/// alone. During this time, it divides the permitted number of failures by the last known number of nodes.
 async fn count_nodes(node: ClusterNode, login_failures: RedisLoginFailures) {
     loop {
         let status = node.status();

@@ -153,8 +153,8 @@ fn find<B>(request: &Request<B>) -> Result<Endpoint, Refusal> {
         _ => return Err(Refusal::NotFound),
     };
     match (endpoint, request.method()) {
-        // A web page can send such a request to the loopback address, although it cannot read the answer. The browser
-        // then adds `Origin`.
+        // A web page can make the browser send a POST request to the loopback address, although the page cannot read
+        // the answer. The browser adds `Origin` to this request.
         (Endpoint::Reload | Endpoint::ResumeTickets, &Method::POST)
             if request.headers().contains_key(ORIGIN) =>
         {

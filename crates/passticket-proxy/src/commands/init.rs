@@ -256,7 +256,7 @@ impl SetUp {
         files.chain([self.store()])
     }
 
-    /// Writes the files. If one of them exists already, returns an error and writes none.
+    /// Writes the files. If one of the files already exists, returns an error and writes no file.
     fn write(&self) -> Result<(), Exit> {
         let present: Vec<_> = self
             .paths()

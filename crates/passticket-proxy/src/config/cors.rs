@@ -321,7 +321,8 @@ mod tests {
             (ON, "{}", &[with_list, any], with_rules(&[], Some(listed(&[a, b])))),
             (ON, "{}", &[with_list, with_a], with_rules(&[], Some(listed(&[a])))),
             (ON, "{}", &[with_list, ""], with_rules(&[], None)),
-            // PATCH is not one of the default methods of the second definition.
+            // The second definition has no list of methods. So the default methods apply to it, and PATCH is not one of
+            // them.
             (
                 ON,
                 "{}",

@@ -98,8 +98,8 @@ pub struct TrustedService {
     /// Its schemes: `schemes`. For each scheme, the list has a route with the settings of the service. The paths and
     /// the addresses of these routes are placeholders.
     pub schemes: Vec<ConfiguredRoute>,
-    /// The routes that have their own settings in `components.passticket-proxy.services.ID.routes`, one for each
-    /// scheme. The addresses of these routes are placeholders.
+    /// The routes that have their own settings in `components.passticket-proxy.services.ID.routes`. For each scheme of
+    /// the service, the list contains each of these routes once. The addresses of these routes are placeholders.
     pub routes: Vec<ConfiguredRoute>,
     /// Whether an instance may have no TLS: `plainHttp`.
     pub plain_http: bool,

@@ -23,7 +23,7 @@ pub(super) enum Effect {
     /// The key has no effect in this gateway. If the key has one of the values, a warning says what is missing.
     Warning(Values, &'static str),
     /// The key restricts something in Zowe, but this gateway does not apply the restriction. If the key has one of the
-    /// values, the gateway does not start. The text is the message.
+    /// values, the configuration is refused. The text is the error message.
     Error(Values, &'static str),
     /// The key changes only what another key does. The text is the path of the other key.
     Detail(&'static str),

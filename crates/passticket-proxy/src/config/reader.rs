@@ -374,8 +374,8 @@ impl<'a> Field<'a> {
 
 /// A mapping whose keys are read one by one. [`Section::finish`] reports the keys that were not read.
 ///
-/// A section can consist of several mappings ([`Section::over`]). The value of a key is then the first one that is
-/// not blank.
+/// A section can consist of several mappings ([`Section::over`]). The value of a key then comes from the first mapping
+/// in which the key is present and not blank.
 pub(super) struct Section<'a> {
     /// The place of the last mapping.
     pub(super) at: At<'a>,

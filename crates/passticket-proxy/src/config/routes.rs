@@ -290,8 +290,8 @@ pub(super) fn request_headers(
 }
 
 /// Returns the connect timeouts of the services that have one. A timeout in `components.passticket-proxy.services` has
-/// precedence over the timeouts in the metadata. If the metadata of several definitions of a service contain a timeout,
-/// the shortest one applies.
+/// precedence over the timeouts in the metadata. If several definitions of a service contain a timeout in their
+/// metadata, the shortest one applies.
 pub(super) fn connect_timeouts(
     overrides: &[Override<'_>],
     definitions: &Definitions<'_>,

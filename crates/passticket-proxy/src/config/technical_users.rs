@@ -98,8 +98,8 @@ pub(super) fn read(
         match users {
             Ok(users) => Some((service, Arc::new(users))),
             Err(error) => {
-                // If some rules cannot be used together, further rules do not change this. So a binary search finds the
-                // first rule that causes an error.
+                // If some rules contradict each other, the error stays when further rules are added. So a binary search
+                // finds the first rule that causes an error.
                 let counts: Vec<_> = (1..=rules.len()).collect();
                 let good = counts.partition_point(|n| {
                     TechnicalUsers::new(rules[..*n].iter().map(|rule| rule.rule.clone())).is_ok()
