@@ -40,7 +40,7 @@ use crate::{
     settings::{Protocol, Settings},
 };
 
-/// The maximum length of a refusal's body that is searched for a message, in bytes.
+/// At most this number of bytes of a refusal's body are kept. They are searched for a message.
 const LONGEST_MESSAGE: usize = 16 << 10;
 
 /// A text of the gateway is shortened to this number of characters before it is shown.
@@ -338,7 +338,7 @@ impl GatewayClient {
     /// Opens the connection of this client.
     ///
     /// # Errors
-    /// If this is not possible within the time limit.
+    /// If the connection cannot be opened within the time limit.
     pub(crate) async fn open(&mut self) -> Result<(), Failure> {
         let gateway = self.gateway.clone();
         let sender =

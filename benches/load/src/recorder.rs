@@ -28,11 +28,12 @@ pub(crate) struct Times {
 /// The measurements up to now.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    /// From the due time to the end of the answer, in microseconds.
+    /// The latencies from the due time to the end of the answer, in microseconds. Also contains the waits of requests
+    /// that were never sent.
     pub(crate) from_due: Histogram<u64>,
-    /// From the time of sending to the end of the answer, in microseconds.
+    /// The latencies from the time of sending to the end of the answer, in microseconds.
     pub(crate) from_send: Histogram<u64>,
-    /// For the late requests: from the due time to the time of sending, in microseconds.
+    /// The delays of the late requests, from the due time to the time of sending, in microseconds.
     pub(crate) late: Histogram<u64>,
     /// The number of requests that were late because the maximum number of requests was in flight.
     pub(crate) late_by_limit: u64,

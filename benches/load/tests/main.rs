@@ -377,7 +377,7 @@ async fn the_report_has_all_figures_and_histograms() {
     assert!(output.status.success(), "{}", text(&output));
     let keys =
         |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-    // The page describes each of these keys.
+    // The page docs/operating/load-test.md describes each of these keys.
     assert_eq!(
         keys(&report),
         "bodyBytes connectionsOpened errors good late latencyFromDueMicros latencyFromSendMicros problems rate \

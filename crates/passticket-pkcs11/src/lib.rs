@@ -24,8 +24,8 @@
 //! Each [`Token`] has up to four threads, and uses up to four sessions for PassTickets. The generator of the crate
 //! `passticket` makes a PassTicket on one of these threads. At most 256 PassTickets wait for a thread, and each of them
 //! for at most 5 seconds. If a limit is exceeded or the token does not work, the generator returns an error for which
-//! [`is_unavailable`](passticket::GenerateError::is_unavailable) returns `true`. The futures need a Tokio runtime with
-//! a timer.
+//! [`is_unavailable`](passticket::GenerateError::is_unavailable) returns `true`. The futures of the generator need a
+//! Tokio runtime with a timer.
 //!
 //! # A removed token
 //! After an error of the token, its sessions are closed, and a new session is opened with a new login. If a new session

@@ -40,7 +40,7 @@ pub(crate) struct OutboundSettings {
     strict: Vec<ServiceId>,
 }
 
-/// Makes the connectors. Keeps the previous ones if their settings have not changed.
+/// Makes the connectors. If the settings have not changed, returns the previous connectors instead.
 pub(crate) fn outbound(
     config: &Config,
     previous: Option<&Part<OutboundSettings, Arc<Outbound>>>,

@@ -59,8 +59,8 @@ impl CertificateExpiry {
     }
 }
 
-/// Returns when the certificate of the gateway expires. If AT-TLS has the certificate, or if it cannot be parsed,
-/// returns the latest possible time.
+/// Returns when the certificate of the gateway expires. If AT-TLS is on, z/OS has the certificate, and the gateway does
+/// not know it. In this case, or if the certificate cannot be parsed, returns the latest possible time.
 fn expiry(config: &Config) -> Timestamp {
     let never = Timestamp::from_millis(u64::MAX);
     if config.encryption == Encryption::AtTls {

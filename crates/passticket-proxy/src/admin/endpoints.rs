@@ -132,7 +132,7 @@ enum Endpoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
     ForeignHost,
-    /// A browser sent the request for a web page.
+    /// The request has the header `Origin`, so a web page in a browser has caused it.
     WebPage,
     NotFound,
     /// The methods that are allowed.

@@ -30,7 +30,7 @@ const UNIT: &str = include_str!("passticket-proxy.service");
 /// The program in [`UNIT`].
 const UNIT_PROGRAM: &str = "/usr/bin/passticket-proxy";
 
-/// The directories in [`UNIT`], which the Debian package makes.
+/// The lines in [`UNIT`] about the directories of the Debian package.
 const UNIT_DIRECTORIES: &str = "\
 StateDirectory=passticket-proxy
 StateDirectoryMode=0750
@@ -410,7 +410,7 @@ fn unit(program: &Path, directory: &Path) -> String {
     UNIT.replace(&format!("{SYSTEM_CONFIG}/"), &format!("{directory}/"))
         .replace(UNIT_PROGRAM, &program)
         .replace(UNIT_DIRECTORIES, &format!("ReadWritePaths={directory}\n"))
-        // The directory may be below /home.
+        // The directory may be below `/home`, which `ProtectHome=true` hides from the gateway.
         .replace("ProtectHome=true", "ProtectHome=read-only")
 }
 

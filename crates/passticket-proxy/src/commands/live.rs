@@ -82,9 +82,9 @@ enum Question {
     ApimlKeys(Address),
     /// How many certificates of trusted forwarders the server lists.
     Forwarders,
-    /// Whether the Caching Service of API ML can be used for revocations, and what it has.
+    /// Whether the Caching Service of API ML can be used for revocations, and what it contains.
     Revocations(CachingService),
-    /// Which services a discovery service lists.
+    /// How many services and instances a discovery service lists.
     Registry(Address),
     /// Whether a discovery service lists this program as ZAAS, and whether the gateways in its list are trusted.
     Registration(Box<Registration>),

@@ -45,7 +45,7 @@ const SYSTEM_AUTHORITIES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// The longest answer of a gateway. A PassTicket and its user id are much shorter.
+/// The maximum length of an answer of a gateway, in bytes. A PassTicket and its user id are much shorter.
 const MAX_ANSWER: usize = 64 * 1024;
 
 /// A text of a gateway is cut to this number of characters before it is printed.

@@ -58,8 +58,9 @@ pub struct ClientIdentities {
 /// The clients whose requests a service can receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceClients {
-    /// No route has the scheme `bypass`. Requests without an authorized user come only through `onFailure`, on separate
-    /// connections without a client certificate.
+    /// No route has the scheme `bypass`. The service receives a request without an authorized user only if `onFailure`
+    /// lets the gateway forward it. The gateway sends such requests on separate connections without a client
+    /// certificate.
     Authorized,
     /// Any client, because each scheme of the service is `bypass`.
     Any,

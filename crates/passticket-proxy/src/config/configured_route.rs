@@ -314,14 +314,14 @@ impl ConfiguredRoute {
         self.route.security_headers()
     }
 
-    /// Returns how long the service may pause in the body of a response. `None` means the value in the timeouts of the
-    /// configuration.
+    /// Returns how long the service may pause in the body of a response. `None` means that
+    /// `TimeoutSettings::service_body` applies.
     pub fn body_timeout(&self) -> Option<Duration> {
         self.route.body_timeout()
     }
 
-    /// Returns how long the service may take to begin its response. `None` means the value in the timeouts of the
-    /// configuration.
+    /// Returns how long the service may take to begin its response. `None` means that `TimeoutSettings::response`
+    /// applies.
     pub fn response_timeout(&self) -> Option<Duration> {
         self.route.response_timeout()
     }

@@ -85,9 +85,10 @@
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/identities.yml"), "```")]
 //!
-//! `technicalUsers` names a file with rules. A rule gives a technical user to the users of an identity provider in
-//! `oidc` whose tokens have a certain value in a claim (docs/operating/technical-users.md). Each service that a rule
-//! names must have the scheme `httpBasicPassTicket`.
+//! `technicalUsers` names a file with rules. A rule names an identity provider in `oidc`, a claim, a value and a
+//! technical user. If the token of a person from this provider has this value in this claim, the person acts through
+//! the technical user (docs/operating/technical-users.md). Each service that a rule names must have the scheme
+//! `httpBasicPassTicket`.
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/technical-users.yml"), "```")]
 //!
@@ -378,12 +379,13 @@ pub struct Config {
     /// The path of the file from which [`saf`](Self::saf) was read. [`read_permissions`] reads this
     /// file again.
     pub saf_file: Option<PathBuf>,
-    /// The endpoint that checks access to the resources in [`guards`](Self::guards), instead of the file:
-    /// `components.gateway.apiml.security.authorization.provider` and `endpoint.url`.
+    /// The endpoint that checks access to the resources in [`guards`](Self::guards). If it is absent,
+    /// [`saf`](Self::saf) decides. The settings are `components.gateway.apiml.security.authorization.provider` and
+    /// `endpoint.url`.
     pub saf_endpoint: Option<Address>,
     /// The SAF resources that guard the auth API: `components.gateway.apiml.security.authorization.resourceClass` and
     /// `resourceNamePrefix`, or `components.gateway.apiml.security.saf` with `serviceResourceClass` and
-    /// `serviceResourceNamePrefix`. If there is an endpoint, the class is `ZOWE`.
+    /// `serviceResourceNamePrefix`. If [`saf_endpoint`](Self::saf_endpoint) is present, the class must be `ZOWE`.
     pub guards: GuardingResources,
     /// The mapping of client certificates to user ids: `components.passticket-proxy.certificateMapping`.
     pub certificate_mapping: CertificateMapping,
@@ -482,8 +484,8 @@ pub struct Config {
     pub health: HealthAccess,
     /// The PassTicket keys: `components.passticket-proxy.ptktdata`. An APPLID can have keys for some users only.
     pub profiles: KeyProfiles,
-    /// The keys of [`profiles`](Self::profiles) that are in PKCS#11 tokens. The tokens have not been searched for them
-    /// yet.
+    /// The keys of [`profiles`](Self::profiles) that are in PKCS#11 tokens. Loading does not search the tokens for
+    /// these keys. [`ConfiguredTokenKey::check`] does.
     pub token_keys: Vec<ConfiguredTokenKey>,
     /// The APPLIDs whose PassTickets come from [`zowe`](Self::zowe), and whether they have replay protection: the
     /// entries of `components.passticket-proxy.ptktdata` with `source: zowe`.
@@ -529,8 +531,8 @@ impl Config {
         Self::load_with_sources(path, env).0
     }
 
-    /// Does the same as [`load`](Self::load). Returns also the files that were read, or could not be read. To notice a
-    /// change of the configuration, watch these files.
+    /// Does the same as [`load`](Self::load). Also returns the files that were read, and those that could not be read.
+    /// To notice a change of the configuration, watch these files.
     pub fn load_with_sources(
         path: &Path,
         env: &dyn Fn(&str) -> Option<String>,

@@ -260,8 +260,8 @@ fn read_request_headers(mut section: Section<'_>) -> RequestHeaders {
     headers
 }
 
-/// Returns the services that change the table of removed request headers: by `requestHeaders` in
-/// `components.passticket-proxy`, or by `apiml.headersToIgnore` in an api-def.
+/// Returns the services whose settings change the list of request headers that the gateway removes. These settings are
+/// `requestHeaders` in `components.passticket-proxy`, and `apiml.headersToIgnore` in an api-def.
 pub(super) fn request_headers(
     overrides: &[Override<'_>],
     definitions: &Definitions<'_>,

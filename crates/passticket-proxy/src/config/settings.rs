@@ -41,7 +41,7 @@ pub enum CertificateMapping {
     Zss(Zss),
 }
 
-/// The mapping of e-mail addresses to user ids.
+/// The mapping of distributed identities, such as e-mail addresses, to user ids.
 #[derive(Clone, Debug)]
 pub enum IdentityMapping {
     /// The file of `components.passticket-proxy.identities` contains the mapping.

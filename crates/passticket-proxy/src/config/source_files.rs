@@ -106,7 +106,7 @@ thread_local! {
     static RECORDED: RefCell<Option<SourceFiles>> = const { RefCell::new(None) };
 }
 
-/// Calls `read`. Also returns the files that `read` has read in this thread.
+/// Calls `read`. Also returns the files that `read` has read, or could not read, in this thread.
 pub(super) fn record_while<T>(read: impl FnOnce() -> T) -> (T, SourceFiles) {
     RECORDED.set(Some(SourceFiles::default()));
     let result = read();
