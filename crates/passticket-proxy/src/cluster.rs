@@ -29,8 +29,8 @@ use tower_passticket::{
 
 use crate::{exit::Exit, part::Task, signals::Signals};
 
-/// When a node stops, it asks Redis to remove its lease, and waits for the answer for at most this time. If Redis does
-/// not remove the lease, the other nodes wait until the lease ends.
+/// When a node stops, it asks Redis to remove the lease of the node, and waits for the answer for at most this time. If
+/// Redis does not remove the lease, the other nodes wait until the lease ends.
 const LEAVE: Duration = Duration::from_secs(2);
 
 /// During a takeover, the new process waits for Redis for at most this time. New requests of clients also wait during

@@ -411,8 +411,8 @@ pub struct Config {
     pub resource_origins: Vec<Origin>,
     /// The audit file. `None` if `components.passticket-proxy.audit.enabled` is `false`.
     pub audit: Option<AuditSettings>,
-    /// The path of the file with revocations: `components.passticket-proxy.revocations`. If the file is missing, `serve
-    /// --new-store` creates it. A node of a cluster creates a missing file even without this option.
+    /// The path of the file with revocations: `components.passticket-proxy.revocations`. The command `serve` creates a
+    /// missing file with the option `--new-store`. A node of a cluster creates a missing file even without this option.
     pub revocations: PathBuf,
     /// Present if this gateway is one of several nodes, which share revocations: `components.passticket-proxy.cluster`.
     pub cluster: Option<ClusterSettings>,
