@@ -109,7 +109,8 @@ fn layers(criterion: &mut Criterion) {
             group.bench_function($name, |b| {
                 b.iter(|| runtime.block_on(call(service.clone(), black_box($request.clone()))));
             });
-            // The next lines pass the request through the layer. The following layer is then measured with the result.
+            // The next lines pass the request through this layer. The benchmark of the next layer begins with the
+            // request that this layer passes on.
             let passed_on = Mutex::new(None);
             let keep = service_fn(|request| {
                 *passed_on.lock().unwrap() = Some(request);

@@ -1,6 +1,6 @@
 //! Measures the memory of the token cache and of the PassTicket cache. The result is the growth of the resident set of
 //! the process in bytes, divided by the capacity of the cache. A PAT with many scopes takes up several units of the
-//! capacity, so the cache holds fewer PATs.
+//! capacity. So the cache holds fewer such PATs than its capacity.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 #![allow(clippy::print_stdout, reason = "the benchmark prints its measurements")]

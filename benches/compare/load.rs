@@ -198,7 +198,7 @@ impl Load {
         Ok(())
     }
 
-    /// A scheduler sends the due times of the requests to the clients in turn.
+    /// A scheduler gives each client in turn the time at which the client's next request is due.
     async fn open(&self, rate: f64) -> Result<(), Failure> {
         let mut clients = self.connect().await?;
         let mut random = 0x9E37_79B9_7F4A_7C15_u64;

@@ -23,7 +23,8 @@ use hyper_util::{
 };
 use tokio::net::TcpListener;
 
-/// Headers that a proxy removes (RFC 9110 §7.6.1). hyper writes `Content-Length` or `Transfer-Encoding` itself.
+/// Headers that a proxy removes (RFC 9110 §7.6.1). hyper itself writes `Content-Length` or `Transfer-Encoding` for the
+/// forwarded message.
 const HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
     TE,

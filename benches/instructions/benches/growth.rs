@@ -73,7 +73,8 @@ use world::{
 /// from request to request. With this many requests, the average work is about the same in each run.
 const ROUNDS: usize = 100;
 
-/// The maximum number of different requests, such as requests of different users: enough for the warm-up and a count.
+/// The maximum number of different requests, such as requests of different users. This number is enough for the warm-up
+/// and a count.
 const DIFFERENT: usize = 2 * ROUNDS;
 
 /// The number of users whose tokens `prepare` makes.
@@ -194,7 +195,7 @@ fn capacity(size: usize) -> NonZeroUsize {
     NonZeroUsize::new((2 * size).max(1_000)).unwrap()
 }
 
-/// Returns up to [`DIFFERENT`] items at equal distances.
+/// Returns at most [`DIFFERENT`] of the items. Their distances in `items` are equal.
 fn spread<T: Clone>(items: &[T]) -> Vec<T> {
     items.iter().step_by(items.len().div_ceil(DIFFERENT)).cloned().collect()
 }
@@ -347,8 +348,8 @@ fn routes(fixture: &Fixture<'_>, of: impl Iterator<Item = (String, String)>) -> 
 /// The maximum size of a header that [`filled`] adds.
 const FIELD: usize = 512;
 
-/// Returns a request whose headers have `size` bytes together, as in HTTP/1.1: names, values, and four bytes for each
-/// field.
+/// Returns a request whose headers together have `size` bytes in HTTP/1.1. Each field has its name, its value, and four
+/// bytes for the colon, the blank and the line end.
 fn filled(world: &World, size: usize) -> Request<Body> {
     let mut request = world.cookie();
     let bytes = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
@@ -400,7 +401,7 @@ fn headers_forwarded(fixture: &Fixture<'_>, size: usize) -> Work {
     Box::new(send)
 }
 
-/// The login token has about `size` bytes, because its security domain is long.
+/// Sends a login token of about `size` bytes. The name of its security domain fills it to this size.
 fn token(fixture: &Fixture<'_>, size: usize) -> Work {
     let world = fixture.world();
     let issuer = fixture.issuer();
@@ -410,7 +411,8 @@ fn token(fixture: &Fixture<'_>, size: usize) -> Work {
     in_turn(world.stack(has_ticket), vec![request])
 }
 
-/// The rate limits have counts of `size` other clients.
+/// Before the counted requests, `size` other clients have sent a request. So the rate limits have a counter for each of
+/// these clients.
 fn clients(fixture: &Fixture<'_>, size: usize) -> Work {
     let world = fixture.world();
     let limit = RateLimit::new(NonZeroU32::new(1_000).unwrap(), Duration::from_secs(1));

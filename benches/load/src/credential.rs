@@ -121,7 +121,7 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// Returns the user of a request without a header for a credential.
+    /// Returns a user who sends no header with a credential.
     fn anonymous() -> Self {
         Self { header: None, secrets: Vec::new() }
     }
@@ -149,9 +149,9 @@ pub(crate) struct Identity {
 /// The credentials of all users.
 pub(crate) struct Credentials {
     pub(crate) kind: Kind,
-    /// At least one. The requests use them in turn.
+    /// There is at least one user. The requests take the users in turn.
     pub(crate) users: Arc<[User]>,
-    /// The connections use them in turn. Without certificates, this is empty.
+    /// The client certificates. The connections take them in turn. Empty if there are no client certificates.
     pub(crate) identities: Vec<Identity>,
 }
 
@@ -236,7 +236,8 @@ impl Credentials {
         })
     }
 
-    /// Returns the number of users: of lines in the file, or of client certificates. It is 1 without credentials.
+    /// Returns the number of users. Each line of the file, or each client certificate, is a user. Without credentials,
+    /// the number is 1.
     pub(crate) fn count(&self) -> usize {
         self.users.len().max(self.identities.len())
     }

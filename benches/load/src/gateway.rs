@@ -40,7 +40,7 @@ use crate::{
     settings::{Protocol, Settings},
 };
 
-/// The maximum length of a refusal's body that is searched for a message, in bytes.
+/// At most this number of bytes of a refusal's body are kept. They are searched for a message.
 const LONGEST_MESSAGE: usize = 16 << 10;
 
 /// A text of the gateway is shortened to this number of characters before it is shown.
@@ -155,7 +155,7 @@ impl Gateway {
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ) -> Result<Sender, Failure> {
-        // A connection that fails also fails the requests on it, so its own error is not needed.
+        // If a connection fails, the requests on it also fail. So the error of the connection itself is not needed.
         match self.protocol {
             Protocol::Http1 => {
                 let (sender, connection) = http1::handshake(TokioIo::new(stream))
@@ -267,7 +267,7 @@ fn failure(error: &hyper::Error) -> Failure {
     let mut closed = error.is_closed() || error.is_canceled() || error.is_incomplete_message();
     while let Some(error) = source {
         if let Some(io) = error.downcast_ref::<io::Error>() {
-            // An alert of the peer, such as one that refuses the client certificate, can arrive after the handshake.
+            // The peer can send a TLS alert after the handshake, for example if it refuses the client certificate.
             if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
                 return Failure::new(ErrorKind::Tls, io);
             }
@@ -338,7 +338,7 @@ impl GatewayClient {
     /// Opens the connection of this client.
     ///
     /// # Errors
-    /// If this is not possible within the time limit.
+    /// If the connection cannot be opened within the time limit.
     pub(crate) async fn open(&mut self) -> Result<(), Failure> {
         let gateway = self.gateway.clone();
         let sender =
@@ -474,7 +474,7 @@ async fn answer(response: Response<Incoming>, user: &User) -> Result<Answer, Fai
     Ok(Answer { status: head.status.as_u16(), length, refusal })
 }
 
-/// Returns the number of the first message of Zowe's `ApiMessage`.
+/// Returns the `messageNumber` of the first message in the body, if the body is an `ApiMessage` of Zowe.
 fn message_number(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     Some(body["messages"][0]["messageNumber"].as_str()?.to_owned())

@@ -204,7 +204,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// A gateway that answers after `latency`, but answers nothing between the times `from` and `to`.
+    /// A gateway that answers each request after `latency`. Between the times `from` and `to`, it sends no answers.
     struct Stalling {
         start: Instant,
         latency: Duration,
@@ -277,7 +277,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requests_that_are_never_sent_count_with_their_wait() {
-        // Two clients at 10 ms can send 200 requests per second.
+        // Each answer takes 10 ms, so two clients can send 200 requests per second.
         let schedule = Schedule::new(1000.0, Duration::ZERO, millis(2000));
         let client =
             |load: &Load| Stalling { latency: millis(10), to: Duration::ZERO, ..stalling(load) };

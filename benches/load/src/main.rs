@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Why the program ends with another code than 0.
+/// Why the program ends with a code other than 0.
 struct Exit {
     code: u8,
     text: Option<String>,
@@ -176,7 +176,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         return ExitCode::from(2);
     }
     let mut text = error.to_string();
-    // An argument without an option may be a token. So may the value of an unknown option.
+    // An argument without an option may be a token. The value of an unknown option may be a token, too.
     if error.kind() == ErrorKind::UnknownArgument
         && let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
         && !argument.starts_with("--")

@@ -53,11 +53,11 @@ impl Refusal {
 /// Why a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ErrorKind {
-    /// No TCP connection.
+    /// No TCP connection could be opened.
     Connect,
     /// The TLS handshake failed, or the gateway sent a TLS alert later.
     Tls,
-    /// No complete answer within the time limit.
+    /// No complete answer arrived within the time limit.
     Timeout,
     /// The gateway closed the connection.
     Closed,

@@ -12,7 +12,7 @@ pub(crate) const LATE: Duration = Duration::from_millis(10);
 /// The maximum number of different refusals that are kept. Further refusals are only counted.
 const REFUSALS: usize = 8;
 
-/// The longest latency that a histogram distinguishes, in microseconds: one hour.
+/// The longest latency in a histogram, in microseconds: one hour. A longer latency is recorded as one hour.
 const LONGEST: u64 = 3_600_000_000;
 
 /// The times of one request, as offsets from the start of the load.
@@ -28,11 +28,12 @@ pub(crate) struct Times {
 /// The measurements up to now.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    /// From the due time to the end of the answer, in microseconds.
+    /// The latencies from the due time to the end of the answer, in microseconds. Also contains the waits of requests
+    /// that were never sent.
     pub(crate) from_due: Histogram<u64>,
-    /// From the time of sending to the end of the answer, in microseconds.
+    /// The latencies from the time of sending to the end of the answer, in microseconds.
     pub(crate) from_send: Histogram<u64>,
-    /// For the late requests: from the due time to the time of sending, in microseconds.
+    /// The delays of the late requests, from the due time to the time of sending, in microseconds.
     pub(crate) late: Histogram<u64>,
     /// The number of requests that were late because the maximum number of requests was in flight.
     pub(crate) late_by_limit: u64,
@@ -52,7 +53,7 @@ pub(crate) struct Recorder {
 #[derive(Debug)]
 pub(crate) struct Errors {
     pub(crate) count: u64,
-    /// The text of the first one.
+    /// The text of the first error.
     pub(crate) first: String,
 }
 
@@ -81,8 +82,7 @@ impl Recorder {
 
     /// Records a request that was sent.
     ///
-    /// The latencies contain each answer, and each timeout with the time until the timeout. Other errors have no
-    /// latency.
+    /// The latency of a request ends with the answer, or with the timeout. After other errors, no latency is recorded.
     pub(crate) fn record(&mut self, times: Times, outcome: &Outcome) {
         self.sent += 1;
         let delay = times.sent.saturating_sub(times.due);

@@ -16,7 +16,7 @@ use crate::{
     settings::Settings,
 };
 
-/// Changes whenever a key of the report is removed or gets another meaning.
+/// The version of the format of the report. It changes whenever a key is removed or gets another meaning.
 const VERSION: u32 = 1;
 
 const QUANTILES: [(&str, f64); 5] =

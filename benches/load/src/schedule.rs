@@ -45,7 +45,7 @@ impl Schedule {
 
     /// Returns how many requests are due at this time or earlier, including the warm-up.
     pub(crate) fn due_by(&self, elapsed: Duration) -> u64 {
-        // The estimate may be wrong by one, because both directions of the computation round.
+        // The estimate may be wrong by one, because this multiplication and the division in `due` both round.
         let mut due = (elapsed.as_secs_f64() * self.rate) as u64;
         while self.due(due) <= elapsed {
             due += 1;

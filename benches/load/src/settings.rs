@@ -1,4 +1,4 @@
-//! The command line, and the settings that it means.
+//! The arguments of the command line, and the settings that result from them.
 
 use std::{path::PathBuf, time::Duration};
 

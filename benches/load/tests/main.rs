@@ -215,7 +215,7 @@ async fn each_token_and_password_arrives_in_its_header_and_users_take_turns() {
         let (output, report) = gateway.load(&directory, "http", &format!("{args} {SHORT}")).await;
         assert!(output.status.success(), "{args}: {}", text(&output));
         let arrived = gateway.header(name);
-        // Basic: one request for each user before the load.
+        // With `basic`, the program sends one request for each user before the load, to check the password.
         let checks = if args.contains("basic") { 2 } else { 0 };
         assert_eq!(arrived.len(), 30 + checks, "{args}");
         for value in values {
@@ -377,7 +377,7 @@ async fn the_report_has_all_figures_and_histograms() {
     assert!(output.status.success(), "{}", text(&output));
     let keys =
         |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
-    // The page describes each of these keys.
+    // The page docs/operating/load-test.md describes each of these keys.
     assert_eq!(
         keys(&report),
         "bodyBytes connectionsOpened errors good late latencyFromDueMicros latencyFromSendMicros problems rate \
@@ -399,7 +399,7 @@ async fn the_report_has_all_figures_and_histograms() {
         assert_eq!(latencies["p99"].as_u64().unwrap(), histogram.value_at_quantile(0.99));
         assert!(latencies["min"].as_u64().unwrap() >= 5000, "{latencies}");
     }
-    // No progress line, because standard error is not a terminal.
+    // The program prints no progress line, because standard error is not a terminal.
     assert!(output.stderr.is_empty(), "{}", text(&output));
 }
 
@@ -408,7 +408,7 @@ async fn a_gateway_that_is_too_slow_fails_the_load_although_no_answer_is_an_erro
     let directory = files(&[]);
     let gateway =
         Gateway::start(None, Duration::from_millis(100), |_| Response::new("fine".into())).await;
-    // Two connections can send 20 requests per second.
+    // Each answer takes 100 ms, so two connections can send 20 requests per second.
     let args = "--credential none --rate 200 --duration 1 --warm-up 0 --connections 2 --timeout 1";
     let (output, report) = gateway.load(&directory, "http", args).await;
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));

@@ -1,7 +1,7 @@
-//! Counts the calls of PKCS#11 modules that are running.
+//! Counts the running calls of functions of PKCS#11 modules.
 //!
 //! A module can have handlers that run when the process exits. Such a handler can wait for ever if another thread is in
-//! the module at this time. SoftHSM is an example. So a process must not exit while a call runs.
+//! a call of the module at this time. SoftHSM has such a handler. So a process must not exit while a call runs.
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},

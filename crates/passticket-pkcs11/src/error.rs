@@ -232,12 +232,12 @@ pub enum KeyFault {
 #[error("{0}")]
 pub struct ReturnCode(Arc<str>);
 
-/// The effect of an error of the module on the connection to the token.
+/// What an error of the module means for the session with the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// The token refuses the PIN.
     PinRefused,
-    /// The session may be unusable. A new one may work.
+    /// The session may be unusable. A new session may work.
     Lost,
 }
 
@@ -299,8 +299,8 @@ impl Pkcs11Error {
         matches!(self, Self::NoKey { .. } | Self::SeveralKeys { .. } | Self::WrongKey { .. })
     }
 
-    /// Returns `false` for an error about the PIN. Only a reload of the configuration then tries the PIN again, because
-    /// more wrong PINs would lock the token.
+    /// Returns `false` for an error about the PIN. After such an error, only a reload of the configuration tries the
+    /// PIN again, because more wrong PINs would lock the token.
     pub(super) fn is_temporary(&self) -> bool {
         !matches!(self, Self::PinRefused { .. } | Self::FinalPinTry { .. })
     }

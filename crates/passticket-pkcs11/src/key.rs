@@ -15,8 +15,8 @@ use super::{
 /// bytes.
 pub(super) const PROBE: &[u8] = b"tower-passticket trial";
 
-/// A secret key in a PKCS#11 token: the only secret key of the token with its label. It must be sensitive, must not be
-/// extractable, and must be permitted for signatures.
+/// A secret key in a PKCS#11 token. No other secret key of the token may have the same label. The key must be
+/// sensitive, must not be extractable, and must be permitted for signatures.
 #[derive(Clone, Debug)]
 pub struct TokenKey {
     token: Token,
@@ -39,7 +39,7 @@ impl TokenKey {
         &self.label
     }
 
-    /// Returns whether both values have the same path of a module, label of a token, and label of a key.
+    /// Returns whether both values have the same module path, the same token label and the same key label.
     pub fn is_same_key(&self, other: &Self) -> bool {
         self.token.module() == other.token.module()
             && self.token.label() == other.token.label()

@@ -23,16 +23,16 @@
 //! # Threads
 //! Each [`Token`] has up to four threads, and uses up to four sessions for PassTickets. The generator of the crate
 //! `passticket` makes a PassTicket on one of these threads. At most 256 PassTickets wait for a thread, and each of them
-//! for at most 5 seconds. If a limit is exceeded or the token does not work, the error is one of
-//! [`GenerateError::unavailable`](passticket::GenerateError::unavailable). The futures need a Tokio runtime with a
-//! timer.
+//! for at most 5 seconds. If a limit is exceeded or the token does not work, the generator returns an error for which
+//! [`is_unavailable`](passticket::GenerateError::is_unavailable) returns `true`. The futures of the generator need a
+//! Tokio runtime with a timer.
 //!
 //! # A removed token
-//! After an error, the sessions are closed, and a new one is opened with a new login. If a new session fails, all
-//! PassTickets of the token fail immediately for one second. If only one key is wrong, only the PassTickets of this key
-//! fail. When no session uses a module any more, the module is usually finalized. So the next session finds a token
-//! that has replaced the old one. After a token has refused the PIN, no PassTicket of this [`Token`] tries the PIN
-//! again, because more wrong PINs would lock the token.
+//! After an error of the token, its sessions are closed, and a new session is opened with a new login. If a new session
+//! fails, all PassTickets of the token fail immediately for one second. If only one key is wrong, only the PassTickets
+//! of this key fail. When no session uses a module any more, this crate finalizes the module, unless other code has
+//! initialized it. Then the next session finds a token that has replaced the old one. After a token has refused the
+//! PIN, no PassTicket of this [`Token`] tries the PIN again, because more wrong PINs would lock the token.
 //!
 //! # The end of the process
 //! Call [`end`] before the process exits. Otherwise an exit handler of the module may wait for ever for a thread that

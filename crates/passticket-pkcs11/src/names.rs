@@ -101,7 +101,8 @@ impl Pin {
     /// Parses the content of a file. One line end after the PIN is ignored.
     ///
     /// # Errors
-    /// [`PinError`] if the PIN is empty, too long, not UTF-8 or more than one line, or contains a NUL character.
+    /// [`PinError`] if the PIN is empty, too long or not UTF-8, if it has more than one line, or if it contains a NUL
+    /// character.
     pub fn parse(content: &[u8]) -> Result<Self, PinError> {
         let text = str::from_utf8(content).map_err(|_| PinError(()))?;
         let text = text.strip_suffix('\n').unwrap_or(text);

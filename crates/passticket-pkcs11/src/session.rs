@@ -221,7 +221,7 @@ impl TokenSession {
         };
         if checked.is_err() {
             self.keys.remove(key);
-            // If this fails, too, the first error is more useful.
+            // If the deletion also fails, its error is ignored, because the first error is more useful.
             let _ = self.session.destroy_object(handle);
         }
         checked

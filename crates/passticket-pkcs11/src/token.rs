@@ -43,14 +43,14 @@ struct State {
     /// The number of the connection to the token. It increases when a session fails or cannot be opened, because the
     /// token may have been removed. Sessions with a lower number are closed and not used again.
     connection: u64,
-    /// The last error of the whole token (`None`) and of each key, with the time from which another attempt is allowed.
-    /// A success removes the error of the token and of the key that was used.
+    /// The last error of each key, and of the whole token (with the map key `None`). The instant is the time from which
+    /// another attempt is allowed. A success removes the error of the token and the error of the key that was used.
     failed: BTreeMap<Option<KeyLabel>, (Pkcs11Error, Instant)>,
 }
 
 impl State {
-    /// Returns the error of this key or of the whole token that forbids another attempt now: a recent error, or an
-    /// error about the PIN.
+    /// Returns the error that forbids another attempt with this key now. This is a recent error of this key or of the
+    /// whole token, or an error about the PIN.
     fn refusal(&self, key: &KeyLabel, now: Instant) -> Option<&Pkcs11Error> {
         self.failed
             .iter()
@@ -134,12 +134,12 @@ impl Token {
         use_it(&mut TokenSession::open(module, label, pin, Access::Write)?)
     }
 
-    /// Begins to call the module.
+    /// Permits the caller to call the module. Fails if the process exits.
     fn begin(&self) -> Result<Calling, Pkcs11Error> {
         Calling::begin().ok_or_else(|| Pkcs11Error::Ended { token: self.label().clone() })
     }
 
-    /// Takes an idle session, or opens one. Also returns the connection of the session, and whether the session is new.
+    /// Takes an idle session, or opens one. Also returns the number of its connection, and whether the session is new.
     fn take(&self, key: &KeyLabel) -> Result<(TokenSession, u64, bool), Pkcs11Error> {
         let Inner { module, label, pin, .. } = &*self.0;
         let until = Instant::now() + WAIT;
@@ -215,7 +215,7 @@ impl Token {
     }
 
     /// Stores an error. An error about the key blocks this key for `TRY_AGAIN_AFTER`. Any other error blocks the whole
-    /// token for this time. An error about the PIN blocks it for as long as this [`Token`] exists.
+    /// token for this time. An error about the PIN blocks the whole token for as long as this [`Token`] exists.
     fn remember(&self, key: &KeyLabel, error: &Pkcs11Error) {
         let concerned = error.is_about_a_key().then(|| key.clone());
         let again = Instant::now() + TRY_AGAIN_AFTER;

@@ -99,7 +99,7 @@ fn tickets_equal_those_of_keys_in_memory() {
         let json: Value = serde_json::from_str(json).unwrap();
         let token = token(hsm);
         let vectors = json["enhanced"].as_array().unwrap().iter().enumerate();
-        // A token with many keys is slow.
+        // A token with many keys is slow, so the test imports only the key of each ninth vector.
         for (i, vector) in vectors.step_by(9) {
             let text = |name: &str| vector[name].as_str().unwrap();
             let alphabet = match text("type") {
@@ -231,7 +231,8 @@ fn a_refused_pin_is_not_tried_again() {
             let text = error.to_string();
             assert!(text.contains("CKR_PIN_INCORRECT") && !text.contains("0000"), "{text}");
         }
-        // While another session of this process is logged in, the token would accept any PIN.
+        // If the wrong PIN were tried again while another session of this process is logged in, the token would accept
+        // it.
         key(&token(hsm), "K").check().unwrap();
         assert!(key(&wrong, "K").check().is_err());
         let error = KeySource::compute(&source(&wrong, "K"), b"x").unwrap_err();
@@ -305,7 +306,7 @@ fn a_removed_token_causes_errors_until_it_is_back() {
     });
 }
 
-/// A key that makes the clock of the test advance by this time in each computation, as a slow token would.
+/// A key of a slow token: each computation advances the clock of the test by this time.
 #[derive(Debug)]
 struct Slow(Pkcs11Key, Arc<ManualClock>, Duration);
 

@@ -31,7 +31,7 @@ impl AccessLogs {
     /// current one. This function blocks while it works on the file.
     ///
     /// # Errors
-    /// The file cannot be opened. The current access log stays in use.
+    /// If the file cannot be opened. In this case, the current access log stays in use.
     pub(crate) fn prepare(&self, config: &Config) -> Result<Prepared, AccessLogError> {
         let Some(settings) = &config.access_log else { return Ok(Prepared(None)) };
         if let Some((current, log)) = &*self.lock()
@@ -43,8 +43,7 @@ impl AccessLogs {
         Ok(Prepared(Some((settings.clone(), log))))
     }
 
-    /// Uses another access log. The old one writes its last lines when the last request
-    /// that uses it has ended.
+    /// Replaces the access log. The old access log writes its last lines when the last request that uses it has ended.
     pub(crate) fn replace(&self, Prepared(new): Prepared) {
         let _old = std::mem::replace(&mut *self.lock(), new);
     }

@@ -1,4 +1,5 @@
-//! Configures the endpoints that API ML's gateway has outside of the auth API. API ML is Zowe's API Mediation Layer.
+//! Configures the endpoints outside of the auth API that API ML's gateway also has. API ML is Zowe's API Mediation
+//! Layer.
 
 use passticket_proxy::config::Config;
 use rustls::pki_types::{CertificateDer, pem::PemObject};

@@ -30,7 +30,7 @@ pub(crate) async fn prepared(config: &Config) -> Result<Option<CachingService>, 
     prepared_with(config, config.zowe.as_ref().and_then(|zowe| zowe.revocations)).await
 }
 
-/// Does the same as [`prepared`], but its client never changes the Caching Service.
+/// Does the same as [`prepared`], but the returned client never changes the Caching Service.
 ///
 /// # Errors
 /// The errors of [`prepared`]. A missing salt is always an error.

@@ -16,7 +16,7 @@ use tower_passticket::{
     revocation::CachingServiceSettings,
 };
 
-/// The maximum number of routes that are named.
+/// The maximum number of routes that the description names.
 const MAX_ROUTES: usize = 20;
 
 /// Describes what `new` changes. This function does not compare all settings.
@@ -155,7 +155,7 @@ impl Started {
             (Some(_), Some(zaas)) => zaas.port_at.to_string(),
             _ => ours("zaas.enabled"),
         };
-        // The options of the audit log have a clock, which cannot be compared.
+        // The options of the audit log contain a clock, which cannot be compared. So their `Debug` texts are compared.
         let audit = |started: &Self| format!("{:?}", started.audit);
         let settings = [
             (self.listen != now.listen, listen_at.to_string(), "the address of the gateway"),

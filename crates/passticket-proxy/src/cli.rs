@@ -313,7 +313,7 @@ impl Init {
     }
 
     pub(crate) fn place(&self) -> InitPlace {
-        // `clap` requires the directory if `--system` is missing.
+        // `clap` requires the directory unless `--system` is given. So a missing directory means `--system`.
         self.directory.clone().map_or(InitPlace::System, InitPlace::Directory)
     }
 }
@@ -763,8 +763,8 @@ pub(crate) struct Evaluate {
     pub(crate) next_from: Option<Instant>,
 }
 
-/// The argument of `--ticket`. If the text cannot be a PassTicket, this is not a usage error: the command prints that
-/// the ticket is refused.
+/// The argument of `--ticket`. A text that cannot be a PassTicket is not a usage error: the command prints that the
+/// ticket is refused.
 #[derive(Clone, Debug)]
 pub(crate) struct TicketArgument(pub(crate) Result<PassTicket, PassTicketError>);
 

@@ -29,15 +29,16 @@ use tower_passticket::{
 
 use crate::{exit::Exit, part::Task, signals::Signals};
 
-/// How long a node that stops waits until Redis has removed its lease. Without the removal, the other nodes would wait
-/// until the lease ends.
+/// When a node stops, it asks Redis to remove the lease of the node, and waits for the answer for at most this time. If
+/// Redis does not remove the lease, the other nodes wait until the lease ends.
 const LEAVE: Duration = Duration::from_secs(2);
 
-/// How long a process that takes over may wait for Redis. During this time, new requests wait for the takeover.
+/// During a takeover, the new process waits for Redis for at most this time. New requests of clients also wait during
+/// this time.
 const TAKE_OVER: Duration = Duration::from_secs(10);
 
-/// How long a process that takes over waits for the first answer of Redis. During this time, the old process still
-/// answers all requests.
+/// Before a takeover, the new process waits for the first answer of Redis for at most this time. During this time, the
+/// old process still answers all requests.
 const REACH: Duration = Duration::from_secs(5);
 
 /// The interval at which the nodes are counted.
@@ -71,8 +72,8 @@ pub(crate) struct Cluster {
     settings: ClusterSettings,
 }
 
-/// Joins the cluster of the configuration, if it has one. When this function returns `Ok`, the node has all revocations
-/// of the other nodes.
+/// Joins the cluster of the configuration, if the configuration has one. When this function returns `Ok`, the node has
+/// all revocations of the other nodes.
 ///
 /// While Redis cannot be reached, this function waits. A signal that stops the program ends the wait.
 pub(crate) async fn join(
@@ -101,8 +102,8 @@ pub(crate) async fn join(
 }
 
 /// Returns the path of the mark. A process writes this file before it makes a missing revocation file, and removes it
-/// after it has joined the other nodes. If the process is killed before that, the next start finds the mark, and does
-/// not trust the empty revocation file.
+/// after it has joined the other nodes. If the process is killed before it has joined, the next start finds the mark,
+/// and does not trust the empty revocation file.
 fn mark(file: &Path) -> PathBuf {
     let mut mark = file.as_os_str().to_owned();
     mark.push(".not-joined");
@@ -114,7 +115,7 @@ pub(crate) fn has_not_joined(file: &Path) -> bool {
     mark(file).exists()
 }
 
-/// Marks a revocation file that will be made.
+/// Writes the mark for a revocation file that this process will make.
 pub(crate) fn mark_as_not_joined(file: &Path) -> Result<(), MarkError> {
     let mark = mark(file);
     let text = "The revocation file beside this file has no revocations until the node has joined the other nodes.\n";
@@ -122,7 +123,7 @@ pub(crate) fn mark_as_not_joined(file: &Path) -> Result<(), MarkError> {
     written.map_err(|source| MarkError { file: mark, source })
 }
 
-/// A mark cannot be written.
+/// The error if a mark cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {source}; check that the directory exists and that this user may write to it", file.display())]
 pub(crate) struct MarkError {
@@ -202,7 +203,7 @@ async fn start(
 }
 
 /// Regularly tells `login_failures` the number of nodes. While Redis is not available, each node counts failed logins
-/// alone. It then divides the permitted number of failures by the last known number of nodes.
+/// alone. During this time, it divides the permitted number of failures by the last known number of nodes.
 async fn count_nodes(node: ClusterNode, login_failures: RedisLoginFailures) {
     loop {
         let status = node.status();
@@ -214,8 +215,8 @@ async fn count_nodes(node: ClusterNode, login_failures: RedisLoginFailures) {
     }
 }
 
-/// Converts the error to an [`Exit`]. Different versions or lease times of the nodes may be corrected at another node.
-/// So the result is [`Exit::Negative`], after which systemd may start the gateway again.
+/// Converts the error to an [`Exit`]. If the nodes have different versions or lease times, an operator may correct this
+/// at another node. So the result is [`Exit::Negative`], after which systemd may start the gateway again.
 fn exit(error: ClusterError) -> Exit {
     match error {
         ClusterError::NameTaken { .. }

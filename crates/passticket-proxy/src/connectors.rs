@@ -13,8 +13,8 @@ use tower_passticket::{
 
 use crate::part::Part;
 
-/// The configured connect timeout is limited to this value. A service that does not accept a connection in this time is
-/// considered down. Responses have a separate timeout, which may be longer.
+/// The maximum connect timeout. If the configured value is longer, this value replaces it. A service that does not
+/// accept a connection in this time is considered down. Responses have a separate timeout, which may be longer.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// All connectors.
@@ -40,7 +40,7 @@ pub(crate) struct OutboundSettings {
     strict: Vec<ServiceId>,
 }
 
-/// Makes the connectors. Keeps the previous ones if their settings have not changed.
+/// Makes the connectors. If the settings have not changed, returns the previous connectors instead.
 pub(crate) fn outbound(
     config: &Config,
     previous: Option<&Part<OutboundSettings, Arc<Outbound>>>,

@@ -91,9 +91,9 @@ struct Shares {
     zaas: NonZeroUsize,
 }
 
-/// Divides the `possible` connections between the ports. `None` means that there is no limit. The port for API ML's
-/// gateways gets a quarter of the connections, but at least 1 and at most [`ZAAS_CONNECTIONS`]. Without a limit, it
-/// gets [`ZAAS_CONNECTIONS`]. With [`Ports::One`], there is no such port, and its share is not used.
+/// Divides the `possible` connections between the ports. If `possible` is `None`, there is no limit. The port for API
+/// ML's gateways gets a quarter of the connections, but at least 1 and at most [`ZAAS_CONNECTIONS`]. Without a limit,
+/// it gets [`ZAAS_CONNECTIONS`]. With [`Ports::One`], there is no such port, and its share is not used.
 fn shares(configured: NonZeroUsize, possible: Option<NonZeroUsize>, ports: Ports) -> Shares {
     let at_least_1 = |number| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
     match (possible, ports) {

@@ -126,7 +126,7 @@ impl World {
     }
 }
 
-/// The address of a service that is never resolved.
+/// The address of a service. No benchmark connects to this address.
 pub(crate) const UPSTREAM: &str = "http://127.0.0.1";
 
 pub(crate) fn route_to(service: &str, upstream: &str, scheme: impl Scheme) -> Route {

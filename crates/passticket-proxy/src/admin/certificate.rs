@@ -59,8 +59,8 @@ impl CertificateExpiry {
     }
 }
 
-/// Returns when the certificate of the gateway expires. If AT-TLS has the certificate, or if it cannot be parsed,
-/// returns the latest possible time.
+/// Returns when the certificate of the gateway expires. If AT-TLS is on, z/OS has the certificate, and the gateway does
+/// not know it. In this case, or if the certificate cannot be parsed, returns the latest possible time.
 fn expiry(config: &Config) -> Timestamp {
     let never = Timestamp::from_millis(u64::MAX);
     if config.encryption == Encryption::AtTls {
@@ -72,7 +72,8 @@ fn expiry(config: &Config) -> Timestamp {
 }
 
 /// Returns the expiry time of each certificate in the configuration, with the value of its metric label. A set of
-/// authorities has one entry: its earliest expiry. A certificate that cannot be parsed is left out.
+/// authorities has only one entry, with the earliest expiry of its certificates. A certificate that cannot be parsed is
+/// left out.
 fn all(config: &Config) -> Vec<(String, Timestamp)> {
     let first = |pem: &[u8]| not_after(pem).next();
     let earliest = |pem: &[u8]| not_after(pem).min_by_key(|time| time.as_millis());

@@ -132,7 +132,7 @@ enum Endpoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
     ForeignHost,
-    /// A browser sent the request for a web page.
+    /// The request has the header `Origin`, so a web page in a browser has caused it.
     WebPage,
     NotFound,
     /// The methods that are allowed.
@@ -153,8 +153,8 @@ fn find<B>(request: &Request<B>) -> Result<Endpoint, Refusal> {
         _ => return Err(Refusal::NotFound),
     };
     match (endpoint, request.method()) {
-        // A web page can send such a request to the loopback address, although it cannot read the answer. The browser
-        // then adds `Origin`.
+        // A web page can make the browser send a POST request to the loopback address, although the page cannot read
+        // the answer. The browser adds `Origin` to this request.
         (Endpoint::Reload | Endpoint::ResumeTickets, &Method::POST)
             if request.headers().contains_key(ORIGIN) =>
         {

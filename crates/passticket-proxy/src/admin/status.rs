@@ -383,7 +383,7 @@ impl WorkerState {
         self.expected.store(threads, SeqCst);
     }
 
-    /// Counts the calling thread as running until the result is dropped.
+    /// Counts the calling thread as running until the returned value is dropped.
     pub(crate) fn run(self: &Arc<Self>) -> RunningWorker {
         self.running.fetch_add(1, SeqCst);
         RunningWorker(self.clone())

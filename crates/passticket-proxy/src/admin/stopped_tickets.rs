@@ -44,7 +44,7 @@ pub(super) fn document(breaker: &TicketBreaker) -> Option<Value> {
     }))
 }
 
-/// The stops that an administrator ends: those of an APPLID, of a user, of a user at an APPLID, or all.
+/// Which stops an administrator ends: those of an APPLID, those of a user, those of a user at an APPLID, or all stops.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Resume {
     pub(super) applid: Option<Applid>,

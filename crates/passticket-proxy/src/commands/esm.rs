@@ -231,7 +231,7 @@ fn applications(
             // IBM recommends the enhanced algorithm. Its form with upper case works in every application. It does not
             // need SETROPTS PASSWORD(MIXEDCASE) (docs/reference/security-products.md#key-profiles).
             let algorithm = algorithm.unwrap_or(Algorithm::EnhancedUpper);
-            // Replay protection is off for applications of the command line, because Zowe's documentation asked
+            // Replay protection is off for applications that the command line names, because Zowe's documentation asked
             // operators to turn it off (docs/reference/security-products.md#replay-protection). In a configuration,
             // replay protection is on by default.
             let replay = Replay::Allowed;
@@ -265,7 +265,7 @@ fn requirements(file: &Path) -> Result<Requirements, Exit> {
         )));
     }
     let grants = delegation.iter().flat_map(|delegation| &delegation.grants).flatten();
-    // The actors of the token exchange need the same permission.
+    // The actors of the token exchange need the same permission as the callers of delegated PassTickets.
     let grants = grants.chain(exchange.iter().flat_map(|exchange| &exchange.grants));
     let mut callers: Vec<_> = grants.filter_map(Grant::user).copied().collect();
     callers.sort_unstable();

@@ -24,13 +24,13 @@ use crate::{
 /// The user id of the gateway in the security product. Zowe has the same default.
 const GATEWAY_USER: &str = "ZWESVUSR";
 
-/// The unit of systemd. The Debian package installs this file as it is.
+/// The unit file for systemd. The Debian package installs this file as it is.
 const UNIT: &str = include_str!("passticket-proxy.service");
 
 /// The program in [`UNIT`].
 const UNIT_PROGRAM: &str = "/usr/bin/passticket-proxy";
 
-/// The directories in [`UNIT`], which the Debian package makes.
+/// The lines in [`UNIT`] about the directories of the Debian package.
 const UNIT_DIRECTORIES: &str = "\
 StateDirectory=passticket-proxy
 StateDirectoryMode=0750
@@ -127,7 +127,7 @@ struct Modes {
     secret: u32,
 }
 
-/// The addresses of this program in the place of ZAAS.
+/// The addresses at which this program takes the place of ZAAS.
 struct Zaas {
     /// The instances. There is at least one.
     instances: Vec<InstanceUrl>,
@@ -256,7 +256,7 @@ impl SetUp {
         files.chain([self.store()])
     }
 
-    /// Writes the files. If one of them exists already, returns an error and writes none.
+    /// Writes the files. If one of the files already exists, returns an error and writes no file.
     fn write(&self) -> Result<(), Exit> {
         let present: Vec<_> = self
             .paths()
@@ -291,8 +291,8 @@ impl SetUp {
     }
 }
 
-/// Writes a new file. The umask of the caller does not change the modes, because the umask may deny access to the
-/// gateway's group.
+/// Writes a new file with the mode `mode`, even if the umask of the caller is stricter. Otherwise the umask could deny
+/// access to the gateway's group.
 fn write_new(path: &Path, content: &[u8], mode: u32, directory_mode: u32) -> io::Result<()> {
     if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
         DirBuilder::new().mode(directory_mode).create(parent)?;
@@ -410,7 +410,7 @@ fn unit(program: &Path, directory: &Path) -> String {
     UNIT.replace(&format!("{SYSTEM_CONFIG}/"), &format!("{directory}/"))
         .replace(UNIT_PROGRAM, &program)
         .replace(UNIT_DIRECTORIES, &format!("ReadWritePaths={directory}\n"))
-        // The directory may be below /home.
+        // The directory may be below `/home`, which `ProtectHome=true` hides from the gateway.
         .replace("ProtectHome=true", "ProtectHome=read-only")
 }
 

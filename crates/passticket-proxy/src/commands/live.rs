@@ -82,9 +82,9 @@ enum Question {
     ApimlKeys(Address),
     /// How many certificates of trusted forwarders the server lists.
     Forwarders,
-    /// Whether the Caching Service of API ML can be used for revocations, and what it has.
+    /// Whether the Caching Service of API ML can be used for revocations, and what it contains.
     Revocations(CachingService),
-    /// Which services a discovery service lists.
+    /// How many services and instances a discovery service lists.
     Registry(Address),
     /// Whether a discovery service lists this program as ZAAS, and whether the gateways in its list are trusted.
     Registration(Box<Registration>),
@@ -92,7 +92,7 @@ enum Question {
     GatewayCertificate(Zaas),
 }
 
-/// The parts for the question whether a discovery service lists this program as ZAAS.
+/// The data for [`Question::Registration`].
 #[derive(Clone)]
 struct Registration {
     address: Address,
@@ -126,7 +126,7 @@ pub(crate) fn ask_all(config: &Config) -> Result<(), Exit> {
         count += 1;
         answered += usize::from(live_cluster::ask(cluster)?);
     }
-    // A server whose task panicked has no answer.
+    // A server whose task panicked has no answer, so it counts as failed.
     match count - answered {
         0 => {
             print_line(&format!("all {count} servers answered"));

@@ -81,7 +81,7 @@ impl Zaas {
     }
 
     /// Says whether the gateway that has answered with the PEM document `certificates` may speak for its clients. The
-    /// first certificate is the one of the gateway.
+    /// first certificate in the document is the certificate of the gateway.
     pub(super) fn trust(&self, certificates: &[u8]) -> Result<String, String> {
         let chain = CertificateDer::pem_slice_iter(certificates).collect::<Result<Vec<_>, _>>();
         let chain = chain.map_err(|error| format!("sends no certificates: {error}"))?;

@@ -45,10 +45,10 @@ const SYSTEM_AUTHORITIES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// The longest answer of a gateway. A PassTicket and its user id are much shorter.
+/// The maximum length of an answer of a gateway, in bytes. A PassTicket and its user id are much shorter.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// The longest text of a gateway that is printed, in characters.
+/// A text of a gateway is cut to this number of characters before it is printed.
 const MAX_SHOWN: usize = 300;
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -130,7 +130,7 @@ fn text(ticket: &Ticket, applid: &Applid, output: TicketOutput) -> Zeroizing<Str
     let Ticket { user, ticket, expires_in } = ticket;
     Zeroizing::new(match output {
         TicketOutput::Lines => format!("{user}\n{}\n", ticket.expose()),
-        // Neither text can contain an apostrophe.
+        // Neither the user id nor the PassTicket can contain an apostrophe.
         TicketOutput::Env => {
             format!("PASSTICKET_USER='{user}'\nPASSTICKET='{}'\n", ticket.expose())
         }
@@ -178,7 +178,7 @@ impl Session {
             }
             return self.ask_ticket_endpoint(applid, &token).await;
         }
-        // The endpoint `ticket` makes PassTickets for the logged-in user itself, even if this user is not an actor of
+        // The endpoint `ticket` makes a PassTicket for the user who has logged in, even if this user is not an actor of
         // the token exchange.
         let code = document(&reply)["error"].as_str().unwrap_or_default().to_owned();
         let is_no_actor = ["unauthorized_client", "invalid_target"].contains(&code.as_str());
@@ -225,7 +225,7 @@ impl Session {
         }
         let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
         let request = request.body(body).map_err(Exit::usage)?;
-        // A repeated request could use two PassTickets.
+        // The request is not repeated, because the gateway could make a PassTicket for each attempt.
         let reply = self.client.call_once(request).await;
         reply.map_err(|error| Exit::runtime(format_args!("{}: {error}", self.url)))
     }

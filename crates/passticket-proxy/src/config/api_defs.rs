@@ -153,7 +153,8 @@ fn definition<'a>(field: &Field<'a>) -> Option<Definition<'a>> {
     if let (Some(id), Some(at)) = (&id, id_at)
         && id.as_str() == ZAAS
     {
-        // The definition may be one that `init --zaas` has written for Zowe's discovery service.
+        // The definition may be one that `init --zaas` has written for Zowe's discovery service, so this is only a
+        // warning.
         at.warning(
             "is ZAAS, to which neither API ML's gateway nor this gateway forwards requests, so this entry has no effect",
         );

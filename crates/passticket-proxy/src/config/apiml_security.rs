@@ -283,8 +283,9 @@ fn header_names(field: &Field<'_>) -> Option<Vec<HeaderName>> {
     })
 }
 
-/// Parses the name of a header that the gateway removes from the requests of clients. Returns an error for a header
-/// that requests need. An example is `Authorization`: without it, no token would arrive.
+/// Parses the name of a header that the gateway removes from the requests of clients. The gateway must not remove a
+/// header that requests need, so the name of such a header is an error. An example is `Authorization`: without it, no
+/// token would arrive.
 fn header_name(text: &str, example: &str) -> Result<HeaderName, String> {
     let wrong = || format!("{} is not the name of a header; write one like {example}", quote(text));
     let name = HeaderName::try_from(text).map_err(|_| wrong())?;

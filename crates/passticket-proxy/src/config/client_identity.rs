@@ -51,15 +51,16 @@ pub struct ClientIdentities {
     /// certificate (`zowe.certificate`), as in API ML. A service that also has the scheme `bypass` gets no certificate.
     pub services: Vec<(ServiceId, ClientIdentity)>,
     /// The services that have the scheme `bypass`, or may have it when they are found in Eureka (the registry of API
-    /// ML).
+    /// ML). The value says whose requests a service can receive.
     open: BTreeMap<ServiceId, ServiceClients>,
 }
 
 /// The clients whose requests a service can receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceClients {
-    /// No route has the scheme `bypass`. Requests without an authorized user come only through `onFailure`, on separate
-    /// connections without a client certificate.
+    /// No route has the scheme `bypass`. The service receives a request without an authorized user only if `onFailure`
+    /// lets the gateway forward it. The gateway sends such requests on separate connections without a client
+    /// certificate.
     Authorized,
     /// Any client, because each scheme of the service is `bypass`.
     Any,
@@ -127,7 +128,7 @@ impl ClientIdentities {
     }
 }
 
-/// Reads `{certificate: PATH, key: PATH}`. A problem is reported, and the result is `None`.
+/// Reads `{certificate: PATH, key: PATH}`. On a problem, reports it and returns `None`.
 pub(super) fn read(field: &Field<'_>) -> Option<ClientIdentity> {
     let mut section = field.section();
     let certificate =
@@ -137,8 +138,8 @@ pub(super) fn read(field: &Field<'_>) -> Option<ClientIdentity> {
     of_files(certificate.as_ref(), key.as_ref())
 }
 
-/// Reads the files whose paths the two values contain. A problem is reported, and the result is `None`. The caller has
-/// reported a missing value.
+/// Reads the files whose paths the two values contain. On a problem, reports it and returns `None`. If a value is
+/// missing, the caller must already have reported this.
 pub(super) fn of_files(
     certificate: Option<&Field<'_>>,
     key: Option<&Field<'_>>,

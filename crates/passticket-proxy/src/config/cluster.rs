@@ -25,17 +25,17 @@ const LEASE_SECONDS: u64 = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClusterSettings {
-    /// The site. All nodes of a site share revocations: `name`.
+    /// The site: `name`. All nodes of a site share revocations.
     pub site: SiteName,
     /// The name of this node: `node`.
     pub node: NodeName,
     /// The servers through which the nodes share revocations: `redis`.
     pub redis: RedisServers,
-    /// How long the node may serve after its last contact with the servers: `leaseSeconds`.
+    /// How long the node may serve requests after its last contact with Redis: `leaseSeconds`.
     pub lease: Duration,
     /// The condition under which a revocation is reported as successful: `confirm`.
     pub confirm: Confirm,
-    /// How long the node serves without a lease: `serveWithoutLeaseSeconds`.
+    /// How long the node continues to serve requests after its lease has ended: `serveWithoutLeaseSeconds`.
     pub serve_without_lease: Duration,
 }
 
@@ -45,7 +45,7 @@ impl ClusterSettings {
     ///
     /// # Errors
     /// [`RedisSettingsError`] if the files of [`RedisServers`] cannot be used together.
-    /// [`Config::load`](super::Config::load) has checked this.
+    /// [`Config::load`](super::Config::load) has already checked this.
     pub fn place(&self) -> Result<RedisPlace, RedisSettingsError> {
         self.redis.place(&self.site)
     }

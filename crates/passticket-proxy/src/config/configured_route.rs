@@ -133,8 +133,8 @@ impl ConfiguredRoute {
         Ok(Self { route: this.route.without_credentials(), ..this })
     }
 
-    /// Returns a route with the scheme and the settings of this route, from the paths `/{service}/{gateway_url}/…` to
-    /// `upstream`.
+    /// Returns a copy of this route with other paths and another upstream. The copy has the same scheme and settings,
+    /// and leads from the paths `/{service}/{gateway_url}/…` to `upstream`.
     ///
     /// # Errors
     /// [`RouteError`] if `gateway_url` cannot be part of a path.
@@ -178,9 +178,9 @@ impl ConfiguredRoute {
         }
     }
 
-    /// Adds registered instances, each with its id. Clients can name the id in `X-InstanceId`. A registered instance is
-    /// ignored if the route has another URL with the same host and port. So a registration cannot change an instance of
-    /// a definition.
+    /// Adds registered instances, each with its id. Clients can name the id in `X-InstanceId`. If the route already has
+    /// an instance with the same host and port, but another URL, the registered instance is ignored. So a registration
+    /// cannot change an instance of a definition.
     pub fn add_registered_instances<'r>(
         &mut self,
         instances: impl IntoIterator<Item = (&'r str, &'r Upstream)>,
@@ -314,14 +314,14 @@ impl ConfiguredRoute {
         self.route.security_headers()
     }
 
-    /// Returns how long the service may pause in the body of a response. `None` means the value in the timeouts of the
-    /// configuration.
+    /// Returns how long the service may pause in the body of a response. `None` means that
+    /// `TimeoutSettings::service_body` applies.
     pub fn body_timeout(&self) -> Option<Duration> {
         self.route.body_timeout()
     }
 
-    /// Returns how long the service may take to begin its response. `None` means the value in the timeouts of the
-    /// configuration.
+    /// Returns how long the service may take to begin its response. `None` means that `TimeoutSettings::response`
+    /// applies.
     pub fn response_timeout(&self) -> Option<Duration> {
         self.route.response_timeout()
     }

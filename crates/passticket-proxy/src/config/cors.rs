@@ -18,7 +18,7 @@ use tower_passticket::{
     token::ServiceId,
 };
 
-/// The first segments of the gateway's own paths to which `cors.allowedOrigins` applies.
+/// `cors.allowedOrigins` applies to the gateway's own paths that begin with one of these segments.
 const OF_GATEWAY: [&str; 2] = ["gateway", "application"];
 
 /// The CORS settings of Zowe: `components.gateway.apiml.service`.
@@ -321,7 +321,8 @@ mod tests {
             (ON, "{}", &[with_list, any], with_rules(&[], Some(listed(&[a, b])))),
             (ON, "{}", &[with_list, with_a], with_rules(&[], Some(listed(&[a])))),
             (ON, "{}", &[with_list, ""], with_rules(&[], None)),
-            // PATCH is not one of the default methods of the second definition.
+            // The second definition has no list of methods. So the default methods apply to it, and PATCH is not one of
+            // them.
             (
                 ON,
                 "{}",

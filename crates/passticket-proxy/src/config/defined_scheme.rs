@@ -114,7 +114,8 @@ pub(super) fn scheme_of<'a>(
                 at.missing("scheme", SCHEMES);
                 return None;
             }
-            // Zowe's Discovery Service has the same rule (docs/reference/data-plane.md#metadata).
+            // If the id of a service contains `zosmf`, Zowe's Discovery Service also chooses `zosmf`
+            // (docs/reference/data-plane.md#metadata).
             None if id.contains("zosmf") => (SchemeName::Zosmf, None),
             None => (SchemeName::Bypass, None),
         },

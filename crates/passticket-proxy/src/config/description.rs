@@ -32,8 +32,8 @@ pub(super) fn read(section: &mut Section<'_>) -> Description {
     }
 }
 
-/// Reads an entry of `apiInfo`. Returns `None` for an API without an id, such as one for documentation only. The
-/// gateway does not list such an API, because clients cannot find it.
+/// Reads an entry of `apiInfo`. Returns `None` for an API without an id, such as an entry that only names
+/// documentation. The gateway does not list such an API, because clients cannot find it.
 fn api(field: &Field<'_>) -> Option<Api> {
     let mut section = field.section();
     let mut text = |name| section.optional(name).and_then(|field| text_of(&field));

@@ -39,7 +39,7 @@ pub fn is_reserved(id: &ServiceId) -> bool {
 pub struct DiscoverySettings {
     /// The hosts of Eureka: `eureka`.
     pub eureka: Vec<Address>,
-    /// The time between two fetches: `intervalSeconds`.
+    /// The time between two fetches from Eureka: `intervalSeconds`.
     pub interval: Duration,
     /// The client certificate for Eureka: `clientCertificate`. `None` means the certificate of the gateway.
     pub client_identity: Option<ClientIdentity>,
@@ -98,8 +98,8 @@ pub struct TrustedService {
     /// Its schemes: `schemes`. For each scheme, the list has a route with the settings of the service. The paths and
     /// the addresses of these routes are placeholders.
     pub schemes: Vec<ConfiguredRoute>,
-    /// The routes that have their own settings in `components.passticket-proxy.services.ID.routes`, one for each
-    /// scheme. The addresses of these routes are placeholders.
+    /// The routes that have their own settings in `components.passticket-proxy.services.ID.routes`. For each scheme of
+    /// the service, the list contains each of these routes once. The addresses of these routes are placeholders.
     pub routes: Vec<ConfiguredRoute>,
     /// Whether an instance may have no TLS: `plainHttp`.
     pub plain_http: bool,
@@ -465,7 +465,8 @@ impl<'a> DiscoverySection<'a> {
             let is_x509 = |(scheme, _): &_| matches!(scheme, ServiceScheme::X509 { .. });
             let is_lost = match &identities.default {
                 // With `STRICT`, the service uses the common connector, which presents `default` for requests of users.
-                // Otherwise, the service gets a connector of its own, which must not present `default`.
+                // Otherwise, the service gets a connector of its own. Clients without authentication also use this
+                // connector, so it must not present `default`.
                 Some(_) => verify != Verification::Strict,
                 None => schemes.iter().any(is_x509),
             };

@@ -13,7 +13,8 @@ pub(super) struct FipsKey {
 }
 
 impl FipsKey {
-    /// Parses the hex digits of a key that is known to be valid. Returns `None` for a legacy key.
+    /// Parses the hex digits of a key. The caller must have checked that they are valid. Returns `None` for a legacy
+    /// key.
     pub(super) fn from_hex(algorithm: Algorithm, key: &str) -> Option<Self> {
         if algorithm == Algorithm::Legacy {
             return None;

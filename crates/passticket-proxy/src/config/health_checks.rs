@@ -8,7 +8,8 @@ use super::reader::Section;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HealthCheckSettings {
-    /// The time between the beginnings of two checks of an instance: `healthChecks.intervalSeconds`.
+    /// The time from the start of a check of an instance to the start of its next check:
+    /// `healthChecks.intervalSeconds`.
     pub interval: Duration,
     /// The time that a check may take: `healthChecks.timeoutSeconds`.
     pub timeout: Duration,

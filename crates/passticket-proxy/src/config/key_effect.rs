@@ -6,8 +6,8 @@ use super::reader::Field;
 /// A key and its effect in this gateway.
 #[derive(Debug)]
 pub(super) struct Key {
-    /// The path below the section of the table. The row also covers all keys below this path, except those that a row
-    /// with a longer path covers.
+    /// The path of the key. It begins below the section that the table describes. The row also covers all keys below
+    /// this path, except those that a row with a longer path covers.
     pub(super) path: &'static str,
     pub(super) effect: Effect,
 }
@@ -20,9 +20,10 @@ pub(super) struct Key {
 pub(super) enum Effect {
     /// The key has the same effect as in Zowe, or the effect that the text describes.
     Honoured(&'static str),
-    /// The key has no effect. A warning says what is missing.
+    /// The key has no effect in this gateway. If the key has one of the values, a warning says what is missing.
     Warning(Values, &'static str),
-    /// The key restricts something in Zowe, but this gateway would not apply the restriction.
+    /// The key restricts something in Zowe, but this gateway does not apply the restriction. If the key has one of the
+    /// values, the configuration is refused. The text is the error message.
     Error(Values, &'static str),
     /// The key changes only what another key does. The text is the path of the other key.
     Detail(&'static str),
@@ -30,7 +31,7 @@ pub(super) enum Effect {
     Elsewhere(&'static str),
 }
 
-/// The values of a key that cause a message.
+/// The values of a key that cause a warning or an error.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Values {
     /// Each value that is not blank.
@@ -43,8 +44,8 @@ pub(super) enum Values {
 use Values::{Any, Is, IsNot};
 
 impl Values {
-    /// Returns whether the value of `field` causes a message. A template that was not replaced may have any value, so
-    /// it causes a message.
+    /// Returns whether the value of `field` causes a message. A template that was not replaced may stand for any value,
+    /// so it causes a message.
     fn contain(self, field: &Field<'_>) -> bool {
         match self {
             _ if field.is_template() => true,

@@ -38,7 +38,7 @@ impl KeyRing {
         TYPES.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
 
-    /// Returns the error for a ring in the place of a key store. `label` is the label of the certificate.
+    /// Returns the error for a key ring that is configured as the key store. `label` is the label of the certificate.
     pub(super) fn export_key(&self, label: Option<&str>) -> String {
         let owner = self.owner();
         format!(
@@ -49,7 +49,7 @@ impl KeyRing {
         )
     }
 
-    /// Returns the error for a ring in the place of a trust store.
+    /// Returns the error for a key ring that is configured as the trust store.
     pub(super) fn export_authorities(&self) -> String {
         let owner = self.owner();
         let ring = self.name.as_deref().unwrap_or("<RING>");
@@ -62,7 +62,7 @@ impl KeyRing {
         )
     }
 
-    /// Returns the error for a ring in the place of any other file.
+    /// Returns the error for a key ring that is configured as any other file.
     pub(super) fn export_file(&self) -> String {
         let (owner, label) = (self.owner(), operand(self.label.as_deref()));
         format!(

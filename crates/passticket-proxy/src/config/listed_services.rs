@@ -84,8 +84,8 @@ fn with_path(upstream: &Upstream, path: &str) -> String {
     format!("{upstream}/{}", path.trim_start_matches('/'))
 }
 
-/// The kind of a page. Only routes of the same kind can lead to the page. The beginning of the `gatewayUrl` of a route
-/// in the definition, `ui` or `api`, is the kind of the route.
+/// The kind of a page. Only routes of the same kind can lead to the page. The `gatewayUrl` of a route in the definition
+/// begins with the kind of the route: `ui` or `api`.
 #[derive(Clone, Copy)]
 enum Kind {
     /// For people: `ui/…`.

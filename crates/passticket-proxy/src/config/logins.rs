@@ -53,7 +53,7 @@ pub(super) enum Provided<'a> {
     Zss(Address),
     /// Neither a server nor a file: no user can log in with a password.
     Nothing,
-    /// A problem was reported.
+    /// A setting is wrong. The problem was already reported.
     Wrong,
 }
 

@@ -109,7 +109,7 @@ const KEYS: &[Key] = &[
     key("version", Elsewhere("the version of the metadata")),
 ];
 
-/// Returns the row of a key.
+/// Returns the row of the table that covers the key `name`. If several rows do, the row with the longest path applies.
 fn row(name: &str) -> Option<&'static Key> {
     let is_below = |key: &&Key| {
         name.strip_prefix(key.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -122,7 +122,8 @@ fn row(name: &str) -> Option<&'static Key> {
 pub(super) struct Metadata<'a>(BTreeMap<String, Field<'a>>);
 
 impl<'a> Metadata<'a> {
-    /// Sets a value, in place of an earlier one. A blank value counts as absent, so it has no effect.
+    /// Sets the value of the key `name`, and replaces an earlier value. A blank value counts as absent, so it has no
+    /// effect.
     pub(super) fn set(&mut self, name: &str, field: Field<'a>) {
         if !field.is_blank() {
             self.0.insert(name.to_owned(), field);

@@ -37,8 +37,8 @@
 //!    they are known. Most problems also say what to write instead.
 //! 3. Unknown settings are errors in `components.passticket-proxy`, in api-defs, and in the files that are described
 //!    under *Other files*. In Zowe's own sections, unknown settings cause a warning, because they may be settings of a
-//!    newer Zowe. A setting of Zowe that this gateway does not support causes a warning, or an error if it restricts
-//!    something (docs/reference/zowe-yaml-keys.md).
+//!    newer Zowe. Some settings of Zowe have no effect in this gateway. If such a setting restricts something in Zowe,
+//!    it causes an error. Otherwise it causes a warning (docs/reference/zowe-yaml-keys.md).
 //! 4. A setting with a blank value counts as absent, because the zowe.yaml that Zowe ships has blank values. There are
 //!    exceptions: Blank `callers` permit no caller. An empty list `allowedOrigins` of a service permits no origin. A
 //!    blank `gatewayUrl` matches all paths of the service. A blank value that could lift a restriction is an error.
@@ -49,15 +49,15 @@
 //!    PassTicket keys and passwords of encrypted files can also be in environment variables. Problems and `Debug` never
 //!    show a secret from these files and variables. A problem also does not show any other value that looks like a
 //!    PassTicket key or a private key.
-//! 7. YAML anchors, aliases and merge keys (`<<`) work. The number of values in a file is limited. An alias counts as
-//!    all values that it repeats.
+//! 7. YAML anchors, aliases and merge keys (`<<`) work. The number of values in a file is limited. For this limit, an
+//!    alias counts as many values as it repeats.
 //!
 //! # Listening
 //!
-//! `host` is an IP address or a host name. The gateway resolves a host name each time it reads the configuration, but
-//! listens on the address that it found at the start. If the name has several addresses, the gateway listens on the
-//! first IPv4 address. If the name has no IPv4 address, the gateway listens on the first IPv6 address. `0.0.0.0` means
-//! all IPv4 addresses of the machine. `::` means all its IPv4 and IPv6 addresses.
+//! `host` is an IP address or a host name. The gateway resolves a host name each time it reads the configuration. But
+//! it continues to listen on the address that it found at the start. If the name has several addresses, the gateway
+//! listens on the first IPv4 address. If the name has no IPv4 address, the gateway listens on the first IPv6 address.
+//! `0.0.0.0` means all IPv4 addresses of the machine. `::` means all its IPv4 and IPv6 addresses.
 //!
 //! # Other files
 //!
@@ -85,9 +85,10 @@
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/identities.yml"), "```")]
 //!
-//! `technicalUsers` names a file with rules. A rule gives a technical user to the users of an identity provider in
-//! `oidc` whose tokens have a certain value in a claim (docs/operating/technical-users.md). Each service that a rule
-//! names must have the scheme `httpBasicPassTicket`.
+//! `technicalUsers` names a file with rules. A rule names an identity provider in `oidc`, a claim, a value and a
+//! technical user. If the token of a person from this provider has this value in this claim, the person acts through
+//! the technical user (docs/operating/technical-users.md). Each service that a rule names must have the scheme
+//! `httpBasicPassTicket`.
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/technical-users.yml"), "```")]
 //!
@@ -96,8 +97,9 @@
 //! the gateway reads the file and logs a warning.
 //!
 //! `apiDefs` names files with static definitions, or directories with such files. The settings of a service in
-//! `services` replace those of its definition. The example shows the settings of a definition that have an effect. Some
-//! settings in its metadata also have an effect (docs/reference/service-metadata.md):
+//! `services` replace those of its definition. The example shows the settings of a definition that have an effect in
+//! this gateway. Some settings in the metadata of a definition also have an effect
+//! (docs/reference/service-metadata.md):
 //!
 #![doc = concat!("```yaml\n", include_str!("examples/api-def.yml"), "```")]
 //!
@@ -108,12 +110,13 @@
 //!
 //! If `replayProtection` is `true` (the default), the security product accepts a PassTicket only once. So the gateway
 //! makes only one PassTicket per second for each user and APPLID. After a pause, it can make about 60 PassTickets
-//! immediately one after the other, because it then uses the seconds of the pause. This number is lower if
-//! `windowSeconds` is below 240. A request beyond this limit gets no PassTicket
+//! without a delay, because each of them takes an unused second of the pause. It can make fewer if `windowSeconds` is
+//! below 240. A request beyond this limit gets no PassTicket
 //! ([`NoTimeSlot`](tower_passticket::passticket::NoTimeSlot)).
 //!
-//! If `replayProtection` is `false`, the profile must allow replay, and the limit does not apply. `reuseSeconds` is
-//! then possible: the gateway uses the PassTicket of a user for this many seconds (docs/operating/ticket-reuse.md).
+//! If `replayProtection` is `false`, the profile must allow replay, and the limit does not apply. In this case, the
+//! setting `reuseSeconds` is permitted: for this many seconds, the gateway sends the same PassTicket of a user again
+//! (docs/operating/ticket-reuse.md).
 //!
 //! `passticket-proxy esm --esm racf --from-config` prints the commands that define the profile with the
 //! configured setting.
@@ -325,7 +328,7 @@ pub struct Config {
     pub proxy_protocol: Option<TrustedProxies>,
     /// The admin port, if `components.passticket-proxy.admin.port` is present.
     pub admin: Option<AdminSettings>,
-    /// The listener for gateways of API ML, which use this program as their ZAAS, if
+    /// The listener for gateways of API ML that use this program as their ZAAS. Present if
     /// `components.passticket-proxy.zaas.enabled` is `true`.
     pub zaas: Option<ZaasSettings>,
     /// `zowe.network.server.tls.attls`, or the same setting below `components.gateway`.
@@ -344,7 +347,7 @@ pub struct Config {
     /// The other keys of `components.passticket-proxy.signingKeys`. They only verify tokens.
     pub retained_keys: Vec<VerifyingKey>,
     /// The server or the file that checks the passwords of users. `components.passticket-proxy.users` names the file,
-    /// and `components.gateway.apiml.security.auth.provider` the server.
+    /// and `components.gateway.apiml.security.auth.provider` selects the server.
     pub logins: Logins,
     /// Whether Personal Access Tokens are credentials: `components.gateway.apiml.security.personalAccessToken.enabled`.
     pub pats: bool,
@@ -376,12 +379,13 @@ pub struct Config {
     /// The path of the file from which [`saf`](Self::saf) was read. [`read_permissions`] reads this
     /// file again.
     pub saf_file: Option<PathBuf>,
-    /// The endpoint that checks access to the resources in [`guards`](Self::guards), instead of the file:
-    /// `components.gateway.apiml.security.authorization.provider` and `endpoint.url`.
+    /// The endpoint that checks access to the resources in [`guards`](Self::guards). If it is absent,
+    /// [`saf`](Self::saf) decides. The settings are `components.gateway.apiml.security.authorization.provider` and
+    /// `endpoint.url`.
     pub saf_endpoint: Option<Address>,
     /// The SAF resources that guard the auth API: `components.gateway.apiml.security.authorization.resourceClass` and
     /// `resourceNamePrefix`, or `components.gateway.apiml.security.saf` with `serviceResourceClass` and
-    /// `serviceResourceNamePrefix`. If there is an endpoint, the class is `ZOWE`.
+    /// `serviceResourceNamePrefix`. If [`saf_endpoint`](Self::saf_endpoint) is present, the class must be `ZOWE`.
     pub guards: GuardingResources,
     /// The mapping of client certificates to user ids: `components.passticket-proxy.certificateMapping`.
     pub certificate_mapping: CertificateMapping,
@@ -395,8 +399,8 @@ pub struct Config {
     /// The mapping of the users of [`oidc`](Self::oidc) to user ids. `None` if there is no provider, or if the
     /// configuration has no mapping.
     pub identity_mapping: Option<IdentityMapping>,
-    /// The rules that give the users of [`oidc`](Self::oidc) technical users, for each service with rules:
-    /// `components.passticket-proxy.technicalUsers`. These services have the scheme `httpBasicPassTicket`.
+    /// The rules of `components.passticket-proxy.technicalUsers`, for each service with rules. A rule gives a technical
+    /// user to some users of [`oidc`](Self::oidc). The services have the scheme `httpBasicPassTicket`.
     pub technical_users: BTreeMap<ServiceId, Arc<TechnicalUsers>>,
     /// Delegated PassTickets, if `components.gateway.apiml.security.delegatePassticket` is on.
     pub delegation: Option<DelegationSettings>,
@@ -407,8 +411,8 @@ pub struct Config {
     pub resource_origins: Vec<Origin>,
     /// The audit file. `None` if `components.passticket-proxy.audit.enabled` is `false`.
     pub audit: Option<AuditSettings>,
-    /// The path of the file with revocations: `components.passticket-proxy.revocations`. `serve --new-store` creates a
-    /// missing file. A node of a cluster creates it without this option.
+    /// The path of the file with revocations: `components.passticket-proxy.revocations`. The command `serve` creates a
+    /// missing file with the option `--new-store`. A node of a cluster creates a missing file even without this option.
     pub revocations: PathBuf,
     /// Present if this gateway is one of several nodes, which share revocations: `components.passticket-proxy.cluster`.
     pub cluster: Option<ClusterSettings>,
@@ -416,7 +420,8 @@ pub struct Config {
     /// `components.passticket-proxy.takeoverSocket`. The default is the path of the revocation file with `.takeover`
     /// appended.
     pub takeover_socket: PathBuf,
-    /// The profile of responses of the auth API: `components.passticket-proxy.compatibility`.
+    /// The compatibility profile, which decides the form of the auth API's responses:
+    /// `components.passticket-proxy.compatibility`.
     pub compatibility: Compatibility,
     /// Whether client certificates are credentials: `components.gateway.apiml.security.x509.enabled`. This field
     /// is always `false` with AT-TLS.
@@ -434,10 +439,10 @@ pub struct Config {
     /// Changes to the list of headers that the gateway removes from requests, for each service with such changes:
     /// `components.passticket-proxy.services.ID.requestHeaders`.
     pub request_headers: Vec<(ServiceId, RequestHeaders)>,
-    /// The policy that decides which requests of web pages of other origins are refused. `zowe.externalDomains` and
-    /// `externalPort` set the origins of the gateway. With `compatibility: zowe-v3`, all requests of other origins are
-    /// refused, unless CORS allows them: `apiml.service.corsEnabled`, `components.passticket-proxy.cors` and the
-    /// metadata of the services.
+    /// The policy for requests from web pages of other origins. It decides which of these requests the gateway refuses.
+    /// `zowe.externalDomains` and `externalPort` set the origins of the gateway. With `compatibility: zowe-v3`, all
+    /// requests of other origins are refused, unless CORS allows them: `apiml.service.corsEnabled`,
+    /// `components.passticket-proxy.cors` and the metadata of the services.
     pub origins: OriginPolicy,
     /// `components.gateway.apiml.security.auth.cookieProperties.cookieName` and `cookieNamePAT`.
     pub cookies: CookieNames,
@@ -445,9 +450,9 @@ pub struct Config {
     pub token_lifetime: Duration,
     /// Time limits.
     pub timeouts: TimeoutSettings,
-    /// The limits for opening a connection to single services:
-    /// `components.passticket-proxy.services.ID.connectSeconds`, and `connect-timeout` in the metadata. They replace
-    /// [`TimeoutSettings::connect`].
+    /// The time limits for opening a connection, for each service with a limit of its own:
+    /// `components.passticket-proxy.services.ID.connectSeconds`, and `connect-timeout` in the metadata. For these
+    /// services, they replace [`TimeoutSettings::connect`].
     pub connect_timeouts: BTreeMap<ServiceId, Duration>,
     /// Size limits of caches, and limits of connections.
     pub limits: LimitSettings,
@@ -479,8 +484,8 @@ pub struct Config {
     pub health: HealthAccess,
     /// The PassTicket keys: `components.passticket-proxy.ptktdata`. An APPLID can have keys for some users only.
     pub profiles: KeyProfiles,
-    /// The keys of [`profiles`](Self::profiles) that are in PKCS#11 tokens. The tokens have not been searched for them
-    /// yet.
+    /// The keys of [`profiles`](Self::profiles) that are in PKCS#11 tokens. Loading does not search the tokens for
+    /// these keys. [`ConfiguredTokenKey::check`] does.
     pub token_keys: Vec<ConfiguredTokenKey>,
     /// The APPLIDs whose PassTickets come from [`zowe`](Self::zowe), and whether they have replay protection: the
     /// entries of `components.passticket-proxy.ptktdata` with `source: zowe`.
@@ -526,8 +531,8 @@ impl Config {
         Self::load_with_sources(path, env).0
     }
 
-    /// Does the same as [`load`](Self::load). Returns also the files that were read, or could not be read. To notice a
-    /// change of the configuration, watch these files.
+    /// Does the same as [`load`](Self::load). Also returns the files that were read, and those that could not be read.
+    /// To notice a change of the configuration, watch these files.
     pub fn load_with_sources(
         path: &Path,
         env: &dyn Fn(&str) -> Option<String>,
@@ -653,7 +658,7 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let Assembled { routes, templates } =
         routes::assemble_all(&definitions, overrides, *on_failure, entries, ptktdata, templates);
     // The limits also apply to the services that are found in Eureka. `components.passticket-proxy.services` names some
-    // of their routes. The templates stand for all their other routes.
+    // routes of these services. The templates stand for all other routes of these services.
     let of_definitions = routes.len();
     let mut all_routes: Vec<_> = routes.into_iter().chain(templates).collect();
     let found_if_complete = is_complete.then_some(&found[..]);
@@ -669,7 +674,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     let connect_timeouts = routes::connect_timeouts(overrides, &definitions);
     let request_headers = routes::request_headers(overrides, &definitions);
     let listed = listed_services::list(&definitions, routes);
-    // With `components.passticket-proxy.zaas`, a gateway of API ML may ask for PassTickets of any APPLID.
+    // With `components.passticket-proxy.zaas`, a gateway of API ML may ask for PassTickets of any APPLID. So all keys
+    // count as used.
     let is_used = |applid: &Applid| ours.zaas.is_on() || ours.exchange.may_use(applid);
     let services = routes::services_by_applid(&all_routes, zosmf_applid);
     routes::warn_unused_keys(entries, &services, is_used);
@@ -849,7 +855,8 @@ fn load(path: &Path, env: Environment<'_>, report: &Report) -> Option<Config> {
     })
 }
 
-/// Says which requests of other origins are allowed without CORS. API ML refuses all requests of other origins.
+/// Says which requests of other origins are allowed without CORS. API ML refuses all these requests, so the profile
+/// `zowe-v3` also refuses them.
 fn foreign_origins(compatibility: Compatibility) -> ForeignOrigins {
     match compatibility {
         Compatibility::ZoweV3 => ForeignOrigins::Refused,

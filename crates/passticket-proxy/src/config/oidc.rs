@@ -30,8 +30,8 @@ pub struct OidcSettings {
     pub registry: Registry,
     /// The time between two fetches of the keys: `refreshMinutes`.
     pub refresh: Duration,
-    /// The certificate authorities (CAs) of the server with the keys: `certificateAuthorities`. `None` means the CAs of
-    /// services.
+    /// The certificate authorities (CAs) of the server with the keys: `certificateAuthorities`. `None` means that the
+    /// gateway uses the CAs that it trusts for services.
     pub authorities: Option<Vec<u8>>,
     /// The claims and values that the rules of `components.passticket-proxy.technicalUsers` name for this issuer.
     pub kept_values: BTreeSet<(String, String)>,

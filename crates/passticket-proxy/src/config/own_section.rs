@@ -27,8 +27,8 @@ pub(super) fn find<'a>(root: &mut Section<'a>) -> Section<'a> {
         (_, None) => components.section("passticket-proxy"),
     };
     warn_of_near_misses(&components, root);
-    // Zowe's schema permits this key for each component, so it is accepted. Its value has no effect, because the
-    // launcher of Zowe does not start this gateway.
+    // Zowe's schema permits the key `enabled` for each component, so it is accepted here. Its value has no effect,
+    // because the launcher of Zowe does not start this gateway.
     section.optional("enabled").map(|field| field.boolean());
     section
 }

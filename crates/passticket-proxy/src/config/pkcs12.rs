@@ -154,7 +154,7 @@ impl Pkcs12 {
     }
 
     /// Returns the certificate with the public key of this key. Certificates with the id of the key are tried first.
-    /// Some programs write no such ids.
+    /// Some programs write no such ids, so the other certificates are tried, too.
     fn certificate_of(&self, key: &PrivateKeyBag) -> Option<&CertificateBag> {
         let certs = &self.0.certs;
         let (same, others): (Vec<_>, Vec<_>) =

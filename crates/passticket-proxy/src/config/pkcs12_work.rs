@@ -19,7 +19,7 @@ const MAX_DEPTH: usize = 64;
 
 const PBKDF2: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.5.12");
 const SCRYPT: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11591.4.11");
-/// The schemes of PKCS12 itself have object identifiers below this one.
+/// The encryption schemes of PKCS12 itself have object identifiers below this object identifier.
 const PKCS12_SCHEMES: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.12.1");
 
 /// The key derivations of the parts of a file that are visible without the password. An encrypted part can contain

@@ -33,8 +33,8 @@ impl Place {
 
     /// Returns the line, counted from 1. Returns `None` if the place is a whole file.
     ///
-    /// If the zowe.yaml does not contain the key, a [`Problem`] has the line of the mapping that lacks the key. The
-    /// places in [`Listen`](super::Listen) and [`AdminSettings`](super::AdminSettings) have no line for such a key.
+    /// If the file does not contain the key, the place in a [`Problem`] has the line of the mapping that lacks the key.
+    /// In this case, the places in [`Listen`](super::Listen) and [`AdminSettings`](super::AdminSettings) have no line.
     pub fn line(&self) -> Option<usize> {
         (self.line > 0).then_some(self.line)
     }
@@ -153,8 +153,8 @@ impl Report {
         self.warnings.borrow_mut().push(problem);
     }
 
-    /// Returns the errors if there are any. If not, returns `value` and the warnings. Before a caller passes `None`, it
-    /// must report an error.
+    /// If there are errors, returns them. Otherwise returns `value` and the warnings. A caller may pass `None` only if
+    /// it has reported an error.
     pub(super) fn finish<T>(self, value: Option<T>) -> Result<(T, Vec<Problem>), Problems> {
         let errors = self.errors.into_inner();
         match value {
@@ -186,7 +186,8 @@ pub(super) fn push_name(path: &mut String, name: &str) {
     push_known_name(path, &shown_name(name));
 }
 
-/// Appends `.name` to the path of a key. The program knows the name, so the name is no secret.
+/// Appends `.name` to the path of a key, without a check of `name`. The name comes from the program and not from the
+/// file, so it is no secret.
 pub(super) fn push_known_name(path: &mut String, name: &str) {
     if !path.is_empty() {
         path.push('.');
@@ -207,9 +208,9 @@ pub(super) fn shown_name(name: &str) -> Cow<'_, str> {
 /// Returns whether a name may contain a secret: a cryptographic key, a password hash, or a part of one. If a colon or a
 /// quote is missing in the YAML, a secret value becomes a name, or a part of a name.
 ///
-/// The rule does not recognize secrets, because a secret can have any form. It recognizes harmless names, and returns
-/// `false` for them. A name of up to 8 characters is harmless: it is too short for a secret of 64 bits. A longer name
-/// is harmless if all of these are true:
+/// This function does not recognize secrets, because a secret can have any form. It recognizes harmless names, and
+/// returns `false` for them. For all other names, it returns `true`. A name of up to 8 characters is harmless: it is
+/// too short for a secret of 64 bits. A longer name is harmless if all of these are true:
 ///
 /// - It has only ASCII letters, digits, and punctuation that is usual in names.
 /// - It has at most 7 digits.
@@ -227,8 +228,8 @@ pub(super) fn may_contain_secret(name: &str) -> bool {
         || name.split('.').any(|part| part.len() > MAX_SHORT && !looks_like_words(part))
 }
 
-/// The maximum number of characters of a name that is always shown. A secret of 64 bits has 11 characters in
-/// base64, and 16 in hex.
+/// Problems always show a name of up to this many characters. Such a name is too short for a secret: a secret of 64
+/// bits has 11 characters in base64, and 16 in hex.
 const MAX_SHORT: usize = 8;
 
 /// Returns the length of the longest run of hex digits. Punctuation does not end a run.
@@ -237,10 +238,10 @@ fn longest_hex_run(text: &str) -> usize {
     runs.map(|run| run.chars().filter(char::is_ascii_hexdigit).count()).max().unwrap_or(0)
 }
 
-/// Returns whether a part of a name looks like words. A part with letters of only one case does. If a part mixes upper
-/// and lower case, it must have no digit, and any three neighboring words in it must have at least 8 letters in total.
-/// A word is a run of letters of one case, or an upper-case letter and the lower-case letters after it. About 1 of 500
-/// random base64 texts of 22 characters passes this test.
+/// Returns whether a part of a name looks like words. A part with letters of only one case always looks like words. If
+/// a part mixes upper and lower case, it looks like words only if it has no digit, and if each three neighboring words
+/// in it have at least 8 letters in total. A word is a run of letters of one case, or an upper-case letter and the
+/// lower-case letters after it. About 1 of 500 random base64 texts of 22 characters passes this test.
 fn looks_like_words(part: &str) -> bool {
     let has = |is: fn(&char) -> bool| part.chars().any(|c| is(&c));
     if !(has(char::is_ascii_uppercase) && has(char::is_ascii_lowercase)) {

@@ -94,12 +94,12 @@ pub(super) fn read<'a>(
         let mut section = item.section();
         let applid = section.required("applid", "the APPLID of a service");
         let applid = applid.and_then(|field| Some((field.parse::<Applid>()?, field.at)));
-        // z/OS counts a refused PassTicket as a wrong password. The third wrong password may revoke the user, so the
-        // maximum is 2.
+        // z/OS counts a refused PassTicket as a wrong password. The third wrong password may revoke the user, so
+        // `refusals` is at most 2.
         let refused = section.optional("refusals").and_then(|field| field.number(1..=2));
         if let (Some((applid, _)), Some(refused)) = (&applid, refused) {
             let refused = u8::try_from(refused).unwrap_or(1);
-            // If an APPLID has several keys, the lowest number applies.
+            // If the entries of an APPLID have different `refusals`, the lowest one applies.
             let lowest = refusals.entry(*applid).or_insert(refused);
             *lowest = refused.min(*lowest);
         }
@@ -164,8 +164,8 @@ pub(super) fn read<'a>(
         let profile = current.profile(applid, None);
         let next = match next {
             None => None,
-            // If the next key is wrong, the entry is left out. Otherwise, the gateway would make PassTickets with the
-            // old key forever.
+            // If the next key is wrong, the entry is left out. Otherwise, the gateway would continue to use the old key
+            // after the time of the change.
             Some(next) => match next.and_then(|next| next.after(&current, applid, now)) {
                 Some(next) => Some(next),
                 None => continue,
@@ -292,7 +292,7 @@ struct NextKey<'a> {
     from_at: At<'a>,
 }
 
-/// A next key that has been in use for this time causes a warning.
+/// If the next key has been in use for at least this time, it causes a warning.
 const LONG_PAST: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl<'a> NextKey<'a> {

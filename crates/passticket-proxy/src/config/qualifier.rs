@@ -8,7 +8,7 @@ use tower_passticket::passticket::{Applid, GroupName, Qualifier, UserId};
 
 use super::reader::{At, Section};
 
-/// Means that `user`, `group` or `users` is wrong, and that the problem was reported.
+/// The error if `user`, `group` or `users` is wrong. The problem was already reported.
 pub(super) struct Reported;
 
 /// Reads `user`, `group` and `users`. Returns `None` if the entry is for all users. A blank value is an error. If it

@@ -86,7 +86,7 @@ pub(super) fn read_service(service: &mut Section<'_>) -> Option<ServiceRate> {
 }
 
 /// Adds the rate limits to the routes. `ours` are the settings in `components.passticket-proxy`. `found` are the
-/// services that are found in a registry. If a file of definitions could not be read, not all services are known, and
+/// services that are found in a registry. If a file of definitions is not valid YAML, not all services are known, and
 /// `found` is `None`.
 pub(super) fn apply<'s>(
     routes: &mut [ConfiguredRoute],

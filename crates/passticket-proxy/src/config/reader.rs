@@ -28,7 +28,7 @@ use super::{
 /// A YAML file as a tree.
 pub(super) struct Document {
     file: PathBuf,
-    /// `None` if the file is not valid YAML. This problem was reported.
+    /// `None` if the file is not valid YAML. In this case, the problem was already reported.
     root: Option<Node>,
 }
 
@@ -94,8 +94,8 @@ impl<'a> At<'a> {
         self.report.warning(self.problem(text));
     }
 
-    /// Reports that `name`, the last part of the path of this key, is wrong. `error` may contain `name`. So `error` is
-    /// not shown if `name` may contain a secret.
+    /// Reports that `name` is wrong. `name` is the last part of the path of this key. If `name` may contain a secret,
+    /// the report does not show `error`, because `error` may contain `name`.
     pub(super) fn wrong_name(&self, name: &str, error: impl fmt::Display) {
         if may_contain_secret(name) {
             self.error("is a wrong name (not shown: it may contain a secret)");
@@ -166,8 +166,8 @@ impl<'a> Field<'a> {
     }
 
     /// Returns the text of a single value, without checks. Use this function only for values that have no effect on
-    /// requests, such as titles. Returns `None` for null, a list or a mapping, and does not report it. A template stays
-    /// as it is.
+    /// requests, such as titles. For null, a list or a mapping, returns `None` without a report. A template stays as it
+    /// is.
     pub(super) fn unchecked_text(&self) -> Option<&'a str> {
         match &self.node.value {
             Value::Scalar(text) => Some(text.trim()),
@@ -374,15 +374,15 @@ impl<'a> Field<'a> {
 
 /// A mapping whose keys are read one by one. [`Section::finish`] reports the keys that were not read.
 ///
-/// A section can consist of several mappings ([`Section::over`]). The value of a key is then the first one that is
-/// not blank.
+/// A section can consist of several mappings ([`Section::over`]). The value of a key then comes from the first mapping
+/// in which the key is present and not blank.
 pub(super) struct Section<'a> {
     /// The place of the last mapping.
     pub(super) at: At<'a>,
     entries: &'a [Entry],
     /// The mappings that precede `entries`.
     first: Vec<(At<'a>, &'a [Entry])>,
-    /// `true` if the value is not a mapping. This problem was reported.
+    /// `true` if the value of this section is not a mapping. In this case, the problem was already reported.
     broken: bool,
     /// The keys that were read or accepted.
     known: Vec<&'a str>,
@@ -394,7 +394,7 @@ impl<'a> Section<'a> {
     }
 
     /// Combines two sections. A key is read from this section, or from `other` if it is absent or blank here. Mappings
-    /// below the same key are also combined. If a required key is absent in both, the problem has its place
+    /// below the same key are also combined. If a required key is absent in both sections, the place of the problem is
     /// in `other`.
     pub(super) fn over(self, other: Self) -> Self {
         let mut first = self.first;
@@ -476,7 +476,7 @@ impl<'a> Section<'a> {
             .fold(last, |section, before| before.section().over(section))
     }
 
-    /// Returns the place of an absent key, with the line of this mapping.
+    /// Returns the place for a problem with an absent key. It has the line of this mapping.
     pub(super) fn child(&self, name: &str) -> At<'a> {
         self.at.with_known_key(self.at.line, name)
     }
@@ -490,12 +490,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Accepts keys without reading them.
+    /// Marks keys as known, without reading them. [`Self::finish`] does not report them.
     pub(super) fn accept(&mut self, names: &[&'static str]) {
         self.known.extend(names);
     }
 
-    /// Returns whether the value is not a mapping. This problem was reported.
+    /// Returns whether the value of this section is not a mapping. In this case, the problem was already reported.
     pub(super) fn is_broken(&self) -> bool {
         self.broken
     }

@@ -40,7 +40,8 @@ impl<'a> ServiceLimits<'a> {
     }
 }
 
-/// Reads the limits of a service and of its routes. The caller reads the time limits of the service itself.
+/// Reads the limits of a service and of its routes. Does not read the time limits of the service: the caller reads
+/// them.
 pub(super) fn read_service<'a>(service: &mut Section<'a>) -> ServiceLimits<'a> {
     let of_service = read(service);
     let routes = service.section("routes");
@@ -77,8 +78,8 @@ fn read<'a>(section: &mut Section<'a>) -> Limits<'a> {
     }
 }
 
-/// Reads a list. An empty list is an error: it seems to allow nothing. But a blank value counts as absent, so an empty
-/// list would allow everything.
+/// Reads a list. An empty list is an error. It seems to allow nothing, but each blank value counts as absent. So
+/// without the error, an empty list would allow everything.
 fn list<'a>(section: &mut Section<'a>, name: &'static str) -> Option<Field<'a>> {
     let field = section.present(name)?;
     if field.is_list() && field.is_blank() {
@@ -184,7 +185,7 @@ fn with_limits(
         (limits, is_limited) = (limits.with_methods(methods.iter().cloned()), true);
     }
     if let Some(paths) = own.paths.as_ref().or(of_service.paths.as_ref()) {
-        // An invalid path was reported.
+        // If a path is invalid, this was already reported.
         let paths = paths.iter().filter_map(|path| Some(below(&id, path.unchecked_text()?)));
         if let Ok(with_paths) = limits.clone().with_paths(paths) {
             (limits, is_limited) = (with_paths, true);

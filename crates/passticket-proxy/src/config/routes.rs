@@ -171,8 +171,8 @@ fn read_mode(section: &mut Section<'_>, id: &str) -> Mode {
     mode.unwrap_or_default()
 }
 
-/// Reads the setting `refusedStatuses` of a service: `none`, or the statuses by which the service refuses a PassTicket.
-/// An empty list counts as absent, like each blank value.
+/// Reads the setting `refusedStatuses` of a service. Its value is `none`, or a list of the statuses by which the
+/// service refuses a PassTicket. An empty list counts as absent, like each blank value.
 fn read_refused_statuses(field: &Field<'_>) -> Option<RefusedStatuses> {
     let statuses = field.one_or_more();
     if let [only] = &statuses[..]
@@ -204,7 +204,7 @@ fn read_protocol<'a>(section: &mut Section<'a>) -> Option<(ServiceProtocol, At<'
     Some((protocol?, field.at))
 }
 
-/// Reports `http: h2c` of a service with TLS.
+/// Reports an error if a service has `http: h2c` and an instance with TLS. `h2c` is HTTP/2 without TLS.
 fn check_protocol<'r>(
     protocol: ServiceProtocol,
     at: &At<'_>,
@@ -219,7 +219,8 @@ fn check_protocol<'r>(
     }
 }
 
-/// Reports `http: h2c` of a service that is found in a registry and must have TLS.
+/// Does the same as [`check_protocol`] for a service that is found in a registry. Reports `http: h2c` if the instances
+/// of the service must have TLS.
 fn check_found_protocol<'r>(
     protocol: ServiceProtocol,
     at: &At<'_>,
@@ -259,8 +260,8 @@ fn read_request_headers(mut section: Section<'_>) -> RequestHeaders {
     headers
 }
 
-/// Returns the services that change the table of removed request headers: by `requestHeaders` in
-/// `components.passticket-proxy`, or by `apiml.headersToIgnore` in an api-def.
+/// Returns the services whose settings change the list of request headers that the gateway removes. These settings are
+/// `requestHeaders` in `components.passticket-proxy`, and `apiml.headersToIgnore` in an api-def.
 pub(super) fn request_headers(
     overrides: &[Override<'_>],
     definitions: &Definitions<'_>,
@@ -288,8 +289,9 @@ pub(super) fn request_headers(
     services.into_iter().filter(|(_, headers)| *headers != RequestHeaders::default()).collect()
 }
 
-/// Returns the connect timeouts of the services that have one: in `components.passticket-proxy.services`, or else in
-/// the metadata. If several definitions of a service contain a connect timeout, the shortest one applies.
+/// Returns the connect timeouts of the services that have one. A timeout in `components.passticket-proxy.services` has
+/// precedence over the timeouts in the metadata. If several definitions of a service contain a timeout in their
+/// metadata, the shortest one applies.
 pub(super) fn connect_timeouts(
     overrides: &[Override<'_>],
     definitions: &Definitions<'_>,
@@ -380,7 +382,7 @@ pub(super) struct DefinedRoute<'a> {
 }
 
 impl<'a> DefinedRoute<'a> {
-    /// Returns a route of a service that is found in a registry. `at` is the place of its scheme.
+    /// Returns a route of a service that is found in a registry. `at` is the place of the scheme in the configuration.
     pub(super) fn template(route: ConfiguredRoute, at: At<'a>, applid_at: Option<At<'a>>) -> Self {
         Self { route, at, applid_at, definition: None }
     }

@@ -30,12 +30,12 @@ pub struct SchemePeers {
     pub jwt_header: Option<HeaderName>,
 }
 
-/// The endpoint that makes SAF identity tokens, in the configuration.
+/// What the configuration says about the endpoint that makes SAF identity tokens.
 pub(super) enum SafTokens {
     /// The configuration does not name an endpoint.
     Unknown,
     At(Address),
-    /// A problem was reported.
+    /// The value of the setting is wrong. The problem was already reported.
     Wrong,
 }
 

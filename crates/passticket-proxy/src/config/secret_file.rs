@@ -56,11 +56,11 @@ pub(super) fn read_public_file(path: &Path) -> Result<Vec<u8>, SecretFileError> 
     Ok(std::mem::take(&mut *read(path, Guard::None)?))
 }
 
-/// Reads a file that decides which user a client is, or what users are permitted to do. All users of the system may
-/// have read permission for the file. The file must belong to root or to the user of this process, and only its owner
-/// may have write permission. There is one exception: if a group of this process also has write permission, the file is
-/// read, and `warn` gets a warning. The group has this permission for files on a volume of a container (`fsGroup`), and
-/// for files that are made with the umask 002.
+/// Reads a file that decides which user a client is, or what users are permitted to do. The file may be readable for
+/// all users of the system. It must belong to root or to the user of this process, and only its owner may have write
+/// permission. There is one exception: if a group of this process also has write permission, the file is read, and
+/// `warn` gets a warning. The group has this permission for files on a volume of a container (`fsGroup`), and for files
+/// that are made with the umask 002.
 pub(super) fn read_authorization_file(
     path: &Path,
     warn: impl FnOnce(String),
@@ -152,11 +152,11 @@ pub enum SecretFileError {
     },
 }
 
-/// Checks the owner and the permissions of the revocation file, and of the file's directory. A missing file is not an
-/// error of this function.
+/// Checks the owner and the permissions of the revocation file, and of the file's directory. If the file is missing,
+/// this function returns no error.
 ///
 /// Returns a warning if a group of this process can write the file, and another one if other users can write to the
-/// directory. These cases are only warnings, because on volumes of containers, a group can usually write.
+/// directory. Both are only warnings, because on the volume of a container, a group usually has write permission.
 pub(super) fn check_store(path: &Path) -> Result<Vec<String>, SecretFileError> {
     let file = match fs::metadata(path) {
         Ok(metadata) => check_access(path, &metadata, Guard::Authorization)?,
@@ -167,8 +167,8 @@ pub(super) fn check_store(path: &Path) -> Result<Vec<String>, SecretFileError> {
     Ok(file.into_iter().chain(directory).collect())
 }
 
-/// Returns a warning if users other than the owner and the group of the file can write it. This check is for files that
-/// do not decide who a user is or what a user may do.
+/// Returns a warning if all users of the system can write the file. This check is for files that do not decide who a
+/// user is or what a user may do.
 pub(super) fn public_file_warning(path: &Path) -> Option<String> {
     let mode = Access::of(&fs::metadata(path).ok()?).mode;
     (mode & 0o002 != 0).then(|| {
@@ -240,8 +240,8 @@ fn open_and_check(
     if len > MAX_LEN {
         return Err(too_large());
     }
-    // The buffer is one byte longer than the file, to detect a file that grows. The buffer is allocated at
-    // full size, because a growing buffer would leave copies of the secret in memory.
+    // The buffer is one byte longer than the file. If the last byte is filled, the file has grown. The buffer is
+    // allocated at full size, because a growing buffer would leave copies of the secret in memory.
     let room = usize::try_from(len).map_err(|_| too_large())? + 1;
     let mut content = Zeroizing::new(vec![0; room]);
     let mut filled = 0;
@@ -269,8 +269,8 @@ pub(super) enum Other {
     GroupOrOthers,
 }
 
-/// Checks the owner and the permissions of an opened file. Returns a warning if there is a reason for one, or the
-/// reason why the file is not accepted.
+/// Checks the owner and the permissions in `metadata`. If the file is not accepted, returns the reason as an error. If
+/// it is accepted, but should be changed, returns a warning.
 fn check_access(
     path: &Path,
     metadata: &fs::Metadata,

@@ -41,7 +41,7 @@ pub enum CertificateMapping {
     Zss(Zss),
 }
 
-/// The mapping of e-mail addresses to user ids.
+/// The mapping of distributed identities, such as e-mail addresses, to user ids.
 #[derive(Clone, Debug)]
 pub enum IdentityMapping {
     /// The file of `components.passticket-proxy.identities` contains the mapping.
@@ -64,7 +64,7 @@ pub struct Zss {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Logins {
-    /// These users, each user once: `components.passticket-proxy.users`.
+    /// The users of the file `components.passticket-proxy.users`, with their password hashes. Each user occurs once.
     Users(Vec<(UserId, PasswordHash)>),
     /// z/OSMF: `auth.provider: zosmf`.
     Zosmf(ZosmfSettings),
@@ -92,8 +92,8 @@ pub struct ZosmfSettings {
     pub applid: Applid,
 }
 
-/// Settings of delegated PassTickets. A caller obtains a delegated PassTicket for another user, whom
-/// the caller names by e-mail address.
+/// Settings of delegated PassTickets. A delegated PassTicket is for another user than the caller. The caller names this
+/// user by an e-mail address.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DelegationSettings {
@@ -122,8 +122,8 @@ pub struct ExchangeSettings {
     pub grants: Vec<Grant>,
     /// The APPLIDs for which a token is exchanged without an actor: `bearerApplids`.
     pub bearer_applids: Vec<Applid>,
-    /// The services that accept PassTickets for each APPLID. They come from the api-defs, from `services` and from
-    /// `discovery`.
+    /// For each APPLID, the services that accept its PassTickets. The services come from the api-defs, from `services`
+    /// and from `discovery`.
     pub services: BTreeMap<Applid, BTreeSet<ServiceId>>,
     /// The limit of exchanges of each actor in a minute: `callsPerMinute`. Without an actor, the limit is for the user
     /// of the token. `None` if the setting is absent; the limit is then 60.
@@ -157,7 +157,7 @@ pub struct TimeoutSettings {
     pub response: Duration,
     /// The limit for the TLS handshake of a client: `components.passticket-proxy.timeouts.handshakeSeconds`.
     pub handshake: Duration,
-    /// The time for which a client connection may be without a request:
+    /// The maximum time that a client connection stays open without a request:
     /// `components.passticket-proxy.timeouts.idleSeconds`.
     pub idle: Duration,
     /// A client must take 4 KiB of a response in this time: `components.passticket-proxy.timeouts.sendSeconds`.
@@ -165,32 +165,34 @@ pub struct TimeoutSettings {
     /// A client must send 4 KiB of a request's body in this time:
     /// `components.passticket-proxy.timeouts.receiveSeconds`.
     pub receive: Duration,
-    /// The time that the gateway waits for requests in flight when it stops:
+    /// When the gateway stops, it waits for requests in flight for at most this time:
     /// `components.passticket-proxy.timeouts.drainSeconds`.
     pub drain: Duration,
     /// The limit for an answer of a server that the gateway itself asks, such as z/OSMF, ZSS or an identity provider:
     /// `components.passticket-proxy.timeouts.providerSeconds`.
     pub provider: Duration,
-    /// The time that a request waits if all connections that
-    /// [`connections_per_instance`](LimitSettings::connections_per_instance) permits are in use:
+    /// The maximum time that a request waits for a connection. It waits if the instance already has as many connections
+    /// as [`connections_per_instance`](LimitSettings::connections_per_instance) permits, and all of them are in use:
     /// `components.passticket-proxy.timeouts.queueSeconds`.
     pub queue: Duration,
-    /// The time for which a service may pause in the body of a response:
+    /// The maximum time between two parts of a response body that a service sends:
     /// `components.passticket-proxy.timeouts.serviceBodySeconds`. `services.ID.serviceBodySeconds` sets another value
-    /// for a service.
+    /// for the service `ID`.
     pub service_body: Duration,
-    /// If no frame arrives for this time on an HTTP/2 connection with open requests, the gateway sends a ping to the
-    /// service. `None` disables pings. The setting is `components.passticket-proxy.timeouts.http2PingSeconds`.
+    /// If an HTTP/2 connection to a service has open requests, but the gateway receives no frame on it for this time,
+    /// the gateway sends a ping to the service. `None` disables pings. The setting is
+    /// `components.passticket-proxy.timeouts.http2PingSeconds`.
     pub http2_ping: Option<Duration>,
-    /// The time for which WebSockets may continue when the gateway stops:
+    /// When the gateway stops, open WebSockets may continue for this time:
     /// `components.passticket-proxy.timeouts.tunnelDrainSeconds`.
     pub tunnel_drain: Duration,
     /// The limit for a service to answer a WebSocket handshake:
     /// `components.gateway.server.webSocket.connectTimeout`.
     pub web_socket_connect: Duration,
-    /// The time for which a WebSocket may be without a byte: `components.gateway.server.webSocket.maxIdleTimeout`.
+    /// The maximum time that a WebSocket stays open while neither end sends a byte:
+    /// `components.gateway.server.webSocket.maxIdleTimeout`.
     pub web_socket_idle: Duration,
-    /// The time for which one end of a WebSocket may take no bytes:
+    /// The maximum time that the gateway waits while one end of a WebSocket takes no bytes:
     /// `components.gateway.server.webSocket.asyncWriteTimeout`.
     pub web_socket_write: Duration,
 }
@@ -204,13 +206,13 @@ pub struct LimitSettings {
     /// `components.passticket-proxy.limits.cachedTokens`.
     pub cached_tokens: NonZeroUsize,
     /// The maximum number of cached PassTickets, 100 to 1,000,000. There is one PassTicket for each pair of user and
-    /// APPLID. Each takes 100 bytes, and is cached for the current second or for `reuseSeconds`. Only the PassTickets
-    /// of APPLIDs without replay protection are cached. The setting is
+    /// APPLID. Each PassTicket takes 100 bytes, and is cached for the current second or for `reuseSeconds`. PassTickets
+    /// of APPLIDs with replay protection are not cached. The setting is
     /// `components.passticket-proxy.limits.rememberedTickets`.
     pub remembered_tickets: NonZeroUsize,
     /// The maximum number of open client connections, 1 to 1,000,000. At the limit, the gateway closes the connection
-    /// that has been idle longest. If none is idle, it closes a stalled connection. If none is stalled either, it
-    /// closes the new connection after at most a second. The setting is
+    /// that has been idle longest. If no connection is idle, the gateway closes a stalled connection. If no connection
+    /// is stalled either, the gateway closes the new connection after at most a second. The setting is
     /// `components.passticket-proxy.limits.connections`.
     pub connections: NonZeroUsize,
     /// The maximum number of open connections of one client address. An IPv6 network of 64 bits counts as one address.

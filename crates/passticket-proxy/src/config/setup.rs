@@ -48,8 +48,8 @@ impl ZoweTemplate {
     /// Reads the zowe.yaml at `path`. `env` looks up an environment variable. `env` is called only for `HOSTNAME`.
     ///
     /// # Errors
-    /// [`Problems`] if the file cannot be read, is not YAML, or already has the section. Also if the value of
-    /// `components` is in braces on one line: the section needs a line of its own.
+    /// [`Problems`] if the file cannot be read, is not YAML, or already has the section. The section needs a line of
+    /// its own. So it is also an error if the value of `components` is in braces on one line.
     pub fn read(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Problems> {
         let report = Report::default();
         let template = read(path, env, &report);

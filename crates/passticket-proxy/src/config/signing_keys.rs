@@ -151,7 +151,8 @@ fn entry<'a>(item: &Field<'a>, env: Environment<'_>) -> Entry<'a> {
     Entry { key: file.and_then(|file| Some((key(&file, &password, r#use)?, file))), id, signs }
 }
 
-/// Reads the file of a key. A key that does not sign may be a public key, so that the old private key can be deleted.
+/// Reads the file of a key. The file of a key that does not sign may contain only the public key. So an operator can
+/// delete the old private key.
 fn key(field: &Field<'_>, password: &PasswordSetting, r#use: Use) -> Option<Key> {
     let (path, pem) = private_key_file::read(field, password)?;
     let error = match SigningKey::from_pem(&pem) {

@@ -21,8 +21,8 @@ struct SourceFile {
     content: Option<ContentHash>,
 }
 
-/// A hash of the content of a file. The key of the hash is random and exists only in this process. So the hash of a
-/// file with a secret does not help to guess the secret.
+/// A hash of the content of a file. The key of the hash is random and exists only in this process. So a person who sees
+/// the hash of a secret file cannot use it to check guesses of the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ContentHash(u64);
 
@@ -101,11 +101,12 @@ impl SourceFiles {
 }
 
 thread_local! {
-    // The one function that opens files adds them here. So its many callers cannot forget a file.
+    // The function that opens a file also records it here. If its many callers had to record the files, a caller could
+    // forget one.
     static RECORDED: RefCell<Option<SourceFiles>> = const { RefCell::new(None) };
 }
 
-/// Calls `read`. Also returns the files that `read` has read in this thread.
+/// Calls `read`. Also returns the files that `read` has read, or could not read, in this thread.
 pub(super) fn record_while<T>(read: impl FnOnce() -> T) -> (T, SourceFiles) {
     RECORDED.set(Some(SourceFiles::default()));
     let result = read();

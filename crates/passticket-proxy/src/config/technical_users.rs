@@ -50,7 +50,7 @@ pub(super) struct Known<'a> {
     /// All permissions in the file of `saf`.
     pub(super) permissions: &'a [Profile],
     pub(super) gateway: UserId,
-    /// The APPLIDs whose PassTickets do not come from this gateway.
+    /// Returns whether another server than this gateway makes the PassTickets of an APPLID.
     pub(super) foreign: &'a dyn Fn(&Applid) -> bool,
 }
 
@@ -98,8 +98,8 @@ pub(super) fn read(
         match users {
             Ok(users) => Some((service, Arc::new(users))),
             Err(error) => {
-                // If some rules cannot be used together, further rules do not change this. So a binary search finds the
-                // first rule that causes an error.
+                // If some rules contradict each other, the error stays when further rules are added. So a binary search
+                // finds the first rule that causes an error.
                 let counts: Vec<_> = (1..=rules.len()).collect();
                 let good = counts.partition_point(|n| {
                     TechnicalUsers::new(rules[..*n].iter().map(|rule| rule.rule.clone())).is_ok()

@@ -1299,7 +1299,7 @@ fn a_credential_is_not_forwarded_to_a_found_service_that_is_not_verified() {
     }
 }
 
-/// Returns the problems of the example with the listener for gateways of API ML on or off, after `edit`.
+/// Turns the listener for gateways of API ML on or off in the example, and applies `edit`. Returns the problems.
 fn zaas_problems(is_on: bool, edit: impl Fn(&Setup)) -> Vec<String> {
     let setup = Setup::new();
     if is_on {

@@ -77,7 +77,7 @@ pub(super) struct OwnKeys<'a> {
 pub(super) struct ClientCertificateUse {
     /// Whether a certificate is a credential of its user.
     pub(super) is_credential: bool,
-    /// Whether some listener asks clients for a certificate and verifies it.
+    /// Whether at least one listener asks clients for a certificate and verifies it.
     pub(super) is_verified: bool,
 }
 

@@ -108,7 +108,8 @@ fn network(field: &Field<'_>) -> Option<IpNet> {
 const TRUSTS_ALL: &str = "trusts every address, so each client that reaches the gateway directly can choose the \
                           address under which it is limited and recorded; write the networks of the proxies";
 
-/// Addresses that no proxy has, because they are reserved for documentation (RFC 5737, RFC 3849).
+/// Addresses that no proxy has, because they are reserved for documentation (RFC 5737, RFC 3849). If an expression
+/// matches more than one of them, it probably matches every address.
 const NO_PROXIES: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 77)),
     IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)),

@@ -7,7 +7,7 @@ use super::reader::{At, Section};
 /// The default path of the page.
 const DEFAULT_PATH: &str = "/gateway/ui";
 
-/// The second segments of paths below `/gateway` that the gateway answers itself.
+/// For each of these segments, the gateway itself answers the requests to `/gateway/SEGMENT` and to the paths below it.
 const OWN_SEGMENTS: [&str; 5] = ["api", "auth", "certificates", "services", "version"];
 
 /// The page for users, if `components.passticket-proxy.ui.enabled` is `true`.

@@ -7,8 +7,8 @@
 //! Tags are ignored, with two exceptions: a value with a tag is never null, and `!!merge <<` is a
 //! merge key.
 //!
-//! The depth and the number of nodes are limited. An alias counts as all nodes that it repeats, so
-//! that a short document cannot use much memory.
+//! The depth and the number of nodes are limited. For these limits, an alias counts as many nodes as it repeats. So a
+//! short document with aliases cannot use much memory.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -249,7 +249,7 @@ impl<'input> Builder<'input> {
         if depth < MAX_DEPTH { Ok(()) } else { Err(self.too_deep()) }
     }
 
-    /// Counts `nodes` against the limit.
+    /// Subtracts `nodes` from the number of nodes that the document may still have. Fails if there are too many.
     fn count(&mut self, nodes: usize) -> Result<(), Fault> {
         self.nodes_left = self.nodes_left.checked_sub(nodes).ok_or_else(|| {
             self.fault(&format!(

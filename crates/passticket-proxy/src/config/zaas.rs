@@ -102,8 +102,9 @@ impl ZaasSection<'_> {
         self.enabled.is_some()
     }
 
-    /// Warns about APPLIDs for which the program cannot make PassTickets instead of ZAAS. `entries` are all entries of
-    /// `ptktdata`, and `zowe` are those with `source: zowe`.
+    /// If the listener is on, warns if `ptktdata` has no entries. Also warns about each APPLID with `source: zowe`: API
+    /// ML may ask this program for PassTickets of this APPLID, and this program would ask API ML again. `entries` are
+    /// all entries of `ptktdata`, and `zowe` are those with `source: zowe`.
     pub(super) fn check_keys(&self, entries: &Entries<'_>, zowe: &ZoweApplids) {
         let Some(enabled) = &self.enabled else { return };
         if entries.is_empty() {

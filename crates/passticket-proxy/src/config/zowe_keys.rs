@@ -461,7 +461,7 @@ const GATEWAY: &[Key] = &[
     key("zowe", Honoured("like `zowe`, and takes precedence over it")),
 ];
 
-/// The other keys at the top level.
+/// The keys at the top level.
 const TOP: &[Key] = &[
     key("components", Honoured("see below")),
     key("haInstances", Warning(Any, "settings of single instances of Zowe are not read")),

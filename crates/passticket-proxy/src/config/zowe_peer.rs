@@ -25,7 +25,8 @@ pub struct ZowePeer {
     pub url: Address,
     /// Whether the gateway asks API ML if a token is still valid: `checkLogout`.
     pub check_logout: CheckLogout,
-    /// The client certificate that API ML needs before it makes a PassTicket: `clientCertificate`.
+    /// The client certificate of the gateway: `clientCertificate`. API ML makes PassTickets only for clients with a
+    /// certificate.
     pub client_identity: Option<ClientIdentity>,
     /// Whether the gateway signs a login token for the user before it asks for a PassTicket: `mint`. If not, the
     /// gateway sends the token that the user has sent. Signing needs API ML's signing key.

@@ -114,7 +114,7 @@ impl SecondNode {
         }
     }
 
-    /// Asks the process to end, and waits up to [`STOP`]. Then the process is killed.
+    /// Asks the process to end. If it still runs after [`STOP`], kills it.
     pub(super) async fn stop(mut self) {
         // A signal from the terminal may already have reached the second node.
         if let Ok(None) = self.0.try_wait()

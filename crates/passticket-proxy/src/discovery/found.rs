@@ -1,4 +1,4 @@
-//! Reads the services that the gateway uses from a registry of Eureka. Programs register their instances there.
+//! Reads a registry of Eureka, in which programs register their instances. Selects the services that the gateway uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 

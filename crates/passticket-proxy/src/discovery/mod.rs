@@ -35,7 +35,8 @@ use status::DiscoveryStatus;
 
 pub(crate) use updater::{RouteUpdater, listed_authentication};
 
-/// The approximate wait after a failed fetch, if the interval between two fetches is not shorter.
+/// After a failed fetch, the gateway waits for about this time. If the interval between two fetches is shorter, the
+/// gateway waits for about the interval.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The maximum number of refused instances that one fetch logs and audits.
@@ -64,8 +65,8 @@ struct Applying {
 }
 
 impl Discovery {
-    /// Makes `updater` replace the routes from now on. The first routes come from the last registry. Refused instances
-    /// are recorded in `audit`.
+    /// Makes `updater` replace the routes from now on. The first routes come from the registry that was fetched last,
+    /// or that another process has handed over. Refused instances are recorded in `audit`.
     pub(crate) fn attach(&self, updater: RouteUpdater, audit: Audit) {
         self.0.status.begin();
         let mut applying = self.applying();

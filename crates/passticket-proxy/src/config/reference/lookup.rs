@@ -64,7 +64,7 @@ fn name(part: &str) -> &str {
     part.split('[').next().unwrap_or(part)
 }
 
-/// Suggests a key: one in another mapping, or one with a similar name in the same mapping.
+/// Suggests a key with the same name in another mapping, or a key with a similar name in the same mapping.
 fn hint(wanted: &str) -> String {
     let tail = format!(".{wanted}");
     let mut elsewhere = settings().filter(|setting| setting.key.ends_with(&tail));

@@ -19,7 +19,8 @@ use crate::config::{
 
 const PAGE: &str = include_str!("../../../../../docs/reference/settings.md");
 
-/// Pairs of settings. If the first setting is present, the keys below the second one are not read, or not as usual.
+/// Pairs of settings. If the first setting is present, the program does not read the keys below the second setting, or
+/// reads them in another way.
 const HIDING: [(&str, &str); 8] = [
     ("signingKey", "signingKeys"),
     ("delegation.callers[].user", "delegation.callers[].certificate"),
@@ -31,8 +32,8 @@ const HIDING: [(&str, &str); 8] = [
     ("ptktdata[].nextKey.key.env", "ptktdata[].nextKey.key.pkcs11"),
 ];
 
-/// Returns a valid value for a setting. Without a valid value, the program would not read other settings of the
-/// mapping.
+/// Returns a valid value for a setting. If the setting had no valid value, the program would not read the other
+/// settings of the same mapping.
 fn example(key: &str) -> Option<Json> {
     Some(match key {
         "signingKey" | "signingKeys[].file" => json!("jwt.key"),
@@ -162,8 +163,8 @@ fn is_in(key: &str, mapping: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-/// Splits a key into its parts. The boolean says whether the part is a list. Names that the operator chooses become
-/// names that exist in the example.
+/// Splits a key into its parts. The boolean says whether the part is a list. A placeholder for a name, such as `ID`,
+/// becomes a name that exists in the example.
 fn parts(key: &str) -> impl Iterator<Item = (&str, bool)> {
     let is_of_discovery = key.starts_with("discovery");
     key.split('.').map(move |part| {
@@ -324,8 +325,8 @@ fn a_wrong_value_causes_a_problem_that_names_the_permitted_values() {
     assert!(failures.is_empty(), "{failures:#?}");
 }
 
-/// Settings whose defaults the test below does not see. `Config` has `callsPerMinute`, `refusals`, `rotateAtMegabytes`
-/// and `keep` only if the file contains them. The `Debug` output of `Config` does not show `http`.
+/// The test below cannot check the defaults of these settings. `Config` has `callsPerMinute`, `refusals`,
+/// `rotateAtMegabytes` and `keep` only if the file contains them. The `Debug` output of `Config` does not show `http`.
 const APPLIED_LATER: [&str; 6] = [
     "accessLog.rotateAtMegabytes",
     "accessLog.keep",
@@ -374,13 +375,14 @@ fn other_value(value: &ValueKind, default: &str) -> Option<Json> {
     }
 }
 
-/// Returns the `Debug` output of the configuration as sorted lines, or the problems. A place of an absent key gets the
-/// line 1, the line of all present keys. The lines are sorted, because the order in a hash map is random.
+/// Returns the `Debug` output of the configuration as sorted lines, or the problems. The document has only one line, so
+/// all present keys are in line 1. The place of an absent key also gets the line 1. The lines are sorted, because the
+/// order in a hash map is random.
 fn outcome(setup: &Setup, section: &Json) -> Vec<String> {
     write(setup, section);
     let text = match setup.load() {
         Ok(Loaded { config, .. }) => {
-            // `Debug` of routes and identity providers shows only their names.
+            // `Debug` of routes and identity providers shows only their names. So their other values are added.
             let routes = config.routes.iter().map(|route| {
                 (route.security_headers(), route.client_basic(), route.rate_limit(), route.mode())
             });
