@@ -1,7 +1,10 @@
 //! Keeps the certificates of trusted forwarders up to date. A forwarder is a proxy that may send the certificates of
 //! its clients in `Client-Cert`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use http::Request;
 use http_body_util::Full;
@@ -48,6 +51,7 @@ struct ListSettings {
 struct FreshLists {
     lists: Lists,
     task: Task,
+    taking_effect: Arc<Once>,
 }
 
 /// The lists of certificates that are fetched.
@@ -64,8 +68,9 @@ impl Forwarders {
     /// fetches nothing. If the settings are the same as in `previous`, the lists of `previous` stay.
     ///
     /// The certificate of a former forwarder must not become a credential. So former forwarders stay known, even if the
-    /// configuration has no forwarders any more. The result and `previous` share one
-    /// list of trusted forwarders. So without an error, the running gateway uses the new list immediately.
+    /// configuration has no forwarders any more. The result and `previous` share one list of trusted forwarders. A
+    /// reload may still fail after this function. So this function does not change the shared list: it changes when
+    /// [`layer`](Self::layer) or [`start_tasks`](Self::start_tasks) is called for the first time.
     pub(crate) fn new(
         config: &Config,
         previous: Option<&Self>,
@@ -82,23 +87,29 @@ impl Forwarders {
         let lists = Part::keep_or_make(previous.map(|it| &it.lists), settings, |before| {
             let before = before.map(|before| before.lists.trusted.clone());
             let lists = Lists::new(config, &forwarders, before)?;
-            Ok::<_, TlsError>(FreshLists { lists, task: Task::default() })
+            let (task, taking_effect) = (Task::default(), Arc::new(Once::new()));
+            Ok::<_, TlsError>(FreshLists { lists, task, taking_effect })
         })?;
         Ok(Some(Self { verifier, lists }))
     }
 
     /// Returns the layer that accepts certificates from the forwarders.
     pub(crate) fn layer(&self) -> ForwardedCertificateLayer {
-        ForwardedCertificateLayer::new(
-            self.lists.value.lists.trusted.clone(),
-            self.verifier.clone(),
-        )
+        let trusted = self.in_effect().trusted.clone();
+        ForwardedCertificateLayer::new(trusted, self.verifier.clone())
     }
 
     /// Starts the task that fetches the lists.
     pub(crate) fn start_tasks(&self) {
-        let FreshLists { lists, task } = &self.lists.value;
-        task.start(|| lists.clone().keep_fresh());
+        let lists = self.in_effect();
+        self.lists.value.task.start(|| lists.clone().keep_fresh());
+    }
+
+    /// Returns the lists. Trusts the forwarders of the configuration from the first call on.
+    fn in_effect(&self) -> &Lists {
+        let FreshLists { lists, taking_effect, .. } = &self.lists.value;
+        taking_effect.call_once(|| lists.replace_trusted());
+        lists
     }
 }
 
@@ -113,21 +124,18 @@ impl Lists {
         // clients is not enough.
         let connector = to_authority(config, &config.tls.service_authorities)?;
         let limits = ClientLimits::default().with_deadline(config.timeouts.provider);
-        let fixed = certificates.iter().copied();
-        let trusted = match (before, urls.is_empty()) {
-            (None, true) => TrustedForwarders::new(fixed),
-            (None, false) => TrustedForwarders::incomplete(fixed),
-            (Some(before), true) => {
-                before.replace(fixed);
-                before
-            }
-            (Some(before), false) => {
-                before.replace_incomplete(fixed);
-                before
-            }
-        };
+        let trusted = before.unwrap_or_else(|| TrustedForwarders::incomplete([]));
         let (client, fixed) = (Client::new(connector, limits), certificates.clone());
         Ok(Self { trusted, client, fixed, urls: urls.clone() })
+    }
+
+    /// Trusts only the forwarders that the configuration names by their certificates, until the lists are fetched.
+    fn replace_trusted(&self) {
+        let fixed = self.fixed.iter().copied();
+        match self.urls.is_empty() {
+            true => self.trusted.replace(fixed),
+            false => self.trusted.replace_incomplete(fixed),
+        }
     }
 
     /// Fetches the lists now, and then every hour. A list that cannot be fetched stays as it was. After a failure,

@@ -168,6 +168,34 @@ async fn without_forwarders_no_certificate_in_a_header_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reload_that_fails_does_not_change_the_trusted_forwarders() {
+    let listed = format!("    forwarders: {{certificates: certs/{FORWARDER}.pem}}\n");
+    let mut demo = start({
+        let listed = listed.clone();
+        move |yaml| yaml + &listed
+    })
+    .await;
+    let (forwarder, user) = (demo.client_of(FORWARDER), demo.client_of("USER"));
+    let [of_user, of_forwarder] = ["USER", FORWARDER].map(|name| certificate(&demo, name));
+    let yaml = demo.directory.join("zowe.yaml");
+    let before = fs::read_to_string(&yaml).unwrap();
+    // The gateway opens the access log after it has read all other settings.
+    let broken = "    accessLog: {file: missing/access.log}\n";
+    fs::write(
+        &yaml,
+        before.replace(&listed, "    forwarders: {certificates: certs/USER.pem}\n") + broken,
+    )
+    .unwrap();
+    demo.program.signal("-HUP");
+    demo.program.logged("missing/access.log");
+    let got = get(&demo, &forwarder, &[("Client-Cert", &of_user)]).await;
+    assert_eq!(got, (200, "USER".to_owned()));
+    assert_eq!(get(&demo, &user, &[]).await, (200, "USER".to_owned()));
+    let got = get(&demo, &user, &[("Client-Cert", &of_forwarder)]).await;
+    assert_ne!(got, (200, FORWARDER.to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_gateway_fetches_the_list_of_forwarders_from_zowe() {
     let list = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
     let answer = list.clone();
