@@ -49,8 +49,8 @@ impl PassTicket {
         str::from_utf8(&self.0).expect("`parse` checks for ASCII, and the alphabets are ASCII")
     }
 
-    /// Creates a ticket from the text that an algorithm has made. This function does not check that all characters
-    /// belong to the algorithm's alphabet, which is ASCII.
+    /// Creates a ticket from the text that an algorithm has made. The caller must make sure that all characters belong
+    /// to the alphabet of the algorithm, which is ASCII. This function does not check it.
     pub(super) const fn from_alphabet(ascii: [u8; LEN]) -> Self {
         Self(ascii)
     }

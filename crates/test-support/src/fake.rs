@@ -55,7 +55,7 @@ impl Request {
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// The names and values of the headers, without `Connection` and `Content-Length`.
+    /// The names and values of the headers. [`to_bytes`](Self::to_bytes) adds `Connection` and `Content-Length`.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Vec<u8>,
@@ -220,7 +220,7 @@ async fn connection(
     stream.get_mut().shutdown().await
 }
 
-/// Parses the head of a request.
+/// Parses the head of a request. The result has no body and no certificate.
 ///
 /// # Panics
 /// This function panics if the head is malformed.
