@@ -71,8 +71,8 @@ impl KeyProfiles {
         Ok(Self(Arc::new(index)))
     }
 
-    /// Returns the profile of an APPLID without a qualifier, if there is one. It is for all users of the APPLID that
-    /// have no qualified profile.
+    /// Returns the profile of an APPLID without a qualifier, if there is one. This profile is for all users of the
+    /// APPLID that have no qualified profile.
     pub fn get(&self, applid: &Applid) -> Option<&Arc<KeyProfile>> {
         self.0.unqualified.get(applid)
     }

@@ -10,9 +10,9 @@ pub(super) const LEN: usize = 8;
 
 /// A PassTicket. It has eight characters of `A-Z a-z 0-9 - _` and is used in place of a password.
 ///
-/// A PassTicket is a secret. It is wiped from memory when it is dropped, and it is compared in constant time. Only
-/// [`expose`](Self::expose) and [`expose_bytes`](Self::expose_bytes) give its characters. There is no `Display`, and
-/// `Debug` writes `PassTicket(..)`.
+/// A PassTicket is a secret. A dropped PassTicket is wiped from memory. Two PassTickets are compared in constant time.
+/// Only [`expose`](Self::expose) and [`expose_bytes`](Self::expose_bytes) give its characters. There is no `Display`,
+/// and `Debug` writes `PassTicket(..)`.
 ///
 /// ```
 /// use passticket::PassTicket;

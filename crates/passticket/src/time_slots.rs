@@ -38,12 +38,12 @@ pub(super) struct TimeSlots {
 /// previous one, and the old previous one is dropped. The slots of the dropped generation are too old to be reserved
 /// again.
 struct Reserved {
-    /// Whether this process has handed over its slots to another process. If so, this process reserves none.
+    /// Whether this process has handed over its slots to another process. If it has, it reserves none.
     are_handed_over: bool,
     /// The first slot that can be reserved, in seconds since the epoch.
     first: u64,
     /// The latest time that this process has seen, in seconds since the epoch. It does not decrease if the clock is set
-    /// back. Otherwise, slots could be reserved twice.
+    /// back, so that no slot is reserved twice.
     latest: u64,
     current: HashMap<Pair, u64>,
     previous: HashMap<Pair, u64>,
@@ -136,8 +136,9 @@ impl TimeSlots {
         let mut state = self.state();
         state.are_handed_over = true;
         let latest = state.latest;
-        // `first_of` has one first slot for each APPLID, but `UsedTimeSlots` has only one for all APPLIDs. So it gets
-        // the latest of them. A few unused slots of APPLIDs with an earlier first slot may be lost.
+        // `first_of` has one first slot for each APPLID, but `UsedTimeSlots` has only one for all APPLIDs. So `first`
+        // of `UsedTimeSlots` is the latest of them. A few unused slots of APPLIDs with an earlier first slot may be
+        // lost.
         let first = state.first_of.values().copied().fold(state.first, u64::max);
         let of =
             |slots: &HashMap<Pair, u64>| slots.iter().map(|(pair, slot)| (*pair, *slot)).collect();
@@ -474,7 +475,7 @@ mod tests {
         }
         assert_eq!(reserve(&slots, "C", 1), full);
         assert_eq!(reserve(&slots, "A", 2), Ok(2));
-        // A generation begins at each full minute. These are 40 s and 100 s after START.
+        // A generation begins at each full minute of the clock: here 40 s and 100 s after `START`.
         assert_eq!(reserve(&slots, "C", 61), Ok(1));
         assert_eq!(reserve(&slots, "A", 61), Ok(3));
         assert_eq!(reserve(&slots, "B", 61), full);

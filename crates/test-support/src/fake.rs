@@ -141,7 +141,8 @@ impl Fake {
                     let (stream, _) = listener.accept().await.unwrap();
                     let (behaviours, requests) = (behaviours.clone(), requests.clone());
                     let (acceptor, handle) = (acceptor.clone(), handle.clone());
-                    // A client may close its connection early, or refuse the certificate. So the server ignores errors.
+                    // The server ignores the errors of a connection, because a test may use a client that closes its
+                    // connection early or refuses the certificate.
                     tokio::spawn(async move {
                         let _ =
                             connection(stream, acceptor, &behaviours, &requests, &*handle).await;

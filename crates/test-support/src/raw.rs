@@ -128,7 +128,8 @@ impl Scripted {
             let (steps, acceptor, sender) = (steps.clone(), acceptor.clone(), sender.clone());
             async move {
                 let result = connection(stream, acceptor, &steps).await;
-                // This fails only if the test has dropped the receiver.
+                // `send` fails only if the test has dropped the `Scripted`, and with it the receiver. Then no test
+                // needs the result.
                 let _ = sender.send(result);
             }
         })

@@ -42,7 +42,7 @@ pub enum Tokens {
     Jwt,
     /// Only an LTPA token (an opaque token of IBM servers).
     Ltpa,
-    /// Both.
+    /// A JWT and an LTPA token.
     Both,
 }
 
