@@ -1,5 +1,5 @@
-//! The key profiles (PassTicket keys with their settings) of several applications. A profile can be for some users
-//! only.
+//! The key profiles (PassTicket keys with their settings) of several applications. A profile is for all users of its
+//! application, or only for the users of its qualifier.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -20,13 +20,15 @@ use super::{
 #[derive(Clone, Debug, Default)]
 pub struct KeyProfiles(Arc<Index>);
 
-// The hash function is fast, but a person who can choose the entries of a map can cause hash collisions. This is safe
-// here, because the APPLIDs and the users in these maps come from the operator, and not from clients.
+// The hash function is fast, but not safe for entries that an attacker chooses: the attacker could make many entries
+// collide. The APPLIDs and the users in these maps come from the operator, and not from clients, so this function is
+// safe here.
 #[derive(Debug, Default)]
 struct Index {
     all: Vec<Arc<KeyProfile>>,
     unqualified: HashMap<Applid, Arc<KeyProfile>, RandomState>,
-    /// For each user with a qualified profile, the profile that takes precedence.
+    /// For each APPLID and each user with qualified profiles of this APPLID, the one of these profiles that takes
+    /// precedence.
     qualified: HashMap<(Applid, UserId), Arc<KeyProfile>, RandomState>,
     /// [`Replay::Allowed`] only if all profiles of the APPLID allow replay.
     replay: HashMap<Applid, Replay, RandomState>,
@@ -69,17 +71,18 @@ impl KeyProfiles {
         Ok(Self(Arc::new(index)))
     }
 
-    /// Returns the profile of an APPLID without a qualifier, if there is one. It is for all users of the APPLID that
-    /// have no qualified profile.
+    /// Returns the profile of an APPLID without a qualifier, if there is one. This profile is for all users of the
+    /// APPLID that have no qualified profile.
     pub fn get(&self, applid: &Applid) -> Option<&Arc<KeyProfile>> {
         self.0.unqualified.get(applid)
     }
 
-    /// Returns the profile of an APPLID for a user, if there is one. This is the first of these profiles that exists:
-    /// the one of user and group, the one of the user, the one of the group, the one of the APPLID.
+    /// Returns the profile of an APPLID for a user, if there is one. The function looks for profiles in this order, and
+    /// returns the first one that exists: user and group, user, group, APPLID without a qualifier.
     ///
-    /// RACF uses the same order. If a ticket does not match the key of a qualified profile, RACF also tries the key of
-    /// the profile without a qualifier. This function returns only the first profile.
+    /// RACF looks for profiles in the same order. There is one difference: if a ticket does not match the key of a
+    /// qualified profile, RACF also tries the key of the profile without a qualifier. This function returns only one
+    /// profile.
     pub fn find(&self, user: &UserId, applid: &Applid) -> Option<&Arc<KeyProfile>> {
         if !self.0.qualified.is_empty()
             && let Some(profile) = self.0.qualified.get(&(*applid, *user))
@@ -118,7 +121,8 @@ impl KeyProfiles {
 }
 
 impl Index {
-    /// Makes `profile` the profile of its users, except for users with a profile that takes precedence.
+    /// Makes `profile` the profile of the users in `qualifier`. A user keeps a profile that takes precedence over
+    /// `profile`.
     fn qualify(&mut self, profile: &Arc<KeyProfile>, qualifier: &Qualifier) {
         for user in qualifier.users() {
             match self.qualified.entry((*profile.applid(), *user)) {
@@ -136,8 +140,8 @@ impl Index {
     }
 }
 
-/// Checks that the users of a qualifier are in no other group of the same APPLID. `groups` has the groups of the
-/// earlier profiles.
+/// Checks that the users of a qualifier are in no other group of the same APPLID. `groups` contains the group of each
+/// user in the profiles that were checked before. The function adds the users of this qualifier to `groups`.
 fn check_groups(
     applid: Applid,
     qualifier: &Qualifier,
@@ -168,7 +172,8 @@ pub enum ProfileConflict {
         /// The [name](KeyProfile::name) of the profiles.
         name: String,
     },
-    /// A user is in two groups of the same APPLID. A user logs on with one group only.
+    /// A user is in two groups of the same APPLID. This is an error, because a user logs on with only one group, and
+    /// the group decides which profile is used.
     #[error(
         "user {user} of APPLID {applid} is in the groups {} and {}; keep the default group of the user",
         groups[0],

@@ -16,8 +16,8 @@ use super::names::{GroupName, UserId};
 /// | `APPLID.GROUP` | [`Group`](Self::Group) |
 /// | `APPLID` | no qualifier |
 ///
-/// RACF knows the group with which a user logs on: the default group of the user, or a group that the application
-/// names. This crate does not know the groups of users, so a qualifier with a group lists the users.
+/// RACF knows the group with which a user logs on. It is the default group of the user, or a group that the application
+/// names. This crate does not know the groups of users. So a qualifier with a group also contains the users.
 ///
 /// ```
 /// use passticket::{
@@ -37,7 +37,7 @@ use super::names::{GroupName, UserId};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Qualifier {
-    /// One user, in whatever group.
+    /// One user. The group with which the user logs on does not matter.
     User(UserId),
     /// The users of a group.
     Group {
@@ -46,7 +46,7 @@ pub enum Qualifier {
         /// The users that log on with this group.
         users: Vec<UserId>,
     },
-    /// One user who logs on with a group.
+    /// One user, who logs on with this group.
     GroupAndUser {
         /// The group.
         group: GroupName,

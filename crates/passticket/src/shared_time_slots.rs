@@ -39,11 +39,11 @@ pub type SlotFuture = Pin<Box<dyn Future<Output = Result<SharedSlot, SharedSlotE
 /// }
 /// ```
 pub trait SharedTimeSlots: fmt::Debug + Send + Sync + 'static {
-    /// Reserves the earliest slot of the user and APPLID that is not reserved yet. The slot is not before
-    /// [`SlotRequest::not_before`], and not after the current time of the store. It is earlier than this time by at
-    /// most [`SlotRequest::spare`].
+    /// Reserves the earliest slot of the user and APPLID that meets these conditions: it is not reserved yet, it is not
+    /// before [`SlotRequest::not_before`], it is not after the current time of the store, and it is at most
+    /// [`SlotRequest::spare`] before the current time of the store.
     ///
-    /// The future must limit how long it waits.
+    /// The future must have a time limit of its own, because the caller sets none.
     fn reserve(&self, request: SlotRequest) -> SlotFuture;
 }
 
@@ -61,7 +61,7 @@ pub struct SlotRequest {
     pub user: UserId,
     /// The application of the ticket.
     pub applid: Applid,
-    /// How long an unused slot can still be reserved after its second.
+    /// For how long after its second an unused slot can be reserved.
     pub spare: Duration,
     /// The first slot that can be reserved.
     pub not_before: Timestamp,
@@ -80,7 +80,7 @@ pub struct SharedSlot {
     /// The slot, in whole seconds.
     pub slot: Timestamp,
     /// The time of the store when it reserved the slot. If the clock of this process differs too much from this time,
-    /// no ticket is made.
+    /// the generator makes no ticket.
     pub place_time: Timestamp,
 }
 

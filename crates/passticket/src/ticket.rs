@@ -10,9 +10,9 @@ pub(super) const LEN: usize = 8;
 
 /// A PassTicket. It has eight characters of `A-Z a-z 0-9 - _` and is used in place of a password.
 ///
-/// A PassTicket is a secret. It is wiped from memory when it is dropped, and it is compared in constant time. Only
-/// [`expose`](Self::expose) and [`expose_bytes`](Self::expose_bytes) give its characters. There is no `Display`, and
-/// `Debug` writes `PassTicket(..)`.
+/// A PassTicket is a secret. A dropped PassTicket is wiped from memory. Two PassTickets are compared in constant time.
+/// Only [`expose`](Self::expose) and [`expose_bytes`](Self::expose_bytes) give its characters. There is no `Display`,
+/// and `Debug` writes `PassTicket(..)`.
 ///
 /// ```
 /// use passticket::PassTicket;
@@ -49,8 +49,8 @@ impl PassTicket {
         str::from_utf8(&self.0).expect("`parse` checks for ASCII, and the alphabets are ASCII")
     }
 
-    /// Creates a ticket from the text that an algorithm has made. This function does not check that all characters
-    /// belong to the algorithm's alphabet, which is ASCII.
+    /// Creates a ticket from the text that an algorithm has made. The caller must make sure that all characters belong
+    /// to the alphabet of the algorithm, which is ASCII. This function does not check it.
     pub(super) const fn from_alphabet(ascii: [u8; LEN]) -> Self {
         Self(ascii)
     }

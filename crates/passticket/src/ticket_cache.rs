@@ -1,5 +1,5 @@
-//! A cache of the current PassTickets. Without it, each further request of a user in the same second would compute the
-//! same ticket again. If the profile has a reuse time, a ticket is also used again after its second, until this time
+//! A cache of the current PassTickets. Several requests of a user in the same second get the same ticket, so the ticket
+//! is computed only once. If the profile has a reuse time, later requests also get this ticket, until the reuse time
 //! ends.
 
 use std::{fmt, num::NonZeroUsize};
@@ -17,8 +17,8 @@ impl TicketCache {
         Self(Cache::new(pairs.get()))
     }
 
-    /// Returns the current ticket, if the key of `profile` has made it. The key must be the one that makes tickets at
-    /// the time `now`.
+    /// Returns the ticket in the cache if it is still used at the time `now`, and if the key of `profile` has made it.
+    /// `profile` must have the key that makes tickets at the time `now`.
     pub(super) fn get(
         &self,
         profile: &KeyProfile,
@@ -47,8 +47,8 @@ impl TicketCache {
     }
 }
 
-/// Returns whether the ticket of the second `at` is still used in the second `now`. If the clock was set back, `at` may
-/// be later than `now`. The ticket is then not used.
+/// Returns whether the ticket of the second `at` is still used in the second `now`. If the clock was set back, `at` can
+/// be later than `now`. In this case, the ticket is not used.
 const fn is_current(at: u64, now: u64, reuse_secs: u64) -> bool {
     at == now || at < now && now - at < reuse_secs
 }
@@ -110,7 +110,8 @@ mod tests {
             ..ProptestConfig::default()
         })]
 
-        /// Whatever the clock does, each ticket is valid. Its age is 0, or less than the reuse time.
+        /// Each ticket that the cache returns is valid, even if the clock jumps. Its age is 0, or less than the reuse
+        /// time.
         #[test]
         fn a_ticket_that_is_used_again_is_valid(
             steps in prop::collection::vec((-20_i64..40, 0..2_usize), 1..60),

@@ -1,8 +1,9 @@
 //! Time slots for services with replay protection, which accept each ticket only once.
 //!
-//! The same user, APPLID (application name) and second always give the same ticket. So each ticket needs its own
-//! second. This second is called its time slot. A ticket is valid for some time before and after its second, so
-//! unused slots of the recent past can still be used.
+//! A ticket depends only on the user, the APPLID (application name), the key and the second. So two different tickets
+//! of a user and APPLID need two different seconds. The second of a ticket is called its time slot. A ticket is valid
+//! for some time before and after its second. So if a slot of the recent past is unused, a ticket for this slot is
+//! still valid now.
 
 use std::{
     collections::HashMap,
@@ -17,16 +18,16 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-/// An unused time slot can be used for at most this many seconds. This allows a burst of requests, because
-/// one page of a web application makes dozens of requests.
+/// For at most this many seconds, an unused time slot can still be used. So a user who made no requests before can make
+/// a burst of requests. One page of a web application needs this, because it makes dozens of requests.
 const SPARE_SECS: u64 = 60;
 
 /// Reserves time slots for each pair of user and APPLID.
 ///
 /// No slot of a pair is reserved twice. With [`StartSecond::Skipped`], all slots are later than the second in which
-/// this process started. A previous process used only slots up to the time at which it ended. So the two processes
-/// never use the same slot if the clock was not set back between them. A process that [continues](Self::continue_from)
-/// the slots of another process can also use the unused slots of that process.
+/// this process started. A previous process used only slots up to the time at which it ended. So if the clock is not
+/// set back between the two processes, they never use the same slot. A process can also [continue](Self::continue_from)
+/// the slots of another process. It then also uses the slots that the other process left unused.
 pub(super) struct TimeSlots {
     /// The maximum number of pairs in a generation of [`Reserved`].
     pairs: usize,
@@ -37,16 +38,17 @@ pub(super) struct TimeSlots {
 /// previous one, and the old previous one is dropped. The slots of the dropped generation are too old to be reserved
 /// again.
 struct Reserved {
-    /// Whether another process reserves the slots now. If so, this process reserves none.
+    /// Whether this process has handed over its slots to another process. If it has, it reserves none.
     are_handed_over: bool,
     /// The first slot that can be reserved, in seconds since the epoch.
     first: u64,
-    /// The latest time that was seen. It does not decrease when the clock is set back, so that used slots stay used.
+    /// The latest time that this process has seen, in seconds since the epoch. It does not decrease if the clock is set
+    /// back, so that no slot is reserved twice.
     latest: u64,
     current: HashMap<Pair, u64>,
     previous: HashMap<Pair, u64>,
-    /// The first slots of APPLIDs that had no replay protection until recently. Tickets for earlier seconds may have
-    /// been made without a reservation.
+    /// For each APPLID that had no replay protection until recently, the first slot that can be reserved. Tickets for
+    /// earlier seconds may have been made without a reservation.
     first_of: HashMap<Applid, u64>,
 }
 
@@ -83,8 +85,9 @@ impl TimeSlots {
     }
 
     /// Reserves a slot for a ticket that is valid for `window` before and after its second. The slot is not later than
-    /// `now`. It is earlier than `now` by at most [`SPARE_SECS`], and by at most a quarter of the window. The rest of
-    /// the window allows for the transport to the service and for differences between the clocks.
+    /// `now`. It is earlier than `now` by at most [`SPARE_SECS`], and by at most a quarter of the window. So at least
+    /// three quarters of the window remain for the time until the service checks the ticket, and for the difference
+    /// between the clocks.
     ///
     /// # Errors
     /// [`NoTimeSlot`] says why there is no slot.
@@ -133,8 +136,9 @@ impl TimeSlots {
         let mut state = self.state();
         state.are_handed_over = true;
         let latest = state.latest;
-        // The other process gets only one first slot, the latest one of all APPLIDs. So a few unused slots of other
-        // APPLIDs may be lost.
+        // `first_of` has one first slot for each APPLID, but `UsedTimeSlots` has only one for all APPLIDs. So `first`
+        // of `UsedTimeSlots` is the latest of them. A few unused slots of APPLIDs with an earlier first slot may be
+        // lost.
         let first = state.first_of.values().copied().fold(state.first, u64::max);
         let of =
             |slots: &HashMap<Pair, u64>| slots.iter().map(|(pair, slot)| (*pair, *slot)).collect();
@@ -142,22 +146,22 @@ impl TimeSlots {
         UsedTimeSlots { first, latest, protected, current, previous }
     }
 
-    /// Takes the slots back that were handed over: this process reserves slots again. Call this only if the other
-    /// process has ended and has reserved no slot.
+    /// Ends the effect of [`hand_over`](Self::hand_over): this process reserves slots again. Call this only if the
+    /// other process has ended and has reserved no slot.
     pub(super) fn take_back(&self) {
         self.state().are_handed_over = false;
     }
 
-    /// Takes the slots back that were handed over, but reserves only slots after `now`. Call this if the other process
-    /// has ended, but may have reserved earlier slots.
+    /// Ends the effect of [`hand_over`](Self::hand_over): this process reserves slots again, but only slots after
+    /// `now`. Call this if the other process has ended, but may have reserved slots up to `now`.
     pub(super) fn take_back_after(&self, now: Timestamp) {
         let mut state = self.state();
         state.are_handed_over = false;
         state.first = state.first.max(now.as_secs() + 1);
     }
 
-    /// From now on, reserves only slots after the latest second that was seen. Another process may have reserved
-    /// earlier slots without the shared store.
+    /// From now on, this process reserves only slots after the latest second that it has seen. Another process may have
+    /// reserved earlier slots without the shared store.
     pub(super) fn skip_to_latest(&self) {
         let mut state = self.state();
         state.first = state.first.max(state.latest + 1);
@@ -180,7 +184,7 @@ impl TimeSlots {
     }
 
     /// Records that these APPLIDs have replay protection from now on. Tickets for the seconds up to `now` may have been
-    /// made without a reservation, so only later slots are reserved.
+    /// made without a reservation. So for these APPLIDs, only later slots can be reserved.
     pub(super) fn protect(&self, applids: impl Iterator<Item = Applid>, now: Timestamp) {
         let mut state = self.state();
         state.advance_to(now.as_secs());
@@ -192,7 +196,8 @@ impl TimeSlots {
 }
 
 impl Reserved {
-    /// Advances to `now`, unless a later time was seen before.
+    /// Sets `latest` to `now`, unless `latest` is already later. If a new generation begins, drops the slots of the
+    /// oldest generation.
     fn advance_to(&mut self, now: u64) {
         let before = self.latest / SPARE_SECS;
         self.latest = self.latest.max(now);
@@ -216,13 +221,14 @@ impl fmt::Debug for TimeSlots {
     }
 }
 
-/// Returns for how many seconds an unused slot of a ticket with this window can be used.
+/// Returns for how many seconds an unused slot can be used, if the tickets have this window.
 pub(super) fn spare_secs(window: Duration) -> u64 {
     SPARE_SECS.min(window.as_secs() / 4)
 }
 
-/// Returns the earliest unused slot of a pair, if this slot is not later than `now`. `last` is the last reserved slot
-/// of the pair. `last` may be `None` if the last reserved slot is before `latest - spare`.
+/// Returns the earliest slot of a pair that is unused and not too old. Returns an error if this slot is later than
+/// `now`. `last` is the last reserved slot of the pair. If this slot is before `latest - spare`, `last` may also be
+/// `None`, because the result is the same.
 fn next(
     last: Option<u64>,
     first: u64,
@@ -251,7 +257,8 @@ fn next(
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoTimeSlot {
-    /// All time slots up to now are used, or are not available, such as the second in which the generator started.
+    /// No time slot up to now is left. Each one is used, too old, or not available. For example, the second in which
+    /// the generator started is not available.
     #[error(
         "PassTicket limit reached: with replay protection each user gets one ticket per second and \
          APPLID (burst {}); the next ticket is possible in {} s. If the security product allows \
@@ -262,7 +269,8 @@ pub enum NoTimeSlot {
     AllTaken {
         /// How long unused time slots can be used.
         spare: Duration,
-        /// The time until the next time slot: usually one second. It is longer if the clock was set back a little.
+        /// The time until the next time slot. Usually, this is one second. If the clock was set back a little, it is
+        /// longer.
         retry_after: Duration,
     },
     /// The clock of this machine was set back too far. The generator no longer knows which time slots it used at the
@@ -388,7 +396,8 @@ mod tests {
         assert_eq!(reserve(&new, "B", 91), Ok(31));
         assert_eq!(reserve(&new, "A", 91), Ok(31));
         assert_eq!(reserve(&new, "C", 91), Ok(31));
-        // Two hand-overs fail: the first before the new process could reserve a slot, the second after this.
+        // Two hand-overs fail. The first one fails before the new process can reserve a slot. The second one fails
+        // after the new process may have reserved slots.
         old.take_back();
         assert_eq!(reserve(&old, "B", 91), Ok(31));
         old.hand_over(Vec::new());
@@ -466,7 +475,7 @@ mod tests {
         }
         assert_eq!(reserve(&slots, "C", 1), full);
         assert_eq!(reserve(&slots, "A", 2), Ok(2));
-        // A generation begins at each full minute. These are 40 s and 100 s after START.
+        // A generation begins at each full minute of the clock: here 40 s and 100 s after `START`.
         assert_eq!(reserve(&slots, "C", 61), Ok(1));
         assert_eq!(reserve(&slots, "A", 61), Ok(3));
         assert_eq!(reserve(&slots, "B", 61), full);
@@ -547,7 +556,7 @@ mod tests {
             prop_assert!(state.current.len() <= pairs && state.previous.len() <= pairs);
         }
 
-        /// This is true only if the clock is not set back.
+        /// The clock only goes forward in this test. If it were set back, requests could be refused.
         #[test]
         fn one_request_per_second_is_never_refused(
             steps in prop::collection::vec((1..200_u64, 0..3_u64), 1..100),

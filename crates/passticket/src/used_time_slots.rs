@@ -1,12 +1,12 @@
-//! The used time slots (the seconds for which a process has made PassTickets) as text, for a process that continues the
-//! work of another process.
+//! The used time slots (the seconds for which a process has made PassTickets) as text. A process sends this text to the
+//! process that continues its work.
 
 use std::{fmt, str::FromStr};
 
 use super::{Applid, UserId};
 
-/// The maximum number of pairs of user and APPLID in each of the two generations of time slots (`time_slots.rs`). Both
-/// generations together need at most about nine megabytes.
+/// The maximum number of pairs of user and APPLID in each of the two generations of time slots (`time_slots.rs`). With
+/// this maximum, both generations together need about nine megabytes.
 pub(super) const PAIRS: usize = 100_000;
 
 pub(super) type Pair = (UserId, Applid);
@@ -14,7 +14,7 @@ pub(super) type Pair = (UserId, Applid);
 /// The version of the text.
 const VERSION: &str = "1";
 
-/// The time slots that a process has used.
+/// The time slots that a process has used, as
 /// [`LocalGenerator::hand_over_time_slots`](super::LocalGenerator::hand_over_time_slots) returns them.
 ///
 /// `Display` and `FromStr` convert the slots to text and back. The text contains user ids and APPLIDs, but no tickets
@@ -23,14 +23,14 @@ const VERSION: &str = "1";
 pub struct UsedTimeSlots {
     pub(super) first: u64,
     pub(super) latest: u64,
-    /// The APPLIDs whose profiles all have replay protection. Tickets of other APPLIDs may have been made without time
-    /// slots.
+    /// The APPLIDs whose profiles all have replay protection. For other APPLIDs, the process may have made tickets
+    /// without time slots.
     pub(super) protected: Vec<Applid>,
     pub(super) current: Vec<(Pair, u64)>,
     pub(super) previous: Vec<(Pair, u64)>,
 }
 
-/// The text does not come from [`UsedTimeSlots`], or a newer version has written it.
+/// The error for a text that is not the text of [`UsedTimeSlots`], or that a newer version of this crate has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the used time slots are malformed, or have the format of a newer version of this program")]
 pub struct UsedTimeSlotsError;

@@ -1,7 +1,7 @@
 //! Creates new keys and certificates in `pki/`: `cargo run -p test-support --example make-pki`.
 //!
-//! The library `test-support` includes these files when it is compiled. So if a file is missing, create an empty file
-//! with its name before you run this command.
+//! The compiler includes these files in the library `test-support`. So if a file is missing, this command does not
+//! compile. In this case, first create an empty file with the name of the missing file.
 
 use std::{error::Error, fs, path::Path};
 

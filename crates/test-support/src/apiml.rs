@@ -1,5 +1,5 @@
-//! A fake Zowe API ML (the API gateway of Zowe). It sends its certificates and its list of public keys, and validates
-//! and ends its tokens (docs/reference/zowe-site.md#issuers, docs/reference/zowe-site.md#logout).
+//! A fake Zowe API ML (the API gateway of Zowe). Its endpoints return its certificates and its list of public keys, and
+//! validate and end its tokens (docs/reference/zowe-site.md#issuers, docs/reference/zowe-site.md#logout).
 
 use std::{
     collections::HashSet,
@@ -22,8 +22,8 @@ use crate::{
 
 const AUTH: &str = "/gateway/api/v1/auth/";
 
-/// A fake API ML. [`pki::OTHER_SIGNING_KEY`] signs its tokens. Its list of keys also contains [`pki::SIGNING_KEY`], as
-/// the key of an identity provider.
+/// A fake API ML. [`pki::OTHER_SIGNING_KEY`] signs its tokens. Its list of public keys contains this key, and also
+/// [`pki::SIGNING_KEY`], as the key of an identity provider.
 #[derive(Debug)]
 pub struct FakeApiml {
     fake: Fake,
@@ -80,7 +80,8 @@ impl FakeApiml {
     }
 
     fn issue(&self, mut claims: Value) -> String {
-        // All fakes share this counter. Otherwise two fakes could issue the same token in the same second.
+        // All fakes share this counter, so each token has another `jti`. Otherwise, two fakes could issue the same
+        // token in the same second.
         static ISSUED: AtomicU32 = AtomicU32::new(0);
         let mut state = self.state();
         let number = ISSUED.fetch_add(1, Ordering::Relaxed);

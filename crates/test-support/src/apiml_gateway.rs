@@ -1,7 +1,7 @@
 //! A fake of the gateway of API ML (the API Mediation Layer of Zowe, an API gateway for z/OS). ZAAS is the
 //! authentication service of API ML. The fake sends the same requests to ZAAS as API ML's gateway, and handles the
-//! answers in the same way (docs/reference/zaas-endpoints.md#gateway). The requests were recorded between a gateway of
-//! API ML 3.0 and a server in the place of ZAAS.
+//! answers in the same way (docs/reference/zaas-endpoints.md#gateway). The requests are copies of recorded requests: a
+//! gateway of API ML 3.0 sent them to a server in the place of ZAAS.
 
 use std::net::SocketAddr;
 
@@ -14,12 +14,12 @@ use crate::{
     pki::{Authority, Identity},
 };
 
-/// The text that the gateway writes into `X-Zowe-Auth-Failure` if ZAAS makes no PassTicket, and its answer has no
-/// header with this name.
+/// The text that the gateway writes into `X-Zowe-Auth-Failure` if ZAAS makes no PassTicket, and if the answer of ZAAS
+/// has no header `X-Zowe-Auth-Failure`.
 pub const NO_TICKET: &str =
     "ZWEAG141E The generation of the PassTicket failed. Reason: Invalid or missing authentication";
 
-/// The text in place of [`NO_TICKET`] for all schemes except [`GatewayScheme::Ticket`].
+/// For all schemes except [`GatewayScheme::Ticket`], the text that the gateway uses in place of [`NO_TICKET`].
 pub const NO_TOKEN: &str = "Invalid or missing authentication";
 
 /// The paths below `/gateway/api/v1/auth/` that the gateway relays.
@@ -43,16 +43,16 @@ const RELAYED: [&str; 17] = [
     "oidc/webfinger",
 ];
 
-/// The headers of an answer that the client of the gateway receives.
+/// The headers that the gateway copies from an answer of ZAAS to its own answer.
 const RETURNED: [&str; 3] = ["set-cookie", "content-type", "x-zowe-auth-failure"];
 
-/// A gateway that uses a ZAAS.
+/// A fake gateway that sends requests to a ZAAS.
 #[derive(Debug)]
 pub struct ScriptedGateway {
     zaas: String,
-    /// Presents the certificate of the gateway.
+    /// An HTTP client that presents the certificate of the gateway.
     named: Client,
-    /// Presents no certificate.
+    /// An HTTP client that presents no certificate.
     anonymous: Client,
 }
 
@@ -106,7 +106,8 @@ pub enum GatewayScheme<'a> {
     SafIdt(&'a str),
 }
 
-/// The reaction of the gateway to an answer of ZAAS: the credential of the request that it sends to the service.
+/// The reaction of the gateway to an answer of ZAAS: whether the gateway sends the request to the service, and with
+/// which credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reaction {
     /// The answer is 200: the service receives this header in place of the credentials of the client.
@@ -130,8 +131,8 @@ pub enum Reaction {
         /// The text.
         failure: String,
     },
-    /// Any other answer: the service receives no request. API ML 3.0 answers its client 200 with an empty body. Later
-    /// releases answer 500 or 503.
+    /// The answer has any other status: the service receives no request. API ML 3.0 answers 200 with an empty body to
+    /// its client. Later releases answer 500 or 503.
     NotForwarded {
         /// The status of the answer of ZAAS.
         status: u16,
@@ -163,8 +164,8 @@ impl Relayed {
 }
 
 impl ScriptedGateway {
-    /// Creates a gateway with the certificate `identity`, which uses the ZAAS at `zaas`. The certificate of ZAAS must
-    /// be for `localhost`, and of the authority [`Authority::trusted`].
+    /// Creates a gateway that presents the certificate `identity` and uses the ZAAS at `zaas`. The certificate of ZAAS
+    /// must be for `localhost`, and [`Authority::trusted`] must have issued it.
     pub fn new(zaas: SocketAddr, identity: Identity) -> Self {
         let builder = || -> ClientBuilder {
             client(Authority::trusted().pem().as_bytes()).http1_only().resolve("localhost", zaas)
@@ -197,10 +198,11 @@ impl ScriptedGateway {
             Some(applid) => request
                 .header("content-type", "application/json")
                 .body(json!({ "applicationName": applid }).to_string()),
-            // An empty body without a length.
+            // The gateway sends an empty body without `Content-Length`.
             None => request.body(no_bytes()),
         };
-        // The client's own headers with other names, such as `X-Service-Id` and `Client-Cert`, are not sent.
+        // The gateway sends these two headers of the client and, below, some cookies. It sends no other header of the
+        // client, such as `X-Service-Id` or `Client-Cert`.
         let mut request =
             ["private-token", "authorization"].into_iter().fold(request, |it, name| {
                 client.values(name).fold(it, |it, value| it.header(name, value))
@@ -246,8 +248,9 @@ impl ScriptedGateway {
         }
     }
 
-    /// Relays a request of a client to the auth API. `path` is the path at the gateway. A request for a path that the
-    /// gateway does not relay gets 404, and does not reach ZAAS. The gateway does not send the query string to ZAAS.
+    /// Relays a request of a client to the auth API of ZAAS. `path` is the path at the gateway. If the gateway does not
+    /// relay this path, the answer is 404, and ZAAS gets no request. The gateway does not send the query string to
+    /// ZAAS.
     pub async fn relay(
         &self,
         method: Method,
@@ -266,7 +269,7 @@ impl ScriptedGateway {
             format!("{}/zaas/{}", self.zaas, path.trim_start_matches("/gateway/")),
         );
         let mut request: RequestBuilder = http.request(method.clone(), url);
-        // `Host` is the address of the gateway, as the client has sent it.
+        // The gateway copies `Host` from the request of the client, so it contains the address of the gateway.
         if client.values("host").next().is_none() {
             request = request.header("host", "gateway.example.com:7554");
         }
@@ -301,7 +304,8 @@ impl ScriptedGateway {
     }
 }
 
-/// Returns the reaction to a 200 with this body. If the body has no credential, the text of the failure is `default`.
+/// Returns the reaction to a 200 with this body. If the body has no credential, the reaction is [`Reaction::Unchanged`]
+/// with the text `default`.
 fn replaced(body: &Value, default: &str) -> Reaction {
     let text = |key: &str| body[key].as_str().map(str::to_owned);
     let token = text("token").unwrap_or_default();
@@ -319,7 +323,8 @@ fn replaced(body: &Value, default: &str) -> Reaction {
     }
 }
 
-/// Returns whether the gateway sends a cookie of its client to ZAAS. Upper and lower case do not matter.
+/// Returns whether the gateway sends this cookie of its client to ZAAS. The name of the cookie may be in upper or lower
+/// case.
 fn is_credential(cookie: &str) -> bool {
     let name = cookie.split('=').next().unwrap_or_default().to_ascii_lowercase();
     name == "personalaccesstoken"
@@ -332,7 +337,7 @@ fn encoded(certificate: Identity) -> String {
     BASE64_STANDARD.encode(certificate.certificate_der())
 }
 
-/// Returns an empty body that is sent in chunks, because its length is not known.
+/// Returns an empty body of unknown length. The HTTP client sends it in chunks.
 fn no_bytes() -> Body {
     Body::wrap_stream(NoBytes)
 }

@@ -23,8 +23,8 @@ pub struct FakeTickets {
 
 impl FakeTickets {
     /// Starts a fake API ML that makes PassTickets with `profile`. It serves only clients with a certificate of
-    /// [`Authority::trusted`](crate::pki::Authority::trusted). It accepts each token that has the issuer `APIML`,
-    /// names a user and has not expired, without a check of the signature.
+    /// [`Authority::trusted`](crate::pki::Authority::trusted). It accepts each token that has the issuer `APIML`, names
+    /// a user and has not expired. It does not check the signature.
     pub async fn https(profile: KeyProfile) -> Self {
         let handle = move |request: &Request| answer(&profile, request);
         Self {

@@ -1,6 +1,6 @@
 //! A fake of Zowe's Caching Service, in which API ML (the API gateway of Zowe) stores its revocations of Personal
-//! Access Tokens (docs/reference/zowe-site.md#caching-endpoints). API ML stores hashes of tokens. A random text, the
-//! salt, is a part of each hashed value.
+//! Access Tokens (docs/reference/zowe-site.md#caching-endpoints). API ML stores hashes of tokens, and computes each
+//! hash from a token and a random text, the salt.
 
 use std::{
     collections::BTreeMap,
@@ -31,19 +31,19 @@ pub enum Layout {
 #[derive(Debug)]
 pub struct CachingStore {
     layout: Layout,
-    /// The certificate of API ML, as DER. Only a client with this certificate uses the partition (data) of API ML. With
-    /// `None`, each client with a certificate does.
+    /// The certificate of API ML, as DER. Only a client with this certificate uses the partition (the data) of API ML.
+    /// If this is `None`, each client with a certificate uses this partition.
     api_ml: Option<Vec<u8>>,
-    /// The key-value records and the lists of API ML's partition.
+    /// The key-value records of API ML's partition.
     records: BTreeMap<String, String>,
     lists: BTreeMap<String, BTreeMap<String, String>>,
     /// The lifetimes of the entries that were written with a lifetime.
     lifetimes: BTreeMap<String, i64>,
-    /// How many of the next writes to lists the service drops. It answers these writes with success.
+    /// The number of writes to lists that the service drops next. It answers these writes as if they had succeeded.
     pub drops: usize,
     /// Whether the storage is Infinispan. Other storages have no lists.
     pub is_infinispan: bool,
-    /// Whether API ML trusts the certificates of clients.
+    /// Whether API ML trusts the certificates of clients. If it does not, the answer to these clients is 403.
     pub trusts_clients: bool,
     /// If set, all answers have this status.
     pub status: Option<u16>,
@@ -121,7 +121,7 @@ impl CachingStore {
             return message(400, "ZWECS136E");
         }
         if !is_api_ml {
-            // The partition of any other client is empty.
+            // Each other client has a partition of its own, which is empty.
             return Self::new(self.layout).answer_api_ml(method, &segments, &body);
         }
         self.answer_api_ml(method, &segments, &body)

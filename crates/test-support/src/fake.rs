@@ -55,7 +55,7 @@ impl Request {
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// The names and values of the headers, without `Connection` and `Content-Length`.
+    /// The names and values of the headers. [`to_bytes`](Self::to_bytes) adds `Connection` and `Content-Length`.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Vec<u8>,
@@ -141,7 +141,8 @@ impl Fake {
                     let (stream, _) = listener.accept().await.unwrap();
                     let (behaviours, requests) = (behaviours.clone(), requests.clone());
                     let (acceptor, handle) = (acceptor.clone(), handle.clone());
-                    // A client may close its connection early, or refuse the certificate. So the server ignores errors.
+                    // The server ignores the errors of a connection, because a test may use a client that closes its
+                    // connection early or refuses the certificate.
                     tokio::spawn(async move {
                         let _ =
                             connection(stream, acceptor, &behaviours, &requests, &*handle).await;
@@ -220,7 +221,7 @@ async fn connection(
     stream.get_mut().shutdown().await
 }
 
-/// Parses the head of a request.
+/// Parses the head of a request. The result has no body and no certificate.
 ///
 /// # Panics
 /// This function panics if the head is malformed.

@@ -1,5 +1,5 @@
-//! Makes JSON Web Signatures without a JWT library: two JSON texts in base64url and an RS256 signature. So the tests do
-//! not depend on how a library interprets the standard.
+//! Makes JSON Web Signatures without a JWT library. So the tests do not depend on how a library interprets the
+//! standard. A signature consists of two JSON texts in base64url and an RS256 signature of them.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
@@ -21,8 +21,9 @@ pub fn sign(pem: &str, header: &Value, claims: &Value) -> String {
 /// This function panics if the key does not have 2048 bits and the exponent 65537.
 pub fn jwk(pem: &str) -> Value {
     let key = KeyPair::from_pem(pem).unwrap();
-    // RFC 8017 appendix A.1.1: the key is a sequence of two integers. The modulus of 2048 bits begins at byte 9, after
-    // the headers of the sequence and of the integer, and a zero. The exponent 65537 is in the last three bytes.
+    // RFC 8017 appendix A.1.1: the key is a sequence of two integers. The modulus of 2048 bits begins at byte 9. Before
+    // it are the header of the sequence (4 bytes), the header of the integer (4 bytes), and a zero byte. The exponent
+    // 65537 is in the last three bytes.
     let der = key.der_bytes();
     let (modulus, rest) = der[9..].split_at(256);
     assert_eq!(rest, [2, 3, 1, 0, 1]);

@@ -1,8 +1,8 @@
 //! Helpers that the tests of all crates share: keys and certificates, services that send raw bytes, fakes of the
 //! servers of a Zowe installation, a real Redis, an HTTP client, and a runner for a program under test.
 //!
-//! This crate must not depend on `tower-passticket`. Otherwise, each type of `tower-passticket` would exist twice in
-//! its unit tests, and the two copies would not be compatible.
+//! This crate must not depend on `tower-passticket`. Otherwise, the unit tests of `tower-passticket` would contain two
+//! copies of each of its types, and the compiler would treat the copies as different types.
 
 #![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 

@@ -1,12 +1,13 @@
-//! Ports for servers that another process opens, or that a test stops and starts again.
+//! Chooses ports for servers that cannot listen on port 0: another process opens the port, or a test stops the server
+//! and starts it again on the same port.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 
-/// Ports that the kernel gives neither to a listener on port 0 nor to an outgoing connection.
+/// The kernel gives none of these ports to a listener on port 0 or to an outgoing connection.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
 
-/// Returns a free port of the loopback address that stays free until a process asks for exactly this port.
+/// Returns a free port of the loopback address. The port stays free until a process asks for exactly this port.
 pub fn free_port() -> u16 {
     let random = RandomState::new();
     (0_u64..)

@@ -79,14 +79,14 @@ impl Running {
         printed
     }
 
-    /// Waits until a line of the log contains `text`. Returns this line.
+    /// Waits until a line of the log contains `text`. Returns this line. Panics if the program ends before that.
     pub fn logged(&mut self, text: &str) -> String {
         let line = self.logged_before_end(text);
         line.unwrap_or_else(|| panic!("program ended early:\n{}", self.log.lock().unwrap()))
     }
 
-    /// Waits until a line of the log contains `text`, and returns this line. Returns `None` if the program ends before
-    /// that.
+    /// Waits until a line of the log contains `text`, and returns this line. If the program ends without such a line,
+    /// returns `None`.
     pub fn logged_before_end(&mut self, text: &str) -> Option<String> {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -76,18 +76,18 @@ pub enum Step {
     ReadHead,
     /// Reads this number of bytes.
     Read(usize),
-    /// Reads until the client closes the connection. The end of a TLS connection without `close_notify` is an error.
+    /// Reads until the client closes the connection. If a TLS connection ends without `close_notify`, this step fails.
     ReadToEnd,
     /// Sends these bytes.
     Send(Vec<u8>),
     /// Pauses for this time.
     Wait(Duration),
-    /// Waits until bytes arrive, but does not read them. If the service then closes the connection, the unread bytes
-    /// make the kernel reset the connection.
+    /// Waits until bytes arrive, but does not read them. If the service closes the connection after this step, the
+    /// kernel resets the connection, because the bytes are unread.
     LeaveUnread,
     /// Closes the sending side of the service's connection. The client can still send.
     ShutDown,
-    /// Keeps the connection open, and does nothing else.
+    /// Keeps the connection open, and does nothing else. The steps after this one never run.
     Stall,
 }
 
@@ -128,7 +128,8 @@ impl Scripted {
             let (steps, acceptor, sender) = (steps.clone(), acceptor.clone(), sender.clone());
             async move {
                 let result = connection(stream, acceptor, &steps).await;
-                // This fails only if the test has dropped the receiver.
+                // `send` fails only if the test has dropped the `Scripted`, and with it the receiver. Then no test
+                // needs the result.
                 let _ = sender.send(result);
             }
         })
@@ -141,7 +142,8 @@ impl Scripted {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// Waits until a connection has finished its steps. Returns the number of bytes that the last step has read.
+    /// Waits until a connection has run all steps, or has failed. Returns the number of bytes that the last step has
+    /// read. If the last step does not read, this number is 0.
     ///
     /// # Errors
     /// The error of the TLS handshake, or of the step that failed.
@@ -155,8 +157,8 @@ async fn connection(
     acceptor: Option<TlsAcceptor>,
     steps: &[Step],
 ) -> io::Result<usize> {
-    // With this option, the kernel sends the bytes of each step immediately. Otherwise, a reset could discard unsent
-    // bytes.
+    // With this option, the kernel sends the bytes of each step immediately. Without it, the kernel could still hold
+    // bytes when a later step resets the connection, and would discard them.
     stream.set_nodelay(true)?;
     match acceptor {
         None => run_steps(&mut BufReader::new(stream), |stream| stream, steps).await,

@@ -1,7 +1,8 @@
-//! Starts real Redis servers: a primary, replicas and Sentinels (they monitor a primary, and replace it by a replica if
-//! it fails).
+//! Starts real Redis servers: a primary, replicas and Sentinels. Sentinels monitor a primary. If the primary fails,
+//! they make a replica the new primary.
 //!
-//! Each server has its own port on loopback and its own temporary directory. Dropping a value ends its process.
+//! Each server has its own port on loopback and its own temporary directory. If a [`Redis`] or a [`Sentinel`] is
+//! dropped, its process ends.
 
 use std::{
     fs,
@@ -92,7 +93,7 @@ impl RedisOptions {
         Redis { process: Process::start("redis-server", &options) }
     }
 
-    /// Starts a Sentinel for `primary`, with the name `main`. One Sentinel is enough for a failover.
+    /// Starts a Sentinel that monitors `primary` under the name `main`. This Sentinel alone can start a failover.
     pub fn start_sentinel(&self, primary: &Redis) -> Sentinel {
         let monitor = format!("sentinel monitor main 127.0.0.1 {} 1", primary.port());
         let options = self
@@ -165,13 +166,13 @@ impl Redis {
         self.process.kill();
     }
 
-    /// Starts the process again, with the same port and directory.
+    /// Kills the process, and starts it again with the same port and directory.
     pub fn start_again(&mut self) {
         self.process.kill();
         self.process.start_again();
     }
 
-    /// Waits until the server has `count` replicas with all data.
+    /// Waits until `count` replicas are connected to the server and have received all its data.
     pub fn wait_for_replicas(&self, count: usize) {
         wait("the replicas", || {
             let info = self.run(&["INFO", "replication"]).text();
@@ -181,7 +182,7 @@ impl Redis {
         });
     }
 
-    /// Returns a field in the output of the command `INFO`.
+    /// Returns the value of a field in the output of the command `INFO`.
     pub fn info(&self, section: &str, field: &str) -> String {
         let info = self.run(&["INFO", section]).text();
         let line = info.lines().find_map(|line| line.strip_prefix(&format!("{field}:")));
@@ -222,7 +223,8 @@ impl Sentinel {
     }
 }
 
-/// Calls `is_done` until it returns `true`.
+/// Calls `is_done` until it returns `true`. Panics if this takes longer than [`PATIENCE`]. `what` names the awaited
+/// event in the panic message.
 fn wait(what: &str, mut is_done: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_done() {
@@ -292,7 +294,8 @@ impl Reply {
     }
 }
 
-/// A process and its directory. The test sends its commands through a Unix socket, so that they need no TLS.
+/// A process and its directory. The test sends its commands through a Unix socket. So these commands need no TLS, even
+/// if the server listens with TLS.
 #[derive(Debug)]
 struct Process {
     child: Child,
@@ -304,7 +307,8 @@ struct Process {
 impl Process {
     fn start(program: &'static str, options: &RedisOptions) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // The loop tries again, because another process can take the port before the server listens.
+        // Another process can take the port before the server listens. The server then ends, and the loop tries another
+        // port.
         for _ in 0..10 {
             let port = free_port();
             fs::write(

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 /// The PIN of the user of each token.
 pub const PIN: &str = "correct horse 42";
 
-/// The places of the module in Debian and Fedora.
+/// The paths at which Debian and Fedora install the PKCS#11 module of SoftHSM.
 const MODULES: [&str; 3] = [
     "/usr/lib/softhsm/libsofthsm2.so",
     "/usr/lib64/pkcs11/libsofthsm2.so",
@@ -83,7 +83,7 @@ impl SoftHsm {
         self
     }
 
-    /// Runs a program with these tokens.
+    /// Runs a program that uses these tokens.
     pub fn run(&self, program: &str, args: &[&str]) -> Output {
         Command::new(program).args(args).env(CONFIGURATION, self.configuration()).output().unwrap()
     }
@@ -106,7 +106,7 @@ impl SoftHsm {
         self.directory.join("removed")
     }
 
-    /// Removes all tokens.
+    /// Removes all tokens, until [`bring_tokens_back`](Self::bring_tokens_back) is called.
     pub fn remove_tokens(&self) {
         fs::rename(self.tokens(), self.removed()).unwrap();
         fs::create_dir(self.tokens()).unwrap();

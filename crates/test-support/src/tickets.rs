@@ -25,7 +25,8 @@ pub fn applid(name: &str) -> Applid {
     Applid::new(name).unwrap()
 }
 
-/// Returns whether `ticket` is a PassTicket of `profile` for the user `name`, as z/OS would decide now.
+/// Returns whether `ticket` is a PassTicket of `profile` for the user `name` that is valid now. Does not check whether
+/// the ticket was used before.
 pub fn is_valid(profile: &KeyProfile, name: &str, ticket: &str) -> bool {
     let (Ok(user), Ok(ticket)) = (UserId::new(name), PassTicket::parse(ticket)) else {
         return false;

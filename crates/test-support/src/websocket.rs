@@ -119,8 +119,8 @@ impl Frame {
     }
 }
 
-/// Accepts a handshake, and then sends each received frame back. Ends after a close frame, or when the client closes
-/// the connection. Returns the head of the handshake, and the received frames.
+/// Accepts a handshake, and then sends each received frame back. After a close frame, or when the client closes the
+/// connection, returns the head of the handshake and the received frames.
 ///
 /// # Panics
 /// This function panics if there is no handshake.

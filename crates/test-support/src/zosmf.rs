@@ -42,7 +42,7 @@ pub enum Tokens {
     Jwt,
     /// Only an LTPA token (an opaque token of IBM servers).
     Ltpa,
-    /// Both.
+    /// A JWT and an LTPA token.
     Both,
 }
 
@@ -60,7 +60,7 @@ struct State {
     /// The tokens that are valid.
     valid: HashSet<String>,
     issued: u32,
-    /// The key of the PassTickets that are accepted as passwords.
+    /// The key profile of the PassTickets that z/OSMF accepts as passwords. `None`: it accepts no PassTicket.
     profile: Option<KeyProfile>,
 }
 
@@ -92,7 +92,7 @@ impl FakeZosmf {
         self.state().users.get(name).map(|(password, _)| password.clone())
     }
 
-    /// Sets which tokens later logins return.
+    /// Sets which tokens z/OSMF returns at a login. This applies to later logins.
     pub fn issue(&self, tokens: Tokens) {
         self.state().tokens = tokens;
     }
