@@ -186,7 +186,7 @@ async fn a_refused_token_is_explained() {
     );
     explain_token(directory, "not-a-token", PATH)
         .assert_first(1, no)
-        .assert_has(&["token-malformed", "copy the whole token again"]);
+        .assert_has(&["token-malformed", "copy the whole token"]);
 
     let token = demo.login().await;
     let (body, _) = token.rsplit_once('.').unwrap();
