@@ -2,7 +2,7 @@
 //! its clients in `Client-Cert`.
 
 use std::{
-    sync::{Arc, Once},
+    sync::{Arc, Mutex, Once, PoisonError},
     time::Duration,
 };
 
@@ -58,6 +58,10 @@ struct FreshLists {
 #[derive(Clone)]
 struct Lists {
     trusted: TrustedForwarders,
+    /// The number of the lists that may change `trusted`. All lists that share `trusted` also share this number.
+    current: Arc<Mutex<u64>>,
+    /// The number of these lists.
+    number: u64,
     client: Client<Connector>,
     fixed: Vec<Fingerprint>,
     urls: Vec<Address>,
@@ -69,8 +73,8 @@ impl Forwarders {
     ///
     /// The certificate of a former forwarder must not become a credential. So former forwarders stay known, even if the
     /// configuration has no forwarders any more. The result and `previous` share one list of trusted forwarders. A
-    /// reload may still fail after this function. So this function does not change the shared list: it changes when
-    /// [`layer`](Self::layer) or [`start_tasks`](Self::start_tasks) is called for the first time.
+    /// reload may still fail after this function. So this function does not change the shared list:
+    /// [`take_effect`](Self::take_effect) does.
     pub(crate) fn new(
         config: &Config,
         previous: Option<&Self>,
@@ -85,8 +89,7 @@ impl Forwarders {
         let outbound = Same(outbound.clone());
         let settings = ListSettings { outbound, forwarders: forwarders.clone() };
         let lists = Part::keep_or_make(previous.map(|it| &it.lists), settings, |before| {
-            let before = before.map(|before| before.lists.trusted.clone());
-            let lists = Lists::new(config, &forwarders, before)?;
+            let lists = Lists::new(config, &forwarders, before.map(|before| &before.lists))?;
             let (task, taking_effect) = (Task::default(), Arc::new(Once::new()));
             Ok::<_, TlsError>(FreshLists { lists, task, taking_effect })
         })?;
@@ -95,21 +98,23 @@ impl Forwarders {
 
     /// Returns the layer that accepts certificates from the forwarders.
     pub(crate) fn layer(&self) -> ForwardedCertificateLayer {
-        let trusted = self.in_effect().trusted.clone();
+        self.take_effect();
+        let trusted = self.lists.value.lists.trusted.clone();
         ForwardedCertificateLayer::new(trusted, self.verifier.clone())
     }
 
     /// Starts the task that fetches the lists.
     pub(crate) fn start_tasks(&self) {
-        let lists = self.in_effect();
-        self.lists.value.task.start(|| lists.clone().keep_fresh());
+        self.take_effect();
+        let FreshLists { lists, task, .. } = &self.lists.value;
+        task.start(|| lists.clone().keep_fresh());
     }
 
-    /// Returns the lists. Trusts the forwarders of the configuration from the first call on.
-    fn in_effect(&self) -> &Lists {
+    /// Trusts the forwarders of the configuration. Only the first call for a list has an effect. The functions
+    /// [`layer`](Self::layer) and [`start_tasks`](Self::start_tasks) call this function, too.
+    pub(crate) fn take_effect(&self) {
         let FreshLists { lists, taking_effect, .. } = &self.lists.value;
         taking_effect.call_once(|| lists.replace_trusted());
-        lists
     }
 }
 
@@ -117,20 +122,26 @@ impl Lists {
     fn new(
         config: &Config,
         forwarders: &ForwarderSettings,
-        before: Option<TrustedForwarders>,
+        before: Option<&Self>,
     ) -> Result<Self, TlsError> {
         let ForwarderSettings { certificates, urls, .. } = forwarders;
         // The server needs a certificate of a certificate authority (CA) for services. A certificate of a CA for
         // clients is not enough.
         let connector = to_authority(config, &config.tls.service_authorities)?;
         let limits = ClientLimits::default().with_deadline(config.timeouts.provider);
-        let trusted = before.unwrap_or_else(|| TrustedForwarders::incomplete([]));
+        let (trusted, current, number) = match before {
+            Some(before) => (before.trusted.clone(), before.current.clone(), before.number + 1),
+            None => (TrustedForwarders::incomplete([]), Arc::default(), 1),
+        };
         let (client, fixed) = (Client::new(connector, limits), certificates.clone());
-        Ok(Self { trusted, client, fixed, urls: urls.clone() })
+        Ok(Self { trusted, current, number, client, fixed, urls: urls.clone() })
     }
 
-    /// Trusts only the forwarders that the configuration names by their certificates, until the lists are fetched.
+    /// Trusts only the forwarders that the configuration names by their certificates, until the lists are fetched. From
+    /// then on, earlier lists no longer change the trusted forwarders.
     fn replace_trusted(&self) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = self.number;
         let fixed = self.fixed.iter().copied();
         match self.urls.is_empty() {
             true => self.trusted.replace(fixed),
@@ -163,14 +174,22 @@ impl Lists {
                 }
             }
             let known = last_good.iter().flatten().flatten().chain(&self.fixed).copied();
-            match last_good.iter().all(Option::is_some) {
-                true => self.trusted.replace(known),
-                false => {
-                    self.trusted.replace_incomplete(known);
-                    pause = FIRST_PAUSE;
-                }
-            }
-            sleep(pause).await;
+            let is_complete = last_good.iter().all(Option::is_some);
+            self.trust_fetched(known, is_complete);
+            sleep(if is_complete { pause } else { FIRST_PAUSE }).await;
+        }
+    }
+
+    /// Trusts the forwarders of the fetched lists. A reload may have replaced these lists during the fetch. Then the
+    /// fetched lists count no more.
+    fn trust_fetched(&self, known: impl Iterator<Item = Fingerprint>, is_complete: bool) {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if *current != self.number {
+            return;
+        }
+        match is_complete {
+            true => self.trusted.replace(known),
+            false => self.trusted.replace_incomplete(known),
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    access_logs::AccessLogs,
+    access_logs::{AccessLogs, Prepared},
     changes::{self, Started},
     logging,
     part::Task,
@@ -175,10 +175,12 @@ impl Running {
         // logrotate sends SIGHUP after it has renamed the access log.
         self.access_logs.reopen();
         for _ in 0..TRIES {
-            match watch.poll_now(|| read(&self.file, Some(&self.parts))) {
+            match watch.poll_now(|| self.read()) {
                 Polled::Changing => {}
                 Polled::Nothing => return Some(Outcome::Unchanged),
-                Polled::Read(checked, files) => return Some(self.replace(checked, files)),
+                Polled::Read((checked, log), files) => {
+                    return Some(self.replace(checked, log, files));
+                }
                 Polled::Problems(problems) => return Some(Outcome::Failed(problems)),
             }
         }
@@ -187,16 +189,29 @@ impl Running {
 
     /// Reads the files, unless they were already read without a problem, or have changed since the last poll.
     fn poll(&mut self, watch: &mut Watch) -> Option<Outcome> {
-        match watch.poll(|| read(&self.file, Some(&self.parts))) {
+        match watch.poll(|| self.read()) {
             Polled::Changing | Polled::Nothing => None,
-            Polled::Read(checked, files) => Some(self.replace(checked, files)),
+            Polled::Read((checked, log), files) => Some(self.replace(checked, log, files)),
             Polled::Problems(problems) => Some(Outcome::Failed(problems)),
         }
     }
 
-    /// Replaces the configuration. The old configuration stays in two cases: the content of all files is the same as
-    /// before, or the access log of the new configuration cannot be opened.
-    fn replace(&mut self, checked: Checked, files: SourceFiles) -> Outcome {
+    /// Reads the configuration, and opens its access log. If the access log cannot be opened, the configuration has a
+    /// problem. So the gateway tries again at the next poll.
+    fn read(&self) -> (Result<(Checked, Prepared), Vec<String>>, SourceFiles) {
+        let (checked, files) = read(&self.file, Some(&self.parts));
+        let checked = checked.and_then(|checked| match self.access_logs.prepare(&checked.config) {
+            Ok(access_log) => Ok((checked, access_log)),
+            Err(error) => {
+                let file = self.file.display();
+                Err(vec![format!("{file}: components.passticket-proxy.accessLog: {error}")])
+            }
+        });
+        (checked, files)
+    }
+
+    /// Replaces the configuration. If the content of all files is the same as before, the old configuration stays.
+    fn replace(&mut self, checked: Checked, access_log: Prepared, files: SourceFiles) -> Outcome {
         let changed = files.changed_since(&self.files);
         let changed: Vec<_> = changed.map(|path| path.display().to_string()).collect();
         if changed.is_empty() {
@@ -204,14 +219,6 @@ impl Running {
             return Outcome::Unchanged;
         }
         let Checked { config, warnings, parts } = checked;
-        let access_log = match self.access_logs.prepare(&config) {
-            Ok(access_log) => access_log,
-            Err(error) => {
-                let file = self.file.display();
-                let problem = format!("{file}: components.passticket-proxy.accessLog: {error}");
-                return Outcome::Failed(vec![problem]);
-            }
-        };
         self.files = files;
         self.access_logs.replace(access_log);
         let mut changes = changes::describe(&self.config, &config);
@@ -222,8 +229,13 @@ impl Running {
             .collect();
         texts.extend(self.started.need_restart(&self.file, &config));
         self.kept.continue_with(&config, &parts);
-        // Replace the settings of the listener first, so that a connection with a revoked certificate never reaches the
-        // new services.
+        // A new listener may accept the certificate of a new forwarder. The old services must not use this certificate
+        // as a credential.
+        if let Some(forwarders) = parts.forwarders() {
+            forwarders.take_effect();
+        }
+        // Replace the settings of the listener before the services, so that a connection with a revoked certificate
+        // never reaches the new services.
         let closed = self.listeners.replace(&config, &parts, self.access_logs.current());
         (self.install)(&config, &parts, &self.kept);
         if closed > 0 {

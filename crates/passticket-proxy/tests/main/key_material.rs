@@ -158,8 +158,8 @@ fn problems_of_key_stores_name_the_remedy() {
         (
             STORES.to_owned(),
             "    passwords: {keystore: {file: wrong}, truststore: {file: password}}\n",
-            "keytool.p12 cannot be opened with the configured password; set \
-             components.passticket-proxy.passwords.keystore to",
+            "keytool.p12 cannot be opened with the configured password; write the password of this store to a file or \
+             an environment variable, and set components.passticket-proxy.passwords.keystore to",
         ),
         (
             STORES.to_owned(),
