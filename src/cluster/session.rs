@@ -31,8 +31,9 @@ const FOLLOW: Duration = Duration::from_millis(500);
 /// a time limit.
 const MAX_PUBLISHED_BYTES: usize = 1024 * 1024;
 
-/// The approximate maximum of bytes of the image that are stored in one commit. Each commit writes most pages of the
-/// file again, because the fingerprints of tokens are spread over all pages.
+/// The approximate maximum of bytes of the image that the memory stores in one commit. The memory is the revocation
+/// file of the node. Each commit writes most pages of this file again, because the fingerprints of tokens are spread
+/// over all pages.
 const MAX_APPLIED_BYTES: usize = 16 * 1024 * 1024;
 
 /// If a node has not renewed its lease for this number of lease times, the other nodes remove its lease record.
@@ -63,7 +64,8 @@ pub(super) struct Sessions {
     /// log. A node whose memory was empty has no revocations to publish. When the first session begins to follow the
     /// log, this field becomes `false`.
     began_empty: bool,
-    /// Whether the node has checked that the site has data, or may begin without data.
+    /// Whether the node has passed the check of the site (`check_site`) in the current term, or does not need this
+    /// check. A new term sets this field to `false`.
     site_is_checked: bool,
 }
 
@@ -132,7 +134,8 @@ impl Sessions {
                  their data again. Find out why the data is gone"
             );
         }
-        // If a session fails before this check, the next session does the check.
+        // In a new term, the site must be checked again. The field stays `false` until the check below has passed. So
+        // if a session fails before that, the next session in this term still does the check.
         self.site_is_checked &= !is_other;
         if self.began_empty
             && !self.site_is_checked
@@ -146,9 +149,10 @@ impl Sessions {
             let mut state = shared.lock();
             let applied = state.lease.has_caught_up().then(|| state.lease.applied());
             if applied.is_none() && followed.is_some() {
-                // The file does not store each position. So the memory may already have records of log entries after
-                // the position in `followed`. For a PAT in the memory, the node cannot know whether the record of the
-                // PAT is before or after a rule in the log.
+                // The file of the memory does not store each position. So the memory may already have records of log
+                // entries after the position in `followed`. For a PAT in the memory, the node cannot know whether the
+                // record of the PAT is before or after a rule in the log. So up to `last`, `apply` treats a rule with
+                // the current time as a rule with a fixed time.
                 state.in_order_after = state.in_order_after.max(last);
             }
             applied.or(followed.map(|followed| followed.position))

@@ -29,8 +29,8 @@ pub(crate) enum NoResponse {
 
 impl Compatibility {
     /// Returns the value of `X-Zowe-Auth-Failure` for a request that is forwarded after `failure`. `event` is the event
-    /// of the route's scheme. In API ML (Zowe's API Mediation Layer), some texts depend on whether the scheme makes
-    /// PassTickets (docs/reference/data-plane.md#failure).
+    /// of the audit records about the route's scheme: [`Event::Ticket`] if the scheme makes PassTickets. In API ML
+    /// (Zowe's API Mediation Layer), some texts depend on this (docs/reference/data-plane.md#failure).
     pub(super) fn auth_failure(self, failure: &Failure, event: Event) -> HeaderValue {
         match self {
             Self::Documented => failure.header_value(),

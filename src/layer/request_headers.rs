@@ -256,7 +256,8 @@ impl RequestHeaders {
     ///
     /// # Errors
     /// [`RequestHeaderError::Reserved`] if only the gateway may set the header, or if `name` is another spelling of a
-    /// header such as `Content-Length`. [`RequestHeaderError::NotListed`] if the header is not in the table.
+    /// header such as `Content-Length`. [`RequestHeaderError::NotListed`] if the table does not remove a
+    /// header with this name.
     /// [`RequestHeaderError::Contradictory`] if the header is also removed.
     pub fn with_kept(mut self, name: HeaderName) -> Result<Self, RequestHeaderError> {
         match class_of(name.as_str()) {
@@ -284,7 +285,7 @@ pub enum RequestHeaderError {
         "{0} is set by the gateway alone, so a client's header is never kept; delete the name from the list of kept headers"
     )]
     Reserved(HeaderName),
-    /// The header is not in the table, so it is not removed.
+    /// The table does not remove a header with this name, so the name cannot be kept.
     #[error(
         "{0} is not in the table of removed headers, so every service receives it; delete the name from the list of kept headers"
     )]

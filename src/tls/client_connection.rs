@@ -69,7 +69,8 @@ pub(super) enum WaitsFor {
     Client,
 }
 
-/// The reason why a connection is evicted, that is, closed for another connection, or because too many files are open.
+/// The state of a connection when it is evicted. To evict a connection means to close it because another client needs
+/// its place, or because too many files are open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Eviction {
     /// The connection is idle. If a request begins just before the close, the server still answers this request.
@@ -166,8 +167,8 @@ impl ClientConnection {
         self.requests.load(Ordering::Acquire) / CHANGE
     }
 
-    /// Returns the time since which the connection may be idle, in milliseconds since [`Shared::epoch`]. The results
-    /// for different connections can be compared.
+    /// Returns the same time as [`idle_since`](Self::idle_since), in milliseconds since [`Shared::epoch`]. Results for
+    /// connections with the same epoch can be compared.
     pub(super) fn idle_since_millis(&self) -> u64 {
         self.idle_since.load(Ordering::Relaxed)
     }
@@ -301,7 +302,7 @@ fn add(counter: &AtomicU64, bytes: usize) {
     counter.store(count.wrapping_add(bytes as u64), Ordering::Relaxed);
 }
 
-/// Returns the milliseconds since `epoch`. The results for different connections can be compared.
+/// Returns the milliseconds since `epoch`. Results with the same epoch can be compared.
 pub(super) fn millis_since(epoch: Instant) -> u64 {
     u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
@@ -452,8 +453,8 @@ impl Drop for InFlight {
             connection.headers.give_back(&shared.headers);
         }
         // The idle time is restarted before the connection becomes idle, so that no idle connection has an old time.
-        // Each request restarts it, and not only the last one: if two requests end at the same moment, neither may see
-        // that it is the last one.
+        // Each request restarts it, and not only the last one. The reason: if two requests end at the same moment, it
+        // can happen that neither of them sees that it is the last one.
         connection.restart_idle_time();
         let ended = match self.waits_for {
             WaitsFor::Service => IN_FLIGHT + AT_SERVICE,

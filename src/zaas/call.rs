@@ -1,5 +1,5 @@
-//! Reads the requests of a gateway of API ML (Zowe's API Mediation Layer): the path, the content type, the body and the
-//! headers.
+//! Reads the requests that a gateway of API ML (Zowe's API Mediation Layer) sends to the endpoints of ZAAS: the path,
+//! the content type, the body and the headers. In this file, "the gateway" is that gateway of API ML.
 
 use http::{
     HeaderMap, HeaderName,
@@ -15,7 +15,7 @@ use crate::{
 
 static X_SERVICE_ID: HeaderName = HeaderName::from_static("x-service-id");
 
-/// The kind of credential that the gateway asks for. The path of the request names it.
+/// The kind of credential that the gateway asks for. The path of the request names the kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SchemeKind {
     PassTicket,
@@ -42,7 +42,8 @@ impl SchemeKind {
     }
 }
 
-/// A well-formed request. If the client of the gateway is authenticated, the scheme makes the credential or fails.
+/// A well-formed request. If the client of the gateway is authenticated, the scheme for `target` then makes the
+/// credential, or fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Call {
     pub(super) target: SchemeTarget,

@@ -19,9 +19,9 @@ use tower_passticket::{
 
 use crate::{connectors::Connectors, names, part::Task};
 
-/// The tasks of [`start_tasks`] for the current configuration. The service that answers requests does not contain these
-/// tasks. Otherwise, an open connection that uses the service of an old configuration would keep the tasks of this
-/// configuration running.
+/// The tasks that [`start_tasks`] has started for the current configuration. They are not stored in the Tower service
+/// that answers requests. The reason: an open connection keeps the Tower service of an old configuration alive, and
+/// would then also keep the tasks of that old configuration running.
 #[derive(Default)]
 pub(crate) struct InstanceTasks(Mutex<Vec<Task>>);
 
@@ -38,9 +38,9 @@ impl InstanceTasks {
 /// Starts the health checks, and the task that regularly resolves the host names of services. The tasks end when the
 /// result is dropped. `shared` is the current table of routes, including the routes of services from Eureka.
 ///
-/// If health checks are on, each instance with a valid health URL gets a check. There are two exceptions: the instances
-/// of a service without a route, and the only instance of a service, because the gateway has no other instance to
-/// choose.
+/// If health checks are on, each instance of the configuration with a valid health URL gets a check. There are two
+/// exceptions: the instances of a service without a route, and the only instance of a service, because the gateway has
+/// no other instance to choose. [`FoundChecks`] starts the checks of instances from Eureka.
 pub(crate) fn start_tasks<B: Send + 'static>(
     config: &Config,
     routes: &[Route],

@@ -1,4 +1,5 @@
-//! The file with the stopped PassTickets, beside the revocation file (docs/decisions.md#d42).
+//! The file that records for which users and keys the gateway has stopped making PassTickets. It is beside the
+//! revocation file (docs/decisions.md#d42).
 
 use std::{ffi::OsString, fs, io, path::PathBuf};
 
@@ -15,12 +16,13 @@ pub(crate) fn file(config: &Config) -> PathBuf {
     file.into()
 }
 
-/// Makes the breaker, which stops PassTickets after refusals. PassTickets that the previous process had
-/// stopped stay stopped.
+/// Makes the breaker. After a service has refused PassTickets, the breaker stops the making of PassTickets for a user,
+/// for a class of paths or for all users of a key. What the previous process has stopped is read from the file, and
+/// stays stopped.
 ///
 /// If the file cannot be read, the gateway starts nevertheless. For each key, the breaker then tries one PassTicket of
-/// one user at a time, until a service accepts one. So if a key is wrong, services refuse the PassTickets of only three
-/// users, and then the breaker stops the PassTickets of all users.
+/// one user at a time, until a service accepts one. After refusals for three users, the breaker stops the key. Because
+/// only one PassTicket is tried at a time, a wrong key causes refusals for only three users before this stop.
 pub(crate) fn breaker(config: &Config) -> TicketBreaker {
     let breaker = TicketBreaker::new(config.profiles.clone(), config.ticket_limits.clone());
     let path = file(config);

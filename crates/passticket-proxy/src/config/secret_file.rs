@@ -114,7 +114,7 @@ pub enum SecretFileError {
         /// The permission bits of the file.
         mode: u32,
     },
-    /// Users other than the owner and a group of this process can write the file.
+    /// The file can be written by users who are neither its owner nor in a group of this process.
     #[error(
         "{} is writable by users other than its owner (mode {mode:04o}); run: chmod go-w {}",
         path.display(),

@@ -44,8 +44,9 @@ impl Trusted<'_> {
     }
 }
 
-/// The way in which a registration contradicts the configuration. The texts come from the registrant (the program that
-/// has registered the instance).
+/// The way in which a registration contradicts the configuration. The strings in the variants are values of the
+/// registration, which its sender (the registrant) chooses. In `Scheme`, the string is the default scheme if the
+/// registration names none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// A value is longer than its limit.
@@ -216,8 +217,8 @@ mod tests {
                 "the scheme \"safIdt\" is not",
             ),
             ("svc a.good.example s443 scheme=ZOWEJWT".to_owned(), "the scheme \"ZOWEJWT\" is not"),
-            // A registration that names no scheme has the scheme bypass. With this scheme, the instance would receive
-            // the credentials of the client.
+            // If a registration names no scheme, and the id of the service does not contain `zosmf`, the instance has
+            // the scheme bypass. With this scheme, the instance would receive the credentials of the client.
             ("svc a.good.example s443".to_owned(), "the scheme \"bypass\" is not"),
             ("ibmzosmf z s443".to_owned(), "zosmf"),
             ("ibmzosmf z s444".to_owned(), "the port 444 is not"),

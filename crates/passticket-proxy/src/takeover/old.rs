@@ -232,8 +232,9 @@ impl Held<'_> {
             process.kill();
             if self.running.stores.cluster.is_some() {
                 // The new process may still renew the lease of this node. The other nodes cannot distinguish the two
-                // processes. So they would assume that this process has applied all revocations that the new process
-                // has applied. So this process waits until the new process has closed the store file.
+                // processes. If this process continued now, they would assume that it has applied each revocation that
+                // only the new process has applied. So this process waits until the new process has closed the store
+                // file.
                 self.running.reopen_store().await;
             }
         }
@@ -245,8 +246,9 @@ impl Held<'_> {
     }
 
     /// Decides which process continues after the takeover has failed with `failure`, although the new process has the
-    /// permission to serve. Kills the new process, if possible. Then waits until the store file can be opened, or until
-    /// a new process that could not be killed serves. If the new process serves, returns the connection to it.
+    /// permission to serve. Kills the new process, if possible. Then waits until the store file can be opened. If
+    /// the new process could not be killed, the wait also ends when the new process says that it serves. In this case,
+    /// returns the connection to the new process.
     ///
     /// # Errors
     /// Returns `failure` if this process has continued its work.

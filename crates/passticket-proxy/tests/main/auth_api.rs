@@ -305,7 +305,7 @@ impl<'d> Clients<'d> {
         value.split(';').next().unwrap().to_owned()
     }
 
-    /// Logs in as `USER` with the certificate, and makes a Personal Access Token (PAT).
+    /// Makes a Personal Access Token (PAT) of `USER`. The credential of the request is the certificate.
     async fn pat(&self) -> String {
         let request = self.user.post(self.demo.auth("access-token/generate"));
         let response = request.body(r#"{"scopes":["dcpassticket"]}"#).send().await.unwrap();

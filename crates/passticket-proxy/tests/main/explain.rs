@@ -92,7 +92,7 @@ fn content(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-/// Explains a request with a user, a token and a certificate.
+/// Explains a request three times: with a user id, with a token, and with a certificate.
 fn explain_three_credentials(directory: &Path, pat: &str) {
     let explained = explain(directory, &["--user", "USER", "GET", PATH]);
     explained
