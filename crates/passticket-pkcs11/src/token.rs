@@ -181,7 +181,10 @@ impl Token {
     fn put_back(&self, session: TokenSession, connection: u64, key: &KeyLabel) {
         let mut state = self.state();
         state.in_use -= 1;
-        state.failed.retain(|concerned, _| concerned.as_ref().is_some_and(|it| it != key));
+        // A refused PIN stays refused: each further try brings the token nearer to its lock.
+        state.failed.retain(|concerned, (error, _)| {
+            !error.is_temporary() || concerned.as_ref().is_some_and(|it| it != key)
+        });
         let old = if connection == state.connection {
             state.idle.push(session);
             None
