@@ -20,13 +20,12 @@ use tower_passticket::{
 use crate::{connectors::Connectors, names, part::Task};
 
 /// The tasks that [`start_tasks`] has started for the current configuration. They are not stored in the Tower service
-/// that answers requests. The reason: an open connection keeps the Tower service of an old configuration alive, and
-/// would then also keep the tasks of that old configuration running.
+/// that answers requests: an open connection keeps the Tower service of an old configuration alive, but must not keep
+/// the tasks of the old configuration running.
 #[derive(Default)]
 pub(crate) struct InstanceTasks(Mutex<Vec<Task>>);
 
 impl InstanceTasks {
-    /// Ends the previous tasks.
     pub(crate) fn replace(&self, tasks: Vec<Task>) {
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let previous = mem::replace(&mut *running, tasks);

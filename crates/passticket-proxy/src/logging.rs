@@ -26,7 +26,6 @@ use crate::{
 
 const VARIABLE: &str = "RUST_LOG";
 
-/// Replaces the filter of the log.
 static REPLACE: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 
 /// Starts logging. After this call, events and panics go to the queue in front of standard error.

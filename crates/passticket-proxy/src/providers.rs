@@ -52,8 +52,9 @@ impl Remote {
         Self { connector, limits, tokens: Tokens(Arc::new(issuer)) }
     }
 
-    /// Creates an HTTP client for a provider that checks passwords. If the provider is slow, the gateway answers the
-    /// login with a timeout. The HTTP client continues to wait, so that a late refusal counts as a wrong password.
+    /// Creates an HTTP client for a provider that checks passwords. If the provider is slow, the gateway first answers
+    /// the login with an error. The HTTP client continues to wait, so that a late refusal still counts as a wrong
+    /// password.
     fn login_client(&self) -> Client<Connector> {
         let deadline = self.limits.deadline().max(LONGEST_LOGIN);
         Client::new(self.connector.clone(), self.limits.with_deadline(deadline))
@@ -66,7 +67,6 @@ impl Remote {
         Client::new(self.connector.clone(), self.limits.with_max_concurrent(max_concurrent))
     }
 
-    /// Returns the source of login tokens that are valid for a minute.
     pub(crate) fn tokens(&self) -> Tokens {
         self.tokens.clone()
     }
@@ -125,7 +125,6 @@ pub(crate) fn saf(config: &Config, remote: &Remote) -> Arc<dyn SafProvider> {
     }
 }
 
-/// Returns the mapper of client certificates.
 pub(crate) fn certificate_mapper(config: &Config, remote: &Remote) -> Arc<dyn IdentityMapper> {
     match &config.certificate_mapping {
         CertificateMapping::File(map) => Arc::new(map.clone()),
@@ -153,7 +152,6 @@ pub(crate) fn identity_mapper(
     Arc::new(ProtectedUsers::new(mapper, protected.iter().copied()))
 }
 
-/// Returns the settings of delegated PassTickets.
 pub(crate) fn delegation(settings: &DelegationSettings, remote: &Remote) -> Delegation {
     let registry = settings.registry.clone();
     let mut delegation = match &settings.mapping {

@@ -56,7 +56,7 @@ pub(crate) fn read(
     (checked, files)
 }
 
-/// Builds a gateway from a configuration, and replaces the running gateway.
+/// Builds the services of a configuration, and replaces the running services.
 pub(crate) type Install = Box<dyn Fn(&Config, &Parts, &Kept) + Send>;
 
 /// The running configuration.
@@ -170,7 +170,6 @@ fn log(outcome: &Outcome, is_requested: bool, was_up: bool) {
 }
 
 impl Running {
-    /// Reads the files now, even if they have just changed.
     fn reload_now(&mut self, watch: &mut Watch) -> Option<Outcome> {
         // logrotate sends SIGHUP after it has renamed the access log.
         self.access_logs.reopen();
@@ -229,8 +228,9 @@ impl Running {
             .collect();
         texts.extend(self.started.need_restart(&self.file, &config));
         self.kept.continue_with(&config, &parts);
-        // A new listener may accept the certificate of a new forwarder. The old services must not use this certificate
-        // as a credential.
+        // The new settings of the listener may accept the certificate of a new forwarder. The forwarders take effect
+        // before these settings. Otherwise, the old services would use the certificate of the forwarder as a
+        // credential.
         if let Some(forwarders) = parts.forwarders() {
             forwarders.take_effect();
         }

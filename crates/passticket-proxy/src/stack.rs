@@ -98,9 +98,8 @@ pub(crate) struct Parts {
     outbound: Part<OutboundSettings, Arc<Outbound>>,
     login: Part<LoginSettings, Arc<dyn LoginProvider>>,
     zosmf_sessions: Part<Option<Address>, ZosmfSessions>,
-    /// The verifier of the gateway's own tokens.
     verifier: Part<VerifierSettings, Rs256Verifier>,
-    /// Whether the verifier keeps the texts of Personal Access Tokens.
+    /// Like [`VerifierSettings::keeps_pat_texts`].
     keeps_pat_texts: bool,
     /// The identity providers whose tokens are accepted.
     oidc: Vec<Part<OidcPartSettings, Provider>>,
@@ -135,7 +134,6 @@ struct LoginSettings {
     provider: LoginServer,
 }
 
-/// The server or file that checks passwords.
 #[derive(Clone, PartialEq)]
 enum LoginServer {
     Users(Vec<(UserId, Zeroizing<String>)>),
@@ -191,12 +189,10 @@ impl Parts {
         self.tls.value.as_ref()
     }
 
-    /// Returns the proxies that may send the certificates of their clients.
     pub(crate) fn forwarders(&self) -> Option<&Forwarders> {
         self.forwarders.as_ref()
     }
 
-    /// Returns the parts of the listener for gateways of API ML.
     pub(crate) fn zaas(&self) -> Option<&ZaasParts> {
         self.zaas.as_ref()
     }
@@ -381,9 +377,7 @@ pub(crate) struct Stores {
     pub(crate) revocations: Arc<DurableStore>,
     /// This gateway as a node. `None` if it shares nothing with other nodes.
     pub(crate) cluster: Option<Cluster>,
-    /// The audit files.
     pub(crate) audit: Option<Arc<AuditFiles>>,
-    /// The recent uses of Personal Access Tokens.
     pub(crate) uses: Arc<TokenUses>,
     /// The revocations of a running API ML. `None` if the gateway does not use them.
     pub(crate) zowe: Option<CachingService>,
@@ -425,7 +419,7 @@ pub(crate) enum StoresError {
     /// If the gateway started without the audit file, events would not be audited.
     #[error(transparent)]
     Audit(#[from] AuditFileError),
-    /// The mark file cannot be written. A node that makes a new revocation file also writes this mark file. It says
+    /// The mark file cannot be written. A node writes this file when it makes a new revocation file. The mark file says
     /// that the node has not joined the other nodes yet.
     #[error(transparent)]
     Mark(#[from] cluster::MarkError),
@@ -521,7 +515,6 @@ fn audit(file: Option<Arc<AuditFiles>>, counts: Option<&Counts>) -> Audit {
 /// The function must not block.
 pub(crate) type InstancesDocument = Box<dyn Fn(&InstanceStates) -> Value + Send + Sync>;
 
-/// Access to the health of the gateway.
 pub(crate) struct HealthReports {
     pub(crate) needed: NeededParts,
     pub(crate) document: InstancesDocument,
@@ -537,7 +530,7 @@ pub(crate) struct Kept {
     generator: LocalGenerator,
     /// The breaker, which counts refused PassTickets, and stops PassTickets.
     breaker: TicketBreaker,
-    /// The failed logins, and the passwords that were verified.
+    /// The counts of failed logins, and the cache of verified passwords.
     logins: LoginMemory,
     /// The service that forwards requests, with its connections to services. A reload keeps it if its settings have not
     /// changed.
@@ -552,7 +545,7 @@ pub(crate) struct Kept {
     tunnels: Arc<Tunnels>,
     /// The parts of the gateway that another process can take over.
     hand_over: HandOver,
-    /// The last registry of services.
+    /// The registry of services that was fetched last.
     discovery: Discovery,
     access_logs: AccessLogs,
 }
@@ -616,7 +609,6 @@ impl Kept {
         Self { generator: LocalGenerator::one_shot(config.profiles.clone()), ..self }
     }
 
-    /// Uses `access_logs` for later requests.
     pub(crate) fn with_access_logs(self, access_logs: AccessLogs) -> Self {
         Self { access_logs, ..self }
     }
@@ -704,7 +696,7 @@ macro_rules! routed_stack {
             .option_layer(layers.cors)
             .option_layer($forwarders)
             .layer(probe($crate::stack::Step::Received))
-            // This layer also counts the requests that a later layer rejects.
+            // This layer also counts the requests that the layers below reject.
             .option_layer(layers.requests)
             // SanitizeLayer is in front of all layers below, so that none of them sees headers that clients must not
             // set. It also refuses requests of web pages of other origins, while the request still has `Origin`.
@@ -763,7 +755,6 @@ impl<F, S> Assembled<F, S> {
         self.api.prefix().clone()
     }
 
-    /// Fills the table of routes with the routes of the configuration.
     pub(crate) fn publish_routes(&mut self) {
         let routes = Routes::new(mem::take(&mut self.routes));
         self.shared.replace(routes.expect("the configuration contains each prefix only once"));
@@ -881,8 +872,8 @@ pub(crate) fn assemble<S: SafProvider + Clone>(
     let found = config.discovery.iter().flat_map(|discovery| &discovery.services);
     let found = found.flat_map(|service| &service.schemes);
     if config.routes.iter().chain(found).any(|route| route.client_basic() == ClientBasic::Verify) {
-        // `basic_login` shares the counts of failed logins that `api` has now. Some of the calls above replace these
-        // counts. So `basic_login` is called after them.
+        // Some of the calls above replace the counts of failed logins of `api`. `basic_login` shares these counts, so
+        // its call comes after them.
         authenticator = authenticator.with_passwords(api.basic_login());
     }
     let compatibility = config.compatibility;

@@ -47,7 +47,6 @@ impl Notifier {
         self.send(&format!("READY=1\nSTATUS={}", one_line(status)));
     }
 
-    /// Tells systemd that the gateway reads its configuration again.
     pub(crate) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
@@ -189,7 +188,7 @@ async fn watch(notifier: Notifier, hearts: Arc<Hearts>, every: Duration) {
     }
 }
 
-/// Returns the memory address and the number of beats of each heart.
+/// Returns the memory address of each heart, and how often it has beaten.
 fn beats(hearts: &mut Vec<Weak<AtomicU64>>) -> Vec<(usize, u64)> {
     hearts.retain(|heart| heart.strong_count() > 0);
     let beating = hearts.iter().filter_map(Weak::upgrade);

@@ -105,7 +105,7 @@ fn ports(with_zaas: bool) -> Ports {
 
 /// Returns the settings of the listener of the gateway for new connections.
 fn settings(config: &Config, parts: &Parts, access_log: Option<AccessLog>) -> ServerSettings {
-    // If the gateway has no TLS, AT-TLS (the TCP/IP stack of z/OS) encrypts the connections of clients.
+    // If `parts.tls()` is `None`, AT-TLS (TLS by the TCP/IP stack of z/OS) encrypts the connections of clients.
     let mut settings = ServerSettings::new(parts.tls().cloned());
     if let Some(proxies) = &config.trusted_proxies {
         settings = settings.with_trusted_proxies(proxies.clone());
@@ -249,8 +249,8 @@ fn sum(drained: impl IntoIterator<Item = Drained>) -> Drained {
     }
 }
 
-/// The runtime of a worker. It can be dropped in any thread, also in a task of another runtime. This is needed, because
-/// the main thread drops the runtimes of all workers if a worker cannot be started.
+/// The runtime of a worker. It can be dropped in any thread, also in a task of another runtime: if a worker cannot be
+/// started, the main thread drops the runtimes of all workers.
 struct WorkerRuntime(Option<Runtime>);
 
 impl WorkerRuntime {
@@ -258,7 +258,6 @@ impl WorkerRuntime {
         Builder::new_current_thread().enable_all().build().map(|runtime| Self(Some(runtime)))
     }
 
-    /// Runs `worker` in the current thread.
     fn run<T>(self, worker: impl Future<Output = T>) -> T {
         let runtime = self.0.as_ref().expect("only `drop` takes the runtime");
         runtime.block_on(worker)

@@ -37,7 +37,6 @@ use tokio::{
 };
 use tower_passticket::tls::Server;
 
-/// This flag tells the clients to stop.
 type Stop = Arc<AtomicBool>;
 
 /// The duration of the test if the environment variable `SOAK_SECONDS` is not set.

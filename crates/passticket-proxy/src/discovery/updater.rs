@@ -71,17 +71,14 @@ impl RouteUpdater {
         Self { settings, defined, listed, implement, routes, services, states, checks: None }
     }
 
-    /// Adds health checks for the instances of trusted services.
     pub(crate) fn with_checks(self, checks: Option<FoundChecks>) -> Self {
         Self { checks, ..self }
     }
 
-    /// Returns the URLs of Eureka.
     pub(super) fn eureka(&self) -> &[Address] {
         &self.settings.eureka
     }
 
-    /// Replaces the routes and the services.
     pub(super) fn apply(&mut self, registry: &Registry) -> Applied {
         let is_defined = |id: &ServiceId| self.defined.iter().any(|route| route.service() == id);
         let found = find(registry, &self.settings, is_defined);
@@ -162,8 +159,6 @@ impl RouteUpdater {
         (planned, left_out)
     }
 
-    /// Returns the settings for the found routes of a service: routes that are in the registry and in no static
-    /// definition.
     fn templates_of<'s>(&'s self, service: &FoundService<'s>) -> Templates<'s> {
         let Some(trusted) = service.trusted else { return Templates::WithoutCredentials };
         let defined: Vec<_> =
@@ -213,7 +208,7 @@ enum Templates<'s> {
 }
 
 impl Templates<'_> {
-    /// Makes a route. Returns `None` if the path cannot be a route.
+    /// Returns `None` if the path cannot be a route.
     fn route(&self, id: &ServiceId, path: &str, upstream: Upstream) -> Option<ConfiguredRoute> {
         match self {
             Self::WithoutCredentials => {
@@ -318,7 +313,6 @@ fn describe(service: &FoundService<'_>, first: &FoundInstance<'_>) -> ListedServ
     listed
 }
 
-/// Describes the scheme of a service.
 pub(crate) fn listed_authentication(scheme: ServiceScheme) -> ListedAuthentication {
     let mut authentication = ListedAuthentication::new(scheme.name());
     authentication.applid = scheme.applid();

@@ -29,7 +29,7 @@ struct Rule {
     characters: &'static str,
     /// The maximum length in characters. All permitted characters are ASCII.
     max_len: usize,
-    /// The last part of an error text. It says what to write instead.
+    /// The last part of an error text: what to write instead.
     remedy: &'static str,
 }
 
@@ -113,7 +113,7 @@ impl OperandError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OperandProblem {
-    /// The text has no characters.
+    /// The text is empty.
     #[error("is empty")]
     Empty,
     /// The text is longer than this number of characters.

@@ -12,8 +12,8 @@ const MAX_VALUE: usize = 256;
 
 const MASK: &str = "********";
 
-/// Returns the names of the headers for which `after` has fewer values than `before`, or no value. Also returns
-/// `Cookie` if its value has changed.
+/// Returns the names of the headers for which `after` has fewer values than `before`. Also returns `Cookie` if its
+/// value has changed.
 pub(super) fn removed(before: Option<&HeaderMap>, after: Option<&HeaderMap>) -> Vec<HeaderName> {
     let (Some(before), Some(after)) = (before, after) else { return Vec::new() };
     let is_removed = |name: &&HeaderName| {

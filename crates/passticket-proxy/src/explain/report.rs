@@ -18,7 +18,6 @@ const SECTIONS: [(&str, &str); 7] = [
     ("status", "Result"),
 ];
 
-/// A section of the explanation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Section {
     Route,
@@ -30,7 +29,6 @@ pub(super) enum Section {
     Status,
 }
 
-/// The explanation of one request.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     sections: [Vec<Fact>; SECTIONS.len()],
@@ -96,7 +94,6 @@ impl Report {
         Value::Object(sections.collect())
     }
 
-    /// Prints all sections.
     pub(super) fn print(&self) {
         let mut number = 0;
         for ((_, title), facts) in SECTIONS.iter().zip(&self.sections) {

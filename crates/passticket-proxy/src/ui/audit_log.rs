@@ -52,7 +52,6 @@ pub(super) struct AuditReader {
     reads: Arc<Semaphore>,
 }
 
-/// Why there are no records to show.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
     #[error("the audit log is off")]
@@ -65,7 +64,6 @@ pub(super) enum ReadError {
     File { path: PathBuf, source: io::Error },
 }
 
-/// One of the two audit files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum AuditFileKind {
     #[default]
@@ -85,7 +83,6 @@ impl AuditFileKind {
     }
 }
 
-/// The records to show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct AuditQuery {
     pub(super) file: AuditFileKind,
@@ -213,14 +210,13 @@ impl AuditReader {
             let tail = tail(&path, WINDOW)?;
             Ok((!tail.is_cef()).then(|| search(&tail, &query)))
         });
-        // If the thread has panicked or was cancelled, this is an error of the read.
+        // If the thread has panicked or was cancelled, the read has failed.
         let read = read.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         let found = read.map_err(|source| ReadError::File { path: failed, source })?;
         found.ok_or(ReadError::Cef)
     }
 }
 
-/// The end of a file.
 struct Tail {
     bytes: Vec<u8>,
     /// Whether the file begins before these bytes.
@@ -236,7 +232,6 @@ impl Tail {
     }
 }
 
-/// Reads the last `window` bytes of a file.
 fn tail(path: &Path, window: u64) -> io::Result<Tail> {
     let mut file = File::open(path)?;
     let len = file.metadata()?.len();

@@ -102,7 +102,6 @@ fn for_shell(path: &str) -> String {
             encoded.push(char);
         } else {
             for byte in char.encode_utf8(&mut [0; 4]).bytes() {
-                // Writing to a `String` cannot fail.
                 let _ = write!(encoded, "%{byte:02X}");
             }
         }

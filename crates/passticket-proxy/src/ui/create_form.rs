@@ -26,7 +26,6 @@ const PRESETS: [u8; 4] = [7, 30, 60, 90];
 /// The value of `expiry` if the user enters a date.
 pub(super) const ON_DATE: &str = "date";
 
-/// The values that the user has entered.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CreateForm {
     pub(super) name: String,
@@ -36,7 +35,6 @@ pub(super) struct CreateForm {
     pub(super) date: String,
 }
 
-/// The expiries that a user can choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lifetimes {
     now: Timestamp,
@@ -44,7 +42,6 @@ pub(super) struct Lifetimes {
 }
 
 impl Lifetimes {
-    /// `max_days` is the maximum validity of a token.
     pub(super) fn new(now: Timestamp, max_days: u8) -> Self {
         Self { now, max_days }
     }

@@ -9,7 +9,6 @@ use serde_json::Value;
 /// Returns the state of the gateway as JSON. The function must not block.
 pub(crate) type HealthDocument = Box<dyn Fn() -> Value + Send + Sync>;
 
-/// The state of the gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct GatewayHealth {
@@ -19,11 +18,10 @@ pub(super) struct GatewayHealth {
     pub(super) instances: BTreeMap<String, String>,
     /// This node. `None` if the gateway shares nothing with other nodes.
     pub(super) cluster: Option<NodeHealth>,
-    /// The stopped PassTickets (short-lived passwords of z/OS). `None` if none are stopped.
+    /// `None` if no PassTickets (short-lived passwords of z/OS) are stopped.
     pub(super) passtickets: Option<StoppedTickets>,
 }
 
-/// A part of the gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct ComponentHealth {
@@ -32,7 +30,6 @@ pub(super) struct ComponentHealth {
     pub(super) warning: Option<String>,
 }
 
-/// This node of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct NodeHealth {
@@ -64,7 +61,6 @@ pub(super) struct StoppedUser {
     pub(super) applid: String,
 }
 
-/// An APPLID.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(super) struct StoppedApplid {

@@ -11,7 +11,6 @@ use super::{
 /// The maximum length of the name to look for, in characters. No name is longer.
 pub(super) const MAX_NAME: usize = 64;
 
-/// The filter and the order of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ListQuery {
     pub(super) state: State,
@@ -21,7 +20,6 @@ pub(super) struct ListQuery {
     pub(super) cursor: String,
 }
 
-/// The states of the tokens in the list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum State {
     #[default]
@@ -113,7 +111,6 @@ impl ListQuery {
         Self { state, sort, name, cursor: cursor.to_owned() }
     }
 
-    /// Returns the filter for the auth API.
     pub(super) fn filter(&self) -> TokenFilter {
         let state = if self.state == State::All { "" } else { self.state.word() };
         TokenFilter { state, name: self.name.clone() }

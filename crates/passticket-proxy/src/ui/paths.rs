@@ -38,9 +38,7 @@ pub(super) enum AdminPage<'p> {
     Revoke(TokenId<'p>),
     /// Revokes the tokens of a user or for a service.
     Rule,
-    /// Removes expired revocations.
     Evict,
-    /// The last records of the audit log.
     Audit,
     Health,
 }
@@ -100,7 +98,6 @@ impl Paths {
         Self(base)
     }
 
-    /// Finds the page with this path.
     pub(super) fn find<'p>(&self, path: &'p str) -> Option<Page<'p>> {
         let segments: Vec<_> = self.below(path)?.split('/').skip(1).collect();
         Some(match segments[..] {
@@ -121,7 +118,6 @@ impl Paths {
         })
     }
 
-    /// Returns the path of a page.
     pub(super) fn to(&self, page: Page<'_>) -> String {
         let base = &self.0;
         match page {

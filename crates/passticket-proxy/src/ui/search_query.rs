@@ -22,7 +22,6 @@ pub(super) struct SearchQuery {
 }
 
 impl SearchQuery {
-    /// Reads the query of a URL.
     pub(super) fn of(form: &Form) -> Self {
         let text = |name: &str| form.get(name).trim().chars().take(MAX_NAME).collect();
         let state = State::ALL.into_iter().find(|state| state.word() == form.get("state"));

@@ -347,8 +347,8 @@ async fn the_file_is_opened_again_after_sighup_and_a_reload_switches_the_log() {
     assert!(text.contains("cannot write the access log"), "{text}");
     get("fourth").await;
     line(&demo, "other.log", |line| line.contains("/fourth")).await;
-    // As soon as it can be opened, a reload uses the new configuration, although no file of the configuration has
-    // changed since then.
+    // As soon as the access log can be opened, a reload uses the new configuration, although no file of the
+    // configuration has changed since the failed reload.
     fs::create_dir(demo.directory.join("none")).unwrap();
     let reloaded = send(client.post(format!("http://{admin}/reload"))).await;
     assert_eq!(reloaded.status(), 200);

@@ -187,7 +187,6 @@ async fn the_preview_of_a_rule_shows_what_the_rule_then_revokes() {
     assert_eq!(rules(), 3);
 }
 
-/// The fields of a form, from a query without escapes.
 struct Fields(Vec<(String, String)>);
 
 impl Fields {
@@ -275,7 +274,7 @@ async fn other_users_get_403_on_each_page_of_administrators() {
     assert_eq!(routed(&demo, &pat).await, 200);
     assert_eq!(browser.get("/admin/x").await.status, 404);
 
-    // Without a session, each page leads to the page that signs in.
+    // Without a session, each page redirects to the sign-in page.
     let mut nobody = Browser::new(&demo);
     for path in PAGES {
         assert_eq!(nobody.get(path).await.location(), "/gateway/ui/sign-in", "{path}");

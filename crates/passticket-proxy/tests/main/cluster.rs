@@ -21,7 +21,7 @@ use serde_json::json;
 use test_support::{PATIENCE, Running, has_curl, raw, websocket::echo};
 use tokio::{task::spawn_blocking, time::sleep};
 
-/// Checks that all nodes answer a request with the token with this status.
+/// Asserts the status with which each node answers a request with the token.
 async fn check_all(nodes: &[Node], token: &Token, status: u16) {
     for node in nodes {
         assert_eq!(node.check(token).await, status, "{}: {token:?}", node.config.display());

@@ -205,7 +205,6 @@ impl WorkingCopy<'_> {
 
     /// Commits a file of this size, and pushes the commit. Returns the output of the push.
     fn push(&self, subject: &str, bytes: usize) -> Output {
-        // Bytes that cannot be compressed.
         let mut state = 1_u64;
         let content: Vec<u8> = std::iter::repeat_with(|| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

@@ -63,7 +63,6 @@ impl Stopped {
         self.demo.directory.join("zowe.yaml")
     }
 
-    /// Rewrites the zowe.yaml.
     fn edit(&self, edit: impl FnOnce(&str) -> String) {
         fs::write(self.path(), edit(&self.yaml)).unwrap();
     }

@@ -121,7 +121,6 @@ impl Site {
         texts(self.hsm.run(PROGRAM, &["check", "--config", config.to_str().unwrap()]), code)
     }
 
-    /// Asks the auth API for a PassTicket.
     async fn ticket(&self, token: &str) -> Response {
         let client = self.demo.client_of("USER");
         let request = client.post(self.demo.auth("ticket")).bearer_auth(token);

@@ -206,7 +206,6 @@ async fn changed_routes_users_and_log_level_take_effect_immediately() {
     assert_eq!(gateway.status(&client).await, 200);
     assert_eq!(gateway.reload().await, json!({"result": "unchanged"}));
 
-    // The test removes a route and adds another one.
     gateway.edit("api-defs/demo.yml", |text| text.replace("serviceId: svc", "serviceId: other"));
     let answer = gateway.reload().await;
     let changes = strings(&answer["changes"]);
@@ -223,7 +222,6 @@ async fn changed_routes_users_and_log_level_take_effect_immediately() {
     gateway.wait_for_reloads("reloaded", 2).await;
     assert_eq!(gateway.status(&client).await, 200);
 
-    // The test removes a user.
     gateway.demo.login().await;
     gateway.edit("users.yml", |text| text.replace("USER:", "OTHER:"));
     assert_eq!(strings(&gateway.reload().await["changes"]), ["users"]);
@@ -275,7 +273,6 @@ async fn a_bad_configuration_changes_nothing_and_names_file_line_and_remedy() {
         replace(&gateway.path(name), &before);
         assert_eq!(gateway.reload().await["result"], "unchanged");
     }
-    // The test removes a key file.
     let key = gateway.path("certs/localhost.key");
     fs::rename(&key, key.with_extension("away")).unwrap();
     gateway.wait_for_reloads("failed", 5).await;

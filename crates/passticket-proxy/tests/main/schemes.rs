@@ -148,7 +148,6 @@ impl Site {
     }
 }
 
-/// Waits until `condition` is true.
 async fn until(condition: impl Fn() -> bool) {
     let deadline = Instant::now() + test_support::PATIENCE;
     while !condition() {

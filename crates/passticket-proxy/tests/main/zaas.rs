@@ -170,7 +170,6 @@ impl Gateway {
         self.auth(Method::POST, path)
     }
 
-    /// Logs `USER` in. Returns the token.
     async fn login(&self) -> String {
         let login = json!({"username": "USER", "password": "validPassword"});
         token_of(&self.post("login").json(&login).send().await.unwrap())

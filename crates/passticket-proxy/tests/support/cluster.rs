@@ -51,13 +51,11 @@ impl Site {
         &self.demo.directory
     }
 
-    /// Starts a new node.
     pub(crate) async fn start(&self, name: &str) -> Node {
         let config = self.configure(name, name, |yaml| yaml);
         self.serve(config, &["--new-store"]).await
     }
 
-    /// Starts new nodes.
     pub(crate) async fn start_all<const N: usize>(&self, names: [&str; N]) -> [Node; N] {
         let mut nodes = Vec::new();
         for name in names {
@@ -215,7 +213,6 @@ impl Api {
         Ok(status)
     }
 
-    /// Revokes the token. Returns the status.
     pub(crate) async fn revoke(&self, token: &Token) -> u16 {
         self.try_revoke(token).await.unwrap()
     }
@@ -276,7 +273,6 @@ impl Node {
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
-    /// Kills the program with SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.program.kill();
         self.program.wait();

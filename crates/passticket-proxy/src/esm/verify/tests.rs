@@ -42,7 +42,6 @@ fn compared(esm: Esm, listing: &str) -> Report {
     compare(esm, &expected(esm), listing.as_bytes(), NOW)
 }
 
-/// The findings with this verdict, as text.
 fn texts(report: &Report, verdict: Verdict) -> Vec<String> {
     let findings = report.findings().iter().filter(|finding| finding.verdict() == verdict);
     findings.map(ToString::to_string).collect()

@@ -5,7 +5,6 @@ use maud::{Markup, html};
 use super::layout::{Frame, Width, brand, form_key, page};
 use crate::ui::{form::query, paths::Page, texts, texts::sign_in as words};
 
-/// The choices that the page offers.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::ui) struct SignInPage<'a> {
     /// The user id that the user has entered before.
